@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages that every agent speaks: `hello`, `ping`, `agent.health`, `identity.sign`."""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+
+HELLO = "hello"  # agent → daemon, the first call on a connection
+PING = "ping"  # either way
+HEALTH = "agent.health"  # daemon → agent
+CHECK = "agent.check"  # daemon → agent: the staged checks of `systemvm check`
+SIGN = "identity.sign"  # agent → daemon
+
+
+@frozen
+class Hello:
+    """Who is calling, and what it runs; `name` and `role` must be those of the certificate."""
+
+    protocol_version: int
+    name: str
+    role: str
+    agent_version: str
+    image_version: str
+    image_sha256: str
+    boot_id: str
+    clock_unix_s: float
+    host_keys: list[str] = field(factory=list)  # public ssh host keys, OpenSSH text form
+
+
+@frozen
+class Welcome:
+    """The daemon's answer: the agent is Up from here on."""
+
+    protocol_version: int
+    host_uuid: str
+    clock_unix_s: float
+    ping_interval_s: float
+
+
+@frozen
+class Ping:
+    sent_unix_s: float
+
+
+@frozen
+class Pong:
+    sent_unix_s: float
+    clock_unix_s: float
+
+
+@frozen
+class Health:
+    """A snapshot of the guest, cheap enough to ask for every few seconds."""
+
+    uptime_s: float
+    load_1min: float
+    memory_total_bytes: int
+    memory_available_bytes: int
+    agent_rss_bytes: int
+    root_free_bytes: int
+    failed_units: list[str]
+    reconnects: int
+
+
+@frozen
+class CheckStep:
+    """One line of `systemvm check`: what was tried, and CloudStack's Good/WARNING/ERROR wording."""
+
+    name: str
+    status: str  # good | warning | error
+    text: str
+    hint: str = ""
+
+
+@frozen
+class CheckReport:
+    steps: list[CheckStep]
+
+
+@frozen
+class SigningRequest:
+    csr_pem: str
+
+
+@frozen
+class SignedCertificate:
+    certificate_pem: str
+    ca_pem: str

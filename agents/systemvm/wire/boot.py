@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CloudStack's boot arguments: `key=value` words separated by blanks.
+
+Upstream cuts a value at its second `=` (base64 padding is lost) and finds the role by an unanchored pattern;
+here a word is split once, from the left, and keys are compared whole (reference 1.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+#: Names of the systemd credentials that carry them into the guest (SMBIOS type 11, or fw_cfg with libvirt).
+CMDLINE_CREDENTIAL = "systemvm.cmdline"
+IDENTITY_CREDENTIAL = "systemvm.identity"  # PEM: private key, certificate, then the control CA
+
+#: Never in cmd_line.json, `hello`, diagnostics or logs.
+SECRET_KEYS = frozenset({"certificate", "cacertificate", "privatekey", "keystore_password", "vmpassword"})
+
+
+def parse(text: str) -> dict[str, str]:
+    """Split a cmdline into its keys; a word without `=` is a flag with an empty value; the last of two wins."""
+    arguments: dict[str, str] = {}
+    for word in text.split():
+        key, _, value = word.partition("=")
+        arguments[key] = value
+    return arguments
+
+
+def format(arguments: Mapping[str, object] | Iterable[tuple[str, object]]) -> str:
+    """Join keys and values as CloudStack does; ValueError for a value that holds a blank."""
+    pairs = arguments.items() if isinstance(arguments, Mapping) else arguments
+    words = [f"{key}={value}" for key, value in pairs]
+    for word in words:
+        if len(word.split()) != 1:
+            raise ValueError(f"boot argument {word.partition('=')[0]!r} holds white space")
+    return " ".join(words)

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages about secondary storage and templates, spoken with SSVMs."""
+
+from __future__ import annotations
+
+import enum
+
+from attrs import frozen
+
+STORAGE_SETUP = "storage.setup"  # daemon → agent: mount a store; idempotent
+STORAGE_STATS = "storage.stats"  # daemon → agent
+TEMPLATE_DOWNLOAD = "template.download"  # daemon → agent: get or start, idempotent by job_id
+TEMPLATE_ABORT = "template.abort"  # daemon → agent
+TEMPLATE_DELETE = "template.delete"  # daemon → agent
+TEMPLATE_PROGRESS = "template.progress"  # agent → daemon, notification; a newer one replaces an older one
+TEMPLATE_FINISHED = "template.finished"  # agent → daemon, a call: it must not be lost, repeated until answered
+
+
+class ImageFormat(enum.Enum):
+    """CloudStack's names of image formats that this release understands."""
+
+    QCOW2 = "QCOW2"
+    RAW = "RAW"
+    ISO = "ISO"
+
+    @property
+    def extension(self) -> str:
+        return self.value.lower()
+
+
+class DownloadState(enum.Enum):
+    """CloudStack's storage states of a template (VMTemplateStorageResourceAssoc.java)."""
+
+    NOT_DOWNLOADED = "NOT_DOWNLOADED"
+    DOWNLOAD_IN_PROGRESS = "DOWNLOAD_IN_PROGRESS"
+    DOWNLOADED = "DOWNLOADED"
+    DOWNLOAD_ERROR = "DOWNLOAD_ERROR"
+
+    @property
+    def ended(self) -> bool:
+        return self in (DownloadState.DOWNLOADED, DownloadState.DOWNLOAD_ERROR)
+
+
+@frozen
+class Store:
+    """An NFS export; its mount point is `/mnt/SecStorage/` + the version-3 UUID of `server:path`."""
+
+    server: str  # an IP address
+    path: str
+    nfs_version: str = "4.2"
+
+
+@frozen
+class StoreStats:
+    capacity_bytes: int
+    used_bytes: int
+
+
+@frozen
+class DownloadRequest:
+    """All that an SSVM needs to bring one template or ISO from a URL to a store."""
+
+    job_id: str
+    request_id: str
+    template_id: int
+    account_id: int
+    unique_name: str
+    description: str
+    url: str
+    format: ImageFormat
+    store: Store
+    max_size_bytes: int
+    checksum: str | None = None  # `{ALG}hex`; no prefix means MD5
+    source_ca_pem: str | None = None  # trusted besides the system's roots
+    public: bool = False
+    hvm: bool = True
+
+
+@frozen
+class DownloadError:
+    """Why a download ended: `code` is stable, `message` says what was wrong, `hint` what to do."""
+
+    code: str
+    message: str
+    hint: str = ""
+
+
+@frozen
+class DownloadStatus:
+    """A download as its SSVM sees it; sent as progress, as the final word, and as the answer to a request."""
+
+    job_id: str
+    state: DownloadState
+    received_bytes: int = 0
+    total_bytes: int | None = None
+    error: DownloadError | None = None
+    install_path: str | None = None  # relative to the store: template/tmpl/<account>/<id>/<file>
+    physical_size_bytes: int | None = None
+    virtual_size_bytes: int | None = None
+    checksum: str | None = None  # of the file as downloaded
+
+    @property
+    def percent(self) -> int:
+        if self.state is DownloadState.DOWNLOADED:
+            return 100
+        if not self.total_bytes:
+            return 0
+        return min(100, 100 * self.received_bytes // self.total_bytes)
+
+
+@frozen
+class DownloadAbort:
+    job_id: str
+
+
+@frozen
+class TemplateDelete:
+    job_id: str
+    store: Store
+    account_id: int
+    template_id: int
+
+
+@frozen
+class Done:
+    """An answer that only says that the thing is so."""
+
+    ok: bool = True
