@@ -18,7 +18,7 @@ SECRET_KEYS = frozenset({"certificate", "cacertificate", "privatekey", "keystore
 
 
 def parse(text: str) -> dict[str, str]:
-    """Split a cmdline into its keys; a word without `=` is a flag with an empty value; the last of two wins."""
+    """Split a cmdline into its keys; a word without `=` is a flag, its value empty; the last of two wins."""
     arguments: dict[str, str] = {}
     for word in text.split():
         key, _, value = word.partition("=")

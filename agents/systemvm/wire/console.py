@@ -14,7 +14,7 @@ CONSOLE_LOAD = "console.load"  # agent → daemon, notification
 
 @frozen
 class ConsoleSetup:
-    """How browsers reach this CPVM: every URL, Host and Origin check comes from `origin` (DESIGN decision 14)."""
+    """How browsers reach this CPVM: every URL, Host check and Origin check comes from `origin`."""
 
     origin: str  # e.g. https://127.0.0.1:8443
     certificate_pem: str = field(repr=False)  # leaf first, then the chain

@@ -39,7 +39,7 @@ class Role(enum.Enum):
     @property
     def system_vm_type(self) -> str:
         """CloudStack's `systemvmtype` in API answers."""
-        return {Role.SSVM: "secondarystoragevm", Role.CPVM: "consoleproxy", Role.MANAGEMENT: "management"}[self]
+        return "secondarystoragevm" if self is Role.SSVM else self.boot_type
 
     @classmethod
     def from_boot_type(cls, boot_type: str) -> Role:

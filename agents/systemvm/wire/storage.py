@@ -12,8 +12,8 @@ STORAGE_STATS = "storage.stats"  # daemon → agent
 TEMPLATE_DOWNLOAD = "template.download"  # daemon → agent: get or start, idempotent by job_id
 TEMPLATE_ABORT = "template.abort"  # daemon → agent
 TEMPLATE_DELETE = "template.delete"  # daemon → agent
-TEMPLATE_PROGRESS = "template.progress"  # agent → daemon, notification; a newer one replaces an older one
-TEMPLATE_FINISHED = "template.finished"  # agent → daemon, a call: it must not be lost, repeated until answered
+TEMPLATE_PROGRESS = "template.progress"  # agent → daemon, notification; a newer one replaces it
+TEMPLATE_FINISHED = "template.finished"  # agent → daemon, a call: repeated until answered
 
 
 class ImageFormat(enum.Enum):
