@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+# Two commands matter: `make run` leaves a cloud you can click, `make test` proves it. `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+VENV   := .venv
+PYTHON := $(VENV)/bin/python
+PYTEST := $(PYTHON) -m pytest
+ROOT   ?= build/run
+
+include packer/images.mk
+
+.PHONY: help
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# ---- setting up -------------------------------------------------------------------------------------------
+.PHONY: setup
+setup: build/setup.stamp $(VENV)/stamp ## install what is needed: Debian packages and a locked Python environment
+
+# Cheap when nothing is missing, so it is asked every time and not guessed from a time stamp.
+.PHONY: FORCE
+build/setup.stamp: FORCE
+	@mkdir -p build
+	@packer/host-setup.sh
+
+$(VENV)/stamp: agents/locks/host.txt pyproject.toml | build/setup.stamp
+	@echo "python: making $(VENV) from agents/locks/host.txt (about a minute)"
+	@rm -rf $(VENV) && python3 -m venv $(VENV)
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r agents/locks/host.txt
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: lock
+lock: ## resolve the dependencies again and write the locks (hashes, no addresses)
+	@$(PYTHON) -m uv --version >/dev/null 2>&1 || $(PYTHON) -m pip install --quiet uv
+	@$(PYTHON) -m uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --no-header --extra host --extra dev pyproject.toml -o agents/locks/host.txt
+	@$(PYTHON) -m uv pip compile -q --upgrade --python-version 3.13 --python-platform x86_64-manylinux_2_28 \
+	    --only-binary :all: --generate-hashes --no-emit-index-url --no-header pyproject.toml -o agents/locks/guest.txt
+
+# ---- running ----------------------------------------------------------------------------------------------
+.PHONY: run
+run: setup images ## set everything up, build the images, leave a working cloud you can click (Ctrl-C ends it)
+	@exec $(PYTHON) -m systemvm.lab up --root $(ROOT)
+
+.PHONY: stop
+stop: ## end a cloud and clean what a killed one left behind
+	@if [ -x $(PYTHON) ]; then exec $(PYTHON) -m systemvm.lab down --root $(ROOT); fi
+
+.PHONY: reset
+reset: stop ## forget the cloud's database, templates and machines
+	@if [ -x $(PYTHON) ]; then exec $(PYTHON) -m systemvm.lab reset --root $(ROOT); fi
+
+# ---- proving ----------------------------------------------------------------------------------------------
+.PHONY: check
+check: setup ## lint, types, unit and contract tests: under two minutes
+	@$(PYTEST) tests/lint tests/unit tests/contract -q
+
+.PHONY: test-integration
+test-integration: setup ## components against real peers, in namespaces
+	@$(PYTEST) tests/integration
+
+.PHONY: test-image
+test-image: setup images ## what is in the images
+	@$(PYTEST) tests/image
+
+.PHONY: test-system
+test-system: setup images ## both flows on booted machines, with a browser
+	@$(PYTEST) tests/image tests/system
+
+.PHONY: test
+test: setup ## everything
+	@$(PYTEST) tests/lint tests/unit tests/contract -q
+	@$(MAKE) --no-print-directory images
+	@$(PYTEST) tests/integration
+	@$(PYTEST) tests/image tests/system
+
+.PHONY: clean
+clean: stop ## remove all that was built
+	@rm -rf build $(VENV)
