@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// CloudStack's query API, as a browser speaks it: a session cookie that scripts cannot read, and a session key
+// that another site's page does not know.
+
+const KEY = "systemvm.sessionkey";
+
+export class ApiError extends Error {
+  constructor(code, text) {
+    super(text);
+    this.code = code;
+  }
+}
+
+async function post(parameters) {
+  let answer;
+  try {
+    answer = await fetch("client/api", {
+      method: "POST",
+      credentials: "same-origin",
+      headers: { "Content-Type": "application/x-www-form-urlencoded" },
+      body: new URLSearchParams({ ...parameters, response: "json" }),
+    });
+  } catch {
+    throw new ApiError(0, "The management daemon does not answer.");
+  }
+  const body = await answer.json().catch(() => ({}));
+  const result = Object.values(body)[0] ?? {};
+  if (!answer.ok || result.errorcode) {
+    throw new ApiError(result.errorcode ?? answer.status, result.errortext ?? `HTTP ${answer.status}`);
+  }
+  return result;
+}
+
+export const loggedIn = () => sessionStorage.getItem(KEY) !== null;
+
+export async function login(username, password) {
+  const session = await post({ command: "login", username, password });
+  sessionStorage.setItem(KEY, session.sessionkey);
+}
+
+export async function logout() {
+  try {
+    await call("logout");
+  } finally {
+    sessionStorage.removeItem(KEY);
+  }
+}
+
+export function forget() {
+  sessionStorage.removeItem(KEY);
+}
+
+export function call(command, parameters = {}) {
+  return post({ command, ...parameters, sessionkey: sessionStorage.getItem(KEY) ?? "" });
+}
+
+// An asynchronous command, followed to its end; throws what the job failed with.
+export async function job(command, parameters = {}) {
+  const { jobid } = await call(command, parameters);
+  for (;;) {
+    const state = await call("queryAsyncJobResult", { jobid });
+    if (state.jobstatus === 1) return state.jobresult;
+    if (state.jobstatus === 2) throw new ApiError(state.jobresultcode, state.jobresult?.errortext ?? "The job failed.");
+    await new Promise((wake) => setTimeout(wake, 700));
+  }
+}

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+// The page: asks the API every second while something moves, every three otherwise, and redraws what changed.
+
+import { ApiError, call, forget, job, loggedIn, login, logout } from "./api.js";
+import { systemVmCard, templateRow, vmRow } from "./views.js";
+
+const $ = (selector) => document.querySelector(selector);
+const state = { zone: null, templates: [], offerings: [], busy: new Map(), timer: 0 };
+
+// ---- small pieces -------------------------------------------------------------------------------------------
+
+function toast(text, bad = false) {
+  const line = document.createElement("p");
+  line.textContent = text;
+  line.classList.toggle("bad", bad);
+  $("#toasts").append(line);
+  setTimeout(() => line.remove(), bad ? 12000 : 5000);
+}
+
+function show(place) {
+  $("#login").hidden = place !== "login";
+  $("#cloud").hidden = place !== "cloud";
+}
+
+// Redraws a list by key and leaves an element alone whose data did not change, so that nothing flickers
+// and a button stays under the pointer.
+function draw(container, items, render, empty) {
+  const old = new Map([...container.children].filter((e) => e.dataset.id).map((e) => [e.dataset.id, e]));
+  const next = items.map((item) => {
+    const text = JSON.stringify([item, state.busy.get(item.id) ?? ""]);
+    const had = old.get(item.id);
+    if (had?.dataset.text === text) return had;
+    const element = render(item, state.busy.get(item.id));
+    element.dataset.id = item.id;
+    element.dataset.text = text;
+    return element;
+  });
+  if (!next.length) {
+    const nothing = document.createElement("div");
+    nothing.className = "empty";
+    nothing.textContent = empty;
+    next.push(nothing);
+  }
+  if (next.length !== container.children.length || next.some((e, i) => e !== container.children[i])) {
+    container.replaceChildren(...next);
+  }
+}
+
+function ask(title, text, verb) {
+  const dialog = $("#confirm");
+  dialog.querySelector("h2").textContent = title;
+  dialog.querySelector("p").textContent = text;
+  dialog.querySelector(".danger").textContent = verb;
+  dialog.returnValue = "cancel";
+  dialog.showModal();
+  return new Promise((done) => dialog.addEventListener("close", () => done(dialog.returnValue === "ok"), { once: true }));
+}
+
+// ---- following the cloud ------------------------------------------------------------------------------------
+
+async function refresh() {
+  clearTimeout(state.timer);
+  let pause = 3000;
+  try {
+    const [zones, systems, templates, isos, vms] = await Promise.all([
+      call("listZones"),
+      call("listSystemVms"),
+      call("listTemplates", { templatefilter: "all" }),
+      call("listIsos", { isofilter: "all" }),
+      call("listVirtualMachines", { listall: "true" }),
+    ]);
+    state.zone = zones.zone?.[0] ?? null;
+    state.templates = [...(templates.template ?? []), ...(isos.iso ?? []).map((iso) => ({ ...iso, format: "ISO" }))];
+    $("#zone").textContent = state.zone?.name ?? "";
+    draw($("#system-vms"), systems.systemvm ?? [], systemVmCard, "No system VM yet: the daemon makes them by itself.");
+    draw($("#templates"), state.templates, templateRow, "Nothing registered yet. Register a URL to begin.");
+    draw($("#vms"), vms.virtualmachine ?? [], vmRow, "No virtual machine yet. Deploy one from a template that is ready.");
+    $("#open-deploy").disabled = !state.templates.some((t) => t.isready);
+    const moving = state.templates.some((t) => !t.isready && /%|Install/.test(t.status ?? ""));
+    const changing = (systems.systemvm ?? []).some((v) => v.agentstate !== "Up");
+    pause = moving || changing || state.busy.size ? 1000 : 3000;
+    $("#live").className = "live";
+    $("#live").textContent = "live";
+    show("cloud");
+  } catch (error) {
+    if (error instanceof ApiError && error.code === 401) {
+      forget();
+      show("login");
+      return;
+    }
+    $("#live").className = "live off";
+    $("#live").textContent = "not connected";
+    show("cloud");
+  }
+  state.timer = setTimeout(refresh, pause);
+}
+
+async function act(id, doing, work) {
+  state.busy.set(id, doing);
+  refresh();
+  try {
+    await work();
+  } catch (error) {
+    toast(error.message, true);
+  } finally {
+    state.busy.delete(id);
+    refresh();
+  }
+}
+
+// ---- what a person can do -----------------------------------------------------------------------------------
+
+const actions = {
+  "system-start": (id) => act(id, "Starting…", () => job("startSystemVm", { id })),
+  "system-stop": (id) => act(id, "Stopping…", () => job("stopSystemVm", { id })),
+  "system-reboot": (id) => act(id, "Rebooting…", () => job("rebootSystemVm", { id })),
+  "vm-start": (id) => act(id, "Starting…", () => job("startVirtualMachine", { id })),
+  "vm-stop": (id) => act(id, "Stopping…", () => job("stopVirtualMachine", { id })),
+  async "vm-destroy"(id, name) {
+    if (await ask(`Destroy ${name}?`, "Its disk is deleted with it.", "Destroy")) {
+      await act(id, "Destroying…", () => job("destroyVirtualMachine", { id, expunge: "true" }));
+    }
+  },
+  async "template-delete"(id, name) {
+    if (!(await ask(`Delete ${name}?`, "It is removed from secondary storage. Machines made from it go on.", "Delete"))) return;
+    const iso = state.templates.find((t) => t.id === id)?.format === "ISO";
+    await act(id, "Deleting…", () => job(iso ? "deleteIso" : "deleteTemplate", { id }));
+  },
+  async console(id) {
+    // opened within the click, so that no pop-up blocker stands in the way, and cut off from this page at once
+    const tab = window.open("about:blank", "_blank");
+    if (tab) tab.opener = null;
+    try {
+      const { consoleendpoint } = await call("createConsoleEndpoint", { virtualmachineid: id });
+      if (!consoleendpoint.success) throw new Error(consoleendpoint.details);
+      if (tab) tab.location.replace(consoleendpoint.url);
+      else location.assign(consoleendpoint.url);
+    } catch (error) {
+      tab?.close();
+      toast(error.message, true);
+    }
+  },
+};
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-action]");
+  if (button) actions[button.dataset.action](button.dataset.target, button.dataset.name);
+});
+
+function form(dialog, submit) {
+  dialog.addEventListener("submit", async (event) => {
+    if (event.submitter?.value !== "ok") return;
+    event.preventDefault();
+    const complaint = dialog.querySelector(".error");
+    complaint.hidden = true;
+    event.submitter.disabled = true;
+    try {
+      await submit(Object.fromEntries(new FormData(event.target)));
+      event.target.reset();
+      dialog.close();
+      refresh();
+    } catch (error) {
+      complaint.textContent = error.message;
+      complaint.hidden = false;
+    } finally {
+      event.submitter.disabled = false;
+    }
+  });
+}
+
+form($("#register"), async ({ name, url, format, checksum }) => {
+  const common = { name, displaytext: name, url, zoneid: state.zone.id, ...(checksum ? { checksum } : {}) };
+  if (format === "ISO") await call("registerIso", { ...common, bootable: "true" });
+  else await call("registerTemplate", { ...common, format, hypervisor: "KVM" });
+  toast(`${name} is registered; the download starts.`);
+});
+
+form($("#deploy"), async ({ name, template, offering }) => {
+  const { jobid } = await call("deployVirtualMachine", {
+    name, displayname: name, templateid: template, serviceofferingid: offering, zoneid: state.zone.id, hypervisor: "KVM",
+  });
+  toast(`${name} is being deployed.`);
+  follow(jobid, name);
+});
+
+async function follow(jobid, name) {
+  state.busy.set(jobid, "Deploying…");
+  try {
+    for (;;) {
+      const { jobstatus, jobresult } = await call("queryAsyncJobResult", { jobid });
+      if (jobstatus === 2) throw new Error(jobresult?.errortext ?? `${name} could not be deployed.`);
+      if (jobstatus === 1) return;
+      await new Promise((wake) => setTimeout(wake, 700));
+    }
+  } catch (error) {
+    toast(error.message, true);
+  } finally {
+    state.busy.delete(jobid);
+    refresh();
+  }
+}
+
+$("#open-register").addEventListener("click", () => $("#register").showModal());
+$("#open-deploy").addEventListener("click", async () => {
+  const options = (items) => items.map((item) => new Option(item.label, item.id));
+  const ready = state.templates.filter((t) => t.isready);
+  const { serviceoffering } = await call("listServiceOfferings");
+  const from = $("#deploy [name=template]");
+  from.replaceChildren(...options(ready.map((t) => ({ id: t.id, label: `${t.name} (${t.format})` }))));
+  $("#deploy [name=offering]").replaceChildren(...options((serviceoffering ?? []).map((o) => ({ id: o.id, label: o.displaytext ?? o.name }))));
+  $("#deploy").showModal();
+});
+for (const button of document.querySelectorAll("dialog button[value=cancel]")) {
+  button.type = "button";
+  button.addEventListener("click", () => button.closest("dialog").close("cancel"));
+}
+
+$("#logout").addEventListener("click", async () => {
+  await logout().catch(() => {});
+  clearTimeout(state.timer);
+  show("login");
+});
+$("#login-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const complaint = $("#login-error");
+  complaint.hidden = true;
+  const { username, password } = Object.fromEntries(new FormData(event.target));
+  try {
+    await login(username, password);
+    event.target.reset();
+    await refresh();
+  } catch (error) {
+    complaint.textContent = error.message;
+    complaint.hidden = false;
+  }
+});
+
+if (loggedIn()) refresh();
+else show("login");

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// How one thing looks. All text goes in as text, never as markup: names and errors come from users and servers.
+
+function element(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === "data") Object.assign(node.dataset, value);
+    else if (name === "style") Object.assign(node.style, value);
+    else if (name in node) node[name] = value;
+    else node.setAttribute(name, value);
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+const GOOD = new Set(["Up", "Running", "Ready"]);
+const BAD = new Set(["Alert", "Error", "Down", "Disconnected"]);
+
+function badge(text) {
+  const kind = GOOD.has(text) ? " good" : BAD.has(text) ? " bad" : /ing|%|…/.test(text) ? " warn" : "";
+  return element("span", { className: `state${kind}` }, text);
+}
+
+function action(name, label, item, extra = {}) {
+  return element("button", { ...extra, data: { action: name, target: item.id, name: item.name } }, label);
+}
+
+export function bytes(count) {
+  if (!count) return "";
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  const step = Math.min(units.length - 1, Math.floor(Math.log2(count) / 10));
+  return `${(count / 1024 ** step).toFixed(step ? 1 : 0)} ${units[step]}`;
+}
+
+export function systemVmCard(vm, busy) {
+  const storage = vm.systemvmtype === "secondarystoragevm";
+  const facts = [
+    ["does", storage ? "brings templates to secondary storage" : "shows consoles in browsers"],
+    ["control", vm.linklocalip], ["management", vm.privateip], ["public", vm.publicip], ["version", vm.version],
+    ...(storage ? [] : [["sessions", String(vm.activeviewersessions ?? 0)]]),
+  ].filter(([, value]) => value);
+  const running = vm.state === "Running";
+  return element("article", { className: "card" },
+    element("div", { className: "top" }, element("strong", {}, vm.name), element("span", { className: "grow" }),
+      badge(busy ?? vm.state), running ? badge(vm.agentstate ?? "Connecting") : null),
+    element("dl", {}, ...facts.flatMap(([key, value]) => [element("dt", {}, key), element("dd", {}, value)])),
+    vm.reason ? element("p", { className: "hint" }, vm.hint ? `${vm.reason} ${vm.hint}` : vm.reason) : null,
+    element("div", { className: "actions" },
+      running ? action("system-reboot", "Reboot", vm, { disabled: Boolean(busy) }) : null,
+      running ? action("system-stop", "Stop", vm, { disabled: Boolean(busy) })
+        : action("system-start", "Start", vm, { disabled: Boolean(busy) }),
+      running ? action("console", "View Console", vm, { disabled: Boolean(busy) }) : null));
+}
+
+export function templateRow(template, busy) {
+  const percent = template.isready ? 100 : Number(/(\d+)%/.exec(template.status ?? "")?.[1] ?? (/^Install/.test(template.status ?? "") ? 100 : 0));
+  const moving = !template.isready && /%|Install/.test(template.status ?? "");
+  const failed = !template.isready && !moving && Boolean(template.status);
+  const about = [template.format, bytes(template.physicalsize || template.size)].filter(Boolean).join(" · ");
+  return element("article", { className: "row" },
+    element("div", {}, element("div", { className: "top" }, element("strong", {}, template.name)), element("small", {}, about)),
+    element("div", {},
+      moving ? element("div", { className: "bar", role: "progressbar", ariaValueNow: String(percent), ariaValueMax: "100" },
+        element("i", { style: { width: `${percent}%` } })) : null,
+      failed ? element("p", { className: "hint bad" }, template.status)
+        : element("small", {}, busy ?? template.status ?? "Waiting for a secondary storage VM")),
+    element("div", { className: "actions" }, template.isready ? badge("Ready") : null,
+      action("template-delete", "Delete", template, { disabled: Boolean(busy) })));
+}
+
+export function vmRow(vm, busy) {
+  const running = vm.state === "Running";
+  return element("article", { className: "row" },
+    element("div", {}, element("div", { className: "top" }, element("strong", {}, vm.displayname ?? vm.name), badge(busy ?? vm.state)),
+      element("small", {}, [vm.instancename, vm.templatename ?? vm.isoname].filter(Boolean).join(" · "))),
+    element("div", {}, vm.reason ? element("p", { className: "hint" }, vm.hint ? `${vm.reason} ${vm.hint}` : vm.reason)
+      : element("small", {}, vm.serviceofferingname ?? "")),
+    element("div", { className: "actions" },
+      running ? action("console", "View Console", vm, { className: "primary" }) : null,
+      running ? action("vm-stop", "Stop", vm, { disabled: Boolean(busy) })
+        : action("vm-start", "Start", vm, { disabled: Boolean(busy) || vm.state !== "Stopped" }),
+      action("vm-destroy", "Destroy", vm, { disabled: Boolean(busy), className: "danger" })));
+}
