@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The database and its threads: one that writes, some that read."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import sqlalchemy as sa
+from twisted.logger import Logger
+
+from systemvm.management.state.migrate import upgrade
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: How long a writer waits for another process (sqlite3's own shell, a backup) to let go.
+BUSY_TIMEOUT_MS = 5_000
+
+
+class Database:
+    """SQL in threads of its own, so that a slow disk never stalls the reactor.
+
+    SQLite takes one writer at a time: `run` goes through one thread and begins with the write lock, so that
+    no transaction fails in its middle for another's sake. WAL lets `read` go on beside it.
+    """
+
+    log = Logger()
+
+    def __init__(self, engine: sa.Engine, readers: int = 3) -> None:
+        self.engine = engine
+        self._writer = ThreadPoolExecutor(1, "database-write")
+        self._readers = ThreadPoolExecutor(readers, "database-read")
+
+    @classmethod
+    def open(cls, path: Path) -> Database:
+        """Open the file, made if missing, with its schema brought up to date; before the reactor runs."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.pool.NullPool)
+        _prepare_sqlite(engine)
+        upgrade(engine)
+        path.chmod(0o600)
+        cls.log.info("database {path} is at its newest schema", path=str(path))
+        pooled = sa.create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False})
+        _prepare_sqlite(pooled)
+        return cls(pooled)
+
+    def run_now(
+        self, function: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """`run` on the calling thread: for start-up and tests, never inside the reactor."""
+        with self.engine.connect() as connection, connection.execution_options(writes=True).begin():
+            return function(connection, *args, **kwargs)
+
+    def _read_now(
+        self, function: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        with self.engine.connect() as connection, connection.begin():
+            return function(connection, *args, **kwargs)
+
+    async def run(
+        self, function: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """`function(connection, …)` in a transaction on the writer's thread: commit, or roll back and raise."""
+        return await _in(self._writer, lambda: self.run_now(function, *args, **kwargs))
+
+    async def read(
+        self, function: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """`function(connection, …)` on a thread that only reads."""
+        return await _in(self._readers, lambda: self._read_now(function, *args, **kwargs))
+
+    def close(self) -> None:
+        """Finish what was begun, then let go of the file."""
+        self._writer.shutdown(wait=True)
+        self._readers.shutdown(wait=True)
+        self.engine.dispose()
+
+
+async def _in(executor: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+    """Await work on a thread from a coroutine that Twisted or asyncio drives."""
+    from twisted.internet.defer import Deferred
+
+    future = asyncio.get_running_loop().run_in_executor(executor, work)
+    return await Deferred.fromFuture(future)  # type: ignore[arg-type]
+
+
+def _prepare_sqlite(engine: sa.Engine) -> None:
+    @sa.event.listens_for(engine, "connect")
+    def connect(connection: sqlite3.Connection, _record: Any) -> None:
+        # SQLAlchemy emits BEGIN itself (below): the driver's own begins too late to hold a read's snapshot.
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bring a database's schema up to date with Alembic, from empty or from any earlier release."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+
+
+def alembic_config(connection: sa.Connection | None = None) -> Config:
+    """Alembic's settings, made here: there is no alembic.ini to find or to lose."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    return config
+
+
+def upgrade(engine: sa.Engine, revision: str = "head") -> None:
+    with engine.connect() as connection, connection.execution_options(writes=True).begin():
+        command.upgrade(alembic_config(connection), revision)
+
+
+def downgrade(engine: sa.Engine, revision: str) -> None:
+    with engine.connect() as connection, connection.execution_options(writes=True).begin():
+        command.downgrade(alembic_config(connection), revision)

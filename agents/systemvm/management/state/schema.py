@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tables. A change here needs a migration beside it; a test compares the two."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from systemvm.management.state.columns import EnumText, UtcDateTime, new_uuid, now, numbered, user_visible
+from systemvm.management.state.status import (
+    AccountType,
+    AgentState,
+    InstanceState,
+    InstanceType,
+    JobStatus,
+    SpoolState,
+    VolumeState,
+)
+from systemvm.wire.storage import DownloadState, ImageFormat
+
+# Constraints have names, so that a later migration can alter them on SQLite too.
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _table(name: str, *items: sa.schema.SchemaItem) -> sa.Table:
+    # AUTOINCREMENT: a number that was once given, in a VM's name or a path on a store, is never given again.
+    return sa.Table(name, metadata, *items, sqlite_autoincrement=True)
+
+
+domains = _table(
+    "domains",
+    *numbered(),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("path", sa.String(255), nullable=False, unique=True),
+    sa.Column("parent_id", sa.ForeignKey("domains.id")),
+)
+
+accounts = _table(
+    "accounts",
+    *numbered(),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("type", sa.Integer, nullable=False, default=AccountType.USER),
+    sa.Column("domain_id", sa.ForeignKey("domains.id"), nullable=False),
+    sa.Column("state", sa.String(20), nullable=False, default="enabled"),
+)
+
+users = _table(
+    "users",
+    *numbered(),
+    sa.Column("username", sa.String(255), nullable=False),
+    sa.Column("password_hash", sa.String(255)),  # argon2id; none: this user cannot log in by password
+    sa.Column("account_id", sa.ForeignKey("accounts.id"), nullable=False),
+    sa.Column("domain_id", sa.ForeignKey("domains.id"), nullable=False),
+    sa.Column("first_name", sa.String(255), nullable=False, default=""),
+    sa.Column("last_name", sa.String(255), nullable=False, default=""),
+    sa.Column("state", sa.String(20), nullable=False, default="enabled"),
+)
+
+api_keys = _table(
+    "api_keys",
+    *numbered(),
+    sa.Column("user_id", sa.ForeignKey("users.id"), nullable=False, index=True),
+    sa.Column("api_key", sa.String(255), nullable=False, unique=True),
+    # Sealed and not hashed: a signature can only be checked with the secret itself.
+    sa.Column("sealed_secret", sa.LargeBinary, nullable=False),
+)
+
+sessions = _table(
+    "sessions",
+    *numbered(),
+    sa.Column("user_id", sa.ForeignKey("users.id"), nullable=False, index=True),
+    sa.Column("cookie_hash", sa.String(64), nullable=False, unique=True),
+    sa.Column("session_key_hash", sa.String(64), nullable=False),
+    sa.Column("client_address", sa.String(64)),
+    sa.Column("last_used", UtcDateTime, nullable=False, default=now),
+    sa.Column("expires", UtcDateTime, nullable=False),
+)
+
+zones = _table(
+    "zones",
+    *numbered(),
+    sa.Column("account_id", sa.ForeignKey("accounts.id"), nullable=False, default=1),
+    sa.Column("domain_id", sa.ForeignKey("domains.id"), nullable=False, default=1),
+    sa.Column("arch", sa.String(16)),
+    sa.Column("name", sa.String(255), nullable=False, unique=True),
+    sa.Column("description", sa.String(255), nullable=False, default=""),
+    sa.Column("network_type", sa.String(20), nullable=False, default="Advanced"),
+    sa.Column("allocation_state", sa.String(20), nullable=False, default="Enabled"),
+    sa.Column("dns", sa.JSON, nullable=False, default=list),
+    sa.Column("internal_dns", sa.JSON, nullable=False, default=list),
+)
+
+hosts = _table(
+    "hosts",
+    *user_visible(),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("hypervisor", sa.String(20), nullable=False, default="KVM"),
+    sa.Column("address", sa.String(64)),
+    sa.Column("state", sa.String(20), nullable=False, default="Up"),
+    sa.Column("version", sa.String(40)),
+    sa.Column("last_seen", UtcDateTime),
+)
+
+image_stores = _table(
+    "image_stores",
+    *user_visible(),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("url", sa.String(2048), nullable=False),  # nfs://10.12.0.2/export/secondary
+    sa.Column("host_path", sa.String(4096)),  # where this host reads the same directory
+    sa.Column("nfs_version", sa.String(8), nullable=False, default="4.2"),
+    sa.Column("read_only", sa.Boolean, nullable=False, default=False),
+    sa.Column("capacity_bytes", sa.BigInteger),
+    sa.Column("used_bytes", sa.BigInteger),
+)
+
+templates = _table(
+    "templates",
+    *user_visible(),
+    sa.Column("unique_name", sa.String(255), nullable=False, unique=True),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("display_text", sa.String(4096), nullable=False, default=""),
+    sa.Column("format", EnumText(ImageFormat), nullable=False),
+    sa.Column("url", sa.String(2048)),
+    sa.Column("checksum", sa.String(255)),  # as the user gave it, `{ALG}hex`
+    sa.Column("type", sa.String(20), nullable=False, default="USER"),
+    sa.Column("hypervisor", sa.String(20), nullable=False, default="KVM"),
+    sa.Column("os_type", sa.String(255)),
+    sa.Column("bootable", sa.Boolean, nullable=False, default=True),
+    sa.Column("featured", sa.Boolean, nullable=False, default=False),
+    sa.Column("public", sa.Boolean, nullable=False, default=False),
+    sa.Column("extractable", sa.Boolean, nullable=False, default=False),
+    sa.Column("hvm", sa.Boolean, nullable=False, default=True),
+    sa.Column("password_enabled", sa.Boolean, nullable=False, default=False),
+    sa.Column("details", sa.JSON, nullable=False, default=dict),
+)
+
+template_store_refs = _table(
+    "template_store_refs",
+    *numbered(),
+    sa.Column("template_id", sa.ForeignKey("templates.id"), nullable=False, index=True),
+    sa.Column("store_id", sa.ForeignKey("image_stores.id"), nullable=False),
+    sa.Column(
+        "job_id", sa.String(36), nullable=False, unique=True
+    ),  # `template.download` is idempotent by it
+    sa.Column("agent_name", sa.String(64)),  # the SSVM that works on it
+    sa.Column("state", EnumText(DownloadState), nullable=False, default=DownloadState.NOT_DOWNLOADED),
+    sa.Column("percent", sa.Integer, nullable=False, default=0),
+    sa.Column("received_bytes", sa.BigInteger, nullable=False, default=0),
+    sa.Column("total_bytes", sa.BigInteger),
+    sa.Column("error_code", sa.String(64)),
+    sa.Column("error_text", sa.Text),
+    sa.Column("error_hint", sa.Text),
+    sa.Column("install_path", sa.String(1024)),  # relative to the store
+    sa.Column("physical_size_bytes", sa.BigInteger),
+    sa.Column("virtual_size_bytes", sa.BigInteger),
+    sa.Column("checksum", sa.String(255)),
+    sa.Column("updated", UtcDateTime, nullable=False, default=now, onupdate=now),
+)
+
+template_spool_refs = _table(
+    "template_spool_refs",
+    *numbered(),
+    sa.Column("template_id", sa.ForeignKey("templates.id"), nullable=False, index=True),
+    sa.Column("host_id", sa.ForeignKey("hosts.id"), nullable=False),
+    sa.Column("state", EnumText(SpoolState), nullable=False, default=SpoolState.NOT_COPIED),
+    sa.Column("path", sa.String(4096)),
+    sa.Column("size_bytes", sa.BigInteger),
+    sa.Column("error_text", sa.Text),
+    sa.Column("updated", UtcDateTime, nullable=False, default=now, onupdate=now),
+)
+
+vm_instances = _table(
+    "vm_instances",
+    *user_visible(),
+    # Given once the row has its number: s-1-VM, v-2-VM, i-2-3-VM.
+    sa.Column("instance_name", sa.String(64), unique=True),
+    sa.Column("name", sa.String(255), nullable=False, default=""),  # what the user called it
+    sa.Column("type", EnumText(InstanceType), nullable=False, index=True),
+    sa.Column("state", EnumText(InstanceState), nullable=False, default=InstanceState.STOPPED),
+    # What the owner wants: true after deploy or start, false after stop. System VMs are always wanted.
+    sa.Column("wanted", sa.Boolean, nullable=False, default=True),
+    sa.Column("reason", sa.Text),  # why it is in this state, when that is not what was asked for
+    sa.Column("hint", sa.Text),
+    sa.Column("host_id", sa.ForeignKey("hosts.id")),
+    sa.Column("template_id", sa.ForeignKey("templates.id")),
+    sa.Column("iso_id", sa.ForeignKey("templates.id")),
+    sa.Column("hypervisor", sa.String(20), nullable=False, default="KVM"),
+    sa.Column("vcpus", sa.Integer, nullable=False, default=1),
+    sa.Column("memory_mib", sa.Integer, nullable=False, default=512),
+    sa.Column("vnc_address", sa.String(64)),
+    sa.Column("vnc_port", sa.Integer),
+    sa.Column("sealed_vnc_password", sa.LargeBinary),
+    sa.Column("agent_state", EnumText(AgentState)),
+    sa.Column("agent_reason", sa.Text),
+    sa.Column("agent_hint", sa.Text),
+    sa.Column("agent_version", sa.String(64)),
+    sa.Column("image_version", sa.String(64)),
+    sa.Column("image_sha256", sa.String(64)),  # of the image directory its disk is a clone of
+    sa.Column("boot_id", sa.String(64)),
+    sa.Column("host_keys", sa.JSON, nullable=False, default=list),
+    sa.Column("console_sessions", sa.Integer, nullable=False, default=0),  # a CPVM's load, as it last said
+    sa.Column("started", UtcDateTime),
+    sa.Column("disconnected", UtcDateTime),
+    sa.Column("updated", UtcDateTime, nullable=False, default=now, onupdate=now),
+)
+
+nics = _table(
+    "nics",
+    *numbered(),
+    sa.Column("vm_id", sa.ForeignKey("vm_instances.id"), nullable=False, index=True),
+    sa.Column("device", sa.Integer, nullable=False),  # the N of ethN
+    sa.Column("traffic_type", sa.String(20), nullable=False),
+    sa.Column("bridge", sa.String(15), nullable=False),
+    sa.Column("mac", sa.String(17), nullable=False),
+    sa.Column("address", sa.String(64)),
+    sa.Column("netmask", sa.String(64)),
+    sa.Column("gateway", sa.String(64)),
+)
+
+# One row per address in use; a released one has no row, so that the pair stays unique.
+ip_addresses = _table(
+    "ip_addresses",
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("uuid", sa.String(36), nullable=False, unique=True, default=new_uuid),
+    sa.Column("zone_id", sa.ForeignKey("zones.id"), nullable=False),
+    sa.Column("traffic_type", sa.String(20), nullable=False),
+    sa.Column("address", sa.String(64), nullable=False),
+    sa.Column("vm_id", sa.ForeignKey("vm_instances.id"), nullable=False, index=True),
+    sa.Column("created", UtcDateTime, nullable=False, default=now),
+    sa.UniqueConstraint("zone_id", "traffic_type", "address"),
+)
+
+volumes = _table(
+    "volumes",
+    *user_visible(),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("type", sa.String(20), nullable=False, default="ROOT"),
+    sa.Column("state", EnumText(VolumeState), nullable=False, default=VolumeState.ALLOCATED),
+    sa.Column("vm_id", sa.ForeignKey("vm_instances.id"), index=True),
+    sa.Column("template_id", sa.ForeignKey("templates.id")),
+    sa.Column("host_id", sa.ForeignKey("hosts.id")),
+    sa.Column("path", sa.String(4096)),
+    sa.Column("size_bytes", sa.BigInteger),
+)
+
+async_jobs = _table(
+    "async_jobs",
+    *user_visible(),
+    sa.Column("user_id", sa.ForeignKey("users.id")),
+    sa.Column("command", sa.String(255), nullable=False),  # the API command, e.g. stopSystemVm
+    sa.Column("arguments", sa.JSON, nullable=False, default=dict),
+    sa.Column("status", sa.Integer, nullable=False, default=JobStatus.PENDING, index=True),
+    sa.Column("progress", sa.Integer, nullable=False, default=0),
+    sa.Column("progress_text", sa.Text),
+    sa.Column("result_code", sa.Integer, nullable=False, default=0),
+    sa.Column("result", sa.JSON),
+    sa.Column("instance_type", sa.String(40)),
+    sa.Column("instance_uuid", sa.String(36)),
+    sa.Column("request_id", sa.String(64), nullable=False, default=""),
+    sa.Column("host_id", sa.ForeignKey("hosts.id")),
+    sa.Column("completed", UtcDateTime),
+)
+
+console_sessions = _table(
+    "console_sessions",
+    *user_visible(),
+    sa.Column("user_id", sa.ForeignKey("users.id"), nullable=False),
+    sa.Column("vm_id", sa.ForeignKey("vm_instances.id"), nullable=False, index=True),
+    sa.Column("proxy_id", sa.ForeignKey("vm_instances.id")),
+    sa.Column("token_hash", sa.String(64), nullable=False, unique=True),
+    sa.Column("token_expires", UtcDateTime, nullable=False),
+    sa.Column("acquired", UtcDateTime),  # when the token was spent
+    sa.Column("session_expires", UtcDateTime),
+    sa.Column("creator_address", sa.String(64)),
+    sa.Column("client_address", sa.String(64)),
+    sa.Column("close_reason", sa.String(255)),
+)
+
+events = _table(
+    "events",
+    *user_visible(),
+    sa.Column("user_id", sa.ForeignKey("users.id")),
+    sa.Column("type", sa.String(64), nullable=False),  # TEMPLATE.CREATE, SSVM.START, …
+    sa.Column("level", sa.String(10), nullable=False, default="INFO"),
+    sa.Column("state", sa.String(20), nullable=False, default="Completed"),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("resource_type", sa.String(40)),
+    sa.Column("resource_uuid", sa.String(36), index=True),
+    sa.Column("job_uuid", sa.String(36)),
+    sa.Column("request_id", sa.String(64)),
+)

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""States in CloudStack's words (reference 1.14, 2.5, 5.3)."""
+
+from __future__ import annotations
+
+import enum
+
+
+class InstanceType(enum.Enum):
+    """What a row of `vm_instances` is; system and user VMs share one sequence of numbers."""
+
+    USER = "User"
+    CONSOLE_PROXY = "ConsoleProxy"
+    SECONDARY_STORAGE = "SecondaryStorageVm"
+
+    @property
+    def is_system(self) -> bool:
+        return self is not InstanceType.USER
+
+
+class InstanceState(enum.Enum):
+    """State of a VM."""
+
+    STARTING = "Starting"
+    RUNNING = "Running"
+    STOPPING = "Stopping"
+    STOPPED = "Stopped"
+    DESTROYED = "Destroyed"
+    EXPUNGING = "Expunging"
+    ERROR = "Error"
+
+    @property
+    def has_process(self) -> bool:
+        """True when a hypervisor process may exist for it."""
+        return self in (InstanceState.STARTING, InstanceState.RUNNING, InstanceState.STOPPING)
+
+    @property
+    def is_gone(self) -> bool:
+        return self in (InstanceState.DESTROYED, InstanceState.EXPUNGING)
+
+
+class AgentState(enum.Enum):
+    """State of a system VM's agent as its daemon sees it."""
+
+    CONNECTING = "Connecting"
+    UP = "Up"
+    ALERT = "Alert"
+    DISCONNECTED = "Disconnected"
+
+
+class JobStatus(enum.IntEnum):
+    """CloudStack's `jobstatus`."""
+
+    PENDING = 0
+    SUCCEEDED = 1
+    FAILED = 2
+
+
+class SpoolState(enum.Enum):
+    """State of a template's copy on primary storage."""
+
+    NOT_COPIED = "NotCopied"
+    COPYING = "Copying"
+    READY = "Ready"
+    ERROR = "Error"
+
+
+class VolumeState(enum.Enum):
+    ALLOCATED = "Allocated"
+    CREATING = "Creating"
+    READY = "Ready"
+    DESTROYED = "Destroyed"
+
+
+class AccountType(enum.IntEnum):
+    """CloudStack's `accounttype`."""
+
+    USER = 0
+    ADMIN = 1
+    DOMAIN_ADMIN = 2
