@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The entry point of `systemvm`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from systemvm.cli import machines, system_vms, templates
+from systemvm.cli.daemon import SOCKET_UNDER_ROOT, Daemon
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done; 1 the daemon said no, or the work failed; 2 wrong usage; 3 no daemon "
+    "answers; 4 `check` found an error. `ssh` ends with the remote command's own.",
+)
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    envvar="SYSTEMVM_ROOT",
+    help="The root of the daemon's files: `build/run` for `make run`; / without it.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@click.version_option(package_name="systemvm")
+@click.pass_context
+def main(context: click.Context, root: Path | None, as_json: bool) -> None:
+    """Watch and control a cloud's system VMs, its templates and its machines.
+
+    \b
+    systemvm template register tiny https://images.example.test/tiny.qcow2
+    systemvm vm deploy one --template tiny
+    systemvm console one
+    systemvm check s-1-VM
+    systemvm ssh v-2-VM
+    """
+    if root is None:
+        # a checkout whose `make run` is up is what a person who stands in it means
+        here = Path("build/run")
+        root = here if (here / SOCKET_UNDER_ROOT).exists() else Path("/")
+    context.obj = Daemon(socket_path=root.absolute() / SOCKET_UNDER_ROOT, as_json=as_json)
+
+
+main.add_command(templates.template)
+main.add_command(templates.iso)
+main.add_command(machines.vm)
+main.add_command(machines.console)
+main.add_command(system_vms.system_vm)
+main.add_command(system_vms.ssh)
+main.add_command(system_vms.check)
+main.add_command(system_vms.logs)
+main.add_command(system_vms.rpc)
+
+if __name__ == "__main__":
+    main()

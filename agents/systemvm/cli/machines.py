@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`systemvm vm` and `systemvm console`: the users' virtual machines and their screens."""
+
+from __future__ import annotations
+
+import webbrowser
+from typing import Any
+
+import click
+
+from systemvm.cli import output
+from systemvm.cli.daemon import Daemon, Failed
+from systemvm.cli.templates import ISO, TEMPLATE
+
+
+def _find(daemon: Daemon, name: str) -> dict[str, Any]:
+    return daemon.find("listVirtualMachines", "virtualmachine", name, "VM", listall="true")
+
+
+@click.group()
+def vm() -> None:
+    """Virtual machines of the cloud's users."""
+
+
+@vm.command("list")
+@click.pass_obj
+def list_machines(daemon: Daemon) -> None:
+    """Machines with their state."""
+    rows = daemon.records("listVirtualMachines", "virtualmachine", listall="true")
+    if daemon.as_json:
+        output.as_json(rows)
+        return
+    output.table(
+        ("NAME", "INSTANCE", "STATE", "FROM", "ID"),
+        [
+            (
+                row.get("displayname") or row["name"],
+                row.get("instancename"),
+                output.state(row["state"]),
+                row.get("templatename") or row.get("isoname"),
+                row["id"],
+            )
+            for row in rows
+        ],
+        "No machine yet; `systemvm vm deploy NAME --template T` makes one.",
+        {row["name"]: f"{row['reason']} {row.get('hint') or ''}" for row in rows if row.get("reason")},
+    )
+
+
+@vm.command("deploy")
+@click.argument("name")
+@click.option("--template", "template_name", help="A Ready template, by name or id.")
+@click.option("--iso", "iso_name", help="A Ready ISO to boot from instead, with an empty disk.")
+@click.option("--offering", help="A size, by name or id (the first one without it).")
+@click.pass_obj
+def deploy(
+    daemon: Daemon, name: str, template_name: str | None, iso_name: str | None, offering: str | None
+) -> None:
+    """Make a machine from a template (a linked clone) or an ISO, and start it."""
+    if (template_name is None) == (iso_name is None):
+        raise click.UsageError("give one of --template and --iso")
+    kind = TEMPLATE if template_name else ISO
+    source = daemon.find(
+        kind.listing, kind.key, template_name or iso_name or "", kind.noun, **{kind.filter_name: "all"}
+    )
+    sizes = daemon.records("listServiceOfferings", "serviceoffering")
+    chosen = [row for row in sizes if offering in (None, row["id"], row["name"])]
+    if not chosen:
+        raise Failed(
+            f"no offering is called {offering!r}", "There is: " + ", ".join(r["name"] for r in sizes)
+        )
+    zone = daemon.records("listZones", "zone")[0]
+    result = daemon.job(
+        "deployVirtualMachine",
+        name=name,
+        displayname=name,
+        templateid=source["id"],
+        serviceofferingid=chosen[0]["id"],
+        zoneid=zone["id"],
+        hypervisor="KVM",
+    )
+    machine = result["virtualmachine"]
+    if daemon.as_json:
+        output.as_json(machine)
+    else:
+        click.echo(f"{name} is {machine['state']}; `systemvm console {name}` shows its screen.")
+
+
+def _act(daemon: Daemon, command: str, name: str, done: str, **params: Any) -> None:
+    daemon.job(command, id=_find(daemon, name)["id"], **params)
+    click.echo(f"{name} is {done}.")
+
+
+@vm.command()
+@click.argument("name")
+@click.pass_obj
+def start(daemon: Daemon, name: str) -> None:
+    """Start a stopped machine."""
+    _act(daemon, "startVirtualMachine", name, "Running")
+
+
+@vm.command()
+@click.argument("name")
+@click.option("--forced", is_flag=True, help="Pull the plug instead of pressing the power button.")
+@click.pass_obj
+def stop(daemon: Daemon, name: str, forced: bool) -> None:
+    """Stop a machine."""
+    _act(daemon, "stopVirtualMachine", name, "Stopped", forced=str(forced).lower())
+
+
+@vm.command()
+@click.argument("name")
+@click.confirmation_option(prompt="Its disk is deleted with it. Go on?")
+@click.pass_obj
+def destroy(daemon: Daemon, name: str) -> None:
+    """Delete a machine and its disk."""
+    _act(daemon, "destroyVirtualMachine", name, "destroyed", expunge="true")
+
+
+@click.command()
+@click.argument("name")
+@click.option("--open", "open_browser", is_flag=True, help="Open it in this desktop's browser.")
+@click.pass_obj
+def console(daemon: Daemon, name: str, open_browser: bool) -> None:
+    """Print an address that shows the screen of a machine or system VM, once, within a minute."""
+    systems = {row["name"]: row for row in daemon.records("listSystemVms", "systemvm")}
+    machine = systems.get(name) or _find(daemon, name)
+    answer = daemon.call("createConsoleEndpoint", virtualmachineid=machine["id"])["consoleendpoint"]
+    if not answer["success"]:
+        raise Failed(answer["details"], answer.get("hint", ""))
+    if daemon.as_json:
+        output.as_json(answer)
+    else:
+        click.echo(answer["url"])
+    if open_browser:
+        webbrowser.open(answer["url"])

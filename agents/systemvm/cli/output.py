@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How results look: tables and coloured states for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_COLOURS = {"Up": "green", "Running": "green", "Ready": "green", "good": "green"}
+_COLOURS |= {"Alert": "red", "Error": "red", "Down": "red", "Disconnected": "red", "error": "red"}
+_COLOURS |= {"Starting": "yellow", "Stopping": "yellow", "Connecting": "yellow", "warning": "yellow"}
+
+
+def size(count: int | None) -> str:
+    """Bytes as a person reads them.
+
+    >>> size(1536 * 1024)
+    '1.5 MiB'
+    """
+    if not count:
+        return ""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.1f} {unit}" if unit != "B" else f"{count} B"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def state(text: str | None) -> Text:
+    return Text(text or "", style=_COLOURS.get(text or "", ""))
+
+
+def as_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, sort_keys=True))
+
+
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: str, notes: Mapping[str, str] | None = None
+) -> None:
+    """Print rows under their column names, or `empty`; `notes` are lines of reason and advice below."""
+    if not rows:
+        click.echo(empty)
+        return
+    view = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        view.add_column(column, overflow="fold")
+    for row in rows:
+        view.add_row(
+            *[cell if isinstance(cell, Text) else str(cell if cell is not None else "") for cell in row]
+        )
+    console = Console()
+    console.print(view)
+    for name, text in (notes or {}).items():
+        console.print(Text(f"{name}: {text}", style="yellow"))

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`systemvm system-vm`, `ssh`, `check`, `logs` and `rpc`: the appliances themselves."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from systemvm.cli import output
+from systemvm.cli.daemon import EXIT_CHECK_FAILED, Daemon, Failed
+
+
+def _find(daemon: Daemon, name: str) -> dict[str, Any]:
+    return daemon.find("listSystemVms", "systemvm", name, "system VM")
+
+
+@click.group("system-vm")
+def system_vm() -> None:
+    """The cloud's own appliances: SSVM and CPVM."""
+
+
+@system_vm.command("list")
+@click.pass_obj
+def list_system_vms(daemon: Daemon) -> None:
+    """System VMs with their state, and the reason when one is not Up."""
+    rows = daemon.records("listSystemVms", "systemvm")
+    if daemon.as_json:
+        output.as_json(rows)
+        return
+    output.table(
+        ("NAME", "TYPE", "STATE", "AGENT", "CONTROL", "PUBLIC", "VERSION"),
+        [
+            (
+                row["name"],
+                row["systemvmtype"],
+                output.state(row["state"]),
+                output.state(row.get("agentstate")),
+                row.get("linklocalip"),
+                row.get("publicip"),
+                row.get("version"),
+            )
+            for row in rows
+        ],
+        "No system VM yet; the daemon makes them by itself.",
+        {row["name"]: f"{row['reason']} {row.get('hint') or ''}" for row in rows if row.get("reason")},
+    )
+
+
+def _act(daemon: Daemon, command: str, name: str, done: str, **params: Any) -> None:
+    daemon.job(command, id=_find(daemon, name)["id"], **params)
+    click.echo(f"{name} is {done}.")
+
+
+@system_vm.command()
+@click.argument("name")
+@click.pass_obj
+def start(daemon: Daemon, name: str) -> None:
+    """Start a stopped system VM."""
+    _act(daemon, "startSystemVm", name, "Running")
+
+
+@system_vm.command()
+@click.argument("name")
+@click.option("--forced", is_flag=True, help="Pull the plug instead of asking the guest.")
+@click.pass_obj
+def stop(daemon: Daemon, name: str, forced: bool) -> None:
+    """Stop a system VM; the daemon starts it again when its zone needs one."""
+    _act(daemon, "stopSystemVm", name, "Stopped", forced=str(forced).lower())
+
+
+@system_vm.command()
+@click.argument("name")
+@click.option("--forced", is_flag=True, help="Stop and start instead of a reboot in place.")
+@click.pass_obj
+def reboot(daemon: Daemon, name: str, forced: bool) -> None:
+    """Reboot a system VM; it keeps its addresses."""
+    _act(daemon, "rebootSystemVm", name, "Running", forced=str(forced).lower())
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("name")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.option("--print", "only_print", is_flag=True, help="Print the plain ssh command line instead.")
+@click.pass_obj
+def ssh(daemon: Daemon, name: str, command: tuple[str, ...], only_print: bool) -> None:
+    """Log in to a system VM as root (port 3922, by the zone's key), or run COMMAND there.
+
+    The host key is the one that its agent reported: an impostor is refused, a reused address never warns.
+    """
+    target = daemon.call("system_vm.ssh", name=name)
+    if not target["host_keys"]:
+        raise Failed(f"{name} has not told its host keys yet", "It tells them when its agent is Up.")
+    handle, known_hosts = tempfile.mkstemp(prefix="systemvm-known-hosts-")
+    with os.fdopen(handle, "w") as file:
+        for key in target["host_keys"]:
+            file.write(f"{name} {' '.join(key.split()[:2])}\n")
+    line = [
+        *daemon.namespace_prefix(),
+        *("ssh", "-p", str(target["port"]), "-i", target["key_file"]),
+        *("-o", f"HostKeyAlias={name}", "-o", f"UserKnownHostsFile={known_hosts}"),
+        *("-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes", "-o", "LogLevel=ERROR"),
+        f"{target['user']}@{target['address']}",
+        *command,
+    ]
+    if only_print:
+        click.echo(shlex.join(line))
+        return
+    try:
+        code = subprocess.run(line, check=False).returncode
+    finally:
+        Path(known_hosts).unlink(missing_ok=True)
+    raise SystemExit(code)
+
+
+@click.command()
+@click.argument("name")
+@click.pass_obj
+def check(daemon: Daemon, name: str) -> None:
+    """Run the system VM's own checks: name service, storage, the daemon's port, the agent."""
+    report = daemon.call("system_vm.check", timeout_s=120.0, name=name)
+    steps = report["steps"]
+    if daemon.as_json:
+        output.as_json(report)
+    else:
+        output.table(
+            ("CHECK", "RESULT", ""),
+            [(step["name"], output.state(step["status"]), step["text"]) for step in steps],
+            f"{name} ran no check.",
+            {step["name"]: step["hint"] for step in steps if step.get("hint") and step["status"] != "good"},
+        )
+    if any(step["status"] == "error" for step in steps):
+        raise SystemExit(EXIT_CHECK_FAILED)
+
+
+@click.command()
+@click.argument("name")
+@click.pass_obj
+def logs(daemon: Daemon, name: str) -> None:
+    """The end of a system VM's serial log: how far it came, when it does not come Up."""
+    click.echo(daemon.call("system_vm.logs", name=name)["text"])
+
+
+@click.group()
+def rpc() -> None:
+    """JSON-RPC as the daemon speaks it with its agents."""
+
+
+@rpc.command("call")
+@click.argument("name")
+@click.argument("method")
+@click.argument("params", default="{}")
+@click.option("--timeout", "timeout_s", default=60.0, show_default=True, help="Seconds.")
+@click.pass_obj
+def rpc_call(daemon: Daemon, name: str, method: str, params: str, timeout_s: float) -> None:
+    """Call METHOD of the agent NAME with PARAMS (a JSON object); `rpc.discover` lists the methods."""
+    try:
+        given = json.loads(params)
+    except ValueError as error:
+        raise Failed(f"PARAMS is not JSON: {error}", "Quote it for the shell: '{\"key\": 1}'", 2) from None
+    output.as_json(daemon.call("system_vm.rpc", timeout_s=timeout_s, name=name, method=method, params=given))
+
+
+@rpc.command("daemon")
+@click.argument("method")
+@click.argument("params", default="{}")
+@click.pass_obj
+def rpc_daemon(daemon: Daemon, method: str, params: str) -> None:
+    """Call METHOD of the daemon itself; `rpc.discover` lists the methods."""
+    output.as_json(daemon.call(method, **json.loads(params)))

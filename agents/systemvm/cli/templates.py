@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`systemvm template` and `systemvm iso`: register a URL and watch it become Ready."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+from attrs import frozen
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from systemvm.cli import output
+from systemvm.cli.daemon import Daemon, Failed
+
+
+@frozen
+class Kind:
+    """What differs between templates and ISOs in CloudStack's commands."""
+
+    noun: str
+    register: str
+    listing: str
+    delete: str
+    key: str
+    filter_name: str
+
+    def rows(self, daemon: Daemon, **params: Any) -> list[dict[str, Any]]:
+        return daemon.records(self.listing, self.key, **{self.filter_name: "all"}, **params)
+
+
+TEMPLATE = Kind(
+    "template", "registerTemplate", "listTemplates", "deleteTemplate", "template", "templatefilter"
+)
+ISO = Kind("ISO", "registerIso", "listIsos", "deleteIso", "iso", "isofilter")
+
+
+def _moving(row: dict[str, Any]) -> bool:
+    status = row.get("status") or ""
+    return not row["isready"] and (not status or "%" in status or status.startswith("Installing"))
+
+
+def _percent(row: dict[str, Any]) -> int:
+    status = row.get("status") or ""
+    if row["isready"] or status.startswith("Installing"):
+        return 100
+    head = status.partition("%")[0]
+    return int(head) if head.isdigit() else 0
+
+
+def follow(daemon: Daemon, kind: Kind, template_id: str, name: str) -> dict[str, Any]:
+    """Show a progress bar until the template is Ready; Failed with its error text otherwise.
+
+    Ctrl-C leaves the download running: it is the cloud's, not this terminal's.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[status]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, transient=False) as progress:
+        bar = progress.add_task(name, total=100, status="waiting for a secondary storage VM")
+        while True:
+            rows = kind.rows(daemon, id=template_id)
+            if not rows:
+                raise Failed(f"{kind.noun} {name} was deleted meanwhile")
+            row = rows[0]
+            progress.update(bar, completed=_percent(row), status=row.get("status") or "waiting")
+            if row["isready"]:
+                return row
+            if not _moving(row):
+                raise Failed(row["status"], row.get("hint") or "Delete it and register it again.")
+            time.sleep(0.5)
+
+
+def _list(daemon: Daemon, kind: Kind) -> None:
+    rows = kind.rows(daemon)
+    if daemon.as_json:
+        output.as_json(rows)
+        return
+    output.table(
+        ("NAME", "FORMAT", "SIZE", "STATUS", "ID"),
+        [
+            (
+                row["name"],
+                row.get("format", kind.noun),
+                output.size(row.get("physicalsize") or row.get("size")),
+                output.state("Ready") if row["isready"] else row.get("status") or "waiting",
+                row["id"],
+            )
+            for row in rows
+        ],
+        f"No {kind.noun} is registered yet; `systemvm {kind.noun.lower()} register NAME URL` begins.",
+    )
+
+
+def _register(daemon: Daemon, kind: Kind, name: str, wait: bool, **params: Any) -> None:
+    zone = daemon.records("listZones", "zone")[0]
+    answer = daemon.call(kind.register, name=name, displaytext=name, zoneid=zone["id"], **params)
+    row = answer[kind.key]
+    row = row[0] if isinstance(row, list) else row
+    if wait and not daemon.as_json:
+        row = follow(daemon, kind, row["id"], name)
+        click.echo(f"{name} is Ready: {row['id']}")
+    elif daemon.as_json:
+        output.as_json(row)
+    else:
+        click.echo(row["id"])
+
+
+def _delete(daemon: Daemon, kind: Kind, name: str) -> None:
+    row = kind.rows(daemon)
+    match = daemon.find(kind.listing, kind.key, name, kind.noun, **{kind.filter_name: "all"}) if row else None
+    if match is None:
+        raise Failed(f"no {kind.noun} is called {name!r}", "None is registered.")
+    daemon.job(kind.delete, id=match["id"])
+    click.echo(f"{name} is deleted.")
+
+
+checksum_option = click.option("--checksum", help="{ALG}hex over the file as downloaded, e.g. {SHA-256}9f86…")
+wait_option = click.option(
+    "--wait/--no-wait", default=True, show_default=True, help="Follow it until it is Ready."
+)
+
+
+@click.group()
+def template() -> None:
+    """Disk images that machines are made from."""
+
+
+@template.command("list")
+@click.pass_obj
+def list_templates(daemon: Daemon) -> None:
+    """Templates with their state."""
+    _list(daemon, TEMPLATE)
+
+
+@template.command("register")
+@click.argument("name")
+@click.argument("url")
+@click.option(
+    "--format", "image_format", type=click.Choice(["QCOW2", "RAW"]), default="QCOW2", show_default=True
+)
+@checksum_option
+@wait_option
+@click.pass_obj
+def register_template(
+    daemon: Daemon, name: str, url: str, image_format: str, checksum: str | None, wait: bool
+) -> None:
+    """Bring the image at URL to secondary storage, as NAME."""
+    _register(daemon, TEMPLATE, name, wait, url=url, format=image_format, hypervisor="KVM", checksum=checksum)
+
+
+@template.command("delete")
+@click.argument("name")
+@click.pass_obj
+def delete_template(daemon: Daemon, name: str) -> None:
+    """Remove a template, by name or id, from secondary storage."""
+    _delete(daemon, TEMPLATE, name)
+
+
+@click.group()
+def iso() -> None:
+    """CD images that machines boot from."""
+
+
+@iso.command("list")
+@click.pass_obj
+def list_isos(daemon: Daemon) -> None:
+    """ISOs with their state."""
+    _list(daemon, ISO)
+
+
+@iso.command("register")
+@click.argument("name")
+@click.argument("url")
+@checksum_option
+@wait_option
+@click.pass_obj
+def register_iso(daemon: Daemon, name: str, url: str, checksum: str | None, wait: bool) -> None:
+    """Bring the ISO at URL to secondary storage, as NAME."""
+    _register(daemon, ISO, name, wait, url=url, bootable="true", checksum=checksum)
+
+
+@iso.command("delete")
+@click.argument("name")
+@click.pass_obj
+def delete_iso(daemon: Daemon, name: str) -> None:
+    """Remove an ISO, by name or id, from secondary storage."""
+    _delete(daemon, ISO, name)
