@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import enum
+
 from attrs import field, frozen
 
 CONSOLE_SETUP = "console.setup"  # daemon → agent: public certificate and advertised endpoint; idempotent
@@ -10,6 +12,20 @@ CONSOLE_AUTHORIZE = "console.authorize"  # agent → daemon: spends a token, ato
 CONSOLE_TARGET = "console.target"  # agent → daemon: where a session's VM is now, asked at every connection
 CONSOLE_CLOSED = "console.closed"  # agent → daemon: a call, the session row ends with it
 CONSOLE_LOAD = "console.load"  # agent → daemon, notification
+
+
+class ConsoleRefusal(enum.Enum):
+    """Why the daemon says no to `console.authorize` or `console.target`.
+
+    Sent as `{"reason": value}` in the data of a REFUSED error; the CPVM turns it into a page or a close code.
+    """
+
+    TOKEN_UNKNOWN = "token_unknown"
+    TOKEN_USED = "token_used"
+    TOKEN_EXPIRED = "token_expired"
+    SESSION_ENDED = "session_ended"  # removed, or its lifetime is over, or it belongs to another CPVM
+    MACHINE_STOPPED = "machine_stopped"
+    MACHINE_GONE = "machine_gone"
 
 
 @frozen
