@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The appliance's firewall: the role's own rules, and in the same transaction the addresses of this cloud.
+
+The rules are a file of the image (`/etc/systemvm/nftables.conf`); it declares empty named sets, which only
+the boot arguments can fill. A set that a role does not declare is not filled, so that each file says all of
+what it uses. A set holds IPv4; the same name with `6` behind it holds IPv6.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from ipaddress import collapse_addresses, ip_address, ip_network
+from pathlib import Path
+
+from systemvm.guest.failure import BootError, FailureKind
+from systemvm.guest.network import Interface, Network, Plan
+
+_BLOCK = re.compile(r"^\s*(table|set)\s+(?:(ip|ip6|inet)\s+)?(\w+)\s*\{", re.MULTILINE)
+
+
+def sets(plan: Plan, arguments: Mapping[str, str]) -> dict[str, list[Network]]:
+    """What each set must hold: networks of both families, overlaps merged."""
+    return {
+        "control_cidr": _merged(_of(plan.control)),
+        "management_cidr": _merged([*_of(plan.management), *plan.management_cidrs]),
+        "storage_cidr": _merged(_of(plan.storage)),
+        "nfs_servers": _merged(_literal_addresses(arguments.get("secondaryStorageServerAddress", ""))),
+        "dns_servers": _merged(ip_network(address) for address in plan.name_servers),
+    }
+
+
+def script(rules: Path, plan: Plan, arguments: Mapping[str, str]) -> str:
+    """One `nft -f -` transaction: rules and elements together, so there is no moment between them."""
+    try:
+        declared = declared_sets(rules.read_text())
+    except FileNotFoundError as error:
+        raise BootError(
+            FailureKind.COMMAND_FAILED, f"the firewall rules {rules} are missing", "the image is not complete"
+        ) from error
+    lines = [f'include "{rules}"']
+    for name, networks in sets(plan, arguments).items():
+        for version, suffix in ((4, ""), (6, "6")):
+            elements = [str(network) for network in networks if network.version == version]
+            table = declared.get(name + suffix)
+            if elements and table:
+                lines.append(f"add element {table} {name}{suffix} {{ {', '.join(elements)} }}")
+    return "\n".join(lines) + "\n"
+
+
+def declared_sets(rules: str) -> dict[str, str]:
+    """Names of the sets a rules file declares, each with the family and name of its table."""
+    found: dict[str, str] = {}
+    table = ""
+    for kind, family, name in _BLOCK.findall(rules):
+        if kind == "table":
+            table = f"{family or 'ip'} {name}"
+        else:
+            found[name] = table
+    return found
+
+
+def _of(nic: Interface | None) -> list[Network]:
+    return nic.networks() if nic else []
+
+
+def _merged(networks: Iterable[Network]) -> list[Network]:
+    both = list(networks)
+    merged: list[Network] = list(collapse_addresses(net for net in both if net.version == 4))
+    merged.extend(collapse_addresses(net for net in both if net.version == 6))
+    return merged
+
+
+def _literal_addresses(text: str) -> Iterable[Network]:
+    """The addresses of a csv; a host name in it cannot be a firewall element and stays closed."""
+    for word in filter(None, text.split(",")):
+        try:
+            yield ip_network(ip_address(word))
+        except ValueError:
+            continue

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where things are in an appliance; everything hangs below one root, so that tests can give another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from systemvm.wire import boot
+
+
+class Paths(NamedTuple):
+    """The files of an appliance. `root` is `/` outside tests."""
+
+    root: Path = Path("/")
+    credentials: Path | None = None  # systemd's $CREDENTIALS_DIRECTORY
+
+    @classmethod
+    def from_environment(cls, root: str, environment: Mapping[str, str]) -> Paths:
+        directory = environment.get("CREDENTIALS_DIRECTORY")
+        return cls(Path(root), Path(directory) if directory else None)
+
+    def credential(self, name: str) -> Path | None:
+        """The file of a systemd credential, if it was given to this unit."""
+        if self.credentials is None:
+            return None
+        path = self.credentials / name
+        return path if path.is_file() else None
+
+    # ---- CloudStack's files --------------------------------------------------------------------------
+    @property
+    def cache(self) -> Path:
+        return self.root / "var/cache/cloud"
+
+    @property
+    def cmdline(self) -> Path:
+        """The boot arguments as they came, secrets included: 0600."""
+        return self.cache / "cmdline"
+
+    @property
+    def cmd_line_json(self) -> Path:
+        """The boot arguments without secrets, for everyone else."""
+        return self.cache / "cmd_line.json"
+
+    @property
+    def boot_up_done(self) -> Path:
+        return self.cache / "boot_up_done"
+
+    # ---- the system's files --------------------------------------------------------------------------
+    @property
+    def etc(self) -> Path:
+        return self.root / "etc"
+
+    @property
+    def authorized_keys(self) -> Path:
+        return self.root / "root/.ssh/authorized_keys"
+
+    @property
+    def ssh_host_key(self) -> Path:
+        return self.etc / "ssh/ssh_host_ed25519_key"
+
+    @property
+    def sshd_listen(self) -> Path:
+        return self.etc / "ssh/sshd_config.d/10-systemvm-listen.conf"
+
+    # ---- ours ----------------------------------------------------------------------------------------
+    @property
+    def image_json(self) -> Path:
+        return self.etc / "systemvm/image.json"
+
+    @property
+    def nftables(self) -> Path:
+        return self.etc / "systemvm/nftables.conf"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run/systemvm"
+
+    @property
+    def agent_socket(self) -> Path:
+        return self.run / "agent.sock"
+
+    @property
+    def check_socket(self) -> Path:
+        """A root helper answers here with a check report (systemvm-check.socket)."""
+        return self.run / "check.sock"
+
+    @property
+    def bootstrap_identity(self) -> Path:
+        """Where preinit leaves an identity that came inside the boot arguments and not as a credential."""
+        return self.run / "bootstrap-identity.pem"
+
+    @property
+    def own_identity(self) -> Path:
+        """The agent's own key and certificate; /run is a tmpfs, so they never reach a disk."""
+        return self.root / "run/systemvm-agent/identity.pem"
+
+    @property
+    def stores(self) -> Path:
+        return self.root / "mnt/SecStorage"
+
+    @property
+    def identity_credential(self) -> Path | None:
+        return self.credential(boot.IDENTITY_CREDENTIAL)

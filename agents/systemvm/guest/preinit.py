@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`systemvm-preinit`: turns boot arguments into a named, addressed, firewalled machine, once, as root.
+
+Runs before the network and everything that listens. Python starts twenty times slower under emulation, so
+this imports the standard library alone and starts three programs: nft, ip and (at the first boot) ssh-keygen.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from time import gmtime, strftime
+from typing import NamedTuple
+
+from systemvm.guest import bootargs, files, firewall, naming, network, ssh
+from systemvm.guest.failure import BootError, FailureKind
+from systemvm.guest.paths import Paths
+from systemvm.wire import boot
+
+COMMAND_TIMEOUT_S = 120
+AGENT_USER = "systemvm-agent"
+_NETWORK_CLASS = Path("/sys/class/net")
+
+
+class Machine(NamedTuple):
+    """What preinit does to the machine itself and not to files below the root; tests give their own."""
+
+    run: Callable[[list[str], str], None]
+    devices: Callable[[], Mapping[str, str]]
+    set_host_name: Callable[[str], None]
+
+
+def run(command: list[str], text: str = "") -> None:
+    """Run one program to its end; its own words become the error."""
+    try:
+        done = subprocess.run(
+            command, input=text, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BootError(FailureKind.COMMAND_FAILED, f"cannot run {command[0]}: {error}") from error
+    if done.returncode != 0:
+        words = done.stderr.strip() or f"exit code {done.returncode}"
+        raise BootError(FailureKind.COMMAND_FAILED, f"{' '.join(command[:3])} failed: {words}", text.strip())
+
+
+def devices() -> dict[str, str]:
+    """The NICs that are here, each with its MAC."""
+    return {entry.name: (entry / "address").read_text().strip() for entry in _NETWORK_CLASS.iterdir()}
+
+
+def set_host_name(name: str) -> None:
+    Path("/proc/sys/kernel/hostname").write_text(name)
+
+
+REAL = Machine(run, devices, set_host_name)
+
+
+def prepare(paths: Paths, machine: Machine = REAL) -> str:
+    """Do all of it; the answer is one line for the journal."""
+    paths.boot_up_done.unlink(missing_ok=True)
+    text = bootargs.read(paths)
+    arguments = boot.parse(text)
+    role = bootargs.role_of(arguments, paths)
+    name = bootargs.name_of(arguments)
+    plan = network.plan(arguments)
+    identity = bootargs.identity_bundle(arguments)
+    firewall_script = firewall.script(paths.nftables, plan, arguments)
+
+    present = machine.devices()
+    if any(nic.device not in present for nic in plan.interfaces):
+        # udev may not have come to the driver yet; modprobe returns when its NICs are there: no wait
+        with suppress(BootError):  # no such module: what is absent is the better message
+            machine.run(["modprobe", "--quiet", "--use-blacklist", "virtio_net"], "")
+        present = machine.devices()
+    plan.check_devices(present)
+
+    bootargs.keep(text, arguments, paths)
+    files.write(paths.etc / "hostname", name + "\n")
+    files.write(paths.etc / "hosts", naming.hosts(name, plan))
+    files.write(paths.etc / "resolv.conf", naming.resolv_conf(plan, arguments))
+    machine.set_host_name(name)
+    machine.run(["nft", "-f", "-"], firewall_script)  # before any address is up
+    machine.run(["ip", "-batch", "-"], plan.ip_batch())
+    ssh.install(arguments, plan, paths)
+    ssh.ensure_host_key(paths, name, lambda command: machine.run(command, ""))
+    if identity is not None and paths.identity_credential is None:
+        _leave_identity(identity, paths)
+    files.write(paths.boot_up_done, strftime("%a %b %e %H:%M:%S UTC %Y\n", gmtime()))
+    nics = ", ".join(f"{nic.device} {addr}" for nic in plan.interfaces for addr in nic.addresses)
+    return f"{name} is a {role.value}: {nics}"
+
+
+def _leave_identity(identity: bytes, paths: Paths) -> None:
+    """An identity that came inside the boot arguments, for the agent's eyes alone."""
+    files.write(paths.bootstrap_identity, identity, 0o600)
+    if os.geteuid() == 0 and paths.root == Path("/"):
+        import pwd
+
+        user = pwd.getpwnam(AGENT_USER)
+        os.chown(paths.bootstrap_identity, user.pw_uid, user.pw_gid)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prepare this machine, with `--root DIR` writing the files there; exit codes are FailureKind's."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words and (len(words) != 2 or words[0] != "--root"):
+        sys.stderr.write("usage: systemvm-preinit [--root DIR]\n")
+        return 2
+    paths = Paths.from_environment(words[1] if words else "/", os.environ)
+    try:
+        summary = prepare(paths)
+    except BootError as error:
+        _complain(f"systemvm-preinit: {error}\n", paths)
+        return int(error.kind)
+    except OSError as error:
+        _complain(f"systemvm-preinit: {error}\n", paths)
+        return int(FailureKind.COMMAND_FAILED)
+    sys.stdout.write(f"systemvm-preinit: {summary}\n")
+    return 0
+
+
+def _complain(text: str, paths: Paths) -> None:
+    """To the journal (standard error) and to the console, where someone without ssh looks first."""
+    sys.stderr.write(text)
+    if paths.root == Path("/"):
+        try:
+            with Path("/dev/console").open("w") as console:
+                console.write(text.replace("\n", "\r\n"))
+        except OSError:
+            sys.stderr.write("systemvm-preinit: the console cannot be written\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
