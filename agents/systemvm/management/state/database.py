@@ -65,7 +65,7 @@ class Database:
     async def run(
         self, function: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """`function(connection, …)` in a transaction on the writer's thread: commit, or roll back and raise."""
+        """`function(connection, …)` in a transaction on the writer's thread; an exception rolls back."""
         return await _in(self._writer, lambda: self.run_now(function, *args, **kwargs))
 
     async def read(

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Addresses in use, by zone and traffic type; what is free is what a pool has beyond them."""
+
+from __future__ import annotations
+
+import random
+from ipaddress import IPv4Address, ip_address
+
+import sqlalchemy as sa
+
+from systemvm.management.state import schema
+
+_a = schema.ip_addresses.c
+
+#: How often a random address is tried before a pool is walked from its start.
+RANDOM_TRIES = 32
+
+
+class PoolExhaustedError(RuntimeError):
+    """No address is left in a pool; the message names zone network and range."""
+
+
+def in_use(connection: sa.Connection, zone_id: int, traffic_type: str) -> set[IPv4Address]:
+    query = sa.select(_a.address).where(_a.zone_id == zone_id, _a.traffic_type == traffic_type)
+    return {IPv4Address(text) for text in connection.execute(query).scalars()}
+
+
+def allocate(
+    connection: sa.Connection,
+    *,
+    zone_id: int,
+    traffic_type: str,
+    first: IPv4Address,
+    last: IPv4Address,
+    vm_id: int,
+    randomly: bool = False,
+) -> IPv4Address:
+    """Take an address from `first`–`last` for a VM: the lowest free one, or a random one.
+
+    Link-local addresses are random: a stopped VM's address, in a neighbour's ARP cache or in a reader's notes,
+    is then not soon another's.
+    """
+    used = in_use(connection, zone_id, traffic_type)
+    address: IPv4Address | None = None
+    if randomly:
+        choices = (IPv4Address(random.randint(int(first), int(last))) for _ in range(RANDOM_TRIES))  # noqa: S311
+        address = next((choice for choice in choices if choice not in used), None)
+    if address is None:
+        walk = (IPv4Address(number) for number in range(int(first), int(last) + 1))
+        address = next((choice for choice in walk if choice not in used), None)
+    if address is None:
+        raise PoolExhaustedError(f"the {traffic_type} pool {first}–{last} of zone {zone_id} is used up")
+    connection.execute(
+        schema.ip_addresses.insert().values(
+            zone_id=zone_id, traffic_type=traffic_type, address=str(address), vm_id=vm_id
+        )
+    )
+    return address
+
+
+def release_all(connection: sa.Connection, vm_id: int) -> int:
+    return connection.execute(schema.ip_addresses.delete().where(_a.vm_id == vm_id)).rowcount
+
+
+def of_vm(connection: sa.Connection, vm_id: int) -> dict[str, str]:
+    """A VM's addresses by traffic type."""
+    query = sa.select(_a.traffic_type, _a.address).where(_a.vm_id == vm_id)
+    return {kind: str(ip_address(text)) for kind, text in connection.execute(query)}

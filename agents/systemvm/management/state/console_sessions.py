@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Console sessions: a one-time token, kept as its hash, and what became of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from attrs import frozen
+
+from systemvm.management.state import schema
+from systemvm.management.state.columns import now
+from systemvm.management.state.rows import Rows
+
+
+@frozen
+class ConsoleSessionRow:
+    id: int
+    uuid: str  # the session id that CPVM and daemon speak of
+    account_id: int
+    domain_id: int
+    zone_id: int | None
+    user_id: int
+    vm_id: int
+    proxy_id: int | None
+    token_expires: datetime
+    acquired: datetime | None
+    session_expires: datetime | None
+    creator_address: str | None
+    client_address: str | None
+    close_reason: str | None
+    created: datetime
+    removed: datetime | None
+
+
+rows = Rows(schema.console_sessions, ConsoleSessionRow, "console session")
+_c = schema.console_sessions.c
+
+by_uuid = rows.by_uuid
+
+
+def create(
+    connection: sa.Connection,
+    *,
+    account_id: int,
+    domain_id: int,
+    zone_id: int,
+    user_id: int,
+    vm_id: int,
+    proxy_id: int,
+    token_hash: str,
+    token_expires: datetime,
+    creator_address: str | None,
+) -> ConsoleSessionRow:
+    return rows.insert(
+        connection,
+        account_id=account_id,
+        domain_id=domain_id,
+        zone_id=zone_id,
+        user_id=user_id,
+        vm_id=vm_id,
+        proxy_id=proxy_id,
+        token_hash=token_hash,
+        token_expires=token_expires,
+        creator_address=creator_address,
+    )
+
+
+def by_token_hash(connection: sa.Connection, token_hash: str) -> ConsoleSessionRow | None:
+    """A session by its token, spent, expired or not: to say what is wrong with one that was refused."""
+    return rows.one(connection, _c.token_hash == token_hash)
+
+
+def spend(
+    connection: sa.Connection,
+    token_hash: str,
+    *,
+    proxy_id: int,
+    client_address: str,
+    session_expires: datetime,
+) -> ConsoleSessionRow | None:
+    """Spend a token at the CPVM it was made for; None unless this very call was the one that did."""
+    spent = rows.update_where(
+        connection,
+        _c.token_hash == token_hash,
+        _c.proxy_id == proxy_id,
+        _c.acquired.is_(None),
+        _c.removed.is_(None),
+        _c.token_expires > now(),
+        acquired=now(),
+        client_address=client_address,
+        session_expires=session_expires,
+    )
+    return rows.one(connection, _c.token_hash == token_hash) if spent else None
+
+
+def close(connection: sa.Connection, uuid: str, reason: str) -> bool:
+    """End a session; False when it had ended before."""
+    return bool(
+        rows.update_where(
+            connection, _c.uuid == uuid, _c.removed.is_(None), removed=now(), close_reason=reason
+        )
+    )
+
+
+def close_of_vm(connection: sa.Connection, vm_id: int, reason: str) -> int:
+    return rows.update_where(
+        connection, _c.vm_id == vm_id, _c.removed.is_(None), removed=now(), close_reason=reason
+    )
+
+
+def active(connection: sa.Connection, proxy_id: int | None = None) -> list[ConsoleSessionRow]:
+    """Sessions whose token is spent and that have not ended."""
+    where = [_c.removed.is_(None), _c.acquired.is_not(None)]
+    if proxy_id is not None:
+        where.append(_c.proxy_id == proxy_id)
+    return rows.all(connection, *where)
+
+
+def list_all(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list[ConsoleSessionRow]:
+    return rows.all(connection, *where)
+
+
+def expire(connection: sa.Connection) -> int:
+    """Close what nobody used in time, and cookies that ran out."""
+    unused = sa.and_(_c.acquired.is_(None), _c.token_expires <= now())
+    over = sa.and_(_c.acquired.is_not(None), _c.session_expires <= now())
+    return rows.update_where(
+        connection, _c.removed.is_(None), sa.or_(unused, over), removed=now(), close_reason="expired"
+    )

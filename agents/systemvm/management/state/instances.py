@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VMs of both kinds and their NICs; their numbers come from one sequence, so that names interleave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from attrs import field, frozen
+
+from systemvm.management.state import schema
+from systemvm.management.state.columns import now
+from systemvm.management.state.rows import NotFoundError, Rows
+from systemvm.management.state.status import AgentState, InstanceState, InstanceType
+
+
+@frozen
+class Instance:
+    id: int
+    uuid: str
+    account_id: int
+    domain_id: int
+    zone_id: int
+    arch: str | None
+    instance_name: str
+    name: str
+    type: InstanceType
+    state: InstanceState
+    wanted: bool
+    reason: str | None
+    hint: str | None
+    host_id: int | None
+    template_id: int | None
+    iso_id: int | None
+    hypervisor: str
+    vcpus: int
+    memory_mib: int
+    vnc_address: str | None
+    vnc_port: int | None
+    sealed_vnc_password: bytes | None = field(repr=False)
+    agent_state: AgentState | None
+    agent_reason: str | None
+    agent_hint: str | None
+    agent_version: str | None
+    image_version: str | None
+    image_sha256: str | None
+    boot_id: str | None
+    host_keys: list[str]
+    console_sessions: int
+    started: datetime | None
+    disconnected: datetime | None
+    created: datetime
+    updated: datetime
+    removed: datetime | None
+
+
+@frozen
+class Nic:
+    id: int
+    uuid: str
+    vm_id: int
+    device: int
+    traffic_type: str
+    bridge: str
+    mac: str
+    address: str | None
+    netmask: str | None
+    gateway: str | None
+
+
+rows = Rows(schema.vm_instances, Instance, "virtual machine")
+nic_rows = Rows(schema.nics, Nic, "NIC")
+_v = schema.vm_instances.c
+_n = schema.nics.c
+
+by_id = rows.by_id
+by_uuid = rows.by_uuid
+
+
+def _instance_name(kind: InstanceType, account_id: int, number: int) -> str:
+    if kind is InstanceType.USER:
+        return f"i-{account_id}-{number}-VM"
+    return f"{'s' if kind is InstanceType.SECONDARY_STORAGE else 'v'}-{number}-VM"
+
+
+def create(
+    connection: sa.Connection, kind: InstanceType, *, account_id: int, name: str = "", **columns: Any
+) -> Instance:
+    """A new VM, Stopped, with the name that its number gives it."""
+    key = connection.execute(
+        schema.vm_instances.insert().values(type=kind, account_id=account_id, name=name, **columns)
+    ).inserted_primary_key
+    assert key is not None
+    number = int(key[0])
+    instance_name = _instance_name(kind, account_id, number)
+    return rows.update(connection, number, instance_name=instance_name, name=name or instance_name)
+
+
+def update(connection: sa.Connection, instance_id: int, **changes: Any) -> Instance:
+    return rows.update(connection, instance_id, **changes)
+
+
+def change_state(
+    connection: sa.Connection,
+    instance_id: int,
+    expected: Sequence[InstanceState],
+    state: InstanceState,
+    **changes: Any,
+) -> Instance | None:
+    """Go to `state` if it is in one of `expected` now; None if another was faster."""
+    changed = rows.update_where(
+        connection, _v.id == instance_id, _v.state.in_(expected), state=state, **changes
+    )
+    return rows.by_id(connection, instance_id) if changed else None
+
+
+def by_instance_name(connection: sa.Connection, instance_name: str) -> Instance:
+    """A VM by `s-1-VM`, whatever the case; NotFoundError if there is none, or it is removed."""
+    found = rows.one(
+        connection,
+        sa.func.lower(_v.instance_name) == instance_name.lower(),
+        _v.removed.is_(None),
+    )
+    if found is None:
+        raise NotFoundError(f"there is no virtual machine named {instance_name}")
+    return found
+
+
+def list_all(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list[Instance]:
+    """VMs that are not removed; further conditions on `schema.vm_instances.c`."""
+    return rows.all(connection, _v.removed.is_(None), *where)
+
+
+def list_system(connection: sa.Connection, zone_id: int | None = None) -> list[Instance]:
+    where = [] if zone_id is None else [_v.zone_id == zone_id]
+    return list_all(connection, _v.type != InstanceType.USER, *where)
+
+
+def list_user(connection: sa.Connection) -> list[Instance]:
+    return list_all(connection, _v.type == InstanceType.USER)
+
+
+def remove(connection: sa.Connection, instance_id: int, state: InstanceState) -> None:
+    """The VM is gone: its row stays as history, its NICs and addresses do not."""
+    rows.update(connection, instance_id, state=state, removed=now())
+    nic_rows.update_where(connection, _n.vm_id == instance_id, _n.removed.is_(None), removed=now())
+    table = schema.ip_addresses
+    connection.execute(table.delete().where(table.c.vm_id == instance_id))
+
+
+def add_nic(
+    connection: sa.Connection,
+    *,
+    vm_id: int,
+    device: int,
+    traffic_type: str,
+    bridge: str,
+    mac: str,
+    address: str | None = None,
+    netmask: str | None = None,
+    gateway: str | None = None,
+) -> Nic:
+    return nic_rows.insert(
+        connection,
+        vm_id=vm_id,
+        device=device,
+        traffic_type=traffic_type,
+        bridge=bridge,
+        mac=mac,
+        address=address,
+        netmask=netmask,
+        gateway=gateway,
+    )
+
+
+def nics_of(connection: sa.Connection, vm_id: int) -> list[Nic]:
+    """eth0 first."""
+    return nic_rows.all(connection, _n.vm_id == vm_id, _n.removed.is_(None), order_by=_n.device.asc())
+
+
+def nics_by_vm(connection: sa.Connection, vm_ids: Sequence[int]) -> dict[int, list[Nic]]:
+    """`nics_of` for a whole list, in one query."""
+    found = nic_rows.all(connection, _n.vm_id.in_(vm_ids), _n.removed.is_(None), order_by=_n.device.asc())
+    grouped: dict[int, list[Nic]] = {vm_id: [] for vm_id in vm_ids}
+    for nic in found:
+        grouped[nic.vm_id].append(nic)
+    return grouped

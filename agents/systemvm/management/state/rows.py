@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows as frozen values: what every repository does with its table, said once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar, cast
+
+import attrs
+import sqlalchemy as sa
+
+R = TypeVar("R", bound=attrs.AttrsInstance)
+
+
+class NotFoundError(LookupError):
+    """No such row: what was looked for is in the message, for people."""
+
+
+class Rows(Generic[R]):
+    """A table and the attrs class of its rows; the class names the columns it wants, by the same names."""
+
+    def __init__(self, table: sa.Table, row_class: type[R], noun: str) -> None:
+        self.table = table
+        self.row_class = row_class
+        self.noun = noun
+        self._names = [field.name for field in attrs.fields(row_class)]
+        self._columns = [table.c[name] for name in self._names]
+
+    def value(self, row: Mapping[str, Any]) -> R:
+        return self.row_class(**{name: row[name] for name in self._names})
+
+    def all(
+        self,
+        connection: sa.Connection,
+        *where: sa.ColumnElement[bool],
+        order_by: sa.ColumnElement[Any] | None = None,
+        limit: int | None = None,
+    ) -> list[R]:
+        """Every row that fits, oldest first unless told otherwise."""
+        query = sa.select(*self._columns).where(*where)
+        query = query.order_by(self.table.c.id if order_by is None else order_by).limit(limit)
+        return [self.value(row) for row in connection.execute(query).mappings()]
+
+    def one(self, connection: sa.Connection, *where: sa.ColumnElement[bool]) -> R | None:
+        found = self.all(connection, *where, limit=1)
+        return found[0] if found else None
+
+    def by_id(self, connection: sa.Connection, number: int) -> R:
+        """The row of a number, removed or not; NotFoundError when there never was one."""
+        found = self.one(connection, self.table.c.id == number)
+        if found is None:
+            raise NotFoundError(f"there is no {self.noun} with the number {number}")
+        return found
+
+    def by_uuid(self, connection: sa.Connection, uuid: str) -> R:
+        """The row of a UUID unless it is removed; NotFoundError otherwise."""
+        found = self.one(connection, self.table.c.uuid == uuid, self.table.c.removed.is_(None))
+        if found is None:
+            raise NotFoundError(f"there is no {self.noun} with the id {uuid}")
+        return found
+
+    def insert(self, connection: sa.Connection, **values: Any) -> R:
+        result = connection.execute(self.table.insert().values(**values))
+        key = cast("sa.Row[Any]", result.inserted_primary_key)
+        return self.by_id(connection, key[0])
+
+    def update(self, connection: sa.Connection, number: int, **changes: Any) -> R:
+        connection.execute(self.table.update().where(self.table.c.id == number).values(**changes))
+        return self.by_id(connection, number)
+
+    def update_where(self, connection: sa.Connection, *where: sa.ColumnElement[bool], **changes: Any) -> int:
+        """Change what fits, and say how many rows did: the way to spend or claim something exactly once."""
+        return connection.execute(self.table.update().where(*where).values(**changes)).rowcount

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Logins of the page and of API clients by password: only hashes of their secrets are kept."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from attrs import field, frozen
+
+from systemvm.management.state import schema
+from systemvm.management.state.columns import now
+from systemvm.management.state.rows import Rows
+
+
+@frozen
+class Session:
+    id: int
+    uuid: str
+    user_id: int
+    session_key_hash: str = field(repr=False)
+    client_address: str | None
+    created: datetime
+    last_used: datetime
+    expires: datetime
+
+
+rows = Rows(schema.sessions, Session, "session")
+_c = schema.sessions.c
+
+
+def create(
+    connection: sa.Connection,
+    *,
+    user_id: int,
+    cookie_hash: str,
+    session_key_hash: str,
+    client_address: str | None,
+    expires: datetime,
+) -> Session:
+    return rows.insert(
+        connection,
+        user_id=user_id,
+        cookie_hash=cookie_hash,
+        session_key_hash=session_key_hash,
+        client_address=client_address,
+        expires=expires,
+    )
+
+
+def by_cookie_hash(connection: sa.Connection, cookie_hash: str) -> Session | None:
+    """The session of a cookie, if it has neither ended nor expired."""
+    return rows.one(connection, _c.cookie_hash == cookie_hash, _c.removed.is_(None), _c.expires > now())
+
+
+def extend(connection: sa.Connection, session_id: int, expires: datetime) -> None:
+    rows.update_where(connection, _c.id == session_id, last_used=now(), expires=expires)
+
+
+def end(connection: sa.Connection, session_id: int) -> None:
+    rows.update_where(connection, _c.id == session_id, _c.removed.is_(None), removed=now())
+
+
+def delete_expired(connection: sa.Connection) -> int:
+    """Forget sessions that ended or expired; returns how many."""
+    ended = sa.or_(_c.removed.is_not(None), _c.expires <= now())
+    return connection.execute(schema.sessions.delete().where(ended)).rowcount

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Templates and ISOs, where they are on image stores, and their copies on primary storage."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from attrs import frozen
+
+from systemvm.management.state import schema
+from systemvm.management.state.columns import new_uuid, now
+from systemvm.management.state.rows import Rows
+from systemvm.management.state.status import SpoolState
+from systemvm.wire.storage import DownloadState, ImageFormat
+
+
+@frozen
+class Template:
+    """A template, or an ISO (`format` says which), as its user registered it."""
+
+    id: int
+    uuid: str
+    account_id: int
+    domain_id: int
+    zone_id: int | None
+    arch: str | None
+    unique_name: str
+    name: str
+    display_text: str
+    format: ImageFormat
+    url: str | None
+    checksum: str | None
+    type: str
+    hypervisor: str
+    os_type: str | None
+    bootable: bool
+    featured: bool
+    public: bool
+    extractable: bool
+    hvm: bool
+    password_enabled: bool
+    details: dict[str, Any]
+    created: datetime
+    removed: datetime | None
+
+    @property
+    def is_iso(self) -> bool:
+        return self.format is ImageFormat.ISO
+
+
+@frozen
+class StoreRef:
+    """A template on an image store: how far its download is, and what came of it."""
+
+    id: int
+    uuid: str
+    template_id: int
+    store_id: int
+    job_id: str
+    agent_name: str | None
+    state: DownloadState
+    percent: int
+    received_bytes: int
+    total_bytes: int | None
+    error_code: str | None
+    error_text: str | None
+    error_hint: str | None
+    install_path: str | None
+    physical_size_bytes: int | None
+    virtual_size_bytes: int | None
+    checksum: str | None
+    created: datetime
+    updated: datetime
+    removed: datetime | None
+
+    @property
+    def is_ready(self) -> bool:
+        return self.state is DownloadState.DOWNLOADED and self.removed is None
+
+
+@frozen
+class SpoolRef:
+    """A template's copy on a host's primary storage, which VMs' disks are clones of."""
+
+    id: int
+    uuid: str
+    template_id: int
+    host_id: int
+    state: SpoolState
+    path: str | None
+    size_bytes: int | None
+    error_text: str | None
+    updated: datetime
+
+
+rows = Rows(schema.templates, Template, "template")
+store_refs = Rows(schema.template_store_refs, StoreRef, "download")
+spool_refs = Rows(schema.template_spool_refs, SpoolRef, "copy of a template")
+_t = schema.templates.c
+_s = schema.template_store_refs.c
+_p = schema.template_spool_refs.c
+
+by_id = rows.by_id
+by_uuid = rows.by_uuid
+
+
+def register(
+    connection: sa.Connection, *, name: str, account_id: int, store_id: int, **columns: Any
+) -> tuple[Template, StoreRef]:
+    """A new template that is not downloaded yet, bound for a store; `columns` are the table's others."""
+    template = rows.insert(connection, name=name, account_id=account_id, unique_name=new_uuid(), **columns)
+    # CloudStack's shape, unique by the number in it: <account>-<id>-<hash>.
+    unique_name = f"{account_id}-{template.id}-{template.uuid}"
+    template = rows.update(connection, template.id, unique_name=unique_name)
+    return template, store_refs.insert(
+        connection, template_id=template.id, store_id=store_id, job_id=new_uuid()
+    )
+
+
+def list_all(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list[Template]:
+    """Templates and ISOs that are not removed; further conditions on `schema.templates.c`."""
+    return rows.all(connection, _t.removed.is_(None), *where)
+
+
+def update(connection: sa.Connection, template_id: int, **changes: Any) -> Template:
+    return rows.update(connection, template_id, **changes)
+
+
+def store_ref_of(connection: sa.Connection, template_id: int) -> StoreRef | None:
+    """The newest copy of a template on a store that is not removed."""
+    found = store_refs.all(connection, _s.template_id == template_id, _s.removed.is_(None))
+    return found[-1] if found else None
+
+
+def store_refs_of(connection: sa.Connection, template_ids: list[int]) -> dict[int, StoreRef]:
+    """`store_ref_of` for a whole list, in one query."""
+    found = store_refs.all(connection, _s.template_id.in_(template_ids), _s.removed.is_(None))
+    return {ref.template_id: ref for ref in found}
+
+
+def store_ref_of_job(connection: sa.Connection, job_id: str) -> StoreRef | None:
+    return store_refs.one(connection, _s.job_id == job_id)
+
+
+def update_store_ref(connection: sa.Connection, ref_id: int, **changes: Any) -> StoreRef:
+    return store_refs.update(connection, ref_id, **changes)
+
+
+def unfinished(connection: sa.Connection, agent_name: str | None = None) -> list[StoreRef]:
+    """Downloads that are wanted and have not ended, of one SSVM or of all: what to resume on connect."""
+    where = [
+        _s.removed.is_(None),
+        _s.state.in_([DownloadState.NOT_DOWNLOADED, DownloadState.DOWNLOAD_IN_PROGRESS]),
+    ]
+    if agent_name is not None:
+        where.append(_s.agent_name == agent_name)
+    return store_refs.all(connection, *where)
+
+
+def remove(connection: sa.Connection, template_id: int) -> None:
+    """Mark a template and its copies on stores as removed; files are the caller's to delete."""
+    rows.update_where(connection, _t.id == template_id, _t.removed.is_(None), removed=now())
+    store_refs.update_where(connection, _s.template_id == template_id, _s.removed.is_(None), removed=now())
+
+
+def spool_ref(connection: sa.Connection, template_id: int, host_id: int) -> SpoolRef:
+    """A template's row on a host's primary storage, made at the first asking."""
+    where = (_p.template_id == template_id, _p.host_id == host_id, _p.removed.is_(None))
+    found = spool_refs.one(connection, *where)
+    return found or spool_refs.insert(connection, template_id=template_id, host_id=host_id)
+
+
+def update_spool_ref(connection: sa.Connection, ref_id: int, **changes: Any) -> SpoolRef:
+    return spool_refs.update(connection, ref_id, **changes)
