@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator's command against FakeDaemon, which answers as the daemon's socket does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from systemvm.cli import daemon as cli_daemon
+from systemvm.cli.__main__ import main
+from systemvm.rpc.errors import RpcError
+
+SYSTEM_VMS = {
+    "systemvm": [
+        {
+            "id": "u-1", "name": "s-1-VM", "systemvmtype": "secondarystoragevm", "state": "Running",
+            "agentstate": "Alert", "linklocalip": "169.254.3.4", "publicip": "203.0.113.100",
+            "reason": "It did not boot.", "hint": "See its serial log.",
+        }
+    ]
+}  # fmt: skip
+READY = {"id": "t-1", "name": "tiny", "format": "QCOW2", "isready": True, "status": "Download Complete"}
+
+
+class FakeDaemon:
+    """Answers by method; a list is answered one by one, its last for ever; an exception is raised."""
+
+    def __init__(self, **answers: Any) -> None:
+        self.answers = answers
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+
+    def __call__(self, path: str, method: str, params: dict[str, Any], timeout_s: float = 30) -> Any:
+        self.calls.append((method, params))
+        answer = self.answers[method.replace(".", "_")]
+        if isinstance(answer, list):
+            answer = answer.pop(0) if len(answer) > 1 else answer[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    def invoke(fake: FakeDaemon, *words: str) -> Result:
+        monkeypatch.setattr(cli_daemon, "unix_call", fake)
+        monkeypatch.setattr(cli_daemon.time, "sleep", lambda _: None)
+        return CliRunner().invoke(main, ["--root", "/nowhere", *words])
+
+    return invoke
+
+
+def test_a_system_vm_that_is_not_up_says_why(run: Callable[..., Result]) -> None:
+    result = run(FakeDaemon(listSystemVms=SYSTEM_VMS), "system-vm", "list")
+    assert result.exit_code == 0
+    assert "Alert" in result.output
+    assert "s-1-VM: It did not boot. See its serial log." in result.output.replace("\n", " ")
+
+
+def test_json_is_the_api_record(run: Callable[..., Result]) -> None:
+    result = run(FakeDaemon(listSystemVms=SYSTEM_VMS), "--json", "system-vm", "list")
+    assert json.loads(result.output) == SYSTEM_VMS["systemvm"]
+
+
+def test_register_follows_to_ready(run: Callable[..., Result]) -> None:
+    moving = {**READY, "isready": False, "status": "41% Downloaded"}
+    fake = FakeDaemon(
+        listZones={"zone": [{"id": "z-1"}]},
+        registerTemplate={"template": [moving]},
+        listTemplates=[{"template": [moving]}, {"template": [READY]}],
+    )
+    result = run(fake, "template", "register", "tiny", "https://images.example.test/tiny.qcow2")
+    assert result.exit_code == 0, result.output
+    assert "tiny is Ready" in result.output
+    assert ("registerTemplate", {
+        "name": "tiny", "displaytext": "tiny", "zoneid": "z-1", "format": "QCOW2", "hypervisor": "KVM",
+        "url": "https://images.example.test/tiny.qcow2",
+    }) in fake.calls  # fmt: skip
+
+
+def test_register_that_fails_tells_the_status(run: Callable[..., Result]) -> None:
+    failed = {
+        **READY,
+        "isready": False,
+        "status": "The server answered 404 Not Found.",
+        "hint": "Check the URL.",
+    }
+    fake = FakeDaemon(
+        listZones={"zone": [{"id": "z-1"}]},
+        registerTemplate={"template": [failed]},
+        listTemplates={"template": [failed]},
+    )
+    result = run(fake, "template", "register", "tiny", "https://images.example.test/none")
+    assert result.exit_code == 1
+    assert "404" in result.output
+    assert "hint:  Check the URL." in result.output
+
+
+def test_the_daemons_refusal_is_shown_with_its_hint(run: Callable[..., Result]) -> None:
+    refusal = RpcError(-32010, "s-9-VM is not known", {"hint": "There is s-1-VM."})
+    result = run(FakeDaemon(system_vm_check=refusal), "check", "s-9-VM")
+    assert result.exit_code == 1
+    assert "error: s-9-VM is not known" in result.output
+    assert "hint:  There is s-1-VM." in result.output
+
+
+def test_no_daemon_is_its_own_exit_code(run: Callable[..., Result]) -> None:
+    result = run(
+        FakeDaemon(listSystemVms=FileNotFoundError(2, "No such file or directory")), "system-vm", "list"
+    )
+    assert result.exit_code == 3
+    assert "Is it running?" in result.output
+
+
+def test_check_with_an_error_ends_with_4(run: Callable[..., Result]) -> None:
+    report = {"steps": [
+        {"name": "dns", "status": "good", "text": "Good: Can ping DNS server", "hint": ""},
+        {"name": "nfs", "status": "error", "text": "ERROR: Cannot write", "hint": "Export with no_root_squash"},
+    ]}  # fmt: skip
+    result = run(FakeDaemon(system_vm_check=report), "check", "s-1-VM")
+    assert result.exit_code == 4
+    assert "no_root_squash" in result.output
+
+
+def test_a_failed_job_tells_its_text(run: Callable[..., Result]) -> None:
+    fake = FakeDaemon(
+        listSystemVms=SYSTEM_VMS,
+        stopSystemVm={"jobid": "j-1"},
+        queryAsyncJobResult=[
+            {"jobstatus": 0},
+            {"jobstatus": 2, "jobresult": {"errorcode": 530, "errortext": "QEMU does not answer"}},
+        ],
+    )
+    result = run(fake, "system-vm", "stop", "s-1-VM")
+    assert result.exit_code == 1
+    assert "QEMU does not answer" in result.output
+
+
+def test_an_unknown_name_lists_what_there_is(run: Callable[..., Result]) -> None:
+    result = run(FakeDaemon(listSystemVms=SYSTEM_VMS), "system-vm", "stop", "s-7-VM")
+    assert result.exit_code == 1
+    assert "There is: s-1-VM" in result.output
+
+
+def test_rpc_params_must_be_json(run: Callable[..., Result]) -> None:
+    result = run(FakeDaemon(), "rpc", "call", "s-1-VM", "ping", "{nope")
+    assert result.exit_code == 2
+    assert "not JSON" in result.output
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("template",), ("vm",), ("system-vm",), ("rpc",), ("ssh",), ("console",)]
+)
+def test_help_teaches(run: Callable[..., Result], words: tuple[str, ...]) -> None:
+    result = run(FakeDaemon(), *words, "--help")
+    assert result.exit_code == 0
+    assert "Usage:" in result.output
