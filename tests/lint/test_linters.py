@@ -15,7 +15,9 @@ TOP = Path(__file__).resolve().parents[2]
 
 
 def run(*command: str | Path) -> None:
-    done = subprocess.run([str(word) for word in command], cwd=TOP, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(word) for word in command], cwd=TOP, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}"
 
 
@@ -52,11 +54,10 @@ def test_import_contracts() -> None:
 
 
 def test_shellcheck() -> None:
+    shebangs = (b"#!/bin/sh", b"#!/usr/bin/env bash", b"#!/bin/bash")
     scripts = [
-        path
-        for path in tracked()
-        if path.suffix == ".sh" or (path.suffix == "" and path.read_bytes()[:64].startswith((b"#!/bin/sh", b"#!/usr/bin/env bash")))
-    ]  # fmt: skip
+        path for path in tracked() if path.suffix == ".sh" or path.read_bytes()[:32].startswith(shebangs)
+    ]
     assert scripts
     run(tool("shellcheck"), *scripts)
 
@@ -81,7 +82,9 @@ def test_units_verify(tmp_path: Path) -> None:
         env={"SYSTEMD_UNIT_PATH": f"{search}:/lib/systemd/system", "PATH": "/usr/bin:/bin"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    complaints = [line for line in done.stderr.splitlines() if str(search) in line or any(u.name in line for u in UNITS)]
+    complaints = [
+        line for line in done.stderr.splitlines() if str(search) in line or any(u.name in line for u in UNITS)
+    ]
     assert not complaints, "\n".join(complaints)
 
 
@@ -96,5 +99,9 @@ def test_no_addresses_of_registries_or_machines() -> None:
         rb"py" rb"pi\.org|python" rb"hosted|registry\.npm" rb"js|(?:deb|security|snapshot)\.debian" rb"\.org"
         rb"|(?:^|[^a-zA-Z.])/work/|\bTO" rb"DO\b|\bFIX" rb"ME\b"
     )  # fmt: skip
-    hits = [f"{path.relative_to(TOP)}: {m.group().decode()}" for path in tracked() if (m := bad.search(path.read_bytes()))]
+    hits = [
+        f"{path.relative_to(TOP)}: {m.group().decode()}"
+        for path in tracked()
+        if (m := bad.search(path.read_bytes()))
+    ]
     assert not hits, "\n".join(hits)

@@ -118,7 +118,7 @@ def test_no_daemon_is_its_own_exit_code(run: Callable[..., Result]) -> None:
 def test_check_with_an_error_ends_with_4(run: Callable[..., Result]) -> None:
     report = {"steps": [
         {"name": "dns", "status": "good", "text": "Good: Can ping DNS server", "hint": ""},
-        {"name": "nfs", "status": "error", "text": "ERROR: Cannot write", "hint": "Export with no_root_squash"},
+        {"name": "nfs", "status": "error", "text": "ERROR: Cannot write", "hint": "Use no_root_squash"},
     ]}  # fmt: skip
     result = run(FakeDaemon(system_vm_check=report), "check", "s-1-VM")
     assert result.exit_code == 4
