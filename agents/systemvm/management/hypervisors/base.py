@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the daemon asks of any hypervisor: a machine described as a value, and a driver that runs it.
 
-A driver's machines outlive it. `adopt` finds them again after a restart, and tells of those that ended meanwhile.
+A driver's machines outlive it: `adopt` finds them again after a restart, and tells of those that ended.
+Its coroutines await Deferreds, as all of the daemon's do.
 """
 
 from __future__ import annotations
@@ -121,7 +122,10 @@ class Hypervisor(Protocol):
         """Start a machine and come back when its CPUs run; the status tells the VNC port that was taken."""
 
     async def stop(self, name: str, *, forced: bool = False, timeout_s: float = 60.0) -> None:
-        """Press the power button, and end it after `timeout_s`; at once when `forced`. Fine when it is not there."""
+        """Press the power button, and end it after `timeout_s`, or at once when `forced`.
+
+        Fine when there is no such machine.
+        """
 
     async def reset(self, name: str) -> None:
         """Press the reset button."""

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a later daemon needs to find a machine again: one small JSON file a machine, without secrets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+from attrs import field, frozen
+
+from systemvm.management.hypervisors.base import DomainSpec
+from systemvm.management.hypervisors.qemu_arguments import tap_names
+
+
+@frozen
+class Entry:
+    """Written before QEMU starts and removed after it ended, so that no process is ever unknown."""
+
+    name: str
+    uuid: str
+    is_system: bool
+    taps: list[str] = field(factory=list)
+    vnc_address: str | None = None
+    vnc_port: int | None = None
+
+    @classmethod
+    def of(cls, spec: DomainSpec, vnc_port: int | None) -> Entry:
+        address = spec.vnc.address if spec.vnc else None
+        return cls(spec.name, spec.uuid, spec.is_system, tap_names(spec), address, vnc_port)
+
+
+class Journal:
+    """The entries, and the other files that belong to a running machine, in one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def open(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.directory.chmod(0o700)
+
+    def path(self, name: str, suffix: str) -> Path:
+        return self.directory / f"{name}.{suffix}"
+
+    def write(self, entry: Entry) -> None:
+        path = self.path(entry.name, "json")
+        temporary = path.with_suffix(".new")
+        temporary.write_bytes(msgspec.json.encode(entry))
+        temporary.replace(path)
+
+    def entries(self) -> list[Entry]:
+        return [
+            msgspec.convert(msgspec.json.decode(path.read_bytes()), type=Entry, strict=True)
+            for path in sorted(self.directory.glob("*.json"))
+        ]
+
+    def forget(self, name: str) -> None:
+        """Every file of a machine that has ended; its serial log lies elsewhere and stays."""
+        for suffix in ("pid", "monitor", "agent", "stderr", "png"):
+            self.path(name, suffix).unlink(missing_ok=True)
+        self.forget_credentials(name)
+        self.path(name, "json").unlink(missing_ok=True)
+
+    def forget_credentials(self, name: str) -> None:
+        for path in self.directory.glob(f"{name}.smbios*"):
+            path.unlink(missing_ok=True)
+
+    def stderr_tail(self, name: str) -> str:
+        """What QEMU itself said last."""
+        try:
+            said = self.path(name, "stderr").read_bytes()[-2000:].decode(errors="replace").strip()
+        except FileNotFoundError:
+            return ""
+        return " / ".join(said.splitlines()[-4:])

@@ -1,0 +1,407 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The embedded driver: QEMU processes, each spoken to by its own QMP socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import secrets
+import shutil
+import socket
+from pathlib import Path
+
+from twisted.logger import Logger
+
+from systemvm.management.asyncio_bridge import in_asyncio
+from systemvm.management.hypervisors import qemu_arguments, smbios
+from systemvm.management.hypervisors.accelerator import Accelerator
+from systemvm.management.hypervisors.base import (
+    DomainNotFoundError,
+    DomainSpec,
+    DomainState,
+    DomainStatus,
+    ExitCallback,
+    ExitReason,
+    HypervisorError,
+    Taps,
+    VncSpec,
+)
+from systemvm.management.hypervisors.journal import Entry, Journal
+from systemvm.management.hypervisors.process import DetachedProcess, listen_unix
+from systemvm.management.hypervisors.qmp import Session
+
+GREETING_S = 30.0
+QUIT_S = 10.0
+_VNC_ATTEMPTS = 5
+
+
+class _Domain:
+    """A machine that runs: its process, its monitor, and the end that is waited for."""
+
+    def __init__(self, entry: Entry, process: DetachedProcess) -> None:
+        self.entry = entry
+        self.process = process
+        self.session: Session | None = None
+        self.stop_asked = False
+        self.ended: asyncio.Future[ExitReason] = asyncio.get_running_loop().create_future()
+        self.state = DomainState.RUNNING
+        self.reason: ExitReason | None = None
+
+    @property
+    def status(self) -> DomainStatus:
+        entry = self.entry
+        pid = self.process.pid if self.state.alive else None
+        return DomainStatus(
+            entry.name, entry.uuid, self.state, pid, self.reason, entry.vnc_address, entry.vnc_port
+        )  # fmt: skip
+
+
+class QemuHypervisor:
+    """Runs machines as QEMU processes; see `base.Hypervisor`."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        run_directory: Path,
+        taps: Taps,
+        accelerator: Accelerator,
+        *,
+        binary: str = "qemu-system-x86_64",
+    ) -> None:
+        self._journal = Journal(run_directory)
+        self._taps = taps
+        self._accelerator = accelerator
+        self._binary = binary
+        self._domains: dict[str, _Domain] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._callbacks: list[ExitCallback] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # ---- the daemon's side: Deferreds -----------------------------------------------------------------
+
+    async def start(self, spec: DomainSpec) -> DomainStatus:
+        return await in_asyncio(self._start(spec))
+
+    async def stop(self, name: str, *, forced: bool = False, timeout_s: float = 60.0) -> None:
+        await in_asyncio(self._stop(name, forced, timeout_s))
+
+    async def reset(self, name: str) -> None:
+        await in_asyncio(self._command(name, "system_reset"))
+
+    async def adopt(self) -> dict[str, DomainStatus]:
+        return await in_asyncio(self._adopt())
+
+    def status(self, name: str) -> DomainStatus | None:
+        domain = self._domains.get(name)
+        return domain.status if domain is not None else None
+
+    def on_exit(self, callback: ExitCallback) -> None:
+        self._callbacks.append(callback)
+
+    async def screenshot(self, name: str) -> bytes:
+        return await in_asyncio(self._screenshot(name))
+
+    async def set_vnc_password(self, name: str, password: str) -> None:
+        await in_asyncio(self._command(name, "set_password", protocol="vnc", password=password))
+
+    async def close(self) -> None:
+        await in_asyncio(self._close())
+
+    # ---- asyncio's side -------------------------------------------------------------------------------
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())
+
+    async def _start(self, spec: DomainSpec) -> DomainStatus:
+        qemu_arguments.check(spec)
+        if shutil.which(self._binary) is None:
+            raise HypervisorError(f"{self._binary} is not installed", "install Debian's qemu-system-x86")
+        async with self._lock(spec.name):
+            running = self._domains.get(spec.name)
+            if running is not None and running.state.alive:
+                raise HypervisorError(f"{spec.name} runs already (pid {running.process.pid})")
+            self._journal.open()
+            credentials = smbios.credential_strings(spec.credentials)
+            for attempt in range(1, _VNC_ATTEMPTS + 1):
+                vnc_port = _free_port(spec.vnc) if spec.vnc is not None else None
+                try:
+                    return await self._launch(spec, vnc_port, credentials)
+                except _PortTakenError as e:
+                    # somebody bound it between our look and QEMU's start
+                    if attempt == _VNC_ATTEMPTS or (spec.vnc and spec.vnc.port):
+                        raise HypervisorError(f"{spec.name}: {e.message}") from e
+            raise AssertionError("the last attempt raises or returns")
+
+    async def _launch(self, spec: DomainSpec, vnc_port: int | None, credentials: list[bytes]) -> DomainStatus:
+        entry = Entry.of(spec, vnc_port)
+        self._journal.write(entry)
+        for tap, nic in zip(entry.taps, spec.nics, strict=True):
+            isolated = nic.traffic_type == qemu_arguments.CONTROL
+            await self._taps.create_tap(tap, nic.bridge, isolated=isolated)
+        try:
+            domain = _Domain(entry, self._spawn(spec, entry, credentials))
+        except BaseException:
+            await self._clean(entry)
+            raise
+        self._domains[spec.name] = domain
+        self._watch(domain)
+        try:
+            path = self._journal.path(spec.name, "monitor")
+            domain.session = await Session.connect(spec.name, path, timeout_s=GREETING_S)
+            self._journal.forget_credentials(spec.name)
+            if spec.vnc is not None:
+                await domain.session.execute(
+                    "set_password", {"protocol": "vnc", "password": spec.vnc.password, "connected": "keep"}
+                )
+            await domain.session.execute("cont")
+        except BaseException as e:
+            said = await self._end_failed_start(domain)
+            if isinstance(e, HypervisorError):
+                self._raise_start_error(spec.name, e, said)
+            raise
+        self._log.info(
+            "{name}: started, pid {pid}, {memory} MiB, {accelerator}",
+            name=spec.name, pid=domain.process.pid, memory=spec.memory_mib, accelerator=self._accelerator.value,
+        )  # fmt: skip
+        return domain.status
+
+    def _spawn(self, spec: DomainSpec, entry: Entry, credentials: list[bytes]) -> DetachedProcess:
+        """Write what QEMU reads, and start it with its sockets inherited."""
+        journal = self._journal
+        spec.serial_log.parent.mkdir(parents=True, exist_ok=True)
+        files = smbios.write(journal.directory, spec.name, credentials)
+        with contextlib.ExitStack() as stack:
+            monitor = stack.enter_context(listen_unix(journal.path(spec.name, "monitor")))
+            agent: socket.socket | None = None
+            if spec.is_system:
+                agent = stack.enter_context(listen_unix(journal.path(spec.name, "agent")))
+            channels = qemu_arguments.Channels(
+                monitor_fd=monitor.fileno(),
+                agent_fd=agent.fileno() if agent is not None else None,
+                pid_file=journal.path(spec.name, "pid"),
+                taps=entry.taps,
+                smbios_files=files,
+                vnc_port=entry.vnc_port,
+            )
+            argv = qemu_arguments.command_line(spec, self._binary, self._accelerator, channels)
+            descriptors = (monitor.fileno(), *([agent.fileno()] if agent is not None else []))
+            return DetachedProcess.start(
+                argv, stderr=journal.path(spec.name, "stderr"), pass_fds=descriptors
+            )  # fmt: skip
+
+    async def _end_failed_start(self, domain: _Domain) -> str:
+        """End what half runs, without a word to those who wait for exits; QEMU's own words."""
+        said = self._journal.stderr_tail(domain.entry.name)
+        self._domains.pop(domain.entry.name, None)
+        domain.stop_asked = True
+        domain.process.kill()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(domain.ended), QUIT_S)
+        return self._journal.stderr_tail(domain.entry.name) or said
+
+    @staticmethod
+    def _raise_start_error(name: str, error: HypervisorError, said: str) -> None:
+        if "Address already in use" in said:
+            raise _PortTakenError(said) from error
+        message = f"{name}: QEMU did not start: {said}" if said else error.message
+        raise HypervisorError(message, error.hint) from error
+
+    # ---- the end of a machine -------------------------------------------------------------------------
+
+    def _watch(self, domain: _Domain) -> None:
+        def ended() -> None:
+            task = asyncio.get_running_loop().create_task(self._ended(domain))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        domain.process.watch(ended)
+
+    async def _ended(self, domain: _Domain) -> None:
+        code = domain.process.exit_code()
+        said = await domain.session.last_words() if domain.session is not None else []
+        domain.process.release()
+        domain.reason = _reason(domain.stop_asked, said, code, was_heard=domain.session is not None)
+        domain.state = DomainState.EXITED
+        name = domain.entry.name
+        ours = self._domains.get(name) is domain
+        stderr = self._journal.stderr_tail(name)
+        await self._clean(domain.entry)
+        if not domain.ended.done():
+            domain.ended.set_result(domain.reason)
+        if not ours:
+            return  # a start that failed tells its caller
+        self._log.info(
+            "{name}: ended ({reason}) {stderr}", name=name, reason=domain.reason.value, stderr=stderr
+        )
+        for callback in list(self._callbacks):
+            try:
+                callback(name, domain.reason)
+            except Exception:
+                self._log.failure("{name}: whoever waits for exits failed", name=name)
+
+    async def _clean(self, entry: Entry) -> None:
+        for tap in entry.taps:
+            try:
+                await self._taps.remove_tap(tap)
+            except Exception:
+                self._log.failure("{name}: tap {tap} could not be removed", name=entry.name, tap=tap)
+        self._journal.forget(entry.name)
+
+    async def _stop(self, name: str, forced: bool, timeout_s: float) -> None:
+        async with self._lock(name):
+            domain = self._domains.get(name)
+            if domain is None or not domain.state.alive:
+                return
+            domain.stop_asked = True
+            if (
+                not forced
+                and await self._try(domain, "system_powerdown")
+                and await _within(domain, timeout_s)
+            ):
+                return
+            if await self._try(domain, "quit") and await _within(domain, QUIT_S):
+                return
+            self._log.warn("{name}: QEMU does not end by itself and is killed", name=name)
+            domain.process.kill()
+            if not await _within(domain, QUIT_S):
+                raise HypervisorError(f"{name}: QEMU (pid {domain.process.pid}) cannot be ended")
+
+    async def _try(self, domain: _Domain, command: str) -> bool:
+        try:
+            await (await self._session(domain)).execute(command, timeout_s=QUIT_S)
+        except HypervisorError as e:
+            if domain.state.alive:
+                self._log.warn("{why}", why=e.message)
+        return domain.state.alive or domain.ended.done()
+
+    # ---- adoption -------------------------------------------------------------------------------------
+
+    async def _adopt(self) -> dict[str, DomainStatus]:
+        self._journal.open()
+        found: dict[str, DomainStatus] = {}
+        for entry in self._journal.entries():
+            if entry.name not in self._domains:
+                found[entry.name] = await self._adopt_one(entry)
+        return found
+
+    async def _adopt_one(self, entry: Entry) -> DomainStatus:
+        gone = DomainStatus(entry.name, entry.uuid, DomainState.EXITED, exit_reason=ExitReason.UNKNOWN)
+        process = DetachedProcess.find(self._journal.path(entry.name, "pid"), entry.uuid)
+        if process is None:
+            self._log.info("{name}: ended while no daemon ran", name=entry.name)
+            await self._clean(entry)
+            return gone
+        domain = _Domain(entry, process)
+        self._domains[entry.name] = domain
+        self._watch(domain)
+        try:
+            state = await self._query_state(domain)
+        except HypervisorError as e:
+            # it lives, so it is not ours to end; each later command tries its monitor again
+            self._log.warn("adopted with a monitor that does not answer: {why}", why=e.message)
+            return domain.status
+        self._journal.forget_credentials(entry.name)
+        if state == "prelaunch":
+            self._log.info("{name}: its start was never finished; ended", name=entry.name)
+            await self._end_failed_start(domain)
+            return gone
+        domain.state = DomainState.PAUSED if state == "paused" else DomainState.RUNNING
+        self._log.info("{name}: adopted, pid {pid}, {state}", name=entry.name, pid=process.pid, state=state)
+        return domain.status
+
+    async def _query_state(self, domain: _Domain) -> str:
+        answer = await (await self._session(domain)).execute("query-status")
+        return str(answer["status"])
+
+    # ---- commands -------------------------------------------------------------------------------------
+
+    def _running(self, name: str) -> _Domain:
+        domain = self._domains.get(name)
+        if domain is None or not domain.state.alive:
+            raise DomainNotFoundError(f"{name} does not run")
+        return domain
+
+    async def _session(self, domain: _Domain) -> Session:
+        if domain.session is None or not domain.session.connected:
+            path = self._journal.path(domain.entry.name, "monitor")
+            domain.session = await Session.connect(domain.entry.name, path, timeout_s=GREETING_S)
+        return domain.session
+
+    async def _command(self, name: str, command: str, **arguments: object) -> None:
+        session = await self._session(self._running(name))
+        await session.execute(command, arguments or None)
+
+    async def _screenshot(self, name: str) -> bytes:
+        session = await self._session(self._running(name))
+        path = self._journal.path(name, "png")
+        try:
+            await session.execute("screendump", {"filename": str(path), "format": "png"})
+            return path.read_bytes()
+        finally:
+            path.unlink(missing_ok=True)
+
+    async def _close(self) -> None:
+        for domain in list(self._domains.values()):
+            if domain.session is not None and domain.state.alive:
+                await domain.session.close()
+            domain.process.release()
+        self._domains.clear()
+        for task in list(self._tasks):
+            await task
+
+
+class _PortTakenError(HypervisorError):
+    pass
+
+
+async def _within(domain: _Domain, timeout_s: float) -> bool:
+    try:
+        await asyncio.wait_for(asyncio.shield(domain.ended), timeout_s)
+    except TimeoutError:
+        return False
+    return True
+
+
+def _free_port(vnc: VncSpec) -> int:
+    """The port that was asked for, or a random one that nobody has: neighbours' ports are not to be guessed."""
+    if vnc.port:
+        return vnc.port
+    family = socket.AF_INET6 if ":" in vnc.address else socket.AF_INET
+    ports = list(range(qemu_arguments.FIRST_VNC_PORT, qemu_arguments.LAST_VNC_PORT + 1))
+    while ports:
+        port = ports.pop(secrets.randbelow(len(ports)))
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((vnc.address, port))
+            except OSError as e:
+                if e.errno in (errno.EADDRINUSE, errno.EACCES):
+                    continue
+                raise HypervisorError(f"no screen can be served on {vnc.address}: {e.strerror}") from e
+            return port
+    raise HypervisorError(
+        f"all ports for screens on {vnc.address} are taken",
+        f"{qemu_arguments.FIRST_VNC_PORT}–{qemu_arguments.LAST_VNC_PORT} are used",
+    )
+
+
+def _reason(asked: bool, said: list[tuple[str, str]], code: int | None, *, was_heard: bool) -> ExitReason:
+    """From what QEMU said at its end, else from how the process ended."""
+    if asked:
+        return ExitReason.STOPPED
+    if any(event == "GUEST_PANICKED" for event, _ in said):
+        return ExitReason.GUEST_PANIC
+    for event, reason in said:
+        if event == "SHUTDOWN":
+            return {
+                "guest-shutdown": ExitReason.GUEST_SHUTDOWN,
+                "guest-reset": ExitReason.GUEST_RESET,
+                "guest-panic": ExitReason.GUEST_PANIC,
+                "host-qmp-quit": ExitReason.STOPPED,
+            }.get(reason, ExitReason.KILLED)
+    if code is not None and code > 0:
+        return ExitReason.FAILED
+    # QEMU announces every end of its own; one without a word was made from outside
+    return ExitReason.KILLED if code is not None or was_heard else ExitReason.UNKNOWN
