@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Between the daemon's coroutines, which await Deferreds, and those of asyncio (qemu.qmp, child processes)."""
+"""Between the daemon's coroutines, which await Deferreds, and asyncio's (qemu.qmp, child processes)."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from twisted.logger import Logger
 
-from systemvm.management.asyncio_bridge import in_asyncio
+from systemvm.management.asyncio_bridge import in_asyncio, in_twisted
 from systemvm.management.hypervisors import qemu_arguments, smbios
 from systemvm.management.hypervisors.accelerator import Accelerator
 from systemvm.management.hypervisors.base import (
@@ -44,6 +44,8 @@ class _Domain:
         self.process = process
         self.session: Session | None = None
         self.stop_asked = False
+        self.started = False  # until then, whoever started it is told of its end, and nobody else
+        self.said = ""  # QEMU's own last words
         self.ended: asyncio.Future[ExitReason] = asyncio.get_running_loop().create_future()
         self.state = DomainState.RUNNING
         self.reason: ExitReason | None = None
@@ -139,7 +141,7 @@ class QemuHypervisor:
         self._journal.write(entry)
         for tap, nic in zip(entry.taps, spec.nics, strict=True):
             isolated = nic.traffic_type == qemu_arguments.CONTROL
-            await self._taps.create_tap(tap, nic.bridge, isolated=isolated)
+            await in_twisted(self._taps.create_tap(tap, nic.bridge, isolated=isolated))
         try:
             domain = _Domain(entry, self._spawn(spec, entry, credentials))
         except BaseException:
@@ -156,6 +158,7 @@ class QemuHypervisor:
                     "set_password", {"protocol": "vnc", "password": spec.vnc.password, "connected": "keep"}
                 )
             await domain.session.execute("cont")
+            domain.started = True
         except BaseException as e:
             said = await self._end_failed_start(domain)
             if isinstance(e, HypervisorError):
@@ -163,7 +166,8 @@ class QemuHypervisor:
             raise
         self._log.info(
             "{name}: started, pid {pid}, {memory} MiB, {accelerator}",
-            name=spec.name, pid=domain.process.pid, memory=spec.memory_mib, accelerator=self._accelerator.value,
+            name=spec.name, pid=domain.process.pid,
+            memory=spec.memory_mib, accelerator=self._accelerator.value,
         )  # fmt: skip
         return domain.status
 
@@ -192,14 +196,13 @@ class QemuHypervisor:
             )  # fmt: skip
 
     async def _end_failed_start(self, domain: _Domain) -> str:
-        """End what half runs, without a word to those who wait for exits; QEMU's own words."""
-        said = self._journal.stderr_tail(domain.entry.name)
+        """End what half runs, and hand back what QEMU said."""
         self._domains.pop(domain.entry.name, None)
-        domain.stop_asked = True
+        domain.started = False
         domain.process.kill()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(domain.ended), QUIT_S)
-        return self._journal.stderr_tail(domain.entry.name) or said
+        return domain.said
 
     @staticmethod
     def _raise_start_error(name: str, error: HypervisorError, said: str) -> None:
@@ -225,15 +228,14 @@ class QemuHypervisor:
         domain.reason = _reason(domain.stop_asked, said, code, was_heard=domain.session is not None)
         domain.state = DomainState.EXITED
         name = domain.entry.name
-        ours = self._domains.get(name) is domain
-        stderr = self._journal.stderr_tail(name)
+        domain.said = self._journal.stderr_tail(name)
         await self._clean(domain.entry)
         if not domain.ended.done():
             domain.ended.set_result(domain.reason)
-        if not ours:
-            return  # a start that failed tells its caller
+        if not domain.started:
+            return
         self._log.info(
-            "{name}: ended ({reason}) {stderr}", name=name, reason=domain.reason.value, stderr=stderr
+            "{name}: ended ({reason}) {said}", name=name, reason=domain.reason.value, said=domain.said
         )
         for callback in list(self._callbacks):
             try:
@@ -244,7 +246,7 @@ class QemuHypervisor:
     async def _clean(self, entry: Entry) -> None:
         for tap in entry.taps:
             try:
-                await self._taps.remove_tap(tap)
+                await in_twisted(self._taps.remove_tap(tap))
             except Exception:
                 self._log.failure("{name}: tap {tap} could not be removed", name=entry.name, tap=tap)
         self._journal.forget(entry.name)
@@ -294,6 +296,7 @@ class QemuHypervisor:
             await self._clean(entry)
             return gone
         domain = _Domain(entry, process)
+        domain.started = True
         self._domains[entry.name] = domain
         self._watch(domain)
         try:
@@ -365,7 +368,7 @@ async def _within(domain: _Domain, timeout_s: float) -> bool:
 
 
 def _free_port(vnc: VncSpec) -> int:
-    """The port that was asked for, or a random one that nobody has: neighbours' ports are not to be guessed."""
+    """The port that was asked for, or a random one that nobody has."""
     if vnc.port:
         return vnc.port
     family = socket.AF_INET6 if ":" in vnc.address else socket.AF_INET
