@@ -37,8 +37,8 @@ def allocate(
 ) -> IPv4Address:
     """Take an address from `first`–`last` for a VM: the lowest free one, or a random one.
 
-    Link-local addresses are random: a stopped VM's address, in a neighbour's ARP cache or in a reader's notes,
-    is then not soon another's.
+    Link-local addresses are random: a gone VM's address, in an ARP cache or in notes, is
+    then not soon another's.
     """
     used = in_use(connection, zone_id, traffic_type)
     address: IPv4Address | None = None

@@ -111,7 +111,7 @@ def close_of_vm(connection: sa.Connection, vm_id: int, reason: str) -> int:
 
 def active(connection: sa.Connection, proxy_id: int | None = None) -> list[ConsoleSessionRow]:
     """Sessions whose token is spent and that have not ended."""
-    where = [_c.removed.is_(None), _c.acquired.is_not(None)]
+    where: list[sa.ColumnElement[bool]] = [_c.removed.is_(None), _c.acquired.is_not(None)]
     if proxy_id is not None:
         where.append(_c.proxy_id == proxy_id)
     return rows.all(connection, *where)

@@ -86,7 +86,7 @@ async def _in(executor: ThreadPoolExecutor, work: Callable[[], T]) -> T:
     from twisted.internet.defer import Deferred
 
     future = asyncio.get_running_loop().run_in_executor(executor, work)
-    return await Deferred.fromFuture(future)  # type: ignore[arg-type]
+    return await Deferred.fromFuture(future)
 
 
 def _prepare_sqlite(engine: sa.Engine) -> None:

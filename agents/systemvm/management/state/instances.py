@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from attrs import field, frozen
@@ -92,8 +92,7 @@ def create(
     key = connection.execute(
         schema.vm_instances.insert().values(type=kind, account_id=account_id, name=name, **columns)
     ).inserted_primary_key
-    assert key is not None
-    number = int(key[0])
+    number = int(cast("sa.Row[Any]", key)[0])
     instance_name = _instance_name(kind, account_id, number)
     return rows.update(connection, number, instance_name=instance_name, name=name or instance_name)
 

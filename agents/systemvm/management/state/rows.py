@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Generic, TypeVar, cast
 
 import attrs
@@ -26,7 +25,7 @@ class Rows(Generic[R]):
         self._names = [field.name for field in attrs.fields(row_class)]
         self._columns = [table.c[name] for name in self._names]
 
-    def value(self, row: Mapping[str, Any]) -> R:
+    def value(self, row: sa.RowMapping) -> R:
         return self.row_class(**{name: row[name] for name in self._names})
 
     def all(

@@ -150,7 +150,7 @@ def update_store_ref(connection: sa.Connection, ref_id: int, **changes: Any) -> 
 
 def unfinished(connection: sa.Connection, agent_name: str | None = None) -> list[StoreRef]:
     """Downloads that are wanted and have not ended, of one SSVM or of all: what to resume on connect."""
-    where = [
+    where: list[sa.ColumnElement[bool]] = [
         _s.removed.is_(None),
         _s.state.in_([DownloadState.NOT_DOWNLOADED, DownloadState.DOWNLOAD_IN_PROGRESS]),
     ]
