@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one exception that crosses the wire, and the codes it carries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# JSON-RPC 2.0's own codes.
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+METHOD_NOT_FOUND = -32601
+INVALID_PARAMS = -32602
+INTERNAL = -32603
+
+# Ours, from the range that the specification leaves to servers.
+FORBIDDEN = -32001  # the caller's role may not call this method
+NOT_CONNECTED = -32002  # there is no connection, or it ended before the answer came
+DEADLINE = -32003  # no answer in time, or the caller gave up
+BUSY = -32004  # too many calls in flight
+REFUSED = -32010  # the application said no; data holds {"reason": stable code, "hint": text}
+
+
+class RpcError(Exception):
+    """A call that failed; raise it in a handler to answer with exactly this error.
+
+    `data` may hold {"hint": what to do}. Any other exception of a handler reaches the caller as `INTERNAL` with
+    an incident id, and its text stays in the log.
+    """
+
+    def __init__(self, code: int, message: str, data: Any = None) -> None:
+        super().__init__(code, message, data)
+        self.code = code
+        self.message = message
+        self.data = data
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.code})" + (f"; {self.hint}" if self.hint else "")
+
+    @property
+    def hint(self) -> str:
+        """What to do about it; empty when the other end did not say."""
+        hint = self.data.get("hint", "") if isinstance(self.data, dict) else ""
+        return hint if isinstance(hint, str) else ""
+
+    @property
+    def reason(self) -> str:
+        """The stable code of a refusal; empty for other errors."""
+        reason = self.data.get("reason", "") if isinstance(self.data, dict) else ""
+        return reason if isinstance(reason, str) else ""
+
+    @classmethod
+    def refused(cls, reason: str, message: str, hint: str = "") -> RpcError:
+        """The application's no: `reason` is a stable code that programs compare."""
+        return cls(REFUSED, message, {"reason": reason, "hint": hint})
+
+    def to_wire(self) -> dict[str, Any]:
+        """The `error` member of an answer."""
+        wire: dict[str, Any] = {"code": self.code, "message": self.message}
+        if self.data is not None:
+            wire["data"] = self.data
+        return wire
+
+    @classmethod
+    def from_wire(cls, wire: object) -> RpcError:
+        """Read the `error` member of an answer; ValueError when it is none."""
+        if not isinstance(wire, dict):
+            raise ValueError("error is not an object")
+        code, message = wire.get("code"), wire.get("message")
+        if not isinstance(code, int) or isinstance(code, bool) or not isinstance(message, str):
+            raise ValueError("error without an integer code and a text message")
+        return cls(code, message, wire.get("data"))

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JSON-RPC 2.0 messages: requests, notifications and answers, told apart and checked.
+
+A request carries one member more than the specification's, `request_id`: the same text from the API to a
+worker's log line.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+
+from systemvm.rpc.errors import INVALID_REQUEST, RpcError
+
+MessageId = str | int
+MAX_ID_CHARACTERS = 128
+
+
+@frozen
+class Request:
+    """A call, or a notification when `id` is None."""
+
+    method: str
+    params: Any
+    id: MessageId | None
+    request_id: str | None
+
+    def to_wire(self) -> dict[str, Any]:
+        wire: dict[str, Any] = {"jsonrpc": "2.0", "method": self.method}
+        if self.params is not None:
+            wire["params"] = self.params
+        if self.id is not None:
+            wire["id"] = self.id
+        if self.request_id is not None:
+            wire["request_id"] = self.request_id
+        return wire
+
+
+@frozen
+class Answer:
+    """What came of a call: `error`, or else `result`. Its id is None when the call's could not be read."""
+
+    id: MessageId | None
+    result: Any = None
+    error: RpcError | None = None
+
+    def to_wire(self) -> dict[str, Any]:
+        if self.error is not None:
+            return {"jsonrpc": "2.0", "id": self.id, "error": self.error.to_wire()}
+        return {"jsonrpc": "2.0", "id": self.id, "result": self.result}
+
+
+class InvalidMessage(Exception):  # noqa: N818
+    """JSON that is no JSON-RPC 2.0; `answer` is what its sender gets, None when it gets nothing."""
+
+    def __init__(self, hint: str, answer: Answer | None) -> None:
+        super().__init__(hint)
+        self.answer = answer
+
+
+def read(message: object) -> Request | Answer:
+    """Tell a decoded message apart; InvalidMessage when it is none."""
+    if not isinstance(message, dict):
+        hint = "a batch is for HTTP" if isinstance(message, list) else "a message is an object"
+        raise _invalid(hint, None)
+    if "method" in message:
+        return _read_request(message)
+    if "result" in message or "error" in message:
+        return _read_answer(message)
+    raise _invalid("neither method, result nor error", _known_id(message.get("id")))
+
+
+def _read_request(message: dict[str, Any]) -> Request:
+    message_id = _known_id(message.get("id"))
+    if message.get("jsonrpc") != "2.0":
+        raise _invalid('jsonrpc must be "2.0"', message_id)
+    if "id" in message and message_id is None:
+        raise _invalid(f"id must be an integer or a text of at most {MAX_ID_CHARACTERS} characters", None)
+    method = message["method"]
+    if not isinstance(method, str) or not method:
+        raise _invalid("method must be a text", message_id)
+    params = message.get("params")
+    if "params" in message and not isinstance(params, dict | list):
+        raise _invalid("params must be an object", message_id)
+    request_id = message.get("request_id")
+    if request_id is not None and not (isinstance(request_id, str) and len(request_id) <= MAX_ID_CHARACTERS):
+        raise _invalid(f"request_id must be a text of at most {MAX_ID_CHARACTERS} characters", message_id)
+    return Request(method, params, message_id, request_id)
+
+
+def _read_answer(message: dict[str, Any]) -> Answer:
+    # A bad answer is never answered: two ends that disagree would otherwise send errors for ever.
+    if message.get("jsonrpc") != "2.0":
+        raise InvalidMessage('answer: jsonrpc must be "2.0"', None)
+    if "result" in message and "error" in message:
+        raise InvalidMessage("answer with both result and error", None)
+    message_id = _known_id(message.get("id"))
+    if "result" in message:
+        if message_id is None:
+            raise InvalidMessage("result without an id", None)
+        return Answer(message_id, result=message["result"])
+    try:
+        return Answer(message_id, error=RpcError.from_wire(message["error"]))
+    except ValueError as error:
+        raise InvalidMessage(f"answer: {error}", None) from None
+
+
+def _known_id(value: object) -> MessageId | None:
+    if isinstance(value, str) and len(value) <= MAX_ID_CHARACTERS:
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    return None
+
+
+def _invalid(hint: str, message_id: MessageId | None) -> InvalidMessage:
+    error = RpcError(INVALID_REQUEST, "invalid request", {"hint": hint})
+    return InvalidMessage(hint, Answer(message_id, error=error))

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run one call of the other end: with its method's deadline, and with every failure made an `RpcError`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from systemvm.rpc.errors import DEADLINE, INTERNAL, RpcError
+from systemvm.rpc.method import Call, MethodTable
+
+_log = Logger()
+
+
+def new_request_id() -> str:
+    """A request id for a call that nobody above gave one."""
+    return os.urandom(8).hex()
+
+
+def perform(
+    clock: IReactorTime, methods: MethodTable, call: Call, name: str, raw_params: object
+) -> Deferred[Any]:
+    """Start the handler; the Deferred fires with its result, or an RpcError, at the deadline at the latest.
+
+    Cancelling it cancels the handler: its caller gave up.
+    """
+    try:
+        method = methods.lookup(call.caller, name)
+        params = method.read_params(raw_params)
+    except RpcError as error:
+        return _failed(error)
+
+    async def run() -> Any:
+        return await method.handler(call, params)
+
+    overdue = False
+    running: Deferred[Any] = Deferred.fromCoroutine(run())
+
+    def expire() -> None:
+        nonlocal overdue
+        overdue = True
+        running.cancel()
+
+    timer = clock.callLater(method.deadline_s, expire)
+
+    def done(result: Any) -> Any:
+        if timer.active():
+            timer.cancel()
+        if not isinstance(result, Failure):
+            return result
+        if isinstance(result.value, RpcError):
+            return result
+        if result.check(CancelledError) is not None:
+            why = f"{name} did not finish in {method.deadline_s:g} s" if overdue else f"{name} was given up"
+            return Failure(RpcError(DEADLINE, why))
+        return Failure(_incident(call, name, result))
+
+    return running.addBoth(done)
+
+
+def _incident(call: Call, name: str, failure: Failure) -> RpcError:
+    incident = os.urandom(6).hex()
+    _log.failure(
+        "Incident {incident}: {method} for {caller} failed, request {request_id}",
+        failure=failure,
+        incident=incident,
+        method=name,
+        caller=call.caller.name,
+        request_id=call.request_id,
+    )
+    return RpcError(
+        INTERNAL,
+        f"internal error, incident {incident}",
+        {"incident": incident, "hint": f"the log of the other end tells more under {incident}"},
+    )
+
+
+def _failed(error: RpcError) -> Deferred[Any]:
+    failed: Deferred[Any] = Deferred()
+    failed.errback(Failure(error))
+    return failed

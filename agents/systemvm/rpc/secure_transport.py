@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A `StreamProtocol` over TLS: after the handshake the certificate is checked, and only then frames are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from systemvm.rpc.errors import RpcError
+from systemvm.rpc.method import Caller, MethodTable
+from systemvm.rpc.peer import Peer
+from systemvm.rpc.tls import IdentityRefused, TlsOptions
+from systemvm.rpc.transport import StreamProtocol, set_keepalive
+
+HANDSHAKE_S = 15.0
+
+
+@implementer(IHandshakeListener)
+class SecureStreamProtocol(StreamProtocol):
+    """`known` may refuse, with an RpcError, whom the certificate names."""
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        methods: MethodTable,
+        on_peer: Callable[[Peer], None],
+        on_lost: Callable[[Peer | None, str], None],
+        options: TlsOptions,
+        known: Callable[[Caller], None] = lambda caller: None,
+        on_settled: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(clock, methods, on_peer, on_lost)
+        self._options = options
+        self._known = known
+        self._on_settled: Callable[[], None] | None = on_settled
+        self._handshake: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        set_keepalive(self.transport)
+        why = f"no TLS handshake in {HANDSHAKE_S:g} s"
+        self._handshake = self._clock.callLater(HANDSHAKE_S, self.refuse, why)
+
+    def handshakeCompleted(self) -> None:
+        if self.refusal is not None:
+            return
+        self._settle()
+        certificate = self.transport.getPeerCertificate()
+        if certificate is None:
+            self.refuse("no certificate")
+            return
+        try:
+            caller = self._options.check(certificate.to_cryptography())
+            self._known(caller)
+        except (IdentityRefused, RpcError) as error:
+            self.refuse(f"certificate refused: {error}")
+            return
+        self.converse(caller)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._settle()
+        super().connectionLost(reason)
+
+    def _settle(self) -> None:
+        if self._handshake is not None and self._handshake.active():
+            self._handshake.cancel()
+        on_settled, self._on_settled = self._on_settled, None
+        if on_settled is not None:
+            on_settled()
