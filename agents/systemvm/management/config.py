@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`managementd.yaml`: the daemon itself. Every key has a default; an empty file is a fine one."""
+
+from __future__ import annotations
+
+import socket
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Literal
+
+from attrs import field, frozen
+
+from systemvm.management.config_file import ConfigError, load
+from systemvm.management.layout import Layout
+from systemvm.management.zone import ZoneConfig, load_zones
+from systemvm.wire.role import CONTROL_PORT
+
+
+@frozen
+class ControlConfig:
+    """The listener for agents, and when one that is silent is given up."""
+
+    address: IPv4Address = field(factory=lambda: IPv4Address("169.254.0.1"))
+    port: int = CONTROL_PORT
+    ping_interval_s: float = 10.0
+    missed_pings: float = 2.5  # CloudStack's ping.timeout: so many intervals of silence are an Alert
+
+
+@frozen
+class PageConfig:
+    """The page and `/client/api`: where to listen, and apart from it how browsers reach it."""
+
+    #: A Twisted endpoint; `systemd:domain=INET:name=page` is the socket that systemd or the lab hands over.
+    listen: str = "systemd:domain=INET:name=page"
+    origin: str = "http://127.0.0.1:8080"
+
+
+@frozen
+class HypervisorConfig:
+    driver: Literal["qemu"] = "qemu"
+    accelerator: Literal["auto", "kvm", "tcg"] = "auto"
+    user: str | None = None  # whom QEMU runs as; none: as the daemon does
+    vnc_first_port: int = 5900
+    vnc_last_port: int = 6100
+
+
+@frozen
+class SupervisionConfig:
+    """How system VMs are kept."""
+
+    scan_interval_s: float = 30.0
+    agent_deadline_s: float = 120.0  # from start to agent Up; multiplied by the accelerator's patience
+    retry_first_s: float = 5.0  # after a failed start, doubled each time
+    retry_max_s: float = 300.0
+
+
+@frozen
+class ManagementConfig:
+    """The daemon's configuration."""
+
+    host_name: str = field(factory=socket.gethostname)
+    control: ControlConfig = field(factory=ControlConfig)
+    page: PageConfig = field(factory=PageConfig)
+    hypervisor: HypervisorConfig = field(factory=HypervisorConfig)
+    supervision: SupervisionConfig = field(factory=SupervisionConfig)
+    operators_group: str = "systemvm"  # who may use the UNIX socket, besides root
+    image_source: Path = Path("/usr/lib/systemvm/images")  # where built images are imported from
+    job_expiry_minutes: int = 1440
+
+
+@frozen
+class Configuration:
+    """Everything that was read at start."""
+
+    layout: Layout
+    management: ManagementConfig
+    zones: list[ZoneConfig]
+
+    def zone(self, name: str) -> ZoneConfig:
+        """LookupError when no file describes it (any more)."""
+        for zone in self.zones:
+            if zone.name == name:
+                return zone
+        raise LookupError(f"no file in {self.layout.zones} describes the zone {name}")
+
+
+def read(layout: Layout) -> Configuration:
+    """Read all files below a root; ConfigError names the file and key that is wrong."""
+    path = layout.config_file
+    management = load(path, ManagementConfig) if path.exists() else ManagementConfig()
+    zones = load_zones(layout.zones)
+    addresses = {zone.networks.control.host_address for zone in zones}
+    if zones and addresses != {management.control.address}:
+        raise ConfigError(
+            f"{layout.zones}: networks.control.host_address must be {management.control.address}, "
+            f"control.address of {path}: agents are told to call there"
+        )
+    return Configuration(layout, management, zones)
