@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bounds of a transfer. What a user may set comes with the request; these hold for all."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
+
+
+@frozen
+class Limits:
+    """One value, so that tests can be quick about what takes a minute in a zone."""
+
+    connect_timeout_s: float = 10.0
+    lookup_timeout_s: float = 15.0
+    headers_timeout_s: float = 30.0
+    stall_timeout_s: float = 60.0  # without one byte
+    slow_window_s: float = 120.0  # a window in which fewer bytes than this arrive is a stall too
+    slow_window_bytes: int = 64 * KIB
+    store_timeout_s: float = 60.0  # one call to the store's helper
+    trailing_timeout_s: float = 2.0  # how long to look for bytes past the announced end
+    max_redirects: int = 5
+    max_url_characters: int = 4096
+    max_active_jobs: int = 8
+    max_virtual_size_bytes: int = 16 * TIB
+    # Zeros compress 1,030:1 with gzip and 32,600:1 with zstd; a disk that is more than zeros stays far below.
+    max_ratio: int = 5000
+    ratio_free_bytes: int = 256 * MIB  # below this a ratio is nobody's problem
+
+
+DEFAULT = Limits()

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writing an image once, in order, without its zeros, and without filling the page cache with it."""
+
+from __future__ import annotations
+
+import os
+
+from systemvm.ssvm.failure import of_store
+
+BLOCK_BYTES = 64 * 1024
+SYNC_EVERY_BYTES = 64 * 1024 * 1024
+_ZEROS = bytes(BLOCK_BYTES)
+
+
+class SparseWriter:
+    """Blocks of zeros become holes. Dirty pages are written back as the file grows, so that the last sync is short."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._tail = b""
+        self._synced_bytes = 0
+        self.size_bytes = 0  # of the file, holes included
+        self.written_bytes = 0
+
+    def write(self, data: bytes) -> None:
+        """Append `data`; TransferError when the store cannot take it."""
+        if self._tail:
+            data, self._tail = self._tail + data, b""
+        whole = len(data) - len(data) % BLOCK_BYTES
+        view = memoryview(data)
+        start = 0
+        while start < whole:
+            # comparing bytes with bytes is twice as fast as comparing a view
+            if data[start : start + BLOCK_BYTES] == _ZEROS:
+                start += BLOCK_BYTES
+                self.size_bytes += BLOCK_BYTES
+                continue
+            end = start + BLOCK_BYTES
+            while end < whole and data[end : end + BLOCK_BYTES] != _ZEROS:
+                end += BLOCK_BYTES
+            self._put(view[start:end])
+            start = end
+        self._tail = data[whole:]
+        if self.size_bytes - self._synced_bytes >= SYNC_EVERY_BYTES:
+            self._write_back()
+
+    def finish(self) -> None:
+        """Write what is left and make all of it durable."""
+        if self._tail.strip(b"\0"):
+            self._put(memoryview(self._tail))
+        else:
+            self.size_bytes += len(self._tail)
+        self._tail = b""
+        try:
+            os.ftruncate(self._descriptor, self.size_bytes)
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise of_store(error, "making the image durable") from None
+
+    def _put(self, data: memoryview) -> None:
+        try:
+            while data:
+                count = os.pwrite(self._descriptor, data, self.size_bytes)
+                self.size_bytes += count
+                self.written_bytes += count
+                data = data[count:]
+        except OSError as error:
+            raise of_store(error, f"writing the image at byte {self.size_bytes}") from None
+
+    def _write_back(self) -> None:
+        try:
+            os.fdatasync(self._descriptor)
+            os.posix_fadvise(self._descriptor, 0, self.size_bytes, os.POSIX_FADV_DONTNEED)
+        except OSError as error:
+            raise of_store(error, f"writing the image at byte {self.size_bytes}") from None
+        self._synced_bytes = self.size_bytes
