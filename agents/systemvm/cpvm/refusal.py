@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every way in which a console can be refused or end: a close code, an HTTP status, and words for a person."""
+
+from __future__ import annotations
+
+import enum
+
+from systemvm.wire.console import ConsoleRefusal
+
+_OPEN_AGAIN = (
+    "Open the console again from the cloud's page: every link works once, and only for a short time."
+)
+_TRY_AGAIN = "Wait a moment, then press Reconnect."
+
+
+class Refusal(enum.Enum):
+    """(close code, HTTP status, title, hint); a title fits the 123 bytes of a close frame's reason.
+
+    Codes from 4500 on, and 4409 and 4410, may pass by themselves: the page offers to connect again.
+    """
+
+    NO_TOKEN = (4400, 400, "This address holds no console link", _OPEN_AGAIN)
+    TOKEN_UNKNOWN = (4401, 403, "This console link is not valid", _OPEN_AGAIN)
+    TOKEN_USED = (4402, 403, "This console link has already been used", _OPEN_AGAIN)
+    FOREIGN_ORIGIN = (
+        4403,
+        403,
+        "Another web site tried to open this console",
+        "If that was not you, close that site. " + _OPEN_AGAIN,
+    )
+    MACHINE_GONE = (4404, 404, "This virtual machine no longer exists", "Choose another on the cloud's page.")
+    OTHER_MACHINE = (4405, 403, "This browser was not let in to that virtual machine", _OPEN_AGAIN)
+    TOKEN_EXPIRED = (4406, 403, "This console link has expired", _OPEN_AGAIN)
+    SESSION_ENDED = (4407, 403, "This console session has ended", _OPEN_AGAIN)
+    MACHINE_STOPPED = (
+        4409,
+        409,
+        "The virtual machine is not running",
+        "Start it on the cloud's page, then press Reconnect.",
+    )
+    SCREEN_CLOSED = (
+        4410,
+        410,
+        "The virtual machine closed its screen",
+        "It may have stopped or restarted. " + _TRY_AGAIN,
+    )
+    WRONG_HOST = (4421, 421, "This console is served under another address", _OPEN_AGAIN)
+    TOO_MANY = (
+        4429,
+        429,
+        "Too many consoles are open",
+        "Close one that is not needed, then press Reconnect.",
+    )
+    SCREEN_UNREACHABLE = (4502, 502, "The virtual machine's screen cannot be reached", _TRY_AGAIN)
+    DAEMON_AWAY = (
+        4503,
+        503,
+        "The cloud cannot be asked just now",
+        "Nobody is let in without its word; the link stays good until it expires. " + _TRY_AGAIN,
+    )
+    SCREEN_SILENT = (4504, 504, "The virtual machine's screen does not answer", _TRY_AGAIN)
+    PASSWORD_REFUSED = (
+        4511,
+        502,
+        "The virtual machine's screen refused the console's password",
+        "This is a fault of the cloud, not yours. " + _TRY_AGAIN,
+    )
+    PASSWORD_UNUSED = (
+        4512,
+        502,
+        "The virtual machine's screen is open without its password",
+        "The console stays out until this is mended: tell the cloud's operator.",
+    )
+    SCREEN_FAULTY = (
+        4513,
+        502,
+        "The virtual machine's screen speaks no known protocol",
+        "Tell the cloud's operator, with the time of day.",
+    )
+
+    def __init__(self, close_code: int, http_status: int, title: str, hint: str) -> None:
+        self.close_code = close_code
+        self.http_status = http_status
+        self.title = title
+        self.hint = hint
+
+    @classmethod
+    def from_daemon(cls, reason: object) -> Refusal:
+        """Of the daemon's REFUSED error; a reason that this release does not know still keeps people out."""
+        try:
+            return _OF_DAEMON[ConsoleRefusal(reason)]
+        except ValueError:
+            return cls.TOKEN_UNKNOWN
+
+
+_OF_DAEMON = {
+    ConsoleRefusal.TOKEN_UNKNOWN: Refusal.TOKEN_UNKNOWN,
+    ConsoleRefusal.TOKEN_USED: Refusal.TOKEN_USED,
+    ConsoleRefusal.TOKEN_EXPIRED: Refusal.TOKEN_EXPIRED,
+    ConsoleRefusal.SESSION_ENDED: Refusal.SESSION_ENDED,
+    ConsoleRefusal.MACHINE_STOPPED: Refusal.MACHINE_STOPPED,
+    ConsoleRefusal.MACHINE_GONE: Refusal.MACHINE_GONE,
+}
+
+
+class RefusedError(Exception):
+    """Raised where a console cannot go on; `refusal` is what the person at the browser is told."""
+
+    def __init__(self, refusal: Refusal, detail: str = "") -> None:
+        super().__init__(detail or refusal.title)
+        self.refusal = refusal

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The WebSocket protocol (RFC 6455) as a server speaks it, without I/O: the key, frame headers, a parser.
+
+Payload is handed on as it arrives, so a frame's declared length costs no memory; it is bounded all the same.
+No extension is ever accepted: pictures are compressed already, and a compressor costs 256 KiB a session.
+"""
+
+from __future__ import annotations
+
+import base64
+import enum
+import hashlib
+
+from attrs import frozen
+
+#: Only the subprotocol of noVNC, websockify and QEMU.
+SUBPROTOCOL = "binary"
+
+#: Longest header of a frame that a server sends; a buffer with this much headroom needs no second copy.
+HEADROOM_BYTES = 10
+
+MAX_MESSAGE_BYTES = 1 << 20
+MAX_CONTROL_BYTES = 125
+MAX_REASON_BYTES = 123
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_FIN = 0x80
+
+
+class Opcode(enum.IntEnum):
+    CONTINUATION = 0
+    TEXT = 1
+    BINARY = 2
+    CLOSE = 8
+    PING = 9
+    PONG = 10
+
+    @property
+    def is_control(self) -> bool:
+        return self >= Opcode.CLOSE
+
+
+class CloseCode(enum.IntEnum):
+    """Close codes of the RFC that this server sends; those of a console are in `refusal`."""
+
+    NORMAL = 1000
+    GOING_AWAY = 1001
+    PROTOCOL_ERROR = 1002
+    UNSUPPORTED_DATA = 1003
+    INVALID_PAYLOAD = 1007
+    POLICY_VIOLATION = 1008
+    MESSAGE_TOO_BIG = 1009
+
+
+class WebSocketError(Exception):
+    """The peer broke the protocol; `code` and the message go into the close frame."""
+
+    def __init__(self, code: CloseCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@frozen
+class Data:
+    """Some bytes of a binary message, in order; boundaries of messages mean nothing to a console."""
+
+    payload: bytes
+
+
+@frozen
+class Ping:
+    payload: bytes
+
+
+@frozen
+class Pong:
+    payload: bytes
+
+
+@frozen
+class Close:
+    code: int | None
+    reason: str
+
+
+Event = Data | Ping | Pong | Close
+
+
+def accept_key(key: str) -> str | None:
+    """The value of `Sec-WebSocket-Accept`, or None when `key` is not the base64 of 16 bytes."""
+    try:
+        if len(base64.b64decode(key, validate=True)) != 16:
+            return None
+    except ValueError:
+        return None
+    digest = hashlib.sha1(key.encode("ascii") + _GUID, usedforsecurity=False).digest()
+    return base64.b64encode(digest).decode("ascii")
+
+
+def write_binary_header(buffer: bytearray | memoryview, payload_bytes: int) -> int:
+    """Write the header of a binary frame so that it ends at HEADROOM_BYTES; answers where it starts."""
+    if payload_bytes < 126:
+        buffer[HEADROOM_BYTES - 2] = _FIN | Opcode.BINARY
+        buffer[HEADROOM_BYTES - 1] = payload_bytes
+        return HEADROOM_BYTES - 2
+    if payload_bytes < 1 << 16:
+        buffer[HEADROOM_BYTES - 4] = _FIN | Opcode.BINARY
+        buffer[HEADROOM_BYTES - 3] = 126
+        buffer[HEADROOM_BYTES - 2 : HEADROOM_BYTES] = payload_bytes.to_bytes(2, "big")
+        return HEADROOM_BYTES - 4
+    buffer[0] = _FIN | Opcode.BINARY
+    buffer[1] = 127
+    buffer[2:HEADROOM_BYTES] = payload_bytes.to_bytes(8, "big")
+    return 0
+
+
+def binary_frame(payload: bytes) -> bytes:
+    header = bytearray(HEADROOM_BYTES)
+    start = write_binary_header(header, len(payload))
+    return bytes(header[start:]) + payload
+
+
+def control_frame(opcode: Opcode, payload: bytes = b"") -> bytes:
+    if not opcode.is_control or len(payload) > MAX_CONTROL_BYTES:
+        raise ValueError(f"no control frame: {opcode!r} with {len(payload)} bytes")
+    return bytes((_FIN | opcode, len(payload))) + payload
+
+
+def close_frame(code: int, reason: str = "") -> bytes:
+    """A close frame; a reason that is too long is cut at a character."""
+    text = reason.encode("utf-8")[:MAX_REASON_BYTES].decode("utf-8", "ignore")
+    return control_frame(Opcode.CLOSE, code.to_bytes(2, "big") + text.encode("utf-8"))
+
+
+def unmask(payload: bytes, mask: bytes) -> bytes:
+    """XOR with the mask repeated, as one long integer: faster than any loop over bytes."""
+    count = len(payload)
+    key = (mask * (count // 4 + 1))[:count]
+    return (int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")).to_bytes(count, "big")
+
+
+class FrameParser:
+    """Takes what a browser sends, in any pieces; keeps at most one header or control frame."""
+
+    def __init__(self, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
+        self._max_message_bytes = max_message_bytes
+        self._pending = b""
+        self._mask = b""
+        self._payload_left = 0  # of the data frame that is under way
+        self._message_bytes = 0
+        self._in_message = False  # a frame without FIN came, its continuation must follow
+        self._final = True
+        self._closed = False
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Raises WebSocketError; what came before the error need not be answered: the session ends."""
+        events: list[Event] = []
+        data = self._pending + data
+        at = 0
+        while not self._closed:
+            if self._payload_left:
+                taken = data[at : at + self._payload_left]
+                if not taken:
+                    break
+                at += len(taken)
+                events.append(Data(unmask(taken, self._mask)))
+                self._payload_left -= len(taken)
+                turn = len(taken) % 4
+                self._mask = self._mask[turn:] + self._mask[:turn]
+                if not self._payload_left:
+                    self._end_of_frame()
+                continue
+            used = self._header(data, at, events)
+            if not used:
+                break
+            at += used
+        self._pending = b"" if self._closed else data[at:]
+        return events
+
+    def _header(self, data: bytes, at: int, events: list[Event]) -> int:
+        """Take one header (and a control frame whole) at `at`; answers bytes used, 0 when more are needed."""
+        if len(data) - at < 2:
+            return 0
+        first, second = data[at], data[at + 1]
+        if first & 0x70:
+            raise WebSocketError(CloseCode.PROTOCOL_ERROR, "a reserved bit is set")
+        try:
+            opcode = Opcode(first & 0x0F)
+        except ValueError:
+            raise WebSocketError(CloseCode.PROTOCOL_ERROR, "unknown opcode") from None
+        if not second & 0x80:
+            raise WebSocketError(CloseCode.PROTOCOL_ERROR, "the frame is not masked")
+        final, length = bool(first & _FIN), second & 0x7F
+        if opcode.is_control:
+            if not final or length > MAX_CONTROL_BYTES:
+                raise WebSocketError(CloseCode.PROTOCOL_ERROR, "a control frame is long or fragmented")
+            end = at + 6 + length
+            if len(data) < end:
+                return 0
+            events.append(self._control(opcode, unmask(data[at + 6 : end], data[at + 2 : at + 6])))
+            return end - at
+        self._check_order(opcode)
+        extended = {126: 2, 127: 8}.get(length, 0)
+        if len(data) - at < 6 + extended:
+            return 0
+        if extended:
+            length = int.from_bytes(data[at + 2 : at + 2 + extended], "big")
+            if length < (126 if extended == 2 else 1 << 16) or length >> 63:
+                raise WebSocketError(CloseCode.PROTOCOL_ERROR, "the length is not in its shortest form")
+        self._message_bytes += length
+        if self._message_bytes > self._max_message_bytes:
+            limit = f"a message is limited to {self._max_message_bytes} bytes"
+            raise WebSocketError(CloseCode.MESSAGE_TOO_BIG, limit)
+        self._mask = data[at + 2 + extended : at + 6 + extended]
+        self._final, self._payload_left, self._in_message = final, length, True
+        if not length:
+            self._end_of_frame()
+        return 6 + extended
+
+    def _check_order(self, opcode: Opcode) -> None:
+        if opcode is Opcode.TEXT:
+            raise WebSocketError(CloseCode.UNSUPPORTED_DATA, "a console speaks binary messages only")
+        if (opcode is Opcode.CONTINUATION) != self._in_message:
+            raise WebSocketError(CloseCode.PROTOCOL_ERROR, "fragments out of order")
+
+    def _end_of_frame(self) -> None:
+        if self._final:
+            self._in_message, self._message_bytes = False, 0
+
+    def _control(self, opcode: Opcode, payload: bytes) -> Event:
+        if opcode is Opcode.PING:
+            return Ping(payload)
+        if opcode is Opcode.PONG:
+            return Pong(payload)
+        self._closed = True
+        if not payload:
+            return Close(None, "")
+        code = int.from_bytes(payload[:2], "big")
+        if len(payload) == 1 or not _may_be_sent(code):
+            raise WebSocketError(CloseCode.PROTOCOL_ERROR, "the close frame has no valid code")
+        try:
+            return Close(code, payload[2:].decode("utf-8"))
+        except UnicodeDecodeError:
+            raise WebSocketError(CloseCode.INVALID_PAYLOAD, "the close reason is not UTF-8") from None
+
+
+def _may_be_sent(code: int) -> bool:
+    return (1000 <= code <= 1014 and code not in (1004, 1005, 1006)) or 3000 <= code <= 4999
