@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Users as the API meets them: by password, by API key, by session, or as the operator of the host."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import argon2
+import sqlalchemy as sa
+from twisted.internet.threads import deferToThread
+
+from systemvm.management.api.principal import Principal
+from systemvm.management.state import accounts, schema
+from systemvm.management.state.database import Database
+
+ENABLED = "enabled"
+
+
+class Seal(Protocol):
+    """Opens secrets that the daemon must know in clear, with its own key."""
+
+    def open(self, sealed: bytes) -> bytes: ...
+
+
+class Directory:
+    """Tells who a caller is. A wrong password costs as much time as a name that nobody has."""
+
+    def __init__(self, database: Database, seal: Seal, hasher: argon2.PasswordHasher | None = None) -> None:
+        self._database = database
+        self._seal = seal
+        self._hasher = hasher or argon2.PasswordHasher()
+        self._nobodys_hash = self._hasher.hash("nobody's password")
+
+    async def by_password(self, username: str, password: str, domain_path: str) -> Principal | None:
+        principal = await self._database.read(_by_username, username, domain_path)
+        stored = principal.user.password_hash if principal else None
+        right = await deferToThread(self._verify, stored or self._nobodys_hash, password)
+        return principal if right and stored else None
+
+    async def by_api_key(self, api_key: str) -> tuple[Principal, str] | None:
+        """The key's user, and the secret that signatures are checked with."""
+        found = await self._database.read(_by_api_key, api_key)
+        if found is None:
+            return None
+        principal, sealed = found
+        return principal, self._seal.open(sealed).decode()
+
+    async def operator(self) -> Principal:
+        """Who a member of the host's operators acts as: the first administrator with a login."""
+        principal = await self._database.read(_first_administrator)
+        if principal is None:
+            raise LookupError("the database holds no administrator")
+        return principal
+
+    def _verify(self, stored: str, password: str) -> bool:
+        try:
+            return bool(self._hasher.verify(stored, password))
+        except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
+            return False
+
+
+def principal_of(connection: sa.Connection, user: accounts.User) -> Principal | None:
+    """A user with account and domain, unless one of them is disabled."""
+    account = accounts.account_by_id(connection, user.account_id)
+    if user.state != ENABLED or account.state != ENABLED:
+        return None
+    return Principal(user, account, accounts.domain_by_id(connection, user.domain_id))
+
+
+def _by_username(connection: sa.Connection, username: str, domain_path: str) -> Principal | None:
+    domain = accounts.domain_by_path(connection, domain_path)
+    user = accounts.user_by_name(connection, username, domain.id) if domain else None
+    return principal_of(connection, user) if user else None
+
+
+def _by_api_key(connection: sa.Connection, api_key: str) -> tuple[Principal, bytes] | None:
+    key = accounts.find_api_key(connection, api_key)
+    principal = principal_of(connection, accounts.user_by_id(connection, key.user_id)) if key else None
+    return (principal, key.sealed_secret) if key and principal else None
+
+
+def _first_administrator(connection: sa.Connection) -> Principal | None:
+    c: Any = schema.users.c
+    users = accounts.user_rows.all(connection, c.removed.is_(None), c.password_hash.is_not(None))
+    principals = (principal_of(connection, user) for user in users)
+    return next((principal for principal in principals if principal and principal.is_admin), None)

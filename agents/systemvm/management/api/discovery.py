@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`listApis`: the table of commands, told by itself."""
+
+from __future__ import annotations
+
+import types
+import typing
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from systemvm.management.api.answers.access import ApiAnswer, ApiFieldAnswer, ApiParameterAnswer
+from systemvm.management.api.command import ApiCall, Command, CommandTable, Shape, paged
+from systemvm.management.api.parameters import MAX_TEXT_LENGTH, ParameterType, optional
+
+_TYPE_NAMES = {
+    str: "string",
+    bool: "boolean",
+    int: "integer",
+    float: "double",
+    datetime: "date",
+    dict: "map",
+    list: "list",
+}
+_JOB_ID = ApiFieldAnswer(name="jobid", description="the job that does it", type="string")
+
+
+def describe(command: Command) -> ApiAnswer:
+    fields = describe_fields(command.answer)
+    return ApiAnswer(
+        name=command.name,
+        description=command.description,
+        isasync=command.is_async,
+        related=",".join(command.related),
+        params=[
+            ApiParameterAnswer(
+                name=parameter.name,
+                description=parameter.description,
+                type=parameter.type.value,
+                length=MAX_TEXT_LENGTH,
+                required=parameter.required,
+            )
+            for parameter in command.all_parameters
+        ],
+        response=[_JOB_ID, *fields] if command.shape is Shape.ASYNC else fields,
+    )
+
+
+def describe_fields(answer: type) -> list[ApiFieldAnswer]:
+    hints = typing.get_type_hints(answer)
+    return [_describe_field(attribute, hints[attribute.name]) for attribute in attrs.fields(answer)]
+
+
+def _describe_field(attribute: Any, hint: Any) -> ApiFieldAnswer:
+    kind, inner = _kind(hint)
+    nested = describe_fields(inner) if attrs.has(inner) and inner is not ApiFieldAnswer else None
+    return ApiFieldAnswer(
+        name=attribute.metadata.get("key", attribute.name),
+        description=attribute.metadata.get("description", ""),
+        type=_TYPE_NAMES.get(kind, "object"),
+        response=nested,
+    )
+
+
+def _kind(hint: Any) -> tuple[Any, Any]:
+    """The outer type and the type of what is in it: `list[NicAnswer] | None` is (list, NicAnswer)."""
+    if isinstance(hint, types.UnionType):
+        [hint] = [option for option in typing.get_args(hint) if option is not types.NoneType]
+    origin = typing.get_origin(hint)
+    if origin is list:
+        return list, typing.get_args(hint)[0]
+    return (origin or hint), hint
+
+
+def discovery_command(table: CommandTable) -> Command:
+    """The command that lists all commands which its caller may use."""
+
+    @paged
+    async def list_apis(call: ApiCall) -> list[ApiAnswer]:
+        wanted = call.arguments.text("name")
+        if wanted is not None:
+            table.find(wanted)
+        return [
+            describe(command)
+            for command in table
+            if call.principal.account_type in command.roles and wanted in (None, command.name)
+        ]
+
+    return Command(
+        "listApis",
+        list_apis,
+        "Lists the commands of this API that the caller may use.",
+        ApiAnswer,
+        "api",
+        Shape.LIST,
+        (optional("name", ParameterType.STRING, "only this command"),),
+    )

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results and errors laid out as CloudStack lays them out, and written as JSON or XML (reference 5.2, 5.3)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from xml.sax.saxutils import escape
+
+import attrs
+import msgspec
+
+from systemvm.management.api.command import Command, Page, Shape, Started
+from systemvm.management.api.errors import ApiError
+
+CONTENT_TYPES = {"json": "application/json; charset=utf-8", "xml": "text/xml; charset=utf-8"}
+_XML_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def plain(value: Any) -> Any:
+    """An answer as plain JSON values: keys without a value are left out, times are CloudStack's."""
+    if attrs.has(type(value)):
+        pairs = ((a.metadata.get("key", a.name), getattr(value, a.name)) for a in attrs.fields(type(value)))
+        return {key: plain(item) for key, item in pairs if item is not None}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items() if item is not None}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, datetime):
+        moment = value if value.tzinfo else value.replace(tzinfo=UTC)
+        return moment.strftime("%Y-%m-%dT%H:%M:%S%z")
+    return value
+
+
+def result_body(command: Command, result: Any) -> dict[str, Any]:
+    """What goes under `<command>response`; an empty list is `{}`, as CloudStack's clients expect."""
+    match command.shape:
+        case Shape.LIST:
+            page = result if isinstance(result, Page) else Page(result, len(result))
+            if not page.count:
+                return {}
+            return {"count": page.count, command.object_name: plain(page.rows)}
+        case Shape.OBJECT:
+            return {command.object_name: plain(result)}
+        case Shape.ASYNC:
+            assert isinstance(result, Started)
+            return (
+                {"id": result.object_id, "jobid": result.job_id}
+                if result.object_id
+                else {"jobid": result.job_id}
+            )
+        case Shape.BARE:
+            body = plain(result)
+            assert isinstance(body, dict)
+            return body
+
+
+def answer(command: Command, result: Any) -> dict[str, Any]:
+    return {command.response_name: result_body(command, result)}
+
+
+def error_answer(command_name: str | None, error: ApiError) -> dict[str, Any]:
+    """Errors of known commands go under the command's own name, all others under `errorresponse`."""
+    name = f"{command_name.lower()}response" if command_name else "errorresponse"
+    return {name: error.body}
+
+
+def write(document: dict[str, Any], form: str) -> bytes:
+    """The document as bytes in the form that the client asked for."""
+    if form == "json":
+        return msgspec.json.encode(document)
+    [(name, body)] = document.items()
+    return f'<?xml version="1.0" encoding="UTF-8"?>{_element(name, body)}'.encode()
+
+
+def _element(name: str, value: Any) -> str:
+    """A list repeats its element, as CloudStack's serializer does; names come from our own tables only."""
+    if isinstance(value, list):
+        return "".join(_element(name, item) for item in value)
+    if isinstance(value, dict):
+        return f"<{name}>{''.join(_element(key, item) for key, item in value.items())}</{name}>"
+    if isinstance(value, bool):
+        value = str(value).lower()
+    return f"<{name}>{escape(_XML_FORBIDDEN.sub('', str(value)))}</{name}>"

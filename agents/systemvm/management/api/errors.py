@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an API call may answer instead of a result: CloudStack's error codes, with a hint where one helps."""
+
+from __future__ import annotations
+
+import enum
+
+
+class ErrorCode(enum.IntEnum):
+    """`errorcode` of an answer, which is its HTTP status too (ApiErrorCode.java)."""
+
+    MALFORMED_REQUEST = 400
+    UNAUTHORIZED = 401
+    METHOD_NOT_ALLOWED = 405
+    RATE_LIMITED = 429
+    MALFORMED_PARAMETER = 430
+    PARAMETER = 431
+    UNSUPPORTED = 432
+    BUSY = 503
+    INTERNAL = 530
+    ACCOUNT = 531
+    ACCOUNT_LIMIT = 532
+    INSUFFICIENT_CAPACITY = 533
+    RESOURCE_UNAVAILABLE = 534
+    RESOURCE_ALLOCATION = 535
+    RESOURCE_IN_USE = 536
+
+    @property
+    def reason(self) -> str:
+        """The reason phrase of the HTTP status line."""
+        return self.name.replace("_", " ").title()
+
+
+#: CloudStack's numbers for the exception behind an error (CSExceptionErrorCode.java); 9999 is "none in particular".
+CS_ERROR_CODES = {
+    ErrorCode.PARAMETER: 4350,  # InvalidParameterValueException
+    ErrorCode.UNAUTHORIZED: 4365,  # PermissionDeniedException
+    ErrorCode.RESOURCE_UNAVAILABLE: 4330,  # ResourceUnavailableException
+    ErrorCode.INSUFFICIENT_CAPACITY: 4260,  # InsufficientCapacityException
+    ErrorCode.RESOURCE_ALLOCATION: 4370,  # ResourceAllocationException
+    ErrorCode.RESOURCE_IN_USE: 4375,  # ResourceInUseException
+    ErrorCode.INTERNAL: 4250,  # CloudRuntimeException
+}
+
+
+class ApiError(Exception):
+    """A call that the API refuses, or that failed: `text` says why, `hint` what the caller can do about it."""
+
+    def __init__(
+        self, code: ErrorCode, text: str, hint: str = "", *, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+        self.hint = hint
+        self.retry_after_s = retry_after_s
+
+    @property
+    def body(self) -> dict[str, object]:
+        body: dict[str, object] = {
+            "uuidList": [],
+            "errorcode": int(self.code),
+            "cserrorcode": CS_ERROR_CODES.get(self.code, 9999),
+            "errortext": self.text,
+        }
+        if self.hint:
+            body["hint"] = self.hint
+        return body
+
+
+def parameter_error(text: str, hint: str = "") -> ApiError:
+    """431: the call names a thing that does not exist, or gives a value that cannot be."""
+    return ApiError(ErrorCode.PARAMETER, text, hint)
+
+
+def unauthorized(text: str = "unable to verify user credentials and/or request signature") -> ApiError:
+    """401, with CloudStack's text, which tells a stranger nothing about which part was wrong."""
+    return ApiError(ErrorCode.UNAUTHORIZED, text)

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every exception a command may raise, told in the API's words."""
+
+from __future__ import annotations
+
+from twisted.logger import Logger
+
+from systemvm.management.api.errors import ApiError, ErrorCode
+from systemvm.management.hypervisors.base import HypervisorError
+from systemvm.management.state.rows import NotFoundError
+from systemvm.rpc import errors as rpc
+
+log = Logger()
+
+
+def as_api_error(error: Exception, request_id: str) -> ApiError:
+    """The error to answer with; what nobody foresaw is logged and answered with its request id alone."""
+    match error:
+        case ApiError():
+            return error
+        case NotFoundError():
+            return ApiError(ErrorCode.PARAMETER, str(error))
+        case HypervisorError():
+            return ApiError(ErrorCode.RESOURCE_UNAVAILABLE, error.message, error.hint)
+        case rpc.RpcError(code=rpc.BUSY):
+            return ApiError(ErrorCode.BUSY, error.message, error.hint)
+        case rpc.RpcError():
+            return ApiError(ErrorCode.RESOURCE_UNAVAILABLE, error.message, error.hint)
+    log.error(
+        "API call {request_id} failed: {error!r}",
+        request_id=request_id,
+        error=error,
+        log_failure=None,
+        exc_info=error,
+    )
+    return ApiError(
+        ErrorCode.INTERNAL,
+        f"Internal error; the daemon's log tells more under {request_id}",
+        "systemvm's log: journalctl -u systemvm-managementd",
+    )

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`/client/api` over HTTP: parameters in, who is calling, the command, and its answer as JSON or XML."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from attrs import field, frozen
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.web.http import Request
+from twisted.web.resource import NoResource, Resource
+from twisted.web.server import NOT_DONE_YET
+
+from systemvm.management.api import envelope, signature
+from systemvm.management.api.accounts import Directory
+from systemvm.management.api.command import CommandTable
+from systemvm.management.api.errors import ApiError, ErrorCode, unauthorized
+from systemvm.management.api.failures import as_api_error
+from systemvm.management.api.login import LOGIN, LOGOUT, Login
+from systemvm.management.api.principal import Principal
+from systemvm.management.api.sessions import Sessions
+from systemvm.management.state.columns import now
+
+COOKIE = b"JSESSIONID"
+MAX_PARAMETERS = 200
+
+_HEADERS = {
+    b"Cache-Control": b"no-store",
+    b"X-Content-Type-Options": b"nosniff",
+    b"Content-Security-Policy": b"default-src 'none'; frame-ancestors 'none'",
+    b"Referrer-Policy": b"no-referrer",
+}
+
+
+@frozen
+class Front:
+    """How browsers reach this API: what the advertised page address says, not what it is bound to."""
+
+    secure: bool = False  # the page is on https: its cookie must not travel in clear
+    cookie_path: str = "/client"
+    origins: frozenset[str] = field(factory=frozenset)  # empty: any origin that the browser calls the same
+
+
+class ApiResource(Resource):
+    """The one resource of the API. Whatever goes wrong, the answer is an error object in the form asked for."""
+
+    isLeaf = True
+    log = Logger()
+
+    def __init__(
+        self,
+        table: CommandTable,
+        directory: Directory,
+        sessions: Sessions,
+        login: Login,
+        *,
+        front: Front | None = None,
+        clock: Callable[[], datetime] = now,
+    ) -> None:
+        super().__init__()
+        self._table = table
+        self._directory = directory
+        self._sessions = sessions
+        self._login = login
+        self._front = front or Front()
+        self._clock = clock
+
+    def render_GET(self, request: Request) -> int:
+        Deferred.fromCoroutine(self._serve(request)).addErrback(
+            lambda failure: self.log.failure("an API answer could not be sent", failure=failure)
+        )
+        return NOT_DONE_YET
+
+    render_POST = render_GET
+
+    async def _serve(self, request: Request) -> None:
+        gone = request.notifyFinish()
+        gone.addErrback(lambda _: None)
+        exchange = Exchange(request, uuid.uuid4().hex)
+        try:
+            exchange.read()
+            document = await self._answer(exchange)
+            status = 200
+        except Exception as error:
+            problem = as_api_error(error, exchange.request_id)
+            document, status = envelope.error_answer(self._known_name(exchange), problem), int(problem.code)
+            request.setResponseCode(status, problem.code.reason.encode())
+            if problem.retry_after_s is not None:
+                request.setHeader(b"Retry-After", str(int(problem.retry_after_s) + 1).encode())
+        if not gone.called:
+            self._send(exchange, document)
+
+    def _known_name(self, exchange: Exchange) -> str | None:
+        return exchange.command if exchange.command in self._table else None
+
+    def _send(self, exchange: Exchange, document: dict[str, Any]) -> None:
+        request = exchange.request
+        for name, value in _HEADERS.items():
+            request.setHeader(name, value)
+        request.setHeader(b"Content-Type", envelope.CONTENT_TYPES[exchange.form].encode())
+        request.setHeader(b"X-Request-Id", exchange.request_id.encode())
+        body = envelope.write(document, exchange.form)
+        request.setHeader(b"Content-Length", str(len(body)).encode())
+        request.write(body)
+        request.finish()
+
+    async def _answer(self, exchange: Exchange) -> dict[str, Any]:
+        if exchange.command == LOGIN.name:
+            return await self._log_in(exchange)
+        if exchange.command == LOGOUT.name:
+            return await self._log_out(exchange)
+        principal = await self._authenticate(exchange)
+        command = self._table.find(exchange.command)
+        result = await command.run(
+            principal, exchange.parameters, exchange.client_address, exchange.request_id
+        )
+        return envelope.answer(command, result)
+
+    async def _authenticate(self, exchange: Exchange) -> Principal:
+        """By API key and signature, or by session cookie and session key; ApiError 401."""
+        api_key = exchange.named("apikey")
+        if api_key is not None:
+            found = await self._directory.by_api_key(api_key)
+            if found is None:
+                raise unauthorized()
+            principal, secret = found
+            signature.verify(exchange.parameters, secret, self._clock())
+            return principal
+        self._check_origin(exchange)
+        cookie, session_key = exchange.cookie, exchange.named("sessionkey")
+        found_session = await self._sessions.find(cookie, session_key) if cookie and session_key else None
+        if found_session is None:
+            raise unauthorized()
+        return found_session
+
+    async def _log_in(self, exchange: Exchange) -> dict[str, Any]:
+        if exchange.request.method != b"POST":
+            raise ApiError(
+                ErrorCode.METHOD_NOT_ALLOWED, "login is POST only", "a password in a URL ends up in logs"
+            )
+        self._check_origin(exchange)
+        if any(name.lower() == "password" for name in exchange.in_query):
+            raise ApiError(ErrorCode.MALFORMED_REQUEST, "the password belongs in the body, not in the URL")
+        answer, opened = await self._login.login(exchange.parameters, exchange.client_address)
+        self._set_cookie(exchange.request, opened.cookie.encode(), max_age=None)
+        return envelope.answer(LOGIN, answer)
+
+    async def _log_out(self, exchange: Exchange) -> dict[str, Any]:
+        """Needs the session key too, so that no other page can log a user out."""
+        await self._authenticate(exchange)
+        answer = await self._login.logout(exchange.cookie)
+        self._set_cookie(exchange.request, b"", max_age=b"0")
+        return envelope.answer(LOGOUT, answer)
+
+    def _set_cookie(self, request: Request, value: bytes, max_age: bytes | None) -> None:
+        request.addCookie(
+            COOKIE,
+            value,
+            path=self._front.cookie_path.encode(),
+            max_age=max_age,
+            httpOnly=True,
+            secure=self._front.secure,
+            sameSite=b"strict",
+        )
+
+    def _check_origin(self, exchange: Exchange) -> None:
+        """Calls that carry a cookie come from our own page, or from a program that is no browser."""
+        origin = exchange.request.getHeader(b"origin")
+        site = exchange.request.getHeader(b"sec-fetch-site")
+        foreign = site is not None and site not in (b"same-origin", b"none")
+        if origin is not None and self._front.origins:
+            foreign = foreign or origin.decode("latin-1") not in self._front.origins
+        if foreign:
+            raise ApiError(
+                ErrorCode.UNAUTHORIZED,
+                "another site's page may not use a session of this one",
+                "open the page at its advertised address, or sign the call with an API key",
+            )
+
+
+class Exchange:
+    """One request, read step by step so that an error at any step still answers in the form asked for."""
+
+    def __init__(self, request: Request, request_id: str) -> None:
+        self.request = request
+        self.request_id = request_id
+        self.form = "xml"
+        self.command = ""
+        self.parameters: dict[str, str] = {}
+        self.in_query = [name.partition(b"=")[0].decode("latin-1") for name in _query(request).split(b"&")]
+
+    def read(self) -> None:
+        """Decode the parameters; ApiError 430, 431 or 400 for what cannot be used."""
+        arguments: dict[bytes, list[bytes]] = request_arguments(self.request)
+        self._choose_form(arguments)
+        if len(arguments) > MAX_PARAMETERS:
+            raise ApiError(ErrorCode.MALFORMED_PARAMETER, f"more than {MAX_PARAMETERS} parameters")
+        for name, values in arguments.items():
+            if len(values) != 1:
+                text = f"parameter {name[:64].decode('utf-8', 'replace')} is given more than once"
+                raise ApiError(ErrorCode.MALFORMED_PARAMETER, text)
+            try:
+                self.parameters[name.decode()] = values[0].decode()
+            except UnicodeDecodeError:
+                text = f"parameter {name[:64].decode('utf-8', 'replace')} is not UTF-8"
+                raise ApiError(ErrorCode.MALFORMED_PARAMETER, text) from None
+        self.command = self.named("command") or ""
+        if not self.command:
+            raise ApiError(
+                ErrorCode.MALFORMED_REQUEST, "the parameter command is missing", "try command=listApis"
+            )
+
+    def _choose_form(self, arguments: dict[bytes, list[bytes]]) -> None:
+        [asked] = arguments.get(b"response", [b"xml"])[:1]
+        form = asked.decode("latin-1").lower()
+        if form not in envelope.CONTENT_TYPES:
+            raise ApiError(ErrorCode.PARAMETER, "Invalid value for parameter response", "json or xml")
+        self.form = form
+
+    def named(self, name: str) -> str | None:
+        """A parameter whatever the case of its name: clients write apiKey, apikey and apiKEY."""
+        for key, value in self.parameters.items():
+            if key.lower() == name:
+                return value
+        return None
+
+    @property
+    def cookie(self) -> str:
+        value: bytes | None = self.request.getCookie(COOKIE)
+        return "" if value is None else value.decode("latin-1")
+
+    @property
+    def client_address(self) -> str:
+        return str(getattr(self.request.getClientAddress(), "host", "local"))
+
+
+def _query(request: Request) -> bytes:
+    uri: bytes = request.uri
+    return uri.partition(b"?")[2]
+
+
+def request_arguments(request: Request) -> dict[bytes, list[bytes]]:
+    arguments: dict[bytes, list[bytes]] = request.args or {}
+    return arguments
+
+
+class Client(Resource):
+    """`/client`, under which the API is, as in CloudStack."""
+
+    def __init__(self, api: ApiResource) -> None:
+        super().__init__()
+        self.putChild(b"api", api)
+
+    def getChild(self, path: bytes, request: Request) -> Resource:
+        return NoResource()

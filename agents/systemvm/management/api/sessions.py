@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Login sessions: rows that hold hashes only, so that a copied database opens no session."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from datetime import timedelta
+
+import sqlalchemy as sa
+from attrs import field, frozen
+
+from systemvm.management.api.accounts import principal_of
+from systemvm.management.api.principal import Principal
+from systemvm.management.state import accounts, sessions
+from systemvm.management.state.columns import now
+from systemvm.management.state.database import Database
+
+IDLE_LIMIT = timedelta(minutes=30)  # CloudStack's session timeout
+TOTAL_LIMIT = timedelta(hours=12)
+#: How much of the idle limit may go by before a call writes it anew: not every read becomes a write.
+EXTEND_EVERY = timedelta(seconds=60)
+
+
+@frozen
+class OpenedSession:
+    """What a login hands out, the only time that these two secrets exist in clear."""
+
+    cookie: str = field(repr=False)
+    session_key: str = field(repr=False)
+
+
+def digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+class Sessions:
+    """Opens, finds and ends sessions."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def open(self, principal: Principal, client_address: str) -> OpenedSession:
+        opened = OpenedSession(secrets.token_urlsafe(32), secrets.token_urlsafe(32))
+        await self._database.run(_open, opened, principal.user.id, client_address)
+        return opened
+
+    async def find(self, cookie: str, session_key: str) -> Principal | None:
+        """The user of a live session, when both secrets are right."""
+        session = await self._database.read(sessions.by_cookie_hash, digest(cookie))
+        if session is None or not hmac.compare_digest(session.session_key_hash, digest(session_key)):
+            return None
+        moment = now()
+        if moment - session.created > TOTAL_LIMIT:
+            return None
+        if moment - session.last_used > EXTEND_EVERY:
+            await self._database.run(sessions.extend, session.id, moment + IDLE_LIMIT)
+        return await self._database.read(_principal, session.user_id)
+
+    async def end(self, cookie: str) -> None:
+        await self._database.run(_end, digest(cookie))
+
+
+def _open(connection: sa.Connection, opened: OpenedSession, user_id: int, client_address: str) -> None:
+    sessions.delete_expired(connection)
+    sessions.create(
+        connection,
+        user_id=user_id,
+        cookie_hash=digest(opened.cookie),
+        session_key_hash=digest(opened.session_key),
+        client_address=client_address,
+        expires=now() + IDLE_LIMIT,
+    )
+
+
+def _principal(connection: sa.Connection, user_id: int) -> Principal | None:
+    user = accounts.user_rows.one(
+        connection, accounts.user_rows.table.c.id == user_id, accounts.user_rows.table.c.removed.is_(None)
+    )
+    return principal_of(connection, user) if user else None
+
+
+def _end(connection: sa.Connection, cookie_hash: str) -> None:
+    session = sessions.by_cookie_hash(connection, cookie_hash)
+    if session is not None:
+        sessions.end(connection, session.id)
