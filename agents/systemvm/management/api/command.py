@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A command of the API as data, and the table of all of them.
 
-HTTP, JSON-RPC and listApis are three readings of this one table; nothing about a command is said anywhere else.
+HTTP, JSON-RPC and listApis are three readings of this one table; nothing about a command is said
+anywhere else.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ class ApiCall:
 class Started:
     """What an asynchronous command answers at once."""
 
-    job_id: str
-    object_id: str | None = None  # of the thing being made, for commands that create one
+    jobid: str
+    id: str | None = None  # of the thing being made, for commands that create one
 
 
 @frozen
@@ -78,15 +79,13 @@ class Command:
     shape: Shape = Shape.OBJECT
     parameters: tuple[Parameter, ...] = ()
     roles: frozenset[AccountType] = ANY_ACCOUNT
-    changes: bool = (
-        False  # whether it changes anything: such a call needs the session key even where others do not
-    )
+    paged: bool = True  # of lists: whether callers may ask for a page and search by keyword
     related: tuple[str, ...] = ()
     deadline_s: float = 60.0
 
     @property
     def all_parameters(self) -> tuple[Parameter, ...]:
-        return self.parameters + PAGING if self.shape is Shape.LIST and not self.changes else self.parameters
+        return self.parameters + PAGING if self.shape is Shape.LIST and self.paged else self.parameters
 
     @property
     def is_async(self) -> bool:

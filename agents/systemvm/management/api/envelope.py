@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results and errors laid out as CloudStack lays them out, and written as JSON or XML (reference 5.2, 5.3)."""
+"""Results and errors, laid out as CloudStack lays them out, and written as JSON or XML (5.2, 5.3)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape
 import attrs
 import msgspec
 
-from systemvm.management.api.command import Command, Page, Shape, Started
+from systemvm.management.api.command import Command, Page, Shape
 from systemvm.management.api.errors import ApiError
 
 CONTENT_TYPES = {"json": "application/json; charset=utf-8", "xml": "text/xml; charset=utf-8"}
@@ -44,16 +44,8 @@ def result_body(command: Command, result: Any) -> dict[str, Any]:
             return {"count": page.count, command.object_name: plain(page.rows)}
         case Shape.OBJECT:
             return {command.object_name: plain(result)}
-        case Shape.ASYNC:
-            assert isinstance(result, Started)
-            return (
-                {"id": result.object_id, "jobid": result.job_id}
-                if result.object_id
-                else {"jobid": result.job_id}
-            )
-        case Shape.BARE:
-            body = plain(result)
-            assert isinstance(body, dict)
+        case Shape.ASYNC | Shape.BARE:
+            body: dict[str, Any] = plain(result)
             return body
 
 

@@ -31,7 +31,7 @@ class ErrorCode(enum.IntEnum):
         return self.name.replace("_", " ").title()
 
 
-#: CloudStack's numbers for the exception behind an error (CSExceptionErrorCode.java); 9999 is "none in particular".
+#: CloudStack's numbers for the exception behind an error (CSExceptionErrorCode.java); 9999: none of them.
 CS_ERROR_CODES = {
     ErrorCode.PARAMETER: 4350,  # InvalidParameterValueException
     ErrorCode.UNAUTHORIZED: 4365,  # PermissionDeniedException
@@ -44,7 +44,7 @@ CS_ERROR_CODES = {
 
 
 class ApiError(Exception):
-    """A call that the API refuses, or that failed: `text` says why, `hint` what the caller can do about it."""
+    """A call refused, or failed: `text` says why, `hint` what the caller can do about it."""
 
     def __init__(
         self, code: ErrorCode, text: str, hint: str = "", *, retry_after_s: float | None = None

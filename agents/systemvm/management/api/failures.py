@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from systemvm.management.api.errors import ApiError, ErrorCode
 from systemvm.management.hypervisors.base import HypervisorError
@@ -26,13 +27,7 @@ def as_api_error(error: Exception, request_id: str) -> ApiError:
             return ApiError(ErrorCode.BUSY, error.message, error.hint)
         case rpc.RpcError():
             return ApiError(ErrorCode.RESOURCE_UNAVAILABLE, error.message, error.hint)
-    log.error(
-        "API call {request_id} failed: {error!r}",
-        request_id=request_id,
-        error=error,
-        log_failure=None,
-        exc_info=error,
-    )
+    log.failure("API call {request_id} failed", failure=Failure(error), request_id=request_id)
     return ApiError(
         ErrorCode.INTERNAL,
         f"Internal error; the daemon's log tells more under {request_id}",

@@ -46,7 +46,7 @@ class Front:
 
 
 class ApiResource(Resource):
-    """The one resource of the API. Whatever goes wrong, the answer is an error object in the form asked for."""
+    """The API's one resource. Whatever goes wrong, the answer is an error object in the form asked for."""
 
     isLeaf = True
     log = Logger()

@@ -55,7 +55,7 @@ class Login:
         self._limit.failed(client_address, username)
         principal = await self._directory.by_password(username, password, arguments.get("domain", "/"))
         if principal is None:
-            self.log.warn(
+            self.log.info(
                 "login refused for {username!r} from {client}", username=username, client=client_address
             )
             raise ApiError(
