@@ -29,7 +29,7 @@ class Database:
     no transaction fails in its middle for another's sake. WAL lets `read` go on beside it.
     """
 
-    log = Logger()
+    _log = Logger()
 
     def __init__(self, engine: sa.Engine, readers: int = 3) -> None:
         self.engine = engine
@@ -44,7 +44,7 @@ class Database:
         _prepare_sqlite(engine)
         upgrade(engine)
         path.chmod(0o600)
-        cls.log.info("database {path} is at its newest schema", path=str(path))
+        cls._log.info("database {path} is at its newest schema", path=str(path))
         pooled = sa.create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False})
         _prepare_sqlite(pooled)
         return cls(pooled)

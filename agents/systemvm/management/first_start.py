@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The first start: the accounts that must be there, and a password that nobody chose.
+
+The password and the API key are shown once: they are written to `first-login.json` (0600, root's) and nowhere
+else, not to a log. Whoever shows them to a person deletes the file: `make run` and `systemvm-lab` do; after a
+start by systemd the operator reads and deletes it. What the database keeps is a hash and a sealed secret.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from pathlib import Path
+
+import argon2
+import msgspec
+import sqlalchemy as sa
+from attrs import asdict, field, frozen
+
+from systemvm.management.pki.keystore import write_secret
+from systemvm.management.pki.seal import Seal
+from systemvm.management.state import accounts
+from systemvm.management.state.database import Database
+from systemvm.management.state.status import AccountType
+
+ADMIN = "admin"
+
+
+@frozen
+class FirstLogin:
+    """What `first-login.json` holds."""
+
+    username: str
+    password: str = field(repr=False)
+    api_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
+
+    @classmethod
+    def take(cls, path: Path) -> FirstLogin | None:
+        """Read the file and delete it; None when it was taken before."""
+        try:
+            found = msgspec.json.decode(path.read_bytes(), type=cls)
+        except FileNotFoundError:
+            return None
+        path.unlink()
+        return found
+
+
+def make_first_accounts(database: Database, seal: Seal, path: Path) -> FirstLogin | None:
+    """On an empty database make the system account (1) and the administrator (2); None on any later start."""
+    if not database.run_now(accounts.is_empty):
+        return None
+    login = FirstLogin(
+        username=ADMIN,
+        password=secrets.token_urlsafe(12),
+        api_key=secrets.token_urlsafe(48),
+        secret_key=secrets.token_urlsafe(48),
+    )
+    # The file first: should the database fail, the next start makes both anew, and no password is lost.
+    write_secret(path, json.dumps(asdict(login)).encode() + b"\n")
+    password_hash = argon2.PasswordHasher().hash(login.password)
+    database.run_now(_insert, login, password_hash, seal.close(login.secret_key))
+    return login
+
+
+def _insert(connection: sa.Connection, login: FirstLogin, password_hash: str, sealed_secret: bytes) -> None:
+    root = accounts.create_domain(connection, "ROOT", "/")
+    system = accounts.create_account(connection, "system", AccountType.ADMIN, root.id)
+    accounts.create_user(connection, "system", system, None)
+    admin = accounts.create_account(connection, login.username, AccountType.ADMIN, root.id)
+    user = accounts.create_user(connection, login.username, admin, password_hash)
+    accounts.add_api_key(connection, user.id, login.api_key, sealed_secret)

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A certificate authority: a P-256 root and what it signs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from attrs import field, frozen
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from systemvm.management.pki.keystore import key_from_pem, key_to_pem, new_key, read_secret, write_secret
+
+#: A guest's clock may run behind its host's; a certificate must not be from its future.
+BACKDATE = timedelta(hours=1)
+ROOT_LIFETIME = timedelta(days=3650)
+
+
+@frozen
+class Authority:
+    """A root with its key."""
+
+    key: ec.EllipticCurvePrivateKey = field(repr=False)
+    certificate: x509.Certificate
+
+    @property
+    def certificate_pem(self) -> bytes:
+        return self.certificate.public_bytes(Encoding.PEM)
+
+    @classmethod
+    def create(cls, common_name: str, constraints: x509.NameConstraints | None = None) -> Authority:
+        key = new_key()
+        name = _name(common_name)
+        start = datetime.now(UTC) - BACKDATE
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(start)
+            .not_valid_after(start + ROOT_LIFETIME)
+            # No CA below this one: it signs for ends alone.
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_key_usage(authority=True), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        )
+        if constraints is not None:
+            builder = builder.add_extension(constraints, critical=True)
+        return cls(key, builder.sign(key, hashes.SHA256()))
+
+    @classmethod
+    def load(cls, directory: Path, stem: str) -> Authority | None:
+        """The root kept under that name, or None when there is none yet."""
+        path = directory / f"{stem}.key"
+        if not path.exists():
+            return None
+        key = key_from_pem(read_secret(path), path)
+        return cls(key, x509.load_pem_x509_certificate((directory / f"{stem}.crt").read_bytes()))
+
+    def save(self, directory: Path, stem: str) -> None:
+        # The certificate first: a key without its certificate would be taken for a whole root.
+        certificate = directory / f"{stem}.crt"
+        certificate.write_bytes(self.certificate_pem)
+        certificate.chmod(0o644)
+        write_secret(directory / f"{stem}.key", key_to_pem(self.key))
+
+    def issue(
+        self,
+        public_key: ec.EllipticCurvePublicKey,
+        common_name: str,
+        names: Sequence[x509.GeneralName],
+        usage: x509.ObjectIdentifier,
+        lifetime: timedelta,
+    ) -> x509.Certificate:
+        """Sign for exactly these names and this one use; never for longer than the root itself lives."""
+        start = datetime.now(UTC) - BACKDATE
+        end = min(start + BACKDATE + lifetime, self.certificate.not_valid_after_utc)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(_name(common_name))
+            .issuer_name(self.certificate.subject)
+            .public_key(public_key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(start)
+            .not_valid_after(end)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(authority=False), critical=True)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False
+            )
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+            .sign(self.key, hashes.SHA256())
+        )
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
+
+
+def _key_usage(*, authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not authority,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        encipher_only=False,
+        decipher_only=False,
+    )

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The control CA: who may speak on the channel between daemon and agents."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from systemvm.management.pki.authority import Authority
+from systemvm.management.pki.keystore import key_to_pem, new_key
+from systemvm.rpc.identity import Identity
+from systemvm.wire.role import MANAGEMENT_SAN, Role
+
+BOOTSTRAP_LIFETIME = timedelta(days=1)
+ISSUED_LIFETIME = timedelta(days=30)
+STEM = "control-ca"
+
+
+class SigningRefusedError(Exception):
+    """A signing request that asks for what its sender may not have; the message says what."""
+
+
+class ControlAuthority:
+    """Signs for agents (clientAuth alone) and for daemons (serverAuth alone)."""
+
+    def __init__(self, authority: Authority) -> None:
+        self.authority = authority
+
+    @classmethod
+    def open(cls, directory: Path) -> ControlAuthority:
+        """The root kept in `directory`, made at the first start."""
+        authority = Authority.load(directory, STEM)
+        if authority is None:
+            authority = Authority.create("systemvm control CA")
+            authority.save(directory, STEM)
+        return cls(authority)
+
+    @property
+    def ca_pem(self) -> bytes:
+        return self.authority.certificate_pem
+
+    def bootstrap(self, name: str, role: Role) -> Identity:
+        """A fresh key and a certificate for one start of a system VM, good for a day."""
+        key = new_key()
+        certificate = self._agent_certificate(key.public_key(), name, role, BOOTSTRAP_LIFETIME)
+        return Identity(key_to_pem(key), certificate.public_bytes(Encoding.PEM), self.ca_pem)
+
+    def sign(self, csr_pem: str, name: str, role: Role) -> str:
+        """Sign an agent's own key for its own name; SigningRefusedError for any other wish.
+
+        Only the public key is taken from the request: everything in the certificate is what the daemon knows.
+        """
+        try:
+            csr = x509.load_pem_x509_csr(csr_pem.encode())
+        except ValueError as error:
+            raise SigningRefusedError("this is no certificate signing request") from error
+        if not csr.is_signature_valid:
+            raise SigningRefusedError("the request is not signed by the key in it")
+        key = csr.public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+            raise SigningRefusedError("the key in the request is not a P-256 key")
+        asked = _names_in(csr)
+        if asked != [role.san(name)]:
+            listed = ", ".join(asked) or "no name"
+            raise SigningRefusedError(
+                f"the request asks for {listed}; {name} may have {role.san(name)} alone"
+            )
+        certificate = self._agent_certificate(key, name, role, ISSUED_LIFETIME)
+        return certificate.public_bytes(Encoding.PEM).decode()
+
+    def daemon_identity(self, host_name: str) -> Identity:
+        """A fresh identity for this daemon's listener."""
+        key = new_key()
+        host = re.sub(r"[^a-z0-9.-]+", "-", host_name.lower()).strip("-.") or "host"
+        certificate = self.authority.issue(
+            key.public_key(),
+            host_name,
+            [x509.DNSName(f"{host}.{MANAGEMENT_SAN}"), x509.DNSName(MANAGEMENT_SAN)],
+            ExtendedKeyUsageOID.SERVER_AUTH,
+            ISSUED_LIFETIME,
+        )
+        return Identity(key_to_pem(key), certificate.public_bytes(Encoding.PEM), self.ca_pem)
+
+    def _agent_certificate(
+        self, key: ec.EllipticCurvePublicKey, name: str, role: Role, lifetime: timedelta
+    ) -> x509.Certificate:
+        return self.authority.issue(
+            key, name, [x509.DNSName(role.san(name))], ExtendedKeyUsageOID.CLIENT_AUTH, lifetime
+        )
+
+
+class DaemonIdentity:
+    """The listener's identity: made at start, and anew when a third of its life is left."""
+
+    def __init__(self, authority: ControlAuthority, host_name: str) -> None:
+        self._authority = authority
+        self._host_name = host_name
+        self._identity: Identity | None = None
+        self._renew_at = datetime.min.replace(tzinfo=UTC)
+
+    def __call__(self) -> Identity:
+        now = datetime.now(UTC)
+        if self._identity is None or now >= self._renew_at:
+            self._identity = self._authority.daemon_identity(self._host_name)
+            self._renew_at = now + ISSUED_LIFETIME * 2 / 3
+        return self._identity
+
+
+def _names_in(csr: x509.CertificateSigningRequest) -> list[str]:
+    """Every name a request asks for, of whatever type, lower case."""
+    try:
+        names = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return [str(name.value).lower() for name in names]

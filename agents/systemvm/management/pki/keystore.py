@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of keys: written whole or not at all, for their owner's eyes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+
+class KeystoreError(Exception):
+    """A key file that is missing, unreadable, or open to others."""
+
+
+def write_secret(path: Path, data: bytes) -> None:
+    """Write 0600 from the first byte on, and rename into place."""
+    temporary = path.with_name(path.name + ".new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+
+
+def read_secret(path: Path) -> bytes:
+    """Read a key; KeystoreError when others may read it too, because then it is nobody's secret."""
+    try:
+        mode = path.stat().st_mode
+        data = path.read_bytes()
+    except OSError as error:
+        raise KeystoreError(f"{path}: cannot be read: {error.strerror}") from error
+    if mode & 0o077:
+        raise KeystoreError(f"{path}: is open to others (mode {mode & 0o777:04o}); run chmod 600 on it")
+    return data
+
+
+def new_key() -> ec.EllipticCurvePrivateKey:
+    """P-256: small enough for SMBIOS, and fast under emulation."""
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def key_to_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def key_from_pem(pem: bytes, path: Path) -> ec.EllipticCurvePrivateKey:
+    key = serialization.load_pem_private_key(pem, password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise KeystoreError(f"{path}: holds a {type(key).__name__}, not an elliptic curve key")
+    return key

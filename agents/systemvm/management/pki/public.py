@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The public CA: certificates of what browsers open, within the zone's own names and addresses."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from attrs import field, frozen
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from twisted.logger import Logger
+
+from systemvm.management.pki.authority import Authority
+from systemvm.management.pki.keystore import key_to_pem, new_key
+from systemvm.management.zone import ZoneConfig
+
+LIFETIME = timedelta(days=90)
+STEM = "public-ca"
+
+#: Stands where a zone has no domain, or no address: without any permitted name of a kind, all are permitted.
+NO_DOMAIN = "invalid"
+NO_NETWORK = ipaddress.ip_network("0.0.0.0/32")
+
+
+@frozen
+class PublicIdentity:
+    """A key and its chain, leaf first, for one origin."""
+
+    certificate_pem: str
+    private_key_pem: str = field(repr=False)
+
+
+class NotPermittedError(Exception):
+    """An origin outside of the names that the public root is constrained to."""
+
+
+class PublicAuthority:
+    """Signs for advertised origins, serverAuth alone."""
+
+    _log = Logger()
+
+    def __init__(self, authority: Authority) -> None:
+        self.authority = authority
+
+    @classmethod
+    def open(cls, directory: Path, zones: Iterable[ZoneConfig]) -> PublicAuthority:
+        """The root kept in `directory`; a new one at the first start, and when zones changed their names."""
+        constraints = constraints_of(zones)
+        authority = Authority.load(directory, STEM)
+        if authority is not None and _constraints_in(authority.certificate) == constraints:
+            return cls(authority)
+        if authority is not None:
+            cls._log.warn(
+                "the zones' names or addresses changed: {path} is a new root, which browsers must trust anew",
+                path=str(directory / f"{STEM}.crt"),
+            )
+        authority = Authority.create("systemvm public CA", constraints)
+        authority.save(directory, STEM)
+        return cls(authority)
+
+    @property
+    def ca_pem(self) -> bytes:
+        return self.authority.certificate_pem
+
+    def issue(self, origin: str) -> PublicIdentity:
+        """A fresh key and certificate for the host of an origin such as https://console.example.test:8443."""
+        host = urlsplit(origin).hostname
+        if not host:
+            raise ValueError(f"{origin!r} is no origin")
+        name = general_name(host)
+        if not self._permits(name):
+            raise NotPermittedError(f"the public CA may not sign for {host}: it is not a name of any zone")
+        key = new_key()
+        leaf = self.authority.issue(key.public_key(), host, [name], ExtendedKeyUsageOID.SERVER_AUTH, LIFETIME)
+        chain = leaf.public_bytes(Encoding.PEM) + self.ca_pem
+        return PublicIdentity(chain.decode(), key_to_pem(key).decode())
+
+    def _permits(self, name: x509.GeneralName) -> bool:
+        constraints = _constraints_in(self.authority.certificate)
+        permitted = constraints.permitted_subtrees if constraints is not None else None
+        if isinstance(name, x509.IPAddress):
+            address = name.value
+            return any(
+                isinstance(tree, x509.IPAddress)
+                and isinstance(tree.value, IPv4Network | IPv6Network)
+                and address in tree.value
+                for tree in permitted or []
+            )
+        text = f".{name.value}".lower()
+        return any(
+            isinstance(tree, x509.DNSName) and text.endswith(f".{tree.value}".lower())
+            for tree in permitted or []
+        )
+
+
+def general_name(host: str) -> x509.DNSName | x509.IPAddress:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host.lower())
+
+
+def constraints_of(zones: Iterable[ZoneConfig]) -> x509.NameConstraints:
+    """What the root may sign for: the zones' domains and public networks, and the hosts of their origins."""
+    domains: set[str] = set()
+    networks: set[IPv4Network | IPv6Network] = set()
+    for zone in zones:
+        networks.add(zone.networks.public.cidr)
+        if zone.domain:
+            domains.add(zone.domain.lower())
+        name = general_name(urlsplit(zone.console.origin).hostname or NO_DOMAIN)
+        if isinstance(name, x509.DNSName):
+            domains.add(name.value)
+        else:
+            networks.add(ipaddress.ip_network(str(name.value)))
+    trees: list[x509.GeneralName] = [x509.DNSName(domain) for domain in sorted(domains or {NO_DOMAIN})]
+    trees += [x509.IPAddress(network) for network in sorted(networks or {NO_NETWORK}, key=str)]
+    return x509.NameConstraints(permitted_subtrees=trees, excluded_subtrees=None)
+
+
+def _constraints_in(certificate: x509.Certificate) -> x509.NameConstraints | None:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        return None
