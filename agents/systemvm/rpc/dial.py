@@ -27,8 +27,9 @@ CONNECT_S = 15.0
 class Dialer:
     """`peer` is the daemon once it answered hello, None before and after.
 
-    A daemon that refuses our certificate lets the TLS 1.3 handshake end first, so only `on_connected` returning
-    (it says hello) counts as connected and begins the backoff anew. `identity_source` is asked at every attempt.
+    A daemon that refuses our certificate lets the TLS 1.3 handshake end first, so only the return of
+    `on_connected`, which says hello, counts as connected and begins the backoff anew. `identity_source` is
+    asked at every attempt.
     """
 
     def __init__(

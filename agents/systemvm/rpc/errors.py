@@ -23,8 +23,8 @@ REFUSED = -32010  # the application said no; data holds {"reason": stable code, 
 class RpcError(Exception):
     """A call that failed; raise it in a handler to answer with exactly this error.
 
-    `data` may hold {"hint": what to do}. Any other exception of a handler reaches the caller as `INTERNAL` with
-    an incident id, and its text stays in the log.
+    `data` may hold {"hint": what to do}. Any other exception of a handler reaches the caller as `INTERNAL`
+    with an incident id, and its text stays in the log.
     """
 
     def __init__(self, code: int, message: str, data: Any = None) -> None:

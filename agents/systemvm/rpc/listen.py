@@ -38,8 +38,8 @@ def listen(
 ) -> Deferred[IListeningPort]:
     """Listen for agents. `identity_source` is asked at every connection, so a renewed identity takes effect.
 
-    `known` raises RpcError to refuse an agent whose certificate is good. `on_connected` comes before any frame
-    of the peer is read, `on_lost` once for each peer.
+    `known` raises RpcError to refuse an agent whose certificate is good. `on_connected` comes before any
+    frame of the peer is read, `on_lost` once for each peer.
     """
 
     def start() -> IListeningPort:

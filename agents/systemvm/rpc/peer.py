@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One end of a JSON-RPC 2.0 conversation in which both call and notify: bytes in, frames out.
 
-It has no socket and no clock of its own: `transport` feeds it and carries its frames, and tests do the same with
-plain bytes and `twisted.internet.task.Clock`.
+It has no socket and no clock of its own: `transport` feeds it and carries its frames, and tests do the same
+with plain bytes and `twisted.internet.task.Clock`.
 """
 
 from __future__ import annotations

@@ -58,25 +58,26 @@ def perform(
         if result.check(CancelledError) is not None:
             why = f"{name} did not finish in {method.deadline_s:g} s" if overdue else f"{name} was given up"
             return Failure(RpcError(DEADLINE, why))
-        return Failure(_incident(call, name, result))
+        return Failure(incident(call, name, result))
 
     return running.addBoth(done)
 
 
-def _incident(call: Call, name: str, failure: Failure) -> RpcError:
-    incident = os.urandom(6).hex()
+def incident(call: Call, name: str, failure: Failure) -> RpcError:
+    """Log what a handler raised, and make of it the error that its caller may see."""
+    incident_id = os.urandom(6).hex()
     _log.failure(
         "Incident {incident}: {method} for {caller} failed, request {request_id}",
         failure=failure,
-        incident=incident,
+        incident=incident_id,
         method=name,
         caller=call.caller.name,
         request_id=call.request_id,
     )
     return RpcError(
         INTERNAL,
-        f"internal error, incident {incident}",
-        {"incident": incident, "hint": f"the log of the other end tells more under {incident}"},
+        f"internal error, incident {incident_id}",
+        {"incident": incident_id, "hint": f"the log of the other end tells more under {incident_id}"},
     )
 
 

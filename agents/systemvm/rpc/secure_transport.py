@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A `StreamProtocol` over TLS: after the handshake the certificate is checked, and only then frames are read."""
+"""A `StreamProtocol` over TLS: certificates are checked after the handshake, then frames are read."""
 
 from __future__ import annotations
 

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JSON-RPC over HTTP/1.1 on a UNIX socket, for people: the command line, and plain `curl --unix-socket`.
+
+The server's half is imported when it is asked for: the command line only calls, without twisted.web.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from systemvm.rpc.local_caller import Authorize, root_and_group, root_only
+from systemvm.rpc.method import Call, MethodTable
+from systemvm.rpc.unix_client import unix_call, unix_events
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IListeningPort
+
+__all__ = ["Authorize", "Events", "listen_unix", "root_and_group", "root_only", "unix_call", "unix_events"]
+
+#: Gets the call and the `job` of the query (None without one), yields values that msgspec can encode, and
+#: returns when the job has ended; an RpcError refuses. It is closed when the reader hangs up.
+Events = Callable[[Call, str | None], AsyncIterator[Any]]
+
+
+def listen_unix(
+    reactor: Any,
+    path: str | Path | int,
+    methods: MethodTable,
+    *,
+    authorize: Authorize,
+    events: Events | None = None,
+    mode: int = 0o660,
+) -> IListeningPort:
+    """Serve `POST /rpc` and, with `events`, `GET /events?job=ID` at `path`, or on an inherited descriptor.
+
+    A socket that a killed predecessor left behind is replaced; one that still answers is an OSError.
+    """
+    from systemvm.rpc.unix_server import serve
+
+    return serve(reactor, path, methods, authorize, events, mode)

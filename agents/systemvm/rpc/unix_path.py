@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a UNIX socket is to listen: at a path that a dead predecessor may have left behind, or inherited."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.interfaces import IListeningPort
+
+
+def listen_at(reactor: Any, where: str | Path | int, factory: Any, mode: int) -> IListeningPort:
+    """Listen at a path, or on a listening descriptor, which the caller may close afterwards."""
+    listening: IListeningPort
+    if isinstance(where, int):
+        listening = reactor.adoptStreamPort(where, socket.AF_UNIX, factory)
+        return listening
+    remove_stale(Path(where))
+    listening = reactor.listenUNIX(os.fspath(where), factory, mode=mode)
+    return listening
+
+
+def remove_stale(path: Path) -> None:
+    """Remove a socket at which nobody listens; OSError when somebody does, or when it is something else."""
+    try:
+        kind = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(kind):
+        raise FileExistsError(errno.EEXIST, "not a socket; move it out of the way", os.fspath(path))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(os.fspath(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except FileNotFoundError:
+            return
+        except BlockingIOError:
+            pass  # its queue is full: somebody does listen
+    raise OSError(errno.EADDRINUSE, "another process listens here; stop it first", os.fspath(path))
