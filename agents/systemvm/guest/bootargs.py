@@ -110,7 +110,7 @@ def decode_base64(key: str, value: str) -> bytes:
 
 
 def identity_bundle(arguments: Mapping[str, str]) -> bytes | None:
-    """The identity in CloudStack's keys as one PEM bundle; each is base64 of a PEM, newline `^`, blank `~`."""
+    """The identity in CloudStack's keys as one PEM bundle; each is base64, of PEM with `^` and `~`."""
     keys = ("privatekey", "certificate", "cacertificate")
     given = [key for key in keys if arguments.get(key)]
     if not given:

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`systemvm-agent`: the program of both appliances. The image says which role's methods it answers.
+
+Imports happen in `main`, in an order that matters: inherited sockets are taken before Twisted looks for them,
+and the reactor is chosen before anything imports it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until SIGTERM; 1 when it cannot start, with the reason in the journal."""
+    parser = argparse.ArgumentParser(prog="systemvm-agent", description="The agent of a system VM.")
+    parser.add_argument("--root", default="/", help="where the machine's files are (default: %(default)s)")
+    parser.add_argument(
+        "--role-module", help="Python module with the role's install(context), instead of the role's own"
+    )
+    options = parser.parse_args(arguments)
+
+    from systemvm.guest.inherited import take_sockets
+
+    sockets = take_sockets(os.environ, os.getpid())
+
+    from twisted.internet import epollreactor
+
+    epollreactor.install()
+    from twisted.internet import reactor
+    from twisted.internet.defer import Deferred
+    from twisted.logger import Logger
+    from twisted.python.failure import Failure
+
+    from systemvm.guest.failure import BootError
+    from systemvm.guest.journal import begin_logging
+    from systemvm.guest.paths import Paths
+    from systemvm.guest.service import AgentService, Settings
+
+    begin_logging("systemvm-agent", os.environ)
+    log = Logger(namespace="systemvm.guest.agent")
+    outcome = 0
+
+    def cannot_start(failure: Failure) -> None:
+        nonlocal outcome
+        outcome = 1
+        log.failure("Cannot start", failure=failure)
+        reactor.stop()
+
+    paths = Paths.from_environment(options.root, os.environ)
+    try:
+        service = AgentService(reactor, Settings.read(paths, options.role_module), sockets, os.environ)
+    except BootError as error:
+        log.error("Cannot start: {error}", error=str(error))
+        return 1
+
+    def begin() -> None:
+        reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(service.stop()))
+        Deferred.fromCoroutine(service.start()).addErrback(cannot_start)
+
+    reactor.callWhenRunning(begin)
+    reactor.run()
+    return outcome
+
+
+if __name__ == "__main__":
+    sys.exit(main())

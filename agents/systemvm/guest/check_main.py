@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`systemvm-check`: the checks from a shell in the guest (ssvm-check.sh), or as JSON for the agent.
+
+Runs as root: a sandboxed agent may reach neither name servers nor the store, so it asks this program, one
+process a question, through systemvm-check.socket.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import attrs
+
+from systemvm.guest import bootargs, check, probes
+from systemvm.guest.failure import BootError
+from systemvm.guest.paths import Paths
+
+AGENT_TIMEOUT_S = 5.0
+
+
+def real_probes(paths: Paths) -> check.Probes:
+    def agent_state() -> str:
+        from systemvm.rpc.errors import RpcError
+        from systemvm.rpc.unix import unix_call
+
+        try:
+            answer = unix_call(str(paths.agent_socket), "agent.state", {}, timeout_s=AGENT_TIMEOUT_S)
+        except RpcError as error:
+            raise OSError(error.message) from error
+        return str(answer["text"])
+
+    return check.Probes(probes.ping, probes.dns_answers, probes.connect, probes.write_file, agent_state)
+
+
+def situation(paths: Paths) -> check.Situation:
+    with open("/proc/self/mounts") as mounts:  # noqa: PTH123 - pathlib is not imported for one file
+        mounted = mounts.read()
+    resolv_conf = (paths.etc / "resolv.conf").read_text() if (paths.etc / "resolv.conf").exists() else ""
+    return check.Situation(bootargs.kept(paths), resolv_conf, mounted)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit codes: 0, CloudStack's 2 (DNS), 3 (agent), 4 (management server); 1: nothing can be checked."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in words
+    root = words[words.index("--root") + 1] if "--root" in words[:-1] else "/"
+    paths = Paths.from_environment(root, os.environ)
+    try:
+        report = check.run(situation(paths), real_probes(paths))
+    except BootError as error:
+        sys.stderr.write(f"systemvm-check: {error}\n")
+        return 1
+    sys.stdout.write(json.dumps(attrs.asdict(report)) + "\n" if as_json else check.text(report))
+    return 0 if as_json else check.exit_code(report)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Methods that both appliances answer: ping, health, checks, state."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+
+from systemvm.guest.health import HealthSource
+from systemvm.guest.paths import Paths
+from systemvm.rpc.errors import INTERNAL, RpcError
+from systemvm.rpc.local_caller import OPERATOR
+from systemvm.rpc.method import Call, MethodTable
+from systemvm.wire.agent import CHECK, HEALTH, PING, CheckReport, Health, Ping, Pong
+from systemvm.wire.role import Role
+
+STATE = "agent.state"  # operators alone; `systemvm-check` asks it
+CHECK_DEADLINE_S = 90.0
+_REPORT_MAX_BYTES = 256 * 1024
+
+DAEMON = frozenset({Role.MANAGEMENT.value})
+DAEMON_AND_OPERATOR = DAEMON | {OPERATOR}
+
+
+@frozen
+class State:
+    """How the agent stands with its daemon, as `systemctl status` shows it."""
+
+    text: str
+    connected: bool
+    reconnects: int
+
+
+class CommonMethods:
+    """Adds itself to a method table."""
+
+    def __init__(self, reactor: Any, paths: Paths, health: HealthSource, state: Callable[[], State]) -> None:
+        self._reactor = reactor
+        self._paths = paths
+        self._health = health
+        self._state = state
+
+    def add_to(self, methods: MethodTable) -> None:
+        methods.add(
+            PING, self._ping, params=Ping, result=Pong, roles=DAEMON_AND_OPERATOR, summary="Compare clocks"
+        )
+        methods.add(
+            HEALTH,
+            self._snapshot,
+            params=None,
+            result=Health,
+            roles=DAEMON_AND_OPERATOR,
+            summary="Load and memory",
+        )
+        methods.add(
+            CHECK, self._check, params=None, result=CheckReport, roles=DAEMON_AND_OPERATOR,
+            summary="CloudStack's staged checks", deadline_s=CHECK_DEADLINE_S,
+        )  # fmt: skip
+        methods.add(
+            STATE,
+            self._tell_state,
+            params=None,
+            result=State,
+            roles=frozenset({OPERATOR}),
+            summary="Up, or why not",
+        )
+
+    async def _ping(self, call: Call, params: Ping) -> Pong:
+        return Pong(params.sent_unix_s, time.time())
+
+    async def _snapshot(self, call: Call, params: None) -> Health:
+        # systemctl inside may take seconds; the reactor must not
+        return await deferToThreadPool(
+            self._reactor, self._reactor.getThreadPool(), self._health.snapshot, self._state().reconnects
+        )
+
+    async def _tell_state(self, call: Call, params: None) -> State:
+        return self._state()
+
+    async def _check(self, call: Call, params: None) -> CheckReport:
+        """Ask the root helper: this process may reach neither name servers nor stores."""
+        endpoint = UNIXClientEndpoint(self._reactor, str(self._paths.check_socket))
+        answer = _Everything()
+        try:
+            await connectProtocol(endpoint, answer)
+        except Exception as error:
+            raise RpcError.refused(
+                "CHECK_UNAVAILABLE",
+                f"the check helper does not answer: {error}",
+                "systemctl status systemvm-check.socket",
+            ) from error
+        try:
+            return msgspec.json.decode(await answer.ended, type=CheckReport)
+        except msgspec.MsgspecError as error:
+            raise RpcError(
+                INTERNAL,
+                "the check helper did not answer a report",
+                {"hint": "journalctl -u 'systemvm-check@*'"},
+            ) from error
+        finally:
+            answer.hang_up()
+
+
+class _Everything(Protocol):
+    """All that the other end says until it hangs up."""
+
+    def __init__(self) -> None:
+        self.ended: Deferred[bytes] = Deferred()
+        self._heard = bytearray()
+
+    def dataReceived(self, data: bytes) -> None:
+        self._heard += data
+        if len(self._heard) > _REPORT_MAX_BYTES:
+            self.hang_up()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if not self.ended.called:
+            self.ended.callback(bytes(self._heard))
+
+    def hang_up(self) -> None:
+        if self.transport is not None:
+            self.transport.loseConnection()

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a role plug-in gets: the machine's facts, the method table, and the way to the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from systemvm.guest.paths import Paths
+from systemvm.rpc.errors import BUSY, DEADLINE, NOT_CONNECTED, RpcError
+from systemvm.rpc.method import MethodTable
+from systemvm.rpc.peer import Peer
+from systemvm.wire.role import Role
+
+_NO_ANSWER = frozenset({NOT_CONNECTED, DEADLINE, BUSY})
+_AGAIN_S = 1.0
+
+ConnectedHook = Callable[[Peer], Awaitable[None]]
+StopHook = Callable[[], Awaitable[None]]
+
+
+@define
+class Context:
+    """One agent's surroundings; `systemvm.ssvm.role.install(context)` adds to its lists and its table."""
+
+    reactor: Any
+    paths: Paths
+    name: str
+    role: Role
+    boot: dict[str, str]  # the boot arguments, without secrets
+    methods: MethodTable
+    sockets: dict[str, int]  # inherited listening sockets: name to descriptor
+    find_peer: Callable[[], Peer | None]
+    on_connected: list[ConnectedHook] = field(factory=list)  # after each answered hello: reconcile here
+    on_stop: list[StopHook] = field(factory=list)
+    _waiting: list[Deferred[None]] = field(factory=list)
+    _log: Logger = field(factory=lambda: Logger(namespace="systemvm.guest.context"))
+
+    def peer(self) -> Peer | None:
+        """The daemon, while it is connected."""
+        return self.find_peer()
+
+    async def call_daemon(
+        self,
+        method: str,
+        params: Any = None,
+        *,
+        result: Any = None,
+        deadline_s: float = 30.0,
+        request_id: str | None = None,
+    ) -> Any:
+        """Ask until there is an answer, however often the connection is lost; a refusal is one (RpcError).
+
+        The daemon may see the call twice: every method is idempotent.
+        """
+        while True:
+            peer = await self._connected()
+            try:
+                return await peer.call(
+                    method, params, result=result, deadline_s=deadline_s, request_id=request_id
+                )
+            except RpcError as error:
+                if error.code not in _NO_ANSWER:
+                    raise
+                self._log.info("{method} again: {error}", method=method, error=str(error))
+            await deferLater(self.reactor, _AGAIN_S)
+
+    def notify_daemon(self, method: str, params: Any = None, *, replaces: str | None = None) -> None:
+        """Tell the daemon, if it is there; a newer notification takes the place of an unsent one."""
+        peer = self.peer()
+        if peer is not None:
+            peer.notify(method, params, replaces=replaces)
+
+    def connected(self) -> None:
+        """The agent is Up: calls that waited for that go on."""
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            waiter.callback(None)
+
+    async def _connected(self) -> Peer:
+        while (peer := self.peer()) is None:
+            waiter: Deferred[None] = Deferred(canceller=self._forget)
+            self._waiting.append(waiter)
+            await waiter
+        return peer
+
+    def _forget(self, waiter: Deferred[None]) -> None:
+        if waiter in self._waiting:
+            self._waiting.remove(waiter)

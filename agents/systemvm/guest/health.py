@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A snapshot of the guest for `agent.health`: numbers from /proc, and units that failed."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from systemvm.wire.agent import Health
+
+UNITS_TIMEOUT_S = 10.0
+UNITS_MAX_AGE_S = 20.0  # systemctl costs a process; health may be asked for every few seconds
+
+
+def memory_bytes(meminfo: str) -> tuple[int, int]:
+    """Total and available memory of /proc/meminfo's text."""
+    kib: dict[str, int] = {}
+    for line in meminfo.splitlines():
+        name, _, value = line.partition(":")
+        words = value.split()
+        if words and words[0].isdigit():
+            kib[name] = int(words[0])
+    return 1024 * kib.get("MemTotal", 0), 1024 * kib.get("MemAvailable", 0)
+
+
+def resident_bytes(statm: str, page_bytes: int) -> int:
+    """Resident memory of /proc/self/statm's text."""
+    return int(statm.split()[1]) * page_bytes
+
+
+def load_1min(loadavg: str) -> float:
+    return float(loadavg.split()[0])
+
+
+def unit_names(listing: str) -> list[str]:
+    """Unit names of `systemctl list-units --plain --no-legend`."""
+    return [line.split()[0] for line in listing.splitlines() if line.strip()]
+
+
+def list_failed_units() -> list[str]:
+    """Names of failed units; a service manager that does not answer is a fault, told in their place."""
+    command = ["systemctl", "list-units", "--state=failed", "--plain", "--no-legend", "--no-pager"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=UNITS_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return [f"unknown: {error}"]
+    if done.returncode != 0:
+        return [f"unknown: systemctl: {done.stderr.strip()}"]
+    return unit_names(done.stdout)
+
+
+class HealthSource:
+    """Takes snapshots; `failed_units` is remembered for a while. Blocks: call it in a thread."""
+
+    def __init__(
+        self,
+        *,
+        proc: Path = Path("/proc"),
+        failed_units: Callable[[], list[str]] = list_failed_units,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._proc = proc
+        self._failed_units = failed_units
+        self._monotonic_s = monotonic_s
+        self._units: list[str] = []
+        self._units_at_s: float | None = None
+
+    def snapshot(self, reconnects: int) -> Health:
+        total, available = memory_bytes((self._proc / "meminfo").read_text())
+        root = os.statvfs("/")
+        return Health(
+            uptime_s=time.clock_gettime(time.CLOCK_BOOTTIME),
+            load_1min=load_1min((self._proc / "loadavg").read_text()),
+            memory_total_bytes=total,
+            memory_available_bytes=available,
+            agent_rss_bytes=resident_bytes((self._proc / "self/statm").read_text(), resource.getpagesize()),
+            root_free_bytes=root.f_bavail * root.f_frsize,
+            failed_units=self._recent_units(),
+            reconnects=reconnects,
+        )
+
+    def _recent_units(self) -> list[str]:
+        now_s = self._monotonic_s()
+        if self._units_at_s is None or now_s - self._units_at_s > UNITS_MAX_AGE_S:
+            self._units = self._failed_units()
+            self._units_at_s = now_s
+        return self._units

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Log events as journal entries with fields (`journalctl JOB_ID=…`), not only as text."""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TextIO
+
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogBeginner
+from zope.interface import implementer
+
+SOCKET = Path("/run/systemd/journal/socket")
+_MESSAGE_MAX_CHARACTERS = 16_384  # a datagram has a limit; a traceback that long says it at its end
+_FIELD = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+_RESERVED = frozenset({"MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER", "LOGGER"})
+_PRIORITIES = {
+    LogLevel.debug: 7,
+    LogLevel.info: 6,
+    LogLevel.warn: 4,
+    LogLevel.error: 3,
+    LogLevel.critical: 2,
+}
+
+
+def fields(event: LogEvent, identifier: str) -> dict[str, str]:
+    """The journal fields of an event: its text, and every plain value that it carries."""
+    text = formatEvent(event)
+    failure = event.get("log_failure")
+    if failure is not None:
+        text = f"{text}\n{failure.getTraceback()}"
+    if len(text) > _MESSAGE_MAX_CHARACTERS:
+        text = "… " + text[-_MESSAGE_MAX_CHARACTERS:]
+    found = {
+        "MESSAGE": text,
+        "PRIORITY": str(_PRIORITIES.get(event.get("log_level"), 6)),
+        "SYSLOG_IDENTIFIER": identifier,
+        "LOGGER": str(event.get("log_namespace", "")),
+    }
+    for key, value in event.items():
+        name = key.upper()
+        plain = isinstance(value, str | int | float)
+        if plain and not key.startswith("log_") and _FIELD.fullmatch(name) and name not in _RESERVED:
+            found[name] = str(value)
+    return found
+
+
+def encode(entry: Mapping[str, str]) -> bytes:
+    """The journal's native protocol: KEY=value lines, and a length before a value that holds a newline."""
+    parts: list[bytes] = []
+    for key, value in entry.items():
+        data = value.encode("utf-8", "replace")
+        if b"\n" in data:
+            parts.append(key.encode() + b"\n" + struct.pack("<Q", len(data)) + data + b"\n")
+        else:
+            parts.append(key.encode() + b"=" + data + b"\n")
+    return b"".join(parts)
+
+
+@implementer(ILogObserver)
+class JournalObserver:
+    """Sends events of level info and above to journald; what it cannot take goes to standard error."""
+
+    def __init__(self, identifier: str, address: Path = SOCKET, fallback: TextIO = sys.stderr) -> None:
+        self._identifier = identifier
+        self._address = str(address)
+        self._fallback = fallback
+        self._channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._channel.setblocking(False)
+
+    def __call__(self, event: LogEvent) -> None:
+        if event.get("log_level") is LogLevel.debug:
+            return
+        entry = fields(event, self._identifier)
+        try:
+            self._channel.sendto(encode(entry), self._address)
+        except OSError:
+            write_text(entry, self._fallback)
+
+
+@implementer(ILogObserver)
+class TextObserver:
+    """The same events as lines, for a terminal or a test."""
+
+    def __init__(self, identifier: str, stream: TextIO = sys.stderr) -> None:
+        self._identifier = identifier
+        self._stream = stream
+
+    def __call__(self, event: LogEvent) -> None:
+        if event.get("log_level") is not LogLevel.debug:
+            write_text(fields(event, self._identifier), self._stream)
+
+
+def write_text(entry: Mapping[str, str], stream: TextIO) -> None:
+    stream.write(f"<{entry['PRIORITY']}>[{entry['LOGGER']}] {entry['MESSAGE']}\n")
+    stream.flush()
+
+
+def begin_logging(identifier: str, environment: Mapping[str, str]) -> None:
+    """To the journal when the service manager connected us to it, else to standard error."""
+    under_systemd = "JOURNAL_STREAM" in environment and SOCKET.exists()
+    observer = JournalObserver(identifier) if under_systemd else TextObserver(identifier)
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What systemd is told: ready, status, stopping, and that the reactor still turns (sd_notify(3))."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+
+class Notifier:
+    """Datagrams to $NOTIFY_SOCKET; without one (not under systemd) nothing is sent."""
+
+    def __init__(self, address: str | None) -> None:
+        self._log = Logger(namespace="systemvm.guest.notify")
+        # an address that begins with @ is in the abstract name space, where the kernel wants a zero byte
+        self._address = "\0" + address[1:] if address and address.startswith("@") else address
+        self._status = ""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Notifier:
+        return cls(environment.get("NOTIFY_SOCKET"))
+
+    def ready(self) -> None:
+        """The unit is up: its listeners are, and it is dialling."""
+        self._send("READY=1", f"STATUS={self._status}")
+
+    def status(self, text: str) -> None:
+        """One line for people, in `systemctl status`."""
+        line = " ".join(text.split())
+        if line != self._status:
+            self._status = line
+            self._send(f"STATUS={line}")
+
+    def stopping(self) -> None:
+        self._send("STOPPING=1")
+
+    def alive(self) -> None:
+        self._send("WATCHDOG=1")
+
+    def _send(self, *assignments: str) -> None:
+        if not self._address:
+            return
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+                channel.setblocking(False)  # a stuck service manager must not stop the reactor
+                channel.sendto("\n".join(assignments).encode(), self._address)
+        except OSError as error:
+            self._log.warn(
+                "Cannot tell the service manager {what}: {error}", what=assignments[0], error=error
+            )
+
+
+def watchdog_interval_s(environment: Mapping[str, str], pid: int) -> float | None:
+    """Half of what the service manager allows between two signs of life; None when it does not watch us."""
+    microseconds = environment.get("WATCHDOG_USEC", "")
+    watched = environment.get("WATCHDOG_PID", str(pid))
+    if not microseconds.isdigit() or int(microseconds) == 0 or watched != str(pid):
+        return None
+    return int(microseconds) / 2_000_000
+
+
+def feed_watchdog(
+    clock: IReactorTime, notifier: Notifier, environment: Mapping[str, str]
+) -> LoopingCall | None:
+    """Send signs of life from the reactor: one that hangs sends none and is replaced."""
+    interval_s = watchdog_interval_s(environment, os.getpid())
+    if interval_s is None:
+        return None
+    loop = LoopingCall(notifier.alive)
+    loop.clock = clock
+    loop.start(interval_s)
+    return loop

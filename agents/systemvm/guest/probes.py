@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small questions to the network and to a mount, each with an end: nothing here can hang its caller."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import struct
+import time
+from pathlib import Path
+
+_ECHO = {socket.AF_INET: (8, 0), socket.AF_INET6: (128, 129)}  # request and reply types
+
+
+def ping(address: str, timeout_s: float = 2.0) -> bool:
+    """Whether `address` answers an ICMP echo."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    protocol = socket.IPPROTO_ICMPV6 if family == socket.AF_INET6 else socket.IPPROTO_ICMP
+    request, reply = _ECHO[family]
+    try:
+        channel = socket.socket(family, socket.SOCK_DGRAM, protocol)
+    except PermissionError:
+        # the kernel gives ping sockets to the groups of a sysctl; root may be outside of it, but may do this
+        channel = socket.socket(family, socket.SOCK_RAW, protocol)
+    payload = os.urandom(16)
+    with channel:
+        channel.connect((address, 0))
+        channel.send(_echo(request, payload))
+        deadline_s = time.monotonic() + timeout_s
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            channel.settimeout(left_s)
+            try:
+                answer = channel.recv(2048)
+            except TimeoutError:
+                break
+            if channel.type == socket.SOCK_RAW and family == socket.AF_INET:
+                answer = answer[4 * (answer[0] & 15) :]  # behind the IP header
+            if len(answer) > 8 and answer[0] == reply and answer[8:] == payload:
+                return True
+    return False
+
+
+def _echo(kind: int, payload: bytes) -> bytes:
+    head = struct.pack("!BBHHH", kind, 0, 0, os.getpid() & 0xFFFF, 1)
+    total = sum(struct.unpack(f"!{len(head + payload) // 2}H", head + payload))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return head[:2] + struct.pack("!H", ~total & 0xFFFF) + head[4:] + payload
+
+
+def dns_answers(server: str, name: str, timeout_s: float = 3.0, port: int = 53) -> bool:
+    """Whether `server` answers a question for `name`, whatever it says: CloudStack's check asks no more."""
+    family = socket.AF_INET6 if ":" in server else socket.AF_INET
+    query_id = os.urandom(2)
+    labels = b"".join(bytes([len(label)]) + label.encode("ascii") for label in name.split("."))
+    query = query_id + struct.pack("!HHHHH", 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!HH", 1, 1)
+    with socket.socket(family, socket.SOCK_DGRAM) as channel:
+        channel.settimeout(timeout_s)
+        channel.connect((server, port))
+        channel.send(query)
+        answer = channel.recv(4096)
+    return len(answer) >= 12 and answer[:2] == query_id and bool(answer[2] & 0x80)
+
+
+def connect(host: str, port: int, timeout_s: float = 3.0) -> None:
+    """Open and close a TCP connection; OSError says why it cannot."""
+    socket.create_connection((host, port), timeout=timeout_s).close()
+
+
+def write_file(directory: Path, timeout_s: float = 10.0) -> str:
+    """Make and remove a file in `directory`; the answer is what went wrong, empty when nothing did.
+
+    In a process of its own, which is left behind when it hangs: a dead NFS server stops any writer for good.
+    Its name is unique, because every SSVM of a zone may test the same export at once.
+    """
+    path = directory / f".systemvm-check-{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}"
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        os.write(writing, _write_and_remove(path).encode()[:512])
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as answers:
+        if not select.select([answers], [], [], timeout_s)[0]:
+            os.kill(child, signal.SIGKILL)
+            return f"no answer in {timeout_s:g} s"
+        word = answers.read().decode()
+    os.waitpid(child, 0)
+    return "" if word == "ok" else word or "the writer died"
+
+
+def _write_and_remove(path: Path) -> str:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.write(descriptor, b"systemvm\n")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+            path.unlink()
+    except OSError as error:
+        return error.strerror or str(error)
+    return "ok"

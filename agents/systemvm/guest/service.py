@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent put together: identity, dialer, methods, local socket, role, and what systemd hears of it."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from systemvm.guest import bootargs, local
+from systemvm.guest.check import management_servers
+from systemvm.guest.common import CommonMethods, State
+from systemvm.guest.context import Context
+from systemvm.guest.failure import bad
+from systemvm.guest.health import HealthSource
+from systemvm.guest.identity import AgentIdentity
+from systemvm.guest.notify import Notifier, feed_watchdog
+from systemvm.guest.paths import Paths
+from systemvm.guest.version import VERSION
+from systemvm.rpc.dial import Dialer
+from systemvm.rpc.errors import RpcError
+from systemvm.rpc.method import MethodTable
+from systemvm.rpc.peer import Peer
+from systemvm.wire.agent import HELLO, PING, Hello, Ping, Pong, Welcome
+from systemvm.wire.role import PROTOCOL_VERSION, Role
+
+#: The roles' entry points, by name: this package is in both appliances and knows neither.
+ROLE_MODULES = {Role.SSVM: "systemvm.ssvm.role", Role.CPVM: "systemvm.cpvm.role"}
+HELLO_DEADLINE_S = 20.0
+RENEW_CHECK_S = 3600.0
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@frozen
+class Settings:
+    """What one agent is, read once at its start; BootError when the boot arguments cannot make one."""
+
+    paths: Paths
+    boot: dict[str, str]
+    image: dict[str, str]
+    name: str
+    role: Role
+    hosts: list[tuple[str, int]]
+    role_module: str
+
+    @classmethod
+    def read(cls, paths: Paths, role_module: str | None = None) -> Settings:
+        boot = bootargs.kept(paths)
+        role = bootargs.role_of(boot, paths)
+        hosts = management_servers(boot)
+        if not hosts:
+            raise bad("the boot arguments name no management server", "host=169.254.0.1 port=8250")
+        return cls(
+            paths=paths,
+            boot=boot,
+            image=bootargs.image_facts(paths),
+            name=bootargs.name_of(boot),
+            role=role,
+            hosts=hosts,
+            role_module=role_module or ROLE_MODULES[role],
+        )
+
+    def hello(self) -> Hello:
+        return Hello(
+            protocol_version=PROTOCOL_VERSION,
+            name=self.name,
+            role=self.role.value,
+            agent_version=VERSION,
+            image_version=self.image.get("version", ""),
+            image_sha256=self.image.get("sha256", ""),
+            boot_id=_BOOT_ID.read_text().strip(),
+            clock_unix_s=time.time(),
+            host_keys=[
+                " ".join(path.read_text().split()[:2])
+                for path in sorted((self.paths.etc / "ssh").glob("ssh_host_*_key.pub"))
+            ],
+        )
+
+
+class AgentService:
+    """Start, serve for as long as the machine runs, stop: a lost daemon never ends it."""
+
+    def __init__(
+        self, reactor: Any, settings: Settings, sockets: dict[str, int], environment: Mapping[str, str]
+    ) -> None:
+        self._log = Logger(namespace="systemvm.guest.service")
+        self._reactor = reactor
+        self._settings = settings
+        self._environment = environment
+        self._notifier = Notifier.from_environment(environment)
+        self._identity = AgentIdentity(settings.paths, settings.name, settings.role)
+        self._text = "starting"
+        self._loops: list[LoopingCall] = []
+        self._ping: LoopingCall | None = None
+        self._socket: Any = None
+        methods = MethodTable(f"systemvm {settings.role.value} agent", VERSION)
+        self._dialer = Dialer(
+            reactor, self._identity.current, methods, settings.hosts, self._greet, self._tell_status
+        )
+        CommonMethods(reactor, settings.paths, HealthSource(), self._state).add_to(methods)
+        self.context = Context(
+            reactor=reactor,
+            paths=settings.paths,
+            name=settings.name,
+            role=settings.role,
+            boot=settings.boot,
+            methods=methods,
+            sockets=sockets,
+            find_peer=lambda: self._dialer.peer,
+        )
+
+    async def start(self) -> None:
+        """Listeners first, then the dialer, then READY: what systemd starts after us can rely on them."""
+        self._identity.current()  # without any, say so now
+        installed = importlib.import_module(self._settings.role_module).install(self.context)
+        if inspect.isawaitable(installed):
+            await installed
+        self._socket = local.listen(self._reactor, self._settings.paths, self.context.methods)
+        self._dialer.start()
+        watchdog = feed_watchdog(self._reactor, self._notifier, self._environment)
+        renewal = LoopingCall(self._renew_when_due)
+        renewal.clock = self._reactor
+        renewal.start(RENEW_CHECK_S, now=False)
+        self._loops = [loop for loop in (watchdog, renewal) if loop is not None]
+        self._notifier.ready()
+        self._log.info("{name} serves as {role}", name=self._settings.name, role=self._settings.role.value)
+
+    async def stop(self) -> None:
+        """Tell systemd, hang up, let the role end its work; one part's failure does not keep the others."""
+        self._notifier.stopping()
+        for hook in reversed(self.context.on_stop):
+            try:
+                await hook()
+            except Exception:
+                self._log.failure("Stopping failed in part")
+        self._stop_pinging()
+        for loop in self._loops:
+            loop.stop()
+        await self._dialer.stop()
+        if self._socket is not None:
+            await self._socket.stopListening()
+
+    # ---- the connection ------------------------------------------------------------------------------
+    async def _greet(self, peer: Peer) -> None:
+        welcome: Welcome = await peer.call(
+            HELLO, self._settings.hello(), result=Welcome, deadline_s=HELLO_DEADLINE_S
+        )
+        skew_s = time.time() - welcome.clock_unix_s
+        self._log.info("Up: {host}, clocks differ by {skew_s:.1f} s", host=welcome.host_uuid, skew_s=skew_s)
+        self._reactor.callLater(0, self._up, peer, welcome)  # once the dialer shows the peer
+
+    def _up(self, peer: Peer, welcome: Welcome) -> None:
+        if peer.closed:
+            return
+        self._stop_pinging()
+        self._ping = LoopingCall(
+            lambda: Deferred.fromCoroutine(self._ping_daemon(peer, welcome.ping_interval_s))
+        )
+        self._ping.clock = self._reactor
+        self._ping.start(max(1.0, welcome.ping_interval_s), now=False)
+        self.context.connected()
+        self._background(self._renew(peer), "renewing the identity")
+        for hook in self.context.on_connected:
+            self._background(_run_hook(hook, peer), "reconciling")
+
+    async def _ping_daemon(self, peer: Peer, interval_s: float) -> None:
+        if peer.closed:
+            self._stop_pinging()
+            return
+        try:
+            await peer.call(PING, Ping(time.time()), result=Pong, deadline_s=max(5.0, interval_s))
+        except RpcError as error:
+            peer.close(f"ping: {error}")
+
+    def _stop_pinging(self) -> None:
+        if self._ping is not None and self._ping.running:
+            self._ping.stop()
+        self._ping = None
+
+    def _renew_when_due(self) -> None:
+        peer = self._dialer.peer
+        if peer is not None:
+            self._background(self._renew(peer), "renewing the identity")
+
+    async def _renew(self, peer: Peer) -> None:
+        if self._identity.due():
+            await self._identity.renew(peer)
+
+    def _background(self, work: Any, what: str) -> None:
+        """Nobody awaits this: its failure goes to the log, and the next connection or hour tries again."""
+
+        def failed(failure: Any) -> None:
+            self._log.warn("Failed {what}: {error}", what=what, error=str(failure.value))
+
+        Deferred.fromCoroutine(work).addErrback(failed)
+
+    # ---- what people see -----------------------------------------------------------------------------
+    def _state(self) -> State:
+        connected = self._dialer.peer is not None
+        return State(self._text, connected, max(0, self._dialer.connections - 1))
+
+    def _tell_status(self, text: str) -> None:
+        if self._dialer.peer is not None:
+            self._text = f"Up, {text}"
+        elif self._dialer.connections:
+            self._text = f"Disconnected, {text}"
+        else:
+            self._text = f"Enrolling, {text}"
+        self._notifier.status(self._text)
+
+
+async def _run_hook(hook: Any, peer: Peer) -> None:
+    await hook(peer)
