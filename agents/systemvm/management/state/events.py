@@ -38,6 +38,7 @@ _c = schema.events.c
 
 def record(
     connection: sa.Connection,
+    /,
     kind: str,
     description: str,
     *,

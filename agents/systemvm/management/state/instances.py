@@ -86,7 +86,7 @@ def _instance_name(kind: InstanceType, account_id: int, number: int) -> str:
 
 
 def create(
-    connection: sa.Connection, kind: InstanceType, *, account_id: int, name: str = "", **columns: Any
+    connection: sa.Connection, /, kind: InstanceType, *, account_id: int, name: str = "", **columns: Any
 ) -> Instance:
     """A new VM, Stopped, with the name that its number gives it."""
     key = connection.execute(
@@ -97,12 +97,13 @@ def create(
     return rows.update(connection, number, instance_name=instance_name, name=name or instance_name)
 
 
-def update(connection: sa.Connection, instance_id: int, **changes: Any) -> Instance:
+def update(connection: sa.Connection, /, instance_id: int, **changes: Any) -> Instance:
     return rows.update(connection, instance_id, **changes)
 
 
 def change_state(
     connection: sa.Connection,
+    /,
     instance_id: int,
     expected: Sequence[InstanceState],
     state: InstanceState,

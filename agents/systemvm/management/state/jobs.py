@@ -45,7 +45,7 @@ by_id = rows.by_id
 by_uuid = rows.by_uuid
 
 
-def create(connection: sa.Connection, *, command: str, arguments: dict[str, Any], **columns: Any) -> Job:
+def create(connection: sa.Connection, /, *, command: str, arguments: dict[str, Any], **columns: Any) -> Job:
     return rows.insert(connection, command=command, arguments=arguments, **columns)
 
 

@@ -58,15 +58,17 @@ class Rows(Generic[R]):
             raise NotFoundError(f"there is no {self.noun} with the id {uuid}")
         return found
 
-    def insert(self, connection: sa.Connection, **values: Any) -> R:
+    def insert(self, connection: sa.Connection, /, **values: Any) -> R:
         result = connection.execute(self.table.insert().values(**values))
         key = cast("sa.Row[Any]", result.inserted_primary_key)
         return self.by_id(connection, key[0])
 
-    def update(self, connection: sa.Connection, number: int, **changes: Any) -> R:
+    def update(self, connection: sa.Connection, /, number: int, **changes: Any) -> R:
         connection.execute(self.table.update().where(self.table.c.id == number).values(**changes))
         return self.by_id(connection, number)
 
-    def update_where(self, connection: sa.Connection, *where: sa.ColumnElement[bool], **changes: Any) -> int:
+    def update_where(
+        self, connection: sa.Connection, /, *where: sa.ColumnElement[bool], **changes: Any
+    ) -> int:
         """Change what fits, and say how many rows did: the way to spend or claim something exactly once."""
         return connection.execute(self.table.update().where(*where).values(**changes)).rowcount

@@ -107,7 +107,7 @@ by_uuid = rows.by_uuid
 
 
 def register(
-    connection: sa.Connection, *, name: str, account_id: int, store_id: int, **columns: Any
+    connection: sa.Connection, /, *, name: str, account_id: int, store_id: int, **columns: Any
 ) -> tuple[Template, StoreRef]:
     """A new template that is not downloaded yet, bound for a store; `columns` are the table's others."""
     template = rows.insert(connection, name=name, account_id=account_id, unique_name=new_uuid(), **columns)
@@ -124,7 +124,7 @@ def list_all(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list[
     return rows.all(connection, _t.removed.is_(None), *where)
 
 
-def update(connection: sa.Connection, template_id: int, **changes: Any) -> Template:
+def update(connection: sa.Connection, /, template_id: int, **changes: Any) -> Template:
     return rows.update(connection, template_id, **changes)
 
 
@@ -144,7 +144,7 @@ def store_ref_of_job(connection: sa.Connection, job_id: str) -> StoreRef | None:
     return store_refs.one(connection, _s.job_id == job_id)
 
 
-def update_store_ref(connection: sa.Connection, ref_id: int, **changes: Any) -> StoreRef:
+def update_store_ref(connection: sa.Connection, /, ref_id: int, **changes: Any) -> StoreRef:
     return store_refs.update(connection, ref_id, **changes)
 
 
@@ -172,5 +172,5 @@ def spool_ref(connection: sa.Connection, template_id: int, host_id: int) -> Spoo
     return found or spool_refs.insert(connection, template_id=template_id, host_id=host_id)
 
 
-def update_spool_ref(connection: sa.Connection, ref_id: int, **changes: Any) -> SpoolRef:
+def update_spool_ref(connection: sa.Connection, /, ref_id: int, **changes: Any) -> SpoolRef:
     return spool_refs.update(connection, ref_id, **changes)

@@ -40,11 +40,11 @@ by_id = rows.by_id
 by_uuid = rows.by_uuid
 
 
-def create(connection: sa.Connection, *, name: str, account_id: int, vm_id: int, **columns: Any) -> Volume:
+def create(connection: sa.Connection, /, *, name: str, account_id: int, vm_id: int, **columns: Any) -> Volume:
     return rows.insert(connection, name=name, account_id=account_id, vm_id=vm_id, **columns)
 
 
-def update(connection: sa.Connection, volume_id: int, **changes: Any) -> Volume:
+def update(connection: sa.Connection, /, volume_id: int, **changes: Any) -> Volume:
     return rows.update(connection, volume_id, **changes)
 
 

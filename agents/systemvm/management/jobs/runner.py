@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs jobs. A job is a row first: whatever happens to the daemon, its caller gets an answer in the end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from attrs import field, frozen
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from systemvm.management.jobs.feed import Feed
+from systemvm.management.state import jobs as rows
+from systemvm.management.state.database import Database
+from systemvm.management.state.jobs import Job
+from systemvm.management.state.status import JobStatus
+
+INTERNAL_ERROR = 530
+
+
+class Running:
+    """A job as its handler sees it: the row, and a place to say how far it is."""
+
+    def __init__(self, job: Job, report: Callable[[int, str], None]) -> None:
+        self.job = job
+        self.progress = report  # progress(percent, text)
+
+
+Handler = Callable[[Running], Awaitable[dict[str, Any]]]
+#: What an exception means to a caller: a result code and a jobresult.
+Describe = Callable[[Exception, Job], tuple[int, dict[str, Any]]]
+
+
+@frozen
+class _Kind:
+    handler: Handler
+    resumes: bool
+
+
+@frozen
+class JobProgress:
+    """One line of a job's event stream."""
+
+    jobid: str
+    jobstatus: int
+    progress: int
+    text: str
+    result: dict[str, Any] | None = field(default=None)
+
+    @classmethod
+    def of(cls, job: Job) -> JobProgress:
+        return cls(job.uuid, int(job.status), job.progress, job.progress_text or "", job.result)
+
+
+def _describe(error: Exception, job: Job) -> tuple[int, dict[str, Any]]:
+    return INTERNAL_ERROR, {"errorcode": INTERNAL_ERROR, "errortext": str(error) or type(error).__name__}
+
+
+class Jobs:
+    """The daemon's jobs: submitted by commands, run by the handler of the command's name.
+
+    A handler returns the jobresult, `{"systemvm": {…}}`, or raises; `describe` turns what it raised into
+    CloudStack's error. One that `resumes` runs again from its start after the daemon's own, so it must be
+    idempotent.
+    """
+
+    _log = Logger()
+
+    def __init__(self, database: Database, describe: Describe = _describe) -> None:
+        self._database = database
+        self._describe = describe
+        self._kinds: dict[str, _Kind] = {}
+        self._running: dict[str, Deferred[None]] = {}
+        self._stopping = False
+        self._feed: Feed[JobProgress] = Feed()
+
+    def register(self, command: str, handler: Handler, *, resumes: bool = False) -> None:
+        """Say who runs the jobs of a command; all of them, before `resume_pending`."""
+        if command in self._kinds:
+            raise ValueError(f"jobs of {command} have a handler already")
+        self._kinds[command] = _Kind(handler, resumes)
+
+    async def submit(self, command: str, arguments: dict[str, Any], **columns: Any) -> Job:
+        """Write a job down and start it; `columns` are the row's others: account_id, user_id, …"""
+        if command not in self._kinds:
+            raise ValueError(f"jobs of {command} have no handler")
+        job = await self._database.run(rows.create, command=command, arguments=arguments, **columns)
+        self._start(job)
+        return job
+
+    async def resume_pending(self) -> None:
+        """After a start: run again what can be, and end the rest with a text that says why."""
+        for job in await self._database.read(rows.pending):
+            kind = self._kinds.get(job.command)
+            if kind is not None and kind.resumes:
+                self._log.info("resuming job {job} ({command})", job=job.uuid, command=job.command)
+                self._start(job)
+                continue
+            text = (
+                f"the management daemon was restarted while {job.command} ran; see what is so and try again"
+            )
+            await self._finish(
+                job, JobStatus.FAILED, INTERNAL_ERROR, {"errorcode": INTERNAL_ERROR, "errortext": text}
+            )
+
+    async def wait(self, uuid: str) -> Job:
+        """The job once it has ended."""
+        async for progress in self.follow(uuid):
+            if progress.jobstatus != JobStatus.PENDING:
+                break
+        return await self._database.read(rows.by_uuid, uuid)
+
+    async def follow(self, uuid: str) -> AsyncIterator[JobProgress]:
+        """Its progress as it happens, from now to its end; NotFoundError for a job that there is not."""
+        with self._feed.subscribe(uuid) as news:
+            job = await self._database.read(rows.by_uuid, uuid)
+            latest = JobProgress.of(job)
+            yield latest
+            while latest.jobstatus == JobStatus.PENDING:
+                latest = await news.next()
+                yield latest
+
+    def stop(self) -> None:
+        """Let go of what runs: the rows stay pending, and the next start decides."""
+        self._stopping = True
+        running, self._running = self._running, {}
+        for deferred in running.values():
+            deferred.cancel()
+
+    def _start(self, job: Job) -> None:
+        deferred = Deferred.fromCoroutine(self._run(job))
+        self._running[job.uuid] = deferred
+        deferred.addErrback(self._stopped, job)
+        deferred.addBoth(lambda _: self._running.pop(job.uuid, None))
+
+    def _stopped(self, failure: Any, job: Job) -> None:
+        if not self._stopping:
+            self._log.failure("job {job} ({command})", failure=failure, job=job.uuid, command=job.command)
+
+    async def _run(self, job: Job) -> None:
+        def report(percent: int, text: str) -> None:
+            self._feed.publish(job.uuid, JobProgress(job.uuid, JobStatus.PENDING, percent, text))
+            writing = Deferred.fromCoroutine(self._database.run(rows.set_progress, job.uuid, percent, text))
+            writing.addErrback(lambda failure: self._log.failure("progress is not written", failure=failure))
+
+        try:
+            result = await self._kinds[job.command].handler(Running(job, report))
+        except Exception as error:
+            if self._stopping:
+                raise
+            code, described = self._describe(error, job)
+            self._log.info(
+                "job {job} ({command}) failed with {code}: {error}",
+                job=job.uuid,
+                command=job.command,
+                code=code,
+                error=str(error),
+                request_id=job.request_id,
+            )
+            await self._finish(job, JobStatus.FAILED, code, described)
+        else:
+            await self._finish(job, JobStatus.SUCCEEDED, 0, result)
+
+    async def _finish(self, job: Job, status: JobStatus, code: int, result: dict[str, Any]) -> None:
+        ended = await self._database.run(rows.finish, job.uuid, status, code, result)
+        self._feed.publish(job.uuid, JobProgress.of(ended))
