@@ -14,7 +14,8 @@ T = TypeVar("T")
 
 def in_asyncio(coroutine: Coroutine[Any, Any, T]) -> Deferred[T]:
     """Run an asyncio coroutine on the reactor's own loop; cancelling the Deferred cancels it."""
-    return Deferred.fromFuture(asyncio.get_running_loop().create_task(coroutine))
+    # not get_running_loop: the reactor calls its first functions just before its loop runs
+    return Deferred.fromFuture(asyncio.get_event_loop().create_task(coroutine))
 
 
 async def in_twisted(coroutine: Coroutine[Deferred[Any], Any, T]) -> T:

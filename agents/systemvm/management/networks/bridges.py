@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The zone's networks as the host sees them: traffic types, a bridge by its label, addresses on it."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Sequence
+
+from attrs import field, frozen
+
+Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
+#: The link-local network between a host and its system VMs; it has no uplink.
+CONTROL_TRAFFIC = "control"
+MANAGEMENT_TRAFFIC = "management"
+
+#: IFNAMSIZ less its NUL; nft and paths under /proc see these names as they are.
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,14}")
+
+
+def _is_label(_instance: object, _attribute: object, value: str) -> None:
+    if not _LABEL.fullmatch(value):
+        raise ValueError(f"{value!r} is no name for a bridge: letters, digits, - and _, at most 15")
+
+
+@frozen
+class HostNetwork:
+    """One bridge of this host and the traffic that it carries."""
+
+    bridge: str = field(validator=_is_label)
+    traffic_types: tuple[str, ...]
+    addresses: tuple[Interface, ...] = ()
+
+    @classmethod
+    def of(cls, bridge: str, traffic_types: Sequence[str], *addresses: str) -> HostNetwork:
+        """
+        >>> HostNetwork.of("cloud0", ["control"], "169.254.0.1/16").addresses
+        (IPv4Interface('169.254.0.1/16'),)
+        """
+        return cls(bridge, tuple(traffic_types), tuple(ipaddress.ip_interface(text) for text in addresses))
+
+    @property
+    def is_control(self) -> bool:
+        return CONTROL_TRAFFIC in self.traffic_types
+
+    @property
+    def is_management(self) -> bool:
+        return MANAGEMENT_TRAFFIC in self.traffic_types

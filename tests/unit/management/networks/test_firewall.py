@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The firewall's text; what it does to packets is an integration test's matter."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+
+from systemvm.management.networks import firewall
+from systemvm.management.networks.bridges import HostNetwork
+
+NETWORKS = [
+    HostNetwork.of("cloud0", ["control"], "169.254.0.1/16"),
+    HostNetwork.of("cloudbr1", ["management"], "10.11.0.1/24"),
+    HostNetwork.of("cloudbr0", ["public", "guest"], "203.0.113.1/24", "2001:db8::1/64"),
+]
+
+
+def rules(text: str, chain: str) -> list[str]:
+    body = text.split(f"chain {chain} {{")[1].split("}\n    ")[0]
+    return [line.strip() for line in body.splitlines() if line.strip()]
+
+
+def test_an_address_is_reached_through_its_own_bridge_alone() -> None:
+    lines = rules(firewall.ruleset(NETWORKS), "input")
+    assert 'iifname != "cloud0" ip daddr 169.254.0.1 drop' in lines
+    assert 'iifname != "cloudbr1" ip daddr 10.11.0.1 drop' in lines
+    assert 'iifname != "cloudbr0" ip6 daddr 2001:db8::1 drop' in lines
+
+
+def test_a_guest_cannot_pretend_to_be_its_host_or_another_network() -> None:
+    lines = rules(firewall.ruleset(NETWORKS), "input")
+    assert 'iifname "cloudbr0" ip saddr 203.0.113.1 drop' in lines
+    assert 'iifname { "cloudbr1", "cloudbr0" } ip saddr 169.254.0.0/16 drop' in lines
+
+
+def test_control_ends_with_a_drop_after_its_one_port() -> None:
+    lines = [
+        line for line in rules(firewall.ruleset(NETWORKS), "input") if line.startswith('iifname "cloud0"')
+    ]
+    assert 'iifname "cloud0" ip daddr 169.254.0.1 tcp dport 8250 accept' in lines
+    assert lines[-1] == 'iifname "cloud0" drop'
+
+
+def test_vnc_is_dropped_before_established_traffic_is_accepted() -> None:
+    lines = rules(firewall.ruleset(NETWORKS), "input")
+    drop = next(i for i, line in enumerate(lines) if line.endswith("tcp dport 5900-6100 drop"))
+    established = next(i for i, line in enumerate(lines) if "established" in line)
+    assert drop < established
+
+
+def test_every_pair_of_bridges_is_apart() -> None:
+    lines = rules(firewall.ruleset(NETWORKS), "forward")
+    assert 'iifname "cloudbr1" oifname { "cloud0", "cloudbr0" } drop' in lines
+    assert 'iifname "cloudbr0" oifname { "cloud0", "cloudbr1" } drop' in lines
+    assert 'iifname != "cloud0" oifname "cloud0" drop' in lines
+
+
+def test_consoles_are_replaced_and_sorted_by_family() -> None:
+    text = firewall.admit_consoles([ipaddress.ip_address(a) for a in ("10.11.0.12", "fd00::5", "10.11.0.2")])
+    assert text.splitlines() == [
+        "flush set inet systemvm consoles4",
+        "flush set inet systemvm consoles6",
+        "add element inet systemvm consoles4 { 10.11.0.2, 10.11.0.12 }",
+        "add element inet systemvm consoles6 { fd00::5 }",
+    ]
+
+
+def test_no_consoles_leaves_empty_sets() -> None:
+    assert "add element" not in firewall.admit_consoles([])
+
+
+def test_one_lonely_network_needs_no_others() -> None:
+    text = firewall.ruleset([HostNetwork.of("cloudbr0", ["public"], "203.0.113.1/24")])
+    assert "{  }" not in text
+    assert "chain forward" in text
+
+
+@pytest.mark.parametrize("name", ["", "br0; flush ruleset", 'br"', "sixteen-letters-", "../../etc", "-br0"])
+def test_a_label_that_is_no_name_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="no name for a bridge"):
+        HostNetwork.of(name, ["public"])
