@@ -76,7 +76,8 @@ class Dialer:
             stopped.callback(None)
 
         running.addBoth(ended)
-        running.cancel()
+        # Not at once: who stops us may run inside `on_connected`, which cannot be cancelled from within.
+        self._reactor.callLater(0, running.cancel)
         return stopped
 
     async def _run(self) -> None:

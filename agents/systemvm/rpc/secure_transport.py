@@ -40,7 +40,7 @@ class SecureStreamProtocol(StreamProtocol):
         self._handshake: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
-        set_keepalive(self.transport)
+        set_keepalive(self.transport.transport)  # of TCP, below TLS
         why = f"no TLS handshake in {HANDSHAKE_S:g} s"
         self._handshake = self._clock.callLater(HANDSHAKE_S, self.refuse, why)
 
