@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What agents may call on any daemon: hello, ping, and the signature on a key of their own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from systemvm.management.control.agent import Agent, AgentStatus
+from systemvm.management.control.directory import AgentDirectory
+from systemvm.management.pki.control import ControlAuthority, SigningRefusedError
+from systemvm.management.state.status import AgentState
+from systemvm.rpc.backoff import Backoff
+from systemvm.rpc.errors import FORBIDDEN, NOT_CONNECTED, RpcError
+from systemvm.rpc.identity import Identity
+from systemvm.rpc.listen import listen
+from systemvm.rpc.method import Call, MethodTable
+from systemvm.rpc.peer import Peer
+from systemvm.rpc.transport import Reactor
+from systemvm.wire.agent import (
+    HELLO,
+    PING,
+    SIGN,
+    Hello,
+    Ping,
+    Pong,
+    SignedCertificate,
+    SigningRequest,
+    Welcome,
+)
+from systemvm.wire.role import PROTOCOL_VERSION, Role
+
+#: Roles in method tables: who may call.
+SSVM_ONLY = frozenset({Role.SSVM.value})
+CPVM_ONLY = frozenset({Role.CPVM.value})
+ANY_AGENT = SSVM_ONLY | CPVM_ONLY
+
+#: A connection that has not said hello by then is no agent of ours.
+HELLO_DEADLINE_S = 30.0
+
+
+class ControlChannel:
+    """Listens for agents, greets them, and prepares them for work."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        directory: AgentDirectory,
+        authority: ControlAuthority,
+        methods: MethodTable,
+        *,
+        host_uuid: str,
+        ping_interval_s: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._reactor = reactor
+        self._directory = directory
+        self._authority = authority
+        self._methods = methods
+        self._host_uuid = host_uuid
+        self._ping_interval_s = ping_interval_s
+        self._clock = clock
+        self._peers: set[Peer] = set()
+        self._port: IListeningPort | None = None
+        methods.add(
+            HELLO,
+            self._hello,
+            params=Hello,
+            result=Welcome,
+            roles=ANY_AGENT,
+            summary="An agent introduces itself",
+        )
+        methods.add(PING, self._ping, params=Ping, result=Pong, roles=ANY_AGENT, summary="A sign of life")
+        methods.add(
+            SIGN,
+            self._sign,
+            params=SigningRequest,
+            result=SignedCertificate,
+            roles=ANY_AGENT,
+            summary="Sign an agent's own key for its own name",
+        )
+
+    async def listen(self, identity: Callable[[], Identity], interface: str, port: int) -> int:
+        """Open the listener; returns its port."""
+        self._port = await listen(
+            self._reactor,
+            identity,
+            self._methods,
+            interface=interface,
+            port=port,
+            known=self._directory.admit,
+            on_connected=self._connected,
+            on_lost=self._lost,
+        )
+        number: int = self._port.getHost().port  # type: ignore[attr-defined]
+        self._log.info("agents are awaited on {interface}:{port}", interface=interface, port=number)
+        return number
+
+    async def close(self) -> None:
+        """Stop listening and hang up; agents dial until a daemon answers again."""
+        port, self._port = self._port, None
+        if port is not None:
+            await port.stopListening()
+        for peer in list(self._peers):
+            peer.close("the management daemon stops")
+
+    def _connected(self, peer: Peer) -> None:
+        self._peers.add(peer)
+        greeting = self._reactor.callLater(HELLO_DEADLINE_S, self._silent, peer)
+        peer.when_closed().addBoth(lambda _: greeting.active() and greeting.cancel())
+
+    def _silent(self, peer: Peer) -> None:
+        if self._directory.peer(peer.caller.name) is not peer:
+            peer.close(f"no hello in {HELLO_DEADLINE_S:g} s")
+
+    def _lost(self, peer: Peer, why: str) -> None:
+        self._peers.discard(peer)
+        self._directory.lost(peer, why)
+
+    async def _hello(self, call: Call, hello: Hello) -> Welcome:
+        agent = self._agent_of(call)
+        if (hello.name.lower(), hello.role) != (call.caller.name.lower(), call.caller.role):
+            raise RpcError(
+                FORBIDDEN,
+                f"hello says {hello.name} ({hello.role}), "
+                f"the certificate {call.caller.name} ({call.caller.role})",
+            )
+        if hello.protocol_version != PROTOCOL_VERSION:
+            raise RpcError.refused(
+                "protocol-version",
+                f"the agent speaks version {hello.protocol_version} of the protocol, "
+                f"this daemon version {PROTOCOL_VERSION}",
+                f"systemvm system-vm destroy {agent.name} makes one of the daemon's own image",
+            )
+        peer = call.peer
+        if peer is None:
+            raise RpcError(NOT_CONNECTED, "hello needs a connection")
+        agent.heard_s = self._reactor.seconds()
+        self._directory.connected(agent, peer, hello)
+        # After the answer: what prepares an agent calls it, and it takes no calls before it is welcome.
+        self._reactor.callLater(0, lambda: Deferred.fromCoroutine(self._prepare(agent, peer)))
+        return Welcome(
+            protocol_version=PROTOCOL_VERSION,
+            host_uuid=self._host_uuid,
+            clock_unix_s=self._clock(),
+            ping_interval_s=self._ping_interval_s,
+        )
+
+    async def _prepare(self, agent: Agent, peer: Peer) -> None:
+        """Run the preparations until all succeeded or the connection is lost, then the agent is Up."""
+        backoff = Backoff(first_s=1.0, last_s=30.0)
+        while agent.peer is peer:
+            try:
+                for preparation in self._directory.preparations(agent.role):
+                    await preparation(agent)
+            except RpcError as error:
+                status = AgentStatus(AgentState.ALERT, f"could not be set up: {error.message}", error.hint)
+            except Exception as error:
+                self._log.failure("preparing {name}", name=agent.name)
+                status = AgentStatus(
+                    AgentState.ALERT, f"could not be set up: {error}", "the daemon's log tells more"
+                )
+            else:
+                if agent.peer is peer:
+                    await self._directory.came_up(agent)
+                return
+            if agent.peer is not peer:
+                return
+            self._directory.set_status(agent, status)
+            await deferLater(self._reactor, backoff.next_s())
+
+    async def _ping(self, call: Call, ping: Ping) -> Pong:
+        self._agent_of(call).heard_s = self._reactor.seconds()
+        return Pong(sent_unix_s=ping.sent_unix_s, clock_unix_s=self._clock())
+
+    async def _sign(self, call: Call, request: SigningRequest) -> SignedCertificate:
+        agent = self._agent_of(call)
+        try:
+            certificate = self._authority.sign(request.csr_pem, agent.name, agent.role)
+        except SigningRefusedError as error:
+            raise RpcError.refused("signing-refused", str(error)) from error
+        self._log.info("signed a certificate for {name}", name=agent.name)
+        return SignedCertificate(certificate, self._authority.ca_pem.decode())
+
+    def _agent_of(self, call: Call) -> Agent:
+        agent = self._directory.agent(call.caller.name)
+        if agent is None:
+            raise RpcError(FORBIDDEN, f"there is no system VM named {call.caller.name} any more")
+        return agent

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agents of this host: who is expected, who is there, and how to call one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, overload
+
+from twisted.logger import Logger
+
+from systemvm.management.control.agent import Agent, AgentStatus
+from systemvm.management.state.status import AgentState
+from systemvm.rpc.errors import FORBIDDEN, NOT_CONNECTED, RpcError
+from systemvm.rpc.method import Caller
+from systemvm.rpc.peer import Peer
+from systemvm.wire.agent import Hello
+from systemvm.wire.role import Role
+
+T = TypeVar("T")
+
+#: Brings an agent from Connecting to Up: mounts a store, hands over a certificate. One that fails is tried again.
+Preparation = Callable[[Agent], Awaitable[None]]
+UpCallback = Callable[[Agent], Awaitable[None]]
+DownCallback = Callable[[Agent, str], None]
+StatusCallback = Callable[[Agent], None]
+
+
+class AgentDirectory:
+    """Agents by the name of their VM. Only VMs that were announced by `expect` may connect."""
+
+    _log = Logger()
+
+    def __init__(self) -> None:
+        self._agents: dict[str, Agent] = {}
+        self._preparations: list[tuple[Role, Preparation]] = []
+        self._up: list[UpCallback] = []
+        self._down: list[DownCallback] = []
+        self._status: list[StatusCallback] = []
+
+    # --- who is expected
+
+    def expect(self, name: str, role: Role, status: AgentStatus | None = None) -> Agent:
+        """A VM of this name exists: its agent may connect. Announcing it again changes nothing."""
+        agent = self._agents.get(name.lower())
+        if agent is None:
+            agent = Agent(name, role, status or AgentStatus(AgentState.DISCONNECTED, "has not started yet"))
+            self._agents[name.lower()] = agent
+        return agent
+
+    def forget(self, name: str, why: str) -> None:
+        """The VM is gone, and its certificate is worth nothing from here on."""
+        agent = self._agents.pop(name.lower(), None)
+        if agent is not None and agent.peer is not None:
+            agent.peer.close(why)
+
+    def admit(self, caller: Caller) -> None:
+        """RpcError unless `caller` is the agent of a VM that there is."""
+        agent = self._agents.get(caller.name.lower())
+        if agent is None or agent.role.value != caller.role:
+            raise RpcError(
+                FORBIDDEN,
+                f"there is no system VM {caller.name} of role {caller.role} here",
+                {"hint": "the VM was destroyed, or belongs to another host"},
+            )
+
+    # --- who is there
+
+    def agent(self, name: str) -> Agent | None:
+        return self._agents.get(name.lower())
+
+    def agents(self, role: Role | None = None) -> list[Agent]:
+        return [agent for agent in self._agents.values() if role in (None, agent.role)]
+
+    def peer(self, name: str) -> Peer | None:
+        """The connection to an agent, if it is there."""
+        agent = self.agent(name)
+        return None if agent is None else agent.peer
+
+    def up(self, role: Role) -> list[str]:
+        """Names of the VMs of a role whose agents are Up."""
+        return [agent.name for agent in self.agents(role) if agent.is_up]
+
+    @overload
+    async def call(
+        self,
+        name: str,
+        method: str,
+        params: Any = None,
+        *,
+        result: type[T],
+        deadline_s: float = 30.0,
+        request_id: str | None = None,
+    ) -> T: ...
+    @overload
+    async def call(
+        self,
+        name: str,
+        method: str,
+        params: Any = None,
+        *,
+        result: None = None,
+        deadline_s: float = 30.0,
+        request_id: str | None = None,
+    ) -> Any: ...
+    async def call(
+        self,
+        name: str,
+        method: str,
+        params: Any = None,
+        *,
+        result: Any = None,
+        deadline_s: float = 30.0,
+        request_id: str | None = None,
+    ) -> Any:
+        """Call an agent's method; RpcError NOT_CONNECTED, with its state, when it is not there."""
+        agent = self.agent(name)
+        if agent is None:
+            raise RpcError(NOT_CONNECTED, f"there is no system VM named {name}")
+        if agent.peer is None:
+            why = f": {agent.status.reason}" if agent.status.reason else ""
+            raise RpcError(
+                NOT_CONNECTED,
+                f"the agent of {name} is {agent.status.state.value}{why}",
+                {"hint": agent.status.hint or f"systemvm check {name} tells more"},
+            )
+        return await agent.peer.call(
+            method, params, result=result, deadline_s=deadline_s, request_id=request_id
+        )
+
+    # --- what services hang on to
+
+    def prepare(self, role: Role, preparation: Preparation) -> None:
+        """Run this whenever an agent of the role has said hello, before it counts as Up."""
+        self._preparations.append((role, preparation))
+
+    def preparations(self, role: Role) -> list[Preparation]:
+        return [preparation for wanted, preparation in self._preparations if wanted is role]
+
+    def on_up(self, callback: UpCallback) -> None:
+        """Await `callback(agent)` each time that an agent becomes Up: resume what it worked on."""
+        self._up.append(callback)
+
+    def on_down(self, callback: DownCallback) -> None:
+        """Call `callback(agent, reason)` each time that the connection of an agent is lost."""
+        self._down.append(callback)
+
+    def on_status(self, callback: StatusCallback) -> None:
+        """Call `callback(agent)` at every change of an agent's state or reason."""
+        self._status.append(callback)
+
+    # --- what the sessions report
+
+    def connected(self, agent: Agent, peer: Peer, hello: Hello) -> None:
+        """An agent said hello: it is Connecting, and an older connection of its name ends."""
+        older, agent.peer, agent.hello = agent.peer, peer, hello
+        if older is not None and older is not peer:
+            older.close("a newer connection of the same agent took over")
+        self.set_status(agent, AgentStatus(AgentState.CONNECTING, "is being set up"))
+
+    async def came_up(self, agent: Agent) -> None:
+        """An agent is ready for work: tell everybody, one after the other."""
+        self.set_status(agent, AgentStatus(AgentState.UP))
+        for callback in self._up:
+            try:
+                await callback(agent)
+            except Exception:
+                self._log.failure("a service did not take note that {name} is up", name=agent.name)
+
+    def lost(self, peer: Peer, why: str) -> None:
+        """A connection ended; nothing happens if it was not the agent's newest."""
+        agent = self.agent(peer.caller.name)
+        if agent is None or agent.peer is not peer:
+            return
+        agent.peer = None
+        agent.health = None
+        if agent.status.state is not AgentState.DISCONNECTED:
+            hint = f"systemvm logs {agent.name} shows its console; it dials again by itself"
+            self.set_status(agent, AgentStatus(AgentState.ALERT, f"the connection was lost: {why}", hint))
+        for callback in self._down:
+            callback(agent, why)
+
+    def disconnected(self, name: str, reason: str) -> None:
+        """Its VM is being stopped, by us or by itself: what follows is no alert."""
+        agent = self.agent(name)
+        if agent is None:
+            return
+        self.set_status(agent, AgentStatus(AgentState.DISCONNECTED, reason))
+        if agent.peer is not None:
+            agent.peer.close(reason)
+
+    def set_status(self, agent: Agent, status: AgentStatus) -> None:
+        if agent.status == status:
+            return
+        agent.status = status
+        self._log.info(
+            "agent of {name} is {state} {reason}",
+            name=agent.name,
+            state=status.state.value,
+            reason=status.reason,
+        )
+        for callback in self._status:
+            callback(agent)

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes what becomes of agents to their VMs' rows, which API answers are made from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from systemvm.management.control.agent import Agent
+from systemvm.management.control.directory import AgentDirectory
+from systemvm.management.state import instances
+from systemvm.management.state.columns import now
+from systemvm.management.state.database import Database
+from systemvm.management.state.rows import NotFoundError
+from systemvm.management.state.status import AgentState
+
+
+class AgentRecord:
+    """The database's view of the directory; one writer thread keeps the changes in order."""
+
+    _log = Logger()
+
+    def __init__(self, database: Database, directory: AgentDirectory) -> None:
+        self._database = database
+        directory.on_status(self._changed)
+
+    def _changed(self, agent: Agent) -> None:
+        changes: dict[str, Any] = {
+            "agent_state": agent.status.state,
+            "agent_reason": agent.status.reason or None,
+            "agent_hint": agent.status.hint or None,
+        }
+        if agent.status.state is AgentState.UP:
+            changes["disconnected"] = None
+        if agent.hello is not None and agent.status.state is AgentState.CONNECTING:
+            changes |= {
+                "agent_version": agent.hello.agent_version,
+                "image_version": agent.hello.image_version,
+                "boot_id": agent.hello.boot_id,
+                "host_keys": list(agent.hello.host_keys),
+            }
+        writing = Deferred.fromCoroutine(self._database.run(_write, agent.name, changes))
+        writing.addErrback(
+            lambda failure: self._log.failure("an agent's state is not written", failure=failure)
+        )
+
+
+def _write(connection: sa.Connection, name: str, changes: dict[str, Any]) -> None:
+    try:
+        instance = instances.by_instance_name(connection, name)
+    except NotFoundError:
+        return  # it was destroyed while the news was on its way
+    lost = changes["agent_state"] in (AgentState.ALERT, AgentState.DISCONNECTED)
+    if lost and instance.disconnected is None:
+        changes = {**changes, "disconnected": now()}
+    instances.update(connection, instance.id, **changes)

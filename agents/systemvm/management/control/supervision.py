@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asks agents for a sign of life, and says so when one has fallen silent."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from systemvm.management.control.agent import Agent, AgentStatus
+from systemvm.management.control.directory import AgentDirectory
+from systemvm.management.state.status import AgentState
+from systemvm.rpc.errors import RpcError
+from systemvm.wire.agent import HEALTH, Health
+
+
+class Supervision:
+    """Every interval `agent.health` of every agent; after `missed_pings` intervals of silence it is in Alert.
+
+    A silent agent keeps its connection, until the channel itself gives that up: one that answers again is Up.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, clock: IReactorTime, directory: AgentDirectory, *, interval_s: float, missed_pings: float
+    ) -> None:
+        self._clock = clock
+        self._directory = directory
+        self._interval_s = interval_s
+        self._patience_s = interval_s * missed_pings
+        self._asking: set[str] = set()
+        self._loop = LoopingCall(self._ask_all)
+        self._loop.clock = clock
+
+    def start(self) -> None:
+        self._loop.start(self._interval_s, now=False)
+
+    def stop(self) -> None:
+        if self._loop.running:
+            self._loop.stop()
+
+    def _ask_all(self) -> None:
+        for agent in self._directory.agents():
+            if agent.peer is None:
+                continue
+            silent_s = self._clock.seconds() - agent.heard_s
+            if silent_s > self._patience_s and agent.status.state is AgentState.UP:
+                self._directory.set_status(
+                    agent,
+                    AgentStatus(
+                        AgentState.ALERT,
+                        f"has not answered for {silent_s:.0f} s",
+                        f"systemvm logs {agent.name} shows its console; reboot it if this lasts",
+                    ),
+                )
+            if agent.name not in self._asking:
+                Deferred.fromCoroutine(self._ask(agent))
+
+    async def _ask(self, agent: Agent) -> None:
+        self._asking.add(agent.name)
+        try:
+            agent.health = await self._directory.call(
+                agent.name, HEALTH, result=Health, deadline_s=self._patience_s
+            )
+        except RpcError as error:
+            self._log.info("no health of {name}: {error}", name=agent.name, error=str(error))
+            return
+        finally:
+            self._asking.discard(agent.name)
+        agent.heard_s = self._clock.seconds()
+        if agent.status.state is AgentState.ALERT and agent.status.reason.startswith("has not answered"):
+            await self._directory.came_up(agent)
