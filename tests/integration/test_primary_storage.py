@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Primary storage with the real qemu-img."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import uuid
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred, gatherResults
+
+from systemvm.management.primary import copying
+from systemvm.management.primary.qemu_img import PrimaryStorageError
+from systemvm.management.primary.storage import PrimaryStorage
+
+pytestmark = pytest.mark.timeout(60)
+
+TEMPLATE = str(uuid.UUID(int=1))
+VOLUME = str(uuid.UUID(int=2))
+
+
+def qemu_img(*words: str | Path) -> str:
+    return subprocess.run(["qemu-img", *map(str, words)], check=True, capture_output=True, text=True).stdout
+
+
+def qemu_io(path: Path, command: str) -> str:
+    return subprocess.run(
+        ["qemu-io", "-c", command, str(path)], check=True, capture_output=True, text=True
+    ).stdout
+
+
+@pytest.fixture
+def primary(tmp_path: Path) -> PrimaryStorage:
+    storage = PrimaryStorage(tmp_path / "primary")
+    storage.open()
+    return storage
+
+
+@pytest.fixture
+def template(tmp_path: Path) -> Path:
+    path = tmp_path / "template.qcow2"
+    qemu_img("create", "-q", "-f", "qcow2", path, "64M")
+    qemu_io(path, "write -q -P 0x5a 1M 1M")
+    return path
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_clone_reads_its_template_and_leaves_it_alone(
+    primary: PrimaryStorage, template: Path
+) -> None:
+    copy = await primary.ensure_template(TEMPLATE, template, "qcow2")
+    before = copy.read_bytes()
+    clone = await primary.create_clone(VOLUME, copy, "qcow2")
+    assert "Pattern verification failed" not in qemu_io(clone, "read -P 0x5a 1M 1M")
+    qemu_io(clone, "write -q -P 0x11 1M 1M")
+    assert copy.read_bytes() == before
+    assert oct(copy.stat().st_mode & 0o777) == "0o444"
+    info = json.loads(qemu_img("info", "--output=json", clone))
+    assert info["backing-filename"] == str(copy)
+    assert info["backing-filename-format"] == "qcow2"
+    await primary.delete_volume(VOLUME)
+    await primary.delete_volume(VOLUME)
+    assert not clone.exists()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_raw_template_stays_raw_for_its_clones(primary: PrimaryStorage, tmp_path: Path) -> None:
+    """A raw disk whose guest wrote a qcow2 header into it must not be opened as one."""
+    source = tmp_path / "disk.raw"
+    qemu_img("create", "-q", "-f", "qcow2", "-b", "/etc/passwd", "-F", "raw", source)
+    os.truncate(source, 1 << 20)
+    copy = await primary.ensure_template(TEMPLATE, source, "raw")
+    clone = await primary.create_clone(VOLUME, copy, "raw")
+    info = json.loads(qemu_img("info", "--output=json", clone))
+    assert info["backing-filename-format"] == "raw"
+    assert info["virtual-size"] == 1 << 20
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_clone_may_be_larger_and_is_never_smaller(primary: PrimaryStorage, template: Path) -> None:
+    copy = await primary.ensure_template(TEMPLATE, template, "qcow2")
+    for asked, given in ((1 << 20, 64 << 20), (128 << 20, 128 << 20)):
+        clone = await primary.create_clone(VOLUME, copy, "qcow2", asked)
+        assert json.loads(qemu_img("info", "--output=json", clone))["virtual-size"] == given
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_template_is_copied_once_however_many_ask(
+    primary: PrimaryStorage, template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies: list[Path] = []
+    real = copying.copy
+
+    def counting(source: Path, target: Path) -> str:
+        copies.append(source)
+        return real(source, target)
+
+    monkeypatch.setattr(copying, "copy", counting)
+    asked = [Deferred.fromCoroutine(primary.ensure_template(TEMPLATE, template, "qcow2")) for _ in range(5)]
+    paths = await gatherResults(asked)
+    assert len(set(paths)) == 1
+    assert len(copies) == 1
+    subprocess.run(["rm", str(template)], check=True)
+    assert await primary.ensure_template(TEMPLATE, template, "qcow2") == paths[0]
+
+
+@pytest.mark.parametrize("option", ["backing", "data_file"])
+@pytest_twisted.ensureDeferred
+async def test_a_template_that_leads_to_another_file_is_refused(
+    primary: PrimaryStorage, tmp_path: Path, option: str
+) -> None:
+    source = tmp_path / "evil.qcow2"
+    if option == "backing":
+        qemu_img("create", "-q", "-f", "qcow2", "-b", "/etc/passwd", "-F", "raw", source)
+    else:
+        qemu_img("create", "-q", "-f", "qcow2", "-o", f"data_file={tmp_path / 'data'}", source, "1M")
+    with pytest.raises(PrimaryStorageError, match="leads to another file"):
+        await primary.ensure_template(TEMPLATE, source, "qcow2")
+    assert list((tmp_path / "primary/templates").iterdir()) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_lost_store_is_an_error_with_a_hint(primary: PrimaryStorage, tmp_path: Path) -> None:
+    with pytest.raises(PrimaryStorageError, match="is the store mounted"):
+        await primary.ensure_template(TEMPLATE, tmp_path / "gone.iso", "iso")
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_iso_is_copied_as_it_is(primary: PrimaryStorage, tmp_path: Path) -> None:
+    source = tmp_path / "boot.iso"
+    source.write_bytes(os.urandom(3 << 20))
+    copy = await primary.ensure_template(TEMPLATE, source, "iso")
+    assert copy.read_bytes() == source.read_bytes()
+    await primary.delete_template(TEMPLATE)
+    assert not copy.exists()
+
+
+@pytest_twisted.ensureDeferred
+async def test_qemu_imgs_own_words_are_in_the_error(primary: PrimaryStorage, tmp_path: Path) -> None:
+    source = tmp_path / "no.qcow2"
+    source.write_bytes(b"not an image at all")
+    with pytest.raises(PrimaryStorageError, match="not in qcow2 format"):
+        await primary.ensure_template(TEMPLATE, source, "qcow2")
+
+
+def test_what_a_killed_daemon_was_copying_is_removed(tmp_path: Path) -> None:
+    storage = PrimaryStorage(tmp_path)
+    storage.open()
+    leftover = tmp_path / "templates" / f".{TEMPLATE}.qcow2.4711.new"
+    leftover.write_bytes(b"half")
+    storage.open()
+    assert not leftover.exists()
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "", "x"])
+def test_names_are_uuids(primary: PrimaryStorage, name: str) -> None:
+    with pytest.raises(ValueError, match="badly formed"):
+        primary.volume_path(name)
