@@ -18,7 +18,7 @@ from systemvm.wire.role import Role
 
 T = TypeVar("T")
 
-#: Brings an agent from Connecting to Up: mounts a store, hands over a certificate. One that fails is tried again.
+#: Brings an agent from Connecting to Up: mounts a store, hands over a certificate; tried again if it fails.
 Preparation = Callable[[Agent], Awaitable[None]]
 UpCallback = Callable[[Agent], Awaitable[None]]
 DownCallback = Callable[[Agent, str], None]
