@@ -29,14 +29,14 @@ def authorized_keys(arguments: Mapping[str, str]) -> str:
     return key + "\n"
 
 
-def listen_conf(plan: Plan, paths: Paths) -> str:
+def listen_conf(plan: Plan) -> str:
     """A drop-in for sshd; a port in ListenAddress keeps it off every other address and off port 22."""
     nic = plan.control if plan.control.addresses else plan.management
     if nic is None or not nic.addresses:
         raise bad("neither eth0 nor the management NIC has an address for ssh to listen on")
     address = nic.addresses[0].ip
     shown = f"[{address}]" if address.version == 6 else str(address)
-    return f"ListenAddress {shown}:{PORT}\nHostKey {paths.ssh_host_key}\n"
+    return f"ListenAddress {shown}:{PORT}\n"
 
 
 def ensure_host_key(paths: Paths, name: str, run: Callable[[list[str]], None]) -> None:
@@ -52,6 +52,6 @@ def ensure_host_key(paths: Paths, name: str, run: Callable[[list[str]], None]) -
 
 
 def install(arguments: Mapping[str, str], plan: Plan, paths: Paths) -> None:
-    files.write(paths.sshd_listen, listen_conf(plan, paths))
+    files.write(paths.sshd_listen, listen_conf(plan))
     paths.authorized_keys.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     files.write(paths.authorized_keys, authorized_keys(arguments), 0o600)
