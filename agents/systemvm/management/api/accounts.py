@@ -3,23 +3,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import argon2
 import sqlalchemy as sa
 from twisted.internet.threads import deferToThread
 
 from systemvm.management.api.principal import Principal
+from systemvm.management.pki.seal import Seal
 from systemvm.management.state import accounts, schema
 from systemvm.management.state.database import Database
 
 ENABLED = "enabled"
-
-
-class Seal(Protocol):
-    """Opens secrets that the daemon must know in clear, with its own key."""
-
-    def open(self, sealed: bytes) -> bytes: ...
 
 
 class Directory:
@@ -43,7 +38,7 @@ class Directory:
         if found is None:
             return None
         principal, sealed = found
-        return principal, self._seal.open(sealed).decode()
+        return principal, self._seal.open(sealed)
 
     async def operator(self) -> Principal:
         """Who a member of the host's operators acts as: the first administrator with a login."""

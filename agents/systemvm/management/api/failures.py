@@ -9,6 +9,7 @@ from twisted.python.failure import Failure
 from systemvm.management.api.errors import ApiError, ErrorCode
 from systemvm.management.hypervisors.base import HypervisorError
 from systemvm.management.state.rows import NotFoundError
+from systemvm.management.templates.service import NoStoreError, TemplateInUseError
 from systemvm.rpc import errors as rpc
 
 log = Logger()
@@ -21,6 +22,10 @@ def as_api_error(error: Exception, request_id: str) -> ApiError:
             return error
         case NotFoundError():
             return ApiError(ErrorCode.PARAMETER, str(error))
+        case NoStoreError():
+            return ApiError(ErrorCode.RESOURCE_ALLOCATION, error.message, error.hint)
+        case TemplateInUseError():
+            return ApiError(ErrorCode.RESOURCE_IN_USE, str(error))
         case HypervisorError():
             return ApiError(ErrorCode.RESOURCE_UNAVAILABLE, error.message, error.hint)
         case rpc.RpcError(code=rpc.BUSY):
@@ -31,5 +36,5 @@ def as_api_error(error: Exception, request_id: str) -> ApiError:
     return ApiError(
         ErrorCode.INTERNAL,
         f"Internal error; the daemon's log tells more under {request_id}",
-        "systemvm's log: journalctl -u systemvm-managementd",
+        "journalctl -u systemvm-managementd",
     )

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""queryAsyncJobResult and listAsyncJobs."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from systemvm.management.api.answers.access import JobAnswer
+from systemvm.management.api.command import ApiCall, Command, Shape, matches_keyword, paged
+from systemvm.management.api.owners import read_names
+from systemvm.management.api.parameters import ParameterType, optional, required
+from systemvm.management.api.principal import Principal
+from systemvm.management.state import accounts, jobs
+from systemvm.management.state.database import Database
+from systemvm.management.state.jobs import Job
+from systemvm.management.state.rows import NotFoundError
+from systemvm.management.state.status import JobStatus
+
+
+class JobCommands:
+    """What became of asynchronous commands."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def commands(self) -> tuple[Command, ...]:
+        return (
+            Command(
+                "queryAsyncJobResult",
+                self._query,
+                "Tells how far an asynchronous command is, and its result.",
+                JobAnswer,
+                shape=Shape.BARE,
+                parameters=(required("jobid", ParameterType.UUID, "the job"),),
+            ),
+            Command(
+                "listAsyncJobs",
+                paged(self._list),
+                "Lists asynchronous commands that were started.",
+                JobAnswer,
+                "asyncjobs",
+                Shape.LIST,
+                (optional("listall", ParameterType.BOOLEAN, "those of all accounts; administrators only"),),
+            ),
+        )
+
+    async def _query(self, call: ApiCall) -> JobAnswer:
+        return await self._database.read(_one, call.arguments["jobid"], call.principal)
+
+    async def _list(self, call: ApiCall) -> list[JobAnswer]:
+        everyones = call.arguments.flag("listall") and call.principal.is_admin
+        answers = await self._database.read(_all, None if everyones else call.principal.account.id)
+        return [answer for answer in answers if matches_keyword(call.arguments, answer.cmd)]
+
+
+def _one(connection: sa.Connection, uuid: str, principal: Principal) -> JobAnswer:
+    job = jobs.by_uuid(connection, uuid)
+    if not principal.may_use(job.account_id):
+        raise NotFoundError(f"there is no job with the id {uuid}")  # nor does a stranger learn that there is
+    return _answers(connection, [job])[0]
+
+
+def _all(connection: sa.Connection, account_id: int | None) -> list[JobAnswer]:
+    found = [job for job in jobs.list_all(connection) if account_id in (None, job.account_id)]
+    return _answers(connection, found)
+
+
+def _answers(connection: sa.Connection, found: list[Job]) -> list[JobAnswer]:
+    names = read_names(connection)
+    users = {user.id: user for user in accounts.user_rows.all(connection)}
+    answers = []
+    for job in found:
+        account = names.accounts.get(job.account_id)
+        user = users.get(job.user_id or 0)
+        answers.append(
+            JobAnswer(
+                jobid=job.uuid,
+                cmd=job.command,
+                jobstatus=int(job.status),
+                jobprocstatus=job.progress,
+                jobresultcode=job.result_code,
+                jobresulttype="object" if job.status is not JobStatus.PENDING else None,
+                jobresult=job.result,
+                jobinstancetype=job.instance_type,
+                jobinstanceid=job.instance_uuid,
+                accountid=account.uuid if account else None,
+                account=account.name if account else None,
+                userid=user.uuid if user else None,
+                created=job.created,
+                completed=job.completed,
+            )
+        )
+    return answers

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""listZones, listHosts, listServiceOfferings, listCapabilities."""
+
+from __future__ import annotations
+
+import uuid
+from importlib.metadata import version
+
+import sqlalchemy as sa
+from attrs import frozen
+
+from systemvm.management.api.answers.zones import (
+    CapabilityAnswer,
+    HostAnswer,
+    ServiceOfferingAnswer,
+    ZoneAnswer,
+)
+from systemvm.management.api.command import ApiCall, Command, Shape, matches_keyword, paged
+from systemvm.management.api.owners import read_names
+from systemvm.management.api.parameters import ParameterType, optional
+from systemvm.management.api.principal import ADMIN_ONLY
+from systemvm.management.state import instances, zones
+from systemvm.management.state.database import Database
+from systemvm.management.state.instances import Instance
+from systemvm.management.state.status import InstanceType
+
+#: The CloudStack release whose API this one follows.
+CLOUDSTACK_VERSION = "4.22.0.0"
+CPU_MHZ = 500
+
+_OFFERINGS_NAMESPACE = uuid.UUID("6f4f3a5e-5d0e-4c52-9a8e-0f1f4f7f2a10")
+
+
+@frozen
+class Offering:
+    """A size of VM. The id follows from the name, so that it is the same in every installation."""
+
+    name: str
+    vcpus: int
+    memory_mib: int
+    is_system: bool = False
+
+    @property
+    def uuid(self) -> str:
+        return str(uuid.uuid5(_OFFERINGS_NAMESPACE, self.name))
+
+    @property
+    def display_text(self) -> str:
+        return f"{self.name}: {self.vcpus} vCPU, {self.memory_mib} MiB"
+
+
+OFFERINGS = (
+    Offering("tiny", 1, 128),
+    Offering("small", 1, 512),
+    Offering("medium", 1, 1024),
+    Offering("large", 2, 2048),
+)
+
+
+def offering_of(vm: Instance) -> Offering:
+    """The offering a VM's size is of, or one that describes it."""
+    for offering in OFFERINGS:
+        if not vm.type.is_system and (offering.vcpus, offering.memory_mib) == (vm.vcpus, vm.memory_mib):
+            return offering
+    noun = {
+        InstanceType.USER: "custom",
+        InstanceType.CONSOLE_PROXY: "System Offering For Console Proxy",
+        InstanceType.SECONDARY_STORAGE: "System Offering For Secondary Storage VM",
+    }[vm.type]
+    return Offering(noun, vm.vcpus, vm.memory_mib, vm.type.is_system)
+
+
+class ZoneCommands:
+    """What a cloud consists of."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def commands(self) -> tuple[Command, ...]:
+        text, boolean, identity = ParameterType.STRING, ParameterType.BOOLEAN, ParameterType.UUID
+        return (
+            Command(
+                "listZones",
+                paged(self._zones),
+                "Lists zones.",
+                ZoneAnswer,
+                "zone",
+                Shape.LIST,
+                (
+                    optional("id", identity, "only this one"),
+                    optional("name", text, "only the one of this name"),
+                    optional("available", boolean, "accepted for CloudStack's clients; all are"),
+                ),
+            ),
+            Command(
+                "listHosts",
+                paged(self._hosts),
+                "Lists hypervisor hosts, and the agents of system VMs as hosts.",
+                HostAnswer,
+                "host",
+                Shape.LIST,
+                (
+                    optional("id", identity, "only this one"),
+                    optional("name", text, "only the one of this name"),
+                    optional("type", text, "Routing, SecondaryStorageVM or ConsoleProxy"),
+                    optional("state", text, "only those in this state"),
+                    optional("zoneid", identity, "only those of this zone"),
+                ),
+                roles=ADMIN_ONLY,
+            ),
+            Command(
+                "listServiceOfferings",
+                paged(self._offerings),
+                "Lists sizes of VMs.",
+                ServiceOfferingAnswer,
+                "serviceoffering",
+                Shape.LIST,
+                (
+                    optional("id", identity, "only this one"),
+                    optional("name", text, "only the one of this name"),
+                    optional("issystem", boolean, "those of system VMs: none can be chosen"),
+                ),
+                related=("deployVirtualMachine",),
+            ),
+            Command(
+                "listCapabilities",
+                self._capabilities,
+                "Tells what this cloud can do.",
+                CapabilityAnswer,
+                "capability",
+            ),
+        )
+
+    async def _zones(self, call: ApiCall) -> list[ZoneAnswer]:
+        arguments = call.arguments
+        rows = await self._database.read(zones.list_zones)
+        return [
+            _zone_answer(zone)
+            for zone in rows
+            if arguments.get("id", zone.uuid) == zone.uuid
+            and arguments.get("name", zone.name) == zone.name
+            and matches_keyword(arguments, zone.name)
+        ]
+
+    async def _hosts(self, call: ApiCall) -> list[HostAnswer]:
+        arguments = call.arguments
+        return [
+            host
+            for host in await self._database.read(_hosts_and_agents)
+            if arguments.get("id", host.id) == host.id
+            and arguments.get("name", host.name) == host.name
+            and arguments.get("type", host.type).lower() == host.type.lower()
+            and arguments.get("state", host.state).lower() == host.state.lower()
+            and arguments.get("zoneid", host.zoneid) == host.zoneid
+            and matches_keyword(arguments, host.name)
+        ]
+
+    async def _offerings(self, call: ApiCall) -> list[ServiceOfferingAnswer]:
+        arguments = call.arguments
+        return [
+            _offering_answer(offering)
+            for offering in OFFERINGS
+            if arguments.get("id", offering.uuid) == offering.uuid
+            and arguments.get("name", offering.name) == offering.name
+            and arguments.get("issystem", False) == offering.is_system
+            and matches_keyword(arguments, offering.name)
+        ]
+
+    async def _capabilities(self, call: ApiCall) -> CapabilityAnswer:
+        return CapabilityAnswer(
+            cloudstackversion=CLOUDSTACK_VERSION,
+            systemvmversion=version("systemvm"),
+            securitygroupsenabled=False,
+            supportELB="false",
+            userpublictemplateenabled=True,
+            allowusercreateprojects=False,
+            customdiskofferingminsize=1,
+            customdiskofferingmaxsize=1024,
+            regionsecondaryenabled=False,
+            kvmsnapshotenabled=False,
+            allowuserviewdestroyedvm=False,
+        )
+
+
+def _zone_answer(zone: zones.Zone) -> ZoneAnswer:
+    dns, internal = [*zone.dns, None, None], [*zone.internal_dns, None, None]
+    return ZoneAnswer(
+        id=zone.uuid,
+        name=zone.name,
+        description=zone.description or None,
+        networktype=zone.network_type,
+        allocationstate=zone.allocation_state,
+        dns1=dns[0],
+        dns2=dns[1],
+        internaldns1=internal[0],
+        internaldns2=internal[1],
+        securitygroupsenabled=False,
+        localstorageenabled=True,
+        type="Core",
+    )
+
+
+def _offering_answer(offering: Offering) -> ServiceOfferingAnswer:
+    return ServiceOfferingAnswer(
+        id=offering.uuid,
+        name=offering.name,
+        displaytext=offering.display_text,
+        cpunumber=offering.vcpus,
+        cpuspeed=CPU_MHZ,
+        memory=offering.memory_mib,
+        issystem=offering.is_system,
+        defaultuse=False,
+        iscustomized=False,
+        offerha=False,
+        storagetype="local",
+        provisioningtype="thin",
+    )
+
+
+def _hosts_and_agents(connection: sa.Connection) -> list[HostAnswer]:
+    """CloudStack shows the agent of a system VM as a host of the VM's name."""
+    names = read_names(connection)
+    hosts = []
+    for host in zones.list_hosts(connection):
+        zone = names.zone(host.zone_id)
+        hosts.append(
+            HostAnswer(
+                id=host.uuid,
+                name=host.name,
+                state=host.state,
+                type="Routing",
+                ipaddress=host.address,
+                hypervisor=host.hypervisor,
+                version=host.version,
+                zoneid=zone.uuid if zone else None,
+                zonename=zone.name if zone else None,
+                resourcestate="Enabled",
+                arch=host.arch,
+                created=host.created,
+            )
+        )
+    for vm in instances.list_system(connection):
+        zone = names.zone(vm.zone_id)
+        hosts.append(
+            HostAnswer(
+                id=vm.uuid,
+                name=vm.instance_name,
+                state=vm.agent_state.value if vm.agent_state else "Disconnected",
+                type="ConsoleProxy" if vm.type is InstanceType.CONSOLE_PROXY else "SecondaryStorageVM",
+                version=vm.agent_version,
+                zoneid=zone.uuid if zone else None,
+                zonename=zone.name if zone else None,
+                resourcestate="Enabled",
+                arch=vm.arch,
+                created=vm.created,
+                disconnected=vm.disconnected,
+            )
+        )
+    return hosts

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starting the job of an asynchronous command, and telling what became of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from systemvm.management.api.command import ApiCall, Started
+from systemvm.management.api.failures import as_api_error
+from systemvm.management.jobs.runner import Jobs
+from systemvm.management.state.jobs import Job
+
+
+async def start_job(
+    jobs: Jobs,
+    call: ApiCall,
+    command: str,
+    arguments: dict[str, Any],
+    *,
+    about: str,
+    uuid: str,
+    creates: bool = False,
+) -> Started:
+    """Submit the job for the caller; `about` and `uuid` name the thing it changes or makes."""
+    job = await jobs.submit(
+        command,
+        arguments,
+        account_id=call.principal.account.id,
+        domain_id=call.principal.domain.id,
+        user_id=call.principal.user.id,
+        instance_type=about,
+        instance_uuid=uuid,
+        request_id=call.request_id,
+    )
+    return Started(job.uuid, uuid if creates else None)
+
+
+def describe_job_error(error: Exception, job: Job) -> tuple[int, dict[str, Any]]:
+    """The result code and jobresult of a job that raised: what `Jobs` asks for."""
+    problem = as_api_error(error, job.request_id)
+    result: dict[str, Any] = {"errorcode": int(problem.code), "errortext": problem.text}
+    if problem.hint:
+        result["hint"] = problem.hint
+    return int(problem.code), result

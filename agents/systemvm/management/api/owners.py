@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Accounts, domains and zones by number, for answers that name them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+from attrs import frozen
+
+from systemvm.management.state import accounts, zones
+from systemvm.management.state.accounts import Account, Domain
+from systemvm.management.state.zones import Host, ImageStore, Zone
+
+
+@frozen
+class Names:
+    """What numbers in rows mean to people."""
+
+    accounts: Mapping[int, Account]
+    domains: Mapping[int, Domain]
+    zones: Mapping[int, Zone]
+    hosts: Mapping[int, Host]
+    stores: Mapping[int, ImageStore]
+
+    def zone(self, number: int | None) -> Zone | None:
+        return None if number is None else self.zones.get(number)
+
+    def host(self, number: int | None) -> Host | None:
+        return None if number is None else self.hosts.get(number)
+
+
+def read_names(connection: sa.Connection) -> Names:
+    """All of them: there are few, and lists need most."""
+    return Names(
+        accounts={row.id: row for row in accounts.account_rows.all(connection)},
+        domains={row.id: row for row in accounts.domain_rows.all(connection)},
+        zones={row.id: row for row in zones.zone_rows.all(connection)},
+        hosts={row.id: row for row in zones.host_rows.all(connection)},
+        stores={row.id: row for row in zones.store_rows.all(connection)},
+    )

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Downloads in the database: who works on which, and what an SSVM says of it. Functions over a connection."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from attrs import frozen
+
+from systemvm.management.state import events, instances, templates, zones
+from systemvm.management.state.instances import Instance
+from systemvm.management.state.status import AgentState, InstanceState, InstanceType
+from systemvm.management.state.templates import StoreRef, Template
+from systemvm.management.state.zones import ImageStore, Zone
+from systemvm.wire.storage import DownloadError, DownloadState, DownloadStatus
+
+#: Refusals that a later try may not meet: the template goes on waiting, and its hint tells why.
+TRANSIENT_CODES = frozenset({"busy", "store_not_mounted", "mount_failed"})
+
+
+@frozen
+class Work:
+    """A download that is to go on, with all that its SSVM must be told."""
+
+    ref: StoreRef
+    template: Template
+    store: ImageStore
+    zone: Zone
+
+
+def to_do(connection: sa.Connection) -> list[Work]:
+    """Downloads of templates that still exist and have not ended."""
+    found = []
+    for ref in templates.unfinished(connection):
+        template = templates.by_id(connection, ref.template_id)
+        if template.removed is None:
+            found.append(_work(connection, ref, template))
+    return found
+
+
+def to_delete(connection: sa.Connection) -> list[Work]:
+    """Copies on a store whose template was deleted: their files are to go."""
+    refs = templates.store_refs.all(connection, templates.store_refs.table.c.removed.is_(None))
+    pairs = [(ref, templates.by_id(connection, ref.template_id)) for ref in refs]
+    return [_work(connection, ref, template) for ref, template in pairs if template.removed is not None]
+
+
+def _work(connection: sa.Connection, ref: StoreRef, template: Template) -> Work:
+    store = zones.store_by_id(connection, ref.store_id)
+    return Work(ref, template, store, zones.zone_by_id(connection, store.zone_id))
+
+
+def able_ssvms(connection: sa.Connection, zone_id: int) -> list[Instance]:
+    """The zone's SSVMs that run and whose agent is Up."""
+    return [
+        vm
+        for vm in instances.list_system(connection, zone_id)
+        if vm.type is InstanceType.SECONDARY_STORAGE
+        and vm.state is InstanceState.RUNNING
+        and vm.agent_state is AgentState.UP
+    ]
+
+
+def load_of(connection: sa.Connection) -> dict[str, int]:
+    """How many downloads each SSVM has in hand."""
+    counts: dict[str, int] = {}
+    for ref in templates.unfinished(connection):
+        if ref.agent_name:
+            counts[ref.agent_name] = counts.get(ref.agent_name, 0) + 1
+    return counts
+
+
+def assign(connection: sa.Connection, ref_id: int, agent_name: str) -> StoreRef:
+    return templates.update_store_ref(connection, ref_id, agent_name=agent_name)
+
+
+def note_waiting(connection: sa.Connection, ref_id: int, hint: str) -> None:
+    """Say why a download does not go on, for its user to read; its state stays."""
+    table = templates.store_refs.table
+    templates.store_refs.update_where(
+        connection, table.c.id == ref_id, table.c.error_hint.is_distinct_from(hint), error_hint=hint
+    )
+
+
+def apply_status(connection: sa.Connection, agent_name: str, status: DownloadStatus) -> StoreRef | None:
+    """Take an SSVM's word on a job of its own; None for a job that is not its. An end is final."""
+    ref = templates.store_ref_of_job(connection, status.job_id)
+    if ref is None or (ref.agent_name or "").lower() != agent_name.lower():
+        return None
+    if ref.state.ended or ref.removed is not None:
+        return ref
+    ref = templates.update_store_ref(connection, ref.id, **_changes(status))
+    if ref.state.ended:
+        _record_end(connection, ref)
+    return ref
+
+
+def fail(connection: sa.Connection, ref_id: int, error: DownloadError) -> None:
+    """End a download that an SSVM refused to begin."""
+    table = templates.store_refs.table
+    changed = templates.store_refs.update_where(
+        connection,
+        table.c.id == ref_id,
+        table.c.state.not_in([DownloadState.DOWNLOADED, DownloadState.DOWNLOAD_ERROR]),
+        state=DownloadState.DOWNLOAD_ERROR,
+        error_code=error.code,
+        error_text=error.message,
+        error_hint=error.hint,
+    )
+    if changed:
+        _record_end(connection, templates.store_refs.by_id(connection, ref_id))
+
+
+def _changes(status: DownloadStatus) -> dict[str, Any]:
+    error = status.error
+    return {
+        "state": status.state,
+        "percent": status.percent,
+        "received_bytes": status.received_bytes,
+        "total_bytes": status.total_bytes,
+        "error_code": error.code if error else None,
+        "error_text": error.message if error else None,
+        "error_hint": (error.hint or None) if error else None,
+        "install_path": status.install_path,
+        "physical_size_bytes": status.physical_size_bytes,
+        "virtual_size_bytes": status.virtual_size_bytes,
+        "checksum": status.checksum,
+    }
+
+
+def _record_end(connection: sa.Connection, ref: StoreRef) -> None:
+    template = templates.by_id(connection, ref.template_id)
+    noun = "ISO" if template.is_iso else "TEMPLATE"
+    succeeded = ref.state is DownloadState.DOWNLOADED
+    events.record(
+        connection,
+        f"{noun}.DOWNLOAD.{'SUCCESS' if succeeded else 'FAILED'}",
+        f"{template.name}: {'downloaded' if succeeded else ref.error_text}",
+        account_id=template.account_id,
+        domain_id=template.domain_id,
+        level="INFO" if succeeded else "ERROR",
+        resource_type="Iso" if template.is_iso else "Template",
+        resource_uuid=template.uuid,
+    )
+
+
+def forget_files(connection: sa.Connection, ref_id: int) -> None:
+    """The files of a deleted template are gone from the store."""
+    from systemvm.management.state.columns import now
+
+    templates.update_store_ref(connection, ref_id, removed=now())

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a user may register, checked before a row is made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import field, frozen
+
+from systemvm.management.templates import checksum, source_url
+from systemvm.wire.storage import ImageFormat
+
+MAX_NAME_LENGTH = 255
+
+
+class RegistrationError(ValueError):
+    """Something in a registration that cannot be; `parameter` is the API's name of it."""
+
+    def __init__(self, parameter: str, message: str) -> None:
+        super().__init__(message)
+        self.parameter = parameter
+        self.message = message
+
+
+@frozen
+class Registration:
+    """A template or ISO as its user describes it; making one checks it."""
+
+    name: str
+    url: str
+    format: ImageFormat
+    display_text: str = ""
+    checksum: str | None = None
+    hypervisor: str = "KVM"
+    os_type: str | None = None
+    arch: str = "amd64"
+    bootable: bool = True
+    featured: bool = False
+    public: bool = False
+    extractable: bool = False
+    hvm: bool = True
+    password_enabled: bool = False
+    details: dict[str, Any] = field(factory=dict)
+
+    @classmethod
+    def of(cls, *, format_name: str, checksum_text: str | None = None, **values: Any) -> Registration:
+        """Read the two values that have a syntax; RegistrationError names the parameter that is wrong."""
+        try:
+            image_format = ImageFormat(format_name.upper())
+        except ValueError:
+            known = ", ".join(one.value for one in ImageFormat if one is not ImageFormat.ISO)
+            message = f"{format_name[:32]} is not supported in this release; known: {known}"
+            raise RegistrationError("format", message) from None
+        given = None
+        if checksum_text:
+            try:
+                given = checksum.normal_form(checksum_text)
+            except ValueError as error:
+                raise RegistrationError("checksum", str(error)) from None
+        return cls(format=image_format, checksum=given, **values)
+
+    def __attrs_post_init__(self) -> None:
+        if not self.name.strip():
+            raise RegistrationError("name", "a name is not blank")
+        if len(self.name) > MAX_NAME_LENGTH:
+            raise RegistrationError("name", f"a name has at most {MAX_NAME_LENGTH} characters")
+        try:
+            source_url.check(self.url, self.format)
+        except ValueError as error:
+            raise RegistrationError("url", str(error)) from None
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns of the `templates` table."""
+        return {
+            "name": self.name,
+            "display_text": self.display_text or self.name,
+            "format": self.format,
+            "url": self.url,
+            "checksum": self.checksum,
+            "hypervisor": self.hypervisor,
+            "os_type": self.os_type,
+            "arch": self.arch,
+            "bootable": self.bootable,
+            "featured": self.featured,
+            "public": self.public,
+            "extractable": self.extractable,
+            "hvm": self.hvm,
+            "password_enabled": self.password_enabled,
+            "details": self.details,
+        }

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What users do with templates and ISOs: register, look at, delete."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from attrs import frozen
+
+from systemvm.management.state import events, schema, templates, zones
+from systemvm.management.state.columns import now
+from systemvm.management.state.database import Database
+from systemvm.management.state.instances import rows as instance_rows
+from systemvm.management.state.templates import StoreRef, Template
+from systemvm.management.state.zones import ImageStore
+from systemvm.management.templates.dispatch import Dispatch
+from systemvm.management.templates.registration import Registration
+
+#: A store fuller than this gets no new templates (CloudStack's secondary.storage.capacity.threshold).
+FULL_RATIO = 0.90
+
+
+class NoStoreError(RuntimeError):
+    """A zone where nothing can be registered; `message` says why, `hint` what to do."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(f"{message} ({hint})")
+        self.message = message
+        self.hint = hint
+
+
+class TemplateInUseError(RuntimeError):
+    """A template or ISO that cannot go yet."""
+
+
+@frozen
+class Owner:
+    """Whose a new template is."""
+
+    account_id: int
+    domain_id: int
+    user_id: int
+
+
+class TemplateService:
+    """Rows of templates; what SSVMs do with them is Dispatch's part."""
+
+    def __init__(self, database: Database, dispatch: Dispatch) -> None:
+        self._database = database
+        self._dispatch = dispatch
+
+    async def register(self, registration: Registration, owner: Owner, zone_id: int) -> Template:
+        """Store it as not ready, bound for the emptiest store of the zone, and wake an SSVM."""
+        template = await self._database.run(_register, registration, owner, zone_id)
+        self._dispatch.wake()
+        return template
+
+    async def delete(self, template_id: int) -> bool:
+        """Delete it: at once for its users, then on its stores. False when the files are still to go."""
+        await self._database.run(_hide, template_id)
+        await self._dispatch.reconcile()
+        return await self._database.read(_is_off_stores, template_id)
+
+
+def _register(connection: sa.Connection, registration: Registration, owner: Owner, zone_id: int) -> Template:
+    store = choose_store(zones.list_stores(connection, zone_id))
+    template, _ = templates.register(
+        connection,
+        account_id=owner.account_id,
+        domain_id=owner.domain_id,
+        zone_id=zone_id,
+        store_id=store.id,
+        **registration.columns,
+    )
+    events.record(
+        connection,
+        "ISO.CREATE" if template.is_iso else "TEMPLATE.CREATE",
+        f"{template.name} is registered",
+        account_id=owner.account_id,
+        domain_id=owner.domain_id,
+        user_id=owner.user_id,
+        resource_type="Iso" if template.is_iso else "Template",
+        resource_uuid=template.uuid,
+    )
+    return template
+
+
+def choose_store(stores: list[ImageStore]) -> ImageStore:
+    """The writable store with the most room, by what is known of it (firstfitleastconsumed)."""
+    if not stores:
+        raise NoStoreError(
+            "The zone has no image store", "describe one under image_stores in the zone's file"
+        )
+    writable = [store for store in stores if not store.read_only]
+    if not writable:
+        raise NoStoreError(
+            "All image stores of the zone are read-only", "make one writable in the zone's file"
+        )
+    roomy = [store for store in writable if _used_ratio(store) < FULL_RATIO]
+    if not roomy:
+        raise NoStoreError(
+            f"All image stores of the zone are more than {FULL_RATIO:.0%} full",
+            "delete templates, or add a store to the zone's file",
+        )
+    return min(roomy, key=lambda store: (_used_ratio(store), store.id))
+
+
+def _used_ratio(store: ImageStore) -> float:
+    return (store.used_bytes or 0) / store.capacity_bytes if store.capacity_bytes else 0.0
+
+
+def _hide(connection: sa.Connection, template_id: int) -> None:
+    """Users see it no more; its copy on a store keeps its row until its files are gone."""
+    template = templates.by_id(connection, template_id)
+    if template.removed is not None:
+        return
+    v = schema.vm_instances.c
+    users_of_iso = instance_rows.all(connection, v.iso_id == template_id, v.removed.is_(None))
+    if users_of_iso:
+        names = ", ".join(vm.name for vm in users_of_iso)
+        raise TemplateInUseError(f"Unable to delete ISO, as it's used by {names}")
+    templates.update(connection, template_id, removed=now())
+    events.record(
+        connection,
+        "ISO.DELETE" if template.is_iso else "TEMPLATE.DELETE",
+        f"{template.name} is deleted",
+        account_id=template.account_id,
+        domain_id=template.domain_id,
+        resource_type="Iso" if template.is_iso else "Template",
+        resource_uuid=template.uuid,
+    )
+
+
+def _is_off_stores(connection: sa.Connection, template_id: int) -> bool:
+    refs: list[StoreRef] = templates.store_refs.all(
+        connection,
+        schema.template_store_refs.c.template_id == template_id,
+        schema.template_store_refs.c.removed.is_(None),
+    )
+    return not refs
