@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import bz2
 import lzma
-import zlib
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 from systemvm.ssvm.failure import Code, TransferError
 from systemvm.ssvm.formats import signatures
@@ -47,10 +46,9 @@ class GzipDecoder:
         from isal import isal_zlib
 
         self._new = lambda: isal_zlib.decompressobj(31)
-        self._errors = (isal_zlib.error, zlib.error)
+        self._error: Any = isal_zlib.error  # its stubs call it an instance
         self._stream = self._new()
         self._between = False  # a member has ended and no other begun
-        self._padding = False
 
     def decode(self, data: bytes) -> Iterator[bytes]:
         while data:
@@ -61,7 +59,7 @@ class GzipDecoder:
                 self._stream, self._between = self._new(), False
             try:
                 piece = self._stream.decompress(data, PIECE_BYTES)
-            except self._errors as error:
+            except self._error as error:
                 raise _broken("gzip", error) from None
             if piece:
                 yield piece
@@ -116,12 +114,11 @@ class StandardDecoder:
 class ZstdDecoder:
     """zstd frames one after another.
 
-    The binding's push interface has no bound on its output, so small slices go in: with a ratio of 32,600:1 a
-    slice of 256 bytes comes to 8 MiB at the very worst.
+    The binding's push interface has no bound on its output, so small slices go in: a block of 4 bytes can
+    hold 128 KiB of one byte, and a slice of 1 KiB comes to 32 MiB at the very worst.
     """
 
-    _SLICE_BYTES = 256
-    _CALM_SLICE_BYTES = 64 * 1024
+    _SLICE_BYTES = 1024
 
     def __init__(self) -> None:
         import zstandard
@@ -130,21 +127,18 @@ class ZstdDecoder:
         self._error = zstandard.ZstdError
         self._stream = self._new()
         self._between = False
-        self._slice_bytes = self._SLICE_BYTES
 
     def decode(self, data: bytes) -> Iterator[bytes]:
         position = 0
         while position < len(data):
             if self._between:
                 self._stream, self._between = self._new(), False
-            part = data[position : position + self._slice_bytes]
+            part = data[position : position + self._SLICE_BYTES]
             try:
                 piece = self._stream.decompress(part)
             except self._error as error:
                 raise _broken("zstd", error) from None
             position += len(part)
-            # ordinary data goes in by large slices, and by small ones again as soon as it swells
-            self._slice_bytes = self._CALM_SLICE_BYTES if len(piece) < 64 * len(part) else self._SLICE_BYTES
             for start in range(0, len(piece), PIECE_BYTES):
                 yield piece[start : start + PIECE_BYTES]
             if self._stream.eof:

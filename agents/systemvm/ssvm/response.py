@@ -17,7 +17,7 @@ _DIGITS = re.compile(r"\d{1,19}")
 
 @frozen
 class Body:
-    """How the body of an answer ends: after `length_bytes`, or by chunks, or (both False) with the connection."""
+    """How the body of an answer ends: after `length_bytes`, by chunks, or else with the connection."""
 
     length_bytes: int | None
     is_chunked: bool

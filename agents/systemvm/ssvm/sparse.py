@@ -13,7 +13,7 @@ _ZEROS = bytes(BLOCK_BYTES)
 
 
 class SparseWriter:
-    """Blocks of zeros become holes. Dirty pages are written back as the file grows, so that the last sync is short."""
+    """Zeros become holes; dirty pages are written back on the way, so that the last sync is short."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor

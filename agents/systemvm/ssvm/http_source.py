@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The mover's side of HTTP: TLS and one GET over a socket that is connected already.
+
+`http.client` reads straight into a caller's buffer, which Twisted's stack does not (reference 5.2).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import ssl
+from typing import TYPE_CHECKING
+
+from systemvm.ssvm import response
+from systemvm.ssvm.failure import Code, TransferError
+
+if TYPE_CHECKING:
+    from io import BufferedReader
+
+    from systemvm.ssvm.mover_messages import MoverJob
+
+USER_AGENT = "systemvm-ssvm"
+
+
+def request_headers(authority: str) -> dict[str, str]:
+    """No encoding is asked for: lengths and checksums are those of the file itself."""
+    return {
+        "Host": authority,
+        "User-Agent": USER_AGENT,
+        "Accept": "*/*",
+        "Accept-Encoding": "identity",
+        "Connection": "close",
+    }
+
+
+class HttpSource:
+    """One answer; `total_bytes` is its announced length, None for a chunked body."""
+
+    def __init__(self, connection: socket.socket, job: MoverJob) -> None:
+        self._limits = job.limits
+        connection.settimeout(job.limits.headers_timeout_s)
+        self._socket = self._secure(connection, job) if job.is_tls else connection
+        self._answer = self._ask(job)
+        if self._answer.status in response.REDIRECTS:
+            raise TransferError(
+                Code.REDIRECTS,
+                "the server redirects now, but did not a moment ago",
+                "register the template again",
+            )
+        response.require_status(self._answer.status)
+        headers: dict[str, list[str]] = {}
+        for name, value in self._answer.getheaders():
+            headers.setdefault(name.lower(), []).append(value)
+        self._body = response.read_body(headers)
+        self._check_length(job)
+        self.total_bytes = self._body.length_bytes
+        self.received_bytes = 0
+        self._socket.settimeout(job.limits.stall_timeout_s)
+
+    def read_into(self, buffer: memoryview) -> int:
+        """Fill as much of `buffer` as one read brings; 0 at the checked end of the body."""
+        if self._body.length_bytes is None:
+            count = self._guarded(self._answer.readinto, buffer)
+            self.received_bytes += count
+            return count
+        missing = self._body.length_bytes - self.received_bytes
+        if missing == 0:
+            self._require_end()
+            return 0
+        count = self._guarded(self._stream.readinto, buffer[:missing])
+        if count == 0:
+            raise self._truncated()
+        self.received_bytes += count
+        return count
+
+    @property
+    def _stream(self) -> BufferedReader:
+        return self._answer.fp
+
+    def _secure(self, connection: socket.socket, job: MoverJob) -> ssl.SSLSocket:
+        context = ssl.create_default_context()
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            if job.source_ca_pem:
+                context.load_verify_locations(cadata=job.source_ca_pem)
+            return context.wrap_socket(connection, server_hostname=job.host)
+        except ssl.SSLCertVerificationError as error:
+            raise TransferError(
+                Code.TLS_FAILED,
+                f"the certificate of {job.host} does not hold: {error.verify_message}",
+                "hand its CA to the zone as source CA if it is your own",
+            ) from None
+        except TimeoutError:
+            raise TransferError(
+                Code.STALLED, f"{job.host} did not finish the TLS handshake in time"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise TransferError(Code.TLS_FAILED, f"TLS with {job.host} failed: {_reason(error)}") from None
+
+    def _ask(self, job: MoverJob) -> http.client.HTTPResponse:
+        client = http.client.HTTPConnection(job.host)
+        client.sock = self._socket
+        client.auto_open = 0  # this process has one connection and no way to another
+        try:
+            client.putrequest("GET", job.target, skip_host=True, skip_accept_encoding=True)
+            for name, value in request_headers(job.authority).items():
+                client.putheader(name, value)
+            client.endheaders()
+            return client.getresponse()
+        except http.client.RemoteDisconnected:
+            raise TransferError(
+                Code.CONNECTION_LOST, "the server closed the connection without an answer"
+            ) from None
+        except http.client.HTTPException as error:
+            raise TransferError(
+                Code.HTTP_INVALID, f"the answer is not HTTP: {type(error).__name__}"
+            ) from None
+        except TimeoutError:
+            raise TransferError(
+                Code.STALLED, f"{job.host} did not answer in time", "register it again later"
+            ) from None
+        except OSError as error:
+            raise TransferError(Code.CONNECTION_LOST, f"the connection broke: {_reason(error)}") from None
+
+    def _check_length(self, job: MoverJob) -> None:
+        length, announced = self._body.length_bytes, job.announced_bytes
+        if length is None and not self._body.is_chunked and job.checksum is None:
+            raise TransferError(
+                Code.LENGTH_UNKNOWN,
+                "Failed to receive length of download",
+                "without a length or a checksum nobody can tell a complete file from a part; give a checksum",
+            )
+        if length is not None and announced is not None and length != announced:
+            raise TransferError(
+                Code.LENGTH_WRONG,
+                f"the server announced {announced} bytes first and {length} bytes then",
+                "the file may just be changing; register it again",
+            )
+        response.require_size(length, job.max_size_bytes)
+
+    def _guarded(self, read: object, buffer: memoryview) -> int:
+        try:
+            return int(read(buffer))  # type: ignore[operator]
+        except http.client.IncompleteRead:
+            raise self._truncated() from None
+        except http.client.HTTPException as error:
+            raise TransferError(Code.HTTP_INVALID, f"the body is not HTTP: {type(error).__name__}") from None
+        except TimeoutError:
+            raise TransferError(
+                Code.STALLED,
+                f"nothing came for {self._limits.stall_timeout_s:g} s after {self.received_bytes} bytes",
+                "the server or the way to it is stuck; register it again later",
+            ) from None
+        except (OSError, ValueError) as error:  # a chunk's length that is no number is a ValueError in 3.11
+            if isinstance(error, ValueError):
+                raise TransferError(Code.HTTP_INVALID, "the body's chunks cannot be read") from None
+            raise TransferError(
+                Code.CONNECTION_LOST,
+                f"the connection broke after {self.received_bytes} bytes: {_reason(error)}",
+            ) from None
+
+    def _require_end(self) -> None:
+        """More than announced is a lie too: `Connection: close` was asked for, so the end should be here."""
+        self._socket.settimeout(self._limits.trailing_timeout_s)
+        extra = b""
+        with contextlib.suppress(OSError):  # silence is not a lie, nor is a rude goodbye
+            extra = self._stream.read1(1)
+        if extra:
+            raise TransferError(
+                Code.LENGTH_WRONG,
+                f"the server announced {self.total_bytes} bytes and sends more",
+                "the server or a proxy before it is broken",
+            )
+
+    def _truncated(self) -> TransferError:
+        of = "" if self.total_bytes is None else f" of {self.total_bytes}"
+        return TransferError(
+            Code.TRUNCATED,
+            f"the connection ended after {self.received_bytes}{of} bytes",
+            "the server or the way to it broke off; register it again",
+        )
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading /proc/self/mountinfo (proc(5)): what is mounted where."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from attrs import frozen
+
+_OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+@frozen
+class MountPoint:
+    source: str
+    file_system: str
+    options: str
+
+
+def find_mount(mountinfo: str, directory: Path) -> MountPoint | None:
+    """The topmost mount at `directory`, None when nothing is mounted there."""
+    found = None
+    for line in mountinfo.splitlines():
+        place, _, behind = line.partition(" - ")
+        fields, details = place.split(" "), behind.split(" ")
+        if len(fields) >= 5 and len(details) >= 3 and _unescape(fields[4]) == str(directory):
+            found = MountPoint(_unescape(details[1]), details[0], details[2])
+    return found
+
+
+def _unescape(text: str) -> str:
+    """The kernel writes a blank as \\040."""
+    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)

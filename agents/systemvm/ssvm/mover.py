@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The mover: one process for one job, with a connected socket and a directory that others opened for it.
+
+It resolves no name, opens no connection and starts no program; what it reads is a stranger's, and what
+it may do with it is one file. It ends when its control socket does, so none outlives fetch.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import sys
+import threading
+
+from systemvm.ssvm.confine import confine
+from systemvm.ssvm.failure import Code, TransferError, of_store
+from systemvm.ssvm.http_source import HttpSource
+from systemvm.ssvm.limits import MIB
+from systemvm.ssvm.mover_messages import (
+    CONTROL_FD,
+    DIRECTORY_FD,
+    IMAGE_NAME,
+    SOURCE_FD,
+    MoverFailure,
+    MoverJob,
+    MoverReport,
+    MoverResult,
+    decode_job,
+    encode,
+)
+from systemvm.ssvm.pipeline import Pipeline
+from systemvm.wire.storage import ImageFormat
+
+REPORT_INTERVAL_S = 0.5
+
+
+class Mover:
+    """Does the work in a thread, and reports on it from the main one."""
+
+    def __init__(self, control: socket.socket, source: socket.socket, directory: int, job: MoverJob) -> None:
+        self._control = control
+        self._connection = source
+        self._directory = directory
+        self._job = job
+        self._pipeline: Pipeline | None = None
+        self._report: MoverReport | None = None
+        self._ended = os.eventfd(0, os.EFD_CLOEXEC)
+
+    def run(self) -> None:
+        """Work, report twice a second, and end with a result or a failure."""
+        threading.Thread(target=self._work, name="work", daemon=True).start()
+        while True:
+            ready, _, _ = select.select([self._control.fileno(), self._ended], [], [], REPORT_INTERVAL_S)
+            if self._control.fileno() in ready:
+                os._exit(1)  # nobody is left to report to; the threads may be stuck in a system call
+            if self._report is not None:
+                self._control.sendall(encode(self._report))
+                return
+            if self._pipeline is not None:
+                self._control.sendall(encode(MoverReport(progress=self._pipeline.progress())))
+
+    def _work(self) -> None:
+        try:
+            result = self._move()
+            report = MoverReport(result=result)
+        except TransferError as error:
+            report = MoverReport(failure=MoverFailure(error.code.value, error.message, error.hint))
+        except MemoryError:
+            report = _failure(Code.DECOMPRESSION, "the image needs more memory than a job may have")
+        except Exception as error:
+            report = _failure(Code.INTERNAL, f"the mover failed: {type(error).__name__}: {error}"[:300])
+        self._report = report
+        os.eventfd_write(self._ended, 1)
+
+    def _move(self) -> MoverResult:
+        source = HttpSource(self._connection, self._job)
+        self._require_room(source.total_bytes)
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(IMAGE_NAME, flags, 0o600, dir_fd=self._directory)
+        except OSError as error:
+            raise of_store(error, "making the image's file") from None
+        self._pipeline = Pipeline(source, descriptor, self._job)
+        try:
+            return self._pipeline.run()
+        finally:
+            os.close(descriptor)
+
+    def _require_room(self, total_bytes: int | None) -> None:
+        """Say that it will not fit before it is fetched; a raw disk may fit by its holes."""
+        if total_bytes is None or self._job.format is ImageFormat.RAW:
+            return
+        state = os.fstatvfs(self._directory)
+        free_bytes = state.f_bavail * state.f_frsize
+        if total_bytes > free_bytes:
+            raise TransferError(
+                Code.STORE_FULL,
+                f"secondary storage is full: the image has {total_bytes} bytes, {free_bytes} are free",
+                "free space on the store or add another one, then register the template again",
+            )
+
+
+def _failure(code: Code, message: str) -> MoverReport:
+    return MoverReport(failure=MoverFailure(code.value, message))
+
+
+def main() -> int:
+    control = socket.socket(fileno=CONTROL_FD)
+    with control.makefile("rb") as lines:
+        job = decode_job(lines.readline())
+    source = socket.socket(fileno=SOURCE_FD)
+    confine(max_file_bytes=job.max_size_bytes + MIB)
+    Mover(control, source, DIRECTORY_FD, job).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One pass over an image: receive | hash, decompress, inspect, write. Two threads share a pool of buffers.
+
+Hashing, decoding and system calls let go of the interpreter lock, so the two really overlap.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from queue import SimpleQueue
+
+from systemvm.ssvm import checksum
+from systemvm.ssvm.decompress import BoundedDecoder
+from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.formats import inspector
+from systemvm.ssvm.http_source import HttpSource
+from systemvm.ssvm.mover_messages import MoverJob, MoverProgress, MoverResult
+from systemvm.ssvm.sparse import SparseWriter
+
+BUFFER_BYTES = 256 * 1024  # measured: larger ones cost page faults, smaller ones interpreter time
+BUFFERS = 16
+
+
+class Pipeline:
+    """Moves one body into one file; `run` blocks, `progress` may be read from another thread."""
+
+    def __init__(self, source: HttpSource, descriptor: int, job: MoverJob) -> None:
+        self._source = source
+        self._job = job
+        self._checksum = checksum.parse(job.checksum)
+        self._hash = self._checksum.start()
+        self._decoder = BoundedDecoder(job.max_size_bytes, job.limits)
+        self._inspector = inspector.for_format(job.format, job.limits.max_virtual_size_bytes)
+        self._writer = SparseWriter(descriptor)
+        self._free: SimpleQueue[bytearray] = SimpleQueue()
+        self._full: SimpleQueue[tuple[bytearray, int] | None] = SimpleQueue()
+        self._stop = threading.Event()  # either side: the other need not go on
+        self._writer_error: BaseException | None = None
+        self._result: MoverResult | None = None
+        for _ in range(BUFFERS):
+            self._free.put(bytearray(BUFFER_BYTES))
+
+    def progress(self) -> MoverProgress:
+        return MoverProgress(self._source.received_bytes, self._source.total_bytes, self._writer.size_bytes)
+
+    def run(self) -> MoverResult:
+        """Bring everything, check everything, make it durable; TransferError when something does not hold."""
+        writing = threading.Thread(target=self._write, name="writer", daemon=True)
+        writing.start()
+        try:
+            self._receive()
+        except BaseException:
+            self._stop.set()
+            raise
+        finally:
+            self._full.put(None)
+            writing.join()
+        if self._writer_error is not None:
+            raise self._writer_error
+        if self._result is None:
+            raise TransferError(Code.INTERNAL, "the writer ended without a result")
+        return self._result
+
+    def _receive(self) -> None:
+        limits = self._job.limits
+        window_s, window_bytes = 0.0, 0
+        count = 1
+        while count:
+            buffer = self._free.get()
+            view, filled = memoryview(buffer), 0
+            while filled < BUFFER_BYTES:
+                if self._stop.is_set():
+                    return
+                began_s = time.monotonic()
+                count = self._source.read_into(view[filled:])
+                if count == 0:
+                    break
+                filled += count
+                if self._source.received_bytes > self._job.max_size_bytes:
+                    raise TransferError(
+                        Code.TOO_LARGE,
+                        f"Download file size is too large: more than {self._job.max_size_bytes} bytes",
+                    )
+                # only time spent waiting for the source counts: a slow store is not its fault
+                window_s += time.monotonic() - began_s
+                window_bytes += count
+                if window_s >= limits.slow_window_s:
+                    self._require_pace(window_bytes)
+                    window_s, window_bytes = 0.0, 0
+            if filled:
+                self._full.put((buffer, filled))
+
+    def _require_pace(self, window_bytes: int) -> None:
+        limits = self._job.limits
+        if window_bytes < limits.slow_window_bytes:
+            raise TransferError(
+                Code.STALLED,
+                f"only {window_bytes} bytes came in {limits.slow_window_s:g} s",
+                "the server or the way to it is too slow; register it again later",
+            )
+
+    def _write(self) -> None:
+        try:
+            while (item := self._full.get()) is not None:
+                buffer, filled = item
+                data = bytes(memoryview(buffer)[:filled])
+                self._free.put(buffer)
+                self._hash.update(data)
+                for piece in self._decoder.decode(data):
+                    self._take(piece)
+            if not self._stop.is_set():
+                self._result = self._complete()
+        except BaseException as error:
+            self._writer_error = error
+            self._stop.set()
+            self._free.put(bytearray(BUFFER_BYTES))  # wakes a receiver that waits for one
+
+    def _take(self, piece: bytes) -> None:
+        self._inspector.feed(piece)  # first: what must not be used is not written
+        self._writer.write(piece)
+
+    def _complete(self) -> MoverResult:
+        for piece in self._decoder.finish():
+            self._take(piece)
+        # the checksum is of what came, so it is said first: a wrong file is a better word than a damaged one
+        computed = self._checksum.verify(self._hash.hexdigest())
+        virtual_size_bytes = self._inspector.finish()
+        self._writer.finish()
+        return MoverResult(computed, self._source.received_bytes, self._writer.size_bytes, virtual_size_bytes)

@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`systemvm-store`: one change on secondary storage, as root, in a process of its own (Accept=yes).
+
+A job works in a hidden directory of the same store, and publishing is one rename: a template is there as a
+whole or not at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pwd
+import shutil
+import stat
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from systemvm.ssvm import store_messages as messages
+from systemvm.ssvm.beneath import make_directories, open_beneath, open_directory
+from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.mover_messages import IMAGE_NAME
+from systemvm.ssvm.oneshot import Operation, Reply, serve_standard_input
+from systemvm.ssvm.paths import Paths
+from systemvm.ssvm.properties import FILE_NAME, MAX_BYTES, TemplateProperties
+from systemvm.wire.storage import Done, StoreStats
+
+JOBS = ".systemvm-jobs"
+TEMPLATES = "template/tmpl"
+FOREIGN_LEFTOVER_S = 24 * 3600.0  # another SSVM's job that has not moved for a day is nobody's
+AGENT_USER, FETCH_USER = "systemvm-agent", "systemvm-fetch"
+
+
+class StoreHelper:
+    """The operations; every one opens what it needs beneath the store's mount and closes it again."""
+
+    def __init__(self, mount_root: Path) -> None:
+        self._mount_root = mount_root
+
+    def operations(self) -> dict[str, Operation]:
+        fetch, agent = allow(FETCH_USER), allow(AGENT_USER)
+        return {
+            messages.MAKE: Operation(messages.Make, self.make, fetch),
+            messages.PUBLISH: Operation(messages.Publish, self.publish, fetch),
+            messages.DISCARD: Operation(messages.Job, self.discard, fetch),
+            messages.DELETE: Operation(messages.Delete, self.delete, agent),
+            messages.STATS: Operation(messages.Stats, self.stats, agent),
+            messages.SWEEP: Operation(messages.Sweep, self.sweep, agent),
+        }
+
+    def make(self, uid: int, request: messages.Make) -> Reply:
+        """A fresh directory for a job, its caller's own; or word that this job has been published."""
+        job_id = messages.require_name(request.job.job_id)
+        with self._mounted(request.job.mount_id) as mount:
+            published = _published(mount, request.account_id, request.template_id)
+            if published is not None and published.job_id == job_id:
+                install = _install_path(request.account_id, request.template_id)
+                return Reply(
+                    messages.Made(
+                        messages.Published(
+                            f"{install}/{published.file_name}",
+                            published.size_bytes,
+                            published.virtual_size_bytes,
+                            published.checksum,
+                        )
+                    )
+                )
+            with self._jobs(mount, request.job.owner) as jobs:
+                _remove(jobs, job_id)
+                os.mkdir(job_id, 0o700, dir_fd=jobs)
+                directory = open_directory(jobs, job_id)
+                os.fchown(directory, uid, -1)
+                return Reply(messages.Made(), (directory,))
+
+    def publish(self, uid: int, request: messages.Publish) -> Reply:
+        """Check the image's file, write its properties, make both durable, and rename them into place."""
+        job_id = messages.require_name(request.job.job_id)
+        account, template = (messages.require_number(n) for n in (request.account_id, request.template_id))
+        with self._mounted(request.job.mount_id) as mount, self._jobs(mount, request.job.owner) as jobs:
+            with _opened(open_directory(jobs, job_id)) as directory:
+                file_name = f"{uuid.uuid5(uuid.NAMESPACE_OID, job_id)}.{request.format.extension}"
+                size_bytes = _take_over(directory, file_name)
+                properties = TemplateProperties(
+                    template_id=request.template_id,
+                    unique_name=request.unique_name,
+                    description=request.description,
+                    public=request.public,
+                    hvm=request.hvm,
+                    format=request.format,
+                    file_name=file_name,
+                    size_bytes=size_bytes,
+                    virtual_size_bytes=request.virtual_size_bytes,
+                    checksum=request.checksum,
+                    job_id=job_id,
+                )
+                _write_properties(directory, properties.to_text().encode("ascii"))
+                os.fchown(directory, 0, 0)
+                os.fchmod(directory, 0o755)
+                os.fsync(directory)
+            with _opened(make_directories(mount, f"{TEMPLATES}/{account}")) as parent:
+                _replace(jobs, job_id, parent, template)
+                os.fsync(parent)
+            os.fsync(jobs)
+        install = f"{_install_path(request.account_id, request.template_id)}/{file_name}"
+        result = messages.Published(install, size_bytes, request.virtual_size_bytes, request.checksum)
+        return Reply(result)
+
+    def discard(self, uid: int, job: messages.Job) -> Reply:
+        """Remove a job's directory, if there is one."""
+        job_id = messages.require_name(job.job_id)
+        with self._mounted(job.mount_id) as mount, self._jobs(mount, job.owner) as jobs:
+            _remove(jobs, job_id)
+        return Reply(Done())
+
+    def delete(self, uid: int, request: messages.Delete) -> Reply:
+        """Remove a published template: out of sight in one step, then its files."""
+        account, template = (messages.require_number(n) for n in (request.account_id, request.template_id))
+        with self._mounted(request.mount_id) as mount, self._jobs(mount, request.owner) as jobs:
+            try:
+                parent = open_directory(mount, f"{TEMPLATES}/{account}")
+            except FileNotFoundError:
+                return Reply(Done())
+            with _opened(parent):
+                gone = f"deleted-{account}-{template}"
+                _remove(jobs, gone)
+                with suppress(FileNotFoundError):
+                    os.rename(template, gone, src_dir_fd=parent, dst_dir_fd=jobs)
+                    os.fsync(parent)
+                _remove(jobs, gone)
+            with suppress(OSError), _opened(open_directory(mount, TEMPLATES)) as templates:
+                os.rmdir(account, dir_fd=templates)  # fails, as it should, when the account has others
+        return Reply(Done())
+
+    def stats(self, uid: int, request: messages.Stats) -> Reply:
+        with self._mounted(request.mount_id) as mount:
+            state = os.fstatvfs(mount)
+        capacity = state.f_blocks * state.f_frsize
+        return Reply(StoreStats(capacity, capacity - state.f_bfree * state.f_frsize))
+
+    def sweep(self, uid: int, request: messages.Sweep) -> Reply:
+        """Remove what jobs that are no more have left."""
+        owner, removed = messages.require_name(request.owner), []
+        with self._mounted(request.mount_id) as mount, _opened(make_directories(mount, JOBS, 0o700)) as root:
+            for name in _names(root):
+                with (
+                    suppress(NotADirectoryError, FileNotFoundError),
+                    _opened(open_directory(root, name)) as jobs,
+                ):
+                    for job_id in _names(jobs):
+                        keep = (
+                            job_id in request.keep_job_ids if name == owner else not _is_stale(jobs, job_id)
+                        )
+                        if not keep:
+                            _remove(jobs, job_id)
+                            removed.append(job_id)
+        return Reply(messages.Swept(removed))
+
+    @contextmanager
+    def _mounted(self, mount_id: str) -> Iterator[int]:
+        """The root of a store; TransferError when it is not mounted: the disk below it is this VM's own."""
+        path = self._mount_root / messages.require_mount_id(mount_id)
+        try:
+            mount = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise _not_mounted() from None
+        with _opened(mount):
+            if os.fstat(mount).st_dev == self._mount_root.stat().st_dev:
+                raise _not_mounted()
+            yield mount
+
+    @contextmanager
+    def _jobs(self, mount: int, owner: str) -> Iterator[int]:
+        with _opened(make_directories(mount, f"{JOBS}/{messages.require_name(owner)}", 0o700)) as jobs:
+            yield jobs
+
+
+@contextmanager
+def _opened(descriptor: int) -> Iterator[int]:
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _names(directory: int) -> list[str]:
+    return sorted(os.listdir(directory))
+
+
+def allow(user: str) -> Callable[[int], bool]:
+    def may_call(uid: int) -> bool:
+        if uid == 0:
+            return True
+        with suppress(KeyError):
+            return pwd.getpwnam(user).pw_uid == uid
+        return False
+
+    return may_call
+
+
+def _install_path(account_id: int, template_id: int) -> str:
+    return f"{TEMPLATES}/{account_id}/{template_id}"
+
+
+def _published(mount: int, account_id: int, template_id: int) -> TemplateProperties | None:
+    account, template = messages.require_number(account_id), messages.require_number(template_id)
+    try:
+        file = open_beneath(mount, f"{TEMPLATES}/{account}/{template}/{FILE_NAME}", os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    with _opened(file), suppress(TransferError, UnicodeDecodeError):
+        return TemplateProperties.from_text(os.read(file, MAX_BYTES).decode("ascii"))
+    return None  # what cannot be read is replaced
+
+
+def _take_over(directory: int, file_name: str) -> int:
+    """Make the image root's, under its final name; its size. A link in its place is refused."""
+    try:
+        image = open_beneath(directory, IMAGE_NAME, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise TransferError(Code.STORE_FAILED, "the job has no image to publish") from None
+    with _opened(image):
+        state = os.fstat(image)
+        if not stat.S_ISREG(state.st_mode) or state.st_nlink != 1:
+            raise TransferError(Code.STORE_FAILED, "the job's image is not a file of its own")
+        os.fchown(image, 0, 0)
+        os.fchmod(image, 0o644)
+        os.fsync(image)
+    for name in _names(directory):
+        if name != IMAGE_NAME:
+            _remove(directory, name)
+    os.rename(IMAGE_NAME, file_name, src_dir_fd=directory, dst_dir_fd=directory)
+    return state.st_size
+
+
+def _write_properties(directory: int, content: bytes) -> None:
+    file = open_beneath(directory, FILE_NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    with _opened(file):
+        os.fchmod(file, 0o644)
+        view = memoryview(content)
+        while view:
+            view = view[os.write(file, view) :]
+        os.fsync(file)
+
+
+def _replace(jobs: int, job_id: str, parent: int, template: str) -> None:
+    """Rename a job's directory to a template's; what an earlier job left there goes out of the way first."""
+    old = f"replaced-{job_id}"
+    with suppress(FileNotFoundError):
+        os.rename(template, old, src_dir_fd=parent, dst_dir_fd=jobs)
+    os.rename(job_id, template, src_dir_fd=jobs, dst_dir_fd=parent)
+    _remove(jobs, old)
+
+
+def _remove(directory: int, name: str) -> None:
+    """Remove a file, a link or a tree; shutil walks it by descriptors and follows no link."""
+    try:
+        state = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(state.st_mode):
+        shutil.rmtree(name, dir_fd=directory)
+    else:
+        os.unlink(name, dir_fd=directory)
+
+
+def _is_stale(jobs: int, job_id: str) -> bool:
+    newest_s = os.stat(job_id, dir_fd=jobs, follow_symlinks=False).st_mtime
+    with suppress(OSError):
+        newest_s = max(
+            newest_s, os.stat(f"{job_id}/{IMAGE_NAME}", dir_fd=jobs, follow_symlinks=False).st_mtime
+        )
+    return time.time() - newest_s > FOREIGN_LEFTOVER_S
+
+
+def _not_mounted() -> TransferError:
+    return TransferError(
+        Code.STORE_NOT_MOUNTED,
+        "secondary storage is not mounted",
+        "storage.setup mounts it; the daemon asks for it",
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="systemvm-store", description="One change on secondary storage.")
+    parser.add_argument("--mount-root", type=Path, default=Paths().mount_root, help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    return serve_standard_input(StoreHelper(options.mount_root).operations())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the store's and the mount's helper are asked: numbers and checked names, never paths."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+
+from attrs import field, frozen
+
+from systemvm.ssvm.failure import Code, TransferError
+from systemvm.wire.storage import ImageFormat, Store
+
+MAKE = "store.make"  # a job's directory; fetch
+PUBLISH = "store.publish"  # fetch
+DISCARD = "store.discard"  # fetch
+DELETE = "store.delete"  # agent
+STATS = "store.stats"  # agent
+SWEEP = "store.sweep"  # agent
+MOUNT = "mount.mount"  # agent
+
+MAX_ID = 2**63 - 1
+_MOUNT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+def mount_id(store: Store) -> str:
+    """The directory of a store below /mnt/SecStorage: CloudStack's version-3 UUID, without a name space.
+
+    >>> from systemvm.wire.storage import Store
+    >>> mount_id(Store("10.12.0.2", "/export/secondary"))[14]
+    '3'
+    """
+    digest = hashlib.md5(f"{store.server}:{store.path}".encode(), usedforsecurity=False).digest()
+    return str(uuid.UUID(bytes=digest, version=3))
+
+
+def require_mount_id(text: str) -> str:
+    if not _MOUNT_ID.fullmatch(text):
+        raise _invalid("a store's id is a UUID")
+    return text
+
+
+def require_name(text: str) -> str:
+    """Job ids and names of VMs: what can be a file's name and nothing else."""
+    if not _NAME.fullmatch(text):
+        raise _invalid("an id has 1 to 64 letters, digits, - and _")
+    return text
+
+
+def require_number(number: int) -> str:
+    if not 0 < number <= MAX_ID:
+        raise _invalid(f"{number} is no account or template id")
+    return str(number)
+
+
+def _invalid(message: str) -> TransferError:
+    return TransferError(Code.REQUEST_INVALID, message)
+
+
+@frozen
+class Job:
+    """One job on one store; `owner` is the SSVM that runs it, so that none sweeps another's."""
+
+    mount_id: str
+    owner: str
+    job_id: str
+
+
+@frozen
+class Make:
+    job: Job
+    account_id: int
+    template_id: int
+
+
+@frozen
+class Published:
+    install_path: str
+    size_bytes: int
+    virtual_size_bytes: int
+    checksum: str
+
+
+@frozen
+class Made:
+    """With a directory's descriptor beside it, or without one when this very job was published before."""
+
+    published: Published | None = None
+
+
+@frozen
+class Publish:
+    job: Job
+    account_id: int
+    template_id: int
+    unique_name: str
+    description: str
+    format: ImageFormat
+    public: bool
+    hvm: bool
+    virtual_size_bytes: int
+    checksum: str
+
+
+@frozen
+class Delete:
+    mount_id: str
+    owner: str
+    account_id: int
+    template_id: int
+
+
+@frozen
+class Stats:
+    mount_id: str
+
+
+@frozen
+class Sweep:
+    mount_id: str
+    owner: str
+    keep_job_ids: list[str] = field(factory=list)
+
+
+@frozen
+class Swept:
+    removed: list[str]
+
+
+@frozen
+class Mount:
+    store: Store
+
+
+@frozen
+class Mounted:
+    mount_id: str
+    options: str
