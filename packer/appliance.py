@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An appliance as appliances/ describes it: the base's facts and lists, and the role's added to them."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import attrs
+import yaml
+
+TOP = Path(__file__).resolve().parents[1]
+ROLES = ("ssvm", "cpvm")
+
+
+@attrs.frozen
+class Appliance:
+    """One role; the lists hold the base's entries first."""
+
+    role: str
+    suite: str
+    architecture: str
+    source_date_epoch: int
+    disk_bytes: int
+    image_max_bytes: int
+    append: str
+    users: list[str]
+    packages_of_ours: list[str]
+    units: list[str]
+    enable: list[str]
+    programs: dict[str, str]
+    python_prune: list[str]
+    ports: list[dict[str, Any]]
+    budget: dict[str, float]
+
+    @property
+    def version(self) -> str:
+        with (TOP / "pyproject.toml").open("rb") as stream:
+            return str(tomllib.load(stream)["project"]["version"])
+
+    @property
+    def debian_packages(self) -> list[str]:
+        base, own = TOP / "appliances/base", TOP / "appliances" / self.role
+        files = [base / "packages", base / f"packages.{self.architecture}", own / "packages"]
+        names = [name for path in files if path.exists() for name in words(path)]
+        return [name.replace("@ARCH@", self.architecture) for name in names]
+
+    @property
+    def definition(self) -> list[Path]:
+        """The files and directories that say what this appliance is."""
+        return [TOP / "appliances/base", TOP / "appliances" / self.role]
+
+
+def words(path: Path) -> list[str]:
+    """The lines of a list, without comments and blanks."""
+    lines = (line.partition("#")[0].strip() for line in path.read_text().splitlines())
+    return [line for line in lines if line]
+
+
+def load(role: str) -> Appliance:
+    """The appliance of a role; a key that is missing or unknown is an error that names the file."""
+    base = yaml.safe_load((TOP / "appliances/base/appliance.yaml").read_text())
+    path = TOP / "appliances" / role / "appliance.yaml"
+    own = yaml.safe_load(path.read_text())
+    base.pop("distribution")
+    merged = dict(base)
+    for key, value in own.items():
+        if isinstance(value, list) and key in base:
+            merged[key] = [*base[key], *value]
+        elif isinstance(value, dict) and key in base:
+            merged[key] = {**base[key], **value}
+        else:
+            merged[key] = value
+    try:
+        return Appliance(**merged)
+    except TypeError as error:
+        raise SystemExit(f"error: {path}: {error}") from error

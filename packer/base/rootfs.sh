@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Makes one appliance's root file system as a tar: Debian packages and nothing else.
+# usage: rootfs.sh SUITE ARCHITECTURE PACKAGES(comma separated) OUTPUT   (apt's source lines on standard input)
+# Equal inputs and an equal mirror give equal bytes: SOURCE_DATE_EPOCH must be set.
+set -euo pipefail
+
+suite=$1 architecture=$2 packages=$3 output=$4
+here=$(cd "$(dirname "$0")" && pwd)
+: "${SOURCE_DATE_EPOCH:?must be set}"
+
+options=(
+    --mode=root --variant=minbase --format=tar
+    --architectures="$architecture" --include="$packages"
+    # manuals and translations are half of a small system; licences stay
+    --dpkgopt='path-exclude=/usr/share/man/*'
+    --dpkgopt='path-exclude=/usr/share/info/*'
+    --dpkgopt='path-exclude=/usr/share/locale/*'
+    --dpkgopt='path-exclude=/usr/share/doc/*'
+    --dpkgopt='path-include=/usr/share/doc/*/copyright'
+    --dpkgopt='path-exclude=/usr/share/lintian/*'
+    --dpkgopt='path-exclude=/usr/share/bash-completion/*'
+    --dpkgopt='path-exclude=/usr/share/grub/*'
+    # our own initial file system is made afterwards; Debian's would cost half a minute and be thrown away
+    --essential-hook="$here/before-packages.sh"
+    --dpkgopt='force-confold'
+    --customize-hook="$here/customize.sh"
+)
+# The host's own way out, if it has one, is for the build and never for the image (customize.sh removes it).
+while read -r line; do
+    [ -z "$line" ] || options+=(--aptopt="$line")
+done < <(apt-config dump | grep -E '^Acquire::(http|https)::Proxy[: ]' || true)
+
+exec mmdebstrap "${options[@]}" "$suite" "$output" -

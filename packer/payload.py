@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Packer carries into the guest: one tar of overlay, wheels and lists, with a hash of each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+from appliance import TOP, Appliance
+
+#: Parts of our package that an appliance may hold; the daemon's and the operator's never go there.
+GUEST_PACKAGES = ("wire", "rpc", "guest", "ssvm", "cpvm")
+NOVNC_HOME = "usr/share/systemvm/novnc"
+
+
+def fetch_wheels(lock: Path, destination: Path) -> None:
+    """Download what the lock names, each checked against its hash; wheels for the guest's Python alone."""
+    shutil.rmtree(destination, ignore_errors=True)
+    destination.mkdir(parents=True)
+    _pip(
+        "download", "--require-hashes", "--only-binary", ":all:", "--no-deps", "--python-version", "3.13",
+        "--implementation", "cp", "--abi", "cp313", "--abi", "abi3", "--abi", "none",
+        "--platform", "manylinux_2_28_x86_64", "--platform", "manylinux_2_17_x86_64",
+        "--platform", "manylinux2014_x86_64", "--dest", str(destination), "--requirement", str(lock),
+    )  # fmt: skip
+
+
+def build_own_wheel(destination: Path, epoch: int) -> Path:
+    """A wheel of the guests' part of this repository, from a copy, so that nothing is left in the tree."""
+    source = destination / "source"
+    shutil.rmtree(destination, ignore_errors=True)
+    for name in GUEST_PACKAGES:
+        shutil.copytree(
+            TOP / "agents/systemvm" / name,
+            source / "agents/systemvm" / name,
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
+    for name in ("pyproject.toml", "LICENSE", "README.md", "agents/systemvm/__init__.py"):
+        if (TOP / name).exists():
+            shutil.copy(TOP / name, source / name)
+    os.environ["SOURCE_DATE_EPOCH"] = str(epoch)
+    _pip("wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(destination), str(source))
+    shutil.rmtree(source)
+    return next(destination.glob("*.whl"))
+
+
+def _pip(*arguments: str) -> None:
+    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-cache-dir", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(
+            f"{done.stderr.strip()}\nerror: pip {arguments[0]} failed\n"
+            "hint:  `make setup` makes the Python environment that has pip and setuptools"
+        )
+
+
+def stage(appliance: Appliance, work: Path, wheels: list[Path], novnc: Path | None, facts: dict[str, str]) -> Path:
+    """Lay everything out below `work` and pack it; equal inputs give equal bytes but for `facts`."""
+    payload, overlay = work / "payload", work / "overlay"
+    shutil.rmtree(work, ignore_errors=True)
+    payload.mkdir(parents=True)
+    overlay.mkdir()
+    _overlay(appliance, overlay, facts)
+    if novnc is not None:
+        shutil.copytree(novnc, overlay / NOVNC_HOME)
+    _tar(overlay, payload / "overlay.tar", appliance.source_date_epoch)
+
+    (payload / "wheels").mkdir()
+    for wheel in wheels:
+        shutil.copy(wheel, payload / "wheels" / wheel.name)
+    others = [f"systemvm/{name}" for name in GUEST_PACKAGES if name not in appliance.packages_of_ours]
+    lists = {
+        "version": [appliance.version],
+        "append": [appliance.append],
+        "enable": appliance.enable,
+        "programs": [f"{name}:{module}" for name, module in appliance.programs.items()],
+        "python-prune": [*appliance.python_prune, *others],
+        "masked-units": (TOP / "appliances/base/masked-units").read_text().splitlines(),
+    }
+    for name, lines in lists.items():
+        (payload / name).write_text("\n".join(lines) + "\n")
+    sums = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(payload)}\n"
+        for path in sorted(payload.rglob("*"))
+        if path.is_file()
+    ]
+    (payload / "SHA256SUMS").write_text("".join(sums))
+    _tar(payload, work / "payload.tar", appliance.source_date_epoch)
+    return work / "payload.tar"
+
+
+def _overlay(appliance: Appliance, overlay: Path, facts: dict[str, str]) -> None:
+    for directory in ("base", appliance.role):
+        source = TOP / "appliances" / directory / "overlay"
+        if source.exists():
+            shutil.copytree(source, overlay, dirs_exist_ok=True)
+    units = overlay / "usr/lib/systemd/system"
+    units.mkdir(parents=True)
+    for name in appliance.units:
+        shutil.copy(TOP / "systemd/guest" / name, units / name)
+    for kind, name in (("sysusers.d", "systemvm-users.conf"), ("tmpfiles.d", "systemvm-tmpfiles.conf")):
+        (overlay / "usr/lib" / kind).mkdir(parents=True, exist_ok=True)
+        shutil.copy(TOP / "systemd/policy" / name, overlay / "usr/lib" / kind / name)
+    (overlay / "etc/systemvm").mkdir(parents=True)
+    shutil.copy(TOP / "appliances" / appliance.role / "nftables.conf", overlay / "etc/systemvm/nftables.conf")
+    (overlay / "etc/systemvm/image.json").write_text(json.dumps(facts, indent=1) + "\n")
+    (overlay / "etc/cloudstack-release").write_text(
+        f"Cloudstack Release 4.22.0 systemvm {facts['version']} {facts['built']}\n"
+    )
+
+
+def _tar(directory: Path, output: Path, epoch: int) -> None:
+    def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+        member.uid = member.gid = 0
+        member.uname = member.gname = "root"
+        member.mtime = epoch
+        member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+        return member
+
+    with tarfile.open(output, "w") as tar:
+        for path in sorted(directory.rglob("*")):
+            tar.add(path, path.relative_to(directory), recursive=False, filter=plain)

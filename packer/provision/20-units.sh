@@ -1,0 +1,15 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Users, and which units run: what the appliance names is enabled, what it never needs is masked.
+set -eu
+systemd-sysusers
+while read -r unit; do
+    case $unit in '' | '#'*) continue ;; esac
+    ln -sf /dev/null "/etc/systemd/system/$unit"
+done < "$PAYLOAD/masked-units"
+# shellcheck disable=SC2046 # one unit a word is meant
+systemctl --no-reload --quiet enable $(cat "$PAYLOAD/enable")
+systemctl --no-reload --quiet set-default multi-user.target
+
+install -d -m 700 /root/.ssh
+install -d -m 755 /var/cache/cloud /mnt/SecStorage

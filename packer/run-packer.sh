@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Runs Packer on this directory's HCL, whatever its version, in a network namespace of its own:
+# its ssh forward listens on every address of the host, and no package index may be in reach while it installs.
+# usage: run-packer.sh validate|build WORK_DIRECTORY VARIABLES.json
+set -euo pipefail
+
+command=$1 work=$2 variables=$3
+here=$(cd "$(dirname "$0")" && pwd)
+export PACKER_CACHE_DIR=$work/cache PACKER_CONFIG_DIR=$work/config CHECKPOINT_DISABLE=1 PACKER_NO_COLOR=1
+mkdir -p "$PACKER_CACHE_DIR" "$PACKER_CONFIG_DIR"
+
+# a copy, because Packer reads every file of the directory and 1.6 refuses the one that later releases need
+hcl=$work/hcl
+rm -rf "$hcl"
+mkdir -p "$hcl"
+cp -r "$here"/*.pkr.hcl "$here/provision" "$hcl/"
+version=$(packer version | sed -n 's/^Packer v\([0-9.]*\).*/\1/p' | head -n 1)
+if [ "$(printf '%s\n' 1.7.0 "$version" | sort -V | head -n 1)" = 1.7.0 ]; then
+    cp "$here/plugins.pkr.hcl.in" "$hcl/plugins.pkr.hcl"
+    unset PACKER_CONFIG_DIR # plugins are the user's own, fetched once
+    packer init "$hcl"
+fi
+
+if [ "$command" = validate ]; then
+    exec packer validate -var-file="$variables" "$hcl"
+fi
+exec unshare --net -- sh -c 'ip link set lo up && exec packer "$@"' packer \
+    "$command" -timestamp-ui -var-file="$variables" "$hcl"

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A software bill of materials (SPDX 2.3, JSON) from dpkg's own record and the wheels' own metadata."""
+
+from __future__ import annotations
+
+import email.parser
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from time import gmtime, strftime
+from typing import Any
+from urllib.parse import quote
+
+
+def debian_packages(status: str) -> Iterator[dict[str, str]]:
+    """Installed packages of a dpkg status file."""
+    for block in status.split("\n\n"):
+        fields = email.parser.HeaderParser().parsestr(block)
+        if fields.get("Status", "").endswith(" installed"):
+            yield {key: str(fields.get(key, "")) for key in ("Package", "Version", "Architecture", "Source", "Maintainer")}
+
+
+def wheel_metadata(wheel: Path) -> dict[str, str]:
+    """Name, version and licence of a wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+        fields = email.parser.HeaderParser().parsestr(archive.read(name).decode())
+    licence = fields.get("License-Expression") or fields.get("License") or ""
+    return {"name": str(fields["Name"]), "version": str(fields["Version"]), "licence": str(licence).split("\n")[0]}
+
+
+def document(
+    role: str, version: str, suite: str, dpkg_status: Path, wheels: Iterable[Path], novnc: Path | None, epoch: int
+) -> dict[str, Any]:
+    """The whole document; `epoch` and content alone decide it, so that equal images have equal bills."""
+    packages = [_appliance(role, version)]
+    for package in debian_packages(dpkg_status.read_text()):
+        packages.append(_debian(package, suite))
+    for wheel in sorted(wheels):
+        packages.append(_python(wheel))
+    if novnc is not None:
+        about = json.loads((novnc / "package.json").read_text())
+        purl = f"pkg:npm/{quote(about['name'])}@{about['version']}"
+        packages.append(_package("npm-novnc", about["name"], about["version"], about["license"], purl))
+    names = hashlib.sha256(json.dumps(packages, sort_keys=True).encode()).hexdigest()
+    return {
+        "spdxVersion": "SPDX-2.3",
+        "dataLicense": "CC0-1.0",
+        "SPDXID": "SPDXRef-DOCUMENT",
+        "name": f"systemvm-{role}-{version}",
+        "documentNamespace": f"urn:systemvm:{role}:{version}:{names}",
+        "creationInfo": {
+            "created": strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(epoch)),
+            "creators": ["Tool: systemvm-packer-sbom"],
+        },
+        "packages": packages,
+        "relationships": [
+            {"spdxElementId": "SPDXRef-DOCUMENT", "relationshipType": "DESCRIBES", "relatedSpdxElement": packages[0]["SPDXID"]},
+            *(
+                {"spdxElementId": packages[0]["SPDXID"], "relationshipType": "CONTAINS", "relatedSpdxElement": p["SPDXID"]}
+                for p in packages[1:]
+            ),
+        ],
+    }  # fmt: skip
+
+
+def _package(spdx_id: str, name: str, version: str, licence: str, purl: str) -> dict[str, Any]:
+    return {
+        "SPDXID": f"SPDXRef-{spdx_id}",
+        "name": name,
+        "versionInfo": version,
+        "downloadLocation": "NOASSERTION",
+        "filesAnalyzed": False,
+        "licenseConcluded": "NOASSERTION",
+        "licenseDeclared": "NOASSERTION",
+        "licenseComments": licence,
+        "copyrightText": "NOASSERTION",
+        "externalRefs": [
+            {"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": purl}
+        ],
+    }
+
+
+def _appliance(role: str, version: str) -> dict[str, Any]:
+    return _package(f"appliance-{role}", f"systemvm-{role}", version, "Apache-2.0", f"pkg:generic/systemvm-{role}@{version}")
+
+
+def _debian(package: dict[str, str], suite: str) -> dict[str, Any]:
+    name, version, arch = package["Package"], package["Version"], package["Architecture"]
+    purl = f"pkg:deb/debian/{quote(name)}@{quote(version, safe='')}?arch={arch}&distro={suite}"
+    spdx_id = "deb-" + "".join(c if c.isalnum() or c in ".-" else "-" for c in f"{name}-{arch}")
+    licence = f"see /usr/share/doc/{name}/copyright in the image"
+    return _package(spdx_id, name, version, licence, purl)
+
+
+def _python(wheel: Path) -> dict[str, Any]:
+    about = wheel_metadata(wheel)
+    name = about["name"].lower().replace("_", "-")
+    item = _package(f"python-{name.replace('.', '-')}", about["name"], about["version"], about["licence"],
+                    f"pkg:pypi/{quote(name)}@{quote(about['version'])}")  # fmt: skip
+    item["packageFileName"] = wheel.name
+    item["checksums"] = [
+        {"algorithm": "SHA256", "checksumValue": hashlib.sha256(wheel.read_bytes()).hexdigest()}
+    ]
+    return item
