@@ -12,8 +12,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
@@ -96,8 +98,11 @@ def _context(identity: Identity) -> SSL.Context:
     context.set_session_id(os.urandom(16))
     context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION)
     try:
-        context.use_privatekey(crypto.load_privatekey(crypto.FILETYPE_PEM, identity.private_key_pem))
-        context.use_certificate(crypto.load_certificate(crypto.FILETYPE_PEM, identity.certificate_pem))
+        # Any: the installed stubs are older than pyOpenSSL, which wants cryptography's own objects.
+        private_key: Any = load_pem_private_key(identity.private_key_pem, None)
+        certificate: Any = x509.load_pem_x509_certificate(identity.certificate_pem)
+        context.use_privatekey(private_key)
+        context.use_certificate(certificate)
         context.check_privatekey()
         store = context.get_cert_store()
         authorities = identity.ca_certificates_pem()

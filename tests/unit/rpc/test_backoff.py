@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Waits grow to half a minute, differ between agents, and begin anew after success."""
+
+from __future__ import annotations
+
+from systemvm.rpc.backoff import Backoff
+
+
+def test_waits_double_between_half_a_second_and_30_s() -> None:
+    shortest = Backoff(uniform=lambda low, high: low)
+    longest = Backoff(uniform=lambda low, high: high)
+    assert [shortest.next_s() for _ in range(8)] == [0.5, 1, 2, 4, 8, 15, 15, 15]
+    assert [longest.next_s() for _ in range(8)] == [1, 2, 4, 8, 16, 30, 30, 30]
+
+
+def test_two_agents_do_not_wait_alike() -> None:
+    one, two = Backoff(), Backoff()
+    assert [one.next_s() for _ in range(6)] != [two.next_s() for _ in range(6)]
+
+
+def test_reset_begins_anew() -> None:
+    backoff = Backoff()
+    for _ in range(9):
+        backoff.next_s()
+    backoff.reset()
+    assert 0.5 <= backoff.next_s() <= 1

@@ -1,0 +1,395 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The peer without a socket: calls both ways, limits, deadlines, cancelling, and what bad peers send."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from attrs import frozen
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import globalLogPublisher
+
+from systemvm.rpc import frame
+from systemvm.rpc.errors import (
+    BUSY,
+    DEADLINE,
+    INTERNAL,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    NOT_CONNECTED,
+    PARSE_ERROR,
+    RpcError,
+)
+from systemvm.rpc.method import Call, MethodTable
+from systemvm.rpc.peer import MAX_IN_FLIGHT
+from systemvm.wire.agent import Ping, Pong
+
+from .wire_pair import Pair, begin, outcome
+
+EVERYBODY = frozenset({"ssvm", "management"})
+
+
+@frozen
+class Slept:
+    request_id: str
+
+
+class End:
+    """Methods whose handlers wait for the test, and keep what they saw."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Deferred[None]] = []
+        self.calls: list[Call] = []
+        self.cancelled = 0
+        self.table = MethodTable("an end", "1")
+        for name, handler, params in (
+            ("ping", self.ping, Ping),
+            ("sleep", self.sleep, None),
+            ("boom", self.boom, None),
+            ("refuse", self.refuse, None),
+            ("large", self.large, None),
+            ("odd", self.odd, None),
+        ):
+            self.table.add(name, handler, params=params, result=None, roles=EVERYBODY)
+
+    async def ping(self, call: Call, params: Ping) -> Pong:
+        self.calls.append(call)
+        return Pong(params.sent_unix_s, 2.0)
+
+    async def sleep(self, call: Call, params: None) -> Slept:
+        waiting: Deferred[None] = Deferred()
+        self.waiting.append(waiting)
+        try:
+            await waiting
+        except CancelledError:
+            self.cancelled += 1
+            raise
+        return Slept(call.request_id)
+
+    async def boom(self, call: Call, params: None) -> None:
+        raise RuntimeError("the password is hunter2")
+
+    async def refuse(self, call: Call, params: None) -> None:
+        raise RpcError.refused("no_room", "no room on the store", "delete something")
+
+    async def large(self, call: Call, params: None) -> str:
+        return "x" * frame.MAX_LINE_BYTES
+
+    async def odd(self, call: Call, params: None) -> object:
+        return object()
+
+
+class World:
+    def __init__(self) -> None:
+        self.at_daemon, self.at_agent = End(), End()
+        self.pair = Pair(self.at_daemon.table, self.at_agent.table)
+        self.clock, self.carry = self.pair.clock, self.pair.carry
+        self.agent, self.daemon = self.pair.agent, self.pair.daemon
+
+    def raw(self, line: bytes | dict[str, Any]) -> list[Any]:
+        """What the daemon's end answers to bytes from the agent."""
+        data = line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n"
+        self.agent.data_received(data)
+        return self.pair.daemon_wire.take()
+
+    def call(self, **members: Any) -> list[Any]:
+        return self.raw({"jsonrpc": "2.0", **members})
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def log() -> Any:
+    events: list[Any] = []
+    globalLogPublisher.addObserver(events.append)
+    yield events
+    globalLogPublisher.removeObserver(events.append)
+
+
+def _fails(deferred: Deferred[Any], code: int) -> RpcError:
+    with pytest.raises(RpcError) as caught:
+        outcome(deferred)
+    assert caught.value.code == code
+    return caught.value
+
+
+def test_both_ends_call(world: World) -> None:
+    up = begin(world.daemon.call("ping", Ping(1.0), result=Pong, request_id="r-1"))
+    down = begin(world.agent.call("ping", {"sent_unix_s": 3.0}))
+    world.carry()
+    assert outcome(up) == Pong(1.0, 2.0)
+    assert outcome(down) == {"sent_unix_s": 3.0, "clock_unix_s": 2.0}
+    (call,) = world.at_daemon.calls
+    assert (call.caller.name, call.request_id, call.peer) == ("s-1-VM", "r-1", world.agent)
+
+
+def test_answers_may_come_in_any_order(world: World) -> None:
+    calls = [begin(world.daemon.call("sleep", request_id=f"r-{n}", result=Slept)) for n in range(3)]
+    world.carry()
+    for n in (2, 0, 1):
+        world.at_daemon.waiting[n].callback(None)
+    world.carry()
+    assert [outcome(call).request_id for call in calls] == ["r-0", "r-1", "r-2"]
+
+
+def test_a_call_without_a_request_id_gets_one(world: World) -> None:
+    begin(world.daemon.call("ping", Ping(1.0)))
+    begin(world.daemon.call("ping", Ping(1.0)))
+    world.carry()
+    one, two = (call.request_id for call in world.at_daemon.calls)
+    assert one and two and one != two
+
+
+def test_errors_of_handlers(world: World) -> None:
+    refused = begin(world.daemon.call("refuse"))
+    unknown = begin(world.daemon.call("nothing"))
+    bad = begin(world.daemon.call("ping", {"sent_unix_s": "now"}))
+    world.carry()
+    error = _fails(refused, -32010)
+    assert (error.reason, error.hint) == ("no_room", "delete something")
+    _fails(unknown, METHOD_NOT_FOUND)
+    _fails(bad, INVALID_PARAMS)
+
+
+def test_an_unexpected_exception_shows_an_incident_and_nothing_else(world: World, log: list[Any]) -> None:
+    failed = begin(world.daemon.call("boom", request_id="r-7"))
+    assert b"hunter2" not in b"".join(world.pair.daemon_wire.sent)
+    world.carry()
+    error = _fails(failed, INTERNAL)
+    incident = error.data["incident"]
+    assert incident in error.message and "hunter2" not in str(error.to_wire())
+    (event,) = [event for event in log if event.get("incident") == incident]
+    assert event["request_id"] == "r-7"
+    assert "hunter2" in str(event["log_failure"].value)
+
+
+@pytest.mark.parametrize("method", ["large", "odd"])
+def test_an_answer_that_cannot_be_sent_is_an_error(world: World, method: str) -> None:
+    failed = begin(world.daemon.call(method))
+    world.carry()
+    _fails(failed, INTERNAL)
+
+
+def test_parameters_that_cannot_be_sent_fail_here(world: World) -> None:
+    _fails(begin(world.daemon.call("ping", {"x": "y" * frame.MAX_LINE_BYTES})), INVALID_PARAMS)
+    _fails(begin(world.daemon.call("ping", {"x": object()})), INVALID_PARAMS)
+    assert world.pair.agent_wire.sent == []
+
+
+def test_an_answer_of_another_shape_is_an_error_here(world: World) -> None:
+    failed = begin(world.daemon.call("ping", Ping(1.0), result=Slept))
+    world.carry()
+    _fails(failed, INTERNAL)
+
+
+# Limits.
+
+
+def test_the_65th_call_is_refused_on_this_end(world: World) -> None:
+    calls = [begin(world.daemon.call("sleep")) for _ in range(MAX_IN_FLIGHT)]
+    _fails(begin(world.daemon.call("sleep")), BUSY)
+    world.carry()
+    world.at_daemon.waiting[0].callback(None)
+    world.carry()
+    outcome(calls[0])
+    again = begin(world.daemon.call("ping", Ping(1.0)))
+    world.carry()
+    outcome(again)
+
+
+def test_the_65th_call_is_refused_by_the_other_end_too(world: World) -> None:
+    for n in range(MAX_IN_FLIGHT):
+        assert world.call(id=n, method="sleep") == []
+    (answer,) = world.call(id="one more", method="ping", params={"sent_unix_s": 1})
+    assert (answer["id"], answer["error"]["code"]) == ("one more", BUSY)
+    (alive,) = world.call(id="p", method="rpc.ping")
+    assert alive["result"] == {}
+
+
+def test_an_id_that_waits_is_not_taken_twice(world: World) -> None:
+    assert world.call(id=1, method="sleep") == []
+    (answer,) = world.call(id=1, method="sleep")
+    assert answer["error"]["code"] == INVALID_REQUEST
+    assert len(world.at_daemon.waiting) == 1
+
+
+def test_notifications_are_handled_64_at_a_time_and_never_answered(world: World) -> None:
+    for _ in range(MAX_IN_FLIGHT + 20):
+        assert world.call(method="sleep") == []
+    assert len(world.at_daemon.waiting) == MAX_IN_FLIGHT
+    for waiting in list(world.at_daemon.waiting):
+        waiting.callback(None)
+    for method in ("nothing", "boom", "refuse", "sleep"):
+        assert world.call(method=method) == []
+    assert len(world.at_daemon.waiting) == MAX_IN_FLIGHT + 1
+
+
+def test_notify_reaches_the_handler_and_is_silent_when_closed(world: World) -> None:
+    world.daemon.notify("ping", Ping(1.0))
+    world.carry()
+    assert len(world.at_daemon.calls) == 1
+    world.daemon.close("over")
+    world.daemon.notify("ping", Ping(1.0))
+
+
+# Time.
+
+
+def test_a_call_ends_at_its_deadline_and_the_other_end_stops_work(world: World) -> None:
+    call = begin(world.daemon.call("sleep", deadline_s=5))
+    world.carry()
+    world.clock.advance(5)
+    _fails(call, DEADLINE)
+    world.carry()
+    assert world.at_daemon.cancelled == 1
+    assert world.clock.getDelayedCalls() and not world.daemon.closed
+
+
+def test_a_late_answer_is_ignored(world: World) -> None:
+    call = begin(world.daemon.call("sleep", deadline_s=5))
+    (request,) = world.pair.agent_wire.take()
+    world.clock.advance(5)
+    _fails(call, DEADLINE)
+    world.daemon.data_received(
+        json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": 1}).encode() + b"\n"
+    )
+    assert not world.daemon.closed
+
+
+def test_a_cancelled_call_is_given_up_at_the_other_end(world: World) -> None:
+    call = begin(world.daemon.call("sleep"))
+    world.carry()
+    call.cancel()
+    with pytest.raises(CancelledError):
+        outcome(call)
+    world.carry()
+    assert world.at_daemon.cancelled == 1
+
+
+def test_a_handler_that_takes_too_long_is_cancelled_by_its_own_end(world: World) -> None:
+    world.call(id=1, method="sleep")
+    world.clock.advance(29.9)
+    assert world.at_daemon.cancelled == 0
+    world.pair.daemon_wire.take()
+    world.clock.advance(0.2)
+    assert world.at_daemon.cancelled == 1
+    (answer,) = world.pair.daemon_wire.take()
+    assert answer["error"]["code"] == DEADLINE
+
+
+@pytest.mark.parametrize("params", [None, [], {}, {"id": None}, {"id": [1]}, {"id": 99}, {"id": {}}])
+def test_cancelling_what_does_not_run_does_nothing(world: World, params: object) -> None:
+    message = {"jsonrpc": "2.0", "method": "rpc.cancel"} | ({} if params is None else {"params": params})
+    assert world.raw(message) == []
+
+
+def test_a_finished_call_leaves_no_timer(world: World) -> None:
+    call = begin(world.daemon.call("ping", Ping(1.0)))
+    world.carry()
+    outcome(call)
+    assert len(world.clock.getDelayedCalls()) == 2  # each peer's watch over silence
+
+
+def test_silence_is_probed_and_a_live_peer_stays(world: World) -> None:
+    for _ in range(40):
+        world.clock.advance(10)
+        world.carry()
+    assert not world.agent.closed and not world.daemon.closed
+
+
+def test_a_silent_peer_is_closed(world: World) -> None:
+    waiting = begin(world.daemon.call("sleep", deadline_s=1000))
+    for _ in range(6):
+        assert not world.daemon.closed
+        world.clock.advance(10)
+    assert world.daemon.closed
+    assert "silent" in (world.pair.agent_wire.closed or "")
+    _fails(waiting, NOT_CONNECTED)
+
+
+# Ends.
+
+
+def test_a_lost_connection_fails_every_call_once(world: World) -> None:
+    calls = [begin(world.daemon.call("sleep")) for _ in range(3)]
+    closed = world.daemon.when_closed()
+    world.daemon.connection_lost("cable pulled")
+    world.daemon.connection_lost("again")
+    for call in calls:
+        assert "cable pulled" in _fails(call, NOT_CONNECTED).message
+    assert outcome(closed) == "cable pulled"
+    assert outcome(world.daemon.when_closed()) == "cable pulled"
+    _fails(begin(world.daemon.call("ping", Ping(1.0))), NOT_CONNECTED)
+
+
+def test_a_handler_goes_on_after_the_line_is_lost_and_answers_nobody(world: World) -> None:
+    world.call(id=1, method="sleep")
+    world.agent.connection_lost("gone")
+    world.at_daemon.waiting[0].callback(None)
+    assert world.at_daemon.cancelled == 0
+    assert world.pair.daemon_wire.sent == []
+
+
+def test_nothing_is_read_after_close(world: World) -> None:
+    world.agent.close("enough")
+    line = b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"sent_unix_s":1}}\n'
+    assert world.raw(line * 3) == []
+    assert world.at_daemon.calls == []
+
+
+# Bad frames.
+
+
+@pytest.mark.parametrize(
+    "line,code",
+    [
+        (b"GET / HTTP/1.1\r\n", PARSE_ERROR),
+        (b'{"jsonrpc":"2.0","id":1,"method":"\xff"}\n', PARSE_ERROR),
+        (b'{"a":' * 33 + b"1" + b"}" * 33 + b"\n", PARSE_ERROR),
+        (b"\n", PARSE_ERROR),
+        (b"[]\n", INVALID_REQUEST),
+        (b'[{"jsonrpc":"2.0","id":1,"method":"ping"}]\n', INVALID_REQUEST),
+        (b"{}\n", INVALID_REQUEST),
+        (b"1\n", INVALID_REQUEST),
+    ],
+)
+def test_a_bad_frame_is_answered_with_id_null_and_the_stream_goes_on(
+    world: World, line: bytes, code: int
+) -> None:
+    (answer,) = world.raw(line)
+    assert (answer["id"], answer["error"]["code"]) == (None, code)
+    (pong,) = world.call(id=1, method="ping", params={"sent_unix_s": 1.5})
+    assert pong["result"]["sent_unix_s"] == 1.5
+
+
+def test_a_line_too_long_closes_with_a_logged_reason(world: World, log: list[Any]) -> None:
+    for _ in range(17):
+        world.agent.data_received(b"x" * 65536)
+    assert world.agent.closed
+    assert "longer than 1048576" in (world.pair.daemon_wire.closed or "")
+    assert any("longer than" in str(event.get("why")) for event in log)
+
+
+def test_errors_about_our_frames_are_not_answered(world: World) -> None:
+    assert world.call(id=None, error={"code": -32700, "message": "parse error"}) == []
+    assert world.call(id=12345, result="to nobody") == []
+    assert world.call(id=1, result=1, error=1) == []
+
+
+@given(st.lists(st.binary(max_size=200), max_size=5))
+def test_any_bytes_leave_a_peer_that_works_or_is_closed(chunks: list[bytes]) -> None:
+    world = World()
+    for chunk in chunks:
+        world.agent.data_received(chunk)
+    world.agent.data_received(b"\n")
+    world.pair.daemon_wire.take()
+    (pong,) = world.call(id=1, method="ping", params={"sent_unix_s": 1.0})
+    assert pong["result"]["sent_unix_s"] == 1.0
