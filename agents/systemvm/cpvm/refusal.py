@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every way in which a console can be refused or end: a close code, an HTTP status, and words for a person."""
+"""Every way in which a console can be refused or end: a close code, an HTTP status, words for a person."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import enum
 
 from systemvm.wire.console import ConsoleRefusal
 
-_OPEN_AGAIN = (
-    "Open the console again from the cloud's page: every link works once, and only for a short time."
-)
+_OPEN_AGAIN = "Open the console again from the cloud's page: a link works once, and only for a short time."
 _TRY_AGAIN = "Wait a moment, then press Reconnect."
 
 

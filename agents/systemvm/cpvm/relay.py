@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Moves a screen's bytes into WebSocket frames, and a browser's bytes to its screen.
 
-One buffer serves the whole process: bytes are received behind room for a frame's header, the header is written
-in front, and one send hands the frame to TLS. What TLS does not take is copied out there and then, and reading
-from that screen stops: a session that flows has no buffer, one that is stalled has a single frame. The other way,
-what the screen does not take is kept, and reading from the browser stops.
+One buffer serves the whole process: bytes are received behind room for a frame's header, the header is
+written in front, and one send hands the frame to TLS. What TLS does not take is copied out there and then,
+and reading from that screen stops: a session that flows has no buffer, a stalled one has a single frame. The
+other way, what the screen does not take is kept, and reading from the browser stops.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _payload = _view[HEADROOM_BYTES:]
 
 @implementer(IReadWriteDescriptor)
 class Relay:
-    """Between a connected screen and a browser's connection; `on_screen_closed` is told when the screen ends."""
+    """Between a connected screen and a browser's connection; `on_screen_closed` hears of the screen's end."""
 
     def __init__(
         self,
@@ -44,6 +44,7 @@ class Relay:
         self._on_screen_closed = on_screen_closed
         self._unsent = b""  # for the screen
         self._flowing = False
+        self._holding = False  # the browser is not read
 
     def start(self) -> None:
         """Pictures may flow from here on."""
@@ -101,12 +102,17 @@ class Relay:
             self._screen_closed()
             return
         self._unsent = self._unsent[sent:]
-        if self._unsent:
+        if self._unsent and not self._holding:
+            self._holding = True
             self._browser.pauseProducing()
             self._reactor.addWriter(self)
-        else:
+        elif self._holding and not self._unsent:
             self._reactor.removeWriter(self)
-            self._browser.resumeProducing()
+            self._release()
+
+    def _release(self) -> None:
+        self._holding = False
+        self._browser.resumeProducing()
 
     # -- the end
 
@@ -123,6 +129,8 @@ class Relay:
         self._screen = None
         self._unsent = b""
         screen.close()
+        if self._holding:
+            self._release()
 
     def fileno(self) -> int:
         return -1 if self._screen is None else self._screen.fileno()

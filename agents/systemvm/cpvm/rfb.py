@@ -2,7 +2,7 @@
 """The two handshakes of the Remote Framebuffer protocol (RFC 6143), without I/O.
 
 `ServerHandshake` is the client of the VM's VNC server, `BrowserHandshake` the server of the browser. After
-both, the bytes of either side are the other's, unread. Every length that a server sends is hostile and bounded.
+both, the bytes of either side are the other's, unread. Every length from a server is bounded before its use.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reaches a VM's VNC server: a TCP connection to an address, then the RFB handshake, all under one deadline."""
+"""Reaches a VM's VNC server: TCP to an address, then the RFB handshake, under one deadline."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import os
 import socket
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectionDone
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReadWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -31,7 +30,7 @@ _READ_BYTES = 4096
 
 @implementer(IReadWriteDescriptor)
 class ScreenDialer:
-    """One attempt to reach a screen; afterwards the socket is the caller's, non-blocking and in no reactor."""
+    """One attempt to reach a screen; afterwards the socket is the caller's, and in no reactor."""
 
     def __init__(self, reactor: Any, target: ConsoleTarget, deadline_s: float = CONNECT_DEADLINE_S) -> None:
         self._reactor = reactor
@@ -52,7 +51,7 @@ class ScreenDialer:
             raise RefusedError(Refusal.SCREEN_UNREACHABLE, "the daemon named no IP address") from None
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         self._deadline = self._reactor.callLater(
-            self._deadline_s, self._fail, Refusal.SCREEN_SILENT, "deadline"
+            self._deadline_s, self._fail, Refusal.SCREEN_SILENT, "no handshake in time"
         )
         self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -148,10 +147,7 @@ class ScreenDialer:
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor saw the socket break, or is stopping."""
-        detail = (
-            "connection lost" if reason.check(ConnectionDone, CancelledError) else reason.getErrorMessage()
-        )
-        self._fail(Refusal.SCREEN_UNREACHABLE, detail)
+        self._fail(Refusal.SCREEN_UNREACHABLE, reason.getErrorMessage())
 
     def logPrefix(self) -> str:
         return "screen"

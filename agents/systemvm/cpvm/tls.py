@@ -5,8 +5,8 @@ Twisted's own TLS copies every byte through memory buffers and costs twice the C
 and writes the descriptor itself. Three of its ways shape this module:
 
 * A send goes out whole or raises; after SSLWantWriteError OpenSSL wants *the same bytes* again and does not
-  check: others of the same length are accepted and reach the browser. So what was refused is **sealed**: copied
-  at once, and offered again, unchanged, before anything else.
+  check: others of the same length are accepted and reach the browser. So what was refused is **sealed**:
+  copied at once, and offered again, unchanged, before anything else.
 * Clear text may wait inside OpenSSL, where no epoll sees it. So reads go on until SSLWantReadError, and a
   transport that resumes looks at `pending()`.
 * A non-blocking `unwrap` sends close_notify and then raises; it is never waited for.
@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 HANDSHAKE_DEADLINE_S = 10.0
+MAX_CONNECTIONS = 1000
 
 #: One TLS record of clear text.
 _RECORD_BYTES = 16 * 1024
@@ -69,6 +70,7 @@ class TlsServer(tcp.Server):
         sessionno: int,
         reactor: Any,
     ) -> None:
+        self._port = port
         self._ready = False
         self._paused = False
         self._sealed = b""
@@ -84,6 +86,7 @@ class TlsServer(tcp.Server):
         except (OSError, ValueError):
             self.log.debug("connection lost before its handshake")
         super().__init__(wrapped or sock, protocol, client, port, sessionno, reactor)
+        port.connections += 1
         self._deadline: IDelayedCall = reactor.callLater(port.handshake_deadline_s, self._too_slow)
         if wrapped is None:
             self.abortConnection()
@@ -277,6 +280,7 @@ class TlsServer(tcp.Server):
             self._kick_call.cancel()
             self._kick_call = None
         super().connectionLost(reason)
+        self._port.connection_lost()
         self._sealed = b""
         self._queue.clear()
         receiver, self._receiver = self._receiver, None
@@ -304,6 +308,19 @@ class TlsPort(tcp.Port):
         super().__init__(port, factory, backlog, interface, reactor)  # type: ignore[arg-type]
         self.context: Callable[[], ssl.SSLContext] = _no_context
         self.handshake_deadline_s = HANDSHAKE_DEADLINE_S
+        self.connections = 0
+
+    def doRead(self) -> None:
+        if self.connections >= MAX_CONNECTIONS:
+            # The rest waits in the kernel's backlog until some of these have gone.
+            self.stopReading()
+            return
+        super().doRead()  # type: ignore[no-untyped-call]
+
+    def connection_lost(self) -> None:
+        self.connections -= 1
+        if self.connected and not self.disconnecting and self.connections < MAX_CONNECTIONS:
+            self.startReading()
 
     @classmethod
     def adopt(cls, reactor: Any, descriptor: int, factory: IProtocolFactory) -> TlsPort:

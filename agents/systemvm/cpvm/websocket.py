@@ -50,6 +50,7 @@ class CloseCode(enum.IntEnum):
     INVALID_PAYLOAD = 1007
     POLICY_VIOLATION = 1008
     MESSAGE_TOO_BIG = 1009
+    INTERNAL_ERROR = 1011
 
 
 class WebSocketError(Exception):

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files that browsers may load: read once at the start, found by their exact address.
+
+There is no path on a disk behind an address, so nothing can be traversed, listed or followed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from attrs import frozen
+
+_PAGE_FOLDER = Path(__file__).with_name("page")
+_NOVNC_FOLDERS = ("core", "vendor")
+MAX_FILE_BYTES = 1 << 20
+
+_CONTENT_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+
+
+class AssetError(Exception):
+    """The image lacks a file, or holds one that must not be served."""
+
+
+@frozen
+class Asset:
+    content: bytes
+    content_type: str
+    etag: str
+
+
+@frozen
+class Assets:
+    """`files` by address; `page` is the console's own, `refused` the one that tells why not."""
+
+    files: dict[str, Asset]
+    page: Asset
+    refused: str
+
+    @classmethod
+    def load(cls, novnc: Path) -> Assets:
+        """Of our page's folder and stock noVNC's; raises AssetError."""
+        files = {f"/{path.name}": _read(path) for path in _files(_PAGE_FOLDER)}
+        page, refused = files.pop("/console.html"), files.pop("/refused.html")
+        for folder in _NOVNC_FOLDERS:
+            for path in _files(novnc / folder):
+                if path.suffix == ".js":
+                    files[f"/novnc/{path.relative_to(novnc).as_posix()}"] = _read(path)
+        if "/novnc/core/rfb.js" not in files:
+            raise AssetError(f"{novnc} holds no noVNC: core/rfb.js is missing")
+        return cls(files=files, page=page, refused=refused.content.decode("utf-8"))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    if folder.is_symlink():
+        raise AssetError(f"{folder} is a link; only plain files are served")
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.is_symlink():
+            raise AssetError(f"{path} is a link; only plain files are served")
+        if path.is_dir():
+            yield from _files(path)
+        elif path.is_file():
+            yield path
+
+
+def _read(path: Path) -> Asset:
+    content = path.read_bytes()
+    if len(content) > MAX_FILE_BYTES:
+        raise AssetError(f"{path} is larger than {MAX_FILE_BYTES} bytes")
+    content_type = _CONTENT_TYPES.get(path.suffix, "application/octet-stream")
+    return Asset(content, content_type, '"' + hashlib.sha256(content).hexdigest()[:32] + '"')

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CPVM's part of the agent: the daemon sets up the console, browsers use it, the daemon hears of it."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from systemvm.cpvm.assets import Assets
+from systemvm.cpvm.certificate import CertificateError
+from systemvm.cpvm.daemon import DaemonAuthority
+from systemvm.cpvm.front import Front
+from systemvm.cpvm.site import ConsoleSite
+from systemvm.cpvm.tls import TlsPort
+from systemvm.cpvm.web import Web
+from systemvm.guest.context import Context
+from systemvm.rpc.errors import INVALID_PARAMS, RpcError
+from systemvm.rpc.method import Call
+from systemvm.wire.console import (
+    CONSOLE_CLOSED,
+    CONSOLE_LOAD,
+    CONSOLE_SETUP,
+    ConsoleClosed,
+    ConsoleLoad,
+    ConsoleSetup,
+)
+from systemvm.wire.role import Role
+from systemvm.wire.storage import Done
+
+#: The socket unit's FileDescriptorName.
+SOCKET_NAME = "console"
+PORT = 8443
+LOAD_INTERVAL_S = 5.0
+NOVNC = "opt/systemvm/novnc"
+
+
+class ConsoleRole:
+    """One console front on one agent."""
+
+    log = Logger()
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._reactor = context.reactor
+        self._front = Front(
+            self._reactor,
+            DaemonAuthority(context.peer),
+            Assets.load(context.paths.root / NOVNC),
+            self._closed,
+        )
+        self._port: TlsPort | None = None
+        self._ticking = LoopingCall(self._tick)
+        self._ticking.clock = self._reactor
+        context.methods.add(
+            CONSOLE_SETUP,
+            self._set_up,
+            params=ConsoleSetup,
+            result=Done,
+            roles=frozenset({Role.MANAGEMENT.value}),
+            summary="The public certificate and address of this console proxy; it listens from then on.",
+        )
+        context.on_stop.append(self._stop)
+        self._ticking.start(LOAD_INTERVAL_S, now=False).addErrback(self._failed, "console load")
+
+    async def _set_up(self, call: Call, setup: ConsoleSetup) -> Done:
+        try:
+            self._front.set_up(setup)
+        except (CertificateError, ValueError) as wrong:
+            raise RpcError(INVALID_PARAMS, f"{wrong}", {"hint": "the last good certificate stays"}) from None
+        if self._port is None:
+            self._listen()
+        return Done()
+
+    def _listen(self) -> None:
+        """Accepting begins here, not before: without a certificate nobody could be greeted."""
+        site = ConsoleSite(self._reactor, lambda: self._front.origin, Web(self._front).dispatch)
+        inherited = self._context.sockets.get(SOCKET_NAME)
+        if inherited is not None:
+            port = TlsPort.adopt(self._reactor, inherited, site)
+        else:
+            port = TlsPort.bind(self._reactor, self._context.boot.get("eth2ip", ""), PORT, site)
+        port.context = self._front.context
+        try:
+            port.startListening()
+        except CannotListenError as refused:
+            raise RpcError.refused("cannot_listen", f"{refused}", "another program has the port") from None
+        self._port = port
+
+    def _tick(self) -> None:
+        self._front.tick()
+        load = ConsoleLoad(self._front.watched_session_ids())
+        self._context.notify_daemon(CONSOLE_LOAD, load, replaces=CONSOLE_LOAD)
+
+    def _closed(self, closed: ConsoleClosed) -> None:
+        # A call, repeated until the daemon answers: a session's end must not be lost.
+        telling = Deferred.fromCoroutine(self._context.call_daemon(CONSOLE_CLOSED, closed, result=Done))
+        telling.addErrback(self._failed, "console.closed")
+
+    def _failed(self, failure: Failure, what: str) -> None:
+        self.log.failure("{what} failed", failure=failure, what=what)
+
+    async def _stop(self) -> None:
+        if self._ticking.running:
+            self._ticking.stop()
+        if self._port is not None:
+            await maybeDeferred(self._port.stopListening)
+        await self._front.stop()
+
+
+def install(context: Context) -> None:
+    """Make an agent a console proxy; nothing listens until the daemon has set it up."""
+    ConsoleRole(context)
