@@ -12,30 +12,37 @@ from twisted.web.resource import Resource
 MAX_BODY_BYTES = 256 * 1024
 IDLE_TIMEOUT_S = 60
 
+_TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
 
 class BoundedRequest(server.Request):
     """A request whose body cannot fill the disk: Twisted itself would take any length."""
 
-    _received = 0
+    _received_bytes = 0
+    _refused = False
 
     def gotLength(self, length: int | None) -> None:
+        super().gotLength(length)
         if length is not None and length > MAX_BODY_BYTES:
             self._refuse()
-            length = 0
-        super().gotLength(length)
 
     def handleContentChunk(self, data: bytes) -> None:
-        self._received += len(data)
-        if self._received > MAX_BODY_BYTES:
+        self._received_bytes += len(data)
+        if self._received_bytes > MAX_BODY_BYTES:
             self._refuse()
-            return
-        super().handleContentChunk(data)
+        if not self._refused:
+            super().handleContentChunk(data)
+
+    def process(self) -> None:
+        if not self._refused:
+            super().process()
 
     def _refuse(self) -> None:
+        if self._refused:
+            return
+        self._refused = True
         channel: Any = self.channel
-        channel.transport.write(
-            b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-        )
+        channel.transport.write(_TOO_LARGE)
         channel.loseConnection()
 
 

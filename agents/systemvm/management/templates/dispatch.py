@@ -46,10 +46,17 @@ class AgentPeer(Protocol):
     ) -> Any: ...
 
 
+class NamedAgent(Protocol):
+    """An agent as the directory announces it."""
+
+    role: Role
+
+
 class Agents(Protocol):
     """Who is connected."""
 
     def peer(self, name: str) -> AgentPeer | None: ...
+    def up(self, role: Role) -> list[str]: ...
 
 
 class ZoneFacts(Protocol):
@@ -81,6 +88,11 @@ class Dispatch:
     def stop(self) -> None:
         if self._loop.running:
             self._loop.stop()
+
+    async def agent_up(self, agent: NamedAgent) -> None:
+        """An agent came Up: what waits for an SSVM need not wait for the next pass."""
+        if agent.role is Role.SSVM:
+            self.wake()
 
     def wake(self) -> None:
         """Do a pass now: a template came, or an SSVM."""
@@ -118,10 +130,15 @@ class Dispatch:
         finally:
             self._in_flight.discard(ref_id)
 
-    async def _download(self, work: Work, load: dict[str, int]) -> None:
+    async def _download(self, listed: Work, load: dict[str, int]) -> None:
+        # Looked at anew: while this pass waited for another download, this one may have come to its end, and
+        # an SSVM that has forgotten an ended job would start it again.
+        work = await self._database.read(downloads.still_to_do, listed.ref.id)
+        if work is None:
+            return
         chosen = await self._choose(work, load)
         if chosen is None:
-            await self._database.run(downloads.note_waiting, work.ref.id, await self._why_waiting(work))
+            await self._database.run(downloads.note_waiting, work.ref.id, self._why_waiting(work))
             return
         name, peer = chosen
         if work.ref.agent_name != name:
@@ -141,9 +158,9 @@ class Dispatch:
 
     async def _choose(self, work: Work, load: dict[str, int]) -> tuple[str, AgentPeer] | None:
         """The SSVM that has it already, else the one with the least to do."""
-        able = await self._database.read(downloads.able_ssvms, work.zone.id)
+        up = set(self._agents.up(Role.SSVM))
         names = sorted(
-            (vm.instance_name for vm in able),
+            (name for name in await self._database.read(downloads.ssvms_of, work.zone.id) if name in up),
             key=lambda name: (name != work.ref.agent_name, load.get(name, 0), name),
         )
         for name in names:
@@ -152,7 +169,8 @@ class Dispatch:
                 return name, peer
         return None
 
-    async def _why_waiting(self, work: Work) -> str:
+    @staticmethod
+    def _why_waiting(work: Work) -> str:
         if work.ref.agent_name:
             return f"Waiting for {work.ref.agent_name} to connect again; the download then goes on."
         return f"Waiting for a secondary storage VM of zone {work.zone.name} to come Up."

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from attrs import frozen
 
 from systemvm.management.state import events, instances, templates, zones
-from systemvm.management.state.instances import Instance
-from systemvm.management.state.status import AgentState, InstanceState, InstanceType
+from systemvm.management.state.columns import now
+from systemvm.management.state.status import InstanceType
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.management.state.zones import ImageStore, Zone
 from systemvm.wire.storage import DownloadError, DownloadState, DownloadStatus
@@ -51,14 +51,17 @@ def _work(connection: sa.Connection, ref: StoreRef, template: Template) -> Work:
     return Work(ref, template, store, zones.zone_by_id(connection, store.zone_id))
 
 
-def able_ssvms(connection: sa.Connection, zone_id: int) -> list[Instance]:
-    """The zone's SSVMs that run and whose agent is Up."""
+def still_to_do(connection: sa.Connection, ref_id: int) -> Work | None:
+    """One of `to_do` as it is now; None when it has come to an end."""
+    return next((work for work in to_do(connection) if work.ref.id == ref_id), None)
+
+
+def ssvms_of(connection: sa.Connection, zone_id: int) -> list[str]:
+    """Names of the zone's SSVMs."""
     return [
-        vm
+        vm.instance_name
         for vm in instances.list_system(connection, zone_id)
         if vm.type is InstanceType.SECONDARY_STORAGE
-        and vm.state is InstanceState.RUNNING
-        and vm.agent_state is AgentState.UP
     ]
 
 
@@ -147,6 +150,4 @@ def _record_end(connection: sa.Connection, ref: StoreRef) -> None:
 
 def forget_files(connection: sa.Connection, ref_id: int) -> None:
     """The files of a deleted template are gone from the store."""
-    from systemvm.management.state.columns import now
-
     templates.update_store_ref(connection, ref_id, removed=now())
