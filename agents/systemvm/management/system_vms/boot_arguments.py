@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CloudStack's boot arguments for a system VM (reference 1.3, 1.4); pure functions."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+
+from attrs import frozen
+
+from systemvm.management.config import ControlConfig
+from systemvm.management.state.instances import Instance, Nic
+from systemvm.management.state.status import InstanceType
+from systemvm.management.zone import TrafficType, ZoneConfig
+from systemvm.wire import boot
+from systemvm.wire.role import Role
+
+MTU = 1500
+CONSOLE_PORT = 8443
+
+ROLES = {InstanceType.SECONDARY_STORAGE: Role.SSVM, InstanceType.CONSOLE_PROXY: Role.CPVM}
+TYPES = {role: kind for kind, role in ROLES.items()}
+
+_Pairs = list[tuple[str, object]]
+
+
+@frozen
+class BootFacts:
+    """What every system VM of a zone is told alike."""
+
+    zone: ZoneConfig
+    zone_id: int
+    control: ControlConfig
+    authorized_key: str  # a line of authorized_keys
+
+
+def cmdline(vm: Instance, nics: Sequence[Nic], facts: BootFacts) -> str:
+    """The whole text, in CloudStack's order."""
+    role = ROLES[vm.type]
+    head: _Pairs = [
+        ("template", "domP"),
+        ("type", role.boot_type),
+        ("host", facts.control.address),
+        ("port", facts.control.port),
+        ("name", vm.instance_name),
+    ]
+    key = base64.b64encode(facts.authorized_key.encode()).decode()
+    place: _Pairs = [("zone", facts.zone_id), ("pod", facts.zone_id)]
+    if role is Role.SSVM:
+        middle: _Pairs = [
+            *place,
+            ("guid", vm.instance_name),
+            ("workers", 5),
+            ("authorized_key", key),
+            ("resource", "org.apache.cloudstack.storage.resource.NfsSecondaryStorageResource"),
+            ("instance", "SecStorage"),
+            ("sslcopy", "true"),
+            ("role", "templateProcessor"),
+            ("mtu", MTU),
+        ]
+    else:
+        middle = [
+            ("premium", "true"),
+            *place,
+            ("guid", f"Proxy.{vm.id}"),
+            ("proxy_vm", vm.id),
+            ("authorized_key", key),
+        ]
+    tail = [*_networking(nics, facts.zone), *_name_servers(facts.zone)]
+    tail += _storage(facts.zone) if role is Role.SSVM else [("vncport", CONSOLE_PORT)]
+    return boot.format([*head, *middle, *tail])
+
+
+def _networking(nics: Sequence[Nic], zone: ZoneConfig) -> _Pairs:
+    """Addresses, the default NIC's first as upstream has it: a reader must not count on an order."""
+    public = TrafficType.PUBLIC.value
+    pairs: _Pairs = []
+    for nic in sorted(nics, key=lambda nic: (nic.traffic_type != public, nic.device)):
+        pairs += [
+            (f"eth{nic.device}ip", nic.address or "0.0.0.0"),  # noqa: S104 - CloudStack's "none"
+            (f"eth{nic.device}mask", nic.netmask or "0.0.0.0"),  # noqa: S104
+        ]
+    by_type = {nic.traffic_type: nic for nic in nics}
+    gateway = by_type[public].gateway
+    if gateway:
+        pairs.append(("gateway", gateway))
+    pairs.append(("mgmtcidr", zone.networks.management.cidr))
+    if zone.networks.management.router:
+        pairs.append(("localgw", zone.networks.management.router))
+    pairs += [
+        ("private.network.device", f"eth{by_type[TrafficType.MANAGEMENT.value].device}"),
+        ("public.network.device", f"eth{by_type[public].device}"),
+    ]
+    storage = by_type.get(TrafficType.STORAGE.value)
+    if storage is not None:
+        pairs += [("storageip", storage.address), ("storagenetmask", storage.netmask)]
+        if storage.gateway:
+            pairs.append(("storagegateway", storage.gateway))
+    pairs.append(("nic_macs", "|".join(nic.mac for nic in sorted(nics, key=lambda nic: nic.device))))
+    return pairs
+
+
+def _name_servers(zone: ZoneConfig) -> _Pairs:
+    internal = zone.internal_dns or zone.dns
+    pairs: _Pairs = [(f"internaldns{n}", server) for n, server in enumerate(internal[:2], 1)]
+    return pairs + [(f"dns{n}", server) for n, server in enumerate(zone.dns[:2], 1)]
+
+
+def _storage(zone: ZoneConfig) -> _Pairs:
+    stores = zone.image_stores
+    servers = dict.fromkeys(store.store.server for store in stores)
+    return [
+        ("nfsVersion", stores[0].nfs_version if stores else "null"),
+        ("useHttpsToUpload", "true"),
+        ("secondaryStorageServerAddress", ",".join(servers)),
+    ]

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Start, stop, reboot and destroy a system VM: one thing at a time for each, its row always saying which."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from ipaddress import IPv4Address
+from typing import Protocol
+
+import sqlalchemy as sa
+from twisted.internet.defer import DeferredLock
+from twisted.logger import Logger
+
+from systemvm.management.control.agent import AgentStatus
+from systemvm.management.control.directory import AgentDirectory
+from systemvm.management.hypervisors.base import Hypervisor, HypervisorError
+from systemvm.management.networks.driver import NetworkError
+from systemvm.management.primary.qemu_img import PrimaryStorageError
+from systemvm.management.state import events, instances
+from systemvm.management.state.columns import now
+from systemvm.management.state.database import Database
+from systemvm.management.state.instances import Instance
+from systemvm.management.state.status import AgentState, InstanceState, InstanceType
+from systemvm.management.system_vms.boot_arguments import ROLES, BootFacts
+from systemvm.management.system_vms.machine import MachineBuilder
+from systemvm.management.zone import TrafficType
+
+STARTABLE = (InstanceState.STOPPED, InstanceState.ERROR)
+
+#: How long a guest may take to power off, before the accelerator's patience.
+POWER_OFF_S = 30.0
+
+
+class ConsoleAdmission(Protocol):
+    """The part of the network driver that lets CPVMs reach screens."""
+
+    async def admit_consoles(self, addresses: set[IPv4Address]) -> None: ...
+
+
+class Lifecycle:
+    """What may be done to a system VM, by its UUID."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        database: Database,
+        hypervisor: Hypervisor,
+        builder: MachineBuilder,
+        directory: AgentDirectory,
+        admission: ConsoleAdmission,
+        boot_facts: Callable[[Instance], BootFacts],
+        *,
+        host_id: int,
+        patience: float = 1.0,
+    ) -> None:
+        self._database = database
+        self._hypervisor = hypervisor
+        self._builder = builder
+        self._directory = directory
+        self._admission = admission
+        self._boot_facts = boot_facts
+        self._host_id = host_id
+        self._patience = patience
+        self._locks: dict[str, DeferredLock] = {}
+
+    async def start(self, uuid: str) -> Instance:
+        """Start it with fresh credentials; it is Running when its CPUs run. Fine when it runs already."""
+        async with self._alone(uuid) as vm:
+            if vm.state is InstanceState.RUNNING:
+                return vm
+            return await self._start(vm)
+
+    async def stop(self, uuid: str, *, forced: bool = False) -> Instance:
+        """Power it off, or pull its plug; the keeper starts it again when its zone needs it."""
+        async with self._alone(uuid) as vm:
+            return await self._stop(vm, forced, "was stopped on request")
+
+    async def reboot(self, uuid: str, *, forced: bool = False) -> Instance:
+        """Power off and on: addresses and name stay, key and certificate do not."""
+        async with self._alone(uuid) as vm:
+            stopped = await self._stop(vm, forced, "is being rebooted")
+            vm = await self._start(stopped)
+            await self._event(vm, "REBOOT", "rebooted")
+            return vm
+
+    async def destroy(self, uuid: str) -> None:
+        """End it, with its disk, addresses and name; the keeper makes another of a new name."""
+        async with self._alone(uuid) as vm:
+            await self._stop(vm, True, "is being destroyed")
+            self._directory.forget(vm.instance_name, "the system VM was destroyed")
+            await self._builder.delete_disk(vm)
+            await self._database.run(instances.remove, vm.id, InstanceState.EXPUNGING)
+            await self._event(vm, "DESTROY", "destroyed")
+            await self.admit_consoles()
+        self._locks.pop(uuid, None)
+
+    async def ended(self, name: str, reason: str) -> Instance | None:
+        """Its machine ended by itself; None when that was asked for, or it is nobody of ours."""
+        vm = await self._database.run(_note_end, name, reason)
+        if vm is not None:
+            self._directory.disconnected(name, reason)
+            await self._event(vm, "STOP", f"ended by itself: {reason}", level="WARN")
+        return vm
+
+    async def admit_consoles(self) -> None:
+        """Screens are open to the management addresses of the CPVMs that there are, and to nobody else."""
+        addresses = await self._database.read(_console_addresses)
+        await self._admission.admit_consoles(addresses)
+
+    # --- steps, under the VM's lock
+
+    async def _start(self, vm: Instance) -> Instance:
+        moved = await self._database.run(
+            instances.change_state,
+            vm.id,
+            STARTABLE,
+            InstanceState.STARTING,
+            reason=None,
+            hint=None,
+            host_id=self._host_id,
+        )
+        if moved is None:
+            raise HypervisorError(
+                f"{vm.instance_name} is {vm.state.value} and cannot be started", "wait until it is Stopped"
+            )
+        agent = self._directory.expect(vm.instance_name, ROLES[vm.type])
+        agent.hello = None
+        self._directory.set_status(
+            agent, AgentStatus(AgentState.CONNECTING, "the virtual machine is starting")
+        )
+        try:
+            nics = await self._database.read(instances.nics_of, vm.id)
+            built = await self._builder.build(moved, nics, self._boot_facts(moved))
+            await self.admit_consoles()
+            await self._database.run(instances.update, vm.id, image_sha256=built.image.sha256)
+            await self._hypervisor.start(built.spec)
+        except Exception as error:
+            failure = _as_hypervisor_error(error)
+            await self._database.run(
+                instances.update,
+                vm.id,
+                state=InstanceState.STOPPED,
+                reason=f"could not be started: {failure.message}",
+                hint=failure.hint or None,
+            )
+            self._directory.disconnected(vm.instance_name, "the virtual machine could not be started")
+            if failure is error:
+                raise
+            raise failure from error
+        running = await self._database.run(
+            instances.change_state,
+            vm.id,
+            [InstanceState.STARTING],
+            InstanceState.RUNNING,
+            started=now(),
+            image_version=built.image.version,
+        )
+        status = self._hypervisor.status(vm.instance_name)
+        if running is None or status is None or not status.state.alive:
+            # Its end came before its row could be Running, when nobody takes note of ends.
+            await self.ended(vm.instance_name, "it ended while it was being started")
+            raise HypervisorError(
+                f"{vm.instance_name} ended while it was being started",
+                f"systemvm logs {vm.instance_name} shows how far it came",
+            )
+        await self._event(running, "START", "started")
+        return running
+
+    async def _stop(self, vm: Instance, forced: bool, why: str) -> Instance:
+        if vm.state in STARTABLE:
+            return vm
+        await self._database.run(instances.update, vm.id, state=InstanceState.STOPPING)
+        self._directory.disconnected(vm.instance_name, f"the virtual machine {why}")
+        try:
+            await self._hypervisor.stop(
+                vm.instance_name, forced=forced, timeout_s=POWER_OFF_S * self._patience
+            )
+        except HypervisorError as error:
+            await self._database.run(
+                instances.update,
+                vm.id,
+                state=InstanceState.RUNNING,
+                reason=f"could not be stopped: {error.message}",
+                hint=error.hint or None,
+            )
+            raise
+        stopped = await self._database.run(
+            instances.update, vm.id, state=InstanceState.STOPPED, reason=f"it {why}", hint=None
+        )
+        await self._event(stopped, "STOP", "stopped")
+        return stopped
+
+    @asynccontextmanager
+    async def _alone(self, uuid: str) -> AsyncIterator[Instance]:
+        """The VM's row, read when nothing else is being done to it."""
+        lock = self._locks.setdefault(uuid, DeferredLock())
+        await lock.acquire()
+        try:
+            vm = await self._database.read(instances.by_uuid, uuid)
+            if vm.type not in ROLES:
+                raise HypervisorError(f"{vm.instance_name} is no system VM")
+            yield vm
+        finally:
+            lock.release()
+
+    async def _event(self, vm: Instance, what: str, text: str, level: str = "INFO") -> None:
+        kind = "SSVM" if vm.type is InstanceType.SECONDARY_STORAGE else "PROXY"
+        self._log.info("{name} {text}", name=vm.instance_name, text=text)
+        await self._database.run(
+            events.record,
+            f"{kind}.{what}",
+            f"{vm.instance_name} {text}",
+            level=level,
+            zone_id=vm.zone_id,
+            resource_type="SystemVm",
+            resource_uuid=vm.uuid,
+        )
+
+
+def _as_hypervisor_error(error: Exception) -> HypervisorError:
+    if isinstance(error, HypervisorError):
+        return error
+    if isinstance(error, PrimaryStorageError | NetworkError):
+        return HypervisorError(error.message, error.hint)
+    return HypervisorError(str(error) or type(error).__name__, "the daemon's log tells more")
+
+
+def _note_end(connection: sa.Connection, name: str, reason: str) -> Instance | None:
+    """Running → Stopped; a VM that is being stopped or started is the business of who does that."""
+    where = instances.list_system(connection)
+    found = next((vm for vm in where if vm.instance_name.lower() == name.lower()), None)
+    if found is None:
+        return None
+    return instances.change_state(
+        connection, found.id, [InstanceState.RUNNING], InstanceState.STOPPED, reason=f"ended: {reason}"
+    )
+
+
+def _console_addresses(connection: sa.Connection) -> set[IPv4Address]:
+    proxies = [vm for vm in instances.list_system(connection) if vm.type is InstanceType.CONSOLE_PROXY]
+    nics = instances.nics_by_vm(connection, [vm.id for vm in proxies])
+    return {
+        IPv4Address(nic.address)
+        for of_vm in nics.values()
+        for nic in of_vm
+        if nic.traffic_type == TrafficType.MANAGEMENT.value and nic.address
+    }

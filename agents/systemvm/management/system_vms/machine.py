@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A system VM as a machine: its image, its disk, its fresh credentials."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from attrs import frozen
+from twisted.logger import Logger
+
+from systemvm.management.hypervisors.base import Disk, DomainSpec
+from systemvm.management.hypervisors.base import Nic as DomainNic
+from systemvm.management.pki.control import ControlAuthority
+from systemvm.management.primary.qemu_img import PrimaryStorageError
+from systemvm.management.primary.storage import PrimaryStorage
+from systemvm.management.primary.system_images import SystemImage, SystemImages
+from systemvm.management.state.instances import Instance, Nic
+from systemvm.management.system_vms.boot_arguments import ROLES, BootFacts, cmdline
+from systemvm.wire import boot
+from systemvm.wire.role import Role
+
+
+class Images(Protocol):
+    """Which image a role is booted from now."""
+
+    async def current(self, role: Role) -> SystemImage: ...
+
+
+class ImageShelf:
+    """The images that this host has, with what was built last brought in first."""
+
+    _log = Logger()
+
+    def __init__(self, images: SystemImages, source: Path) -> None:
+        self._images = images
+        self._source = source
+
+    async def current(self, role: Role) -> SystemImage:
+        """The image of the newest build, else one imported before; PrimaryStorageError without either."""
+        manifest = self._source / f"{role.value}.manifest.json"
+        try:
+            return await self._images.import_image(manifest)
+        except PrimaryStorageError as error:
+            known = [image for image in self._images.all() if image.role == role.value]
+            if not known:
+                raise
+            newest = max(known, key=lambda image: image.directory.stat().st_mtime)
+            self._log.warn(
+                "{manifest}: {error}; going on with image {version}",
+                manifest=str(manifest),
+                error=str(error),
+                version=newest.version,
+            )
+            return newest
+
+
+@frozen
+class Built:
+    """What a start needs, and what its row must say."""
+
+    spec: DomainSpec
+    image: SystemImage
+
+
+class MachineBuilder:
+    """Makes `DomainSpec`s; every one holds a new key and a certificate for a day."""
+
+    def __init__(
+        self, images: Images, primary: PrimaryStorage, authority: ControlAuthority, logs: Path
+    ) -> None:
+        self._images = images
+        self._primary = primary
+        self._authority = authority
+        self._logs = logs
+
+    async def build(self, vm: Instance, nics: Sequence[Nic], facts: BootFacts) -> Built:
+        role = ROLES[vm.type]
+        image = await self._images.current(role)
+        disk = await self._disk(vm, image)
+        identity = self._authority.bootstrap(vm.instance_name, role)
+        spec = DomainSpec(
+            name=vm.instance_name,
+            uuid=vm.uuid,
+            memory_mib=vm.memory_mib,
+            vcpus=vm.vcpus,
+            nics=[DomainNic(nic.traffic_type, nic.bridge, nic.mac) for nic in nics],
+            serial_log=self.serial_log(vm),
+            disk=Disk(disk),
+            kernel=image.kernel,
+            initrd=image.initrd,
+            append=image.append,
+            credentials={
+                boot.CMDLINE_CREDENTIAL: cmdline(vm, nics, facts).encode(),
+                boot.IDENTITY_CREDENTIAL: identity.to_pem_bundle(),
+            },
+            is_system=True,
+        )
+        return Built(spec, image)
+
+    def serial_log(self, vm: Instance) -> Path:
+        return self._logs / f"{vm.instance_name}.log"
+
+    async def delete_disk(self, vm: Instance) -> None:
+        await self._primary.delete_volume(disk_uuid(vm))
+
+    async def _disk(self, vm: Instance, image: SystemImage) -> Path:
+        """Its disk as it was left, or a new clone: of an image that is newer, or because there is none."""
+        path = self._primary.volume_path(disk_uuid(vm))
+        if vm.image_sha256 == image.sha256 and path.exists():
+            return path
+        return await self._primary.create_clone(disk_uuid(vm), image.disk, "qcow2")
+
+
+def disk_uuid(vm: Instance) -> str:
+    """A system VM has one disk, which nobody lists: its name follows from the VM's own."""
+    return str(uuid.uuid5(uuid.UUID(vm.uuid), "root"))

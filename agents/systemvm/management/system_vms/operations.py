@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What operators may do with a system VM over the daemon's UNIX socket, besides the API's commands."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from attrs import field, frozen
+from twisted.internet.threads import deferToThread
+
+from systemvm.management.control.directory import AgentDirectory
+from systemvm.management.pki.ssh_key import SshKey
+from systemvm.management.state import instances
+from systemvm.management.state.database import Database
+from systemvm.management.state.instances import Instance
+from systemvm.management.state.rows import NotFoundError
+from systemvm.management.state.status import InstanceState
+from systemvm.management.zone import TrafficType
+from systemvm.rpc.errors import NOT_CONNECTED, RpcError
+from systemvm.rpc.method import Call, MethodTable
+from systemvm.wire.agent import CHECK, CheckReport
+
+OPERATORS = frozenset({"operator"})
+SSH_PORT = 3922
+CHECK_DEADLINE_S = 110.0
+LOG_TAIL_BYTES = 64 * 1024
+
+
+@frozen
+class SystemVmName:
+    name: str
+
+
+@frozen
+class CallThrough:
+    """A call of an agent's method, its parameters as they are."""
+
+    name: str
+    method: str
+    params: dict[str, Any] = field(factory=dict)
+
+
+@frozen
+class SshTarget:
+    """How to log in: `host_keys` are those that the agent told over the control channel."""
+
+    user: str
+    address: str
+    port: int
+    key_file: str
+    host_keys: list[str]
+
+
+@frozen
+class SerialLog:
+    path: str
+    text: str
+
+
+class Operations:
+    """The methods `system_vm.*`."""
+
+    def __init__(self, database: Database, directory: AgentDirectory, ssh_key: SshKey, logs: Path) -> None:
+        self._database = database
+        self._directory = directory
+        self._ssh_key = ssh_key
+        self._logs = logs
+
+    def add_methods(self, table: MethodTable) -> None:
+        table.add(
+            "system_vm.rpc",
+            self._rpc,
+            params=CallThrough,
+            result=None,
+            roles=OPERATORS,
+            summary="Call a method of a system VM's agent",
+            deadline_s=600.0,
+        )
+        table.add(
+            "system_vm.ssh",
+            self._ssh,
+            params=SystemVmName,
+            result=SshTarget,
+            roles=OPERATORS,
+            summary="Address, port, key file and host keys for ssh",
+        )
+        table.add(
+            "system_vm.check",
+            self._check,
+            params=SystemVmName,
+            result=CheckReport,
+            roles=OPERATORS,
+            summary="Run a system VM's own checks",
+            deadline_s=CHECK_DEADLINE_S + 5.0,
+        )
+        table.add(
+            "system_vm.logs",
+            self._serial_log,
+            params=SystemVmName,
+            result=SerialLog,
+            roles=OPERATORS,
+            summary="The end of a system VM's serial log",
+        )
+
+    async def _rpc(self, call: Call, through: CallThrough) -> Any:
+        vm = await self._find(through.name)
+        return await self._directory.call(
+            vm.instance_name,
+            through.method,
+            through.params,
+            deadline_s=590.0,
+            request_id=call.request_id,
+        )
+
+    async def _ssh(self, call: Call, target: SystemVmName) -> SshTarget:
+        vm = await self._find(target.name)
+        if vm.state is not InstanceState.RUNNING:
+            raise RpcError(
+                NOT_CONNECTED,
+                f"{vm.instance_name} is {vm.state.value}",
+                {"hint": vm.reason or "it is started again by itself"},
+            )
+        nics = await self._database.read(instances.nics_of, vm.id)
+        control = next(nic for nic in nics if nic.traffic_type == TrafficType.CONTROL.value)
+        return SshTarget("root", control.address or "", SSH_PORT, str(self._ssh_key.path), vm.host_keys)
+
+    async def _check(self, call: Call, target: SystemVmName) -> CheckReport:
+        vm = await self._find(target.name)
+        return await self._directory.call(
+            vm.instance_name,
+            CHECK,
+            result=CheckReport,
+            deadline_s=CHECK_DEADLINE_S,
+            request_id=call.request_id,
+        )
+
+    async def _serial_log(self, call: Call, target: SystemVmName) -> SerialLog:
+        vm = await self._find(target.name)
+        path = self._logs / f"{vm.instance_name}.log"
+        try:
+            text = await deferToThread(_tail, path)
+        except FileNotFoundError:
+            hint = vm.reason or "it has not started yet"
+            message = f"{vm.instance_name} has no serial log"
+            raise RpcError.refused("no-log", message, hint) from None
+        return SerialLog(str(path), text)
+
+    async def _find(self, name: str) -> Instance:
+        try:
+            vm = await self._database.read(instances.by_instance_name, name)
+        except NotFoundError:
+            vm = None
+        if vm is None or not vm.type.is_system:
+            raise RpcError.refused(
+                "not-found", f"there is no system VM named {name}", "systemvm system-vm list shows them"
+            )
+        return vm
+
+
+def _tail(path: Path) -> str:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - LOG_TAIL_BYTES))
+        return file.read().decode("utf-8", "replace")

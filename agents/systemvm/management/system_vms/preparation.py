@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What agents are given before they count as Up: an SSVM its stores, a CPVM its certificate."""
+
+from __future__ import annotations
+
+from systemvm.management.config import Configuration
+from systemvm.management.control.agent import Agent
+from systemvm.management.control.directory import AgentDirectory
+from systemvm.management.pki.public import PublicAuthority
+from systemvm.management.state import instances, zones
+from systemvm.management.state.database import Database
+from systemvm.management.zone import ZoneConfig
+from systemvm.wire.console import CONSOLE_SETUP, ConsoleSetup
+from systemvm.wire.role import Role
+from systemvm.wire.storage import STORAGE_SETUP, STORAGE_STATS, StoreStats
+
+#: A mount waits for the NFS server; the guest's own deadline is shorter.
+MOUNT_DEADLINE_S = 120.0
+
+
+class Preparations:
+    """Both roles' preparations; every one is idempotent and runs at each connection."""
+
+    def __init__(
+        self,
+        database: Database,
+        configuration: Configuration,
+        directory: AgentDirectory,
+        public: PublicAuthority,
+    ) -> None:
+        self._database = database
+        self._configuration = configuration
+        self._directory = directory
+        self._public = public
+        directory.prepare(Role.SSVM, self.mount_stores)
+        directory.prepare(Role.CPVM, self.set_up_console)
+
+    async def mount_stores(self, agent: Agent) -> None:
+        """Mount every store of the zone, and take note of its size."""
+        zone_id, config = await self._zone_of(agent)
+        rows = {row.name: row for row in await self._database.read(zones.list_stores, zone_id)}
+        for store in config.image_stores:
+            await self._directory.call(agent.name, STORAGE_SETUP, store.store, deadline_s=MOUNT_DEADLINE_S)
+            stats = await self._directory.call(agent.name, STORAGE_STATS, store.store, result=StoreStats)
+            row = rows.get(store.name)
+            if row is not None:
+                await self._database.run(
+                    zones.set_store_usage, row.id, stats.capacity_bytes, stats.used_bytes
+                )
+
+    async def set_up_console(self, agent: Agent) -> None:
+        """Hand over a fresh certificate for the advertised origin; the key is made here and kept nowhere."""
+        _, config = await self._zone_of(agent)
+        identity = self._public.issue(config.console.origin)
+        setup = ConsoleSetup(config.console.origin, identity.certificate_pem, identity.private_key_pem)
+        await self._directory.call(agent.name, CONSOLE_SETUP, setup)
+
+    async def _zone_of(self, agent: Agent) -> tuple[int, ZoneConfig]:
+        vm = await self._database.read(instances.by_instance_name, agent.name)
+        zone = await self._database.read(zones.zone_by_id, vm.zone_id)
+        return zone.id, self._configuration.zone(zone.name)
