@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""QEMU's command line: what must be in it, and what never."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from systemvm.management.hypervisors import qemu_arguments
+from systemvm.management.hypervisors.accelerator import Accelerator
+from systemvm.management.hypervisors.base import Disk, DomainSpec, HypervisorError, Nic, VncSpec
+
+CHANNELS = qemu_arguments.Channels(
+    monitor_fd=7,
+    agent_fd=8,
+    pid_file=Path("/run/x.pid"),
+    taps=["ta-0", "ta-1"],
+    smbios_files=[],
+    vnc_port=5923,
+)
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> DomainSpec:
+    for name in ("disk.qcow2", "boot.iso", "vmlinuz", "initrd"):
+        (tmp_path / name).touch()
+    return DomainSpec(
+        name="s-1-VM",
+        uuid="8a3f1c52-3e0f-4b5e-9c1d-000000000001",
+        memory_mib=512,
+        vcpus=1,
+        nics=[
+            Nic("control", "cloud0", "0e:00:a9:fe:03:07"),
+            Nic("management", "cloudbr1", "1e:00:00:00:00:01"),
+        ],
+        serial_log=tmp_path / "log/serial.log",
+        disk=Disk(tmp_path / "disk.qcow2"),
+        kernel=tmp_path / "vmlinuz",
+        initrd=tmp_path / "initrd",
+        append="root=/dev/vda1 ro quiet",
+        credentials={"systemvm.identity": b"-----PRIVATE-----", "systemvm.cmdline": b"vmpassword=hunter2"},
+        vnc=VncSpec("10.11.0.1", 0, "s3cr3t!!"),
+        is_system=True,
+    )
+
+
+def line(spec: DomainSpec, channels: qemu_arguments.Channels = CHANNELS) -> list[str]:
+    return qemu_arguments.command_line(spec, "qemu-system-x86_64", Accelerator.TCG, channels)
+
+
+def after(words: list[str], option: str) -> list[str]:
+    return [words[index + 1] for index, word in enumerate(words) if word == option]
+
+
+def test_nothing_secret_is_in_it(spec: DomainSpec) -> None:
+    text = " ".join(line(spec))
+    for secret in ("PRIVATE", "hunter2", "s3cr3t!!"):
+        assert secret not in text
+        assert secret not in repr(spec)
+
+
+def test_the_machine_waits_for_its_password_before_it_runs(spec: DomainSpec) -> None:
+    words = line(spec)
+    assert "-S" in words
+    assert after(words, "-vnc") == ["10.11.0.1:23,password=on,share=force-shared"]
+
+
+def test_network_cards_keep_their_order_and_have_no_boot_rom(spec: DomainSpec) -> None:
+    cards = [word for word in after(line(spec), "-device") if word.startswith("virtio-net-pci")]
+    assert cards == [
+        "virtio-net-pci,netdev=net0,mac=0e:00:a9:fe:03:07,romfile=",
+        "virtio-net-pci,netdev=net1,mac=1e:00:00:00:00:01,romfile=",
+    ]
+    assert after(line(spec), "-netdev")[0] == "tap,id=net0,ifname=ta-0,script=no,downscript=no"
+
+
+def test_a_system_vms_reboot_is_an_exit_and_it_has_a_guest_agent(spec: DomainSpec) -> None:
+    assert after(line(spec), "-action") == ["reboot=shutdown"]
+    assert any("org.qemu.guest_agent.0" in word for word in after(line(spec), "-device"))
+    user = line(evolve(spec, is_system=False), evolve(CHANNELS, agent_fd=None))
+    assert "-action" not in user
+    assert "guest_agent" not in " ".join(user)
+
+
+def test_emulation_has_a_small_cache_and_virtualization_is_named(spec: DomainSpec) -> None:
+    assert after(line(spec), "-accel") == ["tcg,tb-size=128"]
+    kvm = qemu_arguments.command_line(spec, "q", Accelerator.KVM, CHANNELS)
+    assert after(kvm, "-accel") == ["kvm"]
+
+
+def test_credentials_go_by_file(spec: DomainSpec) -> None:
+    files = [Path("/run/a,b.smbios0"), Path("/run/c.smbios1")]
+    words = line(spec, evolve(CHANNELS, smbios_files=files))
+    assert after(words, "-smbios") == ["type=11,path=/run/a,,b.smbios0,path=/run/c.smbios1"]
+
+
+def test_an_iso_boots_before_the_disk_and_is_read_only(spec: DomainSpec) -> None:
+    words = line(evolve(spec, cdrom=spec.serial_log.parent.parent / "boot.iso", kernel=None))
+    assert "ide-cd,bus=ide.0,drive=cd0,bootindex=1" in after(words, "-device")
+    cdrom = next(word for word in after(words, "-drive") if "media=cdrom" in word)
+    assert "readonly=on" in cdrom
+    assert "-kernel" not in words
+
+
+def test_without_a_screen_there_is_none(spec: DomainSpec) -> None:
+    words = line(evolve(spec, vnc=None), evolve(CHANNELS, vnc_port=None))
+    assert after(words, "-display") == ["none"]
+    assert "-vnc" not in words
+
+
+def test_an_ipv6_screen_is_bracketed(spec: DomainSpec) -> None:
+    words = line(evolve(spec, vnc=VncSpec("fd00::1", 0, "x")))
+    assert after(words, "-vnc")[0].startswith("[fd00::1]:23,")
+
+
+def test_taps_are_short_and_follow_the_uuid(spec: DomainSpec) -> None:
+    assert qemu_arguments.tap_names(spec) == ["t8a3f1c523e-0", "t8a3f1c523e-1"]
+    assert all(len(name) <= 15 for name in qemu_arguments.tap_names(spec))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "../x"}, "no name for a machine"),
+        ({"name": "a,b"}, "no name for a machine"),
+        ({"nics": [Nic("public", "cloudbr0", "1e:00")]}, "no MAC address"),
+        ({"kernel": Path("vmlinuz")}, "not an absolute path"),
+        ({"disk": Disk(Path("/no/such/disk"))}, "/no/such/disk does not exist"),
+        ({"vnc": VncSpec("10.11.0.1", 0, "ninechars")}, "at most 8 characters"),
+    ],
+)
+def test_what_qemu_would_misread_is_refused_first(
+    spec: DomainSpec, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(HypervisorError, match=message):
+        qemu_arguments.check(evolve(spec, **changes))
+    qemu_arguments.check(spec)

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Credentials in SMBIOS strings: by file, for the owner alone, and never more than fit."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import pytest
+
+from systemvm.management.hypervisors import smbios
+from systemvm.management.hypervisors.base import HypervisorError
+
+
+def test_values_are_base64_whatever_is_in_them() -> None:
+    value = b"type=secstorage\0name=s-1-VM\n"
+    [string] = smbios.credential_strings({"systemvm.cmdline": value})
+    name, _, encoded = string.partition(b"=")
+    assert name == b"io.systemd.credential.binary:systemvm.cmdline"
+    assert base64.b64decode(encoded, validate=True) == value
+
+
+def test_too_much_is_refused_with_what_to_do() -> None:
+    with pytest.raises(HypervisorError, match=r"64511.*P-256"):
+        smbios.credential_strings({"systemvm.identity": b"x" * 50_000})
+    assert smbios.credential_strings({"systemvm.identity": b"x" * 48_000})
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a=b", "a\nb", "../a"])
+def test_names_are_plain(name: str) -> None:
+    with pytest.raises(HypervisorError, match="no name for a credential"):
+        smbios.credential_strings({name: b"x"})
+
+
+def test_files_are_for_the_owner_and_replace_those_of_an_earlier_start(tmp_path: Path) -> None:
+    stale = tmp_path / "s-1-VM.smbios0"
+    stale.write_bytes(b"old")
+    stale.chmod(0o644)
+    paths = smbios.write(tmp_path, "s-1-VM", [b"one", b"two"])
+    assert [path.read_bytes() for path in paths] == [b"one", b"two"]
+    assert {oct(path.stat().st_mode & 0o777) for path in paths} == {"0o600"}
