@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one booted cloud that image and system tests share, and the clients a user has of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cs import CloudStack
+from systemvm.lab.cloud import Cloud
+
+TOP = Path(__file__).resolve().parents[1]
+
+
+def wait_for(what: str, ready: Callable[[], Any], timeout_s: float = 240.0, every_s: float = 0.5) -> Any:
+    """Ask until the answer is true; the failure names what was waited for and the last answer."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        answer = ready()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout_s:.0f} s for {what}; last answer: {answer!r}")
+        time.sleep(every_s)
+
+
+class BootedCloud:
+    """A running lab cloud and the public ways into it."""
+
+    def __init__(self, lab: Cloud) -> None:
+        self.lab = lab
+        key = lab.api_key()
+        self.api = CloudStack(endpoint=f"{lab.page_url}/client/api", key=key.api_key, secret=key.secret_key)
+
+    # ---- the command line ----
+    def cli(
+        self, *words: str, check: bool = True, timeout_s: float = 300.0
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `systemvm WORDS…` as an operator does."""
+        program = Path(sys.executable).with_name("systemvm")
+        done = subprocess.run(
+            [program, "--root", self.lab.root, *words],
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            env={**os.environ, "COLUMNS": "200"},
+        )
+        if check:
+            assert done.returncode == 0, f"systemvm {' '.join(words)}: {done.stdout}{done.stderr}"
+        return done
+
+    def cli_json(self, *words: str) -> Any:
+        return json.loads(self.cli("--json", *words).stdout)
+
+    def ssh(self, name: str, command: str, timeout_s: float = 120.0) -> str:
+        """What `command` prints in the guest, as root over port 3922."""
+        return self.cli("ssh", name, "--", command, timeout_s=timeout_s).stdout
+
+    # ---- the API ----
+    def system_vm(self, kind: str) -> dict[str, Any]:
+        """The zone's one system VM of a kind: `secondarystoragevm` or `consoleproxy`."""
+        rows = self.api.listSystemVms(systemvmtype=kind).get("systemvm", [])
+        assert rows, f"the zone has no {kind}"
+        return rows[0]
+
+    def wait_up(self, kind: str, timeout_s: float = 240.0) -> dict[str, Any]:
+        def up() -> dict[str, Any] | None:
+            rows = self.api.listSystemVms(systemvmtype=kind).get("systemvm", [])
+            return next(
+                (row for row in rows if row.get("agentstate") == "Up" and row["state"] == "Running"), None
+            )
+
+        return wait_for(f"a {kind} that is Up", up, timeout_s)
+
+    def zone_id(self) -> str:
+        return self.api.listZones()["zone"][0]["id"]
+
+    def job(self, jobid: str, timeout_s: float = 240.0) -> dict[str, Any]:
+        """A job's result; fails with its error text."""
+        answer = wait_for(
+            f"job {jobid}",
+            lambda: (a := self.api.queryAsyncJobResult(jobid=jobid))["jobstatus"] != 0 and a,
+            timeout_s,
+        )
+        assert answer["jobstatus"] == 1, answer["jobresult"]
+        return answer.get("jobresult") or {}
+
+    def register(self, name: str, url: str, image_format: str = "QCOW2", **more: Any) -> dict[str, Any]:
+        common = {"name": name, "displaytext": name, "url": url, "zoneid": self.zone_id(), **more}
+        if image_format == "ISO":
+            answer = self.api.registerIso(**common)["iso"]
+        else:
+            answer = self.api.registerTemplate(**common, format=image_format, hypervisor="KVM")["template"]
+        return answer[0] if isinstance(answer, list) else answer
+
+    def template(self, template_id: str) -> dict[str, Any] | None:
+        rows = self.api.listTemplates(templatefilter="all", id=template_id).get("template", [])
+        rows += self.api.listIsos(isofilter="all", id=template_id).get("iso", [])
+        return rows[0] if rows else None
+
+    def wait_settled(self, template_id: str, timeout_s: float = 240.0) -> dict[str, Any]:
+        """The template once it is Ready or has failed."""
+
+        def settled() -> dict[str, Any] | None:
+            row = self.template(template_id)
+            assert row is not None
+            status = row.get("status") or ""
+            moving = not status or "%" in status or status.startswith("Installing")
+            return row if row["isready"] or not moving else None
+
+        return wait_for(f"template {template_id} to settle", settled, timeout_s)
+
+    def delete_template(self, template_id: str, iso: bool = False) -> None:
+        delete = self.api.deleteIso if iso else self.api.deleteTemplate
+        self.job(delete(id=template_id)["jobid"])
+
+    # ---- what lies on secondary storage ----
+    def store_files(self) -> set[str]:
+        """Every file below the export, hidden ones too, as paths relative to it."""
+        store = self.lab.secondary
+        return {str(path.relative_to(store)) for path in store.rglob("*") if path.is_file()}

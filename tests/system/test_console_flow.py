@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The second flow, whole: a click on View Console, and the guest's screen in a real browser."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from booted_cloud import BootedCloud, wait_for
+
+pytestmark = pytest.mark.cloud
+
+CHROMIUM = {
+    "executable_path": "/usr/bin/chromium",
+    "args": [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(**CHROMIUM)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    # the lab's public CA is not in the browser's store; names and chains have tests of their own
+    context = browser.new_context(ignore_https_errors=True, viewport={"width": 1280, "height": 900})
+    yield context
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def machine(cloud: BootedCloud) -> dict[str, Any]:
+    """A running machine, deployed as a linked clone of a Ready template."""
+    row = cloud.register("console-tiny", f"{cloud.lab.source_url}/tiny.qcow2")
+    assert cloud.wait_settled(row["id"])["isready"]
+    cloud.cli("vm", "deploy", "screen", "--template", "console-tiny")
+    return next(vm for vm in cloud.cli_json("vm", "list") if vm["displayname"] == "screen")
+
+
+def screen(page: Page) -> np.ndarray:
+    """The pixels of noVNC's canvas, as height x width x RGB."""
+    picture = page.locator("canvas").first.screenshot()
+    return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
+
+
+def lit(pixels: np.ndarray) -> int:
+    """How many pixels are bright: text on a dark console."""
+    return int((pixels.max(axis=2) > 120).sum())
+
+
+def console_url(cloud: BootedCloud, machine: dict[str, Any]) -> str:
+    answer = cloud.api.createConsoleEndpoint(virtualmachineid=machine["id"])["consoleendpoint"]
+    assert answer["success"], answer
+    assert answer["websocket"]["path"] == "websockify"
+    return answer["url"]
+
+
+def wait_screen(page: Page) -> np.ndarray:
+    page.wait_for_selector("canvas", timeout=60_000)
+    return wait_for("text on the guest's screen", lambda: lit(screen(page)) > 300 and screen(page), 120)
+
+
+def log_in(cloud: BootedCloud, page: Page) -> None:
+    page.goto(cloud.lab.page_url)
+    login = cloud.lab.login()
+    page.fill("[name=username]", login.username)
+    page.fill("[name=password]", login.password)
+    page.click("#login-form button")
+    page.wait_for_selector("#system-vms .card")
+
+
+def test_view_console_shows_the_screen_and_takes_keys(
+    cloud: BootedCloud, machine: dict[str, Any], context: BrowserContext
+) -> None:
+    page = context.new_page()
+    log_in(cloud, page)
+    row = page.locator("#vms .row", has_text="screen")
+    with context.expect_page() as opened:
+        row.get_by_role("button", name="View Console").click()
+    console = opened.value
+    before = wait_screen(console)
+    # the token left the address bar with its first use
+    assert "token" not in console.url
+    console.locator("canvas").first.click()
+    console.keyboard.type("echo seen-by-a-person\n", delay=60)
+    wait_for("the typed line on the screen", lambda: lit(screen(console)) > lit(before) + 200, 60)
+
+
+def test_the_page_follows_without_a_reload(cloud: BootedCloud, context: BrowserContext) -> None:
+    page = context.new_page()
+    log_in(cloud, page)
+    page.click("#open-register")
+    page.fill("#register [name=name]", "by hand")
+    page.fill("#register [name=url]", f"{cloud.lab.source_url}/tiny.qcow2")
+    page.click("#register button.primary")
+    row = page.locator("#templates .row", has_text="by hand")
+    expect(row.locator(".state")).to_have_text("Ready", timeout=120_000)
+    assert "Download Complete" in row.inner_text()
+
+
+def test_a_second_use_is_refused_with_words(
+    cloud: BootedCloud, machine: dict[str, Any], browser: Browser, context: BrowserContext
+) -> None:
+    url = console_url(cloud, machine)
+    first = context.new_page()
+    first.goto(url)
+    wait_screen(first)
+    # a reload by the same browser goes on: the cookie, not the token, is its right
+    first.reload()
+    wait_screen(first)
+    stranger = browser.new_context(ignore_https_errors=True)
+    second = stranger.new_page()
+    second.goto(url)
+    expect(second.locator("body")).to_contain_text("already", timeout=30_000)
+    assert second.locator("canvas").count() == 0 or not second.locator("canvas").first.is_visible()
+    stranger.close()
+
+
+def test_a_preview_does_not_spend_the_token(
+    cloud: BootedCloud, machine: dict[str, Any], context: BrowserContext
+) -> None:
+    url = console_url(cloud, machine)
+    for method in ("get", "head"):
+        answer = getattr(context.request, method)(url)
+        assert answer.status == 200
+        assert answer.headers["cache-control"] == "no-store"
+    page = context.new_page()
+    page.goto(url)
+    wait_screen(page)
+
+
+def test_tokens_are_in_no_log(cloud: BootedCloud, machine: dict[str, Any], context: BrowserContext) -> None:
+    url = console_url(cloud, machine)
+    token = url.partition("token=")[2].partition("&")[0]
+    assert len(token) >= 43
+    page = context.new_page()
+    page.goto(url)
+    wait_screen(page)
+    journal = cloud.ssh(cloud.system_vm("consoleproxy")["name"], "journalctl --no-pager -o cat")
+    assert token not in journal
+    assert "console" in journal, "the journal tells of the session, without its secret"
+    assert token not in cloud.lab.daemon_log.read_text(errors="replace")
+    database = cloud.lab.root / "var/lib/systemvm/systemvm.sqlite"
+    for file in database.parent.glob(database.name + "*"):
+        assert token.encode() not in file.read_bytes()
+
+
+def test_an_iso_boots_and_is_seen(cloud: BootedCloud, context: BrowserContext) -> None:
+    row = cloud.register("console-iso", f"{cloud.lab.source_url}/ipxe.iso", "ISO")
+    assert cloud.wait_settled(row["id"])["isready"]
+    cloud.cli("vm", "deploy", "from-iso", "--iso", "console-iso")
+    url = cloud.cli("console", "from-iso").stdout.strip()
+    page = context.new_page()
+    page.goto(url)
+    wait_screen(page)
+    cloud.cli("vm", "destroy", "from-iso", "--yes")
+
+
+def test_a_stopped_machine_has_no_console(
+    cloud: BootedCloud, machine: dict[str, Any], context: BrowserContext
+) -> None:
+    page = context.new_page()
+    page.goto(console_url(cloud, machine))
+    wait_screen(page)
+    cloud.cli("vm", "stop", "screen", "--forced")
+    expect(page.locator("body")).to_contain_text("connect", ignore_case=True, timeout=30_000)
+    answer = cloud.api.createConsoleEndpoint(virtualmachineid=machine["id"])["consoleendpoint"]
+    assert answer["success"] is False
+    assert "must be running" in answer["details"]
+    assert not answer.get("url")
