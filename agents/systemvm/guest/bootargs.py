@@ -72,11 +72,11 @@ def image_facts(paths: Paths) -> dict[str, str]:
     """What the build wrote about the image: version, sha256, role, built; empty outside an image."""
     try:
         facts = json.loads(paths.image_json.read_text())
+        return {str(key): str(value) for key, value in facts.items()}
     except FileNotFoundError:
         return {}
-    except ValueError as error:
-        raise bad(f"{paths.image_json} is not JSON: {error}") from error
-    return {str(key): str(value) for key, value in facts.items()}
+    except (ValueError, AttributeError) as error:
+        raise bad(f"{paths.image_json} is not a JSON object: {error}") from error
 
 
 def keep(text: str, arguments: Mapping[str, str], paths: Paths) -> None:
@@ -97,7 +97,7 @@ def kept(paths: Paths) -> dict[str, str]:
             f"{paths.cmd_line_json} is missing",
             "see systemctl status systemvm-preinit",
         ) from error
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise bad(f"cannot read {paths.cmd_line_json}: {error}") from error
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 from attrs import frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
@@ -88,6 +87,8 @@ class CommonMethods:
 
     async def _check(self, call: Call, params: None) -> CheckReport:
         """Ask the root helper: this process may reach neither name servers nor stores."""
+        from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol  # dear, and seldom wanted
+
         endpoint = UNIXClientEndpoint(self._reactor, str(self._paths.check_socket))
         answer = _Everything()
         try:

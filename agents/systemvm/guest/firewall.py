@@ -16,7 +16,7 @@ from pathlib import Path
 from systemvm.guest.failure import BootError, FailureKind
 from systemvm.guest.network import Interface, Network, Plan
 
-_BLOCK = re.compile(r"^\s*(table|set)\s+(?:(ip|ip6|inet)\s+)?(\w+)\s*\{", re.MULTILINE)
+_BLOCK = re.compile(r"(?:^|(?<=[{;}]))\s*(table|set)\s+(?:(ip|ip6|inet)\s+)?(\w+)\s*\{", re.MULTILINE)
 
 
 def sets(plan: Plan, arguments: Mapping[str, str]) -> dict[str, list[Network]]:

@@ -31,6 +31,6 @@ def format(arguments: Mapping[str, object] | Iterable[tuple[str, object]]) -> st
     pairs = arguments.items() if isinstance(arguments, Mapping) else arguments
     words = [f"{key}={value}" for key, value in pairs]
     for word in words:
-        if len(word.split()) != 1:
+        if word.split() != [word]:
             raise ValueError(f"boot argument {word.partition('=')[0]!r} holds white space")
     return " ".join(words)

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where boot arguments come from, and what is said when they do not."""
+
+from __future__ import annotations
+
+import base64
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from systemvm.guest import bootargs
+from systemvm.guest.failure import BootError, FailureKind
+from systemvm.guest.paths import Paths
+from systemvm.wire import boot
+from systemvm.wire.role import Role
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    (tmp_path / "credentials").mkdir()
+    return Paths(tmp_path, tmp_path / "credentials")
+
+
+def credential(paths: Paths, text: str) -> None:
+    assert paths.credentials is not None
+    (paths.credentials / boot.CMDLINE_CREDENTIAL).write_text(text)
+
+
+def test_the_credential_wins_over_the_file(paths: Paths) -> None:
+    paths.cache.mkdir(parents=True)
+    paths.cmdline.write_text("name=old")
+    assert bootargs.read(paths) == "name=old"
+    credential(paths, "name=new")
+    assert bootargs.read(paths) == "name=new"
+
+
+def test_an_empty_credential_is_none(paths: Paths) -> None:
+    credential(paths, " \n")
+    with pytest.raises(BootError) as error:
+        bootargs.read(paths)
+    assert error.value.kind is FailureKind.NO_BOOT_ARGUMENTS
+    assert "systemvm.cmdline" in str(error.value)
+    assert str(paths.cmdline) in str(error.value)
+    assert "-smbios type=11,path=FILE" in error.value.hint
+
+
+def test_without_systemd_only_the_file_is_looked_at(paths: Paths) -> None:
+    with pytest.raises(BootError, match="no boot arguments"):
+        bootargs.read(Paths.from_environment(str(paths.root), {}))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "no type="),
+        ({"type": "router"}, "unknown system VM type 'router'"),
+        ({"type": ""}, "unknown system VM type ''"),
+        ({"type": "management"}, "no system VM"),
+        ({"type": "consoleproxy"}, "this image is a ssvm appliance"),
+    ],
+)
+def test_a_wrong_type_is_named(paths: Paths, arguments: dict[str, str], message: str) -> None:
+    paths.image_json.parent.mkdir(parents=True)
+    paths.image_json.write_text('{"role": "ssvm"}')
+    with pytest.raises(BootError, match=message) as error:
+        bootargs.role_of(arguments, paths)
+    assert error.value.kind is FailureKind.BAD_BOOT_ARGUMENTS
+
+
+def test_the_type_that_the_image_is_for(paths: Paths) -> None:
+    assert bootargs.role_of({"type": "consoleproxy"}, paths) is Role.CPVM
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "-x", "x-", "a b", "a/b", "é", "x" * 64, "a\nb"])
+def test_a_name_that_is_no_host_name(name: str) -> None:
+    with pytest.raises(BootError, match="name="):
+        bootargs.name_of({"name": name} if name else {})
+
+
+def test_secrets_go_to_root_alone(paths: Paths) -> None:
+    text = "name=s-1-VM type=secstorage vmpassword=hunter2 privatekey=abc== keystore_password=k certificate=c"
+    bootargs.keep(text, boot.parse(text), paths)
+    assert stat.S_IMODE(paths.cmdline.stat().st_mode) == 0o600
+    assert boot.parse(paths.cmdline.read_text())["privatekey"] == "abc=="
+    shown = paths.cmd_line_json.read_text()
+    assert json.loads(shown) == {"type": "cmdline", "cmd_line": {"name": "s-1-VM", "type": "secstorage"}}
+    assert bootargs.kept(paths) == {"name": "s-1-VM", "type": "secstorage"}
+
+
+def test_a_wider_mode_of_an_earlier_file_does_not_stay(paths: Paths) -> None:
+    paths.cache.mkdir(parents=True)
+    paths.cmdline.write_text("old")
+    paths.cmdline.chmod(0o644)
+    bootargs.keep("name=s-1-VM", {"name": "s-1-VM"}, paths)
+    assert stat.S_IMODE(paths.cmdline.stat().st_mode) == 0o600
+    assert [path.name for path in paths.cache.iterdir() if path.name.startswith(".")] == []
+
+
+def test_kept_arguments_that_are_not_there(paths: Paths) -> None:
+    with pytest.raises(BootError, match="is missing"):
+        bootargs.kept(paths)
+    paths.cache.mkdir(parents=True)
+    for wrong in ("{", "[]", '{"cmd_line": 5}'):
+        paths.cmd_line_json.write_text(wrong)
+        with pytest.raises(BootError, match="cannot read"):
+            bootargs.kept(paths)
+
+
+def cloudstack_form(pem: str) -> str:
+    return base64.b64encode(pem.replace("\n", "^").replace(" ", "~").encode()).decode()
+
+
+def test_identity_in_cloudstacks_keys() -> None:
+    key, certificate, authority = (
+        f"-----BEGIN {label}-----\nAA==\n-----END {label}-----\n"
+        for label in ("PRIVATE KEY", "CERTIFICATE", "CERTIFICATE")
+    )
+    arguments = {
+        "certificate": cloudstack_form(certificate),
+        "cacertificate": cloudstack_form(authority),
+        "privatekey": cloudstack_form(key).rstrip("="),  # as upstream's parser leaves it
+    }
+    assert bootargs.identity_bundle(arguments) == (key + certificate + authority).encode()
+    assert bootargs.identity_bundle({}) is None
+
+
+def test_half_an_identity_is_refused_without_quoting_it() -> None:
+    with pytest.raises(BootError, match="only privatekey came") as error:
+        bootargs.identity_bundle({"privatekey": "c2VjcmV0"})
+    assert "c2VjcmV0" not in str(error.value)
+    with pytest.raises(BootError, match="certificate= is not base64"):
+        bootargs.identity_bundle({"privatekey": "AA==", "certificate": "%%", "cacertificate": "AA=="})

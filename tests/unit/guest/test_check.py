@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The staged checks: CloudStack's wording, order and exit codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from systemvm.guest import check
+from systemvm.guest.check import Probes, Situation
+
+BOOT = {
+    "type": "secstorage",
+    "host": "169.254.0.1,169.254.0.9",
+    "port": "8250",
+    "secondaryStorageServerAddress": "10.12.0.2",
+}
+RESOLV_CONF = "# by preinit\nnameserver 203.0.113.10\nnameserver 203.0.113.11\noptions timeout:2\n"
+MOUNTS = (
+    "proc /proc proc rw 0 0\n"
+    "10.12.0.2:/export/secondary /mnt/SecStorage/3d1a nfs4 rw,vers=4.2 0 0\n"
+    "srv:/x /mnt/a\\040b nfs rw 0 0\n"
+)
+
+
+class World:
+    """Answers as it is told to."""
+
+    def __init__(
+        self, *, down: tuple[str, ...] = (), wrong: str = "", agent: str = "Up, connected to host"
+    ) -> None:
+        self.down = down
+        self.wrong = wrong
+        self.agent = agent
+
+    def ping(self, address: str) -> bool:
+        return f"ping {address}" not in self.down
+
+    def dns(self, server: str, name: str) -> bool:
+        if f"dns {server}" in self.down:
+            raise TimeoutError("timed out")
+        return True
+
+    def connect(self, host: str, port: int) -> None:
+        if f"connect {host}" in self.down:
+            raise ConnectionRefusedError(111, "Connection refused")
+
+    def agent_state(self) -> str:
+        if not self.agent:
+            raise FileNotFoundError(2, "no socket")
+        return self.agent
+
+    def probes(self) -> Probes:
+        return Probes(self.ping, self.dns, self.connect, lambda point: self.wrong, self.agent_state)
+
+
+def situation(boot: dict[str, str] = BOOT, resolv_conf: str = RESOLV_CONF, mounts: str = MOUNTS) -> Situation:
+    return Situation(boot, resolv_conf, mounts)
+
+
+def test_all_good_counts_one_error_and_one_warning() -> None:
+    report = check.run(situation(), World().probes())
+    text = check.text(report)
+    assert check.exit_code(report) == 0
+    assert (text.count("ERROR"), text.count("WARNING")) == (1, 1)  # of the last line, as Marvin counts
+    assert text.splitlines()[-1] == "Tests Complete. Look for ERROR or WARNING above."
+    assert "Good: Can ping DNS server 203.0.113.10" in text
+    assert "Good: DNS resolves cloudstack.apache.org" in text
+    assert "nfs is currently mounted on /mnt/SecStorage/3d1a. Can write to mount point" in text
+    assert "Good: Can connect to management server 169.254.0.9 port 8250" in text
+    assert "Good: Agent process is running: Up" in text
+    assert text.splitlines()[0] == "=" * 48
+
+
+@pytest.mark.parametrize(
+    ("world", "code", "words"),
+    [
+        (World(down=("ping 203.0.113.10",)), 0, "WARNING: cannot ping DNS server"),
+        (World(down=("dns 203.0.113.10",)), 0, "Good: DNS resolves"),
+        (World(down=("dns 203.0.113.10", "dns 203.0.113.11")), 2, "ERROR: DNS not resolving"),
+        (World(down=("connect 169.254.0.9",)), 4, "ERROR: Cannot connect to 169.254.0.9 port 8250"),
+        (World(agent=""), 3, "ERROR: Agent process not running"),
+        (
+            World(agent="Enrolling, dialing"),
+            3,
+            "ERROR: Agent process is running, but not connected: Enrolling",
+        ),
+        (World(wrong="Permission denied"), 0, "You need to export with norootsquash"),
+        (
+            World(wrong="no answer in 10 s"),
+            0,
+            "ERROR: Cannot write to mount point /mnt/a b: no answer in 10 s",
+        ),
+        (
+            World(down=("dns 203.0.113.10", "dns 203.0.113.11"), agent=""),
+            2,
+            "ERROR: Agent process not running",
+        ),
+    ],
+)
+def test_each_fault(world: World, code: int, words: str) -> None:
+    report = check.run(situation(), world.probes())
+    assert check.exit_code(report) == code
+    assert words in check.text(report)
+
+
+def test_a_store_that_is_not_mounted() -> None:
+    report = check.run(situation(mounts=""), World(down=("ping 10.12.0.2",)).probes())
+    text = check.text(report)
+    assert "ERROR: Storage nfs is not currently mounted" in text
+    assert "WARNING: cannot ping storage server 10.12.0.2" in text
+    assert check.exit_code(report) == 0
+
+
+def test_a_console_proxy_has_no_store() -> None:
+    report = check.run(situation(BOOT | {"type": "consoleproxy"}, mounts=""), World().probes())
+    assert [step.name for step in report.steps] == ["ping", "resolve", "management", "management", "agent"]
+
+
+def test_without_name_servers_and_hosts() -> None:
+    report = check.run(Situation({"type": "consoleproxy"}, "", ""), World().probes())
+    assert [(step.name, step.status) for step in report.steps] == [
+        ("resolve", "error"),
+        ("management", "error"),
+        ("agent", "good"),
+    ]
+
+
+def test_parsers() -> None:
+    assert check.name_servers("nameserver\nnameserver 1.2.3.4 x\n#nameserver 5.6.7.8\n") == ["1.2.3.4"]
+    assert check.network_mounts(MOUNTS) == [Path("/mnt/SecStorage/3d1a"), Path("/mnt/a b")]
+    assert check.management_servers({"host": "a,,b", "port": "1"}) == [("a", 1), ("b", 1)]
+    assert check.management_servers({"host": "a"}) == [("a", 8250)]
+    assert check.management_servers({"host": "a", "port": "x"}) == []

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls to the daemon that wait for it, and are repeated until answered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+
+from systemvm.guest.context import Context
+from systemvm.guest.paths import Paths
+from systemvm.rpc.errors import DEADLINE, NOT_CONNECTED, REFUSED, RpcError
+from systemvm.rpc.method import MethodTable
+from systemvm.wire.role import Role
+
+
+class FakePeer:
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.told: list[tuple[str, Any]] = []
+
+    async def call(self, method: str, params: Any, **options: Any) -> Any:
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def notify(self, method: str, params: Any = None, *, replaces: str | None = None) -> None:
+        self.told.append((method, params))
+
+
+class Scene:
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.peer: Any = None
+        self.context = Context(
+            reactor=self.clock,
+            paths=Paths(Path("/nonexistent")),
+            name="s-1-VM",
+            role=Role.SSVM,
+            boot={},
+            methods=MethodTable("t", "0"),
+            sockets={},
+            find_peer=lambda: self.peer,
+        )
+
+    def call(self) -> tuple[Deferred[Any], list[Any]]:
+        results: list[Any] = []
+        waiting = Deferred.fromCoroutine(self.context.call_daemon("m", {}))
+        waiting.addBoth(results.append)
+        return waiting, results
+
+
+def test_waits_for_the_connection() -> None:
+    scene = Scene()
+    _, results = scene.call()
+    assert results == []
+    scene.peer = FakePeer("answer")
+    scene.context.connected()
+    assert results == ["answer"]
+
+
+@pytest.mark.parametrize("code", [NOT_CONNECTED, DEADLINE])
+def test_repeats_until_answered(code: int) -> None:
+    scene = Scene()
+    scene.peer = FakePeer(RpcError(code, "no answer"), "answer")
+    _, results = scene.call()
+    assert results == []
+    scene.clock.advance(1)
+    assert results == ["answer"]
+
+
+def test_a_refusal_is_an_answer() -> None:
+    scene = Scene()
+    scene.peer = FakePeer(RpcError(REFUSED, "no"))
+    _, results = scene.call()
+    assert results[0].value.code == REFUSED
+
+
+def test_giving_up_while_waiting() -> None:
+    scene = Scene()
+    waiting, results = scene.call()
+    waiting.cancel()
+    assert results[0].check(CancelledError)
+    scene.peer = FakePeer()
+    scene.context.connected()
+
+
+def test_notifications_need_no_daemon() -> None:
+    scene = Scene()
+    scene.context.notify_daemon("n", 1)
+    scene.peer = FakePeer()
+    scene.context.notify_daemon("n", 2)
+    assert scene.peer.told == [("n", 2)]

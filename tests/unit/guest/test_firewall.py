@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sets of the appliance's firewall, from boot arguments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from systemvm.guest import firewall, network
+from systemvm.guest.failure import BootError
+
+APPLIANCES = Path(__file__).resolve().parents[3] / "appliances"
+ARGUMENTS = {
+    "eth0ip": "169.254.3.4",
+    "eth0mask": "255.255.0.0",
+    "eth1ip": "10.11.0.101",
+    "eth1mask": "255.255.255.0",
+    "mgmtcidr": "10.11.0.0/16,10.96.0.0/16",
+    "eth2ip": "203.0.113.101",
+    "eth2mask": "255.255.255.0",
+    "eth2ip6": "2001:db8::5",
+    "eth2ip6prelen": "64",
+    "eth3ip": "10.12.0.100",
+    "eth3mask": "255.255.255.0",
+    "internaldns1": "203.0.113.10",
+    "dns1": "203.0.113.10",
+    "ip6dns1": "2001:db8::53",
+    "secondaryStorageServerAddress": "10.12.0.2,nfs.example.test,2001:db8:1::2",
+}
+RULES = """
+table inet systemvm
+delete table inet systemvm
+table inet systemvm {
+    set control_cidr { type ipv4_addr; flags interval; }
+    set management_cidr {
+        type ipv4_addr
+    }
+    chain input { type filter hook input priority 0; }
+}
+table ip6 other { set dns_servers6 { type ipv6_addr; } }
+"""
+
+
+def test_sets_hold_merged_networks() -> None:
+    found = firewall.sets(network.plan(ARGUMENTS), ARGUMENTS)
+    assert {name: [str(net) for net in networks] for name, networks in found.items()} == {
+        "control_cidr": ["169.254.0.0/16"],
+        "management_cidr": [
+            "10.11.0.0/16",
+            "10.96.0.0/16",
+        ],  # the NIC's own /24 is inside; nft refuses overlaps
+        "storage_cidr": ["10.12.0.0/24"],
+        "nfs_servers": ["10.12.0.2/32", "2001:db8:1::2/128"],  # a name is no address: closed
+        "dns_servers": ["203.0.113.10/32", "2001:db8::53/128"],
+    }
+
+
+def test_only_declared_sets_are_filled_each_in_its_table(tmp_path: Path) -> None:
+    rules = tmp_path / "nftables.conf"
+    rules.write_text(RULES)
+    assert firewall.script(rules, network.plan(ARGUMENTS), ARGUMENTS).splitlines() == [
+        f'include "{rules}"',
+        "add element inet systemvm control_cidr { 169.254.0.0/16 }",
+        "add element inet systemvm management_cidr { 10.11.0.0/16, 10.96.0.0/16 }",
+        "add element ip6 other dns_servers6 { 2001:db8::53/128 }",
+    ]
+
+
+def test_missing_rules_are_named(tmp_path: Path) -> None:
+    with pytest.raises(BootError, match=r"firewall rules .*nftables\.conf are missing"):
+        firewall.script(tmp_path / "nftables.conf", network.plan(ARGUMENTS), ARGUMENTS)
+
+
+@pytest.mark.parametrize(
+    ("role", "wanted"),
+    [
+        ("ssvm", {"control_cidr", "management_cidr", "storage_cidr", "nfs_servers", "dns_servers"}),
+        ("cpvm", {"control_cidr", "management_cidr"}),
+    ],
+)
+def test_the_appliances_declare_sets_that_are_filled(role: str, wanted: set[str]) -> None:
+    declared = firewall.declared_sets((APPLIANCES / role / "nftables.conf").read_text())
+    assert wanted <= set(declared)
+    known = set(firewall.sets(network.plan(ARGUMENTS), ARGUMENTS))
+    assert {name.removesuffix("6") for name in declared} <= known, "a set that nobody fills"

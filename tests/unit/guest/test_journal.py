@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Log events become journal entries with fields."""
+
+from __future__ import annotations
+
+import io
+import socket
+import struct
+from pathlib import Path
+
+from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
+
+from systemvm.guest.journal import JournalObserver, TextObserver, encode, fields
+
+
+def test_plain_values_become_fields() -> None:
+    event = {
+        "log_format": "Job {job_id} took {took_s} s",
+        "log_level": LogLevel.warn,
+        "log_namespace": "systemvm.test",
+        "job_id": "j-1",
+        "took_s": 2.5,
+        "priority": "forged",
+        "_hidden": "x",
+        "peer": object(),
+    }
+    assert fields(event, "systemvm-agent") == {
+        "MESSAGE": "Job j-1 took 2.5 s",
+        "PRIORITY": "4",
+        "SYSLOG_IDENTIFIER": "systemvm-agent",
+        "LOGGER": "systemvm.test",
+        "JOB_ID": "j-1",
+        "TOOK_S": "2.5",
+    }
+
+
+def test_a_failure_brings_its_traceback_and_a_long_one_its_end() -> None:
+    try:
+        raise RuntimeError("x" * 40_000 + "END")
+    except RuntimeError:
+        failure = Failure()
+    found = fields({"log_format": "it broke", "log_level": LogLevel.critical, "log_failure": failure}, "t")
+    assert found["PRIORITY"] == "2"
+    assert found["MESSAGE"].rstrip().endswith("END")
+    assert len(found["MESSAGE"]) < 17_000
+
+
+def test_a_newline_cannot_forge_a_field() -> None:
+    data = encode({"MESSAGE": "a\nPRIORITY=0", "LOGGER": "x"})
+    assert data == b"MESSAGE\n" + struct.pack("<Q", 12) + b"a\nPRIORITY=0\nLOGGER=x\n"
+
+
+def test_entries_arrive_and_debug_does_not(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journald:
+        journald.bind(str(tmp_path / "socket"))
+        journald.settimeout(5)
+        log = Logger(namespace="n", observer=JournalObserver("agent", tmp_path / "socket"))
+        log.debug("quiet")
+        log.info("loud {name}", name="x")
+        assert b"MESSAGE=loud x\n" in journald.recv(10_000)
+
+
+def test_without_a_journal_it_goes_to_the_stream(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    Logger(namespace="n", observer=JournalObserver("agent", tmp_path / "absent", stream)).info("still said")
+    Logger(namespace="n", observer=TextObserver("agent", stream)).error("and this")
+    assert stream.getvalue() == "<6>[n] still said\n<3>[n] and this\n"

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the service manager hears."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from twisted.internet.task import Clock
+
+from systemvm.guest.notify import Notifier, feed_watchdog, watchdog_interval_s
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.bind(str(tmp_path / "notify"))
+        channel.settimeout(5)
+        yield channel
+
+
+def test_ready_carries_the_status(manager: socket.socket) -> None:
+    notifier = Notifier.from_environment({"NOTIFY_SOCKET": manager.getsockname()})
+    notifier.status("Up, connected to\nhost-1")
+    assert manager.recv(1000) == b"STATUS=Up, connected to host-1"
+    notifier.status("Up, connected to host-1")  # nothing new, nothing sent
+    notifier.ready()
+    assert manager.recv(1000) == b"READY=1\nSTATUS=Up, connected to host-1"
+    notifier.stopping()
+    assert manager.recv(1000) == b"STOPPING=1"
+
+
+def test_abstract_addresses() -> None:
+    name = f"systemvm-test-{os.getpid()}-{os.urandom(4).hex()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.bind("\0" + name)
+        channel.settimeout(5)
+        Notifier("@" + name).alive()
+        assert channel.recv(1000) == b"WATCHDOG=1"
+
+
+@pytest.mark.parametrize("address", [None, "", "/nonexistent/notify"])
+def test_a_manager_that_is_not_there_is_no_error(address: str | None) -> None:
+    Notifier(address).ready()
+
+
+def test_signs_of_life_come_twice_a_period(manager: socket.socket) -> None:
+    clock = Clock()
+    environment = {"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": str(os.getpid())}
+    loop = feed_watchdog(clock, Notifier(manager.getsockname()), environment)
+    assert loop is not None
+    assert manager.recv(100) == b"WATCHDOG=1"
+    manager.setblocking(False)
+    clock.advance(29.9)
+    with pytest.raises(BlockingIOError):
+        manager.recv(100)
+    clock.advance(0.2)
+    assert manager.recv(100) == b"WATCHDOG=1"
+    loop.stop()
+
+
+@pytest.mark.parametrize(
+    ("environment", "interval_s"),
+    [
+        ({}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "soon"}, None),
+        ({"WATCHDOG_USEC": "3000000"}, 1.5),
+        ({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "7"}, 1.5),
+        ({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "8"}, None),
+    ],
+)
+def test_interval(environment: dict[str, str], interval_s: float | None) -> None:
+    assert watchdog_interval_s(environment, 7) == interval_s

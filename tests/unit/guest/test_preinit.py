@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The order of preinit's work, and its errors, with a machine that only remembers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from systemvm.guest import preinit
+from systemvm.guest.failure import BootError, FailureKind
+from systemvm.guest.paths import Paths
+from systemvm.wire import boot
+
+CMDLINE = (
+    "type=secstorage name=s-1-VM host=169.254.0.1 port=8250 eth0ip=169.254.3.4 eth0mask=255.255.0.0 "
+    "eth2ip=203.0.113.101 eth2mask=255.255.255.0 gateway=203.0.113.1 dns1=203.0.113.10 vmpassword=hunter2"
+)
+RULES = "table inet systemvm {\n set control_cidr { type ipv4_addr; flags interval; }\n}\n"
+
+
+class Remembered:
+    def __init__(self, *present: str) -> None:
+        self.present = list(present)
+        self.commands: list[tuple[str, str]] = []
+        self.host_name = ""
+        self.appears_after_modprobe: list[str] = []
+
+    def run(self, command: list[str], text: str) -> None:
+        self.commands.append((command[0], text))
+        if command[0] == "modprobe":
+            self.present += self.appears_after_modprobe
+            if not self.appears_after_modprobe:
+                raise BootError(FailureKind.COMMAND_FAILED, "modprobe: not found")
+
+    def devices(self) -> Mapping[str, str]:
+        return dict.fromkeys(self.present, "")
+
+    def set_host_name(self, name: str) -> None:
+        self.host_name = name
+
+    def machine(self) -> preinit.Machine:
+        return preinit.Machine(self.run, self.devices, self.set_host_name)
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    paths = Paths(tmp_path / "root", tmp_path)
+    paths.nftables.parent.mkdir(parents=True)
+    paths.nftables.write_text(RULES)
+    (tmp_path / boot.CMDLINE_CREDENTIAL).write_text(CMDLINE)
+    return paths
+
+
+def test_the_firewall_is_up_before_any_address(paths: Paths) -> None:
+    seen = Remembered("eth0", "eth2")
+    summary = preinit.prepare(paths, seen.machine())
+    assert [name for name, _ in seen.commands] == ["nft", "ip", "ssh-keygen"]
+    assert "control_cidr { 169.254.0.0/16 }" in seen.commands[0][1]
+    assert "address replace 203.0.113.101/24" in seen.commands[1][1]
+    assert summary == "s-1-VM is a ssvm: eth0 169.254.3.4/16, eth2 203.0.113.101/24"
+    assert seen.host_name == (paths.etc / "hostname").read_text().strip() == "s-1-VM"
+    assert paths.boot_up_done.read_text().strip()
+    assert "hunter2" not in paths.cmd_line_json.read_text()
+    assert not paths.bootstrap_identity.exists()
+
+
+def test_nothing_is_touched_when_a_nic_is_absent(paths: Paths) -> None:
+    seen = Remembered("eth0")
+    with pytest.raises(BootError, match="eth2") as error:
+        preinit.prepare(paths, seen.machine())
+    assert error.value.kind is FailureKind.NIC_ABSENT
+    assert [name for name, _ in seen.commands] == ["modprobe"]
+    assert not paths.cmdline.exists()
+    assert not paths.boot_up_done.exists()
+
+
+def test_a_driver_that_was_not_loaded_yet_is(paths: Paths) -> None:
+    seen = Remembered("eth0")
+    seen.appears_after_modprobe = ["eth2"]
+    preinit.prepare(paths, seen.machine())
+    assert [name for name, _ in seen.commands] == ["modprobe", "nft", "ip", "ssh-keygen"]
+
+
+def test_an_earlier_starts_mark_does_not_stay(paths: Paths) -> None:
+    paths.cache.mkdir(parents=True)
+    paths.boot_up_done.write_text("yesterday")
+    with pytest.raises(BootError):
+        preinit.prepare(paths, Remembered().machine())
+    assert not paths.boot_up_done.exists()
+
+
+def test_failing_programs_speak_for_themselves() -> None:
+    with pytest.raises(BootError, match=r"sh -c .* failed: it broke"):
+        preinit.run(["sh", "-c", "echo it broke >&2; exit 3"])
+    with pytest.raises(BootError, match="cannot run no-such-program"):
+        preinit.run(["no-such-program"])
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "kind"),
+    [
+        ("", FailureKind.NO_BOOT_ARGUMENTS),
+        ("type=router name=x", FailureKind.BAD_BOOT_ARGUMENTS),
+        (CMDLINE.replace("203.0.113.101", "203.0.113.400"), FailureKind.BAD_BOOT_ARGUMENTS),
+    ],
+)
+def test_exit_codes_tell_the_kind(
+    paths: Paths,
+    cmdline: str,
+    kind: FailureKind,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(paths.credentials))
+    assert paths.credentials is not None
+    (paths.credentials / boot.CMDLINE_CREDENTIAL).write_text(cmdline)
+    assert preinit.main(["--root", str(paths.root)]) == kind
+    assert capsys.readouterr().err.startswith("systemvm-preinit: ")
+
+
+def test_wrong_usage() -> None:
+    assert preinit.main(["--help"]) == 2
+
+
+def test_imports_stay_few() -> None:
+    """Each costs tens of milliseconds of every emulated boot."""
+    program = "import sys, systemvm.guest.preinit; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30
+    )
+    loaded = set(done.stdout.split())
+    dear = {
+        "attr",
+        "attrs",
+        "msgspec",
+        "twisted",
+        "cryptography",
+        "OpenSSL",
+        "yaml",
+        "argparse",
+        "dataclasses",
+        "inspect",
+    }
+    assert not loaded & dear

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Probes end in time."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from systemvm.guest import probes
+
+
+def test_a_writable_directory_is_left_as_it_was(tmp_path: Path) -> None:
+    assert probes.write_file(tmp_path) == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_went_wrong_comes_back(tmp_path: Path) -> None:
+    assert probes.write_file(tmp_path / "absent") == os.strerror(errno.ENOENT)
+
+
+def test_a_writer_that_hangs_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(path: Path) -> str:
+        time.sleep(60)
+        return "ok"
+
+    monkeypatch.setattr(probes, "_write_and_remove", hang)
+    begun_s = time.monotonic()
+    assert probes.write_file(tmp_path, timeout_s=0.1) == "no answer in 0.1 s"
+    assert time.monotonic() - begun_s < 5
