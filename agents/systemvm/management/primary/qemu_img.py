@@ -58,6 +58,9 @@ class QemuImg:
         size = [str(size_bytes)] if size_bytes is not None else []
         await self._run("create", "-q", "-f", "qcow2", "-b", backing, "-F", backing_format, path, *size)
 
+    async def create_empty(self, path: Path, size_bytes: int) -> None:
+        await self._run("create", "-q", "-f", "qcow2", path, str(size_bytes))
+
     async def _run(self, *words: str | Path) -> bytes:
         try:
             return await child_process.run(

@@ -99,6 +99,19 @@ class PrimaryStorage:
         await deferToThread(copying.sync_directory, self._volumes)
         return path
 
+    async def create_empty(self, volume_uuid: str, size_bytes: int) -> Path:
+        """A thin disk with nothing on it, for a machine that is installed from an ISO."""
+        path = self.volume_path(volume_uuid)
+        temporary = path.with_name(f".{path.name}.new")
+        try:
+            await self._qemu_img.create_empty(temporary, size_bytes)
+            temporary.chmod(0o600)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        await deferToThread(copying.sync_directory, self._volumes)
+        return path
+
     async def delete_volume(self, volume_uuid: str) -> None:
         """Fine when it is not there."""
         await deferToThread(self.volume_path(volume_uuid).unlink, True)
