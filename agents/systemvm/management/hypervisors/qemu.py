@@ -71,11 +71,13 @@ class QemuHypervisor:
         accelerator: Accelerator,
         *,
         binary: str = "qemu-system-x86_64",
+        vnc_ports: tuple[int, int] = (5900, 6100),
     ) -> None:
         self._journal = Journal(run_directory)
         self._taps = taps
         self._accelerator = accelerator
         self._binary = binary
+        self._vnc_ports = range(vnc_ports[0], vnc_ports[1] + 1)
         self._domains: dict[str, _Domain] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._callbacks: list[ExitCallback] = []
@@ -127,7 +129,7 @@ class QemuHypervisor:
             self._journal.open()
             credentials = smbios.credential_strings(spec.credentials)
             for attempt in range(1, _VNC_ATTEMPTS + 1):
-                vnc_port = _free_port(spec.vnc) if spec.vnc is not None else None
+                vnc_port = _free_port(spec.vnc, self._vnc_ports) if spec.vnc is not None else None
                 try:
                     return await self._launch(spec, vnc_port, credentials)
                 except _PortTakenError as e:
@@ -367,12 +369,12 @@ async def _within(domain: _Domain, timeout_s: float) -> bool:
     return True
 
 
-def _free_port(vnc: VncSpec) -> int:
+def _free_port(vnc: VncSpec, allowed: range) -> int:
     """The port that was asked for, or a random one that nobody has."""
     if vnc.port:
         return vnc.port
     family = socket.AF_INET6 if ":" in vnc.address else socket.AF_INET
-    ports = list(range(qemu_arguments.FIRST_VNC_PORT, qemu_arguments.LAST_VNC_PORT + 1))
+    ports = list(allowed)
     while ports:
         port = ports.pop(secrets.randbelow(len(ports)))
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -386,7 +388,7 @@ def _free_port(vnc: VncSpec) -> int:
             return port
     raise HypervisorError(
         f"all ports for screens on {vnc.address} are taken",
-        f"{qemu_arguments.FIRST_VNC_PORT}–{qemu_arguments.LAST_VNC_PORT} are used",
+        f"{allowed[0]}–{allowed[-1]} are used",
     )
 
 

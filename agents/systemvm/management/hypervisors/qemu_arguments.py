@@ -15,8 +15,8 @@ from systemvm.management.hypervisors.base import DomainSpec, HypervisorError
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
+#: Display 0 of VNC.
 FIRST_VNC_PORT = 5900
-LAST_VNC_PORT = 6100
 
 #: What the daemon's firewall knows as the control network; its ports cannot reach one another.
 CONTROL = "control"

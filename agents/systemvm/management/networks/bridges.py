@@ -31,6 +31,7 @@ class HostNetwork:
     bridge: str = field(validator=_is_label)
     traffic_types: tuple[str, ...]
     addresses: tuple[Interface, ...] = ()
+    uplink: str | None = None  # an interface of the host that becomes a port of the bridge
 
     @classmethod
     def of(cls, bridge: str, traffic_types: Sequence[str], *addresses: str) -> HostNetwork:

@@ -38,14 +38,21 @@ class NetworkDriver:
 
     _log = Logger()
 
-    def __init__(self, networks: Sequence[HostNetwork], *, proc: Path = Path("/proc/sys/net")) -> None:
+    def __init__(
+        self,
+        networks: Sequence[HostNetwork],
+        *,
+        vnc_ports: tuple[int, int] = (5900, 6100),
+        proc: Path = Path("/proc/sys/net"),
+    ) -> None:
         self._networks = list(networks)
+        self._vnc_ports = vnc_ports
         self._proc = proc
         self._consoles: set[IPv4Address | IPv6Address] = set()
 
     async def ensure(self) -> None:
         """Firewall first, so that no bridge is ever open; then bridges and the host's addresses on them."""
-        await self._nft(firewall.ruleset(self._networks, self._consoles))
+        await self._nft(firewall.ruleset(self._networks, self._consoles, vnc_ports=self._vnc_ports))
         for network in self._networks:
             await in_asyncio(asyncio.wait_for(self._ensure_bridge(network), _TIMEOUT_S))
 
@@ -93,6 +100,11 @@ class NetworkDriver:
                 except NetlinkError as e:
                     if e.code != errno.EEXIST:
                         raise NetworkError(f"{interface} could not be added to {network.bridge}: {e}") from e
+            if network.uplink is not None:
+                uplink = await _index(netlink, network.uplink)
+                if uplink is None:
+                    raise NetworkError(f"there is no interface {network.uplink} for bridge {network.bridge}")
+                await netlink.link("set", index=uplink, master=index, state="up")
         # strict about the bridge's own addresses in ARP too
         for key, value in (("arp_ignore", "1"), ("arp_announce", "2"), ("rp_filter", "1")):
             (self._proc / "ipv4" / "conf" / network.bridge / key).write_text(value)

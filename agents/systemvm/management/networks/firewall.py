@@ -15,7 +15,6 @@ from systemvm.management.networks.bridges import HostNetwork
 
 TABLE = "systemvm"
 CONTROL_PORT = 8250
-VNC_PORTS = "5900-6100"
 
 Address = IPv4Address | IPv6Address
 
@@ -25,7 +24,12 @@ def removal() -> str:
     return f"table inet {TABLE}\ndelete table inet {TABLE}\n"
 
 
-def ruleset(networks: Sequence[HostNetwork], console_addresses: Iterable[Address] = ()) -> str:
+def ruleset(
+    networks: Sequence[HostNetwork],
+    console_addresses: Iterable[Address] = (),
+    *,
+    vnc_ports: tuple[int, int] = (5900, 6100),
+) -> str:
     """The whole table, replaced in one transaction."""
     lines = [
         removal() + f"table inet {TABLE} {{",
@@ -34,7 +38,7 @@ def ruleset(networks: Sequence[HostNetwork], console_addresses: Iterable[Address
         "    chain input {",
         "        type filter hook input priority filter; policy accept;",
         '        iifname "lo" accept',
-        *(f"        {rule}" for rule in _input_rules(networks)),
+        *(f"        {rule}" for rule in _input_rules(networks, f"{vnc_ports[0]}-{vnc_ports[1]}")),
         "    }",
         "    chain forward {",
         "        type filter hook forward priority filter; policy accept;",
@@ -58,7 +62,7 @@ def _order(address: Address) -> tuple[int, int]:
     return address.version, int(address)
 
 
-def _input_rules(networks: Sequence[HostNetwork]) -> list[str]:
+def _input_rules(networks: Sequence[HostNetwork], vnc_ports: str) -> list[str]:
     rules: list[str] = []
     for network in networks:
         for interface in network.addresses:
@@ -78,10 +82,10 @@ def _input_rules(networks: Sequence[HostNetwork]) -> list[str]:
             family, version = _family(interface.ip), interface.ip.version
             rules.append(
                 f'iifname "{network.bridge}" {family} daddr {interface.ip} {family} saddr @consoles{version} '
-                f"tcp dport {VNC_PORTS} accept"
+                f"tcp dport {vnc_ports} accept"
             )
     # before established traffic, so that a proxy that was removed loses what it had
-    rules += [f"iifname {bridges} tcp dport {VNC_PORTS} drop"] if networks else []
+    rules += [f"iifname {bridges} tcp dport {vnc_ports} drop"] if networks else []
     for network in networks:
         if not network.is_control:
             continue
