@@ -63,7 +63,7 @@ class ConsoleRole:
             summary="The public certificate and address of this console proxy; it listens from then on.",
         )
         context.on_stop.append(self._stop)
-        self._ticking.start(LOAD_INTERVAL_S, now=False).addErrback(self._failed, "console load")
+        self._ticking.start(LOAD_INTERVAL_S, now=False)
 
     async def _set_up(self, call: Call, setup: ConsoleSetup) -> Done:
         try:
@@ -90,13 +90,17 @@ class ConsoleRole:
         self._port = port
 
     def _tick(self) -> None:
-        self._front.tick()
-        load = ConsoleLoad(self._front.watched_session_ids())
-        self._context.notify_daemon(CONSOLE_LOAD, load, replaces=CONSOLE_LOAD)
+        try:
+            self._front.tick()
+            load = ConsoleLoad(self._front.watched_session_ids())
+            self._context.notify_daemon(CONSOLE_LOAD, load, replaces=CONSOLE_LOAD)
+        except Exception:
+            # A looping call ends with its first exception, and idle connections would no longer be kept.
+            self.log.failure("console load failed")
 
     def _closed(self, closed: ConsoleClosed) -> None:
         # A call, repeated until the daemon answers: a session's end must not be lost.
-        telling = Deferred.fromCoroutine(self._context.call_daemon(CONSOLE_CLOSED, closed, result=Done))
+        telling = Deferred.fromCoroutine(self._context.call_daemon(CONSOLE_CLOSED, closed))
         telling.addErrback(self._failed, "console.closed")
 
     def _failed(self, failure: Failure, what: str) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Twisted's HTTP server with the limits and headers that every answer of the console has.
 
-Nothing of a request but its method, the name of its route and its answer's code is ever logged: tokens travel in
-queries, cookies in headers.
+Of a request nothing but its method, the name of its route and its answer's code is ever logged: tokens travel
+in queries, cookies in headers.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class ConsoleChannel(http.HTTPChannel):
         """Leave the connection to someone else, with nothing of ours that could still act on it."""
         self.setTimeout(None)
         self._savedTimeOut = None
-        self._networkProducer.unregisterProducer()
+        self.browser.unregisterProducer()
         self.browser.protocol = _Left()
         return self.browser
 
@@ -77,7 +77,7 @@ class ConsoleRequest(http.Request):
     def gotLength(self, length: int | None) -> None:
         # None is chunked, of a length that nobody knows beforehand; no browser sends a small form so.
         if self.requestHeaders.hasHeader(b"Transfer-Encoding") or (length or 0) > MAX_BODY_BYTES:
-            self.channel.transport.write(_REFUSED_LENGTH)
+            self.channel.browser.write(_REFUSED_LENGTH)
             self.channel.loseConnection()
             self.gone = True
             length = 0
@@ -109,6 +109,9 @@ class ConsoleRequest(http.Request):
         if self.method != b"HEAD":
             self.write(body)
         self.finish()
+
+    def body(self) -> bytes:
+        return b"" if self.content is None else self.content.read()
 
     def answer_unchanged(self) -> None:
         """304: the browser has the file."""
@@ -151,7 +154,7 @@ class ConsoleSite(http.HTTPFactory):
         self.dispatch = dispatch
 
     def buildProtocol(self, addr: Any) -> Any:
-        channel = ConsoleChannel()
+        channel: Any = ConsoleChannel()
         channel.factory = self
         channel.requestFactory = ConsoleRequest
         channel.callLater = self.reactor.callLater

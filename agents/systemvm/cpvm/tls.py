@@ -315,7 +315,7 @@ class TlsPort(tcp.Port):
             # The rest waits in the kernel's backlog until some of these have gone.
             self.stopReading()
             return
-        super().doRead()  # type: ignore[no-untyped-call]
+        super().doRead()
 
     def connection_lost(self) -> None:
         self.connections -= 1

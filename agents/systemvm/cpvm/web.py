@@ -86,7 +86,7 @@ class Web:
         try:
             if not _is_own_page(request, origin):
                 raise RefusedError(Refusal.FOREIGN_ORIGIN)
-            token = _single(_fields(request.content.read()), "token")
+            token = _single(_fields(request.body()), "token")
             if token is None:
                 raise RefusedError(Refusal.NO_TOKEN)
             session = await self._front.spend(token, request.client_address, request.request_id)

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A console front in a child process, and orders to the fake daemon behind it."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import trustme
+
+TOP = Path(__file__).resolve().parents[3]
+NOVNC = TOP / "build" / "novnc"
+
+
+def novnc() -> Path:
+    """Stock noVNC, fetched by the step that the image build uses."""
+    if not (NOVNC / "core" / "rfb.js").is_file():
+        subprocess.run([TOP / "packer" / "novnc" / "fetch.sh", NOVNC], check=True, timeout=120)
+    return NOVNC
+
+
+class Front:
+    """Starts, is set up with a certificate of its own CA, and issues tokens for screens."""
+
+    def __init__(self, folder: Path, *, set_up: bool = True) -> None:
+        self.ca = trustme.CA()
+        self.log_path = folder / "front.log"
+        root = folder / "root"
+        (root / "opt" / "systemvm").mkdir(parents=True)
+        subprocess.run(["cp", "-R", novnc(), root / "opt/systemvm/novnc"], check=True, timeout=30)
+        listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = listening.getsockname()[1]
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "integration.cpvm_lab.front_main",
+                str(root),
+                str(listening.fileno()),
+                str(self.log_path),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=[listening.fileno()],
+            env={**os.environ, "PYTHONPATH": f"{TOP / 'agents'}:{TOP / 'tests'}"},
+            text=True,
+        )
+        listening.close()
+        self._answer()
+        if set_up:
+            self.set_up()
+
+    @property
+    def origin(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+    def order(self, do: str, **details: Any) -> Any:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"do": do, **details}) + "\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> Any:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise AssertionError(f"the front ended: {self.log()[-3000:]}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return answer["ok"]
+
+    def set_up(self, *names: str) -> None:
+        certificate = self.ca.issue_cert(*(names or ("127.0.0.1",)))
+        self.order(
+            "setup",
+            origin=self.origin,
+            certificate_pem=b"".join(blob.bytes() for blob in certificate.cert_chain_pems).decode(),
+            private_key_pem=certificate.private_key_pem.bytes().decode(),
+        )
+
+    def issue(
+        self,
+        port: int,
+        password: str | None = None,
+        *,
+        lifetime_s: float = 600,
+        name: str = "web-1",
+        refuse: str | None = None,
+    ) -> tuple[str, str]:
+        """A fresh token and its session, for the screen at a port of loopback."""
+        token, session_id = secrets.token_urlsafe(24), secrets.token_hex(8)
+        self.order(
+            "issue",
+            token=token,
+            refuse=refuse,
+            session={
+                "session_id": session_id,
+                "virtual_machine_id": "vm-" + session_id,
+                "display_name": name,
+                "lifetime_s": lifetime_s,
+            },
+            target={"host": "127.0.0.1", "port": port, "password": password},
+        )
+        return token, session_id
+
+    def heard(self, method: str) -> list[dict[str, Any]]:
+        return [message for message in self.order("heard") if message["method"] == method]
+
+    def client_context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        self.ca.configure_trust(context)
+        return context
+
+    def log(self) -> str:
+        return self.log_path.read_text(encoding="utf-8")
+
+    def close(self) -> None:
+        """Stop as the agent does; the log must be free of anything unexpected."""
+        if self.process.poll() is None:
+            self.order("stop")
+            self.process.wait(timeout=15)
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The console's role on the epoll reactor, as the agent runs it, with a fake daemon behind the agent's context.
+
+Started by `front.Front` with a folder that holds `opt/systemvm/novnc`, an inherited listening socket, and orders as
+JSON lines on its standard input; each is answered by one line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import epollreactor
+
+epollreactor.install()
+
+from twisted.internet import reactor  # noqa: E402
+from twisted.internet.defer import Deferred  # noqa: E402
+from twisted.logger import globalLogBeginner, textFileLogObserver  # noqa: E402
+
+from systemvm.cpvm import role  # noqa: E402
+from systemvm.guest.context import Context  # noqa: E402
+from systemvm.guest.paths import Paths  # noqa: E402
+from systemvm.rpc.errors import REFUSED, RpcError  # noqa: E402
+from systemvm.rpc.method import Call, Caller, MethodTable  # noqa: E402
+from systemvm.wire.console import ConsoleClosed, ConsoleLoad, ConsoleSession, ConsoleTarget  # noqa: E402
+from systemvm.wire.role import Role  # noqa: E402
+
+
+class FakeDaemon:
+    """Stands for the daemon at the other end of the control channel: tokens, targets, and what it was told."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.tokens: dict[str, dict[str, Any]] = {}
+        self.targets: dict[str, dict[str, Any]] = {}
+        self.heard: list[dict[str, Any]] = []
+
+    async def call(self, method: str, params: Any = None, **options: Any) -> Any:
+        return getattr(self, method.replace(".", "_"))(params)
+
+    def notify(self, method: str, params: Any = None, *, replaces: str | None = None) -> None:
+        assert isinstance(params, ConsoleLoad)
+        self.heard.append({"method": method, "sessions": params.session_ids})
+
+    def console_authorize(self, params: Any) -> ConsoleSession:
+        self.heard.append({"method": "console.authorize", "client": params.client_address})
+        token = self.tokens.get(params.token)
+        if token is None:
+            raise RpcError.refused("token_unknown", "unknown")
+        if token.get("refuse"):
+            raise RpcError.refused(token["refuse"], "refused")
+        if token.get("spent"):
+            raise RpcError.refused("token_used", "used")
+        token["spent"] = True
+        return ConsoleSession(**token["session"])
+
+    def console_target(self, params: Any) -> ConsoleTarget:
+        self.heard.append({"method": "console.target", "session": params.session_id})
+        target = self.targets[params.session_id]
+        if "refuse" in target:
+            raise RpcError(REFUSED, "refused", {"reason": target["refuse"]})
+        return ConsoleTarget(**target)
+
+    def console_closed(self, params: ConsoleClosed) -> None:
+        self.heard.append({"method": "console.closed", "session": params.session_id, "reason": params.reason})
+
+
+def main() -> None:
+    root, descriptor, log_path = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    log_file = log_path.open("w", encoding="utf-8", buffering=1)
+    globalLogBeginner.beginLoggingTo([textFileLogObserver(log_file)], redirectStandardIO=False)
+    daemon = FakeDaemon()
+    context = Context(
+        reactor=reactor,
+        paths=Paths(root),
+        name="v-2-VM",
+        role=Role.CPVM,
+        boot={},
+        methods=MethodTable("console lab", "1"),
+        sockets={role.SOCKET_NAME: descriptor},
+        find_peer=lambda: None if daemon.away else daemon,
+    )
+    role.install(context)
+
+    def resident_kib() -> int:
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1])
+        raise AssertionError("no VmRSS")
+
+    async def obey(order: dict[str, Any]) -> Any:
+        match order.pop("do"):
+            case "setup":
+                call = Call(Caller("management", Role.MANAGEMENT.value), "lab", None)
+                await context.methods.dispatch(call, "console.setup", order)
+                return True
+            case "issue":
+                daemon.tokens[order["token"]] = order
+                daemon.targets[order["session"]["session_id"]] = order.pop("target")
+                return True
+            case "target":
+                daemon.targets[order["session_id"]] = order["target"]
+                return True
+            case "away":
+                daemon.away = order["away"]
+                return True
+            case "heard":
+                return daemon.heard
+            case "rss":
+                return resident_kib()
+            case "descriptors":
+                return len(os.listdir("/proc/self/fd"))
+            case "stop":
+                for hook in context.on_stop:
+                    await hook()
+                reactor.callLater(0, reactor.stop)
+                return True
+            case unknown:
+                raise AssertionError(unknown)
+
+    def answer(line: str) -> None:
+        def say(result: Any) -> None:
+            print(json.dumps({"ok": result}), flush=True)
+
+        def fail(failure: Any) -> None:
+            print(json.dumps({"error": failure.getErrorMessage()}), flush=True)
+
+        Deferred.fromCoroutine(obey(json.loads(line))).addCallbacks(say, fail)
+
+    def listen_to_orders() -> None:
+        for line in sys.stdin:
+            reactor.callFromThread(answer, line)
+        reactor.callFromThread(reactor.stop)
+
+    threading.Thread(target=listen_to_orders, daemon=True).start()
+    print(json.dumps({"ok": "ready"}), flush=True)
+    reactor.run()
+
+
+if __name__ == "__main__":
+    main()

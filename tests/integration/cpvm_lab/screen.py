@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VNC servers: a fake one that does as it is told, and QEMU's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+SERVER_INIT = (
+    (640).to_bytes(2, "big") + (480).to_bytes(2, "big") + bytes(range(16)) + (4).to_bytes(4, "big") + b"evil"
+)
+CLIENT_BYTES = 12 + 1 + 1
+
+
+def shake_hands(screen: socket.socket) -> None:
+    """RFB 3.8 with security type None, from the server's side."""
+    screen.sendall(b"RFB 003.008\n")
+    exactly(screen, 12)
+    screen.sendall(b"\x01\x01")
+    exactly(screen, 1)
+    screen.sendall(bytes(4))
+    exactly(screen, 1)
+    screen.sendall(SERVER_INIT)
+
+
+def exactly(peer: socket.socket, count: int) -> bytes:
+    got = b""
+    while len(got) < count:
+        data = peer.recv(count - len(got))
+        if not data:
+            raise EOFError
+        got += data
+    return got
+
+
+class FakeScreen:
+    """Serves each connection in a thread by `serve`, and ends them all when it is closed."""
+
+    def __init__(self, serve: Callable[[socket.socket], None]) -> None:
+        self._serve = serve
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        self.connections: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return
+            self.connections.append(connection)
+            threading.Thread(target=self._run, args=(connection,), daemon=True).start()
+
+    def _run(self, connection: socket.socket) -> None:
+        try:
+            self._serve(connection)
+        except (OSError, EOFError):
+            pass
+
+    def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        for connection in self.connections:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            connection.close()
+
+
+class QemuScreen:
+    """A QEMU without a guest system: its firmware's screen, and a VNC password set through QMP."""
+
+    def __init__(self, password: str | None, port: int) -> None:
+        self.port = port
+        self._folder = tempfile.mkdtemp(prefix="screen-")
+        control = Path(self._folder) / "qmp"
+        display = f"127.0.0.1:{port - 5900}" + (",password=on" if password else "")
+        self.process = subprocess.Popen(
+            [
+                "qemu-system-x86_64",
+                *("-M", "q35", "-accel", "tcg,tb-size=64", "-m", "64", "-nodefaults"),
+                *("-device", "VGA", "-boot", "menu=on,splash-time=600000"),
+                *("-display", "none", "-vnc", display),
+                *("-qmp", f"unix:{control},server=on,wait=off"),
+            ],
+            stdin=subprocess.DEVNULL,
+        )
+        self._qmp = self._connect(control)
+        self.command("qmp_capabilities")
+        if password:
+            self.command("set_password", protocol="vnc", password=password)
+
+    def _connect(self, control: Path) -> Any:
+        deadline = time.monotonic() + 30
+        while True:
+            peer = socket.socket(socket.AF_UNIX)
+            peer.settimeout(30)
+            try:
+                peer.connect(str(control))
+            except OSError:
+                peer.close()
+                if time.monotonic() > deadline or self.process.poll() is not None:
+                    raise
+                time.sleep(0.05)
+                continue
+            lines = peer.makefile("rwb")
+            json.loads(lines.readline())
+            return lines
+
+    def command(self, name: str, **arguments: Any) -> Any:
+        self._qmp.write(json.dumps({"execute": name, "arguments": arguments}).encode() + b"\n")
+        self._qmp.flush()
+        while True:
+            answer = json.loads(self._qmp.readline())
+            if "error" in answer:
+                raise RuntimeError(answer["error"]["desc"])
+            if "return" in answer:
+                return answer["return"]
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait(timeout=15)
+        self._qmp.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def free_vnc_port() -> int:
+    """QEMU counts displays from port 5900; pids keep parallel runs apart."""
+    start = os.getpid() % 40
+    for display in range(100 + start, 200):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", 5900 + display))
+            except OSError:
+                continue
+        return 5900 + display
+    raise AssertionError("no free VNC display")

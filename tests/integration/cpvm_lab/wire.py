@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A browser made of plain sockets: HTTP requests byte by byte, and WebSocket frames that may be wrong."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+import ssl
+from typing import Any
+
+from integration.cpvm_lab.front import Front
+
+TIMEOUT_S = 15.0
+
+
+class Answer:
+    def __init__(self, head: bytes, body: bytes) -> None:
+        lines = head.decode("latin-1").split("\r\n")
+        self.status = int(lines[0].split()[1])
+        self.headers: dict[str, list[str]] = {}
+        for line in lines[1:]:
+            name, _, value = line.partition(":")
+            self.headers.setdefault(name.lower(), []).append(value.strip())
+        self.body = body
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def cookie(self) -> str:
+        """The cookie as a browser sends it back."""
+        return self.headers["set-cookie"][0].partition(";")[0]
+
+
+class Connection:
+    """One TLS connection to a front."""
+
+    def __init__(self, front: Front, context: ssl.SSLContext | None = None, receive_buffer: int = 0) -> None:
+        self.front = front
+        raw = socket.socket()
+        raw.settimeout(TIMEOUT_S)
+        if receive_buffer:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        raw.connect(("127.0.0.1", front.port))
+        self.tls = (context or front.client_context()).wrap_socket(raw, server_hostname="127.0.0.1")
+        self.buffer = b""
+
+    def send(self, data: bytes) -> None:
+        self.tls.sendall(data)
+
+    def more(self) -> bool:
+        data = self.tls.recv(1 << 16)
+        self.buffer += data
+        return bool(data)
+
+    def take(self, count: int) -> bytes:
+        while len(self.buffer) < count:
+            if not self.more():
+                raise EOFError(f"wanted {count} bytes, got {len(self.buffer)}")
+        taken, self.buffer = self.buffer[:count], self.buffer[count:]
+        return taken
+
+    def request(
+        self,
+        method: str,
+        target: str,
+        body: bytes = b"",
+        *,
+        host: str | None = None,
+        **headers: str | None,
+    ) -> Answer:
+        said: dict[str, str | None] = {"Host": host or f"127.0.0.1:{self.front.port}"}
+        if body:
+            said["Content-Length"] = str(len(body))
+        said.update({name.replace("_", "-"): value for name, value in headers.items()})
+        lines = [f"{method} {target} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in said.items() if value is not None]
+        self.send("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
+        return self.answer(method)
+
+    def answer(self, method: str = "GET") -> Answer:
+        while b"\r\n\r\n" not in self.buffer:
+            if not self.more():
+                raise EOFError(self.buffer)
+        head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
+        answer = Answer(head, b"")
+        if method != "HEAD" and "content-length" in answer.headers:
+            answer.body = self.take(int(answer.headers["content-length"][0]))
+        return answer
+
+    def spend(self, token: str, **headers: str | None) -> Answer:
+        headers = {"Origin": self.front.origin, "Accept": "application/json", **headers}
+        return self.request("POST", "/console", f"cmd=auth&token={token}".encode(), **headers)
+
+    def upgrade(self, query: str, **headers: str | None) -> Answer:
+        said = {
+            "Origin": self.front.origin,
+            "Upgrade": "websocket",
+            "Connection": "Upgrade",
+            "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Protocol": "binary",
+            **{name.replace("_", "-"): value for name, value in headers.items()},
+        }
+        return self.request("GET", f"/websockify?{query}", **said)
+
+    def close(self) -> None:
+        self.tls.close()
+
+    # -- frames
+
+    def send_frame(self, opcode: int, payload: bytes = b"", *, first: int | None = None) -> None:
+        mask = os.urandom(4)
+        masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+        header = bytes([first if first is not None else 0x80 | opcode])
+        if len(payload) < 126:
+            header += bytes([0x80 | len(payload)])
+        elif len(payload) < 1 << 16:
+            header += b"\xfe" + len(payload).to_bytes(2, "big")
+        else:
+            header += b"\xff" + len(payload).to_bytes(8, "big")
+        self.send(header + mask + masked)
+
+    def frame(self) -> tuple[int, bytes]:
+        first, second = self.take(2)
+        assert first & 0xF0 == 0x80, "every frame of ours is whole and without reserved bits"
+        assert not second & 0x80, "a server masks nothing"
+        length = second
+        if length == 126:
+            length = int.from_bytes(self.take(2), "big")
+        elif length == 127:
+            length = int.from_bytes(self.take(8), "big")
+        return first & 0x0F, self.take(length)
+
+    def data(self, count: int) -> bytes:
+        """That many bytes of binary frames; the rest of the last one is put back as a frame of its own."""
+        got = b""
+        while len(got) < count:
+            opcode, payload = self.frame()
+            assert opcode == 2, (opcode, payload)
+            got += payload
+        assert len(got) == count, "the test reads by whole messages"
+        return got
+
+    def closing(self) -> tuple[int, str]:
+        """The code and words of the close frame, whatever comes before it."""
+        while True:
+            opcode, payload = self.frame()
+            if opcode == 8:
+                self.send_frame(8, payload[:2])
+                return int.from_bytes(payload[:2], "big"), payload[2:].decode()
+
+    def greet(self) -> bytes:
+        """RFB up to the server's ServerInit, as noVNC does it; answers ServerInit."""
+        assert self.frame() == (2, b"RFB 003.008\n")
+        self.send_frame(2, b"RFB 003.008\n")
+        assert self.frame() == (2, b"\x01\x01")
+        self.send_frame(2, b"\x01")
+        assert self.frame() == (2, bytes(4))
+        self.send_frame(2, b"\x01")
+        opcode, server_init = self.frame()
+        assert opcode == 2
+        return server_init
+
+
+def open_console(front: Front, token: str, **options: int) -> Connection:
+    """A connection whose token is spent by POST and whose WebSocket is open."""
+    connection = Connection(front, **options)
+    spent = connection.spend(token)
+    assert spent.status == 200, spent.body
+    upgraded = connection.upgrade(f"session={spent.json()['session']}", Cookie=spent.cookie)
+    assert upgraded.status == 101, upgraded.body
+    return connection
