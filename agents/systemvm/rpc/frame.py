@@ -69,10 +69,10 @@ def within_depth(line: bytes, limit: int = MAX_DEPTH) -> bool:
     # Only the brackets, all of one kind; each pass then peels the innermost pairs, at the speed of C.
     brackets = _STRING.sub(b"", line).translate(_AS_SQUARE, _NOT_BRACKETS)
     for _ in range(limit):
-        brackets = brackets.replace(b"[]", b"")
         if not brackets:
-            return True
-    return False
+            break
+        brackets = brackets.replace(b"[]", b"")
+    return not brackets
 
 
 def decode(line: bytes) -> Any:

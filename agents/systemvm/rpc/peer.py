@@ -56,9 +56,6 @@ class Peer:
         methods: MethodTable,
         clock: IReactorTime,
         channel: Channel,
-        *,
-        probe_after_s: float = PROBE_AFTER_S,
-        silent_after_s: float = SILENT_AFTER_S,
     ) -> None:
         self.caller = caller
         self._methods = methods
@@ -73,10 +70,8 @@ class Peer:
         self._dropped_notifications = 0
         self._closed: str | None = None
         self._close_waiters: list[Deferred[str]] = []
-        self._probe_after_s = probe_after_s
-        self._silent_after_s = silent_after_s
         self._heard_at_s = clock.seconds()
-        self._watch: IDelayedCall | None = clock.callLater(probe_after_s, self._watch_silence)
+        self._watch: IDelayedCall | None = clock.callLater(PROBE_AFTER_S, self._watch_silence)
 
     # What this end asks of the other.
 
@@ -302,13 +297,13 @@ class Peer:
 
     def _watch_silence(self) -> None:
         silent_s = self._clock.seconds() - self._heard_at_s
-        if silent_s >= self._silent_after_s:
+        if silent_s >= SILENT_AFTER_S:
             self._log.warn("{caller} fell silent", caller=self.caller.name)
             self.close(f"silent for {silent_s:.0f} s")
             return
-        if silent_s >= self._probe_after_s:
+        if silent_s >= PROBE_AFTER_S:
             self._channel.send(self._request_line(Request(PING, None, _PROBE_ID, None)), replaces=_PROBE_ID)
-            wait_s = min(self._probe_after_s, self._silent_after_s - silent_s)
+            wait_s = min(PROBE_AFTER_S, SILENT_AFTER_S - silent_s)
         else:
-            wait_s = self._probe_after_s - silent_s
+            wait_s = PROBE_AFTER_S - silent_s
         self._watch = self._clock.callLater(wait_s, self._watch_silence)

@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon's listener against real clients on loopback: the good one, and each that must be refused.
+
+The bad clients are the standard library's `ssl`, so that nothing of ours helps them to behave.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import socket
+import ssl
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.threads import deferToThread
+
+from rpc_pki import CLIENT, HOUR, SERVER, TestAuthority
+from rpc_wait import until
+from systemvm.rpc import secure_transport
+from systemvm.rpc.errors import RpcError
+from systemvm.rpc.identity import Identity
+from systemvm.rpc.listen import listen
+from systemvm.rpc.method import Call, Caller, MethodTable
+from systemvm.rpc.peer import Peer
+from systemvm.wire.agent import Ping, Pong
+
+AUTHORITY = TestAuthority()
+STRANGER = TestAuthority()
+PING = b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"sent_unix_s":1.0}}\n'
+
+
+class Daemon:
+    """A listener and what became known of its clients."""
+
+    def __init__(self) -> None:
+        self.identity = AUTHORITY.daemon()
+        self.connected: list[Peer] = []
+        self.lost: list[str] = []
+        self.handled = 0
+        self.methods = MethodTable("daemon", "1")
+        self.methods.add("ping", self._ping, params=Ping, result=Pong, roles=frozenset({"ssvm"}))
+        self.port: Any = None
+
+    async def start(self) -> None:
+        self.port = await listen(
+            reactor,
+            lambda: self.identity,
+            self.methods,
+            interface="127.0.0.1",
+            port=0,
+            known=self._known,
+            on_connected=self.connected.append,
+            on_lost=lambda peer, why: self.lost.append(why),
+        )
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", self.port.getHost().port
+
+    async def stop(self) -> None:
+        await self.port.stopListening()
+        for peer in self.connected:
+            peer.close("the test is over")
+        await until(lambda: len(self.lost) == len(self.connected))
+
+    async def _ping(self, call: Call, params: Ping) -> Pong:
+        self.handled += 1
+        return Pong(params.sent_unix_s, 2.0)
+
+    @staticmethod
+    def _known(caller: Caller) -> None:
+        if caller.name == "s-99-VM":
+            raise RpcError.refused("unknown", "no such system VM")
+
+
+@pytest_twisted.async_yield_fixture
+async def daemon() -> Any:
+    started = Daemon()
+    await started.start()
+    yield started
+    await started.stop()
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+def client_context(directory: Path, identity: Identity | None) -> ssl.SSLContext:
+    """A client that takes any server, and shows `identity` if it has one."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if identity is not None:
+        path = directory / "client.pem"
+        path.write_bytes(identity.private_key_pem + identity.certificate_pem)
+        context.load_cert_chain(path)
+    return context
+
+
+def converse(address: tuple[str, int], context: ssl.SSLContext, data: bytes) -> bytes:
+    """Send and read until the server hangs up; OSError (ssl.SSLError too) when it refuses."""
+    with socket.create_connection(address, timeout=20) as plain:
+        with context.wrap_socket(plain) as secure:
+            secure.sendall(data)
+            received = b""
+            while b"\n" not in received and (more := secure.recv(65536)):
+                received += more
+            return received
+
+
+async def refused(daemon: Daemon, context: ssl.SSLContext) -> None:
+    """The client gets no answer, and the daemon never sees a peer, let alone a call."""
+    try:
+        received = await deferToThread(converse, daemon.address, context, PING)
+    except OSError:
+        received = b""
+    assert received == b""
+    assert daemon.connected == [] and daemon.handled == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_agent_is_known_by_its_certificate_and_answered(daemon: Daemon, directory: Path) -> None:
+    context = client_context(directory, AUTHORITY.agent("s-7-VM"))
+    answer = json.loads(await deferToThread(converse, daemon.address, context, PING))
+    assert answer["result"] == {"sent_unix_s": 1.0, "clock_unix_s": 2.0}
+    assert daemon.connected[0].caller == Caller("s-7-VM", "ssvm")
+    await until(lambda: bool(daemon.lost))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_without_a_certificate_is_refused(daemon: Daemon, directory: Path) -> None:
+    await refused(daemon, client_context(directory, None))
+
+
+BAD_AGENTS = {
+    "another CA": STRANGER.agent(),
+    "expired": AUTHORITY.issue(
+        ["s-1-vm.ssvm.systemvm"], [CLIENT], begins=-2 * HOUR, ends=-datetime.timedelta(minutes=1)
+    ),
+    "not yet valid": AUTHORITY.issue(["s-1-vm.ssvm.systemvm"], [CLIENT], begins=HOUR, ends=2 * HOUR),
+    "wrong name": AUTHORITY.issue(["s-1-vm.ssvm.example"], [CLIENT]),
+    "no name": AUTHORITY.issue([], [CLIENT]),
+    "two names": AUTHORITY.issue(["s-1-vm.ssvm.systemvm", "v-2-vm.cpvm.systemvm"], [CLIENT]),
+    "wrong role": AUTHORITY.issue(["r-1-vm.router.systemvm"], [CLIENT]),
+    "a daemon's name": AUTHORITY.issue(["management.systemvm"], [CLIENT]),
+    "a daemon's certificate": AUTHORITY.daemon(),
+    "an agent's name for servers": AUTHORITY.issue(["s-1-vm.ssvm.systemvm"], [SERVER]),
+    "an agent's name for both": AUTHORITY.issue(["s-1-vm.ssvm.systemvm"], [CLIENT, SERVER]),
+    "an agent's name for anything": AUTHORITY.issue(["s-1-vm.ssvm.systemvm"], []),
+    "not known": AUTHORITY.agent("s-99-VM"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_AGENTS)
+@pytest_twisted.ensureDeferred
+async def test_a_client_with_a_bad_certificate_is_refused(daemon: Daemon, directory: Path, what: str) -> None:
+    await refused(daemon, client_context(directory, BAD_AGENTS[what]))
+
+
+@pytest_twisted.ensureDeferred
+async def test_tls_1_2_is_refused(daemon: Daemon, directory: Path) -> None:
+    context = client_context(directory, AUTHORITY.agent())
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises(OSError):
+        await deferToThread(converse, daemon.address, context, PING)
+    assert daemon.connected == []
+
+
+@pytest.mark.parametrize(
+    "garbage", [PING, b"GET / HTTP/1.1\r\n\r\n", bytes(100_000), b"\x16\x03\x01\xff\xff"]
+)
+@pytest_twisted.ensureDeferred
+async def test_plain_bytes_are_refused(daemon: Daemon, garbage: bytes) -> None:
+    def shout() -> bytes:
+        with socket.create_connection(daemon.address, timeout=20) as plain:
+            received = b""
+            try:
+                plain.sendall(garbage)
+                plain.shutdown(socket.SHUT_WR)
+                while more := plain.recv(65536):
+                    received += more
+            except OSError:
+                pass
+            return received
+
+    received = await deferToThread(shout)
+    assert b"jsonrpc" not in received
+    assert daemon.connected == [] and daemon.handled == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_never_begins_its_handshake_is_cut_off(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secure_transport, "HANDSHAKE_S", 0.2)
+
+    def wait() -> bytes:
+        with socket.create_connection(daemon.address, timeout=20) as plain:
+            try:
+                return plain.recv(1)
+            except ConnectionResetError:
+                return b""
+
+    assert await deferToThread(wait) == b""
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_session_is_resumed(daemon: Daemon, directory: Path) -> None:
+    context = client_context(directory, AUTHORITY.agent())
+
+    def reused(session: ssl.SSLSession | None) -> tuple[bool | None, ssl.SSLSession | None]:
+        with socket.create_connection(daemon.address, timeout=20) as plain:
+            with context.wrap_socket(plain, session=session) as secure:
+                secure.sendall(PING)
+                assert b"result" in secure.recv(65536)
+                return secure.session_reused, secure.session
+
+    _, session = await deferToThread(reused, None)
+    again, _ = await deferToThread(reused, session)
+    assert again is False
+
+
+@pytest_twisted.ensureDeferred
+async def test_bad_frames_are_answered_and_huge_ones_close(daemon: Daemon, directory: Path) -> None:
+    context = client_context(directory, AUTHORITY.agent())
+
+    def talk() -> tuple[list[Any], bytes]:
+        with socket.create_connection(daemon.address, timeout=20) as plain:
+            with context.wrap_socket(plain) as secure:
+                secure.sendall(b"nonsense\n" + b'{"a":"\xff"}\n' + b"[" * 40 + b"]" * 40 + b"\n[]\n" + PING)
+                stream = secure.makefile("rb")
+                answers = [json.loads(stream.readline()) for _ in range(5)]
+                try:
+                    secure.sendall(b"x" * (1024 * 1024 + 2))
+                    rest = stream.read()
+                except OSError:
+                    rest = b""
+                return answers, rest
+
+    answers, rest = await deferToThread(talk)
+    assert [answer.get("error", {}).get("code") for answer in answers] == [
+        -32700,
+        -32700,
+        -32700,
+        -32600,
+        None,
+    ]
+    assert [answer["id"] for answer in answers] == [None, None, None, None, 1]
+    assert rest == b""
+    await until(lambda: bool(daemon.lost))
+    assert "longer than 1048576" in daemon.lost[0]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_flood_without_reading_is_held_back(daemon: Daemon, directory: Path) -> None:
+    """The client sends calls and reads nothing: the daemon stops reading, and does not pile answers up."""
+    context = client_context(directory, AUTHORITY.agent())
+    call = b'{"jsonrpc":"2.0","id":"' + b"i" * 100 + b'","method":"' + b"m" * 90 + b'"}\n'
+    plain = socket.create_connection(daemon.address, timeout=20)
+    secure = await deferToThread(context.wrap_socket, plain)
+    secure.settimeout(1.0)
+
+    def flood() -> int:
+        sent = 0
+        try:
+            while sent < 256 * 1024 * 1024:
+                secure.sendall(call * 500)
+                sent += 500 * len(call)
+        except TimeoutError:
+            pass
+        return sent
+
+    try:
+        sent = await deferToThread(flood)
+        assert sent < 64 * 1024 * 1024, "the daemon read on and on"
+        (peer,) = daemon.connected
+        channel: Any = peer._channel
+        assert channel._unsent_bytes < 4 * 1024 * 1024
+    finally:
+        plain.close()
+        secure.close()
+    await until(lambda: bool(daemon.lost))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_renewed_identity_serves_the_next_connection_and_a_bad_one_is_kept_out(
+    daemon: Daemon, directory: Path
+) -> None:
+    context = client_context(directory, AUTHORITY.agent())
+
+    def serial() -> int:
+        from cryptography import x509
+
+        with socket.create_connection(daemon.address, timeout=20) as plain:
+            with context.wrap_socket(plain) as secure:
+                der = secure.getpeercert(binary_form=True)
+                assert der is not None
+                return x509.load_der_x509_certificate(der).serial_number
+
+    first = await deferToThread(serial)
+    daemon.identity = AUTHORITY.daemon("host-2")
+    second = await deferToThread(serial)
+    daemon.identity = Identity(b"", b"", b"")
+    third = await deferToThread(serial)
+    assert first != second and second == third
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_listener_without_a_usable_identity_does_not_start() -> None:
+    bad = Daemon()
+    bad.identity = Identity(b"", b"", b"")
+    with pytest.raises(ValueError, match="unusable"):
+        await bad.start()

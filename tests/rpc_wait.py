@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Waiting for what comes in its own time, with an end to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet import reactor, task
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    """Return as soon as `condition` holds; AssertionError when it does not in time."""
+    waited_s = 0.0
+    while not condition():
+        assert waited_s < timeout_s, f"not so after {timeout_s:g} s"
+        await task.deferLater(reactor, 0.01)
+        waited_s += 0.01
