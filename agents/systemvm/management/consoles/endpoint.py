@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""createConsoleEndpoint: who may see which screen, through which CPVM, and the URL that opens it once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import sqlalchemy as sa
+from attrs import field, frozen
+
+from systemvm.management.consoles.token import TOKEN_LIFETIME, new_token, token_hash
+from systemvm.management.state import console_sessions, instances
+from systemvm.management.state.columns import now
+from systemvm.management.state.database import Database
+from systemvm.management.state.instances import Instance
+from systemvm.management.state.rows import NotFoundError
+from systemvm.management.state.status import InstanceState, InstanceType
+from systemvm.wire.role import Role
+
+#: CloudStack's consoleproxy.session.max.
+MAX_SESSIONS = 50
+WEBSOCKET_PATH = "websockify"
+HTTPS_PORT = 443
+
+
+class ConsoleUnavailableError(Exception):
+    """No console, for a reason that its user can read; CloudStack answers it as success=false."""
+
+    def __init__(self, details: str, hint: str = "") -> None:
+        super().__init__(details)
+        self.details = details
+        self.hint = hint
+
+
+class Agents(Protocol):
+    """Which agents are Up."""
+
+    def up(self, role: Role) -> list[str]: ...
+
+
+@frozen
+class Viewer:
+    """Who asks for a console."""
+
+    user_id: int
+    account_id: int
+    is_admin: bool
+    address: str
+
+    def may_see(self, vm: Instance) -> bool:
+        """Administrators see every screen, system VMs' too; everybody else those of their own VMs."""
+        return self.is_admin or (vm.type is InstanceType.USER and vm.account_id == self.account_id)
+
+
+@frozen
+class Endpoint:
+    """Where a console is, once, until the token expires."""
+
+    url: str = field(repr=False)
+    token: str = field(repr=False)
+    host: str
+    port: int
+    path: str = WEBSOCKET_PATH
+
+    @classmethod
+    def of(cls, origin: str, token: str) -> Endpoint:
+        """Everything follows from the advertised origin; the token needs no encoding in a URL."""
+        parts = urlsplit(origin)
+        return cls(
+            url=f"{origin.rstrip('/')}/console?cmd=auth&token={token}",
+            token=token,
+            host=parts.hostname or "",
+            port=parts.port or HTTPS_PORT,
+        )
+
+
+class ConsoleEndpoints:
+    """Makes console sessions that wait for their token to be spent."""
+
+    def __init__(self, database: Database, agents: Agents, origin_of_zone: Callable[[int], str]) -> None:
+        self._database = database
+        self._agents = agents
+        self._origin_of_zone = origin_of_zone
+
+    async def create(self, vm_uuid: str, viewer: Viewer) -> Endpoint:
+        """A URL for one browser; ConsoleUnavailableError in CloudStack's words otherwise."""
+        up = {name.lower() for name in self._agents.up(Role.CPVM)}
+        token = new_token()
+        vm = await self._database.run(_create, vm_uuid, viewer, up, token_hash(token))
+        return Endpoint.of(self._origin_of_zone(vm.zone_id), token)
+
+
+def _create(
+    connection: sa.Connection, vm_uuid: str, viewer: Viewer, up: set[str], hashed_token: str
+) -> Instance:
+    console_sessions.expire(connection)
+    vm = _visible(connection, vm_uuid, viewer)
+    if vm.state is not InstanceState.RUNNING:
+        raise ConsoleUnavailableError(
+            f"VM {vm.name} must be running to connect console, it is {vm.state.value}", vm.reason or ""
+        )
+    if vm.vnc_port is None or vm.vnc_address is None:
+        raise ConsoleUnavailableError(f"VM {vm.name} has no screen", f"its log: systemvm logs {vm.name}")
+    proxy = _least_loaded(connection, vm.zone_id, up)
+    console_sessions.create(
+        connection,
+        account_id=vm.account_id,
+        domain_id=vm.domain_id,
+        zone_id=vm.zone_id,
+        user_id=viewer.user_id,
+        vm_id=vm.id,
+        proxy_id=proxy.id,
+        token_hash=hashed_token,
+        token_expires=now() + TOKEN_LIFETIME,
+        creator_address=viewer.address,
+    )
+    return vm
+
+
+def _visible(connection: sa.Connection, vm_uuid: str, viewer: Viewer) -> Instance:
+    try:
+        vm = instances.by_uuid(connection, vm_uuid)
+    except NotFoundError:
+        raise ConsoleUnavailableError(f"Cannot find VM with ID {vm_uuid}") from None
+    if not viewer.may_see(vm):
+        raise ConsoleUnavailableError("Permission denied")
+    return vm
+
+
+def _least_loaded(connection: sa.Connection, zone_id: int, up: set[str]) -> Instance:
+    """The running CPVM with the fewest sessions, open ones and those about to open."""
+    waiting: dict[int | None, int] = {}
+    for session in console_sessions.list_all(connection, console_sessions.rows.table.c.removed.is_(None)):
+        waiting[session.proxy_id] = waiting.get(session.proxy_id, 0) + 1
+    proxies = [
+        vm
+        for vm in instances.list_system(connection, zone_id)
+        if vm.type is InstanceType.CONSOLE_PROXY
+        and vm.state is InstanceState.RUNNING
+        and vm.instance_name.lower() in up
+    ]
+    if not proxies:
+        raise ConsoleUnavailableError(
+            "Console access will be ready in a few minutes. Please try it again later.",
+            "No console proxy VM of the zone is Up; `systemvm system-vm list` tells why.",
+        )
+    load = {vm.id: max(vm.console_sessions, waiting.get(vm.id, 0)) for vm in proxies}
+    chosen = min(proxies, key=lambda vm: (load[vm.id], vm.id))
+    if load[chosen.id] >= MAX_SESSIONS:
+        raise ConsoleUnavailableError(
+            f"All console proxy VMs of the zone have {MAX_SESSIONS} sessions",
+            "Close consoles that nobody looks at.",
+        )
+    return chosen

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A new virtual machine's rows, made in one transaction from what its user asked for."""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+import sqlalchemy as sa
+from attrs import frozen
+
+from systemvm.management.state import events, instances, schema, templates, volumes
+from systemvm.management.state.columns import now
+from systemvm.management.state.instances import Instance
+from systemvm.management.state.status import InstanceState, InstanceType
+from systemvm.management.state.templates import StoreRef, Template
+from systemvm.management.virtual_machines.errors import NotDeployableError
+
+GIB = 1024**3
+#: The empty disk of a machine that boots an ISO, unless its user wants another size.
+ISO_DISK_BYTES = 8 * GIB
+MAX_DISK_BYTES = 1024 * GIB
+
+_HOST_NAME = re.compile(r"[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+
+
+@frozen
+class Deployment:
+    """What a user asked for; names are checked, numbers are rows that exist."""
+
+    template_id: int
+    zone_id: int
+    host_id: int
+    account_id: int
+    domain_id: int
+    user_id: int
+    vcpus: int
+    memory_mib: int
+    bridge: str
+    name: str | None = None
+    disk_bytes: int | None = None
+    wanted: bool = True
+
+
+def deploy(connection: sa.Connection, deployment: Deployment) -> Instance:
+    """Rows of a Stopped machine with its NIC and its disk to be; NotDeployableError makes nothing."""
+    template = templates.by_id(connection, deployment.template_id)
+    _check_ready(template, templates.store_ref_of(connection, template.id))
+    _check_name(connection, deployment)
+    vm = instances.create(
+        connection,
+        InstanceType.USER,
+        account_id=deployment.account_id,
+        domain_id=deployment.domain_id,
+        zone_id=deployment.zone_id,
+        host_id=deployment.host_id,
+        name=deployment.name or "",
+        arch=template.arch,
+        template_id=None if template.is_iso else template.id,
+        iso_id=template.id if template.is_iso else None,
+        vcpus=deployment.vcpus,
+        memory_mib=deployment.memory_mib,
+        state=InstanceState.STOPPED,
+        wanted=deployment.wanted,
+    )
+    instances.add_nic(
+        connection, vm_id=vm.id, device=0, traffic_type="guest", bridge=deployment.bridge, mac=random_mac()
+    )
+    volumes.create(
+        connection,
+        name=f"ROOT-{vm.id}",
+        account_id=deployment.account_id,
+        domain_id=deployment.domain_id,
+        vm_id=vm.id,
+        zone_id=deployment.zone_id,
+        host_id=deployment.host_id,
+        template_id=None if template.is_iso else template.id,
+        size_bytes=deployment.disk_bytes or (ISO_DISK_BYTES if template.is_iso else None),
+    )
+    events.record(
+        connection,
+        "VM.CREATE",
+        f"{vm.name} is deployed from {template.name}",
+        account_id=deployment.account_id,
+        domain_id=deployment.domain_id,
+        user_id=deployment.user_id,
+        zone_id=deployment.zone_id,
+        resource_type="VirtualMachine",
+        resource_uuid=vm.uuid,
+    )
+    return vm
+
+
+def _check_ready(template: Template, ref: StoreRef | None) -> None:
+    noun = "ISO" if template.is_iso else "Template"
+    if template.removed is not None:
+        raise NotDeployableError(f"{noun} {template.name} was deleted")
+    if ref is None or not ref.is_ready:
+        raise NotDeployableError(
+            f"{noun} {template.name} is not ready", "wait until its download is complete; its status tells"
+        )
+    if template.is_iso and not template.bootable:
+        raise NotDeployableError(f"ISO {template.name} is not bootable", "register it with bootable=true")
+
+
+def _check_name(connection: sa.Connection, deployment: Deployment) -> None:
+    name = deployment.name
+    if name is None:
+        return
+    if not _HOST_NAME.fullmatch(name):
+        raise NotDeployableError(
+            f"Invalid name {name[:64]!r}: a VM's name is its host name",
+            "letters, digits and hyphens, at most 63, the first a letter, the last no hyphen",
+        )
+    v = schema.vm_instances.c
+    taken = instances.list_all(
+        connection, sa.func.lower(v.name) == name.lower(), v.account_id == deployment.account_id
+    )
+    if taken:
+        raise NotDeployableError(f"A virtual machine named {name} exists already", "choose another name")
+
+
+def random_mac() -> str:
+    """A locally administered address; 40 random bits make a collision on one bridge unlikely enough."""
+    return f"02:{secrets.token_bytes(5).hex(':')}"
+
+
+def mark_destroyed(connection: sa.Connection, vm: Instance) -> None:
+    """The machine and its disk are gone; their rows stay as history."""
+    volume = volumes.root_of(connection, vm.id)
+    if volume is not None:
+        volumes.remove(connection, volume.id)
+    instances.remove(connection, vm.id, InstanceState.EXPUNGING)
+    instances.update(connection, vm.id, sealed_vnc_password=None, wanted=False, updated=now())

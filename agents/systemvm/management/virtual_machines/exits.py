@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Why a machine is not running, in words for its user."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from systemvm.management.hypervisors.base import ExitReason
+
+
+@frozen
+class Explanation:
+    reason: str
+    hint: str | None = None
+
+
+_EXPLANATIONS = {
+    ExitReason.GUEST_SHUTDOWN: Explanation("The guest shut itself down."),
+    ExitReason.GUEST_RESET: Explanation("The guest reset itself.", "Start it again."),
+    ExitReason.GUEST_PANIC: Explanation(
+        "The guest's kernel panicked.", "Its console may show why; start it again."
+    ),
+    ExitReason.STOPPED: Explanation("It was stopped."),
+    ExitReason.KILLED: Explanation("Its process was killed.", "Out of memory? See the host's kernel log."),
+    ExitReason.FAILED: Explanation(
+        "Its process ended with an error.", "The management daemon's log tells more."
+    ),
+    ExitReason.UNKNOWN: Explanation("It ended while no management daemon was running.", "Start it again."),
+}
+
+
+def explain(reason: ExitReason | None) -> Explanation:
+    return _EXPLANATIONS[reason or ExitReason.UNKNOWN]

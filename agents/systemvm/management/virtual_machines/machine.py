@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A user's VM as a machine: its disk on primary storage, its ISO, its screen."""
+
+from __future__ import annotations
+
+import secrets
+import string
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import sqlalchemy as sa
+from attrs import field, frozen
+
+from systemvm.management.hypervisors.base import Disk, DomainSpec, VncSpec
+from systemvm.management.hypervisors.base import Nic as DomainNic
+from systemvm.management.state import instances, templates, volumes, zones
+from systemvm.management.state.database import Database
+from systemvm.management.state.instances import Instance, Nic
+from systemvm.management.state.status import SpoolState, VolumeState
+from systemvm.management.state.templates import StoreRef, Template
+from systemvm.management.state.volumes import Volume
+from systemvm.management.state.zones import ImageStore
+from systemvm.management.virtual_machines.errors import MachineError
+from systemvm.wire.storage import ImageFormat
+
+#: RFB's own authentication uses eight characters of a password and ignores the rest.
+VNC_PASSWORD_LENGTH = 8
+_PASSWORD_CHARACTERS = string.ascii_letters + string.digits
+
+
+class Primary(Protocol):
+    """What primary storage does for a VM."""
+
+    async def ensure_template(self, template_uuid: str, source: Path, template_format: str) -> Path: ...
+    def volume_path(self, volume_uuid: str) -> Path: ...
+    async def create_clone(
+        self, volume_uuid: str, backing: Path, backing_format: str, size_bytes: int | None = None
+    ) -> Path: ...
+    async def create_empty(self, volume_uuid: str, size_bytes: int) -> Path: ...
+    async def delete_volume(self, volume_uuid: str) -> None: ...
+
+
+@frozen
+class Source:
+    """A Ready template or ISO, and where this host reads it on secondary storage."""
+
+    template: Template
+    ref: StoreRef
+    store: ImageStore
+
+    @property
+    def path(self) -> Path:
+        if self.store.host_path is None:
+            raise MachineError(
+                f"this host cannot read the image store {self.store.name}",
+                "set host_path of the store in the zone's file to where the export is mounted here",
+            )
+        if not self.ref.install_path:
+            raise MachineError(f"{self.template.name} has no file on {self.store.name}", "register it again")
+        root = Path(self.store.host_path)
+        path = root / self.ref.install_path
+        # The path came from an SSVM: it names a file beneath the store, or nothing.
+        if not path.resolve().is_relative_to(root.resolve()):
+            raise MachineError(f"{self.template.name} lies outside of its store", "register it again")
+        return path
+
+    @property
+    def format(self) -> str:
+        return self.template.format.value.lower()
+
+
+@frozen
+class Parts:
+    """Rows that make up a machine."""
+
+    nics: list[Nic]
+    volume: Volume
+    template: Source | None
+    iso: Source | None
+
+
+@frozen
+class Built:
+    """A machine ready to start, and the password of its screen."""
+
+    spec: DomainSpec
+    vnc_password: str = field(repr=False)
+
+
+class MachineBuilder:
+    """Makes the disk of a VM at its first start, and its `DomainSpec` at each."""
+
+    def __init__(
+        self,
+        database: Database,
+        primary: Primary,
+        logs: Path,
+        screen_address: Callable[[str], str],
+        *,
+        host_id: int,
+    ) -> None:
+        self._database = database
+        self._primary = primary
+        self._logs = logs
+        self._screen_address = screen_address  # by zone name: where its VMs' screens are served
+        self._host_id = host_id
+
+    async def build(self, vm: Instance) -> Built:
+        parts = await self._database.read(_parts, vm)
+        zone = await self._database.read(zones.zone_by_id, vm.zone_id)
+        disk = await self._disk(parts)
+        password = random_password()
+        spec = DomainSpec(
+            name=vm.instance_name,
+            uuid=vm.uuid,
+            memory_mib=vm.memory_mib,
+            vcpus=vm.vcpus,
+            nics=[DomainNic(nic.traffic_type, nic.bridge, nic.mac) for nic in parts.nics],
+            serial_log=self._logs / f"{vm.instance_name}.log",
+            disk=Disk(disk),
+            cdrom=await self._on_primary(parts.iso) if parts.iso else None,
+            # Port 0: the driver takes a free one, so that a port is nobody's for long.
+            vnc=VncSpec(self._screen_address(zone.name), 0, password),
+        )
+        return Built(spec, password)
+
+    async def delete_disk(self, vm: Instance) -> None:
+        volume = await self._database.read(volumes.root_of, vm.id)
+        if volume is not None:
+            await self._primary.delete_volume(volume.uuid)
+
+    async def _disk(self, parts: Parts) -> Path:
+        """The disk as it was left, or, at the first start, a clone of the template or an empty one."""
+        volume = parts.volume
+        if volume.state is VolumeState.READY:
+            path = self._primary.volume_path(volume.uuid)
+            if not path.exists():
+                raise MachineError(f"the disk {path} is gone", "deploy the VM anew")
+            return path
+        if parts.template is not None:
+            backing = await self._on_primary(parts.template)
+            path = await self._primary.create_clone(
+                volume.uuid, backing, parts.template.format, volume.size_bytes
+            )
+        else:
+            path = await self._primary.create_empty(volume.uuid, volume.size_bytes or 0)
+        await self._database.run(volumes.update, volume.id, state=VolumeState.READY, path=str(path))
+        return path
+
+    async def _on_primary(self, source: Source) -> Path:
+        """The template's copy on primary storage, made at its first use on this host."""
+        spool = await self._database.run(templates.spool_ref, source.template.id, self._host_id)
+        if spool.state is not SpoolState.READY:
+            await self._database.run(templates.update_spool_ref, spool.id, state=SpoolState.COPYING)
+        try:
+            path = await self._primary.ensure_template(source.template.uuid, source.path, source.format)
+        except Exception as error:
+            await self._database.run(
+                templates.update_spool_ref, spool.id, state=SpoolState.ERROR, error_text=str(error)
+            )
+            raise
+        if spool.state is not SpoolState.READY:
+            await self._database.run(
+                templates.update_spool_ref, spool.id, state=SpoolState.READY, path=str(path), error_text=None
+            )
+        return path
+
+
+def random_password() -> str:
+    return "".join(secrets.choice(_PASSWORD_CHARACTERS) for _ in range(VNC_PASSWORD_LENGTH))
+
+
+def _parts(connection: sa.Connection, vm: Instance) -> Parts:
+    volume = volumes.root_of(connection, vm.id)
+    if volume is None:
+        raise MachineError(f"{vm.name} has no disk", "destroy it and deploy another")
+    needs_template = volume.state is not VolumeState.READY
+    return Parts(
+        nics=instances.nics_of(connection, vm.id),
+        volume=volume,
+        template=_source(connection, vm.template_id) if needs_template else None,
+        iso=_source(connection, vm.iso_id),
+    )
+
+
+def _source(connection: sa.Connection, template_id: int | None) -> Source | None:
+    if template_id is None:
+        return None
+    template = templates.by_id(connection, template_id)
+    ref = templates.store_ref_of(connection, template_id)
+    if ref is None or not ref.is_ready:
+        noun = "ISO" if template.format is ImageFormat.ISO else "template"
+        raise MachineError(f"the {noun} {template.name} is not ready any more", "deploy from another one")
+    return Source(template, ref, zones.store_by_id(connection, ref.store_id))

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Deploy, start, stop and destroy users' VMs: one thing at a time for each, its row always saying which.
+
+Each of them may be begun again after the daemon was restarted in its middle: what is done already is seen in
+the rows and at the hypervisor, and not done twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import sqlalchemy as sa
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.logger import Logger
+
+from systemvm.management.hypervisors.base import DomainStatus, ExitReason, Hypervisor, HypervisorError
+from systemvm.management.pki.seal import Seal
+from systemvm.management.state import console_sessions, events, instances
+from systemvm.management.state.columns import now
+from systemvm.management.state.database import Database
+from systemvm.management.state.instances import Instance
+from systemvm.management.state.status import InstanceState, InstanceType
+from systemvm.management.virtual_machines.deployment import Deployment, deploy, mark_destroyed
+from systemvm.management.virtual_machines.errors import MachineBusyError, MachineError
+from systemvm.management.virtual_machines.exits import Explanation, explain
+from systemvm.management.virtual_machines.machine import MachineBuilder
+from systemvm.wire.console import ConsoleRefusal
+
+#: How long a guest may take after its power button was pressed, before the accelerator's patience.
+SHUTDOWN_S = 60.0
+
+_STARTABLE = (InstanceState.STOPPED, InstanceState.ERROR, InstanceState.STARTING)
+
+
+class VirtualMachines:
+    """What may be done to a user's VM, by its number."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        database: Database,
+        hypervisor: Hypervisor,
+        builder: MachineBuilder,
+        seal: Seal,
+        *,
+        host_id: int,
+        patience: float = 1.0,
+    ) -> None:
+        self._database = database
+        self._hypervisor = hypervisor
+        self._builder = builder
+        self._seal = seal
+        self._host_id = host_id
+        self._patience = patience
+        self._locks: dict[int, DeferredLock] = {}
+        hypervisor.on_exit(self._exited)
+
+    async def deploy(self, deployment: Deployment) -> Instance:
+        """Make the rows of a VM; `start` makes its disk and boots it."""
+        return await self._database.run(deploy, deployment)
+
+    async def start(self, vm_id: int) -> Instance:
+        """Boot it with a fresh screen password; fine when it runs already."""
+        async with self._alone(vm_id) as vm:
+            status = self._hypervisor.status(vm.instance_name)
+            if status is not None and status.state.alive:
+                return await self._database.run(_set_running, vm, status)
+            claimed = await self._database.run(
+                instances.change_state,
+                vm.id,
+                # Running without a process: its end has not been noted yet.
+                (*_STARTABLE, InstanceState.RUNNING),
+                InstanceState.STARTING,
+                wanted=True,
+                reason=None,
+                hint=None,
+                host_id=self._host_id,
+            )
+            if claimed is None:
+                raise MachineBusyError(f"{vm.name} is {vm.state.value}", "wait until it is Stopped")
+            return await self._boot(claimed)
+
+    async def stop(self, vm_id: int, *, forced: bool = False) -> Instance:
+        """Press the power button, or pull the plug when `forced`; fine when it is Stopped."""
+        async with self._alone(vm_id) as vm:
+            await self._end_process(vm, forced=forced)
+            return await self._database.run(_set_stopped, vm.id, None, wanted=False)
+
+    async def destroy(self, vm_id: int) -> Instance:
+        """End it and delete its disk; fine when it is gone."""
+        async with self._alone(vm_id) as vm:
+            if vm.removed is not None:
+                return vm
+            await self._end_process(vm, forced=True)
+            await self._builder.delete_disk(vm)
+            await self._database.run(_set_destroyed, vm)
+        self._locks.pop(vm_id, None)
+        return await self._database.read(instances.by_id, vm_id)
+
+    async def adopt(self, machines: Mapping[str, DomainStatus]) -> None:
+        """After a start of the daemon: rows say what the hypervisor found. Jobs go on afterwards."""
+        by_name = {name.lower(): status for name, status in machines.items()}
+        for vm in await self._database.read(instances.list_user):
+            if vm.host_id not in (None, self._host_id):
+                continue
+            status = by_name.get(vm.instance_name.lower())
+            if status is not None and status.state.alive:
+                if vm.state is not InstanceState.STOPPING:
+                    await self._database.run(_set_running, vm, status)
+                self.log.info("adopted {name}", name=vm.instance_name)
+            elif vm.state is InstanceState.RUNNING:
+                why = explain(status.exit_reason if status else None)
+                await self._database.run(_set_stopped, vm.id, why)
+
+    # --- steps, under the VM's lock
+
+    async def _boot(self, vm: Instance) -> Instance:
+        try:
+            built = await self._builder.build(vm)
+            await self._database.run(
+                instances.update, vm.id, sealed_vnc_password=self._seal.close(built.vnc_password)
+            )
+            status = await self._hypervisor.start(built.spec)
+        except Exception as error:
+            message, hint = _words(error)
+            self.log.info("{name} could not be started: {why}", name=vm.instance_name, why=message)
+            await self._database.run(
+                instances.update,
+                vm.id,
+                state=InstanceState.STOPPED,
+                reason=f"It could not be started: {message}",
+                hint=hint or None,
+            )
+            raise
+        running = await self._database.run(_set_running, vm, status)
+        after = self._hypervisor.status(vm.instance_name)
+        if after is None or not after.state.alive:
+            # It ended before its row said Running, when its exit was still taken for a failed start.
+            why = explain(after.exit_reason if after else None)
+            await self._database.run(_set_stopped, vm.id, why)
+            raise MachineError(f"{vm.name} ended while it was being started: {why.reason}", why.hint or "")
+        return running
+
+    async def _end_process(self, vm: Instance, *, forced: bool) -> None:
+        status = self._hypervisor.status(vm.instance_name)
+        if status is None or not status.state.alive:
+            return
+        await self._database.run(instances.update, vm.id, state=InstanceState.STOPPING, wanted=False)
+        try:
+            await self._hypervisor.stop(
+                vm.instance_name, forced=forced, timeout_s=SHUTDOWN_S * self._patience
+            )
+        except HypervisorError as error:
+            await self._database.run(
+                instances.update,
+                vm.id,
+                state=InstanceState.RUNNING,
+                reason=f"It could not be stopped: {error.message}",
+                hint=error.hint or None,
+            )
+            raise
+
+    @asynccontextmanager
+    async def _alone(self, vm_id: int) -> AsyncIterator[Instance]:
+        """The VM's row, read when nothing else is being done to it."""
+        lock = self._locks.setdefault(vm_id, DeferredLock())
+        await lock.acquire()
+        try:
+            vm = await self._database.read(instances.by_id, vm_id)
+            if vm.type is not InstanceType.USER:
+                raise MachineError(f"{vm.instance_name} is a system VM", "use the commands for system VMs")
+            yield vm
+        finally:
+            lock.release()
+
+    # --- what happens by itself
+
+    def _exited(self, name: str, reason: ExitReason) -> None:
+        noted = Deferred.fromCoroutine(self._database.run(_note_exit, name, reason))
+        noted.addErrback(
+            lambda failure: self.log.failure("the end of {name} is not noted", failure, name=name)
+        )
+
+
+def _words(error: Exception) -> tuple[str, str]:
+    """Message and hint of any error of ours: all carry both."""
+    message, hint = getattr(error, "message", None), getattr(error, "hint", "")
+    return str(message or error or type(error).__name__), str(hint)
+
+
+def _set_running(connection: sa.Connection, vm: Instance, status: DomainStatus) -> Instance:
+    was_running = vm.state is InstanceState.RUNNING
+    running = instances.update(
+        connection,
+        vm.id,
+        state=InstanceState.RUNNING,
+        wanted=True,
+        reason=None,
+        hint=None,
+        vnc_address=status.vnc_address,
+        vnc_port=status.vnc_port,
+        **({} if was_running else {"started": now()}),
+    )
+    if not was_running:
+        _record(connection, running, "VM.START", "runs")
+    return running
+
+
+def _set_stopped(
+    connection: sa.Connection, vm_id: int, why: Explanation | None, *, wanted: bool | None = None
+) -> Instance:
+    """Stopped, by request when there is nothing to explain; its consoles end with it."""
+    before = instances.by_id(connection, vm_id)
+    stopped = instances.update(
+        connection,
+        vm_id,
+        state=InstanceState.STOPPED,
+        wanted=before.wanted if wanted is None else wanted,
+        reason=why.reason if why else None,
+        hint=why.hint if why else None,
+        vnc_address=None,
+        vnc_port=None,
+        sealed_vnc_password=None,
+    )
+    console_sessions.close_of_vm(connection, vm_id, ConsoleRefusal.MACHINE_STOPPED.value)
+    if before.state is not InstanceState.STOPPED:
+        _record(connection, stopped, "VM.STOP", f"stopped: {why.reason}" if why else "was stopped")
+    return stopped
+
+
+def _set_destroyed(connection: sa.Connection, vm: Instance) -> None:
+    console_sessions.close_of_vm(connection, vm.id, ConsoleRefusal.MACHINE_GONE.value)
+    mark_destroyed(connection, vm)
+    _record(connection, vm, "VM.DESTROY", "is destroyed")
+
+
+def _note_exit(connection: sa.Connection, name: str, reason: ExitReason) -> None:
+    """Running → Stopped; one that is being started or stopped is the business of who does that."""
+    for vm in instances.list_user(connection):
+        if vm.instance_name.lower() == name.lower() and vm.state is InstanceState.RUNNING:
+            _set_stopped(connection, vm.id, explain(reason))
+
+
+def _record(connection: sa.Connection, vm: Instance, event: str, text: str) -> None:
+    events.record(
+        connection,
+        event,
+        f"{vm.name} {text}",
+        account_id=vm.account_id,
+        domain_id=vm.domain_id,
+        zone_id=vm.zone_id,
+        resource_type="VirtualMachine",
+        resource_uuid=vm.uuid,
+    )
