@@ -56,7 +56,7 @@ CPVM = {
     key: value for key, value in SSVM.items() if not key.startswith(("eth3", "storage", "secondary", "mtu"))
 } | {"type": "consoleproxy", "name": "v-2-VM", "guid": "Proxy.2", "vncport": "8443"}
 
-#: Runs inside the namespaces: makes NICs, runs preinit (more than once if asked), tells what the machine became.
+#: Runs inside the namespaces: makes NICs, runs preinit (or twice), tells what the machine became.
 INSIDE = """
 import json, os, socket, subprocess, sys
 
