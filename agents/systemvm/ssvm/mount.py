@@ -29,10 +29,10 @@ MOUNT_TIMEOUT_S = 120.0  # a first mount loads kernel modules; without KVM that 
 VERSIONS = ("3", "4", "4.0", "4.1", "4.2")
 DIRECTORIES = ("template", "snapshots", "volumes")
 
-#: CloudStack mounts soft with timeo=133 and 2,147,483,647 tries, so its soft mounts hang like hard ones. Here a
-#: server that is gone becomes an error after about two minutes: every write is followed by an fsync that must
-#: succeed before a template is published, so a failed write is never lost in silence. Directory attributes are
-#: not cached, as in CloudStack: several SSVMs and hosts write the same tree.
+#: CloudStack mounts soft with timeo=133 and 2,147,483,647 tries, so its soft mounts hang like hard ones. Here
+#: a server that is gone becomes an error after about two minutes: every write is followed by an fsync that
+#: must succeed before a template is published, so a failed write is never lost in silence. Attributes of
+#: directories are not cached, as in CloudStack: several SSVMs and hosts write the same tree.
 OPTIONS = (
     "soft",
     "timeo=150",

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What agent and fetch say to each other over /run/systemvm/fetch.sock; the agent calls, fetch tells."""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+
+from systemvm.wire.storage import DownloadRequest
+
+HELLO = "fetch.hello"  # agent → fetch
+START = "fetch.start"  # agent → fetch: get or start
+STOP = "fetch.stop"  # agent → fetch: stop and forget
+PROGRESS = "fetch.progress"  # fetch → agent, notification
+FINISHED = "fetch.finished"  # fetch → agent, a call
+
+MAX_CA_CHARACTERS = 64 * 1024
+
+
+@frozen
+class FetchHello:
+    """`instance` changes when fetch was started anew: its jobs are gone then."""
+
+    instance: str
+    active_job_ids: list[str]
+
+
+@frozen
+class DeniedNetwork:
+    """A network of the zone's own, and what it is, for the error's text."""
+
+    cidr: str
+    what: str
+
+
+@frozen
+class Start:
+    """The download, and what fetch cannot know: whose job it is and where in this zone it must not go."""
+
+    owner: str
+    download: DownloadRequest
+    denied: list[DeniedNetwork] = field(factory=list)

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What fetch answers on its socket: get or start a download, stop one; and what it tells of them."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from systemvm import __version__
+from systemvm.rpc.errors import RpcError
+from systemvm.rpc.method import Call, Caller, MethodTable
+from systemvm.rpc.peer import Peer
+from systemvm.ssvm import store_messages
+from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.fetch_messages import FINISHED, HELLO, PROGRESS, START, STOP, FetchHello, Start
+from systemvm.ssvm.limits import DEFAULT, Limits
+from systemvm.ssvm.paths import Paths
+from systemvm.ssvm.transfer import Transfer
+from systemvm.wire.storage import Done, DownloadAbort, DownloadStatus
+
+AGENT = Caller("agent", "agent")
+REMEMBERED_JOBS = 256
+FINISHED_DEADLINE_S = 30.0
+
+
+class FetchService:
+    """All jobs of this process; ended ones are remembered, so that a question after the end has its answer."""
+
+    def __init__(self, reactor: Any, paths: Paths, limits: Limits = DEFAULT) -> None:
+        self._reactor = reactor
+        self._paths = paths
+        self._limits = limits
+        self._instance = str(uuid.uuid4())
+        self._jobs: dict[str, Transfer] = {}
+        self._running: dict[str, Deferred[None]] = {}
+        self._peers: set[Peer] = set()
+        self._log = Logger(namespace="systemvm.ssvm.fetch")
+        self.methods = self._table()
+
+    def _table(self) -> MethodTable:
+        methods = MethodTable("systemvm fetch", __version__)
+        roles = frozenset({AGENT.role})
+        methods.add(HELLO, self.hello, params=None, result=FetchHello, roles=roles)
+        methods.add(START, self.start, params=Start, result=DownloadStatus, roles=roles)
+        methods.add(STOP, self.stop, params=DownloadAbort, result=Done, roles=roles)
+        return methods
+
+    def authorize(self, uid: int, gid: int, pid: int) -> Caller | None:
+        """Whoever may open the socket is the agent: the file's owner and mode say so.
+
+        (A uid proves nothing here: in the unit's user namespace the agent's is nobody's.)
+        """
+        return AGENT
+
+    def connected(self, peer: Peer) -> None:
+        self._peers.add(peer)
+
+    def lost(self, peer: Peer, why: str) -> None:
+        self._peers.discard(peer)
+
+    async def hello(self, call: Call, params: None) -> FetchHello:
+        return FetchHello(self._instance, sorted(self._running))
+
+    async def start(self, call: Call, start: Start) -> DownloadStatus:
+        """Answer how a job is, and start it if there is none of this id."""
+        job_id = start.download.job_id
+        known = self._jobs.get(job_id)
+        if known is not None:
+            return known.status
+        if len(self._running) >= self._limits.max_active_jobs:
+            hint = f"{self._limits.max_active_jobs} downloads run already; it is taken when one has ended"
+            raise RpcError.refused(Code.BUSY.value, "this SSVM is busy", hint)
+        try:
+            store_messages.require_name(job_id)
+            store_messages.require_name(start.owner)
+            transfer = Transfer(self._reactor, self._paths, self._limits, start, self._changed)
+        except TransferError as error:
+            raise error.to_rpc() from None
+        except ValueError as error:
+            raise RpcError.refused(
+                Code.REQUEST_INVALID.value, f"a denied network cannot be read: {error}"
+            ) from None
+        self._forget_oldest()
+        self._jobs[job_id] = transfer
+        running = Deferred.fromCoroutine(transfer.run())
+        if not running.called:
+            self._running[job_id] = running
+        running.addBoth(self._ended, job_id)
+        return transfer.status
+
+    async def stop(self, call: Call, abort: DownloadAbort) -> Done:
+        """Stop a job and forget it; when this answers, nothing of it is left on the store."""
+        transfer, running = self._jobs.get(abort.job_id), self._running.get(abort.job_id)
+        if transfer is not None and running is not None:
+            transfer.abort()
+            ended: Deferred[None] = Deferred()
+            running.addCallback(lambda _: ended.callback(None))
+            await ended
+        self._jobs.pop(abort.job_id, None)
+        return Done()
+
+    async def close(self) -> None:
+        """End all movers; the agent starts their jobs again with the next fetch."""
+        for job_id in list(self._running):
+            self._jobs[job_id].abort()
+
+    def _ended(self, outcome: object, job_id: str) -> None:
+        self._running.pop(job_id, None)
+
+    def _changed(self, status: DownloadStatus) -> None:
+        for peer in list(self._peers):
+            if status.state.ended:
+                Deferred.fromCoroutine(self._tell_end(peer, status))
+            else:
+                peer.notify(PROGRESS, status, replaces=f"{PROGRESS} {status.job_id}")
+
+    async def _tell_end(self, peer: Peer, status: DownloadStatus) -> None:
+        try:
+            await peer.call(FINISHED, status, result=Done, deadline_s=FINISHED_DEADLINE_S)
+        except RpcError as error:
+            # not lost: an agent asks again for each of its jobs when it connects
+            self._log.info("{job_id}: its end was not heard: {error}", job_id=status.job_id, error=str(error))
+
+    def _forget_oldest(self) -> None:
+        ended = [job_id for job_id in self._jobs if job_id not in self._running]
+        for job_id in ended[: max(0, len(ended) - REMEMBERED_JOBS)]:
+            del self._jobs[job_id]

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One mover as fetch sees it: started with three descriptors, watched, and killed when it does not get on."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from systemvm.rpc.frame import LineSplitter, LineTooLong
+from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.mover_messages import (
+    CONTROL_FD,
+    DIRECTORY_FD,
+    SOURCE_FD,
+    MoverJob,
+    MoverProgress,
+    MoverReport,
+    MoverResult,
+    decode_report,
+    encode,
+)
+
+WATCH_INTERVAL_S = 2.0
+_LONGEST_REPORT_BYTES = 64 * 1024
+#: The child has the same modules as its parent, wherever they come from, and nothing from the environment.
+_PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from systemvm.ssvm.mover import main; sys.exit(main())"
+
+
+class MoverProcess(ProcessProtocol):
+    """`run` moves one image; `kill` ends it at once, wherever it hangs."""
+
+    def __init__(self, reactor: Any, job: MoverJob, on_progress: Callable[[MoverProgress], None]) -> None:
+        self._reactor = reactor
+        self._job = job
+        self._on_progress = on_progress
+        self._log = Logger(namespace="systemvm.ssvm.mover")
+        self._result: Deferred[MoverResult] = Deferred()
+        self._splitter = LineSplitter(_LONGEST_REPORT_BYTES)
+        self._control: _Control | None = None
+        self._ended: Deferred[None] = Deferred()
+        self._progress: MoverProgress | None = None
+        self._moved_at_s = reactor.seconds()
+        self._watch = LoopingCall(self._look)
+        self._watch.clock = reactor
+
+    async def run(self, source: socket.socket, directory: int) -> MoverResult:
+        """Start the process; its result, or TransferError. The descriptors stay the caller's to close."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            ours.sendall(encode(self._job))  # fits the socket's buffer: the request's size is bounded
+            ours.setblocking(False)
+            descriptors = {0: nothing, 1: nothing, 2: 2}
+            descriptors |= {CONTROL_FD: theirs.fileno(), SOURCE_FD: source.fileno(), DIRECTORY_FD: directory}
+            command = [sys.executable, "-I", "-S", "-c", _PROGRAM, *sys.path]
+            self._reactor.spawnProcess(
+                self, sys.executable, command, env={"LC_ALL": "C.UTF-8"}, childFDs=descriptors
+            )
+        except OSError as error:
+            ours.close()
+            raise TransferError(Code.WORKER_DIED, f"the mover cannot be started: {error.strerror}") from None
+        finally:
+            theirs.close()
+            os.close(nothing)
+        self._control = _Control(self._reactor, ours, self._received)
+        self._watch.start(WATCH_INTERVAL_S, now=False)
+        return await self._result
+
+    def kill(self, error: TransferError) -> None:
+        """End it; `run` fails with `error`, at once even if the kernel cannot end it yet."""
+        self._settle(Failure(error))
+        if self.transport is not None and self.transport.pid is not None:
+            self.transport.signalProcess("KILL")
+
+    def when_ended(self) -> Deferred[None]:
+        """Fires when the process is gone: only then are its files closed."""
+        waiter: Deferred[None] = Deferred()
+        if self._ended.called:
+            waiter.callback(None)
+        else:
+            self._ended.addCallback(lambda _: waiter.callback(None))
+        return waiter
+
+    # ProcessProtocol
+
+    def processEnded(self, reason: Failure) -> None:
+        if self._control is not None:
+            self._control.drain()
+            self._control.close()
+        self._settle(Failure(_died(reason.value)))
+        self._ended.callback(None)
+
+    # What the mover says.
+
+    def _received(self, data: bytes) -> None:
+        try:
+            for line in self._splitter.feed(data):
+                self._reported(decode_report(line))
+        except (LineTooLong, ValueError) as error:
+            self._log.error(
+                "Job {job_id}: the mover talks nonsense: {error}", job_id=self._job.job_id, error=str(error)
+            )
+            self.kill(TransferError(Code.WORKER_DIED, "the mover broke down"))
+
+    def _reported(self, report: MoverReport) -> None:
+        if report.result is not None:
+            self._settle(report.result)
+        elif report.failure is not None:
+            failure = report.failure
+            self._settle(Failure(TransferError.from_parts(failure.code, failure.message, failure.hint)))
+        elif report.progress is not None and not self._result.called:
+            if report.progress != self._progress:
+                self._moved_at_s = self._reactor.seconds()
+            self._progress = report.progress
+            self._on_progress(report.progress)
+
+    def _settle(self, outcome: MoverResult | Failure) -> None:
+        if self._watch.running:
+            self._watch.stop()
+        if self._result.called:
+            return
+        if isinstance(outcome, Failure):
+            self._result.errback(outcome)
+        else:
+            self._result.callback(outcome)
+
+    def _look(self) -> None:
+        """The mover itself notices a source that is stuck; what else stops it is the store, or a slow answer."""
+        limits = self._job.limits
+        still_s = self._reactor.seconds() - self._moved_at_s
+        if still_s < limits.stall_timeout_s + limits.store_timeout_s:
+            return
+        if self._progress is None:
+            self.kill(TransferError(Code.STALLED, f"{self._job.host} did not answer in {still_s:.0f} s"))
+            return
+        self.kill(
+            TransferError(
+                Code.STORE_FAILED,
+                f"secondary storage took nothing for {still_s:.0f} s",
+                "the NFS server may not answer; check it and the storage network",
+            )
+        )
+
+
+def _died(reason: BaseException | None) -> TransferError:
+    number, status = getattr(reason, "signal", None), getattr(reason, "exitCode", None)
+    how = f"signal {number}" if number else f"status {status}"
+    return TransferError(
+        Code.WORKER_DIED,
+        f"the process that moved the image ended with {how}",
+        "register the template again; the SSVM's journal may say more",
+    )
+
+
+@implementer(IReadDescriptor)
+class _Control:
+    """Our end of the socketpair: reads what comes, and tells the mover by its end that nobody listens."""
+
+    def __init__(self, reactor: Any, connection: socket.socket, received: Callable[[bytes], None]) -> None:
+        self._reactor = reactor
+        self._connection = connection
+        self._receive = received
+        self._open = True
+        reactor.addReader(self)
+
+    def fileno(self) -> int:
+        return self._connection.fileno()
+
+    def logPrefix(self) -> str:
+        return "mover"
+
+    def doRead(self) -> None:
+        try:
+            data = self._connection.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            self._receive(data)
+        elif self._open:
+            self._reactor.removeReader(self)
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.close()
+
+    def drain(self) -> None:
+        """Take what the mover said before it ended."""
+        while self._open:
+            try:
+                data = self._connection.recv(65536)
+            except OSError:
+                return
+            if not data:
+                return
+            self._receive(data)
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            self._reactor.removeReader(self)
+            self._connection.close()

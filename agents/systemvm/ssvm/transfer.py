@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One download from a URL to its published place: where to, from where, move, publish; and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from attrs import evolve, frozen
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+
+from systemvm.rpc.errors import RpcError
+from systemvm.ssvm import checksum, oneshot, store_messages, url
+from systemvm.ssvm.addresses import Address, AddressPolicy
+from systemvm.ssvm.connect import open_connection
+from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.fetch_messages import MAX_CA_CHARACTERS, Start
+from systemvm.ssvm.limits import Limits
+from systemvm.ssvm.mover_messages import MoverJob, MoverProgress, MoverResult
+from systemvm.ssvm.mover_process import MoverProcess
+from systemvm.ssvm.paths import Paths
+from systemvm.ssvm.probe import probe
+from systemvm.ssvm.resolve import resolve
+from systemvm.ssvm.store_messages import Job, Made, Make, Publish, Published
+from systemvm.ssvm.url import ImageUrl
+from systemvm.wire.storage import Done, DownloadState, DownloadStatus
+
+T = TypeVar("T")
+
+
+@frozen
+class Source:
+    """Where the bytes are, after all redirects: one address, and how many there should be."""
+
+    url: ImageUrl
+    address: Address
+    total_bytes: int | None
+
+
+class Transfer:
+    """A job; `status` is what there is to say of it at any time, `on_change` hears of every new one."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        paths: Paths,
+        limits: Limits,
+        start: Start,
+        on_change: Callable[[DownloadStatus], None],
+    ) -> None:
+        self._reactor = reactor
+        self._paths = paths
+        self._limits = limits
+        self._request = start.download
+        self._policy = AddressPolicy.of_zone((denied.cidr, denied.what) for denied in start.denied)
+        self._job = Job(store_messages.mount_id(start.download.store), start.owner, start.download.job_id)
+        self._on_change = on_change
+        self._log = Logger(namespace="systemvm.ssvm.transfer")
+        self._aborted = False
+        self._cancellable: Deferred[Any] | None = None
+        self._mover: MoverProcess | None = None
+        self.status = DownloadStatus(start.download.job_id, DownloadState.DOWNLOAD_IN_PROGRESS)
+
+    async def run(self) -> None:
+        """Do all of it; the outcome is in `status`."""
+        request = self._request
+        self._log.info(
+            "{job_id}: begins, template {template_id} (request {request_id})",
+            job_id=request.job_id, template_id=request.template_id, request_id=request.request_id,
+        )  # fmt: skip
+        try:
+            published = await self._download()
+        except TransferError as error:
+            await self._fail(error)
+        except RpcError as error:
+            await self._fail(TransferError.from_rpc(error))
+        except Exception:
+            self._log.failure("{job_id}: broke down", job_id=request.job_id)
+            await self._fail(TransferError(Code.INTERNAL, "fetch broke down", "the SSVM's journal says more"))
+        else:
+            self._log.info(
+                "{job_id}: published as {path}", job_id=request.job_id, path=published.install_path
+            )
+            self._change(
+                state=DownloadState.DOWNLOADED,
+                install_path=published.install_path,
+                physical_size_bytes=published.size_bytes,
+                virtual_size_bytes=published.virtual_size_bytes,
+                checksum=published.checksum,
+            )
+
+    def abort(self) -> None:
+        """Stop as soon as may be; the job then fails with `aborted`."""
+        self._aborted = True
+        if self._mover is not None:
+            self._mover.kill(_aborted())
+        elif self._cancellable is not None:
+            self._cancellable.cancel()
+
+    async def _download(self) -> Published:
+        request = self._request
+        checksum.parse(request.checksum)
+        if request.source_ca_pem and len(request.source_ca_pem) > MAX_CA_CHARACTERS:
+            raise TransferError(
+                Code.REQUEST_INVALID, f"the source CA is longer than {MAX_CA_CHARACTERS} characters"
+            )
+        first = url.parse(request.url)
+        # Before anything is asked of the world: is there a store, and was this job's work done before?
+        make = Make(self._job, request.account_id, request.template_id)
+        made, descriptors = await self._ask_store(store_messages.MAKE, make, Made)
+        try:
+            self._require_going()
+            if made.published is not None:
+                published: Published = made.published
+                return published
+            if len(descriptors) != 1:
+                raise TransferError(Code.STORE_FAILED, "the store's helper made no directory")
+            result = await self._move(first, descriptors[0])
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        self._require_going()
+        published, _ = await self._ask_store(store_messages.PUBLISH, self._publish(result), Published)
+        return published
+
+    async def _move(self, first: ImageUrl, directory: int) -> MoverResult:
+        source = await self._stoppable(self._find(first))
+        opened = self._in_thread(
+            open_connection, source.address, source.url.port, self._limits.connect_timeout_s
+        )
+        connection: socket.socket = await opened
+        with connection:
+            self._require_going()
+            self._mover = MoverProcess(self._reactor, self._mover_job(source), self._progressed)
+            try:
+                return await self._mover.run(connection, directory)
+            finally:
+                await self._ended(self._mover)
+                self._mover = None
+
+    async def _find(self, first: ImageUrl) -> Source:
+        """Follow redirects, each hop judged like the first."""
+        here, hops = first, 0
+        while True:
+            addresses = await resolve(self._reactor, here, self._policy, self._limits)
+            probed = await probe(self._reactor, here, addresses, self._request.source_ca_pem, self._limits)
+            if probed.redirect is None:
+                return Source(here, probed.address, probed.total_bytes)
+            hops += 1
+            if hops > self._limits.max_redirects:
+                raise TransferError(
+                    Code.REDIRECTS,
+                    f"the URL redirects more than {self._limits.max_redirects} times",
+                    "check the URL",
+                )
+            if here.is_tls and not probed.redirect.is_tls and not self._request.checksum:
+                raise TransferError(
+                    Code.REDIRECTS,
+                    "the URL redirects from https to http",
+                    "give a checksum: without one nobody could tell a forged image from the real one",
+                )
+            self._log.info(
+                "{job_id}: {origin} redirects to {target}",
+                job_id=self._request.job_id, origin=here.origin, target=probed.redirect.origin,
+            )  # fmt: skip
+            here = probed.redirect
+
+    def _mover_job(self, source: Source) -> MoverJob:
+        request = self._request
+        return MoverJob(
+            job_id=request.job_id,
+            host=source.url.host,
+            authority=source.url.authority,
+            target=source.url.target,
+            is_tls=source.url.is_tls,
+            format=request.format,
+            max_size_bytes=request.max_size_bytes,
+            checksum=request.checksum,
+            source_ca_pem=request.source_ca_pem,
+            announced_bytes=source.total_bytes,
+            limits=self._limits,
+        )
+
+    def _publish(self, result: MoverResult) -> Publish:
+        request = self._request
+        return Publish(
+            job=self._job,
+            account_id=request.account_id,
+            template_id=request.template_id,
+            unique_name=request.unique_name,
+            description=request.description,
+            format=request.format,
+            public=request.public,
+            hvm=request.hvm,
+            virtual_size_bytes=result.virtual_size_bytes,
+            checksum=result.checksum,
+        )
+
+    def _progressed(self, progress: MoverProgress) -> None:
+        if progress.received_bytes != self.status.received_bytes or self.status.total_bytes is None:
+            self._change(received_bytes=progress.received_bytes, total_bytes=progress.total_bytes)
+
+    def _change(self, **changes: Any) -> None:
+        self.status = evolve(self.status, **changes)
+        self._on_change(self.status)
+
+    async def _fail(self, error: TransferError) -> None:
+        if self._aborted:
+            error = _aborted()
+        self._log.info(
+            "{job_id}: failed, {code}: {message}",
+            job_id=self._request.job_id, code=error.code.value, message=error.message,
+        )  # fmt: skip
+        # first nothing is left on the store, then it is said: whoever hears of the end may rely on that
+        try:
+            await self._ask_store(store_messages.DISCARD, self._job, Done)
+        except RpcError as left:
+            self._log.warn(
+                "{job_id}: its directory is still there: {error}",
+                job_id=self._request.job_id,
+                error=str(left),
+            )
+        self._change(state=DownloadState.DOWNLOAD_ERROR, error=error.to_download_error())
+
+    async def _ask_store(self, method: str, params: Any, result: type[T]) -> tuple[T, list[int]]:
+        answer: tuple[T, list[int]] = await self._in_thread(
+            oneshot.call, self._paths.store_socket, method, params, result, self._limits.store_timeout_s
+        )
+        return answer
+
+    def _in_thread(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
+        """Not cancelled half-way: what it opened has to come back to be closed."""
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *arguments)
+
+    async def _stoppable(self, step: Any) -> Any:
+        self._cancellable = Deferred.fromCoroutine(step)
+        try:
+            return await self._cancellable
+        except CancelledError:
+            raise _aborted() from None
+        finally:
+            self._cancellable = None
+
+    async def _ended(self, mover: MoverProcess) -> None:
+        """Wait until it is gone; one that hangs in the kernel does not hold the job up for ever."""
+        waiting = mover.when_ended().addTimeout(self._limits.store_timeout_s, self._reactor)
+        with suppress(Exception):
+            await waiting
+
+    def _require_going(self) -> None:
+        if self._aborted:
+            raise _aborted()
+
+
+def _aborted() -> TransferError:
+    return TransferError(Code.ABORTED, "the download was aborted")
