@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The console's role on the epoll reactor, as the agent runs it, with a fake daemon behind the agent's context.
+"""The console's role on the epoll reactor, as the agent runs it, a fake daemon behind its context.
 
-Started by `front.Front` with a folder that holds `opt/systemvm/novnc`, an inherited listening socket, and orders as
-JSON lines on its standard input; each is answered by one line.
+Started by `front.Front` with a folder that holds `opt/systemvm/novnc`, an inherited listening socket, and orders
+as JSON lines on its standard input; each is answered by one line.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
 from pathlib import Path
@@ -32,7 +31,7 @@ from systemvm.wire.role import Role  # noqa: E402
 
 
 class FakeDaemon:
-    """Stands for the daemon at the other end of the control channel: tokens, targets, and what it was told."""
+    """Stands for the daemon at the other end of the control channel."""
 
     def __init__(self) -> None:
         self.away = False
@@ -68,6 +67,11 @@ class FakeDaemon:
 
     def console_closed(self, params: ConsoleClosed) -> None:
         self.heard.append({"method": "console.closed", "session": params.session_id, "reason": params.reason})
+
+
+def say_line(message: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
 
 
 def main() -> None:
@@ -114,7 +118,7 @@ def main() -> None:
             case "rss":
                 return resident_kib()
             case "descriptors":
-                return len(os.listdir("/proc/self/fd"))
+                return len(list(Path("/proc/self/fd").iterdir()))
             case "stop":
                 for hook in context.on_stop:
                     await hook()
@@ -125,10 +129,10 @@ def main() -> None:
 
     def answer(line: str) -> None:
         def say(result: Any) -> None:
-            print(json.dumps({"ok": result}), flush=True)
+            say_line({"ok": result})
 
         def fail(failure: Any) -> None:
-            print(json.dumps({"error": failure.getErrorMessage()}), flush=True)
+            say_line({"error": failure.getErrorMessage()})
 
         Deferred.fromCoroutine(obey(json.loads(line))).addCallbacks(say, fail)
 
@@ -138,7 +142,7 @@ def main() -> None:
         reactor.callFromThread(reactor.stop)
 
     threading.Thread(target=listen_to_orders, daemon=True).start()
-    print(json.dumps({"ok": "ready"}), flush=True)
+    say_line({"ok": "ready"})
     reactor.run()
 
 

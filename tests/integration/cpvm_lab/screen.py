@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,19 +63,15 @@ class FakeScreen:
             threading.Thread(target=self._run, args=(connection,), daemon=True).start()
 
     def _run(self, connection: socket.socket) -> None:
-        try:
+        with suppress(OSError, EOFError):
             self._serve(connection)
-        except (OSError, EOFError):
-            pass
 
     def close(self) -> None:
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
         for connection in self.connections:
-            try:
+            with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
             connection.close()
 
 
@@ -90,7 +87,7 @@ class QemuScreen:
             [
                 "qemu-system-x86_64",
                 *("-M", "q35", "-accel", "tcg,tb-size=64", "-m", "64", "-nodefaults"),
-                *("-device", "VGA", "-boot", "menu=on,splash-time=600000"),
+                *("-device", "VGA", "-boot", "menu=on,splash-time=60000"),
                 *("-display", "none", "-vnc", display),
                 *("-qmp", f"unix:{control},server=on,wait=off"),
             ],

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Debian's Chromium, headless, driven from a thread of its own: Playwright's loop and the tests' reactor are two."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from PIL import Image
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+
+PROGRAM = "/usr/bin/chromium"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+STORY_S = 100.0
+
+_T = TypeVar("_T")
+
+
+class Chromium:
+    """One browser; each story gets a window of its own, without anyone's cookies."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "chromium")
+        self._playwright, self._browser = self._thread.submit(self._launch).result(60)
+
+    def _launch(self) -> tuple[Playwright, Browser]:
+        playwright = sync_playwright().start()
+        return playwright, playwright.chromium.launch(executable_path=PROGRAM, args=FLAGS)
+
+    def tell(self, story: Callable[[Page], _T], *, dark: bool = False) -> _T:
+        """Run `story` with a page; fails when the page reported an error that the story did not expect."""
+        return self._thread.submit(self._tell, story, dark).result(STORY_S)
+
+    def _tell(self, story: Callable[[Page], _T], dark: bool) -> _T:
+        window = self._browser.new_context(
+            ignore_https_errors=True,
+            viewport={"width": 1000, "height": 700},
+            color_scheme="dark" if dark else "light",
+        )
+        page = window.new_page()
+        page.set_default_timeout(30_000)
+        broken: list[str] = []
+        page.on("pageerror", lambda error: broken.append(str(error)))
+        page.on(
+            "console",
+            lambda said: broken.append(said.text) if "Content Security Policy" in said.text else None,
+        )
+        try:
+            told = story(page)
+        finally:
+            window.close()
+        assert not broken, broken
+        return told
+
+    def close(self) -> None:
+        def end() -> None:
+            self._browser.close()
+            self._playwright.stop()
+
+        self._thread.submit(end).result(60)
+        self._thread.shutdown()
+
+
+def pixels(page: Page) -> bytes:
+    """The guest's screen, as the canvas holds it: three bytes a pixel."""
+    url = page.evaluate("document.querySelector('#screen canvas').toDataURL('image/png')")
+    image = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
+    return image.convert("RGB").tobytes()
+
+
+def wait_for_picture(page: Page, other_than: bytes = b"") -> bytes:
+    """A screen with more than one colour on it, which is not the one given."""
+    for _ in range(150):
+        seen = pixels(page)
+        if len(set(zip(seen[::3], seen[1::3], seen[2::3], strict=True))) > 1 and seen != other_than:
+            return seen
+        page.wait_for_timeout(200)
+    raise AssertionError("the screen stayed blank, or as it was")
