@@ -8,8 +8,12 @@ from twisted.python.failure import Failure
 
 from systemvm.management.api.errors import ApiError, ErrorCode
 from systemvm.management.hypervisors.base import HypervisorError
+from systemvm.management.networks.driver import NetworkError
+from systemvm.management.primary.qemu_img import PrimaryStorageError
+from systemvm.management.state.addresses import PoolExhaustedError
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.templates.service import NoStoreError, TemplateInUseError
+from systemvm.management.virtual_machines.errors import MachineBusyError, MachineError, NotDeployableError
 from systemvm.rpc import errors as rpc
 
 log = Logger()
@@ -22,11 +26,17 @@ def as_api_error(error: Exception, request_id: str) -> ApiError:
             return error
         case NotFoundError():
             return ApiError(ErrorCode.PARAMETER, str(error))
+        case NotDeployableError():
+            return ApiError(ErrorCode.PARAMETER, error.message, error.hint)
         case NoStoreError():
             return ApiError(ErrorCode.RESOURCE_ALLOCATION, error.message, error.hint)
         case TemplateInUseError():
             return ApiError(ErrorCode.RESOURCE_IN_USE, str(error))
-        case HypervisorError():
+        case MachineBusyError():
+            return ApiError(ErrorCode.RESOURCE_IN_USE, error.message, error.hint)
+        case PoolExhaustedError():
+            return ApiError(ErrorCode.INSUFFICIENT_CAPACITY, str(error))
+        case HypervisorError() | MachineError() | PrimaryStorageError() | NetworkError():
             return ApiError(ErrorCode.RESOURCE_UNAVAILABLE, error.message, error.hint)
         case rpc.RpcError(code=rpc.BUSY):
             return ApiError(ErrorCode.BUSY, error.message, error.hint)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Puts the API together from the daemon's services."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from attrs import frozen
+
+from systemvm.management.api.accounts import Directory
+from systemvm.management.api.command import CommandTable
+from systemvm.management.api.commands.consoles import ConsoleCommands, Endpoints
+from systemvm.management.api.commands.jobs import JobCommands
+from systemvm.management.api.commands.system_vms import SystemVmCommands, SystemVmControl
+from systemvm.management.api.commands.templates import TemplateCommands
+from systemvm.management.api.commands.virtual_machines import VirtualMachineCommands
+from systemvm.management.api.commands.zones import ZoneCommands
+from systemvm.management.api.discovery import discovery_command
+from systemvm.management.api.http import ApiResource, Client, Front
+from systemvm.management.api.login import LOGIN, LOGOUT, Login
+from systemvm.management.api.login_limit import LoginLimit
+from systemvm.management.api.sessions import Sessions
+from systemvm.management.jobs.runner import Jobs
+from systemvm.management.state.database import Database
+from systemvm.management.templates.service import TemplateService
+from systemvm.management.virtual_machines.service import VirtualMachines
+
+
+@frozen
+class Services:
+    """What the commands call."""
+
+    database: Database
+    jobs: Jobs
+    templates: TemplateService
+    system_vms: SystemVmControl
+    virtual_machines: VirtualMachines
+    consoles: Endpoints
+    guest_bridge: Callable[[str], str | None]  # by zone name
+    host_id: int
+
+
+def command_table(services: Services) -> CommandTable:
+    """All commands; their jobs get their handlers, so this comes before `Jobs.resume_pending`."""
+    database, jobs = services.database, services.jobs
+    table = CommandTable((LOGIN, LOGOUT))
+    table.add(
+        discovery_command(table),
+        *ZoneCommands(database).commands(),
+        *TemplateCommands(database, services.templates, jobs).commands(),
+        *SystemVmCommands(database, services.system_vms, jobs).commands(),
+        *VirtualMachineCommands(
+            database,
+            services.virtual_machines,
+            jobs,
+            services.guest_bridge,
+            host_id=services.host_id,
+        ).commands(),
+        *ConsoleCommands(services.consoles).commands(),
+        *JobCommands(database).commands(),
+    )
+    return table
+
+
+def client_resource(
+    table: CommandTable,
+    database: Database,
+    directory: Directory,
+    seconds: Callable[[], float],
+    origin: str,
+) -> Client:
+    """`/client`, to be put beneath the root of the page; `origin` is where browsers find that page."""
+    parts = urlsplit(origin)
+    front = Front(
+        secure=parts.scheme == "https",
+        cookie_path=f"{parts.path.rstrip('/')}/client",
+        origins=frozenset({f"{parts.scheme}://{parts.netloc}"}),
+    )
+    sessions = Sessions(database)
+    login = Login(directory, sessions, LoginLimit(seconds))
+    return Client(ApiResource(table, directory, sessions, login, front=front))

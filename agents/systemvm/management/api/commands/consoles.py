@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""createConsoleEndpoint."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from twisted.logger import Logger
+
+from systemvm.management.api.answers.access import ConsoleEndpointAnswer, WebSocketAnswer
+from systemvm.management.api.command import ApiCall, Command
+from systemvm.management.api.parameters import ParameterType, optional, required
+from systemvm.management.consoles.endpoint import ConsoleUnavailableError, Endpoint, Viewer
+
+
+class Endpoints(Protocol):
+    """Who makes console sessions."""
+
+    async def create(self, vm_uuid: str, viewer: Viewer) -> Endpoint: ...
+
+
+class ConsoleCommands:
+    """The command never fails for want of permission or of a console: it says success=false, as CloudStack's."""
+
+    log = Logger()
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        self._endpoints = endpoints
+
+    def commands(self) -> tuple[Command, ...]:
+        return (
+            Command(
+                "createConsoleEndpoint",
+                self._create,
+                "Makes a URL that shows a VM's screen, once, within a minute.",
+                ConsoleEndpointAnswer,
+                "consoleendpoint",
+                parameters=(
+                    required("virtualmachineid", ParameterType.UUID, "the virtual machine"),
+                    optional("token", ParameterType.STRING, "a further secret; not in this release"),
+                ),
+                related=("listVirtualMachines", "listSystemVms"),
+            ),
+        )
+
+    async def _create(self, call: ApiCall) -> ConsoleEndpointAnswer:
+        if "token" in call.arguments:
+            # To accept and not to check it would be worse than to say so.
+            return ConsoleEndpointAnswer(
+                success=False,
+                details="The parameter token is not supported in this release.",
+                hint="Leave it out: the console's own token works once and for a minute.",
+            )
+        principal = call.principal
+        viewer = Viewer(principal.user.id, principal.account.id, principal.is_admin, call.client_address)
+        try:
+            endpoint = await self._endpoints.create(call.arguments["virtualmachineid"], viewer)
+        except ConsoleUnavailableError as error:
+            self.log.info(
+                "no console for {username}: {details} ({request_id})",
+                username=principal.user.username,
+                details=error.details,
+                request_id=call.request_id,
+            )
+            return ConsoleEndpointAnswer(success=False, details=error.details, hint=error.hint or None)
+        return ConsoleEndpointAnswer(
+            success=True,
+            url=endpoint.url,
+            websocket=WebSocketAnswer(
+                token=endpoint.token, host=endpoint.host, port=str(endpoint.port), path=endpoint.path
+            ),
+        )

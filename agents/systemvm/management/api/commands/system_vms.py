@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""listSystemVms, startSystemVm, stopSystemVm, rebootSystemVm, destroySystemVm."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+from systemvm.management.api.answers.machines import SystemVmAnswer
+from systemvm.management.api.command import ApiCall, Command, Shape, Started, matches_keyword, paged
+from systemvm.management.api.commands.zones import offering_of
+from systemvm.management.api.envelope import plain
+from systemvm.management.api.errors import parameter_error
+from systemvm.management.api.job_start import start_job
+from systemvm.management.api.owners import Names, read_names
+from systemvm.management.api.parameters import ParameterType, optional, required
+from systemvm.management.api.principal import ADMIN_ONLY
+from systemvm.management.jobs.runner import Jobs, Running
+from systemvm.management.state import instances
+from systemvm.management.state.database import Database
+from systemvm.management.state.instances import Instance, Nic
+from systemvm.management.state.status import AgentState, InstanceState, InstanceType
+
+_TYPES = {
+    InstanceType.SECONDARY_STORAGE: "secondarystoragevm",
+    InstanceType.CONSOLE_PROXY: "consoleproxy",
+}
+
+
+class SystemVmControl(Protocol):
+    """What may be done to a system VM, by its UUID."""
+
+    async def start(self, uuid: str) -> Instance: ...
+    async def stop(self, uuid: str, *, forced: bool = False) -> Instance: ...
+    async def reboot(self, uuid: str, *, forced: bool = False) -> Instance: ...
+    async def destroy(self, uuid: str) -> None: ...
+
+
+class SystemVmCommands:
+    """Handlers of the five commands."""
+
+    def __init__(self, database: Database, control: SystemVmControl, jobs: Jobs) -> None:
+        self._database = database
+        self._control = control
+        self._jobs = jobs
+        jobs.register("startSystemVm", self._run_start, resumes=True)
+        jobs.register("stopSystemVm", self._run_stop)
+        jobs.register("rebootSystemVm", self._run_reboot)
+        jobs.register("destroySystemVm", self._run_destroy)
+
+    def commands(self) -> tuple[Command, ...]:
+        identity = required("id", ParameterType.UUID, "the system VM")
+        forced = optional("forced", ParameterType.BOOLEAN, "pull the plug instead of pressing the button")
+        return (
+            Command(
+                "listSystemVms",
+                paged(self._list),
+                "Lists system VMs with the state of their agents.",
+                SystemVmAnswer,
+                "systemvm",
+                Shape.LIST,
+                (
+                    optional("id", ParameterType.UUID, "only this one"),
+                    optional("name", ParameterType.STRING, "only the one of this name"),
+                    optional("state", ParameterType.STRING, "only those in this state"),
+                    optional(
+                        "systemvmtype",
+                        ParameterType.STRING,
+                        "only those of this type",
+                        choices=tuple(_TYPES.values()),
+                    ),
+                    optional("zoneid", ParameterType.UUID, "only those of this zone"),
+                    optional("hostid", ParameterType.UUID, "only those on this host"),
+                    optional("arch", ParameterType.STRING, "only those of this architecture"),
+                ),
+                roles=ADMIN_ONLY,
+            ),
+            self._asynchronous("startSystemVm", "Starts a system VM.", identity),
+            self._asynchronous(
+                "stopSystemVm",
+                "Stops a system VM; its zone starts one again when it needs one.",
+                identity,
+                forced,
+            ),
+            self._asynchronous(
+                "rebootSystemVm", "Reboots a system VM; it keeps its addresses.", identity, forced
+            ),
+            self._asynchronous(
+                "destroySystemVm", "Destroys a system VM; its zone makes another, of a new name.", identity
+            ),
+        )
+
+    def _asynchronous(self, name: str, description: str, *parameters: Any) -> Command:
+        async def start(call: ApiCall) -> Started:
+            vm = await self._database.read(_system_vm, call.arguments["id"])
+            arguments = {"id": vm.uuid, "forced": call.arguments.flag("forced")}
+            return await start_job(self._jobs, call, name, arguments, about="SystemVm", uuid=vm.uuid)
+
+        return Command(
+            name,
+            start,
+            description,
+            SystemVmAnswer,
+            "systemvm",
+            Shape.ASYNC,
+            parameters,
+            ADMIN_ONLY,
+            related=("listSystemVms",),
+        )
+
+    async def _list(self, call: ApiCall) -> list[SystemVmAnswer]:
+        arguments = call.arguments
+        return [
+            vm
+            for vm in await self._database.read(_answers)
+            if arguments.get("id", vm.id) == vm.id
+            and arguments.get("name", vm.name).lower() == vm.name.lower()
+            and arguments.get("state", vm.state).lower() == vm.state.lower()
+            and arguments.get("systemvmtype", vm.systemvmtype) == vm.systemvmtype
+            and arguments.get("zoneid", vm.zoneid) == vm.zoneid
+            and arguments.get("hostid", vm.hostid) == vm.hostid
+            and arguments.get("arch", vm.arch) == vm.arch
+            and matches_keyword(arguments, vm.name)
+        ]
+
+    async def _run_start(self, running: Running) -> dict[str, Any]:
+        return await self._result(await self._control.start(running.job.arguments["id"]))
+
+    async def _run_stop(self, running: Running) -> dict[str, Any]:
+        arguments = running.job.arguments
+        return await self._result(await self._control.stop(arguments["id"], forced=arguments["forced"]))
+
+    async def _run_reboot(self, running: Running) -> dict[str, Any]:
+        arguments = running.job.arguments
+        return await self._result(await self._control.reboot(arguments["id"], forced=arguments["forced"]))
+
+    async def _run_destroy(self, running: Running) -> dict[str, Any]:
+        vm = await self._database.read(instances.by_uuid, running.job.arguments["id"])
+        await self._control.destroy(vm.uuid)
+        return await self._result(await self._database.read(instances.by_id, vm.id))
+
+    async def _result(self, vm: Instance) -> dict[str, Any]:
+        return {"systemvm": plain(await self._database.read(_answer_for, vm))}
+
+
+def _system_vm(connection: sa.Connection, uuid: str) -> Instance:
+    vm = instances.by_uuid(connection, uuid)
+    if vm.type not in _TYPES:
+        raise parameter_error(f"{vm.name} is no system VM", "listVirtualMachines shows users' VMs")
+    return vm
+
+
+def _answers(connection: sa.Connection) -> list[SystemVmAnswer]:
+    found = instances.list_system(connection)
+    nics = instances.nics_by_vm(connection, [vm.id for vm in found])
+    names = read_names(connection)
+    return [_answer(vm, nics[vm.id], names) for vm in found]
+
+
+def _answer_for(connection: sa.Connection, vm: Instance) -> SystemVmAnswer:
+    return _answer(vm, instances.nics_of(connection, vm.id), read_names(connection))
+
+
+def _answer(vm: Instance, nics: list[Nic], names: Names) -> SystemVmAnswer:
+    zone, host = names.zone(vm.zone_id), names.host(vm.host_id)
+    by_type = {nic.traffic_type: nic for nic in nics}
+    control, private = by_type.get("control"), by_type.get("management")
+    public, storage = by_type.get("public"), by_type.get("storage")
+    dns = [*(zone.dns if zone else []), None, None]
+    offering = offering_of(vm)
+    reason, hint = _explanation(vm)
+    return SystemVmAnswer(
+        id=vm.uuid,
+        name=vm.instance_name,
+        systemvmtype=_TYPES[vm.type],
+        state=vm.state.value,
+        agentstate=vm.agent_state.value if vm.agent_state else None,
+        reason=reason,
+        hint=hint,
+        hypervisor=vm.hypervisor,
+        zoneid=zone.uuid if zone else None,
+        zonename=zone.name if zone else None,
+        hostid=host.uuid if host else None,
+        hostname=host.name if host else None,
+        hostcontrolstate="Enabled" if host else None,
+        dns1=dns[0],
+        dns2=dns[1],
+        gateway=public.gateway if public else None,
+        linklocalip=control.address if control else None,
+        linklocalmacaddress=control.mac if control else None,
+        linklocalnetmask=control.netmask if control else None,
+        privateip=private.address if private else None,
+        privatemacaddress=private.mac if private else None,
+        privatenetmask=private.netmask if private else None,
+        publicip=public.address if public else None,
+        publicmacaddress=public.mac if public else None,
+        publicnetmask=public.netmask if public else None,
+        storageip=storage.address if storage else None,
+        activeviewersessions=vm.console_sessions if vm.type is InstanceType.CONSOLE_PROXY else None,
+        version=vm.image_version,
+        serviceofferingid=offering.uuid,
+        serviceofferingname=offering.name,
+        templateid=vm.image_sha256,
+        templatename=f"systemvm {vm.image_version}" if vm.image_version else None,
+        isdynamicallyscalable=False,
+        arch=vm.arch,
+        created=vm.created,
+        disconnected=vm.disconnected,
+    )
+
+
+def _explanation(vm: Instance) -> tuple[str | None, str | None]:
+    """Why it is not Running, else why its agent is not Up."""
+    if vm.state is not InstanceState.RUNNING:
+        return vm.reason, vm.hint
+    if vm.agent_state is not AgentState.UP:
+        return (f"Its agent {vm.agent_reason}" if vm.agent_reason else None), vm.agent_hint
+    return None, None
