@@ -36,6 +36,7 @@ from systemvm.wire.agent import Ping, Pong
 AUTHORITY = TestAuthority()
 STRANGER = TestAuthority()
 AGENT = AUTHORITY.agent()
+REACTOR: Any = reactor
 MANAGEMENT = ["host-1.management.systemvm", "management.systemvm"]
 
 
@@ -263,7 +264,7 @@ async def test_a_server_without_tls_is_refused(greeting: bytes) -> None:
 async def test_an_agent_the_daemon_refuses_never_counts_as_connected(
     daemon: Daemon, identity: Identity
 ) -> None:
-    """TLS 1.3 lets the agent's handshake end before the refusal comes: hello fails, and waits keep growing."""
+    """TLS 1.3 lets the agent's handshake end before the refusal comes: hello fails, waits keep growing."""
     agent = Agent(daemon.port_number, identity=identity)
     await agent.run_until(lambda: len(agent.waits_s) >= 5)
     assert agent.waits_s[:5] == [0.02, 0.04, 0.08, 0.08, 0.08]
@@ -368,7 +369,8 @@ class Cable:
         self.pulled = False
         self.legs: list[_Hole] = []
         self._target_port = target_port
-        self._port: Any = reactor.listenTCP(0, Factory.forProtocol(self._near), interface="127.0.0.1")  # type: ignore[attr-defined]
+        factory: Any = Factory.forProtocol(self._near)
+        self._port: Any = REACTOR.listenTCP(0, factory, interface="127.0.0.1")
         self.port = self._port.getHost().port
 
     def _near(self) -> _Hole:
@@ -385,7 +387,7 @@ class Cable:
         factory: Any = Factory.forProtocol(lambda: far)
         factory.startedConnecting = factory.clientConnectionLost = lambda *_: None
         factory.clientConnectionFailed = factory.startedConnecting
-        reactor.connectTCP("127.0.0.1", self._target_port, factory)  # type: ignore[attr-defined]
+        REACTOR.connectTCP("127.0.0.1", self._target_port, factory)
         return near
 
     async def stop(self) -> None:

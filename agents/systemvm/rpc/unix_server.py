@@ -42,13 +42,27 @@ def serve(
     mode: int,
 ) -> IListeningPort:
     """See `unix.listen_unix`."""
-    root = Resource()
+    root = _Root()
     root.putChild(b"rpc", _RpcResource(reactor, methods, authorize))
     if events is not None:
         root.putChild(b"events", EventsResource(reactor, events, authorize))
     site = _Site(root, requestFactory=_BoundedRequest, timeout=IDLE_S, reactor=reactor)
     site.noisy = False
     return listen_at(reactor, where, site, mode)
+
+
+class _Root(Resource):
+    def getChild(self, path: bytes, request: Request) -> Resource:
+        return _NothingHere()
+
+
+class _NothingHere(Resource):
+    isLeaf = True
+
+    def render(self, request: Request) -> int:
+        error = RpcError(INVALID_REQUEST, "invalid request", {"hint": "POST /rpc, or GET /events?job=ID"})
+        write_json(request, Answer(None, error=error).to_wire(), http.NOT_FOUND)
+        return NOT_DONE_YET
 
 
 class _Site(Site):
