@@ -45,7 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
     def cannot_start(failure: Failure) -> None:
         nonlocal outcome
         outcome = 1
-        log.failure("Cannot start", failure=failure)
+        if failure.check(BootError, ValueError, OSError):
+            log.error("Cannot start: {error}", error=str(failure.value))
+        else:
+            log.failure("Cannot start", failure=failure)
         reactor.stop()
 
     paths = Paths.from_environment(options.root, os.environ)
