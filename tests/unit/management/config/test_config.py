@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration files: defaults, errors with their file and key, and what is written is read back equal."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from systemvm.management import config
+from systemvm.management.config import ManagementConfig
+from systemvm.management.config_file import ConfigError, load, to_yaml
+from systemvm.management.layout import Layout
+from systemvm.management.zone import TrafficType, ZoneConfig
+from systemvm.wire.role import Role
+
+
+@pytest.fixture
+def layout(tmp_path: Path, zone_text: str) -> Layout:
+    layout = Layout(tmp_path)
+    layout.make()
+    (layout.zones / "zone1.yaml").write_text(zone_text)
+    return layout
+
+
+def read_zone(layout: Layout, text: str) -> ZoneConfig:
+    path = layout.zones / "zone1.yaml"
+    path.write_text(text)
+    return load(path, ZoneConfig)
+
+
+def test_no_managementd_yaml_means_every_default(layout: Layout) -> None:
+    read = config.read(layout)
+    assert read.management.control.address == IPv4Address("169.254.0.1")
+    assert read.management.page.listen == "systemd:domain=INET:name=page"
+    assert read.zone("zone1").networks.control.bridge == "cloud0"
+    with pytest.raises(LookupError, match="zone9"):
+        read.zone("zone9")
+
+
+def test_all_paths_are_below_the_root(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.make()
+    assert layout.pki.stat().st_mode & 0o777 == 0o700
+    for path in (layout.config_file, layout.database, layout.socket, layout.first_login, layout.logs):
+        assert path.is_relative_to(tmp_path)
+
+
+def test_relative_paths_are_relative_to_their_file(layout: Layout) -> None:
+    assert config.read(layout).zones[0].image_stores[0].host_path == layout.zones / "export"
+
+
+def test_what_is_written_is_read_back_equal(layout: Layout, zone: ZoneConfig) -> None:
+    assert read_zone(layout, to_yaml(zone)) == zone
+    layout.config_file.write_text(to_yaml(ManagementConfig()))
+    assert config.read(layout).management == ManagementConfig()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "bridge: cloud0",
+            "brigde: cloud0",
+            r"networks\.control\.brigde: unknown key; did you mean bridge\?",
+        ),
+        ("domain: example.test", "nonsense: 1", "nonsense: unknown key; known keys: name"),
+        ("dns: [203.0.113.10]", "dns: [203.0.113.300]", "dns"),
+        ("dns: [203.0.113.10]", "dns: 1", r"Expected `array`.*\$\.dns"),
+        ("first: 10.11.0.100", "first: 10.99.0.100", "is empty"),
+        ("cidr: 10.12.0.0/24", "cidr: 10.99.0.0/24", "outside of its network"),
+        ("first: 203.0.113.100", "first: 203.0.113.1", "holds the host's own address"),
+        ("nfs://10.12.0.2/export/secondary", "http://10.12.0.2/x", "needs a URL such as nfs://"),
+        ("nfs://10.12.0.2/export/secondary", "nfs://store/x", "image_stores"),
+        ("https://127.0.0.1:8443", "http://127.0.0.1:8443", r"console\.origin must be https"),
+        ("bridge: cloudbr1", "bridge: a-bridge-with-a-long-name", "no name for a bridge"),
+        ("name: zone1", "name: [", "is not YAML"),
+        ("networks:", "networks: 3\nx:", "expected a mapping"),
+    ],
+)
+def test_errors_name_file_and_key(layout: Layout, zone_text: str, old: str, new: str, message: str) -> None:
+    assert old in zone_text
+    with pytest.raises(ConfigError, match=rf"zone1\.yaml.*{message}") as raised:
+        read_zone(layout, zone_text.replace(old, new))
+    assert "Traceback" not in str(raised.value)
+
+
+def test_two_files_cannot_describe_one_zone(layout: Layout, zone_text: str) -> None:
+    (layout.zones / "zone2.yaml").write_text(zone_text)
+    with pytest.raises(ConfigError, match=r"zone2\.yaml.*another file too"):
+        config.read(layout)
+
+
+def test_agents_are_told_the_address_that_the_daemon_listens_on(layout: Layout) -> None:
+    layout.config_file.write_text("control: {address: 169.254.0.9}\n")
+    with pytest.raises(ConfigError, match=r"host_address must be 169\.254\.0\.9"):
+        config.read(layout)
+
+
+def test_nics_of_a_system_vm_are_in_cloudstacks_order(zone: ZoneConfig) -> None:
+    kinds = [kind for kind, _ in zone.networks.of_system_vm(Role.SSVM)]
+    assert kinds == [
+        TrafficType.CONTROL,
+        TrafficType.MANAGEMENT,
+        TrafficType.PUBLIC,
+        TrafficType.STORAGE,
+    ]
+    assert [kind for kind, _ in zone.networks.of_system_vm(Role.CPVM)] == kinds[:3]
+
+
+def test_a_store_is_told_to_agents_by_server_and_path(zone: ZoneConfig) -> None:
+    store = zone.image_stores[0].store
+    assert (store.server, store.path, store.nfs_version) == ("10.12.0.2", "/export/secondary", "4.2")

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A zone as the lab has it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from systemvm.management.config_file import parse
+from systemvm.management.zone import ZoneConfig
+
+ZONE = """
+name: zone1
+domain: example.test
+dns: [203.0.113.10]
+networks:
+  control:
+    {bridge: cloud0, cidr: 169.254.0.0/16, host_address: 169.254.0.1,
+     pool: {first: 169.254.0.2, last: 169.254.3.254}}
+  management:
+    {bridge: cloudbr1, cidr: 10.11.0.0/24, host_address: 10.11.0.1,
+     pool: {first: 10.11.0.100, last: 10.11.0.199}}
+  public:
+    {bridge: cloudbr0, cidr: 203.0.113.0/24, host_address: 203.0.113.1,
+     pool: {first: 203.0.113.100, last: 203.0.113.199}}
+  storage:
+    {bridge: cloudbr2, cidr: 10.12.0.0/24, host_address: 10.12.0.1,
+     pool: {first: 10.12.0.100, last: 10.12.0.199}}
+  guest: {bridge: cloudbr3, cidr: 10.13.0.0/24, host_address: 10.13.0.1}
+image_stores:
+  - {name: secondary, url: "nfs://10.12.0.2/export/secondary", host_path: export}
+console: {origin: "https://127.0.0.1:8443"}
+"""
+
+
+@pytest.fixture
+def zone_text() -> str:
+    return ZONE
+
+
+@pytest.fixture
+def zone(tmp_path: Path) -> ZoneConfig:
+    return parse(yaml.safe_load(ZONE), ZoneConfig, tmp_path / "zone1.yaml")

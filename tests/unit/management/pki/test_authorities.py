@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the two CAs sign, checked by a verifier that is not ours."""
+
+from __future__ import annotations
+
+import ipaddress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
+
+from systemvm.management.pki.control import ControlAuthority, DaemonIdentity, SigningRefusedError
+from systemvm.management.pki.keystore import KeystoreError
+from systemvm.management.pki.public import NotPermittedError, PublicAuthority
+from systemvm.management.pki.seal import Seal
+from systemvm.management.pki.ssh_key import SshKey
+from systemvm.management.zone import ZoneConfig
+from systemvm.rpc.tls import IdentityRefused, check_agent, check_daemon
+from systemvm.wire.role import MANAGEMENT_SAN, Role
+
+
+def verify_server(leaf_pem: bytes, ca_pem: bytes, host: str, at: datetime | None = None) -> None:
+    try:
+        name: x509.DNSName | x509.IPAddress = x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        name = x509.DNSName(host)
+    builder = PolicyBuilder().store(Store(x509.load_pem_x509_certificates(ca_pem)))
+    if at is not None:
+        builder = builder.time(at)
+    builder.build_server_verifier(name).verify(x509.load_pem_x509_certificate(leaf_pem), [])
+
+
+def verify_client(leaf_pem: bytes, ca_pem: bytes, at: datetime | None = None) -> list[str]:
+    builder = PolicyBuilder().store(Store(x509.load_pem_x509_certificates(ca_pem)))
+    if at is not None:
+        builder = builder.time(at)
+    verified = builder.build_client_verifier().verify(x509.load_pem_x509_certificate(leaf_pem), [])
+    return [str(name.value) for name in verified.subjects or []]
+
+
+def request(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, *names: str) -> str:
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    if names:
+        builder = builder.add_extension(
+            x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False
+        )
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
+
+@pytest.fixture
+def control(tmp_path: Path) -> ControlAuthority:
+    return ControlAuthority.open(tmp_path)
+
+
+def test_a_bootstrap_identity_is_one_agents_for_a_day(control: ControlAuthority) -> None:
+    identity = control.bootstrap("s-1-VM", Role.SSVM)
+    assert verify_client(identity.certificate_pem, identity.ca_pem) == ["s-1-vm.ssvm.systemvm"]
+    certificate = x509.load_pem_x509_certificate(identity.certificate_pem)
+    caller = check_agent(certificate)
+    assert (caller.name, caller.role) == ("s-1-VM", "ssvm")
+    now = datetime.now(UTC)
+    for at in (now - timedelta(hours=2), now + timedelta(hours=25)):
+        with pytest.raises(VerificationError):
+            verify_client(identity.certificate_pem, identity.ca_pem, at)
+    verify_client(identity.certificate_pem, identity.ca_pem, now - timedelta(minutes=59))
+    assert len(identity.to_pem_bundle()) < 4096
+
+
+def test_agents_and_daemons_cannot_stand_in_for_each_other(control: ControlAuthority) -> None:
+    agent, daemon = control.bootstrap("v-2-VM", Role.CPVM), control.daemon_identity("Host_1")
+    verify_server(daemon.certificate_pem, daemon.ca_pem, MANAGEMENT_SAN)
+    verify_server(daemon.certificate_pem, daemon.ca_pem, f"host-1.{MANAGEMENT_SAN}")
+    assert check_daemon(x509.load_pem_x509_certificate(daemon.certificate_pem)).name == "host-1"
+    with pytest.raises(VerificationError):
+        verify_client(daemon.certificate_pem, daemon.ca_pem)
+    with pytest.raises(VerificationError):
+        verify_server(agent.certificate_pem, agent.ca_pem, "v-2-vm.cpvm.systemvm")
+    with pytest.raises(IdentityRefused):
+        check_agent(x509.load_pem_x509_certificate(daemon.certificate_pem))
+    with pytest.raises(IdentityRefused):
+        check_daemon(x509.load_pem_x509_certificate(agent.certificate_pem))
+
+
+def test_an_agents_own_key_is_signed_for_its_own_name(control: ControlAuthority) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    signed = control.sign(request(key, "S-1-VM.ssvm.systemvm"), "s-1-VM", Role.SSVM).encode()
+    later = datetime.now(UTC) + timedelta(days=29)
+    assert verify_client(signed, control.ca_pem, later) == ["s-1-vm.ssvm.systemvm"]
+    assert x509.load_pem_x509_certificate(signed).public_key() == key.public_key()
+    control.sign(request(key), "s-1-VM", Role.SSVM)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["s-2-vm.ssvm.systemvm"],
+        ["s-1-vm.cpvm.systemvm"],
+        [MANAGEMENT_SAN],
+        ["s-1-vm.ssvm.systemvm", MANAGEMENT_SAN],
+    ],
+)
+def test_no_other_name_is_signed(control: ControlAuthority, names: list[str]) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    with pytest.raises(SigningRefusedError, match="alone"):
+        control.sign(request(key, *names), "s-1-VM", Role.SSVM)
+
+
+def test_what_is_no_request_or_no_key_of_ours_is_refused(control: ControlAuthority) -> None:
+    with pytest.raises(SigningRefusedError, match="no certificate signing request"):
+        control.sign("nothing", "s-1-VM", Role.SSVM)
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    with pytest.raises(SigningRefusedError, match="P-256"):
+        control.sign(request(key, "s-1-vm.ssvm.systemvm"), "s-1-VM", Role.SSVM)
+
+
+def test_a_request_changes_nothing_but_the_key(control: ControlAuthority) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    csr = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([]))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = control.sign(csr.public_bytes(serialization.Encoding.PEM).decode(), "s-1-VM", Role.SSVM)
+    certificate = x509.load_pem_x509_certificate(pem.encode())
+    assert not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(usages) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+
+
+def test_roots_are_kept_and_keys_are_their_owners_alone(tmp_path: Path) -> None:
+    first, second = ControlAuthority.open(tmp_path), ControlAuthority.open(tmp_path)
+    assert first.ca_pem == second.ca_pem
+    Seal.open_key(tmp_path)
+    SshKey.open(tmp_path)
+    for name in ("control-ca.key", "seal.key", "ssh_key"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600, name
+    (tmp_path / "control-ca.key").chmod(0o640)
+    with pytest.raises(KeystoreError, match="open to others"):
+        ControlAuthority.open(tmp_path)
+
+
+def test_the_public_root_signs_within_its_zones_alone(tmp_path: Path, zone: ZoneConfig) -> None:
+    public = PublicAuthority.open(tmp_path, [zone])
+    issued = public.issue("https://127.0.0.1:8443")
+    leaf = x509.load_pem_x509_certificates(issued.certificate_pem.encode())[0]
+    verify_server(leaf.public_bytes(serialization.Encoding.PEM), public.ca_pem, "127.0.0.1")
+    for inside in ("https://203.0.113.100:8443", "https://console.example.test"):
+        public.issue(inside)
+    for outside in ("https://198.51.100.1", "https://example.com", "https://notexample.test"):
+        with pytest.raises(NotPermittedError, match="no"):
+            public.issue(outside)
+
+
+def test_a_verifier_holds_the_public_root_to_its_constraints(tmp_path: Path, zone: ZoneConfig) -> None:
+    public = PublicAuthority.open(tmp_path, [zone])
+    key = ec.generate_private_key(ec.SECP256R1())
+    for host in ("example.com", "198.51.100.1"):
+        try:
+            name: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(host))
+        except ValueError:
+            name = x509.DNSName(host)
+        stolen = public.authority.issue(
+            key.public_key(), host, [name], ExtendedKeyUsageOID.SERVER_AUTH, timedelta(days=1)
+        )
+        with pytest.raises(VerificationError):
+            verify_server(stolen.public_bytes(serialization.Encoding.PEM), public.ca_pem, host)
+
+
+def test_the_cas_do_not_vouch_for_each_other(tmp_path: Path, zone: ZoneConfig) -> None:
+    control, public = ControlAuthority.open(tmp_path), PublicAuthority.open(tmp_path, [zone])
+    issued = public.issue("https://127.0.0.1:8443").certificate_pem.encode()
+    with pytest.raises(VerificationError):
+        verify_server(issued, control.ca_pem, "127.0.0.1")
+    with pytest.raises(VerificationError):
+        verify_client(control.bootstrap("s-1-VM", Role.SSVM).certificate_pem, public.ca_pem)
+
+
+def test_a_zone_of_other_names_gets_another_public_root(tmp_path: Path, zone: ZoneConfig) -> None:
+    from attrs import evolve
+
+    first = PublicAuthority.open(tmp_path, [zone]).ca_pem
+    assert PublicAuthority.open(tmp_path, [zone]).ca_pem == first
+    assert PublicAuthority.open(tmp_path, [evolve(zone, domain="other.test")]).ca_pem != first
+
+
+def test_the_daemons_identity_is_kept_while_it_is_young(control: ControlAuthority) -> None:
+    source = DaemonIdentity(control, "h")
+    assert source() is source()
+
+
+def test_a_seal_opens_only_with_its_own_key(tmp_path: Path) -> None:
+    seal = Seal.open_key(tmp_path)
+    sealed = seal.close("secret")
+    assert b"secret" not in sealed
+    assert sealed != seal.close("secret")
+    assert Seal.open_key(tmp_path).open(sealed) == "secret"
+    (tmp_path / "seal.key").unlink()
+    with pytest.raises(KeystoreError, match=r"seal\.key"):
+        Seal.open_key(tmp_path).open(sealed)

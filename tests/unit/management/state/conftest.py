@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real database in a file of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from systemvm.management.state import accounts, zones
+from systemvm.management.state.database import Database
+from systemvm.management.state.status import AccountType
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """Migrated from empty, with the system account and one zone."""
+    opened = Database.open(tmp_path / "systemvm.sqlite")
+
+    def fill(connection):
+        domain = accounts.create_domain(connection, "ROOT", "/")
+        system = accounts.create_account(connection, "system", AccountType.ADMIN, domain.id)
+        accounts.create_user(connection, "system", system, None)
+        zones.put_zone(connection, "zone1", arch="amd64", dns=["203.0.113.10"])
+
+    opened.run_now(fill)
+    yield opened
+    opened.close()
