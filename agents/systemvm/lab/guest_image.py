@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small real machine to register and deploy: Debian's kernel and busybox, by BIOS and GRUB, in seconds.
+
+Its screen is blue until somebody types `screen green`, so that whoever looks at a console sees at once that
+picture and keyboard work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import lzma
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+
+from systemvm.lab.initramfs import Entry, archive
+
+GRUB_MODULES = ("biosdisk", "part_msdos", "ext2", "normal", "linux", "echo")
+#: In the order of loading: the network card, then what hears the power button.
+KERNEL_MODULES = ("failover", "net_failover", "virtio_net", "evdev", "button")
+BUSYBOX = Path("/bin/busybox")
+GRUB = Path("/usr/lib/grub/i386-pc")
+
+_SECTOR_BYTES = 512
+_PARTITION_START = 2048
+_SIZE_BYTES = 48 << 20
+
+_INIT = """\
+#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+mkdir -p /dev/pts && mount -t devpts devpts /dev/pts
+hostname tiny
+for module in /lib/modules/*.ko; do insmod "$module" 2>/dev/null; done
+[ -e /sys/class/net/eth0 ] && ip link set eth0 up
+echo "systemvm-lab: tiny guest is up" > /dev/ttyS0 2>/dev/null
+exec init
+"""
+
+_INITTAB = """\
+::respawn:/bin/acpid -f -c /etc/acpi -l /dev/null
+tty1::respawn:/bin/cttyhack /bin/console
+ttyS0::respawn:/bin/cttyhack /bin/sh -l
+::ctrlaltdel:/bin/reboot
+::shutdown:/bin/sync
+"""
+
+_CONSOLE = """\
+#!/bin/sh
+export PS1='tiny # ' HOME=/ TERM=linux
+screen blue
+cat /etc/motd
+exec /bin/sh -l
+"""
+
+_SCREEN = """\
+#!/bin/sh
+case "$1" in
+black) code=40 ;; red) code=41 ;; green) code=42 ;; blue) code=44 ;; *)
+    echo "usage: screen black|red|green|blue" >&2; exit 2 ;;
+esac
+printf '\\033[0;1;37;%sm\\033[2J\\033[H' "$code"
+"""
+
+_MOTD = r"""
+                 _                                        _   _
+   ___ _   _ ___| |_ ___ _ __ _____   ___ __ ___         | |_(_)_ __  _   _
+  / __| | | / __| __/ _ \ '_ ` _ \ \ / / '_ ` _ \   ___  | __| | '_ \| | | |
+  \__ \ |_| \__ \ ||  __/ | | | | \ V /| | | | | | |___| | |_| | | | | |_| |
+  |___/\__, |___/\__\___|_| |_| |_|\_/ |_| |_| |_|        \__|_|_| |_|\__, |
+       |___/                                                          |___/
+
+  A small real machine: Debian's kernel and busybox.
+  You see its VGA screen through QEMU's VNC, the CPVM and your browser.
+
+  Type here. Try:  screen green     uname -a     free     poweroff
+
+"""
+
+
+class GuestImageError(Exception):
+    """What is missing to build the image."""
+
+
+def build(build_directory: Path) -> Path:
+    """`build/lab/tiny.qcow2`; made anew when anything that it is made of changed."""
+    kernel = build_directory / "images" / "ssvm.vmlinuz"
+    root_tar = build_directory / "base" / "ssvm.tar"
+    for needed in (kernel, BUSYBOX, GRUB / "boot.img"):
+        if not needed.exists():
+            raise GuestImageError(f"{needed} is missing; `make images` installs and builds what is needed")
+    output = build_directory / "lab" / "tiny.qcow2"
+    stamp = output.with_suffix(".stamp.json")
+    inputs = {str(p.name): _sha256(p) for p in (kernel, BUSYBOX, GRUB / "kernel.img", Path(__file__))}
+    if output.exists() and stamp.exists() and json.loads(stamp.read_text()) == inputs:
+        return output
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".tiny-") as work:
+        _build(Path(work), kernel, _kernel_modules(root_tar, kernel), output)
+    stamp.write_text(json.dumps(inputs))
+    return output
+
+
+def _build(work: Path, kernel: Path, modules: dict[str, bytes], output: Path) -> None:
+    tree = work / "tree" / "boot" / "grub"
+    tree.mkdir(parents=True)
+    shutil.copy(kernel, tree.parent / "vmlinuz")
+    (tree.parent / "initrd").write_bytes(archive(_entries(modules)))
+    (work / "early.cfg").write_text(
+        "set root=(hd0,msdos1)\n"
+        "linux /boot/vmlinuz console=ttyS0 console=tty0 quiet loglevel=3 net.ifnames=0 panic=5\n"
+        "initrd /boot/initrd\n"
+        "boot\n"
+    )
+    core_image = work / "core.img"
+    _run("grub-mkimage", "-O", "i386-pc", "-p", "/boot/grub", "-c", work / "early.cfg", "-o", core_image,
+         *GRUB_MODULES)  # fmt: skip
+    disk = work / "disk.raw"
+    with disk.open("wb") as file:
+        file.truncate(_SIZE_BYTES)
+    _run("sfdisk", "-q", disk, stdin=f"{_PARTITION_START},,L,*\n")
+    partition_kib = (_SIZE_BYTES - _PARTITION_START * _SECTOR_BYTES) // 1024
+    _run("mke2fs", "-q", "-F", "-t", "ext2", "-L", "tiny", "-m", "0", "-d", work / "tree",
+         "-E", f"offset={_PARTITION_START * _SECTOR_BYTES}", disk, f"{partition_kib}k")  # fmt: skip
+    with disk.open("r+b") as file:
+        # GRUB's first sector around the partition table, its core in the gap behind it
+        core = core_image.read_bytes()
+        if len(core) > (_PARTITION_START - 1) * _SECTOR_BYTES:
+            raise GuestImageError("GRUB's core does not fit before the first partition")
+        file.write((GRUB / "boot.img").read_bytes()[:440])
+        file.seek(_SECTOR_BYTES)
+        file.write(core)
+    _run("qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", disk, work / "tiny.qcow2")
+    (work / "tiny.qcow2").replace(output)
+
+
+def _entries(modules: dict[str, bytes]) -> list[Entry]:
+    directories = (
+        "bin",
+        "dev",
+        "etc",
+        "etc/acpi",
+        "etc/acpi/PWRF",
+        "lib",
+        "lib/modules",
+        "proc",
+        "sys",
+        "tmp",
+    )
+    power_off = b"#!/bin/sh\nexec /bin/poweroff\n"
+    return [
+        *(Entry.directory(name) for name in directories),
+        Entry.character_device("dev/console", 5, 1),
+        Entry.character_device("dev/tty1", 4, 1),
+        Entry.file("bin/busybox", BUSYBOX.read_bytes(), 0o755),
+        Entry.link("bin/sh", "busybox"),
+        Entry.file("init", _INIT.encode(), 0o755),
+        Entry.file("etc/inittab", _INITTAB.encode()),
+        Entry.file("etc/motd", _MOTD.encode()),
+        Entry.file("etc/profile", b"export PS1='tiny # ' PATH=/bin HOME=/\n"),
+        Entry.file("etc/acpi/PWRF/00000080", power_off, 0o755),
+        Entry.file("bin/console", _CONSOLE.encode(), 0o755),
+        Entry.file("bin/screen", _SCREEN.encode(), 0o755),
+        # numbered, because they need one another in this order
+        *(
+            Entry.file(f"lib/modules/{number}-{name}.ko", modules[name])
+            for number, name in enumerate(KERNEL_MODULES)
+            if name in modules
+        ),
+    ]
+
+
+def _kernel_modules(root_tar: Path, kernel: Path) -> dict[str, bytes]:
+    """From the root file system that the kernel came with; else what is built in must do."""
+    found: dict[str, bytes] = {}
+    if not root_tar.exists():
+        return found
+    wanted = {f"{name}.ko.xz": name for name in KERNEL_MODULES}
+    with tarfile.open(root_tar) as tar:
+        for member in tar:
+            name = wanted.get(Path(member.name).name)
+            if name is not None and (file := tar.extractfile(member)) is not None:
+                found[name] = lzma.decompress(file.read())
+    release = _release(kernel)
+    return {name: data for name, data in found.items() if release in data}
+
+
+def _release(kernel: Path) -> bytes:
+    """The version that modules must be of; at the offset that the boot protocol names."""
+    image = kernel.read_bytes()
+    offset = int.from_bytes(image[0x20E:0x210], "little") + 0x200
+    return image[offset : offset + 128].split(b" ", 1)[0]
+
+
+def _run(*words: str | Path, stdin: str | None = None) -> None:
+    try:
+        done = subprocess.run(
+            [str(word) for word in words],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
+        )
+    except FileNotFoundError as e:
+        raise GuestImageError(f"{words[0]} is not installed") from e
+    if done.returncode != 0:
+        raise GuestImageError(f"{words[0]}: {done.stderr.strip() or done.stdout.strip()}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
