@@ -26,6 +26,11 @@ class AgentRecord:
     def __init__(self, database: Database, directory: AgentDirectory) -> None:
         self._database = database
         directory.on_status(self._changed)
+        directory.on_up(self._written)
+
+    async def _written(self, agent: Agent) -> None:
+        """Come back when the row says Up: services that hear of it next look there."""
+        await self._database.run(_nothing)
 
     def _changed(self, agent: Agent) -> None:
         changes: dict[str, Any] = {
@@ -46,6 +51,10 @@ class AgentRecord:
         writing.addErrback(
             lambda failure: self._log.failure("an agent's state is not written", failure=failure)
         )
+
+
+def _nothing(connection: sa.Connection) -> None:
+    """One writer thread: when this runs, what was asked for before is written."""
 
 
 def _write(connection: sa.Connection, name: str, changes: dict[str, Any]) -> None:

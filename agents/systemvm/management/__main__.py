@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`systemvm-managementd`: reads its files, then runs until it is told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from twisted.internet import asyncioreactor
+
+# qemu.qmp and pyroute2 are asyncio's: the reactor has to be too, and it is chosen by the first import of one.
+asyncioreactor.install()
+
+from twisted.internet import reactor  # noqa: E402
+from twisted.internet.defer import Deferred  # noqa: E402
+from twisted.logger import Logger  # noqa: E402
+from twisted.python.failure import Failure  # noqa: E402
+
+from systemvm.guest.journal import begin_logging  # noqa: E402
+from systemvm.guest.notify import Notifier, feed_watchdog  # noqa: E402
+from systemvm.management import config  # noqa: E402
+from systemvm.management.config_file import ConfigError  # noqa: E402
+from systemvm.management.daemon import Daemon  # noqa: E402
+from systemvm.management.hypervisors.base import HypervisorError  # noqa: E402
+from systemvm.management.layout import Layout  # noqa: E402
+from systemvm.management.networks.driver import NetworkError  # noqa: E402
+from systemvm.management.pki.keystore import KeystoreError  # noqa: E402
+
+IDENTIFIER = "systemvm-managementd"
+
+#: Errors whose text says all: a traceback would only hide it.
+EXPECTED = (ConfigError, KeystoreError, NetworkError, HypervisorError, OSError)
+
+log = Logger(namespace="systemvm.management")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 0 after a stop that was asked for, 1 after a failure, 2 for wrong files or arguments."""
+    options = _parse(arguments)
+    layout = Layout(options.root.resolve())
+    try:
+        configuration = config.read(layout)
+    except ConfigError as error:
+        sys.stderr.write(f"{IDENTIFIER}: {error}\n")
+        return 2
+    if options.check_config:
+        sys.stdout.write(f"{layout.etc}: {len(configuration.zones)} zones, no error\n")
+        return 0
+    begin_logging(IDENTIFIER, os.environ)
+    os.umask(0o027)
+    return _run(configuration)
+
+
+def _run(configuration: config.Configuration) -> int:
+    notifier = Notifier.from_environment(os.environ)
+    try:
+        daemon = Daemon(reactor, configuration, notifier)
+    except EXPECTED as error:
+        log.critical("cannot start: {error}", error=str(error))
+        return 2 if isinstance(error, ConfigError) else 1
+    codes: list[int] = []
+
+    def failed(failure: Failure) -> None:
+        codes.append(1)
+        if failure.check(*EXPECTED) is not None:
+            log.critical("cannot start: {error}", error=str(failure.value))
+        else:
+            log.failure("cannot start", failure=failure)
+        reactor.stop()
+
+    def start() -> None:
+        feed_watchdog(reactor, notifier, os.environ)
+        Deferred.fromCoroutine(daemon.start()).addErrback(failed)
+
+    reactor.callWhenRunning(start)
+    # SIGTERM and SIGINT stop the reactor; it waits for this before it ends.
+    reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(daemon.stop()))
+    reactor.run()
+    return max(codes, default=0)
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=IDENTIFIER, description=__doc__)
+    parser.add_argument(
+        "--root", type=Path, default=Path("/"), metavar="DIR", help="keep all files beneath DIR"
+    )
+    parser.add_argument(
+        "--check-config",
+        action="store_true",
+        help="read the configuration, say what is wrong with it, and end",
+    )
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

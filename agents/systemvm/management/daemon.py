@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon as a whole: what it is made of, in which order it starts, and that machines outlive it."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+
+from systemvm.guest.notify import Notifier
+from systemvm.management.config import Configuration
+from systemvm.management.config_file import ConfigError
+from systemvm.management.control.channel import ControlChannel
+from systemvm.management.control.directory import AgentDirectory
+from systemvm.management.control.record import AgentRecord
+from systemvm.management.control.supervision import Supervision
+from systemvm.management.first_start import make_first_accounts
+from systemvm.management.host_networks import host_networks
+from systemvm.management.hypervisors.accelerator import Accelerator
+from systemvm.management.hypervisors.base import Hypervisor
+from systemvm.management.hypervisors.qemu import QemuHypervisor
+from systemvm.management.inventory import write_inventory
+from systemvm.management.networks.driver import NetworkDriver
+from systemvm.management.pki.control import ControlAuthority, DaemonIdentity
+from systemvm.management.pki.public import PublicAuthority
+from systemvm.management.pki.seal import Seal
+from systemvm.management.pki.ssh_key import SshKey
+from systemvm.management.primary.storage import PrimaryStorage
+from systemvm.management.primary.system_images import SystemImages
+from systemvm.management.services import Ground, Services
+from systemvm.management.state import zones
+from systemvm.management.state.database import Database
+from systemvm.management.state.instances import Instance
+from systemvm.management.system_vms.boot_arguments import BootFacts
+from systemvm.management.system_vms.keeper import Keeper
+from systemvm.management.system_vms.lifecycle import Lifecycle
+from systemvm.management.system_vms.machine import ImageShelf, MachineBuilder
+from systemvm.management.system_vms.operations import Operations
+from systemvm.management.system_vms.preparation import Preparations
+from systemvm.rpc.local_caller import root_and_group
+from systemvm.rpc.method import MethodTable
+from systemvm.rpc.transport import Reactor
+from systemvm.rpc.unix import listen_unix
+
+
+class Daemon:
+    """Builds every part in its constructor, so that a wrong file stops it before anything runs."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        configuration: Configuration,
+        notifier: Notifier,
+        *,
+        hypervisor: Hypervisor | None = None,
+        networks: NetworkDriver | None = None,
+    ) -> None:
+        self._reactor = reactor
+        self._configuration = configuration
+        self._notifier = notifier
+        layout, management = configuration.layout, configuration.management
+        layout.make()
+        self.database = Database.open(layout.database)
+        seal = Seal.open_key(layout.pki)
+        authority = ControlAuthority.open(layout.pki)
+        self._identity = DaemonIdentity(authority, management.host_name)
+        public = PublicAuthority.open(layout.pki, configuration.zones)
+        self._ssh_key = SshKey.open(layout.pki)
+        if make_first_accounts(self.database, seal, layout.first_login) is not None:
+            self._log.info("first start: login and API key are in {path}", path=str(layout.first_login))
+        self.host = self.database.run_now(write_inventory, configuration)
+        self._zone_names = {zone.id: zone.name for zone in self.database.run_now(zones.list_zones)}
+
+        accelerator = Accelerator.from_config(management.hypervisor.accelerator)
+        self._log.info("accelerator: {accelerator}", accelerator=accelerator.value)
+        self.networks = networks or NetworkDriver(host_networks(configuration.zones))
+        self.hypervisor = hypervisor or QemuHypervisor(
+            layout.run / "qemu",
+            self.networks,
+            accelerator,
+            vnc_ports=(management.hypervisor.vnc_first_port, management.hypervisor.vnc_last_port),
+        )
+        self.primary = PrimaryStorage(layout.primary)
+
+        self.directory = AgentDirectory()
+        AgentRecord(self.database, self.directory)
+        agent_methods = MethodTable("systemvm management daemon, for agents", version("systemvm"))
+        self._channel = ControlChannel(
+            reactor,
+            self.directory,
+            authority,
+            agent_methods,
+            host_uuid=self.host.uuid,
+            ping_interval_s=management.control.ping_interval_s,
+        )
+        self._supervision = Supervision(
+            reactor,
+            self.directory,
+            interval_s=management.control.ping_interval_s,
+            missed_pings=management.control.missed_pings,
+        )
+        Preparations(self.database, configuration, self.directory, public)
+        images = ImageShelf(SystemImages(layout.images), management.image_source)
+        self.system_vms = Lifecycle(
+            self.database,
+            self.hypervisor,
+            MachineBuilder(images, self.primary, authority, layout.logs),
+            self.directory,
+            self.networks,
+            self._boot_facts,
+            host_id=self.host.id,
+            patience=accelerator.patience,
+        )
+        self.keeper = Keeper(
+            reactor,
+            self.database,
+            configuration,
+            self.system_vms,
+            self.hypervisor,
+            self.directory,
+            host_id=self.host.id,
+            patience=accelerator.patience,
+        )
+        self._operator_methods = MethodTable("systemvm management daemon, for operators", version("systemvm"))
+        Operations(self.database, self.directory, self._ssh_key, layout.logs).add_methods(
+            self._operator_methods
+        )
+        ground = Ground(
+            reactor=reactor,
+            configuration=configuration,
+            database=self.database,
+            seal=seal,
+            directory=self.directory,
+            hypervisor=self.hypervisor,
+            primary=self.primary,
+            system_vms=self.system_vms,
+            zone_names=self._zone_names,
+            host_id=self.host.id,
+            patience=accelerator.patience,
+        )
+        self.services = Services(ground, agent_methods, self._operator_methods)
+        self._ports: list[IListeningPort] = []
+
+    async def start(self) -> None:
+        """Bring everything up; what runs already is adopted before anything may change it."""
+        self._notifier.status("making networks")
+        await self.networks.ensure()
+        self.primary.open()
+        self._notifier.status("adopting machines")
+        machines = await self.hypervisor.adopt()
+        await self.keeper.adopt(machines)
+        await self.services.adopt(machines)
+        control = self._configuration.management.control
+        await self._channel.listen(self._identity, str(control.address), control.port)
+        await self.services.start()
+        self._listen_for_operators()
+        await self._listen_for_browsers()
+        self._supervision.start()
+        self.keeper.start()
+        page = self._configuration.management.page
+        self._log.info("ready; the page is at {origin}", origin=page.origin)
+        self._notifier.status(f"serving {page.origin}")
+        self._notifier.ready()
+
+    async def stop(self) -> None:
+        """Let go of everything in the reverse order; machines and agents live on."""
+        self._notifier.stopping()
+        self.keeper.stop()
+        self._supervision.stop()
+        self.services.stop()
+        for port in reversed(self._ports):
+            await maybeDeferred(port.stopListening)
+        await self._channel.close()
+        await self.hypervisor.close()
+        self.database.close()
+        self._log.info("stopped; machines go on running")
+
+    def _boot_facts(self, vm: Instance) -> BootFacts:
+        zone = self._configuration.zone(self._zone_names[vm.zone_id])
+        return BootFacts(
+            zone=zone,
+            zone_id=vm.zone_id,
+            control=self._configuration.management.control,
+            authorized_key=self._ssh_key.public_line,
+        )
+
+    def _listen_for_operators(self) -> None:
+        path = self._configuration.layout.socket
+        group = self._configuration.management.operators_group
+        port = listen_unix(
+            self._reactor,
+            path,
+            self._operator_methods,
+            authorize=root_and_group(group),
+            events=self.services.job_events,
+        )
+        self._ports.append(port)
+        _give_to_group(path, group)
+
+    async def _listen_for_browsers(self) -> None:
+        listen = self._configuration.management.page.listen
+        try:
+            endpoint = serverFromString(self._reactor, listen)
+        except (ValueError, KeyError) as error:
+            raise ConfigError(
+                f"{self._configuration.layout.config_file}: page.listen: {listen} cannot be used: {error}; "
+                "without an inherited socket write tcp:8080:interface=127.0.0.1"
+            ) from error
+        self._ports.append(await endpoint.listen(self.services.site))
+
+
+def _give_to_group(path: Path, group: str) -> None:
+    """The socket is for root and a group, which a host need not have."""
+    with contextlib.suppress(KeyError, PermissionError):
+        grp.getgrnam(group)
+        shutil.chown(path, group=group)

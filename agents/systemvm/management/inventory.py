@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows for what the configuration files describe: zones, this host, image stores."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import sqlalchemy as sa
+
+from systemvm.management.config import Configuration
+from systemvm.management.config_file import ConfigError
+from systemvm.management.state import zones
+from systemvm.management.state.zones import Host
+from systemvm.wire.storage import Store
+
+
+def write_inventory(connection: sa.Connection, configuration: Configuration) -> Host:
+    """Bring the rows up to date with the files; returns this host's."""
+    host: Host | None = None
+    for config in configuration.zones:
+        zone = zones.put_zone(
+            connection,
+            config.name,
+            arch=config.arch,
+            description=config.description,
+            dns=[str(server) for server in config.dns],
+            internal_dns=[str(server) for server in config.internal_dns or config.dns],
+        )
+        for store in config.image_stores:
+            zones.put_store(
+                connection,
+                store.name,
+                zone_id=zone.id,
+                url=store.url,
+                host_path=None if store.host_path is None else str(store.host_path),
+                nfs_version=store.nfs_version,
+                read_only=store.read_only,
+            )
+        # A host is in one zone; with several files it is in the first, as their names sort.
+        if host is None:
+            host = zones.put_host(
+                connection,
+                configuration.management.host_name,
+                zone_id=zone.id,
+                arch=config.arch,
+                address=str(config.networks.management.host_address or ""),
+                version=version("systemvm"),
+            )
+    if host is None:
+        raise ConfigError(f"{configuration.layout.zones}: holds no zone; `make run` writes one to learn from")
+    return host
+
+
+class ZoneFacts:
+    """What services ask of zone files, by the names that rows have."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+
+    def source_ca_pem(self, zone_name: str) -> str | None:
+        return self._configuration.zone(zone_name).source_ca_pem
+
+    def max_template_size_bytes(self, zone_name: str) -> int:
+        return self._configuration.zone(zone_name).max_template_size_bytes
+
+    def store(self, zone_name: str, store_name: str) -> Store:
+        for store in self._configuration.zone(zone_name).image_stores:
+            if store.name == store_name:
+                return store.store
+        raise LookupError(f"the zone {zone_name} has no image store {store_name} any more")
+
+    def screen_address(self, zone_name: str) -> str:
+        """Where VMs' screens are: this host's address on the management network, open to CPVMs alone."""
+        return str(self._configuration.zone(zone_name).networks.management.host_address)
+
+    def guest_bridge(self, zone_name: str) -> str | None:
+        guest = self._configuration.zone(zone_name).networks.guest
+        return None if guest is None else guest.bridge
+
+    def console_origin(self, zone_name: str) -> str:
+        return self._configuration.zone(zone_name).console.origin

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What users reach: templates, VMs and consoles, behind one table of commands for HTTP and for the socket."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, cast
+
+from attrs import frozen
+from twisted.web.server import Site
+
+from systemvm.management.api import operators
+from systemvm.management.api.accounts import Directory
+from systemvm.management.api.build import Services as CommandServices
+from systemvm.management.api.build import client_resource, command_table
+from systemvm.management.api.job_start import describe_job_error
+from systemvm.management.api.site import QuietSite
+from systemvm.management.config import Configuration
+from systemvm.management.consoles.endpoint import ConsoleEndpoints
+from systemvm.management.consoles.gatekeeper import Gatekeeper
+from systemvm.management.control.agent import Agent
+from systemvm.management.control.directory import AgentDirectory
+from systemvm.management.hypervisors.base import DomainStatus, Hypervisor
+from systemvm.management.inventory import ZoneFacts
+from systemvm.management.jobs.runner import Jobs
+from systemvm.management.page.resource import Page
+from systemvm.management.pki.seal import Seal
+from systemvm.management.primary.storage import PrimaryStorage
+from systemvm.management.state.database import Database
+from systemvm.management.state.rows import NotFoundError
+from systemvm.management.system_vms.lifecycle import Lifecycle
+from systemvm.management.templates.dispatch import Dispatch
+from systemvm.management.templates.service import TemplateService
+from systemvm.management.virtual_machines.machine import MachineBuilder, Primary
+from systemvm.management.virtual_machines.service import VirtualMachines
+from systemvm.rpc.errors import RpcError
+from systemvm.rpc.method import Call, MethodTable
+from systemvm.rpc.transport import Reactor
+
+
+@frozen
+class Ground:
+    """What the daemon has before there are services."""
+
+    reactor: Reactor
+    configuration: Configuration
+    database: Database
+    seal: Seal
+    directory: AgentDirectory
+    hypervisor: Hypervisor
+    primary: PrimaryStorage
+    system_vms: Lifecycle
+    zone_names: Mapping[int, str]
+    host_id: int
+    patience: float
+
+
+class Services:
+    """The services of one daemon, started and stopped together."""
+
+    def __init__(self, ground: Ground, agent_methods: MethodTable, operator_methods: MethodTable) -> None:
+        self._ground = ground
+        configuration, database = ground.configuration, ground.database
+        self.jobs = Jobs(database, describe_job_error)
+        facts = ZoneFacts(configuration)
+        self._dispatch = Dispatch(ground.reactor, database, ground.directory, facts)
+        self._dispatch.add_methods(agent_methods)
+        self._virtual_machines = VirtualMachines(
+            database,
+            ground.hypervisor,
+            MachineBuilder(
+                database,
+                cast("Primary", ground.primary),  # its formats are literals, a row's is text
+                configuration.layout.logs,
+                facts.screen_address,
+                host_id=ground.host_id,
+            ),
+            ground.seal,
+            host_id=ground.host_id,
+            patience=ground.patience,
+        )
+        Gatekeeper(database, ground.seal).add_methods(agent_methods)
+        consoles = ConsoleEndpoints(
+            database, ground.directory, lambda zone_id: facts.console_origin(ground.zone_names[zone_id])
+        )
+        users = Directory(database, ground.seal)
+        table = command_table(
+            CommandServices(
+                database=database,
+                jobs=self.jobs,
+                templates=TemplateService(database, self._dispatch),
+                system_vms=ground.system_vms,
+                virtual_machines=self._virtual_machines,
+                consoles=consoles,
+                guest_bridge=facts.guest_bridge,
+                host_id=ground.host_id,
+            )
+        )
+        operators.add_methods(operator_methods, table, users)
+        root = Page()
+        origin = configuration.management.page.origin
+        root.putChild(b"client", client_resource(table, database, users, ground.reactor.seconds, origin))
+        self.site: Site = QuietSite(root)
+        ground.directory.on_up(self._agent_up)
+
+    async def adopt(self, machines: Mapping[str, DomainStatus]) -> None:
+        """Users' machines as they were found; before any job goes on."""
+        await self._virtual_machines.adopt(machines)
+
+    async def start(self) -> None:
+        """Go on with what an earlier daemon left: jobs and downloads."""
+        await self.jobs.resume_pending()
+        self._dispatch.start()
+
+    def stop(self) -> None:
+        self._dispatch.stop()
+        self.jobs.stop()
+
+    async def job_events(self, call: Call, job: str | None) -> AsyncIterator[Any]:
+        """`GET /events?job=ID`: a job's progress until it ends."""
+        if not job:
+            raise RpcError.refused("no-job", "which job?", "GET /events?job=ID, as a command answered it")
+        try:
+            async for progress in self.jobs.follow(job):
+                yield progress
+        except NotFoundError as error:
+            raise RpcError.refused("not-found", str(error)) from error
+
+    async def _agent_up(self, agent: Agent) -> None:
+        self._dispatch.wake()
