@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.internet.protocol import Protocol
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.protocols.basic import LineReceiver
 from twisted.web import http
 from twisted.web.iweb import INonQueuedRequestFactory
@@ -68,6 +68,7 @@ class ConsoleRequest(http.Request):
 
     channel: ConsoleChannel
     route = "-"  # what the log calls it
+    static = False
     gone = False  # there is nobody to answer
 
     def __init__(self, channel: ConsoleChannel) -> None:
@@ -171,7 +172,10 @@ class ConsoleSite(http.HTTPFactory):
         self._logger.failure("request failed")
 
     def log(self, request: ConsoleRequest) -> None:  # type: ignore[override]
-        self._logger.info(
+        # A page loads some forty modules; they are no news.
+        level = LogLevel.debug if request.static else LogLevel.info
+        self._logger.emit(
+            level,
             "{client} {method} {route} {code}",
             client=request.client_address,
             method=request.method.decode("latin-1")[:8] if request.method.isalpha() else "?",

@@ -58,7 +58,7 @@ class Web:
             request.route = path
             self._upgrade(request, origin)
         elif path in self._assets.files:
-            request.route = path
+            request.route, request.static = path, True
             if self._is_read(request, "GET, HEAD"):
                 self._static(request, self._assets.files[path])
         else:
