@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Golden frames: what agents and daemons of this protocol version say to each other.
 
-Each line of golden/*.frames is a frame: `>` marks what the agent sends, `<` what the daemon sends. A guest image
-of last month meets a daemon of today, so each end still has to read these lines and to send every member that they
-hold; members may be added, never changed or removed.
+Each line of golden/*.frames is a frame: `>` marks what the agent sends, `<` what the daemon sends. A guest
+image of last month meets a daemon of today, so each end still has to read these lines and to send every
+member that they hold; members may be added, never changed or removed.
 """
 
 from __future__ import annotations

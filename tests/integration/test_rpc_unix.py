@@ -21,6 +21,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.threads import deferToThread
 
 from rpc_wait import until
+from systemvm.rpc import unix_server
 from systemvm.rpc.errors import RpcError
 from systemvm.rpc.method import Call, Caller, MethodTable
 from systemvm.rpc.unix import listen_unix, root_and_group, root_only, unix_call, unix_events
@@ -339,6 +340,26 @@ async def test_hanging_up_ends_the_source(server: Server) -> None:
 
     assert (await deferToThread(read_one))["number"] == 0
     await until(lambda: server.hung_up == 1)
+
+
+@pytest_twisted.ensureDeferred
+async def test_idle_connections_are_closed_and_waiting_ones_are_not(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unix_server, "IDLE_S", 0.1)
+    server = Server(directory)
+
+    def idle() -> bytes:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as plain:
+            plain.settimeout(20)
+            plain.connect(str(server.path))
+            return plain.recv(1)
+
+    assert await deferToThread(idle) == b""
+    with pytest.raises(RpcError) as caught:
+        await deferToThread(unix_call, server.path, "hang")
+    assert "did not finish in 0.3 s" in caught.value.message
+    await server.port.stopListening()
 
 
 # The path.

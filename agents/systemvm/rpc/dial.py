@@ -85,7 +85,14 @@ class Dialer:
         while True:
             host, port = self._hosts[attempt % len(self._hosts)]
             attempt += 1
-            why = await self._converse_once(host, port)
+            try:
+                why = await self._converse_once(host, port)
+            except CancelledError:
+                raise
+            except Exception:
+                # Whatever it is: an agent that stops dialing is lost for good.
+                self._log.failure("An attempt to connect failed")
+                why = "internal error, see the log"
             wait_s = self._backoff.next_s()
             self._state(f"not connected to {host}:{port}: {why}; next attempt in {wait_s:.1f} s")
             await deferLater(self._reactor, wait_s)

@@ -58,6 +58,10 @@ class SecureStreamProtocol(StreamProtocol):
         except (IdentityRefused, RpcError) as error:
             self.refuse(f"certificate refused: {error}")
             return
+        except Exception:
+            self._log.failure("Checking a certificate failed")
+            self.refuse("certificate refused: it cannot be read")
+            return
         self.converse(caller)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

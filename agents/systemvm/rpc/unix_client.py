@@ -45,7 +45,13 @@ def unix_call(
     finally:
         connection.close()
     value = _result(path, answer)
-    return value if result is None else msgspec.convert(value, type=result, strict=True)
+    if result is None:
+        return value
+    try:
+        return msgspec.convert(value, type=result, strict=True)
+    except msgspec.ValidationError as error:
+        text = f"{path} answered {method} with something of another shape"
+        raise RpcError(INTERNAL, text, {"hint": str(error)}) from None
 
 
 def unix_events(

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is not imported: under emulation an import costs twenty times what it costs here, at every boot."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("twisted.web", "twisted.internet.endpoints", "twisted.internet.ssl", "service_identity", "treq")
+    "twisted.web",
+    "twisted.internet.endpoints",
+    "twisted.internet.ssl",
+    "service_identity",
+    "http.client",
+)
+
+
+def _loaded(module: str) -> set[str]:
+    code = f"import {module}, sys; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("module", ["dial", "listen", "local", "peer", "transport"])
+def test_the_channel_needs_no_web_server(module: str) -> None:
+    assert _loaded(f"systemvm.rpc.{module}").isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize("module", ["unix", "unix_client", "method", "frame", "identity"])
+def test_the_command_lines_half_needs_no_twisted(module: str) -> None:
+    loaded = _loaded(f"systemvm.rpc.{module}")
+    assert not {name for name in loaded if name.startswith(("twisted", "OpenSSL", "cryptography"))}
