@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-HEAVY = ("twisted.web", "twisted.internet.endpoints", "twisted.internet.ssl", "service_identity", "treq")
+HEAVY = (
     "twisted.web",
     "twisted.internet.endpoints",
     "twisted.internet.ssl",
     "service_identity",
-    "http.client",
+    "treq",
 )
 
 
