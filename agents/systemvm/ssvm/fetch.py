@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`systemvm-fetch`: follows strangers' URLs, with no keys and no store of its own.
 
-Socket-activated: /run/systemvm/fetch.sock comes inherited. Imports happen in `main`, in an order that matters:
-inherited sockets are taken before Twisted looks for them, and the reactor is chosen before anything imports it.
+Socket-activated: /run/systemvm/fetch.sock is inherited. Imports happen in `main`, in an order that matters:
+inherited sockets are taken before Twisted looks for them, and the reactor is chosen before its import.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     epollreactor.install()
     import msgspec
-    from twisted.internet import reactor
+    from twisted.internet import reactor as installed
     from twisted.internet.defer import Deferred
 
     from systemvm.guest.journal import begin_logging
@@ -43,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     from systemvm.ssvm.fetch_service import FetchService
     from systemvm.ssvm.limits import Limits
 
+    reactor: Any = installed
     begin_logging("systemvm-fetch", os.environ)
     notifier = Notifier.from_environment(os.environ)
     limits = msgspec.json.decode(options.limits, type=Limits)
@@ -62,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
         notifier.stopping()
         return Deferred.fromCoroutine(service.close())
 
-    reactor.suggestThreadPoolSize(2 * limits.max_active_jobs)
+    reactor.getThreadPool().adjustPoolsize(maxthreads=2 * limits.max_active_jobs)
     reactor.addSystemEventTrigger("before", "shutdown", end)
     reactor.callWhenRunning(begin)
     reactor.run()

@@ -72,7 +72,7 @@ class FetchLink:
             peer.close("no answer to hello")
             raise
         self.instance = hello.instance
-        self.found_job_ids = hello.active_job_ids
+        self.found_job_ids = hello.used_job_ids
         peer.when_closed().addCallback(self._lost)
         Deferred.fromCoroutine(self._tell(peer, hello.instance))
         return peer

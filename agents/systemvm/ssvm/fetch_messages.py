@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
-from systemvm.wire.storage import DownloadRequest
+from systemvm.ssvm.mover_messages import MoverResult
+from systemvm.wire.storage import DownloadRequest, DownloadStatus
 
 HELLO = "fetch.hello"  # agent → fetch
 START = "fetch.start"  # agent → fetch: get or start
 STOP = "fetch.stop"  # agent → fetch: stop and forget
 PROGRESS = "fetch.progress"  # fetch → agent, notification
-FINISHED = "fetch.finished"  # fetch → agent, a call
+FINISHED = "fetch.finished"  # fetch → agent, a call: brought, or failed
 
 MAX_CA_CHARACTERS = 64 * 1024
 
@@ -21,7 +22,19 @@ class FetchHello:
     """`instance` changes when fetch was started anew: its jobs are gone then."""
 
     instance: str
-    active_job_ids: list[str]
+    used_job_ids: list[str]  # those whose directories are still wanted
+
+
+@frozen
+class Fetched:
+    """How a job is: under way, failed (`status` says so), or brought: then `moved` waits to be published."""
+
+    status: DownloadStatus
+    moved: MoverResult | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.moved is not None or self.status.state.ended
 
 
 @frozen

@@ -9,17 +9,17 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from systemvm import __version__
+from systemvm.guest.version import VERSION
 from systemvm.rpc.errors import RpcError
 from systemvm.rpc.method import Call, Caller, MethodTable
 from systemvm.rpc.peer import Peer
 from systemvm.ssvm import store_messages
 from systemvm.ssvm.failure import Code, TransferError
-from systemvm.ssvm.fetch_messages import FINISHED, HELLO, PROGRESS, START, STOP, FetchHello, Start
+from systemvm.ssvm.fetch_messages import FINISHED, HELLO, PROGRESS, START, STOP, Fetched, FetchHello, Start
 from systemvm.ssvm.limits import DEFAULT, Limits
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.transfer import Transfer
-from systemvm.wire.storage import Done, DownloadAbort, DownloadStatus
+from systemvm.wire.storage import Done, DownloadAbort
 
 AGENT = Caller("agent", "agent")
 REMEMBERED_JOBS = 256
@@ -27,7 +27,7 @@ FINISHED_DEADLINE_S = 30.0
 
 
 class FetchService:
-    """All jobs of this process; ended ones are remembered, so that a question after the end has its answer."""
+    """All jobs of this process; ended ones are remembered, so that a late question has its answer."""
 
     def __init__(self, reactor: Any, paths: Paths, limits: Limits = DEFAULT) -> None:
         self._reactor = reactor
@@ -41,10 +41,10 @@ class FetchService:
         self.methods = self._table()
 
     def _table(self) -> MethodTable:
-        methods = MethodTable("systemvm fetch", __version__)
+        methods = MethodTable("systemvm fetch", VERSION)
         roles = frozenset({AGENT.role})
         methods.add(HELLO, self.hello, params=None, result=FetchHello, roles=roles)
-        methods.add(START, self.start, params=Start, result=DownloadStatus, roles=roles)
+        methods.add(START, self.start, params=Start, result=Fetched, roles=roles)
         methods.add(STOP, self.stop, params=DownloadAbort, result=Done, roles=roles)
         return methods
 
@@ -62,14 +62,15 @@ class FetchService:
         self._peers.discard(peer)
 
     async def hello(self, call: Call, params: None) -> FetchHello:
-        return FetchHello(self._instance, sorted(self._running))
+        brought = [job_id for job_id, job in self._jobs.items() if job.state.moved is not None]
+        return FetchHello(self._instance, sorted({*self._running, *brought}))
 
-    async def start(self, call: Call, start: Start) -> DownloadStatus:
+    async def start(self, call: Call, start: Start) -> Fetched:
         """Answer how a job is, and start it if there is none of this id."""
         job_id = start.download.job_id
         known = self._jobs.get(job_id)
         if known is not None:
-            return known.status
+            return known.state
         if len(self._running) >= self._limits.max_active_jobs:
             hint = f"{self._limits.max_active_jobs} downloads run already; it is taken when one has ended"
             raise RpcError.refused(Code.BUSY.value, "this SSVM is busy", hint)
@@ -89,7 +90,7 @@ class FetchService:
         if not running.called:
             self._running[job_id] = running
         running.addBoth(self._ended, job_id)
-        return transfer.status
+        return transfer.state
 
     async def stop(self, call: Call, abort: DownloadAbort) -> Done:
         """Stop a job and forget it; when this answers, nothing of it is left on the store."""
@@ -110,19 +111,20 @@ class FetchService:
     def _ended(self, outcome: object, job_id: str) -> None:
         self._running.pop(job_id, None)
 
-    def _changed(self, status: DownloadStatus) -> None:
+    def _changed(self, state: Fetched) -> None:
         for peer in list(self._peers):
-            if status.state.ended:
-                Deferred.fromCoroutine(self._tell_end(peer, status))
+            if state.ended:
+                Deferred.fromCoroutine(self._tell_end(peer, state))
             else:
-                peer.notify(PROGRESS, status, replaces=f"{PROGRESS} {status.job_id}")
+                peer.notify(PROGRESS, state.status, replaces=f"{PROGRESS} {state.status.job_id}")
 
-    async def _tell_end(self, peer: Peer, status: DownloadStatus) -> None:
+    async def _tell_end(self, peer: Peer, state: Fetched) -> None:
         try:
-            await peer.call(FINISHED, status, result=Done, deadline_s=FINISHED_DEADLINE_S)
+            await peer.call(FINISHED, state, result=Done, deadline_s=FINISHED_DEADLINE_S)
         except RpcError as error:
             # not lost: an agent asks again for each of its jobs when it connects
-            self._log.info("{job_id}: its end was not heard: {error}", job_id=status.job_id, error=str(error))
+            job_id = state.status.job_id
+            self._log.info("{job_id}: its end was not heard: {error}", job_id=job_id, error=str(error))
 
     def _forget_oldest(self) -> None:
         ended = [job_id for job_id in self._jobs if job_id not in self._running]

@@ -136,7 +136,7 @@ class MoverProcess(ProcessProtocol):
             self._result.callback(outcome)
 
     def _look(self) -> None:
-        """The mover itself notices a source that is stuck; what else stops it is the store, or a slow answer."""
+        """The mover itself notices a source that is stuck; what else stops it is the store."""
         limits = self._job.limits
         still_s = self._reactor.seconds() - self._moved_at_s
         if still_s < limits.stall_timeout_s + limits.store_timeout_s:

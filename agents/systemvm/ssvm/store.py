@@ -43,37 +43,40 @@ class StoreHelper:
     def operations(self) -> dict[str, Operation]:
         fetch, agent = allow(FETCH_USER), allow(AGENT_USER)
         return {
-            messages.MAKE: Operation(messages.Make, self.make, fetch),
-            messages.PUBLISH: Operation(messages.Publish, self.publish, fetch),
-            messages.DISCARD: Operation(messages.Job, self.discard, fetch),
+            messages.MAKE: Operation(messages.Job, self.make, fetch),
+            messages.DISCARD: Operation(messages.Job, self.discard, allow(FETCH_USER, AGENT_USER)),
+            messages.FIND: Operation(messages.Find, self.find, agent),
+            messages.PUBLISH: Operation(messages.Publish, self.publish, agent),
             messages.DELETE: Operation(messages.Delete, self.delete, agent),
             messages.STATS: Operation(messages.Stats, self.stats, agent),
             messages.SWEEP: Operation(messages.Sweep, self.sweep, agent),
         }
 
-    def make(self, uid: int, request: messages.Make) -> Reply:
-        """A fresh directory for a job, its caller's own; or word that this job has been published."""
-        job_id = messages.require_name(request.job.job_id)
-        with self._mounted(request.job.mount_id) as mount:
-            published = _published(mount, request.account_id, request.template_id)
-            if published is not None and published.job_id == job_id:
-                install = _install_path(request.account_id, request.template_id)
-                return Reply(
-                    messages.Made(
-                        messages.Published(
-                            f"{install}/{published.file_name}",
-                            published.size_bytes,
-                            published.virtual_size_bytes,
-                            published.checksum,
-                        )
-                    )
-                )
-            with self._jobs(mount, request.job.owner) as jobs:
-                _remove(jobs, job_id)
-                os.mkdir(job_id, 0o700, dir_fd=jobs)
-                directory = open_directory(jobs, job_id)
-                os.fchown(directory, uid, -1)
-                return Reply(messages.Made(), (directory,))
+    def make(self, uid: int, job: messages.Job) -> Reply:
+        """A fresh directory for a job, its caller's own, as a descriptor."""
+        job_id = messages.require_name(job.job_id)
+        with self._mounted(job.mount_id) as mount, self._jobs(mount, job.owner) as jobs:
+            _remove(jobs, job_id)
+            os.mkdir(job_id, 0o700, dir_fd=jobs)
+            directory = open_directory(jobs, job_id)
+            os.fchown(directory, uid, -1)
+            return Reply(Done(), (directory,))
+
+    def find(self, uid: int, request: messages.Find) -> Reply:
+        """What this very job published before; a repeated order then has nothing left to do."""
+        account, template = (messages.require_number(n) for n in (request.account_id, request.template_id))
+        install = f"{TEMPLATES}/{account}/{template}"
+        with self._mounted(request.mount_id) as mount:
+            properties = _properties(mount, install)
+        if properties is None or properties.job_id != request.job_id:
+            return Reply(messages.Found())
+        published = messages.Published(
+            f"{install}/{properties.file_name}",
+            properties.size_bytes,
+            properties.virtual_size_bytes,
+            properties.checksum,
+        )
+        return Reply(messages.Found(published))
 
     def publish(self, uid: int, request: messages.Publish) -> Reply:
         """Check the image's file, write its properties, make both durable, and rename them into place."""
@@ -104,7 +107,7 @@ class StoreHelper:
                 _replace(jobs, job_id, parent, template)
                 os.fsync(parent)
             os.fsync(jobs)
-        install = f"{_install_path(request.account_id, request.template_id)}/{file_name}"
+        install = f"{TEMPLATES}/{account}/{template}/{file_name}"
         result = messages.Published(install, size_bytes, request.virtual_size_bytes, request.checksum)
         return Reply(result)
 
@@ -189,25 +192,22 @@ def _names(directory: int) -> list[str]:
     return sorted(os.listdir(directory))
 
 
-def allow(user: str) -> Callable[[int], bool]:
+def allow(*users: str) -> Callable[[int], bool]:
+    """A rule for callers: root, and these users of the appliance."""
+
     def may_call(uid: int) -> bool:
-        if uid == 0:
-            return True
-        with suppress(KeyError):
-            return pwd.getpwnam(user).pw_uid == uid
-        return False
+        for user in users:
+            with suppress(KeyError):  # not every machine has them
+                if pwd.getpwnam(user).pw_uid == uid:
+                    return True
+        return uid == 0
 
     return may_call
 
 
-def _install_path(account_id: int, template_id: int) -> str:
-    return f"{TEMPLATES}/{account_id}/{template_id}"
-
-
-def _published(mount: int, account_id: int, template_id: int) -> TemplateProperties | None:
-    account, template = messages.require_number(account_id), messages.require_number(template_id)
+def _properties(mount: int, install: str) -> TemplateProperties | None:
     try:
-        file = open_beneath(mount, f"{TEMPLATES}/{account}/{template}/{FILE_NAME}", os.O_RDONLY)
+        file = open_beneath(mount, f"{install}/{FILE_NAME}", os.O_RDONLY)
     except FileNotFoundError:
         return None
     with _opened(file), suppress(TransferError, UnicodeDecodeError):

@@ -12,9 +12,10 @@ from attrs import field, frozen
 from systemvm.ssvm.failure import Code, TransferError
 from systemvm.wire.storage import ImageFormat, Store
 
-MAKE = "store.make"  # a job's directory; fetch
-PUBLISH = "store.publish"  # fetch
-DISCARD = "store.discard"  # fetch
+MAKE = "store.make"  # fetch: a job's directory
+DISCARD = "store.discard"  # fetch or agent
+FIND = "store.find"  # agent: has this job been published?
+PUBLISH = "store.publish"  # agent
 DELETE = "store.delete"  # agent
 STATS = "store.stats"  # agent
 SWEEP = "store.sweep"  # agent
@@ -69,8 +70,9 @@ class Job:
 
 
 @frozen
-class Make:
-    job: Job
+class Find:
+    mount_id: str
+    job_id: str
     account_id: int
     template_id: int
 
@@ -84,8 +86,8 @@ class Published:
 
 
 @frozen
-class Made:
-    """With a directory's descriptor beside it, or without one when this very job was published before."""
+class Found:
+    """`published` is None when this job's work is not there."""
 
     published: Published | None = None
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One download from a URL to its published place: where to, from where, move, publish; and nothing left behind."""
+"""One download: where from, over which connection, and what a mover makes of it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from systemvm.ssvm import checksum, oneshot, store_messages, url
 from systemvm.ssvm.addresses import Address, AddressPolicy
 from systemvm.ssvm.connect import open_connection
 from systemvm.ssvm.failure import Code, TransferError
-from systemvm.ssvm.fetch_messages import MAX_CA_CHARACTERS, Start
+from systemvm.ssvm.fetch_messages import MAX_CA_CHARACTERS, Fetched, Start
 from systemvm.ssvm.limits import Limits
 from systemvm.ssvm.mover_messages import MoverJob, MoverProgress, MoverResult
 from systemvm.ssvm.mover_process import MoverProcess
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.probe import probe
 from systemvm.ssvm.resolve import resolve
-from systemvm.ssvm.store_messages import Job, Made, Make, Publish, Published
+from systemvm.ssvm.store_messages import Job
 from systemvm.ssvm.url import ImageUrl
 from systemvm.wire.storage import Done, DownloadState, DownloadStatus
 
@@ -43,7 +43,7 @@ class Source:
 
 
 class Transfer:
-    """A job; `status` is what there is to say of it at any time, `on_change` hears of every new one."""
+    """A job; `state` is what there is to say of it at any time, `on_change` hears of every new one."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Transfer:
         paths: Paths,
         limits: Limits,
         start: Start,
-        on_change: Callable[[DownloadStatus], None],
+        on_change: Callable[[Fetched], None],
     ) -> None:
         self._reactor = reactor
         self._paths = paths
@@ -64,17 +64,17 @@ class Transfer:
         self._aborted = False
         self._cancellable: Deferred[Any] | None = None
         self._mover: MoverProcess | None = None
-        self.status = DownloadStatus(start.download.job_id, DownloadState.DOWNLOAD_IN_PROGRESS)
+        self.state = Fetched(DownloadStatus(start.download.job_id, DownloadState.DOWNLOAD_IN_PROGRESS))
 
     async def run(self) -> None:
-        """Do all of it; the outcome is in `status`."""
+        """Do all of it; the outcome is in `state`."""
         request = self._request
         self._log.info(
             "{job_id}: begins, template {template_id} (request {request_id})",
             job_id=request.job_id, template_id=request.template_id, request_id=request.request_id,
         )  # fmt: skip
         try:
-            published = await self._download()
+            moved = await self._download()
         except TransferError as error:
             await self._fail(error)
         except RpcError as error:
@@ -83,16 +83,11 @@ class Transfer:
             self._log.failure("{job_id}: broke down", job_id=request.job_id)
             await self._fail(TransferError(Code.INTERNAL, "fetch broke down", "the SSVM's journal says more"))
         else:
-            self._log.info(
-                "{job_id}: published as {path}", job_id=request.job_id, path=published.install_path
+            self._log.info("{job_id}: brought {size} bytes", job_id=request.job_id, size=moved.received_bytes)
+            status = evolve(
+                self.state.status, received_bytes=moved.received_bytes, total_bytes=moved.received_bytes
             )
-            self._change(
-                state=DownloadState.DOWNLOADED,
-                install_path=published.install_path,
-                physical_size_bytes=published.size_bytes,
-                virtual_size_bytes=published.virtual_size_bytes,
-                checksum=published.checksum,
-            )
+            self._change(Fetched(status, moved))
 
     def abort(self) -> None:
         """Stop as soon as may be; the job then fails with `aborted`."""
@@ -102,7 +97,7 @@ class Transfer:
         elif self._cancellable is not None:
             self._cancellable.cancel()
 
-    async def _download(self) -> Published:
+    async def _download(self) -> MoverResult:
         request = self._request
         checksum.parse(request.checksum)
         if request.source_ca_pem and len(request.source_ca_pem) > MAX_CA_CHARACTERS:
@@ -110,23 +105,16 @@ class Transfer:
                 Code.REQUEST_INVALID, f"the source CA is longer than {MAX_CA_CHARACTERS} characters"
             )
         first = url.parse(request.url)
-        # Before anything is asked of the world: is there a store, and was this job's work done before?
-        make = Make(self._job, request.account_id, request.template_id)
-        made, descriptors = await self._ask_store(store_messages.MAKE, make, Made)
+        # before anything is asked of the world: is there a store?
+        _, descriptors = await self._ask_store(store_messages.MAKE)
         try:
             self._require_going()
-            if made.published is not None:
-                published: Published = made.published
-                return published
             if len(descriptors) != 1:
                 raise TransferError(Code.STORE_FAILED, "the store's helper made no directory")
-            result = await self._move(first, descriptors[0])
+            return await self._move(first, descriptors[0])
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
-        self._require_going()
-        published, _ = await self._ask_store(store_messages.PUBLISH, self._publish(result), Published)
-        return published
 
     async def _move(self, first: ImageUrl, directory: int) -> MoverResult:
         source = await self._stoppable(self._find(first))
@@ -186,28 +174,15 @@ class Transfer:
             limits=self._limits,
         )
 
-    def _publish(self, result: MoverResult) -> Publish:
-        request = self._request
-        return Publish(
-            job=self._job,
-            account_id=request.account_id,
-            template_id=request.template_id,
-            unique_name=request.unique_name,
-            description=request.description,
-            format=request.format,
-            public=request.public,
-            hvm=request.hvm,
-            virtual_size_bytes=result.virtual_size_bytes,
-            checksum=result.checksum,
-        )
-
     def _progressed(self, progress: MoverProgress) -> None:
-        if progress.received_bytes != self.status.received_bytes or self.status.total_bytes is None:
-            self._change(received_bytes=progress.received_bytes, total_bytes=progress.total_bytes)
+        known = self.state.status
+        if progress.received_bytes != known.received_bytes or progress.total_bytes != known.total_bytes:
+            status = evolve(known, received_bytes=progress.received_bytes, total_bytes=progress.total_bytes)
+            self._change(Fetched(status))
 
-    def _change(self, **changes: Any) -> None:
-        self.status = evolve(self.status, **changes)
-        self._on_change(self.status)
+    def _change(self, state: Fetched) -> None:
+        self.state = state
+        self._on_change(state)
 
     async def _fail(self, error: TransferError) -> None:
         if self._aborted:
@@ -218,20 +193,22 @@ class Transfer:
         )  # fmt: skip
         # first nothing is left on the store, then it is said: whoever hears of the end may rely on that
         try:
-            await self._ask_store(store_messages.DISCARD, self._job, Done)
+            await self._ask_store(store_messages.DISCARD)
         except RpcError as left:
             self._log.warn(
                 "{job_id}: its directory is still there: {error}",
                 job_id=self._request.job_id,
                 error=str(left),
             )
-        self._change(state=DownloadState.DOWNLOAD_ERROR, error=error.to_download_error())
-
-    async def _ask_store(self, method: str, params: Any, result: type[T]) -> tuple[T, list[int]]:
-        answer: tuple[T, list[int]] = await self._in_thread(
-            oneshot.call, self._paths.store_socket, method, params, result, self._limits.store_timeout_s
+        failed = evolve(
+            self.state.status, state=DownloadState.DOWNLOAD_ERROR, error=error.to_download_error()
         )
-        return answer
+        self._change(Fetched(failed))
+
+    async def _ask_store(self, method: str) -> tuple[Done, list[int]]:
+        return await self._in_thread(
+            oneshot.call, self._paths.store_socket, method, self._job, Done, self._limits.store_timeout_s
+        )
 
     def _in_thread(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
         """Not cancelled half-way: what it opened has to come back to be closed."""

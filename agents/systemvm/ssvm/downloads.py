@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The downloads of this SSVM as its agent knows them: handed to fetch, published by the agent's own word.
+
+The end of each is a call to the daemon that is repeated until it is answered. A fetch that dies takes its
+jobs with it; each of them is started once more, from the beginning.
+"""
+
+from __future__ import annotations
+
+from attrs import define, evolve
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from systemvm.guest.context import Context
+from systemvm.guest.version import VERSION
+from systemvm.rpc.errors import RpcError
+from systemvm.rpc.method import Call, MethodTable
+from systemvm.rpc.peer import Peer
+from systemvm.ssvm import store_messages
+from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.fetch_link import FETCH, FetchLink
+from systemvm.ssvm.fetch_messages import FINISHED, PROGRESS, START, STOP, DeniedNetwork, Fetched, Start
+from systemvm.ssvm.mover_messages import MoverResult
+from systemvm.ssvm.paths import Paths
+from systemvm.ssvm.store_messages import Find, Found, Job, Publish, Published
+from systemvm.ssvm.stores import Stores
+from systemvm.ssvm.zone import denied_networks
+from systemvm.wire import storage
+from systemvm.wire.storage import (
+    Done,
+    DownloadAbort,
+    DownloadError,
+    DownloadRequest,
+    DownloadState,
+    DownloadStatus,
+)
+
+START_DEADLINE_S = 25.0
+STOP_DEADLINE_S = 90.0
+PUBLISH_TIMEOUT_S = 120.0
+REMEMBERED_JOBS = 512
+
+
+@define
+class _Download:
+    request: DownloadRequest
+    status: DownloadStatus
+    instance: str = ""  # of the fetch that has it
+    restarts: int = 0
+    publishing: Deferred[None] | None = None
+
+
+class Downloads:
+    """Get or start, abort, and the news of both ends."""
+
+    def __init__(self, context: Context, paths: Paths, stores: Stores) -> None:
+        self._context = context
+        self._stores = stores
+        self._known: dict[str, _Download] = {}
+        self._log = Logger(namespace="systemvm.ssvm.downloads")
+        told = MethodTable("systemvm agent, to fetch", VERSION)
+        roles = frozenset({FETCH.role})
+        told.add(PROGRESS, self._progressed, params=DownloadStatus, result=Done, roles=roles)
+        told.add(FINISHED, self._finished, params=Fetched, result=Done, roles=roles)
+        self._link = FetchLink(
+            context.reactor, paths.fetch_socket, told, lambda: bool(self._active()), self._fetch_connected
+        )
+
+    async def get_or_start(self, request: DownloadRequest) -> DownloadStatus:
+        """How a job is; it is started if there is none of this id, and found if it was done before."""
+        job_id = request.job_id
+        if job_id in self._known:
+            return self._known[job_id].status
+        await self._stores.require(request.store)
+        mount_id = store_messages.mount_id(request.store)
+        find = Find(mount_id, job_id, request.account_id, request.template_id)
+        found: Found = await self._stores.ask(store_messages.FIND, find, Found)
+        if found.published is not None:
+            return _downloaded(DownloadStatus(job_id, DownloadState.DOWNLOADED), found.published)
+        peer = await self._fetch()
+        if job_id in self._known:  # another call came meanwhile
+            return self._known[job_id].status
+        begun = DownloadStatus(job_id, DownloadState.DOWNLOAD_IN_PROGRESS)
+        download = self._known[job_id] = _Download(request, begun, self._link.instance)
+        try:
+            await self._start(peer, download)
+        except RpcError:
+            self._known.pop(job_id, None)
+            raise
+        return download.status
+
+    async def abort(self, job_id: str) -> None:
+        """Stop a job if it runs and forget it; nothing of it is left on the store then."""
+        download = self._known.get(job_id)
+        if download is not None and not download.status.state.ended:
+            if download.publishing is not None:  # too late to stop: wait for what can be deleted
+                await _after(download.publishing)
+            else:
+                peer = await self._fetch()
+                await peer.call(STOP, DownloadAbort(job_id), result=Done, deadline_s=STOP_DEADLINE_S)
+        self._known.pop(job_id, None)
+
+    async def used_job_ids(self) -> list[str]:
+        """The jobs whose files are still wanted, those from before this agent's start among them."""
+        try:
+            await self._link.peer()
+        except RpcError as error:
+            self._log.info("fetch is not there: {error}", error=str(error))
+        return sorted({*self._active(), *self._link.found_job_ids})
+
+    def state_again(self) -> None:
+        """Say how every running job is; ends that were not answered are still being repeated."""
+        for job_id in self._active():
+            self._notify(self._known[job_id].status)
+
+    def stop(self) -> None:
+        self._link.stop()
+
+    # What fetch tells.
+
+    async def _progressed(self, call: Call, status: DownloadStatus) -> Done:
+        download = self._known.get(status.job_id)
+        if download is not None and not download.status.state.ended and not status.state.ended:
+            download.status = status
+            self._notify(status)
+        return Done()
+
+    async def _finished(self, call: Call, fetched: Fetched) -> Done:
+        self._take(fetched)
+        return Done()
+
+    async def _fetch_connected(self, peer: Peer, instance: str) -> None:
+        for job_id in self._active():
+            download = self._known[job_id]
+            if download.publishing is not None:
+                continue
+            if download.instance != instance:
+                download.instance = instance
+                download.restarts += 1
+                if download.restarts > 1:
+                    self._fail(download, _died_twice())
+                    continue
+                self._log.warn("{job_id}: fetch died; it starts again from the beginning", job_id=job_id)
+            try:
+                await self._start(peer, download)
+            except RpcError as error:
+                if peer.closed:
+                    return  # the next connection comes here again
+                self._fail(download, TransferError.from_rpc(error))
+
+    # Parts.
+
+    async def _fetch(self) -> Peer:
+        try:
+            return await self._link.peer()
+        except RpcError as error:
+            hint = "systemctl status systemvm-fetch shows why"
+            raise RpcError.refused(Code.BUSY.value, f"fetch does not answer: {error.message}", hint) from None
+
+    async def _start(self, peer: Peer, download: _Download) -> None:
+        request = download.request
+        denied = [
+            *denied_networks(self._context.boot),
+            DeniedNetwork(request.store.server, "a storage server"),
+        ]
+        fetched: Fetched = await peer.call(
+            START,
+            Start(self._context.name, request, denied),
+            result=Fetched,
+            deadline_s=START_DEADLINE_S,
+            request_id=request.request_id,
+        )
+        self._take(fetched)
+
+    def _take(self, fetched: Fetched) -> None:
+        """Act on what fetch says of a job."""
+        download = self._known.get(fetched.status.job_id)
+        if download is None or download.status.state.ended or download.publishing is not None:
+            return
+        if fetched.status.state.ended:
+            self._end(download, fetched.status)
+            return
+        download.status = fetched.status
+        if fetched.moved is not None:
+            publishing = Deferred.fromCoroutine(self._publish(download, fetched.moved))
+            if not publishing.called:
+                download.publishing = publishing
+
+    async def _publish(self, download: _Download, moved: MoverResult) -> None:
+        request = download.request
+        job = Job(store_messages.mount_id(request.store), self._context.name, request.job_id)
+        order = Publish(
+            job=job,
+            account_id=request.account_id,
+            template_id=request.template_id,
+            unique_name=request.unique_name,
+            description=request.description,
+            format=request.format,
+            public=request.public,
+            hvm=request.hvm,
+            virtual_size_bytes=moved.virtual_size_bytes,
+            checksum=moved.checksum,
+        )
+        try:
+            published = await self._stores.ask(store_messages.PUBLISH, order, Published, PUBLISH_TIMEOUT_S)
+        except RpcError as error:
+            await self._discard(job)
+            self._fail(download, TransferError.from_rpc(error))
+        else:
+            self._end(download, _downloaded(download.status, published))
+
+    async def _discard(self, job: Job) -> None:
+        try:
+            await self._stores.ask(store_messages.DISCARD, job, Done)
+        except RpcError as error:
+            self._log.warn(
+                "{job_id}: its directory is still there: {error}", job_id=job.job_id, error=str(error)
+            )
+
+    def _fail(self, download: _Download, error: TransferError) -> None:
+        self._end(download, _failed(download.status, error.to_download_error()))
+
+    def _end(self, download: _Download, status: DownloadStatus) -> None:
+        download.status = status
+        if status.error is not None and status.error.code == Code.STORE_NOT_MOUNTED.value:
+            self._stores.forget(download.request.store)
+        Deferred.fromCoroutine(self._tell_end(status))
+        ended = [job_id for job_id, other in self._known.items() if other.status.state.ended]
+        for job_id in ended[: max(0, len(ended) - REMEMBERED_JOBS)]:
+            del self._known[job_id]
+
+    async def _tell_end(self, status: DownloadStatus) -> None:
+        try:
+            await self._context.call_daemon(storage.TEMPLATE_FINISHED, status, result=Done)
+        except RpcError as error:
+            self._log.warn(
+                "{job_id}: the daemon refuses its end: {error}", job_id=status.job_id, error=str(error)
+            )
+
+    def _notify(self, status: DownloadStatus) -> None:
+        key = f"{storage.TEMPLATE_PROGRESS} {status.job_id}"
+        self._context.notify_daemon(storage.TEMPLATE_PROGRESS, status, replaces=key)
+
+    def _active(self) -> list[str]:
+        return [job_id for job_id, known in self._known.items() if not known.status.state.ended]
+
+
+async def _after(running: Deferred[None]) -> None:
+    """Wait for what others wait for too."""
+    done: Deferred[None] = Deferred()
+    running.addCallback(lambda _: done.callback(None))
+    await done
+
+
+def _downloaded(status: DownloadStatus, published: Published) -> DownloadStatus:
+    return evolve(
+        status,
+        state=DownloadState.DOWNLOADED,
+        install_path=published.install_path,
+        physical_size_bytes=published.size_bytes,
+        virtual_size_bytes=published.virtual_size_bytes,
+        checksum=published.checksum,
+    )
+
+
+def _failed(status: DownloadStatus, error: DownloadError) -> DownloadStatus:
+    return evolve(status, state=DownloadState.DOWNLOAD_ERROR, error=error)
+
+
+def _died_twice() -> TransferError:
+    return TransferError(
+        Code.WORKER_DIED,
+        "fetch died twice during this download",
+        "register the template again; the SSVM's journal may say why",
+    )

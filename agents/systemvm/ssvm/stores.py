@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's way to the store: it asks root helpers, from threads, and shares a mount among all who wait."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+
+from systemvm.rpc.errors import RpcError
+from systemvm.ssvm import oneshot, store_messages
+from systemvm.ssvm.failure import Code
+from systemvm.ssvm.paths import Paths
+from systemvm.wire.storage import Store
+
+MOUNT_TIMEOUT_S = 150.0  # a first mount loads modules; the helper has its own, shorter ends
+STORE_TIMEOUT_S = 60.0
+PATIENCE_S = 25.0  # how long a call that only needs a mount waits for it before it says so
+
+
+class Stores:
+    """Every method raises RpcError with the helper's own words."""
+
+    def __init__(self, reactor: Any, paths: Paths) -> None:
+        self._reactor = reactor
+        self._paths = paths
+        self._mounting: dict[str, list[Deferred[Failure | None]]] = {}
+        self._mounted: set[str] = set()
+
+    async def ask(self, method: str, params: Any, result: Any, timeout_s: float = STORE_TIMEOUT_S) -> Any:
+        """One operation of the store's helper."""
+        return await self._in_thread(self._paths.store_socket, method, params, result, timeout_s)
+
+    async def require(self, store: Store) -> None:
+        """Mount a store that this process has not mounted yet."""
+        if store_messages.mount_id(store) not in self._mounted:
+            await self.mount(store, PATIENCE_S)
+
+    def forget(self, store: Store) -> None:
+        """It turned out not to be mounted: the next one to need it mounts it again."""
+        self._mounted.discard(store_messages.mount_id(store))
+
+    async def mount(self, store: Store, patience_s: float = MOUNT_TIMEOUT_S) -> str:
+        """Mount a store; the mount goes on when one of those who wait for it gives up."""
+        mount_id = store_messages.mount_id(store)
+        waiter: Deferred[Failure | None] = Deferred()
+        if mount_id in self._mounting:
+            self._mounting[mount_id].append(waiter)
+        else:
+            self._mounting[mount_id] = [waiter]
+            Deferred.fromCoroutine(self._run_mount(store, mount_id))
+        waiter.addTimeout(patience_s, self._reactor)
+        try:
+            await waiter
+        except DeferredTimeout:
+            raise RpcError.refused(
+                Code.MOUNT_FAILED.value,
+                f"{store.server}:{store.path} is still being mounted",
+                "ask again soon",
+            ) from None
+        return mount_id
+
+    async def _run_mount(self, store: Store, mount_id: str) -> None:
+        order = store_messages.Mount(store)
+        outcome: Failure | None = None
+        try:
+            await self._in_thread(
+                self._paths.mount_socket, store_messages.MOUNT, order, store_messages.Mounted, MOUNT_TIMEOUT_S
+            )
+        except Exception:
+            outcome = Failure()
+            self._mounted.discard(mount_id)
+        else:
+            self._mounted.add(mount_id)
+        for waiter in self._mounting.pop(mount_id):
+            if not waiter.called:
+                waiter.callback(outcome)
+
+    async def _in_thread(self, path: Path, method: str, params: Any, result: Any, timeout_s: float) -> Any:
+        """A store that hangs must not hang the heartbeat."""
+        pool = self._reactor.getThreadPool()
+        answer, _ = await deferToThreadPool(
+            self._reactor, pool, oneshot.call, path, method, params, result, timeout_s
+        )
+        return answer
