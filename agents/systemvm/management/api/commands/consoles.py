@@ -20,7 +20,7 @@ class Endpoints(Protocol):
 
 
 class ConsoleCommands:
-    """The command never fails for want of permission or of a console: it says success=false, as CloudStack's."""
+    """Never an error for want of permission or of a console: success=false, as CloudStack answers."""
 
     log = Logger()
 
