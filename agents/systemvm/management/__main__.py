@@ -15,6 +15,7 @@ asyncioreactor.install()
 
 from twisted.internet import reactor  # noqa: E402
 from twisted.internet.defer import Deferred  # noqa: E402
+from twisted.internet.error import CannotListenError  # noqa: E402
 from twisted.logger import Logger  # noqa: E402
 from twisted.python.failure import Failure  # noqa: E402
 
@@ -31,7 +32,7 @@ from systemvm.management.pki.keystore import KeystoreError  # noqa: E402
 IDENTIFIER = "systemvm-managementd"
 
 #: Errors whose text says all: a traceback would only hide it.
-EXPECTED = (ConfigError, KeystoreError, NetworkError, HypervisorError, OSError)
+EXPECTED = (ConfigError, KeystoreError, NetworkError, HypervisorError, CannotListenError, OSError)
 
 log = Logger(namespace="systemvm.management")
 

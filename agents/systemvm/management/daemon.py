@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import grp
 import shutil
 from importlib.metadata import version
 from pathlib import Path
+from typing import TextIO
 
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.endpoints import serverFromString
@@ -69,6 +71,7 @@ class Daemon:
         self._notifier = notifier
         layout, management = configuration.layout, configuration.management
         layout.make()
+        self._lock = _lock(layout.lock)
         self.database = Database.open(layout.database)
         seal = Seal.open_key(layout.pki)
         authority = ControlAuthority.open(layout.pki)
@@ -216,6 +219,17 @@ class Daemon:
                 "without an inherited socket write tcp:8080:interface=127.0.0.1"
             ) from error
         self._ports.append(await endpoint.listen(self.services.site))
+
+
+def _lock(path: Path) -> TextIO:
+    """Held for the life of the process: two daemons of one state would fight over its machines."""
+    file = path.open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise ConfigError(f"{path}: another management daemon runs with this root") from None
+    return file
 
 
 def _give_to_group(path: Path, group: str) -> None:

@@ -36,6 +36,11 @@ class Layout:
         return self.state / "systemvm.sqlite"
 
     @property
+    def lock(self) -> Path:
+        """Held by the daemon that these files are of."""
+        return self.state / "managementd.lock"
+
+    @property
     def pki(self) -> Path:
         """Keys, 0700: the CAs, the seal of the database's secrets, the zone's ssh key."""
         return self.state / "pki"

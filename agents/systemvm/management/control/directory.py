@@ -175,7 +175,7 @@ class AgentDirectory:
         agent.health = None
         if agent.status.state is not AgentState.DISCONNECTED:
             hint = f"systemvm logs {agent.name} shows its console; it dials again by itself"
-            self.set_status(agent, AgentStatus(AgentState.ALERT, f"the connection was lost: {why}", hint))
+            self.set_status(agent, AgentStatus(AgentState.ALERT, f"lost its connection: {why}", hint))
         for callback in self._down:
             callback(agent, why)
 

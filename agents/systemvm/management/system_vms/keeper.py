@@ -69,14 +69,18 @@ class Keeper:
         directory.on_up(self._came_up)
 
     async def adopt(self, machines: Mapping[str, DomainStatus]) -> None:
-        """After a start of the daemon: what runs is Running, what does not is Stopped, whatever its row said."""
+        """After a start of the daemon: what runs is Running, and all else Stopped, whatever its row said."""
         by_name = {name.lower(): status for name, status in machines.items()}
         for vm in await self._database.read(instances.list_system):
             if vm.host_id not in (None, self._host_id):
                 continue
             status = by_name.get(vm.instance_name.lower())
             alive = status is not None and status.state.alive
-            word = "the management daemon was restarted" if alive else "the virtual machine is not running"
+            word = (
+                "has not called since the management daemon was restarted"
+                if alive
+                else "is gone: the virtual machine is not running"
+            )
             agent = self._directory.expect(vm.instance_name, ROLES[vm.type])
             self._directory.set_status(agent, AgentStatus(AgentState.DISCONNECTED, word))
             if alive and vm.state is not InstanceState.RUNNING:

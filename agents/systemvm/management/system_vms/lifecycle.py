@@ -100,7 +100,7 @@ class Lifecycle:
         """Its machine ended by itself; None when that was asked for, or it is nobody of ours."""
         vm = await self._database.run(_note_end, name, reason)
         if vm is not None:
-            self._directory.disconnected(name, reason)
+            self._directory.disconnected(name, f"is gone: the virtual machine ended ({reason})")
             await self._event(vm, "STOP", f"ended by itself: {reason}", level="WARN")
         return vm
 
@@ -128,7 +128,7 @@ class Lifecycle:
         agent = self._directory.expect(vm.instance_name, ROLES[vm.type])
         agent.hello = None
         self._directory.set_status(
-            agent, AgentStatus(AgentState.CONNECTING, "the virtual machine is starting")
+            agent, AgentStatus(AgentState.CONNECTING, "waits for the virtual machine to boot")
         )
         try:
             nics = await self._database.read(instances.nics_of, vm.id)
@@ -145,7 +145,9 @@ class Lifecycle:
                 reason=f"could not be started: {failure.message}",
                 hint=failure.hint or None,
             )
-            self._directory.disconnected(vm.instance_name, "the virtual machine could not be started")
+            self._directory.disconnected(
+                vm.instance_name, "is gone: the virtual machine could not be started"
+            )
             if failure is error:
                 raise
             raise failure from error
@@ -172,7 +174,7 @@ class Lifecycle:
         if vm.state in STARTABLE:
             return vm
         await self._database.run(instances.update, vm.id, state=InstanceState.STOPPING)
-        self._directory.disconnected(vm.instance_name, f"the virtual machine {why}")
+        self._directory.disconnected(vm.instance_name, f"is gone: the virtual machine {why}")
         try:
             await self._hypervisor.stop(
                 vm.instance_name, forced=forced, timeout_s=POWER_OFF_S * self._patience
