@@ -16,7 +16,7 @@ from appliance import TOP, Appliance
 
 #: Parts of our package that an appliance may hold; the daemon's and the operator's never go there.
 GUEST_PACKAGES = ("wire", "rpc", "guest", "ssvm", "cpvm")
-NOVNC_HOME = "usr/share/systemvm/novnc"
+NOVNC_HOME = "opt/systemvm/novnc"
 
 
 def fetch_wheels(lock: Path, destination: Path) -> None:
@@ -77,9 +77,10 @@ def stage(appliance: Appliance, work: Path, wheels: list[Path], novnc: Path | No
     others = [f"systemvm/{name}" for name in GUEST_PACKAGES if name not in appliance.packages_of_ours]
     lists = {
         "version": [appliance.version],
+        "users": appliance.users,
         "append": [appliance.append],
         "enable": appliance.enable,
-        "programs": [f"{name}:{module}" for name, module in appliance.programs.items()],
+        "programs": [f"{name}:{module}" for name, module in appliance.programs.items() if (TOP / "agents" / (module.replace(".", "/") + ".py")).exists() or (TOP / "agents" / module.replace(".", "/")).is_dir()],
         "python-prune": [*appliance.python_prune, *others],
         "masked-units": (TOP / "appliances/base/masked-units").read_text().splitlines(),
     }

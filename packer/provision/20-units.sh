@@ -7,6 +7,14 @@ while read -r unit; do
     case $unit in '' | '#'*) continue ;; esac
     ln -sf /dev/null "/etc/systemd/system/$unit"
 done < "$PAYLOAD/masked-units"
+# units are listed, none are to be made up at each start from files that are not here
+mkdir -p /etc/systemd/system-generators
+for generator in /usr/lib/systemd/system-generators/*; do
+    ln -sf /dev/null "/etc/systemd/system-generators/${generator##*/}"
+done
+# D-Bus waits for its first question
+rm -f /usr/lib/systemd/system/multi-user.target.wants/dbus.service
+
 # shellcheck disable=SC2046 # one unit a word is meant
 systemctl --no-reload --quiet enable $(cat "$PAYLOAD/enable")
 systemctl --no-reload --quiet set-default multi-user.target

@@ -16,14 +16,26 @@ while IFS=: read -r user secret _; do
 done < /etc/shadow
 [ -z "$(find /etc/apt -name '*.list' -o -name '*.sources')" ] || fail "the image names a package mirror"
 
-# every program of ours starts: its module and all that it imports are there, compiled
-while IFS=: read -r program module; do
-    python3 -IS -c "import sys; sys.path.append('$lib'); import $module; $module.main" \
-        || fail "$program: $module is missing or incomplete"
-done < "$PAYLOAD/programs"
+while read -r user; do
+    id "$user" > /dev/null 2>&1 || fail "user $user was not made"
+done < "$PAYLOAD/users"
+
+# every module of ours can be imported: all that it needs from other packages is here
+python3 -IS - "$lib" "$PAYLOAD/programs" <<'PYTHON' || fail "a module is missing or incomplete"
+import importlib, pathlib, sys
+
+lib = pathlib.Path(sys.argv[1])
+sys.path.append(str(lib))
+for path in sorted((lib / "systemvm").rglob("*.py")):
+    name = ".".join(path.relative_to(lib).with_suffix("").parts).removesuffix(".__init__")
+    if not name.endswith("__main__"):
+        importlib.import_module(name)
+for line in pathlib.Path(sys.argv[2]).read_text().split():
+    importlib.import_module(line.partition(":")[2]).main
+PYTHON
+# and every one is compiled
 [ -z "$(find "$lib" -name '*.py' -size +0 | while read -r source; do
     directory=${source%/*} name=${source##*/}
     set -- "$directory/__pycache__/${name%.py}".cpython-*.pyc
     [ -e "$1" ] || echo "$source"
 done)" ] || fail "some Python files are not compiled"
-[ -z "$(systemctl list-units --failed --plain --no-legend)" ] || fail "units failed while building"

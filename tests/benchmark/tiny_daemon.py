@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The least that an agent takes for a daemon: it greets, and it signs. For measuring and looking, never for real."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IListeningPort
+
+from systemvm.management.pki.control import ControlAuthority
+from systemvm.rpc.listen import listen
+from systemvm.rpc.method import Call, MethodTable
+from systemvm.wire import agent
+from systemvm.wire.role import CONTROL_PORT, PROTOCOL_VERSION, Role
+
+AGENTS = frozenset({Role.SSVM.value, Role.CPVM.value})
+
+
+class TinyDaemon:
+    """Calls `on_up(name)` when it has answered an agent's hello."""
+
+    def __init__(self, reactor: Any, authority: ControlAuthority, on_up: Callable[[str], None]) -> None:
+        self._reactor = reactor
+        self._authority = authority
+        self._on_up = on_up
+        self.methods = MethodTable("tiny daemon", "1")
+        self.methods.add(agent.HELLO, self._hello, params=agent.Hello, result=agent.Welcome, roles=AGENTS)
+        self.methods.add(agent.PING, self._ping, params=agent.Ping, result=agent.Pong, roles=AGENTS)
+        self.methods.add(
+            agent.SIGN, self._sign, params=agent.SigningRequest, result=agent.SignedCertificate, roles=AGENTS
+        )
+
+    def start(self) -> Deferred[IListeningPort]:
+        identity = self._authority.daemon_identity("bench")
+        return listen(
+            self._reactor, lambda: identity, self.methods, interface="127.0.0.1", port=CONTROL_PORT,
+            known=lambda caller: None, on_connected=lambda peer: None, on_lost=lambda peer, why: None,
+        )  # fmt: skip
+
+    async def _hello(self, call: Call, hello: agent.Hello) -> agent.Welcome:
+        # after this answer is written
+        self._reactor.callLater(0, self._on_up, call.caller.name)
+        return agent.Welcome(PROTOCOL_VERSION, "bench", hello.clock_unix_s, 60.0)
+
+    async def _ping(self, call: Call, ping: agent.Ping) -> agent.Pong:
+        return agent.Pong(ping.sent_unix_s, ping.sent_unix_s)
+
+    async def _sign(self, call: Call, request: agent.SigningRequest) -> agent.SignedCertificate:
+        pem = self._authority.sign(request.csr_pem, call.caller.name, Role(call.caller.role))
+        return agent.SignedCertificate(pem, self._authority.ca_pem.decode())
