@@ -69,13 +69,11 @@ class ApiResource(Resource):
         self._front = front or Front()
         self._clock = clock
 
-    def render_GET(self, request: Request) -> int:
+    def render(self, request: Request) -> int:
         Deferred.fromCoroutine(self._serve(request)).addErrback(
             lambda failure: self.log.failure("an API answer could not be sent", failure=failure)
         )
         return NOT_DONE_YET
-
-    render_POST = render_GET
 
     async def _serve(self, request: Request) -> None:
         gone = request.notifyFinish()
@@ -83,6 +81,8 @@ class ApiResource(Resource):
         exchange = Exchange(request, uuid.uuid4().hex)
         try:
             exchange.read()
+            if request.method not in (b"GET", b"POST"):
+                raise ApiError(ErrorCode.METHOD_NOT_ALLOWED, "the API takes GET and POST")
             document = await self._answer(exchange)
             status = 200
         except Exception as error:
