@@ -43,9 +43,9 @@ def _describe(method: Method) -> dict[str, Any]:
 
 
 def _parameters(params: Any) -> list[dict[str, Any]]:
-    """One content descriptor a field; a type that is no attrs class is described as a whole."""
+    """One content descriptor a field; a type that has no fields is described as a whole."""
     schema = _schema(params)
-    if not (isinstance(params, type) and attrs.has(params)):
+    if not (isinstance(params, type) and (attrs.has(params) or issubclass(params, msgspec.Struct))):
         return [{"name": "params", "schema": schema}]
     _, components = msgspec.json.schema_components([params], ref_template=_REF)
     own = components[schema["$ref"].rpartition("/")[2]]

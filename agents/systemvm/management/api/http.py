@@ -80,9 +80,9 @@ class ApiResource(Resource):
         gone.addErrback(lambda _: None)
         exchange = Exchange(request, uuid.uuid4().hex)
         try:
-            exchange.read()
             if request.method not in (b"GET", b"POST"):
                 raise ApiError(ErrorCode.METHOD_NOT_ALLOWED, "the API takes GET and POST")
+            exchange.read()
             document = await self._answer(exchange)
             status = 200
         except Exception as error:

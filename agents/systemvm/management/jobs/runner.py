@@ -132,7 +132,10 @@ class Jobs:
         deferred = Deferred.fromCoroutine(self._run(job))
         self._running[job.uuid] = deferred
         deferred.addErrback(self._stopped, job)
-        deferred.addBoth(lambda _: self._running.pop(job.uuid, None))
+        deferred.addBoth(self._forget, job)
+
+    def _forget(self, _: Any, job: Job) -> None:
+        self._running.pop(job.uuid, None)
 
     def _stopped(self, failure: Any, job: Job) -> None:
         if not self._stopping:

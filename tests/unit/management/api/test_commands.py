@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command table: what its commands answer, to whom."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+import pytest_twisted
+
+from small_cloud import SmallCloud
+from systemvm.management.api import operators
+from systemvm.management.api.accounts import Directory
+from systemvm.management.api.command import Command, CommandTable
+from systemvm.management.api.errors import ApiError
+from systemvm.management.hypervisors.base import HypervisorError
+from systemvm.management.state.status import AgentState, InstanceState, InstanceType
+from systemvm.rpc.errors import FORBIDDEN, INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
+from systemvm.rpc.method import Call, Caller, MethodTable
+
+#: What the issue asks for, and what the page and the command line need.
+EXPECTED = {
+    *("createConsoleEndpoint", "deleteIso", "deleteTemplate", "deployVirtualMachine", "destroySystemVm"),
+    *("destroyVirtualMachine", "listApis", "listAsyncJobs", "listCapabilities", "listHosts", "listIsos"),
+    *("listServiceOfferings", "listSystemVms", "listTemplates", "listVirtualMachines", "listZones", "login"),
+    *("logout", "queryAsyncJobResult", "rebootSystemVm", "registerIso", "registerTemplate", "startSystemVm"),
+    *("startVirtualMachine", "stopSystemVm", "stopVirtualMachine"),
+}
+ADMINISTRATORS = {
+    "destroySystemVm",
+    "listHosts",
+    "listSystemVms",
+    "rebootSystemVm",
+    "startSystemVm",
+    "stopSystemVm",
+}
+NOWHERE = "00000000-0000-4000-8000-000000000000"
+
+
+def test_the_table_holds_the_commands_of_this_release(cloud: SmallCloud) -> None:
+    assert {command.name for command in cloud.table} == EXPECTED
+
+
+def test_a_command_cannot_be_in_the_table_twice(cloud: SmallCloud) -> None:
+    [first, *_] = cloud.table
+    with pytest.raises(ValueError, match="twice"):
+        CommandTable([first, first])
+
+
+@pytest_twisted.ensureDeferred
+async def test_list_apis_tells_each_what_they_may_use(cloud: SmallCloud) -> None:
+    for_admin = await cloud.call("listApis")
+    for_user = await cloud.call("listApis", cloud.user)
+    assert {api["name"] for api in for_admin["api"]} == EXPECTED
+    assert {api["name"] for api in for_user["api"]} == EXPECTED - ADMINISTRATORS
+
+
+@pytest_twisted.ensureDeferred
+async def test_list_apis_describes_parameters_and_answers(cloud: SmallCloud) -> None:
+    [api] = (await cloud.call("listApis", name="createConsoleEndpoint"))["api"]
+    assert [(param["name"], param["required"]) for param in api["params"]] == [
+        ("virtualmachineid", True),
+        ("token", False),
+    ]
+    [websocket] = [key for key in api["response"] if key["name"] == "websocket"]
+    assert [key["name"] for key in websocket["response"]] == ["token", "host", "port", "path", "extra"]
+    [templates] = (await cloud.call("listApis", name="listTemplates"))["api"]
+    assert {"downloaddetails", "crossZones"} <= {key["name"] for key in templates["response"]}
+    assert {"keyword", "page", "pagesize"} <= {param["name"] for param in templates["params"]}
+    assert all(key["description"] for key in templates["response"])
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_empty_list_is_an_empty_object(cloud: SmallCloud) -> None:
+    assert await cloud.call("listVirtualMachines") == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_pages_keep_the_count_of_all(cloud: SmallCloud) -> None:
+    for number in range(5):
+        cloud.add_template(name=f"t{number}")
+    page = await cloud.call("listTemplates", templatefilter="all", page=2, pagesize=2)
+    assert (page["count"], [row["name"] for row in page["template"]]) == (5, ["t2", "t3"])
+    beyond = await cloud.call("listTemplates", templatefilter="all", page=9, pagesize=2)
+    assert beyond == {"count": 5, "template": []}
+    everything = await cloud.call("listTemplates", templatefilter="all", pagesize=-1)
+    assert len(everything["template"]) == 5
+
+
+@pytest_twisted.ensureDeferred
+async def test_zones_offerings_and_capabilities(cloud: SmallCloud) -> None:
+    [zone] = (await cloud.call("listZones"))["zone"]
+    assert (zone["name"], zone["dns1"], zone["internaldns1"]) == ("zone1", "203.0.113.10", "10.11.0.2")
+    assert await cloud.call("listZones", name="other") == {}
+    offerings = (await cloud.call("listServiceOfferings", keyword="MED"))["serviceoffering"]
+    assert [row["name"] for row in offerings] == ["medium"]
+    assert (await cloud.call("listCapabilities"))["capability"]["cloudstackversion"].startswith("4.22")
+
+
+@pytest_twisted.ensureDeferred
+async def test_agents_of_system_vms_are_listed_as_hosts(cloud: SmallCloud) -> None:
+    rows = (await cloud.call("listHosts"))["host"]
+    assert [(row["name"], row["type"], row["state"]) for row in rows] == [
+        ("host1", "Routing", "Up"),
+        ("s-1-VM", "SecondaryStorageVM", "Up"),
+        ("v-2-VM", "ConsoleProxy", "Up"),
+    ]
+    assert (await cloud.call("listHosts", type="consoleproxy"))["count"] == 1
+
+
+# --- system VMs
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_system_vm_has_the_keys_that_the_smoke_tests_ask_for(cloud: SmallCloud) -> None:
+    [vm] = (await cloud.call("listSystemVms", systemvmtype="consoleproxy"))["systemvm"]
+    assert {
+        key: vm[key]
+        for key in ("name", "state", "agentstate", "linklocalip", "privateip", "publicip", "gateway", "dns1")
+    } == {
+        "name": "v-2-VM",
+        "state": "Running",
+        "agentstate": "Up",
+        "linklocalip": "169.254.0.2",
+        "privateip": "10.11.0.102",
+        "publicip": "203.0.113.102",
+        "gateway": "203.0.113.1",
+        "dns1": "203.0.113.10",
+    }
+    assert {"serviceofferingid", "serviceofferingname", "activeviewersessions", "version"} <= set(vm)
+    assert "reason" not in vm
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_system_vm_that_is_not_up_says_why(cloud: SmallCloud) -> None:
+    cloud.update_instance(
+        cloud.ssvm, agent_state=AgentState.ALERT, agent_reason="has not answered for 60 s", agent_hint="look"
+    )
+    cloud.update_instance(cloud.cpvm, state=InstanceState.STOPPED, reason="could not be started", hint="h")
+    ssvm, cpvm = (await cloud.call("listSystemVms"))["systemvm"]
+    assert (ssvm["reason"], ssvm["hint"]) == ("Its agent has not answered for 60 s", "look")
+    assert (cpvm["reason"], cpvm["hint"]) == ("could not be started", "h")
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    ("command", "asked"),
+    [
+        ("startSystemVm", ("start", False)),
+        ("stopSystemVm", ("stop", True)),
+        ("rebootSystemVm", ("reboot", True)),
+    ],
+)
+async def test_what_is_done_to_a_system_vm_is_a_job(
+    cloud: SmallCloud, command: str, asked: tuple[str, bool]
+) -> None:
+    job = await cloud.job(command, id=cloud.ssvm.uuid, forced="true")
+    assert job.result["systemvm"]["name"] == "s-1-VM"
+    assert cloud.system_vms.asked == [(asked[0], cloud.ssvm.uuid, asked[1])]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_destroyed_system_vm_is_its_jobs_result(cloud: SmallCloud) -> None:
+    job = await cloud.job("destroySystemVm", id=cloud.ssvm.uuid)
+    assert job.result["systemvm"]["state"] == "Expunging"
+    assert [vm["name"] for vm in (await cloud.call("listSystemVms"))["systemvm"]] == ["v-2-VM"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_users_vm_is_no_system_vm(cloud: SmallCloud) -> None:
+    user_vm = cloud.add_system_vm(InstanceType.USER)
+    with pytest.raises(ApiError, match="is no system VM"):
+        await cloud.call("stopSystemVm", id=user_vm.uuid)
+
+
+# --- jobs
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_job_tells_of_itself_to_its_owner_only(cloud: SmallCloud) -> None:
+    job = await cloud.job("stopSystemVm", id=cloud.ssvm.uuid)
+    told = await cloud.call("queryAsyncJobResult", jobid=job.uuid)
+    assert (told["jobstatus"], told["jobresultcode"], told["jobresulttype"]) == (1, 0, "object")
+    assert (told["cmd"], told["account"], told["jobinstanceid"]) == (
+        "stopSystemVm",
+        "admin",
+        cloud.ssvm.uuid,
+    )
+    with pytest.raises(LookupError):
+        await cloud.call("queryAsyncJobResult", cloud.user, jobid=job.uuid)
+    assert await cloud.call("listAsyncJobs", cloud.user) == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_job_that_failed_says_why(cloud: SmallCloud) -> None:
+    template, _ = cloud.add_template()
+    cloud.hypervisor.fails_with = HypervisorError("no memory left", "stop another VM")
+    small = (await cloud.call("listServiceOfferings", name="small"))["serviceoffering"][0]["id"]
+    job = await cloud.job(
+        "deployVirtualMachine", zoneid=cloud.zone.uuid, templateid=template.uuid, serviceofferingid=small
+    )
+    told = await cloud.call("queryAsyncJobResult", jobid=job.uuid)
+    assert (told["jobstatus"], told["jobresultcode"]) == (2, 534)
+    assert told["jobresult"] == {"errorcode": 534, "errortext": "no memory left", "hint": "stop another VM"}
+
+
+# --- operators
+
+
+def operator_methods(cloud: SmallCloud) -> MethodTable:
+    methods = MethodTable("operators", "1")
+    operators.add_methods(methods, cloud.table, Directory(cloud.database, cloud.seal))
+    return methods
+
+
+OPERATOR = Call(Caller("uid:0", "operator"), "request-3", None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_operators_call_the_same_commands_as_the_administrator(cloud: SmallCloud) -> None:
+    methods = operator_methods(cloud)
+    as_text = await methods.dispatch(OPERATOR, "listTemplates", {"templatefilter": "all", "isready": "true"})
+    as_json = await methods.dispatch(OPERATOR, "listTemplates", {"templatefilter": "all", "isready": True})
+    assert as_text == as_json == {}
+    assert (await methods.dispatch(OPERATOR, "listZones", None))["count"] == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_operators_errors_carry_code_and_hint(cloud: SmallCloud) -> None:
+    methods = operator_methods(cloud)
+    with pytest.raises(RpcError) as refused:
+        await methods.dispatch(OPERATOR, "listTemplates", {"templatefilter": "sideways"})
+    assert refused.value.code == INVALID_PARAMS
+    assert refused.value.data["errorcode"] == 431
+    assert "featured" in refused.value.hint
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("params", [{"nosuch": 1}, {"id": 5}, ["x"]])
+async def test_operators_parameters_are_checked_by_type(cloud: SmallCloud, params: object) -> None:
+    with pytest.raises(RpcError) as refused:
+        await operator_methods(cloud).dispatch(OPERATOR, "listSystemVms", params)
+    assert refused.value.code == INVALID_PARAMS
+
+
+@pytest_twisted.ensureDeferred
+async def test_agents_may_not_call_operators_methods_nor_anyone_a_login(cloud: SmallCloud) -> None:
+    methods = operator_methods(cloud)
+    with pytest.raises(RpcError) as refused:
+        await methods.dispatch(Call(Caller("s-1-VM", "ssvm"), "r", None), "listZones", {})
+    assert refused.value.code == FORBIDDEN
+    with pytest.raises(RpcError) as missing:
+        await methods.dispatch(OPERATOR, "login", {})
+    assert missing.value.code == METHOD_NOT_FOUND
+
+
+def test_the_openrpc_document_describes_every_parameter(cloud: SmallCloud) -> None:
+    document = operator_methods(cloud).discover()
+    assert msgspec.json.encode(document)
+    [deploy] = [method for method in document["methods"] if method["name"] == "deployVirtualMachine"]
+    assert {"zoneid", "templateid", "serviceofferingid", "name"} <= {
+        param["name"] for param in deploy["params"]
+    }
+
+
+def test_commands_are_values(cloud: SmallCloud) -> None:
+    command: Command = cloud.table.find("listZones")
+    with pytest.raises(AttributeError):
+        command.name = "other"  # type: ignore[misc]
