@@ -97,9 +97,5 @@ class Paths(NamedTuple):
         return self.root / "run/systemvm-agent/identity.pem"
 
     @property
-    def stores(self) -> Path:
-        return self.root / "mnt/SecStorage"
-
-    @property
     def identity_credential(self) -> Path | None:
         return self.credential(boot.IDENTITY_CREDENTIAL)
