@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon's files for a lab, written as an operator would write them."""
+
+from __future__ import annotations
+
+from systemvm.lab.certificates import SourceCertificates
+from systemvm.lab.plan import EXPORT_PATH, NETWORKS, SOURCE, STORAGE, ZONE_NAME, Network, Plan
+from systemvm.management.config import HypervisorConfig, ManagementConfig, PageConfig
+from systemvm.management.config_file import to_yaml
+from systemvm.management.zone import (
+    AddressRange,
+    ConsoleConfig,
+    ImageStoreConfig,
+    NetworkConfig,
+    NetworksConfig,
+    ZoneConfig,
+)
+
+
+def write(plan: Plan, certificates: SourceCertificates, *, accelerator: str = "auto") -> None:
+    """`managementd.yaml` and one zone; written at every start, because they follow from the plan alone."""
+    layout = plan.layout
+    layout.make()
+    management = ManagementConfig(
+        host_name="lab-host",
+        page=PageConfig(origin=plan.page_url),
+        hypervisor=HypervisorConfig(accelerator=accelerator),  # type: ignore[arg-type]
+        image_source=plan.images,
+    )
+    header = "# Written by systemvm-lab at every start; changes are lost.\n"
+    layout.config_file.write_text(header + to_yaml(management))
+    (layout.zones / f"{ZONE_NAME}.yaml").write_text(header + to_yaml(zone(plan, certificates)))
+
+
+def zone(plan: Plan, certificates: SourceCertificates) -> ZoneConfig:
+    networks = {network.traffic_type: _network(network) for network in NETWORKS}
+    store = ImageStoreConfig(
+        name="secondary",
+        url=f"nfs://{STORAGE.address.ip}{EXPORT_PATH}",
+        # the kernel of a development machine may have no NFS client; it is the same directory
+        host_path=plan.secondary,
+    )
+    return ZoneConfig(
+        name=ZONE_NAME,
+        description="a whole cloud on one machine",
+        networks=NetworksConfig(**networks),
+        dns=[SOURCE.address.ip],
+        image_stores=[store],
+        console=ConsoleConfig(origin=plan.console_origin),
+        source_ca_file=certificates.ca,
+    )
+
+
+def _network(network: Network) -> NetworkConfig:
+    return NetworkConfig(
+        bridge=network.bridge,
+        cidr=network.host.network,
+        host_address=network.host.ip,
+        pool=AddressRange(*network.pool) if network.pool is not None else None,
+    )

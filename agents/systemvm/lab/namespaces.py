@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lab's network namespaces: made, entered, and taken away with every process in them."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+from systemvm.lab.errors import LabError
+from systemvm.lab.plan import NEIGHBOURS, NETWORKS, Plan
+
+T = TypeVar("T")
+
+RUN = Path("/run/netns")
+_CLONE_NEWNET = 0x40000000
+
+
+def run(*words: str | Path, stdin: str | None = None) -> str:
+    """A command's output; LabError with its own words when it fails."""
+    try:
+        done = subprocess.run(
+            [str(word) for word in words],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise LabError(f"{words[0]}: {error}") from error
+    if done.returncode != 0:
+        raise LabError(f"{' '.join(map(str, words))}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+def make(plan: Plan) -> None:
+    """All namespaces, the host's bridges, and a veth from each neighbour to its bridge."""
+    for name in plan.namespaces:
+        run("ip", "netns", "add", name)
+        run("ip", "-n", name, "link", "set", "lo", "up")
+    host = plan.host_namespace
+    for network in NETWORKS:
+        run("ip", "-n", host, "link", "add", network.bridge, "type", "bridge")
+        run("ip", "-n", host, "link", "set", network.bridge, "up")
+    for neighbour in NEIGHBOURS:
+        theirs = plan.namespace_of(neighbour)
+        port = f"{neighbour.name}0"
+        run("ip", "-n", host, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", theirs)
+        run("ip", "-n", host, "link", "set", port, "master", neighbour.bridge, "up")
+        run("ip", "-n", theirs, "addr", "add", str(neighbour.address), "dev", "eth0")
+        run("ip", "-n", theirs, "link", "set", "eth0", "up")
+
+
+def exists(name: str) -> bool:
+    return (RUN / name).exists()
+
+
+def processes(name: str) -> list[int]:
+    """Every process in a namespace: all of a lab's children are in one of its own, so none is ever missed."""
+    if not exists(name):
+        return []
+    return [int(word) for word in run("ip", "netns", "pids", name).split()]
+
+
+def remove(plan: Plan) -> None:
+    """End what is left in the namespaces, and the namespaces with it. Fine when there is nothing."""
+    for name in plan.namespaces:
+        if exists(name):
+            end(lambda name=name: processes(name), grace_s=5.0)  # type: ignore[misc]
+            run("ip", "netns", "del", name)
+
+
+def end(pids: Callable[[], Iterable[int]], *, grace_s: float) -> None:
+    """SIGTERM, then SIGKILL to whoever is still there after `grace_s`; comes back when all are gone."""
+    for signal_number, patience_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 10.0)):
+        descriptors = _signalled(pids(), signal_number)
+        try:
+            left = _wait(descriptors, patience_s)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        if not left and not list(pids()):
+            return
+    raise LabError(f"processes {list(pids())} cannot be ended")
+
+
+def _signalled(pids: Iterable[int], signal_number: signal.Signals) -> list[int]:
+    descriptors = []
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(pid)
+            descriptors.append(descriptor)
+            signal.pidfd_send_signal(descriptor, signal_number)
+    return descriptors
+
+
+def _wait(descriptors: list[int], patience_s: float) -> bool:
+    """Whether any of the processes is left."""
+    waiting = select.poll()
+    for descriptor in descriptors:
+        waiting.register(descriptor, select.POLLIN)
+    left = set(descriptors)
+    deadline = time.monotonic() + patience_s
+    while left and (remaining := deadline - time.monotonic()) > 0:
+        for descriptor, _ in waiting.poll(remaining * 1000):
+            waiting.unregister(descriptor)
+            left.discard(descriptor)
+    return bool(left)
+
+
+def inside(name: str, function: Callable[[], T]) -> T:
+    """Call a function in a namespace: in a thread that enters it, because a namespace is a thread's own."""
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def enter() -> None:
+        try:
+            with (RUN / name).open() as namespace:
+                libc = ctypes.CDLL(None, use_errno=True)
+                if libc.setns(namespace.fileno(), _CLONE_NEWNET) != 0:
+                    raise OSError(ctypes.get_errno(), f"cannot enter namespace {name}")
+            results.append(function())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=enter, name=f"in-{name}", daemon=True)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def listens(name: str, address: str, port: int) -> bool:
+    """Whether somebody accepts connections there, asked from inside the namespace."""
+
+    def connect() -> bool:
+        try:
+            socket.create_connection((address, port), 2).close()
+        except OSError:
+            return False
+        return True
+
+    return inside(name, connect)

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a lab says while it works: one line a step, and on a terminal what each wait is for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+
+class Step(Protocol):
+    """A piece of work that somebody waits for."""
+
+    def waits_for(self, text: str, percent: float | None = None) -> None:
+        """Say what it waits for now."""
+
+
+class Reporter(Protocol):
+    def step(self, title: str) -> AbstractContextManager[Step]: ...
+
+    def say(self, text: str) -> None: ...
+
+
+class _Silent:
+    def waits_for(self, text: str, percent: float | None = None) -> None:
+        pass
+
+
+class Quiet:
+    """For tests: nothing is said, errors say enough."""
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[Step]:
+        yield _Silent()
+
+    def say(self, text: str) -> None:
+        pass
+
+
+class _Shown:
+    """On a terminal a moving line, elsewhere a line whenever the text changes."""
+
+    def __init__(self, console: Console, progress: Progress | None, title: str) -> None:
+        self._console = console
+        self._progress = progress
+        self._title = title
+        self._last = ""
+        self._task = progress.add_task(title, total=None, detail="") if progress is not None else None
+
+    def waits_for(self, text: str, percent: float | None = None) -> None:
+        if self._progress is not None and self._task is not None:
+            total = 100 if percent is not None else None
+            self._progress.update(self._task, detail=text, total=total, completed=percent or 0)
+        elif text != self._last:
+            self._console.print(f"  … {self._title}: {text}", highlight=False, markup=False)
+        self._last = text
+
+
+class Terminal:
+    """For people."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console()
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[Step]:
+        began = time.monotonic()
+        try:
+            if self.console.is_terminal:
+                columns = (
+                    SpinnerColumn(),
+                    TextColumn("{task.description}"),
+                    BarColumn(bar_width=24),
+                    TimeElapsedColumn(),
+                    TextColumn("[dim]{task.fields[detail]}"),
+                )
+                with Progress(*columns, console=self.console, transient=True) as progress:
+                    yield _Shown(self.console, progress, title)
+            else:
+                yield _Shown(self.console, None, title)
+        except BaseException:
+            self.console.print(f"[red]✗[/red] {title}", highlight=False)
+            raise
+        took_s = time.monotonic() - began
+        self.console.print(f"[green]✓[/green] {title} [dim]{took_s:.1f} s[/dim]", highlight=False)
+
+    def say(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False)

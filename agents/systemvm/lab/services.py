@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cloud's surroundings, each a real server in a namespace of its own: web, names, NFS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from systemvm.lab import children, namespaces
+from systemvm.lab.certificates import SourceCertificates
+from systemvm.lab.children import Child
+from systemvm.lab.plan import EXPORT_PATH, SOURCE, SOURCE_NAME, STORAGE, Plan
+
+NFS_PORT = 2049
+_START_S = 30.0
+
+_NGINX = """\
+daemon off;
+worker_processes 1;
+user root;
+pid {work}/nginx.pid;
+error_log {logs}/nginx.error.log info;
+events {{ worker_connections 256; }}
+http {{
+    access_log {logs}/nginx.access.log;
+    client_body_temp_path {work}; proxy_temp_path {work}; fastcgi_temp_path {work};
+    uwsgi_temp_path {work}; scgi_temp_path {work};
+    default_type application/octet-stream;
+    types {{ }}
+    sendfile on;
+    server {{
+        listen {address}:443 ssl;
+        listen {address}:80;
+        server_name {name};
+        ssl_certificate {chain};
+        ssl_certificate_key {key};
+        ssl_protocols TLSv1.2 TLSv1.3;
+        root {pages};
+        autoindex on;
+    }}
+}}
+"""
+
+_GANESHA = """\
+NFS_CORE_PARAM {{
+    Protocols = 4; NFS_Port = {port}; Enable_NLM = false; Enable_RQUOTA = false; Bind_addr = {address};
+}}
+NFSv4 {{ Grace_Period = 5; Lease_Lifetime = 10; Minor_Versions = 1, 2; RecoveryBackend = fs; }}
+EXPORT {{
+    Export_Id = 1; Path = {path}; Pseudo = {pseudo}; Access_Type = RW; Squash = No_Root_Squash;
+    SecType = sys; Protocols = 4; Transports = TCP; FSAL {{ Name = VFS; }}
+}}
+LOG {{ Default_Log_Level = EVENT; }}
+"""
+
+#: ganesha keeps its state beneath /run and /var/lib/nfs: a private mount namespace keeps the machine clean.
+_PRIVATE_RUN = """\
+set -e
+mount -t tmpfs tmpfs /run
+mkdir -p /run/ganesha
+mount -t tmpfs tmpfs /var/lib/nfs
+mkdir -p /var/lib/nfs/ganesha/v4recov /var/lib/nfs/ganesha/v4old
+exec "$@"
+"""
+
+
+def start_source(plan: Plan) -> list[Child]:
+    """A web server with TLS and a name server, at 203.0.113.10 on the public network."""
+    namespace = plan.namespace_of(SOURCE)
+    address = str(SOURCE.address.ip)
+    work = plan.lab / "nginx"
+    for directory in (work, plan.logs, plan.source_pages):
+        directory.mkdir(parents=True, exist_ok=True)
+    certificates = source_certificates(plan)
+    configuration = work / "nginx.conf"
+    configuration.write_text(
+        _NGINX.format(
+            work=work,
+            logs=plan.logs,
+            address=address,
+            name=SOURCE_NAME,
+            chain=certificates.chain,
+            key=certificates.key,
+            pages=plan.source_pages,
+        )
+    )
+    nginx = children.start(
+        "nginx", namespace, ["nginx", "-c", configuration, "-p", work], plan.logs / "nginx.log"
+    )
+    dnsmasq = children.start(
+        "dnsmasq",
+        namespace,
+        [
+            "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts",
+            "--user=root",
+            f"--listen-address={address}", "--bind-interfaces", "--log-facility=-", "--pid-file=",
+            f"--address=/{SOURCE_NAME}/{address}",
+        ],
+        plan.logs / "dnsmasq.log",
+    )  # fmt: skip
+    nginx.wait_until("port 443", lambda: namespaces.listens(namespace, address, 443), timeout_s=_START_S)
+    dnsmasq.wait_until("port 53", lambda: namespaces.listens(namespace, address, 53), timeout_s=_START_S)
+    return [nginx, dnsmasq]
+
+
+def source_certificates(plan: Plan) -> SourceCertificates:
+    return SourceCertificates.make(plan.lab / "source-tls", SOURCE_NAME)
+
+
+def start_storage(plan: Plan) -> Child:
+    """An NFS 4.2 server in user space, at 10.12.0.2 on the storage network."""
+    namespace = plan.namespace_of(STORAGE)
+    address = str(STORAGE.address.ip)
+    plan.secondary.mkdir(parents=True, exist_ok=True)
+    plan.logs.mkdir(parents=True, exist_ok=True)
+    configuration = plan.lab / "ganesha.conf"
+    configuration.write_text(
+        _GANESHA.format(port=NFS_PORT, address=address, path=plan.secondary, pseudo=EXPORT_PATH)
+    )
+    log = plan.logs / "ganesha.log"
+    words: list[str | Path] = [
+        "sh", "-c", _PRIVATE_RUN, "ganesha", "ganesha.nfsd", "-F", "-f", configuration, "-L", log,
+        "-p", plan.lab / "ganesha.pid",
+    ]  # fmt: skip
+    ganesha = children.start("ganesha", namespace, words, plan.logs / "ganesha.out")
+    ganesha.wait_until(
+        "port 2049", lambda: namespaces.listens(namespace, address, NFS_PORT), timeout_s=_START_S
+    )
+    return ganesha
