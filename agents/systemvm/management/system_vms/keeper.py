@@ -67,6 +67,7 @@ class Keeper:
         self._stopped = True
         hypervisor.on_exit(self._exited)
         directory.on_up(self._came_up)
+        lifecycle.on_destroyed(self.wake)
 
     async def adopt(self, machines: Mapping[str, DomainStatus]) -> None:
         """After a start of the daemon: what runs is Running, and all else Stopped, whatever its row said."""

@@ -64,6 +64,11 @@ class Lifecycle:
         self._host_id = host_id
         self._patience = patience
         self._locks: dict[str, DeferredLock] = {}
+        self._destroyed: list[Callable[[], None]] = []
+
+    def on_destroyed(self, callback: Callable[[], None]) -> None:
+        """Call it whenever a VM is gone for good, and its zone needs another."""
+        self._destroyed.append(callback)
 
     async def start(self, uuid: str) -> Instance:
         """Start it with fresh credentials; it is Running when its CPUs run. Fine when it runs already."""
@@ -95,6 +100,8 @@ class Lifecycle:
             await self._event(vm, "DESTROY", "destroyed")
             await self.admit_consoles()
         self._locks.pop(uuid, None)
+        for callback in self._destroyed:
+            callback()
 
     async def ended(self, name: str, reason: str) -> Instance | None:
         """Its machine ended by itself; None when that was asked for, or it is nobody of ours."""

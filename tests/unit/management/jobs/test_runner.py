@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs: their results and errors in CloudStack's codes, their news, and what a restart means to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred
+
+from systemvm.management.jobs.feed import Feed
+from systemvm.management.jobs.runner import Jobs, Running
+from systemvm.management.state import accounts
+from systemvm.management.state import jobs as rows
+from systemvm.management.state.database import Database
+from systemvm.management.state.rows import NotFoundError
+from systemvm.management.state.status import AccountType, JobStatus
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    opened = Database.open(tmp_path / "systemvm.sqlite")
+
+    def fill(connection):
+        domain = accounts.create_domain(connection, "ROOT", "/")
+        accounts.create_account(connection, "system", AccountType.ADMIN, domain.id)
+
+    opened.run_now(fill)
+    yield opened
+    opened.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_result_is_kept(database: Database) -> None:
+    async def handler(running: Running) -> dict[str, Any]:
+        return {"systemvm": {"id": running.job.arguments["id"]}}
+
+    jobs = Jobs(database)
+    jobs.register("startSystemVm", handler)
+    job = await jobs.submit("startSystemVm", {"id": "x"}, account_id=1, request_id="r-1")
+    ended = await jobs.wait(job.uuid)
+    assert (ended.status, ended.result_code, ended.request_id) == (JobStatus.SUCCEEDED, 0, "r-1")
+    assert ended.result == {"systemvm": {"id": "x"}}
+    assert ended.completed is not None
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_error_is_a_result_too(database: Database) -> None:
+    async def handler(running: Running) -> dict[str, Any]:
+        raise RuntimeError("the disk is full")
+
+    jobs = Jobs(
+        database, lambda error, job: (534, {"errorcode": 534, "errortext": f"{job.command}: {error}"})
+    )
+    jobs.register("startSystemVm", handler)
+    ended = await jobs.wait((await jobs.submit("startSystemVm", {}, account_id=1)).uuid)
+    assert (ended.status, ended.result_code) == (JobStatus.FAILED, 534)
+    assert ended.result == {"errorcode": 534, "errortext": "startSystemVm: the disk is full"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_progress_is_followed_to_the_end(database: Database) -> None:
+    go: Deferred[None] = Deferred()
+
+    async def handler(running: Running) -> dict[str, Any]:
+        await go
+        running.progress(40, "copying")
+        return {}
+
+    jobs = Jobs(database)
+    jobs.register("deployVirtualMachine", handler)
+    job = await jobs.submit("deployVirtualMachine", {}, account_id=1)
+    seen = []
+    async for progress in jobs.follow(job.uuid):
+        seen.append((progress.jobstatus, progress.progress))
+        if not go.called:
+            go.callback(None)
+    assert seen[0] == (0, 0)
+    assert seen[-1] == (1, 100)
+    with pytest.raises(NotFoundError):
+        await jobs.wait("no such job")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_restart_resumes_what_can_be_and_ends_the_rest_in_words(database: Database) -> None:
+    runs: list[str] = []
+
+    def started(never_ends: bool) -> Jobs:
+        async def handler(running: Running) -> dict[str, Any]:
+            runs.append(running.job.command)
+            if never_ends:
+                await Deferred()
+            return {"done": True}
+
+        jobs = Jobs(database)
+        jobs.register("resumes", handler, resumes=True)
+        jobs.register("does not", handler)
+        return jobs
+
+    before = started(never_ends=True)
+    resumed = await before.submit("resumes", {}, account_id=1)
+    lost = await before.submit("does not", {}, account_id=1)
+    before.stop()
+    assert {job.uuid for job in await database.read(rows.pending)} == {resumed.uuid, lost.uuid}
+
+    after = started(never_ends=False)
+    await after.resume_pending()
+    assert (await after.wait(resumed.uuid)).result == {"done": True}
+    ended = await after.wait(lost.uuid)
+    assert ended.status is JobStatus.FAILED
+    assert "restarted while does not ran" in ended.result["errortext"]
+    assert runs == ["resumes", "does not", "resumes"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_command_without_handler_is_no_job(database: Database) -> None:
+    with pytest.raises(ValueError, match="have no handler"):
+        await Jobs(database).submit("unknown", {}, account_id=1)
+    assert await database.read(rows.pending) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_slow_reader_gets_the_newest() -> None:
+    feed: Feed[int] = Feed()
+    with feed.subscribe("a") as news, feed.subscribe("b") as other:
+        for value in (1, 2, 3):
+            feed.publish("a", value)
+        assert await news.next() == 3
+        waiting = Deferred.fromCoroutine(other.next())
+        feed.publish("a", 4)
+        assert not waiting.called
+        feed.publish("b", 5)
+        assert await waiting == 5
+    feed.publish("a", 6)

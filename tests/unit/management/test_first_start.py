@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The first login is made once, shown once, and nowhere in clear in the database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import argon2
+
+from systemvm.management.first_start import FirstLogin, make_first_accounts
+from systemvm.management.pki.seal import Seal
+from systemvm.management.state import accounts
+from systemvm.management.state.database import Database
+
+
+def test_the_first_login_is_made_once(tmp_path: Path) -> None:
+    database, seal = Database.open(tmp_path / "db"), Seal.open_key(tmp_path)
+    path = tmp_path / "first-login.json"
+    made = make_first_accounts(database, seal, path)
+    assert made is not None
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert make_first_accounts(database, seal, path) is None
+    assert FirstLogin.take(path) == made
+    assert FirstLogin.take(path) is None
+
+    user = database.run_now(accounts.user_by_name, "admin")
+    assert argon2.PasswordHasher().verify(user.password_hash, made.password)
+    key = database.run_now(accounts.find_api_key, made.api_key)
+    assert seal.open(key.sealed_secret) == made.secret_key
+    assert database.run_now(accounts.account_by_id, 1).name == "system"
+    database.close()
+    stored = b"".join(file.read_bytes() for file in tmp_path.glob("db*"))
+    for secret in (made.password, made.secret_key):
+        assert secret.encode() not in stored
+        assert secret not in repr(made)
