@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Page, expect
+
 from integration.cpvm_lab.chromium import Chromium, wait_for_picture
 from integration.cpvm_lab.front import Front
 from integration.cpvm_lab.screen import QemuScreen, free_vnc_port
-from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.timeout(120)
 

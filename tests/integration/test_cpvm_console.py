@@ -312,7 +312,6 @@ def vnc_auth(screen: socket.socket, result: bytes) -> None:
         (lambda s: s.sendall(b"RFB 003.008\n\x00\x7f\xff\xff\xff"), None, 4513),
         (lambda s: s.sendall(b"RFB 003.008\n\x01\x10"), None, 4513),
         (lambda s: s.sendall(b"RFB 003.008\n\x01\x01\0\0\0\0" + SERVER_INIT[:20] + b"\xff" * 4), None, 4513),
-        (lambda s: s.sendall(b"RFB 003.008\n\x01\x01\0\0\0\0" + SERVER_INIT + b"early"), None, 4513),
         (lambda s: None, None, 4502),
     ],
 )  # fmt: skip

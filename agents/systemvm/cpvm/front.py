@@ -163,14 +163,14 @@ class Front:
             if refused.refusal in _FINAL:
                 self.grants.end(session.session_id, refused.refusal.title)
             raise
-        screen, server_init = await ScreenDialer(self._reactor, target).dial()
+        dialed = await ScreenDialer(self._reactor, target).dial()
         self.log.info(
             "{client} sees {machine} in session {session}",
             client=viewer.client_address,
             machine=session.virtual_machine_id,
             session=session.session_id,
         )
-        return ReachedScreen(session.display_name, screen, server_init)
+        return ReachedScreen(session.display_name, dialed)
 
     def _viewers_of(self, session_id: str) -> int:
         return sum(v.session is not None and v.session.session_id == session_id for v in self._viewers)
@@ -203,7 +203,7 @@ class Front:
         for viewer in list(self._viewers):
             viewer.close(CloseCode.GOING_AWAY, "The console proxy restarts")
         if waiting:
-            gone = DeferredList(waiting)
+            gone = DeferredList(waiting, consumeErrors=True)
             gone.addTimeout(STOP_DEADLINE_S, self._reactor)
             gone.addErrback(lambda _: None)
             await gone

@@ -9,6 +9,7 @@ import os
 import socket
 from typing import Any
 
+from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReadWriteDescriptor
 from twisted.python.failure import Failure
@@ -28,6 +29,15 @@ CONNECT_DEADLINE_S = 10.0
 _READ_BYTES = 4096
 
 
+@frozen
+class DialedScreen:
+    """A screen that has shaken hands; `early` is what it said after its ServerInit."""
+
+    socket: socket.socket
+    server_init: ServerInit
+    early: bytes = field(repr=False)
+
+
 @implementer(IReadWriteDescriptor)
 class ScreenDialer:
     """One attempt to reach a screen; afterwards the socket is the caller's, and in no reactor."""
@@ -41,9 +51,9 @@ class ScreenDialer:
         self._socket: socket.socket | None = None
         self._connected = False
         self._unsent = b""
-        self._reached: Deferred[tuple[socket.socket, ServerInit]] = Deferred(lambda _: self._give_up())
+        self._reached: Deferred[DialedScreen] = Deferred(lambda _: self._give_up())
 
-    def dial(self) -> Deferred[tuple[socket.socket, ServerInit]]:
+    def dial(self) -> Deferred[DialedScreen]:
         """Fails with RefusedError; cancelling it closes the socket."""
         try:
             address = ipaddress.ip_address(self._target.host)
@@ -113,14 +123,10 @@ class ScreenDialer:
                 self._succeed()
 
     def _succeed(self) -> None:
-        if self._handshake.rest():
-            # Nothing may come before the first request for pictures; it would be lost here.
-            self._fail(Refusal.SCREEN_FAULTY, "the VNC server speaks out of turn")
-            return
-        reached, screen = self._socket, self._handshake.server_init
+        screen = self._socket
         self._leave()
-        if reached is not None:
-            self._reached.callback((reached, screen))
+        if screen is not None:
+            self._reached.callback(DialedScreen(screen, self._handshake.server_init, self._handshake.rest()))
 
     def _fail(self, refusal: Refusal, detail: str) -> None:
         if self._reached.called:

@@ -8,7 +8,6 @@ and a sentence, not by a broken handshake.
 from __future__ import annotations
 
 import enum
-import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -20,7 +19,8 @@ from twisted.python.failure import Failure
 
 from systemvm.cpvm.refusal import Refusal, RefusedError
 from systemvm.cpvm.relay import Relay
-from systemvm.cpvm.rfb import BrowserHandshake, RfbError, ServerInit
+from systemvm.cpvm.rfb import BrowserHandshake, RfbError
+from systemvm.cpvm.target import DialedScreen
 from systemvm.cpvm.tls import TlsServer
 from systemvm.cpvm.websocket import (
     Close,
@@ -47,8 +47,7 @@ class ReachedScreen:
     """What `reach` of a viewer comes back with."""
 
     display_name: str
-    socket: socket.socket
-    server_init: ServerInit
+    dialed: DialedScreen
 
 
 class _State(enum.Enum):
@@ -100,8 +99,10 @@ class Viewer:
 
     def _reached(self, reached: ReachedScreen) -> None:
         self._reaching = None
-        self._relay = Relay(self._reactor, reached.socket, self._browser, self._screen_closed)
-        self._handshake = BrowserHandshake(reached.server_init.encode(reached.display_name))
+        dialed = reached.dialed
+        self._relay = Relay(self._reactor, dialed.socket, self._browser, self._screen_closed)
+        server_init = dialed.server_init.encode(reached.display_name)
+        self._handshake = BrowserHandshake(server_init + dialed.early)
         self._state = _State.GREETING
         self._browser.send(binary_frame(BrowserHandshake.GREETING))
 

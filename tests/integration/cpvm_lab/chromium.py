@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Debian's Chromium, headless, driven from a thread of its own: Playwright's loop and the tests' reactor are two."""
+"""Debian's Chromium, headless, in a thread of its own: its loop and the tests' reactor are two."""
 
 from __future__ import annotations
 

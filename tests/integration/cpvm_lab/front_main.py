@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The console's role on the epoll reactor, as the agent runs it, a fake daemon behind its context.
 
-Started by `front.Front` with a folder that holds `opt/systemvm/novnc`, an inherited listening socket, and orders
-as JSON lines on its standard input; each is answered by one line.
+Started by `front.Front` with a folder that holds `opt/systemvm/novnc`, an inherited listening socket, and
+orders as JSON lines on its standard input; each is answered by one line.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from twisted.internet import reactor  # noqa: E402
 from twisted.internet.defer import Deferred  # noqa: E402
 from twisted.logger import globalLogBeginner, textFileLogObserver  # noqa: E402
 
-from systemvm.cpvm import role  # noqa: E402
+from systemvm.cpvm import role, tls  # noqa: E402
 from systemvm.guest.context import Context  # noqa: E402
 from systemvm.guest.paths import Paths  # noqa: E402
 from systemvm.rpc.errors import REFUSED, RpcError  # noqa: E402
@@ -89,6 +89,7 @@ def main() -> None:
         sockets={role.SOCKET_NAME: descriptor},
         find_peer=lambda: None if daemon.away else daemon,
     )
+    tls.HANDSHAKE_DEADLINE_S = 2.0  # tests wait for it
     role.install(context)
 
     def resident_kib() -> int:
@@ -96,6 +97,9 @@ def main() -> None:
             if line.startswith("VmRSS:"):
                 return int(line.split()[1])
         raise AssertionError("no VmRSS")
+
+    def open_descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
 
     async def obey(order: dict[str, Any]) -> Any:
         match order.pop("do"):
@@ -118,7 +122,7 @@ def main() -> None:
             case "rss":
                 return resident_kib()
             case "descriptors":
-                return len(list(Path("/proc/self/fd").iterdir()))
+                return open_descriptors()
             case "stop":
                 for hook in context.on_stop:
                     await hook()

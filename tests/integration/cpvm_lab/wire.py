@@ -10,9 +10,17 @@ import socket
 import ssl
 from typing import Any
 
+import numpy
+
 from integration.cpvm_lab.front import Front
 
 TIMEOUT_S = 15.0
+
+
+def masked_by_numpy(payload: bytes, mask: bytes) -> bytes:
+    """RFC 6455 5.3, written in another way than the front's."""
+    keys = numpy.resize(numpy.frombuffer(mask, numpy.uint8), len(payload))
+    return (numpy.frombuffer(payload, numpy.uint8) ^ keys).tobytes()
 
 
 class Answer:
@@ -46,6 +54,7 @@ class Connection:
         raw.connect(("127.0.0.1", front.port))
         self.tls = (context or front.client_context()).wrap_socket(raw, server_hostname="127.0.0.1")
         self.buffer = b""
+        self.early: list[tuple[int, bytes]] = []  # what a frame held behind the message that was asked for
 
     def send(self, data: bytes) -> None:
         self.tls.sendall(data)
@@ -113,7 +122,7 @@ class Connection:
 
     def send_frame(self, opcode: int, payload: bytes = b"", *, first: int | None = None) -> None:
         mask = os.urandom(4)
-        masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+        masked = masked_by_numpy(payload, mask)
         header = bytes([first if first is not None else 0x80 | opcode])
         if len(payload) < 126:
             header += bytes([0x80 | len(payload)])
@@ -124,6 +133,8 @@ class Connection:
         self.send(header + mask + masked)
 
     def frame(self) -> tuple[int, bytes]:
+        if self.early:
+            return self.early.pop(0)
         first, second = self.take(2)
         assert first & 0xF0 == 0x80, "every frame of ours is whole and without reserved bits"
         assert not second & 0x80, "a server masks nothing"
@@ -135,7 +146,7 @@ class Connection:
         return first & 0x0F, self.take(length)
 
     def data(self, count: int) -> bytes:
-        """That many bytes of binary frames; the rest of the last one is put back as a frame of its own."""
+        """That many bytes of binary frames, of which the last must end there."""
         got = b""
         while len(got) < count:
             opcode, payload = self.frame()
@@ -160,9 +171,12 @@ class Connection:
         self.send_frame(2, b"\x01")
         assert self.frame() == (2, bytes(4))
         self.send_frame(2, b"\x01")
-        opcode, server_init = self.frame()
+        opcode, said = self.frame()
         assert opcode == 2
-        return server_init
+        end = 24 + int.from_bytes(said[20:24], "big")
+        if said[end:]:
+            self.early.append((2, said[end:]))
+        return said[:end]
 
 
 def open_console(front: Front, token: str, **options: int) -> Connection:

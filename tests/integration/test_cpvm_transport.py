@@ -1,0 +1,420 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The TLS transport and the relay under load and abuse: every byte, bounded memory, clean ends."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import pytest
+
+from integration.cpvm_lab.front import Front
+from integration.cpvm_lab.screen import FakeScreen, exactly, shake_hands
+from integration.cpvm_lab.wire import Connection, open_console
+
+pytestmark = pytest.mark.timeout(120)
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    front = Front(tmp_path_factory.mktemp("front"))
+    yield front
+    log = front.log()
+    front.close()
+    assert "Traceback" not in log, log
+
+
+def pattern(seed: int, block: int) -> bytes:
+    """64 KiB that belong to one screen and one place in its stream, and to no other."""
+    return random.Random(f"{seed}/{block}").randbytes(1 << 16)
+
+
+def flood(seed: int, blocks: int) -> FakeScreen:
+    """A screen that sends `blocks` blocks of its pattern as fast as it can, in pieces of all sizes."""
+
+    def serve(screen: socket.socket) -> None:
+        shake_hands(screen)
+        sizes = random.Random(seed)
+        for block in range(blocks):
+            data = pattern(seed, block)
+            while data:
+                size = sizes.choice((1, 125, 126, 1000, 65535, 65536))
+                screen.sendall(data[:size])
+                data = data[size:]
+        screen.recv(1)
+
+    return FakeScreen(serve)
+
+
+class FloodReader:
+    """Compares every byte of a flood; pongs may come in between."""
+
+    def __init__(self, connection: Connection, seed: int) -> None:
+        self._connection = connection
+        self._seed = seed
+        self._block = 0
+        self._got = bytearray()
+        self.pongs: list[bytes] = []
+
+    def read_to(self, block: int) -> None:
+        while self._block < block:
+            while len(self._got) < 1 << 16:
+                opcode, payload = self._connection.frame()
+                if opcode == 10:
+                    self.pongs.append(payload)
+                    continue
+                assert opcode == 2
+                self._got += payload
+            expected = pattern(self._seed, self._block)
+            assert bytes(self._got[: 1 << 16]) == expected, f"screen {self._seed}, block {self._block}"
+            del self._got[: 1 << 16]
+            self._block += 1
+
+
+def test_a_stalled_and_b_flooded_and_every_byte_in_its_place(front: Front) -> None:
+    stalled_screens = [flood(seed, 96) for seed in (1, 2, 3)]
+    stalled = []
+    for screen in stalled_screens:
+        connection = Connection(front, receive_buffer=8192)
+        spent = connection.spend(front.issue(screen.port)[0])
+        assert connection.upgrade(f"session={spent.json()['session']}", Cookie=spent.cookie).status == 101
+        connection.greet()
+        stalled.append(connection)
+    flowing_screen = flood(9, 800)
+    flowing = open_console(front, front.issue(flowing_screen.port)[0])
+    flowing.greet()
+    flowing_reader = FloodReader(flowing, 9)
+    flowing_reader.read_to(400)
+    for connection in stalled:  # pings and keys while the pictures stand still
+        for number in range(100):
+            connection.send_frame(9, b"%03d" % number)
+            connection.send_frame(2, b"key")
+    with ThreadPoolExecutor() as pool:
+        rest = pool.submit(flowing_reader.read_to, 800)
+        for seed, connection in enumerate(stalled, 1):
+            reader = FloodReader(connection, seed)
+            reader.read_to(96)
+            # Of pings that waited behind the pictures only the last is answered.
+            assert (reader.pongs or [connection.frame()[1]])[-1] == b"099"
+            assert len(reader.pongs) < 100
+        rest.result(60)
+    for screen in [*stalled_screens, flowing_screen]:
+        screen.close()
+
+
+def test_readers_that_never_read_cost_one_frame_each(front: Front) -> None:
+    def serve(screen: socket.socket) -> None:
+        shake_hands(screen)
+        block = os.urandom(MIB)
+        for _ in range(64):
+            screen.sendall(block)
+
+    screen = FakeScreen(serve)
+    before_kib = front.order("rss")
+    connections = []
+    for _ in range(10):
+        connection = open_console(front, front.issue(screen.port)[0], receive_buffer=8192)
+        connection.greet()
+        connections.append(connection)
+    time.sleep(2)  # the time in which an unbounded relay would take all 640 MiB
+    for connection in connections:
+        for _ in range(200):  # answers to these may not pile up either
+            connection.send_frame(9, b"y" * 125)
+    grown_kib = front.order("rss") - before_kib
+    screen.close()
+    for connection in connections:
+        connection.close()
+    assert grown_kib < 10 * 600, grown_kib
+
+
+def test_a_screen_that_does_not_read_holds_the_browser_back(front: Front) -> None:
+    go_on = threading.Event()
+    digest = hashlib.sha256()
+    total = 24 * MIB
+    received = threading.Event()
+
+    def serve(screen: socket.socket) -> None:
+        shake_hands(screen)
+        go_on.wait(30)
+        left = total
+        while left:
+            data = screen.recv(min(left, 65536))
+            if not data:
+                return
+            digest.update(data)
+            left -= len(data)
+        received.set()
+        screen.recv(1)
+
+    screen = FakeScreen(serve)
+    connection = open_console(front, front.issue(screen.port)[0])
+    connection.greet()
+    before_kib = front.order("rss")
+    expected = hashlib.sha256()
+    connection.tls.settimeout(1)
+    sent = 0
+    held_at = None
+    while sent < total:
+        payload = random.Random(sent).randbytes(65536)
+        try:
+            connection.send_frame(2, payload)
+        except TimeoutError:
+            held_at = sent
+            break
+        expected.update(payload)
+        sent += len(payload)
+    assert held_at is not None, "the browser was never held back"
+    assert front.order("rss") - before_kib < 2048
+    connection.tls.close()  # what was cut in the middle of a frame is nobody's
+    go_on.set()
+    screen.close()
+
+
+def test_all_that_a_browser_sends_reaches_a_slow_screen(front: Front) -> None:
+    total = 8 * MIB
+    got = bytearray()
+    done = threading.Event()
+
+    def serve(screen: socket.socket) -> None:
+        shake_hands(screen)
+        time.sleep(1)  # until everything on the way is full
+        while len(got) < total:
+            data = screen.recv(30_000)
+            if not data:
+                return
+            got.extend(data)
+        done.set()
+
+    screen = FakeScreen(serve)
+    connection = open_console(front, front.issue(screen.port)[0])
+    connection.greet()
+    payload = random.Random(5).randbytes(total)
+    at = 0
+    sizes = random.Random(6)
+    while at < total:
+        size = sizes.choice((1, 6, 125, 126, 9000, 65536, 200_000))
+        piece = payload[at : at + size]
+        connection.send_frame(2, piece)
+        at += len(piece)
+    assert done.wait(60)
+    assert bytes(got) == payload
+    screen.close()
+
+
+def test_tls_1_1_is_refused(front: Front) -> None:
+    old = front.client_context()
+    old.minimum_version = ssl.TLSVersion.TLSv1
+    old.maximum_version = ssl.TLSVersion.TLSv1_1
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.raises(ssl.SSLError):
+        Connection(front, old)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_tls_1_2_and_1_3(front: Front, version: ssl.TLSVersion) -> None:
+    context = front.client_context()
+    context.minimum_version = context.maximum_version = version
+    screen = flood(4, 4)
+    connection = Connection(front, context)
+    spent = connection.spend(front.issue(screen.port)[0])
+    assert connection.upgrade(f"session={spent.json()['session']}", Cookie=spent.cookie).status == 101
+    connection.greet()
+    FloodReader(connection, 4).read_to(4)
+    screen.close()
+
+
+def test_1_3_is_preferred(front: Front) -> None:
+    assert Connection(front).tls.version() == "TLSv1.3"
+
+
+@pytest.mark.parametrize("said", [b"", b"\x16\x03\x01", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"])
+def test_a_slow_handshake_is_dropped(front: Front, said: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", front.port), timeout=10) as raw:
+        raw.sendall(said)
+        started = time.monotonic()
+        with pytest.raises(ConnectionResetError):
+            if not raw.recv(1):
+                raise ConnectionResetError
+        assert time.monotonic() - started < 6
+
+
+@pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 64, os.urandom(512)])
+def test_garbage_instead_of_a_handshake(front: Front, said: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", front.port), timeout=10) as raw:
+        raw.sendall(said)
+        with suppress(OSError):
+            raw.shutdown(socket.SHUT_WR)
+            while raw.recv(4096):
+                pass
+    assert Connection(front).request("GET", "/console").status == 200
+
+
+def test_garbage_instead_of_http(front: Front) -> None:
+    for seed in range(20):
+        connection = Connection(front)
+        connection.send(random.Random(seed).randbytes(3000) + b"\r\n\r\n")
+        with suppress(OSError):
+            while connection.more():
+                pass
+        connection.close()
+    assert Connection(front).request("GET", "/console").status == 200
+
+
+@pytest.mark.parametrize("stage", ["before the greeting", "during it", "after it"])
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (b"\x82\x05hello", 1002),  # not masked
+        (b"\x81\x80abcd", 1003),  # text
+        (b"\xc2\x80abcd", 1002),  # a reserved bit
+        (b"\x80\x80abcd", 1002),  # a continuation of nothing
+        (b"\x83\x80abcd", 1002),  # no such opcode
+        (b"\x09\x80abcd", 1002),  # half a ping
+        (b"\x89\xfe\x00\x80abcd", 1002),  # a ping of 128 bytes
+        (b"\x82\xff" + b"\xff" * 8 + b"abcd", 1002),
+        (b"\x82\xff" + (1 << 40).to_bytes(8, "big") + b"abcd", 1009),
+        (b"\x88\x81abcd\x00", 1002),  # a close frame of one byte
+    ],
+)
+def test_garbage_instead_of_frames(front: Front, stage: str, frame: bytes, code: int) -> None:
+    hold = threading.Event()
+
+    def serve(screen: socket.socket) -> None:
+        if stage == "before the greeting":
+            hold.wait(20)
+        shake_hands(screen)
+        screen.recv(1)
+
+    screen = FakeScreen(serve)
+    connection = open_console(front, front.issue(screen.port)[0])
+    if stage == "during it":
+        connection.frame()
+        connection.send_frame(2, b"RFB 003.")
+    elif stage == "after it":
+        connection.greet()
+    connection.send(frame)
+    assert connection.closing()[0] == code
+    connection.close()
+    hold.set()
+    screen.close()
+
+
+@pytest.mark.parametrize("said", [b"\x00" * 12, b"RFB 00x.008\n", b"GET / HTTP/1"])
+def test_garbage_instead_of_a_greeting(front: Front, said: bytes) -> None:
+    screen = flood(7, 1)
+    connection = open_console(front, front.issue(screen.port)[0])
+    connection.frame()
+    connection.send_frame(2, said)
+    assert connection.closing()[0] == 1002
+    screen.close()
+
+
+def test_who_speaks_before_the_greeting_is_closed(front: Front) -> None:
+    hold = threading.Event()
+    screen = FakeScreen(lambda peer: (hold.wait(20), None)[1])
+    connection = open_console(front, front.issue(screen.port)[0])
+    connection.send_frame(2, b"RFB 003.008\n")
+    assert connection.closing() == (1002, "the console speaks first")
+    hold.set()
+    screen.close()
+
+
+def test_a_screen_that_dies_is_told_clearly(front: Front) -> None:
+    screen = FakeScreen(lambda peer: (shake_hands(peer), peer.recv(1))[0])
+    connection = open_console(front, front.issue(screen.port)[0])
+    connection.greet()
+    screen.close()
+    assert connection.closing() == (4410, "The virtual machine closed its screen")
+    assert connection.tls.recv(1) == b""
+
+
+def test_a_screen_that_never_answers_is_given_up(front: Front) -> None:
+    hold = threading.Event()
+    screen = FakeScreen(lambda peer: (hold.wait(30), None)[1])
+    connection = open_console(front, front.issue(screen.port)[0])
+    assert connection.closing() == (4504, "The virtual machine's screen does not answer")
+    hold.set()
+    screen.close()
+
+
+def test_a_browser_that_leaves_frees_the_screen(front: Front) -> None:
+    ended = threading.Event()
+
+    def serve(screen: socket.socket) -> None:
+        shake_hands(screen)
+        try:
+            exactly(screen, 1)
+        except (EOFError, OSError):
+            ended.set()
+
+    screen = FakeScreen(serve)
+    connection = open_console(front, front.issue(screen.port)[0])
+    connection.greet()
+    connection.close()
+    assert ended.wait(10)
+    screen.close()
+
+
+def test_keep_alive_loses_nothing(front: Front) -> None:
+    connection = Connection(front)
+    for _ in range(60):
+        page = connection.request("GET", "/novnc/core/input/keysymdef.js")
+        assert len(page.body) > 10_000
+        assert connection.request("POST", "/console", b"token=x", Origin=front.origin).status == 403
+        assert connection.request("HEAD", "/console").status == 200
+
+
+def test_pipelined_requests_are_all_answered(front: Front) -> None:
+    connection = Connection(front)
+    line = f"GET /novnc/core/rfb.js HTTP/1.1\r\nHost: 127.0.0.1:{front.port}\r\n\r\n".encode()
+    connection.send(line * 50)
+    time.sleep(0.2)  # so that answers wait for a reader
+    first = connection.answer()
+    assert all(connection.answer().body == first.body for _ in range(49))
+
+
+def test_a_new_certificate_serves_the_next_handshake(front: Front) -> None:
+    def serial(connection: Connection) -> object:
+        certificate = connection.tls.getpeercert()
+        assert certificate is not None
+        return certificate["serialNumber"]
+
+    screen = flood(8, 2)
+    open_before = open_console(front, front.issue(screen.port)[0])
+    open_before.greet()
+    old = serial(Connection(front))
+    front.set_up()
+    assert serial(Connection(front)) != old
+    FloodReader(open_before, 8).read_to(2)
+    screen.close()
+
+
+def test_nothing_is_left_behind(front: Front) -> None:
+    deadline = time.monotonic() + 20
+    screen = flood(3, 1)
+    before = None
+    while time.monotonic() < deadline:
+        before = front.order("descriptors")
+        time.sleep(0.3)
+        if front.order("descriptors") == before:
+            break
+    for _ in range(30):
+        connection = open_console(front, front.issue(screen.port)[0])
+        connection.greet()
+        connection.tls.close()
+    while time.monotonic() < deadline:
+        if front.order("descriptors") <= before:
+            break
+        time.sleep(0.1)
+    assert front.order("descriptors") <= before
+    screen.close()
