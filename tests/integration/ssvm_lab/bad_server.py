@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A web server that misbehaves on demand: the path says how. Run as a program in a namespace of its own.
+
+Arguments: the file to note connections in, then ADDRESS:PORT to serve on, then ADDRESS:PORT of listeners that
+nobody may reach: each connection to one of those is a line in the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+BODY = bytes(range(256)) * 4096  # 1 MiB, whole sectors
+
+
+def qcow_like(size: int) -> bytes:
+    return (BODY * (size // len(BODY) + 1))[:size]
+
+
+class Request:
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        head = b""
+        while b"\r\n\r\n" not in head and (data := connection.recv(65536)):
+            head += data
+        line, _, rest = head.partition(b"\r\n")
+        self.target = line.split(b" ")[1].decode() if line.count(b" ") >= 2 else "/"
+        self.headers = rest.decode("latin-1").lower()
+        self.is_probe = "range: bytes=0-0" in self.headers
+        parts = urlsplit(self.target)
+        self.name = parts.path.strip("/")
+        self.query = {key: values[0] for key, values in parse_qs(parts.query).items()}
+
+    def send(self, status: str, headers: dict[str, str], body: bytes = b"") -> None:
+        lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+        self.connection.sendall("\r\n".join(lines).encode("latin-1") + body)
+
+
+def ok(request: Request, body: bytes, **more: str) -> None:
+    request.send("200 OK", {"Content-Length": str(len(body)), **more}, body)
+
+
+def good(request: Request) -> None:
+    ok(request, BODY)
+
+
+def truncated(request: Request) -> None:
+    request.send("200 OK", {"Content-Length": str(len(BODY))}, BODY[: len(BODY) // 2])
+
+
+def reset(request: Request) -> None:
+    truncated(request)
+    request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+
+def says_less(request: Request) -> None:
+    request.send("200 OK", {"Content-Length": str(len(BODY) - 512), "Connection": "close"}, BODY)
+
+
+def changes(request: Request) -> None:
+    ok(request, BODY if request.is_probe else BODY[:-512])
+
+
+def no_length(request: Request) -> None:
+    request.send("200 OK", {}, BODY)
+
+
+def chunked(request: Request) -> None:
+    request.send("200 OK", {"Transfer-Encoding": "chunked"})
+    for start in range(0, len(BODY), 100_000):
+        piece = BODY[start : start + 100_000]
+        request.connection.sendall(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+    request.connection.sendall(b"0\r\n\r\n")
+
+
+def chunked_truncated(request: Request) -> None:
+    request.send("200 OK", {"Transfer-Encoding": "chunked"}, b"10000\r\n" + BODY[:100])
+
+
+def chunked_broken(request: Request) -> None:
+    request.send("200 OK", {"Transfer-Encoding": "chunked"}, b"zzz\r\n" + BODY[:100])
+
+
+def chunked_endless(request: Request) -> None:
+    request.send("200 OK", {"Transfer-Encoding": "chunked"})
+    while True:
+        request.connection.sendall(b"100000\r\n" + BODY + b"\r\n")
+
+
+def both_lengths(request: Request) -> None:
+    ok(request, BODY, **{"Transfer-Encoding": "chunked"})
+
+
+def two_lengths(request: Request) -> None:
+    headers = f"HTTP/1.1 200 OK\r\nContent-Length: {len(BODY)}\r\nContent-Length: 512\r\n\r\n"
+    request.connection.sendall(headers.encode() + BODY)
+
+
+def encoded(request: Request) -> None:
+    ok(request, gzip.compress(BODY), **{"Content-Encoding": "gzip"})
+
+
+def stall(request: Request) -> None:
+    request.send("200 OK", {"Content-Length": str(len(BODY))}, BODY[:4096])
+    time.sleep(60)
+
+
+def silent(request: Request) -> None:
+    time.sleep(60)
+
+
+def trickle(request: Request) -> None:
+    request.send("200 OK", {"Content-Length": str(len(BODY))})
+    for index in range(600):
+        request.connection.sendall(BODY[index : index + 1])
+        time.sleep(0.1)
+
+
+def part(request: Request) -> None:
+    request.send(
+        "206 Partial Content", {"Content-Length": "512", "Content-Range": "bytes 0-511/1048576"}, BODY[:512]
+    )
+
+
+def error_page(request: Request) -> None:
+    page = b"<!DOCTYPE html><html><body>Please log in</body></html>" + b" " * 1024
+    ok(request, page)
+
+
+def status(request: Request) -> None:
+    request.send(f"{request.query['code']} Because", {"Content-Length": "0"})
+
+
+def redirect(request: Request) -> None:
+    request.send(
+        f"{request.query.get('code', '302')} Moved", {"Location": request.query["to"], "Content-Length": "0"}
+    )
+
+
+def chain(request: Request) -> None:
+    left = int(request.query["n"])
+    to = f"/a/chain?n={left - 1}" if left else "/good"
+    # a relative hop from another directory, which RedirectAgent gets wrong
+    request.send("302 Moved", {"Location": to, "Content-Length": "0"})
+
+
+def loop(request: Request) -> None:
+    request.send("302 Moved", {"Location": "loop", "Content-Length": "0"})
+
+
+def nowhere(request: Request) -> None:
+    request.send("302 Moved", {"Content-Length": "0"})
+
+
+def long_location(request: Request) -> None:
+    request.send("302 Moved", {"Location": "/" + "a" * 10_000, "Content-Length": "0"})
+
+
+def many_headers(request: Request) -> None:
+    request.connection.sendall(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        request.connection.sendall(b"X-Filler: " + b"a" * 1000 + b"\r\n")
+
+
+def not_http(request: Request) -> None:
+    request.connection.sendall(b"220 mail.example.test ESMTP\r\n" * 10)
+
+
+def hang_up(request: Request) -> None:
+    return
+
+
+def slow(request: Request) -> None:
+    """1 MiB in about ten seconds, every part on time."""
+    request.send("200 OK", {"Content-Length": str(len(BODY))})
+    if request.is_probe:
+        return
+    for start in range(0, len(BODY), 10_000):
+        request.connection.sendall(BODY[start : start + 10_000])
+        time.sleep(0.1)
+
+
+def turns(request: Request) -> None:
+    """A file for the probe, a redirect for the transfer."""
+    if request.is_probe:
+        good(request)
+    else:
+        request.send("302 Moved", {"Location": request.query["to"], "Content-Length": "0"})
+
+
+BEHAVIOURS = {
+    function.__name__: function
+    for function in (
+        good, truncated, reset, says_less, changes, no_length, chunked, chunked_truncated, chunked_broken,
+        chunked_endless, both_lengths, two_lengths, encoded, stall, silent, trickle, part, error_page, status,
+        redirect, chain, loop, nowhere, long_location, many_headers, not_http, hang_up, slow, turns,
+    )
+}  # fmt: skip
+
+
+def serve(connection: socket.socket) -> None:
+    with connection, contextlib.suppress(OSError):
+        request = Request(connection)
+        behave = BEHAVIOURS.get(request.name.rpartition("/")[2])
+        if behave is None:
+            request.send("404 Not Found", {"Content-Length": "0"})
+        else:
+            behave(request)
+
+
+def listener(where: str) -> socket.socket:
+    address, _, port = where.rpartition(":")
+    return socket.create_server((address, int(port)), backlog=64)
+
+
+def note(listening: socket.socket, journal: Path) -> None:
+    while True:
+        connection, _ = listening.accept()
+        with connection, journal.open("a") as file:
+            file.write(f"{listening.getsockname()[0]}\n")
+
+
+def main() -> None:
+    journal = Path(sys.argv[1])
+    for where in sys.argv[3:]:
+        threading.Thread(target=note, args=(listener(where), journal), daemon=True).start()
+    with listener(sys.argv[2]) as listening:
+        while True:
+            connection, _ = listening.accept()
+            threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()

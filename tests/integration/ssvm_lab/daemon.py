@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon's side of a download, and the agent's role joined to it over a real peer."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IListeningPort
+
+from integration.ssvm_lab.world import BOOT, STORE, World
+from systemvm.guest.context import Context
+from systemvm.guest.paths import Paths as GuestPaths
+from systemvm.rpc.local import connect_local, listen_local
+from systemvm.rpc.method import Call, Caller, MethodTable
+from systemvm.rpc.peer import Peer
+from systemvm.ssvm.role import install
+from systemvm.wire import storage
+from systemvm.wire.role import Role
+from systemvm.wire.storage import Done, DownloadRequest, DownloadStatus, ImageFormat
+
+
+class Daemon:
+    """Hears progress and ends; `download` asks for one and waits for its end."""
+
+    def __init__(self, directory: Path, world: World) -> None:
+        self._path = directory / "daemon.sock"
+        self._world = world
+        self._ends: dict[str, list[Deferred[DownloadStatus]]] = {}
+        self.progress: list[DownloadStatus] = []
+        self.finished: list[DownloadStatus] = []
+        self.agent: Peer | None = None
+        self._agents_peer: Peer | None = None
+        self._port: IListeningPort | None = None
+        self.context: Context | None = None
+
+    async def start(self) -> Daemon:
+        methods = MethodTable("daemon", "test")
+        ssvm = frozenset({Role.SSVM.value})
+        methods.add(storage.TEMPLATE_PROGRESS, self._progress, params=DownloadStatus, result=Done, roles=ssvm)
+        methods.add(storage.TEMPLATE_FINISHED, self._finished, params=DownloadStatus, result=Done, roles=ssvm)
+        self._port = listen_local(
+            reactor, self._path, methods,
+            authorize=lambda uid, gid, pid: Caller("s-1-VM", Role.SSVM.value), on_connected=self._connected,
+        )  # fmt: skip
+        self.context = Context(
+            reactor=reactor, paths=GuestPaths(), name="s-1-VM", role=Role.SSVM, boot=BOOT,
+            methods=MethodTable("agent", "test"), sockets={}, find_peer=lambda: self._agents_peer,
+        )  # fmt: skip
+        install(self.context, self._world.paths)
+        await self.connect_agent()
+        return self
+
+    async def connect_agent(self) -> None:
+        """As the agent's dialer does: connect, then the hooks."""
+        assert self.context is not None
+        remote = Caller("management", Role.MANAGEMENT.value)
+        self._agents_peer = await connect_local(reactor, self._path, self.context.methods, remote=remote)
+        for hook in self.context.on_connected:
+            await hook(self._agents_peer)
+        self.context.connected()
+
+    def cut_off(self) -> None:
+        """The connection between agent and daemon is lost."""
+        assert self._agents_peer is not None
+        self._agents_peer.close("cut")
+        self._agents_peer = None
+
+    async def close(self) -> None:
+        if self.context is not None:
+            for stop in self.context.on_stop:
+                await stop()
+        if self._agents_peer is not None:
+            self._agents_peer.close("test ends")
+        if self._port is not None:
+            await self._port.stopListening()
+
+    async def call(self, method: str, params: Any, result: Any) -> Any:
+        assert self.agent is not None
+        return await self.agent.call(method, params, result=result, deadline_s=120)
+
+    async def download(self, request: DownloadRequest, timeout_s: float = 60) -> DownloadStatus:
+        """Ask for a download and wait for its end."""
+        ended = self.end_of(request.job_id, timeout_s)
+        status: DownloadStatus = await self.call(storage.TEMPLATE_DOWNLOAD, request, DownloadStatus)
+        return status if status.state.ended else await ended
+
+    def end_of(self, job_id: str, timeout_s: float = 60) -> Deferred[DownloadStatus]:
+        waiter: Deferred[DownloadStatus] = Deferred()
+        waiter.addTimeout(timeout_s, reactor)
+        self._ends.setdefault(job_id, []).append(waiter)
+        return waiter
+
+    def _connected(self, peer: Peer) -> None:
+        self.agent = peer
+
+    async def _progress(self, call: Call, status: DownloadStatus) -> Done:
+        self.progress.append(status)
+        return Done()
+
+    async def _finished(self, call: Call, status: DownloadStatus) -> Done:
+        self.finished.append(status)
+        for waiter in self._ends.pop(status.job_id, []):
+            if not waiter.called:
+                waiter.callback(status)
+        return Done()
+
+
+def request(
+    world: World, url: str, image_format: ImageFormat = ImageFormat.RAW, **more: Any
+) -> DownloadRequest:
+    values: dict[str, Any] = {
+        "job_id": str(uuid.uuid4()), "request_id": "r-1", "template_id": 204, "account_id": 2,
+        "unique_name": "204-2-test", "description": "A tést = image", "url": url, "format": image_format,
+        "store": STORE, "max_size_bytes": 1 << 30, "source_ca_pem": world.ca_pem,
+    }  # fmt: skip
+    return DownloadRequest(**(values | more))

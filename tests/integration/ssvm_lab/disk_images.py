@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Crafted images: headers that are right but for one thing."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+from pathlib import Path
+
+CLUSTER_BITS = 16
+
+
+def qcow2_header(
+    *,
+    version: int = 3,
+    backing: str | None = None,
+    size: int = 1 << 30,
+    cluster_bits: int = CLUSTER_BITS,
+    crypt_method: int = 0,
+    incompatible: int = 0,
+    header_length: int = 104,
+    extensions: bytes = b"",
+    l1_size: int = 1,
+    l1_table_offset: int = 1 << 16,
+    snapshots: int = 0,
+) -> bytes:
+    """A header with its extensions, without padding."""
+    fixed_length = header_length if version == 3 else 72
+    after = fixed_length + len(extensions) + 8
+    name = (backing or "").encode()
+    fields = struct.pack(
+        ">4sIQIIQIIQQIIQ",
+        b"QFI\xfb", version, after if backing else 0, len(name), cluster_bits, size, crypt_method,
+        l1_size, l1_table_offset, 2 << 16, 1, snapshots, 0,
+    )  # fmt: skip
+    if version == 3:
+        fields += struct.pack(">QQQII", incompatible, 0, 0, 4, header_length)
+    return fields.ljust(fixed_length, b"\0") + extensions + bytes(8) + name
+
+
+def qcow2(**fields: object) -> bytes:
+    """A whole file of four clusters with that header: tables lie inside of it."""
+    return qcow2_header(**fields).ljust(4 << 16, b"\0")  # type: ignore[arg-type]
+
+
+def extension(kind: int, data: bytes) -> bytes:
+    return struct.pack(">II", kind, len(data)) + data.ljust(len(data) + 7 & ~7, b"\0")
+
+
+def iso(size: int = 64 * 1024) -> bytes:
+    image = bytearray(size)
+    image[32768:32775] = b"\1CD001\1"
+    image[40000:40010] = b"some files"
+    return bytes(image)
+
+
+def raw(size: int = 4 << 20) -> bytes:
+    """A raw disk with data, a hole, and data."""
+    part = bytes(range(1, 256)) * 257
+    return (part.ljust(128 * 1024, b"\1") + bytes(size - 256 * 1024) + part.ljust(128 * 1024, b"\2"))[:size]
+
+
+def real_qcow2(path: Path, *options: str, size: str = "64M") -> bytes:
+    """One that qemu-img made."""
+    subprocess.run(
+        ["qemu-img", "create", "-q", "-f", "qcow2", *options, str(path), size], check=True, timeout=30
+    )
+    return path.read_bytes()

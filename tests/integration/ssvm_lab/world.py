@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts it: `vm` is where fetch runs, `world` has the servers, a veth pair joins them, and a tmpfs is the store.
+
+The SSVM's processes are the real ones, activated as systemd does it (systemd-socket-activate); the agent's role
+runs in the test, with a peer at the other end of a UNIX socket as its daemon.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import trustme
+from attrs import frozen
+
+from systemvm.ssvm.paths import Paths
+from systemvm.ssvm.store_messages import mount_id
+from systemvm.wire.storage import Store
+
+LAB = Path(__file__).resolve().parent
+AGENTS = LAB.parents[2] / "agents"
+NAME = "images.example.test"
+SERVER, VM = "203.0.113.10", "203.0.113.100"
+DENIED = ("10.11.0.1", "10.12.0.2", "169.254.0.1")
+STORE = Store("10.12.0.2", "/export/secondary")
+BOOT = {
+    "type": "secstorage", "name": "s-1-VM", "eth0ip": "169.254.10.2", "eth0mask": "255.255.0.0",
+    "eth1ip": "10.11.0.100", "eth1mask": "255.255.255.0", "mgmtcidr": "10.11.0.0/24",
+    "eth2ip": VM, "eth2mask": "255.255.255.0", "eth3ip": "10.12.0.100", "eth3mask": "255.255.255.0",
+    "storageip": "10.12.0.100", "storagenetmask": "255.255.255.0", "public.network.device": "eth2",
+    "private.network.device": "eth1", "secondaryStorageServerAddress": "10.12.0.2", "host": "169.254.0.1",
+}  # fmt: skip
+QUICK = {
+    "connect_timeout_s": 3.0, "headers_timeout_s": 3.0, "stall_timeout_s": 2.0, "slow_window_s": 3.0,
+    "slow_window_bytes": 1000, "store_timeout_s": 15.0, "trailing_timeout_s": 1.0,
+}  # fmt: skip
+
+
+def run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+
+
+@frozen
+class World:
+    """What a test needs of it."""
+
+    paths: Paths
+    store: Path
+    files: Path  # what nginx serves
+    journal: Path  # connections that should not have been
+    logs: Path
+    ca_pem: str
+    fetch_pid_file: Path
+
+    def leftovers(self) -> list[str]:
+        """Every file on the store."""
+        return sorted(
+            str(path.relative_to(self.store)) for path in self.store.rglob("*") if not path.is_dir()
+        )
+
+    def job_directories(self) -> list[str]:
+        return sorted(str(path.relative_to(self.store)) for path in self.store.glob(".systemvm-jobs/*/*"))
+
+    def forbidden_connections(self) -> list[str]:
+        return self.journal.read_text().split()
+
+    def fetch_pids(self) -> list[int]:
+        return _pids("systemvm.ssvm.fetch")
+
+    def mover_pids(self) -> list[int]:
+        return _pids("systemvm.ssvm.mover")
+
+    def said(self, name: str) -> str:
+        return (self.logs / name).read_text(errors="replace")
+
+
+class Builder:
+    """Builds a world and takes it down again, in reverse."""
+
+    def __init__(self, directory: Path, store_size: str = "96m") -> None:
+        self._directory = directory
+        self._store_size = store_size
+        self._stack = ExitStack()
+        self._vm, self._world = f"ssvm-v{os.getpid()}", f"ssvm-w{os.getpid()}"
+
+    def __enter__(self) -> World:
+        try:
+            return self._build()
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def __exit__(self, *details: object) -> None:
+        self._stack.close()
+
+    def _build(self) -> World:
+        directory = self._directory
+        files, logs, sockets, mounts = (directory / name for name in ("files", "logs", "run", "mnt"))
+        for made in (files, logs, sockets, mounts):
+            made.mkdir()
+        self._network()
+        store = mounts / mount_id(STORE)
+        store.mkdir()
+        run(
+            "mount",
+            "-t",
+            "tmpfs",
+            "-o",
+            f"size={self._store_size}",
+            f"{STORE.server}:{STORE.path}",
+            str(store),
+        )
+        self._stack.callback(run, "umount", str(store))
+        paths = Paths(mounts, sockets / "fetch.sock", sockets / "store.sock", sockets / "mount.sock")
+        authority = trustme.CA()
+        ca_pem = authority.cert_pem.bytes().decode()
+        journal = directory / "journal"
+        journal.touch()
+        self._servers(authority, files, logs, journal)
+        self._helpers(paths, logs)
+        pid_file = directory / "fetch.pid"
+        return World(paths, store, files, journal, logs, ca_pem, pid_file)
+
+    def _network(self) -> None:
+        for name in (self._vm, self._world):
+            run("ip", "netns", "add", name)
+            self._stack.callback(run, "ip", "netns", "del", name)
+            run("ip", "-n", name, "link", "set", "lo", "up")
+        run(
+            "ip",
+            "-n",
+            self._vm,
+            "link",
+            "add",
+            "eth2",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            self._world,
+        )
+        mine = ("203.0.113.100/24", "10.11.0.100/24", "10.12.0.100/24", "169.254.10.2/16")
+        theirs = ("203.0.113.10/24", "10.11.0.1/24", "10.12.0.2/24", "169.254.0.1/16")
+        for name, device, addresses in ((self._vm, "eth2", mine), (self._world, "eth0", theirs)):
+            for address in addresses:
+                run("ip", "-n", name, "addr", "add", address, "dev", device)
+            run("ip", "-n", name, "link", "set", device, "up")
+
+    def _servers(self, authority: trustme.CA, files: Path, logs: Path, journal: Path) -> None:
+        directory = self._directory
+        for label, names in (("good", (NAME, SERVER)), ("other", ("other.example.test",))):
+            certificate = authority.issue_cert(*names)
+            certificate.private_key_and_cert_chain_pem.write_to_path(str(directory / f"{label}.pem"))
+        stranger = trustme.CA().issue_cert(NAME)
+        stranger.private_key_and_cert_chain_pem.write_to_path(str(directory / "stranger.pem"))
+        tls = "".join(
+            f"server {{ listen {SERVER}:{port} ssl; ssl_certificate {directory}/{label}.pem; "
+            f"ssl_certificate_key {directory}/{label}.pem; "
+            f"location /down/ {{ return 302 http://{NAME}/image.raw; }} location / {{ root {files}; }} }}\n"
+            for port, label in ((443, "good"), (8443, "other"), (9443, "stranger"))
+        )
+        (directory / "nginx.conf").write_text(
+            f"pid {directory}/nginx.pid; error_log {logs}/nginx.log; daemon off; worker_processes 1;\n"
+            "events {} http { access_log off; types {} default_type application/octet-stream;\n"
+            f"server {{ listen {SERVER}:80; location /slow/ {{ alias {files}/; limit_rate 400k; }}"
+            f" location / {{ root {files}; }} }}\n{tls}}}\n"
+        )
+        self._start(
+            "nginx", self._world, "nginx", "-c", str(directory / "nginx.conf"), "-e", str(logs / "nginx.log")
+        )
+        denied = [f"{address}:80" for address in DENIED]
+        self._start(
+            "bad",
+            self._world,
+            sys.executable,
+            str(LAB / "bad_server.py"),
+            str(journal),
+            f"{SERVER}:8000",
+            *denied,
+        )
+        # the SSVM's own loopback and public address have a listener too
+        inside = ["127.0.0.1:80", f"{VM}:80"]
+        self._start(
+            "inside",
+            self._vm,
+            sys.executable,
+            str(LAB / "bad_server.py"),
+            str(journal),
+            f"{VM}:8000",
+            *inside,
+        )
+        hosts = {NAME: [SERVER], "loop.example.test": ["127.0.0.1"], "mixed.example.test": [SERVER, "127.0.0.1"],
+                 "management.example.test": ["10.11.0.1"], "other.example.test": [SERVER]}  # fmt: skip
+        records = [f"--host-record={name},{address}" for name, found in hosts.items() for address in found]
+        self._start(
+            "dnsmasq", self._world, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts",
+            "--bind-interfaces", f"--listen-address={SERVER}", "--user=root", "--pid-file=", *records,
+        )  # fmt: skip
+        for address, port in ((SERVER, 80), (SERVER, 443), (SERVER, 8000), (SERVER, 53)):
+            self._wait_for(address, port)
+
+    def _helpers(self, paths: Paths, logs: Path) -> None:
+        python = [sys.executable, "-m"]
+        mount_root = ["--mount-root", str(paths.mount_root)]
+        for path, module in ((paths.store_socket, "store"), (paths.mount_socket, "mount")):
+            self._activate(
+                module, path, ["--accept", "--inetd"], [*python, f"systemvm.ssvm.{module}", *mount_root]
+            )
+        resolv_conf = self._directory / "resolv.conf"
+        resolv_conf.write_text(f"nameserver {SERVER}\noptions timeout:1 attempts:2\n")
+        fetch = [
+            *python,
+            "systemvm.ssvm.fetch",
+            "--store-socket",
+            str(paths.store_socket),
+            "--limits",
+            json.dumps(QUICK),
+        ]
+        # systemd starts it again at the next connection; so does this loop around an activator that becomes it
+        script = (
+            f"mount --bind {resolv_conf} /etc/resolv.conf; "
+            'while :; do rm -f "$0"; "$@"; [ $? = 0 ] && exit; done'
+        )
+        activator = ["systemd-socket-activate", "-E", "PYTHONPATH", "-l", str(paths.fetch_socket), *fetch]
+        inside = ["unshare", "-m", "sh", "-c", script, str(paths.fetch_socket), *activator]
+        self._start("fetch", self._vm, *inside)
+        self._wait_for_path(paths.fetch_socket)
+
+    def _activate(self, name: str, path: Path, options: list[str], command: list[str]) -> None:
+        self._start(
+            name, None, "systemd-socket-activate", "-E", "PYTHONPATH", *options, "-l", str(path), *command
+        )
+        self._wait_for_path(path)
+
+    def _start(self, name: str, namespace: str | None, *command: str) -> None:
+        entered = ["nsenter", f"--net=/run/netns/{namespace}", *command] if namespace else list(command)
+        with (self._directory / "logs" / name).open("ab") as log:
+            process = subprocess.Popen(
+                entered, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                env={**os.environ, "PYTHONPATH": str(AGENTS)},
+            )  # fmt: skip
+        self._stack.callback(_end, process)
+
+    def _wait_for(self, address: str, port: int) -> None:
+        deadline_s = time.monotonic() + 20
+        while True:
+            asked = subprocess.run(
+                ["nsenter", f"--net=/run/netns/{self._vm}", sys.executable, "-c", _CONNECT, address, str(port)],
+                capture_output=True, timeout=20, check=False,
+            )  # fmt: skip
+            if asked.returncode == 0:
+                return
+            assert time.monotonic() < deadline_s, f"nobody listens at {address}:{port}"
+            time.sleep(0.05)
+
+    @staticmethod
+    def _wait_for_path(path: Path) -> None:
+        deadline_s = time.monotonic() + 20
+        while not path.exists():
+            assert time.monotonic() < deadline_s, f"{path} does not come"
+            time.sleep(0.02)
+
+
+_CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5).close()"
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """The whole session that it leads: what it started goes with it."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(5)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            continue
+
+
+def _pids(module: str) -> list[int]:
+    """Processes whose arguments name a module; only those that live below this test's own process."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if any(module.encode() in word for word in words) and words[0].endswith(b"python"):
+            found.append(int(path.parent.name))
+    return [pid for pid in found if _descends(pid, os.getpid())]
+
+
+def _descends(pid: int, ancestor: int) -> bool:
+    while pid > 1:
+        if pid == ancestor:
+            return True
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except OSError:
+            return False
+        pid = int(stat.rpartition(")")[2].split()[1])
+    return False

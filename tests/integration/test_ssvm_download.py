@@ -1,0 +1,423 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Downloads through the SSVM's real processes: what must work, and that all that must not leaves nothing."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import lzma
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+import zstandard
+
+from integration.ssvm_lab import disk_images
+from integration.ssvm_lab.bad_server import BODY
+from integration.ssvm_lab.daemon import Daemon, request
+from integration.ssvm_lab.world import NAME, SERVER, STORE, VM, Builder, World
+from rpc_wait import until
+from systemvm.rpc.errors import RpcError
+from systemvm.ssvm import properties
+from systemvm.wire import storage
+from systemvm.wire.storage import (
+    Done,
+    DownloadAbort,
+    DownloadState,
+    DownloadStatus,
+    ImageFormat,
+    Store,
+    StoreStats,
+    TemplateDelete,
+)
+
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(120)]
+BAD = f"http://{SERVER}:8000"
+GOOD = f"https://{NAME}"
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with tempfile.TemporaryDirectory(prefix="ssvm") as directory, Builder(Path(directory)) as built:
+        raw = disk_images.raw()
+        files = {
+            "image.raw": raw,
+            "image.raw.gz": gzip.compress(raw[: len(raw) // 2]) + gzip.compress(raw[len(raw) // 2 :]),
+            "image.raw.bz2": bz2.compress(raw),
+            "image.raw.xz": lzma.compress(raw),
+            "image.raw.zst": zstandard.compress(raw),
+            "image.iso": disk_images.iso(),
+            "backing.qcow2": disk_images.qcow2(backing="/etc/passwd"),
+            "datafile.qcow2": disk_images.qcow2(incompatible=4),
+            "cut.raw.gz": gzip.compress(raw)[:-10],
+            "twice.raw.gz": gzip.compress(gzip.compress(raw)),
+            "archive.zip": b"PK\x03\x04" + bytes(1020),
+            "empty": b"",
+        }
+        for name, content in files.items():
+            (built.files / name).write_bytes(content)
+        disk_images.real_qcow2(built.files / "image.qcow2")
+        with gzip.open(built.files / "bomb.gz", "wb", compresslevel=9) as bomb:
+            for _ in range(600):
+                bomb.write(bytes(1 << 20))
+        yield built
+
+
+@pytest_twisted.async_yield_fixture
+async def daemon(world: World) -> Any:
+    world.journal.write_text("")
+    with tempfile.TemporaryDirectory(prefix="ssvmd") as directory:
+        started = await Daemon(Path(directory), world).start()
+        yield started
+        await started.close()
+    for path in world.store.iterdir():
+        shutil.rmtree(path)
+
+
+def published(world: World, status: DownloadStatus) -> Path:
+    """The image's path after everything a published template must be has been looked at."""
+    assert status.state is DownloadState.DOWNLOADED, status
+    assert status.install_path is not None
+    image = world.store / status.install_path
+    assert image.parent == world.store / "template/tmpl/2/204"
+    assert sorted(path.name for path in image.parent.iterdir()) == sorted([image.name, "template.properties"])
+    assert image.stat().st_size == status.physical_size_bytes
+    assert (image.stat().st_uid, image.stat().st_mode & 0o777) == (0, 0o644)
+    assert world.job_directories() == []
+    values = properties.read((image.parent / "template.properties").read_text())
+    assert values["filename"] == image.name
+    assert values["size"] == str(image.stat().st_size)
+    assert values["virtualsize"] == str(status.virtual_size_bytes)
+    assert values["uniquename"] == "204-2-test"
+    assert values["description"] == "A tést = image"
+    assert values["checksum"] == status.checksum
+    return image
+
+
+FORMATS = {
+    "image.raw": ImageFormat.RAW, "image.raw.gz": ImageFormat.RAW, "image.raw.bz2": ImageFormat.RAW,
+    "image.raw.xz": ImageFormat.RAW, "image.raw.zst": ImageFormat.RAW, "image.iso": ImageFormat.ISO,
+    "image.qcow2": ImageFormat.QCOW2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest_twisted.ensureDeferred
+async def test_image_is_published(world: World, daemon: Daemon, name: str) -> None:
+    served = (world.files / name).read_bytes()
+    checksum = f"{{SHA-256}}{hashlib.sha256(served).hexdigest()}"
+    status = await daemon.download(request(world, f"{GOOD}/{name}", FORMATS[name], checksum=checksum))
+    image = published(world, status)
+    wanted = (world.files / "image.raw").read_bytes() if FORMATS[name] is ImageFormat.RAW else served
+    assert image.read_bytes() == wanted
+    assert status.checksum == checksum
+    assert status.virtual_size_bytes == (64 << 20 if name == "image.qcow2" else len(wanted))
+    assert image.stat().st_blocks * 512 <= len(wanted)
+    assert (status.received_bytes, status.percent) == (len(served), 100)
+    if name == "image.raw":
+        assert image.stat().st_blocks * 512 < len(wanted), "zeros were written"
+
+
+@pytest.mark.parametrize(
+    "path", ["good", "chunked", "a/chain?n=4", "redirect?to=good", "redirect?code=308&to=good"]
+)
+@pytest_twisted.ensureDeferred
+async def test_ways_to_a_good_file(world: World, daemon: Daemon, path: str) -> None:
+    status = await daemon.download(request(world, f"{BAD}/{path}"))
+    assert published(world, status).read_bytes() == BODY
+    assert status.checksum == f"{{SHA-512}}{hashlib.sha512(BODY).hexdigest()}"
+
+
+@pytest_twisted.ensureDeferred
+async def test_body_that_ends_with_the_connection_needs_a_checksum(world: World, daemon: Daemon) -> None:
+    failed = await daemon.download(request(world, f"{BAD}/no_length"))
+    assert failed.error is not None
+    assert failed.error.code == "length_unknown"
+    checksum = hashlib.md5(BODY).hexdigest()
+    published(world, await daemon.download(request(world, f"{BAD}/no_length", checksum=checksum)))
+
+
+FAILURES: list[tuple[str, str, dict[str, Any], str]] = [
+    # URL, code, more of the request, words of the message
+    (f"{GOOD}/image.raw", "checksum_mismatch", {"checksum": "{SHA-256}" + "0" * 64}, "didn't match the given value"),
+    (f"{GOOD}/image.raw", "checksum_invalid", {"checksum": "{SHA-256}12"}, "has 64 digits"),
+    (f"{GOOD}/absent", "http_status", {}, "HTTP Server returned 404 (expected 200 OK)"),
+    (f"{BAD}/status?code=503", "http_status", {}, "503"),
+    (f"{BAD}/status?code=416", "length_wrong", {}, "empty"),
+    (f"http://{SERVER}:8001/", "connection_refused", {}, f"connection refused by {SERVER}"),
+    ("http://203.0.113.77/", "connection_failed", {}, "203.0.113.77"),
+    ("http://absent.example.test/", "name_not_found", {}, "absent.example.test"),
+    (f"{GOOD}/empty", "length_wrong", {}, "empty"),
+    (f"{BAD}/truncated", "truncated", {}, "after 524288 of 1048576 bytes"),
+    (f"{BAD}/reset", "", {}, ""),
+    (f"{BAD}/says_less", "length_wrong", {}, "sends more"),
+    (f"{BAD}/changes", "length_wrong", {}, "announced 1048576 bytes first"),
+    (f"{BAD}/chunked_truncated", "truncated", {}, "the connection ended"),
+    (f"{BAD}/chunked_broken", "", {}, ""),
+    (f"{BAD}/chunked_endless", "too_large", {"max_size_bytes": 4 << 20}, "too large"),
+    (f"{BAD}/both_lengths", "http_invalid", {}, "both"),
+    (f"{BAD}/two_lengths", "http_invalid", {}, ""),
+    (f"{BAD}/encoded", "content_encoding", {}, "gzip"),
+    (f"{BAD}/part", "http_invalid", {}, ""),
+    (f"{BAD}/not_http", "http_invalid", {}, "not HTTP"),
+    (f"{BAD}/many_headers", "", {}, ""),
+    (f"{BAD}/hang_up", "connection_lost", {}, "without an answer"),
+    (f"{BAD}/stall", "stalled", {}, "nothing came for 2 s after 4096 bytes"),
+    (f"{BAD}/trickle", "stalled", {}, "bytes came in 3 s"),
+    (f"{BAD}/silent", "stalled", {}, "in time"),
+    (f"{BAD}/error_page", "format_mismatch", {}, "web page"),
+    (f"{GOOD}/image.raw", "too_large", {"max_size_bytes": 1 << 20}, "too large"),
+    (f"{GOOD}/bomb.gz", "too_large", {"max_size_bytes": 1 << 26}, "decompresses to more"),
+    (f"{GOOD}/cut.raw.gz", "decompression", {}, "cut off"),
+    (f"{GOOD}/twice.raw.gz", "format_mismatch", {}, "gzip file inside another"),
+    (f"{GOOD}/archive.zip", "decompression", {}, "zip files are not supported"),
+    (f"{GOOD}/image.qcow2", "format_mismatch", {}, "it is a QCOW2"),
+    (f"{GOOD}/image.raw", "format_mismatch", {"format": ImageFormat.QCOW2}, "registered as QCOW2"),
+    (f"{GOOD}/image.raw", "format_mismatch", {"format": ImageFormat.ISO}, "registered as ISO"),
+    (f"{GOOD}/backing.qcow2", "format_unsafe", {"format": ImageFormat.QCOW2}, "backing file reference"),
+    (f"{GOOD}/datafile.qcow2", "format_unsafe", {"format": ImageFormat.QCOW2}, "external data file"),
+    ("https://other.example.test:8443/image.raw", "", {"source_ca_pem": None}, "does not hold"),
+    (f"{GOOD}:8443/image.raw", "tls_failed", {}, "for another name"),
+    (f"{GOOD}:9443/image.raw", "tls_failed", {}, "does not hold"),
+    (f"https://{SERVER}:8000/", "tls_failed", {}, ""),
+    (f"{BAD}/loop", "redirects", {}, "more than 5 times"),
+    (f"{BAD}/chain?n=6", "redirects", {}, "more than 5 times"),
+    (f"{BAD}/nowhere", "url_invalid", {}, "Location"),
+    (f"{BAD}/long_location", "url_invalid", {}, "Location"),
+    (f"{BAD}/redirect?to=ftp://{NAME}/x", "url_invalid", {}, "scheme is ftp"),
+    (f"{BAD}/redirect?to=file:///etc/passwd", "url_invalid", {}, "scheme is file"),
+    (f"{GOOD}/down/", "redirects", {}, "from https to http"),
+    (f"{BAD}/turns?to=http://127.0.0.1/", "redirects", {}, "redirects now"),
+    ("ftp://203.0.113.10/x", "url_invalid", {}, "scheme is ftp"),
+    ("http://user:secret@203.0.113.10/x", "url_invalid", {}, "user name"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("url", "code", "more", "words"), FAILURES, ids=lambda value: str(value)[:48])
+@pytest_twisted.ensureDeferred
+async def test_failure_is_clear_and_leaves_nothing(
+    world: World, daemon: Daemon, url: str, code: str, more: dict[str, Any], words: str
+) -> None:
+    status = await daemon.download(request(world, url, **more))
+    assert status.state is DownloadState.DOWNLOAD_ERROR, status
+    assert status.error is not None
+    assert status.error.code == code or not code, status.error
+    assert words in status.error.message
+    assert "secret" not in status.error.message
+    assert status.error.code != "internal"
+    assert world.leftovers() == []
+    assert world.job_directories() == []
+    assert world.forbidden_connections() == []
+    assert world.mover_pids() == []
+
+
+DENIED = [
+    "http://127.0.0.1/", "http://localhost/", "http://169.254.0.1/", "http://10.11.0.1/", "http://10.12.0.2/",
+    f"http://{VM}/", "http://loop.example.test/", "http://mixed.example.test/", "http://management.example.test/",
+    "http://[::1]/", "http://[::ffff:127.0.0.1]/", "http://[::ffff:a0b:1]/", "http://0.0.0.0/", "http://[::]/",
+    "http://[64:ff9b::7f00:1]/", "http://2130706433/", "http://0x7f.1/", "http://127.1/", "http://0177.0.0.1/",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("by_redirect", [False, True], ids=["at first", "by redirect"])
+@pytest.mark.parametrize("url", DENIED)
+@pytest_twisted.ensureDeferred
+async def test_denied_address_gets_no_packet(
+    world: World, daemon: Daemon, url: str, by_redirect: bool
+) -> None:
+    status = await daemon.download(request(world, f"{BAD}/redirect?to={url}" if by_redirect else url))
+    assert status.error is not None
+    assert status.error.code in ("url_denied", "url_invalid")
+    assert world.forbidden_connections() == []
+    assert world.leftovers() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_full_store(world: World, daemon: Daemon) -> None:
+    filler = world.store / "filler"
+    free = shutil.disk_usage(world.store).free
+    filler.write_bytes(bytes(free - (2 << 20)))
+    known = await daemon.download(request(world, f"{BAD}/good", ImageFormat.RAW))
+    published(world, known)
+    shutil.rmtree(world.store / "template")
+    # raw is not refused beforehand, because its holes may fit: it fails while it is written
+    status = (
+        await daemon.download(request(world, f"http://{SERVER}/random.raw"), 30) if _random(world) else known
+    )
+    assert status.error is not None
+    assert status.error.code == "store_full"
+    assert "secondary storage is full" in status.error.message
+    early = await daemon.download(request(world, f"http://{SERVER}/random.raw", ImageFormat.ISO))
+    assert early.error is not None
+    assert early.error.code == "store_full"
+    assert world.leftovers() == ["filler"]
+
+
+def _random(world: World) -> bool:
+    return bool((world.files / "random.raw").write_bytes(os.urandom(4 << 20)))
+
+
+@pytest_twisted.ensureDeferred
+async def test_progress_flows_and_a_repeated_order_answers_it(world: World, daemon: Daemon) -> None:
+    order = request(world, f"{BAD}/slow")
+    ended = daemon.end_of(order.job_id)
+    first = await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
+    assert first.state is DownloadState.DOWNLOAD_IN_PROGRESS
+    await until(lambda: len(daemon.progress) >= 4, 30)
+    again = await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
+    assert again.state is DownloadState.DOWNLOAD_IN_PROGRESS
+    assert again.total_bytes == len(BODY)
+    received = [status.received_bytes for status in daemon.progress]
+    assert received == sorted(received)
+    # the connection to the daemon may go and come: the end is repeated until it is answered
+    daemon.cut_off()
+    await until(lambda: world.mover_pids() == [], 30)
+    await daemon.connect_agent()
+    published(world, await ended)
+    known = await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
+    assert known.state is DownloadState.DOWNLOADED
+
+
+@pytest_twisted.ensureDeferred
+async def test_abort_stops_at_once_and_leaves_nothing(world: World, daemon: Daemon) -> None:
+    order = request(world, f"{BAD}/slow")
+    await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
+    await until(lambda: bool(world.mover_pids()) and bool(daemon.progress), 30)
+    assert len(world.job_directories()) == 1
+    await daemon.call(storage.TEMPLATE_ABORT, DownloadAbort(order.job_id), Done)
+    assert world.mover_pids() == []
+    assert (world.leftovers(), world.job_directories()) == ([], [])
+
+
+@pytest_twisted.ensureDeferred
+async def test_killed_mover_fails_its_job_alone(world: World, daemon: Daemon) -> None:
+    order = request(world, f"{BAD}/slow")
+    ended = daemon.end_of(order.job_id)
+    await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
+    await until(lambda: bool(world.mover_pids()) and bool(daemon.progress), 30)
+    for pid in world.mover_pids():
+        os.kill(pid, signal.SIGKILL)
+    status = await ended
+    assert status.error is not None
+    assert (status.error.code, "signal 9" in status.error.message) == ("worker_died", True)
+    assert (world.leftovers(), world.job_directories()) == ([], [])
+    published(world, await daemon.download(request(world, f"{BAD}/good")))
+
+
+@pytest_twisted.ensureDeferred
+async def test_killed_fetch_is_started_again_once(world: World, daemon: Daemon) -> None:
+    order = request(world, f"{BAD}/slow")
+    ended = daemon.end_of(order.job_id)
+    await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
+    await until(lambda: bool(world.mover_pids()) and bool(daemon.progress), 30)
+    movers = set(world.mover_pids())
+    _kill(world.fetch_pids())
+    await until(lambda: not movers & set(world.mover_pids()), 10)  # no mover outlives its fetch
+    published(world, await ended)
+
+
+@pytest_twisted.ensureDeferred
+async def test_fetch_killed_twice_ends_the_job(world: World, daemon: Daemon) -> None:
+    order = request(world, f"{BAD}/slow")
+    ended = daemon.end_of(order.job_id)
+    await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
+    for _ in range(2):
+        await until(lambda: bool(world.mover_pids()), 30)
+        pids = world.fetch_pids()
+        _kill(pids)
+        await until(lambda killed=pids: not set(killed) & set(world.fetch_pids()), 10)  # type: ignore[misc]
+    status = await ended
+    assert status.error is not None
+    assert status.error.code == "worker_died"
+    # what the last mover left is removed when the store is set up, and the agent lives
+    await daemon.call(storage.STORAGE_SETUP, STORE, StoreStats)
+    assert (world.leftovers(), world.job_directories()) == ([], [])
+
+
+def _kill(pids: list[int]) -> None:
+    assert pids
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest_twisted.ensureDeferred
+async def test_setup_stats_and_delete(world: World, daemon: Daemon) -> None:
+    left = world.store / ".systemvm-jobs/s-1-VM/forgotten"
+    foreign = world.store / ".systemvm-jobs/s-9-VM/busy"
+    for path in (left, foreign):
+        path.mkdir(parents=True)
+        (path / "image").write_bytes(b"part")
+    stats = await daemon.call(storage.STORAGE_SETUP, STORE, StoreStats)
+    assert stats.capacity_bytes == 96 << 20
+    assert not left.exists()
+    assert foreign.exists(), "another SSVM's job was swept away"
+    assert {path.name for path in world.store.iterdir()} >= {"template", "snapshots", "volumes"}
+    order = request(world, f"{BAD}/good")
+    published_path = None
+    status = await daemon.download(order)
+    published_path = world.store / str(status.install_path)
+    assert published_path.exists()
+    assert (await daemon.call(storage.STORAGE_STATS, STORE, StoreStats)).used_bytes >= 1 << 20
+    for _ in range(2):
+        await daemon.call(storage.TEMPLATE_DELETE, TemplateDelete(order.job_id, STORE, 2, 204), Done)
+        assert not published_path.parent.exists()
+    assert world.leftovers() == [".systemvm-jobs/s-9-VM/busy/image"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_published_job_is_found_by_an_agent_that_forgot(world: World, daemon: Daemon) -> None:
+    order = request(world, f"{BAD}/good")
+    done = await daemon.download(order)
+    with tempfile.TemporaryDirectory(prefix="ssvmd") as directory:
+        other = await Daemon(Path(directory), world).start()
+        try:
+            found = await other.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
+        finally:
+            await other.close()
+    assert (found.state, found.install_path) == (DownloadState.DOWNLOADED, done.install_path)
+
+
+@pytest_twisted.ensureDeferred
+async def test_planted_links_are_not_followed(world: World, daemon: Daemon, tmp_path: Path) -> None:
+    """Another client of the store may put anything in the way."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "keep").write_text("keep")
+    (world.store / "template/tmpl").mkdir(parents=True)
+    (world.store / "template/tmpl/2").symlink_to(outside)
+    status = await daemon.download(request(world, f"{BAD}/good"))
+    assert status.error is not None or status.state is DownloadState.DOWNLOAD_ERROR
+    with pytest.raises(RpcError):
+        await daemon.call(storage.TEMPLATE_DELETE, TemplateDelete("x", STORE, 2, 204), Done)
+    assert [path.name for path in outside.iterdir()] == ["keep"]
+
+
+@pytest.mark.parametrize(
+    ("store", "reason"),
+    [
+        (Store("127.0.0.1", "/export"), "mount_failed"),
+        (Store("storage.example.test", "/export"), "request_invalid"),
+        (Store("10.12.0.2", "relative"), "request_invalid"),
+        (Store("10.12.0.2", "/a/../b"), "request_invalid"),
+        (Store("10.12.0.2", "/export", "9"), "request_invalid"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_store_that_cannot_be_mounted(world: World, daemon: Daemon, store: Store, reason: str) -> None:
+    for call in (
+        lambda: daemon.call(storage.STORAGE_SETUP, store, StoreStats),
+        lambda: daemon.call(
+            storage.TEMPLATE_DOWNLOAD, request(world, f"{BAD}/good", store=store), DownloadStatus
+        ),
+    ):
+        with pytest.raises(RpcError) as refused:
+            await call()
+        assert refused.value.reason == reason
+        assert refused.value.message
