@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A keeper with everything around it, on a real database and a clock that tests turn."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from attrs import define
+from twisted.internet.task import Clock
+
+from systemvm.management.config import Configuration, ManagementConfig
+from systemvm.management.control.directory import AgentDirectory
+from systemvm.management.first_start import make_first_accounts
+from systemvm.management.inventory import write_inventory
+from systemvm.management.layout import Layout
+from systemvm.management.pki.control import ControlAuthority
+from systemvm.management.pki.seal import Seal
+from systemvm.management.state.database import Database
+from systemvm.management.state.instances import Instance
+from systemvm.management.system_vms.boot_arguments import BootFacts
+from systemvm.management.system_vms.keeper import Keeper
+from systemvm.management.system_vms.lifecycle import Lifecycle
+from systemvm.management.system_vms.machine import MachineBuilder
+from systemvm.management.zone import ZoneConfig
+
+
+def _fakes() -> ModuleType:
+    """Test modules are no package: this one is found by its path."""
+    spec = importlib.util.spec_from_file_location("system_vms_fakes", Path(__file__).with_name("fakes.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["system_vms_fakes"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+fakes = _fakes()
+
+
+@define
+class World:
+    clock: Clock
+    database: Database
+    hypervisor: object
+    primary: object
+    images: object
+    admission: object
+    directory: AgentDirectory
+    authority: ControlAuthority
+    lifecycle: Lifecycle
+    keeper: Keeper
+    configuration: Configuration
+    host_id: int
+
+    def restarted(self) -> World:
+        """The same host under a new daemon: a new directory and keeper, the same rows and machines."""
+        return build(self.configuration, self.database, self.hypervisor, self.primary, self.images)
+
+
+def build(configuration: Configuration, database: Database, hypervisor, primary, images) -> World:  # type: ignore[no-untyped-def]
+    clock = Clock()
+    host = database.run_now(write_inventory, configuration)
+    authority = ControlAuthority.open(configuration.layout.pki)
+    directory = AgentDirectory()
+    admission = fakes.FakeAdmission()
+
+    def facts(vm: Instance) -> BootFacts:
+        return BootFacts(
+            configuration.zones[0], vm.zone_id, configuration.management.control, "ssh-ed25519 AAAA systemvm"
+        )
+
+    lifecycle = Lifecycle(
+        database,
+        hypervisor,
+        MachineBuilder(images, primary, authority, configuration.layout.logs),
+        directory,
+        admission,
+        facts,
+        host_id=host.id,
+    )
+    keeper = Keeper(clock, database, configuration, lifecycle, hypervisor, directory, host_id=host.id)
+    return World(
+        clock,
+        database,
+        hypervisor,
+        primary,
+        images,
+        admission,
+        directory,
+        authority,
+        lifecycle,
+        keeper,
+        configuration,
+        host.id,
+    )
+
+
+@pytest.fixture
+def world(tmp_path: Path, zone: ZoneConfig) -> Iterator[World]:
+    layout = Layout(tmp_path)
+    layout.make()
+    database = Database.open(layout.database)
+    make_first_accounts(database, Seal.open_key(layout.pki), layout.first_login)
+    configuration = Configuration(layout, ManagementConfig(host_name="host1"), [zone])
+    primary = fakes.FakePrimary(layout.primary)
+    yield build(configuration, database, fakes.FakeHypervisor(), primary, fakes.FakeImages())
+    database.close()

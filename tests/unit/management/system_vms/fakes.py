@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What stands in for the host: a hypervisor without processes, storage without disks, no nft."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from attrs import evolve
+
+from systemvm.management.hypervisors.base import (
+    DomainSpec,
+    DomainState,
+    DomainStatus,
+    ExitCallback,
+    ExitReason,
+    HypervisorError,
+)
+from systemvm.management.primary.system_images import Manifest, SystemImage
+from systemvm.wire.role import Role
+
+
+class FakeHypervisor:
+    """Keeps specs; a test ends machines and makes starts fail."""
+
+    def __init__(self) -> None:
+        self.specs: dict[str, DomainSpec] = {}
+        self.started: list[DomainSpec] = []
+        self.stopped: list[tuple[str, bool]] = []
+        self.failing: HypervisorError | None = None
+        self._callbacks: list[ExitCallback] = []
+
+    async def start(self, spec: DomainSpec) -> DomainStatus:
+        if self.failing is not None:
+            raise self.failing
+        self.specs[spec.name] = spec
+        self.started.append(spec)
+        return self._status(spec)
+
+    async def stop(self, name: str, *, forced: bool = False, timeout_s: float = 60.0) -> None:
+        self.stopped.append((name, forced))
+        if self.specs.pop(name, None) is not None:
+            self._tell(name, ExitReason.STOPPED)
+
+    def end(self, name: str, reason: ExitReason) -> None:
+        """The machine ends by itself."""
+        del self.specs[name]
+        self._tell(name, reason)
+
+    def _tell(self, name: str, reason: ExitReason) -> None:
+        for callback in self._callbacks:
+            callback(name, reason)
+
+    async def reset(self, name: str) -> None:
+        raise HypervisorError("not in these tests")
+
+    async def adopt(self) -> dict[str, DomainStatus]:
+        return {name: self._status(spec) for name, spec in self.specs.items()}
+
+    def status(self, name: str) -> DomainStatus | None:
+        spec = self.specs.get(name)
+        return None if spec is None else self._status(spec)
+
+    def on_exit(self, callback: ExitCallback) -> None:
+        self._callbacks.append(callback)
+
+    async def screenshot(self, name: str) -> bytes:
+        raise HypervisorError("not in these tests")
+
+    async def set_vnc_password(self, name: str, password: str) -> None:
+        raise HypervisorError("not in these tests")
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    @staticmethod
+    def _status(spec: DomainSpec) -> DomainStatus:
+        return DomainStatus(spec.name, spec.uuid, DomainState.RUNNING, pid=1)
+
+
+class FakePrimary:
+    """Notes clones by touching their files."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.clones: list[tuple[str, Path]] = []
+
+    def volume_path(self, volume_uuid: str) -> Path:
+        return self._directory / f"{volume_uuid}.qcow2"
+
+    async def create_clone(
+        self, volume_uuid: str, backing: Path, backing_format: str, size_bytes: int | None = None
+    ) -> Path:
+        self.clones.append((volume_uuid, backing))
+        self.volume_path(volume_uuid).touch()
+        return self.volume_path(volume_uuid)
+
+    async def delete_volume(self, volume_uuid: str) -> None:
+        self.volume_path(volume_uuid).unlink(missing_ok=True)
+
+
+class FakeImages:
+    """One image a role; `rebuild` makes a newer one."""
+
+    def __init__(self) -> None:
+        self._digit = "a"
+
+    def rebuild(self) -> None:
+        self._digit = "b"
+
+    async def current(self, role: Role) -> SystemImage:
+        manifest = Manifest(
+            role.value, "0.1.0", "amd64", "d.qcow2", "vmlinuz", "initrd", "root=LABEL=root", {}
+        )
+        return SystemImage(self._digit * 64, manifest, Path("/images") / self._digit)
+
+
+class FakeAdmission:
+    def __init__(self) -> None:
+        self.addresses: set[IPv4Address] = set()
+
+    async def admit_consoles(self, addresses: Iterable[IPv4Address]) -> None:
+        self.addresses = set(addresses)
+
+
+def with_interval(configuration, **values):  # type: ignore[no-untyped-def]
+    """The same configuration with other supervision."""
+    management = configuration.management
+    return evolve(
+        configuration, management=evolve(management, supervision=evolve(management.supervision, **values))
+    )

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One SSVM and one CPVM, whatever happens to them."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+
+import pytest
+import pytest_twisted
+from cryptography import x509
+from twisted.internet import reactor, task
+
+from systemvm.management.hypervisors.base import ExitReason, HypervisorError
+from systemvm.management.state import addresses, events, instances
+from systemvm.management.state.rows import NotFoundError
+from systemvm.management.state.status import AgentState, InstanceState
+from systemvm.rpc.errors import RpcError
+from systemvm.rpc.identity import Identity
+from systemvm.rpc.method import Caller
+from systemvm.rpc.tls import check_agent
+from systemvm.wire import boot
+
+
+async def settle(condition) -> None:
+    """Let database threads and callbacks come to rest."""
+    for _ in range(500):
+        if condition():
+            return
+        await task.deferLater(reactor, 0.01)
+    raise AssertionError("not so after 5 s")
+
+
+async def vm_of(world, name: str) -> instances.Instance:
+    return await world.database.read(instances.by_instance_name, name)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_zone_gets_one_of_each_and_no_more(world) -> None:
+    await world.keeper.scan()
+    await world.keeper.scan()
+    assert [spec.name for spec in world.hypervisor.started] == ["s-1-VM", "v-2-VM"]
+    ssvm, cpvm = await vm_of(world, "s-1-VM"), await vm_of(world, "v-2-VM")
+    assert (ssvm.state, cpvm.state) == (InstanceState.RUNNING, InstanceState.RUNNING)
+    assert (ssvm.memory_mib, cpvm.memory_mib, cpvm.vcpus) == (512, 256, 1)
+    assert (ssvm.account_id, ssvm.host_id) == (1, world.host_id)
+    assert world.admission.addresses == {IPv4Address("10.11.0.101")}
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_machine_is_a_clone_with_credentials_of_its_own(world) -> None:
+    await world.keeper.scan()
+    spec = world.hypervisor.specs["s-1-VM"]
+    assert spec.is_system
+    assert spec.vnc is None
+    assert (str(spec.kernel), str(spec.initrd)) == ("/images/a/vmlinuz", "/images/a/initrd")
+    assert world.primary.clones[0][1].name == "disk.qcow2"
+    identity = Identity.from_pem_bundle(spec.credentials[boot.IDENTITY_CREDENTIAL])
+    caller = check_agent(x509.load_pem_x509_certificate(identity.certificate_pem))
+    assert (caller.name, caller.role) == ("s-1-VM", "ssvm")
+    assert b"PRIVATE" not in repr(spec).encode()
+
+
+@pytest_twisted.ensureDeferred
+async def test_only_agents_of_vms_that_there_are_may_come_in(world) -> None:
+    await world.keeper.scan()
+    world.directory.admit(Caller("s-1-VM", "ssvm"))
+    for stranger in (Caller("s-9-VM", "ssvm"), Caller("s-1-VM", "cpvm")):
+        with pytest.raises(RpcError, match="no system VM"):
+            world.directory.admit(stranger)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_guest_that_resets_itself_starts_again_with_fresh_credentials(world) -> None:
+    await world.keeper.scan()
+    before = world.hypervisor.specs["s-1-VM"]
+    world.directory.agent("s-1-VM").hello = object()  # it had come up
+    world.keeper.start()
+    world.hypervisor.end("s-1-VM", ExitReason.GUEST_RESET)
+    await settle(lambda: any(call.getTime() < 2 for call in world.clock.getDelayedCalls()))
+    world.clock.advance(1.5)
+    await settle(lambda: "s-1-VM" in world.hypervisor.specs)
+    after = world.hypervisor.specs["s-1-VM"]
+    assert after.credentials[boot.IDENTITY_CREDENTIAL] != before.credentials[boot.IDENTITY_CREDENTIAL]
+    assert after.credentials[boot.CMDLINE_CREDENTIAL] == before.credentials[boot.CMDLINE_CREDENTIAL]
+    assert after.disk == before.disk
+    assert len(world.primary.clones) == 2
+    world.keeper.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_failing_start_says_why_and_is_tried_again_ever_later(world) -> None:
+    world.hypervisor.failing = HypervisorError("no memory is left", "stop a machine")
+    await world.keeper.scan()
+    ssvm = await vm_of(world, "s-1-VM")
+    assert ssvm.state is InstanceState.STOPPED
+    assert ssvm.reason == "could not be started: no memory is left"
+    assert ssvm.hint == "stop a machine"
+    world.hypervisor.failing = None
+    await world.keeper.scan()
+    assert world.hypervisor.started == []  # not before five seconds
+    world.clock.advance(5.1)
+    await world.keeper.scan()
+    assert [spec.name for spec in world.hypervisor.started] == ["s-1-VM", "v-2-VM"]  # the same numbers
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_that_dies_before_its_agents_first_word_waits(world) -> None:
+    await world.keeper.scan()
+    world.hypervisor.end("s-1-VM", ExitReason.GUEST_PANIC)
+    for _ in range(20):
+        await task.deferLater(reactor, 0.01)
+    assert (await vm_of(world, "s-1-VM")).state is InstanceState.STOPPED
+    await world.keeper.scan()
+    assert len(world.hypervisor.started) == 2
+    world.clock.advance(5.1)
+    await world.keeper.scan()
+    assert len(world.hypervisor.started) == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_stop_is_followed_by_a_start_with_the_same_name_and_addresses(world) -> None:
+    await world.keeper.scan()
+    vm = await vm_of(world, "s-1-VM")
+    had = await world.database.read(addresses.of_vm, vm.id)
+    stopped = await world.lifecycle.stop(vm.uuid)
+    assert stopped.state is InstanceState.STOPPED
+    assert world.directory.agent("s-1-VM").status.state is AgentState.DISCONNECTED
+    assert world.hypervisor.stopped == [("s-1-VM", False)]
+    await world.keeper.scan()
+    assert (await vm_of(world, "s-1-VM")).state is InstanceState.RUNNING
+    assert await world.database.read(addresses.of_vm, vm.id) == had
+
+
+@pytest_twisted.ensureDeferred
+async def test_reboot_keeps_the_public_address_and_can_be_forced(world) -> None:
+    await world.keeper.scan()
+    vm = await vm_of(world, "v-2-VM")
+    running = await world.lifecycle.reboot(vm.uuid, forced=True)
+    assert running.state is InstanceState.RUNNING
+    assert world.hypervisor.stopped == [("v-2-VM", True)]
+    assert (await world.database.read(addresses.of_vm, vm.id))["public"] == "203.0.113.101"
+    kinds = [event.type for event in await world.database.read(events.newest, 3)]
+    assert kinds == ["PROXY.REBOOT", "PROXY.START", "PROXY.STOP"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_destroy_makes_room_for_one_of_a_new_name(world) -> None:
+    await world.keeper.scan()
+    vm = await vm_of(world, "v-2-VM")
+    await world.lifecycle.destroy(vm.uuid)
+    with pytest.raises(NotFoundError):
+        await vm_of(world, "v-2-VM")
+    assert world.admission.addresses == set()
+    assert await world.database.read(addresses.of_vm, vm.id) == {}
+    with pytest.raises(RpcError):
+        world.directory.admit(Caller("v-2-VM", "cpvm"))
+    await world.keeper.scan()
+    assert set(world.hypervisor.specs) == {"s-1-VM", "v-3-VM"}
+    assert world.admission.addresses == {IPv4Address("10.11.0.101")}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_newer_image_is_a_new_disk_at_the_next_start(world) -> None:
+    await world.keeper.scan()
+    vm = await vm_of(world, "s-1-VM")
+    world.images.rebuild()
+    await world.lifecycle.reboot(vm.uuid)
+    assert str(world.hypervisor.specs["s-1-VM"].kernel) == "/images/b/vmlinuz"
+    assert str(world.primary.clones[-1][1]) == "/images/b/disk.qcow2"
+    assert (await vm_of(world, "s-1-VM")).image_sha256 == "b" * 64
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_restarted_daemon_adopts_what_runs_and_starts_what_does_not(world) -> None:
+    await world.keeper.scan()
+    del world.hypervisor.specs["v-2-VM"]  # it died while no daemon looked
+    again = world.restarted()
+    await again.keeper.adopt(await again.hypervisor.adopt())
+    ssvm, cpvm = await vm_of(again, "s-1-VM"), await vm_of(again, "v-2-VM")
+    assert (ssvm.state, cpvm.state) == (InstanceState.RUNNING, InstanceState.STOPPED)
+    assert "no management daemon" in (cpvm.reason or "")
+    again.directory.admit(Caller("s-1-VM", "ssvm"))
+    await again.keeper.scan()
+    assert [spec.name for spec in again.hypervisor.started] == ["s-1-VM", "v-2-VM", "v-2-VM"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_whose_agent_never_calls_is_started_again(world) -> None:
+    await world.keeper.scan()
+    await world.keeper.scan()  # from here on it is watched
+    world.clock.advance(world.configuration.management.supervision.agent_deadline_s + 1)
+    await world.keeper.scan()
+    assert sorted(world.hypervisor.stopped) == [("s-1-VM", True), ("v-2-VM", True)]
+    assert len(world.hypervisor.started) == 4
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_zone_without_a_store_gets_no_ssvm(world) -> None:
+    world.configuration.zones[0].image_stores.clear()
+    await world.keeper.scan()
+    assert list(world.hypervisor.specs) == ["v-1-VM"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_user_vm_is_none_of_this(world) -> None:
+    from systemvm.management.state.status import InstanceType
+
+    user = await world.database.run(instances.create, InstanceType.USER, account_id=2, zone_id=1)
+    with pytest.raises(HypervisorError, match="is no system VM"):
+        await world.lifecycle.stop(user.uuid)
