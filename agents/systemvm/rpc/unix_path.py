@@ -17,6 +17,7 @@ def listen_at(reactor: Any, where: str | Path | int, factory: Any, mode: int) ->
     """Listen at a path, or on a listening descriptor, which the caller may close afterwards."""
     listening: IListeningPort
     if isinstance(where, int):
+        os.set_blocking(where, False)  # systemd hands it over blocking, and Twisted accepts until it would block
         listening = reactor.adoptStreamPort(where, socket.AF_UNIX, factory)
         return listening
     remove_stale(Path(where))
