@@ -36,7 +36,7 @@ class ApiClient:
         self._api_key = api_key
         self._secret_key = secret_key
 
-    def call(self, command: str, **parameters: object) -> dict[str, Any]:
+    def call(self, command: str, /, **parameters: object) -> dict[str, Any]:
         """The answer's content; ApiRefusedError for the cloud's errors, OSError when nobody answers."""
         query = {
             **{name: _text(value) for name, value in parameters.items()},
@@ -64,14 +64,15 @@ class ApiClient:
         result: dict[str, Any] = content
         return result
 
-    def items(self, command: str, name: str, **parameters: object) -> list[dict[str, Any]]:
+    def items(self, command: str, kind: str, /, **parameters: object) -> list[dict[str, Any]]:
         """A list command's objects."""
-        found: list[dict[str, Any]] = self.call(command, **parameters).get(name, [])
+        found: list[dict[str, Any]] = self.call(command, **parameters).get(kind, [])
         return found
 
     def run(
         self,
         command: str,
+        /,
         *,
         timeout_s: float = 180.0,
         waiting: Callable[[float], None] = lambda _: None,

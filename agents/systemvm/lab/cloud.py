@@ -237,6 +237,8 @@ class Cloud:
 
     def stop(self) -> None:
         """The daemon first, so that it starts nothing again; then machines, servers, namespaces."""
+        if not self._ownership.held:
+            return  # never started, or another process's
         with _uninterrupted():
             self._stopping.set()
             if self._follower is not None:

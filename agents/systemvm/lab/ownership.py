@@ -20,6 +20,10 @@ class Ownership:
         self._path = path
         self._descriptor: int | None = None
 
+    @property
+    def held(self) -> bool:
+        return self._descriptor is not None
+
     def take(self) -> None:
         """LabError when another process holds it."""
         self._path.parent.mkdir(parents=True, exist_ok=True)

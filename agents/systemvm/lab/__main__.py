@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`systemvm-lab up | down | reset | status`: a cloud for a person to click."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import click
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+
+from systemvm.lab import cloud as clouds
+from systemvm.lab import namespaces, preflight, showcase
+from systemvm.lab.cloud import Cloud
+from systemvm.lab.errors import LabError
+from systemvm.lab.guest_image import GuestImageError
+from systemvm.lab.ownership import Ownership
+from systemvm.lab.plan import Plan
+from systemvm.lab.reporting import Terminal
+
+_WATCH_S = 1.0
+
+
+class _EndedError(Exception):
+    """Somebody asked for the end: Ctrl-C, SIGTERM, or a terminal that went away."""
+
+
+def _options(function: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option("--console-port", default=8443, show_default=True, help="The consoles, on 127.0.0.1."),
+        click.option("--page-port", default=8080, show_default=True, help="The page, on 127.0.0.1."),
+        click.option(
+            "--build", default="build", type=click.Path(path_type=Path, file_okay=False), show_default=True,
+            help="Where `make images` leaves the images.",
+        ),
+        click.option(
+            "--root", default="build/run", type=click.Path(path_type=Path, file_okay=False),
+            show_default=True, help="Where the cloud keeps everything.",
+        ),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """A whole cloud on this machine, in network namespaces of its own."""
+
+
+@cli.command()
+@_options
+def up(root: Path, build: Path, page_port: int, console_port: int) -> None:
+    """Bring a cloud up, show it at work, and keep it up until Ctrl-C."""
+    plan = Plan(root, build, page_port, console_port)
+    reporter = Terminal()
+    _check(plan)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, _end)
+    cloud = Cloud(plan, reporter)
+    try:
+        showcase.publish(plan)
+        cloud.start()
+        _show(cloud, reporter)
+        while True:
+            time.sleep(_WATCH_S)
+            if cloud.revive():
+                reporter.say(
+                    "the management daemon had ended and was started again; machines went on running"
+                )
+    except _EndedError:
+        reporter.say("")
+    finally:
+        cloud.stop()
+    reporter.say(f"ended; templates and machines' disks are kept in {root} (`make reset` forgets them)")
+
+
+@cli.command()
+@_options
+def down(root: Path, build: Path, page_port: int, console_port: int) -> None:
+    """End a cloud, and clean up what a killed one left behind."""
+    clouds.down(Plan(root, build, page_port, console_port))
+
+
+@cli.command()
+@_options
+def reset(root: Path, build: Path, page_port: int, console_port: int) -> None:
+    """End a cloud and forget its database, templates and machines."""
+    clouds.reset(Plan(root, build, page_port, console_port))
+
+
+@cli.command()
+@_options
+def status(root: Path, build: Path, page_port: int, console_port: int) -> None:
+    """Who runs this root's cloud, and what is left of it; exit code 3 when nothing is."""
+    plan = Plan(root, build, page_port, console_port)
+    holder = Ownership(plan.lab / "lock").holder()
+    table = Table("namespace", "processes", box=None)
+    left = [name for name in plan.namespaces if namespaces.exists(name)]
+    for name in left:
+        table.add_row(name, str(len(namespaces.processes(name))))
+    console = Console()
+    console.print(f"up, pid {holder}" if holder else "not up", highlight=False)
+    if left:
+        console.print(table)
+    if not left and holder is None:
+        sys.exit(3)
+
+
+def _check(plan: Plan) -> None:
+    """Say at once all that is missing."""
+    ports = [] if Ownership(plan.lab / "lock").holder() else [plan.page_port, plan.console_port]
+    lines = preflight.missing(plan.root, ports)
+    lines += [
+        f"{plan.images / name}: `make images` builds it"
+        for name in ("ssvm.manifest.json", "cpvm.manifest.json")
+        if not (plan.images / name).exists()
+    ]
+    if lines:
+        raise LabError("this machine is not ready:\n" + "\n".join(f"  missing  {line}" for line in lines))
+
+
+def _show(cloud: Cloud, reporter: Terminal) -> None:
+    showcase.register(cloud, showcase.IPXE, reporter)
+    template = showcase.register(cloud, showcase.TINY, reporter)
+    machine = showcase.deploy(cloud, template, reporter)
+    plan, login = cloud.plan, cloud.login
+    names = {vm["systemvmtype"]: vm["name"] for vm in cloud.wait_for_system_vms()}
+    ssvm, cpvm = names["secondarystoragevm"], names["consoleproxy"]
+    command = _command(plan)
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_row("Page", plan.page_url)
+    table.add_row("Log in", f"{login.username} / {login.password}")
+    table.add_row(
+        "Console",
+        f"{plan.console_origin} (View Console on the page, or `{command} console {machine['name']}`)",
+    )
+    table.add_row("", f"its certificate is the zone's own: {plan.layout.pki / 'public-ca.crt'}")
+    table.add_row("", "")
+    table.add_row("Try", f"{command} system-vm list")
+    table.add_row("", f"{command} check {ssvm}")
+    table.add_row("", f"{command} template register again {plan.source_url}/{showcase.TINY.file}")
+    table.add_row("", f"{command} console {machine['name']}")
+    table.add_row("", f"{command} ssh {cpvm}")
+    reporter.console.print(Panel(table, title="systemvm is up", subtitle="Ctrl-C ends it", expand=False))
+
+
+def _command(plan: Plan) -> str:
+    """The operator's command, as it is typed from here."""
+    program = Path(sys.executable).with_name("systemvm")
+    here = Path.cwd()
+    shown = program.relative_to(here) if program.is_relative_to(here) else program
+    root = "" if plan.root == here / "build/run" else f" --root {os.path.relpath(plan.root)}"
+    return f"{shown}{root}"
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    raise _EndedError
+
+
+def main() -> None:
+    """Exit code 1 for what went wrong, with a hint."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (LabError, GuestImageError) as error:
+        Console(stderr=True).print(f"error: {error}", highlight=False, markup=False)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
