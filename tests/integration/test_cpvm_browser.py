@@ -66,3 +66,173 @@ def test_picture_and_keys(front: Front, screen: QemuScreen, chromium: Chromium) 
     chromium.tell(story)
     for secret in (token, PASSWORD, "__Host-console="):
         assert secret not in front.log()
+
+
+def test_cloudstacks_own_address_opens_it_too(front: Front, screen: QemuScreen, chromium: Chromium) -> None:
+    token, _ = front.issue(screen.port, PASSWORD, name="web-2")
+
+    def story(page: Page) -> None:
+        visit(page, front, token, "/resource/noVNC/vnc.html?autoconnect=true&show_dot=true&port=8443&token=")
+        expect_state(page, "connected")
+        assert page.url == f"{front.origin}/console"
+        wait_for_picture(page)
+
+    chromium.tell(story)
+
+
+def test_reload_and_reconnect_go_on_without_a_token(
+    front: Front, screen: QemuScreen, chromium: Chromium
+) -> None:
+    token, _ = front.issue(screen.port, PASSWORD)
+
+    def story(page: Page) -> None:
+        visit(page, front, token)
+        expect_state(page, "connected")
+        page.reload()
+        expect_state(page, "connected")
+        wait_for_picture(page)
+        page.click("#again")
+        expect_state(page, "connected")
+        assert page.evaluate("document.cookie") == ""  # HttpOnly
+        [cookie] = page.context.cookies()
+        assert (cookie["name"], cookie["secure"], cookie["sameSite"]) == ("__Host-console", True, "Strict")
+
+    chromium.tell(story)
+    assert len(front.heard("console.authorize")) >= 1
+
+
+def test_the_token_is_not_in_the_history(front: Front, screen: QemuScreen, chromium: Chromium) -> None:
+    token, _ = front.issue(screen.port, PASSWORD)
+
+    def story(page: Page) -> None:
+        asked: list[str] = []
+        page.on(
+            "request", lambda request: asked.append(f"{request.url} {request.headers.get('referer', '')}")
+        )
+        visit(page, front, token)
+        expect_state(page, "connected")
+        assert token in asked[0]
+        assert not any(token in line for line in asked[1:])
+        page.goto("about:blank")
+        page.go_back()
+        assert token not in page.url
+        expect_state(page, "connected")
+
+    chromium.tell(story)
+
+
+def test_a_used_link_says_so(front: Front, screen: QemuScreen, chromium: Chromium) -> None:
+    token, _ = front.issue(screen.port, PASSWORD)
+    chromium.tell(lambda page: (visit(page, front, token), expect_state(page, "connected")))
+
+    def story(page: Page) -> None:
+        visit(page, front, token)
+        expect_state(page, "closed")
+        expect(page.locator("#notice-title")).to_have_text("This console link has already been used")
+        expect(page.locator("#notice-hint")).to_contain_text("from the cloud's page")
+        expect(page.locator("#notice-again")).to_be_hidden()
+        assert token not in page.url
+
+    chromium.tell(story)
+
+
+def test_a_wrong_password_says_so(front: Front, screen: QemuScreen, chromium: Chromium) -> None:
+    token, _ = front.issue(screen.port, "wr0ngpwd")
+
+    def story(page: Page) -> None:
+        visit(page, front, token)
+        expect_state(page, "closed")
+        expect(page.locator("#notice-title")).to_contain_text("refused the console's password")
+
+    chromium.tell(story)
+    assert "wr0ngpwd" not in front.log()
+
+
+def test_the_machine_stops_and_comes_back(front: Front, chromium: Chromium) -> None:
+    port = free_vnc_port()
+    first = QemuScreen(PASSWORD, port)
+    token, session_id = front.issue(port, PASSWORD)
+
+    def story(page: Page) -> None:
+        visit(page, front, token)
+        expect_state(page, "connected")
+        first.close()
+        expect_state(page, "closed")
+        expect(page.locator("#notice-title")).to_have_text("The virtual machine closed its screen")
+        front.order("target", session_id=session_id, target={"refuse": "machine_stopped"})
+        page.click("#notice-again")
+        expect(page.locator("#notice-title")).to_have_text("The virtual machine is not running")
+        second = QemuScreen("another8", port)
+        front.order(
+            "target",
+            session_id=session_id,
+            target={"host": "127.0.0.1", "port": port, "password": "another8"},
+        )
+        page.click("#notice-again")
+        expect_state(page, "connected")
+        wait_for_picture(page)
+        second.close()
+
+    chromium.tell(story)
+
+
+def test_the_daemon_is_away_for_a_while(front: Front, screen: QemuScreen, chromium: Chromium) -> None:
+    token, _ = front.issue(screen.port, PASSWORD)
+    front.order("away", away=True)
+
+    def story(page: Page) -> None:
+        visit(page, front, token)
+        expect_state(page, "closed")
+        expect(page.locator("#notice-title")).to_have_text("The cloud cannot be asked just now")
+        front.order("away", away=False)
+        page.click("#notice-again")  # nothing was spent
+        expect_state(page, "connected")
+
+    try:
+        chromium.tell(story)
+    finally:
+        front.order("away", away=False)
+
+
+def test_another_site_may_not_frame_or_open_it(front: Front, screen: QemuScreen, chromium: Chromium) -> None:
+    token, session_id = front.issue(screen.port, PASSWORD)
+
+    def story(page: Page) -> None:
+        visit(page, front, token)
+        expect_state(page, "connected")
+        page.route(
+            "https://evil.example/", lambda route: route.fulfill(body="<p>evil", content_type="text/html")
+        )
+        page.goto("https://evil.example/")
+        opened = page.evaluate(
+            """url => new Promise(done => {
+                const socket = new WebSocket(url, "binary");
+                socket.onopen = () => done("open");
+                socket.onerror = () => done("refused");
+            })""",
+            f"wss://127.0.0.1:{front.port}/websockify?session={session_id}",
+        )
+        assert opened == "refused"
+
+    chromium.tell(story)
+
+
+def test_mouse_and_scale(front: Front, screen: QemuScreen, chromium: Chromium) -> None:
+    token, _ = front.issue(screen.port, PASSWORD)
+
+    def story(page: Page) -> None:
+        visit(page, front, token)
+        expect_state(page, "connected")
+        wait_for_picture(page)
+        canvas = page.locator("#screen canvas")
+        box = canvas.bounding_box()
+        area = page.locator("#screen").bounding_box()
+        assert box is not None
+        assert area is not None
+        assert box["width"] <= area["width"] + 1
+        assert box["height"] <= area["height"] + 1
+        assert max(box["width"] / area["width"], box["height"] / area["height"]) > 0.95
+        canvas.click(position={"x": 20, "y": 20})
+        expect_state(page, "connected")
+
+    chromium.tell(story, dark=True)
