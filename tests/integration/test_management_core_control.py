@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon's control listener with a real agent's dialer at its other end, over mutual TLS on loopback."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from attrs import define, field
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from twisted.internet import reactor, task
+
+from systemvm.management.control.agent import Agent
+from systemvm.management.control.channel import ControlChannel
+from systemvm.management.control.directory import AgentDirectory
+from systemvm.management.control.record import AgentRecord
+from systemvm.management.control.supervision import Supervision
+from systemvm.management.first_start import make_first_accounts
+from systemvm.management.pki import control as pki_control
+from systemvm.management.pki.control import ControlAuthority, DaemonIdentity
+from systemvm.management.pki.seal import Seal
+from systemvm.management.state import instances, zones
+from systemvm.management.state.database import Database
+from systemvm.management.state.status import AgentState, InstanceType
+from systemvm.rpc.dial import Dialer
+from systemvm.rpc.errors import FORBIDDEN, REFUSED, RpcError
+from systemvm.rpc.identity import Identity
+from systemvm.rpc.method import Call, MethodTable
+from systemvm.rpc.peer import Peer
+from systemvm.wire.agent import (
+    HEALTH,
+    HELLO,
+    PING,
+    SIGN,
+    Health,
+    Hello,
+    Ping,
+    Pong,
+    SignedCertificate,
+    SigningRequest,
+    Welcome,
+)
+from systemvm.wire.role import PROTOCOL_VERSION, Role
+
+MANAGEMENT = frozenset({Role.MANAGEMENT.value})
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not so after {timeout_s:g} s"
+        await task.deferLater(reactor, 0.01)
+
+
+def hello(**changes: Any) -> Hello:
+    values: dict[str, Any] = {
+        "protocol_version": PROTOCOL_VERSION,
+        "name": "s-1-VM",
+        "role": "ssvm",
+        "agent_version": "0.1.0",
+        "image_version": "0.1.0",
+        "image_sha256": "a" * 64,
+        "boot_id": "b",
+        "clock_unix_s": time.time(),
+        "host_keys": ["ssh-ed25519 AAAA"],
+    }
+    return Hello(**{**values, **changes})
+
+
+@define
+class FakeAgent:
+    """A dialer with an agent's manners; what a guest would answer is up to the test."""
+
+    port: int
+    identity: Identity
+    says: Hello = field(factory=hello)
+    welcome: Welcome | None = None
+    refusal: RpcError | None = None
+    states: list[str] = field(factory=list)
+    healthy: bool = True
+    dialer: Dialer = field(init=False)
+
+    def start(self) -> FakeAgent:
+        methods = MethodTable("agent", "0")
+        methods.add(HEALTH, self._health, params=None, result=Health, roles=MANAGEMENT)
+        self.dialer = Dialer(
+            reactor,
+            lambda: self.identity,
+            methods,
+            [("127.0.0.1", self.port)],
+            self._greet,
+            self.states.append,
+        )
+        self.dialer.start()
+        return self
+
+    async def _greet(self, peer: Peer) -> None:
+        try:
+            self.welcome = await peer.call(HELLO, self.says, result=Welcome)
+        except RpcError as error:
+            self.refusal = error
+            raise
+
+    async def _health(self, call: Call, params: None) -> Health:
+        if not self.healthy:
+            await task.deferLater(reactor, 3600)
+        return Health(1.0, 0.0, 1, 1, 1, 1, [], 0)
+
+
+@define
+class World:
+    database: Database
+    directory: AgentDirectory
+    authority: ControlAuthority
+    channel: ControlChannel
+    port: int
+    agents: list[FakeAgent] = field(factory=list)
+
+    def agent(self, identity: Identity | None = None, **changes: Any) -> FakeAgent:
+        who = identity or self.authority.bootstrap("s-1-VM", Role.SSVM)
+        agent = FakeAgent(self.port, who, hello(**changes)).start()
+        self.agents.append(agent)
+        return agent
+
+    @property
+    def known(self) -> Agent:
+        found = self.directory.agent("s-1-VM")
+        assert found is not None
+        return found
+
+
+@pytest_twisted.async_yield_fixture
+async def world(tmp_path: Path):  # type: ignore[no-untyped-def]
+    database = Database.open(tmp_path / "db")
+    make_first_accounts(database, Seal.open_key(tmp_path), tmp_path / "login")
+
+    def fill(connection):  # type: ignore[no-untyped-def]
+        zone = zones.put_zone(connection, "zone1", arch="amd64")
+        instances.create(connection, InstanceType.SECONDARY_STORAGE, account_id=1, zone_id=zone.id)
+
+    database.run_now(fill)
+    directory, authority = AgentDirectory(), ControlAuthority.open(tmp_path)
+    AgentRecord(database, directory)
+    directory.expect("s-1-VM", Role.SSVM)
+    methods = MethodTable("daemon", "0")
+    channel = ControlChannel(
+        reactor, directory, authority, methods, host_uuid="host-uuid", ping_interval_s=0.2
+    )
+    port = await channel.listen(DaemonIdentity(authority, "host1"), "127.0.0.1", 0)
+    made = World(database, directory, authority, channel, port)
+    yield made
+    for agent in made.agents:
+        await agent.dialer.stop()
+    await channel.close()
+    database.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_agent_says_hello_and_is_up(world: World) -> None:
+    came: list[str] = []
+
+    async def up(agent: Agent) -> None:
+        row = await world.database.read(instances.by_instance_name, agent.name)
+        came.append(f"{agent.name} {row.agent_state}")
+
+    world.directory.on_up(up)
+    agent = world.agent()
+    await until(lambda: bool(came))
+    assert came == ["s-1-VM AgentState.UP"]  # the row is written before anybody hears of it
+    assert agent.welcome is not None
+    assert (agent.welcome.host_uuid, agent.welcome.ping_interval_s) == ("host-uuid", 0.2)
+    row = await world.database.read(instances.by_instance_name, "s-1-VM")
+    assert (row.image_version, row.host_keys, row.disconnected) == ("0.1.0", ["ssh-ed25519 AAAA"], None)
+    assert world.directory.up(Role.SSVM) == ["s-1-VM"]
+    health = await world.directory.call("s-1-VM", HEALTH, result=Health)
+    assert health.uptime_s == 1.0
+    assert agent.dialer.peer is not None
+    pong = await agent.dialer.peer.call(PING, Ping(1.5), result=Pong)
+    assert pong.sent_unix_s == 1.5
+
+
+@pytest_twisted.ensureDeferred
+async def test_its_own_key_is_signed_over_the_channel(world: World) -> None:
+    agent = world.agent()
+    await until(lambda: world.known.is_up)
+    key = ec.generate_private_key(ec.SECP256R1())
+    csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    pem = csr.public_bytes(serialization.Encoding.PEM).decode()
+    assert agent.dialer.peer is not None
+    signed = await agent.dialer.peer.call(SIGN, SigningRequest(pem), result=SignedCertificate)
+    assert signed.ca_pem.encode() == world.authority.ca_pem
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    await agent.dialer.stop()
+    renewed = Identity(private, signed.certificate_pem.encode(), signed.ca_pem.encode())
+    again = world.agent(renewed)
+    await until(lambda: again.welcome is not None)
+    stolen = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([]))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("v-2-vm.cpvm.systemvm")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    await until(lambda: again.dialer.peer is not None)
+    assert again.dialer.peer is not None
+    with pytest.raises(RpcError) as refused:
+        await again.dialer.peer.call(
+            SIGN, SigningRequest(stolen.public_bytes(serialization.Encoding.PEM).decode())
+        )
+    assert (refused.value.code, refused.value.reason) == (REFUSED, "signing-refused")
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"name": "s-2-VM"}, FORBIDDEN),
+        ({"role": "cpvm"}, FORBIDDEN),
+        ({"protocol_version": PROTOCOL_VERSION + 1}, REFUSED),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_hello_that_does_not_fit_is_refused(world: World, changes: dict[str, Any], code: int) -> None:
+    agent = world.agent(**changes)
+    await until(lambda: agent.refusal is not None)
+    assert agent.refusal is not None
+    assert agent.refusal.code == code
+    assert agent.dialer.peer is None
+    assert world.directory.up(Role.SSVM) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_strangers_do_not_come_in(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other").mkdir()
+    other_ca = ControlAuthority.open(tmp_path / "other").bootstrap("s-1-VM", Role.SSVM)
+    mixed = Identity(other_ca.private_key_pem, other_ca.certificate_pem, world.authority.ca_pem)
+    monkeypatch.setattr(pki_control, "BOOTSTRAP_LIFETIME", timedelta(minutes=-59))
+    expired = world.authority.bootstrap("s-1-VM", Role.SSVM)
+    monkeypatch.undo()
+    strangers = [
+        mixed,
+        expired,
+        world.authority.bootstrap("s-9-VM", Role.SSVM),
+        world.authority.bootstrap("s-1-VM", Role.CPVM),
+        world.authority.daemon_identity("s-1-vm"),
+    ]
+    agents = [world.agent(stranger) for stranger in strangers]
+    await until(lambda: all(any("not connected" in text for text in agent.states) for agent in agents))
+    assert [agent.welcome for agent in agents] == [None] * len(agents)
+    assert world.known.peer is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_lost_connection_is_an_alert_and_the_agent_comes_back(world: World) -> None:
+    downs: list[str] = []
+    world.directory.on_down(lambda agent, why: downs.append(agent.name))
+    agent = world.agent()
+    await until(lambda: world.known.is_up)
+    assert agent.dialer.peer is not None
+    agent.dialer.peer.close("a test pulls the cable")
+    await until(lambda: bool(downs))
+    assert world.known.status.state is AgentState.ALERT
+    assert "lost its connection" in world.known.status.reason
+    with pytest.raises(RpcError, match="lost its connection"):
+        await world.directory.call("s-1-VM", HEALTH)
+    await until(lambda: world.known.is_up)
+    assert agent.dialer.connections == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_newest_connection_of_an_agent_is_the_one(world: World) -> None:
+    first = world.agent()
+    await until(lambda: world.known.is_up)
+    old = world.known.peer
+    await until(lambda: first.dialer.peer is not None)
+    second = world.agent()
+    await until(lambda: second.welcome is not None and world.known.peer is not old)
+    await first.dialer.stop()
+    await until(lambda: world.known.is_up)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_agent_is_up_when_its_preparation_is_done(world: World) -> None:
+    attempts: list[str] = []
+
+    async def mount(agent: Agent) -> None:
+        attempts.append(agent.status.state.value)
+        if len(attempts) == 1:
+            raise RpcError.refused("mount-failed", "the NFS server does not answer", "is it running?")
+
+    world.directory.prepare(Role.SSVM, mount)
+    world.agent()
+    await until(lambda: world.known.status.state is AgentState.ALERT)
+    assert world.known.status.reason == "could not be set up: the NFS server does not answer"
+    assert world.known.status.hint == "is it running?"
+    assert world.directory.up(Role.SSVM) == []
+    await until(lambda: world.known.is_up)
+    assert attempts == ["Connecting", "Alert"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_silent_agent_is_an_alert_until_it_answers(world: World) -> None:
+    supervision = Supervision(reactor, world.directory, interval_s=0.1, missed_pings=2.5)
+    agent = world.agent()
+    await until(lambda: world.known.is_up)
+    supervision.start()
+    try:
+        await until(lambda: world.known.health is not None)
+        agent.healthy = False
+        await until(lambda: world.known.status.state is AgentState.ALERT)
+        assert "has not answered for" in world.known.status.reason
+        agent.healthy = True
+        await until(lambda: world.known.is_up)
+    finally:
+        supervision.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_forgotten_agent_is_cut_off_and_stays_out(world: World) -> None:
+    agent = world.agent()
+    await until(lambda: world.known.is_up)
+    world.directory.forget("s-1-VM", "the system VM was destroyed")
+    await until(lambda: agent.dialer.peer is None)
+    seen = len(agent.states)
+    await until(lambda: any("not connected" in text for text in agent.states[seen:]))
+    assert world.directory.peer("s-1-VM") is None
