@@ -169,7 +169,7 @@ class Builder:
             for port, label in ((443, "good"), (8443, "other"), (9443, "stranger"))
         )
         (directory / "nginx.conf").write_text(
-            f"pid {directory}/nginx.pid; error_log {logs}/nginx.log; daemon off; worker_processes 1;\n"
+            f"user root; pid {directory}/nginx.pid; error_log {logs}/nginx.log; daemon off; worker_processes 1;\n"
             "events {} http { access_log off; types {} default_type application/octet-stream;\n"
             f"server {{ listen {SERVER}:80; location /slow/ {{ alias {files}/; limit_rate 400k; }}"
             f" location / {{ root {files}; }} }}\n{tls}}}\n"
