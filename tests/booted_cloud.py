@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cs import CloudStack
+
 from systemvm.lab.cloud import Cloud
 
 TOP = Path(__file__).resolve().parents[1]
@@ -35,8 +36,19 @@ class BootedCloud:
 
     def __init__(self, lab: Cloud) -> None:
         self.lab = lab
-        key = lab.api_key()
-        self.api = CloudStack(endpoint=f"{lab.page_url}/client/api", key=key.api_key, secret=key.secret_key)
+        self.plan = lab.plan
+        login = lab.login
+        self.api = CloudStack(
+            endpoint=f"{self.plan.page_url}/client/api",
+            key=login.api_key,
+            secret=login.secret_key,
+            timeout=60,
+        )
+
+    @property
+    def tiny_image(self) -> Path:
+        """The small bootable disk that the source serves as `tiny.qcow2`."""
+        return self.plan.source_pages / "tiny.qcow2"
 
     # ---- the command line ----
     def cli(
@@ -124,5 +136,5 @@ class BootedCloud:
     # ---- what lies on secondary storage ----
     def store_files(self) -> set[str]:
         """Every file below the export, hidden ones too, as paths relative to it."""
-        store = self.lab.secondary
+        store = self.plan.secondary
         return {str(path.relative_to(store)) for path in store.rglob("*") if path.is_file()}

@@ -5,10 +5,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from booted_cloud import BootedCloud
 
 TOP = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TOP / "agents"))
@@ -20,4 +26,40 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     for item in items:
         if item.get_closest_marker("netns"):
-            item.add_marker(pytest.mark.skip(reason="needs root, iproute2 and nftables for network namespaces"))
+            item.add_marker(
+                pytest.mark.skip(reason="needs root, iproute2 and nftables for network namespaces")
+            )
+
+
+@pytest.fixture(scope="session")
+def cloud() -> Iterator[BootedCloud]:
+    """One cloud for the whole run: both system VMs booted, a source to download from, a small store.
+
+    Its root stays in build/ for who wants to see why a test failed; the next run forgets it.
+    """
+    # imported here: unit tests must not pay for it
+    from booted_cloud import BootedCloud
+    from systemvm.lab import guest_image
+    from systemvm.lab.cloud import Cloud, reset
+    from systemvm.lab.plan import Plan
+
+    plan = Plan(root=TOP / "build/test-cloud", build=TOP / "build", page_port=18080, console_port=18443)
+    _unmount(plan.secondary)
+    if plan.root.exists():
+        reset(plan)
+    plan.secondary.mkdir(parents=True)
+    # small enough that a test can fill it
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300m", "secondary", plan.secondary], check=True)
+    try:
+        plan.source_pages.mkdir(parents=True)
+        shutil.copy(guest_image.build(plan.build), plan.source_pages / "tiny.qcow2")
+        shutil.copy("/usr/lib/ipxe/ipxe.iso", plan.source_pages)
+        with Cloud(plan) as lab:
+            yield BootedCloud(lab)
+    finally:
+        _unmount(plan.secondary)
+
+
+def _unmount(place: Path) -> None:
+    if os.path.ismount(place):
+        subprocess.run(["umount", place], check=True)

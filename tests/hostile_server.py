@@ -16,6 +16,8 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from systemvm.lab.plan import SOURCE
+
 if TYPE_CHECKING:
     from systemvm.lab.cloud import Cloud
 
@@ -80,7 +82,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def get_huge(self) -> None:
         """More than the store holds, and nothing that could be left out as zeros."""
-        size = 700 * MIB
+        size = 400 * MIB
         self.send_response(200)
         self.send_header("Content-Length", str(size))
         self.end_headers()
@@ -116,12 +118,13 @@ class HostileServer:
     """The server as a context: started in the source's namespace, ended with the block."""
 
     def __init__(self, lab: Cloud) -> None:
-        self.lab = lab
-        self.url = f"http://{lab.source_address}:{PORT}"
+        self.address = str(SOURCE.address.ip)
+        self.url = f"http://{self.address}:{PORT}"
+        self._inside = ["ip", "netns", "exec", lab.plan.namespace_of(SOURCE)]
 
     def __enter__(self) -> HostileServer:
         self.process = subprocess.Popen(
-            [*self.lab.in_source_namespace(), sys.executable, __file__, str(self.lab.source_address)],
+            [*self._inside, sys.executable, __file__, self.address],
             stdout=subprocess.PIPE,
         )
         assert self.process.stdout is not None
@@ -129,7 +132,7 @@ class HostileServer:
         return self
 
     def stop_being_slow(self) -> None:
-        command = [*self.lab.in_source_namespace(), "curl", "-sS", "--max-time", "10", f"{self.url}/fast"]
+        command = [*self._inside, "curl", "-sS", "--max-time", "10", f"{self.url}/fast"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
     def __exit__(

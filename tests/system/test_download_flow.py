@@ -12,6 +12,7 @@ import pytest
 
 from booted_cloud import BootedCloud, wait_for
 from hostile_server import HostileServer
+from systemvm.lab.plan import SOURCE_NAME
 
 pytestmark = pytest.mark.cloud
 
@@ -32,9 +33,9 @@ def sha256(path: Path) -> str:
 
 
 def test_a_registered_url_becomes_a_ready_template(cloud: BootedCloud) -> None:
-    source = cloud.lab.tiny_image
+    source = cloud.tiny_image
     given = f"{{SHA-256}}{sha256(source)}"
-    row = cloud.register("flow-qcow2", f"{cloud.lab.source_url}/tiny.qcow2", checksum=given)
+    row = cloud.register("flow-qcow2", f"{cloud.plan.source_url}/tiny.qcow2", checksum=given)
     assert row["isready"] is False
     seen = set()
 
@@ -52,9 +53,9 @@ def test_a_registered_url_becomes_a_ready_template(cloud: BootedCloud) -> None:
     assert done["checksum"] == given
     assert done["physicalsize"] == source.stat().st_size
     places = [Path(name) for name in cloud.store_files() if name.endswith("template.properties")]
-    facts = [properties(cloud.lab.secondary / place) | {"place": str(place.parent)} for place in places]
+    facts = [properties(cloud.plan.secondary / place) | {"place": str(place.parent)} for place in places]
     mine = next(fact for fact in facts if fact["description"] == "flow-qcow2")
-    stored = cloud.lab.secondary / mine["place"] / mine["filename"]
+    stored = cloud.plan.secondary / mine["place"] / mine["filename"]
     assert sha256(stored) == sha256(source)
     assert mine["qcow2"] == "true"
     assert int(mine["virtualsize"]) == done["size"]
@@ -62,7 +63,7 @@ def test_a_registered_url_becomes_a_ready_template(cloud: BootedCloud) -> None:
 
 
 def test_a_registered_iso_says_cloudstacks_words(cloud: BootedCloud) -> None:
-    row = cloud.register("flow-iso", f"{cloud.lab.source_url}/ipxe.iso", "ISO")
+    row = cloud.register("flow-iso", f"{cloud.plan.source_url}/ipxe.iso", "ISO")
     done = cloud.wait_settled(row["id"])
     assert done["isready"]
     assert done["status"] == "Successfully Installed"
@@ -70,7 +71,7 @@ def test_a_registered_iso_says_cloudstacks_words(cloud: BootedCloud) -> None:
 
 def test_deleting_removes_it_from_the_store(cloud: BootedCloud) -> None:
     before = cloud.store_files()
-    row = cloud.register("flow-delete", f"{cloud.lab.source_url}/tiny.qcow2")
+    row = cloud.register("flow-delete", f"{cloud.plan.source_url}/tiny.qcow2")
     assert cloud.wait_settled(row["id"])["isready"]
     assert cloud.store_files() > before
     cloud.delete_template(row["id"])
@@ -101,7 +102,7 @@ def test_a_bad_source_is_a_clear_error_and_nothing_else(
     cloud: BootedCloud, hostile: HostileServer, case: str, url: str, checksum: str | None, text: str
 ) -> None:
     before = cloud.store_files()
-    where = url.format(source=cloud.lab.source_url, source_host=cloud.lab.source_host, hostile=hostile.url)
+    where = url.format(source=cloud.plan.source_url, source_host=SOURCE_NAME, hostile=hostile.url)
     more = {"checksum": checksum.replace("{{", "{").replace("}}", "}")} if checksum else {}
     try:
         row = cloud.register(f"bad {case}", where, **more)
@@ -143,7 +144,7 @@ def test_killed_workers_end_the_job_and_not_the_agent(cloud: BootedCloud, hostil
     settled = cloud.wait_settled(row["id"])
     assert settled["isready"] or settled["status"]
     assert cloud.system_vm("secondarystoragevm")["agentstate"] == "Up"
-    again = cloud.register("after the kill", f"{cloud.lab.source_url}/tiny.qcow2")
+    again = cloud.register("after the kill", f"{cloud.plan.source_url}/tiny.qcow2")
     assert cloud.wait_settled(again["id"])["isready"]
     cloud.delete_template(again["id"])
     cloud.delete_template(row["id"])

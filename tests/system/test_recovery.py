@@ -15,8 +15,8 @@ def test_machines_and_downloads_survive_a_killed_daemon(cloud: BootedCloud) -> N
     boot_ids = {
         vm["name"]: cloud.ssh(vm["name"], "cat /proc/sys/kernel/random/boot_id") for vm in before.values()
     }
-    row = cloud.register("through the kill", f"{cloud.lab.source_url}/tiny.qcow2")
-    cloud.lab.kill_daemon()
+    row = cloud.register("through the kill", f"{cloud.plan.source_url}/tiny.qcow2")
+    cloud.lab.stop_daemon(kill=True)
     cloud.lab.start_daemon()
     for kind, vm in before.items():
         assert cloud.wait_up(kind, timeout_s=90)["name"] == vm["name"]
