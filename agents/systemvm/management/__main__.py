@@ -28,6 +28,7 @@ from systemvm.management.hypervisors.base import HypervisorError  # noqa: E402
 from systemvm.management.layout import Layout  # noqa: E402
 from systemvm.management.networks.driver import NetworkError  # noqa: E402
 from systemvm.management.pki.keystore import KeystoreError  # noqa: E402
+from systemvm.management.samples import leave_samples  # noqa: E402
 
 IDENTIFIER = "systemvm-managementd"
 
@@ -42,8 +43,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     layout = Layout(options.root.resolve())
     try:
+        if not options.check_config:
+            layout.make()
+            leave_samples(layout)
         configuration = config.read(layout)
-    except ConfigError as error:
+    except (ConfigError, OSError) as error:
         sys.stderr.write(f"{IDENTIFIER}: {error}\n")
         return 2
     if options.check_config:

@@ -47,7 +47,9 @@ def write_inventory(connection: sa.Connection, configuration: Configuration) -> 
                 version=version("systemvm"),
             )
     if host is None:
-        raise ConfigError(f"{configuration.layout.zones}: holds no zone; `make run` writes one to learn from")
+        raise ConfigError(
+            f"{configuration.layout.zones}: no *.yaml describes a zone; begin with a copy of zone.yaml.sample"
+        )
     return host
 
 

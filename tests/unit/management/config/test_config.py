@@ -12,6 +12,7 @@ from systemvm.management import config
 from systemvm.management.config import ManagementConfig
 from systemvm.management.config_file import ConfigError, load, to_yaml
 from systemvm.management.layout import Layout
+from systemvm.management.samples import leave_samples
 from systemvm.management.zone import TrafficType, ZoneConfig
 from systemvm.wire.role import Role
 
@@ -112,3 +113,25 @@ def test_nics_of_a_system_vm_are_in_cloudstacks_order(zone: ZoneConfig) -> None:
 def test_a_store_is_told_to_agents_by_server_and_path(zone: ZoneConfig) -> None:
     store = zone.image_stores[0].store
     assert (store.server, store.path, store.nfs_version) == ("10.12.0.2", "/export/secondary", "4.2")
+
+
+def test_the_samples_are_read_and_say_every_default(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.make()
+    leave_samples(layout)
+    assert config.read(layout).zones == []
+    (layout.zones / "zone.yaml.sample").rename(layout.zones / "zone1.yaml")
+    read = config.read(layout)
+    assert read.management == ManagementConfig()
+    zone = read.zone("zone1")
+    bare = load_bare(layout, zone)
+    assert zone.system_vms == bare.system_vms
+    assert zone.console == bare.console
+    assert zone.max_template_size_bytes == bare.max_template_size_bytes
+    layout.config_file.write_text("page: {origin: http://x}\n")
+    leave_samples(layout)
+    assert config.read(layout).management.page.origin == "http://x"
+
+
+def load_bare(layout: Layout, zone: ZoneConfig) -> ZoneConfig:
+    return ZoneConfig(name="bare", networks=zone.networks, dns=zone.dns)
