@@ -103,9 +103,7 @@ def test_view_console_shows_the_screen_and_takes_keys(
     with context.expect_page() as opened:
         row.get_by_role("button", name="View Console").click()
     console = opened.value
-    before = wait_for(
-        "tiny's blue screen", lambda: share(wait_screen(console), "blue") > 0.5, 120
-    ) and screen(console)
+    wait_for("tiny's blue screen", lambda: share(wait_screen(console), "blue") > 0.5, 120)
     # the token left the address bar with its first use
     assert "token" not in console.url
     console.locator("canvas").first.click()
