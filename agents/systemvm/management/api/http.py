@@ -12,7 +12,8 @@ from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.web.http import Request
-from twisted.web.resource import NoResource, Resource
+from twisted.web.pages import notFound
+from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
 
 from systemvm.management.api import envelope, signature
@@ -255,5 +256,5 @@ class Client(Resource):
         super().__init__()
         self.putChild(b"api", api)
 
-    def getChild(self, path: bytes, request: Request) -> Resource:
-        return NoResource()
+    def getChild(self, path: bytes, request: Request) -> IResource:
+        return notFound()

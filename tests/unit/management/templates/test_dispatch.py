@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Downloads and deletions at SSVMs, through losses, restarts and refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+import pytest_twisted
+from twisted.internet.task import Clock
+
+from small_cloud import STORE, FakeAgents, FakeZoneFacts, SmallCloud
+from systemvm.management.state import events, templates
+from systemvm.management.state.status import InstanceType
+from systemvm.management.state.templates import StoreRef
+from systemvm.management.templates.dispatch import Dispatch
+from systemvm.rpc.errors import BUSY, FORBIDDEN, NOT_CONNECTED, RpcError
+from systemvm.wire import storage
+from systemvm.wire.role import Role
+from systemvm.wire.storage import (
+    Done,
+    DownloadError,
+    DownloadRequest,
+    DownloadState,
+    DownloadStatus,
+    ImageFormat,
+)
+
+PROGRESS, DONE, FAILED, WAITING = (
+    DownloadState.DOWNLOAD_IN_PROGRESS,
+    DownloadState.DOWNLOADED,
+    DownloadState.DOWNLOAD_ERROR,
+    DownloadState.NOT_DOWNLOADED,
+)
+
+
+@pytest.fixture
+def ref(cloud: SmallCloud) -> StoreRef:
+    """A template that waits for its download."""
+    return cloud.add_template(state=WAITING)[1]
+
+
+def now_of(cloud: SmallCloud, ref: StoreRef) -> StoreRef:
+    return cloud.database.run_now(templates.store_refs.by_id, ref.id)
+
+
+def started(request: DownloadRequest) -> DownloadStatus:
+    return DownloadStatus(request.job_id, PROGRESS, received_bytes=0, total_bytes=1000)
+
+
+async def status_of(cloud: SmallCloud, command: str = "listTemplates") -> dict[str, Any]:
+    key, noun = ("isofilter", "iso") if command == "listIsos" else ("templatefilter", "template")
+    [row] = (await cloud.call(command, **{key: "all"}))[noun]
+    return dict(row)
+
+
+def wire(status: DownloadStatus) -> dict[str, Any]:
+    return msgspec.to_builtins(status)
+
+
+async def say(cloud: SmallCloud, method: str, status: DownloadStatus, by: Any = None) -> Any:
+    return await cloud.from_agent(by or cloud.ssvm, method, wire(status))
+
+
+# --- sending
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_registered_template_goes_to_an_ssvm_at_once(cloud: SmallCloud) -> None:
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = started
+    answer = await cloud.call(
+        "registerTemplate",
+        name="tiny",
+        url="https://images.example.test/tiny.qcow2",
+        format="QCOW2",
+        hypervisor="KVM",
+        checksum="{sha1}" + "0" * 40,
+        displaytext="a tiny one",
+    )
+    await cloud.dispatch.reconcile()
+    [request] = cloud.ssvm_peer.asked(storage.TEMPLATE_DOWNLOAD)
+    [row] = answer["template"]
+    assert (answer["count"], row["isready"], row["name"]) == (1, False, "tiny")
+    assert request.url == "https://images.example.test/tiny.qcow2"
+    assert (request.format, request.store, request.checksum) == (
+        ImageFormat.QCOW2,
+        STORE,
+        "{SHA-1}" + "0" * 40,
+    )
+    assert request.account_id == cloud.admin.account.id
+    assert request.source_ca_pem
+    assert (await status_of(cloud))["status"] == "0% Downloaded"
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_an_ssvm_it_waits_and_says_for_what(cloud: SmallCloud, ref: StoreRef) -> None:
+    cloud.agents.disconnect("s-1-VM")
+    await cloud.dispatch.reconcile()
+    row = await status_of(cloud)
+    assert "status" not in row
+    assert row["hint"] == "Waiting for a secondary storage VM of zone zone1 to come Up."
+    cloud.ssvm_peer = cloud.agents.connect("s-1-VM", Role.SSVM)
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = started
+    await cloud.dispatch.reconcile()
+    row = await status_of(cloud)
+    assert row["status"] == "0% Downloaded"
+    assert "hint" not in row
+
+
+@pytest_twisted.ensureDeferred
+async def test_every_pass_asks_again_with_the_same_job(cloud: SmallCloud, ref: StoreRef) -> None:
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = started
+    await cloud.dispatch.reconcile()
+    await cloud.dispatch.reconcile()
+    asked = cloud.ssvm_peer.asked(storage.TEMPLATE_DOWNLOAD)
+    assert [request.job_id for request in asked] == [ref.job_id, ref.job_id]
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_end_that_was_lost_is_learned_by_asking(cloud: SmallCloud, ref: StoreRef) -> None:
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = lambda request: DownloadStatus(
+        request.job_id, DONE, install_path="template/tmpl/2/1/x.qcow2", virtual_size_bytes=7
+    )
+    await cloud.dispatch.reconcile()
+    assert now_of(cloud, ref).is_ready
+    await cloud.dispatch.reconcile()
+    assert len(cloud.ssvm_peer.asked(storage.TEMPLATE_DOWNLOAD)) == 1, "what has ended is not asked for"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_download_stays_with_its_ssvm_while_that_is_up(cloud: SmallCloud, ref: StoreRef) -> None:
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = started
+    await cloud.dispatch.reconcile()
+    other_vm = cloud.add_system_vm(InstanceType.SECONDARY_STORAGE)
+    other = cloud.agents.connect(other_vm.instance_name, Role.SSVM)
+    other.answers[storage.TEMPLATE_DOWNLOAD] = started
+    await cloud.dispatch.reconcile()
+    assert other.calls == []
+    cloud.agents.disconnect("s-1-VM")
+    await cloud.dispatch.reconcile()
+    assert len(other.calls) == 1
+    assert now_of(cloud, ref).agent_name == other_vm.instance_name
+
+
+@pytest_twisted.ensureDeferred
+async def test_new_downloads_go_where_least_is_done(cloud: SmallCloud) -> None:
+    other_vm = cloud.add_system_vm(InstanceType.SECONDARY_STORAGE)
+    other = cloud.agents.connect(other_vm.instance_name, Role.SSVM)
+    for peer in (other, cloud.ssvm_peer):
+        peer.answers[storage.TEMPLATE_DOWNLOAD] = started
+    for number in range(4):
+        cloud.add_template(state=WAITING, name=f"t{number}")
+    await cloud.dispatch.reconcile()
+    assert (len(other.calls), len(cloud.ssvm_peer.calls)) == (2, 2)
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    "error",
+    [
+        RpcError(NOT_CONNECTED, "gone"),
+        RpcError(BUSY, "too much"),
+        RpcError.refused("busy", "all movers are busy"),
+        RpcError.refused("mount_failed", "the store does not answer", "check it"),
+    ],
+)
+async def test_what_may_pass_keeps_it_waiting(cloud: SmallCloud, ref: StoreRef, error: RpcError) -> None:
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = lambda _: error
+    await cloud.dispatch.reconcile()
+    row = await status_of(cloud)
+    assert "status" not in row
+    assert error.message in row["hint"]
+    assert now_of(cloud, ref).state is WAITING
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_final_refusal_is_the_templates_error(cloud: SmallCloud, ref: StoreRef) -> None:
+    refusal = RpcError.refused("url_denied", "the URL leads to 127.0.0.1", "use a public address")
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = lambda _: refusal
+    await cloud.dispatch.reconcile()
+    row = await status_of(cloud)
+    assert (row["status"], row["hint"], row["isready"]) == (
+        "the URL leads to 127.0.0.1",
+        "use a public address",
+        False,
+    )
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_that_fails_does_not_hold_up_the_others(cloud: SmallCloud) -> None:
+    cloud.add_template(state=WAITING, name="bad", url="http://bad.test/")
+    cloud.add_template(state=WAITING, name="good")
+
+    def answer(request: DownloadRequest) -> Any:
+        return RpcError(BUSY, "x") if request.url == "http://bad.test/" else started(request)
+
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = answer
+    await cloud.dispatch.reconcile()
+    states = cloud.database.run_now(templates.store_refs.all)
+    assert [ref.state for ref in states] == [WAITING, PROGRESS]
+
+
+# --- what SSVMs say
+
+
+async def begin(cloud: SmallCloud) -> None:
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = started
+    await cloud.dispatch.reconcile()
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_texts_are_cloudstacks_from_first_byte_to_ready(cloud: SmallCloud, ref: StoreRef) -> None:
+    await begin(cloud)
+    texts = []
+    for received in (0, 424, 999, 1000):
+        await say(cloud, storage.TEMPLATE_PROGRESS, DownloadStatus(ref.job_id, PROGRESS, received, 1000))
+        texts.append((await status_of(cloud))["status"])
+    end = DownloadStatus(
+        ref.job_id,
+        DONE,
+        1000,
+        1000,
+        install_path="template/tmpl/2/1/x.qcow2",
+        physical_size_bytes=1000,
+        virtual_size_bytes=5000,
+        checksum="{SHA-1}ab",
+    )
+    assert await say(cloud, storage.TEMPLATE_FINISHED, end) == Done()
+    row = await status_of(cloud)
+    assert [*texts, row["status"]] == [
+        "0% Downloaded",
+        "42% Downloaded",
+        "99% Downloaded",
+        "Installing Template",
+        "Download Complete",
+    ]
+    assert (row["isready"], row["size"], row["physicalsize"], row["checksum"]) == (
+        True,
+        5000,
+        1000,
+        "{SHA-1}ab",
+    )
+    assert row["downloaddetails"] == [
+        {"datastore": "secondary", "downloadPercent": "100", "downloadState": "DOWNLOADED"}
+    ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_isos_have_texts_of_their_own(cloud: SmallCloud) -> None:
+    _, ref = cloud.add_template(state=WAITING, format=ImageFormat.ISO, name="boot")
+    await begin(cloud)
+    await say(cloud, storage.TEMPLATE_PROGRESS, DownloadStatus(ref.job_id, PROGRESS, 10, 10))
+    assert (await status_of(cloud, "listIsos"))["status"] == "Installing ISO"
+    await say(cloud, storage.TEMPLATE_FINISHED, DownloadStatus(ref.job_id, DONE, 10, 10))
+    assert (await status_of(cloud, "listIsos"))["status"] == "Successfully Installed"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_failure_is_the_status_and_its_hint(cloud: SmallCloud, ref: StoreRef) -> None:
+    await begin(cloud)
+    why = DownloadError("checksum_mismatch", "checksum didn't match", "register it again")
+    await say(cloud, storage.TEMPLATE_FINISHED, DownloadStatus(ref.job_id, FAILED, error=why))
+    row = await status_of(cloud)
+    assert (row["status"], row["hint"], row["isready"]) == (
+        "checksum didn't match",
+        "register it again",
+        False,
+    )
+    [event] = cloud.database.run_now(events.newest, 1)
+    assert (event.type, event.level) == ("TEMPLATE.DOWNLOAD.FAILED", "ERROR")
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_end_is_final_and_may_be_said_twice(cloud: SmallCloud, ref: StoreRef) -> None:
+    await begin(cloud)
+    end = DownloadStatus(ref.job_id, DONE, 10, 10)
+    for _ in range(2):
+        assert await say(cloud, storage.TEMPLATE_FINISHED, end) == Done()
+    late = DownloadStatus(ref.job_id, PROGRESS, 5, 10)
+    await say(cloud, storage.TEMPLATE_PROGRESS, late)
+    await say(
+        cloud,
+        storage.TEMPLATE_FINISHED,
+        DownloadStatus(ref.job_id, FAILED, error=DownloadError("x", "late failure")),
+    )
+    assert (await status_of(cloud))["status"] == "Download Complete"
+    successes = [event for event in cloud.database.run_now(events.newest, 50) if "SUCCESS" in event.type]
+    assert len(successes) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_ssvm_speaks_of_its_own_jobs_only(cloud: SmallCloud, ref: StoreRef) -> None:
+    await begin(cloud)
+    other = cloud.add_system_vm(InstanceType.SECONDARY_STORAGE)
+    end = DownloadStatus(ref.job_id, DONE, 10, 10)
+    assert await say(cloud, storage.TEMPLATE_FINISHED, end, by=other) == Done()
+    assert now_of(cloud, ref).state is PROGRESS
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_cpvm_may_not_speak_of_downloads(cloud: SmallCloud, ref: StoreRef) -> None:
+    with pytest.raises(RpcError) as refused:
+        await say(cloud, storage.TEMPLATE_FINISHED, DownloadStatus(ref.job_id, DONE), by=cloud.cpvm)
+    assert refused.value.code == FORBIDDEN
+
+
+@pytest_twisted.ensureDeferred
+async def test_progress_cannot_end_a_download_nor_an_end_be_no_end(cloud: SmallCloud, ref: StoreRef) -> None:
+    await begin(cloud)
+    await say(cloud, storage.TEMPLATE_PROGRESS, DownloadStatus(ref.job_id, DONE, 10, 10))
+    assert now_of(cloud, ref).state is PROGRESS
+    with pytest.raises(RpcError) as refused:
+        await say(cloud, storage.TEMPLATE_FINISHED, DownloadStatus(ref.job_id, PROGRESS, 10, 10))
+    assert refused.value.reason == "not_ended"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_job_that_nobody_knows_is_acknowledged(cloud: SmallCloud) -> None:
+    assert await say(cloud, storage.TEMPLATE_FINISHED, DownloadStatus("no-such-job", DONE)) == Done()
+
+
+# --- deleting
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_deleted_template_is_gone_at_once_and_its_files_with_it(cloud: SmallCloud) -> None:
+    template, ref = cloud.add_template()
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DELETE] = lambda _: Done()
+    job = await cloud.job("deleteTemplate", id=template.uuid)
+    assert job.result == {"success": True}
+    [order] = cloud.ssvm_peer.asked(storage.TEMPLATE_DELETE)
+    assert (order.account_id, order.template_id) == (template.account_id, template.id)
+    assert await cloud.call("listTemplates", templatefilter="all") == {}
+    assert now_of(cloud, ref).removed is not None
+
+
+@pytest_twisted.ensureDeferred
+async def test_files_go_later_when_no_ssvm_is_up(cloud: SmallCloud) -> None:
+    template, ref = cloud.add_template()
+    cloud.agents.disconnect("s-1-VM")
+    job = await cloud.job("deleteTemplate", id=template.uuid)
+    assert "as soon as" in job.result["displaytext"]
+    assert await cloud.call("listTemplates", templatefilter="all") == {}
+    peer = cloud.agents.connect("s-1-VM", Role.SSVM)
+    peer.answers[storage.TEMPLATE_DELETE] = lambda _: RpcError.refused("store_failed", "not now")
+    await cloud.dispatch.reconcile()
+    assert now_of(cloud, ref).removed is None
+    peer.answers[storage.TEMPLATE_DELETE] = lambda _: Done()
+    await cloud.dispatch.reconcile()
+    assert now_of(cloud, ref).removed is not None
+
+
+@pytest_twisted.ensureDeferred
+async def test_deleting_during_a_download_aborts_it(cloud: SmallCloud) -> None:
+    template, ref = cloud.add_template(state=WAITING)
+    await begin(cloud)
+    cloud.ssvm_peer.answers |= {
+        storage.TEMPLATE_ABORT: lambda _: Done(),
+        storage.TEMPLATE_DELETE: lambda _: Done(),
+    }
+    await cloud.job("deleteTemplate", id=template.uuid)
+    assert [order.job_id for order in cloud.ssvm_peer.asked(storage.TEMPLATE_ABORT)] == [ref.job_id]
+    cloud.ssvm_peer.calls.clear()
+    await say(cloud, storage.TEMPLATE_FINISHED, DownloadStatus(ref.job_id, DONE, 1, 1))
+    await cloud.dispatch.reconcile()
+    assert cloud.ssvm_peer.calls == [], "it is neither downloaded nor deleted again"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_new_daemon_goes_on_where_the_old_one_was(cloud: SmallCloud, ref: StoreRef) -> None:
+    await begin(cloud)
+    agents = FakeAgents()
+    peer = agents.connect("s-1-VM", Role.SSVM)
+    peer.answers[storage.TEMPLATE_DOWNLOAD] = lambda request: DownloadStatus(request.job_id, DONE, 1, 1)
+    await Dispatch(Clock(), cloud.database, agents, FakeZoneFacts()).reconcile()
+    assert now_of(cloud, ref).is_ready
