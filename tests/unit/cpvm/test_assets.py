@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is served is plain files, named beforehand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from systemvm.cpvm.assets import MAX_FILE_BYTES, AssetError, Assets
+
+
+@pytest.fixture
+def novnc(tmp_path: Path) -> Path:
+    (tmp_path / "core" / "util").mkdir(parents=True)
+    (tmp_path / "vendor").mkdir()
+    (tmp_path / "core" / "rfb.js").write_text("export default 1;")
+    (tmp_path / "core" / "util" / "int.js").write_text("")
+    (tmp_path / "vendor" / "README.md").write_text("")
+    (tmp_path / "package.json").write_text("{}")
+    return tmp_path
+
+
+def test_addresses(novnc: Path) -> None:
+    assets = Assets.load(novnc)
+    assert set(assets.files) == {
+        "/console.css",
+        "/console.js",
+        "/console.svg",
+        "/novnc/core/rfb.js",
+        "/novnc/core/util/int.js",
+    }
+
+
+def test_the_pages_hold_nothing_that_their_policy_forbids(novnc: Path) -> None:
+    assets = Assets.load(novnc)
+    for page in (assets.page.content.decode(), assets.refused):
+        assert "style=" not in page
+        assert "<style" not in page
+        assert not re.search(r"\son\w+=", page)
+        assert not re.search(r"<script(?![^>]*\ssrc=)", page)
+        for address in re.findall(r'(?:src|href)="([^"]*)"', page):
+            assert address in assets.files
+    assert "{title}" in assets.refused
+    assert "{hint}" in assets.refused
+
+
+@pytest.mark.parametrize("where", ["core/evil.js", "core/evil", "vendor"])
+def test_links_are_refused(novnc: Path, where: str) -> None:
+    link = novnc / where
+    if link.is_dir():
+        (link / "README.md").unlink()
+        link.rmdir()
+    link.symlink_to("/etc")
+    with pytest.raises(AssetError, match="is a link"):
+        Assets.load(novnc)
+
+
+def test_no_novnc_is_an_error_at_once(tmp_path: Path) -> None:
+    with pytest.raises(AssetError, match="holds no noVNC"):
+        Assets.load(tmp_path)
+
+
+def test_a_huge_file_is_refused(novnc: Path) -> None:
+    (novnc / "core" / "big.js").write_bytes(bytes(MAX_FILE_BYTES + 1))
+    with pytest.raises(AssetError, match="larger"):
+        Assets.load(novnc)

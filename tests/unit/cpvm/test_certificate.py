@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Certificates are checked before they replace one that works."""
+
+from __future__ import annotations
+
+import ssl
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import trustme
+
+from systemvm.cpvm.certificate import CertificateError, server_context
+
+NOW = datetime.now(UTC)
+AUTHORITY = trustme.CA()
+
+
+def pems(*names: str, starts: datetime | None = None, ends: datetime | None = None) -> tuple[str, str]:
+    issued = AUTHORITY.issue_cert(*names, not_before=starts, not_after=ends)
+    chain = b"".join(blob.bytes() for blob in issued.cert_chain_pems)
+    return chain.decode(), issued.private_key_pem.bytes().decode()
+
+
+@pytest.mark.parametrize(
+    ("names", "host"),
+    [
+        (["127.0.0.1"], "127.0.0.1"),
+        (["console.example"], "console.example"),
+        (["*.example.test"], "203-0-113-9.example.test"),
+        (["2001:db8::1"], "2001:db8::1"),
+        (["a.example", "127.0.0.1"], "127.0.0.1"),
+    ],
+)
+def test_names(names: list[str], host: str) -> None:
+    context = server_context(*pems(*names), host=host, now=NOW)
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert context.options & ssl.OP_NO_RENEGOTIATION
+
+
+@pytest.mark.parametrize(
+    ("names", "host"),
+    [
+        (["127.0.0.1"], "127.0.0.2"),
+        (["console.example"], "example"),
+        (["*.example.test"], "a.b.example.test"),
+        (["*.example.test"], "example.test"),
+    ],
+)
+def test_other_names(names: list[str], host: str) -> None:
+    with pytest.raises(CertificateError, match="does not name"):
+        server_context(*pems(*names), host=host, now=NOW)
+
+
+def test_another_key() -> None:
+    certificate, _ = pems("127.0.0.1")
+    _, key = pems("127.0.0.1")
+    with pytest.raises(CertificateError, match="private key"):
+        server_context(certificate, key, host="127.0.0.1", now=NOW)
+
+
+def test_no_key_and_no_certificate() -> None:
+    certificate, key = pems("127.0.0.1")
+    with pytest.raises(CertificateError, match="private key"):
+        server_context(certificate, "", host="127.0.0.1", now=NOW)
+    with pytest.raises(CertificateError, match="no PEM"):
+        server_context("x", key, host="127.0.0.1", now=NOW)
+
+
+@pytest.mark.parametrize("days", [-2, 2])
+def test_out_of_its_time(days: int) -> None:
+    certificate, key = pems("127.0.0.1", starts=NOW - timedelta(days=1), ends=NOW + timedelta(days=1))
+    server_context(certificate, key, host="127.0.0.1", now=NOW)
+    with pytest.raises(CertificateError, match="valid") as raised:
+        server_context(certificate, key, host="127.0.0.1", now=NOW + timedelta(days=days))
+    assert "PRIVATE" not in str(raised.value)
+
+
+def test_no_file_descriptor_stays_open() -> None:
+    from pathlib import Path
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    server_context(*pems("127.0.0.1"), host="127.0.0.1", now=NOW)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which browser may open what, and when a session is over."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.task import Clock
+
+from systemvm.cpvm.grants import MAX_SESSIONS, Grants
+from systemvm.cpvm.refusal import Refusal, RefusedError
+from systemvm.wire.console import ConsoleSession
+
+
+class Lab:
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.ended: list[tuple[str, str]] = []
+        self.grants = Grants(self.clock.seconds, lambda session, why: self.ended.append((session, why)))
+
+    def refusal(self, session_id: str, cookie: str | None) -> Refusal:
+        with pytest.raises(RefusedError) as refused:
+            self.grants.find(session_id, cookie)
+        return refused.value.refusal
+
+
+@pytest.fixture
+def lab() -> Lab:
+    return Lab()
+
+
+def session(session_id: str, lifetime_s: float = 60) -> ConsoleSession:
+    return ConsoleSession(session_id, f"vm-{session_id}", "web", lifetime_s)
+
+
+def test_the_browser_that_spent_the_token_may_connect_again(lab: Lab) -> None:
+    cookie = lab.grants.admit(session("a"), None)
+    assert len(cookie) >= 40
+    for _ in range(3):
+        assert lab.grants.find("a", cookie).session_id == "a"
+        lab.grants.connected("a")
+        lab.grants.disconnected("a", "left")
+    assert lab.ended == []
+
+
+def test_others_may_not(lab: Lab) -> None:
+    lab.grants.admit(session("a"), None)
+    other = lab.grants.admit(session("b"), None)
+    assert lab.refusal("a", other) is Refusal.OTHER_MACHINE
+    assert lab.refusal("a", "guess") is Refusal.SESSION_ENDED
+    assert lab.refusal("a", "") is Refusal.SESSION_ENDED
+    assert lab.refusal("a", None) is Refusal.SESSION_ENDED
+
+
+def test_a_known_browser_keeps_its_cookie_and_an_unknown_one_gets_ours(lab: Lab) -> None:
+    cookie = lab.grants.admit(session("a"), None)
+    assert lab.grants.admit(session("b"), cookie) == cookie
+    assert lab.grants.find("a", cookie)
+    assert lab.grants.find("b", cookie)
+    planted = lab.grants.admit(session("c"), "planted")
+    assert planted != "planted"
+
+
+def test_the_lifetime_ends_new_connections_and_not_open_ones(lab: Lab) -> None:
+    cookie = lab.grants.admit(session("a", 60), None)
+    lab.grants.connected("a")
+    assert lab.grants.lifetime_left_s(cookie) == 60
+    lab.clock.advance(61)
+    assert lab.refusal("a", cookie) is Refusal.SESSION_ENDED
+    lab.grants.sweep()
+    assert lab.ended == []
+    lab.grants.disconnected("a", "the browser left")
+    assert lab.ended == [("a", "the browser left")]
+    lab.grants.disconnected("a", "again")
+    lab.grants.sweep()
+    assert len(lab.ended) == 1
+
+
+def test_an_idle_session_is_swept_when_its_time_is_over(lab: Lab) -> None:
+    lab.grants.admit(session("a", 60), None)
+    lab.clock.advance(59)
+    lab.grants.sweep()
+    assert lab.ended == []
+    lab.clock.advance(1)
+    lab.grants.sweep()
+    assert lab.ended == [("a", "its lifetime is over")]
+    assert lab.grants.session_ids() == []
+
+
+def test_a_session_without_cookie_lives_as_long_as_its_connection(lab: Lab) -> None:
+    lab.grants.admit_once(session("a"))
+    lab.grants.connected("a")
+    lab.grants.sweep()
+    assert lab.ended == []
+    assert lab.refusal("a", None) is Refusal.SESSION_ENDED
+    lab.grants.disconnected("a", "left")
+    assert lab.ended == [("a", "left")]
+
+
+def test_two_connections_and_one_leaves(lab: Lab) -> None:
+    lab.grants.admit_once(session("a"))
+    lab.grants.connected("a")
+    lab.grants.connected("a")
+    lab.grants.disconnected("a", "left")
+    assert lab.ended == []
+
+
+def test_there_is_an_end_to_sessions(lab: Lab) -> None:
+    for number in range(MAX_SESSIONS):
+        lab.grants.admit_once(session(str(number)))
+        lab.grants.connected(str(number))
+    with pytest.raises(RefusedError) as refused:
+        lab.grants.admit(session("one more"), None)
+    assert refused.value.refusal is Refusal.TOO_MANY
+    assert lab.ended == [("one more", "too many sessions")]
+
+
+def test_no_cookie_is_kept_in_clear(lab: Lab) -> None:
+    cookie = lab.grants.admit(session("a"), None)
+    assert cookie not in repr(lab.grants)
+    assert cookie not in repr(lab.grants._grants)

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The RFB handshakes: all versions, every truncation and split, and servers that lie."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from systemvm.cpvm import rfb
+from systemvm.cpvm.rfb import (
+    BrowserHandshake,
+    PasswordRefusedError,
+    PasswordUnusedError,
+    RfbError,
+    ServerHandshake,
+    ServerInit,
+)
+
+PIXEL_FORMAT = bytes(range(16))
+SCREEN = b"\x02\x80\x01\xe0" + PIXEL_FORMAT + b"\0\0\0\x04QEMU"
+CHALLENGE = bytes(range(16))
+RESPONSE = rfb.vnc_auth_response(CHALLENGE, "s3cr3t8x")
+OK = bytes(4)
+
+# (what the server says, password, what it must hear)
+DIALOGUES = {
+    "3.8 none": (b"RFB 003.008\n" + b"\x01\x01" + OK + SCREEN, None, b"RFB 003.008\n\x01\x01"),
+    "3.8 password": (
+        b"RFB 003.008\n" + b"\x02\x13\x02" + CHALLENGE + OK + SCREEN,
+        "s3cr3t8x",
+        b"RFB 003.008\n\x02" + RESPONSE + b"\x01",
+    ),
+    "3.7 none": (b"RFB 003.007\n" + b"\x02\x02\x01" + SCREEN, None, b"RFB 003.007\n\x01\x01"),
+    "3.7 password": (
+        b"RFB 003.007\n" + b"\x01\x02" + CHALLENGE + OK + SCREEN,
+        "s3cr3t8x",
+        b"RFB 003.007\n\x02" + RESPONSE + b"\x01",
+    ),
+    "3.3 none": (b"RFB 003.003\n" + b"\0\0\0\x01" + SCREEN, None, b"RFB 003.003\n\x01"),
+    "3.3 password": (
+        b"RFB 003.003\n" + b"\0\0\0\x02" + CHALLENGE + OK + SCREEN,
+        "s3cr3t8x",
+        b"RFB 003.003\n" + RESPONSE + b"\x01",
+    ),
+    "3.889, Apple's": (b"RFB 003.889\n" + b"\x01\x01" + OK + SCREEN, None, b"RFB 003.008\n\x01\x01"),
+    "3.5, nobody's": (b"RFB 003.005\n" + b"\0\0\0\x01" + SCREEN, None, b"RFB 003.003\n\x01"),
+    "4.1": (b"RFB 004.001\n" + b"\x01\x01" + OK + SCREEN, None, b"RFB 003.008\n\x01\x01"),
+}
+
+
+@pytest.fixture(params=DIALOGUES.values(), ids=DIALOGUES.keys())
+def dialogue(request: pytest.FixtureRequest) -> tuple[bytes, str | None, bytes]:
+    return request.param
+
+
+def test_each_version(dialogue: tuple[bytes, str | None, bytes]) -> None:
+    server, password, heard = dialogue
+    handshake = ServerHandshake(password)
+    assert handshake.receive(server) == heard
+    assert handshake.done
+    assert handshake.server_init == ServerInit(640, 480, PIXEL_FORMAT, "QEMU")
+    assert handshake.rest() == b""
+
+
+def test_every_split(dialogue: tuple[bytes, str | None, bytes]) -> None:
+    server, password, heard = dialogue
+    for at in range(len(server) + 1):
+        handshake = ServerHandshake(password)
+        assert handshake.receive(server[:at]) + handshake.receive(server[at:]) == heard
+        assert handshake.done
+
+
+def test_every_truncation_waits(dialogue: tuple[bytes, str | None, bytes]) -> None:
+    server, password, _ = dialogue
+    for at in range(len(server)):
+        handshake = ServerHandshake(password)
+        handshake.receive(server[:at])
+        assert not handshake.done
+        with pytest.raises(RuntimeError):
+            _ = handshake.server_init
+
+
+def test_what_comes_after_is_kept() -> None:
+    handshake = ServerHandshake(None)
+    handshake.receive(DIALOGUES["3.8 none"][0] + b"picture")
+    assert handshake.rest() == b"picture"
+
+
+@given(st.binary(max_size=400), st.sampled_from([None, "12345678"]))
+def test_no_bytes_crash_it(noise: bytes, password: str | None) -> None:
+    for start in (b"", b"RFB 003.008\n", b"RFB 003.003\n", b"RFB 003.008\n\x01\x01\0\0\0\0"):
+        with suppress(RfbError):
+            ServerHandshake(password).receive(start + noise)
+
+
+@pytest.mark.parametrize(
+    ("server", "password", "error", "words"),
+    [
+        (b"RFB 003.008\n\x01\x01", "12345678", PasswordUnusedError, "does not ask for it"),
+        (b"RFB 003.003\n\0\0\0\x01", "12345678", PasswordUnusedError, "does not ask for it"),
+        (b"RFB 003.008\n\x01\x02", None, PasswordRefusedError, "none is known"),
+        (b"RFB 003.008\n\x02\x05\x13", "12345678", RfbError, r"offers \[5, 19\]"),
+        (b"RFB 003.008\n\x01\x02" + CHALLENGE + b"\0\0\0\x01\0\0\0\x03bad", "12345678", PasswordRefusedError, "bad"),  # noqa: E501
+        (b"RFB 003.003\n\0\0\0\x02" + CHALLENGE + b"\0\0\0\x01", "12345678", PasswordRefusedError, "refused"),
+        (b"RFB 003.008\n\x00\0\0\0\x04busy", None, RfbError, "busy"),
+        (b"RFB 003.003\n\0\0\0\0\0\0\0\x04busy", None, RfbError, "busy"),
+        (b"RFB 003.008\n\x00\xff\xff\xff\xff", None, RfbError, "too long"),
+        (b"RFB 003.008\n\x00\x00\x00\x10\x01", None, RfbError, "too long"),
+        (b"RFB 003.008\n\x01\x01" + OK + SCREEN[:20] + b"\xff\xff\xff\xff", None, RfbError, "too long"),
+        (b"RFB 002.009\n", None, RfbError, "too old"),
+        (b"RFB 003,008\n", None, RfbError, "not an RFB version"),
+        (b"RFB 00x.008\n", None, RfbError, "not an RFB version"),
+        (b"SSH-2.0-Open", None, RfbError, "not an RFB version"),
+    ],
+)  # fmt: skip
+def test_servers_that_will_not(
+    server: bytes, password: str | None, error: type[RfbError], words: str
+) -> None:
+    with pytest.raises(error, match=words) as raised:
+        ServerHandshake(password).receive(server)
+    assert type(raised.value) is error
+    assert "12345678" not in str(raised.value)
+
+
+def test_a_reason_is_cleaned() -> None:
+    with pytest.raises(RfbError) as raised:
+        ServerHandshake(None).receive(b"RFB 003.008\n\x00\0\0\0\x0b\x1b[2J\r\nbad\xff\0")
+    assert str(raised.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("password", "response"),
+    [  # Computed with noVNC's own DES (core/crypto/des.js).
+        ("", "491e890de9ace932838a49792f2213f3"),
+        ("s3cr3t8x", "c79fd8169f36e06419661b6046b009f0"),
+        ("12345678", "83dd2b4dbd04367f28578fdd5b142740"),
+        ("12345678 and the rest", "83dd2b4dbd04367f28578fdd5b142740"),
+        ("pä", "33f6b2e7f5689670d9a020d419291b72"),
+    ],
+)
+def test_vnc_auth(password: str, response: str) -> None:
+    assert rfb.vnc_auth_response(CHALLENGE, password).hex() == response
+
+
+class TestBrowser:
+    INIT = ServerInit(640, 480, PIXEL_FORMAT, "evil").encode("web-1")
+
+    @pytest.mark.parametrize(
+        ("heard", "said"),
+        [
+            (b"RFB 003.008\n\x01\x01", b"\x01\x01" + OK + INIT),
+            (b"RFB 003.007\n\x01\x00", b"\x01\x01" + INIT),
+            (b"RFB 003.003\n\x01", b"\0\0\0\x01" + INIT),
+        ],
+    )
+    def test_each_version_is_offered_none_alone(self, heard: bytes, said: bytes) -> None:
+        for at in range(len(heard) + 1):
+            handshake = BrowserHandshake(self.INIT)
+            assert handshake.receive(heard[:at]) + handshake.receive(heard[at:]) == said
+            assert handshake.done
+        handshake = BrowserHandshake(self.INIT)
+        handshake.receive(heard + b"\x00set pixel format")
+        assert handshake.rest() == b"\x00set pixel format"
+
+    @pytest.mark.parametrize(
+        "heard", [b"RFB 003.008\n\x02", b"RFB 003.008\n\x00", b"GET / HTTP/1", b"\xff" * 12]
+    )
+    def test_anything_else_is_refused(self, heard: bytes) -> None:
+        with pytest.raises(RfbError):
+            BrowserHandshake(self.INIT).receive(heard)
+
+    @given(st.binary(max_size=60))
+    def test_no_bytes_crash_it(self, noise: bytes) -> None:
+        with suppress(RfbError):
+            BrowserHandshake(self.INIT).receive(noise)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("web-1", "web-1"),
+        ("  two\n lines\x00 ", "two lines"),
+        ("<script>", "<script>"),  # harmless as text, and pages write it as text
+        ("\u202egnp.exe", "gnp.exe"),
+        ("", "console"),
+        ("\x07", "console"),
+        ("x" * 500, "x" * 128),
+        ("büro", "büro"),
+    ],
+)
+def test_display_name(text: str, shown: str) -> None:
+    assert rfb.display_name(text) == shown
+
+
+def test_another_name_keeps_the_rest() -> None:
+    assert ServerInit(640, 480, PIXEL_FORMAT, "QEMU").encode("QEMU") == SCREEN
