@@ -75,10 +75,10 @@ def parse(text: str | None) -> Checksum:
             f"known: {', '.join(ALGORITHMS)}",
         )
     digits = 2 * hashlib.new(ALGORITHMS[algorithm], usedforsecurity=False).digest_size
-    if len(digest) > digits or (len(digest) < digits and match[1] is None):
+    if len(digest) != digits:
         raise TransferError(
             Code.CHECKSUM_INVALID,
             f"a {algorithm} checksum has {digits} digits, not {len(digest)}",
             "" if match[1] else "without {ALGORITHM} in front it is taken for MD5",
         )
-    return Checksum(algorithm, digest.rjust(digits, "0"))  # CloudStack pads with zeros on the left
+    return Checksum(algorithm, digest)

@@ -16,6 +16,7 @@ from systemvm.ssvm import response
 from systemvm.ssvm.failure import Code, TransferError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from io import BufferedReader
 
     from systemvm.ssvm.mover_messages import MoverJob
@@ -61,14 +62,16 @@ class HttpSource:
     def read_into(self, buffer: memoryview) -> int:
         """Fill as much of `buffer` as one read brings; 0 at the checked end of the body."""
         if self._body.length_bytes is None:
-            count = self._guarded(self._answer.readinto, buffer)
+            count = self._guarded(self._read_unmeasured, buffer)
             self.received_bytes += count
             return count
         missing = self._body.length_bytes - self.received_bytes
         if missing == 0:
             self._require_end()
             return 0
-        count = self._guarded(self._stream.readinto, buffer[:missing])
+        count = self._guarded(
+            self._stream.readinto1 if self.received_bytes else self._read_first, buffer[:missing]
+        )
         if count == 0:
             raise self._truncated()
         self.received_bytes += count
@@ -139,9 +142,21 @@ class HttpSource:
             )
         response.require_size(length, job.max_size_bytes)
 
-    def _guarded(self, read: object, buffer: memoryview) -> int:
+    def _read_first(self, buffer: memoryview) -> int:
+        """What came with the headers; readinto1 would wait for more before it gives that out."""
+        data = self._stream.read1(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def _read_unmeasured(self, buffer: memoryview) -> int:
+        """A part of a chunk, or of what ends with the connection; one read, so that slowness is seen."""
+        data = self._answer.read1(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def _guarded(self, read: Callable[[memoryview], int], buffer: memoryview) -> int:
         try:
-            return int(read(buffer))  # type: ignore[operator]
+            return read(buffer)
         except http.client.IncompleteRead:
             raise self._truncated() from None
         except http.client.HTTPException as error:

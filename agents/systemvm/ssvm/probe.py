@@ -68,8 +68,6 @@ async def _probe_one(
     asked.addTimeout(limits.headers_timeout_s, reactor)
     try:
         answer = await asked
-    except CancelledError:
-        raise
     except Exception as error:
         raise _explain(error, url, address) from None
     finally:
@@ -112,7 +110,7 @@ def _explain(error: Exception, url: ImageUrl, address: Address) -> TransferError
         return TransferError(
             Code.CONNECTION_FAILED, f"{where} does not answer", "check the URL and the network"
         )
-    if isinstance(cause, DeferredTimeout):
+    if isinstance(cause, DeferredTimeout | CancelledError):
         return TransferError(Code.STALLED, f"{where} did not answer the request in time")
     if isinstance(cause, VerificationError):
         return TransferError(
