@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`systemvm-managementd` as a process in a network namespace of its own, with real machines of a few bytes.
+
+Its system VM images hold a kernel that only halts: enough to see that machines outlive the daemon.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from attrs import define, field
+
+from systemvm.management.first_start import FirstLogin
+from systemvm.management.layout import Layout
+from systemvm.management.samples import read_sample
+from systemvm.rpc.errors import RpcError
+from systemvm.rpc.unix import unix_call, unix_events
+
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(180)]
+
+AGENTS = Path(__file__).resolve().parents[2] / "agents"
+
+#: A multiboot kernel (flags: addresses are in the header) that halts for ever at 0x100020.
+_FLAGS, _MAGIC, _AT = 0x10000, 0x1BADB002, 0x100000
+_WORDS = [_MAGIC, _FLAGS, (-_MAGIC - _FLAGS) & 0xFFFFFFFF, _AT, _AT, 0, 0, _AT + 0x20]
+IDLE_KERNEL = b"".join(word.to_bytes(4, "little") for word in _WORDS) + bytes.fromhex("f4 ebfd")
+
+
+def until(condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            found = condition()
+        except (OSError, RpcError):
+            found = None
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"no {what} after {timeout_s:g} s"
+        time.sleep(0.05)
+
+
+def write_image(directory: Path, role: str) -> None:
+    files = {f"{role}.vmlinuz": IDLE_KERNEL, f"{role}.initrd": b"nothing"}
+    for name, data in files.items():
+        (directory / name).write_bytes(data)
+    disk = directory / f"{role}.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "1M"], check=True, timeout=30)
+    names = [*files, disk.name]
+    manifest = {
+        "role": role,
+        "version": "0.0.1",
+        "arch": "amd64",
+        "disk": disk.name,
+        "kernel": f"{role}.vmlinuz",
+        "initrd": f"{role}.initrd",
+        "append": "none",
+        "sha256": {name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in names},
+        "root_sha256": "",
+    }
+    (directory / f"{role}.manifest.json").write_text(json.dumps(manifest))
+
+
+@define
+class Host:
+    """A namespace, a root directory, and the daemon that runs there now."""
+
+    namespace: str
+    layout: Layout
+    listener: socket.socket
+    process: subprocess.Popen[bytes] | None = None
+    log: Path = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.log = self.layout.root / "daemon.log"
+
+    @property
+    def page(self) -> str:
+        return f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "systemvm.management", "--root", str(self.layout.root), *words]
+
+    def start(self) -> None:
+        """Hand over the page's socket as systemd does, enter the namespace, and wait for READY=1."""
+        number = self.listener.fileno()
+        notify_path = self.layout.root / "notify"
+        notify_path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, self.log.open("ab") as log:
+            notify.bind(str(notify_path))
+            notify.settimeout(60)
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "systemvm.lab.handover", f"page={number}", "--"),
+                    *("ip", "netns", "exec", self.namespace),
+                    *self.command(),
+                ],
+                env={**os.environ, "PYTHONPATH": str(AGENTS), "NOTIFY_SOCKET": str(notify_path)},
+                pass_fds=[number],
+                stdout=log,
+                stderr=log,
+            )
+            while b"READY=1" not in notify.recv(4096):
+                pass
+
+    def end(self, how: signal.Signals) -> int:
+        assert self.process is not None
+        self.process.send_signal(how)
+        code = self.process.wait(timeout=30)
+        self.process = None
+        return code
+
+    def call(self, called: str, /, **params: Any) -> Any:
+        return unix_call(str(self.layout.socket), called, params)
+
+    def machines(self) -> dict[str, dict[str, Any]]:
+        return {vm["name"]: vm for vm in self.call("listSystemVms").get("systemvm", [])}
+
+    def pids(self) -> dict[str, int]:
+        """Machines by their processes, whatever a daemon thinks."""
+        found = {}
+        for path in (self.layout.run / "qemu").glob("*.pid"):
+            pid = int(path.read_text())
+            if Path(f"/proc/{pid}").exists():
+                found[path.stem] = pid
+        return found
+
+    def both_running(self) -> dict[str, int]:
+        def running() -> bool:
+            return [vm["state"] for vm in self.machines().values()] == ["Running", "Running"]
+
+        until(running, f"two running machines ({self.log.read_text()[-3000:]})")
+        return self.pids()
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    layout = Layout(tmp_path)
+    layout.make()
+    images = tmp_path / "images"
+    images.mkdir()
+    for role in ("ssvm", "cpvm"):
+        write_image(images, role)
+    zone = yaml.safe_load(read_sample("zone.yaml"))
+    zone["image_stores"][0]["host_path"] = str(tmp_path / "store")
+    zone["system_vms"] = {role: {"memory_mib": 32} for role in ("ssvm", "cpvm")}
+    (layout.zones / "zone1.yaml").write_text(yaml.safe_dump(zone))
+    listener = socket.create_server(("127.0.0.1", 0))
+    origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    management = {
+        "page": {"origin": origin},
+        "hypervisor": {"accelerator": "tcg"},
+        "image_source": str(images),
+        "supervision": {"scan_interval_s": 0.5},
+    }
+    layout.config_file.write_text(yaml.safe_dump(management))
+    namespace = f"svm-core-{os.getpid()}"
+    subprocess.run(["ip", "netns", "add", namespace], check=True, timeout=10)
+    host = Host(namespace, layout, listener)
+    try:
+        subprocess.run(["ip", "-n", namespace, "link", "set", "lo", "up"], check=True, timeout=10)
+        yield host
+    finally:
+        if host.process is not None:
+            host.end(signal.SIGKILL)
+        for pid in host.pids().values():
+            os.kill(pid, signal.SIGKILL)
+        listener.close()
+        subprocess.run(["ip", "netns", "del", namespace], check=False, timeout=10)
+
+
+def test_machines_outlive_the_daemon_however_it_ends(host: Host) -> None:
+    host.start()
+    before = host.both_running()
+    assert sorted(before) == ["s-1-VM", "v-2-VM"]
+    for how, code in ((signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGKILL, -signal.SIGKILL)):
+        assert host.end(how) == code
+        assert host.pids() == before
+        host.start()
+        assert host.both_running() == before
+        agent = host.machines()["s-1-VM"]
+        assert agent["agentstate"] == "Disconnected"
+        assert "restarted" in agent["reason"]
+
+
+def test_a_killed_machine_is_started_again(host: Host) -> None:
+    host.start()
+    before = host.both_running()
+    os.kill(before["s-1-VM"], signal.SIGKILL)
+    until(lambda: host.pids().get("s-1-VM", before["s-1-VM"]) != before["s-1-VM"], "new process")
+    assert host.both_running()["v-2-VM"] == before["v-2-VM"]
+
+
+def test_stop_reboot_and_destroy_by_their_commands(host: Host) -> None:
+    host.start()
+    before = host.both_running()
+    ssvm, cpvm = host.machines()["s-1-VM"], host.machines()["v-2-VM"]
+
+    job = host.call("rebootSystemVm", id=cpvm["id"], forced=True)["jobid"]
+    news = list(unix_events(str(host.layout.socket), job))
+    assert news[-1]["jobstatus"] == 1
+    assert news[-1]["result"]["systemvm"]["publicip"] == cpvm["publicip"]
+    assert host.pids()["v-2-VM"] != before["v-2-VM"]
+
+    job = host.call("destroySystemVm", id=ssvm["id"])["jobid"]
+    until(lambda: host.call("queryAsyncJobResult", jobid=job)["jobstatus"] == 1, "end of the job")
+    assert set(until(lambda: len(names := host.both_running()) == 2 and names, "successor")) == {
+        "s-3-VM",
+        "v-2-VM",
+    }
+
+    job = host.call("stopSystemVm", id=cpvm["id"], forced=True)["jobid"]
+    until(lambda: host.call("queryAsyncJobResult", jobid=job)["jobstatus"] == 1, "end of the job")
+    assert "v-2-VM" in host.both_running()  # the zone needs one
+
+
+def test_the_page_and_the_first_login(host: Host) -> None:
+    host.start()
+    with urllib.request.urlopen(host.page, timeout=30) as answer:
+        assert b"<html" in answer.read().lower()
+    assert host.layout.first_login.stat().st_mode & 0o777 == 0o600
+    login = FirstLogin.take(host.layout.first_login)
+    assert login is not None
+    body = f"command=login&username={login.username}&password={login.password}&response=json".encode()
+    with urllib.request.urlopen(f"{host.page}/client/api", body, timeout=30) as answer:
+        assert json.load(answer)["loginresponse"]["username"] == "admin"
+    assert login.password not in host.log.read_text()
+    host.end(signal.SIGTERM)
+    host.start()
+    assert not host.layout.first_login.exists()
+    with urllib.request.urlopen(f"{host.page}/client/api", body, timeout=30) as answer:
+        assert answer.status == 200
+
+
+def test_operators_methods(host: Host) -> None:
+    host.start()
+    host.both_running()
+    target = host.call("system_vm.ssh", name="s-1-vm")
+    assert target["port"] == 3922
+    assert target["address"].startswith("169.254.")
+    assert Path(target["key_file"]).stat().st_mode & 0o777 == 0o600
+    with pytest.raises(RpcError, match="agent of v-2-VM is Connecting"):
+        host.call("system_vm.check", name="v-2-VM")
+    with pytest.raises(RpcError, match="no system VM named s-9-VM"):
+        host.call("system_vm.rpc", name="s-9-VM", method="ping", params={})
+    assert host.call("system_vm.logs", name="v-2-VM")["path"].endswith("v-2-VM.log")
+    methods = {method["name"] for method in host.call("rpc.discover")["methods"]}
+    assert {"listSystemVms", "registerTemplate", "system_vm.rpc", "system_vm.ssh"} <= methods
+
+
+def test_what_is_wrong_is_said_before_anything_runs(host: Host) -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            host.command(*words),
+            env={**os.environ, "PYTHONPATH": str(AGENTS)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    assert run("--check-config").returncode == 0
+    host.start()
+    second = run()
+    assert second.returncode == 2
+    assert "another management daemon runs with this root" in second.stderr
+    host.end(signal.SIGTERM)
+    host.layout.config_file.write_text("pgae: {}\n")
+    for words in ((), ("--check-config",)):
+        wrong = run(*words)
+        assert wrong.returncode == 2
+        assert "managementd.yaml: pgae: unknown key; did you mean page?" in wrong.stderr
+        assert "Traceback" not in wrong.stderr
+
+
+def test_a_host_without_images_says_so_in_the_list(host: Host) -> None:
+    for manifest in (host.layout.root / "images").glob("*.json"):
+        manifest.unlink()
+    host.start()
+    vm = until(lambda: [vm for vm in host.machines().values() if vm.get("reason")], "reason")[0]
+    assert vm["state"] == "Stopped"
+    assert "manifest.json does not exist" in vm["reason"]
+    assert "make images" in vm["hint"]
