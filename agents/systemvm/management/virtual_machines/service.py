@@ -20,6 +20,7 @@ from systemvm.management.state import console_sessions, events, instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
+from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import InstanceState, InstanceType
 from systemvm.management.virtual_machines.deployment import Deployment, deploy, mark_destroyed
 from systemvm.management.virtual_machines.errors import MachineBusyError, MachineError
@@ -64,6 +65,7 @@ class VirtualMachines:
     async def start(self, vm_id: int) -> Instance:
         """Boot it with a fresh screen password; fine when it runs already."""
         async with self._alone(vm_id) as vm:
+            _check_exists(vm)
             status = self._hypervisor.status(vm.instance_name)
             if status is not None and status.state.alive:
                 return await self._database.run(_set_running, vm, status)
@@ -85,6 +87,7 @@ class VirtualMachines:
     async def stop(self, vm_id: int, *, forced: bool = False) -> Instance:
         """Press the power button, or pull the plug when `forced`; fine when it is Stopped."""
         async with self._alone(vm_id) as vm:
+            _check_exists(vm)
             await self._end_process(vm, forced=forced)
             return await self._database.run(_set_stopped, vm.id, None, wanted=False)
 
@@ -182,6 +185,12 @@ class VirtualMachines:
         noted.addErrback(
             lambda failure: self.log.failure("the end of {name} is not noted", failure, name=name)
         )
+
+
+def _check_exists(vm: Instance) -> None:
+    """A job may have waited for the one that destroyed it."""
+    if vm.removed is not None:
+        raise NotFoundError(f"the virtual machine {vm.name} was destroyed")
 
 
 def _words(error: Exception) -> tuple[str, str]:

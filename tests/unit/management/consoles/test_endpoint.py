@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""createConsoleEndpoint: who gets which URL, and what is said to those who get none."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import pytest_twisted
+
+from small_cloud import CONSOLE_ORIGIN, SmallCloud
+from systemvm.management.api.principal import Principal
+from systemvm.management.consoles.endpoint import MAX_SESSIONS, Endpoint
+from systemvm.management.consoles.token import token_hash
+from systemvm.management.state import console_sessions, instances
+from systemvm.management.state.instances import Instance
+from systemvm.management.state.status import InstanceState, InstanceType
+from systemvm.wire.role import Role
+
+NOWHERE = "00000000-0000-4000-8000-000000000000"
+
+
+@pytest.fixture
+def vm(cloud: SmallCloud) -> Instance:
+    return add_vm(cloud, cloud.user)
+
+
+def add_vm(cloud: SmallCloud, owner: Principal, **columns: Any) -> Instance:
+    values = {"state": InstanceState.RUNNING, "vnc_address": "10.11.0.1", "vnc_port": 5901}
+    return cloud.database.run_now(
+        instances.create,
+        InstanceType.USER,
+        account_id=owner.account.id,
+        zone_id=cloud.zone.id,
+        name=f"vm-{owner.user.username}",
+        sealed_vnc_password=cloud.seal.close("abcd1234"),
+        **(values | columns),
+    )
+
+
+async def endpoint(cloud: SmallCloud, uuid: str, as_user: Principal | None = None, **more: Any) -> Any:
+    answer = await cloud.call("createConsoleEndpoint", as_user, virtualmachineid=uuid, **more)
+    return answer["consoleendpoint"]
+
+
+def add_proxy(cloud: SmallCloud) -> Instance:
+    proxy = cloud.add_system_vm(InstanceType.CONSOLE_PROXY)
+    cloud.agents.connect(proxy.instance_name, Role.CPVM)
+    return proxy
+
+
+def sessions(cloud: SmallCloud) -> list[console_sessions.ConsoleSessionRow]:
+    return cloud.database.run_now(console_sessions.list_all)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_owner_gets_a_url_and_a_websocket(cloud: SmallCloud, vm: Instance) -> None:
+    answer = await endpoint(cloud, vm.uuid, cloud.user)
+    token = answer["websocket"]["token"]
+    assert answer == {
+        "success": True,
+        "url": f"{CONSOLE_ORIGIN}/console?cmd=auth&token={token}",
+        "websocket": {"token": token, "host": "cpvm.example.test", "port": "8443", "path": "websockify"},
+    }
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_token_is_long_random_url_safe_and_stored_as_its_hash_only(
+    cloud: SmallCloud, vm: Instance
+) -> None:
+    tokens = {(await endpoint(cloud, vm.uuid))["websocket"]["token"] for _ in range(20)}
+    assert len(tokens) == 20
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{43}", token) for token in tokens)
+    files = b"".join(path.read_bytes() for path in cloud.primary.directory.glob("systemvm.sqlite*"))
+    assert not any(token.encode() in files for token in tokens)
+    assert all(token_hash(token).encode() in files for token in tokens)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_session_says_who_may_see_what_through_which_cpvm_until_when(
+    cloud: SmallCloud, vm: Instance
+) -> None:
+    await endpoint(cloud, vm.uuid, cloud.user)
+    [session] = sessions(cloud)
+    assert (session.vm_id, session.user_id, session.proxy_id) == (vm.id, cloud.user.user.id, cloud.cpvm.id)
+    assert session.acquired is None
+    assert session.creator_address == "192.0.2.1"
+    assert 55 < (session.token_expires - session.created).total_seconds() <= 60
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_administrator_sees_every_screen(cloud: SmallCloud, vm: Instance) -> None:
+    assert (await endpoint(cloud, vm.uuid))["success"]
+    cloud.update_instance(cloud.ssvm, vnc_address="10.11.0.1", vnc_port=5950)
+    assert (await endpoint(cloud, cloud.ssvm.uuid))["success"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_everybody_else_sees_their_own_only(cloud: SmallCloud) -> None:
+    admins = add_vm(cloud, cloud.admin)
+    for uuid in (admins.uuid, cloud.ssvm.uuid, cloud.cpvm.uuid):
+        answer = await endpoint(cloud, uuid, cloud.user)
+        assert (answer["success"], answer["details"]) == (False, "Permission denied")
+        assert "url" not in answer
+        assert "websocket" not in answer
+    assert sessions(cloud) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_vm_that_is_not_there_is_said(cloud: SmallCloud) -> None:
+    answer = await endpoint(cloud, NOWHERE)
+    assert answer == {"success": False, "details": f"Cannot find VM with ID {NOWHERE}"}
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("state", [state for state in InstanceState if state is not InstanceState.RUNNING])
+async def test_only_running_vms_have_a_console(cloud: SmallCloud, state: InstanceState) -> None:
+    vm = add_vm(cloud, cloud.user, state=state, reason="The guest shut itself down.")
+    answer = await endpoint(cloud, vm.uuid)
+    assert "must be running" in answer["details"]
+    assert answer["hint"] == "The guest shut itself down."
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_vm_without_a_screen_has_none(cloud: SmallCloud) -> None:
+    vm = add_vm(cloud, cloud.user, vnc_port=None)
+    assert "has no screen" in (await endpoint(cloud, vm.uuid))["details"]
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("missing", ["agent", "machine"])
+async def test_without_a_cpvm_it_says_try_again(cloud: SmallCloud, vm: Instance, missing: str) -> None:
+    if missing == "agent":
+        cloud.agents.disconnect(cloud.cpvm.instance_name)
+    else:
+        cloud.update_instance(cloud.cpvm, state=InstanceState.STOPPED)
+    answer = await endpoint(cloud, vm.uuid)
+    assert answer["details"] == "Console access will be ready in a few minutes. Please try it again later."
+    assert answer["success"] is False
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_least_loaded_cpvm_is_taken(cloud: SmallCloud, vm: Instance) -> None:
+    other = add_proxy(cloud)
+    cloud.update_instance(cloud.cpvm, console_sessions=3)
+    chosen = []
+    for _ in range(4):
+        await endpoint(cloud, vm.uuid)
+        chosen.append(sessions(cloud)[-1].proxy_id)
+    assert chosen == [other.id, other.id, other.id, cloud.cpvm.id], "those about to open count too"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_cpvm_that_is_full_takes_no_more(cloud: SmallCloud, vm: Instance) -> None:
+    cloud.update_instance(cloud.cpvm, console_sessions=MAX_SESSIONS)
+    assert f"have {MAX_SESSIONS} sessions" in (await endpoint(cloud, vm.uuid))["details"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_extra_token_is_refused_and_not_ignored(cloud: SmallCloud, vm: Instance) -> None:
+    answer = await endpoint(cloud, vm.uuid, token="my own")
+    assert (answer["success"], "not supported" in answer["details"]) == (False, True)
+    assert sessions(cloud) == []
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "port"),
+    [
+        ("https://127.0.0.1:8443", "127.0.0.1", 8443),
+        ("https://console.example.test", "console.example.test", 443),
+        ("https://[2001:db8::1]:8443", "2001:db8::1", 8443),
+    ],
+)
+def test_everything_follows_from_the_advertised_origin(origin: str, host: str, port: int) -> None:
+    made = Endpoint.of(origin, "t")
+    assert (made.url, made.host, made.port) == (f"{origin}/console?cmd=auth&token=t", host, port)
+    assert "token=t" not in repr(made)
