@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shapes of answers, compared with files: a key that changes is a promise broken to CloudStack's clients.
+
+`UPDATE_GOLDENS=1 pytest tests/contract/api` writes the files anew; the difference is for a reviewer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+
+from small_cloud import SmallCloud
+from systemvm.management.api import envelope
+from systemvm.management.api.discovery import describe
+from systemvm.management.api.errors import ApiError, ErrorCode
+from systemvm.management.state.status import InstanceType
+from systemvm.wire.storage import DownloadState, ImageFormat
+
+GOLDENS = Path(__file__).with_name("goldens")
+_CHANGING = [
+    (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "<uuid>"),
+    (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+0000"), "<time>"),
+    (re.compile(r"02(:[0-9a-f]{2}){5}"), "<mac>"),
+    (re.compile(r"\b[A-Za-z0-9_-]{43}\b"), "<token>"),
+]
+
+
+def normal(value: Any) -> Any:
+    """What differs from run to run, named instead."""
+    if isinstance(value, dict):
+        return {key: normal(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [normal(item) for item in value]
+    if isinstance(value, str):
+        for pattern, name in _CHANGING:
+            value = pattern.sub(name, value)
+    return value
+
+
+def agrees(name: str, document: dict[str, Any]) -> None:
+    path = GOLDENS / f"{name}.json"
+    text = (
+        json.dumps(normal(json.loads(envelope.write(document, "json"))), indent=2, ensure_ascii=False) + "\n"
+    )
+    if os.environ.get("UPDATE_GOLDENS"):
+        path.write_text(text)
+    assert text == path.read_text(), f"{path.name} differs; is that meant?"
+
+
+async def answer(cloud: SmallCloud, command: str, **parameters: Any) -> dict[str, Any]:
+    found = cloud.table.find(command)
+    result = await found.run(cloud.admin, parameters, "192.0.2.1", "request-1")
+    return envelope.answer(found, result)
+
+
+async def machine(cloud: SmallCloud) -> dict[str, Any]:
+    template, _ = cloud.add_template()
+    offerings = await cloud.call("listServiceOfferings", name="small")
+    return {
+        "zoneid": cloud.zone.uuid,
+        "templateid": template.uuid,
+        "serviceofferingid": offerings["serviceoffering"][0]["id"],
+        "name": "one",
+    }
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    ("command", "parameters"),
+    [
+        ("listZones", {}),
+        ("listHosts", {}),
+        ("listServiceOfferings", {}),
+        ("listSystemVms", {}),
+        ("listVirtualMachines", {}),
+        ("listApis", {"name": "deleteTemplate"}),
+        ("listApis", {"name": "createConsoleEndpoint"}),
+    ],
+)
+async def test_lists(cloud: SmallCloud, command: str, parameters: dict[str, str]) -> None:
+    agrees("-".join([command, *parameters.values()]), await answer(cloud, command, **parameters))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_registration(cloud: SmallCloud) -> None:
+    registered = await answer(
+        cloud,
+        "registerTemplate",
+        name="tiny",
+        url="https://images.example.test/tiny.qcow2",
+        format="QCOW2",
+        hypervisor="KVM",
+        zoneid=cloud.zone.uuid,
+    )
+    agrees("registerTemplate", registered)
+
+
+@pytest_twisted.ensureDeferred
+async def test_templates_and_isos_in_every_state(cloud: SmallCloud) -> None:
+    for state in DownloadState:
+        cloud.add_template(state=state, name=f"template {state.value}")
+        cloud.add_template(state=state, name=f"ISO {state.value}", format=ImageFormat.ISO)
+    agrees("listTemplates", await answer(cloud, "listTemplates", templatefilter="all"))
+    agrees("listIsos", await answer(cloud, "listIsos", isofilter="all"))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_deployment_its_job_its_machine_and_its_console(cloud: SmallCloud) -> None:
+    started = await answer(cloud, "deployVirtualMachine", **await machine(cloud))
+    agrees("deployVirtualMachine", started)
+    body = started["deployvirtualmachineresponse"]
+    await cloud.jobs.wait(body["jobid"])
+    agrees("queryAsyncJobResult", await answer(cloud, "queryAsyncJobResult", jobid=body["jobid"]))
+    agrees("listVirtualMachines-one", await answer(cloud, "listVirtualMachines"))
+    agrees("createConsoleEndpoint", await answer(cloud, "createConsoleEndpoint", virtualmachineid=body["id"]))
+    cloud.agents.disconnect(cloud.cpvm.instance_name)
+    agrees(
+        "createConsoleEndpoint-none",
+        await answer(cloud, "createConsoleEndpoint", virtualmachineid=body["id"]),
+    )
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_job_that_failed(cloud: SmallCloud) -> None:
+    cloud.primary.fails_with = OSError("x")
+    values = await machine(cloud)
+    cloud.agents.disconnect("s-1-VM")
+    job = await cloud.job("stopSystemVm", id=cloud.ssvm.uuid, forced="true")
+    agrees("queryAsyncJobResult-stopSystemVm", await answer(cloud, "queryAsyncJobResult", jobid=job.uuid))
+    job = await cloud.job("deployVirtualMachine", **values)
+    failed = await answer(cloud, "queryAsyncJobResult", jobid=job.uuid)
+    failed["queryasyncjobresultresponse"]["jobresult"]["errortext"] = "…"
+    agrees("queryAsyncJobResult-failed", failed)
+
+
+def test_errors_of_known_commands_and_of_none() -> None:
+    error = ApiError(ErrorCode.PARAMETER, "the text", "what to do")
+    agrees("error", envelope.error_answer("listZones", error))
+    agrees("error-unknown", envelope.error_answer(None, error))
+
+
+def test_the_codes_are_cloudstacks() -> None:
+    assert {code.name: int(code) for code in ErrorCode} == {
+        "MALFORMED_REQUEST": 400,
+        "UNAUTHORIZED": 401,
+        "METHOD_NOT_ALLOWED": 405,
+        "RATE_LIMITED": 429,
+        "MALFORMED_PARAMETER": 430,
+        "PARAMETER": 431,
+        "UNSUPPORTED": 432,
+        "BUSY": 503,
+        "INTERNAL": 530,
+        "ACCOUNT": 531,
+        "ACCOUNT_LIMIT": 532,
+        "INSUFFICIENT_CAPACITY": 533,
+        "RESOURCE_UNAVAILABLE": 534,
+        "RESOURCE_ALLOCATION": 535,
+        "RESOURCE_IN_USE": 536,
+    }
+
+
+def test_every_key_of_a_list_is_described(cloud: SmallCloud) -> None:
+    """What listApis says and what lists answer come from one place; every key has a word on it."""
+    for command in cloud.table:
+        described = describe(command)
+        assert all(key.description for key in described.response), command.name
+        assert all(parameter.description for parameter in described.params), command.name
+
+
+@pytest_twisted.ensureDeferred
+async def test_xml_says_the_same(cloud: SmallCloud) -> None:
+    cloud.add_system_vm(InstanceType.CONSOLE_PROXY)
+    document = await answer(cloud, "listSystemVms", systemvmtype="consoleproxy")
+    text = envelope.write(document, "xml").decode()
+    assert text.startswith('<?xml version="1.0" encoding="UTF-8"?><listsystemvmsresponse><count>2</count>')
+    assert text.count("<systemvm>") == text.count("</systemvm>") == 2
+    assert "<isdynamicallyscalable>false</isdynamicallyscalable>" in text

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The public client `cs`, unchanged, against the API on a real port: by GET and POST, with jobs and pages."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+import requests
+from cs import CloudStack, CloudStackApiException
+from twisted.internet import reactor
+from twisted.internet.threads import deferToThread
+from twisted.web.resource import Resource
+
+from small_cloud import ADMIN_PASSWORD, API_KEY, CONSOLE_ORIGIN, SECRET_KEY, SmallCloud, fill, make
+from systemvm.management.api.site import QuietSite
+from systemvm.wire import storage
+from systemvm.wire.storage import Done, DownloadRequest, DownloadState, DownloadStatus
+
+TIMEOUT_S = 20
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[SmallCloud]:
+    (tmp_path / "pristine").mkdir()
+    made = make(tmp_path, fill(tmp_path / "pristine"))
+    yield made
+    made.jobs.stop()
+    made.database.close()
+
+
+@pytest_twisted.async_yield_fixture
+async def url(cloud: SmallCloud) -> AsyncIterator[str]:
+    root = Resource()
+    root.putChild(b"client", cloud.client())
+    port = reactor.listenTCP(0, QuietSite(root), interface="127.0.0.1")  # type: ignore[attr-defined]
+    yield f"http://127.0.0.1:{port.getHost().port}/client/api"
+    await port.stopListening()
+
+
+def client(url: str, method: str = "get", **more: Any) -> CloudStack:
+    options = {"key": API_KEY, "secret": SECRET_KEY, "timeout": TIMEOUT_S, "poll_interval": 0.05} | more
+    return CloudStack(endpoint=url, method=method, **options)
+
+
+def download(request: DownloadRequest) -> DownloadStatus:
+    return DownloadStatus(
+        request.job_id,
+        DownloadState.DOWNLOADED,
+        1000,
+        1000,
+        install_path=f"template/tmpl/{request.account_id}/{request.template_id}/x.qcow2",
+        physical_size_bytes=1000,
+        virtual_size_bytes=5000,
+    )
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("method", ["get", "post"])
+async def test_from_a_url_to_a_console(cloud: SmallCloud, url: str, method: str) -> None:
+    """The whole of both flows as a script would write it."""
+    cloud.ssvm_peer.answers |= {
+        storage.TEMPLATE_DOWNLOAD: download,
+        storage.TEMPLATE_DELETE: lambda _: Done(),
+    }
+    api = client(url, method)
+
+    def register() -> dict[str, Any]:
+        zone = api.listZones()["zone"][0]["id"]
+        return api.registerTemplate(
+            name="a ~tiny* & späte",
+            displaytext="one + one = two",
+            url="https://images.example.test/tiny.qcow2?a=b&c=d",
+            format="QCOW2",
+            hypervisor="KVM",
+            zoneid=zone,
+            checksum="{SHA-256}" + "0" * 64,
+        )["template"][0]
+
+    registered = await deferToThread(register)
+    assert registered["name"] == "a ~tiny* & späte"
+    await cloud.dispatch.reconcile()
+
+    def use() -> dict[str, Any]:
+        template = api.listTemplates(templatefilter="self", id=registered["id"])["template"][0]
+        assert (template["isready"], template["status"]) == (True, "Download Complete")
+        offering = api.listServiceOfferings()["serviceoffering"][0]["id"]
+        vm = api.deployVirtualMachine(
+            zoneid=template["zoneid"],
+            templateid=template["id"],
+            serviceofferingid=offering,
+            name="one",
+            fetch_result=True,
+        )["virtualmachine"]
+        assert vm["state"] == "Running"
+        console = api.createConsoleEndpoint(virtualmachineid=vm["id"])["consoleendpoint"]
+        assert console["success"]
+        assert console["url"].startswith(f"{CONSOLE_ORIGIN}/console?cmd=auth&token=")
+        stopped = api.stopVirtualMachine(id=vm["id"], forced=True, fetch_result=True)
+        assert stopped["virtualmachine"]["state"] == "Stopped"
+        api.destroyVirtualMachine(id=vm["id"], expunge=True, fetch_result=True)
+        assert api.listVirtualMachines(listall=True) == {}
+        return api.deleteTemplate(id=template["id"], fetch_result=True)
+
+    assert await deferToThread(use) == {"success": True}
+
+
+@pytest_twisted.ensureDeferred
+async def test_all_pages_of_a_list_are_fetched(cloud: SmallCloud, url: str) -> None:
+    for number in range(7):
+        cloud.add_template(name=f"t{number}")
+    api = client(url)
+    rows = await deferToThread(api.listTemplates, templatefilter="all", fetch_list=True, pagesize=3)
+    assert [row["name"] for row in rows] == [f"t{number}" for number in range(7)]
+    assert await deferToThread(api.listIsos, isofilter="all", fetch_list=True) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_errors_come_as_the_clients_own_exception(cloud: SmallCloud, url: str) -> None:
+    def codes() -> list[int]:
+        found = []
+        for api, command, parameters in [
+            (client(url), "listTemplates", {}),
+            (client(url), "noSuchCommand", {}),
+            (client(url, secret="wrong"), "listZones", {}),
+            (client(url, key="wrong"), "listZones", {}),
+            (client(url, expiration=0), "listZones", {}),
+            (client(url), "listZones", {"page": 0}),
+        ]:
+            with pytest.raises(CloudStackApiException) as raised:
+                getattr(api, command)(**parameters)
+            assert raised.value.error["errorcode"] == raised.value.response.status_code
+            found.append(raised.value.error["errorcode"])
+        return found
+
+    assert await deferToThread(codes) == [431, 432, 401, 401, 401, 431]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_job_that_failed_raises_with_its_text(cloud: SmallCloud, url: str) -> None:
+    template, _ = cloud.add_template()
+    cloud.primary.fails_with = OSError("no room")
+    api = client(url)
+
+    def deploy() -> dict[str, Any]:
+        offering = api.listServiceOfferings()["serviceoffering"][0]["id"]
+        with pytest.raises(CloudStackApiException) as raised:
+            api.deployVirtualMachine(
+                zoneid=cloud.zone.uuid,
+                templateid=template.uuid,
+                serviceofferingid=offering,
+                fetch_result=True,
+            )
+        return dict(raised.value.error)
+
+    assert (await deferToThread(deploy))["errorcode"] == 530
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_browsers_session_over_a_real_connection(url: str) -> None:
+    def browse() -> list[int]:
+        session = requests.Session()
+        form = {"command": "login", "username": "admin", "password": ADMIN_PASSWORD, "response": "json"}
+        answer = session.post(url, data=form, timeout=TIMEOUT_S)
+        key = answer.json()["loginresponse"]["sessionkey"]
+        statuses = [answer.status_code]
+        for command in ("listZones", "listSystemVms", "logout", "listZones"):
+            data = {"command": command, "sessionkey": key, "response": "json"}
+            statuses.append(session.post(url, data=data, timeout=TIMEOUT_S).status_code)
+        return statuses
+
+    assert await deferToThread(browse) == [200, 200, 200, 200, 401]
