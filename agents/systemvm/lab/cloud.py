@@ -45,10 +45,18 @@ _WITH_HOSTS = 'mount --bind "$1" /etc/hosts && shift && exec "$@"'
 class Cloud:
     """`with Cloud(plan) as cloud:` is a cloud that works; see `start` and `stop` for each half."""
 
-    def __init__(self, plan: Plan, reporter: Reporter | None = None, *, accelerator: str = "auto") -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        reporter: Reporter | None = None,
+        *,
+        accelerator: str = "auto",
+        system_vms: bool = True,
+    ) -> None:
         self.plan = plan
         self._reporter: Reporter = reporter or Quiet()
         self._accelerator = accelerator
+        self._wants_system_vms = system_vms
         self._ownership = Ownership(plan.lab / "lock")
         self._listeners: dict[str, socket.socket] = {}
         self._children: list[Child] = []
@@ -117,14 +125,19 @@ class Cloud:
         with step("download source") as shown:
             shown.waits_for("nginx and dnsmasq on 203.0.113.10")
             self._children += services.start_source(plan)
-        configuration.write(plan, services.source_certificates(plan), accelerator=self._accelerator)
+        configuration.write(
+            plan,
+            services.source_certificates(plan),
+            accelerator=self._accelerator,
+            system_vms=self._wants_system_vms,
+        )
         self.start_daemon()
         self._login = self._read_login()
         self._children.append(self._start_console_proxy())
         self._stopping.clear()
         self._follower = threading.Thread(target=self._follow_console, name="console-address", daemon=True)
         self._follower.start()
-        if wait_for_system_vms:
+        if wait_for_system_vms and self._wants_system_vms:
             self.wait_for_system_vms()
 
     def start_daemon(self) -> None:

@@ -13,11 +13,15 @@ from systemvm.management.zone import (
     ImageStoreConfig,
     NetworkConfig,
     NetworksConfig,
+    SystemVmConfig,
+    SystemVmsConfig,
     ZoneConfig,
 )
 
 
-def write(plan: Plan, certificates: SourceCertificates, *, accelerator: str = "auto") -> None:
+def write(
+    plan: Plan, certificates: SourceCertificates, *, accelerator: str = "auto", system_vms: bool = True
+) -> None:
     """`managementd.yaml` and one zone; written at every start, because they follow from the plan alone."""
     layout = plan.layout
     layout.make()
@@ -29,10 +33,12 @@ def write(plan: Plan, certificates: SourceCertificates, *, accelerator: str = "a
     )
     header = "# Written by systemvm-lab at every start; changes are lost.\n"
     layout.config_file.write_text(header + to_yaml(management))
-    (layout.zones / f"{ZONE_NAME}.yaml").write_text(header + to_yaml(zone(plan, certificates)))
+    (layout.zones / f"{ZONE_NAME}.yaml").write_text(
+        header + to_yaml(zone(plan, certificates, system_vms=system_vms))
+    )
 
 
-def zone(plan: Plan, certificates: SourceCertificates) -> ZoneConfig:
+def zone(plan: Plan, certificates: SourceCertificates, *, system_vms: bool = True) -> ZoneConfig:
     networks = {network.traffic_type: _network(network) for network in NETWORKS}
     store = ImageStoreConfig(
         name="secondary",
@@ -48,6 +54,10 @@ def zone(plan: Plan, certificates: SourceCertificates) -> ZoneConfig:
         image_stores=[store],
         console=ConsoleConfig(origin=plan.console_origin),
         source_ca_file=certificates.ca,
+        system_vms=SystemVmsConfig(
+            ssvm=SystemVmConfig(memory_mib=512, enabled=system_vms),
+            cpvm=SystemVmConfig(memory_mib=256, enabled=system_vms),
+        ),
     )
 
 

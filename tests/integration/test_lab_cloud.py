@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A lab with everything but system VMs: real servers in namespaces, and nothing left of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from systemvm.lab import cloud as clouds
+from systemvm.lab import namespaces
+from systemvm.lab.cloud import CONSOLE_NAME, Cloud
+from systemvm.lab.errors import LabError
+from systemvm.lab.plan import SOURCE, SOURCE_NAME, STORAGE, Plan
+
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(120)]
+
+TOP = Path(__file__).resolve().parents[2]
+
+
+def free_ports() -> tuple[int, int]:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        return one.getsockname()[1], two.getsockname()[1]
+
+
+def plan_in(directory: Path) -> Plan:
+    return Plan(directory / "root", TOP / "build", *free_ports())
+
+
+def host_links() -> str:
+    return subprocess.run(["ip", "-br", "link"], capture_output=True, text=True, check=True).stdout
+
+
+def traces(plan: Plan) -> list[str]:
+    """Whatever of a lab is outside of its root."""
+    found = [name for name in plan.namespaces if namespaces.exists(name)]
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = process.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if any(word.startswith(os.fsencode(plan.root) + b"/") for word in words):
+            found.append(b" ".join(words).decode())
+    mounts = Path("/proc/self/mounts").read_text()
+    return found + [line for line in mounts.splitlines() if str(plan.root) in line or plan.tag in line]
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    cloud = Cloud(plan_in(tmp_path_factory.mktemp("lab")), system_vms=False)
+    with cloud:
+        yield cloud
+
+
+# ---- what is there --------------------------------------------------------------------------------------
+
+
+def test_the_page_and_the_api_answer_on_the_hosts_loopback(cloud: Cloud) -> None:
+    [zone] = cloud.api.items("listZones", "zone")
+    assert zone["name"] == "zone1"
+
+
+def test_the_daemon_is_in_the_namespace_and_the_host_has_nothing_new(cloud: Cloud) -> None:
+    assert cloud.daemon_pid in namespaces.processes(cloud.plan.host_namespace)
+    for name in ("cloud0", "cloudbr0", "source0", "nfs0"):
+        assert f"{name} " not in host_links()
+
+
+def test_the_source_serves_https_by_its_own_ca_and_is_known_by_name(cloud: Cloud) -> None:
+    (cloud.plan.source_pages / "hello.txt").write_text("hello")
+    context = ssl.create_default_context(cafile=str(cloud.plan.lab / "source-tls" / "ca.pem"))
+
+    def fetch() -> bytes:
+        with socket.create_connection((str(SOURCE.address.ip), 443), 10) as plain:
+            with context.wrap_socket(plain, server_hostname=SOURCE_NAME) as connection:
+                connection.sendall(f"GET /hello.txt HTTP/1.0\r\nHost: {SOURCE_NAME}\r\n\r\n".encode())
+                return b"".join(iter(lambda: connection.recv(4096), b""))
+
+    answer = namespaces.inside(cloud.plan.host_namespace, fetch)
+    assert answer.startswith(b"HTTP/1.1 200") and answer.endswith(b"hello")
+
+
+def test_names_are_answered(cloud: Cloud) -> None:
+    question = b"".join(bytes([len(label)]) + label.encode() for label in SOURCE_NAME.split(".")) + b"\0"
+    query = struct.pack(">6H", 7, 0x0100, 1, 0, 0, 0) + question + struct.pack(">2H", 1, 1)
+
+    def ask() -> bytes:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
+            channel.settimeout(10)
+            channel.sendto(query, (str(SOURCE.address.ip), 53))
+            return channel.recv(512)
+
+    assert namespaces.inside(cloud.plan.host_namespace, ask).endswith(SOURCE.address.ip.packed)
+
+
+def test_nfs_answers_a_call_of_version_4(cloud: Cloud) -> None:
+    """The NULL procedure of program 100003; no kernel client is needed for that."""
+    call = struct.pack(">10I", 99, 0, 2, 100003, 4, 0, 0, 0, 0, 0)
+
+    def ask() -> bytes:
+        with socket.create_connection((str(STORAGE.address.ip), 2049), 10) as connection:
+            connection.sendall(struct.pack(">I", 0x80000000 | len(call)) + call)
+            return connection.recv(4096)
+
+    reply = namespaces.inside(cloud.plan.host_namespace, ask)
+    _, xid, kind, accepted = struct.unpack(">4I", reply[:16])
+    assert (xid, kind, accepted) == (99, 1, 0)
+    assert struct.unpack(">I", reply[24:28]) == (0,), "SUCCESS"
+
+
+def test_the_console_port_leads_to_the_console_proxys_address_of_the_moment(cloud: Cloud) -> None:
+    def serve() -> socket.socket:
+        namespaces.run("ip", "-n", cloud.plan.host_namespace, "addr", "add", "203.0.113.150/32", "dev", "lo")
+        return socket.create_server(("203.0.113.150", 8443))
+
+    with namespaces.inside(cloud.plan.host_namespace, serve) as proxy:
+        cloud.plan.hosts_file.write_text(f"127.0.0.1 localhost\n203.0.113.150 {CONSOLE_NAME}\n")
+        proxy.settimeout(20)
+        with socket.create_connection(("127.0.0.1", cloud.plan.console_port), 20) as browser:
+            accepted, peer = proxy.accept()
+            with accepted:
+                assert peer[0] in ("203.0.113.1", "203.0.113.150")
+                browser.sendall(b"knock")
+                accepted.settimeout(20)
+                assert accepted.recv(5) == b"knock"
+
+
+def test_the_login_is_readable_by_its_owner_alone(cloud: Cloud) -> None:
+    kept = cloud.plan.lab / "login.json"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert not cloud.plan.layout.first_login.exists()
+    assert cloud.login.password not in cloud.daemon_log.read_text()
+
+
+# ---- what happens to it ---------------------------------------------------------------------------------
+
+
+def test_a_killed_daemon_is_started_again_on_the_same_port(cloud: Cloud) -> None:
+    before = cloud.daemon_pid
+    assert not cloud.revive()
+    cloud.stop_daemon(kill=True)
+    assert cloud.revive()
+    assert cloud.daemon_pid != before
+    assert cloud.api.items("listZones", "zone")
+
+
+def test_another_of_the_same_root_is_refused_and_does_no_harm(cloud: Cloud) -> None:
+    second = Cloud(cloud.plan, system_vms=False)
+    with pytest.raises(LabError, match="is up already"):
+        second.start()
+    second.stop()
+    assert cloud.api.items("listZones", "zone")
+
+
+def test_another_root_is_another_cloud(cloud: Cloud, tmp_path: Path) -> None:
+    with Cloud(plan_in(tmp_path), system_vms=False) as other:
+        assert other.login.password != cloud.login.password
+        assert other.api.items("listZones", "zone")[0]["id"] != cloud.api.items("listZones", "zone")[0]["id"]
+    assert traces(other.plan) == []
+    assert cloud.api.items("listZones", "zone")
+
+
+def test_a_taken_port_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    plan = plan_in(tmp_path)
+    with socket.create_server(("127.0.0.1", plan.console_port)):
+        with pytest.raises(LabError, match=f"port {plan.console_port} on 127.0.0.1"):
+            Cloud(plan, system_vms=False).start()
+    assert traces(plan) == []
+
+
+def test_a_daemon_that_cannot_start_is_quoted_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_in(tmp_path)
+    monkeypatch.setattr(
+        "systemvm.lab.configuration.write",
+        lambda plan, *_, **__: (plan.layout.make(), plan.layout.config_file.write_text("nonsense: 1\n")),
+    )
+    with pytest.raises(LabError, match=r"ended at its start\n(.*\n)*.*nonsense: unknown key"):
+        Cloud(plan, system_vms=False).start()
+    assert traces(plan) == []
+
+
+def test_a_second_start_keeps_the_login_and_reset_forgets_it(tmp_path: Path) -> None:
+    plan = plan_in(tmp_path)
+    with Cloud(plan, system_vms=False) as cloud:
+        first = cloud.login
+    assert traces(plan) == []
+    with Cloud(plan, system_vms=False) as cloud:
+        assert cloud.login == first
+        assert cloud.api.items("listZones", "zone")
+    clouds.reset(plan)
+    assert not plan.root.exists()
+
+
+LAB = """
+import sys
+from pathlib import Path
+from systemvm.lab.cloud import Cloud
+from systemvm.lab.plan import Plan
+root, build, page, console = sys.argv[1:]
+Cloud(Plan(Path(root), Path(build), int(page), int(console)), system_vms=False).start()
+print("up", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_a_killed_lab_leaves_is_cleaned_by_down(tmp_path: Path) -> None:
+    plan = plan_in(tmp_path)
+    words = [
+        sys.executable,
+        "-c",
+        LAB,
+        str(plan.root),
+        str(plan.build),
+        str(plan.page_port),
+        str(plan.console_port),
+    ]
+    lab = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert lab.stdout and lab.stdout.readline() == b"up\n"
+    lab.send_signal(signal.SIGKILL)
+    lab.wait()
+    assert traces(plan), "its children live on, or this test shows nothing"
+    clouds.down(plan)
+    assert traces(plan) == []
+    for port in (plan.page_port, plan.console_port):
+        socket.create_server(("127.0.0.1", port)).close()
+    clouds.down(plan)
+
+
+def test_down_ends_a_cloud_that_another_process_keeps_up(tmp_path: Path) -> None:
+    plan = plan_in(tmp_path)
+    script = LAB.replace("sys.stdin.read()", "")
+    keeper = (
+        "import signal\n"
+        "def end(*_): raise SystemExit(0)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        + script.replace("Cloud(Plan", "cloud = Cloud(Plan").replace(".start()\n", "\ncloud.start()\n")
+        + "try:\n    signal.pause()\nfinally:\n    cloud.stop()\n"
+    )
+    words = [
+        sys.executable,
+        "-c",
+        keeper,
+        str(plan.root),
+        str(plan.build),
+        str(plan.page_port),
+        str(plan.console_port),
+    ]
+    lab = subprocess.Popen(words, stdout=subprocess.PIPE)
+    assert lab.stdout and lab.stdout.readline() == b"up\n"
+    began = time.monotonic()
+    clouds.down(plan)
+    assert time.monotonic() - began < 60
+    assert lab.wait(10) == 0
+    assert traces(plan) == []
+
+
+def test_nothing_is_left_in_the_machines_own_directories(cloud: Cloud) -> None:
+    for path in ("/run/ganesha", "/var/lib/nfs/ganesha/v4recov", "/etc/netns"):
+        assert not Path(path).exists() or not any(Path(path).iterdir()), path
+    assert cloud.plan.secondary.exists()

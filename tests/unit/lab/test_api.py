@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lab's client signs as the daemon verifies."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from systemvm.lab.api import ApiClient
+from systemvm.management.api import signature
+
+
+def test_the_signature_is_cloudstacks() -> None:
+    query = {
+        "command": "registerTemplate",
+        "url": "https://images.example.test/tiny image~1.qcow2?a=b&c=*",
+        "checksum": "{SHA-256}abc",
+        "apiKey": "KEY",
+        "response": "json",
+    }
+    signed = ApiClient(0, "KEY", "secret")._sign(query)
+    signature.verify({**query, "signature": signed}, "secret", datetime.now(UTC))

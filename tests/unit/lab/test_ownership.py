@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One lab a root."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from systemvm.lab.errors import LabError
+from systemvm.lab.ownership import Ownership
+
+HOLD = """
+import sys, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+from pathlib import Path
+from systemvm.lab.ownership import Ownership
+ownership = Ownership(Path(sys.argv[1]))
+ownership.take()
+print("held", flush=True)
+signal.sigwait({signal.SIGTERM})
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "lab" / "lock"
+
+
+def test_the_second_is_told_who_is_first(path: Path) -> None:
+    first, second = Ownership(path), Ownership(path)
+    first.take()
+    with pytest.raises(LabError, match=rf"up already \(pid {os.getpid()}\)"):
+        second.take()
+    assert not second.held
+    first.drop()
+    second.take()
+    second.drop()
+    assert Ownership(path).holder() is None
+
+
+def test_nobody_holds_what_was_never_taken(path: Path) -> None:
+    assert Ownership(path).holder() is None
+    Ownership(path).ask_to_end(1.0)
+
+
+def test_a_holder_is_asked_to_end_and_waited_for(path: Path) -> None:
+    agents = Path(__file__).resolve().parents[3] / "agents"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)],
+        stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(agents)},
+    )  # fmt: skip
+    try:
+        assert holder.stdout and holder.stdout.readline() == b"held\n"
+        assert Ownership(path).holder() == holder.pid
+        Ownership(path).ask_to_end(20.0)
+        assert holder.wait(10) == 0
+        assert Ownership(path).holder() is None
+    finally:
+        holder.kill()
+        holder.wait()

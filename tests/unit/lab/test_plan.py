@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names and addresses of a lab."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from systemvm.lab import configuration
+from systemvm.lab.certificates import SourceCertificates
+from systemvm.lab.plan import NEIGHBOURS, NETWORKS, SOURCE_NAME, Plan
+from systemvm.management import config
+from systemvm.management.layout import Layout
+
+
+def test_two_roots_never_share_a_name(tmp_path: Path) -> None:
+    one, two = (Plan(tmp_path / name, tmp_path) for name in ("one", "two"))
+    assert not set(one.namespaces) & set(two.namespaces)
+    assert Plan(tmp_path / "x/../one", tmp_path).namespaces == one.namespaces
+
+
+def test_names_of_interfaces_fit_the_kernel() -> None:
+    assert all(len(network.bridge) <= 15 for network in NETWORKS)
+    assert all(len(f"{neighbour.name}0") <= 15 for neighbour in NEIGHBOURS)
+
+
+def test_neighbours_are_on_their_bridges_and_outside_of_the_pools() -> None:
+    networks = {network.bridge: network for network in NETWORKS}
+    for neighbour in NEIGHBOURS:
+        network = networks[neighbour.bridge]
+        assert neighbour.address.network == network.host.network
+        assert network.pool and not network.pool[0] <= neighbour.address.ip <= network.pool[1]
+
+
+def test_the_daemon_reads_what_the_lab_writes(tmp_path: Path) -> None:
+    plan = Plan(tmp_path / "root", tmp_path / "build", 18080, 18443)
+    certificates = SourceCertificates.make(plan.lab / "source-tls", SOURCE_NAME)
+    configuration.write(plan, certificates, accelerator="tcg")
+    read = config.read(Layout(plan.root))
+    assert read.management.page.origin == "http://127.0.0.1:18080"
+    [zone] = read.zones
+    assert zone == configuration.zone(plan, certificates)
+    assert zone.console.origin == "https://127.0.0.1:18443"
+    assert zone.source_ca_pem and "BEGIN CERTIFICATE" in zone.source_ca_pem
+    assert zone.image_stores[0].host_path == plan.secondary
+
+
+def test_the_source_keeps_its_certificates(tmp_path: Path) -> None:
+    first = SourceCertificates.make(tmp_path, SOURCE_NAME).ca.read_bytes()
+    again = SourceCertificates.make(tmp_path, SOURCE_NAME)
+    assert again.ca.read_bytes() == first
+    assert again.key.stat().st_mode & 0o777 == 0o600
