@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import grp
 import shutil
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import TextIO
@@ -25,6 +26,7 @@ from systemvm.management.control.record import AgentRecord
 from systemvm.management.control.supervision import Supervision
 from systemvm.management.first_start import make_first_accounts
 from systemvm.management.host_networks import host_networks
+from systemvm.management.housekeeping import Housekeeping
 from systemvm.management.hypervisors.accelerator import Accelerator
 from systemvm.management.hypervisors.base import Hypervisor
 from systemvm.management.hypervisors.qemu import QemuHypervisor
@@ -111,7 +113,13 @@ class Daemon:
             interval_s=management.control.ping_interval_s,
             missed_pings=management.control.missed_pings,
         )
-        Preparations(self.database, configuration, self.directory, public)
+        self._housekeeping = Housekeeping(
+            reactor,
+            self.database,
+            self.directory,
+            Preparations(self.database, configuration, self.directory, public),
+            job_expiry=timedelta(minutes=management.job_expiry_minutes),
+        )
         images = ImageShelf(SystemImages(layout.images), management.image_source)
         self.system_vms = Lifecycle(
             self.database,
@@ -168,6 +176,7 @@ class Daemon:
         self._listen_for_operators()
         await self._listen_for_browsers()
         self._supervision.start()
+        self._housekeeping.start()
         self.keeper.start()
         page = self._configuration.management.page
         self._log.info("ready; the page is at {origin}", origin=page.origin)
@@ -179,6 +188,7 @@ class Daemon:
         self._notifier.stopping()
         self.keeper.stop()
         self._supervision.stop()
+        self._housekeeping.stop()
         self.services.stop()
         for port in reversed(self._ports):
             await maybeDeferred(port.stopListening)

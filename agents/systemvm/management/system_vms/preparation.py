@@ -14,8 +14,9 @@ from systemvm.wire.console import CONSOLE_SETUP, ConsoleSetup
 from systemvm.wire.role import Role
 from systemvm.wire.storage import STORAGE_SETUP, STORAGE_STATS, StoreStats
 
-#: A mount waits for the NFS server; the guest's own deadline is shorter.
-MOUNT_DEADLINE_S = 120.0
+#: A mount waits for the NFS server; the guest's own deadlines are shorter.
+MOUNT_DEADLINE_S = 190.0
+STATS_DEADLINE_S = 70.0
 
 
 class Preparations:
@@ -37,11 +38,19 @@ class Preparations:
 
     async def mount_stores(self, agent: Agent) -> None:
         """Mount every store of the zone, and take note of its size."""
+        await self._each_store(agent, STORAGE_SETUP, MOUNT_DEADLINE_S)
+
+    async def measure_stores(self, agent: Agent) -> None:
+        """Take note of how full the stores are that it has mounted."""
+        await self._each_store(agent, STORAGE_STATS, STATS_DEADLINE_S)
+
+    async def _each_store(self, agent: Agent, method: str, deadline_s: float) -> None:
         zone_id, config = await self._zone_of(agent)
         rows = {row.name: row for row in await self._database.read(zones.list_stores, zone_id)}
         for store in config.image_stores:
-            await self._directory.call(agent.name, STORAGE_SETUP, store.store, deadline_s=MOUNT_DEADLINE_S)
-            stats = await self._directory.call(agent.name, STORAGE_STATS, store.store, result=StoreStats)
+            stats = await self._directory.call(
+                agent.name, method, store.store, result=StoreStats, deadline_s=deadline_s
+            )
             row = rows.get(store.name)
             if row is not None:
                 await self._database.run(

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What has to be done now and then: forget what expired, keep certificates and stores' sizes fresh."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from systemvm.management.control.directory import AgentDirectory
+from systemvm.management.state import console_sessions, jobs, sessions
+from systemvm.management.state.columns import now
+from systemvm.management.state.database import Database
+from systemvm.management.system_vms.preparation import Preparations
+from systemvm.rpc.errors import RpcError
+from systemvm.wire.role import Role
+
+FORGET_EVERY_S = 600.0
+MEASURE_EVERY_S = 300.0
+#: A public certificate lives 90 days: one that is renewed weekly survives a daemon that is away for long.
+RENEW_EVERY_S = 7 * 86400.0
+
+
+class Housekeeping:
+    """Three loops; a round that fails is logged and the next one comes."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        database: Database,
+        directory: AgentDirectory,
+        preparations: Preparations,
+        *,
+        job_expiry: timedelta,
+    ) -> None:
+        self._database = database
+        self._directory = directory
+        self._preparations = preparations
+        self._job_expiry = job_expiry
+        self._loops = [
+            (self._loop(clock, self.forget), FORGET_EVERY_S),
+            (self._loop(clock, self.measure_stores), MEASURE_EVERY_S),
+            (self._loop(clock, self.renew_certificates), RENEW_EVERY_S),
+        ]
+
+    def start(self) -> None:
+        for loop, interval_s in self._loops:
+            loop.start(interval_s, now=False)
+
+    def stop(self) -> None:
+        for loop, _ in self._loops:
+            if loop.running:
+                loop.stop()
+
+    async def forget(self) -> None:
+        """Old job results, logins and console links that nobody used."""
+        await self._database.run(jobs.delete_older, now() - self._job_expiry)
+        await self._database.run(sessions.delete_expired)
+        await self._database.run(console_sessions.expire)
+
+    async def measure_stores(self) -> None:
+        """Every SSVM that is Up says how full its stores are."""
+        for name in self._directory.up(Role.SSVM):
+            agent = self._directory.agent(name)
+            if agent is not None:
+                await self._preparations.measure_stores(agent)
+
+    async def renew_certificates(self) -> None:
+        """Fresh public certificates for CPVMs that stay up for long; open consoles go on."""
+        for name in self._directory.up(Role.CPVM):
+            agent = self._directory.agent(name)
+            if agent is not None:
+                await self._preparations.set_up_console(agent)
+
+    def _loop(self, clock: IReactorTime, work: Callable[[], Awaitable[None]]) -> LoopingCall:
+        async def round_() -> None:
+            try:
+                await work()
+            except RpcError as error:
+                self._log.info("housekeeping waits for its next round: {error}", error=str(error))
+            except Exception:
+                self._log.failure("a round of housekeeping failed")
+
+        loop = LoopingCall(lambda: Deferred.fromCoroutine(round_()))
+        loop.clock = clock
+        return loop

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What agents are given before they are Up, and again while they stay up."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import pytest_twisted
+from cryptography import x509
+
+from systemvm.management.control.agent import Agent
+from systemvm.management.housekeeping import Housekeeping
+from systemvm.management.pki.public import PublicAuthority
+from systemvm.management.state import jobs, zones
+from systemvm.management.state.status import AgentState, JobStatus
+from systemvm.management.system_vms.preparation import Preparations
+from systemvm.rpc.errors import RpcError
+from systemvm.wire.agent import Hello
+from systemvm.wire.console import ConsoleSetup
+from systemvm.wire.role import Role
+from systemvm.wire.storage import Store, StoreStats
+
+
+class FakePeer:
+    """Answers what an agent would."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Any]] = []
+        self.answers: dict[str, Any] = {
+            "storage.setup": StoreStats(1000, 10),
+            "storage.stats": StoreStats(1000, 500),
+        }
+
+    async def call(self, method: str, params: Any = None, **options: Any) -> Any:
+        self.calls.append((method, params))
+        answer = self.answers.get(method)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def preparations(world) -> Preparations:
+    public = PublicAuthority.open(world.configuration.layout.pki, world.configuration.zones)
+    return Preparations(world.database, world.configuration, world.directory, public)
+
+
+async def connected(world, name: str) -> tuple[Agent, FakePeer]:
+    agent = world.directory.agent(name)
+    peer = FakePeer()
+    hello = Hello(1, name, agent.role.value, "0", "0", "0", "b", 0.0)
+    world.directory.connected(agent, peer, hello)
+    await world.directory.came_up(agent)
+    return agent, peer
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_ssvm_mounts_the_zones_stores(world, preparations: Preparations) -> None:
+    await world.keeper.scan()
+    agent, peer = await connected(world, "s-1-VM")
+    assert world.directory.preparations(Role.SSVM) == [preparations.mount_stores]
+    await preparations.mount_stores(agent)
+    assert peer.calls == [("storage.setup", Store("10.12.0.2", "/export/secondary", "4.2"))]
+    [store] = await world.database.read(zones.list_stores)
+    assert (store.capacity_bytes, store.used_bytes) == (1000, 10)
+    peer.answers["storage.setup"] = RpcError.refused("mount_failed", "no route to host")
+    with pytest.raises(RpcError, match="no route"):
+        await preparations.mount_stores(agent)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_cpvm_gets_a_certificate_of_the_advertised_origin(world, preparations: Preparations) -> None:
+    await world.keeper.scan()
+    agent, peer = await connected(world, "v-2-VM")
+    await preparations.set_up_console(agent)
+    [(method, setup)] = peer.calls
+    assert method == "console.setup"
+    assert isinstance(setup, ConsoleSetup)
+    assert setup.origin == "https://127.0.0.1:8443"
+    leaf = x509.load_pem_x509_certificates(setup.certificate_pem.encode())[0]
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [str(name) for name in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1"]
+    assert "PRIVATE KEY" in setup.private_key_pem
+    assert "PRIVATE KEY" not in repr(setup)
+
+
+@pytest_twisted.ensureDeferred
+async def test_housekeeping_measures_renews_and_forgets(world, preparations: Preparations) -> None:
+    await world.keeper.scan()
+    _, ssvm = await connected(world, "s-1-VM")
+    _, cpvm = await connected(world, "v-2-VM")
+    assert world.directory.agent("s-1-VM").status.state is AgentState.UP
+    keeping = Housekeeping(
+        world.clock, world.database, world.directory, preparations, job_expiry=timedelta(0)
+    )
+    await keeping.measure_stores()
+    await keeping.renew_certificates()
+    assert [method for method, _ in ssvm.calls] == ["storage.stats"]
+    assert [method for method, _ in cpvm.calls] == ["console.setup"]
+    [store] = await world.database.read(zones.list_stores)
+    assert store.used_bytes == 500
+
+    old = await world.database.run(jobs.create, command="a", arguments={}, account_id=1)
+    waits = await world.database.run(jobs.create, command="b", arguments={}, account_id=1)
+    await world.database.run(jobs.finish, old.uuid, JobStatus.SUCCEEDED, 0, {})
+    await keeping.forget()
+    left = await world.database.read(jobs.list_all)
+    assert [job.uuid for job in left] == [waits.uuid]
