@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make bench-boot`: power-on to agent Up of both appliances, against a stock Debian's power-on to sshd.
+
+One accelerator, one run, boots interleaved, medians compared. Up is the moment at which a daemon (a tiny one,
+of our own RPC code) has answered the agent's hello: certificates checked both ways, work could begin.
+
+usage: boot.py [--rounds N]      exit code 1 when a bar does not hold
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+TOP = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(TOP), str(TOP / "agents")]
+
+BAR = 0.85
+BOOT_TIMEOUT_S = 240.0
+SSH_PORT = 2222
+MEMORY_MIB = {"ssvm": 512, "cpvm": 256, "stock": 512}
+RESULT = TOP / "build/bench/boot.json"
+INSIDE = "SYSTEMVM_BENCH_NAMESPACE"
+
+
+def wait_for_banner(process: subprocess.Popen[bytes], started_s: float) -> float:
+    """Seconds until sshd speaks. QEMU accepts for a guest that is not there yet, and then hangs up."""
+    while time.monotonic() - started_s < BOOT_TIMEOUT_S and process.poll() is None:
+        try:
+            with socket.create_connection(("127.0.0.1", SSH_PORT), timeout=1.0) as connection:
+                connection.settimeout(2.0)
+                if connection.recv(8) == b"SSH-2.0-":
+                    return time.monotonic() - started_s
+        except OSError:
+            pass
+        time.sleep(0.05)  # asked of a closed port: there is nothing that tells when it opens
+    raise SystemExit("error: the stock Debian's sshd did not answer")
+
+
+def boot_stock(work: Path) -> float:
+    from tests.benchmark import lone_guest, stock_debian
+
+    command = stock_debian.command(lone_guest.accelerator(), SSH_PORT, MEMORY_MIB["stock"], work / "stock.serial.log")
+    started_s = time.monotonic()
+    process = subprocess.Popen(command)
+    try:
+        return wait_for_banner(process, started_s)
+    finally:
+        process.kill()
+        process.wait()
+
+
+class Appliances:
+    """Boots them one at a time against one tiny daemon, on a reactor of its own thread."""
+
+    def __init__(self, work: Path) -> None:
+        import queue
+        import threading
+
+        from systemvm.management.pki.control import ControlAuthority
+        from tests.benchmark.tiny_daemon import TinyDaemon
+        from twisted.internet import reactor
+
+        self._work = work
+        self._authority = ControlAuthority.open(work)
+        self._ups: queue.Queue[tuple[str, float]] = queue.Queue()
+        self._reactor: Any = reactor
+        daemon = TinyDaemon(reactor, self._authority, lambda name: self._ups.put((name, time.monotonic())))
+        started = threading.Event()
+        self._reactor.callWhenRunning(lambda: daemon.start().addCallback(lambda _: started.set()))
+        threading.Thread(target=lambda: self._reactor.run(installSignalHandlers=False), daemon=True).start()
+        if not started.wait(20):
+            raise SystemExit("error: the tiny daemon cannot listen on 127.0.0.1:8250")
+
+    def boot(self, role_name: str, chain: bool) -> tuple[float, str]:
+        """Seconds until Up; with `chain` also the guest's own critical chain."""
+        import queue
+
+        from systemvm.wire.role import Role
+        from tests.benchmark.lone_guest import LoneGuest
+
+        guest = LoneGuest(Role(role_name), self._work, self._authority, SSH_PORT, MEMORY_MIB[role_name])
+        command = guest.command()
+        started_s = time.monotonic()
+        process = subprocess.Popen(command)
+        try:
+            name, up_s = self._ups.get(timeout=BOOT_TIMEOUT_S)
+            if name != guest.name:
+                raise SystemExit(f"error: {name} came up instead of {guest.name}")
+            text = ""
+            if chain:
+                show = "systemd-analyze; systemd-analyze critical-chain --no-pager systemvm-agent.service"
+                text = guest.ssh(show, timeout_s=120).stdout
+            return up_s - started_s, text
+        except queue.Empty:
+            tail = guest.serial_log.read_text(errors="replace")[-2000:]
+            raise SystemExit(f"{tail}\nerror: {guest.name} was not Up within {BOOT_TIMEOUT_S:.0f} s") from None
+        finally:
+            process.kill()
+            process.wait()
+
+
+def measure(rounds: int) -> tuple[dict[str, list[float]], dict[str, str]]:
+    seconds: dict[str, list[float]] = {"stock": [], "ssvm": [], "cpvm": []}
+    chains: dict[str, str] = {}
+    with tempfile.TemporaryDirectory(prefix="systemvm-bench-") as name:
+        work = Path(name)
+        appliances = Appliances(work)
+        for number in range(1, rounds + 1):
+            for machine in seconds:
+                if machine == "stock":
+                    took_s = boot_stock(work)
+                else:
+                    took_s, chain = appliances.boot(machine, chain=number == rounds)
+                    chains[machine] = chain
+                seconds[machine].append(took_s)
+                print(f"bench: round {number} of {rounds}: {machine} {took_s:.1f} s", flush=True)
+    return seconds, chains
+
+
+def rows(seconds: dict[str, list[float]]) -> list[dict[str, Any]]:
+    stock_s = statistics.median(seconds["stock"])
+    table = []
+    for role in ("ssvm", "cpvm"):
+        ours_s = statistics.median(seconds[role])
+        ratio = ours_s / stock_s
+        table.append(
+            {
+                "metric": f"{role}: power-on to agent Up, s", "ours": round(ours_s, 2),
+                "stock Debian 13 to sshd": round(stock_s, 2), "ratio": round(ratio, 3), "bar": BAR,
+                "holds": ratio <= BAR,
+            }
+        )  # fmt: skip
+    return table
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Boot time of the appliances against a stock Debian's.")
+    parser.add_argument("--rounds", type=int, default=2)
+    options = parser.parse_args()
+
+    if not os.environ.get(INSIDE):
+        from tests.benchmark import stock_debian
+
+        stock_debian.build()
+        # a loopback of its own: port 8250 is free there, and nothing on this machine is reached
+        os.environ[INSIDE] = "1"
+        inner = ["sh", "-c", 'ip link set lo up && exec "$@"', "bench", sys.executable, *sys.argv]
+        os.execvp("unshare", ["unshare", "--net", *inner])
+
+    from tests.benchmark.lone_guest import accelerator
+
+    seconds, chains = measure(options.rounds)
+    table = rows(seconds)
+    for role, chain in chains.items():
+        if chain:
+            print(f"\n{role}, from inside:\n{chain}")
+    print(f"\naccelerator: {accelerator()[1]}; medians of {options.rounds} interleaved rounds")
+    print(f"{'metric':36}{'ours':>8}{'stock Debian 13 to sshd':>26}{'ratio':>8}{'bar':>7}  holds")
+    for row in table:
+        print(
+            f"{row['metric']:36}{row['ours']:8.2f}{row['stock Debian 13 to sshd']:26.2f}{row['ratio']:8.3f}"
+            f"{row['bar']:7.2f}  {'yes' if row['holds'] else 'NO'}"
+        )
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    document = {"accelerator": accelerator()[1], "seconds": seconds, "rows": table, "critical_chain": chains}
+    RESULT.write_text(json.dumps(document, indent=1) + "\n")
+    return 0 if all(row["holds"] for row in table) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
