@@ -223,6 +223,22 @@ def test_one_browser_may_hold_two_consoles(front: Front, screen: FakeScreen) -> 
         other.close()
 
 
+def test_a_session_has_so_many_windows_and_no_more(front: Front, screen: FakeScreen) -> None:
+    token, session_id = front.issue(screen.port)
+    first = Connection(front)
+    cookie = first.spend(token).cookie
+    windows = []
+    for _ in range(8):
+        window = Connection(front)
+        assert window.upgrade(f"session={session_id}", Cookie=cookie).status == 101
+        window.greet()
+        windows.append(window)
+    assert first.upgrade(f"session={session_id}", Cookie=cookie).status == 101
+    assert first.closing() == (4429, "Too many consoles are open")
+    for window in windows:
+        window.close()
+
+
 @pytest.mark.parametrize(
     "cookie", [None, "__Host-console=guess", "__Host-console=", "__Host-console=" + "x" * 200]
 )

@@ -365,6 +365,32 @@ def test_a_browser_that_leaves_frees_the_screen(front: Front) -> None:
     screen.close()
 
 
+def test_a_dripping_request_holds_no_connection(front: Front) -> None:
+    connection = Connection(front)
+    started = time.monotonic()
+    with pytest.raises((OSError, EOFError)):
+        for byte in b"GET /console HTTP/1.1\r\nX-Drip: " + b"x" * 100:
+            connection.send(bytes([byte]))
+            time.sleep(0.2)
+    assert 6 < time.monotonic() - started < 14
+
+
+def test_connections_have_an_end_and_the_listener_none(front: Front) -> None:
+    time.sleep(0.5)  # until those of other tests are gone
+    held = [Connection(front) for _ in range(3)]
+    front.order("limit connections", connections=3)
+    try:
+        with socket.create_connection(("127.0.0.1", front.port), timeout=1) as raw:
+            with pytest.raises(TimeoutError):
+                front.client_context().wrap_socket(raw, server_hostname="127.0.0.1")
+        for connection in held:
+            connection.close()
+        assert Connection(front).request("GET", "/console").status == 200
+    finally:
+        front.order("limit connections", connections=1000)
+    assert Connection(front).request("GET", "/console").status == 200
+
+
 def test_keep_alive_loses_nothing(front: Front) -> None:
     connection = Connection(front)
     for _ in range(60):

@@ -21,7 +21,7 @@ from twisted.internet import reactor  # noqa: E402
 from twisted.internet.defer import Deferred  # noqa: E402
 from twisted.logger import globalLogBeginner, textFileLogObserver  # noqa: E402
 
-from systemvm.cpvm import role, tls  # noqa: E402
+from systemvm.cpvm import role, site, tls  # noqa: E402
 from systemvm.guest.context import Context  # noqa: E402
 from systemvm.guest.paths import Paths  # noqa: E402
 from systemvm.rpc.errors import REFUSED, RpcError  # noqa: E402
@@ -89,7 +89,8 @@ def main() -> None:
         sockets={role.SOCKET_NAME: descriptor},
         find_peer=lambda: None if daemon.away else daemon,
     )
-    tls.HANDSHAKE_DEADLINE_S = 2.0  # tests wait for it
+    tls.HANDSHAKE_DEADLINE_S = 2.0  # tests wait for these
+    site.REQUEST_DEADLINE_S = 8
     role.install(context)
 
     def resident_kib() -> int:
@@ -116,6 +117,9 @@ def main() -> None:
                 return True
             case "away":
                 daemon.away = order["away"]
+                return True
+            case "limit connections":
+                tls.MAX_CONNECTIONS = order["connections"]
                 return True
             case "heard":
                 return daemon.heard
