@@ -87,12 +87,13 @@ class Daemon:
 
         accelerator = Accelerator.from_config(management.hypervisor.accelerator)
         self._log.info("accelerator: {accelerator}", accelerator=accelerator.value)
-        self.networks = networks or NetworkDriver(host_networks(configuration.zones))
+        vnc_ports = (management.hypervisor.vnc_first_port, management.hypervisor.vnc_last_port)
+        self.networks = networks or NetworkDriver(host_networks(configuration.zones), vnc_ports=vnc_ports)
         self.hypervisor = hypervisor or QemuHypervisor(
             layout.run / "qemu",
             self.networks,
             accelerator,
-            vnc_ports=(management.hypervisor.vnc_first_port, management.hypervisor.vnc_last_port),
+            vnc_ports=vnc_ports,
         )
         self.primary = PrimaryStorage(layout.primary)
 
