@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Users' VMs through the API of a real daemon: real clones, real QEMU processes, a real `kill -9`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cs import CloudStack, CloudStackApiException
+
+from integration.test_management_core_daemon import Host, host, until
+from systemvm.management.first_start import FirstLogin
+
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(180)]
+
+__all__ = ["host"]  # the fixture
+
+
+def api_of(host: Host) -> Callable[[], CloudStack]:
+    login = FirstLogin.take(host.layout.first_login)
+    assert login is not None
+    return lambda: CloudStack(
+        endpoint=f"{host.page}/client/api",
+        key=login.api_key,
+        secret=login.secret_key,
+        poll_interval=0.05,
+        fetch_result=True,
+    )
+
+
+def make_ready(host: Host, template_id: str) -> None:
+    """What an SSVM would have done: a file on the store, and the row that says so."""
+    with sqlite3.connect(host.layout.database) as connection:
+        [(number, account)] = connection.execute(
+            "SELECT id, account_id FROM templates WHERE uuid = ?", (template_id,)
+        )
+        path = f"template/tmpl/{account}/{number}/disk.qcow2"
+        connection.execute(
+            "UPDATE template_store_refs SET state = 'DOWNLOADED', percent = 100, install_path = ?"
+            " WHERE template_id = ?",
+            (path, number),
+        )
+    file = host.layout.root / "store" / path
+    file.parent.mkdir(parents=True)
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", file, "4M"], check=True, timeout=30)
+
+
+def deployment(host: Host, api: CloudStack) -> dict[str, str]:
+    zone = api.listZones()["zone"][0]["id"]
+    tiny = api.listServiceOfferings(name="tiny")["serviceoffering"][0]["id"]
+    template = api.registerTemplate(
+        name="blank",
+        url="http://images.example.test/blank.qcow2",
+        format="QCOW2",
+        hypervisor="KVM",
+        zoneid=zone,
+    )["template"][0]["id"]
+    make_ready(host, template)
+    return {"zoneid": zone, "templateid": template, "serviceofferingid": tiny}
+
+
+def machine(api: CloudStack, name: str) -> dict[str, Any]:
+    [found] = api.listVirtualMachines(name=name)["virtualmachine"]
+    return dict(found)
+
+
+def open_files(pid: int) -> set[str]:
+    return {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
+
+
+def test_a_vm_is_a_real_clone_that_outlives_the_daemon(host: Host) -> None:
+    host.start()
+    host.both_running()
+    client = api_of(host)
+    api = client()
+    with pytest.raises(CloudStackApiException):
+        api.deployVirtualMachine(zoneid="x", templateid="x", serviceofferingid="x")
+    values = deployment(host, api)
+
+    vm = api.deployVirtualMachine(name="one", **values)["virtualmachine"]
+    assert (vm["state"], vm["templatename"]) == ("Running", "blank")
+    pid = host.pids()[vm["instancename"]]
+    [disk] = [Path(word) for word in open_files(pid) if "/volumes/" in word]
+    info = subprocess.run(
+        ["qemu-img", "info", "-U", "--output=json", disk], check=True, capture_output=True, timeout=30
+    )
+    backing = Path(json.loads(info.stdout)["backing-filename"])
+    assert backing.name == f"{values['templateid']}.qcow2"
+    assert backing.stat().st_mode & 0o222 == 0, "the template is read-only"
+    command_line = Path(f"/proc/{pid}/cmdline").read_bytes()
+    assert b"10.11.0.1:" in command_line
+    assert b"password=on" in command_line or b"password-secret" in command_line
+
+    console = api.createConsoleEndpoint(virtualmachineid=vm["id"])["consoleendpoint"]
+    assert (console["success"], "Please try it again later" in console["details"]) == (False, True)
+
+    host.end(signal.SIGKILL)
+    assert host.pids()[vm["instancename"]] == pid
+    host.start()
+    assert machine(client(), "one")["state"] == "Running"
+    assert host.pids()[vm["instancename"]] == pid
+
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: machine(client(), "one")["state"] == "Stopped", "note of the machine's end")
+    assert machine(client(), "one")["reason"]
+
+    api = client()
+    assert api.startVirtualMachine(id=vm["id"])["virtualmachine"]["state"] == "Running"
+    assert api.stopVirtualMachine(id=vm["id"], forced=True)["virtualmachine"]["state"] == "Stopped"
+    assert vm["instancename"] not in host.pids()
+    api.destroyVirtualMachine(id=vm["id"], expunge=True)
+    assert not disk.exists()
+    assert backing.exists()
+
+
+def test_jobs_and_waiting_templates_outlive_a_kill(host: Host) -> None:
+    host.start()
+    host.both_running()
+    client = api_of(host)
+    api = client()
+    values = deployment(host, api)
+    waiting = api.registerTemplate(
+        name="later",
+        url="http://images.example.test/later.qcow2",
+        format="QCOW2",
+        hypervisor="KVM",
+        zoneid=values["zoneid"],
+    )["template"][0]
+    job = api.deployVirtualMachine(name="two", fetch_result=False, **values)["jobid"]
+    host.end(signal.SIGKILL)
+    host.start()
+    result = until(
+        lambda: (told := client().queryAsyncJobResult(jobid=job, fetch_result=False))["jobstatus"] and told,
+        "end of the job",
+    )
+    assert (result["jobstatus"], result["jobresult"]["virtualmachine"]["state"]) == (1, "Running")
+    templates = {row["name"]: row for row in client().listTemplates(templatefilter="all")["template"]}
+    assert templates["blank"]["status"] == "Download Complete"
+    assert templates["later"]["id"] == waiting["id"]
+    assert "status" not in templates["later"]
+    until(
+        lambda: "secondary storage VM" in client().listTemplates(templatefilter="all")["template"][1]["hint"],
+        "reason for which the template waits",
+    )
