@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
 
 from integration.ssvm_lab.world import BOOT, STORE, World
+from rpc_wait import until
 from systemvm.guest.context import Context
 from systemvm.guest.paths import Paths as GuestPaths
 from systemvm.rpc.local import connect_local, listen_local
@@ -59,6 +60,7 @@ class Daemon:
         assert self.context is not None
         remote = Caller("management", Role.MANAGEMENT.value)
         self._agents_peer = await connect_local(reactor, self._path, self.context.methods, remote=remote)
+        await until(lambda: self.agent is not None, 10)
         for hook in self.context.on_connected:
             await hook(self._agents_peer)
         self.context.connected()
@@ -67,7 +69,7 @@ class Daemon:
         """The connection between agent and daemon is lost."""
         assert self._agents_peer is not None
         self._agents_peer.close("cut")
-        self._agents_peer = None
+        self._agents_peer = self.agent = None
 
     async def close(self) -> None:
         if self.context is not None:

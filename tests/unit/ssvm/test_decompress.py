@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decompression: several members, damage, and files that would become endless."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+from collections.abc import Callable
+
+import pytest
+import zstandard
+from attrs import evolve
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from systemvm.ssvm.decompress import PIECE_BYTES, BoundedDecoder
+from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.limits import DEFAULT, MIB
+
+PACK: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress, "zstd": zstandard.compress,
+}  # fmt: skip
+DATA = bytes(range(256)) * 3000 + bytes(900_000)
+
+
+def unpack(data: bytes, piece_bytes: int = 65536, max_size_bytes: int = 1 << 30) -> bytes:
+    decoder = BoundedDecoder(max_size_bytes, DEFAULT)
+    out = []
+    for start in range(0, len(data), piece_bytes):
+        out += list(decoder.decode(data[start : start + piece_bytes]))
+    out += list(decoder.finish())
+    assert all(len(piece) <= PIECE_BYTES for piece in out)
+    return b"".join(out)
+
+
+def refusal(data: bytes, **more: int) -> Code:
+    with pytest.raises(TransferError) as refused:
+        unpack(data, **more)
+    return refused.value.code
+
+
+@pytest.mark.parametrize("name", PACK)
+@pytest.mark.parametrize("piece_bytes", [7, 4096, 1 << 20])
+def test_members_one_after_another(name: str, piece_bytes: int) -> None:
+    packed = PACK[name](DATA[:1000]) + PACK[name](b"") + PACK[name](DATA[1000:20_000])
+    assert unpack(packed, piece_bytes) == DATA[:20_000]
+    assert unpack(PACK[name](DATA)) == DATA
+
+
+@pytest.mark.parametrize("name", PACK)
+def test_cut_off_and_damaged(name: str) -> None:
+    packed = PACK[name](DATA)
+    assert refusal(packed[:-5]) is Code.DECOMPRESSION
+    assert refusal(packed + b"trailing garbage") is Code.DECOMPRESSION
+    damaged = bytearray(packed)
+    damaged[len(packed) // 2] ^= 0xFF
+    damaged[-3] ^= 0xFF
+    assert name == "zstd" or refusal(bytes(damaged)) is Code.DECOMPRESSION  # zstd's checksum is optional
+
+
+@pytest.mark.parametrize("name", ["gzip", "bzip2", "xz"])
+def test_padding_behind_is_usual(name: str) -> None:
+    assert unpack(PACK[name](DATA) + bytes(512)) == DATA
+
+
+@pytest.mark.parametrize("name", PACK)
+def test_stops_at_the_limit(name: str) -> None:
+    bomb = PACK[name](bytes(64 * MIB))
+    decoder = BoundedDecoder(4 * MIB, DEFAULT)
+    with pytest.raises(TransferError) as refused:
+        for _ in decoder.decode(bomb):
+            pass
+    assert refused.value.code is Code.TOO_LARGE
+    assert decoder.produced_bytes <= 5 * MIB
+
+
+def test_stops_at_the_ratio() -> None:
+    limits = evolve(DEFAULT, ratio_free_bytes=MIB, max_ratio=100)
+    decoder = BoundedDecoder(1 << 40, limits)
+    with pytest.raises(TransferError, match="bomb|grows"):
+        for _ in decoder.decode(gzip.compress(bytes(16 * MIB))):
+            pass
+
+
+@pytest.mark.parametrize("head", [b"PK\x03\x04", b"7z\xbc\xaf\x27\x1c", b"\x89LZO\x00\r\n\x1a\n"])
+def test_what_is_not_supported_is_said(head: bytes) -> None:
+    assert refusal(head + bytes(100)) is Code.DECOMPRESSION
+
+
+def test_a_large_dictionary_is_refused() -> None:
+    filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 512 << 20}]
+    assert refusal(lzma.compress(b"x" * 1000, lzma.FORMAT_XZ, filters=filters)) is Code.DECOMPRESSION
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=5000), st.sampled_from([None, *PACK]), st.integers(1, 200))
+def test_any_content_any_cut(content: bytes, name: str | None, piece_bytes: int) -> None:
+    content = b"plain" + content
+    assert unpack(PACK[name](content) if name else content, piece_bytes) == content

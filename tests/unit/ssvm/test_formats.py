@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Inspectors: what is let through, what is refused, and that neither depends on how the stream is cut."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from integration.ssvm_lab import disk_images
+from integration.ssvm_lab.disk_images import extension, qcow2
+from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.formats.inspector import for_format
+from systemvm.ssvm.limits import TIB
+from systemvm.wire.storage import ImageFormat
+
+QCOW2, RAW, ISO = ImageFormat.QCOW2, ImageFormat.RAW, ImageFormat.ISO
+
+
+def inspect(image_format: ImageFormat, data: bytes, piece_bytes: int = 65536) -> int:
+    inspector = for_format(image_format, 16 * TIB)
+    for start in range(0, len(data), piece_bytes):
+        inspector.feed(data[start : start + piece_bytes])
+    return inspector.finish()
+
+
+def code_of(image_format: ImageFormat, data: bytes, piece_bytes: int = 65536) -> Code | None:
+    try:
+        inspect(image_format, data, piece_bytes)
+    except TransferError as error:
+        return error.code
+    return None
+
+
+GOOD = {
+    "v3": (QCOW2, qcow2()),
+    "v2": (QCOW2, qcow2(version=2)),
+    "v2 with a word where v3 has feature bits": (
+        QCOW2,
+        qcow2(version=2, extensions=extension(0x6803F857, b"x" * 48)),
+    ),
+    "dirty": (QCOW2, qcow2(incompatible=1)),
+    "zstd clusters": (QCOW2, qcow2(incompatible=8)),
+    "extended L2": (QCOW2, qcow2(incompatible=16)),
+    "extensions": (
+        QCOW2,
+        qcow2(extensions=extension(0x6803F857, b"x" * 100) + extension(0x23852875, b"y" * 24)),
+    ),
+    "long header": (QCOW2, qcow2(header_length=112)),
+    "small clusters": (QCOW2, qcow2(cluster_bits=9)),
+    "raw": (RAW, disk_images.raw()),
+    "raw of zeros": (RAW, bytes(4096)),
+    "raw with a boot sector": (RAW, bytes(510) + b"\x55\xaa" + bytes(512)),
+    "iso": (ISO, disk_images.iso()),
+}
+
+DATA_FILE = extension(0x44415441, b'json:{"driver":"nbd"}')
+BAD: dict[str, tuple[ImageFormat, bytes, Code]] = {
+    "backing file": (QCOW2, qcow2(backing="/etc/passwd"), Code.FORMAT_UNSAFE),
+    "backing file in v2": (QCOW2, qcow2(version=2, backing="base.qcow2"), Code.FORMAT_UNSAFE),
+    "backing file by json": (QCOW2, qcow2(backing='json:{"driver":"file"}'), Code.FORMAT_UNSAFE),
+    "backing format": (QCOW2, qcow2(extensions=extension(0xE2792ACA, b"raw")), Code.FORMAT_UNSAFE),
+    "data file bit": (QCOW2, qcow2(incompatible=4), Code.FORMAT_UNSAFE),
+    "data file by extension alone": (QCOW2, qcow2(extensions=DATA_FILE), Code.FORMAT_UNSAFE),
+    "data file by extension in v2": (QCOW2, qcow2(version=2, extensions=DATA_FILE), Code.FORMAT_UNSAFE),
+    "data file behind another": (QCOW2, qcow2(extensions=extension(1, b"x" * 9) + DATA_FILE), Code.FORMAT_UNSAFE),
+    "unknown bit 5": (QCOW2, qcow2(incompatible=32), Code.FORMAT_UNSAFE),
+    "unknown bit 63": (QCOW2, qcow2(incompatible=1 << 63), Code.FORMAT_UNSAFE),
+    "corrupt": (QCOW2, qcow2(incompatible=2), Code.FORMAT_DAMAGED),
+    "encrypted": (QCOW2, qcow2(crypt_method=2), Code.FORMAT_UNSAFE),
+    "version 1": (QCOW2, qcow2(version=1), Code.FORMAT_UNSAFE),
+    "version 4": (QCOW2, qcow2(version=4), Code.FORMAT_UNSAFE),
+    "8 EiB": (QCOW2, qcow2(size=1 << 63), Code.TOO_LARGE),
+    "17 TiB": (QCOW2, qcow2(size=17 * TIB), Code.TOO_LARGE),
+    "no size": (QCOW2, qcow2(size=0), Code.FORMAT_DAMAGED),
+    "cluster bits 31": (QCOW2, qcow2(cluster_bits=31), Code.FORMAT_DAMAGED),
+    "cluster bits 8": (QCOW2, qcow2(cluster_bits=8), Code.FORMAT_DAMAGED),
+    "header length 3": (QCOW2, qcow2(header_length=104)[:100] + struct.pack(">I", 3) + qcow2()[104:], Code.FORMAT_DAMAGED),
+    "tables too large": (QCOW2, qcow2(l1_size=1 << 30), Code.FORMAT_DAMAGED),
+    "table behind the end": (QCOW2, qcow2(l1_table_offset=1 << 40), Code.FORMAT_DAMAGED),
+    "too many snapshots": (QCOW2, qcow2(snapshots=70_000), Code.FORMAT_DAMAGED),
+    "endless extensions": (QCOW2, qcow2(extensions=extension(1, b"x" * 70_000)), Code.FORMAT_DAMAGED),
+    "cut in the header": (QCOW2, qcow2()[:60], Code.FORMAT_DAMAGED),
+    "cut after the header": (QCOW2, qcow2()[:70_000], Code.FORMAT_DAMAGED),
+    "raw as qcow2": (QCOW2, disk_images.raw(), Code.FORMAT_MISMATCH),
+    "nothing as qcow2": (QCOW2, b"", Code.FORMAT_MISMATCH),
+    "qcow2 as raw": (RAW, qcow2(), Code.FORMAT_MISMATCH),
+    "qcow2 as iso": (ISO, qcow2(), Code.FORMAT_MISMATCH),
+    "polyglot of qcow2 and iso": (ISO, qcow2()[:32768] + disk_images.iso()[32768:], Code.FORMAT_MISMATCH),
+    "vmdk as raw": (RAW, b"KDMV" + bytes(1020), Code.FORMAT_MISMATCH),
+    "vmdk descriptor as raw": (RAW, b'# Disk DescriptorFile\nRW 1 FLAT "/etc/passwd" 0\n'.ljust(1024), Code.FORMAT_MISMATCH),
+    "vhdx as raw": (RAW, b"vhdxfile" + bytes(1016), Code.FORMAT_MISMATCH),
+    "dynamic vhd as raw": (RAW, b"conectix" + bytes(1016), Code.FORMAT_MISMATCH),
+    "fixed vhd as raw": (RAW, b"\1" * 1024 + b"conectix" + bytes(504), Code.FORMAT_MISMATCH),
+    "vdi as raw": (RAW, b"<<< x >>>".ljust(64) + b"\x7f\x10\xda\xbe" + bytes(956), Code.FORMAT_MISMATCH),
+    "qed as raw": (RAW, b"QED\0" + bytes(1020), Code.FORMAT_MISMATCH),
+    "luks as raw": (RAW, b"LUKS\xba\xbe" + bytes(1018), Code.FORMAT_MISMATCH),
+    "tar as raw": (RAW, b"disk.ovf".ljust(257, b"\0") + b"ustar\0" + bytes(761), Code.FORMAT_MISMATCH),
+    "page as raw": (RAW, b"\n <!DOCTYPE html><html>".ljust(1024), Code.FORMAT_MISMATCH),
+    "page as qcow2": (QCOW2, b"<html><body>404</body></html>".ljust(1024), Code.FORMAT_MISMATCH),
+    "program as raw": (RAW, b"\x7fELF" + bytes(1020), Code.FORMAT_MISMATCH),
+    "half a sector": (RAW, b"x" * 700, Code.FORMAT_DAMAGED),
+    "nothing as raw": (RAW, b"", Code.FORMAT_DAMAGED),
+    "nothing as iso": (ISO, b"", Code.FORMAT_MISMATCH),
+    "short iso": (ISO, disk_images.iso()[:32770], Code.FORMAT_MISMATCH),
+    "no descriptor": (ISO, bytes(65536), Code.FORMAT_MISMATCH),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GOOD)
+@pytest.mark.parametrize("piece_bytes", [1 << 20, 65536, 513])
+def test_good(name: str, piece_bytes: int) -> None:
+    image_format, data = GOOD[name]
+    assert inspect(image_format, data, piece_bytes) == (1 << 30 if image_format is QCOW2 else len(data))
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("piece_bytes", [1 << 20, 65536, 101])
+def test_bad(name: str, piece_bytes: int) -> None:
+    image_format, data, code = BAD[name]
+    assert code_of(image_format, data, piece_bytes) is code
+
+
+@pytest.mark.parametrize("options", [(), ("-o", "compat=0.10"), ("-o", "cluster_size=2M"), ("-o", "cluster_size=512"),
+                                     ("-o", "compression_type=zstd"), ("-o", "extended_l2=on"),
+                                     ("-o", "preallocation=metadata")], ids=str)  # fmt: skip
+def test_what_qemu_img_makes_is_good(tmp_path: Path, options: tuple[str, ...]) -> None:
+    data = disk_images.real_qcow2(tmp_path / "image.qcow2", *options)
+    assert inspect(QCOW2, data) == 64 << 20
+
+
+def test_what_qemu_img_makes_with_others_is_not(tmp_path: Path) -> None:
+    disk_images.real_qcow2(tmp_path / "base.qcow2")
+    backed = disk_images.real_qcow2(tmp_path / "b.qcow2", "-b", str(tmp_path / "base.qcow2"), "-F", "qcow2")
+    external = disk_images.real_qcow2(
+        tmp_path / "e.qcow2", "-o", f"data_file={tmp_path / 'data'},data_file_raw=on"
+    )
+    assert code_of(QCOW2, backed) is code_of(QCOW2, external) is Code.FORMAT_UNSAFE
+
+
+def test_a_bad_header_is_known_before_the_rest_comes() -> None:
+    inspector = for_format(QCOW2, TIB)
+    with pytest.raises(TransferError):
+        inspector.feed(qcow2(backing="/etc/passwd")[:512])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(ImageFormat),
+    st.one_of(
+        st.binary(max_size=2000),
+        st.binary(max_size=200).map(lambda tail: b"QFI\xfb\0\0\0\3" + tail.ljust(200, b"\0")),
+        st.tuples(st.integers(4, 150), st.binary(min_size=1, max_size=8)).map(
+            lambda change: qcow2()[: change[0]] + change[1] + qcow2()[change[0] + len(change[1]) :]
+        ),
+    ),
+    st.integers(1, 300),
+)
+def test_any_bytes_end_in_a_size_or_a_clear_refusal(
+    image_format: ImageFormat, data: bytes, piece: int
+) -> None:
+    def outcome(piece_bytes: int) -> int | Code:
+        try:
+            return inspect(image_format, data, piece_bytes)
+        except TransferError as error:
+            return error.code
+
+    assert outcome(piece) == outcome(1 << 20)

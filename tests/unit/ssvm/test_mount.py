@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a store is mounted, with what options, and what its errors mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from systemvm.ssvm import mount
+from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.mounts import MountPoint, find_mount
+from systemvm.ssvm.store_messages import mount_id, require_mount_id, require_name, require_number
+from systemvm.wire.storage import Store
+
+STORE = Store("10.12.0.2", "/export/secondary")
+
+
+def test_mount_point_is_cloudstacks() -> None:
+    # java.util.UUID.nameUUIDFromBytes("10.12.0.2:/export/secondary".getBytes())
+    assert mount_id(STORE) == "cc8c7489-e361-34c4-8600-2d40a247f645"
+
+
+def test_command() -> None:
+    command = mount.mount_command(STORE, Path("/mnt/SecStorage/x"))
+    assert command[:4] == ["mount", "-t", "nfs", "-o"]
+    assert command[5:] == ["--", "10.12.0.2:/export/secondary", "/mnt/SecStorage/x"]
+    options = command[4].split(",")
+    assert {"soft", "vers=4.2", "nosuid", "nodev", "noexec", "retry=0", "acdirmax=0"} <= set(options)
+    assert "[fd00::2]:/x" in mount.mount_command(Store("fd00::2", "/x"), Path("/m"))
+
+
+@pytest.mark.parametrize(
+    "store",
+    [Store("nfs.example", "/x"), Store("10.0.0.1;rm", "/x"), Store("10.0.0.1", "x"), Store("10.0.0.1", "/a/../b"),
+     Store("10.0.0.1", "/a\n"), Store("10.0.0.1", "/x", "5"), Store("10.0.0.1", "/x", "4.2,exec")],
+)  # fmt: skip
+def test_what_is_no_store(store: Store) -> None:
+    with pytest.raises(TransferError) as refused:
+        mount.require_store(store)
+    assert refused.value.code is Code.REQUEST_INVALID
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("mount.nfs: access denied by server while mounting 10.12.0.2:/x", "no_root_squash"),
+        (
+            "mount.nfs: mounting 10.12.0.2:/x failed, reason given by server: No such file or directory",
+            "export",
+        ),
+        ("mount.nfs: Connection refused", "start its NFS service"),
+        ("mount.nfs: No route to host", "eth3"),
+        ("mount.nfs: Connection timed out", "firewall"),
+        ("mount.nfs: Protocol not supported", "nfsversion"),
+        ("mount: /mnt/x: unknown filesystem type 'nfs'.", "no NFS client"),
+    ],
+)
+def test_mounts_words_are_explained(tmp_path: Path, said: str, hint: str) -> None:
+    program = tmp_path / "mount"
+    program.write_text(f'#!/bin/sh\necho "{said}" >&2\nexit 32\n')
+    program.chmod(0o755)
+    with pytest.raises(TransferError) as refused:
+        mount.run_mount([str(program), "10.12.0.2:/x", "/mnt/x"])
+    assert refused.value.code is Code.MOUNT_FAILED
+    assert said in refused.value.message
+    assert hint in refused.value.hint
+
+
+MOUNTINFO = """22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
+90 22 0:50 / /mnt/SecStorage/a rw shared:2 - nfs4 10.12.0.2:/export/secondary rw,vers=4.2,soft
+91 22 0:51 / /mnt/with\\040blank rw - tmpfs tmp\\040fs rw
+"""
+
+
+def test_finds_a_mount() -> None:
+    found = find_mount(MOUNTINFO, Path("/mnt/SecStorage/a"))
+    assert found == MountPoint("10.12.0.2:/export/secondary", "nfs4", "rw,vers=4.2,soft")
+    assert find_mount(MOUNTINFO, Path("/mnt/with blank")) == MountPoint("tmp fs", "tmpfs", "rw")
+    assert find_mount(MOUNTINFO, Path("/mnt")) is None
+
+
+@pytest.mark.parametrize("text", ["", ".", "..", "a/b", "-x", "a\0", "ä", "a" * 65, "a b", "a\n"])
+def test_no_name_is_a_path(text: str) -> None:
+    for check in (require_name, require_mount_id):
+        with pytest.raises(TransferError):
+            check(text)
+
+
+@pytest.mark.parametrize("number", [0, -1, 2**63])
+def test_no_id(number: int) -> None:
+    with pytest.raises(TransferError):
+        require_number(number)

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""template.properties as Java reads and writes it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from systemvm.ssvm import properties
+from systemvm.ssvm.failure import TransferError
+from systemvm.ssvm.properties import TemplateProperties
+from systemvm.wire.storage import ImageFormat
+
+TEMPLATE = TemplateProperties(
+    template_id=204, unique_name="204-2-x", description=" CentOS = 7 #1\nnö 💾", public=True, hvm=True,
+    format=ImageFormat.QCOW2, file_name="3f9c.qcow2", size_bytes=459276288, virtual_size_bytes=8589934592,
+    checksum="{SHA-256}ab", job_id="j-1",
+)  # fmt: skip
+
+
+def test_has_cloudstacks_keys() -> None:
+    values = properties.read(TEMPLATE.to_text())
+    assert values == {
+        "filename": "3f9c.qcow2", "description": " CentOS = 7 #1\nnö 💾", "hvm": "true", "size": "459276288",
+        "virtualsize": "8589934592", "physicalSize": "459276288", "id": "204", "public": "true",
+        "uniquename": "204-2-x", "qcow2": "true", "qcow2.filename": "3f9c.qcow2", "qcow2.size": "459276288",
+        "qcow2.virtualsize": "8589934592", "checksum": "{SHA-256}ab", "jobid": "j-1",
+    }  # fmt: skip
+    assert TEMPLATE.to_text().isascii()
+    assert TemplateProperties.from_text(TEMPLATE.to_text()) == TEMPLATE
+
+
+def test_no_value_makes_a_second_line() -> None:
+    assert len(TEMPLATE.to_text().splitlines()) == 15
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=20), st.text(max_size=40), max_size=6))
+def test_what_is_written_is_read(values: dict[str, str]) -> None:
+    values = {key: value for key, value in values.items() if not _lone(key + value)}
+    assert properties.read(properties.render(values)) == values
+
+
+def _lone(text: str) -> bool:
+    return any(0xD800 <= ord(character) < 0xE000 for character in text)
+
+
+def test_reads_what_java_writes() -> None:
+    text = "#comment\n! another\n\nfilename=a.iso\nid : 7\nsize 12\nlong=one\\\n   two\npath\\ name=c\\:\\\\x\nn=\\u00F6\n"
+    wanted = {"filename": "a.iso", "id": "7", "size": "12", "long": "onetwo", "path name": "c:\\x", "n": "ö"}
+    assert properties.read(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["", "id=1\n", TEMPLATE.to_text().replace("size=4", "size=x")])
+def test_what_is_no_template(text: str) -> None:
+    with pytest.raises(TransferError):
+        TemplateProperties.from_text(text)
