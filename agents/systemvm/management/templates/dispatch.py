@@ -46,12 +46,6 @@ class AgentPeer(Protocol):
     ) -> Any: ...
 
 
-class NamedAgent(Protocol):
-    """An agent as the directory announces it."""
-
-    role: Role
-
-
 class Agents(Protocol):
     """Who is connected."""
 
@@ -88,11 +82,6 @@ class Dispatch:
     def stop(self) -> None:
         if self._loop.running:
             self._loop.stop()
-
-    async def agent_up(self, agent: NamedAgent) -> None:
-        """An agent came Up: what waits for an SSVM need not wait for the next pass."""
-        if agent.role is Role.SSVM:
-            self.wake()
 
     def wake(self) -> None:
         """Do a pass now: a template came, or an SSVM."""

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sessions, users and the limit on logins."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.task import Clock
+
+from small_cloud import ADMIN_PASSWORD, API_KEY, HASHER, SECRET_KEY, USER_PASSWORD, SmallCloud
+from systemvm.management.api.accounts import Directory
+from systemvm.management.api.errors import ApiError
+from systemvm.management.api.login_limit import MAX_TRACKED, LoginLimit
+from systemvm.management.api.sessions import IDLE_LIMIT, TOTAL_LIMIT, Sessions, digest
+from systemvm.management.state import accounts, schema, sessions
+from systemvm.management.state.columns import now
+
+
+def change_session(cloud: SmallCloud, **changes: Any) -> None:
+    cloud.database.run_now(sessions.rows.update_where, **changes)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_session_is_found_by_both_secrets_only(cloud: SmallCloud) -> None:
+    store = Sessions(cloud.database)
+    opened = await store.open(cloud.user, "192.0.2.1")
+    assert (await store.find(opened.cookie, opened.session_key)) == cloud.user
+    assert await store.find(opened.cookie, "x") is None
+    assert await store.find("x", opened.session_key) is None
+    assert await store.find(opened.session_key, opened.cookie) is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_copied_database_opens_no_session(cloud: SmallCloud) -> None:
+    opened = await Sessions(cloud.database).open(cloud.user, "192.0.2.1")
+    files = b"".join(path.read_bytes() for path in cloud.primary.directory.glob("systemvm.sqlite*"))
+    assert opened.cookie.encode() not in files
+    assert opened.session_key.encode() not in files
+    assert digest(opened.cookie).encode() in files
+    assert opened.cookie not in repr(opened)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_idle_session_ends_and_a_used_one_goes_on(cloud: SmallCloud) -> None:
+    store = Sessions(cloud.database)
+    opened = await store.open(cloud.user, "192.0.2.1")
+    change_session(cloud, last_used=now() - timedelta(minutes=5), expires=now() + timedelta(seconds=5))
+    assert await store.find(opened.cookie, opened.session_key)
+    [row] = cloud.database.run_now(sessions.rows.all)
+    assert row.expires > now() + IDLE_LIMIT - timedelta(seconds=5)
+    change_session(cloud, expires=now())
+    assert await store.find(opened.cookie, opened.session_key) is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_session_lasts_for_ever(cloud: SmallCloud) -> None:
+    store = Sessions(cloud.database)
+    opened = await store.open(cloud.user, "192.0.2.1")
+    change_session(cloud, created=now() - TOTAL_LIMIT - timedelta(seconds=1))
+    assert await store.find(opened.cookie, opened.session_key) is None
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("table", [schema.users, schema.accounts])
+async def test_who_is_disabled_is_out_at_once(cloud: SmallCloud, table: Any) -> None:
+    store, directory = Sessions(cloud.database), Directory(cloud.database, cloud.seal, HASHER)
+    opened = await store.open(cloud.admin, "192.0.2.1")
+    cloud.database.run_now(lambda connection: connection.execute(table.update().values(state="disabled")))
+    assert await store.find(opened.cookie, opened.session_key) is None
+    assert await directory.by_password("admin", ADMIN_PASSWORD, "/") is None
+    assert await directory.by_api_key(API_KEY) is None
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    ("domain", "found"), [("/", True), ("ROOT", True), ("/ROOT", True), ("", True), ("/other", False)]
+)
+async def test_users_are_looked_for_in_their_domain(cloud: SmallCloud, domain: str, found: bool) -> None:
+    directory = Directory(cloud.database, cloud.seal, HASHER)
+    assert bool(await directory.by_password("ulla", USER_PASSWORD, domain)) is found
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_new_api_key_ends_the_old_one(cloud: SmallCloud) -> None:
+    directory = Directory(cloud.database, cloud.seal, HASHER)
+    assert await directory.by_api_key(API_KEY) == (cloud.admin, SECRET_KEY)
+    cloud.database.run_now(accounts.add_api_key, cloud.admin.user.id, "new", cloud.seal.close("s"))
+    assert await directory.by_api_key(API_KEY) is None
+    assert await directory.by_api_key("new") == (cloud.admin, "s")
+
+
+@pytest_twisted.ensureDeferred
+async def test_operators_are_the_first_administrator_who_can_log_in(cloud: SmallCloud) -> None:
+    operator = await Directory(cloud.database, cloud.seal, HASHER).operator()
+    assert operator.user.username == "admin", "and not the system account, which has no password"
+
+
+def limit() -> tuple[LoginLimit, Clock]:
+    clock = Clock()
+    return LoginLimit(clock.seconds), clock
+
+
+def test_a_success_takes_back_its_own_attempt_only() -> None:
+    limited, _ = limit()
+    for _ in range(4):
+        limited.failed("a", "victim")
+    limited.failed("a", "own")
+    limited.succeeded("a", "own")
+    limited.check("a", "victim")
+    limited.failed("a", "victim")
+    with pytest.raises(ApiError):
+        limited.check("a", "own")
+
+
+def test_attempts_leak_away_one_by_one() -> None:
+    limited, clock = limit()
+    for _ in range(5):
+        limited.failed("a", "u")
+    with pytest.raises(ApiError) as refused:
+        limited.check("a", "u")
+    assert refused.value.retry_after_s == pytest.approx(12)
+    clock.advance(12)
+    limited.check("a", "u")
+    limited.failed("a", "u")
+    with pytest.raises(ApiError):
+        limited.check("a", "u")
+
+
+def test_memory_is_bounded_whatever_is_tried() -> None:
+    limited, _ = limit()
+    for number in range(MAX_TRACKED):
+        limited.failed(f"address {number}", f"user {number}")
+    assert len(limited._attempts) == MAX_TRACKED
