@@ -23,6 +23,10 @@ from systemvm.management.zone import ZoneConfig
 LIFETIME = timedelta(days=90)
 STEM = "public-ca"
 
+#: No host's name: OpenSSL takes a common name that could be one for a DNS name, even 127.0.0.1, and holds it to
+#: the root's constraints.
+SUBJECT = "systemvm public endpoint"
+
 #: Stands where a zone has no domain, or no address: without any permitted name of a kind, all are permitted.
 NO_DOMAIN = "invalid"
 NO_NETWORK = ipaddress.ip_network("0.0.0.0/32")
@@ -77,7 +81,9 @@ class PublicAuthority:
         if not self._permits(name):
             raise NotPermittedError(f"the public CA may not sign for {host}: it is not a name of any zone")
         key = new_key()
-        leaf = self.authority.issue(key.public_key(), host, [name], ExtendedKeyUsageOID.SERVER_AUTH, LIFETIME)
+        leaf = self.authority.issue(
+            key.public_key(), SUBJECT, [name], ExtendedKeyUsageOID.SERVER_AUTH, LIFETIME
+        )
         chain = leaf.public_bytes(Encoding.PEM) + self.ca_pem
         return PublicIdentity(chain.decode(), key_to_pem(key).decode())
 

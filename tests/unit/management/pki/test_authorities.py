@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
+from OpenSSL import crypto
 
 from systemvm.management.pki.control import ControlAuthority, DaemonIdentity, SigningRefusedError
 from systemvm.management.pki.keystore import KeystoreError
@@ -41,6 +42,13 @@ def verify_client(leaf_pem: bytes, ca_pem: bytes, at: datetime | None = None) ->
         builder = builder.time(at)
     verified = builder.build_client_verifier().verify(x509.load_pem_x509_certificate(leaf_pem), [])
     return [str(name.value) for name in verified.subjects or []]
+
+
+def verify_with_openssl(leaf: x509.Certificate, ca_pem: bytes) -> None:
+    """What curl and most servers use; it has rules of its own about names and constraints."""
+    store = crypto.X509Store()
+    store.add_cert(crypto.load_certificate(crypto.FILETYPE_PEM, ca_pem))
+    crypto.X509StoreContext(store, crypto.X509.from_cryptography(leaf)).verify_certificate()
 
 
 def request(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, *names: str) -> str:
@@ -151,8 +159,10 @@ def test_the_public_root_signs_within_its_zones_alone(tmp_path: Path, zone: Zone
     issued = public.issue("https://127.0.0.1:8443")
     leaf = x509.load_pem_x509_certificates(issued.certificate_pem.encode())[0]
     verify_server(leaf.public_bytes(serialization.Encoding.PEM), public.ca_pem, "127.0.0.1")
+    verify_with_openssl(leaf, public.ca_pem)
     for inside in ("https://203.0.113.100:8443", "https://console.example.test"):
-        public.issue(inside)
+        chain = x509.load_pem_x509_certificates(public.issue(inside).certificate_pem.encode())
+        verify_with_openssl(chain[0], public.ca_pem)
     for outside in ("https://198.51.100.1", "https://example.com", "https://notexample.test"):
         with pytest.raises(NotPermittedError, match="no"):
             public.issue(outside)
