@@ -43,7 +43,7 @@ class Daemon:
     socket_path: Path
     as_json: bool = False
 
-    def call(self, method: str, timeout_s: float = 60.0, **params: Any) -> Any:
+    def call(self, method: str, /, timeout_s: float = 60.0, **params: Any) -> Any:
         """Call a method; Failed with the daemon's own words when it says no."""
         given = {name: value for name, value in params.items() if value is not None}
         try:
