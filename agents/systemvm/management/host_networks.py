@@ -15,12 +15,9 @@ def host_networks(zones: Iterable[ZoneConfig]) -> list[HostNetwork]:
     kinds: dict[str, dict[str, None]] = {}
     addresses: dict[str, dict[Interface, None]] = {}
     uplinks: dict[str, str] = {}
-    uplinks: dict[str, str] = {}
     for zone in zones:
         for kind, network in zone.networks.by_type().items():
             kinds.setdefault(network.bridge, {})[kind.value] = None
-            if network.uplink is not None:
-                uplinks[network.bridge] = network.uplink
             of_bridge = addresses.setdefault(network.bridge, {})
             if network.host_address is not None:
                 interface = ipaddress.ip_interface(f"{network.host_address}/{network.cidr.prefixlen}")
