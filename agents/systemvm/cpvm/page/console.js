@@ -45,8 +45,9 @@ async function spend() {
   }
   const said = await answer.json().catch(() => ({}));
   if (!answer.ok) {
-    // A daemon that is away spent nothing: the same link may be tried again.
-    show("closed", "Refused", said.title ?? "The console was refused", said.hint ?? "", answer.status === 503);
+    // With the daemon away or the machine stopped nothing was spent: the same link may be tried again.
+    const unspent = [409, 503].includes(answer.status);
+    show("closed", "Refused", said.title ?? "The console was refused", said.hint ?? "", unspent);
     return false;
   }
   session = { id: said.session, name: said.name };
