@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the appliances' images: root file systems by mmdebstrap, then Packer, then what goes beside an image.
+"""Builds the appliances' images: root file systems by mmdebstrap, then Packer, then what goes beside them.
 
 usage: python packer/build.py [base|images] [ROLE…]
 
@@ -71,9 +71,13 @@ def check_host() -> None:
     os.environ["PATH"] = path
     missing = sorted({package for program, package in NEEDED.items() if not shutil.which(program, path=path)})
     if missing:
-        raise SystemExit(f"error: building images needs {', '.join(missing)}\nhint:  `make setup` installs them")
+        raise SystemExit(
+            f"error: building images needs {', '.join(missing)}\nhint:  `make setup` installs them"
+        )
     if os.geteuid() != 0:
-        raise SystemExit("error: building images needs root (chroot and a network namespace)\nhint:  run it with sudo")
+        raise SystemExit(
+            "error: building images needs root (chroot and a network namespace)\nhint:  run it with sudo"
+        )
     free = shutil.disk_usage(TOP).free
     if free < 6 << 30:
         raise SystemExit(f"error: building images needs 6 GiB of disk, {free >> 30} GiB are free below {TOP}")
@@ -96,7 +100,7 @@ def build_rootfs(appliance: Appliance) -> Path:
     tar = BASE / f"{appliance.role}.tar"
     inputs = digest(
         PACKER / "base/rootfs.sh", PACKER / "base/customize.sh", PACKER / "base/before-packages.sh",
-        repr((appliance.suite, appliance.architecture, appliance.source_date_epoch, appliance.debian_packages)),
+        appliance.suite, appliance.architecture, str(appliance.source_date_epoch), *appliance.debian_packages,
     )  # fmt: skip
     stamp = Stamp(STAMPS / f"{appliance.role}.rootfs.json", [tar])
     if stamp.holds(inputs):
@@ -105,7 +109,8 @@ def build_rootfs(appliance: Appliance) -> Path:
     BASE.mkdir(parents=True, exist_ok=True)
     new = tar.with_name(f"{appliance.role}.new.tar")
     run(
-        PACKER / "base/rootfs.sh", appliance.suite, appliance.architecture, ",".join(appliance.debian_packages), new,
+        PACKER / "base/rootfs.sh", appliance.suite, appliance.architecture,
+        ",".join(appliance.debian_packages), new,
         log=BUILD / f"logs/{appliance.role}-rootfs.log",
         stdin="\n".join(mirror.source_lines(appliance.suite)) + "\n",
         SOURCE_DATE_EPOCH=str(appliance.source_date_epoch),
@@ -175,7 +180,7 @@ def choose_accelerator(prefix: Path) -> str:
         )  # fmt: skip
         answer.write_text(done.stdout)
         stamp.set(inputs)
-        say(f"accelerator: {done.stdout.strip()} (a real guest was asked)")
+        say(f"accelerator: {done.stdout.strip()}")
     return answer.read_text().strip()
 
 
@@ -212,7 +217,9 @@ def build_image(appliance: Appliance) -> None:
     image = _packer(appliance, prefix, bundle, work, accelerator)
     size = image.stat().st_size
     if size > appliance.image_max_bytes:
-        raise SystemExit(f"error: {image} has {size} bytes, more than the {appliance.image_max_bytes} it may have")
+        raise SystemExit(
+            f"error: {image} has {size} bytes, more than the {appliance.image_max_bytes} it may have"
+        )
     _publish(appliance, prefix, image, [*wheels, own], novnc, facts)
     stamp.set(inputs)
     say(f"{role}: done in {time.monotonic() - started:.0f} s, {size / 2**20:.0f} MiB")
@@ -260,7 +267,12 @@ def _packer(appliance: Appliance, prefix: Path, bundle: Path, work: Path, accele
 
 
 def _publish(
-    appliance: Appliance, prefix: Path, image: Path, wheels: list[Path], novnc: Path | None, facts: dict[str, str]
+    appliance: Appliance,
+    prefix: Path,
+    image: Path,
+    wheels: list[Path],
+    novnc: Path | None,
+    facts: dict[str, str],
 ) -> None:
     """Put the image and what belongs to it into build/images, each file whole from one moment to the next."""
     role = appliance.role
@@ -269,7 +281,10 @@ def _publish(
         role, appliance.version, appliance.suite, prefix.with_suffix(".dpkg-status"), wheels, novnc,
         appliance.source_date_epoch,
     )  # fmt: skip
-    new = {f"{role}.{kind}": IMAGES / f".{role}.{kind}" for kind in ("qcow2", "vmlinuz", "initrd", "spdx.json", "manifest.json")}
+    new = {
+        f"{role}.{kind}": IMAGES / f".{role}.{kind}"
+        for kind in ("qcow2", "vmlinuz", "initrd", "spdx.json", "manifest.json")
+    }
     shutil.move(image, new[f"{role}.qcow2"])
     shutil.copy(prefix.with_suffix(".vmlinuz"), new[f"{role}.vmlinuz"])
     shutil.copy(prefix.with_suffix(".initrd"), new[f"{role}.initrd"])

@@ -45,13 +45,29 @@ def build_own_wheel(destination: Path, epoch: int) -> Path:
         if (TOP / name).exists():
             shutil.copy(TOP / name, source / name)
     os.environ["SOURCE_DATE_EPOCH"] = str(epoch)
-    _pip("wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(destination), str(source))
+    _pip(
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "--wheel-dir",
+        str(destination),
+        str(source),
+    )
     shutil.rmtree(source)
     return next(destination.glob("*.whl"))
 
 
 def _pip(*arguments: str) -> None:
-    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-cache-dir", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-cache-dir",
+        *arguments,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(
@@ -60,7 +76,9 @@ def _pip(*arguments: str) -> None:
         )
 
 
-def stage(appliance: Appliance, work: Path, wheels: list[Path], novnc: Path | None, facts: dict[str, str]) -> Path:
+def stage(
+    appliance: Appliance, work: Path, wheels: list[Path], novnc: Path | None, facts: dict[str, str]
+) -> Path:
     """Lay everything out below `work` and pack it; equal inputs give equal bytes but for `facts`."""
     payload, overlay = work / "payload", work / "overlay"
     shutil.rmtree(work, ignore_errors=True)
@@ -80,7 +98,7 @@ def stage(appliance: Appliance, work: Path, wheels: list[Path], novnc: Path | No
         "users": appliance.users,
         "append": [appliance.append],
         "enable": appliance.enable,
-        "programs": [f"{name}:{module}" for name, module in appliance.programs.items() if (TOP / "agents" / (module.replace(".", "/") + ".py")).exists() or (TOP / "agents" / module.replace(".", "/")).is_dir()],
+        "programs": [f"{name}:{module}" for name, module in appliance.programs.items()],
         "python-prune": [*appliance.python_prune, *others],
         "masked-units": (TOP / "appliances/base/masked-units").read_text().splitlines(),
     }

@@ -19,7 +19,10 @@ def debian_packages(status: str) -> Iterator[dict[str, str]]:
     for block in status.split("\n\n"):
         fields = email.parser.HeaderParser().parsestr(block)
         if fields.get("Status", "").endswith(" installed"):
-            yield {key: str(fields.get(key, "")) for key in ("Package", "Version", "Architecture", "Source", "Maintainer")}
+            yield {
+                key: str(fields.get(key, ""))
+                for key in ("Package", "Version", "Architecture", "Source", "Maintainer")
+            }
 
 
 def wheel_metadata(wheel: Path) -> dict[str, str]:
@@ -28,11 +31,21 @@ def wheel_metadata(wheel: Path) -> dict[str, str]:
         name = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
         fields = email.parser.HeaderParser().parsestr(archive.read(name).decode())
     licence = fields.get("License-Expression") or fields.get("License") or ""
-    return {"name": str(fields["Name"]), "version": str(fields["Version"]), "licence": str(licence).split("\n")[0]}
+    return {
+        "name": str(fields["Name"]),
+        "version": str(fields["Version"]),
+        "licence": str(licence).split("\n")[0],
+    }
 
 
 def document(
-    role: str, version: str, suite: str, dpkg_status: Path, wheels: Iterable[Path], novnc: Path | None, epoch: int
+    role: str,
+    version: str,
+    suite: str,
+    dpkg_status: Path,
+    wheels: Iterable[Path],
+    novnc: Path | None,
+    epoch: int,
 ) -> dict[str, Any]:
     """The whole document; `epoch` and content alone decide it, so that equal images have equal bills."""
     packages = [_appliance(role, version)]
@@ -57,13 +70,14 @@ def document(
         },
         "packages": packages,
         "relationships": [
-            {"spdxElementId": "SPDXRef-DOCUMENT", "relationshipType": "DESCRIBES", "relatedSpdxElement": packages[0]["SPDXID"]},
-            *(
-                {"spdxElementId": packages[0]["SPDXID"], "relationshipType": "CONTAINS", "relatedSpdxElement": p["SPDXID"]}
-                for p in packages[1:]
-            ),
+            _relation("SPDXRef-DOCUMENT", "DESCRIBES", packages[0]),
+            *(_relation(packages[0]["SPDXID"], "CONTAINS", package) for package in packages[1:]),
         ],
-    }  # fmt: skip
+    }
+
+
+def _relation(subject: str, kind: str, item: dict[str, Any]) -> dict[str, str]:
+    return {"spdxElementId": subject, "relationshipType": kind, "relatedSpdxElement": item["SPDXID"]}
 
 
 def _package(spdx_id: str, name: str, version: str, licence: str, purl: str) -> dict[str, Any]:
@@ -84,7 +98,13 @@ def _package(spdx_id: str, name: str, version: str, licence: str, purl: str) -> 
 
 
 def _appliance(role: str, version: str) -> dict[str, Any]:
-    return _package(f"appliance-{role}", f"systemvm-{role}", version, "Apache-2.0", f"pkg:generic/systemvm-{role}@{version}")
+    return _package(
+        f"appliance-{role}",
+        f"systemvm-{role}",
+        version,
+        "Apache-2.0",
+        f"pkg:generic/systemvm-{role}@{version}",
+    )
 
 
 def _debian(package: dict[str, str], suite: str) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which results are still those of their inputs: by content, so that a fresh checkout's times mean nothing."""
+"""Which results are still those of their inputs, by content: a fresh checkout's times mean nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def digest(*inputs: Path | str | bytes) -> str:
-    """A hash over texts, and over files and directories with their names, modes (executable or not) and content."""
+    """A hash over texts, and over files with their names, content, and whether they can be run."""
     total = hashlib.sha256()
     for item in inputs:
         if isinstance(item, Path):

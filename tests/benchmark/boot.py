@@ -49,7 +49,9 @@ def wait_for_banner(process: subprocess.Popen[bytes], started_s: float) -> float
 def boot_stock(work: Path) -> float:
     from tests.benchmark import lone_guest, stock_debian
 
-    command = stock_debian.command(lone_guest.accelerator(), SSH_PORT, MEMORY_MIB["stock"], work / "stock.serial.log")
+    command = stock_debian.command(
+        lone_guest.accelerator(), SSH_PORT, MEMORY_MIB["stock"], work / "stock.serial.log"
+    )
     started_s = time.monotonic()
     process = subprocess.Popen(command)
     try:
@@ -66,9 +68,10 @@ class Appliances:
         import queue
         import threading
 
-        from systemvm.management.pki.control import ControlAuthority
         from tests.benchmark.tiny_daemon import TinyDaemon
         from twisted.internet import reactor
+
+        from systemvm.management.pki.control import ControlAuthority
 
         self._work = work
         self._authority = ControlAuthority.open(work)
@@ -85,8 +88,9 @@ class Appliances:
         """Seconds until Up; with `chain` also the guest's own critical chain."""
         import queue
 
-        from systemvm.wire.role import Role
         from tests.benchmark.lone_guest import LoneGuest
+
+        from systemvm.wire.role import Role
 
         guest = LoneGuest(Role(role_name), self._work, self._authority, SSH_PORT, MEMORY_MIB[role_name])
         command = guest.command()
@@ -103,7 +107,9 @@ class Appliances:
             return up_s - started_s, text
         except queue.Empty:
             tail = guest.serial_log.read_text(errors="replace")[-2000:]
-            raise SystemExit(f"{tail}\nerror: {guest.name} was not Up within {BOOT_TIMEOUT_S:.0f} s") from None
+            raise SystemExit(
+                f"{tail}\nerror: {guest.name} was not Up within {BOOT_TIMEOUT_S:.0f} s"
+            ) from None
         finally:
             process.kill()
             process.wait()

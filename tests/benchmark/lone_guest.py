@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One appliance on QEMU's own user networks: enough for it to boot, dial a daemon on loopback and be logged in to.
+"""One appliance on QEMU's own user networks: it boots, dials a daemon on loopback, and can be logged in to.
 
 The host's end of each network is QEMU itself, so nothing of the machine's own is touched. Run it inside a
 network namespace: the daemon's port on loopback is CloudStack's fixed 8250.
@@ -32,7 +32,9 @@ def accelerator() -> list[str]:
 class LoneGuest:
     """A guest of a built image; its disk is thrown away at the end."""
 
-    def __init__(self, role: Role, work: Path, authority: ControlAuthority, ssh_port: int, memory_mib: int) -> None:
+    def __init__(
+        self, role: Role, work: Path, authority: ControlAuthority, ssh_port: int, memory_mib: int
+    ) -> None:
         self.role = role
         self.name = NAMES[role]
         self.serial_log = work / f"{self.name}.serial.log"
@@ -68,11 +70,12 @@ class LoneGuest:
     def command(self) -> list[str]:
         """QEMU's command line; the credentials lie in files that only it is told of."""
         manifest = json.loads((IMAGES / f"{self.role.value}.manifest.json").read_text())
-        identity = self._authority.bootstrap(self.name, self.role).to_pem_bundle()
+        identity = self._authority.bootstrap(self.name, self.role)
+        bundle = base64.b64encode(identity.to_pem_bundle()).decode()
         credentials = {
             "cmdline": f"io.systemd.credential:{boot.CMDLINE_CREDENTIAL}={self.boot_arguments()}",
-            "identity": f"io.systemd.credential.binary:{boot.IDENTITY_CREDENTIAL}={base64.b64encode(identity).decode()}",
-        }  # fmt: skip
+            "identity": f"io.systemd.credential.binary:{boot.IDENTITY_CREDENTIAL}={bundle}",
+        }
         smbios: list[str] = []
         for kind, text in credentials.items():
             path = self._work / f"{self.name}.{kind}"
@@ -104,7 +107,12 @@ class LoneGuest:
         return words
 
     def ssh(self, *command: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
-        options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "BatchMode=yes"]
+        options = [
+            "StrictHostKeyChecking=no",
+            "UserKnownHostsFile=/dev/null",
+            "LogLevel=ERROR",
+            "BatchMode=yes",
+        ]
         words = [word for option in options for word in ("-o", option)]
         return subprocess.run(
             ["ssh", *words, "-i", str(self._key), "-p", str(self._ssh_port), "root@127.0.0.1", *command],

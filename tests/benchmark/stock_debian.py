@@ -48,14 +48,16 @@ def build() -> None:
         DISK.unlink(missing_ok=True)
         with DISK.open("wb") as disk:
             disk.truncate(DISK_BYTES)
-        subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", "-d", str(root), str(DISK)], check=True)
+        subprocess.run(
+            ["mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", "-d", str(root), str(DISK)], check=True
+        )
     stamp.set(inputs)
 
 
 def command(accelerator: list[str], ssh_port: int, memory_mib: int, serial_log: Path) -> list[str]:
     return [
-        "qemu-system-x86_64", *accelerator, "-smp", "1", "-m", str(memory_mib), "-machine", "q35", "-nodefaults",
-        "-display", "none", "-no-reboot", "-serial", f"file:{serial_log}",
+        "qemu-system-x86_64", *accelerator, "-smp", "1", "-m", str(memory_mib), "-machine", "q35",
+        "-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{serial_log}",
         "-kernel", str(KERNEL), "-initrd", str(INITRD), "-append", APPEND,
         "-drive", f"file={DISK},format=raw,if=virtio,snapshot=on,file.locking=off",
         "-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng",

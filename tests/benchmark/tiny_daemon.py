@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The least that an agent takes for a daemon: it greets, and it signs. For measuring and looking, never for real."""
+"""The least that an agent takes for a daemon: it greets, and it signs. For measuring, never for real."""
 
 from __future__ import annotations
 
