@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starts it: `vm` is where fetch runs, `world` has the servers, a veth pair joins them, and a tmpfs is the store.
+"""Starts it: `vm` is where fetch runs, `world` has the servers, a veth joins them, a tmpfs is the store.
 
-The SSVM's processes are the real ones, activated as systemd does it (systemd-socket-activate); the agent's role
-runs in the test, with a peer at the other end of a UNIX socket as its daemon.
+The SSVM's processes are the real ones, activated as systemd does it (systemd-socket-activate); the agent's
+role runs in the test, with a peer at the other end of a UNIX socket as its daemon.
 """
 
 from __future__ import annotations
@@ -169,7 +169,8 @@ class Builder:
             for port, label in ((443, "good"), (8443, "other"), (9443, "stranger"))
         )
         (directory / "nginx.conf").write_text(
-            f"user root; pid {directory}/nginx.pid; error_log {logs}/nginx.log; daemon off; worker_processes 1;\n"
+            f"user root; daemon off; worker_processes 1;\n"
+            f"pid {directory}/nginx.pid; error_log {logs}/nginx.log;\n"
             "events {} http { access_log off; types {} default_type application/octet-stream;\n"
             f"server {{ listen {SERVER}:80; location /slow/ {{ alias {files}/; limit_rate 400k; }}"
             f" location / {{ root {files}; }} }}\n{tls}}}\n"
@@ -198,11 +199,13 @@ class Builder:
             f"{VM}:8000",
             *inside,
         )
-        hosts = {NAME: [SERVER], "loop.example.test": ["127.0.0.1"], "mixed.example.test": [SERVER, "127.0.0.1"],
+        hosts = {NAME: [SERVER], "loop.example.test": ["127.0.0.1"], 
+                 "mixed.example.test": [SERVER, "127.0.0.1"],
                  "management.example.test": ["10.11.0.1"], "other.example.test": [SERVER]}  # fmt: skip
         records = [f"--host-record={name},{address}" for name, found in hosts.items() for address in found]
         self._start(
-            "dnsmasq", self._world, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts",
+            "dnsmasq", self._world, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null",
+            "--no-resolv", "--no-hosts",
             "--bind-interfaces", f"--listen-address={SERVER}", "--user=root", "--pid-file=", *records,
         )  # fmt: skip
         for address, port in ((SERVER, 80), (SERVER, 443), (SERVER, 8000), (SERVER, 53)):
@@ -225,7 +228,7 @@ class Builder:
             "--limits",
             json.dumps(QUICK),
         ]
-        # systemd starts it again at the next connection; so does this loop around an activator that becomes it
+        # systemd starts it again at the next connection; so does this loop around an activator
         script = (
             f"mount --bind {resolv_conf} /etc/resolv.conf; "
             'while :; do rm -f "$0"; "$@"; [ $? = 0 ] && exit; done'
@@ -254,7 +257,8 @@ class Builder:
         deadline_s = time.monotonic() + 20
         while True:
             asked = subprocess.run(
-                ["nsenter", f"--net=/run/netns/{self._vm}", sys.executable, "-c", _CONNECT, address, str(port)],
+                ["nsenter", f"--net=/run/netns/{self._vm}", sys.executable, "-c", _CONNECT,
+                 address, str(port)],
                 capture_output=True, timeout=20, check=False,
             )  # fmt: skip
             if asked.returncode == 0:

@@ -14,10 +14,12 @@ from systemvm.ssvm.zone import denied_networks
 
 BOOT = {
     "eth0ip": "169.254.10.2", "eth0mask": "255.255.0.0", "eth1ip": "10.11.0.100", "eth1mask": "255.255.255.0",
-    "eth2ip": "203.0.113.100", "eth2mask": "255.255.255.0", "eth3ip": "10.12.0.100", "eth3mask": "255.255.255.0",
+    "eth2ip": "203.0.113.100", "eth2mask": "255.255.255.0",
+    "eth3ip": "10.12.0.100", "eth3mask": "255.255.255.0",
     "mgmtcidr": "172.16.0.0/16,172.17.0.0/16", "storageip": "10.12.0.100", "storagenetmask": "255.255.255.0",
     "public.network.device": "eth2", "private.network.device": "eth1", "host": "169.254.0.1",
-    "secondaryStorageServerAddress": "10.20.0.5,10.20.0.6,nfs.example", "localgw": "10.11.0.1", "eth4ip": "0.0.0.0",
+    "secondaryStorageServerAddress": "10.20.0.5,10.20.0.6,nfs.example", "localgw": "10.11.0.1",
+    "eth4ip": "0.0.0.0",
     "eth4mask": "0.0.0.0",
 }  # fmt: skip
 ZONE = AddressPolicy.of_zone((network.cidr, network.what) for network in denied_networks(BOOT))
@@ -27,8 +29,10 @@ ZONE = AddressPolicy.of_zone((network.cidr, network.what) for network in denied_
     ("address", "what"),
     [
         ("10.11.0.1", "the management network"), ("172.17.3.4", "the management network"),
-        ("10.12.0.2", "the storage network"), ("203.0.113.100", "this VM itself"), ("10.20.0.6", "a storage server"),
-        ("169.254.0.1", "link-local"), ("127.8.8.8", "loopback"), ("64:ff9b::a0b:1", "the management network"),
+        ("10.12.0.2", "the storage network"), ("203.0.113.100", "this VM itself"),
+        ("10.20.0.6", "a storage server"),
+        ("169.254.0.1", "link-local"), ("127.8.8.8", "loopback"),
+        ("64:ff9b::a0b:1", "the management network"),
     ],
 )  # fmt: skip
 def test_denies_the_zones_own(address: str, what: str) -> None:

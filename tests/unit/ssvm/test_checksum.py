@@ -30,7 +30,8 @@ def test_without_a_prefix_it_is_md5_and_without_a_text_nothing_is_verified() -> 
 
 @pytest.mark.parametrize(
     "text",
-    ["{SHA-3}" + "0" * 64, "{SHA-256}" + "0" * 63, "0" * 64, "{SHA-256}", "{}" + "0" * 32, "xyz", "{SHA-256}" + "g" * 64,
+    ["{SHA-3}" + "0" * 64, "{SHA-256}" + "0" * 63, "0" * 64, "{SHA-256}", "{}" + "0" * 32, "xyz",
+     "{SHA-256}" + "g" * 64,
      "{MD5}" + "0" * 40, "{SHA-256}{MD5}" + "0" * 32],
 )  # fmt: skip
 def test_what_is_none(text: str) -> None:

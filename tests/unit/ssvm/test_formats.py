@@ -66,7 +66,8 @@ BAD: dict[str, tuple[ImageFormat, bytes, Code]] = {
     "data file bit": (QCOW2, qcow2(incompatible=4), Code.FORMAT_UNSAFE),
     "data file by extension alone": (QCOW2, qcow2(extensions=DATA_FILE), Code.FORMAT_UNSAFE),
     "data file by extension in v2": (QCOW2, qcow2(version=2, extensions=DATA_FILE), Code.FORMAT_UNSAFE),
-    "data file behind another": (QCOW2, qcow2(extensions=extension(1, b"x" * 9) + DATA_FILE), Code.FORMAT_UNSAFE),
+    "data file behind another": (
+        QCOW2, qcow2(extensions=extension(1, b"x" * 9) + DATA_FILE), Code.FORMAT_UNSAFE),
     "unknown bit 5": (QCOW2, qcow2(incompatible=32), Code.FORMAT_UNSAFE),
     "unknown bit 63": (QCOW2, qcow2(incompatible=1 << 63), Code.FORMAT_UNSAFE),
     "corrupt": (QCOW2, qcow2(incompatible=2), Code.FORMAT_DAMAGED),
@@ -78,7 +79,8 @@ BAD: dict[str, tuple[ImageFormat, bytes, Code]] = {
     "no size": (QCOW2, qcow2(size=0), Code.FORMAT_DAMAGED),
     "cluster bits 31": (QCOW2, qcow2(cluster_bits=31), Code.FORMAT_DAMAGED),
     "cluster bits 8": (QCOW2, qcow2(cluster_bits=8), Code.FORMAT_DAMAGED),
-    "header length 3": (QCOW2, qcow2(header_length=104)[:100] + struct.pack(">I", 3) + qcow2()[104:], Code.FORMAT_DAMAGED),
+    "header length 3": (
+        QCOW2, qcow2()[:100] + struct.pack(">I", 3) + qcow2()[104:], Code.FORMAT_DAMAGED),
     "tables too large": (QCOW2, qcow2(l1_size=1 << 30), Code.FORMAT_DAMAGED),
     "table behind the end": (QCOW2, qcow2(l1_table_offset=1 << 40), Code.FORMAT_DAMAGED),
     "too many snapshots": (QCOW2, qcow2(snapshots=70_000), Code.FORMAT_DAMAGED),
@@ -91,7 +93,8 @@ BAD: dict[str, tuple[ImageFormat, bytes, Code]] = {
     "qcow2 as iso": (ISO, qcow2(), Code.FORMAT_MISMATCH),
     "polyglot of qcow2 and iso": (ISO, qcow2()[:32768] + disk_images.iso()[32768:], Code.FORMAT_MISMATCH),
     "vmdk as raw": (RAW, b"KDMV" + bytes(1020), Code.FORMAT_MISMATCH),
-    "vmdk descriptor as raw": (RAW, b'# Disk DescriptorFile\nRW 1 FLAT "/etc/passwd" 0\n'.ljust(1024), Code.FORMAT_MISMATCH),
+    "vmdk descriptor as raw": (
+        RAW, b'# Disk DescriptorFile\nRW 1 FLAT "/etc/passwd" 0\n'.ljust(1024), Code.FORMAT_MISMATCH),
     "vhdx as raw": (RAW, b"vhdxfile" + bytes(1016), Code.FORMAT_MISMATCH),
     "dynamic vhd as raw": (RAW, b"conectix" + bytes(1016), Code.FORMAT_MISMATCH),
     "fixed vhd as raw": (RAW, b"\1" * 1024 + b"conectix" + bytes(504), Code.FORMAT_MISMATCH),
@@ -124,7 +127,8 @@ def test_bad(name: str, piece_bytes: int) -> None:
     assert code_of(image_format, data, piece_bytes) is code
 
 
-@pytest.mark.parametrize("options", [(), ("-o", "compat=0.10"), ("-o", "cluster_size=2M"), ("-o", "cluster_size=512"),
+@pytest.mark.parametrize("options", [(), ("-o", "compat=0.10"), ("-o", "cluster_size=2M"),
+                                     ("-o", "cluster_size=512"),
                                      ("-o", "compression_type=zstd"), ("-o", "extended_l2=on"),
                                      ("-o", "preallocation=metadata")], ids=str)  # fmt: skip
 def test_what_qemu_img_makes_is_good(tmp_path: Path, options: tuple[str, ...]) -> None:

@@ -32,7 +32,8 @@ def test_command() -> None:
 
 @pytest.mark.parametrize(
     "store",
-    [Store("nfs.example", "/x"), Store("10.0.0.1;rm", "/x"), Store("10.0.0.1", "x"), Store("10.0.0.1", "/a/../b"),
+    [Store("nfs.example", "/x"), Store("10.0.0.1;rm", "/x"), Store("10.0.0.1", "x"),
+     Store("10.0.0.1", "/a/../b"),
      Store("10.0.0.1", "/a\n"), Store("10.0.0.1", "/x", "5"), Store("10.0.0.1", "/x", "4.2,exec")],
 )  # fmt: skip
 def test_what_is_no_store(store: Store) -> None:

@@ -46,7 +46,8 @@ def _lone(text: str) -> bool:
 
 
 def test_reads_what_java_writes() -> None:
-    text = "#comment\n! another\n\nfilename=a.iso\nid : 7\nsize 12\nlong=one\\\n   two\npath\\ name=c\\:\\\\x\nn=\\u00F6\n"
+    text = "#comment\n! another\n\nfilename=a.iso\nid : 7\nsize 12\nlong=one\\\n   two\n"
+    text += "path\\ name=c\\:\\\\x\nn=\\u00F6\n"
     wanted = {"filename": "a.iso", "id": "7", "size": "12", "long": "onetwo", "path name": "c:\\x", "n": "ö"}
     assert properties.read(text) == wanted
 
