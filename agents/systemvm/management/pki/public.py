@@ -23,8 +23,8 @@ from systemvm.management.zone import ZoneConfig
 LIFETIME = timedelta(days=90)
 STEM = "public-ca"
 
-#: No host's name: OpenSSL takes a common name that could be one for a DNS name, even 127.0.0.1, and holds it to
-#: the root's constraints.
+#: No host's name: OpenSSL takes a common name that could be one for a DNS name, even 127.0.0.1, and holds it
+#: to the root's constraints.
 SUBJECT = "systemvm public endpoint"
 
 #: Stands where a zone has no domain, or no address: without any permitted name of a kind, all are permitted.
