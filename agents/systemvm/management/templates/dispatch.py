@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -72,7 +72,7 @@ class Dispatch:
         self._zones = zones
         self._loop = LoopingCall(self._scan)
         self._loop.clock = reactor
-        self._in_flight: set[int] = set()
+        self._locks: dict[int, DeferredLock] = {}
 
     # -- life -----------------------------------------------------------------------------------------------
 
@@ -100,24 +100,21 @@ class Dispatch:
 
     async def reconcile(self) -> None:
         """One pass: every download and deletion that is due is offered to an SSVM."""
-        works = await self._database.read(downloads.to_do)
-        garbage = await self._database.read(downloads.to_delete)
         load = await self._database.read(downloads.load_of)
-        for work in works:
-            await self._once(work.ref.id, self._download(work, load))
-        for work in garbage:
-            await self._once(work.ref.id, self._delete(work))
+        for work in await self._database.read(downloads.to_do):
+            lock = self._lock(work.ref.id)
+            if not lock.locked:  # else another pass is talking about it right now
+                await lock.run(self._download, work, load)
+        await self.clear_deleted()
 
-    async def _once(self, ref_id: int, step: Any) -> None:
-        """Skip a copy that another pass is talking about right now."""
-        if ref_id in self._in_flight:
-            step.close()
-            return
-        self._in_flight.add(ref_id)
-        try:
-            await step
-        finally:
-            self._in_flight.discard(ref_id)
+    async def clear_deleted(self) -> None:
+        """Remove the files of templates that were deleted, as far as an SSVM is there to do it."""
+        for work in await self._database.read(downloads.to_delete):
+            await self._lock(work.ref.id).run(self._delete, work)
+
+    def _lock(self, ref_id: int) -> DeferredLock:
+        """One talk at a time about one copy on a store."""
+        return self._locks.setdefault(ref_id, DeferredLock())
 
     async def _download(self, listed: Work, load: dict[str, int]) -> None:
         # Looked at anew: while this pass waited for another download, this one may have come to its end, and
@@ -196,7 +193,8 @@ class Dispatch:
 
     async def _delete(self, work: Work) -> None:
         """Stop its download and remove its files; tried again with every pass until an SSVM says it is so."""
-        chosen = await self._choose(work, {})
+        due = await self._database.read(downloads.to_delete)
+        chosen = await self._choose(work, {}) if work.ref.id in {one.ref.id for one in due} else None
         if chosen is None:
             return
         name, peer = chosen
@@ -223,6 +221,7 @@ class Dispatch:
             )
             return
         await self._database.run(downloads.forget_files, work.ref.id)
+        self._locks.pop(work.ref.id, None)
 
     # -- what SSVMs say -------------------------------------------------------------------------------------
 

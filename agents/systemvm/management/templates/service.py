@@ -57,7 +57,7 @@ class TemplateService:
     async def delete(self, template_id: int) -> bool:
         """Delete it: at once for its users, then on its stores. False when the files are still to go."""
         await self._database.run(_hide, template_id)
-        await self._dispatch.reconcile()
+        await self._dispatch.clear_deleted()
         return await self._database.read(_is_off_stores, template_id)
 
 

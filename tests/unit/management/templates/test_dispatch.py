@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from small_cloud import STORE, FakeAgents, FakeZoneFacts, SmallCloud
+from small_cloud import STORE, FakeAgents, FakePeer, FakeZoneFacts, SmallCloud
 from systemvm.management.state import events, templates
 from systemvm.management.state.status import InstanceType
 from systemvm.management.state.templates import StoreRef
@@ -365,6 +366,42 @@ async def test_deleting_during_a_download_aborts_it(cloud: SmallCloud) -> None:
     await say(cloud, storage.TEMPLATE_FINISHED, DownloadStatus(ref.job_id, DONE, 1, 1))
     await cloud.dispatch.reconcile()
     assert cloud.ssvm_peer.calls == [], "it is neither downloaded nor deleted again"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_deletion_waits_for_what_is_being_said_about_its_download(cloud: SmallCloud) -> None:
+    template, _ = cloud.add_template(state=WAITING)
+    asked: Deferred[DownloadRequest] = Deferred()
+    release: Deferred[None] = Deferred()
+
+    class SlowPeer(FakePeer):
+        async def call(self, method: str, params: Any = None, **more: Any) -> Any:
+            if method == storage.TEMPLATE_DOWNLOAD and not asked.called:
+                asked.callback(params)
+                await release
+            return await super().call(method, params, **more)
+
+    peer = SlowPeer()
+    peer.answers = {
+        storage.TEMPLATE_DOWNLOAD: started,
+        storage.TEMPLATE_ABORT: lambda _: Done(),
+        storage.TEMPLATE_DELETE: lambda _: Done(),
+    }
+    cloud.agents.peers["s-1-VM"] = (Role.SSVM, peer)
+    scan = Deferred.fromCoroutine(cloud.dispatch.reconcile())
+    await asked
+    other = Deferred.fromCoroutine(cloud.dispatch.reconcile())
+    await other
+    assert peer.calls == [], "another pass does not talk about it too"
+    job = await cloud.call("deleteTemplate", id=template.uuid)
+    release.callback(None)
+    await scan
+    assert (await cloud.jobs.wait(job["jobid"])).result == {"success": True}
+    assert [method for method, _ in peer.calls] == [
+        storage.TEMPLATE_DOWNLOAD,
+        storage.TEMPLATE_ABORT,
+        storage.TEMPLATE_DELETE,
+    ]
 
 
 @pytest_twisted.ensureDeferred
