@@ -187,7 +187,7 @@ class Daemon:
     async def stop(self) -> None:
         """Let go of everything in the reverse order; machines and agents live on."""
         self._notifier.stopping()
-        self.keeper.stop()
+        await self.keeper.stop()
         self._supervision.stop()
         self._housekeeping.stop()
         self.services.stop()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -108,8 +108,13 @@ class ControlChannel:
         port, self._port = self._port, None
         if port is not None:
             await maybeDeferred(port.stopListening)
+        ends = [peer.when_closed() for peer in self._peers]
+        for agent in self._directory.agents():
+            if agent.peer is not None:
+                self._directory.disconnected(agent.name, "was let go: the management daemon stopped")
         for peer in list(self._peers):
             peer.close("the management daemon stops")
+        await gatherResults(ends, consumeErrors=True)
 
     def _connected(self, peer: Peer) -> None:
         self._peers.add(peer)

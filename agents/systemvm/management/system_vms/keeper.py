@@ -64,7 +64,8 @@ class Keeper:
         self._silent_since_s: dict[str, float] = {}
         self._scanning = DeferredLock()
         self._timer: IDelayedCall | None = None
-        self._stopped = True
+        self._started = False
+        self._stopped = False
         hypervisor.on_exit(self._exited)
         directory.on_up(self._came_up)
         lifecycle.on_destroyed(self.wake)
@@ -94,18 +95,20 @@ class Keeper:
         await self._lifecycle.admit_consoles()
 
     def start(self) -> None:
-        self._stopped = False
+        self._started = True
         self._schedule(0.0)
 
-    def stop(self) -> None:
-        """No more scans; machines live on."""
+    async def stop(self) -> None:
+        """No more scans, and a start that is under way comes to its end; machines live on."""
         self._stopped = True
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
+        await self._scanning.acquire()
+        self._scanning.release()
 
     def wake(self, delay_s: float = 0.0) -> None:
         """Scan soon: something happened."""
-        if self._stopped:
+        if self._stopped or not self._started:
             return
         timer = self._timer
         if timer is None or not timer.active() or timer.getTime() > self._clock.seconds() + delay_s:
@@ -121,7 +124,7 @@ class Keeper:
                 except LookupError:
                     continue
                 for role in KEPT:
-                    if config.system_vms.of(role).enabled:
+                    if config.system_vms.of(role).enabled and not self._stopped:
                         await self._keep(zone, config, role)
         finally:
             self._scanning.release()

@@ -84,7 +84,7 @@ async def test_a_guest_that_resets_itself_starts_again_with_fresh_credentials(wo
     assert after.credentials[boot.CMDLINE_CREDENTIAL] == before.credentials[boot.CMDLINE_CREDENTIAL]
     assert after.disk == before.disk
     assert len(world.primary.clones) == 2
-    world.keeper.stop()
+    await world.keeper.stop()
 
 
 @pytest_twisted.ensureDeferred
@@ -208,3 +208,31 @@ async def test_a_user_vm_is_none_of_this(world) -> None:
     user = await world.database.run(instances.create, InstanceType.USER, account_id=2, zone_id=1)
     with pytest.raises(HypervisorError, match="is no system VM"):
         await world.lifecycle.stop(user.uuid)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stop_waits_for_the_start_that_is_under_way(world) -> None:
+    from twisted.internet.defer import Deferred
+
+    gate: Deferred[None] = Deferred()
+    entered: list[str] = []
+    start = world.hypervisor.start
+
+    async def slow(spec):
+        entered.append(spec.name)
+        await gate
+        return await start(spec)
+
+    world.hypervisor.start = slow
+    world.keeper.start()
+    world.clock.advance(0)
+    await settle(lambda: bool(entered))
+    stopping = Deferred.fromCoroutine(world.keeper.stop())
+    for _ in range(20):
+        await task.deferLater(reactor, 0.01)
+    assert not stopping.called
+    gate.callback(None)
+    await stopping
+    assert list(world.hypervisor.specs) == ["s-1-VM"]  # and no other was begun
+    assert (await vm_of(world, "s-1-VM")).state is InstanceState.RUNNING
+    assert not world.clock.getDelayedCalls()
