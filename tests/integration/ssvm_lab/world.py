@@ -199,7 +199,7 @@ class Builder:
             f"{VM}:8000",
             *inside,
         )
-        hosts = {NAME: [SERVER], "loop.example.test": ["127.0.0.1"], 
+        hosts = {NAME: [SERVER], "loop.example.test": ["127.0.0.1"],
                  "mixed.example.test": [SERVER, "127.0.0.1"],
                  "management.example.test": ["10.11.0.1"], "other.example.test": [SERVER]}  # fmt: skip
         records = [f"--host-record={name},{address}" for name, found in hosts.items() for address in found]
