@@ -193,6 +193,7 @@ def test_machines_outlive_the_daemon_however_it_ends(host: Host) -> None:
         agent = host.machines()["s-1-VM"]
         assert agent["agentstate"] == "Disconnected"
         assert "restarted" in agent["reason"]
+    assert "Traceback" not in host.log.read_text()
 
 
 def test_a_killed_machine_is_started_again(host: Host) -> None:
@@ -293,3 +294,11 @@ def test_a_host_without_images_says_so_in_the_list(host: Host) -> None:
     assert vm["state"] == "Stopped"
     assert "manifest.json does not exist" in vm["reason"]
     assert "make images" in vm["hint"]
+
+
+def test_a_stop_in_the_middle_of_a_start_is_orderly(host: Host) -> None:
+    host.start()
+    assert host.end(signal.SIGTERM) == 0  # READY is told before any machine runs
+    assert "Traceback" not in host.log.read_text()
+    host.start()
+    assert sorted(host.both_running()) == ["s-1-VM", "v-2-VM"]

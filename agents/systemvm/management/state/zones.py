@@ -113,7 +113,6 @@ def put_host(
     connection: sa.Connection, name: str, *, zone_id: int, arch: str, address: str, version: str
 ) -> Host:
     """The row of the host that this daemon drives."""
-    c = schema.hosts.c
     values = {
         "zone_id": zone_id,
         "arch": arch,
@@ -122,10 +121,14 @@ def put_host(
         "state": "Up",
         "last_seen": now(),
     }
-    found = host_rows.one(connection, c.name == name, c.removed.is_(None))
+    known = list_hosts(connection)
+    found = next((host for host in known if host.name == name), None)
+    if found is None and len(known) == 1 and connection.dialect.name == "sqlite":
+        # A file is one host's alone: that host was renamed, and its machines are still its.
+        found = known[0]
     if found is None:
         return host_rows.insert(connection, name=name, **values)
-    return host_rows.update(connection, found.id, **values)
+    return host_rows.update(connection, found.id, name=name, **values)
 
 
 def list_stores(connection: sa.Connection, zone_id: int | None = None) -> list[ImageStore]:

@@ -151,6 +151,13 @@ def test_configured_rows_are_brought_up_to_date_and_not_doubled(database: Databa
     assert len(database.run_now(zones.list_zones)) == 1
 
 
+def test_a_renamed_host_keeps_its_row_and_so_its_machines(database: Database) -> None:
+    values = {"zone_id": 1, "arch": "amd64", "address": "10.11.0.1", "version": "0"}
+    before = database.run_now(zones.put_host, "old-name", **values)
+    after = database.run_now(zones.put_host, "new-name", **values)
+    assert (after.id, after.name) == (before.id, "new-name")
+
+
 def test_a_token_is_spent_once_in_time_and_at_its_own_proxy(database: Database) -> None:
     def open_session(connection, token, lifetime_s=60):
         vm, proxy = make_vm(connection), make_vm(connection, CPVM)
