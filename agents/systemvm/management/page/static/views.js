@@ -48,8 +48,7 @@ export function systemVmCard(vm, busy) {
     element("div", { className: "actions" },
       running ? action("system-reboot", "Reboot", vm, { disabled: Boolean(busy) }) : null,
       running ? action("system-stop", "Stop", vm, { disabled: Boolean(busy) })
-        : action("system-start", "Start", vm, { disabled: Boolean(busy) }),
-      running ? action("console", "View Console", vm, { disabled: Boolean(busy) }) : null));
+        : action("system-start", "Start", vm, { disabled: Boolean(busy) })));
 }
 
 export function templateRow(template, busy) {
