@@ -240,6 +240,24 @@ async def test_denied_address_gets_no_packet(
 
 
 @pytest_twisted.ensureDeferred
+async def test_name_that_flips_is_asked_once_and_pinned(world: World, daemon: Daemon) -> None:
+    """DNS rebinding: probe and transfer both go where the one look-up led; the next job sees loopback."""
+    url = "http://a.flip.example.test:8000/good"
+    published(world, await daemon.download(request(world, url)))
+    assert world.questions.read_text() == "1"
+    shutil.rmtree(world.store / "template")
+    refused = await daemon.download(request(world, url))
+    assert refused.error is not None
+    assert refused.error.code == "url_denied"
+    # a redirect to itself is a look-up of its own, and judged
+    again = f"http://b.flip.example.test:8000/redirect?to={url.replace('a.flip', 'b.flip')}"
+    hopped = await daemon.download(request(world, again))
+    assert hopped.error is not None
+    assert hopped.error.code == "url_denied"
+    assert (world.forbidden_connections(), world.leftovers()) == ([], [])
+
+
+@pytest_twisted.ensureDeferred
 async def test_full_store(world: World, daemon: Daemon) -> None:
     filler = world.store / "filler"
     free = shutil.disk_usage(world.store).free
@@ -331,7 +349,7 @@ async def test_fetch_killed_twice_ends_the_job(world: World, daemon: Daemon) -> 
     seen: set[int] = set()
     for _ in range(2):
         await until(lambda: bool(set(world.mover_pids()) - seen) and bool(world.fetch_pids()), 30)
-        seen |= set(world.mover_pids())
+        seen.update(world.mover_pids())
         _kill(world.fetch_pids())
     status = await ended
     assert status.error is not None

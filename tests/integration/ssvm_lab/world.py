@@ -57,7 +57,7 @@ class World:
     journal: Path  # connections that should not have been
     logs: Path
     ca_pem: str
-    fetch_pid_file: Path
+    questions: Path  # how often the name server that flips was asked for an address
 
     def leftovers(self) -> list[str]:
         """Every file on the store."""
@@ -125,8 +125,7 @@ class Builder:
         journal.touch()
         self._servers(authority, files, logs, journal)
         self._helpers(paths, logs)
-        pid_file = directory / "fetch.pid"
-        return World(paths, store, files, journal, logs, ca_pem, pid_file)
+        return World(paths, store, files, journal, logs, ca_pem, directory / "questions")
 
     def _network(self) -> None:
         for name in (self._vm, self._world):
@@ -202,11 +201,16 @@ class Builder:
         hosts = {NAME: [SERVER], "loop.example.test": ["127.0.0.1"],
                  "mixed.example.test": [SERVER, "127.0.0.1"],
                  "management.example.test": ["10.11.0.1"], "other.example.test": [SERVER]}  # fmt: skip
+        self._start(
+            "flipping-dns", self._world, sys.executable, str(LAB / "flipping_dns.py"),
+            f"{SERVER}:5354", SERVER, "127.0.0.1", str(directory / "questions"),
+        )  # fmt: skip
         records = [f"--host-record={name},{address}" for name, found in hosts.items() for address in found]
         self._start(
             "dnsmasq", self._world, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null",
             "--no-resolv", "--no-hosts",
-            "--bind-interfaces", f"--listen-address={SERVER}", "--user=root", "--pid-file=", *records,
+            "--bind-interfaces", f"--listen-address={SERVER}", "--user=root", "--pid-file=",
+            f"--server=/flip.example.test/{SERVER}#5354", *records,
         )  # fmt: skip
         for address, port in ((SERVER, 80), (SERVER, 443), (SERVER, 8000), (SERVER, 53)):
             self._wait_for(address, port)
