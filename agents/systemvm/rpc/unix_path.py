@@ -10,6 +10,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from twisted.internet import unix
 from twisted.internet.interfaces import IListeningPort
 
 
@@ -17,8 +18,15 @@ def listen_at(reactor: Any, where: str | Path | int, factory: Any, mode: int) ->
     """Listen at a path, or on a listening descriptor, which the caller may close afterwards."""
     listening: IListeningPort
     if isinstance(where, int):
-        os.set_blocking(where, False)  # systemd hands it over blocking, and Twisted accepts until it would block
-        listening = reactor.adoptStreamPort(where, socket.AF_UNIX, factory)
+        os.set_blocking(
+            where, False
+        )  # systemd hands it over blocking, and Twisted accepts until it would block
+        port: Any = unix.Port._fromListeningDescriptor(reactor, where, factory)
+        # The path belongs to who made it. Twisted would open it to everyone (0666) now, which fails where another
+        # user owns it, and unlink it at the end; a name outside the file system keeps its hands off.
+        port._bindPath = b"\0inherited"
+        port.startListening()
+        listening = port
         return listening
     remove_stale(Path(where))
     listening = reactor.listenUNIX(os.fspath(where), factory, mode=mode)
