@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A name server that changes its mind: the first question for an address gets one answer, later ones another.
 
-Arguments: ADDRESS:PORT to answer on, the first address, the address from then on, the file to count questions in.
+Arguments: ADDRESS:PORT to answer on, the first address, the address from then on, the file for the count of
+questions.
 """
 
 from __future__ import annotations
