@@ -22,8 +22,8 @@ def listen_at(reactor: Any, where: str | Path | int, factory: Any, mode: int) ->
             where, False
         )  # systemd hands it over blocking, and Twisted accepts until it would block
         port: Any = unix.Port._fromListeningDescriptor(reactor, where, factory)
-        # The path belongs to who made it. Twisted would open it to everyone (0666) now, which fails where another
-        # user owns it, and unlink it at the end; a name outside the file system keeps its hands off.
+        # The path belongs to who made it. Twisted would open it to everyone (0666) now, which fails where
+        # another user owns it, and unlink it at the end; a name outside the file system keeps its hands off.
         port._bindPath = b"\0inherited"
         port.startListening()
         listening = port
