@@ -73,7 +73,10 @@ def register(cloud: Cloud, medium: Medium, reporter: Reporter) -> dict[str, Any]
             if _failed(found):
                 raise LabError(f"{medium.name}: {found.get('status')}", str(found.get("hint") or ""))
             if time.monotonic() > deadline:
-                raise LabError(f"{medium.name} is not Ready after {_READY_S:g} s: {found.get('status')}")
+                raise LabError(
+                    f"{medium.name} is not Ready after {_READY_S:g} s: {found.get('status') or 'no SSVM took it'}",
+                    f"see {cloud.daemon_log}",
+                )
             shown.waits_for(str(found.get("status") or "its SSVM"), _percent(found))
             time.sleep(_POLL_S)  # as the page and every CloudStack client do: the query API has no events
             found = _find(api, medium) or found
