@@ -45,6 +45,10 @@ def run(*words: str | Path, stdin: str | None = None) -> str:
 
 def make(plan: Plan) -> None:
     """All namespaces, the host's bridges, and a veth from each neighbour to its bridge."""
+    if not RUN.exists():
+        # iproute2 makes it, and a mount on it, at its first use; who came first takes it away again
+        plan.netns_marker.parent.mkdir(parents=True, exist_ok=True)
+        plan.netns_marker.touch()
     for name in plan.namespaces:
         run("ip", "netns", "add", name)
         run("ip", "-n", name, "link", "set", "lo", "up")
@@ -78,6 +82,15 @@ def remove(plan: Plan) -> None:
         if exists(name):
             end(lambda name=name: processes(name), grace_s=5.0)  # type: ignore[misc]
             run("ip", "netns", "del", name)
+    if plan.netns_marker.exists():
+        # both refuse while somebody else has a namespace there
+        if RUN.exists() and not any(RUN.iterdir()) and _succeeds("umount", str(RUN)):
+            RUN.rmdir()
+        plan.netns_marker.unlink()
+
+
+def _succeeds(*words: str) -> bool:
+    return subprocess.run(words, capture_output=True, timeout=30, check=False).returncode == 0
 
 
 def end(pids: Callable[[], Iterable[int]], *, grace_s: float) -> None:

@@ -113,6 +113,11 @@ class Plan:
         return self.lab / "source"
 
     @property
+    def netns_marker(self) -> Path:
+        """There while /run/netns is this lab's own doing."""
+        return self.lab / "made-run-netns"
+
+    @property
     def hosts_file(self) -> Path:
         return self.lab / "hosts"
 

@@ -73,8 +73,9 @@ def register(cloud: Cloud, medium: Medium, reporter: Reporter) -> dict[str, Any]
             if _failed(found):
                 raise LabError(f"{medium.name}: {found.get('status')}", str(found.get("hint") or ""))
             if time.monotonic() > deadline:
+                said = found.get("status") or "no SSVM took it"
                 raise LabError(
-                    f"{medium.name} is not Ready after {_READY_S:g} s: {found.get('status') or 'no SSVM took it'}",
+                    f"{medium.name} is not Ready after {_READY_S:g} s: {said}",
                     f"see {cloud.daemon_log}",
                 )
             shown.waits_for(str(found.get("status") or "its SSVM"), _percent(found))
