@@ -8,6 +8,8 @@ MAKEFLAGS += --no-builtin-rules
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 PYTEST := $(PYTHON) -m pytest
+# What drives a booted cloud and a browser is ordinary blocking code: Playwright refuses to run beside a reactor.
+PYTEST_BLOCKING := $(PYTEST) -p no:twisted -o addopts="-ra --strict-markers -p no:cacheprovider --import-mode=importlib"
 ROOT   ?= build/run
 
 include packer/images.mk
@@ -65,18 +67,18 @@ test-integration: setup ## components against real peers, in namespaces
 
 .PHONY: test-image
 test-image: setup images ## what is in the images
-	@$(PYTEST) tests/image
+	@$(PYTEST_BLOCKING) tests/image
 
 .PHONY: test-system
 test-system: setup images ## both flows on booted machines, with a browser
-	@$(PYTEST) tests/image tests/system
+	@$(PYTEST_BLOCKING) tests/image tests/system
 
 .PHONY: test
 test: setup ## everything
 	@$(PYTEST) tests/lint tests/unit tests/contract -q
 	@$(MAKE) --no-print-directory images
 	@$(PYTEST) tests/integration
-	@$(PYTEST) tests/image tests/system
+	@$(PYTEST_BLOCKING) tests/image tests/system
 
 .PHONY: clean
 clean: stop ## remove all that was built
