@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A built image unpacked without mounting: its partition as debugfs reads it, owners and modes included."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import testinfra
+import yaml
+from attrs import frozen
+from testinfra.host import Host
+
+TOP = Path(__file__).resolve().parents[2]
+IMAGES = TOP / "build/images"
+UNPACKED = TOP / "build/unpacked"
+PARTITION_OFFSET_BYTES = 2048 * 512
+
+if str(TOP / "packer") not in sys.path:
+    sys.path.insert(0, str(TOP / "packer"))
+
+
+@frozen
+class BuiltImage:
+    """One role's files below build/images, and what is in them."""
+
+    role: str
+    root: Path
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, role: str) -> BuiltImage:
+        manifest = json.loads((IMAGES / f"{role}.manifest.json").read_text())
+        root = UNPACKED / role
+        _unpack(IMAGES / manifest["disk"], root, manifest["sha256"][manifest["disk"]])
+        return cls(role, root, manifest)
+
+    @property
+    def host(self) -> Host:
+        """Testinfra's chroot backend."""
+        return testinfra.get_host(str(self.root), connection="chroot")
+
+    @property
+    def lib(self) -> Path:
+        return self.root / "opt/systemvm" / self.manifest["version"] / "lib"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The role's appliance.yaml."""
+        return yaml.safe_load((TOP / "appliances" / self.role / "appliance.yaml").read_text())
+
+    def file(self, name: str) -> Path:
+        return IMAGES / f"{self.role}.{name}"
+
+
+def _unpack(image: Path, root: Path, sha256: str) -> None:
+    """A second or two; kept until the image is another."""
+    mark = root.with_suffix(".sha256")
+    if mark.exists() and mark.read_text() == sha256:
+        return
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True)
+    raw = root.with_suffix(".raw")
+    try:
+        subprocess.run(["qemu-img", "convert", "-O", "raw", image, raw], check=True)
+        # a symbolic link's owner cannot be set by debugfs, and it says so for each: no matter
+        subprocess.run(
+            ["/usr/sbin/debugfs", "-R", f"rdump / {root}", f"{raw}?offset={PARTITION_OFFSET_BYTES}"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        # debugfs leaves devices out, and no program runs well without this one
+        os.mknod(root / "dev/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    finally:
+        raw.unlink(missing_ok=True)
+    mark.write_text(sha256)

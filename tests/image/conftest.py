@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The built images, unpacked as they will be booted; and the shared cloud's two system VMs over ssh."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.image.built_image import IMAGES, BuiltImage
+
+if TYPE_CHECKING:
+    from testinfra.host import Host
+
+    from booted_cloud import BootedCloud
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    present = all((IMAGES / f"{role}.manifest.json").exists() for role in ("ssvm", "cpvm"))
+    for item in items:
+        if HERE in item.path.parents and item.get_closest_marker("image") and not present:
+            item.add_marker(pytest.mark.skip(reason="needs built images: `make images`"))
+
+
+@pytest.fixture(scope="session", params=["ssvm", "cpvm"])
+def image(request: pytest.FixtureRequest) -> BuiltImage:
+    """Each image in turn, its root file system unpacked from the final qcow2."""
+    return BuiltImage.open(request.param)
+
+
+@pytest.fixture(scope="session")
+def ssvm_ssh(cloud: BootedCloud) -> Host:
+    """The booted SSVM, as its operator sees it."""
+    from tests.image.operator_host import operator_host
+
+    return operator_host(cloud, "secondarystoragevm")
+
+
+@pytest.fixture(scope="session")
+def cpvm_ssh(cloud: BootedCloud) -> Host:
+    """The booted CPVM, as its operator sees it."""
+    from tests.image.operator_host import operator_host
+
+    return operator_host(cloud, "consoleproxy")

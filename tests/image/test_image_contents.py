@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must be in an image: packages, users, units, programs, and compiled Python."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from tests.image.built_image import TOP, BuiltImage
+
+pytestmark = pytest.mark.image
+
+OTHER = {"ssvm": "cpvm", "cpvm": "ssvm"}
+
+
+def test_packages_of_the_lists_are_installed(image: BuiltImage) -> None:
+    import appliance
+
+    for name in appliance.load(image.role).debian_packages:
+        assert image.host.package(name).is_installed, name
+
+
+def test_the_console_proxy_has_no_nfs(image: BuiltImage) -> None:
+    assert image.host.package("nfs-common").is_installed == (image.role == "ssvm")
+
+
+def test_users(image: BuiltImage) -> None:
+    agent = image.host.user("systemvm-agent")
+    assert (agent.uid, agent.gid, agent.shell) == (980, 979, "/usr/sbin/nologin")
+    fetch = image.host.user("systemvm-fetch")
+    assert fetch.exists
+    assert (fetch.uid, fetch.shell) == (981, "/usr/sbin/nologin")
+
+
+def test_firewall_names_users_by_their_numbers(image: BuiltImage) -> None:
+    rules = (image.root / "etc/systemvm/nftables.conf").read_text()
+    for user in re.findall(r"^define (\w+) = \d+", rules, re.MULTILINE):
+        assert f"define {user} = {image.host.user(f'systemvm-{user}').uid}" in rules
+
+
+def test_units_are_installed_and_enabled(image: BuiltImage) -> None:
+    import appliance
+
+    about = appliance.load(image.role)
+    for unit in about.units:
+        assert image.host.file(f"/usr/lib/systemd/system/{unit}").mode == 0o644
+    for unit in about.enable:
+        shown = image.host.run("systemctl is-enabled %s", unit)
+        assert shown.stdout.strip() == "enabled", unit
+    assert image.host.file("/etc/systemd/system/cloud.service").is_symlink
+
+
+def test_units_of_the_other_role_are_not(image: BuiltImage) -> None:
+    import appliance
+
+    others = set(appliance.load(OTHER[image.role]).units) - set(appliance.load(image.role).units)
+    assert others
+    assert not [unit for unit in others if (image.root / "usr/lib/systemd/system" / unit).exists()]
+
+
+def test_units_verify_in_the_image(image: BuiltImage) -> None:
+    """By the guest's own systemd, with its own programs."""
+    import appliance
+
+    units = [unit for unit in appliance.load(image.role).units if "@" not in unit]
+    done = image.host.run(f"systemd-analyze verify --man=no --recursive-errors=no {' '.join(units)}")
+    assert done.rc == 0, done.stderr
+    assert "systemvm-" not in done.stderr, done.stderr
+
+
+def test_masked_units_are_masked(image: BuiltImage) -> None:
+    import appliance
+
+    for unit in appliance.words(TOP / "appliances/base/masked-units"):
+        assert image.host.file(f"/etc/systemd/system/{unit}").linked_to == "/dev/null", unit
+
+
+def test_python_is_of_the_version_that_the_wheels_are_for(image: BuiltImage) -> None:
+    assert image.host.run("python3 --version").stdout.startswith("Python 3.13.")
+
+
+def test_programs_start(image: BuiltImage) -> None:
+    import appliance
+
+    for program in appliance.load(image.role).programs:
+        path = f"/opt/systemvm/current/bin/{program}"
+        assert image.host.file(path).mode == 0o755
+    shown = image.host.run("/opt/systemvm/current/bin/systemvm-agent --help")
+    assert shown.rc == 0, shown.stderr
+
+
+def test_an_appliance_holds_its_own_role_and_neither_the_other_nor_the_daemon(image: BuiltImage) -> None:
+    present = {path.name for path in (image.lib / "systemvm").iterdir() if path.is_dir()} - {"__pycache__"}
+    assert present == {"wire", "rpc", "guest", image.role}
+
+
+def test_every_python_file_is_compiled_and_never_looked_at_again(image: BuiltImage) -> None:
+    standard = next((image.root / "usr/lib").glob("python3.*"))
+    checked = 0
+    for top in (image.lib, standard):
+        for source in top.rglob("*.py"):
+            if source.stat().st_size == 0:
+                continue
+            compiled = source.parent / "__pycache__" / f"{source.stem}.cpython-313.pyc"
+            assert compiled.exists(), source
+            # PEP 552: bit 0 says hash-based, bit 1 that the source is to be checked
+            assert compiled.read_bytes()[4:8] == b"\x01\0\0\0", compiled
+            checked += 1
+    assert checked > 500
+
+
+def test_no_tests_and_no_build_tools(image: BuiltImage) -> None:
+    assert not [path for path in image.lib.rglob("tests") if path.is_dir()]
+    for name in ("gcc", "make", "pip", "pip3", "git"):
+        assert not (image.root / "usr/bin" / name).exists()
+
+
+def test_the_lock_and_nothing_else_is_installed(image: BuiltImage) -> None:
+    locked = set(
+        re.findall(r"^([a-z0-9-]+)==(\S+)", (TOP / "agents/locks/guest.txt").read_text(), re.MULTILINE)
+    )
+    installed = {
+        (re.sub(r"[_.]+", "-", name).lower(), version)
+        for name, version in (
+            path.name.removesuffix(".dist-info").rsplit("-", 1) for path in image.lib.glob("*.dist-info")
+        )
+    }
+    assert installed - {("systemvm", image.manifest["version"])} == locked
+
+
+def test_stock_novnc_is_in_the_console_proxy_alone(image: BuiltImage) -> None:
+    novnc: Path = image.root / "opt/systemvm/novnc/core/rfb.js"
+    assert novnc.exists() == (image.role == "cpvm")
+
+
+def test_journal_lives_in_memory(image: BuiltImage) -> None:
+    text = (image.root / "etc/systemd/journald.conf.d/systemvm.conf").read_text()
+    assert "Storage=volatile" in text
+    assert not (image.root / "var/log/journal").exists()
+
+
+def test_sshd_takes_keys_alone(image: BuiltImage) -> None:
+    key = image.root / "etc/ssh/ssh_host_ed25519_key"
+    try:
+        # sshd tells its settings only if it has a host key
+        image.host.run("ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key")
+        image.host.run("mkdir -p /run/sshd")
+        shown = image.host.run("/usr/sbin/sshd -T")
+    finally:
+        key.unlink(missing_ok=True)
+        key.with_suffix(".pub").unlink(missing_ok=True)
+        (image.root / "run/sshd").rmdir()
+    assert shown.rc == 0, shown.stderr
+    settings = dict(line.split(" ", 1) for line in shown.stdout.splitlines() if " " in line)
+    assert settings["authenticationmethods"] == "publickey"
+    assert settings["passwordauthentication"] == "no"
+    assert settings["kbdinteractiveauthentication"] == "no"
+    assert settings["permitrootlogin"] in ("without-password", "prohibit-password")
+    assert settings["allowtcpforwarding"] == "no"
+    assert settings["port"] == "3922"
