@@ -19,7 +19,8 @@ rm -f "$root"/var/lib/dbus/machine-id "$root"/var/lib/systemd/random-seed
 find "$root"/var/log -type f -delete
 rm -rf "$root"/var/cache/ldconfig "$root"/var/cache/debconf/*-old "$root"/var/lib/dpkg/*-old
 
-# Python reads a file's compiled form without looking at the source's time or content
+# Python reads a file's compiled form without looking at the source's time or content; by force, because the
+# compiler itself leaves forms of the other kind of what it imports
 python=$(basename "$(readlink "$root/usr/bin/python3")")
 find "$root/usr/lib/$python" -name '__pycache__' -prune -exec rm -rf {} +
-chroot "$root" "/usr/bin/$python" -I -m compileall -q -j 0 --invalidation-mode unchecked-hash "/usr/lib/$python"
+chroot "$root" "/usr/bin/$python" -I -m compileall -q -f -j 0 --invalidation-mode unchecked-hash "/usr/lib/$python"

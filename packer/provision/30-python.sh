@@ -34,4 +34,4 @@ done < "$PAYLOAD/programs"
 ln -sfn "$version" /opt/systemvm/current
 
 # unchecked: neither the source's time nor its content is looked at when a program starts
-python3 -I -m compileall -q --invalidation-mode unchecked-hash "$lib"
+python3 -I -m compileall -q -f --invalidation-mode unchecked-hash "$lib"

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Takes out all that was made by this one boot, so that every machine of the image begins its own life.
 set -eu
+# it would write its seed when this boot ends, and every machine would begin with the same
+systemctl --quiet stop systemd-random-seed.service
 rm -rf /etc/ssh/ssh_host_* /root/.ssh/* /root/.bash_history /root/.cache
 : > /etc/machine-id
 rm -f /var/lib/dbus/machine-id /var/lib/systemd/random-seed /var/lib/systemd/credential.secret
