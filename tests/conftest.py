@@ -43,7 +43,7 @@ def cloud() -> Iterator[BootedCloud]:
     from systemvm.lab.cloud import Cloud, reset
     from systemvm.lab.plan import Plan
 
-    plan = Plan(root=TOP / "build/test-cloud", build=TOP / "build", page_port=18080, console_port=18443)
+    plan = Plan(root=TOP / "build/test-cloud", build=TOP / "build", page_port=28080, console_port=28443)
     _unmount(plan.secondary)
     if plan.root.exists():
         reset(plan)
