@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -115,7 +116,11 @@ def status(root: Path, build: Path, page_port: int, console_port: int) -> None:
 
 def _check(plan: Plan) -> None:
     """Say at once all that is missing."""
-    ports = [] if Ownership(plan.lab / "lock").holder() else [plan.page_port, plan.console_port]
+    ports = [plan.page_port, plan.console_port]
+    if Ownership(plan.lab / "lock").holder() is not None:
+        ports = []  # that this root's cloud is up already is said by its lock
+    elif os.geteuid() == 0 and shutil.which("ip", path=preflight.SEARCH):
+        namespaces.remove(plan)  # what a killed one left holds the ports
     lines = preflight.missing(plan.root, ports)
     lines += [
         f"{plan.images / name}: `make images` builds it"
