@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The booted appliances as their operator finds them: units, ports, firewall, sandbox, memory."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+import yaml
+from testinfra.host import Host
+from tests.image.built_image import TOP
+
+pytestmark = [pytest.mark.image, pytest.mark.cloud, pytest.mark.netns, pytest.mark.timeout(600)]
+
+MIB = 1 << 20
+
+
+@pytest.fixture(params=["ssvm", "cpvm"])
+def role(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def guest(role: str, request: pytest.FixtureRequest) -> Host:
+    return request.getfixturevalue(f"{role}_ssh")
+
+
+@pytest.fixture
+def facts(role: str) -> dict[str, Any]:
+    """The role's appliance.yaml: what is promised."""
+    return yaml.safe_load((TOP / "appliances" / role / "appliance.yaml").read_text())
+
+
+def main_pid(guest: Host, unit: str) -> str:
+    pid = guest.check_output("systemctl show -P MainPID %s", unit).strip()
+    assert pid not in ("", "0"), f"{unit} does not run"
+    return pid
+
+
+def resident_bytes(guest: Host, pid: str) -> int:
+    status = guest.check_output(f"cat /proc/{pid}/status")
+    return 1024 * int(re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)[1])
+
+
+# ---- what runs ----
+def test_no_unit_failed(guest: Host) -> None:
+    assert guest.check_output("systemctl list-units --state=failed --plain --no-legend --no-pager") == ""
+
+
+def test_the_agent_runs_under_cloudstacks_name_too(guest: Host) -> None:
+    assert guest.check_output("systemctl is-active cloud") == "active"
+    status = guest.check_output("systemctl show -P StatusText systemvm-agent")
+    assert status.startswith("Up"), status
+    shown = guest.check_output("systemctl show -P Type -P WatchdogUSec systemvm-agent")
+    assert shown.split() == ["notify", "1min"]
+    assert guest.check_output("systemctl show -P NRestarts systemvm-agent") == "0"
+
+
+def test_nothing_listens_that_is_not_promised(guest: Host, facts: dict[str, Any]) -> None:
+    promised = {(rule["protocol"], rule["interface"], rule["port"]) for rule in facts["ports"]}
+    found = set()
+    for line in guest.check_output("ss -H -lntu").splitlines():
+        protocol, _, _, _, local = line.split()[:5]
+        address, port = local.rsplit(":", 1)
+        if address.startswith("127.") or address == "[::1]":
+            continue
+        found.add((protocol, address.partition("%")[2], int(port)))
+    assert found == promised
+
+
+def test_names_and_files_are_cloudstacks(guest: Host, role: str) -> None:
+    name = guest.check_output("hostname")
+    assert re.fullmatch(r"[sv]-\d+-VM", name)
+    assert guest.file("/var/cache/cloud/cmdline").mode == 0o600
+    arguments = json.loads(guest.file("/var/cache/cloud/cmd_line.json").content_string)["cmd_line"]
+    assert arguments["type"] == {"ssvm": "secstorage", "cpvm": "consoleproxy"}[role]
+    assert not {"certificate", "cacertificate", "privatekey", "keystore_password", "vmpassword"} & set(
+        arguments
+    )
+    assert guest.file("/var/cache/cloud/boot_up_done").exists
+    assert guest.file("/etc/cloudstack-release").content_string.startswith(
+        "Cloudstack Release 4.22.0 systemvm "
+    )
+    assert guest.file("/etc/systemvm/image.json").content_string.count(f'"{role}"') == 1
+
+
+def test_nics_are_where_they_belong(guest: Host, role: str) -> None:
+    shown = json.loads(guest.check_output("ip -json -4 address show"))
+    addresses = {nic["ifname"]: nic["addr_info"][0]["local"] for nic in shown if nic["ifname"] != "lo"}
+    arguments = json.loads(guest.file("/var/cache/cloud/cmd_line.json").content_string)["cmd_line"]
+    assert set(addresses) == {f"eth{n}" for n in range(4 if role == "ssvm" else 3)}
+    assert all(arguments[f"{nic}ip"] == address for nic, address in addresses.items())
+    control = addresses["eth0"].split(".")
+    mac = guest.file("/sys/class/net/eth0/address").content_string.strip()
+    assert mac == "0e:00:" + ":".join(f"{int(part):02x}" for part in control)
+    default = json.loads(guest.check_output("ip -json route show default"))
+    assert [route["dev"] for route in default] == ["eth2"]
+
+
+def test_nothing_is_carried_between_networks(guest: Host) -> None:
+    assert guest.sysctl("net.ipv4.ip_forward") == 0
+    assert guest.sysctl("net.ipv6.conf.all.forwarding") == 0
+
+
+# ---- ssh ----
+def test_each_appliance_has_host_keys_of_its_own(ssvm_ssh: Host, cpvm_ssh: Host) -> None:
+    keys = [host.file("/etc/ssh/ssh_host_ed25519_key.pub").content_string for host in (ssvm_ssh, cpvm_ssh)]
+    assert keys[0] != keys[1]
+    assert all(len(host.check_output("ls /etc/ssh/ssh_host_*").split()) == 2 for host in (ssvm_ssh, cpvm_ssh))
+    machine_ids = [host.file("/etc/machine-id").content_string.strip() for host in (ssvm_ssh, cpvm_ssh)]
+    assert machine_ids[0] != machine_ids[1]
+
+
+def test_ssh_takes_keys_alone(guest: Host) -> None:
+    settings = guest.check_output("/usr/sbin/sshd -T").splitlines()
+    for line in (
+        "authenticationmethods publickey", "passwordauthentication no", "kbdinteractiveauthentication no",
+        "allowusers root", "x11forwarding no", "allowtcpforwarding no",
+    ):  # fmt: skip
+        assert line in settings, line
+
+
+# ---- firewall ----
+def chains(guest: Host) -> dict[str, dict[str, Any]]:
+    objects = json.loads(guest.check_output("nft -j list ruleset"))["nftables"]
+    return {item["chain"]["name"]: item["chain"] for item in objects if "chain" in item}
+
+
+def test_everything_is_dropped_that_no_rule_names(guest: Host) -> None:
+    found = chains(guest)
+    for hook in ("input", "forward", "output"):
+        assert (found[hook]["hook"], found[hook]["policy"]) == (hook, "drop")
+
+
+def test_sets_hold_this_clouds_networks(guest: Host, role: str) -> None:
+    names = ["control_cidr", "management_cidr"] + (["storage_cidr", "nfs_servers"] if role == "ssvm" else [])
+    for name in names:
+        shown = guest.check_output(f"nft list set inet systemvm {name}")
+        assert "elements" in shown, shown
+    assert "169.254.0.0/16" in guest.check_output("nft list set inet systemvm control_cidr")
+
+
+CONNECT = (
+    "import socket, sys\n"
+    "try:\n"
+    "    socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=20).close()\n"
+    "    print('connected')\n"
+    "except OSError as error:\n"
+    "    print(type(error).__name__, error.errno)\n"
+)
+
+
+def connect_as(guest: Host, user: str, address: str, port: int) -> str:
+    return guest.check_output(
+        "setpriv --reuid=%s --regid=systemvm --clear-groups python3 -ISc %s %s %s",
+        user, CONNECT, address, str(port),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("address", "port"),
+    [("127.0.0.1", 3922), ("169.254.0.1", 8250), ("10.11.0.1", 443), ("10.12.0.2", 2049)],
+)  # fmt: skip
+def test_fetch_reaches_none_of_our_networks(ssvm_ssh: Host, address: str, port: int) -> None:
+    """At once, not after a timeout: a user's URL that leads there must fail while they look."""
+    said = connect_as(ssvm_ssh, "systemvm-fetch", address, port)
+    assert said != "connected"
+    assert not said.startswith("TimeoutError"), said
+
+
+def test_fetch_reaches_the_public_network(ssvm_ssh: Host) -> None:
+    assert connect_as(ssvm_ssh, "systemvm-fetch", "203.0.113.10", 443) == "connected"
+
+
+def test_the_agent_reaches_the_daemon_and_not_the_world(guest: Host) -> None:
+    assert connect_as(guest, "systemvm-agent", "169.254.0.1", 8250) == "connected"
+    assert connect_as(guest, "systemvm-agent", "203.0.113.10", 443) != "connected"
+
+
+def test_a_stranger_reaches_nothing(guest: Host) -> None:
+    said = guest.check_output(
+        "setpriv --reuid=nobody --regid=nogroup --clear-groups python3 -ISc %s 203.0.113.10 443", CONNECT
+    )
+    assert said != "connected"
+
+
+# ---- sandbox ----
+def test_the_agent_is_sandboxed(guest: Host) -> None:
+    wanted = {
+        "User": "systemvm-agent", "NoNewPrivileges": "yes", "ProtectSystem": "strict", "ProtectHome": "yes",
+        "PrivateDevices": "yes", "PrivateUsers": "yes", "PrivateTmp": "yes", "RestrictNamespaces": "yes",
+        "CapabilityBoundingSet": "", "MemoryDenyWriteExecute": "yes",
+    }  # fmt: skip
+    for name, value in wanted.items():
+        assert guest.check_output("systemctl show -P %s systemvm-agent", name) == value, name
+    status = guest.check_output(f"cat /proc/{main_pid(guest, 'systemvm-agent')}/status")
+    assert re.search(r"^NoNewPrivs:\t1$", status, re.MULTILINE)
+    assert re.search(r"^Seccomp:\t2$", status, re.MULTILINE)
+    assert re.search(r"^CapEff:\t0+$", status, re.MULTILINE)
+
+
+def test_the_agents_user_cannot_read_secrets(guest: Host) -> None:
+    for path in ("/etc/shadow", "/var/cache/cloud/cmdline", "/etc/ssh/ssh_host_ed25519_key"):
+        done = guest.run("setpriv --reuid=systemvm-agent --regid=systemvm --clear-groups cat %s", path)
+        assert done.rc != 0, path
+
+
+def test_the_sandboxes_score(guest: Host, facts: dict[str, Any], role: str) -> None:
+    for unit in ["systemvm-agent.service"] + (["systemvm-fetch.service"] if role == "ssvm" else []):
+        report = guest.check_output("systemd-analyze security --no-pager %s", unit)
+        score = float(re.search(r"exposure level for \S+: ([0-9.]+)", report)[1])
+        assert score <= facts["budget"]["sandbox_score_max"], report
+
+
+# ---- memory ----
+def test_the_agent_is_small(guest: Host, facts: dict[str, Any]) -> None:
+    assert resident_bytes(guest, main_pid(guest, "systemvm-agent")) <= facts["budget"]["agent_rss_bytes"]
+
+
+def test_the_machine_runs_within_its_memory(guest: Host, facts: dict[str, Any]) -> None:
+    """Booted with what appliance.yaml promises, and with a quarter of it left."""
+    meminfo = dict(
+        re.findall(r"^(\w+):\s+(\d+) kB", guest.file("/proc/meminfo").content_string, re.MULTILINE)
+    )
+    total, available = 1024 * int(meminfo["MemTotal"]), 1024 * int(meminfo["MemAvailable"])
+    promised = facts["budget"]["memory_mib"] * MIB
+    assert total <= promised
+    assert available >= promised / 4
+    assert "Out of memory" not in guest.check_output("dmesg")
+
+
+def test_the_journal_is_in_memory(guest: Host) -> None:
+    assert not guest.file("/var/log/journal").exists
+    assert guest.file("/run/log/journal").is_directory

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An image boots by itself, by BIOS and GRUB, on plain QEMU: no kernel, no firmware and no option given."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from tests.image.built_image import IMAGES, TOP
+
+pytestmark = [pytest.mark.image, pytest.mark.netns, pytest.mark.timeout(300)]
+
+# Without boot arguments an appliance can only say so; it has then got as far as its own first program.
+MARKER = "systemvm-preinit: no boot arguments"
+
+
+@pytest.mark.parametrize(
+    ("role", "drive"),
+    [("ssvm", "if=virtio"), ("cpvm", "if=ide")],
+    ids=["ssvm-virtio", "cpvm-ide"],
+)
+def test_boots_from_its_own_disk(role: str, drive: str, tmp_path: Path) -> None:
+    accelerator = (TOP / "build/accelerator").read_text().strip().replace("tcg", "tcg,tb-size=128")
+    serial = tmp_path / "serial.log"
+    # a namespace of its own: plain QEMU brings a user network along
+    process = subprocess.Popen(
+        ["unshare", "--net", "qemu-system-x86_64", "-accel", accelerator,
+         "-m", "256", "-display", "none", "-no-reboot", "-serial", f"file:{serial}",
+         "-drive", f"file={IMAGES / f'{role}.qcow2'},{drive},snapshot=on,file.locking=off"],
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 180
+        while MARKER not in _said(serial):
+            assert process.poll() is None, f"QEMU ended: {_said(serial)[-2000:]}"
+            assert time.monotonic() < deadline, f"not up after 180 s: {_said(serial)[-2000:]}"
+            time.sleep(0.2)  # a file that grows has no event that QEMU would send
+    finally:
+        process.kill()
+        process.wait()
+    assert "hint:" in _said(serial)
+
+
+def _said(serial: Path) -> str:
+    return serial.read_text(errors="replace") if serial.exists() else ""
