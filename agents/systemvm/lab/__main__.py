@@ -14,7 +14,6 @@ from types import FrameType
 
 import click
 from rich.console import Console
-from rich.panel import Panel
 from rich.table import Table
 
 from systemvm.lab import cloud as clouds
@@ -136,33 +135,36 @@ def _show(cloud: Cloud, reporter: Terminal) -> None:
     template = showcase.register(cloud, showcase.TINY, reporter)
     machine = showcase.deploy(cloud, template, reporter)
     plan, login = cloud.plan, cloud.login
-    names = {vm["systemvmtype"]: vm["name"] for vm in cloud.wait_for_system_vms()}
+    names = {vm["systemvmtype"]: vm["name"] for vm in cloud.api.items("listSystemVms", "systemvm")}
     ssvm, cpvm = names["secondarystoragevm"], names["consoleproxy"]
     command = _command(plan)
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_row("Page", plan.page_url)
-    table.add_row("Log in", f"{login.username} / {login.password}")
-    table.add_row(
-        "Console",
-        f"{plan.console_origin} (View Console on the page, or `{command} console {machine['name']}`)",
-    )
-    table.add_row("", f"its certificate is the zone's own: {plan.layout.pki / 'public-ca.crt'}")
-    table.add_row("", "")
-    table.add_row("Try", f"{command} system-vm list")
-    table.add_row("", f"{command} check {ssvm}")
-    table.add_row("", f"{command} template register again {plan.source_url}/{showcase.TINY.file}")
-    table.add_row("", f"{command} console {machine['name']}")
-    table.add_row("", f"{command} ssh {cpvm}")
-    reporter.console.print(Panel(table, title="systemvm is up", subtitle="Ctrl-C ends it", expand=False))
+    reporter.console.rule("systemvm is up; Ctrl-C ends it")
+    # lines and not a table: whatever the terminal's width, a command can be copied whole
+    for title, text in (
+        ("Page", plan.page_url),
+        ("Log in", f"{login.username} / {login.password}"),
+        ("Console", f"{plan.console_origin} (View Console on the page opens it)"),
+        ("", f"its certificate is signed by {_shown(plan.layout.pki / 'public-ca.crt')}"),
+        ("", ""),
+        ("Try", f"{command} system-vm list"),
+        ("", f"{command} check {ssvm}"),
+        ("", f"{command} template register again {plan.source_url}/{showcase.TINY.file}"),
+        ("", f"{command} console {machine['name']}"),
+        ("", f"{command} ssh {cpvm}"),
+    ):
+        reporter.console.print(f"{title:9}{text}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _command(plan: Plan) -> str:
     """The operator's command, as it is typed from here."""
-    program = Path(sys.executable).with_name("systemvm")
+    root = "" if plan.root == Path.cwd() / "build/run" else f" --root {_shown(plan.root)}"
+    return f"{_shown(Path(sys.executable).with_name('systemvm'))}{root}"
+
+
+def _shown(path: Path) -> Path:
+    """Relative to here when it is beneath."""
     here = Path.cwd()
-    shown = program.relative_to(here) if program.is_relative_to(here) else program
-    root = "" if plan.root == here / "build/run" else f" --root {os.path.relpath(plan.root)}"
-    return f"{shown}{root}"
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:

@@ -56,7 +56,7 @@ class _Shown:
             total = 100 if percent is not None else None
             self._progress.update(self._task, detail=text, total=total, completed=percent or 0)
         elif text != self._last:
-            self._console.print(f"  … {self._title}: {text}", highlight=False, markup=False)
+            self._console.print(f"  … {self._title}: {text}", highlight=False, markup=False, soft_wrap=True)
         self._last = text
 
 
@@ -89,4 +89,4 @@ class Terminal:
         self.console.print(f"[green]✓[/green] {title} [dim]{took_s:.1f} s[/dim]", highlight=False)
 
     def say(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
