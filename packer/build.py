@@ -16,7 +16,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 
 import mirror
@@ -27,6 +29,8 @@ from stamps import Stamp, digest, sha256_of
 
 BASE = BUILD / "base"
 STAMPS = BUILD / "stamps"
+WHEELS = BUILD / "wheels"
+NOVNC = BUILD / "novnc"
 GUEST_LOCK = TOP / "agents/locks/guest.txt"
 NEEDED = {
     "mmdebstrap": "mmdebstrap", "packer": "packer", "mke2fs": "e2fsprogs", "sfdisk": "fdisk", "cpio": "cpio",
@@ -107,7 +111,8 @@ def disk_stage(appliance: Appliance) -> tuple[Stamp, str]:
     outputs = [prefix.with_suffix(suffix) for suffix in (".raw", ".vmlinuz", ".initrd", ".dpkg-status")]
     lists = TOP / "appliances/base"
     inputs = digest(
-        sha256_of(rootfs_tar(appliance)), PACKER / "base/disk.sh", PACKER / "base/initrd.sh", PACKER / "base/init",
+        sha256_of(rootfs_tar(appliance)),
+        PACKER / "base/disk.sh", PACKER / "base/initrd.sh", PACKER / "base/init",
         lists / "initrd-modules", lists / "ready-modules", str(appliance.disk_bytes),
     )  # fmt: skip
     return Stamp(STAMPS / f"{appliance.role}.disk.json", outputs), inputs
@@ -121,7 +126,8 @@ def build_disk(appliance: Appliance) -> Path:
     if not stamp.holds(inputs):
         say(f"{appliance.role}: base disk, kernel and initial file system (a few seconds)")
         run(
-            PACKER / "base/disk.sh", rootfs_tar(appliance), TOP / "appliances/base", str(appliance.disk_bytes), prefix,
+            PACKER / "base/disk.sh", rootfs_tar(appliance), TOP / "appliances/base",
+            str(appliance.disk_bytes), prefix,
             log=BUILD / f"logs/{appliance.role}-disk.log",
             SOURCE_DATE_EPOCH=str(appliance.source_date_epoch),
         )  # fmt: skip
@@ -129,30 +135,23 @@ def build_disk(appliance: Appliance) -> Path:
     return prefix
 
 
-def fetch_wheels() -> list[Path]:
-    directory = BUILD / "wheels"
+def fetch_wheels() -> None:
     stamp_file = STAMPS / "wheels.json"
     inputs = digest(GUEST_LOCK)
-    present = sorted(directory.glob("*.whl"))
-    stamp = Stamp(stamp_file, present)
-    if not stamp.holds(inputs):
+    if not Stamp(stamp_file, sorted(WHEELS.glob("*.whl"))).holds(inputs):
         say("the agents' Python packages, each against its hash (a few seconds)")
-        payload.fetch_wheels(GUEST_LOCK, directory)
-        present = sorted(directory.glob("*.whl"))
-        Stamp(stamp_file, present).set(inputs)
-    return present
+        payload.fetch_wheels(GUEST_LOCK, WHEELS)
+        Stamp(stamp_file, sorted(WHEELS.glob("*.whl"))).set(inputs)
 
 
-def fetch_novnc() -> Path:
-    directory = BUILD / "novnc"
-    stamp = Stamp(STAMPS / "novnc.json", [directory / "package.json"])
+def fetch_novnc() -> None:
+    stamp = Stamp(STAMPS / "novnc.json", [NOVNC / "package.json"])
     inputs = digest(PACKER / "novnc")
     if not stamp.holds(inputs):
         say("stock noVNC for the consoles (a few seconds)")
-        shutil.rmtree(directory, ignore_errors=True)
-        run(PACKER / "novnc/fetch.sh", directory, log=BUILD / "logs/novnc.log")
+        shutil.rmtree(NOVNC, ignore_errors=True)
+        run(PACKER / "novnc/fetch.sh", NOVNC, log=BUILD / "logs/novnc.log")
         stamp.set(inputs)
-    return directory
 
 
 def choose_accelerator(prefix: Path) -> str:
@@ -200,12 +199,12 @@ def _stages(appliance: Appliance) -> Iterator[tuple[Stamp, str]]:
     yield image_stage(appliance)
 
 
-def build_image(appliance: Appliance) -> None:
+def build_image(appliance: Appliance, accelerator: str) -> None:
+    """Of a base disk, wheels and noVNC that are there."""
     role = appliance.role
-    prefix = build_disk(appliance)
-    wheels = fetch_wheels()
-    novnc = fetch_novnc() if role == "cpvm" else None
-    accelerator = choose_accelerator(prefix)
+    prefix = BASE / role
+    wheels = sorted(WHEELS.glob("*.whl"))
+    novnc = NOVNC if role == "cpvm" else None
     stamp, inputs = image_stage(appliance)
     if stamp.holds(inputs):
         say(f"{role}: up to date")
@@ -245,12 +244,14 @@ def main(arguments: list[str]) -> int:
             say(f"{appliance.role}: {'up to date' if is_current(appliance) else 'to be built'}")
         return 0
     check_host()
-    with only_one():
-        for appliance in appliances:
-            if goal == "base":
-                build_disk(appliance)
-            else:
-                build_image(appliance)
+    # side by side, a core each: unpacking packages and emulating a guest use one
+    with only_one(), ThreadPoolExecutor(len(appliances)) as pool:
+        prefixes = list(pool.map(build_disk, appliances))
+        if goal == "images":
+            fetch_wheels()
+            fetch_novnc()
+            accelerator = choose_accelerator(prefixes[0])
+            list(pool.map(build_image, appliances, repeat(accelerator)))
     return 0
 
 
