@@ -6,7 +6,6 @@ It runs as a process of its own inside the source's namespace, so that the SSVM 
 
 from __future__ import annotations
 
-import gzip
 import http.server
 import socket
 import struct
@@ -76,9 +75,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def get_page(self) -> None:
         self.body(b"<!doctype html><title>Log in</title>" + b" " * 4096)
-
-    def get_bomb(self) -> None:
-        self.body(gzip.compress(qcow2() + bytes(600 * MIB), compresslevel=9))
 
     def get_huge(self) -> None:
         """More than the store holds, and nothing that could be left out as zeros."""

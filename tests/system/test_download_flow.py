@@ -82,12 +82,11 @@ def test_deleting_removes_it_from_the_store(cloud: BootedCloud) -> None:
 BAD = [
     ("wrong checksum", "{source}/tiny.qcow2", "{{SHA-256}}" + "0" * 64, r"checksum .* didn't match"),
     ("404", "{source}/nothing-here.qcow2", None, r"404"),
-    ("refused connection", "https://{source_host}:9/tiny.qcow2", None, r"refused"),
+    ("refused connection", "https://{source_host}:8444/tiny.qcow2", None, r"refused"),
     ("truncated body", "{hostile}/truncated.qcow2", None, r"(?i)truncat|ended|closed|fewer"),
     ("lying length", "{hostile}/longer.qcow2", None, r"(?i)length|more|fewer|ended|truncat|closed"),
     ("backing file", "{hostile}/backing.qcow2", None, r"(?i)backing file"),
     ("not an image", "{hostile}/page.qcow2", None, r"(?i)qcow2"),
-    ("gzip bomb", "{hostile}/bomb.qcow2.gz", None, r"(?i)size|ratio|decompress|large|qcow2"),
     ("loopback", "http://127.0.0.1:8080/x.qcow2", None, r"(?i)not allowed|refus|loopback|denied"),
     ("link-local", "http://169.254.0.1:8250/x.qcow2", None, r"(?i)not allowed|refus|link-local|denied"),
     ("management", "http://10.11.0.1/x.qcow2", None, r"(?i)not allowed|refus|management|denied"),
