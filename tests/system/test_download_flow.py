@@ -138,7 +138,7 @@ def test_killed_workers_end_the_job_and_not_the_agent(cloud: BootedCloud, hostil
         "the download to move",
         lambda: "%" in ((cloud.template(row["id"]) or {}).get("status") or ""),
     )
-    cloud.ssh(name, "pkill -9 -f systemvm[.]ssvm[.]mover || true; pkill -9 -f systemvm-fetch || true")
+    cloud.ssh(name, "systemctl kill --signal=KILL systemvm-fetch.service")
     hostile.stop_being_slow()
     settled = cloud.wait_settled(row["id"])
     assert settled["isready"] or settled["status"]
