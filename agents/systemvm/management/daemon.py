@@ -195,6 +195,7 @@ class Daemon:
             await maybeDeferred(port.stopListening)
         await self._channel.close()
         await self.hypervisor.close()
+        await self.database.drain()  # what was cut off above still has a word to write
         self.database.close()
         self._log.info("stopped; machines go on running")
 

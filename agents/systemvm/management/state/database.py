@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from systemvm.management.state.migrate import upgrade
@@ -20,6 +21,12 @@ T = TypeVar("T")
 
 #: How long a writer waits for another process (sqlite3's own shell, a backup) to let go.
 BUSY_TIMEOUT_MS = 5_000
+#: How long `drain` waits for what was begun, and for what its end leads to.
+DRAIN_S = 10.0
+
+
+class DatabaseClosedError(RuntimeError):
+    """Asked of a database that was closed: the daemon has stopped, and whoever asks came too late."""
 
 
 class Database:
@@ -35,6 +42,8 @@ class Database:
         self.engine = engine
         self._writer = ThreadPoolExecutor(1, "database-write")
         self._readers = ThreadPoolExecutor(readers, "database-read")
+        self._under_way: set[asyncio.Future[Any]] = set()
+        self._closed = False
 
     @classmethod
     def open(cls, path: Path) -> Database:
@@ -66,27 +75,42 @@ class Database:
         self, function: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """`function(connection, …)` in a transaction on the writer's thread; an exception rolls back."""
-        return await _in(self._writer, lambda: self.run_now(function, *args, **kwargs))
+        return await self._in(self._writer, lambda: self.run_now(function, *args, **kwargs))
 
     async def read(
         self, function: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """`function(connection, …)` on a thread that only reads."""
-        return await _in(self._readers, lambda: self._read_now(function, *args, **kwargs))
+        return await self._in(self._readers, lambda: self._read_now(function, *args, **kwargs))
+
+    async def drain(self) -> None:
+        """Come back when nothing is being done, and nobody who had an answer asks on.
+
+        A request or a callback is often several transactions: closing between two of them would cut it off.
+        """
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + DRAIN_S
+        while self._under_way and loop.time() < deadline_s:
+            waiting = asyncio.wait(set(self._under_way), timeout=deadline_s - loop.time())
+            await Deferred.fromFuture(asyncio.ensure_future(waiting))
 
     def close(self) -> None:
         """Finish what was begun, then let go of the file."""
+        self._closed = True
         self._writer.shutdown(wait=True)
         self._readers.shutdown(wait=True)
         self.engine.dispose()
 
-
-async def _in(executor: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-    """Await work on a thread from a coroutine that Twisted or asyncio drives."""
-    from twisted.internet.defer import Deferred
-
-    future = asyncio.get_running_loop().run_in_executor(executor, work)
-    return await Deferred.fromFuture(future)
+    async def _in(self, executor: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        """Await work on a thread from a coroutine that Twisted or asyncio drives."""
+        if self._closed:
+            raise DatabaseClosedError("the daemon has stopped, and its database is closed")
+        future = asyncio.get_running_loop().run_in_executor(executor, work)
+        self._under_way.add(future)
+        try:
+            return await Deferred.fromFuture(future)
+        finally:
+            self._under_way.discard(future)
 
 
 def _prepare_sqlite(engine: sa.Engine) -> None:

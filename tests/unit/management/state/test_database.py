@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from systemvm.management.state import zones
 from systemvm.management.state.columns import UtcDateTime
-from systemvm.management.state.database import Database
+from systemvm.management.state.database import Database, DatabaseClosedError
 
 
 @pytest_twisted.ensureDeferred
@@ -60,3 +60,26 @@ def test_a_time_without_a_zone_is_refused() -> None:
     naive = datetime(2026, 1, 1)  # noqa: DTZ001  what is tested
     with pytest.raises(ValueError, match="without a zone"):
         UtcDateTime().process_bind_param(naive, sa.create_engine("sqlite://").dialect)
+
+
+@pytest_twisted.ensureDeferred
+async def test_draining_waits_for_all_the_transactions_of_a_request(database: Database) -> None:
+    async def request() -> None:
+        for number in range(3):
+            await database.run(lambda c, n=number: zones.put_zone(c, f"more{n}", arch="amd64"))
+            await database.read(zones.list_zones)
+
+    begun = Deferred.fromCoroutine(request())
+    await database.drain()
+    assert begun.called
+    database.close()
+    assert len(database.run_now(zones.list_zones)) == 4
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_comes_after_the_end_is_told_so(database: Database) -> None:
+    await database.drain()
+    database.close()
+    for late in (database.run, database.read):
+        with pytest.raises(DatabaseClosedError, match="has stopped"):
+            await late(zones.list_zones)
