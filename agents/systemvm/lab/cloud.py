@@ -61,6 +61,7 @@ class Cloud:
         self._listeners: dict[str, socket.socket] = {}
         self._children: list[Child] = []
         self._daemon: Child | None = None
+        self._readiness: Readiness | None = None
         self._login: FirstLogin | None = None
         self._follower: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -144,25 +145,24 @@ class Cloud:
         """Start the management daemon, or start it again; comes back when it is ready."""
         plan = self.plan
         with self._reporter.step("management daemon") as shown:
-            readiness = Readiness(plan.lab / "notify.sock")
-            try:
-                self._daemon = children.start(
-                    "the management daemon",
-                    plan.host_namespace,
-                    [sys.executable, "-m", "systemvm.management", "--root", plan.root],
-                    self.daemon_log,
-                    sockets={"page": self._listeners["page"]},
-                    environment={"NOTIFY_SOCKET": readiness.address},
+            self._end_readiness()
+            # open for as long as the daemon lives: its last word goes there too
+            readiness = self._readiness = Readiness(plan.lab / "notify.sock")
+            self._daemon = children.start(
+                "the management daemon",
+                plan.host_namespace,
+                [sys.executable, "-m", "systemvm.management", "--root", plan.root],
+                self.daemon_log,
+                sockets={"page": self._listeners["page"]},
+                environment={"NOTIFY_SOCKET": readiness.address},
+            )
+            daemon = self._daemon
+            shown.waits_for("its first words")
+            if not readiness.wait(daemon.title, lambda: daemon.running, shown.waits_for, DAEMON_S):
+                raise LabError(
+                    f"{daemon.title} ended at its start\n{daemon.last_lines()}",
+                    f"its log is {daemon.log}",
                 )
-                daemon = self._daemon
-                shown.waits_for("its first words")
-                if not readiness.wait(daemon.title, lambda: daemon.running, shown.waits_for, DAEMON_S):
-                    raise LabError(
-                        f"{daemon.title} ended at its start\n{daemon.last_lines()}",
-                        f"its log is {daemon.log}",
-                    )
-            finally:
-                readiness.close()
 
     def stop_daemon(self, *, kill: bool = False) -> None:
         """End the daemon alone, politely or by SIGKILL; machines go on running."""
@@ -171,6 +171,12 @@ class Cloud:
                 self._daemon.kill()
             else:
                 self._daemon.stop(grace_s=20.0)
+        self._end_readiness()
+
+    def _end_readiness(self) -> None:
+        if self._readiness is not None:
+            self._readiness.close()
+            self._readiness = None
 
     def revive(self) -> bool:
         """What systemd's Restart= does: start a daemon that has ended again; whether it had."""
