@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 from attrs import frozen
 from twisted.web.server import Site
@@ -31,7 +31,7 @@ from systemvm.management.state.rows import NotFoundError
 from systemvm.management.system_vms.lifecycle import Lifecycle
 from systemvm.management.templates.dispatch import Dispatch
 from systemvm.management.templates.service import TemplateService
-from systemvm.management.virtual_machines.machine import MachineBuilder, Primary
+from systemvm.management.virtual_machines.machine import MachineBuilder
 from systemvm.management.virtual_machines.service import VirtualMachines
 from systemvm.rpc.errors import RpcError
 from systemvm.rpc.method import Call, MethodTable
@@ -70,7 +70,7 @@ class Services:
             ground.hypervisor,
             MachineBuilder(
                 database,
-                cast("Primary", ground.primary),  # its formats are literals, a row's is text
+                ground.primary,
                 configuration.layout.logs,
                 facts.screen_address,
                 host_id=ground.host_id,

@@ -14,6 +14,8 @@ from attrs import field, frozen
 
 from systemvm.management.hypervisors.base import Disk, DomainSpec, VncSpec
 from systemvm.management.hypervisors.base import Nic as DomainNic
+from systemvm.management.primary.qemu_img import DiskFormat
+from systemvm.management.primary.storage import TemplateFormat
 from systemvm.management.state import instances, templates, volumes, zones
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance, Nic
@@ -27,15 +29,19 @@ from systemvm.wire.storage import ImageFormat
 #: RFB's own authentication uses eight characters of a password and ignores the rest.
 VNC_PASSWORD_LENGTH = 8
 _PASSWORD_CHARACTERS = string.ascii_letters + string.digits
+#: What secondary storage calls them, and what primary storage does.
+_DISK_FORMATS: dict[ImageFormat, DiskFormat] = {ImageFormat.QCOW2: "qcow2", ImageFormat.RAW: "raw"}
 
 
 class Primary(Protocol):
     """What primary storage does for a VM."""
 
-    async def ensure_template(self, template_uuid: str, source: Path, template_format: str) -> Path: ...
+    async def ensure_template(
+        self, template_uuid: str, source: Path, template_format: TemplateFormat
+    ) -> Path: ...
     def volume_path(self, volume_uuid: str) -> Path: ...
     async def create_clone(
-        self, volume_uuid: str, backing: Path, backing_format: str, size_bytes: int | None = None
+        self, volume_uuid: str, backing: Path, backing_format: DiskFormat, size_bytes: int | None = None
     ) -> Path: ...
     async def create_empty(self, volume_uuid: str, size_bytes: int) -> Path: ...
     async def delete_volume(self, volume_uuid: str) -> None: ...
@@ -66,8 +72,16 @@ class Source:
         return path
 
     @property
-    def format(self) -> str:
-        return self.template.format.value.lower()
+    def disk_format(self) -> DiskFormat:
+        """Of a template that disks are clones of; an ISO is none."""
+        try:
+            return _DISK_FORMATS[self.template.format]
+        except KeyError:
+            raise MachineError(f"{self.template.name} is no disk", "deploy from a template") from None
+
+    @property
+    def format(self) -> TemplateFormat:
+        return "iso" if self.template.format is ImageFormat.ISO else self.disk_format
 
 
 @frozen
@@ -141,7 +155,7 @@ class MachineBuilder:
         if parts.template is not None:
             backing = await self._on_primary(parts.template)
             path = await self._primary.create_clone(
-                volume.uuid, backing, parts.template.format, volume.size_bytes
+                volume.uuid, backing, parts.template.disk_format, volume.size_bytes
             )
         else:
             path = await self._primary.create_empty(volume.uuid, volume.size_bytes or 0)
