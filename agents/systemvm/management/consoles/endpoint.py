@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -21,6 +22,8 @@ from systemvm.wire.role import Role
 
 #: CloudStack's consoleproxy.session.max.
 MAX_SESSIONS = 50
+#: A CPVM says every 5 s what is looked at: a token spent longer ago is in its numbers.
+LOAD_REPORTED_WITHIN = timedelta(seconds=10)
 WEBSOCKET_PATH = "websockify"
 HTTPS_PORT = 443
 
@@ -130,10 +133,13 @@ def _visible(connection: sa.Connection, vm_uuid: str, viewer: Viewer) -> Instanc
 
 
 def _least_loaded(connection: sa.Connection, zone_id: int, up: set[str]) -> Instance:
-    """The running CPVM with the fewest sessions, open ones and those about to open."""
-    waiting: dict[int | None, int] = {}
-    for session in console_sessions.list_all(connection, console_sessions.rows.table.c.removed.is_(None)):
-        waiting[session.proxy_id] = waiting.get(session.proxy_id, 0) + 1
+    """The running CPVM with the fewest sessions: those that are looked at, and those about to be.
+
+    A browser may come back to a session for hours after it was closed: such ones are no load.
+    """
+    about_to_open: dict[int | None, int] = {}
+    for session in console_sessions.about_to_open(connection, now() - LOAD_REPORTED_WITHIN):
+        about_to_open[session.proxy_id] = about_to_open.get(session.proxy_id, 0) + 1
     proxies = [
         vm
         for vm in instances.list_system(connection, zone_id)
@@ -146,7 +152,7 @@ def _least_loaded(connection: sa.Connection, zone_id: int, up: set[str]) -> Inst
             "Console access will be ready in a few minutes. Please try it again later.",
             "No console proxy VM of the zone is Up; `systemvm system-vm list` tells why.",
         )
-    load = {vm.id: max(vm.console_sessions, waiting.get(vm.id, 0)) for vm in proxies}
+    load = {vm.id: vm.console_sessions + about_to_open.get(vm.id, 0) for vm in proxies}
     chosen = min(proxies, key=lambda vm: (load[vm.id], vm.id))
     if load[chosen.id] >= MAX_SESSIONS:
         raise ConsoleUnavailableError(

@@ -109,6 +109,21 @@ def close_of_vm(connection: sa.Connection, vm_id: int, reason: str) -> int:
     )
 
 
+def end_of_proxy(connection: sa.Connection, proxy_id: int, reason: str) -> int:
+    """A CPVM that starts anew knows no session; nobody is looking at a screen through it."""
+    connection.execute(
+        schema.vm_instances.update().where(schema.vm_instances.c.id == proxy_id).values(console_sessions=0)
+    )
+    return rows.update_where(
+        connection, _c.proxy_id == proxy_id, _c.removed.is_(None), removed=now(), close_reason=reason
+    )
+
+
+def about_to_open(connection: sa.Connection, since: datetime) -> list[ConsoleSessionRow]:
+    """Sessions whose token waits for its browser, or was spent after `since`."""
+    return rows.all(connection, _c.removed.is_(None), sa.or_(_c.acquired.is_(None), _c.acquired > since))
+
+
 def active(connection: sa.Connection, proxy_id: int | None = None) -> list[ConsoleSessionRow]:
     """Sessions whose token is spent and that have not ended."""
     where: list[sa.ColumnElement[bool]] = [_c.removed.is_(None), _c.acquired.is_not(None)]

@@ -17,7 +17,7 @@ from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.hypervisors.base import Hypervisor, HypervisorError
 from systemvm.management.networks.driver import NetworkError
 from systemvm.management.primary.qemu_img import PrimaryStorageError
-from systemvm.management.state import events, instances
+from systemvm.management.state import console_sessions, events, instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
@@ -96,6 +96,7 @@ class Lifecycle:
             await self._stop(vm, True, "is being destroyed")
             self._directory.forget(vm.instance_name, "the system VM was destroyed")
             await self._builder.delete_disk(vm)
+            await self._database.run(console_sessions.end_of_proxy, vm.id, "the console proxy was destroyed")
             await self._database.run(instances.remove, vm.id, InstanceState.EXPUNGING)
             await self._event(vm, "DESTROY", "destroyed")
             await self.admit_consoles()
@@ -132,6 +133,7 @@ class Lifecycle:
             raise HypervisorError(
                 f"{vm.instance_name} is {vm.state.value} and cannot be started", "wait until it is Stopped"
             )
+        await self._database.run(console_sessions.end_of_proxy, vm.id, "the console proxy was started anew")
         agent = self._directory.expect(vm.instance_name, ROLES[vm.type])
         agent.hello = None
         self._directory.set_status(

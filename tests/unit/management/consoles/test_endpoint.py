@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from systemvm.management.api.principal import Principal
 from systemvm.management.consoles.endpoint import MAX_SESSIONS, Endpoint
 from systemvm.management.consoles.token import token_hash
 from systemvm.management.state import console_sessions, instances
+from systemvm.management.state.columns import now
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState, InstanceType
 from systemvm.wire.role import Role
@@ -176,3 +178,31 @@ def test_everything_follows_from_the_advertised_origin(origin: str, host: str, p
     made = Endpoint.of(origin, "t")
     assert (made.url, made.host, made.port) == (f"{origin}/console?cmd=auth&token=t", host, port)
     assert "token=t" not in repr(made)
+
+
+@pytest_twisted.ensureDeferred
+async def test_consoles_that_were_closed_fill_nothing(cloud: SmallCloud, vm: Instance) -> None:
+    """Their browsers may come back for hours: they keep their sessions, and no place."""
+    await endpoint(cloud, vm.uuid)
+    [session] = sessions(cloud)
+    spent = {"acquired": now() - timedelta(minutes=1), "session_expires": now() + timedelta(hours=3)}
+    cloud.database.run_now(console_sessions.rows.update, session.id, **spent)
+    copied = {"account_id": 1, "domain_id": 1, "user_id": 1, "vm_id": vm.id, "proxy_id": cloud.cpvm.id}
+    for number in range(MAX_SESSIONS):
+        cloud.database.run_now(
+            console_sessions.rows.insert, token_hash=f"{number}", token_expires=now(), **copied, **spent
+        )
+    assert (await endpoint(cloud, vm.uuid))["success"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_consoles_that_have_just_opened_count_until_the_cpvm_tells(
+    cloud: SmallCloud, vm: Instance
+) -> None:
+    other = add_proxy(cloud)
+    await endpoint(cloud, vm.uuid)
+    [session] = sessions(cloud)
+    assert session.proxy_id == cloud.cpvm.id
+    cloud.database.run_now(console_sessions.rows.update, session.id, acquired=now())
+    await endpoint(cloud, vm.uuid)
+    assert sessions(cloud)[-1].proxy_id == other.id

@@ -11,7 +11,8 @@ from cryptography import x509
 from twisted.internet import reactor, task
 
 from systemvm.management.hypervisors.base import ExitReason, HypervisorError
-from systemvm.management.state import addresses, events, instances
+from systemvm.management.state import addresses, console_sessions, events, instances
+from systemvm.management.state.columns import now
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import AgentState, InstanceState
 from systemvm.rpc.errors import RpcError
@@ -75,6 +76,7 @@ async def test_a_guest_that_resets_itself_starts_again_with_fresh_credentials(wo
     before = world.hypervisor.specs["s-1-VM"]
     world.directory.agent("s-1-VM").hello = object()  # it had come up
     world.keeper.start()
+    world.clock.advance(0)  # its first scan, whose timer is not the one that is waited for
     world.hypervisor.end("s-1-VM", ExitReason.GUEST_RESET)
     await settle(lambda: any(call.getTime() < 2 for call in world.clock.getDelayedCalls()))
     world.clock.advance(1.5)
@@ -141,6 +143,30 @@ async def test_reboot_keeps_the_public_address_and_can_be_forced(world) -> None:
     assert (await world.database.read(addresses.of_vm, vm.id))["public"] == "203.0.113.101"
     kinds = [event.type for event in await world.database.read(events.newest, 3)]
     assert kinds == ["PROXY.REBOOT", "PROXY.START", "PROXY.STOP"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_cpvm_that_starts_anew_has_no_sessions(world) -> None:
+    await world.keeper.scan()
+    ssvm, cpvm = await vm_of(world, "s-1-VM"), await vm_of(world, "v-2-VM")
+    await world.database.run(instances.update, cpvm.id, console_sessions=1)
+    await world.database.run(
+        console_sessions.rows.insert,
+        account_id=1,
+        domain_id=1,
+        user_id=1,
+        vm_id=ssvm.id,
+        proxy_id=cpvm.id,
+        token_hash="x",
+        token_expires=now(),
+        acquired=now(),
+        session_expires=now(),
+    )
+    await world.lifecycle.reboot(ssvm.uuid, forced=True)
+    assert len(await world.database.read(console_sessions.active, cpvm.id)) == 1
+    await world.lifecycle.reboot(cpvm.uuid, forced=True)
+    assert await world.database.read(console_sessions.active, cpvm.id) == []
+    assert (await vm_of(world, "v-2-VM")).console_sessions == 0
 
 
 @pytest_twisted.ensureDeferred
