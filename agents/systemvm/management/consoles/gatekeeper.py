@@ -131,7 +131,7 @@ class Gatekeeper:
         return ConsoleSession(
             session_id=session.uuid,
             virtual_machine_id=vm.uuid,
-            display_name=vm.name,
+            display_name=vm.shown_name,
             lifetime_s=SESSION_LIFETIME.total_seconds(),
         )
 

@@ -26,6 +26,7 @@ class Instance:
     arch: str | None
     instance_name: str
     name: str
+    display_name: str | None
     type: InstanceType
     state: InstanceState
     wanted: bool
@@ -54,6 +55,11 @@ class Instance:
     created: datetime
     updated: datetime
     removed: datetime | None
+
+    @property
+    def shown_name(self) -> str:
+        """What people see: its display name, or its own."""
+        return self.display_name or self.name
 
 
 @frozen

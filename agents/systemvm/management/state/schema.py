@@ -180,7 +180,8 @@ vm_instances = _table(
     *user_visible(),
     # Given once the row has its number: s-1-VM, v-2-VM, i-2-3-VM.
     sa.Column("instance_name", sa.String(64), unique=True),
-    sa.Column("name", sa.String(255), nullable=False, default=""),  # what the user called it
+    sa.Column("name", sa.String(255), nullable=False, default=""),  # its host name
+    sa.Column("display_name", sa.String(255)),  # what its user calls it, when that is another name
     sa.Column("type", EnumText(InstanceType), nullable=False, index=True),
     sa.Column("state", EnumText(InstanceState), nullable=False, default=InstanceState.STOPPED),
     # What the owner wants: true after deploy or start, false after stop. System VMs are always wanted.

@@ -38,6 +38,7 @@ class Deployment:
     memory_mib: int
     bridge: str
     name: str | None = None
+    display_name: str | None = None
     disk_bytes: int | None = None
     wanted: bool = True
 
@@ -55,6 +56,7 @@ def deploy(connection: sa.Connection, deployment: Deployment) -> Instance:
         zone_id=deployment.zone_id,
         host_id=deployment.host_id,
         name=deployment.name or "",
+        display_name=deployment.display_name,
         arch=template.arch,
         template_id=None if template.is_iso else template.id,
         iso_id=template.id if template.is_iso else None,

@@ -282,3 +282,10 @@ async def test_no_token_and_no_password_reaches_the_log(cloud: SmallCloud, vm: I
     assert events, "who opened which console is logged"
     assert token not in repr(events)
     assert "pw-5901" not in repr(events)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_session_shows_the_machines_display_name(cloud: SmallCloud, vm: Instance) -> None:
+    assert (await authorize(cloud, await new_token(cloud, vm))).display_name == "one"
+    cloud.update_instance(vm, display_name="Ulla's first machine")
+    assert (await authorize(cloud, await new_token(cloud, vm))).display_name == "Ulla's first machine"

@@ -53,6 +53,19 @@ async def settled(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_display_name_is_what_people_see(cloud: SmallCloud) -> None:
+    await deployed(cloud, name="one", displayname="Ulla's first machine")
+    await deployed(cloud, name="two")
+    listed = (await cloud.call("listVirtualMachines"))["virtualmachine"]
+    assert [(vm["name"], vm["displayname"]) for vm in listed] == [
+        ("one", "Ulla's first machine"),
+        ("two", "two"),
+    ]
+    with pytest.raises(ApiError, match="displayname: at most 255"):
+        await cloud.call("deployVirtualMachine", **await parameters(cloud, displayname="x" * 256))
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_vm_is_a_linked_clone_of_its_template(cloud: SmallCloud) -> None:
     template, ref = cloud.add_template()
     answer = await cloud.call(

@@ -27,6 +27,8 @@ from systemvm.management.state.templates import Template
 from systemvm.management.virtual_machines.deployment import GIB, MAX_DISK_BYTES, Deployment
 from systemvm.management.virtual_machines.service import VirtualMachines
 
+MAX_DISPLAY_NAME_CHARACTERS = 255
+
 _IDENTITY = required("id", ParameterType.UUID, "the virtual machine")
 
 
@@ -66,7 +68,7 @@ class VirtualMachineCommands:
                     required("templateid", ParameterType.UUID, "a Ready template or ISO"),
                     required("serviceofferingid", ParameterType.UUID, "the size; see listServiceOfferings"),
                     optional("name", ParameterType.STRING, "host name; made from a number without it"),
-                    optional("displayname", ParameterType.STRING, "accepted; the name is shown"),
+                    optional("displayname", ParameterType.STRING, "what people see; the name without it"),
                     optional("hypervisor", ParameterType.STRING, "KVM", choices=("KVM",)),
                     optional("rootdisksize", ParameterType.INTEGER, "size of its disk in GiB"),
                     optional("startvm", ParameterType.BOOLEAN, "false: leave it Stopped"),
@@ -148,6 +150,7 @@ class VirtualMachineCommands:
                 memory_mib=offering.memory_mib,
                 bridge=bridge,
                 name=arguments.text("name"),
+                display_name=_display_name(arguments.text("displayname")),
                 disk_bytes=_disk_bytes(arguments.get("rootdisksize")),
                 wanted=start,
             )
@@ -177,7 +180,7 @@ class VirtualMachineCommands:
             and arguments.get("isoid", vm.isoid) == vm.isoid
             and arguments.get("hypervisor", vm.hypervisor).lower() == vm.hypervisor.lower()
             and arguments.get("account", vm.account) == vm.account
-            and matches_keyword(arguments, vm.name, vm.instancename)
+            and matches_keyword(arguments, vm.name, vm.displayname, vm.instancename)
         ]
 
     async def _run_deploy(self, running: Running) -> dict[str, Any]:
@@ -225,6 +228,14 @@ def _offering(uuid: str) -> Offering:
     raise parameter_error(f"there is no service offering with the id {uuid}", "see listServiceOfferings")
 
 
+def _display_name(text: str | None) -> str | None:
+    if text is not None and len(text) > MAX_DISPLAY_NAME_CHARACTERS:
+        raise parameter_error(
+            f"Invalid value for parameter displayname: at most {MAX_DISPLAY_NAME_CHARACTERS} characters"
+        )
+    return text or None
+
+
 def _disk_bytes(gib: int | None) -> int | None:
     if gib is None:
         return None
@@ -257,7 +268,7 @@ def _answer(
     return VirtualMachineAnswer(
         id=vm.uuid,
         name=vm.name,
-        displayname=vm.name,
+        displayname=vm.shown_name,
         instancename=vm.instance_name,
         state=vm.state.value,
         reason=None if vm.state is InstanceState.RUNNING else vm.reason,
