@@ -87,7 +87,12 @@ def reboot(daemon: Daemon, name: str, forced: bool) -> None:
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("name")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-@click.option("--print", "only_print", is_flag=True, help="Print the plain ssh command line instead.")
+@click.option(
+    "--print",
+    "only_print",
+    is_flag=True,
+    help="Print the plain ssh command line instead; the file of host keys that it names stays.",
+)
 @click.pass_obj
 def ssh(daemon: Daemon, name: str, command: tuple[str, ...], only_print: bool) -> None:
     """Log in to a system VM as root (port 3922, by the zone's key), or run COMMAND there.
