@@ -102,6 +102,15 @@ class Daemon:
         )
         raise Failed(f"no {what} is called {name!r}", f"There is: {known}")
 
+    def zone_id(self) -> str:
+        """The zone where things go that name none: the first."""
+        zones = self.records("listZones", "zone")
+        if not zones:
+            raise Failed(
+                "the cloud has no zone", "Describe one in etc/systemvm/zones, then restart the daemon."
+            )
+        return str(zones[0]["id"])
+
     def namespace_prefix(self) -> list[str]:
         """The words that put a command into the daemon's network namespace, none when it is ours.
 

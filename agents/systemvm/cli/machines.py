@@ -69,14 +69,13 @@ def deploy(
         raise Failed(
             f"no offering is called {offering!r}", "There is: " + ", ".join(r["name"] for r in sizes)
         )
-    zone = daemon.records("listZones", "zone")[0]
     result = daemon.job(
         "deployVirtualMachine",
         name=name,
         displayname=name,
         templateid=source["id"],
         serviceofferingid=chosen[0]["id"],
-        zoneid=zone["id"],
+        zoneid=source.get("zoneid") or daemon.zone_id(),
         hypervisor="KVM",
     )
     machine = result["virtualmachine"]

@@ -165,10 +165,7 @@ def rpc() -> None:
 @click.pass_obj
 def rpc_call(daemon: Daemon, name: str, method: str, params: str, timeout_s: float) -> None:
     """Call METHOD of the agent NAME with PARAMS (a JSON object); `rpc.discover` lists the methods."""
-    try:
-        given = json.loads(params)
-    except ValueError as error:
-        raise Failed(f"PARAMS is not JSON: {error}", "Quote it for the shell: '{\"key\": 1}'", 2) from None
+    given = _object(params)
     output.as_json(daemon.call("system_vm.rpc", timeout_s=timeout_s, name=name, method=method, params=given))
 
 
@@ -178,4 +175,14 @@ def rpc_call(daemon: Daemon, name: str, method: str, params: str, timeout_s: flo
 @click.pass_obj
 def rpc_daemon(daemon: Daemon, method: str, params: str) -> None:
     """Call METHOD of the daemon itself; `rpc.discover` lists the methods."""
-    output.as_json(daemon.call(method, **json.loads(params)))
+    output.as_json(daemon.call(method, **_object(params)))
+
+
+def _object(params: str) -> dict[str, Any]:
+    try:
+        given = json.loads(params)
+    except ValueError as error:
+        raise Failed(f"PARAMS is not JSON: {error}", "Quote it for the shell: '{\"key\": 1}'", 2) from None
+    if not isinstance(given, dict):
+        raise Failed("PARAMS is no JSON object", "Parameters have names: '{\"key\": 1}'", 2)
+    return given

@@ -66,7 +66,9 @@ def follow(daemon: Daemon, kind: Kind, template_id: str, name: str) -> dict[str,
             if not rows:
                 raise Failed(f"{kind.noun} {name} was deleted meanwhile")
             row = rows[0]
-            progress.update(bar, completed=_percent(row), status=row.get("status") or "waiting")
+            progress.update(
+                bar, completed=_percent(row), status=row.get("status") or row.get("hint") or "waiting"
+            )
             if row["isready"]:
                 return row
             if not _moving(row):
@@ -96,8 +98,7 @@ def _list(daemon: Daemon, kind: Kind) -> None:
 
 
 def _register(daemon: Daemon, kind: Kind, name: str, wait: bool, **params: Any) -> None:
-    zone = daemon.records("listZones", "zone")[0]
-    answer = daemon.call(kind.register, name=name, displaytext=name, zoneid=zone["id"], **params)
+    answer = daemon.call(kind.register, name=name, displaytext=name, zoneid=daemon.zone_id(), **params)
     row = answer[kind.key]
     row = row[0] if isinstance(row, list) else row
     if wait and not daemon.as_json:

@@ -145,10 +145,31 @@ def test_an_unknown_name_lists_what_there_is(run: Callable[..., Result]) -> None
     assert "There is: s-1-VM" in result.output
 
 
-def test_rpc_params_must_be_json(run: Callable[..., Result]) -> None:
-    result = run(FakeDaemon(), "rpc", "call", "s-1-VM", "ping", "{nope")
+@pytest.mark.parametrize("words", [("call", "s-1-VM", "ping"), ("daemon", "listZones")])
+@pytest.mark.parametrize(("params", "said"), [("{nope", "not JSON"), ("[1]", "no JSON object")])
+def test_rpc_params_must_be_a_json_object(
+    run: Callable[..., Result], words: tuple[str, ...], params: str, said: str
+) -> None:
+    result = run(FakeDaemon(), "rpc", *words, params)
     assert result.exit_code == 2
-    assert "not JSON" in result.output
+    assert said in result.output
+
+
+def test_a_cloud_without_a_zone_says_so(run: Callable[..., Result]) -> None:
+    result = run(FakeDaemon(listZones={}), "iso", "register", "one", "https://images.example.test/one.iso")
+    assert result.exit_code == 1
+    assert "the cloud has no zone" in result.output
+
+
+def test_a_registration_that_waits_says_what_for(run: Callable[..., Result]) -> None:
+    waiting = {**READY, "isready": False, "status": None, "hint": "Waiting for s-1-VM to connect again"}
+    fake = FakeDaemon(
+        listZones={"zone": [{"id": "z-1"}]},
+        registerTemplate={"template": [waiting]},
+        listTemplates=[{"template": [waiting]}, {"template": [waiting]}, RpcError(-1, "enough")],
+    )
+    result = run(fake, "template", "register", "tiny", "https://images.example.test/tiny.qcow2")
+    assert "Waiting for s-1-VM" in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize(
