@@ -141,10 +141,10 @@ class QemuHypervisor:
     async def _launch(self, spec: DomainSpec, vnc_port: int | None, credentials: list[bytes]) -> DomainStatus:
         entry = Entry.of(spec, vnc_port)
         self._journal.write(entry)
-        for tap, nic in zip(entry.taps, spec.nics, strict=True):
-            isolated = nic.traffic_type == qemu_arguments.CONTROL
-            await in_twisted(self._taps.create_tap(tap, nic.bridge, isolated=isolated))
         try:
+            for tap, nic in zip(entry.taps, spec.nics, strict=True):
+                isolated = nic.traffic_type == qemu_arguments.CONTROL
+                await in_twisted(self._taps.create_tap(tap, nic.bridge, isolated=isolated))
             domain = _Domain(entry, self._spawn(spec, entry, credentials))
         except BaseException:
             await self._clean(entry)

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The embedded driver where no QEMU is needed: what a start that fails early leaves behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+
+from systemvm.management.hypervisors.accelerator import Accelerator
+from systemvm.management.hypervisors.base import DomainSpec, Nic
+from systemvm.management.hypervisors.qemu import QemuHypervisor
+from systemvm.management.networks.driver import NetworkError
+
+UUID = "8a3f1c52-3e0f-4b5e-9c1d-000000000002"
+
+
+class TapsWithout:
+    """A host that lacks one bridge."""
+
+    def __init__(self, missing: str) -> None:
+        self._missing = missing
+        self.there: set[str] = set()
+        self.made: list[str] = []
+
+    async def create_tap(self, name: str, bridge: str, *, isolated: bool) -> None:
+        if bridge == self._missing:
+            raise NetworkError(f"there is no bridge {bridge}", "is it in the zone's file?")
+        self.made.append(name)
+        self.there.add(name)
+
+    async def remove_tap(self, name: str) -> None:
+        self.there.discard(name)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_start_without_a_bridge_leaves_no_tap_and_no_entry(tmp_path: Path) -> None:
+    taps = TapsWithout("cloudbr3")
+    run = tmp_path / "qemu"
+    driver = QemuHypervisor(run, taps, Accelerator.TCG, binary="/bin/true")
+    spec = DomainSpec(
+        name="i-2-5-VM",
+        uuid=UUID,
+        memory_mib=64,
+        vcpus=1,
+        nics=[
+            Nic("management", "cloudbr1", "1e:00:00:00:00:01"),
+            Nic("guest", "cloudbr3", "1e:00:00:00:00:02"),
+        ],
+        serial_log=tmp_path / "serial.log",
+    )
+    with pytest.raises(NetworkError, match="no bridge cloudbr3"):
+        await driver.start(spec)
+    assert len(taps.made) == 1
+    assert taps.there == set()
+    assert list(run.iterdir()) == []
+    assert driver.status("i-2-5-VM") is None
+    await driver.close()
