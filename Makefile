@@ -59,7 +59,7 @@ reset: stop ## forget the cloud's database, templates and machines
 # ---- proving ----------------------------------------------------------------------------------------------
 .PHONY: check
 check: setup ## lint, types, unit and contract tests: under two minutes
-	@$(PYTEST) tests/lint tests/unit tests/contract -q
+	@$(PYTEST) tests/lint tests/unit tests/contract tests/benchmark -q
 
 .PHONY: test-integration
 test-integration: setup ## components against real peers, in namespaces
@@ -75,7 +75,7 @@ test-system: setup images ## both flows on booted machines, with a browser
 
 .PHONY: test
 test: setup ## everything
-	@$(PYTEST) tests/lint tests/unit tests/contract -q
+	@$(PYTEST) tests/lint tests/unit tests/contract tests/benchmark -q
 	@$(MAKE) --no-print-directory images
 	@$(PYTEST) tests/integration
 	@$(PYTEST_BLOCKING) tests/image tests/system
