@@ -68,7 +68,13 @@ class FakePeer:
         self.calls: list[tuple[str, Any]] = []
 
     async def call(
-        self, method: str, params: Any = None, *, result: Any = None, deadline_s: float = 30
+        self,
+        method: str,
+        params: Any = None,
+        *,
+        result: Any = None,
+        deadline_s: float = 30,
+        request_id: str | None = None,
     ) -> Any:
         self.calls.append((method, params))
         if method not in self.answers:

@@ -148,6 +148,7 @@ template_store_refs = _table(
     sa.Column(
         "job_id", sa.String(36), nullable=False, unique=True
     ),  # `template.download` is idempotent by it
+    sa.Column("request_id", sa.String(128)),  # of the API's call; the SSVM's log names it too
     sa.Column("agent_name", sa.String(64)),  # the SSVM that works on it
     sa.Column("state", EnumText(DownloadState), nullable=False, default=DownloadState.NOT_DOWNLOADED),
     sa.Column("percent", sa.Integer, nullable=False, default=0),

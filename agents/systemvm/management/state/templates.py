@@ -59,6 +59,7 @@ class StoreRef:
     template_id: int
     store_id: int
     job_id: str
+    request_id: str | None
     agent_name: str | None
     state: DownloadState
     percent: int
@@ -107,7 +108,14 @@ by_uuid = rows.by_uuid
 
 
 def register(
-    connection: sa.Connection, /, *, name: str, account_id: int, store_id: int, **columns: Any
+    connection: sa.Connection,
+    /,
+    *,
+    name: str,
+    account_id: int,
+    store_id: int,
+    request_id: str | None = None,
+    **columns: Any,
 ) -> tuple[Template, StoreRef]:
     """A new template that is not downloaded yet, bound for a store; `columns` are the table's others."""
     template = rows.insert(connection, name=name, account_id=account_id, unique_name=new_uuid(), **columns)
@@ -115,7 +123,7 @@ def register(
     unique_name = f"{account_id}-{template.id}-{template.uuid}"
     template = rows.update(connection, template.id, unique_name=unique_name)
     return template, store_refs.insert(
-        connection, template_id=template.id, store_id=store_id, job_id=new_uuid()
+        connection, template_id=template.id, store_id=store_id, job_id=new_uuid(), request_id=request_id
     )
 
 

@@ -42,7 +42,13 @@ class AgentPeer(Protocol):
     """A connected agent."""
 
     async def call(
-        self, method: str, params: Any = None, *, result: Any = None, deadline_s: float = 30.0
+        self,
+        method: str,
+        params: Any = None,
+        *,
+        result: Any = None,
+        deadline_s: float = 30.0,
+        request_id: str | None = None,
     ) -> Any: ...
 
 
@@ -130,12 +136,14 @@ class Dispatch:
         if work.ref.agent_name != name:
             await self._database.run(downloads.assign, work.ref.id, name)
             load[name] = load.get(name, 0) + 1
+        request = self._request(work)
         try:
             status = await peer.call(
                 storage.TEMPLATE_DOWNLOAD,
-                self._request(work),
+                request,
                 result=DownloadStatus,
                 deadline_s=CALL_DEADLINE_S,
+                request_id=request.request_id,
             )
         except RpcError as error:
             await self._refused(work, name, error)
@@ -165,7 +173,7 @@ class Dispatch:
         template, zone = work.template, work.zone
         return DownloadRequest(
             job_id=work.ref.job_id,
-            request_id=new_uuid(),
+            request_id=work.ref.request_id or new_uuid(),
             template_id=template.id,
             account_id=template.account_id,
             unique_name=template.unique_name,

@@ -48,9 +48,11 @@ class TemplateService:
         self._database = database
         self._dispatch = dispatch
 
-    async def register(self, registration: Registration, owner: Owner, zone_id: int) -> Template:
+    async def register(
+        self, registration: Registration, owner: Owner, zone_id: int, request_id: str
+    ) -> Template:
         """Store it as not ready, bound for the emptiest store of the zone, and wake an SSVM."""
-        template = await self._database.run(_register, registration, owner, zone_id)
+        template = await self._database.run(_register, registration, owner, zone_id, request_id)
         self._dispatch.wake()
         return template
 
@@ -61,7 +63,9 @@ class TemplateService:
         return await self._database.read(_is_off_stores, template_id)
 
 
-def _register(connection: sa.Connection, registration: Registration, owner: Owner, zone_id: int) -> Template:
+def _register(
+    connection: sa.Connection, registration: Registration, owner: Owner, zone_id: int, request_id: str
+) -> Template:
     store = choose_store(zones.list_stores(connection, zone_id))
     template, _ = templates.register(
         connection,
@@ -69,6 +73,7 @@ def _register(connection: sa.Connection, registration: Registration, owner: Owne
         domain_id=owner.domain_id,
         zone_id=zone_id,
         store_id=store.id,
+        request_id=request_id,
         **registration.columns,
     )
     events.record(

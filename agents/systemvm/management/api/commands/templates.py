@@ -173,7 +173,7 @@ class TemplateCommands:
             raise parameter_error(f"Invalid value for parameter {error.parameter}: {error.message}") from None
         principal = call.principal
         owner = Owner(principal.account.id, principal.domain.id, principal.user.id)
-        template = await self._service.register(registration, owner, zone.id)
+        template = await self._service.register(registration, owner, zone.id, call.request_id)
         [answer] = await self._database.read(_answers, [template])
         return answer
 
