@@ -7,9 +7,11 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from systemvm.management.state import instances
 from systemvm.management.state.database import Database
 from systemvm.management.state.migrate import downgrade, upgrade
 from systemvm.management.state.schema import metadata
+from systemvm.management.state.status import InstanceType
 
 USER_VISIBLE = ["hosts", "image_stores", "templates", "vm_instances", "volumes", "async_jobs", "events"]
 
@@ -32,6 +34,17 @@ def test_a_migration_can_be_taken_back_and_made_again(database: Database) -> Non
     assert database.run_now(lambda c: sa.inspect(c).get_table_names()) == ["alembic_version"]
     upgrade(database.engine)
     assert set(metadata.tables) <= set(database.run_now(lambda c: sa.inspect(c).get_table_names()))
+
+
+def test_later_migrations_can_be_taken_back_with_rows_in_the_tables(database: Database) -> None:
+    vm = database.run_now(
+        instances.create, InstanceType.USER, account_id=1, domain_id=1, zone_id=1, name="one"
+    )
+    database.run_now(instances.add_nic, vm_id=vm.id, device=0, traffic_type="guest", bridge="b", mac="m")
+    downgrade(database.engine, "0001")
+    upgrade(database.engine)
+    assert database.run_now(instances.by_id, vm.id) == vm
+    assert [nic.mac for nic in database.run_now(instances.nics_of, vm.id)] == ["m"]
 
 
 def test_opening_again_keeps_what_is_there(database: Database, tmp_path) -> None:

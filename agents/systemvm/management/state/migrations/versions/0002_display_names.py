@@ -13,10 +13,9 @@ depends_on = None
 
 
 def upgrade() -> None:
-    with op.batch_alter_table("vm_instances", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("display_name", sa.String(length=255), nullable=True))
+    op.add_column("vm_instances", sa.Column("display_name", sa.String(length=255), nullable=True))
 
 
 def downgrade() -> None:
-    with op.batch_alter_table("vm_instances", schema=None) as batch_op:
-        batch_op.drop_column("display_name")
+    # not in a batch: that would make the table anew, and take along what refers to it
+    op.drop_column("vm_instances", "display_name")

@@ -13,10 +13,9 @@ depends_on = None
 
 
 def upgrade() -> None:
-    with op.batch_alter_table("template_store_refs", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("request_id", sa.String(length=128), nullable=True))
+    op.add_column("template_store_refs", sa.Column("request_id", sa.String(length=128), nullable=True))
 
 
 def downgrade() -> None:
-    with op.batch_alter_table("template_store_refs", schema=None) as batch_op:
-        batch_op.drop_column("request_id")
+    # not in a batch: that would make the table anew, and take along what refers to it
+    op.drop_column("template_store_refs", "request_id")
