@@ -109,7 +109,8 @@ def test_view_console_shows_the_screen_and_takes_keys(
     with context.expect_page() as opened:
         row.get_by_role("button", name="View Console").click()
     console = opened.value
-    wait_for("tiny's blue screen", lambda: share(wait_screen(console), "blue") > 0.5, 120)
+    wait_screen(console)
+    wait_colour(console, "blue")
     # the token left the address bar with its first use
     assert "token" not in console.url
     console.locator("#screen canvas").click()
