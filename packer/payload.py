@@ -15,7 +15,7 @@ from pathlib import Path
 from appliance import TOP, Appliance
 
 #: Parts of our package that an appliance may hold; the daemon's and the operator's never go there.
-GUEST_PACKAGES = ("wire", "rpc", "guest", "ssvm", "cpvm")
+GUEST_PACKAGES = ("wire", "rpc", "service", "guest", "ssvm", "cpvm")
 NOVNC_HOME = "opt/systemvm/novnc"
 
 

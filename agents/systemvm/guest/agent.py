@@ -34,9 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
     from twisted.python.failure import Failure
 
     from systemvm.guest.failure import BootError
-    from systemvm.guest.journal import begin_logging
     from systemvm.guest.paths import Paths
     from systemvm.guest.service import AgentService, Settings
+    from systemvm.service.journal import begin_logging
 
     begin_logging("systemvm-agent", os.environ)
     log = Logger(namespace="systemvm.guest.agent")

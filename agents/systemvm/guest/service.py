@@ -22,13 +22,13 @@ from systemvm.guest.context import Context
 from systemvm.guest.failure import bad
 from systemvm.guest.health import HealthSource
 from systemvm.guest.identity import AgentIdentity
-from systemvm.guest.notify import Notifier, feed_watchdog
 from systemvm.guest.paths import Paths
 from systemvm.guest.version import VERSION
 from systemvm.rpc.dial import Dialer
 from systemvm.rpc.errors import RpcError
 from systemvm.rpc.method import MethodTable
 from systemvm.rpc.peer import Peer
+from systemvm.service.notify import Notifier, feed_watchdog
 from systemvm.wire.agent import HELLO, PING, Hello, Ping, Pong, Welcome
 from systemvm.wire.role import PROTOCOL_VERSION, Role
 

@@ -19,8 +19,6 @@ from twisted.internet.error import CannotListenError  # noqa: E402
 from twisted.logger import Logger  # noqa: E402
 from twisted.python.failure import Failure  # noqa: E402
 
-from systemvm.guest.journal import begin_logging  # noqa: E402
-from systemvm.guest.notify import Notifier, feed_watchdog  # noqa: E402
 from systemvm.management import config  # noqa: E402
 from systemvm.management.config_file import ConfigError  # noqa: E402
 from systemvm.management.daemon import Daemon  # noqa: E402
@@ -29,6 +27,8 @@ from systemvm.management.layout import Layout  # noqa: E402
 from systemvm.management.networks.driver import NetworkError  # noqa: E402
 from systemvm.management.pki.keystore import KeystoreError  # noqa: E402
 from systemvm.management.samples import leave_samples  # noqa: E402
+from systemvm.service.journal import begin_logging  # noqa: E402
+from systemvm.service.notify import Notifier, feed_watchdog  # noqa: E402
 
 IDENTIFIER = "systemvm-managementd"
 

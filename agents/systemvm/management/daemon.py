@@ -17,7 +17,6 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
-from systemvm.guest.notify import Notifier
 from systemvm.management.config import Configuration
 from systemvm.management.config_file import ConfigError
 from systemvm.management.control.channel import ControlChannel
@@ -52,6 +51,7 @@ from systemvm.rpc.local_caller import root_and_group
 from systemvm.rpc.method import MethodTable
 from systemvm.rpc.transport import Reactor
 from systemvm.rpc.unix import listen_unix
+from systemvm.service.notify import Notifier
 
 
 class Daemon:

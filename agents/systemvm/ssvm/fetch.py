@@ -38,9 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     from twisted.internet import reactor as installed
     from twisted.internet.defer import Deferred
 
-    from systemvm.guest.journal import begin_logging
-    from systemvm.guest.notify import Notifier, feed_watchdog
     from systemvm.rpc.local import listen_local
+    from systemvm.service.journal import begin_logging
+    from systemvm.service.notify import Notifier, feed_watchdog
     from systemvm.ssvm.fetch_service import FetchService
     from systemvm.ssvm.limits import Limits
 

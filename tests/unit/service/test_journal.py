@@ -11,7 +11,7 @@ from pathlib import Path
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from systemvm.guest.journal import JournalObserver, TextObserver, encode, fields
+from systemvm.service.journal import JournalObserver, TextObserver, encode, fields
 
 
 def test_plain_values_become_fields() -> None:

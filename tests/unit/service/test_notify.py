@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from twisted.internet.task import Clock
 
-from systemvm.guest.notify import Notifier, feed_watchdog, watchdog_interval_s
+from systemvm.service.notify import Notifier, feed_watchdog, watchdog_interval_s
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ class Notifier:
     """Datagrams to $NOTIFY_SOCKET; without one (not under systemd) nothing is sent."""
 
     def __init__(self, address: str | None) -> None:
-        self._log = Logger(namespace="systemvm.guest.notify")
+        self._log = Logger(namespace="systemvm.service.notify")
         # an address that begins with @ is in the abstract name space, where the kernel wants a zero byte
         self._address = "\0" + address[1:] if address and address.startswith("@") else address
         self._status = ""
