@@ -16,6 +16,9 @@ _COLOURS = {"Up": "green", "Running": "green", "Ready": "green", "good": "green"
 _COLOURS |= {"Alert": "red", "Error": "red", "Down": "red", "Disconnected": "red", "error": "red"}
 _COLOURS |= {"Starting": "yellow", "Stopping": "yellow", "Connecting": "yellow", "warning": "yellow"}
 
+#: Columns that hold sentences.
+_TEXT = {"", "STATUS"}
+
 
 def size(count: int | None) -> str:
     """Bytes as a person reads them.
@@ -44,13 +47,16 @@ def as_json(value: Any) -> None:
 def table(
     columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: str, notes: Mapping[str, str] | None = None
 ) -> None:
-    """Print rows under their column names, or `empty`; `notes` are lines of reason and advice below."""
+    """Print rows under their column names, or `empty`; `notes` are lines of reason and advice below.
+
+    Only running text is folded on a narrow terminal: names, addresses and ids are there to be copied.
+    """
     if not rows:
         click.echo(empty)
         return
     view = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        view.add_column(column, overflow="fold")
+        view.add_column(column, overflow="fold", no_wrap=column not in _TEXT)
     for row in rows:
         view.add_row(
             *[cell if isinstance(cell, Text) else str(cell if cell is not None else "") for cell in row]

@@ -17,6 +17,9 @@ from systemvm.cli import output
 from systemvm.cli.daemon import EXIT_CHECK_FAILED, Daemon, Failed
 
 
+_SHORT = {"secondarystoragevm": "SSVM", "consoleproxy": "CPVM"}
+
+
 def _find(daemon: Daemon, name: str) -> dict[str, Any]:
     return daemon.find("listSystemVms", "systemvm", name, "system VM")
 
@@ -39,7 +42,7 @@ def list_system_vms(daemon: Daemon) -> None:
         [
             (
                 row["name"],
-                row["systemvmtype"],
+                _SHORT.get(row["systemvmtype"], row["systemvmtype"]),
                 output.state(row["state"]),
                 output.state(row.get("agentstate")),
                 row.get("linklocalip"),
