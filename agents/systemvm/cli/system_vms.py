@@ -16,7 +16,6 @@ import click
 from systemvm.cli import output
 from systemvm.cli.daemon import EXIT_CHECK_FAILED, Daemon, Failed
 
-
 _SHORT = {"secondarystoragevm": "SSVM", "consoleproxy": "CPVM"}
 
 
