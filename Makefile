@@ -44,8 +44,14 @@ lock: ## resolve the dependencies again and write the locks (hashes, no addresse
 	    --only-binary :all: --generate-hashes --no-emit-index-url --no-header pyproject.toml -o agents/locks/guest.txt
 
 # ---- running ----------------------------------------------------------------------------------------------
+# Said before anything is installed; a cloud that was here already holds its own ports, and looks at them itself.
+.PHONY: preflight
+preflight:
+	@if command -v python3 >/dev/null; then \
+	    python3 agents/systemvm/lab/preflight.py $(ROOT) $$([ -d $(ROOT)/lab ] || echo 8080 8443); fi
+
 .PHONY: run
-run: setup images ## set everything up, build the images, leave a working cloud you can click (Ctrl-C ends it)
+run: preflight setup images ## set everything up, build the images, leave a working cloud you can click (Ctrl-C ends it)
 	@exec $(PYTHON) -m systemvm.lab up --root $(ROOT)
 
 .PHONY: stop
