@@ -169,6 +169,12 @@ class FakePrimary:
         self.copied.append(source)
         return self._touch(f"{template_uuid}.{template_format}")
 
+    async def delete_template(self, template_uuid: str) -> None:
+        if self.fails_with is not None:
+            raise self.fails_with
+        for path in self.directory.glob(f"{template_uuid}.*"):
+            path.unlink()
+
     def volume_path(self, volume_uuid: str) -> Path:
         return self.directory / f"{volume_uuid}.qcow2"
 

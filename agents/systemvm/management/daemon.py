@@ -47,6 +47,7 @@ from systemvm.management.system_vms.lifecycle import Lifecycle
 from systemvm.management.system_vms.machine import ImageShelf, MachineBuilder
 from systemvm.management.system_vms.operations import Operations
 from systemvm.management.system_vms.preparation import Preparations
+from systemvm.management.templates.copies import Copies
 from systemvm.rpc.local_caller import root_and_group
 from systemvm.rpc.method import MethodTable
 from systemvm.rpc.transport import Reactor
@@ -119,6 +120,7 @@ class Daemon:
             self.database,
             self.directory,
             Preparations(self.database, configuration, self.directory, public),
+            Copies(self.database, self.primary, host_id=self.host.id),
             job_expiry=timedelta(minutes=management.job_expiry_minutes),
         )
         images = ImageShelf(SystemImages(layout.images), management.image_source)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What has to be done now and then: forget what expired, keep certificates and stores' sizes fresh."""
+"""What has to be done now and then: forget what expired, clear primary storage, keep what ages fresh."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ from systemvm.management.state import console_sessions, jobs, sessions
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Database
 from systemvm.management.system_vms.preparation import Preparations
+from systemvm.management.templates.copies import Copies
 from systemvm.rpc.errors import RpcError
 from systemvm.wire.role import Role
 
 FORGET_EVERY_S = 600.0
 MEASURE_EVERY_S = 300.0
+CLEAR_EVERY_S = 300.0
 #: A public certificate lives 90 days: one that is renewed weekly survives a daemon that is away for long.
 RENEW_EVERY_S = 7 * 86400.0
 
 
 class Housekeeping:
-    """Three loops; a round that fails is logged and the next one comes."""
+    """Four loops; a round that fails is logged and the next one comes."""
 
     _log = Logger()
 
@@ -36,6 +38,7 @@ class Housekeeping:
         database: Database,
         directory: AgentDirectory,
         preparations: Preparations,
+        copies: Copies,
         *,
         job_expiry: timedelta,
     ) -> None:
@@ -46,6 +49,7 @@ class Housekeeping:
         self._loops = [
             (self._loop(clock, self.forget), FORGET_EVERY_S),
             (self._loop(clock, self.measure_stores), MEASURE_EVERY_S),
+            (self._loop(clock, copies.remove_unused), CLEAR_EVERY_S),
             (self._loop(clock, self.renew_certificates), RENEW_EVERY_S),
         ]
 

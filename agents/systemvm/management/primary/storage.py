@@ -51,9 +51,17 @@ class PrimaryStorage:
         return path
 
     async def delete_template(self, template_uuid: str) -> None:
-        """For a template without clones; fine when it is not here."""
-        for template_format in ("qcow2", "raw", "iso"):
-            self._template_path(template_uuid, template_format).unlink(missing_ok=True)
+        """For a template without clones; waits for a copy that is under way; fine when it is not here."""
+        lock = self._locks.setdefault(template_uuid, DeferredLock())
+        await lock.acquire()
+        try:
+            for template_format in ("qcow2", "raw", "iso"):
+                await deferToThread(self._template_path(template_uuid, template_format).unlink, True)
+            await deferToThread(copying.sync_directory, self._templates)
+        finally:
+            lock.release()
+        if not lock.locked:
+            self._locks.pop(template_uuid, None)
 
     async def _copy_template(self, source: Path, path: Path, template_format: TemplateFormat) -> None:
         if template_format == "qcow2":

@@ -180,5 +180,26 @@ def spool_ref(connection: sa.Connection, template_id: int, host_id: int) -> Spoo
     return found or spool_refs.insert(connection, template_id=template_id, host_id=host_id)
 
 
+def unused_spool_refs(connection: sa.Connection, host_id: int) -> list[tuple[SpoolRef, Template]]:
+    """Copies on a host of removed templates that no living VM is, or will be, made of.
+
+    Once in this list a copy stays in it: a deployment checks that its template is not removed in the same
+    transaction that makes its VM, so that a removed template gains no users.
+    """
+    v, d = schema.vm_instances.c, schema.volumes.c
+    booted = sa.exists().where(
+        sa.or_(v.template_id == _p.template_id, v.iso_id == _p.template_id), v.removed.is_(None)
+    )
+    cloned = sa.exists().where(d.template_id == _p.template_id, d.removed.is_(None))
+    deleted = sa.exists().where(_t.id == _p.template_id, _t.removed.is_not(None))
+    found = spool_refs.all(connection, _p.host_id == host_id, _p.removed.is_(None), deleted, ~booted, ~cloned)
+    return [(ref, rows.by_id(connection, ref.template_id)) for ref in found]
+
+
+def remove_spool_ref(connection: sa.Connection, ref_id: int) -> None:
+    """The copy is off primary storage."""
+    spool_refs.update_where(connection, _p.id == ref_id, _p.removed.is_(None), removed=now())
+
+
 def update_spool_ref(connection: sa.Connection, /, ref_id: int, **changes: Any) -> SpoolRef:
     return spool_refs.update(connection, ref_id, **changes)

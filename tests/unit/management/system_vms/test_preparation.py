@@ -16,6 +16,7 @@ from systemvm.management.pki.public import PublicAuthority
 from systemvm.management.state import jobs, zones
 from systemvm.management.state.status import AgentState, JobStatus
 from systemvm.management.system_vms.preparation import Preparations
+from systemvm.management.templates.copies import Copies
 from systemvm.rpc.errors import RpcError
 from systemvm.wire.agent import Hello
 from systemvm.wire.console import ConsoleSetup
@@ -92,8 +93,9 @@ async def test_housekeeping_measures_renews_and_forgets(world, preparations: Pre
     _, ssvm = await connected(world, "s-1-VM")
     _, cpvm = await connected(world, "v-2-VM")
     assert world.directory.agent("s-1-VM").status.state is AgentState.UP
+    copies = Copies(world.database, world.primary, host_id=world.host_id)
     keeping = Housekeeping(
-        world.clock, world.database, world.directory, preparations, job_expiry=timedelta(0)
+        world.clock, world.database, world.directory, preparations, copies, job_expiry=timedelta(0)
     )
     await keeping.measure_stores()
     await keeping.renew_certificates()

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Copies on primary storage: kept for machines that there are, removed once nobody needs them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred
+
+from small_cloud import SmallCloud
+from systemvm.management.state import schema, templates
+from systemvm.management.state.instances import Instance
+from systemvm.management.state.status import InstanceState
+from systemvm.management.state.templates import Template
+from systemvm.management.templates.copies import Copies
+from systemvm.management.virtual_machines.deployment import Deployment
+from systemvm.management.virtual_machines.errors import NotDeployableError
+from systemvm.wire.storage import ImageFormat
+
+
+@pytest.fixture
+def copies(cloud: SmallCloud) -> Copies:
+    return Copies(cloud.database, cloud.primary, host_id=cloud.host.id)
+
+
+async def rows_made(cloud: SmallCloud, template: Template) -> Instance:
+    return await cloud.machines.deploy(
+        Deployment(
+            template_id=template.id,
+            zone_id=cloud.zone.id,
+            host_id=cloud.host.id,
+            account_id=cloud.admin.account.id,
+            domain_id=cloud.admin.domain.id,
+            user_id=cloud.admin.user.id,
+            vcpus=1,
+            memory_mib=64,
+            bridge="cloudbr3",
+        )
+    )
+
+
+async def deployed(cloud: SmallCloud, template: Template) -> Instance:
+    vm = await rows_made(cloud, template)
+    return await cloud.machines.start(vm.id)
+
+
+def copy_of(cloud: SmallCloud, template: Template) -> Path:
+    return cloud.primary.directory / f"{template.uuid}.{template.format.extension}"
+
+
+def refs(cloud: SmallCloud, template: Template) -> list[Any]:
+    """Rows that say there is a copy."""
+    table = schema.template_spool_refs.c
+    return cloud.database.run_now(
+        templates.spool_refs.all, table.template_id == template.id, table.removed.is_(None)
+    )
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_copy_outlives_its_template_until_its_last_machine(cloud: SmallCloud, copies: Copies) -> None:
+    template, _ = cloud.add_template()
+    first, second = await deployed(cloud, template), await deployed(cloud, template)
+    await cloud.templates.delete(template.id)
+    await cloud.machines.stop(first.id)
+    for vm in (first, second):
+        await copies.remove_unused()
+        assert copy_of(cloud, template).exists()
+        assert len(refs(cloud, template)) == 1
+        await cloud.machines.destroy(vm.id)
+    await copies.remove_unused()
+    assert not copy_of(cloud, template).exists()
+    assert refs(cloud, template) == []
+    await copies.remove_unused()  # and there is nothing left to do
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_template_that_is_not_deleted_keeps_its_copy(cloud: SmallCloud, copies: Copies) -> None:
+    template, _ = cloud.add_template()
+    vm = await deployed(cloud, template)
+    await cloud.machines.destroy(vm.id)
+    await copies.remove_unused()
+    assert copy_of(cloud, template).exists()
+    assert len(refs(cloud, template)) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_iso_goes_as_a_template_does_and_takes_nobody_along(
+    cloud: SmallCloud, copies: Copies
+) -> None:
+    iso, _ = cloud.add_template(format=ImageFormat.ISO)
+    other, _ = cloud.add_template()
+    vm = await deployed(cloud, iso)
+    await deployed(cloud, other)
+    await cloud.machines.destroy(vm.id)
+    await cloud.templates.delete(iso.id)
+    await copies.remove_unused()
+    assert not copy_of(cloud, iso).exists()
+    assert refs(cloud, iso) == []
+    assert copy_of(cloud, other).exists()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_iso_in_a_machines_drive_stays_whatever_its_row_says(
+    cloud: SmallCloud, copies: Copies
+) -> None:
+    iso, _ = cloud.add_template(format=ImageFormat.ISO)
+    await deployed(cloud, iso)
+    cloud.database.run_now(templates.remove, iso.id)
+    await copies.remove_unused()
+    assert copy_of(cloud, iso).exists()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_start_that_is_copying_meanwhile_finds_its_copy(cloud: SmallCloud, copies: Copies) -> None:
+    template, _ = cloud.add_template()
+    vm = await rows_made(cloud, template)
+    gate: Deferred[None] = Deferred()
+    entered: Deferred[None] = Deferred()
+    ensure = cloud.primary.ensure_template
+
+    async def slow(*arguments: Any) -> Path:
+        path = await ensure(*arguments)
+        entered.callback(None)
+        await gate
+        return path
+
+    cloud.primary.ensure_template = slow  # type: ignore[method-assign]
+    starting = Deferred.fromCoroutine(cloud.machines.start(vm.id))
+    await entered
+    await cloud.templates.delete(template.id)
+    await copies.remove_unused()
+    assert copy_of(cloud, template).exists()
+    gate.callback(None)
+    assert (await starting).state is InstanceState.RUNNING
+    await copies.remove_unused()
+    assert copy_of(cloud, template).exists()
+    with pytest.raises(NotDeployableError, match="was deleted"):
+        await rows_made(cloud, template)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_cannot_be_deleted_is_tried_again(cloud: SmallCloud, copies: Copies) -> None:
+    template, _ = cloud.add_template()
+    vm = await deployed(cloud, template)
+    await cloud.machines.destroy(vm.id)
+    await cloud.templates.delete(template.id)
+    cloud.primary.fails_with = PermissionError(1, "Operation not permitted")
+    await copies.remove_unused()
+    assert len(refs(cloud, template)) == 1
+    cloud.primary.fails_with = None
+    await copies.remove_unused()
+    assert refs(cloud, template) == []
+    assert not copy_of(cloud, template).exists()
+
+
+@pytest_twisted.ensureDeferred
+async def test_copies_of_another_host_are_not_ours(cloud: SmallCloud) -> None:
+    template, _ = cloud.add_template()
+    vm = await deployed(cloud, template)
+    await cloud.machines.destroy(vm.id)
+    await cloud.templates.delete(template.id)
+    await Copies(cloud.database, cloud.primary, host_id=cloud.host.id + 1).remove_unused()
+    assert copy_of(cloud, template).exists()
