@@ -146,7 +146,7 @@ async def world(tmp_path: Path):  # type: ignore[no-untyped-def]
         instances.create(connection, InstanceType.SECONDARY_STORAGE, account_id=1, zone_id=zone.id)
 
     database.run_now(fill)
-    directory, authority = AgentDirectory(), ControlAuthority.open(tmp_path)
+    directory, authority = AgentDirectory(lambda name: True), ControlAuthority.open(tmp_path)
     AgentRecord(database, directory)
     directory.expect("s-1-VM", Role.SSVM)
     methods = MethodTable("daemon", "0")

@@ -98,7 +98,7 @@ class Daemon:
         )
         self.primary = PrimaryStorage(layout.primary)
 
-        self.directory = AgentDirectory()
+        self.directory = AgentDirectory(self._has_process)
         AgentRecord(self.database, self.directory)
         agent_methods = MethodTable("systemvm management daemon, for agents", version("systemvm"))
         self._channel = ControlChannel(
@@ -209,6 +209,10 @@ class Daemon:
             control=self._configuration.management.control,
             authorized_key=self._ssh_key.public_line,
         )
+
+    def _has_process(self, name: str) -> bool:
+        status = self.hypervisor.status(name)
+        return status is not None and status.state.alive
 
     def _listen_for_operators(self) -> None:
         path = self._configuration.layout.socket

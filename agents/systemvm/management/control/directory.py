@@ -26,11 +26,13 @@ StatusCallback = Callable[[Agent], None]
 
 
 class AgentDirectory:
-    """Agents by the name of their VM. Only VMs that were announced by `expect` may connect."""
+    """Agents by the name of their VM. Only VMs that were announced by `expect`, and live, may connect."""
 
     _log = Logger()
 
-    def __init__(self) -> None:
+    def __init__(self, has_process: Callable[[str], bool]) -> None:
+        #: By a VM's name, as its hypervisor sees it: rows lag behind, and after a restart they may be wrong.
+        self._has_process = has_process
         self._agents: dict[str, Agent] = {}
         self._preparations: list[tuple[Role, Preparation]] = []
         self._up: list[UpCallback] = []
@@ -54,13 +56,20 @@ class AgentDirectory:
             agent.peer.close(why)
 
     def admit(self, caller: Caller) -> None:
-        """RpcError unless `caller` is the agent of a VM that there is."""
+        """RpcError unless `caller` is the agent of a VM that there is, and that lives."""
         agent = self._agents.get(caller.name.lower())
         if agent is None or agent.role.value != caller.role:
             raise RpcError(
                 FORBIDDEN,
                 f"there is no system VM {caller.name} of role {caller.role} here",
                 {"hint": "the VM was destroyed, or belongs to another host"},
+            )
+        if not self._has_process(agent.name):
+            # Its certificate is good for a day, and a VM that ended cannot be who shows it.
+            raise RpcError(
+                FORBIDDEN,
+                f"the system VM {agent.name} does not run: this is not its agent",
+                {"hint": "an agent is let in from the moment that its virtual machine is started"},
             )
 
     # --- who is there

@@ -67,7 +67,7 @@ def build(configuration: Configuration, database: Database, hypervisor, primary,
     clock = Clock()
     host = database.run_now(write_inventory, configuration)
     authority = ControlAuthority.open(configuration.layout.pki)
-    directory = AgentDirectory()
+    directory = AgentDirectory(lambda name: hypervisor.status(name) is not None)
     admission = fakes.FakeAdmission()
 
     def facts(vm: Instance) -> BootFacts:

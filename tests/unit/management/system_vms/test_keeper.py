@@ -71,6 +71,43 @@ async def test_only_agents_of_vms_that_there_are_may_come_in(world) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_an_agent_comes_in_while_its_machine_lives_and_not_without_it(world) -> None:
+    agent = Caller("S-1-vm", "ssvm")  # names know no case
+    launch, end = world.hypervisor.start, world.hypervisor.stop
+    admitted: list[InstanceState] = []
+
+    async def start(spec):
+        status = await launch(spec)
+        if spec.name == "s-1-VM":
+            world.directory.admit(agent)
+            admitted.append((await vm_of(world, "s-1-VM")).state)
+        return status
+
+    async def stop(name, **how):
+        world.directory.admit(agent)  # it may dial until its last moment
+        admitted.append((await vm_of(world, "s-1-VM")).state)
+        await end(name, **how)
+
+    world.hypervisor.start, world.hypervisor.stop = start, stop
+    await world.keeper.scan()
+    vm = await vm_of(world, "s-1-VM")
+    await world.lifecycle.reboot(vm.uuid)
+    world.directory.admit(agent)
+    await world.lifecycle.stop(vm.uuid)
+    starting, stopping = InstanceState.STARTING, InstanceState.STOPPING
+    assert admitted == [starting, stopping, starting, stopping]
+    with pytest.raises(RpcError, match="s-1-VM does not run"):
+        world.directory.admit(agent)
+    await world.keeper.scan()
+    world.directory.admit(agent)
+    world.hypervisor.end("s-1-VM", ExitReason.GUEST_PANIC)
+    with pytest.raises(RpcError, match="s-1-VM does not run"):
+        world.directory.admit(agent)
+    await settle(lambda: world.directory.agent("s-1-VM").status.state is AgentState.DISCONNECTED)
+    await world.database.drain()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_guest_that_resets_itself_starts_again_with_fresh_credentials(world) -> None:
     await world.keeper.scan()
     before = world.hypervisor.specs["s-1-VM"]
@@ -206,7 +243,10 @@ async def test_a_restarted_daemon_adopts_what_runs_and_starts_what_does_not(worl
     assert (ssvm.state, cpvm.state) == (InstanceState.RUNNING, InstanceState.STOPPED)
     assert "no management daemon" in (cpvm.reason or "")
     again.directory.admit(Caller("s-1-VM", "ssvm"))
+    with pytest.raises(RpcError, match="v-2-VM does not run"):
+        again.directory.admit(Caller("v-2-VM", "cpvm"))
     await again.keeper.scan()
+    again.directory.admit(Caller("v-2-VM", "cpvm"))
     assert [spec.name for spec in again.hypervisor.started] == ["s-1-VM", "v-2-VM", "v-2-VM"]
 
 
