@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A zone as the lab has it."""
+"""A zone as the lab has it, and a small cloud in one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from small_cloud_fixtures import cloud, pristine
 from systemvm.management.config_file import parse
 from systemvm.management.zone import ZoneConfig
+
+__all__ = ["cloud", "pristine", "zone", "zone_text"]
 
 ZONE = """
 name: zone1

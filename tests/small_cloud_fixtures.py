@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small cloud for each test, from a database that is filled once."""
+"""A small cloud for each test, from a database that is filled once; a conftest that imports both has them."""
 
 from __future__ import annotations
 
