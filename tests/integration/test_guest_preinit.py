@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from ssvm_boot import NICS
 from systemvm.wire import boot
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(60)]
@@ -29,19 +30,9 @@ SSVM = {
     "host": "169.254.0.1",
     "port": "8250",
     "name": "s-1-VM",
-    "eth2ip": "203.0.113.101",
-    "eth2mask": "255.255.255.0",
-    "gateway": "203.0.113.1",
-    "eth0ip": "169.254.3.4",
-    "eth0mask": "255.255.0.0",
-    "eth1ip": "10.11.0.101",
-    "eth1mask": "255.255.255.0",
-    "mgmtcidr": "10.11.0.0/24,10.96.0.0/16",
-    "localgw": "10.11.0.1",
+    **NICS,
     "private.network.device": "eth1",
     "public.network.device": "eth2",
-    "eth3ip": "10.12.0.100",
-    "eth3mask": "255.255.255.0",
     "storageip": "10.12.0.100",
     "storagenetmask": "255.255.255.0",
     "storagegateway": "10.12.0.1",
