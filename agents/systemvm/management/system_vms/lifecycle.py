@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from ipaddress import IPv4Address
 from typing import Protocol
 
 import sqlalchemy as sa
-from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 
 from systemvm.management.control.agent import AgentStatus
@@ -24,6 +22,7 @@ from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import AgentState, InstanceState, InstanceType
 from systemvm.management.system_vms.boot_arguments import ROLES, BootFacts
 from systemvm.management.system_vms.machine import MachineBuilder
+from systemvm.management.turns import Turns
 from systemvm.management.zone import TrafficType
 
 STARTABLE = (InstanceState.STOPPED, InstanceState.ERROR)
@@ -63,7 +62,7 @@ class Lifecycle:
         self._boot_facts = boot_facts
         self._host_id = host_id
         self._patience = patience
-        self._locks: dict[str, DeferredLock] = {}
+        self._turns = Turns(database, instances.by_uuid, _check_is_system_vm)
         self._destroyed: list[Callable[[], None]] = []
 
     def on_destroyed(self, callback: Callable[[], None]) -> None:
@@ -72,19 +71,19 @@ class Lifecycle:
 
     async def start(self, uuid: str) -> Instance:
         """Start it with fresh credentials; it is Running when its CPUs run. Fine when it runs already."""
-        async with self._alone(uuid) as vm:
+        async with self._turns.alone(uuid) as vm:
             if vm.state is InstanceState.RUNNING:
                 return vm
             return await self._start(vm)
 
     async def stop(self, uuid: str, *, forced: bool = False) -> Instance:
         """Power it off, or pull its plug; the keeper starts it again when its zone needs it."""
-        async with self._alone(uuid) as vm:
+        async with self._turns.alone(uuid) as vm:
             return await self._stop(vm, forced, "was stopped on request")
 
     async def reboot(self, uuid: str, *, forced: bool = False) -> Instance:
         """Power off and on: addresses and name stay, key and certificate do not."""
-        async with self._alone(uuid) as vm:
+        async with self._turns.alone(uuid) as vm:
             stopped = await self._stop(vm, forced, "is being rebooted")
             vm = await self._start(stopped)
             await self._event(vm, "REBOOT", "rebooted")
@@ -92,7 +91,7 @@ class Lifecycle:
 
     async def destroy(self, uuid: str) -> None:
         """End it, with its disk, addresses and name; the keeper makes another of a new name."""
-        async with self._alone(uuid) as vm:
+        async with self._turns.alone(uuid) as vm:
             await self._stop(vm, True, "is being destroyed")
             self._directory.forget(vm.instance_name, "the system VM was destroyed")
             await self._builder.delete_disk(vm)
@@ -100,7 +99,7 @@ class Lifecycle:
             await self._database.run(instances.remove, vm.id, InstanceState.EXPUNGING)
             await self._event(vm, "DESTROY", "destroyed")
             await self.admit_consoles()
-        self._locks.pop(uuid, None)
+        self._turns.forget(uuid)
         for callback in self._destroyed:
             callback()
 
@@ -203,19 +202,6 @@ class Lifecycle:
         await self._event(stopped, "STOP", "stopped")
         return stopped
 
-    @asynccontextmanager
-    async def _alone(self, uuid: str) -> AsyncIterator[Instance]:
-        """The VM's row, read when nothing else is being done to it."""
-        lock = self._locks.setdefault(uuid, DeferredLock())
-        await lock.acquire()
-        try:
-            vm = await self._database.read(instances.by_uuid, uuid)
-            if vm.type not in ROLES:
-                raise HypervisorError(f"{vm.instance_name} is no system VM")
-            yield vm
-        finally:
-            lock.release()
-
     async def _event(self, vm: Instance, what: str, text: str, level: str = "INFO") -> None:
         kind = "SSVM" if vm.type is InstanceType.SECONDARY_STORAGE else "PROXY"
         self._log.info("{name} {text}", name=vm.instance_name, text=text)
@@ -228,6 +214,11 @@ class Lifecycle:
             resource_type="SystemVm",
             resource_uuid=vm.uuid,
         )
+
+
+def _check_is_system_vm(vm: Instance) -> None:
+    if vm.type not in ROLES:
+        raise HypervisorError(f"{vm.instance_name} is no system VM")
 
 
 def _as_hypervisor_error(error: Exception) -> HypervisorError:

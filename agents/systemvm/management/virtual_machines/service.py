@@ -7,11 +7,10 @@ the rows and at the hypervisor, and not done twice.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 
 import sqlalchemy as sa
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from systemvm.management.hypervisors.base import DomainStatus, ExitReason, Hypervisor, HypervisorError
@@ -22,6 +21,7 @@ from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import InstanceState, InstanceType
+from systemvm.management.turns import Turns
 from systemvm.management.virtual_machines.deployment import Deployment, deploy, mark_destroyed
 from systemvm.management.virtual_machines.errors import MachineBusyError, MachineError
 from systemvm.management.virtual_machines.exits import Explanation, explain
@@ -55,7 +55,7 @@ class VirtualMachines:
         self._seal = seal
         self._host_id = host_id
         self._patience = patience
-        self._locks: dict[int, DeferredLock] = {}
+        self._turns = Turns(database, instances.by_id, _check_is_users)
         hypervisor.on_exit(self._exited)
 
     async def deploy(self, deployment: Deployment) -> Instance:
@@ -64,7 +64,7 @@ class VirtualMachines:
 
     async def start(self, vm_id: int) -> Instance:
         """Boot it with a fresh screen password; fine when it runs already."""
-        async with self._alone(vm_id) as vm:
+        async with self._turns.alone(vm_id) as vm:
             _check_exists(vm)
             status = self._hypervisor.status(vm.instance_name)
             if status is not None and status.state.alive:
@@ -86,20 +86,20 @@ class VirtualMachines:
 
     async def stop(self, vm_id: int, *, forced: bool = False) -> Instance:
         """Press the power button, or pull the plug when `forced`; fine when it is Stopped."""
-        async with self._alone(vm_id) as vm:
+        async with self._turns.alone(vm_id) as vm:
             _check_exists(vm)
             await self._end_process(vm, forced=forced)
             return await self._database.run(_set_stopped, vm.id, None, wanted=False)
 
     async def destroy(self, vm_id: int) -> Instance:
         """End it and delete its disk; fine when it is gone."""
-        async with self._alone(vm_id) as vm:
+        async with self._turns.alone(vm_id) as vm:
             if vm.removed is not None:
                 return vm
             await self._end_process(vm, forced=True)
             await self._builder.delete_disk(vm)
             await self._database.run(_set_destroyed, vm)
-        self._locks.pop(vm_id, None)
+        self._turns.forget(vm_id)
         return await self._database.read(instances.by_id, vm_id)
 
     async def adopt(self, machines: Mapping[str, DomainStatus]) -> None:
@@ -165,19 +165,6 @@ class VirtualMachines:
             )
             raise
 
-    @asynccontextmanager
-    async def _alone(self, vm_id: int) -> AsyncIterator[Instance]:
-        """The VM's row, read when nothing else is being done to it."""
-        lock = self._locks.setdefault(vm_id, DeferredLock())
-        await lock.acquire()
-        try:
-            vm = await self._database.read(instances.by_id, vm_id)
-            if vm.type is not InstanceType.USER:
-                raise MachineError(f"{vm.instance_name} is a system VM", "use the commands for system VMs")
-            yield vm
-        finally:
-            lock.release()
-
     # --- what happens by itself
 
     def _exited(self, name: str, reason: ExitReason) -> None:
@@ -185,6 +172,11 @@ class VirtualMachines:
         noted.addErrback(
             lambda failure: self.log.failure("the end of {name} is not noted", failure, name=name)
         )
+
+
+def _check_is_users(vm: Instance) -> None:
+    if vm.type is not InstanceType.USER:
+        raise MachineError(f"{vm.instance_name} is a system VM", "use the commands for system VMs")
 
 
 def _check_exists(vm: Instance) -> None:

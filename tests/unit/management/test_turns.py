@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turns: one at a time for each VM, and a refusal keeps nobody waiting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred
+
+from systemvm.management.turns import Turns
+
+
+class Rows:
+    """A database whose every row is its key."""
+
+    async def read(self, _query: Any, key: str) -> Any:
+        return key
+
+
+def check(vm: Any) -> None:
+    if vm == "router":
+        raise ValueError(vm)
+
+
+def turns() -> Turns[str]:
+    return Turns(Rows(), None, check)  # type: ignore[arg-type]
+
+
+async def work(turns: Turns[str], key: str, until: Deferred[None], seen: list[str]) -> None:
+    async with turns.alone(key) as vm:
+        seen.append(f"{vm} begins")
+        await until
+        seen.append(f"{vm} ends")
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_at_a_time_for_each_machine() -> None:
+    one = turns()
+    seen: list[str] = []
+    gates: list[Deferred[None]] = [Deferred() for _ in range(3)]
+    keys = ("a", "a", "b")
+    works = [
+        Deferred.fromCoroutine(work(one, key, gate, seen)) for key, gate in zip(keys, gates, strict=True)
+    ]
+    assert seen == ["a begins", "b begins"]
+    gates[0].callback(None)
+    assert seen == ["a begins", "b begins", "a ends", "a begins"]
+    for gate in gates[1:]:
+        gate.callback(None)
+    for done in works:
+        await done
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_refused_row_or_a_failure_gives_the_turn_back() -> None:
+    one = turns()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="router"):
+            async with one.alone("router"):
+                pytest.fail("a row that is none of ours")
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            async with one.alone("a"):
+                raise KeyError
