@@ -19,6 +19,7 @@ import pytest
 from systemvm.lab import cloud as clouds
 from systemvm.lab import namespaces
 from systemvm.lab.cloud import CONSOLE_NAME, Cloud
+from systemvm.lab.commands import run
 from systemvm.lab.errors import LabError
 from systemvm.lab.plan import SOURCE, SOURCE_NAME, STORAGE, Plan
 
@@ -119,7 +120,7 @@ def test_nfs_answers_a_call_of_version_4(cloud: Cloud) -> None:
 
 def test_the_console_port_leads_to_the_console_proxys_address_of_the_moment(cloud: Cloud) -> None:
     def serve() -> socket.socket:
-        namespaces.run("ip", "-n", cloud.plan.host_namespace, "addr", "add", "203.0.113.150/32", "dev", "lo")
+        run("ip", "-n", cloud.plan.host_namespace, "addr", "add", "203.0.113.150/32", "dev", "lo")
         return socket.create_server(("203.0.113.150", 8443))
 
     with namespaces.inside(cloud.plan.host_namespace, serve) as proxy:

@@ -20,7 +20,6 @@ from systemvm.lab import cloud as clouds
 from systemvm.lab import namespaces, preflight, showcase
 from systemvm.lab.cloud import Cloud
 from systemvm.lab.errors import LabError
-from systemvm.lab.guest_image import GuestImageError
 from systemvm.lab.ownership import Ownership
 from systemvm.lab.plan import Plan
 from systemvm.lab.reporting import Terminal
@@ -180,7 +179,7 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (LabError, GuestImageError) as error:
+    except LabError as error:
         Console(stderr=True).print(f"error: {error}", highlight=False, markup=False)
         sys.exit(1)
 

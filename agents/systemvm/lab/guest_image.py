@@ -11,11 +11,12 @@ import hashlib
 import json
 import lzma
 import shutil
-import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
 
+from systemvm.lab.commands import run
+from systemvm.lab.errors import LabError
 from systemvm.lab.initramfs import Entry, archive
 
 GRUB_MODULES = ("biosdisk", "part_msdos", "ext2", "normal", "linux", "echo")
@@ -27,6 +28,9 @@ GRUB = Path("/usr/lib/grub/i386-pc")
 _SECTOR_BYTES = 512
 _PARTITION_START = 2048
 _SIZE_BYTES = 48 << 20
+
+#: File system tools are in sbin, which not every user's path has.
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 
 _INIT = """\
 #!/bin/busybox sh
@@ -83,17 +87,13 @@ _MOTD = r"""
 """
 
 
-class GuestImageError(Exception):
-    """What is missing to build the image."""
-
-
 def build(build_directory: Path) -> Path:
     """`build/lab/tiny.qcow2`; made anew when anything that it is made of changed."""
     kernel = build_directory / "images" / "ssvm.vmlinuz"
     root_tar = build_directory / "base" / "ssvm.tar"
     for needed in (kernel, BUSYBOX, GRUB / "boot.img"):
         if not needed.exists():
-            raise GuestImageError(f"{needed} is missing; `make images` installs and builds what is needed")
+            raise LabError(f"{needed} is missing; `make images` installs and builds what is needed")
     output = build_directory / "lab" / "tiny.qcow2"
     stamp = output.with_suffix(".stamp.json")
     inputs = {str(p.name): _sha256(p) for p in (kernel, BUSYBOX, GRUB / "kernel.img", Path(__file__))}
@@ -131,7 +131,7 @@ def _build(work: Path, kernel: Path, modules: dict[str, bytes], output: Path) ->
         # GRUB's first sector around the partition table, its core in the gap behind it
         core = core_image.read_bytes()
         if len(core) > (_PARTITION_START - 1) * _SECTOR_BYTES:
-            raise GuestImageError("GRUB's core does not fit before the first partition")
+            raise LabError("GRUB's core does not fit before the first partition")
         file.write((GRUB / "boot.img").read_bytes()[:440])
         file.seek(_SECTOR_BYTES)
         file.write(core)
@@ -198,20 +198,7 @@ def _release(kernel: Path) -> bytes:
 
 
 def _run(*words: str | Path, stdin: str | None = None) -> None:
-    try:
-        done = subprocess.run(
-            [str(word) for word in words],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
-        )
-    except FileNotFoundError as e:
-        raise GuestImageError(f"{words[0]} is not installed") from e
-    if done.returncode != 0:
-        raise GuestImageError(f"{words[0]}: {done.stderr.strip() or done.stdout.strip()}")
+    run(*words, stdin=stdin, timeout_s=120.0, environment=_ENVIRONMENT)
 
 
 def _sha256(path: Path) -> str:

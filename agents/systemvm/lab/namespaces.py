@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
+from systemvm.lab.commands import run
 from systemvm.lab.errors import LabError
 from systemvm.lab.plan import NEIGHBOURS, NETWORKS, Plan
 
@@ -23,24 +24,6 @@ T = TypeVar("T")
 
 RUN = Path("/run/netns")
 _CLONE_NEWNET = 0x40000000
-
-
-def run(*words: str | Path, stdin: str | None = None) -> str:
-    """A command's output; LabError with its own words when it fails."""
-    try:
-        done = subprocess.run(
-            [str(word) for word in words],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise LabError(f"{words[0]}: {error}") from error
-    if done.returncode != 0:
-        raise LabError(f"{' '.join(map(str, words))}: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout
 
 
 def make(plan: Plan) -> None:

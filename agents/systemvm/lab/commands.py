@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands that the lab is made with, each to its end."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from systemvm.lab.errors import LabError
+
+
+def run(
+    *words: str | Path,
+    stdin: str | None = None,
+    timeout_s: float = 60.0,
+    environment: Mapping[str, str] | None = None,
+) -> str:
+    """A command's output; LabError with its own words when it fails."""
+    try:
+        done = subprocess.run(
+            [str(word) for word in words],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            env=environment,
+        )
+    except FileNotFoundError as error:
+        raise LabError(f"{words[0]} is not installed") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise LabError(f"{words[0]}: {error}") from error
+    if done.returncode != 0:
+        raise LabError(f"{' '.join(map(str, words))}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout

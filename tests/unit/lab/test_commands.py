@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands: what they say comes back, and what goes wrong is said in their words."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from systemvm.lab.commands import run
+from systemvm.lab.errors import LabError
+
+
+def test_output_input_and_environment() -> None:
+    assert run("cat", stdin="a\nb\n") == "a\nb\n"
+    assert run("/usr/bin/env", environment={"ONLY": "this"}) == "ONLY=this\n"
+
+
+def test_a_failure_has_the_commands_own_words() -> None:
+    with pytest.raises(LabError, match=r"-c .*: no such thing$"):
+        run(sys.executable, "-c", "raise SystemExit('no such thing')")
+
+
+def test_what_is_not_installed() -> None:
+    with pytest.raises(LabError, match=r"^systemvm-no-such-command is not installed$"):
+        run("systemvm-no-such-command")
+
+
+def test_patience_has_an_end() -> None:
+    with pytest.raises(LabError, match="timed out"):
+        run("sleep", "60", timeout_s=0.01)
