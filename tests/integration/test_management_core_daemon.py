@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -284,6 +285,36 @@ def test_what_is_wrong_is_said_before_anything_runs(host: Host) -> None:
         assert wrong.returncode == 2
         assert "managementd.yaml: pgae: unknown key; did you mean page?" in wrong.stderr
         assert "Traceback" not in wrong.stderr
+
+
+def test_a_fresh_host_is_left_samples_that_the_next_start_runs_with(host: Host) -> None:
+    shutil.rmtree(host.layout.etc)
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            host.command(*words),
+            env={**os.environ, "PYTHONPATH": str(AGENTS)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    checked = run("--check-config")
+    assert checked.returncode == 0
+    assert f"{host.layout.config_file} is not there" in checked.stdout
+    assert "no zone is described" in checked.stdout
+    assert not host.layout.etc.exists()
+    first = run()
+    assert first.returncode == 2  # which the unit does not try again
+    assert "begin with a copy of zone.yaml.sample" in first.stdout
+    assert "Traceback" not in first.stdout
+    assert host.layout.config_file.exists()
+    (host.layout.zones / "zone.yaml.sample").rename(host.layout.zones / "zone1.yaml")
+    host.start()
+    assert host.end(signal.SIGTERM) == 0
+    assert "Traceback" not in host.log.read_text()
 
 
 def test_a_host_without_images_says_so_in_the_list(host: Host) -> None:

@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"{IDENTIFIER}: {error}\n")
         return 2
     if options.check_config:
-        sys.stdout.write(f"{layout.etc}: {len(configuration.zones)} zones, no error\n")
+        sys.stdout.write(_summary(layout, configuration))
         return 0
     begin_logging(IDENTIFIER, os.environ)
     os.umask(0o027)
@@ -84,6 +84,21 @@ def _run(configuration: config.Configuration) -> int:
     reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(daemon.stop()))
     reactor.run()
     return max(codes, default=0)
+
+
+def _summary(layout: Layout, configuration: config.Configuration) -> str:
+    """What `--check-config` says of files without an error, and of those that there are not."""
+    lines = [f"{layout.etc}: {len(configuration.zones)} zones, no error"]
+    if not layout.config_file.exists():
+        lines.append(
+            f"{layout.config_file} is not there: defaults hold, and the first start leaves it to be edited"
+        )
+    if not configuration.zones:
+        lines.append(
+            f"no zone is described, and the daemon needs one: begin with {layout.zones}/zone.yaml.sample, "
+            "which the first start leaves there"
+        )
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
