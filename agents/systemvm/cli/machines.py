@@ -4,17 +4,16 @@
 from __future__ import annotations
 
 import webbrowser
-from typing import Any
 
 import click
 
 from systemvm.cli import output
 from systemvm.cli.daemon import Daemon, Failed
+from systemvm.cli.machine_kind import MachineKind
+from systemvm.cli.system_vms import SYSTEM_VM
 from systemvm.cli.templates import ISO, TEMPLATE
 
-
-def _find(daemon: Daemon, name: str) -> dict[str, Any]:
-    return daemon.find("listVirtualMachines", "virtualmachine", name, "VM", listall="true")
+MACHINE = MachineKind("VM", "listVirtualMachines", "virtualmachine", {"listall": "true"})
 
 
 @click.group()
@@ -26,24 +25,17 @@ def vm() -> None:
 @click.pass_obj
 def list_machines(daemon: Daemon) -> None:
     """Machines with their state."""
-    rows = daemon.records("listVirtualMachines", "virtualmachine", listall="true")
-    if daemon.as_json:
-        output.as_json(rows)
-        return
-    output.table(
+    MACHINE.show(
+        daemon,
         ("NAME", "INSTANCE", "STATE", "FROM", "ID"),
-        [
-            (
-                row.get("displayname") or row["name"],
-                row.get("instancename"),
-                output.state(row["state"]),
-                row.get("templatename") or row.get("isoname"),
-                row["id"],
-            )
-            for row in rows
-        ],
+        lambda row: (
+            row.get("displayname") or row["name"],
+            row.get("instancename"),
+            output.state(row["state"]),
+            row.get("templatename") or row.get("isoname"),
+            row["id"],
+        ),
         "No machine yet; `systemvm vm deploy NAME --template T` makes one.",
-        {row["name"]: f"{row['reason']} {row.get('hint') or ''}" for row in rows if row.get("reason")},
     )
 
 
@@ -85,17 +77,12 @@ def deploy(
         click.echo(f"{name} is {machine['state']}; `systemvm console {name}` shows its screen.")
 
 
-def _act(daemon: Daemon, command: str, name: str, done: str, **params: Any) -> None:
-    daemon.job(command, id=_find(daemon, name)["id"], **params)
-    click.echo(f"{name} is {done}.")
-
-
 @vm.command()
 @click.argument("name")
 @click.pass_obj
 def start(daemon: Daemon, name: str) -> None:
     """Start a stopped machine."""
-    _act(daemon, "startVirtualMachine", name, "Running")
+    MACHINE.act(daemon, "startVirtualMachine", name, "Running")
 
 
 @vm.command()
@@ -104,7 +91,7 @@ def start(daemon: Daemon, name: str) -> None:
 @click.pass_obj
 def stop(daemon: Daemon, name: str, forced: bool) -> None:
     """Stop a machine."""
-    _act(daemon, "stopVirtualMachine", name, "Stopped", forced=str(forced).lower())
+    MACHINE.act(daemon, "stopVirtualMachine", name, "Stopped", forced=str(forced).lower())
 
 
 @vm.command()
@@ -113,7 +100,7 @@ def stop(daemon: Daemon, name: str, forced: bool) -> None:
 @click.pass_obj
 def destroy(daemon: Daemon, name: str) -> None:
     """Delete a machine and its disk."""
-    _act(daemon, "destroyVirtualMachine", name, "destroyed", expunge="true")
+    MACHINE.act(daemon, "destroyVirtualMachine", name, "destroyed", expunge="true")
 
 
 @click.command()
@@ -122,8 +109,8 @@ def destroy(daemon: Daemon, name: str) -> None:
 @click.pass_obj
 def console(daemon: Daemon, name: str, open_browser: bool) -> None:
     """Print an address that shows the screen of a machine or system VM, once, within a minute."""
-    systems = {row["name"]: row for row in daemon.records("listSystemVms", "systemvm")}
-    machine = systems.get(name) or _find(daemon, name)
+    systems = {row["name"]: row for row in SYSTEM_VM.rows(daemon)}
+    machine = systems.get(name) or MACHINE.find(daemon, name)
     answer = daemon.call("createConsoleEndpoint", virtualmachineid=machine["id"])["consoleendpoint"]
     if not answer["success"]:
         raise Failed(answer["details"], answer.get("hint", ""))

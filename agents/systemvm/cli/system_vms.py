@@ -15,12 +15,11 @@ import click
 
 from systemvm.cli import output
 from systemvm.cli.daemon import EXIT_CHECK_FAILED, Daemon, Failed
+from systemvm.cli.machine_kind import MachineKind
 
 _SHORT = {"secondarystoragevm": "SSVM", "consoleproxy": "CPVM"}
 
-
-def _find(daemon: Daemon, name: str) -> dict[str, Any]:
-    return daemon.find("listSystemVms", "systemvm", name, "system VM")
+SYSTEM_VM = MachineKind("system VM", "listSystemVms", "systemvm")
 
 
 @click.group("system-vm")
@@ -32,32 +31,20 @@ def system_vm() -> None:
 @click.pass_obj
 def list_system_vms(daemon: Daemon) -> None:
     """System VMs with their state, and the reason when one is not Up."""
-    rows = daemon.records("listSystemVms", "systemvm")
-    if daemon.as_json:
-        output.as_json(rows)
-        return
-    output.table(
+    SYSTEM_VM.show(
+        daemon,
         ("NAME", "TYPE", "STATE", "AGENT", "CONTROL", "PUBLIC", "VERSION"),
-        [
-            (
-                row["name"],
-                _SHORT.get(row["systemvmtype"], row["systemvmtype"]),
-                output.state(row["state"]),
-                output.state(row.get("agentstate")),
-                row.get("linklocalip"),
-                row.get("publicip"),
-                row.get("version"),
-            )
-            for row in rows
-        ],
+        lambda row: (
+            row["name"],
+            _SHORT.get(row["systemvmtype"], row["systemvmtype"]),
+            output.state(row["state"]),
+            output.state(row.get("agentstate")),
+            row.get("linklocalip"),
+            row.get("publicip"),
+            row.get("version"),
+        ),
         "No system VM yet; the daemon makes them by itself.",
-        {row["name"]: f"{row['reason']} {row.get('hint') or ''}" for row in rows if row.get("reason")},
     )
-
-
-def _act(daemon: Daemon, command: str, name: str, done: str, **params: Any) -> None:
-    daemon.job(command, id=_find(daemon, name)["id"], **params)
-    click.echo(f"{name} is {done}.")
 
 
 @system_vm.command()
@@ -65,7 +52,7 @@ def _act(daemon: Daemon, command: str, name: str, done: str, **params: Any) -> N
 @click.pass_obj
 def start(daemon: Daemon, name: str) -> None:
     """Start a stopped system VM."""
-    _act(daemon, "startSystemVm", name, "Running")
+    SYSTEM_VM.act(daemon, "startSystemVm", name, "Running")
 
 
 @system_vm.command()
@@ -74,7 +61,7 @@ def start(daemon: Daemon, name: str) -> None:
 @click.pass_obj
 def stop(daemon: Daemon, name: str, forced: bool) -> None:
     """Stop a system VM; the daemon starts it again when its zone needs one."""
-    _act(daemon, "stopSystemVm", name, "Stopped", forced=str(forced).lower())
+    SYSTEM_VM.act(daemon, "stopSystemVm", name, "Stopped", forced=str(forced).lower())
 
 
 @system_vm.command()
@@ -83,7 +70,7 @@ def stop(daemon: Daemon, name: str, forced: bool) -> None:
 @click.pass_obj
 def reboot(daemon: Daemon, name: str, forced: bool) -> None:
     """Reboot a system VM; it keeps its addresses."""
-    _act(daemon, "rebootSystemVm", name, "Running", forced=str(forced).lower())
+    SYSTEM_VM.act(daemon, "rebootSystemVm", name, "Running", forced=str(forced).lower())
 
 
 @click.command(context_settings={"ignore_unknown_options": True})

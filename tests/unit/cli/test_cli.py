@@ -179,3 +179,22 @@ def test_help_teaches(run: Callable[..., Result], words: tuple[str, ...]) -> Non
     result = run(FakeDaemon(), *words, "--help")
     assert result.exit_code == 0
     assert "Usage:" in result.output
+
+
+def test_every_users_machine_is_listed_and_found(run: Callable[..., Result]) -> None:
+    machine = {"id": "m-1", "name": "web", "instancename": "i-2-3-VM", "state": "Stopped", "isoname": "ipxe"}
+    fake = FakeDaemon(
+        listVirtualMachines={"virtualmachine": [machine | {"reason": "It ended.", "hint": "Start it."}]},
+        destroyVirtualMachine={"jobid": "j-1"},
+        queryAsyncJobResult={"jobstatus": 1, "jobresult": {}},
+    )
+    listed = run(fake, "vm", "list")
+    assert "i-2-3-VM" in listed.output
+    assert "web: It ended. Start it." in listed.output
+    assert run(fake, "vm", "destroy", "--yes", "web").output == "web is destroyed.\n"
+    assert fake.calls == [
+        ("listVirtualMachines", {"listall": "true"}),
+        ("listVirtualMachines", {"listall": "true"}),
+        ("destroyVirtualMachine", {"id": "m-1", "expunge": "true"}),
+        ("queryAsyncJobResult", {"jobid": "j-1"}),
+    ]
