@@ -372,11 +372,15 @@ def test_a_dripping_request_holds_no_connection(front: Front) -> None:
         for byte in b"GET /console HTTP/1.1\r\nX-Drip: " + b"x" * 100:
             connection.send(bytes([byte]))
             time.sleep(0.2)
-    assert 6 < time.monotonic() - started < 14
+    # before the whole request would have come
+    assert 6 < time.monotonic() - started < 24
 
 
 def test_connections_have_an_end_and_the_listener_none(front: Front) -> None:
-    time.sleep(0.5)  # until those of other tests are gone
+    deadline = time.monotonic() + 15
+    while front.order("connections"):  # those of other tests
+        assert time.monotonic() < deadline, "connections of other tests stay"
+        time.sleep(0.05)
     held = [Connection(front) for _ in range(3)]
     front.order("limit connections", connections=3)
     try:

@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import Any, Protocol, TypeVar, cast
 
 from twisted.internet import error, main, tcp
-from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IProtocolFactory, ISSLTransport
+from twisted.internet.interfaces import IDelayedCall, IProtocol, IProtocolFactory, ISSLTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -337,8 +337,3 @@ class TlsPort(tcp.Port):
 
 def _no_context() -> ssl.SSLContext:
     raise error.CannotListenError("", 0, OSError("no certificate is set up"))
-
-
-def peer_host(address: IAddress) -> str:
-    """The host of a transport's peer, for logs and limits."""
-    return str(getattr(address, "host", "unknown"))

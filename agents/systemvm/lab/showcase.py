@@ -107,15 +107,6 @@ def deploy(cloud: Cloud, template: dict[str, Any], reporter: Reporter) -> dict[s
     return machine
 
 
-def console_url(api: ApiClient, machine: dict[str, Any]) -> str:
-    """A fresh address of a machine's screen; it works once, within a minute."""
-    answer = api.call("createConsoleEndpoint", virtualmachineid=machine["id"])
-    endpoint = answer.get("consoleendpoint", answer)
-    if not endpoint.get("success"):
-        raise LabError(f"no console: {endpoint.get('details')}", str(endpoint.get("hint") or ""))
-    return str(endpoint["url"])
-
-
 def _register(cloud: Cloud, api: ApiClient, medium: Medium) -> dict[str, Any]:
     [zone] = api.items("listZones", "zone")
     more = {"format": "QCOW2", "hypervisor": "KVM"} if medium is TINY else {"bootable": True}

@@ -39,7 +39,6 @@ class PageConfig:
 class HypervisorConfig:
     driver: Literal["qemu"] = "qemu"
     accelerator: Literal["auto", "kvm", "tcg"] = "auto"
-    user: str | None = None  # whom QEMU runs as; none: as the daemon does
     vnc_first_port: int = 5900
     vnc_last_port: int = 6100
 

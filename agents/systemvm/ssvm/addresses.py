@@ -8,7 +8,7 @@ for itself, its management, storage and control networks, comes with each reques
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 from attrs import field, frozen
 
@@ -68,7 +68,3 @@ class AddressPolicy:
     def of_zone(cls, networks: Iterable[tuple[str, str]]) -> AddressPolicy:
         """From (CIDR, what it is); ValueError for what is none: an unreadable rule must not open a way."""
         return cls(tuple((ip_network(cidr, strict=False), why) for cidr, why in networks))
-
-
-def parse_address(text: str) -> Address:
-    return ip_address(text)

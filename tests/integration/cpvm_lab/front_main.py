@@ -121,6 +121,8 @@ def main() -> None:
             case "limit connections":
                 tls.MAX_CONNECTIONS = order["connections"]
                 return True
+            case "connections":
+                return sum(port.connections for port in reactor.getReaders() if isinstance(port, tls.TlsPort))
             case "heard":
                 return daemon.heard
             case "rss":

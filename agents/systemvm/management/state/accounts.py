@@ -103,10 +103,6 @@ def create_user(
     )
 
 
-def set_password_hash(connection: sa.Connection, user_id: int, password_hash: str) -> User:
-    return user_rows.update(connection, user_id, password_hash=password_hash)
-
-
 def domain_by_path(connection: sa.Connection, path: str) -> Domain | None:
     """A domain by `/`, `ROOT`, `/a/b` or `a/b`; the empty path is the root, as in CloudStack's login."""
     wanted = "/" + path.strip("/")
@@ -119,11 +115,6 @@ def user_by_name(connection: sa.Connection, username: str, domain_id: int = ROOT
     return user_rows.one(connection, c.username == username, c.domain_id == domain_id, c.removed.is_(None))
 
 
-def account_by_name(connection: sa.Connection, name: str, domain_id: int = ROOT_DOMAIN_ID) -> Account | None:
-    c = schema.accounts.c
-    return account_rows.one(connection, c.name == name, c.domain_id == domain_id, c.removed.is_(None))
-
-
 def add_api_key(connection: sa.Connection, user_id: int, api_key: str, sealed_secret: bytes) -> ApiKey:
     """Give a user this key; the keys it had before end here."""
     c = schema.api_keys.c
@@ -134,8 +125,3 @@ def add_api_key(connection: sa.Connection, user_id: int, api_key: str, sealed_se
 def find_api_key(connection: sa.Connection, api_key: str) -> ApiKey | None:
     c = schema.api_keys.c
     return key_rows.one(connection, c.api_key == api_key, c.removed.is_(None))
-
-
-def api_key_of(connection: sa.Connection, user_id: int) -> ApiKey | None:
-    c = schema.api_keys.c
-    return key_rows.one(connection, c.user_id == user_id, c.removed.is_(None))

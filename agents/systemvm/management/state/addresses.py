@@ -58,10 +58,6 @@ def allocate(
     return address
 
 
-def release_all(connection: sa.Connection, vm_id: int) -> int:
-    return connection.execute(schema.ip_addresses.delete().where(_a.vm_id == vm_id)).rowcount
-
-
 def of_vm(connection: sa.Connection, vm_id: int) -> dict[str, str]:
     """A VM's addresses by traffic type."""
     query = sa.select(_a.traffic_type, _a.address).where(_a.vm_id == vm_id)

@@ -52,10 +52,5 @@ def root_of(connection: sa.Connection, vm_id: int) -> Volume | None:
     return rows.one(connection, _c.vm_id == vm_id, _c.type == "ROOT", _c.removed.is_(None))
 
 
-def using_template(connection: sa.Connection, template_id: int) -> list[Volume]:
-    """Disks that are clones of a template: while there is one, its copy on primary storage must stay."""
-    return rows.all(connection, _c.template_id == template_id, _c.removed.is_(None))
-
-
 def remove(connection: sa.Connection, volume_id: int) -> None:
     rows.update(connection, volume_id, state=VolumeState.DESTROYED, removed=now())

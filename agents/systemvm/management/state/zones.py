@@ -76,10 +76,6 @@ def list_zones(connection: sa.Connection) -> list[Zone]:
     return zone_rows.all(connection, schema.zones.c.removed.is_(None))
 
 
-def zone_by_name(connection: sa.Connection, name: str) -> Zone | None:
-    return zone_rows.one(connection, schema.zones.c.name == name, schema.zones.c.removed.is_(None))
-
-
 def put_zone(
     connection: sa.Connection,
     name: str,
