@@ -86,6 +86,18 @@ test: setup ## everything
 	@$(PYTEST) tests/integration
 	@$(PYTEST_BLOCKING) tests/image tests/system
 
+.PHONY: test-matrix
+test-matrix: setup images ## every way to boot, double and offline builds, provoked failures (up to 80 minutes)
+	@$(PYTEST_BLOCKING) tests/matrix
+
+.PHONY: soak-control
+soak-control: setup images ## 200 random kills of agent, worker, daemon, VM and NFS server
+	@$(PYTHON) tests/benchmark/soak_control.py
+
+.PHONY: bench-control
+bench-control: setup ## one daemon, 1,000 agents on real sockets; a call beside the same call over HTTPS
+	@$(PYTHON) tests/benchmark/control.py
+
 .PHONY: clean
 clean: stop ## remove all that was built
 	@rm -rf build $(VENV)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -43,7 +44,9 @@ def cloud() -> Iterator[BootedCloud]:
     from systemvm.lab.cloud import Cloud, reset
     from systemvm.lab.plan import Plan
 
-    plan = Plan(root=TOP / "build/test-cloud", build=TOP / "build", page_port=28080, console_port=28443)
+    plan = Plan(
+        root=TOP / "build/test-cloud", build=TOP / "build", page_port=_free_port(), console_port=_free_port()
+    )
     _unmount(plan.secondary)
     if plan.root.exists():
         reset(plan)
@@ -58,6 +61,13 @@ def cloud() -> Iterator[BootedCloud]:
             yield BootedCloud(lab)
     finally:
         _unmount(plan.secondary)
+
+
+def _free_port() -> int:
+    """A port of loopback that nothing listens on, so that two checkouts may be tested at once."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _unmount(place: Path) -> None:
