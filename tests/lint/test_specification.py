@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/SPECIFICATION.md names the test that holds each promise; a name that leads nowhere is a promise broken."""
+"""docs/SPECIFICATION.md names what holds each promise; a name that leads nowhere is a broken promise."""
 
 from __future__ import annotations
 
