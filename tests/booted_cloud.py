@@ -51,13 +51,17 @@ class BootedCloud:
         return self.plan.source_pages / "tiny.qcow2"
 
     # ---- the command line ----
+    @property
+    def command_line(self) -> list[str]:
+        """How `systemvm` is run for this cloud."""
+        return [str(Path(sys.executable).with_name("systemvm")), "--root", str(self.lab.root)]
+
     def cli(
         self, *words: str, check: bool = True, timeout_s: float = 300.0
     ) -> subprocess.CompletedProcess[str]:
         """Run `systemvm WORDS…` as an operator does."""
-        program = Path(sys.executable).with_name("systemvm")
         done = subprocess.run(
-            [program, "--root", self.lab.root, *words],
+            [*self.command_line, *words],
             capture_output=True,
             text=True,
             timeout=timeout_s,

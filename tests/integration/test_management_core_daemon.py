@@ -257,7 +257,7 @@ def test_operators_methods(host: Host) -> None:
         host.call("system_vm.check", name="v-2-VM")
     with pytest.raises(RpcError, match="no system VM named s-9-VM"):
         host.call("system_vm.rpc", name="s-9-VM", method="ping", params={})
-    assert host.call("system_vm.logs", name="v-2-VM")["path"].endswith("v-2-VM.log")
+    assert host.call("system_vm.serial", name="v-2-VM")["path"].endswith("v-2-VM.log")
     methods = {method["name"] for method in host.call("rpc.discover")["methods"]}
     assert {"listSystemVms", "registerTemplate", "system_vm.rpc", "system_vm.ssh"} <= methods
 

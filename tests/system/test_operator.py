@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +24,56 @@ def test_ssh_reaches_the_system_vm_with_its_own_host_key(cloud: BootedCloud, kin
     assert cloud.ssh(vm["name"], "systemctl is-active cloud").strip() == "active"
     cmdline = cloud.ssh(vm["name"], "cat /var/cache/cloud/cmdline")
     assert f"eth0ip={vm['linklocalip']}" in cmdline
+
+
+def test_an_impostor_is_refused_and_a_reused_address_never_warns(cloud: BootedCloud) -> None:
+    """The other VM's key stands for an impostor at the address; a stranger's old key at it is no warning."""
+    ssvm, cpvm = (cloud.system_vm(kind)["name"] for kind in KINDS)
+    line = shlex.split(cloud.cli("ssh", "--print", ssvm).stdout)
+    known_hosts = Path(next(word for word in line if "UserKnownHostsFile" in word).partition("=")[2])
+    other = shlex.split(cloud.cli("ssh", "--print", cpvm).stdout)
+    strange_key = Path(next(word for word in other if "UserKnownHostsFile" in word).partition("=")[2])
+    key = strange_key.read_text().split(" ", 1)[1]
+    address = next(word for word in line if word.startswith("root@")).partition("@")[2]
+
+    right = known_hosts.read_text()
+    known_hosts.write_text(f"[{address}]:3922 {key}{right}")
+    good = subprocess.run([*line, "hostname"], capture_output=True, text=True, timeout=60, check=False)
+    assert (good.stdout.strip(), good.stderr, good.returncode) == (ssvm, "", 0)
+
+    known_hosts.write_text(f"{ssvm} {key}")
+    refused = subprocess.run([*line, "hostname"], capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 255
+    assert "Host key verification failed" in refused.stderr
+    assert cloud.ssh(ssvm, "hostname").strip() == ssvm  # the daemon's word is taken anew each time
+
+
+def test_files_go_in_and_out(cloud: BootedCloud, tmp_path: Path) -> None:
+    name = cloud.system_vm("secondarystoragevm")["name"]
+    (tmp_path / "there").write_text("and back again\n")
+    cloud.cli("cp", str(tmp_path / "there"), f"{name}:/tmp/there")
+    cloud.cli("cp", f"{name}:/tmp/there", str(tmp_path / "back"))
+    assert (tmp_path / "back").read_text() == "and back again\n"
+    assert cloud.cli("cp", f"{name}:/no/such/file", str(tmp_path), check=False).returncode == 1
+
+
+def test_logs_are_the_journal_and_serial_the_console(cloud: BootedCloud) -> None:
+    name = cloud.system_vm("secondarystoragevm")["name"]
+    assert "systemvm-agent" in cloud.cli("logs", name, "-u", "systemvm-agent", "--since", "1 day ago").stdout
+    following = subprocess.Popen(
+        [*cloud.command_line, "logs", name, "-f", "--level", "warning"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        cloud.ssh(
+            name, "logger -p user.warning 'a word of warning'; logger -p user.info 'a word of no import'"
+        )
+        assert following.stdout is not None
+        seen = next(line for line in following.stdout if "a word of" in line)
+        assert "a word of warning" in seen
+    finally:
+        following.terminate()
+        following.wait(timeout=20)
+    assert cloud.cli("serial", name).stdout.strip()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import click
 
-from systemvm.cli import machines, system_vms, templates
-from systemvm.cli.daemon import SOCKET_UNDER_ROOT, Daemon
+from systemvm.cli import access, completion, machines, system_vms, templates
+from systemvm.cli.daemon import Daemon, socket_path
 
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done; 1 the daemon said no, or the work failed; 2 wrong usage; 3 no daemon "
-    "answers; 4 `check` found an error. `ssh` ends with the remote command's own.",
+    "answers; 4 `check` found an error. `ssh` ends with the remote command's own, 255 when it cannot "
+    "connect. `systemvm COMMAND --help` names each command's.",
 )
 @click.option(
     "--root",
@@ -35,11 +36,7 @@ def main(context: click.Context, root: Path | None, as_json: bool) -> None:
     systemvm check s-1-VM
     systemvm ssh v-2-VM
     """
-    if root is None:
-        # a checkout whose `make run` is up is what a person who stands in it means
-        here = Path("build/run")
-        root = here if (here / SOCKET_UNDER_ROOT).exists() else Path("/")
-    context.obj = Daemon(socket_path=root.absolute() / SOCKET_UNDER_ROOT, as_json=as_json)
+    context.obj = Daemon(socket_path=socket_path(root), as_json=as_json)
 
 
 main.add_command(templates.template)
@@ -47,10 +44,13 @@ main.add_command(templates.iso)
 main.add_command(machines.vm)
 main.add_command(machines.console)
 main.add_command(system_vms.system_vm)
-main.add_command(system_vms.ssh)
 main.add_command(system_vms.check)
-main.add_command(system_vms.logs)
+main.add_command(access.ssh)
+main.add_command(access.copy)
+main.add_command(access.logs)
+main.add_command(access.serial)
 main.add_command(system_vms.rpc)
+main.add_command(completion.completion)
 
 if __name__ == "__main__":
     main()

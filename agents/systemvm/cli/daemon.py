@@ -20,6 +20,15 @@ SOCKET_UNDER_ROOT = "run/systemvm/managementd.sock"
 
 #: Exit codes, as `systemvm --help` explains them.
 EXIT_FAILED, EXIT_USAGE, EXIT_NO_DAEMON, EXIT_CHECK_FAILED = 1, 2, 3, 4
+EXIT_SSH_FAILED = 255  # ssh's own: no connection, a strange host key, no key that is let in
+
+
+def socket_path(root: Path | None) -> Path:
+    """Where the daemon of a root listens; in a checkout whose `make run` is up, that cloud is meant."""
+    if root is None:
+        here = Path("build/run")
+        root = here if (here / SOCKET_UNDER_ROOT).exists() else Path("/")
+    return root.absolute() / SOCKET_UNDER_ROOT
 
 
 class Failed(click.ClickException):

@@ -1,19 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`systemvm system-vm`, `ssh`, `check`, `logs` and `rpc`: the appliances themselves."""
+"""`systemvm system-vm`, `check` and `rpc`: the appliances themselves."""
 
 from __future__ import annotations
 
 import json
-import os
-import shlex
-import subprocess
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import click
 
 from systemvm.cli import output
+from systemvm.cli.completion import complete_system_vm
 from systemvm.cli.daemon import EXIT_CHECK_FAILED, Daemon, Failed
 from systemvm.cli.machine_kind import MachineKind
 
@@ -48,7 +44,7 @@ def list_system_vms(daemon: Daemon) -> None:
 
 
 @system_vm.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_system_vm)
 @click.pass_obj
 def start(daemon: Daemon, name: str) -> None:
     """Start a stopped system VM."""
@@ -56,7 +52,7 @@ def start(daemon: Daemon, name: str) -> None:
 
 
 @system_vm.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_system_vm)
 @click.option("--forced", is_flag=True, help="Pull the plug instead of asking the guest.")
 @click.pass_obj
 def stop(daemon: Daemon, name: str, forced: bool) -> None:
@@ -65,7 +61,7 @@ def stop(daemon: Daemon, name: str, forced: bool) -> None:
 
 
 @system_vm.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_system_vm)
 @click.option("--forced", is_flag=True, help="Stop and start instead of a reboot in place.")
 @click.pass_obj
 def reboot(daemon: Daemon, name: str, forced: bool) -> None:
@@ -73,48 +69,11 @@ def reboot(daemon: Daemon, name: str, forced: bool) -> None:
     SYSTEM_VM.act(daemon, "rebootSystemVm", name, "Running", forced=str(forced).lower())
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
-@click.argument("name")
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
-@click.option(
-    "--print",
-    "only_print",
-    is_flag=True,
-    help="Print the plain ssh command line instead; the file of host keys that it names stays.",
+@click.command(
+    epilog="Exit code: 0 all good, warnings included; 4 a check found an error; 1 it could not be run; "
+    "3 no daemon answers."
 )
-@click.pass_obj
-def ssh(daemon: Daemon, name: str, command: tuple[str, ...], only_print: bool) -> None:
-    """Log in to a system VM as root (port 3922, by the zone's key), or run COMMAND there.
-
-    The host key is the one that its agent reported: an impostor is refused, a reused address never warns.
-    """
-    target = daemon.call("system_vm.ssh", name=name)
-    if not target["host_keys"]:
-        raise Failed(f"{name} has not told its host keys yet", "It tells them when its agent is Up.")
-    handle, known_hosts = tempfile.mkstemp(prefix="systemvm-known-hosts-")
-    with os.fdopen(handle, "w") as file:
-        for key in target["host_keys"]:
-            file.write(f"{name} {' '.join(key.split()[:2])}\n")
-    line = [
-        *daemon.namespace_prefix(),
-        *("ssh", "-p", str(target["port"]), "-i", target["key_file"]),
-        *("-o", f"HostKeyAlias={name}", "-o", f"UserKnownHostsFile={known_hosts}"),
-        *("-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes", "-o", "LogLevel=ERROR"),
-        f"{target['user']}@{target['address']}",
-        *command,
-    ]
-    if only_print:
-        click.echo(shlex.join(line))
-        return
-    try:
-        code = subprocess.run(line, check=False).returncode
-    finally:
-        Path(known_hosts).unlink(missing_ok=True)
-    raise SystemExit(code)
-
-
-@click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_system_vm)
 @click.pass_obj
 def check(daemon: Daemon, name: str) -> None:
     """Run the system VM's own checks: name service, storage, the daemon's port, the agent."""
@@ -133,21 +92,13 @@ def check(daemon: Daemon, name: str) -> None:
         raise SystemExit(EXIT_CHECK_FAILED)
 
 
-@click.command()
-@click.argument("name")
-@click.pass_obj
-def logs(daemon: Daemon, name: str) -> None:
-    """The end of a system VM's serial log: how far it came, when it does not come Up."""
-    click.echo(daemon.call("system_vm.logs", name=name)["text"])
-
-
 @click.group()
 def rpc() -> None:
     """JSON-RPC as the daemon speaks it with its agents."""
 
 
 @rpc.command("call")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_system_vm)
 @click.argument("method")
 @click.argument("params", default="{}")
 @click.option("--timeout", "timeout_s", default=60.0, show_default=True, help="Seconds.")

@@ -105,7 +105,7 @@ def _create(
             f"VM {vm.name} must be running to connect console, it is {vm.state.value}", vm.reason or ""
         )
     if vm.vnc_port is None or vm.vnc_address is None:
-        raise ConsoleUnavailableError(f"VM {vm.name} has no screen", f"its log: systemvm logs {vm.name}")
+        raise ConsoleUnavailableError(f"VM {vm.name} has no screen", f"its log: systemvm serial {vm.name}")
     proxy = _least_loaded(connection, vm.zone_id, up)
     console_sessions.create(
         connection,

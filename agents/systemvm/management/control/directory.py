@@ -183,7 +183,7 @@ class AgentDirectory:
         agent.peer = None
         agent.health = None
         if agent.status.state is not AgentState.DISCONNECTED:
-            hint = f"systemvm logs {agent.name} shows its console; it dials again by itself"
+            hint = f"systemvm serial {agent.name} shows its console; it dials again by itself"
             self.set_status(agent, AgentStatus(AgentState.ALERT, f"lost its connection: {why}", hint))
         for callback in self._down:
             callback(agent, why)

@@ -52,7 +52,7 @@ class Supervision:
                     AgentStatus(
                         AgentState.ALERT,
                         f"has not answered for {silent_s:.0f} s",
-                        f"systemvm logs {agent.name} shows its console; reboot it if this lasts",
+                        f"systemvm serial {agent.name} shows its console; reboot it if this lasts",
                     ),
                 )
             if agent.name not in self._asking:

@@ -173,7 +173,7 @@ class Lifecycle:
             await self.ended(vm.instance_name, "it ended while it was being started")
             raise HypervisorError(
                 f"{vm.instance_name} ended while it was being started",
-                f"systemvm logs {vm.instance_name} shows how far it came",
+                f"systemvm serial {vm.instance_name} shows how far it came",
             )
         await self._event(running, "START", "started")
         return running

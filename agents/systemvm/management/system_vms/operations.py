@@ -25,7 +25,7 @@ from systemvm.wire.agent import CHECK, CheckReport
 OPERATORS = frozenset({"operator"})
 SSH_PORT = 3922
 CHECK_DEADLINE_S = 110.0
-LOG_TAIL_BYTES = 64 * 1024
+SERIAL_PART_BYTES = 64 * 1024
 
 
 @frozen
@@ -54,9 +54,18 @@ class SshTarget:
 
 
 @frozen
-class SerialLog:
+class SerialFrom:
+    """A piece of a serial log: from `offset`, its last piece without one."""
+
+    name: str
+    offset: int | None = None
+
+
+@frozen
+class SerialPart:
     path: str
     text: str
+    next_offset: int
 
 
 class Operations:
@@ -96,12 +105,12 @@ class Operations:
             deadline_s=CHECK_DEADLINE_S + 5.0,
         )
         table.add(
-            "system_vm.logs",
-            self._serial_log,
-            params=SystemVmName,
-            result=SerialLog,
+            "system_vm.serial",
+            self._serial,
+            params=SerialFrom,
+            result=SerialPart,
             roles=OPERATORS,
-            summary="The end of a system VM's serial log",
+            summary="A piece of a system VM's serial log, by default its end",
         )
 
     async def _rpc(self, call: Call, through: CallThrough) -> Any:
@@ -136,16 +145,15 @@ class Operations:
             request_id=call.request_id,
         )
 
-    async def _serial_log(self, call: Call, target: SystemVmName) -> SerialLog:
-        vm = await self._find(target.name)
+    async def _serial(self, call: Call, wanted: SerialFrom) -> SerialPart:
+        vm = await self._find(wanted.name)
         path = self._logs / f"{vm.instance_name}.log"
         try:
-            text = await deferToThread(_tail, path)
+            return await deferToThread(_part, path, wanted.offset)
         except FileNotFoundError:
             hint = vm.reason or "it has not started yet"
             message = f"{vm.instance_name} has no serial log"
             raise RpcError.refused("no-log", message, hint) from None
-        return SerialLog(str(path), text)
 
     async def _find(self, name: str) -> Instance:
         try:
@@ -159,8 +167,11 @@ class Operations:
         return vm
 
 
-def _tail(path: Path) -> str:
+def _part(path: Path, offset: int | None) -> SerialPart:
+    """What follows `offset`; a log that is shorter than that was begun anew: its beginning."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - LOG_TAIL_BYTES))
-        return file.read().decode("utf-8", "replace")
+        start = max(0, size - SERIAL_PART_BYTES) if offset is None else max(0, offset)
+        file.seek(start if start <= size else 0)
+        text = file.read(SERIAL_PART_BYTES).decode("utf-8", "replace")
+        return SerialPart(str(path), text, file.tell())

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`ssh`, `cp`, `logs`, `serial` and completion: the command lines they make, against FakeDaemon's answers."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from systemvm.cli import daemon as cli_daemon
+from systemvm.cli.__main__ import main
+
+TARGET = {
+    "user": "root", "address": "169.254.3.4", "port": 3922, "key_file": "/keys/id",
+    "host_keys": ["ssh-ed25519 AAAAkey root@s-1-VM"],
+}  # fmt: skip
+
+
+class Sandbox:
+    """The command with everything outside it replaced: the daemon's answers and the programs it starts."""
+
+    def __init__(self, exit_code: int = 0) -> None:
+        self.answers: dict[str, Any] = {"system_vm.ssh": TARGET}
+        self.exit_code = exit_code
+        self.started: list[list[str]] = []
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+
+    def answer(self, path: str, method: str, params: dict[str, Any], timeout_s: float = 30) -> Any:
+        self.calls.append((method, params))
+        answer = self.answers[method]
+        return answer.pop(0) if isinstance(answer, list) else answer
+
+    def start(self, line: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+        assert not check
+        self.started.append(line)
+        return subprocess.CompletedProcess(line, self.exit_code)
+
+    def run(self, *words: str) -> Result:
+        return CliRunner().invoke(main, ["--root", "/nowhere", *words])
+
+
+@pytest.fixture
+def sandbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Sandbox:
+    found = Sandbox()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(cli_daemon, "unix_call", found.answer)
+    monkeypatch.setattr(cli_daemon.Daemon, "namespace_prefix", lambda self: ["nsenter", "--net=/ns"])
+    monkeypatch.setattr(subprocess, "run", found.start)
+    return found
+
+
+def test_ssh_trusts_the_reported_key_and_no_other(sandbox: Sandbox, tmp_path: Path) -> None:
+    result = sandbox.run("ssh", "s-1-VM", "--", "uptime")
+    assert result.exit_code == 0, result.output
+    line = sandbox.started[0]
+    assert line[:2] == ["nsenter", "--net=/ns"]
+    assert line[-2:] == ["root@169.254.3.4", "uptime"]
+    assert {"StrictHostKeyChecking=yes", "HostKeyAlias=s-1-VM", "BatchMode=yes"} <= set(line)
+    assert (tmp_path / "systemvm/known_hosts/s-1-VM").read_text() == "s-1-VM ssh-ed25519 AAAAkey\n"
+
+
+def test_a_new_key_replaces_the_old_one(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.run("ssh", "s-1-VM", "true")
+    sandbox.answers["system_vm.ssh"] = {**TARGET, "host_keys": ["ssh-ed25519 AAAAnew"]}
+    sandbox.run("ssh", "s-1-VM", "true")
+    assert (tmp_path / "systemvm/known_hosts/s-1-VM").read_text() == "s-1-VM ssh-ed25519 AAAAnew\n"
+    assert [path.name for path in (tmp_path / "systemvm/known_hosts").iterdir()] == ["s-1-VM"]
+
+
+def test_ssh_prints_the_plain_line(sandbox: Sandbox) -> None:
+    printed = sandbox.run("ssh", "--print", "s-1-VM")
+    assert not sandbox.started
+    shown = sandbox.run("ssh", "s-1-VM")
+    assert shlex.split(printed.stdout) == sandbox.started[0]
+    assert printed.stdout.strip() in shown.stderr
+
+
+def test_ssh_ends_as_the_command_did(sandbox: Sandbox) -> None:
+    sandbox.exit_code = 7
+    assert sandbox.run("ssh", "s-1-VM", "false").exit_code == 7
+
+
+def test_without_a_reported_key_there_is_no_way_in(sandbox: Sandbox) -> None:
+    sandbox.answers["system_vm.ssh"] = {**TARGET, "host_keys": []}
+    result = sandbox.run("ssh", "s-1-VM")
+    assert result.exit_code == 1
+    assert "systemvm serial s-1-VM" in result.stderr
+    assert not sandbox.started
+
+
+@pytest.mark.parametrize(
+    ("words", "paths"),
+    [
+        (("s-1-VM:/etc/hosts", "."), ["root@169.254.3.4:/etc/hosts", "."]),
+        (("./a:b", "s-1-VM:/tmp/"), ["./a:b", "root@169.254.3.4:/tmp/"]),
+    ],
+)
+def test_cp_copies_in_and_out(sandbox: Sandbox, words: tuple[str, str], paths: list[str]) -> None:
+    assert sandbox.run("cp", *words).exit_code == 0
+    assert sandbox.started[0][-2:] == paths
+    assert sandbox.started[0][2:5] == ["scp", "-P", "3922"]
+
+
+@pytest.mark.parametrize("words", [("a", "b"), ("s-1-VM:/a", "v-2-VM:/b"), ("./s-1-VM:/a", "b")])
+def test_cp_needs_one_path_in_a_vm(sandbox: Sandbox, words: tuple[str, str]) -> None:
+    result = sandbox.run("cp", *words)
+    assert result.exit_code == 2
+    assert "NAME:PATH" in result.stderr
+
+
+def test_cp_that_fails_says_so(sandbox: Sandbox) -> None:
+    sandbox.exit_code = 1
+    assert sandbox.run("cp", "s-1-VM:/none", ".").exit_code == 1
+
+
+def test_logs_ask_the_journal_and_quote_for_the_remote_shell(sandbox: Sandbox) -> None:
+    result = sandbox.run(
+        "logs", "s-1-VM", "-f", "--since", "5 min ago; reboot", "--level", "warning", "-u", "x"
+    )
+    assert result.exit_code == 0, result.output
+    assert shlex.split(sandbox.started[0][-1]) == [
+        "journalctl", "--no-pager", "--output=short-iso", "--follow", "--since=5 min ago; reboot",
+        "--priority=warning", "--unit=x",
+    ]  # fmt: skip
+
+
+def test_logs_of_an_unreachable_vm_point_to_its_console(sandbox: Sandbox) -> None:
+    sandbox.exit_code = 255
+    result = sandbox.run("logs", "s-1-VM")
+    assert result.exit_code == 1
+    assert "systemvm serial s-1-VM" in result.stderr
+
+
+def test_serial_follows_until_it_is_interrupted(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    sandbox.answers["system_vm.serial"] = [
+        {"path": "/log", "text": "one\n", "next_offset": 4},
+        {"path": "/log", "text": "two\n", "next_offset": 8},
+        {"path": "/log", "text": "", "next_offset": 8},
+    ]
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", interrupt)
+    result = sandbox.run("serial", "-f", "s-1-VM")
+    assert result.exit_code == 0
+    assert result.stdout == "one\ntwo\n\n"
+    assert [params.get("offset") for _, params in sandbox.calls] == [None, 4, 8]
+
+
+def test_serial_is_json_when_asked(sandbox: Sandbox) -> None:
+    part = {"path": "/log", "text": "one\n", "next_offset": 4}
+    sandbox.answers["system_vm.serial"] = part
+    assert json.loads(sandbox.run("--json", "serial", "s-1-VM").stdout) == part
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_a_script_for_the_shell(shell: str) -> None:
+    result = CliRunner().invoke(main, ["completion", shell])
+    assert result.exit_code == 0
+    assert "_SYSTEMVM_COMPLETE" in result.stdout
+
+
+def _completed(monkeypatch: pytest.MonkeyPatch, words: str) -> str:
+    """What bash's script gets for the last of `words`."""
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+    monkeypatch.setenv("_SYSTEMVM_COMPLETE", "bash_complete")
+    return CliRunner().invoke(main, [], prog_name="systemvm").stdout
+
+
+def test_names_are_completed(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"name": "s-1-VM", "state": "Running"}, {"name": "v-2-VM", "state": "Running"}]
+    sandbox.answers["listSystemVms"] = {"systemvm": rows}
+    assert "s-1-VM" in _completed(monkeypatch, "systemvm check S")
+    assert "v-2-VM" not in _completed(monkeypatch, "systemvm check S")
+
+
+def test_completion_without_a_daemon_is_silent(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(*_: Any, **__: Any) -> Any:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(cli_daemon, "unix_call", nobody)
+    assert _completed(monkeypatch, "systemvm check s").strip() == ""
