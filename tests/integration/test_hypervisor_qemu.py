@@ -379,6 +379,56 @@ async def test_a_machine_outlives_a_killed_daemon(
     assert not runs(pid)
 
 
+KILLED_AT_THE_FORK = """
+import os, signal, subprocess
+real = subprocess.Popen.__init__
+
+def popen(self, argv, **more):
+    real(self, argv, **more)
+    if argv[0].startswith("qemu"):
+        print(self.pid, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+subprocess.Popen.__init__ = popen
+"""
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_machine_whose_daemon_was_killed_before_its_pid_file_is_found(
+    hypervisor: QemuHypervisor, tmp_path: Path, run_directory: Path
+) -> None:
+    """QEMU of that moment waits for its CPUs to be let go, which nobody will do: it is ended, not lost."""
+    script = KILLED_AT_THE_FORK + CHILD.format(
+        path=[str(AGENTS), str(Path(__file__).parent)], run=str(run_directory), tmp=str(tmp_path)
+    )
+
+    def daemon() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+        )
+
+    done = await deferToThread(daemon)
+    assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
+    (run_directory / "i-2-3-VM.pid").unlink(missing_ok=True)
+    adopted = await hypervisor.adopt()
+    assert adopted["i-2-3-VM"].state is DomainState.EXITED
+    assert not runs(int(done.stdout))
+    assert files(run_directory) == []
+    again = await hypervisor.start(machine(tmp_path))
+    assert again.state is DomainState.RUNNING
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_running_machine_is_adopted_without_its_pid_file(
+    hypervisor: QemuHypervisor, tmp_path: Path, run_directory: Path
+) -> None:
+    first = QemuHypervisor(run_directory, NoTaps(), Accelerator.TCG)
+    started = await first.start(machine(tmp_path))
+    await first.close()
+    (run_directory / "i-2-3-VM.pid").unlink()
+    assert await hypervisor.adopt() == {"i-2-3-VM": started}
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_machine_that_ended_meanwhile_is_reported_and_forgotten(
     hypervisor: QemuHypervisor, tmp_path: Path, run_directory: Path

@@ -43,12 +43,26 @@ class DetachedProcess:
     def find(cls, pid_file: Path, mark: str) -> DetachedProcess | None:
         """The process of a pid file, if it is still the one whose command line holds `mark`."""
         try:
-            process = cls(int(pid_file.read_text()))
-        except (FileNotFoundError, ValueError, ProcessLookupError):
+            return cls._marked(int(pid_file.read_text()), mark)
+        except (FileNotFoundError, ValueError):
             return None
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            if mark in Path(f"/proc/{process.pid}/cmdline").read_text().split("\0"):
-                return process
+
+    @classmethod
+    def search(cls, mark: str) -> DetachedProcess | None:
+        """The process whose command line holds `mark`, with or without a pid file."""
+        numbers = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+        found = (cls._marked(pid, mark) for pid in numbers if mark in _arguments(pid))
+        return next((process for process in found if process is not None), None)
+
+    @classmethod
+    def _marked(cls, pid: int, mark: str) -> DetachedProcess | None:
+        """Looked at when it is held: a number may have gone to another process meanwhile."""
+        try:
+            process = cls(pid)
+        except ProcessLookupError:
+            return None
+        if mark in _arguments(pid):
+            return process
         process.release()
         return None
 
@@ -86,6 +100,14 @@ class DetachedProcess:
             self._child = None
 
 
+def _arguments(pid: int) -> list[str]:
+    """Its argv; empty for one that has ended, and for a zombie."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return []
+
+
 def unix_address(directory_fd: int, path: Path) -> str:
     """A UNIX socket's address that is short, however deep the directory: the kernel allows 107 bytes."""
     return f"/proc/self/fd/{directory_fd}/{path.name}"
@@ -103,6 +125,17 @@ def listen_unix(path: Path) -> socket.socket:
         return listener
     finally:
         os.close(directory_fd)
+
+
+def is_listened_to(path: Path) -> bool:
+    """Whether some process holds the listening end of a UNIX socket."""
+    try:
+        connect_unix(path).close()
+    except BlockingIOError:
+        return True  # so many that it does not come to answer them
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False
+    return True
 
 
 def connect_unix(path: Path) -> socket.socket:

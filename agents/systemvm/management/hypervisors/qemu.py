@@ -28,11 +28,14 @@ from systemvm.management.hypervisors.base import (
     VncSpec,
 )
 from systemvm.management.hypervisors.journal import Entry, Journal
-from systemvm.management.hypervisors.process import DetachedProcess, listen_unix
+from systemvm.management.hypervisors.process import DetachedProcess, is_listened_to, listen_unix
 from systemvm.management.hypervisors.qmp import Session
 
 GREETING_S = 30.0
 QUIT_S = 10.0
+#: A process that was just forked gets its command line, by which it is known, within this.
+_EXEC_S = 10.0
+_EXEC_POLL_S = 0.05
 _VNC_ATTEMPTS = 5
 
 
@@ -292,7 +295,7 @@ class QemuHypervisor:
 
     async def _adopt_one(self, entry: Entry) -> DomainStatus:
         gone = DomainStatus(entry.name, entry.uuid, DomainState.EXITED, exit_reason=ExitReason.UNKNOWN)
-        process = DetachedProcess.find(self._journal.path(entry.name, "pid"), entry.uuid)
+        process = await self._find(entry)
         if process is None:
             self._log.info("{name}: ended while no daemon ran", name=entry.name)
             await self._clean(entry)
@@ -315,6 +318,31 @@ class QemuHypervisor:
         domain.state = DomainState.PAUSED if state == "paused" else DomainState.RUNNING
         self._log.info("{name}: adopted, pid {pid}, {state}", name=entry.name, pid=process.pid, state=state)
         return domain.status
+
+    async def _find(self, entry: Entry) -> DetachedProcess | None:
+        """By its pid file; else, when a daemon was killed before QEMU wrote one, by who holds its monitor.
+
+        The monitor's socket was listened on before QEMU was forked and is inherited by it alone: as long as
+        somebody is there, the process is there too, and no second one of the machine may be started.
+        """
+        process = DetachedProcess.find(self._journal.path(entry.name, "pid"), entry.uuid)
+        if process is not None:
+            return process
+        deadline = asyncio.get_running_loop().time() + _EXEC_S
+        while is_listened_to(self._journal.path(entry.name, "monitor")):
+            process = DetachedProcess.search(entry.uuid)
+            if process is not None:
+                self._log.info("{name}: found without its pid file", name=entry.name)
+                return process
+            if asyncio.get_running_loop().time() > deadline:
+                # Whoever that is holds the disk's lock: the start of a second one fails, and says why.
+                self._log.error(
+                    "{name}: its monitor is held by a process that cannot be found; `ss -xlp` shows it",
+                    name=entry.name,
+                )
+                break
+            await asyncio.sleep(_EXEC_POLL_S)  # between fork and exec: the kernel tells nobody
+        return None
 
     async def _query_state(self, domain: _Domain) -> str:
         answer = await (await self._session(domain)).execute("query-status")

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from systemvm.management.control.agent import AgentStatus
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.hypervisors.base import Hypervisor, HypervisorError
+from systemvm.management.hypervisors.ending import end_machine
 from systemvm.management.networks.driver import NetworkError
 from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state import console_sessions, events, instances
@@ -181,21 +182,14 @@ class Lifecycle:
     async def _stop(self, vm: Instance, forced: bool, why: str) -> Instance:
         if vm.state in STARTABLE:
             return vm
-        await self._database.run(instances.update, vm.id, state=InstanceState.STOPPING)
         self._directory.disconnected(vm.instance_name, f"is gone: the virtual machine {why}")
-        try:
-            await self._hypervisor.stop(
-                vm.instance_name, forced=forced, timeout_s=POWER_OFF_S * self._patience
-            )
-        except HypervisorError as error:
-            await self._database.run(
-                instances.update,
-                vm.id,
-                state=InstanceState.RUNNING,
-                reason=f"could not be stopped: {error.message}",
-                hint=error.hint or None,
-            )
-            raise
+        await end_machine(
+            self._database,
+            self._hypervisor,
+            vm,
+            forced=forced,
+            timeout_s=POWER_OFF_S * self._patience,
+        )
         stopped = await self._database.run(
             instances.update, vm.id, state=InstanceState.STOPPED, reason=f"it {why}", hint=None
         )

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from systemvm.management.hypervisors.base import DomainStatus, ExitReason, Hypervisor, HypervisorError
+from systemvm.management.hypervisors.base import DomainStatus, ExitReason, Hypervisor
+from systemvm.management.hypervisors.ending import end_machine
 from systemvm.management.pki.seal import Seal
 from systemvm.management.state import console_sessions, events, instances
 from systemvm.management.state.columns import now
@@ -150,20 +151,14 @@ class VirtualMachines:
         status = self._hypervisor.status(vm.instance_name)
         if status is None or not status.state.alive:
             return
-        await self._database.run(instances.update, vm.id, state=InstanceState.STOPPING, wanted=False)
-        try:
-            await self._hypervisor.stop(
-                vm.instance_name, forced=forced, timeout_s=SHUTDOWN_S * self._patience
-            )
-        except HypervisorError as error:
-            await self._database.run(
-                instances.update,
-                vm.id,
-                state=InstanceState.RUNNING,
-                reason=f"It could not be stopped: {error.message}",
-                hint=error.hint or None,
-            )
-            raise
+        await end_machine(
+            self._database,
+            self._hypervisor,
+            vm,
+            forced=forced,
+            timeout_s=SHUTDOWN_S * self._patience,
+            wanted=False,
+        )
 
     # --- what happens by itself
 

@@ -171,6 +171,23 @@ async def test_stop_is_followed_by_a_start_with_the_same_name_and_addresses(worl
 
 
 @pytest_twisted.ensureDeferred
+async def test_one_that_cannot_be_stopped_is_running_and_says_why(world) -> None:
+    await world.keeper.scan()
+    vm = await vm_of(world, "s-1-VM")
+
+    async def stuck(name, **how):
+        raise HypervisorError("QEMU (pid 7) cannot be ended", "look at the host's disks")
+
+    world.hypervisor.stop = stuck
+    with pytest.raises(HypervisorError, match="cannot be ended"):
+        await world.lifecycle.stop(vm.uuid)
+    after = await vm_of(world, "s-1-VM")
+    assert after.state is InstanceState.RUNNING
+    assert after.reason == "It could not be stopped: QEMU (pid 7) cannot be ended"
+    assert after.hint == "look at the host's disks"
+
+
+@pytest_twisted.ensureDeferred
 async def test_reboot_keeps_the_public_address_and_can_be_forced(world) -> None:
     await world.keeper.scan()
     vm = await vm_of(world, "v-2-VM")
