@@ -27,6 +27,7 @@ from systemvm.management.hypervisors.base import (
     Taps,
     VncSpec,
 )
+from systemvm.management.hypervisors.guest_agent import GuestAgent
 from systemvm.management.hypervisors.journal import Entry, Journal
 from systemvm.management.hypervisors.process import DetachedProcess, is_listened_to, listen_unix
 from systemvm.management.hypervisors.qmp import Session
@@ -46,6 +47,7 @@ class _Domain:
         self.entry = entry
         self.process = process
         self.session: Session | None = None
+        self.guest_agent: GuestAgent | None = None  # made when somebody asks for it
         self.stop_asked = False
         self.started = False  # until then, whoever started it is told of its end, and nobody else
         self.said = ""  # QEMU's own last words
@@ -112,6 +114,13 @@ class QemuHypervisor:
 
     async def set_vnc_password(self, name: str, password: str) -> None:
         await in_asyncio(self._command(name, "set_password", protocol="vnc", password=password))
+
+    def guest_agent(self, name: str) -> GuestAgent:
+        """The way into a system VM that needs no network; DomainNotFoundError when it does not run."""
+        domain = self._running(name)
+        if domain.guest_agent is None:
+            domain.guest_agent = GuestAgent.on_socket(name, self._journal.path(name, "agent"))
+        return domain.guest_agent
 
     async def close(self) -> None:
         await in_asyncio(self._close())

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The client of qemu-guest-agent, against a double written from the protocol's own document."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+import pytest_twisted
+
+from systemvm.management.hypervisors.guest_agent import (
+    GuestAgent,
+    GuestAgentError,
+    GuestAgentSilentError,
+    GuestInterface,
+    Streams,
+)
+
+Answer = Callable[[dict[str, Any]], object]
+
+
+class QemuGaDouble:
+    """What qemu-ga does with the bytes of its port; `answers` are more commands, or other answers."""
+
+    def __init__(self, **answers: Answer) -> None:
+        self.reader = asyncio.StreamReader(limit=1024 * 1024)
+        self.files: dict[str, bytes] = {}
+        self.asked: list[str] = []
+        self.left_open: dict[int, tuple[str, str]] = {}
+        self.closed = False
+        self._answers = answers
+        self._rest = b""
+        self._positions: dict[int, int] = {}
+
+    async def connect(self) -> Streams:
+        return self.reader, cast(asyncio.StreamWriter, self)
+
+    # ---- the writer's side: what the client sends
+    def write(self, data: bytes) -> None:
+        self._rest += data
+        while b"\n" in self._rest:
+            line, _, self._rest = self._rest.partition(b"\n")
+            self._take(json.loads(line.rpartition(b"\xff")[2]))
+
+    async def drain(self) -> None:
+        return None
+
+    def close(self) -> None:
+        self.closed = True
+
+    # ---- the guest's side
+    def say(self, line: bytes) -> None:
+        self.reader.feed_data(line)
+
+    def _take(self, message: dict[str, Any]) -> None:
+        command, arguments = message["execute"], message.get("arguments", {})
+        self.asked.append(command)
+        own = self._answers.get(command.replace("-", "_"))
+        if own is not None:
+            answer = own(arguments)
+            if answer is not None:
+                self.say(json.dumps(answer).encode() + b"\n")
+            return
+        if command == "guest-sync-delimited":
+            self.say(b"\xff" + json.dumps({"return": arguments["id"]}).encode() + b"\n")
+            return
+        result = getattr(self, "_" + command.replace("-", "_"))(
+            **{k.replace("-", "_"): v for k, v in arguments.items()}
+        )
+        self.say(json.dumps(result if "error" in result else {"return": result}).encode() + b"\n")
+
+    def _guest_file_open(self, path: str, mode: str) -> Any:
+        if mode == "r" and path not in self.files:
+            return {"error": {"class": "GenericError", "desc": f"failed to open file '{path}': No such file"}}
+        handle = 1000 + len(self.left_open)
+        self.left_open[handle] = (path, mode)
+        self._positions[handle] = 0
+        if mode == "w":
+            self.files[path] = b""
+        return _Number(handle)
+
+    def _guest_file_write(self, handle: int, buf_b64: str) -> Any:
+        # as write(2) may: not all of it at once
+        piece = base64.b64decode(buf_b64)[:30_000]
+        self.files[self.left_open[handle][0]] += piece
+        return {"count": len(piece), "eof": False}
+
+    def _guest_file_read(self, handle: int, count: int) -> Any:
+        content = self.files[self.left_open[handle][0]]
+        start = self._positions[handle]
+        piece = content[start : start + count]
+        self._positions[handle] += len(piece)
+        return {
+            "count": len(piece),
+            "buf-b64": base64.b64encode(piece).decode(),
+            "eof": start + count >= len(content),
+        }
+
+    def _guest_file_close(self, handle: int) -> Any:
+        del self.left_open[handle]
+        return {}
+
+
+class _Number(int):
+    """A handle: answered as a bare number."""
+
+    def __contains__(self, key: object) -> bool:
+        return False
+
+
+def agent(double: QemuGaDouble) -> GuestAgent:
+    return GuestAgent("s-1-VM", double.connect)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_an_earlier_client_left_is_skipped() -> None:
+    double = QemuGaDouble()
+    double.say(b'{"return": {"half an answer')
+    double.say(b'": 1}\n\xff{"return": 7}\n\xffno json\n')
+    await agent(double).ping()
+    assert double.asked == ["guest-sync-delimited"]
+    assert double.closed
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_guest_that_says_nothing_is_named_as_silent() -> None:
+    with pytest.raises(GuestAgentSilentError, match="the guest agent does not answer"):
+        await agent(QemuGaDouble(guest_sync_delimited=lambda _: None)).ping(timeout_s=0.05)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_command_that_does_not_end_is_named() -> None:
+    double = QemuGaDouble(guest_get_osinfo=lambda _: None)
+    with pytest.raises(GuestAgentSilentError, match="did not finish guest-get-osinfo"):
+        await agent(double).os_info(timeout_s=0.05)
+    assert double.closed
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_machine_without_the_channel_and_one_that_ends() -> None:
+    async def refused() -> Streams:
+        raise FileNotFoundError("agent")
+
+    with pytest.raises(GuestAgentSilentError, match="has no channel"):
+        await GuestAgent("s-1-VM", refused).ping()
+    double = QemuGaDouble(guest_sync_delimited=lambda _: None)
+    double.reader.feed_eof()
+    with pytest.raises(GuestAgentSilentError, match="the machine ended"):
+        await agent(double).ping()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_program_is_run_and_its_output_bounded() -> None:
+    polls = iter([{"exited": False}, {
+        "exited": True, "exitcode": 3, "out-data": base64.b64encode(b"x" * 50).decode(),
+        "err-data": base64.b64encode(b"why").decode(),
+    }])  # fmt: skip
+    given: list[dict[str, Any]] = []
+
+    def start(arguments: dict[str, Any]) -> object:
+        given.append(arguments)
+        return {"return": {"pid": 77}}
+
+    double = QemuGaDouble(guest_exec=start, guest_exec_status=lambda _: {"return": next(polls)})
+    done = await agent(double).run(["/bin/cat", "-A"], stdin=b"in", output_limit_bytes=20)
+    assert given == [{"path": "/bin/cat", "arg": ["-A"], "capture-output": True, "input-data": "aW4="}]
+    assert (done.exit_code, done.stdout, done.stderr, done.truncated) == (3, b"x" * 20, b"why", True)
+    assert not done.succeeded
+
+
+@pytest_twisted.ensureDeferred
+async def test_files_go_both_ways_in_pieces_and_are_closed() -> None:
+    double = QemuGaDouble()
+    content = bytes(range(256)) * 700
+    await agent(double).write_file("/var/cache/cloud/cmdline", content)
+    assert double.files["/var/cache/cloud/cmdline"] == content
+    assert await agent(double).read_file("/var/cache/cloud/cmdline") == content
+    assert await agent(double).read_file("/var/cache/cloud/cmdline", limit_bytes=100) == content[:100]
+    assert not double.left_open
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_refusal_is_quoted_and_what_was_sent_is_not() -> None:
+    full = {"error": {"class": "GenericError", "desc": "failed to write to file: No space left on device"}}
+    double = QemuGaDouble(guest_file_write=lambda _: full)
+    with pytest.raises(GuestAgentError, match="No space left") as raised:
+        await agent(double).write_file("/x", b"the secret")
+    assert "the secret" not in str(raised.value)
+    assert base64.b64encode(b"the secret").decode() not in str(raised.value)
+    assert not double.left_open, "the file is closed even then"
+    with pytest.raises(GuestAgentError, match="No such file"):
+        await agent(double).read_file("/nowhere")
+
+
+@pytest.mark.parametrize("answer", [[], {"return": {}}, {"return": {"pid": 1}, "x": 1}, {"error": "odd"}])
+@pytest_twisted.ensureDeferred
+async def test_an_answer_that_is_none_is_an_error(answer: object) -> None:
+    double = QemuGaDouble(guest_exec=lambda _: answer, guest_exec_status=lambda _: {"return": 5})
+    with pytest.raises(GuestAgentError):
+        await agent(double).run(["/bin/true"])
+
+
+@pytest_twisted.ensureDeferred
+async def test_addresses_and_clock() -> None:
+    nics = [
+        {
+            "name": "eth0",
+            "hardware-address": "0e:00",
+            "ip-addresses": [{"ip-address": "fe80::1", "prefix": 64}],
+        }
+    ]
+    set_to: list[int] = []
+
+    def set_time(arguments: dict[str, Any]) -> object:
+        set_to.append(arguments["time"])
+        return {"return": {}}
+
+    double = QemuGaDouble(
+        guest_network_get_interfaces=lambda _: {"return": [*nics, {"name": "lo"}]},
+        guest_get_time=lambda _: {"return": int((time.time() - 86400) * 1e9)},
+        guest_set_time=set_time,
+    )
+    first, second = await agent(double).network_interfaces()
+    assert first.addresses[0].address == "fe80::1"
+    assert second == GuestInterface("lo", None, ())
+    assert round(await agent(double).clock_skew_s()) == -86400
+    await agent(double).set_time(1_800_000_000.5)
+    assert set_to == [1_800_000_000_500_000_000]
