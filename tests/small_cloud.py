@@ -47,6 +47,7 @@ from systemvm.management.virtual_machines.machine import MachineBuilder
 from systemvm.management.virtual_machines.service import VirtualMachines
 from systemvm.rpc.errors import METHOD_NOT_FOUND, NOT_CONNECTED, RpcError
 from systemvm.rpc.method import Call, Caller, MethodTable
+from systemvm.rpc.perform import perform
 from systemvm.wire.role import Role
 from systemvm.wire.storage import DownloadState, ImageFormat, Store
 
@@ -315,7 +316,7 @@ class SmallCloud:
         """A call from a system VM's agent, checked and converted as on the wire."""
         role = Role.SSVM if vm.type is InstanceType.SECONDARY_STORAGE else Role.CPVM
         call = Call(Caller(vm.instance_name, role.value), "request-2", None)
-        return await self.agent_methods.dispatch(call, method, params)
+        return await perform(Clock(), self.agent_methods, call, method, params)
 
     def add_template(
         self,

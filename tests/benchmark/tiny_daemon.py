@@ -12,8 +12,8 @@ from twisted.internet.interfaces import IListeningPort
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.rpc.listen import listen
 from systemvm.rpc.method import Call, MethodTable
-from systemvm.wire import agent
-from systemvm.wire.role import CONTROL_PORT, PROTOCOL_VERSION, Role
+from systemvm.wire import agent, protocol
+from systemvm.wire.role import CONTROL_PORT, Role
 
 AGENTS = frozenset({Role.SSVM.value, Role.CPVM.value})
 
@@ -42,7 +42,7 @@ class TinyDaemon:
     async def _hello(self, call: Call, hello: agent.Hello) -> agent.Welcome:
         # after this answer is written
         self._reactor.callLater(0, self._on_up, call.caller.name)
-        return agent.Welcome(PROTOCOL_VERSION, "bench", hello.clock_unix_s, 60.0)
+        return agent.Welcome(protocol.CURRENT, "bench", hello.clock_unix_s, 60.0)
 
     async def _ping(self, call: Call, ping: agent.Ping) -> agent.Pong:
         return agent.Pong(ping.sent_unix_s, ping.sent_unix_s)

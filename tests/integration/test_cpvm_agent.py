@@ -29,8 +29,8 @@ from systemvm.management.pki.control import ControlAuthority
 from systemvm.rpc.listen import listen
 from systemvm.rpc.method import Call, MethodTable
 from systemvm.rpc.peer import Peer
-from systemvm.wire import agent, boot, console
-from systemvm.wire.role import PROTOCOL_VERSION, Role
+from systemvm.wire import agent, boot, console, protocol
+from systemvm.wire.role import Role
 from systemvm.wire.storage import Done
 
 pytestmark = pytest.mark.timeout(60)
@@ -96,7 +96,7 @@ class Daemon:
     async def _hello(self, call: Call, hello: agent.Hello) -> agent.Welcome:
         assert call.peer is not None
         self.hellos.put(call.peer)
-        return agent.Welcome(PROTOCOL_VERSION, "host-1", time.time(), 5.0)
+        return agent.Welcome(protocol.CURRENT, "host-1", time.time(), 5.0)
 
     async def _ping(self, call: Call, ping: agent.Ping) -> agent.Pong:
         return agent.Pong(ping.sent_unix_s, time.time())

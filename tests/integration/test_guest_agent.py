@@ -30,8 +30,8 @@ from systemvm.rpc.method import Call, Caller, MethodTable
 from systemvm.rpc.peer import Peer
 from systemvm.rpc.unix import unix_call
 from systemvm.wire import agent as wire
-from systemvm.wire import boot
-from systemvm.wire.role import PROTOCOL_VERSION, Role
+from systemvm.wire import boot, protocol
+from systemvm.wire.role import Role
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -112,7 +112,7 @@ class Daemon:
     async def _hello(self, call: Call, hello: wire.Hello) -> wire.Welcome:
         assert call.peer is not None
         self.hellos.put((call.peer, hello))
-        return wire.Welcome(PROTOCOL_VERSION, "host-1", time.time(), 1.0)
+        return wire.Welcome(protocol.CURRENT, "host-1", time.time(), 1.0)
 
     async def _ping(self, call: Call, ping: wire.Ping) -> wire.Pong:
         self.pings.put(ping.sent_unix_s)
@@ -235,7 +235,7 @@ async def test_hello_names_the_machine_and_the_unit_is_ready(scene: Scene) -> No
     await machine.notices.until(lambda text: text.startswith("READY=1"), "READY")
     peer, hello = await soon(daemon.hellos.get(), "hello")
     assert peer.caller == Caller(NAME, "ssvm")
-    assert (hello.name, hello.role, hello.protocol_version) == (NAME, "ssvm", PROTOCOL_VERSION)
+    assert (hello.name, hello.role, hello.protocol_version) == (NAME, "ssvm", protocol.CURRENT)
     assert (hello.image_version, hello.image_sha256) == ("7", "ab")
     assert hello.host_keys == ["ssh-ed25519 AAAA"]
     assert hello.boot_id == BOOT_ID

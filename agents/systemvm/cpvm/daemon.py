@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from twisted.logger import Logger
 
 from systemvm.cpvm.refusal import Refusal, RefusedError
-from systemvm.rpc.errors import REFUSED, RpcError
+from systemvm.rpc.errors import FORBIDDEN, REFUSED, RpcError
 from systemvm.rpc.peer import Peer
 from systemvm.wire.console import (
     CONSOLE_AUTHORIZE,
@@ -64,7 +64,7 @@ class DaemonAuthority:
                 method, params, result=result, deadline_s=DEADLINE_S, request_id=request_id
             )
         except RpcError as error:
-            if error.code == REFUSED:
+            if error.code == REFUSED or (error.code == FORBIDDEN and error.reason):
                 raise RefusedError(Refusal.from_daemon(error.reason), f"{method}: {error.reason}") from None
             self.log.warn("{method} failed: {error}", method=method, error=error.code)  # noqa: G010
             raise RefusedError(Refusal.DAEMON_AWAY, f"{method} failed with {error.code}") from None

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,15 @@ from systemvm.rpc.errors import RpcError
 from systemvm.rpc.method import MethodTable
 from systemvm.rpc.peer import Peer
 from systemvm.service.notify import Notifier, feed_watchdog
+from systemvm.wire import protocol
 from systemvm.wire.agent import HELLO, PING, Hello, Ping, Pong, Welcome
-from systemvm.wire.role import PROTOCOL_VERSION, Role
+from systemvm.wire.role import Role
 
 #: The roles' entry points, by name: this package is in both appliances and knows neither.
 ROLE_MODULES = {Role.SSVM: "systemvm.ssvm.role", Role.CPVM: "systemvm.cpvm.role"}
 HELLO_DEADLINE_S = 20.0
 RENEW_CHECK_S = 3600.0
+_INSTANCE = uuid.uuid4().hex  # of this process
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -70,7 +73,7 @@ class Settings:
 
     def hello(self) -> Hello:
         return Hello(
-            protocol_version=PROTOCOL_VERSION,
+            protocol_version=protocol.CURRENT,
             name=self.name,
             role=self.role.value,
             agent_version=VERSION,
@@ -78,6 +81,7 @@ class Settings:
             image_sha256=self.image.get("sha256", ""),
             boot_id=_BOOT_ID.read_text().strip(),
             clock_unix_s=time.time(),
+            instance=_INSTANCE,
             host_keys=[
                 " ".join(path.read_text().split()[:2])
                 for path in sorted((self.paths.etc / "ssh").glob("ssh_host_*_key.pub"))

@@ -15,13 +15,12 @@ from twisted.web import http
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
+from systemvm.rpc.call import Call, Events
 from systemvm.rpc.errors import FORBIDDEN, INTERNAL, INVALID_REQUEST, RpcError
 from systemvm.rpc.local_caller import Authorize
 from systemvm.rpc.message import Answer
-from systemvm.rpc.method import Call
 from systemvm.rpc.perform import incident, new_request_id
 from systemvm.rpc.transport import Reactor
-from systemvm.rpc.unix import Events
 from systemvm.rpc.unix_resource import AuthorizedResource, write_json
 
 COMMENT_S = 15.0  # between signs of life on a quiet event stream

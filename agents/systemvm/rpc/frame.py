@@ -84,9 +84,12 @@ def decode(line: bytes) -> Any:
     if not within_depth(line):
         raise _parse_error(f"nested deeper than {MAX_DEPTH}, or brackets that do not pair")
     try:
-        return msgspec.json.decode(line)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        decoded = msgspec.json.decode(line)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
         raise _parse_error(str(error)) from None
+    if not _members_are_unique(line, decoded):
+        raise _parse_error("an object names a member twice")
+    return decoded
 
 
 def encode(message: object) -> bytes:
@@ -97,6 +100,28 @@ def encode(message: object) -> bytes:
     if not within_depth(line):
         raise ValueError(f"message is nested deeper than {MAX_DEPTH}")
     return line + b"\n"
+
+
+def _members_are_unique(line: bytes, decoded: object) -> bool:
+    """Whether the decoder kept every member that the text has: of two of one name it keeps the last.
+
+    Two ends that each believe another one of them would not speak of the same thing (RFC 8259, section 4).
+    """
+    kept = _count_members(decoded)
+    # Each member has one colon outside of texts; most messages have none inside of them either.
+    return line.count(b":") == kept or _STRING.sub(b"", line).count(b":") == kept
+
+
+def _count_members(decoded: object) -> int:
+    count, left = 0, [decoded]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            count += len(value)
+            left.extend(each for each in value.values() if isinstance(each, dict | list))
+        elif isinstance(value, list):
+            left.extend(each for each in value if isinstance(each, dict | list))
+    return count
 
 
 def _parse_error(hint: str) -> RpcError:

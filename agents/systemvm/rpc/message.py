@@ -15,6 +15,8 @@ from systemvm.rpc.errors import INVALID_REQUEST, RpcError
 
 MessageId = str | int
 MAX_ID_CHARACTERS = 128
+MAX_ID_NUMBER = 2**53 - 1  # what every JSON reader keeps exactly (RFC 8259, section 6)
+MAX_METHOD_CHARACTERS = 256
 
 
 @frozen
@@ -76,10 +78,12 @@ def _read_request(message: dict[str, Any]) -> Request:
     if message.get("jsonrpc") != "2.0":
         raise _invalid('jsonrpc must be "2.0"', message_id)
     if "id" in message and message_id is None:
-        raise _invalid(f"id must be an integer or a text of at most {MAX_ID_CHARACTERS} characters", None)
+        hint = f"id must be an integer below 2**53 or a text of at most {MAX_ID_CHARACTERS} characters"
+        raise _invalid(hint, None)
     method = message["method"]
-    if not isinstance(method, str) or not method:
-        raise _invalid("method must be a text", message_id)
+    if not isinstance(method, str) or not 0 < len(method) <= MAX_METHOD_CHARACTERS:
+        hint = f"method must be a text of 1 to {MAX_METHOD_CHARACTERS} characters"
+        raise _invalid(hint, message_id)
     params = message.get("params")
     if "params" in message and not isinstance(params, dict | list):
         raise _invalid("params must be an object", message_id)
@@ -109,7 +113,7 @@ def _read_answer(message: dict[str, Any]) -> Answer:
 def _known_id(value: object) -> MessageId | None:
     if isinstance(value, str) and len(value) <= MAX_ID_CHARACTERS:
         return value
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_ID_NUMBER:
         return value
     return None
 

@@ -1,75 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which methods an end answers: names, typed parameters, results, deadlines, and who may call them."""
+"""Which methods an end answers, and who may call them on what."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
 
-import msgspec
-from attrs import evolve, frozen
+from attrs import evolve
 
-from systemvm.rpc.errors import FORBIDDEN, INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
+from systemvm.rpc.call import DEFAULT_DEADLINE_S, Call, Caller, Handler, Method, Objects
+from systemvm.rpc.errors import FORBIDDEN, METHOD_NOT_FOUND, RpcError
+from systemvm.rpc.openrpc import document
 
-if TYPE_CHECKING:
-    from systemvm.rpc.peer import Peer
+__all__ = [
+    "DEFAULT_DEADLINE_S",
+    "DISCOVER",
+    "PING",
+    "Call",
+    "Caller",
+    "Guard",
+    "Handler",
+    "Method",
+    "MethodTable",
+    "Objects",
+]
 
 DISCOVER = "rpc.discover"
 PING = "rpc.ping"  # the channel's own sign of life, apart from the application's `ping`
-DEFAULT_DEADLINE_S = 30.0
 
+MAX_DEADLINE_S = 3600.0  # nothing on the channel may wait longer than an hour
 
-@frozen
-class Caller:
-    """Who is at the other end: from its certificate, or from the kernel on a UNIX socket.
-
-    >>> Caller("s-1-VM", "ssvm"), Caller("uid:0", "operator")  # doctest: +ELLIPSIS
-    (Caller(name='s-1-VM', role='ssvm'), Caller(name='uid:0', role='operator'))
-    """
-
-    name: str
-    role: str
-
-
-@frozen
-class Call:
-    """What a handler knows of the call besides its parameters; `peer` is None over HTTP."""
-
-    caller: Caller
-    request_id: str
-    peer: Peer | None
-
-
-Handler = Callable[[Call, Any], Awaitable[Any]]
-
-
-@frozen
-class Method:
-    """One entry of the table; `roles` None means anybody who got as far as connecting."""
-
-    name: str
-    handler: Handler
-    params: Any  # a type, or None for a method without parameters
-    result: Any  # a type, or None
-    roles: frozenset[str] | None
-    summary: str
-    deadline_s: float
-
-    def read_params(self, raw: object) -> Any:
-        """Convert what the wire brought to the declared type; RpcError -32602 says what does not fit."""
-        if isinstance(raw, list):
-            raise self._bad_params("parameters go by name, in an object")
-        if self.params is None:
-            if raw:
-                raise self._bad_params("this method takes none")
-            return None
-        try:
-            return msgspec.convert({} if raw is None else raw, type=self.params, strict=True)
-        except msgspec.ValidationError as error:
-            raise self._bad_params(str(error)) from None
-
-    def _bad_params(self, hint: str) -> RpcError:
-        return RpcError(INVALID_PARAMS, f"bad parameters for {self.name}", {"hint": hint})
+#: Asked of every call whose role may make it, before its parameters are looked at; an RpcError refuses.
+Guard = Callable[[Call, Method], None]
 
 
 class MethodTable:
@@ -79,10 +41,11 @@ class MethodTable:
         self.title = title
         self.version = version
         self._methods: dict[str, Method] = {}
+        self.guard: Guard | None = None
         self._add_own(DISCOVER, self._discover, dict[str, Any], "Describe this end as an OpenRPC document")
         self._add_own(PING, _pong, dict[str, Any], "Show that the channel is alive")
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Method]:
         return iter(self._methods.values())
 
     def add(
@@ -95,16 +58,25 @@ class MethodTable:
         roles: frozenset[str],
         summary: str = "",
         deadline_s: float = DEFAULT_DEADLINE_S,
+        objects: Objects | None = None,
     ) -> None:
-        """Answer `name` with `await handler(call, params)`; notifications come to the same handlers."""
+        """Answer `name` with `await handler(call, params)`; notifications come to the same handlers.
+
+        `roles` says who may call, `objects` on what; the handler never runs for who may not.
+        """
         if name in self._methods:
             raise ValueError(f"method {name!r} is there already")
         if name.startswith("rpc."):
             raise ValueError(f"method {name!r}: JSON-RPC keeps names that begin with rpc. to itself")
-        self._methods[name] = Method(name, handler, params, result, frozenset(roles), summary, deadline_s)
+        if not 0 < deadline_s <= MAX_DEADLINE_S:
+            raise ValueError(f"method {name!r}: a deadline is above 0 and at most {MAX_DEADLINE_S:g} s")
+        self._methods[name] = Method(
+            name, handler, params, result, frozenset(roles), summary, deadline_s, objects
+        )
 
-    def lookup(self, caller: Caller, name: str) -> Method:
-        """The method that `caller` may call by this name; RpcError -32601 or FORBIDDEN."""
+    def lookup(self, call: Call, name: str) -> Method:
+        """The method that the caller may call by this name; RpcError -32601, FORBIDDEN, or the guard's."""
+        caller = call.caller
         method = self._methods.get(name)
         if method is None:
             hint = "rpc.discover lists the methods"
@@ -112,22 +84,23 @@ class MethodTable:
         if method.roles is not None and caller.role not in method.roles:
             may = ", ".join(sorted(method.roles)) or "nobody"
             raise RpcError(FORBIDDEN, f"{caller.role} may not call {name}", {"hint": f"open to: {may}"})
+        if self.guard is not None and method.roles is not None:
+            self.guard(call, method)
         return method
 
     async def dispatch(self, call: Call, name: str, raw_params: object) -> Any:
         """Check, convert, and run the handler; whatever it raises comes through."""
-        method = self.lookup(call.caller, name)
-        return await method.handler(call, method.read_params(raw_params))
+        method = self.lookup(call, name)
+        return await method.run(call, method.read_params(raw_params))
 
     def discover(self) -> dict[str, Any]:
         """The OpenRPC document of this table."""
-        from systemvm.rpc.openrpc import document
-
         return document(self.title, self.version, list(self._methods.values()))
 
     def copy(self) -> MethodTable:
         """A table with the same entries that can be extended apart from this one."""
         table = MethodTable(self.title, self.version)
+        table.guard = self.guard
         for method in self._methods.values():
             if not method.name.startswith("rpc."):
                 table._methods[method.name] = evolve(method)

@@ -3,20 +3,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import msgspec
 
-if TYPE_CHECKING:
-    from systemvm.rpc.method import Method
+from systemvm.rpc.call import Method
 
 OPENRPC_VERSION = "1.3.2"
 _REF = "#/components/schemas/{name}"
 
 
 def document(title: str, version: str, methods: list[Method]) -> dict[str, Any]:
-    """Describe `methods`: parameters by name, results, roles and deadlines."""
+    """Describe `methods`: parameters by name, results, roles, objects and deadlines."""
     types = [type_ for method in methods for type_ in (method.params, method.result) if type_ is not None]
     _, components = msgspec.json.schema_components(types, ref_template=_REF)
     return {
@@ -39,6 +38,8 @@ def _describe(method: Method) -> dict[str, Any]:
     }
     if method.roles is not None:
         described["x-roles"] = sorted(method.roles)
+    if method.objects is not None:
+        described["x-objects"] = method.objects.text
     return described
 
 

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from systemvm.rpc import frame, message
+from systemvm.rpc.call import DEFAULT_DEADLINE_S, Call, Caller
 from systemvm.rpc.errors import (
     BUSY,
     DEADLINE,
@@ -23,10 +24,11 @@ from systemvm.rpc.errors import (
     INVALID_PARAMS,
     INVALID_REQUEST,
     NOT_CONNECTED,
+    PARSE_ERROR,
     RpcError,
 )
 from systemvm.rpc.message import Answer, InvalidMessage, MessageId, Request
-from systemvm.rpc.method import DEFAULT_DEADLINE_S, PING, Call, Caller, MethodTable
+from systemvm.rpc.method import PING, MethodTable
 from systemvm.rpc.perform import new_request_id, perform
 
 MAX_IN_FLIGHT = 64  # calls, each way; notifications being handled have as many places of their own
@@ -35,6 +37,7 @@ SILENT_AFTER_S = 60.0  # a live end answers a probe long before
 
 CANCEL = "rpc.cancel"  # notification: the caller gave up on the call {"id": …}
 _PROBE_ID = "rpc.ping"
+MAX_BAD_FRAMES = 256  # one after the other: this end does not speak JSON-RPC, or means harm
 
 
 class Channel(Protocol):
@@ -68,6 +71,7 @@ class Peer:
         self._serving: dict[MessageId, Deferred[Any]] = {}
         self._handling_notifications = 0
         self._dropped_notifications = 0
+        self._bad_frames = 0
         self._closed: str | None = None
         self._close_waiters: list[Deferred[str]] = []
         self._heard_at_s = clock.seconds()
@@ -147,16 +151,18 @@ class Peer:
     # What the transport tells.
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes as they come, and act on each line they complete."""
-        self._heard_at_s = self._clock.seconds()
+        """Take bytes as they come, and act on each line they complete.
+
+        Only whole lines are a sign of life: who sends a byte now and then holds nobody up.
+        """
         try:
             for line in self._splitter.feed(data):
                 if self._closed is not None:
                     return
+                self._heard_at_s = self._clock.seconds()
                 self._line_received(line)
         except frame.LineTooLong as error:
-            self._log.warn("Closing on {caller}: {why}", caller=self.caller.name, why=str(error))
-            self.close(str(error))
+            self._hang_up_on(str(error))
 
     def connection_lost(self, why: str) -> None:
         """The transport is gone. Handlers go on until their deadlines: no work is left half done."""
@@ -179,19 +185,33 @@ class Peer:
         try:
             read = message.read(frame.decode(line))
         except RpcError as error:
-            self._log.info("{caller} sent a bad frame: {error}", caller=self.caller.name, error=str(error))
-            self._answer(Answer(None, error=error))
+            self._bad_frame(str(error), Answer(None, error=error))
         except InvalidMessage as invalid:
-            self._log.info("{caller} sent a bad frame: {error}", caller=self.caller.name, error=str(invalid))
-            if invalid.answer is not None:
-                self._answer(invalid.answer)
+            self._bad_frame(str(invalid), invalid.answer)
         else:
+            self._bad_frames = 0
             if isinstance(read, Answer):
                 self._answered(read)
             elif read.id is None:
                 self._notified(read)
             else:
                 self._called(read, read.id)
+
+    def _bad_frame(self, error: str, answer: Answer | None) -> None:
+        """Answer it; who sends nothing else is hung up on, and the log has no line for each."""
+        self._bad_frames += 1
+        if self._bad_frames == 1:
+            self._log.info("{caller} sent a bad frame: {error}", caller=self.caller.name, error=error[:300])
+        if answer is not None:
+            self._answer(answer)
+        if self._bad_frames >= MAX_BAD_FRAMES:
+            self._hang_up_on(f"{MAX_BAD_FRAMES} bad frames one after the other")
+
+    def _hang_up_on(self, why: str) -> None:
+        """Where the next frame begins is unknown, or does not matter any more: say so, and close."""
+        self._log.warn("Closing on {caller}: {why}", caller=self.caller.name, why=why)
+        self._answer(Answer(None, error=RpcError(PARSE_ERROR, "parse error", {"hint": why})))
+        self.close(why)
 
     def _answered(self, answer: Answer) -> None:
         if answer.id is None:
@@ -269,7 +289,7 @@ class Peer:
             return
         try:
             line = frame.encode(answer.to_wire())
-        except (ValueError, TypeError, msgspec.MsgspecError) as error:
+        except (ValueError, TypeError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
             hint = str(error)
             self._log.error("Cannot send an answer to {caller}: {hint}", caller=self.caller.name, hint=hint)
             unsendable = RpcError(INTERNAL, "the answer cannot be sent", {"hint": hint})
@@ -280,7 +300,7 @@ class Peer:
     def _request_line(request: Request) -> bytes:
         try:
             return frame.encode(request.to_wire())
-        except (ValueError, TypeError, msgspec.MsgspecError) as error:
+        except (ValueError, TypeError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
             raise RpcError(INVALID_PARAMS, f"{request.method} cannot be sent", {"hint": str(error)}) from None
 
     # Time.

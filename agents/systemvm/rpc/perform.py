@@ -11,10 +11,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from systemvm.rpc.errors import DEADLINE, INTERNAL, RpcError
-from systemvm.rpc.method import Call, MethodTable
+from systemvm.rpc.call import Call
+from systemvm.rpc.errors import DEADLINE, FORBIDDEN, INTERNAL, RpcError
+from systemvm.rpc.method import MethodTable
 
 _log = Logger()
+_audit = Logger(namespace="systemvm.rpc.audit")
 
 
 def new_request_id() -> str:
@@ -30,16 +32,14 @@ def perform(
     Cancelling it cancels the handler: its caller gave up.
     """
     try:
-        method = methods.lookup(call.caller, name)
+        method = methods.lookup(call, name)
         params = method.read_params(raw_params)
     except RpcError as error:
+        _note_refusal(call, name, error)
         return _failed(error)
 
-    async def run() -> Any:
-        return await method.handler(call, params)
-
     overdue = False
-    running: Deferred[Any] = Deferred.fromCoroutine(run())
+    running: Deferred[Any] = Deferred.fromCoroutine(method.run(call, params))
 
     def expire() -> None:
         nonlocal overdue
@@ -54,6 +54,7 @@ def perform(
         if not isinstance(result, Failure):
             return result
         if isinstance(result.value, RpcError):
+            _note_refusal(call, name, result.value)
             return result
         if result.check(CancelledError) is not None:
             why = f"{name} did not finish in {method.deadline_s:g} s" if overdue else f"{name} was given up"
@@ -61,6 +62,19 @@ def perform(
         return Failure(incident(call, name, result))
 
     return running.addBoth(done)
+
+
+def _note_refusal(call: Call, name: str, error: RpcError) -> None:
+    """Who tried what it has no right to: a line that an auditor finds by its name space."""
+    if error.code == FORBIDDEN:
+        _audit.warn(
+            "forbidden: {caller} ({role}) called {method}: {error} (request {request_id})",
+            caller=call.caller.name,
+            role=call.caller.role,
+            method=name[:100],
+            error=error.message[:300],
+            request_id=call.request_id,
+        )
 
 
 def incident(call: Call, name: str, failure: Failure) -> RpcError:

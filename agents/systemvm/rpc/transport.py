@@ -3,7 +3,7 @@
 
 When the other end does not read, frames wait here: notifications may be replaced or dropped, and past
 `PAUSE_BYTES` this end stops reading too, so that a flood of calls cannot turn into a heap of answers. An end
-that does not read for `STALL_S` is cut off.
+that does not read for `STALL_S` is cut off, and so is one for which more than `MAX_UNSENT_BYTES` wait.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from systemvm.rpc.peer import Peer
 Reactor = Any
 
 PAUSE_BYTES = 2 * 1024 * 1024  # two frames of the longest kind: both ends may send one at once and still read
+MAX_UNSENT_BYTES = 8 * 1024 * 1024  # what may wait for an end that does not read, whatever its kind
 STALL_S = 30.0
 GOODBYE_S = 5.0  # how long what was written before a close may take to leave
 
@@ -95,6 +96,11 @@ class StreamProtocol(Protocol):
             return
         key: object = object() if replaces is None else replaces
         self._unsent_bytes += len(line) - len(self._unsent.pop(key, b""))
+        if self._unsent_bytes > MAX_UNSENT_BYTES:
+            self._unsent.clear()
+            self._unsent_bytes = 0
+            self._abort(f"the other end does not read: more than {MAX_UNSENT_BYTES} bytes wait for it")
+            return
         self._unsent[key] = line
         self._pause_or_resume_reading()
 
@@ -139,7 +145,12 @@ class StreamProtocol(Protocol):
 
     def _cut_off(self) -> None:
         self._stall = None
-        self.refusal = f"the other end has not read for {STALL_S:g} s"
+        self._abort(f"the other end has not read for {STALL_S:g} s")
+
+    def _abort(self, why: str) -> None:
+        """What waits for this end would wait for ever: no goodbye."""
+        if self.refusal is None:
+            self.refusal = why
         self.transport.abortConnection()
 
 

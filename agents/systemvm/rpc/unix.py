@@ -6,22 +6,18 @@ The server's half is imported when it is asked for: the command line only calls,
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from systemvm.rpc.call import Events
 from systemvm.rpc.local_caller import Authorize, root_and_group, root_only
-from systemvm.rpc.method import Call, MethodTable
+from systemvm.rpc.method import MethodTable
 from systemvm.rpc.unix_client import unix_call, unix_events
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IListeningPort
 
 __all__ = ["Authorize", "Events", "listen_unix", "root_and_group", "root_only", "unix_call", "unix_events"]
-
-#: Gets the call and the `job` of the query (None without one), yields values that msgspec can encode, and
-#: returns when the job has ended; an RpcError refuses. It is closed when the reader hangs up.
-Events = Callable[[Call, str | None], AsyncIterator[Any]]
 
 
 def listen_unix(

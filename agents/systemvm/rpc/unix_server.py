@@ -15,14 +15,15 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from systemvm.rpc import frame, message
+from systemvm.rpc.bounded_request import BoundedRequest
+from systemvm.rpc.call import Call, Caller, Events
 from systemvm.rpc.errors import INVALID_REQUEST, RpcError
 from systemvm.rpc.event_stream import EventsResource
 from systemvm.rpc.local_caller import Authorize
 from systemvm.rpc.message import Answer, InvalidMessage
-from systemvm.rpc.method import Call, Caller, MethodTable
+from systemvm.rpc.method import MethodTable
 from systemvm.rpc.perform import new_request_id, perform
 from systemvm.rpc.transport import Reactor
-from systemvm.rpc.unix import Events
 from systemvm.rpc.unix_path import listen_at
 from systemvm.rpc.unix_resource import AuthorizedResource, write_json
 
@@ -70,37 +71,8 @@ class _Site(Site):
         """No access log in Apache's form: calls log themselves."""
 
 
-class _BoundedRequest(Request):
-    """Refuses a long body before it is read; twisted.web alone would take it all to disk."""
-
-    _refused = False
-    _received_bytes = 0
-
-    def gotLength(self, length: int | None) -> None:
-        super().gotLength(length)
-        if length is not None and length > MAX_BODY_BYTES:
-            self._refuse()
-
-    def handleContentChunk(self, data: bytes) -> None:
-        self._received_bytes += len(data)
-        if self._received_bytes > MAX_BODY_BYTES:
-            self._refuse()
-        if not self._refused:
-            super().handleContentChunk(data)
-
-    def _refuse(self) -> None:
-        if self._refused:
-            return
-        self._refused = True
-        transport: Any = self.channel.transport
-        transport.write(
-            b"HTTP/1.1 413 Request Entity Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-        )
-        self.channel.loseConnection()
-
-    def process(self) -> None:
-        if not self._refused:
-            super().process()
+class _BoundedRequest(BoundedRequest):
+    max_body_bytes = MAX_BODY_BYTES
 
 
 class _RpcResource(AuthorizedResource):

@@ -10,6 +10,10 @@ PING = "ping"  # either way
 HEALTH = "agent.health"  # daemon → agent
 CHECK = "agent.check"  # daemon → agent: the staged checks of `systemvm check`
 SIGN = "identity.sign"  # agent → daemon
+PATCH = "agent.patch"  # daemon → agent: new agent code into a running image
+
+#: What is spoken with an agent whatever its version, so that it can be seen, patched and replaced.
+LIFELINE = frozenset({HELLO, PING, HEALTH, CHECK, SIGN, PATCH})
 
 
 @frozen
@@ -25,6 +29,7 @@ class Hello:
     boot_id: str
     clock_unix_s: float
     host_keys: list[str] = field(factory=list)  # public ssh host keys, OpenSSH text form
+    instance: str = ""  # of the agent's process: another one knows nothing of this one's sessions
 
 
 @frozen

@@ -5,9 +5,6 @@ from __future__ import annotations
 
 import enum
 
-#: Version of the messages in this package. `hello` carries it; additive changes do not raise it.
-PROTOCOL_VERSION = 1
-
 #: The name every daemon's certificate carries, and the only one agents ask for, so that a VM adopted by
 #: another host connects unchanged.
 MANAGEMENT_SAN = "management.systemvm"

@@ -3,47 +3,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.logger import Logger
 from twisted.web import http, server
 from twisted.web.resource import Resource
 
+from systemvm.rpc.bounded_request import BoundedRequest
+
 MAX_BODY_BYTES = 256 * 1024
 IDLE_TIMEOUT_S = 60
 
-_TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
-
-class BoundedRequest(server.Request):
-    """A request whose body cannot fill the disk: Twisted itself would take any length."""
-
-    _received_bytes = 0
-    _refused = False
-
-    def gotLength(self, length: int | None) -> None:
-        super().gotLength(length)
-        if length is not None and length > MAX_BODY_BYTES:
-            self._refuse()
-
-    def handleContentChunk(self, data: bytes) -> None:
-        self._received_bytes += len(data)
-        if self._received_bytes > MAX_BODY_BYTES:
-            self._refuse()
-        if not self._refused:
-            super().handleContentChunk(data)
-
-    def process(self) -> None:
-        if not self._refused:
-            super().process()
-
-    def _refuse(self) -> None:
-        if self._refused:
-            return
-        self._refused = True
-        channel: Any = self.channel
-        channel.transport.write(_TOO_LARGE)
-        channel.loseConnection()
+class _BoundedRequest(BoundedRequest):
+    max_body_bytes = MAX_BODY_BYTES
 
 
 class QuietSite(server.Site):
@@ -52,7 +23,7 @@ class QuietSite(server.Site):
     log_source = Logger()
 
     def __init__(self, root: Resource) -> None:
-        super().__init__(root, requestFactory=BoundedRequest, timeout=IDLE_TIMEOUT_S)
+        super().__init__(root, requestFactory=_BoundedRequest, timeout=IDLE_TIMEOUT_S)
 
     def startFactory(self) -> None:
         http.HTTPFactory.startFactory(self)

@@ -19,8 +19,9 @@ from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import InstanceState
+from systemvm.rpc.call import Call, Objects
 from systemvm.rpc.errors import RpcError
-from systemvm.rpc.method import Call, MethodTable
+from systemvm.rpc.method import MethodTable
 from systemvm.wire import console
 from systemvm.wire.console import (
     ConsoleAuthorize,
@@ -73,6 +74,8 @@ class Gatekeeper:
 
     def add_methods(self, table: MethodTable) -> None:
         cpvms = frozenset({Role.CPVM.value})
+        sessions = "sessions that were given to it"
+        own_session = Objects(sessions, self._is_its_session, ConsoleRefusal.SESSION_ENDED.value)
         table.add(
             console.CONSOLE_AUTHORIZE,
             self._authorize,
@@ -80,6 +83,9 @@ class Gatekeeper:
             result=ConsoleSession,
             roles=cpvms,
             summary="Spend a console token, once",
+            objects=Objects(
+                "tokens that were made for it", self._is_its_token, ConsoleRefusal.TOKEN_UNKNOWN.value
+            ),
         )
         table.add(
             console.CONSOLE_TARGET,
@@ -88,6 +94,7 @@ class Gatekeeper:
             result=ConsoleTarget,
             roles=cpvms,
             summary="Where the screen of a session's VM is now",
+            objects=own_session,
         )
         table.add(
             console.CONSOLE_CLOSED,
@@ -96,6 +103,7 @@ class Gatekeeper:
             result=Done,
             roles=cpvms,
             summary="A session has ended; may be said again",
+            objects=own_session,
         )
         table.add(
             console.CONSOLE_LOAD,
@@ -104,7 +112,17 @@ class Gatekeeper:
             result=Done,
             roles=cpvms,
             summary="Which sessions a CPVM carries",
+            objects=Objects(sessions, self._are_its_sessions),
         )
+
+    async def _is_its_token(self, call: Call, request: ConsoleAuthorize) -> bool:
+        return await self._database.read(_owns_token, call.caller.name, token_hash(request.token))
+
+    async def _is_its_session(self, call: Call, request: ConsoleTargetRequest | ConsoleClosed) -> bool:
+        return await self._database.read(_owns_sessions, call.caller.name, [request.session_id])
+
+    async def _are_its_sessions(self, call: Call, load: ConsoleLoad) -> bool:
+        return await self._database.read(_owns_sessions, call.caller.name, load.session_ids)
 
     async def _authorize(self, call: Call, request: ConsoleAuthorize) -> ConsoleSession:
         try:
@@ -155,6 +173,18 @@ class Gatekeeper:
         count = min(len(set(load.session_ids)), MAX_REPORTED_SESSIONS)
         await self._database.run(_set_load, call.caller.name, count)
         return Done()
+
+
+def _owns_token(connection: sa.Connection, proxy_name: str, hashed_token: str) -> bool:
+    session = console_sessions.by_token_hash(connection, hashed_token)
+    return session is None or session.proxy_id == instances.by_instance_name(connection, proxy_name).id
+
+
+def _owns_sessions(connection: sa.Connection, proxy_name: str, session_ids: list[str]) -> bool:
+    """Whether none of them is another CPVM's; those that there are not are nobody's."""
+    proxy = instances.by_instance_name(connection, proxy_name)
+    named = session_ids[:MAX_REPORTED_SESSIONS]
+    return not console_sessions.of_others(connection, proxy.id, named)
 
 
 def _spend(

@@ -16,14 +16,16 @@ from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.pki.control import ControlAuthority, SigningRefusedError
 from systemvm.management.state.status import AgentState
 from systemvm.rpc.backoff import Backoff
+from systemvm.rpc.call import Call, Connection, Method, Objects
 from systemvm.rpc.errors import FORBIDDEN, NOT_CONNECTED, RpcError
 from systemvm.rpc.identity import Identity
 from systemvm.rpc.listen import listen
-from systemvm.rpc.method import Call, MethodTable
+from systemvm.rpc.method import MethodTable
 from systemvm.rpc.peer import Peer
 from systemvm.rpc.transport import Reactor
 from systemvm.wire.agent import (
     HELLO,
+    LIFELINE,
     PING,
     SIGN,
     Hello,
@@ -33,7 +35,8 @@ from systemvm.wire.agent import (
     SigningRequest,
     Welcome,
 )
-from systemvm.wire.role import PROTOCOL_VERSION, Role
+from systemvm.wire.protocol import CURRENT, PREVIOUS, Fit, spoken_with
+from systemvm.wire.role import Role
 
 #: Roles in method tables: who may call.
 SSVM_ONLY = frozenset({Role.SSVM.value})
@@ -69,6 +72,7 @@ class ControlChannel:
         self._clock = clock
         self._peers: set[Peer] = set()
         self._port: IListeningPort | None = None
+        methods.guard = self._guard
         methods.add(
             HELLO,
             self._hello,
@@ -76,6 +80,7 @@ class ControlChannel:
             result=Welcome,
             roles=ANY_AGENT,
             summary="An agent introduces itself",
+            objects=Objects("the name and role of its certificate", _speaks_for_itself, "not-you"),
         )
         methods.add(PING, self._ping, params=Ping, result=Pong, roles=ANY_AGENT, summary="A sign of life")
         methods.add(
@@ -131,19 +136,6 @@ class ControlChannel:
 
     async def _hello(self, call: Call, hello: Hello) -> Welcome:
         agent = self._agent_of(call)
-        if (hello.name.lower(), hello.role) != (call.caller.name.lower(), call.caller.role):
-            raise RpcError(
-                FORBIDDEN,
-                f"hello says {hello.name} ({hello.role}), "
-                f"the certificate {call.caller.name} ({call.caller.role})",
-            )
-        if hello.protocol_version != PROTOCOL_VERSION:
-            raise RpcError.refused(
-                "protocol-version",
-                f"the agent speaks version {hello.protocol_version} of the protocol, "
-                f"this daemon version {PROTOCOL_VERSION}",
-                f"systemvm system-vm destroy {agent.name} makes one of the daemon's own image",
-            )
         peer = call.peer
         if peer is None:
             raise RpcError(NOT_CONNECTED, "hello needs a connection")
@@ -152,14 +144,21 @@ class ControlChannel:
         # After the answer: what prepares an agent calls it, and it takes no calls before it is welcome.
         self._reactor.callLater(0, lambda: Deferred.fromCoroutine(self._prepare(agent, peer)))
         return Welcome(
-            protocol_version=PROTOCOL_VERSION,
+            protocol_version=spoken_with(hello.protocol_version),
             host_uuid=self._host_uuid,
             clock_unix_s=self._clock(),
             ping_interval_s=self._ping_interval_s,
         )
 
-    async def _prepare(self, agent: Agent, peer: Peer) -> None:
-        """Run the preparations until all succeeded or the connection is lost, then the agent is Up."""
+    async def _prepare(self, agent: Agent, peer: Connection) -> None:
+        """Run the preparations until all succeeded or the connection is lost, then the agent is Up.
+
+        An agent of another protocol is prepared for nothing: it stays connected, to be patched or replaced.
+        """
+        if agent.fit is not Fit.GOOD:
+            if agent.peer is peer:
+                self._directory.set_status(agent, _unfit(agent))
+            return
         backoff = Backoff(first_s=1.0, last_s=30.0)
         while agent.peer is peer:
             try:
@@ -194,8 +193,31 @@ class ControlChannel:
         self._log.info("signed a certificate for {name}", name=agent.name)
         return SignedCertificate(certificate, self._authority.ca_pem.decode())
 
+    def _guard(self, call: Call, method: Method) -> None:
+        """An agent of another protocol is heard on what keeps it alive, and on nothing else."""
+        agent = self._directory.agent(call.caller.name)
+        if agent is not None and agent.fit is not Fit.GOOD and method.name not in LIFELINE:
+            status = _unfit(agent)
+            raise RpcError.refused("protocol-version", f"this agent {status.reason}", status.hint)
+
     def _agent_of(self, call: Call) -> Agent:
         agent = self._directory.agent(call.caller.name)
         if agent is None:
             raise RpcError(FORBIDDEN, f"there is no system VM named {call.caller.name} any more")
         return agent
+
+
+async def _speaks_for_itself(call: Call, hello: Hello) -> bool:
+    return (hello.name.lower(), hello.role) == (call.caller.name.lower(), call.caller.role)
+
+
+def _unfit(agent: Agent) -> AgentStatus:
+    """Why an agent of another protocol is not Up, and what to do about it."""
+    version = agent.hello.protocol_version if agent.hello is not None else 0
+    here = f"protocol version {version}, this daemon speaks {PREVIOUS} to {CURRENT}"
+    replace = f"systemvm system-vm destroy {agent.name} makes one of this daemon's own image"
+    if agent.fit is Fit.TOO_NEW:
+        reason, first = "is newer than this daemon", "upgrade the management daemon"
+    else:
+        reason, first = "has an image too old", f"systemvm system-vm patch {agent.name} renews its agent"
+    return AgentStatus(AgentState.ALERT, f"{reason}: {here}", f"{first}; or {replace}")

@@ -10,10 +10,10 @@ from twisted.logger import Logger
 
 from systemvm.management.control.agent import Agent, AgentStatus
 from systemvm.management.state.status import AgentState
+from systemvm.rpc.call import Caller, Connection
 from systemvm.rpc.errors import FORBIDDEN, NOT_CONNECTED, RpcError
-from systemvm.rpc.method import Caller
-from systemvm.rpc.peer import Peer
-from systemvm.wire.agent import Hello
+from systemvm.wire.agent import LIFELINE, Hello
+from systemvm.wire.protocol import Fit
 from systemvm.wire.role import Role
 
 T = TypeVar("T")
@@ -80,7 +80,7 @@ class AgentDirectory:
     def agents(self, role: Role | None = None) -> list[Agent]:
         return [agent for agent in self._agents.values() if role in (None, agent.role)]
 
-    def peer(self, name: str) -> Peer | None:
+    def peer(self, name: str) -> Connection | None:
         """The connection to an agent, if it is there."""
         agent = self.agent(name)
         return None if agent is None else agent.peer
@@ -132,6 +132,12 @@ class AgentDirectory:
                 f"the agent of {name} is {agent.status.state.value}{why}",
                 {"hint": agent.status.hint or f"systemvm check {name} tells more"},
             )
+        if agent.fit is not Fit.GOOD and method not in LIFELINE and not method.startswith("rpc."):
+            raise RpcError(
+                NOT_CONNECTED,
+                f"the agent of {name} {agent.status.reason}",
+                {"hint": agent.status.hint},
+            )
         return await agent.peer.call(
             method, params, result=result, deadline_s=deadline_s, request_id=request_id
         )
@@ -159,7 +165,7 @@ class AgentDirectory:
 
     # --- what the sessions report
 
-    def connected(self, agent: Agent, peer: Peer, hello: Hello) -> None:
+    def connected(self, agent: Agent, peer: Connection, hello: Hello) -> None:
         """An agent said hello: it is Connecting, and an older connection of its name ends."""
         older, agent.peer, agent.hello = agent.peer, peer, hello
         if older is not None and older is not peer:
@@ -175,7 +181,7 @@ class AgentDirectory:
             except Exception:
                 self._log.failure("a service did not take note that {name} is up", name=agent.name)
 
-    def lost(self, peer: Peer, why: str) -> None:
+    def lost(self, peer: Connection, why: str) -> None:
         """A connection ended; nothing happens if it was not the agent's newest."""
         agent = self.agent(peer.caller.name)
         if agent is None or agent.peer is not peer:

@@ -132,6 +132,16 @@ def active(connection: sa.Connection, proxy_id: int | None = None) -> list[Conso
     return rows.all(connection, *where)
 
 
+def of_others(connection: sa.Connection, proxy_id: int, uuids: list[str]) -> bool:
+    """Whether any of these sessions was given to another CPVM."""
+    for begin in range(0, len(uuids), 500):  # SQLite takes so many parameters and no more
+        named = _c.uuid.in_(uuids[begin : begin + 500])
+        others = sa.or_(_c.proxy_id.is_(None), _c.proxy_id != proxy_id)
+        if connection.execute(sa.select(_c.id).where(named, others).limit(1)).first() is not None:
+            return True
+    return False
+
+
 def list_all(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list[ConsoleSessionRow]:
     return rows.all(connection, *where)
 

@@ -15,12 +15,14 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from systemvm.management.state import templates
 from systemvm.management.state.columns import new_uuid
 from systemvm.management.state.database import Database
 from systemvm.management.templates import downloads
 from systemvm.management.templates.downloads import TRANSIENT_CODES, Work
+from systemvm.rpc.call import Call, Objects
 from systemvm.rpc.errors import REFUSED, RpcError
-from systemvm.rpc.method import Call, MethodTable
+from systemvm.rpc.method import MethodTable
 from systemvm.wire import storage
 from systemvm.wire.role import Role
 from systemvm.wire.storage import (
@@ -236,6 +238,7 @@ class Dispatch:
     def add_methods(self, table: MethodTable) -> None:
         """The methods that SSVMs call."""
         ssvms = frozenset({Role.SSVM.value})
+        own = Objects("downloads that were given to it", self._is_its_job)
         table.add(
             storage.TEMPLATE_PROGRESS,
             self._progress,
@@ -243,6 +246,7 @@ class Dispatch:
             result=Done,
             roles=ssvms,
             summary="How far a download is; a newer one replaces it",
+            objects=own,
         )
         table.add(
             storage.TEMPLATE_FINISHED,
@@ -251,7 +255,13 @@ class Dispatch:
             result=Done,
             roles=ssvms,
             summary="The end of a download; may be said again",
+            objects=own,
         )
+
+    async def _is_its_job(self, call: Call, status: DownloadStatus) -> bool:
+        """A job that there is no more is nobody's: its end may be said, and changes nothing."""
+        ref = await self._database.read(templates.store_ref_of_job, status.job_id)
+        return ref is None or (ref.agent_name or "").lower() == call.caller.name.lower()
 
     async def _progress(self, call: Call, status: DownloadStatus) -> Done:
         if not status.state.ended:
@@ -265,6 +275,8 @@ class Dispatch:
         if ref is None:
             # Acknowledged all the same: refusing would make the agent say it for ever.
             self.log.info(
-                "{agent} finished job {job}, which is not its", agent=call.caller.name, job=status.job_id
+                "{agent} finished job {job}, which there is no more",
+                agent=call.caller.name,
+                job=status.job_id,
             )
         return Done()

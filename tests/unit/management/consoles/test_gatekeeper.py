@@ -254,7 +254,9 @@ async def test_a_cpvm_ends_its_own_sessions_and_may_say_so_twice(
 ) -> None:
     session = await authorize(cloud, await new_token(cloud, vm))
     params = {"session_id": session.session_id, "reason": "r" * 999}
-    await cloud.from_agent(other_proxy, console.CONSOLE_CLOSED, params)
+    with pytest.raises(RpcError) as refused:
+        await cloud.from_agent(other_proxy, console.CONSOLE_CLOSED, params)
+    assert refused.value.code == FORBIDDEN
     assert await target(cloud, session.session_id), "another CPVM cannot end it"
     for _ in range(2):
         await cloud.from_agent(cloud.cpvm, console.CONSOLE_CLOSED, params)

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Versions of the protocol, and what a daemon does with an agent of another one.
+
+| version | what it brought |
+|---|---|
+| 1 | `hello`, `ping`, `identity.sign`, stores, downloads, consoles: what the first release speaks |
+| 2 | listings (`storage.jobs`, `template.list`, `console.list`), `console.end`, `hello.instance` |
+
+Within a version members are added with defaults, which raises nothing. Golden frames of every version stay in
+tests/contract for ever.
+"""
+
+from __future__ import annotations
+
+import enum
+
+CURRENT = 2
+PREVIOUS = 1
+
+#: Since when an agent answers listings; a daemon asks no older one.
+LISTINGS_SINCE = 2
+
+
+class Fit(enum.Enum):
+    """How an agent's version stands to this end's."""
+
+    GOOD = "good"
+    TOO_OLD = "too old"
+    TOO_NEW = "too new"
+
+    @classmethod
+    def of(cls, version: int) -> Fit:
+        """
+        >>> [Fit.of(version).value for version in (0, PREVIOUS, CURRENT, 3)]
+        ['too old', 'good', 'good', 'too new']
+        """
+        if version < PREVIOUS:
+            return cls.TOO_OLD
+        return cls.GOOD if version <= CURRENT else cls.TOO_NEW
+
+
+def spoken_with(version: int) -> int:
+    """The version to speak with an agent of this one: the lower of both, and never one we do not know.
+
+    >>> [spoken_with(version) for version in (0, 1, 2, 3)]
+    [1, 1, 2, 2]
+    """
+    return min(max(version, PREVIOUS), CURRENT)

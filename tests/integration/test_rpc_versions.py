@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Agents of other versions at a real control channel: the previous one works, others are seen and kept."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+
+from integration.test_management_core_control import World, world  # noqa: F401  (a fixture)
+from rpc_wait import until
+from systemvm.management.pki.control import ControlAuthority
+from systemvm.management.state.status import AgentState
+from systemvm.rpc.errors import NOT_CONNECTED, RpcError
+from systemvm.wire import protocol, storage
+from systemvm.wire.agent import HEALTH, Health
+from systemvm.wire.role import Role
+
+GOLDEN = Path(__file__).parents[1] / "contract" / "golden"
+
+
+class OldAgent:
+    """Speaks nothing but recorded frames, over a TLS socket of the standard library."""
+
+    def __init__(self, port: int, authority: ControlAuthority) -> None:
+        identity = authority.bootstrap("s-1-VM", Role.SSVM)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.load_verify_locations(cadata=authority.ca_pem.decode())
+        with tempfile.NamedTemporaryFile() as bundle:
+            bundle.write(identity.certificate_pem + identity.private_key_pem)
+            bundle.flush()
+            context.load_cert_chain(bundle.name)
+        raw = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self._tls = context.wrap_socket(raw, server_hostname="management.systemvm")
+        self._lines = self._tls.makefile("rb")
+
+    def say(self, line: bytes) -> None:
+        self._tls.sendall(line + b"\n")
+
+    def hear(self) -> dict[str, Any]:
+        heard: dict[str, Any] = msgspec.json.decode(self._lines.readline())
+        return heard
+
+    def hang_up(self) -> None:
+        self._lines.close()
+        self._tls.close()
+
+
+def frames(name: str) -> list[tuple[str, bytes]]:
+    return [(line[:1].decode(), line[2:]) for line in (GOLDEN / name).read_bytes().splitlines()]
+
+
+def _holds(sent: Any, golden: Any) -> bool:
+    """Every member of the golden frame is there, with a value of the same type."""
+    if isinstance(golden, dict):
+        return isinstance(sent, dict) and all(_holds(sent.get(name), golden[name]) for name in golden)
+    return type(sent) is type(golden)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_agent_of_the_first_release_comes_up_and_is_worked_with(world: World) -> None:  # noqa: F811
+    assert protocol.PREVIOUS == 1, "these frames are version 1's"
+    agent = await deferToThread(OldAgent, world.port, world.authority)
+    try:
+        (_, hello), (_, welcome) = frames("rpc_hello.frames")
+        agent.say(hello)
+        answer = await deferToThread(agent.hear)
+        assert _holds(answer, msgspec.json.decode(welcome))
+        assert answer["result"]["protocol_version"] == 1
+        await until(lambda: world.known.is_up)
+        assert not world.known.has_listings, "what version 1 does not know, it is not asked"
+        conversation = frames("rpc_download.frames")
+        order = msgspec.json.decode(conversation[0][1])
+        request = msgspec.convert(order["params"], storage.DownloadRequest)
+        calling = Deferred.fromCoroutine(
+            world.directory.call(
+                "s-1-VM",
+                storage.TEMPLATE_DOWNLOAD,
+                request,
+                result=storage.DownloadStatus,
+                request_id="req-1",
+            )
+        )
+        asked = await deferToThread(agent.hear)
+        assert _holds(asked, order)
+        assert asked["params"]["job_id"] == order["params"]["job_id"]
+        reply = msgspec.json.decode(conversation[1][1])
+        agent.say(msgspec.json.encode({**reply, "id": asked["id"]}))
+        assert (await calling).state is storage.DownloadState.DOWNLOAD_IN_PROGRESS
+    finally:
+        agent.hang_up()
+
+
+@pytest.mark.parametrize(
+    ("version", "reason", "hint"),
+    [
+        (protocol.PREVIOUS - 1, "has an image too old", "systemvm system-vm patch s-1-VM"),
+        (protocol.CURRENT + 1, "is newer than this daemon", "upgrade the management daemon"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_another_version_is_an_alert_and_its_channel_stays_open(
+    world: World,  # noqa: F811
+    version: int,
+    reason: str,
+    hint: str,
+) -> None:
+    prepared: list[str] = []
+
+    async def prepare(agent: Any) -> None:
+        prepared.append(agent.name)
+
+    world.directory.prepare(Role.SSVM, prepare)
+    agent = world.agent(protocol_version=version)
+    await until(lambda: world.known.status.state is AgentState.ALERT)
+    assert world.known.status.reason.startswith(reason)
+    assert hint in world.known.status.hint
+    assert "destroy s-1-VM" in world.known.status.hint
+    assert prepared == []
+    assert world.directory.up(Role.SSVM) == []
+    # what keeps it alive and lets it be patched goes both ways, and nothing else does
+    assert (await world.directory.call("s-1-VM", HEALTH, result=Health)).uptime_s == 1.0
+    with pytest.raises(RpcError) as kept:
+        await world.directory.call("s-1-VM", storage.STORAGE_STATS, storage.Store("10.12.0.2", "/x"))
+    assert kept.value.code == NOT_CONNECTED
+    assert reason in kept.value.message
+    await until(lambda: agent.dialer.peer is not None)
+    assert agent.dialer.peer is not None
+    done = storage.DownloadStatus("j", storage.DownloadState.DOWNLOADED)
+    world.channel._methods.add(
+        storage.TEMPLATE_FINISHED,
+        prepare,  # type: ignore[arg-type]
+        params=storage.DownloadStatus,
+        result=None,
+        roles=frozenset({"ssvm"}),
+    )
+    with pytest.raises(RpcError) as refused:
+        await agent.dialer.peer.call(storage.TEMPLATE_FINISHED, done)
+    assert refused.value.reason == "protocol-version"
+    assert prepared == []
