@@ -254,7 +254,7 @@ async def test_bad_frames_are_answered_and_huge_ones_close(daemon: Daemon, direc
         None,
     ]
     assert [answer["id"] for answer in answers] == [None, None, None, None, 1]
-        assert rest == b"" or json.loads(rest)["error"]["code"] == -32700  # said, if it can still be heard
+    assert rest == b"" or json.loads(rest)["error"]["code"] == -32700  # said, if it can still be heard
     await until(lambda: bool(daemon.lost))
     assert "longer than 1048576" in daemon.lost[0]
 

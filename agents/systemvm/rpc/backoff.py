@@ -7,11 +7,11 @@ import random
 from collections.abc import Callable
 
 FIRST_S = 0.5
-LAST_S = 30.0
+LAST_S = 8.0  # a daemon that was away for a minute has all its agents back within ten seconds
 
 
 class Backoff:
-    """Waits of 0.5–1 s, 1–2 s, … 15–30 s."""
+    """Waits of 0.5–1 s, 1–2 s, … 4–8 s."""
 
     def __init__(
         self,

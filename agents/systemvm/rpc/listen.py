@@ -20,7 +20,8 @@ from systemvm.rpc.secure_transport import SecureStreamProtocol
 from systemvm.rpc.tls import Identity, TlsOptions, daemon_options
 from systemvm.rpc.transport import Reactor
 
-MAX_UNSETTLED = 64  # connections whose handshake is not done
+MAX_UNSETTLED = 256  # connections whose handshake is not done
+BACKLOG = 1024  # all agents of a host dial at once when its daemon was started anew
 
 _log = Logger()
 
@@ -48,7 +49,7 @@ def listen(
         factory = _AgentFactory(reactor, source, methods, known, on_connected, on_lost)
         secure = TLSMemoryBIOFactory(source, False, factory)
         secure.noisy = False
-        listening: IListeningPort = reactor.listenTCP(port, secure, interface=interface)
+        listening: IListeningPort = reactor.listenTCP(port, secure, backlog=BACKLOG, interface=interface)
         return listening
 
     return defer.execute(start)

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make bench-control`: one real daemon with 1,000 agents on real sockets with mutual TLS.
+
+Measured are its memory, its CPU while agents only ping, how long until all are Up when it was killed and
+started again, and a call's round trip beside the same call over HTTPS with a client certificate: kept-alive
+connections, Twisted at both ends, both by turns in one run.
+
+Bars, and why: a call is to cost no more than over plain HTTPS, or the channel would not be worth its code; an
+agent may cost 256 KiB, so that a small host's daemon holds 1,000 beside its VMs; pings and health of 1,000
+agents may take a quarter of one core; after a kill everything is Up in 45 s, though agents and daemon share
+this machine's cores, where on real hosts each guest brings its own.
+
+usage: control.py [--agents N] [--calls N]      exit code 1 when a bar does not hold
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+TOP = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(TOP), str(TOP / "agents")]
+
+from systemvm.management.pki.control import ControlAuthority  # noqa: E402
+from systemvm.rpc.identity import Identity  # noqa: E402
+from systemvm.wire.role import Role  # noqa: E402
+
+HERE = Path(__file__).parent
+RESULT = TOP / "build/bench/control.json"
+PROCESSES = 4
+PING_INTERVAL_S = 10.0
+IDLE_S = 30.0
+NEWS_TIMEOUT_S = 120.0
+BAR_AGENT_KIB = 256.0
+BAR_CPU = 0.25
+BAR_LISTENING_S = 20.0
+BAR_RECONCILE_S = 45.0
+BAR_P50 = 1.0
+BAR_P99 = 1.25  # of one run of a few thousand calls: what else this machine does is in the tail
+
+ZONE = """
+name: bench
+networks:
+  control: {bridge: cloud0, cidr: 127.0.0.0/8, host_address: 127.0.0.1}
+  management: {bridge: cloudbr1, cidr: 10.11.0.0/24, host_address: 10.11.0.1}
+  public: {bridge: cloudbr0, cidr: 203.0.113.0/24, host_address: 203.0.113.1}
+dns: [203.0.113.1]
+image_stores:
+  - {name: store, url: "nfs://10.12.0.2/export/secondary"}
+"""
+
+
+class Child:
+    """A process that tells news on stdout, one JSON object a line."""
+
+    def __init__(self, script: str, *arguments: str, log: Path) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(TOP / "agents")}
+        with log.open("ab") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, str(HERE / script), *arguments],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment,
+            )  # fmt: skip
+        self._log = log
+
+    def order(self, **what: Any) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(what).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def news(self, *keys: str) -> dict[str, Any]:
+        """The next news that has these keys; SystemExit when it does not come."""
+        alarm = signal.signal(signal.SIGALRM, self._late)
+        signal.alarm(int(NEWS_TIMEOUT_S))
+        try:
+            assert self.process.stdout is not None
+            for line in self.process.stdout:
+                told: dict[str, Any] = json.loads(line)
+                if "error" in told:
+                    raise SystemExit(f"error: {told['error']}")
+                if all(key in told for key in keys):
+                    return told
+        finally:
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, alarm)
+        raise SystemExit(f"error: a child ended; see {self._log}:\n{self._log.read_text()[-3000:]}")
+
+    def _late(self, number: int, frame: object) -> None:
+        raise SystemExit(f"error: no news in {NEWS_TIMEOUT_S:.0f} s:\n{self._log.read_text()[-3000:]}")
+
+    def cpu_s(self) -> float:
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def rss_kib(self) -> int:
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1])
+        raise SystemExit("error: the daemon has no memory")
+
+    def end(self, number: int = signal.SIGKILL) -> None:
+        self.process.send_signal(number)
+        self.process.wait(30)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def configure(root: Path, port: int) -> None:
+    etc = root / "etc/systemvm"
+    (etc / "zones").mkdir(parents=True)
+    (etc / "zones/bench.yaml").write_text(ZONE)
+    (etc / "managementd.yaml").write_text(
+        f"control: {{address: 127.0.0.1, port: {port}, ping_interval_s: {PING_INTERVAL_S}}}\n"
+        "page: {listen: 'tcp:0:interface=127.0.0.1'}\n"
+        "hypervisor: {accelerator: tcg}\n"
+    )
+
+
+def write_identity(path: Path, identity: Identity) -> None:
+    path.write_bytes(identity.private_key_pem + identity.certificate_pem + identity.ca_pem)
+
+
+def hand_out(root: Path, names: list[str], work: Path) -> list[Path]:
+    """An identity each, spread over the agents' processes."""
+    authority = ControlAuthority.open(root / "var/lib/systemvm/pki")
+    directories = [work / f"agents-{number}" for number in range(PROCESSES)]
+    for directory in directories:
+        directory.mkdir()
+        write_identity(directory / "https.pem", authority.daemon_identity("https"))
+    write_identity(work / "caller.pem", authority.bootstrap("s-1-VM", Role.SSVM))
+    for number, name in enumerate(names):
+        role = Role.SSVM if name.startswith("s-") else Role.CPVM
+        path = directories[number % PROCESSES] / f"{name}.{role.value}.pem"
+        write_identity(path, authority.bootstrap(name, role))
+    return directories
+
+
+def percentile(values: list[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+
+
+def measure(agents: int, calls: int, work: Path) -> dict[str, Any]:
+    root, log, port = work / "root", work / "log", free_port()
+    configure(root, port)
+    children: list[Child] = []
+
+    def start_daemon() -> Child:
+        child = Child("control_daemon.py", str(root), str(agents), log=log)
+        children.append(child)
+        return child
+
+    try:
+        daemon = start_daemon()
+        names = daemon.news("names")["names"]
+        empty_kib = daemon.rss_kib()
+        directories = hand_out(root, names, work)
+        begun_s = time.monotonic()
+        fleet = [Child("control_agents.py", str(port), str(path), log=log) for path in directories]
+        children += fleet
+        https = [child.news("https")["https"] for child in fleet]
+        daemon.news("all_up_s")
+        first_s = time.monotonic() - begun_s
+        print(f"bench: {agents} agents Up {first_s:.1f} s after they were started", flush=True)
+        time.sleep(PING_INTERVAL_S)  # what is measured is a time of rest: this is its length
+        cpu_s = daemon.cpu_s()
+        time.sleep(IDLE_S)
+        cpu = (daemon.cpu_s() - cpu_s) / IDLE_S
+        full_kib = daemon.rss_kib()
+        print(f"bench: {full_kib} KiB, {cpu:.3f} of a core; now {calls} calls each way", flush=True)
+        daemon.order(measure=calls, https=https, identity=str(work / "caller.pem"))
+        took = daemon.news("took")["took"]
+        daemon.end()
+        killed_s = time.monotonic()
+        daemon = start_daemon()
+        listening_s = daemon.news("names")["listening_s"]
+        again = daemon.news("all_up_s")
+        reconcile_s = time.monotonic() - killed_s
+        daemon.end(signal.SIGTERM)
+    finally:
+        for child in children:
+            if child.process.poll() is None:
+                child.end()
+    return {
+        "agents": agents,
+        "empty_kib": empty_kib,
+        "full_kib": full_kib,
+        "cpu": cpu,
+        "first_s": first_s,
+        "listening_s": listening_s,
+        "reconcile_s": reconcile_s,
+        "reconcile_cpu_s": again["cpu_s"],
+        "took": took,
+    }
+
+
+def rows(measured: dict[str, Any]) -> list[dict[str, Any]]:
+    agent_kib = (measured["full_kib"] - measured["empty_kib"]) / measured["agents"]
+    table = [
+        {"metric": "memory of an agent, KiB", "ours": agent_kib, "bar": BAR_AGENT_KIB},
+        {"metric": "daemon at rest, cores", "ours": measured["cpu"], "bar": BAR_CPU},
+        {"metric": "kill -9 to listening again, s", "ours": measured["listening_s"], "bar": BAR_LISTENING_S},
+        {"metric": "kill -9 to all Up, s", "ours": measured["reconcile_s"], "bar": BAR_RECONCILE_S},
+    ]
+    for row in table:
+        row |= {"https": None, "ratio": None, "holds": row["ours"] <= row["bar"]}
+    for name, share, bar in (("p50", 0.50, BAR_P50), ("p99", 0.99, BAR_P99)):
+        ours, https = (1000 * percentile(measured["took"][end], share) for end in ("ours", "https"))
+        table.append(
+            {"metric": f"a call's round trip {name}, ms", "ours": ours, "https": https, "ratio": ours / https,
+             "bar": bar, "holds": ours / https <= bar}
+        )  # fmt: skip
+    return table
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="The daemon and its control channel with many agents.")
+    parser.add_argument("--agents", type=int, default=1000)
+    parser.add_argument("--calls", type=int, default=3000)
+    options = parser.parse_args()
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard < 2 * options.agents + 256:
+        raise SystemExit(f"error: at most {hard} files may be open here; raise it with ulimit -Hn")
+    with tempfile.TemporaryDirectory(prefix="systemvm-bench-") as name:
+        measured = measure(options.agents, options.calls, Path(name))
+    table = rows(measured)
+    took = measured.pop("took")
+    measured["mean_ms"] = {end: 1000 * statistics.fmean(each) for end, each in took.items()}
+    print(f"\n{options.agents} agents, {PROCESSES} processes of them, {os.cpu_count()} cores for all")
+    print(f"{'metric':32}{'ours':>10}{'HTTPS':>10}{'ratio':>8}{'bar':>9}  holds")
+    for row in table:
+        https = "-" if row["https"] is None else f"{row['https']:.3f}"
+        ratio = "-" if row["ratio"] is None else f"{row['ratio']:.3f}"
+        print(
+            f"{row['metric']:32}{row['ours']:10.3f}{https:>10}{ratio:>8}{row['bar']:9.2f}"
+            f"  {'yes' if row['holds'] else 'NO'}"
+        )
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    RESULT.write_text(json.dumps({"measured": measured, "rows": table}, indent=1) + "\n")
+    return 0 if all(row["holds"] for row in table) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

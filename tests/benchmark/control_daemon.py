@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run as a child: the real daemon with its database and control channel, over make-believe machines.
+
+usage: control_daemon.py ROOT AGENTS      one JSON object a line: orders on stdin, news on stdout
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import resource
+import sys
+import time
+from collections.abc import Iterable
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import asyncioreactor
+
+asyncioreactor.install()
+
+import treq  # noqa: E402
+from OpenSSL import SSL, crypto  # noqa: E402
+from twisted.internet import reactor as default_reactor  # noqa: E402
+from twisted.internet import stdio  # noqa: E402
+from twisted.internet.defer import Deferred  # noqa: E402
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator  # noqa: E402
+from twisted.protocols.basic import LineOnlyReceiver  # noqa: E402
+from twisted.web.client import Agent as HttpAgent  # noqa: E402
+from twisted.web.client import HTTPConnectionPool  # noqa: E402
+from twisted.web.iweb import IPolicyForHTTPS  # noqa: E402
+from zope.interface import implementer  # noqa: E402
+
+from systemvm.management import config  # noqa: E402
+from systemvm.management.control.agent import Agent  # noqa: E402
+from systemvm.management.daemon import Daemon  # noqa: E402
+from systemvm.management.hypervisors.base import DomainState, DomainStatus  # noqa: E402
+from systemvm.management.layout import Layout  # noqa: E402
+from systemvm.management.state import instances  # noqa: E402
+from systemvm.management.state.status import InstanceState, InstanceType  # noqa: E402
+from systemvm.rpc.identity import Identity  # noqa: E402
+from systemvm.service.notify import Notifier  # noqa: E402
+from systemvm.wire.agent import HEALTH, Health  # noqa: E402
+from systemvm.wire.role import Role  # noqa: E402
+
+reactor: Any = default_reactor
+WARM_UP_CALLS = 100
+
+
+class MakeBelieveHost:
+    """Hypervisor and networks in one: every machine that has a row runs."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    async def adopt(self) -> dict[str, DomainStatus]:
+        return {name: self._status(name) for name in self.names}
+
+    def status(self, name: str) -> DomainStatus | None:
+        return self._status(name)
+
+    @staticmethod
+    def _status(name: str) -> DomainStatus:
+        return DomainStatus(name, name, DomainState.RUNNING, pid=1)
+
+    def on_exit(self, callback: Any) -> None:
+        """None ever ends."""
+
+    async def ensure(self) -> None:
+        """No network is touched."""
+
+    async def admit_consoles(self, addresses: Iterable[IPv4Address]) -> None:
+        """No rule is made."""
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+@implementer(IPolicyForHTTPS)
+class OneIdentity:
+    """HTTPS with the daemon's kind of checks: TLS 1.3, a client certificate, one CA."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._context = SSL.Context(SSL.TLS_METHOD)
+        self._context.set_min_proto_version(SSL.TLS1_3_VERSION)
+        self._context.set_verify(SSL.VERIFY_PEER)
+        pem = crypto.FILETYPE_PEM
+        self._context.use_privatekey(crypto.load_privatekey(pem, identity.private_key_pem))
+        self._context.use_certificate(crypto.load_certificate(pem, identity.certificate_pem))
+        store = self._context.get_cert_store()
+        store.add_cert(crypto.load_certificate(pem, identity.ca_pem))
+
+    def creatorForNetloc(self, hostname: bytes, port: int) -> OneIdentity:
+        return self
+
+    def clientConnectionForTLS(self, tls_protocol: object) -> SSL.Connection:
+        return SSL.Connection(self._context, None)
+
+
+implementer(IOpenSSLClientConnectionCreator)(OneIdentity)
+
+
+class Orders(LineOnlyReceiver):
+    """`{"measure": calls, "https": [ports], "identity": path}`."""
+
+    delimiter = b"\n"
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+
+    def lineReceived(self, line: bytes) -> None:
+        order = json.loads(line)
+        measuring = Deferred.fromCoroutine(measure(self._daemon, order))
+        measuring.addErrback(lambda failure: tell(error=failure.getTraceback()))
+
+
+async def measure(daemon: Daemon, order: dict[str, Any]) -> None:
+    """The same call both ways by turns: a fresh `agent.health` of some agent, one at a time."""
+    pool = HTTPConnectionPool(reactor, persistent=True)
+    https = treq.client.HTTPClient(HttpAgent(reactor, OneIdentity(_identity(order["identity"])), pool=pool))
+    names = daemon.directory.up(Role.SSVM) + daemon.directory.up(Role.CPVM)
+    urls = [f"https://127.0.0.1:{port}/rpc" for port in order["https"]]
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": HEALTH, "request_id": "r" * 16}).encode()
+    took: dict[str, list[float]] = {"ours": [], "https": []}
+    for turn in range(order["measure"] + WARM_UP_CALLS):
+        begun_s = time.perf_counter()
+        await daemon.directory.call(random.choice(names), HEALTH, result=Health)
+        ours_s = time.perf_counter()
+        answer = await https.post(
+            urls[turn % len(urls)], data=body, headers={"content-type": ["application/json"]}
+        )
+        health = (await treq.json_content(answer))["result"]
+        if health["uptime_s"] != 1.0:
+            raise ValueError("the HTTPS server answers something else")
+        if turn >= WARM_UP_CALLS:
+            took["ours"].append(ours_s - begun_s)
+            took["https"].append(time.perf_counter() - ours_s)
+    await pool.closeCachedConnections()
+    tell(took=took)
+
+
+def _identity(path: str) -> Identity:
+    return Identity.from_pem_bundle(Path(path).read_bytes())
+
+
+def tell(**news: Any) -> None:
+    sys.stdout.write(json.dumps(news) + "\n")
+    sys.stdout.flush()
+
+
+async def run(root: Path, agents: int) -> None:
+    begun_s = time.monotonic()
+    configuration = config.read(Layout(root))
+    host = MakeBelieveHost()
+    fakes: dict[str, Any] = {"hypervisor": host, "networks": host}
+    daemon = Daemon(reactor, configuration, Notifier(None), **fakes)
+
+    def fill(connection: Any) -> list[str]:
+        found = [vm.instance_name for vm in instances.list_system(connection)]
+        for number in range(len(found), agents):
+            kind = InstanceType.CONSOLE_PROXY if number % 2 else InstanceType.SECONDARY_STORAGE
+            vm = instances.create(
+                connection,
+                kind,
+                account_id=1,
+                zone_id=1,
+                host_id=daemon.host.id,
+                state=InstanceState.RUNNING,
+            )
+            found.append(vm.instance_name)
+        return found
+
+    host.names = daemon.database.run_now(fill)
+    ups: set[str] = set()
+
+    async def up(agent: Agent) -> None:
+        ups.add(agent.name)
+        if len(ups) == agents:
+            tell(all_up_s=time.monotonic() - begun_s, cpu_s=time.process_time())
+
+    daemon.directory.on_up(up)
+    reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(daemon.stop()))
+    await daemon.start()
+    stdio.StandardIO(Orders(daemon))
+    tell(names=host.names, listening_s=time.monotonic() - begun_s)
+
+
+def main() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    root, agents = Path(sys.argv[1]), int(sys.argv[2])
+
+    def failed(failure: Any) -> None:
+        tell(error=failure.getTraceback())
+        reactor.stop()
+
+    reactor.callLater(0, lambda: Deferred.fromCoroutine(run(root, agents)).addErrback(failed))
+    reactor.run()
+
+
+if __name__ == "__main__":
+    main()
