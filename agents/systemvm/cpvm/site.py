@@ -135,7 +135,9 @@ class ConsoleRequest(http.Request):
 
     @property
     def client_address(self) -> str:
-        return str(getattr(self.getClientAddress(), "host", "unknown"))
+        """As the client has it: one listener takes both families, and shows IPv4 as ::ffff:a.b.c.d."""
+        host = str(getattr(self.getClientAddress(), "host", "unknown"))
+        return host.removeprefix("::ffff:") if "." in host else host
 
 
 class ConsoleSite(http.HTTPFactory):

@@ -80,8 +80,12 @@ def image_facts(paths: Paths) -> dict[str, str]:
 
 
 def keep(text: str, arguments: Mapping[str, str], paths: Paths) -> None:
-    """Leave CloudStack's files: all of it for root alone, and all but the secrets for everyone."""
-    files.write(paths.cmdline, text.strip() + "\n", 0o600)
+    """Leave CloudStack's files: all but an identity for root alone, and all but the secrets for everyone.
+
+    The identity is in memory by then, for the agent alone, which erases it when it has its own.
+    """
+    kept_words = [word for word in text.split() if word.partition("=")[0] not in boot.IDENTITY_KEYS]
+    files.write(paths.cmdline, " ".join(kept_words) + "\n", 0o600)
     shown = {key: value for key, value in arguments.items() if key not in boot.SECRET_KEYS}
     files.write(paths.cmd_line_json, json.dumps({"type": "cmdline", "cmd_line": shown}, indent=1) + "\n")
 
@@ -111,7 +115,7 @@ def decode_base64(key: str, value: str) -> bytes:
 
 def identity_bundle(arguments: Mapping[str, str]) -> bytes | None:
     """The identity in CloudStack's keys as one PEM bundle; each is base64, of PEM with `^` and `~`."""
-    keys = ("privatekey", "certificate", "cacertificate")
+    keys = boot.IDENTITY_KEYS
     given = [key for key in keys if arguments.get(key)]
     if not given:
         return None

@@ -13,8 +13,12 @@ from collections.abc import Iterable, Mapping
 from ipaddress import collapse_addresses, ip_address, ip_network
 from pathlib import Path
 
-from systemvm.guest.failure import BootError, FailureKind
+from systemvm.guest.failure import BootError, FailureKind, bad
 from systemvm.guest.network import Interface, Network, Plan
+from systemvm.wire.role import Role
+
+#: Where the consoles are (systemvm-console.socket).
+CONSOLE_PORT = 8443
 
 _BLOCK = re.compile(r"(?:^|(?<=[{;}]))\s*(table|set)\s+(?:(ip|ip6|inet)\s+)?(\w+)\s*\{", re.MULTILINE)
 
@@ -26,6 +30,7 @@ def sets(plan: Plan, arguments: Mapping[str, str]) -> dict[str, list[Network]]:
         "management_cidr": _merged([*_of(plan.management), *plan.management_cidrs]),
         "storage_cidr": _merged(_of(plan.storage)),
         "nfs_servers": _merged(_literal_addresses(arguments.get("secondaryStorageServerAddress", ""))),
+        "ntp_servers": _merged(_literal_addresses(arguments.get("ntpserverlist", ""))),
         "dns_servers": _merged(ip_network(address) for address in plan.name_servers),
     }
 
@@ -45,7 +50,24 @@ def script(rules: Path, plan: Plan, arguments: Mapping[str, str]) -> str:
             table = declared.get(name + suffix)
             if elements and table:
                 lines.append(f"add element {table} {name}{suffix} {{ {', '.join(elements)} }}")
+    lines += _console_port(plan, arguments)
     return "\n".join(lines) + "\n"
+
+
+def _console_port(plan: Plan, arguments: Mapping[str, str]) -> list[str]:
+    """Another `vncport=` than ours leads to ours: a port below 1024 would need a privilege."""
+    text = arguments.get("vncport", "")
+    if not text or arguments.get("type") != Role.CPVM.boot_type:
+        return []
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
+        raise bad(f"vncport={text!r} is no port")
+    if int(text) == CONSOLE_PORT or plan.public is None:
+        return []
+    chain = "inet systemvm console_port"
+    return [
+        f"add chain {chain} {{ type nat hook prerouting priority dstnat; }}",
+        f'add rule {chain} iifname "{plan.public.device}" tcp dport {int(text)} redirect to :{CONSOLE_PORT}',
+    ]
 
 
 def declared_sets(rules: str) -> dict[str, str]:

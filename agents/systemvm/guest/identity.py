@@ -113,6 +113,8 @@ class AgentIdentity:
     def _keep(self, identity: Identity) -> None:
         try:
             files.write(self._paths.own_identity, identity.to_pem_bundle(), 0o600)
+            # one that came inside the boot arguments has done its work
+            self._paths.bootstrap_identity.unlink(missing_ok=True)
         except OSError as error:
             self._log.warn("The new identity is kept in memory alone: {error}", error=str(error))
 

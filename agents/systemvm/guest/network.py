@@ -84,6 +84,26 @@ class Plan(NamedTuple):
             lines.append(f"route replace {destination} via {route.gateway} dev {route.device}")
         return "\n".join(lines) + "\n"
 
+    def renaming(self, present: Mapping[str, str]) -> str:
+        """Lines for `ip -batch -` that put the NICs into the order of nic_macs=; empty when they are.
+
+        By two steps, because two NICs may have each other's name. One that nic_macs= does not name and that
+        is in the way gets a name that falls free.
+        """
+        by_mac = {mac.lower(): device for device, mac in present.items() if _DEVICE.fullmatch(device)}
+        moves = {
+            by_mac[nic.mac]: nic.device
+            for nic in self.interfaces
+            if nic.mac in by_mac and by_mac[nic.mac] != nic.device
+        }
+        free = sorted(set(moves) - set(moves.values()))
+        for device in sorted(set(moves.values()) - set(moves)):
+            if device in present:
+                moves[device] = free.pop(0)
+        lines = [f"link set dev {device} name was-{device}" for device in moves]
+        lines += [f"link set dev was-{device} name {name}" for device, name in moves.items()]
+        return "\n".join(lines) + "\n" if lines else ""
+
     def check_devices(self, present: Mapping[str, str]) -> None:
         """Every NIC named must be there now (`present`: device to MAC): waiting would hide the mistake."""
         for nic in self.interfaces:
@@ -97,7 +117,7 @@ class Plan(NamedTuple):
                 raise BootError(
                     FailureKind.NIC_ABSENT,
                     f"{nic.device} has the MAC {present[nic.device]}, nic_macs= says {nic.mac}",
-                    "the order of the NICs must be that of nic_macs=",
+                    "no NIC of this machine has that MAC: is nic_macs= of another one?",
                 )
 
 
@@ -105,6 +125,7 @@ def plan(arguments: Mapping[str, str]) -> Plan:
     """The network that the boot arguments describe; BootError when they cannot be right."""
     wanted = _with_storage_keys(arguments)
     numbers = sorted({int(match[1]) for key in wanted if (match := _NIC_KEY.fullmatch(key))})
+    _refuse_dhcp(wanted, numbers)
     if 0 not in numbers:
         raise bad("the boot arguments have no eth0ip=", "eth0 is the control NIC, 169.254.x.y")
     management_device = _device(wanted, "private.network.device", "eth1")
@@ -127,7 +148,8 @@ def plan(arguments: Mapping[str, str]) -> Plan:
         interfaces=tuple(nics.values()),
         routes=(
             *_default_routes(wanted, public, nics.values()),
-            *_management_routes(wanted, cidrs, management),
+            *_management_routes(wanted, cidrs, management, nics.values()),
+            *_storage_routes(wanted, nics.values(), nics.get(storage_device)),
         ),
         management_cidrs=cidrs,
         name_servers=tuple(_name_servers(wanted)),
@@ -210,9 +232,43 @@ def _networks(arguments: Mapping[str, str], key: str) -> Iterable[Network]:
             raise bad(f"{key}={arguments[key]}: {error}") from error
 
 
+def _refuse_dhcp(arguments: Mapping[str, str], numbers: Iterable[int]) -> None:
+    """An outer allocator's addresses come by DHCP; an appliance takes only those it is told."""
+    if arguments.get("bootproto", "static") not in ("dhcp", "dhcp,dhcp6"):
+        return
+    without = [f"eth{number}" for number in numbers if not _addresses(arguments, number)]
+    if without or not numbers:
+        raise bad(
+            f"bootproto=dhcp, and {', '.join(without) or 'no NIC'} has no address: here is no DHCP client",
+            "give each NIC its address by ethNip= and ethNmask=; with these bootproto=dhcp changes nothing",
+        )
+
+
+def _storage_routes(
+    arguments: Mapping[str, str], nics: Collection[Interface], storage: Interface | None
+) -> Iterable[Route]:
+    """By the storage gateway to NFS servers that are on no network of ours, and to storagecidr=."""
+    gateway = _address(arguments, "storagegateway")
+    if gateway is None or storage is None or not storage.reaches(gateway):
+        return
+    wanted = list(_networks(arguments, "storagecidr"))
+    for word in arguments.get("secondaryStorageServerAddress", "").split(","):
+        try:
+            server = ip_address(word)
+        except ValueError:
+            continue  # a name; where it leads is not known before there are name servers
+        if not any(nic.reaches(server) for nic in nics):
+            wanted.append(ip_network(server))
+    for destination in dict.fromkeys(wanted):
+        if destination.version == gateway.version and destination not in storage.networks():
+            yield Route(destination, gateway, storage.device)
+
+
 def _default_routes(
     arguments: Mapping[str, str], public: Interface | None, nics: Collection[Interface]
 ) -> Iterable[Route]:
+    if arguments.get("defaultroute") == "false":
+        return
     for key in ("gateway", "ip6gateway"):
         gateway = _address(arguments, key)
         if gateway is None:
@@ -228,22 +284,40 @@ def _default_routes(
 
 
 def _management_routes(
-    arguments: Mapping[str, str], cidrs: Iterable[Network], management: Interface | None
+    arguments: Mapping[str, str],
+    cidrs: Iterable[Network],
+    management: Interface | None,
+    nics: Collection[Interface],
 ) -> Iterable[Route]:
     gateway = _address(arguments, "localgw")
     if gateway is None or management is None:
         return
     if not management.reaches(gateway):
         raise bad(f"localgw={gateway} is not on the management network of {management.device}")
-    for cidr in cidrs:
+    # the daemon, and name servers of the cloud's own, may be behind the management network's router
+    inner = [word for word in arguments.get("host", "").split(",") if word]
+    inner += [arguments.get(key, "") for key in ("internaldns1", "internaldns2")]
+    for cidr in [*cidrs, *_not_connected(inner, nics)]:
         # a route for the NIC's own network would replace the on-link one, and send neighbours by the gateway
         if cidr.version == gateway.version and cidr not in management.networks():
             yield Route(cidr, gateway, management.device)
 
 
+def _not_connected(words: Iterable[str], nics: Collection[Interface]) -> Iterable[Network]:
+    """Private addresses among `words` that are on no network of ours."""
+    for word in words:
+        try:
+            address = ip_address(word)
+        except ValueError:
+            continue
+        if address.is_private and not address.is_link_local and not any(nic.reaches(address) for nic in nics):
+            yield ip_network(address)
+
+
 def _name_servers(arguments: Mapping[str, str]) -> Iterable[Address]:
     seen: set[Address] = set()
-    for key in ("internaldns1", "internaldns2", "dns1", "dns2", "ip6dns1", "ip6dns2"):
+    inner, outer = ("internaldns1", "internaldns2"), ("dns1", "dns2", "ip6dns1", "ip6dns2")
+    for key in outer + inner if arguments.get("useextdns") == "true" else inner + outer:
         address = _address(arguments, key)
         if address is not None and address not in seen:
             seen.add(address)

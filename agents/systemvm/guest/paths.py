@@ -64,6 +64,11 @@ class Paths(NamedTuple):
     def sshd_listen(self) -> Path:
         return self.etc / "ssh/sshd_config.d/10-systemvm-listen.conf"
 
+    @property
+    def time_servers(self) -> Path:
+        """systemd-timesyncd's configuration, where `ntpserverlist=` is given."""
+        return self.root / "run/systemd/timesyncd.conf.d/systemvm.conf"
+
     # ---- ours ----------------------------------------------------------------------------------------
     @property
     def image_json(self) -> Path:

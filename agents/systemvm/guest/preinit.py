@@ -16,10 +16,10 @@ from pathlib import Path
 from time import gmtime, strftime
 from typing import NamedTuple
 
-from systemvm.guest import bootargs, files, firewall, naming, network, ssh
+from systemvm.guest import bootargs, delivery, files, firewall, kernel, naming, network, ssh, timekeeping
 from systemvm.guest.failure import BootError, FailureKind
 from systemvm.guest.paths import Paths
-from systemvm.wire import boot
+from systemvm.wire import boot, boot_keys
 
 COMMAND_TIMEOUT_S = 120
 AGENT_USER = "systemvm-agent"
@@ -62,12 +62,13 @@ REAL = Machine(run, devices, set_host_name)
 def prepare(paths: Paths, machine: Machine = REAL) -> str:
     """Do all of it; the answer is one line for the journal."""
     paths.boot_up_done.unlink(missing_ok=True)
-    text = bootargs.read(paths)
+    text = _receive(paths, machine)
     arguments = boot.parse(text)
     role = bootargs.role_of(arguments, paths)
     name = bootargs.name_of(arguments)
     plan = network.plan(arguments)
     identity = bootargs.identity_bundle(arguments)
+    timekeeping.servers(arguments)
     firewall_script = firewall.script(paths.nftables, plan, arguments)
 
     present = machine.devices()
@@ -76,6 +77,10 @@ def prepare(paths: Paths, machine: Machine = REAL) -> str:
         with suppress(BootError):  # no such module: what is absent is the better message
             machine.run(["modprobe", "--quiet", "--use-blacklist", "virtio_net"], "")
         present = machine.devices()
+    renaming = plan.renaming(present)
+    if renaming:
+        machine.run(["ip", "-batch", "-"], renaming)
+        present = machine.devices()
     plan.check_devices(present)
 
     bootargs.keep(text, arguments, paths)
@@ -83,6 +88,8 @@ def prepare(paths: Paths, machine: Machine = REAL) -> str:
     files.write(paths.etc / "hosts", naming.hosts(name, plan))
     files.write(paths.etc / "resolv.conf", naming.resolv_conf(plan, arguments))
     machine.set_host_name(name)
+    timekeeping.install(arguments, paths)
+    kernel.apply(kernel.settings([nic.device for nic in plan.interfaces], arguments), paths)
     machine.run(["nft", "-f", "-"], firewall_script)  # before any address is up
     machine.run(["ip", "-batch", "-"], plan.ip_batch())
     ssh.install(arguments, plan, paths)
@@ -91,7 +98,16 @@ def prepare(paths: Paths, machine: Machine = REAL) -> str:
         _leave_identity(identity, paths)
     files.write(paths.boot_up_done, strftime("%a %b %e %H:%M:%S UTC %Y\n", gmtime()))
     nics = ", ".join(f"{nic.device} {addr}" for nic in plan.interfaces for addr in nic.addresses)
-    return f"{name} is a {role.value}: {nics}"
+    odd = boot_keys.unknown(arguments)
+    ignored = f"; unknown keys, ignored: {', '.join(odd)[:200]}" if odd else ""
+    return f"{name} is a {role.value}: {nics}{ignored}"
+
+
+def _receive(paths: Paths, machine: Machine) -> str:
+    start = ["systemctl", "start", "--no-block", "--job-mode=ignore-dependencies", delivery.UNIT]
+    return delivery.receive(
+        paths, lambda: machine.run(start, ""), lambda words: _tell(f"systemvm-preinit: {words}\n", paths)
+    )
 
 
 def _leave_identity(identity: bytes, paths: Paths) -> None:
@@ -114,16 +130,16 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         summary = prepare(paths)
     except BootError as error:
-        _complain(f"systemvm-preinit: {error}\n", paths)
+        _tell(f"systemvm-preinit: {error}\n", paths)
         return int(error.kind)
     except OSError as error:
-        _complain(f"systemvm-preinit: {error}\n", paths)
+        _tell(f"systemvm-preinit: {error}\n", paths)
         return int(FailureKind.COMMAND_FAILED)
     sys.stdout.write(f"systemvm-preinit: {summary}\n")
     return 0
 
 
-def _complain(text: str, paths: Paths) -> None:
+def _tell(text: str, paths: Paths) -> None:
     """To the journal (standard error) and to the console, where someone without ssh looks first."""
     sys.stderr.write(text)
     if paths.root == Path("/"):

@@ -7,7 +7,7 @@ import difflib
 import enum
 import types
 import typing
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path, PurePath
 from typing import Any, TypeVar, cast
 
@@ -20,6 +20,9 @@ T = TypeVar("T")
 
 class ConfigError(Exception):
     """A configuration file that does not say what it should; the message names file and key."""
+
+
+_ADDRESSES = (IPv4Address, IPv4Network, IPv6Address, IPv6Network)
 
 
 def load(path: Path, into: type[T]) -> T:
@@ -38,7 +41,7 @@ def parse(data: object, into: type[T], path: Path) -> T:
     _refuse_unknown_keys(data, into, f"{path}: ")
 
     def convert(wanted: type, value: object) -> object:
-        if wanted in (IPv4Address, IPv4Network) and isinstance(value, str):
+        if wanted in _ADDRESSES and isinstance(value, str):
             return wanted(value)
         if wanted is Path and isinstance(value, str):
             return path.parent / value
@@ -55,9 +58,7 @@ def to_yaml(value: Any) -> str:
     tree = attrs.asdict(
         value,
         filter=lambda _, item: item is not None,
-        value_serializer=lambda _, __, item: (
-            str(item) if isinstance(item, IPv4Address | IPv4Network | PurePath) else item
-        ),
+        value_serializer=lambda _, __, item: str(item) if isinstance(item, (*_ADDRESSES, PurePath)) else item,
     )
     return yaml.safe_dump(tree, sort_keys=False, default_flow_style=False, allow_unicode=True)
 

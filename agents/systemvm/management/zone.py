@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import enum
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -51,6 +51,9 @@ class NetworkConfig:
     gateway: IPv4Address | None = None  # none: the host's address
     pool: AddressRange | None = None  # what system VMs get; none where the daemon gives no addresses (guest)
     uplink: str | None = None  # an interface to enslave to the bridge
+    #: IPv6 beside it: each address of the pool has its like here, with the IPv4 address as its last 32 bits.
+    cidr6: IPv6Network | None = None
+    gateway6: IPv6Address | None = None
 
     def __attrs_post_init__(self) -> None:
         if (
@@ -68,12 +71,30 @@ class NetworkConfig:
         for address in inside:
             if address is not None and address not in self.cidr:
                 raise ValueError(f"{address} of bridge {self.bridge} is outside of its network {self.cidr}")
+        if self.cidr6 is not None and self.cidr6.prefixlen > 96:
+            raise ValueError(
+                f"{self.cidr6} of bridge {self.bridge} has no 32 bits for IPv4 addresses: /96 at most"
+            )
+        if self.gateway6 is not None and not self._reaches(self.gateway6):
+            raise ValueError(
+                f"{self.gateway6} of bridge {self.bridge} is outside of its network {self.cidr6}"
+            )
         if self.pool and self.host_address and self.pool.first <= self.host_address <= self.pool.last:
             raise ValueError(f"the pool {self.pool} of bridge {self.bridge} holds the host's own address")
 
     @property
     def router(self) -> IPv4Address | None:
         return self.gateway or self.host_address
+
+    def _reaches(self, address: IPv6Address) -> bool:
+        return self.cidr6 is not None and (address.is_link_local or address in self.cidr6)
+
+    def address6(self, address: IPv4Address) -> IPv6Interface | None:
+        """The IPv6 address that goes with an address of the pool; None where the network has no IPv6."""
+        if self.cidr6 is None:
+            return None
+        own = IPv6Address(int(self.cidr6.network_address) + int(address))
+        return IPv6Interface((own, self.cidr6.prefixlen))
 
     @property
     def netmask(self) -> IPv4Address:
@@ -170,6 +191,9 @@ class ZoneConfig:
     networks: NetworksConfig
     dns: list[IPv4Address]
     internal_dns: list[IPv4Address] = field(factory=list)
+    dns6: list[IPv6Address] = field(factory=list)
+    #: Names or addresses; without them system VMs keep their hosts' time.
+    ntp_servers: list[str] = field(factory=list)
     image_stores: list[ImageStoreConfig] = field(factory=list)
     arch: str = "amd64"
     description: str = ""

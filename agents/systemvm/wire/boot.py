@@ -13,8 +13,11 @@ from collections.abc import Iterable, Mapping
 CMDLINE_CREDENTIAL = "systemvm.cmdline"
 IDENTITY_CREDENTIAL = "systemvm.identity"  # PEM: private key, certificate, then the control CA
 
+#: An identity in CloudStack's keys, in the order of a PEM bundle.
+IDENTITY_KEYS = ("privatekey", "certificate", "cacertificate")
+
 #: Never in cmd_line.json, `hello`, diagnostics or logs.
-SECRET_KEYS = frozenset({"certificate", "cacertificate", "privatekey", "keystore_password", "vmpassword"})
+SECRET_KEYS = frozenset({*IDENTITY_KEYS, "keystore_password", "vmpassword"})
 
 
 def parse(text: str) -> dict[str, str]:

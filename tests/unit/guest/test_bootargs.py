@@ -83,7 +83,8 @@ def test_secrets_go_to_root_alone(paths: Paths) -> None:
     text = "name=s-1-VM type=secstorage vmpassword=hunter2 privatekey=abc== keystore_password=k certificate=c"
     bootargs.keep(text, boot.parse(text), paths)
     assert stat.S_IMODE(paths.cmdline.stat().st_mode) == 0o600
-    assert boot.parse(paths.cmdline.read_text())["privatekey"] == "abc=="
+    assert boot.parse(paths.cmdline.read_text())["vmpassword"] == "hunter2"
+    assert not {"privatekey", "certificate"} & boot.parse(paths.cmdline.read_text()).keys()
     shown = paths.cmd_line_json.read_text()
     assert json.loads(shown) == {"type": "cmdline", "cmd_line": {"name": "s-1-VM", "type": "secstorage"}}
     assert bootargs.kept(paths) == {"name": "s-1-VM", "type": "secstorage"}

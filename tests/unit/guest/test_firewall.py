@@ -52,6 +52,7 @@ def test_sets_hold_merged_networks() -> None:
         ],  # the NIC's own /24 is inside; nft refuses overlaps
         "storage_cidr": ["10.12.0.0/24"],
         "nfs_servers": ["10.12.0.2/32", "2001:db8:1::2/128"],  # a name is no address: closed
+        "ntp_servers": [],
         "dns_servers": ["203.0.113.10/32", "2001:db8::53/128"],
     }
 
@@ -84,3 +85,17 @@ def test_the_appliances_declare_sets_that_are_filled(role: str, wanted: set[str]
     assert wanted <= set(declared)
     known = set(firewall.sets(network.plan(ARGUMENTS), ARGUMENTS))
     assert {name.removesuffix("6") for name in declared} <= known, "a set that nobody fills"
+
+
+def test_another_console_port_leads_to_ours(tmp_path: Path) -> None:
+    rules = tmp_path / "rules"
+    rules.write_text("")
+    arguments = ARGUMENTS | {"type": "consoleproxy"}
+
+    def script(vncport: str) -> str:
+        return firewall.script(rules, network.plan(arguments), arguments | {"vncport": vncport})
+
+    assert 'iifname "eth2" tcp dport 8080 redirect to :8443' in script("8080")
+    assert "redirect" not in script("8443")
+    with pytest.raises(BootError, match="vncport="):
+        script("80 accept")

@@ -180,3 +180,74 @@ def test_every_line_is_one_command_whatever_comes(address: IPv4Address, length: 
         ip_network(f"{address}/{length}", strict=False) in plan.control.networks()
         or not plan.control.addresses
     )
+
+
+def test_a_public_nic_of_ipv6_alone() -> None:
+    arguments = SSVM | {
+        "eth2ip": "0.0.0.0",
+        "eth2mask": "0.0.0.0",
+        "eth2ip6": "2001:db8:2::5",
+        "eth2ip6prelen": "64",
+        "ip6gateway": "fe80::1",
+        "ip6dns1": "2001:db8:2::53",
+    }
+    del arguments["gateway"]
+    plan = network.plan(arguments)
+    batch = plan.ip_batch()
+    assert "address replace 2001:db8:2::5/64 dev eth2 nodad" in batch
+    assert "route replace default via fe80::1 dev eth2" in batch
+    assert ip_address("2001:db8:2::53") in plan.name_servers
+
+
+def test_nics_are_put_into_the_order_of_nic_macs() -> None:
+    macs = {"eth0": "0e:00:a9:fe:03:04", "eth1": "02:00:00:00:00:01", "eth2": "02:00:00:00:00:02"}
+    arguments = {key: value for key, value in SSVM.items() if not key.startswith(("eth3", "storage"))}
+    plan = network.plan(arguments | {"nic_macs": "|".join(macs.values())})
+    assert plan.renaming(macs) == ""
+    present = {"lo": "", "eth0": macs["eth1"], "eth1": macs["eth0"].upper(), "eth5": macs["eth2"]}
+    assert sorted(plan.renaming(present).splitlines()[:3]) == [
+        f"link set dev {device} name was-{device}" for device in ("eth0", "eth1", "eth5")
+    ]
+    assert sorted(plan.renaming(present).splitlines()[3:]) == [
+        "link set dev was-eth0 name eth1",
+        "link set dev was-eth1 name eth0",
+        "link set dev was-eth5 name eth2",
+    ]  # fmt: skip
+    # a stranger that has a name of ours gets one that falls free
+    stranger = {"eth0": macs["eth0"], "eth1": macs["eth1"], "eth2": "02:00:00:00:00:99", "eth7": macs["eth2"]}
+    assert plan.renaming(stranger).splitlines() == [
+        "link set dev eth7 name was-eth7", "link set dev eth2 name was-eth2",
+        "link set dev was-eth7 name eth2", "link set dev was-eth2 name eth7",
+    ]  # fmt: skip
+    with pytest.raises(BootError, match="nic_macs= says"):
+        plan.check_devices(macs | {"eth2": "02:00:00:00:00:77"})
+
+
+def test_dhcp_is_refused_where_it_would_be_needed() -> None:
+    network.plan(SSVM | {"bootproto": "dhcp"})
+    with pytest.raises(BootError, match="bootproto=dhcp, and eth2 has no address"):
+        network.plan(SSVM | {"bootproto": "dhcp", "eth2ip": "0.0.0.0", "eth2mask": "0.0.0.0"})
+
+
+def test_routes_to_stores_daemons_and_name_servers_that_are_behind_a_router() -> None:
+    arguments = SSVM | {
+        "storagegateway": "10.12.0.1",
+        "storagecidr": "10.12.0.0/24,10.22.0.0/16",
+        "secondaryStorageServerAddress": "10.12.0.2,10.99.0.2,nas.example",
+        "host": "10.50.0.9,169.254.0.1",
+        "internaldns1": "10.60.0.53",
+    }
+    batch = network.plan(arguments).ip_batch().splitlines()
+    assert {line for line in batch if line.startswith("route replace 10")} == {
+        "route replace 10.96.0.0/16 via 10.11.0.1 dev eth1",
+        "route replace 10.50.0.9/32 via 10.11.0.1 dev eth1",
+        "route replace 10.60.0.53/32 via 10.11.0.1 dev eth1",
+        "route replace 10.22.0.0/16 via 10.12.0.1 dev eth3",
+        "route replace 10.99.0.2/32 via 10.12.0.1 dev eth3",
+    }
+
+
+def test_defaultroute_and_useextdns() -> None:
+    plan = network.plan(SSVM | {"defaultroute": "false", "useextdns": "true"})
+    assert not [route for route in plan.routes if route.destination is None]
+    assert plan.name_servers == (ip_address("203.0.113.10"), ip_address("10.11.0.53"))

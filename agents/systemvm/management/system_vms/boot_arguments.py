@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from ipaddress import IPv4Address
 
 from attrs import frozen
 
@@ -67,6 +68,8 @@ def cmdline(vm: Instance, nics: Sequence[Nic], facts: BootFacts) -> str:
             ("authorized_key", key),
         ]
     tail = [*_networking(nics, facts.zone), *_name_servers(facts.zone)]
+    if facts.zone.ntp_servers:
+        tail.append(("ntpserverlist", ",".join(facts.zone.ntp_servers)))
     tail += _storage(facts.zone) if role is Role.SSVM else [("vncport", CONSOLE_PORT)]
     return boot.format([*head, *middle, *tail])
 
@@ -80,6 +83,7 @@ def _networking(nics: Sequence[Nic], zone: ZoneConfig) -> _Pairs:
             (f"eth{nic.device}ip", nic.address or "0.0.0.0"),  # noqa: S104 - CloudStack's "none"
             (f"eth{nic.device}mask", nic.netmask or "0.0.0.0"),  # noqa: S104
         ]
+    pairs += _ipv6(nics, zone)
     by_type = {nic.traffic_type: nic for nic in nics}
     gateway = by_type[public].gateway
     if gateway:
@@ -100,10 +104,28 @@ def _networking(nics: Sequence[Nic], zone: ZoneConfig) -> _Pairs:
     return pairs
 
 
+def _ipv6(nics: Sequence[Nic], zone: ZoneConfig) -> _Pairs:
+    """For each NIC on a network that has IPv6; the way out is the public network's."""
+    pairs: _Pairs = []
+    networks = {kind.value: network for kind, network in zone.networks.by_type().items()}
+    for nic in nics:
+        network = networks.get(nic.traffic_type)
+        own = network.address6(IPv4Address(nic.address)) if network is not None and nic.address else None
+        if own is not None:
+            pairs += [
+                (f"eth{nic.device}ip6", own.ip),
+                (f"eth{nic.device}ip6prelen", own.network.prefixlen),
+            ]
+    if zone.networks.public.gateway6 is not None:
+        pairs.append(("ip6gateway", zone.networks.public.gateway6))
+    return pairs
+
+
 def _name_servers(zone: ZoneConfig) -> _Pairs:
     internal = zone.internal_dns or zone.dns
     pairs: _Pairs = [(f"internaldns{n}", server) for n, server in enumerate(internal[:2], 1)]
-    return pairs + [(f"dns{n}", server) for n, server in enumerate(zone.dns[:2], 1)]
+    pairs += [(f"dns{n}", server) for n, server in enumerate(zone.dns[:2], 1)]
+    return pairs + [(f"ip6dns{n}", server) for n, server in enumerate(zone.dns6[:2], 1)]
 
 
 def _storage(zone: ZoneConfig) -> _Pairs:

@@ -23,10 +23,9 @@ EXPECTED = {
     *("destroyVirtualMachine", "listApis", "listAsyncJobs", "listCapabilities", "listHosts", "listIsos"),
     *("listServiceOfferings", "listSystemVms", "listTemplates", "listVirtualMachines", "listZones", "login"),
     *("logout", "queryAsyncJobResult", "rebootSystemVm", "registerIso", "registerTemplate", "startSystemVm"),
-    *("startVirtualMachine", "stopSystemVm", "stopVirtualMachine", "patchSystemVm"),
+    *("startVirtualMachine", "stopSystemVm", "stopVirtualMachine"),
 }
 ADMINISTRATORS = {
-    "patchSystemVm",
     "destroySystemVm",
     "listHosts",
     "listSystemVms",

@@ -4,10 +4,23 @@
 from __future__ import annotations
 
 import base64
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
+import attrs
+import pytest
 import pytest_twisted
+import yaml
 
+from systemvm.management.config import ControlConfig
+from systemvm.management.config_file import parse, to_yaml
 from systemvm.management.state import instances
+from systemvm.management.state.instances import Instance, Nic
+from systemvm.management.state.status import InstanceType
+from systemvm.management.system_vms.boot_arguments import BootFacts, cmdline
+from systemvm.management.zone import ZoneConfig
 from systemvm.wire import boot
 
 
@@ -94,3 +107,53 @@ async def test_the_guest_understands_its_network(world) -> None:
     planned = plan(boot.parse(text))
     assert [nic.device for nic in planned.interfaces] == ["eth0", "eth1", "eth2", "eth3"]
     assert [str(route.gateway) for route in planned.routes] == ["203.0.113.1"]
+
+
+def test_ipv6_goes_with_each_address_of_a_network_that_has_it(zone: ZoneConfig) -> None:
+    public = attrs.evolve(
+        zone.networks.public, cidr6=IPv6Network("2001:db8:2::/64"), gateway6=IPv6Address("fe80::1")
+    )
+    with_ipv6 = attrs.evolve(
+        zone,
+        networks=attrs.evolve(zone.networks, public=public),
+        dns6=[IPv6Address("2001:db8:2::53")],
+        ntp_servers=["ntp.example", "192.0.2.1"],
+    )
+    assert parse(yaml.safe_load(to_yaml(with_ipv6)), ZoneConfig, Path("zone.yaml")) == with_ipv6
+    own = public.address6(IPv4Address("203.0.113.100"))
+    assert own is not None
+    assert str(own) == "2001:db8:2::cb00:7164/64"
+    assert zone.networks.public.address6(IPv4Address("203.0.113.100")) is None
+    nics = [
+        nic("control", 0, "169.254.1.2"),
+        nic("management", 1, "10.11.0.100"),
+        nic("public", 2, "203.0.113.100"),
+    ]
+    vm = cast(Instance, SimpleNamespace(id=2, type=InstanceType.CONSOLE_PROXY, instance_name="v-2-VM"))
+    control = ControlConfig()
+    arguments = boot.parse(cmdline(vm, nics, BootFacts(with_ipv6, 1, control, "ssh-ed25519 AAAA")))
+    expected = {
+        "eth2ip6": "2001:db8:2::cb00:7164",
+        "eth2ip6prelen": "64",
+        "ip6gateway": "fe80::1",
+        "ip6dns1": "2001:db8:2::53",
+        "ntpserverlist": "ntp.example,192.0.2.1",
+    }
+    assert {key: arguments.get(key) for key in expected} == expected
+    plain = boot.parse(cmdline(vm, nics, BootFacts(zone, 1, control, "ssh-ed25519 AAAA")))
+    assert not expected.keys() & plain.keys()
+
+
+def nic(traffic: str, device: int, address: str) -> Nic:
+    about = {"traffic_type": traffic, "device": device, "address": address, "netmask": "255.255.255.0"}
+    return cast(Nic, SimpleNamespace(**about, gateway=None, mac=f"02:00:00:00:00:0{device}"))
+
+
+@pytest.mark.parametrize(
+    ("cidr6", "gateway6", "why"),
+    [("2001:db8::/112", None, "/96 at most"), ("2001:db8::/64", "2001:db9::1", "outside of its network")],
+)
+def test_an_ipv6_network_that_cannot_be(zone: ZoneConfig, cidr6: str, gateway6: str | None, why: str) -> None:
+    gateway = IPv6Address(gateway6) if gateway6 else None
+    with pytest.raises(ValueError, match=why):
+        attrs.evolve(zone.networks.public, cidr6=IPv6Network(cidr6), gateway6=gateway)

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Waiting for the boot arguments that a host writes through qemu-guest-agent."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from systemvm.guest import delivery
+from systemvm.guest.failure import BootError, FailureKind
+from systemvm.guest.paths import Paths
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    """A machine with the guest agent's port, as the kernel and udev show it."""
+    paths = Paths(tmp_path)
+    port = paths.root / "sys/class/virtio-ports/vport1p1"
+    port.mkdir(parents=True)
+    (port / "name").write_text(delivery.PORT + "\n")
+    (paths.root / "dev/virtio-ports").mkdir(parents=True)
+    (paths.root / "dev/virtio-ports" / delivery.PORT).touch()
+    return paths
+
+
+def test_the_file_is_there_for_root_alone_before_anybody_writes(paths: Paths) -> None:
+    modes: list[int] = []
+    said: list[str] = []
+
+    def host_writes() -> None:
+        # as qemu-ga does: the file that it finds, opened, written and closed
+        with paths.cmdline.open("w") as file:
+            modes.append(stat.S_IMODE(paths.cmdline.stat().st_mode))
+            file.write("type=secstorage name=s-1-VM")
+
+    assert delivery.receive(paths, host_writes, said.append) == "type=secstorage name=s-1-VM"
+    assert modes == [0o600]
+    assert "waiting up to 180 s" in said[0]
+
+
+def test_half_of_the_file_is_not_taken(paths: Paths) -> None:
+    with pytest.raises(BootError, match="nobody wrote") as raised:
+        delivery.receive(paths, lambda: None, lambda _: None, timeout_s=0.01)
+    assert raised.value.kind is FailureKind.NO_BOOT_ARGUMENTS
+    assert "guest-file-open" in raised.value.hint
+    with delivery._Closings(paths.cache) as closings, paths.cmdline.open("w") as file:
+        file.write("type=secsto")
+        file.flush()
+        assert closings.within(0) == set()
+        file.close()
+        assert closings.within(5) == {"cmdline"}
+
+
+def test_an_empty_write_is_none(paths: Paths) -> None:
+    with pytest.raises(BootError, match="nobody wrote"):
+        delivery.receive(paths, lambda: paths.cmdline.write_text(""), lambda _: None, timeout_s=0.01)
+
+
+def test_a_machine_without_the_port_is_told_at_once(tmp_path: Path) -> None:
+    said: list[str] = []
+    with pytest.raises(BootError, match="neither the systemd credential"):
+        delivery.receive(Paths(tmp_path), lambda: None, said.append)
+    assert said == []
+
+
+def test_a_credential_wins_without_a_wait(paths: Paths, tmp_path: Path) -> None:
+    (tmp_path / "systemvm.cmdline").write_text("type=consoleproxy")
+    given = Paths(paths.root, tmp_path)
+    assert delivery.receive(given, lambda: pytest.fail("started"), pytest.fail) == "type=consoleproxy"
+
+
+def test_real_hardware_waits_as_upstream_does(paths: Paths) -> None:
+    assert delivery.patience_s(paths) == 180.0
+    source = paths.root / "sys/devices/system/clocksource/clocksource0/current_clocksource"
+    source.parent.mkdir(parents=True)
+    source.write_text("kvm-clock\n")
+    assert delivery.patience_s(paths) == 60.0

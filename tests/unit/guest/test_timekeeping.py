@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose time a system VM keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from systemvm.guest import timekeeping
+from systemvm.guest.failure import BootError
+from systemvm.guest.paths import Paths
+
+
+def test_servers_by_name_and_by_address_of_both_families(tmp_path: Path) -> None:
+    paths = Paths(tmp_path)
+    timekeeping.install({"ntpserverlist": "0.pool.example,192.0.2.1,2001:db8::123"}, paths)
+    assert "NTP=0.pool.example 192.0.2.1 2001:db8::123\n" in paths.time_servers.read_text()
+    timekeeping.install({}, paths)
+    assert not paths.time_servers.exists(), "the unit starts only where this file is"
+
+
+@pytest.mark.parametrize("value", ["a b", "-x", "pool;reboot", "[Time]"])
+def test_what_is_no_server(value: str) -> None:
+    with pytest.raises(BootError, match="neither a name nor an address"):
+        timekeeping.servers({"ntpserverlist": f"192.0.2.1,{value}"})

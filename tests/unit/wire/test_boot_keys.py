@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every key that CloudStack's guest understands is taken here, or left with a reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from systemvm.wire import boot_keys
+
+#: As setup/common.sh and cs_cmdline.py of CloudStack 4.22 read them, and what its managers send besides.
+CLOUDSTACKS = """
+eth0ip eth0mask eth1ip eth1mask eth2ip eth2mask eth0ip6 eth0ip6prelen eth2ip6 eth2ip6prelen gateway ip6gateway
+internaldns1 internaldns2 dns1 dns2 ip6dns1 ip6dns2 domain dnssearchorder useextdns mgmtcidr localgw bootproto
+nic_macs mtu publicMtu privateMtu storageip storagenetmask storagecidr extra_pubnics defaultroute vpccidr
+dhcprange
+type template name host sshonguest vmpassword ntpserverlist authorized_key keystore_password validity
+certificate cacertificate privatekey logrotatefrequency useHttpsToUpload vncport disable_rp_filter
+redundant_router redundant_master guestgw guestbrd guestcidrsize
+port zone pod guid workers resource instance sslcopy role private.network.device public.network.device
+storagegateway nfsVersion userdata secondaryStorageServerAddress eth3ip eth3mask premium proxy_vm
+session_reconnection_window
+"""
+
+
+@pytest.mark.parametrize("key", CLOUDSTACKS.split())
+def test_every_key_of_cloudstack_is_taken_or_left_with_a_reason(key: str) -> None:
+    assert boot_keys.understood(key) != bool(boot_keys.why_ignored(key))
+    assert boot_keys.unknown([key]) == []
+
+
+def test_a_slip_of_the_pen_is_noticed() -> None:
+    assert boot_keys.unknown(["gatway", "name", "eth2ip7", "vmpassword", "eth10ip"]) == ["eth2ip7", "gatway"]
+    assert boot_keys.why_ignored("gatway") is None
