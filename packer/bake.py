@@ -10,8 +10,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import deb_lock
 import sbom
 from appliance import TOP, Appliance
+from cache import GUEST_LOCK, novnc_facts
 from stamps import sha256_of
 
 PACKER = TOP / "packer"
@@ -88,13 +90,16 @@ def publish(
     wheels: list[Path],
     novnc: Path | None,
     facts: dict[str, str],
+    lock: deb_lock.DebLock,
 ) -> None:
     """Put the image and what belongs to it into build/images, each file whole from one moment to the next."""
     role = appliance.role
     IMAGES.mkdir(exist_ok=True)
+    debs = lock.of_role(role)
+    differences = deb_lock.deviations(deb_lock.committed(appliance.architecture).of_role(role), debs)
     bill = sbom.document(
-        role, appliance.version, appliance.suite, prefix.with_suffix(".dpkg-status"), wheels, novnc,
-        appliance.source_date_epoch,
+        role, appliance.version, appliance.suite, prefix.with_suffix(".dpkg-status"), debs, differences,
+        wheels, novnc, appliance.source_date_epoch,
     )  # fmt: skip
     new = {
         f"{role}.{kind}": IMAGES / f".{role}.{kind}"
@@ -115,6 +120,12 @@ def publish(
         "sha256": {name: sha256_of(path) for name, path in new.items() if not name.endswith("manifest.json")},
         "root_sha256": facts["root_sha256"],
         "built": facts["built"],
+        "inputs": {
+            "debs": deb_lock.DebLock(tuple(debs)).digest,
+            "deviations": differences,
+            "wheels": sha256_of(GUEST_LOCK),
+            "novnc": novnc_facts()["integrity"] if novnc else "",
+        },
     }
     new[f"{role}.manifest.json"].write_text(json.dumps(manifest, indent=1) + "\n")
     for name, path in new.items():

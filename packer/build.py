@@ -3,6 +3,7 @@
 
 usage: python packer/build.py [base|images|status] [ROLE…]
 
+It takes everything from the cache that packer/fetch.py filled; make runs it without a network.
 Each stage is skipped when its inputs have the content that its results were made from. Results: build/images.
 """
 
@@ -21,21 +22,22 @@ from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
 
-import mirror
 import payload
+import repository
+import stock_novnc
 from appliance import ROLES, TOP, Appliance, load
 from bake import BUILD, IMAGES, PACKER, bake, publish, run
+from cache import GUEST_LOCK, Cache
+from deb_lock import DebLock
 from stamps import Stamp, digest, sha256_of
 
 BASE = BUILD / "base"
 STAMPS = BUILD / "stamps"
-WHEELS = BUILD / "wheels"
 NOVNC = BUILD / "novnc"
-GUEST_LOCK = TOP / "agents/locks/guest.txt"
 NEEDED = {
     "mmdebstrap": "mmdebstrap", "packer": "packer", "mke2fs": "e2fsprogs", "sfdisk": "fdisk", "cpio": "cpio",
     "qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils", "zstd": "zstd", "xz": "xz-utils",
-    "npm": "npm", "ip": "iproute2", "unshare": "util-linux", "ssh-keygen": "openssh-client",
+    "dpkg-deb": "dpkg", "ip": "iproute2", "unshare": "util-linux", "ssh-keygen": "openssh-client",
 }  # fmt: skip
 
 
@@ -78,10 +80,23 @@ def rootfs_tar(appliance: Appliance) -> Path:
     return BASE / f"{appliance.role}.tar"
 
 
+def lock_of(appliance: Appliance) -> DebLock:
+    """The Debian packages to build from; raises SystemExit when the lock does not know what the lists ask."""
+    lock = Cache.of(appliance.architecture).lock()
+    unknown = set(appliance.debian_packages) - {deb.name for deb in lock.of_role(appliance.role)}
+    if unknown:
+        raise SystemExit(
+            f"error: Debian packages of {appliance.role} are not locked: {', '.join(sorted(unknown))}\n"
+            f"hint:  `make lock-debs ARCH={appliance.architecture}` locks them"
+        )
+    return lock
+
+
 def rootfs_stage(appliance: Appliance) -> tuple[Stamp, str]:
     inputs = digest(
         PACKER / "base/rootfs.sh", PACKER / "base/customize.sh", PACKER / "base/before-packages.sh",
         appliance.suite, appliance.architecture, str(appliance.source_date_epoch), *appliance.debian_packages,
+        *(" ".join(deb.key) + deb.sha256 for deb in lock_of(appliance).of_role(appliance.role)),
     )  # fmt: skip
     return Stamp(STAMPS / f"{appliance.role}.rootfs.json", [rootfs_tar(appliance)]), inputs
 
@@ -94,13 +109,27 @@ def build_rootfs(appliance: Appliance) -> None:
     say(f"{appliance.role}: root file system from Debian's packages (about a minute)")
     BASE.mkdir(parents=True, exist_ok=True)
     new = tar.with_name(f"{appliance.role}.new.tar")
+    cache = Cache.of(appliance.architecture)
+    debs = lock_of(appliance).of_role(appliance.role)
+    shown = BASE / f"{appliance.role}.repository"
+    source = repository.make(
+        shown, appliance.suite, appliance.architecture, [(deb, cache.path(deb)) for deb in debs]
+    )
     run(
         PACKER / "base/rootfs.sh", appliance.suite, appliance.architecture,
         ",".join(appliance.debian_packages), new,
         log=BUILD / f"logs/{appliance.role}-rootfs.log",
-        stdin="\n".join(mirror.source_lines(appliance.suite)) + "\n",
+        stdin=source + "\n",
         SOURCE_DATE_EPOCH=str(appliance.source_date_epoch),
     )  # fmt: skip
+    shutil.rmtree(shown)
+    different = repository.installed_otherwise(new, debs)
+    if different:
+        lines = "\n".join(f"       {line}" for line in different)
+        raise SystemExit(
+            f"error: {appliance.role}'s packages are not the locked ones:\n{lines}\n"
+            f"hint:  `make lock-debs ARCH={appliance.architecture}` locks what the lists ask for now"
+        )
     new.replace(tar)
     stamp.set(inputs)
 
@@ -135,22 +164,11 @@ def build_disk(appliance: Appliance) -> Path:
     return prefix
 
 
-def fetch_wheels() -> None:
-    stamp_file = STAMPS / "wheels.json"
-    inputs = digest(GUEST_LOCK)
-    if not Stamp(stamp_file, sorted(WHEELS.glob("*.whl"))).holds(inputs):
-        say("the agents' Python packages, each against its hash (a few seconds)")
-        payload.fetch_wheels(GUEST_LOCK, WHEELS)
-        Stamp(stamp_file, sorted(WHEELS.glob("*.whl"))).set(inputs)
-
-
-def fetch_novnc() -> None:
+def unpack_novnc(cache: Cache) -> None:
     stamp = Stamp(STAMPS / "novnc.json", [NOVNC / "package.json"])
-    inputs = digest(PACKER / "novnc")
+    inputs = digest(PACKER / "novnc", PACKER / "stock_novnc.py")
     if not stamp.holds(inputs):
-        say("stock noVNC for the consoles (a few seconds)")
-        shutil.rmtree(NOVNC, ignore_errors=True)
-        run(PACKER / "novnc/fetch.sh", NOVNC, log=BUILD / "logs/novnc.log")
+        stock_novnc.unpack(cache.novnc, NOVNC)
         stamp.set(inputs)
 
 
@@ -182,7 +200,7 @@ def image_stage(appliance: Appliance) -> tuple[Stamp, str]:
         *(TOP / "agents/systemvm" / name for name in appliance.packages_of_ours),
         *sorted(PACKER.glob("*.pkr.hcl")), PACKER / "provision", PACKER / "payload.py", PACKER / "bake.py",
         PACKER / "sbom.py", PACKER / "run-packer.sh", appliance.version,
-        *([PACKER / "novnc"] if role == "cpvm" else []),
+        *([PACKER / "novnc", PACKER / "stock_novnc.py"] if role == "cpvm" else []),
     )  # fmt: skip
     return Stamp(STAMPS / f"{role}.image.json", [IMAGES / name for name in names]), inputs
 
@@ -203,7 +221,8 @@ def build_image(appliance: Appliance, accelerator: str) -> None:
     """Of a base disk, wheels and noVNC that are there."""
     role = appliance.role
     prefix = BASE / role
-    wheels = sorted(WHEELS.glob("*.whl"))
+    cache = Cache.of(appliance.architecture)
+    wheels = sorted(path for path in cache.locked_wheels().values() if path is not None)
     novnc = NOVNC if role == "cpvm" else None
     stamp, inputs = image_stage(appliance)
     if stamp.holds(inputs):
@@ -226,7 +245,7 @@ def build_image(appliance: Appliance, accelerator: str) -> None:
         raise SystemExit(
             f"error: {image} has {size} bytes, more than the {appliance.image_max_bytes} it may have"
         )
-    publish(appliance, prefix, image, [*wheels, own], novnc, facts)
+    publish(appliance, prefix, image, [*wheels, own], novnc, facts, lock_of(appliance))
     stamp.set(inputs)
     say(f"{role}: done in {time.monotonic() - started:.0f} s, {size / 2**20:.0f} MiB")
     shutil.rmtree(work)
@@ -244,12 +263,18 @@ def main(arguments: list[str]) -> int:
             say(f"{appliance.role}: {'up to date' if is_current(appliance) else 'to be built'}")
         return 0
     check_host()
+    cache = Cache.of(appliances[0].architecture)
+    if not all(is_current(appliance) for appliance in appliances):
+        lock = cache.lock()
+        if lock.instead_of:
+            say("not all Debian packages are the locked ones; the manifests name those that are not")
+        cache.demand(lock)
     # side by side, a core each: unpacking packages and emulating a guest use one
     with only_one(), ThreadPoolExecutor(len(appliances)) as pool:
         prefixes = list(pool.map(build_disk, appliances))
         if goal == "images":
-            fetch_wheels()
-            fetch_novnc()
+            if "cpvm" in roles:
+                unpack_novnc(cache)
             accelerator = choose_accelerator(prefixes[0])
             list(pool.map(build_image, appliances, repeat(accelerator)))
     return 0

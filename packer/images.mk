@@ -1,12 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 # The appliances' images. packer/build.py decides by content what must be built again, and says what it does.
+# OFFLINE=1 asks no network for anything; LOCKED=1 refuses what is not locked; CACHE=DIR is another cache, and
+# ROLES=cpvm builds one. packer/mirror.py says what chooses mirrors, proxies and certificate authorities.
 
-.PHONY: images base
-images: $(VENV)/stamp ## build/images: ssvm.qcow2, cpvm.qcow2, kernels, sums and bills of materials
-	@$(PYTHON) packer/build.py images
+ROLES ?=
+FETCH = $(if $(OFFLINE),,$(PYTHON) packer/fetch.py fetch)
+# The build itself has no route, with OFFLINE=1 or without: what is not in the cache cannot get into an image.
+WITHOUT_NETWORK = unshare --net --
 
-base: $(VENV)/stamp ## the root file systems alone
-	@$(PYTHON) packer/build.py base
+.PHONY: images base fetch lock-debs may-unshare
+images: $(VENV)/stamp may-unshare ## build/images: ssvm.qcow2, cpvm.qcow2, kernels, sums and bills of materials
+	@$(if $(FETCH),$(FETCH) --for-images)
+	@$(WITHOUT_NETWORK) $(PYTHON) packer/build.py images $(ROLES)
+
+base: $(VENV)/stamp may-unshare ## the root file systems alone
+	@$(FETCH)
+	@$(WITHOUT_NETWORK) $(PYTHON) packer/build.py base $(ROLES)
+
+fetch: $(VENV)/stamp ## fill build/cache with every locked input, for `make images OFFLINE=1`
+	@$(PYTHON) packer/fetch.py fetch
+
+lock-debs: $(VENV)/stamp ## resolve the images' Debian packages again and write packer/locks
+	@$(PYTHON) packer/fetch.py lock
+
+may-unshare:
+	@[ "$$(id -u)" = 0 ] || { echo "error: building images needs root (chroot and a network namespace)" >&2; \
+	    echo "hint:  run it with sudo" >&2; exit 1; }
 
 .PHONY: bench-boot
 bench-boot: images ## power-on to agent Up, against a stock Debian's power-on to sshd

@@ -1,15 +1,78 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where Debian's packages come from: the mirrors that this host's own apt uses, found at build time."""
+"""Where what a build needs comes from, and by which way: mirrors of Debian, proxies, certificate authorities.
+
+The host's own apt decides, unless the environment (or make's command line) says otherwise:
+
+    MIRROR, MIRROR_SECURITY   another mirror of Debian, and of its security fixes (`none`: without them)
+    MIRROR_KEYRING            the keys that mirror signs with, when they are not Debian's
+    CA_BUNDLE                 a PEM file of all trusted certificate authorities, for apt, pip, npm and Packer
+    http_proxy, https_proxy, no_proxy   heard by each of them; apt's own settings are heard by apt
+    PIP_INDEX_URL, npm_config_registry  heard by pip and npm
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
+from pathlib import Path
 
+DEBIANS_KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _FORMAT = "$(ORIGIN)|$(LABEL)|$(COMPONENT)|$(REPO_URI)"
 
 
 def source_lines(suite: str) -> list[str]:
-    """apt's source lines of `suite`, its updates and its security fixes, from the host's mirrors."""
+    """apt's source lines of `suite`, its updates and its security fixes."""
+    main, security = _chosen()
+    if not main:
+        raise SystemExit(
+            "error: this host's apt knows no mirror of Debian\n"
+            "hint:  see /etc/apt/sources.list.d, and run apt-get update once; or name one: MIRROR=https://…/debian"
+        )
+    lines = [f"deb {main} {suite} main", f"deb {main} {suite}-updates main"]
+    return lines + ([f"deb {security} {suite}-security main"] if security else [])
+
+
+def signed_source_lines(suite: str) -> list[str]:
+    """The same, each with the keys that its index must be signed with."""
+    keys = os.environ.get("MIRROR_KEYRING") or DEBIANS_KEYS
+    if not Path(keys).exists():
+        raise SystemExit(
+            f"error: the keyring {keys} does not exist\n"
+            "hint:  `make setup` installs Debian's; MIRROR_KEYRING names another mirror's"
+        )
+    return [line.replace("deb ", f"deb [signed-by={keys}] ", 1) for line in source_lines(suite)]
+
+
+def apt_options() -> list[str]:
+    """What apt must be told of this host's way out; proxies it finds by itself."""
+    bundle = ca_bundle()
+    return ["-o", f"Acquire::https::CaInfo={bundle}"] if bundle else []
+
+
+def environment() -> dict[str, str]:
+    """The environment for pip, npm and Packer."""
+    bundle = ca_bundle()
+    names = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "npm_config_cafile")
+    return {**os.environ, **(dict.fromkeys(names, bundle) if bundle else {})}
+
+
+def ca_bundle() -> str:
+    """CA_BUNDLE, or nothing; raises SystemExit when it names no file."""
+    bundle = os.environ.get("CA_BUNDLE", "")
+    if bundle and not Path(bundle).is_file():
+        raise SystemExit(f"error: CA_BUNDLE={bundle} is no file\nhint:  give the path of a PEM file")
+    return bundle
+
+
+def _chosen() -> tuple[str, str]:
+    main, security = _hosts()
+    main = os.environ.get("MIRROR") or main
+    security = os.environ.get("MIRROR_SECURITY") or security
+    return main, "" if security == "none" else security
+
+
+def _hosts() -> tuple[str, str]:
+    """The first mirror, and the first of security fixes, that the host's apt knows."""
     listing = subprocess.run(
         ["apt-get", "indextargets", "--format", _FORMAT, "Created-By: Packages"],
         capture_output=True, text=True, check=False,
@@ -19,13 +82,5 @@ def source_lines(suite: str) -> list[str]:
     for line in listing.splitlines():
         origin, label, component, uri = line.split("|", 3)
         if origin == "Debian" and component == "main":
-            kind = security if "Security" in label else main
-            if uri not in kind:
-                kind.append(uri)
-    if not main:
-        raise SystemExit(
-            "error: this host's apt knows no mirror of Debian\n"
-            "hint:  see /etc/apt/sources.list.d, and run apt-get update once"
-        )
-    lines = [f"deb {main[0]} {suite} main", f"deb {main[0]} {suite}-updates main"]
-    return lines + [f"deb {uri} {suite}-security main" for uri in security[:1]]
+            (security if "Security" in label else main).append(uri)
+    return next(iter(main), ""), next(iter(security), "")

@@ -12,6 +12,7 @@ import sys
 import tarfile
 from pathlib import Path
 
+import mirror
 from appliance import TOP, Appliance
 
 #: Parts of our package that an appliance may hold; the daemon's and the operator's never go there.
@@ -21,8 +22,7 @@ NOVNC_HOME = "opt/systemvm/novnc"
 
 def fetch_wheels(lock: Path, destination: Path) -> None:
     """Download what the lock names, each checked against its hash; wheels for the guest's Python alone."""
-    shutil.rmtree(destination, ignore_errors=True)
-    destination.mkdir(parents=True)
+    destination.mkdir(parents=True, exist_ok=True)
     _pip(
         "download", "--require-hashes", "--only-binary", ":all:", "--no-deps", "--python-version", "3.13",
         "--implementation", "cp", "--abi", "cp313", "--abi", "abi3", "--abi", "none",
@@ -68,11 +68,12 @@ def _pip(*arguments: str) -> None:
         "--no-cache-dir",
         *arguments,
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=mirror.environment())
     if done.returncode != 0:
         raise SystemExit(
             f"{done.stderr.strip()}\nerror: pip {arguments[0]} failed\n"
-            "hint:  `make setup` makes the Python environment that has pip and setuptools"
+            "hint:  `make setup` makes the Python environment that has pip and setuptools; downloads heed\n"
+            "       PIP_INDEX_URL, CA_BUNDLE and https_proxy"
         )
 
 

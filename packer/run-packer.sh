@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Runs Packer on this directory's HCL, whatever its version, in a network namespace of its own:
 # its ssh forward listens on every address of the host, and no package index may be in reach while it installs.
-# usage: run-packer.sh validate|build WORK_DIRECTORY VARIABLES.json
+# usage: run-packer.sh init|validate|build WORK_DIRECTORY VARIABLES.json   (init fetches a plugin, where one is needed)
 set -euo pipefail
 
 command=$1 work=$2 variables=$3
@@ -18,9 +18,11 @@ cp -r "$here"/*.pkr.hcl "$here/provision" "$hcl/"
 version=$(packer version | sed -n 's/^Packer v\([0-9.]*\).*/\1/p' | head -n 1)
 if [ "$(printf '%s\n' 1.7.0 "$version" | sort -V | head -n 1)" = 1.7.0 ]; then
     cp "$here/plugins.pkr.hcl.in" "$hcl/plugins.pkr.hcl"
-    unset PACKER_CONFIG_DIR # plugins are the user's own, fetched once
+    # the cache's, which `make fetch` filled; with the plugin there, this asks nobody
+    export PACKER_PLUGIN_PATH=${PACKER_PLUGIN_PATH:-${CACHE:-$here/../build/cache}/packer-plugins}
     packer init "$hcl"
 fi
+[ "$command" != init ] || exit 0
 
 if [ "$command" = validate ]; then
     exec packer validate -var-file="$variables" "$hcl"

@@ -13,6 +13,8 @@ from time import gmtime, strftime
 from typing import Any
 from urllib.parse import quote
 
+from deb_lock import Deb
+
 
 def debian_packages(status: str) -> Iterator[dict[str, str]]:
     """Installed packages of a dpkg status file."""
@@ -43,14 +45,27 @@ def document(
     version: str,
     suite: str,
     dpkg_status: Path,
+    debs: Iterable[Deb],
+    deviations: Iterable[str],
     wheels: Iterable[Path],
     novnc: Path | None,
     epoch: int,
 ) -> dict[str, Any]:
-    """The whole document; `epoch` and content alone decide it, so that equal images have equal bills."""
+    """The whole document; `epoch` and content alone decide it, so that equal images have equal bills.
+
+    Each binary package is GENERATED_FROM its source package; name and version suffice to get that.
+    `deviations` are the packages that are not as locked, for the document's comment.
+    """
     packages = [_appliance(role, version)]
+    hashes = {deb.key: deb for deb in debs}
+    sources: dict[str, dict[str, Any]] = {}
+    generated: list[dict[str, str]] = []
     for package in debian_packages(dpkg_status.read_text()):
-        packages.append(_debian(package, suite))
+        source = _source(package, suite)
+        sources.setdefault(source["SPDXID"], source)
+        deb = hashes[package["Package"], package["Version"], package["Architecture"]]
+        packages.append(_debian(package, suite, deb))
+        generated.append(_relation(packages[-1]["SPDXID"], "GENERATED_FROM", source))
     for wheel in sorted(wheels):
         packages.append(_python(wheel))
     if novnc is not None:
@@ -68,12 +83,20 @@ def document(
             "created": strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(epoch)),
             "creators": ["Tool: systemvm-packer-sbom"],
         },
-        "packages": packages,
+        "comment": _comment(list(deviations)),
+        "packages": [*packages, *sources.values()],
         "relationships": [
             _relation("SPDXRef-DOCUMENT", "DESCRIBES", packages[0]),
             *(_relation(packages[0]["SPDXID"], "CONTAINS", package) for package in packages[1:]),
+            *generated,
         ],
     }
+
+
+def _comment(deviations: list[str]) -> str:
+    if not deviations:
+        return "All Debian packages are as locked."
+    return "Debian packages that are not as locked: " + "; ".join(deviations)
 
 
 def _relation(subject: str, kind: str, item: dict[str, Any]) -> dict[str, str]:
@@ -107,12 +130,34 @@ def _appliance(role: str, version: str) -> dict[str, Any]:
     )
 
 
-def _debian(package: dict[str, str], suite: str) -> dict[str, Any]:
+def _debian(package: dict[str, str], suite: str, deb: Deb) -> dict[str, Any]:
     name, version, arch = package["Package"], package["Version"], package["Architecture"]
     purl = f"pkg:deb/debian/{quote(name)}@{quote(version, safe='')}?arch={arch}&distro={suite}"
-    spdx_id = "deb-" + "".join(c if c.isalnum() or c in ".-" else "-" for c in f"{name}-{arch}")
     licence = f"see /usr/share/doc/{name}/copyright in the image"
-    return _package(spdx_id, name, version, licence, purl)
+    item = _package(f"deb-{_id(f'{name}-{arch}')}", name, version, licence, purl)
+    item["packageFileName"] = deb.file_name
+    item["checksums"] = [{"algorithm": "SHA256", "checksumValue": deb.sha256}]
+    source_name, source_version = source_of(package)
+    item["sourceInfo"] = f"built from Debian source package {source_name} {source_version}"
+    return item
+
+
+def _source(package: dict[str, str], suite: str) -> dict[str, Any]:
+    name, version = source_of(package)
+    purl = f"pkg:deb/debian/{quote(name)}@{quote(version, safe='')}?arch=source&distro={suite}"
+    item = _package(f"debsrc-{_id(f'{name}-{version}')}", name, version, "see debian/copyright", purl)
+    item["primaryPackagePurpose"] = "SOURCE"
+    return item
+
+
+def source_of(package: dict[str, str]) -> tuple[str, str]:
+    """Name and version of the source package: dpkg writes `Source: NAME (VERSION)` where they differ."""
+    name, _, version = package["Source"].partition(" ")
+    return name or package["Package"], version.strip("()") or package["Version"]
+
+
+def _id(text: str) -> str:
+    return "".join(c if c.isalnum() or c in ".-" else "-" for c in text)
 
 
 def _python(wheel: Path) -> dict[str, Any]:

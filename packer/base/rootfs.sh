@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Makes one appliance's root file system as a tar: Debian packages and nothing else.
 # usage: rootfs.sh SUITE ARCHITECTURE PACKAGES(comma separated) OUTPUT   (apt's source lines on standard input)
-# Equal inputs and an equal mirror give equal bytes: SOURCE_DATE_EPOCH must be set.
+# The lines name a repository of the locked packages and no other (repository.py), so that equal locks give equal
+# bytes: SOURCE_DATE_EPOCH must be set.
 set -euo pipefail
 
 suite=$1 architecture=$2 packages=$3 output=$4
@@ -26,9 +27,5 @@ options=(
     --dpkgopt='force-confold'
     --customize-hook="$here/customize.sh"
 )
-# The host's own way out, if it has one, is for the build and never for the image (customize.sh removes it).
-while read -r line; do
-    [ -z "$line" ] || options+=(--aptopt="$line")
-done < <(apt-config dump | grep -E '^Acquire::(http|https)::Proxy[: ]' || true)
 
 exec mmdebstrap "${options[@]}" "$suite" "$output" -

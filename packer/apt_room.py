@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""apt in a room of its own: it resolves and downloads for another system, and installs nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import unquote
+
+import mirror
+from attrs import frozen
+from deb_lock import Deb
+
+#: What mmdebstrap's minbase is: base/rootfs.sh installs the same.
+MINBASE = ("?essential", "?priority(required)", "apt")
+
+
+class CannotResolveError(Exception):
+    """apt found no set of packages; the text is its own."""
+
+
+@frozen
+class AptRoom:
+    """apt's state for one suite and architecture below `directory`; indexes must be signed."""
+
+    directory: Path
+    suite: str
+    architecture: str
+
+    def update(self) -> None:
+        """Load the mirrors' indexes; raises SystemExit with apt's own words when one cannot be had."""
+        for name in ("state/lists/partial", "cache/archives/partial"):
+            (self.directory / name).mkdir(parents=True, exist_ok=True)
+        (self.directory / "status").write_text("")
+        (self.directory / "preferences").write_text("")
+        lines = mirror.signed_source_lines(self.suite)
+        (self.directory / "sources.list").write_text("\n".join(lines) + "\n")
+        done = self._apt("update", "--error-on=any")
+        if done.returncode != 0:
+            raise SystemExit(
+                f"{done.stderr.strip()}\nerror: the mirror of Debian does not answer as it should\n"
+                "hint:  MIRROR=, CA_BUNDLE= and http_proxy choose another way; OFFLINE=1 asks nobody "
+                "(packer/README.md)"
+            )
+
+    def resolve(self, packages: Iterable[str], pins: Iterable[Deb] = ()) -> list[Deb]:
+        """The set that apt would install on nothing; a pinned version is taken where the mirror has it.
+
+        Raises CannotResolveError with apt's own words.
+        """
+        preferences = "".join(
+            f"Package: {deb.name}\nPin: version {deb.version}\nPin-Priority: 1001\n\n" for deb in pins
+        )
+        (self.directory / "preferences").write_text(preferences)
+        done = self._apt(
+            "install", "--yes", "--quiet=2", "--print-uris", "--no-install-recommends",
+            "-o", "Acquire::ForceHash=SHA256", *MINBASE, *packages,
+        )  # fmt: skip
+        if done.returncode != 0:
+            raise CannotResolveError(done.stderr.strip())
+        return sorted(_printed(line) for line in done.stdout.splitlines() if line.startswith("'"))
+
+    def download(self, debs: list[Deb], destination: Path) -> None:
+        """Leave the packages' files below `destination`; each was checked against the signed index."""
+        destination.mkdir(parents=True, exist_ok=True)
+        (self.directory / "preferences").write_text("")
+        done = self._apt(
+            "download", "--quiet=2", *(f"{deb.name}={deb.version}" for deb in debs), directory=destination
+        )
+        if done.returncode != 0:
+            raise SystemExit(f"{done.stderr.strip()}\nerror: not all Debian packages could be downloaded")
+
+    def _apt(self, *words: str, directory: Path | None = None) -> subprocess.CompletedProcess[str]:
+        room = self.directory.resolve()
+        settings = {
+            "Dir::State": room / "state", "Dir::State::status": room / "status", "Dir::Cache": room / "cache",
+            "Dir::Etc::SourceList": room / "sources.list", "Dir::Etc::SourceParts": "/dev/null",
+            "Dir::Etc::Preferences": room / "preferences", "Dir::Etc::PreferencesParts": "/dev/null",
+            "APT::Architecture": self.architecture, "APT::Architectures": self.architecture,
+            "APT::Install-Suggests": "false", "APT::Sandbox::User": "root", "Acquire::Languages": "none",
+            "Acquire::Retries": "3", "Acquire::http::Timeout": "60", "Acquire::https::Timeout": "60",
+        }  # fmt: skip
+        options = [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
+        return subprocess.run(
+            ["apt-get", *options, *mirror.apt_options(), *words],
+            capture_output=True, text=True, check=False, cwd=directory,
+            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"},
+        )  # fmt: skip
+
+
+def _printed(line: str) -> Deb:
+    """One line of --print-uris: 'URI' name_version_architecture.deb bytes SHA256:hash."""
+    _, file_name, size, sha256 = line.split()
+    name, version, architecture = file_name.removesuffix(".deb").split("_")
+    return Deb(name, unquote(version), architecture, int(size), sha256.removeprefix("SHA256:"))

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""build/cache, the one place that builds take their inputs from: whole, each file against its locked hash."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import deb_lock
+from appliance import TOP
+from attrs import frozen
+from deb_lock import Deb, DebLock
+from stamps import sha256_of
+
+GUEST_LOCK = TOP / "agents/locks/guest.txt"
+NOVNC_LOCK = TOP / "packer/novnc/package-lock.json"
+NOVNC_KEY = "node_modules/@novnc/novnc"
+
+
+@frozen
+class Cache:
+    """One architecture's inputs below `top`."""
+
+    top: Path
+    architecture: str
+
+    @classmethod
+    def of(cls, architecture: str) -> Cache:
+        """Where CACHE says, else build/cache."""
+        return cls(Path(os.environ.get("CACHE") or TOP / "build/cache").resolve(), architecture)
+
+    @property
+    def debs(self) -> Path:
+        return self.top / "debs"
+
+    @property
+    def wheels(self) -> Path:
+        return self.top / "wheels" / self.architecture
+
+    @property
+    def deviating_lock(self) -> Path:
+        """The set that was there instead of the locked one, if the mirror had moved on."""
+        return self.top / f"debs.{self.architecture}.txt"
+
+    def lock(self) -> DebLock:
+        """The set to build from: the committed lock, or what stands in for it.
+
+        Raises SystemExit when there is a stand-in and LOCKED forbids one.
+        """
+        lock = deb_lock.committed(self.architecture)
+        if self.deviating_lock.exists():
+            instead = DebLock.read(self.deviating_lock)
+            if instead.instead_of == lock.digest and self.missing_debs(lock):
+                if os.environ.get("LOCKED"):
+                    raise SystemExit(refusal(deb_lock.deviations(lock.debs, instead.debs)))
+                return instead
+        return lock
+
+    def path(self, deb: Deb) -> Path:
+        return self.debs / deb.file_name
+
+    def holds(self, deb: Deb) -> bool:
+        path = self.path(deb)
+        return path.is_file() and path.stat().st_size == deb.size_bytes and sha256_of(path) == deb.sha256
+
+    def missing_debs(self, lock: DebLock) -> list[Deb]:
+        return [deb for deb in lock.debs if not self.holds(deb)]
+
+    def wheel_of(self, hashes: set[str]) -> Path | None:
+        """The wheel with one of these hashes."""
+        return next((path for path in sorted(self.wheels.glob("*.whl")) if sha256_of(path) in hashes), None)
+
+    def locked_wheels(self) -> dict[str, Path | None]:
+        """The agents' packages, `name==version`, each with its wheel if that is here."""
+        here = {sha256_of(path): path for path in sorted(self.wheels.glob("*.whl"))}
+        found: dict[str, Path | None] = {}
+        for requirement, hashes in wheel_hashes(GUEST_LOCK).items():
+            found[requirement] = next((here[sha256] for sha256 in sorted(hashes & here.keys())), None)
+        return found
+
+    @property
+    def novnc(self) -> Path:
+        return self.top / "novnc" / f"novnc-{novnc_facts()['version']}.tgz"
+
+    @property
+    def holds_novnc(self) -> bool:
+        return self.novnc.is_file() and matches(self.novnc, novnc_facts()["integrity"])
+
+    def missing(self, lock: DebLock) -> list[str]:
+        """Everything that a build would look for in vain."""
+        debs = [
+            f"Debian package {deb.name} {deb.version} {deb.architecture}" for deb in self.missing_debs(lock)
+        ]
+        wheels = [f"wheel {name}" for name, path in self.locked_wheels().items() if path is None]
+        return debs + wheels + ([] if self.holds_novnc else [f"noVNC {novnc_facts()['version']}"])
+
+    def demand(self, lock: DebLock) -> None:
+        """Raises SystemExit that names all that is missing."""
+        missing = self.missing(lock)
+        if missing:
+            lines = "\n".join(f"       {item}" for item in missing)
+            raise SystemExit(
+                f"error: {len(missing)} of the locked inputs are not in {self.top}, or not whole:\n{lines}\n"
+                "hint:  `make fetch` on a host with a way out fills the cache; copy it, or name it: CACHE=DIR"
+            )
+
+
+def wheel_hashes(lock: Path) -> dict[str, set[str]]:
+    """`name==version` and the hashes that it may have, of a lock that uv or pip-compile wrote."""
+    found: dict[str, set[str]] = {}
+    requirement = ""
+    for line in lock.read_text().splitlines():
+        word = line.strip().removesuffix("\\").strip()
+        if word.startswith("--hash=sha256:"):
+            found[requirement].add(word.removeprefix("--hash=sha256:"))
+        elif "==" in word and not word.startswith("#"):
+            requirement = word
+            found[requirement] = set()
+    return found
+
+
+def novnc_facts() -> dict[str, Any]:
+    """Version and integrity of the stock noVNC, as npm's lock says them."""
+    facts: dict[str, Any] = json.loads(NOVNC_LOCK.read_text())["packages"][NOVNC_KEY]
+    return facts
+
+
+def matches(path: Path, integrity: str) -> bool:
+    """Whether a file has an npm integrity: `sha512-` and base64."""
+    algorithm, _, expected = integrity.partition("-")
+    with path.open("rb") as stream:
+        return base64.b64encode(hashlib.file_digest(stream, algorithm).digest()).decode() == expected
+
+
+def refusal(differences: list[str]) -> str:
+    lines = "\n".join(f"       {line}" for line in differences)
+    return (
+        f"error: {len(differences)} locked Debian packages cannot be had: the mirror has moved on\n{lines}\n"
+        "hint:  `make lock-debs` locks what the mirror has now; MIRROR= a snapshot of Debian's archive, or\n"
+        "       an earlier day's cache (CACHE=), still has the locked ones; without LOCKED=1 these are used"
+    )

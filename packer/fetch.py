@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fills build/cache with every locked input of the images; the only step of a build that leaves this host.
+
+usage: python packer/fetch.py [fetch|lock] [--arch ARCH] [--for-images]
+
+fetch   whatever the cache lacks: Debian packages, wheels, noVNC, Packer's plugin where it needs one
+lock    write packer/locks/debs.ARCH.txt from what the mirror has now
+
+With --for-images nothing is fetched for images that are up to date.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import build
+import deb_lock
+import mirror
+import payload
+from appliance import ROLES, Appliance, load
+from apt_room import AptRoom, CannotResolveError
+from bake import BUILD, PACKER, run
+from cache import GUEST_LOCK, NOVNC_KEY, Cache, matches, novnc_facts, refusal
+from deb_lock import DebLock
+
+
+def say(text: str) -> None:
+    print(f"fetch: {text}", flush=True)
+
+
+def _room(appliance: Appliance) -> AptRoom:
+    return AptRoom(BUILD / "apt" / appliance.architecture, appliance.suite, appliance.architecture)
+
+
+def resolve(room: AptRoom, appliances: list[Appliance], lock: DebLock | None = None) -> DebLock:
+    """What the mirror offers to the appliances' lists; as near to `lock` as it can be, if one is given."""
+    pins = lock.debs if lock else ()
+    instead_of = lock.digest if lock else ""
+    try:
+        return DebLock.of(
+            {appliance.role: room.resolve(appliance.debian_packages, pins) for appliance in appliances},
+            instead_of,
+        )
+    except CannotResolveError as error:
+        if lock is None:
+            raise SystemExit(f"{error}\nerror: apt finds no set of packages for the appliances") from error
+    # locked and new versions do not go together: all new ones do
+    new = resolve(room, appliances)
+    return DebLock(new.debs, instead_of)
+
+
+def fetch_debs(appliances: list[Appliance], cache: Cache) -> None:
+    """Download what the lock names; where the mirror no longer has it, what stands in for it.
+
+    Raises SystemExit instead of the latter with LOCKED set, and when a locked version has other content.
+    """
+    lock = deb_lock.committed(cache.architecture)
+    wanted = lock if os.environ.get("LOCKED") else cache.lock()
+    missing = cache.missing_debs(wanted)
+    if missing:
+        room = _room(appliances[0])
+        room.update()
+        offered = resolve(room, appliances, lock)
+        _same_content(lock, offered)
+        here = {deb.key for deb in offered.debs}
+        missing_of_lock = cache.missing_debs(lock)
+        if all(deb.key in here for deb in missing_of_lock):
+            wanted, missing = lock, missing_of_lock
+        else:
+            wanted, missing = offered, cache.missing_debs(offered)
+            if os.environ.get("LOCKED"):
+                raise SystemExit(refusal(deb_lock.deviations(lock.debs, offered.debs)))
+        say(f"{len(missing)} Debian packages, {sum(deb.size_bytes for deb in missing) >> 20} MiB")
+        with tempfile.TemporaryDirectory(dir=BUILD) as scratch:
+            room.download(missing, Path(scratch))
+            _keep(missing, Path(scratch), cache)
+    if wanted.instead_of:
+        wanted.write(cache.deviating_lock)
+        warn(deb_lock.deviations(lock.debs, wanted.debs))
+    else:
+        cache.deviating_lock.unlink(missing_ok=True)
+
+
+def _same_content(lock: DebLock, offered: DebLock) -> None:
+    """A version is published once: raises SystemExit when the mirror has a locked one with other content."""
+    hashes = {deb.key: deb.sha256 for deb in lock.debs}
+    for deb in offered.debs:
+        if hashes.get(deb.key, deb.sha256) != deb.sha256:
+            raise SystemExit(
+                f"error: {deb.name} {deb.version} from the mirror is not the locked one: its hash differs\n"
+                "hint:  distrust that mirror; MIRROR= names another"
+            )
+
+
+def _keep(debs: list[deb_lock.Deb], scratch: Path, cache: Cache) -> None:
+    cache.debs.mkdir(parents=True, exist_ok=True)
+    for deb in debs:
+        # apt writes a version's colon as %3a
+        found = next(iter(scratch.glob(f"{deb.name}_*_{deb.architecture}.deb")), None)
+        if found is None or build.sha256_of(found) != deb.sha256:
+            raise SystemExit(f"error: {deb.name} {deb.version} did not arrive whole\nhint:  try again")
+        shutil.move(found, cache.path(deb))
+
+
+def warn(differences: list[str]) -> None:
+    lines = "\n".join(f"         {line}" for line in differences)
+    print(
+        f"warning: {len(differences)} Debian packages are not the locked: the mirror has moved on\n{lines}\n"
+        "hint:    manifests and bills of materials name them; `make lock-debs` locks what is there now,\n"
+        "         LOCKED=1 refuses to build from anything else",
+        file=sys.stderr, flush=True,
+    )  # fmt: skip
+
+
+def fetch_wheels(cache: Cache) -> None:
+    if any(path is None for path in cache.locked_wheels().values()):
+        say("the agents' Python packages, each against its hash")
+        payload.fetch_wheels(GUEST_LOCK, cache.wheels)
+
+
+def fetch_novnc(cache: Cache) -> None:
+    if cache.holds_novnc:
+        return
+    facts = novnc_facts()
+    say(f"noVNC {facts['version']}")
+    cache.novnc.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=BUILD) as scratch:
+        package = f"{NOVNC_KEY.removeprefix('node_modules/')}@{facts['version']}"
+        done = subprocess.run(
+            ["npm", "pack", package, "--pack-destination", scratch, "--loglevel=error"],
+            capture_output=True, text=True, check=False, env=mirror.environment(), cwd=scratch,
+        )  # fmt: skip
+        found = next(iter(Path(scratch).glob("*.tgz")), None)
+        if done.returncode != 0 or found is None:
+            raise SystemExit(f"{done.stderr.strip()}\nerror: npm could not download {package}")
+        if not matches(found, facts["integrity"]):
+            raise SystemExit(f"error: {package} from the registry is not the locked one: its hash differs")
+        shutil.move(found, cache.novnc)
+
+
+def fetch_plugins(cache: Cache) -> None:
+    """Nothing for Debian's Packer, which has its plugins built in."""
+    with tempfile.TemporaryDirectory(dir=BUILD) as scratch:
+        run(
+            PACKER / "run-packer.sh", "init", scratch, "-", log=BUILD / "logs/packer-init.log",
+            PACKER_PLUGIN_PATH=str(cache.top / "packer-plugins"), **mirror.environment(),
+        )  # fmt: skip
+
+
+def main(arguments: list[str]) -> int:
+    words = [word for word in arguments if word != "--for-images"]
+    goal = words.pop(0) if words and not words[0].startswith("-") else "fetch"
+    if goal not in ("fetch", "lock") or words:
+        print(__doc__, file=sys.stderr)
+        return 64
+    BUILD.mkdir(exist_ok=True)
+    appliances = [load(role) for role in ROLES]
+    architecture = appliances[0].architecture
+    if goal == "lock":
+        room = _room(appliances[0])
+        room.update()
+        new = resolve(room, appliances)
+        path = deb_lock.lock_path(architecture)
+        old = DebLock.read(path).debs if path.exists() else new.debs
+        new.write(path)
+        say("\n       ".join([f"{path.name}: {len(new.debs)} packages", *deb_lock.deviations(old, new.debs)]))
+        return 0
+    cache = Cache.of(architecture)
+    if "--for-images" in arguments and all(build.is_current(appliance) for appliance in appliances):
+        return 0
+    with build.only_one():
+        fetch_debs(appliances, cache)
+        fetch_wheels(cache)
+        fetch_novnc(cache)
+        fetch_plugins(cache)
+    cache.demand(cache.lock())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The images' inputs come by the operator's way, from whom he trusts, and as locked or it is said."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from attrs import evolve, frozen
+
+from integration.build_mirror import NAME, SUITE, Mirror, signing_key, small_mirror
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "packer"))
+import cache as cache_module
+import deb_lock
+import fetch
+import payload
+from apt_room import AptRoom
+from cache import Cache
+from deb_lock import DebLock
+
+pytestmark = pytest.mark.timeout(120)
+BASE = {"Package": "base", "Version": "1:2.0", "Essential": "yes", "Priority": "required"}
+APT = {"Package": "apt", "Version": "3.0"}
+WANTED = {"Package": "wanted", "Version": "1.0-1", "Depends": "library1"}
+LIBRARY = {"Package": "library1", "Version": "1.0-1"}
+NEWER = {"Package": "wanted", "Version": "1.1-1", "Depends": "library2"}
+NEWER_LIBRARY = {"Package": "library2", "Version": "1.1-1"}
+
+
+@frozen
+class SmallAppliance:
+    """What of an appliance says which packages it needs."""
+
+    role: str = "cpvm"
+    suite: str = SUITE
+    architecture: str = "amd64"
+    debian_packages: tuple[str, ...] = ("wanted",)
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
+    """A mirror, and an environment that names it."""
+    place = tmp_path / "mirror"
+    place.mkdir()
+    with small_mirror(place) as served:
+        served.publish_debs(BASE, APT, WANTED, LIBRARY)
+        for key, value in served.environment.items():
+            monkeypatch.setenv(key, value)
+        monkeypatch.setattr(fetch, "BUILD", tmp_path)
+        monkeypatch.setattr(deb_lock, "LOCKS", tmp_path / "locks")
+        yield served
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> AptRoom:
+    return AptRoom(tmp_path / "apt", SUITE, "amd64")
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache", "amd64")
+
+
+@pytest.fixture
+def lock(mirror: Mirror, room: AptRoom) -> DebLock:
+    """What the mirror has at first, locked."""
+    room.update()
+    made = fetch.resolve(room, [SmallAppliance()])
+    made.write(deb_lock.lock_path("amd64"))
+    return made
+
+
+def versions(lock: DebLock) -> dict[str, str]:
+    return {deb.name: deb.version for deb in lock.debs}
+
+
+def test_a_lock_names_what_would_be_installed_and_no_address(lock: DebLock) -> None:
+    assert versions(lock) == {"apt": "3.0", "base": "1:2.0", "library1": "1.0-1", "wanted": "1.0-1"}
+    text = deb_lock.lock_path("amd64").read_text()
+    assert NAME not in text
+    assert "://" not in text
+    assert DebLock.read(deb_lock.lock_path("amd64")) == lock
+
+
+def test_packages_come_by_the_proxy_from_the_private_ca_s_mirror(
+    mirror: Mirror, lock: DebLock, cache: Cache
+) -> None:
+    fetch.fetch_debs([SmallAppliance()], cache)
+    assert set(mirror.asked) == {NAME}
+    assert cache.missing_debs(lock) == []
+    assert cache.lock() == lock
+
+
+def test_wheels_and_novnc_come_the_same_way(
+    mirror: Mirror, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheels = tmp_path / "guest.txt"
+    wheels.write_text(f"small==1.0 \\\n    --hash=sha256:{mirror.publish_wheel('small', '1.0')}\n")
+    integrity = mirror.publish_npm("@novnc/novnc", "9.9.9", {"core/rfb.js": "export default 1;"})
+    facts = {"packages": {"node_modules/@novnc/novnc": {"version": "9.9.9", "integrity": integrity}}}
+    (tmp_path / "package-lock.json").write_text(json.dumps(facts))
+    for module in (fetch, cache_module):
+        monkeypatch.setattr(module, "GUEST_LOCK", wheels)
+    monkeypatch.setattr(cache_module, "NOVNC_LOCK", tmp_path / "package-lock.json")
+    assert cache.missing(DebLock(())) == ["wheel small==1.0", "noVNC 9.9.9"]
+    fetch.fetch_wheels(cache)
+    by_pip = len(mirror.asked)
+    fetch.fetch_novnc(cache)
+    assert 0 < by_pip < len(mirror.asked)
+    assert set(mirror.asked) == {NAME}
+    assert cache.missing(DebLock(())) == []
+
+
+def test_a_wheel_with_another_hash_is_refused(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.publish_wheel("small", "1.0")
+    wheels = tmp_path / "guest.txt"
+    wheels.write_text(f"small==1.0 \\\n    --hash=sha256:{'0' * 64}\n")
+    with pytest.raises(SystemExit, match=r"(?i)hash"):
+        payload.fetch_wheels(wheels, tmp_path / "wheels")
+    assert list((tmp_path / "wheels").iterdir()) == []
+
+
+def test_a_mirror_of_an_unknown_ca_is_refused(
+    mirror: Mirror, room: AptRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CA_BUNDLE")
+    with pytest.raises(SystemExit, match=r"(?s)certificate.*hint: .*CA_BUNDLE"):
+        room.update()
+
+
+def test_an_index_that_others_signed_is_refused(
+    mirror: Mirror, room: AptRoom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signing_key(tmp_path / "other", tmp_path / "other.gpg")
+    monkeypatch.setenv("MIRROR_KEYRING", str(tmp_path / "other.gpg"))
+    with pytest.raises(SystemExit, match="NO_PUBKEY"):
+        room.update()
+
+
+def test_a_whole_cache_asks_nobody(mirror: Mirror, lock: DebLock, cache: Cache) -> None:
+    fetch.fetch_debs([SmallAppliance()], cache)
+    mirror.publish_debs(BASE, APT, NEWER, NEWER_LIBRARY)
+    before = len(mirror.asked)
+    fetch.fetch_debs([SmallAppliance()], cache)
+    assert len(mirror.asked) == before
+    assert cache.lock() == lock
+
+
+def test_a_mirror_that_moved_on_is_followed_and_it_is_said(
+    mirror: Mirror, lock: DebLock, cache: Cache, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mirror.publish_debs(BASE, APT, NEWER, NEWER_LIBRARY)
+    fetch.fetch_debs([SmallAppliance()], cache)
+    used = cache.lock()
+    assert versions(used) == {"apt": "3.0", "base": "1:2.0", "library2": "1.1-1", "wanted": "1.1-1"}
+    assert cache.missing_debs(used) == []
+    said = [
+        "library1: 1.0-1 → none",
+        "library2: not locked → 1.1-1",
+        "wanted: 1.0-1 → 1.1-1",
+    ]
+    assert deb_lock.deviations(lock.debs, used.debs) == said
+    warning = capsys.readouterr().err
+    assert warning.startswith("warning: 3 Debian packages")
+    assert all(line in warning for line in said)
+    assert "make lock-debs" in warning
+
+
+def test_what_is_locked_comes_back_when_the_mirror_has_it_again(
+    mirror: Mirror, lock: DebLock, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with MIRROR= a snapshot of the archive, on the day after."""
+    mirror.publish_debs(BASE, APT, NEWER, NEWER_LIBRARY)
+    fetch.fetch_debs([SmallAppliance()], cache)
+    mirror.publish_debs(BASE, APT, WANTED, LIBRARY, NEWER_LIBRARY)
+    monkeypatch.setenv("LOCKED", "1")
+    fetch.fetch_debs([SmallAppliance()], cache)
+    assert cache.lock() == lock
+
+
+def test_locked_refuses_and_names_what_is_gone(
+    mirror: Mirror, lock: DebLock, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror.publish_debs(BASE, APT, NEWER, NEWER_LIBRARY)
+    monkeypatch.setenv("LOCKED", "1")
+    with pytest.raises(SystemExit, match=r"(?s)wanted: 1\.0-1 → 1\.1-1.*hint: .*MIRROR="):
+        fetch.fetch_debs([SmallAppliance()], cache)
+    monkeypatch.delenv("LOCKED")
+    fetch.fetch_debs([SmallAppliance()], cache)
+    monkeypatch.setenv("LOCKED", "1")
+    with pytest.raises(SystemExit, match="the mirror has moved on"):
+        cache.lock()
+
+
+def test_the_locked_version_with_other_content_is_refused(
+    mirror: Mirror, lock: DebLock, cache: Cache
+) -> None:
+    """A signed index does not help: the lock's hash decides."""
+    mirror.publish_debs(BASE, APT, {**WANTED, "Description": "another"}, LIBRARY)
+    with pytest.raises(SystemExit, match=r"wanted 1\.0-1 from the mirror is not the locked one"):
+        fetch.fetch_debs([SmallAppliance()], cache)
+    assert cache.missing_debs(lock) == list(lock.debs)
+
+
+def test_an_incomplete_cache_names_what_is_missing_and_what_is_broken(
+    mirror: Mirror, lock: DebLock, cache: Cache
+) -> None:
+    fetch.fetch_debs([SmallAppliance()], cache)
+    library, wanted = (next(d for d in lock.debs if d.name == name) for name in ("library1", "wanted"))
+    cache.path(library).unlink()
+    content = bytearray(cache.path(wanted).read_bytes())
+    content[-1] ^= 1
+    cache.path(wanted).write_bytes(content)
+    with pytest.raises(SystemExit) as caught:
+        cache.demand(lock)
+    text = str(caught.value)
+    assert "Debian package library1 1.0-1 all" in text
+    assert "Debian package wanted 1.0-1 all" in text
+    assert "Debian package base" not in text
+    assert "make fetch" in text
+
+
+def test_a_role_that_the_lock_does_not_know_has_no_packages(lock: DebLock) -> None:
+    assert lock.of_role("ssvm") == []
+    assert evolve(lock, instead_of="x").digest == lock.digest
