@@ -4,10 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import stat
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,10 +16,10 @@ from testinfra.host import Host
 TOP = Path(__file__).resolve().parents[2]
 IMAGES = TOP / "build/images"
 UNPACKED = TOP / "build/unpacked"
-PARTITION_OFFSET_BYTES = 2048 * 512
 
 if str(TOP / "packer") not in sys.path:
     sys.path.insert(0, str(TOP / "packer"))
+from image_files import unpack  # noqa: E402
 
 
 @frozen
@@ -64,18 +60,5 @@ def _unpack(image: Path, root: Path, sha256: str) -> None:
     mark = root.with_suffix(".sha256")
     if mark.exists() and mark.read_text() == sha256:
         return
-    shutil.rmtree(root, ignore_errors=True)
-    root.mkdir(parents=True)
-    raw = root.with_suffix(".raw")
-    try:
-        subprocess.run(["qemu-img", "convert", "-O", "raw", image, raw], check=True)
-        # a symbolic link's owner cannot be set by debugfs, and it says so for each: no matter
-        subprocess.run(
-            ["/usr/sbin/debugfs", "-R", f"rdump / {root}", f"{raw}?offset={PARTITION_OFFSET_BYTES}"],
-            check=True, capture_output=True,
-        )  # fmt: skip
-        # debugfs leaves devices out, and no program runs well without this one
-        os.mknod(root / "dev/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
-    finally:
-        raw.unlink(missing_ok=True)
+    unpack(image, root)
     mark.write_text(sha256)

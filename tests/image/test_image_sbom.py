@@ -11,6 +11,8 @@ from urllib.parse import unquote
 import pytest
 from tests.image.built_image import BuiltImage
 
+from deb_lock import committed  # isort: skip  - packer/ is on the path once built_image is imported
+
 pytestmark = pytest.mark.image
 
 
@@ -20,8 +22,10 @@ def bill(image: BuiltImage) -> dict[str, Any]:
 
 
 def purls(bill: dict[str, Any], kind: str) -> set[str]:
+    """Names and versions of binary packages."""
     references = [package["externalRefs"][0]["referenceLocator"] for package in bill["packages"]]
-    return {unquote(purl.split("?")[0]) for purl in references if purl.startswith(f"pkg:{kind}/")}
+    wanted = (purl for purl in references if purl.startswith(f"pkg:{kind}/") and "arch=source" not in purl)
+    return {unquote(purl.split("?")[0]) for purl in wanted}
 
 
 def test_it_is_spdx(bill: dict[str, Any]) -> None:
@@ -59,6 +63,41 @@ def test_every_python_package_is_named_with_its_version_and_wheel(
     assert {normal(purl) for purl in purls(bill, "pypi")} == {normal(purl) for purl in installed}
     wheels = [package for package in bill["packages"] if package["SPDXID"].startswith("SPDXRef-python-")]
     assert all(len(package["checksums"][0]["checksumValue"]) == 64 for package in wheels)
+
+
+def test_debian_packages_are_those_of_the_lock_or_named_as_others(
+    image: BuiltImage, bill: dict[str, Any]
+) -> None:
+    """Hashes are the lock's; where the mirror had moved on, manifest and bill say the same."""
+    locked = {(deb.name, deb.version): deb.sha256 for deb in committed("amd64").of_role(image.role)}
+    debs = [package for package in bill["packages"] if package["SPDXID"].startswith("SPDXRef-deb-")]
+    held = {(deb["name"], deb["versionInfo"]): deb["checksums"][0]["checksumValue"] for deb in debs}
+    differing = {name for name, _ in locked.items() ^ held.items()}
+    deviations = image.manifest["inputs"]["deviations"]
+    assert {line.split(":")[0] for line in deviations} == {name for name, _ in differing}
+    assert all(line in bill["comment"] for line in deviations)
+
+
+def test_every_debian_package_names_its_source(bill: dict[str, Any]) -> None:
+    by_id = {package["SPDXID"]: package for package in bill["packages"]}
+    sources = {
+        relation["spdxElementId"]: by_id[relation["relatedSpdxElement"]]
+        for relation in bill["relationships"]
+        if relation["relationshipType"] == "GENERATED_FROM"
+    }
+    binaries = {name for name in by_id if name.startswith("SPDXRef-deb-")}
+    assert sources.keys() == binaries
+    assert sources["SPDXRef-deb-libssl3t64-amd64"]["name"] == "openssl"
+    for source in sources.values():
+        assert source["primaryPackagePurpose"] == "SOURCE"
+        assert source["externalRefs"][0]["referenceLocator"].endswith("?arch=source&distro=trixie")
+
+
+def test_every_debian_package_keeps_its_copyright_file(image: BuiltImage) -> None:
+    listed = image.host.run("dpkg-query -W -f '${Package}\\n'").stdout.split()
+    assert len(listed) > 100
+    without = [name for name in listed if not (image.root / f"usr/share/doc/{name}/copyright").exists()]
+    assert without == []
 
 
 def test_novnc_is_named_where_it_is(image: BuiltImage, bill: dict[str, Any]) -> None:

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The committed lock of Debian packages, deviations from it, and what two images may differ in."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+TOP = Path(__file__).parents[3]
+sys.path.insert(0, str(TOP / "packer"))
+import deb_lock  # noqa: E402
+import difference  # noqa: E402
+from appliance import ROLES, load  # noqa: E402
+from cache import GUEST_LOCK, novnc_facts, wheel_hashes  # noqa: E402
+from deb_lock import Deb, DebLock  # noqa: E402
+from difference import differences  # noqa: E402
+from image_files import Entry  # noqa: E402
+
+A = Deb("a", "1:1.0-1", "amd64", 10, "aa", ("cpvm", "ssvm"))
+B = Deb("b", "2.0", "all", 20, "bb", ("ssvm",))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_all_that_the_lists_name_is_locked(role: str) -> None:
+    lock = deb_lock.committed("amd64").of_role(role)
+    assert set(load(role).debian_packages) <= {deb.name for deb in lock}
+    assert all(len(deb.sha256) == 64 and deb.size_bytes > 0 for deb in lock)
+
+
+def test_locks_hold_hashes_and_no_addresses() -> None:
+    for path in (deb_lock.lock_path("amd64"), GUEST_LOCK):
+        assert "://" not in path.read_text()
+    assert all(wheel_hashes(GUEST_LOCK).values())
+    assert novnc_facts()["integrity"].startswith("sha512-")
+
+
+def test_a_file_is_named_without_the_epoch() -> None:
+    assert A.file_name == "a_1.0-1_amd64.deb"
+
+
+def test_roles_are_merged_and_taken_apart_again(tmp_path: Path) -> None:
+    lock = DebLock.of(
+        {"cpvm": [evolve(A, roles=())], "ssvm": [evolve(A, roles=()), evolve(B, roles=())]}, "x"
+    )
+    assert lock.debs == (A, B)
+    lock.write(tmp_path / "lock.txt")
+    assert DebLock.read(tmp_path / "lock.txt") == lock
+    assert lock.of_role("cpvm") == [A]
+
+
+def test_a_broken_lock_is_said_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "lock.txt").write_text(f"# title\n{A.line}\nb 2.0 all many bb ssvm\n")
+    with pytest.raises(SystemExit, match=r"lock\.txt:3: not a locked package\nhint: .*lock-debs"):
+        DebLock.read(tmp_path / "lock.txt")
+
+
+def test_an_architecture_without_a_lock_is_said() -> None:
+    with pytest.raises(SystemExit, match=r"no Debian packages are locked for vax.*\nhint: .*ARCH=vax"):
+        deb_lock.committed("vax")
+
+
+def test_deviations_name_both_versions() -> None:
+    newer = evolve(A, version="1:1.1-1")
+    assert deb_lock.deviations([A, B], [newer]) == ["a: 1:1.0-1 → 1:1.1-1", "b: 2.0 → none"]
+    assert deb_lock.deviations([A, B], [B, A]) == []
+
+
+def test_images_differ_in_content_mode_owner_kind_and_presence() -> None:
+    plain = Entry("file", 0o644, (0, 0), "x")
+    first = dict.fromkeys("abcde", plain)
+    second = {
+        "a": evolve(plain, content="y"), "b": evolve(plain, mode=0o600), "c": evolve(plain, owner=(1, 0)),
+        "d": plain, "f": plain,
+    }  # fmt: skip
+    found = {item.path: (item.what, item.reason) for item in differences(first, second, {"[ab]": "why"})}
+    assert found == {
+        "a": ("content", "why"), "b": ("mode", "why"), "c": ("owner", ""),
+        "e": ("only in the first", ""), "f": ("only in the second", ""),
+    }  # fmt: skip
+
+
+def test_each_listed_difference_has_its_reason(tmp_path: Path) -> None:
+    assert difference.explained()
+    (tmp_path / "list.yaml").write_text("etc/x:\n")
+    with pytest.raises(SystemExit, match="etc/x has no reason"):
+        difference.explained(tmp_path / "list.yaml")
