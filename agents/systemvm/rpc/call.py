@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
-from attrs import frozen
+from attrs import field, frozen
 
 from systemvm.rpc.errors import FORBIDDEN, INVALID_PARAMS, RpcError
 
@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
 DEFAULT_DEADLINE_S = 30.0
+
+
+@frozen
+class ShownCertificate:
+    """The certificate that a connection was opened with."""
+
+    serial: str  # hexadecimal, lower case
+    not_after_s: float  # UNIX time
+    authority_key_id: str = ""  # of the CA that signed it, hexadecimal
 
 
 @frozen
@@ -27,6 +36,7 @@ class Caller:
 
     name: str
     role: str
+    certificate: ShownCertificate | None = field(default=None, eq=False, repr=False)
 
 
 class Connection(Protocol):

@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from systemvm.rpc.method import Caller, MethodTable
 from systemvm.rpc.peer import Peer
+from systemvm.rpc.refusal import Refusal
 from systemvm.rpc.secure_transport import SecureStreamProtocol
 from systemvm.rpc.tls import Identity, TlsOptions, daemon_options
 from systemvm.rpc.transport import Reactor
@@ -36,17 +37,19 @@ def listen(
     known: Callable[[Caller], None],
     on_connected: Callable[[Peer], None],
     on_lost: Callable[[Peer, str], None],
+    on_refused: Callable[[str, Refusal], None] = lambda address, refusal: None,
 ) -> Deferred[IListeningPort]:
     """Listen for agents. `identity_source` is asked at every connection, so a renewed identity takes effect.
 
     `known` raises RpcError to refuse an agent whose certificate is good. `on_connected` comes before any
-    frame of the peer is read, `on_lost` once for each peer.
+    frame of the peer is read, `on_lost` once for each peer, `on_refused(IP address, why)` for each connection
+    that never became one.
     """
 
     def start() -> IListeningPort:
         source = _LastGood(identity_source)
         source.options()  # a listener without a usable identity must not start
-        factory = _AgentFactory(reactor, source, methods, known, on_connected, on_lost)
+        factory = _AgentFactory(reactor, source, methods, known, on_connected, on_lost, on_refused)
         secure = TLSMemoryBIOFactory(source, False, factory)
         secure.noisy = False
         listening: IListeningPort = reactor.listenTCP(port, secure, backlog=BACKLOG, interface=interface)
@@ -89,6 +92,7 @@ class _AgentFactory(Factory):
         known: Callable[[Caller], None],
         on_connected: Callable[[Peer], None],
         on_lost: Callable[[Peer, str], None],
+        on_refused: Callable[[str, Refusal], None],
     ) -> None:
         self._reactor = reactor
         self._source = source
@@ -96,6 +100,7 @@ class _AgentFactory(Factory):
         self._known = known
         self._on_connected = on_connected
         self._on_lost = on_lost
+        self._on_refused = on_refused
         self._unsettled = 0
 
     def buildProtocol(self, addr: IAddress | None) -> SecureStreamProtocol | None:
@@ -107,6 +112,9 @@ class _AgentFactory(Factory):
         def lost(peer: Peer | None, why: str) -> None:
             if peer is None:
                 _log.warn("Refused a control connection of {address}: {why}", address=addr, why=why)
+                verdict = protocol.verdict
+                if verdict is not None:
+                    self._on_refused(str(getattr(addr, "host", "")), verdict)
             else:
                 _log.info("{name} disconnected: {why}", name=peer.caller.name, why=why)
                 self._on_lost(peer, why)

@@ -13,6 +13,7 @@ from zope.interface import implementer
 from systemvm.rpc.errors import RpcError
 from systemvm.rpc.method import Caller, MethodTable
 from systemvm.rpc.peer import Peer
+from systemvm.rpc.refusal import Refusal, TlsCheck, of_lost_handshake
 from systemvm.rpc.tls import IdentityRefused, TlsOptions
 from systemvm.rpc.transport import StreamProtocol, set_keepalive
 
@@ -21,7 +22,7 @@ HANDSHAKE_S = 15.0
 
 @implementer(IHandshakeListener)
 class SecureStreamProtocol(StreamProtocol):
-    """`known` may refuse, with an RpcError, whom the certificate names."""
+    """`known` may refuse, with an RpcError, whom the certificate names; `verdict` then tells why."""
 
     def __init__(
         self,
@@ -38,35 +39,48 @@ class SecureStreamProtocol(StreamProtocol):
         self._known = known
         self._on_settled: Callable[[], None] | None = on_settled
         self._handshake: IDelayedCall | None = None
+        self._shaken = False
+        self.verdict: Refusal | None = None  # why there is no peer, once the connection is lost
 
     def connectionMade(self) -> None:
         set_keepalive(self.transport.transport)  # of TCP, below TLS
-        why = f"no TLS handshake in {HANDSHAKE_S:g} s"
-        self._handshake = self._clock.callLater(HANDSHAKE_S, self.refuse, why)
+        late = Refusal(TlsCheck.TIMEOUT, f"no TLS handshake in {HANDSHAKE_S:g} s")
+        self._handshake = self._clock.callLater(HANDSHAKE_S, self._turn_away, late)
 
     def handshakeCompleted(self) -> None:
         if self.refusal is not None:
             return
+        self._shaken = True
         self._settle()
         certificate = self.transport.getPeerCertificate()
         if certificate is None:
-            self.refuse("no certificate")
+            self._turn_away(Refusal(TlsCheck.NO_CERTIFICATE, "it showed no certificate"))
             return
         try:
             caller = self._options.check(certificate.to_cryptography())
             self._known(caller)
-        except (IdentityRefused, RpcError) as error:
-            self.refuse(f"certificate refused: {error}")
+        except IdentityRefused as error:
+            self._turn_away(Refusal(error.check, f"its certificate {error}"))
+            return
+        except RpcError as error:
+            self._turn_away(Refusal.of_application(error))
             return
         except Exception:
             self._log.failure("Checking a certificate failed")
-            self.refuse("certificate refused: it cannot be read")
+            self._turn_away(Refusal(TlsCheck.CHAIN, "its certificate cannot be read"))
             return
         self.converse(caller)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._settle()
+        if self.verdict is None and not self._shaken:
+            self.verdict = of_lost_handshake(reason, self.transport.getHandle())
+            self.refusal = f"{self.verdict.check.value}: {self.verdict.text}"
         super().connectionLost(reason)
+
+    def _turn_away(self, verdict: Refusal) -> None:
+        self.verdict = verdict
+        self.refuse(f"{verdict.check.value}: {verdict.text}")
 
     def _settle(self) -> None:
         if self._handshake is not None and self._handshake.active():

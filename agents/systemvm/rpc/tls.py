@@ -21,8 +21,9 @@ from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
+from systemvm.rpc.call import Caller, ShownCertificate
 from systemvm.rpc.identity import Identity
-from systemvm.rpc.method import Caller
+from systemvm.rpc.refusal import TlsCheck
 from systemvm.wire.role import MANAGEMENT_SAN, Role
 
 __all__ = [
@@ -42,6 +43,10 @@ _INSTANCE_NAME = re.compile(r"([a-z]-\d+)-vm")
 
 class IdentityRefused(Exception):  # noqa: N818  a verdict
     """The chain is good, and this certificate still does not make its holder the other end we want."""
+
+    def __init__(self, check: TlsCheck, text: str) -> None:
+        super().__init__(text)
+        self.check = check
 
 
 @implementer(IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator)
@@ -76,8 +81,9 @@ def check_agent(certificate: x509.Certificate) -> Caller:
     names = _dns_names(certificate)
     match = _AGENT_SAN.fullmatch(names[0]) if len(names) == 1 else None
     if match is None:
-        raise IdentityRefused(f"names {_listed(names)} instead of one <name>.<role>.systemvm of an agent")
-    return Caller(_instance_name(match.group(1)), match.group(2))
+        text = f"names {_listed(names)} instead of one <name>.<role>.systemvm of an agent"
+        raise IdentityRefused(TlsCheck.NAME, text)
+    return Caller(_instance_name(match.group(1)), match.group(2), shown(certificate))
 
 
 def check_daemon(certificate: x509.Certificate) -> Caller:
@@ -85,9 +91,22 @@ def check_daemon(certificate: x509.Certificate) -> Caller:
     _require_usage(certificate, ExtendedKeyUsageOID.SERVER_AUTH, "serverAuth")
     names = _dns_names(certificate)
     if MANAGEMENT_SAN not in names:
-        raise IdentityRefused(f"names {_listed(names)} without {MANAGEMENT_SAN}")
+        raise IdentityRefused(TlsCheck.NAME, f"names {_listed(names)} without {MANAGEMENT_SAN}")
     hosts = [match.group(1) for name in names if (match := _HOST_SAN.fullmatch(name))]
-    return Caller(hosts[0] if hosts else Role.MANAGEMENT.value, Role.MANAGEMENT.value)
+    name = hosts[0] if hosts else Role.MANAGEMENT.value
+    return Caller(name, Role.MANAGEMENT.value, shown(certificate))
+
+
+def shown(certificate: x509.Certificate) -> ShownCertificate:
+    """What is remembered of a certificate for as long as its connection lasts."""
+    try:
+        issuer = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+        key_id = (issuer.key_identifier or b"").hex()
+    except (x509.ExtensionNotFound, ValueError):
+        key_id = ""
+    return ShownCertificate(
+        f"{certificate.serial_number:x}", certificate.not_valid_after_utc.timestamp(), key_id
+    )
 
 
 def _context(identity: Identity) -> SSL.Context:
@@ -122,7 +141,7 @@ def _require_usage(certificate: x509.Certificate, usage: x509.ObjectIdentifier, 
     except (x509.ExtensionNotFound, ValueError):
         usages = []
     if usages != [usage]:
-        raise IdentityRefused(f"extended key usage is not {name} alone")
+        raise IdentityRefused(TlsCheck.USAGE, f"is not for {name} alone (extended key usage)")
 
 
 def _dns_names(certificate: x509.Certificate) -> list[str]:
