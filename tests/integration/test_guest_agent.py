@@ -318,7 +318,7 @@ async def test_a_daemon_of_another_ca_gets_no_hello(scene: Scene) -> None:
     await stranger.start()
     try:
         await machine.notices.until(
-            lambda text: "STATUS=Disconnected" in text and "TLS" in text, "a TLS error"
+            lambda text: "STATUS=Disconnected" in text and "wrong-ca" in text, "the failed check"
         )
         assert not stranger.hellos.pending
         assert not stranger.peers

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from systemvm.cli import access, completion, machines, system_vms, templates
+from systemvm.cli import access, certificates, completion, machines, system_vms, templates
 from systemvm.cli.daemon import Daemon, socket_path
 
 
@@ -51,6 +51,8 @@ main.add_command(access.logs)
 main.add_command(access.serial)
 main.add_command(system_vms.rpc)
 main.add_command(completion.completion)
+main.add_command(certificates.ca)
+main.add_command(certificates.certificate)
 
 if __name__ == "__main__":
     main()

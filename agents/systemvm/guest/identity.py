@@ -36,10 +36,18 @@ class AgentIdentity:
         self._own = self._read_own()
 
     def current(self) -> Identity:
-        """Its own identity while that is valid, else the bootstrap one; ValueError when there is neither."""
-        if self._own is not None and self._left(self._own) > 0:
+        """Its own identity, unless the bootstrap one is good for longer; ValueError when there is neither.
+
+        This machine's clock has no say in it: when that is wrong, the daemon still knows what is valid.
+        """
+        if self._own is None:
+            return self._bootstrap()
+        try:
+            bootstrap = self._bootstrap()
+        except ValueError:
             return self._own
-        return self._bootstrap()
+        ends = [_certificate(identity).not_valid_after_utc for identity in (self._own, bootstrap)]
+        return self._own if ends[0] >= ends[1] else bootstrap
 
     def due(self) -> bool:
         """Whether to ask for a certificate now: none of its own yet, or a third of its life left."""

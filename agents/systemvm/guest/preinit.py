@@ -13,10 +13,21 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from time import gmtime, strftime
+from time import gmtime, strftime, time
 from typing import NamedTuple
 
-from systemvm.guest import bootargs, delivery, files, firewall, kernel, naming, network, ssh, timekeeping
+from systemvm.guest import (
+    bootargs,
+    clock,
+    delivery,
+    files,
+    firewall,
+    kernel,
+    naming,
+    network,
+    ssh,
+    timekeeping,
+)
 from systemvm.guest.failure import BootError, FailureKind
 from systemvm.guest.paths import Paths
 from systemvm.wire import boot, boot_keys
@@ -32,6 +43,7 @@ class Machine(NamedTuple):
     run: Callable[[list[str], str], None]
     devices: Callable[[], Mapping[str, str]]
     set_host_name: Callable[[str], None]
+    set_clock: Callable[[float], None] = clock.set_clock
 
 
 def run(command: list[str], text: str = "") -> None:
@@ -69,6 +81,7 @@ def prepare(paths: Paths, machine: Machine = REAL) -> str:
     plan = network.plan(arguments)
     identity = bootargs.identity_bundle(arguments)
     timekeeping.servers(arguments)
+    set_right = _set_clock(arguments, paths, machine)
     firewall_script = firewall.script(paths.nftables, plan, arguments)
 
     present = machine.devices()
@@ -100,7 +113,7 @@ def prepare(paths: Paths, machine: Machine = REAL) -> str:
     nics = ", ".join(f"{nic.device} {addr}" for nic in plan.interfaces for addr in nic.addresses)
     odd = boot_keys.unknown(arguments)
     ignored = f"; unknown keys, ignored: {', '.join(odd)[:200]}" if odd else ""
-    return f"{name} is a {role.value}: {nics}{ignored}"
+    return f"{name} is a {role.value}: {nics}{ignored}{set_right}"
 
 
 def _receive(paths: Paths, machine: Machine) -> str:
@@ -108,6 +121,22 @@ def _receive(paths: Paths, machine: Machine) -> str:
     return delivery.receive(
         paths, lambda: machine.run(start, ""), lambda words: _tell(f"systemvm-preinit: {words}\n", paths)
     )
+
+
+def _set_clock(arguments: Mapping[str, str], paths: Paths, machine: Machine) -> str:
+    """Only by arguments of this very start: a file from an earlier one would turn the clock back."""
+    if paths.credential(boot.CMDLINE_CREDENTIAL) is None:
+        return ""
+    now_s = time()
+    right_s = clock.right_time(arguments, now_s, clock.uptime_s())
+    if right_s is None:
+        return ""
+    try:
+        machine.set_clock(right_s)
+    except OSError as error:
+        # Maybe TLS fails now, maybe not; without this line nobody would know why.
+        return f"; its clock is {now_s - right_s:+.0f} s off and cannot be set: {error}"
+    return f"; its clock was {now_s - right_s:+.0f} s off and is set"
 
 
 def _leave_identity(identity: bytes, paths: Paths) -> None:

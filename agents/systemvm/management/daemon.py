@@ -19,9 +19,14 @@ from twisted.logger import Logger
 
 from systemvm.management.config import Configuration
 from systemvm.management.config_file import ConfigError
+from systemvm.management.control.certificate_service import CertificateService
+from systemvm.management.control.certificates import Certificates
 from systemvm.management.control.channel import ControlChannel
+from systemvm.management.control.clock import ClockWatch
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.control.record import AgentRecord
+from systemvm.management.control.refusals import Refusals
+from systemvm.management.control.rotation import Rotation
 from systemvm.management.control.supervision import Supervision
 from systemvm.management.first_start import make_first_accounts
 from systemvm.management.host_networks import host_networks
@@ -100,6 +105,8 @@ class Daemon:
 
         self.directory = AgentDirectory(self._has_process)
         AgentRecord(self.database, self.directory)
+        self._certificates = Certificates(self.database, self.directory, authority, reactor)
+        clocks = ClockWatch(self.directory)
         agent_methods = MethodTable("systemvm management daemon, for agents", version("systemvm"))
         self._channel = ControlChannel(
             reactor,
@@ -108,6 +115,11 @@ class Daemon:
             agent_methods,
             host_uuid=self.host.uuid,
             ping_interval_s=management.control.ping_interval_s,
+            clocks=clocks,
+            on_refused=Refusals(self.database, self.directory, reactor.seconds),
+        )
+        self._rotation = Rotation(
+            reactor, self.directory, authority, self._has_process, self._channel.recheck
         )
         self._supervision = Supervision(
             reactor,
@@ -148,6 +160,10 @@ class Daemon:
         Operations(self.database, self.directory, self._ssh_key, layout.logs).add_methods(
             self._operator_methods
         )
+        certificates = CertificateService(
+            reactor, self.directory, authority, self._certificates, self._rotation
+        )
+        certificates.add_methods(self._operator_methods)
         ground = Ground(
             reactor=reactor,
             configuration=configuration,
@@ -160,6 +176,7 @@ class Daemon:
             zone_names=self._zone_names,
             host_id=self.host.id,
             patience=accelerator.patience,
+            certificates=certificates,
         )
         self.services = Services(ground, agent_methods, self._operator_methods)
         self._ports: list[IListeningPort] = []
@@ -178,6 +195,8 @@ class Daemon:
         await self.services.start()
         self._listen_for_operators()
         await self._listen_for_browsers()
+        self._certificates.start(self._channel.recheck)
+        self._rotation.start()
         self._supervision.start()
         self._housekeeping.start()
         self.keeper.start()
@@ -190,6 +209,8 @@ class Daemon:
         """Let go of everything in the reverse order; machines and agents live on."""
         self._notifier.stopping()
         await self.keeper.stop()
+        self._certificates.stop()
+        self._rotation.stop()
         self._supervision.stop()
         self._housekeeping.stop()
         self.services.stop()

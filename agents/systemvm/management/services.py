@@ -19,6 +19,7 @@ from systemvm.management.config import Configuration
 from systemvm.management.consoles.endpoint import ConsoleEndpoints
 from systemvm.management.consoles.gatekeeper import Gatekeeper
 from systemvm.management.control.agent import Agent
+from systemvm.management.control.certificate_service import CertificateService
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.hypervisors.base import DomainStatus, Hypervisor
 from systemvm.management.inventory import ZoneFacts
@@ -53,6 +54,7 @@ class Ground:
     zone_names: Mapping[int, str]
     host_id: int
     patience: float
+    certificates: CertificateService
 
 
 class Services:
@@ -94,6 +96,7 @@ class Services:
                 consoles=consoles,
                 guest_bridge=facts.guest_bridge,
                 host_id=ground.host_id,
+                certificates=ground.certificates,
             )
         )
         operators.add_methods(operator_methods, table, users)

@@ -51,7 +51,7 @@ _HINTS = {
     TlsCheck.WRONG_CA: f"it was started under another control CA; {_FRESH}",
     TlsCheck.SELF_SIGNED: _STRANGER,
     TlsCheck.EXPIRED: f"its certificate was not renewed in time, or the host's clock is ahead; {_FRESH}",
-    TlsCheck.NOT_YET_VALID: "the host's clock is behind the time at which it was signed: set the host's clock",
+    TlsCheck.NOT_YET_VALID: "the host's clock was set back since it was signed: set it right (timedatectl)",
     TlsCheck.CHAIN: _FRESH,
     TlsCheck.USAGE: _STRANGER,
     TlsCheck.NAME: _STRANGER,
@@ -85,8 +85,8 @@ class Refusal:
     @classmethod
     def of_application(cls, error: RpcError) -> Refusal:
         """The certificate is good, and the end that it names is not let in."""
-        check = TlsCheck.REVOKED if error.reason == TlsCheck.REVOKED.value else TlsCheck.UNKNOWN
-        return cls(check, error.message)
+        named = (check for check in TlsCheck if check.value == error.reason)
+        return cls(next(named, TlsCheck.UNKNOWN), error.message)
 
 
 #: X509_V_ERR_* of OpenSSL's x509_vfy.h.

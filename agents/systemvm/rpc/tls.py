@@ -97,6 +97,11 @@ def check_daemon(certificate: x509.Certificate) -> Caller:
     return Caller(name, Role.MANAGEMENT.value, shown(certificate))
 
 
+def shown_in(certificate_pem: bytes) -> ShownCertificate:
+    """`shown`, of a PEM text."""
+    return shown(x509.load_pem_x509_certificate(certificate_pem))
+
+
 def shown(certificate: x509.Certificate) -> ShownCertificate:
     """What is remembered of a certificate for as long as its connection lasts."""
     try:

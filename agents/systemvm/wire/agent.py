@@ -10,10 +10,11 @@ PING = "ping"  # either way
 HEALTH = "agent.health"  # daemon → agent
 CHECK = "agent.check"  # daemon → agent: the staged checks of `systemvm check`
 SIGN = "identity.sign"  # agent → daemon
+RENEW = "identity.renew"  # daemon → agent: make a new key and have it signed now
 PATCH = "agent.patch"  # daemon → agent: new agent code into a running image
 
 #: What is spoken with an agent whatever its version, so that it can be seen, patched and replaced.
-LIFELINE = frozenset({HELLO, PING, HEALTH, CHECK, SIGN, PATCH})
+LIFELINE = frozenset({HELLO, PING, HEALTH, CHECK, SIGN, RENEW, PATCH})
 
 
 @frozen

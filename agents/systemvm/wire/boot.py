@@ -16,6 +16,9 @@ IDENTITY_CREDENTIAL = "systemvm.identity"  # PEM: private key, certificate, then
 #: An identity in CloudStack's keys, in the order of a PEM bundle.
 IDENTITY_KEYS = ("privatekey", "certificate", "cacertificate")
 
+#: Our own key: the UNIX time at the start of the virtual machine, for a guest whose RTC is wrong.
+CLOCK = "clock"
+
 #: Never in cmd_line.json, `hello`, diagnostics or logs.
 SECRET_KEYS = frozenset({*IDENTITY_KEYS, "keystore_password", "vmpassword"})
 

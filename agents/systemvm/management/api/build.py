@@ -10,6 +10,7 @@ from attrs import frozen
 
 from systemvm.management.api.accounts import Directory
 from systemvm.management.api.command import CommandTable
+from systemvm.management.api.commands.certificates import CertificateCommands, CertificateControl
 from systemvm.management.api.commands.consoles import ConsoleCommands, Endpoints
 from systemvm.management.api.commands.jobs import JobCommands
 from systemvm.management.api.commands.system_vms import SystemVmCommands, SystemVmControl
@@ -39,6 +40,7 @@ class Services:
     consoles: Endpoints
     guest_bridge: Callable[[str], str | None]  # by zone name
     host_id: int
+    certificates: CertificateControl | None = None
 
 
 def command_table(services: Services) -> CommandTable:
@@ -60,6 +62,8 @@ def command_table(services: Services) -> CommandTable:
         *ConsoleCommands(services.consoles).commands(),
         *JobCommands(database).commands(),
     )
+    if services.certificates is not None:
+        table.add(*CertificateCommands(database, services.certificates, jobs).commands())
     return table
 
 

@@ -21,6 +21,22 @@ class AgentStatus:
     hint: str = ""
 
 
+class NotReadyError(Exception):
+    """Raised by a preparation that knows exactly why the agent is not Up."""
+
+    def __init__(self, status: AgentStatus) -> None:
+        super().__init__(status.reason)
+        self.status = status
+
+
+@frozen
+class Remark:
+    """Something that people should know of an agent that is Up all the same."""
+
+    reason: str
+    hint: str = ""
+
+
 class Agent:
     """The agent of one system VM; `peer` is None while it is not connected."""
 
@@ -32,6 +48,24 @@ class Agent:
         self.hello: Hello | None = None
         self.health: Health | None = None
         self.heard_s = 0.0  # on the reactor's clock
+        self.remarks: dict[str, Remark] = {}  # by whose they are
+        self.trusts = ""  # the id of the bundle of CAs that it was last given over the channel
+        self.certified_until_s: float | None = None  # UNIX time: the end of its newest certificate
+
+    def remark(self, whose: str, remark: Remark | None) -> None:
+        """Say this beside `Up` from the next change of state on; None: nothing any more."""
+        if remark is None:
+            self.remarks.pop(whose, None)
+        else:
+            self.remarks[whose] = remark
+
+    def up_status(self) -> AgentStatus:
+        remarks = list(self.remarks.values())
+        return AgentStatus(
+            AgentState.UP,
+            "; ".join(remark.reason for remark in remarks),
+            "; ".join(remark.hint for remark in remarks if remark.hint),
+        )
 
     @property
     def fit(self) -> Fit:

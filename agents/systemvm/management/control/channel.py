@@ -11,7 +11,8 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from systemvm.management.control.agent import Agent, AgentStatus
+from systemvm.management.control.agent import Agent, AgentStatus, NotReadyError
+from systemvm.management.control.clock import ClockWatch
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.pki.control import ControlAuthority, SigningRefusedError
 from systemvm.management.state.status import AgentState
@@ -22,6 +23,8 @@ from systemvm.rpc.identity import Identity
 from systemvm.rpc.listen import listen
 from systemvm.rpc.method import MethodTable
 from systemvm.rpc.peer import Peer
+from systemvm.rpc.refusal import Refusal
+from systemvm.rpc.tls import shown_in
 from systemvm.rpc.transport import Reactor
 from systemvm.wire.agent import (
     HELLO,
@@ -62,6 +65,8 @@ class ControlChannel:
         host_uuid: str,
         ping_interval_s: float,
         clock: Callable[[], float] = time.time,
+        clocks: ClockWatch | None = None,
+        on_refused: Callable[[str, Refusal], None] = lambda address, refusal: None,
     ) -> None:
         self._reactor = reactor
         self._directory = directory
@@ -70,6 +75,8 @@ class ControlChannel:
         self._host_uuid = host_uuid
         self._ping_interval_s = ping_interval_s
         self._clock = clock
+        self._clocks = clocks
+        self._on_refused = on_refused
         self._peers: set[Peer] = set()
         self._port: IListeningPort | None = None
         methods.guard = self._guard
@@ -103,6 +110,7 @@ class ControlChannel:
             known=self._directory.admit,
             on_connected=self._connected,
             on_lost=self._lost,
+            on_refused=self._on_refused,
         )
         number: int = self._port.getHost().port  # type: ignore[attr-defined]
         self._log.info("agents are awaited on {interface}:{port}", interface=interface, port=number)
@@ -120,6 +128,14 @@ class ControlChannel:
         for peer in list(self._peers):
             peer.close("the management daemon stops")
         await gatherResults(ends, consumeErrors=True)
+
+    def recheck(self) -> None:
+        """Hang up on those whose certificate expired or was revoked since they came in."""
+        for peer in list(self._peers):
+            try:
+                self._directory.recheck(peer.caller)
+            except RpcError as error:
+                peer.close(error.message)
 
     def _connected(self, peer: Peer) -> None:
         self._peers.add(peer)
@@ -140,6 +156,9 @@ class ControlChannel:
         if peer is None:
             raise RpcError(NOT_CONNECTED, "hello needs a connection")
         agent.heard_s = self._reactor.seconds()
+        shown = call.caller.certificate
+        if shown is not None:
+            agent.certified_until_s = max(agent.certified_until_s or 0.0, shown.not_after_s)
         self._directory.connected(agent, peer, hello)
         # After the answer: what prepares an agent calls it, and it takes no calls before it is welcome.
         self._reactor.callLater(0, lambda: Deferred.fromCoroutine(self._prepare(agent, peer)))
@@ -164,6 +183,8 @@ class ControlChannel:
             try:
                 for preparation in self._directory.preparations(agent.role):
                     await preparation(agent)
+            except NotReadyError as error:
+                status = error.status
             except RpcError as error:
                 status = AgentStatus(AgentState.ALERT, f"could not be set up: {error.message}", error.hint)
             except Exception as error:
@@ -181,7 +202,10 @@ class ControlChannel:
             await deferLater(self._reactor, backoff.next_s())
 
     async def _ping(self, call: Call, ping: Ping) -> Pong:
-        self._agent_of(call).heard_s = self._reactor.seconds()
+        agent = self._agent_of(call)
+        agent.heard_s = self._reactor.seconds()
+        if self._clocks is not None:
+            self._clocks.heard(agent, ping.sent_unix_s)
         return Pong(sent_unix_s=ping.sent_unix_s, clock_unix_s=self._clock())
 
     async def _sign(self, call: Call, request: SigningRequest) -> SignedCertificate:
@@ -191,6 +215,8 @@ class ControlChannel:
         except SigningRefusedError as error:
             raise RpcError.refused("signing-refused", str(error)) from error
         self._log.info("signed a certificate for {name}", name=agent.name)
+        agent.trusts = self._authority.roots.bundle_id
+        agent.certified_until_s = shown_in(certificate.encode()).not_after_s
         return SignedCertificate(certificate, self._authority.ca_pem.decode())
 
     def _guard(self, call: Call, method: Method) -> None:

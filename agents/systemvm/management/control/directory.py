@@ -23,6 +23,8 @@ Preparation = Callable[[Agent], Awaitable[None]]
 UpCallback = Callable[[Agent], Awaitable[None]]
 DownCallback = Callable[[Agent, str], None]
 StatusCallback = Callable[[Agent], None]
+#: RpcError when the certificate of a caller is worth nothing.
+Guard = Callable[[Caller], None]
 
 
 class AgentDirectory:
@@ -38,6 +40,7 @@ class AgentDirectory:
         self._up: list[UpCallback] = []
         self._down: list[DownCallback] = []
         self._status: list[StatusCallback] = []
+        self._guards: list[Guard] = []
 
     # --- who is expected
 
@@ -71,6 +74,16 @@ class AgentDirectory:
                 f"the system VM {agent.name} does not run: this is not its agent",
                 {"hint": "an agent is let in from the moment that its virtual machine is started"},
             )
+        self.recheck(caller)
+
+    def guard(self, guard: Guard) -> None:
+        """Ask `guard` of every caller that wants to come in, and of every one that is in."""
+        self._guards.append(guard)
+
+    def recheck(self, caller: Caller) -> None:
+        """RpcError when a caller's certificate is not, or no longer, good enough to be connected."""
+        for guard in self._guards:
+            guard(caller)
 
     # --- who is there
 
@@ -168,13 +181,14 @@ class AgentDirectory:
     def connected(self, agent: Agent, peer: Connection, hello: Hello) -> None:
         """An agent said hello: it is Connecting, and an older connection of its name ends."""
         older, agent.peer, agent.hello = agent.peer, peer, hello
+        agent.remarks.clear()
         if older is not None and older is not peer:
             older.close("a newer connection of the same agent took over")
         self.set_status(agent, AgentStatus(AgentState.CONNECTING, "is being set up"))
 
     async def came_up(self, agent: Agent) -> None:
         """An agent is ready for work: tell everybody, one after the other."""
-        self.set_status(agent, AgentStatus(AgentState.UP))
+        self.set_status(agent, agent.up_status())
         for callback in self._up:
             try:
                 await callback(agent)

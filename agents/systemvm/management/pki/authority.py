@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,6 +20,12 @@ from systemvm.management.pki.keystore import key_from_pem, key_to_pem, new_key, 
 BACKDATE = timedelta(hours=1)
 ROOT_LIFETIME = timedelta(days=3650)
 
+Now = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
 
 @frozen
 class Authority:
@@ -27,16 +33,24 @@ class Authority:
 
     key: ec.EllipticCurvePrivateKey = field(repr=False)
     certificate: x509.Certificate
+    now: Now = field(default=utc_now, repr=False, eq=False)
+
+    @property
+    def key_id(self) -> str:
+        """The subject key identifier, hexadecimal: what its certificates name their issuer by."""
+        return key_id_of(self.certificate)
 
     @property
     def certificate_pem(self) -> bytes:
         return self.certificate.public_bytes(Encoding.PEM)
 
     @classmethod
-    def create(cls, common_name: str, constraints: x509.NameConstraints | None = None) -> Authority:
+    def create(
+        cls, common_name: str, constraints: x509.NameConstraints | None = None, now: Now = utc_now
+    ) -> Authority:
         key = new_key()
         name = _name(common_name)
-        start = datetime.now(UTC) - BACKDATE
+        start = now() - BACKDATE
         builder = (
             x509.CertificateBuilder()
             .subject_name(name)
@@ -52,16 +66,16 @@ class Authority:
         )
         if constraints is not None:
             builder = builder.add_extension(constraints, critical=True)
-        return cls(key, builder.sign(key, hashes.SHA256()))
+        return cls(key, builder.sign(key, hashes.SHA256()), now)
 
     @classmethod
-    def load(cls, directory: Path, stem: str) -> Authority | None:
+    def load(cls, directory: Path, stem: str, now: Now = utc_now) -> Authority | None:
         """The root kept under that name, or None when there is none yet."""
         path = directory / f"{stem}.key"
         if not path.exists():
             return None
         key = key_from_pem(read_secret(path), path)
-        return cls(key, x509.load_pem_x509_certificate((directory / f"{stem}.crt").read_bytes()))
+        return cls(key, x509.load_pem_x509_certificate((directory / f"{stem}.crt").read_bytes()), now)
 
     def save(self, directory: Path, stem: str) -> None:
         # The certificate first: a key without its certificate would be taken for a whole root.
@@ -79,7 +93,7 @@ class Authority:
         lifetime: timedelta,
     ) -> x509.Certificate:
         """Sign for exactly these names and this one use; never for longer than the root itself lives."""
-        start = datetime.now(UTC) - BACKDATE
+        start = self.now() - BACKDATE
         end = min(start + BACKDATE + lifetime, self.certificate.not_valid_after_utc)
         return (
             x509.CertificateBuilder()
@@ -99,6 +113,11 @@ class Authority:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
             .sign(self.key, hashes.SHA256())
         )
+
+
+def key_id_of(certificate: x509.Certificate) -> str:
+    extension = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+    return extension.value.digest.hex()
 
 
 def _name(common_name: str) -> x509.Name:

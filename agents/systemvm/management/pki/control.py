@@ -4,51 +4,80 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from attrs import frozen
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from systemvm.management.pki.authority import Authority
+from systemvm.management.pki.authority import Authority, Now, utc_now
+from systemvm.management.pki.control_roots import ControlRoots, Phase
 from systemvm.management.pki.keystore import key_to_pem, new_key
 from systemvm.rpc.identity import Identity
 from systemvm.wire.role import MANAGEMENT_SAN, Role
 
 BOOTSTRAP_LIFETIME = timedelta(days=1)
 ISSUED_LIFETIME = timedelta(days=30)
-STEM = "control-ca"
 
 
 class SigningRefusedError(Exception):
     """A signing request that asks for what its sender may not have; the message says what."""
 
 
+@frozen
+class Issued:
+    """A certificate that was just signed, for the record."""
+
+    certificate: x509.Certificate
+    name: str
+    kind: str  # bootstrap | agent | daemon
+    authority_key_id: str
+
+
 class ControlAuthority:
     """Signs for agents (clientAuth alone) and for daemons (serverAuth alone)."""
 
-    def __init__(self, authority: Authority) -> None:
-        self.authority = authority
+    def __init__(self, authority: Authority, roots: ControlRoots | None = None) -> None:
+        self._roots = roots or ControlRoots(authority)
+        self._on_issued: Callable[[Issued], None] = lambda issued: None
 
     @classmethod
-    def open(cls, directory: Path) -> ControlAuthority:
+    def open(cls, directory: Path, now: Now = utc_now) -> ControlAuthority:
         """The root kept in `directory`, made at the first start."""
-        authority = Authority.load(directory, STEM)
-        if authority is None:
-            authority = Authority.create("systemvm control CA")
-            authority.save(directory, STEM)
-        return cls(authority)
+        roots = ControlRoots.open(directory, now)
+        return cls(roots.current, roots)
+
+    @property
+    def authority(self) -> Authority:
+        """The root that signs."""
+        return self._roots.current
+
+    @property
+    def roots(self) -> ControlRoots:
+        """All roots that are trusted now, and the steps from one to the next."""
+        return self._roots
+
+    @property
+    def phase(self) -> Phase:
+        return self._roots.phase
 
     @property
     def ca_pem(self) -> bytes:
-        return self.authority.certificate_pem
+        """Every root that is trusted now, the one that signs first."""
+        return self._roots.bundle_pem
+
+    def on_issued(self, callback: Callable[[Issued], None]) -> None:
+        """Call `callback` with every certificate that is signed from here on."""
+        self._on_issued = callback
 
     def bootstrap(self, name: str, role: Role) -> Identity:
         """A fresh key and a certificate for one start of a system VM, good for a day."""
         key = new_key()
-        certificate = self._agent_certificate(key.public_key(), name, role, BOOTSTRAP_LIFETIME)
+        certificate = self._agent_certificate(key.public_key(), name, role, BOOTSTRAP_LIFETIME, "bootstrap")
         return Identity(key_to_pem(key), certificate.public_bytes(Encoding.PEM), self.ca_pem)
 
     def sign(self, csr_pem: str, name: str, role: Role) -> str:
@@ -71,7 +100,7 @@ class ControlAuthority:
             raise SigningRefusedError(
                 f"the request asks for {listed}; {name} may have {role.san(name)} alone"
             )
-        certificate = self._agent_certificate(key, name, role, ISSUED_LIFETIME)
+        certificate = self._agent_certificate(key, name, role, ISSUED_LIFETIME, "agent")
         return certificate.public_bytes(Encoding.PEM).decode()
 
     def daemon_identity(self, host_name: str) -> Identity:
@@ -85,31 +114,36 @@ class ControlAuthority:
             ExtendedKeyUsageOID.SERVER_AUTH,
             ISSUED_LIFETIME,
         )
+        self._on_issued(Issued(certificate, host_name, "daemon", self.authority.key_id))
         return Identity(key_to_pem(key), certificate.public_bytes(Encoding.PEM), self.ca_pem)
 
     def _agent_certificate(
-        self, key: ec.EllipticCurvePublicKey, name: str, role: Role, lifetime: timedelta
+        self, key: ec.EllipticCurvePublicKey, name: str, role: Role, lifetime: timedelta, kind: str
     ) -> x509.Certificate:
-        return self.authority.issue(
+        certificate = self.authority.issue(
             key, name, [x509.DNSName(role.san(name))], ExtendedKeyUsageOID.CLIENT_AUTH, lifetime
         )
+        self._on_issued(Issued(certificate, name, kind, self.authority.key_id))
+        return certificate
 
 
 class DaemonIdentity:
-    """The listener's identity: made at start, and anew when a third of its life is left."""
+    """The listener's identity: made at start, anew when a third of its life is left or the roots change."""
 
-    def __init__(self, authority: ControlAuthority, host_name: str) -> None:
+    def __init__(self, authority: ControlAuthority, host_name: str, now: Now = utc_now) -> None:
         self._authority = authority
         self._host_name = host_name
+        self._now = now
         self._identity: Identity | None = None
         self._renew_at = datetime.min.replace(tzinfo=UTC)
 
     def __call__(self) -> Identity:
-        now = datetime.now(UTC)
-        if self._identity is None or now >= self._renew_at:
-            self._identity = self._authority.daemon_identity(self._host_name)
+        now = self._now()
+        identity = self._identity
+        if identity is None or now >= self._renew_at or identity.ca_pem != self._authority.ca_pem:
+            identity = self._identity = self._authority.daemon_identity(self._host_name)
             self._renew_at = now + ISSUED_LIFETIME * 2 / 3
-        return self._identity
+        return identity
 
 
 def _names_in(csr: x509.CertificateSigningRequest) -> list[str]:

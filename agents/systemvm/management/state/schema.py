@@ -284,6 +284,20 @@ console_sessions = _table(
     sa.Column("close_reason", sa.String(255)),
 )
 
+# What the control CA signed; revoked ones are refused from the moment that they are marked.
+certificates = _table(
+    "certificates",
+    *numbered(),
+    sa.Column("serial", sa.String(40), nullable=False, unique=True),  # hexadecimal
+    sa.Column("name", sa.String(64), nullable=False, index=True),  # a VM's, or the daemon's host
+    sa.Column("kind", sa.String(16), nullable=False),  # bootstrap, agent or daemon
+    sa.Column("authority_key_id", sa.String(40), nullable=False),
+    sa.Column("not_before", UtcDateTime, nullable=False),
+    sa.Column("not_after", UtcDateTime, nullable=False),
+    sa.Column("revoked", UtcDateTime),
+    sa.Column("reason", sa.Text),
+)
+
 events = _table(
     "events",
     *user_visible(),

@@ -136,6 +136,7 @@ class Lifecycle:
         await self._database.run(console_sessions.end_of_proxy, vm.id, "the console proxy was started anew")
         agent = self._directory.expect(vm.instance_name, ROLES[vm.type])
         agent.hello = None
+        agent.trusts, agent.certified_until_s = "", None
         self._directory.set_status(
             agent, AgentStatus(AgentState.CONNECTING, "waits for the virtual machine to boot")
         )

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -69,18 +70,25 @@ class MachineBuilder:
     """Makes `DomainSpec`s; every one holds a new key and a certificate for a day."""
 
     def __init__(
-        self, images: Images, primary: PrimaryStorage, authority: ControlAuthority, logs: Path
+        self,
+        images: Images,
+        primary: PrimaryStorage,
+        authority: ControlAuthority,
+        logs: Path,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._images = images
         self._primary = primary
         self._authority = authority
         self._logs = logs
+        self._clock = clock
 
     async def build(self, vm: Instance, nics: Sequence[Nic], facts: BootFacts) -> Built:
         role = ROLES[vm.type]
         image = await self._images.current(role)
         disk = await self._disk(vm, image)
         identity = self._authority.bootstrap(vm.instance_name, role)
+        arguments = cmdline(vm, nics, facts)
         spec = DomainSpec(
             name=vm.instance_name,
             uuid=vm.uuid,
@@ -93,7 +101,8 @@ class MachineBuilder:
             initrd=image.initrd,
             append=image.append,
             credentials={
-                boot.CMDLINE_CREDENTIAL: cmdline(vm, nics, facts).encode(),
+                # for a guest whose RTC is wrong: TLS needs the time before anyone can be asked for it
+                boot.CMDLINE_CREDENTIAL: f"{arguments} {boot.CLOCK}={self._clock():.0f}".encode(),
                 boot.IDENTITY_CREDENTIAL: identity.to_pem_bundle(),
             },
             is_system=True,

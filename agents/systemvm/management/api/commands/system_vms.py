@@ -20,7 +20,7 @@ from systemvm.management.jobs.runner import Jobs, Running
 from systemvm.management.state import instances
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance, Nic
-from systemvm.management.state.status import AgentState, InstanceState, InstanceType
+from systemvm.management.state.status import InstanceState, InstanceType
 
 _TYPES = {
     InstanceType.SECONDARY_STORAGE: "secondarystoragevm",
@@ -211,9 +211,7 @@ def _answer(vm: Instance, nics: list[Nic], names: Names) -> SystemVmAnswer:
 
 
 def _explanation(vm: Instance) -> tuple[str | None, str | None]:
-    """Why it is not Running, else why its agent is not Up."""
+    """Why it is not Running, else why its agent is not Up, or what is wrong with it all the same."""
     if vm.state is not InstanceState.RUNNING:
         return vm.reason, vm.hint
-    if vm.agent_state is not AgentState.UP:
-        return (f"Its agent {vm.agent_reason}" if vm.agent_reason else None), vm.agent_hint
-    return None, None
+    return (f"Its agent {vm.agent_reason}" if vm.agent_reason else None), vm.agent_hint

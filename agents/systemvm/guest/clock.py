@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The clock at boot: the boot arguments say what time it is, in case the RTC is wrong.
+
+TLS needs a right clock before anything can tell that it is wrong, so this comes before the network. Small
+differences are left alone; the daemon looks at those.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from systemvm.guest.failure import bad
+from systemvm.wire import boot
+
+#: Seconds; below this no certificate's validity is in doubt (they are backdated an hour).
+TOLERATED_S = 60.0
+
+
+def right_time(arguments: Mapping[str, str], now_s: float, uptime_s: float) -> float | None:
+    """What the clock is to be set to, None when it is right enough or nobody said; BootError for nonsense.
+
+    `clock` was written when QEMU was started, which `uptime_s` (CLOCK_BOOTTIME) counts from, near enough.
+    """
+    text = arguments.get(boot.CLOCK)
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 11:
+        raise bad(f"{boot.CLOCK}={text[:20]!r} is no UNIX time", "seconds since 1970, in UTC")
+    right_s = int(text) + uptime_s
+    return right_s if abs(right_s - now_s) > TOLERATED_S else None
+
+
+def uptime_s() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def set_clock(unix_s: float) -> None:
+    """Needs CAP_SYS_TIME; OSError otherwise."""
+    time.clock_settime(time.CLOCK_REALTIME, unix_s)

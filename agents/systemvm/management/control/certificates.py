@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which certificates of the control CA are worth something now: not expired, not revoked, of a CA in use."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from systemvm.management.control.agent import Agent, Remark
+from systemvm.management.control.directory import AgentDirectory
+from systemvm.management.pki.control import ControlAuthority, Issued
+from systemvm.management.state import certificates, events
+from systemvm.management.state.certificates import Certificate
+from systemvm.management.state.database import Database
+from systemvm.management.state.status import AgentState
+from systemvm.rpc.errors import RpcError
+from systemvm.rpc.method import Caller
+
+#: An agent renews at a third of its certificate's life left; later than this, something keeps it from that.
+LATE_DAYS_LEFT = 7.0
+REMARK = "certificate"
+#: How often the certificates of live connections are looked at again.
+LOOK_S = 10.0
+_DAY_S = 86400.0
+
+
+class Certificates:
+    """Guards the directory: what is refused here does not come in, and a live connection of it ends."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        database: Database,
+        directory: AgentDirectory,
+        authority: ControlAuthority,
+        reactor: IReactorTime,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._directory = directory
+        self._authority = authority
+        self._clock = clock
+        self._revoked = database.run_now(certificates.revoked_serials)
+        self._recheck: Callable[[], None] = lambda: None
+        self._loop = LoopingCall(self.look)
+        self._loop.clock = reactor
+        authority.on_issued(self._record)
+        directory.guard(self.check)
+
+    def start(self, recheck: Callable[[], None]) -> None:
+        """`recheck` hangs up on whom `check` refuses: at an interval, and at once after a revocation."""
+        self._recheck = recheck
+        self._loop.start(LOOK_S, now=False)
+
+    def stop(self) -> None:
+        if self._loop.running:
+            self._loop.stop()
+
+    def look(self) -> None:
+        """End what is no longer good, and say which agents are late to renew."""
+        self._recheck()
+        for agent in self._directory.agents():
+            if agent.peer is not None:
+                self._remark_on_age(agent)
+
+    def check(self, caller: Caller) -> None:
+        """RpcError when the certificate that `caller` showed is worth nothing (any more)."""
+        shown = caller.certificate
+        if shown is None:
+            return
+        if shown.serial in self._revoked:
+            raise RpcError.refused(
+                "revoked",
+                f"its certificate {shown.serial} was revoked",
+                f"systemvm system-vm reboot {caller.name} gives it a fresh one",
+            )
+        if shown.not_after_s < self._clock():
+            raise RpcError.refused("expired", "its certificate expired; it dials again with a newer one")
+        if shown.authority_key_id and shown.authority_key_id not in self._authority.roots.trusted_key_ids:
+            raise RpcError.refused("wrong-ca", "the CA of its certificate was replaced; it dials again")
+
+    async def revoke(self, serial: str, reason: str) -> Certificate:
+        """From this moment nobody comes in with it, and who is in with it is out; NotFoundError."""
+        revoked = await self._database.run(certificates.revoke, serial, reason)
+        self._revoked.add(revoked.serial)
+        self._log.warn("revoked {serial} of {name}", serial=revoked.serial, name=revoked.name)
+        self._recheck()
+        await self._database.run(
+            events.record,
+            "CA.CERTIFICATE.REVOKE",
+            f"revoked the certificate {revoked.serial} of {revoked.name}: {reason}",
+            level="WARN",
+        )
+        return revoked
+
+    async def newest(self, name: str | None = None) -> list[Certificate]:
+        return await self._database.read(certificates.newest, name=name)
+
+    def _remark_on_age(self, agent: Agent) -> None:
+        """Say so when an agent's newest certificate ends soon: it should have been renewed long before."""
+        until_s = agent.certified_until_s
+        left_days = None if until_s is None else (until_s - self._clock()) / _DAY_S
+        remark = None
+        if left_days is not None and left_days < LATE_DAYS_LEFT:
+            remark = Remark(
+                f"has not renewed its certificate, which ends in {max(0.0, left_days):.1f} days",
+                f"systemvm logs {agent.name} tells why; a reboot gives it a fresh one",
+            )
+        agent.remark(REMARK, remark)
+        if agent.status.state is AgentState.UP:
+            self._directory.set_status(agent, agent.up_status())
+
+    def _record(self, issued: Issued) -> None:
+        certificate = issued.certificate
+        writing = Deferred.fromCoroutine(
+            self._database.run(
+                certificates.record,
+                serial=f"{certificate.serial_number:x}",
+                name=issued.name[:64],
+                kind=issued.kind,
+                authority_key_id=issued.authority_key_id,
+                not_before=certificate.not_valid_before_utc,
+                not_after=certificate.not_valid_after_utc,
+            )
+        )
+        writing.addErrback(
+            lambda failure: self._log.failure("a certificate is not on record", failure=failure)
+        )

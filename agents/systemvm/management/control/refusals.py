@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What becomes of a refused connection: its VM says why it is not Up, and operators find an event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import sqlalchemy as sa
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from systemvm.management.control.agent import AgentStatus
+from systemvm.management.control.directory import AgentDirectory
+from systemvm.management.state import events, instances
+from systemvm.management.state.database import Database
+from systemvm.management.state.instances import Instance
+from systemvm.management.state.status import AgentState, InstanceState
+from systemvm.management.zone import TrafficType
+from systemvm.rpc.refusal import Refusal
+
+#: The same refusal of the same address is one event in this time: agents dial every half minute.
+QUIET_S = 600.0
+MAX_REMEMBERED = 256
+
+
+class Refusals:
+    """Called with the address and the reason of each connection that the listener turned away."""
+
+    _log = Logger()
+
+    def __init__(self, database: Database, directory: AgentDirectory, seconds: Callable[[], float]) -> None:
+        self._database = database
+        self._directory = directory
+        self._seconds = seconds
+        self._told_s: dict[tuple[str, str], float] = {}
+
+    def __call__(self, address: str, refusal: Refusal) -> None:
+        Deferred.fromCoroutine(self.note(address, refusal)).addErrback(
+            lambda failure: self._log.failure("noting a refusal", failure=failure)
+        )
+
+    async def note(self, address: str, refusal: Refusal) -> None:
+        vm = await self._database.read(_system_vm_at, address)
+        agent = self._directory.agent(vm.instance_name) if vm is not None else None
+        live = vm is not None and vm.state in (InstanceState.RUNNING, InstanceState.STARTING)
+        # Beside a live connection this is somebody else in that guest: an event, and no word on the agent.
+        if agent is not None and live and agent.peer is None:
+            self._directory.set_status(
+                agent,
+                AgentStatus(
+                    AgentState.ALERT,
+                    f"was refused ({refusal.check.value}): {refusal.text}",
+                    refusal.hint,
+                ),
+            )
+        if self._is_news(address, refusal):
+            who = f"{vm.instance_name} ({address})" if vm is not None else address
+            await self._database.run(
+                events.record,
+                "CONTROL.REFUSED",
+                f"refused a control connection of {who}: {refusal.check.value}: {refusal.text}",
+                level="WARN",
+                resource_type="SystemVm" if vm is not None else None,
+                resource_uuid=vm.uuid if vm is not None else None,
+            )
+
+    def _is_news(self, address: str, refusal: Refusal) -> bool:
+        key, now_s = (address, refusal.check.value), self._seconds()
+        told_s = self._told_s.get(key)
+        if told_s is not None and now_s - told_s < QUIET_S:
+            return False
+        if len(self._told_s) >= MAX_REMEMBERED:
+            self._told_s.clear()
+        self._told_s[key] = now_s
+        return True
+
+
+def _system_vm_at(connection: sa.Connection, address: str) -> Instance | None:
+    """The system VM whose control NIC has this address."""
+    found = instances.list_system(connection)
+    nics = instances.nics_by_vm(connection, [vm.id for vm in found])
+    return next(
+        (
+            vm
+            for vm in found
+            for nic in nics.get(vm.id, [])
+            if nic.traffic_type == TrafficType.CONTROL.value and nic.address == address
+        ),
+        None,
+    )

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Certificates of the control CA: what was given out, to whom, until when, and what was taken back."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from attrs import frozen
+
+from systemvm.management.state import schema
+from systemvm.management.state.columns import now
+from systemvm.management.state.rows import NotFoundError, Rows
+
+#: How long an expired certificate stays on record.
+KEPT_AFTER_EXPIRY = timedelta(days=30)
+
+
+@frozen
+class Certificate:
+    id: int
+    uuid: str
+    serial: str
+    name: str
+    kind: str
+    authority_key_id: str
+    not_before: datetime
+    not_after: datetime
+    revoked: datetime | None
+    reason: str | None
+    created: datetime
+
+
+rows = Rows(schema.certificates, Certificate, "certificate")
+_c = schema.certificates.c
+
+
+def record(connection: sa.Connection, /, **values: Any) -> Certificate:
+    """Write a new one, and forget those that expired long ago."""
+    connection.execute(schema.certificates.delete().where(_c.not_after < now() - KEPT_AFTER_EXPIRY))
+    return rows.insert(connection, **values)
+
+
+def newest(connection: sa.Connection, *, name: str | None = None, limit: int = 500) -> list[Certificate]:
+    where = [sa.func.lower(_c.name) == name.lower()] if name else []
+    return rows.all(connection, *where, order_by=_c.id.desc(), limit=limit)
+
+
+def revoked_serials(connection: sa.Connection) -> set[str]:
+    return set(connection.execute(sa.select(_c.serial).where(_c.revoked.is_not(None))).scalars())
+
+
+def revoke(connection: sa.Connection, serial: str, reason: str) -> Certificate:
+    """Take one back, by its serial in hexadecimal; NotFoundError when it was never given out here."""
+    found = rows.one(connection, _c.serial == serial.lower().replace(":", "").lstrip("0"))
+    if found is None:
+        raise NotFoundError(f"there is no certificate with the serial {serial}")
+    if found.revoked is not None:
+        return found
+    return rows.update(connection, found.id, revoked=now(), reason=reason)
