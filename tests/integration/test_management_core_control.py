@@ -273,7 +273,7 @@ async def test_a_lost_connection_is_an_alert_and_the_agent_comes_back(world: Wor
     with pytest.raises(RpcError, match="lost its connection"):
         await world.directory.call("s-1-VM", HEALTH)
     await until(lambda: world.known.is_up)
-    assert agent.dialer.connections == 2
+    await until(lambda: agent.dialer.connections == 2)
 
 
 @pytest_twisted.ensureDeferred
