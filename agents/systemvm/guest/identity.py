@@ -15,8 +15,8 @@ from twisted.logger import Logger
 
 from systemvm.guest import files
 from systemvm.guest.paths import Paths
+from systemvm.rpc.call import Connection
 from systemvm.rpc.identity import Identity
-from systemvm.rpc.peer import Peer
 from systemvm.wire.agent import SIGN, SignedCertificate, SigningRequest
 from systemvm.wire.role import Role
 
@@ -53,7 +53,7 @@ class AgentIdentity:
         """Whether to ask for a certificate now: none of its own yet, or a third of its life left."""
         return self._own is None or self._left(self._own) <= RENEW_AT_LEFT
 
-    async def renew(self, peer: Peer) -> None:
+    async def renew(self, peer: Connection) -> None:
         """Have a new key signed; it is used at the next dial. RpcError or ValueError leave all as it was."""
         key = ec.generate_private_key(ec.SECP256R1())
         request = (

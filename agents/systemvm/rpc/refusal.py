@@ -91,6 +91,7 @@ class Refusal:
 
 #: X509_V_ERR_* of OpenSSL's x509_vfy.h.
 _VERDICTS = {
+    7: (TlsCheck.WRONG_CA, "its certificate is not of our control CA (the signature differs)"),
     9: (TlsCheck.NOT_YET_VALID, "its certificate is not yet valid"),
     10: (TlsCheck.EXPIRED, "its certificate has expired"),
     18: (TlsCheck.SELF_SIGNED, "its certificate is self-signed"),
@@ -119,6 +120,7 @@ _ERRORS = (
     ("alert certificate unknown", TlsCheck.OUR_CERTIFICATE, "it does not accept our certificate"),
     ("alert unsupported certificate", TlsCheck.OUR_CERTIFICATE, "it does not accept our certificate's use"),
     ("alert certificate required", TlsCheck.OUR_CERTIFICATE, "it wants a certificate that we did not show"),
+    ("data length too long", TlsCheck.PLAIN, "what it sends is not TLS"),
     ("unexpected eof", TlsCheck.HUNG_UP, "it hung up during the TLS handshake"),
 )
 

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Certificates on record: revoked ones are worth nothing at once, expired ones end, refusals an owner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+import sqlalchemy as sa
+from twisted.internet.task import Clock
+
+from systemvm.management.control.agent import AgentStatus
+from systemvm.management.control.certificates import Certificates
+from systemvm.management.control.directory import AgentDirectory
+from systemvm.management.control.refusals import Refusals
+from systemvm.management.first_start import make_first_accounts
+from systemvm.management.pki.control import ControlAuthority
+from systemvm.management.pki.seal import Seal
+from systemvm.management.state import certificates as rows
+from systemvm.management.state import events, instances, schema, zones
+from systemvm.management.state.database import Database
+from systemvm.management.state.rows import NotFoundError
+from systemvm.management.state.status import AgentState, InstanceState, InstanceType
+from systemvm.rpc.call import Caller, ShownCertificate
+from systemvm.rpc.errors import RpcError
+from systemvm.rpc.refusal import Refusal, TlsCheck
+from systemvm.rpc.tls import shown_in
+from systemvm.wire.role import Role
+
+DAY_S = 86400.0
+
+
+class World:
+    def __init__(self, directory: Path) -> None:
+        self.database = Database.open(directory / "db")
+        make_first_accounts(self.database, Seal.open_key(directory), directory / "login")
+        self.database.run_now(self._fill)
+        self.now_s = 0.0
+        self.reactor = Clock()
+        self.directory = AgentDirectory(lambda name: True)
+        self.agent = self.directory.expect("s-1-VM", Role.SSVM)
+        self.authority = ControlAuthority.open(directory)
+        self.certificates = self.another()
+
+    def another(self) -> Certificates:
+        """As after a restart of the daemon."""
+        return Certificates(self.database, self.directory, self.authority, self.reactor, lambda: self.now_s)
+
+    @staticmethod
+    def _fill(connection: sa.Connection) -> None:
+        zone = zones.put_zone(connection, "zone1", arch="amd64")
+        vm = instances.create(connection, InstanceType.SECONDARY_STORAGE, account_id=1, zone_id=zone.id)
+        instances.update(connection, vm.id, state=InstanceState.RUNNING)
+        connection.execute(
+            schema.nics.insert().values(
+                vm_id=vm.id, device=0, traffic_type="control", bridge="cloud0", mac="0e:00:a9:fe:0a:02",
+                address="169.254.10.2",
+            )
+        )  # fmt: skip
+
+    def caller(self) -> Caller:
+        """As the listener names who shows a fresh certificate."""
+        identity = self.authority.bootstrap("s-1-VM", Role.SSVM)
+        return Caller("s-1-VM", "ssvm", shown_in(identity.certificate_pem))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.database.close()
+
+
+async def settled(world: World) -> None:
+    """The one writer has written what was asked for before."""
+    await world.database.run(lambda connection: None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_signed_is_on_record(world: World) -> None:
+    caller = world.caller()
+    await settled(world)
+    (row,) = await world.certificates.newest("s-1-vm")
+    assert caller.certificate is not None
+    assert (row.serial, row.name, row.kind) == (caller.certificate.serial, "s-1-VM", "bootstrap")
+    assert row.not_after.timestamp() == caller.certificate.not_after_s
+    assert row.revoked is None
+    world.authority.daemon_identity("host1")
+    await settled(world)
+    assert [found.kind for found in await world.certificates.newest()] == ["daemon", "bootstrap"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_revoked_certificate_is_refused_at_once_and_for_good(world: World) -> None:
+    caller, other = world.caller(), world.caller()
+    looked: list[str] = []
+    world.certificates.start(lambda: looked.append("again"))
+    await settled(world)
+    world.directory.admit(caller)
+    assert caller.certificate is not None
+    await world.certificates.revoke(caller.certificate.serial.upper(), "stolen")
+    assert looked == ["again"]  # live connections too
+    with pytest.raises(RpcError) as refused:
+        world.directory.admit(caller)
+    assert refused.value.reason == "revoked"
+    assert Refusal.of_application(refused.value).check is TlsCheck.REVOKED
+    world.directory.admit(other)
+    restarted = world.another()
+    with pytest.raises(RpcError, match="revoked"):
+        restarted.check(caller)
+    (event,) = await world.database.read(events.newest, 1)
+    assert "stolen" in event.description
+    with pytest.raises(NotFoundError):
+        await world.certificates.revoke("abcdef", "never given out")
+    world.certificates.stop()
+
+
+def test_an_expired_one_and_one_of_a_dropped_ca_end(world: World) -> None:
+    caller = world.caller()
+    world.directory.recheck(caller)
+    assert caller.certificate is not None
+    world.now_s = caller.certificate.not_after_s + 1
+    with pytest.raises(RpcError, match="expired"):
+        world.directory.recheck(caller)
+    world.now_s = 0.0
+    world.authority.roots.introduce()
+    world.authority.roots.switch()
+    world.directory.recheck(caller)
+    world.authority.roots.finish()
+    with pytest.raises(RpcError, match="was replaced"):
+        world.directory.recheck(caller)
+    world.directory.recheck(world.caller())
+
+
+def test_live_connections_are_looked_at_at_an_interval(world: World) -> None:
+    looked: list[float] = []
+    world.certificates.start(lambda: looked.append(world.reactor.seconds()))
+    world.reactor.pump([10.0, 10.0])
+    world.certificates.stop()
+    assert looked == [10.0, 20.0]
+
+
+def test_an_agent_that_does_not_renew_is_up_and_says_so(world: World) -> None:
+    peer: Any = object()
+    world.agent.peer = peer
+    world.agent.status = AgentStatus(AgentState.UP)
+    world.agent.certified_until_s = 30 * DAY_S
+    world.now_s = 22 * DAY_S
+    world.certificates.look()
+    assert world.agent.status == AgentStatus(AgentState.UP)
+    world.now_s = 24 * DAY_S
+    world.certificates.look()
+    assert world.agent.status.state is AgentState.UP
+    assert world.agent.status.reason == "has not renewed its certificate, which ends in 6.0 days"
+    world.agent.certified_until_s = 54 * DAY_S
+    world.certificates.look()
+    assert world.agent.status == AgentStatus(AgentState.UP)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_refusal_is_told_by_the_vm_of_that_address(world: World) -> None:
+    refusals = Refusals(world.database, world.directory, world.reactor.seconds)
+    expired = Refusal(TlsCheck.EXPIRED, "its certificate has expired")
+    await refusals.note("169.254.10.2", expired)
+    assert world.agent.status.state is AgentState.ALERT
+    assert world.agent.status.reason == "was refused (expired): its certificate has expired"
+    assert "reboot" in world.agent.status.hint
+    for _ in range(3):
+        await refusals.note("169.254.10.2", expired)
+    await refusals.note("192.0.2.7", Refusal(TlsCheck.PLAIN, "what it sends is not TLS"))
+    found = await world.database.read(events.newest, 10)
+    assert [event.description for event in found if event.type == "CONTROL.REFUSED"] == [
+        "refused a control connection of 192.0.2.7: not-tls: what it sends is not TLS",
+        "refused a control connection of s-1-VM (169.254.10.2): expired: its certificate has expired",
+    ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_refusal_beside_a_live_connection_is_no_alert(world: World) -> None:
+    peer: Any = object()
+    world.agent.peer, world.agent.status = peer, AgentStatus(AgentState.UP)
+    refusals = Refusals(world.database, world.directory, world.reactor.seconds)
+    await refusals.note("169.254.10.2", Refusal(TlsCheck.NO_CERTIFICATE, "it showed no certificate"))
+    assert world.agent.status == AgentStatus(AgentState.UP)
+
+
+@pytest_twisted.ensureDeferred
+async def test_certificates_that_expired_long_ago_are_forgotten(world: World) -> None:
+    from datetime import timedelta
+
+    from systemvm.management.state.columns import now
+
+    values = {"kind": "agent", "authority_key_id": "aa", "name": "s-1-VM", "not_before": now()}
+    for serial, age in (("1", timedelta(days=31)), ("2", timedelta(days=29)), ("3", timedelta(0))):
+        await world.database.run(rows.record, serial=serial, not_after=now() - age, **values)
+    assert [row.serial for row in await world.certificates.newest()] == ["3", "2"]
+
+
+def test_a_caller_without_a_certificate_is_nobodys_business_here(world: World) -> None:
+    world.certificates.check(Caller("uid:0", "operator"))
+    world.certificates.check(Caller("s-1-VM", "ssvm", ShownCertificate("1", 1.0)))
