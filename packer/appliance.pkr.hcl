@@ -14,8 +14,9 @@ source "qemu" "appliance" {
   format           = "qcow2"
   net_device       = "virtio-net"
   output_directory = var.output
-  vm_name          = "${var.role}.qcow2"
+  vm_name          = "${var.name}.qcow2"
 
+  qemu_binary  = var.qemu
   accelerator  = var.accelerator
   cpus         = 1
   memory       = 1024
@@ -30,7 +31,8 @@ source "qemu" "appliance" {
   shutdown_timeout     = "3m"
 
   qemuargs = [
-    ["-machine", "q35"],
+    ["-machine", var.board],
+    ["-bios", var.firmware],
     ["-accel", var.accelerator_options],
     ["-cpu", var.cpu],
     ["-kernel", var.kernel],

@@ -10,6 +10,8 @@ from typing import Any
 import attrs
 import yaml
 
+from systemvm.management.hypervisors.architecture import Architecture
+
 TOP = Path(__file__).resolve().parents[1]
 ROLES = ("ssvm", "cpvm")
 
@@ -20,7 +22,7 @@ class Appliance:
 
     role: str
     suite: str
-    architecture: str
+    architecture: str = attrs.field(converter=lambda name: Architecture.of(name).value)
     source_date_epoch: int
     disk_bytes: int
     image_max_bytes: int
@@ -38,6 +40,19 @@ class Appliance:
     def version(self) -> str:
         with (TOP / "pyproject.toml").open("rb") as stream:
             return str(tomllib.load(stream)["project"]["version"])
+
+    @property
+    def machine(self) -> Architecture:
+        return Architecture.of(self.architecture)
+
+    @property
+    def name(self) -> str:
+        """What its files begin with."""
+        return self.machine.image_name(self.role)
+
+    @property
+    def kernel_arguments(self) -> str:
+        return self.append.replace("@CONSOLE@", self.machine.console)
 
     @property
     def debian_packages(self) -> list[str]:
@@ -58,13 +73,18 @@ def words(path: Path) -> list[str]:
     return [line for line in lines if line]
 
 
-def load(role: str) -> Appliance:
-    """The appliance of a role; a key that is missing or unknown is an error that names the file."""
+def load(role: str, architecture: str | None = None) -> Appliance:
+    """The appliance of a role, for the base's architecture or another.
+
+    A key that is missing or unknown is an error that names the file.
+    """
     base = yaml.safe_load((TOP / "appliances/base/appliance.yaml").read_text())
     path = TOP / "appliances" / role / "appliance.yaml"
     own = yaml.safe_load(path.read_text())
     base.pop("distribution")
     merged = dict(base)
+    if architecture is not None:
+        own = {**own, "architecture": architecture}
     for key, value in own.items():
         if isinstance(value, list) and key in base:
             merged[key] = [*base[key], *value]
@@ -74,5 +94,5 @@ def load(role: str) -> Appliance:
             merged[key] = value
     try:
         return Appliance(**merged)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise SystemExit(f"error: {path}: {error}") from error

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 import deb_lock
@@ -16,9 +17,12 @@ from appliance import TOP, Appliance
 from cache import GUEST_LOCK, novnc_facts
 from stamps import sha256_of
 
+from systemvm.management.hypervisors.accelerator import Accelerator
+
 PACKER = TOP / "packer"
 BUILD = TOP / "build"
 IMAGES = BUILD / "images"
+_SUMS = threading.Lock()
 BUILD_NETWORK_UNIT = """[Unit]
 DefaultDependencies=no
 Before=ssh.service network.target
@@ -61,15 +65,22 @@ def bake(appliance: Appliance, prefix: Path, bundle: Path, work: Path, accelerat
         path = work / f"credential-{number}"
         path.write_text(binary(name, content))
         smbios.append(path)
+    architecture = appliance.machine
+    words = Accelerator(accelerator).arguments_for(architecture)
+    options = dict(zip(words[::2], words[1::2], strict=True))
     variables = {
-        "role": appliance.role,
-        "accelerator": accelerator,
-        "accelerator_options": "kvm" if accelerator == "kvm" else "tcg,tb-size=128",
-        "cpu": "host" if accelerator == "kvm" else "max",
+        "name": appliance.name,
+        "qemu": architecture.qemu,
+        "board": architecture.board,
+        # QEMU looks for its own BIOS by name
+        "firmware": str(architecture.uefi) if architecture.firmware_arguments else "bios-256k.bin",
+        "accelerator": "kvm" if options["-accel"] == "kvm" else "tcg",
+        "accelerator_options": options["-accel"],
+        "cpu": options["-cpu"],
         "base_disk": str(prefix.with_suffix(".raw")),
         "kernel": str(prefix.with_suffix(".vmlinuz")),
         "initrd": str(prefix.with_suffix(".initrd")),
-        "append": appliance.append,
+        "append": appliance.kernel_arguments,
         "payload": str(bundle),
         "credentials": str(work / "credential"),
         "build_key": str(key),
@@ -78,9 +89,9 @@ def bake(appliance: Appliance, prefix: Path, bundle: Path, work: Path, accelerat
     (work / "variables.json").write_text(json.dumps(variables))
     run(
         PACKER / "run-packer.sh", "build", work, work / "variables.json",
-        log=BUILD / f"logs/{appliance.role}-packer.log",
+        log=BUILD / f"logs/{appliance.name}-packer.log",
     )  # fmt: skip
-    return work / "output" / f"{appliance.role}.qcow2"
+    return work / "output" / f"{appliance.name}.qcow2"
 
 
 def publish(
@@ -93,31 +104,33 @@ def publish(
     lock: deb_lock.DebLock,
 ) -> None:
     """Put the image and what belongs to it into build/images, each file whole from one moment to the next."""
-    role = appliance.role
+    name = appliance.name
     IMAGES.mkdir(exist_ok=True)
-    debs = lock.of_role(role)
-    differences = deb_lock.deviations(deb_lock.committed(appliance.architecture).of_role(role), debs)
+    debs = lock.of_role(appliance.role)
+    differences = deb_lock.deviations(
+        deb_lock.committed(appliance.architecture).of_role(appliance.role), debs
+    )
     bill = sbom.document(
-        role, appliance.version, appliance.suite, prefix.with_suffix(".dpkg-status"), debs, differences,
+        name, appliance.version, appliance.suite, prefix.with_suffix(".dpkg-status"), debs, differences,
         wheels, novnc, appliance.source_date_epoch,
     )  # fmt: skip
     new = {
-        f"{role}.{kind}": IMAGES / f".{role}.{kind}"
+        f"{name}.{kind}": IMAGES / f".{name}.{kind}"
         for kind in ("qcow2", "vmlinuz", "initrd", "spdx.json", "manifest.json")
     }
-    shutil.move(image, new[f"{role}.qcow2"])
-    shutil.copy(prefix.with_suffix(".vmlinuz"), new[f"{role}.vmlinuz"])
-    shutil.copy(prefix.with_suffix(".initrd"), new[f"{role}.initrd"])
-    new[f"{role}.spdx.json"].write_text(json.dumps(bill, indent=1) + "\n")
+    shutil.move(image, new[f"{name}.qcow2"])
+    shutil.copy(prefix.with_suffix(".vmlinuz"), new[f"{name}.vmlinuz"])
+    shutil.copy(prefix.with_suffix(".initrd"), new[f"{name}.initrd"])
+    new[f"{name}.spdx.json"].write_text(json.dumps(bill, indent=1) + "\n")
     manifest = {
-        "role": role,
+        "role": appliance.role,
         "version": appliance.version,
         "arch": appliance.architecture,
-        "disk": f"{role}.qcow2",
-        "kernel": f"{role}.vmlinuz",
-        "initrd": f"{role}.initrd",
-        "append": appliance.append,
-        "sha256": {name: sha256_of(path) for name, path in new.items() if not name.endswith("manifest.json")},
+        "disk": f"{name}.qcow2",
+        "kernel": f"{name}.vmlinuz",
+        "initrd": f"{name}.initrd",
+        "append": appliance.kernel_arguments,
+        "sha256": {file: sha256_of(path) for file, path in new.items() if not file.endswith("manifest.json")},
         "root_sha256": facts["root_sha256"],
         "built": facts["built"],
         "inputs": {
@@ -127,9 +140,17 @@ def publish(
             "novnc": novnc_facts()["integrity"] if novnc else "",
         },
     }
-    new[f"{role}.manifest.json"].write_text(json.dumps(manifest, indent=1) + "\n")
-    for name, path in new.items():
+    new[f"{name}.manifest.json"].write_text(json.dumps(manifest, indent=1) + "\n")
+    for file, path in new.items():
         path.chmod(0o644)
-        path.replace(IMAGES / name)
-    sums = "".join(f"{sha256_of(path)}  {path.name}\n" for path in sorted(IMAGES.glob("[a-z]*.*")))
-    (IMAGES / "SHA256SUMS").write_text(sums)
+        path.replace(IMAGES / file)
+    for suffix in (".vhd", ".ova"):  # of the image before this one
+        (IMAGES / f"{name}{suffix}").unlink(missing_ok=True)
+    write_sums()
+
+
+def write_sums() -> None:
+    """SHA256SUMS of all that is published, exports and other architectures among it."""
+    with _SUMS:  # images are published side by side, and the last sees them all
+        sums = "".join(f"{sha256_of(path)}  {path.name}\n" for path in sorted(IMAGES.glob("[a-z]*.*")))
+        (IMAGES / "SHA256SUMS").write_text(sums)

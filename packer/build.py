@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the appliances' images: root file systems by mmdebstrap, then Packer, then what goes beside them.
 
-usage: python packer/build.py [base|images|status] [ROLE…]
+usage: python packer/build.py [base|images|exports|status] [--arch ARCH] [ROLE…]
 
 It takes everything from the cache that packer/fetch.py filled; make runs it without a network.
 Each stage is skipped when its inputs have the content that its results were made from. Results: build/images.
@@ -22,6 +22,8 @@ from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
 
+import export
+import foreign
 import payload
 import repository
 import stock_novnc
@@ -31,6 +33,8 @@ from cache import GUEST_LOCK, Cache
 from deb_lock import DebLock
 from stamps import Stamp, digest, sha256_of
 
+from systemvm.management.hypervisors.architecture import Architecture
+
 BASE = BUILD / "base"
 STAMPS = BUILD / "stamps"
 NOVNC = BUILD / "novnc"
@@ -38,6 +42,7 @@ NEEDED = {
     "mmdebstrap": "mmdebstrap", "packer": "packer", "mke2fs": "e2fsprogs", "sfdisk": "fdisk", "cpio": "cpio",
     "qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils", "zstd": "zstd", "xz": "xz-utils",
     "dpkg-deb": "dpkg", "ip": "iproute2", "unshare": "util-linux", "ssh-keygen": "openssh-client",
+    "mformat": "mtools",
 }  # fmt: skip
 
 
@@ -45,11 +50,12 @@ def say(text: str) -> None:
     print(f"images: {text}", flush=True)
 
 
-def check_host() -> None:
+def check_host(machine: Architecture) -> None:
     """Say all that is missing at once."""
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
     os.environ["PATH"] = path
-    missing = sorted({package for program, package in NEEDED.items() if not shutil.which(program, path=path)})
+    needed = {**NEEDED, **({} if machine.is_this_hosts else foreign.needed(machine))}
+    missing = sorted({package for program, package in needed.items() if not shutil.which(program, path=path)})
     if missing:
         raise SystemExit(
             f"error: building images needs {', '.join(missing)}\nhint:  `make setup` installs them"
@@ -77,7 +83,7 @@ def only_one() -> Iterator[None]:
 
 
 def rootfs_tar(appliance: Appliance) -> Path:
-    return BASE / f"{appliance.role}.tar"
+    return BASE / f"{appliance.name}.tar"
 
 
 def lock_of(appliance: Appliance) -> DebLock:
@@ -98,7 +104,7 @@ def rootfs_stage(appliance: Appliance) -> tuple[Stamp, str]:
         appliance.suite, appliance.architecture, str(appliance.source_date_epoch), *appliance.debian_packages,
         *(" ".join(deb.key) + deb.sha256 for deb in lock_of(appliance).of_role(appliance.role)),
     )  # fmt: skip
-    return Stamp(STAMPS / f"{appliance.role}.rootfs.json", [rootfs_tar(appliance)]), inputs
+    return Stamp(STAMPS / f"{appliance.name}.rootfs.json", [rootfs_tar(appliance)]), inputs
 
 
 def build_rootfs(appliance: Appliance) -> None:
@@ -106,19 +112,19 @@ def build_rootfs(appliance: Appliance) -> None:
     if stamp.holds(inputs):
         return
     tar = rootfs_tar(appliance)
-    say(f"{appliance.role}: root file system from Debian's packages (about a minute)")
+    say(f"{appliance.name}: root file system from Debian's packages (about a minute)")
     BASE.mkdir(parents=True, exist_ok=True)
-    new = tar.with_name(f"{appliance.role}.new.tar")
+    new = tar.with_name(f"{appliance.name}.new.tar")
     cache = Cache.of(appliance.architecture)
     debs = lock_of(appliance).of_role(appliance.role)
-    shown = BASE / f"{appliance.role}.repository"
+    shown = BASE / f"{appliance.name}.repository"
     source = repository.make(
         shown, appliance.suite, appliance.architecture, [(deb, cache.path(deb)) for deb in debs]
     )
     run(
         PACKER / "base/rootfs.sh", appliance.suite, appliance.architecture,
         ",".join(appliance.debian_packages), new,
-        log=BUILD / f"logs/{appliance.role}-rootfs.log",
+        log=BUILD / f"logs/{appliance.name}-rootfs.log",
         stdin=source + "\n",
         SOURCE_DATE_EPOCH=str(appliance.source_date_epoch),
     )  # fmt: skip
@@ -136,28 +142,28 @@ def build_rootfs(appliance: Appliance) -> None:
 
 def disk_stage(appliance: Appliance) -> tuple[Stamp, str]:
     """Of a root file system that is there."""
-    prefix = BASE / appliance.role
+    prefix = BASE / appliance.name
     outputs = [prefix.with_suffix(suffix) for suffix in (".raw", ".vmlinuz", ".initrd", ".dpkg-status")]
     lists = TOP / "appliances/base"
     inputs = digest(
         sha256_of(rootfs_tar(appliance)),
-        PACKER / "base/disk.sh", PACKER / "base/initrd.sh", PACKER / "base/init",
+        PACKER / "base/disk.sh", PACKER / "base/uefi.sh", PACKER / "base/initrd.sh", PACKER / "base/init",
         lists / "initrd-modules", lists / "ready-modules", str(appliance.disk_bytes),
     )  # fmt: skip
-    return Stamp(STAMPS / f"{appliance.role}.disk.json", outputs), inputs
+    return Stamp(STAMPS / f"{appliance.name}.disk.json", outputs), inputs
 
 
 def build_disk(appliance: Appliance) -> Path:
     """The base disk, with kernel and initial file system beside it; the answer is their common prefix."""
     build_rootfs(appliance)
-    prefix = BASE / appliance.role
+    prefix = BASE / appliance.name
     stamp, inputs = disk_stage(appliance)
     if not stamp.holds(inputs):
-        say(f"{appliance.role}: base disk, kernel and initial file system (a few seconds)")
+        say(f"{appliance.name}: base disk, kernel and initial file system (a few seconds)")
         run(
             PACKER / "base/disk.sh", rootfs_tar(appliance), TOP / "appliances/base",
             str(appliance.disk_bytes), prefix,
-            log=BUILD / f"logs/{appliance.role}-disk.log",
+            log=BUILD / f"logs/{appliance.name}-disk.log",
             SOURCE_DATE_EPOCH=str(appliance.source_date_epoch),
         )  # fmt: skip
         stamp.set(inputs)
@@ -191,18 +197,18 @@ def choose_accelerator(prefix: Path) -> str:
 
 def image_stage(appliance: Appliance) -> tuple[Stamp, str]:
     """Of a base disk that is there."""
-    role = appliance.role
-    names = [f"{role}.{kind}" for kind in ("qcow2", "vmlinuz", "initrd", "manifest.json", "spdx.json")]
+    role, name = appliance.role, appliance.name
+    names = [f"{name}.{kind}" for kind in ("qcow2", "vmlinuz", "initrd", "manifest.json", "spdx.json")]
     inputs = digest(
-        json.loads((STAMPS / f"{role}.disk.json").read_text())["inputs"],
+        json.loads((STAMPS / f"{name}.disk.json").read_text())["inputs"],
         GUEST_LOCK, *appliance.definition, TOP / "systemd/policy",
         *(TOP / "systemd/guest" / unit for unit in appliance.units),
-        *(TOP / "agents/systemvm" / name for name in appliance.packages_of_ours),
+        *(TOP / "agents/systemvm" / package for package in appliance.packages_of_ours),
         *sorted(PACKER.glob("*.pkr.hcl")), PACKER / "provision", PACKER / "payload.py", PACKER / "bake.py",
         PACKER / "sbom.py", PACKER / "run-packer.sh", appliance.version,
         *([PACKER / "novnc", PACKER / "stock_novnc.py"] if role == "cpvm" else []),
     )  # fmt: skip
-    return Stamp(STAMPS / f"{role}.image.json", [IMAGES / name for name in names]), inputs
+    return Stamp(STAMPS / f"{name}.image.json", [IMAGES / file for file in names]), inputs
 
 
 def is_current(appliance: Appliance) -> bool:
@@ -220,24 +226,25 @@ def _stages(appliance: Appliance) -> Iterator[tuple[Stamp, str]]:
 def build_image(appliance: Appliance, accelerator: str) -> None:
     """Of a base disk, wheels and noVNC that are there."""
     role = appliance.role
-    prefix = BASE / role
+    name = appliance.name
+    prefix = BASE / name
     cache = Cache.of(appliance.architecture)
     wheels = sorted(path for path in cache.locked_wheels().values() if path is not None)
     novnc = NOVNC if role == "cpvm" else None
     stamp, inputs = image_stage(appliance)
     if stamp.holds(inputs):
-        say(f"{role}: up to date")
+        say(f"{name}: up to date")
         return
     root_sha256 = sha256_of(rootfs_tar(appliance))
     built = time.strftime("%Y-%m-%d", time.gmtime())
     facts = {
-        "version": appliance.version, "role": role, "arch": appliance.architecture, "sha256": root_sha256,
-        "root_sha256": root_sha256, "built": built,
+        "version": appliance.version, "role": role, "arch": appliance.architecture,
+        "sha256": root_sha256, "root_sha256": root_sha256, "built": built,
     }  # fmt: skip
-    work = BUILD / "packer" / role
-    own = payload.build_own_wheel(BUILD / "packer" / f"{role}-wheel", appliance.source_date_epoch)
+    work = BUILD / "packer" / name
+    own = payload.build_own_wheel(BUILD / "packer" / f"{name}-wheel", appliance.source_date_epoch)
     bundle = payload.stage(appliance, work, [*wheels, own], novnc, facts)
-    say(f"{role}: Packer boots it, installs the agents, and makes it boot by itself (one to three minutes)")
+    say(f"{name}: Packer boots it, installs the agents, and makes it boot by itself (one to three minutes)")
     started = time.monotonic()
     image = bake(appliance, prefix, bundle, work, accelerator)
     size = image.stat().st_size
@@ -247,22 +254,42 @@ def build_image(appliance: Appliance, accelerator: str) -> None:
         )
     publish(appliance, prefix, image, [*wheels, own], novnc, facts, lock_of(appliance))
     stamp.set(inputs)
-    say(f"{role}: done in {time.monotonic() - started:.0f} s, {size / 2**20:.0f} MiB")
+    say(f"{name}: done in {time.monotonic() - started:.0f} s, {size / 2**20:.0f} MiB")
     shutil.rmtree(work)
 
 
+def build_exports(appliance: Appliance) -> None:
+    """Of an image that is there; made again when it is another."""
+    image = IMAGES / f"{appliance.name}.qcow2"
+    outputs = [image.with_suffix(suffix) for suffix in (".vhd", ".ova")]
+    stamp, inputs = (
+        Stamp(STAMPS / f"{appliance.name}.exports.json", outputs),
+        digest(sha256_of(image), PACKER / "export.py"),
+    )
+    if stamp.holds(inputs):
+        say(f"{appliance.name}: exports are up to date")
+        return
+    say(f"{appliance.name}: VHD and OVA (half a minute)")
+    export.export(appliance)
+    stamp.set(inputs)
+
+
 def main(arguments: list[str]) -> int:
-    goal = arguments[0] if arguments else "images"
-    roles = arguments[1:] or list(ROLES)
-    if goal not in ("base", "images", "status") or any(role not in ROLES for role in roles):
+    goal, *words = arguments or ["images"]
+    arch = words[1] if words[:1] == ["--arch"] and len(words) > 1 else None
+    roles = words[2:] if arch is not None else words
+    if goal not in ("base", "images", "exports", "status") or any(role not in ROLES for role in roles):
         print(__doc__, file=sys.stderr)
         return 64
-    appliances = [load(role) for role in roles]
+    appliances = [load(role, arch) for role in roles or ROLES]
+    machine = appliances[0].machine
     if goal == "status":
         for appliance in appliances:
-            say(f"{appliance.role}: {'up to date' if is_current(appliance) else 'to be built'}")
+            say(f"{appliance.name}: {'up to date' if is_current(appliance) else 'to be built'}")
         return 0
-    check_host()
+    check_host(machine)
+    if not machine.is_this_hosts:
+        foreign.enable(machine)
     cache = Cache.of(appliances[0].architecture)
     if not all(is_current(appliance) for appliance in appliances):
         lock = cache.lock()
@@ -272,11 +299,13 @@ def main(arguments: list[str]) -> int:
     # side by side, a core each: unpacking packages and emulating a guest use one
     with only_one(), ThreadPoolExecutor(len(appliances)) as pool:
         prefixes = list(pool.map(build_disk, appliances))
-        if goal == "images":
-            if "cpvm" in roles:
+        if goal in ("images", "exports"):
+            if any(appliance.role == "cpvm" for appliance in appliances):
                 unpack_novnc(cache)
-            accelerator = choose_accelerator(prefixes[0])
+            accelerator = choose_accelerator(prefixes[0]) if machine.is_this_hosts else "tcg"
             list(pool.map(build_image, appliances, repeat(accelerator)))
+        if goal == "exports":
+            list(pool.map(build_exports, appliances))
     return 0
 
 

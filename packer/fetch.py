@@ -28,6 +28,8 @@ from bake import BUILD, PACKER, run
 from cache import GUEST_LOCK, NOVNC_KEY, Cache, matches, novnc_facts, refusal
 from deb_lock import DebLock
 
+from systemvm.management.hypervisors.architecture import Architecture
+
 
 def say(text: str) -> None:
     print(f"fetch: {text}", flush=True)
@@ -120,7 +122,7 @@ def warn(differences: list[str]) -> None:
 def fetch_wheels(cache: Cache) -> None:
     if any(path is None for path in cache.locked_wheels().values()):
         say("the agents' Python packages, each against its hash")
-        payload.fetch_wheels(GUEST_LOCK, cache.wheels)
+        payload.fetch_wheels(GUEST_LOCK, cache.wheels, Architecture.of(cache.architecture).machine_name)
 
 
 def fetch_novnc(cache: Cache) -> None:
@@ -155,11 +157,12 @@ def fetch_plugins(cache: Cache) -> None:
 def main(arguments: list[str]) -> int:
     words = [word for word in arguments if word != "--for-images"]
     goal = words.pop(0) if words and not words[0].startswith("-") else "fetch"
-    if goal not in ("fetch", "lock") or words:
+    arch = words[1] if words[:1] == ["--arch"] and len(words) == 2 else None
+    if goal not in ("fetch", "lock") or (words and arch is None):
         print(__doc__, file=sys.stderr)
         return 64
     BUILD.mkdir(exist_ok=True)
-    appliances = [load(role) for role in ROLES]
+    appliances = [load(role, arch) for role in ROLES]
     architecture = appliances[0].architecture
     if goal == "lock":
         room = _room(appliances[0])

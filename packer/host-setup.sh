@@ -9,6 +9,9 @@ packages=(
     qemu-system-x86 qemu-utils iproute2 nftables systemd openssh-client
     # building the images
     mmdebstrap debian-archive-keyring packer e2fsprogs fdisk zstd grub-pc-bin grub2-common grub-common cpio xz-utils
+    # the other ways to boot them: UEFI, libvirt, another architecture
+    ovmf libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients
+    qemu-system-arm qemu-efi-aarch64 qemu-user-static arch-test
     # the cloud's other parts: secondary storage, a web server to download from, things to download
     nfs-ganesha nfs-ganesha-vfs nginx-light dnsmasq-base ipxe busybox-static xorriso mtools
     # Python, the browser's side of a console, and the tests

@@ -1,27 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 # The appliances' images. packer/build.py decides by content what must be built again, and says what it does.
 # OFFLINE=1 asks no network for anything; LOCKED=1 refuses what is not locked; CACHE=DIR is another cache, and
-# ROLES=cpvm builds one. packer/mirror.py says what chooses mirrors, proxies and certificate authorities.
+# ROLES=cpvm builds one, ARCH=arm64 for the other architecture. packer/mirror.py says what chooses mirrors, proxies
+# and certificate authorities.
 
 ROLES ?=
-FETCH = $(if $(OFFLINE),,$(PYTHON) packer/fetch.py fetch)
+ARCH ?= amd64
+FETCH = $(if $(OFFLINE),,$(PYTHON) packer/fetch.py fetch --arch $(ARCH))
 # The build itself has no route, with OFFLINE=1 or without: what is not in the cache cannot get into an image.
-WITHOUT_NETWORK = unshare --net --
+BUILD_IMAGES = unshare --net -- $(PYTHON) packer/build.py
 
-.PHONY: images base fetch lock-debs may-unshare
+.PHONY: images exports base fetch lock-debs may-unshare
 images: $(VENV)/stamp may-unshare ## build/images: ssvm.qcow2, cpvm.qcow2, kernels, sums and bills of materials
 	@$(if $(FETCH),$(FETCH) --for-images)
-	@$(WITHOUT_NETWORK) $(PYTHON) packer/build.py images $(ROLES)
+	@$(BUILD_IMAGES) images --arch $(ARCH) $(ROLES)
+
+exports: images ## VHD (XenServer) and OVA (VMware, VirtualBox) beside the qcow2
+	@$(BUILD_IMAGES) exports --arch $(ARCH) $(ROLES)
 
 base: $(VENV)/stamp may-unshare ## the root file systems alone
 	@$(FETCH)
-	@$(WITHOUT_NETWORK) $(PYTHON) packer/build.py base $(ROLES)
+	@$(BUILD_IMAGES) base --arch $(ARCH) $(ROLES)
 
 fetch: $(VENV)/stamp ## fill build/cache with every locked input, for `make images OFFLINE=1`
-	@$(PYTHON) packer/fetch.py fetch
+	@$(PYTHON) packer/fetch.py fetch --arch $(ARCH)
 
 lock-debs: $(VENV)/stamp ## resolve the images' Debian packages again and write packer/locks
-	@$(PYTHON) packer/fetch.py lock
+	@$(PYTHON) packer/fetch.py lock --arch $(ARCH)
 
 may-unshare:
 	@[ "$$(id -u)" = 0 ] || { echo "error: building images needs root (chroot and a network namespace)" >&2; \

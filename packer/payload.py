@@ -20,14 +20,21 @@ GUEST_PACKAGES = ("wire", "rpc", "service", "guest", "ssvm", "cpvm")
 NOVNC_HOME = "opt/systemvm/novnc"
 
 
-def fetch_wheels(lock: Path, destination: Path) -> None:
-    """Download what the lock names, each checked against its hash; wheels for the guest's Python alone."""
+def fetch_wheels(lock: Path, destination: Path, machine: str) -> None:
+    """Download what the lock names, each checked against its hash; wheels for the guest's Python alone.
+
+    `machine` is the processor as wheels name it: x86_64 or aarch64.
+    """
+    platforms = [
+        word
+        for tag in ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
+        for word in ("--platform", f"{tag}_{machine}")
+    ]
     destination.mkdir(parents=True, exist_ok=True)
     _pip(
         "download", "--require-hashes", "--only-binary", ":all:", "--no-deps", "--python-version", "3.13",
         "--implementation", "cp", "--abi", "cp313", "--abi", "abi3", "--abi", "none",
-        "--platform", "manylinux_2_28_x86_64", "--platform", "manylinux_2_17_x86_64",
-        "--platform", "manylinux2014_x86_64", "--dest", str(destination), "--requirement", str(lock),
+        *platforms, "--dest", str(destination), "--requirement", str(lock),
     )  # fmt: skip
 
 
@@ -97,7 +104,7 @@ def stage(
     lists = {
         "version": [appliance.version],
         "users": appliance.users,
-        "append": [appliance.append],
+        "append": [appliance.kernel_arguments],
         "enable": appliance.enable,
         "programs": [f"{name}:{module}" for name, module in appliance.programs.items()],
         "python-prune": [*appliance.python_prune, *others],

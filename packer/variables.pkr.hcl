@@ -1,9 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 # What packer/build.py fills in; nothing here has a default that could hide a forgotten one.
 
-variable "role" {
+variable "name" {
   type        = string
-  description = "Which appliance: ssvm or cpvm."
+  description = "What the image's file is called, without its ending: the appliance, and another architecture."
+}
+
+variable "qemu" {
+  type        = string
+  description = "The architecture's QEMU."
+}
+
+variable "board" {
+  type        = string
+  description = "QEMU's -machine value."
+}
+
+variable "firmware" {
+  type        = string
+  description = "QEMU's -bios value."
 }
 
 variable "accelerator" {

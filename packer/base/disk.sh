@@ -28,9 +28,20 @@ rm -f "$work/vmlinuz" "$work/initrd.img" "$work/vmlinuz.old" "$work/initrd.img.o
 cp "$work/boot/vmlinuz-$version" "$prefix.vmlinuz"
 cp "$work/var/lib/dpkg/status" "$prefix.dpkg-status"
 
+# Three partitions, for a BIOS's GRUB, for UEFI's, and the root file system last, so that a disk can grow. Their
+# identifiers are constants: equal inputs, equal bytes, and the root is found by its label.
+uefi_sector=4096 uefi_sectors=16384 root_sector=20480
+end_sector=$((disk_bytes / 512 - 2048)) # behind it the table's copy
 rm -f "$prefix.raw"
 truncate -s "$disk_bytes" "$prefix.raw"
-echo '2048,,L,*' | sfdisk -q "$prefix.raw"
+sfdisk -q "$prefix.raw" <<TABLE
+label: gpt
+label-id: 5C5D0A5E-0000-4000-8000-000000000000
+start=2048, size=2048, type=21686148-6449-6E6F-744E-656564454649, uuid=5C5D0A5E-0000-4000-8000-000000000001, name=bios
+start=$uefi_sector, size=$uefi_sectors, type=U, uuid=5C5D0A5E-0000-4000-8000-000000000002, name=uefi
+start=$root_sector, size=$((end_sector - root_sector)), type=L, uuid=5C5D0A5E-0000-4000-8000-000000000003, name=root
+TABLE
+"$here/uefi.sh" "$work" "$prefix.raw" $((uefi_sector * 512)) "$uefi_sectors"
 # GRUB does not read the newest features; an appliance's few files need few inodes and no reserve for root
 mke2fs -q -F -t ext4 -L root -m 0 -N 65536 -O '^metadata_csum_seed,^orphan_file' -J size=8 \
-    -E offset=$((2048 * 512)) -d "$work" "$prefix.raw" $(((disk_bytes - 2048 * 512) / 1024))k
+    -E offset=$((root_sector * 512)) -d "$work" "$prefix.raw" $(((end_sector - root_sector) / 2))k

@@ -22,10 +22,13 @@ options=(
     --dpkgopt='path-exclude=/usr/share/lintian/*'
     --dpkgopt='path-exclude=/usr/share/bash-completion/*'
     --dpkgopt='path-exclude=/usr/share/grub/*'
+    --dpkgopt='path-exclude=/usr/lib/grub/*/monolithic/*'
     # our own initial file system is made afterwards; Debian's would cost half a minute and be thrown away
     --essential-hook="$here/before-packages.sh"
     --dpkgopt='force-confold'
     --customize-hook="$here/customize.sh"
 )
 
+# the kernel's own hook looks at this; the rest of the tools look at what before-packages.sh leaves
+export INITRD=No
 exec mmdebstrap "${options[@]}" "$suite" "$output" -

@@ -11,7 +11,12 @@ import base64
 import json
 import subprocess
 from pathlib import Path
+from typing import Literal
 
+from attrs import frozen
+
+from systemvm.management.hypervisors.accelerator import Accelerator
+from systemvm.management.hypervisors.architecture import Architecture
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.wire import boot
 from systemvm.wire.role import CONTROL_PORT, Role
@@ -22,22 +27,65 @@ NAMES = {Role.SSVM: "s-1-VM", Role.CPVM: "v-2-VM"}
 NETWORKS = ("169.254", "10.11.0", "203.0.113", "10.12.0")
 
 
-def accelerator() -> list[str]:
+def accelerator(architecture: Architecture = Architecture.AMD64) -> list[str]:
     """As the images were built: what the probe found."""
-    if (TOP / "build/accelerator").read_text().strip() == "kvm":
-        return ["-accel", "kvm", "-cpu", "host"]
-    return ["-accel", "tcg,tb-size=128", "-cpu", "max"]
+    found = Accelerator((TOP / "build/accelerator").read_text().strip())
+    return found.arguments_for(architecture)
+
+
+@frozen
+class Hardware:
+    """What an image is put into: a board, what loads the kernel, the disk's bus, how credentials come."""
+
+    architecture: Architecture = Architecture.AMD64
+    board: str = "q35"
+    loader: Literal["kernel", "bios", "uefi"] = "kernel"
+    disk: Literal["virtio", "ide"] = "virtio"
+    credentials: Literal["smbios", "fw_cfg", "none"] = "smbios"
+
+    def arguments(self, role: str) -> list[str]:
+        """QEMU's, with the image as a disk that is thrown away."""
+        manifest = json.loads((IMAGES / f"{self.architecture.image_name(role)}.manifest.json").read_text())
+        words = [self.architecture.qemu, *accelerator(self.architecture), "-machine", self.board]
+        words += ["-bios", str(self.architecture.uefi)] if self.loader == "uefi" else []
+        if self.loader == "kernel":
+            words += [
+                "-kernel",
+                str(IMAGES / manifest["kernel"]),
+                "-initrd",
+                str(IMAGES / manifest["initrd"]),
+            ]
+            words += ["-append", manifest["append"]]
+        drive = f"file={IMAGES / manifest['disk']},if={self.disk},snapshot=on,file.locking=off"
+        return [*words, "-drive", drive]
+
+    def credential_arguments(self, files: dict[str, Path]) -> list[str]:
+        """Of files by credential name: each as systemd's SMBIOS string (base64), or plain for fw_cfg."""
+        if self.credentials == "smbios":
+            return [word for path in files.values() for word in ("-smbios", f"type=11,path={path}")]
+        prefix = "opt/io.systemd.credentials/"
+        return [
+            word for name, path in files.items() for word in ("-fw_cfg", f"name={prefix}{name},file={path}")
+        ]
 
 
 class LoneGuest:
     """A guest of a built image; its disk is thrown away at the end."""
 
     def __init__(
-        self, role: Role, work: Path, authority: ControlAuthority, ssh_port: int, memory_mib: int
+        self,
+        role: Role,
+        work: Path,
+        authority: ControlAuthority,
+        ssh_port: int,
+        memory_mib: int,
+        hardware: Hardware | None = None,
     ) -> None:
         self.role = role
+        self.hardware = hardware or Hardware()
         self.name = NAMES[role]
         self.serial_log = work / f"{self.name}.serial.log"
+        self.enter: list[str] = []  # before ssh: how to get into the namespace that QEMU is in
         self._work = work
         self._authority = authority
         self._ssh_port = ssh_port
@@ -69,26 +117,25 @@ class LoneGuest:
 
     def command(self) -> list[str]:
         """QEMU's command line; the credentials lie in files that only it is told of."""
-        manifest = json.loads((IMAGES / f"{self.role.value}.manifest.json").read_text())
         identity = self._authority.bootstrap(self.name, self.role)
-        bundle = base64.b64encode(identity.to_pem_bundle()).decode()
         credentials = {
-            "cmdline": f"io.systemd.credential:{boot.CMDLINE_CREDENTIAL}={self.boot_arguments()}",
-            "identity": f"io.systemd.credential.binary:{boot.IDENTITY_CREDENTIAL}={bundle}",
+            boot.CMDLINE_CREDENTIAL: self.boot_arguments().encode(),
+            boot.IDENTITY_CREDENTIAL: identity.to_pem_bundle(),
         }
-        smbios: list[str] = []
-        for kind, text in credentials.items():
-            path = self._work / f"{self.name}.{kind}"
-            path.write_text(text)
-            smbios += ["-smbios", f"type=11,path={path}"]
+        files: dict[str, Path] = {}
+        for name, value in credentials.items():
+            files[name] = path = self._work / f"{self.name}.{name}"
+            path.touch(0o600)
+            if self.hardware.credentials == "smbios":
+                encoded = base64.b64encode(value)
+                path.write_bytes(f"io.systemd.credential.binary:{name}=".encode() + encoded)
+            else:
+                path.write_bytes(value)
         return [
-            "qemu-system-x86_64", *accelerator(), "-smp", "1", "-m", str(self._memory_mib), "-machine", "q35",
+            *self.hardware.arguments(self.role.value), "-smp", "1", "-m", str(self._memory_mib),
             "-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{self.serial_log}",
-            "-kernel", str(IMAGES / manifest["kernel"]), "-initrd", str(IMAGES / manifest["initrd"]),
-            "-append", manifest["append"],
-            "-drive", f"file={IMAGES / manifest['disk']},if=virtio,snapshot=on,file.locking=off",
             "-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng",
-            *smbios, *self._nics(),
+            *self.hardware.credential_arguments(files), *self._nics(),
         ]  # fmt: skip
 
     def _nics(self) -> list[str]:
@@ -114,7 +161,8 @@ class LoneGuest:
             "BatchMode=yes",
         ]
         words = [word for option in options for word in ("-o", option)]
+        words += ["-i", str(self._key), "-p", str(self._ssh_port), "root@127.0.0.1"]
         return subprocess.run(
-            ["ssh", *words, "-i", str(self._key), "-p", str(self._ssh_port), "root@127.0.0.1", *command],
+            [*self.enter, "ssh", *words, *command],
             capture_output=True, text=True, timeout=timeout_s, check=False,
         )  # fmt: skip

@@ -116,7 +116,8 @@ def test_packer_validates(tmp_path: Path) -> None:
             (tmp_path / name).write_text("x")
     variables = {name: str(tmp_path / name) for name in names}
     variables |= {
-        "role": "ssvm", "accelerator": "tcg", "accelerator_options": "tcg", "cpu": "max", "append": "quiet",
+        "name": "ssvm", "qemu": "qemu-system-x86_64", "board": "q35", "firmware": "bios-256k.bin",
+        "accelerator": "tcg", "accelerator_options": "tcg", "cpu": "max", "append": "quiet",
         "output": str(tmp_path / "output"),
     }  # fmt: skip
     (tmp_path / "variables.json").write_text(json.dumps(variables))

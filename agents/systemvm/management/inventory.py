@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from systemvm.management.config import Configuration
 from systemvm.management.config_file import ConfigError
+from systemvm.management.hypervisors.architecture import Architecture
 from systemvm.management.state import zones
 from systemvm.management.state.zones import Host
 from systemvm.wire.storage import Store
@@ -18,10 +19,14 @@ def write_inventory(connection: sa.Connection, configuration: Configuration) -> 
     """Bring the rows up to date with the files; returns this host's."""
     host: Host | None = None
     for config in configuration.zones:
+        try:
+            arch = Architecture.of(config.arch).value
+        except ValueError as error:
+            raise ConfigError(f"zone {config.name}: arch: {error}") from error
         zone = zones.put_zone(
             connection,
             config.name,
-            arch=config.arch,
+            arch=arch,
             description=config.description,
             dns=[str(server) for server in config.dns],
             internal_dns=[str(server) for server in config.internal_dns or config.dns],
@@ -42,7 +47,7 @@ def write_inventory(connection: sa.Connection, configuration: Configuration) -> 
                 connection,
                 configuration.management.host_name,
                 zone_id=zone.id,
-                arch=config.arch,
+                arch=arch,
                 address=str(config.networks.management.host_address or ""),
                 version=version("systemvm"),
             )

@@ -5,19 +5,22 @@ from __future__ import annotations
 
 import enum
 import os
+import platform
 from pathlib import Path
+
+from systemvm.management.hypervisors.architecture import Architecture
 
 
 class Accelerator(enum.Enum):
     KVM = "kvm"
     TCG = "tcg"
 
-    @property
-    def arguments(self) -> list[str]:
-        if self is Accelerator.KVM:
+    def arguments_for(self, architecture: Architecture) -> list[str]:
+        """KVM runs the host's own architecture alone; another one's machines are emulated."""
+        if self is Accelerator.KVM and architecture.is_this_hosts:
             return ["-accel", "kvm", "-cpu", "host"]
         # by QEMU's default the translation cache makes a guest cost 1.2 GB; with 128 MiB it boots as fast
-        return ["-accel", "tcg,tb-size=128", "-cpu", "max"]
+        return ["-accel", "tcg,tb-size=128", "-cpu", architecture.emulated_cpu]
 
     @property
     def patience(self) -> float:
@@ -33,7 +36,8 @@ class Accelerator(enum.Enum):
 def probe(device: Path = Path("/dev/kvm"), cpuinfo: Path = Path("/proc/cpuinfo")) -> Accelerator:
     """KVM if the CPU says it can and the device opens; nested hosts offer a device that hangs every guest."""
     words = cpuinfo.read_text().split()
-    if not {"vmx", "svm"} & set(words):
+    # ARM's cpuinfo has no word for it: there the kernel offers the device only where it can
+    if platform.machine() == "x86_64" and not {"vmx", "svm"} & set(words):
         return Accelerator.TCG
     try:
         os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))

@@ -14,6 +14,8 @@ from typing import Literal, Protocol
 
 from attrs import field, frozen
 
+from systemvm.management.hypervisors.architecture import Architecture
+
 
 class HypervisorError(Exception):
     """Something that a hypervisor could not do; `message` says what was wrong, `hint` what to do about it."""
@@ -96,6 +98,7 @@ class DomainSpec:
     append: str | None = None
     credentials: Mapping[str, bytes] = field(factory=dict, repr=False)  # systemd credentials, by name
     vnc: VncSpec | None = None
+    arch: Architecture = Architecture.AMD64
     is_system: bool = False
 
 

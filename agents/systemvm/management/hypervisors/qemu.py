@@ -75,7 +75,7 @@ class QemuHypervisor:
         taps: Taps,
         accelerator: Accelerator,
         *,
-        binary: str = "qemu-system-x86_64",
+        binary: str | None = None,
         vnc_ports: tuple[int, int] = (5900, 6100),
     ) -> None:
         self._journal = Journal(run_directory)
@@ -132,8 +132,11 @@ class QemuHypervisor:
 
     async def _start(self, spec: DomainSpec) -> DomainStatus:
         qemu_arguments.check(spec)
-        if shutil.which(self._binary) is None:
-            raise HypervisorError(f"{self._binary} is not installed", "install Debian's qemu-system-x86")
+        binary = self._binary or spec.arch.qemu
+        if shutil.which(binary) is None:
+            raise HypervisorError(
+                f"{binary} is not installed", f"install Debian's {spec.arch.debian_package}"
+            )
         async with self._lock(spec.name):
             running = self._domains.get(spec.name)
             if running is not None and running.state.alive:
@@ -203,7 +206,8 @@ class QemuHypervisor:
                 smbios_files=files,
                 vnc_port=entry.vnc_port,
             )
-            argv = qemu_arguments.command_line(spec, self._binary, self._accelerator, channels)
+            binary = self._binary or spec.arch.qemu
+            argv = qemu_arguments.command_line(spec, binary, self._accelerator, channels)
             descriptors = (monitor.fileno(), *([agent.fileno()] if agent is not None else []))
             return DetachedProcess.start(
                 argv, stderr=journal.path(spec.name, "stderr"), pass_fds=descriptors

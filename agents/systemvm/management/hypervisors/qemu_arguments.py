@@ -64,8 +64,9 @@ def command_line(spec: DomainSpec, binary: str, accelerator: Accelerator, channe
         binary,
         "-name", f"{spec.name},process=qemu:{spec.name}"[:80],
         "-uuid", spec.uuid,
-        "-machine", "q35",
-        *accelerator.arguments,
+        "-machine", spec.arch.board,
+        *accelerator.arguments_for(spec.arch),
+        *spec.arch.firmware_arguments,
         "-smp", str(spec.vcpus),
         "-m", f"{spec.memory_mib}M",
         "-nodefaults",
@@ -101,7 +102,7 @@ def _disks(spec: DomainSpec) -> list[str]:
         words += ["-device", "virtio-blk-pci,drive=disk0,bootindex=2"]
     if spec.cdrom is not None:
         words += ["-drive", f"if=none,id=cd0,media=cdrom,format=raw,readonly=on,file={_value(spec.cdrom)}"]
-        words += ["-device", "ide-cd,bus=ide.0,drive=cd0,bootindex=1"]
+        words += spec.arch.cdrom_devices
     return words
 
 
@@ -120,10 +121,7 @@ def _screen(spec: DomainSpec, channels: Channels) -> list[str]:
     address = f"[{spec.vnc.address}]" if ":" in spec.vnc.address else spec.vnc.address
     return [
         "-vnc", f"{address}:{channels.vnc_port - FIRST_VNC_PORT},password=on,share=force-shared",
-        "-device", "VGA",
-        # an absolute pointer keeps the browser's mouse and the guest's in one place; PS/2 is there besides
-        "-device", "qemu-xhci,id=usb",
-        "-device", "usb-tablet,bus=usb.0",
+        *spec.arch.screen_devices,
     ]  # fmt: skip
 
 

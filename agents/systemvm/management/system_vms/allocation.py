@@ -7,6 +7,7 @@ from ipaddress import IPv4Address
 
 import sqlalchemy as sa
 
+from systemvm.management.hypervisors.architecture import Architecture
 from systemvm.management.state import addresses, instances
 from systemvm.management.state.accounts import SYSTEM_ACCOUNT_ID
 from systemvm.management.state.instances import Instance
@@ -39,7 +40,7 @@ def allocate(connection: sa.Connection, zone: Zone, config: ZoneConfig, role: Ro
         TYPES[role],
         account_id=SYSTEM_ACCOUNT_ID,
         zone_id=zone.id,
-        arch=config.arch,
+        arch=Architecture.of(config.arch).value,
         host_id=host_id,
         vcpus=size.vcpus,
         memory_mib=size.memory_mib,

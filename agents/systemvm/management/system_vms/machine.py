@@ -12,6 +12,7 @@ from typing import Protocol
 from attrs import frozen
 from twisted.logger import Logger
 
+from systemvm.management.hypervisors.architecture import Architecture
 from systemvm.management.hypervisors.base import Disk, DomainSpec
 from systemvm.management.hypervisors.base import Nic as DomainNic
 from systemvm.management.pki.control import ControlAuthority
@@ -27,7 +28,7 @@ from systemvm.wire.role import Role
 class Images(Protocol):
     """Which image a role is booted from now."""
 
-    async def current(self, role: Role) -> SystemImage: ...
+    async def current(self, role: Role, arch: Architecture = Architecture.AMD64) -> SystemImage: ...
 
 
 class ImageShelf:
@@ -39,13 +40,17 @@ class ImageShelf:
         self._images = images
         self._source = source
 
-    async def current(self, role: Role) -> SystemImage:
+    async def current(self, role: Role, arch: Architecture = Architecture.AMD64) -> SystemImage:
         """The image of the newest build, else one imported before; PrimaryStorageError without either."""
-        manifest = self._source / f"{role.value}.manifest.json"
+        manifest = self._source / f"{arch.image_name(role.value)}.manifest.json"
         try:
             return await self._images.import_image(manifest)
         except PrimaryStorageError as error:
-            known = [image for image in self._images.all() if image.role == role.value]
+            known = [
+                image
+                for image in self._images.all()
+                if image.role == role.value and image.manifest.arch == arch.value
+            ]
             if not known:
                 raise
             newest = max(known, key=lambda image: image.directory.stat().st_mtime)
@@ -85,7 +90,8 @@ class MachineBuilder:
 
     async def build(self, vm: Instance, nics: Sequence[Nic], facts: BootFacts) -> Built:
         role = ROLES[vm.type]
-        image = await self._images.current(role)
+        arch = Architecture.of(vm.arch)
+        image = await self._images.current(role, arch)
         disk = await self._disk(vm, image)
         identity = self._authority.bootstrap(vm.instance_name, role)
         arguments = cmdline(vm, nics, facts)
@@ -105,6 +111,7 @@ class MachineBuilder:
                 boot.CMDLINE_CREDENTIAL: f"{arguments} {boot.CLOCK}={self._clock():.0f}".encode(),
                 boot.IDENTITY_CREDENTIAL: identity.to_pem_bundle(),
             },
+            arch=arch,
             is_system=True,
         )
         return Built(spec, image)

@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import field, frozen
 
+from systemvm.management.hypervisors.architecture import Architecture
 from systemvm.management.templates import checksum, source_url
 from systemvm.wire.storage import ImageFormat
 
@@ -43,8 +44,15 @@ class Registration:
     details: dict[str, Any] = field(factory=dict)
 
     @classmethod
-    def of(cls, *, format_name: str, checksum_text: str | None = None, **values: Any) -> Registration:
-        """Read the two values that have a syntax; RegistrationError names the parameter that is wrong."""
+    def of(
+        cls,
+        *,
+        format_name: str,
+        checksum_text: str | None = None,
+        arch_name: str | None = None,
+        **values: Any,
+    ) -> Registration:
+        """Read the three values that have a syntax; RegistrationError names the parameter that is wrong."""
         try:
             image_format = ImageFormat(format_name.upper())
         except ValueError:
@@ -57,7 +65,11 @@ class Registration:
                 given = checksum.normal_form(checksum_text)
             except ValueError as error:
                 raise RegistrationError("checksum", str(error)) from None
-        return cls(format=image_format, checksum=given, **values)
+        try:
+            arch = Architecture.of(arch_name).value
+        except ValueError as error:
+            raise RegistrationError("arch", str(error)) from None
+        return cls(format=image_format, checksum=given, arch=arch, **values)
 
     def __attrs_post_init__(self) -> None:
         if not self.name.strip():

@@ -12,6 +12,7 @@ from typing import Protocol
 import sqlalchemy as sa
 from attrs import field, frozen
 
+from systemvm.management.hypervisors.architecture import Architecture
 from systemvm.management.hypervisors.base import Disk, DomainSpec, VncSpec
 from systemvm.management.hypervisors.base import Nic as DomainNic
 from systemvm.management.primary.qemu_img import DiskFormat
@@ -136,6 +137,7 @@ class MachineBuilder:
             cdrom=await self._on_primary(parts.iso) if parts.iso else None,
             # Port 0: the driver takes a free one, so that a port is nobody's for long.
             vnc=VncSpec(self._screen_address(zone.name), 0, password),
+            arch=Architecture.of(vm.arch),
         )
         return Built(spec, password)
 

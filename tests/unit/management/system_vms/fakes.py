@@ -9,6 +9,7 @@ from pathlib import Path
 
 from attrs import evolve
 
+from systemvm.management.hypervisors.architecture import Architecture
 from systemvm.management.hypervisors.base import (
     DomainSpec,
     DomainState,
@@ -109,7 +110,7 @@ class FakeImages:
     def rebuild(self) -> None:
         self._digit = "b"
 
-    async def current(self, role: Role) -> SystemImage:
+    async def current(self, role: Role, arch: Architecture = Architecture.AMD64) -> SystemImage:
         manifest = Manifest(
             role.value, "0.1.0", "amd64", "d.qcow2", "vmlinuz", "initrd", "root=LABEL=root", {}
         )

@@ -221,7 +221,7 @@ def _registration(call: ApiCall, kind: Kind, zone_arch: str) -> Registration:
         display_text=arguments.get("displaytext", ""),
         hypervisor=arguments.get("hypervisor", "KVM"),
         os_type=arguments.text("ostypeid"),
-        arch=arguments.get("arch", zone_arch),
+        arch_name=arguments.get("arch", zone_arch),
         bootable=arguments.flag("bootable", True),
         featured=arguments.flag("isfeatured") and call.principal.is_admin,
         public=arguments.flag("ispublic"),

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a processor architecture changes about a machine: QEMU's program, board, firmware and devices.
+
+The names are Debian's. CloudStack's API says `x86_64` and `aarch64` (com.cloud.cpu.CPU.CPUArch), and both are
+understood wherever an architecture is read.
+"""
+
+from __future__ import annotations
+
+import enum
+import platform
+from pathlib import Path
+
+
+class Architecture(enum.Enum):
+    """Of a machine, and of the images that run on it."""
+
+    AMD64 = "amd64"
+    ARM64 = "arm64"
+
+    @classmethod
+    def of(cls, name: str | None) -> Architecture:
+        """By Debian's or by CloudStack's name, without case; amd64 without one. ValueError for others.
+
+        >>> Architecture.of("aarch64")
+        <Architecture.ARM64: 'arm64'>
+        """
+        wanted = (name or cls.AMD64.value).lower()
+        for architecture in cls:
+            if wanted in (architecture.value, architecture.machine_name):
+                return architecture
+        known = ", ".join(f"{item.value} ({item.machine_name})" for item in cls)
+        raise ValueError(f"{name!r} is no architecture that machines can have: {known}")
+
+    @property
+    def machine_name(self) -> str:
+        """As `uname -m` and CloudStack's API say it."""
+        return {self.AMD64: "x86_64", self.ARM64: "aarch64"}[self]
+
+    @property
+    def is_this_hosts(self) -> bool:
+        """Whether this host's processor runs it; every other one is emulated."""
+        return platform.machine() == self.machine_name
+
+    @property
+    def qemu(self) -> str:
+        return f"qemu-system-{self.machine_name}"
+
+    @property
+    def debian_package(self) -> str:
+        """What brings `qemu`, for hints."""
+        return {self.AMD64: "qemu-system-x86", self.ARM64: "qemu-system-arm and qemu-efi-aarch64"}[self]
+
+    @property
+    def board(self) -> str:
+        """QEMU's -machine."""
+        return {self.AMD64: "q35", self.ARM64: "virt"}[self]
+
+    @property
+    def emulated_cpu(self) -> str:
+        """QEMU's -cpu where the processor is emulated: `max` of ARM spends its time signing pointers."""
+        return {self.AMD64: "max", self.ARM64: "cortex-a72"}[self]
+
+    @property
+    def uefi(self) -> Path:
+        """Debian's UEFI for it, as QEMU's -bios takes it (packages ovmf and qemu-efi-aarch64)."""
+        return {
+            self.AMD64: Path("/usr/share/ovmf/OVMF.fd"),
+            self.ARM64: Path("/usr/share/qemu-efi-aarch64/QEMU_EFI.fd"),
+        }[self]
+
+    @property
+    def firmware_arguments(self) -> list[str]:
+        """A PC has QEMU's own BIOS. ARM's boards have nothing, and without UEFI a guest hears of no SMBIOS
+        either, by which its credentials come.
+        """
+        return [] if self is Architecture.AMD64 else ["-bios", str(self.uefi)]
+
+    @property
+    def console(self) -> str:
+        """The kernel's name of the first serial port."""
+        return {self.AMD64: "ttyS0", self.ARM64: "ttyAMA0"}[self]
+
+    @property
+    def cdrom_devices(self) -> list[str]:
+        """The device of the drive `cd0`, and the controller that it needs."""
+        if self is Architecture.AMD64:
+            return ["-device", "ide-cd,bus=ide.0,drive=cd0,bootindex=1"]
+        return ["-device", "virtio-scsi-pci,id=scsi0", "-device", "scsi-cd,bus=scsi0.0,drive=cd0,bootindex=1"]
+
+    @property
+    def screen_devices(self) -> list[str]:
+        """An absolute pointer keeps the browser's mouse and the guest's in one place."""
+        tablet = ["-device", "qemu-xhci,id=usb", "-device", "usb-tablet,bus=usb.0"]
+        if self is Architecture.AMD64:
+            return ["-device", "VGA", *tablet]  # PS/2 is there besides
+        return ["-device", "virtio-gpu-pci", *tablet, "-device", "usb-kbd,bus=usb.0"]
+
+    def image_name(self, role: str) -> str:
+        """What the files of a role's image begin with: amd64 is not named, since it is the default.
+
+        >>> Architecture.AMD64.image_name("ssvm"), Architecture.ARM64.image_name("ssvm")
+        ('ssvm', 'ssvm-arm64')
+        """
+        return role if self is Architecture.AMD64 else f"{role}-{self.value}"

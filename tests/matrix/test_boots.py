@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One image, every way to start it: firmware, board, disk, way of the credentials.
+
+Not the full product: a covering set, each boot ending in what only a machine that is up can answer.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.benchmark.lone_guest import IMAGES, Hardware, LoneGuest
+from tests.matrix.plain_guest import (
+    NO_BOOT_ARGUMENTS,
+    GuestAgent,
+    guest_agent_arguments,
+    started,
+)
+
+from systemvm.management.hypervisors.architecture import Architecture
+from systemvm.management.pki.control import ControlAuthority
+from systemvm.wire.role import Role
+
+pytestmark = [pytest.mark.image, pytest.mark.netns, pytest.mark.timeout(600)]
+
+SSH_PORT = 2222
+MEMORY_MIB = {Role.SSVM: 512, Role.CPVM: 256}
+ARM = Hardware(Architecture.ARM64, "virt", "uefi")
+WITH_CREDENTIALS = [
+    (Role.SSVM, Hardware(board="pc", loader="bios", credentials="smbios")),
+    (Role.CPVM, Hardware(board="q35", loader="uefi", credentials="fw_cfg")),
+    (Role.CPVM, Hardware(board="pc", loader="kernel", credentials="fw_cfg")),
+    (Role.SSVM, ARM),
+]
+WITHOUT = [
+    (Role.CPVM, Hardware(board="q35", loader="bios", disk="ide", credentials="none")),
+    (Role.SSVM, Hardware(board="pc", loader="uefi", disk="ide", credentials="none")),
+]
+BOARDS = {
+    "pc": "Standard PC (i440FX + PIIX",
+    "q35": "Standard PC (Q35 + ICH9",
+    "virt": "QEMU Virtual Machine",
+}
+
+
+def _name(value: object) -> str:
+    if isinstance(value, Role):
+        return value.value
+    assert isinstance(value, Hardware)
+    words = (value.architecture.value, value.board, value.loader, value.disk, value.credentials)
+    return "-".join(words)
+
+
+def _skip_unbuilt(role: Role, hardware: Hardware) -> None:
+    name = hardware.architecture.image_name(role.value)
+    if not (IMAGES / f"{name}.manifest.json").exists():
+        pytest.skip(f"needs `make images ARCH={hardware.architecture.value}`")
+
+
+@pytest.mark.parametrize(("role", "hardware"), WITH_CREDENTIALS, ids=_name)
+def test_comes_up_with_ssh(role: Role, hardware: Hardware, tmp_path: Path) -> None:
+    """The operator's key is let in on port 3922, and the machine is the one that was asked for."""
+    _skip_unbuilt(role, hardware)
+    authority = ControlAuthority.open(tmp_path)
+    guest = LoneGuest(role, tmp_path, authority, SSH_PORT, MEMORY_MIB[role], hardware)
+    with started(guest.command(), guest.serial_log) as machine:
+        guest.enter = machine.enter
+        machine.wait("ssh on port 3922", lambda: guest.ssh("true").returncode == 0)
+        about = guest.ssh(
+            "uname -m; hostname; cat /sys/class/dmi/id/product_name;"
+            " test -d /sys/firmware/efi && echo uefi || echo bios;"
+            " systemctl show -P Result systemvm-preinit.service"
+        ).stdout.splitlines()
+    assert about[:2] == [hardware.architecture.machine_name, guest.name]
+    assert about[2].startswith(BOARDS[hardware.board])
+    assert about[3:] == ["uefi" if hardware.loader == "uefi" else "bios", "success"]
+
+
+@pytest.mark.parametrize(("role", "hardware"), WITHOUT, ids=_name)
+def test_plain_qemu_says_what_is_missing(role: Role, hardware: Hardware, tmp_path: Path) -> None:
+    """No kernel, no credentials, no network: it reaches multi-user, and the console has the reason."""
+    _skip_unbuilt(role, hardware)
+    serial_log = tmp_path / "serial.log"
+    agent = GuestAgent(tmp_path / "agent")
+    command = [
+        *hardware.arguments(role.value), "-m", "256", "-nodefaults", "-display", "none", "-no-reboot",
+        "-serial", f"file:{serial_log}", *guest_agent_arguments(tmp_path / "agent"),
+    ]  # fmt: skip
+    with started(command, serial_log) as machine:
+        machine.wait("word on the boot arguments", lambda: NO_BOOT_ARGUMENTS in machine.said)
+        asked = ["systemctl", "is-active", "multi-user.target"]
+        machine.wait("multi-user.target", lambda: agent.says(asked, "active"))
+        efi = agent.says(["ls", "-d", "/sys/firmware/efi"], "/sys/firmware/efi")
+    assert "hint:" in machine.said
+    assert efi == (hardware.loader == "uefi")
