@@ -85,6 +85,7 @@ class LoneGuest:
         self.hardware = hardware or Hardware()
         self.name = NAMES[role]
         self.serial_log = work / f"{self.name}.serial.log"
+        self.address = "127.0.0.1"  # QEMU forwards its ssh port from here
         self.enter: list[str] = []  # before ssh: how to get into the namespace that QEMU is in
         self._work = work
         self._authority = authority
@@ -161,7 +162,7 @@ class LoneGuest:
             "BatchMode=yes",
         ]
         words = [word for option in options for word in ("-o", option)]
-        words += ["-i", str(self._key), "-p", str(self._ssh_port), "root@127.0.0.1"]
+        words += ["-i", str(self._key), "-p", str(self._ssh_port), f"root@{self.address}"]
         return subprocess.run(
             [*self.enter, "ssh", *words, *command],
             capture_output=True, text=True, timeout=timeout_s, check=False,
