@@ -154,12 +154,13 @@ class LoneGuest:
             words += ["-device", f"virtio-net-pci,netdev=n{index},mac={mac},romfile="]
         return words
 
-    def ssh(self, *command: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    def ssh(self, *command: str, timeout_s: float = 180) -> subprocess.CompletedProcess[str]:
         options = [
             "StrictHostKeyChecking=no",
             "UserKnownHostsFile=/dev/null",
             "LogLevel=ERROR",
             "BatchMode=yes",
+            "ConnectTimeout=20",  # QEMU accepts for a guest that is not there yet
         ]
         words = [word for option in options for word in ("-o", option)]
         words += ["-i", str(self._key), "-p", str(self._ssh_port), f"root@{self.address}"]
