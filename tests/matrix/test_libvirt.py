@@ -33,10 +33,19 @@ TEMPLATE = TOP / "packer/libvirt-domain.xml"
 PREPARE = """
 set -eu
 ip link set lo up
+mount -t sysfs sysfs /sys  # of this namespace's interfaces
 for directory in /etc/libvirt /var/lib/libvirt /var/log/libvirt /var/cache/libvirt /run/libvirt; do
     mkdir -p "$directory"
     mount -t tmpfs tmpfs "$directory"
 done
+# the user that Debian's libvirt-daemon-system would make; without a system there is none
+for list in passwd group; do
+    cp /etc/$list /etc/libvirt/$list
+done
+echo 'libvirt-qemu:x:64055:64055::/nonexistent:/usr/sbin/nologin' >> /etc/libvirt/passwd
+echo 'libvirt-qemu:x:64055:' >> /etc/libvirt/group
+mount --bind /etc/libvirt/passwd /etc/passwd
+mount --bind /etc/libvirt/group /etc/group
 for bridge in cloud0 cloudbr0 cloudbr1; do
     ip link add "$bridge" type bridge
     ip link set "$bridge" up
@@ -81,13 +90,18 @@ def running_libvirt(log: Path) -> Iterator[Libvirt]:
         )  # fmt: skip
     libvirt = Libvirt(process)
     try:
-        _wait("libvirtd", lambda: bool(libvirt.virsh("version", check=False)), log)
+        _wait("libvirtd", lambda: bool(libvirt.virsh("version", check=False)) or _ended(process), log)
+        assert process.poll() is None, log.read_text(errors="replace")
         yield libvirt
     finally:
         for name in libvirt.virsh("list", "--name", check=False).split():
             libvirt.virsh("destroy", name, check=False)
         process.terminate()
         process.wait(30)
+
+
+def _ended(process: subprocess.Popen[bytes]) -> bool:
+    return process.poll() is not None
 
 
 def _wait(what: str, holds: object, log: Path, timeout_s: float = BOOT_TIMEOUT_S) -> None:
