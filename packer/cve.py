@@ -88,10 +88,11 @@ def python(lock: Path) -> Findings:
         raise CannotExamineError(
             f"pip-audit: {last[0]}\nhint:  it needs a vulnerability service (docs/OPERATIONS.md)"
         ) from None
-    skipped = [f"{item['name']}: {item['skip_reason']}" for item in answered if "skip_reason" in item]
+    skipped = [str(item["name"]) for item in answered if "skip_reason" in item]
     if skipped:
         raise CannotExamineError(
-            f"pip-audit skipped {'; '.join(skipped)}\nhint:  its service does not know them"
+            f"pip-audit's service does not know {', '.join(skipped)}\n"
+            "hint:  PIP_AUDIT_VULNERABILITY_SERVICE chooses another service"
         )
     lines = [
         f"{found['id']} {item['name']} {item['version']}"
