@@ -15,6 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import mirror
@@ -111,10 +112,10 @@ def main(arguments: list[str]) -> int:
     REPORTS.mkdir(parents=True, exist_ok=True)
     code = 0
     parts = [
-        (role, lambda role=role: debian(role, BUILD / f"base/{role}.dpkg-status", load(role).suite, data))
-        for role in roles
+        (made.name, partial(debian, made.name, BUILD / f"base/{made.name}.dpkg-status", made.suite, data))
+        for made in map(load, roles)
     ]
-    for name, examine in [*parts, ("python", lambda: python(GUEST_LOCK))]:
+    for name, examine in [*parts, ("python", partial(python, GUEST_LOCK))]:
         report = REPORTS / f"{name}.txt"
         report.unlink(missing_ok=True)
         try:
