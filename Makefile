@@ -95,6 +95,10 @@ test-matrix: setup images ## every way to boot, double and offline builds, provo
 soak-control: setup images ## 200 random kills of agent, worker, daemon, VM and NFS server
 	@$(PYTHON) tests/benchmark/soak_control.py
 
+.PHONY: bench-recovery
+bench-recovery: setup images ## agent, daemon and machine killed: how long until all is Up again
+	@$(PYTHON) tests/benchmark/recovery.py
+
 .PHONY: bench-control
 bench-control: setup ## one daemon, 1,000 agents on real sockets; a call beside the same call over HTTPS
 	@$(PYTHON) tests/benchmark/control.py

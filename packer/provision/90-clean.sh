@@ -11,8 +11,6 @@ rm -f /etc/hostname /etc/resolv.conf
 : > /etc/hostname
 : > /etc/resolv.conf
 rm -rf /var/cache/cloud/* /var/lib/apt/lists/* /var/log/* /var/tmp/* /var/lib/systemd/coredump
-# made anew from inode numbers and times wherever it is missed
-rm -rf /var/cache/ldconfig
 # passwd- and its like keep what was before
 rm -f /etc/passwd- /etc/shadow- /etc/group- /etc/gshadow- /etc/subuid- /etc/subgid-
 sync

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a host's bad day does: the daemon is killed, a system VM stops, and all comes back by itself."""
+"""A killed daemon: machines and downloads go on, and the next one adopts them."""
 
 from __future__ import annotations
 
 import pytest
 
-from booted_cloud import BootedCloud, wait_for
+from booted_cloud import BootedCloud
 
 pytestmark = pytest.mark.cloud
 
@@ -24,17 +24,3 @@ def test_machines_and_downloads_survive_a_killed_daemon(cloud: BootedCloud) -> N
         assert cloud.ssh(name, "cat /proc/sys/kernel/random/boot_id") == boot_id, f"{name} was booted anew"
     assert cloud.wait_settled(row["id"])["isready"]
     cloud.delete_template(row["id"])
-
-
-def test_a_rebooted_system_vm_keeps_its_public_address(cloud: BootedCloud) -> None:
-    before = cloud.wait_up("consoleproxy")
-    cloud.cli("system-vm", "reboot", before["name"])
-    after = cloud.wait_up("consoleproxy")
-    assert after["publicip"] == before["publicip"]
-
-
-def test_a_stopped_system_vm_is_started_again(cloud: BootedCloud) -> None:
-    before = cloud.wait_up("secondarystoragevm")
-    cloud.cli("system-vm", "stop", before["name"])
-    wait_for("it to leave Up", lambda: cloud.system_vm("secondarystoragevm").get("agentstate") != "Up", 60)
-    assert cloud.wait_up("secondarystoragevm")["name"] == before["name"]

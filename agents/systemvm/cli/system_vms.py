@@ -62,11 +62,33 @@ def stop(daemon: Daemon, name: str, forced: bool) -> None:
 
 @system_vm.command()
 @click.argument("name", shell_complete=complete_system_vm)
-@click.option("--forced", is_flag=True, help="Stop and start instead of a reboot in place.")
+@click.option("--forced", is_flag=True, help="Pull the plug instead of asking the guest.")
 @click.pass_obj
 def reboot(daemon: Daemon, name: str, forced: bool) -> None:
     """Reboot a system VM; it keeps its addresses."""
     SYSTEM_VM.act(daemon, "rebootSystemVm", name, "Running", forced=str(forced).lower())
+
+
+@system_vm.command()
+@click.argument("name", shell_complete=complete_system_vm)
+@click.confirmation_option(prompt="Its consoles and downloads in progress are cut off. Go on?")
+@click.pass_obj
+def destroy(daemon: Daemon, name: str) -> None:
+    """End a system VM for good; its zone makes another, with a new name, from the newest image."""
+    SYSTEM_VM.act(daemon, "destroySystemVm", name, "destroyed; another takes its place")
+
+
+@system_vm.command()
+@click.argument("name", shell_complete=complete_system_vm)
+@click.option("--forced", is_flag=True, help="Also when it runs this daemon's agent already.")
+@click.pass_obj
+def patch(daemon: Daemon, name: str, forced: bool) -> None:
+    """Give a running system VM this daemon's agent, without a new image and without a reboot.
+
+    It is tried first: an agent that does not come Up is taken back, and the error says why.
+    """
+    result = daemon.job("patchSystemVm", id=SYSTEM_VM.find(daemon, name)["id"], forced=str(forced).lower())
+    click.echo(result["displaytext"])
 
 
 @click.command(

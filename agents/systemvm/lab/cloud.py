@@ -61,6 +61,7 @@ class Cloud:
         self._listeners: dict[str, socket.socket] = {}
         self._children: list[Child] = []
         self._daemon: Child | None = None
+        self._storage: Child | None = None
         self._readiness: Readiness | None = None
         self._login: FirstLogin | None = None
         self._follower: threading.Thread | None = None
@@ -122,7 +123,7 @@ class Cloud:
             namespaces.make(plan)
         with step("NFS server") as shown:
             shown.waits_for("nfs-ganesha on 10.12.0.2:2049")
-            self._children.append(services.start_storage(plan))
+            self._storage = services.start_storage(plan)
         with step("download source") as shown:
             shown.waits_for("nginx and dnsmasq on 203.0.113.10")
             self._children += services.start_source(plan)
@@ -172,6 +173,18 @@ class Cloud:
             else:
                 self._daemon.stop(grace_s=20.0)
         self._end_readiness()
+
+    def start_storage(self) -> None:
+        """Start the NFS server again; comes back when it listens."""
+        self._storage = services.start_storage(self.plan)
+
+    def stop_storage(self, *, kill: bool = False) -> None:
+        """End the NFS server, politely or by SIGKILL; what it exports stays as it is."""
+        if self._storage is not None:
+            if kill:
+                self._storage.kill()
+            else:
+                self._storage.stop()
 
     def _end_readiness(self) -> None:
         if self._readiness is not None:
@@ -271,8 +284,9 @@ class Cloud:
                 self.stop_daemon()
                 shown.waits_for("machines and servers")
                 namespaces.remove(self.plan)
-            for child in self._children:
+            for child in [*self._children, *([self._storage] if self._storage is not None else [])]:
                 child.process.wait()
+            self._storage = None
             self._children = []
             self._daemon = None
             _forget_sockets(self.plan)

@@ -36,6 +36,8 @@ http {{
         ssl_protocols TLSv1.2 TLSv1.3;
         root {pages};
         autoindex on;
+        # the same files, as over a line that takes its time
+        location /slow/ {{ alias {pages}/; limit_rate 2m; }}
     }}
 }}
 """
@@ -53,12 +55,13 @@ LOG {{ Default_Log_Level = EVENT; }}
 """
 
 #: ganesha keeps its state beneath /run and /var/lib/nfs: a private mount namespace keeps the machine clean.
+#: What it must know of its clients after a restart is in a directory of the lab's.
 _PRIVATE_RUN = """\
 set -e
 mount -t tmpfs tmpfs /run
-mkdir -p /run/ganesha
-mount -t tmpfs tmpfs /var/lib/nfs
-mkdir -p /var/lib/nfs/ganesha/v4recov /var/lib/nfs/ganesha/v4old
+mkdir -p /run/ganesha "$1/ganesha/v4recov" "$1/ganesha/v4old"
+mount --bind "$1" /var/lib/nfs
+shift
 exec "$@"
 """
 
@@ -118,8 +121,8 @@ def start_storage(plan: Plan) -> Child:
     )
     log = plan.logs / "ganesha.log"
     words: list[str | Path] = [
-        "sh", "-c", _PRIVATE_RUN, "ganesha", "ganesha.nfsd", "-F", "-f", configuration, "-L", log,
-        "-p", plan.lab / "ganesha.pid",
+        "sh", "-c", _PRIVATE_RUN, "ganesha", plan.lab / "nfs-state",
+        "ganesha.nfsd", "-F", "-f", configuration, "-L", log, "-p", plan.lab / "ganesha.pid",
     ]  # fmt: skip
     ganesha = children.start("ganesha", namespace, words, plan.logs / "ganesha.out")
     ganesha.wait_until(

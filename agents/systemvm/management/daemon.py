@@ -52,6 +52,7 @@ from systemvm.management.system_vms.keeper import Keeper
 from systemvm.management.system_vms.lifecycle import Lifecycle
 from systemvm.management.system_vms.machine import ImageShelf, MachineBuilder
 from systemvm.management.system_vms.operations import Operations
+from systemvm.management.system_vms.patching import Patching
 from systemvm.management.system_vms.preparation import Preparations
 from systemvm.management.templates.copies import Copies
 from systemvm.rpc.local_caller import root_and_group
@@ -144,6 +145,13 @@ class Daemon:
             self.directory,
             self.networks,
             self._boot_facts,
+            Patching(
+                reactor,
+                self.directory,
+                self._ssh_key.path,
+                layout.agent_code,
+                patience=accelerator.patience,
+            ),
             host_id=self.host.id,
             patience=accelerator.patience,
         )

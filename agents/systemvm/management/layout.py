@@ -56,6 +56,11 @@ class Layout:
         return self.state / "primary"
 
     @property
+    def agent_code(self) -> Path:
+        """A package `systemvm` below it goes to patched system VMs instead of the daemon's own code."""
+        return self.state / "agent"
+
+    @property
     def first_login(self) -> Path:
         """The first start's password and API key, 0600, until somebody has read and deleted it."""
         return self.state / "first-login.json"

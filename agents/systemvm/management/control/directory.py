@@ -200,22 +200,31 @@ class AgentDirectory:
         agent = self.agent(peer.caller.name)
         if agent is None or agent.peer is not peer:
             return
-        agent.peer = None
-        agent.health = None
         if agent.status.state is not AgentState.DISCONNECTED:
             hint = f"systemvm serial {agent.name} shows its console; it dials again by itself"
             self.set_status(agent, AgentStatus(AgentState.ALERT, f"lost its connection: {why}", hint))
-        for callback in self._down:
-            callback(agent, why)
+        self._let_go(agent, why)
 
     def disconnected(self, name: str, reason: str) -> None:
-        """Its VM is being stopped, by us or by itself: what follows is no alert."""
+        """Its VM is being stopped, by us or by itself: what follows is no alert.
+
+        The connection is not the agent's any more at once: the other end of one to a machine that lost its
+        power never says goodbye, and its end may come when the next start is under way.
+        """
         agent = self.agent(name)
         if agent is None:
             return
         self.set_status(agent, AgentStatus(AgentState.DISCONNECTED, reason))
-        if agent.peer is not None:
-            agent.peer.close(reason)
+        peer = agent.peer
+        if peer is not None:
+            self._let_go(agent, reason)
+            peer.close(reason)
+
+    def _let_go(self, agent: Agent, why: str) -> None:
+        agent.peer = None
+        agent.health = None
+        for callback in self._down:
+            callback(agent, why)
 
     def set_status(self, agent: Agent, status: AgentStatus) -> None:
         if agent.status == status:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Start, stop, reboot and destroy a system VM: one thing at a time for each, its row always saying which."""
+"""What is done to a system VM: one thing at a time for each, its row always saying which."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import AgentState, InstanceState, InstanceType
 from systemvm.management.system_vms.boot_arguments import ROLES, BootFacts
 from systemvm.management.system_vms.machine import MachineBuilder
+from systemvm.management.system_vms.patching import Patched, Patching
 from systemvm.management.turns import Turns
 from systemvm.management.zone import TrafficType
 
@@ -51,6 +52,7 @@ class Lifecycle:
         directory: AgentDirectory,
         admission: ConsoleAdmission,
         boot_facts: Callable[[Instance], BootFacts],
+        patching: Patching,
         *,
         host_id: int,
         patience: float = 1.0,
@@ -61,6 +63,7 @@ class Lifecycle:
         self._directory = directory
         self._admission = admission
         self._boot_facts = boot_facts
+        self._patching = patching
         self._host_id = host_id
         self._patience = patience
         self._turns = Turns(database, instances.by_uuid, _check_is_system_vm)
@@ -103,6 +106,24 @@ class Lifecycle:
         self._turns.forget(uuid)
         for callback in self._destroyed:
             callback()
+
+    async def patch(self, uuid: str, *, forced: bool = False) -> Patched:
+        """Give it this daemon's agent while it runs; `forced` also when it has that already."""
+        async with self._turns.alone(uuid) as vm:
+            if vm.state is not InstanceState.RUNNING:
+                raise HypervisorError(
+                    f"{vm.instance_name} is {vm.state.value} and cannot be patched",
+                    "wait until it is Running",
+                )
+            nics = await self._database.read(instances.nics_of, vm.id)
+            try:
+                patched = await self._patching.patch(vm, nics, forced=forced)
+            except HypervisorError as error:
+                await self._event(vm, "PATCH", f"was not patched: {error.message}", level="ERROR")
+                raise
+            if patched.changed:
+                await self._event(vm, "PATCH", f"runs agent {patched.version}")
+            return patched
 
     async def ended(self, name: str, reason: str) -> Instance | None:
         """Its machine ended by itself; None when that was asked for, or it is nobody of ours."""

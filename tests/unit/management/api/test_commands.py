@@ -23,9 +23,10 @@ EXPECTED = {
     *("destroyVirtualMachine", "listApis", "listAsyncJobs", "listCapabilities", "listHosts", "listIsos"),
     *("listServiceOfferings", "listSystemVms", "listTemplates", "listVirtualMachines", "listZones", "login"),
     *("logout", "queryAsyncJobResult", "rebootSystemVm", "registerIso", "registerTemplate", "startSystemVm"),
-    *("startVirtualMachine", "stopSystemVm", "stopVirtualMachine"),
+    *("startVirtualMachine", "stopSystemVm", "stopVirtualMachine", "patchSystemVm"),
 }
 ADMINISTRATORS = {
+    "patchSystemVm",
     "destroySystemVm",
     "listHosts",
     "listSystemVms",

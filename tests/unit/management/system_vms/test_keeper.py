@@ -319,3 +319,29 @@ async def test_a_stop_waits_for_the_start_that_is_under_way(world) -> None:
     assert list(world.hypervisor.specs) == ["s-1-VM"]  # and no other was begun
     assert (await vm_of(world, "s-1-VM")).state is InstanceState.RUNNING
     assert not world.clock.getDelayedCalls()
+
+
+class SlowGoodbye:
+    """A connection whose other end is gone: it is closed at once, and is lost much later."""
+
+    caller = Caller("s-1-VM", "ssvm")
+
+    def __init__(self) -> None:
+        self.closed_for = ""
+
+    def close(self, why: str) -> None:
+        self.closed_for = why
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_late_end_of_a_dead_machines_connection_alerts_nobody(world) -> None:
+    await world.keeper.scan()
+    agent, connection = world.directory.agent("s-1-VM"), SlowGoodbye()
+    agent.peer = connection
+    world.hypervisor.end("s-1-VM", ExitReason.KILLED)
+    await settle(lambda: bool(connection.closed_for))
+    world.clock.advance(60)
+    await world.keeper.scan()
+    assert agent.status.state is AgentState.CONNECTING
+    world.directory.lost(connection, "connection reset")
+    assert agent.status.state is AgentState.CONNECTING

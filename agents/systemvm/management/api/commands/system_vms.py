@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""listSystemVms, startSystemVm, stopSystemVm, rebootSystemVm, destroySystemVm."""
+"""listSystemVms, startSystemVm, stopSystemVm, rebootSystemVm, destroySystemVm, patchSystemVm."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
+from systemvm.management.api.answers.access import SuccessAnswer
 from systemvm.management.api.answers.machines import SystemVmAnswer
 from systemvm.management.api.command import ApiCall, Command, Shape, Started, matches_keyword, paged
 from systemvm.management.api.commands.zones import offering_of
@@ -21,6 +22,7 @@ from systemvm.management.state import instances
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance, Nic
 from systemvm.management.state.status import InstanceState, InstanceType
+from systemvm.management.system_vms.patching import Patched
 
 _TYPES = {
     InstanceType.SECONDARY_STORAGE: "secondarystoragevm",
@@ -35,10 +37,11 @@ class SystemVmControl(Protocol):
     async def stop(self, uuid: str, *, forced: bool = False) -> Instance: ...
     async def reboot(self, uuid: str, *, forced: bool = False) -> Instance: ...
     async def destroy(self, uuid: str) -> None: ...
+    async def patch(self, uuid: str, *, forced: bool = False) -> Patched: ...
 
 
 class SystemVmCommands:
-    """Handlers of the five commands."""
+    """Handlers of the six commands."""
 
     def __init__(self, database: Database, control: SystemVmControl, jobs: Jobs) -> None:
         self._database = database
@@ -48,6 +51,7 @@ class SystemVmCommands:
         jobs.register("stopSystemVm", self._run_stop)
         jobs.register("rebootSystemVm", self._run_reboot)
         jobs.register("destroySystemVm", self._run_destroy)
+        jobs.register("patchSystemVm", self._run_patch)
 
     def commands(self) -> tuple[Command, ...]:
         identity = required("id", ParameterType.UUID, "the system VM")
@@ -89,9 +93,18 @@ class SystemVmCommands:
             self._asynchronous(
                 "destroySystemVm", "Destroys a system VM; its zone makes another, of a new name.", identity
             ),
+            self._asynchronous(
+                "patchSystemVm",
+                "Gives a running system VM this daemon's agent; one that does not come Up is taken back.",
+                identity,
+                optional("forced", ParameterType.BOOLEAN, "also when it runs that agent already"),
+                answer=SuccessAnswer,
+            ),
         )
 
-    def _asynchronous(self, name: str, description: str, *parameters: Any) -> Command:
+    def _asynchronous(
+        self, name: str, description: str, *parameters: Any, answer: type[Any] = SystemVmAnswer
+    ) -> Command:
         async def start(call: ApiCall) -> Started:
             vm = await self._database.read(_system_vm, call.arguments["id"])
             arguments = {"id": vm.uuid, "forced": call.arguments.flag("forced")}
@@ -101,7 +114,7 @@ class SystemVmCommands:
             name,
             start,
             description,
-            SystemVmAnswer,
+            answer,
             "systemvm",
             Shape.ASYNC,
             parameters,
@@ -139,6 +152,14 @@ class SystemVmCommands:
         vm = await self._database.read(instances.by_uuid, running.job.arguments["id"])
         await self._control.destroy(vm.uuid)
         return await self._result(await self._database.read(instances.by_id, vm.id))
+
+    async def _run_patch(self, running: Running) -> dict[str, Any]:
+        """CloudStack's SuccessResponse, not the system VM."""
+        arguments = running.job.arguments
+        patched = await self._control.patch(arguments["id"], forced=arguments["forced"])
+        did = "runs" if patched.changed else "runs already"
+        said = SuccessAnswer(success=True, displaytext=f"The system VM {did} agent {patched.version}.")
+        return dict(plain(said))
 
     async def _result(self, vm: Instance) -> dict[str, Any]:
         return {"systemvm": plain(await self._database.read(_answer_for, vm))}

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The guests' code of this daemon as one archive with a manifest, ready to be sent to a system VM."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import re
+import tarfile
+from collections.abc import Iterator
+from importlib.metadata import requires
+from pathlib import Path
+
+from attrs import field, frozen
+
+import systemvm
+from systemvm.wire.role import Role
+
+#: What both appliances have; each has its role's own package besides.
+COMMON = ("wire", "rpc", "service", "guest")
+UNITS = {
+    Role.SSVM: ["systemvm-agent.service", "systemvm-fetch.service"],
+    Role.CPVM: ["systemvm-agent.service"],
+}
+_VERSION_FILE = "systemvm/guest/version.py"
+_VERSION = re.compile(r'^VERSION = "([^"]+)"$', re.MULTILINE)
+_PATCHER = "systemvm/guest/patch.py"
+
+
+class BundleError(RuntimeError):
+    """The code to send is not there, or is none."""
+
+
+@frozen
+class Bundle:
+    """`version` is the code's own with a piece of its hash: what the agent says of itself when it runs it."""
+
+    role: Role
+    version: str
+    code_version: str
+    archive: bytes = field(repr=False)
+
+    def is_run_by(self, agent_version: str | None) -> bool:
+        """Whether an agent that tells this version has nothing to gain."""
+        return agent_version in (self.version, self.code_version)
+
+
+def own_code() -> Path:
+    """The directory that holds the package `systemvm` of this very daemon."""
+    return Path(systemvm.__file__).resolve().parents[1]
+
+
+def build(role: Role, source: Path, *, start_timeout_s: float) -> Bundle:
+    """Pack what a role's agent consists of, from the directory that holds the package `systemvm`."""
+    files = dict(_files(role, source))
+    try:
+        text = files[_VERSION_FILE].decode()
+        [code_version] = _VERSION.findall(text)
+        patcher = files[_PATCHER]
+    except (KeyError, ValueError):
+        raise BundleError(f"{source} does not hold the guests' part of the package systemvm") from None
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        digest.update(f"{name}\0{len(files[name])}\0".encode() + files[name])
+    version = f"{code_version}+{digest.hexdigest()[:8]}"
+    files[_VERSION_FILE] = _VERSION.sub(f'VERSION = "{version}"', text).encode()
+    manifest = {
+        "version": version,
+        "role": role.value,
+        "requires": _requirements(),
+        "units": UNITS[role],
+        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
+        "start_timeout_s": start_timeout_s,
+    }
+    archive = _pack(
+        {"patch.py": patcher, "manifest.json": json.dumps(manifest, indent=1).encode()}
+        | {f"lib/{name}": content for name, content in files.items()}
+    )
+    return Bundle(role, version, code_version, archive)
+
+
+def _files(role: Role, source: Path) -> Iterator[tuple[str, bytes]]:
+    package = source / "systemvm"
+    roots = [package / name for name in (*COMMON, role.value)]
+    for path in [package / "__init__.py", *(path for root in roots for path in sorted(root.rglob("*")))]:
+        if path.is_file() and "__pycache__" not in path.parts:
+            yield str(path.relative_to(source)), path.read_bytes()
+
+
+def _requirements() -> list[str]:
+    """What every part of the package needs; what only the host needs has an `extra`."""
+    named = [line for line in requires("systemvm") or [] if "extra ==" not in line]
+    return sorted({re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in named})
+
+
+def _pack(files: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with (
+        gzip.GzipFile(fileobj=packed, mode="wb", mtime=0, compresslevel=6) as stream,
+        tarfile.open(fileobj=stream, mode="w") as tar,
+    ):
+        for name, content in sorted(files.items()):
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(content), 0o644
+            tar.addfile(member, io.BytesIO(content))
+    return packed.getvalue()

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the soak kills, how, and how it sees that all is well again; every wait has its end."""
+
+from __future__ import annotations
+
+import enum
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from systemvm.lab.cloud import Cloud
+from systemvm.lab.errors import LabError
+
+SSVM, CPVM = "secondarystoragevm", "consoleproxy"
+#: Bounds, not expectations: a machine that does other things besides may be ten times as slow.
+RECOVERY_S = 480.0
+SSH_S = 180.0
+POLL_S = 0.5
+
+
+class Kind(enum.Enum):
+    """What is killed; the weight is how often, so that 200 kills take less than three quarters of an hour."""
+
+    AGENT = ("agent", 28)
+    WORKER = ("worker", 34)
+    DAEMON = ("daemon", 20)
+    NFS = ("NFS server", 10)
+    VM = ("VM", 8)
+
+    def __init__(self, title: str, weight: int) -> None:
+        self.title = title
+        self.weight = weight
+
+
+@frozen
+class Kill:
+    """One of them, and how long it took until all was Up."""
+
+    kind: Kind
+    victim: str
+    at_s: float  # since the first
+    recovery_s: float
+
+
+class NotUpError(AssertionError):
+    """Something did not come back."""
+
+
+#: By which the guest itself waits for a unit's next process, so that a slow login is not measured.
+_KILL_AND_WAIT = """
+unit={unit}; before=$(systemctl show -P MainPID $unit)
+kill -9 $before
+for _ in $(seq {tries}); do
+    after=$(systemctl show -P MainPID $unit)
+    if [ "$after" != 0 ] && [ "$after" != "$before" ]; then
+        case $(systemctl show -P StatusText $unit) in {wanted}) exit 0 ;; esac
+    fi
+    sleep 0.5
+done
+systemctl status --no-pager $unit; exit 1
+"""
+_KILL_A_MOVER = """
+unit=systemvm-fetch.service; main=$(systemctl show -P MainPID $unit)
+for process in $(cat /sys/fs/cgroup/system.slice/$unit/cgroup.procs); do
+    if [ "$process" != "$main" ]; then kill -9 $process; echo killed; exit 0; fi
+done
+"""
+_STORE_WORKS = """
+for store in /mnt/SecStorage/*/; do
+    timeout {seconds} sh -c "touch $store/.soak && rm $store/.soak" || exit 1
+done
+"""
+
+
+class Victims:
+    """The parts of a running lab cloud, to be killed."""
+
+    def __init__(
+        self, lab: Cloud, chance: random.Random, say: Callable[[str], None] = lambda text: None
+    ) -> None:
+        self._lab = lab
+        self._chance = chance
+        self._say = say
+
+    def kill(self, kind: Kind) -> str:
+        """Kill one of a kind and come back when all is Up; who it was. NotUpError when it does not."""
+        match kind:
+            case Kind.AGENT:
+                victim = self._kill_agent()
+            case Kind.WORKER:
+                victim = self._kill_worker()
+            case Kind.DAEMON:
+                victim = "daemon"
+                self._lab.stop_daemon(kill=True)
+                self._lab.start_daemon()
+            case Kind.NFS:
+                victim = "ganesha"
+                self._lab.stop_storage(kill=self._chance.random() < 0.5)
+                time.sleep(self._chance.uniform(0.5, 6.0))  # the outage itself
+                self._lab.start_storage()
+                self.store_works()
+            case Kind.VM:
+                victim = self._kill_machine()
+        self.wait_all_up()
+        return victim
+
+    # ---- each of them
+    def _kill_agent(self) -> str:
+        vm = self.up(self._chance.choices([SSVM, CPVM], [3, 1])[0])
+        self._kill_and_wait(vm, "systemvm-agent.service", "Up,*")
+        return f"agent of {vm['name']}"
+
+    def _kill_worker(self) -> str:
+        """A mover if one moves, and fetch otherwise or by chance."""
+        vm = self.up(SSVM)
+        if self._chance.random() < 0.5 and "killed" in self.ssh(vm, _KILL_A_MOVER):
+            return "mover"
+        if not self.ssh(vm, "systemctl show -P MainPID systemvm-fetch.service").strip().strip("0"):
+            return "fetch, which had nothing to do"
+        self._kill_and_wait(vm, "systemvm-fetch.service", "*")
+        return "fetch"
+
+    def _kill_and_wait(self, vm: dict[str, Any], unit: str, wanted: str) -> None:
+        tries = int(RECOVERY_S)
+        self.ssh(vm, _KILL_AND_WAIT.format(unit=unit, wanted=wanted, tries=tries), timeout_s=2 * RECOVERY_S)
+
+    def _kill_machine(self) -> str:
+        vm = self.up(self._chance.choice([SSVM, CPVM]))
+        pid_file = self._lab.plan.layout.run / "qemu" / f"{vm['name']}.pid"
+        pid = int(pid_file.read_text())
+        os.kill(pid, signal.SIGKILL)
+
+        def another_runs() -> bool:
+            try:
+                return int(pid_file.read_text()) != pid
+            except (OSError, ValueError):
+                return False
+
+        self._wait(f"another QEMU of {vm['name']}", another_runs, lambda: "its pid file is the old one")
+        self._wait(
+            f"{vm['name']} to boot", lambda: self._row(vm["name"]).get("agentstate") == "Up", self._rows
+        )
+        return str(vm["name"])
+
+    # ---- what is so
+    def up(self, kind: str) -> dict[str, Any]:
+        """The zone's VM of a kind; all were Up a moment ago."""
+        return next(row for row in self._rows() if row["systemvmtype"] == kind)
+
+    def wait_all_up(self) -> None:
+        """One of each kind, Running and Up."""
+
+        def all_up() -> bool:
+            rows = self._rows()
+            kinds = sorted(row["systemvmtype"] for row in rows if _is_up(row))
+            return len(rows) == 2 and kinds == sorted([SSVM, CPVM])
+
+        self._wait("both system VMs to be Up", all_up, self._rows)
+
+    def store_works(self) -> None:
+        """The SSVM can write to its store: the kernel's client has found its server again."""
+        vm = self.up(SSVM)
+        self.ssh(vm, _STORE_WORKS.format(seconds=int(SSH_S)), timeout_s=RECOVERY_S)
+
+    def _rows(self) -> list[dict[str, Any]]:
+        try:
+            return self._lab.api.items("listSystemVms", "systemvm")
+        except OSError:
+            return []
+
+    def _row(self, name: str) -> dict[str, Any]:
+        return next((row for row in self._rows() if row["name"] == name), {})
+
+    def _wait(self, what: str, holds: Callable[[], bool], seen: Callable[[], Any]) -> None:
+        deadline = time.monotonic() + RECOVERY_S
+        while not holds():
+            if time.monotonic() > deadline:
+                shown = json.dumps(seen(), default=str)[:2000]
+                raise NotUpError(f"waited {RECOVERY_S:.0f} s for {what}; now: {shown}")
+            time.sleep(POLL_S)
+
+    def ssh(self, vm: dict[str, Any], script: str, timeout_s: float = SSH_S) -> str:
+        """A shell script's output, run as root in the guest; its host key is not what is looked at here."""
+        plan = self._lab.plan
+        words: list[str | Path] = [
+            *("ip", "netns", "exec", plan.host_namespace, "ssh", "-T", "-p", "3922"),
+            *("-i", plan.layout.pki / "ssh_key", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"),
+            *("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"),
+            *("-o", "ConnectTimeout=120", f"root@{vm['linklocalip']}", "sh -s"),
+        ]
+        done = subprocess.run(
+            words, input=script, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+        if done.returncode != 0:
+            raise NotUpError(
+                f"in {vm['name']}: {done.stdout[-1500:]}{done.stderr[-500:]} ({done.returncode})"
+            )
+        return done.stdout
+
+
+def _is_up(row: dict[str, Any]) -> bool:
+    return row["state"] == "Running" and row.get("agentstate") == "Up"
+
+
+def kills(
+    victims: Victims, order: list[Kind], before: Callable[[], None], say: Callable[[str], None]
+) -> list[Kill]:
+    """Kill in this order; `before` waits for a moment that is worth it."""
+    done: list[Kill] = []
+    began_s = time.monotonic()
+    for number, kind in enumerate(order, 1):
+        before()
+        at_s = time.monotonic()
+        try:
+            victim = victims.kill(kind)
+        except (NotUpError, LabError, subprocess.TimeoutExpired) as error:
+            raise NotUpError(f"kill {number}, {kind.title}: {error}") from error
+        took_s = time.monotonic() - at_s
+        done.append(Kill(kind, victim, at_s - began_s, took_s))
+        say(f"{number:3} of {len(order)}: {kind.title:10} {victim:24} Up again after {took_s:5.1f} s")
+    return done
+
+
+def random_order(count: int, chance: random.Random) -> list[Kind]:
+    return chance.choices(list(Kind), [kind.weight for kind in Kind], k=count)
+
+
+def one_of_each(chance: random.Random) -> list[Kind]:
+    order = list(Kind)
+    chance.shuffle(order)
+    return order

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The life of system VMs, as CloudStack's smoke tests assert it (test_ssvm.py), and patches of running ones.
+
+Starts of machines are dear, so each test asks of its one start all that there is to ask.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from booted_cloud import TOP, BootedCloud, wait_for
+
+pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900)]
+
+SSVM, CPVM = "secondarystoragevm", "consoleproxy"
+KILL_THE_HELPER = """for one in /proc/[0-9]*; do
+    tr '\\0' ' ' < $one/cmdline | grep -q '^/usr/bin/python3 -IS .*/patch.py ' && kill -9 ${one#/proc/}
+done; true"""
+LINK = "readlink /opt/systemvm/current"
+
+
+def everything_is_there(cloud: BootedCloud, kind: str) -> dict[str, Any]:
+    """SMOKE test_ssvm.py 01 and 02: one Running VM of the type a zone, with all its keys."""
+    zone = cloud.api.listZones()["zone"][0]
+    vms = [vm for vm in cloud.api.listSystemVms(systemvmtype=kind)["systemvm"] if vm["state"] == "Running"]
+    assert len(vms) == cloud.api.listZones()["count"]
+    [vm] = vms
+    for key in (
+        "privateip",
+        "linklocalip",
+        "publicip",
+        "serviceofferingid",
+        "serviceofferingname",
+        "gateway",
+    ):
+        assert vm.get(key), f"{key} is missing"
+    assert vm["dns1"] == zone["dns1"]
+    assert vm.get("dns2") == zone.get("dns2")
+    assert vm["agentstate"] == "Up"
+    return vm
+
+
+def its_inside_is_right(cloud: BootedCloud, vm: dict[str, Any]) -> None:
+    """SMOKE 03 and 04: the service that they ask for, and the boot arguments' address."""
+    name = vm["name"]
+    said = cloud.ssh(
+        name, "systemctl is-active cloud; tr ' ' '\\n' < /var/cache/cloud/cmdline | grep ^eth0ip="
+    )
+    assert said.split() == ["active", f"eth0ip={vm['linklocalip']}"]
+
+
+def boot_id(cloud: BootedCloud, vm: dict[str, Any]) -> str:
+    return cloud.ssh(vm["name"], "cat /proc/sys/kernel/random/boot_id").strip()
+
+
+# ---- patches: none of these starts a machine -----------------------------------------------------------
+
+
+@pytest.fixture
+def code(cloud: BootedCloud) -> Iterator[Path]:
+    """Other code than the daemon's own for patches, a copy that a test may change."""
+    place = cloud.plan.layout.agent_code
+    shutil.copytree(TOP / "agents/systemvm", place / "systemvm", ignore=shutil.ignore_patterns("__pycache__"))
+    yield place / "systemvm"
+    shutil.rmtree(place)
+
+
+def changed(code: Path, version: str, crash: str = "") -> None:
+    file = code / "guest/version.py"
+    file.write_text(re.sub('VERSION = ".*"', f'VERSION = "{version}"', file.read_text()) + f"\n{crash}\n")
+
+
+def agent_version(cloud: BootedCloud, name: str) -> str:
+    """What runs, by the word of the process itself."""
+    answer: dict[str, Any] = cloud.cli_json("rpc", "call", name, "rpc.discover")
+    return str(answer["info"]["version"])
+
+
+def identity(cloud: BootedCloud, name: str) -> str:
+    return cloud.ssh(name, "sha256sum /run/systemvm-agent/identity.pem; stat -c %U /run/systemvm-agent")
+
+
+def test_a_patch_brings_a_new_agent_and_touches_neither_identity_nor_machine(
+    cloud: BootedCloud, code: Path
+) -> None:
+    vm = cloud.wait_up(CPVM)
+    name = vm["name"]
+    before = identity(cloud, name), boot_id(cloud, vm)
+    options = cloud.ssh(name, "findmnt -no OPTIONS /").split(",")[0]
+    changed(code, "9.9.1")
+    said = cloud.cli("system-vm", "patch", name).stdout
+    label = re.search(r"9\.9\.1\+[0-9a-f]{8}", said)
+    assert label, said
+    assert agent_version(cloud, name) == label[0]
+    assert cloud.ssh(name, LINK).strip() == label[0]
+    assert (identity(cloud, name), boot_id(cloud, vm)) == before
+    assert cloud.system_vm(CPVM)["agentstate"] == "Up"
+    assert cloud.ssh(name, "findmnt -no OPTIONS /").split(",")[0] == options
+    assert "/opt/" not in cloud.ssh(name, "cat /proc/self/mountinfo")
+    its_inside_is_right(cloud, vm)
+    # the same again is nothing to do, for the API too
+    job = cloud.job(cloud.api.patchSystemVm(id=vm["id"])["jobid"])
+    assert job["success"] is True
+    assert "runs already" in job["displaytext"]
+
+
+def test_an_agent_that_does_not_start_is_taken_back_with_its_reason(cloud: BootedCloud, code: Path) -> None:
+    name = cloud.wait_up(SSVM)["name"]
+    before = agent_version(cloud, name), cloud.ssh(name, LINK), identity(cloud, name)
+    changed(code, "9.9.2", crash='raise RuntimeError("this version is broken")')
+    failed = cloud.cli("system-vm", "patch", name, check=False)
+    assert failed.returncode == 1
+    assert "goes on with its old agent" in failed.stderr
+    assert "this version is broken" in failed.stderr
+    cloud.wait_up(SSVM, timeout_s=90)
+    assert (agent_version(cloud, name), cloud.ssh(name, LINK), identity(cloud, name)) == before
+    assert "9.9.2" not in cloud.ssh(name, "ls -A /opt/systemvm; cat /proc/self/mountinfo")
+    assert cloud.ssh(name, "systemctl list-units --failed --no-legend --plain").strip() == ""
+
+
+def test_a_patch_whose_helper_is_killed_leaves_the_old_agent(cloud: BootedCloud, code: Path) -> None:
+    name = cloud.wait_up(SSVM)["name"]
+    before = agent_version(cloud, name), cloud.ssh(name, LINK)
+    # an agent that never comes Up keeps its trial open for as long as the test needs
+    service = code / "guest/service.py"
+    service.write_text(service.read_text().replace("self._dialer.start()", "pass", 1))
+    changed(code, "9.9.3")
+    patching = subprocess.Popen(  # beside this test
+        [Path(sys.executable).with_name("systemvm"), "--root", cloud.lab.root, "system-vm", "patch", name],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_for(
+            "the trial",
+            # a guest that compiles has no time for a login
+            lambda: "/opt/systemvm" in cloud.cli("ssh", name, "cat /proc/self/mountinfo", check=False).stdout,
+            timeout_s=240,
+            every_s=3,
+        )
+        cloud.ssh(name, KILL_THE_HELPER)
+        _, said = patching.communicate(timeout=400)
+    finally:
+        patching.kill()
+    assert patching.returncode == 1
+    assert "goes on with its old agent" in said, said
+    cloud.wait_up(SSVM, timeout_s=90)
+    assert (agent_version(cloud, name), cloud.ssh(name, LINK)) == before
+    assert "/opt/" not in cloud.ssh(name, "cat /proc/self/mountinfo")
+
+
+# ---- starts, one a test --------------------------------------------------------------------------------
+
+
+def test_a_forced_reboot_keeps_the_public_address_and_the_patch(cloud: BootedCloud) -> None:
+    before = everything_is_there(cloud, CPVM)
+    was, link = boot_id(cloud, before), cloud.ssh(before["name"], LINK)
+    cloud.cli("system-vm", "reboot", before["name"], "--forced")
+    cloud.wait_up(CPVM)
+    after = everything_is_there(cloud, CPVM)
+    assert (after["name"], after["publicip"]) == (before["name"], before["publicip"])
+    assert boot_id(cloud, after) != was
+    assert cloud.ssh(after["name"], LINK) == link
+    its_inside_is_right(cloud, after)
+
+
+def test_a_destroyed_one_is_replaced_under_another_name(cloud: BootedCloud) -> None:
+    before = everything_is_there(cloud, CPVM)
+    cloud.cli("system-vm", "destroy", before["name"], "--yes")
+
+    def another() -> bool:
+        vms = cloud.api.listSystemVms(systemvmtype=CPVM).get("systemvm", [])
+        return [vm["name"] != before["name"] and vm["state"] == "Running" for vm in vms] == [True]
+
+    wait_for("another console proxy", another)
+    cloud.wait_up(CPVM)
+    after = everything_is_there(cloud, CPVM)
+    its_inside_is_right(cloud, after)
+    hosts = cloud.api.listHosts()
+    assert before["name"] not in json.dumps(hosts)
+
+
+def test_a_reboot_keeps_the_public_address(cloud: BootedCloud) -> None:
+    before = everything_is_there(cloud, CPVM)
+    was = boot_id(cloud, before)
+    cloud.cli("system-vm", "reboot", before["name"])
+    cloud.wait_up(CPVM)
+    after = everything_is_there(cloud, CPVM)
+    assert (after["name"], after["publicip"]) == (before["name"], before["publicip"])
+    assert boot_id(cloud, after) != was
+
+
+def test_a_guest_that_resets_itself_comes_back_with_fresh_credentials(cloud: BootedCloud) -> None:
+    """QEMU ends instead of resetting, and the daemon starts the machine with another key and certificate."""
+    before = everything_is_there(cloud, CPVM)
+    key = "sha256sum < /run/credentials/systemvm-agent.service/systemvm.identity"
+    was, credential = boot_id(cloud, before), cloud.ssh(before["name"], key)
+    # a moment later: a machine that is gone says no goodbye to ssh
+    cloud.ssh(before["name"], "nohup sh -c 'sleep 1; systemctl reboot -ff' > /dev/null 2>&1 &")
+    wait_for("its agent to be lost", lambda: cloud.system_vm(CPVM).get("agentstate") != "Up", 60, 0.2)
+    cloud.wait_up(CPVM)
+    after = everything_is_there(cloud, CPVM)
+    assert (after["name"], after["publicip"]) == (before["name"], before["publicip"])
+    assert boot_id(cloud, after) != was
+    assert cloud.ssh(after["name"], key) != credential
+
+
+def test_a_stopped_one_is_started_again_with_what_its_zone_says_by_then(cloud: BootedCloud) -> None:
+    """SMOKE 05 and 13: the NFS version of an image store holds from the next start on."""
+    zone_file = next(cloud.plan.layout.zones.glob("*.yaml"))
+    kept = zone_file.read_text()
+    before = everything_is_there(cloud, SSVM)
+    assert mounted_version(cloud, before) == "4.2"
+    try:
+        with_version(zone_file, "4.1")
+        cloud.lab.stop_daemon()
+        cloud.lab.start_daemon()
+        cloud.wait_up(SSVM, timeout_s=90)
+        cloud.cli("system-vm", "stop", before["name"])
+        wait_for("it to leave Up", lambda: cloud.system_vm(SSVM).get("agentstate") != "Up", 60, 0.2)
+        cloud.wait_up(SSVM)
+        after = everything_is_there(cloud, SSVM)
+        assert after["name"] == before["name"]
+        assert after["publicip"] == before["publicip"]
+        its_inside_is_right(cloud, after)
+        assert mounted_version(cloud, after) == "4.1"
+    finally:
+        zone_file.write_text(kept)
+
+
+def mounted_version(cloud: BootedCloud, vm: dict[str, Any]) -> str:
+    found = re.findall(r"vers=([0-9.]+)", cloud.ssh(vm["name"], "mount -t nfs4"))
+    assert found, "no store is mounted"
+    return found[-1]
+
+
+def with_version(zone_file: Path, version: str) -> None:
+    import yaml
+
+    zone = yaml.safe_load(zone_file.read_text())
+    for store in zone["image_stores"]:
+        store["nfs_version"] = version
+    zone_file.write_text(yaml.safe_dump(zone))

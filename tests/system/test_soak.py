@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One kill of each kind while downloads go on; `make soak-control` is the same two hundred times."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from tests.soak.downloads import Downloads, machines_of
+from tests.soak.victims import SSVM, Kind, Victims, kills, one_of_each
+
+from booted_cloud import BootedCloud
+
+pytestmark = [pytest.mark.cloud, pytest.mark.timeout(1500)]
+
+
+def test_five_kills_lose_no_download_and_do_none_twice(cloud: BootedCloud) -> None:
+    chance = random.Random(5)
+    victims = Victims(cloud.lab, chance)
+    victims.wait_all_up()
+    downloads = Downloads(cloud.lab, "kills")
+    downloads.start()
+    try:
+        done = kills(victims, one_of_each(chance), downloads.wait_until_some_move, print)
+        downloads.stop()
+        downloads.settle(print)
+        account = downloads.account({kill.kind.title for kill in done})
+    finally:
+        downloads.stop()
+    assert {kill.kind for kill in done} == set(Kind)
+    assert account["ready"] >= 1
+    assert len(machines_of(cloud.lab)) == len(set(machines_of(cloud.lab)))
+    victims.wait_all_up()
+    assert victims.up(SSVM)["agentstate"] == "Up"
+    downloads.delete_all()

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A patch in a guest: what it writes, in which order, and that every way out but `keep` leads back."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from systemvm.guest import patch
+from systemvm.guest.patch import Patch, PatchError, converse
+from systemvm.management.system_vms import patch_bundle
+from systemvm.management.system_vms.patch_bundle import BundleError
+from systemvm.wire.role import Role
+
+PROGRAM = '#!/usr/bin/python3 -IS\nimport sys\nsys.path.append("/opt/systemvm/0.1.0/lib")\n'
+
+
+class Guest:
+    """A root directory as the image has it, and the commands that were run in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.home = root / "opt/systemvm"
+        self.stage = root / "run/systemvm-patch"
+        self.commands: list[str] = []
+        self.mounts: list[Path] = []
+        self.failing = ""
+        self.said: list[dict[str, Any]] = []
+        lib = self.home / "0.1.0/lib"
+        for name in ("systemvm/guest/old.py", "twisted/__init__.py"):
+            (lib / name).parent.mkdir(parents=True, exist_ok=True)
+            (lib / name).write_text("old")
+        for requirement in patch_bundle._requirements():
+            (lib / f"{requirement.replace('-', '_')}-1.dist-info").mkdir()
+        (self.home / "0.1.0/bin").mkdir()
+        (self.home / "0.1.0/bin/systemvm-agent").write_text(PROGRAM)
+        (self.home / "novnc").mkdir()
+        (self.home / "current").symlink_to("0.1.0")
+        (root / "etc/systemvm").mkdir(parents=True)
+        (root / "etc/systemvm/image.json").write_text('{"role": "ssvm"}')
+        (root / "proc/self").mkdir(parents=True)
+        self.show_mounts()
+
+    def show_mounts(self) -> None:
+        lines = [f"30 1 8:1 / {path} rw - ext4 /dev/vda rw\n" for path in self.mounts]
+        (self.root / "proc/self/mountinfo").write_text("1 1 8:1 / / rw - ext4 /dev/vda rw\n" + "".join(lines))
+
+    def run(self, command: list[str], timeout_s: float) -> str:
+        line = " ".join(command).replace(str(self.root), "")
+        self.commands.append(line)
+        if command[:2] == ["mount", "--bind"]:
+            self.mounts.append(Path(command[3]))
+        if command[0] == "umount":
+            self.mounts.remove(Path(command[-1]))
+        self.show_mounts()
+        if self.failing and self.failing in line:
+            self.failing = ""
+            raise PatchError("Job for systemvm-agent.service failed.")
+        return "Traceback\nImportError: no module named nothing\n" if command[0] == "journalctl" else ""
+
+    def receive(self, source: Path | None = None, role: Role = Role.SSVM) -> patch_bundle.Bundle:
+        bundle = patch_bundle.build(role, source or patch_bundle.own_code(), start_timeout_s=10)
+        with tarfile.open(fileobj=io.BytesIO(bundle.archive)) as tar:
+            tar.extractall(self.stage)
+        return bundle
+
+    def patch(self, verdict: str = "keep\n") -> int:
+        return converse(Patch(self.root, self.stage, self.run), io.StringIO(verdict), self.said.append)
+
+    def versions(self) -> list[str]:
+        return sorted(path.name for path in self.home.iterdir())
+
+    @property
+    def restarts(self) -> int:
+        return self.commands.count("systemctl restart systemvm-agent.service")
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Guest:
+    return Guest(tmp_path)
+
+
+def other_code(tmp_path: Path, text: str) -> Path:
+    """The same package with another word in it."""
+    source = tmp_path / text
+    for name, content in patch_bundle._files(Role.SSVM, patch_bundle.own_code()):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(content)
+    (source / "systemvm/wire/extra.py").write_text(f'"""{text}"""\n')
+    return source
+
+
+def test_a_version_is_tried_before_it_is_kept(guest: Guest) -> None:
+    bundle = guest.receive()
+    assert guest.patch() == 0
+    assert [fact["step"] for fact in guest.said] == ["trial", "kept"]
+    assert (guest.home / "current").readlink() == Path(bundle.version)
+    assert guest.versions() == ["0.1.0", bundle.version, "current", "novnc"]
+    version = (guest.home / bundle.version / "lib/systemvm/guest/version.py").read_text()
+    assert f'VERSION = "{bundle.version}"' in version
+    assert not (guest.home / bundle.version / "lib/systemvm/guest/old.py").exists()
+    program = guest.home / bundle.version / "bin/systemvm-agent"
+    assert f'"/opt/systemvm/{bundle.version}/lib"' in program.read_text()
+    assert os.access(program, os.X_OK)
+    theirs = [guest.home / name / "lib/twisted/__init__.py" for name in ("0.1.0", bundle.version)]
+    assert theirs[0].samefile(theirs[1]), "the packages of others take no second place"
+    steps = [line for line in guest.commands if "compileall" not in line]
+    assert steps == [
+        f"mount --bind /opt/systemvm/{bundle.version} /opt/systemvm/0.1.0",
+        "systemctl restart systemvm-agent.service",
+        "systemctl try-restart systemvm-fetch.service",
+        "umount --lazy /opt/systemvm/0.1.0",
+    ]
+
+
+@pytest.mark.parametrize("verdict", ["undo\n", "", "kee"])
+def test_without_the_daemons_word_the_old_version_comes_back(guest: Guest, verdict: str) -> None:
+    guest.receive()
+    assert guest.patch(verdict) == 1
+    assert guest.said[-1]["step"] == "undone"
+    assert (guest.home / "current").readlink() == Path("0.1.0")
+    assert guest.versions() == ["0.1.0", "current", "novnc"]
+    assert guest.mounts == []
+    assert guest.restarts == 2
+
+
+def test_an_agent_that_does_not_start_is_quoted_and_taken_back(guest: Guest) -> None:
+    guest.receive()
+    guest.failing = "restart systemvm-agent"
+    assert guest.patch() == 1
+    [said] = guest.said
+    assert said["step"] == "undone"
+    assert said["error"] == "the agent does not start: ImportError: no module named nothing"
+    assert guest.mounts == []
+    assert guest.versions() == ["0.1.0", "current", "novnc"]
+
+
+def test_one_that_was_killed_in_its_trial_is_recovered_from(guest: Guest) -> None:
+    guest.receive()
+    killed = Patch(guest.root, guest.stage, guest.run)
+    killed.install()
+    killed.begin_trial()
+    (guest.home / ".new-0.2").mkdir()
+    Patch(guest.root, guest.stage, guest.run).recover()
+    assert guest.mounts == []
+    assert guest.restarts == 2
+    assert (guest.home / "current").readlink() == Path("0.1.0")
+    assert not (guest.home / ".new-0.2").exists()
+    assert guest.patch() == 0, "and another attempt finds its way"
+
+
+def test_the_version_before_is_kept_and_older_ones_go(guest: Guest, tmp_path: Path) -> None:
+    first = guest.receive()
+    guest.patch()
+    second = guest.receive(other_code(tmp_path, "second"))
+    guest.patch()
+    assert first.version != second.version
+    assert guest.versions() == sorted([first.version, second.version, "current", "novnc"])
+
+
+def test_the_same_version_again_is_only_started_anew(guest: Guest) -> None:
+    bundle = guest.receive()
+    guest.patch()
+    inode = (guest.home / bundle.version).stat().st_ino
+    assert guest.patch() == 0
+    assert (guest.home / bundle.version).stat().st_ino == inode
+    assert guest.restarts == 2
+
+
+def test_a_read_only_root_is_writable_for_the_moment_of_writing_alone(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class ReadOnly:
+        f_flag = os.ST_RDONLY
+
+    monkeypatch.setattr(patch.os, "statvfs", lambda path: ReadOnly())
+    guest.receive()
+    guest.patch()
+    remounts = [line.split()[2] for line in guest.commands if "remount" in line]
+    assert remounts == ["remount,rw", "remount,ro"] * 2
+    first_ro = next(at for at, line in enumerate(guest.commands) if "remount,ro" in line)
+    assert "mount --bind" in guest.commands[first_ro + 1], "nothing is written while the new agent is tried"
+
+
+def damage(guest: Guest) -> None:
+    (guest.stage / "lib/systemvm/guest/patch.py").write_text("other")
+
+
+def add(guest: Guest) -> None:
+    (guest.stage / "lib/systemvm/more.py").write_text("")
+
+
+def climb(guest: Guest) -> None:
+    manifest = json.loads((guest.stage / "manifest.json").read_text())
+    manifest["version"] = "../../etc"
+    (guest.stage / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("harm", "text"), [(damage, "damaged"), (add, "disagree about systemvm/more.py"), (climb, "no version")]
+)
+def test_a_bundle_that_is_not_whole_touches_nothing(guest: Guest, harm: Any, text: str) -> None:
+    guest.receive()
+    harm(guest)
+    with pytest.raises(PatchError, match=text):
+        Patch(guest.root, guest.stage, guest.run)
+    assert guest.commands == []
+
+
+def test_a_bundle_of_the_other_role_is_refused(guest: Guest) -> None:
+    guest.receive(role=Role.CPVM)
+    assert guest.patch() == 1
+    assert "for a cpvm, this is a ssvm" in guest.said[-1]["error"]
+    assert guest.restarts == 0
+
+
+def test_code_that_needs_what_the_image_lacks_is_refused(guest: Guest) -> None:
+    guest.receive()
+    for path in (guest.home / "0.1.0/lib").glob("[mM]sgspec*"):
+        path.rmdir()
+    assert guest.patch() == 1
+    assert "needs msgspec" in guest.said[-1]["error"]
+    assert guest.versions() == ["0.1.0", "current", "novnc"]
+
+
+def test_equal_code_makes_an_equal_bundle_and_other_code_another_version(tmp_path: Path) -> None:
+    own = patch_bundle.own_code()
+    one, again = (patch_bundle.build(Role.SSVM, own, start_timeout_s=1) for _ in range(2))
+    assert one == again
+    changed = patch_bundle.build(Role.SSVM, other_code(tmp_path, "x"), start_timeout_s=1)
+    assert changed.version != one.version
+    assert changed.code_version == one.code_version
+    assert one.is_run_by(one.version)
+    assert one.is_run_by(one.code_version)
+    assert not one.is_run_by("0.0.9")
+    with tarfile.open(fileobj=io.BytesIO(one.archive)) as tar:
+        names = tar.getnames()
+    assert not [name for name in names if "management" in name or "/cpvm/" in name]
+
+
+def test_a_directory_without_the_code_is_no_source(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="does not hold"):
+        patch_bundle.build(Role.SSVM, tmp_path, start_timeout_s=1)
