@@ -78,7 +78,8 @@ class Rotation:
 
     def progress(self) -> Progress:
         phase = self._authority.phase
-        return Progress(phase.value, phase.description, list(self._waits_for))
+        waits_for = [] if phase is Phase.STEADY else list(self._waits_for)
+        return Progress(phase.value, phase.description, waits_for)
 
     def wake(self) -> None:
         if not self._stopped:
@@ -128,7 +129,11 @@ class Rotation:
         return behind
 
     async def _came_up(self, agent: Agent) -> None:
-        if self._authority.phase is not Phase.STEADY:
+        # after the last step too: that ended its connection, and it still trusts a root too many
+        if self._authority.phase is not Phase.STEADY or agent.trusts not in (
+            "",
+            self._authority.roots.bundle_id,
+        ):
             self.wake()
 
 
