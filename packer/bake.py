@@ -80,7 +80,7 @@ def bake(appliance: Appliance, prefix: Path, bundle: Path, work: Path, accelerat
         "base_disk": str(prefix.with_suffix(".raw")),
         "kernel": str(prefix.with_suffix(".vmlinuz")),
         "initrd": str(prefix.with_suffix(".initrd")),
-        "append": appliance.kernel_arguments,
+        "append": f"{appliance.kernel_arguments} rw",  # the later word holds: this start writes the disk
         "payload": str(bundle),
         "credentials": str(work / "credential"),
         "build_key": str(key),

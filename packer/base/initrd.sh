@@ -11,7 +11,7 @@ version=$(basename "$(echo "$root"/usr/lib/modules/*)")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-mkdir -p "$work"/{bin,dev,proc,root,modules,fallback}
+mkdir -p "$work"/{bin,dev,proc,root,state,modules,fallback}
 cp "$root/usr/bin/busybox" "$work/bin/busybox"
 install -m 755 "$here/init" "$work/init"
 

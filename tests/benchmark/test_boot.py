@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from tests.benchmark.boot import BAR, rows
+from tests.benchmark.boot import bar, rows
 
 
 def test_medians_are_compared() -> None:
@@ -16,5 +16,5 @@ def test_medians_are_compared() -> None:
 
 
 def test_a_bar_is_held_at_its_very_value_and_not_above() -> None:
-    table = rows({"stock": [100.0], "ssvm": [100.0 * BAR], "cpvm": [100.0 * BAR + 0.1]})
+    table = rows({"stock": [100.0], "ssvm": [100.0 * bar("ssvm")], "cpvm": [100.0 * bar("cpvm") + 0.1]})
     assert [row["holds"] for row in table] == [True, False]

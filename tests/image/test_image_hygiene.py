@@ -27,11 +27,15 @@ def files(root: Path) -> Iterator[Path]:
 
 
 def test_no_ssh_host_keys(image: BuiltImage) -> None:
-    assert not list((image.root / "etc/ssh").glob("ssh_host_*"))
+    found = list((image.root / "etc/ssh").glob("ssh_host_*"))
+    assert {str(path.readlink()) for path in found} == {
+        f"/run/systemvm-preinit/{path.name}" for path in found
+    }
+    assert not list((image.root / "run").glob("systemvm*"))
 
 
 def test_nobody_may_log_in_yet(image: BuiltImage) -> None:
-    assert not list((image.root / "root/.ssh").iterdir())
+    assert str((image.root / "root/.ssh").readlink()) == "/run/systemvm-preinit/root-ssh"
     assert not list((image.root / "home").iterdir())
 
 
@@ -46,9 +50,10 @@ def test_no_password(image: BuiltImage) -> None:
         assert secret.startswith(("*", "!")), user
 
 
-@pytest.mark.parametrize("name", ["etc/machine-id", "etc/hostname", "etc/resolv.conf"])
-def test_names_are_left_to_the_first_boot(image: BuiltImage, name: str) -> None:
-    assert (image.root / name).read_text() == ""
+def test_names_are_left_to_each_start(image: BuiltImage) -> None:
+    assert (image.root / "etc/machine-id").read_text() == ""
+    for name in ("hostname", "hosts", "resolv.conf"):
+        assert str((image.root / "etc" / name).readlink()) == f"/run/systemvm-preinit/{name}"
 
 
 @pytest.mark.parametrize(

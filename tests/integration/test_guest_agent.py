@@ -171,8 +171,8 @@ class Machine:
         self._notify_port = reactor.listenUNIXDatagram(str(top / "notify"), self.notices)
         self._agents: list[AgentProcess] = []
         self.paths.run.mkdir(parents=True)
-        (self.root / "etc/ssh").mkdir(parents=True)
-        (self.root / "etc/ssh/ssh_host_ed25519_key.pub").write_text("ssh-ed25519 AAAA root@s-1-VM\n")
+        self.paths.this_start.mkdir(parents=True)
+        self.paths.ssh_host_key.with_suffix(".pub").write_text("ssh-ed25519 AAAA root@s-1-VM\n")
         self.paths.image_json.parent.mkdir(parents=True)
         self.paths.image_json.write_text('{"version": "7", "sha256": "ab", "role": "ssvm", "built": "now"}')
         self.credentials.mkdir()

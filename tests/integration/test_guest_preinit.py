@@ -168,17 +168,17 @@ def test_a_secondary_storage_vm(tmp_path: Path, runs: int) -> None:
     assert boot.parse((cache / "cmdline").read_text()) == SSVM
     assert "hunter2" not in (cache / "cmd_line.json").read_text()
     assert (cache / "boot_up_done").exists()
-    assert (tmp_path / "root/.ssh/authorized_keys").read_text() == KEY + "\n"
+    assert (tmp_path / "run/systemvm-preinit/root-ssh/authorized_keys").read_text() == KEY + "\n"
     assert (
-        (tmp_path / "etc/resolv.conf")
+        (tmp_path / "run/systemvm-preinit/resolv.conf")
         .read_text()
         .startswith("nameserver 203.0.113.10\nnameserver 203.0.113.53\n")
     )
-    assert "203.0.113.101 s-1-VM" in (tmp_path / "etc/hosts").read_text()
-    private = tmp_path / "etc/ssh/ssh_host_ed25519_key"
+    assert "203.0.113.101 s-1-VM" in (tmp_path / "run/systemvm-preinit/hosts").read_text()
+    private = tmp_path / "run/systemvm-preinit/ssh_host_ed25519_key"
     assert stat.S_IMODE(private.stat().st_mode) == 0o600
     assert private.with_suffix(".pub").read_text().startswith("ssh-ed25519 ")
-    listen = (tmp_path / "etc/ssh/sshd_config.d/10-systemvm-listen.conf").read_text()
+    listen = (tmp_path / "run/systemvm-preinit/sshd-listen.conf").read_text()
     assert listen == "ListenAddress 169.254.3.4:3922\n"
 
 

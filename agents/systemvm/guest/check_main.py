@@ -37,7 +37,7 @@ def real_probes(paths: Paths) -> check.Probes:
 def situation(paths: Paths) -> check.Situation:
     with open("/proc/self/mounts") as mounts:  # noqa: PTH123 - pathlib is not imported for one file
         mounted = mounts.read()
-    resolv_conf = (paths.etc / "resolv.conf").read_text() if (paths.etc / "resolv.conf").exists() else ""
+    resolv_conf = paths.resolv_conf.read_text() if paths.resolv_conf.exists() else ""
     return check.Situation(bootargs.kept(paths), resolv_conf, mounted)
 
 

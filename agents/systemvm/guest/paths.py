@@ -52,17 +52,37 @@ class Paths(NamedTuple):
     def etc(self) -> Path:
         return self.root / "etc"
 
+    # The root file system is read-only: what a start decides is in /run, and the image has a symbolic link
+    # to it wherever programs look (packer/provision/90-clean.sh makes them).
+    @property
+    def this_start(self) -> Path:
+        """What preinit decided at this start, root's alone to write; everyone may read most of it."""
+        return self.root / "run/systemvm-preinit"
+
+    @property
+    def hostname(self) -> Path:
+        return self.this_start / "hostname"
+
+    @property
+    def hosts(self) -> Path:
+        return self.this_start / "hosts"
+
+    @property
+    def resolv_conf(self) -> Path:
+        return self.this_start / "resolv.conf"
+
     @property
     def authorized_keys(self) -> Path:
-        return self.root / "root/.ssh/authorized_keys"
+        """Its directory is where /root/.ssh leads."""
+        return self.this_start / "root-ssh/authorized_keys"
 
     @property
     def ssh_host_key(self) -> Path:
-        return self.etc / "ssh/ssh_host_ed25519_key"
+        return self.this_start / "ssh_host_ed25519_key"
 
     @property
     def sshd_listen(self) -> Path:
-        return self.etc / "ssh/sshd_config.d/10-systemvm-listen.conf"
+        return self.this_start / "sshd-listen.conf"
 
     @property
     def time_servers(self) -> Path:

@@ -2,7 +2,7 @@
 """`systemvm-preinit`: turns boot arguments into a named, addressed, firewalled machine, once, as root.
 
 Runs before the network and everything that listens. Python starts twenty times slower under emulation, so
-this imports the standard library alone and starts three programs: nft, ip and (at the first boot) ssh-keygen.
+this imports the standard library alone and starts three programs: nft, ip and ssh-keygen.
 """
 
 from __future__ import annotations
@@ -97,9 +97,9 @@ def prepare(paths: Paths, machine: Machine = REAL) -> str:
     plan.check_devices(present)
 
     bootargs.keep(text, arguments, paths)
-    files.write(paths.etc / "hostname", name + "\n")
-    files.write(paths.etc / "hosts", naming.hosts(name, plan))
-    files.write(paths.etc / "resolv.conf", naming.resolv_conf(plan, arguments))
+    files.write(paths.hostname, name + "\n")
+    files.write(paths.hosts, naming.hosts(name, plan))
+    files.write(paths.resolv_conf, naming.resolv_conf(plan, arguments))
     machine.set_host_name(name)
     timekeeping.install(arguments, paths)
     kernel.apply(kernel.settings([nic.device for nic in plan.interfaces], arguments), paths)
@@ -107,6 +107,7 @@ def prepare(paths: Paths, machine: Machine = REAL) -> str:
     machine.run(["ip", "-batch", "-"], plan.ip_batch())
     ssh.install(arguments, plan, paths)
     ssh.ensure_host_key(paths, name, lambda command: machine.run(command, ""))
+    _make_run_directory(paths)
     if identity is not None and paths.identity_credential is None:
         _leave_identity(identity, paths)
     files.write(paths.boot_up_done, strftime("%a %b %e %H:%M:%S UTC %Y\n", gmtime()))
@@ -139,14 +140,24 @@ def _set_clock(arguments: Mapping[str, str], paths: Paths, machine: Machine) -> 
     return f"; its clock was {now_s - right_s:+.0f} s off and is set"
 
 
-def _leave_identity(identity: bytes, paths: Paths) -> None:
-    """An identity that came inside the boot arguments, for the agent's eyes alone."""
-    files.write(paths.bootstrap_identity, identity, 0o600)
+def _make_run_directory(paths: Paths) -> None:
+    """Where the agent makes its own socket; systemd may have made it before, as root, for others' sockets."""
+    paths.run.mkdir(mode=0o755, parents=True, exist_ok=True)
+    _give_to_agent(paths.run, paths)
+
+
+def _give_to_agent(path: Path, paths: Paths) -> None:
     if os.geteuid() == 0 and paths.root == Path("/"):
         import pwd
 
         user = pwd.getpwnam(AGENT_USER)
-        os.chown(paths.bootstrap_identity, user.pw_uid, user.pw_gid)
+        os.chown(path, user.pw_uid, user.pw_gid)
+
+
+def _leave_identity(identity: bytes, paths: Paths) -> None:
+    """An identity that came inside the boot arguments, for the agent's eyes alone."""
+    files.write(paths.bootstrap_identity, identity, 0o600)
+    _give_to_agent(paths.bootstrap_identity, paths)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -87,7 +87,7 @@ class Settings:
             instance=_INSTANCE,
             host_keys=[
                 " ".join(path.read_text().split()[:2])
-                for path in sorted((self.paths.etc / "ssh").glob("ssh_host_*_key.pub"))
+                for path in sorted(self.paths.this_start.glob("ssh_host_*_key.pub"))
             ],
         )
 

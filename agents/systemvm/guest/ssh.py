@@ -40,7 +40,7 @@ def listen_conf(plan: Plan) -> str:
 
 
 def ensure_host_key(paths: Paths, name: str, run: Callable[[list[str]], None]) -> None:
-    """Make this machine's host key at its first start; the image has none to share."""
+    """Make the host key of this start (a second preinit keeps it); the agent tells the daemon of it."""
     key = paths.ssh_host_key
     public = key.with_name(key.name + ".pub")
     if key.is_file() and key.stat().st_size and public.is_file():

@@ -62,7 +62,7 @@ def test_the_firewall_is_up_before_any_address(paths: Paths) -> None:
     assert "control_cidr { 169.254.0.0/16 }" in seen.commands[0][1]
     assert "address replace 203.0.113.101/24" in seen.commands[1][1]
     assert summary == "s-1-VM is a ssvm: eth0 169.254.3.4/16, eth2 203.0.113.101/24"
-    assert seen.host_name == (paths.etc / "hostname").read_text().strip() == "s-1-VM"
+    assert seen.host_name == paths.hostname.read_text().strip() == "s-1-VM"
     assert paths.boot_up_done.read_text().strip()
     assert "hunter2" not in paths.cmd_line_json.read_text()
     assert not paths.bootstrap_identity.exists()
