@@ -25,9 +25,9 @@ class Backoff:
         self._uniform = uniform
         self._upper_s = first_s
 
-    def next_s(self) -> float:
-        """The next wait."""
-        self._upper_s = min(self._last_s, 2 * self._upper_s)
+    def next_s(self, at_most_s: float | None = None) -> float:
+        """The next wait; `at_most_s` when asking again costs the other end nothing."""
+        self._upper_s = min(self._last_s, 2 * self._upper_s, at_most_s or self._last_s)
         return self._uniform(self._upper_s / 2, self._upper_s)
 
     def reset(self) -> None:

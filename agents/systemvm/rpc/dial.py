@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.interfaces import IAddress, IConnector
 from twisted.internet.protocol import ClientFactory
 from twisted.internet.task import deferLater
@@ -22,6 +23,8 @@ from systemvm.rpc.tls import Identity, TlsOptions, agent_options
 from systemvm.rpc.transport import Reactor, explain
 
 CONNECT_S = 15.0
+#: Where nobody listens the kernel itself says no: a daemon that is started anew has its agents soon after.
+REFUSED_S = 2.0
 
 
 class Dialer:
@@ -53,6 +56,7 @@ class Dialer:
         self._on_state = on_state
         self._backoff = backoff or Backoff()
         self._log = Logger()
+        self._refused = False  # the last attempt, by the other end's kernel
         self._running: Deferred[None] | None = None
         self.peer: Peer | None = None
         self.connections = 0  # how often hello was answered
@@ -93,13 +97,14 @@ class Dialer:
                 # Whatever it is: an agent that stops dialing is lost for good.
                 self._log.failure("An attempt to connect failed")
                 why = "internal error, see the log"
-            wait_s = self._backoff.next_s()
+            wait_s = self._backoff.next_s(REFUSED_S if self._refused else None)
             self._state(f"not connected to {host}:{port}: {why}; next attempt in {wait_s:.1f} s")
             await deferLater(self._reactor, wait_s)
 
     async def _converse_once(self, host: str, port: int) -> str:
         """Dial, say hello, stay until the line is lost; return why it was."""
         self._state(f"dialing {host}:{port}")
+        self._refused = False
         try:
             options = agent_options(self._identity_source())
         except (ValueError, OSError) as error:
@@ -111,6 +116,7 @@ class Dialer:
         try:
             peer = await attempt.outcome
             if peer is None:
+                self._refused = attempt.refused
                 return attempt.why
             await self._greet(peer)
             if peer.closed:
@@ -157,11 +163,13 @@ class _Attempt(ClientFactory):
         self.gone: Deferred[None] = Deferred()
         self.peer: Peer | None = None
         self.why = ""
+        self.refused = False
 
     def buildProtocol(self, addr: IAddress | None) -> SecureStreamProtocol:
         return SecureStreamProtocol(self._reactor, self._methods, self._connected, self._lost, self._options)
 
     def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
+        self.refused = reason.check(ConnectionRefusedError) is not None
         self._lost(None, explain(reason))
 
     def _connected(self, peer: Peer) -> None:

@@ -24,3 +24,9 @@ def test_reset_begins_anew() -> None:
         backoff.next_s()
     backoff.reset()
     assert 0.5 <= backoff.next_s() <= 1
+
+
+def test_a_bound_holds_the_growth_back_until_it_is_lifted() -> None:
+    backoff = Backoff(uniform=lambda low, high: high)
+    assert [backoff.next_s(at_most_s=2.0) for _ in range(4)] == [1.0, 2.0, 2.0, 2.0]
+    assert [backoff.next_s() for _ in range(2)] == [4.0, 8.0]
