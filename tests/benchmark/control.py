@@ -41,6 +41,7 @@ RESULT = TOP / "build/bench/control.json"
 PROCESSES = 4
 PING_INTERVAL_S = 10.0
 IDLE_S = 30.0
+CALLS_S = 60.0
 NEWS_TIMEOUT_S = 120.0
 BAR_AGENT_KIB = 256.0
 BAR_CPU = 0.25
@@ -182,7 +183,7 @@ def measure(agents: int, calls: int, work: Path) -> dict[str, Any]:
         cpu = (daemon.cpu_s() - cpu_s) / IDLE_S
         full_kib = daemon.rss_kib()
         print(f"bench: {full_kib} KiB, {cpu:.3f} of a core; now {calls} calls each way", flush=True)
-        daemon.order(measure=calls, https=https, identity=str(work / "caller.pem"))
+        daemon.order(measure=calls, at_most_s=CALLS_S, https=https, identity=str(work / "caller.pem"))
         took = daemon.news("took")["took"]
         daemon.end()
         killed_s = time.monotonic()

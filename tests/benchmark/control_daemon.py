@@ -102,7 +102,7 @@ implementer(IOpenSSLClientConnectionCreator)(OneIdentity)
 
 
 class Orders(LineOnlyReceiver):
-    """`{"measure": calls, "https": [ports], "identity": path}`."""
+    """`{"measure": calls, "at_most_s": seconds, "https": [ports], "identity": path}`."""
 
     delimiter = b"\n"
 
@@ -122,8 +122,11 @@ async def measure(daemon: Daemon, order: dict[str, Any]) -> None:
     names = daemon.directory.up(Role.SSVM) + daemon.directory.up(Role.CPVM)
     urls = [f"https://127.0.0.1:{port}/rpc" for port in order["https"]]
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": HEALTH, "request_id": "r" * 16}).encode()
+    until_s = time.monotonic() + order["at_most_s"]
     took: dict[str, list[float]] = {"ours": [], "https": []}
     for turn in range(order["measure"] + WARM_UP_CALLS):
+        if time.monotonic() > until_s and took["ours"]:
+            break
         begun_s = time.perf_counter()
         await daemon.directory.call(random.choice(names), HEALTH, result=Health)
         ours_s = time.perf_counter()

@@ -319,3 +319,20 @@ async def test_a_listener_without_a_usable_identity_does_not_start() -> None:
     bad.identity = Identity(b"", b"", b"")
     with pytest.raises(ValueError, match="unusable"):
         await bad.start()
+
+
+@pytest_twisted.ensureDeferred
+async def test_too_many_handshakes_at_once_are_turned_away(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("systemvm.rpc.listen.MAX_UNSETTLED", 2)
+
+    def crowd() -> tuple[bytes, list[socket.socket]]:
+        waiting = [socket.create_connection(daemon.address, timeout=20) for _ in range(2)]
+        with socket.create_connection(daemon.address, timeout=20) as third:
+            return third.recv(1), waiting
+
+    heard, waiting = await deferToThread(crowd)
+    assert heard == b"", "hung up on at once"
+    for each in waiting:
+        each.close()

@@ -184,6 +184,13 @@ class Front:
         if gone is not None:
             gone.callback(None)
 
+    def end_session(self, session_id: str, reason: str) -> None:
+        """The daemon says that there is no such session: nobody sees its screen any longer."""
+        for viewer in list(self._viewers):
+            if viewer.session is not None and viewer.session.session_id == session_id:
+                viewer.close(CloseCode.GOING_AWAY, reason)
+        self.grants.end(session_id, reason)
+
     # -- time
 
     def tick(self) -> None:

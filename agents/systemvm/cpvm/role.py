@@ -21,10 +21,14 @@ from systemvm.rpc.errors import INVALID_PARAMS, RpcError
 from systemvm.rpc.method import Call
 from systemvm.wire.console import (
     CONSOLE_CLOSED,
+    CONSOLE_END,
+    CONSOLE_LIST,
     CONSOLE_LOAD,
     CONSOLE_SETUP,
     ConsoleClosed,
+    ConsoleEnd,
     ConsoleLoad,
+    ConsoleSessions,
     ConsoleSetup,
 )
 from systemvm.wire.role import Role
@@ -62,6 +66,18 @@ class ConsoleRole:
             roles=frozenset({Role.MANAGEMENT.value}),
             summary="The public certificate and address of this console proxy; it listens from then on.",
         )
+        for name, handler, params, result, summary in (
+            (CONSOLE_LIST, self._list, None, ConsoleSessions, "The sessions that are kept here"),
+            (CONSOLE_END, self._end, ConsoleEnd, Done, "End sessions that there are no more"),
+        ):  # fmt: skip
+            context.methods.add(
+                name,
+                handler,
+                params=params,
+                result=result,
+                roles=frozenset({Role.MANAGEMENT.value}),
+                summary=summary,
+            )
         context.on_stop.append(self._stop)
         self._ticking.start(LOAD_INTERVAL_S, now=False)
 
@@ -72,6 +88,14 @@ class ConsoleRole:
             raise RpcError(INVALID_PARAMS, f"{wrong}", {"hint": "the last good certificate stays"}) from None
         if self._port is None:
             self._listen()
+        return Done()
+
+    async def _list(self, call: Call, params: None) -> ConsoleSessions:
+        return ConsoleSessions(self._front.grants.session_ids())
+
+    async def _end(self, call: Call, end: ConsoleEnd) -> Done:
+        for session_id in end.session_ids:
+            self._front.end_session(session_id, end.reason)
         return Done()
 
     def _listen(self) -> None:

@@ -20,6 +20,7 @@ from systemvm.management.templates.copies import Copies
 from systemvm.rpc.errors import RpcError
 from systemvm.wire.role import Role
 
+NOT_MOUNTED = "store_not_mounted"  # an SSVM's refusal
 FORGET_EVERY_S = 600.0
 MEASURE_EVERY_S = 300.0
 CLEAR_EVERY_S = 300.0
@@ -69,11 +70,16 @@ class Housekeeping:
         await self._database.run(console_sessions.expire)
 
     async def measure_stores(self) -> None:
-        """Every SSVM that is Up says how full its stores are."""
+        """Every SSVM that is Up says how full its stores are; what it has lost it mounts again."""
         for name in self._directory.up(Role.SSVM):
             agent = self._directory.agent(name)
             if agent is not None:
-                await self._preparations.measure_stores(agent)
+                try:
+                    await self._preparations.measure_stores(agent)
+                except RpcError as error:
+                    if error.reason != NOT_MOUNTED:
+                        raise
+                    await self._preparations.mount_stores(agent)
 
     async def renew_certificates(self) -> None:
         """Fresh public certificates for CPVMs that stay up for long; open consoles go on."""

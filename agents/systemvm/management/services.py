@@ -18,9 +18,11 @@ from systemvm.management.api.site import QuietSite
 from systemvm.management.config import Configuration
 from systemvm.management.consoles.endpoint import ConsoleEndpoints
 from systemvm.management.consoles.gatekeeper import Gatekeeper
+from systemvm.management.consoles.reconcile import ConsoleReconcile
 from systemvm.management.control.agent import Agent
 from systemvm.management.control.certificate_service import CertificateService
 from systemvm.management.control.directory import AgentDirectory
+from systemvm.management.control.reconciliation import Reconciliation
 from systemvm.management.hypervisors.base import DomainStatus, Hypervisor
 from systemvm.management.inventory import ZoneFacts
 from systemvm.management.jobs.runner import Jobs
@@ -31,12 +33,14 @@ from systemvm.management.state.database import Database
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.system_vms.lifecycle import Lifecycle
 from systemvm.management.templates.dispatch import Dispatch
+from systemvm.management.templates.reconcile import TemplateReconcile
 from systemvm.management.templates.service import TemplateService
 from systemvm.management.virtual_machines.machine import MachineBuilder
 from systemvm.management.virtual_machines.service import VirtualMachines
 from systemvm.rpc.errors import RpcError
 from systemvm.rpc.method import Call, MethodTable
 from systemvm.rpc.transport import Reactor
+from systemvm.wire.role import Role
 
 
 @frozen
@@ -81,6 +85,12 @@ class Services:
             host_id=ground.host_id,
             patience=ground.patience,
         )
+        self._reconciliation = Reconciliation(ground.reactor, ground.directory)
+        self._reconciliation.add(
+            Role.SSVM,
+            TemplateReconcile(database, ground.directory, facts, self._dispatch.wake).reconcile,
+        )
+        self._reconciliation.add(Role.CPVM, ConsoleReconcile(database, ground.directory).reconcile)
         Gatekeeper(database, ground.seal).add_methods(agent_methods)
         consoles = ConsoleEndpoints(
             database, ground.directory, lambda zone_id: facts.console_origin(ground.zone_names[zone_id])
@@ -114,8 +124,10 @@ class Services:
         """Go on with what an earlier daemon left: jobs and downloads."""
         await self.jobs.resume_pending()
         self._dispatch.start()
+        self._reconciliation.start()
 
     def stop(self) -> None:
+        self._reconciliation.stop()
         self._dispatch.stop()
         self.jobs.stop()
 

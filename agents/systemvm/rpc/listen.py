@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet import defer
@@ -50,7 +51,7 @@ def listen(
         source = _LastGood(identity_source)
         source.options()  # a listener without a usable identity must not start
         factory = _AgentFactory(reactor, source, methods, known, on_connected, on_lost, on_refused)
-        secure = TLSMemoryBIOFactory(source, False, factory)
+        secure = _SecureFactory(source, False, factory)
         secure.noisy = False
         listening: IListeningPort = reactor.listenTCP(port, secure, backlog=BACKLOG, interface=interface)
         return listening
@@ -103,10 +104,11 @@ class _AgentFactory(Factory):
         self._on_refused = on_refused
         self._unsettled = 0
 
-    def buildProtocol(self, addr: IAddress | None) -> SecureStreamProtocol | None:
-        if self._unsettled >= MAX_UNSETTLED:
-            _log.warn("Turning {address} away: {count} handshakes wait", address=addr, count=self._unsettled)
-            return None
+    @property
+    def is_full(self) -> bool:
+        return self._unsettled >= MAX_UNSETTLED
+
+    def buildProtocol(self, addr: IAddress | None) -> SecureStreamProtocol:
         self._unsettled += 1
 
         def lost(peer: Peer | None, why: str) -> None:
@@ -128,3 +130,15 @@ class _AgentFactory(Factory):
         )
         protocol.factory = self
         return protocol
+
+
+class _SecureFactory(TLSMemoryBIOFactory):
+    """Turns connections away before there is anything of them: Twisted's own would wrap None."""
+
+    wrappedFactory: _AgentFactory
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        if self.wrappedFactory.is_full:
+            _log.warn("Turning {address} away: {count} handshakes wait", address=addr, count=MAX_UNSETTLED)
+            return None
+        return super().buildProtocol(addr)

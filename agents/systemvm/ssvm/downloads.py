@@ -77,6 +77,8 @@ class Downloads:
         found: Found = await self._stores.ask(store_messages.FIND, find, Found)
         if found.published is not None:
             return _downloaded(DownloadStatus(job_id, DownloadState.DOWNLOADED), found.published)
+        request_id = request.request_id
+        self._log.info("{job_id}: taken on (request {request_id})", job_id=job_id, request_id=request_id)
         peer = await self._fetch()
         if job_id in self._known:  # another call came meanwhile
             return self._known[job_id].status
@@ -107,6 +109,10 @@ class Downloads:
         except RpcError as error:
             self._log.info("fetch is not there: {error}", error=str(error))
         return sorted({*self._active(), *self._link.found_job_ids})
+
+    def statuses(self) -> list[DownloadStatus]:
+        """Every download that is remembered, as it is now."""
+        return [known.status for known in self._known.values()]
 
     def state_again(self) -> None:
         """Say how every running job is; ends that were not answered are still being repeated."""

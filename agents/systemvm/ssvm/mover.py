@@ -105,11 +105,18 @@ def _failure(code: Code, message: str) -> MoverReport:
     return MoverReport(failure=MoverFailure(code.value, message))
 
 
+def _plain(text: str) -> str:
+    """An id as one word of a log line."""
+    return "".join(each if each.isalnum() or each in "-_." else "?" for each in text[:128])
+
+
 def main() -> int:
     control = socket.socket(fileno=CONTROL_FD)
     with control.makefile("rb") as lines:
         job = decode_job(lines.readline())
     source = socket.socket(fileno=SOURCE_FD)
+    # Standard error is the journal: the request id of the API's call reaches as far as here.
+    sys.stderr.write(f"mover of job {_plain(job.job_id)} begins (request {_plain(job.request_id)})\n")
     confine(max_file_bytes=job.max_size_bytes + MIB)
     Mover(control, source, DIRECTORY_FD, job).run()
     return 0

@@ -30,6 +30,7 @@ class MoverJob:
     source_ca_pem: str | None = None
     announced_bytes: int | None = None  # what the probe saw
     limits: Limits = DEFAULT
+    request_id: str = ""
 
 
 @frozen

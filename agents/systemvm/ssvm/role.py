@@ -8,10 +8,12 @@ helpers touch the store.
 from __future__ import annotations
 
 from systemvm.guest.context import Context
+from systemvm.rpc.errors import RpcError
 from systemvm.rpc.method import Call, MethodTable
 from systemvm.rpc.peer import Peer
 from systemvm.ssvm import store_messages
 from systemvm.ssvm.downloads import Downloads
+from systemvm.ssvm.failure import Code
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.stores import Stores
 from systemvm.wire import storage
@@ -21,9 +23,12 @@ from systemvm.wire.storage import (
     DownloadAbort,
     DownloadRequest,
     DownloadStatus,
+    JobListing,
     Store,
     StoreStats,
     TemplateDelete,
+    TemplateListing,
+    TemplateListRequest,
 )
 
 DELETE_TIMEOUT_S = 110.0
@@ -51,6 +56,9 @@ class StorageRole:
         for name, handler, params, result, deadline_s, summary in (
             (storage.STORAGE_SETUP, self.setup, Store, StoreStats, 180.0, "Mount a store; answers its size"),
             (storage.STORAGE_STATS, self.stats, Store, StoreStats, 60.0, "How full a store is"),
+            (storage.STORAGE_JOBS, self.jobs, None, JobListing, 30.0, "The downloads it knows"),
+            (storage.TEMPLATE_LIST, self.list_templates, TemplateListRequest, TemplateListing, 90.0,
+             "A page of what is on a store"),
             (storage.TEMPLATE_DOWNLOAD, self.download, DownloadRequest, DownloadStatus, 60.0, "Get or start"),
             (storage.TEMPLATE_ABORT, self.abort, DownloadAbort, Done, 120.0, "Stop one, leave nothing of it"),
             (storage.TEMPLATE_DELETE, self.delete, TemplateDelete, Done, 120.0, "Remove from the store"),
@@ -76,6 +84,21 @@ class StorageRole:
         order = store_messages.Stats(store_messages.mount_id(store))
         stats: StoreStats = await self._stores.ask(store_messages.STATS, order, StoreStats)
         return stats
+
+    async def jobs(self, call: Call, params: None) -> JobListing:
+        return JobListing(self._downloads.statuses())
+
+    async def list_templates(self, call: Call, request: TemplateListRequest) -> TemplateListing:
+        """A store that is not mounted or cannot be read is an RpcError: that is not an empty store."""
+        await self._stores.require(request.store)
+        order = store_messages.List(store_messages.mount_id(request.store), request.after)
+        try:
+            page: TemplateListing = await self._stores.ask(store_messages.LIST, order, TemplateListing)
+        except RpcError as error:
+            if error.reason == Code.STORE_NOT_MOUNTED.value:
+                self._stores.forget(request.store)
+            raise
+        return page
 
     async def download(self, call: Call, request: DownloadRequest) -> DownloadStatus:
         return await self._downloads.get_or_start(request)

@@ -21,15 +21,16 @@ from pathlib import Path
 
 from systemvm.ssvm import store_messages as messages
 from systemvm.ssvm.beneath import make_directories, open_beneath, open_directory
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import Code, TransferError, of_store
 from systemvm.ssvm.mover_messages import IMAGE_NAME
 from systemvm.ssvm.oneshot import Operation, Reply, serve_standard_input
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.properties import FILE_NAME, MAX_BYTES, TemplateProperties
-from systemvm.wire.storage import Done, StoreStats
+from systemvm.wire.storage import Done, ListedTemplate, StoreStats, TemplateListing
 
 JOBS = ".systemvm-jobs"
 TEMPLATES = "template/tmpl"
+LIST_PAGE = 1000  # some 100 bytes each: far from the longest frame
 FOREIGN_LEFTOVER_S = 24 * 3600.0  # another SSVM's job that has not moved for a day is nobody's
 AGENT_USER, FETCH_USER = "systemvm-agent", "systemvm-fetch"
 
@@ -50,6 +51,7 @@ class StoreHelper:
             messages.DELETE: Operation(messages.Delete, self.delete, agent),
             messages.STATS: Operation(messages.Stats, self.stats, agent),
             messages.SWEEP: Operation(messages.Sweep, self.sweep, agent),
+            messages.LIST: Operation(messages.List, self.list_templates, agent),
         }
 
     def make(self, uid: int, job: messages.Job) -> Reply:
@@ -161,6 +163,19 @@ class StoreHelper:
                             removed.append(job_id)
         return Reply(messages.Swept(removed))
 
+    def list_templates(self, uid: int, request: messages.List) -> Reply:
+        """A page of what is published. What cannot be read fails all of it: a gap would look like a loss."""
+        after = _place(request.after) if request.after else (0, 0)
+        with self._mounted(request.mount_id) as mount:
+            try:
+                places = [place for place in _published(mount) if place > after]
+                page = places[:LIST_PAGE]
+                listed = [_listed(mount, place) for place in page]
+            except OSError as error:
+                raise of_store(error, "listing the templates") from None
+        more = "/".join(map(str, page[-1])) if len(places) > len(page) else ""
+        return Reply(TemplateListing(listed, more))
+
     @contextmanager
     def _mounted(self, mount_id: str) -> Iterator[int]:
         """The root of a store; TransferError when it is not mounted: the disk below it is this VM's own."""
@@ -213,6 +228,34 @@ def _properties(mount: int, install: str) -> TemplateProperties | None:
     with _opened(file), suppress(TransferError, UnicodeDecodeError):
         return TemplateProperties.from_text(os.read(file, MAX_BYTES).decode("ascii"))
     return None  # what cannot be read is replaced
+
+
+def _place(text: str) -> tuple[int, int]:
+    account, _, template = text.partition("/")
+    if not (account.isdecimal() and template.isdecimal()):
+        raise TransferError(Code.REQUEST_INVALID, "a page begins after ACCOUNT/TEMPLATE")
+    return int(account), int(template)
+
+
+def _published(mount: int) -> list[tuple[int, int]]:
+    """Account and template of everything that has its place; none on a store that never had any."""
+    try:
+        templates = open_directory(mount, TEMPLATES)
+    except FileNotFoundError:
+        return []
+    found = []
+    with _opened(templates):
+        for account in filter(str.isdecimal, _names(templates)):
+            # an account's directory goes with its last template, perhaps just now
+            with suppress(FileNotFoundError), _opened(open_directory(templates, account)) as directory:
+                found += [(int(account), int(name)) for name in _names(directory) if name.isdecimal()]
+    return sorted(found)
+
+
+def _listed(mount: int, place: tuple[int, int]) -> ListedTemplate:
+    account, template = place
+    properties = _properties(mount, f"{TEMPLATES}/{account}/{template}")
+    return ListedTemplate(account, template, "" if properties is None else properties.job_id)
 
 
 def _take_over(directory: int, file_name: str) -> int:

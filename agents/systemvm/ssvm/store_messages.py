@@ -19,6 +19,7 @@ PUBLISH = "store.publish"  # agent
 DELETE = "store.delete"  # agent
 STATS = "store.stats"  # agent
 SWEEP = "store.sweep"  # agent
+LIST = "store.list"  # agent
 MOUNT = "mount.mount"  # agent
 
 MAX_ID = 2**63 - 1
@@ -129,6 +130,14 @@ class Sweep:
 @frozen
 class Swept:
     removed: list[str]
+
+
+@frozen
+class List:
+    """The templates after `after`, which is `account/template`, in order of their numbers."""
+
+    mount_id: str
+    after: str = ""
 
 
 @frozen

@@ -172,6 +172,7 @@ class Transfer:
             source_ca_pem=request.source_ca_pem,
             announced_bytes=source.total_bytes,
             limits=self._limits,
+            request_id=request.request_id,
         )
 
     def _progressed(self, progress: MoverProgress) -> None:

@@ -12,6 +12,8 @@ CONSOLE_AUTHORIZE = "console.authorize"  # agent → daemon: spends a token, ato
 CONSOLE_TARGET = "console.target"  # agent → daemon: where a session's VM is now, asked at every connection
 CONSOLE_CLOSED = "console.closed"  # agent → daemon: a call, the session row ends with it
 CONSOLE_LOAD = "console.load"  # agent → daemon, notification
+CONSOLE_LIST = "console.list"  # daemon → agent: the sessions that it keeps (protocol 2)
+CONSOLE_END = "console.end"  # daemon → agent: sessions that there are no more (protocol 2)
 
 
 class ConsoleRefusal(enum.Enum):
@@ -74,3 +76,16 @@ class ConsoleClosed:
 @frozen
 class ConsoleLoad:
     session_ids: list[str]
+
+
+@frozen
+class ConsoleSessions:
+    """Every session that a CPVM would let a browser connect to."""
+
+    session_ids: list[str]
+
+
+@frozen
+class ConsoleEnd:
+    session_ids: list[str]
+    reason: str

@@ -9,6 +9,8 @@ from attrs import frozen
 
 STORAGE_SETUP = "storage.setup"  # daemon → agent: mount a store; idempotent
 STORAGE_STATS = "storage.stats"  # daemon → agent
+STORAGE_JOBS = "storage.jobs"  # daemon → agent: the downloads that it knows (protocol 2)
+TEMPLATE_LIST = "template.list"  # daemon → agent: what is on a store, by pages (protocol 2)
 TEMPLATE_DOWNLOAD = "template.download"  # daemon → agent: get or start, idempotent by job_id
 TEMPLATE_ABORT = "template.abort"  # daemon → agent
 TEMPLATE_DELETE = "template.delete"  # daemon → agent
@@ -119,6 +121,34 @@ class TemplateDelete:
     store: Store
     account_id: int
     template_id: int
+
+
+@frozen
+class JobListing:
+    """Every download that an SSVM knows, ended ones among them. One that cannot tell answers an error."""
+
+    jobs: list[DownloadStatus]
+
+
+@frozen
+class TemplateListRequest:
+    store: Store
+    after: str = ""  # the `next` of the page before
+
+
+@frozen
+class ListedTemplate:
+    account_id: int
+    template_id: int
+    job_id: str = ""  # that published it; empty when its properties cannot be read: it is there all the same
+
+
+@frozen
+class TemplateListing:
+    """A page of a store's templates, in order. One that cannot be read is an error, never an empty page."""
+
+    templates: list[ListedTemplate]
+    next: str = ""  # empty at the end
 
 
 @frozen

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from attrs import frozen
 
 from systemvm.management.state.status import AgentState
@@ -47,6 +49,8 @@ class Agent:
         self.peer: Connection | None = None
         self.hello: Hello | None = None
         self.health: Health | None = None
+        #: When its process was found to be another than before; what the older one carried ended with it.
+        self.new_process_at: datetime | None = None
         self.heard_s = 0.0  # on the reactor's clock
         self.remarks: dict[str, Remark] = {}  # by whose they are
         self.trusts = ""  # the id of the bundle of CAs that it was last given over the channel

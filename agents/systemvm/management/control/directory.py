@@ -9,6 +9,7 @@ from typing import Any, TypeVar, overload
 from twisted.logger import Logger
 
 from systemvm.management.control.agent import Agent, AgentStatus
+from systemvm.management.state.columns import now
 from systemvm.management.state.status import AgentState
 from systemvm.rpc.call import Caller, Connection
 from systemvm.rpc.errors import FORBIDDEN, NOT_CONNECTED, RpcError
@@ -180,6 +181,8 @@ class AgentDirectory:
 
     def connected(self, agent: Agent, peer: Connection, hello: Hello) -> None:
         """An agent said hello: it is Connecting, and an older connection of its name ends."""
+        if agent.hello is not None and hello.instance not in ("", agent.hello.instance):
+            agent.new_process_at = now()
         older, agent.peer, agent.hello = agent.peer, peer, hello
         agent.remarks.clear()
         if older is not None and older is not peer:

@@ -139,6 +139,14 @@ class Dispatch:
             await self._database.run(downloads.assign, work.ref.id, name)
             load[name] = load.get(name, 0) + 1
         request = self._request(work)
+        if work.ref.agent_name != name:
+            self.log.info(
+                "{agent} is given {template}, job {job} (request {request_id})",
+                agent=name,
+                template=work.template.name,
+                job=request.job_id,
+                request_id=request.request_id,
+            )
         try:
             status = await peer.call(
                 storage.TEMPLATE_DOWNLOAD,

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from attrs import frozen
 
 from systemvm.management.state import events, instances, templates, zones
-from systemvm.management.state.columns import now
+from systemvm.management.state.columns import new_uuid, now
 from systemvm.management.state.status import InstanceType
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.management.state.zones import ImageStore, Zone
@@ -96,6 +96,65 @@ def apply_status(connection: sa.Connection, agent_name: str, status: DownloadSta
     ref = templates.update_store_ref(connection, ref.id, **_changes(status))
     if ref.state.ended:
         _record_end(connection, ref)
+    return ref
+
+
+def is_wanted_of(connection: sa.Connection, agent_name: str, job_id: str) -> bool:
+    """Whether an SSVM is to work on this job: it was given to it, has not ended, and its template lives."""
+    ref = templates.store_ref_of_job(connection, job_id)
+    if ref is None or ref.removed is not None or ref.state.ended:
+        return False
+    if (ref.agent_name or "").lower() != agent_name.lower():
+        return False
+    return templates.by_id(connection, ref.template_id).removed is None
+
+
+def ready_on(connection: sa.Connection, store_id: int) -> list[tuple[StoreRef, tuple[int, int]]]:
+    """What a store should have: each copy with its account and template."""
+    table = templates.store_refs.table.c
+    refs = templates.store_refs.all(
+        connection,
+        table.store_id == store_id,
+        table.removed.is_(None),
+        table.state == DownloadState.DOWNLOADED,
+    )
+    pairs = [(ref, templates.by_id(connection, ref.template_id)) for ref in refs]
+    return [(ref, (one.account_id, one.id)) for ref, one in pairs if one.removed is None]
+
+
+def bring_again(connection: sa.Connection, ref_id: int, job_id: str) -> StoreRef | None:
+    """A Ready copy is gone: download it anew, under a new job. None when it has changed since."""
+    ref = templates.store_refs.by_id(connection, ref_id)
+    template = templates.by_id(connection, ref.template_id)
+    if ref.job_id != job_id or ref.state is not DownloadState.DOWNLOADED or template.removed is not None:
+        return None
+    changes: dict[str, Any] = {
+        "state": DownloadState.NOT_DOWNLOADED,
+        "job_id": new_uuid(),
+        "agent_name": None,
+        "percent": 0,
+        "received_bytes": 0,
+        "install_path": None,
+        "error_hint": "It was not on its store any more, and is downloaded again.",
+    }
+    if not template.url:
+        changes = {
+            "state": DownloadState.DOWNLOAD_ERROR,
+            "error_code": "lost",
+            "error_text": "The template is not on its store any more.",
+            "error_hint": "Nobody knows where it came from: register it again.",
+        }
+    ref = templates.update_store_ref(connection, ref_id, **changes)
+    events.record(
+        connection,
+        "ISO.LOST" if template.is_iso else "TEMPLATE.LOST",
+        f"{template.name}: not on its store any more",
+        account_id=template.account_id,
+        domain_id=template.domain_id,
+        level="WARN",
+        resource_type="Iso" if template.is_iso else "Template",
+        resource_uuid=template.uuid,
+    )
     return ref
 
 

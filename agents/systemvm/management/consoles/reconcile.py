@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Console sessions of a CPVM: those it lost are ended here, those that ended here are ended there."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from twisted.logger import Logger
+
+from systemvm.management.control.agent import Agent
+from systemvm.management.control.directory import AgentDirectory
+from systemvm.management.state import console_sessions, instances
+from systemvm.management.state.columns import now
+from systemvm.management.state.database import Database
+from systemvm.wire.console import CONSOLE_END, CONSOLE_LIST, ConsoleEnd, ConsoleSessions
+
+#: A token that was spent this lately may be on its way: its CPVM need not keep the session yet.
+GRACE = timedelta(seconds=30)
+LOST = "the console proxy knows it no more"
+ENDED = "this console session has ended"
+
+
+class ConsoleReconcile:
+    """A step of the reconciliation."""
+
+    log = Logger()
+
+    def __init__(self, database: Database, directory: AgentDirectory) -> None:
+        self._database = database
+        self._directory = directory
+
+    async def reconcile(self, agent: Agent) -> None:
+        """RpcError when the CPVM does not tell which sessions it keeps; nothing is ended then."""
+        before = now() - GRACE
+        if agent.new_process_at is not None:
+            before = max(before, agent.new_process_at)
+        answer = await self._directory.call(agent.name, CONSOLE_LIST, result=ConsoleSessions)
+        kept = set(answer.session_ids)
+        released, living = await self._database.run(_release, agent.name, kept, before)
+        if released:
+            self.log.info("{count} sessions of {name} ended with it", count=released, name=agent.name)
+        strays = sorted(kept - living)
+        if strays:
+            await self._directory.call(agent.name, CONSOLE_END, ConsoleEnd(strays, ENDED))
+            self.log.info("{name} ends {count} sessions", name=agent.name, count=len(strays))
+
+
+def _release(
+    connection: sa.Connection, proxy_name: str, kept: set[str], before: datetime
+) -> tuple[int, set[str]]:
+    """End rows of spent tokens that the CPVM does not keep; how many, and which sessions live."""
+    proxy = instances.by_instance_name(connection, proxy_name)
+    living, released = set(), 0
+    for session in console_sessions.active(connection, proxy.id):
+        if session.uuid in kept or session.acquired is None or session.acquired >= before:
+            living.add(session.uuid)
+        else:
+            released += console_sessions.close(connection, session.uuid, LOST)
+    return released, living

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Golden frames of protocol 2: each end still reads them, and still says every member that they hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from contract.test_rpc_frames import holds, lines
+from systemvm.rpc import frame
+from systemvm.rpc.message import Answer, Request, read
+from systemvm.wire import agent, console, storage
+
+#: Method: type of its parameters and of its result.
+TYPES: dict[str, tuple[Any, Any]] = {
+    agent.HELLO: (agent.Hello, agent.Welcome),
+    storage.STORAGE_JOBS: (None, storage.JobListing),
+    storage.TEMPLATE_LIST: (storage.TemplateListRequest, storage.TemplateListing),
+    console.CONSOLE_LIST: (None, console.ConsoleSessions),
+    console.CONSOLE_END: (console.ConsoleEnd, storage.Done),
+    console.CONSOLE_AUTHORIZE: (console.ConsoleAuthorize, console.ConsoleSession),
+    console.CONSOLE_TARGET: (console.ConsoleTargetRequest, console.ConsoleTarget),
+}
+
+
+@pytest.mark.parametrize("name", ["rpc_hello_v2.frames", "rpc_listings_v2.frames", "rpc_consoles_v2.frames"])
+def test_both_ends_read_and_say_what_protocol_2_recorded(name: str) -> None:
+    asked: dict[tuple[str, Any], str] = {}
+    for mark, line in lines(name):
+        message = read(frame.decode(line))
+        if isinstance(message, Request):
+            params, _ = TYPES[message.method]
+            asked[mark, message.id] = message.method
+            if params is None:
+                assert message.params is None
+                continue
+            value = msgspec.convert(message.params, params, strict=True)
+            assert holds(msgspec.to_builtins(value), message.params)
+            assert holds(message.to_wire(), msgspec.json.decode(line))
+            continue
+        assert isinstance(message, Answer)
+        other = "< " if mark == "> " else "> "
+        method = asked.pop((other, message.id))
+        if message.error is not None:
+            assert message.error.reason
+            assert holds(message.error.to_wire(), msgspec.json.decode(line)["error"])
+            continue
+        value = msgspec.convert(message.result, TYPES[method][1], strict=True)
+        assert holds(msgspec.to_builtins(value), message.result)
+    assert asked == {}, "every call is answered"

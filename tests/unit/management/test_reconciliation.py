@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Desired state down, actual state up; and a listing that failed is never an empty one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import pytest_twisted
+from attrs import evolve
+from twisted.internet.task import Clock
+
+from small_cloud import FakePeer, SmallCloud
+from systemvm.management.consoles.reconcile import ENDED, LOST, ConsoleReconcile
+from systemvm.management.control.agent import Agent, AgentStatus
+from systemvm.management.control.directory import AgentDirectory
+from systemvm.management.control.reconciliation import RECONCILE_EVERY_S, Reconciliation
+from systemvm.management.state import console_sessions, instances, templates
+from systemvm.management.state.columns import now
+from systemvm.management.state.status import AgentState, InstanceState, InstanceType
+from systemvm.management.state.templates import StoreRef
+from systemvm.management.templates.reconcile import TemplateReconcile
+from systemvm.rpc.errors import DEADLINE, NOT_CONNECTED, RpcError
+from systemvm.wire import console, protocol, storage
+from systemvm.wire.agent import Hello
+from systemvm.wire.role import Role
+from systemvm.wire.storage import DownloadState, DownloadStatus, JobListing, ListedTemplate, TemplateListing
+
+HELLO = Hello(protocol.CURRENT, "n", "r", "0", "0", "0", "boot", 0.0, [], "first")
+FAILURES = [
+    RpcError(DEADLINE, "no answer in 100 s"),
+    RpcError(NOT_CONNECTED, "the line was lost"),
+    RpcError.refused("store_not_mounted", "secondary storage is not mounted"),
+    RpcError.refused("store_failed", "Input/output error"),
+]
+
+
+def connected(name: str, role: Role) -> tuple[AgentDirectory, Agent, FakePeer]:
+    directory, peer = AgentDirectory(lambda name: True), FakePeer()
+    agent = directory.expect(name, role)
+    fake: Any = peer
+    directory.connected(agent, fake, HELLO)
+    agent.status = AgentStatus(AgentState.UP)
+    return directory, agent, peer
+
+
+class Ssvm:
+    def __init__(self, cloud: SmallCloud, zones: Any) -> None:
+        self.directory, self.agent, self.peer = connected(cloud.ssvm.instance_name, Role.SSVM)
+        self.peer.answers[storage.STORAGE_JOBS] = lambda params: JobListing([])
+        self.woken: list[bool] = []
+        self.step = TemplateReconcile(cloud.database, self.directory, zones, lambda: self.woken.append(True))
+        self.cloud = cloud
+
+    def ref(self, ref: StoreRef) -> StoreRef:
+        return self.cloud.database.run_now(templates.store_refs.by_id, ref.id)
+
+    def has(self, *places: tuple[int, int]) -> None:
+        listed = [ListedTemplate(account, template, "job") for account, template in places]
+        self.peer.answers[storage.TEMPLATE_LIST] = lambda params: TemplateListing(listed)
+
+
+@pytest.fixture
+def ssvm(cloud: SmallCloud) -> Ssvm:
+    return Ssvm(cloud, cloud.dispatch._zones)
+
+
+# --- templates
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_on_the_store_stays_and_what_is_gone_is_downloaded_again(
+    cloud: SmallCloud, ssvm: Ssvm
+) -> None:
+    kept, kept_ref = cloud.add_template()
+    _, gone_ref = cloud.add_template()
+    ssvm.has((kept.account_id, kept.id), (9, 999))  # and one that nobody knows, which is left alone
+    await ssvm.step.reconcile(ssvm.agent)
+    assert ssvm.ref(kept_ref) == kept_ref
+    again = ssvm.ref(gone_ref)
+    assert (again.state, again.agent_name) == (DownloadState.NOT_DOWNLOADED, None)
+    assert again.job_id != gone_ref.job_id, "the SSVM remembers the old job as done"
+    assert ssvm.woken == [True]
+    assert {name for name, _ in ssvm.peer.calls} == {storage.STORAGE_JOBS, storage.TEMPLATE_LIST}
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: str(failure.code))
+async def test_a_failed_listing_is_not_an_empty_one(cloud: SmallCloud, ssvm: Ssvm, failure: RpcError) -> None:
+    _, ref = cloud.add_template()
+    pages: list[Callable[[], Any]] = [lambda: TemplateListing([], next="1/1"), lambda: failure]
+    ssvm.peer.answers[storage.TEMPLATE_LIST] = lambda params: pages.pop(0)()
+    with pytest.raises(RpcError):
+        await ssvm.step.reconcile(ssvm.agent)
+    assert pages == [], "a part of a listing is none either"
+    assert ssvm.ref(ref) == ref
+    ssvm.peer.answers[storage.STORAGE_JOBS] = lambda params: failure
+    with pytest.raises(RpcError):
+        await ssvm.step.reconcile(ssvm.agent)
+    assert ssvm.ref(ref) == ref
+    assert ssvm.woken == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_all_pages_of_a_listing_count(cloud: SmallCloud, ssvm: Ssvm) -> None:
+    first, first_ref = cloud.add_template()
+    second, second_ref = cloud.add_template()
+    pages = {
+        "": TemplateListing([ListedTemplate(first.account_id, first.id)], next="here"),
+        "here": TemplateListing([ListedTemplate(second.account_id, second.id)]),
+    }
+    ssvm.peer.answers[storage.TEMPLATE_LIST] = lambda params: pages[params.after]
+    await ssvm.step.reconcile(ssvm.agent)
+    assert [ssvm.ref(ref) for ref in (first_ref, second_ref)] == [first_ref, second_ref]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_becomes_ready_while_the_store_is_listed_is_not_lost(
+    cloud: SmallCloud, ssvm: Ssvm
+) -> None:
+    added: list[StoreRef] = []
+
+    def listing(params: Any) -> TemplateListing:
+        added.append(cloud.add_template()[1])
+        return TemplateListing([])
+
+    ssvm.peer.answers[storage.TEMPLATE_LIST] = listing
+    await ssvm.step.reconcile(ssvm.agent)
+    assert ssvm.ref(added[0]) == added[0]
+
+
+@pytest_twisted.ensureDeferred
+async def test_missed_ends_are_taken_and_work_in_vain_is_stopped(cloud: SmallCloud, ssvm: Ssvm) -> None:
+    ssvm.has()
+    _, ref = cloud.add_template(state=DownloadState.DOWNLOAD_IN_PROGRESS)
+    cloud.database.run_now(templates.update_store_ref, ref.id, agent_name=cloud.ssvm.instance_name)
+    done = DownloadStatus(ref.job_id, DownloadState.DOWNLOAD_ERROR, error=storage.DownloadError("x", "y"))
+    vain = DownloadStatus("a-job-of-old", DownloadState.DOWNLOAD_IN_PROGRESS)
+    ssvm.peer.answers[storage.STORAGE_JOBS] = lambda params: JobListing([done, vain])
+    ssvm.peer.answers[storage.TEMPLATE_ABORT] = lambda params: None
+    await ssvm.step.reconcile(ssvm.agent)
+    assert ssvm.ref(ref).state is DownloadState.DOWNLOAD_ERROR
+    assert ssvm.peer.asked(storage.TEMPLATE_ABORT) == [storage.DownloadAbort("a-job-of-old")]
+
+
+# --- consoles
+
+
+class Cpvm:
+    def __init__(self, cloud: SmallCloud) -> None:
+        self.directory, self.agent, self.peer = connected(cloud.cpvm.instance_name, Role.CPVM)
+        self.step = ConsoleReconcile(cloud.database, self.directory)
+        self.cloud = cloud
+        self.peer.answers[console.CONSOLE_END] = lambda params: None
+
+    def keeps(self, *session_ids: str) -> None:
+        self.peer.answers[console.CONSOLE_LIST] = lambda params: console.ConsoleSessions(list(session_ids))
+
+    def session(self, token: str, *, spent_s_ago: float | None) -> str:
+        acquired = None if spent_s_ago is None else now() - timedelta(seconds=spent_s_ago)
+
+        def make(connection: Any) -> str:
+            cloud = self.cloud
+            vm = instances.create(
+                connection,
+                InstanceType.USER,
+                account_id=1,
+                zone_id=cloud.zone.id,
+                name=token,
+                state=InstanceState.RUNNING,
+            )
+            row = console_sessions.create(
+                connection, account_id=1, domain_id=1, zone_id=cloud.zone.id, user_id=1, vm_id=vm.id,
+                proxy_id=cloud.cpvm.id, token_hash=token, token_expires=now() + timedelta(hours=1),
+                creator_address=None,
+            )  # fmt: skip
+            table = console_sessions.rows.table.c
+            console_sessions.rows.update_where(connection, table.id == row.id, acquired=acquired)
+            return row.uuid
+
+        return str(self.cloud.database.run_now(make))
+
+    def reason(self, session_id: str) -> str | None:
+        table = console_sessions.rows.table.c
+        row = self.cloud.database.run_now(console_sessions.rows.one, table.uuid == session_id)
+        assert row is not None
+        return row.close_reason
+
+
+@pytest.fixture
+def cpvm(cloud: SmallCloud) -> Cpvm:
+    return Cpvm(cloud)
+
+
+@pytest_twisted.ensureDeferred
+async def test_sessions_that_a_cpvm_lost_end_and_others_stay(cpvm: Cpvm) -> None:
+    kept = cpvm.session("kept", spent_s_ago=100)
+    lost = cpvm.session("lost", spent_s_ago=100)
+    on_its_way = cpvm.session("on its way", spent_s_ago=1)
+    unspent = cpvm.session("unspent", spent_s_ago=None)
+    cpvm.keeps(kept)
+    await cpvm.step.reconcile(cpvm.agent)
+    assert [cpvm.reason(each) for each in (kept, lost, on_its_way, unspent)] == [None, LOST, None, None]
+    assert cpvm.peer.asked(console.CONSOLE_END) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_cpvms_new_process_releases_the_old_ones_sessions_at_once(cpvm: Cpvm) -> None:
+    young = cpvm.session("young", spent_s_ago=1)
+    waiting = cpvm.session("waiting", spent_s_ago=None)
+    fake: Any = cpvm.peer
+    cpvm.directory.connected(cpvm.agent, fake, evolve(HELLO, instance="second"))
+    cpvm.agent.status = AgentStatus(AgentState.UP)
+    cpvm.keeps()
+    await cpvm.step.reconcile(cpvm.agent)
+    assert cpvm.reason(young) == LOST
+    assert cpvm.reason(waiting) is None, "its token is still good"
+
+
+@pytest_twisted.ensureDeferred
+async def test_sessions_that_ended_here_are_ended_there(cpvm: Cpvm) -> None:
+    kept = cpvm.session("kept", spent_s_ago=100)
+    cpvm.keeps("ended-long-ago", kept)
+    await cpvm.step.reconcile(cpvm.agent)
+    assert cpvm.peer.asked(console.CONSOLE_END) == [console.ConsoleEnd(["ended-long-ago"], ENDED)]
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("failure", FAILURES[:2], ids=lambda failure: str(failure.code))
+async def test_a_cpvm_that_cannot_tell_loses_no_session(cpvm: Cpvm, failure: RpcError) -> None:
+    session = cpvm.session("old", spent_s_ago=100)
+    cpvm.peer.answers[console.CONSOLE_LIST] = lambda params: failure
+    with pytest.raises(RpcError):
+        await cpvm.step.reconcile(cpvm.agent)
+    assert cpvm.reason(session) is None
+
+
+# --- when
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_happens_at_each_connection_and_every_few_minutes_for_agents_that_can_tell() -> None:
+    directory, agent, _ = connected("s-1-VM", Role.SSVM)
+    clock, seen = Clock(), []
+    reconciliation = Reconciliation(clock, directory)
+
+    async def step(agent: Agent) -> None:
+        seen.append(agent.name)
+        raise RpcError(DEADLINE, "a store hangs")
+
+    reconciliation.add(Role.SSVM, step)
+    await directory.came_up(agent)
+    assert seen == ["s-1-VM"]
+    reconciliation.start()
+    clock.advance(RECONCILE_EVERY_S)
+    clock.advance(RECONCILE_EVERY_S)
+    assert seen == ["s-1-VM"] * 3
+    agent.hello = evolve(HELLO, protocol_version=1)
+    clock.advance(RECONCILE_EVERY_S)
+    assert seen == ["s-1-VM"] * 3, "an agent of protocol 1 knows no listings"
+    reconciliation.stop()

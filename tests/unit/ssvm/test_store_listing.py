@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Listing a store: all of it in pages, and an error whenever a part cannot be read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from systemvm.ssvm import store as store_module
+from systemvm.ssvm import store_messages as messages
+from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.store import StoreHelper
+from systemvm.wire.storage import TemplateListing
+
+MOUNT_ID = "6f4b3c2a-1111-3222-8333-444455556666"
+
+
+class Mounted(StoreHelper):
+    """A store in a directory: what is a mount and what is not is another test's."""
+
+    @contextmanager
+    def _mounted(self, mount_id: str) -> Iterator[int]:
+        descriptor = os.open(self._mount_root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def listing(helper: StoreHelper, after: str = "") -> TemplateListing:
+    value = helper.list_templates(0, messages.List(MOUNT_ID, after)).result
+    assert isinstance(value, TemplateListing)
+    return value
+
+
+def test_pages_follow_each_other_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = [(1, 2), (1, 10), (2, 1), (10, 7)]
+    for account, template in places:
+        (tmp_path / f"template/tmpl/{account}/{template}").mkdir(parents=True)
+    (tmp_path / "template/tmpl/1/.hidden").mkdir()
+    monkeypatch.setattr(store_module, "LIST_PAGE", 3)
+    first = listing(Mounted(tmp_path))
+    second = listing(Mounted(tmp_path), first.next)
+    found = [(one.account_id, one.template_id) for one in [*first.templates, *second.templates]]
+    assert found == places, "also those without readable properties: they are there"
+    assert (first.next, second.next) == ("2/1", "")
+
+
+def test_a_store_that_never_had_any_is_empty(tmp_path: Path) -> None:
+    assert listing(Mounted(tmp_path)) == TemplateListing([])
+
+
+def test_a_store_that_is_not_mounted_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / MOUNT_ID).mkdir()
+    for helper in (StoreHelper(tmp_path), StoreHelper(tmp_path / "nowhere")):
+        with pytest.raises((TransferError, OSError)) as refused:
+            listing(helper)
+        if isinstance(refused.value, TransferError):
+            assert refused.value.code is Code.STORE_NOT_MOUNTED
+
+
+@pytest.mark.parametrize("number", [5, 116, 13])  # EIO, ESTALE, EACCES
+def test_what_cannot_be_read_fails_the_whole_listing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    for account in ("1", "2"):
+        (tmp_path / f"template/tmpl/{account}/7").mkdir(parents=True)
+    names = store_module._names
+    calls: list[int] = []
+
+    def failing(directory: int) -> list[str]:
+        calls.append(directory)
+        if len(calls) == 3:  # the second account's
+            raise OSError(number, os.strerror(number))
+        return names(directory)
+
+    monkeypatch.setattr(store_module, "_names", failing)
+    with pytest.raises(TransferError):
+        listing(Mounted(tmp_path))
