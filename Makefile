@@ -103,6 +103,10 @@ bench-recovery: setup images ## agent, daemon and machine killed: how long until
 bench-control: setup ## one daemon, 1,000 agents on real sockets; a call beside the same call over HTTPS
 	@$(PYTHON) tests/benchmark/control.py
 
+.PHONY: fuzz-rpc
+fuzz-rpc: setup ## some hundred thousand wrong frames and conversations for the parsers of the control channel
+	@RPC_FUZZ_EXAMPLES=100000 $(PYTEST) tests/unit/rpc/test_robust.py tests/unit/rpc/test_frame.py
+
 .PHONY: clean
 clean: stop ## remove all that was built
 	@rm -rf build $(VENV)

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 import zstandard
+from twisted.logger import formatEvent, globalLogPublisher
 
 from integration.ssvm_lab import disk_images
 from integration.ssvm_lab.bad_server import BODY
@@ -33,9 +34,13 @@ from systemvm.wire.storage import (
     DownloadState,
     DownloadStatus,
     ImageFormat,
+    JobListing,
+    ListedTemplate,
     Store,
     StoreStats,
     TemplateDelete,
+    TemplateListing,
+    TemplateListRequest,
 )
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(120)]
@@ -440,3 +445,36 @@ async def test_store_that_cannot_be_mounted(world: World, daemon: Daemon, store:
             await call()
         assert refused.value.reason == reason
         assert refused.value.message
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_request_id_is_in_the_log_of_every_process(world: World, daemon: Daemon) -> None:
+    told: list[str] = []
+
+    def observe(event: dict[str, Any]) -> None:
+        told.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        published(world, await daemon.download(request(world, f"{BAD}/good", request_id="req-4711")))
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    assert [line for line in told if "req-4711" in line], "the agent, which runs in this process"
+    fetch = [line for line in world.said("fetch").splitlines() if "req-4711" in line]
+    assert [line for line in fetch if "begins, template" in line], "fetch"
+    assert [line for line in fetch if "mover of job" in line], "its mover"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_store_is_listed_and_one_that_is_away_is_an_error(world: World, daemon: Daemon) -> None:
+    wanted = request(world, f"{BAD}/good")
+    published(world, await daemon.download(wanted))
+    ask = TemplateListRequest(STORE)
+    listing: TemplateListing = await daemon.call(storage.TEMPLATE_LIST, ask, TemplateListing)
+    assert listing == TemplateListing([ListedTemplate(2, 204, wanted.job_id)])
+    jobs: JobListing = await daemon.call(storage.STORAGE_JOBS, None, JobListing)
+    assert [job.job_id for job in jobs.jobs if job.job_id == wanted.job_id] == [wanted.job_id]
+    with pytest.raises(RpcError) as refused:
+        away = TemplateListRequest(Store(STORE.server, "/no/such/export"))
+        await daemon.call(storage.TEMPLATE_LIST, away, TemplateListing)
+    assert refused.value.reason, "an error with a code of its own, never an empty page"

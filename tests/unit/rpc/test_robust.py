@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import string
 from collections.abc import Iterator
 from typing import Any
@@ -12,18 +13,28 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from systemvm.rpc import frame
-from systemvm.rpc.errors import BUSY, INVALID_REQUEST, METHOD_NOT_FOUND, NOT_CONNECTED, PARSE_ERROR, RpcError
+from systemvm.rpc.errors import (
+    BUSY,
+    DEADLINE,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    NOT_CONNECTED,
+    PARSE_ERROR,
+    RpcError,
+)
 from systemvm.rpc.message import Answer, InvalidMessage, Request, read
 from systemvm.rpc.method import Call, Caller, MethodTable
 from systemvm.rpc.peer import MAX_BAD_FRAMES, MAX_IN_FLIGHT, PROBE_AFTER_S, SILENT_AFTER_S, Peer
 from systemvm.rpc.transport import MAX_UNSENT_BYTES, PAUSE_BYTES, StreamProtocol
 from unit.rpc.wire_pair import Wire, begin, outcome
 
+#: `make fuzz-rpc` asks for many more.
+EXAMPLES = int(os.environ.get("RPC_FUZZ_EXAMPLES", "200"))
 AGENT = Caller("s-1-VM", "ssvm")
 GOOD = b'{"jsonrpc":"2.0","id":1,"method":"rpc.ping"}\n'
 
@@ -210,7 +221,7 @@ def test_an_end_that_does_not_read_holds_a_bounded_heap() -> None:
 # --- any bytes at all
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(st.binary(max_size=300))
 def test_any_line_is_decoded_or_refused(line: bytes) -> None:
     try:
@@ -219,7 +230,7 @@ def test_any_line_is_decoded_or_refused(line: bytes) -> None:
         assert error.code == PARSE_ERROR
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(JSON)
 def test_any_json_is_a_message_or_refused(value: object) -> None:
     try:
@@ -230,7 +241,7 @@ def test_any_json_is_a_message_or_refused(value: object) -> None:
         assert isinstance(got, Request | Answer)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(JSON)
 def test_what_was_decoded_is_what_was_sent(value: object) -> None:
     text = msgspec.json.encode(value)
@@ -245,7 +256,7 @@ def _cut(data: bytes, at: list[int]) -> Iterator[bytes]:
         yield data[begin_:end]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     st.lists(st.binary(max_size=60) | JSON.map(msgspec.json.encode), max_size=8),
     st.lists(st.integers(0, 10_000), max_size=8),
@@ -263,3 +274,38 @@ def test_no_conversation_ends_in_an_exception_and_each_answer_is_one_frame(
     for line in wire.sent:
         assert line.count(b"\n") == 1
         assert msgspec.json.decode(line)["jsonrpc"] == "2.0"
+
+
+@pytest.mark.parametrize("deadline_s", [0.0, -1.0, float("inf"), float("nan"), 3601.0])
+def test_there_is_no_method_without_a_deadline(deadline_s: float) -> None:
+    async def nothing(call: Call, params: None) -> None:
+        """Never called."""
+
+    with pytest.raises(ValueError, match="deadline"):
+        MethodTable("t", "1").add(
+            "m", nothing, params=None, result=None, roles=frozenset({"ssvm"}), deadline_s=deadline_s
+        )
+
+
+def test_a_handler_ends_with_its_deadline_and_with_its_callers_patience() -> None:
+    ended: list[str] = []
+
+    async def sleep(call: Call, params: None) -> None:
+        try:
+            await Deferred()
+        except CancelledError:
+            ended.append(call.request_id)
+            raise
+
+    table = MethodTable("t", "1")
+    table.add("sleep", sleep, params=None, result=None, roles=frozenset({"ssvm"}), deadline_s=5.0)
+    peer, wire, clock = _peer(table)
+    for number in (1, 2):
+        peer.data_received(
+            b'{"jsonrpc":"2.0","id":%d,"method":"sleep","request_id":"r%d"}\n' % (number, number)
+        )
+    peer.data_received(b'{"jsonrpc":"2.0","method":"rpc.cancel","params":{"id":2}}\n')
+    assert ended == ["r2"]
+    clock.advance(5.0)
+    assert ended == ["r2", "r1"]
+    assert _codes(wire) == [DEADLINE, DEADLINE]
