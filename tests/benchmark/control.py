@@ -183,8 +183,11 @@ def measure(agents: int, calls: int, work: Path) -> dict[str, Any]:
         cpu = (daemon.cpu_s() - cpu_s) / IDLE_S
         full_kib = daemon.rss_kib()
         print(f"bench: {full_kib} KiB, {cpu:.3f} of a core; now {calls} calls each way", flush=True)
-        daemon.order(measure=calls, at_most_s=CALLS_S, https=https, identity=str(work / "caller.pem"))
-        took = daemon.news("took")["took"]
+        into = work / "took.json"
+        caller = str(work / "caller.pem")
+        daemon.order(measure=calls, at_most_s=CALLS_S, https=https, identity=caller, into=str(into))
+        daemon.news("measured")
+        took = json.loads(into.read_text())
         daemon.end()
         killed_s = time.monotonic()
         daemon = start_daemon()

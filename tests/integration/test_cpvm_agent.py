@@ -199,10 +199,25 @@ async def test_a_console_through_the_agent(scene: tuple[Daemon, Cpvm]) -> None:
     screen = FakeScreen(echo)
     daemon.screen_port = screen.port
 
-    def browse() -> None:
+    def hold() -> Any:
         trusting = ssl.create_default_context()
         public.configure_trust(trusting)
         cpvm.client_context = lambda: trusting
+        connection = open_console(cast(Front, cpvm), "f1rst")
+        connection.greet()
+        return connection
+
+    # What the daemon reconciles by: which sessions are kept here, and an end to those that there are no more.
+    held = await threads.deferToThread(hold)
+    kept = await peer.call(console.CONSOLE_LIST, result=console.ConsoleSessions)
+    assert kept.session_ids == ["session-1"]
+    ending = console.ConsoleEnd(["session-1", "unknown"], "it has ended")
+    assert await peer.call(console.CONSOLE_END, ending, result=Done) == Done()
+    assert (await daemon.closed.get().addTimeout(20, reactor)).session_id == "session-1"
+    assert (await peer.call(console.CONSOLE_LIST, result=console.ConsoleSessions)).session_ids == []
+    held.close()
+
+    def browse() -> None:
         connection = open_console(cast(Front, cpvm), "t0ken")
         connection.greet()
         connection.send_frame(2, b"hello")
@@ -210,7 +225,7 @@ async def test_a_console_through_the_agent(scene: tuple[Daemon, Cpvm]) -> None:
         connection.close()
 
     await threads.deferToThread(browse)
-    assert daemon.spent == ["t0ken"]
+    assert daemon.spent == ["f1rst", "t0ken"]
     # Once its lifetime is over, the session's end is told by a call.
     closed = await daemon.closed.get().addTimeout(20, reactor)
     assert closed.session_id == "session-1"

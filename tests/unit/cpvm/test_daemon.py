@@ -62,6 +62,15 @@ def test_a_target() -> None:
     assert "12345678" not in repr(target)
 
 
+def test_what_is_another_cpvms_is_a_no_for_good() -> None:
+    """FORBIDDEN with a reason: the token was not made for this CPVM, the session is not its."""
+    unknown = RpcError(FORBIDDEN, "not yours", {"reason": "token_unknown"})
+    assert refusal(authorize(FakePeer(unknown))) is Refusal.TOKEN_UNKNOWN
+    ended = RpcError(FORBIDDEN, "not yours", {"reason": "session_ended"})
+    asked = authority(FakePeer(ended)).target(ConsoleTargetRequest("s", "r"))
+    assert refusal(outcome(asked)) is Refusal.SESSION_ENDED
+
+
 def test_nobody_to_ask() -> None:
     assert refusal(authorize(None)) is Refusal.DAEMON_AWAY
     assert refusal(outcome(authority(None).target(ConsoleTargetRequest("s", "r")))) is Refusal.DAEMON_AWAY
