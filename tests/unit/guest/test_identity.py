@@ -104,6 +104,7 @@ def test_bootstrap_first_then_its_own(paths: Paths) -> None:
     names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["s-1-vm.ssvm.systemvm"]
     assert stat.S_IMODE(paths.own_identity.stat().st_mode) == 0o600
+    assert not paths.bootstrap_identity.exists()
 
     again = AgentIdentity(paths, "s-1-VM", Role.SSVM, now)  # the program, restarted
     assert again.current() == own
@@ -155,6 +156,19 @@ def test_an_identity_of_cloudstacks_keys(paths: Paths) -> None:
     paths.bootstrap_identity.parent.mkdir(parents=True)
     paths.bootstrap_identity.write_bytes(bundle)
     assert identity.current().to_pem_bundle() == bundle
+
+
+def test_an_identity_of_the_boot_arguments_is_erased_when_there_is_its_own(paths: Paths) -> None:
+    assert paths.identity_credential is not None
+    bundle = paths.identity_credential.read_bytes()
+    paths.bootstrap_identity.parent.mkdir(parents=True)
+    paths.bootstrap_identity.write_bytes(bundle)
+    identity = AgentIdentity(paths, "s-1-VM", Role.SSVM, Time())
+    with pytest.raises(ValueError, match="names"):
+        renew(identity, SigningPeer(san="s-9-vm.ssvm.systemvm"))
+    assert paths.bootstrap_identity.exists(), "without one of its own it is still needed"
+    renew(identity, SigningPeer())
+    assert not paths.bootstrap_identity.exists()
 
 
 def test_a_spoilt_file_is_passed_over(paths: Paths) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from systemvm.guest import preinit
+from systemvm.guest import delivery, preinit
 from systemvm.guest.failure import BootError, FailureKind
 from systemvm.guest.paths import Paths
 from systemvm.wire import boot
@@ -146,3 +146,38 @@ def test_imports_stay_few() -> None:
         "inspect",
     }
     assert not loaded & dear
+
+
+def test_nics_are_renamed_before_they_are_looked_at_and_odd_keys_are_named(paths: Paths) -> None:
+    assert paths.credentials is not None
+    macs = "02:00:00:00:00:00||02:00:00:00:00:02"
+    (paths.credentials / boot.CMDLINE_CREDENTIAL).write_text(f"{CMDLINE} nic_macs={macs} gatway=203.0.113.1")
+    seen = Remembered("eth0", "eth2")
+    order = [{"eth0": "02:00:00:00:00:02", "eth2": "02:00:00:00:00:00"}]
+    order.append({"eth2": "02:00:00:00:00:02", "eth0": "02:00:00:00:00:00"})
+    machine = seen.machine()._replace(devices=lambda: order.pop(0))
+    summary = preinit.prepare(paths, machine)
+    assert seen.commands[0] == ("ip", (
+        "link set dev eth2 name was-eth2\nlink set dev eth0 name was-eth0\n"
+        "link set dev was-eth2 name eth0\nlink set dev was-eth0 name eth2\n"
+    ))  # fmt: skip
+    assert summary.endswith("; unknown keys, ignored: gatway")
+
+
+def test_a_host_that_writes_the_file_is_waited_for(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
+    given = Paths(paths.root)  # no credential
+    port = given.root / "sys/class/virtio-ports/vport1p1"
+    port.mkdir(parents=True)
+    (port / "name").write_text(delivery.PORT)
+    (given.root / "dev/virtio-ports").mkdir(parents=True)
+    (given.root / "dev/virtio-ports" / delivery.PORT).touch()
+    seen = Remembered("eth0", "eth2")
+
+    def run(command: list[str], text: str) -> None:
+        seen.run(command, text)
+        if command[0] == "systemctl":
+            given.cmdline.write_text(CMDLINE)
+
+    preinit.prepare(given, seen.machine()._replace(run=run))
+    assert [name for name, _ in seen.commands] == ["systemctl", "nft", "ip", "ssh-keygen"]
+    assert "waiting up to" in capsys.readouterr().err
