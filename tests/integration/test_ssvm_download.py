@@ -320,13 +320,26 @@ async def test_abort_stops_at_once_and_leaves_nothing(world: World, daemon: Daem
 
 
 @pytest_twisted.ensureDeferred
-async def test_killed_mover_fails_its_job_alone(world: World, daemon: Daemon) -> None:
+async def test_a_killed_mover_is_started_again_once(world: World, daemon: Daemon) -> None:
     order = request(world, f"{BAD}/slow")
     ended = daemon.end_of(order.job_id)
     await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
     await until(lambda: bool(world.mover_pids()) and bool(daemon.progress), 30)
-    for pid in world.mover_pids():
-        os.kill(pid, signal.SIGKILL)
+    _kill(world.mover_pids())
+    published(world, await ended)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_mover_killed_twice_fails_its_job_alone(world: World, daemon: Daemon) -> None:
+    order = request(world, f"{BAD}/slow")
+    ended = daemon.end_of(order.job_id)
+    await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
+    seen: set[int] = set()
+    for _ in range(2):
+        await until(lambda: bool(set(world.mover_pids()) - seen), 30)
+        fresh = set(world.mover_pids()) - seen
+        seen.update(fresh)
+        _kill(list(fresh))
     status = await ended
     assert status.error is not None
     assert (status.error.code, "signal 9" in status.error.message) == ("worker_died", True)

@@ -74,7 +74,7 @@ class Transfer:
             job_id=request.job_id, template_id=request.template_id, request_id=request.request_id,
         )  # fmt: skip
         try:
-            moved = await self._download()
+            moved = await self._download_or_again()
         except TransferError as error:
             await self._fail(error)
         except RpcError as error:
@@ -96,6 +96,24 @@ class Transfer:
             self._mover.kill(_aborted())
         elif self._cancellable is not None:
             self._cancellable.cancel()
+
+    async def _download_or_again(self) -> MoverResult:
+        """An accident that says nothing of source or image gets a second try, from the beginning."""
+        try:
+            return await self._download()
+        except TransferError as error:
+            if self._aborted or not self._is_accident(error):
+                raise
+            self._log.warn(
+                "{job_id}: begins once more: {error}", job_id=self._request.job_id, error=str(error)
+            )
+        self._change(Fetched(evolve(self.state.status, received_bytes=0, total_bytes=None)))
+        return await self._download()
+
+    def _is_accident(self, error: TransferError) -> bool:
+        """A mover that was killed, or came too late for a source that does not wait for its question."""
+        before_all = error.code is Code.CONNECTION_LOST and not self.state.status.received_bytes
+        return before_all or error.code is Code.WORKER_DIED
 
     async def _download(self) -> MoverResult:
         request = self._request
