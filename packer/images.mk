@@ -32,6 +32,10 @@ may-unshare:
 	@[ "$$(id -u)" = 0 ] || { echo "error: building images needs root (chroot and a network namespace)" >&2; \
 	    echo "hint:  run it with sudo" >&2; exit 1; }
 
+.PHONY: cve-report
+cve-report: $(VENV)/stamp ## known vulnerabilities of the images' packages and wheels (CVE_DATA=DIR without the Internet)
+	@$(PYTHON) packer/cve.py $(ROLES)
+
 .PHONY: bench-boot
 bench-boot: images ## power-on to agent Up, against a stock Debian's power-on to sshd
 	@$(PYTHON) tests/benchmark/boot.py

@@ -19,6 +19,8 @@ ln -s "$start/root-ssh" /root/.ssh
 # each start copies /var into memory: what only a package's installation asks for stays out of it
 rm -rf /var/cache/debconf/* /var/lib/systemd/deb-systemd-* /var/lib/systemd/catalog /var/lib/ucf /var/lib/pam
 rm -rf /var/cache/cloud/* /var/lib/apt/lists/* /var/log/* /var/tmp/* /var/lib/systemd/coredump
+# made anew from inode numbers and times wherever it is missed
+rm -rf /var/cache/ldconfig
 # passwd- and its like keep what was before
 rm -f /etc/passwd- /etc/shadow- /etc/group- /etc/gshadow- /etc/subuid- /etc/subgid-
 sync

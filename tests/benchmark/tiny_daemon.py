@@ -32,10 +32,10 @@ class TinyDaemon:
             agent.SIGN, self._sign, params=agent.SigningRequest, result=agent.SignedCertificate, roles=AGENTS
         )
 
-    def start(self) -> Deferred[IListeningPort]:
+    def start(self, interface: str = "127.0.0.1") -> Deferred[IListeningPort]:
         identity = self._authority.daemon_identity("bench")
         return listen(
-            self._reactor, lambda: identity, self.methods, interface="127.0.0.1", port=CONTROL_PORT,
+            self._reactor, lambda: identity, self.methods, interface=interface, port=CONTROL_PORT,
             known=lambda caller: None, on_connected=lambda peer: None, on_lost=lambda peer, why: None,
         )  # fmt: skip
 

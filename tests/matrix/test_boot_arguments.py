@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Boot arguments in three ways, on booted machines: SMBIOS, fw_cfg, and CloudStack's by qemu-guest-agent.
+
+Each machine comes Up, and nothing secret is in any argv or log. Beside that one of them has a public NIC of
+IPv6 alone, one is treated as CloudStack's host treats a system VM, and one starts with a clock months behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from tests.matrix.cloudstack_host import CloudStackHostDouble
+from tests.matrix.tapped_guest import GUEST6, MACS, PASSWORD, TappedGuest
+
+from systemvm.management.asyncio_bridge import in_twisted
+from systemvm.management.hypervisors.guest_agent import GuestAgent, GuestAgentError
+from systemvm.wire import boot
+from systemvm.wire.role import Role
+
+pytestmark = [pytest.mark.image, pytest.mark.netns, pytest.mark.timeout(900)]
+
+T = TypeVar("T")
+
+
+def secrets_of(guest: TappedGuest) -> list[str]:
+    """Parts of each secret that no encoding on the way changes."""
+    pem = guest.bundle.decode()
+    key = pem[pem.index("-----BEGIN") : pem.index("-----END")].splitlines()[1]
+    return [PASSWORD, key, in_cloudstacks_form(pem.encode())[40:100]]
+
+
+def in_cloudstacks_form(pem: bytes) -> str:
+    return base64.b64encode(pem.replace(b"\n", b"^").replace(b" ", b"~")).decode()
+
+
+def assert_nothing_secret_is_seen(guest: TappedGuest) -> None:
+    host_argv = "\n".join(
+        path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if path.exists()
+    )
+    assert guest.name in host_argv, "QEMU is not among the processes that were looked at"
+    seen = {
+        "argv on the host": host_argv,
+        "argv in the guest": guest.tell("cat /proc/[0-9]*/cmdline | tr '\\0' ' '"),
+        "kernel command line": guest.tell("cat /proc/cmdline"),
+        "journal": guest.tell("journalctl --boot --no-pager --output=cat"),
+        "serial log": guest.serial_log.read_text(errors="replace"),
+        "cmd_line.json": guest.tell("cat /var/cache/cloud/cmd_line.json"),
+        "environment": guest.tell("cat /proc/[0-9]*/environ | tr '\\0' ' '"),
+    }
+    for place, text in seen.items():
+        assert text.strip() or place == "serial log", f"{place} was not read"
+        for secret in secrets_of(guest):
+            assert secret not in text, f"a secret is in the {place}"
+    assert guest.tell("stat -c '%a %U' /var/cache/cloud/cmdline").split() == ["600", "root"]
+    for unprivileged in ("systemvm-agent", "nobody"):
+        read = guest.ssh(f"setpriv --reuid={unprivileged} --clear-groups cat /var/cache/cloud/cmdline")
+        assert "Permission denied" in read.stderr
+
+
+def test_smbios_and_the_way_in_by_the_guest_agent(tmp_path: Path) -> None:
+    guest = TappedGuest(Role.SSVM, tmp_path, "smbios", {"disable_rp_filter": "true"})
+    with guest.running():
+        guest.wait_for(f"up {guest.name}")
+        assert_nothing_secret_is_seen(guest)
+        assert guest.tell("systemctl --failed --no-legend") == ""
+        for family, device, name, value in (
+            ("ipv6", "eth2", "accept_ra", "0"),
+            ("ipv6", "eth0", "accept_redirects", "0"),
+            ("ipv4", "eth2", "rp_filter", "0"),
+        ):
+            path = f"/proc/sys/net/{family}/conf/{device}/{name}"
+            assert guest.tell(f"cat {path}").strip() == value, path
+        assert guest.tell("systemctl is-active systemvm-time; true").strip() == "inactive"
+        use_the_guest_agent(guest)
+
+
+def use_the_guest_agent(guest: TappedGuest) -> None:
+    agent = GuestAgent.on_socket(guest.name, guest.agent_socket)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+
+    def of(coroutine: Coroutine[Any, Any, T]) -> T:
+        return loop.run_until_complete(in_twisted(coroutine))
+
+    try:
+        of(agent.ping(timeout_s=60))
+        done = of(agent.run(["/bin/sh", "-c", "cat; echo no >&2; exit 3"], stdin=b"hello"))
+        assert (done.exit_code, done.stdout, done.stderr) == (3, b"hello", b"no\n")
+        assert of(agent.run(["/usr/bin/seq", "100000"], output_limit_bytes=10)).truncated
+        content = bytes(range(256)) * 1000
+        of(agent.write_file("/run/from-the-host", content))
+        assert guest.tell("wc -c < /run/from-the-host").strip() == "256000"
+        assert of(agent.read_file("/run/from-the-host")) == content
+        with pytest.raises(GuestAgentError, match="No such file"):
+            of(agent.read_file("/run/nowhere"))
+        with pytest.raises(GuestAgentError, match="did not finish guest-exec-status within 1 s"):
+            of(agent.run(["/bin/sleep", "20"], timeout_s=1))
+        assert of(agent.os_info())["id"] == "debian"
+        nics = {nic.device: nic for nic in of(agent.network_interfaces())}
+        assert nics["eth0"].mac == MACS[0]
+        assert "169.254.10.2" in [address.address for address in nics["eth0"].addresses]
+        of(agent.set_time(time.time() - 3600))
+        assert -3660 < of(agent.clock_skew_s()) < -3540
+        of(agent.set_time())
+        assert abs(of(agent.clock_skew_s())) < 30
+        refused = guest.tell("systemctl show -P ExecStart qemu-guest-agent")
+        assert "guest-set-user-password" in refused
+    finally:
+        loop.close()
+
+
+def test_fw_cfg_and_a_public_nic_of_ipv6_alone(tmp_path: Path) -> None:
+    public = {
+        "eth2ip": "0.0.0.0",
+        "eth2mask": "0.0.0.0",
+        "gateway": "",
+        "eth2ip6": GUEST6,
+        "eth2ip6prelen": 64,
+        "ip6gateway": "2001:db8:2::1",
+        "vncport": 8080,
+    }
+    # QEMU's NICs in another order than the boot arguments': nic_macs= says which is which
+    guest = TappedGuest(Role.CPVM, tmp_path, "fw_cfg", public, order=(2, 0, 1))
+    with guest.running():
+        guest.wait_for(f"up {guest.name}")
+        guest.wait_for(f"console https://[{GUEST6}]:8443")
+        for number in range(3):
+            assert guest.tell(f"cat /sys/class/net/eth{number}/address").strip() == MACS[number]
+        assert "inet " not in guest.tell("ip address show dev eth2 scope global")
+        guest.tell("ping -6 -c 1 -W 10 2001:db8:2::1")
+        for port in (8443, 8080):
+            page = guest.inside(
+                "curl", "-gksS", "--max-time", "40", "-o", "/dev/null", "-w", "%{http_code}",
+                "--connect-to", f"[{GUEST6}]:8443:[{GUEST6}]:{port}", f"https://[{GUEST6}]:8443/",
+            )  # fmt: skip
+            assert re.fullmatch(r"[234]\d\d", page.stdout), page.stdout + page.stderr
+        closed = guest.inside("curl", "-gsS", "--max-time", "4", f"http://[{GUEST6}]:3922/")
+        assert closed.returncode != 0
+        assert "via 2001:db8:2::1" in guest.tell("ip -6 route show default")
+        assert_nothing_secret_is_seen(guest)
+
+
+def test_cloudstacks_own_way_and_its_host_steps(tmp_path: Path) -> None:
+    guest = TappedGuest(Role.SSVM, tmp_path, "agent", {"ntpserverlist": "10.11.0.1"})
+    guest.extra = ["-rtc", "base=2026-01-02T03:04:05"]
+    key, certificate, *authority = re.findall(
+        rb"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----\n", guest.bundle, re.S
+    )
+    identity = {"privatekey": key, "certificate": certificate, "cacertificate": b"".join(authority)}
+    keys = " ".join(f"{name}={in_cloudstacks_form(pem)}" for name, pem in identity.items())
+    with guest.running():
+        CloudStackHostDouble(guest.agent_socket, 400).hand_over(f" {guest.boot_arguments()} {keys}")
+        assert "waiting up to" in guest.serial_log.read_text(errors="replace")
+        guest.wait_for(f"signed {guest.name}")
+        # months behind: TLS could not be until the time server had been asked
+        assert abs(float(guest.tell("date +%s")) - time.time()) < 60
+        assert guest.tell("systemctl is-active systemvm-time").strip() == "active"
+        kept = boot.parse(guest.tell("cat /var/cache/cloud/cmdline"))
+        assert kept["name"] == guest.name
+        assert not set(boot.IDENTITY_KEYS) & kept.keys()
+        assert guest.ssh("test -e /run/systemvm/bootstrap-identity.pem").returncode == 1
+        needles = " ".join(f"-e '{secret}'" for secret in secrets_of(guest)[1:])
+        found = guest.ssh(f"grep -rlF {needles} /etc /opt /root /run /srv /tmp /var", timeout_s=300)
+        assert found.returncode == 1, found.stdout
+        assert_nothing_secret_is_seen(guest)
+        take_the_steps_of_cloudstacks_host(guest, tmp_path)
+
+
+def take_the_steps_of_cloudstacks_host(guest: TappedGuest, work: Path) -> None:
+    """Reference 1.6, steps 4 to 6: scp in its old protocol too, as the Java library does."""
+    for name in ("agent.zip", "cloud-scripts.tgz", "patch-sysvms.sh"):
+        file = work / name
+        file.write_bytes(b"x" * 3_000_000)
+        file.chmod(0o755)
+        for protocol in ("-O", "-s"):
+            copied = guest.inside(
+                "scp", protocol, *guest.ssh_options("-P"), str(file), "root@169.254.10.2:/var/cache/cloud/"
+            )
+            assert copied.returncode == 0, copied.stderr
+    assert guest.tell("stat -L -c %t:%T /var/cache/cloud/agent.zip").strip() == "1:3", "it is kept nowhere"
+    assert guest.tell("stat -c %a /dev/null").strip() == "666"
+    listed = guest.tell("/bin/bash /opt/cloud/bin/patched.sh /opt/cloud/bin/keystore*")
+    assert "/opt/cloud/bin/keystore-setup" in listed
+    assert "/opt/cloud/bin/keystore-cert-import" in listed
+    assert guest.ssh("/opt/cloud/bin/patched.sh /opt/cloud/bin/nothing").returncode != 0
+    version = guest.tell("/opt/cloud/bin/get_template_version.sh")
+    assert re.fullmatch(r"Cloudstack Release [\d.]+ .*&[0-9a-f]{64}\n", version), version
+    assert guest.tell("systemctl is-active cloud").strip() == "active"
+    refused = guest.ssh("/opt/cloud/bin/keystore-setup /a /b password 365 /c")
+    assert refused.returncode == 1
+    assert "no Java keystore" in refused.stderr
