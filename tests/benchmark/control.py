@@ -41,7 +41,7 @@ RESULT = TOP / "build/bench/control.json"
 PROCESSES = 4
 PING_INTERVAL_S = 10.0
 IDLE_S = 30.0
-CALLS_S = 60.0
+CALLS_S = 45.0
 NEWS_TIMEOUT_S = 120.0
 BAR_AGENT_KIB = 256.0
 BAR_CPU = 0.25
@@ -111,7 +111,7 @@ class Child:
 
     def end(self, number: int = signal.SIGKILL) -> None:
         self.process.send_signal(number)
-        self.process.wait(30)
+        self.process.wait(NEWS_TIMEOUT_S)
 
 
 def free_port() -> int:
@@ -194,7 +194,9 @@ def measure(agents: int, calls: int, work: Path) -> dict[str, Any]:
         listening_s = daemon.news("names")["listening_s"]
         again = daemon.news("all_up_s")
         reconcile_s = time.monotonic() - killed_s
+        asked_s = time.monotonic()
         daemon.end(signal.SIGTERM)
+        stop_s = time.monotonic() - asked_s
     finally:
         for child in children:
             if child.process.poll() is None:
@@ -207,6 +209,7 @@ def measure(agents: int, calls: int, work: Path) -> dict[str, Any]:
         "first_s": first_s,
         "listening_s": listening_s,
         "reconcile_s": reconcile_s,
+        "stop_s": stop_s,
         "reconcile_cpu_s": again["cpu_s"],
         "took": took,
     }

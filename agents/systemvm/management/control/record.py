@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,12 +20,18 @@ from systemvm.management.state.status import AgentState
 
 
 class AgentRecord:
-    """The database's view of the directory; one writer thread keeps the changes in order."""
+    """The database's view of the directory; one writer thread keeps the changes in order.
+
+    Changes that come while others wait to be written go with them in one transaction: when a host's daemon was
+    started anew, all of its agents change their state several times at once.
+    """
 
     _log = Logger()
 
     def __init__(self, database: Database, directory: AgentDirectory) -> None:
         self._database = database
+        self._lock = Lock()
+        self._waiting: dict[str, dict[str, Any]] = {}
         directory.on_status(self._changed)
         directory.on_up(self._written)
 
@@ -47,10 +54,22 @@ class AgentRecord:
                 "boot_id": agent.hello.boot_id,
                 "host_keys": list(agent.hello.host_keys),
             }
-        writing = Deferred.fromCoroutine(self._database.run(_write, agent.name, changes))
+        with self._lock:
+            is_asked = bool(self._waiting)
+            self._waiting.setdefault(agent.name, {}).update(changes)
+        if is_asked:
+            return  # the transaction that has not begun yet takes it along
+        writing = Deferred.fromCoroutine(self._database.run(self._write_waiting))
         writing.addErrback(
-            lambda failure: self._log.failure("an agent's state is not written", failure=failure)
+            lambda failure: self._log.failure("agents' states are not written", failure=failure)
         )
+
+    def _write_waiting(self, connection: sa.Connection) -> None:
+        """On the writer's thread."""
+        with self._lock:
+            taken, self._waiting = self._waiting, {}
+        for name, changes in taken.items():
+            _write(connection, name, changes)
 
 
 def _nothing(connection: sa.Connection) -> None:
