@@ -22,8 +22,8 @@ from systemvm.management.state.status import AgentState
 class AgentRecord:
     """The database's view of the directory; one writer thread keeps the changes in order.
 
-    Changes that come while others wait to be written go with them in one transaction: when a host's daemon was
-    started anew, all of its agents change their state several times at once.
+    Changes that come while others wait to be written go with them in one transaction: after a start of the
+    daemon all of its agents change their state several times at once.
     """
 
     _log = Logger()
