@@ -60,6 +60,7 @@ for number in range(nics):
     subprocess.run(
         ["ip", "link", "add", f"eth{number}", "type", "veth", "peer", "name", f"wire{number}"], check=True
     )
+    subprocess.run(["ip", "link", "set", f"eth{number}", "address", f"02:00:00:00:00:0{number}"], check=True)
     subprocess.run(["ip", "link", "set", f"wire{number}", "up"], check=True)
 for _ in range(runs):
     done = subprocess.run(program, capture_output=True, text=True)
@@ -227,3 +228,28 @@ def test_without_a_firewall_no_address_comes_up(tmp_path: Path) -> None:
     assert "nft -f - failed" in result.output
     assert "nonsense" in result.output
     assert all(result.addresses(f"eth{n}") == set() for n in range(4))
+
+
+def test_a_console_proxy_of_ipv6_alone_whose_nics_came_in_another_order(tmp_path: Path) -> None:
+    arguments = CPVM | {
+        "eth2ip": "0.0.0.0",
+        "eth2mask": "0.0.0.0",
+        "eth2ip6": "2001:db8:2::5",
+        "eth2ip6prelen": "64",
+        "ip6gateway": "2001:db8:2::1",
+        "ip6dns1": "2001:db8:2::53",
+        "ntpserverlist": "2001:db8:2::7b,10.11.0.1,ntp.example",
+        "nic_macs": "02:00:00:00:00:01|02:00:00:00:00:02|02:00:00:00:00:00",
+        "vncport": "8080",
+    }
+    del arguments["gateway"]
+    result = preinit(tmp_path, arguments, nics=3, role="cpvm")
+    assert result.code == 0, result.output
+    assert [result.links[f"eth{n}"]["address"] for n in range(3)] == arguments["nic_macs"].split("|")
+    assert result.addresses("eth2") == {"2001:db8:2::5/64"}
+    assert ("default", "2001:db8:2::1", "eth2") in result.gateways
+    assert result.sets["dns_servers6"] == {"2001:db8:2::53"}
+    assert (result.sets["ntp_servers"], result.sets["ntp_servers6"]) == ({"10.11.0.1"}, {"2001:db8:2::7b"})
+    assert "console_port" in result.policies, "8080 leads to 8443"
+    servers = (tmp_path / "run/systemd/timesyncd.conf.d/systemvm.conf").read_text()
+    assert "NTP=2001:db8:2::7b 10.11.0.1 ntp.example\n" in servers
