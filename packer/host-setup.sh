@@ -28,7 +28,25 @@ for package in "${packages[@]}"; do
         missing+=("$package")
     fi
 done
-[ ${#missing[@]} -gt 0 ] || exit 0
+# The daemon, QEMU and the network helper each are a user of their own, on a host as in `make run`.
+users=systemd/host/systemvm-host.conf
+make_users() {
+    local name names
+    mapfile -t names < <(awk '$1 == "u" { print $2 }' "$users")
+    for name in "${names[@]}"; do
+        if ! getent passwd "$name" >/dev/null; then
+            if [ "$(id -u)" != 0 ]; then
+                echo "error: the user $name is missing" >&2
+                echo "hint:  run this as root, or \`systemd-sysusers $users\` first" >&2
+                exit 1
+            fi
+            systemd-sysusers "$PWD/$users" >/dev/null
+            return
+        fi
+    done
+}
+
+if [ ${#missing[@]} -eq 0 ]; then make_users; exit 0; fi
 
 if [ "$(id -u)" != 0 ]; then
     echo "error: these Debian packages are missing: ${missing[*]}" >&2
@@ -50,3 +68,4 @@ if ! { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-
     echo "error: apt-get could not install the packages; the whole log is $log" >&2
     exit 1
 fi
+make_users

@@ -53,7 +53,7 @@ WHITE = bytes.fromhex("b81300 cd10 b800a0 8ec0 31ff b900fa b00f f3aa") + IDLE
 class NoTaps:
     """These guests have no network."""
 
-    async def create_tap(self, name: str, bridge: str, *, isolated: bool) -> None:
+    async def create_tap(self, name: str, bridge: str, *, isolated: bool) -> int:
         raise AssertionError("nobody asked for a tap")
 
     async def remove_tap(self, name: str) -> None:
@@ -187,10 +187,10 @@ async def test_credentials_are_in_a_private_file_until_qemu_greets_and_never_in_
 
     real = process.DetachedProcess.start.__func__  # type: ignore[attr-defined]
 
-    def look(cls: type, argv: list[str], **rest: object) -> object:
+    def look(cls: type, *arguments: object, **rest: object) -> object:
         for path in run_directory.glob("*.smbios*"):
             seen.append((path.name, path.stat().st_mode & 0o777, path.read_bytes()))
-        return real(cls, argv, **rest)
+        return real(cls, *arguments, **rest)
 
     monkeypatch.setattr(process.DetachedProcess, "start", classmethod(look))
     status = await hypervisor.start(
@@ -202,8 +202,8 @@ async def test_credentials_are_in_a_private_file_until_qemu_greets_and_never_in_
         )
     )
     assert sorted((name, mode) for name, mode, _ in seen) == [
-        ("i-2-3-VM.smbios0", 0o600),
-        ("i-2-3-VM.smbios1", 0o600),
+        ("i-2-3-VM.smbios0", 0o640),
+        ("i-2-3-VM.smbios1", 0o640),
     ]
     assert files(run_directory, "*.smbios*") == []
     assert status.pid
@@ -380,16 +380,14 @@ async def test_a_machine_outlives_a_killed_daemon(
 
 
 KILLED_AT_THE_FORK = """
-import os, signal, subprocess
-real = subprocess.Popen.__init__
+import os, signal
+real = os.posix_spawn
 
-def popen(self, argv, **more):
-    real(self, argv, **more)
-    if argv[0].startswith("qemu"):
-        print(self.pid, flush=True)
-        os.kill(os.getpid(), signal.SIGKILL)
+def spawn(program, argv, *rest, **more):
+    print(real(program, argv, *rest, **more), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
 
-subprocess.Popen.__init__ = popen
+os.posix_spawn = spawn
 """
 
 
@@ -554,8 +552,9 @@ from test_hypervisor_qemu import machine
 from systemvm.management.hypervisors.accelerator import Accelerator
 from systemvm.management.hypervisors.base import Nic
 from systemvm.management.hypervisors.qemu import QemuHypervisor
+from systemvm.nethelper import links
+from twisted.internet.threads import deferToThread
 from systemvm.management.networks.bridges import HostNetwork
-from systemvm.management.networks.driver import NetworkDriver
 
 def ports():
     links = json.loads(subprocess.check_output(["ip", "-d", "-j", "link", "show", "type", "tun"]))
@@ -565,9 +564,15 @@ def ports():
     )
 
 async def work():
-    control = HostNetwork.of("cloud0", ["control"], "169.254.0.1/16")
-    networks = NetworkDriver([control, HostNetwork.of("cloudbr0", ["public"])])
-    await networks.ensure()
+    await deferToThread(links.ensure_bridge, HostNetwork.of("cloud0", ["control"], "169.254.0.1/16"))
+    await deferToThread(links.ensure_bridge, HostNetwork.of("cloudbr0", ["public"]))
+
+    class networks:
+        async def create_tap(name, bridge, *, isolated):
+            return await deferToThread(links.make_tap, name, bridge, isolated=isolated)
+        async def remove_tap(name):
+            await deferToThread(links.remove_tap, name)
+
     driver = QemuHypervisor(Path({tmp!r}) / "qmp", networks, Accelerator.TCG)
     nics = [Nic("control", "cloud0", "0e:00:a9:fe:03:07"), Nic("public", "cloudbr0", "1e:00:00:00:00:01")]
     await driver.start(machine(Path({tmp!r}), nics=nics))

@@ -139,7 +139,9 @@ def test_the_login_is_readable_by_its_owner_alone(cloud: Cloud) -> None:
     kept = cloud.plan.lab / "login.json"
     assert kept.stat().st_mode & 0o777 == 0o600
     assert not cloud.plan.layout.first_login.exists()
-    assert cloud.login.password not in cloud.daemon_log.read_text()
+    said = cloud.daemon_log.read_text()
+    assert "first-login.json" in said
+    assert cloud.login.password not in said and cloud.login.secret_key not in said
 
 
 # ---- what happens to it ---------------------------------------------------------------------------------
@@ -184,7 +186,7 @@ def test_a_daemon_that_cannot_start_is_quoted_and_nothing_is_left(
     plan = plan_in(tmp_path)
     monkeypatch.setattr(
         "systemvm.lab.configuration.write",
-        lambda plan, *_, **__: (plan.layout.make(), plan.layout.config_file.write_text("nonsense: 1\n")),
+        lambda plan, *_, **__: (plan.layout.prepare(), plan.layout.config_file.write_text("nonsense: 1\n")),
     )
     with pytest.raises(LabError, match=r"ended at its start\n(.*\n)*.*nonsense: unknown key"):
         Cloud(plan, system_vms=False).start()

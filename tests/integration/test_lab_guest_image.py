@@ -37,7 +37,7 @@ BLUE, GREEN = (0, 0, 168), (0, 168, 0)  # as VGA's text mode has them
 class NoTaps:
     """It has no network."""
 
-    async def create_tap(self, name: str, bridge: str, *, isolated: bool) -> None:
+    async def create_tap(self, name: str, bridge: str, *, isolated: bool) -> int:
         raise AssertionError("nobody asked for a tap")
 
     async def remove_tap(self, name: str) -> None:

@@ -24,6 +24,10 @@ import pytest
 import yaml
 from attrs import define, field
 
+from systemvm.lab import children, namespaces
+from systemvm.lab.children import Child
+from systemvm.lab.host_programs import HostProgram, helper_sockets
+from systemvm.lab.readiness import Readiness
 from systemvm.management.first_start import FirstLogin
 from systemvm.management.layout import Layout
 from systemvm.management.samples import read_sample
@@ -31,8 +35,6 @@ from systemvm.rpc.errors import RpcError
 from systemvm.rpc.unix import unix_call, unix_events
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(180)]
-
-AGENTS = Path(__file__).resolve().parents[2] / "agents"
 
 #: A multiboot kernel (flags: addresses are in the header) that halts for ever at 0x100020.
 _FLAGS, _MAGIC, _AT = 0x10000, 0x1BADB002, 0x100000
@@ -82,6 +84,8 @@ class Host:
     layout: Layout
     listener: socket.socket
     process: subprocess.Popen[bytes] | None = None
+    helpers: list[Child] = field(factory=list)
+    child: Child = field(init=False)
     log: Path = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -91,30 +95,40 @@ class Host:
     def page(self) -> str:
         return f"http://127.0.0.1:{self.listener.getsockname()[1]}"
 
+    @property
+    def root_command(self) -> list[str]:
+        return [sys.executable, "-m", "systemvm.management", "--root", str(self.layout.root)]
+
     def command(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "systemvm.management", "--root", str(self.layout.root), *words]
+        """The daemon as its own user, without anything handed over."""
+        program = HostProgram.DAEMON.words(self.layout)
+        return ["ip", "netns", "exec", self.namespace, *map(str, program), *words]
 
     def start(self) -> None:
         """Hand over the page's socket as systemd does, enter the namespace, and wait for READY=1."""
-        number = self.listener.fileno()
-        notify_path = self.layout.root / "notify"
-        notify_path.unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, self.log.open("ab") as log:
-            notify.bind(str(notify_path))
-            notify.settimeout(60)
-            self.process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "systemvm.lab.handover", f"page={number}", "--"),
-                    *("ip", "netns", "exec", self.namespace),
-                    *self.command(),
-                ],
-                env={**os.environ, "PYTHONPATH": str(AGENTS), "NOTIFY_SOCKET": str(notify_path)},
-                pass_fds=[number],
-                stdout=log,
-                stderr=log,
+        notify = namespaces.inside(self.namespace, Readiness)
+        if not self.helpers:
+            for program, listener in helper_sockets(self.layout).items():
+                self.helpers.append(self._child(program, {"helper": listener}))
+        try:
+            self.child = self._child(
+                HostProgram.DAEMON, {"page": self.listener}, {"NOTIFY_SOCKET": notify.address}
             )
-            while b"READY=1" not in notify.recv(4096):
-                pass
+            self.process = self.child.process
+            assert notify.wait("the daemon", lambda: self.child.running, lambda _: None, 60)
+        finally:
+            notify.close()
+
+    def _child(
+        self,
+        program: HostProgram,
+        sockets: dict[str, socket.socket],
+        environment: dict[str, str] | None = None,
+    ) -> Child:
+        words = program.words(self.layout)
+        return children.start(
+            program.name, self.namespace, words, self.log, sockets=sockets, environment=environment
+        )
 
     def end(self, how: signal.Signals) -> int:
         assert self.process is not None
@@ -148,9 +162,9 @@ class Host:
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    layout = Layout(tmp_path)
-    layout.make()
-    images = tmp_path / "images"
+    layout = Layout(tmp_path / "root")
+    layout.prepare()
+    images = layout.root / "images"
     images.mkdir()
     for role in ("ssvm", "cpvm"):
         write_image(images, role)
@@ -178,6 +192,8 @@ def host(tmp_path: Path) -> Iterator[Host]:
             host.end(signal.SIGKILL)
         for pid in host.pids().values():
             os.kill(pid, signal.SIGKILL)
+        for helper in host.helpers:
+            helper.stop()
         listener.close()
         subprocess.run(["ip", "netns", "del", namespace], check=False, timeout=10)
 
@@ -266,7 +282,6 @@ def test_what_is_wrong_is_said_before_anything_runs(host: Host) -> None:
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             host.command(*words),
-            env={**os.environ, "PYTHONPATH": str(AGENTS)},
             capture_output=True,
             text=True,
             timeout=60,
@@ -283,7 +298,7 @@ def test_what_is_wrong_is_said_before_anything_runs(host: Host) -> None:
     for words in ((), ("--check-config",)):
         wrong = run(*words)
         assert wrong.returncode == 2
-        assert "managementd.yaml: pgae: unknown key; did you mean page?" in wrong.stderr
+        assert "managementd.yaml:1: pgae: unknown key; did you mean page?" in wrong.stderr
         assert "Traceback" not in wrong.stderr
 
 
@@ -293,7 +308,6 @@ def test_a_fresh_host_is_left_samples_that_the_next_start_runs_with(host: Host) 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             host.command(*words),
-            env={**os.environ, "PYTHONPATH": str(AGENTS)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -306,6 +320,7 @@ def test_a_fresh_host_is_left_samples_that_the_next_start_runs_with(host: Host) 
     assert f"{host.layout.config_file} is not there" in checked.stdout
     assert "no zone is described" in checked.stdout
     assert not host.layout.etc.exists()
+    subprocess.run([*host.root_command, "--prepare"], check=True, timeout=60)
     first = run()
     assert first.returncode == 2  # which the unit does not try again
     assert "begin with a copy of zone.yaml.sample" in first.stdout
@@ -315,6 +330,12 @@ def test_a_fresh_host_is_left_samples_that_the_next_start_runs_with(host: Host) 
     host.start()
     assert host.end(signal.SIGTERM) == 0
     assert "Traceback" not in host.log.read_text()
+
+
+def test_root_is_told_who_runs_it(host: Host) -> None:
+    done = subprocess.run(host.root_command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "does not run as root" in done.stderr
 
 
 def test_a_host_without_images_says_so_in_the_list(host: Host) -> None:

@@ -11,8 +11,16 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from systemvm.lab import children
+from systemvm.lab.children import Child
+from systemvm.lab.host_programs import HostProgram, helper_sockets
+from systemvm.management.layout import DAEMON_USER, NETWORK_USER, QEMU_USER, Layout
+from systemvm.management.samples import read_sample
+from systemvm.service.local_calls import RefusedError, call
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(120)]
 
@@ -29,16 +37,15 @@ BRIDGES = {
 PORTS = (8250, 5907, 2049)
 
 DRIVE = """
-import ipaddress, sys
+import ipaddress, os, sys
+from pathlib import Path
 from twisted.internet import asyncioreactor
 asyncioreactor.install()
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from systemvm.management.networks.bridges import HostNetwork
 from systemvm.management.networks.driver import NetworkDriver
 
-networks = {networks!r}
-driver = NetworkDriver([HostNetwork.of(bridge, [kind], host) for bridge, (kind, host, _) in networks.items()])
+driver = NetworkDriver(Path({socket!r}))
 
 async def work():
 {work}
@@ -89,15 +96,55 @@ def sh(*words: str, stdin: str | None = None) -> str:
 
 
 class Host:
-    """A host's namespace and one neighbour's namespace on every bridge."""
+    """A host's namespace with its network helper, and one neighbour's namespace on every bridge."""
 
-    def __init__(self, tag: str) -> None:
+    def __init__(self, tag: str, layout: Layout) -> None:
         self.name = f"{tag}-host"
+        self.layout = layout
         self.neighbours = {bridge: f"{tag}-{bridge}" for bridge in BRIDGES}
 
-    def drive(self, work: str) -> None:
-        script = DRIVE.format(networks=BRIDGES, work=textwrap.indent(textwrap.dedent(work), "    "))
-        sh("ip", "netns", "exec", self.name, "env", f"PYTHONPATH={AGENTS}", sys.executable, "-c", script)
+    def start_helper(self) -> Child:
+        """As its unit does: its own user, one capability, a socket for the daemon's user."""
+        program = HostProgram.NETWORK_HELPER
+        listener = helper_sockets(self.layout)[program]
+        words = program.words(self.layout)
+        return children.start(
+            "helper", self.name, words, self.layout.root / "helper.log", sockets={"helper": listener}
+        )
+
+    def run_as(self, user: str, script: str) -> subprocess.CompletedProcess[str]:
+        """Python of ours in the host's namespace, without any capability."""
+        see = [word for path in (self.layout.root, AGENTS) for word in ("--see", str(path))]
+        return subprocess.run(
+            [
+                *("ip", "netns", "exec", self.name, sys.executable, "-m", "systemvm.lab.descent"),
+                *("--user", user, *see, "--", sys.executable, "-c", script),
+            ],
+            env={**os.environ, "PYTHONPATH": str(AGENTS)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def drive(self, work: str) -> str:
+        """What the daemon does, as the daemon's user."""
+        work = textwrap.indent(textwrap.dedent(work), "    ")
+        done = self.run_as(DAEMON_USER, DRIVE.format(socket=str(self.layout.network_socket), work=work))
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def ask(self, user: str = DAEMON_USER, /, **request: object) -> str:
+        """One request as it is, by whoever: the answer, or the error."""
+        script = f"""
+from pathlib import Path
+from systemvm.service.local_calls import call
+try:
+    print(call(Path({str(self.layout.network_socket)!r}), {request!r})[0])
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+        return self.run_as(user, script).stdout
 
     def reached(self, bridge: str, targets: list[tuple[str, int, str | None]]) -> list[bool]:
         words = ("ip", "netns", "exec", self.neighbours[bridge], sys.executable, "-c", PROBE)
@@ -107,8 +154,11 @@ class Host:
 
 
 @pytest.fixture(scope="module")
-def host() -> Iterator[Host]:
-    host = Host(f"nt{os.getpid()}")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    layout = Layout(tmp_path_factory.mktemp("host") / "root")
+    layout.prepare()
+    (layout.zones / "zone1.yaml").write_text(read_sample("zone.yaml"))
+    host = Host(f"nt{os.getpid()}", layout)
     with ExitStack() as stack:
         for name in [host.name, *host.neighbours.values()]:
             sh("ip", "netns", "add", name)
@@ -116,6 +166,7 @@ def host() -> Iterator[Host]:
             sh("ip", "-n", name, "link", "set", "lo", "up")
         # a host that routes is the worst case: nothing may cross even then
         sh("ip", "netns", "exec", host.name, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+        stack.callback(host.start_helper().stop)
         host.drive("await driver.ensure()\nawait driver.ensure()")
         for index, (bridge, (_, gateway, address)) in enumerate(BRIDGES.items()):
             neighbour = host.neighbours[bridge]
@@ -218,30 +269,143 @@ def test_two_control_ports_cannot_reach_each_other_but_the_host(host: Host) -> N
         sh("ip", "netns", "del", second)
 
 
-def test_a_tap_is_a_port_of_its_bridge_isolated_when_asked_and_can_be_made_again(host: Host) -> None:
-    host.drive(
+def links_of(host: Host) -> dict[str, dict[str, Any]]:
+    return {link["ifname"]: link for link in json.loads(sh("ip", "-n", host.name, "-d", "-j", "link"))}
+
+
+def test_a_tap_is_a_port_of_its_bridge_and_goes_with_its_descriptor(host: Host) -> None:
+    said = host.drive(
         """
-        for _ in range(2):
-            await driver.create_tap("tcontrol-0", "cloud0", isolated=True)
-            await driver.create_tap("tpublic-0", "cloudbr0", isolated=False)
+        import json, subprocess
+        kept = [
+            await driver.create_tap("tabcdef0123-0", "cloud0", isolated=True),
+            await driver.create_tap("tabcdef0123-1", "cloudbr0", isolated=False),
+        ]
+        os.close(await driver.create_tap("tabcdef0123-2", "cloudbr0", isolated=False))
+        await driver.ensure()  # the helper has closed its own of the last call when it answers the next
+        print(subprocess.run(["ip", "-d", "-j", "link"], capture_output=True, text=True).stdout)
         """
     )
-    links = {link["ifname"]: link for link in json.loads(sh("ip", "-n", host.name, "-d", "-j", "link"))}
-    assert links["tcontrol-0"]["master"] == "cloud0"
-    assert links["tcontrol-0"]["linkinfo"]["info_slave_data"]["isolated"] is True
-    assert links["tpublic-0"]["linkinfo"]["info_slave_data"]["isolated"] is False
-    assert "UP" in links["tpublic-0"]["flags"]
-    host.drive("for name in ('tcontrol-0', 'tpublic-0', 'not-there'):\n    await driver.remove_tap(name)")
-    assert "tcontrol-0" not in sh("ip", "-n", host.name, "link")
+    links = {link["ifname"]: link for link in json.loads(said)}
+    assert links["tabcdef0123-0"]["master"] == "cloud0"
+    assert links["tabcdef0123-0"]["linkinfo"]["info_slave_data"]["isolated"] is True
+    assert links["tabcdef0123-1"]["linkinfo"]["info_slave_data"]["isolated"] is False
+    assert "UP" in links["tabcdef0123-1"]["flags"]
+    assert "tabcdef0123-2" not in links
+    assert not [name for name in links_of(host) if name.startswith("tabc")]
 
 
-def test_a_tap_on_a_bridge_that_is_not_there_names_it(host: Host) -> None:
-    with pytest.raises(AssertionError, match="there is no bridge cloudbr9 for tap t-0"):
-        host.drive("await driver.create_tap('t-0', 'cloudbr9', isolated=False)")
+TWO_MACHINES = """
+import ipaddress, select, struct
+
+def frame(source, target, address):
+    who = ipaddress.ip_address(address).packed
+    # an ARP request for `address`; ten bytes of virtio header come first
+    arp = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + source + ipaddress.ip_address("169.254.5.5").packed
+    return bytes(10) + target + source + b"\\x08\\x06" + arp + bytes(6) + who
+
+one = await driver.create_tap("t0000000001-0", "cloud0", isolated=False)  # whatever is asked
+two = await driver.create_tap("t0000000002-0", "cloud0", isolated=True)
+mine, other = bytes.fromhex("0e00a9fe0505"), bytes.fromhex("0e00a9fe0606")
+os.write(two, frame(other, b"\\xff" * 6, "169.254.0.1"))  # the bridge learns where `other` is
+for target in (b"\\xff" * 6, other):
+    os.write(one, frame(mine, target, "169.254.0.1"))
+
+def heard(tap):
+    frames = []
+    while select.select([tap], [], [], 1)[0]:
+        frames.append(os.read(tap, 4096)[10:])
+    return frames
+
+answers = [frame for frame in heard(one) if frame[12:14] == b"\\x08\\x06" and frame[20:22] == b"\\0\\2"]
+strays = [frame for frame in heard(two) if frame[6:12] == mine]
+print(len(answers), len(strays))
+"""
 
 
-def test_removal_leaves_nothing(host: Host) -> None:
-    """Last of this module: it takes the bridges away."""
-    host.drive("await driver.remove()\nawait driver.remove()")
-    assert "systemvm" not in sh("ip", "netns", "exec", host.name, "nft", "list", "ruleset")
-    assert json.loads(sh("ip", "-n", host.name, "-j", "link", "show", "type", "bridge")) == []
+def test_two_system_vms_reach_the_host_and_not_each_other_by_frames_on_their_taps(host: Host) -> None:
+    """Even when the daemon forgets to ask: broadcast and unicast of one never come out of the other's tap."""
+    answers, strays = map(int, host.drive(TWO_MACHINES).split())
+    assert answers >= 1, "the host did not answer"
+    assert strays == 0
+
+
+def test_a_tap_on_a_bridge_that_no_file_names_is_refused(host: Host) -> None:
+    sh("ip", "-n", host.name, "link", "add", "br-other", "type", "bridge")
+    for bridge in ("cloudbr9", "br-other", "lo", "cloud0; reboot"):
+        answer = host.ask(do="make-tap", name="t0000000001-0", bridge=bridge, isolated=False)
+        assert f"there is no bridge {bridge} for tap" in answer
+    sh("ip", "-n", host.name, "link", "del", "br-other")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"do": "remove-tap", "name": "v0"},
+        {"do": "remove-tap", "name": "cloud0"},
+        {"do": "remove-tap", "name": "lo"},
+        {"do": "make-tap", "name": "eth0", "bridge": "cloud0", "isolated": True},
+        {"do": "make-tap", "name": "t0000000001-0\n", "bridge": "cloud0", "isolated": True},
+        {"do": "make-tap", "name": "../../t0000001-0", "bridge": "cloud0", "isolated": True},
+        {"do": "make-tap", "bridge": "cloud0", "isolated": True},
+        {"do": "admit-consoles", "addresses": ["10.11.0.9 } ; flush ruleset ; add element x y { 1"]},
+        {"do": "admit-consoles", "addresses": ["fe80::1%x; flush ruleset"]},
+        {"do": "ensure", "vnc_ports": [22, 6100], "consoles": []},
+        {"do": "ensure", "vnc_ports": ["5900 accept", 6100], "consoles": []},
+        {"do": "run", "argv": ["id"]},
+        {},
+    ],
+)
+def test_what_is_not_the_daemons_business_is_refused_and_changes_nothing(
+    host: Host, request_: dict[str, object]
+) -> None:
+    before = links_of(host).keys(), sh("ip", "netns", "exec", host.name, "nft", "list", "ruleset")
+    assert host.ask(**request_).startswith("RefusedError")
+    assert (links_of(host).keys(), sh("ip", "netns", "exec", host.name, "nft", "list", "ruleset")) == before
+
+
+def test_an_interface_of_somebody_else_is_left_alone_even_under_a_taps_name(host: Host) -> None:
+    name = "t0000000009-0"
+    sh("ip", "-n", host.name, "link", "add", name, "type", "bridge")
+    for request in (
+        {"do": "remove-tap", "name": name},
+        {"do": "make-tap", "name": name, "bridge": "cloud0", "isolated": True},
+    ):
+        assert "is no tap, and is left alone" in host.ask(**request)
+    assert name in links_of(host)
+    sh("ip", "-n", host.name, "link", "del", name)
+
+
+@pytest.mark.parametrize("user", ["daemon", NETWORK_USER, QEMU_USER])
+def test_nobody_but_the_daemon_can_even_connect(host: Host, user: str) -> None:
+    assert host.ask(user, do="state").startswith("PermissionError")
+
+
+def test_root_is_not_the_daemon(host: Host) -> None:
+    """The socket's mode keeps no root out: the kernel's word on who asks does."""
+    with pytest.raises(RefusedError, match="serves the management daemon's user alone"):
+        call(host.layout.network_socket, {"do": "state"})
+    assert "'ports'" in host.ask(do="state")
+
+
+def test_the_daemons_user_can_change_nothing_itself(host: Host) -> None:
+    done = host.run_as(
+        DAEMON_USER,
+        "import subprocess; print(subprocess.run(['ip', 'link', 'del', 'cloud0'], stderr=subprocess.STDOUT))",
+    )
+    assert "Operation not permitted" in done.stdout
+    assert "cloud0" in links_of(host)
+
+
+def test_the_helper_has_one_capability_and_no_way_to_another(host: Host) -> None:
+    found = {}
+    for number in sh("ip", "netns", "pids", host.name).split():
+        command = Path(f"/proc/{number}/cmdline").read_text()
+        if "systemvm.nethelper" in command:
+            found = dict(
+                line.split(":\t", 1) for line in Path(f"/proc/{number}/status").read_text().splitlines()
+            )
+    net_admin = f"{1 << 12:016x}"
+    assert [found[key] for key in ("CapEff", "CapPrm", "CapBnd", "CapAmb")] == [net_admin] * 4
+    assert found["NoNewPrivs"] == "1"
+    assert "0" not in found["Uid"].split()

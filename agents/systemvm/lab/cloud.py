@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from systemvm.lab import children, configuration, namespaces, services
 from systemvm.lab.api import ApiClient
 from systemvm.lab.children import Child
 from systemvm.lab.errors import LabError
+from systemvm.lab.host_programs import HostProgram, helper_sockets, require_users
 from systemvm.lab.ownership import Ownership
 from systemvm.lab.plan import Plan
 from systemvm.lab.readiness import Readiness
@@ -106,6 +106,7 @@ class Cloud:
 
     def start(self, *, wait_for_system_vms: bool = True) -> None:
         """Bring everything up; on an error, or Ctrl-C, everything is taken down again."""
+        require_users()
         self._ownership.take()
         try:
             self._start(wait_for_system_vms)
@@ -133,6 +134,8 @@ class Cloud:
             accelerator=self._accelerator,
             system_vms=self._wants_system_vms,
         )
+        with step("privileged helpers"):
+            self._start_helpers()
         self.start_daemon()
         self._login = self._read_login()
         self._children.append(self._start_console_proxy())
@@ -142,17 +145,31 @@ class Cloud:
         if wait_for_system_vms and self._wants_system_vms:
             self.wait_for_system_vms()
 
+    def _start_helpers(self) -> None:
+        """The programs that the daemon asks for what it may not do itself."""
+        plan = self.plan
+        for program, listener in helper_sockets(plan.layout).items():
+            with listener:
+                child = children.start(
+                    program.module,
+                    plan.host_namespace,
+                    program.words(plan.layout, see=(plan.build,)),
+                    plan.logs / f"{program.module.rpartition('.')[2]}.log",
+                    sockets={"helper": listener},
+                )
+            self._children.append(child)
+
     def start_daemon(self) -> None:
         """Start the management daemon, or start it again; comes back when it is ready."""
         plan = self.plan
         with self._reporter.step("management daemon") as shown:
             self._end_readiness()
             # open for as long as the daemon lives: its last word goes there too
-            readiness = self._readiness = Readiness(plan.lab / "notify.sock")
+            readiness = self._readiness = namespaces.inside(plan.host_namespace, Readiness)
             self._daemon = children.start(
                 "the management daemon",
                 plan.host_namespace,
-                [sys.executable, "-m", "systemvm.management", "--root", plan.root],
+                HostProgram.DAEMON.words(plan.layout, see=(plan.build,)),
                 self.daemon_log,
                 sockets={"page": self._listeners["page"]},
                 environment={"NOTIFY_SOCKET": readiness.address},

@@ -24,7 +24,7 @@ def write(
 ) -> None:
     """`managementd.yaml` and one zone; written at every start, because they follow from the plan alone."""
     layout = plan.layout
-    layout.make()
+    layout.prepare()
     management = ManagementConfig(
         host_name="lab-host",
         page=PageConfig(origin=plan.page_url),

@@ -27,6 +27,7 @@ COMMANDS = {
     "sfdisk": "fdisk",
     "mke2fs": "e2fsprogs",
     "nsenter": "util-linux",
+    "setpriv": "util-linux",
 }
 FILES = {
     "/usr/lib/systemd/systemd-socket-proxyd": "systemd",

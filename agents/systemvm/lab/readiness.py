@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from systemvm.lab.errors import LabError
 
@@ -15,17 +13,14 @@ _POLL_S = 0.5
 
 
 class Readiness:
-    """A datagram socket for one program's NOTIFY_SOCKET."""
+    """A datagram socket for one program's NOTIFY_SOCKET, made in the network namespace that it runs in."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        # a UNIX address has room for 107 bytes, and roots may lie deep: our descriptor is a short cut
-        self._directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self.address = f"/proc/{os.getpid()}/fd/{self._directory}/{path.name}"
+    def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(self.address)
+        # a name that the kernel chooses, in no directory: whatever user is told it can reach it, in this
+        # network namespace and in no other
+        self._socket.bind("")
+        self.address = "@" + self._socket.getsockname()[1:].decode()
         self._socket.settimeout(_POLL_S)
 
     def wait(
@@ -49,5 +44,3 @@ class Readiness:
 
     def close(self) -> None:
         self._socket.close()
-        os.close(self._directory)
-        self._path.unlink(missing_ok=True)

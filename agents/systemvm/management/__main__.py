@@ -21,9 +21,10 @@ from twisted.python.failure import Failure  # noqa: E402
 
 from systemvm.management import config  # noqa: E402
 from systemvm.management.config_file import ConfigError  # noqa: E402
+from systemvm.management.config_show import show  # noqa: E402
 from systemvm.management.daemon import Daemon  # noqa: E402
 from systemvm.management.hypervisors.base import HypervisorError  # noqa: E402
-from systemvm.management.layout import Layout  # noqa: E402
+from systemvm.management.layout import DAEMON_USER, Layout  # noqa: E402
 from systemvm.management.networks.driver import NetworkError  # noqa: E402
 from systemvm.management.pki.keystore import KeystoreError  # noqa: E402
 from systemvm.management.samples import leave_samples  # noqa: E402
@@ -31,6 +32,8 @@ from systemvm.service.journal import begin_logging  # noqa: E402
 from systemvm.service.notify import Notifier, feed_watchdog  # noqa: E402
 
 IDENTIFIER = "systemvm-managementd"
+
+_USERS_HINT = "`systemd-sysusers systemvm-host.conf` makes them"
 
 #: Errors whose text says all: a traceback would only hide it.
 EXPECTED = (ConfigError, KeystoreError, NetworkError, HypervisorError, CannotListenError, OSError)
@@ -43,16 +46,28 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     layout = Layout(options.root.resolve())
     try:
-        if not options.check_config:
-            layout.make()
+        if options.prepare:
+            layout.prepare()
             leave_samples(layout)
+            return 0
         configuration = config.read(layout)
+    except LookupError as error:
+        sys.stderr.write(f"{IDENTIFIER}: a user is missing: {error}; {_USERS_HINT}\n")
+        return 2
     except (ConfigError, OSError) as error:
         sys.stderr.write(f"{IDENTIFIER}: {error}\n")
         return 2
     if options.check_config:
         sys.stdout.write(_summary(layout, configuration))
         return 0
+    if options.show_config:
+        sys.stdout.write(show(layout, configuration))
+        return 0
+    if os.geteuid() == 0:
+        sys.stderr.write(
+            f"{IDENTIFIER}: this does not run as root; its unit, and `make run`, start it as {DAEMON_USER}\n"
+        )
+        return 2
     begin_logging(IDENTIFIER, os.environ)
     os.umask(0o027)
     return _run(configuration)
@@ -90,13 +105,11 @@ def _summary(layout: Layout, configuration: config.Configuration) -> str:
     """What `--check-config` says of files without an error, and of those that there are not."""
     lines = [f"{layout.etc}: {len(configuration.zones)} zones, no error"]
     if not layout.config_file.exists():
-        lines.append(
-            f"{layout.config_file} is not there: defaults hold, and the first start leaves it to be edited"
-        )
+        lines.append(f"{layout.config_file} is not there: defaults hold; `{IDENTIFIER} --prepare` leaves one")
     if not configuration.zones:
         lines.append(
             f"no zone is described, and the daemon needs one: begin with {layout.zones}/zone.yaml.sample, "
-            "which the first start leaves there"
+            f"which `{IDENTIFIER} --prepare` leaves there"
         )
     return "".join(f"{line}\n" for line in lines)
 
@@ -110,6 +123,16 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--check-config",
         action="store_true",
         help="read the configuration, say what is wrong with it, and end",
+    )
+    parser.add_argument(
+        "--show-config",
+        action="store_true",
+        help="print every value, and the line that it comes from, and end",
+    )
+    parser.add_argument(
+        "--prepare",
+        action="store_true",
+        help="as root: make the directories, with samples of missing files, for the daemon's user, and end",
     )
     return parser.parse_args(arguments)
 

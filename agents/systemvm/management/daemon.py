@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import grp
+import os
 import shutil
 from datetime import timedelta
 from importlib.metadata import version
@@ -28,12 +29,12 @@ from systemvm.management.control.record import AgentRecord
 from systemvm.management.control.refusals import Refusals
 from systemvm.management.control.rotation import Rotation
 from systemvm.management.control.supervision import Supervision
-from systemvm.management.first_start import make_first_accounts
-from systemvm.management.host_networks import host_networks
+from systemvm.management.first_start import announce, make_first_accounts
 from systemvm.management.housekeeping import Housekeeping
 from systemvm.management.hypervisors.accelerator import Accelerator
 from systemvm.management.hypervisors.base import Hypervisor
 from systemvm.management.hypervisors.guest_agent import GuestAgents
+from systemvm.management.hypervisors.launchers import SocketLauncher
 from systemvm.management.hypervisors.qemu import QemuHypervisor
 from systemvm.management.inventory import write_inventory
 from systemvm.management.networks.driver import NetworkDriver
@@ -88,19 +89,20 @@ class Daemon:
         self._identity = DaemonIdentity(authority, management.host_name)
         public = PublicAuthority.open(layout.pki, configuration.zones)
         self._ssh_key = SshKey.open(layout.pki)
-        if make_first_accounts(self.database, seal, layout.first_login) is not None:
-            self._log.info("first start: login and API key are in {path}", path=str(layout.first_login))
+        self._first_login = make_first_accounts(self.database, seal, layout.first_login)
         self.host = self.database.run_now(write_inventory, configuration)
         self._zone_names = {zone.id: zone.name for zone in self.database.run_now(zones.list_zones)}
 
-        accelerator = Accelerator.from_config(management.hypervisor.accelerator)
+        launcher = SocketLauncher(layout.launcher_socket)
+        accelerator = Accelerator.from_config(management.hypervisor.accelerator, launcher.opens_kvm)
         self._log.info("accelerator: {accelerator}", accelerator=accelerator.value)
         vnc_ports = (management.hypervisor.vnc_first_port, management.hypervisor.vnc_last_port)
-        self.networks = networks or NetworkDriver(host_networks(configuration.zones), vnc_ports=vnc_ports)
+        self.networks = networks or NetworkDriver(layout.network_socket, vnc_ports=vnc_ports)
         self.hypervisor = hypervisor or QemuHypervisor(
-            layout.run / "qemu",
+            layout.machines,
             self.networks,
             accelerator,
+            launcher=launcher,
             vnc_ports=vnc_ports,
         )
         self.primary = PrimaryStorage(layout.primary)
@@ -211,6 +213,9 @@ class Daemon:
         self.keeper.start()
         page = self._configuration.management.page
         self._log.info("ready; the page is at {origin}", origin=page.origin)
+        if self._first_login is not None:
+            announce(self._first_login, page.origin, self._configuration.layout.first_login, os.environ)
+            self._first_login = None
         self._notifier.status(f"serving {page.origin}")
         self._notifier.ready()
 

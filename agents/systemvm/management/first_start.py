@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The first start: the accounts that must be there, and a password that nobody chose.
 
-The password and the API key are shown once: they are written to `first-login.json` (0600, root's) and nowhere
-else, not to a log. Whoever shows them to a person deletes the file: `make run` and `systemvm-lab` do; after a
-start by systemd the operator reads and deletes it. What the database keeps is a hash and a sealed secret.
+The password and the API key are shown once, by the start that made them, on the daemon's standard error: a
+terminal, or the journal, which root and the group `systemd-journal` read. `first-login.json` (0600) holds the
+same for programs, until one takes it, as `make run` does. The database keeps a hash and a sealed secret.
 """
 
 from __future__ import annotations
 
 import json
 import secrets
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import argon2
@@ -61,6 +63,27 @@ def make_first_accounts(database: Database, seal: Seal, path: Path) -> FirstLogi
     password_hash = argon2.PasswordHasher().hash(login.password)
     database.run_now(_insert, login, password_hash, seal.close(login.secret_key))
     return login
+
+
+def announce(login: FirstLogin, origin: str, path: Path, environment: Mapping[str, str]) -> None:
+    """Show a person the login, once: on a terminal, or in the journal, which root reads.
+
+    A plain file is neither: there it is said where the login is, and whoever started the daemon shows it.
+    """
+    shown = sys.stderr.isatty() or "JOURNAL_STREAM" in environment
+    lines = ["First start. The login is random; there is no other."]
+    if shown:
+        lines += [
+            f"  page        {origin}",
+            f"  login       {login.username} / {login.password}",
+            f"  API key     {login.api_key}",
+            f"  secret key  {login.secret_key}",
+            f"It is shown this once. Keep it, and delete {path}, which holds it for programs.",
+        ]
+    else:
+        lines.append(f"It is in {path}; delete that when you have it.")
+    sys.stderr.write("".join(f"{line}\n" for line in lines))
+    sys.stderr.flush()
 
 
 def _insert(connection: sa.Connection, login: FirstLogin, password_hash: str, sealed_secret: bytes) -> None:

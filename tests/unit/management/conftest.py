@@ -6,10 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import yaml
 
 from small_cloud_fixtures import cloud, pristine
-from systemvm.management.config_file import parse
+from systemvm.management.config_file import load
 from systemvm.management.zone import ZoneConfig
 
 __all__ = ["cloud", "pristine", "zone", "zone_text"]
@@ -45,4 +44,6 @@ def zone_text() -> str:
 
 @pytest.fixture
 def zone(tmp_path: Path) -> ZoneConfig:
-    return parse(yaml.safe_load(ZONE), ZoneConfig, tmp_path / "zone1.yaml")
+    path = tmp_path / "zone1.yaml"
+    path.write_text(ZONE)
+    return load(path, ZoneConfig)

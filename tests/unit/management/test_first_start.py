@@ -6,8 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import argon2
+import pytest
 
-from systemvm.management.first_start import FirstLogin, make_first_accounts
+from systemvm.management.first_start import FirstLogin, announce, make_first_accounts
 from systemvm.management.pki.seal import Seal
 from systemvm.management.state import accounts
 from systemvm.management.state.database import Database
@@ -33,3 +34,23 @@ def test_the_first_login_is_made_once(tmp_path: Path) -> None:
     for secret in (made.password, made.secret_key):
         assert secret.encode() not in stored
         assert secret not in repr(made)
+
+
+def test_the_login_is_shown_in_the_journal_and_never_in_a_plain_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    login = FirstLogin("admin", "pass-word", "key-key", "secret-secret")
+    announce(login, "http://127.0.0.1:8080", tmp_path / "first-login.json", {"JOURNAL_STREAM": "8:1"})
+    said = capsys.readouterr().err
+    for text in (
+        "admin / pass-word",
+        "key-key",
+        "secret-secret",
+        "http://127.0.0.1:8080",
+        "first-login.json",
+    ):
+        assert text in said
+    announce(login, "http://127.0.0.1:8080", tmp_path / "first-login.json", {})
+    said = capsys.readouterr().err
+    assert "first-login.json" in said
+    assert "pass-word" not in said and "secret-secret" not in said

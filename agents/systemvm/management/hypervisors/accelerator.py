@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import enum
-import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
 
 from systemvm.management.hypervisors.architecture import Architecture
@@ -28,19 +28,15 @@ class Accelerator(enum.Enum):
         return 1.0 if self is Accelerator.KVM else 4.0
 
     @classmethod
-    def from_config(cls, name: str) -> Accelerator:
+    def from_config(cls, name: str, opens_kvm: Callable[[], bool]) -> Accelerator:
         """`kvm`, `tcg`, or `auto` for what this machine can do."""
-        return probe() if name == "auto" else cls(name)
+        return probe(opens_kvm) if name == "auto" else cls(name)
 
 
-def probe(device: Path = Path("/dev/kvm"), cpuinfo: Path = Path("/proc/cpuinfo")) -> Accelerator:
-    """KVM if the CPU says it can and the device opens; nested hosts offer a device that hangs every guest."""
+def probe(opens_kvm: Callable[[], bool], cpuinfo: Path = Path("/proc/cpuinfo")) -> Accelerator:
+    """KVM if the CPU says it can and QEMU's user may; nested hosts offer a device that hangs every guest."""
     words = cpuinfo.read_text().split()
     # ARM's cpuinfo has no word for it: there the kernel offers the device only where it can
     if platform.machine() == "x86_64" and not {"vmx", "svm"} & set(words):
         return Accelerator.TCG
-    try:
-        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
-    except OSError:
-        return Accelerator.TCG
-    return Accelerator.KVM
+    return Accelerator.KVM if opens_kvm() else Accelerator.TCG

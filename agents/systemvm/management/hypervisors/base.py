@@ -155,8 +155,8 @@ class Hypervisor(Protocol):
 class Taps(Protocol):
     """What a driver needs of the host's networks."""
 
-    async def create_tap(self, name: str, bridge: str, *, isolated: bool) -> None:
-        """A tap of that name, a port of `bridge`, up; made again when it is there already."""
+    async def create_tap(self, name: str, bridge: str, *, isolated: bool) -> int:
+        """The descriptor of a tap that is a port of `bridge`, up; it is there as long as one is open."""
 
     async def remove_tap(self, name: str) -> None:
         """Fine when it is not there."""

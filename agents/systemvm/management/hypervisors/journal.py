@@ -36,8 +36,8 @@ class Journal:
         self.directory = directory
 
     def open(self) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        self.directory.chmod(0o700)
+        """On a host it is there already, and its group is QEMU's, which reads boot arguments in it."""
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def path(self, name: str, suffix: str) -> Path:
         return self.directory / f"{name}.{suffix}"

@@ -6,65 +6,36 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import socket
-import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-#: Children that nobody watches any more; still ours to reap while this daemon lives.
-_released: list[subprocess.Popen[bytes]] = []
+from systemvm.management.hypervisors.base import HypervisorError
+from systemvm.management.hypervisors.launchers import Launcher
 
 
 class DetachedProcess:
-    """A process in a session of its own, known by a pidfd: no signal meets a stranger."""
+    """A machine's process, whoever started it, known by a pidfd: no signal meets a stranger."""
 
-    def __init__(self, pid: int, child: subprocess.Popen[bytes] | None = None) -> None:
+    def __init__(self, launcher: Launcher, uuid: str, pid: int, pidfd: int) -> None:
         self.pid = pid
-        self._child = child
-        self._pidfd: int | None = os.pidfd_open(pid)
+        self._launcher = launcher
+        self._uuid = uuid
+        self._pidfd: int | None = pidfd
 
     @classmethod
-    def start(cls, argv: list[str], *, stderr: Path, pass_fds: tuple[int, ...]) -> DetachedProcess:
-        _released[:] = [child for child in _released if child.poll() is None]
+    async def start(
+        cls, launcher: Launcher, uuid: str, argv: list[str], *, stderr: Path, descriptors: Sequence[int]
+    ) -> DetachedProcess:
         with stderr.open("wb") as said:
-            child = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
-                pass_fds=pass_fds,
-                start_new_session=True,
-                cwd="/",
-            )
-        return cls(child.pid, child)
+            pid, pidfd = await launcher.start(argv, said.fileno(), descriptors)
+        return cls(launcher, uuid, pid, pidfd)
 
     @classmethod
-    def find(cls, pid_file: Path, mark: str) -> DetachedProcess | None:
-        """The process of a pid file, if it is still the one whose command line holds `mark`."""
-        try:
-            return cls._marked(int(pid_file.read_text()), mark)
-        except (FileNotFoundError, ValueError):
-            return None
-
-    @classmethod
-    def search(cls, mark: str) -> DetachedProcess | None:
-        """The process whose command line holds `mark`, with or without a pid file."""
-        numbers = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
-        found = (cls._marked(pid, mark) for pid in numbers if mark in _arguments(pid))
-        return next((process for process in found if process is not None), None)
-
-    @classmethod
-    def _marked(cls, pid: int, mark: str) -> DetachedProcess | None:
-        """Looked at when it is held: a number may have gone to another process meanwhile."""
-        try:
-            process = cls(pid)
-        except ProcessLookupError:
-            return None
-        if mark in _arguments(pid):
-            return process
-        process.release()
-        return None
+    async def find(cls, launcher: Launcher, uuid: str) -> DetachedProcess | None:
+        """The process that runs the machine `uuid`."""
+        found = await launcher.find(uuid)
+        return cls(launcher, uuid, *found) if found is not None else None
 
     def watch(self, ended: Callable[[], None]) -> None:
         """Call `ended` once, when the process is gone."""
@@ -79,14 +50,15 @@ class DetachedProcess:
 
         loop.add_reader(pidfd, readable)
 
-    def exit_code(self) -> int | None:
-        """Negative for a signal; None for another's child, whose end the kernel tells its parent alone."""
-        return self._child.wait() if self._child is not None else None
+    async def exit_code(self) -> int | None:
+        """Negative for a signal; None when whoever started it is gone: the kernel tells the parent alone."""
+        try:
+            return await self._launcher.exit_code(self.pid)
+        except HypervisorError:
+            return None
 
-    def kill(self) -> None:
-        if self._pidfd is not None:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+    async def kill(self) -> None:
+        await self._launcher.kill(self.pid, self._uuid)
 
     def release(self) -> None:
         """Stop watching; the process lives on."""
@@ -95,17 +67,6 @@ class DetachedProcess:
                 asyncio.get_running_loop().remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = None
-        if self._child is not None and self._child.returncode is None:
-            _released.append(self._child)
-            self._child = None
-
-
-def _arguments(pid: int) -> list[str]:
-    """Its argv; empty for one that has ended, and for a zombie."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
-        return []
 
 
 def unix_address(directory_fd: int, path: Path) -> str:

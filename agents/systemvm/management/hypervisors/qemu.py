@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import secrets
 import shutil
 import socket
@@ -29,6 +30,7 @@ from systemvm.management.hypervisors.base import (
 )
 from systemvm.management.hypervisors.guest_agent import GuestAgent
 from systemvm.management.hypervisors.journal import Entry, Journal
+from systemvm.management.hypervisors.launchers import FIRST_DESCRIPTOR, DirectLauncher, Launcher
 from systemvm.management.hypervisors.process import DetachedProcess, is_listened_to, listen_unix
 from systemvm.management.hypervisors.qmp import Session
 
@@ -75,12 +77,14 @@ class QemuHypervisor:
         taps: Taps,
         accelerator: Accelerator,
         *,
+        launcher: Launcher | None = None,
         binary: str | None = None,
         vnc_ports: tuple[int, int] = (5900, 6100),
     ) -> None:
         self._journal = Journal(run_directory)
         self._taps = taps
         self._accelerator = accelerator
+        self._launcher: Launcher = launcher or DirectLauncher()
         self._binary = binary
         self._vnc_ports = range(vnc_ports[0], vnc_ports[1] + 1)
         self._domains: dict[str, _Domain] = {}
@@ -156,14 +160,19 @@ class QemuHypervisor:
     async def _launch(self, spec: DomainSpec, vnc_port: int | None, credentials: list[bytes]) -> DomainStatus:
         entry = Entry.of(spec, vnc_port)
         self._journal.write(entry)
+        taps: list[int] = []
         try:
             for tap, nic in zip(entry.taps, spec.nics, strict=True):
                 isolated = nic.traffic_type == qemu_arguments.CONTROL
-                await in_twisted(self._taps.create_tap(tap, nic.bridge, isolated=isolated))
-            domain = _Domain(entry, self._spawn(spec, entry, credentials))
+                taps.append(await in_twisted(self._taps.create_tap(tap, nic.bridge, isolated=isolated)))
+            process = await self._spawn(spec, entry, credentials, taps)
         except BaseException:
             await self._clean(entry)
             raise
+        finally:
+            for descriptor in taps:
+                os.close(descriptor)  # QEMU has its own, and the tap goes with that
+        domain = _Domain(entry, process)
         self._domains[spec.name] = domain
         self._watch(domain)
         try:
@@ -188,36 +197,48 @@ class QemuHypervisor:
         )  # fmt: skip
         return domain.status
 
-    def _spawn(self, spec: DomainSpec, entry: Entry, credentials: list[bytes]) -> DetachedProcess:
-        """Write what QEMU reads, and start it with its sockets inherited."""
+    async def _spawn(
+        self, spec: DomainSpec, entry: Entry, credentials: list[bytes], taps: list[int]
+    ) -> DetachedProcess:
+        """Write what QEMU reads, and have it started with its sockets, taps and log inherited."""
         journal = self._journal
         spec.serial_log.parent.mkdir(parents=True, exist_ok=True)
         files = smbios.write(journal.directory, spec.name, credentials)
         with contextlib.ExitStack() as stack:
-            monitor = stack.enter_context(listen_unix(journal.path(spec.name, "monitor")))
-            agent: socket.socket | None = None
-            if spec.is_system:
-                agent = stack.enter_context(listen_unix(journal.path(spec.name, "agent")))
+            given = list(taps)
+
+            def give(descriptor: int) -> int:
+                """The number that it has in QEMU."""
+                given.append(descriptor)
+                return FIRST_DESCRIPTOR + len(given) - 1
+
+            def listen(suffix: str) -> int:
+                return give(stack.enter_context(listen_unix(journal.path(spec.name, suffix))).fileno())
+
+            log = os.open(spec.serial_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            stack.callback(os.close, log)
             channels = qemu_arguments.Channels(
-                monitor_fd=monitor.fileno(),
-                agent_fd=agent.fileno() if agent is not None else None,
-                pid_file=journal.path(spec.name, "pid"),
-                taps=entry.taps,
+                monitor_fd=listen("monitor"),
+                agent_fd=listen("agent") if spec.is_system else None,
+                tap_fds=[FIRST_DESCRIPTOR + number for number in range(len(taps))],
+                serial_fd=give(log),
                 smbios_files=files,
                 vnc_port=entry.vnc_port,
             )
             binary = self._binary or spec.arch.qemu
             argv = qemu_arguments.command_line(spec, binary, self._accelerator, channels)
-            descriptors = (monitor.fileno(), *([agent.fileno()] if agent is not None else []))
-            return DetachedProcess.start(
-                argv, stderr=journal.path(spec.name, "stderr"), pass_fds=descriptors
-            )  # fmt: skip
+            process = await DetachedProcess.start(
+                self._launcher, spec.uuid, argv, stderr=journal.path(spec.name, "stderr"), descriptors=given
+            )
+        # for people who look; whoever adopts a machine finds it by its UUID
+        journal.path(spec.name, "pid").write_text(f"{process.pid}\n")
+        return process
 
     async def _end_failed_start(self, domain: _Domain) -> str:
         """End what half runs, and hand back what QEMU said."""
         self._domains.pop(domain.entry.name, None)
         domain.started = False
-        domain.process.kill()
+        await domain.process.kill()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(domain.ended), QUIT_S)
         return domain.said
@@ -240,7 +261,7 @@ class QemuHypervisor:
         domain.process.watch(ended)
 
     async def _ended(self, domain: _Domain) -> None:
-        code = domain.process.exit_code()
+        code = await domain.process.exit_code()
         said = await domain.session.last_words() if domain.session is not None else []
         domain.process.release()
         domain.reason = _reason(domain.stop_asked, said, code, was_heard=domain.session is not None)
@@ -284,7 +305,7 @@ class QemuHypervisor:
             if await self._try(domain, "quit") and await _within(domain, QUIT_S):
                 return
             self._log.warn("{name}: QEMU does not end by itself and is killed", name=name)
-            domain.process.kill()
+            await domain.process.kill()
             if not await _within(domain, QUIT_S):
                 raise HypervisorError(f"{name}: QEMU (pid {domain.process.pid}) cannot be ended")
 
@@ -333,29 +354,24 @@ class QemuHypervisor:
         return domain.status
 
     async def _find(self, entry: Entry) -> DetachedProcess | None:
-        """By its pid file; else, when a daemon was killed before QEMU wrote one, by who holds its monitor.
+        """By its UUID on its command line; right after a fork, by who holds its monitor.
 
-        The monitor's socket was listened on before QEMU was forked and is inherited by it alone: as long as
+        The monitor's socket was listened on before QEMU was started and is inherited by it alone: as long as
         somebody is there, the process is there too, and no second one of the machine may be started.
         """
-        process = DetachedProcess.find(self._journal.path(entry.name, "pid"), entry.uuid)
-        if process is not None:
-            return process
         deadline = asyncio.get_running_loop().time() + _EXEC_S
-        while is_listened_to(self._journal.path(entry.name, "monitor")):
-            process = DetachedProcess.search(entry.uuid)
-            if process is not None:
-                self._log.info("{name}: found without its pid file", name=entry.name)
-                return process
+        while (process := await DetachedProcess.find(self._launcher, entry.uuid)) is None:
+            if not is_listened_to(self._journal.path(entry.name, "monitor")):
+                return None
             if asyncio.get_running_loop().time() > deadline:
                 # Whoever that is holds the disk's lock: the start of a second one fails, and says why.
                 self._log.error(
                     "{name}: its monitor is held by a process that cannot be found; `ss -xlp` shows it",
                     name=entry.name,
                 )
-                break
+                return None
             await asyncio.sleep(_EXEC_POLL_S)  # between fork and exec: the kernel tells nobody
-        return None
+        return process
 
     async def _query_state(self, domain: _Domain) -> str:
         answer = await (await self._session(domain)).execute("query-status")
@@ -383,7 +399,13 @@ class QemuHypervisor:
         session = await self._session(self._running(name))
         path = self._journal.path(name, "png")
         try:
-            await session.execute("screendump", {"filename": str(path), "format": "png"})
+            # QEMU writes through our descriptor: it may not create files in this directory
+            with path.open("wb") as picture:
+                lent = await session.lend(picture.fileno())
+            try:
+                await session.execute("screendump", {"filename": lent, "format": "png"})
+            finally:
+                await session.take_back(lent)
             return path.read_bytes()
         finally:
             path.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from attrs import frozen
 
+from systemvm.launcher.arguments import SANDBOX
 from systemvm.management.hypervisors.accelerator import Accelerator
 from systemvm.management.hypervisors.base import DomainSpec, HypervisorError
 
@@ -17,6 +18,9 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 #: Display 0 of VNC.
 FIRST_VNC_PORT = 5900
+
+#: QEMU's number for the serial log, which the daemon opens: QEMU itself has no way into that directory.
+SERIAL_SET = 1
 
 #: What the daemon's firewall knows as the control network; its ports cannot reach one another.
 CONTROL = "control"
@@ -28,8 +32,8 @@ class Channels:
 
     monitor_fd: int
     agent_fd: int | None
-    pid_file: Path
-    taps: list[str]
+    tap_fds: list[int]
+    serial_fd: int
     smbios_files: list[Path]
     vnc_port: int | None
 
@@ -74,17 +78,17 @@ def command_line(spec: DomainSpec, binary: str, accelerator: Accelerator, channe
         "-rtc", "base=utc",
         "-msg", "timestamp=on",
         "-S",
-        "-pidfile", str(channels.pid_file),
-        "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+        "-sandbox", SANDBOX,
         "-chardev", f"socket,id=monitor,fd={channels.monitor_fd},server=on,wait=off",
         "-mon", "chardev=monitor,mode=control",
         "-object", "rng-builtin,id=rng0",
         "-device", "virtio-rng-pci,rng=rng0",
-        "-chardev", f"file,id=serial0,append=on,path={_value(spec.serial_log)}",
+        "-add-fd", f"fd={channels.serial_fd},set={SERIAL_SET}",
+        "-chardev", f"file,id=serial0,append=on,path=/dev/fdset/{SERIAL_SET}",
         "-serial", "chardev:serial0",
     ]  # fmt: skip
-    for number, (nic, tap) in enumerate(zip(spec.nics, channels.taps, strict=True)):
-        words += ["-netdev", f"tap,id=net{number},ifname={tap},script=no,downscript=no"]
+    for number, (nic, tap) in enumerate(zip(spec.nics, channels.tap_fds, strict=True)):
+        words += ["-netdev", f"tap,id=net{number},fd={tap}"]
         words += ["-device", f"{nic.model},netdev=net{number},mac={nic.mac},romfile="]
     return words + _disks(spec) + _boot(spec) + _screen(spec, channels) + _system(spec, channels)
 

@@ -66,6 +66,18 @@ class Session:
         except (ExecInterruptedError, StateError, ProtocolError, OSError, EOFError) as e:
             raise HypervisorError(f"{self._name}: QEMU ended during {command}") from e
 
+    async def lend(self, descriptor: int) -> str:
+        """A name under which QEMU can open a file of ours, until `take_back` (QMP's add-fd)."""
+        try:
+            self._client.send_fd_scm(descriptor)
+        except (OSError, QMPError, AssertionError) as e:
+            raise HypervisorError(f"{self._name}: QEMU cannot be handed a file: {e}") from e
+        answer = await self.execute("add-fd")
+        return f"/dev/fdset/{answer['fdset-id']}"
+
+    async def take_back(self, name: str) -> None:
+        await self.execute("remove-fd", {"fdset-id": int(name.rpartition("/")[2])})
+
     async def last_words(self) -> list[tuple[str, str]]:
         """After the process ended: (event, reason) of all that it said about its end."""
         with contextlib.suppress(TimeoutError):

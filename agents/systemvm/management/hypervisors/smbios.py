@@ -39,12 +39,12 @@ def credential_strings(credentials: Mapping[str, bytes]) -> list[bytes]:
 
 
 def write(directory: Path, name: str, strings: list[bytes]) -> list[Path]:
-    """A file a string, for the owner's eyes; removed as soon as QEMU has read them."""
+    """A file a string, for its owner and the directory's group (QEMU's); removed once QEMU has read it."""
     paths: list[Path] = []
     for number, string in enumerate(strings):
         path = directory / f"{name}.smbios{number}"
         path.unlink(missing_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         with os.fdopen(descriptor, "wb") as file:
             file.write(string)
         paths.append(path)

@@ -18,6 +18,10 @@ from systemvm.management.primary.qemu_img import DiskFormat, PrimaryStorageError
 TemplateFormat = Literal["qcow2", "raw", "iso"]
 
 
+#: A machine's disk: the daemon makes it, and QEMU writes to it, whose group the directory's is.
+DISK_MODE = 0o660
+
+
 class PrimaryStorage:
     """The directories `templates/` (read-only files) and `volumes/` (one qcow2 a machine)."""
 
@@ -100,7 +104,7 @@ class PrimaryStorage:
             size_bytes = max(size_bytes, facts.virtual_size_bytes)
         try:
             await self._qemu_img.create_clone(temporary, backing, backing_format, size_bytes)
-            temporary.chmod(0o600)
+            temporary.chmod(DISK_MODE)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -113,7 +117,7 @@ class PrimaryStorage:
         temporary = path.with_name(f".{path.name}.new")
         try:
             await self._qemu_img.create_empty(temporary, size_bytes)
-            temporary.chmod(0o600)
+            temporary.chmod(DISK_MODE)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ import pytest
 from systemvm.management import config
 from systemvm.management.config import ManagementConfig
 from systemvm.management.config_file import ConfigError, load, to_yaml
+from systemvm.management.config_show import show
 from systemvm.management.layout import Layout
 from systemvm.management.samples import leave_samples
 from systemvm.management.zone import TrafficType, ZoneConfig
@@ -85,6 +86,49 @@ def test_errors_name_file_and_key(layout: Layout, zone_text: str, old: str, new:
     with pytest.raises(ConfigError, match=rf"zone1\.yaml.*{message}") as raised:
         read_zone(layout, zone_text.replace(old, new))
     assert "Traceback" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("bridge: cloud0", "brigde: cloud0", "networks.control.brigde"),
+        ("dns: [203.0.113.10]", "dns: 1", "$.dns"),
+        ("dns: [203.0.113.10]", "dns: [203.0.113.300]", "$.dns[0]"),
+        ("first: 10.11.0.100", "first: 10.11.0.300", "$.networks.management.pool.first"),
+        ("name: secondary, url", "nmae: secondary, url", "image_stores[0].nmae"),
+    ],
+)
+def test_errors_name_the_line(layout: Layout, zone_text: str, old: str, new: str, key: str) -> None:
+    lines = zone_text.splitlines()
+    line = next(number for number, text in enumerate(lines, 1) if old in text)
+    with pytest.raises(ConfigError) as raised:
+        read_zone(layout, zone_text.replace(old, new))
+    said = str(raised.value)
+    assert f"zone1.yaml:{line}: " in said
+    assert key in said
+
+
+def test_broken_yaml_and_a_key_that_is_said_twice_name_their_line(layout: Layout, zone_text: str) -> None:
+    with pytest.raises(ConfigError, match=r"zone1\.yaml:2: is not YAML"):
+        read_zone(layout, "name: zone1\n}: 3\n")
+    with pytest.raises(ConfigError, match=r"zone1\.yaml:3: name: is said twice; first in line 1"):
+        read_zone(layout, "name: zone1\ndns: []\nname: zone2\n")
+
+
+def test_every_value_is_shown_with_its_source(layout: Layout) -> None:
+    layout.config_file.write_text("# a comment\npage:\n  origin: http://x\n")
+    shown = show(layout, config.read(layout)).splitlines()
+
+    def line(key: str) -> str:
+        [found] = [text for text in shown if text.startswith(f"{key}: ")]
+        return " ".join(found.split())
+
+    assert line("page.origin") == f"page.origin: http://x # {layout.config_file}:3"
+    assert line("control.port") == "control.port: 8250 # default"
+    zone = layout.zones / "zone1.yaml"
+    assert line("networks.control.bridge") == f"networks.control.bridge: cloud0 # {zone}:7"
+    assert line("system_vms.ssvm.vcpus").endswith("# default")
+    assert len(shown) > 40
 
 
 def test_two_files_cannot_describe_one_zone(layout: Layout, zone_text: str) -> None:

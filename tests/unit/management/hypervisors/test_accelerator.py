@@ -11,7 +11,7 @@ from systemvm.management.hypervisors.accelerator import Accelerator, probe
 
 
 @pytest.mark.parametrize(
-    ("flags", "device_exists", "expected"),
+    ("flags", "device_opens", "expected"),
     [
         ("fpu vmx sse", True, Accelerator.KVM),
         ("fpu svm sse", True, Accelerator.KVM),
@@ -19,14 +19,12 @@ from systemvm.management.hypervisors.accelerator import Accelerator, probe
         ("fpu vmx", False, Accelerator.TCG),
     ],
 )
-def test_probe(tmp_path: Path, flags: str, device_exists: bool, expected: Accelerator) -> None:
+def test_probe(tmp_path: Path, flags: str, device_opens: bool, expected: Accelerator) -> None:
     (tmp_path / "cpuinfo").write_text(f"flags\t\t: {flags}\n")
-    if device_exists:
-        (tmp_path / "kvm").touch()
-    assert probe(tmp_path / "kvm", tmp_path / "cpuinfo") is expected
+    assert probe(lambda: device_opens, tmp_path / "cpuinfo") is expected
 
 
 def test_a_name_is_taken_as_it_is() -> None:
-    assert Accelerator.from_config("tcg") is Accelerator.TCG
+    assert Accelerator.from_config("tcg", lambda: True) is Accelerator.TCG
     with pytest.raises(ValueError, match="hax"):
-        Accelerator.from_config("hax")
+        Accelerator.from_config("hax", lambda: True)

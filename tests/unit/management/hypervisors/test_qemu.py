@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -24,11 +25,12 @@ class TapsWithout:
         self.there: set[str] = set()
         self.made: list[str] = []
 
-    async def create_tap(self, name: str, bridge: str, *, isolated: bool) -> None:
+    async def create_tap(self, name: str, bridge: str, *, isolated: bool) -> int:
         if bridge == self._missing:
             raise NetworkError(f"there is no bridge {bridge}", "is it in the zone's file?")
         self.made.append(name)
         self.there.add(name)
+        return os.open("/dev/null", os.O_RDONLY)
 
     async def remove_tap(self, name: str) -> None:
         self.there.discard(name)

@@ -15,8 +15,8 @@ from systemvm.management.hypervisors.base import Disk, DomainSpec, HypervisorErr
 CHANNELS = qemu_arguments.Channels(
     monitor_fd=7,
     agent_fd=8,
-    pid_file=Path("/run/x.pid"),
-    taps=["ta-0", "ta-1"],
+    tap_fds=[3, 4],
+    serial_fd=9,
     smbios_files=[],
     vnc_port=5923,
 )
@@ -73,7 +73,7 @@ def test_network_cards_keep_their_order_and_have_no_boot_rom(spec: DomainSpec) -
         "virtio-net-pci,netdev=net0,mac=0e:00:a9:fe:03:07,romfile=",
         "virtio-net-pci,netdev=net1,mac=1e:00:00:00:00:01,romfile=",
     ]
-    assert after(line(spec), "-netdev")[0] == "tap,id=net0,ifname=ta-0,script=no,downscript=no"
+    assert after(line(spec), "-netdev")[0] == "tap,id=net0,fd=3"
 
 
 def test_a_system_vms_reboot_is_an_exit_and_it_has_a_guest_agent(spec: DomainSpec) -> None:

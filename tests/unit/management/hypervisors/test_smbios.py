@@ -32,10 +32,10 @@ def test_names_are_plain(name: str) -> None:
         smbios.credential_strings({name: b"x"})
 
 
-def test_files_are_for_the_owner_and_replace_those_of_an_earlier_start(tmp_path: Path) -> None:
+def test_files_are_for_owner_and_group_and_replace_those_of_an_earlier_start(tmp_path: Path) -> None:
     stale = tmp_path / "s-1-VM.smbios0"
     stale.write_bytes(b"old")
     stale.chmod(0o644)
     paths = smbios.write(tmp_path, "s-1-VM", [b"one", b"two"])
     assert [path.read_bytes() for path in paths] == [b"one", b"two"]
-    assert {oct(path.stat().st_mode & 0o777) for path in paths} == {"0o600"}
+    assert {oct(path.stat().st_mode & 0o777) for path in paths} == {"0o640"}

@@ -12,10 +12,9 @@ from typing import cast
 import attrs
 import pytest
 import pytest_twisted
-import yaml
 
 from systemvm.management.config import ControlConfig
-from systemvm.management.config_file import parse, to_yaml
+from systemvm.management.config_file import load, to_yaml
 from systemvm.management.state import instances
 from systemvm.management.state.instances import Instance, Nic
 from systemvm.management.state.status import InstanceType
@@ -109,7 +108,7 @@ async def test_the_guest_understands_its_network(world) -> None:
     assert [str(route.gateway) for route in planned.routes] == ["203.0.113.1"]
 
 
-def test_ipv6_goes_with_each_address_of_a_network_that_has_it(zone: ZoneConfig) -> None:
+def test_ipv6_goes_with_each_address_of_a_network_that_has_it(zone: ZoneConfig, tmp_path: Path) -> None:
     public = attrs.evolve(
         zone.networks.public, cidr6=IPv6Network("2001:db8:2::/64"), gateway6=IPv6Address("fe80::1")
     )
@@ -119,7 +118,9 @@ def test_ipv6_goes_with_each_address_of_a_network_that_has_it(zone: ZoneConfig) 
         dns6=[IPv6Address("2001:db8:2::53")],
         ntp_servers=["ntp.example", "192.0.2.1"],
     )
-    assert parse(yaml.safe_load(to_yaml(with_ipv6)), ZoneConfig, Path("zone.yaml")) == with_ipv6
+    path = tmp_path / "zone.yaml"
+    path.write_text(to_yaml(with_ipv6))
+    assert load(path, ZoneConfig) == with_ipv6
     own = public.address6(IPv4Address("203.0.113.100"))
     assert own is not None
     assert str(own) == "2001:db8:2::cb00:7164/64"

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host's three programs as their units start them: who each one is, and what it may do."""
+
+from __future__ import annotations
+
+import enum
+import importlib.util
+import os
+import pwd
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from systemvm.lab.errors import LabError
+from systemvm.management.layout import DAEMON_USER, NETWORK_USER, QEMU_USER, Layout
+from systemvm.service import local_calls
+
+
+class HostProgram(enum.Enum):
+    """A program of systemd/host/, and its user."""
+
+    DAEMON = ("systemvm.management", DAEMON_USER)
+    NETWORK_HELPER = ("systemvm.nethelper", NETWORK_USER)
+    LAUNCHER = ("systemvm.launcher", QEMU_USER)
+
+    @property
+    def module(self) -> str:
+        return self.value[0]
+
+    @property
+    def user(self) -> str:
+        return self.value[1]
+
+    def words(self, layout: Layout, see: Sequence[Path] = ()) -> list[str | Path]:
+        """Its command line, for root in a network namespace; `see` is what it must be able to reach."""
+        options: list[str | Path] = ["--user", self.user]
+        arguments: list[str | Path] = []
+        if self is HostProgram.NETWORK_HELPER:
+            options += ["--capability", "net_admin", "--tun"]
+        if self is not HostProgram.LAUNCHER:
+            arguments = ["--root", layout.root]
+        for path in (layout.root, *see, *_of_python()):
+            options += ["--see", path]
+        return [
+            *(sys.executable, "-m", "systemvm.lab.descent"), *options, "--",
+            *(sys.executable, "-m", self.module), *arguments,
+        ]  # fmt: skip
+
+
+def require_users() -> None:
+    """LabError when the host's users are not there yet."""
+    missing = []
+    for program in HostProgram:
+        try:
+            pwd.getpwnam(program.user)
+        except KeyError:
+            missing.append(program.user)
+    if missing:
+        raise LabError(
+            f"there is no user {', '.join(missing)}", "`make setup` makes them (packer/host-setup.sh)"
+        )
+
+
+def helper_sockets(layout: Layout) -> dict[HostProgram, socket.socket]:
+    """What the .socket units listen on: the daemon's user alone may connect."""
+    account = pwd.getpwnam(DAEMON_USER)
+    sockets = {}
+    for program, path in (
+        (HostProgram.NETWORK_HELPER, layout.network_socket),
+        (HostProgram.LAUNCHER, layout.launcher_socket),
+    ):
+        sockets[program] = local_calls.bind(path)
+        os.chown(path, account.pw_uid, account.pw_gid)
+    return sockets
+
+
+def _of_python() -> list[Path]:
+    """Where this Python, its packages and our own are."""
+    found = importlib.util.find_spec("systemvm")
+    ours = [Path(place).parent for place in (found.submodule_search_locations or [])] if found else []
+    return [Path(sys.prefix), Path(sys.base_prefix), *ours]

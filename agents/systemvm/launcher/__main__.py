@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`systemvm-launcher`: starts, finds and kills QEMU processes of its own user, for the daemon alone.
+
+Machines outlive it, as they outlive the daemon: a new one finds them by their UUID.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pwd
+import select
+import sys
+import uuid
+from typing import Any
+
+from systemvm.launcher.arguments import check
+from systemvm.launcher.processes import Processes
+from systemvm.service.local_calls import RefusedError, inherited_socket, serve_one
+
+Answer = tuple[dict[str, Any], list[int]]
+
+
+class Launcher:
+    """The table of operations; an object is a handler for `local_calls.serve_one`."""
+
+    def __init__(self) -> None:
+        self.processes = Processes()
+
+    def __call__(self, request: dict[str, Any], descriptors: list[int]) -> Answer:
+        match request.get("do"):
+            case "start" if descriptors:
+                # the first is where QEMU's own words go
+                pid = self.processes.start(check(request["argv"]), descriptors[0], descriptors[1:])
+                return {"pid": pid}, [os.pidfd_open(pid)]
+            case "find":
+                found = self.processes.find(_uuid(request))
+                return {"pid": found}, [os.pidfd_open(found)] if found is not None else []
+            case "kill":
+                self.processes.kill(int(request["pid"]), _uuid(request))
+                return {}, []
+            case "exit-code":
+                return {"code": self.processes.exit_code(int(request["pid"]))}, []
+            case "kvm":
+                return {"opens": _opens("/dev/kvm")}, []
+        raise RefusedError(f"no such operation: {str(request.get('do'))[:40]!r}")
+
+
+def _uuid(request: dict[str, Any]) -> str:
+    return str(uuid.UUID(request["uuid"]))
+
+
+def _opens(device: str) -> bool:
+    try:
+        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs until it is ended; exit code 2 when it was started wrongly."""
+    parser = argparse.ArgumentParser(prog="systemvm-launcher", description=__doc__)
+    parser.add_argument("--for-user", default="systemvm", metavar="NAME", help="serve this user alone")
+    options = parser.parse_args(arguments)
+    try:
+        if os.geteuid() == 0:
+            raise RefusedError("QEMU is not run as root", "the unit runs this as systemvm-qemu")
+        uid = pwd.getpwnam(options.for_user).pw_uid
+        listener = inherited_socket()
+    except (KeyError, RefusedError) as error:
+        sys.stderr.write(f"systemvm-launcher: {error}\n")
+        return 2
+    os.chdir("/")
+    os.umask(0o027)
+    launcher = Launcher()
+    _serve(listener, uid, launcher)
+    return 0
+
+
+def _serve(listener: Any, uid: int, launcher: Launcher) -> None:
+    """Requests one at a time, and the ends of machines as they come: no zombie waits for the next request."""
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    watched: dict[int, int] = {}  # pidfd: pid
+    while True:
+        for pid in launcher.processes.children - set(watched.values()):
+            descriptor = os.pidfd_open(pid)
+            watched[descriptor] = pid
+            poll.register(descriptor, select.POLLIN)
+        for descriptor, _ in poll.poll():
+            if descriptor in watched:
+                poll.unregister(descriptor)
+                os.close(descriptor)
+                del watched[descriptor]
+                launcher.processes.reap()
+                continue
+            trouble = serve_one(listener, uid, launcher)
+            if trouble is not None:
+                sys.stderr.write(f"<4>refused: {trouble}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

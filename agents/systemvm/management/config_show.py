@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`--show-config`: each value that holds, and where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from systemvm.management.config import Configuration
+from systemvm.management.config_file import Document, Way, read, way_name
+from systemvm.management.layout import Layout
+
+
+def show(layout: Layout, configuration: Configuration) -> str:
+    """One line a value: its key, the value, and `default` or `FILE:LINE`."""
+    lines: list[str] = []
+    sources: list[tuple[str, Any, Path]] = [("managementd", configuration.management, layout.config_file)]
+    for path in sorted(layout.zones.glob("*.yaml")):
+        name = read(path).data
+        zone = configuration.zone(name["name"]) if isinstance(name, dict) else None
+        if zone is not None:
+            sources.append((f"zone {zone.name}", zone, path))
+    for title, value, path in sources:
+        document = read(path) if path.exists() else None
+        lines.append(f"# {title}: {path}{'' if document else ' (is not there)'}")
+        rows = [(way_name(way), _shown(leaf), _source(document, way)) for way, leaf in _leaves(value, ())]
+        width = max(len(f"{key}: {shown}") for key, shown, _ in rows)
+        lines += [f"{f'{key}: {shown}':{min(width, 70)}}  # {source}" for key, shown, source in rows]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _leaves(value: Any, way: Way) -> Iterator[tuple[Way, Any]]:
+    if attrs.has(type(value)):
+        for field in attrs.fields(type(value)):
+            yield from _leaves(getattr(value, field.name), (*way, field.name))
+    elif isinstance(value, list) and any(attrs.has(type(item)) for item in value):
+        for index, item in enumerate(value):
+            yield from _leaves(item, (*way, index))
+    else:
+        yield way, value
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return "[" + ", ".join(map(str, value)) + "]"
+    return str(value)
+
+
+def _source(document: Document | None, way: Way) -> str:
+    if document is None or way not in document.lines:
+        return "default"
+    return document.at(way)

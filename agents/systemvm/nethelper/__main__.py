@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`systemvm-nethelper`: serves the daemon on the socket that it was started with, a request at a time."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pwd
+import sys
+from pathlib import Path
+
+from systemvm.management.layout import DAEMON_USER, Layout
+from systemvm.nethelper.operations import Operations
+from systemvm.service.local_calls import RefusedError, inherited_socket, serve_one
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs until it is ended; exit code 2 when it was started wrongly."""
+    parser = argparse.ArgumentParser(prog="systemvm-nethelper", description=__doc__)
+    parser.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="read DIR/etc/systemvm")
+    parser.add_argument("--for-user", default=DAEMON_USER, metavar="NAME", help="serve this user alone")
+    options = parser.parse_args(arguments)
+    # nft lies there, and a daemon's user need not have it on its way
+    os.environ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"
+    try:
+        uid = pwd.getpwnam(options.for_user).pw_uid
+        listener = inherited_socket()
+    except (KeyError, RefusedError) as error:
+        sys.stderr.write(f"systemvm-nethelper: {error}\n")
+        return 2
+    operations = Operations(Layout(options.root.resolve()))
+    while True:
+        trouble = serve_one(listener, uid, operations)
+        if trouble is not None:
+            sys.stderr.write(f"<4>refused: {trouble}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

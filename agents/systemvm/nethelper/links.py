@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bridges and taps by netlink and TUNSETIFF; nothing here decides what is allowed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from pyroute2.iproute.linux import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from systemvm.management.networks.bridges import HostNetwork
+from systemvm.service.local_calls import RefusedError
+
+TUN = Path("/dev/net/tun")
+PROC = Path("/proc/sys/net")
+# linux/if_tun.h
+_TUNSETIFF = 0x400454CA
+_IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
+_IFREQ = struct.Struct("16sH22x")
+
+
+@contextlib.contextmanager
+def _netlink(what: str) -> Iterator[IPRoute]:
+    try:
+        with IPRoute() as netlink:
+            yield netlink
+    except NetlinkError as error:
+        raise RefusedError(f"{what}: {error}") from error
+
+
+def ensure_bridge(network: HostNetwork) -> None:
+    """The bridge, up, with the host's addresses; RefusedError when another kind of link has its name."""
+    name = network.bridge
+    with _netlink(f"bridge {name} could not be made") as netlink:
+        index = _index(netlink, name)
+        if index is None:
+            netlink.link("add", ifname=name, kind="bridge")
+            index = _index(netlink, name)
+        if index is None or kind(netlink, index) != "bridge":
+            raise RefusedError(f"{name} is no bridge", "rename that interface, or the zone's bridge")
+        # an address of its own: by default a bridge takes its ports' lowest, and changes it with them
+        netlink.link("set", index=index, address=_mac(name), state="up")
+        for interface in network.addresses:
+            try:
+                netlink.addr(
+                    "add", index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen
+                )
+            except NetlinkError as error:
+                if error.code != errno.EEXIST:
+                    raise
+        if network.uplink is not None:
+            uplink = _index(netlink, network.uplink)
+            if uplink is None:
+                raise RefusedError(f"there is no interface {network.uplink} for bridge {name}")
+            netlink.link("set", index=uplink, master=index, state="up")
+    # strict about the bridge's own addresses in ARP too; whoever administers the network may write these
+    for key, value in (("arp_ignore", "1"), ("arp_announce", "2"), ("rp_filter", "1")):
+        (PROC / "ipv4" / "conf" / name / key).write_text(value)
+
+
+def make_tap(name: str, bridge: str, *, isolated: bool) -> int:
+    """A tap that is a port of `bridge`, up; it is there as long as somebody has the descriptor open."""
+    with _netlink(f"tap {name} on {bridge} could not be made") as netlink:
+        master = _index(netlink, bridge)
+        if master is None:
+            raise RefusedError(f"there is no bridge {bridge} for tap {name}", "check the zone's labels")
+        _remove(netlink, name)
+        try:
+            descriptor = os.open(TUN, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise RefusedError(f"{TUN}: {error.strerror}", "try `modprobe tun`") from error
+        try:
+            fcntl.ioctl(
+                descriptor, _TUNSETIFF, _IFREQ.pack(name.encode(), _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR)
+            )
+            index = _index(netlink, name)
+            netlink.link("set", index=index, master=master)
+            if isolated:
+                netlink.brport("set", index=index, isolated=1)
+            # up last: not a frame passes before the port is isolated
+            netlink.link("set", index=index, state="up")
+        except OSError as error:
+            os.close(descriptor)
+            raise RefusedError(f"tap {name} could not be made: {error}") from error
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+
+def remove_tap(name: str) -> None:
+    """Fine when it is not there; RefusedError for a link that is no tap."""
+    with _netlink(f"tap {name} could not be removed") as netlink:
+        _remove(netlink, name)
+
+
+def ports() -> dict[str, dict[str, object]]:
+    """Every port of a bridge: its bridge's name and whether it is isolated."""
+    with _netlink("links could not be listed") as netlink:
+        names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in netlink.get_links()}
+        found: dict[str, dict[str, object]] = {}
+        for link in netlink.get_links():
+            master = link.get_attr("IFLA_MASTER")
+            if master is None or kind(netlink, master) != "bridge":
+                continue
+            data = link.get_nested("IFLA_LINKINFO", "IFLA_INFO_SLAVE_DATA")
+            isolated = bool(data and data.get_attr("IFLA_BRPORT_ISOLATED"))
+            found[names[link["index"]]] = {"bridge": names[master], "isolated": isolated}
+        return found
+
+
+def kind(netlink: IPRoute, index: int) -> str | None:
+    """`bridge`, `tun`, `veth`, …; None for a device of hardware."""
+    [link] = netlink.get_links(index)
+    found: str | None = link.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND")
+    return found
+
+
+def _remove(netlink: IPRoute, name: str) -> None:
+    index = _index(netlink, name)
+    if index is None:
+        return
+    if kind(netlink, index) != "tun":
+        raise RefusedError(f"{name} is no tap, and is left alone")
+    with contextlib.suppress(NetlinkError):
+        netlink.link("del", index=index)
+
+
+def _index(netlink: IPRoute, name: str) -> int | None:
+    found = netlink.link_lookup(ifname=name)
+    return found[0] if found else None
+
+
+def _mac(bridge: str) -> str:
+    """A locally administered address that is always the same for a bridge of this name."""
+    digest = hashlib.sha256(bridge.encode()).digest()
+    return "0a:" + digest[:5].hex(":")

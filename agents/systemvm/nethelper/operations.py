@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What may be asked. Bridges, addresses and uplinks come from root's files, never from a request."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+from systemvm.management.config_file import ConfigError
+from systemvm.management.host_networks import host_networks
+from systemvm.management.layout import Layout
+from systemvm.management.networks import firewall
+from systemvm.management.networks.bridges import HostNetwork
+from systemvm.management.zone import load_zones
+from systemvm.nethelper import links
+from systemvm.service.local_calls import RefusedError
+
+#: The daemon's own taps: ten digits of a machine's UUID and the card's number. Nothing else can be named.
+TAP_NAME = re.compile(r"t[0-9a-f]{10}-[0-9]{1,2}")
+_NFT_S = 20.0
+_MOST_ADDRESSES = 4096
+
+Answer = tuple[dict[str, Any], list[int]]
+
+
+class Operations:
+    """The table of operations; an object is a handler for `local_calls.serve_one`."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._known: dict[str, Callable[[dict[str, Any]], Answer]] = {
+            "ensure": self._ensure,
+            "admit-consoles": self._admit_consoles,
+            "make-tap": self._make_tap,
+            "remove-tap": self._remove_tap,
+            "state": self._state,
+        }
+
+    def __call__(self, request: dict[str, Any], descriptors: list[int]) -> Answer:
+        operation = self._known.get(str(request.get("do")))
+        if operation is None or descriptors:
+            raise RefusedError(f"no such operation: {str(request.get('do'))[:40]!r}")
+        return operation(request)
+
+    def _ensure(self, request: dict[str, Any]) -> Answer:
+        """Firewall first, so that no bridge is ever open; then bridges and the host's addresses on them."""
+        first, last = (_port(value) for value in request["vnc_ports"])
+        networks = self._networks()
+        _nft(firewall.ruleset(networks, _addresses(request["consoles"]), vnc_ports=(first, last)))
+        for network in networks:
+            links.ensure_bridge(network)
+        return {"bridges": [network.bridge for network in networks]}, []
+
+    def _admit_consoles(self, request: dict[str, Any]) -> Answer:
+        _nft(firewall.admit_consoles(_addresses(request["addresses"])))
+        return {}, []
+
+    def _make_tap(self, request: dict[str, Any]) -> Answer:
+        name, bridge = _tap(request["name"]), str(request["bridge"])
+        network = next((network for network in self._networks() if network.bridge == bridge), None)
+        if network is None:
+            raise RefusedError(
+                f"there is no bridge {bridge[:40]} for tap {name}",
+                "no zone's file names it: check its labels",
+            )
+        # ports of the control network are isolated whatever is asked
+        isolated = network.is_control or request["isolated"] is True
+        return {}, [links.make_tap(name, network.bridge, isolated=isolated)]
+
+    def _remove_tap(self, request: dict[str, Any]) -> Answer:
+        links.remove_tap(_tap(request["name"]))
+        return {}, []
+
+    def _state(self, request: dict[str, Any]) -> Answer:
+        known = {network.bridge for network in self._networks()}
+        ports = {name: port for name, port in links.ports().items() if port["bridge"] in known}
+        return {"ports": ports}, []
+
+    def _networks(self) -> list[HostNetwork]:
+        """Read anew each time: an edited file holds without a restart of this program."""
+        try:
+            return host_networks(load_zones(self._layout.zones))
+        except ConfigError as error:
+            raise RefusedError(str(error)) from error
+
+
+def _tap(name: object) -> str:
+    if not isinstance(name, str) or not TAP_NAME.fullmatch(name):
+        raise RefusedError(f"{str(name)[:40]!r} is no name of a machine's tap")
+    return name
+
+
+def _port(value: object) -> int:
+    if not isinstance(value, int) or not 1024 <= value <= 65_535:
+        raise RefusedError(f"{str(value)[:40]!r} is no port for screens")
+    return value
+
+
+def _addresses(values: list[str]) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    """Parsed and printed anew, so that nothing but addresses gets into a script."""
+    if not isinstance(values, list) or len(values) > _MOST_ADDRESSES:
+        raise RefusedError("a list of addresses is wanted")
+    addresses = [ipaddress.ip_address(str(value)) for value in values]
+    if any(getattr(address, "scope_id", None) for address in addresses):
+        raise RefusedError("an address with a scope is no console proxy's")
+    return addresses
+
+
+def _nft(script: str) -> None:
+    try:
+        done = subprocess.run(
+            ["nft", "-f", "-"], input=script, capture_output=True, text=True, timeout=_NFT_S, check=False
+        )
+    except FileNotFoundError as error:
+        raise RefusedError("nft is not installed", "install Debian's nftables") from error
+    except subprocess.TimeoutExpired as error:
+        raise RefusedError(f"nft took longer than {_NFT_S:g} s") from error
+    if done.returncode != 0:
+        raise RefusedError(f"the firewall could not be set: {done.stderr.strip()[-500:]}")

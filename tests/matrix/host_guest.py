@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Debian of this host's own release with the project installed, booted once under QEMU.
+
+Its systemd runs the units of systemd/host/ for real. A program in it collects what there is to see, writes it
+to the second serial port as JSON, and powers it off.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import Any
+
+TOP = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP / "packer"))
+
+import mirror  # noqa: E402
+from stamps import Stamp, digest  # noqa: E402
+
+HOME = TOP / "build/matrix/host"
+TAR, KERNEL, INITRD = HOME / "root.tar", HOME / "vmlinuz", HOME / "initrd"
+DISK_BYTES = 3 << 30
+PACKAGES = (
+    "linux-image-cloud-amd64,systemd-sysv,udev,dbus,python3,nftables,iproute2,qemu-system-x86,"
+    "qemu-utils,procps"
+)
+UNITS = (
+    "systemvm-managementd.socket",
+    "systemvm-nethelper.socket",
+    "systemvm-launcher.socket",
+    "systemvm-managementd.service",
+)
+BOOT_S = 420.0
+#: Where the project is in the guest.
+PREFIX = Path("usr/lib/systemvm")
+_ENTRY = "#!/usr/bin/python3\nimport sys\nsys.path[:0] = ['/{prefix}/agents', '/{prefix}/packages']\n" \
+    "from {module}.__main__ import main\nsys.exit(main())\n"  # fmt: skip
+_PROVE_UNIT = """\
+[Unit]
+Description=What there is to see
+After=multi-user.target
+[Service]
+Type=oneshot
+ExecStart=/usr/bin/python3 /usr/lib/systemvm/prove.py
+ExecStopPost=/usr/bin/systemctl poweroff --no-block
+StandardError=tty
+TTYPath=/dev/ttyS0
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def build_base() -> None:
+    """The Debian without the project, once."""
+    stamp = Stamp(HOME / "stamp.json", [TAR, KERNEL, INITRD])
+    inputs = digest(Path(__file__))
+    if stamp.holds(inputs):
+        return
+    HOME.mkdir(parents=True, exist_ok=True)
+    release = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    with tempfile.TemporaryDirectory(dir=HOME) as name:
+        root = Path(name) / "root"
+        exclude = [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale")]
+        subprocess.run(
+            [
+                "mmdebstrap",
+                "--quiet",
+                "--variant=minbase",
+                f"--include={PACKAGES}",
+                *exclude,
+                release,
+                root,
+                "-",
+            ],
+            input="\n".join(mirror.source_lines(release)) + "\n",
+            text=True,
+            check=True,
+            timeout=900,
+        )
+        shutil.copy(next((root / "boot").glob("vmlinuz-*")), KERNEL)
+        shutil.copy(next((root / "boot").glob("initrd.img-*")), INITRD)
+        subprocess.run(["tar", "-C", root, "-cf", TAR, "."], check=True, timeout=300)
+    stamp.set(inputs)
+
+
+def install(root: Path, prove: str, zone: str) -> None:
+    """The project, its users and units, and one zone, as on a host."""
+    prefix = root / PREFIX
+    leave = shutil.ignore_patterns("__pycache__", "*.pyc", "tests", "playwright", "numpy*", "mypy*", "pip")
+    shutil.copytree(TOP / "agents", prefix / "agents", ignore=leave)
+    shutil.copytree(sysconfig.get_paths()["purelib"], prefix / "packages", ignore=leave, symlinks=True)
+    for name, module in (
+        ("systemvm-managementd", "systemvm.management"),
+        ("systemvm-nethelper", "systemvm.nethelper"),
+        ("systemvm-launcher", "systemvm.launcher"),
+    ):
+        program = root / "usr/bin" / name
+        program.write_text(_ENTRY.format(prefix=PREFIX, module=module))
+        program.chmod(0o755)
+    for unit in (TOP / "systemd/host").glob("systemvm-*.*"):
+        if unit.suffix in (".service", ".socket"):
+            shutil.copy(unit, root / "usr/lib/systemd/system" / unit.name)
+    shutil.copy(TOP / "systemd/host/systemvm-host.conf", root / "usr/lib/sysusers.d")
+    subprocess.run(["systemd-sysusers", f"--root={root}"], check=True, timeout=60, capture_output=True)
+    zones = root / "etc/systemvm/zones"
+    zones.mkdir(parents=True)
+    (zones / "zone1.yaml").write_text(zone)
+    (prefix / "prove.py").write_text(prove)
+    (root / "usr/lib/systemd/system/prove.service").write_text(_PROVE_UNIT)
+    subprocess.run(
+        ["systemctl", f"--root={root}", "--quiet", "enable", *UNITS, "prove.service"], check=True, timeout=60
+    )
+
+
+def boot(work: Path, prove: str, zone: str, add: Path) -> dict[str, Any]:
+    """What `prove` saw; `add` is a directory that is copied to /usr/lib/systemvm/images."""
+    build_base()
+    root = work / "root"
+    root.mkdir()
+    subprocess.run(["tar", "-C", root, "-xf", TAR], check=True, timeout=300)
+    install(root, prove, zone)
+    shutil.copytree(add, root / PREFIX / "images")
+    disk = work / "disk.raw"
+    with disk.open("wb") as file:
+        file.truncate(DISK_BYTES)
+    subprocess.run(
+        ["mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", "-d", root, disk], check=True, timeout=300
+    )
+    shutil.rmtree(root)
+    seen, console = work / "seen.json", work / "console.log"
+    subprocess.run(
+        [
+            *("qemu-system-x86_64", "-accel", "tcg,tb-size=256", "-cpu", "max", "-smp", "2", "-m", "1500M"),
+            *("-machine", "q35", "-nodefaults", "-display", "none", "-no-reboot", "-nic", "none"),
+            *("-serial", f"file:{console}", "-serial", f"file:{seen}"),
+            *("-kernel", str(KERNEL), "-initrd", str(INITRD)),
+            *("-append", "root=LABEL=root rw console=ttyS0 quiet systemd.default_device_timeout_sec=240"),
+            *("-drive", f"file={disk},format=raw,if=virtio,cache=unsafe"),
+            *("-object", "rng-builtin,id=rng", "-device", "virtio-rng-pci,rng=rng"),
+        ],
+        check=True,
+        timeout=BOOT_S,
+    )
+    try:
+        answer: dict[str, Any] = json.loads(seen.read_text())
+    except ValueError as error:
+        raise AssertionError(f"the guest said nothing\n{console.read_text()[-4000:]}") from error
+    return answer
