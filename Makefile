@@ -42,7 +42,7 @@ lock: ## resolve the dependencies again and write the locks (hashes, no addresse
 	    --no-header --extra host --extra dev pyproject.toml -o agents/locks/host.txt
 	@$(PYTHON) -m uv pip compile -q --upgrade --python-version 3.13 --python-platform x86_64-manylinux_2_28 \
 	    --only-binary :all: --generate-hashes --no-emit-index-url --no-header pyproject.toml -o agents/locks/guest.txt
-	@$(MAKE) --no-print-directory lock-debs
+	@for arch in amd64 arm64; do $(MAKE) --no-print-directory lock-debs ARCH=$$arch; done
 
 # ---- running ----------------------------------------------------------------------------------------------
 # Said before anything is installed; a cloud that was here already holds its own ports, and looks at them itself.

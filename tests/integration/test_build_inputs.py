@@ -120,7 +120,7 @@ def test_a_wheel_with_another_hash_is_refused(mirror: Mirror, tmp_path: Path) ->
     wheels = tmp_path / "guest.txt"
     wheels.write_text(f"small==1.0 \\\n    --hash=sha256:{'0' * 64}\n")
     with pytest.raises(SystemExit, match=r"(?i)hash"):
-        payload.fetch_wheels(wheels, tmp_path / "wheels")
+        payload.fetch_wheels(wheels, tmp_path / "wheels", "x86_64")
     assert list((tmp_path / "wheels").iterdir()) == []
 
 
