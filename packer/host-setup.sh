@@ -18,6 +18,7 @@ packages=(
     python3 python3-venv npm chromium fonts-dejavu-core shellcheck curl openssl procps ca-certificates gpg
     # known vulnerabilities of what the images hold
     debsecan
+    python3 python3-venv npm chromium libnss3-tools fonts-dejavu-core shellcheck curl openssl procps ca-certificates
 )
 
 missing=()

@@ -134,7 +134,7 @@ def _overlay(appliance: Appliance, overlay: Path, facts: dict[str, str]) -> None
     for kind, name in (("sysusers.d", "systemvm-users.conf"), ("tmpfiles.d", "systemvm-tmpfiles.conf")):
         (overlay / "usr/lib" / kind).mkdir(parents=True, exist_ok=True)
         shutil.copy(TOP / "systemd/policy" / name, overlay / "usr/lib" / kind / name)
-    (overlay / "etc/systemvm").mkdir(parents=True)
+    (overlay / "etc/systemvm").mkdir(parents=True, exist_ok=True)
     shutil.copy(TOP / "appliances" / appliance.role / "nftables.conf", overlay / "etc/systemvm/nftables.conf")
     (overlay / "etc/systemvm/image.json").write_text(json.dumps(facts, indent=1) + "\n")
     (overlay / "etc/cloudstack-release").write_text(

@@ -8,7 +8,7 @@ user who owns nothing yet.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from systemvm.management.api import envelope
 from systemvm.management.api.accounts import Directory, principal_of
 from systemvm.management.api.build import Services, client_resource, command_table
 from systemvm.management.api.command import CommandTable
-from systemvm.management.api.http import Client
+from systemvm.management.api.http import Client, Front
 from systemvm.management.api.job_start import describe_job_error
 from systemvm.management.api.principal import Principal
 from systemvm.management.consoles.endpoint import ConsoleEndpoints
@@ -41,6 +41,7 @@ from systemvm.management.state.instances import Instance
 from systemvm.management.state.jobs import Job
 from systemvm.management.state.status import AccountType, AgentState, InstanceState, InstanceType
 from systemvm.management.state.templates import StoreRef, Template
+from systemvm.management.system_vms.diagnostics import Diagnosis
 from systemvm.management.templates.dispatch import Dispatch
 from systemvm.management.templates.service import TemplateService
 from systemvm.management.virtual_machines.machine import MachineBuilder
@@ -48,6 +49,7 @@ from systemvm.management.virtual_machines.service import VirtualMachines
 from systemvm.rpc.errors import METHOD_NOT_FOUND, NOT_CONNECTED, RpcError
 from systemvm.rpc.method import Call, Caller, MethodTable
 from systemvm.rpc.perform import perform
+from systemvm.wire.public_endpoint import PublicEndpoint
 from systemvm.wire.role import Role
 from systemvm.wire.storage import DownloadState, ImageFormat, Store
 
@@ -197,6 +199,22 @@ class FakePrimary:
         return path
 
 
+class FakeDiagnostics:
+    """Answers as a system VM would over ssh."""
+
+    def __init__(self, directory: Path) -> None:
+        self.asked: list[tuple[str, ...]] = []
+        self._directory = directory
+
+    async def run(self, vm_uuid: str, kind: str, address: str, params: str) -> Diagnosis:
+        self.asked.append((vm_uuid, kind, address, params))
+        return Diagnosis("4 packets transmitted", "", "0")
+
+    async def collect(self, vm_uuid: str, files: Sequence[str]) -> Path:
+        self.asked.append((vm_uuid, *files))
+        return self._directory / "abc/data.zip"
+
+
 class FakeSystemVms:
     """The system VMs' lifecycle, which only says what it was asked."""
 
@@ -259,6 +277,7 @@ class SmallCloud:
     templates: TemplateService = field(init=False)
     machines: VirtualMachines = field(init=False)
     consoles: ConsoleEndpoints = field(init=False)
+    diagnostics: FakeDiagnostics = field(init=False)
     agent_methods: MethodTable = field(init=False)
     ssvm_peer: FakePeer = field(init=False)
     table: CommandTable = field(init=False)
@@ -280,7 +299,10 @@ class SmallCloud:
         self.machines = VirtualMachines(
             self.database, self.hypervisor, builder, self.seal, host_id=self.host.id
         )
-        self.consoles = ConsoleEndpoints(self.database, self.agents, lambda zone_id: CONSOLE_ORIGIN)
+        self.consoles = ConsoleEndpoints(
+            self.database, self.agents, lambda zone_id, address: PublicEndpoint.parse(CONSOLE_ORIGIN)
+        )
+        self.diagnostics = FakeDiagnostics(directory)
         self.agent_methods = MethodTable("agents", "1")
         self.dispatch.add_methods(self.agent_methods)
         Gatekeeper(self.database, self.seal).add_methods(self.agent_methods)
@@ -291,6 +313,8 @@ class SmallCloud:
             system_vms=self.system_vms,
             virtual_machines=self.machines,
             consoles=self.consoles,
+            diagnostics=self.diagnostics,
+            diagnostics_url=f"{ORIGIN}/diagnostics",
             guest_bridge=lambda zone: "cloudbr3",
             host_id=self.host.id,
         )
@@ -299,7 +323,9 @@ class SmallCloud:
     def client(self) -> Client:
         """`/client` as the daemon serves it."""
         directory = Directory(self.database, self.seal, HASHER)
-        return client_resource(self.table, self.database, directory, self.clock.seconds, ORIGIN)
+        return client_resource(
+            self.table, self.database, directory, self.clock.seconds, Front.of(PublicEndpoint.parse(ORIGIN))
+        )
 
     async def call(self, command: str, as_user: Principal | None = None, **parameters: Any) -> Any:
         """What stands under `<command>response`."""

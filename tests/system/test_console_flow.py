@@ -3,32 +3,17 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
-from booted_cloud import BootedCloud, wait_for
+from booted_cloud import BootedCloud
+from console_page import CHROMIUM, log_in, wait_colour, wait_screen
 
 pytestmark = pytest.mark.cloud
-
-CHROMIUM = {
-    "executable_path": "/usr/bin/chromium",
-    "args": [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-    ],
-}
 
 
 @pytest.fixture(scope="module")
@@ -56,24 +41,6 @@ def machine(cloud: BootedCloud) -> dict[str, Any]:
     return next(vm for vm in cloud.cli_json("vm", "list") if vm["displayname"] == "screen")
 
 
-def screen(page: Page) -> np.ndarray:
-    """The pixels of noVNC's canvas, as height x width x RGB."""
-    picture = page.locator("#screen canvas").screenshot()
-    return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
-
-
-def share(pixels: np.ndarray, colour: str) -> float:
-    """How much of the screen is mostly of one colour: tiny's screen is blue until it is told otherwise."""
-    channel = {"red": 0, "green": 1, "blue": 2}[colour]
-    others = np.delete(pixels, channel, axis=2).max(axis=2)
-    return float((pixels[:, :, channel].astype(int) > others.astype(int) + 60).mean())
-
-
-def lit(pixels: np.ndarray) -> int:
-    """How many pixels are bright: text on a dark console."""
-    return int((pixels.max(axis=2) > 120).sum())
-
-
 def console_url(cloud: BootedCloud, machine: dict[str, Any]) -> str:
     answer = cloud.api.createConsoleEndpoint(virtualmachineid=machine["id"])["consoleendpoint"]
     assert answer["success"], answer
@@ -81,30 +48,11 @@ def console_url(cloud: BootedCloud, machine: dict[str, Any]) -> str:
     return answer["url"]
 
 
-def wait_screen(page: Page) -> None:
-    """Until the page says Connected and the guest's screen shows text."""
-    page.wait_for_selector("body[data-state=connected]", timeout=60_000)
-    wait_for("text on the guest's screen", lambda: lit(screen(page)) > 300, 120)
-
-
-def wait_colour(page: Page, colour: str) -> None:
-    wait_for(f"a {colour} screen", lambda: share(screen(page), colour) > 0.5, 120)
-
-
-def log_in(cloud: BootedCloud, page: Page) -> None:
-    page.goto(cloud.plan.page_url)
-    login = cloud.lab.login
-    page.fill("[name=username]", login.username)
-    page.fill("[name=password]", login.password)
-    page.click("#login-form button")
-    page.wait_for_selector("#system-vms .card")
-
-
 def test_view_console_shows_the_screen_and_takes_keys(
     cloud: BootedCloud, machine: dict[str, Any], context: BrowserContext
 ) -> None:
     page = context.new_page()
-    log_in(cloud, page)
+    log_in(page, cloud.plan.page_url, cloud.lab.login)
     row = page.locator("#vms .row", has_text="screen")
     with context.expect_page() as opened:
         row.get_by_role("button", name="View Console").click()
@@ -120,7 +68,7 @@ def test_view_console_shows_the_screen_and_takes_keys(
 
 def test_the_page_follows_without_a_reload(cloud: BootedCloud, context: BrowserContext) -> None:
     page = context.new_page()
-    log_in(cloud, page)
+    log_in(page, cloud.plan.page_url, cloud.lab.login)
     page.click("#open-register")
     page.fill("#register [name=name]", "by hand")
     page.fill("#register [name=url]", f"{cloud.plan.source_url}/tiny.qcow2")

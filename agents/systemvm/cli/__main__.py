@@ -7,7 +7,17 @@ from pathlib import Path
 
 import click
 
-from systemvm.cli import access, certificates, completion, machines, system_vms, templates
+from systemvm.cli import (
+    access,
+    certificates,
+    completion,
+    diagnose,
+    machines,
+    support_bundle,
+    system_vms,
+    templates,
+    trace,
+)
 from systemvm.cli.daemon import Daemon, socket_path
 
 
@@ -45,6 +55,9 @@ main.add_command(machines.vm)
 main.add_command(machines.console)
 main.add_command(system_vms.system_vm)
 main.add_command(system_vms.check)
+main.add_command(diagnose.diagnose)
+main.add_command(trace.trace)
+main.add_command(support_bundle.support_bundle)
 main.add_command(access.ssh)
 main.add_command(access.copy)
 main.add_command(access.logs)

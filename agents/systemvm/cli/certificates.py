@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`systemvm ca` and `systemvm certificate`: who may speak on the control channel."""
+"""`systemvm ca` and `systemvm certificate`: what browsers trust, and who may speak on the control channel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,20 @@ from systemvm.cli.daemon import Daemon, Failed
 
 @click.group()
 def ca() -> None:
-    """The certificate authorities."""
+    """The certificate authorities: the public one, which browsers see, and the agents' own."""
+
+
+@ca.command(epilog="Exit code: 0; 3 no daemon answers.")
+@click.pass_obj
+def show(daemon: Daemon) -> None:
+    """Print the public root as PEM. It may sign for the zones' names and addresses alone.
+
+    \b
+    systemvm ca show > systemvm-root.crt
+    Debian:    cp systemvm-root.crt /usr/local/share/ca-certificates/ && update-ca-certificates
+    Chromium:  certutil -d sql:$HOME/.pki/nssdb -A -t C,, -n systemvm -i systemvm-root.crt
+    """
+    click.echo(daemon.call("ca.show")["public_root_pem"], nl=False)
 
 
 @ca.command("rotate-control")

@@ -120,17 +120,21 @@ class Daemon:
             )
         return str(zones[0]["id"])
 
-    def namespace_prefix(self) -> list[str]:
-        """The words that put a command into the daemon's network namespace, none when it is ours.
-
-        The link-local network of a cloud that runs in a namespace of its own (`make run`) is only there; the
-        kernel tells whose socket this is (SO_PEERCRED).
-        """
+    @property
+    def pid(self) -> int:
+        """The daemon's process, as the kernel tells (SO_PEERCRED); OSError without a daemon."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(self.socket_path))
             credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        pid, _, _ = struct.unpack("3i", credentials)
-        theirs = Path(f"/proc/{pid}/ns/net")
+        pid: int = struct.unpack("3i", credentials)[0]
+        return pid
+
+    def namespace_prefix(self) -> list[str]:
+        """The words that put a command into the daemon's network namespace, none when it is ours.
+
+        The link-local network of a cloud that runs in a namespace of its own (`make run`) is only there.
+        """
+        theirs = Path(f"/proc/{self.pid}/ns/net")
         try:
             if theirs.readlink() == Path("/proc/self/ns/net").readlink():
                 return []

@@ -37,11 +37,14 @@ class Asset:
 
 @frozen
 class Assets:
-    """`files` by address; `page` is the console's own, `refused` the one that tells why not."""
+    """`files` by address; `page` is the console's own, `refused` the one that tells why not.
+
+    In these two `{base}` stands for the advertised path.
+    """
 
     files: dict[str, Asset]
     page: Asset
-    refused: str
+    refused: Asset
 
     @classmethod
     def load(cls, novnc: Path) -> Assets:
@@ -54,7 +57,7 @@ class Assets:
                     files[f"/novnc/{path.relative_to(novnc).as_posix()}"] = _read(path)
         if "/novnc/core/rfb.js" not in files:
             raise AssetError(f"{novnc} holds no noVNC: core/rfb.js is missing")
-        return cls(files=files, page=page, refused=refused.content.decode("utf-8"))
+        return cls(files=files, page=page, refused=refused)
 
 
 def _files(folder: Path) -> Iterator[Path]:

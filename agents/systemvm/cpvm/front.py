@@ -17,7 +17,6 @@ from systemvm.cpvm.assets import Assets
 from systemvm.cpvm.certificate import CertificateError, server_context
 from systemvm.cpvm.daemon import Authority
 from systemvm.cpvm.grants import Grants
-from systemvm.cpvm.origin import Origin
 from systemvm.cpvm.refusal import Refusal, RefusedError
 from systemvm.cpvm.rfb import display_name
 from systemvm.cpvm.target import ScreenDialer
@@ -31,6 +30,8 @@ from systemvm.wire.console import (
     ConsoleSetup,
     ConsoleTargetRequest,
 )
+from systemvm.wire.forwarded import Network, networks
+from systemvm.wire.public_endpoint import PublicEndpoint
 
 STOP_DEADLINE_S = 3.0
 
@@ -59,7 +60,8 @@ class Front:
         limits: Limits | None = None,
     ) -> None:
         self.assets = assets
-        self.origin: Origin | None = None
+        self.endpoint: PublicEndpoint | None = None
+        self.trusted_proxies: list[Network] = []
         self.grants = Grants(reactor.seconds, lambda session, why: on_closed(ConsoleClosed(session, why)))
         self._reactor = reactor
         self._authority = authority
@@ -74,16 +76,22 @@ class Front:
 
         Raises CertificateError or ValueError, and what worked before goes on working.
         """
-        text = "\0".join((setup.origin, setup.certificate_pem, setup.private_key_pem))
+        text = "\0".join((setup.origin, setup.certificate_pem, setup.private_key_pem, *setup.trusted_proxies))
         digest = hashlib.sha256(text.encode("utf-8")).digest()
         if digest == self._setup_digest:
             return False
-        origin = Origin.parse(setup.origin)
+        endpoint = PublicEndpoint.parse(setup.origin)
+        if endpoint.scheme != "https" or endpoint.is_wildcard:
+            raise ValueError(
+                f"consoles are served over https, at one host: {setup.origin!r} is not such an address"
+            )
+        proxies = networks(setup.trusted_proxies)
         context = server_context(
-            setup.certificate_pem, setup.private_key_pem, host=origin.host, now=datetime.now(UTC)
+            setup.certificate_pem, setup.private_key_pem, host=endpoint.host, now=datetime.now(UTC)
         )
-        self.origin, self._context, self._setup_digest = origin, context, digest
-        self.log.info("consoles are served at {origin}", origin=origin.text)
+        self.endpoint, self._context, self._setup_digest = endpoint, context, digest
+        self.trusted_proxies = proxies
+        self.log.info("consoles are served at {url}", url=endpoint.url)
         return True
 
     def context(self) -> ssl.SSLContext:

@@ -100,7 +100,10 @@ class ConsoleRole:
 
     def _listen(self) -> None:
         """Accepting begins here, not before: without a certificate nobody could be greeted."""
-        site = ConsoleSite(self._reactor, lambda: self._front.origin, Web(self._front).dispatch)
+        front = self._front
+        site = ConsoleSite(
+            self._reactor, lambda: front.endpoint, Web(front).dispatch, lambda: front.trusted_proxies
+        )
         inherited = self._context.sockets.get(SOCKET_NAME)
         if inherited is not None:
             port = TlsPort.adopt(self._reactor, inherited, site)

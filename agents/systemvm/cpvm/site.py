@@ -8,7 +8,7 @@ in queries, cookies in headers.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from twisted.internet.protocol import Protocol
@@ -18,8 +18,9 @@ from twisted.web import http
 from twisted.web.iweb import INonQueuedRequestFactory
 from zope.interface import provider
 
-from systemvm.cpvm.origin import Origin
 from systemvm.cpvm.tls import TlsServer
+from systemvm.wire.forwarded import Network, client_address
+from systemvm.wire.public_endpoint import PublicEndpoint
 
 #: A request must be complete this long after the connection, or after the answer before it.
 REQUEST_DEADLINE_S = 30
@@ -135,13 +136,14 @@ class ConsoleRequest(http.Request):
 
     @property
     def client_address(self) -> str:
-        """As the client has it: one listener takes both families, and shows IPv4 as ::ffff:a.b.c.d."""
-        host = str(getattr(self.getClientAddress(), "host", "unknown"))
-        return host.removeprefix("::ffff:") if "." in host else host
+        """The browser's own; one listener takes both families, and shows IPv4 as ::ffff:a.b.c.d."""
+        peer = str(getattr(self.getClientAddress(), "host", "unknown"))
+        proxies = self.channel.factory.trusted_proxies()
+        return client_address(peer, self.header_values("X-Forwarded-For"), proxies)
 
 
 class ConsoleSite(http.HTTPFactory):
-    """The pages' factory; `dispatch` answers a request, `origin` is known once the daemon has set us up."""
+    """The pages' factory; `dispatch` answers a request, the endpoint is known once the daemon set us up."""
 
     _logger = Logger()
     noisy = False
@@ -149,11 +151,13 @@ class ConsoleSite(http.HTTPFactory):
     def __init__(
         self,
         reactor: Any,
-        origin: Callable[[], Origin | None],
+        endpoint: Callable[[], PublicEndpoint | None],
         dispatch: Callable[[ConsoleRequest], None],
+        trusted_proxies: Callable[[], Sequence[Network]] = tuple,
     ) -> None:
         super().__init__(timeout=REQUEST_DEADLINE_S, reactor=reactor)
-        self._origin = origin
+        self._endpoint = endpoint
+        self.trusted_proxies = trusted_proxies
         self.dispatch = dispatch
 
     def buildProtocol(self, addr: Any) -> Any:
@@ -186,8 +190,8 @@ class ConsoleSite(http.HTTPFactory):
         )
 
     def fixed_headers(self) -> list[tuple[bytes, bytes]]:
-        origin = self._origin()
-        connect = f"'self' {origin.websocket}" if origin is not None else "'self'"
+        endpoint = self._endpoint()
+        connect = f"'self' {endpoint.websocket_origin}" if endpoint is not None else "'self'"
         policy = (
             "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
             f"connect-src {connect}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -17,10 +17,10 @@ from twisted.python.failure import Failure
 
 from systemvm.cpvm.assets import Asset
 from systemvm.cpvm.front import Front
-from systemvm.cpvm.origin import Origin
 from systemvm.cpvm.refusal import Refusal, RefusedError
 from systemvm.cpvm.site import COOKIE, ConsoleRequest
 from systemvm.cpvm.websocket import SUBPROTOCOL, accept_key
+from systemvm.wire.public_endpoint import PublicEndpoint
 
 CONSOLE = "/console"
 #: CloudStack's own address of a console; its clients open it with the token in the query.
@@ -43,27 +43,32 @@ class Web:
         self._assets = front.assets
 
     def dispatch(self, request: ConsoleRequest) -> None:
-        path = request.path.decode("latin-1")
-        origin = self._front.origin
-        if origin is None or not origin.is_host(request.header_values("Host")):
+        endpoint = self._front.endpoint
+        if endpoint is None or not endpoint.is_host(request.header_values("Host")):
             self._refuse(request, Refusal.WRONG_HOST)
+            return
+        path = endpoint.route(request.path.decode("latin-1"))
+        if path is None:
+            self._nothing_here(request)
         elif path in (CONSOLE, CLOUDSTACK_CONSOLE):
             request.route = path
             if request.method == b"POST" and path == CONSOLE:
-                spending = Deferred.fromCoroutine(self._spend(request, origin))
+                spending = Deferred.fromCoroutine(self._spend(request, endpoint))
                 spending.addErrback(self._failed, request)
             elif self._is_read(request, "GET, HEAD, POST" if path == CONSOLE else "GET, HEAD"):
-                request.answer(200, self._assets.page.content, _HTML)
+                request.answer(200, self._based(self._assets.page), _HTML)
         elif path == WEBSOCKIFY:
             request.route = path
-            self._upgrade(request, origin)
+            self._upgrade(request, endpoint)
         elif path in self._assets.files:
             request.route, request.static = path, True
             if self._is_read(request, "GET, HEAD"):
                 self._static(request, self._assets.files[path])
         else:
-            body = self._page("There is nothing at this address", Refusal.NO_TOKEN.hint)
-            request.answer(404, body, _HTML)
+            self._nothing_here(request)
+
+    def _nothing_here(self, request: ConsoleRequest) -> None:
+        request.answer(404, self._page("There is nothing at this address", Refusal.NO_TOKEN.hint), _HTML)
 
     def _is_read(self, request: ConsoleRequest, allowed: str) -> bool:
         if request.method in (b"GET", b"HEAD"):
@@ -82,9 +87,9 @@ class Web:
 
     # -- the token
 
-    async def _spend(self, request: ConsoleRequest, origin: Origin) -> None:
+    async def _spend(self, request: ConsoleRequest, endpoint: PublicEndpoint) -> None:
         try:
-            if not _is_own_page(request, origin):
+            if not _is_own_page(request, endpoint):
                 raise RefusedError(Refusal.FOREIGN_ORIGIN)
             token = _single(_fields(request.body()), "token")
             if token is None:
@@ -112,14 +117,14 @@ class Web:
 
     # -- the WebSocket
 
-    def _upgrade(self, request: ConsoleRequest, origin: Origin) -> None:
+    def _upgrade(self, request: ConsoleRequest, endpoint: PublicEndpoint) -> None:
         if not self._is_read(request, "GET"):
             return
         query = _fields(request.uri.partition(b"?")[2])
         token, session_id = _single(query, "token"), _single(query, "session")
         said_origins = request.header_values("Origin")
         # Browsers always say an Origin. Programs may not; a token is theirs to use, a cookie is not.
-        if not origin.is_origin(said_origins) and (said_origins or token is None):
+        if not endpoint.is_origin(said_origins) and (said_origins or token is None):
             self._refuse(request, Refusal.FOREIGN_ORIGIN)
             return
         key = accept_key(request.header("Sec-WebSocket-Key"))
@@ -168,13 +173,21 @@ class Web:
             request.answer(refusal.http_status, self._page(refusal.title, refusal.hint), _HTML)
 
     def _page(self, title: str, hint: str) -> bytes:
-        page = self._assets.refused.replace("{title}", html.escape(title))
-        return page.replace("{hint}", html.escape(hint)).encode("utf-8")
+        page = self._based(self._assets.refused).decode("utf-8")
+        return (
+            page.replace("{title}", html.escape(title)).replace("{hint}", html.escape(hint)).encode("utf-8")
+        )
+
+    def _based(self, asset: Asset) -> bytes:
+        """A page whose links lead below the advertised path, from whichever address it is shown at."""
+        endpoint = self._front.endpoint
+        base = html.escape(endpoint.path if endpoint is not None else "")
+        return asset.content.replace(b"{base}", base.encode("utf-8"))
 
 
-def _is_own_page(request: ConsoleRequest, origin: Origin) -> bool:
+def _is_own_page(request: ConsoleRequest, endpoint: PublicEndpoint) -> bool:
     site = request.header_values("Sec-Fetch-Site")
-    return origin.is_origin(request.header_values("Origin")) and site in ([], ["same-origin"])
+    return endpoint.is_origin(request.header_values("Origin")) and site in ([], ["same-origin"])
 
 
 def _fields(text: bytes) -> dict[str, list[str]]:

@@ -13,6 +13,8 @@ from attrs import field, frozen
 from systemvm.management.config_file import ConfigError, load
 from systemvm.management.layout import Layout
 from systemvm.management.zone import ZoneConfig, load_zones
+from systemvm.wire.forwarded import networks
+from systemvm.wire.public_endpoint import PublicEndpoint
 from systemvm.wire.role import CONTROL_PORT
 
 
@@ -32,7 +34,28 @@ class PageConfig:
 
     #: A Twisted endpoint; `systemd:domain=INET:name=page` is the socket that systemd or the lab hands over.
     listen: str = "systemd:domain=INET:name=page"
+    #: https: the daemon ends TLS itself, by the public CA or the files below; unless `tls` is false.
     origin: str = "http://127.0.0.1:8080"
+    tls: bool = True  # false where a proxy ends it
+    certificate_file: Path | None = None  # the operator's own chain, leaf first
+    key_file: Path | None = None
+    #: Addresses or networks of the proxies in front; from these alone X-Forwarded-For counts.
+    trusted_proxies: list[str] = field(factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        if self.endpoint.is_wildcard:
+            raise ValueError("page.origin names one host: there is one page")
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("page.certificate_file and page.key_file come together")
+        networks(self.trusted_proxies)
+
+    @property
+    def endpoint(self) -> PublicEndpoint:
+        return PublicEndpoint.parse(self.origin)
+
+    @property
+    def ends_tls(self) -> bool:
+        return self.tls and self.endpoint.scheme == "https"
 
 
 @frozen

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TextIO, cast
 
 from twisted.internet.defer import maybeDeferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
@@ -38,7 +37,9 @@ from systemvm.management.hypervisors.launchers import SocketLauncher
 from systemvm.management.hypervisors.qemu import QemuHypervisor
 from systemvm.management.inventory import write_inventory
 from systemvm.management.networks.driver import NetworkDriver
+from systemvm.management.page.listener import PageCertificate, listen
 from systemvm.management.pki.control import ControlAuthority, DaemonIdentity
+from systemvm.management.pki.operations import CaOperations
 from systemvm.management.pki.public import PublicAuthority
 from systemvm.management.pki.seal import Seal
 from systemvm.management.pki.ssh_key import SshKey
@@ -49,6 +50,7 @@ from systemvm.management.state import zones
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.system_vms.boot_arguments import BootFacts
+from systemvm.management.system_vms.diagnostics import Diagnostics
 from systemvm.management.system_vms.keeper import Keeper
 from systemvm.management.system_vms.lifecycle import Lifecycle
 from systemvm.management.system_vms.machine import ImageShelf, MachineBuilder
@@ -87,7 +89,10 @@ class Daemon:
         seal = Seal.open_key(layout.pki)
         authority = ControlAuthority.open(layout.pki)
         self._identity = DaemonIdentity(authority, management.host_name)
-        public = PublicAuthority.open(layout.pki, configuration.zones)
+        public = PublicAuthority.open(layout.pki, configuration.zones, management.page.endpoint)
+        self._page_certificate = (
+            PageCertificate(management.page, public) if management.page.ends_tls else None
+        )
         self._ssh_key = SshKey.open(layout.pki)
         self._first_login = make_first_accounts(self.database, seal, layout.first_login)
         self.host = self.database.run_now(write_inventory, configuration)
@@ -131,6 +136,9 @@ class Daemon:
             interval_s=management.control.ping_interval_s,
             missed_pings=management.control.missed_pings,
         )
+        diagnostics = Diagnostics(
+            self.database, self._ssh_key.path, layout.diagnostics, patience=accelerator.patience
+        )
         self._housekeeping = Housekeeping(
             reactor,
             self.database,
@@ -138,6 +146,8 @@ class Daemon:
             Preparations(self.database, configuration, self.directory, public),
             Copies(self.database, self.primary, host_id=self.host.id),
             job_expiry=timedelta(minutes=management.job_expiry_minutes),
+            page_certificate=self._page_certificate,
+            diagnostics=diagnostics,
         )
         images = ImageShelf(SystemImages(layout.images), management.image_source)
         self.system_vms = Lifecycle(
@@ -175,6 +185,7 @@ class Daemon:
             reactor, self.directory, authority, self._certificates, self._rotation
         )
         certificates.add_methods(self._operator_methods)
+        CaOperations(public).add_methods(self._operator_methods)
         ground = Ground(
             reactor=reactor,
             configuration=configuration,
@@ -185,6 +196,8 @@ class Daemon:
             primary=self.primary,
             system_vms=self.system_vms,
             zone_names=self._zone_names,
+            public_root_pem=public.ca_pem,
+            diagnostics=diagnostics,
             host_id=self.host.id,
             patience=accelerator.patience,
             certificates=certificates,
@@ -205,13 +218,13 @@ class Daemon:
         await self._channel.listen(self._identity, str(control.address), control.port)
         await self.services.start()
         self._listen_for_operators()
-        await self._listen_for_browsers()
         self._certificates.start(self._channel.recheck)
         self._rotation.start()
+        page = self._configuration.management.page
+        self._ports.append(await listen(self._reactor, page, self.services.site, self._page_certificate))
         self._supervision.start()
         self._housekeeping.start()
         self.keeper.start()
-        page = self._configuration.management.page
         self._log.info("ready; the page is at {origin}", origin=page.origin)
         if self._first_login is not None:
             announce(self._first_login, page.origin, self._configuration.layout.first_login, os.environ)
@@ -265,17 +278,6 @@ class Daemon:
         )
         self._ports.append(port)
         _give_to_group(path, group)
-
-    async def _listen_for_browsers(self) -> None:
-        listen = self._configuration.management.page.listen
-        try:
-            endpoint = serverFromString(self._reactor, listen)
-        except (ValueError, KeyError) as error:
-            raise ConfigError(
-                f"{self._configuration.layout.config_file}: page.listen: {listen} cannot be used: {error}; "
-                "without an inherited socket write tcp:8080:interface=127.0.0.1"
-            ) from error
-        self._ports.append(await endpoint.listen(self.services.site))
 
 
 def _lock(path: Path) -> TextIO:

@@ -9,12 +9,15 @@ from datetime import timedelta
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
 from systemvm.management.control.directory import AgentDirectory
+from systemvm.management.page.listener import PageCertificate
 from systemvm.management.state import console_sessions, jobs, sessions
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Database
+from systemvm.management.system_vms.diagnostics import Diagnostics
 from systemvm.management.system_vms.preparation import Preparations
 from systemvm.management.templates.copies import Copies
 from systemvm.rpc.errors import RpcError
@@ -24,8 +27,8 @@ NOT_MOUNTED = "store_not_mounted"  # an SSVM's refusal
 FORGET_EVERY_S = 600.0
 MEASURE_EVERY_S = 300.0
 CLEAR_EVERY_S = 300.0
-#: A public certificate lives 90 days: one that is renewed weekly survives a daemon that is away for long.
-RENEW_EVERY_S = 7 * 86400.0
+#: A public certificate lives 90 days; an operator's own files are read as often, and may be newer.
+RENEW_EVERY_S = 86400.0
 
 
 class Housekeeping:
@@ -42,11 +45,15 @@ class Housekeeping:
         copies: Copies,
         *,
         job_expiry: timedelta,
+        page_certificate: PageCertificate | None = None,
+        diagnostics: Diagnostics | None = None,
     ) -> None:
         self._database = database
         self._directory = directory
         self._preparations = preparations
         self._job_expiry = job_expiry
+        self._page_certificate = page_certificate
+        self._diagnostics = diagnostics
         self._loops = [
             (self._loop(clock, self.forget), FORGET_EVERY_S),
             (self._loop(clock, self.measure_stores), MEASURE_EVERY_S),
@@ -64,7 +71,9 @@ class Housekeeping:
                 loop.stop()
 
     async def forget(self) -> None:
-        """Old job results, logins and console links that nobody used."""
+        """Old job results, zips of diagnostics, logins and console links that nobody used."""
+        if self._diagnostics is not None:
+            await deferToThread(self._diagnostics.forget_old)
         await self._database.run(jobs.delete_older, now() - self._job_expiry)
         await self._database.run(sessions.delete_expired)
         await self._database.run(console_sessions.expire)
@@ -82,7 +91,9 @@ class Housekeeping:
                     await self._preparations.mount_stores(agent)
 
     async def renew_certificates(self) -> None:
-        """Fresh public certificates for CPVMs that stay up for long; open consoles go on."""
+        """Fresh public certificates for the page and for CPVMs that stay up for long; open consoles go on."""
+        if self._page_certificate is not None:
+            self._page_certificate.renew()
         for name in self._directory.up(Role.CPVM):
             agent = self._directory.agent(name)
             if agent is not None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from ipaddress import ip_address
 
 import sqlalchemy as sa
 
@@ -12,6 +13,7 @@ from systemvm.management.config_file import ConfigError
 from systemvm.management.hypervisors.architecture import Architecture
 from systemvm.management.state import zones
 from systemvm.management.state.zones import Host
+from systemvm.wire.public_endpoint import PublicEndpoint
 from systemvm.wire.storage import Store
 
 
@@ -84,5 +86,6 @@ class ZoneFacts:
         guest = self._configuration.zone(zone_name).networks.guest
         return None if guest is None else guest.bridge
 
-    def console_origin(self, zone_name: str) -> str:
-        return self._configuration.zone(zone_name).console.origin
+    def console_endpoint(self, zone_name: str, public_address: str) -> PublicEndpoint:
+        """How browsers reach the CPVM that has this public address."""
+        return self._configuration.zone(zone_name).console.endpoint.at(ip_address(public_address))

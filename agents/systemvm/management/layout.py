@@ -76,6 +76,11 @@ class Layout:
         return self.state / "first-login.json"
 
     @property
+    def diagnostics(self) -> Path:
+        """Zips of system VMs' diagnostics, for a day."""
+        return self.state / "diagnostics"
+
+    @property
     def run(self) -> Path:
         return self.root / "run/systemvm"
 
@@ -147,6 +152,7 @@ class Layout:
             (self.images, 0o755, _Owner.DAEMON),
             # what the daemon makes here gets the directory's group, and so is QEMU's to open
             (self.primary, 0o2750, _Owner.SHARED),
+            (self.diagnostics, 0o700, _Owner.DAEMON),
             (self.logs, 0o750, _Owner.DAEMON),
             (self.run, 0o755, _Owner.DAEMON),
             (self.machines, 0o2750, _Owner.SHARED),

@@ -13,6 +13,7 @@ from systemvm.management.api import operators
 from systemvm.management.api.accounts import Directory
 from systemvm.management.api.build import Services as CommandServices
 from systemvm.management.api.build import client_resource, command_table
+from systemvm.management.api.http import Front
 from systemvm.management.api.job_start import describe_job_error
 from systemvm.management.api.site import QuietSite
 from systemvm.management.config import Configuration
@@ -26,11 +27,13 @@ from systemvm.management.control.reconciliation import Reconciliation
 from systemvm.management.hypervisors.base import DomainStatus, Hypervisor
 from systemvm.management.inventory import ZoneFacts
 from systemvm.management.jobs.runner import Jobs
+from systemvm.management.page.downloads import DiagnosticsShelf
 from systemvm.management.page.resource import Page
 from systemvm.management.pki.seal import Seal
 from systemvm.management.primary.storage import PrimaryStorage
 from systemvm.management.state.database import Database
 from systemvm.management.state.rows import NotFoundError
+from systemvm.management.system_vms.diagnostics import Diagnostics
 from systemvm.management.system_vms.lifecycle import Lifecycle
 from systemvm.management.templates.dispatch import Dispatch
 from systemvm.management.templates.reconcile import TemplateReconcile
@@ -40,6 +43,7 @@ from systemvm.management.virtual_machines.service import VirtualMachines
 from systemvm.rpc.errors import RpcError
 from systemvm.rpc.method import Call, MethodTable
 from systemvm.rpc.transport import Reactor
+from systemvm.wire.forwarded import networks
 from systemvm.wire.role import Role
 
 
@@ -56,6 +60,8 @@ class Ground:
     primary: PrimaryStorage
     system_vms: Lifecycle
     zone_names: Mapping[int, str]
+    public_root_pem: bytes
+    diagnostics: Diagnostics
     host_id: int
     patience: float
     certificates: CertificateService
@@ -93,9 +99,12 @@ class Services:
         self._reconciliation.add(Role.CPVM, ConsoleReconcile(database, ground.directory).reconcile)
         Gatekeeper(database, ground.seal).add_methods(agent_methods)
         consoles = ConsoleEndpoints(
-            database, ground.directory, lambda zone_id: facts.console_origin(ground.zone_names[zone_id])
+            database,
+            ground.directory,
+            lambda zone_id, address: facts.console_endpoint(ground.zone_names[zone_id], address),
         )
         users = Directory(database, ground.seal)
+        page = configuration.management.page
         table = command_table(
             CommandServices(
                 database=database,
@@ -104,16 +113,19 @@ class Services:
                 system_vms=ground.system_vms,
                 virtual_machines=self._virtual_machines,
                 consoles=consoles,
+                diagnostics=ground.diagnostics,
+                diagnostics_url=f"{page.endpoint.url}/diagnostics",
                 guest_bridge=facts.guest_bridge,
                 host_id=ground.host_id,
                 certificates=ground.certificates,
             )
         )
         operators.add_methods(operator_methods, table, users)
-        root = Page()
-        origin = configuration.management.page.origin
-        root.putChild(b"client", client_resource(table, database, users, ground.reactor.seconds, origin))
-        self.site: Site = QuietSite(root)
+        root = Page(secure=page.endpoint.scheme == "https", public_root_pem=ground.public_root_pem)
+        front = Front.of(page.endpoint, networks(page.trusted_proxies))
+        root.putChild(b"client", client_resource(table, database, users, ground.reactor.seconds, front))
+        root.putChild(b"diagnostics", DiagnosticsShelf(ground.diagnostics.find))
+        self.site: Site = QuietSite(root.below(page.endpoint.path))
         ground.directory.on_up(self._agent_up)
 
     async def adopt(self, machines: Mapping[str, DomainStatus]) -> None:

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 from attrs import field, frozen
 
 from systemvm.management.config_file import ConfigError, load
+from systemvm.wire.forwarded import networks
+from systemvm.wire.public_endpoint import PublicEndpoint
 from systemvm.wire.role import Role
 from systemvm.wire.storage import Store
 
@@ -152,16 +154,29 @@ class ImageStoreConfig:
 
 @frozen
 class ConsoleConfig:
-    """How browsers reach the zone's CPVM: every URL and every check of a name comes from `origin`."""
+    """How browsers reach the zone's CPVMs: every URL and every check of a name comes from `origin`.
+
+    `https://HOST[:PORT][/PATH]`. A star stands for each CPVM's own public address: `https://*:8443`, or with
+    dashes as a name, `https://*.console.example.test` (CloudStack's consoleproxy.url.domain).
+    """
 
     origin: str = "https://127.0.0.1:8443"
+    #: The operator's own chain (leaf first) and key, in place of the public CA's.
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    #: Addresses or networks of the proxies in front; from these alone X-Forwarded-For counts.
+    trusted_proxies: list[str] = field(factory=list)
 
     def __attrs_post_init__(self) -> None:
-        parts = urlsplit(self.origin)
-        if parts.scheme != "https" or not parts.hostname or parts.path or parts.query:
-            raise ValueError(
-                f"console.origin must be https://HOST[:PORT] and nothing else, not {self.origin!r}"
-            )
+        if self.endpoint.scheme != "https":
+            raise ValueError(f"console.origin must be https://HOST[:PORT][/PATH], not {self.origin!r}")
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("console.certificate_file and console.key_file come together")
+        networks(self.trusted_proxies)
+
+    @property
+    def endpoint(self) -> PublicEndpoint:
+        return PublicEndpoint.parse(self.origin)
 
 
 @frozen

@@ -7,6 +7,8 @@ jobs with it; each of them is started once more, from the beginning.
 
 from __future__ import annotations
 
+import time
+
 from attrs import define, evolve
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -33,6 +35,7 @@ from systemvm.wire.storage import (
     DownloadRequest,
     DownloadState,
     DownloadStatus,
+    DownloadStep,
 )
 
 START_DEADLINE_S = 25.0
@@ -194,6 +197,8 @@ class Downloads:
 
     async def _publish(self, download: _Download, moved: MoverResult) -> None:
         request = download.request
+        publishes = DownloadStep("all of it is here and as it should be; publishes it", time.time())
+        download.status = evolve(download.status, steps=[*download.status.steps, publishes])
         job = Job(store_messages.mount_id(request.store), self._context.name, request.job_id)
         order = Publish(
             job=job,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -28,7 +29,7 @@ from systemvm.ssvm.probe import probe
 from systemvm.ssvm.resolve import resolve
 from systemvm.ssvm.store_messages import Job
 from systemvm.ssvm.url import ImageUrl
-from systemvm.wire.storage import Done, DownloadState, DownloadStatus
+from systemvm.wire.storage import Done, DownloadState, DownloadStatus, DownloadStep
 
 T = TypeVar("T")
 
@@ -123,6 +124,7 @@ class Transfer:
                 Code.REQUEST_INVALID, f"the source CA is longer than {MAX_CA_CHARACTERS} characters"
             )
         first = url.parse(request.url)
+        self._step("asks the store for a place")
         # before anything is asked of the world: is there a store?
         _, descriptors = await self._ask_store(store_messages.MAKE)
         try:
@@ -136,6 +138,8 @@ class Transfer:
 
     async def _move(self, first: ImageUrl, directory: int) -> MoverResult:
         source = await self._stoppable(self._find(first))
+        size = "a file" if source.total_bytes is None else f"{source.total_bytes} bytes"
+        self._step(f"receives {size} from {source.url.origin} at {source.address} and checks them")
         opened = self._in_thread(
             open_connection, source.address, source.url.port, self._limits.connect_timeout_s
         )
@@ -153,6 +157,7 @@ class Transfer:
         """Follow redirects, each hop judged like the first."""
         here, hops = first, 0
         while True:
+            self._step(f"asks {here.origin}")
             addresses = await resolve(self._reactor, here, self._policy, self._limits)
             probed = await probe(self._reactor, here, addresses, self._request.source_ca_pem, self._limits)
             if probed.redirect is None:
@@ -198,6 +203,11 @@ class Transfer:
         if progress.received_bytes != known.received_bytes or progress.total_bytes != known.total_bytes:
             status = evolve(known, received_bytes=progress.received_bytes, total_bytes=progress.total_bytes)
             self._change(Fetched(status))
+
+    def _step(self, text: str) -> None:
+        """Where it has come to, for who asks later; told with the next news."""
+        status = self.state.status
+        self.state = Fetched(evolve(status, steps=[*status.steps, DownloadStep(text, time.time())]))
 
     def _change(self, state: Fetched) -> None:
         self.state = state

@@ -34,9 +34,10 @@ class ConsoleRefusal(enum.Enum):
 class ConsoleSetup:
     """How browsers reach this CPVM: every URL, Host check and Origin check comes from `origin`."""
 
-    origin: str  # e.g. https://127.0.0.1:8443
+    origin: str  # e.g. https://127.0.0.1:8443, or https://cloud.example.test/consoles behind a proxy
     certificate_pem: str = field(repr=False)  # leaf first, then the chain
     private_key_pem: str = field(repr=False)
+    trusted_proxies: list[str] = field(factory=list)  # networks whose X-Forwarded-For counts
 
 
 @frozen

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import enum
 
-from attrs import frozen
+from attrs import field, frozen
 
 STORAGE_SETUP = "storage.setup"  # daemon → agent: mount a store; idempotent
 STORAGE_STATS = "storage.stats"  # daemon → agent
@@ -88,6 +88,14 @@ class DownloadError:
 
 
 @frozen
+class DownloadStep:
+    """Where a download has come to, and when, by the SSVM's clock."""
+
+    text: str
+    at_unix_s: float
+
+
+@frozen
 class DownloadStatus:
     """A download as its SSVM sees it; sent as progress, as the final word, and as the answer to a request."""
 
@@ -100,6 +108,7 @@ class DownloadStatus:
     physical_size_bytes: int | None = None
     virtual_size_bytes: int | None = None
     checksum: str | None = None  # of the file as downloaded
+    steps: list[DownloadStep] = field(factory=list)  # so far; `systemvm trace` shows them
 
     @property
     def percent(self) -> int:

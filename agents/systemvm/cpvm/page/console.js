@@ -5,9 +5,11 @@
 const KEPT = "console";
 const QUICK_RETRIES = 5;
 
+// where this module is, whatever path the console is advertised under
+const base = new URL(".", import.meta.url).pathname;
 const address = new URLSearchParams(location.search);
 const token = address.get("token");
-history.replaceState(null, "", "/console");
+history.replaceState(null, "", `${base}console`);
 
 const element = (id) => document.getElementById(id);
 let session = null;
@@ -32,7 +34,7 @@ function nameIt(name) {
 async function spend() {
   let answer;
   try {
-    answer = await fetch("/console", {
+    answer = await fetch(`${base}console`, {
       method: "POST",
       headers: { Accept: "application/json" },
       body: new URLSearchParams({ cmd: "auth", token }),
@@ -73,12 +75,12 @@ async function connect() {
   show("connecting", "Connecting", `Connecting to ${session.name}`, "Reaching the virtual machine's screen.");
   let RFB;
   try {
-    ({ default: RFB } = await import("/novnc/core/rfb.js"));
+    ({ default: RFB } = await import("./novnc/core/rfb.js"));
   } catch {
     show("closed", "Closed", "The console cannot be loaded", "Reload this page.", true);
     return;
   }
-  const url = `wss://${location.host}/websockify?session=${encodeURIComponent(session.id)}`;
+  const url = `wss://${location.host}${base}websockify?session=${encodeURIComponent(session.id)}`;
   const socket = new WebSocket(url, "binary");
   let end = null;
   socket.addEventListener("close", (event) => { end = event; });

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 from attrs import frozen
 
@@ -12,6 +11,8 @@ from systemvm.management.api.accounts import Directory
 from systemvm.management.api.command import CommandTable
 from systemvm.management.api.commands.certificates import CertificateCommands, CertificateControl
 from systemvm.management.api.commands.consoles import ConsoleCommands, Endpoints
+from systemvm.management.api.commands.diagnostics import Asker, DiagnosticsCommands
+from systemvm.management.api.commands.events import EventCommands
 from systemvm.management.api.commands.jobs import JobCommands
 from systemvm.management.api.commands.system_vms import SystemVmCommands, SystemVmControl
 from systemvm.management.api.commands.templates import TemplateCommands
@@ -38,6 +39,8 @@ class Services:
     system_vms: SystemVmControl
     virtual_machines: VirtualMachines
     consoles: Endpoints
+    diagnostics: Asker
+    diagnostics_url: str  # where their zips are fetched from
     guest_bridge: Callable[[str], str | None]  # by zone name
     host_id: int
     certificates: CertificateControl | None = None
@@ -60,6 +63,8 @@ def command_table(services: Services) -> CommandTable:
             host_id=services.host_id,
         ).commands(),
         *ConsoleCommands(services.consoles).commands(),
+        *DiagnosticsCommands(database, services.diagnostics, jobs, services.diagnostics_url).commands(),
+        *EventCommands(database).commands(),
         *JobCommands(database).commands(),
     )
     if services.certificates is not None:
@@ -72,15 +77,9 @@ def client_resource(
     database: Database,
     directory: Directory,
     seconds: Callable[[], float],
-    origin: str,
+    front: Front,
 ) -> Client:
-    """`/client`, to be put beneath the root of the page; `origin` is where browsers find that page."""
-    parts = urlsplit(origin)
-    front = Front(
-        secure=parts.scheme == "https",
-        cookie_path=f"{parts.path.rstrip('/')}/client",
-        origins=frozenset({f"{parts.scheme}://{parts.netloc}"}),
-    )
+    """`/client`, to be put beneath the root of the page; `front` is where browsers find that page."""
     sessions = Sessions(database)
     login = Login(directory, sessions, LoginLimit(seconds))
     return Client(ApiResource(table, directory, sessions, login, front=front))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -25,6 +25,8 @@ from systemvm.management.api.login import LOGIN, LOGOUT, Login
 from systemvm.management.api.principal import Principal
 from systemvm.management.api.sessions import Sessions
 from systemvm.management.state.columns import now
+from systemvm.wire.forwarded import Network, client_address
+from systemvm.wire.public_endpoint import PublicEndpoint
 
 COOKIE = b"JSESSIONID"
 MAX_PARAMETERS = 200
@@ -44,6 +46,17 @@ class Front:
     secure: bool = False  # the page is on https: its cookie must not travel in clear
     cookie_path: str = "/client"
     origins: frozenset[str] = field(factory=frozenset)  # empty: any origin that the browser calls the same
+    proxies: Sequence[Network] = ()  # from these alone X-Forwarded-For counts
+
+    @classmethod
+    def of(cls, endpoint: PublicEndpoint, proxies: Sequence[Network] = ()) -> Front:
+        """Of the page's advertised endpoint."""
+        return cls(
+            secure=endpoint.scheme == "https",
+            cookie_path=f"{endpoint.path}/client",
+            origins=frozenset({endpoint.origin}),
+            proxies=proxies,
+        )
 
 
 class ApiResource(Resource):
@@ -79,7 +92,7 @@ class ApiResource(Resource):
     async def _serve(self, request: Request) -> None:
         gone = request.notifyFinish()
         gone.addErrback(lambda _: None)
-        exchange = Exchange(request, uuid.uuid4().hex)
+        exchange = Exchange(request, uuid.uuid4().hex, self._front.proxies)
         try:
             if request.method not in (b"GET", b"POST"):
                 raise ApiError(ErrorCode.METHOD_NOT_ALLOWED, "the API takes GET and POST")
@@ -186,8 +199,9 @@ class ApiResource(Resource):
 class Exchange:
     """One request, read step by step so that an error at any step still answers in the form asked for."""
 
-    def __init__(self, request: Request, request_id: str) -> None:
+    def __init__(self, request: Request, request_id: str, proxies: Sequence[Network] = ()) -> None:
         self.request = request
+        self._proxies = proxies
         self.request_id = request_id
         self.form = "xml"
         self.command = ""
@@ -236,7 +250,9 @@ class Exchange:
 
     @property
     def client_address(self) -> str:
-        return str(getattr(self.request.getClientAddress(), "host", "local"))
+        peer = str(getattr(self.request.getClientAddress(), "host", "local"))
+        said = self.request.requestHeaders.getRawHeaders("X-Forwarded-For", [])
+        return client_address(peer, said, self._proxies)
 
 
 def _query(request: Request) -> bytes:

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Protocol
-from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 from attrs import field, frozen
@@ -18,6 +17,8 @@ from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import InstanceState, InstanceType
+from systemvm.management.zone import TrafficType
+from systemvm.wire.public_endpoint import PublicEndpoint
 from systemvm.wire.role import Role
 
 #: CloudStack's consoleproxy.session.max.
@@ -25,7 +26,6 @@ MAX_SESSIONS = 50
 #: A CPVM says every 5 s what is looked at: a token spent longer ago is in its numbers.
 LOAD_REPORTED_WITHIN = timedelta(seconds=10)
 WEBSOCKET_PATH = "websockify"
-HTTPS_PORT = 443
 
 
 class ConsoleUnavailableError(Exception):
@@ -51,6 +51,7 @@ class Viewer:
     account_id: int
     is_admin: bool
     address: str
+    request_id: str | None = None
 
     def may_see(self, vm: Instance) -> bool:
         """Administrators see every screen, system VMs' too; everybody else those of their own VMs."""
@@ -68,36 +69,39 @@ class Endpoint:
     path: str = WEBSOCKET_PATH
 
     @classmethod
-    def of(cls, origin: str, token: str) -> Endpoint:
-        """Everything follows from the advertised origin; the token needs no encoding in a URL."""
-        parts = urlsplit(origin)
+    def of(cls, endpoint: PublicEndpoint, token: str) -> Endpoint:
+        """Everything follows from the advertised endpoint; the token needs no encoding in a URL."""
         return cls(
-            url=f"{origin.rstrip('/')}/console?cmd=auth&token={token}",
+            url=f"{endpoint.url}/console?cmd=auth&token={token}",
             token=token,
-            host=parts.hostname or "",
-            port=parts.port or HTTPS_PORT,
+            host=endpoint.host,
+            port=endpoint.port,
+            path=f"{endpoint.path}/{WEBSOCKET_PATH}".lstrip("/"),
         )
 
 
 class ConsoleEndpoints:
     """Makes console sessions that wait for their token to be spent."""
 
-    def __init__(self, database: Database, agents: Agents, origin_of_zone: Callable[[int], str]) -> None:
+    def __init__(
+        self, database: Database, agents: Agents, endpoint_of: Callable[[int, str], PublicEndpoint]
+    ) -> None:
         self._database = database
         self._agents = agents
-        self._origin_of_zone = origin_of_zone
+        self._endpoint_of = endpoint_of  # by zone id and the CPVM's public address
 
     async def create(self, vm_uuid: str, viewer: Viewer) -> Endpoint:
         """A URL for one browser; ConsoleUnavailableError in CloudStack's words otherwise."""
         up = {name.lower() for name in self._agents.up(Role.CPVM)}
         token = new_token()
-        vm = await self._database.run(_create, vm_uuid, viewer, up, token_hash(token))
-        return Endpoint.of(self._origin_of_zone(vm.zone_id), token)
+        zone_id, public_address = await self._database.run(_create, vm_uuid, viewer, up, token_hash(token))
+        return Endpoint.of(self._endpoint_of(zone_id, public_address), token)
 
 
 def _create(
     connection: sa.Connection, vm_uuid: str, viewer: Viewer, up: set[str], hashed_token: str
-) -> Instance:
+) -> tuple[int, str]:
+    """The session's row; the answer is its zone, and the public address of the CPVM that will show it."""
     console_sessions.expire(connection)
     vm = _visible(connection, vm_uuid, viewer)
     if vm.state is not InstanceState.RUNNING:
@@ -107,7 +111,7 @@ def _create(
     if vm.vnc_port is None or vm.vnc_address is None:
         raise ConsoleUnavailableError(f"VM {vm.name} has no screen", f"its log: systemvm serial {vm.name}")
     proxy = _least_loaded(connection, vm.zone_id, up)
-    console_sessions.create(
+    session = console_sessions.create(
         connection,
         account_id=vm.account_id,
         domain_id=vm.domain_id,
@@ -119,7 +123,18 @@ def _create(
         token_expires=now() + TOKEN_LIFETIME,
         creator_address=viewer.address,
     )
-    return vm
+    text = f"of {vm.shown_name}: a link for {viewer.address}, good once, through {proxy.instance_name}"
+    console_sessions.record(connection, session, "LINK", text, request_id=viewer.request_id)
+    return vm.zone_id, _public_address(connection, proxy)
+
+
+def _public_address(connection: sa.Connection, proxy: Instance) -> str:
+    for nic in instances.nics_of(connection, proxy.id):
+        if nic.traffic_type == TrafficType.PUBLIC.value and nic.address:
+            return nic.address
+    raise ConsoleUnavailableError(
+        f"{proxy.instance_name} has no public address", "Destroy it: another is made."
+    )
 
 
 def _visible(connection: sa.Connection, vm_uuid: str, viewer: Viewer) -> Instance:

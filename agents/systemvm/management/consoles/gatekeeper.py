@@ -127,9 +127,14 @@ class Gatekeeper:
     async def _authorize(self, call: Call, request: ConsoleAuthorize) -> ConsoleSession:
         try:
             session, vm = await self._database.run(
-                _spend, call.caller.name, token_hash(request.token), request.client_address
+                _spend,
+                call.caller.name,
+                token_hash(request.token),
+                request.client_address,
+                request.request_id,
             )
         except _RefusedError as refused:
+            await self._database.run(_note_refusal, token_hash(request.token), refused.why, request)
             self.log.info(
                 "{proxy}: console refused to {client}: {why} ({request_id})",
                 proxy=call.caller.name,
@@ -156,6 +161,7 @@ class Gatekeeper:
     async def _target(self, call: Call, request: ConsoleTargetRequest) -> ConsoleTarget:
         try:
             vm = await self._database.read(_machine_of, call.caller.name, request.session_id)
+            await self._database.run(_note_screen, vm, request)
         except _RefusedError as refused:
             raise refused.to_rpc() from None
         sealed = vm.sealed_vnc_password
@@ -188,7 +194,7 @@ def _owns_sessions(connection: sa.Connection, proxy_name: str, session_ids: list
 
 
 def _spend(
-    connection: sa.Connection, proxy_name: str, hashed_token: str, client_address: str
+    connection: sa.Connection, proxy_name: str, hashed_token: str, client_address: str, request_id: str
 ) -> tuple[ConsoleSessionRow, Instance]:
     """The VM is looked at first: a machine that is not running costs nobody a token."""
     proxy = instances.by_instance_name(connection, proxy_name)
@@ -207,7 +213,28 @@ def _spend(
     )
     if spent is None:
         raise _RefusedError(ConsoleRefusal.TOKEN_EXPIRED)
+    console_sessions.record(
+        connection, spent, "OPEN", f"is opened by {client_address} at {proxy_name}", request_id=request_id
+    )
     return spent, vm
+
+
+def _note_refusal(
+    connection: sa.Connection, hashed_token: str, why: ConsoleRefusal, request: ConsoleAuthorize
+) -> None:
+    session = console_sessions.by_token_hash(connection, hashed_token)
+    if session is not None:
+        message, hint = _WORDS[why]
+        text = f"is refused to {request.client_address}: {message} {hint}".rstrip()
+        console_sessions.record(
+            connection, session, "REFUSE", text, level="ERROR", request_id=request.request_id
+        )
+
+
+def _note_screen(connection: sa.Connection, vm: Instance, request: ConsoleTargetRequest) -> None:
+    session = console_sessions.by_uuid(connection, request.session_id)
+    text = f"looks for the screen of {vm.shown_name} at {vm.vnc_address}:{vm.vnc_port}"
+    console_sessions.record(connection, session, "SCREEN", text, request_id=request.request_id)
 
 
 def _machine_of(connection: sa.Connection, proxy_name: str, session_id: str) -> Instance:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from twisted.web.http import Request
+from twisted.web.http import FOUND, Request
 from twisted.web.resource import NoResource, Resource
 
 _TYPES = {
@@ -28,32 +28,58 @@ _HEADERS = {
 }
 
 
+_HSTS = b"max-age=31536000"
+
+
 class _File(Resource):
     """One file, read once at start: the page is small and changes only with the program."""
 
     isLeaf = True
 
-    def __init__(self, body: bytes, content_type: bytes) -> None:
+    def __init__(self, body: bytes, content_type: bytes, secure: bool) -> None:
         super().__init__()
         self._body = body
         self._type = content_type
+        self._secure = secure
 
     def render_GET(self, request: Request) -> bytes:
         for name, value in _HEADERS.items():
             request.setHeader(name, value)
+        if self._secure:
+            request.setHeader(b"Strict-Transport-Security", _HSTS)
         request.setHeader(b"Content-Type", self._type)
         return self._body
 
 
 class Page(Resource):
-    """The root of the daemon's site: the page at `/`, its files beside it, and what the daemon adds."""
+    """The root of the daemon's site: the page at `/`, its files beside it, and what the daemon adds.
 
-    def __init__(self) -> None:
+    The page's own links are relative, so it works below any path that it is advertised under.
+    """
+
+    def __init__(self, *, secure: bool = False, public_root_pem: bytes = b"") -> None:
         super().__init__()
         for entry in files(__package__).joinpath("static").iterdir():
             suffix = "." + entry.name.rpartition(".")[2]
-            self.putChild(entry.name.encode(), _File(entry.read_bytes(), _TYPES[suffix]))
+            self.putChild(entry.name.encode(), _File(entry.read_bytes(), _TYPES[suffix], secure))
         self.putChild(b"", self.children[b"index.html"])
+        # what a browser must trust to open consoles; it is public
+        self.putChild(b"public-ca.crt", _File(public_root_pem, b"application/x-x509-ca-cert", secure))
+
+    def below(self, path: str) -> Resource:
+        """A site's root that holds the page under an advertised path (`/cloud`), or is the page itself."""
+        found: Resource = self
+        for segment in reversed(path.split("/")[1:]):
+            above = Resource()
+            above.putChild(segment.encode(), found)
+            found = above
+        return found
+
+    def render_GET(self, request: Request) -> bytes:
+        """The advertised path without its slash: relative links would lead beside the page."""
+        request.setResponseCode(FOUND)
+        request.setHeader(b"Location", request.path.rpartition(b"/")[2] + b"/")
+        return b""
 
     def getChild(self, path: bytes, request: Request) -> Resource:
         return NoResource()

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from attrs import field, frozen
 from cryptography import x509
@@ -19,6 +18,7 @@ from twisted.logger import Logger
 from systemvm.management.pki.authority import Authority
 from systemvm.management.pki.keystore import key_to_pem, new_key
 from systemvm.management.zone import ZoneConfig
+from systemvm.wire.public_endpoint import WILDCARD, PublicEndpoint
 
 LIFETIME = timedelta(days=90)
 STEM = "public-ca"
@@ -39,6 +39,10 @@ class PublicIdentity:
     certificate_pem: str
     private_key_pem: str = field(repr=False)
 
+    def certificates(self) -> list[x509.Certificate]:
+        """The chain, leaf first; ValueError when there is none in it."""
+        return x509.load_pem_x509_certificates(self.certificate_pem.encode())
+
 
 class NotPermittedError(Exception):
     """An origin outside of the names that the public root is constrained to."""
@@ -53,9 +57,9 @@ class PublicAuthority:
         self.authority = authority
 
     @classmethod
-    def open(cls, directory: Path, zones: Iterable[ZoneConfig]) -> PublicAuthority:
+    def open(cls, directory: Path, zones: Iterable[ZoneConfig], page: PublicEndpoint) -> PublicAuthority:
         """The root kept in `directory`; a new one at the first start, and when zones changed their names."""
-        constraints = constraints_of(zones)
+        constraints = constraints_of(zones, page)
         authority = Authority.load(directory, STEM)
         if authority is not None and _constraints_in(authority.certificate) == constraints:
             return cls(authority)
@@ -72,11 +76,28 @@ class PublicAuthority:
     def ca_pem(self) -> bytes:
         return self.authority.certificate_pem
 
-    def issue(self, origin: str) -> PublicIdentity:
-        """A fresh key and certificate for the host of an origin such as https://console.example.test:8443."""
-        host = urlsplit(origin).hostname
-        if not host:
-            raise ValueError(f"{origin!r} is no origin")
+    def identity(
+        self,
+        endpoint: PublicEndpoint,
+        advertised: PublicEndpoint | None = None,
+        certificate_file: Path | None = None,
+        key_file: Path | None = None,
+    ) -> PublicIdentity:
+        """What an endpoint shows: the operator's own files, read anew each time, else a fresh one of this CA.
+
+        `advertised` may be a wildcard of which `endpoint` is one host: its certificate is for all of them, as
+        an operator's own would be.
+
+        Raises NotPermittedError, and OSError when a file cannot be read.
+        """
+        if certificate_file is not None and key_file is not None:
+            return PublicIdentity(certificate_file.read_text(), key_file.read_text())
+        if advertised is not None and advertised.is_wildcard and advertised.host != WILDCARD:
+            return self.issue(advertised.host)
+        return self.issue(endpoint.host)
+
+    def issue(self, host: str) -> PublicIdentity:
+        """A fresh key and certificate for an address, a name, or all names of a domain (`*.example.test`)."""
         name = general_name(host)
         if not self._permits(name):
             raise NotPermittedError(f"the public CA may not sign for {host}: it is not a name of any zone")
@@ -98,7 +119,7 @@ class PublicAuthority:
                 and address in tree.value
                 for tree in permitted or []
             )
-        text = f".{name.value}".lower()
+        text = f".{name.value.removeprefix('*.')}".lower()
         return any(
             isinstance(tree, x509.DNSName) and text.endswith(f".{tree.value}".lower())
             for tree in permitted or []
@@ -112,19 +133,22 @@ def general_name(host: str) -> x509.DNSName | x509.IPAddress:
         return x509.DNSName(host.lower())
 
 
-def constraints_of(zones: Iterable[ZoneConfig]) -> x509.NameConstraints:
-    """What the root may sign for: the zones' domains and public networks, and the hosts of their origins."""
+def constraints_of(zones: Iterable[ZoneConfig], page: PublicEndpoint) -> x509.NameConstraints:
+    """What the root may sign for: the zones' domains and public networks, and the hosts of all endpoints."""
     domains: set[str] = set()
     networks: set[IPv4Network | IPv6Network] = set()
+    hosts = [page.host]
     for zone in zones:
         networks.add(zone.networks.public.cidr)
         if zone.domain:
             domains.add(zone.domain.lower())
-        name = general_name(urlsplit(zone.console.origin).hostname or NO_DOMAIN)
-        if isinstance(name, x509.DNSName):
-            domains.add(name.value)
-        else:
+        hosts.append(zone.console.endpoint.host)
+    for host in hosts:
+        name = general_name(host.removeprefix("*."))
+        if isinstance(name, x509.IPAddress):
             networks.add(ipaddress.ip_network(str(name.value)))
+        elif name.value != WILDCARD:  # a star alone is an address of a public network
+            domains.add(name.value)
     trees: list[x509.GeneralName] = [x509.DNSName(domain) for domain in sorted(domains or {NO_DOMAIN})]
     trees += [x509.IPAddress(network) for network in sorted(networks or {NO_NETWORK}, key=str)]
     return x509.NameConstraints(permitted_subtrees=trees, excluded_subtrees=None)

@@ -44,7 +44,7 @@ def record(connection: sa.Connection, /, **values: Any) -> Certificate:
 
 def newest(connection: sa.Connection, *, name: str | None = None, limit: int = 500) -> list[Certificate]:
     where = [sa.func.lower(_c.name) == name.lower()] if name else []
-    return rows.all(connection, *where, order_by=_c.id.desc(), limit=limit)
+    return rows.all(connection, *where, order_by=[_c.id.desc()], limit=limit)
 
 
 def revoked_serials(connection: sa.Connection) -> set[str]:

@@ -8,9 +8,12 @@ from datetime import datetime
 import sqlalchemy as sa
 from attrs import frozen
 
-from systemvm.management.state import schema
+from systemvm.management.state import events, schema
 from systemvm.management.state.columns import now
-from systemvm.management.state.rows import Rows
+from systemvm.management.state.rows import NotFoundError, Rows
+
+#: `resource_type` of their events.
+SESSION = "ConsoleSession"
 
 
 @frozen
@@ -96,10 +99,43 @@ def spend(
 
 def close(connection: sa.Connection, uuid: str, reason: str) -> bool:
     """End a session; False when it had ended before."""
-    return bool(
-        rows.update_where(
-            connection, _c.uuid == uuid, _c.removed.is_(None), removed=now(), close_reason=reason
-        )
+    closed = rows.update_where(
+        connection, _c.uuid == uuid, _c.removed.is_(None), removed=now(), close_reason=reason
+    )
+    if closed:
+        record(connection, by_uuid_ended(connection, uuid), "CLOSE", f"ends: {reason}")
+    return bool(closed)
+
+
+def by_uuid_ended(connection: sa.Connection, uuid: str) -> ConsoleSessionRow:
+    """A session whether it has ended or not; NotFoundError when there never was one."""
+    row = rows.one(connection, _c.uuid == uuid)
+    if row is None:
+        raise NotFoundError(f"there is no console session {uuid}")
+    return row
+
+
+def record(
+    connection: sa.Connection,
+    session: ConsoleSessionRow,
+    what: str,
+    text: str,
+    *,
+    level: str = "INFO",
+    request_id: str | None = None,
+) -> None:
+    """An event of a console, for who asks later how it came about (`systemvm trace`)."""
+    events.record(
+        connection,
+        f"CONSOLE.{what}",
+        f"console session {text}",
+        account_id=session.account_id,
+        domain_id=session.domain_id,
+        user_id=session.user_id,
+        level=level,
+        resource_type=SESSION,
+        resource_uuid=session.uuid,
+        request_id=request_id,
     )
 
 

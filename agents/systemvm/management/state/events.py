@@ -53,4 +53,4 @@ def record(
 
 
 def newest(connection: sa.Connection, limit: int, *where: sa.ColumnElement[bool]) -> list[Event]:
-    return rows.all(connection, *where, order_by=_c.id.desc(), limit=limit)
+    return rows.all(connection, *where, order_by=(_c.created.desc(), _c.id.desc()), limit=limit)

@@ -183,12 +183,12 @@ def add_nic(
 
 def nics_of(connection: sa.Connection, vm_id: int) -> list[Nic]:
     """eth0 first."""
-    return nic_rows.all(connection, _n.vm_id == vm_id, _n.removed.is_(None), order_by=_n.device.asc())
+    return nic_rows.all(connection, _n.vm_id == vm_id, _n.removed.is_(None), order_by=[_n.device.asc()])
 
 
 def nics_by_vm(connection: sa.Connection, vm_ids: Sequence[int]) -> dict[int, list[Nic]]:
     """`nics_of` for a whole list, in one query."""
-    found = nic_rows.all(connection, _n.vm_id.in_(vm_ids), _n.removed.is_(None), order_by=_n.device.asc())
+    found = nic_rows.all(connection, _n.vm_id.in_(vm_ids), _n.removed.is_(None), order_by=[_n.device.asc()])
     grouped: dict[int, list[Nic]] = {vm_id: [] for vm_id in vm_ids}
     for nic in found:
         grouped[nic.vm_id].append(nic)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar, cast
 
 import attrs
@@ -32,12 +33,12 @@ class Rows(Generic[R]):
         self,
         connection: sa.Connection,
         *where: sa.ColumnElement[bool],
-        order_by: sa.ColumnElement[Any] | None = None,
+        order_by: Sequence[sa.ColumnElement[Any]] = (),
         limit: int | None = None,
     ) -> list[R]:
         """Every row that fits, oldest first unless told otherwise."""
         query = sa.select(*self._columns).where(*where)
-        query = query.order_by(self.table.c.id if order_by is None else order_by).limit(limit)
+        query = query.order_by(*(order_by or [self.table.c.id])).limit(limit)
         return [self.value(row) for row in connection.execute(query).mappings()]
 
     def one(self, connection: sa.Connection, *where: sa.ColumnElement[bool]) -> R | None:

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 from systemvm.management.config import Configuration
 from systemvm.management.control.agent import Agent
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.pki.public import PublicAuthority
 from systemvm.management.state import instances, zones
 from systemvm.management.state.database import Database
-from systemvm.management.zone import ZoneConfig
+from systemvm.management.state.instances import Instance
+from systemvm.management.zone import TrafficType, ZoneConfig
 from systemvm.wire.console import CONSOLE_SETUP, ConsoleSetup
 from systemvm.wire.role import Role
 from systemvm.wire.storage import STORAGE_SETUP, STORAGE_STATS, StoreStats
@@ -45,8 +48,8 @@ class Preparations:
         await self._each_store(agent, STORAGE_STATS, STATS_DEADLINE_S)
 
     async def _each_store(self, agent: Agent, method: str, deadline_s: float) -> None:
-        zone_id, config = await self._zone_of(agent)
-        rows = {row.name: row for row in await self._database.read(zones.list_stores, zone_id)}
+        vm, config = await self._zone_of(agent)
+        rows = {row.name: row for row in await self._database.read(zones.list_stores, vm.zone_id)}
         for store in config.image_stores:
             stats = await self._directory.call(
                 agent.name, method, store.store, result=StoreStats, deadline_s=deadline_s
@@ -59,12 +62,20 @@ class Preparations:
 
     async def set_up_console(self, agent: Agent) -> None:
         """Hand over a fresh certificate for the advertised origin; the key is made here and kept nowhere."""
-        _, config = await self._zone_of(agent)
-        identity = self._public.issue(config.console.origin)
-        setup = ConsoleSetup(config.console.origin, identity.certificate_pem, identity.private_key_pem)
+        vm, config = await self._zone_of(agent)
+        console = config.console
+        nics = await self._database.read(instances.nics_of, vm.id)
+        public = next(nic.address for nic in nics if nic.traffic_type == TrafficType.PUBLIC.value)
+        endpoint = console.endpoint.at(ip_address(public or ""))
+        identity = self._public.identity(
+            endpoint, console.endpoint, console.certificate_file, console.key_file
+        )
+        setup = ConsoleSetup(
+            endpoint.url, identity.certificate_pem, identity.private_key_pem, console.trusted_proxies
+        )
         await self._directory.call(agent.name, CONSOLE_SETUP, setup)
 
-    async def _zone_of(self, agent: Agent) -> tuple[int, ZoneConfig]:
+    async def _zone_of(self, agent: Agent) -> tuple[Instance, ZoneConfig]:
         vm = await self._database.read(instances.by_instance_name, agent.name)
         zone = await self._database.read(zones.zone_by_id, vm.zone_id)
-        return zone.id, self._configuration.zone(zone.name)
+        return vm, self._configuration.zone(zone.name)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,7 +15,7 @@ from systemvm.management.state.columns import new_uuid, now
 from systemvm.management.state.status import InstanceType
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.management.state.zones import ImageStore, Zone
-from systemvm.wire.storage import DownloadError, DownloadState, DownloadStatus
+from systemvm.wire.storage import DownloadError, DownloadState, DownloadStatus, DownloadStep
 
 #: Refusals that a later try may not meet: the template goes on waiting, and its hint tells why.
 TRANSIENT_CODES = frozenset({"busy", "store_not_mounted", "mount_failed"})
@@ -75,15 +77,19 @@ def load_of(connection: sa.Connection) -> dict[str, int]:
 
 
 def assign(connection: sa.Connection, ref_id: int, agent_name: str) -> StoreRef:
-    return templates.update_store_ref(connection, ref_id, agent_name=agent_name)
+    ref = templates.update_store_ref(connection, ref_id, agent_name=agent_name)
+    _record(connection, ref, "ASSIGN", f"is given to {agent_name}")
+    return ref
 
 
 def note_waiting(connection: sa.Connection, ref_id: int, hint: str) -> None:
     """Say why a download does not go on, for its user to read; its state stays."""
     table = templates.store_refs.table
-    templates.store_refs.update_where(
+    changed = templates.store_refs.update_where(
         connection, table.c.id == ref_id, table.c.error_hint.is_distinct_from(hint), error_hint=hint
     )
+    if changed:
+        _record(connection, templates.store_refs.by_id(connection, ref_id), "WAIT", hint, level="WARN")
 
 
 def apply_status(connection: sa.Connection, agent_name: str, status: DownloadStatus) -> StoreRef | None:
@@ -95,7 +101,7 @@ def apply_status(connection: sa.Connection, agent_name: str, status: DownloadSta
         return ref
     ref = templates.update_store_ref(connection, ref.id, **_changes(status))
     if ref.state.ended:
-        _record_end(connection, ref)
+        _record_end(connection, ref, status.steps)
     return ref
 
 
@@ -191,19 +197,33 @@ def _changes(status: DownloadStatus) -> dict[str, Any]:
     }
 
 
-def _record_end(connection: sa.Connection, ref: StoreRef) -> None:
+def _record_end(connection: sa.Connection, ref: StoreRef, steps: Sequence[DownloadStep] = ()) -> None:
+    """The end, and before it the guest's steps, at its own times as far as its clock is believed."""
+    for step in steps:
+        at = max(ref.created, min(datetime.fromtimestamp(step.at_unix_s, UTC), now()))
+        _record(connection, ref, "STEP", f"{ref.agent_name} {step.text}", created=at)
+    if ref.state is DownloadState.DOWNLOADED:
+        _record(connection, ref, "SUCCESS", "is downloaded and Ready")
+    else:
+        words = f"failed: {ref.error_text}" + (f" ({ref.error_hint})" if ref.error_hint else "")
+        _record(connection, ref, "FAILED", words, level="ERROR")
+
+
+def _record(
+    connection: sa.Connection, ref: StoreRef, what: str, text: str, *, level: str = "INFO", **columns: Any
+) -> None:
     template = templates.by_id(connection, ref.template_id)
-    noun = "ISO" if template.is_iso else "TEMPLATE"
-    succeeded = ref.state is DownloadState.DOWNLOADED
     events.record(
         connection,
-        f"{noun}.DOWNLOAD.{'SUCCESS' if succeeded else 'FAILED'}",
-        f"{template.name}: {'downloaded' if succeeded else ref.error_text}",
+        f"{'ISO' if template.is_iso else 'TEMPLATE'}.DOWNLOAD.{what}",
+        f"{template.name} {text}",
         account_id=template.account_id,
         domain_id=template.domain_id,
-        level="INFO" if succeeded else "ERROR",
+        level=level,
         resource_type="Iso" if template.is_iso else "Template",
         resource_uuid=template.uuid,
+        request_id=ref.request_id,
+        **columns,
     )
 
 

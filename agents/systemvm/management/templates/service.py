@@ -85,6 +85,7 @@ def _register(
         user_id=owner.user_id,
         resource_type="Iso" if template.is_iso else "Template",
         resource_uuid=template.uuid,
+        request_id=request_id,
     )
     return template
 

@@ -11,7 +11,7 @@ from small_cloud import SmallCloud
 from systemvm.management.api import operators
 from systemvm.management.api.accounts import Directory
 from systemvm.management.api.command import Command, CommandTable
-from systemvm.management.api.errors import ApiError
+from systemvm.management.api.errors import ApiError, ErrorCode
 from systemvm.management.hypervisors.base import HypervisorError
 from systemvm.management.state.status import AgentState, InstanceState, InstanceType
 from systemvm.rpc.errors import FORBIDDEN, INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
@@ -24,8 +24,11 @@ EXPECTED = {
     *("listServiceOfferings", "listSystemVms", "listTemplates", "listVirtualMachines", "listZones", "login"),
     *("logout", "queryAsyncJobResult", "rebootSystemVm", "registerIso", "registerTemplate", "startSystemVm"),
     *("startVirtualMachine", "stopSystemVm", "stopVirtualMachine", "patchSystemVm"),
+    *("getDiagnosticsData", "runDiagnostics", "listEvents"),
 }
 ADMINISTRATORS = {
+    "getDiagnosticsData",
+    "runDiagnostics",
     "patchSystemVm",
     "destroySystemVm",
     "listHosts",
@@ -267,3 +270,33 @@ def test_commands_are_values(cloud: SmallCloud) -> None:
     command: Command = cloud.table.find("listZones")
     with pytest.raises(AttributeError):
         command.name = "other"  # type: ignore[misc]
+
+
+@pytest_twisted.ensureDeferred
+async def test_diagnostics_are_jobs_with_a_string_for_an_exit_code(cloud: SmallCloud) -> None:
+    """SMOKE/test_diagnostics.py compares exitcode with '0'."""
+    job = await cloud.job(
+        "runDiagnostics", targetid=cloud.cpvm.uuid, ipaddress="203.0.113.1", type="ARPING", params="-I eth2"
+    )
+    assert job.result == {"diagnostics": {"stdout": "4 packets transmitted", "stderr": "", "exitcode": "0"}}
+    assert cloud.diagnostics.asked == [(cloud.cpvm.uuid, "arping", "203.0.113.1", "-I eth2")]
+    job = await cloud.job(
+        "getDiagnosticsData", targetid=cloud.ssvm.uuid, files="iptables, /var/log/cloud.log"
+    )
+    assert job.result["diagnostics"]["url"].endswith("/diagnostics/abc/data.zip")
+    assert cloud.diagnostics.asked[-1] == (cloud.ssvm.uuid, "iptables", "/var/log/cloud.log")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"ipaddress": "-f"}, {"ipaddress": "a;b"}, {"type": "nmap"}, {"params": "$(id)"}, {"params": "-c 1|id"}],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_diagnosis_that_is_none_is_refused_before_any_guest_hears_of_it(
+    cloud: SmallCloud, wrong: dict[str, str]
+) -> None:
+    given = {"targetid": cloud.cpvm.uuid, "ipaddress": "192.0.2.2", "type": "ping", **wrong}
+    with pytest.raises(ApiError) as refused:
+        await cloud.call("runDiagnostics", **given)
+    assert refused.value.code is ErrorCode.PARAMETER
+    assert cloud.diagnostics.asked == []

@@ -18,6 +18,7 @@ from systemvm.management.state import console_sessions, instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState, InstanceType
+from systemvm.wire.public_endpoint import PublicEndpoint
 from systemvm.wire.role import Role
 
 NOWHERE = "00000000-0000-4000-8000-000000000000"
@@ -167,16 +168,18 @@ async def test_an_extra_token_is_refused_and_not_ignored(cloud: SmallCloud, vm: 
 
 
 @pytest.mark.parametrize(
-    ("origin", "host", "port"),
+    ("origin", "host", "port", "path"),
     [
-        ("https://127.0.0.1:8443", "127.0.0.1", 8443),
-        ("https://console.example.test", "console.example.test", 443),
-        ("https://[2001:db8::1]:8443", "2001:db8::1", 8443),
+        ("https://127.0.0.1:8443", "127.0.0.1", 8443, "websockify"),
+        ("https://console.example.test", "console.example.test", 443, "websockify"),
+        ("https://[2001:db8::1]:8443", "2001:db8::1", 8443, "websockify"),
+        ("https://cloud.example.test/consoles", "cloud.example.test", 443, "consoles/websockify"),
     ],
 )
-def test_everything_follows_from_the_advertised_origin(origin: str, host: str, port: int) -> None:
-    made = Endpoint.of(origin, "t")
+def test_everything_follows_from_the_advertised_origin(origin: str, host: str, port: int, path: str) -> None:
+    made = Endpoint.of(PublicEndpoint.parse(origin), "t")
     assert (made.url, made.host, made.port) == (f"{origin}/console?cmd=auth&token=t", host, port)
+    assert made.path == path
     assert "token=t" not in repr(made)
 
 

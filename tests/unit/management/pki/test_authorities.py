@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,10 @@ from systemvm.management.pki.seal import Seal
 from systemvm.management.pki.ssh_key import SshKey
 from systemvm.management.zone import ZoneConfig
 from systemvm.rpc.tls import IdentityRefused, check_agent, check_daemon
+from systemvm.wire.public_endpoint import PublicEndpoint
 from systemvm.wire.role import MANAGEMENT_SAN, Role
+
+PAGE = PublicEndpoint.parse("https://cloud.page.test:8080")
 
 
 def verify_server(leaf_pem: bytes, ca_pem: bytes, host: str, at: datetime | None = None) -> None:
@@ -155,21 +159,28 @@ def test_roots_are_kept_and_keys_are_their_owners_alone(tmp_path: Path) -> None:
 
 
 def test_the_public_root_signs_within_its_zones_alone(tmp_path: Path, zone: ZoneConfig) -> None:
-    public = PublicAuthority.open(tmp_path, [zone])
-    issued = public.issue("https://127.0.0.1:8443")
+    public = PublicAuthority.open(tmp_path, [zone], PAGE)
+    issued = public.issue("127.0.0.1")
     leaf = x509.load_pem_x509_certificates(issued.certificate_pem.encode())[0]
     verify_server(leaf.public_bytes(serialization.Encoding.PEM), public.ca_pem, "127.0.0.1")
     verify_with_openssl(leaf, public.ca_pem)
-    for inside in ("https://203.0.113.100:8443", "https://console.example.test"):
+    for inside in ("203.0.113.100", "console.example.test", "*.consoles.example.test", "cloud.page.test"):
         chain = x509.load_pem_x509_certificates(public.issue(inside).certificate_pem.encode())
         verify_with_openssl(chain[0], public.ca_pem)
-    for outside in ("https://198.51.100.1", "https://example.com", "https://notexample.test"):
+    for outside in (
+        "198.51.100.1",
+        "example.com",
+        "notexample.test",
+        "*.test",
+        "*.notexample.test",
+        "a.test",
+    ):
         with pytest.raises(NotPermittedError, match="no"):
             public.issue(outside)
 
 
 def test_a_verifier_holds_the_public_root_to_its_constraints(tmp_path: Path, zone: ZoneConfig) -> None:
-    public = PublicAuthority.open(tmp_path, [zone])
+    public = PublicAuthority.open(tmp_path, [zone], PAGE)
     key = ec.generate_private_key(ec.SECP256R1())
     for host in ("example.com", "198.51.100.1"):
         try:
@@ -184,8 +195,8 @@ def test_a_verifier_holds_the_public_root_to_its_constraints(tmp_path: Path, zon
 
 
 def test_the_cas_do_not_vouch_for_each_other(tmp_path: Path, zone: ZoneConfig) -> None:
-    control, public = ControlAuthority.open(tmp_path), PublicAuthority.open(tmp_path, [zone])
-    issued = public.issue("https://127.0.0.1:8443").certificate_pem.encode()
+    control, public = ControlAuthority.open(tmp_path), PublicAuthority.open(tmp_path, [zone], PAGE)
+    issued = public.issue("127.0.0.1").certificate_pem.encode()
     with pytest.raises(VerificationError):
         verify_server(issued, control.ca_pem, "127.0.0.1")
     with pytest.raises(VerificationError):
@@ -195,9 +206,9 @@ def test_the_cas_do_not_vouch_for_each_other(tmp_path: Path, zone: ZoneConfig) -
 def test_a_zone_of_other_names_gets_another_public_root(tmp_path: Path, zone: ZoneConfig) -> None:
     from attrs import evolve
 
-    first = PublicAuthority.open(tmp_path, [zone]).ca_pem
-    assert PublicAuthority.open(tmp_path, [zone]).ca_pem == first
-    assert PublicAuthority.open(tmp_path, [evolve(zone, domain="other.test")]).ca_pem != first
+    first = PublicAuthority.open(tmp_path, [zone], PAGE).ca_pem
+    assert PublicAuthority.open(tmp_path, [zone], PAGE).ca_pem == first
+    assert PublicAuthority.open(tmp_path, [evolve(zone, domain="other.test")], PAGE).ca_pem != first
 
 
 def test_the_daemons_identity_is_kept_while_it_is_young(control: ControlAuthority) -> None:
@@ -214,3 +225,21 @@ def test_a_seal_opens_only_with_its_own_key(tmp_path: Path) -> None:
     (tmp_path / "seal.key").unlink()
     with pytest.raises(KeystoreError, match=r"seal\.key"):
         Seal.open_key(tmp_path).open(sealed)
+
+
+def test_a_wildcard_is_certified_as_one_and_own_files_are_taken(tmp_path: Path, zone: ZoneConfig) -> None:
+    public = PublicAuthority.open(tmp_path, [zone], PAGE)
+    advertised = PublicEndpoint.parse("https://*.consoles.example.test")
+    endpoint = advertised.at(ip_address("203.0.113.100"))
+    leaf = public.identity(endpoint, advertised).certificates()[0]
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["*.consoles.example.test"]
+    star = PublicEndpoint.parse("https://*:8443")
+    leaf = public.identity(star.at(ip_address("203.0.113.100")), star).certificates()[0]
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.IPAddress) == [ip_address("203.0.113.100")]
+    own = public.issue("console.example.test")
+    (tmp_path / "own.crt").write_text(own.certificate_pem)
+    (tmp_path / "own.key").write_text(own.private_key_pem)
+    found = public.identity(endpoint, advertised, tmp_path / "own.crt", tmp_path / "own.key")
+    assert found == own

@@ -44,7 +44,9 @@ class FakePeer:
 
 @pytest.fixture
 def preparations(world) -> Preparations:
-    public = PublicAuthority.open(world.configuration.layout.pki, world.configuration.zones)
+    configuration = world.configuration
+    page = configuration.management.page.endpoint
+    public = PublicAuthority.open(configuration.layout.pki, configuration.zones, page)
     return Preparations(world.database, world.configuration, world.directory, public)
 
 

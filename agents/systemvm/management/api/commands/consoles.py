@@ -52,7 +52,9 @@ class ConsoleCommands:
                 hint="Leave it out: the console's own token works once and for a minute.",
             )
         principal = call.principal
-        viewer = Viewer(principal.user.id, principal.account.id, principal.is_admin, call.client_address)
+        viewer = Viewer(
+            principal.user.id, principal.account.id, principal.is_admin, call.client_address, call.request_id
+        )
         try:
             endpoint = await self._endpoints.create(call.arguments["virtualmachineid"], viewer)
         except ConsoleUnavailableError as error:

@@ -2,7 +2,7 @@
 // The page: asks the API every second while something moves, every three otherwise, and redraws what changed.
 
 import { ApiError, call, forget, job, loggedIn, login, logout } from "./api.js";
-import { systemVmCard, templateRow, vmRow } from "./views.js";
+import { systemVmCard, templateRow, vmRow, steps } from "./views.js";
 
 const $ = (selector) => document.querySelector(selector);
 const state = { zone: null, templates: [], offerings: [], busy: new Map(), timer: 0 };
@@ -126,6 +126,8 @@ const actions = {
     const iso = state.templates.find((t) => t.id === id)?.format === "ISO";
     await act(id, "Deleting…", () => job(iso ? "deleteIso" : "deleteTemplate", { id }));
   },
+  trace: (id, name) => showSteps(name, { resourceid: id }),
+  "machine-trace": (id, name) => showSteps(name, { virtualmachineid: id }),
   async console(id) {
     // opened within the click, so that no pop-up blocker stands in the way, and cut off from this page at once
     const tab = window.open("about:blank", "_blank");
@@ -141,6 +143,19 @@ const actions = {
     }
   },
 };
+
+async function showSteps(name, of) {
+  try {
+    const { event = [] } = await call("listEvents", { ...of, pagesize: "500" });
+    const dialog = $("#steps");
+    dialog.querySelector("h2").textContent = `${name}, step by step`;
+    dialog.querySelector("ol").replaceChildren(...steps(event));
+    dialog.querySelector("p").hidden = event.length > 0;
+    dialog.showModal();
+  } catch (error) {
+    toast(error.message, true);
+  }
+}
 
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-action]");

@@ -64,7 +64,19 @@ export function templateRow(template, busy) {
       failed ? element("p", { className: "hint bad" }, template.status)
         : element("small", {}, busy ?? template.status ?? "Waiting for a secondary storage VM")),
     element("div", { className: "actions" }, template.isready ? badge("Ready") : null,
+      action("trace", "Steps", template),
       action("template-delete", "Delete", template, { disabled: Boolean(busy) })));
+}
+
+const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 1 });
+
+/** How something came about: its events, the oldest first, each with how long after the first it was. */
+export function steps(events) {
+  const ordered = [...events].sort((a, b) => a.createdms - b.createdms);
+  const began = ordered[0]?.createdms ?? 0;
+  return ordered.map((event) => element("li", { className: { ERROR: "bad", WARN: "warn" }[event.level] ?? "" },
+    element("time", { title: event.type }, `${CLOCK.format(event.createdms)} · +${((event.createdms - began) / 1000).toFixed(1)} s`),
+    element("span", {}, event.description)));
 }
 
 export function vmRow(vm, busy) {
@@ -76,6 +88,7 @@ export function vmRow(vm, busy) {
       : element("small", {}, vm.serviceofferingname ?? "")),
     element("div", { className: "actions" },
       running ? action("console", "View Console", vm, { className: "primary" }) : null,
+      action("machine-trace", "Steps", vm),
       running ? action("vm-stop", "Stop", vm, { disabled: Boolean(busy) })
         : action("vm-start", "Start", vm, { disabled: Boolean(busy) || vm.state !== "Stopped" }),
       action("vm-destroy", "Destroy", vm, { disabled: Boolean(busy), className: "danger" })));

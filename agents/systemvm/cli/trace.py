@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`systemvm trace`: how a download or a console came about, step by step, and where it failed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import click
+from rich.text import Text
+
+from systemvm.cli import output
+from systemvm.cli.daemon import Daemon, Failed
+from systemvm.cli.machines import MACHINE
+from systemvm.cli.templates import ISO, TEMPLATE
+
+_LEVELS = {"ERROR": "red", "WARN": "yellow"}
+
+
+@click.command(epilog="Exit code: 0; 1 nothing is known of ID; 3 no daemon answers.")
+@click.argument("identity", metavar="ID")
+@click.pass_obj
+def trace(daemon: Daemon, identity: str) -> None:
+    """Show each step of a download or a console with its time, and where it failed.
+
+    ID is a template or an ISO (name or id), a machine (its consoles), a console session, or the request id
+    that a log or an `X-Request-Id` header shows.
+
+    \b
+    systemvm trace tiny
+    systemvm trace 9f0c…          # a request id
+    """
+    events = _events(daemon, identity)
+    if not events:
+        raise Failed(
+            f"nothing is known of {identity!r}",
+            "Give a template, ISO or machine by name or id, a console session, or a request id.",
+        )
+    events.reverse()  # the API has the newest first
+    if daemon.as_json:
+        output.as_json(events)
+        return
+    began = _time(events[0])
+    output.table(
+        ("TIME", "AFTER", "STEP", ""),
+        [
+            (
+                _time(event).strftime("%H:%M:%S.%f")[:-3],
+                f"{(_time(event) - began).total_seconds():.1f} s",
+                event["type"],
+                Text(event["description"], style=_LEVELS.get(event["level"], "")),
+            )
+            for event in events
+        ],
+        "",
+    )
+
+
+def _events(daemon: Daemon, identity: str) -> list[dict[str, Any]]:
+    for kind in (TEMPLATE, ISO):
+        for row in kind.rows(daemon):
+            if identity in (row["name"], row["id"]):
+                return daemon.records("listEvents", "event", resourceid=row["id"], pagesize="500")
+    for row in MACHINE.rows(daemon):
+        if identity in (row["name"], row.get("displayname"), row["id"], row.get("instancename")):
+            return daemon.records("listEvents", "event", virtualmachineid=row["id"], pagesize="500")
+    found = daemon.records("listEvents", "event", requestid=identity, pagesize="500")
+    try:
+        return found or daemon.records("listEvents", "event", resourceid=identity, pagesize="500")
+    except Failed:
+        return []  # no UUID, and so no session's id
+
+
+def _time(event: dict[str, Any]) -> datetime:
+    return datetime.fromtimestamp(event["createdms"] / 1000).astimezone()

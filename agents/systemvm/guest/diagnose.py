@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`systemvm-diagnose`: CloudStack's runDiagnostics and getDiagnosticsData, from inside (reference 1.16).
+
+    systemvm-diagnose run ping 192.0.2.1 [PARAMS]    a JSON object on standard output
+    systemvm-diagnose collect [FILE …]               a zip on standard output
+
+The daemon runs it as root over ssh and not through the agent: it works when the agent does not, and an agent
+that was taken over gains nothing by it.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import re
+import subprocess
+import sys
+from ipaddress import ip_address
+
+RUN_TIMEOUT_S = 90.0
+_OUTPUT_MAX = 64 * 1024
+#: CloudStack's own rule: word characters, dash, blank, dot.
+_PARAMS = re.compile(r"[\w\-\s.]*")
+_HOST = re.compile(
+    r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?"
+)
+
+EXIT_USAGE = 2
+
+
+class DiagnosisError(ValueError):
+    """What was asked for cannot be run; the message says what is wrong with it."""
+
+
+class Kind(enum.Enum):
+    """CloudStack's types; each knows its program, and the flag that ends it by itself."""
+
+    PING = ("ping", ("ping", "-4"), ("-c", "4"))
+    PING6 = ("ping6", ("ping", "-6"), ("-c", "4"))
+    TRACEROUTE = ("traceroute", ("traceroute", "-4"), ("-m", "20"))
+    TRACEROUTE6 = ("traceroute6", ("traceroute", "-6"), ("-m", "20"))
+    ARPING = ("arping", ("arping",), ("-c", "4"))
+
+    def __init__(self, word: str, program: tuple[str, ...], end: tuple[str, str]) -> None:
+        self.word = word
+        self.program = program
+        self.end = end
+
+    @classmethod
+    def of(cls, word: str) -> Kind:
+        for kind in cls:
+            if kind.word == word.lower():
+                return kind
+        known = ", ".join(kind.word for kind in cls)
+        raise DiagnosisError(f"{word!r} is no type of diagnosis: there is {known}")
+
+
+def command(kind: Kind, address: str, params: str = "") -> list[str]:
+    """The argv; DiagnosisError for an address or a parameter that could be anything else.
+
+    The ending flag is added unless it is among the parameters, as CloudStack does.
+    """
+    if not _PARAMS.fullmatch(params):
+        raise DiagnosisError("params may hold letters, digits, dashes, dots and blanks, and nothing else")
+    try:
+        ip_address(address)
+    except ValueError:
+        if not _HOST.fullmatch(address):
+            raise DiagnosisError(f"{address!r} is neither an address nor a host name") from None
+    words = params.split()
+    flag, count = kind.end
+    end = [] if any(word.startswith(flag) for word in words) else [flag, count]
+    return [*kind.program, *end, *words, "--", address] if kind is not Kind.ARPING else [
+        *kind.program, *end, *words, address,
+    ]  # fmt: skip
+
+
+def run(argv: list[str], timeout_s: float = RUN_TIMEOUT_S) -> dict[str, str]:
+    """Run it to its end; the exit code is a string, as in CloudStack's answer."""
+    try:
+        done = subprocess.run(argv, capture_output=True, timeout=timeout_s, check=False)
+    except subprocess.TimeoutExpired as late:
+        said = (late.stdout or b"").decode("utf-8", "replace")[-_OUTPUT_MAX:]
+        return {"stdout": said, "stderr": f"{argv[0]} did not end in {timeout_s:g} s", "exitcode": "124"}
+    except OSError as error:
+        return {"stdout": "", "stderr": f"{argv[0]} cannot be run: {error.strerror}", "exitcode": "127"}
+    return {
+        "stdout": done.stdout.decode("utf-8", "replace")[-_OUTPUT_MAX:],
+        "stderr": done.stderr.decode("utf-8", "replace")[-_OUTPUT_MAX:],
+        "exitcode": str(done.returncode),
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0 when there is an answer on standard output, whatever it says; 2 for a wrong question."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        if words[:1] == ["run"] and len(words) >= 3:
+            argv = command(Kind.of(words[1]), words[2], " ".join(words[3:]))
+            sys.stdout.write(json.dumps(run(argv)) + "\n")
+            return 0
+        if words[:1] == ["collect"]:
+            from systemvm.guest import collect  # zipfile is dear to import, and seldom wanted
+
+            sys.stdout.buffer.write(collect.archive(words[1:]))
+            return 0
+    except DiagnosisError as error:
+        sys.stderr.write(f"systemvm-diagnose: {error}\n")
+        return EXIT_USAGE
+    sys.stderr.write(
+        "usage: systemvm-diagnose run TYPE ADDRESS [PARAMS]\n       systemvm-diagnose collect [FILE …]\n"
+    )
+    return EXIT_USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

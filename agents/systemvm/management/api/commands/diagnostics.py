@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""runDiagnostics and getDiagnosticsData."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+from attrs import asdict
+
+from systemvm.management.api.answers.diagnostics import DiagnosisAnswer, DiagnosticsDataAnswer
+from systemvm.management.api.command import ApiCall, Command, Shape, Started
+from systemvm.management.api.errors import parameter_error
+from systemvm.management.api.job_start import start_job
+from systemvm.management.api.parameters import ParameterType, optional, required
+from systemvm.management.api.principal import ADMIN_ONLY
+from systemvm.management.jobs.runner import Jobs, Running
+from systemvm.management.state import instances
+from systemvm.management.state.database import Database
+from systemvm.management.state.instances import Instance
+from systemvm.management.system_vms.diagnostics import Diagnosis
+
+TYPES = ("ping", "ping6", "traceroute", "traceroute6", "arping")
+#: CloudStack's rule for `params`.
+_PARAMS = re.compile(r"[\w\-\s.]*")
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
+
+
+class Asker(Protocol):
+    """Who asks system VMs."""
+
+    async def run(self, vm_uuid: str, kind: str, address: str, params: str) -> Diagnosis: ...
+    async def collect(self, vm_uuid: str, files: Sequence[str]) -> Path: ...
+
+
+class DiagnosticsCommands:
+    """Both are jobs; `base_url` is the advertised address of the shelf that zips are fetched from."""
+
+    def __init__(self, database: Database, asker: Asker, jobs: Jobs, base_url: str) -> None:
+        self._database = database
+        self._asker = asker
+        self._jobs = jobs
+        self._base_url = base_url
+        jobs.register("runDiagnostics", self._run)
+        jobs.register("getDiagnosticsData", self._collect)
+
+    def commands(self) -> tuple[Command, ...]:
+        target = required("targetid", ParameterType.UUID, "the system VM")
+        return (
+            Command(
+                "runDiagnostics",
+                self._start_run,
+                "Runs ping, traceroute or arping in a system VM.",
+                DiagnosisAnswer,
+                "diagnostics",
+                Shape.ASYNC,
+                (
+                    target,
+                    required("ipaddress", ParameterType.STRING, "an address or a host name"),
+                    required("type", ParameterType.STRING, "what to run", choices=TYPES),
+                    optional(
+                        "params",
+                        ParameterType.STRING,
+                        "further words, such as -I eth2; else -c 4 or -m 20",
+                    ),
+                ),
+                ADMIN_ONLY,
+                related=("listSystemVms",),
+            ),
+            Command(
+                "getDiagnosticsData",
+                self._start_collect,
+                "Collects logs and facts of a system VM in a zip, without secrets.",
+                DiagnosticsDataAnswer,
+                "diagnostics",
+                Shape.ASYNC,
+                (
+                    target,
+                    optional("files", ParameterType.STRING, "names or paths, with commas; all without it"),
+                ),
+                ADMIN_ONLY,
+                related=("listSystemVms",),
+            ),
+        )
+
+    async def _start_run(self, call: ApiCall) -> Started:
+        vm = await self._database.read(_system_vm, call.arguments["targetid"])
+        address, params = call.arguments["ipaddress"], call.arguments.get("params", "")
+        if not _is_host(address):
+            raise parameter_error(f"ipaddress {address!r} is neither an address nor a host name")
+        if not _PARAMS.fullmatch(params):
+            raise parameter_error("params may hold nothing but letters, digits, dashes, dots and blanks")
+        arguments = {"id": vm.uuid, "type": call.arguments["type"], "address": address, "params": params}
+        return await start_job(self._jobs, call, "runDiagnostics", arguments, about="SystemVm", uuid=vm.uuid)
+
+    async def _start_collect(self, call: ApiCall) -> Started:
+        vm = await self._database.read(_system_vm, call.arguments["targetid"])
+        files = [name.strip() for name in call.arguments.get("files", "").split(",") if name.strip()]
+        arguments = {"id": vm.uuid, "files": files}
+        return await start_job(
+            self._jobs, call, "getDiagnosticsData", arguments, about="SystemVm", uuid=vm.uuid
+        )
+
+    async def _run(self, running: Running) -> dict[str, Any]:
+        asked = running.job.arguments
+        diagnosis = await self._asker.run(asked["id"], asked["type"], asked["address"], asked["params"])
+        return {"diagnostics": asdict(diagnosis)}
+
+    async def _collect(self, running: Running) -> dict[str, Any]:
+        path = await self._asker.collect(running.job.arguments["id"], running.job.arguments["files"])
+        return {"diagnostics": {"url": f"{self._base_url}/{path.parent.name}/{path.name}"}}
+
+
+def _is_host(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return _HOST.fullmatch(text) is not None
+    return True
+
+
+def _system_vm(connection: sa.Connection, uuid: str) -> Instance:
+    vm = instances.by_uuid(connection, uuid)
+    if not vm.type.is_system:
+        raise parameter_error(f"{vm.name} is no system VM", "listSystemVms shows them")
+    return vm

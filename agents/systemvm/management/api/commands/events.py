@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""listEvents: what happened; with a resource it is the trace of a download or a console."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from systemvm.management.api.answers.events import EventAnswer
+from systemvm.management.api.command import ApiCall, Command, Shape, matches_keyword, paged
+from systemvm.management.api.owners import read_names
+from systemvm.management.api.parameters import ParameterType, optional
+from systemvm.management.state import accounts, events, schema
+from systemvm.management.state.database import Database
+from systemvm.management.state.rows import NotFoundError
+
+NEWEST = 1000
+LEVELS = ("INFO", "WARN", "ERROR")
+
+
+class EventCommands:
+    """Events of the caller's own account; administrators see all."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def commands(self) -> tuple[Command, ...]:
+        return (
+            Command(
+                "listEvents",
+                paged(self._list),
+                "Lists what happened, the newest first.",
+                EventAnswer,
+                "event",
+                Shape.LIST,
+                (
+                    optional("resourceid", ParameterType.UUID, "only those of this template or session"),
+                    optional("virtualmachineid", ParameterType.UUID, "only those of it and of its consoles"),
+                    optional("requestid", ParameterType.STRING, "only those that came of this call"),
+                    optional("type", ParameterType.STRING, "only those of this type"),
+                    optional("level", ParameterType.STRING, "only those of this level", choices=LEVELS),
+                    optional("listall", ParameterType.BOOLEAN, "CloudStack's; administrators see all anyway"),
+                ),
+            ),
+        )
+
+    async def _list(self, call: ApiCall) -> list[EventAnswer]:
+        arguments = call.arguments
+        where: list[sa.ColumnElement[bool]] = []
+        columns = schema.events.c
+        if not call.principal.is_admin:
+            where.append(columns.account_id == call.principal.account.id)
+        for name, column in (
+            ("resourceid", columns.resource_uuid),
+            ("requestid", columns.request_id),
+            ("type", columns.type),
+            ("level", columns.level),
+        ):
+            if name in arguments:
+                where.append(column == arguments[name])
+        machine = arguments.get("virtualmachineid", None)
+        found = await self._database.read(_read, where, machine)
+        return [answer for answer in found if matches_keyword(arguments, answer.description)]
+
+
+def _read(
+    connection: sa.Connection, where: list[sa.ColumnElement[bool]], machine_uuid: str | None
+) -> list[EventAnswer]:
+    if machine_uuid is not None:
+        sessions, machines = schema.console_sessions.c, schema.vm_instances.c
+        known = connection.execute(sa.select(machines.id).where(machines.uuid == machine_uuid)).scalar()
+        if known is None:
+            raise NotFoundError(f"there is no machine with the id {machine_uuid}")
+        of_consoles = sa.select(sessions.uuid).where(sessions.vm_id == known)
+        resource = schema.events.c.resource_uuid
+        where = [*where, sa.or_(resource == machine_uuid, resource.in_(of_consoles))]
+    names = read_names(connection)
+    users = {user.id: user.username for user in accounts.user_rows.all(connection)}
+    return [
+        EventAnswer(
+            id=event.uuid,
+            type=event.type,
+            level=event.level,
+            state=event.state,
+            description=event.description,
+            account=account.name if (account := names.accounts.get(event.account_id)) else None,
+            username=users.get(event.user_id or 0),
+            resourceid=event.resource_uuid,
+            resourcetype=event.resource_type,
+            requestid=event.request_id,
+            created=event.created,
+            createdms=int(event.created.timestamp() * 1000),
+        )
+        for event in events.newest(connection, NEWEST, *where)
+    ]

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`/diagnostics/TOKEN/NAME.zip`: what getDiagnosticsData answered, for whoever has its address."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from twisted.web.pages import notFound
+from twisted.web.resource import IResource, Resource
+from twisted.web.server import Request
+from twisted.web.static import File
+
+#: By token and file name; the token cannot be guessed and is the right to see it.
+Find = Callable[[str, str], Path | None]
+
+
+class DiagnosticsShelf(Resource):
+    """Zips by their exact address; there is no listing."""
+
+    def __init__(self, find: Find) -> None:
+        super().__init__()
+        self._find = find
+
+    def getChild(self, path: bytes, request: Request) -> IResource:
+        rest: list[bytes] = request.postpath or []
+        if len(rest) != 1:
+            return notFound()
+        found = self._find(path.decode("latin-1"), rest[0].decode("latin-1"))
+        if found is None:
+            return notFound()
+        request.postpath = []
+        request.setHeader(b"Content-Disposition", f'attachment; filename="{found.name}"'.encode())
+        request.setHeader(b"X-Content-Type-Options", b"nosniff")
+        request.setHeader(b"Cache-Control", b"no-store")
+        answer = File(str(found), defaultType="application/zip")
+        answer.isLeaf = True
+        return answer

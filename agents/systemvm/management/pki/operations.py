@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What operators may ask of the CAs over the daemon's UNIX socket."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from systemvm.management.pki.public import PublicAuthority
+from systemvm.rpc.method import Call, MethodTable
+
+OPERATORS = frozenset({"operator"})
+
+
+@frozen
+class PublicRoot:
+    public_root_pem: str
+
+
+class CaOperations:
+    """The methods `ca.*` of the public CA."""
+
+    def __init__(self, public: PublicAuthority) -> None:
+        self._public = public
+
+    def add_methods(self, table: MethodTable) -> None:
+        table.add(
+            "ca.show",
+            self._show,
+            params=None,
+            result=PublicRoot,
+            roles=OPERATORS,
+            summary="The root that browsers must trust",
+        )
+
+    async def _show(self, call: Call, params: None) -> PublicRoot:
+        return PublicRoot(self._public.ca_pem.decode())

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A browser that looks at the page and at consoles: what is on a guest's screen, in pixels."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from playwright.sync_api import Page
+
+from booted_cloud import wait_for
+from systemvm.management.first_start import FirstLogin
+
+CHROMIUM: dict[str, Any] = {
+    "executable_path": "/usr/bin/chromium",
+    "args": [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+    ],
+}
+
+
+def screen(page: Page) -> np.ndarray:
+    """The pixels of noVNC's canvas, as height x width x RGB."""
+    picture = page.locator("#screen canvas").screenshot()
+    return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
+
+
+def share(pixels: np.ndarray, colour: str) -> float:
+    """How much of the screen is mostly of one colour: tiny's screen is blue until it is told otherwise."""
+    channel = {"red": 0, "green": 1, "blue": 2}[colour]
+    others = np.delete(pixels, channel, axis=2).max(axis=2)
+    return float((pixels[:, :, channel].astype(int) > others.astype(int) + 60).mean())
+
+
+def lit(pixels: np.ndarray) -> int:
+    """How many pixels are bright: text on a dark console."""
+    return int((pixels.max(axis=2) > 120).sum())
+
+
+def wait_screen(page: Page) -> None:
+    """Until the page says Connected and the guest's screen shows text."""
+    page.wait_for_selector("body[data-state=connected]", timeout=60_000)
+    wait_for("text on the guest's screen", lambda: lit(screen(page)) > 300, 120)
+
+
+def wait_colour(page: Page, colour: str) -> None:
+    wait_for(f"a {colour} screen", lambda: share(screen(page), colour) > 0.5, 120)
+
+
+def log_in(page: Page, url: str, login: FirstLogin) -> None:
+    page.goto(url)
+    page.fill("[name=username]", login.username)
+    page.fill("[name=password]", login.password)
+    page.click("#login-form button")
+    page.wait_for_selector("#system-vms .card")

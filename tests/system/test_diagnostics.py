@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CloudStack's SMOKE/test_diagnostics.py on both system VMs, and canaries that must be in no zip."""
+
+from __future__ import annotations
+
+import io
+import urllib.request
+import zipfile
+from typing import Any
+
+import pytest
+
+from booted_cloud import BootedCloud
+
+pytestmark = pytest.mark.cloud
+
+KINDS = ["secondarystoragevm", "consoleproxy"]
+
+
+def run(cloud: BootedCloud, kind: str, type: str, address: str, params: str = "") -> dict[str, Any]:
+    asked = {"targetid": cloud.system_vm(kind)["id"], "type": type, "ipaddress": address}
+    if params:
+        asked["params"] = params
+    found: dict[str, Any] = cloud.job(cloud.api.runDiagnostics(**asked)["jobid"])["diagnostics"]
+    return found
+
+
+def collect(cloud: BootedCloud, kind: str, files: str = "") -> dict[str, str]:
+    asked = {"targetid": cloud.system_vm(kind)["id"]} | ({"files": files} if files else {})
+    url = cloud.job(cloud.api.getDiagnosticsData(**asked)["jobid"])["diagnostics"]["url"]
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        assert answer.status == 200
+        data = answer.read()
+    with zipfile.ZipFile(io.BytesIO(data)) as zipped:
+        return {name: zipped.read(name).decode() for name in zipped.namelist()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pings_and_traces_from_inside(cloud: BootedCloud, kind: str) -> None:
+    gateway = cloud.system_vm(kind)["gateway"]
+    there = run(cloud, kind, "ping", gateway)
+    assert there["exitcode"] == "0", there
+    assert "4 packets transmitted" in there["stdout"]
+    assert run(cloud, kind, "ping", "192.0.2.2", "-c 1 -W 2")["exitcode"] != "0"
+    assert run(cloud, kind, "arping", gateway, "-I eth2")["exitcode"] == "0"
+    assert run(cloud, kind, "traceroute", gateway, "-m 5")["exitcode"] == "0"
+
+
+def test_the_command_line_diagnoses(cloud: BootedCloud) -> None:
+    vm = cloud.system_vm("consoleproxy")
+    done = cloud.cli("diagnose", vm["name"], "ping", vm["gateway"], "-c", "1")
+    assert "1 packets transmitted, 1 received" in done.stdout
+    assert (
+        cloud.cli("diagnose", vm["name"], "ping", "192.0.2.2", "-c", "1", "-W", "1", check=False).returncode
+        == 1
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_zip_tells_much_and_no_secret(cloud: BootedCloud, kind: str) -> None:
+    name = cloud.system_vm(kind)["name"]
+    cloud.ssh(name, "logger -t systemvm-canary 'password=canary-journal token: canary-journal'")
+    files = collect(cloud, kind)
+    assert "table inet" in files["iptables"]
+    assert "eth2" in files["ipaddr"]
+    assert "default" in files["iproute"]
+    assert files["etc/cloudstack-release"].startswith("Cloudstack Release")
+    assert "systemvm-agent" in files["var/log/cloud.log"]
+    assert "canary" in files["var/log/daemon.log"], "the line itself is there"
+    missing = files["fileinfo.txt"].partition("File Not Found!!:")[2].split()
+    assert missing == []
+    secrets = [
+        "canary-journal",
+        "PRIVATE KEY",
+        *cloud.ssh(name, "cat /run/systemvm-agent/identity.pem").splitlines()[1:3],
+        *cloud.ssh(name, "awk -F: '$1==\"root\" && length($2)>3 {print $2}' /etc/shadow").split(),
+    ]
+    for secret in secrets:
+        for where, text in files.items():
+            assert secret not in text, f"{secret[:20]} is in {where}"
+
+
+def test_only_what_is_asked_for_and_nothing_that_is_closed(cloud: BootedCloud) -> None:
+    files = collect(cloud, "secondarystoragevm", "/var/log/cloud.log,/etc/shadow,iprule")
+    assert set(files) == {"var/log/cloud.log", "iprule", "fileinfo.txt"}
+    assert "etc/shadow" in files["fileinfo.txt"].partition("File Not Found!!:")[2]

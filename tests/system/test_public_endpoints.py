@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page and a console as they are advertised: by name, by wildcard, by address, and behind an nginx.
+
+Chromium has the public root in its store and no flag about certificates. The daemon is restarted with each
+variant's configuration, and at the end with its own again.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+import yaml
+from playwright.sync_api import BrowserContext, Error, expect, sync_playwright
+
+from booted_cloud import BootedCloud, wait_for
+from console_page import CHROMIUM, log_in, wait_screen
+
+pytestmark = pytest.mark.cloud
+
+#: Names that lead to this machine; no word about certificates.
+NAMES = "MAP *.example.test 127.0.0.1"
+
+
+@pytest.fixture(scope="module")
+def machine(cloud: BootedCloud) -> Iterator[str]:
+    row = cloud.register("endpoint-tiny", f"{cloud.plan.source_url}/tiny.qcow2")
+    assert cloud.wait_settled(row["id"])["isready"]
+    cloud.cli("vm", "deploy", "endpoints", "--template", "endpoint-tiny")
+    yield "endpoints"
+    cloud.cli("vm", "destroy", "endpoints", "--yes")
+
+
+@contextmanager
+def advertised(cloud: BootedCloud, page: dict[str, Any], console: dict[str, Any]) -> Iterator[None]:
+    """The daemon restarted with these keys of `page` and `console`; with its own again at the end."""
+    layout = cloud.plan.layout
+    [zone] = layout.zones.glob("*.yaml")
+    before = {path: path.read_text() for path in (layout.config_file, zone)}
+    try:
+        for path, key, changes in ((layout.config_file, "page", page), (zone, "console", console)):
+            text = yaml.safe_load(before[path])
+            text[key] |= changes
+            path.write_text(yaml.safe_dump(text))
+        restart(cloud)
+        yield
+    finally:
+        for path, old in before.items():
+            path.write_text(old)
+        restart(cloud)
+
+
+def restart(cloud: BootedCloud) -> None:
+    cloud.lab.stop_daemon()
+    cloud.lab.start_daemon()
+
+    def is_up() -> bool:
+        rows = cloud.cli_json("system-vm", "list")
+        return bool(rows) and all(row.get("agentstate") == "Up" for row in rows)
+
+    wait_for("both agents Up after the restart", is_up, 120)
+
+
+@contextmanager
+def chromium(home: Path, *roots: str) -> Iterator[BrowserContext]:
+    """A browser whose store trusts these roots (PEM) besides its own."""
+    store = home / ".pki/nssdb"
+    store.mkdir(parents=True, exist_ok=True)
+    run = ["certutil", "-d", f"sql:{store}"]
+    subprocess.run([*run, "-N", "--empty-password"], check=True, timeout=60)
+    for number, root in enumerate(roots):
+        name = f"root-{number}"
+        (home / name).write_text(root)
+        add = [*run, "-A", "-t", "C,,", "-n", name, "-i", home / name]
+        subprocess.run(add, check=True, timeout=60)
+    arguments = [*CHROMIUM["args"], f"--host-resolver-rules={NAMES}"]
+    assert not [word for word in arguments if "certificate" in word]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            **{**CHROMIUM, "args": arguments}, env={**os.environ, "HOME": str(home)}
+        )
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        yield context
+        browser.close()
+
+
+def opens_page_and_console(cloud: BootedCloud, context: BrowserContext, page_url: str, machine: str) -> str:
+    """Log in at the page, click View Console, see the screen; the answer is the console's address."""
+    page = context.new_page()
+    log_in(page, page_url, cloud.lab.login)
+    row = page.locator("#vms .row", has_text=machine)
+    with context.expect_page() as opened:
+        row.get_by_role("button", name="View Console").click()
+    console = opened.value
+    wait_screen(console)
+    address: str = console.url
+    page.close()
+    console.close()
+    return address
+
+
+def root_of(cloud: BootedCloud) -> str:
+    return cloud.cli("ca", "show").stdout
+
+
+def test_by_dns_name_and_not_without_the_root(cloud: BootedCloud, machine: str, tmp_path: Path) -> None:
+    page_url = f"https://cloud.example.test:{cloud.plan.page_port}"
+    console = f"https://console.example.test:{cloud.plan.console_port}"
+    with advertised(cloud, {"origin": page_url}, {"origin": console}):
+        with chromium(tmp_path / "trusting", root_of(cloud)) as context:
+            assert opens_page_and_console(cloud, context, page_url, machine) == f"{console}/console"
+            answer = context.request.get(page_url)
+            assert answer.headers["strict-transport-security"]
+            foreign = context.new_page()
+            with pytest.raises(Error, match="ERR_CERT_COMMON_NAME_INVALID"):
+                foreign.goto(page_url.replace("cloud.", "other."))
+        with chromium(tmp_path / "strange") as context:
+            page = context.new_page()
+            with pytest.raises(Error, match="ERR_CERT_AUTHORITY_INVALID"):
+                page.goto(page_url)
+
+
+def test_by_wildcard_name(cloud: BootedCloud, machine: str, tmp_path: Path) -> None:
+    port = cloud.plan.console_port
+    with advertised(cloud, {}, {"origin": f"https://*.consoles.example.test:{port}"}):
+        cpvm = cloud.system_vm("consoleproxy")
+        host = cpvm["publicip"].replace(".", "-") + ".consoles.example.test"
+        with chromium(tmp_path, root_of(cloud)) as context:
+            address = opens_page_and_console(cloud, context, cloud.plan.page_url, machine)
+        assert address == f"https://{host}:{port}/console"
+
+
+def test_by_bare_address(cloud: BootedCloud, machine: str, tmp_path: Path) -> None:
+    page_url = f"https://127.0.0.1:{cloud.plan.page_port}"
+    with advertised(cloud, {"origin": page_url}, {}):
+        with chromium(tmp_path, root_of(cloud)) as context:
+            address = opens_page_and_console(cloud, context, page_url, machine)
+    assert address == f"{cloud.plan.console_origin}/console"
+
+
+def test_behind_an_nginx_that_ends_tls(cloud: BootedCloud, machine: str, tmp_path: Path) -> None:
+    """Both below one name and a path of their own; the address that is logged is the browser's."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    origin = f"https://cloud.example.test:{port}"
+    own = trustme.CA()
+    page = {"origin": f"{origin}/cloud", "tls": False, "trusted_proxies": ["127.0.0.1"]}
+    console = {"origin": f"{origin}/screens"}
+    with advertised(cloud, page, console):
+        root = root_of(cloud)
+        with nginx(cloud, tmp_path, port, own.issue_cert("cloud.example.test"), root):
+            with chromium(tmp_path / "home", own.cert_pem.bytes().decode()) as context:
+                address = opens_page_and_console(cloud, context, f"{origin}/cloud", machine)
+                assert address == f"{origin}/screens/console"
+                refused = context.new_page()
+                refused.goto(f"{origin}/screens/console?cmd=auth&token=none")
+                expect(refused.locator("body")).to_contain_text("not", timeout=30_000)
+                # neither is anywhere but below its path
+                assert context.request.get(f"{origin}/screens").status == 404
+
+
+@contextmanager
+def nginx(
+    cloud: BootedCloud, folder: Path, port: int, certificate: trustme.LeafCert, root: str
+) -> Iterator[None]:
+    """What an operator would write; the second leg is TLS again, and checked."""
+    (folder / "chain.pem").write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+    (folder / "key.pem").write_bytes(certificate.private_key_pem.bytes())
+    (folder / "root.pem").write_text(root)
+    (folder / "nginx.conf").write_text(f"""
+daemon off; user root; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;
+events {{ worker_connections 64; }}
+http {{
+  access_log off; client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
+  uwsgi_temp_path {folder}; scgi_temp_path {folder};
+  map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}
+  server {{
+    listen 127.0.0.1:{port} ssl;
+    server_name cloud.example.test;
+    ssl_certificate {folder}/chain.pem;
+    ssl_certificate_key {folder}/key.pem;
+    proxy_http_version 1.1;
+    proxy_set_header Host $http_host;
+    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+    location /cloud {{ proxy_pass http://127.0.0.1:{cloud.plan.page_port}; }}
+    location /screens {{
+      proxy_pass https://127.0.0.1:{cloud.plan.console_port};
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection $connection_upgrade;
+      proxy_ssl_verify on;
+      proxy_ssl_trusted_certificate {folder}/root.pem;
+      proxy_ssl_server_name on;
+      proxy_ssl_name cloud.example.test;
+    }}
+  }}
+}}
+""")
+    server = subprocess.Popen(["nginx", "-c", folder / "nginx.conf"])
+    try:
+        wait_for("nginx", _accepts(port), 30)
+        yield
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+
+
+def _accepts(port: int) -> Callable[[], bool]:
+    def accepts() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    return accepts

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is in a bundle, and that no secret of the cloud is; also when the daemon is gone."""
+
+from __future__ import annotations
+
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from booted_cloud import BootedCloud
+
+pytestmark = pytest.mark.cloud
+
+
+def unpack(path: Path) -> dict[str, str]:
+    with zipfile.ZipFile(path) as zipped:
+        return {name: zipped.read(name).decode() for name in zipped.namelist()}
+
+
+def secrets_of(cloud: BootedCloud) -> list[str]:
+    """The middle of every key, and the words that open the cloud."""
+    login = cloud.lab.login
+    found = [login.password, login.secret_key]
+    for key in (*cloud.plan.layout.pki.glob("*.key"), cloud.plan.layout.pki / "ssh_key"):
+        found += [line for line in key.read_text(errors="replace").splitlines() if "-----" not in line][:3]
+    return [secret for secret in found if len(secret) > 8]
+
+
+def test_a_bundle_tells_everything_but_secrets(cloud: BootedCloud, tmp_path: Path) -> None:
+    path = tmp_path / "bundle.zip"
+    done = cloud.cli("support-bundle", "-o", str(path))
+    assert "0 could not be had" in done.stdout, unpack(path)["MANIFEST.txt"]
+    assert path.stat().st_mode & 0o777 == 0o600
+    files = unpack(path)
+    ssvm = cloud.system_vm("secondarystoragevm")["name"]
+    for name in ("cloud/system-vms.json", "cloud/events.json", "host/nftables.txt", "host/managementd.log",
+                 "host/etc/systemvm/managementd.yaml", f"{ssvm}/serial.log", f"{ssvm}/checks",
+                 f"{ssvm}/var/log/cloud.log"):  # fmt: skip
+        assert files[name].strip(), name
+    secrets = secrets_of(cloud)
+    assert len(secrets) > 6
+    for secret in secrets:
+        for name, text in files.items():
+            assert secret not in text, f"a secret is in {name}"
+
+
+def test_without_a_daemon_there_is_a_bundle_too(tmp_path: Path, cloud: BootedCloud) -> None:
+
+    path = tmp_path / "bundle.zip"
+    program = cloud.command_line[0]
+    done = subprocess.run(
+        [program, "--root", tmp_path / "nowhere", "support-bundle", "-o", path],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    files = unpack(path)
+    assert "host/kernel.txt" in files
+    assert "no daemon answers" in files["MANIFEST.txt"]

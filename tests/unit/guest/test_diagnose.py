@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Command lines of runDiagnostics, and what a zip of diagnostics may hold."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from systemvm.guest import collect, diagnose
+from systemvm.guest.collect import Entry
+from systemvm.guest.diagnose import DiagnosisError, Kind, command
+
+TOP = Path(__file__).resolve().parents[3]
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "words"),
+    [
+        ("ping", "", ["ping", "-4", "-c", "4", "--", "192.0.2.2"]),
+        ("PING6", "-c 1", ["ping", "-6", "-c", "1", "--", "192.0.2.2"]),
+        ("arping", "-I eth2", ["arping", "-c", "4", "-I", "eth2", "192.0.2.2"]),
+        ("traceroute", "-m 5", ["traceroute", "-4", "-m", "5", "--", "192.0.2.2"]),
+        ("traceroute6", "-m5", ["traceroute", "-6", "-m5", "--", "192.0.2.2"]),
+    ],
+)
+def test_the_ending_flag_is_added_unless_it_is_there(kind: str, params: str, words: list[str]) -> None:
+    assert command(Kind.of(kind), "192.0.2.2", params) == words
+
+
+@pytest.mark.parametrize(
+    "address", ["", "-f", "a;reboot", "$(id)", "a b", "-I eth0", "a/b", ".", "a..b", "x" * 254]
+)
+def test_an_address_is_an_address(address: str) -> None:
+    with pytest.raises(DiagnosisError, match="neither"):
+        command(Kind.PING, address)
+
+
+@pytest.mark.parametrize("params", ["-c 1; id", "`id`", "$HOME", "a|b", "a&b", "--output=/x", "a\\b", "'"])
+def test_params_cannot_carry_a_command(params: str) -> None:
+    with pytest.raises(DiagnosisError, match="params"):
+        command(Kind.PING, "192.0.2.2", params)
+
+
+def test_a_type_that_is_none_names_those_that_are() -> None:
+    with pytest.raises(DiagnosisError, match="traceroute6"):
+        Kind.of("nmap")
+
+
+def test_exit_codes_are_strings_and_every_run_ends() -> None:
+    assert diagnose.run(["true"])["exitcode"] == "0"
+    assert diagnose.run(["false"])["exitcode"] == "1"
+    assert diagnose.run(["/no/such/program"])["exitcode"] == "127"
+    late = diagnose.run(["sleep", "30"], timeout_s=0.05)
+    assert (late["exitcode"], late["stdout"]) == ("124", "")
+
+
+def test_a_wrong_question_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert diagnose.main(["run", "ping", "-f"]) == 2
+    assert diagnose.main([]) == 2
+    assert "usage" in capsys.readouterr().err
+
+
+def unpack(data: bytes) -> dict[str, str]:
+    with zipfile.ZipFile(io.BytesIO(data)) as zipped:
+        return {name: zipped.read(name).decode() for name in zipped.namelist()}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for name, text in {
+        "etc/cloudstack-release": "Cloudstack Release 4.22.0\n",
+        "etc/shadow": "canary-shadow",
+        "var/log/app.log": "started\npassword=canary-log\n",
+        "run/systemvm-agent/identity.pem": "canary-key",
+        "root/.ssh/id": "canary-ssh",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "var/log/link").symlink_to(tmp_path / "etc/shadow")
+    return tmp_path
+
+
+ENTRIES = [
+    Entry("file", "etc/cloudstack-release", ("/etc/cloudstack-release",)),
+    Entry("exec", "words", ("echo", "secret=canary-exec", "hello")),
+    Entry("exec", "nothing", ("/no/such/program",)),
+]
+
+
+def test_the_whole_list_with_its_manifest(root: Path) -> None:
+    files = unpack(collect.archive([], ENTRIES, root))
+    assert set(files) == {"etc/cloudstack-release", "words", "fileinfo.txt"}
+    assert files["words"] == "secret=[redacted] hello\n"
+    found, _, missing = files["fileinfo.txt"].partition("File Not Found!!:")
+    assert "etc/cloudstack-release" in found
+    assert "nothing" in missing
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    ["/etc/shadow", "/var/log/link", "/var/log/../../etc/shadow", "/run/systemvm-agent/identity.pem",
+     "/root/.ssh/id", "etc/shadow", "[ls -l]", "/var/cache/cloud/cmdline"],
+)  # fmt: skip
+def test_no_other_file_is_given_out(root: Path, wanted: str) -> None:
+    files = unpack(collect.archive([wanted], ENTRIES, root))
+    assert set(files) == {"fileinfo.txt"}
+    assert "canary" not in files["fileinfo.txt"]
+
+
+def test_a_plain_log_is_given_without_its_secrets(root: Path) -> None:
+    files = unpack(collect.archive(["/var/log/app.log", "/etc/cloudstack-release"], ENTRIES, root))
+    assert files["var/log/app.log"] == "started\npassword=[redacted]\n"
+    assert files["etc/cloudstack-release"].startswith("Cloudstack")
+
+
+def test_the_appliances_own_list_is_one() -> None:
+    entries = collect.parse((TOP / "appliances/base/overlay/etc/systemvm/diagnostics.conf").read_text())
+    names = [entry.name for entry in entries]
+    assert len(set(names)) == len(names)
+    # CloudStack's diagnostics.data.systemvm.defaults
+    assert {"iptables", "ipaddr", "iprule", "iproute", "etc/cloudstack-release", "var/log/cloud.log"} <= set(
+        names
+    )
+    for line in ("what", "exec onlyname", "copy a b"):
+        with pytest.raises(ValueError, match="line 1"):
+            collect.parse(line)

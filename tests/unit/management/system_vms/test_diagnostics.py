@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shelf of zips: addresses that cannot be guessed or bent, and an end to what lies there."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from systemvm.management.hypervisors.base import HypervisorError
+from systemvm.management.system_vms.diagnostics import Diagnostics
+
+
+def zipped(name: str = "fileinfo.txt") -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(name, "Files found:\n")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def diagnostics(tmp_path: Path) -> Diagnostics:
+    return Diagnostics(None, tmp_path / "key", tmp_path / "shelf")  # type: ignore[arg-type]  # asks no row here
+
+
+def test_a_zip_has_an_address_of_its_own(diagnostics: Diagnostics) -> None:
+    first, second = (diagnostics._keep("s-1-VM", zipped()) for _ in range(2))
+    assert first.parent.name != second.parent.name
+    assert len(first.parent.name) == 32
+    assert first.parent.stat().st_mode & 0o777 == 0o700
+    assert diagnostics.find(first.parent.name, first.name) == first
+
+
+@pytest.mark.parametrize(
+    ("token", "name"),
+    [
+        ("..", "key"),
+        ("", "key"),
+        ("nope", "x.zip"),
+        ("{token}", ".."),
+        ("{token}", "../../key"),
+        ("{token}", ""),
+    ],
+)
+def test_no_other_address_leads_anywhere(
+    diagnostics: Diagnostics, tmp_path: Path, token: str, name: str
+) -> None:
+    (tmp_path / "key").write_text("canary")
+    kept = diagnostics._keep("s-1-VM", zipped())
+    assert diagnostics.find(token.format(token=kept.parent.name), name) is None
+
+
+@pytest.mark.parametrize("data", [b"", b"no zip", zipped()[:-10]])
+def test_what_is_no_zip_is_not_kept(diagnostics: Diagnostics, tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(HypervisorError, match="something else than a zip"):
+        diagnostics._keep("s-1-VM", data)
+    assert not (tmp_path / "shelf").exists()
+
+
+def test_old_ones_go(diagnostics: Diagnostics) -> None:
+    old, new = (diagnostics._keep("s-1-VM", zipped()) for _ in range(2))
+    os.utime(old.parent, (0, 0))
+    diagnostics.forget_old()
+    assert not old.parent.exists()
+    assert new.is_file()
