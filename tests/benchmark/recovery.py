@@ -12,11 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import re
 import signal
 import socket
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +36,7 @@ DAEMON_BAR_S = 10.0
 BOOT_BAR = 1.2
 
 _ACTIVATION = (
-    "systemctl show -P RestartUSec -P ExecMainStartTimestampMonotonic -P ActiveEnterTimestampMonotonic"
+    "systemctl show -p RestartUSec -p ExecMainStartTimestampMonotonic -p ActiveEnterTimestampMonotonic"
 )
 _UNIT = "systemvm-agent.service"
 
@@ -87,19 +89,23 @@ class Watch:
         self._log = log
         self._at = log.stat().st_size
 
-    def wait_up(self, names: set[str]) -> float:
-        """time.monotonic() of the moment when the last of them had come Up since this was made."""
-        missing = set(names)
+    def wait_for(self, *texts: str) -> float:
+        """time.monotonic() of the moment when the log had said all of them since this was made."""
         deadline = time.monotonic() + LIMIT_S
-        while missing:
+        while True:
             with self._log.open() as file:
                 file.seek(self._at)
-                text = file.read()
-            missing = {name for name in names if f"agent of {name} is Up" not in text}
+                said = file.read()
+            missing = [text for text in texts if text not in said]
+            if not missing:
+                return time.monotonic()
             if time.monotonic() > deadline:
-                raise SystemExit(f"error: {', '.join(missing)} did not come Up within {LIMIT_S:.0f} s")
+                raise SystemExit(f"error: not within {LIMIT_S:.0f} s: {', '.join(missing)}")
             time.sleep(0.02)
-        return time.monotonic()
+
+    def wait_up(self, names: set[str]) -> float:
+        """The moment when the last of them had come Up."""
+        return self.wait_for(*(f"agent of {name} is Up" for name in names))
 
 
 def measure(rounds: int, say: Callable[[str], None]) -> tuple[dict[str, list[float]], float, float]:
@@ -114,8 +120,6 @@ def measure(rounds: int, say: Callable[[str], None]) -> tuple[dict[str, list[flo
     if plan.root.exists():
         reset(plan)
     measured: dict[str, list[float]] = {"agent": [], "daemon": [], "boot": [], "machine": []}
-    import random
-
     with Cloud(plan) as lab:
         victims = Victims(lab, random.Random(0))
         cpvm = victims.up(CPVM)
@@ -132,16 +136,23 @@ def measure(rounds: int, say: Callable[[str], None]) -> tuple[dict[str, list[flo
             # a boot of the machine alone: its power-on is what the daemon's word `started` is for
             lab.api.run("stopSystemVm", id=cpvm["id"], forced=True)
             watch = Watch(lab.daemon_log)
-            began_s = _started(lab.daemon_log, watch, name)
+            began_s = watch.wait_for(f"{name}: started, pid")
             note("boot", began_s, watch, {name})
-            shown = victims.ssh(victims.up(CPVM), f"{_ACTIVATION} {_UNIT}").split("\n")
-            restart_s = seconds(shown[0])
-            activation_s = (int(shown[2]) - int(shown[1])) / 1e6
+            lines = victims.ssh(victims.up(CPVM), f"{_ACTIVATION} {_UNIT}").splitlines()
+            shown = dict(line.split("=", 1) for line in lines if "=" in line)
+            restart_s = seconds(shown["RestartUSec"])
+            entered_us = int(shown["ActiveEnterTimestampMonotonic"])
+            activation_s = (entered_us - int(shown["ExecMainStartTimestampMonotonic"])) / 1e6
             say(f"activation of {_UNIT} in this boot: {activation_s:.2f} s")
 
             watch = Watch(lab.daemon_log)
-            victims.ssh(victims.up(CPVM), f"kill -9 $(systemctl show -P MainPID {_UNIT})")
-            note("agent", time.monotonic(), watch, {name})
+            kill = f"kill -9 $(systemctl show -P MainPID {_UNIT})"
+            killing = threading.Thread(target=victims.ssh, args=(victims.up(CPVM), kill))
+            killing.start()
+            # its kernel hangs up for it: that is the moment, and a login takes its time to end
+            began_s = watch.wait_for(f"{name} disconnected")
+            note("agent", began_s, watch, {name})
+            killing.join()
 
             watch = Watch(lab.daemon_log)
             began_s = time.monotonic()
@@ -154,18 +165,6 @@ def measure(rounds: int, say: Callable[[str], None]) -> tuple[dict[str, list[flo
             os.kill(int(pid_file.read_text()), signal.SIGKILL)
             note("machine", began_s, watch, {name})
     return measured, restart_s, activation_s
-
-
-def _started(log: Path, watch: Watch, name: str) -> float:
-    """The moment of a machine's next power-on."""
-    deadline = time.monotonic() + LIMIT_S
-    while time.monotonic() < deadline:
-        with log.open() as file:
-            file.seek(watch._at)
-            if f"{name}: started, pid" in file.read():
-                return time.monotonic()
-        time.sleep(0.02)
-    raise SystemExit(f"error: {name} was not started again")
 
 
 def main() -> int:
