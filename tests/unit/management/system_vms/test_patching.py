@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon's half of a patch: when it says `keep`, when it does not, and what it does about silence."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from attrs import evolve
+from twisted.internet import reactor, task
+from twisted.internet.defer import Deferred
+
+from systemvm.management.control.agent import AgentStatus
+from systemvm.management.hypervisors.base import HypervisorError
+from systemvm.management.state import events, instances
+from systemvm.management.state.status import AgentState
+from systemvm.management.system_vms import patch_bundle, patching
+from systemvm.wire.agent import Hello
+from systemvm.wire.role import Role
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHostKeyOfTheGuest"
+TRIAL, KEPT, UNDONE = {"step": "trial"}, {"step": "kept"}, {"step": "undone", "error": "it said undo"}
+SILENCE = {"error": "ssh ended: killed", "hint": "look"}
+
+
+class Guest:
+    """The other end of ssh: answers as it was told to."""
+
+    def __init__(self, answers: list[dict[str, Any]]) -> None:
+        self.answers = answers
+        self.commands: list[str] = []
+        self.sent: list[bytes] = []
+
+    def __call__(self, name: str, patience: float) -> Guest:
+        return self
+
+    @contextlib.asynccontextmanager
+    async def running(self, login: Any, command: str) -> AsyncIterator[None]:
+        with login.command_line(command) as argv:
+            self.commands.append(argv[-1])
+        yield
+
+    async def send(self, data: bytes, timeout_s: float) -> dict[str, Any]:
+        self.sent.append(data)
+        return self.answers.pop(0)
+
+
+class Peer:
+    """A connection that is only there."""
+
+
+@pytest.fixture
+def version() -> str:
+    return patch_bundle.build(Role.SSVM, patch_bundle.own_code(), start_timeout_s=1).version
+
+
+def up(world, version: str) -> None:
+    agent = world.directory.agent("s-1-VM")
+    agent.peer = Peer()
+    agent.hello = Hello(1, "s-1-VM", "ssvm", version, "0.1.0", "", "boot", 0.0)
+    world.directory.set_status(agent, AgentStatus(AgentState.UP))
+
+
+async def begun(world, monkeypatch, guest: Guest, *, forced: bool = False, **columns: Any) -> Deferred[Any]:
+    await world.keeper.scan()
+    vm = await world.database.read(instances.by_instance_name, "s-1-VM")
+    await world.database.run(
+        instances.update, vm.id, **{"host_keys": [KEY], "agent_version": "0.0.1", **columns}
+    )
+    monkeypatch.setattr(patching, "_Guest", guest)
+    return Deferred.fromCoroutine(world.lifecycle.patch(vm.uuid, forced=forced))
+
+
+async def settle(condition) -> None:
+    for _ in range(500):
+        if condition():
+            return
+        await task.deferLater(reactor, 0.01)
+    raise AssertionError("not so after 5 s")
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_agent_that_comes_up_with_the_new_version_is_kept(world, monkeypatch, version) -> None:
+    guest = Guest([TRIAL, KEPT])
+    patched = await begun(world, monkeypatch, guest)
+    await settle(lambda: bool(guest.sent))
+    up(world, "0.0.1")  # the old one's last word is not the new one's first
+    await task.deferLater(reactor, 0.05)
+    assert len(guest.sent) == 1
+    up_again = evolve(world.directory.agent("s-1-VM").hello, agent_version=version)
+    world.directory.agent("s-1-VM").hello = up_again
+    world.directory.set_status(world.directory.agent("s-1-VM"), AgentStatus(AgentState.CONNECTING))
+    world.directory.set_status(world.directory.agent("s-1-VM"), AgentStatus(AgentState.UP))
+    assert (await patched).version == version
+    assert guest.sent[-1] == b"keep\n"
+    [command] = guest.commands
+    assert f"head -c {len(guest.sent[0])} " in command
+    [event] = await world.database.read(events.newest, 1)
+    assert (event.type, event.description) == ("SSVM.PATCH", f"s-1-VM runs agent {version}")
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_that_never_comes_up_is_taken_back(world, monkeypatch) -> None:
+    guest = Guest([TRIAL, UNDONE])
+    patched = await begun(world, monkeypatch, guest)
+    await settle(lambda: bool(world.clock.getDelayedCalls()))
+    world.clock.advance(patching.UP_S + 1)
+    with pytest.raises(HypervisorError, match=r"goes on with its old agent: .* was not Up within 60 s"):
+        await patched
+    assert guest.sent[-1] == b"undo\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_cut_off_is_cleared_away(world, monkeypatch) -> None:
+    guest = Guest([SILENCE, SILENCE])
+    patched = await begun(world, monkeypatch, guest)
+    with pytest.raises(HypervisorError, match="the patch was cut off: ssh ended: killed"):
+        await patched
+    assert [command.endswith("recover") for command in guest.commands] == [False, True]
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_that_runs_it_already_is_left_alone_unless_forced(world, monkeypatch, version) -> None:
+    guest = Guest([TRIAL, KEPT])
+    assert not (await (await begun(world, monkeypatch, guest, agent_version=version))).changed
+    assert guest.commands == []
+    up(world, version)
+    patched = await begun(world, monkeypatch, guest, agent_version=version, forced=True)
+    assert (await patched).changed
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobody_is_logged_in_to_whose_host_key_is_unknown(world, monkeypatch) -> None:
+    guest = Guest([])
+    patched = await begun(world, monkeypatch, guest, host_keys=[])
+    with pytest.raises(HypervisorError, match="has not told its ssh host keys"):
+        await patched
+    assert guest.commands == []
