@@ -338,9 +338,9 @@ async def test_the_late_end_of_a_dead_machines_connection_alerts_nobody(world) -
     await world.keeper.scan()
     agent, connection = world.directory.agent("s-1-VM"), SlowGoodbye()
     agent.peer = connection
+    agent.hello = object()  # it had come up: its next start waits for nothing
     world.hypervisor.end("s-1-VM", ExitReason.KILLED)
     await settle(lambda: bool(connection.closed_for))
-    world.clock.advance(60)
     await world.keeper.scan()
     assert agent.status.state is AgentState.CONNECTING
     world.directory.lost(connection, "connection reset")
