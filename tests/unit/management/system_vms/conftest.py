@@ -79,7 +79,7 @@ def build(configuration: Configuration, database: Database, hypervisor, primary,
     lifecycle = Lifecycle(
         database,
         hypervisor,
-        MachineBuilder(images, primary, authority, configuration.layout.logs),
+        MachineBuilder(images, primary, authority, configuration.layout.logs, clock=lambda: 1.8e9),
         directory,
         admission,
         facts,
