@@ -92,6 +92,8 @@ def holds(sent: Any, golden: Any) -> bool:
         return isinstance(sent, dict) and all(
             name in sent and holds(sent[name], value) for name, value in golden.items()
         )
+    if isinstance(sent, list) and isinstance(golden, list):
+        return len(sent) == len(golden) and all(map(holds, sent, golden))
     return type(sent) is type(golden) and bool(sent == golden)
 
 
