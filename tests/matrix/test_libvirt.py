@@ -142,7 +142,7 @@ def test_the_documented_domain_boots_and_answers(tmp_path: Path) -> None:
         ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", IMAGES / "cpvm.qcow2", disk],
         check=True,
     )
-    authority = ControlAuthority.open(tmp_path / "pki")
+    authority = ControlAuthority.open(tmp_path)
     guest = LoneGuest(Role.CPVM, tmp_path, authority, 3922, 256, Hardware(credentials="fw_cfg"))
     credentials = tmp_path / "credentials"
     credentials.mkdir(0o700)
