@@ -51,6 +51,9 @@ def build_own_wheel(destination: Path, epoch: int) -> Path:
     for name in ("pyproject.toml", "LICENSE", "README.md", "agents/systemvm/__init__.py"):
         if (TOP / name).exists():
             shutil.copy(TOP / name, source / name)
+    # a checkout's modes are its umask's, and a wheel keeps them
+    for path in source.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
     os.environ["SOURCE_DATE_EPOCH"] = str(epoch)
     _pip(
         "wheel",

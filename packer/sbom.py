@@ -66,7 +66,7 @@ def document(
         deb = hashes[package["Package"], package["Version"], package["Architecture"]]
         packages.append(_debian(package, suite, deb))
         generated.append(_relation(packages[-1]["SPDXID"], "GENERATED_FROM", source))
-    for wheel in sorted(wheels):
+    for wheel in sorted(wheels, key=lambda path: path.name):
         packages.append(_python(wheel))
     if novnc is not None:
         about = json.loads((novnc / "package.json").read_text())

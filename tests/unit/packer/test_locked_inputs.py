@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -13,6 +16,8 @@ TOP = Path(__file__).parents[3]
 sys.path.insert(0, str(TOP / "packer"))
 import deb_lock  # noqa: E402
 import difference  # noqa: E402
+import payload  # noqa: E402
+import sbom  # noqa: E402
 from appliance import ROLES, load  # noqa: E402
 from cache import GUEST_LOCK, novnc_facts, wheel_hashes  # noqa: E402
 from deb_lock import Deb, DebLock  # noqa: E402
@@ -66,6 +71,39 @@ def test_deviations_name_both_versions() -> None:
     newer = evolve(A, version="1:1.1-1")
     assert deb_lock.deviations([A, B], [newer]) == ["a: 1:1.0-1 → 1:1.1-1", "b: 2.0 → none"]
     assert deb_lock.deviations([A, B], [B, A]) == []
+
+
+def test_a_bill_of_materials_does_not_depend_on_where_its_wheels_lie(tmp_path: Path) -> None:
+    (tmp_path / "status").write_text("")
+
+    def bill(*places: str) -> dict[str, Any]:
+        wheels = []
+        for place, name in zip(places, ("a", "b"), strict=True):
+            (tmp_path / place).mkdir(exist_ok=True)
+            wheels.append(tmp_path / place / f"{name}-1.0-py3-none-any.whl")
+            with zipfile.ZipFile(wheels[-1], "w") as wheel:
+                about = zipfile.ZipInfo(f"{name}-1.0.dist-info/METADATA")
+                wheel.writestr(about, f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        return sbom.document("cpvm", "1.0", "trixie", tmp_path / "status", [], [], wheels, None, 0)
+
+    assert bill("cache", "own") == bill("own", "cache")
+
+
+def test_our_own_wheel_does_not_depend_on_the_checkouts_umask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = tmp_path / "tree"
+    for name in payload.GUEST_PACKAGES:
+        (tree / "agents/systemvm" / name).mkdir(parents=True)
+        (tree / "agents/systemvm" / name / "__init__.py").write_text("")
+    for name in ("pyproject.toml", "LICENSE", "README.md"):
+        shutil.copy(TOP / name, tree / name)
+    (tree / "agents/systemvm/__init__.py").write_text("")
+    monkeypatch.setattr(payload, "TOP", tree)
+    first = payload.build_own_wheel(tmp_path / "first", 1793491200).read_bytes()
+    for path in tree.rglob("*"):
+        path.chmod(path.stat().st_mode | 0o020)
+    assert payload.build_own_wheel(tmp_path / "second", 1793491200).read_bytes() == first
 
 
 def test_images_differ_in_content_mode_owner_kind_and_presence() -> None:
