@@ -169,7 +169,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
     for role in ("ssvm", "cpvm"):
         write_image(images, role)
     zone = yaml.safe_load(read_sample("zone.yaml"))
-    zone["image_stores"][0]["host_path"] = str(tmp_path / "store")
+    zone["image_stores"][0]["host_path"] = str(layout.root / "store")
     zone["system_vms"] = {role: {"memory_mib": 32} for role in ("ssvm", "cpvm")}
     (layout.zones / "zone1.yaml").write_text(yaml.safe_dump(zone))
     listener = socket.create_server(("127.0.0.1", 0))

@@ -39,6 +39,10 @@ UNITS = (
 BOOT_S = 420.0
 #: Where the project is in the guest.
 PREFIX = Path("usr/lib/systemvm")
+_APPEND = (
+    "root=LABEL=root rw console=ttyS0 systemd.default_device_timeout_sec=240 "
+    "systemd.journald.forward_to_console=1"
+)
 _ENTRY = "#!/usr/bin/python3\nimport sys\nsys.path[:0] = ['/{prefix}/agents', '/{prefix}/packages']\n" \
     "from {module}.__main__ import main\nsys.exit(main())\n"  # fmt: skip
 _PROVE_UNIT = """\
@@ -133,14 +137,16 @@ def boot(work: Path, prove: str, zone: str, add: Path) -> dict[str, Any]:
         ["mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", "-d", root, disk], check=True, timeout=300
     )
     shutil.rmtree(root)
-    seen, console = work / "seen.json", work / "console.log"
+    seen, console = HOME / "seen.json", HOME / "console.log"  # kept: who wants to see why looks there
+    seen.unlink(missing_ok=True)
+    console.unlink(missing_ok=True)
     subprocess.run(
         [
             *("qemu-system-x86_64", "-accel", "tcg,tb-size=256", "-cpu", "max", "-smp", "2", "-m", "1500M"),
             *("-machine", "q35", "-nodefaults", "-display", "none", "-no-reboot", "-nic", "none"),
             *("-serial", f"file:{console}", "-serial", f"file:{seen}"),
             *("-kernel", str(KERNEL), "-initrd", str(INITRD)),
-            *("-append", "root=LABEL=root rw console=ttyS0 quiet systemd.default_device_timeout_sec=240"),
+            *("-append", _APPEND),
             *("-drive", f"file={disk},format=raw,if=virtio,cache=unsafe"),
             *("-object", "rng-builtin,id=rng", "-device", "virtio-rng-pci,rng=rng"),
         ],
