@@ -96,7 +96,8 @@ def build_base() -> None:
 def install(root: Path, prove: str, zone: str) -> None:
     """The project, its users and units, and one zone, as on a host."""
     prefix = root / PREFIX
-    leave = shutil.ignore_patterns("__pycache__", "*.pyc", "tests", "playwright", "numpy*", "mypy*", "pip")
+    # compiled files come along: in the guest nobody who runs these could write them
+    leave = shutil.ignore_patterns("tests", "playwright", "numpy*", "mypy*", "pip")
     shutil.copytree(TOP / "agents", prefix / "agents", ignore=leave)
     shutil.copytree(sysconfig.get_paths()["purelib"], prefix / "packages", ignore=leave, symlinks=True)
     for name, module in (
@@ -142,7 +143,17 @@ def boot(work: Path, prove: str, zone: str, add: Path) -> dict[str, Any]:
     console.unlink(missing_ok=True)
     subprocess.run(
         [
-            *("qemu-system-x86_64", "-accel", "tcg,tb-size=256", "-cpu", "max", "-smp", "2", "-m", "1500M"),
+            *(
+                "qemu-system-x86_64",
+                "-accel",
+                "tcg,tb-size=256",
+                "-cpu",
+                "max,svm=off",
+                "-smp",
+                "2",
+                "-m",
+                "1500M",
+            ),
             *("-machine", "q35", "-nodefaults", "-display", "none", "-no-reboot", "-nic", "none"),
             *("-serial", f"file:{console}", "-serial", f"file:{seen}"),
             *("-kernel", str(KERNEL), "-initrd", str(INITRD)),

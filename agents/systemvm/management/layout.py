@@ -7,6 +7,7 @@ import enum
 import grp
 import os
 import pwd
+import stat
 from pathlib import Path
 
 from attrs import frozen
@@ -113,7 +114,9 @@ class Layout:
         """Make the directories that are missing, no wider open than they must be."""
         for directory, mode, _ in self._directories():
             directory.mkdir(parents=True, exist_ok=True)
-            if directory.stat().st_uid == os.geteuid():
+            status = directory.stat()
+            # under RestrictSUIDSGID= the daemon may not even say again what `prepare` has set
+            if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) != mode:
                 directory.chmod(mode)
 
     def prepare(self) -> None:
