@@ -26,6 +26,10 @@ from systemvm.management.api.job_start import describe_job_error
 from systemvm.management.api.principal import Principal
 from systemvm.management.consoles.endpoint import ConsoleEndpoints
 from systemvm.management.consoles.gatekeeper import Gatekeeper
+from systemvm.management.control.certificate_service import CertificateService
+from systemvm.management.control.certificates import Certificates
+from systemvm.management.control.directory import AgentDirectory
+from systemvm.management.control.rotation import Rotation
 from systemvm.management.hypervisors.base import (
     DomainSpec,
     DomainState,
@@ -34,6 +38,8 @@ from systemvm.management.hypervisors.base import (
     ExitReason,
 )
 from systemvm.management.jobs.runner import Jobs
+from systemvm.management.pki.authority import Authority
+from systemvm.management.pki.control import ControlAuthority
 from systemvm.management.pki.seal import Seal
 from systemvm.management.state import accounts, instances, templates, zones
 from systemvm.management.state.database import Database
@@ -270,6 +276,9 @@ class SmallCloud:
     agents: FakeAgents = field(factory=FakeAgents)
     hypervisor: FakeHypervisor = field(factory=FakeHypervisor)
 
+    authority: ControlAuthority = field(init=False)
+    control: AgentDirectory = field(init=False)
+    certificates: Certificates = field(init=False)
     primary: FakePrimary = field(init=False)
     system_vms: FakeSystemVms = field(init=False)
     jobs: Jobs = field(init=False)
@@ -306,6 +315,10 @@ class SmallCloud:
         self.agent_methods = MethodTable("agents", "1")
         self.dispatch.add_methods(self.agent_methods)
         Gatekeeper(self.database, self.seal).add_methods(self.agent_methods)
+        self.authority = ControlAuthority(Authority.create("control CA"))
+        self.control = AgentDirectory(lambda name: True)
+        self.certificates = Certificates(self.database, self.control, self.authority, self.clock)
+        rotation = Rotation(self.clock, self.control, self.authority, lambda name: True, lambda: None)
         services = Services(
             database=self.database,
             jobs=self.jobs,
@@ -317,6 +330,9 @@ class SmallCloud:
             diagnostics_url=f"{ORIGIN}/diagnostics",
             guest_bridge=lambda zone: "cloudbr3",
             host_id=self.host.id,
+            certificates=CertificateService(
+                self.clock, self.control, self.authority, self.certificates, rotation
+            ),
         )
         self.table = command_table(services)
 

@@ -78,6 +78,7 @@ class Daemon:
         self.reconciled: DeferredQueue[dict[str, Any]] = DeferredQueue()
         self.peers: list[Peer] = []
         self.port_number = 0
+        self.refuses = ""  # why nothing is signed
         self._listening: Any = None
         self._identity = authority.daemon_identity("test")
         self.methods = MethodTable("daemon", "0")
@@ -119,6 +120,8 @@ class Daemon:
         return wire.Pong(ping.sent_unix_s, time.time())
 
     async def _sign(self, call: Call, request: wire.SigningRequest) -> wire.SignedCertificate:
+        if self.refuses:
+            raise RpcError.refused("signing-refused", self.refuses)
         certificate_pem = self.authority.sign(request.csr_pem, call.caller.name, Role(call.caller.role))
         self.signed.put(certificate_pem)
         return wire.SignedCertificate(certificate_pem, self.authority.ca_pem.decode())
@@ -291,6 +294,22 @@ async def test_a_lost_daemon_is_dialled_again_with_the_agents_own_key(scene: Sce
     assert not agent.ended.called
     assert x509.load_pem_x509_certificate(kept.read_bytes()).serial_number == signed.serial_number
     assert not daemon.signed.pending, "a certificate with all its life left was renewed"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_certificate_that_is_not_signed_is_told_and_the_agent_goes_on(scene: Scene) -> None:
+    daemon, machine = scene
+    daemon.refuses = "not today"
+    machine.start()
+    told = await machine.notices.until(lambda text: "no newer certificate" in text, "status")
+    assert "not today; next attempt in " in told
+    peer, _ = await soon(daemon.hellos.get(), "hello")
+    assert not peer.closed
+    daemon.refuses = ""
+    # what the daemon asks for when the CA is replaced, or an operator does
+    await peer.call(wire.RENEW, deadline_s=WAIT_S)
+    await soon(daemon.signed.get(), "signature")
+    await machine.notices.until(lambda text: text.startswith("STATUS=Up") and "newer" not in text, "Up")
 
 
 @pytest_twisted.ensureDeferred

@@ -278,6 +278,42 @@ def test_operators_methods(host: Host) -> None:
     assert {"listSystemVms", "registerTemplate", "system_vm.rpc", "system_vm.ssh"} <= methods
 
 
+def test_certificates_and_the_control_ca_over_the_socket_and_the_api(host: Host) -> None:
+    host.start()
+    host.both_running()
+
+    def listed(name: str | None = None) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = host.call("certificate.list", **({"name": name} if name else {}))[
+            "certificates"
+        ]
+        return rows
+
+    until(lambda: len(listed()) >= 3, "certificates of the daemon and two starts")
+    assert {row["kind"] for row in listed()} == {"daemon", "bootstrap"}
+    [of_ssvm] = listed("s-1-VM")
+    assert host.call("listCAProviders")["caprovider"][0]["name"] == "root"
+    assert host.call("listCaCertificate")["cacertificates"]["certificate"].count("BEGIN") == 1
+    job = host.call("revokeCertificate", serial=of_ssvm["serial"], cn="s-1-VM")["jobid"]
+    until(lambda: host.call("queryAsyncJobResult", jobid=job)["jobstatus"] == 1, "end of the job")
+    [of_ssvm] = listed("s-1-VM")
+    assert of_ssvm["revoked"]
+    ssvm = host.machines()["s-1-VM"]
+    job = host.call("provisionCertificate", hostid=ssvm["id"])["jobid"]
+    failed = until(
+        lambda: (told := host.call("queryAsyncJobResult", jobid=job))["jobstatus"] == 2 and told, "end"
+    )
+    assert "the agent of s-1-VM is Connecting" in failed["jobresult"]["errortext"]
+
+    assert host.call("ca.rotate_control")["phase"] == "introduced"
+    waits = ["s-1-VM: it is not connected", "v-2-VM: it is not connected"]
+    until(lambda: host.call("ca.control")["waits_for"] == waits, "those that it waits for")
+    host.end(signal.SIGKILL)
+    host.start()
+    assert host.call("ca.control")["phase"] == "introduced", "a restarted daemon goes on with it"
+    assert host.call("listCaCertificate")["cacertificates"]["certificate"].count("BEGIN") == 2
+    assert listed("s-1-VM")[-1]["revoked"] == of_ssvm["revoked"]
+
+
 def test_what_is_wrong_is_said_before_anything_runs(host: Host) -> None:
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

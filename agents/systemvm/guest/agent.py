@@ -37,7 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
     from systemvm.guest.paths import Paths
     from systemvm.guest.service import AgentService, Settings
     from systemvm.service.journal import begin_logging
+    from systemvm.service.steady import keep_steady_time
 
+    keep_steady_time(reactor)
     begin_logging("systemvm-agent", os.environ)
     log = Logger(namespace="systemvm.guest.agent")
     outcome = 0

@@ -82,9 +82,11 @@ def image_facts(paths: Paths) -> dict[str, str]:
 def keep(text: str, arguments: Mapping[str, str], paths: Paths) -> None:
     """Leave CloudStack's files: all but an identity for root alone, and all but the secrets for everyone.
 
-    The identity is in memory by then, for the agent alone, which erases it when it has its own.
+    The identity is in memory by then, for the agent alone, which erases it when it has its own. The time is
+    over too: when preinit is run again, nobody must set the clock back to it.
     """
-    kept_words = [word for word in text.split() if word.partition("=")[0] not in boot.IDENTITY_KEYS]
+    over = {*boot.IDENTITY_KEYS, boot.CLOCK}
+    kept_words = [word for word in text.split() if word.partition("=")[0] not in over]
     files.write(paths.cmdline, " ".join(kept_words) + "\n", 0o600)
     shown = {key: value for key, value in arguments.items() if key not in boot.SECRET_KEYS}
     files.write(paths.cmd_line_json, json.dumps({"type": "cmdline", "cmd_line": shown}, indent=1) + "\n")

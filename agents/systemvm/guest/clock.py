@@ -17,17 +17,18 @@ from systemvm.wire import boot
 TOLERATED_S = 60.0
 
 
-def right_time(arguments: Mapping[str, str], now_s: float, uptime_s: float) -> float | None:
+def right_time(arguments: Mapping[str, str], now_s: float, since_s: float) -> float | None:
     """What the clock is to be set to, None when it is right enough or nobody said; BootError for nonsense.
 
-    `clock` was written when QEMU was started, which `uptime_s` (CLOCK_BOOTTIME) counts from, near enough.
+    `since_s`: how long ago `clock` was true. In a credential that was when QEMU was started, which
+    CLOCK_BOOTTIME counts from, near enough; in a file that the host wrote, when it was written.
     """
     text = arguments.get(boot.CLOCK)
     if not text:
         return None
     if not text.isascii() or not text.isdigit() or len(text) > 11:
         raise bad(f"{boot.CLOCK}={text[:20]!r} is no UNIX time", "seconds since 1970, in UTC")
-    right_s = int(text) + uptime_s
+    right_s = int(text) + since_s
     return right_s if abs(right_s - now_s) > TOLERATED_S else None
 
 

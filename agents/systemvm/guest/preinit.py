@@ -125,11 +125,13 @@ def _receive(paths: Paths, machine: Machine) -> str:
 
 
 def _set_clock(arguments: Mapping[str, str], paths: Paths, machine: Machine) -> str:
-    """Only by arguments of this very start: a file from an earlier one would turn the clock back."""
-    if paths.credential(boot.CMDLINE_CREDENTIAL) is None:
-        return ""
+    """By what the host said at this very start; the file that is kept of it says nothing of the time."""
     now_s = time()
-    right_s = clock.right_time(arguments, now_s, clock.uptime_s())
+    if paths.credential(boot.CMDLINE_CREDENTIAL) is not None:
+        since_s = clock.uptime_s()
+    else:
+        since_s = max(0.0, now_s - paths.cmdline.stat().st_mtime)
+    right_s = clock.right_time(arguments, now_s, since_s)
     if right_s is None:
         return ""
     try:

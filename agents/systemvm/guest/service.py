@@ -24,11 +24,11 @@ from systemvm.guest.failure import bad
 from systemvm.guest.health import HealthSource
 from systemvm.guest.identity import SIGN_DEADLINE_S, AgentIdentity
 from systemvm.guest.paths import Paths
+from systemvm.guest.renewal import Renewal
 from systemvm.guest.version import VERSION
-from systemvm.rpc.backoff import Backoff
 from systemvm.rpc.dial import Dialer
 from systemvm.rpc.errors import RpcError
-from systemvm.rpc.method import Call, MethodTable
+from systemvm.rpc.method import MethodTable
 from systemvm.rpc.peer import Peer
 from systemvm.service.notify import Notifier, feed_watchdog
 from systemvm.wire import protocol
@@ -38,10 +38,7 @@ from systemvm.wire.role import Role
 #: The roles' entry points, by name: this package is in both appliances and knows neither.
 ROLE_MODULES = {Role.SSVM: "systemvm.ssvm.role", Role.CPVM: "systemvm.cpvm.role"}
 HELLO_DEADLINE_S = 20.0
-RENEW_CHECK_S = 3600.0
 _INSTANCE = uuid.uuid4().hex  # of this process
-#: Between attempts to renew a certificate: the first after a failure, and the longest.
-RENEW_AGAIN_FIRST_S, RENEW_AGAIN_LAST_S = 30.0, 3600.0
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -105,20 +102,20 @@ class AgentService:
         self._notifier = Notifier.from_environment(environment)
         self._identity = AgentIdentity(settings.paths, settings.name, settings.role)
         self._text = "starting"
-        self._renewing = Backoff(first_s=RENEW_AGAIN_FIRST_S, last_s=RENEW_AGAIN_LAST_S)
-        self._renew_again: Any = None
-        self._not_renewed = ""  # why, and when it is tried again
-        self._loops: list[LoopingCall] = []
+        self._watchdog: LoopingCall | None = None
         self._ping: LoopingCall | None = None
         self._socket: Any = None
         methods = MethodTable(f"systemvm {settings.role.value} agent", VERSION)
         self._dialer = Dialer(
             reactor, self._identity.current, methods, settings.hosts, self._greet, self._tell_status
         )
+        self._renewal = Renewal(
+            reactor, self._identity, lambda: self._dialer.peer, lambda: self._notifier.status(self._said())
+        )
         CommonMethods(reactor, settings.paths, HealthSource(), self._state).add_to(methods)
         methods.add(
             RENEW,
-            self._renew_on_request,
+            self._renewal.on_request,
             params=None,
             result=None,
             roles=frozenset({Role.MANAGEMENT.value}),
@@ -144,11 +141,8 @@ class AgentService:
             await installed
         self._socket = local.listen(self._reactor, self._settings.paths, self.context.methods)
         self._dialer.start()
-        watchdog = feed_watchdog(self._reactor, self._notifier, self._environment)
-        renewal = LoopingCall(self._renew_when_due)
-        renewal.clock = self._reactor
-        renewal.start(RENEW_CHECK_S, now=False)
-        self._loops = [loop for loop in (watchdog, renewal) if loop is not None]
+        self._watchdog = feed_watchdog(self._reactor, self._notifier, self._environment)
+        self._renewal.start()
         self._notifier.ready()
         self._log.info("{name} serves as {role}", name=self._settings.name, role=self._settings.role.value)
 
@@ -161,10 +155,9 @@ class AgentService:
             except Exception:
                 self._log.failure("Stopping failed in part")
         self._stop_pinging()
-        if self._renew_again is not None and self._renew_again.active():
-            self._renew_again.cancel()
-        for loop in self._loops:
-            loop.stop()
+        self._renewal.stop()
+        if self._watchdog is not None:
+            self._watchdog.stop()
         await self._dialer.stop()
         if self._socket is not None:
             await self._socket.stopListening()
@@ -188,7 +181,7 @@ class AgentService:
         self._ping.clock = self._reactor
         self._ping.start(max(1.0, welcome.ping_interval_s), now=False)
         self.context.connected()
-        self._background(self._renew(peer), "renewing the identity")
+        self._renewal.look()
         for hook in self.context.on_connected:
             self._background(_run_hook(hook, peer), "reconciling")
 
@@ -206,41 +199,6 @@ class AgentService:
             self._ping.stop()
         self._ping = None
 
-    def _renew_when_due(self) -> None:
-        peer = self._dialer.peer
-        if peer is not None:
-            self._background(self._renew(peer), "renewing the identity")
-
-    async def _renew(self, peer: Peer) -> None:
-        """Renew when that is due; a failure is shown in the state, and tried again after growing waits."""
-        if not self._identity.due():
-            return
-        try:
-            await self._identity.renew(peer)
-        except (RpcError, ValueError) as error:
-            wait_s = self._renewing.next_s()
-            self._not_renewed = f"; no newer certificate: {error}; next attempt in {wait_s:.0f} s"
-            if self._renew_again is not None and self._renew_again.active():
-                self._renew_again.cancel()
-            self._renew_again = self._reactor.callLater(wait_s, self._renew_when_due)
-            self._notifier.status(self._text + self._not_renewed)
-            raise
-        self._renewed()
-
-    async def _renew_on_request(self, call: Call, params: None) -> None:
-        if call.peer is None:
-            raise RpcError.refused("no-connection", "a certificate is renewed over a connection")
-        try:
-            await self._identity.renew(call.peer)
-        except ValueError as error:
-            raise RpcError.refused("not-renewed", str(error)) from error
-        self._renewed()
-
-    def _renewed(self) -> None:
-        self._renewing.reset()
-        self._not_renewed = ""
-        self._notifier.status(self._text)
-
     def _background(self, work: Any, what: str) -> None:
         """Nobody awaits this: its failure goes to the log, and the next connection or hour tries again."""
 
@@ -252,7 +210,7 @@ class AgentService:
     # ---- what people see -----------------------------------------------------------------------------
     def _state(self) -> State:
         connected = self._dialer.peer is not None
-        return State(self._text + self._not_renewed, connected, max(0, self._dialer.connections - 1))
+        return State(self._said(), connected, max(0, self._dialer.connections - 1))
 
     def _tell_status(self, text: str) -> None:
         if self._dialer.peer is not None:
@@ -261,7 +219,10 @@ class AgentService:
             self._text = f"Disconnected, {text}"
         else:
             self._text = f"Enrolling, {text}"
-        self._notifier.status(self._text + self._not_renewed)
+        self._notifier.status(self._said())
+
+    def _said(self) -> str:
+        return "; ".join(part for part in (self._text, self._renewal.trouble) if part)
 
 
 async def _run_hook(hook: Any, peer: Peer) -> None:

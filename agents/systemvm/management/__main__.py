@@ -30,6 +30,7 @@ from systemvm.management.pki.keystore import KeystoreError  # noqa: E402
 from systemvm.management.samples import leave_samples  # noqa: E402
 from systemvm.service.journal import begin_logging  # noqa: E402
 from systemvm.service.notify import Notifier, feed_watchdog  # noqa: E402
+from systemvm.service.steady import keep_steady_time  # noqa: E402
 
 IDENTIFIER = "systemvm-managementd"
 
@@ -75,6 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(configuration: config.Configuration) -> int:
     notifier = Notifier.from_environment(os.environ)
+    keep_steady_time(reactor)
     try:
         daemon = Daemon(reactor, configuration, notifier)
     except EXPECTED as error:

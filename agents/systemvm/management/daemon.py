@@ -115,7 +115,7 @@ class Daemon:
         self.directory = AgentDirectory(self._has_process)
         AgentRecord(self.database, self.directory)
         self._certificates = Certificates(self.database, self.directory, authority, reactor)
-        clocks = ClockWatch(self.directory, self._set_clock)
+        clocks = ClockWatch(self.directory, self._set_clock, seconds=reactor.seconds)
         agent_methods = MethodTable("systemvm management daemon, for agents", version("systemvm"))
         self._channel = ControlChannel(
             reactor,
@@ -125,7 +125,7 @@ class Daemon:
             host_uuid=self.host.uuid,
             ping_interval_s=management.control.ping_interval_s,
             clocks=clocks,
-            on_refused=Refusals(self.database, self.directory, reactor.seconds),
+            on_refused=Refusals(self.database, self.directory, reactor.seconds, clocks.doubted),
         )
         self._rotation = Rotation(
             reactor, self.directory, authority, self._has_process, self._channel.recheck

@@ -41,10 +41,12 @@ def main(arguments: list[str] | None = None) -> int:
     from systemvm.rpc.local import listen_local
     from systemvm.service.journal import begin_logging
     from systemvm.service.notify import Notifier, feed_watchdog
+    from systemvm.service.steady import keep_steady_time
     from systemvm.ssvm.fetch_service import FetchService
     from systemvm.ssvm.limits import Limits
 
     reactor: Any = installed
+    keep_steady_time(reactor)
     begin_logging("systemvm-fetch", os.environ)
     notifier = Notifier.from_environment(os.environ)
     limits = msgspec.json.decode(options.limits, type=Limits)

@@ -175,20 +175,3 @@ def test_a_spoilt_file_is_passed_over(paths: Paths) -> None:
     paths.own_identity.parent.mkdir(parents=True)
     paths.own_identity.write_text("-----BEGIN CERTIFICATE-----\nnothing\n")
     assert AgentIdentity(paths, "s-1-VM", Role.SSVM, Time()).due()
-
-
-def test_an_update_of_the_agent_never_touches_its_identity(paths: Paths) -> None:
-    """New code goes below /opt/systemvm; who the agent is lies in /run, which no update writes to."""
-    code = paths.root / "opt/systemvm"
-    (code / "1").mkdir(parents=True)
-    (code / "current").symlink_to("1")
-    now = Time()
-    identity = AgentIdentity(paths, "s-1-VM", Role.SSVM, now)
-    renew(identity, SigningPeer())
-    before = paths.own_identity.read_bytes()
-    assert not paths.own_identity.is_relative_to(code)
-    (code / "2").mkdir()
-    (code / "new").symlink_to("2")
-    (code / "new").replace(code / "current")
-    assert paths.own_identity.read_bytes() == before
-    assert AgentIdentity(paths, "s-1-VM", Role.SSVM, now).current().to_pem_bundle() == before

@@ -14,6 +14,7 @@ import pytest
 
 from systemvm.guest import patch
 from systemvm.guest.patch import Patch, PatchError, converse
+from systemvm.guest.paths import Paths
 from systemvm.management.system_vms import patch_bundle
 from systemvm.management.system_vms.patch_bundle import BundleError
 from systemvm.wire.role import Role
@@ -247,3 +248,27 @@ def test_equal_code_makes_an_equal_bundle_and_other_code_another_version(tmp_pat
 def test_a_directory_without_the_code_is_no_source(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="does not hold"):
         patch_bundle.build(Role.SSVM, tmp_path, start_timeout_s=1)
+
+
+@pytest.mark.parametrize("verdict", ["keep\n", "undo\n"])
+def test_an_update_of_the_agent_never_touches_its_identity(guest: Guest, verdict: str) -> None:
+    paths = Paths(guest.root)
+    for path in (paths.own_identity, paths.bootstrap_identity, paths.ssh_host_key, paths.authorized_keys):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"whose {path.name}")
+        path.chmod(0o600)
+
+    def who() -> dict[str, Any]:
+        """Everything below /run but the bundle, and below /etc and /var."""
+        files = [path for top in ("run", "etc", "var") for path in (guest.root / top).rglob("*")]
+        return {
+            str(path): (path.read_bytes(), path.stat().st_ino, path.stat().st_mtime_ns, path.stat().st_mode)
+            for path in files
+            if path.is_file() and guest.stage not in path.parents
+        }
+
+    before = who()
+    assert str(paths.own_identity) in before
+    guest.receive()
+    assert guest.patch(verdict) == (0 if verdict == "keep\n" else 1)
+    assert who() == before

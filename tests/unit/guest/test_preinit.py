@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,6 +29,7 @@ class Remembered:
         self.present = list(present)
         self.commands: list[tuple[str, str]] = []
         self.host_name = ""
+        self.clock_set: list[float] = []
         self.appears_after_modprobe: list[str] = []
 
     def run(self, command: list[str], text: str) -> None:
@@ -43,7 +46,7 @@ class Remembered:
         self.host_name = name
 
     def machine(self) -> preinit.Machine:
-        return preinit.Machine(self.run, self.devices, self.set_host_name)
+        return preinit.Machine(self.run, self.devices, self.set_host_name, self.clock_set.append)
 
 
 @pytest.fixture
@@ -181,3 +184,30 @@ def test_a_host_that_writes_the_file_is_waited_for(paths: Paths, capsys: pytest.
     preinit.prepare(given, seen.machine()._replace(run=run))
     assert [name for name, _ in seen.commands] == ["systemctl", "nft", "ip", "ssh-keygen"]
     assert "waiting up to" in capsys.readouterr().err
+
+
+def test_the_time_in_a_file_that_the_host_wrote_counts_from_its_writing(paths: Paths) -> None:
+    given = Paths(paths.root)  # no credential
+    given.cache.mkdir(parents=True)
+    true_s = time.time() + 86400
+    given.cmdline.write_text(f"{CMDLINE} clock={true_s:.0f}")
+    os.utime(given.cmdline, (time.time() - 30, time.time() - 30))
+    seen = Remembered("eth0", "eth2")
+    assert "its clock was -864" in preinit.prepare(given, seen.machine())
+    [set_to_s] = seen.clock_set
+    assert true_s + 29 < set_to_s < true_s + 630
+    # run again, it finds arguments without a time, and leaves the clock alone
+    assert "clock=" not in given.cmdline.read_text()
+    preinit.prepare(given, seen.machine())
+    assert seen.clock_set == [set_to_s]
+
+
+def test_a_clock_that_cannot_be_set_is_told(paths: Paths) -> None:
+    assert paths.credentials is not None
+    (paths.credentials / boot.CMDLINE_CREDENTIAL).write_text(f"{CMDLINE} clock=1000000000")
+
+    def refuse(unix_s: float) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    summary = preinit.prepare(paths, Remembered("eth0", "eth2").machine()._replace(set_clock=refuse))
+    assert "s off and cannot be set: [Errno 1] Operation not permitted" in summary

@@ -43,7 +43,7 @@ class Services:
     diagnostics_url: str  # where their zips are fetched from
     guest_bridge: Callable[[str], str | None]  # by zone name
     host_id: int
-    certificates: CertificateControl | None = None
+    certificates: CertificateControl
 
 
 def command_table(services: Services) -> CommandTable:
@@ -66,9 +66,8 @@ def command_table(services: Services) -> CommandTable:
         *DiagnosticsCommands(database, services.diagnostics, jobs, services.diagnostics_url).commands(),
         *EventCommands(database).commands(),
         *JobCommands(database).commands(),
+        *CertificateCommands(database, services.certificates, jobs).commands(),
     )
-    if services.certificates is not None:
-        table.add(*CertificateCommands(database, services.certificates, jobs).commands())
     return table
 
 

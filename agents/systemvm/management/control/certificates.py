@@ -23,6 +23,8 @@ from systemvm.rpc.method import Caller
 
 #: An agent renews at a third of its certificate's life left; later than this, something keeps it from that.
 LATE_DAYS_LEFT = 7.0
+#: A start's certificate is a day's, and the agent has its own in a moment: only what lasts is late.
+LATE_AFTER_S = 600.0
 REMARK = "certificate"
 #: How often the certificates of live connections are looked at again.
 LOOK_S = 10.0
@@ -46,6 +48,8 @@ class Certificates:
         self._directory = directory
         self._authority = authority
         self._clock = clock
+        self._reactor = reactor
+        self._late_since_s: dict[str, float] = {}
         self._revoked = database.run_now(certificates.revoked_serials)
         self._recheck: Callable[[], None] = lambda: None
         self._loop = LoopingCall(self.look)
@@ -106,8 +110,10 @@ class Certificates:
         """Say so when an agent's newest certificate ends soon: it should have been renewed long before."""
         until_s = agent.certified_until_s
         left_days = None if until_s is None else (until_s - self._clock()) / _DAY_S
-        remark = None
-        if left_days is not None and left_days < LATE_DAYS_LEFT:
+        remark, now_s = None, self._reactor.seconds()
+        if left_days is None or left_days >= LATE_DAYS_LEFT:
+            self._late_since_s.pop(agent.name, None)
+        elif now_s - self._late_since_s.setdefault(agent.name, now_s) >= LATE_AFTER_S:
             remark = Remark(
                 f"has not renewed its certificate, which ends in {max(0.0, left_days):.1f} days",
                 f"systemvm logs {agent.name} tells why; a reboot gives it a fresh one",

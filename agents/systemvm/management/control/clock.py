@@ -23,6 +23,8 @@ from systemvm.wire.role import Role
 SHOWN_S = 5.0
 ALERT_S = 60.0
 PING_DEADLINE_S = 15.0
+#: How often at most the clock of a guest is set that takes the daemon's certificate for bad.
+DOUBTED_AGAIN_S = 60.0
 REMARK = "clock"
 
 #: Sets a guest's clock to this UNIX time, past the channel (qemu-guest-agent); any exception: it could not.
@@ -43,7 +45,10 @@ class ClockWatch:
         directory: AgentDirectory,
         set_clock: SetClock = _cannot,
         clock: Callable[[], float] = time.time,
+        seconds: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._seconds = seconds
+        self._doubted_s: dict[str, float] = {}
         self._directory = directory
         self._set_clock = set_clock
         self._clock = clock
@@ -69,6 +74,20 @@ class ClockWatch:
             Deferred.fromCoroutine(self._look(agent)).addErrback(
                 lambda failure: self._log.failure("comparing clocks", failure=failure)
             )
+
+    async def doubted(self, agent: Agent) -> None:
+        """It takes the daemon's certificate for bad: its clock may be why, and TLS cannot tell that."""
+        now_s = self._seconds()
+        last_s = self._doubted_s.get(agent.name)
+        if last_s is not None and now_s - last_s < DOUBTED_AGAIN_S:
+            return
+        self._doubted_s[agent.name] = now_s
+        try:
+            await self._set_clock(agent.name, self._clock())
+        except Exception as error:
+            self._log.info("the clock of {name} is not set: {error}", name=agent.name, error=str(error))
+        else:
+            self._log.warn("set the clock of {name}: it refuses our certificate", name=agent.name)
 
     async def _look(self, agent: Agent) -> None:
         try:

@@ -3,20 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import sqlalchemy as sa
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from systemvm.management.control.agent import AgentStatus
+from systemvm.management.control.agent import Agent, AgentStatus
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.state import events, instances
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import AgentState, InstanceState
 from systemvm.management.zone import TrafficType
-from systemvm.rpc.refusal import Refusal
+from systemvm.rpc.refusal import Refusal, TlsCheck
 
 #: The same refusal of the same address is one event in this time: agents dial every half minute.
 QUIET_S = 600.0
@@ -28,7 +28,14 @@ class Refusals:
 
     _log = Logger()
 
-    def __init__(self, database: Database, directory: AgentDirectory, seconds: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        directory: AgentDirectory,
+        seconds: Callable[[], float],
+        on_clock_in_doubt: Callable[[Agent], Awaitable[None]] | None = None,
+    ) -> None:
+        self._on_clock_in_doubt = on_clock_in_doubt
         self._database = database
         self._directory = directory
         self._seconds = seconds
@@ -53,6 +60,8 @@ class Refusals:
                     refusal.hint,
                 ),
             )
+            if refusal.check is TlsCheck.OUR_CERTIFICATE and self._on_clock_in_doubt is not None:
+                await self._on_clock_in_doubt(agent)
         if self._is_news(address, refusal):
             who = f"{vm.instance_name} ({address})" if vm is not None else address
             await self._database.run(

@@ -25,15 +25,19 @@ EXPECTED = {
     *("logout", "queryAsyncJobResult", "rebootSystemVm", "registerIso", "registerTemplate", "startSystemVm"),
     *("startVirtualMachine", "stopSystemVm", "stopVirtualMachine", "patchSystemVm"),
     *("getDiagnosticsData", "runDiagnostics", "listEvents"),
+    *("listCAProviders", "listCaCertificate", "provisionCertificate", "revokeCertificate"),
 }
 ADMINISTRATORS = {
     "getDiagnosticsData",
     "runDiagnostics",
     "patchSystemVm",
     "destroySystemVm",
+    "listCAProviders",
     "listHosts",
     "listSystemVms",
+    "provisionCertificate",
     "rebootSystemVm",
+    "revokeCertificate",
     "startSystemVm",
     "stopSystemVm",
 }

@@ -12,8 +12,8 @@ import pytest_twisted
 import sqlalchemy as sa
 from twisted.internet.task import Clock
 
-from systemvm.management.control.agent import AgentStatus
-from systemvm.management.control.certificates import Certificates
+from systemvm.management.control.agent import Agent, AgentStatus
+from systemvm.management.control.certificates import LATE_AFTER_S, Certificates
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.control.refusals import Refusals
 from systemvm.management.first_start import make_first_accounts
@@ -153,11 +153,32 @@ def test_an_agent_that_does_not_renew_is_up_and_says_so(world: World) -> None:
     assert world.agent.status == AgentStatus(AgentState.UP)
     world.now_s = 24 * DAY_S
     world.certificates.look()
+    assert world.agent.status == AgentStatus(AgentState.UP), "at first: its own may be on the way"
+    world.reactor.advance(LATE_AFTER_S)
+    world.certificates.look()
     assert world.agent.status.state is AgentState.UP
     assert world.agent.status.reason == "has not renewed its certificate, which ends in 6.0 days"
     world.agent.certified_until_s = 54 * DAY_S
     world.certificates.look()
     assert world.agent.status == AgentStatus(AgentState.UP)
+    world.agent.certified_until_s = 25 * DAY_S  # it was started again, with a start's certificate
+    world.certificates.look()
+    assert world.agent.status == AgentStatus(AgentState.UP)
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_that_takes_our_certificate_for_bad_has_its_clock_looked_at(world: World) -> None:
+    doubted: list[str] = []
+
+    async def doubt(agent: Agent) -> None:
+        doubted.append(agent.name)
+
+    refusals = Refusals(world.database, world.directory, world.reactor.seconds, doubt)
+    await refusals.note("169.254.10.2", Refusal(TlsCheck.EXPIRED, "its certificate has expired"))
+    await refusals.note("192.0.2.7", Refusal(TlsCheck.OUR_CERTIFICATE, "it takes our certificate for bad"))
+    assert doubted == []
+    await refusals.note("169.254.10.2", Refusal(TlsCheck.OUR_CERTIFICATE, "it takes our certificate for bad"))
+    assert doubted == ["s-1-VM"]
 
 
 @pytest_twisted.ensureDeferred

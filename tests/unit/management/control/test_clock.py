@@ -142,3 +142,23 @@ def test_an_agent_that_cannot_be_asked_is_believed_at_hello() -> None:
     world.peer.mute = True
     with pytest.raises(NotReadyError, match="90 s ahead"):
         world.up()
+
+
+def test_a_clock_that_keeps_tls_from_working_is_set_past_it_and_not_at_every_attempt() -> None:
+    world = World(-7200.0)
+    world.agent.peer, seconds = None, [100.0]
+    asked: list[float] = []
+
+    async def set_clock(name: str, unix_s: float) -> None:
+        asked.append(unix_s)
+        await world.peer.set_clock(name, unix_s)
+
+    watch = ClockWatch(world.directory, set_clock, lambda: NOW_S, lambda: seconds[0])
+    finish(watch.doubted(world.agent))  # nobody answers: a word in the log
+    world.peer.settable = True
+    finish(watch.doubted(world.agent))
+    assert asked == [NOW_S]
+    assert world.peer.skew_s == -7200.0
+    seconds[0] += 60.0
+    finish(watch.doubted(world.agent))
+    assert world.peer.skew_s == 0.0

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands for certificates, as in CloudStack (test/integration/smoke/test_certauthority_root.py)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import pytest_twisted
+from cryptography import x509
+
+from small_cloud import SmallCloud
+from systemvm.management.api.errors import ApiError
+from systemvm.management.control.agent import Agent, AgentStatus
+from systemvm.management.state.jobs import Job
+from systemvm.management.state.status import AgentState, InstanceType
+from systemvm.rpc.call import Caller
+from systemvm.rpc.errors import NOT_CONNECTED, RpcError
+from systemvm.rpc.tls import shown_in
+from systemvm.wire.agent import RENEW
+from systemvm.wire.role import Role
+
+NOWHERE = "00000000-0000-4000-8000-000000000000"
+
+
+class Connected:
+    """An agent's connection: it renews when it is asked, and may come back when it is hung up on."""
+
+    def __init__(self, agent: Agent) -> None:
+        self.agent = agent
+        self.renewed = 0
+        self.fails_with: RpcError | None = None
+        self.comes_back = True
+        agent.peer = self  # type: ignore[assignment]
+        agent.status = AgentStatus(AgentState.UP)
+
+    async def call(self, method: str, params: Any = None, **options: Any) -> None:
+        assert method == RENEW
+        if self.fails_with is not None:
+            raise self.fails_with
+        self.renewed += 1
+
+    def close(self, why: str) -> None:
+        self.agent.peer = None
+        self.agent.status = AgentStatus(AgentState.ALERT, why, "look at its log")
+        if self.comes_back:
+            Connected(self.agent)
+
+
+def connect(cloud: SmallCloud) -> Connected:
+    return Connected(cloud.control.expect(cloud.ssvm.instance_name, Role.SSVM))
+
+
+async def host_id(cloud: SmallCloud, name: str) -> str:
+    """As a caller of the API finds it."""
+    [found] = [host for host in (await cloud.call("listHosts"))["host"] if host["name"] == name]
+    uuid: str = found["id"]
+    return uuid
+
+
+async def ended(cloud: SmallCloud, started: dict[str, Any]) -> Job:
+    """The job's end, with time going by for it."""
+    waiting = cloud.jobs.wait(started["jobid"])
+    for _ in range(400):
+        cloud.clock.advance(0.25)
+        await cloud.database.run(lambda connection: None)
+    return await waiting
+
+
+@pytest_twisted.ensureDeferred
+async def test_there_is_one_provider_and_it_is_root(cloud: SmallCloud) -> None:
+    assert await cloud.call("listCAProviders") == {
+        "count": 1,
+        "caprovider": [{"name": "root", "description": "the control CA of this installation"}],
+    }
+    assert (await cloud.call("listCAProviders", name="root"))["count"] == 1
+    assert await cloud.call("listCAProviders", name="other") == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_roots_are_for_everyone_to_see(cloud: SmallCloud) -> None:
+    for caller in (cloud.admin, cloud.user):
+        answer = await cloud.call("listCaCertificate", caller, provider="root")
+        assert list(answer) == ["cacertificates"]
+        [root] = x509.load_pem_x509_certificates(answer["cacertificates"]["certificate"].encode())
+        assert root.signature_hash_algorithm is not None
+        assert root.signature_hash_algorithm.name == "sha256"
+        assert root.issuer == root.subject
+    cloud.authority.roots.introduce()
+    answer = await cloud.call("listCaCertificate")
+    assert answer["cacertificates"]["certificate"].count("BEGIN CERTIFICATE") == 2
+    assert "PRIVATE" not in answer["cacertificates"]["certificate"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_provisioning_has_the_agent_renew_and_leaves_its_connection(cloud: SmallCloud) -> None:
+    peer = connect(cloud)
+    job = await cloud.job("provisionCertificate", hostid=await host_id(cloud, "s-1-VM"))
+    assert job.result == {"success": True, "displaytext": "the agent has a new certificate"}
+    assert peer.renewed == 1
+    assert peer.agent.peer is peer
+    told = await cloud.call("queryAsyncJobResult", jobid=job.uuid)
+    assert (told["jobstatus"], told["jobinstancetype"], told["jobinstanceid"]) == (1, "Host", cloud.ssvm.uuid)
+
+
+@pytest_twisted.ensureDeferred
+async def test_provisioning_with_a_reconnect_ends_when_the_host_is_up_again(cloud: SmallCloud) -> None:
+    peer = connect(cloud)
+    job = await cloud.job("provisionCertificate", hostid=cloud.ssvm.uuid, reconnect="true", provider="root")
+    assert job.result is not None and job.result["success"] is True
+    assert peer.renewed == 1
+    assert peer.agent.peer is not peer
+    assert peer.agent.is_up
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_host_that_does_not_come_back_fails_the_job(cloud: SmallCloud) -> None:
+    connect(cloud).comes_back = False
+    started = await cloud.call("provisionCertificate", hostid=cloud.ssvm.uuid, reconnect="true")
+    job = await ended(cloud, started)
+    assert job.result is not None
+    assert job.result["errortext"] == "s-1-VM has a new certificate and did not come back in 60 s"
+    assert job.result["hint"] == "look at its log"
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_agent_that_cannot_renew_says_why(cloud: SmallCloud) -> None:
+    job = await cloud.job("provisionCertificate", hostid=cloud.cpvm.uuid)
+    assert job.result is not None
+    assert "no system VM named v-2-VM" in job.result["errortext"]
+    peer = connect(cloud)
+    peer.fails_with = RpcError(NOT_CONNECTED, "it hung up")
+    job = await cloud.job("provisionCertificate", hostid=cloud.ssvm.uuid)
+    assert job.result is not None
+    assert "it hung up" in job.result["errortext"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_only_system_vms_are_provisioned(cloud: SmallCloud) -> None:
+    machine = cloud.add_system_vm(InstanceType.USER)
+    with pytest.raises(ApiError, match="is no system VM"):
+        await cloud.call("provisionCertificate", hostid=machine.uuid)
+    with pytest.raises(LookupError):
+        await cloud.call("provisionCertificate", hostid=NOWHERE)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_revoked_certificate_is_refused_and_on_record(cloud: SmallCloud) -> None:
+    pem = cloud.authority.bootstrap("s-1-VM", Role.SSVM).certificate_pem
+    caller = Caller("s-1-VM", "ssvm", shown_in(pem))
+    cloud.certificates.check(caller)
+    serial = f"{x509.load_pem_x509_certificate(pem).serial_number:x}"
+    pairs = serial.upper().zfill(len(serial) + len(serial) % 2)
+    with_colons = ":".join(pairs[at : at + 2] for at in range(0, len(pairs), 2))  # as openssl writes it
+    job = await cloud.job("revokeCertificate", serial=with_colons, cn="s-1-VM", provider="root")
+    assert job.result == {"success": True, "displaytext": f"revoked {serial} of s-1-VM"}
+    with pytest.raises(RpcError, match="was revoked"):
+        cloud.certificates.check(caller)
+    [row] = await cloud.certificates.newest("s-1-VM")
+    assert (row.serial, row.name, row.reason) == (serial, "s-1-VM", "by the API s-1-VM")
+    assert row.revoked is not None
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_never_signed_cannot_be_revoked(cloud: SmallCloud) -> None:
+    job = await cloud.job("revokeCertificate", serial="abcdef")
+    assert job.result is not None
+    assert "no certificate with the serial abcdef" in job.result["errortext"]
+
+
+@pytest.mark.parametrize(
+    ("command", "parameters"),
+    [
+        ("listCAProviders", {}),
+        ("provisionCertificate", {"hostid": NOWHERE}),
+        ("revokeCertificate", {"serial": "1"}),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_users_may_not(cloud: SmallCloud, command: str, parameters: dict[str, str]) -> None:
+    with pytest.raises(ApiError):
+        await cloud.call(command, cloud.user, **parameters)
+
+
+@pytest.mark.parametrize(
+    ("command", "parameters"),
+    [
+        ("listCaCertificate", {"provider": "other"}),
+        ("provisionCertificate", {}),
+        ("provisionCertificate", {"hostid": "s-1-VM"}),
+        ("revokeCertificate", {}),
+        ("revokeCertificate", {"serial": "1", "provider": "other"}),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_wrong_parameters_are_refused(
+    cloud: SmallCloud, command: str, parameters: dict[str, str]
+) -> None:
+    with pytest.raises(ApiError):
+        await cloud.call(command, **parameters)

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A reactor's timers beside a clock that jumps."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.task import LoopingCall
+
+from systemvm.service.steady import keep_steady_time
+
+AGENTS = Path(__file__).resolve().parents[3] / "agents"
+
+
+def test_timers_follow_the_steady_clock_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    reactor, now_s, fired = EPollReactor(), [100.0], list[str]()
+    keep_steady_time(reactor, lambda: now_s[0])
+    reactor.callLater(10, fired.append, "later")
+    loop = LoopingCall(fired.append, "again")
+    loop.clock = reactor
+    loop.start(7200, now=False)
+    monkeypatch.setattr(time, "time", lambda: 2e9)
+    reactor.runUntilCurrent()
+    assert fired == []
+    now_s[0] += 10
+    reactor.runUntilCurrent()
+    assert fired == ["later"]
+    now_s[0] += 7200
+    reactor.runUntilCurrent()
+    assert fired == ["later", "again"]
+    loop.stop()
+
+
+def test_what_is_scheduled_already_would_never_come() -> None:
+    reactor = EPollReactor()
+    call = reactor.callLater(10, list)
+    with pytest.raises(ValueError, match="scheduled"):
+        keep_steady_time(reactor)
+    call.cancel()
+    keep_steady_time(reactor)
+    assert reactor.seconds is time.monotonic
+
+
+def test_every_program_with_a_reactor_has_steady_timers() -> None:
+    programs = [path for path in AGENTS.rglob("*.py") if "reactor.run()" in path.read_text()]
+    assert len(programs) >= 3
+    for program in programs:
+        assert "keep_steady_time(" in program.read_text(), program
