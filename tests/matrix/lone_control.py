@@ -221,10 +221,10 @@ async def a_day_behind(world: World) -> None:
         async def move_clock(by_s: float) -> None:
             await guest.on(f"date -u -s @$(( $(date +%s) + {by_s:.0f} ))")
 
-        await move_clock(7200)
+        await move_clock(10800)
         await until("the alert", lambda: "h ahead" in world.agent.status.reason, 120.0)
         alert = world.says()
-        await move_clock(-7200)
+        await move_clock(-10800)
         await until("Up again", lambda: world.agent.is_up, 120.0)
         tell("moved", alert=alert, after=world.says())
         world.corrects = True

@@ -37,9 +37,9 @@ def test_an_rtc_a_day_off_does_not_keep_it_from_being_up(seen: dict[str, Any], w
     assert seen[which]["says"][0] == "Up"
 
 
-def test_a_clock_moved_by_two_hours_is_an_alert_and_it_is_up_when_it_is_right(seen: dict[str, Any]) -> None:
+def test_a_clock_moved_by_three_hours_is_an_alert_and_it_is_up_when_it_is_right(seen: dict[str, Any]) -> None:
     state, reason, hint = seen["moved"]["alert"]
-    assert (state, reason) == ("Alert", "has a clock that is 2 h ahead")
+    assert (state, reason) == ("Alert", "has a clock that is 3 h ahead")
     assert "systemvm system-vm reboot v-2-VM" in hint
     assert seen["moved"]["after"][0] == "Up"
 
