@@ -91,6 +91,24 @@ def patch(daemon: Daemon, name: str, forced: bool) -> None:
     click.echo(result["displaytext"])
 
 
+@system_vm.command()
+@click.argument("name", shell_complete=complete_system_vm)
+@click.pass_obj
+def why(daemon: Daemon, name: str) -> None:
+    """Why a system VM is not Up: looks now, from inside if that can be, and says what to do."""
+    answer = daemon.call("system_vm.why", timeout_s=300.0, name=name)
+    if daemon.as_json:
+        output.as_json(answer)
+        return
+    click.echo(f"{name} is {answer['state']}, its agent {answer['agentstate']}.")
+    click.echo(f"reason: {answer['reason'] or 'nothing is known to be wrong'}")
+    click.echo(f"hint:   {answer['hint'] or 'none'}")
+    for look in answer["looked_at"]:
+        click.echo(f"\n{look['what']}:")
+        for line in look["said"].splitlines():
+            click.echo(f"  {line}")
+
+
 @click.command(
     epilog="Exit code: 0 all good, warnings included; 4 a check found an error; 1 it could not be run; "
     "3 no daemon answers."

@@ -50,6 +50,7 @@ from systemvm.management.state import zones
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.system_vms.boot_arguments import BootFacts
+from systemvm.management.system_vms.diagnosis import Diagnosis, Machines
 from systemvm.management.system_vms.diagnostics import Diagnostics
 from systemvm.management.system_vms.keeper import Keeper
 from systemvm.management.system_vms.lifecycle import Lifecycle
@@ -57,6 +58,7 @@ from systemvm.management.system_vms.machine import ImageShelf, MachineBuilder
 from systemvm.management.system_vms.operations import Operations
 from systemvm.management.system_vms.patching import Patching
 from systemvm.management.system_vms.preparation import Preparations
+from systemvm.management.system_vms.secure_shell import Logins
 from systemvm.management.templates.copies import Copies
 from systemvm.rpc.local_caller import root_and_group
 from systemvm.rpc.method import MethodTable
@@ -136,9 +138,25 @@ class Daemon:
             interval_s=management.control.ping_interval_s,
             missed_pings=management.control.missed_pings,
         )
-        diagnostics = Diagnostics(
-            self.database, self._ssh_key.path, layout.diagnostics, patience=accelerator.patience
+        logins = Logins(
+            self.database,
+            self.directory,
+            cast(GuestAgents, self.hypervisor),
+            self._ssh_key.path,
+            patience=accelerator.patience,
         )
+        self._diagnosis = Diagnosis(
+            reactor,
+            self.database,
+            self.directory,
+            cast(Machines, self.hypervisor),
+            layout.logs,
+            host_id=self.host.id,
+            address=str(management.control.address),
+            port=management.control.port,
+            patience=accelerator.patience,
+        )
+        diagnostics = Diagnostics(self.database, logins, layout.diagnostics, patience=accelerator.patience)
         self._housekeeping = Housekeeping(
             reactor,
             self.database,
@@ -160,7 +178,7 @@ class Daemon:
             Patching(
                 reactor,
                 self.directory,
-                self._ssh_key.path,
+                logins,
                 layout.agent_code,
                 patience=accelerator.patience,
             ),
@@ -176,9 +194,10 @@ class Daemon:
             self.directory,
             host_id=self.host.id,
             patience=accelerator.patience,
+            last_words=self._diagnosis.last_words,
         )
         self._operator_methods = MethodTable("systemvm management daemon, for operators", version("systemvm"))
-        Operations(self.database, self.directory, self._ssh_key, layout.logs).add_methods(
+        Operations(self.database, self.directory, logins, self._diagnosis, layout.logs).add_methods(
             self._operator_methods
         )
         certificates = CertificateService(
@@ -223,6 +242,7 @@ class Daemon:
         page = self._configuration.management.page
         self._ports.append(await listen(self._reactor, page, self.services.site, self._page_certificate))
         self._supervision.start()
+        self._diagnosis.start()
         self._housekeeping.start()
         self.keeper.start()
         self._log.info("ready; the page is at {origin}", origin=page.origin)
@@ -239,6 +259,7 @@ class Daemon:
         self._certificates.stop()
         self._rotation.stop()
         self._supervision.stop()
+        self._diagnosis.stop()
         self._housekeeping.stop()
         self.services.stop()
         for port in reversed(self._ports):

@@ -51,6 +51,7 @@ class Agent:
         self.health: Health | None = None
         #: When its process was found to be another than before; what the older one carried ended with it.
         self.new_process_at: datetime | None = None
+        self.refused_s: float | None = None  # when its newest connection was refused, on the reactor's clock
         self.heard_s = 0.0  # on the reactor's clock
         self.remarks: dict[str, Remark] = {}  # by whose they are
         self.trusts = ""  # the id of the bundle of CAs that it was last given over the channel

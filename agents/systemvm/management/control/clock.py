@@ -139,18 +139,19 @@ def remark_on(skew_s: float) -> Remark | None:
     """What is said of a clock that is off by more than a few seconds."""
     if abs(skew_s) <= SHOWN_S:
         return None
-    return Remark(f"has a clock that is {_words(skew_s)}", "is the host's own clock right? (timedatectl)")
+    return Remark(f"has a clock that is {off_by(skew_s)}", "is the host's own clock right? (timedatectl)")
 
 
 def _alert(skew_s: float, name: str) -> AgentStatus:
     return AgentStatus(
         AgentState.ALERT,
-        f"has a clock that is {_words(skew_s)}",
+        f"has a clock that is {off_by(skew_s)}",
         f"is the host's own clock right (timedatectl)? if so: systemvm system-vm reboot {name}",
     )
 
 
-def _words(skew_s: float) -> str:
+def off_by(skew_s: float) -> str:
+    """How far a clock is off, in words."""
     size_s, way = abs(skew_s), "ahead" if skew_s > 0 else "behind"
     for unit_s, unit in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
         if size_s >= 2 * unit_s:

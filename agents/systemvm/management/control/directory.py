@@ -185,6 +185,7 @@ class AgentDirectory:
             agent.new_process_at = now()
         older, agent.peer, agent.hello = agent.peer, peer, hello
         agent.remarks.clear()
+        agent.refused_s = None
         if older is not None and older is not peer:
             older.close("a newer connection of the same agent took over")
         self.set_status(agent, AgentStatus(AgentState.CONNECTING, "is being set up"))

@@ -52,6 +52,7 @@ class Refusals:
         live = vm is not None and vm.state in (InstanceState.RUNNING, InstanceState.STARTING)
         # Beside a live connection this is somebody else in that guest: an event, and no word on the agent.
         if agent is not None and live and agent.peer is None:
+            agent.refused_s = self._seconds()
             self._directory.set_status(
                 agent,
                 AgentStatus(

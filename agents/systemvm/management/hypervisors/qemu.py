@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import socket
+from datetime import UTC, datetime
 from pathlib import Path
 
 from twisted.logger import Logger
@@ -33,6 +34,7 @@ from systemvm.management.hypervisors.journal import Entry, Journal
 from systemvm.management.hypervisors.launchers import FIRST_DESCRIPTOR, DirectLauncher, Launcher
 from systemvm.management.hypervisors.process import DetachedProcess, is_listened_to, listen_unix
 from systemvm.management.hypervisors.qmp import Session
+from systemvm.management.hypervisors.serial_log import mark as serial_mark
 
 GREETING_S = 30.0
 QUIT_S = 10.0
@@ -126,6 +128,10 @@ class QemuHypervisor:
             domain.guest_agent = GuestAgent.on_socket(name, self._journal.path(name, "agent"))
         return domain.guest_agent
 
+    async def condition(self, name: str) -> str:
+        """QEMU's word for what the machine does: running, paused, io-error, guest-panicked, …"""
+        return await in_asyncio(self._query_state(self._running(name)))
+
     async def close(self) -> None:
         await in_asyncio(self._close())
 
@@ -217,6 +223,9 @@ class QemuHypervisor:
 
             log = os.open(spec.serial_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
             stack.callback(os.close, log)
+            if spec.is_system:
+                moment = datetime.now(UTC).isoformat(timespec="seconds")
+                os.write(log, serial_mark(moment))
             channels = qemu_arguments.Channels(
                 monitor_fd=listen("monitor"),
                 agent_fd=listen("agent") if spec.is_system else None,

@@ -23,8 +23,7 @@ from systemvm.management.state.columns import now
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState
-from systemvm.management.system_vms.secure_shell import Login
-from systemvm.management.zone import TrafficType
+from systemvm.management.system_vms.secure_shell import Login, Logins
 
 PROGRAM = "/opt/systemvm/current/bin/systemvm-diagnose"
 RUN_TIMEOUT_S = 130.0  # more than the guest's own for its program
@@ -48,10 +47,10 @@ class Diagnostics:
 
     _log = Logger()
 
-    def __init__(self, database: Database, key_file: Path, shelf: Path, *, patience: float = 1.0) -> None:
+    def __init__(self, database: Database, logins: Logins, shelf: Path, *, patience: float = 1.0) -> None:
         """`shelf` is where collected zips lie, each under a name that cannot be guessed."""
         self._database = database
-        self._key_file = key_file
+        self._logins = logins
         self._shelf = shelf
         self._patience = patience
 
@@ -103,14 +102,7 @@ class Diagnostics:
                 f"{vm.instance_name} is {vm.state.value}; only a running system VM can be asked",
                 vm.reason or "`systemvm system-vm list` tells why",
             )
-        nics = await self._database.read(instances.nics_of, vm.id)
-        control = next(nic for nic in nics if nic.traffic_type == TrafficType.CONTROL.value)
-        if not vm.host_keys:
-            raise HypervisorError(
-                f"{vm.instance_name} has not told its ssh host keys yet",
-                f"They come with its agent; `systemvm serial {vm.instance_name}` shows how far it came.",
-            )
-        return Login(vm.instance_name, control.address or "", self._key_file, vm.host_keys)
+        return await self._logins.of(vm)
 
     async def _ask(self, login: Login, words: list[str], timeout_s: float) -> bytes:
         with login.command_line(shlex.join(words)) as argv:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -24,6 +24,9 @@ from systemvm.management.system_vms.boot_arguments import ROLES, TYPES
 from systemvm.management.system_vms.lifecycle import Lifecycle
 from systemvm.management.zone import ZoneConfig
 from systemvm.wire.role import Role
+
+#: Why a machine ended that never had an agent, if its console tells.
+LastWords = Callable[[str], Awaitable[AgentStatus | None]]
 
 KEPT = (Role.SSVM, Role.CPVM)
 
@@ -47,6 +50,7 @@ class Keeper:
         *,
         host_id: int,
         patience: float = 1.0,
+        last_words: LastWords | None = None,
     ) -> None:
         self._clock = clock
         self._database = database
@@ -55,6 +59,7 @@ class Keeper:
         self._hypervisor = hypervisor
         self._directory = directory
         self._host_id = host_id
+        self._last_words = last_words
         supervision = configuration.management.supervision
         self._interval_s = supervision.scan_interval_s
         self._agent_deadline_s = supervision.agent_deadline_s * patience
@@ -170,7 +175,9 @@ class Keeper:
             await self._lifecycle.start(vm.uuid)
         elif vm.state is InstanceState.RUNNING and self._hangs(vm):
             self._log.warn(
-                "{name} runs, but its agent has not called for long: starting it again", name=vm.instance_name
+                "{name} runs, but its agent has not called for long ({why}): starting it again",
+                name=vm.instance_name,
+                why=vm.agent_reason or "nobody knows why",
             )
             await self._lifecycle.reboot(vm.uuid, forced=True)
 
@@ -193,11 +200,14 @@ class Keeper:
         )
 
     async def _note_exit(self, name: str, reason: ExitReason) -> None:
-        vm = await self._lifecycle.ended(name, reason.value)
+        agent = self._directory.agent(name)
+        why = None
+        if self._last_words is not None and (agent is None or agent.hello is None):
+            why = await self._last_words(name)
+        vm = await self._lifecycle.ended(name, reason.value, why)
         if vm is None:
             return
         self._silent_since_s.pop(vm.uuid, None)
-        agent = self._directory.agent(name)
         if agent is None or agent.hello is None:
             # It did not live until its agent's first word: without a wait this would go on for ever.
             zone = await self._database.read(zones.zone_by_id, vm.zone_id)

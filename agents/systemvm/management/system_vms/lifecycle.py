@@ -115,9 +115,8 @@ class Lifecycle:
                     f"{vm.instance_name} is {vm.state.value} and cannot be patched",
                     "wait until it is Running",
                 )
-            nics = await self._database.read(instances.nics_of, vm.id)
             try:
-                patched = await self._patching.patch(vm, nics, forced=forced)
+                patched = await self._patching.patch(vm, forced=forced)
             except HypervisorError as error:
                 await self._event(vm, "PATCH", f"was not patched: {error.message}", level="ERROR")
                 raise
@@ -125,9 +124,12 @@ class Lifecycle:
                 await self._event(vm, "PATCH", f"runs agent {patched.version}")
             return patched
 
-    async def ended(self, name: str, reason: str) -> Instance | None:
-        """Its machine ended by itself; None when that was asked for, or it is nobody of ours."""
-        vm = await self._database.run(_note_end, name, reason)
+    async def ended(self, name: str, reason: str, why: AgentStatus | None = None) -> Instance | None:
+        """Its machine ended by itself, `why` if that is known; None when that was asked for, or not ours."""
+        hint = why.hint if why is not None else None
+        if why is not None:
+            reason = f"{reason}: it {why.reason}"
+        vm = await self._database.run(_note_end, name, reason, hint)
         if vm is not None:
             self._directory.disconnected(name, f"is gone: the virtual machine ended ({reason})")
             await self._event(vm, "STOP", f"ended by itself: {reason}", level="WARN")
@@ -157,6 +159,7 @@ class Lifecycle:
         await self._database.run(console_sessions.end_of_proxy, vm.id, "the console proxy was started anew")
         agent = self._directory.expect(vm.instance_name, ROLES[vm.type])
         agent.hello = None
+        agent.refused_s = None
         agent.trusts, agent.certified_until_s = "", None
         self._directory.set_status(
             agent, AgentStatus(AgentState.CONNECTING, "waits for the virtual machine to boot")
@@ -245,14 +248,19 @@ def _as_hypervisor_error(error: Exception) -> HypervisorError:
     return HypervisorError(str(error) or type(error).__name__, "the daemon's log tells more")
 
 
-def _note_end(connection: sa.Connection, name: str, reason: str) -> Instance | None:
+def _note_end(connection: sa.Connection, name: str, reason: str, hint: str | None) -> Instance | None:
     """Running → Stopped; a VM that is being stopped or started is the business of who does that."""
     where = instances.list_system(connection)
     found = next((vm for vm in where if vm.instance_name.lower() == name.lower()), None)
     if found is None:
         return None
     return instances.change_state(
-        connection, found.id, [InstanceState.RUNNING], InstanceState.STOPPED, reason=f"ended: {reason}"
+        connection,
+        found.id,
+        [InstanceState.RUNNING],
+        InstanceState.STOPPED,
+        reason=f"ended: {reason}",
+        hint=hint,
     )
 
 

@@ -10,21 +10,24 @@ from typing import Any
 from attrs import field, frozen
 from twisted.internet.threads import deferToThread
 
+from systemvm.management.control.agent import Agent
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.pki.ssh_key import SshKey
+from systemvm.management.hypervisors.base import HypervisorError
 from systemvm.management.state import instances
 from systemvm.management.state.database import Database
+from systemvm.management.state.host_state import explanation_of, host_state
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import InstanceState
-from systemvm.management.zone import TrafficType
+from systemvm.management.system_vms.diagnosis import Diagnosis, Finding, Look
+from systemvm.management.system_vms.secure_shell import SSH_PORT, Logins
 from systemvm.rpc.errors import NOT_CONNECTED, RpcError
 from systemvm.rpc.method import Call, MethodTable
 from systemvm.wire.agent import CHECK, CheckReport
 
 OPERATORS = frozenset({"operator"})
-SSH_PORT = 3922
 CHECK_DEADLINE_S = 110.0
+WHY_DEADLINE_S = 300.0
 SERIAL_PART_BYTES = 64 * 1024
 
 
@@ -54,6 +57,18 @@ class SshTarget:
 
 
 @frozen
+class Why:
+    """`reason` and `hint` are empty for one that is Up and well."""
+
+    name: str
+    state: str
+    agentstate: str
+    reason: str
+    hint: str
+    looked_at: list[Look]
+
+
+@frozen
 class SerialFrom:
     """A piece of a serial log: from `offset`, its last piece without one."""
 
@@ -71,10 +86,18 @@ class SerialPart:
 class Operations:
     """The methods `system_vm.*`."""
 
-    def __init__(self, database: Database, directory: AgentDirectory, ssh_key: SshKey, logs: Path) -> None:
+    def __init__(
+        self,
+        database: Database,
+        directory: AgentDirectory,
+        logins: Logins,
+        diagnosis: Diagnosis,
+        logs: Path,
+    ) -> None:
         self._database = database
         self._directory = directory
-        self._ssh_key = ssh_key
+        self._logins = logins
+        self._diagnosis = diagnosis
         self._logs = logs
 
     def add_methods(self, table: MethodTable) -> None:
@@ -94,6 +117,15 @@ class Operations:
             result=SshTarget,
             roles=OPERATORS,
             summary="Address, port, key file and host keys for ssh",
+        )
+        table.add(
+            "system_vm.why",
+            self._why,
+            params=SystemVmName,
+            result=Why,
+            roles=OPERATORS,
+            summary="Why a system VM is not Up, what to do, and what was looked at for it",
+            deadline_s=WHY_DEADLINE_S,
         )
         table.add(
             "system_vm.check",
@@ -131,9 +163,29 @@ class Operations:
                 f"{vm.instance_name} is {vm.state.value}",
                 {"hint": vm.reason or "it is started again by itself"},
             )
-        nics = await self._database.read(instances.nics_of, vm.id)
-        control = next(nic for nic in nics if nic.traffic_type == TrafficType.CONTROL.value)
-        return SshTarget("root", control.address or "", SSH_PORT, str(self._ssh_key.path), vm.host_keys)
+        try:
+            login = await self._logins.of(vm)
+        except HypervisorError as error:
+            raise RpcError(NOT_CONNECTED, error.message, {"hint": error.hint}) from error
+        return SshTarget("root", login.address, SSH_PORT, str(login.key_file), list(login.host_keys))
+
+    async def _why(self, call: Call, target: SystemVmName) -> Why:
+        vm = await self._find(target.name)
+        agent = self._directory.agent(vm.instance_name)
+        is_missing = vm.state is InstanceState.RUNNING and (agent is None or agent.peer is None)
+        finding = await self._diagnosis.why(vm) if is_missing else Finding(None, [])
+        vm = await self._find(target.name)
+        reason, hint = explanation_of(vm)
+        if finding.status is not None and not was_refused(agent):
+            reason, hint = f"Its agent {finding.status.reason}", finding.status.hint
+        return Why(
+            vm.instance_name,
+            vm.state.value,
+            host_state(vm).value,
+            reason or "",
+            hint or "",
+            finding.looks,
+        )
 
     async def _check(self, call: Call, target: SystemVmName) -> CheckReport:
         vm = await self._find(target.name)
@@ -165,6 +217,11 @@ class Operations:
                 "not-found", f"there is no system VM named {name}", "systemvm system-vm list shows them"
             )
         return vm
+
+
+def was_refused(agent: Agent | None) -> bool:
+    """Whether the listener said why: it knows the very check that failed."""
+    return agent is not None and agent.refused_s is not None
 
 
 def _part(path: Path, offset: int | None) -> SerialPart:

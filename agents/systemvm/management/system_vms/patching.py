@@ -26,12 +26,11 @@ from systemvm.management.asyncio_bridge import in_asyncio, in_twisted
 from systemvm.management.control.agent import Agent
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.hypervisors.base import HypervisorError
-from systemvm.management.state.instances import Instance, Nic
+from systemvm.management.state.instances import Instance
 from systemvm.management.system_vms import patch_bundle
 from systemvm.management.system_vms.boot_arguments import ROLES
 from systemvm.management.system_vms.patch_bundle import Bundle, BundleError
-from systemvm.management.system_vms.secure_shell import Login
-from systemvm.management.zone import TrafficType
+from systemvm.management.system_vms.secure_shell import Login, Logins
 
 #: Deadlines before the accelerator's patience.
 INSTALL_S = 120.0  # logging in, unpacking, compiling, starting the agent
@@ -68,32 +67,26 @@ class Patching:
         self,
         clock: IReactorTime,
         directory: AgentDirectory,
-        key_file: Path,
+        logins: Logins,
         replacement: Path,
         *,
         patience: float = 1.0,
     ) -> None:
         self._clock = clock
         self._directory = directory
-        self._key_file = key_file
+        self._logins = logins
         #: Sent instead of the daemon's own code when it is there.
         self._replacement = replacement
         self._patience = patience
         self._waiting: dict[str, tuple[str, Deferred[None]]] = {}
         directory.on_status(self._status_changed)
 
-    async def patch(self, vm: Instance, nics: list[Nic], *, forced: bool) -> Patched:
+    async def patch(self, vm: Instance, *, forced: bool) -> Patched:
         """HypervisorError says why the system VM goes on with the agent that it had."""
         bundle = await self._bundle(vm)
         if not forced and bundle.is_run_by(vm.agent_version):
             return Patched(False, str(vm.agent_version))
-        control = next(nic for nic in nics if nic.traffic_type == TrafficType.CONTROL.value)
-        if not vm.host_keys:
-            raise HypervisorError(
-                f"{vm.instance_name} has not told its ssh host keys, so nobody there can be trusted",
-                "they come with its agent's first word; a reboot or another system VM brings a new agent too",
-            )
-        login = Login(vm.instance_name, control.address or "", self._key_file, vm.host_keys)
+        login = await self._logins.of(vm)
         self._log.info("{name}: patching to {version}", name=vm.instance_name, version=bundle.version)
         await in_asyncio(self._converse(login, bundle, lambda: self._judge(vm.instance_name, bundle.version)))
         return Patched(True, bundle.version)

@@ -6,13 +6,15 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from systemvm.management.config import Configuration
-from systemvm.management.control.agent import Agent
+from systemvm.management.control.agent import Agent, AgentStatus, NotReadyError
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.pki.public import PublicAuthority
 from systemvm.management.state import instances, zones
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
+from systemvm.management.state.status import AgentState
 from systemvm.management.zone import TrafficType, ZoneConfig
+from systemvm.rpc.errors import RpcError
 from systemvm.wire.console import CONSOLE_SETUP, ConsoleSetup
 from systemvm.wire.role import Role
 from systemvm.wire.storage import STORAGE_SETUP, STORAGE_STATS, StoreStats
@@ -40,8 +42,16 @@ class Preparations:
         directory.prepare(Role.CPVM, self.set_up_console)
 
     async def mount_stores(self, agent: Agent) -> None:
-        """Mount every store of the zone, and take note of its size."""
-        await self._each_store(agent, STORAGE_SETUP, MOUNT_DEADLINE_S)
+        """Mount every store of the zone, and take note of its size; NotReadyError says which NFS failed how."""
+        try:
+            await self._each_store(agent, STORAGE_SETUP, MOUNT_DEADLINE_S)
+        except RpcError as error:
+            if agent.peer is None:
+                raise
+            told = error.message if "NFS" in error.message else f"NFS: {error.message}"
+            hint = error.hint or "is the NFS server up, and does it export the store to this SSVM?"
+            status = AgentStatus(AgentState.ALERT, f"has no store: {told}", hint)
+            raise NotReadyError(status) from error
 
     async def measure_stores(self, agent: Agent) -> None:
         """Take note of how full the stores are that it has mounted."""

@@ -10,9 +10,21 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from attrs import frozen
+from twisted.logger import Logger
+
+from systemvm.management.control.directory import AgentDirectory
+from systemvm.management.hypervisors.base import HypervisorError
+from systemvm.management.hypervisors.guest_agent import GuestAgents
+from systemvm.management.state import instances
+from systemvm.management.state.database import Database
+from systemvm.management.state.instances import Instance
+from systemvm.management.zone import TrafficType
 
 SSH_PORT = 3922
 _CONNECT_S = 30
+#: Made by preinit at each start (guest/paths.py); everyone in the guest may read it.
+HOST_KEY = "/run/systemvm-preinit/ssh_host_ed25519_key.pub"
+ASK_S = 8.0
 
 
 @frozen
@@ -44,3 +56,57 @@ class Login:
             ]
         finally:
             Path(known_hosts).unlink(missing_ok=True)
+
+
+class Logins:
+    """The one place that knows how to log in to a system VM.
+
+    Its host keys are made at each start and come with its agent's hello. While the agent has not said hello
+    in this start, the row's are of an earlier one: its guest agent is asked instead, on a channel that is
+    the hypervisor's own and that nobody else can answer on.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        database: Database,
+        directory: AgentDirectory,
+        machines: GuestAgents,
+        key_file: Path,
+        *,
+        patience: float = 1.0,
+    ) -> None:
+        self._database = database
+        self._directory = directory
+        self._machines = machines
+        self._key_file = key_file
+        self._patience = patience
+
+    async def of(self, vm: Instance) -> Login:
+        """HypervisorError when its host keys are not known, so that nobody there could be trusted."""
+        name = vm.instance_name
+        nics = await self._database.read(instances.nics_of, vm.id)
+        control = next(nic for nic in nics if nic.traffic_type == TrafficType.CONTROL.value)
+        keys = await self._host_keys(vm)
+        if not keys:
+            raise HypervisorError(
+                f"{name} has not told its ssh host keys yet",
+                f"they come with its agent, else by its guest agent; systemvm system-vm why {name}",
+            )
+        return Login(name, control.address or "", self._key_file, keys)
+
+    async def _host_keys(self, vm: Instance) -> Sequence[str]:
+        agent = self._directory.agent(vm.instance_name)
+        if agent is not None and agent.hello is not None and agent.hello.host_keys:
+            return list(agent.hello.host_keys)
+        try:
+            guest = self._machines.guest_agent(vm.instance_name)
+            text = await guest.read_file(HOST_KEY, limit_bytes=4096, timeout_s=ASK_S * self._patience)
+        except HypervisorError as error:
+            self._log.info(
+                "{name}: no host key by its guest agent: {why}", name=vm.instance_name, why=error.message
+            )
+            return vm.host_keys
+        told = [" ".join(line.split()[:2]) for line in text.decode("utf-8", "replace").splitlines()]
+        return [key for key in told if key.startswith("ssh-")] or vm.host_keys

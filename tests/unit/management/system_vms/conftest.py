@@ -27,6 +27,7 @@ from systemvm.management.system_vms.keeper import Keeper
 from systemvm.management.system_vms.lifecycle import Lifecycle
 from systemvm.management.system_vms.machine import MachineBuilder
 from systemvm.management.system_vms.patching import Patching
+from systemvm.management.system_vms.secure_shell import Logins
 from systemvm.management.zone import ZoneConfig
 
 
@@ -83,7 +84,12 @@ def build(configuration: Configuration, database: Database, hypervisor, primary,
         directory,
         admission,
         facts,
-        Patching(clock, directory, configuration.layout.pki / "ssh_key", configuration.layout.agent_code),
+        Patching(
+            clock,
+            directory,
+            Logins(database, directory, hypervisor, configuration.layout.pki / "ssh_key"),
+            configuration.layout.agent_code,
+        ),
         host_id=host.id,
     )
     keeper = Keeper(clock, database, configuration, lifecycle, hypervisor, directory, host_id=host.id)

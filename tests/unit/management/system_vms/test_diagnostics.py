@@ -23,7 +23,7 @@ def zipped(name: str = "fileinfo.txt") -> bytes:
 
 @pytest.fixture
 def diagnostics(tmp_path: Path) -> Diagnostics:
-    return Diagnostics(None, tmp_path / "key", tmp_path / "shelf")  # type: ignore[arg-type]  # asks no row here
+    return Diagnostics(None, None, tmp_path / "shelf")  # type: ignore[arg-type]  # asks no row here
 
 
 def test_a_zip_has_an_address_of_its_own(diagnostics: Diagnostics) -> None:

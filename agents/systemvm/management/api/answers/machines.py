@@ -18,7 +18,7 @@ class SystemVmAnswer:
     name: str = always("s-N-VM or v-N-VM")
     systemvmtype: str = always("secondarystoragevm or consoleproxy")
     state: str = always("state of the VM")
-    agentstate: str | None = says("state of the agent in it: Up, Connecting, Alert or Disconnected")
+    agentstate: str | None = says("state of the agent in it, as listHosts has it")
     reason: str | None = says("why it is not Running and Up; an addition to CloudStack's keys")
     hint: str | None = says("what to do about it; an addition to CloudStack's keys")
     hypervisor: str = always("KVM")

@@ -31,7 +31,7 @@ class ZoneAnswer:
 class HostAnswer:
     id: str = always("the UUID")
     name: str = always("the name")
-    state: str = always("Up, Connecting, Alert, Disconnected or Down")
+    state: str = always("Creating, Connecting, Up, Down, Disconnected, Alert, Removed or Error")
     type: str = always("Routing, SecondaryStorageVM or ConsoleProxy")
     ipaddress: str | None = says("its address")
     hypervisor: str | None = says("KVM, of a hypervisor host")
@@ -42,6 +42,8 @@ class HostAnswer:
     arch: str | None = says("processor architecture")
     created: datetime = always("since when it is known")
     disconnected: datetime | None = says("when it was last lost")
+    reason: str | None = says("why an agent is not Up; an addition to CloudStack's keys")
+    hint: str | None = says("what to do about it; an addition to CloudStack's keys")
     lastpinged: datetime | None = says("when it was last heard of")
 
 

@@ -20,8 +20,9 @@ from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.jobs.runner import Jobs, Running
 from systemvm.management.state import instances
 from systemvm.management.state.database import Database
+from systemvm.management.state.host_state import explanation_of, host_state
 from systemvm.management.state.instances import Instance, Nic
-from systemvm.management.state.status import InstanceState, InstanceType
+from systemvm.management.state.status import InstanceType
 from systemvm.management.system_vms.patching import Patched
 
 _TYPES = {
@@ -190,13 +191,13 @@ def _answer(vm: Instance, nics: list[Nic], names: Names) -> SystemVmAnswer:
     public, storage = by_type.get("public"), by_type.get("storage")
     dns = [*(zone.dns if zone else []), None, None]
     offering = offering_of(vm)
-    reason, hint = _explanation(vm)
+    reason, hint = explanation_of(vm)
     return SystemVmAnswer(
         id=vm.uuid,
         name=vm.instance_name,
         systemvmtype=_TYPES[vm.type],
         state=vm.state.value,
-        agentstate=vm.agent_state.value if vm.agent_state else None,
+        agentstate=host_state(vm).value,
         reason=reason,
         hint=hint,
         hypervisor=vm.hypervisor,
@@ -229,10 +230,3 @@ def _answer(vm: Instance, nics: list[Nic], names: Names) -> SystemVmAnswer:
         created=vm.created,
         disconnected=vm.disconnected,
     )
-
-
-def _explanation(vm: Instance) -> tuple[str | None, str | None]:
-    """Why it is not Running, else why its agent is not Up, or what is wrong with it all the same."""
-    if vm.state is not InstanceState.RUNNING:
-        return vm.reason, vm.hint
-    return (f"Its agent {vm.agent_reason}" if vm.agent_reason else None), vm.agent_hint

@@ -21,6 +21,7 @@ from systemvm.management.api.parameters import ParameterType, optional
 from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.state import instances, zones
 from systemvm.management.state.database import Database
+from systemvm.management.state.host_state import explanation_of, host_state
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceType
 
@@ -241,11 +242,14 @@ def _hosts_and_agents(connection: sa.Connection) -> list[HostAnswer]:
         )
     for vm in instances.list_system(connection):
         zone = names.zone(vm.zone_id)
+        reason, hint = explanation_of(vm)
         hosts.append(
             HostAnswer(
                 id=vm.uuid,
                 name=vm.instance_name,
-                state=vm.agent_state.value if vm.agent_state else "Disconnected",
+                state=host_state(vm).value,
+                reason=reason,
+                hint=hint,
                 type="ConsoleProxy" if vm.type is InstanceType.CONSOLE_PROXY else "SecondaryStorageVM",
                 version=vm.agent_version,
                 zoneid=zone.uuid if zone else None,

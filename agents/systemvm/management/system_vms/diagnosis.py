@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds out why a system VM that runs has no agent: from inside, else by its console, else by its hypervisor.
+
+The hypervisor is asked first whether the machine's CPUs run at all; a paused one answers nobody. Then its
+guest agent is asked (`inside`), and when that is silent, the serial log (`serial_log`). What is found goes
+where every state goes, into the agent's `AgentStatus`, unless something happened while it was looked for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from attrs import define, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThread
+from twisted.logger import Logger
+
+from systemvm.management.control.agent import Agent, AgentStatus
+from systemvm.management.control.directory import AgentDirectory
+from systemvm.management.hypervisors import serial_log
+from systemvm.management.hypervisors.base import HypervisorError
+from systemvm.management.hypervisors.guest_agent import GuestAgent
+from systemvm.management.state import instances
+from systemvm.management.state.database import Database
+from systemvm.management.state.instances import Instance
+from systemvm.management.state.status import AgentState, InstanceState
+from systemvm.management.system_vms import inside
+
+TURN_S = 5.0
+#: After its start, and after its channel was lost, before anybody is asked; times the accelerator's patience.
+BOOT_GRACE_S = 45.0
+LOSS_GRACE_S = 6.0
+AGAIN_FIRST_S = 20.0
+AGAIN_LAST_S = 120.0
+#: A refusal at the listener names the very check that failed: for so long nothing else is said.
+REFUSED_FOR_S = 120.0
+PING_S = 8.0
+SCRIPT_S = 60.0
+
+
+class Machines(Protocol):
+    """The part of a driver that looks into a machine."""
+
+    def guest_agent(self, name: str) -> GuestAgent: ...
+
+    async def condition(self, name: str) -> str:
+        """QEMU's word for what the machine does: running, paused, io-error, guest-panicked, …"""
+
+
+@frozen
+class Look:
+    """One thing that was looked at, and what it said."""
+
+    what: str
+    said: str
+
+
+@frozen
+class Finding:
+    """`status` is None when nothing that was looked at is wrong."""
+
+    status: AgentStatus | None
+    looks: list[Look]
+
+
+@define
+class _Case:
+    """A VM without its agent."""
+
+    since_s: float
+    start: object  # which start of it
+    next_s: float
+    pause_s: float = AGAIN_FIRST_S
+    is_running: bool = False
+    told: AgentStatus | None = None
+
+
+class Diagnosis:
+    """Looks at every system VM that runs and has no agent, each at its own slow pace."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        database: Database,
+        directory: AgentDirectory,
+        machines: Machines,
+        logs: Path,
+        *,
+        host_id: int,
+        address: str,
+        port: int,
+        patience: float = 1.0,
+        unix_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._clock = clock
+        self._database = database
+        self._directory = directory
+        self._machines = machines
+        self._logs = logs
+        self._host_id = host_id
+        self._address = address
+        self._port = port
+        self._patience = patience
+        self._unix_clock = unix_clock
+        self._cases: dict[str, _Case] = {}
+        self._loop = LoopingCall(self._turn)
+        self._loop.clock = clock
+
+    def start(self) -> None:
+        self._loop.start(TURN_S, now=False)
+
+    def stop(self) -> None:
+        if self._loop.running:
+            self._loop.stop()
+
+    async def why(self, vm: Instance) -> Finding:
+        """Look now. Bounded by deadlines, raises nothing that a machine can cause."""
+        looks: list[Look] = []
+        name = vm.instance_name
+        if vm.state is not InstanceState.RUNNING:
+            return Finding(
+                None, [Look("virtual machine", f"{vm.state.value}: {vm.reason or ''}".rstrip(": "))]
+            )
+        try:
+            condition = await self._machines.condition(name)
+        except HypervisorError as error:
+            looks.append(Look("hypervisor", error.message))
+        else:
+            looks.append(Look("hypervisor", condition))
+            stopped = _of_condition(condition, name)
+            if stopped is not None:
+                return Finding(stopped, looks)
+        status, answered = await self._ask_inside(name, looks)
+        if answered:
+            return Finding(status, looks)
+        text = await deferToThread(serial_log.tail, self._path(name))
+        looks.append(Look("serial console", "\n".join(serial_log.lines(text)[-12:]) or "nothing"))
+        return Finding(_of_console(text, name), looks)
+
+    async def last_words(self, name: str) -> AgentStatus | None:
+        """Why a machine ended before its agent's first word, by its console."""
+        text = await deferToThread(serial_log.tail, self._path(name))
+        found = serial_log.complaint(text, name)
+        return AgentStatus(AgentState.DISCONNECTED, found.reason, found.hint) if found is not None else None
+
+    # --- the turns
+
+    def _turn(self) -> Deferred[None]:
+        turn = Deferred.fromCoroutine(self.look_round())
+        turn.addErrback(lambda failure: self._log.failure("looking for agents", failure=failure))
+        return turn
+
+    async def look_round(self) -> None:
+        """One turn over all system VMs; what takes long goes on by itself."""
+        missing: set[str] = set()
+        for vm in await self._database.read(instances.list_system):
+            agent = self._directory.agent(vm.instance_name)
+            if vm.host_id != self._host_id or vm.state is not InstanceState.RUNNING:
+                continue
+            if agent is None or agent.peer is not None:
+                continue
+            missing.add(vm.uuid)
+            case = self._case(vm, agent)
+            if case.is_running:
+                continue
+            if self._clock.seconds() >= case.next_s:
+                case.is_running = True
+                looking = Deferred.fromCoroutine(self._look(vm, agent, case))
+                looking.addErrback(lambda failure: self._log.failure("a diagnosis failed", failure=failure))
+            elif agent.hello is None and case.told is None:
+                await self._look_at_console(vm, agent, case)
+        for gone in self._cases.keys() - missing:
+            del self._cases[gone]
+
+    def _case(self, vm: Instance, agent: Agent) -> _Case:
+        case = self._cases.get(vm.uuid)
+        if case is None or case.start != vm.started:
+            grace_s = BOOT_GRACE_S if agent.hello is None else LOSS_GRACE_S
+            now_s = self._clock.seconds()
+            case = _Case(now_s, vm.started, now_s + grace_s * self._patience)
+            self._cases[vm.uuid] = case
+        return case
+
+    async def _look_at_console(self, vm: Instance, agent: Agent, case: _Case) -> None:
+        """A machine that says itself that nothing will come of it need not be waited for."""
+        before = agent.status
+        text = await deferToThread(serial_log.tail, self._path(vm.instance_name))
+        found = serial_log.complaint(text, vm.instance_name)
+        if found is not None and found.final:
+            self._tell(agent, case, before, AgentStatus(AgentState.ALERT, found.reason, found.hint))
+
+    async def _look(self, vm: Instance, agent: Agent, case: _Case) -> None:
+        before = agent.status
+        try:
+            finding = await self.why(vm)
+        finally:
+            case.is_running = False
+            case.next_s = self._clock.seconds() + case.pause_s
+            case.pause_s = min(case.pause_s * 2, AGAIN_LAST_S)
+        if finding.status is not None:
+            self._tell(agent, case, before, finding.status)
+        elif case.told is not None and agent.status == case.told:
+            text = "is not connected; what was wrong with it is not any more"
+            self._tell(agent, case, before, AgentStatus(AgentState.ALERT, text, "it dials again by itself"))
+
+    def _tell(self, agent: Agent, case: _Case, before: AgentStatus, status: AgentStatus) -> None:
+        if self._directory.agent(agent.name) is not agent or agent.peer is not None:
+            return
+        if agent.status != before:
+            return  # something happened meanwhile, and that is newer
+        refused_s = agent.refused_s
+        if refused_s is not None and self._clock.seconds() - refused_s < REFUSED_FOR_S:
+            return
+        case.told = status
+        self._directory.set_status(agent, status)
+
+    # --- who is asked
+
+    async def _ask_inside(self, name: str, looks: list[Look]) -> tuple[AgentStatus | None, bool]:
+        try:
+            guest = self._machines.guest_agent(name)
+            await guest.ping(timeout_s=PING_S * self._patience)
+            asked_s = self._unix_clock()
+            done = await guest.run(
+                ["/bin/sh", "-c", inside.script(self._address, self._port, self._patience)],
+                timeout_s=SCRIPT_S * self._patience,
+            )
+        except HypervisorError as error:
+            looks.append(Look("guest agent", error.message))
+            return None, False
+        seen = inside.parse(done.stdout.decode("utf-8", "replace"), asked_s)
+        looks += [Look(f"inside: {part}", answer.text or "nothing") for part, answer in seen.parts.items()]
+        return inside.explain(seen, name, self._address, self._port), bool(seen.parts)
+
+    def _path(self, name: str) -> Path:
+        return self._logs / f"{name}.log"
+
+
+def _of_condition(condition: str, name: str) -> AgentStatus | None:
+    match condition:
+        case "running":
+            return None
+        case "io-error":
+            return AgentStatus(
+                AgentState.ALERT,
+                "is halted with its VM: a write to its disk failed, most likely because the host's disk is full",
+                f"make room where primary storage is (df), then: systemvm system-vm reboot --forced {name}",
+            )
+        case "guest-panicked":
+            return AgentStatus(
+                AgentState.ALERT,
+                "is gone: its VM's kernel panicked",
+                f"systemvm serial {name} shows why; systemvm system-vm reboot --forced {name}",
+            )
+        case "internal-error":
+            return AgentStatus(
+                AgentState.ALERT,
+                "is halted with its VM: the processor's emulation failed (internal-error)",
+                f"dmesg of the host tells more; systemvm system-vm reboot --forced {name}",
+            )
+    return AgentStatus(
+        AgentState.ALERT,
+        f"is halted with its VM, which is {condition} and not running",
+        f"systemvm system-vm reboot --forced {name}",
+    )
+
+
+def _of_console(text: str, name: str) -> AgentStatus:
+    found = serial_log.complaint(text, name)
+    if found is not None:
+        return AgentStatus(AgentState.ALERT, found.reason, found.hint)
+    if serial_log.is_empty(text):
+        return AgentStatus(
+            AgentState.ALERT,
+            "did not boot: its VM has not written a byte to its serial console",
+            "is the kernel of the image right for this machine? `make images`, then destroy it for a new one",
+        )
+    return AgentStatus(
+        AgentState.ALERT,
+        "is silent, and so is its VM: its guest agent does not answer and its console says nothing",
+        f"it hangs, or this host is too slow; systemvm system-vm reboot --forced {name}",
+    )
