@@ -20,7 +20,7 @@ TAIL_BYTES = 128 * 1024
 _LONGEST = 300
 
 _ESCAPES = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])|[\x00-\x08\x0e-\x1f\x7f]"
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[@-Z\\-_])|[\x00-\x08\x0e-\x1f\x7f]"
 )
 _STAMP = re.compile(r"^\[\s*\d+\.\d+\]\s*(?:\[[^\]]{1,12}\]\s*)?")
 _PANIC = re.compile(r"Kernel panic - not syncing: (?P<why>.*)")
@@ -136,9 +136,7 @@ def _preinit(found: list[str], again: str) -> Complaint | None:
     )
     if at is None:
         return None
-    match = _PREINIT.search(found[at])
-    assert match is not None
-    words, hint = [match["why"].strip()], ""
+    words, hint = [found[at].partition("systemvm-preinit: ")[2].strip()], ""
     for line in found[at + 1 : at + 8]:
         if (told := _HINT.match(line)) is not None:
             hint = told["hint"].strip()

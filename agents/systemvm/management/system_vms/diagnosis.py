@@ -250,7 +250,7 @@ def _of_condition(condition: str, name: str) -> AgentStatus | None:
         case "io-error":
             return AgentStatus(
                 AgentState.ALERT,
-                "is halted with its VM: a write to its disk failed, most likely because the host's disk is full",
+                "is halted with its VM: a write to its disk failed: the host's disk is full or broken",
                 f"make room where primary storage is (df), then: systemvm system-vm reboot --forced {name}",
             )
         case "guest-panicked":

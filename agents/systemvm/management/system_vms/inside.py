@@ -145,14 +145,11 @@ def _of_agent(inside: Inside, name: str, address: str, port: int) -> Answer:
     unit = inside["agent"].fields
     inside_it = f"systemvm ssh {name} -- systemctl"
     state, sub, result = unit.get("ActiveState"), unit.get("SubState"), unit.get("Result", "")
-    if unit.get("LoadState") == "masked" or unit.get("UnitFileState", "").startswith("masked"):
-        if state != "active":
-            return (
-                "is masked: its unit may not start",
-                f"{inside_it} unmask --runtime systemvm-agent; then start it",
-            )
     if state == "active":
         return None
+    if unit.get("LoadState") == "masked" or unit.get("UnitFileState", "").startswith("masked"):
+        unmask = f"{inside_it} unmask --runtime systemvm-agent; then start it"
+        return "is masked: its unit may not start", unmask
     if state == "inactive" and result in ("", "success"):
         return "is stopped: somebody ended its unit", f"{inside_it} start systemvm-agent"
     if result == "oom-kill":
@@ -169,7 +166,7 @@ def _of_agent(inside: Inside, name: str, address: str, port: int) -> Answer:
             f"cannot start: {why}"
             if why
             else f"ended with exit code {unit.get('ExecMainStatus', '?')}, {tries} times",
-            f"systemvm ssh {name} -- journalctl -u systemvm-agent tells more; reboot brings fresh credentials",
+            f"systemvm ssh {name} -- journalctl -u systemvm-agent tells more; a reboot brings new keys",
         )
     if state in ("activating", "reloading"):
         return "is starting", "nothing: this lasts some seconds"
@@ -221,7 +218,7 @@ def _of_port(inside: Inside, name: str, address: str, port: int) -> Answer:
     if "No route to host" in dial.text or "unreachable" in dial.text.lower():
         return (
             f"cannot reach {address}: nobody has that address on its control network",
-            "is the bridge cloud0 up, with that address? `ip address show cloud0`; a restart of the daemon makes it",
+            "is the bridge cloud0 up, with that address? `ip address show cloud0`; the daemon makes it",
         )
     if dial.code == 124:
         return (

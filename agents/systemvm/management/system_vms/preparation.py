@@ -42,7 +42,7 @@ class Preparations:
         directory.prepare(Role.CPVM, self.set_up_console)
 
     async def mount_stores(self, agent: Agent) -> None:
-        """Mount every store of the zone, and take note of its size; NotReadyError says which NFS failed how."""
+        """Mount every store of the zone, and take note of its size; NotReadyError says which failed."""
         try:
             await self._each_store(agent, STORAGE_SETUP, MOUNT_DEADLINE_S)
         except RpcError as error:

@@ -10,7 +10,7 @@ import pytest
 import pytest_twisted
 from cryptography import x509
 
-from systemvm.management.control.agent import Agent
+from systemvm.management.control.agent import Agent, NotReadyError
 from systemvm.management.housekeeping import Housekeeping
 from systemvm.management.pki.public import PublicAuthority
 from systemvm.management.state import jobs, zones
@@ -69,7 +69,7 @@ async def test_an_ssvm_mounts_the_zones_stores(world, preparations: Preparations
     [store] = await world.database.read(zones.list_stores)
     assert (store.capacity_bytes, store.used_bytes) == (1000, 10)
     peer.answers["storage.setup"] = RpcError.refused("mount_failed", "no route to host")
-    with pytest.raises(RpcError, match="no route"):
+    with pytest.raises(NotReadyError, match="has no store: NFS: no route to host"):
         await preparations.mount_stores(agent)
 
 

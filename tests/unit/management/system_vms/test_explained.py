@@ -1,0 +1,482 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Provoked failures, each with its exact reason and hint: consoles, and answers of guest agents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor, task
+
+from systemvm.guest.failure import FailureKind
+from systemvm.management.control.agent import AgentStatus
+from systemvm.management.control.refusals import Refusals
+from systemvm.management.hypervisors import serial_log
+from systemvm.management.hypervisors.base import DomainNotFoundError, ExitReason, HypervisorError
+from systemvm.management.hypervisors.guest_agent import Completed, GuestAgentSilentError
+from systemvm.management.state import instances
+from systemvm.management.state.host_state import HostState, host_state
+from systemvm.management.state.status import AgentState, InstanceState
+from systemvm.management.system_vms import inside
+from systemvm.management.system_vms.diagnosis import BOOT_GRACE_S, Diagnosis
+from systemvm.management.system_vms.secure_shell import HOST_KEY, Logins
+from systemvm.rpc.refusal import Refusal, TlsCheck
+
+NAME, ADDRESS, PORT = "s-1-VM", "169.254.0.1", 8250
+NOW_S = 1_700_000_000.0
+AGAIN = f"systemvm serial {NAME} shows its console"
+REBOOT = f"systemvm system-vm reboot {NAME}"
+SSH = f"systemvm ssh {NAME} -- systemctl"
+RESET = "\x1b[!p\x1b]104\x07\x1b[?7h"
+MORE_MEMORY = "give it more memory (system_vms in its zone's file)"
+
+
+def guest(**changes: Any) -> str:
+    """The script's output in a guest that is well, but for `changes`: text, or text and exit code."""
+    parts: dict[str, Any] = {
+        "clock": f"{NOW_S:.0f}",
+        "preinit": "LoadState=loaded\nActiveState=active\nResult=success\nExecMainStatus=0",
+        "agent": "LoadState=loaded\nUnitFileState=enabled\nActiveState=active\nSubState=running\n"
+        "Result=success\nExecMainStatus=0\nNRestarts=0\nStatusText=dialing 169.254.0.1:8250",
+        "preinit-says": "systemvm-preinit: s-1-VM is a ssvm: eth0 169.254.10.2/16",
+        "agent-says": "",
+        "addresses": "lo       UNKNOWN  127.0.0.1/8\neth0     UP       169.254.10.2/16",
+        "route": "169.254.0.1 dev eth0 src 169.254.10.2 uid 0\n    cache",
+        "dial": "",
+        "firewall": "",
+    }
+    for name, value in changes.items():
+        parts[name.replace("_", "-")] = value
+    text = ""
+    for name, value in parts.items():
+        said, code = value if isinstance(value, tuple) else (value, 0)
+        text += f"=== {name}\n{said}\n--- {code}\n"
+    return text
+
+
+def unit(**fields: str) -> str:
+    return "\n".join(f"{key}={value}" for key, value in {"LoadState": "loaded", **fields}.items())
+
+
+def not_connected(why: str) -> str:
+    return unit(
+        ActiveState="active", StatusText=f"not connected to 169.254.0.1:8250: {why}; next attempt in 4.1 s"
+    )
+
+
+FAILED = {"ActiveState": "failed", "Result": "exit-code"}
+FROM_INSIDE: dict[str, tuple[dict[str, Any], str, str]] = {
+    "no boot arguments": (
+        {
+            "preinit": unit(**FAILED, ExecMainStatus="10"),
+            "preinit_says": "systemvm-preinit: no boot arguments: no systemd credential\n  hint: give them",
+        },
+        "has no boot arguments: no systemd credential",
+        "give them",
+    ),
+    "waits for boot arguments": (
+        {
+            "preinit": unit(ActiveState="activating"),
+            "preinit_says": "systemvm-preinit: no credential came; waiting up to 180 s for /x",
+        },
+        "has no boot arguments: it waits for them by qemu-guest-agent",
+        f"no credential came with the machine: {REBOOT} brings new ones",
+    ),
+    "bad boot arguments": (
+        {
+            "preinit": unit(**FAILED, ExecMainStatus="11"),
+            "preinit_says": "systemvm-preinit: eth0ip=x is no address",
+        },
+        "has boot arguments that cannot be right: eth0ip=x is no address",
+        f"{REBOOT} starts it with new ones",
+    ),
+    "NIC absent": (
+        {"preinit": unit(**FAILED, ExecMainStatus="12"), "preinit_says": ""},
+        "has not the NICs of its boot arguments",
+        f"{REBOOT} starts it with new ones",
+    ),
+    "agent stopped": (
+        {"agent": unit(ActiveState="inactive", Result="success")},
+        "is stopped: somebody ended its unit",
+        f"{SSH} start systemvm-agent",
+    ),
+    "agent masked": (
+        {"agent": "LoadState=masked\nUnitFileState=masked-runtime\nActiveState=inactive"},
+        "is masked: its unit may not start",
+        f"{SSH} unmask --runtime systemvm-agent; then start it",
+    ),
+    "agent cannot start": (
+        {
+            "agent": unit(
+                ActiveState="activating", SubState="auto-restart", Result="exit-code", NRestarts="3"
+            ),
+            "agent_says": "Cannot start: the identity holds no key\nsystemd: exited",
+        },
+        "cannot start: the identity holds no key",
+        f"systemvm ssh {NAME} -- journalctl -u systemvm-agent tells more; a reboot brings new keys",
+    ),
+    "agent killed for memory": (
+        {"agent": unit(ActiveState="failed", Result="oom-kill")},
+        "was killed for want of memory",
+        MORE_MEMORY,
+    ),
+    "no route": (
+        {"route": ("RTNETLINK answers: Network is unreachable", 2)},
+        "has no route to 169.254.0.1",
+        f"{REBOOT} sets up its network anew",
+    ),
+    "route by another NIC": (
+        {"route": "169.254.0.1 via 203.0.113.1 dev eth2 src 203.0.113.9 uid 0"},
+        "has no route to 169.254.0.1 by its control NIC: eth2 leads elsewhere",
+        f"{REBOOT} sets up its network anew",
+    ),
+    "control NIC down": (
+        {"addresses": "lo UNKNOWN 127.0.0.1/8\neth0 DOWN"},
+        "has no route to 169.254.0.1: its control NIC eth0 is down",
+        f"{REBOOT} sets up its network anew",
+    ),
+    "port refused": (
+        {"dial": ("bash: connect: Connection refused", 1)},
+        "finds the daemon's port 8250 closed: 169.254.0.1:8250 refuses the connection",
+        "does the daemon listen there? control.address and control.port of managementd.yaml; a firewall "
+        "that rejects it is in `nft list ruleset`",
+    ),
+    "port dropped": (
+        {"dial": ("", 124)},
+        "finds the daemon's port 8250 closed: 169.254.0.1:8250 does not answer",
+        "something on the host drops it: look in `nft list ruleset` "
+        "for rules about port 8250 or the bridge cloud0",
+    ),
+    "nobody there": (
+        {"dial": ("bash: connect: No route to host", 1)},
+        "cannot reach 169.254.0.1: nobody has that address on its control network",
+        "is the bridge cloud0 up, with that address? `ip address show cloud0`; the daemon makes it",
+    ),
+    "clock behind": (
+        {"clock": f"{NOW_S - 2 * 86400:.0f}"},
+        "has a clock that is 2 days behind",
+        f"is the host's own clock right (timedatectl)? if so: {REBOOT}",
+    ),
+    "another CA": (
+        {"agent": not_connected("TLS: certificate verify failed")},
+        "and the daemon do not agree on TLS: TLS: certificate verify failed",
+        f"{REBOOT} starts it with fresh credentials and the CA of today",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FROM_INSIDE)
+def test_a_guest_that_is_asked_tells_what_is_wrong(case: str) -> None:
+    changes, reason, hint = FROM_INSIDE[case]
+    seen = inside.parse(guest(**changes), NOW_S)
+    assert inside.explain(seen, NAME, ADDRESS, PORT) == AgentStatus(AgentState.ALERT, reason, hint)
+
+
+def test_a_guest_that_is_well_has_no_reason() -> None:
+    assert inside.explain(inside.parse(guest(), NOW_S + 3), NAME, ADDRESS, PORT) is None
+
+
+@pytest.mark.parametrize(
+    "output",
+    ["", "=== clock\n", "=== dial\nx\n--- ", "\x00" * 100, "=== preinit\nActiveState=failed\n--- 0\n"],
+)
+def test_half_an_answer_is_no_error(output: str) -> None:
+    inside.explain(inside.parse(output, NOW_S), NAME, ADDRESS, PORT)
+
+
+def test_exit_codes_of_preinit_are_all_known() -> None:
+    assert set(inside.PREINIT_CODES) == {kind.value for kind in FailureKind}
+
+
+CONSOLES: dict[str, tuple[str, str, str]] = {
+    "no root file system": (
+        "initrd: no root file system on LABEL=root\r\nhint: give QEMU the image as its first disk\r\n"
+        "[   13.02] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100\r\n",
+        "did not boot: no root file system on LABEL=root",
+        "its disk is not the image's: destroy it, and another is made; if that fails too, make images",
+    ),
+    "no initrd": (
+        '[    2.1] VFS: Cannot open root device "LABEL=root" or unknown-block(0,0): error -6\r\n'
+        "[    2.2] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)\r\n",
+        "did not boot: the kernel found no root file system on LABEL=root",
+        "kernel, initial file system and disk must be of one image: import it again (make images)",
+    ),
+    "kernel panic": (
+        "[    5.123456] Kernel panic - not syncing: Fatal exception in interrupt\r\n[    5.2] CPU: 0\r\n",
+        "did not boot: the kernel panicked: Fatal exception in interrupt",
+        AGAIN,
+    ),
+    "too little memory": (
+        "[    3.0] Kernel panic - not syncing: System is deadlocked on memory\r\n",
+        "did not boot: the kernel panicked: System is deadlocked on memory",
+        MORE_MEMORY,
+    ),
+    "no boot arguments": (
+        f"{RESET}systemvm-preinit: no boot arguments: no systemd credential systemvm.cmdline\r\n"
+        "  hint: give QEMU a type=11 SMBIOS file\r\n",
+        "has no boot arguments: no systemd credential systemvm.cmdline",
+        "give QEMU a type=11 SMBIOS file",
+    ),
+    "waits for boot arguments": (
+        f"{RESET}systemvm-preinit: no credential came; waiting up to 180 s for /var/cache/cloud/cmdline\r\n",
+        "has no boot arguments: it waits for them by qemu-guest-agent",
+        "no credential came with the machine: reboot it, and it is started with new ones",
+    ),
+    "NIC absent": (
+        f"{RESET}systemvm-preinit: there is no NIC eth3\r\n  hint: it has eth0, eth1\r\n[  9.1] more\r\n",
+        "could not be prepared: there is no NIC eth3",
+        "it has eth0, eth1",
+    ),
+    "emergency mode": (
+        f"{RESET}[FAILED] Failed to mount srv.mount - /srv.\r\nYou are in emergency mode. After that\r\n",
+        "did not boot: systemd is in emergency mode because srv.mount failed",
+        f"{AGAIN}; destroy it for a new disk",
+    ),
+    "out of memory": (
+        f"{RESET}[   60.1] Out of memory: Killed process 212 (python3) total-vm:1kB\r\n",
+        "has too little memory: the kernel killed python3",
+        MORE_MEMORY,
+    ),
+    "broken disk": (
+        f"{RESET}[   60.1] I/O error, dev vda, sector 5 op 0x1:(WRITE) flags 0x800\r\n",
+        "cannot use its disk: errors on vda",
+        "look at the host's disk (dmesg, df); destroy it for a new one",
+    ),
+    "agent": (f"{RESET}systemvm-agent[91]: Cannot start: bad key\r\n", "cannot start: bad key", AGAIN),
+}
+
+
+@pytest.mark.parametrize("case", CONSOLES)
+def test_a_console_tells_what_is_wrong(case: str) -> None:
+    written, reason, hint = CONSOLES[case]
+    before = "Kernel panic - not syncing: of an earlier start\n" + serial_log.mark("2026-11-21").decode()
+    found = serial_log.complaint(before + written, NAME)
+    assert found is not None
+    assert (found.reason, found.hint) == (reason, hint)
+
+
+def test_a_console_of_a_good_start_complains_of_nothing() -> None:
+    panic = "Kernel panic - not syncing: earlier\n" + serial_log.mark("2026-11-21").decode()
+    assert serial_log.complaint(panic + RESET, NAME) is None
+    assert not serial_log.is_empty(panic + RESET)
+    assert serial_log.is_empty(panic)
+
+
+# --- the diagnosis as a whole
+
+
+class FakeGuest:
+    def __init__(self, output: str | None) -> None:
+        self.output = output
+        self.files: dict[str, bytes] = {}
+        self.asked = 0
+
+    async def ping(self, *, timeout_s: float) -> None:
+        if self.output is None:
+            raise GuestAgentSilentError(f"{NAME}: the guest agent does not answer")
+
+    async def run(self, argv: list[str], *, timeout_s: float) -> Completed:
+        self.asked += 1
+        return Completed(0, None, (self.output or "").encode(), b"")
+
+    async def read_file(self, path: str, *, limit_bytes: int, timeout_s: float) -> bytes:
+        if self.output is None:
+            raise GuestAgentSilentError(f"{NAME}: the guest agent does not answer")
+        return self.files[path]
+
+
+class FakeMachines:
+    def __init__(self, output: str | None, state: str = "running") -> None:
+        self.guest = FakeGuest(output)
+        self.state = state
+
+    def guest_agent(self, name: str) -> Any:
+        if name != NAME:
+            raise DomainNotFoundError(f"{name} does not run")
+        return self.guest
+
+    async def condition(self, name: str) -> str:
+        if not self.state:
+            raise HypervisorError("QEMU's monitor cannot be reached")
+        return self.state
+
+
+def diagnosis_of(world: Any, machines: FakeMachines) -> Diagnosis:
+    return Diagnosis(
+        world.clock, world.database, world.directory, machines, world.configuration.layout.logs,  # type: ignore[arg-type]
+        host_id=world.host_id, address=ADDRESS, port=PORT, unix_clock=lambda: NOW_S,
+    )  # fmt: skip
+
+
+def console_of(world: Any, text: str) -> None:
+    path: Path = world.configuration.layout.logs / f"{NAME}.log"
+    path.write_bytes(serial_log.mark("2026-11-21") + text.encode())
+
+
+async def rounds(world: Any, diagnosis: Diagnosis, advance_s: float = 0.0) -> AgentStatus:
+    await diagnosis.look_round()
+    world.clock.advance(advance_s)
+    await diagnosis.look_round()
+    for _ in range(50):
+        await task.deferLater(reactor, 0.01)  # type: ignore[arg-type]
+    status: AgentStatus = world.directory.agent(NAME).status
+    return status
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_asks_inside_after_a_while_and_says_what_it_found_where_everybody_looks(world: Any) -> None:
+    await world.keeper.scan()
+    machines = FakeMachines(guest(dial=("", 124)))
+    diagnosis = diagnosis_of(world, machines)
+    before = await rounds(world, diagnosis)
+    assert (before.state, machines.guest.asked) == (AgentState.CONNECTING, 0)
+    found = await rounds(world, diagnosis, BOOT_GRACE_S + 1)
+    assert found.reason == FROM_INSIDE["port dropped"][1]
+    assert found.state is AgentState.ALERT
+    asked = machines.guest.asked
+    await rounds(world, diagnosis, 1)
+    assert machines.guest.asked == asked, "it is asked at a slow pace"
+
+
+HYPERVISOR: dict[str, tuple[FakeMachines, str, str, str]] = {
+    "full disk": (
+        FakeMachines(guest(), "io-error"),
+        "",
+        "is halted with its VM: a write to its disk failed: the host's disk is full or broken",
+        f"make room where primary storage is (df), then: systemvm system-vm reboot --forced {NAME}",
+    ),
+    "paused": (
+        FakeMachines(guest(), "paused"),
+        "",
+        "is halted with its VM, which is paused and not running",
+        f"systemvm system-vm reboot --forced {NAME}",
+    ),
+    "no byte": (
+        FakeMachines(None),
+        "",
+        "did not boot: its VM has not written a byte to its serial console",
+        "is the kernel of the image right for this machine? `make images`, then destroy it for a new one",
+    ),
+    "silent": (
+        FakeMachines(None, ""),
+        RESET,
+        "is silent, and so is its VM: its guest agent does not answer and its console says nothing",
+        f"it hangs, or this host is too slow; systemvm system-vm reboot --forced {NAME}",
+    ),
+    "console": (
+        FakeMachines(None),
+        CONSOLES["out of memory"][0],
+        CONSOLES["out of memory"][1],
+        CONSOLES["out of memory"][2],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HYPERVISOR)
+@pytest_twisted.ensureDeferred
+async def test_without_an_answer_from_inside_console_and_hypervisor_are_asked(world: Any, case: str) -> None:
+    machines, console, reason, hint = HYPERVISOR[case]
+    await world.keeper.scan()
+    console_of(world, console)
+    diagnosis = diagnosis_of(world, machines)
+    await rounds(world, diagnosis)
+    assert await rounds(world, diagnosis, BOOT_GRACE_S + 1) == AgentStatus(AgentState.ALERT, reason, hint)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_console_that_says_the_end_is_believed_at_once(world: Any) -> None:
+    await world.keeper.scan()
+    console_of(world, CONSOLES["no boot arguments"][0])
+    status = await rounds(world, diagnosis_of(world, FakeMachines(None)))
+    assert status.reason == CONSOLES["no boot arguments"][1]
+
+
+@pytest.mark.parametrize(
+    "check", [TlsCheck.WRONG_CA, TlsCheck.EXPIRED, TlsCheck.NOT_YET_VALID, TlsCheck.REVOKED]
+)
+@pytest_twisted.ensureDeferred
+async def test_a_refusal_is_the_better_reason(world: Any, check: TlsCheck) -> None:
+    await world.keeper.scan()
+    vm = await world.database.read(instances.by_instance_name, NAME)
+    nics = await world.database.read(instances.nics_of, vm.id)
+    control = next(nic.address for nic in nics if nic.traffic_type == "control")
+    diagnosis = diagnosis_of(world, FakeMachines(guest(dial=("", 124))))
+    await rounds(world, diagnosis)
+    world.clock.advance(BOOT_GRACE_S)
+    await Refusals(world.database, world.directory, world.clock.seconds).note(control, Refusal(check, "told"))
+    status = await rounds(world, diagnosis, 1)
+    assert (status.reason, status.hint) == (f"was refused ({check.value}): told", check.hint)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_machine_that_ended_before_its_agent_came_says_why_by_its_console(world: Any) -> None:
+    world.keeper._last_words = diagnosis_of(world, FakeMachines(None)).last_words
+    await world.keeper.scan()
+    console_of(world, CONSOLES["kernel panic"][0])
+    world.hypervisor.end(NAME, ExitReason.GUEST_RESET)
+    for _ in range(200):
+        vm = await world.database.read(instances.by_instance_name, NAME)
+        if vm.state is InstanceState.STOPPED:
+            break
+        await task.deferLater(reactor, 0.01)  # type: ignore[arg-type]
+    assert vm.reason == f"ended: guest-reset: it {CONSOLES['kernel panic'][1]}"
+    assert vm.hint == AGAIN
+    assert host_state(vm) is HostState.DOWN
+
+
+# --- ssh to a VM whose agent has said nothing
+
+
+@pytest_twisted.ensureDeferred
+async def test_host_keys_of_this_start_come_by_the_guest_agent_before_the_agent(
+    world: Any,
+) -> None:
+    await world.keeper.scan()
+    vm = await world.database.read(instances.by_instance_name, NAME)
+    vm = await world.database.run(instances.update, vm.id, host_keys=["ssh-ed25519 OLD"])
+    machines = FakeMachines(guest())
+    machines.guest.files[HOST_KEY] = b"ssh-ed25519 NEW root@s-1-VM\n"
+    logins = Logins(world.database, world.directory, machines, Path("/key"))
+    assert list((await logins.of(vm)).host_keys) == ["ssh-ed25519 NEW"]
+    silent = Logins(world.database, world.directory, FakeMachines(None), Path("/key"))
+    assert list((await silent.of(vm)).host_keys) == ["ssh-ed25519 OLD"]
+    never = await world.database.run(instances.update, vm.id, host_keys=[])
+    with pytest.raises(HypervisorError, match="has not told its ssh host keys yet"):
+        await silent.of(never)
+
+
+# --- CloudStack's words
+
+
+@pytest.mark.parametrize(
+    ("state", "agent", "reason", "word"),
+    [
+        (InstanceState.STARTING, None, None, HostState.CREATING),
+        (InstanceState.STARTING, AgentState.CONNECTING, None, HostState.CONNECTING),
+        (InstanceState.RUNNING, None, None, HostState.CONNECTING),
+        (InstanceState.RUNNING, AgentState.CONNECTING, None, HostState.CONNECTING),
+        (InstanceState.RUNNING, AgentState.UP, None, HostState.UP),
+        (InstanceState.RUNNING, AgentState.ALERT, None, HostState.ALERT),
+        (InstanceState.RUNNING, AgentState.DISCONNECTED, None, HostState.DISCONNECTED),
+        (InstanceState.STOPPING, AgentState.UP, None, HostState.DISCONNECTED),
+        (InstanceState.STOPPED, AgentState.UP, "it was stopped on request", HostState.DISCONNECTED),
+        (InstanceState.STOPPED, AgentState.DISCONNECTED, "ended: guest-panic", HostState.DOWN),
+        (InstanceState.ERROR, AgentState.ALERT, None, HostState.ERROR),
+        (InstanceState.DESTROYED, AgentState.UP, None, HostState.REMOVED),
+        (InstanceState.EXPUNGING, AgentState.UP, None, HostState.REMOVED),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_states_are_cloudstacks(world: Any, state: Any, agent: Any, reason: Any, word: Any) -> None:
+    await world.keeper.scan()
+    vm = await world.database.read(instances.by_instance_name, NAME)
+    row = await world.database.run(instances.update, vm.id, state=state, agent_state=agent, reason=reason)
+    assert host_state(row) is word
+    await world.database.drain()
+
+
+def test_every_state_is_one_of_cloudstacks() -> None:
+    words = "Creating Connecting Up Down Disconnected Alert Removed Error"
+    assert {state.value for state in HostState} == set(words.split())
