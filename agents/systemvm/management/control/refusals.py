@@ -51,6 +51,9 @@ class Refusals:
         agent = self._directory.agent(vm.instance_name) if vm is not None else None
         live = vm is not None and vm.state in (InstanceState.RUNNING, InstanceState.STARTING)
         # Beside a live connection this is somebody else in that guest: an event, and no word on the agent.
+        # One that hung up failed no check: it may be a diagnosis that tried the port from inside.
+        if refusal.check is TlsCheck.HUNG_UP and live:
+            return
         if agent is not None and live and agent.peer is None:
             agent.refused_s = self._seconds()
             self._directory.set_status(

@@ -39,7 +39,9 @@ part preinit-says journalctl -b -q --no-pager -o cat -n 6 -u {preinit}
 part agent-says journalctl -b -q --no-pager -o cat -n 30 -u {agent}
 part addresses ip -brief address show
 part route ip route get {address}
-part dial timeout {dial_s} bash -c 'exec 3<>/dev/tcp/{address}/{port}'
+if systemctl -q is-active {agent}; then
+    part dial timeout {dial_s} bash -c 'exec 3<>/dev/tcp/{address}/{port}'
+fi
 part firewall sh -c 'nft list ruleset | grep -F counter | head -n 20'
 """
 

@@ -18,6 +18,7 @@ from systemvm.management.hypervisors.base import (
     ExitReason,
     HypervisorError,
 )
+from systemvm.management.hypervisors.guest_agent import GuestAgent, GuestAgentSilentError
 from systemvm.management.primary.system_images import Manifest, SystemImage
 from systemvm.wire.role import Role
 
@@ -71,6 +72,9 @@ class FakeHypervisor:
 
     async def set_vnc_password(self, name: str, password: str) -> None:
         raise HypervisorError("not in these tests")
+
+    def guest_agent(self, name: str) -> GuestAgent:
+        raise GuestAgentSilentError(f"{name}: no guest agent in these tests")
 
     async def close(self) -> None:
         """Nothing is held."""

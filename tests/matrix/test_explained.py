@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Machines that cannot boot, and what their real consoles are understood to say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.image.built_image import IMAGES
+from tests.matrix.plain_guest import started
+
+from systemvm.management.hypervisors import serial_log
+
+pytestmark = [pytest.mark.image, pytest.mark.netns, pytest.mark.timeout(600)]
+
+NAME = "v-9-VM"
+#: What is left out or replaced, the reason, and the hint (or its beginning).
+CASES = {
+    "no boot arguments": (
+        {},
+        "has no boot arguments: ",
+        "",
+    ),
+    "wrong root": (
+        {"root=LABEL=root": "root=LABEL=nowhere"},
+        "did not boot: no root file system on LABEL=nowhere",
+        "its disk is not the image's: destroy it, and another is made",
+    ),
+    "no initial file system": (
+        {"-initrd": ""},
+        "did not boot: the kernel found no root file system on ",
+        "kernel, initial file system and disk must be of one image",
+    ),
+    "init that is not there": (
+        {"root=LABEL=root": "init=/nowhere root=LABEL=root"},
+        "did not boot: the kernel panicked: Attempted to kill init!",
+        f"systemvm serial {NAME} shows its console",
+    ),
+}
+
+
+def command(changes: dict[str, str], log: Path) -> list[str]:
+    """Direct boot of the CPVM's image without credentials, changed as told."""
+    append = json.loads((IMAGES / "cpvm.manifest.json").read_text())["append"]
+    for old, new in changes.items():
+        append = append.replace(old, new)
+    words = [
+        "qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-machine", "q35", "-m", "256",
+        "-nodefaults", "-display", "none", "-no-reboot", "-snapshot", "-serial", f"file:{log}",
+        "-drive", f"file={IMAGES / 'cpvm.qcow2'},if=virtio,format=qcow2",
+        "-kernel", str(IMAGES / "cpvm.vmlinuz"), "-append", append,
+    ]  # fmt: skip
+    return words if "-initrd" in changes else [*words, "-initrd", str(IMAGES / "cpvm.initrd")]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_console_of_a_machine_that_did_not_boot_is_understood(case: str, tmp_path: Path) -> None:
+    changes, reason, hint = CASES[case]
+    log = tmp_path / "serial.log"
+    with started(command(changes, log), log) as machine:
+        machine.wait("a complaint", lambda: serial_log.complaint(machine.said, NAME) is not None)
+        wanted = hint or "hint:"
+        machine.wait(
+            f"{reason}; {wanted}",
+            lambda: (
+                (found := serial_log.complaint(machine.said, NAME)) is not None
+                and found.reason.startswith(reason)
+                and (found.hint.startswith(hint) if hint else "hint:" in machine.said and bool(found.hint))
+            ),
+        )
