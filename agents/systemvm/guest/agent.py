@@ -21,6 +21,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
 
+    from systemvm.guest import quick_start
+
+    quick_start.begin()
+
     from systemvm.guest.inherited import take_sockets
 
     sockets = take_sockets(os.environ, os.getpid())
@@ -61,6 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
     def begin() -> None:
+        quick_start.end()
         reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(service.stop()))
         Deferred.fromCoroutine(service.start()).addErrback(cannot_start)
 

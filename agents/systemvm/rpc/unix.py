@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """JSON-RPC over HTTP/1.1 on a UNIX socket, for people: the command line, and plain `curl --unix-socket`.
 
-The server's half is imported when it is asked for: the command line only calls, without twisted.web.
+Each half is imported when it is asked for: the command line only calls, without twisted.web.
 """
 
 from __future__ import annotations
@@ -12,12 +12,22 @@ from typing import TYPE_CHECKING, Any
 from systemvm.rpc.call import Events
 from systemvm.rpc.local_caller import Authorize, root_and_group, root_only
 from systemvm.rpc.method import MethodTable
-from systemvm.rpc.unix_client import unix_call, unix_events
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IListeningPort
 
+    from systemvm.rpc.unix_client import unix_call, unix_events
+
 __all__ = ["Authorize", "Events", "listen_unix", "root_and_group", "root_only", "unix_call", "unix_events"]
+
+
+def __getattr__(name: str) -> Any:
+    """The client's half too, when it is asked for: an agent only serves, without http.client."""
+    if name not in ("unix_call", "unix_events"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from systemvm.rpc import unix_client
+
+    return getattr(unix_client, name)
 
 
 def listen_unix(
