@@ -112,6 +112,7 @@ def stage(
         "programs": [f"{name}:{module}" for name, module in appliance.programs.items()],
         "python-prune": [*appliance.python_prune, *others],
         "masked-units": (TOP / "appliances/base/masked-units").read_text().splitlines(),
+        "udev-rules": (TOP / "appliances/base/udev-rules").read_text().splitlines(),
     }
     for name, lines in lists.items():
         (payload / name).write_text("\n".join(lines) + "\n")

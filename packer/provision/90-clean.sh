@@ -21,6 +21,8 @@ rm -rf /var/cache/debconf/* /var/lib/systemd/deb-systemd-* /var/lib/systemd/cata
 rm -rf /var/cache/cloud/* /var/lib/apt/lists/* /var/log/* /var/tmp/* /var/lib/systemd/coredump
 # made anew from inode numbers and times wherever it is missed
 rm -rf /var/cache/ldconfig
+# what a start would otherwise make anew; /var is copied as it is here
+systemd-tmpfiles --create --prefix=/var --prefix=/mnt systemvm-tmpfiles.conf
 # passwd- and its like keep what was before
 rm -f /etc/passwd- /etc/shadow- /etc/group- /etc/gshadow- /etc/subuid- /etc/subgid-
 sync

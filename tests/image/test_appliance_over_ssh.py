@@ -99,6 +99,35 @@ def test_nics_are_where_they_belong(guest: Host, role: str) -> None:
     assert [route["dev"] for route in default] == ["eth2"]
 
 
+SETTINGS = TOP / "appliances/base/overlay/etc/sysctl.d/60-systemvm.conf"
+
+
+def settings() -> dict[str, str]:
+    """The kernel settings that are promised, by name."""
+    lines = (line.partition("=") for line in SETTINGS.read_text().splitlines() if not line.startswith("#"))
+    return {name.strip(): value.strip() for name, equals, value in lines if equals}
+
+
+def test_every_kernel_setting_is_made(guest: Host) -> None:
+    promised = settings()
+    arguments = json.loads(guest.file("/var/cache/cloud/cmd_line.json").content_string)["cmd_line"]
+    if arguments.get("disable_rp_filter") == "true":
+        promised |= {f"net.ipv4.conf.{nic}.rp_filter": "0" for nic in ("all", "default")}
+    shown = guest.check_output(f"sysctl {' '.join(sorted(promised))}")
+    found = dict(line.split(" = ", 1) for line in shown.splitlines())
+    assert {name: " ".join(value.split()) for name, value in found.items()} == promised
+
+
+def test_the_kernels_settings_are_those_of_a_hardened_machine() -> None:
+    wanted = {
+        "kernel.kptr_restrict": "2", "kernel.dmesg_restrict": "1", "kernel.unprivileged_bpf_disabled": "1",
+        "kernel.yama.ptrace_scope": "2", "net.core.bpf_jit_harden": "2", "net.ipv4.conf.all.rp_filter": "1",
+        "net.ipv4.conf.all.accept_redirects": "0", "net.ipv6.conf.all.accept_redirects": "0",
+        "net.ipv4.conf.all.send_redirects": "0", "net.ipv4.ip_forward": "0", "fs.suid_dumpable": "0",
+    }  # fmt: skip
+    assert wanted.items() <= settings().items()
+
+
 def test_nothing_is_carried_between_networks(guest: Host) -> None:
     assert guest.sysctl("net.ipv4.ip_forward") == 0
     assert guest.sysctl("net.ipv6.conf.all.forwarding") == 0

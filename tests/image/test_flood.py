@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A unit that logs without end takes neither the agent, nor ssh, nor the machine's memory with it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from testinfra.host import Host
+
+if TYPE_CHECKING:
+    from booted_cloud import BootedCloud
+
+pytestmark = [pytest.mark.image, pytest.mark.cloud, pytest.mark.netns, pytest.mark.timeout(400)]
+
+FLOOD_S = 60
+JOURNAL_MAX_BYTES = 16 << 20  # appliances/base/overlay/etc/systemd/journald.conf.d/systemvm.conf
+FLOOD = "exec yes 'a line of a unit that has lost its mind, as long as lines of programs are, more or less'"
+
+
+def journal_bytes(guest: Host) -> int:
+    return int(guest.check_output("du -sb /run/log/journal").split()[0])
+
+
+def test_a_unit_that_logs_at_full_speed_for_a_minute(cloud: BootedCloud, cpvm_ssh: Host) -> None:
+    """On the smaller of the two, with one processor that it shares."""
+    name = cloud.system_vm("consoleproxy")["name"]
+    started = cpvm_ssh.check_output("systemctl show -P ActiveEnterTimestampMonotonic systemvm-agent")
+    boot_id = cpvm_ssh.file("/proc/sys/kernel/random/boot_id").content_string
+    begun = time.monotonic()
+    cpvm_ssh.check_output(
+        "systemd-run --quiet --unit=flood -p RuntimeMaxSec=%s -p StandardOutput=journal sh -c %s",
+        str(FLOOD_S),
+        FLOOD,
+    )
+    try:
+        asked = 0
+        while time.monotonic() - begun < FLOOD_S:
+            assert cloud.system_vm("consoleproxy").get("agentstate") == "Up"
+            # a connection of its own, as an operator's is who comes to see what is wrong
+            assert cloud.ssh(name, "systemctl is-active systemvm-agent").strip() == "active"
+            asked += 1
+        assert asked >= 3
+    finally:
+        cpvm_ssh.run("systemctl stop flood; systemctl reset-failed flood")
+    assert journal_bytes(cpvm_ssh) <= JOURNAL_MAX_BYTES
+    said = cpvm_ssh.check_output("journalctl --no-pager -u systemd-journald -n 200")
+    assert "Suppressed" in said
+    assert cpvm_ssh.check_output("systemctl show -P ActiveEnterTimestampMonotonic systemvm-agent") == started
+    assert cpvm_ssh.file("/proc/sys/kernel/random/boot_id").content_string == boot_id
+    assert "Out of memory" not in cpvm_ssh.check_output("dmesg")

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What answers on each network of the booted appliances: what appliance.yaml says, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from testinfra.host import Host
+from tests.image.built_image import TOP
+
+from systemvm.lab.plan import NETWORKS
+
+if TYPE_CHECKING:
+    from booted_cloud import BootedCloud
+
+pytestmark = [pytest.mark.image, pytest.mark.cloud, pytest.mark.netns, pytest.mark.timeout(600)]
+
+SCAN = Path(__file__).with_name("port_scan.py")
+NICS = {"ssvm": ("eth0", "eth1", "eth2", "eth3"), "cpvm": ("eth0", "eth1", "eth2")}
+
+
+def scan(cloud: BootedCloud, source: str, target: str) -> dict[str, dict[str, list[int]]]:
+    """From the hypervisor host's own foot on that network: nobody stands nearer."""
+    inside = ["ip", "netns", "exec", cloud.plan.host_namespace]
+    done = subprocess.run(
+        [*inside, sys.executable, SCAN, source, target],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("role", "nic"), [(role, nic) for role, nics in NICS.items() for nic in nics], ids=lambda word: word
+)
+def test_each_interface_answers_what_is_promised(
+    cloud: BootedCloud, role: str, nic: str, request: pytest.FixtureRequest
+) -> None:
+    guest: Host = request.getfixturevalue(f"{role}_ssh")
+    shown = json.loads(guest.check_output("ip -json -4 address show dev %s", nic))
+    target = shown[0]["addr_info"][0]["local"]
+    source = next(str(net.host.ip) for net in NETWORKS if ip_address(target) in net.host.network)
+    facts: dict[str, Any] = yaml.safe_load((TOP / "appliances" / role / "appliance.yaml").read_text())
+    promised = {
+        protocol: [
+            rule["port"]
+            for rule in facts["ports"]
+            if (rule["interface"], rule["protocol"]) == (nic, protocol)
+        ]
+        for protocol in ("tcp", "udp")
+    }
+    found = scan(cloud, source, target)
+    assert found["tcp"] == {"open": sorted(promised["tcp"]), "reset": []}
+    assert found["udp"] == {"answered": sorted(promised["udp"]), "refused": []}
+
+
+def test_the_scan_finds_what_is_there(cloud: BootedCloud) -> None:
+    """On a machine that is no appliance: a scan that finds nothing anywhere proves nothing."""
+    found = scan(cloud, "203.0.113.1", "203.0.113.10")
+    assert {80, 443} & set(found["tcp"]["open"])
+    assert len(found["tcp"]["reset"]) > 60000
