@@ -41,7 +41,8 @@ BOOT_S = 420.0
 PREFIX = Path("usr/lib/systemvm")
 _APPEND = (
     "root=LABEL=root rw console=ttyS0 systemd.default_device_timeout_sec=240 "
-    "systemd.journald.forward_to_console=1"
+    # users are there already; mounts of credentials, in systemd 252, get stuck on a slow machine
+    "systemd.journald.forward_to_console=1 systemd.mask=systemd-sysusers.service"
 )
 _ENTRY = "#!/usr/bin/python3\nimport sys\nsys.path[:0] = ['/{prefix}/agents', '/{prefix}/packages']\n" \
     "from {module}.__main__ import main\nsys.exit(main())\n"  # fmt: skip
