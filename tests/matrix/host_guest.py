@@ -41,8 +41,8 @@ BOOT_S = 420.0
 PREFIX = Path("usr/lib/systemvm")
 _APPEND = (
     "root=LABEL=root rw console=ttyS0 systemd.default_device_timeout_sec=240 "
-    # users are there already; mounts of credentials, in systemd 252, get stuck on a slow machine
-    "systemd.journald.forward_to_console=1 systemd.mask=systemd-sysusers.service"
+    # an emulated KVM is none that QEMU in there should use
+    "modprobe.blacklist=kvm_amd,kvm_intel systemd.journald.forward_to_console=1"
 )
 _ENTRY = "#!/usr/bin/python3\nimport sys\nsys.path[:0] = ['/{prefix}/agents', '/{prefix}/packages']\n" \
     "from {module}.__main__ import main\nsys.exit(main())\n"  # fmt: skip
@@ -149,7 +149,7 @@ def boot(work: Path, prove: str, zone: str, add: Path) -> dict[str, Any]:
                 "-accel",
                 "tcg,tb-size=256",
                 "-cpu",
-                "max,svm=off",
+                "max",
                 "-smp",
                 "2",
                 "-m",
