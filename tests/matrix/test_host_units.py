@@ -61,7 +61,7 @@ def page():
 
 seen = {}
 active = lambda: run("systemctl", "is-active", "systemvm-managementd.service") == "active"
-until(active, 200)
+until(active, 300)
 units = ["systemvm-managementd.service", "systemvm-nethelper.service", "systemvm-launcher.service",
          "systemvm-managementd.socket", "systemvm-nethelper.socket", "systemvm-launcher.socket"]
 seen["machines"] = until(lambda: (found := machines()) and len(found) == 2 and found, 120)
@@ -102,7 +102,7 @@ for unit in ("systemvm-launcher.service", "systemvm-nethelper.service"):
     run("systemctl", "restart", unit)
 run("systemctl", "kill", "-s", "KILL", "systemvm-managementd.service")
 until(lambda: not active(), 20)
-until(active, 120)
+until(active, 300)
 seen["survived"] = [before, numbers()]
 seen["journal_again"] = run("journalctl", "-o", "cat", "--no-pager", "-u", "systemvm-managementd.service")
 seen["page_again"] = page()
