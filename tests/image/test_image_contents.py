@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -65,8 +66,14 @@ def test_units_verify_in_the_image(image: BuiltImage) -> None:
     import appliance
 
     units = [unit for unit in appliance.load(image.role).units if "@" not in unit]
-    done = image.host.run(f"systemd-analyze verify --man=no --recursive-errors=no {' '.join(units)}")
-    assert done.rc == 0, done.stderr
+    # with /proc: systemd looks there for IPv6, and takes a socket that has no other address for an empty one
+    verify = "systemd-analyze verify --man=no --recursive-errors=no"
+    script = f"""mount -t proc proc "$1/proc" && exec chroot "$1" {verify} "${{@:2}}" """
+    done = subprocess.run(
+        ["unshare", "--mount", "bash", "-c", script, "verify", image.root, *units],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
     assert "systemvm-" not in done.stderr, done.stderr
 
 
