@@ -31,7 +31,11 @@ OPEN_PLACES = (
     "/run/systemd/",
 )
 OPEN_FILES = ("/etc/cloudstack-release", "/etc/os-release", "/etc/hosts", "/etc/resolv.conf", "/etc/hostname",
-              "/var/cache/cloud/cmd_line.json", "/var/cache/cloud/boot_up_done")  # fmt: skip
+              # where the links of /etc lead; ssh's own keys are beside them
+    "/run/systemvm-preinit/hosts",
+    "/run/systemvm-preinit/resolv.conf",
+    "/run/systemvm-preinit/hostname",
+    "/var/cache/cloud/cmd_line.json", "/var/cache/cloud/boot_up_done")  # fmt: skip
 
 
 class Entry(NamedTuple):

@@ -110,6 +110,17 @@ def test_no_other_file_is_given_out(root: Path, wanted: str) -> None:
     assert "canary" not in files["fileinfo.txt"]
 
 
+def test_links_of_etc_are_followed_to_what_preinit_wrote(root: Path) -> None:
+    written = root / "run/systemvm-preinit"
+    written.mkdir(parents=True)
+    (written / "hosts").write_text("127.0.0.1 localhost\n")
+    (written / "ssh_host_ed25519_key").write_text("canary-host-key")
+    (root / "etc/hosts").symlink_to(written / "hosts")
+    (root / "etc/hostname").symlink_to(written / "ssh_host_ed25519_key")
+    files = unpack(collect.archive(["/etc/hosts", "/etc/hostname"], ENTRIES, root))
+    assert set(files) == {"etc/hosts", "fileinfo.txt"}
+
+
 def test_a_plain_log_is_given_without_its_secrets(root: Path) -> None:
     files = unpack(collect.archive(["/var/log/app.log", "/etc/cloudstack-release"], ENTRIES, root))
     assert files["var/log/app.log"] == "started\npassword=[redacted]\n"
