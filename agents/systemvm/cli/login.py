@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -48,7 +49,7 @@ class Login:
             address=target["address"],
             port=target["port"],
             key_file=target["key_file"],
-            known_hosts=_write_known_hosts(name, target["host_keys"]),
+            known_hosts=_write_known_hosts(daemon.socket_path, name, target["host_keys"]),
             prefix=tuple(daemon.namespace_prefix()),
         )
 
@@ -79,9 +80,11 @@ class Login:
         return [*self.prefix, "scp", "-P", str(self.port), *flags, *self._options, *paths]
 
 
-def _write_known_hosts(name: str, keys: list[str]) -> Path:
+def _write_known_hosts(socket_path: Path, name: str, keys: list[str]) -> Path:
     """A file of this VM alone, replaced as a whole; it stays, so that a printed command line works on."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "systemvm/known_hosts"
+    # two clouds on one host have VMs of the same names
+    cloud = hashlib.sha256(os.fsencode(socket_path)).hexdigest()[:12]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "systemvm/known_hosts" / cloud
     try:
         cache.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.NamedTemporaryFile("w", dir=cache, prefix=f".{name}.", delete=False) as file:

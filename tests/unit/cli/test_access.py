@@ -54,6 +54,12 @@ def sandbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Sandbox:
     return found
 
 
+def kept(cache: Path) -> dict[str, str]:
+    """The host keys that are kept of one cloud, by VM."""
+    [cloud] = (cache / "systemvm/known_hosts").iterdir()
+    return {path.name: path.read_text() for path in cloud.iterdir()}
+
+
 def test_ssh_trusts_the_reported_key_and_no_other(sandbox: Sandbox, tmp_path: Path) -> None:
     result = sandbox.run("ssh", "s-1-VM", "--", "uptime")
     assert result.exit_code == 0, result.output
@@ -61,15 +67,22 @@ def test_ssh_trusts_the_reported_key_and_no_other(sandbox: Sandbox, tmp_path: Pa
     assert line[:2] == ["nsenter", "--net=/ns"]
     assert line[-2:] == ["root@169.254.3.4", "uptime"]
     assert {"StrictHostKeyChecking=yes", "HostKeyAlias=s-1-VM", "BatchMode=yes"} <= set(line)
-    assert (tmp_path / "systemvm/known_hosts/s-1-VM").read_text() == "s-1-VM ssh-ed25519 AAAAkey\n"
+    assert kept(tmp_path) == {"s-1-VM": "s-1-VM ssh-ed25519 AAAAkey\n"}
 
 
 def test_a_new_key_replaces_the_old_one(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.run("ssh", "s-1-VM", "true")
     sandbox.answers["system_vm.ssh"] = {**TARGET, "host_keys": ["ssh-ed25519 AAAAnew"]}
     sandbox.run("ssh", "s-1-VM", "true")
-    assert (tmp_path / "systemvm/known_hosts/s-1-VM").read_text() == "s-1-VM ssh-ed25519 AAAAnew\n"
-    assert [path.name for path in (tmp_path / "systemvm/known_hosts").iterdir()] == ["s-1-VM"]
+    assert kept(tmp_path) == {"s-1-VM": "s-1-VM ssh-ed25519 AAAAnew\n"}
+
+
+def test_two_clouds_have_machines_of_one_name(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.run("ssh", "s-1-VM", "true")
+    sandbox.answers["system_vm.ssh"] = {**TARGET, "host_keys": ["ssh-ed25519 AAAAother"]}
+    CliRunner().invoke(main, ["--root", "/elsewhere", "ssh", "s-1-VM", "true"])
+    files = sorted(path.read_text() for path in tmp_path.glob("systemvm/known_hosts/*/s-1-VM"))
+    assert files == ["s-1-VM ssh-ed25519 AAAAkey\n", "s-1-VM ssh-ed25519 AAAAother\n"]
 
 
 def test_ssh_prints_the_plain_line(sandbox: Sandbox) -> None:
