@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 
 T = TypeVar("T")
 
@@ -15,7 +16,15 @@ T = TypeVar("T")
 def in_asyncio(coroutine: Coroutine[Any, Any, T]) -> Deferred[T]:
     """Run an asyncio coroutine on the reactor's own loop; cancelling the Deferred cancels it."""
     # not get_running_loop: the reactor calls its first functions just before its loop runs
-    return Deferred.fromFuture(asyncio.get_event_loop().create_task(coroutine))
+    running: Deferred[T] = Deferred.fromFuture(asyncio.get_event_loop().create_task(coroutine))
+    return running.addErrback(_as_cancelled)
+
+
+def _as_cancelled(failure: Failure) -> NoReturn:
+    """Each world has a CancelledError of its own: who cancelled a Deferred waits for Twisted's."""
+    if failure.check(asyncio.CancelledError):
+        raise CancelledError from None
+    failure.raiseException()
 
 
 async def in_twisted(coroutine: Coroutine[Deferred[Any], Any, T]) -> T:

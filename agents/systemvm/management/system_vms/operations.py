@@ -27,6 +27,8 @@ from systemvm.wire.agent import CHECK, CheckReport
 
 OPERATORS = frozenset({"operator"})
 CHECK_DEADLINE_S = 110.0
+#: Longer than a guest agent is asked for the host keys of an agent that is not there.
+SSH_DEADLINE_S = 55.0
 WHY_DEADLINE_S = 300.0
 SERIAL_PART_BYTES = 64 * 1024
 
@@ -117,6 +119,7 @@ class Operations:
             result=SshTarget,
             roles=OPERATORS,
             summary="Address, port, key file and host keys for ssh",
+            deadline_s=SSH_DEADLINE_S,
         )
         table.add(
             "system_vm.why",
