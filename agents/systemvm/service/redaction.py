@@ -25,6 +25,8 @@ _RULES = (
     (re.compile(r"LS0tLS1[A-Za-z0-9+/=^~_-]{20,}"), GONE),
     # https://user:password@host
     (re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^/\s@\"']+@", re.I), rf"\g<scheme>{GONE}@"),
+    # the daemon's first start, shown once in its journal: words in a column
+    (re.compile(r"(?P<name>\b(?:login|API key|secret key)[ \t]{2,}(?:\S+ / )?)\S+"), rf"\g<name>{GONE}"),
     # "secretkey": "…", secret_key: …, token=…, Authorization: Bearer …
     (
         re.compile(

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from systemvm.management.first_start import FirstLogin, announce
 from systemvm.service.redaction import redact
 
 CANARY = "canary-b5d1f0"
@@ -42,6 +44,15 @@ PEM = f"-----BEGIN PRIVATE KEY-----\n{CANARY}\n-----END PRIVATE KEY-----\n"
 def test_no_canary_leaves(text: str) -> None:
     assert CANARY not in redact(text)
     assert "[redacted]" in redact(text)
+
+
+def test_the_first_login_of_a_journal_stays_there(capsys: pytest.CaptureFixture[str]) -> None:
+    login = FirstLogin(username="admin", password=CANARY, api_key=CANARY + "a", secret_key=CANARY + "s")
+    announce(login, "http://127.0.0.1:8080", Path("/first-login.json"), {"JOURNAL_STREAM": "1:2"})
+    shown = capsys.readouterr().err
+    assert shown.count(CANARY) == 3
+    journal = "".join(f"Nov 01 12:00:00 host managementd[1]: {line}\n" for line in shown.splitlines())
+    assert CANARY not in redact(journal)
 
 
 def test_what_is_no_secret_stays() -> None:
