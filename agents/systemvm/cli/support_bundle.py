@@ -40,7 +40,7 @@ LISTINGS: dict[str, tuple[str, Mapping[str, Any]]] = {
     "isos": ("listIsos", {"isofilter": "all"}),
     "machines": ("listVirtualMachines", {"listall": "true"}),
     "jobs": ("listAsyncJobs", {"listall": "true"}),
-    "events": ("listEvents", {"pagesize": "500"}),
+    "events": ("listEvents", {"page": "1", "pagesize": "500"}),
 }
 #: The host as its own programs tell it; run where the daemon's network is.
 COMMANDS = {

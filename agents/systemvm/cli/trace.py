@@ -60,13 +60,13 @@ def _events(daemon: Daemon, identity: str) -> list[dict[str, Any]]:
     for kind in (TEMPLATE, ISO):
         for row in kind.rows(daemon):
             if identity in (row["name"], row["id"]):
-                return daemon.records("listEvents", "event", resourceid=row["id"], pagesize="500")
+                return daemon.records("listEvents", "event", resourceid=row["id"], page="1", pagesize="500")
     for row in MACHINE.rows(daemon):
         if identity in (row["name"], row.get("displayname"), row["id"], row.get("instancename")):
-            return daemon.records("listEvents", "event", virtualmachineid=row["id"], pagesize="500")
-    found = daemon.records("listEvents", "event", requestid=identity, pagesize="500")
+            return daemon.records("listEvents", "event", virtualmachineid=row["id"], page="1", pagesize="500")
+    found = daemon.records("listEvents", "event", requestid=identity, page="1", pagesize="500")
     try:
-        return found or daemon.records("listEvents", "event", resourceid=identity, pagesize="500")
+        return found or daemon.records("listEvents", "event", resourceid=identity, page="1", pagesize="500")
     except Failed:
         return []  # no UUID, and so no session's id
 

@@ -146,7 +146,7 @@ const actions = {
 
 async function showSteps(name, of) {
   try {
-    const { event = [] } = await call("listEvents", { ...of, pagesize: "500" });
+    const { event = [] } = await call("listEvents", { ...of, page: "1", pagesize: "500" });
     const dialog = $("#steps");
     dialog.querySelector("h2").textContent = `${name}, step by step`;
     dialog.querySelector("ol").replaceChildren(...steps(event));
