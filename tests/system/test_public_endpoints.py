@@ -183,7 +183,8 @@ events {{ worker_connections 64; }}
 http {{
   access_log off; client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
   uwsgi_temp_path {folder}; scgi_temp_path {folder};
-  map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}
+  map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
+  upstream screens {{ server 127.0.0.1:{cloud.plan.console_port}; keepalive 8; }}
   server {{
     listen 127.0.0.1:{port} ssl;
     server_name cloud.example.test;
@@ -194,7 +195,7 @@ http {{
     proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
     location /cloud {{ proxy_pass http://127.0.0.1:{cloud.plan.page_port}; }}
     location /screens {{
-      proxy_pass https://127.0.0.1:{cloud.plan.console_port};
+      proxy_pass https://screens;
       proxy_set_header Upgrade $http_upgrade;
       proxy_set_header Connection $connection_upgrade;
       proxy_ssl_verify on;

@@ -9,8 +9,7 @@ from systemvm.cli import output
 from systemvm.cli.completion import complete_system_vm
 from systemvm.cli.daemon import EXIT_FAILED, Daemon
 from systemvm.cli.system_vms import SYSTEM_VM
-
-TYPES = ("ping", "ping6", "traceroute", "traceroute6", "arping")
+from systemvm.wire.diagnostics import TYPES
 
 
 @click.command(

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from systemvm.guest.health import HealthSource
 from systemvm.guest.paths import Paths
 from systemvm.rpc.errors import INTERNAL, RpcError
-from systemvm.rpc.local_caller import OPERATOR
+from systemvm.rpc.local_caller import OPERATOR, OPERATORS
 from systemvm.rpc.method import Call, MethodTable
 from systemvm.wire.agent import CHECK, HEALTH, PING, CheckReport, Health, Ping, Pong
 from systemvm.wire.role import Role
@@ -69,7 +69,7 @@ class CommonMethods:
             self._tell_state,
             params=None,
             result=State,
-            roles=frozenset({OPERATOR}),
+            roles=OPERATORS,
             summary="Up, or why not",
         )
 

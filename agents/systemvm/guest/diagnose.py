@@ -12,24 +12,14 @@ from __future__ import annotations
 
 import enum
 import json
-import re
 import subprocess
 import sys
-from ipaddress import ip_address
+
+from systemvm.wire.diagnostics import DiagnosisError, check
 
 RUN_TIMEOUT_S = 90.0
 _OUTPUT_MAX = 64 * 1024
-#: CloudStack's own rule: word characters, dash, blank, dot.
-_PARAMS = re.compile(r"[\w\-\s.]*")
-_HOST = re.compile(
-    r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?"
-)
-
 EXIT_USAGE = 2
-
-
-class DiagnosisError(ValueError):
-    """What was asked for cannot be run; the message says what is wrong with it."""
 
 
 class Kind(enum.Enum):
@@ -60,19 +50,13 @@ def command(kind: Kind, address: str, params: str = "") -> list[str]:
 
     The ending flag is added unless it is among the parameters, as CloudStack does.
     """
-    if not _PARAMS.fullmatch(params):
-        raise DiagnosisError("params may hold letters, digits, dashes, dots and blanks, and nothing else")
-    try:
-        ip_address(address)
-    except ValueError:
-        if not _HOST.fullmatch(address):
-            raise DiagnosisError(f"{address!r} is neither an address nor a host name") from None
+    check(address, params)
     words = params.split()
     flag, count = kind.end
     end = [] if any(word.startswith(flag) for word in words) else [flag, count]
-    return [*kind.program, *end, *words, "--", address] if kind is not Kind.ARPING else [
-        *kind.program, *end, *words, address,
-    ]  # fmt: skip
+    # arping takes no `--`; an address cannot be an option, so nothing hangs on it
+    last = [address] if kind is Kind.ARPING else ["--", address]
+    return [*kind.program, *end, *words, *last]
 
 
 def run(argv: list[str], timeout_s: float = RUN_TIMEOUT_S) -> dict[str, str]:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from systemvm.rpc.method import Caller
 
 OPERATOR = "operator"
+#: `roles` of a method that is theirs alone.
+OPERATORS = frozenset({OPERATOR})
 
 #: Gets uid, gid and pid of the other end, and says who that is; None is a no.
 Authorize = Callable[[int, int, int], Caller | None]

@@ -20,9 +20,8 @@ from systemvm.management.api.parameters import Parameter
 from systemvm.management.api.principal import Principal
 from systemvm.rpc import errors as rpc
 from systemvm.rpc.errors import RpcError
+from systemvm.rpc.local_caller import OPERATORS
 from systemvm.rpc.method import Call, Handler, MethodTable
-
-OPERATOR = frozenset({"operator"})
 
 _RPC_CODES = {
     ErrorCode.MALFORMED_PARAMETER: rpc.INVALID_PARAMS,
@@ -50,7 +49,7 @@ def add_methods(methods: MethodTable, table: CommandTable, operators: Operators)
             _handler(command, operators),
             params=params_type(command),
             result=dict[str, Any],
-            roles=OPERATOR,
+            roles=OPERATORS,
             summary=command.description,
             deadline_s=command.deadline_s,
         )

@@ -14,9 +14,9 @@ from systemvm.management.pki.control import ControlAuthority
 from systemvm.management.state.certificates import Certificate
 from systemvm.management.state.rows import NotFoundError
 from systemvm.rpc.errors import NOT_CONNECTED, RpcError
+from systemvm.rpc.local_caller import OPERATORS
 from systemvm.rpc.method import Call, MethodTable
 
-OPERATORS = frozenset({"operator"})
 #: How long a provisioned agent may take to come back.
 RECONNECT_S = 60.0
 _LOOK_S = 0.25

@@ -6,9 +6,8 @@ from __future__ import annotations
 from attrs import frozen
 
 from systemvm.management.pki.public import PublicAuthority
+from systemvm.rpc.local_caller import OPERATORS
 from systemvm.rpc.method import Call, MethodTable
-
-OPERATORS = frozenset({"operator"})
 
 
 @frozen

@@ -22,10 +22,10 @@ from systemvm.management.state.status import InstanceState
 from systemvm.management.system_vms.diagnosis import Diagnosis, Finding, Look
 from systemvm.management.system_vms.secure_shell import SSH_PORT, Logins
 from systemvm.rpc.errors import NOT_CONNECTED, RpcError
+from systemvm.rpc.local_caller import OPERATORS
 from systemvm.rpc.method import Call, MethodTable
 from systemvm.wire.agent import CHECK, CheckReport
 
-OPERATORS = frozenset({"operator"})
 CHECK_DEADLINE_S = 110.0
 #: Longer than a guest agent is asked for the host keys of an agent that is not there.
 SSH_DEADLINE_S = 55.0

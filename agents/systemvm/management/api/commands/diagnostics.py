@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,11 +21,7 @@ from systemvm.management.state import instances
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.system_vms.diagnostics import Diagnosis
-
-TYPES = ("ping", "ping6", "traceroute", "traceroute6", "arping")
-#: CloudStack's rule for `params`.
-_PARAMS = re.compile(r"[\w\-\s.]*")
-_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
+from systemvm.wire.diagnostics import TYPES, DiagnosisError, check
 
 
 class Asker(Protocol):
@@ -90,10 +84,10 @@ class DiagnosticsCommands:
     async def _start_run(self, call: ApiCall) -> Started:
         vm = await self._database.read(_system_vm, call.arguments["targetid"])
         address, params = call.arguments["ipaddress"], call.arguments.get("params", "")
-        if not _is_host(address):
-            raise parameter_error(f"ipaddress {address!r} is neither an address nor a host name")
-        if not _PARAMS.fullmatch(params):
-            raise parameter_error("params may hold nothing but letters, digits, dashes, dots and blanks")
+        try:
+            check(address, params)
+        except DiagnosisError as error:
+            raise parameter_error(str(error)) from None
         arguments = {"id": vm.uuid, "type": call.arguments["type"], "address": address, "params": params}
         return await start_job(self._jobs, call, "runDiagnostics", arguments, about="SystemVm", uuid=vm.uuid)
 
@@ -113,14 +107,6 @@ class DiagnosticsCommands:
     async def _collect(self, running: Running) -> dict[str, Any]:
         path = await self._asker.collect(running.job.arguments["id"], running.job.arguments["files"])
         return {"diagnostics": {"url": f"{self._base_url}/{path.parent.name}/{path.name}"}}
-
-
-def _is_host(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return _HOST.fullmatch(text) is not None
-    return True
 
 
 def _system_vm(connection: sa.Connection, uuid: str) -> Instance:
