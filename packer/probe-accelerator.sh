@@ -13,13 +13,13 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 marker=systemvm-probe-$$
-# a second archive behind the first: one more program in the initial file system
+# a second archive behind the first: one more program in the initial file system. The kernel takes an archive
+# that is not compressed only where its offset is a multiple of four (init/initramfs.c, unpack_to_rootfs).
 printf '#!/bin/busybox sh\necho %s\n/bin/busybox poweroff -f\n' "$marker" > "$work/probe"
 chmod 755 "$work/probe"
-{
-    cat "$initrd"
-    (cd "$work" && echo probe | cpio --quiet -o -H newc)
-} > "$work/initrd"
+cp "$initrd" "$work/initrd"
+truncate -s %4 "$work/initrd"
+(cd "$work" && echo probe | cpio --quiet -o -H newc) >> "$work/initrd"
 timeout 15 qemu-system-x86_64 -accel kvm -cpu host -m 256 -machine q35 -nodefaults -display none -no-reboot \
     -serial "file:$work/serial" -kernel "$kernel" -initrd "$work/initrd" \
     -append 'console=ttyS0 quiet rdinit=/probe' < /dev/null > /dev/null 2>&1 || true
