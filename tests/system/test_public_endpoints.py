@@ -191,11 +191,15 @@ http {{
     ssl_certificate {folder}/chain.pem;
     ssl_certificate_key {folder}/key.pem;
     proxy_http_version 1.1;
-    proxy_set_header Host $http_host;
-    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-    location /cloud {{ proxy_pass http://127.0.0.1:{cloud.plan.page_port}; }}
+    location /cloud {{
+      proxy_pass http://127.0.0.1:{cloud.plan.page_port};
+      proxy_set_header Host $http_host;
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+    }}
     location /screens {{
       proxy_pass https://screens;
+      proxy_set_header Host $http_host;
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
       proxy_set_header Upgrade $http_upgrade;
       proxy_set_header Connection $connection_upgrade;
       proxy_ssl_verify on;
