@@ -77,8 +77,8 @@ class StorageRole:
         """Mount a store, and remove what jobs that are no more have left on it."""
         mount_id = await self._stores.mount(store)
         sweep = store_messages.Sweep(mount_id, self._name, await self._downloads.used_job_ids())
-        await self._stores.ask(store_messages.SWEEP, sweep, store_messages.Swept)
-        return await self.stats(call, store)
+        stats: StoreStats = await self._stores.ask(store_messages.SWEEP, sweep, StoreStats)
+        return stats
 
     async def stats(self, call: Call, store: Store) -> StoreStats:
         order = store_messages.Stats(store_messages.mount_id(store))

@@ -141,13 +141,11 @@ class StoreHelper:
 
     def stats(self, uid: int, request: messages.Stats) -> Reply:
         with self._mounted(request.mount_id) as mount:
-            state = os.fstatvfs(mount)
-        capacity = state.f_blocks * state.f_frsize
-        return Reply(StoreStats(capacity, capacity - state.f_bfree * state.f_frsize))
+            return Reply(_stats(mount))
 
     def sweep(self, uid: int, request: messages.Sweep) -> Reply:
-        """Remove what jobs that are no more have left."""
-        owner, removed = messages.require_name(request.owner), []
+        """Remove what jobs that are no more have left; answers how full the store is then."""
+        owner = messages.require_name(request.owner)
         with self._mounted(request.mount_id) as mount, _opened(make_directories(mount, JOBS, 0o700)) as root:
             for name in _names(root):
                 with (
@@ -160,8 +158,7 @@ class StoreHelper:
                         )
                         if not keep:
                             _remove(jobs, job_id)
-                            removed.append(job_id)
-        return Reply(messages.Swept(removed))
+            return Reply(_stats(mount))
 
     def list_templates(self, uid: int, request: messages.List) -> Reply:
         """A page of what is published. What cannot be read fails all of it: a gap would look like a loss."""
@@ -201,6 +198,12 @@ def _opened(descriptor: int) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _stats(mount: int) -> StoreStats:
+    state = os.fstatvfs(mount)
+    capacity = state.f_blocks * state.f_frsize
+    return StoreStats(capacity, capacity - state.f_bfree * state.f_frsize)
 
 
 def _names(directory: int) -> list[str]:

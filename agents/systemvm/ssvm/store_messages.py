@@ -128,11 +128,6 @@ class Sweep:
 
 
 @frozen
-class Swept:
-    removed: list[str]
-
-
-@frozen
 class List:
     """The templates after `after`, which is `account/template`, in order of their numbers."""
 
