@@ -501,11 +501,11 @@ async def test_a_port_that_somebody_took_meanwhile_is_passed_over(
 ) -> None:
     from systemvm.management.hypervisors import qemu
 
-    real: Callable[[VncSpec, range], int] = qemu._free_port
+    real: Callable[[VncSpec, range], int] = qemu.free_vnc_port
     with socket.create_server(("127.0.0.1", 0)) as taken:
         busy = taken.getsockname()[1]
         answers = iter([busy])
-        monkeypatch.setattr(qemu, "_free_port", lambda vnc, ports: next(answers, None) or real(vnc, ports))
+        monkeypatch.setattr(qemu, "free_vnc_port", lambda vnc, ports: next(answers, None) or real(vnc, ports))
         status = await hypervisor.start(machine(tmp_path, vnc=VncSpec("127.0.0.1", 0, "x")))
     assert status.vnc_port and status.vnc_port != busy
 

@@ -5,12 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
-import secrets
-import shutil
-import socket
-from datetime import UTC, datetime
 from pathlib import Path
 
 from twisted.logger import Logger
@@ -27,14 +22,14 @@ from systemvm.management.hypervisors.base import (
     ExitReason,
     HypervisorError,
     Taps,
-    VncSpec,
 )
 from systemvm.management.hypervisors.guest_agent import GuestAgent
 from systemvm.management.hypervisors.journal import Entry, Journal
-from systemvm.management.hypervisors.launchers import FIRST_DESCRIPTOR, DirectLauncher, Launcher
-from systemvm.management.hypervisors.process import DetachedProcess, is_listened_to, listen_unix
+from systemvm.management.hypervisors.launchers import DirectLauncher, Launcher
+from systemvm.management.hypervisors.process import DetachedProcess, is_listened_to
+from systemvm.management.hypervisors.qemu_exit import exit_reason
+from systemvm.management.hypervisors.qemu_program import QemuProgram, free_vnc_port
 from systemvm.management.hypervisors.qmp import Session
-from systemvm.management.hypervisors.serial_log import mark as serial_mark
 
 GREETING_S = 30.0
 QUIT_S = 10.0
@@ -85,9 +80,7 @@ class QemuHypervisor:
     ) -> None:
         self._journal = Journal(run_directory)
         self._taps = taps
-        self._accelerator = accelerator
-        self._launcher: Launcher = launcher or DirectLauncher()
-        self._binary = binary
+        self._program = QemuProgram(self._journal, launcher or DirectLauncher(), accelerator, binary)
         self._vnc_ports = range(vnc_ports[0], vnc_ports[1] + 1)
         self._domains: dict[str, _Domain] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -141,12 +134,7 @@ class QemuHypervisor:
         return self._locks.setdefault(name, asyncio.Lock())
 
     async def _start(self, spec: DomainSpec) -> DomainStatus:
-        qemu_arguments.check(spec)
-        binary = self._binary or spec.arch.qemu
-        if shutil.which(binary) is None:
-            raise HypervisorError(
-                f"{binary} is not installed", f"install Debian's {spec.arch.debian_package}"
-            )
+        self._program.check(spec)
         async with self._lock(spec.name):
             running = self._domains.get(spec.name)
             if running is not None and running.state.alive:
@@ -154,7 +142,7 @@ class QemuHypervisor:
             self._journal.open()
             credentials = smbios.credential_strings(spec.credentials)
             for attempt in range(1, _VNC_ATTEMPTS + 1):
-                vnc_port = _free_port(spec.vnc, self._vnc_ports) if spec.vnc is not None else None
+                vnc_port = free_vnc_port(spec.vnc, self._vnc_ports) if spec.vnc is not None else None
                 try:
                     return await self._launch(spec, vnc_port, credentials)
                 except _PortTakenError as e:
@@ -171,7 +159,7 @@ class QemuHypervisor:
             for tap, nic in zip(entry.taps, spec.nics, strict=True):
                 isolated = nic.traffic_type == qemu_arguments.CONTROL
                 taps.append(await in_twisted(self._taps.create_tap(tap, nic.bridge, isolated=isolated)))
-            process = await self._spawn(spec, entry, credentials, taps)
+            process = await self._program.spawn(spec, entry, credentials, taps)
         except BaseException:
             await self._clean(entry)
             raise
@@ -199,49 +187,9 @@ class QemuHypervisor:
         self._log.info(
             "{name}: started, pid {pid}, {memory} MiB, {accelerator}",
             name=spec.name, pid=domain.process.pid,
-            memory=spec.memory_mib, accelerator=self._accelerator.value,
+            memory=spec.memory_mib, accelerator=self._program.accelerator.value,
         )  # fmt: skip
         return domain.status
-
-    async def _spawn(
-        self, spec: DomainSpec, entry: Entry, credentials: list[bytes], taps: list[int]
-    ) -> DetachedProcess:
-        """Write what QEMU reads, and have it started with its sockets, taps and log inherited."""
-        journal = self._journal
-        spec.serial_log.parent.mkdir(parents=True, exist_ok=True)
-        files = smbios.write(journal.directory, spec.name, credentials)
-        with contextlib.ExitStack() as stack:
-            given = list(taps)
-
-            def give(descriptor: int) -> int:
-                """The number that it has in QEMU."""
-                given.append(descriptor)
-                return FIRST_DESCRIPTOR + len(given) - 1
-
-            def listen(suffix: str) -> int:
-                return give(stack.enter_context(listen_unix(journal.path(spec.name, suffix))).fileno())
-
-            log = os.open(spec.serial_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-            stack.callback(os.close, log)
-            if spec.is_system:
-                moment = datetime.now(UTC).isoformat(timespec="seconds")
-                os.write(log, serial_mark(moment))
-            channels = qemu_arguments.Channels(
-                monitor_fd=listen("monitor"),
-                agent_fd=listen("agent") if spec.is_system else None,
-                tap_fds=[FIRST_DESCRIPTOR + number for number in range(len(taps))],
-                serial_fd=give(log),
-                smbios_files=files,
-                vnc_port=entry.vnc_port,
-            )
-            binary = self._binary or spec.arch.qemu
-            argv = qemu_arguments.command_line(spec, binary, self._accelerator, channels)
-            process = await DetachedProcess.start(
-                self._launcher, spec.uuid, argv, stderr=journal.path(spec.name, "stderr"), descriptors=given
-            )
-        # for people who look; whoever adopts a machine finds it by its UUID
-        journal.path(spec.name, "pid").write_text(f"{process.pid}\n")
-        return process
 
     async def _end_failed_start(self, domain: _Domain) -> str:
         """End what half runs, and hand back what QEMU said."""
@@ -273,7 +221,7 @@ class QemuHypervisor:
         code = await domain.process.exit_code()
         said = await domain.session.last_words() if domain.session is not None else []
         domain.process.release()
-        domain.reason = _reason(domain.stop_asked, said, code, was_heard=domain.session is not None)
+        domain.reason = exit_reason(domain.stop_asked, said, code, was_heard=domain.session is not None)
         domain.state = DomainState.EXITED
         name = domain.entry.name
         domain.said = self._journal.stderr_tail(name)
@@ -369,7 +317,7 @@ class QemuHypervisor:
         somebody is there, the process is there too, and no second one of the machine may be started.
         """
         deadline = asyncio.get_running_loop().time() + _EXEC_S
-        while (process := await DetachedProcess.find(self._launcher, entry.uuid)) is None:
+        while (process := await DetachedProcess.find(self._program.launcher, entry.uuid)) is None:
             if not is_listened_to(self._journal.path(entry.name, "monitor")):
                 return None
             if asyncio.get_running_loop().time() > deadline:
@@ -439,46 +387,3 @@ async def _within(domain: _Domain, timeout_s: float) -> bool:
     except TimeoutError:
         return False
     return True
-
-
-def _free_port(vnc: VncSpec, allowed: range) -> int:
-    """The port that was asked for, or a random one that nobody has."""
-    if vnc.port:
-        return vnc.port
-    family = socket.AF_INET6 if ":" in vnc.address else socket.AF_INET
-    ports = list(allowed)
-    while ports:
-        port = ports.pop(secrets.randbelow(len(ports)))
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((vnc.address, port))
-            except OSError as e:
-                if e.errno in (errno.EADDRINUSE, errno.EACCES):
-                    continue
-                raise HypervisorError(f"no screen can be served on {vnc.address}: {e.strerror}") from e
-            return port
-    raise HypervisorError(
-        f"all ports for screens on {vnc.address} are taken",
-        f"{allowed[0]}–{allowed[-1]} are used",
-    )
-
-
-def _reason(asked: bool, said: list[tuple[str, str]], code: int | None, *, was_heard: bool) -> ExitReason:
-    """From what QEMU said at its end, else from how the process ended."""
-    if asked:
-        return ExitReason.STOPPED
-    if any(event == "GUEST_PANICKED" for event, _ in said):
-        return ExitReason.GUEST_PANIC
-    for event, reason in said:
-        if event == "SHUTDOWN":
-            return {
-                "guest-shutdown": ExitReason.GUEST_SHUTDOWN,
-                "guest-reset": ExitReason.GUEST_RESET,
-                "guest-panic": ExitReason.GUEST_PANIC,
-                "host-qmp-quit": ExitReason.STOPPED,
-            }.get(reason, ExitReason.KILLED)
-    if code is not None and code > 0:
-        return ExitReason.FAILED
-    # QEMU announces every end of its own; one without a word was made from outside
-    return ExitReason.KILLED if code is not None or was_heard else ExitReason.UNKNOWN

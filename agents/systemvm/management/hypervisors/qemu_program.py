@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a QEMU process comes to be: what it reads is written, what it uses is opened for it and inherited."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+import socket
+from datetime import UTC, datetime
+
+from attrs import frozen
+
+from systemvm.management.hypervisors import qemu_arguments, smbios
+from systemvm.management.hypervisors.accelerator import Accelerator
+from systemvm.management.hypervisors.base import DomainSpec, HypervisorError, VncSpec
+from systemvm.management.hypervisors.journal import Entry, Journal
+from systemvm.management.hypervisors.launchers import FIRST_DESCRIPTOR, Launcher
+from systemvm.management.hypervisors.process import DetachedProcess, listen_unix
+from systemvm.management.hypervisors.serial_log import mark as serial_mark
+
+
+@frozen
+class QemuProgram:
+    """The program itself: `binary` is another than the machine's architecture has, in tests."""
+
+    journal: Journal
+    launcher: Launcher
+    accelerator: Accelerator
+    binary: str | None = None
+
+    def check(self, spec: DomainSpec) -> None:
+        """HypervisorError when this machine could not be started at all."""
+        qemu_arguments.check(spec)
+        binary = self._binary_of(spec)
+        if shutil.which(binary) is None:
+            raise HypervisorError(
+                f"{binary} is not installed", f"install Debian's {spec.arch.debian_package}"
+            )
+
+    def _binary_of(self, spec: DomainSpec) -> str:
+        return self.binary or spec.arch.qemu
+
+    async def spawn(
+        self, spec: DomainSpec, entry: Entry, credentials: list[bytes], taps: list[int]
+    ) -> DetachedProcess:
+        """Write what QEMU reads, and have it started with its sockets, taps and log inherited."""
+        journal = self.journal
+        spec.serial_log.parent.mkdir(parents=True, exist_ok=True)
+        files = smbios.write(journal.directory, spec.name, credentials)
+        with contextlib.ExitStack() as stack:
+            given = list(taps)
+
+            def give(descriptor: int) -> int:
+                """The number that it has in QEMU."""
+                given.append(descriptor)
+                return FIRST_DESCRIPTOR + len(given) - 1
+
+            def listen(suffix: str) -> int:
+                return give(stack.enter_context(listen_unix(journal.path(spec.name, suffix))).fileno())
+
+            log = os.open(spec.serial_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            stack.callback(os.close, log)
+            if spec.is_system:
+                moment = datetime.now(UTC).isoformat(timespec="seconds")
+                os.write(log, serial_mark(moment))
+            channels = qemu_arguments.Channels(
+                monitor_fd=listen("monitor"),
+                agent_fd=listen("agent") if spec.is_system else None,
+                tap_fds=[FIRST_DESCRIPTOR + number for number in range(len(taps))],
+                serial_fd=give(log),
+                smbios_files=files,
+                vnc_port=entry.vnc_port,
+            )
+            argv = qemu_arguments.command_line(spec, self._binary_of(spec), self.accelerator, channels)
+            process = await DetachedProcess.start(
+                self.launcher, spec.uuid, argv, stderr=journal.path(spec.name, "stderr"), descriptors=given
+            )
+        # for people who look; whoever adopts a machine finds it by its UUID
+        journal.path(spec.name, "pid").write_text(f"{process.pid}\n")
+        return process
+
+
+def free_vnc_port(vnc: VncSpec, allowed: range) -> int:
+    """The port that was asked for, or a random one that nobody has."""
+    if vnc.port:
+        return vnc.port
+    family = socket.AF_INET6 if ":" in vnc.address else socket.AF_INET
+    ports = list(allowed)
+    while ports:
+        port = ports.pop(secrets.randbelow(len(ports)))
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((vnc.address, port))
+            except OSError as e:
+                if e.errno in (errno.EADDRINUSE, errno.EACCES):
+                    continue
+                raise HypervisorError(f"no screen can be served on {vnc.address}: {e.strerror}") from e
+            return port
+    raise HypervisorError(
+        f"all ports for screens on {vnc.address} are taken",
+        f"{allowed[0]}–{allowed[-1]} are used",
+    )
