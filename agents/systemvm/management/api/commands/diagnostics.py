@@ -7,19 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import sqlalchemy as sa
 from attrs import asdict
 
 from systemvm.management.api.answers.diagnostics import DiagnosisAnswer, DiagnosticsDataAnswer
 from systemvm.management.api.command import ApiCall, Command, Shape, Started
+from systemvm.management.api.commands.system_vms import system_vm
 from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.job_start import start_job
 from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.jobs.runner import Jobs, Running
-from systemvm.management.state import instances
 from systemvm.management.state.database import Database
-from systemvm.management.state.instances import Instance
 from systemvm.management.system_vms.diagnostics import Diagnosis
 from systemvm.wire.diagnostics import TYPES, DiagnosisError, check
 
@@ -82,7 +80,7 @@ class DiagnosticsCommands:
         )
 
     async def _start_run(self, call: ApiCall) -> Started:
-        vm = await self._database.read(_system_vm, call.arguments["targetid"])
+        vm = await self._database.read(system_vm, call.arguments["targetid"])
         address, params = call.arguments["ipaddress"], call.arguments.get("params", "")
         try:
             check(address, params)
@@ -92,7 +90,7 @@ class DiagnosticsCommands:
         return await start_job(self._jobs, call, "runDiagnostics", arguments, about="SystemVm", uuid=vm.uuid)
 
     async def _start_collect(self, call: ApiCall) -> Started:
-        vm = await self._database.read(_system_vm, call.arguments["targetid"])
+        vm = await self._database.read(system_vm, call.arguments["targetid"])
         files = [name.strip() for name in call.arguments.get("files", "").split(",") if name.strip()]
         arguments = {"id": vm.uuid, "files": files}
         return await start_job(
@@ -107,10 +105,3 @@ class DiagnosticsCommands:
     async def _collect(self, running: Running) -> dict[str, Any]:
         path = await self._asker.collect(running.job.arguments["id"], running.job.arguments["files"])
         return {"diagnostics": {"url": f"{self._base_url}/{path.parent.name}/{path.name}"}}
-
-
-def _system_vm(connection: sa.Connection, uuid: str) -> Instance:
-    vm = instances.by_uuid(connection, uuid)
-    if not vm.type.is_system:
-        raise parameter_error(f"{vm.name} is no system VM", "listSystemVms shows them")
-    return vm

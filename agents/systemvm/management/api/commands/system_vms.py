@@ -107,7 +107,7 @@ class SystemVmCommands:
         self, name: str, description: str, *parameters: Any, answer: type[Any] = SystemVmAnswer
     ) -> Command:
         async def start(call: ApiCall) -> Started:
-            vm = await self._database.read(_system_vm, call.arguments["id"])
+            vm = await self._database.read(system_vm, call.arguments["id"])
             arguments = {"id": vm.uuid, "forced": call.arguments.flag("forced")}
             return await start_job(self._jobs, call, name, arguments, about="SystemVm", uuid=vm.uuid)
 
@@ -166,9 +166,10 @@ class SystemVmCommands:
         return {"systemvm": plain(await self._database.read(_answer_for, vm))}
 
 
-def _system_vm(connection: sa.Connection, uuid: str) -> Instance:
+def system_vm(connection: sa.Connection, uuid: str) -> Instance:
+    """The system VM of an `id` parameter; ApiError when it is a user's, or none."""
     vm = instances.by_uuid(connection, uuid)
-    if vm.type not in _TYPES:
+    if not vm.type.is_system:
         raise parameter_error(f"{vm.name} is no system VM", "listVirtualMachines shows users' VMs")
     return vm
 
