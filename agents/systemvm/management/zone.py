@@ -215,7 +215,6 @@ class ZoneConfig:
     domain: str | None = None  # the public CA signs for names beneath it
     console: ConsoleConfig = field(factory=ConsoleConfig)
     source_ca_file: Path | None = None  # trusted besides the public roots when templates are downloaded
-    allowed_internal_sites: list[IPv4Network] = field(factory=list)  # exceptions from the download policy
     max_template_size_bytes: int = 50 * 1024**3
     system_vms: SystemVmsConfig = field(factory=SystemVmsConfig)
 
