@@ -12,16 +12,8 @@ from typing import TypeVar
 from PIL import Image
 from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
-PROGRAM = "/usr/bin/chromium"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+from console_page import CHROMIUM
+
 STORY_S = 100.0
 
 _T = TypeVar("_T")
@@ -36,7 +28,7 @@ class Chromium:
 
     def _launch(self) -> tuple[Playwright, Browser]:
         playwright = sync_playwright().start()
-        return playwright, playwright.chromium.launch(executable_path=PROGRAM, args=FLAGS)
+        return playwright, playwright.chromium.launch(**CHROMIUM)
 
     def tell(self, story: Callable[[Page], _T], *, dark: bool = False) -> _T:
         """Run `story` with a page; fails when the page reported an error that the story did not expect."""
