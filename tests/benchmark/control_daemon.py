@@ -39,6 +39,7 @@ from systemvm.management.hypervisors.base import DomainState, DomainStatus  # no
 from systemvm.management.layout import Layout  # noqa: E402
 from systemvm.management.state import instances  # noqa: E402
 from systemvm.management.state.status import InstanceState, InstanceType  # noqa: E402
+from systemvm.management.zone import TrafficType  # noqa: E402
 from systemvm.rpc.identity import Identity  # noqa: E402
 from systemvm.service.notify import Notifier  # noqa: E402
 from systemvm.wire.agent import HEALTH, Health  # noqa: E402
@@ -175,6 +176,16 @@ async def run(root: Path, agents: int) -> None:
                 zone_id=1,
                 host_id=daemon.host.id,
                 state=InstanceState.RUNNING,
+            )
+            # a CPVM's certificate is for its public address
+            instances.add_nic(
+                connection,
+                vm_id=vm.id,
+                device=2,
+                traffic_type=TrafficType.PUBLIC.value,
+                bridge="none",
+                mac=f"02:00:00:00:{number >> 8:02x}:{number & 0xFF:02x}",
+                address=str(IPv4Address("203.0.113.1") + number % 250),
             )
             found.append(vm.instance_name)
         return found
