@@ -3,50 +3,12 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import pytest
 
-from booted_cloud import BootedCloud, wait_for
+from booted_cloud import BootedCloud
+from explaining import CPVM, SSVM, filtered, wait_for_reason
 
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900)]
-
-SSVM, CPVM = "secondarystoragevm", "consoleproxy"
-TABLE = "explained"
-
-
-def wait_for_reason(cloud: BootedCloud, kind: str, words: str) -> dict[str, Any]:
-    """The VM's row once its reason has these words, the same in both lists of the API."""
-
-    def row() -> dict[str, Any] | None:
-        vm = cloud.system_vm(kind)
-        return vm if words in vm.get("reason", "") else None
-
-    vm: dict[str, Any] = wait_for(f"{words!r} of {cloud.system_vm(kind)}", row, 300)
-    [host] = cloud.api.listHosts(name=vm["name"])["host"]
-    assert (host["state"], host["reason"], host["hint"]) == (vm["agentstate"], vm["reason"], vm["hint"])
-    assert (vm["state"], vm["agentstate"]) == ("Running", "Alert")
-    shown = " ".join(cloud.cli("system-vm", "list").stdout.split())
-    assert words in shown
-    return vm
-
-
-@contextmanager
-def dropped(cloud: BootedCloud, address: str, port: int) -> Iterator[None]:
-    """Nothing from this address reaches the port."""
-    inside = ["ip", "netns", "exec", cloud.plan.host_namespace, "nft"]
-    rules = f"""table inet {TABLE} {{ chain input {{
-        type filter hook input priority -300;
-        ip saddr {address} tcp dport {port} drop
-    }}; }}"""
-    subprocess.run([*inside, "-f", "-"], input=rules, text=True, check=True)
-    try:
-        yield
-    finally:
-        subprocess.run([*inside, "delete", "table", "inet", TABLE], check=True)
 
 
 def test_a_stopped_agent_is_named_and_its_vm_can_be_entered_all_the_same(cloud: BootedCloud) -> None:
@@ -68,7 +30,7 @@ def test_a_stopped_agent_is_named_and_its_vm_can_be_entered_all_the_same(cloud: 
 
 def test_a_port_that_a_firewall_drops_is_named(cloud: BootedCloud) -> None:
     vm = cloud.wait_up(CPVM)
-    with dropped(cloud, vm["linklocalip"], 8250):
+    with filtered(cloud, vm["linklocalip"], 8250, "drop"):
         cloud.ssh(vm["name"], "systemctl --no-block restart systemvm-agent")
         found = wait_for_reason(cloud, CPVM, "8250 closed")
         assert found["reason"] == (

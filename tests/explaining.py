@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What operators are told of a system VM that is not Up, on the booted cloud, and a fault to tell of."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from booted_cloud import BootedCloud, wait_for
+
+SSVM, CPVM = "secondarystoragevm", "consoleproxy"
+TABLE = "explained"
+
+
+def wait_for_reason(cloud: BootedCloud, kind: str, words: str) -> dict[str, Any]:
+    """The VM's row once its reason has these words, the same in both lists of the API."""
+
+    def row() -> dict[str, Any] | None:
+        vm = cloud.system_vm(kind)
+        return vm if words in vm.get("reason", "") else None
+
+    vm: dict[str, Any] = wait_for(f"{words!r} of {cloud.system_vm(kind)}", row, 300)
+    [host] = cloud.api.listHosts(name=vm["name"])["host"]
+    assert (host["state"], host["reason"], host["hint"]) == (vm["agentstate"], vm["reason"], vm["hint"])
+    assert (vm["state"], vm["agentstate"]) == ("Running", "Alert")
+    shown = " ".join(cloud.cli("system-vm", "list").stdout.split())
+    assert words in shown
+    return vm
+
+
+@contextmanager
+def filtered(cloud: BootedCloud, address: str, port: int, verdict: str) -> Iterator[None]:
+    """What comes from this address to the host's port meets nftables' `verdict`."""
+    inside = ["ip", "netns", "exec", cloud.plan.host_namespace, "nft"]
+    rules = f"""table inet {TABLE} {{ chain input {{
+        type filter hook input priority -300;
+        ip saddr {address} tcp dport {port} {verdict}
+    }}; }}"""
+    subprocess.run([*inside, "-f", "-"], input=rules, text=True, check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*inside, "delete", "table", "inet", TABLE], check=True)

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""More faults on booted machines, each with its reason, and the hint that ends it."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+import trustme
+
+from booted_cloud import BootedCloud
+from explaining import CPVM, filtered, wait_for_reason
+
+pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900)]
+
+IDENTITY = "/run/systemvm-agent/identity.pem"
+
+
+def reboot(cloud: BootedCloud, name: str) -> None:
+    """What most hints say."""
+    cloud.cli("system-vm", "reboot", name)
+    assert cloud.wait_up(CPVM).get("reason") is None
+
+
+def test_a_masked_agent(cloud: BootedCloud) -> None:
+    name = cloud.wait_up(CPVM)["name"]
+    cloud.ssh(name, "systemctl mask --runtime --now systemvm-agent")
+    vm = wait_for_reason(cloud, CPVM, "is masked")
+    assert vm["reason"] == "Its agent is masked: its unit may not start"
+    unmask = f"systemvm ssh {name} -- systemctl unmask --runtime systemvm-agent"
+    assert vm["hint"] == f"{unmask}; then start it"
+    cloud.ssh(name, "systemctl unmask --runtime systemvm-agent && systemctl start systemvm-agent")
+    assert cloud.wait_up(CPVM).get("reason") is None
+
+
+def test_a_port_that_is_closed(cloud: BootedCloud) -> None:
+    vm = cloud.wait_up(CPVM)
+    with filtered(cloud, vm["linklocalip"], 8250, "reject with tcp reset"):
+        cloud.ssh(vm["name"], "systemctl --no-block restart systemvm-agent")
+        vm = wait_for_reason(cloud, CPVM, "refuses the connection")
+        assert vm["reason"] == (
+            "Its agent finds the daemon's port 8250 closed: 169.254.0.1:8250 refuses the connection"
+        )
+        assert vm["hint"].startswith("does the daemon listen there?")
+    assert cloud.wait_up(CPVM).get("reason") is None
+
+
+def test_a_control_nic_that_is_down(cloud: BootedCloud) -> None:
+    name = cloud.wait_up(CPVM)["name"]
+    # a moment later: this login comes over that NIC
+    cloud.ssh(name, "systemd-run --quiet --on-active=2 ip link set eth0 down")
+    vm = wait_for_reason(cloud, CPVM, "has no route to")
+    assert vm["reason"] == "Its agent has no route to 169.254.0.1: its control NIC eth0 is down"
+    assert vm["hint"] == f"systemvm system-vm reboot {name} sets up its network anew"
+    reboot(cloud, name)
+
+
+def test_a_daemon_that_the_agent_does_not_trust(cloud: BootedCloud) -> None:
+    name = cloud.wait_up(CPVM)["name"]
+    own = cloud.ssh(name, f"cat {IDENTITY}")
+    # its key and certificate, and another's CA
+    kept = own.partition("-----END CERTIFICATE-----\n")
+    foreign = kept[0] + kept[1] + trustme.CA().cert_pem.bytes().decode()
+    text = base64.b64encode(foreign.encode()).decode()
+    cloud.ssh(name, f"echo {text} | base64 -d > {IDENTITY} && systemctl restart systemvm-agent --no-block")
+    vm = wait_for_reason(cloud, CPVM, "does not trust")
+    assert vm["reason"] == (
+        "Its agent was refused (refuses-our-certificate): it does not trust the CA of our certificate"
+    )
+    assert vm["hint"].endswith("systemvm system-vm reboot starts it with fresh credentials")
+    reboot(cloud, name)
