@@ -9,7 +9,7 @@ VENV   := .venv
 PYTHON := $(VENV)/bin/python
 PYTEST := $(PYTHON) -m pytest
 # What drives a booted cloud and a browser is ordinary blocking code: Playwright refuses to run beside a reactor.
-PYTEST_BLOCKING := $(PYTEST) -p no:twisted -o addopts="-ra --strict-markers -p no:cacheprovider --import-mode=importlib"
+PYTEST_BLOCKING := $(PYTEST) -p no:twisted -o addopts="-ra --strict-markers -p no:cacheprovider --import-mode=importlib --durations=12"
 ROOT   ?= build/run
 
 include packer/images.mk

@@ -25,6 +25,7 @@ from console_page import CHROMIUM, log_in, wait_screen
 
 pytestmark = pytest.mark.cloud
 
+Advertise = Callable[[dict[str, Any], dict[str, Any]], None]
 #: Names that lead to this machine; no word about certificates.
 NAMES = "MAP *.example.test 127.0.0.1"
 
@@ -38,23 +39,32 @@ def machine(cloud: BootedCloud) -> Iterator[str]:
     cloud.cli("vm", "destroy", "endpoints", "--yes")
 
 
-@contextmanager
-def advertised(cloud: BootedCloud, page: dict[str, Any], console: dict[str, Any]) -> Iterator[None]:
-    """The daemon restarted with these keys of `page` and `console`; with its own again at the end."""
+@pytest.fixture(scope="module")
+def own_files(cloud: BootedCloud) -> Iterator[dict[Path, str]]:
+    """The cloud's own configuration, which it has again at the end."""
     layout = cloud.plan.layout
     [zone] = layout.zones.glob("*.yaml")
-    before = {path: path.read_text() for path in (layout.config_file, zone)}
-    try:
-        for path, key, changes in ((layout.config_file, "page", page), (zone, "console", console)):
-            text = yaml.safe_load(before[path])
+    files = {path: path.read_text() for path in (layout.config_file, zone)}
+    yield files
+    for path, text in files.items():
+        path.write_text(text)
+    restart(cloud)
+
+
+@pytest.fixture
+def advertise(cloud: BootedCloud, own_files: dict[Path, str]) -> Advertise:
+    """Restarts the daemon with these keys of `page` and `console` instead of its own."""
+
+    def with_keys(page: dict[str, Any], console: dict[str, Any]) -> None:
+        for (path, own), key, changes in zip(
+            own_files.items(), ("page", "console"), (page, console), strict=True
+        ):
+            text = yaml.safe_load(own)
             text[key] |= changes
             path.write_text(yaml.safe_dump(text))
         restart(cloud)
-        yield
-    finally:
-        for path, old in before.items():
-            path.write_text(old)
-        restart(cloud)
+
+    return with_keys
 
 
 def restart(cloud: BootedCloud) -> None:
@@ -110,63 +120,67 @@ def root_of(cloud: BootedCloud) -> str:
     return cloud.cli("ca", "show").stdout
 
 
-def test_by_dns_name_and_not_without_the_root(cloud: BootedCloud, machine: str, tmp_path: Path) -> None:
+def test_by_dns_name_and_not_without_the_root(
+    cloud: BootedCloud, machine: str, advertise: Advertise, tmp_path: Path
+) -> None:
     page_url = f"https://cloud.example.test:{cloud.plan.page_port}"
     console = f"https://console.example.test:{cloud.plan.console_port}"
-    with advertised(cloud, {"origin": page_url}, {"origin": console}):
-        with chromium(tmp_path / "trusting", root_of(cloud)) as context:
-            assert opens_page_and_console(cloud, context, page_url, machine) == f"{console}/console"
-            foreign = context.new_page()
-            answer = foreign.goto(page_url)
-            assert answer is not None
-            assert answer.headers["strict-transport-security"]
-            with pytest.raises(Error, match="ERR_CERT_COMMON_NAME_INVALID"):
-                foreign.goto(page_url.replace("cloud.", "other."))
-        with chromium(tmp_path / "strange") as context:
-            page = context.new_page()
-            with pytest.raises(Error, match="ERR_CERT_AUTHORITY_INVALID"):
-                page.goto(page_url)
+    advertise({"origin": page_url}, {"origin": console})
+    with chromium(tmp_path / "trusting", root_of(cloud)) as context:
+        assert opens_page_and_console(cloud, context, page_url, machine) == f"{console}/console"
+        foreign = context.new_page()
+        answer = foreign.goto(page_url)
+        assert answer is not None
+        assert answer.headers["strict-transport-security"]
+        with pytest.raises(Error, match="ERR_CERT_COMMON_NAME_INVALID"):
+            foreign.goto(page_url.replace("cloud.", "other."))
+    with chromium(tmp_path / "strange") as context:
+        page = context.new_page()
+        with pytest.raises(Error, match="ERR_CERT_AUTHORITY_INVALID"):
+            page.goto(page_url)
 
 
-def test_by_wildcard_name(cloud: BootedCloud, machine: str, tmp_path: Path) -> None:
+def test_by_wildcard_name(cloud: BootedCloud, machine: str, advertise: Advertise, tmp_path: Path) -> None:
     port = cloud.plan.console_port
-    with advertised(cloud, {}, {"origin": f"https://*.consoles.example.test:{port}"}):
-        cpvm = cloud.system_vm("consoleproxy")
-        host = cpvm["publicip"].replace(".", "-") + ".consoles.example.test"
-        with chromium(tmp_path, root_of(cloud)) as context:
-            address = opens_page_and_console(cloud, context, cloud.plan.page_url, machine)
-        assert address == f"https://{host}:{port}/console"
+    advertise({}, {"origin": f"https://*.consoles.example.test:{port}"})
+    cpvm = cloud.system_vm("consoleproxy")
+    host = cpvm["publicip"].replace(".", "-") + ".consoles.example.test"
+    with chromium(tmp_path, root_of(cloud)) as context:
+        address = opens_page_and_console(cloud, context, cloud.plan.page_url, machine)
+    assert address == f"https://{host}:{port}/console"
 
 
-def test_by_bare_address(cloud: BootedCloud, machine: str, tmp_path: Path) -> None:
+def test_by_bare_address(cloud: BootedCloud, machine: str, advertise: Advertise, tmp_path: Path) -> None:
     page_url = f"https://127.0.0.1:{cloud.plan.page_port}"
-    with advertised(cloud, {"origin": page_url}, {}):
-        with chromium(tmp_path, root_of(cloud)) as context:
-            address = opens_page_and_console(cloud, context, page_url, machine)
+    advertise({"origin": page_url}, {})
+    with chromium(tmp_path, root_of(cloud)) as context:
+        address = opens_page_and_console(cloud, context, page_url, machine)
     assert address == f"{cloud.plan.console_origin}/console"
 
 
-def test_behind_an_nginx_that_ends_tls(cloud: BootedCloud, machine: str, tmp_path: Path) -> None:
-    """Both below one name and a path of their own; the address that is logged is the browser's."""
+def test_behind_an_nginx_that_ends_tls(
+    cloud: BootedCloud, machine: str, advertise: Advertise, tmp_path: Path
+) -> None:
+    """Both below one name, each at a path of its own."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     origin = f"https://cloud.example.test:{port}"
     own = trustme.CA()
     page = {"origin": f"{origin}/cloud", "tls": False, "trusted_proxies": ["127.0.0.1"]}
     console = {"origin": f"{origin}/screens"}
-    with advertised(cloud, page, console):
-        root = root_of(cloud)
-        with nginx(cloud, tmp_path, port, own.issue_cert("cloud.example.test"), root):
-            with chromium(tmp_path / "home", own.cert_pem.bytes().decode()) as context:
-                address = opens_page_and_console(cloud, context, f"{origin}/cloud", machine)
-                assert address == f"{origin}/screens/console"
-                refused = context.new_page()
-                refused.goto(f"{origin}/screens/console?cmd=auth&token=none")
-                expect(refused.locator("body")).to_contain_text("not", timeout=30_000)
-                # neither is anywhere but below its path
-                nothing = refused.goto(f"{origin}/screens")
-                assert nothing is not None
-                assert nothing.status == 404
+    advertise(page, console)
+    root = root_of(cloud)
+    with nginx(cloud, tmp_path, port, own.issue_cert("cloud.example.test"), root):
+        with chromium(tmp_path / "home", own.cert_pem.bytes().decode()) as context:
+            address = opens_page_and_console(cloud, context, f"{origin}/cloud", machine)
+            assert address == f"{origin}/screens/console"
+            refused = context.new_page()
+            refused.goto(f"{origin}/screens/console?cmd=auth&token=none")
+            expect(refused.locator("body")).to_contain_text("not", timeout=30_000)
+            # neither is anywhere but below its path
+            nothing = refused.goto(f"{origin}/screens")
+            assert nothing is not None
+            assert nothing.status == 404
 
 
 @contextmanager
