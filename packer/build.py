@@ -204,6 +204,7 @@ def image_stage(appliance: Appliance) -> tuple[Stamp, str]:
         GUEST_LOCK, *appliance.definition, TOP / "systemd/policy",
         *(TOP / "systemd/guest" / unit for unit in appliance.units),
         *(TOP / "agents/systemvm" / package for package in appliance.packages_of_ours),
+        *(TOP / name for name in payload.WHEEL_FILES),
         *sorted(PACKER.glob("*.pkr.hcl")), PACKER / "provision", PACKER / "payload.py", PACKER / "bake.py",
         PACKER / "sbom.py", PACKER / "run-packer.sh", appliance.version,
         *([PACKER / "novnc", PACKER / "stock_novnc.py"] if role == "cpvm" else []),
@@ -242,7 +243,7 @@ def build_image(appliance: Appliance, accelerator: str) -> None:
         "sha256": root_sha256, "root_sha256": root_sha256, "built": built,
     }  # fmt: skip
     work = BUILD / "packer" / name
-    own = payload.build_own_wheel(BUILD / "packer" / f"{name}-wheel", appliance.source_date_epoch)
+    own = payload.build_own_wheel(appliance, BUILD / "packer" / f"{name}-wheel")
     bundle = payload.stage(appliance, work, [*wheels, own], novnc, facts)
     say(f"{name}: Packer boots it, installs the agents, and makes it boot by itself (one to three minutes)")
     started = time.monotonic()

@@ -15,8 +15,8 @@ from pathlib import Path
 import mirror
 from appliance import TOP, Appliance
 
-#: Parts of our package that an appliance may hold; the daemon's and the operator's never go there.
-GUEST_PACKAGES = ("wire", "rpc", "service", "guest", "ssvm", "cpvm")
+#: Of our own wheel, beside its packages.
+WHEEL_FILES = ("pyproject.toml", "LICENSE", "agents/systemvm/__init__.py")
 NOVNC_HOME = "opt/systemvm/novnc"
 
 
@@ -38,23 +38,22 @@ def fetch_wheels(lock: Path, destination: Path, machine: str) -> None:
     )  # fmt: skip
 
 
-def build_own_wheel(destination: Path, epoch: int) -> Path:
-    """A wheel of the guests' part of this repository, from a copy, so that nothing is left in the tree."""
+def build_own_wheel(appliance: Appliance, destination: Path) -> Path:
+    """A wheel of the packages that one appliance has, from a copy, so that nothing is left in the tree."""
     source = destination / "source"
     shutil.rmtree(destination, ignore_errors=True)
-    for name in GUEST_PACKAGES:
+    for name in appliance.packages_of_ours:
         shutil.copytree(
             TOP / "agents/systemvm" / name,
             source / "agents/systemvm" / name,
             ignore=shutil.ignore_patterns("__pycache__"),
         )
-    for name in ("pyproject.toml", "LICENSE", "README.md", "agents/systemvm/__init__.py"):
-        if (TOP / name).exists():
-            shutil.copy(TOP / name, source / name)
+    for name in WHEEL_FILES:
+        shutil.copy(TOP / name, source / name)
     # a checkout's modes are its umask's, and a wheel keeps them
     for path in source.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
-    os.environ["SOURCE_DATE_EPOCH"] = str(epoch)
+    os.environ["SOURCE_DATE_EPOCH"] = str(appliance.source_date_epoch)
     _pip(
         "wheel",
         "--no-deps",
@@ -103,14 +102,13 @@ def stage(
     (payload / "wheels").mkdir()
     for wheel in wheels:
         shutil.copy(wheel, payload / "wheels" / wheel.name)
-    others = [f"systemvm/{name}" for name in GUEST_PACKAGES if name not in appliance.packages_of_ours]
     lists = {
         "version": [appliance.version],
         "users": appliance.users,
         "append": [appliance.kernel_arguments],
         "enable": appliance.enable,
         "programs": [f"{name}:{module}" for name, module in appliance.programs.items()],
-        "python-prune": [*appliance.python_prune, *others],
+        "python-prune": appliance.python_prune,
         "masked-units": (TOP / "appliances/base/masked-units").read_text().splitlines(),
         "udev-rules": (TOP / "appliances/base/udev-rules").read_text().splitlines(),
     }

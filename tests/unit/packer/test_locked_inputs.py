@@ -89,21 +89,25 @@ def test_a_bill_of_materials_does_not_depend_on_where_its_wheels_lie(tmp_path: P
     assert bill("cache", "own") == bill("own", "cache")
 
 
-def test_our_own_wheel_does_not_depend_on_the_checkouts_umask(
+def test_our_own_wheel_has_the_appliances_packages_and_does_not_depend_on_the_checkouts_umask(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tree = tmp_path / "tree"
-    for name in payload.GUEST_PACKAGES:
+    tree, appliance = tmp_path / "tree", load("cpvm")
+    for name in (*appliance.packages_of_ours, "ssvm", "management"):
         (tree / "agents/systemvm" / name).mkdir(parents=True)
         (tree / "agents/systemvm" / name / "__init__.py").write_text("")
-    for name in ("pyproject.toml", "LICENSE", "README.md"):
+    for name in ("pyproject.toml", "LICENSE"):
         shutil.copy(TOP / name, tree / name)
     (tree / "agents/systemvm/__init__.py").write_text("")
     monkeypatch.setattr(payload, "TOP", tree)
-    first = payload.build_own_wheel(tmp_path / "first", 1793491200).read_bytes()
+    wheel = payload.build_own_wheel(appliance, tmp_path / "first")
+    first = wheel.read_bytes()
+    with zipfile.ZipFile(wheel) as files:
+        packages = {name.split("/")[1] for name in files.namelist() if name.startswith("systemvm/")}
+    assert packages == {"__init__.py", "wire", "rpc", "service", "guest", "cpvm"}
     for path in tree.rglob("*"):
         path.chmod(path.stat().st_mode | 0o020)
-    assert payload.build_own_wheel(tmp_path / "second", 1793491200).read_bytes() == first
+    assert payload.build_own_wheel(appliance, tmp_path / "second").read_bytes() == first
 
 
 def test_images_differ_in_content_mode_owner_kind_and_presence() -> None:
