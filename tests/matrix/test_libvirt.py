@@ -164,6 +164,9 @@ def test_the_documented_domain_boots_and_answers(tmp_path: Path) -> None:
         _wait("ssh on port 3922", lambda: guest.ssh("true").returncode == 0, guest.serial_log)
         about = guest.ssh("hostname; test -d /sys/firmware/efi && echo uefi; systemd-detect-virt").stdout
         assert about.split()[:2] == [guest.name, "uefi"]
+        # sshd is there before it, by its socket
+        ping = ("qemu-agent-command", guest.name, '{"execute": "guest-ping"}')
+        _wait("guest agent", lambda: bool(libvirt.virsh(*ping, check=False)), guest.serial_log)
         assert (
             _guest_exec(libvirt, guest.name, "systemctl", "is-active", "-q", "systemvm-preinit")["exitcode"]
             == 0
