@@ -28,15 +28,16 @@ A = Deb("a", "1:1.0-1", "amd64", 10, "aa", ("cpvm", "ssvm"))
 B = Deb("b", "2.0", "all", 20, "bb", ("ssvm",))
 
 
+@pytest.mark.parametrize("architecture", ["amd64", "arm64"])
 @pytest.mark.parametrize("role", ROLES)
-def test_all_that_the_lists_name_is_locked(role: str) -> None:
-    lock = deb_lock.committed("amd64").of_role(role)
-    assert set(load(role).debian_packages) <= {deb.name for deb in lock}
+def test_all_that_the_lists_name_is_locked(role: str, architecture: str) -> None:
+    lock = deb_lock.committed(architecture).of_role(role)
+    assert set(load(role, architecture).debian_packages) <= {deb.name for deb in lock}
     assert all(len(deb.sha256) == 64 and deb.size_bytes > 0 for deb in lock)
 
 
 def test_locks_hold_hashes_and_no_addresses() -> None:
-    for path in (deb_lock.lock_path("amd64"), GUEST_LOCK):
+    for path in (deb_lock.lock_path("amd64"), deb_lock.lock_path("arm64"), GUEST_LOCK):
         assert "://" not in path.read_text()
     assert all(wheel_hashes(GUEST_LOCK).values())
     assert novnc_facts()["integrity"].startswith("sha512-")
