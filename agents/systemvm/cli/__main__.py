@@ -44,6 +44,7 @@ def main(context: click.Context, root: Path | None, as_json: bool) -> None:
     systemvm vm deploy one --template tiny
     systemvm console one
     systemvm check s-1-VM
+    systemvm system-vm why v-2-VM
     systemvm ssh v-2-VM
     """
     context.obj = Daemon(socket_path=socket_path(root), as_json=as_json)

@@ -41,7 +41,7 @@ class MachineKind:
             output.as_json(rows)
             return
         reasons = {
-            row["name"]: f"{row['reason']} {row.get('hint') or ''}" for row in rows if row.get("reason")
+            row["name"]: output.with_hint(row["reason"], row.get("hint")) for row in rows if row.get("reason")
         }
         output.table(columns, [cells(row) for row in rows], empty, reasons)
 

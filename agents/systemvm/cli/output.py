@@ -44,6 +44,11 @@ def as_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, sort_keys=True))
 
 
+def with_hint(reason: str, hint: str | None) -> str:
+    """A note of `table`: what is wrong, and what to do about it on a line of its own."""
+    return f"{reason}\n  hint: {hint}" if hint else reason
+
+
 def table(
     columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: str, notes: Mapping[str, str] | None = None
 ) -> None:
@@ -64,4 +69,5 @@ def table(
     console = Console()
     console.print(view)
     for name, text in (notes or {}).items():
-        console.print(Text(f"{name}: {text}", style="yellow"))
+        # not folded: what a hint says to type is there to be copied
+        console.print(Text(f"{name}: {text}", style="yellow"), soft_wrap=True)

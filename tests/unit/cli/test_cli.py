@@ -57,7 +57,7 @@ def test_a_system_vm_that_is_not_up_says_why(run: Callable[..., Result]) -> None
     result = run(FakeDaemon(listSystemVms=SYSTEM_VMS), "system-vm", "list")
     assert result.exit_code == 0
     assert "Alert" in result.output
-    assert "s-1-VM: It did not boot. See its serial log." in result.output.replace("\n", " ")
+    assert "s-1-VM: It did not boot.\n  hint: See its serial log.\n" in result.output
 
 
 def test_json_is_the_api_record(run: Callable[..., Result]) -> None:
@@ -190,7 +190,7 @@ def test_every_users_machine_is_listed_and_found(run: Callable[..., Result]) -> 
     )
     listed = run(fake, "vm", "list")
     assert "i-2-3-VM" in listed.output
-    assert "web: It ended. Start it." in listed.output
+    assert "web: It ended.\n  hint: Start it." in listed.output
     assert run(fake, "vm", "destroy", "--yes", "web").output == "web is destroyed.\n"
     assert fake.calls == [
         ("listVirtualMachines", {"listall": "true"}),
