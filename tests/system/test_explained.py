@@ -32,9 +32,9 @@ def test_a_port_that_a_firewall_drops_is_named(cloud: BootedCloud) -> None:
     vm = cloud.wait_up(CPVM)
     with filtered(cloud, vm["linklocalip"], 8250, "drop"):
         cloud.ssh(vm["name"], "systemctl --no-block restart systemvm-agent")
-        found = wait_for_reason(cloud, CPVM, "8250 closed")
+        found = wait_for_reason(cloud, CPVM, "port 8250")
         assert found["reason"] == (
-            "Its agent finds the daemon's port 8250 closed: 169.254.0.1:8250 does not answer"
+            "Its agent cannot reach the daemon's port 8250: 169.254.0.1:8250 does not answer"
         )
         assert "nft list ruleset" in found["hint"]
     assert cloud.wait_up(CPVM).get("reason") is None

@@ -57,6 +57,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except (ConfigError, OSError) as error:
         sys.stderr.write(f"{IDENTIFIER}: {error}\n")
+        if options.check_config:
+            sys.stderr.write(
+                "the daemon would not start with these files; one that runs keeps what it has read\n"
+            )
         return 2
     if options.check_config:
         sys.stdout.write(_summary(layout, configuration))
@@ -105,7 +109,9 @@ def _run(configuration: config.Configuration) -> int:
 
 def _summary(layout: Layout, configuration: config.Configuration) -> str:
     """What `--check-config` says of files without an error, and of those that there are not."""
-    lines = [f"{layout.etc}: {len(configuration.zones)} zones, no error"]
+    lines = [
+        f"{layout.etc}: {len(configuration.zones)} zone files, no error: the daemon would start with them"
+    ]
     if not layout.config_file.exists():
         lines.append(f"{layout.config_file} is not there: defaults hold; `{IDENTIFIER} --prepare` leaves one")
     if not configuration.zones:
@@ -117,9 +123,17 @@ def _summary(layout: Layout, configuration: config.Configuration) -> str:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog=IDENTIFIER, description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog=IDENTIFIER,
+        description=__doc__,
+        epilog="exit codes: 0 done; 1 a failure; 2 files or arguments that are wrong",
+    )
     parser.add_argument(
-        "--root", type=Path, default=Path("/"), metavar="DIR", help="keep all files beneath DIR"
+        "--root",
+        type=Path,
+        default=Path("/"),
+        metavar="DIR",
+        help="keep all files beneath DIR (default: /; `make run` has build/run)",
     )
     parser.add_argument(
         "--check-config",

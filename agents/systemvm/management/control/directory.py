@@ -188,7 +188,9 @@ class AgentDirectory:
         agent.refused_s = None
         if older is not None and older is not peer:
             older.close("a newer connection of the same agent took over")
-        self.set_status(agent, AgentStatus(AgentState.CONNECTING, "is being set up"))
+        self.set_status(
+            agent, AgentStatus(AgentState.CONNECTING, "is being set up", "nothing: this lasts some seconds")
+        )
 
     async def came_up(self, agent: Agent) -> None:
         """An agent is ready for work: tell everybody, one after the other."""

@@ -224,8 +224,8 @@ def _of_port(inside: Inside, name: str, address: str, port: int) -> Answer:
         )
     if dial.code == 124:
         return (
-            f"finds the daemon's port {port} closed: {where} does not answer",
-            "something on the host drops it: look in `nft list ruleset` for rules about "
+            f"cannot reach the daemon's port {port}: {where} does not answer",
+            "a firewall on the host drops it: look in its `nft list ruleset` for rules about "
             f"port {port} or the bridge cloud0",
         )
     return None

@@ -145,8 +145,8 @@ FROM_INSIDE: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "port dropped": (
         {"dial": ("", 124)},
-        "finds the daemon's port 8250 closed: 169.254.0.1:8250 does not answer",
-        "something on the host drops it: look in `nft list ruleset` "
+        "cannot reach the daemon's port 8250: 169.254.0.1:8250 does not answer",
+        "a firewall on the host drops it: look in its `nft list ruleset` "
         "for rules about port 8250 or the bridge cloud0",
     ),
     "nobody there": (
