@@ -58,9 +58,9 @@ def trace(daemon: Daemon, identity: str) -> None:
 
 def _events(daemon: Daemon, identity: str) -> list[dict[str, Any]]:
     for kind in (TEMPLATE, ISO):
-        for row in kind.rows(daemon):
-            if identity in (row["name"], row["id"]):
-                return daemon.records("listEvents", "event", resourceid=row["id"], page="1", pagesize="500")
+        if found := [row for row in kind.rows(daemon) if identity in (row["name"], row["id"])]:
+            newest = max(found, key=lambda row: datetime.fromisoformat(row["created"]))
+            return daemon.records("listEvents", "event", resourceid=newest["id"], page="1", pagesize="500")
     for row in MACHINE.rows(daemon):
         if identity in (row["name"], row.get("displayname"), row["id"], row.get("instancename")):
             return daemon.records("listEvents", "event", virtualmachineid=row["id"], page="1", pagesize="500")

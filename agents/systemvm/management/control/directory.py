@@ -18,6 +18,14 @@ from systemvm.wire.protocol import Fit
 from systemvm.wire.role import Role
 
 T = TypeVar("T")
+#: What an agent that said hello waits for, and what to do when it waits for long.
+_SET_UP = {
+    Role.SSVM: (
+        "is being set up: it mounts secondary storage",
+        "this lasts some seconds; over a minute, and the NFS server does not answer: systemvm check shows it",
+    ),
+    Role.CPVM: ("is being set up: it gets its certificate", "nothing: this lasts some seconds"),
+}
 
 #: Brings an agent from Connecting to Up: mounts a store, hands over a certificate; tried again if it fails.
 Preparation = Callable[[Agent], Awaitable[None]]
@@ -188,9 +196,7 @@ class AgentDirectory:
         agent.refused_s = None
         if older is not None and older is not peer:
             older.close("a newer connection of the same agent took over")
-        self.set_status(
-            agent, AgentStatus(AgentState.CONNECTING, "is being set up", "nothing: this lasts some seconds")
-        )
+        self.set_status(agent, AgentStatus(AgentState.CONNECTING, *_SET_UP[agent.role]))
 
     async def came_up(self, agent: Agent) -> None:
         """An agent is ready for work: tell everybody, one after the other."""
@@ -207,7 +213,7 @@ class AgentDirectory:
         if agent is None or agent.peer is not peer:
             return
         if agent.status.state is not AgentState.DISCONNECTED:
-            hint = f"systemvm serial {agent.name} shows its console; it dials again by itself"
+            hint = f"it dials again by itself; if this lasts: systemvm system-vm why {agent.name}"
             self.set_status(agent, AgentStatus(AgentState.ALERT, f"lost its connection: {why}", hint))
         self._let_go(agent, why)
 
