@@ -65,7 +65,10 @@ class Mover:
             result = self._move()
             report = MoverReport(result=result)
         except TransferError as error:
-            report = MoverReport(failure=MoverFailure(error.code.value, error.message, error.hint))
+            report = _told(error)
+        except OSError as error:
+            # whatever it was asked, the store refused: a handle is stale when its server came back
+            report = _told(of_store(error, "a file operation"))
         except MemoryError:
             report = _failure(Code.DECOMPRESSION, "the image needs more memory than a job may have")
         except Exception as error:
@@ -99,6 +102,10 @@ class Mover:
                 f"secondary storage is full: the image has {total_bytes} bytes, {free_bytes} are free",
                 "free space on the store or add another one, then register the template again",
             )
+
+
+def _told(error: TransferError) -> MoverReport:
+    return MoverReport(failure=MoverFailure(error.code.value, error.message, error.hint))
 
 
 def _failure(code: Code, message: str) -> MoverReport:
