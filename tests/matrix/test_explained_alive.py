@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""More faults on booted machines, each with its reason, and the hint that ends it."""
+"""More faults on booted machines, each with its reason, its hint and its end."""
 
 from __future__ import annotations
 

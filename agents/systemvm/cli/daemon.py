@@ -13,13 +13,17 @@ from typing import Any
 import click
 from attrs import frozen
 
-from systemvm.rpc.errors import RpcError
-from systemvm.rpc.unix import unix_call
+from systemvm.rpc.errors import FORBIDDEN, RpcError
+from systemvm.rpc.unix_client import NotReachedError, unix_call
 
 SOCKET_UNDER_ROOT = "run/systemvm/managementd.sock"
 
 #: Exit codes, as `systemvm --help` explains them.
 EXIT_FAILED, EXIT_USAGE, EXIT_NO_DAEMON, EXIT_CHECK_FAILED = 1, 2, 3, 4
+_START_HINT = (
+    "Is it running? `make run` starts one in a checkout, `systemctl start systemvm-managementd` on a host; "
+    "--root names another place."
+)
 EXIT_SSH_FAILED = 255  # ssh's own: no connection, a strange host key, no key that is let in
 
 
@@ -57,21 +61,11 @@ class Daemon:
         given = {name: value for name, value in params.items() if value is not None}
         try:
             return unix_call(str(self.socket_path), method, given, timeout_s=timeout_s)
+        except NotReachedError as error:
+            hint = error.hint if error.code == FORBIDDEN else _START_HINT
+            raise Failed(error.message, hint, EXIT_NO_DAEMON) from None
         except RpcError as error:
-            hint = error.data.get("hint", "") if isinstance(error.data, dict) else ""
-            raise Failed(error.message, hint) from None
-        except PermissionError:
-            raise Failed(
-                f"{self.socket_path} is not open to you",
-                "Run it as root, or as a member of the group systemvm.",
-                EXIT_NO_DAEMON,
-            ) from None
-        except OSError as error:
-            raise Failed(
-                f"no daemon answers on {self.socket_path}: {error.strerror or error}",
-                "Is it running? `make run` starts one; --root names another place.",
-                EXIT_NO_DAEMON,
-            ) from None
+            raise Failed(error.message, error.hint) from None
 
     def records(self, command: str, key: str, **params: Any) -> list[dict[str, Any]]:
         """The rows of a list command."""

@@ -56,17 +56,21 @@ def trace(daemon: Daemon, identity: str) -> None:
     )
 
 
+def _listed(daemon: Daemon, **of: str) -> list[dict[str, Any]]:
+    return daemon.records("listEvents", "event", **of, page="1", pagesize="500")
+
+
 def _events(daemon: Daemon, identity: str) -> list[dict[str, Any]]:
     for kind in (TEMPLATE, ISO):
         if found := [row for row in kind.rows(daemon) if identity in (row["name"], row["id"])]:
             newest = max(found, key=lambda row: datetime.fromisoformat(row["created"]))
-            return daemon.records("listEvents", "event", resourceid=newest["id"], page="1", pagesize="500")
+            return _listed(daemon, resourceid=newest["id"])
     for row in MACHINE.rows(daemon):
         if identity in (row["name"], row.get("displayname"), row["id"], row.get("instancename")):
-            return daemon.records("listEvents", "event", virtualmachineid=row["id"], page="1", pagesize="500")
-    found = daemon.records("listEvents", "event", requestid=identity, page="1", pagesize="500")
+            return _listed(daemon, virtualmachineid=row["id"])
+    found = _listed(daemon, requestid=identity)
     try:
-        return found or daemon.records("listEvents", "event", resourceid=identity, page="1", pagesize="500")
+        return found or _listed(daemon, resourceid=identity)
     except Failed:
         return []  # no UUID, and so no session's id
 

@@ -109,9 +109,7 @@ def _run(configuration: config.Configuration) -> int:
 
 def _summary(layout: Layout, configuration: config.Configuration) -> str:
     """What `--check-config` says of files without an error, and of those that there are not."""
-    lines = [
-        f"{layout.etc}: {len(configuration.zones)} zone files, no error: the daemon would start with them"
-    ]
+    lines = [f"{layout.etc}: no error in {len(configuration.zones)} zone file(s) and what is beside them"]
     if not layout.config_file.exists():
         lines.append(f"{layout.config_file} is not there: defaults hold; `{IDENTIFIER} --prepare` leaves one")
     if not configuration.zones:
@@ -119,6 +117,8 @@ def _summary(layout: Layout, configuration: config.Configuration) -> str:
             f"no zone is described, and the daemon needs one: begin with {layout.zones}/zone.yaml.sample, "
             f"which `{IDENTIFIER} --prepare` leaves there"
         )
+    else:
+        lines.append("the daemon would start with these files")
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -18,6 +18,10 @@ from systemvm.rpc.errors import DEADLINE, FORBIDDEN, INTERNAL, NOT_CONNECTED, Rp
 MAX_EVENT_BYTES = 1024 * 1024
 
 
+class NotReachedError(RpcError):
+    """Nobody could be asked: there is no listener, or this user may not open its socket."""
+
+
 def unix_call(
     path: str | Path,
     method: str,
@@ -126,10 +130,10 @@ def _result(path: str | Path, answer: Any) -> Any:
     return answer["result"]
 
 
-def _unreachable(path: str | Path, error: Exception) -> RpcError:
+def _unreachable(path: str | Path, error: Exception) -> NotReachedError:
     if isinstance(error, PermissionError):
         hint = {"hint": "be root or a member of the group systemvm"}
-        return RpcError(FORBIDDEN, f"{path} may not be opened by you", hint)
+        return NotReachedError(FORBIDDEN, f"{path} may not be opened by you", hint)
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     hint = {"hint": "is the service running? systemctl status systemvm-managementd"}
-    return RpcError(NOT_CONNECTED, f"nothing answers at {path}: {reason}", hint)
+    return NotReachedError(NOT_CONNECTED, f"nothing answers at {path}: {reason}", hint)

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from systemvm.cli import daemon as cli_daemon
 from systemvm.cli.__main__ import main
 from systemvm.rpc.errors import RpcError
+from systemvm.rpc.unix_client import unix_call
 
 SYSTEM_VMS = {
     "systemvm": [
@@ -45,7 +46,7 @@ class FakeDaemon:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    def invoke(fake: FakeDaemon, *words: str) -> Result:
+    def invoke(fake: Callable[..., Any], *words: str) -> Result:
         monkeypatch.setattr(cli_daemon, "unix_call", fake)
         monkeypatch.setattr(cli_daemon.time, "sleep", lambda _: None)
         return CliRunner().invoke(main, ["--root", "/nowhere", *words])
@@ -108,10 +109,10 @@ def test_the_daemons_refusal_is_shown_with_its_hint(run: Callable[..., Result]) 
 
 
 def test_no_daemon_is_its_own_exit_code(run: Callable[..., Result]) -> None:
-    result = run(
-        FakeDaemon(listSystemVms=FileNotFoundError(2, "No such file or directory")), "system-vm", "list"
-    )
+    # the socket's own client, and nobody at its other end
+    result = run(unix_call, "system-vm", "list")
     assert result.exit_code == 3
+    assert "nothing answers at /nowhere/run/systemvm/managementd.sock" in result.output
     assert "Is it running?" in result.output
 
 

@@ -12,6 +12,7 @@ import pytest
 from systemvm.guest import collect, diagnose
 from systemvm.guest.collect import Entry
 from systemvm.guest.diagnose import DiagnosisError, Kind, command
+from systemvm.wire.diagnostics import TYPES
 
 TOP = Path(__file__).resolve().parents[3]
 
@@ -138,3 +139,7 @@ def test_the_appliances_own_list_is_one() -> None:
     for line in ("what", "exec onlyname", "copy a b"):
         with pytest.raises(ValueError, match="line 1"):
             collect.parse(line)
+
+
+def test_the_guest_runs_each_type_that_the_api_takes() -> None:
+    assert tuple(kind.word for kind in Kind) == TYPES
