@@ -12,10 +12,12 @@ from __future__ import annotations
 import json
 import random
 import select
+import selectors
 import socket
 import struct
 import sys
 import time
+from contextlib import ExitStack
 
 BURST = 128  # what a guest's receive queue holds without loss
 PAUSE_S = 0.015
@@ -88,19 +90,22 @@ def _listen(
 def udp(source: str, target: str) -> dict[str, list[int]]:
     """Ports that answer, and ports that the machine itself calls closed (ICMP port unreachable)."""
     found: dict[str, set[int]] = {"answered": set(), "refused": set()}
-    for port in UDP_PORTS:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
+    with ExitStack() as open_channels, selectors.DefaultSelector() as selector:
+        for port in UDP_PORTS:
+            channel = open_channels.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
             channel.bind((source, 0))
-            channel.settimeout(0.2)
             channel.connect((target, port))
-            try:
-                channel.send(b"\0" * 48)
-                channel.recv(2048)
-                found["answered"].add(port)
-            except TimeoutError:
-                continue
-            except ConnectionRefusedError:
-                found["refused"].add(port)
+            channel.send(b"\0" * 48)
+            selector.register(channel, selectors.EVENT_READ, port)
+        deadline = time.monotonic() + QUIET_S
+        while (left_s := deadline - time.monotonic()) > 0:
+            for key, _ in selector.select(left_s):
+                selector.unregister(key.fileobj)
+                try:
+                    key.fileobj.recv(2048)  # type: ignore[union-attr]
+                    found["answered"].add(key.data)
+                except ConnectionRefusedError:
+                    found["refused"].add(key.data)
     return {kind: sorted(ports) for kind, ports in found.items()}
 
 

@@ -9,7 +9,7 @@ import pytest
 import trustme
 
 from booted_cloud import BootedCloud
-from explaining import CPVM, filtered, wait_for_reason
+from explaining import CPVM, SSVM, filtered, wait_for_reason
 
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900)]
 
@@ -69,3 +69,39 @@ def test_a_daemon_that_the_agent_does_not_trust(cloud: BootedCloud) -> None:
     )
     assert vm["hint"].endswith("systemvm system-vm reboot starts it with fresh credentials")
     reboot(cloud, name)
+
+
+HANGS = "NFS server 10.12.0.2 takes connections and does not answer: its NFS service hangs"
+
+
+def test_a_store_that_hangs_under_an_ssvm_that_is_up(cloud: BootedCloud) -> None:
+    """It stays Up, for what it does without the store goes on; who asks why is told at once."""
+    name = cloud.wait_up(SSVM)["name"]
+    with cloud.lab.hung_storage():
+        why = cloud.cli_json("system-vm", "why", name)
+        assert why["agentstate"] == "Up"
+        assert why["reason"] == f"Its agent has no store: {HANGS}"
+        assert "restart it" in why["hint"]
+        shown = " ".join(cloud.cli("system-vm", "list").stdout.split())
+        assert HANGS in shown
+    assert not cloud.cli_json("system-vm", "why", name)["reason"]
+
+
+def test_a_store_that_hangs_while_an_ssvm_is_set_up(cloud: BootedCloud) -> None:
+    name = cloud.wait_up(SSVM)["name"]
+    with cloud.lab.hung_storage():
+        cloud.ssh(name, "systemctl --no-block restart systemvm-agent")
+        vm = wait_for_reason(cloud, SSVM, HANGS)
+        assert "restart it" in vm["hint"]
+    assert cloud.wait_up(SSVM).get("reason") is None
+
+
+def test_a_guest_agent_says_no_line_for_each_question(cloud: BootedCloud) -> None:
+    name = cloud.wait_up(CPVM)["name"]
+    cloud.ssh(name, "systemctl stop systemvm-agent")
+    cloud.cli("system-vm", "why", name)
+    said = cloud.ssh(name, "journalctl -b -u qemu-guest-agent -o cat")
+    assert "guest-exec called" in said
+    assert "guest-exec-status" not in said
+    cloud.ssh(name, "systemctl start systemvm-agent")
+    cloud.wait_up(CPVM)

@@ -21,6 +21,20 @@ RULER = "=" * 48
 EXIT_CODES = {"resolve": 2, "agent": 3, "management": 4}
 _NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs"})
 
+_EXPORT = "You need to export with norootsquash"
+_SERVER = "the NFS server hangs or is gone: look at its NFS service, and at the network to it"
+#: By what write_file said.
+_STORAGE_HINTS = {
+    "denied": _EXPORT,
+    "permitted": _EXPORT,
+    "Read-only": "export it rw",
+    "No space": "make room on the NFS server",
+    "quota": "make room on the NFS server",
+    "no answer": _SERVER,
+    "timed out": _SERVER,
+    "Stale": "what was exported is not what it was: systemvm system-vm reboot mounts it anew",
+}
+
 
 class Probes(NamedTuple):
     """How the checks ask; tests give their own."""
@@ -112,8 +126,9 @@ def _storage(situation: Situation, probes: Probes) -> Iterable[CheckStep]:
         if not wrong:
             yield CheckStep("storage", GOOD, f"nfs is currently mounted on {point}. Can write to mount point")
         else:
-            hint = "You need to export with norootsquash"
-            yield CheckStep("storage", ERROR, f"Cannot write to mount point {point}: {wrong}", hint)
+            yield CheckStep(
+                "storage", ERROR, f"Cannot write to mount point {point}: {wrong}", _hint_of(wrong)
+            )
     if mounted:
         return
     yield CheckStep(
@@ -125,6 +140,11 @@ def _storage(situation: Situation, probes: Probes) -> Iterable[CheckStep]:
             yield CheckStep("storage", GOOD, f"Can ping storage server {server}")
         else:
             yield CheckStep("storage", WARNING, f"cannot ping storage server {server}", "see: ip route")
+
+
+def _hint_of(wrong: str) -> str:
+    """CloudStack's hint where it is true, and what is to be done where it is not."""
+    return next((hint for words, hint in _STORAGE_HINTS.items() if words in wrong), "see: dmesg | tail")
 
 
 def _management(boot: Mapping[str, str], probes: Probes) -> Iterable[CheckStep]:

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from systemvm.lab.errors import LabError
@@ -56,6 +58,15 @@ class Child:
             except subprocess.TimeoutExpired:
                 self.process.kill()
         self.process.wait()
+
+    @contextmanager
+    def hung(self) -> Iterator[None]:
+        """Meanwhile it does nothing, and its sockets stay open: a service that hangs."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         self.process.kill()

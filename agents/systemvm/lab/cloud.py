@@ -203,6 +203,14 @@ class Cloud:
             else:
                 self._storage.stop()
 
+    @contextlib.contextmanager
+    def hung_storage(self) -> Iterator[None]:
+        """Meanwhile the NFS server takes connections and answers nothing."""
+        if self._storage is None:
+            raise LabError("no NFS server runs", "begin with start_storage()")
+        with self._storage.hung():
+            yield
+
     def _end_readiness(self) -> None:
         if self._readiness is not None:
             self._readiness.close()

@@ -157,11 +157,12 @@ class Daemon:
             patience=accelerator.patience,
         )
         diagnostics = Diagnostics(self.database, logins, layout.diagnostics, patience=accelerator.patience)
+        preparations = Preparations(self.database, configuration, self.directory, public)
         self._housekeeping = Housekeeping(
             reactor,
             self.database,
             self.directory,
-            Preparations(self.database, configuration, self.directory, public),
+            preparations,
             Copies(self.database, self.primary, host_id=self.host.id),
             job_expiry=timedelta(minutes=management.job_expiry_minutes),
             page_certificate=self._page_certificate,
@@ -197,9 +198,9 @@ class Daemon:
             last_words=self._diagnosis.last_words,
         )
         self._operator_methods = MethodTable("systemvm management daemon, for operators", version("systemvm"))
-        Operations(self.database, self.directory, logins, self._diagnosis, layout.logs).add_methods(
-            self._operator_methods
-        )
+        Operations(
+            self.database, self.directory, logins, self._diagnosis, preparations, layout.logs
+        ).add_methods(self._operator_methods)
         certificates = CertificateService(
             reactor, self.directory, authority, self._certificates, self._rotation
         )

@@ -23,9 +23,8 @@ from systemvm.management.templates.copies import Copies
 from systemvm.rpc.errors import RpcError
 from systemvm.wire.role import Role
 
-NOT_MOUNTED = "store_not_mounted"  # an SSVM's refusal
 FORGET_EVERY_S = 600.0
-MEASURE_EVERY_S = 300.0
+MEASURE_EVERY_S = 60.0
 CLEAR_EVERY_S = 300.0
 #: A public certificate lives 90 days; an operator's own files are read as often, and may be newer.
 RENEW_EVERY_S = 86400.0
@@ -79,16 +78,11 @@ class Housekeeping:
         await self._database.run(console_sessions.expire)
 
     async def measure_stores(self) -> None:
-        """Every SSVM that is Up says how full its stores are; what it has lost it mounts again."""
+        """Every SSVM that is Up says how full its stores are, or is said to have none that answers."""
         for name in self._directory.up(Role.SSVM):
             agent = self._directory.agent(name)
             if agent is not None:
-                try:
-                    await self._preparations.measure_stores(agent)
-                except RpcError as error:
-                    if error.reason != NOT_MOUNTED:
-                        raise
-                    await self._preparations.mount_stores(agent)
+                await self._preparations.measure_stores(agent)
 
     async def renew_certificates(self) -> None:
         """Fresh public certificates for the page and for CPVMs that stay up for long; open consoles go on."""

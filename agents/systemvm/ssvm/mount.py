@@ -1,15 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`systemvm-mount`: mounts secondary storage, as root, in a process of its own (Accept=yes).
-
-The server is asked for its port first: mount.nfs takes minutes to say what a connection says at once.
-"""
+"""`systemvm-mount`: mounts secondary storage, as root, in a process of its own (Accept=yes)."""
 
 from __future__ import annotations
 
 import argparse
-import errno
 import os
-import socket
 import subprocess
 import sys
 from ipaddress import ip_address
@@ -18,13 +13,12 @@ from pathlib import Path
 from systemvm.ssvm import store_messages as messages
 from systemvm.ssvm.failure import Code, TransferError
 from systemvm.ssvm.mounts import find_mount
+from systemvm.ssvm.nfs_server import require_server
 from systemvm.ssvm.oneshot import Operation, Reply, serve_standard_input
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.store import AGENT_USER, allow
 from systemvm.wire.storage import Store
 
-NFS_PORT = 2049
-CONNECT_TIMEOUT_S = 10.0
 MOUNT_TIMEOUT_S = 120.0  # a first mount loads kernel modules; without KVM that takes its time
 VERSIONS = ("3", "4", "4.0", "4.1", "4.2")
 DIRECTORIES = ("template", "snapshots", "volumes")
@@ -62,10 +56,10 @@ class MountHelper:
         require_store(store)
         mount_id = messages.mount_id(store)
         directory = self._mount_root / mount_id
+        require_server(store.server, store.nfs_version)  # also of one that is mounted: its directory may hang
         mounted = find_mount(self._mountinfo.read_text(), directory)
         if mounted is None:
             directory.mkdir(parents=True, exist_ok=True)
-            require_server(store.server)
             run_mount(mount_command(store, directory))
             mounted = find_mount(self._mountinfo.read_text(), directory)
         elif mounted.source != f"{_host(store.server)}:{store.path}":
@@ -105,23 +99,6 @@ def mount_command(store: Store, directory: Path) -> list[str]:
     # retry=0: mount.nfs itself would try for two minutes more; whoever asked for the mount asks again
     options = ",".join([*OPTIONS, f"vers={store.nfs_version}", "retry=0"])
     return ["mount", "-t", "nfs", "-o", options, "--", f"{_host(store.server)}:{store.path}", str(directory)]
-
-
-def require_server(server: str) -> None:
-    """TransferError in plain words when nobody answers at the NFS port."""
-    try:
-        with socket.create_connection((server, NFS_PORT), timeout=CONNECT_TIMEOUT_S):
-            return
-    except OSError as error:
-        number = errno.ETIMEDOUT if isinstance(error, TimeoutError) else error.errno
-        words = {
-            errno.ECONNREFUSED: ("refuses the connection", "start its NFS service"),
-            errno.ETIMEDOUT: ("does not answer", "check the server, its firewall and the storage network"),
-            errno.EHOSTUNREACH: ("cannot be reached: no route to host", "check the storage network and eth3"),
-            errno.ENETUNREACH: ("cannot be reached: no route to host", "check the storage network and eth3"),
-        }
-        why, hint = words.get(number or 0, (f"cannot be reached: {error.strerror or error}", ""))
-        raise TransferError(Code.MOUNT_FAILED, f"NFS server {server} {why}", hint) from None
 
 
 def run_mount(command: list[str]) -> None:

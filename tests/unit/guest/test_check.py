@@ -113,6 +113,27 @@ def test_a_store_that_is_not_mounted() -> None:
     assert check.exit_code(report) == 0
 
 
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ("Permission denied", "norootsquash"),
+        ("Operation not permitted", "norootsquash"),
+        ("Read-only file system", "rw"),
+        ("No space left on device", "make room"),
+        ("Disk quota exceeded", "make room"),
+        ("no answer in 10 s", "hangs or is gone"),
+        ("Connection timed out", "hangs or is gone"),
+        ("Stale file handle", "mounts it anew"),
+        ("Input/output error", "dmesg"),
+    ],
+)
+def test_a_store_that_cannot_be_written_to(wrong: str, hint: str) -> None:
+    report = check.run(situation(), World(wrong=wrong).probes())
+    [first, _] = [step for step in report.steps if step.name == "storage"]
+    assert first.text.endswith(f": {wrong}")
+    assert hint in first.hint
+
+
 def test_a_console_proxy_has_no_store() -> None:
     report = check.run(situation(BOOT | {"type": "consoleproxy"}, mounts=""), World().probes())
     assert [step.name for step in report.steps] == ["ping", "resolve", "management", "management", "agent"]

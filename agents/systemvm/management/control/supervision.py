@@ -52,7 +52,7 @@ class Supervision:
                     AgentStatus(
                         AgentState.ALERT,
                         f"has not answered for {silent_s:.0f} s",
-                        f"systemvm serial {agent.name} shows its console; reboot it if this lasts",
+                        f"systemvm system-vm why {agent.name} looks inside; reboot it if this lasts",
                     ),
                 )
             if agent.name not in self._asking:

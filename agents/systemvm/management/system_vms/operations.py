@@ -20,11 +20,13 @@ from systemvm.management.state.instances import Instance
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import InstanceState
 from systemvm.management.system_vms.diagnosis import Diagnosis, Finding, Look
+from systemvm.management.system_vms.preparation import Preparations
 from systemvm.management.system_vms.secure_shell import SSH_PORT, Logins
 from systemvm.rpc.errors import NOT_CONNECTED, RpcError
 from systemvm.rpc.local_caller import OPERATORS
 from systemvm.rpc.method import Call, MethodTable
 from systemvm.wire.agent import CHECK, CheckReport
+from systemvm.wire.role import Role
 
 CHECK_DEADLINE_S = 110.0
 #: Longer than a guest agent is asked for the host keys of an agent that is not there.
@@ -94,12 +96,14 @@ class Operations:
         directory: AgentDirectory,
         logins: Logins,
         diagnosis: Diagnosis,
+        preparations: Preparations,
         logs: Path,
     ) -> None:
         self._database = database
         self._directory = directory
         self._logins = logins
         self._diagnosis = diagnosis
+        self._preparations = preparations
         self._logs = logs
 
     def add_methods(self, table: MethodTable) -> None:
@@ -175,8 +179,12 @@ class Operations:
     async def _why(self, call: Call, target: SystemVmName) -> Why:
         vm = await self._find(target.name)
         agent = self._directory.agent(vm.instance_name)
-        is_missing = vm.state is InstanceState.RUNNING and (agent is None or agent.peer is None)
-        finding = await self._diagnosis.why(vm) if is_missing else Finding(None, [])
+        finding = Finding(None, [])
+        if agent is not None and agent.is_up:
+            if agent.role is Role.SSVM:
+                await self._preparations.measure_stores(agent)  # says beside `Up` what is wrong with them
+        elif vm.state is InstanceState.RUNNING:
+            finding = await self._diagnosis.why(vm)
         vm = await self._find(target.name)
         reason, hint = explanation_of(vm)
         if finding.status is not None and not was_refused(agent):

@@ -6,7 +6,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from systemvm.management.config import Configuration
-from systemvm.management.control.agent import Agent, AgentStatus, NotReadyError
+from systemvm.management.control.agent import Agent, AgentStatus, NotReadyError, Remark
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.pki.public import PublicAuthority
 from systemvm.management.state import instances, zones
@@ -21,7 +21,9 @@ from systemvm.wire.storage import STORAGE_SETUP, STORAGE_STATS, StoreStats
 
 #: A mount waits for the NFS server; the guest's own deadlines are shorter.
 MOUNT_DEADLINE_S = 190.0
-STATS_DEADLINE_S = 70.0
+#: A store that takes longer to say its size is of no use to anybody.
+STATS_DEADLINE_S = 20.0
+REMARK = "stores"
 
 
 class Preparations:
@@ -54,8 +56,20 @@ class Preparations:
             raise NotReadyError(status) from error
 
     async def measure_stores(self, agent: Agent) -> None:
-        """Take note of how full the stores are that it has mounted."""
-        await self._each_store(agent, STORAGE_STATS, STATS_DEADLINE_S)
+        """Take note of how full its stores are. One that fails is mounted again, else named beside `Up`."""
+        remark = None
+        try:
+            await self._each_store(agent, STORAGE_STATS, STATS_DEADLINE_S)
+        except RpcError:
+            try:
+                await self.mount_stores(agent)
+            except NotReadyError as error:
+                remark = Remark(error.status.reason, error.status.hint)
+        if remark == agent.remarks.get(REMARK):
+            return
+        agent.remark(REMARK, remark)
+        if agent.is_up:
+            self._directory.set_status(agent, agent.up_status())
 
     async def _each_store(self, agent: Agent, method: str, deadline_s: float) -> None:
         vm, config = await self._zone_of(agent)

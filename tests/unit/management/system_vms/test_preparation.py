@@ -17,7 +17,8 @@ from systemvm.management.state import jobs, zones
 from systemvm.management.state.status import AgentState, JobStatus
 from systemvm.management.system_vms.preparation import Preparations
 from systemvm.management.templates.copies import Copies
-from systemvm.rpc.errors import RpcError
+from systemvm.rpc.call import Caller
+from systemvm.rpc.errors import DEADLINE, RpcError
 from systemvm.wire.agent import Hello
 from systemvm.wire.console import ConsoleSetup
 from systemvm.wire.role import Role
@@ -27,7 +28,8 @@ from systemvm.wire.storage import Store, StoreStats
 class FakePeer:
     """Answers what an agent would."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.caller = Caller(name, "ssvm")
         self.calls: list[tuple[str, Any]] = []
         self.answers: dict[str, Any] = {
             "storage.setup": StoreStats(1000, 10),
@@ -52,7 +54,7 @@ def preparations(world) -> Preparations:
 
 async def connected(world, name: str) -> tuple[Agent, FakePeer]:
     agent = world.directory.agent(name)
-    peer = FakePeer()
+    peer = FakePeer(name)
     hello = Hello(1, name, agent.role.value, "0", "0", "0", "b", 0.0)
     world.directory.connected(agent, peer, hello)
     await world.directory.came_up(agent)
@@ -71,6 +73,35 @@ async def test_an_ssvm_mounts_the_zones_stores(world, preparations: Preparations
     peer.answers["storage.setup"] = RpcError.refused("mount_failed", "no route to host")
     with pytest.raises(NotReadyError, match="has no store: NFS: no route to host"):
         await preparations.mount_stores(agent)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_store_that_stops_answering_is_said_beside_up(world, preparations: Preparations) -> None:
+    await world.keeper.scan()
+    agent, peer = await connected(world, "s-1-VM")
+    hangs = "NFS server 10.12.0.2 takes connections and does not answer"
+    peer.answers["storage.stats"] = RpcError(DEADLINE, "s-1-VM did not answer storage.stats in 20 s")
+    peer.answers["storage.setup"] = RpcError.refused("mount_failed", hangs, "restart it")
+    await preparations.measure_stores(agent)
+    assert agent.is_up
+    assert (agent.status.reason, agent.status.hint) == (f"has no store: {hangs}", "restart it")
+    # one that only had to be mounted again is no news
+    peer.answers["storage.setup"] = StoreStats(1000, 20)
+    await preparations.measure_stores(agent)
+    assert agent.is_up
+    assert agent.status.reason == ""
+    [store] = await world.database.read(zones.list_stores)
+    assert store.used_bytes == 20
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_store_says_nothing_of_an_agent_that_is_gone(world, preparations: Preparations) -> None:
+    await world.keeper.scan()
+    agent, _ = await connected(world, "s-1-VM")
+    world.directory.lost(agent.peer, "gone")
+    with pytest.raises(RpcError):
+        await preparations.measure_stores(agent)
+    assert "lost its connection" in agent.status.reason
 
 
 @pytest_twisted.ensureDeferred

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which NFS servers are there: one that answers, one that hangs, one that hangs up, and none."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.nfs_server import null_call, require_server
+
+
+@contextmanager
+def listener(serve: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A port on which one connection is served."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def run() -> None:
+            channel, _ = listening.accept()
+            with channel:
+                serve(channel)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        yield listening.getsockname()[1]
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_the_call_is_what_rfc_5531_says() -> None:
+    call = null_call(b"\1\2\3\4", 3)
+    (mark,) = struct.unpack("!I", call[:4])
+    assert mark == 0x80000000 | (len(call) - 4)
+    # xid, CALL, RPC version 2, program NFS, version, procedure NULL, two empty AUTH_NONEs
+    assert struct.unpack("!10I", call[4:]) == (0x01020304, 0, 2, 100003, 3, 0, 0, 0, 0, 0)
+
+
+def test_one_that_answers() -> None:
+    said = bytearray()
+
+    def serve(channel: socket.socket) -> None:
+        said.extend(channel.recv(1024))
+        channel.sendall(struct.pack("!I", 0x80000018) + bytes(said[4:8]) + struct.pack("!5I", 1, 0, 0, 0, 0))
+
+    with listener(serve) as port:
+        require_server("127.0.0.1", "4.2", port=port, patience_s=5.0)
+    assert said[16:24] == struct.pack("!2I", 100003, 4)
+
+
+def test_one_that_hangs_up_is_left_to_mount() -> None:
+    with listener(lambda channel: None) as port:
+        require_server("127.0.0.1", "3", port=port, patience_s=5.0)
+
+
+def test_one_that_takes_connections_and_does_not_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        port = hanging.getsockname()[1]
+        with pytest.raises(TransferError) as refused:
+            require_server("127.0.0.1", "4.2", port=port, patience_s=0.3)
+    assert refused.value.code is Code.MOUNT_FAILED
+    assert refused.value.message == (
+        "NFS server 127.0.0.1 takes connections and does not answer: its NFS service hangs"
+    )
+    assert "restart it" in refused.value.hint
+
+
+def test_one_without_an_nfs_service() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with pytest.raises(TransferError, match=r"NFS server 127\.0\.0\.1 refuses the connection"):
+        require_server("127.0.0.1", "4.2", port=port, patience_s=1.0)
