@@ -8,7 +8,7 @@ import base64
 import pytest
 import trustme
 
-from booted_cloud import BootedCloud
+from booted_cloud import BootedCloud, wait_for
 from explaining import CPVM, SSVM, filtered, wait_for_reason
 
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900)]
@@ -82,8 +82,7 @@ def test_a_store_that_hangs_under_an_ssvm_that_is_up(cloud: BootedCloud) -> None
         assert why["agentstate"] == "Up"
         assert why["reason"] == f"Its agent has no store: {HANGS}"
         assert "restart it" in why["hint"]
-        shown = " ".join(cloud.cli("system-vm", "list").stdout.split())
-        assert HANGS in shown
+        wait_for("the reason in the list", lambda: HANGS in cloud.system_vm(SSVM).get("reason", ""), 30)
     assert not cloud.cli_json("system-vm", "why", name)["reason"]
 
 

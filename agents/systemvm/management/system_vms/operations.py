@@ -182,13 +182,15 @@ class Operations:
         finding = Finding(None, [])
         if agent is not None and agent.is_up:
             if agent.role is Role.SSVM:
-                await self._preparations.measure_stores(agent)  # says beside `Up` what is wrong with them
+                await self._preparations.measure_stores(agent)
+            finding = Finding(agent.status, [])  # rows lag behind
         elif vm.state is InstanceState.RUNNING:
             finding = await self._diagnosis.why(vm)
         vm = await self._find(target.name)
         reason, hint = explanation_of(vm)
         if finding.status is not None and not was_refused(agent):
-            reason, hint = f"Its agent {finding.status.reason}", finding.status.hint
+            status = finding.status
+            reason, hint = f"Its agent {status.reason}" if status.reason else None, status.hint
         return Why(
             vm.instance_name,
             vm.state.value,
