@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet import reactor, task
 
-from systemvm.management.control.agent import Agent
+from systemvm.management.control.agent import Agent, AgentStatus
 from systemvm.management.control.channel import ControlChannel
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.control.record import AgentRecord
@@ -26,7 +26,7 @@ from systemvm.management.first_start import make_first_accounts
 from systemvm.management.pki import control as pki_control
 from systemvm.management.pki.control import ControlAuthority, DaemonIdentity
 from systemvm.management.pki.seal import Seal
-from systemvm.management.state import instances, zones
+from systemvm.management.state import events, instances, zones
 from systemvm.management.state.database import Database
 from systemvm.management.state.status import AgentState, InstanceType
 from systemvm.rpc.dial import Dialer
@@ -333,3 +333,17 @@ async def test_a_forgotten_agent_is_cut_off_and_stays_out(world: World) -> None:
     seen = len(agent.states)
     await until(lambda: any("not connected" in text for text in agent.states[seen:]))
     assert world.directory.peer("s-1-VM") is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_alert_is_an_event_once_in_a_while(world: World) -> None:
+    silent = AgentStatus(AgentState.ALERT, "has not answered for 60 s", "look")
+    for status in (silent, AgentStatus(AgentState.UP), silent):
+        world.directory.set_status(world.known, status)
+        await world.database.run(lambda connection: None)  # one writer: what was asked for before is written
+    found = await world.database.read(events.newest, 10)
+    told = [event.description for event in found if event.type == "AGENT.ALERT"]
+    assert told == ["the agent of s-1-VM has not answered for 60 s"]
+    row = await world.database.read(instances.by_instance_name, "s-1-VM")
+    [alert] = [event for event in found if event.type == "AGENT.ALERT"]
+    assert alert.resource_uuid == row.uuid

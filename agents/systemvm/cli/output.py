@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import click
@@ -18,6 +19,8 @@ _COLOURS |= {"Starting": "yellow", "Stopping": "yellow", "Connecting": "yellow",
 
 #: Columns that hold sentences.
 _TEXT = {"", "STATUS"}
+#: Who reads a table through a pipe has no edge at which to cut or fold.
+_WHOLE_LINES = 100_000
 
 
 def size(count: int | None) -> str:
@@ -34,6 +37,11 @@ def size(count: int | None) -> str:
             return f"{value:.1f} {unit}" if unit != "B" else f"{count} B"
         value /= 1024
     return f"{value:.1f} TiB"
+
+
+def moment(unix_ms: int) -> datetime:
+    """A time as the API tells it, in the reader's own time zone."""
+    return datetime.fromtimestamp(unix_ms / 1000).astimezone()
 
 
 def state(text: str | None) -> Text:
@@ -67,6 +75,8 @@ def table(
             *[cell if isinstance(cell, Text) else str(cell if cell is not None else "") for cell in row]
         )
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WHOLE_LINES)
     console.print(view)
     for name, text in (notes or {}).items():
         # not folded: what a hint says to type is there to be copied

@@ -13,6 +13,7 @@ from systemvm.cli.completion import complete_system_vm
 from systemvm.cli.daemon import EXIT_CHECK_FAILED, Daemon, Failed
 from systemvm.cli.machine_kind import MachineKind
 
+_LATELY = 8
 _SHORT = {"secondarystoragevm": "SSVM", "consoleproxy": "CPVM"}
 
 SYSTEM_VM = MachineKind("system VM", "listSystemVms", "systemvm")
@@ -103,10 +104,23 @@ def why(daemon: Daemon, name: str) -> None:
     click.echo(f"{name} is {answer['state']}, its agent {answer['agentstate']}.")
     click.echo(f"reason: {answer['reason'] or 'nothing is known to be wrong'}")
     click.echo(f"hint:   {answer['hint'] or 'none'}")
+    _tell_lately(daemon, name)
     for look in answer["looked_at"]:
         click.echo(f"\n{look['what']}:")
         for line in look["said"].splitlines():
             click.echo(f"  {line}")
+
+
+def _tell_lately(daemon: Daemon, name: str) -> None:
+    """What happened to it: why it was in Alert a while ago."""
+    found = daemon.records(
+        "listEvents", "event", resourceid=SYSTEM_VM.find(daemon, name)["id"], page="1", pagesize=str(_LATELY)
+    )
+    if found:
+        click.echo("\nlately:")
+    for event in reversed(found):
+        when = output.moment(event["createdms"]).strftime("%Y-%m-%d %H:%M:%S")
+        click.echo(f"  {when}  {event['type']:<16} {event['description']}")
 
 
 @click.command(

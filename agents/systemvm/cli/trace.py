@@ -40,13 +40,13 @@ def trace(daemon: Daemon, identity: str) -> None:
     if daemon.as_json:
         output.as_json(events)
         return
-    began = _time(events[0])
+    began = output.moment(events[0]["createdms"])
     output.table(
         ("TIME", "AFTER", "STEP", ""),
         [
             (
-                _time(event).strftime("%H:%M:%S.%f")[:-3],
-                f"{(_time(event) - began).total_seconds():.1f} s",
+                output.moment(event["createdms"]).strftime("%H:%M:%S.%f")[:-3],
+                f"{(output.moment(event['createdms']) - began).total_seconds():.1f} s",
                 event["type"],
                 Text(event["description"], style=_LEVELS.get(event["level"], "")),
             )
@@ -73,7 +73,3 @@ def _events(daemon: Daemon, identity: str) -> list[dict[str, Any]]:
         return found or _listed(daemon, resourceid=identity)
     except Failed:
         return []  # no UUID, and so no session's id
-
-
-def _time(event: dict[str, Any]) -> datetime:
-    return datetime.fromtimestamp(event["createdms"] / 1000).astimezone()

@@ -61,6 +61,34 @@ def test_a_system_vm_that_is_not_up_says_why(run: Callable[..., Result]) -> None
     assert "s-1-VM: It did not boot.\n  hint: See its serial log.\n" in result.output
 
 
+def test_a_table_in_a_pipe_is_not_cut(run: Callable[..., Result]) -> None:
+    [row] = SYSTEM_VMS["systemvm"]
+    wide = {"systemvm": [row | {"name": "s-1-VM" * 30, "version": "0.1.0+" + "f" * 60}]}
+    result = run(FakeDaemon(listSystemVms=wide), "system-vm", "list")
+    assert "s-1-VM" * 30 in result.output
+    assert "f" * 60 in result.output
+
+
+def test_why_tells_what_happened_lately(run: Callable[..., Result]) -> None:
+    answer = {
+        "name": "s-1-VM", "state": "Running", "agentstate": "Up", "reason": "", "hint": "",
+        "looked_at": [{"what": "hypervisor", "said": "running"}],
+    }  # fmt: skip
+    newest_first = [
+        {"createdms": 1_700_000_060_000, "type": "SSVM.REBOOT", "description": "s-1-VM rebooted"},
+        {
+            "createdms": 1_700_000_000_000,
+            "type": "AGENT.ALERT",
+            "description": "the agent of s-1-VM is stopped",
+        },
+    ]
+    fake = FakeDaemon(system_vm_why=answer, listSystemVms=SYSTEM_VMS, listEvents={"event": newest_first})
+    lines = run(fake, "system-vm", "why", "s-1-VM").output.splitlines()
+    lately = lines[lines.index("lately:") + 1 :]
+    assert ["is stopped" in lately[0], "rebooted" in lately[1]] == [True, True]
+    assert ("listEvents", {"resourceid": "u-1", "page": "1", "pagesize": "8"}) in fake.calls
+
+
 def test_json_is_the_api_record(run: Callable[..., Result]) -> None:
     result = run(FakeDaemon(listSystemVms=SYSTEM_VMS), "--json", "system-vm", "list")
     assert json.loads(result.output) == SYSTEM_VMS["systemvm"]

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
@@ -12,9 +14,11 @@ from twisted.logger import Logger
 
 from systemvm.management.control.agent import Agent
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.state import instances
+from systemvm.management.control.news import News
+from systemvm.management.state import events, instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Database
+from systemvm.management.state.instances import Instance
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import AgentState
 
@@ -28,7 +32,10 @@ class AgentRecord:
 
     _log = Logger()
 
-    def __init__(self, database: Database, directory: AgentDirectory) -> None:
+    def __init__(
+        self, database: Database, directory: AgentDirectory, seconds: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._news = News(seconds)
         self._database = database
         self._lock = Lock()
         self._waiting: dict[str, dict[str, Any]] = {}
@@ -69,19 +76,35 @@ class AgentRecord:
         with self._lock:
             taken, self._waiting = self._waiting, {}
         for name, changes in taken.items():
-            _write(connection, name, changes)
+            try:
+                vm = instances.by_instance_name(connection, name)
+            except NotFoundError:
+                continue  # it was destroyed while the news was on its way
+            _write(connection, vm, changes)
+            reason = changes["agent_reason"] or ""
+            if changes["agent_state"] is AgentState.ALERT and self._news.is_new(name, reason):
+                _record_alert(connection, vm, reason)
+
+
+def _record_alert(connection: sa.Connection, vm: Instance, reason: str) -> None:
+    """For who asks later why it was not Up."""
+    events.record(
+        connection,
+        "AGENT.ALERT",
+        f"the agent of {vm.instance_name} {reason}",
+        level="WARN",
+        zone_id=vm.zone_id,
+        resource_type="SystemVm",
+        resource_uuid=vm.uuid,
+    )
 
 
 def _nothing(connection: sa.Connection) -> None:
     """One writer thread: when this runs, what was asked for before is written."""
 
 
-def _write(connection: sa.Connection, name: str, changes: dict[str, Any]) -> None:
-    try:
-        instance = instances.by_instance_name(connection, name)
-    except NotFoundError:
-        return  # it was destroyed while the news was on its way
+def _write(connection: sa.Connection, vm: Instance, changes: dict[str, Any]) -> None:
     lost = changes["agent_state"] in (AgentState.ALERT, AgentState.DISCONNECTED)
-    if lost and instance.disconnected is None:
+    if lost and vm.disconnected is None:
         changes = {**changes, "disconnected": now()}
-    instances.update(connection, instance.id, **changes)
+    instances.update(connection, vm.id, **changes)

@@ -11,16 +11,13 @@ from twisted.logger import Logger
 
 from systemvm.management.control.agent import Agent, AgentStatus
 from systemvm.management.control.directory import AgentDirectory
+from systemvm.management.control.news import News
 from systemvm.management.state import events, instances
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import AgentState, InstanceState
 from systemvm.management.zone import TrafficType
 from systemvm.rpc.refusal import Refusal, TlsCheck
-
-#: The same refusal of the same address is one event in this time: agents dial every half minute.
-QUIET_S = 600.0
-MAX_REMEMBERED = 256
 
 
 class Refusals:
@@ -39,7 +36,7 @@ class Refusals:
         self._database = database
         self._directory = directory
         self._seconds = seconds
-        self._told_s: dict[tuple[str, str], float] = {}
+        self._news = News(seconds)
 
     def __call__(self, address: str, refusal: Refusal) -> None:
         Deferred.fromCoroutine(self.note(address, refusal)).addErrback(
@@ -66,7 +63,7 @@ class Refusals:
             )
             if refusal.check is TlsCheck.OUR_CERTIFICATE and self._on_clock_in_doubt is not None:
                 await self._on_clock_in_doubt(agent)
-        if self._is_news(address, refusal):
+        if self._news.is_new(address, refusal.check.value):
             who = f"{vm.instance_name} ({address})" if vm is not None else address
             await self._database.run(
                 events.record,
@@ -76,16 +73,6 @@ class Refusals:
                 resource_type="SystemVm" if vm is not None else None,
                 resource_uuid=vm.uuid if vm is not None else None,
             )
-
-    def _is_news(self, address: str, refusal: Refusal) -> bool:
-        key, now_s = (address, refusal.check.value), self._seconds()
-        told_s = self._told_s.get(key)
-        if told_s is not None and now_s - told_s < QUIET_S:
-            return False
-        if len(self._told_s) >= MAX_REMEMBERED:
-            self._told_s.clear()
-        self._told_s[key] = now_s
-        return True
 
 
 def _system_vm_at(connection: sa.Connection, address: str) -> Instance | None:

@@ -33,7 +33,9 @@ class EventCommands:
                 "event",
                 Shape.LIST,
                 (
-                    optional("resourceid", ParameterType.UUID, "only those of this template or session"),
+                    optional(
+                        "resourceid", ParameterType.UUID, "only those of this template, session or system VM"
+                    ),
                     optional("virtualmachineid", ParameterType.UUID, "only those of it and of its consoles"),
                     optional("requestid", ParameterType.STRING, "only those that came of this call"),
                     optional("type", ParameterType.STRING, "only those of this type"),
