@@ -13,7 +13,7 @@ from attrs import frozen
 
 from systemvm.ssvm.failure import Code, TransferError
 from systemvm.ssvm.formats import signatures
-from systemvm.ssvm.formats.inspector import Head, mismatch, refuse_other_format
+from systemvm.ssvm.formats.head import Head, mismatch, refuse_other_format
 from systemvm.wire.storage import ImageFormat
 
 MAGIC = b"QFI\xfb"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from systemvm.ssvm.failure import Code, TransferError
 from systemvm.ssvm.formats import signatures
-from systemvm.ssvm.formats.inspector import Head, mismatch, refuse_other_format
+from systemvm.ssvm.formats.head import Head, mismatch, refuse_other_format
 from systemvm.wire.storage import ImageFormat
 
 SECTOR_BYTES = 512
