@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from systemvm.cli import output
-from systemvm.cli.completion import complete_system_vm
+from systemvm.cli.completion import complete_copy, complete_system_vm
 from systemvm.cli.daemon import EXIT_SSH_FAILED, EXIT_USAGE, Daemon, Failed
 from systemvm.cli.login import Login, show
 
@@ -48,8 +48,8 @@ def ssh(daemon: Daemon, name: str, command: tuple[str, ...], only_print: bool) -
 
 
 @click.command("cp", epilog="Exit code: 0 copied; 1 not copied; 2 wrong usage; 3 no daemon answers.")
-@click.argument("source")
-@click.argument("destination")
+@click.argument("source", shell_complete=complete_copy)
+@click.argument("destination", shell_complete=complete_copy)
 @click.option("-r", "--recursive", is_flag=True, help="Whole directories.")
 @click.pass_obj
 def copy(daemon: Daemon, source: str, destination: str, recursive: bool) -> None:

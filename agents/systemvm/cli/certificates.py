@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from systemvm.cli import output
+from systemvm.cli.completion import complete_system_vm
 from systemvm.cli.daemon import Daemon, Failed
 
 
@@ -75,7 +76,7 @@ def certificate() -> None:
 
 
 @certificate.command("list")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_system_vm)
 @click.pass_obj
 def list_certificates(daemon: Daemon, name: str | None) -> None:
     """What was signed, newest first: for the system VM NAME, or for all."""

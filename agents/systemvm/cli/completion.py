@@ -29,6 +29,17 @@ def completion(shell: str) -> None:
     click.echo(kind(command, {}, "systemvm", "_SYSTEMVM_COMPLETE").source())
 
 
+def complete_copy(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Of `cp`: a system VM's name and a colon, or a file here."""
+    found = complete_system_vm(context, parameter, incomplete)
+    return [
+        *(CompletionItem(f"{item.value}:", help=item.help) for item in found),
+        CompletionItem(incomplete, "file"),
+    ]
+
+
 def complete_system_vm(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:

@@ -108,7 +108,7 @@ def destroy(daemon: Daemon, name: str) -> None:
 @click.option("--open", "open_browser", is_flag=True, help="Open it in this desktop's browser.")
 @click.pass_obj
 def console(daemon: Daemon, name: str, open_browser: bool) -> None:
-    """Print an address that shows the screen of a machine or system VM, once, within a minute."""
+    """Print an address that shows the screen of a machine, once, within a minute."""
     systems = {row["name"]: row for row in SYSTEM_VM.rows(daemon)}
     machine = systems.get(name) or MACHINE.find(daemon, name)
     answer = daemon.call("createConsoleEndpoint", virtualmachineid=machine["id"])["consoleendpoint"]

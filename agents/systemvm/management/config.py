@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from attrs import field, frozen
+from attrs.validators import and_, ge, le
 
 from systemvm.management.config_file import ConfigError, load
 from systemvm.management.layout import Layout
@@ -17,13 +18,16 @@ from systemvm.wire.forwarded import networks
 from systemvm.wire.public_endpoint import PublicEndpoint
 from systemvm.wire.role import CONTROL_PORT
 
+#: The network helper opens no other port for anybody.
+_UNPRIVILEGED = and_(ge(1024), le(65_535))
+
 
 @frozen
 class ControlConfig:
     """The listener for agents, and when one that is silent is given up."""
 
     address: IPv4Address = field(factory=lambda: IPv4Address("169.254.0.1"))
-    port: int = CONTROL_PORT
+    port: int = field(default=CONTROL_PORT, validator=_UNPRIVILEGED)
     ping_interval_s: float = 10.0
     missed_pings: float = 2.5  # CloudStack's ping.timeout: so many intervals of silence are an Alert
 
@@ -62,8 +66,8 @@ class PageConfig:
 class HypervisorConfig:
     driver: Literal["qemu"] = "qemu"
     accelerator: Literal["auto", "kvm", "tcg"] = "auto"
-    vnc_first_port: int = 5900
-    vnc_last_port: int = 6100
+    vnc_first_port: int = field(default=5900, validator=_UNPRIVILEGED)
+    vnc_last_port: int = field(default=6100, validator=_UNPRIVILEGED)
 
 
 @frozen

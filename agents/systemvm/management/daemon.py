@@ -104,7 +104,9 @@ class Daemon:
         accelerator = Accelerator.from_config(management.hypervisor.accelerator, launcher.opens_kvm)
         self._log.info("accelerator: {accelerator}", accelerator=accelerator.value)
         vnc_ports = (management.hypervisor.vnc_first_port, management.hypervisor.vnc_last_port)
-        self.networks = networks or NetworkDriver(layout.network_socket, vnc_ports=vnc_ports)
+        self.networks = networks or NetworkDriver(
+            layout.network_socket, vnc_ports=vnc_ports, control_port=management.control.port
+        )
         self.hypervisor = hypervisor or QemuHypervisor(
             layout.machines,
             self.networks,

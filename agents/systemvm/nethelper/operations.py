@@ -48,8 +48,10 @@ class Operations:
     def _ensure(self, request: dict[str, Any]) -> Answer:
         """Firewall first, so that no bridge is ever open; then bridges and the host's addresses on them."""
         first, last = (_port(value) for value in request["vnc_ports"])
+        control_port = _port(request["control_port"])
         networks = self._networks()
-        _nft(firewall.ruleset(networks, _addresses(request["consoles"]), vnc_ports=(first, last)))
+        consoles = _addresses(request["consoles"])
+        _nft(firewall.ruleset(networks, consoles, vnc_ports=(first, last), control_port=control_port))
         for network in networks:
             links.ensure_bridge(network)
         return {"bridges": [network.bridge for network in networks]}, []
@@ -95,7 +97,7 @@ def _tap(name: object) -> str:
 
 def _port(value: object) -> int:
     if not isinstance(value, int) or not 1024 <= value <= 65_535:
-        raise RefusedError(f"{str(value)[:40]!r} is no port for screens")
+        raise RefusedError(f"{str(value)[:40]!r} is no port for screens or agents", "from 1024 to 65535")
     return value
 
 

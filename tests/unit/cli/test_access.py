@@ -192,6 +192,8 @@ def test_names_are_completed(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) 
     sandbox.answers["listSystemVms"] = {"systemvm": rows}
     assert "s-1-VM" in _completed(monkeypatch, "systemvm check S")
     assert "v-2-VM" not in _completed(monkeypatch, "systemvm check S")
+    assert "v-2-VM:" in _completed(monkeypatch, "systemvm cp v")
+    assert "v-2-VM" in _completed(monkeypatch, "systemvm certificate list v")
 
 
 def test_completion_without_a_daemon_is_silent(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet.threads import deferToThread
 
 from systemvm.service.local_calls import RefusedError, call
+from systemvm.wire.role import CONTROL_PORT
 
 _TIMEOUT_S = 40.0
 
@@ -27,14 +28,22 @@ class NetworkError(Exception):
 class NetworkDriver:
     """Bridges, addresses, taps and firewall; every call may be repeated."""
 
-    def __init__(self, helper: Path, *, vnc_ports: tuple[int, int] = (5900, 6100)) -> None:
+    def __init__(
+        self, helper: Path, *, vnc_ports: tuple[int, int] = (5900, 6100), control_port: int = CONTROL_PORT
+    ) -> None:
         self._helper = helper
         self._vnc_ports = vnc_ports
+        self._control_port = control_port
         self._consoles: set[IPv4Address | IPv6Address] = set()
 
     async def ensure(self) -> None:
         """The firewall, and the zones' bridges with the host's addresses on them."""
-        await self._ask(do="ensure", vnc_ports=self._vnc_ports, consoles=sorted(map(str, self._consoles)))
+        await self._ask(
+            do="ensure",
+            vnc_ports=self._vnc_ports,
+            control_port=self._control_port,
+            consoles=sorted(map(str, self._consoles)),
+        )
 
     async def admit_consoles(self, addresses: Iterable[IPv4Address | IPv6Address]) -> None:
         """The management addresses from which VNC may be reached, from now on."""

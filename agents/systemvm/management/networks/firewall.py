@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address
 
 from systemvm.management.networks.bridges import HostNetwork
+from systemvm.wire.role import CONTROL_PORT
 
 TABLE = "systemvm"
-CONTROL_PORT = 8250
 
 Address = IPv4Address | IPv6Address
 
@@ -29,6 +29,7 @@ def ruleset(
     console_addresses: Iterable[Address] = (),
     *,
     vnc_ports: tuple[int, int] = (5900, 6100),
+    control_port: int = CONTROL_PORT,
 ) -> str:
     """The whole table, replaced in one transaction."""
     lines = [
@@ -38,7 +39,10 @@ def ruleset(
         "    chain input {",
         "        type filter hook input priority filter; policy accept;",
         '        iifname "lo" accept',
-        *(f"        {rule}" for rule in _input_rules(networks, f"{vnc_ports[0]}-{vnc_ports[1]}")),
+        *(
+            f"        {rule}"
+            for rule in _input_rules(networks, f"{vnc_ports[0]}-{vnc_ports[1]}", control_port)
+        ),
         "    }",
         "    chain forward {",
         "        type filter hook forward priority filter; policy accept;",
@@ -62,7 +66,7 @@ def _order(address: Address) -> tuple[int, int]:
     return address.version, int(address)
 
 
-def _input_rules(networks: Sequence[HostNetwork], vnc_ports: str) -> list[str]:
+def _input_rules(networks: Sequence[HostNetwork], vnc_ports: str, control_port: int) -> list[str]:
     rules: list[str] = []
     for network in networks:
         for interface in network.addresses:
@@ -93,7 +97,7 @@ def _input_rules(networks: Sequence[HostNetwork], vnc_ports: str) -> list[str]:
         rules.append(f"{bridge} ct state established,related accept")
         for interface in network.addresses:
             daddr = f"{_family(interface.ip)} daddr {interface.ip}"
-            rules.append(f"{bridge} {daddr} tcp dport {CONTROL_PORT} accept")
+            rules.append(f"{bridge} {daddr} tcp dport {control_port} accept")
             echo = "icmp" if interface.ip.version == 4 else "icmpv6"
             rules.append(f"{bridge} {daddr} {echo} type echo-request accept")
         rules.append(f"{bridge} drop")

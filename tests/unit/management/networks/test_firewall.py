@@ -40,6 +40,10 @@ def test_control_ends_with_a_drop_after_its_one_port() -> None:
         line for line in rules(firewall.ruleset(NETWORKS), "input") if line.startswith('iifname "cloud0"')
     ]
     assert 'iifname "cloud0" ip daddr 169.254.0.1 tcp dport 8250 accept' in lines
+    other = rules(firewall.ruleset(NETWORKS, control_port=9250), "input")
+    assert [line for line in other if "250 accept" in line] == [
+        'iifname "cloud0" ip daddr 169.254.0.1 tcp dport 9250 accept'
+    ]
     assert lines[-1] == 'iifname "cloud0" drop'
 
 
