@@ -31,6 +31,8 @@ source "qemu" "appliance" {
   shutdown_timeout     = "3m"
 
   qemuargs = [
+    # a kernel that crashed ends its machine, and Packer's wait for it
+    ["-no-reboot"],
     ["-machine", var.board],
     ["-bios", var.firmware],
     ["-accel", var.accelerator_options],

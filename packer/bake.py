@@ -23,6 +23,8 @@ PACKER = TOP / "packer"
 BUILD = TOP / "build"
 IMAGES = BUILD / "images"
 _SUMS = threading.Lock()
+SERIAL_LOG = "credential.serial.log"  # as appliance.pkr.hcl names it, beside the credentials
+PANIC = b"Kernel panic - not syncing"
 BUILD_NETWORK_UNIT = """[Unit]
 DefaultDependencies=no
 Before=ssh.service network.target
@@ -87,11 +89,26 @@ def bake(appliance: Appliance, prefix: Path, bundle: Path, work: Path, accelerat
         "output": str(work / "output"),
     }
     (work / "variables.json").write_text(json.dumps(variables))
-    run(
-        PACKER / "run-packer.sh", "build", work, work / "variables.json",
-        log=BUILD / f"logs/{appliance.name}-packer.log",
-    )  # fmt: skip
+    run_packer(work, BUILD / f"logs/{appliance.name}-packer.log")
     return work / "output" / f"{appliance.name}.qcow2"
+
+
+def run_packer(work: Path, log: Path) -> None:
+    """Packer's run; once more when its machine's kernel crashed, as emulators sometimes make one do."""
+    words = (PACKER / "run-packer.sh", "build", work, work / "variables.json")
+    try:
+        run(*words, log=log)
+    except SystemExit:
+        console = work / SERIAL_LOG
+        if not console.exists() or PANIC not in console.read_bytes():
+            raise
+        crashed = log.with_suffix(".crashed.log")
+        console.replace(crashed)
+        print(
+            f"images: {log.stem}: the kernel of Packer's machine crashed ({crashed}); once more", flush=True
+        )
+        shutil.rmtree(work / "output", ignore_errors=True)
+        run(*words, log=log)
 
 
 def publish(

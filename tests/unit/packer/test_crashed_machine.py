@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A build whose machine's kernel crashed under an emulator is begun once more; any other failure is one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(TOP / "packer"))
+
+import bake  # noqa: E402
+
+CRASH = b"[  143.6] Oops: double fault\n[  143.7] Kernel panic - not syncing: Fatal exception in interrupt\n"
+
+
+class Packer:
+    """Fails as often as it is told to; `says` is what its machine writes to its serial console."""
+
+    def __init__(self, work: Path, failures: int, says: bytes) -> None:
+        self.work, self.failures, self.says = work, failures, says
+        self.runs = 0
+
+    def __call__(self, *words: Any, log: Path) -> None:
+        self.runs += 1
+        if self.runs <= self.failures:
+            (self.work / bake.SERIAL_LOG).write_bytes(self.says)
+            raise SystemExit("Disconnect while removing temporary script")
+
+
+@pytest.mark.parametrize(
+    ("failures", "says", "runs", "built"),
+    [(0, b"", 1, True), (1, CRASH, 2, True), (2, CRASH, 2, False), (1, b"login:", 1, False)],
+)
+def test_once_more_after_a_crash_of_the_kernel_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int, says: bytes, runs: int, built: bool
+) -> None:
+    packer = Packer(tmp_path, failures, says)
+    monkeypatch.setattr(bake, "run", packer)
+    log = tmp_path / "ssvm-packer.log"
+    if built:
+        bake.run_packer(tmp_path, log)
+    else:
+        with pytest.raises(SystemExit, match="Disconnect"):
+            bake.run_packer(tmp_path, log)
+    assert packer.runs == runs
+    assert (tmp_path / "ssvm-packer.crashed.log").exists() == (says == CRASH)
+
+
+def test_the_serial_log_is_where_packer_is_told_to_write_it() -> None:
+    assert "${var.credentials}.serial.log" in (TOP / "packer/appliance.pkr.hcl").read_text()
+    assert bake.SERIAL_LOG == "credential.serial.log"
