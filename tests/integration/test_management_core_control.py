@@ -102,6 +102,12 @@ class FakeAgent:
         self.dialer.start()
         return self
 
+    async def connected(self) -> Peer:
+        """Once it is; a daemon that has said welcome may be a moment ahead of who reads it."""
+        await until(lambda: self.dialer.peer is not None)
+        assert self.dialer.peer is not None
+        return self.dialer.peer
+
     async def _greet(self, peer: Peer) -> None:
         try:
             self.welcome = await peer.call(HELLO, self.says, result=Welcome)
@@ -182,8 +188,8 @@ async def test_an_agent_says_hello_and_is_up(world: World) -> None:
     assert world.directory.up(Role.SSVM) == ["s-1-VM"]
     health = await world.directory.call("s-1-VM", HEALTH, result=Health)
     assert health.uptime_s == 1.0
-    assert agent.dialer.peer is not None
-    pong = await agent.dialer.peer.call(PING, Ping(1.5), result=Pong)
+    peer = await agent.connected()
+    pong = await peer.call(PING, Ping(1.5), result=Pong)
     assert pong.sent_unix_s == 1.5
 
 
@@ -194,8 +200,8 @@ async def test_its_own_key_is_signed_over_the_channel(world: World) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
     pem = csr.public_bytes(serialization.Encoding.PEM).decode()
-    assert agent.dialer.peer is not None
-    signed = await agent.dialer.peer.call(SIGN, SigningRequest(pem), result=SignedCertificate)
+    peer = await agent.connected()
+    signed = await peer.call(SIGN, SigningRequest(pem), result=SignedCertificate)
     assert signed.ca_pem.encode() == world.authority.ca_pem
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -210,12 +216,9 @@ async def test_its_own_key_is_signed_over_the_channel(world: World) -> None:
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("v-2-vm.cpvm.systemvm")]), critical=False)
         .sign(key, hashes.SHA256())
     )
-    await until(lambda: again.dialer.peer is not None)
-    assert again.dialer.peer is not None
+    peer = await again.connected()
     with pytest.raises(RpcError) as refused:
-        await again.dialer.peer.call(
-            SIGN, SigningRequest(stolen.public_bytes(serialization.Encoding.PEM).decode())
-        )
+        await peer.call(SIGN, SigningRequest(stolen.public_bytes(serialization.Encoding.PEM).decode()))
     assert (refused.value.code, refused.value.reason) == (REFUSED, "signing-refused")
 
 
@@ -265,8 +268,7 @@ async def test_a_lost_connection_is_an_alert_and_the_agent_comes_back(world: Wor
     world.directory.on_down(lambda agent, why: downs.append(agent.name))
     agent = world.agent()
     await until(lambda: world.known.is_up)
-    assert agent.dialer.peer is not None
-    agent.dialer.peer.close("a test pulls the cable")
+    (await agent.connected()).close("a test pulls the cable")
     await until(lambda: bool(downs))
     assert world.known.status.state is AgentState.ALERT
     assert "lost its connection" in world.known.status.reason
@@ -327,7 +329,7 @@ async def test_a_silent_agent_is_an_alert_until_it_answers(world: World) -> None
 @pytest_twisted.ensureDeferred
 async def test_a_forgotten_agent_is_cut_off_and_stays_out(world: World) -> None:
     agent = world.agent()
-    await until(lambda: world.known.is_up)
+    await agent.connected()
     world.directory.forget("s-1-VM", "the system VM was destroyed")
     await until(lambda: agent.dialer.peer is None)
     seen = len(agent.states)
