@@ -8,24 +8,18 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from booted_cloud import TOP, BootedCloud, wait_for
+from booted_cloud import BootedCloud, wait_for
+from other_code import LINK, agent_version, changed, identity, other_code
 
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900)]
 
 SSVM, CPVM = "secondarystoragevm", "consoleproxy"
-KILL_THE_HELPER = """for one in /proc/[0-9]*; do
-    tr '\\0' ' ' < $one/cmdline | grep -q '^/usr/bin/python3 -IS .*/patch.py ' && kill -9 ${one#/proc/}
-done; true"""
-LINK = "readlink /opt/systemvm/current"
 
 
 def everything_is_there(cloud: BootedCloud, kind: str) -> dict[str, Any]:
@@ -62,31 +56,13 @@ def boot_id(cloud: BootedCloud, vm: dict[str, Any]) -> str:
     return cloud.ssh(vm["name"], "cat /proc/sys/kernel/random/boot_id").strip()
 
 
-# ---- patches: none of these starts a machine -----------------------------------------------------------
+# ---- a patch, which starts no machine; those that fail are in tests/matrix -------------------------------
 
 
 @pytest.fixture
 def code(cloud: BootedCloud) -> Iterator[Path]:
-    """Other code than the daemon's own for patches, a copy that a test may change."""
-    place = cloud.plan.layout.agent_code
-    shutil.copytree(TOP / "agents/systemvm", place / "systemvm", ignore=shutil.ignore_patterns("__pycache__"))
-    yield place / "systemvm"
-    shutil.rmtree(place)
-
-
-def changed(code: Path, version: str, crash: str = "") -> None:
-    file = code / "guest/version.py"
-    file.write_text(re.sub('VERSION = ".*"', f'VERSION = "{version}"', file.read_text()) + f"\n{crash}\n")
-
-
-def agent_version(cloud: BootedCloud, name: str) -> str:
-    """What runs, by the word of the process itself."""
-    answer: dict[str, Any] = cloud.cli_json("rpc", "call", name, "rpc.discover")
-    return str(answer["info"]["version"])
-
-
-def identity(cloud: BootedCloud, name: str) -> str:
-    return cloud.ssh(name, "sha256sum /run/systemvm-agent/identity.pem; stat -c %U /run/systemvm-agent")
+    with other_code(cloud) as place:
+        yield place
 
 
 def test_a_patch_brings_a_new_agent_and_touches_neither_identity_nor_machine(
@@ -111,51 +87,6 @@ def test_a_patch_brings_a_new_agent_and_touches_neither_identity_nor_machine(
     job = cloud.job(cloud.api.patchSystemVm(id=vm["id"])["jobid"])
     assert job["success"] is True
     assert "runs already" in job["displaytext"]
-
-
-def test_an_agent_that_does_not_start_is_taken_back_with_its_reason(cloud: BootedCloud, code: Path) -> None:
-    name = cloud.wait_up(SSVM)["name"]
-    before = agent_version(cloud, name), cloud.ssh(name, LINK), identity(cloud, name)
-    changed(code, "9.9.2", crash='raise RuntimeError("this version is broken")')
-    failed = cloud.cli("system-vm", "patch", name, check=False)
-    assert failed.returncode == 1
-    assert "goes on with its old agent" in failed.stderr
-    assert "this version is broken" in failed.stderr
-    cloud.wait_up(SSVM, timeout_s=90)
-    assert (agent_version(cloud, name), cloud.ssh(name, LINK), identity(cloud, name)) == before
-    assert "9.9.2" not in cloud.ssh(name, "ls -A /opt/systemvm; cat /proc/self/mountinfo")
-    assert cloud.ssh(name, "systemctl list-units --failed --no-legend --plain").strip() == ""
-
-
-def test_a_patch_whose_helper_is_killed_leaves_the_old_agent(cloud: BootedCloud, code: Path) -> None:
-    name = cloud.wait_up(SSVM)["name"]
-    before = agent_version(cloud, name), cloud.ssh(name, LINK)
-    # an agent that never comes Up keeps its trial open for as long as the test needs
-    service = code / "guest/service.py"
-    service.write_text(service.read_text().replace("self._dialer.start()", "pass", 1))
-    changed(code, "9.9.3")
-    patching = subprocess.Popen(  # beside this test
-        [Path(sys.executable).with_name("systemvm"), "--root", cloud.lab.root, "system-vm", "patch", name],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        wait_for(
-            "the trial",
-            # a guest that compiles has no time for a login
-            lambda: "/opt/systemvm" in cloud.cli("ssh", name, "cat /proc/self/mountinfo", check=False).stdout,
-            timeout_s=240,
-            every_s=3,
-        )
-        cloud.ssh(name, KILL_THE_HELPER)
-        _, said = patching.communicate(timeout=400)
-    finally:
-        patching.kill()
-    assert patching.returncode == 1
-    assert "goes on with its old agent" in said, said
-    cloud.wait_up(SSVM, timeout_s=90)
-    assert (agent_version(cloud, name), cloud.ssh(name, LINK)) == before
-    assert "/opt/" not in cloud.ssh(name, "cat /proc/self/mountinfo")
 
 
 # ---- starts, one a test --------------------------------------------------------------------------------

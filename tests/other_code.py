@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Other code than the daemon's own, for patches of running system VMs, and what a patch may not touch."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from booted_cloud import TOP, BootedCloud
+
+LINK = "readlink /opt/systemvm/current"
+
+
+@contextmanager
+def other_code(cloud: BootedCloud) -> Iterator[Path]:
+    """A copy of the agents' code that a test may change; the daemon patches with it meanwhile."""
+    place = cloud.plan.layout.agent_code
+    shutil.copytree(TOP / "agents/systemvm", place / "systemvm", ignore=shutil.ignore_patterns("__pycache__"))
+    try:
+        yield place / "systemvm"
+    finally:
+        shutil.rmtree(place)
+
+
+def changed(code: Path, version: str, crash: str = "") -> None:
+    file = code / "guest/version.py"
+    file.write_text(re.sub('VERSION = ".*"', f'VERSION = "{version}"', file.read_text()) + f"\n{crash}\n")
+
+
+def agent_version(cloud: BootedCloud, name: str) -> str:
+    """What runs, by the word of the process itself."""
+    answer: dict[str, Any] = cloud.cli_json("rpc", "call", name, "rpc.discover")
+    return str(answer["info"]["version"])
+
+
+def identity(cloud: BootedCloud, name: str) -> str:
+    return cloud.ssh(name, "sha256sum /run/systemvm-agent/identity.pem; stat -c %U /run/systemvm-agent")
