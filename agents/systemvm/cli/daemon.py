@@ -20,11 +20,11 @@ SOCKET_UNDER_ROOT = "run/systemvm/managementd.sock"
 
 #: Exit codes, as `systemvm --help` explains them.
 EXIT_FAILED, EXIT_USAGE, EXIT_NO_DAEMON, EXIT_CHECK_FAILED = 1, 2, 3, 4
+EXIT_SSH_FAILED = 255  # ssh's own: no connection, a strange host key, no key that is let in
 _START_HINT = (
     "Is it running? `make run` starts one in a checkout, `systemctl start systemvm-managementd` on a host; "
     "--root names another place."
 )
-EXIT_SSH_FAILED = 255  # ssh's own: no connection, a strange host key, no key that is let in
 
 
 def socket_path(root: Path | None) -> Path:

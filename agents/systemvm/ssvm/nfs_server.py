@@ -42,28 +42,22 @@ def require_server(server: str, version: str, *, port: int = PORT, patience_s: f
     """
     try:
         with socket.create_connection((server, port), timeout=patience_s) as channel:
-            channel.sendall(null_call(os.urandom(4), int(version[0])))
-            _wait_for_a_byte(channel)
-    except _SilentError:
-        raise TransferError(
-            Code.MOUNT_FAILED,
-            f"NFS server {server} takes connections and does not answer: its NFS service hangs",
-            "look at its NFS service and its disks, and restart it; all goes on by itself once it answers",
-        ) from None
+            _ask(channel, server, version)
     except OSError as error:
         number = errno.ETIMEDOUT if isinstance(error, TimeoutError) else error.errno
         why, hint = _WORDS.get(number or 0, (f"cannot be reached: {error.strerror or error}", ""))
         raise TransferError(Code.MOUNT_FAILED, f"NFS server {server} {why}", hint) from None
 
 
-class _SilentError(Exception):
-    """It accepted the connection, and no more."""
-
-
-def _wait_for_a_byte(channel: socket.socket) -> None:
+def _ask(channel: socket.socket, server: str, version: str) -> None:
     try:
+        channel.sendall(null_call(os.urandom(4), int(version[0])))
         channel.recv(1)
-    except TimeoutError:
-        raise _SilentError from None
-    except ConnectionResetError:
+    except ConnectionError:
         return
+    except TimeoutError:
+        raise TransferError(
+            Code.MOUNT_FAILED,
+            f"NFS server {server} takes connections and does not answer: its NFS service hangs",
+            "look at its NFS service and its disks, and restart it; all goes on by itself once it answers",
+        ) from None
