@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ from systemvm.management.templates.dispatch import Dispatch
 from systemvm.management.templates.service import TemplateService
 from systemvm.management.virtual_machines.machine import MachineBuilder
 from systemvm.management.virtual_machines.service import VirtualMachines
+from systemvm.management.zone import AddressRange, NetworkConfig, NetworksConfig
 from systemvm.rpc.errors import METHOD_NOT_FOUND, NOT_CONNECTED, RpcError
 from systemvm.rpc.method import Call, Caller, MethodTable
 from systemvm.rpc.perform import perform
@@ -61,6 +63,17 @@ from systemvm.wire.storage import DownloadState, ImageFormat, Store
 
 ORIGIN = "http://127.0.0.1:8080"
 CONSOLE_ORIGIN = "https://cpvm.example.test:8443"
+NETWORKS = NetworksConfig(
+    control=NetworkConfig("cloud0", IPv4Network("169.254.0.0/16"), IPv4Address("169.254.0.1")),
+    management=NetworkConfig("cloudbr1", IPv4Network("10.11.0.0/24"), IPv4Address("10.11.0.1")),
+    public=NetworkConfig(
+        "cloudbr0",
+        IPv4Network("203.0.113.0/24"),
+        IPv4Address("203.0.113.1"),
+        pool=AddressRange(IPv4Address("203.0.113.100"), IPv4Address("203.0.113.199")),
+    ),
+    guest=NetworkConfig("cloudbr3", IPv4Network("10.13.0.0/24"), IPv4Address("10.13.0.1")),
+)
 STORE = Store("10.12.0.2", "/export/secondary")
 ADMIN_PASSWORD, USER_PASSWORD = "correct horse", "battery staple"
 API_KEY, SECRET_KEY = "an-api-key", "a-secret-key"
@@ -329,6 +342,8 @@ class SmallCloud:
             diagnostics=self.diagnostics,
             diagnostics_url=f"{ORIGIN}/diagnostics",
             guest_bridge=lambda zone: "cloudbr3",
+            networks_of=lambda zone: NETWORKS,
+            primary=self.primary.directory,
             host_id=self.host.id,
             certificates=CertificateService(
                 self.clock, self.control, self.authority, self.certificates, rotation

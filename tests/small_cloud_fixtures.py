@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small cloud for each test, from a database that is filled once; a conftest that imports both has them."""
+"""A small cloud for each test, from a database that is filled once; a module that imports them has them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_twisted
+from twisted.web.resource import Resource
 
 from small_cloud import SmallCloud, fill, make
+from systemvm.management.api.site import QuietSite
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +25,15 @@ def cloud(tmp_path: Path, pristine: Path) -> Iterator[SmallCloud]:
     yield made
     made.jobs.stop()
     made.database.close()
+
+
+@pytest_twisted.async_yield_fixture
+async def url(cloud: SmallCloud) -> AsyncIterator[str]:
+    """The address of the cloud's query API, served on a real port of loopback."""
+    from twisted.internet import reactor
+
+    root = Resource()
+    root.putChild(b"client", cloud.client())
+    port = reactor.listenTCP(0, QuietSite(root), interface="127.0.0.1")  # type: ignore[attr-defined]
+    yield f"http://127.0.0.1:{port.getHost().port}/client/api"
+    await port.stopListening()

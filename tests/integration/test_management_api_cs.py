@@ -3,42 +3,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
 import requests
 from cs import CloudStack, CloudStackApiException
-from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
-from twisted.web.resource import Resource
 
-from small_cloud import ADMIN_PASSWORD, API_KEY, CONSOLE_ORIGIN, SECRET_KEY, SmallCloud, fill, make
-from systemvm.management.api.site import QuietSite
+from small_cloud import ADMIN_PASSWORD, API_KEY, CONSOLE_ORIGIN, SECRET_KEY, SmallCloud
+from small_cloud_fixtures import cloud, pristine, url
 from systemvm.wire import storage
 from systemvm.wire.storage import Done, DownloadRequest, DownloadState, DownloadStatus
 
 TIMEOUT_S = 20
 
-
-@pytest.fixture
-def cloud(tmp_path: Path) -> Iterator[SmallCloud]:
-    (tmp_path / "pristine").mkdir()
-    made = make(tmp_path, fill(tmp_path / "pristine"))
-    yield made
-    made.jobs.stop()
-    made.database.close()
-
-
-@pytest_twisted.async_yield_fixture
-async def url(cloud: SmallCloud) -> AsyncIterator[str]:
-    root = Resource()
-    root.putChild(b"client", cloud.client())
-    port = reactor.listenTCP(0, QuietSite(root), interface="127.0.0.1")  # type: ignore[attr-defined]
-    yield f"http://127.0.0.1:{port.getHost().port}/client/api"
-    await port.stopListening()
+__all__ = ["cloud", "pristine", "url"]
 
 
 def client(url: str, method: str = "get", **more: Any) -> CloudStack:

@@ -13,6 +13,7 @@ from systemvm.management.config_file import ConfigError
 from systemvm.management.hypervisors.architecture import Architecture
 from systemvm.management.state import zones
 from systemvm.management.state.zones import Host
+from systemvm.management.zone import NetworksConfig
 from systemvm.wire.public_endpoint import PublicEndpoint
 from systemvm.wire.storage import Store
 
@@ -81,6 +82,9 @@ class ZoneFacts:
     def screen_address(self, zone_name: str) -> str:
         """Where VMs' screens are: this host's address on the management network, open to CPVMs alone."""
         return str(self._configuration.zone(zone_name).networks.management.host_address)
+
+    def networks(self, zone_name: str) -> NetworksConfig:
+        return self._configuration.zone(zone_name).networks
 
     def guest_bridge(self, zone_name: str) -> str | None:
         guest = self._configuration.zone(zone_name).networks.guest

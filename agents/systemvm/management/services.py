@@ -116,6 +116,8 @@ class Services:
                 diagnostics=ground.diagnostics,
                 diagnostics_url=f"{page.endpoint.url}/diagnostics",
                 guest_bridge=facts.guest_bridge,
+                networks_of=facts.networks,
+                primary=configuration.layout.primary,
                 host_id=ground.host_id,
                 certificates=ground.certificates,
             )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from attrs import frozen
 
@@ -13,16 +14,20 @@ from systemvm.management.api.commands.certificates import CertificateCommands, C
 from systemvm.management.api.commands.consoles import ConsoleCommands, Endpoints
 from systemvm.management.api.commands.diagnostics import Asker, DiagnosticsCommands
 from systemvm.management.api.commands.events import EventCommands
+from systemvm.management.api.commands.infrastructure import InfrastructureCommands
 from systemvm.management.api.commands.jobs import JobCommands
+from systemvm.management.api.commands.networks import NetworkCommands
 from systemvm.management.api.commands.system_vms import SystemVmCommands, SystemVmControl
 from systemvm.management.api.commands.templates import TemplateCommands
 from systemvm.management.api.commands.virtual_machines import VirtualMachineCommands
+from systemvm.management.api.commands.volumes import VolumeCommands
 from systemvm.management.api.commands.zones import ZoneCommands
 from systemvm.management.api.discovery import discovery_command
 from systemvm.management.api.http import ApiResource, Client, Front
 from systemvm.management.api.login import LOGIN, LOGOUT, Login
 from systemvm.management.api.login_limit import LoginLimit
 from systemvm.management.api.sessions import Sessions
+from systemvm.management.api.zone_parts import NetworksOf
 from systemvm.management.jobs.runner import Jobs
 from systemvm.management.state.database import Database
 from systemvm.management.templates.service import TemplateService
@@ -42,6 +47,8 @@ class Services:
     diagnostics: Asker
     diagnostics_url: str  # where their zips are fetched from
     guest_bridge: Callable[[str], str | None]  # by zone name
+    networks_of: NetworksOf
+    primary: Path  # the directory of primary storage
     host_id: int
     certificates: CertificateControl
 
@@ -53,6 +60,9 @@ def command_table(services: Services) -> CommandTable:
     table.add(
         discovery_command(table),
         *ZoneCommands(database).commands(),
+        *InfrastructureCommands(database, services.networks_of, services.primary).commands(),
+        *NetworkCommands(database, services.networks_of).commands(),
+        *VolumeCommands(database).commands(),
         *TemplateCommands(database, services.templates, jobs).commands(),
         *SystemVmCommands(database, services.system_vms, jobs).commands(),
         *VirtualMachineCommands(

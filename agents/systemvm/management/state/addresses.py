@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import random
+from datetime import datetime
 from ipaddress import IPv4Address, ip_address
 
 import sqlalchemy as sa
+from attrs import frozen
 
 from systemvm.management.state import schema
+from systemvm.management.state.status import InstanceType
 
 _a = schema.ip_addresses.c
 
@@ -62,3 +65,27 @@ def of_vm(connection: sa.Connection, vm_id: int) -> dict[str, str]:
     """A VM's addresses by traffic type."""
     query = sa.select(_a.traffic_type, _a.address).where(_a.vm_id == vm_id)
     return {kind: str(ip_address(text)) for kind, text in connection.execute(query)}
+
+
+@frozen
+class SystemVmAddress:
+    """An address that a system VM has."""
+
+    uuid: str
+    address: str
+    zone_id: int
+    vm_uuid: str
+    vm_name: str
+    created: datetime
+
+
+def of_system_vms(connection: sa.Connection, traffic_type: str) -> list[SystemVmAddress]:
+    """Addresses of one traffic type that system VMs have, in order of their allocation."""
+    vms = schema.vm_instances.c
+    query = (
+        sa.select(_a.uuid, _a.address, _a.zone_id, vms.uuid, vms.instance_name, _a.created)
+        .join_from(schema.ip_addresses, schema.vm_instances, vms.id == _a.vm_id)
+        .where(_a.traffic_type == traffic_type, vms.type != InstanceType.USER)
+        .order_by(_a.id)
+    )
+    return [SystemVmAddress(*row) for row in connection.execute(query)]

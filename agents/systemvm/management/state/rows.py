@@ -23,11 +23,11 @@ class Rows(Generic[R]):
         self.table = table
         self.row_class = row_class
         self.noun = noun
-        self._names = [field.name for field in attrs.fields(row_class)]
-        self._columns = [table.c[name] for name in self._names]
+        self.names = [field.name for field in attrs.fields(row_class)]
+        self._columns = [table.c[name] for name in self.names]
 
     def value(self, row: sa.RowMapping) -> R:
-        return self.row_class(**{name: row[name] for name in self._names})
+        return self.row_class(**{name: row[name] for name in self.names})
 
     def all(
         self,

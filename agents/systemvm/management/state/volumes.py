@@ -6,13 +6,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+import attrs
 import sqlalchemy as sa
 from attrs import frozen
 
 from systemvm.management.state import schema
 from systemvm.management.state.columns import now
 from systemvm.management.state.rows import Rows
-from systemvm.management.state.status import VolumeState
+from systemvm.management.state.status import InstanceState, InstanceType, VolumeState
 
 
 @frozen
@@ -54,3 +55,58 @@ def root_of(connection: sa.Connection, vm_id: int) -> Volume | None:
 
 def remove(connection: sa.Connection, volume_id: int) -> None:
     rows.update(connection, volume_id, state=VolumeState.DESTROYED, removed=now())
+
+
+@frozen
+class VolumeInUse:
+    """A volume with what lists show of its machine and its template."""
+
+    volume: Volume
+    vm_uuid: str
+    vm_name: str
+    vm_display_name: str | None
+    vm_state: InstanceState
+    vm_zone_id: int
+    template_uuid: str | None
+    template_name: str | None
+
+
+def list_of_user_machines(connection: sa.Connection, account_id: int | None) -> list[VolumeInUse]:
+    """Volumes of users' machines, oldest first; `account_id` None means of all accounts."""
+    vms, templates = schema.vm_instances.c, schema.templates.c
+    query = (
+        sa.select(
+            *(_c[name] for name in rows.names),
+            vms.uuid.label("vm_uuid"),
+            vms.name.label("vm_name"),
+            vms.display_name.label("vm_display_name"),
+            vms.state.label("vm_state"),
+            vms.zone_id.label("vm_zone_id"),
+            templates.uuid.label("template_uuid"),
+            templates.name.label("template_name"),
+        )
+        .select_from(
+            schema.volumes.join(schema.vm_instances, vms.id == _c.vm_id).outerjoin(
+                schema.templates, templates.id == _c.template_id
+            )
+        )
+        .where(_c.removed.is_(None), vms.type == InstanceType.USER)
+        .order_by(_c.id)
+    )
+    if account_id is not None:
+        query = query.where(_c.account_id == account_id)
+    more = [name for name in (field.name for field in attrs.fields(VolumeInUse)) if name != "volume"]
+    return [
+        VolumeInUse(rows.value(row), **{name: row[name] for name in more})
+        for row in connection.execute(query).mappings()
+    ]
+
+
+def allocated_bytes_by_host(connection: sa.Connection) -> dict[int, int]:
+    """The sum of the virtual sizes of each host's volumes, in bytes, by the host's number."""
+    query = (
+        sa.select(_c.host_id, sa.func.sum(sa.func.coalesce(_c.size_bytes, 0)))
+        .where(_c.removed.is_(None), _c.host_id.is_not(None))
+        .group_by(_c.host_id)
+    )
+    return {host_id: int(total) for host_id, total in connection.execute(query)}

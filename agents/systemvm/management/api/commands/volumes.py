@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""listVolumes, listDiskOfferings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from systemvm.management.api.answers.volumes import DiskOfferingAnswer, VolumeAnswer
+from systemvm.management.api.command import ApiCall, Command, Shape, matches_keyword, paged
+from systemvm.management.api.owners import Names, read_names
+from systemvm.management.api.parameters import ParameterType, optional
+from systemvm.management.api.zone_parts import matching, pool_of
+from systemvm.management.state import volumes
+from systemvm.management.state.database import Database
+from systemvm.management.state.status import VolumeState
+from systemvm.management.state.volumes import VolumeInUse
+
+_ID = optional("id", ParameterType.UUID, "only this one")
+_NAME = optional("name", ParameterType.STRING, "only the one of this name")
+
+
+class VolumeCommands:
+    """The root disks of machines; this release has no others."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def commands(self) -> tuple[Command, ...]:
+        text, identity = ParameterType.STRING, ParameterType.UUID
+        return (
+            Command(
+                "listVolumes", paged(self._volumes), "Lists volumes.", VolumeAnswer, "volume", Shape.LIST,
+                (
+                    _ID, _NAME,
+                    optional("ids", ParameterType.LIST, "only these"),
+                    optional("type", text, "only those of this type"),
+                    optional("state", text, "only those in this state"),
+                    optional("virtualmachineid", identity, "only those of this machine"),
+                    optional("zoneid", identity, "only those of this zone"),
+                    optional("storageid", identity, "only those in this pool; administrators only"),
+                    optional("account", text, "only those of this account"),
+                    optional("listall", ParameterType.BOOLEAN, "those of all accounts; administrators only"),
+                ),
+            ),
+            Command(
+                "listDiskOfferings", paged(_no_offerings), "Lists sizes of data disks: there are none yet.",
+                DiskOfferingAnswer, "diskoffering", Shape.LIST, (_ID, _NAME),
+            ),
+        )  # fmt: skip
+
+    async def _volumes(self, call: ApiCall) -> list[VolumeAnswer]:
+        arguments, principal = call.arguments, call.principal
+        of_everyone = principal.is_admin and (arguments.flag("listall") or "account" in arguments)
+        account_id = None if of_everyone else principal.account.id
+        found = await self._database.read(_answers, account_id, principal.is_admin)
+        names = ("id", "name", "type", "state", "virtualmachineid", "zoneid", "storageid", "account")
+        return [
+            answer
+            for answer in matching(call, found, *names)
+            if answer.id in arguments.get("ids", [answer.id]) and matches_keyword(arguments, answer.name)
+        ]
+
+
+def _answers(connection: sa.Connection, account_id: int | None, for_admin: bool) -> list[VolumeAnswer]:
+    names = read_names(connection)
+    return [
+        _answer(found, names, for_admin) for found in volumes.list_of_user_machines(connection, account_id)
+    ]
+
+
+def _answer(found: VolumeInUse, names: Names, for_admin: bool) -> VolumeAnswer:
+    volume = found.volume
+    account = names.accounts[volume.account_id]
+    domain = names.domains[account.domain_id]
+    zone, host = names.zone(found.vm_zone_id), names.host(volume.host_id)
+    pool = pool_of(host) if host and for_admin else None
+    return VolumeAnswer(
+        id=volume.uuid,
+        name=volume.name,
+        type=volume.type,
+        state=volume.state.value,
+        size=volume.size_bytes,
+        account=account.name,
+        domainid=domain.uuid,
+        domain=domain.name,
+        zoneid=zone.uuid if zone else None,
+        zonename=zone.name if zone else None,
+        hypervisor="KVM",
+        storagetype="local",
+        storageid=pool.id if pool else None,
+        storage=pool.name if pool else None,
+        provisioningtype="thin",
+        deviceid=0,
+        virtualmachineid=found.vm_uuid,
+        vmname=found.vm_name,
+        vmdisplayname=found.vm_display_name or found.vm_name,
+        vmstate=found.vm_state.value,
+        templateid=found.template_uuid,
+        templatename=found.template_name,
+        isextractable=False,
+        destroyed=volume.state is VolumeState.DESTROYED,
+        created=volume.created,
+    )
+
+
+async def _no_offerings(call: ApiCall) -> Sequence[DiskOfferingAnswer]:
+    """A machine has its root disk only, whose size `rootdisksize` or its template gives."""
+    return ()

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parts of a zone that have an id in CloudStack and that a zone file implies: pod, cluster, pool, networks.
+
+A zone file describes one pod with one cluster of KVM hosts. Their ids follow from the zone's UUID and what
+the part is, so that they are the same after every restart, as those of offerings are.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from attrs import frozen
+
+from systemvm.management.api.command import ApiCall, matches_keyword
+from systemvm.management.state.zones import Host, Zone
+from systemvm.management.zone import NetworkConfig, NetworksConfig
+
+#: A zone's networks, by the zone's name.
+NetworksOf = Callable[[str], NetworksConfig]
+
+
+@frozen
+class Part:
+    """A part of a zone: its UUID and its name."""
+
+    id: str
+    name: str
+
+
+def pod_of(zone: Zone) -> Part:
+    return Part(_id_of(zone.uuid, "pod"), f"{zone.name}-pod")
+
+
+def cluster_of(zone: Zone) -> Part:
+    return Part(_id_of(zone.uuid, "cluster"), f"{zone.name}-cluster")
+
+
+def pool_of(host: Host) -> Part:
+    """The directory of a host that holds the disks of its machines."""
+    return Part(_id_of(host.uuid, "pool"), f"{host.name}-primary")
+
+
+def physical_network_of(zone: Zone, network: NetworkConfig) -> Part:
+    """The bridge that carries a network."""
+    return Part(_id_of(zone.uuid, f"physical network {network.bridge}"), network.bridge)
+
+
+def guest_network_of(zone: Zone) -> Part:
+    return Part(_id_of(zone.uuid, "guest network"), f"{zone.name}-guest")
+
+
+def guest_network_offering_of(zone: Zone) -> Part:
+    return Part(_id_of(zone.uuid, "guest network offering"), "Bridged guest network without services")
+
+
+def public_range_of(zone: Zone) -> Part:
+    return Part(_id_of(zone.uuid, "public range"), f"{zone.name}-public")
+
+
+def _id_of(owner: str, part: str) -> str:
+    return str(uuid.uuid5(uuid.UUID(owner), part))
+
+
+def matching(call: ApiCall, answers: Iterable[Any], *names: str) -> list[Any]:
+    """Those whose keys `names` have the values that the call gives for them, whatever the case of texts."""
+    return [answer for answer in answers if _matches(call, answer, names)]
+
+
+def _matches(call: ApiCall, answer: Any, names: tuple[str, ...]) -> bool:
+    for name in names:
+        wanted, found = call.arguments.get(name), getattr(answer, name)
+        if isinstance(wanted, str) and isinstance(found, str):
+            wanted, found = wanted.lower(), found.lower()
+        if wanted is not None and wanted != found:
+            return False
+    return matches_keyword(call.arguments, getattr(answer, "name", None))

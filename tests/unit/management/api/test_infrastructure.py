@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lists of what a zone is made of: true of its file and its rows, with ids that other lists name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest_twisted
+import sqlalchemy as sa
+
+from small_cloud import NETWORKS, SmallCloud
+from systemvm.management.state import addresses, schema
+from systemvm.management.state.status import InstanceType
+
+
+async def only(cloud: SmallCloud, command: str, kind: str, **parameters: Any) -> dict[str, Any]:
+    [found] = (await cloud.call(command, **parameters))[kind]
+    return dict(found)
+
+
+@pytest_twisted.ensureDeferred
+async def test_pod_cluster_and_pool_name_one_another_and_their_zone(cloud: SmallCloud) -> None:
+    pod = await only(cloud, "listPods", "pod")
+    cluster = await only(cloud, "listClusters", "cluster", podid=pod["id"])
+    pool = await only(cloud, "listStoragePools", "storagepool", clusterid=cluster["id"])
+    assert pod["zoneid"] == cluster["zoneid"] == pool["zoneid"] == cloud.zone.uuid
+    assert (pod["gateway"], pod["netmask"]) == ("10.11.0.1", "255.255.255.0")
+    assert pool["podid"] == pod["id"]
+    assert pool["state"] == "Up"
+    assert pool["disksizetotal"] >= pool["disksizeused"] > 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_ids_are_the_same_at_every_call(cloud: SmallCloud) -> None:
+    for command, kind in (
+        ("listPods", "pod"),
+        ("listStoragePools", "storagepool"),
+        ("listNetworks", "network"),
+    ):
+        assert await only(cloud, command, kind) == await only(cloud, command, kind)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_pool_whose_directory_is_gone_is_down(cloud: SmallCloud) -> None:
+    cloud.primary.directory.rename(cloud.primary.directory.with_name("elsewhere"))
+    pool = await only(cloud, "listStoragePools", "storagepool")
+    assert pool["state"] == "Down"
+    assert "disksizetotal" not in pool
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_physical_network_per_bridge(cloud: SmallCloud) -> None:
+    found = (await cloud.call("listPhysicalNetworks"))["physicalnetwork"]
+    assert [each["name"] for each in found] == ["cloud0", "cloudbr1", "cloudbr0", "cloudbr3"]
+    public = await only(cloud, "listVlanIpRanges", "vlaniprange")
+    assert public["physicalnetworkid"] == found[2]["id"]
+    assert (public["startip"], public["endip"]) == ("203.0.113.100", "203.0.113.199")
+    assert public["gateway"] == str(NETWORKS.public.router)
+
+
+@pytest_twisted.ensureDeferred
+async def test_another_zones_id_finds_nothing(cloud: SmallCloud) -> None:
+    nowhere = "00000000-0000-4000-8000-000000000000"
+    for command, kind in (
+        ("listPods", "pod"),
+        ("listClusters", "cluster"),
+        ("listStoragePools", "storagepool"),
+        ("listPhysicalNetworks", "physicalnetwork"),
+        ("listVlanIpRanges", "vlaniprange"),
+        ("listImageStores", "imagestore"),
+        ("listHypervisors", "hypervisor"),
+        ("listNetworks", "network"),
+        ("listVolumes", "volume"),
+        ("listPublicIpAddresses", "publicipaddress"),
+    ):
+        assert (await cloud.call(command, zoneid=nowhere)).get(kind, []) == [], command
+
+
+@pytest_twisted.ensureDeferred
+async def test_image_stores_and_hypervisors(cloud: SmallCloud) -> None:
+    store = await only(cloud, "listImageStores", "imagestore", provider="nfs")
+    assert (store["id"], store["url"], store["readonly"]) == (cloud.store.uuid, cloud.store.url, False)
+    assert (await cloud.call("listImageStores", readonly=True)).get("imagestore", []) == []
+    assert (await only(cloud, "listHypervisors", "hypervisor"))["name"] == "KVM"
+
+
+@pytest_twisted.ensureDeferred
+async def test_public_addresses_are_those_of_system_vms(cloud: SmallCloud) -> None:
+    vm = cloud.add_system_vm(InstanceType.CONSOLE_PROXY)
+    first = NETWORKS.public.pool.first if NETWORKS.public.pool else None
+    assert first is not None
+
+    def take(connection: sa.Connection) -> None:
+        connection.execute(sa.delete(schema.ip_addresses).where(schema.ip_addresses.c.vm_id == vm.id))
+        addresses.allocate(
+            connection, zone_id=cloud.zone.id, traffic_type="public", first=first, last=first, vm_id=vm.id
+        )
+
+    await cloud.database.run(take)
+    assert (await cloud.call("listPublicIpAddresses")).get("publicipaddress", []) == []
+    found = await cloud.call("listPublicIpAddresses", forsystemvms=True, virtualmachineid=vm.uuid)
+    [address] = found["publicipaddress"]
+    assert (address["ipaddress"], address["issystem"]) == ("203.0.113.100", True)
+    of_user = await cloud.call("listPublicIpAddresses", cloud.user, forsystemvms=True)
+    assert of_user.get("publicipaddress", []) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_volumes_are_shown_to_their_account(cloud: SmallCloud) -> None:
+    template, _ = cloud.add_template(name="tiny")
+    [offering] = (await cloud.call("listServiceOfferings", name="tiny"))["serviceoffering"]
+    await cloud.job(
+        "deployVirtualMachine",
+        name="one",
+        zoneid=cloud.zone.uuid,
+        templateid=template.uuid,
+        serviceofferingid=offering["id"],
+    )
+    volume = await only(cloud, "listVolumes", "volume")
+    [machine] = (await cloud.call("listVirtualMachines"))["virtualmachine"]
+    assert volume["virtualmachineid"] == machine["id"]
+    assert (volume["vmname"], volume["type"], volume["templateid"]) == ("one", "ROOT", template.uuid)
+    assert (await only(cloud, "listVolumes", "volume", virtualmachineid=machine["id"]))["id"] == volume["id"]
+    assert (await cloud.call("listVolumes", cloud.user, listall=True)).get("volume", []) == []
