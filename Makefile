@@ -95,6 +95,10 @@ test-matrix: setup images ## every way to boot, double and offline builds, provo
 soak-control: setup images ## 200 random kills of agent, worker, daemon, VM and NFS server
 	@$(PYTHON) tests/benchmark/soak_control.py
 
+.PHONY: soak-busy
+soak-busy: setup images ## an hour of downloads and kills on system VMs with a fifth of a core each
+	@$(PYTHON) tests/benchmark/soak_busy.py
+
 .PHONY: bench-recovery
 bench-recovery: setup images ## agent, daemon and machine killed: how long until all is Up again
 	@$(PYTHON) tests/benchmark/recovery.py

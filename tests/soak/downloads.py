@@ -59,6 +59,8 @@ class Template:
     deleted: bool = False
     status: str = ""
     ready: bool = field(default=False)
+    registered_s: float = field(factory=time.monotonic)
+    ready_after_s: float | None = None
 
     @property
     def settled(self) -> bool:
@@ -69,9 +71,20 @@ class Template:
 class Downloads:
     """Registers one template after another in a thread of its own, until it is told to end."""
 
-    def __init__(self, lab: Cloud, tag: str) -> None:
+    def __init__(
+        self,
+        lab: Cloud,
+        tag: str,
+        *,
+        at_once: int = AT_ONCE,
+        size_mib: int = SIZE_MIB,
+        settle_s: float = SETTLE_S,
+    ) -> None:
         self._lab = lab
         self._tag = tag
+        self._at_once = at_once
+        self._size_mib = size_mib
+        self._settle_s = settle_s
         self._templates: list[Template] = []
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._feed, name="downloads", daemon=True)
@@ -84,7 +97,7 @@ class Downloads:
         """Put the source's file there and begin."""
         image = self._lab.plan.source_pages / f"{self._tag}.qcow2"
         raw = image.with_suffix(".raw")
-        raw.write_bytes(os.urandom(SIZE_MIB * MIB))
+        raw.write_bytes(os.urandom(self._size_mib * MIB))
         subprocess.run(["qemu-img", "convert", "-q", "-O", "qcow2", raw, image], check=True)
         raw.unlink()
         self._sha256 = hashlib.sha256(image.read_bytes()).hexdigest()
@@ -103,9 +116,21 @@ class Downloads:
     def stop(self) -> None:
         """No more of them; those that were begun go on."""
         self._ending.set()
-        self._thread.join(SETTLE_S)
+        self._thread.join(self._settle_s)
         if self._error is not None:
             raise self._error
+
+    @property
+    def ready_after_s(self) -> list[float]:
+        """How long each template that is or was Ready took from its registration, in seconds."""
+        with self._lock:
+            return [each.ready_after_s for each in self._templates if each.ready_after_s is not None]
+
+    @property
+    def waiting(self) -> int:
+        """How many have not ended."""
+        with self._lock:
+            return sum(not each.settled for each in self._templates)
 
     # ---- the thread
     def _feed(self) -> None:
@@ -114,7 +139,7 @@ class Downloads:
                 with contextlib.suppress(OSError):
                     self._look()
                     self._delete_some()
-                    if sum(not template.settled for template in self._templates) < AT_ONCE:
+                    if sum(not template.settled for template in self._templates) < self._at_once:
                         self._register()
         except BaseException as error:
             self._error = error
@@ -126,6 +151,8 @@ class Downloads:
                 row = rows.get(template.uuid)
                 if row is not None:
                     template.ready, template.status = bool(row["isready"]), row.get("status") or ""
+                    if template.ready and template.ready_after_s is None:
+                        template.ready_after_s = time.monotonic() - template.registered_s
                 elif not template.deleted:
                     raise LabError(f"{template.name} is not listed any more")
 
@@ -154,7 +181,7 @@ class Downloads:
                 self._templates.append(Template(name, row["id"]))
 
     def _rows_when_there(self) -> list[dict[str, Any]]:
-        deadline = time.monotonic() + SETTLE_S
+        deadline = time.monotonic() + self._settle_s
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError):
                 return self._rows()
@@ -171,7 +198,7 @@ class Downloads:
     def settle(self, say: Callable[[str], None]) -> None:
         """Until all have ended and what was deleted is gone; AssertionError names what has not."""
         say("waiting for the last downloads")
-        deadline = time.monotonic() + SETTLE_S
+        deadline = time.monotonic() + self._settle_s
         while True:
             with contextlib.suppress(OSError):
                 self._look()

@@ -85,9 +85,15 @@ class Victims:
     """The parts of a running lab cloud, to be killed."""
 
     def __init__(
-        self, lab: Cloud, chance: random.Random, say: Callable[[str], None] = lambda text: None
+        self,
+        lab: Cloud,
+        chance: random.Random,
+        say: Callable[[str], None] = lambda text: None,
+        timeout_scale: float = 1.0,
     ) -> None:
         self._lab = lab
+        self._recovery_s = RECOVERY_S * timeout_scale
+        self._ssh_s = SSH_S * timeout_scale
         self._chance = chance
         self._say = say
 
@@ -130,8 +136,10 @@ class Victims:
         return "fetch"
 
     def _kill_and_wait(self, vm: dict[str, Any], unit: str, wanted: str) -> None:
-        tries = int(RECOVERY_S / 2)
-        self.ssh(vm, _KILL_AND_WAIT.format(unit=unit, wanted=wanted, tries=tries), timeout_s=2 * RECOVERY_S)
+        tries = int(self._recovery_s / 2)
+        self.ssh(
+            vm, _KILL_AND_WAIT.format(unit=unit, wanted=wanted, tries=tries), timeout_s=2 * self._recovery_s
+        )
 
     def _kill_machine(self) -> str:
         vm = self.up(self._chance.choice([SSVM, CPVM]))
@@ -169,7 +177,7 @@ class Victims:
     def store_works(self) -> None:
         """The SSVM can write to its store: the kernel's client has found its server again."""
         vm = self.up(SSVM)
-        self.ssh(vm, _STORE_WORKS.format(seconds=int(SSH_S)), timeout_s=RECOVERY_S)
+        self.ssh(vm, _STORE_WORKS.format(seconds=int(self._ssh_s)), timeout_s=self._recovery_s)
 
     def _rows(self) -> list[dict[str, Any]]:
         try:
@@ -181,14 +189,14 @@ class Victims:
         return next((row for row in self._rows() if row["name"] == name), {})
 
     def _wait(self, what: str, holds: Callable[[], bool], seen: Callable[[], Any]) -> None:
-        deadline = time.monotonic() + RECOVERY_S
+        deadline = time.monotonic() + self._recovery_s
         while not holds():
             if time.monotonic() > deadline:
                 shown = json.dumps(seen(), default=str)[:2000]
-                raise NotUpError(f"waited {RECOVERY_S:.0f} s for {what}; now: {shown}")
+                raise NotUpError(f"waited {self._recovery_s:.0f} s for {what}; now: {shown}")
             time.sleep(POLL_S)
 
-    def ssh(self, vm: dict[str, Any], script: str, timeout_s: float = SSH_S) -> str:
+    def ssh(self, vm: dict[str, Any], script: str, timeout_s: float | None = None) -> str:
         """A shell script's output, run as root in the guest; its host key is not what is looked at here."""
         plan = self._lab.plan
         words: list[str | Path] = [
@@ -198,7 +206,7 @@ class Victims:
             *("-o", "ConnectTimeout=120", f"root@{vm['linklocalip']}", "sh -s"),
         ]
         done = subprocess.run(
-            words, input=script, capture_output=True, text=True, timeout=timeout_s, check=False
+            words, input=script, capture_output=True, text=True, timeout=timeout_s or self._ssh_s, check=False
         )
         if done.returncode != 0:
             raise NotUpError(

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make soak-busy`: an hour of downloads and kills on system VMs that get a fifth of a core each.
+
+Twenty registrations wait at any time. At the end no download is lost, none was done twice, each became Ready
+or failed for a reason that a kill gave, and the guest's load average has stayed below its bound.
+
+usage: soak_busy.py [--minutes N] [--seed S]      exit code 1 when something did not hold
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import socket
+import statistics
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+TOP = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(TOP), str(TOP / "agents")]
+
+RESULT = TOP / "build/bench/soak-busy.json"
+ROOT = TOP / "build/soak-busy-cloud"
+HEALTH_EVERY_S = 30.0
+#: Between two kills, so that most of the time is work and not recovery.
+BETWEEN_KILLS_S = (60.0, 180.0)
+
+
+def say(text: str) -> None:
+    print(f"soak: {text}", flush=True)
+
+
+def soak(minutes: float, seed: int) -> dict[str, Any]:
+    """A cloud of its own with limited machines; AssertionError when something did not hold."""
+    from tests.soak.cpu_limit import every_machine_limited
+    from tests.soak.downloads import Downloads
+    from tests.soak.slow_machine import CORES, MAX_LOAD, REGISTRATIONS, SIZE_BYTES, SlowMachineRun
+    from tests.soak.victims import Victims, kills, random_order
+
+    from systemvm.lab.cloud import Cloud, reset
+    from systemvm.lab.plan import Plan
+
+    chance = random.Random(seed)
+    with socket.create_server(("127.0.0.1", 0)) as page, socket.create_server(("127.0.0.1", 0)) as console:
+        ports = page.getsockname()[1], console.getsockname()[1]
+    plan = Plan(root=ROOT, build=TOP / "build", page_port=ports[0], console_port=ports[1])
+    if plan.root.exists():
+        reset(plan)
+    plan.source_pages.mkdir(parents=True)
+    say(f"{minutes:g} minutes, seed {seed}; booting")
+    loads: list[float] = []
+    waiting: list[int] = []
+    ended = threading.Event()
+    with Cloud(plan) as lab, every_machine_limited(plan.layout.run / "qemu", CORES) as limiter:
+        scale = 1.0 / CORES
+        say(f"both system VMs are Up; {CORES:g} of a core each by {limiter.name}")
+        downloads = Downloads(
+            lab, f"busy-{seed}", at_once=REGISTRATIONS, size_mib=SIZE_BYTES >> 20, settle_s=3600.0
+        )
+        observer = SlowMachineRun(lab, "unused", say)
+
+        def sample() -> None:
+            while not ended.wait(HEALTH_EVERY_S):
+                try:
+                    health = observer.health()
+                except OSError:  # the daemon was just killed
+                    continue
+                waiting.append(downloads.waiting)
+                if health is not None:
+                    loads.append(float(health["load_1min"]))
+                    ready = len(downloads.ready_after_s)
+                    say(f"guest load {loads[-1]:.1f}, {waiting[-1]} waiting, {ready} Ready")
+
+        sampler = threading.Thread(target=sample, name="load", daemon=True)
+        downloads.start()
+        sampler.start()
+        victims = Victims(lab, chance, say, timeout_scale=scale)
+        done: list[Any] = []
+        end_s = time.monotonic() + 60.0 * minutes
+        while (left_s := end_s - time.monotonic()) > 0:
+            time.sleep(min(left_s, chance.uniform(*BETWEEN_KILLS_S)))  # work between two kills
+            done += kills(victims, random_order(1, chance), lambda: None, say)
+        downloads.stop()
+        downloads.settle(say)
+        ended.set()
+        sampler.join()
+        account = downloads.account({kill.kind.title for kill in done})
+        victims.wait_all_up()
+    shutil.rmtree(ROOT / "secondary", ignore_errors=True)
+    took = sorted(downloads.ready_after_s)
+    result = {
+        "minutes": minutes,
+        "seed": seed,
+        "limiter": limiter.name,
+        "kills": [[kill.kind.title, kill.victim, round(kill.recovery_s, 1)] for kill in done],
+        "downloads": account,
+        "ready_after_s": {"p50": statistics.median(took), "max": took[-1]} if took else {},
+        "guest_load": {"p50": statistics.median(loads), "max": max(loads)} if loads else {},
+        "waiting_max": max(waiting, default=0),
+    }
+    assert took, "nothing became Ready"
+    assert loads, "the guest's load was never measured"
+    assert max(loads) < MAX_LOAD, f"the guest's load average reached {max(loads):.1f}: {result}"
+    return result
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Downloads and kills on machines with a fifth of a core.")
+    parser.add_argument("--minutes", type=float, default=60.0, help="default: %(default)g")
+    parser.add_argument("--seed", type=int, default=1, help="the same seed makes the same kills")
+    options = parser.parse_args()
+    try:
+        result = soak(options.minutes, options.seed)
+    except AssertionError as error:
+        say(f"did not hold: {error}")
+        say(f"logs: {ROOT}/lab/log and {ROOT}/var/lib/systemvm/log")
+        return 1
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each system VM gets a fifth of a core: twenty registrations at once become Ready, and no work piles up."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from pathlib import Path
+
+import pytest
+from tests.soak.cpu_limit import every_machine_limited
+from tests.soak.slow_machine import CORES, MAX_LOAD, REGISTRATIONS, SlowMachineRun
+
+from systemvm.lab.cloud import Cloud
+from systemvm.lab.plan import Plan
+
+_log = logging.getLogger(__name__)
+TOP = Path(__file__).resolve().parents[2]
+
+# The run has no fixed end of its own: it fails when nothing changes for ten minutes.
+pytestmark = [pytest.mark.image, pytest.mark.netns, pytest.mark.timeout(7200)]
+
+
+def test_twenty_registrations_on_a_fifth_of_a_core(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as page, socket.create_server(("127.0.0.1", 0)) as console:
+        ports = page.getsockname()[1], console.getsockname()[1]
+    plan = Plan(root=tmp_path / "cloud", build=TOP / "build", page_port=ports[0], console_port=ports[1])
+    plan.source_pages.mkdir(parents=True)
+    with Cloud(plan) as lab, every_machine_limited(plan.layout.run / "qemu", CORES) as limiter:
+        _log.warning("limited by %s", limiter.name)
+        seen = SlowMachineRun(lab, "slow", _log.warning).run()
+    _log.warning("%s", seen.to_row())
+    assert seen.failed == {}
+    assert len(seen.ready_s) == REGISTRATIONS
+    assert seen.loads, "the guest's load was never measured"
+    assert max(seen.loads) < MAX_LOAD
