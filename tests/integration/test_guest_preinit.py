@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from ssvm_boot import NICS
+from systemvm.guest.paths import Paths
 from systemvm.wire import boot
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(60)]
@@ -54,7 +55,13 @@ import json, os, socket, subprocess, sys
 def tell(*command):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
-nics, runs, program = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+nics, runs, credentials, program = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4:]
+# as systemd leaves it: the file system can be written, its mount point is read-only
+os.makedirs(credentials)
+subprocess.run(["mount", "-t", "tmpfs", "tmpfs", credentials], check=True)
+with open(credentials + "/systemvm.identity", "w") as file:
+    file.write("THE KEY")
+subprocess.run(["mount", "-o", "remount,bind,ro", credentials], check=True)
 subprocess.run(["mount", "-t", "sysfs", "sysfs", "/sys"], check=True)
 for number in range(nics):
     subprocess.run(
@@ -71,6 +78,7 @@ json.dump(
     {
         "code": done.returncode,
         "output": done.stdout + done.stderr,
+        "credentials": os.listdir(credentials),
         "host_name": socket.gethostname(),
         "links": links,
         "routes": routes,
@@ -88,6 +96,7 @@ class Result:
     def __init__(self, facts: dict[str, Any]) -> None:
         self.code: int = facts["code"]
         self.output: str = facts["output"]
+        self.credentials: list[str] = facts["credentials"]
         self.host_name: str = facts["host_name"]
         self.links: dict[str, Any] = facts["links"]
         self.policies: dict[str, str | None] = facts["policies"]
@@ -122,9 +131,19 @@ def preinit(
     credentials = root / "credentials"
     credentials.mkdir()
     (credentials / boot.CMDLINE_CREDENTIAL).write_text(boot.format(arguments))
+    paths = Paths(root)
     program = [sys.executable, "-m", "systemvm.guest.preinit", "--root", str(root)]
     done = subprocess.run(
-        [*NAMESPACES, sys.executable, "-c", INSIDE, str(nics), str(runs), *program],
+        [
+            *NAMESPACES,
+            sys.executable,
+            "-c",
+            INSIDE,
+            str(nics),
+            str(runs),
+            str(paths.system_identity.parent),
+            *program,
+        ],
         env={**os.environ, "PYTHONPATH": str(TOP / "agents"), "CREDENTIALS_DIRECTORY": str(credentials)},
         capture_output=True,
         text=True,
@@ -144,6 +163,8 @@ def test_a_secondary_storage_vm(tmp_path: Path, runs: int) -> None:
     assert "s-1-VM is a ssvm: eth0 169.254.3.4/16" in result.output
     assert result.host_name == "s-1-VM"
     assert socket.gethostname() == before
+    assert result.credentials == [], "the agent alone has this start's key"
+    assert Paths(tmp_path).bootstrap_identity.read_text() == "THE KEY"
     assert [result.addresses(f"eth{n}") for n in range(4)] == [
         {"169.254.3.4/16"},
         {"10.11.0.101/24"},
@@ -158,10 +179,11 @@ def test_a_secondary_storage_vm(tmp_path: Path, runs: int) -> None:
         ("10.96.0.0/16", "10.11.0.1", "eth1"),
     }
     assert result.sets["control_cidr"] == {"169.254.0.0/16"}
-    assert result.sets["management_cidr"] == {"10.11.0.0/24", "10.96.0.0/16"}
     assert result.sets["storage_cidr"] == {"10.12.0.0/24"}
     assert result.sets["nfs_servers"] == {"10.12.0.2"}
     assert result.sets["dns_servers"] == {"203.0.113.10", "203.0.113.53"}
+    assert {"10.11.0.0/24", "127.0.0.0/8", "192.88.99.0/24"} <= result.sets["fetch_denied"]
+    assert {"2002::/16", "fe80::/9", "64:ff9b:1::/48", "64:ff9b::7f00:0/104"} <= result.sets["fetch_denied6"]
     assert (result.policies["input"], result.policies["forward"]) == ("drop", "drop")
 
     cache = tmp_path / "var/cache/cloud"

@@ -9,12 +9,13 @@ what it uses. A set holds IPv4; the same name with `6` behind it holds IPv6.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from ipaddress import collapse_addresses, ip_address, ip_network
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import IPv4Network, collapse_addresses, ip_address, ip_network
 from pathlib import Path
 
 from systemvm.guest.failure import BootError, FailureKind, bad
 from systemvm.guest.network import Interface, Network, Plan
+from systemvm.wire.denied_networks import RESERVED, of_zone, through_nat64
 from systemvm.wire.role import Role
 
 #: Where the consoles are (systemvm-console.socket).
@@ -32,7 +33,16 @@ def sets(plan: Plan, arguments: Mapping[str, str]) -> dict[str, list[Network]]:
         "nfs_servers": _merged(_literal_addresses(arguments.get("secondaryStorageServerAddress", ""))),
         "ntp_servers": _merged(_literal_addresses(arguments.get("ntpserverlist", ""))),
         "dns_servers": _merged(ip_network(address) for address in plan.name_servers),
+        "fetch_denied": _merged(fetch_denied(arguments)),
     }
+
+
+def fetch_denied(arguments: Mapping[str, str]) -> Iterator[Network]:
+    """Where fetch may not connect: the networks of its own policy, and the ways to them through NAT64."""
+    for network in (*(network for network, _ in RESERVED), *of_zone(arguments)):
+        yield network
+        if isinstance(network, IPv4Network):
+            yield through_nat64(network)
 
 
 def script(rules: Path, plan: Plan, arguments: Mapping[str, str]) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which addresses an image may come from: an own list, because `ipaddress.is_global` lets NAT64 and 6to4 by.
+"""Which addresses an image may come from: from none of the networks of `wire.denied_networks`.
 
 Private networks (RFC 1918, ULA) are allowed as such: many zones keep their mirrors there. What the zone keeps
 for itself, its management, storage and control networks, comes with each request.
@@ -12,38 +12,10 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 
 from attrs import field, frozen
 
+from systemvm.wire.denied_networks import RESERVED, behind_nat64
+
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
-
-#: Nobody's image server is here, in any zone.
-ALWAYS_DENIED: tuple[tuple[Network, str], ...] = tuple(
-    (ip_network(network), why)
-    for network, why in (
-        ("0.0.0.0/8", "this host"),
-        ("127.0.0.0/8", "loopback"),
-        ("169.254.0.0/16", "link-local"),
-        ("192.0.0.0/24", "reserved for protocols"),
-        ("192.88.99.0/24", "6to4 relays"),
-        ("224.0.0.0/4", "multicast"),
-        ("240.0.0.0/4", "reserved"),
-        ("::/128", "this host"),
-        ("::1/128", "loopback"),
-        ("::ffff:0:0/96", "an IPv4 address in IPv6 clothes"),
-        ("::ffff:0:0:0/96", "an IPv4 address in IPv6 clothes"),
-        ("::/96", "an IPv4 address in IPv6 clothes"),
-        ("64:ff9b:1::/48", "local-use NAT64"),
-        ("100::/64", "discard-only"),
-        ("2001::/32", "Teredo"),
-        ("2001:2::/48", "benchmarking"),
-        ("2001:10::/28", "ORCHID"),
-        ("2001:20::/28", "ORCHID"),
-        ("2002::/16", "6to4"),
-        ("fe80::/10", "link-local"),
-        ("fec0::/10", "site-local"),
-        ("ff00::/8", "multicast"),
-    )
-)
-_NAT64 = ip_network("64:ff9b::/96")
 
 
 @frozen
@@ -54,12 +26,13 @@ class AddressPolicy:
 
     def why_denied(self, address: Address) -> str | None:
         """The reason against an address, None when there is none."""
-        if isinstance(address, IPv6Address) and address in _NAT64:
-            # The prefix is legitimate in networks without IPv4; what counts is where the translator goes.
-            return self.why_denied(IPv4Address(int(address) & 0xFFFFFFFF))
-        if isinstance(address, IPv6Address) and address.scope_id is not None:
-            return "an address with a zone id"
-        for network, why in (*ALWAYS_DENIED, *self.zone_denied):
+        if isinstance(address, IPv6Address):
+            translated = behind_nat64(address)
+            if translated is not None:
+                return self.why_denied(translated)
+            if address.scope_id is not None:
+                return "an address with a zone id"
+        for network, why in (*RESERVED, *self.zone_denied):
             if address.version == network.version and address in network:
                 return why
         return None

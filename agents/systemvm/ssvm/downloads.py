@@ -26,8 +26,7 @@ from systemvm.ssvm.mover_messages import MoverResult
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.store_messages import Find, Found, Job, Publish, Published
 from systemvm.ssvm.stores import Stores
-from systemvm.ssvm.zone import denied_networks
-from systemvm.wire import storage
+from systemvm.wire import denied_networks, storage
 from systemvm.wire.storage import (
     Done,
     DownloadAbort,
@@ -169,7 +168,10 @@ class Downloads:
     async def _start(self, peer: Peer, download: _Download) -> None:
         request = download.request
         denied = [
-            *denied_networks(self._context.boot),
+            *(
+                DeniedNetwork(str(net), what)
+                for net, what in denied_networks.of_zone(self._context.boot).items()
+            ),
             DeniedNetwork(request.store.server, "a storage server"),
         ]
         fetched: Fetched = await peer.call(

@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from systemvm.guest import firewall, network
 from systemvm.guest.failure import BootError
+from systemvm.ssvm.addresses import AddressPolicy
+from systemvm.wire import denied_networks
 
 APPLIANCES = Path(__file__).resolve().parents[3] / "appliances"
 ARGUMENTS = {
@@ -44,6 +49,7 @@ table ip6 other { set dns_servers6 { type ipv6_addr; } }
 
 def test_sets_hold_merged_networks() -> None:
     found = firewall.sets(network.plan(ARGUMENTS), ARGUMENTS)
+    found.pop("fetch_denied")
     assert {name: [str(net) for net in networks] for name, networks in found.items()} == {
         "control_cidr": ["169.254.0.0/16"],
         "management_cidr": [
@@ -55,6 +61,52 @@ def test_sets_hold_merged_networks() -> None:
         "ntp_servers": [],
         "dns_servers": ["203.0.113.10/32", "2001:db8::53/128"],
     }
+
+
+@pytest.fixture(scope="module")
+def fetch_denied() -> list[firewall.Network]:
+    """What the firewall keeps the user that fetches from."""
+    return firewall.sets(network.plan(ARGUMENTS), ARGUMENTS)["fetch_denied"]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "2002:a0b:1::", "2001:0:53aa::1", "192.0.0.9", "192.88.99.1", "64:ff9b::7f00:1", "64:ff9b::a0b:1",
+        "64:ff9b:1::1", "fec0::1", "127.0.0.1", "10.11.0.1", "10.96.3.4", "10.12.0.2", "169.254.0.1",
+        "203.0.113.101", "2001:db8::5", "2001:db8:1::2",
+    ],
+)  # fmt: skip
+def test_fetch_is_kept_from(address: str, fetch_denied: list[firewall.Network]) -> None:
+    assert any(ip_address(address) in net for net in fetch_denied)
+
+
+NETWORKS = [*(net for net, _ in denied_networks.RESERVED), *denied_networks.of_zone(ARGUMENTS)]
+
+
+@st.composite
+def addresses(draw: st.DrawFn) -> IPv4Address | IPv6Address:
+    """Any address, and often one at the edge of a denied network or its form behind NAT64."""
+    if draw(st.booleans()):
+        return draw(st.ip_addresses())
+    net = draw(st.sampled_from(NETWORKS))
+    if isinstance(net, IPv4Network) and draw(st.booleans()):
+        net = denied_networks.through_nat64(net)
+    number = draw(st.sampled_from([-1, 0, net.num_addresses - 1, net.num_addresses]))
+    number += int(net.network_address)
+    kind = type(net.network_address)
+    return kind(min(max(number, 0), 2**net.max_prefixlen - 1))
+
+
+@given(addresses())
+def test_the_firewall_and_fetchs_own_policy_agree(
+    fetch_denied: list[firewall.Network], address: IPv4Address | IPv6Address
+) -> None:
+    """The one table in two places: whoever takes fetch over is held by the second."""
+    of_zone = denied_networks.of_zone(ARGUMENTS)
+    policy = AddressPolicy.of_zone((str(net), what) for net, what in of_zone.items())
+    denied = any(address in net for net in fetch_denied if net.version == address.version)
+    assert denied == (policy.why_denied(address) is not None), address
 
 
 def test_only_declared_sets_are_filled_each_in_its_table(tmp_path: Path) -> None:
@@ -76,7 +128,10 @@ def test_missing_rules_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("role", "wanted"),
     [
-        ("ssvm", {"control_cidr", "management_cidr", "storage_cidr", "nfs_servers", "dns_servers"}),
+        (
+            "ssvm",
+            {"control_cidr", "storage_cidr", "nfs_servers", "dns_servers", "fetch_denied", "fetch_denied6"},
+        ),
         ("cpvm", {"control_cidr", "management_cidr"}),
     ],
 )

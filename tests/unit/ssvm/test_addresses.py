@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from systemvm.ssvm.addresses import AddressPolicy
-from systemvm.ssvm.zone import denied_networks
+from systemvm.wire import denied_networks
 
 BOOT = {
     "eth0ip": "169.254.10.2", "eth0mask": "255.255.0.0", "eth1ip": "10.11.0.100", "eth1mask": "255.255.255.0",
@@ -22,7 +22,7 @@ BOOT = {
     "eth4ip": "0.0.0.0",
     "eth4mask": "0.0.0.0",
 }  # fmt: skip
-ZONE = AddressPolicy.of_zone((network.cidr, network.what) for network in denied_networks(BOOT))
+ZONE = AddressPolicy.of_zone((str(network), what) for network, what in denied_networks.of_zone(BOOT).items())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where no image may come from: the one table for fetch's policy and for the guest's firewall.
+
+An own table, because `ipaddress.is_global` lets NAT64 and 6to4 by. Sources: IANA's special-purpose address
+registries (RFC 6890). Python's own library alone: systemvm-preinit reads it at every start of a machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+Network = IPv4Network | IPv6Network
+
+#: Nobody's image server is here, in any zone.
+RESERVED: tuple[tuple[Network, str], ...] = tuple(
+    (ip_network(network), why)
+    for network, why in (
+        ("0.0.0.0/8", "this host"),
+        ("127.0.0.0/8", "loopback"),
+        ("169.254.0.0/16", "link-local"),
+        ("192.0.0.0/24", "reserved for protocols"),
+        ("192.88.99.0/24", "6to4 relays"),
+        ("224.0.0.0/4", "multicast"),
+        ("240.0.0.0/4", "reserved"),
+        ("::/128", "this host"),
+        ("::1/128", "loopback"),
+        ("::ffff:0:0/96", "an IPv4 address in IPv6 clothes"),
+        ("::ffff:0:0:0/96", "an IPv4 address in IPv6 clothes"),
+        ("::/96", "an IPv4 address in IPv6 clothes"),
+        ("64:ff9b:1::/48", "local-use NAT64"),
+        ("100::/64", "discard-only"),
+        ("2001::/32", "Teredo"),
+        ("2001:2::/48", "benchmarking"),
+        ("2001:10::/28", "ORCHID"),
+        ("2001:20::/28", "ORCHID"),
+        ("2002::/16", "6to4"),
+        ("fe80::/10", "link-local"),
+        ("fec0::/10", "site-local"),
+        ("ff00::/8", "multicast"),
+    )
+)
+
+#: RFC 6052's prefix, legitimate in networks without IPv4: what counts is where the translator goes.
+NAT64 = IPv6Network("64:ff9b::/96")
+
+_NICS = range(8)
+
+
+def behind_nat64(address: IPv6Address) -> IPv4Address | None:
+    """The IPv4 address that a NAT64 translator connects to for `address`; None outside its prefix."""
+    return IPv4Address(int(address) & 0xFFFFFFFF) if address in NAT64 else None
+
+
+def through_nat64(network: IPv4Network) -> IPv6Network:
+    """The IPv6 addresses by which a NAT64 translator reaches `network`."""
+    first = int(NAT64.network_address) | int(network.network_address)
+    return IPv6Network((first, NAT64.prefixlen + network.prefixlen))
+
+
+def of_zone(boot: Mapping[str, str]) -> dict[Network, str]:
+    """What the zone keeps for itself, by the boot arguments: each network with what it is.
+
+    Control, management and storage networks, the stores' servers, gateways, this VM's own public addresses.
+    """
+    found: dict[Network, str] = {}
+    for cidr, what in _named(boot):
+        try:
+            network = ip_network(cidr, strict=False)
+        except ValueError:
+            continue  # an absent NIC has no address; preinit has refused what is broken
+        if network.prefixlen:
+            found.setdefault(network, what)
+    return found
+
+
+def _named(boot: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    public = boot.get("public.network.device", "eth2")
+    management = boot.get("private.network.device", "eth1")
+    for cidr in boot.get("mgmtcidr", "").split(","):
+        yield cidr.strip(), "the management network"
+    yield f"{boot.get('storageip', '')}/{boot.get('storagenetmask', '')}", "the storage network"
+    for number in _NICS:
+        device = f"eth{number}"
+        for address_key, length_key in (("ip", "mask"), ("ip6", "ip6prelen")):
+            address, length = boot.get(device + address_key, ""), boot.get(device + length_key, "")
+            if device == public:
+                yield address, "this VM itself"
+            elif number == 0:
+                yield f"{address}/{length}", "the control network"
+            elif device == management:
+                yield f"{address}/{length}", "the management network"
+            else:
+                yield f"{address}/{length}", "the storage network"
+    for key, what in (
+        ("host", "a management server"),
+        ("secondaryStorageServerAddress", "a storage server"),
+        ("localgw", "the management network's gateway"),
+        ("storagegateway", "the storage network's gateway"),
+    ):
+        for text in boot.get(key, "").split(","):
+            if _is_address(text.strip()):
+                yield text.strip(), what
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return not ip_address(text).is_unspecified
+    except ValueError:
+        return False
