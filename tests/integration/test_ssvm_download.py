@@ -152,7 +152,7 @@ async def test_body_that_ends_with_the_connection_needs_a_checksum(world: World,
 FAILURES: list[tuple[str, str, dict[str, Any], str]] = [
     # URL, code, more of the request, words of the message
     (f"{GOOD}/image.raw", "checksum_mismatch", {"checksum": "{SHA-256}" + "0" * 64}, "match the given value"),
-    (f"{GOOD}/image.raw", "checksum_invalid", {"checksum": "{SHA-256}12"}, "has 64 digits"),
+    (f"{GOOD}/image.raw", "checksum_invalid", {"checksum": "{SHA-256}12g"}, "is not hexadecimal"),
     (f"{GOOD}/absent", "http_status", {}, "HTTP Server returned 404 (expected 200 OK)"),
     (f"{BAD}/status?code=503", "http_status", {}, "503"),
     (f"{BAD}/status?code=416", "length_wrong", {}, "empty"),

@@ -1,84 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CloudStack's checksums: `{ALG}hex` over the file as downloaded; no prefix means MD5."""
+"""The checksum of a file as it was downloaded: computed always, compared when the user gave one."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 from typing import TYPE_CHECKING
 
 from attrs import frozen
 
 from systemvm.ssvm.failure import Code, TransferError
+from systemvm.wire.checksum import Checksum, ChecksumAlgorithm
+from systemvm.wire.checksum import parse as parse_checksum
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-#: CloudStack's names, ours in hashlib. What is registered without a checksum is stored with the last one.
-ALGORITHMS = {
-    "MD5": "md5",
-    "SHA-1": "sha1",
-    "SHA-224": "sha224",
-    "SHA-256": "sha256",
-    "SHA-384": "sha384",
-    "SHA-512": "sha512",
-}
-DEFAULT_ALGORITHM = "SHA-512"
-_SYNTAX = re.compile(r"(?:\{([A-Za-z0-9-]{1,16})\})?([0-9A-Fa-f]{1,128})")
+#: CloudStack computes and stores this one when the user gave none.
+DEFAULT_ALGORITHM = ChecksumAlgorithm.SHA_512
 
 
 @frozen
-class Checksum:
-    """What to compute, and what it must come to; `hex` None when nobody said."""
+class Verification:
+    """Which digest to compute, and what it must come to; `expected` is None when the user gave none."""
 
-    algorithm: str
-    hex: str | None
+    algorithm: ChecksumAlgorithm
+    expected: Checksum | None = None
 
     def start(self) -> _Hash:
-        return hashlib.new(ALGORITHMS[self.algorithm], usedforsecurity=False)
+        return hashlib.new(self.algorithm.hashlib_name, usedforsecurity=False)
 
     def verify(self, computed_hex: str) -> str:
         """`{ALG}hex` of what was computed; TransferError in CloudStack's words when another was given."""
-        computed = f"{{{self.algorithm}}}{computed_hex}"
-        if self.hex is not None and not hmac.compare_digest(self.hex, computed_hex):
+        computed = Checksum(self.algorithm, computed_hex)
+        if self.expected is not None and not hmac.compare_digest(self.expected.hex, computed_hex):
             raise TransferError(
                 Code.CHECKSUM_MISMATCH,
-                f'checksum "{computed}" didn\'t match the given value, "{{{self.algorithm}}}{self.hex}"',
+                f'checksum "{computed}" didn\'t match the given value, "{self.expected}"',
                 "compare the checksum with the publisher's; the file may have changed since",
             )
-        return computed
+        return str(computed)
 
 
-def parse(text: str | None) -> Checksum:
-    """Read what a user registered; TransferError when it is no checksum.
-
-    >>> parse("{sha-1}" + "0" * 40).algorithm
-    'SHA-1'
-    """
+def parse(text: str | None) -> Verification:
+    """Read what a user registered; TransferError when it can be no checksum."""
     if text is None or not text.strip():
-        return Checksum(DEFAULT_ALGORITHM, None)
-    match = _SYNTAX.fullmatch(text.strip())
-    if match is None:
+        return Verification(DEFAULT_ALGORITHM)
+    try:
+        expected = parse_checksum(text)
+    except ValueError as error:
         raise TransferError(
-            Code.CHECKSUM_INVALID,
-            "the checksum is not {ALGORITHM}hexadecimal",
-            "for example {SHA-256}0123abcd…",
-        )
-    algorithm, digest = (match[1] or "MD5").upper(), match[2].lower()
-    if algorithm in ("SHA1", "SHA224", "SHA256", "SHA384", "SHA512"):
-        algorithm = f"SHA-{algorithm[3:]}"
-    if algorithm not in ALGORITHMS:
-        raise TransferError(
-            Code.CHECKSUM_INVALID,
-            f"unknown checksum algorithm {algorithm}",
-            f"known: {', '.join(ALGORITHMS)}",
-        )
-    digits = 2 * hashlib.new(ALGORITHMS[algorithm], usedforsecurity=False).digest_size
-    if len(digest) != digits:
-        raise TransferError(
-            Code.CHECKSUM_INVALID,
-            f"a {algorithm} checksum has {digits} digits, not {len(digest)}",
-            "" if match[1] else "without {ALGORITHM} in front it is taken for MD5",
-        )
-    return Checksum(algorithm, digest)
+            Code.CHECKSUM_INVALID, str(error), "register it again, for example with {SHA-256}0123abcd…"
+        ) from None
+    return Verification(expected.algorithm, expected)

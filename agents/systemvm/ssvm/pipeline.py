@@ -28,8 +28,8 @@ class Pipeline:
     def __init__(self, source: HttpSource, descriptor: int, job: MoverJob) -> None:
         self._source = source
         self._job = job
-        self._checksum = checksum.parse(job.checksum)
-        self._hash = self._checksum.start()
+        self._verification = checksum.parse(job.checksum)
+        self._hash = self._verification.start()
         self._decoder = BoundedDecoder(job.max_size_bytes, job.limits)
         self._inspector = inspector.for_format(job.format, job.limits.max_virtual_size_bytes)
         self._writer = SparseWriter(descriptor)
@@ -124,7 +124,7 @@ class Pipeline:
         for piece in self._decoder.finish():
             self._take(piece)
         # the checksum is of what came, so it is said first: a wrong file is a better word than a damaged one
-        computed = self._checksum.verify(self._hash.hexdigest())
+        computed = self._verification.verify(self._hash.hexdigest())
         virtual_size_bytes = self._inspector.finish()
         self._writer.finish()
         return MoverResult(computed, self._source.received_bytes, self._writer.size_bytes, virtual_size_bytes)

@@ -72,7 +72,7 @@ class DownloadRequest:
     format: ImageFormat
     store: Store
     max_size_bytes: int
-    checksum: str | None = None  # `{ALG}hex`; no prefix means MD5
+    checksum: str | None = None  # `{ALG}hex`; wire/checksum.py reads it
     source_ca_pem: str | None = None  # trusted besides the system's roots
     public: bool = False
     hvm: bool = True

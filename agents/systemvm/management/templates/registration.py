@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from attrs import field, frozen
 
 from systemvm.management.hypervisors.architecture import Architecture
-from systemvm.management.templates import checksum, source_url
+from systemvm.management.templates import source_url
+from systemvm.wire import checksum
 from systemvm.wire.storage import ImageFormat
 
 MAX_NAME_LENGTH = 255
+MAX_CHECKSUM_LENGTH = 255
 
 
 class RegistrationError(ValueError):
@@ -59,12 +62,13 @@ class Registration:
             known = ", ".join(one.value for one in ImageFormat if one is not ImageFormat.ISO)
             message = f"{format_name[:32]} is not supported in this release; known: {known}"
             raise RegistrationError("format", message) from None
-        given = None
-        if checksum_text:
-            try:
-                given = checksum.normal_form(checksum_text)
-            except ValueError as error:
-                raise RegistrationError("checksum", str(error)) from None
+        given = (checksum_text or "").strip() or None
+        if given is not None:
+            if len(given) > MAX_CHECKSUM_LENGTH:
+                message = f"it has {len(given)} characters, the maximum is {MAX_CHECKSUM_LENGTH}"
+                raise RegistrationError("checksum", message)
+            with suppress(ValueError):  # kept as it was given: see checksum_error
+                given = str(checksum.parse(given))
         try:
             arch = Architecture.of(arch_name).value
         except ValueError as error:
@@ -80,6 +84,19 @@ class Registration:
             source_url.check(self.url, self.format)
         except ValueError as error:
             raise RegistrationError("url", str(error)) from None
+
+    @property
+    def checksum_error(self) -> str | None:
+        """Why no file can have this checksum.
+
+        CloudStack registers such a template and fails its download, and its clients wait for that.
+        """
+        try:
+            if self.checksum is not None:
+                checksum.parse(self.checksum)
+        except ValueError as error:
+            return str(error)
+        return None
 
     @property
     def columns(self) -> dict[str, Any]:

@@ -12,8 +12,10 @@ from systemvm.management.state.database import Database
 from systemvm.management.state.instances import rows as instance_rows
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.management.state.zones import ImageStore
+from systemvm.management.templates import downloads
 from systemvm.management.templates.dispatch import Dispatch
 from systemvm.management.templates.registration import Registration
+from systemvm.wire.storage import DownloadError
 
 #: A store fuller than this gets no new templates (CloudStack's secondary.storage.capacity.threshold).
 FULL_RATIO = 0.90
@@ -67,7 +69,7 @@ def _register(
     connection: sa.Connection, registration: Registration, owner: Owner, zone_id: int, request_id: str
 ) -> Template:
     store = choose_store(zones.list_stores(connection, zone_id))
-    template, _ = templates.register(
+    template, ref = templates.register(
         connection,
         account_id=owner.account_id,
         domain_id=owner.domain_id,
@@ -87,6 +89,9 @@ def _register(
         resource_uuid=template.uuid,
         request_id=request_id,
     )
+    if (wrong := registration.checksum_error) is not None:
+        hint = "register it again with the checksum that the publisher gives, or without one"
+        downloads.fail(connection, ref.id, DownloadError("checksum_invalid", wrong, hint))
     return template
 
 

@@ -241,11 +241,30 @@ async def test_the_texts_are_cloudstacks_from_first_byte_to_ready(cloud: SmallCl
         True,
         5000,
         1000,
-        "{SHA-1}ab",
+        "ab",
     )
     assert row["downloaddetails"] == [
         {"datastore": "secondary", "downloadPercent": "100", "downloadState": "DOWNLOADED"}
     ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_checksum_that_no_file_can_have_ends_the_template_at_once(cloud: SmallCloud) -> None:
+    """CloudStack registers it, and its clients wait for a failed download; no SSVM is needed to know."""
+    ssvm = cloud.agents.connect("s-1-VM", Role.SSVM)
+    await cloud.call(
+        "registerTemplate", name="tiny", url="http://images.example.test/tiny.qcow2", format="QCOW2",
+        hypervisor="KVM", zoneid=cloud.zone.uuid, checksum="{sha-1}someInvalidValue",
+    )  # fmt: skip
+    row = await status_of(cloud)
+    assert row["status"] == (
+        "the checksum's digest 'someinvalidvalue' is not hexadecimal; write it as {ALGORITHM}hexadecimal"
+    )
+    assert (row["checksum"], row["downloaddetails"][0]["downloadState"]) == (
+        "someInvalidValue",
+        "DOWNLOAD_ERROR",
+    )
+    assert ssvm.asked(storage.TEMPLATE_DOWNLOAD) == []
 
 
 @pytest_twisted.ensureDeferred

@@ -31,7 +31,7 @@ class TemplateAnswer:
     status: str | None = says("progress, result or error, in words")
     hint: str | None = says("what to do about an error; an addition to CloudStack's keys")
     url: str | None = says("where it is downloaded from, without user and password")
-    checksum: str | None = says("{ALG}hex of the file as downloaded")
+    checksum: str | None = says("the digest of the file as downloaded, in hexadecimal without its algorithm")
     size: int | None = says("virtual size in bytes")
     physicalsize: int | None = says("size on secondary storage in bytes")
     downloaddetails: list[DownloadDetail] = always("state per image store")

@@ -24,6 +24,7 @@ from systemvm.management.state.templates import StoreRef, Template
 from systemvm.management.templates.registration import Registration, RegistrationError
 from systemvm.management.templates.service import Owner, TemplateService
 from systemvm.management.templates.status_text import status_text
+from systemvm.wire.checksum import bare_digest
 from systemvm.wire.storage import ImageFormat
 
 STRING, UUID, BOOLEAN, INTEGER, LIST = ParameterType  # in the order of their declaration
@@ -61,7 +62,7 @@ _REGISTER = (
     required("name", STRING, "the name"),
     required("url", STRING, "where an SSVM downloads it from: http or https"),
     optional("displaytext", STRING, "a description for people; the name without it"),
-    optional("checksum", STRING, "{ALG}hex over the file as downloaded; MD5 without {ALG}"),
+    optional("checksum", STRING, "{ALG}hex over the file as downloaded; its length tells a missing {ALG}"),
     optional("ispublic", BOOLEAN, "other accounts may use it"),
     optional("isfeatured", BOOLEAN, "show it first; administrators only"),
     optional("isextractable", BOOLEAN, "it may be downloaded from the cloud"),
@@ -294,6 +295,10 @@ def _fits(template: Template, ref: StoreRef | None, arguments: Arguments) -> boo
     )
 
 
+def _bare(checksum: str | None) -> str | None:
+    return None if checksum is None else bare_digest(checksum)
+
+
 def _answers(connection: sa.Connection, rows: list[Template]) -> list[TemplateAnswer]:
     names = read_names(connection)
     refs = templates.store_refs_of(connection, [template.id for template in rows])
@@ -313,7 +318,7 @@ def _answer(template: Template, ref: StoreRef | None, names: Names) -> TemplateA
         status=status_text(ref, is_iso=template.is_iso),
         hint=None if ref is None or ready else ref.error_hint,
         url=template.url,
-        checksum=(ref.checksum if ref else None) or template.checksum,
+        checksum=_bare((ref.checksum if ref else None) or template.checksum),
         size=ref.virtual_size_bytes if ref else None,
         physicalsize=ref.physical_size_bytes if ref else None,
         downloaddetails=[_detail(ref, names)] if ref else [],
