@@ -29,6 +29,7 @@ class Refusal(enum.Enum):
     MACHINE_GONE = (4404, 404, "This virtual machine no longer exists", "Choose another on the cloud's page.")
     OTHER_MACHINE = (4405, 403, "This browser was not let in to that virtual machine", _OPEN_AGAIN)
     TOKEN_EXPIRED = (4406, 403, "This console link has expired", _OPEN_AGAIN)
+    TOKEN_REPLACED = (4408, 403, "A newer link to this console replaced this one", _OPEN_AGAIN)
     SESSION_ENDED = (4407, 403, "This console session has ended", _OPEN_AGAIN)
     MACHINE_STOPPED = (
         4409,
@@ -95,6 +96,7 @@ _OF_DAEMON = {
     ConsoleRefusal.TOKEN_UNKNOWN: Refusal.TOKEN_UNKNOWN,
     ConsoleRefusal.TOKEN_USED: Refusal.TOKEN_USED,
     ConsoleRefusal.TOKEN_EXPIRED: Refusal.TOKEN_EXPIRED,
+    ConsoleRefusal.TOKEN_REPLACED: Refusal.TOKEN_REPLACED,
     ConsoleRefusal.SESSION_ENDED: Refusal.SESSION_ENDED,
     ConsoleRefusal.MACHINE_STOPPED: Refusal.MACHINE_STOPPED,
     ConsoleRefusal.MACHINE_GONE: Refusal.MACHINE_GONE,

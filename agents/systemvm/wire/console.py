@@ -25,6 +25,7 @@ class ConsoleRefusal(enum.Enum):
     TOKEN_UNKNOWN = "token_unknown"
     TOKEN_USED = "token_used"
     TOKEN_EXPIRED = "token_expired"
+    TOKEN_REPLACED = "token_replaced"  # a newer one of the same user and VM, or too many of the account
     SESSION_ENDED = "session_ended"  # removed, or its lifetime is over, or it belongs to another CPVM
     MACHINE_STOPPED = "machine_stopped"
     MACHINE_GONE = "machine_gone"

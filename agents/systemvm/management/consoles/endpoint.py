@@ -10,7 +10,13 @@ from typing import Protocol
 import sqlalchemy as sa
 from attrs import field, frozen
 
-from systemvm.management.consoles.token import TOKEN_LIFETIME, new_token, token_hash
+from systemvm.management.consoles.token import (
+    MAX_UNSPENT_OF_ACCOUNT,
+    MAX_UNSPENT_OF_VM,
+    TOKEN_LIFETIME,
+    new_token,
+    token_hash,
+)
 from systemvm.management.state import console_sessions, instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Database
@@ -111,6 +117,14 @@ def _create(
     if vm.vnc_port is None or vm.vnc_address is None:
         raise ConsoleUnavailableError(f"VM {vm.name} has no screen", f"its log: systemvm serial {vm.name}")
     proxy = _least_loaded(connection, vm.zone_id, up)
+    console_sessions.replace_unspent(
+        connection,
+        user_id=viewer.user_id,
+        account_id=viewer.account_id,
+        vm_id=vm.id,
+        of_vm=MAX_UNSPENT_OF_VM,
+        of_account=MAX_UNSPENT_OF_ACCOUNT,
+    )
     session = console_sessions.create(
         connection,
         account_id=vm.account_id,
@@ -148,13 +162,12 @@ def _visible(connection: sa.Connection, vm_uuid: str, viewer: Viewer) -> Instanc
 
 
 def _least_loaded(connection: sa.Connection, zone_id: int, up: set[str]) -> Instance:
-    """The running CPVM with the fewest sessions: those that are looked at, and those about to be.
+    """The running CPVM with the fewest sessions, unspent tokens among them.
 
-    A browser may come back to a session for hours after it was closed: such ones are no load.
+    Only open sessions fill one: a token costs nothing to ask for, and nobody may take all places with links
+    that are never opened. A browser may come back to a session for hours after it was closed: such ones are
+    no load.
     """
-    about_to_open: dict[int | None, int] = {}
-    for session in console_sessions.about_to_open(connection, now() - LOAD_REPORTED_WITHIN):
-        about_to_open[session.proxy_id] = about_to_open.get(session.proxy_id, 0) + 1
     proxies = [
         vm
         for vm in instances.list_system(connection, zone_id)
@@ -167,11 +180,13 @@ def _least_loaded(connection: sa.Connection, zone_id: int, up: set[str]) -> Inst
             "Console access will be ready in a few minutes. Please try it again later.",
             "No console proxy VM of the zone is Up; `systemvm system-vm list` tells why.",
         )
-    load = {vm.id: vm.console_sessions + about_to_open.get(vm.id, 0) for vm in proxies}
-    chosen = min(proxies, key=lambda vm: (load[vm.id], vm.id))
-    if load[chosen.id] >= MAX_SESSIONS:
+    pending = console_sessions.pending_by_proxy(connection, now() - LOAD_REPORTED_WITHIN)
+    none = console_sessions.PendingSessions()
+    open_sessions = {vm.id: vm.console_sessions + pending.get(vm.id, none).just_opened for vm in proxies}
+    with_room = [vm for vm in proxies if open_sessions[vm.id] < MAX_SESSIONS]
+    if not with_room:
         raise ConsoleUnavailableError(
             f"All console proxy VMs of the zone have {MAX_SESSIONS} sessions",
             "Close consoles that nobody looks at.",
         )
-    return chosen
+    return min(with_room, key=lambda vm: (open_sessions[vm.id] + pending.get(vm.id, none).unspent, vm.id))

@@ -42,6 +42,10 @@ _WORDS = {
     ConsoleRefusal.TOKEN_UNKNOWN: ("This console link is not valid.", "Open the console again."),
     ConsoleRefusal.TOKEN_USED: ("This console link was used before.", "Open the console again."),
     ConsoleRefusal.TOKEN_EXPIRED: ("This console link has expired.", "Open the console again."),
+    ConsoleRefusal.TOKEN_REPLACED: (
+        "A newer link to this console replaced this one.",
+        "Use the newest one, or open the console again.",
+    ),
     ConsoleRefusal.SESSION_ENDED: ("This console session has ended.", "Open the console again."),
     ConsoleRefusal.MACHINE_STOPPED: (
         "The virtual machine is not running.",
@@ -203,6 +207,8 @@ def _spend(
         raise _RefusedError(ConsoleRefusal.TOKEN_UNKNOWN)
     if session.acquired is not None:
         raise _RefusedError(ConsoleRefusal.TOKEN_USED)
+    if session.close_reason == console_sessions.REPLACED:
+        raise _RefusedError(ConsoleRefusal.TOKEN_REPLACED)
     vm = _running(connection, session)
     spent = console_sessions.spend(
         connection,

@@ -10,6 +10,10 @@ from datetime import timedelta
 TOKEN_BYTES = 32  # 256 bits, 43 characters
 #: From the answer of createConsoleEndpoint to the browser's first connection.
 TOKEN_LIFETIME = timedelta(seconds=60)
+#: Unspent tokens that the users of one account may hold for one VM, a token each, and for all VMs. One more
+#: voids the oldest: whoever asks gets a link that works, and nobody fills the table.
+MAX_UNSPENT_OF_VM = 10
+MAX_UNSPENT_OF_ACCOUNT = 50
 #: How long the browser's cookie may open new connections after the token was spent.
 SESSION_LIFETIME = timedelta(hours=4)
 

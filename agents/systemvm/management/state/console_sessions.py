@@ -14,6 +14,8 @@ from systemvm.management.state.rows import NotFoundError, Rows
 
 #: `resource_type` of their events.
 SESSION = "ConsoleSession"
+#: `close_reason` of a token that a newer one replaced; programs compare it.
+REPLACED = "token_replaced"
 
 
 @frozen
@@ -155,9 +157,59 @@ def end_of_proxy(connection: sa.Connection, proxy_id: int, reason: str) -> int:
     )
 
 
-def about_to_open(connection: sa.Connection, since: datetime) -> list[ConsoleSessionRow]:
-    """Sessions whose token waits for its browser, or was spent after `since`."""
-    return rows.all(connection, _c.removed.is_(None), sa.or_(_c.acquired.is_(None), _c.acquired > since))
+@frozen
+class PendingSessions:
+    """Sessions of a CPVM that are not in the load it reported."""
+
+    unspent: int = 0
+    just_opened: int = 0
+
+
+def pending_by_proxy(connection: sa.Connection, opened_since: datetime) -> dict[int, PendingSessions]:
+    """By CPVM: tokens that wait for their browser, and sessions opened after `opened_since`."""
+    query = (
+        sa.select(
+            _c.proxy_id,
+            sa.func.count().filter(_c.acquired.is_(None)),
+            sa.func.count().filter(_c.acquired > opened_since),
+        )
+        .where(
+            _c.removed.is_(None),
+            _c.proxy_id.is_not(None),
+            sa.or_(_c.acquired.is_(None), _c.acquired > opened_since),
+        )
+        .group_by(_c.proxy_id)
+    )
+    return {
+        proxy_id: PendingSessions(unspent, just_opened)
+        for proxy_id, unspent, just_opened in connection.execute(query)
+    }
+
+
+def replace_unspent(
+    connection: sa.Connection, *, user_id: int, account_id: int, vm_id: int, of_vm: int, of_account: int
+) -> int:
+    """Void the tokens that a new one of this user replaces; returns how many.
+
+    Those are the user's own for the VM, and the oldest of the asking account where its unspent tokens for the
+    VM reach `of_vm`, or all its unspent tokens `of_account`: other accounts' are never touched.
+    """
+    unspent = sa.and_(_c.removed.is_(None), _c.acquired.is_(None))
+    asked_by_account = _c.user_id.in_(
+        sa.select(schema.users.c.id).where(schema.users.c.account_id == account_id)
+    )
+    mine = sa.select(_c.id).where(unspent, asked_by_account).order_by(_c.id.desc())
+    return rows.update_where(
+        connection,
+        unspent,
+        sa.or_(
+            sa.and_(_c.user_id == user_id, _c.vm_id == vm_id),
+            _c.id.in_(mine.where(_c.vm_id == vm_id).offset(of_vm - 1)),
+            _c.id.in_(mine.offset(of_account - 1)),
+        ),
+        removed=now(),
+        close_reason=REPLACED,
+    )
 
 
 def active(connection: sa.Connection, proxy_id: int | None = None) -> list[ConsoleSessionRow]:

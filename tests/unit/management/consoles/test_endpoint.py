@@ -13,8 +13,8 @@ import pytest_twisted
 from small_cloud import CONSOLE_ORIGIN, SmallCloud
 from systemvm.management.api.principal import Principal
 from systemvm.management.consoles.endpoint import MAX_SESSIONS, Endpoint
-from systemvm.management.consoles.token import token_hash
-from systemvm.management.state import console_sessions, instances
+from systemvm.management.consoles.token import MAX_UNSPENT_OF_ACCOUNT, MAX_UNSPENT_OF_VM, token_hash
+from systemvm.management.state import accounts, console_sessions, instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState, InstanceType
@@ -51,6 +51,11 @@ def add_proxy(cloud: SmallCloud) -> Instance:
     proxy = cloud.add_system_vm(InstanceType.CONSOLE_PROXY)
     cloud.agents.connect(proxy.instance_name, Role.CPVM)
     return proxy
+
+
+def add_user(cloud: SmallCloud, like: Principal, name: str) -> Principal:
+    user = cloud.database.run_now(accounts.create_user, name, like.account, None)
+    return Principal(user, like.account, like.domain)
 
 
 def sessions(cloud: SmallCloud) -> list[console_sessions.ConsoleSessionRow]:
@@ -144,12 +149,12 @@ async def test_without_a_cpvm_it_says_try_again(cloud: SmallCloud, vm: Instance,
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_least_loaded_cpvm_is_taken(cloud: SmallCloud, vm: Instance) -> None:
+async def test_the_least_loaded_cpvm_is_taken(cloud: SmallCloud) -> None:
     other = add_proxy(cloud)
     cloud.update_instance(cloud.cpvm, console_sessions=3)
     chosen = []
     for _ in range(4):
-        await endpoint(cloud, vm.uuid)
+        await endpoint(cloud, add_vm(cloud, cloud.user).uuid)
         chosen.append(sessions(cloud)[-1].proxy_id)
     assert chosen == [other.id, other.id, other.id, cloud.cpvm.id], "those about to open count too"
 
@@ -209,3 +214,59 @@ async def test_consoles_that_have_just_opened_count_until_the_cpvm_tells(
     cloud.database.run_now(console_sessions.rows.update, session.id, acquired=now())
     await endpoint(cloud, vm.uuid)
     assert sessions(cloud)[-1].proxy_id == other.id
+
+
+@pytest_twisted.ensureDeferred
+async def test_links_that_nobody_opens_take_no_console_from_others(cloud: SmallCloud, vm: Instance) -> None:
+    """The attack: as many calls as a CPVM has sessions, for one VM and for many, and none is opened."""
+    many = [add_vm(cloud, cloud.user) for _ in range(MAX_SESSIONS)]
+    for target in [*[vm] * MAX_SESSIONS, *many]:
+        assert (await endpoint(cloud, target.uuid, cloud.user))["success"]
+    others = add_vm(cloud, cloud.admin)
+    answer = await endpoint(cloud, others.uuid)
+    assert answer["success"], answer
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_new_link_replaces_the_one_of_the_same_user_and_vm_only(
+    cloud: SmallCloud, vm: Instance
+) -> None:
+    other = add_vm(cloud, cloud.user)
+    await endpoint(cloud, vm.uuid, cloud.admin)
+    await endpoint(cloud, other.uuid, cloud.user)
+    await endpoint(cloud, vm.uuid, cloud.user)
+    await endpoint(cloud, vm.uuid, cloud.user)
+    reasons = [session.close_reason for session in sessions(cloud)]
+    assert reasons == [None, None, console_sessions.REPLACED, None]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_link_that_was_opened_is_not_replaced(cloud: SmallCloud, vm: Instance) -> None:
+    await endpoint(cloud, vm.uuid, cloud.user)
+    [session] = sessions(cloud)
+    later = now() + timedelta(hours=1)
+    cloud.database.run_now(console_sessions.rows.update, session.id, acquired=now(), session_expires=later)
+    await endpoint(cloud, vm.uuid, cloud.user)
+    assert [one.removed for one in sessions(cloud)] == [None, None]
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_account_holds_a_bounded_number_of_links_and_the_oldest_go_first(cloud: SmallCloud) -> None:
+    await endpoint(cloud, add_vm(cloud, cloud.admin).uuid)
+    machines = [add_vm(cloud, cloud.user) for _ in range(MAX_UNSPENT_OF_ACCOUNT + 3)]
+    for machine in machines:
+        await endpoint(cloud, machine.uuid, cloud.user)
+    living = [one.vm_id for one in sessions(cloud) if one.removed is None]
+    assert living[0] not in [machine.id for machine in machines], "another account's link is untouched"
+    assert living[1:] == [machine.id for machine in machines[3:]]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_users_of_an_account_hold_a_bounded_number_of_links_to_one_vm(
+    cloud: SmallCloud, vm: Instance
+) -> None:
+    users = [add_user(cloud, cloud.user, f"user-{number}") for number in range(MAX_UNSPENT_OF_VM + 2)]
+    for user in users:
+        await endpoint(cloud, vm.uuid, user)
+    living = [one.user_id for one in sessions(cloud) if one.removed is None]
+    assert living == [user.user.id for user in users[2:]]

@@ -112,6 +112,13 @@ async def test_of_many_that_race_for_a_token_one_gets_it(cloud: SmallCloud, vm: 
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_token_that_a_newer_one_replaced_is_refused_as_such(cloud: SmallCloud, vm: Instance) -> None:
+    first, second = await new_token(cloud, vm), await new_token(cloud, vm)
+    assert await refusal(authorize(cloud, first)) is ConsoleRefusal.TOKEN_REPLACED
+    assert (await authorize(cloud, second)).virtual_machine_id == vm.uuid
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_late_token_is_refused(cloud: SmallCloud, vm: Instance) -> None:
     token = await new_token(cloud, vm)
     change_session(cloud, token, token_expires=now() - timedelta(seconds=1))
