@@ -63,6 +63,7 @@ build {
       "${path.root}/provision/20-units.sh",
       "${path.root}/provision/30-python.sh",
       "${path.root}/provision/40-boot.sh",
+      "${path.root}/provision/50-privileges.sh",
       "${path.root}/provision/90-clean.sh",
       "${path.root}/provision/95-assert.sh",
     ]

@@ -16,6 +16,13 @@ while IFS=: read -r user secret _; do
     case $secret in '*' | '!'*) ;; *) fail "user $user has a password" ;; esac
 done < /etc/shadow
 [ -z "$(find /etc/apt -name '*.list' -o -name '*.sources')" ] || fail "the image names a package mirror"
+[ -z "$(find / -xdev -type f -perm /6000)" ] || fail "a program is set-uid or set-gid"
+find /usr /opt -xdev -type f -perm /111 -print0 | python3 -IS -c '
+import os, sys
+
+paths = filter(None, sys.stdin.buffer.read().split(b"\0"))
+sys.exit(any("security.capability" in os.listxattr(path) for path in paths))
+' || fail "a program has capabilities of its own"
 
 while read -r user; do
     id "$user" > /dev/null 2>&1 || fail "user $user was not made"

@@ -124,6 +124,8 @@ def test_the_kernels_settings_are_those_of_a_hardened_machine() -> None:
         "kernel.yama.ptrace_scope": "2", "net.core.bpf_jit_harden": "2", "net.ipv4.conf.all.rp_filter": "1",
         "net.ipv4.conf.all.accept_redirects": "0", "net.ipv6.conf.all.accept_redirects": "0",
         "net.ipv4.conf.all.send_redirects": "0", "net.ipv4.ip_forward": "0", "fs.suid_dumpable": "0",
+        "kernel.io_uring_disabled": "2", "kernel.unprivileged_userns_clone": "0",
+        "kernel.kexec_load_disabled": "1",
     }  # fmt: skip
     assert wanted.items() <= settings().items()
 
@@ -210,7 +212,11 @@ def test_everything_is_dropped_that_no_rule_names(guest: Host) -> None:
 
 
 def test_sets_hold_this_clouds_networks(guest: Host, role: str) -> None:
-    names = ["control_cidr", "management_cidr"] + (["storage_cidr", "nfs_servers"] if role == "ssvm" else [])
+    of_role = {
+        "ssvm": ["storage_cidr", "nfs_servers", "fetch_denied", "fetch_denied6"],
+        "cpvm": ["management_cidr"],
+    }
+    names = ["control_cidr", *of_role[role]]
     for name in names:
         shown = guest.check_output(f"nft list set inet systemvm {name}")
         assert "elements" in shown, shown
@@ -236,7 +242,10 @@ def connect_as(guest: Host, user: str, address: str, port: int) -> str:
 
 @pytest.mark.parametrize(
     ("address", "port"),
-    [("127.0.0.1", 3922), ("169.254.0.1", 8250), ("10.11.0.1", 443), ("10.12.0.2", 2049)],
+    [
+        ("127.0.0.1", 3922), ("169.254.0.1", 8250), ("10.11.0.1", 443), ("10.12.0.2", 2049),
+        ("192.88.99.1", 443), ("192.0.0.9", 443),
+    ],
 )  # fmt: skip
 def test_fetch_reaches_none_of_our_networks(ssvm_ssh: Host, address: str, port: int) -> None:
     """At once, not after a timeout: a user's URL that leads there must fail while they look."""
@@ -280,6 +289,15 @@ def test_the_agents_user_cannot_read_secrets(guest: Host) -> None:
     for path in ("/etc/shadow", "/var/cache/cloud/cmdline", "/etc/ssh/ssh_host_ed25519_key"):
         done = guest.run("setpriv --reuid=systemvm-agent --regid=systemvm --clear-groups cat %s", path)
         assert done.rc != 0, path
+
+
+def test_the_starts_key_is_gone_when_the_agent_has_its_own(guest: Host) -> None:
+    """In /run are the agent's key and ssh's host key, and in no credential of systemd's is another."""
+    found = guest.check_output("grep -rlsa --exclude-dir=udev -e '-----BEGIN .*PRIVATE KEY' /run").split()
+    assert set(found) == {
+        "/run/systemvm-agent/identity.pem", "/run/systemvm-preinit/ssh_host_ed25519_key"
+    }  # fmt: skip
+    assert not guest.run("ls /run/credentials/*/systemvm.identity").stdout
 
 
 # ---- memory ----
