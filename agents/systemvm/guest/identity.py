@@ -102,7 +102,7 @@ class AgentIdentity:
             if path is not None and path.is_file():
                 return Identity.from_pem_bundle(path.read_bytes())
         raise ValueError(
-            "no identity: neither the systemd credential systemvm.identity nor one in the boot arguments"
+            "no identity: neither the systemd credential systemvm.identity nor one in the boot arguments came"
         )
 
     def _read_own(self) -> Identity | None:
@@ -121,7 +121,7 @@ class AgentIdentity:
     def _keep(self, identity: Identity) -> None:
         try:
             files.write(self._paths.own_identity, identity.to_pem_bundle(), 0o600)
-            # one that came inside the boot arguments has done its work
+            # this start's has done its work
             self._paths.bootstrap_identity.unlink(missing_ok=True)
         except OSError as error:
             self._log.warn("The new identity is kept in memory alone: {error}", error=str(error))

@@ -112,8 +112,13 @@ class Paths(NamedTuple):
         return self.run / "check.sock"
 
     @property
+    def system_identity(self) -> Path:
+        """Where systemd leaves the identity that came by SMBIOS or fw_cfg; root's alone."""
+        return self.root / "run/credentials/@system" / boot.IDENTITY_CREDENTIAL
+
+    @property
     def bootstrap_identity(self) -> Path:
-        """Where preinit leaves an identity that came inside the boot arguments and not as a credential."""
+        """Where preinit leaves this start's identity, however it came, until the agent has its own."""
         return self.run / "bootstrap-identity.pem"
 
     @property
@@ -123,4 +128,5 @@ class Paths(NamedTuple):
 
     @property
     def identity_credential(self) -> Path | None:
+        """This start's identity in an image whose agent's unit still asks systemd for it (a patched one)."""
         return self.credential(boot.IDENTITY_CREDENTIAL)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from systemvm.guest import (
     bootargs,
+    bootstrap,
     clock,
     delivery,
     files,
@@ -33,7 +34,6 @@ from systemvm.guest.paths import Paths
 from systemvm.wire import boot, boot_keys
 
 COMMAND_TIMEOUT_S = 120
-AGENT_USER = "systemvm-agent"
 _NETWORK_CLASS = Path("/sys/class/net")
 
 
@@ -108,8 +108,7 @@ def prepare(paths: Paths, machine: Machine = REAL) -> str:
     ssh.install(arguments, plan, paths)
     ssh.ensure_host_key(paths, name, lambda command: machine.run(command, ""))
     _make_run_directory(paths)
-    if identity is not None and paths.identity_credential is None:
-        _leave_identity(identity, paths)
+    bootstrap.deliver(identity, paths, machine.run)
     files.write(paths.boot_up_done, strftime("%a %b %e %H:%M:%S UTC %Y\n", gmtime()))
     nics = ", ".join(f"{nic.device} {addr}" for nic in plan.interfaces for addr in nic.addresses)
     odd = boot_keys.unknown(arguments)
@@ -145,21 +144,7 @@ def _set_clock(arguments: Mapping[str, str], paths: Paths, machine: Machine) -> 
 def _make_run_directory(paths: Paths) -> None:
     """Where the agent makes its own socket; systemd may have made it before, as root, for others' sockets."""
     paths.run.mkdir(mode=0o755, parents=True, exist_ok=True)
-    _give_to_agent(paths.run, paths)
-
-
-def _give_to_agent(path: Path, paths: Paths) -> None:
-    if os.geteuid() == 0 and paths.root == Path("/"):
-        import pwd
-
-        user = pwd.getpwnam(AGENT_USER)
-        os.chown(path, user.pw_uid, user.pw_gid)
-
-
-def _leave_identity(identity: bytes, paths: Paths) -> None:
-    """An identity that came inside the boot arguments, for the agent's eyes alone."""
-    files.write(paths.bootstrap_identity, identity, 0o600)
-    _give_to_agent(paths.bootstrap_identity, paths)
+    bootstrap.give_to_agent(paths.run, paths)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -68,6 +69,19 @@ def test_the_firewall_is_up_before_any_address(paths: Paths) -> None:
     assert seen.host_name == paths.hostname.read_text().strip() == "s-1-VM"
     assert paths.boot_up_done.read_text().strip()
     assert "hunter2" not in paths.cmd_line_json.read_text()
+    assert not paths.bootstrap_identity.exists()
+
+
+def test_the_identity_goes_to_the_agent_and_stays_nowhere_else(paths: Paths) -> None:
+    credential = paths.system_identity
+    credential.parent.mkdir(parents=True)
+    credential.write_bytes(b"KEY")
+    preinit.prepare(paths, Remembered("eth0", "eth2").machine())
+    assert paths.bootstrap_identity.read_bytes() == b"KEY"
+    assert stat.S_IMODE(paths.bootstrap_identity.stat().st_mode) == 0o600
+    assert not credential.exists()
+    paths.bootstrap_identity.unlink()  # as the agent does when it has its own
+    preinit.prepare(paths, Remembered("eth0", "eth2").machine())
     assert not paths.bootstrap_identity.exists()
 
 
