@@ -19,6 +19,7 @@ from systemvm.cli import (
     trace,
 )
 from systemvm.cli.daemon import Daemon, socket_path
+from systemvm.service.interrupt import restore_interrupt
 
 
 @click.group(
@@ -47,6 +48,7 @@ def main(context: click.Context, root: Path | None, as_json: bool) -> None:
     systemvm system-vm why v-2-VM
     systemvm ssh v-2-VM
     """
+    restore_interrupt()
     context.obj = Daemon(socket_path=socket_path(root), as_json=as_json)
 
 

@@ -13,7 +13,7 @@ import sys
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run until SIGTERM; 1 when it cannot start, with the reason in the journal."""
+    """Run until SIGTERM or SIGINT; 1 when it cannot start, with the reason in the journal."""
     parser = argparse.ArgumentParser(prog="systemvm-agent", description="The agent of a system VM.")
     parser.add_argument("--root", default="/", help="where the machine's files are (default: %(default)s)")
     parser.add_argument(
@@ -40,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     from systemvm.guest.failure import BootError
     from systemvm.guest.paths import Paths
     from systemvm.guest.service import AgentService, Settings
+    from systemvm.service.interrupt import restore_interrupt
     from systemvm.service.journal import begin_logging
     from systemvm.service.steady import keep_steady_time
 
@@ -70,6 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
         Deferred.fromCoroutine(service.start()).addErrback(cannot_start)
 
     reactor.callWhenRunning(begin)
+    restore_interrupt()
     reactor.run()
     return outcome
 

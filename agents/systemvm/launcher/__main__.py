@@ -7,6 +7,7 @@ Machines outlive it, as they outlive the daemon: a new one finds them by their U
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import pwd
 import select
@@ -16,6 +17,7 @@ from typing import Any
 
 from systemvm.launcher.arguments import check
 from systemvm.launcher.processes import Processes
+from systemvm.service.interrupt import restore_interrupt
 from systemvm.service.local_calls import RefusedError, inherited_socket, serve_one
 
 Answer = tuple[dict[str, Any], list[int]]
@@ -73,8 +75,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     os.chdir("/")
     os.umask(0o027)
+    restore_interrupt()
     launcher = Launcher()
-    _serve(listener, uid, launcher)
+    with contextlib.suppress(KeyboardInterrupt):
+        _serve(listener, uid, launcher)
     return 0
 
 

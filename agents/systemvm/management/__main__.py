@@ -28,6 +28,7 @@ from systemvm.management.layout import DAEMON_USER, Layout  # noqa: E402
 from systemvm.management.networks.driver import NetworkError  # noqa: E402
 from systemvm.management.pki.keystore import KeystoreError  # noqa: E402
 from systemvm.management.samples import leave_samples  # noqa: E402
+from systemvm.service.interrupt import restore_interrupt  # noqa: E402
 from systemvm.service.journal import begin_logging  # noqa: E402
 from systemvm.service.notify import Notifier, feed_watchdog  # noqa: E402
 from systemvm.service.steady import keep_steady_time  # noqa: E402
@@ -103,6 +104,7 @@ def _run(configuration: config.Configuration) -> int:
     reactor.callWhenRunning(start)
     # SIGTERM and SIGINT stop the reactor; it waits for this before it ends.
     reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(daemon.stop()))
+    restore_interrupt()
     reactor.run()
     return max(codes, default=0)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import pwd
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from systemvm.management.layout import DAEMON_USER, Layout
 from systemvm.nethelper.operations import Operations
+from systemvm.service.interrupt import restore_interrupt
 from systemvm.service.local_calls import RefusedError, inherited_socket, serve_one
 
 
@@ -28,11 +30,14 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeyError, RefusedError) as error:
         sys.stderr.write(f"systemvm-nethelper: {error}\n")
         return 2
+    restore_interrupt()
     operations = Operations(Layout(options.root.resolve()))
-    while True:
-        trouble = serve_one(listener, uid, operations)
-        if trouble is not None:
-            sys.stderr.write(f"<4>refused: {trouble}\n")
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            trouble = serve_one(listener, uid, operations)
+            if trouble is not None:
+                sys.stderr.write(f"<4>refused: {trouble}\n")
+    return 0
 
 
 if __name__ == "__main__":

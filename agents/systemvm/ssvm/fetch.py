@@ -15,7 +15,7 @@ from typing import Any
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run until SIGTERM."""
+    """Run until SIGTERM or SIGINT."""
     from systemvm.ssvm.paths import Paths
 
     usual = Paths()
@@ -39,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     from twisted.internet.defer import Deferred
 
     from systemvm.rpc.local import listen_local
+    from systemvm.service.interrupt import restore_interrupt
     from systemvm.service.journal import begin_logging
     from systemvm.service.notify import Notifier, feed_watchdog
     from systemvm.service.steady import keep_steady_time
@@ -69,6 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     reactor.getThreadPool().adjustPoolsize(maxthreads=2 * limits.max_active_jobs)
     reactor.addSystemEventTrigger("before", "shutdown", end)
     reactor.callWhenRunning(begin)
+    restore_interrupt()
     reactor.run()
     return 0
 

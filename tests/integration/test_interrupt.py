@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SIGINT ends each of our programs, started as a script starts a background job: with SIGINT ignored."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from systemvm.cli.daemon import socket_path
+from systemvm.management.layout import QEMU_USER, Layout
+
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(60)]
+
+AGENTS = Path(__file__).resolve().parents[2] / "agents"
+#: What a shell without job control does for `PROGRAM &`.
+IN_BACKGROUND = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
+SERVED = ["systemvm.nethelper", "systemvm.launcher", "systemvm.ssvm.fetch"]
+
+
+@pytest.fixture
+def listener(tmp_path: Path) -> Iterator[socket.socket]:
+    """A socket that nobody answers on, unless the program does that it is handed to."""
+    path = socket_path(tmp_path)
+    path.parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+        made.listen()
+        yield made
+
+
+def command(program: str, root: Path, listener: socket.socket) -> list[str]:
+    words = [sys.executable, "-m", program]
+    if program == "systemvm.cli":
+        return [*words, "--root", str(root), "system-vm", "list"]
+    if program == "systemvm.nethelper":
+        words += ["--root", str(root)]
+    if program == "systemvm.launcher":
+        words = ["setpriv", "--reuid", QEMU_USER, "--regid", QEMU_USER, "--clear-groups", *words]
+    handover = [sys.executable, "-m", "systemvm.lab.handover", f"helper={listener.fileno()}", "--"]
+    return [*handover, *words]
+
+
+def catches_interrupts(pid: int) -> bool:
+    """By the kernel's own record: the program is past the start that it has in common with every other."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) & 1 << (signal.SIGINT - 1))
+
+
+@pytest.mark.parametrize("program", [*SERVED, "systemvm.cli"])
+def test_it_ends_though_it_was_started_with_sigint_ignored(
+    program: str, tmp_path: Path, listener: socket.socket
+) -> None:
+    Layout(tmp_path).prepare()
+    with ExitStack() as stack:
+        process = subprocess.Popen(
+            [*IN_BACKGROUND, *command(program, tmp_path, listener)],
+            pass_fds=[listener.fileno()],
+            env={**os.environ, "PYTHONPATH": str(AGENTS)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        deadline_s = time.monotonic() + 20
+        while not catches_interrupts(process.pid):
+            assert process.poll() is None
+            assert time.monotonic() < deadline_s, "it goes on ignoring SIGINT"
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+        assert "Traceback" not in errors
+        assert process.returncode == (1 if program == "systemvm.cli" else 0), errors
