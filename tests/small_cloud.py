@@ -314,13 +314,13 @@ class SmallCloud:
         self.agents.connect(self.cpvm.instance_name, Role.CPVM)
         self.jobs = Jobs(self.database, describe_job_error)
         self.dispatch = Dispatch(self.clock, self.database, self.agents, FakeZoneFacts())
-        self.templates = TemplateService(self.database, self.dispatch)
         builder = MachineBuilder(
             self.database, self.primary, directory, lambda zone: "10.11.0.1", host_id=self.host.id
         )
         self.machines = VirtualMachines(
             self.database, self.hypervisor, builder, self.seal, host_id=self.host.id
         )
+        self.templates = TemplateService(self.database, self.dispatch, self.machines)
         self.consoles = ConsoleEndpoints(
             self.database, self.agents, lambda zone_id, address: PublicEndpoint.parse(CONSOLE_ORIGIN)
         )

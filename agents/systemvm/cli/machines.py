@@ -96,11 +96,31 @@ def stop(daemon: Daemon, name: str, forced: bool) -> None:
 
 @vm.command()
 @click.argument("name")
-@click.confirmation_option(prompt="Its disk is deleted with it. Go on?")
+@click.option("--expunge", is_flag=True, help="Delete its disk at once: it cannot be recovered.")
+@click.confirmation_option(prompt="The machine is ended and destroyed. Go on?")
 @click.pass_obj
-def destroy(daemon: Daemon, name: str) -> None:
-    """Delete a machine and its disk."""
-    MACHINE.act(daemon, "destroyVirtualMachine", name, "destroyed", expunge="true")
+def destroy(daemon: Daemon, name: str, expunge: bool) -> None:
+    """Destroy a machine. Until its disk is deleted (expunge.delay, a day) `vm recover` brings it back."""
+    done = "destroyed and expunged" if expunge else "destroyed"
+    MACHINE.act(daemon, "destroyVirtualMachine", name, done, expunge=str(expunge).lower())
+
+
+@vm.command()
+@click.argument("name")
+@click.pass_obj
+def recover(daemon: Daemon, name: str) -> None:
+    """Bring a destroyed machine back; it is Stopped then."""
+    daemon.call("recoverVirtualMachine", id=MACHINE.find(daemon, name)["id"])
+    click.echo(f"{name} is recovered; `systemvm vm start {name}` starts it.")
+
+
+@vm.command()
+@click.argument("name")
+@click.confirmation_option(prompt="Its disk is deleted, for good. Go on?")
+@click.pass_obj
+def expunge(daemon: Daemon, name: str) -> None:
+    """Delete the disk of a destroyed machine now."""
+    MACHINE.act(daemon, "expungeVirtualMachine", name, "expunged")
 
 
 @click.command()

@@ -110,12 +110,12 @@ def _register(daemon: Daemon, kind: Kind, name: str, wait: bool, **params: Any) 
         click.echo(row["id"])
 
 
-def _delete(daemon: Daemon, kind: Kind, name: str) -> None:
+def _delete(daemon: Daemon, kind: Kind, name: str, *, forced: bool = False) -> None:
     row = kind.rows(daemon)
     match = daemon.find(kind.listing, kind.key, name, kind.noun, **{kind.filter_name: "all"}) if row else None
     if match is None:
         raise Failed(f"no {kind.noun} is called {name!r}", "None is registered.")
-    daemon.job(kind.delete, id=match["id"])
+    daemon.job(kind.delete, id=match["id"], forced="true" if forced else None)
     click.echo(f"{name} is deleted.")
 
 
@@ -155,10 +155,11 @@ def register_template(
 
 @template.command("delete")
 @click.argument("name")
+@click.option("--forced", is_flag=True, help="Also when machines use it: they keep their disks.")
 @click.pass_obj
-def delete_template(daemon: Daemon, name: str) -> None:
+def delete_template(daemon: Daemon, name: str, forced: bool) -> None:
     """Remove a template, by name or id, from secondary storage."""
-    _delete(daemon, TEMPLATE, name)
+    _delete(daemon, TEMPLATE, name, forced=forced)
 
 
 @click.group()

@@ -81,6 +81,16 @@ class SupervisionConfig:
 
 
 @frozen
+class ExpungeConfig:
+    """CloudStack's expunge.delay and expunge.interval, and what users may do (allow.user.… there)."""
+
+    delay: float = field(default=86_400.0, validator=ge(0))  # seconds a destroyed VM can be recovered
+    interval: float = field(default=86_400.0, validator=ge(1))  # seconds between two passes over what is due
+    allow_user_expunge_recover_vm: bool = False  # false: administrators alone recover and expunge
+    allow_user_view_destroyed_vm: bool = False  # false: users do not see what they have destroyed
+
+
+@frozen
 class ManagementConfig:
     """The daemon's configuration."""
 
@@ -92,6 +102,7 @@ class ManagementConfig:
     operators_group: str = "systemvm"  # who may use the UNIX socket, besides root
     image_source: Path = Path("/usr/lib/systemvm/images")  # where built images are imported from
     job_expiry_minutes: int = 1440
+    expunge: ExpungeConfig = field(factory=ExpungeConfig)
 
 
 @frozen

@@ -39,6 +39,7 @@ from systemvm.management.templates.dispatch import Dispatch
 from systemvm.management.templates.reconcile import TemplateReconcile
 from systemvm.management.templates.service import TemplateService
 from systemvm.management.virtual_machines.machine import MachineBuilder
+from systemvm.management.virtual_machines.reaper import ExpungeReaper
 from systemvm.management.virtual_machines.service import VirtualMachines
 from systemvm.rpc.errors import RpcError
 from systemvm.rpc.method import Call, MethodTable
@@ -90,6 +91,14 @@ class Services:
             ground.seal,
             host_id=ground.host_id,
             patience=ground.patience,
+            expunge_delay_s=configuration.management.expunge.delay,
+        )
+        self._reaper = ExpungeReaper(
+            ground.reactor,
+            database,
+            self._virtual_machines,
+            host_id=ground.host_id,
+            interval_s=configuration.management.expunge.interval,
         )
         self._reconciliation = Reconciliation(ground.reactor, ground.directory)
         self._reconciliation.add(
@@ -109,7 +118,7 @@ class Services:
             CommandServices(
                 database=database,
                 jobs=self.jobs,
-                templates=TemplateService(database, self._dispatch),
+                templates=TemplateService(database, self._dispatch, self._virtual_machines),
                 system_vms=ground.system_vms,
                 virtual_machines=self._virtual_machines,
                 consoles=consoles,
@@ -120,6 +129,7 @@ class Services:
                 primary=configuration.layout.primary,
                 host_id=ground.host_id,
                 certificates=ground.certificates,
+                expunge=configuration.management.expunge,
             )
         )
         operators.add_methods(operator_methods, table, users)
@@ -139,8 +149,10 @@ class Services:
         await self.jobs.resume_pending()
         self._dispatch.start()
         self._reconciliation.start()
+        self._reaper.start()
 
     def stop(self) -> None:
+        self._reaper.stop()
         self._reconciliation.stop()
         self._dispatch.stop()
         self.jobs.stop()

@@ -215,6 +215,8 @@ def test_every_users_machine_is_listed_and_found(run: Callable[..., Result]) -> 
     fake = FakeDaemon(
         listVirtualMachines={"virtualmachine": [machine | {"reason": "It ended.", "hint": "Start it."}]},
         destroyVirtualMachine={"jobid": "j-1"},
+        recoverVirtualMachine={"virtualmachine": machine},
+        expungeVirtualMachine={"jobid": "j-1"},
         queryAsyncJobResult={"jobstatus": 1, "jobresult": {}},
     )
     listed = run(fake, "vm", "list")
@@ -224,6 +226,15 @@ def test_every_users_machine_is_listed_and_found(run: Callable[..., Result]) -> 
     assert fake.calls == [
         ("listVirtualMachines", {"listall": "true"}),
         ("listVirtualMachines", {"listall": "true"}),
-        ("destroyVirtualMachine", {"id": "m-1", "expunge": "true"}),
+        ("destroyVirtualMachine", {"id": "m-1", "expunge": "false"}),
         ("queryAsyncJobResult", {"jobid": "j-1"}),
+    ]
+    assert "recovered" in run(fake, "vm", "recover", "web").output
+    assert run(fake, "vm", "expunge", "--yes", "web").output == "web is expunged.\n"
+    assert "expunged" in run(fake, "vm", "destroy", "--yes", "--expunge", "web").output
+    acted = [call for call in fake.calls if call[0] not in ("listVirtualMachines", "queryAsyncJobResult")]
+    assert acted[1:] == [
+        ("recoverVirtualMachine", {"id": "m-1"}),
+        ("expungeVirtualMachine", {"id": "m-1"}),
+        ("destroyVirtualMachine", {"id": "m-1", "expunge": "true"}),
     ]

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from attrs import frozen
+from attrs import field, frozen
 
 from systemvm.management.api.accounts import Directory
 from systemvm.management.api.command import CommandTable
@@ -28,6 +28,7 @@ from systemvm.management.api.login import LOGIN, LOGOUT, Login
 from systemvm.management.api.login_limit import LoginLimit
 from systemvm.management.api.sessions import Sessions
 from systemvm.management.api.zone_parts import NetworksOf
+from systemvm.management.config import ExpungeConfig
 from systemvm.management.jobs.runner import Jobs
 from systemvm.management.state.database import Database
 from systemvm.management.templates.service import TemplateService
@@ -51,6 +52,7 @@ class Services:
     primary: Path  # the directory of primary storage
     host_id: int
     certificates: CertificateControl
+    expunge: ExpungeConfig = field(factory=ExpungeConfig)
 
 
 def command_table(services: Services) -> CommandTable:
@@ -71,6 +73,7 @@ def command_table(services: Services) -> CommandTable:
             jobs,
             services.guest_bridge,
             host_id=services.host_id,
+            expunge=services.expunge,
         ).commands(),
         *ConsoleCommands(services.consoles).commands(),
         *DiagnosticsCommands(database, services.diagnostics, jobs, services.diagnostics_url).commands(),

@@ -13,7 +13,12 @@ from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state.addresses import PoolExhaustedError
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.templates.service import NoStoreError, TemplateInUseError
-from systemvm.management.virtual_machines.errors import MachineBusyError, MachineError, NotDeployableError
+from systemvm.management.virtual_machines.errors import (
+    MachineBusyError,
+    MachineError,
+    MachineStateError,
+    NotDeployableError,
+)
 from systemvm.rpc import errors as rpc
 
 log = Logger()
@@ -26,12 +31,12 @@ def as_api_error(error: Exception, request_id: str) -> ApiError:
             return error
         case NotFoundError():
             return ApiError(ErrorCode.PARAMETER, str(error))
-        case NotDeployableError():
+        case NotDeployableError() | MachineStateError():
             return ApiError(ErrorCode.PARAMETER, error.message, error.hint)
         case NoStoreError():
             return ApiError(ErrorCode.RESOURCE_ALLOCATION, error.message, error.hint)
         case TemplateInUseError():
-            return ApiError(ErrorCode.RESOURCE_IN_USE, str(error))
+            return ApiError(ErrorCode.PARAMETER, error.message, error.hint)
         case MachineBusyError():
             return ApiError(ErrorCode.RESOURCE_IN_USE, error.message, error.hint)
         case PoolExhaustedError():

@@ -52,6 +52,7 @@ class Instance:
     console_sessions: int
     started: datetime | None
     disconnected: datetime | None
+    expunge_at: datetime | None
     created: datetime
     updated: datetime
     removed: datetime | None
@@ -146,6 +147,17 @@ def list_system(connection: sa.Connection, zone_id: int | None = None) -> list[I
 
 def list_user(connection: sa.Connection) -> list[Instance]:
     return list_all(connection, _v.type == InstanceType.USER)
+
+
+def due_for_expunge(connection: sa.Connection, host_id: int) -> list[int]:
+    """Numbers of a host's destroyed VMs whose time is over, those first that were due first."""
+    query = (
+        sa.select(_v.id)
+        .where(_v.expunge_at <= now(), _v.removed.is_(None), _v.type == InstanceType.USER)
+        .where(_v.state.in_(InstanceState.gone()), sa.or_(_v.host_id == host_id, _v.host_id.is_(None)))
+        .order_by(_v.expunge_at)
+    )
+    return list(connection.scalars(query))
 
 
 def remove(connection: sa.Connection, instance_id: int, state: InstanceState) -> None:

@@ -209,6 +209,7 @@ vm_instances = _table(
     sa.Column("console_sessions", sa.Integer, nullable=False, default=0),  # a CPVM's load, as it last said
     sa.Column("started", UtcDateTime),
     sa.Column("disconnected", UtcDateTime),
+    sa.Column("expunge_at", UtcDateTime, index=True),  # of a destroyed one: when its disk may be deleted
     sa.Column("updated", UtcDateTime, nullable=False, default=now, onupdate=now),
 )
 

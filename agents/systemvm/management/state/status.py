@@ -36,7 +36,12 @@ class InstanceState(enum.Enum):
 
     @property
     def is_gone(self) -> bool:
-        return self in (InstanceState.DESTROYED, InstanceState.EXPUNGING)
+        """True when its owner destroyed it; a Destroyed one can be recovered, an Expunging one cannot."""
+        return self in self.gone()
+
+    @classmethod
+    def gone(cls) -> tuple[InstanceState, ...]:
+        return (cls.DESTROYED, cls.EXPUNGING)
 
 
 class AgentState(enum.Enum):

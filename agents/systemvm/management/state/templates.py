@@ -12,7 +12,7 @@ from attrs import frozen
 from systemvm.management.state import schema
 from systemvm.management.state.columns import new_uuid, now
 from systemvm.management.state.rows import Rows
-from systemvm.management.state.status import SpoolState
+from systemvm.management.state.status import SpoolState, VolumeState
 from systemvm.wire.storage import DownloadState, ImageFormat
 
 
@@ -178,6 +178,29 @@ def spool_ref(connection: sa.Connection, template_id: int, host_id: int) -> Spoo
     where = (_p.template_id == template_id, _p.host_id == host_id, _p.removed.is_(None))
     found = spool_refs.one(connection, *where)
     return found or spool_refs.insert(connection, template_id=template_id, host_id=host_id)
+
+
+def machines_of(connection: sa.Connection, template_id: int, limit: int) -> list[str]:
+    """Names of machines that are made of a template, or have an ISO in their drive, and are not expunged."""
+    v = schema.vm_instances.c
+    uses = sa.or_(v.template_id == template_id, v.iso_id == template_id)
+    query = sa.select(v.name).where(uses, v.removed.is_(None)).order_by(v.id).limit(limit)
+    return list(connection.scalars(query))
+
+
+def has_disks_to_be_made(connection: sa.Connection, template_id: int) -> bool:
+    """Whether a machine's disk is still to be cloned from it on a host that has no copy of it yet."""
+    d = schema.volumes.c
+    copied = sa.exists().where(
+        _p.template_id == template_id,
+        _p.host_id == d.host_id,
+        _p.state == SpoolState.READY,
+        _p.removed.is_(None),
+    )
+    waiting = sa.select(d.id).where(
+        d.template_id == template_id, d.removed.is_(None), d.state != VolumeState.READY, ~copied
+    )
+    return connection.execute(waiting.limit(1)).first() is not None
 
 
 def unused_spool_refs(connection: sa.Connection, host_id: int) -> list[tuple[SpoolRef, Template]]:

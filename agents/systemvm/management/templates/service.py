@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import sqlalchemy as sa
 from attrs import frozen
 
 from systemvm.management.state import events, schema, templates, zones
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Database
-from systemvm.management.state.instances import rows as instance_rows
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.management.state.zones import ImageStore
 from systemvm.management.templates import downloads
@@ -19,6 +20,8 @@ from systemvm.wire.storage import DownloadError
 
 #: A store fuller than this gets no new templates (CloudStack's secondary.storage.capacity.threshold).
 FULL_RATIO = 0.90
+#: So many machines are named where a template cannot be deleted for their sake.
+MAX_NAMES = 20
 
 
 class NoStoreError(RuntimeError):
@@ -31,7 +34,18 @@ class NoStoreError(RuntimeError):
 
 
 class TemplateInUseError(RuntimeError):
-    """A template or ISO that cannot go yet."""
+    """A template or ISO that machines use; the message is CloudStack's."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class Machines(Protocol):
+    """Who makes machines' disks from templates."""
+
+    async def copy_template(self, template_id: int) -> None: ...
 
 
 @frozen
@@ -46,9 +60,10 @@ class Owner:
 class TemplateService:
     """Rows of templates; what SSVMs do with them is Dispatch's part."""
 
-    def __init__(self, database: Database, dispatch: Dispatch) -> None:
+    def __init__(self, database: Database, dispatch: Dispatch, machines: Machines) -> None:
         self._database = database
         self._dispatch = dispatch
+        self._machines = machines
 
     async def register(
         self, registration: Registration, owner: Owner, zone_id: int, request_id: str
@@ -58,9 +73,15 @@ class TemplateService:
         self._dispatch.wake()
         return template
 
-    async def delete(self, template_id: int) -> bool:
-        """Delete it: at once for its users, then on its stores. False when the files are still to go."""
-        await self._database.run(_hide, template_id)
+    async def delete(self, template_id: int, *, forced: bool = False) -> bool:
+        """Delete it: at once for its users, then on its stores. False when the files are still to go.
+
+        TemplateInUseError while machines use it, unless `forced`; those keep their disks and can start. An
+        ISO in a machine's drive is never deleted.
+        """
+        while not await self._database.run(_hide, template_id, forced=forced):
+            # while its file is on the store, for machines that have not been started yet
+            await self._machines.copy_template(template_id)
         await self._dispatch.clear_deleted()
         return await self._database.read(_is_off_stores, template_id)
 
@@ -119,16 +140,19 @@ def _used_ratio(store: ImageStore) -> float:
     return (store.used_bytes or 0) / store.capacity_bytes if store.capacity_bytes else 0.0
 
 
-def _hide(connection: sa.Connection, template_id: int) -> None:
-    """Users see it no more; its copy on a store keeps its row until its files are gone."""
+def _hide(connection: sa.Connection, template_id: int, *, forced: bool) -> bool:
+    """Users see it no more; its copy on a store keeps its row until its files are gone.
+
+    False, and nothing is changed, when its copy on primary storage is to be made first.
+    """
     template = templates.by_id(connection, template_id)
     if template.removed is not None:
-        return
-    v = schema.vm_instances.c
-    users_of_iso = instance_rows.all(connection, v.iso_id == template_id, v.removed.is_(None))
-    if users_of_iso:
-        names = ", ".join(vm.name for vm in users_of_iso)
-        raise TemplateInUseError(f"Unable to delete ISO, as it's used by {names}")
+        return True
+    if template.is_iso or not forced:
+        _check_unused(connection, template)
+    ref = templates.store_ref_of(connection, template_id)
+    if ref is not None and ref.is_ready and templates.has_disks_to_be_made(connection, template_id):
+        return False
     templates.update(connection, template_id, removed=now())
     events.record(
         connection,
@@ -138,6 +162,21 @@ def _hide(connection: sa.Connection, template_id: int) -> None:
         domain_id=template.domain_id,
         resource_type="Iso" if template.is_iso else "Template",
         resource_uuid=template.uuid,
+    )
+    return True
+
+
+def _check_unused(connection: sa.Connection, template: Template) -> None:
+    """CloudStack's rule (listNonExpungedByTemplate): a machine that can be recovered uses it too."""
+    found = templates.machines_of(connection, template.id, MAX_NAMES + 1)
+    if not found:
+        return
+    names = ", ".join(found[:MAX_NAMES]) + (", …" if len(found) > MAX_NAMES else "")
+    if template.is_iso:
+        raise TemplateInUseError(f"Unable to delete ISO, as it's used by {names}", "expunge them first")
+    raise TemplateInUseError(
+        f"Unable to delete template with id: {template.uuid} because VM instances: [{names}] are using it.",
+        "expunge them first, or delete it with forced=true: they keep their disks",
     )
 
 

@@ -127,7 +127,7 @@ def random_mac() -> str:
     return f"02:{secrets.token_bytes(5).hex(':')}"
 
 
-def mark_destroyed(connection: sa.Connection, vm: Instance) -> None:
+def mark_expunged(connection: sa.Connection, vm: Instance) -> None:
     """The machine and its disk are gone; their rows stay as history."""
     volume = volumes.root_of(connection, vm.id)
     if volume is not None:

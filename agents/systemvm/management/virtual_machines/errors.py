@@ -17,5 +17,9 @@ class NotDeployableError(MachineError):
     """A deployment that names something that cannot be; nothing was made."""
 
 
+class MachineStateError(MachineError):
+    """The machine is in a state where this cannot be done, and waiting does not change that."""
+
+
 class MachineBusyError(MachineError):
     """Another thing is being done to the machine."""

@@ -21,7 +21,7 @@ from systemvm.management.state import instances, templates, volumes, zones
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance, Nic
 from systemvm.management.state.status import SpoolState, VolumeState
-from systemvm.management.state.templates import StoreRef, Template
+from systemvm.management.state.templates import SpoolRef, StoreRef, Template
 from systemvm.management.state.volumes import Volume
 from systemvm.management.state.zones import ImageStore
 from systemvm.management.virtual_machines.errors import MachineError
@@ -72,18 +72,6 @@ class Source:
             raise MachineError(f"{self.template.name} lies outside of its store", "register it again")
         return path
 
-    @property
-    def disk_format(self) -> DiskFormat:
-        """Of a template that disks are clones of; an ISO is none."""
-        try:
-            return _DISK_FORMATS[self.template.format]
-        except KeyError:
-            raise MachineError(f"{self.template.name} is no disk", "deploy from a template") from None
-
-    @property
-    def format(self) -> TemplateFormat:
-        return "iso" if self.template.format is ImageFormat.ISO else self.disk_format
-
 
 @frozen
 class Parts:
@@ -91,8 +79,8 @@ class Parts:
 
     nics: list[Nic]
     volume: Volume
-    template: Source | None
-    iso: Source | None
+    template: Template | None
+    iso: Template | None
 
 
 @frozen
@@ -141,6 +129,10 @@ class MachineBuilder:
         )
         return Built(spec, password)
 
+    async def copy_template(self, template_id: int) -> Path:
+        """The template's copy on this host's primary storage, made now if there is none."""
+        return await self._on_primary(await self._database.read(templates.by_id, template_id))
+
     async def delete_disk(self, vm: Instance) -> None:
         volume = await self._database.read(volumes.root_of, vm.id)
         if volume is not None:
@@ -157,20 +149,27 @@ class MachineBuilder:
         if parts.template is not None:
             backing = await self._on_primary(parts.template)
             path = await self._primary.create_clone(
-                volume.uuid, backing, parts.template.disk_format, volume.size_bytes
+                volume.uuid, backing, _disk_format(parts.template), volume.size_bytes
             )
         else:
             path = await self._primary.create_empty(volume.uuid, volume.size_bytes or 0)
         await self._database.run(volumes.update, volume.id, state=VolumeState.READY, path=str(path))
         return path
 
-    async def _on_primary(self, source: Source) -> Path:
-        """The template's copy on primary storage, made at its first use on this host."""
-        spool = await self._database.run(templates.spool_ref, source.template.id, self._host_id)
+    async def _on_primary(self, template: Template) -> Path:
+        """The template's copy on primary storage, made at its first use on this host.
+
+        Once it is there the image store is not needed: the template may be deleted, or the store away.
+        """
+        spool = await self._database.run(templates.spool_ref, template.id, self._host_id)
+        if (copy := _present_copy(spool)) is not None:
+            return copy
         if spool.state is not SpoolState.READY:
             await self._database.run(templates.update_spool_ref, spool.id, state=SpoolState.COPYING)
         try:
-            path = await self._primary.ensure_template(source.template.uuid, source.path, source.format)
+            source = await self._database.read(_source, template)
+            template_format = "iso" if template.is_iso else _disk_format(template)
+            path = await self._primary.ensure_template(template.uuid, source.path, template_format)
         except Exception as error:
             await self._database.run(
                 templates.update_spool_ref, spool.id, state=SpoolState.ERROR, error_text=str(error)
@@ -195,17 +194,31 @@ def _parts(connection: sa.Connection, vm: Instance) -> Parts:
     return Parts(
         nics=instances.nics_of(connection, vm.id),
         volume=volume,
-        template=_source(connection, vm.template_id) if needs_template else None,
-        iso=_source(connection, vm.iso_id),
+        template=_template(connection, vm.template_id) if needs_template else None,
+        iso=_template(connection, vm.iso_id),
     )
 
 
-def _source(connection: sa.Connection, template_id: int | None) -> Source | None:
-    if template_id is None:
-        return None
-    template = templates.by_id(connection, template_id)
-    ref = templates.store_ref_of(connection, template_id)
+def _template(connection: sa.Connection, template_id: int | None) -> Template | None:
+    return None if template_id is None else templates.by_id(connection, template_id)
+
+
+def _present_copy(spool: SpoolRef) -> Path | None:
+    path = Path(spool.path) if spool.state is SpoolState.READY and spool.path else None
+    return path if path is not None and path.exists() else None
+
+
+def _disk_format(template: Template) -> DiskFormat:
+    """Of a template that disks are clones of; an ISO is none."""
+    try:
+        return _DISK_FORMATS[template.format]
+    except KeyError:
+        raise MachineError(f"{template.name} is no disk", "deploy from a template") from None
+
+
+def _source(connection: sa.Connection, template: Template) -> Source:
+    ref = templates.store_ref_of(connection, template.id)
     if ref is None or not ref.is_ready:
-        noun = "ISO" if template.format is ImageFormat.ISO else "template"
+        noun = "ISO" if template.is_iso else "template"
         raise MachineError(f"the {noun} {template.name} is not ready any more", "deploy from another one")
     return Source(template, ref, zones.store_by_id(connection, ref.store_id))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Deploy, start, stop and destroy users' VMs: one thing at a time for each, its row always saying which.
+"""Deploy, start, stop, destroy, recover and expunge users' VMs: one operation at a time on each of them.
 
 Each of them may be begun again after the daemon was restarted in its middle: what is done already is seen in
 the rows and at the hypervisor, and not done twice.
@@ -8,6 +8,7 @@ the rows and at the hypervisor, and not done twice.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from twisted.internet.defer import Deferred
@@ -23,8 +24,8 @@ from systemvm.management.state.instances import Instance
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import InstanceState, InstanceType
 from systemvm.management.turns import Turns
-from systemvm.management.virtual_machines.deployment import Deployment, deploy, mark_destroyed
-from systemvm.management.virtual_machines.errors import MachineBusyError, MachineError
+from systemvm.management.virtual_machines.deployment import Deployment, deploy, mark_expunged
+from systemvm.management.virtual_machines.errors import MachineBusyError, MachineError, MachineStateError
 from systemvm.management.virtual_machines.exits import Explanation, explain
 from systemvm.management.virtual_machines.machine import MachineBuilder
 from systemvm.wire.console import ConsoleRefusal
@@ -49,6 +50,7 @@ class VirtualMachines:
         *,
         host_id: int,
         patience: float = 1.0,
+        expunge_delay_s: float = 86_400.0,
     ) -> None:
         self._database = database
         self._hypervisor = hypervisor
@@ -56,12 +58,17 @@ class VirtualMachines:
         self._seal = seal
         self._host_id = host_id
         self._patience = patience
+        self._expunge_delay = timedelta(seconds=expunge_delay_s)
         self._turns = Turns(database, instances.by_id, _check_is_users)
         hypervisor.on_exit(self._exited)
 
     async def deploy(self, deployment: Deployment) -> Instance:
         """Make the rows of a VM; `start` makes its disk and boots it."""
         return await self._database.run(deploy, deployment)
+
+    async def copy_template(self, template_id: int) -> None:
+        """Copy a template to primary storage, for machines whose disk is not made yet."""
+        await self._builder.copy_template(template_id)
 
     async def start(self, vm_id: int) -> Instance:
         """Boot it with a fresh screen password; fine when it runs already."""
@@ -92,16 +99,51 @@ class VirtualMachines:
             await self._end_process(vm, forced=forced)
             return await self._database.run(_set_stopped, vm.id, None, wanted=False)
 
-    async def destroy(self, vm_id: int) -> Instance:
-        """End it and delete its disk; fine when it is gone."""
+    async def destroy(self, vm_id: int, *, expunge: bool = False) -> Instance:
+        """End it. Its disk stays until `expunge_delay_s` is over, unless `expunge`; fine when it is gone."""
         async with self._turns.alone(vm_id) as vm:
             if vm.removed is not None:
                 return vm
-            await self._end_process(vm, forced=True)
-            await self._builder.delete_disk(vm)
-            await self._database.run(_set_destroyed, vm)
-        self._turns.forget(vm_id)
-        return await self._database.read(instances.by_id, vm_id)
+            if not vm.state.is_gone:
+                await self._end_process(vm, forced=True)
+                vm = await self._database.run(_set_destroyed, vm, now() + self._expunge_delay)
+            if not expunge:
+                return vm
+            await self._expunge(vm)
+        return await self._expunged(vm_id)
+
+    async def recover(self, vm_id: int) -> Instance:
+        """Make a Destroyed one Stopped again; MachineStateError when it is not Destroyed (any more)."""
+        async with self._turns.alone(vm_id) as vm:
+            recovered = await self._database.run(_set_recovered, vm)
+            if recovered is None:
+                raise MachineStateError(
+                    "vm with specified id is not in the right state",
+                    f"{vm.name} is {vm.state.value}; only a Destroyed one can be recovered",
+                )
+            return recovered
+
+    async def expunge(self, vm_id: int) -> Instance:
+        """Delete the disk of a Destroyed one now; fine when it is gone. MachineStateError for any other."""
+        async with self._turns.alone(vm_id) as vm:
+            if vm.removed is not None:
+                return vm
+            if not vm.state.is_gone:
+                raise MachineStateError(
+                    "Please destroy vm with specified vmId before expunge", f"{vm.name} is {vm.state.value}"
+                )
+            await self._expunge(vm)
+        return await self._expunged(vm_id)
+
+    async def expunge_if_due(self, vm_id: int) -> bool:
+        """`expunge` for the reaper: False when it was recovered, or expunged, since it was listed."""
+        async with self._turns.alone(vm_id) as vm:
+            is_due = vm.expunge_at is not None and vm.expunge_at <= now()
+            if vm.removed is not None or not vm.state.is_gone or not is_due:
+                return False
+            await self._expunge(vm)
+        await self._expunged(vm_id)
+        return True
 
     async def adopt(self, machines: Mapping[str, DomainStatus]) -> None:
         """After a start of the daemon: rows say what the hypervisor found. Jobs go on afterwards."""
@@ -109,6 +151,8 @@ class VirtualMachines:
         for vm in await self._database.read(instances.list_user):
             if vm.host_id not in (None, self._host_id):
                 continue
+            if vm.state.is_gone:
+                continue  # its process ended before its row said so
             status = by_name.get(vm.instance_name.lower())
             if status is not None and status.state.alive:
                 if vm.state is not InstanceState.STOPPING:
@@ -147,6 +191,16 @@ class VirtualMachines:
             raise MachineError(f"{vm.name} ended while it was being started: {why.reason}", why.hint or "")
         return running
 
+    async def _expunge(self, vm: Instance) -> None:
+        """From the first step on it cannot be recovered; a kill between two steps leaves it due."""
+        await self._database.run(_set_expunging, vm)
+        await self._builder.delete_disk(vm)
+        await self._database.run(_set_expunged, vm)
+
+    async def _expunged(self, vm_id: int) -> Instance:
+        self._turns.forget(vm_id)
+        return await self._database.read(instances.by_id, vm_id)
+
     async def _end_process(self, vm: Instance, *, forced: bool) -> None:
         status = self._hypervisor.status(vm.instance_name)
         if status is None or not status.state.alive:
@@ -178,6 +232,10 @@ def _check_exists(vm: Instance) -> None:
     """A job may have waited for the one that destroyed it."""
     if vm.removed is not None:
         raise NotFoundError(f"the virtual machine {vm.name} was destroyed")
+    if vm.state.is_gone:
+        recoverable = vm.state is InstanceState.DESTROYED
+        hint = "recover it first, by recoverVirtualMachine" if recoverable else "deploy another one"
+        raise MachineStateError(f"{vm.name} is {vm.state.value}", hint)
 
 
 def _words(error: Exception) -> tuple[str, str]:
@@ -226,10 +284,50 @@ def _set_stopped(
     return stopped
 
 
-def _set_destroyed(connection: sa.Connection, vm: Instance) -> None:
+def _set_destroyed(connection: sa.Connection, vm: Instance, expunge_at: datetime) -> Instance:
+    """Destroyed, and recoverable until then; its consoles end with it."""
     console_sessions.close_of_vm(connection, vm.id, ConsoleRefusal.MACHINE_GONE.value)
-    mark_destroyed(connection, vm)
-    _record(connection, vm, "VM.DESTROY", "is destroyed")
+    destroyed = instances.update(
+        connection,
+        vm.id,
+        state=InstanceState.DESTROYED,
+        wanted=False,
+        expunge_at=expunge_at,
+        reason=f"It is destroyed; its disk is deleted after {expunge_at:%Y-%m-%d %H:%M} UTC.",
+        hint="Recover it before then to keep it.",
+        vnc_address=None,
+        vnc_port=None,
+        sealed_vnc_password=None,
+    )
+    _record(connection, destroyed, "VM.DESTROY", "is destroyed")
+    return destroyed
+
+
+def _set_recovered(connection: sa.Connection, vm: Instance) -> Instance | None:
+    """Destroyed → Stopped; None when it is not Destroyed."""
+    recovered = instances.change_state(
+        connection,
+        vm.id,
+        (InstanceState.DESTROYED,),
+        InstanceState.STOPPED,
+        expunge_at=None,
+        reason=None,
+        hint=None,
+    )
+    if recovered is not None:
+        _record(connection, recovered, "VM.RECOVER", "is recovered")
+    return recovered
+
+
+def _set_expunging(connection: sa.Connection, vm: Instance) -> None:
+    instances.update(
+        connection, vm.id, state=InstanceState.EXPUNGING, expunge_at=now(), reason=None, hint=None
+    )
+
+
+def _set_expunged(connection: sa.Connection, vm: Instance) -> None:
+    mark_expunged(connection, vm)
+    _record(connection, vm, "VM.EXPUNGE", "is expunged")
 
 
 def _note_exit(connection: sa.Connection, name: str, reason: ExitReason) -> None:

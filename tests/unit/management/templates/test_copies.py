@@ -63,13 +63,13 @@ def refs(cloud: SmallCloud, template: Template) -> list[Any]:
 async def test_a_copy_outlives_its_template_until_its_last_machine(cloud: SmallCloud, copies: Copies) -> None:
     template, _ = cloud.add_template()
     first, second = await deployed(cloud, template), await deployed(cloud, template)
-    await cloud.templates.delete(template.id)
+    await cloud.templates.delete(template.id, forced=True)
     await cloud.machines.stop(first.id)
     for vm in (first, second):
         await copies.remove_unused()
         assert copy_of(cloud, template).exists()
         assert len(refs(cloud, template)) == 1
-        await cloud.machines.destroy(vm.id)
+        await cloud.machines.destroy(vm.id, expunge=True)
     await copies.remove_unused()
     assert not copy_of(cloud, template).exists()
     assert refs(cloud, template) == []
@@ -80,7 +80,7 @@ async def test_a_copy_outlives_its_template_until_its_last_machine(cloud: SmallC
 async def test_a_template_that_is_not_deleted_keeps_its_copy(cloud: SmallCloud, copies: Copies) -> None:
     template, _ = cloud.add_template()
     vm = await deployed(cloud, template)
-    await cloud.machines.destroy(vm.id)
+    await cloud.machines.destroy(vm.id, expunge=True)
     await copies.remove_unused()
     assert copy_of(cloud, template).exists()
     assert len(refs(cloud, template)) == 1
@@ -94,7 +94,7 @@ async def test_an_iso_goes_as_a_template_does_and_takes_nobody_along(
     other, _ = cloud.add_template()
     vm = await deployed(cloud, iso)
     await deployed(cloud, other)
-    await cloud.machines.destroy(vm.id)
+    await cloud.machines.destroy(vm.id, expunge=True)
     await cloud.templates.delete(iso.id)
     await copies.remove_unused()
     assert not copy_of(cloud, iso).exists()
@@ -123,14 +123,15 @@ async def test_a_start_that_is_copying_meanwhile_finds_its_copy(cloud: SmallClou
 
     async def slow(*arguments: Any) -> Path:
         path = await ensure(*arguments)
-        entered.callback(None)
-        await gate
+        if not entered.called:
+            entered.callback(None)
+            await gate
         return path
 
     cloud.primary.ensure_template = slow  # type: ignore[method-assign]
     starting = Deferred.fromCoroutine(cloud.machines.start(vm.id))
     await entered
-    await cloud.templates.delete(template.id)
+    await cloud.templates.delete(template.id, forced=True)
     await copies.remove_unused()
     assert copy_of(cloud, template).exists()
     gate.callback(None)
@@ -145,7 +146,7 @@ async def test_a_start_that_is_copying_meanwhile_finds_its_copy(cloud: SmallClou
 async def test_what_cannot_be_deleted_is_tried_again(cloud: SmallCloud, copies: Copies) -> None:
     template, _ = cloud.add_template()
     vm = await deployed(cloud, template)
-    await cloud.machines.destroy(vm.id)
+    await cloud.machines.destroy(vm.id, expunge=True)
     await cloud.templates.delete(template.id)
     cloud.primary.fails_with = PermissionError(1, "Operation not permitted")
     await copies.remove_unused()
@@ -160,7 +161,7 @@ async def test_what_cannot_be_deleted_is_tried_again(cloud: SmallCloud, copies: 
 async def test_copies_of_another_host_are_not_ours(cloud: SmallCloud) -> None:
     template, _ = cloud.add_template()
     vm = await deployed(cloud, template)
-    await cloud.machines.destroy(vm.id)
+    await cloud.machines.destroy(vm.id, expunge=True)
     await cloud.templates.delete(template.id)
     await Copies(cloud.database, cloud.primary, host_id=cloud.host.id + 1).remove_unused()
     assert copy_of(cloud, template).exists()

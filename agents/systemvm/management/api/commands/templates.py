@@ -83,8 +83,10 @@ _LIST = (
 _DELETE = (
     required("id", UUID, "which one"),
     optional("zoneid", UUID, "accepted for CloudStack's clients; it is in one zone"),
-    optional("forced", BOOLEAN, "accepted for CloudStack's clients"),
 )
+
+
+_FORCED = optional("forced", BOOLEAN, "also when machines use it; they keep their disks")
 
 
 class TemplateCommands:
@@ -160,7 +162,7 @@ class TemplateCommands:
                 f"Deletes {'an ISO' if kind.is_iso else 'a template'}, and its files on secondary storage.",
                 SuccessAnswer,
                 shape=Shape.ASYNC,
-                parameters=_DELETE,
+                parameters=_DELETE if kind.is_iso else (*_DELETE, _FORCED),
                 related=related,
             ),
         )
@@ -190,13 +192,14 @@ class TemplateCommands:
             self._jobs,
             call,
             f"delete{kind.noun}",
-            {"id": template.id},
+            {"id": template.id, "forced": call.arguments.flag("forced")},
             about=kind.noun,
             uuid=template.uuid,
         )
 
     async def _run_delete(self, running: Running) -> dict[str, Any]:
-        complete = await self._service.delete(running.job.arguments["id"])
+        arguments = running.job.arguments
+        complete = await self._service.delete(arguments["id"], forced=arguments.get("forced", False))
         text = None if complete else "Its files are removed as soon as a secondary storage VM is Up."
         answer = plain(SuccessAnswer(success=True, displaytext=text))
         return dict(answer)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""deployVirtualMachine, start-, stop- and destroyVirtualMachine, listVirtualMachines."""
+"""deploy-, start-, stop-, destroy-, recover- and expungeVirtualMachine, listVirtualMachines."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from systemvm.management.api.answers.access import SuccessAnswer
 from systemvm.management.api.answers.machines import NicAnswer, VirtualMachineAnswer
 from systemvm.management.api.command import ApiCall, Command, Shape, Started, matches_keyword, paged
 from systemvm.management.api.commands.templates import the_zone
@@ -18,6 +19,7 @@ from systemvm.management.api.job_start import start_job
 from systemvm.management.api.owners import Names, read_names
 from systemvm.management.api.parameters import Parameter, ParameterType, optional, required
 from systemvm.management.api.principal import Principal
+from systemvm.management.config import ExpungeConfig
 from systemvm.management.jobs.runner import Jobs, Running
 from systemvm.management.state import instances, templates
 from systemvm.management.state.database import Database
@@ -33,7 +35,7 @@ _IDENTITY = required("id", ParameterType.UUID, "the virtual machine")
 
 
 class VirtualMachineCommands:
-    """Handlers of the five commands."""
+    """Handlers of these commands."""
 
     def __init__(
         self,
@@ -43,16 +45,19 @@ class VirtualMachineCommands:
         guest_bridge: Callable[[str], str | None],
         *,
         host_id: int,
+        expunge: ExpungeConfig | None = None,
     ) -> None:
         self._database = database
         self._machines = machines
         self._jobs = jobs
         self._guest_bridge = guest_bridge  # by zone name
         self._host_id = host_id
+        self._expunge = expunge or ExpungeConfig()
         jobs.register("deployVirtualMachine", self._run_deploy, resumes=True)
         jobs.register("startVirtualMachine", self._run_start, resumes=True)
         jobs.register("stopVirtualMachine", self._run_stop, resumes=True)
         jobs.register("destroyVirtualMachine", self._run_destroy, resumes=True)
+        jobs.register("expungeVirtualMachine", self._run_expunge, resumes=True)
 
     def commands(self) -> tuple[Command, ...]:
         return (
@@ -84,9 +89,23 @@ class VirtualMachineCommands:
             ),
             self._asynchronous(
                 "destroyVirtualMachine",
-                "Ends a VM and deletes its disk, at once and for good.",
+                "Destroys a VM; until it is expunged it can be recovered.",
                 _IDENTITY,
-                optional("expunge", ParameterType.BOOLEAN, "accepted for CloudStack's clients; always so"),
+                optional("expunge", ParameterType.BOOLEAN, "delete its disk at once and for good"),
+            ),
+            Command(
+                "recoverVirtualMachine",
+                self._recover,
+                "Recovers a Destroyed VM; it is Stopped then.",
+                VirtualMachineAnswer,
+                "virtualmachine",
+                parameters=(_IDENTITY,),
+            ),
+            self._asynchronous(
+                "expungeVirtualMachine",
+                "Deletes the disk of a Destroyed VM at once and for good.",
+                _IDENTITY,
+                answer=SuccessAnswer,
             ),
             Command(
                 "listVirtualMachines",
@@ -99,7 +118,9 @@ class VirtualMachineCommands:
                     optional("id", ParameterType.UUID, "only this one"),
                     optional("ids", ParameterType.LIST, "only these"),
                     optional("name", ParameterType.STRING, "only the one of this name"),
-                    optional("state", ParameterType.STRING, "only those in this state"),
+                    optional(
+                        "state", ParameterType.STRING, "only those in this state; Present: not destroyed"
+                    ),
                     optional("zoneid", ParameterType.UUID, "only those of this zone"),
                     optional("templateid", ParameterType.UUID, "only those made from this template"),
                     optional("isoid", ParameterType.UUID, "only those with this ISO"),
@@ -110,22 +131,40 @@ class VirtualMachineCommands:
             ),
         )
 
-    def _asynchronous(self, name: str, description: str, *parameters: Parameter) -> Command:
+    def _asynchronous(
+        self, name: str, description: str, *parameters: Parameter, answer: type = VirtualMachineAnswer
+    ) -> Command:
+        flags = [one.name for one in parameters if one.type is ParameterType.BOOLEAN]
+
         async def start(call: ApiCall) -> Started:
             vm = await self._database.read(own_machine, call.arguments["id"], call.principal)
-            arguments = {"id": vm.id, "forced": call.arguments.flag("forced")}
+            if name == "expungeVirtualMachine":
+                self._check_may_expunge(call.principal, "Expunging a vm can only be done by an Admin")
+            if call.arguments.flag("expunge"):
+                self._check_may_expunge(call.principal, "Parameter expunge can be passed by Admin only")
+            arguments = {"id": vm.id} | {flag: call.arguments.flag(flag) for flag in flags}
             return await start_job(self._jobs, call, name, arguments, about="VirtualMachine", uuid=vm.uuid)
 
         return Command(
             name,
             start,
             description,
-            VirtualMachineAnswer,
-            "virtualmachine",
+            answer,
+            "virtualmachine" if answer is VirtualMachineAnswer else "",
             Shape.ASYNC,
             parameters,
             related=("listVirtualMachines",),
         )
+
+    def _check_may_expunge(self, principal: Principal, refusal: str) -> None:
+        """CloudStack's rule and words (UserVmManagerImpl): 401 for users, unless configured otherwise."""
+        if not (principal.is_admin or self._expunge.allow_user_expunge_recover_vm):
+            raise unauthorized(f"{refusal}. Or when the allow.user.expunge.recover.vm key is set.")
+
+    async def _recover(self, call: ApiCall) -> VirtualMachineAnswer:
+        vm = await self._database.read(own_machine, call.arguments["id"], call.principal)
+        self._check_may_expunge(call.principal, "Recovering a vm can only be done by an Admin")
+        return await self._database.read(_answer_for, await self._machines.recover(vm.id))
 
     async def _deploy(self, call: ApiCall) -> Started:
         arguments, principal = call.arguments, call.principal
@@ -167,6 +206,7 @@ class VirtualMachineCommands:
 
     async def _list(self, call: ApiCall) -> list[VirtualMachineAnswer]:
         arguments, principal = call.arguments, call.principal
+        sees_destroyed = principal.is_admin or self._expunge.allow_user_view_destroyed_vm
         everyones = principal.is_admin and (arguments.flag("listall") or "account" in arguments)
         return [
             vm
@@ -174,7 +214,8 @@ class VirtualMachineCommands:
             if arguments.get("id", vm.id) == vm.id
             and vm.id in arguments.get("ids", [vm.id])
             and arguments.get("name", vm.name).lower() == vm.name.lower()
-            and arguments.get("state", vm.state).lower() == vm.state.lower()
+            and _has_state(InstanceState(vm.state), arguments.text("state"))
+            and (sees_destroyed or not InstanceState(vm.state).is_gone)
             and arguments.get("zoneid", vm.zoneid) == vm.zoneid
             and arguments.get("templateid", vm.templateid) == vm.templateid
             and arguments.get("isoid", vm.isoid) == vm.isoid
@@ -198,10 +239,23 @@ class VirtualMachineCommands:
         return await self._result(await self._machines.stop(arguments["id"], forced=arguments["forced"]))
 
     async def _run_destroy(self, running: Running) -> dict[str, Any]:
-        return await self._result(await self._machines.destroy(running.job.arguments["id"]))
+        arguments = running.job.arguments
+        vm = await self._machines.destroy(arguments["id"], expunge=arguments.get("expunge", False))
+        return await self._result(vm)
+
+    async def _run_expunge(self, running: Running) -> dict[str, Any]:
+        await self._machines.expunge(running.job.arguments["id"])
+        return dict(plain(SuccessAnswer(success=True)))
 
     async def _result(self, vm: Instance) -> dict[str, Any]:
         return {"virtualmachine": plain(await self._database.read(_answer_for, vm))}
+
+
+def _has_state(state: InstanceState, wanted: str | None) -> bool:
+    """CloudStack's filter: a state's name, or Present for all that are neither Destroyed nor Expunging."""
+    if wanted is None:
+        return True
+    return not state.is_gone if wanted.lower() == "present" else state.value.lower() == wanted.lower()
 
 
 def own_machine(connection: sa.Connection, uuid: str, principal: Principal) -> Instance:

@@ -5,7 +5,7 @@ import { ApiError, call, forget, job, loggedIn, login, logout } from "./api.js";
 import { systemVmCard, templateRow, vmRow, steps } from "./views.js";
 
 const $ = (selector) => document.querySelector(selector);
-const state = { zone: null, templates: [], offerings: [], busy: new Map(), timer: 0 };
+const state = { zone: null, templates: [], machines: [], offerings: [], busy: new Map(), timer: 0 };
 
 // ---- small pieces -------------------------------------------------------------------------------------------
 
@@ -71,10 +71,11 @@ async function refresh() {
     ]);
     state.zone = zones.zone?.[0] ?? null;
     state.templates = [...(templates.template ?? []), ...(isos.iso ?? []).map((iso) => ({ ...iso, format: "ISO" }))];
+    state.machines = vms.virtualmachine ?? [];
     $("#zone").textContent = state.zone?.name ?? "";
     draw($("#system-vms"), systems.systemvm ?? [], systemVmCard, "No system VM yet: the daemon makes them by itself.");
     draw($("#templates"), state.templates, templateRow, "Nothing registered yet. Register a URL to begin.");
-    draw($("#vms"), vms.virtualmachine ?? [], vmRow, "No virtual machine yet. Deploy one from a template that is ready.");
+    draw($("#vms"), state.machines, vmRow, "No virtual machine yet. Deploy one from a template that is ready.");
     $("#open-deploy").disabled = !state.templates.some((t) => t.isready);
     const moving = state.templates.some((t) => !t.isready && /%|Install/.test(t.status ?? ""));
     const changing = (systems.systemvm ?? []).some((v) => v.agentstate !== "Up");
@@ -117,14 +118,23 @@ const actions = {
   "vm-start": (id) => act(id, "Starting…", () => job("startVirtualMachine", { id })),
   "vm-stop": (id) => act(id, "Stopping…", () => job("stopVirtualMachine", { id })),
   async "vm-destroy"(id, name) {
-    if (await ask(`Destroy ${name}?`, "Its disk is deleted with it.", "Destroy")) {
-      await act(id, "Destroying…", () => job("destroyVirtualMachine", { id, expunge: "true" }));
+    if (await ask(`Destroy ${name}?`, "It is ended. Until its disk is deleted, an administrator can recover it.", "Destroy")) {
+      await act(id, "Destroying…", () => job("destroyVirtualMachine", { id }));
+    }
+  },
+  "vm-recover": (id) => act(id, "Recovering…", () => call("recoverVirtualMachine", { id })),
+  async "vm-expunge"(id, name) {
+    if (await ask(`Expunge ${name}?`, "Its disk is deleted now, for good.", "Expunge")) {
+      await act(id, "Expunging…", () => job("expungeVirtualMachine", { id }));
     }
   },
   async "template-delete"(id, name) {
-    if (!(await ask(`Delete ${name}?`, "It is removed from secondary storage. Machines made from it go on.", "Delete"))) return;
     const iso = state.templates.find((t) => t.id === id)?.format === "ISO";
-    await act(id, "Deleting…", () => job(iso ? "deleteIso" : "deleteTemplate", { id }));
+    const used = !iso && state.machines.some((vm) => vm.templateid === id);
+    const text = used ? "Machines use it. It is removed from secondary storage; they keep their disks and can start."
+      : "It is removed from secondary storage.";
+    if (!(await ask(`Delete ${name}?`, text, "Delete"))) return;
+    await act(id, "Deleting…", () => job(iso ? "deleteIso" : "deleteTemplate", { id, ...(used ? { forced: "true" } : {}) }));
   },
   trace: (id, name) => showSteps(name, { resourceid: id }),
   "machine-trace": (id, name) => showSteps(name, { virtualmachineid: id }),

@@ -81,6 +81,8 @@ export function steps(events) {
 
 export function vmRow(vm, busy) {
   const running = vm.state === "Running";
+  const destroyed = vm.state === "Destroyed" || vm.state === "Expunging";
+  const off = { disabled: Boolean(busy) };
   return element("article", { className: "row" },
     element("div", {}, element("div", { className: "top" }, element("strong", {}, vm.displayname ?? vm.name), badge(busy ?? vm.state)),
       element("small", {}, [vm.instancename, vm.templatename ?? vm.isoname].filter(Boolean).join(" · "))),
@@ -89,7 +91,9 @@ export function vmRow(vm, busy) {
     element("div", { className: "actions" },
       running ? action("console", "View Console", vm, { className: "primary" }) : null,
       action("machine-trace", "Steps", vm),
-      running ? action("vm-stop", "Stop", vm, { disabled: Boolean(busy) })
-        : action("vm-start", "Start", vm, { disabled: Boolean(busy) || vm.state !== "Stopped" }),
-      action("vm-destroy", "Destroy", vm, { disabled: Boolean(busy), className: "danger" })));
+      destroyed ? action("vm-recover", "Recover", vm, { disabled: Boolean(busy) || vm.state !== "Destroyed" })
+        : running ? action("vm-stop", "Stop", vm, off)
+          : action("vm-start", "Start", vm, { disabled: Boolean(busy) || vm.state !== "Stopped" }),
+      destroyed ? action("vm-expunge", "Expunge", vm, { ...off, className: "danger" })
+        : action("vm-destroy", "Destroy", vm, { ...off, className: "danger" })));
 }
