@@ -30,14 +30,20 @@ class Verification:
     def start(self) -> _Hash:
         return hashlib.new(self.algorithm.hashlib_name, usedforsecurity=False)
 
-    def verify(self, computed_hex: str) -> str:
-        """`{ALG}hex` of what was computed; TransferError in CloudStack's words when another was given."""
+    def verify(self, computed_hex: str, content_encoding: str | None = None) -> str:
+        """`{ALG}hex` of what was computed; TransferError in CloudStack's words when another was given.
+
+        `content_encoding` is that of the bytes as they were sent, over which it was computed.
+        """
         computed = Checksum(self.algorithm, computed_hex)
         if self.expected is not None and not hmac.compare_digest(self.expected.hex, computed_hex):
+            hint = "compare the checksum with the publisher's; the file may have changed since"
+            if content_encoding is not None:
+                hint = f"the server sends the file as {content_encoding}: give the checksum of what it sends"
             raise TransferError(
                 Code.CHECKSUM_MISMATCH,
                 f'checksum "{computed}" didn\'t match the given value, "{self.expected}"',
-                "compare the checksum with the publisher's; the file may have changed since",
+                hint,
             )
         return str(computed)
 

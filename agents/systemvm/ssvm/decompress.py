@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import bz2
 import lzma
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, Protocol
 
+from systemvm.ssvm import zstd_frames
 from systemvm.ssvm.failure import Code, TransferError
 from systemvm.ssvm.formats import signatures
 from systemvm.ssvm.limits import MIB, Limits
 
 PIECE_BYTES = MIB  # of output at a time
 _XZ_MEMORY_BYTES = 128 * MIB
-_ZSTD_WINDOW_LOG_BYTES = 128 * MIB
+_ZSTD_WINDOW_BYTES = 128 * MIB
+#: All that Python's lzma module leaves of liblzma's LZMA_MEMLIMIT_ERROR.
+_XZ_MEMORY_ERROR = "Memory usage limit exceeded"
 
 
 class Decoder(Protocol):
@@ -96,6 +99,12 @@ class StandardDecoder:
             try:
                 piece = self._stream.decompress(data, PIECE_BYTES)
             except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
+                if str(error) == _XZ_MEMORY_ERROR:
+                    raise needs_memory(
+                        "the dictionary of the xz file is too large",
+                        _XZ_MEMORY_BYTES,
+                        "compress it again with a dictionary of at most 64 MiB, as xz -9 does",
+                    ) from None
                 raise _broken(self._name, error) from None
             if piece:
                 yield piece
@@ -112,7 +121,7 @@ class StandardDecoder:
 
 
 class ZstdDecoder:
-    """zstd frames one after another.
+    """zstd frames one after another, skippable ones among them.
 
     The binding's push interface has no bound on its output, so small slices go in: a block of 4 bytes can
     hold 128 KiB of one byte, and a slice of 1 KiB comes to 32 MiB at the very worst.
@@ -123,31 +132,64 @@ class ZstdDecoder:
     def __init__(self) -> None:
         import zstandard
 
-        self._new = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_LOG_BYTES).decompressobj
+        self._new = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES).decompressobj
         self._error = zstandard.ZstdError
-        self._stream = self._new()
-        self._between = False
+        self._stream: Any = None  # None between frames
+        self._header = b""  # of a frame that has only begun
+        self._skip_bytes = 0
+        self._seen_frame = False
 
     def decode(self, data: bytes) -> Iterator[bytes]:
-        position = 0
-        while position < len(data):
-            if self._between:
-                self._stream, self._between = self._new(), False
+        while data:
+            if self._skip_bytes:
+                skipped = min(self._skip_bytes, len(data))
+                self._skip_bytes -= skipped
+                data = data[skipped:]
+            elif self._stream is None:
+                data, self._header = self._header + data, b""
+                if not self._begin(data):
+                    self._header = data
+                    return
+            else:
+                data = yield from self._decode_frame(data)
+
+    def finish(self) -> None:
+        if self._stream is not None or self._header or self._skip_bytes or not self._seen_frame:
+            raise _cut_off("zstd")
+
+    def _begin(self, data: bytes) -> bool:
+        """Read a frame's header; False when more of it is needed."""
+        try:
+            header = zstd_frames.read_header(data)
+        except ValueError as error:
+            raise _broken("zstd", error) from None
+        if isinstance(header, zstd_frames.Skippable):
+            self._skip_bytes = header.size_bytes
+        elif header is not None:
+            if header.window_bytes > _ZSTD_WINDOW_BYTES:
+                raise needs_memory(
+                    f"the zstd file needs {header.window_bytes // MIB} MiB",
+                    _ZSTD_WINDOW_BYTES,
+                    "compress it again with zstd --long=27 or less",
+                )
+            self._stream, self._seen_frame = self._new(), True
+        return header is not None
+
+    def _decode_frame(self, data: bytes) -> Generator[bytes, None, bytes]:
+        """Yield what `data` holds of this frame; return what is behind it."""
+        for position in range(0, len(data), self._SLICE_BYTES):
             part = data[position : position + self._SLICE_BYTES]
             try:
                 piece = self._stream.decompress(part)
             except self._error as error:
                 raise _broken("zstd", error) from None
-            position += len(part)
             for start in range(0, len(piece), PIECE_BYTES):
                 yield piece[start : start + PIECE_BYTES]
             if self._stream.eof:
-                position -= len(self._stream.unused_data)
-                self._between = True
-
-    def finish(self) -> None:
-        if not self._between:
-            raise _cut_off("zstd")
+                behind = position + len(part) - len(self._stream.unused_data)
+                self._stream = None
+                return data[behind:]
+        return b""
 
 
 class BoundedDecoder:
@@ -209,6 +251,15 @@ class BoundedDecoder:
         raise TransferError(
             Code.DECOMPRESSION, f"{self.name} files are not supported", "publish it as gz, bz2, xz or zst"
         )
+
+
+def needs_memory(what: str, limit_bytes: int, hint: str) -> TransferError:
+    """The file may be whole, but no job may have the memory that unpacking it takes."""
+    return TransferError(
+        Code.MEMORY_LIMIT,
+        f"decompression needs more memory than the limit of {limit_bytes // MIB} MiB: {what}",
+        hint,
+    )
 
 
 def _broken(name: str, error: Exception) -> TransferError:

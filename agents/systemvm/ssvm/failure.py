@@ -32,6 +32,7 @@ class Code(enum.Enum):
     CHECKSUM_INVALID = "checksum_invalid"
     CHECKSUM_MISMATCH = "checksum_mismatch"
     DECOMPRESSION = "decompression"
+    MEMORY_LIMIT = "memory_limit"  # decompression needs more memory than a job may have
     FORMAT_MISMATCH = "format_mismatch"
     FORMAT_UNSAFE = "format_unsafe"
     FORMAT_DAMAGED = "format_damaged"

@@ -78,6 +78,11 @@ class HttpSource:
         return count
 
     @property
+    def content_encoding(self) -> str | None:
+        """That of the bytes as they come; None for the file as it is."""
+        return self._body.encoding
+
+    @property
     def _stream(self) -> BufferedReader:
         return self._answer.fp
 
@@ -136,6 +141,8 @@ class HttpSource:
                 "Failed to receive length of download",
                 "without a length or a checksum nobody can tell a complete file from a part; give a checksum",
             )
+        if self._body.encoding is not None:
+            announced = None  # encoded as it is sent: another representation than the probe's may be
         if length is not None and announced is not None and length != announced:
             raise TransferError(
                 Code.LENGTH_WRONG,

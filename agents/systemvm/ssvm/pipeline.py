@@ -124,7 +124,7 @@ class Pipeline:
         for piece in self._decoder.finish():
             self._take(piece)
         # the checksum is of what came, so it is said first: a wrong file is a better word than a damaged one
-        computed = self._verification.verify(self._hash.hexdigest())
+        computed = self._verification.verify(self._hash.hexdigest(), self._source.content_encoding)
         virtual_size_bytes = self._inspector.finish()
         self._writer.finish()
         return MoverResult(computed, self._source.received_bytes, self._writer.size_bytes, virtual_size_bytes)

@@ -76,16 +76,17 @@ async def _probe_one(
 
 
 def _judge(url: ImageUrl, address: Address, answer: Any) -> Probed:
+    if answer.code in response.REDIRECTS:
+        location = answer.headers.getRawHeaders(b"location", [b""])[0]
+        return Probed(address, redirect=url.follow(location))
     fields = {
         name.decode("latin-1").lower(): [value.decode("latin-1") for value in values]
         for name, values in answer.headers.getAllRawHeaders()
     }
-    if answer.code in response.REDIRECTS:
-        return Probed(address, redirect=url.follow(fields.get("location", [""])[0]))
     if answer.code == 416:  # nothing at byte 0
         response.require_size(0, 0)
     if answer.code != 206:
-        response.require_status(answer.code)
+        response.require_status(answer.code, url.subject)
     if "content-length" not in fields and isinstance(answer.length, int):
         fields["content-length"] = [str(answer.length)]  # Twisted takes it out of the headers
     return Probed(address, total_bytes=response.total_of_probe(answer.code, fields))

@@ -63,7 +63,7 @@ async def resolve(
             shown = "" if literal is not None else f" ({url.host} is {address})"
             raise TransferError(
                 Code.URL_DENIED,
-                f"the URL leads to {why}{shown}, where no image may come from",
+                f"{url.subject} leads to {why}{shown}, where no image may come from",
                 "put the image on a server outside of this cloud's own networks",
             )
     return addresses[:MAX_ADDRESSES]

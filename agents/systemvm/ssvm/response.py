@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from attrs import frozen
 
 from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.url import USER_URL
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CONTENT_RANGE = re.compile(r"bytes +(\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
+_UNPACKED_ENCODINGS = frozenset({"gzip", "x-gzip", "zstd"})
 _DIGITS = re.compile(r"\d{1,19}")
 
 
@@ -21,19 +23,20 @@ class Body:
 
     length_bytes: int | None
     is_chunked: bool
+    encoding: str | None = None  # of the bytes as they are sent: they are the file, and unpacked later
 
 
 Headers = Mapping[str, Sequence[str]]  # names in lower case, all values of each
 
 
-def require_status(status: int) -> None:
-    """TransferError in CloudStack's words unless the answer is the whole file."""
+def require_status(status: int, subject: str = USER_URL) -> None:
+    """TransferError in CloudStack's words unless the answer is the whole file; `subject` led to it."""
     if status != 200:
         hints = {
             401: "the URL needs a login; use a signed URL or one that needs none",
             403: "the server forbids it; a signed URL may have expired",
-            404: "the file is not there; check the URL",
-            410: "the file is gone; check the URL",
+            404: f"the file is not there; check {subject}",
+            410: f"the file is gone; check {subject}",
             206: "the server sent a part without being asked for one",
             429: "the server is busy; register again later",
         }
@@ -43,13 +46,7 @@ def require_status(status: int) -> None:
 
 def read_body(headers: Headers) -> Body:
     """Decide how the body ends; TransferError for what two readers could read differently."""
-    encodings = [value.strip().lower() for value in headers.get("content-encoding", ())]
-    if any(encoding not in ("", "identity") for encoding in encodings):
-        raise TransferError(
-            Code.CONTENT_ENCODING,
-            f"the server sends the file with Content-Encoding {', '.join(encodings)[:60]}, unasked",
-            "have it served as it is; its checksum and length are of the file itself",
-        )
+    encoding = _content_encoding(headers)
     codings = [value.strip().lower() for value in headers.get("transfer-encoding", ())]
     lengths = {value.strip() for value in headers.get("content-length", ())}
     if codings and codings != ["chunked"]:
@@ -60,7 +57,26 @@ def read_body(headers: Headers) -> Body:
         raise TransferError(Code.HTTP_INVALID, "the answer's Content-Length cannot be read")
     if "multipart/byteranges" in "".join(headers.get("content-type", ())).lower():
         raise TransferError(Code.HTTP_INVALID, "the server sent parts without being asked for any")
-    return Body(int(lengths.pop()) if lengths else None, bool(codings))
+    return Body(int(lengths.pop()) if lengths else None, bool(codings), encoding)
+
+
+def _content_encoding(headers: Headers) -> str | None:
+    """Servers send .gz files so, and some compress whatever they serve, unasked.
+
+    What the image's decompression knows by its first bytes is taken: checksum and length are of the bytes
+    as sent. TransferError for any other encoding, which only this header tells.
+    """
+    values = ",".join(headers.get("content-encoding", ())).lower().split(",")
+    encodings = [value.strip() for value in values if value.strip() not in ("", "identity")]
+    if not encodings:
+        return None
+    if len(encodings) > 1 or encodings[0] not in _UNPACKED_ENCODINGS:
+        raise TransferError(
+            Code.CONTENT_ENCODING,
+            f"the server sends the file with Content-Encoding {', '.join(encodings)[:60]}, unasked",
+            "have it served as it is, or as gzip or zstd",
+        )
+    return encodings[0]
 
 
 def total_of_probe(status: int, headers: Headers) -> int | None:

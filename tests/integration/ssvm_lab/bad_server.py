@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 
 BODY = bytes(range(256)) * 4096  # 1 MiB, whole sectors
 
@@ -35,6 +35,7 @@ class Request:
         self.is_probe = "range: bytes=0-0" in self.headers
         parts = urlsplit(self.target)
         self.name = parts.path.strip("/")
+        self.query_text = parts.query
         self.query = {key: values[0] for key, values in parse_qs(parts.query).items()}
 
     def send(self, status: str, headers: dict[str, str], body: bytes = b"") -> None:
@@ -103,7 +104,7 @@ def two_lengths(request: Request) -> None:
 
 
 def encoded(request: Request) -> None:
-    ok(request, gzip.compress(BODY), **{"Content-Encoding": "gzip"})
+    ok(request, gzip.compress(BODY, mtime=0), **{"Content-Encoding": "gzip"})
 
 
 def stall(request: Request) -> None:
@@ -131,6 +132,26 @@ def part(request: Request) -> None:
 def error_page(request: Request) -> None:
     page = b"<!DOCTYPE html><html><body>Please log in</body></html>" + b" " * 1024
     ok(request, page)
+
+
+def redirect_bytes(request: Request) -> None:
+    """`to` as it is, whatever RFC 9110 says of the bytes in a Location."""
+    location = unquote_to_bytes(request.query_text)
+    request.connection.sendall(
+        b"HTTP/1.1 302 Moved\r\nLocation: " + location + b"\r\nContent-Length: 0\r\n\r\n"
+    )
+
+
+def wanted_name(request: Request) -> None:
+    """Only the one target that the raw Locations of the tests spell."""
+    if request.target.endswith("/wanted_name?mit%20Leerzeichen%20%C3%BC"):
+        good(request)
+    else:
+        request.send("404 Not Found", {"Content-Length": "0"})
+
+
+def brotli(request: Request) -> None:
+    ok(request, BODY, **{"Content-Encoding": "br"})
 
 
 def status(request: Request) -> None:
@@ -200,6 +221,7 @@ BEHAVIOURS = {
         good, truncated, reset, says_less, changes, no_length, chunked, chunked_truncated, chunked_broken,
         chunked_endless, both_lengths, two_lengths, encoded, stall, silent, trickle, part, error_page, status,
         redirect, chain, loop, nowhere, long_location, many_headers, not_http, hang_up, slow, turns,
+        redirect_bytes, wanted_name, brotli,
     )
 }  # fmt: skip
 

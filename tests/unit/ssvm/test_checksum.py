@@ -40,3 +40,9 @@ def test_verify_speaks_as_cloudstack_does() -> None:
         checksum.parse("0" * 32).verify(computed)
     wanted = f'checksum "{{MD5}}{computed}" didn\'t match the given value, "{{MD5}}{"0" * 32}"'
     assert (refused.value.code, refused.value.message) == (Code.CHECKSUM_MISMATCH, wanted)
+
+
+def test_a_mismatch_over_encoded_bytes_says_so() -> None:
+    with pytest.raises(TransferError) as refused:
+        checksum.parse("0" * 32).verify("1" * 32, "gzip")
+    assert refused.value.hint == "the server sends the file as gzip: give the checksum of what it sends"

@@ -88,9 +88,56 @@ def test_what_is_not_supported_is_said(head: bytes) -> None:
     assert refusal(head + bytes(100)) is Code.DECOMPRESSION
 
 
-def test_a_large_dictionary_is_refused() -> None:
-    filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 512 << 20}]
-    assert refusal(lzma.compress(b"x" * 1000, lzma.FORMAT_XZ, filters=filters)) is Code.DECOMPRESSION
+def test_a_large_dictionary_needs_more_memory_than_the_limit() -> None:
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 192 << 20}]
+    with pytest.raises(TransferError) as refused:
+        unpack(lzma.compress(b"x" * 1000, lzma.FORMAT_XZ, filters=filters))
+    assert refused.value.code is Code.MEMORY_LIMIT
+    assert "needs more memory than the limit of 128 MiB" in refused.value.message
+    assert "at most 64 MiB" in refused.value.hint
+
+
+@pytest.mark.parametrize("window_log", [28, 31])
+@pytest.mark.parametrize("piece_bytes", [1, 65536])
+def test_a_large_window_needs_more_memory_than_the_limit(window_log: int, piece_bytes: int) -> None:
+    parameters = zstandard.ZstdCompressionParameters(window_log=window_log, enable_ldm=True)
+    stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()  # the size is not known
+    with pytest.raises(TransferError) as refused:
+        unpack(stream.compress(DATA) + stream.flush(), piece_bytes)
+    assert refused.value.code is Code.MEMORY_LIMIT
+    assert f"needs {1 << (window_log - 20)} MiB" in refused.value.message
+    assert "limit of 128 MiB" in refused.value.message
+    assert "--long=27" in refused.value.hint
+
+
+def test_the_largest_window_and_dictionary_within_the_limit_are_unpacked() -> None:
+    parameters = zstandard.ZstdCompressionParameters(window_log=27)
+    stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    assert unpack(stream.compress(DATA) + stream.flush()) == DATA
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 64 << 20}]
+    assert unpack(lzma.compress(DATA, lzma.FORMAT_XZ, filters=filters)) == DATA
+
+
+def skippable(content: bytes, number: int = 0) -> bytes:
+    return bytes([0x50 + number]) + b"\x2a\x4d\x18" + len(content).to_bytes(4, "little") + content
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 3, 17, 65536])
+def test_skippable_frames_in_front_between_and_behind(piece_bytes: int) -> None:
+    """pzstd puts one before every frame of content."""
+    packed = (
+        skippable(b"size") + zstandard.compress(DATA[:5000]) + skippable(b"", 15) + skippable(bytes(3000), 7)
+        + zstandard.compress(DATA[5000:9000]) + skippable(b"end")
+    )  # fmt: skip
+    assert unpack(packed, piece_bytes) == DATA[:9000]
+    assert refusal(packed[:-1], piece_bytes=piece_bytes) is Code.DECOMPRESSION
+
+
+@pytest.mark.parametrize(
+    "packed", [skippable(b"nothing else in the file"), skippable(b"cut off here")[:-3], skippable(b"")]
+)
+def test_skippable_frames_alone_are_no_file(packed: bytes) -> None:
+    assert refusal(packed) is Code.DECOMPRESSION
 
 
 @settings(max_examples=60, deadline=None)

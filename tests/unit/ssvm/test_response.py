@@ -18,6 +18,9 @@ from systemvm.ssvm.response import Body
         ({"transfer-encoding": ["Chunked"]}, Body(None, True)),
         ({}, Body(None, False)),
         ({"content-encoding": ["identity"], "content-length": ["0"]}, Body(0, False)),
+        ({"content-encoding": ["GZIP"], "content-length": ["12"]}, Body(12, False, "gzip")),
+        ({"content-encoding": ["identity, x-gzip"]}, Body(None, False, "x-gzip")),
+        ({"content-encoding": ["zstd"]}, Body(None, False, "zstd")),
     ],
 )
 def test_reads_a_body(headers: dict[str, list[str]], body: Body) -> None:
@@ -34,7 +37,9 @@ def test_reads_a_body(headers: dict[str, list[str]], body: Body) -> None:
         ({"content-length": ["9" * 30]}, Code.HTTP_INVALID),
         ({"content-length": ["12"], "transfer-encoding": ["chunked"]}, Code.HTTP_INVALID),
         ({"transfer-encoding": ["gzip, chunked"]}, Code.HTTP_INVALID),
-        ({"content-encoding": ["gzip"], "content-length": ["12"]}, Code.CONTENT_ENCODING),
+        ({"content-encoding": ["br"], "content-length": ["12"]}, Code.CONTENT_ENCODING),
+        ({"content-encoding": ["gzip, gzip"]}, Code.CONTENT_ENCODING),
+        ({"content-encoding": ["gzip", "br"]}, Code.CONTENT_ENCODING),
         ({"content-encoding": ["x-custom"]}, Code.CONTENT_ENCODING),
         ({"content-type": ["multipart/byteranges; boundary=x"], "content-length": ["1"]}, Code.HTTP_INVALID),
     ],

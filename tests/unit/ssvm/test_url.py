@@ -102,13 +102,13 @@ def test_there_are_enough_spellings() -> None:
     ],
 )
 def test_follows_a_redirect(location: str, leads_to: str) -> None:
-    assert parse("https://a.example:8443/dir/file?sig=1").follow(location).text == leads_to
+    assert parse("https://a.example:8443/dir/file?sig=1").follow(location.encode()).text == leads_to
 
 
 @pytest.mark.parametrize("location", ["", "file:///etc/passwd", "http://127.1/", "\\\\evil\\x", "a" * 5000])
 def test_refuses_a_redirect(location: str) -> None:
     with pytest.raises(TransferError):
-        parse("https://a.example/").follow(location)
+        parse("https://a.example/").follow(location.encode())
 
 
 def test_origin_shows_no_query() -> None:
@@ -123,3 +123,45 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         return
     assert url.text.isascii()
     assert parse(url.text) == url
+
+
+@pytest.mark.parametrize(
+    ("location", "target"),
+    [
+        (b"/f/mit%20Leerzeichen%20\xc3\xbc.qcow2", "/f/mit%20Leerzeichen%20%C3%BC.qcow2"),
+        (b"/f/mit Leerzeichen %C3%BC.qcow2", "/f/mit%20Leerzeichen%20%C3%BC.qcow2"),
+        (b"/latin/\xfc.iso", "/latin/%FC.iso"),
+        (b"/x?name=\xff\xfe a", "/x?name=%FF%FE%20a"),
+        (b" /x \t", "/x"),
+    ],
+)
+def test_raw_bytes_of_a_location_are_encoded_as_they_are(location: bytes, target: str) -> None:
+    assert parse("https://a.example/").follow(location).target == target
+
+
+def test_an_international_host_of_a_location_is_read_as_utf_8() -> None:
+    assert parse("https://a.example/").follow("http://bücher.example/ä".encode()).text == (
+        "http://xn--bcher-kva.example/%C3%A4"
+    )
+
+
+@pytest.mark.parametrize(
+    ("location", "words"),
+    [
+        (b"ftp://b.example/x", "the redirect's scheme is ftp"),
+        (b"http://b.example:22/", "the redirect leads to port 22"),
+        (b"http://user@b.example/", "the redirect holds a user name"),
+        (b"http://[::1/", "the redirect cannot be read"),
+        (b"http://0x7f.1/", "the redirect's host is an address in an unusual form"),
+        (b"http://localhost/", "the redirect leads to loopback"),
+        (b"http://b\xff.example/", "the redirect's host is no valid international name"),
+        (b"/x\r\ny", "the redirect holds a control character"),
+        (b"/" + b"a" * 5000, "the redirect is too long: 5018 characters, the maximum is 4096"),
+        (b"", "the redirect names no target"),
+    ],
+)
+def test_what_is_wrong_in_a_redirect_is_said_to_be_the_redirects(location: bytes, words: str) -> None:
+    with pytest.raises(TransferError) as refused:
+        parse("https://a.example/").follow(location)
+    assert words in refused.value.message
+    assert refused.value.hint == "https://a.example sends it; register the address that it should lead to"

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from systemvm.ssvm import zstd_frames
+
 HEAD_BYTES = 512  # enough for each of these
 
 _AT_START: tuple[tuple[bytes, str], ...] = (
@@ -21,7 +23,7 @@ _COMPRESSED: tuple[tuple[bytes, str], ...] = (
     (b"\x1f\x8b", "gzip"),
     (b"BZh", "bzip2"),
     (b"\xfd7zXZ\x00", "xz"),
-    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (zstd_frames.MAGIC, "zstd"),
     (b"PK\x03\x04", "zip"),
     (b"7z\xbc\xaf\x27\x1c", "7z"),
     (b"\x89LZO\x00\r\n\x1a\n", "lzop"),
@@ -54,4 +56,6 @@ def compression(head: bytes) -> str | None:
     for magic, name in _COMPRESSED:
         if head.startswith(magic):
             return name
+    if len(head) >= 4 and zstd_frames.is_skippable(head):
+        return "zstd"
     return None
