@@ -30,6 +30,7 @@ class TlsCheck(enum.Enum):
     USAGE = "wrong-usage"
     NAME = "wrong-name"
     REVOKED = "revoked"
+    OFF_RECORD = "off-record"
     UNKNOWN = "unknown-vm"
     VERSION = "tls-version"
     PLAIN = "not-tls"
@@ -56,6 +57,10 @@ _HINTS = {
     TlsCheck.USAGE: _STRANGER,
     TlsCheck.NAME: _STRANGER,
     TlsCheck.REVOKED: f"systemvm certificate list shows why; {_FRESH}",
+    TlsCheck.OFF_RECORD: (
+        f"if the database was restored from a backup, {_FRESH}; "
+        "if not, somebody else has the control CA's key: systemvm ca rotate-control replaces it"
+    ),
     TlsCheck.UNKNOWN: "the VM was destroyed, is not running, or belongs to another host",
     TlsCheck.VERSION: "the control channel speaks TLS 1.3 alone: is its image too old?",
     TlsCheck.PLAIN: _STRANGER,

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which certificates of the control CA are worth something now: not expired, not revoked, of a CA in use."""
+"""Which certificates of the control CA count now: on record, not expired, not revoked, of a CA in use."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
+from cryptography import x509
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from systemvm.management.control.agent import Agent, Remark
 from systemvm.management.control.directory import AgentDirectory
@@ -20,6 +22,7 @@ from systemvm.management.state.database import Database
 from systemvm.management.state.status import AgentState
 from systemvm.rpc.errors import RpcError
 from systemvm.rpc.method import Caller
+from systemvm.rpc.refusal import TlsCheck
 
 #: An agent renews at a third of its certificate's life left; later than this, something keeps it from that.
 LATE_DAYS_LEFT = 7.0
@@ -51,10 +54,11 @@ class Certificates:
         self._reactor = reactor
         self._late_since_s: dict[str, float] = {}
         self._revoked = database.run_now(certificates.revoked_serials)
+        self._on_record = database.run_now(certificates.live_serials)
         self._recheck: Callable[[], None] = lambda: None
         self._loop = LoopingCall(self.look)
         self._loop.clock = reactor
-        authority.on_issued(self._record)
+        authority.on_issued(self._record, self.recorded)
         directory.guard(self.check)
 
     def start(self, recheck: Callable[[], None]) -> None:
@@ -88,6 +92,17 @@ class Certificates:
             raise RpcError.refused("expired", "its certificate expired; it dials again with a newer one")
         if shown.authority_key_id and shown.authority_key_id not in self._authority.roots.trusted_key_ids:
             raise RpcError.refused("wrong-ca", "the CA of its certificate was replaced; it dials again")
+        if shown.serial not in self._on_record:
+            check = TlsCheck.OFF_RECORD
+            raise RpcError.refused(
+                check.value, f"its certificate {shown.serial} was not given out here", check.hint
+            )
+
+    async def recorded(self, certificate: x509.Certificate) -> None:
+        """Until a certificate that was just signed is on record; RpcError when it could not be written."""
+        # behind the write itself: the database has one writer
+        if not await self._database.run(certificates.is_on_record, _serial(certificate)):
+            raise RpcError.refused("not-recorded", "the certificate could not be put on record")
 
     async def revoke(self, serial: str, reason: str) -> Certificate:
         """From this moment nobody comes in with it, and who is in with it is out; NotFoundError."""
@@ -124,10 +139,12 @@ class Certificates:
 
     def _record(self, issued: Issued) -> None:
         certificate = issued.certificate
+        serial = _serial(certificate)
+        self._on_record.add(serial)
         writing = Deferred.fromCoroutine(
             self._database.run(
                 certificates.record,
-                serial=f"{certificate.serial_number:x}",
+                serial=serial,
                 name=issued.name[:64],
                 kind=issued.kind,
                 authority_key_id=issued.authority_key_id,
@@ -135,6 +152,13 @@ class Certificates:
                 not_after=certificate.not_valid_after_utc,
             )
         )
-        writing.addErrback(
-            lambda failure: self._log.failure("a certificate is not on record", failure=failure)
-        )
+
+        def failed(failure: Failure) -> None:
+            self._on_record.discard(serial)  # it is worth nothing, now as after a restart
+            self._log.failure("a certificate is not on record", failure=failure)
+
+        writing.addErrback(failed)
+
+
+def _serial(certificate: x509.Certificate) -> str:
+    return f"{certificate.serial_number:x}"

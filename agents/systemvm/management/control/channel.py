@@ -214,6 +214,8 @@ class ControlChannel:
             certificate = self._authority.sign(request.csr_pem, agent.name, agent.role)
         except SigningRefusedError as error:
             raise RpcError.refused("signing-refused", str(error)) from error
+        # first: a daemon that is killed here must know afterwards what it gave out
+        await self._authority.recorded(certificate.encode())
         self._log.info("signed a certificate for {name}", name=agent.name)
         agent.trusts = self._authority.roots.bundle_id
         agent.certified_until_s = shown_in(certificate.encode()).not_after_s

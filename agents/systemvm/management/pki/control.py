@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -44,6 +44,7 @@ class ControlAuthority:
     def __init__(self, authority: Authority, roots: ControlRoots | None = None) -> None:
         self._roots = roots or ControlRoots(authority)
         self._on_issued: Callable[[Issued], None] = lambda issued: None
+        self._recorded: Callable[[x509.Certificate], Awaitable[None]] = _kept_by_nobody
 
     @classmethod
     def open(cls, directory: Path, now: Now = utc_now) -> ControlAuthority:
@@ -70,9 +71,18 @@ class ControlAuthority:
         """Every root that is trusted now, the one that signs first."""
         return self._roots.bundle_pem
 
-    def on_issued(self, callback: Callable[[Issued], None]) -> None:
-        """Call `callback` with every certificate that is signed from here on."""
+    def on_issued(
+        self,
+        callback: Callable[[Issued], None],
+        recorded: Callable[[x509.Certificate], Awaitable[None]] | None = None,
+    ) -> None:
+        """Call `callback` with every certificate signed from here on; `recorded` waits until it is kept."""
         self._on_issued = callback
+        self._recorded = recorded or _kept_by_nobody
+
+    async def recorded(self, certificate_pem: bytes) -> None:
+        """Until this certificate is on record, as it must be before it is given out; raises what failed."""
+        await self._recorded(x509.load_pem_x509_certificate(certificate_pem))
 
     def bootstrap(self, name: str, role: Role) -> Identity:
         """A fresh key and a certificate for one start of a system VM, good for a day."""
@@ -125,6 +135,10 @@ class ControlAuthority:
         )
         self._on_issued(Issued(certificate, name, kind, self.authority.key_id))
         return certificate
+
+
+async def _kept_by_nobody(certificate: x509.Certificate) -> None:
+    """There is no record, as in tests of the authority alone."""
 
 
 class DaemonIdentity:

@@ -51,6 +51,16 @@ def revoked_serials(connection: sa.Connection) -> set[str]:
     return set(connection.execute(sa.select(_c.serial).where(_c.revoked.is_not(None))).scalars())
 
 
+def live_serials(connection: sa.Connection) -> set[str]:
+    """Of those that were given out, have not expired and were not revoked."""
+    live = _c.revoked.is_(None) & (_c.not_after > now())
+    return set(connection.execute(sa.select(_c.serial).where(live)).scalars())
+
+
+def is_on_record(connection: sa.Connection, serial: str) -> bool:
+    return rows.one(connection, _c.serial == serial) is not None
+
+
 def revoke(connection: sa.Connection, serial: str, reason: str) -> Certificate:
     """Take one back, by its serial in hexadecimal; NotFoundError when it was never given out here."""
     found = rows.one(connection, _c.serial == serial.lower().replace(":", "").lstrip("0"))

@@ -94,6 +94,7 @@ class MachineBuilder:
         image = await self._images.current(role, arch)
         disk = await self._disk(vm, image)
         identity = self._authority.bootstrap(vm.instance_name, role)
+        await self._authority.recorded(identity.certificate_pem)
         arguments = cmdline(vm, nics, facts)
         spec = DomainSpec(
             name=vm.instance_name,

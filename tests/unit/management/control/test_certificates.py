@@ -118,6 +118,38 @@ async def test_a_revoked_certificate_is_refused_at_once_and_for_good(world: Worl
     world.certificates.stop()
 
 
+@pytest_twisted.ensureDeferred
+async def test_one_that_the_ca_signed_off_record_is_refused(world: World, tmp_path: Path) -> None:
+    """The key of the CA, in other hands, makes certificates that every check of TLS takes for good."""
+    known = world.caller()
+    elsewhere = ControlAuthority.open(tmp_path)  # the same key, and nobody keeps a record
+    forged = shown_in(elsewhere.bootstrap("s-1-VM", Role.SSVM).certificate_pem)
+    await settled(world)
+    for certificates in (world.certificates, world.another()):
+        certificates.check(known)
+        with pytest.raises(RpcError, match="was not given out here") as refused:
+            certificates.check(Caller("s-1-VM", "ssvm", forged))
+        assert Refusal.of_application(refused.value).check is TlsCheck.OFF_RECORD
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_that_could_not_be_recorded_is_given_to_nobody(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = world.authority.bootstrap("s-1-VM", Role.SSVM)
+    await world.authority.recorded(identity.certificate_pem)
+
+    def disk_full(connection: sa.Connection, **values: Any) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(rows, "record", disk_full)
+    identity = world.authority.bootstrap("s-1-VM", Role.SSVM)
+    with pytest.raises(RpcError, match="could not be put on record"):
+        await world.authority.recorded(identity.certificate_pem)
+    with pytest.raises(RpcError, match="was not given out here"):
+        world.certificates.check(Caller("s-1-VM", "ssvm", shown_in(identity.certificate_pem)))
+
+
 def test_an_expired_one_and_one_of_a_dropped_ca_end(world: World) -> None:
     caller = world.caller()
     world.directory.recheck(caller)
@@ -222,4 +254,5 @@ async def test_certificates_that_expired_long_ago_are_forgotten(world: World) ->
 
 def test_a_caller_without_a_certificate_is_nobodys_business_here(world: World) -> None:
     world.certificates.check(Caller("uid:0", "operator"))
-    world.certificates.check(Caller("s-1-VM", "ssvm", ShownCertificate("1", 1.0)))
+    with pytest.raises(RpcError, match="was not given out here"):
+        world.certificates.check(Caller("s-1-VM", "ssvm", ShownCertificate("1", 1.0)))
