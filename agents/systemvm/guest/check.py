@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from systemvm.guest.probes import DnsAnswer
 from systemvm.wire.agent import CheckReport, CheckStep
 
 GOOD, WARNING, ERROR = "good", "warning", "error"
@@ -18,7 +19,7 @@ RESOLVED_NAME = "cloudstack.apache.org"
 RULER = "=" * 48
 
 #: CloudStack's exit codes; a store that is not mounted does not change the code.
-EXIT_CODES = {"resolve": 2, "agent": 3, "management": 4}
+EXIT_CODES = {"dns": 2, "resolve": 2, "agent": 3, "management": 4}
 _NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs"})
 
 _EXPORT = "You need to export with norootsquash"
@@ -40,7 +41,7 @@ class Probes(NamedTuple):
     """How the checks ask; tests give their own."""
 
     ping: Callable[[str], bool]
-    dns_answers: Callable[[str, str], bool]
+    ask_dns: Callable[[str, str], DnsAnswer]
     connect: Callable[[str, int], None]
     write_file: Callable[[Path], str]
     agent_state: Callable[[], str]  # "Up", or why it is not; OSError when it does not run
@@ -112,11 +113,33 @@ def _name_server(situation: Situation, probes: Probes) -> Iterable[CheckStep]:
     else:
         hint = "a name server may refuse to be pinged; see the routes with: ip route"
         yield CheckStep("ping", WARNING, f"cannot ping DNS server {servers[0]}", hint)
-    if any(_asked(probes.dns_answers, server, RESOLVED_NAME) for server in servers):
+    yield from _dns(servers, probes)
+
+
+def _dns(servers: list[str], probes: Probes) -> Iterable[CheckStep]:
+    """Two things: whether a server answers, and whether the name resolves, by a resolver's rules."""
+    silent: list[str] = []
+    answers: dict[str, DnsAnswer] = {}
+    for server in servers:
+        try:
+            answers[server] = probes.ask_dns(server, RESOLVED_NAME)
+        except OSError as error:
+            silent.append(f"DNS server {server} does not answer: {error.strerror or error}")
+            continue
+        if answers[server].is_final:
+            break
+    status = WARNING if answers else ERROR
+    for words in silent:
+        yield CheckStep("dns", status, words, "is it a name server, and do routes and firewalls lead to it?")
+    for server in answers:
+        yield CheckStep("dns", GOOD, f"DNS server {server} answers")
+    failures = [f"{server} answers {one.failure}" for server, one in answers.items() if one.failure]
+    if len(failures) < len(answers):
         yield CheckStep("resolve", GOOD, f"DNS resolves {RESOLVED_NAME}")
     else:
-        hint = f"no answer from {', '.join(servers)} (/etc/resolv.conf)"
-        yield CheckStep("resolve", ERROR, f"DNS not resolving {RESOLVED_NAME}", hint)
+        why = "; ".join(failures) or "no name server answers"
+        hint = "dns1= and internaldns1= of the boot arguments name the servers, in /etc/resolv.conf"
+        yield CheckStep("resolve", ERROR, f"DNS not resolving {RESOLVED_NAME}: {why}", hint)
 
 
 def _storage(situation: Situation, probes: Probes) -> Iterable[CheckStep]:

@@ -31,7 +31,7 @@ def real_probes(paths: Paths) -> check.Probes:
             raise OSError(error.message) from error
         return str(answer["text"])
 
-    return check.Probes(probes.ping, probes.dns_answers, probes.connect, probes.write_file, agent_state)
+    return check.Probes(probes.ping, probes.ask_dns, probes.connect, probes.write_file, agent_state)
 
 
 def situation(paths: Paths) -> check.Situation:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -10,6 +11,7 @@ import socket
 import struct
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 _ECHO = {socket.AF_INET: (8, 0), socket.AF_INET6: (128, 129)}  # request and reply types
 
@@ -50,18 +52,54 @@ def _echo(kind: int, payload: bytes) -> bytes:
     return head[:2] + struct.pack("!H", ~total & 0xFFFF) + head[4:] + payload
 
 
-def dns_answers(server: str, name: str, timeout_s: float = 3.0, port: int = 53) -> bool:
-    """Whether `server` answers a question for `name`, whatever it says: CloudStack's check asks no more."""
+class DnsAnswer(NamedTuple):
+    """What a name server answered: a response code of RFC 1035, 4.1.1, and how many records."""
+
+    code: int
+    records: int
+
+    @property
+    def is_final(self) -> bool:
+        """Whether a resolver believes it; after any other it asks the next server."""
+        return self.code in (_NOERROR, _NXDOMAIN)
+
+    @property
+    def failure(self) -> str:
+        """Why the name has no address by this answer; empty when it has one."""
+        if self.code == _NOERROR:
+            return "" if self.records else "the name has no IPv4 address"
+        return _DNS_FAILURES.get(self.code, f"response code {self.code}")
+
+
+_NOERROR, _NXDOMAIN = 0, 3
+_DNS_FAILURES = {
+    1: "FORMERR: it could not read the query",
+    2: "SERVFAIL: it could not find out",
+    3: "NXDOMAIN: there is no such name",
+    4: "NOTIMP: it does not answer such queries",
+    5: "REFUSED: it does not answer this VM",
+}
+
+
+def ask_dns(server: str, name: str, timeout_s: float = 3.0, port: int = 53) -> DnsAnswer:
+    """Ask `server` for the IPv4 address of `name`; OSError when no answer comes."""
     family = socket.AF_INET6 if ":" in server else socket.AF_INET
     query_id = os.urandom(2)
     labels = b"".join(bytes([len(label)]) + label.encode("ascii") for label in name.split("."))
     query = query_id + struct.pack("!HHHHH", 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!HH", 1, 1)
+    deadline_s = time.monotonic() + timeout_s
     with socket.socket(family, socket.SOCK_DGRAM) as channel:
-        channel.settimeout(timeout_s)
         channel.connect((server, port))
         channel.send(query)
-        answer = channel.recv(4096)
-    return len(answer) >= 12 and answer[:2] == query_id and bool(answer[2] & 0x80)
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            channel.settimeout(left_s)
+            try:
+                answer = channel.recv(4096)
+            except TimeoutError:
+                break
+            if len(answer) >= 12 and answer[:2] == query_id and answer[2] & 0x80:
+                return DnsAnswer(answer[3] & 0x0F, int.from_bytes(answer[6:8], "big"))
+    raise TimeoutError(errno.ETIMEDOUT, f"no answer in {timeout_s:g} s")
 
 
 def connect(host: str, port: int, timeout_s: float = 3.0) -> None:

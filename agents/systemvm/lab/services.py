@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from systemvm.guest.check import RESOLVED_NAME
 from systemvm.lab import children, namespaces
 from systemvm.lab.certificates import SourceCertificates
 from systemvm.lab.children import Child
@@ -97,6 +98,7 @@ def start_source(plan: Plan) -> list[Child]:
             "--user=root",
             f"--listen-address={address}", "--bind-interfaces", "--log-facility=-", "--pid-file=",
             f"--address=/{SOURCE_NAME}/{address}",
+            f"--host-record={RESOLVED_NAME},{address}",  # `systemvm check` asks for it
         ],
         plan.logs / "dnsmasq.log",
     )  # fmt: skip

@@ -9,6 +9,8 @@ import pytest
 
 from systemvm.guest import check
 from systemvm.guest.check import Probes, Situation
+from systemvm.guest.probes import DnsAnswer
+from systemvm.wire.agent import CheckReport
 
 BOOT = {
     "type": "secstorage",
@@ -24,23 +26,34 @@ MOUNTS = (
 )
 
 
+SERVERS = ("203.0.113.10", "203.0.113.11")
+RESOLVES, EMPTY = DnsAnswer(0, 1), DnsAnswer(0, 0)
+SERVFAIL, NXDOMAIN, REFUSED = DnsAnswer(2, 0), DnsAnswer(3, 0), DnsAnswer(5, 0)
+
+
 class World:
     """Answers as it is told to."""
 
     def __init__(
-        self, *, down: tuple[str, ...] = (), wrong: str = "", agent: str = "Up, connected to host"
+        self,
+        *,
+        down: tuple[str, ...] = (),
+        wrong: str = "",
+        agent: str = "Up, connected to host",
+        dns: tuple[DnsAnswer, ...] = (RESOLVES, RESOLVES),
     ) -> None:
         self.down = down
+        self.answers = dict(zip(SERVERS, dns, strict=True))
         self.wrong = wrong
         self.agent = agent
 
     def ping(self, address: str) -> bool:
         return f"ping {address}" not in self.down
 
-    def dns(self, server: str, name: str) -> bool:
+    def dns(self, server: str, name: str) -> DnsAnswer:
         if f"dns {server}" in self.down:
-            raise TimeoutError("timed out")
-        return True
+            raise TimeoutError(110, "no answer in 3 s")
+        return self.answers[server]
 
     def connect(self, host: str, port: int) -> None:
         if f"connect {host}" in self.down:
@@ -105,6 +118,53 @@ def test_each_fault(world: World, code: int, words: str) -> None:
     assert words in check.text(report)
 
 
+def dns_lines(report: CheckReport) -> list[tuple[str, str]]:
+    return [(step.status, step.text) for step in report.steps if step.name in ("dns", "resolve")]
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (REFUSED, "REFUSED: it does not answer this VM"),
+        (SERVFAIL, "SERVFAIL: it could not find out"),
+        (NXDOMAIN, "NXDOMAIN: there is no such name"),
+        (EMPTY, "the name has no IPv4 address"),
+        (DnsAnswer(9, 0), "response code 9"),
+    ],
+)
+def test_that_the_server_answers_is_not_that_the_name_resolves(answer: DnsAnswer, why: str) -> None:
+    report = check.run(
+        situation(resolv_conf="nameserver 203.0.113.10\n"), World(dns=(answer, answer)).probes()
+    )
+    assert dns_lines(report) == [
+        ("good", "DNS server 203.0.113.10 answers"),
+        ("error", f"DNS not resolving cloudstack.apache.org: 203.0.113.10 answers {why}"),
+    ]
+    assert check.exit_code(report) == 2
+
+
+def test_no_server_answers() -> None:
+    report = check.run(situation(), World(down=tuple(f"dns {one}" for one in SERVERS)).probes())
+    assert dns_lines(report) == [
+        ("error", "DNS server 203.0.113.10 does not answer: no answer in 3 s"),
+        ("error", "DNS server 203.0.113.11 does not answer: no answer in 3 s"),
+        ("error", "DNS not resolving cloudstack.apache.org: no name server answers"),
+    ]
+
+
+def test_the_next_server_is_asked_by_a_resolvers_rules() -> None:
+    """A refusal or a failure is not believed; that there is no such name is."""
+    for first in (REFUSED, SERVFAIL):
+        report = check.run(situation(), World(dns=(first, RESOLVES)).probes())
+        assert dns_lines(report)[-1] == ("good", "DNS resolves cloudstack.apache.org")
+        assert check.exit_code(report) == 0
+    report = check.run(situation(), World(dns=(NXDOMAIN, RESOLVES)).probes())
+    assert "203.0.113.10 answers NXDOMAIN" in dns_lines(report)[-1][1]
+    assert check.exit_code(report) == 2
+    slow = check.run(situation(), World(down=("dns 203.0.113.10",)).probes())
+    assert [status for status, _ in dns_lines(slow)] == ["warning", "good", "good"]
+
+
 def test_a_store_that_is_not_mounted() -> None:
     report = check.run(situation(mounts=""), World(down=("ping 10.12.0.2",)).probes())
     text = check.text(report)
@@ -136,7 +196,8 @@ def test_a_store_that_cannot_be_written_to(wrong: str, hint: str) -> None:
 
 def test_a_console_proxy_has_no_store() -> None:
     report = check.run(situation(BOOT | {"type": "consoleproxy"}, mounts=""), World().probes())
-    assert [step.name for step in report.steps] == ["ping", "resolve", "management", "management", "agent"]
+    names = [step.name for step in report.steps]
+    assert names == ["ping", "dns", "resolve", "management", "management", "agent"]
 
 
 def test_without_name_servers_and_hosts() -> None:

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The question that `systemvm check` puts to a name server, against a real one and against a liar."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from systemvm.guest.probes import DnsAnswer, ask_dns
+
+pytestmark = pytest.mark.timeout(60)
+LOOPBACK = "127.0.0.1"
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def dnsmasq() -> Iterator[int]:
+    """A real server that knows one name, denies another, has no address of a third, and refuses the rest."""
+    port = free_port()
+    process = subprocess.Popen(
+        ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts",
+         "--pid-file=", f"--listen-address={LOOPBACK}", "--bind-interfaces", f"--port={port}", "--user=root",
+         "--host-record=known.example.test,203.0.113.5", "--local=/denied.example.test/six.example.test/",
+         "--host-record=six.example.test,2001:db8::5"],
+    )  # fmt: skip
+    try:
+        deadline_s = time.monotonic() + 20
+        while True:
+            try:
+                ask_dns(LOOPBACK, "known.example.test", port=port)
+                break
+            except OSError:
+                assert time.monotonic() < deadline_s, "dnsmasq does not answer"
+                time.sleep(0.05)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.mark.parametrize(
+    ("name", "failure"),
+    [
+        ("known.example.test", ""),
+        ("nobody.denied.example.test", "NXDOMAIN"),
+        ("six.example.test", "no IPv4 address"),
+        ("elsewhere.example.org", "REFUSED"),
+    ],
+)
+def test_what_a_real_server_answers(dnsmasq: int, name: str, failure: str) -> None:
+    answer = ask_dns(LOOPBACK, name, port=dnsmasq)
+    assert failure in answer.failure
+    assert bool(answer.failure) == bool(failure)
+
+
+def test_nobody_there_is_an_error() -> None:
+    with pytest.raises(ConnectionRefusedError):
+        ask_dns(LOOPBACK, "known.example.test", port=free_port())
+
+
+def test_an_answer_to_another_question_is_not_believed() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind((LOOPBACK, 0))
+
+        def answer() -> None:
+            for reply_id in (b"", None):  # first with another id, then with the right one
+                query, client = server.recvfrom(512)
+                wrong = bytes([query[0] ^ 0xFF, query[1]])
+                server.sendto((wrong if reply_id == b"" else query[:2]) + b"\x81\x82" + query[4:], client)
+
+        threading.Thread(target=answer, daemon=True).start()
+        port = int(server.getsockname()[1])
+        with pytest.raises(TimeoutError) as silent:
+            ask_dns(LOOPBACK, "known.example.test", timeout_s=0.5, port=port)
+        assert silent.value.strerror == "no answer in 0.5 s"
+        assert ask_dns(LOOPBACK, "known.example.test", port=port) == DnsAnswer(2, 0)
