@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sqlite3
 import ssl
 import struct
 import subprocess
@@ -17,11 +18,12 @@ from pathlib import Path
 import pytest
 
 from systemvm.lab import cloud as clouds
-from systemvm.lab import namespaces
+from systemvm.lab import namespaces, showcase
 from systemvm.lab.cloud import CONSOLE_NAME, Cloud
 from systemvm.lab.commands import run
 from systemvm.lab.errors import LabError
 from systemvm.lab.plan import SOURCE, SOURCE_NAME, STORAGE, Plan
+from systemvm.lab.reporting import Quiet
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(120)]
 
@@ -142,6 +144,37 @@ def test_the_login_is_readable_by_its_owner_alone(cloud: Cloud) -> None:
     said = cloud.daemon_log.read_text()
     assert "first-login.json" in said
     assert cloud.login.password not in said and cloud.login.secret_key not in said
+
+
+class Told(Quiet):
+    def __init__(self) -> None:
+        self.words: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.words.append(text)
+
+
+def test_samples_that_do_not_come_leave_the_cloud_up_and_are_reported_when_they_do(cloud: Cloud) -> None:
+    """Nobody downloads here; for the machine it is as in a zone whose SSVM is slow."""
+    for medium in (showcase.TINY, showcase.IPXE):
+        (cloud.plan.source_pages / medium.file).write_bytes(b"an image")
+    told = Told()
+    samples = showcase.Showcase(cloud, told, late_s=2.0)
+    samples.present()
+    assert list(samples.missing) == ["iso ipxe", "template tiny", "machine hello (a linked clone)"]
+    assert "no progress for" in samples.missing["iso ipxe"]
+    assert "template tiny is not Ready" in samples.missing["machine hello (a linked clone)"]
+    url = f"{cloud.plan.source_url}/tiny.qcow2"
+    assert samples.retry["template tiny"] == f"template register tiny {url}"
+    assert cloud.api.items("listTemplates", "template", templatefilter="self", name="tiny")
+    samples.look_again()
+    assert (told.words, len(samples.missing)) == ([], 3)
+
+    with sqlite3.connect(cloud.plan.layout.database) as database:  # as the daemon does when it is Ready
+        database.execute("UPDATE template_store_refs SET state = 'DOWNLOADED', percent = 100")
+    samples.look_again()
+    assert told.words == ["iso ipxe has come", "template tiny has come"]
+    assert list(samples.missing) == ["machine hello (a linked clone)"]
 
 
 # ---- what happens to it ---------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from systemvm.lab import children, namespaces
 from systemvm.lab.children import Child
 from systemvm.lab.host_programs import HostProgram, helper_sockets
 from systemvm.lab.readiness import Readiness
+from systemvm.lab.reporting import Silent
 from systemvm.management.first_start import FirstLogin
 from systemvm.management.layout import Layout
 from systemvm.management.samples import read_sample
@@ -115,7 +116,7 @@ class Host:
                 HostProgram.DAEMON, {"page": self.listener}, {"NOTIFY_SOCKET": notify.address}
             )
             self.process = self.child.process
-            assert notify.wait("the daemon", lambda: self.child.running, lambda _: None, 60)
+            notify.wait(self.child, Silent())
         finally:
             notify.close()
 

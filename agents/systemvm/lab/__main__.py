@@ -23,6 +23,7 @@ from systemvm.lab.errors import LabError
 from systemvm.lab.ownership import Ownership
 from systemvm.lab.plan import Plan
 from systemvm.lab.reporting import Terminal
+from systemvm.lab.showcase import Showcase
 
 _WATCH_S = 1.0
 
@@ -62,13 +63,16 @@ def up(root: Path, build: Path, page_port: int, console_port: int) -> None:
     _check(plan)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, _end)
-    cloud = Cloud(plan, reporter)
+    cloud = Cloud(plan, reporter, hang_s=None)
+    samples = Showcase(cloud, reporter)
     try:
         showcase.publish(plan)
         cloud.start()
-        _show(cloud, reporter)
+        samples.present()
+        _tell(cloud, samples, reporter)
         while True:
             time.sleep(_WATCH_S)
+            samples.look_again()
             if cloud.revive():
                 reporter.say(
                     "the management daemon had ended and was started again; machines went on running"
@@ -129,15 +133,21 @@ def _check(plan: Plan) -> None:
         raise LabError("this machine is not ready:\n" + "\n".join(f"  missing  {line}" for line in lines))
 
 
-def _show(cloud: Cloud, reporter: Terminal) -> None:
-    showcase.register(cloud, showcase.IPXE, reporter)
-    template = showcase.register(cloud, showcase.TINY, reporter)
-    machine = showcase.deploy(cloud, template, reporter)
+def _tell(cloud: Cloud, samples: Showcase, reporter: Terminal) -> None:
+    """What is there, what is missing, and what to type."""
     plan, login = cloud.plan, cloud.login
-    names = {vm["systemvmtype"]: vm["name"] for vm in cloud.api.items("listSystemVms", "systemvm")}
-    ssvm, cpvm = names["secondarystoragevm"], names["consoleproxy"]
+    names = {vm["systemvmtype"]: vm["name"] for vm in cloud.system_vms()}
+    ssvm, cpvm = names.get("secondarystoragevm", "SSVM"), names.get("consoleproxy", "CPVM")
     command = _command(plan)
     reporter.console.rule("systemvm is up; Ctrl-C ends it")
+    missing = [
+        line
+        for title, why in samples.missing.items()
+        for line in (
+            ("Missing", f"{title}: {why}"),
+            ("", f"if it does not come by itself: {command} {samples.retry[title]}"),
+        )
+    ]
     # lines and not a table: whatever the terminal's width, a command can be copied whole
     for title, text in (
         ("Page", plan.page_url),
@@ -148,8 +158,9 @@ def _show(cloud: Cloud, reporter: Terminal) -> None:
         ("Try", f"{command} system-vm list"),
         ("", f"{command} check {ssvm}"),
         ("", f"{command} template register again {plan.source_url}/{showcase.TINY.file}"),
-        ("", f"{command} console {machine['name']}"),
+        ("", f"{command} console {showcase.MACHINE_NAME}"),
         ("", f"{command} ssh {cpvm}"),
+        *missing,
     ):
         reporter.console.print(f"{title:9}{text}", highlight=False, markup=False, soft_wrap=True)
 

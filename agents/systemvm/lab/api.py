@@ -8,12 +8,12 @@ import hashlib
 import hmac
 import http.client
 import json
-import time
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from systemvm.lab.errors import LabError
+from systemvm.lab.reporting import Silent
+from systemvm.lab.waiting import HANG_S, Look, wait_for
 
 _REQUEST_S = 30.0
 _POLL_S = 0.5
@@ -73,27 +73,24 @@ class ApiClient:
         self,
         command: str,
         /,
-        *,
-        timeout_s: float = 180.0,
-        waiting: Callable[[float], None] = lambda _: None,
         **parameters: object,
     ) -> dict[str, Any]:
-        """An asynchronous command, waited for; its job's result."""
+        """An asynchronous command, waited for; its job's result. ApiRefusedError, StalledError."""
         job = self.call(command, **parameters)["jobid"]
-        began = time.monotonic()
-        while (elapsed := time.monotonic() - began) < timeout_s:
-            answer = self.call("queryAsyncJobResult", jobid=job)
-            if answer["jobstatus"] == 1:
-                result: dict[str, Any] = answer.get("jobresult", {})
-                return result
-            if answer["jobstatus"] == 2:
-                result = answer.get("jobresult", {})
-                raise ApiRefusedError(
-                    command, int(result.get("errorcode", 530)), str(result.get("errortext"))
-                )
-            waiting(elapsed)
-            time.sleep(_POLL_S)  # the query API has no events; asking is its way
-        raise LabError(f"{command}: its job is not done after {timeout_s:g} s")
+
+        def look() -> Look[dict[str, Any]]:
+            return Look(f"the job of {command}", result=self.job_result(command, job))
+
+        # the query API has no events; asking is its way
+        return wait_for(look, Silent(), lambda: "", hang_s=HANG_S, every_s=_POLL_S)
+
+    def job_result(self, command: str, job: str) -> dict[str, Any] | None:
+        """What a job ended with, None while it runs; ApiRefusedError when it failed."""
+        answer = self.call("queryAsyncJobResult", jobid=job)
+        result: dict[str, Any] = answer.get("jobresult") or {}
+        if answer["jobstatus"] == 2:
+            raise ApiRefusedError(command, int(result.get("errorcode", 530)), str(result.get("errortext")))
+        return result if answer["jobstatus"] == 1 else None
 
     def _sign(self, query: dict[str, str]) -> str:
         text = "&".join(f"{name}={quote(value, safe='*')}" for name, value in sorted(query.items())).lower()

@@ -8,12 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from systemvm.lab.errors import LabError
+from systemvm.lab import signs
+from systemvm.lab.reporting import Step
+from systemvm.lab.waiting import EndedError, Look, wait_for
 
 POLL_S = 0.1
 
@@ -34,21 +35,26 @@ class Child:
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         return "\n".join(f"  | {line}" for line in lines[-count:])
 
-    def wait_until(self, what: str, holds: Callable[[], bool], *, timeout_s: float) -> None:
-        """LabError with the program's last words when it ends, or when it takes too long."""
-        deadline = time.monotonic() + timeout_s
-        while not holds():
+    def wait_until(self, what: str, holds: Callable[[], bool], step: Step, *, hang_s: float | None) -> None:
+        """EndedError with the program's last words when it ends; StalledError when it does nothing."""
+
+        def look() -> Look[bool]:
+            if holds():
+                return Look("", result=True)
             if not self.running:
-                raise LabError(
+                raise EndedError(
                     f"{self.title} ended ({self.process.returncode}) before {what}\n{self.last_lines()}",
                     f"its log is {self.log}",
                 )
-            if time.monotonic() > deadline:
-                raise LabError(
-                    f"{self.title}: still no {what} after {timeout_s:g} s\n{self.last_lines()}",
-                    f"its log is {self.log}",
-                )
-            time.sleep(POLL_S)  # there is no event for a port that opens in another namespace
+            log_bytes = signs.written_bytes(self.log)
+            return Look(f"{self.title}: {what}", progress=log_bytes, activity=self.cpu_ticks())
+
+        # there is no event for a port that opens in another namespace
+        wait_for(look, step, self.last_lines, hang_s=hang_s, every_s=POLL_S)
+
+    def cpu_ticks(self) -> int:
+        """What it has used so far; the programs before it in its process (`ip netns exec`) included."""
+        return signs.cpu_ticks(self.process.pid)
 
     def stop(self, *, grace_s: float = 10.0) -> None:
         if self.running:

@@ -9,16 +9,15 @@ import shutil
 import signal
 import socket
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
-from attrs import asdict
+from attrs import asdict, evolve
 
-from systemvm.lab import children, configuration, namespaces, services
+from systemvm.lab import children, configuration, explanation, namespaces, services, signs
 from systemvm.lab.api import ApiClient
 from systemvm.lab.children import Child
 from systemvm.lab.errors import LabError
@@ -26,13 +25,15 @@ from systemvm.lab.host_programs import HostProgram, helper_sockets, require_user
 from systemvm.lab.ownership import Ownership
 from systemvm.lab.plan import Plan
 from systemvm.lab.readiness import Readiness
-from systemvm.lab.reporting import Quiet, Reporter
+from systemvm.lab.reporting import Quiet, Reporter, Silent, Step
+from systemvm.lab.waiting import HANG_S, EndedError, Look, wait_for
 from systemvm.management.first_start import FirstLogin
 
-#: Waits that end long before, unless something is wrong; they fit a machine without virtualization.
-DAEMON_S = 90.0
-SYSTEM_VMS_S = 420.0
+T = TypeVar("T")
+
 _POLL_S = 1.0
+#: The zone needs one of each (`systemvmtype`).
+_KINDS = frozenset({"secondarystoragevm", "consoleproxy"})
 
 SOCKET_PROXY = "/usr/lib/systemd/systemd-socket-proxyd"
 #: The console proxy's name for the forwarder; it resolves it anew for every connection.
@@ -52,11 +53,14 @@ class Cloud:
         *,
         accelerator: str = "auto",
         system_vms: bool = True,
+        hang_s: float | None = HANG_S,
     ) -> None:
+        """`hang_s`: after how long without any sign of work a wait is an error; None: never."""
         self.plan = plan
         self._reporter: Reporter = reporter or Quiet()
         self._accelerator = accelerator
         self._wants_system_vms = system_vms
+        self._hang_s = hang_s
         self._ownership = Ownership(plan.lab / "lock")
         self._listeners: dict[str, socket.socket] = {}
         self._children: list[Child] = []
@@ -124,10 +128,10 @@ class Cloud:
             namespaces.make(plan)
         with step("NFS server") as shown:
             shown.waits_for("nfs-ganesha on 10.12.0.2:2049")
-            self._storage = services.start_storage(plan)
+            self._storage = services.start_storage(plan, shown, self._hang_s)
         with step("download source") as shown:
             shown.waits_for("nginx and dnsmasq on 203.0.113.10")
-            self._children += services.start_source(plan)
+            self._children += services.start_source(plan, shown, self._hang_s)
         configuration.write(
             plan,
             services.source_certificates(plan),
@@ -174,13 +178,7 @@ class Cloud:
                 sockets={"page": self._listeners["page"]},
                 environment={"NOTIFY_SOCKET": readiness.address},
             )
-            daemon = self._daemon
-            shown.waits_for("its first words")
-            if not readiness.wait(daemon.title, lambda: daemon.running, shown.waits_for, DAEMON_S):
-                raise LabError(
-                    f"{daemon.title} ended at its start\n{daemon.last_lines()}",
-                    f"its log is {daemon.log}",
-                )
+            readiness.wait(self._daemon, shown, hang_s=self._hang_s)
 
     def stop_daemon(self, *, kill: bool = False) -> None:
         """End the daemon alone, politely or by SIGKILL; machines go on running."""
@@ -193,7 +191,7 @@ class Cloud:
 
     def start_storage(self) -> None:
         """Start the NFS server again; comes back when it listens."""
-        self._storage = services.start_storage(self.plan)
+        self._storage = services.start_storage(self.plan, Silent(), self._hang_s)
 
     def stop_storage(self, *, kill: bool = False) -> None:
         """End the NFS server, politely or by SIGKILL; what it exports stays as it is."""
@@ -223,26 +221,60 @@ class Cloud:
         self.start_daemon()
         return True
 
-    def wait_for_system_vms(self, timeout_s: float = SYSTEM_VMS_S) -> list[dict[str, Any]]:
+    def wait_for_system_vms(self) -> list[dict[str, Any]]:
         """Until the SSVM and the CPVM are Running and their agents Up."""
-        deadline = time.monotonic() + timeout_s
         with self._reporter.step("system VMs (booting, agents Up)") as shown:
-            while True:
-                machines = self._system_vms()
-                shown.waits_for(_states(machines) or "the first of them")
-                up = {vm["systemvmtype"] for vm in machines if _is_up(vm)}
-                if up >= {"secondarystoragevm", "consoleproxy"}:
-                    return machines
-                if self._daemon is not None and not self._daemon.running:
-                    raise LabError(f"the daemon ended\n{self._daemon.last_lines()}", f"see {self.daemon_log}")
-                if time.monotonic() > deadline:
-                    raise LabError(
-                        f"the system VMs are not up after {timeout_s:g} s: {_states(machines)}",
-                        f"see {self.daemon_log} and the serial logs in {self.plan.layout.logs}",
-                    )
-                time.sleep(_POLL_S)
+            return self.wait(self._look_at_system_vms, self._why_no_system_vms, shown)
 
-    def _system_vms(self) -> list[dict[str, Any]]:
+    def wait(
+        self,
+        look: Callable[[], Look[T]],
+        explain: Callable[[], str],
+        step: Step | None = None,
+        *,
+        late_s: float | None = None,
+    ) -> T:
+        """Wait for something of this cloud's; EndedError when its daemon ends meanwhile.
+
+        Work in any of its machines counts as activity.
+        """
+
+        def look_at_both() -> Look[T]:
+            if self._daemon is not None and not self._daemon.running:
+                raise EndedError(f"the daemon ended\n{self._daemon.last_lines()}", f"see {self.daemon_log}")
+            found = look()
+            return evolve(found, activity=(found.activity, self._machines_work()))
+
+        return wait_for(look_at_both, step or Silent(), explain, late_s=late_s, hang_s=self._hang_s)
+
+    def _machines_work(self) -> int:
+        """In units of so much CPU time that an idle machine takes a quarter of an hour for one."""
+        ticks = sum(signs.cpu_ticks_by_file(path) for path in self.plan.layout.machines.glob("*.pid"))
+        return ticks // (60 * os.sysconf("SC_CLK_TCK"))
+
+    def _look_at_system_vms(self) -> Look[list[dict[str, Any]]]:
+        machines = self.api.items("listSystemVms", "systemvm")
+        up = {vm["systemvmtype"] for vm in machines if _is_up(vm)}
+        said = [signs.written_bytes(self.plan.layout.logs / f"{vm['name']}.log") for vm in machines]
+        return Look(
+            _states(machines) or "the first of them",
+            result=machines if up >= _KINDS else None,
+            progress=(_states(machines), *(vm.get("reason") for vm in machines), *said),
+        )
+
+    def why(self, *kinds: str) -> str:
+        """What the daemon knows of its system VMs of these kinds (`systemvmtype`), looked at now."""
+        names = [vm["name"] for vm in self.system_vms() if vm["systemvmtype"] in kinds]
+        if not names:
+            return f"the daemon lists no system VM now; see {self.daemon_log}"
+        return "\n".join(explanation.why(self.plan.layout.socket, name) for name in names)
+
+    def _why_no_system_vms(self) -> str:
+        up = {vm["systemvmtype"] for vm in self.system_vms() if _is_up(vm)}
+        return self.why(*(_KINDS - up))
+
+    def system_vms(self) -> list[dict[str, Any]]:
+        """As the API lists them; none while it does not answer."""
         try:
             return self.api.items("listSystemVms", "systemvm")
         except OSError:
@@ -283,7 +315,7 @@ class Cloud:
         known = ""
         while not self._stopping.wait(_POLL_S * 2):
             with contextlib.suppress(LabError):
-                for vm in self._system_vms():
+                for vm in self.system_vms():
                     address = str(vm.get("publicip") or "")
                     if vm["systemvmtype"] == "consoleproxy" and _is_up(vm) and address != known:
                         # in place: a bind mount shows the file, not its name

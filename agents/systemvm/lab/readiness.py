@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import socket
-import time
-from collections.abc import Callable
 
-from systemvm.lab.errors import LabError
+from systemvm.lab import signs
+from systemvm.lab.children import Child
+from systemvm.lab.reporting import Step
+from systemvm.lab.waiting import HANG_S, EndedError, Look, wait_for
 
 _POLL_S = 0.5
 
@@ -22,25 +23,38 @@ class Readiness:
         self._socket.bind("")
         self.address = "@" + self._socket.getsockname()[1:].decode()
         self._socket.settimeout(_POLL_S)
+        self.is_ready = False
+        self.status = ""  # what the program said last that it is busy with
 
-    def wait(
-        self, title: str, running: Callable[[], bool], status: Callable[[str], None], timeout_s: float
-    ) -> bool:
-        """True when it says that it is ready, False when it ended; LabError after `timeout_s`."""
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            try:
-                message = self._socket.recv(4096).decode(errors="replace")
-            except TimeoutError:
-                if not running():
-                    return False
-                continue
-            values = dict(line.partition("=")[::2] for line in message.splitlines())
-            if "STATUS" in values:
-                status(values["STATUS"])
-            if values.get("READY") == "1":
-                return True
-        raise LabError(f"{title} is not ready after {timeout_s:g} s")
+    def wait(self, child: Child, step: Step, *, hang_s: float | None = HANG_S) -> None:
+        """Until the program says that it is ready; EndedError when it ends, StalledError when it hangs."""
+
+        def look() -> Look[bool]:
+            running = child.running  # before its last message is read
+            self._receive()
+            if self.is_ready:
+                return Look("", result=True)
+            if not running:
+                raise EndedError(
+                    f"{child.title} ended at its start\n{child.last_lines()}", f"its log is {child.log}"
+                )
+            return Look(
+                self.status or "its first words",
+                progress=(self.status, signs.written_bytes(child.log)),
+                activity=child.cpu_ticks(),
+            )
+
+        wait_for(look, step, child.last_lines, hang_s=hang_s, every_s=0.0)
+
+    def _receive(self) -> None:
+        """Take one message, for which it waits a moment."""
+        try:
+            message = self._socket.recv(4096).decode(errors="replace")
+        except TimeoutError:
+            return
+        values = dict(line.partition("=")[::2] for line in message.splitlines())
+        self.status = values.get("STATUS", self.status)
+        self.is_ready = self.is_ready or values.get("READY") == "1"
 
     def close(self) -> None:
         self._socket.close()

@@ -18,6 +18,9 @@ class Step(Protocol):
     def waits_for(self, text: str, percent: float | None = None) -> None:
         """Say what it waits for now."""
 
+    def explain(self, text: str) -> None:
+        """Say, in lines that stay, why it takes so long."""
+
 
 class Reporter(Protocol):
     def step(self, title: str) -> AbstractContextManager[Step]: ...
@@ -25,8 +28,13 @@ class Reporter(Protocol):
     def say(self, text: str) -> None: ...
 
 
-class _Silent:
+class Silent:
+    """Nobody reads it."""
+
     def waits_for(self, text: str, percent: float | None = None) -> None:
+        pass
+
+    def explain(self, text: str) -> None:
         pass
 
 
@@ -35,7 +43,7 @@ class Quiet:
 
     @contextmanager
     def step(self, title: str) -> Iterator[Step]:
-        yield _Silent()
+        yield Silent()
 
     def say(self, text: str) -> None:
         pass
@@ -58,6 +66,11 @@ class _Shown:
         elif text != self._last:
             self._console.print(f"  … {self._title}: {text}", highlight=False, markup=False, soft_wrap=True)
         self._last = text
+
+    def explain(self, text: str) -> None:
+        first, *more = text.splitlines()
+        for line in (f"  ! {self._title}: {first}", *(f"    {each}" for each in more)):
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 class Terminal:

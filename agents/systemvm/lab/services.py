@@ -10,9 +10,9 @@ from systemvm.lab import children, namespaces
 from systemvm.lab.certificates import SourceCertificates
 from systemvm.lab.children import Child
 from systemvm.lab.plan import EXPORT_PATH, SOURCE, SOURCE_NAME, STORAGE, Plan
+from systemvm.lab.reporting import Step
 
 NFS_PORT = 2049
-_START_S = 30.0
 
 _NGINX = """\
 daemon off;
@@ -67,7 +67,7 @@ exec "$@"
 """
 
 
-def start_source(plan: Plan) -> list[Child]:
+def start_source(plan: Plan, step: Step, hang_s: float | None) -> list[Child]:
     """A web server with TLS and a name server, at 203.0.113.10 on the public network."""
     namespace = plan.namespace_of(SOURCE)
     address = str(SOURCE.address.ip)
@@ -102,8 +102,13 @@ def start_source(plan: Plan) -> list[Child]:
         ],
         plan.logs / "dnsmasq.log",
     )  # fmt: skip
-    nginx.wait_until("port 443", lambda: namespaces.listens(namespace, address, 443), timeout_s=_START_S)
-    dnsmasq.wait_until("port 53", lambda: namespaces.listens(namespace, address, 53), timeout_s=_START_S)
+    for server, port in ((nginx, 443), (dnsmasq, 53)):
+        server.wait_until(
+            f"port {port}",
+            lambda port=port: namespaces.listens(namespace, address, port),  # type: ignore[misc]
+            step,
+            hang_s=hang_s,
+        )
     return [nginx, dnsmasq]
 
 
@@ -111,7 +116,7 @@ def source_certificates(plan: Plan) -> SourceCertificates:
     return SourceCertificates.make(plan.lab / "source-tls", SOURCE_NAME)
 
 
-def start_storage(plan: Plan) -> Child:
+def start_storage(plan: Plan, step: Step, hang_s: float | None) -> Child:
     """An NFS 4.2 server in user space, at 10.12.0.2 on the storage network."""
     namespace = plan.namespace_of(STORAGE)
     address = str(STORAGE.address.ip)
@@ -128,6 +133,9 @@ def start_storage(plan: Plan) -> Child:
     ]  # fmt: skip
     ganesha = children.start("ganesha", namespace, words, plan.logs / "ganesha.out")
     ganesha.wait_until(
-        "port 2049", lambda: namespaces.listens(namespace, address, NFS_PORT), timeout_s=_START_S
+        f"port {NFS_PORT}",
+        lambda: namespaces.listens(namespace, address, NFS_PORT),
+        step,
+        hang_s=hang_s,
     )
     return ganesha

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When a lab's wait explains itself, when it goes on, and when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from systemvm.lab.waiting import (
+    EXPLAIN_AFTER_S,
+    EXPLAIN_AT_MOST_EVERY_S,
+    EndedError,
+    Look,
+    StalledError,
+    wait_for,
+)
+
+
+class Time:
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def seconds(self) -> float:
+        return self.now_s
+
+    def sleep(self, duration_s: float) -> None:
+        self.now_s += duration_s
+
+
+class Shown:
+    """A step that remembers what it was told, and when."""
+
+    def __init__(self, time: Time) -> None:
+        self._time = time
+        self.details: list[str] = []
+        self.explained: list[tuple[float, str]] = []
+
+    def waits_for(self, text: str, percent: float | None = None) -> None:
+        self.details.append(text)
+
+    def explain(self, text: str) -> None:
+        self.explained.append((self._time.now_s - 1000.0, text))
+
+
+class World:
+    def __init__(self) -> None:
+        self.time = Time()
+        self.shown = Shown(self.time)
+
+    @property
+    def elapsed_s(self) -> float:
+        return self.time.now_s - 1000.0
+
+    def wait(self, look: Callable[[], Look[str]], **limits: float) -> Any:
+        return wait_for(look, self.shown, lambda: "the NFS server hangs", clock=self.time, **limits)
+
+
+def test_progress_keeps_it_waiting_for_hours_without_a_word() -> None:
+    world = World()
+
+    def look() -> Look[str]:
+        minute = world.elapsed_s // 50
+        return Look(f"minute {minute}", result="done" if minute > 200 else None, progress=minute)
+
+    assert world.wait(look, late_s=60, hang_s=60) == "done"
+    assert world.elapsed_s > 10_000
+    assert world.shown.explained == []
+
+
+def test_a_minute_without_progress_is_explained_and_the_wait_goes_on() -> None:
+    world = World()
+    look = lambda: Look("its SSVM", result="done" if world.elapsed_s > 4000 else None)  # noqa: E731
+    assert world.wait(look) == "done"
+    times = [when_s for when_s, _ in world.shown.explained]
+    assert times[0] == EXPLAIN_AFTER_S
+    gaps = [after - before for before, after in pairwise(times)]
+    assert gaps == sorted(gaps) and gaps[-1] == EXPLAIN_AT_MOST_EVERY_S
+    assert world.shown.explained[0][1] == "no progress for 60 s\nthe NFS server hangs"
+
+
+def test_progress_starts_the_minute_anew() -> None:
+    world = World()
+    look = lambda: Look("x", result="y" if world.elapsed_s > 130 else None, progress=world.elapsed_s > 30)  # noqa: E731
+    world.wait(look)
+    assert [when_s for when_s, _ in world.shown.explained] == [31 + EXPLAIN_AFTER_S]
+
+
+def test_work_without_progress_is_late_and_not_hung() -> None:
+    world = World()
+    busy = lambda: Look("x", activity=world.elapsed_s)  # noqa: E731
+    with pytest.raises(StalledError, match="no progress for 120 s: x\nhint: the NFS server hangs"):
+        world.wait(busy, late_s=120, hang_s=60)
+    idle = lambda: Look("x")  # noqa: E731
+    with pytest.raises(StalledError, match="no progress for 60 s"):
+        world.wait(idle, late_s=120, hang_s=60)
+
+
+def test_an_api_that_does_not_answer_is_waited_for_and_a_real_end_is_one() -> None:
+    world = World()
+
+    def look() -> Look[str]:
+        if world.elapsed_s < 30:
+            raise TimeoutError("timed out")
+        raise EndedError("the daemon ended")
+
+    with pytest.raises(EndedError, match="the daemon ended"):
+        world.wait(look)
+    assert world.shown.details[0] == "an answer of the API (timed out)"
