@@ -27,6 +27,7 @@ from systemvm.management.api.job_start import describe_job_error
 from systemvm.management.api.principal import Principal
 from systemvm.management.consoles.endpoint import ConsoleEndpoints
 from systemvm.management.consoles.gatekeeper import Gatekeeper
+from systemvm.management.consoles.revocation import ConsoleRevocation
 from systemvm.management.control.certificate_service import CertificateService
 from systemvm.management.control.certificates import Certificates
 from systemvm.management.control.directory import AgentDirectory
@@ -299,6 +300,7 @@ class SmallCloud:
     templates: TemplateService = field(init=False)
     machines: VirtualMachines = field(init=False)
     consoles: ConsoleEndpoints = field(init=False)
+    revocation: ConsoleRevocation = field(init=False)
     diagnostics: FakeDiagnostics = field(init=False)
     agent_methods: MethodTable = field(init=False)
     ssvm_peer: FakePeer = field(init=False)
@@ -314,11 +316,17 @@ class SmallCloud:
         self.agents.connect(self.cpvm.instance_name, Role.CPVM)
         self.jobs = Jobs(self.database, describe_job_error)
         self.dispatch = Dispatch(self.clock, self.database, self.agents, FakeZoneFacts())
+        self.revocation = ConsoleRevocation(self.database, self.agents)
         builder = MachineBuilder(
             self.database, self.primary, directory, lambda zone: "10.11.0.1", host_id=self.host.id
         )
         self.machines = VirtualMachines(
-            self.database, self.hypervisor, builder, self.seal, host_id=self.host.id
+            self.database,
+            self.hypervisor,
+            builder,
+            self.seal,
+            host_id=self.host.id,
+            end_consoles=self.revocation.of_machine,
         )
         self.templates = TemplateService(self.database, self.dispatch, self.machines)
         self.consoles = ConsoleEndpoints(
@@ -355,7 +363,12 @@ class SmallCloud:
         """`/client` as the daemon serves it."""
         directory = Directory(self.database, self.seal, HASHER)
         return client_resource(
-            self.table, self.database, directory, self.clock.seconds, Front.of(PublicEndpoint.parse(ORIGIN))
+            self.table,
+            self.database,
+            directory,
+            self.clock.seconds,
+            Front.of(PublicEndpoint.parse(ORIGIN)),
+            self.revocation,
         )
 
     async def call(self, command: str, as_user: Principal | None = None, **parameters: Any) -> Any:

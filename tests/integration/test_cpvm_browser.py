@@ -156,20 +156,24 @@ def test_the_machine_stops_and_comes_back(front: Front, chromium: Chromium) -> N
     def story(page: Page) -> None:
         visit(page, front, token)
         expect_state(page, "connected")
+        front.order("target", session_id=session_id, target={"refuse": "machine_stopping"})
         first.close()
-        expect_state(page, "closed")
-        expect(page.locator("#notice-title")).to_have_text("The virtual machine closed its screen")
-        front.order("target", session_id=session_id, target={"refuse": "machine_stopped"})
-        page.click("#notice-again")
-        expect(page.locator("#notice-title")).to_have_text("The virtual machine is not running")
+        title = page.locator("#notice-title")
+        expect(title).to_have_text("The virtual machine is being stopped", timeout=30_000)
+        for reason, words in (
+            ("machine_stopped", "The virtual machine is not running"),
+            ("machine_starting", "The virtual machine is being started"),
+        ):
+            front.order("target", session_id=session_id, target={"refuse": reason})
+            expect(title).to_have_text(words, timeout=30_000)
+            expect(page.locator("#notice-hint")).to_contain_text("comes back by itself")
         second = QemuScreen("another8", port)
         front.order(
             "target",
             session_id=session_id,
             target={"host": "127.0.0.1", "port": port, "password": "another8"},
         )
-        page.click("#notice-again")
-        expect_state(page, "connected")
+        expect_state(page, "connected")  # and nobody pressed anything
         wait_for_picture(page)
         second.close()
 
@@ -182,16 +186,46 @@ def test_the_daemon_is_away_for_a_while(front: Front, screen: QemuScreen, chromi
 
     def story(page: Page) -> None:
         visit(page, front, token)
-        expect_state(page, "closed")
+        expect_state(page, "waiting")
         expect(page.locator("#notice-title")).to_have_text("The cloud cannot be asked just now")
         front.order("away", away=False)
-        page.click("#notice-again")  # nothing was spent
-        expect_state(page, "connected")
+        expect_state(page, "connected")  # nothing was spent
 
     try:
         chromium.tell(story)
     finally:
         front.order("away", away=False)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("logged_out", "You logged out"),
+        ("access_revoked", "closed by the cloud's administrator"),
+        ("machine_gone", "no longer exists"),
+        ("", "has ended"),
+    ],
+)
+def test_a_console_that_the_daemon_ends_stays_ended(
+    front: Front, screen: QemuScreen, chromium: Chromium, code: str, words: str
+) -> None:
+    token, session_id = front.issue(screen.port, PASSWORD)
+
+    def story(page: Page) -> None:
+        visit(page, front, token)
+        expect_state(page, "connected")
+        front.order("end", session_ids=[session_id], reason="it ended", code=code)
+        expect_state(page, "closed")
+        expect(page.locator("#notice-title")).to_contain_text(words)
+        expect(page.locator("#notice-again")).to_be_hidden()
+        asked = len(front.heard("console.target"))
+        page.wait_for_timeout(2000)  # several of the first retries' delays
+        expect_state(page, "closed")
+        assert len(front.heard("console.target")) == asked
+        page.reload()
+        expect(page.locator("#notice-title")).to_contain_text("has ended")
+
+    chromium.tell(story)
 
 
 def test_another_site_may_not_frame_or_open_it(front: Front, screen: QemuScreen, chromium: Chromium) -> None:

@@ -65,9 +65,15 @@ class DaemonAuthority:
             )
         except RpcError as error:
             if error.code == REFUSED or (error.code == FORBIDDEN and error.reason):
-                raise RefusedError(Refusal.from_daemon(error.reason), f"{method}: {error.reason}") from None
+                raise RefusedError(_refusal(error), f"{method}: {error.reason}") from None
             self.log.warn("{method} failed: {error}", method=method, error=error.code)  # noqa: G010
             raise RefusedError(Refusal.DAEMON_AWAY, f"{method} failed with {error.code}") from None
+
+
+def _refusal(error: RpcError) -> Refusal:
+    """By `code`, which daemons of the first release do not send beside `reason`."""
+    code = error.data.get("code") if isinstance(error.data, dict) else None
+    return Refusal.from_daemon(error.reason if code is None else code)
 
 
 def _expect(answer: object, kind: type[_T]) -> _T:

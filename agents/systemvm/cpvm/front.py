@@ -36,7 +36,7 @@ from systemvm.wire.public_endpoint import PublicEndpoint
 STOP_DEADLINE_S = 3.0
 
 #: After these answers of the daemon a session can never be opened again.
-_FINAL = frozenset({Refusal.SESSION_ENDED, Refusal.MACHINE_GONE})
+_FINAL = frozenset({Refusal.SESSION_ENDED, Refusal.MACHINE_GONE, Refusal.LOGGED_OUT, Refusal.ACCESS_REVOKED})
 
 
 @frozen
@@ -192,11 +192,11 @@ class Front:
         if gone is not None:
             gone.callback(None)
 
-    def end_session(self, session_id: str, reason: str) -> None:
-        """The daemon says that there is no such session: nobody sees its screen any longer."""
+    def end_session(self, session_id: str, reason: str, refusal: Refusal = Refusal.SESSION_ENDED) -> None:
+        """The daemon ended the session: nobody sees its screen any longer, and browsers are told why."""
         for viewer in list(self._viewers):
             if viewer.session is not None and viewer.session.session_id == session_id:
-                viewer.close(CloseCode.GOING_AWAY, reason)
+                viewer.refuse(refusal)
         self.grants.end(session_id, reason)
 
     # -- time

@@ -8,13 +8,14 @@ import enum
 from systemvm.wire.console import ConsoleRefusal
 
 _OPEN_AGAIN = "Open the console again from the cloud's page: a link works once, and only for a short time."
+_COMES_BACK = "The console comes back by itself when it runs."
 _TRY_AGAIN = "Wait a moment, then press Reconnect."
 
 
 class Refusal(enum.Enum):
     """(close code, HTTP status, title, hint); a title fits the 123 bytes of a close frame's reason.
 
-    Codes from 4500 on, and 4409 and 4410, may pass by themselves: the page offers to connect again.
+    What `passes_by_itself` the page waits out; for other codes from 4500 on it offers to connect again.
     """
 
     NO_TOKEN = (4400, 400, "This address holds no console link", _OPEN_AGAIN)
@@ -35,14 +36,18 @@ class Refusal(enum.Enum):
         4409,
         409,
         "The virtual machine is not running",
-        "Start it on the cloud's page, then press Reconnect.",
+        "Start it on the cloud's page. " + _COMES_BACK,
     )
     SCREEN_CLOSED = (
         4410,
         410,
         "The virtual machine closed its screen",
-        "It may have stopped or restarted. " + _TRY_AGAIN,
+        "It may have stopped or restarted. " + _COMES_BACK,
     )
+    MACHINE_STOPPING = (4411, 409, "The virtual machine is being stopped", _COMES_BACK)
+    MACHINE_STARTING = (4412, 409, "The virtual machine is being started", _COMES_BACK)
+    LOGGED_OUT = (4413, 403, "You logged out, and this console ended with it", _OPEN_AGAIN)
+    ACCESS_REVOKED = (4414, 403, "This console was closed by the cloud's administrator", _OPEN_AGAIN)
     WRONG_HOST = (4421, 421, "This console is served under another address", _OPEN_AGAIN)
     TOO_MANY = (
         4429,
@@ -83,6 +88,11 @@ class Refusal(enum.Enum):
         self.title = title
         self.hint = hint
 
+    @property
+    def passes_by_itself(self) -> bool:
+        """Whether the page connects again by itself; `WAITS` of console.js lists the same codes."""
+        return self in _PASSING
+
     @classmethod
     def from_daemon(cls, reason: object) -> Refusal:
         """Of the daemon's REFUSED error; a reason that this release does not know still keeps people out."""
@@ -92,15 +102,20 @@ class Refusal(enum.Enum):
             return cls.TOKEN_UNKNOWN
 
 
-_OF_DAEMON = {
-    ConsoleRefusal.TOKEN_UNKNOWN: Refusal.TOKEN_UNKNOWN,
-    ConsoleRefusal.TOKEN_USED: Refusal.TOKEN_USED,
-    ConsoleRefusal.TOKEN_EXPIRED: Refusal.TOKEN_EXPIRED,
-    ConsoleRefusal.TOKEN_REPLACED: Refusal.TOKEN_REPLACED,
-    ConsoleRefusal.SESSION_ENDED: Refusal.SESSION_ENDED,
-    ConsoleRefusal.MACHINE_STOPPED: Refusal.MACHINE_STOPPED,
-    ConsoleRefusal.MACHINE_GONE: Refusal.MACHINE_GONE,
-}
+#: Each reason of the daemon has a refusal of its own name.
+_OF_DAEMON = {reason: Refusal[reason.name] for reason in ConsoleRefusal}
+
+_PASSING = frozenset(
+    {
+        Refusal.MACHINE_STOPPED,
+        Refusal.MACHINE_STOPPING,
+        Refusal.MACHINE_STARTING,
+        Refusal.SCREEN_CLOSED,
+        Refusal.SCREEN_UNREACHABLE,
+        Refusal.SCREEN_SILENT,
+        Refusal.DAEMON_AWAY,
+    }
+)
 
 
 class RefusedError(Exception):

@@ -13,6 +13,7 @@ from systemvm.cpvm.assets import Assets
 from systemvm.cpvm.certificate import CertificateError
 from systemvm.cpvm.daemon import DaemonAuthority
 from systemvm.cpvm.front import Front
+from systemvm.cpvm.refusal import Refusal
 from systemvm.cpvm.site import ConsoleSite
 from systemvm.cpvm.tls import TlsPort
 from systemvm.cpvm.web import Web
@@ -94,8 +95,9 @@ class ConsoleRole:
         return ConsoleSessions(self._front.grants.session_ids())
 
     async def _end(self, call: Call, end: ConsoleEnd) -> Done:
+        refusal = Refusal.from_daemon(end.code) if end.code else Refusal.SESSION_ENDED
         for session_id in end.session_ids:
-            self._front.end_session(session_id, end.reason)
+            self._front.end_session(session_id, end.reason, refusal)
         return Done()
 
     def _listen(self) -> None:

@@ -20,6 +20,7 @@ from systemvm.management.config import Configuration
 from systemvm.management.consoles.endpoint import ConsoleEndpoints
 from systemvm.management.consoles.gatekeeper import Gatekeeper
 from systemvm.management.consoles.reconcile import ConsoleReconcile
+from systemvm.management.consoles.revocation import ConsoleRevocation
 from systemvm.management.control.agent import Agent
 from systemvm.management.control.certificate_service import CertificateService
 from systemvm.management.control.directory import AgentDirectory
@@ -78,6 +79,7 @@ class Services:
         facts = ZoneFacts(configuration)
         self._dispatch = Dispatch(ground.reactor, database, ground.directory, facts)
         self._dispatch.add_methods(agent_methods)
+        revocation = ConsoleRevocation(database, ground.directory)
         self._virtual_machines = VirtualMachines(
             database,
             ground.hypervisor,
@@ -92,6 +94,7 @@ class Services:
             host_id=ground.host_id,
             patience=ground.patience,
             expunge_delay_s=configuration.management.expunge.delay,
+            end_consoles=revocation.of_machine,
         )
         self._reaper = ExpungeReaper(
             ground.reactor,
@@ -135,7 +138,8 @@ class Services:
         operators.add_methods(operator_methods, table, users)
         root = Page(secure=page.endpoint.scheme == "https", public_root_pem=ground.public_root_pem)
         front = Front.of(page.endpoint, networks(page.trusted_proxies))
-        root.putChild(b"client", client_resource(table, database, users, ground.reactor.seconds, front))
+        client = client_resource(table, database, users, ground.reactor.seconds, front, revocation)
+        root.putChild(b"client", client)
         root.putChild(b"diagnostics", DiagnosticsShelf(ground.diagnostics.find))
         self.site: Site = QuietSite(root.below(page.endpoint.path))
         ground.directory.on_up(self._agent_up)

@@ -17,9 +17,10 @@ CONSOLE_END = "console.end"  # daemon → agent: sessions that there are no more
 
 
 class ConsoleRefusal(enum.Enum):
-    """Why the daemon says no to `console.authorize` or `console.target`.
+    """Why the daemon says no to `console.authorize` or `console.target`, or ends a session.
 
-    Sent as `{"reason": value}` in the data of a REFUSED error; the CPVM turns it into a page or a close code.
+    Sent as `{"reason": fallback value, "code": value}` in the data of a REFUSED error, and as `code` of
+    `console.end`; the CPVM turns it into a page or a close code.
     """
 
     TOKEN_UNKNOWN = "token_unknown"
@@ -28,7 +29,25 @@ class ConsoleRefusal(enum.Enum):
     TOKEN_REPLACED = "token_replaced"  # a newer one of the same user and VM, or too many of the account
     SESSION_ENDED = "session_ended"  # removed, or its lifetime is over, or it belongs to another CPVM
     MACHINE_STOPPED = "machine_stopped"
+    MACHINE_STOPPING = "machine_stopping"
+    MACHINE_STARTING = "machine_starting"
     MACHINE_GONE = "machine_gone"
+    LOGGED_OUT = "logged_out"  # the login that asked for the console was ended by its user
+    ACCESS_REVOKED = "access_revoked"  # user or account was disabled or deleted
+
+    @property
+    def fallback(self) -> ConsoleRefusal:
+        """The nearest reason that CPVMs of the first release know."""
+        return _FALLBACKS.get(self, self)
+
+
+_FALLBACKS = {
+    ConsoleRefusal.TOKEN_REPLACED: ConsoleRefusal.TOKEN_EXPIRED,
+    ConsoleRefusal.MACHINE_STOPPING: ConsoleRefusal.MACHINE_STOPPED,
+    ConsoleRefusal.MACHINE_STARTING: ConsoleRefusal.MACHINE_STOPPED,
+    ConsoleRefusal.LOGGED_OUT: ConsoleRefusal.SESSION_ENDED,
+    ConsoleRefusal.ACCESS_REVOKED: ConsoleRefusal.SESSION_ENDED,
+}
 
 
 @frozen
@@ -90,4 +109,5 @@ class ConsoleSessions:
 @frozen
 class ConsoleEnd:
     session_ids: list[str]
-    reason: str
+    reason: str  # for the log
+    code: str = ""  # a ConsoleRefusal's value; the first release names none

@@ -108,6 +108,10 @@ def main() -> None:
                 call = Call(Caller("management", Role.MANAGEMENT.value), "lab", None)
                 await context.methods.dispatch(call, "console.setup", order)
                 return True
+            case "end":
+                call = Call(Caller("management", Role.MANAGEMENT.value), "lab", None)
+                await context.methods.dispatch(call, "console.end", order)
+                return True
             case "issue":
                 daemon.tokens[order["token"]] = order
                 daemon.targets[order["session"]["session_id"]] = order.pop("target")

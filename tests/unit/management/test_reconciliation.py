@@ -222,9 +222,15 @@ async def test_a_cpvms_new_process_releases_the_old_ones_sessions_at_once(cpvm: 
 @pytest_twisted.ensureDeferred
 async def test_sessions_that_ended_here_are_ended_there(cpvm: Cpvm) -> None:
     kept = cpvm.session("kept", spent_s_ago=100)
-    cpvm.keeps("ended-long-ago", kept)
+    logged_out = cpvm.session("logged-out", spent_s_ago=100)
+    cpvm.cloud.database.run_now(console_sessions.close, logged_out, "logged_out")
+    cpvm.keeps("ended-long-ago", kept, logged_out)
     await cpvm.step.reconcile(cpvm.agent)
-    assert cpvm.peer.asked(console.CONSOLE_END) == [console.ConsoleEnd(["ended-long-ago"], ENDED)]
+    told = {end.code: end for end in cpvm.peer.asked(console.CONSOLE_END)}
+    assert told == {
+        "session_ended": console.ConsoleEnd(["ended-long-ago"], ENDED, "session_ended"),
+        "logged_out": console.ConsoleEnd([logged_out], ENDED, "logged_out"),
+    }
 
 
 @pytest_twisted.ensureDeferred

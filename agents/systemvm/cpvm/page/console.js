@@ -3,7 +3,10 @@
 // own origin, and what shows the screen from there on is stock noVNC.
 
 const KEPT = "console";
-const QUICK_RETRIES = 5;
+const FIRST_RETRY_MS = 500;
+const LONGEST_RETRY_MS = 10_000;
+// How often a console proxy that cannot be reached is tried: some ten minutes.
+const UNREACHABLE_RETRIES = 60;
 
 // where this module is, whatever path the console is advertised under
 const base = new URL(".", import.meta.url).pathname;
@@ -15,6 +18,7 @@ const element = (id) => document.getElementById(id);
 let session = null;
 let rfb = null;
 let retries = 0;
+let retryTimer = 0;
 
 function show(state, label, title = "", hint = "", mayRetry = false) {
   document.body.dataset.state = state;
@@ -47,9 +51,9 @@ async function spend() {
   }
   const said = await answer.json().catch(() => ({}));
   if (!answer.ok) {
-    // With the daemon away or the machine stopped nothing was spent: the same link may be tried again.
-    const unspent = [409, 503].includes(answer.status);
-    show("closed", "Refused", said.title ?? "The console was refused", said.hint ?? "", unspent);
+    // With the daemon away or the machine stopped nothing was spent: the same link holds until it expires.
+    if ([409, 503].includes(answer.status)) retry(said.title, said.hint);
+    else show("closed", "Refused", said.title ?? "The console was refused", said.hint ?? "");
     return false;
   }
   session = { id: said.session, name: said.name };
@@ -59,7 +63,9 @@ async function spend() {
 
 async function open() {
   if (token && !session) {
-    show("opening", "Opening", "Opening the console", "One moment, please.");
+    if (document.body.dataset.state !== "waiting") {
+      show("opening", "Opening", "Opening the console", "One moment, please.");
+    }
     if (!(await spend())) return;
   }
   if (!session) {
@@ -72,7 +78,10 @@ async function open() {
 }
 
 async function connect() {
-  show("connecting", "Connecting", `Connecting to ${session.name}`, "Reaching the virtual machine's screen.");
+  // while it waits the notice says what for, and does not flicker with every try
+  if (document.body.dataset.state !== "waiting") {
+    show("connecting", "Connecting", `Connecting to ${session.name}`, "Reaching the virtual machine's screen.");
+  }
   let RFB;
   try {
     ({ default: RFB } = await import("./novnc/core/rfb.js"));
@@ -102,36 +111,53 @@ async function connect() {
   });
 }
 
+// What passes by itself: tried again, later each time. The session's end, of which the proxy tells, ends it too.
+const COMES_BACK = "The console comes back by itself when it runs.";
+const WAITS = {
+  1001: "The console proxy restarts. Trying again.",
+  1006: "The console proxy cannot be reached. Trying again.",
+  4409: `Start it on the cloud's page. ${COMES_BACK}`,
+  4410: `It may have stopped or restarted. ${COMES_BACK}`,
+  4411: COMES_BACK,
+  4412: COMES_BACK,
+  4502: "Trying again.",
+  4503: "Trying again.",
+  4504: "Trying again.",
+};
+const OPEN_AGAIN = "Open the console again from the cloud's page.";
+const HINTS = {
+  1000: "Press Reconnect to open it again.",
+  1001: "Press Reconnect to try again.",
+  1006: "Check the network, then press Reconnect.",
+  4429: "Close one of them, then press Reconnect.",
+};
+
 function ended(end) {
   const code = end?.code ?? 1006;
+  const title = end?.reason || (code === 1006 ? "The connection was lost" : "The console was closed");
+  const unreachable = code === 1006 || code === 1001;
   rfb = null;
-  if ((code === 1006 || code === 1001) && retries < QUICK_RETRIES) {
-    retries += 1;
-    show("connecting", "Connection lost", "The connection was lost",
-         `Trying again, ${retries} of ${QUICK_RETRIES}.`, true);
-    const waiting = session;
-    setTimeout(() => {
-      if (rfb === null && session === waiting && document.body.dataset.state === "connecting") connect();
-    }, 500 * 2 ** retries);
+  if (Object.hasOwn(WAITS, code) && !(unreachable && retries >= UNREACHABLE_RETRIES)) {
+    retry(title, WAITS[code]);
     return;
   }
   const known = Object.hasOwn(HINTS, code);
   const hint = known ? HINTS[code] : code >= 4500 ? "Wait a moment, then press Reconnect." : OPEN_AGAIN;
-  const title = end?.reason || "The console was closed";
   show("closed", "Closed", title, hint, known || code >= 4500 || code < 4000);
 }
 
-const OPEN_AGAIN = "Open the console again from the cloud's page.";
-const HINTS = {
-  1000: "Press Reconnect to open it again.",
-  1006: "Check the network, then press Reconnect.",
-  4409: "Start it on the cloud's page, then press Reconnect.",
-  4410: "It may have stopped or restarted. Wait a moment, then press Reconnect.",
-  4429: "Close one of them, then press Reconnect.",
-};
+function retry(title, hint) {
+  show("waiting", "Waiting", title ?? "The console is not available", hint ?? "Trying again.", true);
+  const delay = Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** retries);
+  retries += 1;
+  clearTimeout(retryTimer);
+  // jitter: the consoles of a proxy that was lost do not all come back at once
+  retryTimer = setTimeout(open, delay * (0.75 + Math.random() / 2));
+}
 
 function again() {
   retries = 0;
+  clearTimeout(retryTimer);
   const old = rfb;
   rfb = null;
   old?.disconnect();

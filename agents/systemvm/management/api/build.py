@@ -25,6 +25,7 @@ from systemvm.management.api.commands.zones import ZoneCommands
 from systemvm.management.api.discovery import discovery_command
 from systemvm.management.api.http import ApiResource, Client, Front
 from systemvm.management.api.login import LOGIN, LOGOUT, Login
+from systemvm.management.api.login import Consoles as LoginConsoles
 from systemvm.management.api.login_limit import LoginLimit
 from systemvm.management.api.sessions import Sessions
 from systemvm.management.api.zone_parts import NetworksOf
@@ -90,8 +91,9 @@ def client_resource(
     directory: Directory,
     seconds: Callable[[], float],
     front: Front,
+    consoles: LoginConsoles,
 ) -> Client:
     """`/client`, to be put beneath the root of the page; `front` is where browsers find that page."""
     sessions = Sessions(database)
-    login = Login(directory, sessions, LoginLimit(seconds))
+    login = Login(directory, sessions, LoginLimit(seconds), consoles)
     return Client(ApiResource(table, directory, sessions, login, front=front))

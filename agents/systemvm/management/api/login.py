@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.logger import Logger
 
@@ -37,15 +37,24 @@ LOGIN = Command(
 LOGOUT = Command("logout", _over_http_only, "Ends the session.", LogoutAnswer, shape=Shape.BARE)
 
 
+class Consoles(Protocol):
+    """Who ends the consoles of a login."""
+
+    async def of_login(self, login_uuid: str) -> None: ...
+
+
 class Login:
     """Opens sessions for passwords, at a limited rate, and ends them."""
 
     log = Logger()
 
-    def __init__(self, directory: Directory, sessions: Sessions, limit: LoginLimit) -> None:
+    def __init__(
+        self, directory: Directory, sessions: Sessions, limit: LoginLimit, consoles: Consoles
+    ) -> None:
         self._directory = directory
         self._sessions = sessions
         self._limit = limit
+        self._consoles = consoles
 
     async def login(self, raw: Mapping[str, str], client_address: str) -> tuple[LoginAnswer, OpenedSession]:
         arguments = read_arguments(LOGIN.parameters, raw)
@@ -68,7 +77,10 @@ class Login:
         return _answer(principal, opened), opened
 
     async def logout(self, cookie: str) -> LogoutAnswer:
-        await self._sessions.end(cookie)
+        """End the session, and the consoles that were opened in it."""
+        login_uuid = await self._sessions.end(cookie)
+        if login_uuid is not None:
+            await self._consoles.of_login(login_uuid)
         return LogoutAnswer(description="success")
 
 

@@ -19,6 +19,7 @@ class Principal:
     user: User
     account: Account
     domain: Domain
+    login_uuid: str | None = None  # of the session that this call came in; none for keys and operators
 
     @property
     def account_type(self) -> AccountType:

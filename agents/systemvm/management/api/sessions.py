@@ -9,7 +9,7 @@ import secrets
 from datetime import timedelta
 
 import sqlalchemy as sa
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from systemvm.management.api.accounts import principal_of
 from systemvm.management.api.principal import Principal
@@ -56,10 +56,12 @@ class Sessions:
             return None
         if moment - session.last_used > EXTEND_EVERY:
             await self._database.run(sessions.extend, session.id, moment + IDLE_LIMIT)
-        return await self._database.read(_principal, session.user_id)
+        principal = await self._database.read(_principal, session.user_id)
+        return principal and evolve(principal, login_uuid=session.uuid)
 
-    async def end(self, cookie: str) -> None:
-        await self._database.run(_end, digest(cookie))
+    async def end(self, cookie: str) -> str | None:
+        """The UUID of the session that ends now; None when it had ended."""
+        return await self._database.run(_end, digest(cookie))
 
 
 def _open(connection: sa.Connection, opened: OpenedSession, user_id: int, client_address: str) -> None:
@@ -81,7 +83,9 @@ def _principal(connection: sa.Connection, user_id: int) -> Principal | None:
     return principal_of(connection, user) if user else None
 
 
-def _end(connection: sa.Connection, cookie_hash: str) -> None:
+def _end(connection: sa.Connection, cookie_hash: str) -> str | None:
     session = sessions.by_cookie_hash(connection, cookie_hash)
-    if session is not None:
-        sessions.end(connection, session.id)
+    if session is None:
+        return None
+    sessions.end(connection, session.id)
+    return session.uuid

@@ -58,6 +58,7 @@ class Viewer:
     is_admin: bool
     address: str
     request_id: str | None = None
+    login_uuid: str | None = None  # none: by API key, or as the host's operator
 
     def may_see(self, vm: Instance) -> bool:
         """Administrators see every screen, system VMs' too; everybody else those of their own VMs."""
@@ -136,6 +137,7 @@ def _create(
         token_hash=hashed_token,
         token_expires=now() + TOKEN_LIFETIME,
         creator_address=viewer.address,
+        login_uuid=viewer.login_uuid,
     )
     text = f"of {vm.shown_name}: a link for {viewer.address}, good once, through {proxy.instance_name}"
     console_sessions.record(connection, session, "LINK", text, request_id=viewer.request_id)

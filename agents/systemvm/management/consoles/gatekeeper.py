@@ -20,7 +20,7 @@ from systemvm.management.state.instances import Instance
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import InstanceState
 from systemvm.rpc.call import Call, Objects
-from systemvm.rpc.errors import RpcError
+from systemvm.rpc.errors import REFUSED, RpcError
 from systemvm.rpc.method import MethodTable
 from systemvm.wire import console
 from systemvm.wire.console import (
@@ -51,7 +51,28 @@ _WORDS = {
         "The virtual machine is not running.",
         "Start it, then open its console.",
     ),
+    ConsoleRefusal.MACHINE_STOPPING: ("The virtual machine is being stopped.", "Wait until it runs again."),
+    ConsoleRefusal.MACHINE_STARTING: ("The virtual machine is being started.", "Wait until it runs."),
     ConsoleRefusal.MACHINE_GONE: ("The virtual machine was destroyed.", ""),
+    ConsoleRefusal.LOGGED_OUT: ("The user logged out.", "Log in and open the console again."),
+    ConsoleRefusal.ACCESS_REVOKED: ("The user or account may not use the cloud any more.", ""),
+}
+
+
+#: What a machine that does not run is doing; its sessions wait for it.
+_NOT_RUNNING = {
+    InstanceState.STARTING: ConsoleRefusal.MACHINE_STARTING,
+    InstanceState.STOPPING: ConsoleRefusal.MACHINE_STOPPING,
+}
+#: Why the daemon ended a session, by `close_reason`; every other end is SESSION_ENDED.
+_ENDINGS = {
+    why.value: why
+    for why in (
+        ConsoleRefusal.TOKEN_REPLACED,
+        ConsoleRefusal.MACHINE_GONE,
+        ConsoleRefusal.LOGGED_OUT,
+        ConsoleRefusal.ACCESS_REVOKED,
+    )
 }
 
 
@@ -64,7 +85,8 @@ class _RefusedError(Exception):
 
     def to_rpc(self) -> RpcError:
         message, hint = _WORDS[self.why]
-        return RpcError.refused(self.why.value, message, hint)
+        data = {"reason": self.why.fallback.value, "code": self.why.value, "hint": hint}
+        return RpcError(REFUSED, message, data)
 
 
 class Gatekeeper:
@@ -207,8 +229,8 @@ def _spend(
         raise _RefusedError(ConsoleRefusal.TOKEN_UNKNOWN)
     if session.acquired is not None:
         raise _RefusedError(ConsoleRefusal.TOKEN_USED)
-    if session.close_reason == console_sessions.REPLACED:
-        raise _RefusedError(ConsoleRefusal.TOKEN_REPLACED)
+    if session.close_reason in _ENDINGS:
+        raise _RefusedError(_ENDINGS[session.close_reason])
     vm = _running(connection, session)
     spent = console_sessions.spend(
         connection,
@@ -256,13 +278,11 @@ def _machine_of(connection: sa.Connection, proxy_name: str, session_id: str) -> 
 
 
 def _ending_of(connection: sa.Connection, proxy: Instance, session_id: str) -> ConsoleRefusal:
-    """Why a session of this CPVM ended, when that was its machine's end."""
+    """Why a session of this CPVM ended, when the daemon ended it."""
     row = console_sessions.rows.one(connection, console_sessions.rows.table.c.uuid == session_id)
-    machine_ends = (ConsoleRefusal.MACHINE_STOPPED, ConsoleRefusal.MACHINE_GONE)
-    for ending in machine_ends:
-        if row is not None and row.proxy_id == proxy.id and row.close_reason == ending.value:
-            return ending
-    return ConsoleRefusal.SESSION_ENDED
+    if row is None or row.proxy_id != proxy.id:
+        return ConsoleRefusal.SESSION_ENDED
+    return _ENDINGS.get(row.close_reason or "", ConsoleRefusal.SESSION_ENDED)
 
 
 def _running(connection: sa.Connection, session: ConsoleSessionRow) -> Instance:
@@ -270,7 +290,7 @@ def _running(connection: sa.Connection, session: ConsoleSessionRow) -> Instance:
     if vm.removed is not None or vm.state.is_gone:
         raise _RefusedError(ConsoleRefusal.MACHINE_GONE)
     if vm.state is not InstanceState.RUNNING or vm.vnc_port is None or vm.vnc_address is None:
-        raise _RefusedError(ConsoleRefusal.MACHINE_STOPPED)
+        raise _RefusedError(_NOT_RUNNING.get(vm.state, ConsoleRefusal.MACHINE_STOPPED))
     return vm
 
 

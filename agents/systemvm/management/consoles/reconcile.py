@@ -13,7 +13,7 @@ from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.state import console_sessions, instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Database
-from systemvm.wire.console import CONSOLE_END, CONSOLE_LIST, ConsoleEnd, ConsoleSessions
+from systemvm.wire.console import CONSOLE_END, CONSOLE_LIST, ConsoleEnd, ConsoleRefusal, ConsoleSessions
 
 #: A token that was spent this lately may be on its way: its CPVM need not keep the session yet.
 GRACE = timedelta(seconds=30)
@@ -41,9 +41,22 @@ class ConsoleReconcile:
         if released:
             self.log.info("{count} sessions of {name} ended with it", count=released, name=agent.name)
         strays = sorted(kept - living)
+        for code, session_ids in (await self._database.read(_by_code, strays)).items():
+            await self._directory.call(agent.name, CONSOLE_END, ConsoleEnd(session_ids, ENDED, code))
         if strays:
-            await self._directory.call(agent.name, CONSOLE_END, ConsoleEnd(strays, ENDED))
             self.log.info("{name} ends {count} sessions", name=agent.name, count=len(strays))
+
+
+def _by_code(connection: sa.Connection, session_ids: list[str]) -> dict[str, list[str]]:
+    """Sessions by why they ended."""
+    reasons = console_sessions.close_reasons(connection, session_ids)
+    codes = {refusal.value for refusal in ConsoleRefusal}
+    grouped: dict[str, list[str]] = {}
+    for session_id in session_ids:
+        reason = reasons.get(session_id)
+        code = reason if reason in codes else ConsoleRefusal.SESSION_ENDED.value
+        grouped.setdefault(code, []).append(session_id)
+    return grouped
 
 
 def _release(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -56,6 +57,7 @@ def create(
     token_hash: str,
     token_expires: datetime,
     creator_address: str | None,
+    login_uuid: str | None = None,
 ) -> ConsoleSessionRow:
     return rows.insert(
         connection,
@@ -68,6 +70,7 @@ def create(
         token_hash=token_hash,
         token_expires=token_expires,
         creator_address=creator_address,
+        login_uuid=login_uuid,
     )
 
 
@@ -141,10 +144,41 @@ def record(
     )
 
 
-def close_of_vm(connection: sa.Connection, vm_id: int, reason: str) -> int:
-    return rows.update_where(
-        connection, _c.vm_id == vm_id, _c.removed.is_(None), removed=now(), close_reason=reason
+def of_vm(vm_id: int) -> sa.ColumnElement[bool]:
+    return _c.vm_id == vm_id
+
+
+def of_login(login_uuid: str) -> sa.ColumnElement[bool]:
+    return _c.login_uuid == login_uuid
+
+
+def of_users(user_ids: Sequence[int]) -> sa.ColumnElement[bool]:
+    return _c.user_id.in_(user_ids)
+
+
+def revoke(connection: sa.Connection, which: sa.ColumnElement[bool], reason: str) -> dict[str, list[str]]:
+    """End sessions and void unspent tokens; answers the sessions that were open, by name of their CPVM."""
+    living = sa.and_(_c.removed.is_(None), which)
+    proxies = schema.vm_instances.c
+    query = sa.select(proxies.instance_name, _c.uuid).where(
+        living, _c.acquired.is_not(None), proxies.id == _c.proxy_id
     )
+    opened: dict[str, list[str]] = {}
+    for name, uuid in connection.execute(query):
+        opened.setdefault(name, []).append(uuid)
+    rows.update_where(connection, living, removed=now(), close_reason=reason)
+    return opened
+
+
+def close_reasons(connection: sa.Connection, uuids: Sequence[str]) -> dict[str, str]:
+    """Why sessions ended, of those that did."""
+    found: dict[str, str] = {}
+    for begin in range(0, len(uuids), 500):  # SQLite takes so many parameters and no more
+        query = sa.select(_c.uuid, _c.close_reason).where(
+            _c.uuid.in_(uuids[begin : begin + 500]), _c.close_reason.is_not(None)
+        )
+        found.update((uuid, reason) for uuid, reason in connection.execute(query))
+    return found
 
 
 def end_of_proxy(connection: sa.Connection, proxy_id: int, reason: str) -> int:

@@ -59,6 +59,7 @@ users = _table(
     sa.Column("domain_id", sa.ForeignKey("domains.id"), nullable=False),
     sa.Column("first_name", sa.String(255), nullable=False, default=""),
     sa.Column("last_name", sa.String(255), nullable=False, default=""),
+    sa.Column("email", sa.String(255), nullable=False, default="", server_default=""),
     sa.Column("state", sa.String(20), nullable=False, default="enabled"),
 )
 
@@ -283,6 +284,8 @@ console_sessions = _table(
     sa.Column("creator_address", sa.String(64)),
     sa.Column("client_address", sa.String(64)),
     sa.Column("close_reason", sa.String(255)),
+    # UUID of the login that asked for it; no key, since rows of ended logins are deleted.
+    sa.Column("login_uuid", sa.String(36), index=True),
 )
 
 # What the control CA signed; revoked ones are refused from the moment that they are marked.

@@ -7,7 +7,7 @@ the rows and at the hypervisor, and not done twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from systemvm.management.hypervisors.base import DomainStatus, ExitReason, Hypervisor
 from systemvm.management.hypervisors.ending import end_machine
 from systemvm.management.pki.seal import Seal
-from systemvm.management.state import console_sessions, events, instances
+from systemvm.management.state import events, instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
@@ -28,7 +28,6 @@ from systemvm.management.virtual_machines.deployment import Deployment, deploy, 
 from systemvm.management.virtual_machines.errors import MachineBusyError, MachineError, MachineStateError
 from systemvm.management.virtual_machines.exits import Explanation, explain
 from systemvm.management.virtual_machines.machine import MachineBuilder
-from systemvm.wire.console import ConsoleRefusal
 
 #: How long a guest may take after its power button was pressed, before the accelerator's patience.
 SHUTDOWN_S = 60.0
@@ -51,6 +50,7 @@ class VirtualMachines:
         host_id: int,
         patience: float = 1.0,
         expunge_delay_s: float = 86_400.0,
+        end_consoles: Callable[[int], Awaitable[None]],
     ) -> None:
         self._database = database
         self._hypervisor = hypervisor
@@ -58,6 +58,7 @@ class VirtualMachines:
         self._seal = seal
         self._host_id = host_id
         self._patience = patience
+        self._end_consoles = end_consoles
         self._expunge_delay = timedelta(seconds=expunge_delay_s)
         self._turns = Turns(database, instances.by_id, _check_is_users)
         hypervisor.on_exit(self._exited)
@@ -77,20 +78,7 @@ class VirtualMachines:
             status = self._hypervisor.status(vm.instance_name)
             if status is not None and status.state.alive:
                 return await self._database.run(_set_running, vm, status)
-            claimed = await self._database.run(
-                instances.change_state,
-                vm.id,
-                # Running without a process: its end has not been noted yet.
-                (*_STARTABLE, InstanceState.RUNNING),
-                InstanceState.STARTING,
-                wanted=True,
-                reason=None,
-                hint=None,
-                host_id=self._host_id,
-            )
-            if claimed is None:
-                raise MachineBusyError(f"{vm.name} is {vm.state.value}", "wait until it is Stopped")
-            return await self._boot(claimed)
+            return await self._claim_and_boot(vm)
 
     async def stop(self, vm_id: int, *, forced: bool = False) -> Instance:
         """Press the power button, or pull the plug when `forced`; fine when it is Stopped."""
@@ -98,6 +86,19 @@ class VirtualMachines:
             _check_exists(vm)
             await self._end_process(vm, forced=forced)
             return await self._database.run(_set_stopped, vm.id, None, wanted=False)
+
+    async def reboot(self, vm_id: int, *, forced: bool = False) -> Instance:
+        """Stop and start a running one; MachineStateError when it does not run."""
+        async with self._turns.alone(vm_id) as vm:
+            _check_exists(vm)
+            # wanted: a daemon that was killed in the middle of this stopped it
+            if vm.state is not InstanceState.RUNNING and not vm.wanted:
+                raise MachineStateError(
+                    f"{vm.name} is {vm.state.value}", "only a Running one can be rebooted"
+                )
+            await self._end_process(vm, forced=forced, wanted=True)
+            stopped = await self._database.run(_set_stopped, vm.id, None, wanted=True)
+            return await self._claim_and_boot(stopped)
 
     async def destroy(self, vm_id: int, *, expunge: bool = False) -> Instance:
         """End it. Its disk stays until `expunge_delay_s` is over, unless `expunge`; fine when it is gone."""
@@ -107,6 +108,7 @@ class VirtualMachines:
             if not vm.state.is_gone:
                 await self._end_process(vm, forced=True)
                 vm = await self._database.run(_set_destroyed, vm, now() + self._expunge_delay)
+            await self._end_consoles(vm.id)
             if not expunge:
                 return vm
             await self._expunge(vm)
@@ -164,6 +166,22 @@ class VirtualMachines:
 
     # --- steps, under the VM's lock
 
+    async def _claim_and_boot(self, vm: Instance) -> Instance:
+        claimed = await self._database.run(
+            instances.change_state,
+            vm.id,
+            # Running without a process: its end has not been noted yet.
+            (*_STARTABLE, InstanceState.RUNNING),
+            InstanceState.STARTING,
+            wanted=True,
+            reason=None,
+            hint=None,
+            host_id=self._host_id,
+        )
+        if claimed is None:
+            raise MachineBusyError(f"{vm.name} is {vm.state.value}", "wait until it is Stopped")
+        return await self._boot(claimed)
+
     async def _boot(self, vm: Instance) -> Instance:
         try:
             built = await self._builder.build(vm)
@@ -201,7 +219,7 @@ class VirtualMachines:
         self._turns.forget(vm_id)
         return await self._database.read(instances.by_id, vm_id)
 
-    async def _end_process(self, vm: Instance, *, forced: bool) -> None:
+    async def _end_process(self, vm: Instance, *, forced: bool, wanted: bool = False) -> None:
         status = self._hypervisor.status(vm.instance_name)
         if status is None or not status.state.alive:
             return
@@ -211,7 +229,7 @@ class VirtualMachines:
             vm,
             forced=forced,
             timeout_s=SHUTDOWN_S * self._patience,
-            wanted=False,
+            wanted=wanted,
         )
 
     # --- what happens by itself
@@ -265,7 +283,7 @@ def _set_running(connection: sa.Connection, vm: Instance, status: DomainStatus) 
 def _set_stopped(
     connection: sa.Connection, vm_id: int, why: Explanation | None, *, wanted: bool | None = None
 ) -> Instance:
-    """Stopped, by request when there is nothing to explain; its consoles end with it."""
+    """Stopped, by request when there is nothing to explain; its consoles wait for the next start."""
     before = instances.by_id(connection, vm_id)
     stopped = instances.update(
         connection,
@@ -278,15 +296,13 @@ def _set_stopped(
         vnc_port=None,
         sealed_vnc_password=None,
     )
-    console_sessions.close_of_vm(connection, vm_id, ConsoleRefusal.MACHINE_STOPPED.value)
     if before.state is not InstanceState.STOPPED:
         _record(connection, stopped, "VM.STOP", f"stopped: {why.reason}" if why else "was stopped")
     return stopped
 
 
 def _set_destroyed(connection: sa.Connection, vm: Instance, expunge_at: datetime) -> Instance:
-    """Destroyed, and recoverable until then; its consoles end with it."""
-    console_sessions.close_of_vm(connection, vm.id, ConsoleRefusal.MACHINE_GONE.value)
+    """Destroyed, and recoverable until then."""
     destroyed = instances.update(
         connection,
         vm.id,

@@ -25,7 +25,7 @@ EXPECTED = {
     *("logout", "queryAsyncJobResult", "rebootSystemVm", "registerIso", "registerTemplate", "startSystemVm"),
     *("startVirtualMachine", "stopSystemVm", "stopVirtualMachine", "patchSystemVm"),
     *("getDiagnosticsData", "runDiagnostics", "listEvents"),
-    *("expungeVirtualMachine", "recoverVirtualMachine"),
+    *("expungeVirtualMachine", "recoverVirtualMachine", "rebootVirtualMachine"),
     *("listCAProviders", "listCaCertificate", "provisionCertificate", "revokeCertificate"),
     *("listPods", "listClusters", "listStoragePools", "listPhysicalNetworks", "listVlanIpRanges"),
     *("listImageStores", "listHypervisors", "listNetworks", "listPublicIpAddresses", "listVolumes"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from attrs import evolve
 from twisted.internet.task import Clock
 
 from small_cloud import ADMIN_PASSWORD, API_KEY, HASHER, SECRET_KEY, USER_PASSWORD, SmallCloud
@@ -27,7 +28,10 @@ def change_session(cloud: SmallCloud, **changes: Any) -> None:
 async def test_a_session_is_found_by_both_secrets_only(cloud: SmallCloud) -> None:
     store = Sessions(cloud.database)
     opened = await store.open(cloud.user, "192.0.2.1")
-    assert (await store.find(opened.cookie, opened.session_key)) == cloud.user
+    found = await store.find(opened.cookie, opened.session_key)
+    assert found is not None
+    assert found.login_uuid is not None
+    assert evolve(found, login_uuid=None) == cloud.user
     assert await store.find(opened.cookie, "x") is None
     assert await store.find("x", opened.session_key) is None
     assert await store.find(opened.session_key, opened.cookie) is None

@@ -385,3 +385,37 @@ async def test_a_start_that_a_restart_interrupted_is_begun_again(
     again = await cloud.machines.start(vm.id)
     assert again.state is InstanceState.RUNNING
     assert len(cloud.hypervisor.specs) == 1
+
+
+# --- reboot
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("forced", [False, True])
+async def test_a_reboot_stops_and_starts(cloud: SmallCloud, forced: bool) -> None:
+    vm = await deployed(cloud)
+    before = cloud.hypervisor.specs[vm.instance_name]
+    job = await cloud.job("rebootVirtualMachine", id=vm.uuid, forced=forced)
+    assert job.result["virtualmachine"]["state"] == "Running"
+    assert cloud.hypervisor.stops == [(vm.instance_name, forced)]
+    after = cloud.hypervisor.specs[vm.instance_name]
+    assert after.disk == before.disk
+    assert after.vnc.password != before.vnc.password
+
+
+@pytest_twisted.ensureDeferred
+async def test_only_a_running_one_is_rebooted(cloud: SmallCloud) -> None:
+    vm = await deployed(cloud)
+    await cloud.job("stopVirtualMachine", id=vm.uuid)
+    job = await cloud.job("rebootVirtualMachine", id=vm.uuid)
+    assert (job.result_code, "is Stopped" in job.result["errortext"]) == (431, True)
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("state", [InstanceState.STOPPING, InstanceState.STOPPED, InstanceState.STARTING])
+async def test_a_reboot_that_a_restart_interrupted_goes_on(cloud: SmallCloud, state: InstanceState) -> None:
+    vm = await deployed(cloud)
+    await cloud.hypervisor.stop(vm.instance_name)
+    cloud.update_instance(vm, state=state, wanted=True)
+    await cloud.machines.adopt({})
+    assert (await cloud.machines.reboot(vm.id)).state is InstanceState.RUNNING

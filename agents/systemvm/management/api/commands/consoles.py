@@ -53,7 +53,12 @@ class ConsoleCommands:
             )
         principal = call.principal
         viewer = Viewer(
-            principal.user.id, principal.account.id, principal.is_admin, call.client_address, call.request_id
+            principal.user.id,
+            principal.account.id,
+            principal.is_admin,
+            call.client_address,
+            call.request_id,
+            principal.login_uuid,
         )
         try:
             endpoint = await self._endpoints.create(call.arguments["virtualmachineid"], viewer)

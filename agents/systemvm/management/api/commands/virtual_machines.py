@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""deploy-, start-, stop-, destroy-, recover- and expungeVirtualMachine, listVirtualMachines."""
+"""deploy-, start-, stop-, reboot-, destroy-, recover- and expungeVirtualMachine, listVirtualMachines."""
 
 from __future__ import annotations
 
@@ -56,6 +56,7 @@ class VirtualMachineCommands:
         jobs.register("deployVirtualMachine", self._run_deploy, resumes=True)
         jobs.register("startVirtualMachine", self._run_start, resumes=True)
         jobs.register("stopVirtualMachine", self._run_stop, resumes=True)
+        jobs.register("rebootVirtualMachine", self._run_reboot, resumes=True)
         jobs.register("destroyVirtualMachine", self._run_destroy, resumes=True)
         jobs.register("expungeVirtualMachine", self._run_expunge, resumes=True)
 
@@ -86,6 +87,12 @@ class VirtualMachineCommands:
                 "Stops a VM by its power button.",
                 _IDENTITY,
                 optional("forced", ParameterType.BOOLEAN, "pull the plug instead"),
+            ),
+            self._asynchronous(
+                "rebootVirtualMachine",
+                "Stops and starts a running VM.",
+                _IDENTITY,
+                optional("forced", ParameterType.BOOLEAN, "pull the plug instead of pressing the button"),
             ),
             self._asynchronous(
                 "destroyVirtualMachine",
@@ -237,6 +244,10 @@ class VirtualMachineCommands:
     async def _run_stop(self, running: Running) -> dict[str, Any]:
         arguments = running.job.arguments
         return await self._result(await self._machines.stop(arguments["id"], forced=arguments["forced"]))
+
+    async def _run_reboot(self, running: Running) -> dict[str, Any]:
+        arguments = running.job.arguments
+        return await self._result(await self._machines.reboot(arguments["id"], forced=arguments["forced"]))
 
     async def _run_destroy(self, running: Running) -> dict[str, Any]:
         arguments = running.job.arguments

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ends consoles whose right has ended: at a logout, with a user or account, with a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from systemvm.management.state import console_sessions
+from systemvm.management.state.database import Database
+from systemvm.rpc.errors import RpcError
+from systemvm.wire.console import CONSOLE_END, ConsoleEnd, ConsoleRefusal
+
+
+class Peer(Protocol):
+    """A connected CPVM."""
+
+    async def call(self, method: str, params: Any = None) -> Any: ...
+
+
+class Agents(Protocol):
+    """Which CPVMs are connected."""
+
+    def peer(self, name: str) -> Peer | None: ...
+
+
+class ConsoleRevocation:
+    """Ends rows first, which nobody can open from then on, then tells the CPVMs that carry them.
+
+    A CPVM that is not told, for it is away or this daemon is killed in between, is told when the two compare
+    their sessions: at its next connection, and every two minutes.
+    """
+
+    log = Logger()
+
+    def __init__(self, database: Database, agents: Agents) -> None:
+        self._database = database
+        self._agents = agents
+
+    async def of_login(self, login_uuid: str) -> None:
+        await self._revoke(console_sessions.of_login(login_uuid), ConsoleRefusal.LOGGED_OUT)
+
+    async def of_users(self, user_ids: Sequence[int]) -> None:
+        await self._revoke(console_sessions.of_users(user_ids), ConsoleRefusal.ACCESS_REVOKED)
+
+    async def of_machine(self, vm_id: int) -> None:
+        await self._revoke(console_sessions.of_vm(vm_id), ConsoleRefusal.MACHINE_GONE)
+
+    async def _revoke(self, which: sa.ColumnElement[bool], why: ConsoleRefusal) -> None:
+        opened = await self._database.run(console_sessions.revoke, which, why.value)
+        for name, session_ids in opened.items():
+            # not awaited: a CPVM that hangs must not hold up a logout
+            Deferred.fromCoroutine(self._tell(name, session_ids, why))
+
+    async def _tell(self, name: str, session_ids: list[str], why: ConsoleRefusal) -> None:
+        peer = self._agents.peer(name)
+        if peer is None:
+            return
+        try:
+            await peer.call(CONSOLE_END, ConsoleEnd(session_ids, why.value, why.value))
+        except RpcError as error:
+            self.log.warn("{name} did not end consoles: {error}", name=name, error=str(error))  # noqa: G010
+        except Exception:
+            self.log.failure("{name} could not be told which consoles end", name=name)

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Consoles end with the right to them: rows at once, CPVMs by console.end, unspent tokens with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import pytest_twisted
+from attrs import evolve
+
+from small_cloud import FakePeer, SmallCloud
+from systemvm.management.state import console_sessions, instances
+from systemvm.management.state.instances import Instance
+from systemvm.management.state.status import InstanceState, InstanceType
+from systemvm.rpc.errors import NOT_CONNECTED, RpcError
+from systemvm.wire import console
+from systemvm.wire.console import ConsoleEnd, ConsoleRefusal
+from systemvm.wire.role import Role
+
+LOGIN, OTHER_LOGIN = "login-1", "login-2"
+
+
+@pytest.fixture
+def vm(cloud: SmallCloud) -> Instance:
+    return cloud.database.run_now(
+        instances.create,
+        InstanceType.USER,
+        account_id=cloud.user.account.id,
+        zone_id=cloud.zone.id,
+        name="one",
+        state=InstanceState.RUNNING,
+        vnc_address="10.11.0.1",
+        vnc_port=5901,
+        sealed_vnc_password=cloud.seal.close("password"),
+    )
+
+
+@pytest.fixture
+def cpvm(cloud: SmallCloud) -> FakePeer:
+    peer = cloud.agents.connect(cloud.cpvm.instance_name, Role.CPVM)
+    peer.answers[console.CONSOLE_END] = lambda _: None
+    return peer
+
+
+async def token_for(cloud: SmallCloud, vm: Instance, caller: Any) -> str:
+    answer = await cloud.call("createConsoleEndpoint", caller, virtualmachineid=vm.uuid)
+    return str(answer["consoleendpoint"]["websocket"]["token"])
+
+
+async def spend(cloud: SmallCloud, token: str) -> str:
+    params = {"token": token, "client_address": "198.51.100.9", "request_id": "r"}
+    session = await cloud.from_agent(cloud.cpvm, console.CONSOLE_AUTHORIZE, params)
+    return str(session.session_id)
+
+
+async def code_of(awaitable: Any) -> str:
+    with pytest.raises(RpcError) as refused:
+        await awaitable
+    return str(refused.value.data["code"])
+
+
+def target(cloud: SmallCloud, session_id: str) -> Any:
+    params = {"session_id": session_id, "request_id": "r"}
+    return cloud.from_agent(cloud.cpvm, console.CONSOLE_TARGET, params)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_logout_ends_the_consoles_of_this_login_alone(
+    cloud: SmallCloud, cpvm: FakePeer, vm: Instance
+) -> None:
+    mine = evolve(cloud.user, login_uuid=LOGIN)
+    opened = await spend(cloud, await token_for(cloud, vm, mine))
+    unspent = await token_for(cloud, vm, mine)
+    others = [
+        await spend(cloud, await token_for(cloud, vm, caller))
+        for caller in (evolve(cloud.admin, login_uuid=OTHER_LOGIN), cloud.admin)
+    ]
+    await cloud.revocation.of_login(LOGIN)
+    assert cpvm.asked(console.CONSOLE_END) == [ConsoleEnd([opened], "logged_out", "logged_out")]
+    assert await code_of(target(cloud, opened)) == "logged_out"
+    assert await code_of(spend(cloud, unspent)) == "logged_out"
+    for session_id in others:
+        assert (await target(cloud, session_id)).port == 5901
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_lost_the_right_loses_the_consoles(cloud: SmallCloud, cpvm: FakePeer, vm: Instance) -> None:
+    opened = await spend(cloud, await token_for(cloud, vm, cloud.user))
+    admins = await spend(cloud, await token_for(cloud, vm, cloud.admin))
+    await cloud.revocation.of_users([cloud.user.user.id])
+    assert await code_of(target(cloud, opened)) == "access_revoked"
+    assert [end.session_ids for end in cpvm.asked(console.CONSOLE_END)] == [[opened]]
+    assert await target(cloud, admins)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_destroyed_machine_takes_its_consoles_along(
+    cloud: SmallCloud, cpvm: FakePeer, vm: Instance
+) -> None:
+    opened = await spend(cloud, await token_for(cloud, vm, cloud.user))
+    unspent = await token_for(cloud, vm, cloud.admin)
+    await cloud.job("destroyVirtualMachine", cloud.user, id=vm.uuid)
+    assert cpvm.asked(console.CONSOLE_END) == [ConsoleEnd([opened], "machine_gone", "machine_gone")]
+    await cloud.call("recoverVirtualMachine", id=vm.uuid)
+    assert await code_of(target(cloud, opened)) == "machine_gone", "a recovered machine needs a new link"
+    assert await code_of(spend(cloud, unspent)) == "machine_gone"
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("away", [True, False])
+async def test_a_proxy_that_cannot_be_told_holds_up_nothing(
+    cloud: SmallCloud, cpvm: FakePeer, vm: Instance, away: bool
+) -> None:
+    opened = await spend(cloud, await token_for(cloud, vm, cloud.user))
+    if away:
+        cloud.agents.disconnect(cloud.cpvm.instance_name)
+    else:
+        cpvm.answers[console.CONSOLE_END] = lambda _: RpcError(NOT_CONNECTED, "it went")
+    await cloud.revocation.of_users([cloud.user.user.id])
+    assert await code_of(target(cloud, opened)) == ConsoleRefusal.ACCESS_REVOKED.value
+    reasons = cloud.database.run_now(console_sessions.close_reasons, [opened, "unknown"])
+    assert reasons == {opened: "access_revoked"}
