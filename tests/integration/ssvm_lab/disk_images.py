@@ -20,21 +20,31 @@ def qcow2_header(
     incompatible: int = 0,
     header_length: int = 104,
     extensions: bytes = b"",
-    l1_size: int = 1,
+    l1_size: int | None = None,
     l1_table_offset: int = 1 << 16,
+    refcount_table_offset: int = 2 << 16,
+    refcount_table_clusters: int = 1,
     snapshots: int = 0,
+    snapshots_offset: int = 0,
+    autoclear: int = 0,
+    refcount_order: int = 4,
+    compression_type: int = 0,
 ) -> bytes:
     """A header with its extensions, without padding."""
     fixed_length = header_length if version == 3 else 72
     after = fixed_length + len(extensions) + 8
     name = (backing or "").encode()
+    if l1_size is None:  # as many entries as the disk has
+        entry_bits = 4 if version == 3 and incompatible & 16 else 3
+        l1_size = max(1, -(-size >> max(0, 2 * cluster_bits - entry_bits))) if size < 1 << 50 else 1
     fields = struct.pack(
         ">4sIQIIQIIQQIIQ",
         b"QFI\xfb", version, after if backing else 0, len(name), cluster_bits, size, crypt_method,
-        l1_size, l1_table_offset, 2 << 16, 1, snapshots, 0,
+        l1_size, l1_table_offset, refcount_table_offset, refcount_table_clusters, snapshots, snapshots_offset,
     )  # fmt: skip
     if version == 3:
-        fields += struct.pack(">QQQII", incompatible, 0, 0, 4, header_length)
+        fields += struct.pack(">QQQII", incompatible, 0, autoclear, refcount_order, header_length)
+        fields += bytes([compression_type]) if header_length > 104 else b""
     return fields.ljust(fixed_length, b"\0") + extensions + bytes(8) + name
 
 

@@ -43,16 +43,19 @@ GOOD = {
         qcow2(version=2, extensions=extension(0x6803F857, b"x" * 48)),
     ),
     "dirty": (QCOW2, qcow2(incompatible=1)),
-    "zstd clusters": (QCOW2, qcow2(incompatible=8)),
+    "zstd clusters": (QCOW2, qcow2(incompatible=8, header_length=112, compression_type=1)),
     "extended L2": (QCOW2, qcow2(incompatible=16)),
     "extensions": (
         QCOW2,
         qcow2(extensions=extension(0x6803F857, b"x" * 100) + extension(0x23852875, b"y" * 24)),
     ),
     "long header": (QCOW2, qcow2(header_length=112)),
-    "small clusters": (QCOW2, qcow2(cluster_bits=9)),
+    "small clusters": (QCOW2, qcow2(cluster_bits=10, refcount_table_offset=3 << 16)),
+    "a snapshot": (QCOW2, qcow2(snapshots=1, snapshots_offset=3 << 16)),
+    "refcounts of 64 bits": (QCOW2, qcow2(refcount_order=6)),
     "raw": (RAW, disk_images.raw()),
     "raw of zeros": (RAW, bytes(4096)),
+    "raw with a script": (RAW, b"#!/bin/sh\n# version=1\nexit\nversion=1\n".ljust(8192, b"\0")),
     "raw with a boot sector": (RAW, bytes(510) + b"\x55\xaa" + bytes(512)),
     "iso": (ISO, disk_images.iso()),
 }
@@ -64,6 +67,7 @@ BAD: dict[str, tuple[ImageFormat, bytes, Code]] = {
     "backing file by json": (QCOW2, qcow2(backing='json:{"driver":"file"}'), Code.FORMAT_UNSAFE),
     "backing format": (QCOW2, qcow2(extensions=extension(0xE2792ACA, b"raw")), Code.FORMAT_UNSAFE),
     "data file bit": (QCOW2, qcow2(incompatible=4), Code.FORMAT_UNSAFE),
+    "raw data file": (QCOW2, qcow2(autoclear=2), Code.FORMAT_UNSAFE),
     "data file by extension alone": (QCOW2, qcow2(extensions=DATA_FILE), Code.FORMAT_UNSAFE),
     "data file by extension in v2": (QCOW2, qcow2(version=2, extensions=DATA_FILE), Code.FORMAT_UNSAFE),
     "data file behind another": (
@@ -81,10 +85,54 @@ BAD: dict[str, tuple[ImageFormat, bytes, Code]] = {
     "cluster bits 8": (QCOW2, qcow2(cluster_bits=8), Code.FORMAT_DAMAGED),
     "header length 3": (
         QCOW2, qcow2()[:100] + struct.pack(">I", 3) + qcow2()[104:], Code.FORMAT_DAMAGED),
+    "refcount order 7": (QCOW2, qcow2(refcount_order=7), Code.FORMAT_DAMAGED),
+    "refcount order 63": (QCOW2, qcow2(refcount_order=63), Code.FORMAT_DAMAGED),
+    "L1 table too small": (QCOW2, qcow2(size=(1 << 30) + (2 << 29), l1_size=3), Code.FORMAT_DAMAGED),
+    "L1 table too small for extended L2": (QCOW2, qcow2(incompatible=16, l1_size=3), Code.FORMAT_DAMAGED),
+    "extended L2 with small clusters": (
+        QCOW2, qcow2(incompatible=16, cluster_bits=13), Code.FORMAT_DAMAGED),
+    "L1 table off its cluster": (QCOW2, qcow2(l1_table_offset=(1 << 16) + 8), Code.FORMAT_DAMAGED),
+    "L1 table on the header": (QCOW2, qcow2(l1_table_offset=0), Code.FORMAT_DAMAGED),
+    "no refcount table": (QCOW2, qcow2(refcount_table_clusters=0), Code.FORMAT_DAMAGED),
+    "refcount table too large": (QCOW2, qcow2(refcount_table_clusters=129), Code.FORMAT_DAMAGED),
+    "refcount table off its cluster": (QCOW2, qcow2(refcount_table_offset=1000), Code.FORMAT_DAMAGED),
+    "refcount table behind the end": (QCOW2, qcow2(refcount_table_offset=4 << 16), Code.FORMAT_DAMAGED),
+    "compression type without its bit": (
+        QCOW2, qcow2(header_length=112, compression_type=1), Code.FORMAT_DAMAGED),
+    "compression bit without a type": (QCOW2, qcow2(incompatible=8), Code.FORMAT_DAMAGED),
+    "unknown compression type": (
+        QCOW2, qcow2(incompatible=8, header_length=112, compression_type=2), Code.FORMAT_DAMAGED),
+    "dirty bitmaps": (
+        QCOW2, qcow2(autoclear=1, extensions=extension(0x23852875, b"y" * 24)), Code.FORMAT_UNSAFE),
+    "bitmaps of another length": (
+        QCOW2, qcow2(extensions=extension(0x23852875, b"y" * 16)), Code.FORMAT_UNSAFE),
+    "encryption header": (QCOW2, qcow2(extensions=extension(0x0537BE77, b"y" * 16)), Code.FORMAT_UNSAFE),
+    "snapshot table behind the end": (
+        QCOW2, qcow2(snapshots=1, snapshots_offset=4 << 16), Code.FORMAT_DAMAGED),
+    "snapshot table cut off": (
+        QCOW2, qcow2(snapshots=1700, snapshots_offset=3 << 16), Code.FORMAT_DAMAGED),
+    "table of no snapshots off its cluster": (QCOW2, qcow2(snapshots_offset=511), Code.FORMAT_DAMAGED),
+    "table of no snapshots nowhere": (QCOW2, qcow2(snapshots_offset=1 << 63), Code.FORMAT_DAMAGED),
+    "snapshot table off its cluster": (
+        QCOW2, qcow2(snapshots=1, snapshots_offset=40), Code.FORMAT_DAMAGED),
+    "snapshot with much extra data": (
+        QCOW2,
+        qcow2(snapshots=1, snapshots_offset=3 << 16)[: 3 << 16]
+        + (bytes(36) + struct.pack(">I", 1025)).ljust(1 << 16, b"\0"),
+        Code.FORMAT_DAMAGED),
+    "snapshot with a table behind the end": (
+        QCOW2,
+        qcow2(snapshots=1, snapshots_offset=3 << 16)[: 3 << 16]
+        + struct.pack(">QI", 3 << 16, 8193).ljust(1 << 16, b"\0"),
+        Code.FORMAT_DAMAGED),
+    "qcow2 and vdi at once": (
+        QCOW2, qcow2(snapshots_offset=0x7F10DABE << 32), Code.FORMAT_UNSAFE),
     "tables too large": (QCOW2, qcow2(l1_size=1 << 30), Code.FORMAT_DAMAGED),
     "table behind the end": (QCOW2, qcow2(l1_table_offset=1 << 40), Code.FORMAT_DAMAGED),
     "too many snapshots": (QCOW2, qcow2(snapshots=70_000), Code.FORMAT_DAMAGED),
     "endless extensions": (QCOW2, qcow2(extensions=extension(1, b"x" * 70_000)), Code.FORMAT_DAMAGED),
+    "an end of extensions that is too long": (
+        QCOW2, qcow2()[:108] + struct.pack(">I", 65536) + qcow2()[112:], Code.FORMAT_DAMAGED),
     "cut in the header": (QCOW2, qcow2()[:60], Code.FORMAT_DAMAGED),
     "cut after the header": (QCOW2, qcow2()[:70_000], Code.FORMAT_DAMAGED),
     "raw as qcow2": (QCOW2, disk_images.raw(), Code.FORMAT_MISMATCH),
@@ -95,6 +143,18 @@ BAD: dict[str, tuple[ImageFormat, bytes, Code]] = {
     "vmdk as raw": (RAW, b"KDMV" + bytes(1020), Code.FORMAT_MISMATCH),
     "vmdk descriptor as raw": (
         RAW, b'# Disk DescriptorFile\nRW 1 FLAT "/etc/passwd" 0\n'.ljust(1024), Code.FORMAT_MISMATCH),
+    "vmdk descriptor behind a comment": (
+        RAW, b"# a comment\nversion=1\nRW 1 FLAT \"/etc/passwd\" 0\n".ljust(1024), Code.FORMAT_MISMATCH),
+    "vmdk descriptor behind blank lines": (
+        RAW, b"  \r\n#x\ry\n\n \nversion=3\r\n".ljust(1024), Code.FORMAT_MISMATCH),
+    "vmdk descriptor alone": (RAW, b"version=2\n".ljust(512), Code.FORMAT_MISMATCH),
+    "vmdk descriptor as iso": (
+        ISO, b"#\nversion=1\n".ljust(32768) + disk_images.iso()[32768:], Code.FORMAT_MISMATCH),
+    "bochs as raw": (RAW, b"Bochs Virtual HD Image".ljust(1024, b"\0"), Code.FORMAT_MISMATCH),
+    "cloop as raw": (
+        RAW, b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop".ljust(1024, b"\0"), Code.FORMAT_MISMATCH),
+    "parallels as raw": (RAW, b"WithouFreSpacExt".ljust(1024, b"\0"), Code.FORMAT_MISMATCH),
+    "dmg as raw": (RAW, b"\1" * 1024 + b"koly" + bytes(508), Code.FORMAT_MISMATCH),
     "vhdx as raw": (RAW, b"vhdxfile" + bytes(1016), Code.FORMAT_MISMATCH),
     "dynamic vhd as raw": (RAW, b"conectix" + bytes(1016), Code.FORMAT_MISMATCH),
     "fixed vhd as raw": (RAW, b"\1" * 1024 + b"conectix" + bytes(504), Code.FORMAT_MISMATCH),

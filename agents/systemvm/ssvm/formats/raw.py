@@ -9,10 +9,12 @@ from systemvm.ssvm.formats.head import Head, mismatch, refuse_other_format
 from systemvm.wire.storage import ImageFormat
 
 SECTOR_BYTES = 512
+#: Formats that are known by their last sector; a fixed VHD is a raw disk with a footer.
+_AT_END = ((b"conectix", "VHD"), (b"koly", "DMG"))
 
 
 class RawInspector:
-    """A raw disk: whole sectors, no header in front, no VHD footer behind."""
+    """A raw disk: whole sectors, no header in front, no footer behind."""
 
     def __init__(self) -> None:
         self._start = Head(signatures.HEAD_BYTES)
@@ -28,7 +30,7 @@ class RawInspector:
 
     def finish(self) -> int:
         size_bytes = self._start.seen_bytes
-        if size_bytes < SECTOR_BYTES:
+        if size_bytes < self._start.wanted_bytes:
             refuse_other_format(bytes(self._start.data), ImageFormat.RAW)
         if size_bytes == 0 or size_bytes % SECTOR_BYTES:
             raise TransferError(
@@ -36,6 +38,7 @@ class RawInspector:
                 f"a raw disk has whole sectors of {SECTOR_BYTES} bytes, this file has {size_bytes} bytes",
                 "the file may be cut off, or no disk image at all",
             )
-        if self._end.startswith(b"conectix"):  # a fixed VHD is a raw disk with a footer
-            raise mismatch(ImageFormat.RAW, "VHD")
+        for magic, name in _AT_END:
+            if self._end.startswith(magic):
+                raise mismatch(ImageFormat.RAW, name)
         return size_bytes
