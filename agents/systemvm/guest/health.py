@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from systemvm.service.slowness import METER, Slowness
 from systemvm.wire.agent import Health
+from systemvm.wire.slowness import MachineLoad
 
 UNITS_TIMEOUT_S = 10.0
 UNITS_MAX_AGE_S = 20.0  # systemctl costs a process; health may be asked for every few seconds
@@ -62,10 +64,12 @@ class HealthSource:
         proc: Path = Path("/proc"),
         failed_units: Callable[[], list[str]] = list_failed_units,
         monotonic_s: Callable[[], float] = time.monotonic,
+        slowness: Callable[[], Slowness] = METER.snapshot,
     ) -> None:
         self._proc = proc
         self._failed_units = failed_units
         self._monotonic_s = monotonic_s
+        self._slowness = slowness
         self._units: list[str] = []
         self._units_at_s: float | None = None
 
@@ -81,6 +85,18 @@ class HealthSource:
             root_free_bytes=root.f_bavail * root.f_frsize,
             failed_units=self._recent_units(),
             reconnects=reconnects,
+            load=self._load(),
+        )
+
+    def _load(self) -> MachineLoad:
+        now = self._slowness()
+        return MachineLoad(
+            timeout_scale=now.timeout_scale,
+            slowdown=now.slowdown,
+            load_1min=now.load_1min,
+            steal=now.steal,
+            run_queue_delay=now.run_queue_delay,
+            is_busy=now.is_busy,
         )
 
     def _recent_units(self) -> list[str]:

@@ -75,7 +75,7 @@ class SupervisionConfig:
     """How system VMs are kept."""
 
     scan_interval_s: float = 30.0
-    agent_deadline_s: float = 120.0  # from start to agent Up; multiplied by the accelerator's patience
+    agent_deadline_s: float = 120.0  # from start to agent Up; multiplied by how slow guests are here
     retry_first_s: float = 5.0  # after a failed start, doubled each time
     retry_max_s: float = 300.0
 

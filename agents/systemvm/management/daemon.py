@@ -30,7 +30,7 @@ from systemvm.management.control.rotation import Rotation
 from systemvm.management.control.supervision import Supervision
 from systemvm.management.first_start import announce, make_first_accounts
 from systemvm.management.housekeeping import Housekeeping
-from systemvm.management.hypervisors.accelerator import Accelerator
+from systemvm.management.hypervisors.accelerator import Accelerator, GuestTimeoutScale
 from systemvm.management.hypervisors.base import Hypervisor
 from systemvm.management.hypervisors.guest_agent import GuestAgents
 from systemvm.management.hypervisors.launchers import SocketLauncher
@@ -102,6 +102,7 @@ class Daemon:
 
         launcher = SocketLauncher(layout.launcher_socket)
         accelerator = Accelerator.from_config(management.hypervisor.accelerator, launcher.opens_kvm)
+        timeout_scale = GuestTimeoutScale(accelerator)
         self._log.info("accelerator: {accelerator}", accelerator=accelerator.value)
         vnc_ports = (management.hypervisor.vnc_first_port, management.hypervisor.vnc_last_port)
         self.networks = networks or NetworkDriver(
@@ -116,7 +117,7 @@ class Daemon:
         )
         self.primary = PrimaryStorage(layout.primary)
 
-        self.directory = AgentDirectory(self._has_process)
+        self.directory = AgentDirectory(self._has_process, timeout_scale)
         AgentRecord(self.database, self.directory)
         self._certificates = Certificates(self.database, self.directory, authority, reactor)
         clocks = ClockWatch(self.directory, self._set_clock, seconds=reactor.seconds)
@@ -145,7 +146,7 @@ class Daemon:
             self.directory,
             cast(GuestAgents, self.hypervisor),
             self._ssh_key.path,
-            patience=accelerator.patience,
+            timeout_scale=timeout_scale,
         )
         self._diagnosis = Diagnosis(
             reactor,
@@ -156,9 +157,9 @@ class Daemon:
             host_id=self.host.id,
             address=str(management.control.address),
             port=management.control.port,
-            patience=accelerator.patience,
+            timeout_scale=timeout_scale,
         )
-        diagnostics = Diagnostics(self.database, logins, layout.diagnostics, patience=accelerator.patience)
+        diagnostics = Diagnostics(self.database, logins, layout.diagnostics, timeout_scale=timeout_scale)
         preparations = Preparations(self.database, configuration, self.directory, public)
         self._housekeeping = Housekeeping(
             reactor,
@@ -183,10 +184,10 @@ class Daemon:
                 self.directory,
                 logins,
                 layout.agent_code,
-                patience=accelerator.patience,
+                timeout_scale=timeout_scale,
             ),
             host_id=self.host.id,
-            patience=accelerator.patience,
+            timeout_scale=timeout_scale,
         )
         self.keeper = Keeper(
             reactor,
@@ -196,7 +197,7 @@ class Daemon:
             self.hypervisor,
             self.directory,
             host_id=self.host.id,
-            patience=accelerator.patience,
+            timeout_scale=timeout_scale,
             last_words=self._diagnosis.last_words,
         )
         self._operator_methods = MethodTable("systemvm management daemon, for operators", version("systemvm"))
@@ -221,7 +222,7 @@ class Daemon:
             public_root_pem=public.ca_pem,
             diagnostics=diagnostics,
             host_id=self.host.id,
-            patience=accelerator.patience,
+            timeout_scale=timeout_scale,
             certificates=certificates,
         )
         self.services = Services(ground, agent_methods, self._operator_methods)

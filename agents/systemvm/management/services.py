@@ -45,6 +45,7 @@ from systemvm.management.virtual_machines.service import VirtualMachines
 from systemvm.rpc.errors import RpcError
 from systemvm.rpc.method import Call, MethodTable
 from systemvm.rpc.transport import Reactor
+from systemvm.service.slowness import TimeoutScale
 from systemvm.wire.forwarded import networks
 from systemvm.wire.role import Role
 
@@ -65,7 +66,7 @@ class Ground:
     public_root_pem: bytes
     diagnostics: Diagnostics
     host_id: int
-    patience: float
+    timeout_scale: TimeoutScale
     certificates: CertificateService
 
 
@@ -92,7 +93,7 @@ class Services:
             ),
             ground.seal,
             host_id=ground.host_id,
-            patience=ground.patience,
+            timeout_scale=ground.timeout_scale,
             expunge_delay_s=configuration.management.expunge.delay,
             end_consoles=revocation.of_machine,
         )

@@ -30,6 +30,9 @@ from systemvm.rpc.errors import (
 from systemvm.rpc.message import Answer, InvalidMessage, MessageId, Request
 from systemvm.rpc.method import PING, MethodTable
 from systemvm.rpc.perform import new_request_id, perform
+from systemvm.service import slowness
+from systemvm.service.scaled_timer import ScaledTimer
+from systemvm.service.slowness import TimeoutScale
 
 MAX_IN_FLIGHT = 64  # calls, each way; notifications being handled have as many places of their own
 PROBE_AFTER_S = 20.0  # of silence
@@ -61,6 +64,8 @@ class Peer:
         channel: Channel,
     ) -> None:
         self.caller = caller
+        #: What waits for the other end are multiplied by; whoever knows that it is slow replaces this.
+        self.timeout_scale: TimeoutScale = slowness.timeout_scale
         self._methods = methods
         self._clock = clock
         self._channel = channel
@@ -90,6 +95,7 @@ class Peer:
     ) -> Any:
         """Call `method` and return its answer, converted to the type `result`; RpcError for anything else.
 
+        `deadline_s` is that of ordinary hardware; it scales with how slow either end is.
         Cancelling the awaiting Deferred tells the other end to give up, and so does the deadline.
         """
         if self._closed is not None:
@@ -101,7 +107,9 @@ class Peer:
         line = self._request_line(Request(method, params, call_id, request_id or new_request_id()))
         waiting: Deferred[Any] = Deferred()
         self._waiting[call_id] = waiting
-        timer = self._clock.callLater(deadline_s, self._expire, call_id, method, deadline_s)
+        timer = ScaledTimer(
+            self._clock, deadline_s, lambda: self._expire(call_id, method, timer.waited_s), self.timeout_scale
+        )
         try:
             self._channel.send(line)
             answer = await waiting
@@ -110,8 +118,7 @@ class Peer:
             raise
         finally:
             self._waiting.pop(call_id, None)
-            if timer.active():
-                timer.cancel()
+            timer.cancel()
         if result is None:
             return answer
         try:
@@ -305,11 +312,11 @@ class Peer:
 
     # Time.
 
-    def _expire(self, call_id: MessageId, method: str, deadline_s: float) -> None:
+    def _expire(self, call_id: MessageId, method: str, waited_s: float) -> None:
         waiting = self._waiting.pop(call_id, None)
         if waiting is not None:
             self._give_up(call_id)
-            text = f"{self.caller.name} did not answer {method} in {deadline_s:g} s"
+            text = f"{self.caller.name} did not answer {method} in {waited_s:g} s"
             waiting.errback(Failure(RpcError(DEADLINE, text)))
 
     def _give_up(self, call_id: MessageId) -> None:
@@ -317,13 +324,14 @@ class Peer:
 
     def _watch_silence(self) -> None:
         silent_s = self._clock.seconds() - self._heard_at_s
-        if silent_s >= SILENT_AFTER_S:
+        silent_after_s = SILENT_AFTER_S * self.timeout_scale()
+        if silent_s >= silent_after_s:
             self._log.warn("{caller} fell silent", caller=self.caller.name)
             self.close(f"silent for {silent_s:.0f} s")
             return
         if silent_s >= PROBE_AFTER_S:
             self._channel.send(self._request_line(Request(PING, None, _PROBE_ID, None)), replaces=_PROBE_ID)
-            wait_s = min(PROBE_AFTER_S, SILENT_AFTER_S - silent_s)
+            wait_s = min(PROBE_AFTER_S, silent_after_s - silent_s)
         else:
             wait_s = PROBE_AFTER_S - silent_s
         self._watch = self._clock.callLater(wait_s, self._watch_silence)

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from systemvm.rpc.call import Call
 from systemvm.rpc.errors import DEADLINE, FORBIDDEN, INTERNAL, RpcError
 from systemvm.rpc.method import MethodTable
+from systemvm.service.scaled_timer import ScaledTimer
 
 _log = Logger()
 _audit = Logger(namespace="systemvm.rpc.audit")
@@ -46,18 +47,17 @@ def perform(
         overdue = True
         running.cancel()
 
-    timer = clock.callLater(method.deadline_s, expire)
+    timer = ScaledTimer(clock, method.deadline_s, expire)
 
     def done(result: Any) -> Any:
-        if timer.active():
-            timer.cancel()
+        timer.cancel()
         if not isinstance(result, Failure):
             return result
         if isinstance(result.value, RpcError):
             _note_refusal(call, name, result.value)
             return result
         if result.check(CancelledError) is not None:
-            why = f"{name} did not finish in {method.deadline_s:g} s" if overdue else f"{name} was given up"
+            why = f"{name} did not finish in {timer.waited_s:g} s" if overdue else f"{name} was given up"
             return Failure(RpcError(DEADLINE, why))
         return Failure(incident(call, name, result))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IReactorTime
+from twisted.internet.interfaces import IHandshakeListener, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -16,6 +16,7 @@ from systemvm.rpc.peer import Peer
 from systemvm.rpc.refusal import Refusal, TlsCheck, of_lost_handshake
 from systemvm.rpc.tls import IdentityRefused, TlsOptions
 from systemvm.rpc.transport import StreamProtocol, set_keepalive
+from systemvm.service.scaled_timer import ScaledTimer
 
 HANDSHAKE_S = 15.0
 
@@ -38,14 +39,13 @@ class SecureStreamProtocol(StreamProtocol):
         self._options = options
         self._known = known
         self._on_settled: Callable[[], None] | None = on_settled
-        self._handshake: IDelayedCall | None = None
+        self._handshake: ScaledTimer | None = None
         self._shaken = False
         self.verdict: Refusal | None = None  # why there is no peer, once the connection is lost
 
     def connectionMade(self) -> None:
         set_keepalive(self.transport.transport)  # of TCP, below TLS
-        late = Refusal(TlsCheck.TIMEOUT, f"no TLS handshake in {HANDSHAKE_S:g} s")
-        self._handshake = self._clock.callLater(HANDSHAKE_S, self._turn_away, late)
+        self._handshake = ScaledTimer(self._clock, HANDSHAKE_S, self._too_slow)
 
     def handshakeCompleted(self) -> None:
         if self.refusal is not None:
@@ -78,12 +78,16 @@ class SecureStreamProtocol(StreamProtocol):
             self.refusal = f"{self.verdict.check.value}: {self.verdict.text}"
         super().connectionLost(reason)
 
+    def _too_slow(self) -> None:
+        waited_s = HANDSHAKE_S if self._handshake is None else self._handshake.waited_s
+        self._turn_away(Refusal(TlsCheck.TIMEOUT, f"no TLS handshake in {waited_s:.0f} s"))
+
     def _turn_away(self, verdict: Refusal) -> None:
         self.verdict = verdict
         self.refuse(f"{verdict.check.value}: {verdict.text}")
 
     def _settle(self) -> None:
-        if self._handshake is not None and self._handshake.active():
+        if self._handshake is not None:
             self._handshake.cancel()
         on_settled, self._on_settled = self._on_settled, None
         if on_settled is not None:

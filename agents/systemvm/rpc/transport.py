@@ -20,6 +20,8 @@ from zope.interface import implementer
 
 from systemvm.rpc.method import Caller, MethodTable
 from systemvm.rpc.peer import Peer
+from systemvm.service import slowness
+from systemvm.service.scaled_timer import ScaledTimer
 
 #: IReactorTime with IReactorTCP or IReactorUNIX; mypy knows no intersection of interfaces.
 Reactor = Any
@@ -54,7 +56,7 @@ class StreamProtocol(Protocol):
         self._unsent_bytes = 0
         self._stalled = False
         self._reading_paused = False
-        self._stall: IDelayedCall | None = None
+        self._stall: ScaledTimer | None = None
         self._goodbye: IDelayedCall | None = None
         self._gone = False
 
@@ -118,7 +120,8 @@ class StreamProtocol(Protocol):
     def pauseProducing(self) -> None:
         self._stalled = True
         if self._stall is None:
-            self._stall = self._clock.callLater(STALL_S, self._cut_off)
+            scale = slowness.timeout_scale if self.peer is None else self.peer.timeout_scale
+            self._stall = ScaledTimer(self._clock, STALL_S, self._cut_off, scale)
 
     def resumeProducing(self) -> None:
         self._stalled = False
@@ -144,8 +147,9 @@ class StreamProtocol(Protocol):
             self.transport.resumeProducing()
 
     def _cut_off(self) -> None:
+        waited_s = STALL_S if self._stall is None else self._stall.waited_s
         self._stall = None
-        self._abort(f"the other end has not read for {STALL_S:g} s")
+        self._abort(f"the other end has not read for {waited_s:.0f} s")
 
     def _abort(self, why: str) -> None:
         """What waits for this end would wait for ever: no goodbye."""

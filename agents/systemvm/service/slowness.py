@@ -3,7 +3,7 @@
 
 Four sources, all cheap and none of them a timer: a fixed piece of interpreted code against the time it takes
 on ordinary hardware (shows emulation and a throttled hypervisor, which report no steal time), steal time
-(`/proc/stat`), the run-queue delay of this thread (`schedstat`), and the number of runnable tasks per CPU
+(`/proc/stat`), the run-queue delay of the main thread (`schedstat`), and the number of runnable tasks per CPU
 (`/proc/loadavg`). Tasks in uninterruptible sleep count for none of them: a hung NFS server does not
 make a machine look slow. Sources: proc(5), the kernel's Documentation/scheduler/sched-stats.rst.
 
@@ -18,6 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+#: What waits are to be multiplied by at present.
+TimeoutScale = Callable[[], float]
 #: The bounds of `timeout_scale`: past the upper one a machine is as good as hung.
 MIN_SCALE, MAX_SCALE = 1.0, 30.0
 #: A measurement younger than this is used again.
@@ -65,7 +67,7 @@ def read_counters(proc: Path = Path("/proc")) -> KernelCounters:
     tick_s = 1.0 / os.sysconf("SC_CLK_TCK")
     cpu = _words(proc / "stat")[1:9]  # user nice system idle iowait irq softirq steal
     ticks = [int(word) for word in cpu] if len(cpu) == 8 else [0] * 8
-    run = _words(proc / "thread-self/schedstat")
+    run = _words(proc / "self/schedstat")
     run_ns, wait_ns = (int(run[0]), int(run[1])) if len(run) >= 2 else (0, 0)
     load = _words(proc / "loadavg")
     return KernelCounters(
@@ -180,6 +182,11 @@ class SlownessMeter:
 def _smoothed(found: float, last: float, remains: float) -> float:
     """Up at once, down slowly: `remains` is the share of the last excess that still counts."""
     return round(max(found, MIN_SCALE + (last - MIN_SCALE) * remains), 2)
+
+
+def unscaled() -> float:
+    """The scale of ordinary hardware."""
+    return MIN_SCALE
 
 
 #: Of this process. The speed of a machine is a fact about it, as its clock is; what is tested takes its own.

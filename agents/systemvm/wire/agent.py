@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
+from systemvm.wire.slowness import MachineLoad
+
 HELLO = "hello"  # agent → daemon, the first call on a connection
 PING = "ping"  # either way
 HEALTH = "agent.health"  # daemon → agent
@@ -66,6 +68,7 @@ class Health:
     root_free_bytes: int
     failed_units: list[str]
     reconnects: int
+    load: MachineLoad | None = None  # None: its agent is older than this member
 
 
 @frozen

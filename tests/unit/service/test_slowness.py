@@ -109,8 +109,8 @@ def test_a_young_measurement_is_used_again() -> None:
 def test_the_kernels_files_are_read(tmp_path: Path) -> None:
     (tmp_path / "stat").write_text("cpu  100 0 50 700 50 0 0 100 0 0\ncpu0 1 2\n")
     (tmp_path / "loadavg").write_text("3.50 2.00 1.00 7/152 3900\n")
-    (tmp_path / "thread-self").mkdir()
-    (tmp_path / "thread-self/schedstat").write_text("2000000000 500000000 17\n")
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/schedstat").write_text("2000000000 500000000 17\n")
     found = read_counters(tmp_path)
     assert found.total_s == 10 * found.steal_s > 0
     assert (found.thread_run_s, found.thread_wait_s) == (2.0, 0.5)

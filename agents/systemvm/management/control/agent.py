@@ -12,6 +12,7 @@ from systemvm.rpc.call import Connection
 from systemvm.wire.agent import Health, Hello
 from systemvm.wire.protocol import LISTINGS_SINCE, Fit
 from systemvm.wire.role import Role
+from systemvm.wire.slowness import MachineLoad
 
 
 @frozen
@@ -71,6 +72,12 @@ class Agent:
             "; ".join(remark.reason for remark in remarks),
             "; ".join(remark.hint for remark in remarks if remark.hint),
         )
+
+    @property
+    def load(self) -> MachineLoad:
+        """How slow its machine is, as far as it has told."""
+        told = None if self.health is None else self.health.load
+        return told or MachineLoad()
 
     @property
     def fit(self) -> Fit:

@@ -26,6 +26,7 @@ from systemvm.rpc.peer import Peer
 from systemvm.rpc.refusal import Refusal
 from systemvm.rpc.tls import shown_in
 from systemvm.rpc.transport import Reactor
+from systemvm.service.scaled_timer import ScaledTimer
 from systemvm.wire.agent import (
     HELLO,
     LIFELINE,
@@ -139,12 +140,15 @@ class ControlChannel:
 
     def _connected(self, peer: Peer) -> None:
         self._peers.add(peer)
-        greeting = self._reactor.callLater(HELLO_DEADLINE_S, self._silent, peer)
-        peer.when_closed().addBoth(lambda _: greeting.active() and greeting.cancel())
+        peer.timeout_scale = lambda: self._directory.timeout_scale(peer.caller.name)
+        greeting = ScaledTimer(
+            self._reactor, HELLO_DEADLINE_S, lambda: self._silent(peer, greeting.waited_s), peer.timeout_scale
+        )
+        peer.when_closed().addBoth(lambda _: greeting.cancel())
 
-    def _silent(self, peer: Peer) -> None:
+    def _silent(self, peer: Peer, waited_s: float) -> None:
         if self._directory.peer(peer.caller.name) is not peer:
-            peer.close(f"no hello in {HELLO_DEADLINE_S:g} s")
+            peer.close(f"no hello in {waited_s:.0f} s")
 
     def _lost(self, peer: Peer, why: str) -> None:
         self._peers.discard(peer)

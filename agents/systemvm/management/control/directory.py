@@ -13,6 +13,8 @@ from systemvm.management.state.columns import now
 from systemvm.management.state.status import AgentState
 from systemvm.rpc.call import Caller, Connection
 from systemvm.rpc.errors import FORBIDDEN, NOT_CONNECTED, RpcError
+from systemvm.service import slowness
+from systemvm.service.slowness import TimeoutScale
 from systemvm.wire.agent import LIFELINE, Hello
 from systemvm.wire.protocol import Fit
 from systemvm.wire.role import Role
@@ -41,9 +43,13 @@ class AgentDirectory:
 
     _log = Logger()
 
-    def __init__(self, has_process: Callable[[str], bool]) -> None:
+    def __init__(
+        self, has_process: Callable[[str], bool], timeout_scale: TimeoutScale = slowness.timeout_scale
+    ) -> None:
+        """`timeout_scale` is what waits for any guest of this host are multiplied by."""
         #: By a VM's name, as its hypervisor sees it: rows lag behind, and after a restart they may be wrong.
         self._has_process = has_process
+        self._timeout_scale = timeout_scale
         self._agents: dict[str, Agent] = {}
         self._preparations: list[tuple[Role, Preparation]] = []
         self._up: list[UpCallback] = []
@@ -110,6 +116,11 @@ class AgentDirectory:
     def up(self, role: Role) -> list[str]:
         """Names of the VMs of a role whose agents are Up."""
         return [agent.name for agent in self.agents(role) if agent.is_up]
+
+    def timeout_scale(self, name: str) -> float:
+        """What waits for an agent are multiplied by: the slower of this host's guests and its own report."""
+        agent = self.agent(name)
+        return max(self._timeout_scale(), 1.0 if agent is None else agent.load.timeout_scale)
 
     @overload
     async def call(

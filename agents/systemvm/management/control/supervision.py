@@ -18,6 +18,7 @@ from systemvm.wire.agent import HEALTH, Health
 class Supervision:
     """Every interval `agent.health` of every agent; after `missed_pings` intervals of silence it is in Alert.
 
+    Both scale with how slow the guest is.
     A silent agent keeps its connection, until the channel itself gives that up: one that answers again is Up.
     """
 
@@ -29,7 +30,7 @@ class Supervision:
         self._clock = clock
         self._directory = directory
         self._interval_s = interval_s
-        self._patience_s = interval_s * missed_pings
+        self._silence_s = interval_s * missed_pings
         self._asking: set[str] = set()
         self._loop = LoopingCall(self._ask_all)
         self._loop.clock = clock
@@ -46,7 +47,8 @@ class Supervision:
             if agent.peer is None:
                 continue
             silent_s = self._clock.seconds() - agent.heard_s
-            if silent_s > self._patience_s and agent.status.state is AgentState.UP:
+            alert_after_s = self._silence_s * self._directory.timeout_scale(agent.name)
+            if silent_s > alert_after_s and agent.status.state is AgentState.UP:
                 self._directory.set_status(
                     agent,
                     AgentStatus(
@@ -62,7 +64,7 @@ class Supervision:
         self._asking.add(agent.name)
         try:
             agent.health = await self._directory.call(
-                agent.name, HEALTH, result=Health, deadline_s=self._patience_s
+                agent.name, HEALTH, result=Health, deadline_s=self._silence_s
             )
         except RpcError as error:
             self._log.info("no health of {name}: {error}", name=agent.name, error=str(error))

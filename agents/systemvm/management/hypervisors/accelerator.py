@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from systemvm.management.hypervisors.architecture import Architecture
+from systemvm.service import slowness
+from systemvm.service.slowness import TimeoutScale
 
 
 class Accelerator(enum.Enum):
@@ -23,7 +25,7 @@ class Accelerator(enum.Enum):
         return ["-accel", "tcg,tb-size=128", "-cpu", architecture.emulated_cpu]
 
     @property
-    def patience(self) -> float:
+    def timeout_scale(self) -> float:
         """By how much waits for a guest are longer than on real virtualization."""
         return 1.0 if self is Accelerator.KVM else 4.0
 
@@ -31,6 +33,17 @@ class Accelerator(enum.Enum):
     def from_config(cls, name: str, opens_kvm: Callable[[], bool]) -> Accelerator:
         """`kvm`, `tcg`, or `auto` for what this machine can do."""
         return probe(opens_kvm) if name == "auto" else cls(name)
+
+
+class GuestTimeoutScale:
+    """What waits for guests of this host are multiplied by: emulation, and how slow the host itself is."""
+
+    def __init__(self, accelerator: Accelerator, host: TimeoutScale = slowness.timeout_scale) -> None:
+        self._accelerator = accelerator
+        self._host = host
+
+    def __call__(self) -> float:
+        return min(self._accelerator.timeout_scale * self._host(), slowness.MAX_SCALE)
 
 
 def probe(opens_kvm: Callable[[], bool], cpuinfo: Path = Path("/proc/cpuinfo")) -> Accelerator:

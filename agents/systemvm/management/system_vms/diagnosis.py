@@ -30,9 +30,10 @@ from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import AgentState, InstanceState
 from systemvm.management.system_vms import inside
+from systemvm.service.slowness import TimeoutScale, unscaled
 
 TURN_S = 5.0
-#: After its start, and after its channel was lost, before anybody is asked; times the accelerator's patience.
+#: After its start, and after its channel was lost, before anybody is asked; times the timeout scale.
 BOOT_GRACE_S = 45.0
 LOSS_GRACE_S = 6.0
 AGAIN_FIRST_S = 20.0
@@ -96,7 +97,7 @@ class Diagnosis:
         host_id: int,
         address: str,
         port: int,
-        patience: float = 1.0,
+        timeout_scale: TimeoutScale = unscaled,
         unix_clock: Callable[[], float] = time.time,
     ) -> None:
         self._clock = clock
@@ -107,7 +108,7 @@ class Diagnosis:
         self._host_id = host_id
         self._address = address
         self._port = port
-        self._patience = patience
+        self._timeout_scale = timeout_scale
         self._unix_clock = unix_clock
         self._cases: dict[str, _Case] = {}
         self._loop = LoopingCall(self._turn)
@@ -184,7 +185,7 @@ class Diagnosis:
         if case is None or case.start != vm.started:
             grace_s = BOOT_GRACE_S if agent.hello is None else LOSS_GRACE_S
             now_s = self._clock.seconds()
-            case = _Case(now_s, vm.started, now_s + grace_s * self._patience)
+            case = _Case(now_s, vm.started, now_s + grace_s * self._timeout_scale())
             self._cases[vm.uuid] = case
         return case
 
@@ -226,11 +227,11 @@ class Diagnosis:
     async def _ask_inside(self, name: str, looks: list[Look]) -> tuple[AgentStatus | None, bool]:
         try:
             guest = self._machines.guest_agent(name)
-            await guest.ping(timeout_s=PING_S * self._patience)
+            await guest.ping(timeout_s=PING_S * self._timeout_scale())
             asked_s = self._unix_clock()
             done = await guest.run(
-                ["/bin/sh", "-c", inside.script(self._address, self._port, self._patience)],
-                timeout_s=SCRIPT_S * self._patience,
+                ["/bin/sh", "-c", inside.script(self._address, self._port, self._timeout_scale())],
+                timeout_s=SCRIPT_S * self._timeout_scale(),
             )
         except HypervisorError as error:
             looks.append(Look("guest agent", error.message))

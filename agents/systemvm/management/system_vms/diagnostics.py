@@ -24,6 +24,7 @@ from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState
 from systemvm.management.system_vms.secure_shell import Login, Logins
+from systemvm.service.slowness import TimeoutScale, unscaled
 
 PROGRAM = "/opt/systemvm/current/bin/systemvm-diagnose"
 RUN_TIMEOUT_S = 130.0  # more than the guest's own for its program
@@ -47,12 +48,14 @@ class Diagnostics:
 
     _log = Logger()
 
-    def __init__(self, database: Database, logins: Logins, shelf: Path, *, patience: float = 1.0) -> None:
+    def __init__(
+        self, database: Database, logins: Logins, shelf: Path, *, timeout_scale: TimeoutScale = unscaled
+    ) -> None:
         """`shelf` is where collected zips lie, each under a name that cannot be guessed."""
         self._database = database
         self._logins = logins
         self._shelf = shelf
-        self._patience = patience
+        self._timeout_scale = timeout_scale
 
     async def run(self, vm_uuid: str, kind: str, address: str, params: str) -> Diagnosis:
         """Its output; an exit code of -1 when the system VM cannot be asked, as in CloudStack."""
@@ -106,7 +109,7 @@ class Diagnostics:
 
     async def _ask(self, login: Login, words: list[str], timeout_s: float) -> bytes:
         with login.command_line(shlex.join(words)) as argv:
-            return await run(argv, timeout_s=timeout_s * self._patience)
+            return await run(argv, timeout_s=timeout_s * self._timeout_scale())
 
     def _keep(self, vm_name: str, data: bytes) -> Path:
         """Only what is a zip is ever given to a browser."""

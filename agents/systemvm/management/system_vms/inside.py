@@ -17,7 +17,7 @@ from systemvm.management.control.clock import ALERT_S, off_by
 from systemvm.management.state.status import AgentState
 
 PREINIT, AGENT = "systemvm-preinit.service", "systemvm-agent.service"
-#: Of the guest's own programs, before the accelerator's patience; the caller's deadline is longer.
+#: Of the guest's own programs, before the timeout scale; the caller's deadline is longer.
 DIAL_S = 6
 #: Exit codes of `systemvm-preinit` (guest/failure.py) in words that follow "its agent …".
 PREINIT_CODES = {
@@ -75,15 +75,15 @@ class Inside:
         return self.parts.get(name, _NOTHING)
 
 
-def script(address: str, port: int, patience: float) -> str:
+def script(address: str, port: int, timeout_scale: float) -> str:
     """For `/bin/sh -c`; changes nothing, and ends by itself."""
     return _SCRIPT.format(
         preinit=PREINIT,
         agent=AGENT,
         address=address,
         port=port,
-        limit_s=round(8 * patience),
-        dial_s=round(DIAL_S * min(patience, 2.0)),
+        limit_s=round(8 * timeout_scale),
+        dial_s=round(DIAL_S * min(timeout_scale, 2.0)),
     )
 
 

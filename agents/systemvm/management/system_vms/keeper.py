@@ -23,6 +23,7 @@ from systemvm.management.system_vms.backoff import StartBackoff
 from systemvm.management.system_vms.boot_arguments import ROLES, TYPES
 from systemvm.management.system_vms.lifecycle import Lifecycle
 from systemvm.management.zone import ZoneConfig
+from systemvm.service.slowness import TimeoutScale, unscaled
 from systemvm.wire.role import Role
 
 #: Why a machine ended that never had an agent, if its console tells.
@@ -49,7 +50,7 @@ class Keeper:
         directory: AgentDirectory,
         *,
         host_id: int,
-        patience: float = 1.0,
+        timeout_scale: TimeoutScale = unscaled,
         last_words: LastWords | None = None,
     ) -> None:
         self._clock = clock
@@ -62,7 +63,8 @@ class Keeper:
         self._last_words = last_words
         supervision = configuration.management.supervision
         self._interval_s = supervision.scan_interval_s
-        self._agent_deadline_s = supervision.agent_deadline_s * patience
+        self._agent_deadline_s = supervision.agent_deadline_s
+        self._timeout_scale = timeout_scale
         self._backoff = StartBackoff(
             clock.seconds, first_s=supervision.retry_first_s, last_s=supervision.retry_max_s
         )
@@ -187,7 +189,7 @@ class Keeper:
             self._silent_since_s.pop(vm.uuid, None)
             return False
         since_s = self._silent_since_s.setdefault(vm.uuid, self._clock.seconds())
-        if self._clock.seconds() - since_s <= self._agent_deadline_s:
+        if self._clock.seconds() - since_s <= self._agent_deadline_s * self._timeout_scale():
             return False
         del self._silent_since_s[vm.uuid]
         return True

@@ -26,10 +26,11 @@ from systemvm.management.system_vms.machine import MachineBuilder
 from systemvm.management.system_vms.patching import Patched, Patching
 from systemvm.management.turns import Turns
 from systemvm.management.zone import TrafficType
+from systemvm.service.slowness import TimeoutScale, unscaled
 
 STARTABLE = (InstanceState.STOPPED, InstanceState.ERROR)
 
-#: How long a guest may take to power off, before the accelerator's patience.
+#: How long a guest may take to power off, before the timeout scale.
 POWER_OFF_S = 30.0
 
 
@@ -55,7 +56,7 @@ class Lifecycle:
         patching: Patching,
         *,
         host_id: int,
-        patience: float = 1.0,
+        timeout_scale: TimeoutScale = unscaled,
     ) -> None:
         self._database = database
         self._hypervisor = hypervisor
@@ -65,7 +66,7 @@ class Lifecycle:
         self._boot_facts = boot_facts
         self._patching = patching
         self._host_id = host_id
-        self._patience = patience
+        self._timeout_scale = timeout_scale
         self._turns = Turns(database, instances.by_uuid, _check_is_system_vm)
         self._destroyed: list[Callable[[], None]] = []
 
@@ -213,7 +214,7 @@ class Lifecycle:
             self._hypervisor,
             vm,
             forced=forced,
-            timeout_s=POWER_OFF_S * self._patience,
+            timeout_s=POWER_OFF_S * self._timeout_scale(),
         )
         stopped = await self._database.run(
             instances.update, vm.id, state=InstanceState.STOPPED, reason=f"it {why}", hint=None

@@ -31,8 +31,10 @@ from systemvm.management.system_vms import patch_bundle
 from systemvm.management.system_vms.boot_arguments import ROLES
 from systemvm.management.system_vms.patch_bundle import Bundle, BundleError
 from systemvm.management.system_vms.secure_shell import Login, Logins
+from systemvm.service.scaled_timer import add_scaled_timeout
+from systemvm.service.slowness import TimeoutScale, unscaled
 
-#: Deadlines before the accelerator's patience.
+#: Deadlines before the timeout scale.
 INSTALL_S = 120.0  # logging in, unpacking, compiling, starting the agent
 UP_S = 60.0  # from the agent's start to Up
 SETTLE_S = 60.0  # keeping it or taking it back
@@ -70,14 +72,14 @@ class Patching:
         logins: Logins,
         replacement: Path,
         *,
-        patience: float = 1.0,
+        timeout_scale: TimeoutScale = unscaled,
     ) -> None:
         self._clock = clock
         self._directory = directory
         self._logins = logins
         #: Sent instead of the daemon's own code when it is there.
         self._replacement = replacement
-        self._patience = patience
+        self._timeout_scale = timeout_scale
         self._waiting: dict[str, tuple[str, Deferred[None]]] = {}
         directory.on_status(self._status_changed)
 
@@ -93,7 +95,7 @@ class Patching:
 
     async def _bundle(self, vm: Instance) -> Bundle:
         source = self._replacement if self._replacement.is_dir() else patch_bundle.own_code()
-        start_timeout_s = START_S * self._patience
+        start_timeout_s = START_S * self._timeout_scale()
         try:
             return await deferToThread(
                 patch_bundle.build, ROLES[vm.type], source, start_timeout_s=start_timeout_s
@@ -104,7 +106,7 @@ class Patching:
     # ---- in the guest: asyncio's side
 
     async def _converse(self, login: Login, bundle: Bundle, judge: Judge) -> None:
-        guest = _Guest(login.name, self._patience)
+        guest = _Guest(login.name, self._timeout_scale)
         remote = _REMOTE.format(size=len(bundle.archive))
         async with guest.running(login, remote):
             said = await guest.send(bundle.archive, INSTALL_S)
@@ -134,10 +136,10 @@ class Patching:
             return ""
         came: Deferred[None] = Deferred()
         self._waiting[agent.name] = (version, came)
-        limit_s = UP_S * self._patience
         try:
-            await came.addTimeout(limit_s, self._clock)
+            await add_scaled_timeout(came, UP_S, self._clock, self._timeout_scale)
         except DeferredTimeout:
+            limit_s = UP_S * self._timeout_scale()
             state, reason = agent.status.state.value, agent.status.reason
             return f"the agent of version {version} was not Up within {limit_s:.0f} s ({state}: {reason})"
         finally:
@@ -153,9 +155,9 @@ class Patching:
 class _Guest:
     """The other end of one ssh after another: lines of JSON."""
 
-    def __init__(self, name: str, patience: float) -> None:
+    def __init__(self, name: str, timeout_scale: TimeoutScale) -> None:
         self._name = name
-        self._patience = patience
+        self._timeout_scale = timeout_scale
 
     @contextlib.asynccontextmanager
     async def running(self, login: Login, command: str) -> AsyncIterator[None]:
@@ -176,7 +178,7 @@ class _Guest:
 
     async def send(self, data: bytes, timeout_s: float) -> dict[str, Any]:
         """What the guest says to `data`; one without a `step`, but an `error`, when it says nothing."""
-        limit_s = timeout_s * self._patience
+        limit_s = timeout_s * self._timeout_scale()
         try:
             async with asyncio.timeout(limit_s):
                 with contextlib.suppress(ConnectionError):  # its words tell more

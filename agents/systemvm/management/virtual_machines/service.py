@@ -28,8 +28,9 @@ from systemvm.management.virtual_machines.deployment import Deployment, deploy, 
 from systemvm.management.virtual_machines.errors import MachineBusyError, MachineError, MachineStateError
 from systemvm.management.virtual_machines.exits import Explanation, explain
 from systemvm.management.virtual_machines.machine import MachineBuilder
+from systemvm.service.slowness import TimeoutScale, unscaled
 
-#: How long a guest may take after its power button was pressed, before the accelerator's patience.
+#: How long a guest may take after its power button was pressed, before the timeout scale.
 SHUTDOWN_S = 60.0
 
 _STARTABLE = (InstanceState.STOPPED, InstanceState.ERROR, InstanceState.STARTING)
@@ -48,7 +49,7 @@ class VirtualMachines:
         seal: Seal,
         *,
         host_id: int,
-        patience: float = 1.0,
+        timeout_scale: TimeoutScale = unscaled,
         expunge_delay_s: float = 86_400.0,
         end_consoles: Callable[[int], Awaitable[None]],
     ) -> None:
@@ -57,7 +58,7 @@ class VirtualMachines:
         self._builder = builder
         self._seal = seal
         self._host_id = host_id
-        self._patience = patience
+        self._timeout_scale = timeout_scale
         self._end_consoles = end_consoles
         self._expunge_delay = timedelta(seconds=expunge_delay_s)
         self._turns = Turns(database, instances.by_id, _check_is_users)
@@ -228,7 +229,7 @@ class VirtualMachines:
             self._hypervisor,
             vm,
             forced=forced,
-            timeout_s=SHUTDOWN_S * self._patience,
+            timeout_s=SHUTDOWN_S * self._timeout_scale(),
             wanted=wanted,
         )
 

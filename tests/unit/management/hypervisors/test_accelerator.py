@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from systemvm.management.hypervisors.accelerator import Accelerator, probe
+from systemvm.management.hypervisors.accelerator import Accelerator, GuestTimeoutScale, probe
+from systemvm.service.slowness import MAX_SCALE
 
 
 @pytest.mark.parametrize(
@@ -28,3 +29,19 @@ def test_a_name_is_taken_as_it_is() -> None:
     assert Accelerator.from_config("tcg", lambda: True) is Accelerator.TCG
     with pytest.raises(ValueError, match="hax"):
         Accelerator.from_config("hax", lambda: True)
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "host", "scale"),
+    [
+        (Accelerator.KVM, 1.0, 1.0),
+        (Accelerator.TCG, 1.0, 4.0),
+        (Accelerator.KVM, 3.0, 3.0),
+        (Accelerator.TCG, 5.0, 20.0),
+        (Accelerator.TCG, 30.0, MAX_SCALE),
+    ],
+)
+def test_waits_for_guests_grow_with_emulation_and_with_the_hosts_own_slowness(
+    accelerator: Accelerator, host: float, scale: float
+) -> None:
+    assert GuestTimeoutScale(accelerator, lambda: host)() == scale

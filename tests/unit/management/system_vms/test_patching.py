@@ -18,6 +18,7 @@ from systemvm.management.hypervisors.base import HypervisorError
 from systemvm.management.state import events, instances
 from systemvm.management.state.status import AgentState
 from systemvm.management.system_vms import patch_bundle, patching
+from systemvm.service.slowness import TimeoutScale
 from systemvm.wire.agent import Hello
 from systemvm.wire.role import Role
 
@@ -34,7 +35,7 @@ class Guest:
         self.commands: list[str] = []
         self.sent: list[bytes] = []
 
-    def __call__(self, name: str, patience: float) -> Guest:
+    def __call__(self, name: str, timeout_scale: TimeoutScale) -> Guest:
         return self
 
     @contextlib.asynccontextmanager

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every unit test relies on."""
+
+from __future__ import annotations
+
+import pytest
+
+from systemvm.service import slowness
+from systemvm.service.slowness import KernelCounters, SlownessMeter
+
+
+@pytest.fixture(autouse=True)
+def ordinary_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Timeouts by a test's own clock are not to depend on how busy the machine that runs it is."""
+    meter = SlownessMeter(counters=lambda: KernelCounters(), reference_task=lambda: 0.0005)
+    monkeypatch.setattr(slowness, "METER", meter)
