@@ -108,7 +108,7 @@ async def test_errors_come_as_the_clients_own_exception(cloud: SmallCloud, url: 
             (client(url, secret="wrong"), "listZones", {}),
             (client(url, key="wrong"), "listZones", {}),
             (client(url, expiration=0), "listZones", {}),
-            (client(url), "listZones", {"page": 0}),
+            (client(url), "listZones", {"page": -1}),
         ]:
             with pytest.raises(CloudStackApiException) as raised:
                 getattr(api, command)(**parameters)

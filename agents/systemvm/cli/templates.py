@@ -36,12 +36,11 @@ ISO = Kind("ISO", "registerIso", "listIsos", "deleteIso", "iso", "isofilter")
 
 
 def _moving(row: dict[str, Any]) -> bool:
-    status = row.get("status") or ""
-    return not row["isready"] and (not status or "%" in status or status.startswith("Installing"))
+    return not row["isready"] and ("%" in row["status"] or row["status"].startswith("Installing"))
 
 
 def _percent(row: dict[str, Any]) -> int:
-    status = row.get("status") or ""
+    status = row["status"]
     if row["isready"] or status.startswith("Installing"):
         return 100
     head = status.partition("%")[0]
@@ -66,12 +65,13 @@ def follow(daemon: Daemon, kind: Kind, template_id: str, name: str) -> dict[str,
             if not rows:
                 raise Failed(f"{kind.noun} {name} was deleted meanwhile")
             row = rows[0]
-            progress.update(
-                bar, completed=_percent(row), status=row.get("status") or row.get("hint") or "waiting"
-            )
+            moving = _moving(row)
+            # A download that waits says for what in its hint.
+            words = (row.get("hint") if moving else None) or row["status"]
+            progress.update(bar, completed=_percent(row), status=words)
             if row["isready"]:
                 return row
-            if not _moving(row):
+            if not moving:
                 raise Failed(row["status"], row.get("hint") or "Delete it and register it again.")
             time.sleep(0.5)
 
@@ -88,7 +88,7 @@ def _list(daemon: Daemon, kind: Kind) -> None:
                 row["name"],
                 row.get("format", kind.noun),
                 output.size(row.get("physicalsize") or row.get("size")),
-                output.state("Ready") if row["isready"] else row.get("status") or "waiting",
+                output.state("Ready") if row["isready"] else row["status"],
                 row["id"],
             )
             for row in rows

@@ -101,7 +101,7 @@ class MediumSample:
         if _failed(found):
             raise SampleError(f"{medium.name}: {found.get('status')}", str(found.get("hint") or ""))
         return Look(
-            str(found.get("status") or "its SSVM"),
+            str(found.get("hint") or found["status"]),
             result=found if found["isready"] else None,
             percent=_percent(found),
             progress=(found.get("status"), found.get("hint"), _percent(found)),

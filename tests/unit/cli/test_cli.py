@@ -191,7 +191,12 @@ def test_a_cloud_without_a_zone_says_so(run: Callable[..., Result]) -> None:
 
 
 def test_a_registration_that_waits_says_what_for(run: Callable[..., Result]) -> None:
-    waiting = {**READY, "isready": False, "status": None, "hint": "Waiting for s-1-VM to connect again"}
+    waiting = {
+        **READY,
+        "isready": False,
+        "status": "0% Downloaded",
+        "hint": "Waiting for s-1-VM to connect again",
+    }
     fake = FakeDaemon(
         listZones={"zone": [{"id": "z-1"}]},
         registerTemplate={"template": [waiting]},

@@ -17,6 +17,7 @@ from systemvm.management.api.commands.events import EventCommands
 from systemvm.management.api.commands.infrastructure import InfrastructureCommands
 from systemvm.management.api.commands.jobs import JobCommands
 from systemvm.management.api.commands.networks import NetworkCommands
+from systemvm.management.api.commands.os_types import os_type_commands
 from systemvm.management.api.commands.system_vms import SystemVmCommands, SystemVmControl
 from systemvm.management.api.commands.templates import TemplateCommands
 from systemvm.management.api.commands.virtual_machines import VirtualMachineCommands
@@ -66,6 +67,7 @@ def command_table(services: Services) -> CommandTable:
         *InfrastructureCommands(database, services.networks_of, services.primary).commands(),
         *NetworkCommands(database, services.networks_of).commands(),
         *VolumeCommands(database).commands(),
+        *os_type_commands(),
         *TemplateCommands(database, services.templates, jobs).commands(),
         *SystemVmCommands(database, services.system_vms, jobs).commands(),
         *VirtualMachineCommands(

@@ -15,18 +15,10 @@ from typing import Any
 from attrs import field, frozen
 
 from systemvm.management.api.errors import ApiError, ErrorCode
-from systemvm.management.api.parameters import Arguments, Parameter, ParameterType, optional, read_arguments
+from systemvm.management.api.paging import PAGING, page_window
+from systemvm.management.api.parameters import Arguments, Parameter, read_arguments
 from systemvm.management.api.principal import ANY_ACCOUNT, Principal
 from systemvm.management.state.status import AccountType
-
-MAX_PAGE_SIZE = 500
-
-#: Every list command takes these (reference 5.3).
-PAGING = (
-    optional("keyword", ParameterType.STRING, "keep rows whose name contains this text"),
-    optional("page", ParameterType.INTEGER, "the page to answer, from 1; needs pagesize"),
-    optional("pagesize", ParameterType.INTEGER, f"rows a page, at most {MAX_PAGE_SIZE}; -1 for all rows"),
-)
 
 
 class Shape(enum.Enum):
@@ -105,7 +97,7 @@ class Command:
                 f"The given command '{self.name}' either does not exist, is not available for user.",
                 "log in as an administrator to use it",
             )
-        arguments = read_arguments(self.all_parameters, raw)
+        arguments = read_arguments(self.all_parameters, raw, self.name)
         return await self.handler(ApiCall(principal, arguments, client_address, request_id))
 
 
@@ -152,22 +144,6 @@ def paged(select: Callable[[ApiCall], Awaitable[Sequence[Any]]]) -> Handler:
         return Page(rows[window], len(rows))
 
     return handler
-
-
-def page_window(arguments: Arguments) -> slice:
-    """The rows that `page` and `pagesize` name; both or neither, except pagesize=-1, which means all."""
-    page, size = arguments.get("page"), arguments.get("pagesize")
-    if size == -1 and page is None:
-        return slice(None)
-    if page is None and size is None:
-        return slice(0, MAX_PAGE_SIZE)
-    if page is None or size is None:
-        raise ApiError(ErrorCode.PARAMETER, "page and pagesize must be given together")
-    if page < 1:
-        raise ApiError(ErrorCode.PARAMETER, "Invalid value for parameter page: pages count from 1")
-    if not 1 <= size <= MAX_PAGE_SIZE:
-        raise ApiError(ErrorCode.PARAMETER, f"Invalid value for parameter pagesize: 1 to {MAX_PAGE_SIZE}")
-    return slice((page - 1) * size, page * size)
 
 
 def matches_keyword(arguments: Arguments, *texts: str | None) -> bool:

@@ -57,7 +57,7 @@ class Login:
         self._consoles = consoles
 
     async def login(self, raw: Mapping[str, str], client_address: str) -> tuple[LoginAnswer, OpenedSession]:
-        arguments = read_arguments(LOGIN.parameters, raw)
+        arguments = read_arguments(LOGIN.parameters, raw, LOGIN.name)
         username, password = arguments["username"], arguments["password"]
         self._limit.check(client_address, username)
         # Counted before the password is looked at: guesses sent side by side must not all pass the check.

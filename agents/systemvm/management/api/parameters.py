@@ -3,18 +3,29 @@
 
 from __future__ import annotations
 
+import difflib
 import enum
+import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from datetime import UTC, date, datetime
+from typing import Any
 
 from attrs import frozen
 
 from systemvm.management.api.errors import ApiError, ErrorCode
 
 MAX_TEXT_LENGTH = 4096
+MAX_MAP_ENTRIES = 100
+EVERY_ZONE = "-1"  # CloudStack's zoneid of what is in all zones
 
-T = TypeVar("T")
+#: What clients add to whatever they call: how to answer, and who signs. No other name is ignored.
+ADDED_BY_CLIENTS = frozenset({"command", "response", "apikey", "expires", "sessionkey", "_"})
+PREFIXES_ADDED_BY_CLIENTS = ("signature", "ctx")  # signatureVersion, signatureMethod; ctxUserId
+
+#: `details[0].key`, as CloudStack's clients write maps; the number only keeps entries apart.
+_MAP_NAME = re.compile(r"(?P<name>[A-Za-z0-9_]+)\[(?P<index>\d{1,4})\]\.(?P<key>.+)")
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 def _boolean(value: Any) -> bool:
@@ -58,6 +69,34 @@ def _list(value: Any) -> list[str]:
     return [_text(word).strip() for word in words if _text(word).strip()]
 
 
+def _date(value: Any) -> date | datetime:
+    """A day, or a moment, which is UTC unless it names a time zone, as all times of this API are."""
+    text = _text(value)
+    try:
+        if _DAY.fullmatch(text):
+            return date.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("a date such as 2027-01-31 or 2027-01-31 23:59:59") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _map(value: Any) -> dict[str, str]:
+    """One object, or several whose keys are put together; texts and numbers are values."""
+    parts = value if isinstance(value, list) else [value]
+    merged: dict[str, str] = {}
+    for part in parts:
+        if not isinstance(part, Mapping):
+            raise ValueError("a map, written as name[0].key=value")
+        for key, item in part.items():
+            if key in merged:
+                raise ValueError(f"a map that has the key {key} once")
+            merged[key] = str(item).lower() if isinstance(item, bool) else _text(item)
+    if len(merged) > MAX_MAP_ENTRIES:
+        raise ValueError(f"a map of at most {MAX_MAP_ENTRIES} entries")
+    return merged
+
+
 class ParameterType(enum.Enum):
     """CloudStack's types of parameters, with how each is read and which Python type JSON-RPC shows for it."""
 
@@ -66,6 +105,8 @@ class ParameterType(enum.Enum):
     BOOLEAN = "boolean"
     INTEGER = "integer"
     LIST = "list"
+    DATE = "date"
+    MAP = "map"
 
     @property
     def read(self) -> Callable[[Any], Any]:
@@ -82,6 +123,8 @@ _READERS: dict[ParameterType, Callable[[Any], Any]] = {
     ParameterType.BOOLEAN: _boolean,
     ParameterType.INTEGER: _integer,
     ParameterType.LIST: _list,
+    ParameterType.DATE: _date,
+    ParameterType.MAP: _map,
 }
 _PYTHON_TYPES: dict[ParameterType, Any] = {
     ParameterType.STRING: str,
@@ -89,6 +132,8 @@ _PYTHON_TYPES: dict[ParameterType, Any] = {
     ParameterType.BOOLEAN: bool,
     ParameterType.INTEGER: int,
     ParameterType.LIST: list[str],
+    ParameterType.DATE: str,
+    ParameterType.MAP: dict[str, Any] | list[dict[str, Any]],
 }
 
 
@@ -101,17 +146,33 @@ class Parameter:
     description: str
     required: bool = False
     choices: tuple[str, ...] = ()  # compared without case; the value becomes the spelling given here
+    literals: tuple[str, ...] = ()  # values that are taken as they are, whatever the type says
+    only: tuple[Any, ...] = ()  # values that say what happens anyway; any other is refused by name
 
     def read(self, value: Any) -> Any:
         """The typed value; ApiError 430 or 431 that names the parameter and what it should have been."""
+        if str(value) in self.literals:
+            return str(value)
         try:
             typed = self.type.read(value)
         except ValueError as error:
             raise ApiError(
                 ErrorCode.PARAMETER, f"Invalid value for parameter {self.name}: it must be {error}"
             ) from None
+        if self.only and typed not in self.only:
+            served = " or ".join(_shown(value) for value in self.only)
+            raise ApiError(
+                ErrorCode.PARAMETER,
+                f"{self.name}={_shown(typed)} is not supported in this release: only {served} is",
+                f"leave {self.name} out, or send {self.name}={served}",
+            )
         if not self.choices:
             return typed
+        if isinstance(typed, list):
+            return [self._choice(word) for word in typed]
+        return self._choice(typed)
+
+    def _choice(self, typed: Any) -> str:
         for choice in self.choices:
             if str(typed).lower() == choice.lower():
                 return choice
@@ -122,12 +183,35 @@ class Parameter:
         )
 
 
-def required(name: str, type: ParameterType, description: str, *, choices: Iterable[str] = ()) -> Parameter:
-    return Parameter(name, type, description, required=True, choices=tuple(choices))
+def required(
+    name: str,
+    type: ParameterType,
+    description: str,
+    *,
+    choices: Iterable[str] = (),
+    literals: Iterable[str] = (),
+) -> Parameter:
+    return Parameter(name, type, description, True, tuple(choices), tuple(literals))
 
 
-def optional(name: str, type: ParameterType, description: str, *, choices: Iterable[str] = ()) -> Parameter:
-    return Parameter(name, type, description, choices=tuple(choices))
+def optional(
+    name: str,
+    type: ParameterType,
+    description: str,
+    *,
+    choices: Iterable[str] = (),
+    literals: Iterable[str] = (),
+) -> Parameter:
+    return Parameter(name, type, description, choices=tuple(choices), literals=tuple(literals))
+
+
+def only(name: str, type: ParameterType, description: str, *values: Any) -> Parameter:
+    """A parameter whose given value must be what happens anyway, because clients send their defaults."""
+    return Parameter(name, type, f"{description}: only {_shown(values[0])} is supported", only=values)
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)[:64]
 
 
 class Arguments:
@@ -152,12 +236,18 @@ class Arguments:
         return bool(self._values.get(name, default))
 
 
-def read_arguments(declared: Iterable[Parameter], raw: Mapping[str, Any]) -> Arguments:
-    """Type what was sent; an empty value counts as not sent, and parameters that nobody declared are ignored,
-    both as in CloudStack, whose clients send more than a server of another version knows."""
-    sent = {name.lower(): value for name, value in raw.items()}
+def read_arguments(
+    declared: Iterable[Parameter], raw: Mapping[str, Any], command_name: str = "this command"
+) -> Arguments:
+    """Type what was sent. An empty value counts as not sent, as in CloudStack.
+
+    ApiError 431 for a name that nobody declared, unless every client adds it: CloudStack ignores such names,
+    and then does another thing than was asked for.
+    """
+    by_name = {parameter.name.lower(): parameter for parameter in declared}
+    sent = _sent(raw, by_name, command_name)
     values: dict[str, Any] = {}
-    for parameter in declared:
+    for parameter in by_name.values():
         value = sent.get(parameter.name.lower())
         if value is None or value == "":
             if parameter.required:
@@ -168,3 +258,33 @@ def read_arguments(declared: Iterable[Parameter], raw: Mapping[str, Any]) -> Arg
             continue
         values[parameter.name] = parameter.read(value)
     return Arguments(values)
+
+
+def _sent(raw: Mapping[str, Any], by_name: Mapping[str, Parameter], command_name: str) -> dict[str, Any]:
+    """What was sent by lower-case name, the entries of each map in one list."""
+    sent: dict[str, Any] = {}
+    maps: dict[str, dict[int, dict[str, Any]]] = {}
+    for name, value in raw.items():
+        lower = name.lower()
+        if lower in by_name:
+            sent[lower] = value
+        elif (entry := _MAP_NAME.fullmatch(name)) and _is_map(by_name.get(entry["name"].lower())):
+            entries = maps.setdefault(entry["name"].lower(), {})
+            entries.setdefault(int(entry["index"]), {})[entry["key"]] = value
+        elif lower not in ADDED_BY_CLIENTS and not lower.startswith(PREFIXES_ADDED_BY_CLIENTS):
+            raise _unknown(name, by_name, command_name)
+    return sent | {name: [entries[index] for index in sorted(entries)] for name, entries in maps.items()}
+
+
+def _is_map(parameter: Parameter | None) -> bool:
+    return parameter is not None and parameter.type is ParameterType.MAP
+
+
+def _unknown(name: str, by_name: Mapping[str, Parameter], command_name: str) -> ApiError:
+    near = difflib.get_close_matches(name.lower(), by_name, 1, 0.8)
+    hint = f"did you mean {by_name[near[0]].name}?" if near else "leave it out"
+    return ApiError(
+        ErrorCode.PARAMETER,
+        f"{command_name} does not support the parameter {name[:64]} in this release",
+        f"{hint}; listApis name={command_name} lists what it supports",
+    )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -122,9 +123,7 @@ def register(
     # CloudStack's shape, unique by the number in it: <account>-<id>-<hash>.
     unique_name = f"{account_id}-{template.id}-{template.uuid}"
     template = rows.update(connection, template.id, unique_name=unique_name)
-    return template, store_refs.insert(
-        connection, template_id=template.id, store_id=store_id, job_id=new_uuid(), request_id=request_id
-    )
+    return template, add_store_ref(connection, template.id, store_id, request_id)
 
 
 def list_all(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list[Template]:
@@ -136,16 +135,33 @@ def update(connection: sa.Connection, /, template_id: int, **changes: Any) -> Te
     return rows.update(connection, template_id, **changes)
 
 
-def store_ref_of(connection: sa.Connection, template_id: int) -> StoreRef | None:
-    """The newest copy of a template on a store that is not removed."""
-    found = store_refs.all(connection, _s.template_id == template_id, _s.removed.is_(None))
-    return found[-1] if found else None
+def add_store_ref(
+    connection: sa.Connection, template_id: int, store_id: int, request_id: str | None
+) -> StoreRef:
+    """A further copy of a template, for another zone."""
+    return store_refs.insert(
+        connection, template_id=template_id, store_id=store_id, job_id=new_uuid(), request_id=request_id
+    )
 
 
-def store_refs_of(connection: sa.Connection, template_ids: list[int]) -> dict[int, StoreRef]:
-    """`store_ref_of` for a whole list, in one query."""
+def store_ref_of(connection: sa.Connection, template_id: int, zone_id: int | None = None) -> StoreRef | None:
+    """The newest copy of a template, on a store of that zone, that is not removed."""
+    where = [_s.template_id == template_id, _s.removed.is_(None)]
+    if zone_id is not None:
+        of_zone = sa.select(schema.image_stores.c.id).where(schema.image_stores.c.zone_id == zone_id)
+        where.append(_s.store_id.in_(of_zone))
+    found = store_refs.all(connection, *where, order_by=[_s.id.desc()], limit=1)
+    return found[0] if found else None
+
+
+def store_refs_by_zone(
+    connection: sa.Connection, template_ids: Sequence[int]
+) -> dict[tuple[int, int], StoreRef]:
+    """`store_ref_of` for a whole list, in two queries: by numbers of template and zone."""
+    i = schema.image_stores.c
+    zone_of = {row.id: row.zone_id for row in connection.execute(sa.select(i.id, i.zone_id))}
     found = store_refs.all(connection, _s.template_id.in_(template_ids), _s.removed.is_(None))
-    return {ref.template_id: ref for ref in found}
+    return {(ref.template_id, zone_of[ref.store_id]): ref for ref in found}
 
 
 def store_ref_of_job(connection: sa.Connection, job_id: str) -> StoreRef | None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -71,8 +72,10 @@ class VolumeInUse:
     template_name: str | None
 
 
-def list_of_user_machines(connection: sa.Connection, account_id: int | None) -> list[VolumeInUse]:
-    """Volumes of users' machines, oldest first; `account_id` None means of all accounts."""
+def list_of_user_machines(
+    connection: sa.Connection, account_ids: Collection[int] | None
+) -> list[VolumeInUse]:
+    """Volumes of users' machines, oldest first; `account_ids` None means of all accounts."""
     vms, templates = schema.vm_instances.c, schema.templates.c
     query = (
         sa.select(
@@ -93,8 +96,8 @@ def list_of_user_machines(connection: sa.Connection, account_id: int | None) -> 
         .where(_c.removed.is_(None), vms.type == InstanceType.USER)
         .order_by(_c.id)
     )
-    if account_id is not None:
-        query = query.where(_c.account_id == account_id)
+    if account_ids is not None:
+        query = query.where(_c.account_id.in_(account_ids))
     more = [name for name in (field.name for field in attrs.fields(VolumeInUse)) if name != "volume"]
     return [
         VolumeInUse(rows.value(row), **{name: row[name] for name in more})

@@ -66,9 +66,9 @@ class TemplateService:
         self._machines = machines
 
     async def register(
-        self, registration: Registration, owner: Owner, zone_id: int, request_id: str
+        self, registration: Registration, owner: Owner, zone_id: int | None, request_id: str
     ) -> Template:
-        """Store it as not ready, bound for the emptiest store of the zone, and wake an SSVM."""
+        """Store it as not ready, bound for the emptiest store of the zone, or of every zone; wake SSVMs."""
         template = await self._database.run(_register, registration, owner, zone_id, request_id)
         self._dispatch.wake()
         return template
@@ -87,18 +87,28 @@ class TemplateService:
 
 
 def _register(
-    connection: sa.Connection, registration: Registration, owner: Owner, zone_id: int, request_id: str
+    connection: sa.Connection,
+    registration: Registration,
+    owner: Owner,
+    zone_id: int | None,
+    request_id: str,
 ) -> Template:
-    store = choose_store(zones.list_stores(connection, zone_id))
+    zone_ids = [zone.id for zone in zones.list_zones(connection)] if zone_id is None else [zone_id]
+    stores = [choose_store(zones.list_stores(connection, number)) for number in zone_ids]
+    if not stores:
+        raise NoStoreError("There is no zone", "describe one in the zones directory")
     template, ref = templates.register(
         connection,
         account_id=owner.account_id,
         domain_id=owner.domain_id,
         zone_id=zone_id,
-        store_id=store.id,
+        store_id=stores[0].id,
         request_id=request_id,
         **registration.columns,
     )
+    refs = [ref] + [
+        templates.add_store_ref(connection, template.id, store.id, request_id) for store in stores[1:]
+    ]
     events.record(
         connection,
         "ISO.CREATE" if template.is_iso else "TEMPLATE.CREATE",
@@ -112,7 +122,8 @@ def _register(
     )
     if (wrong := registration.checksum_error) is not None:
         hint = "register it again with the checksum that the publisher gives, or without one"
-        downloads.fail(connection, ref.id, DownloadError("checksum_invalid", wrong, hint))
+        for ref in refs:
+            downloads.fail(connection, ref.id, DownloadError("checksum_invalid", wrong, hint))
     return template
 
 

@@ -6,11 +6,14 @@ from __future__ import annotations
 from systemvm.management.state.templates import StoreRef
 from systemvm.wire.storage import DownloadState
 
+#: While nothing has begun: clients take any status with "Downloaded" in it for one that goes on.
+NOT_BEGUN = "0% Downloaded"
 
-def status_text(ref: StoreRef | None, *, is_iso: bool) -> str | None:
-    """None while nothing has begun: clients show that as waiting."""
+
+def status_text(ref: StoreRef | None, *, is_iso: bool) -> str:
+    """Never empty: CloudStack's clients read the key without asking whether it is there."""
     if ref is None:
-        return None
+        return NOT_BEGUN
     match ref.state:
         case DownloadState.DOWNLOADED:
             return "Successfully Installed" if is_iso else "Download Complete"
@@ -21,4 +24,4 @@ def status_text(ref: StoreRef | None, *, is_iso: bool) -> str | None:
         case DownloadState.DOWNLOAD_ERROR:
             return ref.error_text or "Download failed"
         case DownloadState.NOT_DOWNLOADED:
-            return None
+            return NOT_BEGUN

@@ -46,7 +46,9 @@ class Deployment:
 def deploy(connection: sa.Connection, deployment: Deployment) -> Instance:
     """Rows of a Stopped machine with its NIC and its disk to be; NotDeployableError makes nothing."""
     template = templates.by_id(connection, deployment.template_id)
-    _check_ready(template, templates.store_ref_of(connection, template.id))
+    ref = templates.store_ref_of(connection, template.id, deployment.zone_id)
+    _check_ready(template, ref)
+    _check_disk_size(deployment.disk_bytes, ref)
     _check_name(connection, deployment)
     vm = instances.create(
         connection,
@@ -103,6 +105,18 @@ def _check_ready(template: Template, ref: StoreRef | None) -> None:
         )
     if template.is_iso and not template.bootable:
         raise NotDeployableError(f"ISO {template.name} is not bootable", "register it with bootable=true")
+
+
+def _check_disk_size(disk_bytes: int | None, ref: StoreRef | None) -> None:
+    """A disk is a clone of its template and never smaller (UserVmManagerImpl.configureCustomRootDiskSize)."""
+    template_bytes = (ref.virtual_size_bytes if ref else None) or 0
+    if disk_bytes is not None and disk_bytes < template_bytes:
+        needed_gib = -(-template_bytes // GIB)
+        raise NotDeployableError(
+            f"Unsupported: rootdisksize override ({disk_bytes // GIB} GiB) is smaller than template size"
+            f" ({template_bytes / GIB:.2f} GiB)",
+            f"leave rootdisksize out, or give at least {needed_gib}",
+        )
 
 
 def _check_name(connection: sa.Connection, deployment: Deployment) -> None:

@@ -167,7 +167,7 @@ class MachineBuilder:
         if spool.state is not SpoolState.READY:
             await self._database.run(templates.update_spool_ref, spool.id, state=SpoolState.COPYING)
         try:
-            source = await self._database.read(_source, template)
+            source = await self._database.read(_source, template, self._host_id)
             template_format = "iso" if template.is_iso else _disk_format(template)
             path = await self._primary.ensure_template(template.uuid, source.path, template_format)
         except Exception as error:
@@ -216,8 +216,9 @@ def _disk_format(template: Template) -> DiskFormat:
         raise MachineError(f"{template.name} is no disk", "deploy from a template") from None
 
 
-def _source(connection: sa.Connection, template: Template) -> Source:
-    ref = templates.store_ref_of(connection, template.id)
+def _source(connection: sa.Connection, template: Template, host_id: int) -> Source:
+    zone_id = zones.host_by_id(connection, host_id).zone_id
+    ref = templates.store_ref_of(connection, template.id, zone_id)
     if ref is None or not ref.is_ready:
         noun = "ISO" if template.is_iso else "template"
         raise MachineError(f"the {noun} {template.name} is not ready any more", "deploy from another one")

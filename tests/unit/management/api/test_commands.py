@@ -29,6 +29,7 @@ EXPECTED = {
     *("listCAProviders", "listCaCertificate", "provisionCertificate", "revokeCertificate"),
     *("listPods", "listClusters", "listStoragePools", "listPhysicalNetworks", "listVlanIpRanges"),
     *("listImageStores", "listHypervisors", "listNetworks", "listPublicIpAddresses", "listVolumes"),
+    *("listOsTypes", "listOsCategories"),
     *("listDiskOfferings", "listPortForwardingRules", "listIpForwardingRules"),
 }
 ADMINISTRATORS = {
@@ -161,17 +162,17 @@ async def test_a_system_vm_that_is_not_up_says_why(cloud: SmallCloud) -> None:
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize(
-    ("command", "asked"),
+    ("command", "asked", "parameters"),
     [
-        ("startSystemVm", ("start", False)),
-        ("stopSystemVm", ("stop", True)),
-        ("rebootSystemVm", ("reboot", True)),
+        ("startSystemVm", ("start", False), {}),
+        ("stopSystemVm", ("stop", True), {"forced": "true"}),
+        ("rebootSystemVm", ("reboot", True), {"forced": "true"}),
     ],
 )
 async def test_what_is_done_to_a_system_vm_is_a_job(
-    cloud: SmallCloud, command: str, asked: tuple[str, bool]
+    cloud: SmallCloud, command: str, asked: tuple[str, bool], parameters: dict[str, str]
 ) -> None:
-    job = await cloud.job(command, id=cloud.ssvm.uuid, forced="true")
+    job = await cloud.job(command, id=cloud.ssvm.uuid, **parameters)
     assert job.result["systemvm"]["name"] == "s-1-VM"
     assert cloud.system_vms.asked == [(asked[0], cloud.ssvm.uuid, asked[1])]
 

@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
 
-from systemvm.management.api.command import MAX_PAGE_SIZE, page_window
 from systemvm.management.api.errors import ApiError
+from systemvm.management.api.paging import MAX_PAGE_SIZE, page_window
 from systemvm.management.api.parameters import (
     Arguments,
     ParameterType,
+    only,
     optional,
     read_arguments,
     required,
@@ -38,6 +40,11 @@ def read(kind: ParameterType, value: Any, **more: Any) -> Any:
         ),
         (ParameterType.LIST, "a, b,,c", ["a", "b", "c"]),
         (ParameterType.LIST, ["a", "b"], ["a", "b"]),
+        (ParameterType.DATE, "2027-01-31", date(2027, 1, 31)),
+        (ParameterType.DATE, "2027-01-31 23:59:58", datetime(2027, 1, 31, 23, 59, 58, tzinfo=UTC)),
+        (ParameterType.DATE, "2027-01-31T01:00:00+0100", datetime(2027, 1, 31, tzinfo=UTC)),
+        (ParameterType.MAP, {"a": 1, "b": True}, {"a": "1", "b": "true"}),
+        (ParameterType.MAP, [{"a": "1"}, {"b": "2"}], {"a": "1", "b": "2"}),
         (ParameterType.STRING, "", None),
         (ParameterType.BOOLEAN, None, None),
     ],
@@ -56,6 +63,10 @@ def test_what_a_value_becomes(kind: ParameterType, value: Any, expected: Any) ->
         (ParameterType.STRING, "a\nb", "control characters"),
         (ParameterType.STRING, "a" * 5000, "at most 4096"),
         (ParameterType.STRING, {"a": 1}, "a text"),
+        (ParameterType.DATE, "tomorrow", "a date such as"),
+        (ParameterType.DATE, "2027-13-01", "a date such as"),
+        (ParameterType.MAP, "a", "a map"),
+        (ParameterType.MAP, [{"a": "1"}, {"a": "2"}], "the key a once"),
     ],
 )
 def test_what_is_refused(kind: ParameterType, value: Any, says: str) -> None:
@@ -74,8 +85,60 @@ def test_an_empty_value_is_a_missing_one() -> None:
         read_arguments([required("zoneid", ParameterType.STRING, "")], {"zoneid": ""})
 
 
-def test_what_nobody_declared_is_ignored() -> None:
-    assert "other" not in read_arguments([], {"other": "1"})
+@pytest.mark.parametrize("name", ["other", "projectid", "details[0].x", "account[0].x", "signatur", ""])
+def test_what_nobody_declared_is_refused_by_name(name: str) -> None:
+    declared = [optional("account", ParameterType.STRING, "")]
+    with pytest.raises(ApiError) as refused:
+        read_arguments(declared, {name: "1"}, "listZones")
+    assert refused.value.code == 431
+    assert refused.value.text == f"listZones does not support the parameter {name} in this release"
+    assert "listApis name=listZones" in refused.value.hint
+
+
+def test_a_misspelt_name_is_recognised() -> None:
+    with pytest.raises(ApiError) as refused:
+        read_arguments([optional("zoneid", ParameterType.UUID, "")], {"zone_id": "1"})
+    assert refused.value.hint.startswith("did you mean zoneid?")
+
+
+def test_what_every_client_adds_is_no_parameter_of_a_command() -> None:
+    added = {
+        "command": "listZones",
+        "response": "json",
+        "apiKey": "k",
+        "signature": "s",
+        "signatureVersion": "3",
+        "expires": "2027-01-01T00:00:00+0000",
+        "sessionkey": "x",
+        "ctxUserId": "2",
+        "_": "1700000000000",
+    }
+    assert read_arguments([], added).get("command") is None
+
+
+def test_a_map_comes_as_indexed_names() -> None:
+    declared = [optional("details", ParameterType.MAP, "")]
+    sent = {"Details[1].b": "2", "details[0].rootdisksize": "5"}
+    assert read_arguments(declared, sent)["details"] == {"rootdisksize": "5", "b": "2"}
+
+
+def test_of_a_value_that_is_only_accepted_any_other_is_refused_by_name() -> None:
+    declared = [only("isrouting", ParameterType.BOOLEAN, "", False)]
+    assert read_arguments(declared, {"isrouting": "FALSE"})["isrouting"] is False
+    with pytest.raises(ApiError, match="isrouting=true is not supported in this release: only false is"):
+        read_arguments(declared, {"isrouting": "true"})
+
+
+def test_a_literal_is_taken_whatever_the_type() -> None:
+    assert read(ParameterType.UUID, "-1", literals=("-1",)) == "-1"
+    with pytest.raises(ApiError, match="a UUID"):
+        read(ParameterType.UUID, "-2", literals=("-1",))
+
+
+def test_each_word_of_a_list_is_a_choice() -> None:
+    assert read(ParameterType.LIST, "ALL,min", choices=("all", "min")) == ["all", "min"]
+    with pytest.raises(ApiError, match="'most'"):
+        read(ParameterType.LIST, "all,most", choices=("all", "min"))
 
 
 def test_a_choice_takes_the_spelling_of_the_table() -> None:
@@ -92,6 +155,7 @@ def test_a_choice_takes_the_spelling_of_the_table() -> None:
         ({"pagesize": -1}, slice(None)),
         ({"page": 1, "pagesize": 10}, slice(0, 10)),
         ({"page": 3, "pagesize": 10}, slice(20, 30)),
+        ({"page": 0, "pagesize": 10}, slice(0, 10)),
     ],
 )
 def test_pages(values: dict[str, int], window: slice) -> None:
@@ -103,7 +167,7 @@ def test_pages(values: dict[str, int], window: slice) -> None:
     [
         {"page": 1},
         {"pagesize": 10},
-        {"page": 0, "pagesize": 10},
+        {"page": -1, "pagesize": 10},
         {"page": 1, "pagesize": 0},
         {"page": 1, "pagesize": MAX_PAGE_SIZE + 1},
         {"page": 1, "pagesize": -1},

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
+
 import sqlalchemy as sa
 
 from systemvm.management.api.answers.events import EventAnswer
 from systemvm.management.api.command import ApiCall, Command, Shape, matches_keyword, paged
 from systemvm.management.api.owners import read_names
-from systemvm.management.api.parameters import ParameterType, optional
+from systemvm.management.api.ownership import OWNERS, owners_of
+from systemvm.management.api.parameters import ParameterType, only, optional
 from systemvm.management.state import accounts, events, schema
 from systemvm.management.state.database import Database
 from systemvm.management.state.rows import NotFoundError
@@ -40,7 +44,15 @@ class EventCommands:
                     optional("requestid", ParameterType.STRING, "only those that came of this call"),
                     optional("type", ParameterType.STRING, "only those of this type"),
                     optional("level", ParameterType.STRING, "only those of this level", choices=LEVELS),
-                    optional("listall", ParameterType.BOOLEAN, "CloudStack's; administrators see all anyway"),
+                    optional("id", ParameterType.UUID, "only this one"),
+                    optional("resourcetype", ParameterType.STRING, "only those about this kind of thing"),
+                    optional(
+                        "startdate", ParameterType.DATE, "only those of this day, this moment, or later"
+                    ),
+                    optional("enddate", ParameterType.DATE, "only those of this day, this moment, or before"),
+                    optional("state", ParameterType.STRING, "only those in this state: all are Completed"),
+                    only("archived", ParameterType.BOOLEAN, "those that were archived", False),
+                    *OWNERS,
                 ),
             ),
         )
@@ -49,9 +61,11 @@ class EventCommands:
         arguments = call.arguments
         where: list[sa.ColumnElement[bool]] = []
         columns = schema.events.c
-        if not call.principal.is_admin:
-            where.append(columns.account_id == call.principal.account.id)
+        owners = await self._database.read(partial(owners_of, call=call, everyones_by_default=True))
+        if owners.account_ids is not None:
+            where.append(columns.account_id.in_(owners.account_ids))
         for name, column in (
+            ("id", columns.uuid),
             ("resourceid", columns.resource_uuid),
             ("requestid", columns.request_id),
             ("type", columns.type),
@@ -59,9 +73,25 @@ class EventCommands:
         ):
             if name in arguments:
                 where.append(column == arguments[name])
+        for name, column in (("resourcetype", columns.resource_type), ("state", columns.state)):
+            if name in arguments:
+                where.append(sa.func.lower(column) == arguments[name].lower())
+        if "startdate" in arguments:
+            where.append(columns.created >= _first_moment(arguments["startdate"]))
+        if "enddate" in arguments:
+            where.append(columns.created < _end(arguments["enddate"]))
         machine = arguments.get("virtualmachineid", None)
         found = await self._database.read(_read, where, machine)
         return [answer for answer in found if matches_keyword(arguments, answer.description)]
+
+
+def _first_moment(when: date | datetime) -> datetime:
+    return when if isinstance(when, datetime) else datetime.combine(when, time(), UTC)
+
+
+def _end(when: date | datetime) -> datetime:
+    """A day is meant to its last moment, a second to its end, as in CloudStack's ParamProcessWorker."""
+    return _first_moment(when) + (timedelta(seconds=1) if isinstance(when, datetime) else timedelta(days=1))
 
 
 def _read(

@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from systemvm.management.api.answers.access import JobAnswer
 from systemvm.management.api.command import ApiCall, Command, Shape, matches_keyword, paged
 from systemvm.management.api.owners import read_names
-from systemvm.management.api.parameters import ParameterType, optional, required
+from systemvm.management.api.ownership import OWNERS, owners_of
+from systemvm.management.api.parameters import ParameterType, required
 from systemvm.management.api.principal import Principal
 from systemvm.management.state import accounts, jobs
 from systemvm.management.state.database import Database
@@ -40,7 +41,7 @@ class JobCommands:
                 JobAnswer,
                 "asyncjobs",
                 Shape.LIST,
-                (optional("listall", ParameterType.BOOLEAN, "those of all accounts; administrators only"),),
+                OWNERS,
             ),
         )
 
@@ -48,8 +49,7 @@ class JobCommands:
         return await self._database.read(_one, call.arguments["jobid"], call.principal)
 
     async def _list(self, call: ApiCall) -> list[JobAnswer]:
-        everyones = call.arguments.flag("listall") and call.principal.is_admin
-        answers = await self._database.read(_all, None if everyones else call.principal.account.id)
+        answers = await self._database.read(_all, call)
         return [answer for answer in answers if matches_keyword(call.arguments, answer.cmd)]
 
 
@@ -60,8 +60,9 @@ def _one(connection: sa.Connection, uuid: str, principal: Principal) -> JobAnswe
     return _answers(connection, [job])[0]
 
 
-def _all(connection: sa.Connection, account_id: int | None) -> list[JobAnswer]:
-    found = [job for job in jobs.list_all(connection) if account_id in (None, job.account_id)]
+def _all(connection: sa.Connection, call: ApiCall) -> list[JobAnswer]:
+    owners = owners_of(connection, call)
+    found = [job for job in jobs.list_all(connection) if job.account_id in owners]
     return _answers(connection, found)
 
 

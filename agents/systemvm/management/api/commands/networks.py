@@ -11,6 +11,7 @@ from systemvm.management.api.answers.networks import (
     PublicIpAddressAnswer,
 )
 from systemvm.management.api.command import ApiCall, Command, Shape, paged
+from systemvm.management.api.ownership import OWNERS, owners_of
 from systemvm.management.api.parameters import ParameterType, optional
 from systemvm.management.api.zone_parts import (
     NetworksOf,
@@ -26,7 +27,6 @@ from systemvm.management.zone import TrafficType
 
 _ID = optional("id", ParameterType.UUID, "only this one")
 _ZONE = optional("zoneid", ParameterType.UUID, "only those of this zone")
-_LISTALL = optional("listall", ParameterType.BOOLEAN, "those of all accounts; administrators only")
 
 
 class NetworkCommands:
@@ -43,7 +43,7 @@ class NetworkCommands:
                 "listNetworks", paged(self._networks), "Lists guest networks.", NetworkAnswer, "network",
                 Shape.LIST,
                 (
-                    _ID, _ZONE, _LISTALL,
+                    _ID, _ZONE, *OWNERS,
                     optional("type", text, "only those of this type"),
                     optional("traffictype", text, "only those of this traffic type"),
                     optional("physicalnetworkid", ParameterType.UUID, "only those of this physical network"),
@@ -57,7 +57,7 @@ class NetworkCommands:
                 "Lists public addresses of the caller; with forsystemvms those of system VMs.",
                 PublicIpAddressAnswer, "publicipaddress", Shape.LIST,
                 (
-                    _ID, _ZONE, _LISTALL,
+                    _ID, _ZONE, *OWNERS,
                     optional("ipaddress", text, "only this one"),
                     optional("virtualmachineid", ParameterType.UUID, "only those of this machine"),
                     optional("physicalnetworkid", ParameterType.UUID, "only those of this physical network"),
@@ -71,15 +71,16 @@ class NetworkCommands:
             ),
             Command(
                 "listPortForwardingRules", paged(_no_rules), "Lists port forwarding rules.",
-                ForwardingRuleAnswer, "portforwardingrule", Shape.LIST, (_ID, _LISTALL),
+                ForwardingRuleAnswer, "portforwardingrule", Shape.LIST, (_ID, *OWNERS),
             ),
             Command(
                 "listIpForwardingRules", paged(_no_rules), "Lists static NAT rules.",
-                ForwardingRuleAnswer, "ipforwardingrule", Shape.LIST, (_ID, _LISTALL),
+                ForwardingRuleAnswer, "ipforwardingrule", Shape.LIST, (_ID, *OWNERS),
             ),
         )  # fmt: skip
 
     async def _networks(self, call: ApiCall) -> list[NetworkAnswer]:
+        await self._database.read(owners_of, call)  # shared networks are everyone's, but not anyone may ask
         answers = []
         for zone in await self._database.read(zones.list_zones):
             guest = self._networks_of(zone.name).guest
@@ -115,6 +116,7 @@ class NetworkCommands:
         return matching(call, answers, *names, "issystem")
 
     async def _public_addresses(self, call: ApiCall) -> list[PublicIpAddressAnswer]:
+        await self._database.read(owners_of, call)
         if not (call.principal.is_admin and call.arguments.flag("forsystemvms")):
             return []  # no account has any: machines are on the guest network only
         rows = {zone.id: zone for zone in await self._database.read(zones.list_zones)}

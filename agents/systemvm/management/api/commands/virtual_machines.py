@@ -9,29 +9,31 @@ from typing import Any
 import sqlalchemy as sa
 
 from systemvm.management.api.answers.access import SuccessAnswer
-from systemvm.management.api.answers.machines import NicAnswer, VirtualMachineAnswer
+from systemvm.management.api.answers.machines import VirtualMachineAnswer
 from systemvm.management.api.command import ApiCall, Command, Shape, Started, matches_keyword, paged
-from systemvm.management.api.commands.templates import the_zone
-from systemvm.management.api.commands.zones import CPU_MHZ, OFFERINGS, Offering, offering_of
+from systemvm.management.api.commands import machine_deployment
+from systemvm.management.api.commands.machine_answers import answer_for, answers_of
 from systemvm.management.api.envelope import plain
 from systemvm.management.api.errors import parameter_error, unauthorized
 from systemvm.management.api.job_start import start_job
-from systemvm.management.api.owners import Names, read_names
-from systemvm.management.api.parameters import Parameter, ParameterType, optional, required
+from systemvm.management.api.ownership import OWNERS, owners_of
+from systemvm.management.api.parameters import Parameter, ParameterType, only, optional, required
 from systemvm.management.api.principal import Principal
+from systemvm.management.api.zone_parts import guest_network_of
 from systemvm.management.config import ExpungeConfig
 from systemvm.management.jobs.runner import Jobs, Running
-from systemvm.management.state import instances, templates
+from systemvm.management.state import instances, zones
 from systemvm.management.state.database import Database
-from systemvm.management.state.instances import Instance, Nic
+from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState
-from systemvm.management.state.templates import Template
-from systemvm.management.virtual_machines.deployment import GIB, MAX_DISK_BYTES, Deployment
+from systemvm.management.virtual_machines.deployment import Deployment
 from systemvm.management.virtual_machines.service import VirtualMachines
 
-MAX_DISPLAY_NAME_CHARACTERS = 255
-
 _IDENTITY = required("id", ParameterType.UUID, "the virtual machine")
+_DETAILS = (
+    *("all", "min", "group", "nics", "stats", "secgrp", "tmpl", "servoff", "diskoff", "backoff", "iso"),
+    *("volume", "affgrp"),
+)
 
 
 class VirtualMachineCommands:
@@ -69,19 +71,16 @@ class VirtualMachineCommands:
                 VirtualMachineAnswer,
                 "virtualmachine",
                 Shape.ASYNC,
-                (
-                    required("zoneid", ParameterType.UUID, "the zone"),
-                    required("templateid", ParameterType.UUID, "a Ready template or ISO"),
-                    required("serviceofferingid", ParameterType.UUID, "the size; see listServiceOfferings"),
-                    optional("name", ParameterType.STRING, "host name; made from a number without it"),
-                    optional("displayname", ParameterType.STRING, "what people see; the name without it"),
-                    optional("hypervisor", ParameterType.STRING, "KVM", choices=("KVM",)),
-                    optional("rootdisksize", ParameterType.INTEGER, "size of its disk in GiB"),
-                    optional("startvm", ParameterType.BOOLEAN, "false: leave it Stopped"),
-                ),
+                machine_deployment.PARAMETERS,
                 related=("listVirtualMachines", "listTemplates", "listServiceOfferings"),
             ),
-            self._asynchronous("startVirtualMachine", "Starts a VM.", _IDENTITY),
+            self._asynchronous(
+                "startVirtualMachine",
+                "Starts a VM.",
+                _IDENTITY,
+                only("considerlasthost", ParameterType.BOOLEAN, "it starts where it ran last", True),
+                only("bootintosetup", ParameterType.BOOLEAN, "it boots into its firmware's setup", False),
+            ),
             self._asynchronous(
                 "stopVirtualMachine",
                 "Stops a VM by its power button.",
@@ -132,8 +131,21 @@ class VirtualMachineCommands:
                     optional("templateid", ParameterType.UUID, "only those made from this template"),
                     optional("isoid", ParameterType.UUID, "only those with this ISO"),
                     optional("hypervisor", ParameterType.STRING, "only those of this hypervisor"),
-                    optional("account", ParameterType.STRING, "only those of this account"),
-                    optional("listall", ParameterType.BOOLEAN, "those of all accounts; administrators only"),
+                    optional("hostid", ParameterType.UUID, "only those that run on this host"),
+                    optional("serviceofferingid", ParameterType.UUID, "only those of this size"),
+                    optional("arch", ParameterType.STRING, "only those of this architecture"),
+                    optional("networkid", ParameterType.UUID, "only those on this network; see listNetworks"),
+                    optional(
+                        "details",
+                        ParameterType.LIST,
+                        "all, min, …: every answer has all keys",
+                        choices=_DETAILS,
+                    ),
+                    only("displayvm", ParameterType.BOOLEAN, "those that their users see", True),
+                    only("haenable", ParameterType.BOOLEAN, "those that start elsewhere", False),
+                    only("isvnf", ParameterType.BOOLEAN, "network functions", False),
+                    only("showicon", ParameterType.BOOLEAN, "icons too", False),
+                    *OWNERS,
                 ),
             ),
         )
@@ -171,33 +183,30 @@ class VirtualMachineCommands:
     async def _recover(self, call: ApiCall) -> VirtualMachineAnswer:
         vm = await self._database.read(own_machine, call.arguments["id"], call.principal)
         self._check_may_expunge(call.principal, "Recovering a vm can only be done by an Admin")
-        return await self._database.read(_answer_for, await self._machines.recover(vm.id))
+        return await self._database.read(answer_for, await self._machines.recover(vm.id))
 
     async def _deploy(self, call: ApiCall) -> Started:
-        arguments, principal = call.arguments, call.principal
-        zone = await self._database.read(the_zone, arguments["zoneid"])
-        template = await self._database.read(_usable_template, arguments["templateid"], principal)
-        offering = _offering(arguments["serviceofferingid"])
-        bridge = self._guest_bridge(zone.name)
+        request = await self._database.read(machine_deployment.read_request, call)
+        bridge = self._guest_bridge(request.zone.name)
         if bridge is None:
             raise parameter_error(
-                f"zone {zone.name} has no guest network", "describe networks.guest in the zone's file"
+                f"zone {request.zone.name} has no guest network", "describe networks.guest in the zone's file"
             )
-        start = arguments.flag("startvm", True)
+        start = call.arguments.flag("startvm", True)
         vm = await self._machines.deploy(
             Deployment(
-                template_id=template.id,
-                zone_id=zone.id,
+                template_id=request.template.id,
+                zone_id=request.zone.id,
                 host_id=self._host_id,
-                account_id=principal.account.id,
-                domain_id=principal.domain.id,
-                user_id=principal.user.id,
-                vcpus=offering.vcpus,
-                memory_mib=offering.memory_mib,
+                account_id=request.owner.id,
+                domain_id=request.owner.domain_id,
+                user_id=call.principal.user.id,
+                vcpus=request.offering.vcpus,
+                memory_mib=request.offering.memory_mib,
                 bridge=bridge,
-                name=arguments.text("name"),
-                display_name=_display_name(arguments.text("displayname")),
-                disk_bytes=_disk_bytes(arguments.get("rootdisksize")),
+                name=request.name,
+                display_name=request.display_name,
+                disk_bytes=request.disk_bytes,
                 wanted=start,
             )
         )
@@ -214,10 +223,13 @@ class VirtualMachineCommands:
     async def _list(self, call: ApiCall) -> list[VirtualMachineAnswer]:
         arguments, principal = call.arguments, call.principal
         sees_destroyed = principal.is_admin or self._expunge.allow_user_view_destroyed_vm
-        everyones = principal.is_admin and (arguments.flag("listall") or "account" in arguments)
+        owners = await self._database.read(owners_of, call)
+        networks = {
+            zone.uuid: guest_network_of(zone).id for zone in await self._database.read(zones.list_zones)
+        }
         return [
             vm
-            for vm in await self._database.read(_answers, None if everyones else principal.account.id)
+            for vm in await self._database.read(answers_of, owners)
             if arguments.get("id", vm.id) == vm.id
             and vm.id in arguments.get("ids", [vm.id])
             and arguments.get("name", vm.name).lower() == vm.name.lower()
@@ -227,7 +239,10 @@ class VirtualMachineCommands:
             and arguments.get("templateid", vm.templateid) == vm.templateid
             and arguments.get("isoid", vm.isoid) == vm.isoid
             and arguments.get("hypervisor", vm.hypervisor).lower() == vm.hypervisor.lower()
-            and arguments.get("account", vm.account) == vm.account
+            and arguments.get("hostid", vm.hostid) == vm.hostid
+            and arguments.get("serviceofferingid", vm.serviceofferingid) == vm.serviceofferingid
+            and arguments.get("arch", vm.arch) == vm.arch
+            and arguments.get("networkid") in (None, networks.get(vm.zoneid or ""))
             and matches_keyword(arguments, vm.name, vm.displayname, vm.instancename)
         ]
 
@@ -259,7 +274,7 @@ class VirtualMachineCommands:
         return dict(plain(SuccessAnswer(success=True)))
 
     async def _result(self, vm: Instance) -> dict[str, Any]:
-        return {"virtualmachine": plain(await self._database.read(_answer_for, vm))}
+        return {"virtualmachine": plain(await self._database.read(answer_for, vm))}
 
 
 def _has_state(state: InstanceState, wanted: str | None) -> bool:
@@ -277,105 +292,3 @@ def own_machine(connection: sa.Connection, uuid: str, principal: Principal) -> I
     if not principal.may_use(vm.account_id):
         raise unauthorized(f"{principal.account.name} may not operate this virtual machine")
     return vm
-
-
-def _usable_template(connection: sa.Connection, uuid: str, principal: Principal) -> Template:
-    template = templates.by_uuid(connection, uuid)
-    if not (template.public or principal.may_use(template.account_id)):
-        raise unauthorized(f"{principal.account.name} may not use this template")
-    return template
-
-
-def _offering(uuid: str) -> Offering:
-    for offering in OFFERINGS:
-        if offering.uuid == uuid:
-            return offering
-    raise parameter_error(f"there is no service offering with the id {uuid}", "see listServiceOfferings")
-
-
-def _display_name(text: str | None) -> str | None:
-    if text is not None and len(text) > MAX_DISPLAY_NAME_CHARACTERS:
-        raise parameter_error(
-            f"Invalid value for parameter displayname: at most {MAX_DISPLAY_NAME_CHARACTERS} characters"
-        )
-    return text or None
-
-
-def _disk_bytes(gib: int | None) -> int | None:
-    if gib is None:
-        return None
-    if not 1 <= gib <= MAX_DISK_BYTES // GIB:
-        raise parameter_error(f"Invalid value for parameter rootdisksize: 1 to {MAX_DISK_BYTES // GIB} (GiB)")
-    return gib * GIB
-
-
-def _answers(connection: sa.Connection, account_id: int | None) -> list[VirtualMachineAnswer]:
-    found = [vm for vm in instances.list_user(connection) if account_id in (None, vm.account_id)]
-    nics = instances.nics_by_vm(connection, [vm.id for vm in found])
-    names = read_names(connection)
-    sources = {template.id: template for template in templates.rows.all(connection)}
-    return [_answer(vm, nics[vm.id], names, sources) for vm in found]
-
-
-def _answer_for(connection: sa.Connection, vm: Instance) -> VirtualMachineAnswer:
-    sources = {template.id: template for template in templates.rows.all(connection)}
-    return _answer(vm, instances.nics_of(connection, vm.id), read_names(connection), sources)
-
-
-def _answer(
-    vm: Instance, nics: list[Nic], names: Names, sources: dict[int, Template]
-) -> VirtualMachineAnswer:
-    account, domain = names.accounts[vm.account_id], names.domains[vm.domain_id]
-    zone, host = names.zone(vm.zone_id), names.host(vm.host_id)
-    template, iso = sources.get(vm.template_id or 0), sources.get(vm.iso_id or 0)
-    origin = template or iso  # CloudStack names the ISO as the template too
-    offering = offering_of(vm)
-    return VirtualMachineAnswer(
-        id=vm.uuid,
-        name=vm.name,
-        displayname=vm.shown_name,
-        instancename=vm.instance_name,
-        state=vm.state.value,
-        reason=None if vm.state is InstanceState.RUNNING else vm.reason,
-        hint=None if vm.state is InstanceState.RUNNING else vm.hint,
-        account=account.name,
-        domainid=domain.uuid,
-        domain=domain.name,
-        created=vm.created,
-        zoneid=zone.uuid if zone else None,
-        zonename=zone.name if zone else None,
-        hostid=host.uuid if host and vm.state.has_process else None,
-        hostname=host.name if host and vm.state.has_process else None,
-        hypervisor=vm.hypervisor,
-        templateid=origin.uuid if origin else None,
-        templatename=template.name if template else None,
-        templatedisplaytext=template.display_text if template else None,
-        isoid=iso.uuid if iso else None,
-        isoname=iso.name if iso else None,
-        isodisplaytext=iso.display_text if iso else None,
-        serviceofferingid=offering.uuid,
-        serviceofferingname=offering.name,
-        cpunumber=vm.vcpus,
-        cpuspeed=CPU_MHZ,
-        memory=vm.memory_mib,
-        rootdeviceid=0,
-        rootdevicetype="ROOT",
-        haenable=False,
-        passwordenabled=False,
-        displayvm=True,
-        isdynamicallyscalable=False,
-        arch=vm.arch,
-        nic=[_nic(nic) for nic in nics],
-    )
-
-
-def _nic(nic: Nic) -> NicAnswer:
-    return NicAnswer(
-        id=nic.uuid,
-        deviceid=str(nic.device),
-        traffictype=nic.traffic_type.capitalize(),
-        macaddress=nic.mac,
-        ipaddress=nic.address,
-        isdefault=nic.device == 0,
-        type="Shared",
-    )

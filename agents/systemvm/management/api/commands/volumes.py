@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from systemvm.management.api.answers.volumes import DiskOfferingAnswer, VolumeAnswer
 from systemvm.management.api.command import ApiCall, Command, Shape, matches_keyword, paged
 from systemvm.management.api.owners import Names, read_names
+from systemvm.management.api.ownership import OWNERS, Owners, owners_of
 from systemvm.management.api.parameters import ParameterType, optional
 from systemvm.management.api.zone_parts import matching, pool_of
 from systemvm.management.state import volumes
@@ -40,8 +41,7 @@ class VolumeCommands:
                     optional("virtualmachineid", identity, "only those of this machine"),
                     optional("zoneid", identity, "only those of this zone"),
                     optional("storageid", identity, "only those in this pool; administrators only"),
-                    optional("account", text, "only those of this account"),
-                    optional("listall", ParameterType.BOOLEAN, "those of all accounts; administrators only"),
+                    *OWNERS,
                 ),
             ),
             Command(
@@ -52,10 +52,9 @@ class VolumeCommands:
 
     async def _volumes(self, call: ApiCall) -> list[VolumeAnswer]:
         arguments, principal = call.arguments, call.principal
-        of_everyone = principal.is_admin and (arguments.flag("listall") or "account" in arguments)
-        account_id = None if of_everyone else principal.account.id
-        found = await self._database.read(_answers, account_id, principal.is_admin)
-        names = ("id", "name", "type", "state", "virtualmachineid", "zoneid", "storageid", "account")
+        owners = await self._database.read(owners_of, call)
+        found = await self._database.read(_answers, owners, principal.is_admin)
+        names = ("id", "name", "type", "state", "virtualmachineid", "zoneid", "storageid")
         return [
             answer
             for answer in matching(call, found, *names)
@@ -63,11 +62,10 @@ class VolumeCommands:
         ]
 
 
-def _answers(connection: sa.Connection, account_id: int | None, for_admin: bool) -> list[VolumeAnswer]:
+def _answers(connection: sa.Connection, owners: Owners, for_admin: bool) -> list[VolumeAnswer]:
     names = read_names(connection)
-    return [
-        _answer(found, names, for_admin) for found in volumes.list_of_user_machines(connection, account_id)
-    ]
+    found = volumes.list_of_user_machines(connection, owners.account_ids)
+    return [_answer(volume, names, for_admin) for volume in found]
 
 
 def _answer(found: VolumeInUse, names: Names, for_admin: bool) -> VolumeAnswer:

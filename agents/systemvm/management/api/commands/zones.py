@@ -17,7 +17,7 @@ from systemvm.management.api.answers.zones import (
 )
 from systemvm.management.api.command import ApiCall, Command, Shape, matches_keyword, paged
 from systemvm.management.api.owners import read_names
-from systemvm.management.api.parameters import ParameterType, optional
+from systemvm.management.api.parameters import ParameterType, only, optional
 from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.state import instances, zones
 from systemvm.management.state.database import Database
@@ -28,6 +28,8 @@ from systemvm.management.state.status import InstanceType
 #: The CloudStack release whose API this one follows.
 CLOUDSTACK_VERSION = "4.22.0.0"
 CPU_MHZ = 500
+
+_DETAILS = ("all", "capacity", "events", "stats", "min")
 
 _OFFERINGS_NAMESPACE = uuid.UUID("6f4f3a5e-5d0e-4c52-9a8e-0f1f4f7f2a10")
 
@@ -90,7 +92,11 @@ class ZoneCommands:
                 (
                     optional("id", identity, "only this one"),
                     optional("name", text, "only the one of this name"),
-                    optional("available", boolean, "accepted for CloudStack's clients; all are"),
+                    optional("ids", ParameterType.LIST, "only these"),
+                    optional("networktype", text, "only those of this type"),
+                    optional("available", boolean, "accepted: all zones that are listed can be used"),
+                    only("showcapacities", boolean, "capacities too", False),
+                    only("showicon", boolean, "icons too", False),
                 ),
             ),
             Command(
@@ -106,6 +112,15 @@ class ZoneCommands:
                     optional("type", text, "Routing, SecondaryStorageVM or ConsoleProxy"),
                     optional("state", text, "only those in this state"),
                     optional("zoneid", identity, "only those of this zone"),
+                    optional("hypervisor", text, "only those with this hypervisor"),
+                    optional("resourcestate", text, "only those in this state of use"),
+                    optional("arch", text, "only those of this architecture"),
+                    optional(
+                        "details",
+                        ParameterType.LIST,
+                        "all or min: every answer has all keys",
+                        choices=_DETAILS,
+                    ),
                 ),
                 roles=ADMIN_ONLY,
             ),
@@ -120,6 +135,9 @@ class ZoneCommands:
                     optional("id", identity, "only this one"),
                     optional("name", text, "only the one of this name"),
                     optional("issystem", boolean, "those of system VMs: none can be chosen"),
+                    optional("zoneid", identity, "only those of this zone: all are in every zone"),
+                    only("isrecursive", boolean, "those of subdomains too", True, False),
+                    only("listall", boolean, "those of all accounts", True, False),
                 ),
                 related=("deployVirtualMachine",),
             ),
@@ -139,7 +157,9 @@ class ZoneCommands:
             _zone_answer(zone)
             for zone in rows
             if arguments.get("id", zone.uuid) == zone.uuid
+            and zone.uuid in arguments.get("ids", [zone.uuid])
             and arguments.get("name", zone.name) == zone.name
+            and arguments.get("networktype", zone.network_type).lower() == zone.network_type.lower()
             and matches_keyword(arguments, zone.name)
         ]
 
@@ -153,6 +173,9 @@ class ZoneCommands:
             and arguments.get("type", host.type).lower() == host.type.lower()
             and arguments.get("state", host.state).lower() == host.state.lower()
             and arguments.get("zoneid", host.zoneid) == host.zoneid
+            and arguments.get("hypervisor", host.hypervisor or "").lower() == (host.hypervisor or "").lower()
+            and arguments.get("resourcestate", host.resourcestate).lower() == host.resourcestate.lower()
+            and arguments.get("arch", host.arch) == host.arch
             and matches_keyword(arguments, host.name)
         ]
 

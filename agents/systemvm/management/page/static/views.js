@@ -62,7 +62,7 @@ export function templateRow(template, busy) {
       moving ? element("div", { className: "bar", role: "progressbar", ariaValueNow: String(percent), ariaValueMax: "100" },
         element("i", { style: { width: `${percent}%` } })) : null,
       failed ? element("p", { className: "hint bad" }, template.status)
-        : element("small", {}, busy ?? template.status ?? "Waiting for a secondary storage VM")),
+        : element("small", {}, busy ?? (moving ? template.hint : null) ?? template.status)),
     element("div", { className: "actions" }, template.isready ? badge("Ready") : null,
       action("trace", "Steps", template),
       action("template-delete", "Delete", template, { disabled: Boolean(busy) })));

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Users' VMs as the API shows them."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from systemvm.management.api.answers.machines import NicAnswer, VirtualMachineAnswer
+from systemvm.management.api.commands.zones import CPU_MHZ, offering_of
+from systemvm.management.api.owners import Names, read_names
+from systemvm.management.api.ownership import Owners
+from systemvm.management.state import instances, templates
+from systemvm.management.state.instances import Instance, Nic
+from systemvm.management.state.status import InstanceState
+from systemvm.management.state.templates import Template
+
+
+def answers_of(connection: sa.Connection, owners: Owners) -> list[VirtualMachineAnswer]:
+    found = [vm for vm in instances.list_user(connection) if vm.account_id in owners]
+    nics = instances.nics_by_vm(connection, [vm.id for vm in found])
+    names = read_names(connection)
+    sources = {template.id: template for template in templates.rows.all(connection)}
+    return [_answer(vm, nics[vm.id], names, sources) for vm in found]
+
+
+def answer_for(connection: sa.Connection, vm: Instance) -> VirtualMachineAnswer:
+    sources = {template.id: template for template in templates.rows.all(connection)}
+    return _answer(vm, instances.nics_of(connection, vm.id), read_names(connection), sources)
+
+
+def _answer(
+    vm: Instance, nics: list[Nic], names: Names, sources: dict[int, Template]
+) -> VirtualMachineAnswer:
+    account, domain = names.accounts[vm.account_id], names.domains[vm.domain_id]
+    zone, host = names.zone(vm.zone_id), names.host(vm.host_id)
+    template, iso = sources.get(vm.template_id or 0), sources.get(vm.iso_id or 0)
+    origin = template or iso  # CloudStack names the ISO as the template too
+    offering = offering_of(vm)
+    return VirtualMachineAnswer(
+        id=vm.uuid,
+        name=vm.name,
+        displayname=vm.shown_name,
+        instancename=vm.instance_name,
+        state=vm.state.value,
+        reason=None if vm.state is InstanceState.RUNNING else vm.reason,
+        hint=None if vm.state is InstanceState.RUNNING else vm.hint,
+        account=account.name,
+        domainid=domain.uuid,
+        domain=domain.name,
+        created=vm.created,
+        zoneid=zone.uuid if zone else None,
+        zonename=zone.name if zone else None,
+        hostid=host.uuid if host and vm.state.has_process else None,
+        hostname=host.name if host and vm.state.has_process else None,
+        hypervisor=vm.hypervisor,
+        templateid=origin.uuid if origin else None,
+        templatename=template.name if template else None,
+        templatedisplaytext=template.display_text if template else None,
+        isoid=iso.uuid if iso else None,
+        isoname=iso.name if iso else None,
+        isodisplaytext=iso.display_text if iso else None,
+        serviceofferingid=offering.uuid,
+        serviceofferingname=offering.name,
+        cpunumber=vm.vcpus,
+        cpuspeed=CPU_MHZ,
+        memory=vm.memory_mib,
+        rootdeviceid=0,
+        rootdevicetype="ROOT",
+        haenable=False,
+        passwordenabled=False,
+        displayvm=True,
+        isdynamicallyscalable=False,
+        arch=vm.arch,
+        nic=[_nic(nic) for nic in nics],
+    )
+
+
+def _nic(nic: Nic) -> NicAnswer:
+    return NicAnswer(
+        id=nic.uuid,
+        deviceid=str(nic.device),
+        traffictype=nic.traffic_type.capitalize(),
+        macaddress=nic.mac,
+        ipaddress=nic.address,
+        isdefault=nic.device == 0,
+        type="Shared",
+    )

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Templates and ISOs as listTemplates and listIsos answer them: which of them, and with which keys."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from attrs import frozen
+
+from systemvm.management import os_types
+from systemvm.management.api.answers.templates import DownloadDetail, TemplateAnswer
+from systemvm.management.api.command import ApiCall, matches_keyword
+from systemvm.management.api.errors import parameter_error
+from systemvm.management.api.owners import Names, read_names
+from systemvm.management.api.ownership import OWNERS, Owners, owners_of
+from systemvm.management.api.parameters import (
+    EVERY_ZONE,
+    Arguments,
+    Parameter,
+    ParameterType,
+    only,
+    optional,
+    required,
+)
+from systemvm.management.api.principal import Principal
+from systemvm.management.state import templates, zones
+from systemvm.management.state.templates import StoreRef, Template
+from systemvm.management.templates.status_text import status_text
+from systemvm.wire.checksum import bare_digest
+
+STRING, UUID, BOOLEAN, INTEGER, LIST, *_ = ParameterType  # in the order of their declaration
+
+FILTERS = (
+    "featured",
+    "self",
+    "selfexecutable",
+    "shared",
+    "sharedexecutable",
+    "executable",
+    "community",
+    "all",
+)
+
+
+@frozen
+class Kind:
+    """What differs between templates and ISOs."""
+
+    noun: str
+    object_name: str
+    is_iso: bool
+    filter_name: str
+    default_filter: str | None
+
+    def owns(self, template: Template) -> bool:
+        return template.is_iso is self.is_iso
+
+
+TEMPLATE = Kind("Template", "template", False, "templatefilter", None)
+ISO = Kind("Iso", "iso", True, "isofilter", "selfexecutable")
+
+_BOTH = (
+    optional("id", UUID, "only this one, whatever the filter and ready or not"),
+    optional("ids", LIST, "only these, whatever the filter and ready or not"),
+    optional("name", STRING, "only those of this name"),
+    optional("zoneid", UUID, "only those of this zone; -1 for all", literals=(EVERY_ZONE,)),
+    optional("isready", BOOLEAN, "true: only those that are ready; false: all, as in CloudStack"),
+    optional("hypervisor", STRING, "only those for this hypervisor"),
+    optional("arch", STRING, "only those for this architecture"),
+    optional("oscategoryid", UUID, "only those of this kind of operating system; see listOsCategories"),
+    *OWNERS,
+    only("showremoved", BOOLEAN, "deleted ones too", False),
+    only("showunique", BOOLEAN, "one row for all zones", False),
+    only("showicon", BOOLEAN, "icons too", False),
+)
+_TEMPLATES = (
+    required("templatefilter", STRING, "which templates", choices=FILTERS),
+    *_BOTH,
+    optional("details", LIST, "all or min: every answer has all keys", choices=("all", "min", "resource")),
+    optional("templatetype", STRING, "only those of this type"),
+    only("isvnf", BOOLEAN, "only network functions", False),
+    only("forcks", BOOLEAN, "only those for Kubernetes", False),
+)
+_ISOS = (
+    optional("isofilter", STRING, "which ISOs; selfexecutable without it", choices=FILTERS),
+    *_BOTH,
+    optional("bootable", BOOLEAN, "only those that machines boot from, or only others"),
+    optional("ispublic", BOOLEAN, "only public ones, or only others"),
+)
+
+
+def list_parameters(kind: Kind) -> tuple[Parameter, ...]:
+    return _ISOS if kind.is_iso else _TEMPLATES
+
+
+def select(connection: sa.Connection, call: ApiCall, kind: Kind) -> list[TemplateAnswer]:
+    """The rows of a list; ApiError 431 for a filter that is not the caller's."""
+    arguments, principal = call.arguments, call.principal
+    wanted = arguments.get(kind.filter_name, kind.default_filter)
+    if wanted == "all" and not principal.is_admin:
+        raise parameter_error("Filter all can be specified by root admin only")
+    owners = owners_of(connection, call)
+    zone_uuid = arguments.get("zoneid", EVERY_ZONE)
+    zone = None if zone_uuid == EVERY_ZONE else zones.zone_by_uuid(connection, zone_uuid)
+    rows = [
+        template
+        for template in templates.list_all(connection)
+        if kind.owns(template) and _fits(template, arguments)
+    ]
+    by_id = "id" in arguments or "ids" in arguments
+    names = read_names(connection)
+    return [
+        _answer(copy, names)
+        for copy in _copies(connection, rows, names)
+        if (zone is None or copy.zone == zone)
+        and (copy.ready or not arguments.flag("isready"))
+        and (
+            _may_see(copy.template, principal) if by_id else _passes(copy, wanted, owners, principal.is_admin)
+        )
+    ]
+
+
+def answers_of(connection: sa.Connection, rows: list[Template]) -> list[TemplateAnswer]:
+    """One row for each zone that a template is in."""
+    names = read_names(connection)
+    return [_answer(copy, names) for copy in _copies(connection, rows, names)]
+
+
+@frozen
+class _Copy:
+    """A template in one zone."""
+
+    template: Template
+    zone: zones.Zone | None
+    ref: StoreRef | None
+
+    @property
+    def ready(self) -> bool:
+        return self.ref is not None and self.ref.is_ready
+
+
+def _copies(connection: sa.Connection, rows: list[Template], names: Names) -> list[_Copy]:
+    refs = templates.store_refs_by_zone(connection, [template.id for template in rows])
+    present = [zone for zone in names.zones.values() if zone.removed is None]
+    found = []
+    for template in rows:
+        own_zone = names.zone(template.zone_id)
+        for zone in [own_zone] if own_zone else present:
+            found.append(_Copy(template, zone, refs.get((template.id, zone.id))))
+    return found
+
+
+def _may_see(template: Template, principal: Principal) -> bool:
+    return template.public or principal.may_use(template.account_id)
+
+
+def _passes(copy: _Copy, wanted: str, owners: Owners, is_admin: bool) -> bool:
+    """CloudStack's templatefilter and isofilter."""
+    template, ready = copy.template, copy.ready
+    own = template.account_id in owners
+    match wanted:
+        case "all":
+            return is_admin
+        case "featured":
+            return template.featured and template.public
+        case "community":
+            return template.public and not template.featured
+        case "self":
+            return own
+        case "selfexecutable":
+            return own and ready
+        case "executable":
+            return (own or template.public) and ready
+    return False  # shared and sharedexecutable: nothing is shared with single accounts in this release
+
+
+def _fits(template: Template, arguments: Arguments) -> bool:
+    os_type = os_types.of_row(template.os_type)
+    category = os_type.category.id if os_type else None
+    return (
+        arguments.get("id", template.uuid) == template.uuid
+        and template.uuid in arguments.get("ids", [template.uuid])
+        and arguments.get("name", template.name) == template.name
+        and arguments.get("hypervisor", template.hypervisor).lower() == template.hypervisor.lower()
+        and arguments.get("arch", template.arch) == template.arch
+        and arguments.get("templatetype", template.type).lower() == template.type.lower()
+        and arguments.get("oscategoryid", category) == category
+        and arguments.get("bootable", template.bootable) == template.bootable
+        and arguments.get("ispublic", template.public) == template.public
+        and matches_keyword(arguments, template.name, template.display_text)
+    )
+
+
+def _answer(copy: _Copy, names: Names) -> TemplateAnswer:
+    template, zone, ref = copy.template, copy.zone, copy.ref
+    account, domain = names.accounts[template.account_id], names.domains[template.domain_id]
+    os_type = os_types.of_row(template.os_type)
+    return TemplateAnswer(
+        id=template.uuid,
+        name=template.name,
+        displaytext=template.display_text,
+        format=template.format.value,
+        isready=copy.ready,
+        status=status_text(ref, is_iso=template.is_iso),
+        hint=None if ref is None or copy.ready else ref.error_hint,
+        url=template.url,
+        checksum=_bare((ref.checksum if ref else None) or template.checksum),
+        size=ref.virtual_size_bytes if ref else None,
+        physicalsize=ref.physical_size_bytes if ref else None,
+        downloaddetails=[_detail(ref, names)] if ref else [],
+        bootable=template.bootable,
+        ispublic=template.public,
+        isfeatured=template.featured,
+        isextractable=template.extractable,
+        passwordenabled=template.password_enabled,
+        sshkeyenabled=False,
+        isdynamicallyscalable=False,
+        requireshvm=template.hvm,
+        bits=64,
+        cross_zones=template.zone_id is None,
+        directdownload=False,
+        deployasis=False,
+        forcks=False,
+        templatetype=template.type,
+        hypervisor=template.hypervisor,
+        ostypeid=os_type.id if os_type else None,
+        ostypename=os_type.name if os_type else str(template.os_type),
+        arch=template.arch,
+        created=template.created,
+        removed=template.removed,
+        zoneid=zone.uuid if zone else None,
+        zonename=zone.name if zone else None,
+        accountid=account.uuid,
+        account=account.name,
+        domainid=domain.uuid,
+        domain=domain.name,
+        domainpath=domain.path,
+        details={key: str(value) for key, value in template.details.items()},
+    )
+
+
+def _bare(checksum: str | None) -> str | None:
+    return None if checksum is None else bare_digest(checksum)
+
+
+def _detail(ref: StoreRef, names: Names) -> DownloadDetail:
+    store = names.stores.get(ref.store_id)
+    return DownloadDetail(
+        datastore=store.name if store else str(ref.store_id),
+        download_percent=str(ref.percent),
+        download_state=ref.state.value,
+    )

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`account`, `domainid`, `listall`, `isrecursive`: for whom something is made, and whose things are listed.
+
+The rules are CloudStack's (AccountManagerImpl.finalizeOwner and buildACLSearchParameters). What it leaves out
+silently, such as a domain without an account for a new thing, is refused.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from attrs import frozen
+
+from systemvm.management.api.command import ApiCall
+from systemvm.management.api.errors import parameter_error, unauthorized
+from systemvm.management.api.parameters import Arguments, ParameterType, optional
+from systemvm.management.api.principal import Principal
+from systemvm.management.state import accounts, schema
+from systemvm.management.state.accounts import Account, Domain
+
+#: Of commands that make something.
+OWNER = (
+    optional("account", ParameterType.STRING, "the account to make it for; needs domainid"),
+    optional("domainid", ParameterType.UUID, "the domain of that account"),
+)
+#: Of commands that list accounts' things.
+OWNERS = (
+    optional("account", ParameterType.STRING, "only those of this account, of domainid or of the caller's"),
+    optional("domainid", ParameterType.UUID, "only those of this domain"),
+    optional("isrecursive", ParameterType.BOOLEAN, "with domainid: those of its subdomains too"),
+    optional("listall", ParameterType.BOOLEAN, "those of all accounts that the caller may see"),
+)
+
+
+@frozen
+class Owners:
+    """The accounts whose things are listed; None for all."""
+
+    account_ids: frozenset[int] | None
+
+    def __contains__(self, account_id: int) -> bool:
+        return self.account_ids is None or account_id in self.account_ids
+
+
+def owner_of(connection: sa.Connection, call: ApiCall) -> Account:
+    """Whose a new thing is: the caller's, or the account's that an administrator names.
+
+    ApiError 431 for an account that there is not, 401 for one that is not the caller's to act for.
+    """
+    name, domain_uuid = call.arguments.text("account"), call.arguments.text("domainid")
+    principal = call.principal
+    if name is None and domain_uuid is None:
+        return principal.account
+    if name is None:
+        if domain_uuid == principal.domain.uuid:
+            return principal.account
+        raise parameter_error("domainid without account names no owner", "give account and domainid together")
+    if domain_uuid is None:
+        raise parameter_error("Account name and domainid must be specified together")
+    account = _account(connection, name, _domain(connection, domain_uuid))
+    _check_may_act_for(principal, account)
+    return account
+
+
+def owners_of(connection: sa.Connection, call: ApiCall, *, everyones_by_default: bool = False) -> Owners:
+    """Whose things a list shows: the caller's own unless the call says otherwise.
+
+    `everyones_by_default`: administrators see all without `listall`. ApiError 431 for an account or a domain
+    that there is not, 401 for what is not the caller's to see.
+    """
+    arguments, principal = call.arguments, call.principal
+    name, domain_uuid = arguments.text("account"), arguments.text("domainid")
+    if name is not None:
+        domain = _domain(connection, domain_uuid) if domain_uuid else principal.domain
+        account = _account(connection, name, domain)
+        _check_may_act_for(principal, account)
+        return Owners(frozenset({account.id}))
+    if domain_uuid is not None:
+        domain = _domain(connection, domain_uuid)
+        if not principal.is_admin:
+            if domain.id != principal.domain.id:
+                raise unauthorized(f"{principal.account.name} may not list things of domain {domain.path}")
+            return Owners(frozenset({principal.account.id}))
+        return Owners(_accounts_in(connection, domain, recursive=_is_recursive(arguments)))
+    if principal.is_admin and (everyones_by_default or arguments.flag("listall")):
+        return Owners(None)
+    return Owners(frozenset({principal.account.id}))
+
+
+def _is_recursive(arguments: Arguments) -> bool:
+    return arguments.flag("isrecursive", arguments.flag("listall"))
+
+
+def _domain(connection: sa.Connection, uuid: str) -> Domain:
+    return accounts.domain_by_uuid(connection, uuid)
+
+
+def _account(connection: sa.Connection, name: str, domain: Domain) -> Account:
+    c = schema.accounts.c
+    found = accounts.account_rows.one(
+        connection, c.name == name, c.domain_id == domain.id, c.removed.is_(None)
+    )
+    if found is None:
+        raise parameter_error(f"Unable to find account {name} in domain {domain.path}")
+    return found
+
+
+def _check_may_act_for(principal: Principal, account: Account) -> None:
+    if not principal.may_use(account.id):
+        raise unauthorized(
+            f"{principal.account.name} may not create or list resources for account {account.name}"
+        )
+
+
+def _accounts_in(connection: sa.Connection, domain: Domain, *, recursive: bool) -> frozenset[int]:
+    beneath = f"{domain.path.rstrip('/')}/"
+    return frozenset(
+        account.id
+        for account in accounts.account_rows.all(connection)
+        if account.domain_id == domain.id
+        or (recursive and accounts.domain_by_id(connection, account.domain_id).path.startswith(beneath))
+    )
