@@ -39,6 +39,7 @@ from systemvm.wire.storage import Done
 SOCKET_NAME = "console"
 PORT = 8443
 LOAD_INTERVAL_S = 5.0
+IDLE_LOAD_INTERVAL_S = 60.0
 NOVNC = "opt/systemvm/novnc"
 
 
@@ -57,6 +58,7 @@ class ConsoleRole:
             self._closed,
         )
         self._port: TlsPort | None = None
+        self._told_s: float | None = None  # when it was last told that there are none
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = self._reactor
         context.methods.add(
@@ -121,8 +123,12 @@ class ConsoleRole:
     def _tick(self) -> None:
         try:
             self._front.tick()
+            now_s = self._reactor.seconds()
             load = ConsoleLoad(self._front.watched_session_ids())
-            self._context.notify_daemon(CONSOLE_LOAD, load, replaces=CONSOLE_LOAD)
+            if load.session_ids or self._told_s is None or now_s - self._told_s >= IDLE_LOAD_INTERVAL_S:
+                self._context.notify_daemon(CONSOLE_LOAD, load, replaces=CONSOLE_LOAD)
+                # one that nobody uses any more says so at once, and then seldom
+                self._told_s = None if load.session_ids else now_s
         except Exception:
             # A looping call ends with its first exception, and idle connections would no longer be kept.
             self.log.failure("console load failed")

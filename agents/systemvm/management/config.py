@@ -28,7 +28,7 @@ class ControlConfig:
 
     address: IPv4Address = field(factory=lambda: IPv4Address("169.254.0.1"))
     port: int = field(default=CONTROL_PORT, validator=_UNPRIVILEGED)
-    ping_interval_s: float = 10.0
+    ping_interval_s: float = 30.0
     missed_pings: float = 2.5  # CloudStack's ping.timeout: so many intervals of silence are an Alert
 
 

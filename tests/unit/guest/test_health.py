@@ -6,6 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from systemvm.guest import health
+from systemvm.service.slowness import Slowness
+from systemvm.wire.slowness import MachineLoad
 
 MEMINFO = (
     "MemTotal:         490012 kB\nMemFree:  1 kB\nMemAvailable:     300004 kB\nHugePages_Total:       0\n"
@@ -38,11 +40,22 @@ def test_units_are_asked_for_seldom(tmp_path: Path) -> None:
     assert (snapshot.load_1min, snapshot.reconnects, snapshot.failed_units) == (0.1, 3, ["x.service"])
     assert snapshot.uptime_s > 0
     assert snapshot.root_free_bytes > 0
-    now_s[0] += 10
+    now_s[0] += health.UNITS_MAX_AGE_S
     source.snapshot(0)
-    now_s[0] += 11
+    now_s[0] += 1
     source.snapshot(0)
-    assert asked == [100.0, 121.0]
+    assert asked == [100.0, 701.0]
+
+
+def test_the_machines_slowness_is_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "self").mkdir()
+    (tmp_path / "meminfo").write_text(MEMINFO)
+    (tmp_path / "loadavg").write_text("9.10 0 0 1/1 1\n")
+    (tmp_path / "self/statm").write_text("9000 1200 300 1 0 500 0\n")
+    slow = Slowness(20.0, 5.0, load_1min=9.1, steal=0.25, run_queue_delay=0.5)
+    source = health.HealthSource(proc=tmp_path, failed_units=list, slowness=lambda: slow)
+    load = source.snapshot(0).load
+    assert load == MachineLoad(20.0, 5.0, load_1min=9.1, steal=0.25, run_queue_delay=0.5, is_busy=True)
 
 
 def test_a_manager_that_does_not_answer_is_told(monkeypatch: object) -> None:

@@ -6,6 +6,10 @@ QEMU shows as a UNIX socket. The port carries whatever an earlier client left un
 begins with `guest-sync-delimited`: a 0xFF byte that makes the guest drop half a command, and a random number
 whose answer, behind a 0xFF of the guest's, is where the stream is ours. A command waits in the socket until
 the guest's program opens its port, so that waiting for a machine to boot is one read and no polling.
+
+The connection is kept between conversations: while no client is connected, the guest's read of its port ends
+at once, and qemu-ga tries again ten times a second (qga/main.c, channel_event_cb), which costs an emulated
+guest one percent of a core and keeps its kernel from sleeping.
 """
 
 from __future__ import annotations
@@ -97,6 +101,7 @@ class GuestAgent:
         self._connect = connect
         # QEMU serves one client at a time; a second one would wait for it without knowing why
         self._turn = asyncio.Lock()
+        self._held: Streams | None = None
 
     @classmethod
     def on_socket(cls, name: str, channel: Path) -> GuestAgent:
@@ -106,6 +111,19 @@ class GuestAgent:
             return await asyncio.open_unix_connection(sock=connect_unix(channel), limit=_LINE_LIMIT_BYTES)
 
         return cls(name, connect)
+
+    async def hold(self) -> None:
+        """Connect now and stay connected, so that the guest's program can sleep; in asyncio, no error."""
+        async with self._turn:
+            if self._held is None:
+                with contextlib.suppress(OSError):
+                    self._held = await self._connect()
+
+    def release(self) -> None:
+        """Hang up, so that another process can talk to the guest."""
+        held, self._held = self._held, None
+        if held is not None:
+            held[1].close()
 
     async def ping(self, *, timeout_s: float = ANSWER_S) -> None:
         """Come back when the guest agent answers; with a long `timeout_s` this waits for a boot."""
@@ -202,7 +220,7 @@ class GuestAgent:
     @contextlib.asynccontextmanager
     async def _connected(self, command: list[str]) -> AsyncIterator[Conversation]:
         try:
-            reader, writer = await self._connect()
+            reader, writer = self._held or await self._connect()
         except (FileNotFoundError, ConnectionRefusedError) as error:
             raise GuestAgentSilentError(
                 f"{self._name}: the machine has no channel to its guest agent", "does it run?"
@@ -211,12 +229,17 @@ class GuestAgent:
             raise GuestAgentSilentError(
                 f"{self._name}: QEMU does not take the guest agent's channel: {error.strerror}"
             ) from error
+        self._held = reader, writer
         try:
             yield Conversation(self._name, reader, writer, command)
         except (ConnectionError, asyncio.IncompleteReadError) as error:
+            self.release()
             raise GuestAgentSilentError(f"{self._name}: the machine ended during {command[0]}") from error
-        finally:
-            writer.close()
+        except BaseException:
+            self.release()  # what is still to come of an answer ends with the connection
+            with contextlib.suppress(OSError):
+                self._held = await self._connect()
+            raise
 
     def _unexpected(self, command: str) -> GuestAgentError:
         return GuestAgentError(f"{self._name}: the guest agent's answer to {command} is odd")

@@ -116,10 +116,18 @@ class QemuHypervisor:
 
     def guest_agent(self, name: str) -> GuestAgent:
         """The way into a system VM that needs no network; DomainNotFoundError when it does not run."""
-        domain = self._running(name)
+        return self._guest_agent_of(self._running(name))
+
+    def _guest_agent_of(self, domain: _Domain) -> GuestAgent:
         if domain.guest_agent is None:
+            name = domain.entry.name
             domain.guest_agent = GuestAgent.on_socket(name, self._journal.path(name, "agent"))
         return domain.guest_agent
+
+    async def _hold_guest_agent(self, domain: _Domain) -> None:
+        """System VMs have the channel; a guest's program on a channel without a client polls."""
+        if self._journal.path(domain.entry.name, "agent").exists():
+            await self._guest_agent_of(domain).hold()
 
     async def condition(self, name: str) -> str:
         """QEMU's word for what the machine does: running, paused, io-error, guest-panicked, …"""
@@ -179,6 +187,7 @@ class QemuHypervisor:
                 )
             await domain.session.execute("cont")
             domain.started = True
+            await self._hold_guest_agent(domain)
         except BaseException as e:
             said = await self._end_failed_start(domain)
             if isinstance(e, HypervisorError):
@@ -307,6 +316,7 @@ class QemuHypervisor:
             await self._end_failed_start(domain)
             return gone
         domain.state = DomainState.PAUSED if state == "paused" else DomainState.RUNNING
+        await self._hold_guest_agent(domain)
         self._log.info("{name}: adopted, pid {pid}, {state}", name=entry.name, pid=process.pid, state=state)
         return domain.status
 
@@ -371,6 +381,8 @@ class QemuHypervisor:
         for domain in list(self._domains.values()):
             if domain.session is not None and domain.state.alive:
                 await domain.session.close()
+            if domain.guest_agent is not None:
+                domain.guest_agent.release()
             domain.process.release()
         self._domains.clear()
         for task in list(self._tasks):

@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 import pytest_twisted
 
+from systemvm.management.asyncio_bridge import in_asyncio
 from systemvm.management.hypervisors.guest_agent import (
     GuestAgent,
     GuestAgentError,
@@ -124,7 +125,6 @@ async def test_what_an_earlier_client_left_is_skipped() -> None:
     double.say(b'": 1}\n\xff{"return": 7}\n\xffno json\n')
     await agent(double).ping()
     assert double.asked == ["guest-sync-delimited"]
-    assert double.closed
 
 
 @pytest_twisted.ensureDeferred
@@ -231,3 +231,59 @@ async def test_addresses_and_clock() -> None:
     assert round(await agent(double).clock_skew_s()) == -86400
     await agent(double).set_time(1_800_000_000.5)
     assert set_to == [1_800_000_000_500_000_000]
+
+
+# ---- one connection for all conversations: qemu-ga polls while it has no client
+
+
+class _CountedConnections:
+    """Hands out the doubles in turn and counts."""
+
+    def __init__(self, *doubles: QemuGaDouble) -> None:
+        self._doubles = list(doubles)
+        self.made = 0
+
+    async def connect(self) -> Streams:
+        self.made += 1
+        return await self._doubles[min(self.made, len(self._doubles)) - 1].connect()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_held_connection_serves_every_conversation_and_stays_open() -> None:
+    double = QemuGaDouble()
+    connections = _CountedConnections(double)
+    agent = GuestAgent("s-1-VM", connections.connect)
+    await in_asyncio(agent.hold())
+    await in_asyncio(agent.hold())
+    await agent.ping()
+    await agent.ping()
+    assert connections.made == 1
+    assert not double.closed
+    agent.release()
+    assert double.closed
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_conversation_that_failed_gets_a_new_connection_that_is_held_again() -> None:
+    mute = QemuGaDouble(guest_sync_delimited=lambda arguments: None)
+    well = QemuGaDouble()
+    connections = _CountedConnections(mute, well)
+    agent = GuestAgent("s-1-VM", connections.connect)
+    with pytest.raises(GuestAgentSilentError):
+        await agent.ping(timeout_s=0.05)
+    assert mute.closed
+    assert connections.made == 2
+    await agent.ping()
+    assert connections.made == 2
+    assert not well.closed
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_machine_without_a_channel_cannot_be_held_and_that_is_no_error() -> None:
+    async def nobody() -> Streams:
+        raise FileNotFoundError
+
+    agent = GuestAgent("s-1-VM", nobody)
+    await in_asyncio(agent.hold())
+    with pytest.raises(GuestAgentSilentError):
+        await agent.ping()
