@@ -376,25 +376,6 @@ def test_a_dripping_request_holds_no_connection(front: Front) -> None:
     assert 6 < time.monotonic() - started < 24
 
 
-def test_connections_have_an_end_and_the_listener_none(front: Front) -> None:
-    deadline = time.monotonic() + 15
-    while front.order("connections"):  # those of other tests
-        assert time.monotonic() < deadline, "connections of other tests stay"
-        time.sleep(0.05)
-    held = [Connection(front) for _ in range(3)]
-    front.order("limit connections", connections=3)
-    try:
-        with socket.create_connection(("127.0.0.1", front.port), timeout=1) as raw:
-            with pytest.raises(TimeoutError):
-                front.client_context().wrap_socket(raw, server_hostname="127.0.0.1")
-        for connection in held:
-            connection.close()
-        assert Connection(front).request("GET", "/console").status == 200
-    finally:
-        front.order("limit connections", connections=1000)
-    assert Connection(front).request("GET", "/console").status == 200
-
-
 def test_keep_alive_loses_nothing(front: Front) -> None:
     connection = Connection(front)
     for _ in range(60):

@@ -194,6 +194,19 @@ async def test_an_agent_says_hello_and_is_up(world: World) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_the_channel_answers_alike_at_every_address_it_listens_at(world: World) -> None:
+    identity = DaemonIdentity(world.authority, "host1")
+    other_port = await world.channel.listen(identity, "127.0.0.1", 0)
+    assert other_port != world.port
+    stranger = FakeAgent(other_port, world.authority.bootstrap("s-1-VM", Role.CPVM), hello()).start()
+    agent = FakeAgent(other_port, world.authority.bootstrap("s-1-VM", Role.SSVM), hello()).start()
+    world.agents += [stranger, agent]
+    await until(lambda: world.known.is_up and any("not connected" in text for text in stranger.states))
+    assert agent.welcome is not None
+    assert stranger.welcome is None
+
+
+@pytest_twisted.ensureDeferred
 async def test_its_own_key_is_signed_over_the_channel(world: World) -> None:
     agent = world.agent()
     await until(lambda: world.known.is_up)

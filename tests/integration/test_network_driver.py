@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -267,6 +268,24 @@ def test_two_control_ports_cannot_reach_each_other_but_the_host(host: Host) -> N
     finally:
         sh("bridge", "-n", host.name, "link", "set", "dev", "v0", "isolated", "off")
         sh("ip", "netns", "del", second)
+
+
+def test_a_guest_is_one_source_whatever_address_and_mac_it_takes(host: Host) -> None:
+    neighbour = host.neighbours["cloud0"]
+    script = """
+from systemvm.management.control.link_source import LinkSource
+print(LinkSource({"cloud0"})("%s"))
+"""
+    sources = []
+    for mac, address in (("0e:00:a9:fe:03:07", "169.254.3.7"), ("0e:00:a9:fe:03:08", "169.254.3.8")):
+        sh("ip", "-n", neighbour, "link", "set", "eth0", "address", mac)
+        sh("ip", "-n", neighbour, "addr", "replace", f"{address}/16", "dev", "eth0")
+        assert host.reached("cloud0", [("169.254.0.1", 8250, address)]) == [True]
+        sources.append(host.run_as(DAEMON_USER, script % address).stdout.strip())
+    sh("ip", "-n", neighbour, "addr", "del", "169.254.3.8/16", "dev", "eth0")
+    assert re.fullmatch(r"cloud0 port \d+", sources[0]), sources
+    assert sources[0] == sources[1]
+    assert host.run_as(DAEMON_USER, script % "10.11.0.100").stdout.strip() == "10.11.0.100"
 
 
 def links_of(host: Host) -> dict[str, dict[str, Any]]:

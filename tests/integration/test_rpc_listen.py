@@ -6,6 +6,7 @@ The bad clients are the standard library's `ssl`, so that nothing of ours helps 
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import socket
@@ -25,9 +26,10 @@ from rpc_wait import until
 from systemvm.rpc import secure_transport
 from systemvm.rpc.errors import RpcError
 from systemvm.rpc.identity import Identity
-from systemvm.rpc.listen import listen
+from systemvm.rpc.listen import BOUNDS, listen
 from systemvm.rpc.method import Call, Caller, MethodTable
 from systemvm.rpc.peer import Peer
+from systemvm.rpc.refusal import Refusal, TlsCheck
 from systemvm.wire.agent import Ping, Pong
 
 AUTHORITY = TestAuthority()
@@ -42,6 +44,7 @@ class Daemon:
         self.identity = AUTHORITY.daemon()
         self.connected: list[Peer] = []
         self.lost: list[str] = []
+        self.refused: list[Refusal] = []
         self.handled = 0
         self.methods = MethodTable("daemon", "1")
         self.methods.add("ping", self._ping, params=Ping, result=Pong, roles=frozenset({"ssvm"}))
@@ -57,6 +60,7 @@ class Daemon:
             known=self._known,
             on_connected=self.connected.append,
             on_lost=lambda peer, why: self.lost.append(why),
+            on_refused=lambda address, refusal: self.refused.append(refusal),
         )
 
     @property
@@ -105,9 +109,11 @@ def client_context(directory: Path, identity: Identity | None) -> ssl.SSLContext
     return context
 
 
-def converse(address: tuple[str, int], context: ssl.SSLContext, data: bytes) -> bytes:
+def converse(
+    address: tuple[str, int], context: ssl.SSLContext, data: bytes, source: str = "127.0.0.1"
+) -> bytes:
     """Send and read until the server hangs up; OSError (ssl.SSLError too) when it refuses."""
-    with socket.create_connection(address, timeout=20) as plain:
+    with socket.create_connection(address, timeout=20, source_address=(source, 0)) as plain:
         with context.wrap_socket(plain) as secure:
             secure.sendall(data)
             received = b""
@@ -321,18 +327,63 @@ async def test_a_listener_without_a_usable_identity_does_not_start() -> None:
         await bad.start()
 
 
+@contextlib.contextmanager
+def crowd(address: tuple[str, int], count: int) -> Iterator[None]:
+    """So many connections of 127.0.0.1 that never say a word."""
+    held = [socket.create_connection(address, timeout=20) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for one in held:
+            one.close()
+
+
+@pytest.mark.parametrize("source", ["127.0.0.1", "127.0.0.2"])
 @pytest_twisted.ensureDeferred
-async def test_too_many_handshakes_at_once_are_turned_away(
-    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+async def test_a_silent_crowd_keeps_no_agent_out(
+    daemon: Daemon, directory: Path, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
-    monkeypatch.setattr("systemvm.rpc.listen.MAX_UNSETTLED", 2)
+    monkeypatch.setattr(secure_transport, "HANDSHAKE_S", 600.0)  # nothing is mended by waiting
+    context = client_context(directory, AUTHORITY.agent("s-7-VM"))
 
-    def crowd() -> tuple[bytes, list[socket.socket]]:
-        waiting = [socket.create_connection(daemon.address, timeout=20) for _ in range(2)]
-        with socket.create_connection(daemon.address, timeout=20) as third:
-            return third.recv(1), waiting
+    def dial() -> bytes:
+        with crowd(daemon.address, 500):
+            return converse(daemon.address, context, PING, source)
 
-    heard, waiting = await deferToThread(crowd)
-    assert heard == b"", "hung up on at once"
-    for each in waiting:
-        each.close()
+    assert b"result" in await deferToThread(dial)
+    assert [peer.caller.name for peer in daemon.connected] == ["s-7-VM"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_crowd_hangs_up_on_no_agent_and_is_reported_once(daemon: Daemon, directory: Path) -> None:
+    context = client_context(directory, AUTHORITY.agent("s-7-VM"))
+
+    def stay() -> bytes:
+        with socket.create_connection(daemon.address, timeout=20) as plain:
+            with context.wrap_socket(plain) as secure:
+                secure.sendall(PING)
+                secure.recv(65536)
+                with crowd(daemon.address, 500):
+                    secure.sendall(PING)
+                    return secure.recv(65536)
+
+    assert b"result" in await deferToThread(stay)
+    crowded = [refusal for refusal in daemon.refused if refusal.check is TlsCheck.CROWDED]
+    assert len(crowded) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_certificate_holds_a_bounded_number_of_connections(daemon: Daemon, directory: Path) -> None:
+    context = client_context(directory, AUTHORITY.agent("s-7-VM"))
+
+    def dial() -> ssl.SSLSocket:
+        secure = context.wrap_socket(socket.create_connection(daemon.address, timeout=20))
+        secure.sendall(PING)
+        secure.recv(65536)
+        return secure
+
+    held = [await deferToThread(dial) for _ in range(BOUNDS.of_owner + 2)]
+    await until(lambda: len(daemon.lost) == 2)
+    assert "too many connections" in daemon.lost[0]
+    for one in held:
+        one.close()

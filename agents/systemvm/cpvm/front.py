@@ -30,7 +30,7 @@ from systemvm.wire.console import (
     ConsoleSetup,
     ConsoleTargetRequest,
 )
-from systemvm.wire.forwarded import Network, networks
+from systemvm.wire.forwarded import Network, holds_proxy, networks
 from systemvm.wire.public_endpoint import PublicEndpoint
 
 STOP_DEADLINE_S = 3.0
@@ -100,6 +100,10 @@ class Front:
             raise CertificateError("the daemon has not set up the console")
         return self._context
 
+    def is_proxy(self, source: str) -> bool:
+        """Whether the connections of a source are those of a configured proxy's many browsers."""
+        return holds_proxy(source, self.trusted_proxies)
+
     # -- sessions
 
     async def spend(self, token: str, client_address: str, request_id: str) -> ConsoleSession:
@@ -153,17 +157,18 @@ class Front:
             viewer.start()
 
     def _is_full(self, client_address: str) -> bool:
+        # Those without a session fill nothing: the listener bounds them, and closes the oldest.
         of_address = sum(viewer.client_address == client_address for viewer in self._viewers)
         return (
             self._stopping
-            or len(self._viewers) >= self._limits.viewers
+            or sum(viewer.session is not None for viewer in self._viewers) >= self._limits.viewers
             or of_address >= self._limits.viewers_of_address
         )
 
     async def _reach(self, viewer: Viewer, session: ConsoleSession, request_id: str) -> ReachedScreen:
         if self._viewers_of(session.session_id) >= self._limits.viewers_of_session:
             raise RefusedError(Refusal.TOO_MANY)
-        viewer.session = session
+        viewer.admit(session)
         self.grants.connected(session.session_id)
         try:
             target = await self._authority.target(ConsoleTargetRequest(session.session_id, request_id))

@@ -15,11 +15,12 @@ from systemvm.cpvm.daemon import DaemonAuthority
 from systemvm.cpvm.front import Front
 from systemvm.cpvm.refusal import Refusal
 from systemvm.cpvm.site import ConsoleSite
-from systemvm.cpvm.tls import TlsPort
+from systemvm.cpvm.tls import BOUNDS, TlsPort
 from systemvm.cpvm.web import Web
 from systemvm.guest.context import Context
 from systemvm.rpc.errors import INVALID_PARAMS, RpcError
 from systemvm.rpc.method import Call
+from systemvm.service.connection_limits import ConnectionLimits
 from systemvm.wire.console import (
     CONSOLE_CLOSED,
     CONSOLE_END,
@@ -114,6 +115,7 @@ class ConsoleRole:
         else:
             port = TlsPort.bind(self._reactor, self._context.boot.get("eth2ip", ""), PORT, site)
         port.context = self._front.context
+        port.limits = ConnectionLimits(BOUNDS, front.is_proxy)
         try:
             port.startListening()
         except CannotListenError as refused:

@@ -26,8 +26,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from systemvm.service.connection_limits import Bounds, ConnectionLimits, source_of_address
+
 HANDSHAKE_DEADLINE_S = 10.0
-MAX_CONNECTIONS = 1000
+#: A browser loads the page over up to six connections; a hundred leave room for an office behind one address.
+#: Viewers, and viewers of a session, are bounded by the front, which can tell them so.
+BOUNDS = Bounds(pending=800, pending_of_source=100, of_owner=100)
 
 #: One TLS record of clear text.
 _RECORD_BYTES = 16 * 1024
@@ -86,7 +90,7 @@ class TlsServer(tcp.Server):
         except (OSError, ValueError):
             self.log.debug("connection lost before its handshake")
         super().__init__(wrapped or sock, protocol, client, port, sessionno, reactor)
-        port.connections += 1
+        self._slot = port.limits.admit(source_of_address(str(client[0])), self._make_room)
         self._deadline: IDelayedCall = reactor.callLater(port.handshake_deadline_s, self._too_slow)
         if wrapped is None:
             self.abortConnection()
@@ -96,6 +100,14 @@ class TlsServer(tcp.Server):
     def _too_slow(self) -> None:
         self.log.debug("TLS handshake took too long, {peer} dropped", peer=self.client[0])
         self.abortConnection()
+
+    def _make_room(self) -> None:
+        self.log.debug("{peer} has no session and makes room for others", peer=self.client[0])
+        self.abortConnection()
+
+    def own(self, owner: str) -> None:
+        """It shows a screen now: its place is its own until it ends."""
+        self._slot.own(owner)
 
     def _shake(self) -> BaseException | None:
         def attempt() -> bool:
@@ -107,6 +119,7 @@ class TlsServer(tcp.Server):
             return outcome
         self._ready = True
         self._deadline.cancel()
+        self._slot.settle()
         self.stopWriting()
         if self.dataBuffer or self._tempDataBuffer:
             self.startWriting()
@@ -145,6 +158,7 @@ class TlsServer(tcp.Server):
                 return data
             if not data:
                 return main.CONNECTION_DONE
+            self._slot.touch()
             if self._receiver is not None:
                 self._receiver.received(data)
             else:
@@ -280,7 +294,7 @@ class TlsServer(tcp.Server):
             self._kick_call.cancel()
             self._kick_call = None
         super().connectionLost(reason)
-        self._port.connection_lost()
+        self._slot.release()
         self._sealed = b""
         self._queue.clear()
         receiver, self._receiver = self._receiver, None
@@ -308,19 +322,7 @@ class TlsPort(tcp.Port):
         super().__init__(port, factory, backlog, interface, reactor)  # type: ignore[arg-type]
         self.context: Callable[[], ssl.SSLContext] = _no_context
         self.handshake_deadline_s = HANDSHAKE_DEADLINE_S
-        self.connections = 0
-
-    def doRead(self) -> None:
-        if self.connections >= MAX_CONNECTIONS:
-            # The rest waits in the kernel's backlog until some of these have gone.
-            self.stopReading()
-            return
-        super().doRead()
-
-    def connection_lost(self) -> None:
-        self.connections -= 1
-        if self.connected and not self.disconnecting and self.connections < MAX_CONNECTIONS:
-            self.startReading()
+        self.limits = ConnectionLimits(BOUNDS)
 
     @classmethod
     def adopt(cls, reactor: Any, descriptor: int, factory: IProtocolFactory) -> TlsPort:

@@ -94,6 +94,11 @@ class Viewer:
         self._reaching = Deferred.fromCoroutine(self._reach_screen())
         self._reaching.addCallbacks(self._reached, self._not_reached)
 
+    def admit(self, session: ConsoleSession) -> None:
+        """The browser may see this session's screen: its connection has a place of its own from now on."""
+        self.session = session
+        self._browser.own(session.session_id)
+
     async def _reach_screen(self) -> ReachedScreen:
         return await self._reach(self)
 

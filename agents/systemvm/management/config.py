@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import socket
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from attrs import field, frozen
 from attrs.validators import and_, ge, le
@@ -22,6 +23,26 @@ from systemvm.wire.role import CONTROL_PORT
 _UNPRIVILEGED = and_(ge(1024), le(65_535))
 
 
+def parse_listener(text: str, default_port: int) -> tuple[str, int]:
+    """Address and port of `127.0.0.1`, `127.0.0.1:8250`, `[::1]` or `[::1]:8250`; ValueError for others.
+
+    A wildcard is refused: the channel must not answer on networks that nobody thought of.
+    """
+    hint = "write ADDRESS or ADDRESS:PORT, an IPv6 address in brackets"
+    try:
+        parts = urlsplit(f"//{text}")
+        address, port = ip_address(parts.hostname or ""), parts.port or default_port
+    except ValueError as error:
+        raise ValueError(f"control.extra_listeners: {text!r} cannot be used: {error}; {hint}") from None
+    if parts.netloc != text or "@" in text:
+        raise ValueError(f"control.extra_listeners: {text!r} is no address; {hint}")
+    if address.is_unspecified or address.is_multicast:
+        raise ValueError(f"control.extra_listeners: {text!r} is not one host's address; name each address")
+    if not 1024 <= port <= 65_535:
+        raise ValueError(f"control.extra_listeners: {text!r}: the port must be from 1024 to 65535")
+    return str(address), port
+
+
 @frozen
 class ControlConfig:
     """The listener for agents, and when one that is silent is given up."""
@@ -30,6 +51,19 @@ class ControlConfig:
     port: int = field(default=CONTROL_PORT, validator=_UNPRIVILEGED)
     ping_interval_s: float = 30.0
     missed_pings: float = 2.5  # CloudStack's ping.timeout: so many intervals of silence are an Alert
+    #: More addresses, `ADDRESS` or `ADDRESS:PORT` (IPv6 in brackets), where the same channel answers:
+    #: for tools that look for it at CloudStack's 127.0.0.1:8250 or at the API's address.
+    extra_listeners: list[str] = field(factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        if len(set(self.listeners)) != len(self.listeners):
+            raise ValueError("control.extra_listeners names an address twice, or the control address itself")
+
+    @property
+    def listeners(self) -> list[tuple[str, int]]:
+        """Every address and port, the control network's first."""
+        extra = [parse_listener(text, self.port) for text in self.extra_listeners]
+        return [(str(self.address), self.port), *extra]
 
 
 @frozen

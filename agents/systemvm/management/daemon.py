@@ -24,6 +24,7 @@ from systemvm.management.control.certificates import Certificates
 from systemvm.management.control.channel import ControlChannel
 from systemvm.management.control.clock import ClockWatch
 from systemvm.management.control.directory import AgentDirectory
+from systemvm.management.control.link_source import LinkSource
 from systemvm.management.control.record import AgentRecord
 from systemvm.management.control.refusals import Refusals
 from systemvm.management.control.rotation import Rotation
@@ -131,6 +132,7 @@ class Daemon:
             ping_interval_s=management.control.ping_interval_s,
             clocks=clocks,
             on_refused=Refusals(self.database, self.directory, reactor.seconds, clocks.doubted),
+            source_of=LinkSource({zone.networks.control.bridge for zone in configuration.zones}),
         )
         self._rotation = Rotation(
             reactor, self.directory, authority, self._has_process, self._channel.recheck
@@ -238,7 +240,8 @@ class Daemon:
         await self.keeper.adopt(machines)
         await self.services.adopt(machines)
         control = self._configuration.management.control
-        await self._channel.listen(self._identity, str(control.address), control.port)
+        for host, port in control.listeners:
+            await self._channel.listen(self._identity, host, port)
         await self.services.start()
         self._listen_for_operators()
         self._certificates.start(self._channel.recheck)

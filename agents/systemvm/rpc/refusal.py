@@ -36,6 +36,7 @@ class TlsCheck(enum.Enum):
     PLAIN = "not-tls"
     TIMEOUT = "handshake-timeout"
     HUNG_UP = "hung-up"
+    CROWDED = "too-many-connections"
     OUR_CERTIFICATE = "refuses-our-certificate"
     PROTOCOL = "tls-error"
 
@@ -65,6 +66,7 @@ _HINTS = {
     TlsCheck.VERSION: "the control channel speaks TLS 1.3 alone: is its image too old?",
     TlsCheck.PLAIN: _STRANGER,
     TlsCheck.TIMEOUT: "the guest may be overloaded, or something between drops packets",
+    TlsCheck.CROWDED: "something at that address opens connections and says nothing: look at who uses it",
     TlsCheck.HUNG_UP: "it dials again by itself; systemvm logs shows what its agent says",
     TlsCheck.OUR_CERTIFICATE: (
         f"the guest's clock is wrong, or it was started under another control CA; {_FRESH}"

@@ -33,12 +33,10 @@ class SecureStreamProtocol(StreamProtocol):
         on_lost: Callable[[Peer | None, str], None],
         options: TlsOptions,
         known: Callable[[Caller], None] = lambda caller: None,
-        on_settled: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(clock, methods, on_peer, on_lost)
         self._options = options
         self._known = known
-        self._on_settled: Callable[[], None] | None = on_settled
         self._handshake: ScaledTimer | None = None
         self._shaken = False
         self.verdict: Refusal | None = None  # why there is no peer, once the connection is lost
@@ -51,28 +49,28 @@ class SecureStreamProtocol(StreamProtocol):
         if self.refusal is not None:
             return
         self._shaken = True
-        self._settle()
+        self._stop_handshake_timer()
         certificate = self.transport.getPeerCertificate()
         if certificate is None:
-            self._turn_away(Refusal(TlsCheck.NO_CERTIFICATE, "it showed no certificate"))
+            self.turn_away(Refusal(TlsCheck.NO_CERTIFICATE, "it showed no certificate"))
             return
         try:
             caller = self._options.check(certificate.to_cryptography())
             self._known(caller)
         except IdentityRefused as error:
-            self._turn_away(Refusal(error.check, f"its certificate {error}"))
+            self.turn_away(Refusal(error.check, f"its certificate {error}"))
             return
         except RpcError as error:
-            self._turn_away(Refusal.of_application(error))
+            self.turn_away(Refusal.of_application(error))
             return
         except Exception:
             self._log.failure("Checking a certificate failed")
-            self._turn_away(Refusal(TlsCheck.CHAIN, "its certificate cannot be read"))
+            self.turn_away(Refusal(TlsCheck.CHAIN, "its certificate cannot be read"))
             return
         self.converse(caller)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._settle()
+        self._stop_handshake_timer()
         if self.verdict is None and not self._shaken:
             self.verdict = of_lost_handshake(reason, self.transport.getHandle())
             self.refusal = f"{self.verdict.check.value}: {self.verdict.text}"
@@ -80,15 +78,13 @@ class SecureStreamProtocol(StreamProtocol):
 
     def _too_slow(self) -> None:
         waited_s = HANDSHAKE_S if self._handshake is None else self._handshake.waited_s
-        self._turn_away(Refusal(TlsCheck.TIMEOUT, f"no TLS handshake in {waited_s:.0f} s"))
+        self.turn_away(Refusal(TlsCheck.TIMEOUT, f"no TLS handshake in {waited_s:.0f} s"))
 
-    def _turn_away(self, verdict: Refusal) -> None:
+    def turn_away(self, verdict: Refusal) -> None:
+        """Close the connection; the verdict stays readable."""
         self.verdict = verdict
         self.refuse(f"{verdict.check.value}: {verdict.text}")
 
-    def _settle(self) -> None:
+    def _stop_handshake_timer(self) -> None:
         if self._handshake is not None:
             self._handshake.cancel()
-        on_settled, self._on_settled = self._on_settled, None
-        if on_settled is not None:
-            on_settled()

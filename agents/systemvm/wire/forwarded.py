@@ -31,6 +31,15 @@ def networks(texts: Sequence[str]) -> list[Network]:
     return [ip_network(text) for text in texts]
 
 
+def holds_proxy(source: str, proxies: Sequence[Network]) -> bool:
+    """Whether a source of connections, an address or a network, holds a configured proxy."""
+    try:
+        network = ip_network(source)
+    except ValueError:
+        return False
+    return any(network.version == proxy.version and network.overlaps(proxy) for proxy in proxies)
+
+
 def _is_proxy(text: str, proxies: Sequence[Network]) -> bool:
     address = _address(text)
     return address is not None and any(address in network for network in proxies)

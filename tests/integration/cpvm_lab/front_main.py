@@ -122,11 +122,10 @@ def main() -> None:
             case "away":
                 daemon.away = order["away"]
                 return True
-            case "limit connections":
-                tls.MAX_CONNECTIONS = order["connections"]
+            case "handshake deadline":
+                [port] = [one for one in reactor.getReaders() if isinstance(one, tls.TlsPort)]
+                port.handshake_deadline_s = order["seconds"]
                 return True
-            case "connections":
-                return sum(port.connections for port in reactor.getReaders() if isinstance(port, tls.TlsPort))
             case "heard":
                 return daemon.heard
             case "rss":

@@ -45,9 +45,16 @@ class Answer:
 class Connection:
     """One TLS connection to a front."""
 
-    def __init__(self, front: Front, context: ssl.SSLContext | None = None, receive_buffer: int = 0) -> None:
+    def __init__(
+        self,
+        front: Front,
+        context: ssl.SSLContext | None = None,
+        receive_buffer: int = 0,
+        source: str = "127.0.0.1",
+    ) -> None:
         self.front = front
         raw = socket.socket()
+        raw.bind((source, 0))
         raw.settimeout(TIMEOUT_S)
         if receive_buffer:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -179,7 +186,7 @@ class Connection:
         return said[:end]
 
 
-def open_console(front: Front, token: str, **options: int) -> Connection:
+def open_console(front: Front, token: str, **options: Any) -> Connection:
     """A connection whose token is spent by POST and whose WebSocket is open."""
     connection = Connection(front, **options)
     spent = connection.spend(token)

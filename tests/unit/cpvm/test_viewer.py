@@ -46,6 +46,9 @@ class FakeBrowser:
         self.sent.append(bytes(frame))
         return not self.stalled
 
+    def own(self, owner: str) -> None:
+        self.owner = owner
+
     def loseConnection(self) -> None:
         self.ended = self.ended or "lost"
 

@@ -20,12 +20,13 @@ from systemvm.rpc.backoff import Backoff
 from systemvm.rpc.call import Call, Connection, Method, Objects
 from systemvm.rpc.errors import FORBIDDEN, NOT_CONNECTED, RpcError
 from systemvm.rpc.identity import Identity
-from systemvm.rpc.listen import listen
+from systemvm.rpc.listen import BOUNDS, listen
 from systemvm.rpc.method import MethodTable
 from systemvm.rpc.peer import Peer
 from systemvm.rpc.refusal import Refusal
 from systemvm.rpc.tls import shown_in
 from systemvm.rpc.transport import Reactor
+from systemvm.service.connection_limits import ConnectionLimits, source_of_address
 from systemvm.service.scaled_timer import ScaledTimer
 from systemvm.wire.agent import (
     HELLO,
@@ -68,6 +69,7 @@ class ControlChannel:
         clock: Callable[[], float] = time.time,
         clocks: ClockWatch | None = None,
         on_refused: Callable[[str, Refusal], None] = lambda address, refusal: None,
+        source_of: Callable[[str], str] = source_of_address,
     ) -> None:
         self._reactor = reactor
         self._directory = directory
@@ -79,7 +81,9 @@ class ControlChannel:
         self._clocks = clocks
         self._on_refused = on_refused
         self._peers: set[Peer] = set()
-        self._port: IListeningPort | None = None
+        self._ports: list[IListeningPort] = []
+        self._limits = ConnectionLimits(BOUNDS)  # one for all listeners: their room is one
+        self._source_of = source_of
         methods.guard = self._guard
         methods.add(
             HELLO,
@@ -101,8 +105,8 @@ class ControlChannel:
         )
 
     async def listen(self, identity: Callable[[], Identity], interface: str, port: int) -> int:
-        """Open the listener; returns its port."""
-        self._port = await listen(
+        """Open a listener; returns its port. It may be called again for another address."""
+        listening = await listen(
             self._reactor,
             identity,
             self._methods,
@@ -112,15 +116,18 @@ class ControlChannel:
             on_connected=self._connected,
             on_lost=self._lost,
             on_refused=self._on_refused,
+            limits=self._limits,
+            source_of=self._source_of,
         )
-        number: int = self._port.getHost().port  # type: ignore[attr-defined]
+        self._ports.append(listening)
+        number: int = listening.getHost().port  # type: ignore[attr-defined]
         self._log.info("agents are awaited on {interface}:{port}", interface=interface, port=number)
         return number
 
     async def close(self) -> None:
         """Stop listening and hang up; agents dial until a daemon answers again."""
-        port, self._port = self._port, None
-        if port is not None:
+        ports, self._ports = self._ports, []
+        for port in ports:
             await maybeDeferred(port.stopListening)
         ends = [peer.when_closed() for peer in self._peers]
         for agent in self._directory.agents():

@@ -179,3 +179,42 @@ def test_the_samples_are_read_and_say_every_default(tmp_path: Path) -> None:
 
 def load_bare(layout: Layout, zone: ZoneConfig) -> ZoneConfig:
     return ZoneConfig(name="bare", networks=zone.networks, dns=zone.dns)
+
+
+@pytest.mark.parametrize(
+    ("text", "listener"),
+    [
+        ("127.0.0.1:8250", ("127.0.0.1", 8250)),
+        ("192.0.2.5", ("192.0.2.5", 8250)),
+        ("[::1]", ("::1", 8250)),
+        ("[2001:db8::5]:9000", ("2001:db8::5", 9000)),
+    ],
+)
+def test_the_control_channel_answers_at_more_addresses_where_that_is_asked_for(
+    tmp_path: Path, text: str, listener: tuple[str, int]
+) -> None:
+    path = tmp_path / "managementd.yaml"
+    path.write_text(f"control: {{extra_listeners: ['{text}']}}")
+    assert load(path, ManagementConfig).control.listeners == [("169.254.0.1", 8250), listener]
+    assert ManagementConfig().control.listeners == [("169.254.0.1", 8250)], "and by default nowhere else"
+
+
+@pytest.mark.parametrize(
+    ("texts", "says"),
+    [
+        (["0.0.0.0"], "not one host's address"),
+        (["[::]:8250"], "not one host's address"),
+        (["localhost:8250"], "ADDRESS:PORT"),
+        (["127.0.0.1:80"], "1024 to 65535"),
+        (["127.0.0.1:99999"], "cannot be used"),
+        (["127.0.0.1/x"], "is no address"),
+        (["user@127.0.0.1"], "is no address"),
+        (["127.0.0.1", "127.0.0.1:8250"], "twice"),
+        (["169.254.0.1:8250"], "twice"),
+    ],
+)
+def test_an_extra_address_that_cannot_be_used_is_named(tmp_path: Path, texts: list[str], says: str) -> None:
+    path = tmp_path / "managementd.yaml"
+    path.write_text(f"control: {{extra_listeners: {texts}}}")
+    with pytest.raises(ConfigError, match=says):
+        load(path, ManagementConfig)

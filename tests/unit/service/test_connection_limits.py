@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who is let in, and who must go for it: the heaviest source's silent ones first, sessions never."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from systemvm.service.connection_limits import Bounds, ConnectionLimits, Slot, source_of_address
+
+BOUNDS = Bounds(pending=10, pending_of_source=4, of_owner=2)
+
+
+class Listener:
+    """Admits connections by name, and notes which were evicted."""
+
+    def __init__(self, bounds: Bounds = BOUNDS, shared: tuple[str, ...] = ()) -> None:
+        self.limits = ConnectionLimits(bounds, lambda source: source in shared)
+        self.evicted: list[str] = []
+
+    def admit(self, source: str, name: str) -> Slot:
+        return self.limits.admit(source, lambda: self.evicted.append(name))
+
+
+@pytest.mark.parametrize(
+    ("address", "source"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:0:1:ffff::9", "2001:db8:0:1::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("cloud0 port 3", "cloud0 port 3"),
+    ],
+)
+def test_an_address_counts_for_its_source(address: str, source: str) -> None:
+    assert source_of_address(address) == source
+
+
+def test_a_silent_crowd_loses_its_own_oldest_and_nobody_elses() -> None:
+    listener = Listener()
+    listener.admit("b", "browser")
+    for number in range(100):
+        listener.admit("a", f"a{number}")
+    assert listener.evicted == [f"a{number}" for number in range(96)]
+    assert listener.limits.pending_of("a") == 4
+    assert listener.limits.pending_of("b") == 1
+
+
+def test_when_all_room_is_taken_the_heaviest_source_makes_some() -> None:
+    listener = Listener(Bounds(pending=5, pending_of_source=4, of_owner=2))
+    for source, count in (("a", 2), ("b", 3)):
+        for number in range(count):
+            listener.admit(source, f"{source}{number}")
+    listener.admit("c", "c0")
+    assert listener.evicted == ["b0"]
+
+
+def test_those_in_their_handshake_go_before_idle_ones_and_these_by_their_last_word() -> None:
+    listener = Listener()
+    slots = [listener.admit("a", f"a{number}") for number in range(4)]
+    for slot in slots[:3]:
+        slot.settle()
+    slots[0].touch()
+    listener.admit("a", "new").settle()
+    assert listener.evicted == ["a3"], "the one whose handshake is not done"
+    listener.admit("a", "newer")
+    assert listener.evicted == ["a3", "a1"], "a0 has spoken since"
+
+
+def test_connections_with_an_owner_take_no_room_and_are_not_evicted_for_others() -> None:
+    listener = Listener()
+    for number in range(50):
+        listener.admit("a", f"session {number}").own(f"s{number}")
+    for number in range(50):
+        listener.admit("a", f"silent {number}")
+    assert listener.limits.owned == 50
+    assert all(name.startswith("silent") for name in listener.evicted)
+
+
+def test_an_owner_has_a_bounded_number_of_connections() -> None:
+    listener = Listener()
+    for number in range(5):
+        listener.admit(f"source {number}", f"c{number}").own("agent")
+    assert listener.evicted == ["c0", "c1", "c2"]
+
+
+def test_a_proxy_is_bounded_by_all_room_alone() -> None:
+    listener = Listener(shared=("proxy",))
+    for number in range(10):
+        listener.admit("proxy", f"p{number}")
+    assert listener.evicted == []
+    listener.admit("a", "a0")
+    assert listener.evicted == ["p0"]
+
+
+def test_what_was_evicted_may_still_report_its_end() -> None:
+    listener = Listener(Bounds(pending=1, pending_of_source=1, of_owner=1))
+    first = listener.admit("a", "first")
+    second = listener.admit("a", "second")
+    for late in (first.settle, first.touch, lambda: first.own("x"), first.release):
+        late()
+    assert listener.limits.pending == 1
+    second.release()
+    second.release()
+    assert listener.limits.pending == 0
+
+
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(["admit", "settle", "touch", "own", "release"]),
+            st.integers(0, 5),
+            st.integers(0, 30),
+        ),
+        max_size=200,
+    )
+)
+def test_no_order_of_events_breaks_the_bounds(steps: list[tuple[str, int, int]]) -> None:
+    limits = ConnectionLimits(BOUNDS)
+    slots: list[Slot] = []
+    gone: set[int] = set()
+    for what, who, which in steps:
+        if what == "admit":
+            number = len(slots)
+            slots.append(limits.admit(f"source {who}", lambda number=number: gone.add(number)))
+        elif slots:
+            slot = slots[which % len(slots)]
+            slot.own(f"owner {who}") if what == "own" else getattr(slot, what)()
+            if what == "release":
+                gone.add(which % len(slots))
+        assert limits.pending <= BOUNDS.pending
+        assert all(limits.pending_of(f"source {n}") <= BOUNDS.pending_of_source for n in range(6))
+        assert limits.pending + limits.owned == len(slots) - len(gone)
