@@ -223,7 +223,7 @@ def test_a_console_that_the_daemon_ends_stays_ended(
         expect_state(page, "closed")
         assert len(front.heard("console.target")) == asked
         page.reload()
-        expect(page.locator("#notice-title")).to_contain_text("has ended")
+        expect(page.locator("#notice-title")).to_contain_text(words)
 
     chromium.tell(story)
 

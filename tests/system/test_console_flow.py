@@ -148,3 +148,5 @@ def test_a_stopped_machine_has_no_console(
     assert answer["success"] is False
     assert "must be running" in answer["details"]
     assert not answer.get("url")
+    cloud.cli("vm", "start", "screen")
+    wait_screen(page)  # back by itself

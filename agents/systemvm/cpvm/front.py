@@ -174,7 +174,7 @@ class Front:
             target = await self._authority.target(ConsoleTargetRequest(session.session_id, request_id))
         except RefusedError as refused:
             if refused.refusal in _FINAL:
-                self.grants.end(session.session_id, refused.refusal.title)
+                self.grants.end(session.session_id, refused.refusal.title, refused.refusal)
             raise
         dialed = await ScreenDialer(self._reactor, target).dial()
         self.log.info(
@@ -202,7 +202,7 @@ class Front:
         for viewer in list(self._viewers):
             if viewer.session is not None and viewer.session.session_id == session_id:
                 viewer.refuse(refusal)
-        self.grants.end(session_id, reason)
+        self.grants.end(session_id, reason, refusal)
 
     # -- time
 

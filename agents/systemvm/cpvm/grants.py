@@ -35,6 +35,8 @@ class Grants:
     now_s: Callable[[], float]
     on_ended: Callable[[str, str], None]
     _grants: dict[str, _Grant] = field(factory=dict, init=False, repr=False)
+    #: Why sessions were ended before their time, for their own browsers to read; the oldest are dropped.
+    _endings: dict[str, tuple[_Grant, Refusal]] = field(factory=dict, init=False, repr=False)
 
     def admit(self, session: ConsoleSession, cookie: str | None) -> str:
         """Keep the session for a browser; answers the cookie to set, its own when it is known here."""
@@ -58,6 +60,9 @@ class Grants:
     def find(self, session_id: str, cookie: str | None) -> ConsoleSession:
         """The session, when this browser may connect to it now; raises RefusedError."""
         browser = _digest(cookie)
+        ended, refusal = self._endings.get(session_id, (None, Refusal.SESSION_ENDED))
+        if ended is not None and browser is not None and ended.browser == browser:
+            raise RefusedError(refusal)
         held = [grant for grant in self._grants.values() if browser is not None and grant.browser == browser]
         if not held:
             raise RefusedError(Refusal.SESSION_ENDED)
@@ -85,16 +90,28 @@ class Grants:
         if not self._may_connect_again(grant):
             self.end(session_id, reason)
 
-    def end(self, session_id: str, reason: str) -> None:
-        """The session is over, whatever its lifetime says; open connections are the caller's to close."""
-        if self._grants.pop(session_id, None) is not None:
-            self.on_ended(session_id, reason)
+    def end(self, session_id: str, reason: str, refusal: Refusal = Refusal.SESSION_ENDED) -> None:
+        """The session is over, whatever its lifetime says; open connections are the caller's to close.
+
+        Its browser is refused with `refusal` as long as the session would have lasted.
+        """
+        grant = self._grants.pop(session_id, None)
+        if grant is None:
+            return
+        if refusal is not Refusal.SESSION_ENDED and grant.browser is not None:
+            if len(self._endings) >= MAX_SESSIONS:
+                self._endings.pop(next(iter(self._endings)))
+            self._endings[session_id] = (grant, refusal)
+        self.on_ended(session_id, reason)
 
     def sweep(self) -> None:
         """End what can neither be seen nor opened any more."""
         for session_id, grant in list(self._grants.items()):
             if grant.connections == 0 and not self._may_connect_again(grant):
                 self.end(session_id, "its lifetime is over")
+        for session_id, (grant, _) in list(self._endings.items()):
+            if grant.expires_at_s <= self.now_s():
+                del self._endings[session_id]
 
     def session_ids(self) -> list[str]:
         return list(self._grants)

@@ -118,3 +118,26 @@ def test_no_cookie_is_kept_in_clear(lab: Lab) -> None:
     cookie = lab.grants.admit(session("a"), None)
     assert cookie not in repr(lab.grants)
     assert cookie not in repr(lab.grants._grants)
+
+
+def test_a_browser_is_told_why_its_session_was_ended_and_nobody_else_is(lab: Lab) -> None:
+    cookie = lab.grants.admit(session("a", 60), None)
+    lab.grants.end("a", "logged out", Refusal.LOGGED_OUT)
+    assert lab.ended == [("a", "logged out")]
+    assert lab.refusal("a", cookie) is Refusal.LOGGED_OUT
+    for other in (lab.grants.admit(session("b"), None), "guess", None):
+        assert lab.refusal("a", other) in (Refusal.SESSION_ENDED, Refusal.OTHER_MACHINE)
+    lab.clock.advance(60)
+    lab.grants.sweep()
+    assert lab.refusal("a", cookie) is Refusal.SESSION_ENDED
+
+
+def test_ended_sessions_are_not_remembered_without_end(lab: Lab) -> None:
+    cookies = [lab.grants.admit(session(str(number)), None) for number in range(MAX_SESSIONS)]
+    for number in range(MAX_SESSIONS):
+        lab.grants.end(str(number), "gone", Refusal.MACHINE_GONE)
+    newest = lab.grants.admit(session("newest"), None)
+    lab.grants.end("newest", "gone", Refusal.MACHINE_GONE)
+    assert lab.refusal("newest", newest) is Refusal.MACHINE_GONE
+    assert lab.refusal("0", cookies[0]) is Refusal.SESSION_ENDED
+    assert lab.refusal("1", cookies[1]) is Refusal.MACHINE_GONE

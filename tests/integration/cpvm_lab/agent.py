@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real CPVM agent as a process beside a real daemon, in the place of an idle machine's guest."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from cryptography import x509
+
+from integration.cpvm_lab.front import TOP, novnc
+from integration.test_cpvm_agent import AS_SYSTEMD
+from integration.test_management_core_daemon import Host
+from systemvm.guest.bootargs import keep
+from systemvm.guest.paths import Paths
+from systemvm.management.pki.control import ControlAuthority
+from systemvm.management.state import certificates
+from systemvm.management.state.database import Database
+from systemvm.wire import boot
+from systemvm.wire.role import Role
+
+
+def bootstrap(host: Host, name: str) -> bytes:
+    """A certificate on record, as the start of the machine gave one; for a host whose daemon is ended."""
+    authority = ControlAuthority.open(host.layout.pki)
+    identity = authority.bootstrap(name, Role.CPVM)
+    leaf = x509.load_pem_x509_certificate(identity.certificate_pem)
+    database = Database.open(host.layout.database)
+    database.run_now(
+        certificates.record,
+        serial=f"{leaf.serial_number:x}",
+        name=name,
+        kind="bootstrap",
+        authority_key_id="",
+        not_before=leaf.not_valid_before_utc,
+        not_after=leaf.not_valid_after_utc,
+    )
+    database.close()
+    return identity.to_pem_bundle()
+
+
+class CpvmAgent:
+    """Its files below a root of its own, its console's listening socket outside of the namespace."""
+
+    def __init__(
+        self, top: Path, host: Host, name: str, identity_pem: bytes, listening: socket.socket
+    ) -> None:
+        root, credentials = top / "agent-root", top / "credentials"
+        paths = Paths(root, credentials)
+        paths.run.mkdir(parents=True)
+        credentials.mkdir()
+        paths.image_json.parent.mkdir(parents=True)
+        paths.image_json.write_text('{"version": "7", "sha256": "ab", "role": "cpvm", "built": "now"}')
+        (root / "opt/systemvm").mkdir(parents=True)
+        subprocess.run(["cp", "-R", novnc(), root / "opt/systemvm/novnc"], check=True, timeout=30)
+        text = f"type=consoleproxy name={name} host=169.254.0.1 port=8250 eth0ip=169.254.0.2"
+        keep(text, boot.parse(text), paths)
+        (credentials / boot.IDENTITY_CREDENTIAL).write_bytes(identity_pem)
+        self.log = top / "agent.log"
+        enter = ["ip", "netns", "exec", host.namespace]
+        command = [sys.executable, "-m", "systemvm.guest.agent", "--root", str(root)]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*enter, sys.executable, "-c", AS_SYSTEMD, str(listening.fileno()), *command],
+                env={
+                    "PATH": os.environ["PATH"],
+                    "PYTHONPATH": str(TOP / "agents"),
+                    "CREDENTIALS_DIRECTORY": str(credentials),
+                    "LISTEN_FDS": "1",
+                    "LISTEN_FDNAMES": "console",
+                },
+                pass_fds=[listening.fileno()],
+                stdout=log,
+                stderr=log,
+            )
+
+    def close(self) -> None:
+        self.process.terminate()
+        assert self.process.wait(timeout=15) == 0, self.log.read_text()[-3000:]

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Page, daemon and CPVM together: Chromium, a real daemon, the real agent, QEMU machines without a boot."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from attrs import frozen
+from cs import CloudStack
+from playwright.sync_api import Page, expect
+
+from integration.cpvm_lab.agent import CpvmAgent, bootstrap
+from integration.cpvm_lab.chromium import Chromium, wait_for_picture
+from integration.test_management_api_machines import deployment
+from integration.test_management_core_daemon import Host, host, until
+from systemvm.management.first_start import FirstLogin
+
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(240)]
+
+__all__ = ["host"]  # the fixture
+
+
+@frozen
+class Whole:
+    """A daemon whose CPVM is Up, and one machine."""
+
+    host: Host
+    login: FirstLogin
+    agent: CpvmAgent
+    vm_id: str
+    chromium: Chromium
+
+    @property
+    def api(self) -> CloudStack:
+        return CloudStack(
+            endpoint=f"{self.host.page}/client/api",
+            key=self.login.api_key,
+            secret=self.login.secret_key,
+            poll_interval=0.05,
+            fetch_result=True,
+        )
+
+    def log_in(self, page: Page) -> None:
+        page.goto(self.host.page)
+        page.fill("[name=username]", self.login.username)
+        page.fill("[name=password]", self.login.password)
+        page.click("#login-form button")
+        page.wait_for_selector("#vms .row")
+
+    def view_console(self, page: Page) -> Page:
+        """Click View Console, and wait for the guest's screen."""
+        with page.context.expect_page() as opened:
+            page.get_by_role("button", name="View Console").click()
+        console = opened.value
+        expect_state(console, "connected")
+        wait_for_picture(console)
+        return console
+
+
+def expect_state(page: Page, state: str) -> None:
+    expect(page.locator("body")).to_have_attribute("data-state", state, timeout=60_000)
+
+
+@pytest.fixture
+def whole(host: Host, tmp_path: Path) -> Iterator[Whole]:
+    listening = socket.create_server(("127.0.0.1", 0))
+    zone_file = host.layout.zones / "zone1.yaml"
+    zone = yaml.safe_load(zone_file.read_text())
+    zone["console"] = {"origin": f"https://127.0.0.1:{listening.getsockname()[1]}"}
+    zone_file.write_text(yaml.safe_dump(zone))
+    host.start()
+    host.both_running()
+    login = FirstLogin.take(host.layout.first_login)
+    assert login is not None
+    [cpvm] = [name for name in host.machines() if name.startswith("v-")]
+    host.end(signal.SIGKILL)
+    identity = bootstrap(host, cpvm)
+    host.start()
+    agent = CpvmAgent(tmp_path, host, cpvm, identity, listening)
+    listening.close()
+    chromium = Chromium()
+    try:
+        until(lambda: host.machines()[cpvm].get("agentstate") == "Up", f"CPVM that is Up: {agent.log}")
+        whole = Whole(host, login, agent, "", chromium)
+        api = whole.api
+        vm = api.deployVirtualMachine(name="one", **deployment(host, api))["virtualmachine"]
+        yield Whole(host, login, agent, vm["id"], chromium)
+    finally:
+        chromium.close()
+        agent.close()
+
+
+def test_a_console_follows_its_machine_and_ends_with_the_right_to_it(whole: Whole) -> None:
+    api = whole.api
+
+    def story(page: Page) -> None:
+        whole.log_in(page)
+        console = whole.view_console(page)
+        title = console.locator("#notice-title")
+
+        # stop and start
+        api.stopVirtualMachine(id=whole.vm_id, forced=True)
+        expect(title).to_have_text("The virtual machine is not running", timeout=60_000)
+        expect_state(console, "waiting")
+        api.startVirtualMachine(id=whole.vm_id)
+        expect_state(console, "connected")
+        wait_for_picture(console)
+
+        # reboot
+        api.rebootVirtualMachine(id=whole.vm_id, forced=True)
+        expect_state(console, "connected")
+        wait_for_picture(console)
+
+        # the daemon is killed and comes back: an open console goes on, and follows its machine as before
+        whole.host.end(signal.SIGKILL)
+        wait_for_picture(console)
+        whole.host.start()
+        api.stopVirtualMachine(id=whole.vm_id, forced=True)
+        expect_state(console, "waiting")
+        api.startVirtualMachine(id=whole.vm_id)
+        expect_state(console, "connected")
+
+        # logging out ends it, and it does not come back by itself
+        page.click("#logout")
+        expect(title).to_have_text("You logged out, and this console ended with it", timeout=60_000)
+        expect_state(console, "closed")
+        expect(console.locator("#notice-again")).to_be_hidden()
+        console.reload()
+        expect(title).to_have_text("You logged out, and this console ended with it", timeout=60_000)
+
+        # destroying the machine ends the next one
+        whole.log_in(page)
+        console = whole.view_console(page)
+        page.get_by_role("button", name="Destroy").click()
+        page.locator("#confirm button.danger").click()
+        expect(console.locator("#notice-title")).to_have_text(
+            "This virtual machine no longer exists", timeout=60_000
+        )
+        row = page.locator("#vms .row")
+        expect(row.locator(".state")).to_have_text("Destroyed", timeout=60_000)
+        row.get_by_role("button", name="Recover").click()
+        expect(row.locator(".state")).to_have_text("Stopped", timeout=60_000)
+
+    whole.chromium.tell(story)
