@@ -25,7 +25,7 @@ OTHER_ADDRESS = "127.0.0.2"
 def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     front = Front(tmp_path_factory.mktemp("front"))
     # Nothing is mended by waiting: only by who is let go.
-    front.order("handshake deadline", seconds=600)
+    front.order("deadlines", seconds=600)
     yield front
     log = front.log()
     front.close()
@@ -41,7 +41,7 @@ def room_for_sockets() -> Iterator[None]:
 
 
 def silent(front: Front) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", front.port), timeout=10)
+    return socket.create_connection(("127.0.0.1", front.port), timeout=5)
 
 
 def silent_after_its_handshake(front: Front) -> ssl.SSLSocket:
@@ -56,9 +56,12 @@ def echo(screen: socket.socket) -> None:
 
 @contextlib.contextmanager
 def crowd(front: Front, dial: Callable[[Front], socket.socket], count: int = CROWD) -> Iterator[None]:
-    """So many connections of 127.0.0.1; the kernel may refuse some of them when its queue is full."""
-    held = [dial(front) for _ in range(count)]
+    """So many connections of 127.0.0.1, or as many as the listener lets in."""
+    held: list[socket.socket] = []
     try:
+        with contextlib.suppress(TimeoutError):
+            while len(held) < count:
+                held.append(dial(front))
         yield
     finally:
         for one in held:

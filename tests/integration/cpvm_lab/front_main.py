@@ -122,9 +122,9 @@ def main() -> None:
             case "away":
                 daemon.away = order["away"]
                 return True
-            case "handshake deadline":
+            case "deadlines":
                 [port] = [one for one in reactor.getReaders() if isinstance(one, tls.TlsPort)]
-                port.handshake_deadline_s = order["seconds"]
+                port.handshake_deadline_s = port.factory.timeOut = order["seconds"]
                 return True
             case "heard":
                 return daemon.heard

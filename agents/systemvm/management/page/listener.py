@@ -14,8 +14,10 @@ from zope.interface import implementer
 
 from systemvm.management.config import PageConfig
 from systemvm.management.config_file import ConfigError
+from systemvm.management.page.crowd import BoundedListener
 from systemvm.management.pki.public import NotPermittedError, PublicAuthority
 from systemvm.rpc.transport import Reactor
+from systemvm.wire.forwarded import holds_proxy, networks
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -71,6 +73,8 @@ async def listen(
     """Serve `site` where `page.listen` says; ConfigError for a place that cannot be used."""
     if certificate is not None:
         site = TLSMemoryBIOFactory(certificate, False, site)
+    proxies = networks(page.trusted_proxies)
+    site = BoundedListener(site, lambda source: holds_proxy(source, proxies))
     try:
         endpoint = serverFromString(reactor, page.listen)
     except (ValueError, KeyError) as error:

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bounds the connections of the page by source: silent ones must not take the daemon's descriptors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.protocol import connectionDone
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.python.failure import Failure
+
+from systemvm.service.connection_limits import Bounds, ConnectionLimits, Slot, source_of_address
+
+#: A browser opens up to six; behind one address is an office, or a proxy that nobody named as one.
+BOUNDS = Bounds(pending=512, pending_of_source=128, of_owner=1)
+
+
+class _BoundedConnection(ProtocolWrapper):
+    factory: BoundedListener
+    _slot: Slot | None = None
+
+    def makeConnection(self, transport: Any) -> None:
+        source = source_of_address(str(getattr(transport.getPeer(), "host", "")))
+        self._slot = self.factory.limits.admit(source, transport.abortConnection)
+        super().makeConnection(transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._mark_active()
+        super().dataReceived(data)
+
+    def write(self, data: bytes) -> None:
+        self._mark_active()
+        super().write(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._slot is not None:
+            self._slot.release()
+        super().connectionLost(reason)
+
+    def _mark_active(self) -> None:
+        if self._slot is not None:
+            self._slot.settle()
+            self._slot.touch()
+
+
+class BoundedListener(WrappingFactory):
+    """A factory whose connections are all bounded; `is_proxy` tells sources with many browsers behind."""
+
+    protocol = _BoundedConnection
+    noisy = False
+
+    def __init__(self, wrapped: IProtocolFactory, is_proxy: Callable[[str], bool]) -> None:
+        super().__init__(wrapped)
+        self.limits = ConnectionLimits(BOUNDS, is_proxy)
