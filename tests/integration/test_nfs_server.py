@@ -48,21 +48,21 @@ def test_one_that_answers() -> None:
         channel.sendall(struct.pack("!I", 0x80000018) + bytes(said[4:8]) + struct.pack("!5I", 1, 0, 0, 0, 0))
 
     with listener(serve) as port:
-        require_server("127.0.0.1", "4.2", port=port, patience_s=5.0)
+        require_server("127.0.0.1", "4.2", port=port, timeout_s=5.0)
     assert said[16:24] == struct.pack("!2I", 100003, 4)
 
 
 def test_one_that_hangs_up_is_left_to_mount() -> None:
     with listener(lambda channel: None) as port:
-        require_server("127.0.0.1", "3", port=port, patience_s=5.0)
+        require_server("127.0.0.1", "3", port=port, timeout_s=5.0)
 
 
 def test_one_that_takes_connections_and_does_not_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as hanging:
         port = hanging.getsockname()[1]
         with pytest.raises(TransferError) as refused:
-            require_server("127.0.0.1", "4.2", port=port, patience_s=0.3)
-    assert refused.value.code is Code.MOUNT_FAILED
+            require_server("127.0.0.1", "4.2", port=port, timeout_s=0.3)
+    assert refused.value.code is Code.STORE_HANGS
     assert refused.value.message == (
         "NFS server 127.0.0.1 takes connections and does not answer: its NFS service hangs"
     )
@@ -73,4 +73,4 @@ def test_one_without_an_nfs_service() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     with pytest.raises(TransferError, match=r"NFS server 127\.0\.0\.1 refuses the connection"):
-        require_server("127.0.0.1", "4.2", port=port, patience_s=1.0)
+        require_server("127.0.0.1", "4.2", port=port, timeout_s=1.0)

@@ -459,7 +459,7 @@ async def test_planted_links_are_not_followed(world: World, daemon: Daemon, tmp_
 @pytest.mark.parametrize(
     ("store", "reason"),
     [
-        (Store("127.0.0.1", "/export"), "mount_failed"),
+        (Store("127.0.0.1", "/export"), "store_unreachable"),
         (Store("storage.example.test", "/export"), "request_invalid"),
         (Store("10.12.0.2", "relative"), "request_invalid"),
         (Store("10.12.0.2", "/a/../b"), "request_invalid"),

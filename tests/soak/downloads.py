@@ -37,6 +37,8 @@ PROVOKED = {
     "store_failed": {"NFS server"},
     "store_not_mounted": {"NFS server", "VM"},
     "mount_failed": {"NFS server", "VM"},
+    "store_hangs": {"NFS server", "VM"},
+    "store_unreachable": {"NFS server", "VM"},
 }
 
 _INSTALLED = """

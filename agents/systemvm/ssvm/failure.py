@@ -7,6 +7,7 @@ import enum
 import errno
 
 from systemvm.rpc.errors import REFUSED, RpcError
+from systemvm.wire.slowness import Delay
 from systemvm.wire.storage import DownloadError
 
 
@@ -38,10 +39,13 @@ class Code(enum.Enum):
     FORMAT_DAMAGED = "format_damaged"
     STORE_FULL = "store_full"
     STORE_FAILED = "store_failed"
+    STORE_HANGS = Delay.STORE_HANGS.value
+    STORE_REFUSES = Delay.STORE_REFUSES.value
+    STORE_UNREACHABLE = Delay.STORE_UNREACHABLE.value
     STORE_NOT_MOUNTED = "store_not_mounted"
     MOUNT_FAILED = "mount_failed"
     REQUEST_INVALID = "request_invalid"
-    BUSY = "busy"
+    BUSY = Delay.BUSY.value
     ABORTED = "aborted"
     WORKER_DIED = "worker_died"
     INTERNAL = "internal"

@@ -10,6 +10,7 @@ import sys
 from ipaddress import ip_address
 from pathlib import Path
 
+from systemvm.service.slowness import scaled_s
 from systemvm.ssvm import store_messages as messages
 from systemvm.ssvm.failure import Code, TransferError
 from systemvm.ssvm.mounts import find_mount
@@ -105,7 +106,8 @@ def run_mount(command: list[str]) -> None:
     """Run mount(8); TransferError says what its words mean."""
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=MOUNT_TIMEOUT_S,
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=scaled_s(MOUNT_TIMEOUT_S),
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
@@ -118,7 +120,13 @@ def run_mount(command: list[str]) -> None:
         raise TransferError(Code.MOUNT_FAILED, f"mount cannot be run: {error.strerror}") from None
     if done.returncode:
         said = done.stderr.strip() or f"mount ended with {done.returncode}"
-        raise TransferError(Code.MOUNT_FAILED, f"{command[-2]} cannot be mounted: {said[:500]}", _hint(said))
+        code = Code.STORE_REFUSES if _is_refusal(said) else Code.MOUNT_FAILED
+        raise TransferError(code, f"{command[-2]} cannot be mounted: {said[:500]}", _hint(said))
+
+
+def _is_refusal(said: str) -> bool:
+    """mount.nfs has one exit code for all; the kernel's EACCES and EPERM are only in its words."""
+    return "access denied" in said or "Operation not permitted" in said
 
 
 def _hint(said: str) -> str:

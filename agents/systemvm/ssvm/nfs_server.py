@@ -4,6 +4,9 @@
 A connection alone says little: the kernel of a host whose NFS service hangs accepts it all the same. So the
 service itself is asked for nothing, by the NULL procedure that every version of NFS has (RFC 1813, 3.3.0;
 RFC 8881, 16.1), in an ONC RPC call over TCP (RFC 5531).
+
+A busy machine reads late what a good server answered in time, so the wait grows with how much slower than at
+its best this machine is; emulation alone does not delay a server.
 """
 
 from __future__ import annotations
@@ -13,10 +16,11 @@ import os
 import socket
 import struct
 
+from systemvm.service import slowness
 from systemvm.ssvm.failure import Code, TransferError
 
 PORT = 2049
-PATIENCE_S = 10.0  # for the connection, and again for the answer
+TIMEOUT_S = 10.0  # for the connection, and again for the answer
 
 _CALL, _RPC_VERSION, _NFS_PROGRAM, _NULL = 0, 2, 100003, 0
 _LAST_FRAGMENT = 0x80000000
@@ -35,18 +39,20 @@ def null_call(call_id: bytes, version: int) -> bytes:
     return struct.pack("!I", _LAST_FRAGMENT | len(message)) + message
 
 
-def require_server(server: str, version: str, *, port: int = PORT, patience_s: float = PATIENCE_S) -> None:
+def require_server(server: str, version: str, *, port: int = PORT, timeout_s: float | None = None) -> None:
     """TransferError in plain words unless the NFS service of `server` answers.
 
     Any answer will do, and so will a hang-up: what a server has against a caller, its mount says better.
     """
     try:
-        with socket.create_connection((server, port), timeout=patience_s) as channel:
+        if timeout_s is None:
+            timeout_s = TIMEOUT_S * slowness.METER.snapshot().slowdown
+        with socket.create_connection((server, port), timeout=timeout_s) as channel:
             _ask(channel, server, version)
     except OSError as error:
         number = errno.ETIMEDOUT if isinstance(error, TimeoutError) else error.errno
         why, hint = _WORDS.get(number or 0, (f"cannot be reached: {error.strerror or error}", ""))
-        raise TransferError(Code.MOUNT_FAILED, f"NFS server {server} {why}", hint) from None
+        raise TransferError(Code.STORE_UNREACHABLE, f"NFS server {server} {why}", hint) from None
 
 
 def _ask(channel: socket.socket, server: str, version: str) -> None:
@@ -57,7 +63,7 @@ def _ask(channel: socket.socket, server: str, version: str) -> None:
         return
     except TimeoutError:
         raise TransferError(
-            Code.MOUNT_FAILED,
+            Code.STORE_HANGS,
             f"NFS server {server} takes connections and does not answer: its NFS service hangs",
             "look at its NFS service and its disks, and restart it; all goes on by itself once it answers",
         ) from None

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, overload
 from twisted.logger import Logger
 
 from systemvm.management.control.agent import Agent, AgentStatus
+from systemvm.management.delays import to_load
 from systemvm.management.state.columns import now
 from systemvm.management.state.status import AgentState
 from systemvm.rpc.call import Caller, Connection
@@ -18,6 +19,7 @@ from systemvm.service.slowness import TimeoutScale
 from systemvm.wire.agent import LIFELINE, Hello
 from systemvm.wire.protocol import Fit
 from systemvm.wire.role import Role
+from systemvm.wire.slowness import MachineLoad
 
 T = TypeVar("T")
 #: What an agent that said hello waits for, and what to do when it waits for long.
@@ -121,6 +123,12 @@ class AgentDirectory:
         """What waits for an agent are multiplied by: the slower of this host's guests and its own report."""
         agent = self.agent(name)
         return max(self._timeout_scale(), 1.0 if agent is None else agent.load.timeout_scale)
+
+    def load(self, name: str) -> MachineLoad:
+        """How busy an agent's machine is: the busier of what it reported and what this host measures."""
+        agent = self.agent(name)
+        host = to_load(slowness.METER.snapshot())
+        return host if agent is None else max(host, agent.load, key=lambda load: load.slowdown)
 
     @overload
     async def call(

@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from systemvm.management.config import Configuration
 from systemvm.management.control.agent import Agent, AgentStatus, NotReadyError, Remark
 from systemvm.management.control.directory import AgentDirectory
+from systemvm.management.delays import delay_of, explain
 from systemvm.management.pki.public import PublicAuthority
 from systemvm.management.state import instances, zones
 from systemvm.management.state.database import Database
@@ -17,6 +18,7 @@ from systemvm.management.zone import TrafficType, ZoneConfig
 from systemvm.rpc.errors import RpcError
 from systemvm.wire.console import CONSOLE_SETUP, ConsoleSetup
 from systemvm.wire.role import Role
+from systemvm.wire.slowness import Delay
 from systemvm.wire.storage import STORAGE_SETUP, STORAGE_STATS, StoreStats
 
 #: A mount waits for the NFS server; the guest's own deadlines are shorter.
@@ -50,10 +52,17 @@ class Preparations:
         except RpcError as error:
             if agent.peer is None:
                 raise
-            told = error.message if "NFS" in error.message else f"NFS: {error.message}"
-            hint = error.hint or "is the NFS server up, and does it export the store to this SSVM?"
-            status = AgentStatus(AgentState.ALERT, f"has no store: {told}", hint)
-            raise NotReadyError(status) from error
+            raise NotReadyError(self._without_store(agent, error)) from error
+
+    def _without_store(self, agent: Agent, error: RpcError) -> AgentStatus:
+        """A machine that is slow is called slow; the NFS server is named when it was seen to be at fault."""
+        load = self._directory.load(agent.name)
+        delay = delay_of(error, load)
+        if delay is Delay.BUSY:
+            text = explain(delay, load)
+            return AgentStatus(AgentState.ALERT, f"{text.reason}; its stores are not mounted yet", text.hint)
+        hint = error.hint or "is the NFS server up, and does it export the store to this SSVM?"
+        return AgentStatus(AgentState.ALERT, f"has no store: {error.message}", hint)
 
     async def measure_stores(self, agent: Agent) -> None:
         """Take note of how full its stores are. One that fails is mounted again, else named beside `Up`."""

@@ -15,10 +15,11 @@ from systemvm.management.state.columns import new_uuid, now
 from systemvm.management.state.status import InstanceType
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.management.state.zones import ImageStore, Zone
+from systemvm.wire.slowness import Delay
 from systemvm.wire.storage import DownloadError, DownloadState, DownloadStatus, DownloadStep
 
 #: Refusals that a later try may not meet: the template goes on waiting, and its hint tells why.
-TRANSIENT_CODES = frozenset({"busy", "store_not_mounted", "mount_failed"})
+TRANSIENT_CODES = frozenset({"store_not_mounted", "mount_failed", *(delay.value for delay in Delay)})
 
 
 @frozen

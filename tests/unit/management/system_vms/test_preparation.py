@@ -19,9 +19,10 @@ from systemvm.management.system_vms.preparation import Preparations
 from systemvm.management.templates.copies import Copies
 from systemvm.rpc.call import Caller
 from systemvm.rpc.errors import DEADLINE, RpcError
-from systemvm.wire.agent import Hello
+from systemvm.wire.agent import Health, Hello
 from systemvm.wire.console import ConsoleSetup
 from systemvm.wire.role import Role
+from systemvm.wire.slowness import MachineLoad
 from systemvm.wire.storage import Store, StoreStats
 
 
@@ -71,7 +72,7 @@ async def test_an_ssvm_mounts_the_zones_stores(world, preparations: Preparations
     [store] = await world.database.read(zones.list_stores)
     assert (store.capacity_bytes, store.used_bytes) == (1000, 10)
     peer.answers["storage.setup"] = RpcError.refused("mount_failed", "no route to host")
-    with pytest.raises(NotReadyError, match="has no store: NFS: no route to host"):
+    with pytest.raises(NotReadyError, match="has no store: no route to host"):
         await preparations.mount_stores(agent)
 
 
@@ -143,3 +144,22 @@ async def test_housekeeping_measures_renews_and_forgets(world, preparations: Pre
     await keeping.forget()
     left = await world.database.read(jobs.list_all)
     assert [job.uuid for job in left] == [waits.uuid]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_busy_guest_is_called_busy_and_its_nfs_server_is_not_blamed(
+    world, preparations: Preparations
+) -> None:
+    await world.keeper.scan()
+    agent, peer = await connected(world, "s-1-VM")
+    busy = MachineLoad(timeout_scale=20, slowdown=5, load_1min=9, is_busy=True)
+    agent.health = Health(1.0, 9.0, 1, 1, 1, 1, [], 0, load=busy)
+    peer.answers["storage.setup"] = RpcError(DEADLINE, "s-1-VM did not answer storage.setup in 190 s")
+    with pytest.raises(NotReadyError, match="is busy: load 9.0, 5 times slower") as busy_status:
+        await preparations.mount_stores(agent)
+    assert "NFS" not in busy_status.value.status.reason + busy_status.value.status.hint
+    # what the guest measured itself is believed, however busy it is
+    hangs = "NFS server 10.12.0.2 takes connections and does not answer"
+    peer.answers["storage.setup"] = RpcError.refused("store_hangs", hangs, "restart it")
+    with pytest.raises(NotReadyError, match=f"has no store: {hangs}"):
+        await preparations.mount_stores(agent)

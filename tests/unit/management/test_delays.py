@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What takes long has a code, and each code its sentence."""
+
+from __future__ import annotations
+
+import pytest
+
+from systemvm.management.delays import delay_of, explain, to_load
+from systemvm.rpc.errors import BUSY, DEADLINE, INTERNAL, NOT_CONNECTED, RpcError
+from systemvm.service.slowness import Slowness
+from systemvm.wire.slowness import Delay, MachineLoad
+
+_QUIET = MachineLoad(load_1min=0.1)
+_SLOW = MachineLoad(timeout_scale=20, slowdown=5, load_1min=8, is_busy=True)
+
+
+@pytest.mark.parametrize(
+    ("error", "load", "delay"),
+    [
+        (RpcError.refused("store_hangs", "no answer"), _QUIET, Delay.STORE_HANGS),
+        (RpcError.refused("store_hangs", "no answer"), _SLOW, Delay.STORE_HANGS),  # the guest measured it
+        (RpcError.refused("store_refuses", "no"), _QUIET, Delay.STORE_REFUSES),
+        (RpcError.refused("store_unreachable", "no"), _QUIET, Delay.STORE_UNREACHABLE),
+        (RpcError.refused("busy", "full"), _QUIET, Delay.BUSY),
+        (RpcError(BUSY, "64 calls wait"), _QUIET, Delay.BUSY),
+        (RpcError(DEADLINE, "no answer"), _SLOW, Delay.BUSY),
+        (RpcError(DEADLINE, "no answer"), _QUIET, None),
+        (RpcError(NOT_CONNECTED, "gone"), _SLOW, None),
+        (RpcError(INTERNAL, "store_hangs"), _SLOW, None),  # words are not codes
+        (RpcError.refused("mount_failed", "no"), _SLOW, None),
+    ],
+)
+def test_the_code_of_a_failed_call(error: RpcError, load: MachineLoad, delay: Delay | None) -> None:
+    assert delay_of(error, load) is delay
+
+
+@pytest.mark.parametrize("delay", Delay)
+def test_every_code_has_a_sentence_and_a_hint(delay: Delay) -> None:
+    text = explain(delay, _SLOW)
+    assert text.reason
+    assert text.hint
+    assert ("NFS" in text.reason) is (delay is not Delay.BUSY)
+
+
+def test_busy_says_what_was_measured() -> None:
+    measured = to_load(Slowness(20.0, 5.0, load_1min=8.0, steal=0.25, run_queue_delay=0.5), waiting=3)
+    assert measured.is_busy
+    assert explain(Delay.BUSY, measured).reason == (
+        "is busy: load 8.0, 5 times slower than at its best, 25 % of its CPU time stolen, "
+        "50 % of its time spent waiting for a CPU, 3 calls wait"
+    )
