@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Mapping
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+
+from systemvm.service import sd_notify
+from systemvm.service.sd_notify import watchdog_interval_s
 
 
 class Notifier:
@@ -17,8 +19,7 @@ class Notifier:
 
     def __init__(self, address: str | None) -> None:
         self._log = Logger(namespace="systemvm.service.notify")
-        # an address that begins with @ is in the abstract name space, where the kernel wants a zero byte
-        self._address = "\0" + address[1:] if address and address.startswith("@") else address
+        self._address = sd_notify.socket_address(address)
         self._status = ""
 
     @classmethod
@@ -43,25 +44,12 @@ class Notifier:
         self._send("WATCHDOG=1")
 
     def _send(self, *assignments: str) -> None:
-        if not self._address:
-            return
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-                channel.setblocking(False)  # a stuck service manager must not stop the reactor
-                channel.sendto("\n".join(assignments).encode(), self._address)
+            sd_notify.send(self._address, *assignments)
         except OSError as error:
             self._log.warn(
                 "Cannot tell the service manager {what}: {error}", what=assignments[0], error=error
             )
-
-
-def watchdog_interval_s(environment: Mapping[str, str], pid: int) -> float | None:
-    """Half of what the service manager allows between two signs of life; None when it does not watch us."""
-    microseconds = environment.get("WATCHDOG_USEC", "")
-    watched = environment.get("WATCHDOG_PID", str(pid))
-    if not microseconds.isdigit() or int(microseconds) == 0 or watched != str(pid):
-        return None
-    return int(microseconds) / 2_000_000
 
 
 def feed_watchdog(

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`systemvm-mount`: mounts secondary storage, as root, in a process of its own (Accept=yes)."""
+"""`systemvm-mount`: mounts secondary storage, as root, each call in a process forked for it."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 from ipaddress import ip_address
@@ -13,9 +12,10 @@ from pathlib import Path
 from systemvm.service.slowness import scaled_s
 from systemvm.ssvm import store_messages as messages
 from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.helper_call import Operation, Reply
+from systemvm.ssvm.helper_server import serve_inherited_socket
 from systemvm.ssvm.mounts import find_mount
 from systemvm.ssvm.nfs_server import require_server
-from systemvm.ssvm.oneshot import Operation, Reply, serve_standard_input
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.store import AGENT_USER, allow
 from systemvm.wire.storage import Store
@@ -49,7 +49,10 @@ class MountHelper:
         self._mountinfo = mountinfo
 
     def operations(self) -> dict[str, Operation]:
-        return {messages.MOUNT: Operation(messages.Mount, self.mount, allow(AGENT_USER))}
+        def store_of(params: messages.Mount) -> str:
+            return messages.mount_id(params.store)
+
+        return {messages.MOUNT: Operation(messages.Mount, self.mount, allow(AGENT_USER), store_of)}
 
     def mount(self, uid: int, request: messages.Mount) -> Reply:
         """Mount a store, or find it mounted."""
@@ -150,11 +153,12 @@ def _host(server: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="systemvm-mount", description="One mount of secondary storage.")
+    parser = argparse.ArgumentParser(
+        prog="systemvm-mount", description="Mounts secondary storage for the agent."
+    )
     parser.add_argument("--mount-root", type=Path, default=Paths().mount_root, help="default: %(default)s")
     options = parser.parse_args(arguments)
-    os.umask(0o022)
-    return serve_standard_input(MountHelper(options.mount_root).operations())
+    return serve_inherited_socket(MountHelper(options.mount_root).operations())
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`systemvm-store`: one change on secondary storage, as root, in a process of its own (Accept=yes).
+"""`systemvm-store`: what is done to secondary storage as root, each call in a process forked for it.
 
 A job works in a hidden directory of the same store, and publishing is one rename: a template is there as a
 whole or not at all.
@@ -18,12 +18,14 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from systemvm.ssvm import store_messages as messages
 from systemvm.ssvm.beneath import make_directories, open_beneath, open_directory
 from systemvm.ssvm.failure import Code, TransferError, of_store
+from systemvm.ssvm.helper_call import Operation, Reply
+from systemvm.ssvm.helper_server import serve_inherited_socket
 from systemvm.ssvm.mover_messages import IMAGE_NAME
-from systemvm.ssvm.oneshot import Operation, Reply, serve_standard_input
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.properties import FILE_NAME, MAX_BYTES, TemplateProperties
 from systemvm.wire.storage import Done, ListedTemplate, StoreStats, TemplateListing
@@ -42,16 +44,24 @@ class StoreHelper:
         self._mount_root = mount_root
 
     def operations(self) -> dict[str, Operation]:
-        fetch, agent = allow(FETCH_USER), allow(AGENT_USER)
+        """By method. Killing one that is cancellable leaves nothing that the next call does not put right."""
+        fetch, agent, both = allow(FETCH_USER), allow(AGENT_USER), allow(FETCH_USER, AGENT_USER)
+
+        def of_job(params: Any) -> str:
+            return str(params.job.mount_id)
+
+        def of_store(params: Any) -> str:
+            return str(params.mount_id)
+
         return {
-            messages.MAKE: Operation(messages.Job, self.make, fetch),
-            messages.DISCARD: Operation(messages.Job, self.discard, allow(FETCH_USER, AGENT_USER)),
-            messages.FIND: Operation(messages.Find, self.find, agent),
-            messages.PUBLISH: Operation(messages.Publish, self.publish, agent),
-            messages.DELETE: Operation(messages.Delete, self.delete, agent),
-            messages.STATS: Operation(messages.Stats, self.stats, agent),
-            messages.SWEEP: Operation(messages.Sweep, self.sweep, agent),
-            messages.LIST: Operation(messages.List, self.list_templates, agent),
+            messages.MAKE: Operation(messages.Job, self.make, fetch, of_store, cancellable=True),
+            messages.DISCARD: Operation(messages.Job, self.discard, both, of_store),
+            messages.FIND: Operation(messages.Find, self.find, agent, of_store, cancellable=True),
+            messages.PUBLISH: Operation(messages.Publish, self.publish, agent, of_job),
+            messages.DELETE: Operation(messages.Delete, self.delete, agent, of_store),
+            messages.STATS: Operation(messages.Stats, self.stats, agent, of_store, cancellable=True),
+            messages.SWEEP: Operation(messages.Sweep, self.sweep, agent, of_store, cancellable=True),
+            messages.LIST: Operation(messages.List, self.list_templates, agent, of_store, cancellable=True),
         }
 
     def make(self, uid: int, job: messages.Job) -> Reply:
@@ -330,10 +340,12 @@ def _not_mounted() -> TransferError:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="systemvm-store", description="One change on secondary storage.")
+    parser = argparse.ArgumentParser(
+        prog="systemvm-store", description="Changes secondary storage for fetch and the agent."
+    )
     parser.add_argument("--mount-root", type=Path, default=Paths().mount_root, help="default: %(default)s")
     options = parser.parse_args(arguments)
-    return serve_standard_input(StoreHelper(options.mount_root).operations())
+    return serve_inherited_socket(StoreHelper(options.mount_root).operations())
 
 
 if __name__ == "__main__":

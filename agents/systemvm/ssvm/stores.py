@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent's way to the store: it asks root helpers, from threads, and shares a mount among all who wait."""
+"""The agent's way to the store: calls of the root helpers, and one mount shared by all who wait for it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
 from systemvm.rpc.errors import RpcError
-from systemvm.ssvm import oneshot, store_messages
+from systemvm.ssvm import helper_client, store_messages
 from systemvm.ssvm.failure import Code
 from systemvm.ssvm.paths import Paths
 from systemvm.wire.storage import Store
@@ -33,7 +32,7 @@ class Stores:
 
     async def ask(self, method: str, params: Any, result: Any, timeout_s: float = STORE_TIMEOUT_S) -> Any:
         """One operation of the store's helper."""
-        return await self._in_thread(self._paths.store_socket, method, params, result, timeout_s)
+        return await self._call(self._paths.store_socket, method, params, result, timeout_s)
 
     async def require(self, store: Store) -> None:
         """Mount a store that this process has not mounted yet."""
@@ -68,7 +67,7 @@ class Stores:
         order = store_messages.Mount(store)
         outcome: Failure | None = None
         try:
-            await self._in_thread(
+            await self._call(
                 self._paths.mount_socket, store_messages.MOUNT, order, store_messages.Mounted, MOUNT_TIMEOUT_S
             )
         except Exception:
@@ -80,10 +79,6 @@ class Stores:
             if not waiter.called:
                 waiter.callback(outcome)
 
-    async def _in_thread(self, path: Path, method: str, params: Any, result: Any, timeout_s: float) -> Any:
-        """A store that hangs must not hang the heartbeat."""
-        pool = self._reactor.getThreadPool()
-        answer, _ = await deferToThreadPool(
-            self._reactor, pool, oneshot.call, path, method, params, result, timeout_s
-        )
+    async def _call(self, path: Path, method: str, params: Any, result: Any, timeout_s: float) -> Any:
+        answer, _ = await helper_client.call(self._reactor, path, method, params, result, timeout_s)
         return answer

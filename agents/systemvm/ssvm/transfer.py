@@ -16,7 +16,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from systemvm.rpc.errors import RpcError
-from systemvm.ssvm import checksum, oneshot, store_messages, url
+from systemvm.ssvm import checksum, helper_client, store_messages, url
 from systemvm.ssvm.addresses import Address, AddressPolicy
 from systemvm.ssvm.connect import open_connection
 from systemvm.ssvm.failure import Code, TransferError
@@ -235,8 +235,8 @@ class Transfer:
         self._change(Fetched(failed))
 
     async def _ask_store(self, method: str) -> tuple[Done, list[int]]:
-        return await self._in_thread(
-            oneshot.call, self._paths.store_socket, method, self._job, Done, self._limits.store_timeout_s
+        return await helper_client.call(
+            self._reactor, self._paths.store_socket, method, self._job, Done, self._limits.store_timeout_s
         )
 
     def _in_thread(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:

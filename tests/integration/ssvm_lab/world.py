@@ -219,9 +219,7 @@ class Builder:
         python = [sys.executable, "-m"]
         mount_root = ["--mount-root", str(paths.mount_root)]
         for path, module in ((paths.store_socket, "store"), (paths.mount_socket, "mount")):
-            self._activate(
-                module, path, ["--accept", "--inetd"], [*python, f"systemvm.ssvm.{module}", *mount_root]
-            )
+            self._activate(module, path, [], [*python, f"systemvm.ssvm.{module}", *mount_root])
         resolv_conf = self._directory / "resolv.conf"
         resolv_conf.write_text(f"nameserver {SERVER}\noptions timeout:1 attempts:2\n")
         fetch = [

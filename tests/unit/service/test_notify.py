@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from twisted.internet.task import Clock
 
-from systemvm.service.notify import Notifier, feed_watchdog, watchdog_interval_s
+from systemvm.service.notify import Notifier, feed_watchdog
+from systemvm.service.sd_notify import watchdog_interval_s
 
 
 @pytest.fixture

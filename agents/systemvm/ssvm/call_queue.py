@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which call of a root helper runs next: bounded, and so that one hung store does not take what others need.
+
+Pure bookkeeping without clocks or processes. Calls are grouped by caller and store: each group has slots and
+a queue of its own, so that a store that hangs, or a caller that floods, fills its own and no other's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from attrs import frozen
+
+T = TypeVar("T")
+
+
+@frozen
+class QueueLimits:
+    """How many calls may run and wait, in all and in one group."""
+
+    max_running: int = 32
+    max_running_per_group: int = 4
+    max_waiting: int = 256
+    max_waiting_per_group: int = 64
+
+
+DEFAULT_LIMITS = QueueLimits()
+
+
+@frozen
+class QueuedCall(Generic[T]):
+    """One call: `group` names its caller and store."""
+
+    group: str
+    expires_s: float | None  # its caller's deadline, seconds on CLOCK_MONOTONIC; None without one
+    payload: T
+
+
+class CallQueue(Generic[T]):
+    """Calls that wait and the number of those that run."""
+
+    def __init__(self, limits: QueueLimits = DEFAULT_LIMITS) -> None:
+        self._limits = limits
+        self._waiting: OrderedDict[int, QueuedCall[T]] = OrderedDict()
+        self._waiting_by_group: Counter[str] = Counter()
+        self._running: Counter[str] = Counter()
+        self._next = 0
+
+    @property
+    def running(self) -> int:
+        return self._running.total()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def next_expiry_s(self) -> float | None:
+        """The earliest deadline of those that wait, seconds on CLOCK_MONOTONIC."""
+        return min(
+            (call.expires_s for call in self._waiting.values() if call.expires_s is not None), default=None
+        )
+
+    def counts_of(self, group: str) -> tuple[int, int]:
+        """How many calls of a group run and wait."""
+        return self._running[group], self._waiting_by_group[group]
+
+    def admit(self, call: QueuedCall[T]) -> int | None:
+        """Queue a call; its ticket, None when its group's queue or the whole one is full."""
+        if (
+            len(self._waiting) >= self._limits.max_waiting
+            or self._waiting_by_group[call.group] >= self._limits.max_waiting_per_group
+        ):
+            return None
+        self._next += 1
+        self._waiting[self._next] = call
+        self._waiting_by_group[call.group] += 1
+        return self._next
+
+    def withdraw(self, ticket: int) -> None:
+        """Forget a call that still waits: its caller hung up."""
+        call = self._waiting.pop(ticket, None)
+        if call is not None:
+            self._leave(call.group)
+
+    def take_expired(self, now_s: float) -> Iterator[QueuedCall[T]]:
+        """Remove and yield the calls whose caller has stopped waiting."""
+        for ticket, call in list(self._waiting.items()):
+            if call.expires_s is not None and call.expires_s <= now_s:
+                self.withdraw(ticket)
+                yield call
+
+    def take_ready(self) -> Iterator[QueuedCall[T]]:
+        """Remove and yield the calls that may run now, oldest first; each counts as running until `ended`."""
+        for ticket, call in list(self._waiting.items()):
+            if self.running >= self._limits.max_running:
+                return
+            if self._running[call.group] < self._limits.max_running_per_group:
+                self.withdraw(ticket)
+                self._running[call.group] += 1
+                yield call
+
+    def ended(self, group: str) -> None:
+        """A call of this group has ended."""
+        self._running[group] -= 1
+        if self._running[group] <= 0:
+            del self._running[group]
+
+    def _leave(self, group: str) -> None:
+        self._waiting_by_group[group] -= 1
+        if self._waiting_by_group[group] <= 0:
+            del self._waiting_by_group[group]

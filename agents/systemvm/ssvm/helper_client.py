@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls of the resident root helpers from a reactor: no thread waits, so that a hung store takes none.
+
+The caller's deadline travels with the call, and giving up closes the connection: the helper then drops what
+has not begun, and ends what can be ended.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
+from twisted.internet.error import ConnectError
+from twisted.internet.interfaces import IFileDescriptorReceiver
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from systemvm.rpc import frame, message
+from systemvm.rpc.errors import DEADLINE, INTERNAL, NOT_CONNECTED, RpcError
+from systemvm.ssvm.helper_call import EXPIRES
+
+MAX_DESCRIPTORS = 4
+
+
+async def call(
+    reactor: Any, path: Path, method: str, params: Any, result: Any, timeout_s: float
+) -> tuple[Any, list[int]]:
+    """Call a helper: its result as the type `result`, and descriptors that are the caller's to close.
+
+    RpcError for its refusals, DEADLINE after `timeout_s` seconds, NOT_CONNECTED when it is not there.
+    Cancelling closes the connection.
+    """
+    request = message.Request(method, msgspec.to_builtins(params), 1, None).to_wire()
+    request[EXPIRES] = time.monotonic() + timeout_s
+    conversation = _Conversation(frame.encode(request))
+    overdue = False
+
+    def expire() -> None:
+        nonlocal overdue
+        overdue = True
+        running.cancel()
+
+    running: Deferred[bytes] = Deferred.fromCoroutine(conversation.run(reactor, path))
+    timer = reactor.callLater(timeout_s, expire)
+    try:
+        line = await running
+        answer = message.read(frame.decode(line))
+        if not isinstance(answer, message.Answer):
+            raise RpcError(INTERNAL, f"{path.name} sent no answer")
+        if answer.error is not None:
+            raise answer.error
+        return msgspec.convert(answer.result, type=result), conversation.take_descriptors()
+    except CancelledError:
+        if overdue:
+            raise RpcError(DEADLINE, f"{path.name} did not answer {method} within {timeout_s:g} s") from None
+        raise
+    except (ConnectError, OSError) as error:
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        hint = {"hint": f"check it: systemctl status systemvm-{path.stem}.service"}
+        raise RpcError(NOT_CONNECTED, f"{path} cannot be reached: {why}", hint) from None
+    finally:
+        if timer.active():
+            timer.cancel()
+        conversation.end()
+
+
+@implementer(IFileDescriptorReceiver)
+class _Conversation(Protocol):
+    """One request and one answer on a connection of their own."""
+
+    def __init__(self, request: bytes) -> None:
+        self._request = request
+        self._splitter = frame.LineSplitter()
+        self._descriptors: list[int] = []
+        self._ended = False
+        self._answer: Deferred[bytes] = Deferred()
+
+    async def run(self, reactor: Any, path: Path) -> bytes:
+        """Connect, ask, and wait for the line that answers."""
+        await connectProtocol(UNIXClientEndpoint(reactor, os.fspath(path)), self)
+        return await self._answer
+
+    def take_descriptors(self) -> list[int]:
+        """Those that came with the answer; the caller closes them."""
+        taken, self._descriptors = self._descriptors, []
+        return taken
+
+    def end(self) -> None:
+        """Hang up, and close what nobody took."""
+        self._ended = True
+        for descriptor in self.take_descriptors():
+            os.close(descriptor)
+        if self.transport is not None:
+            self.transport.abortConnection()  # type: ignore[attr-defined]
+
+    # Protocol
+
+    def connectionMade(self) -> None:
+        if self._ended:
+            self.end()
+        elif self.transport is not None:
+            self.transport.write(self._request)
+
+    def fileDescriptorReceived(self, descriptor: int) -> None:
+        os.set_inheritable(descriptor, False)
+        if self._ended or len(self._descriptors) >= MAX_DESCRIPTORS:
+            os.close(descriptor)
+        else:
+            self._descriptors.append(descriptor)
+
+    def dataReceived(self, data: bytes) -> None:
+        try:
+            for line in self._splitter.feed(data):
+                self._settle(line)
+        except frame.LineTooLong as error:
+            self._settle(Failure(RpcError(INTERNAL, f"the helper's answer is too long: {error}")))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._settle(Failure(ConnectionResetError(104, "it ended without an answer")))
+
+    def _settle(self, outcome: bytes | Failure) -> None:
+        if self._ended or self._answer.called:
+            return
+        if isinstance(outcome, Failure):
+            self._answer.errback(outcome)
+        else:
+            self._answer.callback(outcome)

@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A resident root helper as a real process: children that hang, are killed, or whose callers hang up."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+
+from systemvm.rpc.errors import DEADLINE, FORBIDDEN, INTERNAL, NOT_CONNECTED, RpcError
+from systemvm.ssvm import helper_client
+
+TOP = Path(__file__).resolve().parents[2]
+HELPER = """
+import os, signal, sys, time
+from attrs import frozen
+from systemvm.ssvm.call_queue import QueueLimits
+from systemvm.ssvm import helper_server
+from systemvm.ssvm.helper_call import Operation, Reply
+
+@frozen
+class Params:
+    store: str = "one"
+    path: str = ""
+
+def hang(uid, params):
+    with open(params.path, "w") as file:
+        file.write(str(os.getpid()))
+    time.sleep(3600)  # a call that hangs in the kernel cannot be made at will
+    return Reply({})
+
+def write(uid, params):
+    open(params.path, "w").close()
+    while not os.path.exists(params.path + ".go"):
+        time.sleep(0.01)
+    os.rename(params.path, params.path + ".done")
+    return Reply({})
+
+def directory(uid, params):
+    return Reply({}, (os.open("/", os.O_RDONLY | os.O_CLOEXEC),))
+
+def pid(uid, params):
+    descriptors = sorted(int(name) for name in os.listdir("/proc/self/fd"))
+    return Reply({"pid": os.getpid(), "parent": os.getppid(), "descriptors": descriptors})
+
+def own(params):
+    return params.store
+
+OPERATIONS = {
+    "hang": Operation(Params, hang, store_of=own, cancellable=True),
+    "write": Operation(Params, write, store_of=own),
+    "directory": Operation(Params, directory, store_of=own),
+    "pid": Operation(Params, pid, store_of=own),
+    "forbidden": Operation(Params, pid, lambda uid: False, own),
+    "crash": Operation(Params, lambda uid, params: os.kill(os.getpid(), signal.SIGSEGV), store_of=own),
+}
+LIMITS = QueueLimits(max_running=6, max_running_per_group=2, max_waiting=8, max_waiting_per_group=4)
+helper_server.DEFAULT_LIMITS = LIMITS
+helper_server.HelperServer.__init__.__kwdefaults__["limits"] = LIMITS
+sys.exit(helper_server.serve_inherited_socket(OPERATIONS))
+"""
+
+
+class Helper:
+    """A helper process on a socket that stays while the process is replaced, as under systemd."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "helper.sock"
+        self.log = directory / "helper.log"
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(os.fspath(self.path))
+        self._listener.listen(512)
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        number = self._listener.fileno()
+        begin = f"import os; os.dup2({number}, 3); "
+        begin += "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))\n"
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-c", begin + HELPER], pass_fds=[number], stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": str(TOP / "agents")},
+            )  # fmt: skip
+
+    def replace(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.process = self._start()
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._listener.close()
+
+    def children(self) -> list[int]:
+        pid = self.process.pid
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        return [int(word) for word in text.split()]
+
+    async def call(self, method: str, timeout_s: float = 60.0, **params: Any) -> Any:
+        answer, descriptors = await helper_client.call(reactor, self.path, method, params, dict, timeout_s)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        return answer
+
+
+@pytest.fixture
+def helper(tmp_path: Path) -> Iterator[Helper]:
+    made = Helper(tmp_path)
+    yield made
+    made.stop()
+
+
+async def until(holds: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
+    """Wait for another process without blocking the reactor that talks to it."""
+    end_s = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < end_s, f"waited {timeout_s:g} s for {what}"
+        turn: Deferred[None] = Deferred()
+        reactor.callLater(0.01, turn.callback, None)  # type: ignore[attr-defined]
+        await turn
+
+
+async def hanging(helper: Helper, path: Path, store: str) -> Deferred[Any]:
+    """A call that runs and does not come back."""
+    running: Deferred[Any] = Deferred.fromCoroutine(helper.call("hang", store=store, path=str(path)))
+    await until(lambda: path.exists() and path.read_text() != "", f"{path} to be written")
+    return running
+
+
+def open_descriptors(pid: int | str = "self") -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+async def error_of(awaitable: Any) -> RpcError:
+    with pytest.raises(RpcError) as raised:
+        await awaitable
+    return raised.value
+
+
+@pytest_twisted.ensureDeferred
+async def test_each_call_has_a_child_with_nothing_of_its_parents(helper: Helper) -> None:
+    first, second = await helper.call("pid"), await helper.call("pid")
+    assert first["pid"] != second["pid"]
+    assert first["parent"] == second["parent"] == helper.process.pid
+    # standard input, output and error, the connection, and the descriptor that lists them
+    assert first["descriptors"] == [0, 1, 2, 3, 4]
+
+
+@pytest_twisted.ensureDeferred
+async def test_descriptors_arrive_and_none_is_left_in_the_helper(helper: Helper) -> None:
+    await helper.call("pid")
+    before = open_descriptors(helper.process.pid)
+    own = open_descriptors()
+    for _ in range(20):
+        await helper.call("directory")
+    await until(lambda: open_descriptors(helper.process.pid) <= before, "descriptors to be closed")
+    await until(lambda: open_descriptors() <= own, "our own to be closed")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_hung_store_leaves_another_working_and_says_busy_for_itself(
+    helper: Helper, tmp_path: Path
+) -> None:
+    hung = [await hanging(helper, tmp_path / f"hung{number}", "hung") for number in range(2)]
+    queued = [Deferred.fromCoroutine(helper.call("pid", store="hung", timeout_s=3600.0)) for _ in range(4)]
+    assert (await error_of(helper.call("pid", store="hung"))).reason == "busy"
+    assert await helper.call("pid", store="works")
+    for each in [*hung, *queued]:
+        each.addErrback(lambda failure: None)
+        each.cancel()
+    assert await helper.call("pid", store="hung")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_caller_that_hangs_up_ends_what_can_be_ended(helper: Helper, tmp_path: Path) -> None:
+    running = await hanging(helper, tmp_path / "hung", "one")
+    child = int((tmp_path / "hung").read_text())
+    assert helper.children() == [child]
+    running.addErrback(lambda failure: None)
+    running.cancel()
+    await until(lambda: helper.children() == [], "the child to be killed and reaped")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_change_is_finished_though_its_caller_hung_up(helper: Helper, tmp_path: Path) -> None:
+    path = tmp_path / "change"
+    running: Deferred[Any] = Deferred.fromCoroutine(helper.call("write", path=str(path)))
+    await until(path.exists, "the change to begin")
+    running.addErrback(lambda failure: None)
+    running.cancel()
+    path.with_suffix(".go").touch()
+    await until(path.with_suffix(".done").exists, "the change to end")
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_waits_past_its_deadline_never_begins(helper: Helper, tmp_path: Path) -> None:
+    hung = [await hanging(helper, tmp_path / f"hung{number}", "one") for number in range(2)]
+    late = tmp_path / "late"
+    error = await error_of(helper.call("write", path=str(late), timeout_s=0.3))
+    assert error.code == DEADLINE
+    for each in hung:
+        each.addErrback(lambda failure: None)
+        each.cancel()
+    assert await helper.call("pid")
+    assert not late.exists()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_child_that_dies_is_an_error_and_costs_no_slot(helper: Helper) -> None:
+    for _ in range(8):
+        assert (await error_of(helper.call("crash"))).code == NOT_CONNECTED
+    assert await helper.call("pid")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stopped_child_holds_one_slot_of_its_own_store(helper: Helper, tmp_path: Path) -> None:
+    path = tmp_path / "stopped"
+    running: Deferred[Any] = Deferred.fromCoroutine(helper.call("write", path=str(path)))
+    await until(path.exists, "the change to begin")
+    [child] = helper.children()
+    os.kill(child, signal.SIGSTOP)
+    assert await helper.call("pid")
+    os.kill(child, signal.SIGCONT)
+    path.with_suffix(".go").touch()
+    await running
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_killed_helper_is_replaced_and_answers(helper: Helper) -> None:
+    before = await helper.call("pid")
+    helper.replace()
+    assert (await helper.call("pid"))["parent"] not in (0, before["parent"])
+
+
+@pytest_twisted.ensureDeferred
+async def test_two_hundred_calls_side_by_side(helper: Helper) -> None:
+    """Each store's queue takes what it can and refuses the rest as busy; none is lost."""
+
+    async def one(number: int) -> str:
+        try:
+            await helper.call("pid", store=f"store {number % 50}")
+        except RpcError as error:
+            return error.reason
+        return "done"
+
+    outcomes = await gatherResults([Deferred.fromCoroutine(one(number)) for number in range(200)])
+    assert set(outcomes) <= {"done", "busy"}
+    assert outcomes.count("done") >= 8
+    assert await helper.call("pid")
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_ends_politely_on_sigterm(helper: Helper, tmp_path: Path) -> None:
+    path = tmp_path / "change"
+    running: Deferred[Any] = Deferred.fromCoroutine(helper.call("write", path=str(path)))
+    await until(path.exists, "the change to begin")
+    helper.process.terminate()
+    path.with_suffix(".go").touch()
+    await running
+    await until(lambda: helper.process.poll() is not None, "the helper to end")
+    assert helper.process.returncode == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_may_not_is_refused_without_a_child(helper: Helper) -> None:
+    assert (await error_of(helper.call("forbidden"))).code == FORBIDDEN
+
+
+@pytest.mark.parametrize("line", [b"nonsense\n", b"{}\n", b"[]\n", b"\xff\xfe\n", b"[" * 99 + b"\n"])
+def test_malformed_lines_are_answered_and_harm_nothing(helper: Helper, line: bytes) -> None:
+    for sent in (line, b'{"jsonrpc":"2.0","id":1,"method":"pid","params":{}}\n'):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(60)
+            connection.connect(os.fspath(helper.path))
+            connection.sendall(sent)
+            answer = json.loads(b"".join(iter(lambda: connection.recv(65536), b"")))
+    assert answer["result"]["parent"] == helper.process.pid
+
+
+def test_a_line_without_an_end_is_refused(helper: Helper) -> None:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(60)
+        connection.connect(os.fspath(helper.path))
+        try:
+            connection.sendall(b"x" * (1 << 21))
+        except BrokenPipeError:
+            return
+        answer = json.loads(b"".join(iter(lambda: connection.recv(65536), b"")))
+    assert answer["error"]["code"] == INTERNAL
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_helper_is_said_with_what_to_look_at(tmp_path: Path) -> None:
+    error = await error_of(helper_client.call(reactor, tmp_path / "store.sock", "pid", {}, dict, 5.0))
+    assert error.code == NOT_CONNECTED
+    assert "systemvm-store" in error.hint

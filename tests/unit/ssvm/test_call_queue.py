@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The queue of a root helper: bounded, in order, and one group cannot take what another needs."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from systemvm.ssvm.call_queue import CallQueue, QueuedCall, QueueLimits
+
+LIMITS = QueueLimits(max_running=3, max_running_per_group=2, max_waiting=6, max_waiting_per_group=4)
+
+
+def queue_of(*calls: tuple[str, str]) -> CallQueue[str]:
+    queue: CallQueue[str] = CallQueue(LIMITS)
+    for group, name in calls:
+        assert queue.admit(QueuedCall(group, None, name)) is not None
+    return queue
+
+
+def ready(queue: CallQueue[str]) -> list[str]:
+    return [call.payload for call in queue.take_ready()]
+
+
+def test_a_hung_group_leaves_slots_to_others() -> None:
+    queue = queue_of(*[("hung", f"h{number}") for number in range(4)], ("works", "w0"), ("works", "w1"))
+    assert ready(queue) == ["h0", "h1", "w0"]
+    assert ready(queue) == []
+    queue.ended("works")
+    assert ready(queue) == ["w1"]
+    assert queue.counts_of("hung") == (2, 2)
+
+
+def test_a_full_group_does_not_keep_others_from_the_queue() -> None:
+    queue = queue_of(*[("hung", f"h{number}") for number in range(4)])
+    assert queue.admit(QueuedCall("hung", None, "one too many")) is None
+    assert queue.admit(QueuedCall("works", None, "w")) is not None
+
+
+def test_the_whole_queue_is_bounded() -> None:
+    queue = queue_of(*[(f"group {number}", "") for number in range(6)])
+    assert queue.admit(QueuedCall("another", None, "")) is None
+
+
+def test_what_is_past_its_deadline_is_dropped_unbegun() -> None:
+    queue: CallQueue[str] = CallQueue(LIMITS)
+    for name, expires_s in (("late", 5.0), ("in time", 9.0), ("patient", None)):
+        queue.admit(QueuedCall("g", expires_s, name))
+    assert queue.next_expiry_s == pytest.approx(5.0)
+    assert [call.payload for call in queue.take_expired(5.0)] == ["late"]
+    assert ready(queue) == ["in time", "patient"]
+    assert queue.next_expiry_s is None
+
+
+def test_a_withdrawn_call_does_not_run() -> None:
+    queue: CallQueue[str] = CallQueue(LIMITS)
+    ticket = queue.admit(QueuedCall("g", None, "gone"))
+    queue.admit(QueuedCall("g", None, "stays"))
+    assert ticket is not None
+    queue.withdraw(ticket)
+    queue.withdraw(ticket)  # twice is as good as once
+    assert ready(queue) == ["stays"]
+    assert queue.counts_of("g") == (1, 0)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["admit", "ready", "end"])), max_size=60))
+def test_bounds_hold_whatever_happens(events: list[tuple[str, str]]) -> None:
+    queue: CallQueue[str] = CallQueue(LIMITS)
+    running: list[str] = []
+    for group, event in events:
+        if event == "admit":
+            queue.admit(QueuedCall(group, None, group))
+        elif event == "ready":
+            running += [call.group for call in queue.take_ready()]
+        elif group in running:
+            running.remove(group)
+            queue.ended(group)
+        assert queue.running == len(running) <= LIMITS.max_running
+        assert queue.waiting <= LIMITS.max_waiting
+        for each in "abc":
+            assert queue.counts_of(each)[0] == running.count(each) <= LIMITS.max_running_per_group
+            assert queue.counts_of(each)[1] <= LIMITS.max_waiting_per_group
