@@ -26,8 +26,19 @@ TOP = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TOP / "agents"))
 
 
+#: A booted cloud's waits notice a hang themselves, by lack of any work; pytest's timeout is behind them, and
+#: must not end a test whose machines are only slow.
+BOOTED_TIMEOUT_SCALE = 6
+_TIMEOUT_S = 300.0  # pyproject.toml
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say at once, and by name, what a machine lacks for a test, instead of failing half way through it."""
+    for item in items:
+        if item.get_closest_marker("cloud"):
+            given = item.get_closest_marker("timeout")
+            timeout_s = given.args[0] if given is not None else _TIMEOUT_S
+            item.add_marker(pytest.mark.timeout(timeout_s * BOOTED_TIMEOUT_SCALE), append=False)
     if os.geteuid() == 0 and shutil.which("ip") and shutil.which("nft"):
         return
     for item in items:

@@ -35,7 +35,7 @@ def test_an_agent_that_does_not_start_is_taken_back_with_its_reason(cloud: Boote
     assert failed.returncode == 1
     assert "goes on with its old agent" in failed.stderr
     assert "this version is broken" in failed.stderr
-    cloud.wait_up(SSVM, timeout_s=90)
+    cloud.wait_up(SSVM)
     assert (agent_version(cloud, name), cloud.ssh(name, LINK), identity(cloud, name)) == before
     assert "9.9.2" not in cloud.ssh(name, "ls -A /opt/systemvm; cat /proc/self/mountinfo")
     assert cloud.ssh(name, "systemctl list-units --failed --no-legend --plain").strip() == ""
@@ -67,6 +67,6 @@ def test_a_patch_whose_helper_is_killed_leaves_the_old_agent(cloud: BootedCloud,
         patching.kill()
     assert patching.returncode == 1
     assert "goes on with its old agent" in said, said
-    cloud.wait_up(SSVM, timeout_s=90)
+    cloud.wait_up(SSVM)
     assert (agent_version(cloud, name), cloud.ssh(name, LINK)) == before
     assert "/opt/" not in cloud.ssh(name, "cat /proc/self/mountinfo")

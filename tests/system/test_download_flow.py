@@ -122,7 +122,7 @@ def test_a_bad_source_is_a_clear_error_and_nothing_else(
 def test_a_full_store_is_a_clear_error_and_leaves_nothing(cloud: BootedCloud, hostile: HostileServer) -> None:
     before = cloud.store_files()
     row = cloud.register("bad full disk", f"{hostile.url}/huge.raw", "RAW")
-    done = cloud.wait_settled(row["id"], timeout_s=400)
+    done = cloud.wait_settled(row["id"])
     assert not done["isready"]
     assert "space" in done["status"] or "full" in done["status"], done["status"]
     assert cloud.store_files() == before

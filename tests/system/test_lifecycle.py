@@ -155,7 +155,7 @@ def test_a_stopped_one_is_started_again_with_what_its_zone_says_by_then(cloud: B
         with_version(zone_file, "4.1")
         cloud.lab.stop_daemon()
         cloud.lab.start_daemon()
-        cloud.wait_up(SSVM, timeout_s=90)
+        cloud.wait_up(SSVM)
         cloud.cli("system-vm", "stop", before["name"])
         wait_for("it to leave Up", lambda: cloud.system_vm(SSVM).get("agentstate") != "Up", 60, 0.2)
         cloud.wait_up(SSVM)

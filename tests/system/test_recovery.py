@@ -19,7 +19,7 @@ def test_machines_and_downloads_survive_a_killed_daemon(cloud: BootedCloud) -> N
     cloud.lab.stop_daemon(kill=True)
     cloud.lab.start_daemon()
     for kind, vm in before.items():
-        assert cloud.wait_up(kind, timeout_s=90)["name"] == vm["name"]
+        assert cloud.wait_up(kind)["name"] == vm["name"]
     for name, boot_id in boot_ids.items():
         assert cloud.ssh(name, "cat /proc/sys/kernel/random/boot_id") == boot_id, f"{name} was booted anew"
     assert cloud.wait_settled(row["id"])["isready"]
