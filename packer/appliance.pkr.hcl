@@ -26,9 +26,10 @@ source "qemu" "appliance" {
 
   ssh_username         = "root"
   ssh_private_key_file = var.build_key
-  ssh_timeout          = "10m"
+  # for a busy host without KVM; a kernel that crashed ends its machine at once
+  ssh_timeout          = "60m"
   shutdown_command     = "systemctl poweroff"
-  shutdown_timeout     = "3m"
+  shutdown_timeout     = "30m"
 
   qemuargs = [
     # a kernel that crashed ends its machine, and Packer's wait for it

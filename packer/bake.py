@@ -9,12 +9,14 @@ import os
 import shutil
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import deb_lock
 import sbom
 from appliance import TOP, Appliance
 from cache import GUEST_LOCK, novnc_facts
+from progress import run_shown, tail
 from stamps import sha256_of
 
 from systemvm.management.hypervisors.accelerator import Accelerator
@@ -36,17 +38,30 @@ ExecStart=/usr/bin/ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_k
 """
 
 
-def run(*command: str | Path, log: Path, stdin: str = "", **environment: str) -> None:
-    """Run one step with its output in a file; a failure shows the end of it and where the rest is."""
+def run(
+    *command: str | Path,
+    log: Path,
+    stdin: str = "",
+    show: Callable[[str], None] | None = None,
+    **environment: str,
+) -> None:
+    """Run one step with its output in a file; a failure shows the end of it and where the rest is.
+
+    With `show`, which is for Packer alone, its own steps are shown as they begin.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
+    words, variables = [str(word) for word in command], {**os.environ, **environment}
     with log.open("wb") as stream:
-        done = subprocess.run(
-            [str(word) for word in command], input=stdin.encode(), stdout=stream, stderr=subprocess.STDOUT,
-            env={**os.environ, **environment}, check=False,
-        )  # fmt: skip
-    if done.returncode != 0:
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-25:])
-        raise SystemExit(f"{tail}\nerror: {Path(command[0]).name} failed\nhint:  the whole log is {log}")
+        if show is not None:
+            code = run_shown(words, stream, variables, show)
+        else:
+            done = subprocess.run(
+                words, input=stdin.encode(), stdout=stream, stderr=subprocess.STDOUT, env=variables,
+                check=False,
+            )  # fmt: skip
+            code = done.returncode
+    if code != 0:
+        raise SystemExit(f"{tail(log)}\nerror: {Path(words[0]).name} failed\nhint:  the whole log is {log}")
 
 
 def bake(appliance: Appliance, prefix: Path, bundle: Path, work: Path, accelerator: str) -> Path:
@@ -89,15 +104,19 @@ def bake(appliance: Appliance, prefix: Path, bundle: Path, work: Path, accelerat
         "output": str(work / "output"),
     }
     (work / "variables.json").write_text(json.dumps(variables))
-    run_packer(work, BUILD / f"logs/{appliance.name}-packer.log")
+    run_packer(
+        work,
+        BUILD / f"logs/{appliance.name}-packer.log",
+        lambda text: print(f"images: {appliance.name}: {text}", flush=True),
+    )
     return work / "output" / f"{appliance.name}.qcow2"
 
 
-def run_packer(work: Path, log: Path) -> None:
+def run_packer(work: Path, log: Path, show: Callable[[str], None]) -> None:
     """Packer's run; once more when its machine's kernel crashed, as emulators sometimes make one do."""
     words = (PACKER / "run-packer.sh", "build", work, work / "variables.json")
     try:
-        run(*words, log=log)
+        run(*words, log=log, show=show)
     except SystemExit:
         console = work / SERIAL_LOG
         if not console.exists() or PANIC not in console.read_bytes():
@@ -108,7 +127,7 @@ def run_packer(work: Path, log: Path) -> None:
             f"images: {log.stem}: the kernel of Packer's machine crashed ({crashed}); once more", flush=True
         )
         shutil.rmtree(work / "output", ignore_errors=True)
-        run(*words, log=log)
+        run(*words, log=log, show=show)
 
 
 def publish(

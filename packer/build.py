@@ -245,7 +245,7 @@ def build_image(appliance: Appliance, accelerator: str) -> None:
     work = BUILD / "packer" / name
     own = payload.build_own_wheel(appliance, BUILD / "packer" / f"{name}-wheel")
     bundle = payload.stage(appliance, work, [*wheels, own], novnc, facts)
-    say(f"{name}: Packer boots it, installs the agents, and makes it boot by itself (one to three minutes)")
+    say(f"{name}: Packer boots it, installs the agents, and makes it boot by itself (two minutes, if quiet)")
     started = time.monotonic()
     image = bake(appliance, prefix, bundle, work, accelerator)
     size = image.stat().st_size

@@ -24,7 +24,7 @@ class Packer:
         self.work, self.failures, self.says = work, failures, says
         self.runs = 0
 
-    def __call__(self, *words: Any, log: Path) -> None:
+    def __call__(self, *words: Any, log: Path, show: Any) -> None:
         self.runs += 1
         if self.runs <= self.failures:
             (self.work / bake.SERIAL_LOG).write_bytes(self.says)
@@ -42,10 +42,10 @@ def test_once_more_after_a_crash_of_the_kernel_alone(
     monkeypatch.setattr(bake, "run", packer)
     log = tmp_path / "ssvm-packer.log"
     if built:
-        bake.run_packer(tmp_path, log)
+        bake.run_packer(tmp_path, log, print)
     else:
         with pytest.raises(SystemExit, match="Disconnect"):
-            bake.run_packer(tmp_path, log)
+            bake.run_packer(tmp_path, log, print)
     assert packer.runs == runs
     assert (tmp_path / "ssvm-packer.crashed.log").exists() == (says == CRASH)
 

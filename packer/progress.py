@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shows how far Packer is, from the words of its own log; the build itself does not depend on them."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+#: What Packer (1.6 to 1.15) says first of a step, and what that is to whoever waits.
+_STEPS = (
+    ("Copying hard drive", "copying the base disk"),
+    ("Starting VM", "starting the machine"),
+    ("Waiting for SSH", "booting, until ssh answers"),
+    ("Uploading", "sending agents and packages"),
+    ("Provisioning with shell script", "running"),
+    ("Gracefully halting", "shutting down"),
+    ("Converting hard drive", "compressing the image"),
+)
+_SAID = re.compile(r"==> [\w.-]+: (.*)")
+#: A step that takes longer is named again, so that nobody takes a slow build for a hung one.
+STILL_EVERY_S = 60.0
+
+
+class Steps:
+    """From the lines of Packer's log to lines for people; `seconds` is a clock that only counts up."""
+
+    def __init__(self, seconds: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._began_s = seconds()
+        self._step = ""
+        self._shown_s = self._began_s
+
+    def read(self, line: str) -> str | None:
+        """The step that this line begins, with the time since the start; None when it begins none."""
+        said = _SAID.search(line)
+        if said is None:
+            return None
+        for words, step in _STEPS:
+            if said[1].startswith(words):
+                script = said[1].rpartition("/")[2] if words.startswith("Provisioning") else ""
+                self._step = f"{step} {script}".rstrip()
+                return self._show(self._step)
+        return None
+
+    def still(self) -> str | None:
+        """The present step again, when it has not been shown for `STILL_EVERY_S`."""
+        if not self._step or self._seconds() - self._shown_s < STILL_EVERY_S:
+            return None
+        return self._show(f"still {self._step}")
+
+    def _show(self, text: str) -> str:
+        self._shown_s = self._seconds()
+        return f"{self._shown_s - self._began_s:4.0f} s  {text}"
+
+
+def run_shown(
+    command: Sequence[str], log: IO[bytes], environment: Mapping[str, str], show: Callable[[str], None]
+) -> int:
+    """Run a command with its output in `log`, and show its steps meanwhile; its exit code."""
+    steps = Steps()
+    unfinished = b""
+    receiving, sending = os.pipe()
+    with (
+        os.fdopen(receiving, "rb", buffering=0) as output,
+        subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=sending, stderr=sending, env=environment
+        ) as process,
+    ):
+        os.close(sending)
+        poll = select.poll()
+        poll.register(output, select.POLLIN)
+        while True:
+            lines: list[bytes] = []
+            if poll.poll(STILL_EVERY_S * 1000):
+                data = output.read(65536)
+                if not data:
+                    break
+                log.write(data)
+                log.flush()
+                *lines, unfinished = (unfinished + data).split(b"\n")
+            shown = [steps.read(line.decode(errors="replace")) for line in lines]
+            for text in (*shown, steps.still()):
+                if text is not None:
+                    show(text)
+    return process.returncode
+
+
+def tail(log: Path, lines: int = 25) -> str:
+    """The end of a log, for an error."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
