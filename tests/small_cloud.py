@@ -52,6 +52,7 @@ from systemvm.management.state.templates import StoreRef, Template
 from systemvm.management.system_vms.diagnostics import Diagnosis
 from systemvm.management.templates.dispatch import Dispatch
 from systemvm.management.templates.service import TemplateService
+from systemvm.management.templates.store_usage import StoreUsage
 from systemvm.management.virtual_machines.machine import MachineBuilder
 from systemvm.management.virtual_machines.service import VirtualMachines
 from systemvm.management.zone import AddressRange, NetworkConfig, NetworksConfig
@@ -315,7 +316,8 @@ class SmallCloud:
         self.ssvm_peer.answers["template.download"] = lambda _: RpcError(NOT_CONNECTED, "not now")
         self.agents.connect(self.cpvm.instance_name, Role.CPVM)
         self.jobs = Jobs(self.database, describe_job_error)
-        self.dispatch = Dispatch(self.clock, self.database, self.agents, FakeZoneFacts())
+        usage = StoreUsage(self.database, self.agents, FakeZoneFacts())
+        self.dispatch = Dispatch(self.clock, self.database, self.agents, FakeZoneFacts(), usage)
         self.revocation = ConsoleRevocation(self.database, self.agents)
         builder = MachineBuilder(
             self.database, self.primary, directory, lambda zone: "10.11.0.1", host_id=self.host.id
@@ -328,7 +330,7 @@ class SmallCloud:
             host_id=self.host.id,
             end_consoles=self.revocation.of_machine,
         )
-        self.templates = TemplateService(self.database, self.dispatch, self.machines)
+        self.templates = TemplateService(self.database, self.dispatch, self.machines, usage)
         self.consoles = ConsoleEndpoints(
             self.database, self.agents, lambda zone_id, address: PublicEndpoint.parse(CONSOLE_ORIGIN)
         )

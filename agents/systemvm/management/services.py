@@ -39,6 +39,7 @@ from systemvm.management.system_vms.lifecycle import Lifecycle
 from systemvm.management.templates.dispatch import Dispatch
 from systemvm.management.templates.reconcile import TemplateReconcile
 from systemvm.management.templates.service import TemplateService
+from systemvm.management.templates.store_usage import StoreUsage
 from systemvm.management.virtual_machines.machine import MachineBuilder
 from systemvm.management.virtual_machines.reaper import ExpungeReaper
 from systemvm.management.virtual_machines.service import VirtualMachines
@@ -78,7 +79,8 @@ class Services:
         configuration, database = ground.configuration, ground.database
         self.jobs = Jobs(database, describe_job_error)
         facts = ZoneFacts(configuration)
-        self._dispatch = Dispatch(ground.reactor, database, ground.directory, facts)
+        usage = StoreUsage(database, ground.directory, facts)
+        self._dispatch = Dispatch(ground.reactor, database, ground.directory, facts, usage)
         self._dispatch.add_methods(agent_methods)
         revocation = ConsoleRevocation(database, ground.directory)
         self._virtual_machines = VirtualMachines(
@@ -122,7 +124,7 @@ class Services:
             CommandServices(
                 database=database,
                 jobs=self.jobs,
-                templates=TemplateService(database, self._dispatch, self._virtual_machines),
+                templates=TemplateService(database, self._dispatch, self._virtual_machines, usage),
                 system_vms=ground.system_vms,
                 virtual_machines=self._virtual_machines,
                 consoles=consoles,
@@ -173,4 +175,5 @@ class Services:
             raise RpcError.refused("not-found", str(error)) from error
 
     async def _agent_up(self, agent: Agent) -> None:
-        self._dispatch.wake()
+        if agent.role is Role.SSVM:
+            self._dispatch.agent_up(agent.name)

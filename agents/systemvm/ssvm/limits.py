@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from systemvm.wire.storage import MAX_ACTIVE_DOWNLOADS
+
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
 
@@ -22,7 +24,7 @@ class Limits:
     trailing_timeout_s: float = 2.0  # how long to look for bytes past the announced end
     max_redirects: int = 5
     max_url_characters: int = 4096
-    max_active_jobs: int = 8
+    max_active_jobs: int = MAX_ACTIVE_DOWNLOADS
     max_virtual_size_bytes: int = 16 * TIB
     # Zeros compress 1,030:1 with gzip and 32,600:1 with zstd; a disk that is more than zeros stays far below.
     max_ratio: int = 5000

@@ -17,6 +17,9 @@ TEMPLATE_DELETE = "template.delete"  # daemon → agent
 TEMPLATE_PROGRESS = "template.progress"  # agent → daemon, notification; a newer one replaces it
 TEMPLATE_FINISHED = "template.finished"  # agent → daemon, a call: repeated until answered
 
+#: How many downloads an SSVM runs at a time; it answers `busy` to another one.
+MAX_ACTIVE_DOWNLOADS = 8
+
 
 class ImageFormat(enum.Enum):
     """CloudStack's names of image formats that this release understands."""

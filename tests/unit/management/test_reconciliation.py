@@ -12,7 +12,7 @@ import pytest_twisted
 from attrs import evolve
 from twisted.internet.task import Clock
 
-from small_cloud import FakePeer, SmallCloud
+from small_cloud import FakePeer, FakeZoneFacts, SmallCloud
 from systemvm.management.consoles.reconcile import ENDED, LOST, ConsoleReconcile
 from systemvm.management.control.agent import Agent, AgentStatus
 from systemvm.management.control.directory import AgentDirectory
@@ -64,7 +64,7 @@ class Ssvm:
 
 @pytest.fixture
 def ssvm(cloud: SmallCloud) -> Ssvm:
-    return Ssvm(cloud, cloud.dispatch._zones)
+    return Ssvm(cloud, FakeZoneFacts())
 
 
 # --- templates

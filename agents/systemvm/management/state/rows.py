@@ -29,6 +29,13 @@ class Rows(Generic[R]):
     def value(self, row: sa.RowMapping) -> R:
         return self.row_class(**{name: row[name] for name in self.names})
 
+    def labelled(self, prefix: str) -> list[sa.Label[Any]]:
+        """The columns under names of their own, for a query over several tables."""
+        return [self.table.c[name].label(f"{prefix}_{name}") for name in self.names]
+
+    def from_labelled(self, row: sa.RowMapping, prefix: str) -> R:
+        return self.row_class(**{name: row[f"{prefix}_{name}"] for name in self.names})
+
     def all(
         self,
         connection: sa.Connection,

@@ -141,6 +141,10 @@ templates = _table(
     sa.Column("details", sa.JSON, nullable=False, default=dict),
 )
 
+#: Conditions of partial indexes, as migration 0009 has them too.
+WANTED = "removed IS NULL AND delete_requested IS NULL"
+TO_DELETE = "delete_requested IS NOT NULL AND removed IS NULL"
+
 template_store_refs = _table(
     "template_store_refs",
     *numbered(),
@@ -151,6 +155,8 @@ template_store_refs = _table(
     ),  # `template.download` is idempotent by it
     sa.Column("request_id", sa.String(128)),  # of the API's call; the SSVM's log names it too
     sa.Column("agent_name", sa.String(64)),  # the SSVM that works on it
+    # Since when its files are to go: its template was deleted. `removed` says that they are gone.
+    sa.Column("delete_requested", UtcDateTime),
     sa.Column("state", EnumText(DownloadState), nullable=False, default=DownloadState.NOT_DOWNLOADED),
     sa.Column("percent", sa.Integer, nullable=False, default=0),
     sa.Column("received_bytes", sa.BigInteger, nullable=False, default=0),
@@ -163,6 +169,20 @@ template_store_refs = _table(
     sa.Column("virtual_size_bytes", sa.BigInteger),
     sa.Column("checksum", sa.String(255)),
     sa.Column("updated", UtcDateTime, nullable=False, default=now, onupdate=now),
+    # What the daemon looks for every few seconds is few among many: it is found without reading the rest.
+    sa.Index(
+        "ix_template_store_refs_wanted",
+        "state",
+        "agent_name",
+        sqlite_where=sa.text(WANTED),
+        postgresql_where=sa.text(WANTED),
+    ),
+    sa.Index(
+        "ix_template_store_refs_to_delete",
+        "delete_requested",
+        sqlite_where=sa.text(TO_DELETE),
+        postgresql_where=sa.text(TO_DELETE),
+    ),
 )
 
 template_spool_refs = _table(

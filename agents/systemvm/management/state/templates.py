@@ -75,6 +75,7 @@ class StoreRef:
     checksum: str | None
     created: datetime
     updated: datetime
+    delete_requested: datetime | None
     removed: datetime | None
 
     @property
@@ -172,15 +173,15 @@ def update_store_ref(connection: sa.Connection, /, ref_id: int, **changes: Any) 
     return store_refs.update(connection, ref_id, **changes)
 
 
-def unfinished(connection: sa.Connection, agent_name: str | None = None) -> list[StoreRef]:
-    """Downloads that are wanted and have not ended, of one SSVM or of all: what to resume on connect."""
-    where: list[sa.ColumnElement[bool]] = [
-        _s.removed.is_(None),
-        _s.state.in_([DownloadState.NOT_DOWNLOADED, DownloadState.DOWNLOAD_IN_PROGRESS]),
-    ]
-    if agent_name is not None:
-        where.append(_s.agent_name == agent_name)
-    return store_refs.all(connection, *where)
+def request_deletion(connection: sa.Connection, template_id: int) -> bool:
+    """Remove a template for its users, and mark its files as due to go; False when that was done before."""
+    at = now()
+    if not rows.update_where(connection, _t.id == template_id, _t.removed.is_(None), removed=at):
+        return False
+    store_refs.update_where(
+        connection, _s.template_id == template_id, _s.removed.is_(None), delete_requested=at
+    )
+    return True
 
 
 def remove(connection: sa.Connection, template_id: int) -> None:

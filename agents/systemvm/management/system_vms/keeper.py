@@ -19,10 +19,10 @@ from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import AgentState, InstanceState
 from systemvm.management.state.zones import Zone
 from systemvm.management.system_vms.allocation import allocate
-from systemvm.management.system_vms.backoff import StartBackoff
 from systemvm.management.system_vms.boot_arguments import ROLES, TYPES
 from systemvm.management.system_vms.lifecycle import Lifecycle
 from systemvm.management.zone import ZoneConfig
+from systemvm.service.keyed_backoff import KeyedBackoff
 from systemvm.service.slowness import TimeoutScale, unscaled
 from systemvm.wire.role import Role
 
@@ -65,7 +65,7 @@ class Keeper:
         self._interval_s = supervision.scan_interval_s
         self._agent_deadline_s = supervision.agent_deadline_s
         self._timeout_scale = timeout_scale
-        self._backoff = StartBackoff(
+        self._backoff = KeyedBackoff[str](
             clock.seconds, first_s=supervision.retry_first_s, last_s=supervision.retry_max_s
         )
         self._silent_since_s: dict[str, float] = {}

@@ -1,72 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keeps SSVMs at work on what users registered: driven by what is the case, not by what has just happened.
 
-Every pass looks at all downloads that are wanted and have not ended, and gives each to an SSVM that is Up.
-`template.download` is get-or-start by job id, so a pass is a question as much as an order: whatever was lost
-with a connection, a restart of either end, or a VM, the next pass finds (issues 6647, 11341 of CloudStack).
+Every pass asks the database what is due: downloads that are wanted and have not ended, and files of deleted
+templates. `template.download` is get-or-start by job id, so a call is a question as much as an order:
+whatever was lost with a connection, a restart of either end, or a VM, a later pass finds (issues 6647, 11341
+of CloudStack).
+
+A pass starts calls and waits for none, so that an SSVM that hangs keeps no other from its work. A call that
+still runs is never repeated, and an SSVM that answers busy or not in time is left alone for a while.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Iterable
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from systemvm.management.state import templates
-from systemvm.management.state.columns import new_uuid
 from systemvm.management.state.database import Database
-from systemvm.management.templates import downloads
-from systemvm.management.templates.downloads import TRANSIENT_CODES, Work
+from systemvm.management.templates import downloads, due
+from systemvm.management.templates.allotment import Allotment
+from systemvm.management.templates.due import Due, Work
+from systemvm.management.templates.store_usage import StoreUsage
+from systemvm.management.templates.wait_reason import WaitReason, hint_for_zone
+from systemvm.management.templates.work_calls import Agents, Lane, WorkCalls, ZoneFacts
 from systemvm.rpc.call import Call, Objects
-from systemvm.rpc.errors import REFUSED, RpcError
+from systemvm.rpc.errors import RpcError
 from systemvm.rpc.method import MethodTable
+from systemvm.service.periodic import Periodic
 from systemvm.wire import storage
 from systemvm.wire.role import Role
-from systemvm.wire.storage import (
-    Done,
-    DownloadAbort,
-    DownloadError,
-    DownloadRequest,
-    DownloadStatus,
-    Store,
-    TemplateDelete,
-)
+from systemvm.wire.storage import Done, DownloadStatus
 
-SCAN_INTERVAL_S = 10.0
-CALL_DEADLINE_S = 30.0
-DELETE_DEADLINE_S = 120.0
-
-
-class AgentPeer(Protocol):
-    """A connected agent."""
-
-    async def call(
-        self,
-        method: str,
-        params: Any = None,
-        *,
-        result: Any = None,
-        deadline_s: float = 30.0,
-        request_id: str | None = None,
-    ) -> Any: ...
-
-
-class Agents(Protocol):
-    """Who is connected."""
-
-    def peer(self, name: str) -> AgentPeer | None: ...
-    def up(self, role: Role) -> list[str]: ...
-
-
-class ZoneFacts(Protocol):
-    """What a zone's configuration says of downloads, read at the time of asking."""
-
-    def source_ca_pem(self, zone_name: str) -> str | None: ...
-    def max_template_size_bytes(self, zone_name: str) -> int: ...
-    def store(self, zone_name: str, store_name: str) -> Store: ...
+PASS_INTERVAL_S = 10.0
+#: How many rows of a queue are told in one pass why they wait.
+MAX_NOTES = 200
 
 
 class Dispatch:
@@ -74,172 +44,148 @@ class Dispatch:
 
     log = Logger()
 
-    def __init__(self, reactor: IReactorTime, database: Database, agents: Agents, zones: ZoneFacts) -> None:
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        database: Database,
+        agents: Agents,
+        zones: ZoneFacts,
+        usage: StoreUsage | None = None,
+    ) -> None:
         self._database = database
         self._agents = agents
-        self._zones = zones
-        self._loop = LoopingCall(self._scan)
-        self._loop.clock = reactor
-        self._locks: dict[int, DeferredLock] = {}
+        self._usage = usage or StoreUsage(database, agents, zones)
+        self._calls = WorkCalls(reactor, database, agents, zones, self._ended)
+        self._passes = Periodic(reactor, self._begin, PASS_INTERVAL_S, what="a pass over downloads")
 
     # -- life -----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        self._loop.start(SCAN_INTERVAL_S, now=True)
+        self._passes.start(now=True)
 
     def stop(self) -> None:
-        if self._loop.running:
-            self._loop.stop()
+        self._passes.stop()
 
     def wake(self) -> None:
-        """Do a pass now: a template came, or an SSVM."""
-        if self._loop.running:
-            self._loop.reset()
-            self._scan()
+        """Do a pass now: a template came, or a place is free."""
+        self._passes.run_soon()
 
-    def _scan(self) -> Deferred[None]:
-        scan = Deferred.fromCoroutine(self.reconcile())
-        # A scan that failed must not end the loop: the next one sees the same work.
-        return scan.addErrback(
-            lambda failure: self.log.failure("a pass over downloads failed", failure=failure)
-        )
+    def agent_up(self, name: str) -> None:
+        """An SSVM connected: what was wrong with it is over, and what it said before may be out of date."""
+        self._calls.forget(name)
+        self.wake()
+
+    def _ended(self, work: Work) -> None:
+        """A download or a deletion is done with: a place is free, and its store is fuller or emptier."""
+        self._usage.changed(work.store.id)
+        self.wake()
 
     # -- a pass ---------------------------------------------------------------------------------------------
 
     async def reconcile(self) -> None:
-        """One pass: every download and deletion that is due is offered to an SSVM."""
-        load = await self._database.read(downloads.load_of)
-        for work in await self._database.read(downloads.to_do):
-            lock = self._lock(work.ref.id)
-            if not lock.locked:  # else another pass is talking about it right now
-                await lock.run(self._download, work, load)
-        await self.clear_deleted()
+        """Passes until everything that is due was offered once, and all calls of them have ended."""
+        begun = await self._begin()
+        while begun:
+            await gatherResults(begun)
+            begun = await self._begin() if self._calls.left_out else []
 
-    async def clear_deleted(self) -> None:
-        """Remove the files of templates that were deleted, as far as an SSVM is there to do it."""
-        for work in await self._database.read(downloads.to_delete):
-            await self._lock(work.ref.id).run(self._delete, work)
+    async def delete(self, template_id: int) -> None:
+        """Have the files of a deleted template removed now, as far as an SSVM is there to do it."""
+        for work in await self._database.read(due.deletions_of, template_id):
+            await self._calls.ended(work)
+            found = await self._database.read(due.deletion_with_ssvms, work.ref.id)
+            if found is not None:
+                again, ssvms = found
+                allotment = Allotment(ssvms, set(self._agents.up(Role.SSVM)), self._calls)
+                name = allotment.for_deletion(again, for_first_time=True)
+                if name is not None:
+                    await self._calls.run(again, name, Lane.DELETE)
 
-    def _lock(self, ref_id: int) -> DeferredLock:
-        """One talk at a time about one copy on a store."""
-        return self._locks.setdefault(ref_id, DeferredLock())
+    async def _begin(self) -> list[Deferred[None]]:
+        """One pass: the calls that it began; each ends by itself, and none fails."""
+        calls = self._calls
+        waits = calls.begin_pass()
+        found = await self._database.read(due.due, waits)
+        calls.keep_word_on({work.ref.id for work in found.given})
+        allotment = Allotment(found, set(self._agents.up(Role.SSVM)), calls)
+        begun = list(self._ask_again(found.given, allotment))
+        begun += await self._reassign(found.given, allotment)
+        begun += await self._give(found, allotment, waits)
+        for work in found.deletions:
+            name = allotment.for_deletion(work)
+            if name is not None:
+                begun += calls.begin(work, name, Lane.DELETE)
+        return begun
 
-    async def _download(self, listed: Work, load: dict[str, int]) -> None:
-        # Looked at anew: while this pass waited for another download, this one may have come to its end, and
-        # an SSVM that has forgotten an ended job would start it again.
-        work = await self._database.read(downloads.still_to_do, listed.ref.id)
-        if work is None:
+    def _ask_again(self, given: list[Work], allotment: Allotment) -> Iterable[Deferred[None]]:
+        """How downloads are that SSVMs have, if nothing was heard of them lately."""
+        for work in given:
+            name = work.ref.agent_name or ""
+            if name in allotment.up and self._calls.is_due(work, name):
+                yield from self._calls.begin(work, name, Lane.DOWNLOAD)
+
+    async def _reassign(self, given: list[Work], allotment: Allotment) -> list[Deferred[None]]:
+        """Downloads of SSVMs that are not Up go to another one, if there is one with a place."""
+        begun: list[Deferred[None]] = []
+        for work in given:
+            name = work.ref.agent_name or ""
+            if name in allotment.up or work in self._calls:
+                continue
+            other = allotment.place_for(work)
+            if other is not None:
+                begun += await self._assign(work, other)
+                continue
+            hint = f"Waiting for {name} to connect again; the download then goes on."
+            if work.ref.error_hint != hint:
+                code = WaitReason.DISCONNECTED.value
+                await self._database.run(downloads.note_waiting, [work.ref.id], code, hint)
+        return begun
+
+    async def _give(self, found: Due, allotment: Allotment, waits: list[int]) -> list[Deferred[None]]:
+        """Free places go round the accounts; who gets none is told why."""
+        begun: list[Deferred[None]] = []
+        left = dict(found.waiting)
+        places = {zone_id: allotment.places_in(zone_id) for zone_id in left}
+        open_zones = [zone_id for zone_id, count in places.items() if count]
+        if open_zones:
+            most = max(places.values())
+            queue = await self._database.read(due.candidates, open_zones, waits, most)
+            for work, name in allotment.share_out(queue):
+                begun += await self._assign(work, name)
+                left[work.zone.id] -= 1
+        for zone_id, count in left.items():
+            if count > 0:
+                await self._note_why(zone_id, found, allotment)
+        return begun
+
+    async def _note_why(self, zone_id: int, found: Due, allotment: Allotment) -> None:
+        """Write down why those wait that were offered to nobody; who was refused has a reason of its own."""
+        ssvms = allotment.up_in(zone_id)
+        reasons = [self._calls.reason_of(name) for name in ssvms]
+        if not ssvms:
+            reason = WaitReason.NO_SSVM
+        elif all(reasons):
+            reason = reasons[0] or WaitReason.BUSY
+        elif any(allotment.places_of(name) for name in ssvms):
             return
-        chosen = await self._choose(work, load)
-        if chosen is None:
-            await self._database.run(downloads.note_waiting, work.ref.id, self._why_waiting(work))
-            return
-        name, peer = chosen
-        if work.ref.agent_name != name:
-            await self._database.run(downloads.assign, work.ref.id, name)
-            load[name] = load.get(name, 0) + 1
-        request = self._request(work)
-        if work.ref.agent_name != name:
-            self.log.info(
-                "{agent} is given {template}, job {job} (request {request_id})",
-                agent=name,
-                template=work.template.name,
-                job=request.job_id,
-                request_id=request.request_id,
-            )
-        try:
-            status = await peer.call(
-                storage.TEMPLATE_DOWNLOAD,
-                request,
-                result=DownloadStatus,
-                deadline_s=CALL_DEADLINE_S,
-                request_id=request.request_id,
-            )
-        except RpcError as error:
-            await self._refused(work, name, error)
-            return
-        await self._database.run(downloads.apply_status, name, status)
+        else:
+            reason = WaitReason.BUSY
+        refs = await self._database.read(due.waiting_without_reason, zone_id, reason.value, MAX_NOTES)
+        if refs:
+            hint = hint_for_zone(reason, found.zone_names[zone_id], ssvms)
+            await self._database.run(downloads.note_waiting, refs, reason.value, hint)
 
-    async def _choose(self, work: Work, load: dict[str, int]) -> tuple[str, AgentPeer] | None:
-        """The SSVM that has it already, else the one with the least to do."""
-        up = set(self._agents.up(Role.SSVM))
-        names = sorted(
-            (name for name in await self._database.read(downloads.ssvms_of, work.zone.id) if name in up),
-            key=lambda name: (name != work.ref.agent_name, load.get(name, 0), name),
-        )
-        for name in names:
-            peer = self._agents.peer(name)
-            if peer is not None:
-                return name, peer
-        return None
-
-    @staticmethod
-    def _why_waiting(work: Work) -> str:
-        if work.ref.agent_name:
-            return f"Waiting for {work.ref.agent_name} to connect again; the download then goes on."
-        return f"Waiting for a secondary storage VM of zone {work.zone.name} to come Up."
-
-    def _request(self, work: Work) -> DownloadRequest:
-        template, zone = work.template, work.zone
-        return DownloadRequest(
-            job_id=work.ref.job_id,
-            request_id=work.ref.request_id or new_uuid(),
-            template_id=template.id,
-            account_id=template.account_id,
-            unique_name=template.unique_name,
-            description=template.display_text,
-            url=template.url or "",
-            format=template.format,
-            store=self._zones.store(zone.name, work.store.name),
-            max_size_bytes=self._zones.max_template_size_bytes(zone.name),
-            checksum=template.checksum,
-            source_ca_pem=self._zones.source_ca_pem(zone.name),
-            public=template.public,
-            hvm=template.hvm,
-        )
-
-    async def _refused(self, work: Work, name: str, error: RpcError) -> None:
+    async def _assign(self, work: Work, name: str) -> list[Deferred[None]]:
+        if not await self._database.run(downloads.assign, work.ref.id, name, work.ref.agent_name):
+            return []  # it ended, or was deleted, since it was read
         self.log.info(
-            "{agent} does not take {template}: {error}", agent=name, template=work.template.name, error=error
+            "{agent} is given {template}, job {job} (request {request_id})",
+            agent=name,
+            template=work.template.name,
+            job=work.ref.job_id,
+            request_id=work.ref.request_id,
         )
-        if error.code == REFUSED and error.reason not in TRANSIENT_CODES:
-            final = DownloadError(error.reason or "refused", error.message, error.hint)
-            await self._database.run(downloads.fail, work.ref.id, final)
-            return
-        hint = f"{name}: {error.message}" + (f" ({error.hint})" if error.hint else "")
-        await self._database.run(downloads.note_waiting, work.ref.id, hint)
-
-    async def _delete(self, work: Work) -> None:
-        """Stop its download and remove its files; tried again with every pass until an SSVM says it is so."""
-        due = await self._database.read(downloads.to_delete)
-        chosen = await self._choose(work, {}) if work.ref.id in {one.ref.id for one in due} else None
-        if chosen is None:
-            return
-        name, peer = chosen
-        try:
-            await peer.call(
-                storage.TEMPLATE_ABORT, DownloadAbort(work.ref.job_id), deadline_s=CALL_DEADLINE_S
-            )
-        except RpcError as error:
-            self.log.debug("{agent} had nothing to abort: {error}", agent=name, error=error)
-        order = TemplateDelete(
-            job_id=work.ref.job_id,
-            store=self._zones.store(work.zone.name, work.store.name),
-            account_id=work.template.account_id,
-            template_id=work.template.id,
-        )
-        try:
-            await peer.call(storage.TEMPLATE_DELETE, order, result=Done, deadline_s=DELETE_DEADLINE_S)
-        except RpcError as error:
-            self.log.info(
-                "{agent} could not delete {template}: {error}",
-                agent=name,
-                template=work.template.name,
-                error=error,
-            )
-            return
-        await self._database.run(downloads.forget_files, work.ref.id)
-        self._locks.pop(work.ref.id, None)
+        return self._calls.begin(work, name, Lane.DOWNLOAD)
 
     # -- what SSVMs say -------------------------------------------------------------------------------------
 
@@ -273,7 +219,9 @@ class Dispatch:
 
     async def _progress(self, call: Call, status: DownloadStatus) -> Done:
         if not status.state.ended:
-            await self._database.run(downloads.apply_status, call.caller.name, status)
+            ref = await self._database.run(downloads.apply_status, call.caller.name, status)
+            if ref is not None:
+                self._calls.believe(ref.id)
         return Done()
 
     async def _finished(self, call: Call, status: DownloadStatus) -> Done:
@@ -287,4 +235,7 @@ class Dispatch:
                 agent=call.caller.name,
                 job=status.job_id,
             )
+        else:
+            self._usage.changed(ref.store_id)
+            self.wake()
         return Done()

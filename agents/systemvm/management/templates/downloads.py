@@ -8,89 +8,59 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from attrs import frozen
 
-from systemvm.management.state import events, instances, templates, zones
+from systemvm.management.state import events, templates
 from systemvm.management.state.columns import new_uuid, now
-from systemvm.management.state.status import InstanceType
-from systemvm.management.state.templates import StoreRef, Template
-from systemvm.management.state.zones import ImageStore, Zone
-from systemvm.wire.slowness import Delay
+from systemvm.management.state.templates import StoreRef
 from systemvm.wire.storage import DownloadError, DownloadState, DownloadStatus, DownloadStep
 
-#: Refusals that a later try may not meet: the template goes on waiting, and its hint tells why.
-TRANSIENT_CODES = frozenset({"store_not_mounted", "mount_failed", *(delay.value for delay in Delay)})
+UNFINISHED = (DownloadState.NOT_DOWNLOADED, DownloadState.DOWNLOAD_IN_PROGRESS)
 
 
-@frozen
-class Work:
-    """A download that is to go on, with all that its SSVM must be told."""
-
-    ref: StoreRef
-    template: Template
-    store: ImageStore
-    zone: Zone
-
-
-def to_do(connection: sa.Connection) -> list[Work]:
-    """Downloads of templates that still exist and have not ended."""
-    found = []
-    for ref in templates.unfinished(connection):
-        template = templates.by_id(connection, ref.template_id)
-        if template.removed is None:
-            found.append(_work(connection, ref, template))
-    return found
-
-
-def to_delete(connection: sa.Connection) -> list[Work]:
-    """Copies on a store whose template was deleted: their files are to go."""
-    refs = templates.store_refs.all(connection, templates.store_refs.table.c.removed.is_(None))
-    pairs = [(ref, templates.by_id(connection, ref.template_id)) for ref in refs]
-    return [_work(connection, ref, template) for ref, template in pairs if template.removed is not None]
-
-
-def _work(connection: sa.Connection, ref: StoreRef, template: Template) -> Work:
-    store = zones.store_by_id(connection, ref.store_id)
-    return Work(ref, template, store, zones.zone_by_id(connection, store.zone_id))
-
-
-def still_to_do(connection: sa.Connection, ref_id: int) -> Work | None:
-    """One of `to_do` as it is now; None when it has come to an end."""
-    return next((work for work in to_do(connection) if work.ref.id == ref_id), None)
-
-
-def ssvms_of(connection: sa.Connection, zone_id: int) -> list[str]:
-    """Names of the zone's SSVMs."""
-    return [
-        vm.instance_name
-        for vm in instances.list_system(connection, zone_id)
-        if vm.type is InstanceType.SECONDARY_STORAGE
-    ]
-
-
-def load_of(connection: sa.Connection) -> dict[str, int]:
-    """How many downloads each SSVM has in hand."""
-    counts: dict[str, int] = {}
-    for ref in templates.unfinished(connection):
-        if ref.agent_name:
-            counts[ref.agent_name] = counts.get(ref.agent_name, 0) + 1
-    return counts
-
-
-def assign(connection: sa.Connection, ref_id: int, agent_name: str) -> StoreRef:
-    ref = templates.update_store_ref(connection, ref_id, agent_name=agent_name)
-    _record(connection, ref, "ASSIGN", f"is given to {agent_name}")
-    return ref
-
-
-def note_waiting(connection: sa.Connection, ref_id: int, hint: str) -> None:
-    """Say why a download does not go on, for its user to read; its state stays."""
-    table = templates.store_refs.table
+def assign(connection: sa.Connection, ref_id: int, agent_name: str, before: str | None) -> bool:
+    """Give a download to an SSVM, if `before` still has it (None: nobody) and it has not ended."""
+    table = templates.store_refs.table.c
     changed = templates.store_refs.update_where(
-        connection, table.c.id == ref_id, table.c.error_hint.is_distinct_from(hint), error_hint=hint
+        connection,
+        table.id == ref_id,
+        table.agent_name.is_not_distinct_from(before),
+        table.state.in_(UNFINISHED),
+        table.delete_requested.is_(None),
+        table.removed.is_(None),
+        agent_name=agent_name,
     )
     if changed:
-        _record(connection, templates.store_refs.by_id(connection, ref_id), "WAIT", hint, level="WARN")
+        _record(
+            connection, templates.store_refs.by_id(connection, ref_id), "ASSIGN", f"is given to {agent_name}"
+        )
+    return bool(changed)
+
+
+def take_back(connection: sa.Connection, ref_id: int, agent_name: str) -> None:
+    """An SSVM did not take a download: any may have it now."""
+    table = templates.store_refs.table.c
+    templates.store_refs.update_where(
+        connection,
+        table.id == ref_id,
+        table.agent_name == agent_name,
+        table.state.in_(UNFINISHED),
+        agent_name=None,
+        state=DownloadState.NOT_DOWNLOADED,
+    )
+
+
+def note_waiting(connection: sa.Connection, ref_ids: Sequence[int], reason: str, hint: str) -> None:
+    """Say why downloads do not go on, for their users to read (`reason` is the code); their state stays."""
+    table = templates.store_refs.table
+    where = (
+        table.c.id.in_(ref_ids),
+        table.c.state.in_(UNFINISHED),
+        table.c.error_hint.is_distinct_from(hint),
+    )
+    refs = templates.store_refs.all(connection, *where)
+    templates.store_refs.update_where(connection, *where, error_code=reason, error_hint=hint)
+    for ref in refs:
+        _record(connection, ref, "WAIT", hint, level="WARN")
 
 
 def apply_status(connection: sa.Connection, agent_name: str, status: DownloadStatus) -> StoreRef | None:
@@ -104,29 +74,6 @@ def apply_status(connection: sa.Connection, agent_name: str, status: DownloadSta
     if ref.state.ended:
         _record_end(connection, ref, status.steps)
     return ref
-
-
-def is_wanted_of(connection: sa.Connection, agent_name: str, job_id: str) -> bool:
-    """Whether an SSVM is to work on this job: it was given to it, has not ended, and its template lives."""
-    ref = templates.store_ref_of_job(connection, job_id)
-    if ref is None or ref.removed is not None or ref.state.ended:
-        return False
-    if (ref.agent_name or "").lower() != agent_name.lower():
-        return False
-    return templates.by_id(connection, ref.template_id).removed is None
-
-
-def ready_on(connection: sa.Connection, store_id: int) -> list[tuple[StoreRef, tuple[int, int]]]:
-    """What a store should have: each copy with its account and template."""
-    table = templates.store_refs.table.c
-    refs = templates.store_refs.all(
-        connection,
-        table.store_id == store_id,
-        table.removed.is_(None),
-        table.state == DownloadState.DOWNLOADED,
-    )
-    pairs = [(ref, templates.by_id(connection, ref.template_id)) for ref in refs]
-    return [(ref, (one.account_id, one.id)) for ref, one in pairs if one.removed is None]
 
 
 def bring_again(connection: sa.Connection, ref_id: int, job_id: str) -> StoreRef | None:
@@ -171,7 +118,7 @@ def fail(connection: sa.Connection, ref_id: int, error: DownloadError) -> None:
     changed = templates.store_refs.update_where(
         connection,
         table.c.id == ref_id,
-        table.c.state.not_in([DownloadState.DOWNLOADED, DownloadState.DOWNLOAD_ERROR]),
+        table.c.state.in_(UNFINISHED),
         state=DownloadState.DOWNLOAD_ERROR,
         error_code=error.code,
         error_text=error.message,

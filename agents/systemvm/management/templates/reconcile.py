@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from attrs import frozen
 from twisted.logger import Logger
 
 from systemvm.management.control.agent import Agent
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.state import instances, zones
 from systemvm.management.state.database import Database
-from systemvm.management.templates import downloads
-from systemvm.management.templates.dispatch import ZoneFacts
+from systemvm.management.templates import downloads, due
+from systemvm.management.templates.work_calls import ZoneFacts
 from systemvm.rpc.errors import INTERNAL, RpcError
 from systemvm.wire import storage
 from systemvm.wire.storage import (
@@ -32,12 +31,6 @@ from systemvm.wire.storage import (
 LIST_DEADLINE_S = 100.0
 ABORT_DEADLINE_S = 120.0
 MAX_PAGES = 1000  # a million templates; an SSVM that goes on beyond that goes round in circles
-
-
-@frozen
-class _Lost:
-    ref_id: int
-    job_id: str
 
 
 class TemplateReconcile:
@@ -64,10 +57,12 @@ class TemplateReconcile:
     async def _jobs(self, agent: Agent) -> None:
         """Ends that were missed are taken; what runs and is not wanted is stopped."""
         listing = await self._directory.call(agent.name, storage.STORAGE_JOBS, result=JobListing)
+        wanted = await self._database.read(due.wanted_jobs, agent.name)
         for status in listing.jobs:
             if status.state.ended:
-                await self._database.run(downloads.apply_status, agent.name, status)
-            elif not await self._database.read(downloads.is_wanted_of, agent.name, status.job_id):
+                if status.job_id in wanted:
+                    await self._database.run(downloads.apply_status, agent.name, status)
+            elif status.job_id not in wanted:
                 self._log.info("{name} works on job {job} in vain", name=agent.name, job=status.job_id)
                 await self._directory.call(
                     agent.name,
@@ -78,11 +73,11 @@ class TemplateReconcile:
 
     async def _templates(self, agent: Agent, store_id: int, store: Store) -> None:
         # What became Ready while the listing ran may be missing in it: only what was before counts.
-        ready = await self._database.read(downloads.ready_on, store_id)
+        ready = await self._database.read(due.ready_on, store_id)
         there = await self._list(agent, store)
-        lost = [_Lost(ref.id, ref.job_id) for ref, place in ready if place not in there]
-        for each in lost:
-            again = await self._database.run(downloads.bring_again, each.ref_id, each.job_id)
+        lost = [(ref_id, job_id) for ref_id, job_id, place in ready if place not in there]
+        for ref_id, job_id in lost:
+            again = await self._database.run(downloads.bring_again, ref_id, job_id)
             if again is not None:
                 self._log.warn(
                     "{template} is not on its store any more: {what}",

@@ -9,13 +9,13 @@ import sqlalchemy as sa
 from attrs import frozen
 
 from systemvm.management.state import events, schema, templates, zones
-from systemvm.management.state.columns import now
 from systemvm.management.state.database import Database
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.management.state.zones import ImageStore
 from systemvm.management.templates import downloads
 from systemvm.management.templates.dispatch import Dispatch
 from systemvm.management.templates.registration import Registration
+from systemvm.management.templates.store_usage import StoreUsage
 from systemvm.wire.storage import DownloadError
 
 #: A store fuller than this gets no new templates (CloudStack's secondary.storage.capacity.threshold).
@@ -31,6 +31,17 @@ class NoStoreError(RuntimeError):
         super().__init__(f"{message} ({hint})")
         self.message = message
         self.hint = hint
+
+
+class StoresFullError(NoStoreError):
+    """There are writable stores, `stores`, and by what is known of them none has room."""
+
+    def __init__(self, stores: list[ImageStore]) -> None:
+        super().__init__(
+            f"All image stores of the zone are more than {FULL_RATIO:.0%} full",
+            "delete templates, or add a store to the zone's file",
+        )
+        self.stores = stores
 
 
 class TemplateInUseError(RuntimeError):
@@ -60,16 +71,30 @@ class Owner:
 class TemplateService:
     """Rows of templates; what SSVMs do with them is Dispatch's part."""
 
-    def __init__(self, database: Database, dispatch: Dispatch, machines: Machines) -> None:
+    def __init__(self, database: Database, dispatch: Dispatch, machines: Machines, usage: StoreUsage) -> None:
         self._database = database
         self._dispatch = dispatch
         self._machines = machines
+        self._usage = usage
 
     async def register(
         self, registration: Registration, owner: Owner, zone_id: int | None, request_id: str
     ) -> Template:
-        """Store it as not ready, bound for the emptiest store of the zone, or of every zone; wake SSVMs."""
-        template = await self._database.run(_register, registration, owner, zone_id, request_id)
+        """Store it as not ready, bound for the emptiest store of the zone, or of every zone; wake SSVMs.
+
+        NoStoreError when there is no store for it; whether stores are full is asked of them before.
+        """
+        refreshed: set[int] = set()
+        while True:
+            try:
+                template = await self._database.run(_register, registration, owner, zone_id, request_id)
+                break
+            except StoresFullError as full:
+                ids = {store.id for store in full.stores}
+                if ids <= refreshed:
+                    raise
+                await self._usage.refresh(ids)
+                refreshed |= ids
         self._dispatch.wake()
         return template
 
@@ -82,7 +107,7 @@ class TemplateService:
         while not await self._database.run(_hide, template_id, forced=forced):
             # while its file is on the store, for machines that have not been started yet
             await self._machines.copy_template(template_id)
-        await self._dispatch.clear_deleted()
+        await self._dispatch.delete(template_id)
         return await self._database.read(_is_off_stores, template_id)
 
 
@@ -140,10 +165,7 @@ def choose_store(stores: list[ImageStore]) -> ImageStore:
         )
     roomy = [store for store in writable if _used_ratio(store) < FULL_RATIO]
     if not roomy:
-        raise NoStoreError(
-            f"All image stores of the zone are more than {FULL_RATIO:.0%} full",
-            "delete templates, or add a store to the zone's file",
-        )
+        raise StoresFullError(writable)
     return min(roomy, key=lambda store: (_used_ratio(store), store.id))
 
 
@@ -164,7 +186,7 @@ def _hide(connection: sa.Connection, template_id: int, *, forced: bool) -> bool:
     ref = templates.store_ref_of(connection, template_id)
     if ref is not None and ref.is_ready and templates.has_disks_to_be_made(connection, template_id):
         return False
-    templates.update(connection, template_id, removed=now())
+    templates.request_deletion(connection, template_id)
     events.record(
         connection,
         "ISO.DELETE" if template.is_iso else "TEMPLATE.DELETE",

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is due of downloads and deletions, in set-based queries: each costs what it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from attrs import field, frozen
+
+from systemvm.management.state import schema, templates, zones
+from systemvm.management.state.status import InstanceType
+from systemvm.management.state.templates import StoreRef, Template
+from systemvm.management.state.zones import ImageStore, Zone
+from systemvm.wire.storage import DownloadState
+
+#: How many deletions one pass looks at; the others have their turn when these are done.
+MAX_DELETIONS = 256
+#: How many waiting downloads one pass looks at; each account's and store's oldest are among them.
+MAX_CANDIDATES = 256
+
+_r, _t, _s, _z = (
+    schema.template_store_refs.c,
+    schema.templates.c,
+    schema.image_stores.c,
+    schema.zones.c,
+)
+_JOINED = (
+    schema.template_store_refs.join(schema.templates, _t.id == _r.template_id)
+    .join(schema.image_stores, _s.id == _r.store_id)
+    .join(schema.zones, _z.id == _s.zone_id)
+)
+_WANTED = (
+    _r.removed.is_(None),
+    _r.delete_requested.is_(None),
+    _r.state.in_([DownloadState.NOT_DOWNLOADED, DownloadState.DOWNLOAD_IN_PROGRESS]),
+)
+_TO_DELETE = (_r.removed.is_(None), _r.delete_requested.is_not(None))
+
+
+@frozen
+class Work:
+    """A download or a deletion that is due, with all that its SSVM has to know."""
+
+    ref: StoreRef
+    template: Template
+    store: ImageStore
+    zone: Zone
+
+
+@frozen
+class Due:
+    """What a pass begins with."""
+
+    ssvms: dict[int, list[str]]  # names by zone
+    given: list[Work]  # downloads that an SSVM has
+    waiting: dict[int, int]  # how many have none yet, by zone
+    deletions: list[Work]
+    zone_names: dict[int, str] = field(factory=dict)
+
+
+def due(connection: sa.Connection, not_deletions: Collection[int] = ()) -> Due:
+    """All in four queries; deletions in `not_deletions` (numbers of copies) are left out."""
+    waiting = connection.execute(
+        sa.select(_s.zone_id, _z.name, sa.func.count())
+        .select_from(_JOINED)
+        .where(*_WANTED, _r.agent_name.is_(None))
+        .group_by(_s.zone_id, _z.name)
+    ).all()
+    return Due(
+        ssvms=ssvms_by_zone(connection),
+        given=_works(connection, *_WANTED, _r.agent_name.is_not(None)),
+        waiting={zone_id: count for zone_id, _, count in waiting},
+        # in the order of their index: by number SQLite would walk through the whole table
+        deletions=_works(
+            connection,
+            *_TO_DELETE,
+            _r.id.not_in(list(not_deletions)),
+            order_by=(_r.delete_requested, _r.id),
+            limit=MAX_DELETIONS,
+        ),
+        zone_names={zone_id: name for zone_id, name, _ in waiting},
+    )
+
+
+def ssvms_by_zone(connection: sa.Connection) -> dict[int, list[str]]:
+    """Names of SSVMs, in order, by their zones' numbers."""
+    v = schema.vm_instances.c
+    query = (
+        sa.select(v.zone_id, v.instance_name)
+        .where(v.type == InstanceType.SECONDARY_STORAGE, v.removed.is_(None), v.instance_name.is_not(None))
+        .order_by(v.id)
+    )
+    found: dict[int, list[str]] = {}
+    for zone_id, name in connection.execute(query):
+        found.setdefault(zone_id, []).append(name)
+    return found
+
+
+def candidates(
+    connection: sa.Connection, zone_ids: Collection[int], not_refs: Collection[int], per_account: int
+) -> list[Work]:
+    """Downloads of these zones that no SSVM has: the first `per_account` of each account and store.
+
+    There is one queue for each account and store: every one's first come before any one's second, so that
+    neither an account with many nor a store that hangs keeps the others from being found.
+    """
+    place = (
+        sa.func.row_number().over(partition_by=[_t.account_id, _r.store_id], order_by=_r.id).label("place")
+    )
+    queues = (
+        sa.select(_r.id.label("ref_id"), place)
+        .select_from(_JOINED)
+        .where(
+            *_WANTED,
+            _r.agent_name.is_(None),
+            _s.zone_id.in_(list(zone_ids)),
+            _r.id.not_in(list(not_refs)),
+        )
+        .subquery()
+    )
+    query = (
+        sa.select(*_work_columns())
+        .select_from(_JOINED.join(queues, queues.c.ref_id == _r.id))
+        .where(queues.c.place <= per_account)
+        .order_by(queues.c.place, _r.id)
+        .limit(MAX_CANDIDATES)
+    )
+    return [_work(row) for row in connection.execute(query).mappings()]
+
+
+def deletions_of(connection: sa.Connection, template_id: int) -> list[Work]:
+    """One template's files that are to go."""
+    return _works(connection, *_TO_DELETE, _r.template_id == template_id)
+
+
+def deletion_with_ssvms(connection: sa.Connection, ref_id: int) -> tuple[Work, Due] | None:
+    """One deletion as it is now, and who may do it; None when it is done."""
+    found = _works(connection, *_TO_DELETE, _r.id == ref_id)
+    return (found[0], Due(ssvms_by_zone(connection), [], {}, [])) if found else None
+
+
+def waiting_without_reason(connection: sa.Connection, zone_id: int, reason: str, limit: int) -> Sequence[int]:
+    """Numbers of waiting downloads of a zone whose row gives another reason than this one."""
+    query = (
+        sa.select(_r.id)
+        .select_from(_JOINED)
+        .where(
+            *_WANTED,
+            _r.agent_name.is_(None),
+            _s.zone_id == zone_id,
+            _r.error_code.is_distinct_from(reason),
+        )
+        .order_by(_r.id)
+        .limit(limit)
+    )
+    return connection.execute(query).scalars().all()
+
+
+def ready_on(connection: sa.Connection, store_id: int) -> list[tuple[int, str, tuple[int, int]]]:
+    """What a store should have: each copy's number and job, with its account and template."""
+    query = (
+        sa.select(_r.id, _r.job_id, _t.account_id, _t.id)
+        .select_from(schema.template_store_refs.join(schema.templates, _t.id == _r.template_id))
+        .where(
+            _r.store_id == store_id,
+            _r.removed.is_(None),
+            _r.delete_requested.is_(None),
+            _r.state == DownloadState.DOWNLOADED,
+        )
+        .order_by(_r.id)
+    )
+    return [(ref, job, (account, template)) for ref, job, account, template in connection.execute(query)]
+
+
+def wanted_jobs(connection: sa.Connection, agent_name: str) -> set[str]:
+    """The jobs that an SSVM is to work on: given to it, not ended, and their templates live."""
+    query = sa.select(_r.job_id).where(*_WANTED, sa.func.lower(_r.agent_name) == agent_name.lower())
+    return set(connection.execute(query).scalars())
+
+
+def _works(
+    connection: sa.Connection,
+    *where: sa.ColumnElement[bool],
+    order_by: Sequence[sa.ColumnElement[Any]] = (_r.id,),
+    limit: int | None = None,
+) -> list[Work]:
+    query = sa.select(*_work_columns()).select_from(_JOINED).where(*where).order_by(*order_by).limit(limit)
+    return [_work(row) for row in connection.execute(query).mappings()]
+
+
+def _work_columns() -> list[sa.Label[Any]]:
+    return [
+        *templates.store_refs.labelled("ref"),
+        *templates.rows.labelled("template"),
+        *zones.store_rows.labelled("store"),
+        *zones.zone_rows.labelled("zone"),
+    ]
+
+
+def _work(row: sa.RowMapping) -> Work:
+    return Work(
+        templates.store_refs.from_labelled(row, "ref"),
+        templates.rows.from_labelled(row, "template"),
+        zones.store_rows.from_labelled(row, "store"),
+        zones.zone_rows.from_labelled(row, "zone"),
+    )

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How full image stores are: asked of an SSVM when something changed, or when it matters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.logger import Logger
+
+from systemvm.management.state import zones
+from systemvm.management.state.database import Database
+from systemvm.management.templates.due import ssvms_by_zone
+from systemvm.rpc.errors import RpcError
+from systemvm.service.single_flight import SingleFlight
+from systemvm.wire import storage
+from systemvm.wire.role import Role
+from systemvm.wire.storage import Store, StoreStats
+
+#: Who waits for figures waits this long; a store that is slower keeps those that it has.
+MEASURE_DEADLINE_S = 10.0
+
+
+class Agents(Protocol):
+    """Who is connected."""
+
+    def peer(self, name: str) -> Any: ...
+    def up(self, role: Role) -> list[str]: ...
+
+
+class Stores(Protocol):
+    """A store by the names of its zone and itself."""
+
+    def store(self, zone_name: str, store_name: str) -> Store: ...
+
+
+class StoreUsage:
+    """One measurement of a store at a time; who asks during one gets the figures of the next."""
+
+    _log = Logger()
+
+    def __init__(self, database: Database, agents: Agents, stores: Stores) -> None:
+        self._database = database
+        self._agents = agents
+        self._stores = stores
+        self._running = SingleFlight[int]()
+        self._changed: set[int] = set()
+
+    def changed(self, store_id: int) -> None:
+        """Something was written or removed: measure it soon, once for all that happens meanwhile."""
+        self._changed.add(store_id)
+        self._running.start(store_id, lambda: self._measure_while_changed(store_id))
+
+    async def refresh(self, store_ids: Iterable[int]) -> None:
+        """Figures from after this call, as far as an SSVM tells them within the deadline."""
+        await gatherResults([Deferred.fromCoroutine(self._refresh(store_id)) for store_id in store_ids])
+
+    async def _refresh(self, store_id: int) -> None:
+        self._changed.add(store_id)
+        await self._running.run(store_id, lambda: self._measure_while_changed(store_id))
+
+    async def _measure_while_changed(self, store_id: int) -> None:
+        while store_id in self._changed:
+            self._changed.discard(store_id)
+            try:
+                await self._measure(store_id)
+            except RpcError as error:
+                self._log.info(
+                    "how full store {store} is, is not known: {error}", store=store_id, error=error
+                )
+            except Exception:
+                self._log.failure("measuring store {store} failed", store=store_id)
+
+    async def _measure(self, store_id: int) -> None:
+        row, zone, ssvms = await self._database.read(_facts, store_id)
+        up = set(self._agents.up(Role.SSVM))
+        peers = [self._agents.peer(name) for name in ssvms if name in up]
+        if not peers or peers[0] is None:
+            return
+        stats: StoreStats = await peers[0].call(
+            storage.STORAGE_STATS,
+            self._stores.store(zone.name, row.name),
+            result=StoreStats,
+            deadline_s=MEASURE_DEADLINE_S,
+        )
+        await self._database.run(zones.set_store_usage, store_id, stats.capacity_bytes, stats.used_bytes)
+
+
+def _facts(connection: sa.Connection, store_id: int) -> tuple[zones.ImageStore, zones.Zone, list[str]]:
+    row = zones.store_by_id(connection, store_id)
+    return row, zones.zone_by_id(connection, row.zone_id), ssvms_by_zone(connection).get(row.zone_id, [])

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Why a download does not go on yet: codes for programs, and their texts for the user who waits."""
+
+from __future__ import annotations
+
+import enum
+
+from systemvm.rpc.errors import BUSY, DEADLINE, NOT_CONNECTED, REFUSED, RpcError
+from systemvm.wire.slowness import Delay
+
+
+class WaitReason(enum.Enum):
+    """Stored as `error_code` of a download that has not ended; an SSVM's refusal brings codes of its own."""
+
+    NO_SSVM = "no_ssvm"
+    DISCONNECTED = "disconnected"
+    BUSY = Delay.BUSY.value
+    SLOW = "slow"  # a call passed its deadline: late, and nothing failed
+    STORE_NOT_MOUNTED = "store_not_mounted"
+    MOUNT_FAILED = "mount_failed"
+    STORE_HANGS = Delay.STORE_HANGS.value
+    STORE_REFUSES = Delay.STORE_REFUSES.value
+    STORE_UNREACHABLE = Delay.STORE_UNREACHABLE.value
+    INTERNAL = "internal"
+
+    @property
+    def is_of_store(self) -> bool:
+        """Whether another store, or another SSVM, may do what this one cannot."""
+        return self in (
+            WaitReason.STORE_NOT_MOUNTED,
+            WaitReason.MOUNT_FAILED,
+            WaitReason.STORE_HANGS,
+            WaitReason.STORE_REFUSES,
+            WaitReason.STORE_UNREACHABLE,
+        )
+
+    @property
+    def is_of_ssvm(self) -> bool:
+        """Whether the SSVM as a whole should be left alone for a while."""
+        return self in (WaitReason.BUSY, WaitReason.SLOW)
+
+    @property
+    def was_not_taken(self) -> bool:
+        """Whether the SSVM said for sure that it has not begun: another one may have the download."""
+        return self is WaitReason.BUSY or self.is_of_store
+
+    @classmethod
+    def of(cls, error: RpcError) -> WaitReason | None:
+        """Why a later try may succeed; None when the refusal is final.
+
+        >>> WaitReason.of(RpcError(DEADLINE, "late")).value
+        'slow'
+        >>> WaitReason.of(RpcError.refused("url_denied", "no"))
+        """
+        if error.code == REFUSED:
+            return next((reason for reason in cls if reason.value == error.reason), None)
+        return {BUSY: cls.BUSY, DEADLINE: cls.SLOW, NOT_CONNECTED: cls.DISCONNECTED}.get(
+            error.code, cls.INTERNAL
+        )
+
+
+def hint_for_zone(reason: WaitReason, zone_name: str, ssvms: list[str]) -> str:
+    """What a waiting download says that was not offered to an SSVM yet."""
+    names = ", ".join(ssvms)
+    match reason:
+        case WaitReason.NO_SSVM:
+            return f"Waiting for a secondary storage VM of zone {zone_name} to come Up."
+        case WaitReason.SLOW:
+            return f"Waiting for {names}, which is slow: it did not answer in time, and is asked again."
+    return f"Waiting for a free place: {names} is busy with other downloads."
+
+
+def hint_for_refusal(agent_name: str, error: RpcError) -> str:
+    if error.code == DEADLINE:
+        return f"{agent_name} is slow: {error.message}. It is asked again; nothing is lost."
+    return f"{agent_name}: {error.message}" + (f" ({error.hint})" if error.hint else "")

@@ -1,0 +1,428 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Passes over downloads: what they cost, whom they ask, and that a slow SSVM is nobody else's trouble."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import pytest_twisted
+import sqlalchemy as sa
+from twisted.internet.defer import Deferred
+
+from small_cloud import FakePeer, SmallCloud
+from systemvm.management.state import accounts, schema, templates, zones
+from systemvm.management.state.columns import new_uuid
+from systemvm.management.state.status import AccountType, InstanceType
+from systemvm.management.templates.wait_reason import WaitReason
+from systemvm.management.templates.work_calls import BELIEVED_S, RETRY_LAST_S, Lane
+from systemvm.rpc.errors import BUSY, DEADLINE, RpcError
+from systemvm.wire import storage
+from systemvm.wire.role import Role
+from systemvm.wire.storage import MAX_ACTIVE_DOWNLOADS, Done, DownloadRequest, DownloadState, DownloadStatus
+
+WAITING, PROGRESS, READY = (
+    DownloadState.NOT_DOWNLOADED,
+    DownloadState.DOWNLOAD_IN_PROGRESS,
+    DownloadState.DOWNLOADED,
+)
+
+
+def started(request: DownloadRequest) -> DownloadStatus:
+    return DownloadStatus(request.job_id, PROGRESS, received_bytes=0, total_bytes=1000)
+
+
+def ended(request: DownloadRequest) -> DownloadStatus:
+    return DownloadStatus(request.job_id, READY, received_bytes=1, total_bytes=1)
+
+
+class HangingPeer(FakePeer):
+    """An agent that answers when the test says so; it counts how many calls wait, and the most that did."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: list[Deferred[None]] = []
+        self.most = 0
+
+    async def call(self, method: str, params: Any = None, **more: Any) -> Any:
+        if method == storage.STORAGE_STATS:
+            return await super().call(method, params, **more)
+        released: Deferred[None] = Deferred()
+        self.waiting.append(released)
+        self.most = max(self.most, len(self.waiting))
+        await released
+        return await super().call(method, params, **more)
+
+    def release(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for each in waiting:
+            each.callback(None)
+
+
+@contextmanager
+def counted(cloud: SmallCloud) -> Iterator[list[str]]:
+    """Every statement that is executed, without transactions' own."""
+    statements: list[str] = []
+
+    def note(_conn: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        statements.append(statement)
+
+    sa.event.listen(cloud.database.engine, "after_cursor_execute", note)
+    try:
+        yield statements
+    finally:
+        sa.event.remove(cloud.database.engine, "after_cursor_execute", note)
+
+
+def sql_of(statements: list[str]) -> list[str]:
+    return [one for one in statements if not one.startswith("BEGIN")]
+
+
+def add_ready(cloud: SmallCloud, count: int) -> None:
+    """Templates that are Ready, by the thousand."""
+
+    def fill(connection: sa.Connection) -> None:
+        first = (connection.execute(sa.select(sa.func.max(schema.templates.c.id))).scalar() or 0) + 1
+        rows, refs = [], []
+        for number in range(first, first + count):
+            name = f"ready-{number}"
+            rows.append({"id": number, "name": name, "unique_name": name, "format": storage.ImageFormat.RAW,
+                         "zone_id": cloud.zone.id, "url": "http://x.test/a.raw"})  # fmt: skip
+            refs.append({"template_id": number, "store_id": cloud.store.id, "job_id": new_uuid(),
+                         "state": READY, "agent_name": cloud.ssvm.instance_name})  # fmt: skip
+        connection.execute(schema.templates.insert(), rows)
+        connection.execute(schema.template_store_refs.insert(), refs)
+
+    cloud.database.run_now(fill)
+
+
+def add_account(cloud: SmallCloud, name: str) -> int:
+    return cloud.database.run_now(lambda c: accounts.create_account(c, name, AccountType.USER, 1).id)
+
+
+def register(cloud: SmallCloud, account_id: int, count: int) -> None:
+    def fill(connection: sa.Connection) -> None:
+        for number in range(count):
+            templates.register(
+                connection, name=f"a{account_id}-{number}", account_id=account_id, store_id=cloud.store.id,
+                zone_id=cloud.zone.id, format=storage.ImageFormat.RAW, url="http://x.test/a.raw",
+            )  # fmt: skip
+
+    cloud.database.run_now(fill)
+
+
+def refs_of(cloud: SmallCloud) -> list[templates.StoreRef]:
+    return cloud.database.run_now(templates.store_refs.all)
+
+
+def second_ssvm(cloud: SmallCloud, peer: FakePeer) -> str:
+    name = cloud.add_system_vm(InstanceType.SECONDARY_STORAGE).instance_name
+    cloud.agents.peers[name] = (Role.SSVM, peer)
+    return name
+
+
+# --- what a pass costs
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_idle_pass_costs_the_same_whatever_is_ready(cloud: SmallCloud) -> None:
+    costs = []
+    for count in (0, 3000):
+        add_ready(cloud, count) if count else None
+        with counted(cloud) as statements:
+            await cloud.dispatch.reconcile()
+        costs.append(len(sql_of(statements)))
+    assert costs[0] == costs[1] <= 5
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_idle_pass_reads_no_ready_row(cloud: SmallCloud) -> None:
+    """The queries go by index: SQLite names what it would walk through."""
+    add_ready(cloud, 300)
+    with counted(cloud) as statements:
+        await cloud.dispatch.reconcile()
+    plans: list[str] = []
+
+    def explain(connection: sa.Connection) -> None:
+        for statement in sql_of(statements):
+            count = statement.count("?")
+            rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", (None,) * count)
+            plans.extend(str(row[-1]) for row in rows)
+
+    cloud.database.run_now(explain)
+    assert plans
+    assert not [plan for plan in plans if plan.startswith("SCAN template")]
+
+
+@pytest_twisted.ensureDeferred
+async def test_work_that_waits_for_its_turn_costs_no_query_each(cloud: SmallCloud) -> None:
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = started
+    register(cloud, cloud.admin.account.id, 200)
+    await cloud.dispatch.reconcile()
+    await cloud.dispatch.reconcile()
+    with counted(cloud) as statements:
+        await cloud.dispatch.reconcile()
+    assert len(sql_of(statements)) <= 6
+    assert len(cloud.ssvm_peer.asked(storage.TEMPLATE_DOWNLOAD)) == MAX_ACTIVE_DOWNLOADS
+
+
+@pytest_twisted.ensureDeferred
+async def test_reconciling_a_store_reads_its_templates_at_once(cloud: SmallCloud) -> None:
+    from systemvm.management.templates import due
+
+    add_ready(cloud, 500)
+    with counted(cloud) as statements:
+        found = cloud.database.run_now(due.ready_on, cloud.store.id)
+    assert (len(found), len(sql_of(statements))) == (500, 1)
+
+
+# --- who is asked
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_hung_ssvm_keeps_no_other_from_its_work(cloud: SmallCloud) -> None:
+    hung, quick = HangingPeer(), FakePeer()
+    hung.answers[storage.TEMPLATE_DOWNLOAD] = started
+    quick.answers[storage.TEMPLATE_DOWNLOAD] = started
+    cloud.agents.peers[cloud.ssvm.instance_name] = (Role.SSVM, hung)
+    second_ssvm(cloud, quick)
+    register(cloud, cloud.admin.account.id, 2)
+    cloud.dispatch.start()
+    await until(lambda: len(quick.calls) == 1 and len(hung.waiting) == 1)
+    register(cloud, cloud.user.account.id, 4)
+    cloud.dispatch.wake()
+    await until(lambda: len(quick.asked(storage.TEMPLATE_DOWNLOAD)) == 3)
+    assert hung.most <= Lane.DOWNLOAD.max_calls
+    cloud.dispatch.stop()
+    hung.release()
+    await until(lambda: all(ref.state is PROGRESS for ref in refs_of(cloud)))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_call_that_still_runs_is_never_repeated(cloud: SmallCloud) -> None:
+    hung = HangingPeer()
+    hung.answers[storage.TEMPLATE_DOWNLOAD] = started
+    cloud.agents.peers[cloud.ssvm.instance_name] = (Role.SSVM, hung)
+    register(cloud, cloud.admin.account.id, 20)
+    cloud.dispatch.start()
+    await until(lambda: len(hung.waiting) == Lane.DOWNLOAD.max_calls)
+    for _ in range(10):
+        cloud.dispatch.wake()
+        cloud.clock.advance(BELIEVED_S)
+        await settled(cloud)
+    assert hung.most == Lane.DOWNLOAD.max_calls
+    cloud.dispatch.stop()
+    hung.release()
+    await settled(cloud)
+    jobs = [request.job_id for request in hung.asked(storage.TEMPLATE_DOWNLOAD)]
+    assert len(jobs) == len(set(jobs)) == Lane.DOWNLOAD.max_calls
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (RpcError(BUSY, "64 calls wait already"), WaitReason.BUSY),
+        (RpcError.refused("busy", "this SSVM is busy", "8 downloads run"), WaitReason.BUSY),
+        (RpcError(DEADLINE, "s-1-VM did not answer template.download in 30 s"), WaitReason.SLOW),
+    ],
+)
+async def test_who_is_busy_or_late_is_left_alone_longer_each_time(
+    cloud: SmallCloud, error: RpcError, code: WaitReason
+) -> None:
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = lambda _: error
+    register(cloud, cloud.admin.account.id, 1)
+    asked_at_s: list[float] = []
+    for _ in range(700):
+        before = len(cloud.ssvm_peer.calls)
+        await cloud.dispatch.reconcile()
+        if len(cloud.ssvm_peer.calls) > before:
+            asked_at_s.append(cloud.clock.seconds())
+        cloud.clock.advance(1)
+    gaps_s = [after - before for before, after in itertools.pairwise(asked_at_s)]
+    assert 5 <= gaps_s[0] <= 10
+    assert max(gaps_s) > 55, "it backs off"
+    assert max(gaps_s) <= RETRY_LAST_S
+    [ref] = refs_of(cloud)
+    assert (ref.state, ref.error_code) == (WAITING, code.value), "late is no failure"
+    assert ref.error_hint
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = started
+    cloud.clock.advance(RETRY_LAST_S)
+    await cloud.dispatch.reconcile()
+    [ref] = refs_of(cloud)
+    assert (ref.state, ref.error_code, ref.error_hint) == (PROGRESS, None, None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_ssvm_that_connects_anew_is_asked_at_once(cloud: SmallCloud) -> None:
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = lambda _: RpcError(DEADLINE, "late")
+    register(cloud, cloud.admin.account.id, 1)
+    await cloud.dispatch.reconcile()
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = started
+    await cloud.dispatch.reconcile()
+    assert refs_of(cloud)[0].state is WAITING
+    cloud.dispatch.agent_up(cloud.ssvm.instance_name)
+    await cloud.dispatch.reconcile()
+    assert refs_of(cloud)[0].state is PROGRESS
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_store_that_one_ssvm_cannot_mount_is_offered_to_another(cloud: SmallCloud) -> None:
+    able = FakePeer()
+    able.answers[storage.TEMPLATE_DOWNLOAD] = started
+    refusal = RpcError.refused("mount_failed", "the store does not answer")
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = lambda _: refusal
+    name = second_ssvm(cloud, able)
+    register(cloud, cloud.admin.account.id, 1)
+    await cloud.dispatch.reconcile()
+    await cloud.dispatch.reconcile()
+    [ref] = refs_of(cloud)
+    assert (ref.state, ref.agent_name) == (PROGRESS, name)
+
+
+# --- fairness
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_account_takes_all_places(cloud: SmallCloud) -> None:
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = started
+    many, few = add_account(cloud, "many"), add_account(cloud, "few")
+    register(cloud, many, 500)
+    register(cloud, few, 2)
+    await cloud.dispatch.reconcile()
+    given = owners_of_given(cloud)
+    assert len(given) == MAX_ACTIVE_DOWNLOADS
+    assert given.count(few) == 2, "who came last with little is not behind 500 of another's"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_place_that_becomes_free_goes_to_who_has_least(cloud: SmallCloud) -> None:
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = started
+    many, late = add_account(cloud, "many"), add_account(cloud, "late")
+    register(cloud, many, 50)
+    await cloud.dispatch.reconcile()
+    register(cloud, late, 3)
+    await cloud.dispatch.reconcile()
+    assert owners_of_given(cloud) == [many] * MAX_ACTIVE_DOWNLOADS
+    for ref in [ref for ref in refs_of(cloud) if ref.agent_name][:3]:
+        await cloud.from_agent(
+            cloud.ssvm,
+            storage.TEMPLATE_FINISHED,
+            {"job_id": ref.job_id, "state": "DOWNLOADED", "received_bytes": 1, "total_bytes": 1},
+        )
+    await cloud.dispatch.reconcile()
+    running = [ref for ref in refs_of(cloud) if ref.agent_name and not ref.state.ended]
+    owners = [cloud.database.run_now(templates.by_id, ref.template_id).account_id for ref in running]
+    assert sorted(owners) == sorted([many] * (MAX_ACTIVE_DOWNLOADS - 3) + [late] * 3)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_zone_without_an_ssvm_hides_nothing_of_another(cloud: SmallCloud) -> None:
+    def add(connection: sa.Connection) -> int:
+        zone = zones.put_zone(connection, "dark", arch="amd64", description="", dns=[], internal_dns=[])
+        return zones.put_store(
+            connection, "far", zone_id=zone.id, url="nfs://10.12.0.9/x", host_path=None, nfs_version="4.2"
+        ).id
+
+    far = cloud.database.run_now(add)
+    bright, cloud.store = cloud.store, cloud.database.run_now(zones.store_by_id, far)
+    register(cloud, cloud.admin.account.id, 300)
+    cloud.store = bright
+    register(cloud, cloud.admin.account.id, 1)
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = started
+    await cloud.dispatch.reconcile()
+    [given] = [ref for ref in refs_of(cloud) if ref.agent_name]
+    assert given.store_id == bright.id
+    dark = [ref for ref in refs_of(cloud) if ref.store_id == far]
+    assert {ref.error_code for ref in dark[:200]} == {WaitReason.NO_SSVM.value}
+
+
+def owners_of_given(cloud: SmallCloud) -> list[int]:
+    given = [ref for ref in refs_of(cloud) if ref.agent_name]
+    return [cloud.database.run_now(templates.by_id, ref.template_id).account_id for ref in given]
+
+
+# --- room on stores
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_store_is_asked_before_it_is_said_to_be_full(cloud: SmallCloud) -> None:
+    cloud.database.run_now(zones.set_store_usage, cloud.store.id, 100, 95)
+    used = [95, 20]
+    cloud.ssvm_peer.answers[storage.STORAGE_STATS] = lambda _: storage.StoreStats(100, used.pop(0))
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = started
+    arguments = {"name": "x", "url": "http://x.test/a.qcow2", "format": "QCOW2", "hypervisor": "KVM"}
+    with pytest.raises(Exception, match="90% full"):
+        await cloud.call("registerTemplate", **arguments)
+    assert (await cloud.call("registerTemplate", **arguments))["count"] == 1
+    assert len(cloud.ssvm_peer.asked(storage.STORAGE_STATS)) == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stores_figures_follow_a_deletion_and_an_end(cloud: SmallCloud) -> None:
+    used = iter([70, 30])
+    cloud.ssvm_peer.answers[storage.STORAGE_STATS] = lambda _: storage.StoreStats(100, next(used))
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = ended
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DELETE] = lambda _: Done()
+    template, _ = cloud.add_template(state=WAITING)
+    await cloud.dispatch.reconcile()
+    await until(lambda: used_bytes(cloud) == 70)
+    await cloud.job("deleteTemplate", id=template.uuid)
+    await until(lambda: used_bytes(cloud) == 30)
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_measurement_answers_all_who_wait_for_it(cloud: SmallCloud) -> None:
+    cloud.database.run_now(zones.set_store_usage, cloud.store.id, 100, 95)
+
+    class SlowStats(FakePeer):
+        released: Deferred[None] = Deferred()
+
+        async def call(self, method: str, params: Any = None, **more: Any) -> Any:
+            answer = await super().call(method, params, **more)
+            if method == storage.STORAGE_STATS:
+                await self.released
+            return answer
+
+    peer = SlowStats()
+    peer.answers = {
+        storage.STORAGE_STATS: lambda _: storage.StoreStats(100, 1),
+        storage.TEMPLATE_DOWNLOAD: started,
+    }
+    cloud.agents.peers[cloud.ssvm.instance_name] = (Role.SSVM, peer)
+    arguments = {"url": "http://x.test/a.qcow2", "format": "QCOW2", "hypervisor": "KVM"}
+    calls = [
+        Deferred.fromCoroutine(cloud.call("registerTemplate", name=f"t{number}", **arguments))
+        for number in range(20)
+    ]
+    await until(lambda: bool(peer.calls))
+    await settled(cloud)
+    peer.released.callback(None)
+    for call in calls:
+        assert (await call)["count"] == 1
+    assert len(peer.asked(storage.STORAGE_STATS)) <= 2
+
+
+def used_bytes(cloud: SmallCloud) -> int | None:
+    return cloud.database.run_now(zones.store_by_id, cloud.store.id).used_bytes
+
+
+async def settled(cloud: SmallCloud) -> None:
+    """Until the database has done what was begun, and what that led to."""
+    for _ in range(10):
+        await cloud.database.read(lambda c: None)
+        await cloud.database.run(lambda c: None)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for the database's threads to have done what makes it so."""
+    from twisted.internet import reactor, task
+
+    for _ in range(2000):
+        if holds():
+            return
+        await task.deferLater(reactor, 0.002)
+    raise AssertionError("it never came to that")
