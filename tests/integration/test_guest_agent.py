@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -187,7 +188,7 @@ class Machine:
         bundle = authority.bootstrap(NAME, Role.SSVM).to_pem_bundle()
         (self.credentials / boot.IDENTITY_CREDENTIAL).write_bytes(bundle)
 
-    def start(self) -> AgentProcess:
+    def start(self, *, ignoring_interrupts: bool = False) -> AgentProcess:
         agent = AgentProcess()
         command = [sys.executable, "-m", "systemvm.guest.agent", "--root", str(self.root)]
         command += ["--role-module", "guest_test_role"]
@@ -198,7 +199,9 @@ class Machine:
             "NOTIFY_SOCKET": str(self.top / "notify"),
             "WATCHDOG_USEC": "1000000",
         }
-        reactor.spawnProcess(agent, sys.executable, command, env=environment)
+        if ignoring_interrupts:  # as a shell without job control starts `PROGRAM &`
+            command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command]
+        reactor.spawnProcess(agent, shutil.which(command[0]), command, env=environment)
         self._agents.append(agent)
         return agent
 
@@ -348,12 +351,14 @@ async def test_a_daemon_of_another_ca_gets_no_hello(scene: Scene) -> None:
     await soon(daemon.hellos.get(), "hello to the right one")
 
 
+@pytest.mark.parametrize("number", ["TERM", "INT"])
 @pytest_twisted.ensureDeferred
-async def test_sigterm_stops_it_cleanly(scene: Scene) -> None:
+async def test_a_signal_stops_it_cleanly(scene: Scene, number: str) -> None:
+    """SIGINT too, though it was inherited ignored."""
     daemon, machine = scene
-    agent = machine.start()
+    agent = machine.start(ignoring_interrupts=True)
     await soon(daemon.hellos.get(), "hello")
-    agent.transport.signalProcess("TERM")
+    agent.transport.signalProcess(number)
     await machine.notices.until(lambda text: text == "STOPPING=1", "STOPPING")
     assert await soon(agent.ended, "end") == 0, agent.output.decode()
     assert (machine.root / "stopped").read_text() == "yes"

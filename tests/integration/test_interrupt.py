@@ -23,7 +23,13 @@ pytestmark = [pytest.mark.netns, pytest.mark.timeout(60)]
 AGENTS = Path(__file__).resolve().parents[2] / "agents"
 #: What a shell without job control does for `PROGRAM &`.
 IN_BACKGROUND = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
-SERVED = ["systemvm.nethelper", "systemvm.launcher", "systemvm.ssvm.fetch"]
+SERVED = [
+    "systemvm.nethelper",
+    "systemvm.launcher",
+    "systemvm.ssvm.fetch",
+    "systemvm.ssvm.store",
+    "systemvm.ssvm.mount",
+]
 
 
 @pytest.fixture

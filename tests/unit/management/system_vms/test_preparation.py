@@ -155,7 +155,7 @@ async def test_a_busy_guest_is_called_busy_and_its_nfs_server_is_not_blamed(
     busy = MachineLoad(timeout_scale=20, slowdown=5, load_1min=9, is_busy=True)
     agent.health = Health(1.0, 9.0, 1, 1, 1, 1, [], 0, load=busy)
     peer.answers["storage.setup"] = RpcError(DEADLINE, "s-1-VM did not answer storage.setup in 190 s")
-    with pytest.raises(NotReadyError, match="is busy: load 9.0, 5 times slower") as busy_status:
+    with pytest.raises(NotReadyError, match=r"is busy: load 9.0, 5 times slower") as busy_status:
         await preparations.mount_stores(agent)
     assert "NFS" not in busy_status.value.status.reason + busy_status.value.status.hint
     # what the guest measured itself is believed, however busy it is
