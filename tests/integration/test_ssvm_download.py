@@ -174,7 +174,7 @@ FAILURES: list[tuple[str, str, dict[str, Any], str]] = [
     (f"{GOOD}/image.raw", "checksum_mismatch", {"checksum": "{SHA-256}" + "0" * 64}, "match the given value"),
     (f"{GOOD}/image.raw", "checksum_invalid", {"checksum": "{SHA-256}12g"}, "is not hexadecimal"),
     (f"{GOOD}/absent", "http_status", {}, "HTTP Server returned 404 (expected 200 OK)"),
-    (f"{BAD}/status?code=503", "http_status", {}, "503"),
+    (f"{BAD}/status?code=503", "http_unavailable", {}, "503"),
     (f"{BAD}/status?code=416", "length_wrong", {}, "empty"),
     (f"http://{SERVER}:8001/", "connection_refused", {}, f"connection refused by {SERVER}"),
     ("http://203.0.113.77/", "connection_failed", {}, "203.0.113.77"),

@@ -22,12 +22,14 @@ class Code(enum.Enum):
     CONNECTION_LOST = "connection_lost"
     TLS_FAILED = "tls_failed"
     HTTP_STATUS = "http_status"
+    HTTP_UNAVAILABLE = "http_unavailable"  # a status that says "not now"
     HTTP_INVALID = "http_invalid"
     REDIRECTS = "redirects"
     CONTENT_ENCODING = "content_encoding"
     LENGTH_UNKNOWN = "length_unknown"
     LENGTH_WRONG = "length_wrong"
     TRUNCATED = "truncated"
+    SOURCE_CHANGED = "source_changed"  # what broke off cannot be gone on with: it is another file by now
     STALLED = "stalled"
     TOO_LARGE = "too_large"
     CHECKSUM_INVALID = "checksum_invalid"
@@ -49,6 +51,24 @@ class Code(enum.Enum):
     ABORTED = "aborted"
     WORKER_DIED = "worker_died"
     INTERNAL = "internal"
+
+    @property
+    def is_retryable(self) -> bool:
+        """Whether the network or the server's load is to blame, so that the next attempt may succeed."""
+        return self in _RETRYABLE
+
+
+_RETRYABLE = frozenset(
+    {
+        Code.CONNECTION_REFUSED,
+        Code.CONNECTION_FAILED,
+        Code.CONNECTION_LOST,
+        Code.HTTP_UNAVAILABLE,
+        Code.NAME_NOT_FOUND,
+        Code.STALLED,
+        Code.TRUNCATED,
+    }
+)
 
 
 class TransferError(Exception):

@@ -10,10 +10,13 @@ import contextlib
 import http.client
 import socket
 import ssl
+import time
 from typing import TYPE_CHECKING
 
 from systemvm.ssvm import response
 from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.pace import Pace
+from systemvm.ssvm.response import ResumePoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,45 +39,66 @@ def request_headers(authority: str) -> dict[str, str]:
 
 
 class HttpSource:
-    """One answer; `total_bytes` is its announced length, None for a chunked body."""
+    """One answer, with a whole file or the rest of it; `total_bytes` is the file's, None when nobody said."""
 
-    def __init__(self, connection: socket.socket, job: MoverJob) -> None:
+    def __init__(self, connection: socket.socket, job: MoverJob, resume: ResumePoint | None = None) -> None:
         self._limits = job.limits
+        self._pace = Pace(job.limits)
         connection.settimeout(job.limits.headers_timeout_s)
         self._socket = self._secure(connection, job) if job.is_tls else connection
-        self._answer = self._ask(job)
+        self._answer = self._ask(job, resume)
         if self._answer.status in response.REDIRECTS:
             raise TransferError(
                 Code.REDIRECTS,
                 "the server redirects now, but did not a moment ago",
-                "register the template again",
+                "retry the template",
             )
-        response.require_status(self._answer.status)
         headers: dict[str, list[str]] = {}
         for name, value in self._answer.getheaders():
             headers.setdefault(name.lower(), []).append(value)
-        self._body = response.read_body(headers)
-        self._check_length(job)
-        self.total_bytes = self._body.length_bytes
-        self.received_bytes = 0
+        if resume is None:
+            response.require_status(self._answer.status)
+            self._body = response.read_body(headers)
+            self._check_length(job)
+            self._validator = response.read_validator(headers)
+            self.total_bytes = self._body.length_bytes
+        else:
+            self._body = response.require_rest(self._answer.status, headers, resume)
+            self._validator = resume.validator
+            self.total_bytes = resume.total_bytes
+        self._first_byte = 0 if resume is None else resume.received_bytes
+        self.received_bytes = self._first_byte  # of the whole file
         self._socket.settimeout(job.limits.stall_timeout_s)
+
+    def resume_point(self) -> ResumePoint | None:
+        """Where another answer may go on; None when nothing has come or nothing would identify the rest."""
+        if not self.received_bytes or self._validator is None:
+            return None
+        return ResumePoint(self.received_bytes, self._validator, self.total_bytes, self._body.encoding)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._answer.close()
+        self._socket.close()
 
     def read_into(self, buffer: memoryview) -> int:
         """Fill as much of `buffer` as one read brings; 0 at the checked end of the body."""
+        begun_s = time.monotonic()
         if self._body.length_bytes is None:
             count = self._guarded(self._read_unmeasured, buffer)
             self.received_bytes += count
-            return count
-        missing = self._body.length_bytes - self.received_bytes
-        if missing == 0:
-            self._require_end()
-            return 0
-        count = self._guarded(
-            self._stream.readinto1 if self.received_bytes else self._read_first, buffer[:missing]
-        )
-        if count == 0:
-            raise self._truncated()
-        self.received_bytes += count
+        else:
+            missing = self._first_byte + self._body.length_bytes - self.received_bytes
+            if missing == 0:
+                self._require_end()
+                return 0
+            is_first = self.received_bytes == self._first_byte
+            read = self._read_first if is_first else self._stream.readinto1
+            count = self._guarded(read, buffer[:missing])
+            if count == 0:
+                raise self._truncated()
+            self.received_bytes += count
+        self._pace.note(time.monotonic() - begun_s, count)
         return count
 
     @property
@@ -105,16 +129,23 @@ class HttpSource:
             raise TransferError(
                 Code.STALLED, f"{job.host} did not finish the TLS handshake in time"
             ) from None
+        except (ssl.SSLEOFError, ConnectionError) as error:
+            raise TransferError(
+                Code.CONNECTION_LOST, f"{job.host} broke off the TLS handshake: {_reason(error)}"
+            ) from None
         except (OSError, ValueError) as error:
             raise TransferError(Code.TLS_FAILED, f"TLS with {job.host} failed: {_reason(error)}") from None
 
-    def _ask(self, job: MoverJob) -> http.client.HTTPResponse:
+    def _ask(self, job: MoverJob, resume: ResumePoint | None) -> http.client.HTTPResponse:
+        headers = request_headers(job.authority)
+        if resume is not None:
+            headers |= {"Range": f"bytes={resume.received_bytes}-", "If-Range": resume.validator}
         client = http.client.HTTPConnection(job.host)
         client.sock = self._socket
         client.auto_open = 0  # this process has one connection and no way to another
         try:
             client.putrequest("GET", job.target, skip_host=True, skip_accept_encoding=True)
-            for name, value in request_headers(job.authority).items():
+            for name, value in headers.items():
                 client.putheader(name, value)
             client.endheaders()
             return client.getresponse()
@@ -128,7 +159,7 @@ class HttpSource:
             ) from None
         except TimeoutError:
             raise TransferError(
-                Code.STALLED, f"{job.host} did not answer in time", "register it again later"
+                Code.STALLED, f"{job.host} did not answer in time", "retry the template later"
             ) from None
         except OSError as error:
             raise TransferError(Code.CONNECTION_LOST, f"the connection broke: {_reason(error)}") from None
@@ -147,7 +178,7 @@ class HttpSource:
             raise TransferError(
                 Code.LENGTH_WRONG,
                 f"the server announced {announced} bytes first and {length} bytes then",
-                "the file may just be changing; register it again",
+                "the file may just be changing; retry the template",
             )
         response.require_size(length, job.max_size_bytes)
 
@@ -174,7 +205,7 @@ class HttpSource:
             raise TransferError(
                 Code.STALLED,
                 f"nothing came for {self._limits.stall_timeout_s:g} s after {self.received_bytes} bytes",
-                "the server or the way to it is stuck; register it again later",
+                "the server or the way to it is stuck; retry the template later",
             ) from None
         except (OSError, ValueError) as error:  # a chunk's length that is no number is a ValueError in 3.11
             if isinstance(error, ValueError):
@@ -202,7 +233,7 @@ class HttpSource:
         return TransferError(
             Code.TRUNCATED,
             f"the connection ended after {self.received_bytes}{of} bytes",
-            "the server or the way to it broke off; register it again",
+            "the server or the way to it broke off; retry the template",
         )
 
 

@@ -22,6 +22,11 @@ class Limits:
     slow_window_bytes: int = 64 * KIB
     store_timeout_s: float = 60.0  # one call to the store's helper
     trailing_timeout_s: float = 2.0  # how long to look for bytes past the announced end
+    retry_budget_s: float = 300.0  # without progress, until a source that broke off is given up
+    retry_base_delay_s: float = 1.0
+    retry_max_delay_s: float = 30.0
+    retry_progress_bytes: int = 64 * KIB  # so many more bytes are progress
+    max_fruitless_restarts: int = 3  # from the first byte, without coming further than before
     max_redirects: int = 5
     max_url_characters: int = 4096
     max_active_jobs: int = MAX_ACTIVE_DOWNLOADS

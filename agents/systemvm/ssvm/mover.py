@@ -12,10 +12,11 @@ import select
 import socket
 import sys
 import threading
+from queue import SimpleQueue
 
-from systemvm.ssvm.confine import confine
+from systemvm.ssvm.confine import MAX_DATA_BYTES, confine
+from systemvm.ssvm.decompress import needs_memory
 from systemvm.ssvm.failure import Code, TransferError, of_store
-from systemvm.ssvm.http_source import HttpSource
 from systemvm.ssvm.limits import MIB
 from systemvm.ssvm.mover_messages import (
     CONTROL_FD,
@@ -30,6 +31,7 @@ from systemvm.ssvm.mover_messages import (
     encode,
 )
 from systemvm.ssvm.pipeline import Pipeline
+from systemvm.ssvm.resuming_source import ResumingSource
 from systemvm.wire.storage import ImageFormat
 
 REPORT_INTERVAL_S = 0.5
@@ -46,6 +48,8 @@ class Mover:
         self._pipeline: Pipeline | None = None
         self._report: MoverReport | None = None
         self._ended = os.eventfd(0, os.EFD_CLOEXEC)
+        self._sending = threading.Lock()
+        self._connections: SimpleQueue[tuple[socket.socket, MoverJob]] = SimpleQueue()
 
     def run(self) -> None:
         """Work, report twice a second, and end with a result or a failure."""
@@ -53,12 +57,37 @@ class Mover:
         while True:
             ready, _, _ = select.select([self._control.fileno(), self._ended], [], [], REPORT_INTERVAL_S)
             if self._control.fileno() in ready:
-                os._exit(1)  # nobody is left to report to; the threads may be stuck in a system call
-            if self._report is not None:
-                self._control.sendall(encode(self._report))
+                self._take_connection()
+            report = self._report
+            self._send_progress()  # the last before an end too: what it comes to may depend on it
+            if report is not None:
+                self._send(report)
                 return
-            if self._pipeline is not None:
-                self._control.sendall(encode(MoverReport(progress=self._pipeline.progress())))
+
+    def _take_connection(self) -> None:
+        """A line with a descriptor: where to go on. The end means that nobody is left to report to."""
+        line, descriptors = b"", []
+        while not line.endswith(b"\n"):
+            data, fresh, _, _ = socket.recv_fds(self._control, 65536, 1)
+            if not data:
+                os._exit(1)  # the threads may be stuck in a system call
+            line += data
+            descriptors += fresh
+        self._connections.put((socket.socket(fileno=descriptors[0]), decode_job(line)))
+
+    def _reconnect(self, error: TransferError) -> tuple[socket.socket, MoverJob]:
+        """Ask fetch for another connection; called in the work's thread, and waits there."""
+        self._send_progress()
+        self._send(MoverReport(broken=MoverFailure(error.code.value, error.message, error.hint)))
+        return self._connections.get()
+
+    def _send_progress(self) -> None:
+        if self._pipeline is not None:
+            self._send(MoverReport(progress=self._pipeline.progress()))
+
+    def _send(self, report: MoverReport) -> None:
+        with self._sending:
+            self._control.sendall(encode(report))
 
     def _work(self) -> None:
         try:
@@ -70,14 +99,14 @@ class Mover:
             # whatever it was asked, the store refused: a handle is stale when its server came back
             report = _told(of_store(error, "a file operation"))
         except MemoryError:
-            report = _failure(Code.DECOMPRESSION, "the image needs more memory than a job may have")
+            report = _told(needs_memory("it is used up", MAX_DATA_BYTES, "publish it compressed with less"))
         except Exception as error:
             report = _failure(Code.INTERNAL, f"the mover failed: {type(error).__name__}: {error}"[:300])
         self._report = report
         os.eventfd_write(self._ended, 1)
 
     def _move(self) -> MoverResult:
-        source = HttpSource(self._connection, self._job)
+        source = ResumingSource(self._connection, self._job, self._reconnect)
         self._require_room(source.total_bytes)
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -62,6 +62,7 @@ class MoverReport:
     progress: MoverProgress | None = None
     result: MoverResult | None = None
     failure: MoverFailure | None = None
+    broken: MoverFailure | None = None  # it waits for a job line with a connection, to go on over that
 
 
 def encode(message: MoverJob | MoverReport) -> bytes:

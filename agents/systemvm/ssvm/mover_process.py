@@ -40,10 +40,18 @@ _PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from systemvm.ssvm.mover imp
 class MoverProcess(ProcessProtocol):
     """`run` moves one image; `kill` ends it at once, wherever it hangs."""
 
-    def __init__(self, reactor: Any, job: MoverJob, on_progress: Callable[[MoverProgress], None]) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        job: MoverJob,
+        on_progress: Callable[[MoverProgress], None],
+        on_broken: Callable[[TransferError], None],
+    ) -> None:
         self._reactor = reactor
         self._job = job
         self._on_progress = on_progress
+        self._on_broken = on_broken
+        self._is_waiting = False  # for a connection to go on over
         self._log = Logger(namespace="systemvm.ssvm.mover")
         self._result: Deferred[MoverResult] = Deferred()
         self._splitter = LineSplitter(_LONGEST_REPORT_BYTES)
@@ -76,6 +84,17 @@ class MoverProcess(ProcessProtocol):
         self._control = _Control(self._reactor, ours, self._received)
         self._watch.start(WATCH_INTERVAL_S, now=False)
         return await self._result
+
+    def resume(self, job: MoverJob, source: socket.socket) -> None:
+        """Hand over a connection to go on over, which stays the caller's to close; `job` says where it leads.
+
+        TransferError when the mover is no more.
+        """
+        if self._control is None or not self._is_waiting:
+            raise TransferError(Code.WORKER_DIED, "the mover does not wait for a connection")
+        self._is_waiting = False
+        self._moved_at_s = self._reactor.seconds()
+        self._control.send(encode(job), source.fileno())
 
     def kill(self, error: TransferError) -> None:
         """End it; `run` fails with `error`, at once even if the kernel cannot end it yet."""
@@ -119,6 +138,10 @@ class MoverProcess(ProcessProtocol):
         elif report.failure is not None:
             failure = report.failure
             self._settle(Failure(TransferError.from_parts(failure.code, failure.message, failure.hint)))
+        elif report.broken is not None:
+            self._is_waiting = True
+            broken = report.broken
+            self._on_broken(TransferError.from_parts(broken.code, broken.message, broken.hint))
         elif report.progress is not None and not self._result.called:
             if report.progress != self._progress:
                 self._moved_at_s = self._reactor.seconds()
@@ -137,6 +160,8 @@ class MoverProcess(ProcessProtocol):
 
     def _look(self) -> None:
         """The mover itself notices a source that is stuck; what else stops it is the store."""
+        if self._is_waiting:
+            return
         limits = self._job.limits
         still_s = self._reactor.seconds() - self._moved_at_s
         if still_s < limits.stall_timeout_s + limits.store_timeout_s:
@@ -194,6 +219,13 @@ class _Control:
 
     def connectionLost(self, reason: Failure) -> None:
         self.close()
+
+    def send(self, line: bytes, descriptor: int) -> None:
+        """A line and a descriptor at once; TransferError when the other end is gone."""
+        try:
+            socket.send_fds(self._connection, [line], [descriptor])
+        except OSError as error:
+            raise TransferError(Code.WORKER_DIED, f"the mover takes nothing: {error.strerror}") from None
 
     def drain(self) -> None:
         """Take what the mover said before it ended."""

@@ -7,15 +7,14 @@ Hashing, decoding and system calls let go of the interpreter lock, so the two re
 from __future__ import annotations
 
 import threading
-import time
 from queue import SimpleQueue
 
 from systemvm.ssvm import checksum
 from systemvm.ssvm.decompress import BoundedDecoder
 from systemvm.ssvm.failure import Code, TransferError
 from systemvm.ssvm.formats import inspector
-from systemvm.ssvm.http_source import HttpSource
 from systemvm.ssvm.mover_messages import MoverJob, MoverProgress, MoverResult
+from systemvm.ssvm.resuming_source import ResumingSource
 from systemvm.ssvm.sparse import SparseWriter
 
 BUFFER_BYTES = 256 * 1024  # measured: larger ones cost page faults, smaller ones interpreter time
@@ -25,7 +24,7 @@ BUFFERS = 16
 class Pipeline:
     """Moves one body into one file; `run` blocks, `progress` may be read from another thread."""
 
-    def __init__(self, source: HttpSource, descriptor: int, job: MoverJob) -> None:
+    def __init__(self, source: ResumingSource, descriptor: int, job: MoverJob) -> None:
         self._source = source
         self._job = job
         self._verification = checksum.parse(job.checksum)
@@ -63,8 +62,6 @@ class Pipeline:
         return self._result
 
     def _receive(self) -> None:
-        limits = self._job.limits
-        window_s, window_bytes = 0.0, 0
         count = 1
         while count:
             buffer = self._free.get()
@@ -72,7 +69,6 @@ class Pipeline:
             while filled < BUFFER_BYTES:
                 if self._stop.is_set():
                     return
-                began_s = time.monotonic()
                 count = self._source.read_into(view[filled:])
                 if count == 0:
                     break
@@ -82,23 +78,8 @@ class Pipeline:
                         Code.TOO_LARGE,
                         f"Download file size is too large: more than {self._job.max_size_bytes} bytes",
                     )
-                # only time spent waiting for the source counts: a slow store is not its fault
-                window_s += time.monotonic() - began_s
-                window_bytes += count
-                if window_s >= limits.slow_window_s:
-                    self._require_pace(window_bytes)
-                    window_s, window_bytes = 0.0, 0
             if filled:
                 self._full.put((buffer, filled))
-
-    def _require_pace(self, window_bytes: int) -> None:
-        limits = self._job.limits
-        if window_bytes < limits.slow_window_bytes:
-            raise TransferError(
-                Code.STALLED,
-                f"only {window_bytes} bytes came in {limits.slow_window_s:g} s",
-                "the server or the way to it is too slow; register it again later",
-            )
 
     def _write(self) -> None:
         try:

@@ -5,15 +5,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from systemvm.ssvm.failure import Code, TransferError
 from systemvm.ssvm.url import USER_URL
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+#: The server has a reason that passes (RFC 9110, 15; RFC 6585, 4).
+UNAVAILABLE = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CONTENT_RANGE = re.compile(r"bytes +(\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 _UNPACKED_ENCODINGS = frozenset({"gzip", "x-gzip", "zstd"})
+_STRONG_TAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')
 _DIGITS = re.compile(r"\d{1,19}")
 
 
@@ -41,7 +47,8 @@ def require_status(status: int, subject: str = USER_URL) -> None:
             429: "the server is busy; register again later",
         }
         hint = hints.get(status, "the server has a problem; register again later" if status >= 500 else "")
-        raise TransferError(Code.HTTP_STATUS, f"HTTP Server returned {status} (expected 200 OK)", hint)
+        code = Code.HTTP_UNAVAILABLE if status in UNAVAILABLE else Code.HTTP_STATUS
+        raise TransferError(code, f"HTTP Server returned {status} (expected 200 OK)", hint)
 
 
 def read_body(headers: Headers) -> Body:
@@ -77,6 +84,58 @@ def _content_encoding(headers: Headers) -> str | None:
             "have it served as it is, or as gzip or zstd",
         )
     return encodings[0]
+
+
+@frozen
+class ResumePoint:
+    """Where a body broke off, and how to know the rest of it."""
+
+    received_bytes: int
+    validator: str  # for If-Range: a strong entity tag or a date
+    total_bytes: int | None
+    encoding: str | None
+
+
+def read_validator(headers: Headers) -> str | None:
+    """A strong validator by RFC 9110, 8.8: an entity tag that is not weak, or a date that is old enough."""
+    tags = headers.get("etag", ())
+    if len(tags) == 1 and _STRONG_TAG.fullmatch(tags[0].strip()):
+        return tags[0].strip()
+    modified, sent = headers.get("last-modified", ()), headers.get("date", ())
+    if len(modified) != 1 or len(sent) != 1:
+        return None
+    try:
+        age = parsedate_to_datetime(sent[0]) - parsedate_to_datetime(modified[0])
+    except (TypeError, ValueError):
+        return None
+    return modified[0].strip() if age >= timedelta(seconds=1) else None
+
+
+def require_rest(status: int, headers: Headers, point: ResumePoint, subject: str = USER_URL) -> Body:
+    """The body of an answer to a range where another broke off; TransferError when it is not the rest."""
+    if status in (HTTPStatus.OK, HTTPStatus.PRECONDITION_FAILED, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):
+        raise _changed("the server does not send the rest of it")
+    if status != HTTPStatus.PARTIAL_CONTENT:
+        require_status(status, subject)
+    ranges = headers.get("content-range", ())
+    match = _CONTENT_RANGE.fullmatch(ranges[0].strip()) if len(ranges) == 1 else None
+    if match is None or int(match[1]) != point.received_bytes or match[3] == "*":
+        raise _changed("the server sends another part than the rest")
+    last, total = int(match[2]), int(match[3])
+    if last != total - 1 or (point.total_bytes is not None and total != point.total_bytes):
+        raise _changed(f"it had {point.total_bytes} bytes, and has {total} now")
+    if point.validator.startswith('"') and headers.get("etag", [point.validator]) != [point.validator]:
+        raise _changed("its entity tag is another one")
+    body = read_body(headers)
+    if body.encoding != point.encoding or body.length_bytes not in (None, total - point.received_bytes):
+        raise _changed("the rest has another length or encoding")
+    return evolve(body, length_bytes=None if body.is_chunked else total - point.received_bytes)
+
+
+def _changed(why: str) -> TransferError:
+    return TransferError(
+        Code.SOURCE_CHANGED, f"the download broke off and cannot go on: {why}", "retry the template"
+    )
 
 
 def total_of_probe(status: int, headers: Headers) -> int | None:

@@ -12,8 +12,10 @@ from typing import Any, TypeVar
 
 from attrs import evolve, frozen
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from systemvm.rpc.errors import RpcError
 from systemvm.ssvm import checksum, helper_client, store_messages, url
@@ -27,10 +29,12 @@ from systemvm.ssvm.mover_process import MoverProcess
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.probe import probe
 from systemvm.ssvm.resolve import resolve
+from systemvm.ssvm.retry import RetryBudget
 from systemvm.ssvm.store_messages import Job
 from systemvm.ssvm.url import ImageUrl
 from systemvm.wire.storage import Done, DownloadState, DownloadStatus, DownloadStep
 
+MAX_STEPS = 60
 T = TypeVar("T")
 
 
@@ -65,6 +69,10 @@ class Transfer:
         self._aborted = False
         self._cancellable: Deferred[Any] | None = None
         self._mover: MoverProcess | None = None
+        self._budget = RetryBudget(limits, reactor.seconds)
+        self._has_begun = False  # a byte of the body has come once
+        self._lost_before_begin = False
+        self._worker_deaths = 0
         self.state = Fetched(DownloadStatus(start.download.job_id, DownloadState.DOWNLOAD_IN_PROGRESS))
 
     async def run(self) -> None:
@@ -75,7 +83,7 @@ class Transfer:
             job_id=request.job_id, template_id=request.template_id, request_id=request.request_id,
         )  # fmt: skip
         try:
-            moved = await self._download_or_again()
+            moved = await self._download_until_done()
         except TransferError as error:
             await self._fail(error)
         except RpcError as error:
@@ -98,23 +106,39 @@ class Transfer:
         elif self._cancellable is not None:
             self._cancellable.cancel()
 
-    async def _download_or_again(self) -> MoverResult:
-        """An accident that says nothing of source or image gets a second try, from the beginning."""
-        try:
-            return await self._download()
-        except TransferError as error:
-            if self._aborted or not self._is_accident(error):
-                raise
-            self._log.warn(
-                "{job_id}: begins once more: {error}", job_id=self._request.job_id, error=str(error)
-            )
-        self._change(Fetched(evolve(self.state.status, received_bytes=0, total_bytes=None)))
-        return await self._download()
+    async def _download_until_done(self) -> MoverResult:
+        """Begin again, within the budget, after what says nothing of the image or of a store's refusal."""
+        while True:
+            try:
+                return await self._download()
+            except TransferError as error:
+                delay_s = self._delay_before_restart(error)
+                if delay_s is None:
+                    raise
+                self._step(f"begins again in {delay_s:.0f} s: {error.message}")
+                self._on_change(self.state)
+                self._log.warn(
+                    "{job_id}: begins again: {error}", job_id=self._request.job_id, error=str(error)
+                )
+            await self._stoppable(deferLater(self._reactor, delay_s))
+            self._change(Fetched(evolve(self.state.status, received_bytes=0, total_bytes=None)))
 
-    def _is_accident(self, error: TransferError) -> bool:
-        """A mover that was killed, or came too late for a source that does not wait for its question."""
-        before_all = error.code is Code.CONNECTION_LOST and not self.state.status.received_bytes
-        return before_all or error.code is Code.WORKER_DIED
+    def _delay_before_restart(self, error: TransferError) -> float | None:
+        """Seconds until the job may begin again; None when `error` is its end."""
+        if self._aborted:
+            return None
+        if error.code is Code.WORKER_DIED:
+            self._worker_deaths += 1
+            return 0.0 if self._worker_deaths <= 1 else None
+        if not self._has_begun:
+            # too late for a source that does not wait for its request, or a URL that leads nowhere
+            if error.code is not Code.CONNECTION_LOST or self._lost_before_begin:
+                return None
+            self._lost_before_begin = True
+            return 0.0
+        if not (error.code.is_retryable or error.code is Code.SOURCE_CHANGED) or not self._budget.restart():
+            return None
+        return self._budget.next_delay_s()
 
     async def _download(self) -> MoverResult:
         request = self._request
@@ -146,12 +170,51 @@ class Transfer:
         connection: socket.socket = await opened
         with connection:
             self._require_going()
-            self._mover = MoverProcess(self._reactor, self._mover_job(source), self._progressed)
+            job = self._mover_job(source)
+            mover = self._mover = MoverProcess(
+                self._reactor, job, self._progressed, lambda error: self._broken(mover, first, error)
+            )
             try:
-                return await self._mover.run(connection, directory)
+                return await mover.run(connection, directory)
             finally:
-                await self._ended(self._mover)
+                if self._cancellable is not None:
+                    self._cancellable.cancel()  # nobody waits for another connection any more
+                await self._ended(mover)
                 self._mover = None
+
+    def _broken(self, mover: MoverProcess, first: ImageUrl, error: TransferError) -> None:
+        """The mover's connection broke off: get it another one, or end it."""
+
+        def failed(failure: Failure) -> None:
+            mover.kill(_as_transfer_error(failure.value))
+
+        Deferred.fromCoroutine(self._reconnect(mover, first, error)).addErrback(failed)
+
+    async def _reconnect(self, mover: MoverProcess, first: ImageUrl, error: TransferError) -> None:
+        """Find the source anew, as signed redirects expire and addresses fail; TransferError in the end."""
+        while True:
+            delay_s = self._budget.next_delay_s()
+            if delay_s is None or not error.code.is_retryable:
+                raise error
+            self._step(f"goes on in {delay_s:.0f} s: {error.message}")
+            self._on_change(self.state)
+            self._log.info(
+                "{job_id}: goes on in {delay_s} s: {error}",
+                job_id=self._request.job_id, delay_s=round(delay_s, 1), error=str(error),
+            )  # fmt: skip
+            await self._stoppable(deferLater(self._reactor, delay_s))
+            try:
+                source = await self._stoppable(self._find(first))
+                opened = self._in_thread(
+                    open_connection, source.address, source.url.port, self._limits.connect_timeout_s
+                )
+                connection: socket.socket = await opened
+            except TransferError as failed:
+                error = failed
+                continue
+            with connection:
+                mover.resume(self._mover_job(source), connection)
+            return
 
     async def _find(self, first: ImageUrl) -> Source:
         """Follow redirects, each hop judged like the first."""
@@ -199,6 +262,9 @@ class Transfer:
         )
 
     def _progressed(self, progress: MoverProgress) -> None:
+        if progress.received_bytes:
+            self._has_begun = True
+            self._budget.note_progress(progress.received_bytes)
         known = self.state.status
         if progress.received_bytes != known.received_bytes or progress.total_bytes != known.total_bytes:
             status = evolve(known, received_bytes=progress.received_bytes, total_bytes=progress.total_bytes)
@@ -207,7 +273,10 @@ class Transfer:
     def _step(self, text: str) -> None:
         """Where it has come to, for who asks later; told with the next news."""
         status = self.state.status
-        self.state = Fetched(evolve(status, steps=[*status.steps, DownloadStep(text, time.time())]))
+        steps = [*status.steps, DownloadStep(text, time.time())]
+        if len(steps) > MAX_STEPS:  # how it began and how it ends; a source may break off for days
+            del steps[MAX_STEPS // 2]
+        self.state = Fetched(evolve(status, steps=steps))
 
     def _change(self, state: Fetched) -> None:
         self.state = state
@@ -244,7 +313,7 @@ class Transfer:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *arguments)
 
     async def _stoppable(self, step: Any) -> Any:
-        self._cancellable = Deferred.fromCoroutine(step)
+        self._cancellable = step if isinstance(step, Deferred) else Deferred.fromCoroutine(step)
         try:
             return await self._cancellable
         except CancelledError:
@@ -261,6 +330,13 @@ class Transfer:
     def _require_going(self) -> None:
         if self._aborted:
             raise _aborted()
+
+
+def _as_transfer_error(error: BaseException | None) -> TransferError:
+    if isinstance(error, TransferError):
+        return error
+    Logger(namespace="systemvm.ssvm.transfer").error("fetch broke down: {error!r}", error=error)
+    return TransferError(Code.INTERNAL, "fetch broke down", "the SSVM's journal says more")
 
 
 def _aborted() -> TransferError:

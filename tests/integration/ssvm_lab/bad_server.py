@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import re
 import socket
 import sys
 import threading
@@ -16,6 +17,8 @@ import time
 from pathlib import Path
 from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 
+REQUESTS: dict[str, list[int]] = {}  # by the id in a target: from which byte it was asked for, each time
+SIGNED: dict[str, int] = {}
 BODY = bytes(range(256)) * 4096  # 1 MiB, whole sectors
 
 
@@ -35,6 +38,10 @@ class Request:
         self.is_probe = "range: bytes=0-0" in self.headers
         parts = urlsplit(self.target)
         self.name = parts.path.strip("/")
+        ranged = re.search(r"^range: bytes=(\d+)-", self.headers, re.MULTILINE)
+        self.range_start = int(ranged[1]) if ranged else 0
+        if_range = re.search(r"^if-range: (.*?)\r?$", self.headers, re.MULTILINE)
+        self.if_range = if_range[1] if if_range else ""
         self.query_text = parts.query
         self.query = {key: values[0] for key, values in parse_qs(parts.query).items()}
 
@@ -58,6 +65,111 @@ def truncated(request: Request) -> None:
 def reset(request: Request) -> None:
     truncated(request)
     request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+
+def _breaks_off(request: Request, answer: dict[str, str], body: bytes, at: int) -> None:
+    request.send("200 OK", {"Content-Length": str(len(body)), "Accept-Ranges": "bytes", **answer}, body[:at])
+
+
+def _range_of(request: Request, body: bytes, answer: dict[str, str]) -> None:
+    start = request.range_start
+    headers = {"Content-Length": str(len(body) - start), **answer}
+    headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
+    request.send("206 Partial Content", headers, body[start:])
+
+
+def drops(request: Request) -> None:
+    """Breaks off every 300,000 bytes, by a reset or an end, and serves ranges; `by` names the validator."""
+    wanted = request.query["id"]
+    validator = {
+        "etag": {"ETag": '"one"'},
+        "date": {"Last-Modified": "Sat, 01 Nov 2025 10:00:00 GMT", "Date": "Sat, 28 Nov 2026 10:00:00 GMT"},
+    }[request.query.get("by", "etag")]
+    if request.is_probe:
+        ok(request, BODY, **validator)
+        return
+    note_request(request, wanted)
+    start = request.range_start
+    if start and request.if_range not in {value.lower() for value in validator.values()}:
+        ok(request, b"not what was asked for")
+        return
+    if start == 0:
+        _breaks_off(request, validator, BODY, 300_000)
+    else:
+        headers = {"Content-Length": str(len(BODY) - start), **validator}
+        headers["Content-Range"] = f"bytes {start}-{len(BODY) - 1}/{len(BODY)}"
+        request.send("206 Partial Content", headers, BODY[start : start + 300_000])
+    if len(REQUESTS[wanted]) % 2:
+        request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+
+def drops_once(request: Request) -> None:
+    """Breaks off once in the middle, without a validator: only a new beginning can bring it."""
+    if request.is_probe:
+        ok(request, BODY)
+        return
+    note_request(request, request.query["id"])
+    first = len(REQUESTS[request.query["id"]]) == 1
+    ok(request, BODY) if not first else _breaks_off(request, {}, BODY, len(BODY) // 2)
+
+
+def drops_and_changes(request: Request) -> None:
+    """Breaks off, and is another file of the same size when the rest of it is asked for; `how` it shows."""
+    other = bytes(reversed(BODY))
+    if request.is_probe:
+        ok(request, BODY, ETag='"one"')
+        return
+    requests = note_request(request, request.query["id"])
+    if len(requests) == 1:
+        _breaks_off(request, {"ETag": '"one"'}, BODY, len(BODY) // 2)
+    elif request.range_start == 0 or request.query["how"] == "200":
+        ok(request, other, ETag='"two"')
+    elif request.query["how"] == "etag":
+        _range_of(request, other, {"ETag": '"two"'})
+    elif request.query["how"] == "range":  # from another place than was asked for
+        headers = {"Content-Range": f"bytes 0-{len(BODY) - 1}/{len(BODY)}", "Content-Length": str(len(BODY))}
+        request.send("206 Partial Content", headers, BODY)
+    else:
+        headers = {"Content-Range": f"bytes {request.range_start}-{len(BODY)}/{len(BODY) + 1}"}
+        request.send("206 Partial Content", headers, BODY[request.range_start :] + b"x")
+
+
+def drops_then_busy(request: Request) -> None:
+    """Breaks off, is overloaded three times, then goes on."""
+    if request.is_probe:
+        ok(request, BODY, ETag='"one"')
+        return
+    requests = note_request(request, request.query["id"])
+    if len(requests) == 1:
+        _breaks_off(request, {"ETag": '"one"'}, BODY, len(BODY) // 2)
+    elif len(requests) <= 4:
+        request.send("503 Busy", {"Content-Length": "0"})
+    else:
+        _range_of(request, BODY, {"ETag": '"one"'})
+
+
+def moves(request: Request) -> None:
+    """A redirect to a target that differs each time, as signed ones do: only the newest one answers."""
+    SIGNED[request.query["id"]] = SIGNED.get(request.query["id"], 0) + 1
+    location = f"/signed?id={request.query['id']}&n={SIGNED[request.query['id']]}"
+    request.send("302 Moved", {"Location": location, "Content-Length": "0"})
+
+
+def signed(request: Request) -> None:
+    if int(request.query["n"]) != SIGNED[request.query["id"]]:
+        request.send("403 Expired", {"Content-Length": "0"})
+        return
+    drops(request)
+
+
+def requests_of(request: Request) -> None:
+    """How often a file was asked for, and from which byte each time."""
+    ok(request, ",".join(str(start) for start in REQUESTS.get(request.query["id"], [])).encode())
+
+
+def note_request(request: Request, wanted: str) -> list[int]:
+    REQUESTS.setdefault(wanted, []).append(request.range_start)
+    return REQUESTS[wanted]
 
 
 def says_less(request: Request) -> None:
@@ -221,6 +333,7 @@ BEHAVIOURS = {
         good, truncated, reset, says_less, changes, no_length, chunked, chunked_truncated, chunked_broken,
         chunked_endless, both_lengths, two_lengths, encoded, stall, silent, trickle, part, error_page, status,
         redirect, chain, loop, nowhere, long_location, many_headers, not_http, hang_up, slow, turns,
+        drops, drops_once, drops_and_changes, drops_then_busy, moves, signed, requests_of,
         redirect_bytes, wanted_name, brotli,
     )
 }  # fmt: skip

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -39,12 +40,27 @@ BOOT = {
 QUICK = {
     "connect_timeout_s": 3.0, "headers_timeout_s": 3.0, "stall_timeout_s": 2.0, "slow_window_s": 3.0,
     "slow_window_bytes": 1000, "store_timeout_s": 15.0, "trailing_timeout_s": 1.0,
+    "retry_budget_s": 4.0, "retry_base_delay_s": 0.05, "retry_max_delay_s": 0.2,
 }  # fmt: skip
 
 
 def run(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+
+
+class Nginx:
+    """The good server, which may be away for a while."""
+
+    def __init__(self, start: Callable[[], subprocess.Popen[bytes]]) -> None:
+        self._start = start
+        self._process = start()
+
+    def stop(self) -> None:
+        _end(self._process)
+
+    def start(self) -> None:
+        self._process = self._start()
 
 
 @frozen
@@ -57,6 +73,8 @@ class World:
     journal: Path  # connections that should not have been
     logs: Path
     ca_pem: str
+    nginx: Nginx
+    vm_namespace: str
     questions: Path  # how often the name server that flips was asked for an address
 
     def leftovers(self) -> list[str]:
@@ -76,6 +94,10 @@ class World:
 
     def mover_pids(self) -> list[int]:
         return _pids("systemvm.ssvm.mover")
+
+    def in_vm(self, *command: str) -> str:
+        entered = ["nsenter", f"--net=/run/netns/{self.vm_namespace}", *command]
+        return subprocess.run(entered, capture_output=True, text=True, timeout=30, check=True).stdout
 
     def said(self, name: str) -> str:
         return (self.logs / name).read_text(errors="replace")
@@ -123,9 +145,9 @@ class Builder:
         ca_pem = authority.cert_pem.bytes().decode()
         journal = directory / "journal"
         journal.touch()
-        self._servers(authority, files, logs, journal)
+        nginx = self._servers(authority, files, logs, journal)
         self._helpers(paths, logs)
-        return World(paths, store, files, journal, logs, ca_pem, directory / "questions")
+        return World(paths, store, files, journal, logs, ca_pem, nginx, self._vm, directory / "questions")
 
     def _network(self) -> None:
         for name in (self._vm, self._world):
@@ -154,7 +176,7 @@ class Builder:
                 run("ip", "-n", name, "addr", "add", address, "dev", device)
             run("ip", "-n", name, "link", "set", device, "up")
 
-    def _servers(self, authority: trustme.CA, files: Path, logs: Path, journal: Path) -> None:
+    def _servers(self, authority: trustme.CA, files: Path, logs: Path, journal: Path) -> Nginx:
         directory = self._directory
         for label, names in (("good", (NAME, SERVER)), ("other", ("other.example.test",))):
             certificate = authority.issue_cert(*names)
@@ -164,6 +186,7 @@ class Builder:
         tls = "".join(
             f"server {{ listen {SERVER}:{port} ssl; ssl_certificate {directory}/{label}.pem; "
             f"ssl_certificate_key {directory}/{label}.pem; "
+            f"location /paced/ {{ alias {files}/; limit_rate 2m; }} "
             f"location /down/ {{ return 302 http://{NAME}/image.raw; }} location / {{ root {files}; }} }}\n"
             for port, label in ((443, "good"), (8443, "other"), (9443, "stranger"))
         )
@@ -172,11 +195,11 @@ class Builder:
             f"pid {directory}/nginx.pid; error_log {logs}/nginx.log;\n"
             "events {} http { access_log off; types {} default_type application/octet-stream;\n"
             f"server {{ listen {SERVER}:80; location /slow/ {{ alias {files}/; limit_rate 400k; }}"
+            f" location /paced/ {{ alias {files}/; limit_rate 2m; }}"
             f" location / {{ root {files}; }} }}\n{tls}}}\n"
         )
-        self._start(
-            "nginx", self._world, "nginx", "-c", str(directory / "nginx.conf"), "-e", str(logs / "nginx.log")
-        )
+        command = ["nginx", "-c", str(directory / "nginx.conf"), "-e", str(logs / "nginx.log")]
+        nginx = Nginx(lambda: self._start("nginx", self._world, *command))
         denied = [f"{address}:80" for address in DENIED]
         self._start(
             "bad",
@@ -214,6 +237,7 @@ class Builder:
         )  # fmt: skip
         for address, port in ((SERVER, 80), (SERVER, 443), (SERVER, 8000), (SERVER, 53)):
             self._wait_for(address, port)
+        return nginx
 
     def _helpers(self, paths: Paths, logs: Path) -> None:
         python = [sys.executable, "-m"]
@@ -246,7 +270,7 @@ class Builder:
         )
         self._wait_for_path(path)
 
-    def _start(self, name: str, namespace: str | None, *command: str) -> None:
+    def _start(self, name: str, namespace: str | None, *command: str) -> subprocess.Popen[bytes]:
         entered = ["nsenter", f"--net=/run/netns/{namespace}", *command] if namespace else list(command)
         with (self._directory / "logs" / name).open("ab") as log:
             process = subprocess.Popen(
@@ -254,6 +278,7 @@ class Builder:
                 env={**os.environ, "PYTHONPATH": str(AGENTS)},
             )  # fmt: skip
         self._stack.callback(_end, process)
+        return process
 
     def _wait_for(self, address: str, port: int) -> None:
         deadline_s = time.monotonic() + 20

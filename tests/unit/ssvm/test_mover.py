@@ -27,7 +27,7 @@ def test_a_stale_handle_is_the_stores_failure_and_no_internal_one(
     def stale(descriptor: int) -> None:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
-    monkeypatch.setattr(mover, "HttpSource", lambda *_: SimpleNamespace(total_bytes=1))
+    monkeypatch.setattr(mover, "ResumingSource", lambda *_: SimpleNamespace(total_bytes=1))
     monkeypatch.setattr(mover.os, "fstatvfs", stale)
     ours, theirs = socket.socketpair()
     directory = os.open(tmp_path, os.O_RDONLY)

@@ -7,7 +7,7 @@ import pytest
 
 from systemvm.ssvm import response
 from systemvm.ssvm.failure import Code, TransferError
-from systemvm.ssvm.response import Body
+from systemvm.ssvm.response import Body, ResumePoint
 
 
 @pytest.mark.parametrize(
@@ -52,10 +52,12 @@ def test_refuses_what_two_readers_could_read_differently(headers: dict[str, list
 
 def test_status_in_cloudstacks_words() -> None:
     response.require_status(200)
-    for status in (204, 206, 301, 401, 403, 404, 500, 503):
+    for status in (204, 206, 301, 401, 403, 404, 408, 429, 500, 501, 503):
         with pytest.raises(TransferError) as refused:
             response.require_status(status)
         assert refused.value.message == f"HTTP Server returned {status} (expected 200 OK)"
+        passes = status in (408, 429, 500, 503)
+        assert refused.value.code is (Code.HTTP_UNAVAILABLE if passes else Code.HTTP_STATUS)
 
 
 @pytest.mark.parametrize(
@@ -86,3 +88,67 @@ def test_size() -> None:
         with pytest.raises(TransferError) as refused:
             response.require_size(size, 10)
         assert refused.value.code is code
+
+
+OLD, NEW = "Sat, 01 Nov 2025 10:00:00 GMT", "Sat, 28 Nov 2026 10:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("headers", "validator"),
+    [
+        ({"etag": ['"one"'], "last-modified": [OLD], "date": [NEW]}, '"one"'),
+        ({"etag": ['W/"one"'], "last-modified": [OLD], "date": [NEW]}, OLD),
+        ({"etag": ['W/"one"']}, None),
+        ({"etag": ["one"]}, None),
+        ({"etag": ['"one"', '"two"']}, None),
+        ({"last-modified": [OLD]}, None),
+        ({"last-modified": [NEW], "date": [NEW]}, None),  # it may change again in this very second
+        ({"last-modified": ["yesterday"], "date": [NEW]}, None),
+        ({}, None),
+    ],
+)
+def test_only_a_strong_validator_identifies_the_rest(
+    headers: dict[str, list[str]], validator: str | None
+) -> None:
+    assert response.read_validator(headers) == validator
+
+
+POINT = ResumePoint(100, '"one"', 300, None)
+REST = {"content-range": ["bytes 100-299/300"], "content-length": ["200"], "etag": ['"one"']}
+
+
+def test_the_rest_of_a_file() -> None:
+    assert response.require_rest(206, REST, POINT) == Body(200, False)
+    chunked = {"content-range": REST["content-range"], "transfer-encoding": ["chunked"]}
+    assert response.require_rest(206, chunked, POINT) == Body(None, True)
+    unknown = ResumePoint(100, OLD, None, None)
+    assert response.require_rest(206, REST, unknown) == Body(200, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "changes"),
+    [
+        (200, {}), (412, {}), (416, {}),
+        (206, {"content-range": ["bytes 99-299/300"]}),
+        (206, {"content-range": ["bytes 100-298/300"]}),
+        (206, {"content-range": ["bytes 100-299/301"]}),
+        (206, {"content-range": ["bytes 100-300/301"]}),
+        (206, {"content-range": ["bytes 100-299/*"]}),
+        (206, {"content-range": []}),
+        (206, {"content-range": ["bytes 100-299/300", "bytes 0-1/300"]}),
+        (206, {"etag": ['"two"']}),
+        (206, {"content-length": ["199"]}),
+        (206, {"content-encoding": ["gzip"]}),
+    ],
+)  # fmt: skip
+def test_what_is_not_the_rest_is_another_file(status: int, changes: dict[str, list[str]]) -> None:
+    with pytest.raises(TransferError) as refused:
+        response.require_rest(status, REST | changes, POINT)
+    assert refused.value.code is Code.SOURCE_CHANGED
+
+
+@pytest.mark.parametrize(("status", "code"), [(503, Code.HTTP_UNAVAILABLE), (404, Code.HTTP_STATUS)])
+def test_a_refusal_of_the_rest_keeps_its_reason(status: int, code: Code) -> None:
+    with pytest.raises(TransferError) as refused:
+        response.require_rest(status, {}, POINT)
+    assert refused.value.code is code

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When a broken transfer is tried again, and when its source has had enough chances.
+
+Full-jitter exponential backoff (AWS Architecture Blog, "Exponential Backoff And Jitter"). What counts is
+progress: a source that keeps sending may break off as often as it likes, one that sends nothing runs out of
+time, and one that never gets beyond the same byte runs out of restarts.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from systemvm.ssvm.limits import Limits
+
+
+class RetryBudget:
+    """The budget of one job; `seconds` is a clock, `uniform` draws a delay from 0 to its argument."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        seconds: Callable[[], float],
+        uniform: Callable[[float], float] = lambda high: random.uniform(0, high),  # noqa: S311 - no secret
+    ) -> None:
+        self._limits = limits
+        self._seconds = seconds
+        self._uniform = uniform
+        self._attempts = 0
+        self._progressed_at_s = seconds()
+        self._mark_bytes = 0
+        self._received_bytes = 0  # since the last restart
+        self._best_bytes = 0
+        self._fruitless_restarts = 0
+
+    def note_progress(self, received_bytes: int) -> None:
+        """So many bytes are here; enough new ones renew the budget."""
+        self._received_bytes = received_bytes
+        if received_bytes >= self._mark_bytes + self._limits.retry_progress_bytes:
+            self._mark_bytes = received_bytes
+            self._attempts = 0
+            self._progressed_at_s = self._seconds()
+
+    def next_delay_s(self) -> float | None:
+        """How long to wait before the next attempt; None when the budget is used up."""
+        left_s = self._progressed_at_s + self._limits.retry_budget_s - self._seconds()
+        if left_s <= 0:
+            return None
+        high_s = min(self._limits.retry_max_delay_s, self._limits.retry_base_delay_s * 2**self._attempts)
+        self._attempts = min(self._attempts + 1, 16)  # 2**16 is beyond any maximum
+        return min(self._uniform(high_s), left_s)
+
+    def restart(self) -> bool:
+        """Begin again at the first byte; False when that has come no further too often."""
+        if self._received_bytes > self._best_bytes:
+            self._best_bytes = self._received_bytes
+            self._fruitless_restarts = 0
+        if self._received_bytes:  # one that did not even connect counts by its time alone
+            self._fruitless_restarts += 1
+        self._received_bytes = self._mark_bytes = 0
+        return self._fruitless_restarts <= self._limits.max_fruitless_restarts

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Downloads that break off: they go on where they were, or begin again, and never mix two files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+
+from integration.ssvm_lab.bad_server import BODY
+from integration.ssvm_lab.daemon import Daemon, request
+from integration.ssvm_lab.world import NAME, SERVER, Builder, World
+from rpc_wait import until
+from systemvm.wire import storage
+from systemvm.wire.storage import Done, DownloadAbort, DownloadState, DownloadStatus
+
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(120)]
+BAD = f"http://{SERVER}:8000"
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with tempfile.TemporaryDirectory(prefix="ssvm") as directory, Builder(Path(directory)) as built:
+        yield built
+
+
+@pytest_twisted.async_yield_fixture
+async def daemon(world: World) -> Any:
+    with tempfile.TemporaryDirectory(prefix="ssvmd") as directory:
+        started = await Daemon(Path(directory), world).start()
+        yield started
+        await started.close()
+    for path in world.store.iterdir():
+        shutil.rmtree(path)
+
+
+def content(world: World, status: DownloadStatus) -> bytes:
+    assert status.state is DownloadState.DOWNLOADED, status.error
+    assert status.install_path is not None
+    return (world.store / status.install_path).read_bytes()
+
+
+def requests_of(world: World, wanted: str) -> list[int]:
+    """From which byte the server was asked for a file, each time."""
+    answer = world.in_vm("curl", "-sS", "--max-time", "10", f"{BAD}/requests_of?id={wanted}")
+    return [int(word) for word in answer.split(",") if word]
+
+
+def steps(status: DownloadStatus) -> str:
+    return "\n".join(step.text for step in status.steps)
+
+
+@pytest.mark.parametrize("by", ["etag", "date"])
+@pytest_twisted.ensureDeferred
+async def test_goes_on_where_it_broke_off(world: World, daemon: Daemon, by: str) -> None:
+    wanted = str(uuid.uuid4())
+    checksum = f"{{SHA-256}}{hashlib.sha256(BODY).hexdigest()}"
+    status = await daemon.download(request(world, f"{BAD}/drops?id={wanted}&by={by}", checksum=checksum))
+    assert content(world, status) == BODY
+    assert (status.received_bytes, status.checksum) == (len(BODY), checksum)
+    asked_from = requests_of(world, wanted)
+    assert asked_from[0] == 0
+    assert asked_from[1:] == sorted(asked_from[1:])
+    assert min(asked_from[1:]) > 0, "it began again at the first byte"
+    assert "goes on in" in steps(status)
+
+
+@pytest_twisted.ensureDeferred
+async def test_begins_again_where_nothing_identifies_the_rest(world: World, daemon: Daemon) -> None:
+    wanted = str(uuid.uuid4())
+    status = await daemon.download(request(world, f"{BAD}/drops_once?id={wanted}"))
+    assert content(world, status) == BODY
+    assert requests_of(world, wanted) == [0, 0]
+    assert "begins again" in steps(status)
+
+
+@pytest.mark.parametrize("how", ["200", "etag"])
+@pytest_twisted.ensureDeferred
+async def test_a_file_that_changed_meanwhile_is_brought_anew_and_never_mixed(
+    world: World, daemon: Daemon, how: str
+) -> None:
+    wanted = str(uuid.uuid4())
+    status = await daemon.download(request(world, f"{BAD}/drops_and_changes?id={wanted}&how={how}"))
+    assert content(world, status) == bytes(reversed(BODY))
+    assert requests_of(world, wanted)[-1] == 0
+
+
+@pytest.mark.parametrize("how", ["range", "size"])
+@pytest_twisted.ensureDeferred
+async def test_another_part_than_the_rest_is_not_taken_for_it(world: World, daemon: Daemon, how: str) -> None:
+    wanted = str(uuid.uuid4())
+    status = await daemon.download(request(world, f"{BAD}/drops_and_changes?id={wanted}&how={how}"))
+    assert content(world, status) == bytes(reversed(BODY))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_busy_server_is_waited_for(world: World, daemon: Daemon) -> None:
+    wanted = str(uuid.uuid4())
+    status = await daemon.download(request(world, f"{BAD}/drops_then_busy?id={wanted}"))
+    assert content(world, status) == BODY
+    assert requests_of(world, wanted) == [0, *[len(BODY) // 2] * 4]
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_expired_redirect_is_asked_for_anew(world: World, daemon: Daemon) -> None:
+    wanted = str(uuid.uuid4())
+    status = await daemon.download(request(world, f"{BAD}/moves?id={wanted}"))
+    assert content(world, status) == BODY
+    assert min(requests_of(world, wanted)[1:]) > 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_source_that_always_breaks_at_the_same_byte_ends_by_its_budget(
+    world: World, daemon: Daemon
+) -> None:
+    status = await daemon.download(request(world, f"{BAD}/truncated"))
+    assert status.error is not None
+    assert status.error.code == "truncated"
+    assert steps(status).count("begins again") == 3
+    assert (world.leftovers(), world.job_directories(), world.mover_pids()) == ([], [], [])
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest_twisted.ensureDeferred
+async def test_a_web_server_that_is_restarted_loses_no_byte(
+    world: World, daemon: Daemon, scheme: str
+) -> None:
+    """nginx dies in the middle of the transfer and comes back: If-Range with its own ETag."""
+    data = os.urandom(8 << 20)
+    (world.files / "large.raw").write_bytes(data)
+    order = request(world, f"{scheme}://{NAME}/paced/large.raw")
+    ended = daemon.end_of(order.job_id)
+    await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
+    await until(lambda: any(one.received_bytes > 1 << 20 for one in daemon.progress), 30)
+    before = max(one.received_bytes for one in daemon.progress)
+    world.nginx.stop()
+    await until(lambda: "goes on in" in "".join(steps(one) for one in daemon.progress), 10)
+    world.nginx.start()
+    status = await ended
+    assert content(world, status) == data
+    received = [one.received_bytes for one in daemon.progress if one.job_id == order.job_id]
+    assert received == sorted(received), "it began again"
+    assert before > 0
+    assert "goes on in" in steps(status)
+
+
+@pytest_twisted.ensureDeferred
+async def test_abort_while_it_waits_for_its_source(world: World, daemon: Daemon) -> None:
+    (world.files / "large.raw").write_bytes(os.urandom(8 << 20))
+    order = request(world, f"http://{NAME}/paced/large.raw")
+    await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
+    await until(lambda: any(one.received_bytes for one in daemon.progress), 30)
+    world.nginx.stop()
+    try:
+        await until(lambda: "goes on in" in "".join(steps(one) for one in daemon.progress), 10)
+        await daemon.call(storage.TEMPLATE_ABORT, DownloadAbort(order.job_id), Done)
+        assert (world.leftovers(), world.job_directories(), world.mover_pids()) == ([], [], [])
+    finally:
+        world.nginx.start()

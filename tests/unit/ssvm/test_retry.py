@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How often and how long a broken transfer is tried again."""
+
+from __future__ import annotations
+
+import pytest
+from attrs import evolve
+
+from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.limits import DEFAULT, KIB
+from systemvm.ssvm.pace import Pace
+from systemvm.ssvm.retry import RetryBudget
+
+LIMITS = evolve(
+    DEFAULT, retry_budget_s=100.0, retry_base_delay_s=1.0, retry_max_delay_s=10.0, retry_progress_bytes=1000,
+    max_fruitless_restarts=2,
+)  # fmt: skip
+
+
+class Clock:
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def budget(clock: Clock) -> RetryBudget:
+    return RetryBudget(LIMITS, clock, lambda high: high)
+
+
+def test_delays_grow_up_to_their_maximum_and_fall_back_with_progress() -> None:
+    retries = budget(Clock())
+    assert [retries.next_delay_s() for _ in range(6)] == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
+    retries.note_progress(999)
+    assert retries.next_delay_s() == 10.0, "a trickle is no progress"
+    retries.note_progress(1000)
+    assert retries.next_delay_s() == 1.0
+
+
+def test_jitter_is_full() -> None:
+    highs: list[float] = []
+    retries = RetryBudget(LIMITS, Clock(), lambda high: highs.append(high) or 0.25 * high)
+    assert [retries.next_delay_s() for _ in range(3)] == [0.25, 0.5, 1.0]
+    assert highs == [1.0, 2.0, 4.0]
+    drawn = [RetryBudget(LIMITS, Clock()).next_delay_s() for _ in range(50)]
+    assert all(delay is not None and 0 <= delay <= 1 for delay in drawn)
+    assert len(set(drawn)) > 1
+
+
+def test_time_without_progress_ends_it_and_progress_renews_it() -> None:
+    clock = Clock()
+    retries = budget(clock)
+    clock.now_s = 99.5
+    assert retries.next_delay_s() == 0.5, "the last attempt is within the budget"
+    clock.now_s = 100.0
+    assert retries.next_delay_s() is None
+    retries.note_progress(5000)
+    assert retries.next_delay_s() is not None
+    clock.now_s = 300.0
+    assert retries.next_delay_s() is None
+
+
+def test_restarts_that_come_no_further_are_few() -> None:
+    retries = budget(Clock())
+    for received, more in ((5000, True), (5000, True), (4000, False)):
+        retries.note_progress(received)
+        assert retries.restart() is more
+    further = budget(Clock())
+    for received in range(5000, 50_000, 5000):
+        further.note_progress(received)
+        assert further.restart(), "it came further than ever"
+
+
+def test_restarts_that_bring_no_byte_count_by_their_time_alone() -> None:
+    retries = budget(Clock())
+    assert all(retries.restart() for _ in range(20))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [Code.CONNECTION_LOST, Code.TRUNCATED, Code.STALLED, Code.HTTP_UNAVAILABLE, Code.NAME_NOT_FOUND],
+)
+def test_the_networks_and_the_servers_faults_are_retryable(code: Code) -> None:
+    assert code.is_retryable
+
+
+@pytest.mark.parametrize(
+    "code",
+    [Code.STORE_FAILED, Code.STORE_FULL, Code.CHECKSUM_MISMATCH, Code.FORMAT_UNSAFE, Code.HTTP_STATUS,
+     Code.URL_DENIED, Code.TOO_LARGE, Code.ABORTED, Code.MEMORY_LIMIT, Code.TLS_FAILED],
+)  # fmt: skip
+def test_the_images_the_stores_and_the_users_faults_are_not(code: Code) -> None:
+    assert not code.is_retryable
+
+
+def test_pace_counts_only_what_was_waited_for_the_source() -> None:
+    limits = evolve(DEFAULT, slow_window_s=10.0, slow_window_bytes=64 * KIB)
+    pace = Pace(limits)
+    for _ in range(100):
+        pace.note(0.0, 1)  # a store that takes its time between reads costs the source nothing
+    with pytest.raises(TransferError) as slow:
+        pace.note(10.0, 1)
+    assert slow.value.code is Code.STALLED
+    quick = Pace(limits)
+    for _ in range(10):
+        quick.note(10.0, 64 * KIB)
