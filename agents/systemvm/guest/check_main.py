@@ -16,6 +16,7 @@ import attrs
 from systemvm.guest import bootargs, check, probes
 from systemvm.guest.failure import BootError
 from systemvm.guest.paths import Paths
+from systemvm.service.slowness import scaled_s
 
 AGENT_TIMEOUT_S = 5.0
 
@@ -26,7 +27,9 @@ def real_probes(paths: Paths) -> check.Probes:
         from systemvm.rpc.unix import unix_call
 
         try:
-            answer = unix_call(str(paths.agent_socket), "agent.state", {}, timeout_s=AGENT_TIMEOUT_S)
+            answer = unix_call(
+                str(paths.agent_socket), "agent.state", {}, timeout_s=scaled_s(AGENT_TIMEOUT_S)
+            )
         except RpcError as error:
             raise OSError(error.message) from error
         return str(answer["text"])

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from systemvm.service.redaction import redact
+from systemvm.service.slowness import scaled_s
 
 LIST = Path("/etc/systemvm/diagnostics.conf")
 MANIFEST = "fileinfo.txt"
@@ -120,10 +121,14 @@ def _is_open(path: PurePosixPath) -> bool:
 def _output(argv: tuple[str, ...]) -> str | None:
     try:
         done = subprocess.run(
-            argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=EXEC_TIMEOUT_S, check=False
+            argv,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=scaled_s(EXEC_TIMEOUT_S),
+            check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"{argv[0]} did not end in {EXEC_TIMEOUT_S:g} s\n"
+        return f"{argv[0]} did not end in {scaled_s(EXEC_TIMEOUT_S):.0f} s\n"
     except OSError:
         return None
     return done.stdout[-ENTRY_MAX_BYTES:].decode("utf-8", "replace")

@@ -17,12 +17,12 @@ from time import monotonic
 from systemvm.guest import bootargs, files
 from systemvm.guest.failure import BootError, FailureKind
 from systemvm.guest.paths import Paths
+from systemvm.service.slowness import scaled_s
 
 PORT = "org.qemu.guest_agent.0"
 UNIT = "qemu-guest-agent.service"
-#: As long as upstream's init.sh waits; an emulated machine is given three times that.
+#: As long as upstream's init.sh waits, on ordinary hardware.
 WAIT_S = 60.0
-EMULATED = 3
 _TURN_S = 0.2
 _IN_CLOSE_WRITE, _IN_MOVED_TO = 0x8, 0x80
 _EVENT = struct.Struct("iIII")
@@ -37,15 +37,6 @@ def has_port(paths: Paths) -> bool:
         return False
 
 
-def patience_s(paths: Paths) -> float:
-    clock = paths.root / "sys/devices/system/clocksource/clocksource0/current_clocksource"
-    try:
-        emulated = clock.read_text().strip() != "kvm-clock"
-    except OSError:
-        emulated = True
-    return WAIT_S * (EMULATED if emulated else 1)
-
-
 def receive(
     paths: Paths,
     start_unit: Callable[[], None],
@@ -58,7 +49,7 @@ def receive(
     except BootError as error:
         if error.kind is not FailureKind.NO_BOOT_ARGUMENTS or not has_port(paths):
             raise
-    wait_s = patience_s(paths) if timeout_s is None else timeout_s
+    wait_s = scaled_s(WAIT_S) if timeout_s is None else timeout_s
     # qemu-ga makes files for everyone to read and write; this one it finds
     files.write(paths.cmdline, "", 0o600)
     say(f"no credential came; waiting up to {wait_s:.0f} s for {paths.cmdline} by qemu-guest-agent")

@@ -15,6 +15,7 @@ import json
 import subprocess
 import sys
 
+from systemvm.service.slowness import scaled_s
 from systemvm.wire.diagnostics import DiagnosisError, check
 
 RUN_TIMEOUT_S = 90.0
@@ -62,10 +63,14 @@ def command(kind: Kind, address: str, params: str = "") -> list[str]:
 def run(argv: list[str], timeout_s: float = RUN_TIMEOUT_S) -> dict[str, str]:
     """Run it to its end; the exit code is a string, as in CloudStack's answer."""
     try:
-        done = subprocess.run(argv, capture_output=True, timeout=timeout_s, check=False)
+        done = subprocess.run(argv, capture_output=True, timeout=scaled_s(timeout_s), check=False)
     except subprocess.TimeoutExpired as late:
         said = (late.stdout or b"").decode("utf-8", "replace")[-_OUTPUT_MAX:]
-        return {"stdout": said, "stderr": f"{argv[0]} did not end in {timeout_s:g} s", "exitcode": "124"}
+        return {
+            "stdout": said,
+            "stderr": f"{argv[0]} did not end in {scaled_s(timeout_s):.0f} s",
+            "exitcode": "124",
+        }
     except OSError as error:
         return {"stdout": "", "stderr": f"{argv[0]} cannot be run: {error.strerror}", "exitcode": "127"}
     return {

@@ -273,7 +273,12 @@ def run(command: list[str], timeout_s: float) -> str:
     """A command's output; PatchError with its own words when it fails."""
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise PatchError(str(error)) from error

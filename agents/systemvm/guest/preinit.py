@@ -31,6 +31,7 @@ from systemvm.guest import (
 )
 from systemvm.guest.failure import BootError, FailureKind
 from systemvm.guest.paths import Paths
+from systemvm.service.slowness import scaled_s
 from systemvm.wire import boot, boot_keys
 
 COMMAND_TIMEOUT_S = 120
@@ -50,7 +51,12 @@ def run(command: list[str], text: str = "") -> None:
     """Run one program to its end; its own words become the error."""
     try:
         done = subprocess.run(
-            command, input=text, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False
+            command,
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=scaled_s(COMMAND_TIMEOUT_S),
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BootError(FailureKind.COMMAND_FAILED, f"cannot run {command[0]}: {error}") from error

@@ -13,6 +13,7 @@ from systemvm.guest.version import VERSION
 from systemvm.rpc.errors import RpcError
 from systemvm.rpc.method import Call, Caller, MethodTable
 from systemvm.rpc.peer import Peer
+from systemvm.service import slowness
 from systemvm.ssvm import store_messages
 from systemvm.ssvm.failure import Code, TransferError
 from systemvm.ssvm.fetch_messages import FINISHED, HELLO, PROGRESS, START, STOP, Fetched, FetchHello, Start
@@ -77,7 +78,8 @@ class FetchService:
         try:
             store_messages.require_name(job_id)
             store_messages.require_name(start.owner)
-            transfer = Transfer(self._reactor, self._paths, self._limits, start, self._changed)
+            limits = self._limits.scaled(slowness.METER.snapshot().slowdown)
+            transfer = Transfer(self._reactor, self._paths, limits, start, self._changed)
         except TransferError as error:
             raise error.to_rpc() from None
         except ValueError as error:

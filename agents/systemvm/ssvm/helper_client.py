@@ -23,6 +23,7 @@ from zope.interface import implementer
 
 from systemvm.rpc import frame, message
 from systemvm.rpc.errors import DEADLINE, INTERNAL, NOT_CONNECTED, RpcError
+from systemvm.service.slowness import scaled_s
 from systemvm.ssvm.helper_call import EXPIRES
 
 MAX_DESCRIPTORS = 4
@@ -33,9 +34,10 @@ async def call(
 ) -> tuple[Any, list[int]]:
     """Call a helper: its result as the type `result`, and descriptors that are the caller's to close.
 
-    RpcError for its refusals, DEADLINE after `timeout_s` seconds, NOT_CONNECTED when it is not there.
-    Cancelling closes the connection.
+    RpcError for its refusals, DEADLINE after `timeout_s` seconds (of ordinary hardware: they are scaled when
+    the call begins), NOT_CONNECTED when it is not there. Cancelling closes the connection.
     """
+    timeout_s = scaled_s(timeout_s)
     request = message.Request(method, msgspec.to_builtins(params), 1, None).to_wire()
     request[EXPIRES] = time.monotonic() + timeout_s
     conversation = _Conversation(frame.encode(request))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from systemvm.wire.storage import MAX_ACTIVE_DOWNLOADS
 
@@ -34,6 +34,17 @@ class Limits:
     # Zeros compress 1,030:1 with gzip and 32,600:1 with zstd; a disk that is more than zeros stays far below.
     max_ratio: int = 5000
     ratio_free_bytes: int = 256 * MIB  # below this a ratio is nobody's problem
+
+    def scaled(self, factor: float) -> Limits:
+        """The same for a machine that is `factor` times as slow: its own delay is not the source's fault."""
+        return evolve(
+            self,
+            connect_timeout_s=self.connect_timeout_s * factor,
+            lookup_timeout_s=self.lookup_timeout_s * factor,
+            headers_timeout_s=self.headers_timeout_s * factor,
+            stall_timeout_s=self.stall_timeout_s * factor,
+            slow_window_s=self.slow_window_s * factor,
+        )
 
 
 DEFAULT = Limits()

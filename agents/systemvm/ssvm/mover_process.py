@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from systemvm.rpc.frame import LineSplitter, LineTooLong
+from systemvm.service import slowness
 from systemvm.ssvm.failure import Code, TransferError
 from systemvm.ssvm.mover_messages import (
     CONTROL_FD,
@@ -164,7 +165,8 @@ class MoverProcess(ProcessProtocol):
             return
         limits = self._job.limits
         still_s = self._reactor.seconds() - self._moved_at_s
-        if still_s < limits.stall_timeout_s + limits.store_timeout_s:
+        allowed_s = limits.stall_timeout_s + limits.store_timeout_s
+        if still_s < allowed_s or still_s < allowed_s * slowness.timeout_scale():
             return
         if self._progress is None:
             self.kill(TransferError(Code.STALLED, f"{self._job.host} did not answer in {still_s:.0f} s"))

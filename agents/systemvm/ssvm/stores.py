@@ -11,6 +11,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.python.failure import Failure
 
 from systemvm.rpc.errors import RpcError
+from systemvm.service.scaled_timer import add_scaled_timeout
 from systemvm.ssvm import helper_client, store_messages
 from systemvm.ssvm.failure import Code
 from systemvm.ssvm.paths import Paths
@@ -52,7 +53,7 @@ class Stores:
         else:
             self._mounting[mount_id] = [waiter]
             Deferred.fromCoroutine(self._run_mount(store, mount_id))
-        waiter.addTimeout(patience_s, self._reactor)
+        add_scaled_timeout(waiter, patience_s, self._reactor)
         try:
             await waiter
         except DeferredTimeout:

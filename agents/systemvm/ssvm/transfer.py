@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from systemvm.rpc.errors import RpcError
+from systemvm.service.scaled_timer import add_scaled_timeout
 from systemvm.ssvm import checksum, helper_client, store_messages, url
 from systemvm.ssvm.addresses import Address, AddressPolicy
 from systemvm.ssvm.connect import open_connection
@@ -323,7 +324,7 @@ class Transfer:
 
     async def _ended(self, mover: MoverProcess) -> None:
         """Wait until it is gone; one that hangs in the kernel does not hold the job up for ever."""
-        waiting = mover.when_ended().addTimeout(self._limits.store_timeout_s, self._reactor)
+        waiting = add_scaled_timeout(mover.when_ended(), self._limits.store_timeout_s, self._reactor)
         with suppress(Exception):
             await waiting
 

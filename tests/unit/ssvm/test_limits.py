@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A slow machine's own delay is not the fault of a source."""
+
+from __future__ import annotations
+
+from systemvm.ssvm.limits import DEFAULT
+
+
+def test_waits_for_a_source_scale_and_bounds_of_content_do_not() -> None:
+    slow = DEFAULT.scaled(5.0)
+    assert slow.stall_timeout_s == 5 * DEFAULT.stall_timeout_s
+    assert slow.slow_window_s == 5 * DEFAULT.slow_window_s
+    assert slow.headers_timeout_s == 5 * DEFAULT.headers_timeout_s
+    assert slow.connect_timeout_s == 5 * DEFAULT.connect_timeout_s
+    assert slow.lookup_timeout_s == 5 * DEFAULT.lookup_timeout_s
+    # how much may come does not depend on how fast
+    assert slow.slow_window_bytes == DEFAULT.slow_window_bytes
+    assert slow.max_virtual_size_bytes == DEFAULT.max_virtual_size_bytes
+    assert slow.max_ratio == DEFAULT.max_ratio
+    assert DEFAULT.scaled(1.0) == DEFAULT
