@@ -368,7 +368,7 @@ class SmallCloud:
             self.table,
             self.database,
             directory,
-            self.clock.seconds,
+            self.clock,
             Front.of(PublicEndpoint.parse(ORIGIN)),
             self.revocation,
         )

@@ -141,7 +141,7 @@ class Services:
         operators.add_methods(operator_methods, table, users)
         root = Page(secure=page.endpoint.scheme == "https", public_root_pem=ground.public_root_pem)
         front = Front.of(page.endpoint, networks(page.trusted_proxies))
-        client = client_resource(table, database, users, ground.reactor.seconds, front, revocation)
+        client = client_resource(table, database, users, ground.reactor, front, revocation)
         root.putChild(b"client", client)
         root.putChild(b"diagnostics", DiagnosticsShelf(ground.diagnostics.find))
         self.site: Site = QuietSite(root.below(page.endpoint.path))

@@ -7,11 +7,11 @@ from typing import Any
 
 import argon2
 import sqlalchemy as sa
-from twisted.internet.threads import deferToThread
 
+from systemvm.management.api.hash_gate import HashGate
 from systemvm.management.api.principal import Principal
 from systemvm.management.pki.seal import Seal
-from systemvm.management.state import accounts, schema
+from systemvm.management.state import accounts, login_sources, schema
 from systemvm.management.state.database import Database
 
 ENABLED = "enabled"
@@ -25,12 +25,25 @@ class Directory:
         self._seal = seal
         self._hasher = hasher or argon2.PasswordHasher()
         self._nobodys_hash = self._hasher.hash("nobody's password")
+        self._gate = HashGate()
 
-    async def by_password(self, username: str, password: str, domain_path: str) -> Principal | None:
+    async def by_password(
+        self, username: str, password: str, domain_path: str, *, source: str = "", trusted: bool = False
+    ) -> Principal | None:
+        """Who has this password; ApiError 503 when too many passwords of `source`, or of all, wait."""
         principal = await self._database.read(_by_username, username, domain_path)
         stored = principal.user.password_hash if principal else None
-        right = await deferToThread(self._verify, stored or self._nobodys_hash, password)
+        hashed = stored or self._nobodys_hash
+        right = await self._gate.run(source, trusted, self._verify, hashed, password)
         return principal if right and stored else None
+
+    async def trusts(self, username: str, domain_path: str, source: str) -> bool:
+        """Whether that user gave the right password from this source before."""
+        return await self._database.read(_trusts, username, domain_path, source)
+
+    async def trust(self, principal: Principal, source: str) -> None:
+        """This user has just given the right password from this source."""
+        await self._database.run(login_sources.remember, principal.user.id, source)
 
     async def by_api_key(self, api_key: str) -> tuple[Principal, str] | None:
         """The key's user, and the secret that signatures are checked with."""
@@ -66,6 +79,11 @@ def _by_username(connection: sa.Connection, username: str, domain_path: str) -> 
     domain = accounts.domain_by_path(connection, domain_path)
     user = accounts.user_by_name(connection, username, domain.id) if domain else None
     return principal_of(connection, user) if user else None
+
+
+def _trusts(connection: sa.Connection, username: str, domain_path: str, source: str) -> bool:
+    principal = _by_username(connection, username, domain_path)
+    return principal is not None and login_sources.is_known(connection, principal.user.id, source)
 
 
 def _by_api_key(connection: sa.Connection, api_key: str) -> tuple[Principal, bytes] | None:

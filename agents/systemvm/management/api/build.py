@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from attrs import field, frozen
+from twisted.internet.interfaces import IReactorTime
 
 from systemvm.management.api.accounts import Directory
 from systemvm.management.api.command import CommandTable
@@ -27,7 +28,6 @@ from systemvm.management.api.discovery import discovery_command
 from systemvm.management.api.http import ApiResource, Client, Front
 from systemvm.management.api.login import LOGIN, LOGOUT, Login
 from systemvm.management.api.login import Consoles as LoginConsoles
-from systemvm.management.api.login_limit import LoginLimit
 from systemvm.management.api.sessions import Sessions
 from systemvm.management.api.zone_parts import NetworksOf
 from systemvm.management.config import ExpungeConfig
@@ -91,11 +91,11 @@ def client_resource(
     table: CommandTable,
     database: Database,
     directory: Directory,
-    seconds: Callable[[], float],
+    clock: IReactorTime,
     front: Front,
     consoles: LoginConsoles,
 ) -> Client:
     """`/client`, to be put beneath the root of the page; `front` is where browsers find that page."""
     sessions = Sessions(database)
-    login = Login(directory, sessions, LoginLimit(seconds), consoles)
+    login = Login(directory, sessions, clock, consoles)
     return Client(ApiResource(table, directory, sessions, login, front=front))

@@ -6,16 +6,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from systemvm.management.api.accounts import Directory
 from systemvm.management.api.answers.access import LoginAnswer, LogoutAnswer
 from systemvm.management.api.command import ApiCall, Command, Shape
 from systemvm.management.api.errors import ApiError, ErrorCode
-from systemvm.management.api.login_limit import LoginLimit
+from systemvm.management.api.login_limit import Attempt, LoginLimit
 from systemvm.management.api.parameters import ParameterType, optional, read_arguments, required
 from systemvm.management.api.principal import Principal
 from systemvm.management.api.sessions import IDLE_LIMIT, OpenedSession, Sessions
+from systemvm.service.connection_limits import source_of_address
 
 
 async def _over_http_only(call: ApiCall) -> Any:
@@ -49,20 +52,27 @@ class Login:
     log = Logger()
 
     def __init__(
-        self, directory: Directory, sessions: Sessions, limit: LoginLimit, consoles: Consoles
+        self, directory: Directory, sessions: Sessions, clock: IReactorTime, consoles: Consoles
     ) -> None:
         self._directory = directory
         self._sessions = sessions
-        self._limit = limit
+        self._clock = clock
+        self._limit = LoginLimit(clock.seconds)
         self._consoles = consoles
 
     async def login(self, raw: Mapping[str, str], client_address: str) -> tuple[LoginAnswer, OpenedSession]:
         arguments = read_arguments(LOGIN.parameters, raw, LOGIN.name)
         username, password = arguments["username"], arguments["password"]
-        self._limit.check(client_address, username)
-        # Counted before the password is looked at: guesses sent side by side must not all pass the check.
-        self._limit.failed(client_address, username)
-        principal = await self._directory.by_password(username, password, arguments.get("domain", "/"))
+        domain = arguments.get("domain", "/")
+        source = source_of_address(client_address)
+        trusted = await self._directory.trusts(username, domain, source)
+        attempt = Attempt(source, _account_key(username, domain), trusted)
+        delay_s = self._limit.admit(attempt)
+        if delay_s > 0:
+            await deferLater(self._clock, delay_s)
+        principal = await self._directory.by_password(
+            username, password, domain, source=source, trusted=trusted
+        )
         if principal is None:
             self.log.info(
                 "login refused for {username!r} from {client}", username=username, client=client_address
@@ -71,7 +81,8 @@ class Login:
                 ErrorCode.ACCOUNT,
                 f"Failed to authenticate user {username}; please provide valid credentials",
             )
-        self._limit.succeeded(client_address, username)
+        self._limit.succeeded(attempt)
+        await self._directory.trust(principal, source)
         opened = await self._sessions.open(principal, client_address)
         self.log.info("{username} logged in from {client}", username=username, client=client_address)
         return _answer(principal, opened), opened
@@ -82,6 +93,12 @@ class Login:
         if login_uuid is not None:
             await self._consoles.of_login(login_uuid)
         return LogoutAnswer(description="success")
+
+
+def _account_key(username: str, domain: str) -> str:
+    """One text for one user, however the domain's path is written."""
+    path = domain.strip("/").lower()
+    return f"{'' if path == 'root' else path}/{username.lower()}"
 
 
 def _answer(principal: Principal, opened: OpenedSession) -> LoginAnswer:

@@ -83,6 +83,16 @@ sessions = _table(
     sa.Column("expires", UtcDateTime, nullable=False),
 )
 
+# Sources, addresses or IPv6 /64s, from which a user gave the right password.
+login_sources = _table(
+    "login_sources",
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("user_id", sa.ForeignKey("users.id"), nullable=False),
+    sa.Column("source", sa.String(64), nullable=False),
+    sa.Column("last_login", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("user_id", "source"),
+)
+
 zones = _table(
     "zones",
     *numbered(),

@@ -9,12 +9,9 @@ from typing import Any
 import pytest
 import pytest_twisted
 from attrs import evolve
-from twisted.internet.task import Clock
 
 from small_cloud import ADMIN_PASSWORD, API_KEY, HASHER, SECRET_KEY, USER_PASSWORD, SmallCloud
 from systemvm.management.api.accounts import Directory
-from systemvm.management.api.errors import ApiError
-from systemvm.management.api.login_limit import MAX_TRACKED, LoginLimit
 from systemvm.management.api.sessions import IDLE_LIMIT, TOTAL_LIMIT, Sessions, digest
 from systemvm.management.state import accounts, schema, sessions
 from systemvm.management.state.columns import now
@@ -100,41 +97,3 @@ async def test_a_new_api_key_ends_the_old_one(cloud: SmallCloud) -> None:
 async def test_operators_are_the_first_administrator_who_can_log_in(cloud: SmallCloud) -> None:
     operator = await Directory(cloud.database, cloud.seal, HASHER).operator()
     assert operator.user.username == "admin", "and not the system account, which has no password"
-
-
-def limit() -> tuple[LoginLimit, Clock]:
-    clock = Clock()
-    return LoginLimit(clock.seconds), clock
-
-
-def test_a_success_takes_back_its_own_attempt_only() -> None:
-    limited, _ = limit()
-    for _ in range(4):
-        limited.failed("a", "victim")
-    limited.failed("a", "own")
-    limited.succeeded("a", "own")
-    limited.check("a", "victim")
-    limited.failed("a", "victim")
-    with pytest.raises(ApiError):
-        limited.check("a", "own")
-
-
-def test_attempts_leak_away_one_by_one() -> None:
-    limited, clock = limit()
-    for _ in range(5):
-        limited.failed("a", "u")
-    with pytest.raises(ApiError) as refused:
-        limited.check("a", "u")
-    assert refused.value.retry_after_s == pytest.approx(12)
-    clock.advance(12)
-    limited.check("a", "u")
-    limited.failed("a", "u")
-    with pytest.raises(ApiError):
-        limited.check("a", "u")
-
-
-def test_memory_is_bounded_whatever_is_tried() -> None:
-    limited, _ = limit()
-    for number in range(MAX_TRACKED):
-        limited.failed(f"address {number}", f"user {number}")
-    assert len(limited._attempts) == MAX_TRACKED

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many passwords are hashed at once: Argon2 takes 64 MiB and a core for each, whoever sends them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+
+from systemvm.management.api.errors import ApiError, ErrorCode
+from systemvm.service.fair_queue import FairQueue
+
+MAX_RUNNING = 2
+MAX_WAITING = 64
+MAX_WAITING_OF_SOURCE = 8
+
+T = TypeVar("T")
+
+
+class HashGate:
+    """Runs hashes in threads, a few at a time; trusted sources go first, all others in turn."""
+
+    def __init__(self, in_thread: Callable[..., Deferred[Any]] = deferToThread) -> None:
+        self._in_thread = in_thread
+        self._running = 0
+        # two queues, for a crowd of strangers must not fill that of those who were right before
+        self._trusted: FairQueue[Deferred[None]] = FairQueue(MAX_WAITING, MAX_WAITING_OF_SOURCE)
+        self._strangers: FairQueue[Deferred[None]] = FairQueue(MAX_WAITING, MAX_WAITING_OF_SOURCE)
+
+    async def run(self, source: str, trusted: bool, function: Callable[..., T], *arguments: object) -> T:
+        """The function's result; ApiError 503 when too many wait already."""
+        if self._running < MAX_RUNNING:
+            self._running += 1
+        else:
+            await self._wait(source, self._trusted if trusted else self._strangers)
+        try:
+            result: T = await self._in_thread(function, *arguments)
+            return result
+        finally:
+            self._pass_on()
+
+    async def _wait(self, source: str, queue: FairQueue[Deferred[None]]) -> None:
+        turn: Deferred[None] = Deferred()
+        without_room = queue.add(source, turn)
+        if without_room is not None:
+            without_room.errback(
+                ApiError(ErrorCode.BUSY, "Too many logins wait", "try again in a moment", retry_after_s=1.0)
+            )
+        await turn
+
+    def _pass_on(self) -> None:
+        """Give the place of a hash that is done to the next that waits."""
+        for queue in (self._trusted, self._strangers):
+            if len(queue):
+                queue.pop().callback(None)
+                return
+        self._running -= 1

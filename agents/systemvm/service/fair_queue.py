@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A bounded queue that serves its sources in turn, so that none of them keeps the others waiting."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class FairQueue(Generic[T]):
+    """At most `limit` items, and `limit_of_source` of one source; sans-IO."""
+
+    def __init__(self, limit: int, limit_of_source: int) -> None:
+        self._limit = limit
+        self._limit_of_source = limit_of_source
+        self._items: OrderedDict[str, deque[T]] = OrderedDict()  # the first source is served next
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, source: str, item: T) -> T | None:
+        """Put an item in; returns what finds no room: the item itself, or the last of a heavier source."""
+        own = len(self._items.get(source, ()))
+        if own >= self._limit_of_source:
+            return item
+        evicted: T | None = None
+        if self._count >= self._limit:
+            heaviest = max(self._items, key=lambda name: len(self._items[name]))
+            if len(self._items[heaviest]) <= own + 1:
+                return item
+            evicted = self._items[heaviest].pop()
+            self._count -= 1
+        self._items.setdefault(source, deque()).append(item)
+        self._count += 1
+        return evicted
+
+    def pop(self) -> T:
+        """The next item, of the source whose turn it is; LookupError when there is none."""
+        if not self._count:
+            raise LookupError("the queue is empty")
+        source, items = self._items.popitem(last=False)
+        item = items.popleft()
+        self._count -= 1
+        if items:
+            self._items[source] = items
+        return item

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guessing is slow, and locks nobody out of where they logged in before."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from in_memory_http import HttpAnswer, request
+from small_cloud import ADMIN_PASSWORD, API_KEY, SECRET_KEY, USER_PASSWORD, SmallCloud
+from systemvm.management.api.errors import ApiError
+from systemvm.management.api.hash_gate import MAX_RUNNING, MAX_WAITING, MAX_WAITING_OF_SOURCE, HashGate
+from systemvm.management.api.login_limit import MAX_DELAY_S, MAX_TRACKED, Attempt, LoginLimit
+from systemvm.management.api.signature import sign
+from systemvm.management.api.site import QuietSite
+from systemvm.management.state import login_sources, schema
+from systemvm.management.state.columns import now
+
+OFFICE = "192.0.2.7"
+
+
+class Api:
+    def __init__(self, cloud: SmallCloud) -> None:
+        self.site = QuietSite(cloud.client())
+
+    async def login(self, address: str, password: str, user: str = "admin", domain: str = "/") -> HttpAnswer:
+        form = {"command": "login", "response": "json", "username": user, "password": password}
+        return await request(self.site, "POST", "/api", form | {"domain": domain}, None, address)
+
+
+async def finish(cloud: SmallCloud, awaitable: Awaitable[Any]) -> Any:
+    """Of something that may wait on the cloud's clock."""
+    result = Deferred.fromCoroutine(awaitable)  # type: ignore[arg-type]
+    while not result.called:
+        cloud.clock.advance(0.5)
+        await _turn()
+    return await result
+
+
+async def _turn() -> None:
+    from twisted.internet import reactor
+    from twisted.internet.task import deferLater
+
+    await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+
+
+@pytest_twisted.ensureDeferred
+async def test_guesses_from_changing_addresses_keep_nobody_out_of_where_they_were(cloud: SmallCloud) -> None:
+    """The attack: wrong logins for the administrator, each from another address."""
+    api = Api(cloud)
+    assert (await api.login(OFFICE, ADMIN_PASSWORD)).status == 200
+    statuses = {(await api.login(f"198.51.100.{number}", "wrong")).status for number in range(40)}
+    assert statuses == {531, 429}, "and guessing is slow all the same"
+    assert (await api.login(OFFICE, ADMIN_PASSWORD)).status == 200
+    assert (await api.login(OFFICE, ADMIN_PASSWORD, domain="/ROOT")).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_where_somebody_was_right_wrong_passwords_are_slow_and_the_right_one_still_passes(
+    cloud: SmallCloud,
+) -> None:
+    api = Api(cloud)
+    await api.login(OFFICE, ADMIN_PASSWORD)
+    for _ in range(12):
+        assert (await finish(cloud, api.login(OFFICE, "wrong"))).status == 531
+    begun = cloud.clock.seconds()
+    assert (await finish(cloud, api.login(OFFICE, ADMIN_PASSWORD))).status == 200
+    assert 1 <= cloud.clock.seconds() - begun <= MAX_DELAY_S + 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_being_right_once_is_trusted_for_that_account_from_that_source_alone(cloud: SmallCloud) -> None:
+    api = Api(cloud)
+    await api.login(OFFICE, USER_PASSWORD, "ulla")
+    for number in range(6):
+        await api.login(f"198.51.100.{number}", "wrong")
+    assert (await api.login(OFFICE, ADMIN_PASSWORD)).status == 429
+    assert (await api.login(OFFICE, USER_PASSWORD, "ulla")).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_ipv6_customer_is_one_source(cloud: SmallCloud) -> None:
+    api = Api(cloud)
+    assert (await api.login("2001:db8:0:1::a", ADMIN_PASSWORD)).status == 200
+    for number in range(6):
+        await api.login(f"2001:db8:0:2::{number}", "wrong", "ulla")
+    assert (await api.login("2001:db8:0:2::99", USER_PASSWORD, "ulla")).status == 429
+    for number in range(8):
+        await api.login(f"198.51.100.{number}", "wrong")
+    assert (await api.login("2001:db8:0:1::b", ADMIN_PASSWORD)).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_new_daemon_still_knows_who_was_right(cloud: SmallCloud) -> None:
+    await Api(cloud).login(OFFICE, ADMIN_PASSWORD)
+    api = Api(cloud)
+    for number in range(10):
+        await api.login(f"198.51.100.{number}", "wrong")
+    assert (await api.login(OFFICE, ADMIN_PASSWORD)).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_api_keys_and_the_hosts_socket_are_never_locked_out(cloud: SmallCloud) -> None:
+    api = Api(cloud)
+    for _ in range(10):
+        await api.login(OFFICE, "wrong")
+    assert (await api.login(OFFICE, ADMIN_PASSWORD)).status == 429
+    parameters = {"command": "listZones", "response": "json", "apiKey": API_KEY}
+    signed = parameters | {"signature": sign(parameters, SECRET_KEY)}
+    assert (await request(api.site, "POST", "/api", signed, None, OFFICE)).status == 200
+    assert (await cloud.call("listZones"))["count"] == 1, "as the socket calls it"
+
+
+# --- what is remembered
+
+
+def test_a_user_has_a_bounded_number_of_sources_and_the_oldest_is_forgotten(cloud: SmallCloud) -> None:
+    user = cloud.admin.user.id
+    for number in range(login_sources.MAX_SOURCES_OF_USER + 2):
+        cloud.database.run_now(login_sources.remember, user, f"s{number}")
+    cloud.database.run_now(login_sources.remember, cloud.user.user.id, "other")
+
+    def known(source: str) -> bool:
+        return cloud.database.run_now(login_sources.is_known, user, source)
+
+    assert [known(f"s{number}") for number in range(4)] == [False, False, True, True]
+    assert cloud.database.run_now(login_sources.is_known, cloud.user.user.id, "other")
+    cloud.database.run_now(login_sources.forget, user)
+    assert not known("s3")
+
+
+def test_a_source_is_forgotten_after_a_while(cloud: SmallCloud) -> None:
+    user = cloud.admin.user.id
+    cloud.database.run_now(login_sources.remember, user, OFFICE)
+    long_ago = now() - login_sources.REMEMBERED_FOR - timedelta(seconds=1)
+    cloud.database.run_now(
+        lambda connection: connection.execute(schema.login_sources.update().values(last_login=long_ago))
+    )
+    assert not cloud.database.run_now(login_sources.is_known, user, OFFICE)
+
+
+# --- the rate
+
+
+def limit() -> tuple[LoginLimit, Clock]:
+    clock = Clock()
+    return LoginLimit(clock.seconds), clock
+
+
+def test_a_success_takes_back_its_own_attempt_only() -> None:
+    limited, _ = limit()
+    for account in ("victim",) * 4 + ("own",):
+        limited.admit(Attempt("a", account))
+    limited.succeeded(Attempt("a", "own"))
+    limited.admit(Attempt("a", "victim"))
+    with pytest.raises(ApiError):
+        limited.admit(Attempt("a", "own"))
+
+
+def test_attempts_leak_away_one_by_one() -> None:
+    limited, clock = limit()
+    for _ in range(5):
+        limited.admit(Attempt("a", "u"))
+    with pytest.raises(ApiError) as refused:
+        limited.admit(Attempt("a", "u"))
+    assert refused.value.retry_after_s == pytest.approx(12)
+    clock.advance(12)
+    limited.admit(Attempt("a", "u"))
+    with pytest.raises(ApiError):
+        limited.admit(Attempt("a", "u"))
+
+
+def test_memory_is_bounded_whatever_is_tried() -> None:
+    limited, _ = limit()
+    for number in range(MAX_TRACKED):
+        limited.admit(Attempt(f"address {number}", f"user {number}"))
+    assert len(limited._attempts) == MAX_TRACKED
+
+
+# --- the cost
+
+
+class Threads:
+    """Stands for the thread pool: what runs ends when the test says so."""
+
+    def __init__(self) -> None:
+        self.running: list[tuple[str, Deferred[str]]] = []
+        self.most = 0
+
+    def __call__(self, function: Any, name: str) -> Deferred[str]:
+        done: Deferred[str] = Deferred()
+        self.running.append((name, done))
+        self.most = max(self.most, len(self.running))
+        return done
+
+    def end_one(self) -> str:
+        name, done = self.running.pop(0)
+        done.callback(name)
+        return name
+
+
+def start(gate: HashGate, source: str, name: str, *, trusted: bool = False) -> Deferred[str]:
+    return Deferred.fromCoroutine(gate.run(source, trusted, str, name))
+
+
+def test_few_passwords_are_hashed_at_once_and_sources_take_turns() -> None:
+    threads = Threads()
+    gate = HashGate(threads)
+    for number in range(6):
+        start(gate, "a", f"a{number}")
+    start(gate, "b", "b0")
+    start(gate, "c", "c0", trusted=True)
+    order = [threads.end_one() for _ in range(8)]
+    assert order == ["a0", "a1", "c0", "a2", "b0", "a3", "a4", "a5"]
+    assert threads.most == MAX_RUNNING
+
+
+def test_what_waits_is_bounded_by_source_and_in_all() -> None:
+    threads = Threads()
+    gate = HashGate(threads)
+    logins = [start(gate, f"s{number % 20}", f"{number}") for number in range(500)]
+    refused = [login for login in logins if login.called]
+    assert len(logins) - len(refused) == MAX_RUNNING + MAX_WAITING
+    for login in refused:
+        failure = login.addErrback(lambda failure: failure.value).result  # type: ignore[attr-defined]
+        assert failure.code == 503
+        assert failure.retry_after_s == 1.0
+    crowd = [start(gate, "one", f"{number}") for number in range(20)]
+    assert sum(not login.called for login in crowd) < MAX_WAITING_OF_SOURCE
+    for login in [*logins, *crowd]:
+        login.addErrback(lambda failure: failure.trap(ApiError))
+    newcomer = start(gate, "newcomer", "newcomer")
+    trusted = start(gate, "known", "known", trusted=True)
+    assert not newcomer.called and not trusted.called
+    ended = [threads.end_one() for _ in range(MAX_RUNNING + 1)]
+    assert ended[-1] == "known", "strangers do not keep those waiting who were right before"
+
+
+def test_a_hash_that_fails_gives_its_place_back() -> None:
+    threads = Threads()
+    gate = HashGate(threads)
+    logins = [start(gate, "a", f"{number}") for number in range(3)]
+    for number in range(3):
+        threads.running.pop(0)[1].errback(RuntimeError())
+        assert logins[number].addErrback(lambda failure: failure.trap(RuntimeError)).called
+    assert not start(gate, "a", "again").called
+    assert threads.end_one() == "again"
