@@ -22,6 +22,7 @@ class Kind:
     register: str
     listing: str
     delete: str
+    retry: str
     key: str
     filter_name: str
 
@@ -30,9 +31,15 @@ class Kind:
 
 
 TEMPLATE = Kind(
-    "template", "registerTemplate", "listTemplates", "deleteTemplate", "template", "templatefilter"
+    "template",
+    "registerTemplate",
+    "listTemplates",
+    "deleteTemplate",
+    "retryTemplate",
+    "template",
+    "templatefilter",
 )
-ISO = Kind("ISO", "registerIso", "listIsos", "deleteIso", "iso", "isofilter")
+ISO = Kind("ISO", "registerIso", "listIsos", "deleteIso", "retryIso", "iso", "isofilter")
 
 
 def _moving(row: dict[str, Any]) -> bool:
@@ -72,7 +79,8 @@ def follow(daemon: Daemon, kind: Kind, template_id: str, name: str) -> dict[str,
             if row["isready"]:
                 return row
             if not moving:
-                raise Failed(row["status"], row.get("hint") or "Delete it and register it again.")
+                again = f"`systemvm {kind.noun.lower()} retry {name}` tries it again."
+                raise Failed(row["status"], row.get("hint") or again)
             time.sleep(0.5)
 
 
@@ -100,23 +108,37 @@ def _list(daemon: Daemon, kind: Kind) -> None:
 def _register(daemon: Daemon, kind: Kind, name: str, wait: bool, **params: Any) -> None:
     answer = daemon.call(kind.register, name=name, displaytext=name, zoneid=daemon.zone_id(), **params)
     row = answer[kind.key]
-    row = row[0] if isinstance(row, list) else row
+    _show(daemon, kind, row[0] if isinstance(row, list) else row, wait)
+
+
+def _show(daemon: Daemon, kind: Kind, row: dict[str, Any], wait: bool) -> None:
+    """What becomes of a download that has just been asked for."""
     if wait and not daemon.as_json:
-        row = follow(daemon, kind, row["id"], name)
-        click.echo(f"{name} is Ready: {row['id']}")
+        row = follow(daemon, kind, row["id"], row["name"])
+        click.echo(f"{row['name']} is Ready: {row['id']}")
     elif daemon.as_json:
         output.as_json(row)
     else:
         click.echo(row["id"])
 
 
-def _delete(daemon: Daemon, kind: Kind, name: str, *, forced: bool = False) -> None:
-    row = kind.rows(daemon)
-    match = daemon.find(kind.listing, kind.key, name, kind.noun, **{kind.filter_name: "all"}) if row else None
-    if match is None:
+def _find(daemon: Daemon, kind: Kind, name: str) -> dict[str, Any]:
+    """By name or id; Failed when there is none."""
+    if not kind.rows(daemon):
         raise Failed(f"no {kind.noun} is called {name!r}", "None is registered.")
-    daemon.job(kind.delete, id=match["id"], forced="true" if forced else None)
+    return daemon.find(kind.listing, kind.key, name, kind.noun, **{kind.filter_name: "all"})
+
+
+def _delete(daemon: Daemon, kind: Kind, name: str, *, forced: bool = False) -> None:
+    row = _find(daemon, kind, name)
+    daemon.job(kind.delete, id=row["id"], forced="true" if forced else None)
     click.echo(f"{name} is deleted.")
+
+
+def _retry(daemon: Daemon, kind: Kind, name: str, wait: bool) -> None:
+    row = _find(daemon, kind, name)
+    daemon.call(kind.retry, id=row["id"])
+    _show(daemon, kind, row, wait)
 
 
 checksum_option = click.option("--checksum", help="{ALG}hex over the file as downloaded, e.g. {SHA-256}9f86…")
@@ -162,6 +184,15 @@ def delete_template(daemon: Daemon, name: str, forced: bool) -> None:
     _delete(daemon, TEMPLATE, name, forced=forced)
 
 
+@template.command("retry")
+@click.argument("name")
+@wait_option
+@click.pass_obj
+def retry_template(daemon: Daemon, name: str, wait: bool) -> None:
+    """Download a template once more, by name or id, after its download failed."""
+    _retry(daemon, TEMPLATE, name, wait)
+
+
 @click.group()
 def iso() -> None:
     """CD images that machines boot from."""
@@ -191,3 +222,12 @@ def register_iso(daemon: Daemon, name: str, url: str, checksum: str | None, wait
 def delete_iso(daemon: Daemon, name: str) -> None:
     """Remove an ISO, by name or id, from secondary storage."""
     _delete(daemon, ISO, name)
+
+
+@iso.command("retry")
+@click.argument("name")
+@wait_option
+@click.pass_obj
+def retry_iso(daemon: Daemon, name: str, wait: bool) -> None:
+    """Download an ISO once more, by name or id, after its download failed."""
+    _retry(daemon, ISO, name, wait)

@@ -284,5 +284,5 @@ def _died_twice() -> TransferError:
     return TransferError(
         Code.WORKER_DIED,
         "fetch died twice during this download",
-        "register the template again; the SSVM's journal may say why",
+        "retry the template; the SSVM's journal may say why",
     )

@@ -111,7 +111,7 @@ def of_store(error: OSError, doing: str) -> TransferError:
         return TransferError(
             Code.STORE_FULL,
             f"secondary storage is full{quota}: {doing}",
-            "free space on the store or add another one, then register the template again",
+            "free space on the store or add another one, then retry the template",
         )
     if error.errno == errno.EFBIG:
         return TransferError(Code.TOO_LARGE, f"the image grew past its size limit: {doing}")

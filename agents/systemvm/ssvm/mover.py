@@ -129,7 +129,7 @@ class Mover:
             raise TransferError(
                 Code.STORE_FULL,
                 f"secondary storage is full: the image has {total_bytes} bytes, {free_bytes} are free",
-                "free space on the store or add another one, then register the template again",
+                "free space on the store or add another one, then retry the template",
             )
 
 

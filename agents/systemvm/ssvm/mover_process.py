@@ -186,7 +186,7 @@ def _died(reason: BaseException | None) -> TransferError:
     return TransferError(
         Code.WORKER_DIED,
         f"the process that moved the image ended with {how}",
-        "register the template again; the SSVM's journal may say more",
+        "retry the template; the SSVM's journal may say more",
     )
 
 

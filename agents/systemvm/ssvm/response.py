@@ -44,9 +44,11 @@ def require_status(status: int, subject: str = USER_URL) -> None:
             404: f"the file is not there; check {subject}",
             410: f"the file is gone; check {subject}",
             206: "the server sent a part without being asked for one",
-            429: "the server is busy; register again later",
+            429: "the server is busy; retry the template later",
         }
-        hint = hints.get(status, "the server has a problem; register again later" if status >= 500 else "")
+        hint = hints.get(
+            status, "the server has a problem; retry the template later" if status >= 500 else ""
+        )
         code = Code.HTTP_UNAVAILABLE if status in UNAVAILABLE else Code.HTTP_STATUS
         raise TransferError(code, f"HTTP Server returned {status} (expected 200 OK)", hint)
 

@@ -128,6 +128,25 @@ def test_register_that_fails_tells_the_status(run: Callable[..., Result]) -> Non
     assert "hint:  Check the URL." in result.output
 
 
+def test_retry_follows_to_ready(run: Callable[..., Result]) -> None:
+    failed = {**READY, "isready": False, "status": "the connection ended after 5 bytes"}
+    moving = {**READY, "isready": False, "status": "41% Downloaded"}
+    fake = FakeDaemon(
+        retryTemplate={"template": [moving]},
+        listTemplates=[{"template": rows} for rows in ([failed], [failed], [moving], [READY])],
+    )
+    result = run(fake, "template", "retry", "tiny")
+    assert result.exit_code == 0, result.output
+    assert "tiny is Ready" in result.output
+    assert ("retryTemplate", {"id": READY["id"]}) in fake.calls
+
+
+def test_retry_of_what_there_is_not(run: Callable[..., Result]) -> None:
+    result = run(FakeDaemon(listIsos={}), "iso", "retry", "tiny")
+    assert result.exit_code == 1
+    assert "no ISO is called 'tiny'" in result.output
+
+
 def test_the_daemons_refusal_is_shown_with_its_hint(run: Callable[..., Result]) -> None:
     refusal = RpcError(-32010, "s-9-VM is not known", {"hint": "There is s-1-VM."})
     result = run(FakeDaemon(system_vm_check=refusal), "check", "s-9-VM")

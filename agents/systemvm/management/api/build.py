@@ -20,6 +20,7 @@ from systemvm.management.api.commands.jobs import JobCommands
 from systemvm.management.api.commands.networks import NetworkCommands
 from systemvm.management.api.commands.os_types import os_type_commands
 from systemvm.management.api.commands.system_vms import SystemVmCommands, SystemVmControl
+from systemvm.management.api.commands.template_retry import TemplateRetryCommands
 from systemvm.management.api.commands.templates import TemplateCommands
 from systemvm.management.api.commands.virtual_machines import VirtualMachineCommands
 from systemvm.management.api.commands.volumes import VolumeCommands
@@ -69,6 +70,7 @@ def command_table(services: Services) -> CommandTable:
         *VolumeCommands(database).commands(),
         *os_type_commands(),
         *TemplateCommands(database, services.templates, jobs).commands(),
+        *TemplateRetryCommands(database, services.templates).commands(),
         *SystemVmCommands(database, services.system_vms, jobs).commands(),
         *VirtualMachineCommands(
             database,

@@ -12,7 +12,7 @@ from systemvm.management.networks.driver import NetworkError
 from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state.addresses import PoolExhaustedError
 from systemvm.management.state.rows import NotFoundError
-from systemvm.management.templates.service import NoStoreError, TemplateInUseError
+from systemvm.management.templates.service import NoStoreError, TemplateInUseError, TemplateStateError
 from systemvm.management.virtual_machines.errors import (
     MachineBusyError,
     MachineError,
@@ -35,7 +35,7 @@ def as_api_error(error: Exception, request_id: str) -> ApiError:
             return ApiError(ErrorCode.PARAMETER, error.message, error.hint)
         case NoStoreError():
             return ApiError(ErrorCode.RESOURCE_ALLOCATION, error.message, error.hint)
-        case TemplateInUseError():
+        case TemplateInUseError() | TemplateStateError():
             return ApiError(ErrorCode.PARAMETER, error.message, error.hint)
         case MachineBusyError():
             return ApiError(ErrorCode.RESOURCE_IN_USE, error.message, error.hint)

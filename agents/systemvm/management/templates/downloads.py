@@ -112,6 +112,35 @@ def bring_again(connection: sa.Connection, ref_id: int, job_id: str) -> StoreRef
     return ref
 
 
+def retry(connection: sa.Connection, template_id: int, request_id: str) -> list[StoreRef]:
+    """Give each failed copy of a template a new job; those that there were are answered."""
+    table = templates.store_refs.table.c
+    failed = templates.store_refs.all(
+        connection,
+        table.template_id == template_id,
+        table.state == DownloadState.DOWNLOAD_ERROR,
+        table.delete_requested.is_(None),
+        table.removed.is_(None),
+    )
+    for ref in failed:
+        renewed = templates.update_store_ref(
+            connection,
+            ref.id,
+            state=DownloadState.NOT_DOWNLOADED,
+            job_id=new_uuid(),
+            request_id=request_id,
+            agent_name=None,
+            percent=0,
+            received_bytes=0,
+            total_bytes=None,
+            error_code=None,
+            error_text=None,
+            error_hint=None,
+        )
+        _record(connection, renewed, "RETRY", f"is tried again after: {ref.error_text}")
+    return failed
+
+
 def fail(connection: sa.Connection, ref_id: int, error: DownloadError) -> None:
     """End a download that an SSVM refused to begin."""
     table = templates.store_refs.table

@@ -53,6 +53,15 @@ class TemplateInUseError(RuntimeError):
         self.hint = hint
 
 
+class TemplateStateError(RuntimeError):
+    """What is asked for does not fit the template's state."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
 class Machines(Protocol):
     """Who makes machines' disks from templates."""
 
@@ -97,6 +106,14 @@ class TemplateService:
                 refreshed |= ids
         self._dispatch.wake()
         return template
+
+    async def retry(self, template_id: int, request_id: str) -> None:
+        """Download it once more wherever that failed; TemplateStateError when it failed nowhere."""
+        if not await self._database.run(downloads.retry, template_id, request_id):
+            raise TemplateStateError(
+                "Its download has not failed", "only a failed download is retried; see its status"
+            )
+        self._dispatch.wake()
 
     async def delete(self, template_id: int, *, forced: bool = False) -> bool:
         """Delete it: at once for its users, then on its stores. False when the files are still to go.

@@ -29,6 +29,7 @@ EXPECTED = {
     *("listCAProviders", "listCaCertificate", "provisionCertificate", "revokeCertificate"),
     *("listPods", "listClusters", "listStoragePools", "listPhysicalNetworks", "listVlanIpRanges"),
     *("listImageStores", "listHypervisors", "listNetworks", "listPublicIpAddresses", "listVolumes"),
+    *("retryTemplate", "retryIso"),
     *("listOsTypes", "listOsCategories"),
     *("listDiskOfferings", "listPortForwardingRules", "listIpForwardingRules"),
 }

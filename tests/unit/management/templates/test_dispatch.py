@@ -12,10 +12,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from small_cloud import STORE, FakeAgents, FakePeer, FakeZoneFacts, SmallCloud
+from systemvm.management.api.errors import ApiError
 from systemvm.management.state import events, templates
 from systemvm.management.state.status import InstanceType
 from systemvm.management.state.templates import StoreRef
 from systemvm.management.templates.dispatch import Dispatch
+from systemvm.management.templates.service import TemplateStateError
 from systemvm.management.templates.work_calls import BELIEVED_S, RETRY_LAST_S
 from systemvm.rpc.errors import BUSY, FORBIDDEN, INTERNAL, NOT_CONNECTED, RpcError
 from systemvm.wire import storage
@@ -253,6 +255,39 @@ async def test_the_texts_are_cloudstacks_from_first_byte_to_ready(cloud: SmallCl
     assert row["downloaddetails"] == [
         {"datastore": "secondary", "downloadPercent": "100", "downloadState": "DOWNLOADED"}
     ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_failed_download_is_retried_under_a_new_job(cloud: SmallCloud, ref: StoreRef) -> None:
+    await begin(cloud)
+    lost = DownloadError("truncated", "the connection ended after 5 bytes", "retry the template")
+    await say(cloud, storage.TEMPLATE_FINISHED, DownloadStatus(ref.job_id, FAILED, 5, 10, error=lost))
+    template = cloud.database.run_now(templates.by_id, ref.template_id)
+    [row] = (await cloud.call("retryTemplate", id=template.uuid))["template"]
+    assert (row["id"], row["isready"]) == (template.uuid, False)
+    renewed = now_of(cloud, ref)
+    assert renewed.job_id != ref.job_id, "the SSVM remembers the end of the old one"
+    assert (renewed.error_code, renewed.error_text, renewed.received_bytes) == (None, None, 0)
+    await cloud.dispatch.reconcile()
+    assert cloud.ssvm_peer.asked(storage.TEMPLATE_DOWNLOAD)[-1].job_id == renewed.job_id
+    await say(cloud, storage.TEMPLATE_FINISHED, DownloadStatus(renewed.job_id, DONE, 10, 10))
+    assert (await status_of(cloud))["isready"] is True
+    types = [event.type for event in cloud.database.run_now(events.newest, 10)]
+    assert "TEMPLATE.DOWNLOAD.RETRY" in types
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_has_not_failed_is_not_retried_nor_what_is_anothers(
+    cloud: SmallCloud, ref: StoreRef
+) -> None:
+    template = cloud.database.run_now(templates.by_id, ref.template_id)
+    with pytest.raises(TemplateStateError, match="has not failed"):
+        await cloud.call("retryTemplate", id=template.uuid)
+    assert now_of(cloud, ref).job_id == ref.job_id
+    with pytest.raises(ApiError):
+        await cloud.call("retryIso", id=template.uuid)
+    with pytest.raises(ApiError):
+        await cloud.call("retryTemplate", cloud.user, id=template.uuid)
 
 
 @pytest_twisted.ensureDeferred

@@ -128,6 +128,10 @@ const actions = {
       await act(id, "Expunging…", () => job("expungeVirtualMachine", { id }));
     }
   },
+  async "template-retry"(id) {
+    const iso = state.templates.find((t) => t.id === id)?.format === "ISO";
+    await act(id, "Retrying…", () => call(iso ? "retryIso" : "retryTemplate", { id }));
+  },
   async "template-delete"(id, name) {
     const iso = state.templates.find((t) => t.id === id)?.format === "ISO";
     const used = !iso && state.machines.some((vm) => vm.templateid === id);

@@ -65,6 +65,7 @@ export function templateRow(template, busy) {
         : element("small", {}, busy ?? (moving ? template.hint : null) ?? template.status)),
     element("div", { className: "actions" }, template.isready ? badge("Ready") : null,
       action("trace", "Steps", template),
+      failed ? action("template-retry", "Retry", template, { disabled: Boolean(busy) }) : null,
       action("template-delete", "Delete", template, { disabled: Boolean(busy) })));
 }
 

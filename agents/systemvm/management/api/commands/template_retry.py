@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""retryTemplate and retryIso: download once more what failed, without registering it anew.
+
+CloudStack has no such command; the template keeps its id, name and place in every script that knows it.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from systemvm.management.api.answers.templates import TemplateAnswer
+from systemvm.management.api.command import ApiCall, Command, Shape
+from systemvm.management.api.commands.template_list import ISO, TEMPLATE, Kind, answers_of
+from systemvm.management.api.errors import parameter_error, unauthorized
+from systemvm.management.api.parameters import ParameterType, required
+from systemvm.management.state import templates
+from systemvm.management.state.database import Database
+from systemvm.management.state.templates import Template
+from systemvm.management.templates.service import TemplateService
+
+_ID = (required("id", ParameterType.UUID, "the one whose download failed"),)
+
+
+class TemplateRetryCommands:
+    """Both commands over the same service."""
+
+    def __init__(self, database: Database, service: TemplateService) -> None:
+        self._database = database
+        self._service = service
+
+    def commands(self) -> tuple[Command, ...]:
+        return (self._command_of(TEMPLATE), self._command_of(ISO))
+
+    def _command_of(self, kind: Kind) -> Command:
+        async def retry(call: ApiCall) -> list[TemplateAnswer]:
+            template = await self._database.read(_to_retry, call, kind)
+            await self._service.retry(template.id, call.request_id)
+            return await self._database.read(answers_of, [template])
+
+        return Command(
+            f"retry{kind.noun}",
+            retry,
+            f"Downloads {'an ISO' if kind.is_iso else 'a template'} once more whose download failed.",
+            TemplateAnswer,
+            kind.object_name,
+            Shape.LIST,
+            _ID,
+            paged=False,
+            related=(f"register{kind.noun}", f"list{kind.noun}s"),
+        )
+
+
+def _to_retry(connection: sa.Connection, call: ApiCall, kind: Kind) -> Template:
+    uuid, principal = call.arguments["id"], call.principal
+    template = templates.by_uuid(connection, uuid)
+    if not kind.owns(template) or template.removed is not None:
+        raise parameter_error(f"{uuid} is not {'an ISO' if kind.is_iso else 'a template'}")
+    if not principal.may_use(template.account_id):
+        raise unauthorized(f"{principal.account.name} may not retry {template.name}")
+    return template
