@@ -28,6 +28,7 @@ from systemvm.lab.readiness import Readiness
 from systemvm.lab.reporting import Quiet, Reporter, Silent, Step
 from systemvm.lab.waiting import HANG_S, EndedError, Look, wait_for
 from systemvm.management.first_start import FirstLogin
+from systemvm.service.slowness import scaled_s
 
 T = TypeVar("T")
 
@@ -186,7 +187,7 @@ class Cloud:
             if kill:
                 self._daemon.kill()
             else:
-                self._daemon.stop(grace_s=20.0)
+                self._daemon.stop(grace_s=scaled_s(20.0))
         self._end_readiness()
 
     def start_storage(self) -> None:
@@ -352,7 +353,7 @@ class Cloud:
 
 def down(plan: Plan) -> None:
     """End the cloud of this root, whoever started it, and clean what a killed one left."""
-    Ownership(plan.lab / "lock").ask_to_end(timeout_s=120.0)
+    Ownership(plan.lab / "lock").ask_to_end(timeout_s=scaled_s(120.0))
     namespaces.remove(plan)
     if plan.root.exists():
         _forget_sockets(plan)

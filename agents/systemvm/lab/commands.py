@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from systemvm.lab.errors import LabError
+from systemvm.service.slowness import scaled_s
 
 
 def run(
@@ -16,14 +17,17 @@ def run(
     timeout_s: float = 60.0,
     environment: Mapping[str, str] | None = None,
 ) -> str:
-    """A command's output; LabError with its own words when it fails."""
+    """A command's output; LabError with its own words when it fails.
+
+    `timeout_s` guards against a hang, on a quiet machine; a slow one has as many times more.
+    """
     try:
         done = subprocess.run(
             [str(word) for word in words],
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=timeout_s,
+            timeout=scaled_s(timeout_s),
             check=False,
             env=environment,
         )

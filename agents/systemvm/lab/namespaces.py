@@ -19,6 +19,7 @@ from typing import TypeVar
 from systemvm.lab.commands import run
 from systemvm.lab.errors import LabError
 from systemvm.lab.plan import NEIGHBOURS, NETWORKS, Plan
+from systemvm.service.slowness import scaled_s
 
 T = TypeVar("T")
 
@@ -73,15 +74,15 @@ def remove(plan: Plan) -> None:
 
 
 def _succeeds(*words: str) -> bool:
-    return subprocess.run(words, capture_output=True, timeout=30, check=False).returncode == 0
+    return subprocess.run(words, capture_output=True, timeout=scaled_s(30.0), check=False).returncode == 0
 
 
 def end(pids: Callable[[], Iterable[int]], *, grace_s: float) -> None:
     """SIGTERM, then SIGKILL to whoever is still there after `grace_s`; comes back when all are gone."""
-    for signal_number, patience_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 10.0)):
+    for signal_number, timeout_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, scaled_s(30.0))):
         descriptors = _signalled(pids(), signal_number)
         try:
-            left = _wait(descriptors, patience_s)
+            left = _wait(descriptors, timeout_s)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
