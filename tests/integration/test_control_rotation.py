@@ -30,7 +30,7 @@ from systemvm.rpc.call import ShownCertificate
 from systemvm.rpc.dial import Dialer
 from systemvm.rpc.method import Call, MethodTable
 from systemvm.rpc.peer import Peer
-from systemvm.rpc.refusal import Refusal
+from systemvm.rpc.refusal import Refusal, TlsCheck
 from systemvm.wire import boot
 from systemvm.wire.agent import HELLO, RENEW, Hello, Welcome
 from systemvm.wire.role import Role
@@ -67,7 +67,7 @@ class World:
         self.dialer: Dialer | None = None
 
     async def start(self) -> None:
-        port = await self.channel.listen(DaemonIdentity(self.authority, "host"), "127.0.0.1", 0)
+        self.port = port = await self.channel.listen(DaemonIdentity(self.authority, "host"), "127.0.0.1", 0)
         self.certificates.start(self.channel.recheck)
         credentials = self.work / "credentials"
         credentials.mkdir()
@@ -187,3 +187,27 @@ async def test_a_revoked_certificate_is_cut_off_at_once_and_refused_after(world:
     await until(lambda: bool(world.refused))
     assert world.refused[0].check.value == "revoked"
     assert world.agent.peer is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_agent_that_the_ca_signed_for_off_record_does_not_come_in(world: World) -> None:
+    """As a thief of the control CA's key makes one: good for every check of TLS."""
+    assert world.dialer is not None and world.agent.peer is not None
+    known = world.agent.peer
+    thief = ControlAuthority.open(world.work).bootstrap(NAME, Role.SSVM)
+    forged = Dialer(
+        REACTOR,
+        lambda: thief,
+        MethodTable("agent", "1"),
+        [("127.0.0.1", world.port)],
+        world._greet,
+        backoff=Backoff(first_s=0.05, last_s=0.2),
+    )
+    forged.start()
+    try:
+        await until(lambda: bool(world.refused))
+        assert world.refused[0].check is TlsCheck.OFF_RECORD
+        assert forged.peer is None
+        assert world.agent.peer is known and not known.closed
+    finally:
+        await forged.stop()
