@@ -194,8 +194,8 @@ FAILURES: list[tuple[str, str, dict[str, Any], str]] = [
     (f"{BAD}/not_http", "http_invalid", {}, "not HTTP"),
     (f"{BAD}/many_headers", "", {}, ""),
     (f"{BAD}/hang_up", "connection_lost", {}, "without an answer"),
-    (f"{BAD}/stall", "stalled", {}, "nothing came for 2 s after 4096 bytes"),
-    (f"{BAD}/trickle", "stalled", {}, "bytes came in 3 s"),
+    (f"{BAD}/stall", "stalled", {}, "after 4096 bytes"),
+    (f"{BAD}/trickle", "stalled", {}, "bytes came in"),
     (f"{BAD}/silent", "stalled", {}, "in time"),
     (f"{BAD}/error_page", "format_mismatch", {}, "web page"),
     (f"{GOOD}/image.raw", "too_large", {"max_size_bytes": 1 << 20}, "too large"),
@@ -214,8 +214,8 @@ FAILURES: list[tuple[str, str, dict[str, Any], str]] = [
     (f"https://{SERVER}:80/", "tls_failed", {}, "TLS with"),
     (f"{BAD}/loop", "redirects", {}, "more than 5 times"),
     (f"{BAD}/chain?n=6", "redirects", {}, "more than 5 times"),
-    (f"{BAD}/nowhere", "url_invalid", {}, "Location"),
-    (f"{BAD}/long_location", "url_invalid", {}, "Location"),
+    (f"{BAD}/nowhere", "url_invalid", {}, "redirect is too long"),
+    (f"{BAD}/long_location", "url_invalid", {}, "redirect is too long"),
     (f"{BAD}/redirect?to=ftp://{NAME}/x", "url_invalid", {}, "scheme is ftp"),
     (f"{BAD}/redirect?to=file:///etc/passwd", "url_invalid", {}, "scheme is file"),
     (f"{GOOD}/down/", "redirects", {}, "from https to http"),
@@ -365,6 +365,45 @@ async def test_a_mover_killed_twice_fails_its_job_alone(world: World, daemon: Da
     assert (status.error.code, "signal 9" in status.error.message) == ("worker_died", True)
     assert (world.leftovers(), world.job_directories()) == ([], [])
     published(world, await daemon.download(request(world, f"{BAD}/good")))
+
+
+@pytest_twisted.ensureDeferred
+async def test_movers_are_forked_from_one_warm_process(world: World, daemon: Daemon) -> None:
+    """No interpreter starts for an image; and a mover has nothing but what it is given."""
+    await daemon.download(request(world, f"{BAD}/good", template_id=205))
+    servers = world.fork_server_pids()
+    assert len(servers) == 1
+    order = request(world, f"{BAD}/slow")
+    ended = daemon.end_of(order.job_id)
+    await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
+    await until(lambda: bool(world.mover_pids()) and bool(daemon.progress), 30)
+    (mover,) = (Path(f"/proc/{pid}") for pid in world.mover_pids())
+    opened = {int(path.name): str(path.readlink()) for path in (mover / "fd").iterdir()}
+    # standard input and output are nothing; then control, source, directory; then its own eventfd and image
+    assert (opened[0], opened[1]) == ("/dev/null", "/dev/null")
+    kinds = [opened[number].partition(":")[0] for number in sorted(opened) if number >= 3]
+    assert kinds[:2] == ["socket", "socket"]
+    assert kinds[2].startswith(str(world.store))
+    assert sorted(kinds[3:]) in (["anon_inode"], sorted(["anon_inode", f"{kinds[2]}/image"])), opened
+    assert (mover / "environ").read_bytes() == b"LC_ALL=C.UTF-8\0"
+    status = (mover / "status").read_text()
+    assert "\nNoNewPrivs:\t1\n" in status
+    assert "\nSeccomp:\t2\n" in status
+    published(world, await ended)
+    assert world.fork_server_pids() == servers
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_killed_fork_server_is_replaced_and_its_jobs_go_on(world: World, daemon: Daemon) -> None:
+    order = request(world, f"{BAD}/slow")
+    ended = daemon.end_of(order.job_id)
+    await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
+    await until(lambda: bool(world.mover_pids()) and bool(daemon.progress), 30)
+    movers, servers = set(world.mover_pids()), world.fork_server_pids()
+    _kill(servers)
+    await until(lambda: not movers & set(world.mover_pids()), 10)  # no mover outlives the server
+    published(world, await ended)
+    assert set(world.fork_server_pids()).isdisjoint(servers)
 
 
 @pytest_twisted.ensureDeferred

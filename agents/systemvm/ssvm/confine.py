@@ -11,11 +11,13 @@ import errno
 import os
 import platform
 import resource
+import signal
 import struct
 
 from systemvm.ssvm.limits import MIB
 
 MAX_DATA_BYTES = 768 * MIB
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 38, 22, 2
 _LOAD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _RETURN = 0x20, 0x15, 0x35, 0x06
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
@@ -60,6 +62,18 @@ def confine(max_file_bytes: int) -> None:
         code = filter_program(machine)
         program = _Program(len(code) // 8, code)
         _prctl(libc, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program))
+
+
+def set_process_name(name: str) -> None:
+    """What `ps -o comm` and `pgrep` show; at most 15 bytes (prctl(2), PR_SET_NAME)."""
+    _prctl(ctypes.CDLL(None, use_errno=True), _PR_SET_NAME, ctypes.c_char_p(name.encode()))
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Have the kernel kill this process when its parent ends, even now (prctl(2), PR_SET_PDEATHSIG)."""
+    _prctl(ctypes.CDLL(None, use_errno=True), _PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    if os.getppid() != parent_pid:
+        os._exit(1)
 
 
 def filter_program(machine: str) -> bytes:

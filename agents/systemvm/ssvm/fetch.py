@@ -62,6 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.close(listener)
         feed_watchdog(reactor, notifier, os.environ)
         notifier.ready()
+        service.warm_up()
 
     def end() -> Deferred[None]:
         notifier.stopping()

@@ -18,6 +18,7 @@ from systemvm.ssvm import store_messages
 from systemvm.ssvm.failure import Code, TransferError
 from systemvm.ssvm.fetch_messages import FINISHED, HELLO, PROGRESS, START, STOP, Fetched, FetchHello, Start
 from systemvm.ssvm.limits import DEFAULT, Limits
+from systemvm.ssvm.mover_children import MoverChildren
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.transfer import Transfer
 from systemvm.wire.storage import Done, DownloadAbort
@@ -34,6 +35,7 @@ class FetchService:
         self._reactor = reactor
         self._paths = paths
         self._limits = limits
+        self._children = MoverChildren(reactor)
         self._instance = str(uuid.uuid4())
         self._jobs: dict[str, Transfer] = {}
         self._running: dict[str, Deferred[None]] = {}
@@ -55,6 +57,13 @@ class FetchService:
         (A uid proves nothing here: in the unit's user namespace the agent's is nobody's.)
         """
         return AGENT
+
+    def warm_up(self) -> None:
+        """Start what the first download would wait for; it starts by itself otherwise."""
+        try:
+            self._children.warm_up()
+        except OSError as error:
+            self._log.warn("The movers' fork server cannot be started yet: {error}", error=str(error))
 
     def connected(self, peer: Peer) -> None:
         self._peers.add(peer)
@@ -79,7 +88,7 @@ class FetchService:
             store_messages.require_name(job_id)
             store_messages.require_name(start.owner)
             limits = self._limits.scaled(slowness.METER.snapshot().slowdown)
-            transfer = Transfer(self._reactor, self._paths, limits, start, self._changed)
+            transfer = Transfer(self._reactor, self._paths, limits, self._children, start, self._changed)
         except TransferError as error:
             raise error.to_rpc() from None
         except ValueError as error:

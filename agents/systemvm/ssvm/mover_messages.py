@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What fetch and its mover say to each other over their socketpair: one message a line, JSON."""
+"""What fetch says to its movers and to the server that forks them: JSON, a message a line or a packet."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from systemvm.wire.storage import ImageFormat
 
 #: Descriptors of a mover besides standard error.
 CONTROL_FD, SOURCE_FD, DIRECTORY_FD = 3, 4, 5
+#: The fork server's end of its SOCK_SEQPACKET pair with fetch, and the longest message there.
+FORK_SERVER_FD, MAX_PACKET_BYTES = 3, 4096
 #: What a mover writes into the job's directory; publishing gives it its final name.
 IMAGE_NAME = "image"
 
@@ -65,7 +67,24 @@ class MoverReport:
     broken: MoverFailure | None = None  # it waits for a job line with a connection, to go on over that
 
 
-def encode(message: MoverJob | MoverReport) -> bytes:
+@frozen
+class ForkServerOrder:
+    """To the fork server: fork a mover with the three descriptors beside this packet, or kill it."""
+
+    id: int
+    kill: bool = False
+
+
+@frozen
+class ForkServerReport:
+    """From the fork server, once for each mover."""
+
+    id: int
+    exit_code: int = 0  # the number of a signal is negative
+    not_started: str = ""  # why there is none
+
+
+def encode(message: MoverJob | MoverReport | ForkServerOrder | ForkServerReport) -> bytes:
     return msgspec.json.encode(message) + b"\n"
 
 
@@ -76,3 +95,12 @@ def decode_job(line: bytes) -> MoverJob:
 def decode_report(line: bytes) -> MoverReport:
     """ValueError (msgspec's are) when a mover says something else: it read hostile data."""
     return msgspec.convert(msgspec.json.decode(line), type=MoverReport)
+
+
+def decode_order(packet: bytes) -> ForkServerOrder:
+    return msgspec.convert(msgspec.json.decode(packet), type=ForkServerOrder)
+
+
+def decode_fork_report(packet: bytes) -> ForkServerReport:
+    """Movers have no way to the fork server's socket: these are its own words."""
+    return msgspec.convert(msgspec.json.decode(packet), type=ForkServerReport)

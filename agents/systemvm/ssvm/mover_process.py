@@ -3,15 +3,12 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReadDescriptor
-from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -20,10 +17,8 @@ from zope.interface import implementer
 from systemvm.rpc.frame import LineSplitter, LineTooLong
 from systemvm.service import slowness
 from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.mover_children import MoverChildren
 from systemvm.ssvm.mover_messages import (
-    CONTROL_FD,
-    DIRECTORY_FD,
-    SOURCE_FD,
     MoverJob,
     MoverProgress,
     MoverReport,
@@ -34,21 +29,22 @@ from systemvm.ssvm.mover_messages import (
 
 WATCH_INTERVAL_S = 2.0
 _LONGEST_REPORT_BYTES = 64 * 1024
-#: The child has the same modules as its parent, wherever they come from, and nothing from the environment.
-_PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from systemvm.ssvm.mover import main; sys.exit(main())"
 
 
-class MoverProcess(ProcessProtocol):
+class MoverProcess:
     """`run` moves one image; `kill` ends it at once, wherever it hangs."""
 
     def __init__(
         self,
         reactor: Any,
+        children: MoverChildren,
         job: MoverJob,
         on_progress: Callable[[MoverProgress], None],
         on_broken: Callable[[TransferError], None],
     ) -> None:
         self._reactor = reactor
+        self._children = children
+        self._kill_process: Callable[[], None] | None = None
         self._job = job
         self._on_progress = on_progress
         self._on_broken = on_broken
@@ -66,22 +62,15 @@ class MoverProcess(ProcessProtocol):
     async def run(self, source: socket.socket, directory: int) -> MoverResult:
         """Start the process; its result, or TransferError. The descriptors stay the caller's to close."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
             ours.sendall(encode(self._job))  # fits the socket's buffer: the request's size is bounded
             ours.setblocking(False)
-            descriptors = {0: nothing, 1: nothing, 2: 2}
-            descriptors |= {CONTROL_FD: theirs.fileno(), SOURCE_FD: source.fileno(), DIRECTORY_FD: directory}
-            command = [sys.executable, "-I", "-S", "-c", _PROGRAM, *sys.path]
-            self._reactor.spawnProcess(
-                self, sys.executable, command, env={"LC_ALL": "C.UTF-8"}, childFDs=descriptors
-            )
+            self._kill_process = self._children.start(theirs, source, directory, self._process_ended)
         except OSError as error:
             ours.close()
             raise TransferError(Code.WORKER_DIED, f"the mover cannot be started: {error.strerror}") from None
         finally:
             theirs.close()
-            os.close(nothing)
         self._control = _Control(self._reactor, ours, self._received)
         self._watch.start(WATCH_INTERVAL_S, now=False)
         return await self._result
@@ -100,8 +89,8 @@ class MoverProcess(ProcessProtocol):
     def kill(self, error: TransferError) -> None:
         """End it; `run` fails with `error`, at once even if the kernel cannot end it yet."""
         self._settle(Failure(error))
-        if self.transport is not None and self.transport.pid is not None:
-            self.transport.signalProcess("KILL")
+        if self._kill_process is not None:
+            self._kill_process()
 
     def when_ended(self) -> Deferred[None]:
         """Fires when the process is gone: only then are its files closed."""
@@ -112,13 +101,11 @@ class MoverProcess(ProcessProtocol):
             self._ended.addCallback(lambda _: waiter.callback(None))
         return waiter
 
-    # ProcessProtocol
-
-    def processEnded(self, reason: Failure) -> None:
+    def _process_ended(self, how: str) -> None:
         if self._control is not None:
             self._control.drain()
             self._control.close()
-        self._settle(Failure(_died(reason.value)))
+        self._settle(Failure(_died(how)))
         self._ended.callback(None)
 
     # What the mover says.
@@ -180,9 +167,7 @@ class MoverProcess(ProcessProtocol):
         )
 
 
-def _died(reason: BaseException | None) -> TransferError:
-    number, status = getattr(reason, "signal", None), getattr(reason, "exitCode", None)
-    how = f"signal {number}" if number else f"status {status}"
+def _died(how: str) -> TransferError:
     return TransferError(
         Code.WORKER_DIED,
         f"the process that moved the image ended with {how}",

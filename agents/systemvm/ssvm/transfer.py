@@ -25,6 +25,7 @@ from systemvm.ssvm.connect import open_connection
 from systemvm.ssvm.failure import Code, TransferError
 from systemvm.ssvm.fetch_messages import MAX_CA_CHARACTERS, Fetched, Start
 from systemvm.ssvm.limits import Limits
+from systemvm.ssvm.mover_children import MoverChildren
 from systemvm.ssvm.mover_messages import MoverJob, MoverProgress, MoverResult
 from systemvm.ssvm.mover_process import MoverProcess
 from systemvm.ssvm.paths import Paths
@@ -56,12 +57,14 @@ class Transfer:
         reactor: Any,
         paths: Paths,
         limits: Limits,
+        children: MoverChildren,
         start: Start,
         on_change: Callable[[Fetched], None],
     ) -> None:
         self._reactor = reactor
         self._paths = paths
         self._limits = limits
+        self._children = children
         self._request = start.download
         self._policy = AddressPolicy.of_zone((denied.cidr, denied.what) for denied in start.denied)
         self._job = Job(store_messages.mount_id(start.download.store), start.owner, start.download.job_id)
@@ -173,7 +176,11 @@ class Transfer:
             self._require_going()
             job = self._mover_job(source)
             mover = self._mover = MoverProcess(
-                self._reactor, job, self._progressed, lambda error: self._broken(mover, first, error)
+                self._reactor,
+                self._children,
+                job,
+                self._progressed,
+                lambda error: self._broken(mover, first, error),
             )
             try:
                 return await mover.run(connection, directory)

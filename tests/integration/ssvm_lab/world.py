@@ -93,7 +93,11 @@ class World:
         return _pids("systemvm.ssvm.fetch")
 
     def mover_pids(self) -> list[int]:
-        return _pids("systemvm.ssvm.mover")
+        servers = _pids("systemvm.ssvm.mover_forkserver")
+        return [pid for pid in servers if _comm(pid) == "mover"]
+
+    def fork_server_pids(self) -> list[int]:
+        return [pid for pid in _pids("systemvm.ssvm.mover_forkserver") if _comm(pid) == "mover-server"]
 
     def in_vm(self, *command: str) -> str:
         entered = ["nsenter", f"--net=/run/netns/{self.vm_namespace}", *command]
@@ -325,6 +329,13 @@ def _pids(module: str) -> list[int]:
         if any(module.encode() in word for word in words) and words[0].endswith(b"python"):
             found.append(int(path.parent.name))
     return [pid for pid in found if _descends(pid, os.getpid())]
+
+
+def _comm(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _descends(pid: int, ancestor: int) -> bool:
