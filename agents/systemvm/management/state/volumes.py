@@ -63,6 +63,7 @@ class VolumeInUse:
     """A volume with what lists show of its machine and its template."""
 
     volume: Volume
+    size_bytes: int | None  # its own, else that of the template it is a clone of
     vm_uuid: str
     vm_name: str
     vm_display_name: str | None
@@ -76,10 +77,16 @@ def list_of_user_machines(
     connection: sa.Connection, account_ids: Collection[int] | None
 ) -> list[VolumeInUse]:
     """Volumes of users' machines, oldest first; `account_ids` None means of all accounts."""
-    vms, templates = schema.vm_instances.c, schema.templates.c
+    vms, templates, refs = schema.vm_instances.c, schema.templates.c, schema.template_store_refs.c
+    of_template = (
+        sa.select(sa.func.max(refs.virtual_size_bytes))
+        .where(refs.template_id == _c.template_id)
+        .scalar_subquery()
+    )
     query = (
         sa.select(
             *(_c[name] for name in rows.names),
+            sa.func.coalesce(_c.size_bytes, of_template).label("shown_size_bytes"),
             vms.uuid.label("vm_uuid"),
             vms.name.label("vm_name"),
             vms.display_name.label("vm_display_name"),
@@ -98,9 +105,9 @@ def list_of_user_machines(
     )
     if account_ids is not None:
         query = query.where(_c.account_id.in_(account_ids))
-    more = [name for name in (field.name for field in attrs.fields(VolumeInUse)) if name != "volume"]
+    more = [field.name for field in attrs.fields(VolumeInUse) if field.name not in ("volume", "size_bytes")]
     return [
-        VolumeInUse(rows.value(row), **{name: row[name] for name in more})
+        VolumeInUse(rows.value(row), row["shown_size_bytes"], **{name: row[name] for name in more})
         for row in connection.execute(query).mappings()
     ]
 

@@ -37,7 +37,7 @@ async def test_ids_are_the_same_at_every_call(cloud: SmallCloud) -> None:
         ("listStoragePools", "storagepool"),
         ("listNetworks", "network"),
     ):
-        assert await only(cloud, command, kind) == await only(cloud, command, kind)
+        assert (await only(cloud, command, kind))["id"] == (await only(cloud, command, kind))["id"]
 
 
 @pytest_twisted.ensureDeferred
@@ -120,5 +120,6 @@ async def test_volumes_are_shown_to_their_account(cloud: SmallCloud) -> None:
     [machine] = (await cloud.call("listVirtualMachines"))["virtualmachine"]
     assert volume["virtualmachineid"] == machine["id"]
     assert (volume["vmname"], volume["type"], volume["templateid"]) == ("one", "ROOT", template.uuid)
+    assert volume["size"] == 1 << 20  # the template's
     assert (await only(cloud, "listVolumes", "volume", virtualmachineid=machine["id"]))["id"] == volume["id"]
     assert (await cloud.call("listVolumes", cloud.user, listall=True)).get("volume", []) == []

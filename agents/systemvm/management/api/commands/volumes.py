@@ -79,7 +79,7 @@ def _answer(found: VolumeInUse, names: Names, for_admin: bool) -> VolumeAnswer:
         name=volume.name,
         type=volume.type,
         state=volume.state.value,
-        size=volume.size_bytes,
+        size=found.size_bytes,
         account=account.name,
         domainid=domain.uuid,
         domain=domain.name,

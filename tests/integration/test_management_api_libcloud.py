@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Apache Libcloud's CloudStack driver, unchanged, against the API on a real port."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest_twisted
+from libcloud.compute.providers import get_driver
+from libcloud.compute.types import NodeState, Provider
+from twisted.internet.threads import deferToThread
+
+from small_cloud import API_KEY, SECRET_KEY, SmallCloud
+from small_cloud_fixtures import cloud, pristine, url
+
+__all__ = ["cloud", "pristine", "url"]
+
+
+def driver(url: str) -> Any:
+    made = get_driver(Provider.CLOUDSTACK)(key=API_KEY, secret=SECRET_KEY, url=url, secure=False)
+    made.connection.poll_interval = 0.05
+    return made
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_from_image_to_its_end(cloud: SmallCloud, url: str) -> None:
+    """list_locations, list_images, list_sizes, create_node, list_nodes, reboot_node, destroy_node."""
+    template, _ = cloud.add_template(name="tiny")
+
+    def use() -> None:
+        api = driver(url)
+        [location] = api.list_locations()
+        assert location.id == cloud.zone.uuid
+        [image] = api.list_images(location)
+        assert (image.id, image.name) == (template.uuid, "tiny")
+        assert image.extra["os"]
+        size = next(size for size in api.list_sizes() if size.name == "tiny")
+        assert size.ram == 128
+        node = api.create_node(name="one", size=size, image=image, location=location, ex_start_vm=True)
+        assert (node.name, node.state) == ("one", NodeState.RUNNING)
+        [volume] = api.list_volumes(node)
+        assert volume.extra["volume_type"] == "ROOT"
+        assert [each.id for each in api.list_nodes()] == [node.id]
+        assert [each.id for each in api.list_nodes(location=location)] == [node.id]
+        api.reboot_node(node)
+        assert api.list_nodes()[0].state == NodeState.RUNNING
+        assert api.destroy_node(node, ex_expunge=True)
+        assert api.list_nodes() == []
+
+    await deferToThread(use)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_has_none_here_is_listed_as_empty(cloud: SmallCloud, url: str) -> None:
+    def use() -> None:
+        api = driver(url)
+        assert api.ex_list_disk_offerings() == []
+        assert api.ex_list_public_ips() == []
+        assert api.ex_list_port_forwarding_rules() == []
+        assert api.ex_list_ip_forwarding_rules() == []
+        [network] = api.ex_list_networks()
+        assert network.zoneid == cloud.zone.uuid
+
+    await deferToThread(use)
