@@ -76,7 +76,8 @@ class Front:
 
         Raises CertificateError or ValueError, and what worked before goes on working.
         """
-        text = "\0".join((setup.origin, setup.certificate_pem, setup.private_key_pem, *setup.trusted_proxies))
+        parts = (setup.origin, setup.certificate_pem, setup.private_key_pem, str(setup.bind_address))
+        text = "\0".join((*parts, *setup.trusted_proxies))
         digest = hashlib.sha256(text.encode("utf-8")).digest()
         if digest == self._setup_digest:
             return False
@@ -91,6 +92,7 @@ class Front:
         )
         self.endpoint, self._context, self._setup_digest = endpoint, context, digest
         self.trusted_proxies = proxies
+        self.grants.binds_address = setup.bind_address
         self.log.info("consoles are served at {url}", url=endpoint.url)
         return True
 
@@ -136,7 +138,7 @@ class Front:
         """A browser that has spent its token before."""
 
         async def reach(viewer: Viewer) -> ReachedScreen:
-            return await self._reach(viewer, self.grants.find(session_id, cookie), request_id)
+            return await self._reach(viewer, self.grants.find(session_id, cookie, client_address), request_id)
 
         self._start(browser, head, client_address, reach)
 

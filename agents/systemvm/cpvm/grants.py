@@ -15,6 +15,7 @@ from collections.abc import Callable
 from attrs import define, field
 
 from systemvm.cpvm.refusal import Refusal, RefusedError
+from systemvm.service.connection_limits import source_of_address
 from systemvm.wire.console import ConsoleSession
 
 MAX_SESSIONS = 2000
@@ -25,6 +26,7 @@ class _Grant:
     session: ConsoleSession
     expires_at_s: float
     browser: bytes | None  # digest of the cookie; None when there is none
+    source: str  # where its token was spent from: an IPv4 address, or an IPv6 /64
     connections: int = 0
 
 
@@ -34,31 +36,34 @@ class Grants:
 
     now_s: Callable[[], float]
     on_ended: Callable[[str, str], None]
+    #: A cookie works from the address alone that it was given to; the zone's configuration says so.
+    binds_address: bool = False
     _grants: dict[str, _Grant] = field(factory=dict, init=False, repr=False)
     #: Why sessions were ended before their time, for their own browsers to read; the oldest are dropped.
     _endings: dict[str, tuple[_Grant, Refusal]] = field(factory=dict, init=False, repr=False)
 
-    def admit(self, session: ConsoleSession, cookie: str | None) -> str:
+    def admit(self, session: ConsoleSession, cookie: str | None, address: str) -> str:
         """Keep the session for a browser; answers the cookie to set, its own when it is known here."""
         browser = _digest(cookie)
         if cookie is None or not any(grant.browser == browser for grant in self._grants.values()):
             cookie = secrets.token_urlsafe(32)
-        self._keep(session, _digest(cookie))
+        self._keep(session, _digest(cookie), address)
         return cookie
 
     def admit_once(self, session: ConsoleSession) -> None:
         """Keep the session for a single connection, which must be counted at once."""
-        self._keep(session, None)
+        self._keep(session, None, "")
 
-    def _keep(self, session: ConsoleSession, browser: bytes | None) -> None:
+    def _keep(self, session: ConsoleSession, browser: bytes | None, address: str) -> None:
         self.sweep()
         if len(self._grants) >= MAX_SESSIONS:
             self.on_ended(session.session_id, "too many sessions")
             raise RefusedError(Refusal.TOO_MANY)
-        self._grants[session.session_id] = _Grant(session, self.now_s() + session.lifetime_s, browser)
+        expires_at_s = self.now_s() + session.lifetime_s
+        self._grants[session.session_id] = _Grant(session, expires_at_s, browser, source_of_address(address))
 
-    def find(self, session_id: str, cookie: str | None) -> ConsoleSession:
-        """The session, when this browser may connect to it now; raises RefusedError."""
+    def find(self, session_id: str, cookie: str | None, address: str) -> ConsoleSession:
+        """The session, when this browser may connect to it now from this address; raises RefusedError."""
         browser = _digest(cookie)
         ended, refusal = self._endings.get(session_id, (None, Refusal.SESSION_ENDED))
         if ended is not None and browser is not None and ended.browser == browser:
@@ -70,6 +75,8 @@ class Grants:
             if grant.session.session_id == session_id:
                 if grant.expires_at_s <= self.now_s():
                     raise RefusedError(Refusal.SESSION_ENDED)
+                if self.binds_address and grant.source != source_of_address(address):
+                    raise RefusedError(Refusal.OTHER_ADDRESS)
                 return grant.session
         raise RefusedError(Refusal.OTHER_MACHINE)
 

@@ -48,6 +48,7 @@ class Refusal(enum.Enum):
     MACHINE_STARTING = (4412, 409, "The virtual machine is being started", _COMES_BACK)
     LOGGED_OUT = (4413, 403, "You logged out, and this console ended with it", _OPEN_AGAIN)
     ACCESS_REVOKED = (4414, 403, "This console was closed by the cloud's administrator", _OPEN_AGAIN)
+    OTHER_ADDRESS = (4415, 403, "This console was opened from another address", _OPEN_AGAIN)
     WRONG_HOST = (4421, 421, "This console is served under another address", _OPEN_AGAIN)
     TOO_MANY = (
         4429,

@@ -95,7 +95,7 @@ class Web:
             if token is None:
                 raise RefusedError(Refusal.NO_TOKEN)
             session = await self._front.spend(token, request.client_address, request.request_id)
-            cookie = self._front.grants.admit(session, request.console_cookie)
+            cookie = self._front.grants.admit(session, request.console_cookie, request.client_address)
         except RefusedError as refused:
             self._refuse(request, refused.refusal)
             return

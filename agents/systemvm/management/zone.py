@@ -166,6 +166,9 @@ class ConsoleConfig:
     key_file: Path | None = None
     #: Addresses or networks of the proxies in front; from these alone X-Forwarded-For counts.
     trusted_proxies: list[str] = field(factory=list)
+    #: A browser that comes back to a console must have the address (IPv6: the /64) that opened it. Behind
+    #: a proxy this needs `trusted_proxies`; browsers that change networks must open the console again.
+    bind_address: bool = False
 
     def __attrs_post_init__(self) -> None:
         if self.endpoint.scheme != "https":

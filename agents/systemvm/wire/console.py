@@ -58,6 +58,7 @@ class ConsoleSetup:
     certificate_pem: str = field(repr=False)  # leaf first, then the chain
     private_key_pem: str = field(repr=False)
     trusted_proxies: list[str] = field(factory=list)  # networks whose X-Forwarded-For counts
+    bind_address: bool = False  # a browser's cookie works from where its token was spent, and nowhere else
 
 
 @frozen

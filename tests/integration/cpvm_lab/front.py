@@ -77,13 +77,14 @@ class Front:
             raise RuntimeError(answer["error"])
         return answer["ok"]
 
-    def set_up(self, *names: str) -> None:
+    def set_up(self, *names: str, **details: Any) -> None:
         certificate = self.ca.issue_cert(*(names or ("127.0.0.1",)))
         self.order(
             "setup",
             origin=self.origin,
             certificate_pem=b"".join(blob.bytes() for blob in certificate.cert_chain_pems).decode(),
             private_key_pem=certificate.private_key_pem.bytes().decode(),
+            **details,
         )
 
     def issue(

@@ -10,6 +10,8 @@ from systemvm.cpvm.grants import MAX_SESSIONS, Grants
 from systemvm.cpvm.refusal import Refusal, RefusedError
 from systemvm.wire.console import ConsoleSession
 
+HOME = "198.51.100.7"
+
 
 class Lab:
     def __init__(self) -> None:
@@ -19,7 +21,7 @@ class Lab:
 
     def refusal(self, session_id: str, cookie: str | None) -> Refusal:
         with pytest.raises(RefusedError) as refused:
-            self.grants.find(session_id, cookie)
+            self.grants.find(session_id, cookie, HOME)
         return refused.value.refusal
 
 
@@ -33,18 +35,18 @@ def session(session_id: str, lifetime_s: float = 60) -> ConsoleSession:
 
 
 def test_the_browser_that_spent_the_token_may_connect_again(lab: Lab) -> None:
-    cookie = lab.grants.admit(session("a"), None)
+    cookie = lab.grants.admit(session("a"), None, HOME)
     assert len(cookie) >= 40
     for _ in range(3):
-        assert lab.grants.find("a", cookie).session_id == "a"
+        assert lab.grants.find("a", cookie, HOME).session_id == "a"
         lab.grants.connected("a")
         lab.grants.disconnected("a", "left")
     assert lab.ended == []
 
 
 def test_others_may_not(lab: Lab) -> None:
-    lab.grants.admit(session("a"), None)
-    other = lab.grants.admit(session("b"), None)
+    lab.grants.admit(session("a"), None, HOME)
+    other = lab.grants.admit(session("b"), None, HOME)
     assert lab.refusal("a", other) is Refusal.OTHER_MACHINE
     assert lab.refusal("a", "guess") is Refusal.SESSION_ENDED
     assert lab.refusal("a", "") is Refusal.SESSION_ENDED
@@ -52,16 +54,16 @@ def test_others_may_not(lab: Lab) -> None:
 
 
 def test_a_known_browser_keeps_its_cookie_and_an_unknown_one_gets_ours(lab: Lab) -> None:
-    cookie = lab.grants.admit(session("a"), None)
-    assert lab.grants.admit(session("b"), cookie) == cookie
-    assert lab.grants.find("a", cookie)
-    assert lab.grants.find("b", cookie)
-    planted = lab.grants.admit(session("c"), "planted")
+    cookie = lab.grants.admit(session("a"), None, HOME)
+    assert lab.grants.admit(session("b"), cookie, HOME) == cookie
+    assert lab.grants.find("a", cookie, HOME)
+    assert lab.grants.find("b", cookie, HOME)
+    planted = lab.grants.admit(session("c"), "planted", HOME)
     assert planted != "planted"
 
 
 def test_the_lifetime_ends_new_connections_and_not_open_ones(lab: Lab) -> None:
-    cookie = lab.grants.admit(session("a", 60), None)
+    cookie = lab.grants.admit(session("a", 60), None, HOME)
     lab.grants.connected("a")
     assert lab.grants.lifetime_left_s(cookie) == 60
     lab.clock.advance(61)
@@ -76,7 +78,7 @@ def test_the_lifetime_ends_new_connections_and_not_open_ones(lab: Lab) -> None:
 
 
 def test_an_idle_session_is_swept_when_its_time_is_over(lab: Lab) -> None:
-    lab.grants.admit(session("a", 60), None)
+    lab.grants.admit(session("a", 60), None, HOME)
     lab.clock.advance(59)
     lab.grants.sweep()
     assert lab.ended == []
@@ -109,23 +111,23 @@ def test_there_is_an_end_to_sessions(lab: Lab) -> None:
         lab.grants.admit_once(session(str(number)))
         lab.grants.connected(str(number))
     with pytest.raises(RefusedError) as refused:
-        lab.grants.admit(session("one more"), None)
+        lab.grants.admit(session("one more"), None, HOME)
     assert refused.value.refusal is Refusal.TOO_MANY
     assert lab.ended == [("one more", "too many sessions")]
 
 
 def test_no_cookie_is_kept_in_clear(lab: Lab) -> None:
-    cookie = lab.grants.admit(session("a"), None)
+    cookie = lab.grants.admit(session("a"), None, HOME)
     assert cookie not in repr(lab.grants)
     assert cookie not in repr(lab.grants._grants)
 
 
 def test_a_browser_is_told_why_its_session_was_ended_and_nobody_else_is(lab: Lab) -> None:
-    cookie = lab.grants.admit(session("a", 60), None)
+    cookie = lab.grants.admit(session("a", 60), None, HOME)
     lab.grants.end("a", "logged out", Refusal.LOGGED_OUT)
     assert lab.ended == [("a", "logged out")]
     assert lab.refusal("a", cookie) is Refusal.LOGGED_OUT
-    for other in (lab.grants.admit(session("b"), None), "guess", None):
+    for other in (lab.grants.admit(session("b"), None, HOME), "guess", None):
         assert lab.refusal("a", other) in (Refusal.SESSION_ENDED, Refusal.OTHER_MACHINE)
     lab.clock.advance(60)
     lab.grants.sweep()
@@ -133,11 +135,36 @@ def test_a_browser_is_told_why_its_session_was_ended_and_nobody_else_is(lab: Lab
 
 
 def test_ended_sessions_are_not_remembered_without_end(lab: Lab) -> None:
-    cookies = [lab.grants.admit(session(str(number)), None) for number in range(MAX_SESSIONS)]
+    cookies = [lab.grants.admit(session(str(number)), None, HOME) for number in range(MAX_SESSIONS)]
     for number in range(MAX_SESSIONS):
         lab.grants.end(str(number), "gone", Refusal.MACHINE_GONE)
-    newest = lab.grants.admit(session("newest"), None)
+    newest = lab.grants.admit(session("newest"), None, HOME)
     lab.grants.end("newest", "gone", Refusal.MACHINE_GONE)
     assert lab.refusal("newest", newest) is Refusal.MACHINE_GONE
     assert lab.refusal("0", cookies[0]) is Refusal.SESSION_ENDED
     assert lab.refusal("1", cookies[1]) is Refusal.MACHINE_GONE
+
+
+@pytest.mark.parametrize(
+    ("opened", "comes", "passes"),
+    [
+        (HOME, HOME, True),
+        (HOME, "198.51.100.8", False),
+        (HOME, f"::ffff:{HOME}", True),
+        ("2001:db8:0:1::7", "2001:db8:0:1:ffff::9", True),
+        ("2001:db8:0:1::7", "2001:db8:0:2::7", False),
+    ],
+)
+def test_where_the_zone_says_so_a_cookie_works_from_its_own_address_alone(
+    lab: Lab, opened: str, comes: str, passes: bool
+) -> None:
+    cookie = lab.grants.admit(session("a"), None, opened)
+    assert lab.grants.find("a", cookie, comes), "and otherwise from everywhere"
+    lab.grants.binds_address = True
+    if passes:
+        assert lab.grants.find("a", cookie, comes)
+    else:
+        with pytest.raises(RefusedError) as refused:
+            lab.grants.find("a", cookie, comes)
+        assert refused.value.refusal is Refusal.OTHER_ADDRESS
+    assert lab.grants.session_ids() == ["a"], "the session itself goes on"

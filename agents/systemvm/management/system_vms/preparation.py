@@ -104,7 +104,11 @@ class Preparations:
             endpoint, console.endpoint, console.certificate_file, console.key_file
         )
         setup = ConsoleSetup(
-            endpoint.url, identity.certificate_pem, identity.private_key_pem, console.trusted_proxies
+            endpoint.url,
+            identity.certificate_pem,
+            identity.private_key_pem,
+            console.trusted_proxies,
+            console.bind_address,
         )
         await self._directory.call(agent.name, CONSOLE_SETUP, setup)
 
