@@ -97,18 +97,35 @@ def patch(daemon: Daemon, name: str, forced: bool) -> None:
 @click.pass_obj
 def why(daemon: Daemon, name: str) -> None:
     """Why a system VM is not Up: looks now, from inside if that can be, and says what to do."""
-    answer = daemon.call("system_vm.why", timeout_s=300.0, name=name)
+    answer = daemon.call("system_vm.why", name=name)
     if daemon.as_json:
+        while answer.get("pending"):
+            answer = daemon.call("system_vm.why", name=name)
         output.as_json(answer)
         return
     click.echo(f"{name} is {answer['state']}, its agent {answer['agentstate']}.")
-    click.echo(f"reason: {answer['reason'] or 'nothing is known to be wrong'}")
-    click.echo(f"hint:   {answer['hint'] or 'none'}")
+    _tell_reason(answer)
+    told, first = 0, answer
+    while True:
+        for look in answer["looked_at"][told:]:
+            click.echo(f"\n{look['what']}:")
+            for line in look["said"].splitlines():
+                click.echo(f"  {line}")
+        told = len(answer["looked_at"])
+        if not answer.get("pending"):
+            break
+        click.echo(f"\nstill looking at {answer['pending']} …")
+        answer = daemon.call("system_vm.why", name=name)
+    if (answer["reason"], answer["hint"]) != (first["reason"], first["hint"]):
+        click.echo()
+        _tell_reason(answer)
     _tell_lately(daemon, name)
-    for look in answer["looked_at"]:
-        click.echo(f"\n{look['what']}:")
-        for line in look["said"].splitlines():
-            click.echo(f"  {line}")
+
+
+def _tell_reason(answer: dict[str, Any]) -> None:
+    unknown = "not known yet" if answer.get("pending") else "nothing is known to be wrong"
+    click.echo(f"reason: {answer['reason'] or unknown}")
+    click.echo(f"hint:   {answer['hint'] or 'none'}")
 
 
 def _tell_lately(daemon: Daemon, name: str) -> None:

@@ -204,7 +204,7 @@ class Daemon:
         )
         self._operator_methods = MethodTable("systemvm management daemon, for operators", version("systemvm"))
         Operations(
-            self.database, self.directory, logins, self._diagnosis, preparations, layout.logs
+            self.database, self.directory, logins, self._diagnosis, preparations, layout.logs, reactor
         ).add_methods(self._operator_methods)
         certificates = CertificateService(
             reactor, self.directory, authority, self._certificates, self._rotation

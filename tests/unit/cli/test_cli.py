@@ -262,3 +262,27 @@ def test_every_users_machine_is_listed_and_found(run: Callable[..., Result]) -> 
         ("expungeVirtualMachine", {"id": "m-1"}),
         ("destroyVirtualMachine", {"id": "m-1", "expunge": "true"}),
     ]
+
+
+def test_why_tells_the_first_line_before_the_examination_has_ended(run: Callable[..., Result]) -> None:
+    first = {
+        "name": "s-1-VM", "state": "Running", "agentstate": "Alert",
+        "reason": "Its agent is silent", "hint": "",
+        "looked_at": [{"what": "hypervisor", "said": "running"}], "pending": "its guest agent",
+    }  # fmt: skip
+    last = first | {
+        "reason": "Its agent is busy: load 9.0", "pending": "",
+        "looked_at": [*first["looked_at"], {"what": "load inside", "said": "9.00 8.00"}],
+    }  # fmt: skip
+    fake = FakeDaemon(system_vm_why=[first, last], listSystemVms=SYSTEM_VMS, listEvents={})
+    lines = run(fake, "system-vm", "why", "s-1-VM").output.splitlines()
+    order = [
+        "reason: Its agent is silent",
+        "hypervisor:",
+        "still looking at its guest agent …",
+        "load inside:",
+        "reason: Its agent is busy: load 9.0",
+    ]
+    assert [line for line in lines if line in order] == order
+    as_json = FakeDaemon(system_vm_why=[first, last])
+    assert json.loads(run(as_json, "--json", "system-vm", "why", "s-1-VM").output) == last

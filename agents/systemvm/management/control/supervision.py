@@ -8,11 +8,15 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from systemvm.management.control.agent import Agent, AgentStatus
+from systemvm.management.control.agent import Agent, AgentStatus, Remark
 from systemvm.management.control.directory import AgentDirectory
+from systemvm.management.delays import explain
 from systemvm.management.state.status import AgentState
 from systemvm.rpc.errors import RpcError
 from systemvm.wire.agent import HEALTH, Health
+from systemvm.wire.slowness import Delay
+
+LOAD = "load"  # whose remark it is
 
 
 class Supervision:
@@ -72,5 +76,14 @@ class Supervision:
         finally:
             self._asking.discard(agent.name)
         agent.heard_s = self._clock.seconds()
+        self._remark_load(agent)
         if agent.status.state is AgentState.ALERT and agent.status.reason.startswith("has not answered"):
             await self._directory.came_up(agent)
+
+    def _remark_load(self, agent: Agent) -> None:
+        """Say beside `Up` that it is busy: what waits for it is explained by that."""
+        was_told = LOAD in agent.remarks
+        remark = Remark(*explain(Delay.BUSY, agent.load)) if agent.load.is_busy else None
+        agent.remark(LOAD, remark)
+        if agent.is_up and (remark is not None or was_told):
+            self._directory.set_status(agent, agent.up_status())

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from attrs import define, frozen
+from attrs import define
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
@@ -22,6 +22,7 @@ from twisted.logger import Logger
 
 from systemvm.management.control.agent import Agent, AgentStatus
 from systemvm.management.control.directory import AgentDirectory
+from systemvm.management.delays import explain, figures
 from systemvm.management.hypervisors import serial_log
 from systemvm.management.hypervisors.base import HypervisorError
 from systemvm.management.hypervisors.guest_agent import GuestAgent
@@ -30,7 +31,9 @@ from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import AgentState, InstanceState
 from systemvm.management.system_vms import inside
+from systemvm.management.system_vms.examination import Examination, Examinations, Finding
 from systemvm.service.slowness import TimeoutScale, unscaled
+from systemvm.wire.slowness import Delay, MachineLoad
 
 TURN_S = 5.0
 #: After its start, and after its channel was lost, before anybody is asked; times the timeout scale.
@@ -42,6 +45,8 @@ AGAIN_LAST_S = 120.0
 REFUSED_FOR_S = 120.0
 PING_S = 8.0
 SCRIPT_S = 60.0
+#: Every step above has a deadline; this only bounds one turn of waiting for them.
+_LONGEST_S = 60.0
 
 
 class Machines(Protocol):
@@ -51,22 +56,6 @@ class Machines(Protocol):
 
     async def condition(self, name: str) -> str:
         """QEMU's word for what the machine does: running, paused, io-error, guest-panicked, …"""
-
-
-@frozen
-class Look:
-    """One thing that was looked at, and what it said."""
-
-    what: str
-    said: str
-
-
-@frozen
-class Finding:
-    """`status` is None when nothing that was looked at is wrong."""
-
-    status: AgentStatus | None
-    looks: list[Look]
 
 
 @define
@@ -111,6 +100,7 @@ class Diagnosis:
         self._timeout_scale = timeout_scale
         self._unix_clock = unix_clock
         self._cases: dict[str, _Case] = {}
+        self.examinations = Examinations(clock)
         self._loop = LoopingCall(self._turn)
         self._loop.clock = clock
 
@@ -121,29 +111,44 @@ class Diagnosis:
         if self._loop.running:
             self._loop.stop()
 
+    def examine(self, vm: Instance) -> Examination:
+        """Look now, or join those who look already. Bounded by deadlines, fails by nothing in a machine."""
+        return self.examinations.join(vm.uuid, lambda examination: self._examine(vm, examination))
+
     async def why(self, vm: Instance) -> Finding:
-        """Look now. Bounded by deadlines, raises nothing that a machine can cause."""
-        looks: list[Look] = []
+        """The outcome of an examination."""
+        examination = self.examine(vm)
+        while examination.finding is None:
+            await examination.wait(self._clock, _LONGEST_S)
+        return examination.finding
+
+    async def _examine(self, vm: Instance, examination: Examination) -> Finding:
         name = vm.instance_name
         if vm.state is not InstanceState.RUNNING:
-            return Finding(
-                None, [Look("virtual machine", f"{vm.state.value}: {vm.reason or ''}".rstrip(": "))]
-            )
+            examination.note("virtual machine", f"{vm.state.value}: {vm.reason or ''}".rstrip(": "))
+            return examination.conclude(None)
+        load = self._directory.load(name)
+        if load.is_busy:
+            examination.note("load", figures(load))
+        examination.pending = "its hypervisor"
         try:
             condition = await self._machines.condition(name)
         except HypervisorError as error:
-            looks.append(Look("hypervisor", error.message))
+            examination.note("hypervisor", error.message)
         else:
-            looks.append(Look("hypervisor", condition))
+            examination.note("hypervisor", condition)
             stopped = _of_condition(condition, name)
             if stopped is not None:
-                return Finding(stopped, looks)
-        status, answered = await self._ask_inside(name, looks)
-        if answered:
-            return Finding(status, looks)
+                return examination.conclude(stopped)
+        examination.pending = "its guest agent"
+        seen = await self._ask_inside(name, examination)
+        if seen is not None:
+            status = inside.explain(seen, name, self._address, self._port)
+            return examination.conclude(status or _of_load(max(load, seen.load, key=_slowdown)))
+        examination.pending = "its serial console"
         text = await deferToThread(serial_log.tail, self._path(name))
-        looks.append(Look("serial console", "\n".join(serial_log.lines(text)[-12:]) or "nothing"))
-        return Finding(_of_console(text, name), looks)
+        examination.note("serial console", "\n".join(serial_log.lines(text)[-12:]) or "nothing")
+        return examination.conclude(_of_console(text, name, self._directory.load(name)))
 
     async def last_words(self, name: str) -> AgentStatus | None:
         """Why a machine ended before its agent's first word, by its console."""
@@ -224,21 +229,28 @@ class Diagnosis:
 
     # --- who is asked
 
-    async def _ask_inside(self, name: str, looks: list[Look]) -> tuple[AgentStatus | None, bool]:
+    async def _ask_inside(self, name: str, examination: Examination) -> inside.Inside | None:
+        """None when the guest agent does not answer."""
         try:
             guest = self._machines.guest_agent(name)
             await guest.ping(timeout_s=PING_S * self._timeout_scale())
+            loadavg = await guest.read_file(  # starts no program: an overloaded guest can still do it
+                inside.LOADAVG, limit_bytes=128, timeout_s=PING_S * self._timeout_scale()
+            )
+            examination.note("load inside", loadavg.decode("ascii", "replace").strip())
+            examination.pending = "its units, journal, network and firewall from inside"
             asked_s = self._unix_clock()
             done = await guest.run(
                 ["/bin/sh", "-c", inside.script(self._address, self._port, self._timeout_scale())],
                 timeout_s=SCRIPT_S * self._timeout_scale(),
             )
         except HypervisorError as error:
-            looks.append(Look("guest agent", error.message))
-            return None, False
-        seen = inside.parse(done.stdout.decode("utf-8", "replace"), asked_s)
-        looks += [Look(f"inside: {part}", answer.text or "nothing") for part, answer in seen.parts.items()]
-        return inside.explain(seen, name, self._address, self._port), bool(seen.parts)
+            examination.note("guest agent", error.message)
+            return None
+        seen = inside.parse(done.stdout.decode("utf-8", "replace"), asked_s, loadavg)
+        for part, answer in seen.parts.items():
+            examination.note(f"inside: {part}", answer.text or "nothing")
+        return seen if seen.parts else None
 
     def _path(self, name: str) -> Path:
         return self._logs / f"{name}.log"
@@ -273,7 +285,19 @@ def _of_condition(condition: str, name: str) -> AgentStatus | None:
     )
 
 
-def _of_console(text: str, name: str) -> AgentStatus:
+def _slowdown(load: MachineLoad) -> float:
+    return load.slowdown
+
+
+def _of_load(load: MachineLoad) -> AgentStatus | None:
+    """Nothing is wrong, but slow."""
+    if not load.is_busy:
+        return None
+    text = explain(Delay.BUSY, load)
+    return AgentStatus(AgentState.ALERT, text.reason, text.hint)
+
+
+def _of_console(text: str, name: str, load: MachineLoad) -> AgentStatus:
     found = serial_log.complaint(text, name)
     if found is not None:
         return AgentStatus(AgentState.ALERT, found.reason, found.hint)
@@ -283,8 +307,11 @@ def _of_console(text: str, name: str) -> AgentStatus:
             "did not boot: its VM has not written a byte to its serial console",
             "is the kernel of the image right for this machine? `make images`, then destroy it for a new one",
         )
+    if load.is_busy:
+        words = explain(Delay.BUSY, load)
+        return AgentStatus(AgentState.ALERT, f"{words.reason}; its guest agent has not answered", words.hint)
     return AgentStatus(
         AgentState.ALERT,
         "is silent, and so is its VM: its guest agent does not answer and its console says nothing",
-        f"it hangs, or this host is too slow; systemvm system-vm reboot --forced {name}",
+        f"it hangs; systemvm system-vm reboot --forced {name}",
     )

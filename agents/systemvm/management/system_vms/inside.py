@@ -15,7 +15,10 @@ from attrs import field, frozen
 from systemvm.management.control.agent import AgentStatus
 from systemvm.management.control.clock import ALERT_S, off_by
 from systemvm.management.state.status import AgentState
+from systemvm.service.slowness import BUSY_SLOWDOWN
+from systemvm.wire.slowness import MachineLoad
 
+LOADAVG = "/proc/loadavg"
 PREINIT, AGENT = "systemvm-preinit.service", "systemvm-agent.service"
 #: Of the guest's own programs, before the timeout scale; the caller's deadline is longer.
 DIAL_S = 6
@@ -70,6 +73,7 @@ class Inside:
     parts: Mapping[str, Part]
     #: Seconds that its clock is ahead of the host's; None: it did not say.
     skew_s: float | None = field(default=None)
+    load: MachineLoad = field(factory=MachineLoad)
 
     def __getitem__(self, name: str) -> Part:
         return self.parts.get(name, _NOTHING)
@@ -87,7 +91,21 @@ def script(address: str, port: int, timeout_scale: float) -> str:
     )
 
 
-def parse(output: str, host_unix_s: float) -> Inside:
+def load_of(loadavg: bytes) -> MachineLoad:
+    """Of /proc/loadavg (proc(5)): system VMs have one CPU, so each runnable task more makes it slower.
+
+    >>> load_of(b"9.20 8.00 7.00 6/120 4000").slowdown, load_of(b"0.10 0 0 1/90 400").is_busy
+    (6.0, False)
+    """
+    words = loadavg.split()
+    runnable = words[3].partition(b"/")[0] if len(words) > 3 else b""
+    if not runnable.isdigit():
+        return MachineLoad()
+    slowdown = float(max(1, int(runnable)))
+    return MachineLoad(slowdown=slowdown, load_1min=float(words[0]), is_busy=slowdown >= BUSY_SLOWDOWN)
+
+
+def parse(output: str, host_unix_s: float, loadavg: bytes = b"") -> Inside:
     """The script's output; `host_unix_s` is the host's time when the script was in its beginning."""
     parts: dict[str, Part] = {}
     for piece in re.split(r"^=== ", output, flags=re.M)[1:]:
@@ -97,7 +115,7 @@ def parse(output: str, host_unix_s: float) -> Inside:
             text, code = body, "-1"  # cut off in its middle
         parts[name.strip()] = Part(text.strip(), int(code))
     clock = parts.get("clock", _NOTHING).text
-    return Inside(parts, int(clock) - host_unix_s if clock.isdigit() else None)
+    return Inside(parts, int(clock) - host_unix_s if clock.isdigit() else None, load_of(loadavg))
 
 
 def explain(inside: Inside, name: str, address: str, port: int) -> AgentStatus | None:

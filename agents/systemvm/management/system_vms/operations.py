@@ -8,18 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from attrs import field, frozen
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThread
 
-from systemvm.management.control.agent import Agent
+from systemvm.management.control.agent import Agent, AgentStatus
 from systemvm.management.control.directory import AgentDirectory
+from systemvm.management.delays import explain
 from systemvm.management.hypervisors.base import HypervisorError
 from systemvm.management.state import instances
 from systemvm.management.state.database import Database
 from systemvm.management.state.host_state import explanation_of, host_state
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.rows import NotFoundError
-from systemvm.management.state.status import InstanceState
-from systemvm.management.system_vms.diagnosis import Diagnosis, Finding, Look
+from systemvm.management.state.status import AgentState, InstanceState
+from systemvm.management.system_vms.diagnosis import Diagnosis
+from systemvm.management.system_vms.examination import Examination, Finding, Look
 from systemvm.management.system_vms.preparation import Preparations
 from systemvm.management.system_vms.secure_shell import SSH_PORT, Logins
 from systemvm.rpc.errors import NOT_CONNECTED, RpcError
@@ -27,11 +30,14 @@ from systemvm.rpc.local_caller import OPERATORS
 from systemvm.rpc.method import Call, MethodTable
 from systemvm.wire.agent import CHECK, CheckReport
 from systemvm.wire.role import Role
+from systemvm.wire.slowness import Delay, MachineLoad
 
 CHECK_DEADLINE_S = 110.0
 #: Longer than a guest agent is asked for the host keys of an agent that is not there.
 SSH_DEADLINE_S = 55.0
-WHY_DEADLINE_S = 300.0
+#: `why` answers within ten seconds, however long the examination lasts and however busy the host is.
+FIRST_WORD_S = 6.0
+WHY_DEADLINE_S = 30.0
 SERIAL_PART_BYTES = 64 * 1024
 
 
@@ -70,6 +76,9 @@ class Why:
     reason: str
     hint: str
     looked_at: list[Look]
+    pending: str = ""  # what is still looked at: ask again; empty at the end
+    load: MachineLoad | None = None  # the busier of the guest's report and this host
+    delay: str = ""  # a code of wire.slowness.Delay, or empty
 
 
 @frozen
@@ -98,7 +107,9 @@ class Operations:
         diagnosis: Diagnosis,
         preparations: Preparations,
         logs: Path,
+        clock: IReactorTime,
     ) -> None:
+        self._clock = clock
         self._database = database
         self._directory = directory
         self._logins = logins
@@ -177,28 +188,46 @@ class Operations:
         return SshTarget("root", login.address, SSH_PORT, str(login.key_file), list(login.host_keys))
 
     async def _why(self, call: Call, target: SystemVmName) -> Why:
+        """What is known within `FIRST_WORD_S`; `pending` says what is still looked at, for another call."""
         vm = await self._find(target.name)
         agent = self._directory.agent(vm.instance_name)
-        finding = Finding(None, [])
+        examination: Examination | None = None
         if agent is not None and agent.is_up:
             if agent.role is Role.SSVM:
-                await self._preparations.measure_stores(agent)
-            finding = Finding(agent.status, [])  # rows lag behind
+                examination = self._diagnosis.examinations.join(
+                    f"stores of {vm.uuid}", lambda running: self._examine_stores(agent, running)
+                )
         elif vm.state is InstanceState.RUNNING:
-            finding = await self._diagnosis.why(vm)
+            examination = self._diagnosis.examine(vm)
+        if examination is not None:
+            await examination.wait(self._clock, FIRST_WORD_S)
         vm = await self._find(target.name)
         reason, hint = explanation_of(vm)
-        if finding.status is not None and not was_refused(agent):
-            status = finding.status
-            reason, hint = f"Its agent {status.reason}" if status.reason else None, status.hint
+        if agent is not None and agent.is_up:
+            reason, hint = _of_agent(agent.status)  # rows lag behind
+        elif examination is not None and examination.finding is not None:
+            status = examination.finding.status
+            if status is not None and not was_refused(agent):
+                reason, hint = _of_agent(status)
+        load = self._directory.load(vm.instance_name)
+        if not reason and load.is_busy:
+            reason, hint = _of_agent(AgentStatus(AgentState.UP, *explain(Delay.BUSY, load)))
         return Why(
             vm.instance_name,
             vm.state.value,
             host_state(vm).value,
             reason or "",
             hint or "",
-            finding.looks,
+            [] if examination is None else list(examination.looks),
+            pending="" if examination is None else examination.pending,
+            load=load,
+            delay=Delay.BUSY.value if load.is_busy else "",
         )
+
+    async def _examine_stores(self, agent: Agent, examination: Examination) -> Finding:
+        examination.pending = "its stores"
+        await self._preparations.measure_stores(agent)
+        return examination.conclude(agent.status)
 
     async def _check(self, call: Call, target: SystemVmName) -> CheckReport:
         vm = await self._find(target.name)
@@ -230,6 +259,10 @@ class Operations:
                 "not-found", f"there is no system VM named {name}", "systemvm system-vm list shows them"
             )
         return vm
+
+
+def _of_agent(status: AgentStatus) -> tuple[str | None, str]:
+    return f"Its agent {status.reason}" if status.reason else None, status.hint
 
 
 def was_refused(agent: Agent | None) -> bool:

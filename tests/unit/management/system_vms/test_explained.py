@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor, task
+from twisted.internet.defer import Deferred
 
 from systemvm.guest.failure import FailureKind
 from systemvm.management.control.agent import AgentStatus
@@ -21,7 +22,11 @@ from systemvm.management.state.host_state import HostState, host_state
 from systemvm.management.state.status import AgentState, InstanceState
 from systemvm.management.system_vms import inside
 from systemvm.management.system_vms.diagnosis import BOOT_GRACE_S, Diagnosis
+from systemvm.management.system_vms.operations import FIRST_WORD_S, Operations
 from systemvm.management.system_vms.secure_shell import HOST_KEY, Logins
+from systemvm.rpc.call import Call, Caller
+from systemvm.rpc.local_caller import OPERATOR
+from systemvm.rpc.method import MethodTable
 from systemvm.rpc.refusal import Refusal, TlsCheck
 
 NAME, ADDRESS, PORT = "s-1-VM", "169.254.0.1", 8250
@@ -270,7 +275,7 @@ def test_a_console_of_a_good_start_complains_of_nothing() -> None:
 class FakeGuest:
     def __init__(self, output: str | None) -> None:
         self.output = output
-        self.files: dict[str, bytes] = {}
+        self.files: dict[str, bytes] = {inside.LOADAVG: b"0.10 0.05 0.01 1/90 400\n"}
         self.asked = 0
 
     async def ping(self, *, timeout_s: float) -> None:
@@ -340,6 +345,65 @@ async def test_it_asks_inside_after_a_while_and_says_what_it_found_where_everybo
     assert machines.guest.asked == asked, "it is asked at a slow pace"
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_guest_that_is_only_slow_is_called_busy(world: Any) -> None:
+    await world.keeper.scan()
+    machines = FakeMachines(guest())
+    machines.guest.files[inside.LOADAVG] = b"9.25 8.00 7.00 6/120 4000\n"
+    found = await rounds(world, diagnosis_of(world, machines), BOOT_GRACE_S + 1)
+    found = (
+        await rounds(world, diagnosis_of(world, machines), BOOT_GRACE_S + 1) if not found.reason else found
+    )
+    vm = await world.database.read(instances.by_instance_name, NAME)
+    finding = await diagnosis_of(world, machines).why(vm)
+    assert finding.status is not None
+    assert finding.status.reason == "is busy: load 9.2, 6 times slower than at its best"
+    assert "NFS" not in finding.status.reason
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_definite_fault_is_the_better_reason_than_a_busy_guest(world: Any) -> None:
+    await world.keeper.scan()
+    machines = FakeMachines(guest(agent=unit(ActiveState="inactive", Result="success")))
+    machines.guest.files[inside.LOADAVG] = b"9.25 8.00 7.00 6/120 4000\n"
+    vm = await world.database.read(instances.by_instance_name, NAME)
+    finding = await diagnosis_of(world, machines).why(vm)
+    assert finding.status is not None
+    assert finding.status.reason == FROM_INSIDE["agent stopped"][1]
+
+
+@pytest_twisted.ensureDeferred
+async def test_why_has_its_first_word_in_time_while_the_hypervisor_does_not_answer(world: Any) -> None:
+    await world.keeper.scan()
+    answer: Deferred[str] = Deferred()
+    machines = FakeMachines(guest())
+    machines.condition = lambda name: answer  # type: ignore[assignment,method-assign,return-value]
+    diagnosis = diagnosis_of(world, machines)
+    operations = Operations(
+        world.database, world.directory, None, diagnosis, None, world.configuration.layout.logs, world.clock,  # type: ignore[arg-type]
+    )  # fmt: skip
+    table = MethodTable("operators", "1")
+    operations.add_methods(table)
+    call = Call(Caller("uid:0", OPERATOR), "r1", None)
+
+    def why() -> Deferred[Any]:
+        method = table.lookup(call, "system_vm.why")
+        return Deferred.fromCoroutine(method.run(call, method.read_params({"name": NAME})))
+
+    asked, joined = why(), why()
+    for _ in range(20):
+        await task.deferLater(reactor, 0.01)  # type: ignore[arg-type]
+    world.clock.advance(FIRST_WORD_S)
+    assert FIRST_WORD_S < 10.0
+    first = await asked
+    assert (first.name, first.pending, first.looked_at) == (NAME, "its hypervisor", [])
+    assert (await joined).pending == "its hypervisor"
+    answer.callback("io-error")
+    last = await why()
+    assert last.pending == ""
+    assert last.reason == f"Its agent {HYPERVISOR['full disk'][2]}"
+
+
 HYPERVISOR: dict[str, tuple[FakeMachines, str, str, str]] = {
     "full disk": (
         FakeMachines(guest(), "io-error"),
@@ -363,7 +427,7 @@ HYPERVISOR: dict[str, tuple[FakeMachines, str, str, str]] = {
         FakeMachines(None, ""),
         RESET,
         "is silent, and so is its VM: its guest agent does not answer and its console says nothing",
-        f"it hangs, or this host is too slow; systemvm system-vm reboot --forced {NAME}",
+        f"it hangs; systemvm system-vm reboot --forced {NAME}",
     ),
     "console": (
         FakeMachines(None),
