@@ -35,6 +35,14 @@ $(VENV)/stamp: agents/locks/host.txt pyproject.toml | build/setup.stamp
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+# Clients of CloudStack as their users install them; they are large, so only the tests that run them make it.
+CLIENTS := build/clients
+$(CLIENTS)/stamp: agents/locks/clients.txt | build/setup.stamp
+	@echo "clients: making $(CLIENTS) from agents/locks/clients.txt (about two minutes)"
+	@rm -rf $(CLIENTS) && python3 -m venv $(CLIENTS)
+	@$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $<
+	@touch $@
+
 .PHONY: lock
 lock: ## resolve the dependencies again and write the locks (hashes, no addresses)
 	@$(PYTHON) -m uv --version >/dev/null 2>&1 || $(PYTHON) -m pip install --quiet uv
@@ -42,6 +50,8 @@ lock: ## resolve the dependencies again and write the locks (hashes, no addresse
 	    --no-header --extra host --extra dev pyproject.toml -o agents/locks/host.txt
 	@$(PYTHON) -m uv pip compile -q --upgrade --python-version 3.13 --python-platform x86_64-manylinux_2_28 \
 	    --only-binary :all: --generate-hashes --no-emit-index-url --no-header pyproject.toml -o agents/locks/guest.txt
+	@$(PYTHON) -m uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --no-header --group clients -o agents/locks/clients.txt
 	@for arch in amd64 arm64; do $(MAKE) --no-print-directory lock-debs ARCH=$$arch; done
 
 # ---- running ----------------------------------------------------------------------------------------------
@@ -88,7 +98,7 @@ test: setup ## everything
 	@$(PYTEST_BLOCKING) tests/image tests/system
 
 .PHONY: test-matrix
-test-matrix: setup images ## every way to boot, double and offline builds, provoked failures (up to 80 minutes)
+test-matrix: setup images $(CLIENTS)/stamp ## every way to boot, double and offline builds, provoked failures (up to 80 minutes)
 	@$(PYTEST_BLOCKING) tests/matrix
 
 .PHONY: soak-control

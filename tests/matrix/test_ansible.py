@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible's collection ngine_io.cloudstack, unchanged, against a daemon: a second run changes nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import frozen
+from cs import CloudStack
+
+from integration.test_management_api_machines import make_ready
+from integration.test_management_core_daemon import Host, host
+from systemvm.management.first_start import FirstLogin
+
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(600)]
+
+__all__ = ["host"]  # the fixture
+
+PLAYBOOKS = Path(__file__).with_name("playbooks")
+ANSIBLE = Path(__file__).parents[2] / "build/clients/bin/ansible-playbook"
+_RECAP = re.compile(r"ok=(\d+)\s+changed=(\d+)\s+unreachable=\d+\s+failed=(\d+)")
+
+
+@frozen
+class Run:
+    """How a playbook ended."""
+
+    ok: int
+    changed: int
+    failed: int
+    output: str
+
+
+@frozen
+class Operator:
+    """Somebody with an API key and Ansible."""
+
+    url: str
+    login: FirstLogin
+    zone: str
+    home: Path
+
+    def play(self, name: str) -> Run:
+        words = [ANSIBLE, "-i", "localhost,", "-c", "local", "-e", f"zone={self.zone}", PLAYBOOKS / name]
+        environment = os.environ | {
+            "CLOUDSTACK_ENDPOINT": self.url,
+            "CLOUDSTACK_KEY": self.login.api_key,
+            "CLOUDSTACK_SECRET": self.login.secret_key,
+            "ANSIBLE_HOME": str(self.home),
+            "ANSIBLE_LOCALHOST_WARNING": "false",
+            "ANSIBLE_NOCOLOR": "true",
+            "ANSIBLE_PYTHON_INTERPRETER": str(ANSIBLE.with_name("python3")),
+        }
+        ended = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
+        recap = _RECAP.search(ended.stdout)
+        assert recap is not None, ended.stdout + ended.stderr
+        ok, changed, failed = map(int, recap.groups())
+        return Run(ok, changed, failed, ended.stdout)
+
+
+def operator_of(host: Host, home: Path) -> tuple[Operator, CloudStack]:
+    login = FirstLogin.take(host.layout.first_login)
+    assert login is not None
+    url = f"{host.page}/client/api"
+    api = CloudStack(endpoint=url, key=login.api_key, secret=login.secret_key)
+    return Operator(url, login, api.listZones()["zone"][0]["name"], home), api
+
+
+def listed(api: CloudStack) -> list[tuple[Any, ...]]:
+    rows = api.listTemplates(templatefilter="self").get("template", [])
+    rows += api.listIsos(isofilter="self").get("iso", [])
+    return sorted((row["name"], row["id"], row["ostypename"], row["crossZones"]) for row in rows)
+
+
+@pytest.mark.skipif(not ANSIBLE.exists(), reason="needs Ansible: `make build/clients/stamp`")
+def test_a_second_run_changes_nothing(host: Host, tmp_path: Path) -> None:
+    host.start()
+    host.both_running()
+    operator, api = operator_of(host, tmp_path)
+
+    first = operator.play("media.yml")
+    assert (first.changed, first.failed) == (3, 0), first.output
+    media = listed(api)
+    assert [(name, os_type, everywhere) for name, _, os_type, everywhere in media] == [
+        ("blank", "Debian GNU/Linux 12 (64-bit)", False),
+        ("cd", "Other (64-bit)", False),
+        ("everywhere", "Other Linux (64-bit)", True),
+    ]
+    second = operator.play("media.yml")
+    assert (second.ok, second.changed, second.failed) == (3, 0, 0), second.output
+    assert listed(api) == media, "nothing is registered again"
+
+    blank = next(identity for name, identity, *_ in media if name == "blank")
+    make_ready(host, blank)
+    with sqlite3.connect(host.layout.database) as connection:
+        connection.execute("UPDATE template_store_refs SET virtual_size_bytes = 4194304")
+
+    refused = operator.play("refused.yml")
+    assert refused.failed == 1
+    assert "deployVirtualMachine does not support the parameter userdata" in refused.output
+
+    first = operator.play("machine.yml")
+    assert (first.changed, first.failed) == (1, 0), first.output
+    second = operator.play("machine.yml")
+    assert (second.ok, second.changed, second.failed) == (4, 0, 0), second.output
+
+    first = operator.play("gone.yml")
+    assert (first.changed, first.failed) == (4, 0), first.output
+    second = operator.play("gone.yml")
+    assert (second.changed, second.failed) == (0, 0), second.output
+    assert listed(api) == []
+    assert api.listVirtualMachines(listall=True) == {}
