@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from systemvm.service import sd_notify
+from systemvm.service import sd_notify, slowness
 from systemvm.service.sd_notify import watchdog_interval_s
 
 
@@ -40,8 +40,9 @@ class Notifier:
     def stopping(self) -> None:
         self._send("STOPPING=1")
 
-    def alive(self) -> None:
-        self._send("WATCHDOG=1")
+    def alive(self, watchdog_s: float) -> None:
+        """A sign of life, and how long the manager is to wait for the next one (sd_notify(3))."""
+        self._send("WATCHDOG=1", f"WATCHDOG_USEC={watchdog_s * 1e6:.0f}")
 
     def _send(self, *assignments: str) -> None:
         try:
@@ -53,13 +54,20 @@ class Notifier:
 
 
 def feed_watchdog(
-    clock: IReactorTime, notifier: Notifier, environment: Mapping[str, str]
+    clock: IReactorTime,
+    notifier: Notifier,
+    environment: Mapping[str, str],
+    slowdown: Callable[[], float] = lambda: slowness.METER.snapshot().slowdown,
 ) -> LoopingCall | None:
-    """Send signs of life from the reactor: one that hangs sends none and is replaced."""
+    """Send signs of life from the reactor: one that hangs sends none and is replaced.
+
+    A machine that is `slowdown` times slower than at its best is given as much more time: its watchdog would
+    else end what only waits for a CPU, and the restart would make the machine slower still.
+    """
     interval_s = watchdog_interval_s(environment, os.getpid())
     if interval_s is None:
         return None
-    loop = LoopingCall(notifier.alive)
+    loop = LoopingCall(lambda: notifier.alive(2 * interval_s * slowdown()))
     loop.clock = clock
     loop.start(interval_s)
     return loop

@@ -39,8 +39,8 @@ def test_abstract_addresses() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.bind("\0" + name)
         channel.settimeout(5)
-        Notifier("@" + name).alive()
-        assert channel.recv(1000) == b"WATCHDOG=1"
+        Notifier("@" + name).stopping()
+        assert channel.recv(1000) == b"STOPPING=1"
 
 
 @pytest.mark.parametrize("address", [None, "", "/nonexistent/notify"])
@@ -53,13 +53,25 @@ def test_signs_of_life_come_twice_a_period(manager: socket.socket) -> None:
     environment = {"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": str(os.getpid())}
     loop = feed_watchdog(clock, Notifier(manager.getsockname()), environment)
     assert loop is not None
-    assert manager.recv(100) == b"WATCHDOG=1"
+    assert manager.recv(100) == b"WATCHDOG=1\nWATCHDOG_USEC=60000000"
     manager.setblocking(False)
     clock.advance(29.9)
     with pytest.raises(BlockingIOError):
         manager.recv(100)
     clock.advance(0.2)
-    assert manager.recv(100) == b"WATCHDOG=1"
+    assert manager.recv(100) == b"WATCHDOG=1\nWATCHDOG_USEC=60000000"
+    loop.stop()
+
+
+def test_a_slow_machine_is_given_more_time(manager: socket.socket) -> None:
+    clock, slowdown = Clock(), 5.0
+    environment = {"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": str(os.getpid())}
+    loop = feed_watchdog(clock, Notifier(manager.getsockname()), environment, lambda: slowdown)
+    assert loop is not None
+    assert manager.recv(100) == b"WATCHDOG=1\nWATCHDOG_USEC=300000000"
+    slowdown = 1.0
+    clock.advance(30)
+    assert manager.recv(100) == b"WATCHDOG=1\nWATCHDOG_USEC=60000000"
     loop.stop()
 
 
