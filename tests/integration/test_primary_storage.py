@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,37 @@ def test_what_a_killed_daemon_was_copying_is_removed(tmp_path: Path) -> None:
 def test_names_are_uuids(primary: PrimaryStorage, name: str) -> None:
     with pytest.raises(ValueError, match="badly formed"):
         primary.volume_path(name)
+
+
+@pytest.fixture
+def small_primary(tmp_path: Path) -> Iterator[PrimaryStorage]:
+    """Primary storage on a disk of 4 MiB, of which 128 KiB are left."""
+    directory = tmp_path / "small"
+    directory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "small", directory], check=True)
+    try:
+        storage = PrimaryStorage(directory / "primary")
+        storage.open()
+        (directory / "others").write_bytes(b"x" * ((4 << 20) - (128 << 10)))
+        yield storage
+    finally:
+        subprocess.run(["umount", directory], check=True)
+
+
+@pytest.mark.netns
+@pytest_twisted.ensureDeferred
+async def test_a_full_disk_is_said_to_be_full(
+    small_primary: PrimaryStorage, template: Path, tmp_path: Path
+) -> None:
+    """By the copy of a template and by qemu-img, which only says it in words."""
+    for attempt in (
+        lambda: small_primary.ensure_template(TEMPLATE, template, "qcow2"),
+        lambda: small_primary.create_clone(VOLUME, template, "qcow2"),
+        lambda: small_primary.create_empty(VOLUME, 1 << 30),
+    ):
+        with pytest.raises(PrimaryStorageError) as full:
+            await attempt()
+        assert f"the disk of {tmp_path / 'small' / 'primary'}" in full.value.message
+        assert "is full" in full.value.message
+        assert "df -h" in full.value.hint
+    assert [path.name for path in (tmp_path / "small" / "primary").rglob("*") if path.is_file()] == []

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from systemvm.rpc.call import Call
 from systemvm.rpc.errors import DEADLINE, FORBIDDEN, INTERNAL, RpcError
 from systemvm.rpc.method import MethodTable
+from systemvm.service import host_errors
 from systemvm.service.scaled_timer import ScaledTimer
 
 _log = Logger()
@@ -88,6 +89,10 @@ def incident(call: Call, name: str, failure: Failure) -> RpcError:
         caller=call.caller.name,
         request_id=call.request_id,
     )
+    trouble = host_errors.explain(failure.value)
+    if trouble is not None:
+        data = {"incident": incident_id, "reason": trouble.fault.value, "hint": trouble.hint}
+        return RpcError(INTERNAL, trouble.message, data)
     return RpcError(
         INTERNAL,
         f"internal error, incident {incident_id}",

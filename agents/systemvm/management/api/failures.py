@@ -20,6 +20,7 @@ from systemvm.management.virtual_machines.errors import (
     NotDeployableError,
 )
 from systemvm.rpc import errors as rpc
+from systemvm.service import host_errors
 
 log = Logger()
 
@@ -48,6 +49,10 @@ def as_api_error(error: Exception, request_id: str) -> ApiError:
         case rpc.RpcError():
             return ApiError(ErrorCode.RESOURCE_UNAVAILABLE, error.message, error.hint)
     log.failure("API call {request_id} failed", failure=Failure(error), request_id=request_id)
+    trouble = host_errors.explain(error)
+    if trouble is not None:
+        text = f"The host cannot do it: {trouble.message}"
+        return ApiError(ErrorCode.RESOURCE_UNAVAILABLE, text, trouble.hint)
     return ApiError(
         ErrorCode.INTERNAL,
         f"Internal error; the daemon's log tells more under {request_id}",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ from twisted.logger import Logger
 
 from systemvm.management.primary import copying
 from systemvm.management.primary.qemu_img import DiskFormat, PrimaryStorageError, QemuImg
+from systemvm.service import host_errors
 
 #: What a template is on primary storage; an ISO is attached as it is.
 TemplateFormat = Literal["qcow2", "raw", "iso"]
@@ -78,11 +80,12 @@ class PrimaryStorage:
                 )
         try:
             await deferToThread(copying.copy, source, path)
-        except OSError as e:
-            raise PrimaryStorageError(
-                f"{source} could not be copied to primary storage: {e.strerror}",
-                "is the store mounted, and is there room?",
-            ) from e
+        except OSError as error:
+            what = f"{source} could not be copied to primary storage"
+            full = host_errors.explain(error, str(self._templates))
+            if full is not None:
+                raise PrimaryStorageError(f"{what}: {full.message}", full.hint) from error
+            raise PrimaryStorageError(f"{what}: {error.strerror}", "is the store mounted?") from error
         self._log.info("{source} copied to {path}", source=source, path=path)
 
     def _template_path(self, template_uuid: str, template_format: str) -> Path:
@@ -97,31 +100,36 @@ class PrimaryStorage:
         self, volume_uuid: str, backing: Path, backing_format: DiskFormat, size_bytes: int | None = None
     ) -> Path:
         """A thin disk on top of `backing`, never smaller than it; made anew when it is there already."""
-        path = self.volume_path(volume_uuid)
-        temporary = path.with_name(f".{path.name}.new")
         if size_bytes is not None:
             facts = await self._qemu_img.facts(backing, backing_format)
             size_bytes = max(size_bytes, facts.virtual_size_bytes)
-        try:
-            await self._qemu_img.create_clone(temporary, backing, backing_format, size_bytes)
-            temporary.chmod(DISK_MODE)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        await deferToThread(copying.sync_directory, self._volumes)
-        return path
+        return await self._create(
+            volume_uuid,
+            lambda path: self._qemu_img.create_clone(path, backing, backing_format, size_bytes),
+        )
 
     async def create_empty(self, volume_uuid: str, size_bytes: int) -> Path:
         """A thin disk with nothing on it, for a machine that is installed from an ISO."""
+        return await self._create(volume_uuid, lambda path: self._qemu_img.create_empty(path, size_bytes))
+
+    async def _create(self, volume_uuid: str, create: Callable[[Path], Awaitable[None]]) -> Path:
+        """Made under another name, then given its own: whole or not there."""
         path = self.volume_path(volume_uuid)
         temporary = path.with_name(f".{path.name}.new")
         try:
-            await self._qemu_img.create_empty(temporary, size_bytes)
+            await create(temporary)
             temporary.chmod(DISK_MODE)
             temporary.replace(path)
+            await deferToThread(copying.sync_directory, self._volumes)
+        except (OSError, PrimaryStorageError) as error:
+            # qemu-img says what failed in words alone; whether the disk is full can be seen
+            trouble = host_errors.explain(error, str(self._volumes))
+            trouble = trouble or host_errors.explain_full_disk(self._volumes)
+            if trouble is None:
+                raise
+            raise PrimaryStorageError(f"no disk could be made: {trouble.message}", trouble.hint) from error
         finally:
             temporary.unlink(missing_ok=True)
-        await deferToThread(copying.sync_directory, self._volumes)
         return path
 
     async def delete_volume(self, volume_uuid: str) -> None:

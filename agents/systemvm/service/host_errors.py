@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors that are this machine's own: a full disk is said to be one, and is not an "internal error".
+
+Known by error numbers, wherever in a chain of exceptions they are: errno(3), and the result codes of SQLite
+(sqlite.org/rescode.html), which Python has carried since 3.11.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: A file system with less room than this takes no new disk image or transaction: it is full to its users.
+FULL_BYTES = 1 << 20
+_MAX_CHAIN = 16
+
+
+class HostFault(enum.Enum):
+    """What is wrong with the machine; a stable code."""
+
+    DISK_FULL = "disk_full"
+    QUOTA_EXCEEDED = "quota_exceeded"
+    READ_ONLY = "read_only"
+    IO_ERROR = "io_error"
+    OUT_OF_MEMORY = "out_of_memory"
+    TOO_MANY_FILES = "too_many_files"
+
+    def describe(self, place: str) -> HostError:
+        """With `place`, a directory or what is kept there, in the message."""
+        message, hint = _WORDS[self]
+        return HostError(self, message.format(place=place), hint)
+
+
+class HostError(NamedTuple):
+    """A fault in words."""
+
+    fault: HostFault
+    message: str
+    hint: str
+
+
+_WORDS = {
+    HostFault.DISK_FULL: (
+        "the disk of {place} is full",
+        "make room there; df -h and df -i show what is left",
+    ),
+    HostFault.QUOTA_EXCEEDED: ("the disk quota of {place} is used up", "make room there, or raise the quota"),
+    HostFault.READ_ONLY: (
+        "the file system of {place} is read-only",
+        "dmesg tells whether errors made it so; mount it writable",
+    ),
+    HostFault.IO_ERROR: ("the disk of {place} fails: input/output error", "it may be broken; see dmesg"),
+    HostFault.OUT_OF_MEMORY: (
+        "this machine is out of memory",
+        "stop what is not needed; free -h shows what is left",
+    ),
+    HostFault.TOO_MANY_FILES: (
+        "this machine has too many files open",
+        "raise LimitNOFILE of the unit, or fs.file-max of the machine",
+    ),
+}
+_BY_ERRNO = {
+    errno.ENOSPC: HostFault.DISK_FULL,
+    errno.EDQUOT: HostFault.QUOTA_EXCEEDED,
+    errno.EROFS: HostFault.READ_ONLY,
+    errno.EIO: HostFault.IO_ERROR,
+    errno.ENOMEM: HostFault.OUT_OF_MEMORY,
+    errno.EMFILE: HostFault.TOO_MANY_FILES,
+    errno.ENFILE: HostFault.TOO_MANY_FILES,
+}
+#: SQLITE_FULL, _READONLY, _IOERR and _NOMEM; by number, because guests have no sqlite3 to import.
+_BY_SQLITE_CODE = {
+    13: HostFault.DISK_FULL,
+    8: HostFault.READ_ONLY,
+    10: HostFault.IO_ERROR,
+    7: HostFault.OUT_OF_MEMORY,
+}
+
+
+def explain(error: BaseException | None, place: str = "") -> HostError | None:
+    """The machine's fault that `error` comes from; None when it comes from none.
+
+    `place` is named where the error itself names no file.
+    """
+    for each in _chain(error):
+        if isinstance(each, MemoryError):
+            return HostFault.OUT_OF_MEMORY.describe(place)
+        sqlite_code = getattr(each, "sqlite_errorcode", None)
+        # the low byte is the primary code; an extended one says which operation it was
+        if isinstance(sqlite_code, int) and sqlite_code & 0xFF in _BY_SQLITE_CODE:
+            return _BY_SQLITE_CODE[sqlite_code & 0xFF].describe("the database")
+        if isinstance(each, OSError) and each.errno in _BY_ERRNO:
+            return _BY_ERRNO[each.errno].describe(place or _place_of(each))
+    return None
+
+
+def explain_full_disk(directory: Path) -> HostError | None:
+    """Whether `directory` has no room left, for programs that only say that they failed."""
+    try:
+        state = os.statvfs(directory)
+    except OSError:
+        return None
+    if state.f_bavail * state.f_frsize < FULL_BYTES or (state.f_files and not state.f_favail):
+        return HostFault.DISK_FULL.describe(str(directory))
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    for _ in range(_MAX_CHAIN):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _place_of(error: OSError) -> str:
+    for name in (error.filename2, error.filename):
+        if isinstance(name, str) and name.startswith("/"):
+            return name.rpartition("/")[0] or "/"
+    return "this machine"
