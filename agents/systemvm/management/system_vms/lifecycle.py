@@ -26,6 +26,7 @@ from systemvm.management.system_vms.machine import MachineBuilder
 from systemvm.management.system_vms.patching import Patched, Patching
 from systemvm.management.turns import Turns
 from systemvm.management.zone import TrafficType
+from systemvm.service import host_errors
 from systemvm.service.slowness import TimeoutScale, unscaled
 
 STARTABLE = (InstanceState.STOPPED, InstanceState.ERROR)
@@ -246,6 +247,9 @@ def _as_hypervisor_error(error: Exception) -> HypervisorError:
         return error
     if isinstance(error, PrimaryStorageError | NetworkError):
         return HypervisorError(error.message, error.hint)
+    trouble = host_errors.explain(error)
+    if trouble is not None:
+        return HypervisorError(trouble.message, trouble.hint)
     return HypervisorError(str(error) or type(error).__name__, "the daemon's log tells more")
 
 

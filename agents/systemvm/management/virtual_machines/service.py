@@ -28,6 +28,7 @@ from systemvm.management.virtual_machines.deployment import Deployment, deploy, 
 from systemvm.management.virtual_machines.errors import MachineBusyError, MachineError, MachineStateError
 from systemvm.management.virtual_machines.exits import Explanation, explain
 from systemvm.management.virtual_machines.machine import MachineBuilder
+from systemvm.service import host_errors
 from systemvm.service.slowness import TimeoutScale, unscaled
 
 #: How long a guest may take after its power button was pressed, before the timeout scale.
@@ -259,6 +260,9 @@ def _check_exists(vm: Instance) -> None:
 
 def _words(error: Exception) -> tuple[str, str]:
     """Message and hint of any error of ours: all carry both."""
+    trouble = host_errors.explain(error)
+    if trouble is not None and not hasattr(error, "hint"):
+        return trouble.message, trouble.hint
     message, hint = getattr(error, "message", None), getattr(error, "hint", "")
     return str(message or error or type(error).__name__), str(hint)
 
