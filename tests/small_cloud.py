@@ -18,12 +18,14 @@ import sqlalchemy as sa
 from attrs import define, field
 from twisted.internet.task import Clock
 
+from systemvm.management.accounts.service import AccountService
 from systemvm.management.api import envelope
 from systemvm.management.api.accounts import Directory, principal_of
 from systemvm.management.api.build import Services, client_resource, command_table
 from systemvm.management.api.command import CommandTable
 from systemvm.management.api.http import Client, Front
 from systemvm.management.api.job_start import describe_job_error
+from systemvm.management.api.passwords import Passwords
 from systemvm.management.api.principal import Principal
 from systemvm.management.consoles.endpoint import ConsoleEndpoints
 from systemvm.management.consoles.gatekeeper import Gatekeeper
@@ -302,6 +304,7 @@ class SmallCloud:
     machines: VirtualMachines = field(init=False)
     consoles: ConsoleEndpoints = field(init=False)
     revocation: ConsoleRevocation = field(init=False)
+    account_service: AccountService = field(init=False)
     diagnostics: FakeDiagnostics = field(init=False)
     agent_methods: MethodTable = field(init=False)
     ssvm_peer: FakePeer = field(init=False)
@@ -331,6 +334,9 @@ class SmallCloud:
             end_consoles=self.revocation.of_machine,
         )
         self.templates = TemplateService(self.database, self.dispatch, self.machines, usage)
+        self.account_service = AccountService(
+            self.database, self.seal, Passwords(HASHER), self.machines, self.templates, self.revocation
+        )
         self.consoles = ConsoleEndpoints(
             self.database, self.agents, lambda zone_id, address: PublicEndpoint.parse(CONSOLE_ORIGIN)
         )
@@ -355,6 +361,7 @@ class SmallCloud:
             networks_of=lambda zone: NETWORKS,
             primary=self.primary.directory,
             host_id=self.host.id,
+            accounts=self.account_service,
             certificates=CertificateService(
                 self.clock, self.control, self.authority, self.certificates, rotation
             ),

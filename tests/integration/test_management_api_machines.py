@@ -67,7 +67,7 @@ def deployment(host: Host, api: CloudStack) -> dict[str, str]:
 
 
 def machine(api: CloudStack, name: str) -> dict[str, Any]:
-    [found] = api.listVirtualMachines(name=name)["virtualmachine"]
+    [found] = api.listVirtualMachines(name=name, listall=True)["virtualmachine"]
     return dict(found)
 
 

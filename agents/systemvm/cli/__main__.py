@@ -9,6 +9,7 @@ import click
 
 from systemvm.cli import (
     access,
+    accounts,
     certificates,
     completion,
     diagnose,
@@ -67,6 +68,8 @@ main.add_command(access.logs)
 main.add_command(access.serial)
 main.add_command(system_vms.rpc)
 main.add_command(completion.completion)
+main.add_command(accounts.account)
+main.add_command(accounts.user)
 main.add_command(certificates.ca)
 main.add_command(certificates.certificate)
 

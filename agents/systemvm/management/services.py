@@ -9,6 +9,7 @@ from typing import Any
 from attrs import frozen
 from twisted.web.server import Site
 
+from systemvm.management.accounts.service import AccountService
 from systemvm.management.api import operators
 from systemvm.management.api.accounts import Directory
 from systemvm.management.api.build import Services as CommandServices
@@ -119,12 +120,13 @@ class Services:
             lambda zone_id, address: facts.console_endpoint(ground.zone_names[zone_id], address),
         )
         users = Directory(database, ground.seal)
+        templates = TemplateService(database, self._dispatch, self._virtual_machines, usage)
         page = configuration.management.page
         table = command_table(
             CommandServices(
                 database=database,
                 jobs=self.jobs,
-                templates=TemplateService(database, self._dispatch, self._virtual_machines, usage),
+                templates=templates,
                 system_vms=ground.system_vms,
                 virtual_machines=self._virtual_machines,
                 consoles=consoles,
@@ -135,6 +137,9 @@ class Services:
                 primary=configuration.layout.primary,
                 host_id=ground.host_id,
                 certificates=ground.certificates,
+                accounts=AccountService(
+                    database, ground.seal, users.passwords, self._virtual_machines, templates, revocation
+                ),
                 expunge=configuration.management.expunge,
             )
         )

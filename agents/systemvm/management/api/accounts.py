@@ -8,13 +8,11 @@ from typing import Any
 import argon2
 import sqlalchemy as sa
 
-from systemvm.management.api.hash_gate import HashGate
+from systemvm.management.api.passwords import Passwords
 from systemvm.management.api.principal import Principal
 from systemvm.management.pki.seal import Seal
 from systemvm.management.state import accounts, login_sources, schema
 from systemvm.management.state.database import Database
-
-ENABLED = "enabled"
 
 
 class Directory:
@@ -23,9 +21,7 @@ class Directory:
     def __init__(self, database: Database, seal: Seal, hasher: argon2.PasswordHasher | None = None) -> None:
         self._database = database
         self._seal = seal
-        self._hasher = hasher or argon2.PasswordHasher()
-        self._nobodys_hash = self._hasher.hash("nobody's password")
-        self._gate = HashGate()
+        self.passwords = Passwords(hasher)
 
     async def by_password(
         self, username: str, password: str, domain_path: str, *, source: str = "", trusted: bool = False
@@ -33,9 +29,8 @@ class Directory:
         """Who has this password; ApiError 503 when too many passwords of `source`, or of all, wait."""
         principal = await self._database.read(_by_username, username, domain_path)
         stored = principal.user.password_hash if principal else None
-        hashed = stored or self._nobodys_hash
-        right = await self._gate.run(source, trusted, self._verify, hashed, password)
-        return principal if right and stored else None
+        right = await self.passwords.verify(stored, password, source=source, trusted=trusted)
+        return principal if right else None
 
     async def trusts(self, username: str, domain_path: str, source: str) -> bool:
         """Whether that user gave the right password from this source before."""
@@ -60,17 +55,11 @@ class Directory:
             raise LookupError("the database holds no administrator")
         return principal
 
-    def _verify(self, stored: str, password: str) -> bool:
-        try:
-            return bool(self._hasher.verify(stored, password))
-        except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
-            return False
-
 
 def principal_of(connection: sa.Connection, user: accounts.User) -> Principal | None:
     """A user with account and domain, unless one of them is disabled."""
     account = accounts.account_by_id(connection, user.account_id)
-    if user.state != ENABLED or account.state != ENABLED:
+    if user.state != accounts.ENABLED or account.state != accounts.ENABLED:
         return None
     return Principal(user, account, accounts.domain_by_id(connection, user.domain_id))
 

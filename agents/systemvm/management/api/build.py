@@ -9,8 +9,10 @@ from pathlib import Path
 from attrs import field, frozen
 from twisted.internet.interfaces import IReactorTime
 
+from systemvm.management.accounts.service import AccountService
 from systemvm.management.api.accounts import Directory
 from systemvm.management.api.command import CommandTable
+from systemvm.management.api.commands.accounts import AccountCommands
 from systemvm.management.api.commands.certificates import CertificateCommands, CertificateControl
 from systemvm.management.api.commands.consoles import ConsoleCommands, Endpoints
 from systemvm.management.api.commands.diagnostics import Asker, DiagnosticsCommands
@@ -22,6 +24,7 @@ from systemvm.management.api.commands.os_types import os_type_commands
 from systemvm.management.api.commands.system_vms import SystemVmCommands, SystemVmControl
 from systemvm.management.api.commands.template_retry import TemplateRetryCommands
 from systemvm.management.api.commands.templates import TemplateCommands
+from systemvm.management.api.commands.users import UserCommands
 from systemvm.management.api.commands.virtual_machines import VirtualMachineCommands
 from systemvm.management.api.commands.volumes import VolumeCommands
 from systemvm.management.api.commands.zones import ZoneCommands
@@ -55,6 +58,7 @@ class Services:
     primary: Path  # the directory of primary storage
     host_id: int
     certificates: CertificateControl
+    accounts: AccountService
     expunge: ExpungeConfig = field(factory=ExpungeConfig)
 
 
@@ -80,6 +84,8 @@ def command_table(services: Services) -> CommandTable:
             host_id=services.host_id,
             expunge=services.expunge,
         ).commands(),
+        *AccountCommands(database, services.accounts, jobs).commands(),
+        *UserCommands(database, services.accounts, jobs).commands(),
         *ConsoleCommands(services.consoles).commands(),
         *DiagnosticsCommands(database, services.diagnostics, jobs, services.diagnostics_url).commands(),
         *EventCommands(database).commands(),

@@ -6,6 +6,7 @@ from __future__ import annotations
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from systemvm.management.accounts.errors import AccountError
 from systemvm.management.api.errors import ApiError, ErrorCode
 from systemvm.management.hypervisors.base import HypervisorError
 from systemvm.management.networks.driver import NetworkError
@@ -32,7 +33,7 @@ def as_api_error(error: Exception, request_id: str) -> ApiError:
             return error
         case NotFoundError():
             return ApiError(ErrorCode.PARAMETER, str(error))
-        case NotDeployableError() | MachineStateError():
+        case NotDeployableError() | MachineStateError() | AccountError():
             return ApiError(ErrorCode.PARAMETER, error.message, error.hint)
         case NoStoreError():
             return ApiError(ErrorCode.RESOURCE_ALLOCATION, error.message, error.hint)

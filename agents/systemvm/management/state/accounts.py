@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from attrs import field, frozen
@@ -16,6 +18,8 @@ from systemvm.management.state.status import AccountType
 #: The account that system VMs belong to, as in CloudStack: `template/tmpl/1/<id>`.
 SYSTEM_ACCOUNT_ID = 1
 ROOT_DOMAIN_ID = 1
+#: States of accounts and users. A locked account keeps its machines running; a disabled one does not.
+ENABLED, DISABLED, LOCKED = "enabled", "disabled", "locked"
 
 
 @frozen
@@ -35,6 +39,8 @@ class Account:
     type: int = field(converter=AccountType)
     domain_id: int
     state: str
+    created: datetime
+    removed: datetime | None
 
     @property
     def is_admin(self) -> bool:
@@ -51,8 +57,10 @@ class User:
     domain_id: int
     first_name: str
     last_name: str
+    email: str
     state: str
     created: datetime
+    removed: datetime | None
 
 
 @frozen
@@ -92,7 +100,7 @@ def create_account(
 
 
 def create_user(
-    connection: sa.Connection, username: str, account: Account, password_hash: str | None
+    connection: sa.Connection, username: str, account: Account, password_hash: str | None, **columns: Any
 ) -> User:
     return user_rows.insert(
         connection,
@@ -100,6 +108,7 @@ def create_user(
         account_id=account.id,
         domain_id=account.domain_id,
         password_hash=password_hash,
+        **columns,
     )
 
 
@@ -113,6 +122,52 @@ def domain_by_path(connection: sa.Connection, path: str) -> Domain | None:
 def user_by_name(connection: sa.Connection, username: str, domain_id: int = ROOT_DOMAIN_ID) -> User | None:
     c = schema.users.c
     return user_rows.one(connection, c.username == username, c.domain_id == domain_id, c.removed.is_(None))
+
+
+def account_by_name(connection: sa.Connection, name: str, domain_id: int = ROOT_DOMAIN_ID) -> Account | None:
+    c = schema.accounts.c
+    return account_rows.one(connection, c.name == name, c.domain_id == domain_id, c.removed.is_(None))
+
+
+def living_accounts(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list[Account]:
+    """Accounts that are not removed; the system's own is not listed, as in CloudStack."""
+    c = schema.accounts.c
+    return account_rows.all(connection, c.removed.is_(None), c.id != SYSTEM_ACCOUNT_ID, *where)
+
+
+def living_users(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list[User]:
+    """Users that are not removed, the system's own left out."""
+    c = schema.users.c
+    return user_rows.all(connection, c.removed.is_(None), c.account_id != SYSTEM_ACCOUNT_ID, *where)
+
+
+def users_of(connection: sa.Connection, account_id: int) -> list[User]:
+    return living_users(connection, schema.users.c.account_id == account_id)
+
+
+def has_administrator(connection: sa.Connection) -> bool:
+    """Whether somebody can still log in as a root administrator."""
+    u, a = schema.users.c, schema.accounts.c
+    query = sa.select(u.id).where(
+        u.account_id == a.id,
+        a.type == int(AccountType.ADMIN),
+        sa.and_(u.state == ENABLED, a.state == ENABLED),
+        sa.and_(u.removed.is_(None), a.removed.is_(None)),
+        u.password_hash.is_not(None),
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def remove_users(connection: sa.Connection, user_ids: Sequence[int]) -> None:
+    """Mark users and their keys as removed."""
+    user_rows.update_where(connection, schema.users.c.id.in_(user_ids), removed=now())
+    c = schema.api_keys.c
+    key_rows.update_where(connection, c.user_id.in_(user_ids), c.removed.is_(None), removed=now())
+
+
+def api_key_of(connection: sa.Connection, user_id: int) -> ApiKey | None:
+    c = schema.api_keys.c
+    return key_rows.one(connection, c.user_id == user_id, c.removed.is_(None))
 
 
 def add_api_key(connection: sa.Connection, user_id: int, api_key: str, sealed_secret: bytes) -> ApiKey:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -59,6 +60,16 @@ def extend(connection: sa.Connection, session_id: int, expires: datetime) -> Non
 
 def end(connection: sa.Connection, session_id: int) -> None:
     rows.update_where(connection, _c.id == session_id, _c.removed.is_(None), removed=now())
+
+
+def end_of_users(
+    connection: sa.Connection, user_ids: Sequence[int], *, except_uuid: str | None = None
+) -> list[str]:
+    """End users' logins, one left out; answers the UUIDs of those that ended."""
+    where = [_c.user_id.in_(user_ids), _c.removed.is_(None), _c.uuid.is_distinct_from(except_uuid)]
+    ended = list(connection.scalars(sa.select(_c.uuid).where(*where)))
+    rows.update_where(connection, *where, removed=now())
+    return ended
 
 
 def delete_expired(connection: sa.Connection) -> int:

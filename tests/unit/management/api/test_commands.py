@@ -31,9 +31,14 @@ EXPECTED = {
     *("listImageStores", "listHypervisors", "listNetworks", "listPublicIpAddresses", "listVolumes"),
     *("retryTemplate", "retryIso"),
     *("listOsTypes", "listOsCategories"),
+    *("createAccount", "updateAccount", "disableAccount", "enableAccount", "deleteAccount", "listAccounts"),
+    *("createUser", "updateUser", "disableUser", "enableUser", "deleteUser", "getUser", "listUsers"),
+    *("getUserKeys", "registerUserKeys", "listDomains"),
     *("listDiskOfferings", "listPortForwardingRules", "listIpForwardingRules"),
 }
 ADMINISTRATORS = {
+    *("createAccount", "updateAccount", "disableAccount", "enableAccount", "deleteAccount"),
+    *("createUser", "disableUser", "enableUser", "deleteUser", "getUser"),
     "getDiagnosticsData",
     "runDiagnostics",
     "patchSystemVm",

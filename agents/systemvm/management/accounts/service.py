@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What administrators do with accounts and users, and users with themselves.
+
+A user or account that is disabled or deleted loses its logins and consoles at once, keys with them: each call
+looks at the states anew. What takes longer, machines and templates, is done by jobs that may be begun again.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+from attrs import field, frozen
+from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
+from twisted.logger import Logger
+
+from systemvm.management.accounts import records
+from systemvm.management.accounts.errors import AccountError
+from systemvm.management.accounts.records import NewUser, Revoked
+from systemvm.management.pki.seal import Seal
+from systemvm.management.state import accounts
+from systemvm.management.state.accounts import Account, User
+from systemvm.management.state.database import Database
+from systemvm.management.state.instances import Instance
+from systemvm.management.state.status import AccountType
+from systemvm.management.templates.service import TemplateInUseError
+
+KEY_BYTES = 48
+#: Whose turn the passwords of new users take.
+ADMINISTRATORS = "administrators"
+#: So many machines of an account are stopped or destroyed side by side.
+CONCURRENCY = 8
+
+
+class Passwords(Protocol):
+    """Who hashes passwords; `source` is whose turn it takes."""
+
+    async def hash(self, password: str, *, source: str) -> str: ...
+    async def verify(
+        self, stored: str | None, password: str, *, source: str, trusted: bool = False
+    ) -> bool: ...
+
+
+class Machines(Protocol):
+    """Who ends an account's machines."""
+
+    async def stop(self, vm_id: int, *, forced: bool = False) -> Instance: ...
+    async def destroy(self, vm_id: int, *, expunge: bool = False) -> Instance: ...
+
+
+class Templates(Protocol):
+    """Who deletes an account's templates."""
+
+    async def delete(self, template_id: int, *, forced: bool = False) -> bool: ...
+
+
+class Consoles(Protocol):
+    """Who ends consoles."""
+
+    async def of_login(self, login_uuid: str) -> None: ...
+    async def of_users(self, user_ids: Sequence[int]) -> None: ...
+
+
+@frozen
+class Keys:
+    """A user's API key with its secret, in clear."""
+
+    api_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
+
+
+class AccountService:
+    """Changes of accounts and users; AccountError for what cannot be, NotFoundError for who is not there."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        database: Database,
+        seal: Seal,
+        passwords: Passwords,
+        machines: Machines,
+        templates: Templates,
+        consoles: Consoles,
+    ) -> None:
+        self._database = database
+        self._seal = seal
+        self._passwords = passwords
+        self._machines = machines
+        self._templates = templates
+        self._consoles = consoles
+
+    # --- making
+
+    async def create_account(
+        self, name: str, account_type: AccountType, domain_id: int, user: NewUser, password: str
+    ) -> Account:
+        """An account with its first user."""
+        hashed = await self._passwords.hash(password, source=ADMINISTRATORS)
+        return await self._database.run(records.create_account, name, account_type, domain_id, user, hashed)
+
+    async def create_user(self, account_id: int, user: NewUser, password: str) -> User:
+        hashed = await self._passwords.hash(password, source=ADMINISTRATORS)
+        return await self._database.run(records.create_user, account_id, user, hashed)
+
+    # --- changing
+
+    async def rename_account(self, account_id: int, name: str) -> Account:
+        return await self._database.run(records.rename_account, account_id, name)
+
+    async def update_user(self, user_id: int, **columns: str) -> User:
+        """Change `username`, `first_name`, `last_name` or `email`."""
+        return await self._database.run(records.update_user, user_id, **columns)
+
+    async def check_password(self, user: User, password: str) -> None:
+        """AccountError, in CloudStack's words, unless this is the user's password."""
+        if not await self._passwords.verify(user.password_hash, password, source=f"user {user.id}"):
+            self.log.info("{username} gave a wrong current password", username=user.username)
+            raise AccountError("Current password is incorrect.")
+
+    async def set_password(self, user_id: int, password: str, *, keep_login: str | None = None) -> User:
+        """A new password; all logins by the old one end but `keep_login`, and their consoles."""
+        hashed = await self._passwords.hash(password, source=f"user {user_id}")
+        user, logins = await self._database.run(records.set_password, user_id, hashed, keep_login)
+        for login in logins:
+            await self._consoles.of_login(login)
+        return user
+
+    async def keys(self, user_id: int) -> Keys | None:
+        key = await self._database.read(accounts.api_key_of, user_id)
+        return None if key is None else Keys(key.api_key, self._seal.open(key.sealed_secret))
+
+    async def rotate_keys(self, user_id: int) -> Keys:
+        """A new key; the one before ends at once."""
+        keys = Keys(secrets.token_urlsafe(KEY_BYTES), secrets.token_urlsafe(KEY_BYTES))
+        sealed = self._seal.close(keys.secret_key)
+        await self._database.run(records.rotate_key, user_id, keys.api_key, sealed)
+        return keys
+
+    # --- disabling and deleting
+
+    async def set_user_state(self, user_id: int, state: str) -> User:
+        user, revoked = await self._database.run(records.set_user_state, user_id, state)
+        await self._revoke(revoked)
+        return user
+
+    async def delete_user(self, user_id: int) -> None:
+        await self._revoke(await self._database.run(records.delete_user, user_id))
+
+    async def enable_account(self, account_id: int) -> Account:
+        account, _ = await self._database.run(records.set_account_state, account_id, accounts.ENABLED)
+        return account
+
+    async def disable_account(self, account_id: int, *, lock: bool) -> Account:
+        """Nobody of it gets in any more; unless it is only locked, its machines are stopped too."""
+        state = accounts.LOCKED if lock else accounts.DISABLED
+        account, revoked = await self._database.run(records.set_account_state, account_id, state)
+        await self._revoke(revoked)
+        if not lock:
+            running = await self._database.read(records.machines_of, account_id, running=True)
+            await _side_by_side(self._machines.stop, running)
+        return account
+
+    async def delete_account(self, account_id: int) -> None:
+        """Disable it, then delete its machines and templates, and at last its users and itself."""
+        account = await self._database.read(accounts.account_by_id, account_id)
+        if account.removed is not None:
+            return
+        _, revoked = await self._database.run(records.set_account_state, account_id, accounts.DISABLED)
+        await self._revoke(revoked)
+        # again if a call that was let in before made another machine meanwhile
+        while machines := await self._database.read(records.machines_of, account_id):
+            await _side_by_side(self._expunge, machines)
+        for template_id in await self._database.read(records.templates_of, account_id):
+            await self._delete_template(template_id)
+        await self._database.run(records.remove_account, account_id)
+
+    async def _expunge(self, vm_id: int) -> None:
+        await self._machines.destroy(vm_id, expunge=True)
+
+    async def _delete_template(self, template_id: int) -> None:
+        try:
+            await self._templates.delete(template_id, forced=True)
+        except TemplateInUseError as error:
+            self.log.info("it stays, for an administrator to delete: {why}", why=error.message)
+
+    async def _revoke(self, revoked: Revoked) -> None:
+        if revoked.user_ids:
+            await self._consoles.of_users(revoked.user_ids)
+
+
+async def _side_by_side(work: Callable[[int], Awaitable[Any]], vm_ids: Iterable[int]) -> None:
+    """Do it to each machine; the first error is raised when all have ended."""
+    limit = DeferredSemaphore(CONCURRENCY)
+
+    def one(vm_id: int) -> Deferred[Any]:
+        async def run() -> None:
+            await work(vm_id)
+
+        return limit.run(lambda: Deferred.fromCoroutine(run()))
+
+    errors: list[Exception] = []
+
+    def note(failure: Any) -> None:
+        errors.append(failure.value)
+
+    await gatherResults([one(vm_id).addErrback(note) for vm_id in vm_ids])
+    if errors:
+        raise errors[0]

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of accounts, users and domains as the API answers them, in a few queries for a whole list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import sqlalchemy as sa
+from attrs import frozen
+
+from systemvm.management.api.answers.accounts import AccountAnswer, DomainAnswer, UserAnswer
+from systemvm.management.state import accounts, schema
+from systemvm.management.state.accounts import Account, Domain, User
+from systemvm.management.state.status import AccountType, InstanceState, InstanceType
+
+#: (roletype, rolename) as CloudStack names the roles that every installation has.
+ROLES = {AccountType.USER: ("User", "User"), AccountType.ADMIN: ("Admin", "Root Admin")}
+_NO_ROLE = ("Unknown", "Unknown")
+
+
+@frozen
+class _Counts:
+    """Things of each account, by its number."""
+
+    machines: Mapping[int, int]
+    running: Mapping[int, int]
+    templates: Mapping[int, int]
+
+
+def user_answers(connection: sa.Connection, users: Sequence[User]) -> list[UserAnswer]:
+    owners = {row.id: row for row in accounts.account_rows.all(connection)}
+    domains = {row.id: row for row in accounts.domain_rows.all(connection)}
+    return [_user(user, owners[user.account_id], domains[user.domain_id]) for user in users]
+
+
+def account_answers(connection: sa.Connection, chosen: Sequence[Account]) -> list[AccountAnswer]:
+    domains = {row.id: row for row in accounts.domain_rows.all(connection)}
+    users: dict[int, list[User]] = {}
+    for user in accounts.living_users(connection):
+        users.setdefault(user.account_id, []).append(user)
+    counts = _counts(connection)
+    return [
+        _account(account, domains[account.domain_id], users.get(account.id, []), counts) for account in chosen
+    ]
+
+
+def domain_answers(domains: Sequence[Domain]) -> list[DomainAnswer]:
+    by_id = {domain.id: domain for domain in domains}
+    parents = {domain.parent_id for domain in domains}
+    return [_domain(domain, by_id, domain.id in parents) for domain in domains]
+
+
+def _user(user: User, account: Account, domain: Domain) -> UserAnswer:
+    role_type, role_name = ROLES.get(AccountType(account.type), _NO_ROLE)
+    return UserAnswer(
+        id=user.uuid,
+        username=user.username,
+        firstname=user.first_name,
+        lastname=user.last_name,
+        email=user.email,
+        created=user.created,
+        state=user.state,
+        account=account.name,
+        accountid=account.uuid,
+        accounttype=int(account.type),
+        roletype=role_type,
+        rolename=role_name,
+        domainid=domain.uuid,
+        domain=domain.name,
+        isdefault=False,
+        iscallerchilddomain=False,
+    )
+
+
+def _account(account: Account, domain: Domain, users: Sequence[User], counts: _Counts) -> AccountAnswer:
+    role_type, role_name = ROLES.get(AccountType(account.type), _NO_ROLE)
+    machines, running = counts.machines.get(account.id, 0), counts.running.get(account.id, 0)
+    return AccountAnswer(
+        id=account.uuid,
+        name=account.name,
+        accounttype=int(account.type),
+        roletype=role_type,
+        rolename=role_name,
+        domainid=domain.uuid,
+        domain=domain.name,
+        domainpath=domain.path,
+        state=account.state,
+        created=account.created,
+        isdefault=False,
+        vmtotal=machines,
+        vmrunning=running,
+        vmstopped=machines - running,
+        templatetotal=counts.templates.get(account.id, 0),
+        user=[_user(user, account, domain) for user in users],
+    )
+
+
+def _domain(domain: Domain, by_id: Mapping[int, Domain], has_child: bool) -> DomainAnswer:
+    parent = by_id.get(domain.parent_id or 0)
+    return DomainAnswer(
+        id=domain.uuid,
+        name=domain.name,
+        path=domain.path,
+        level=len([part for part in domain.path.split("/") if part]),
+        haschild=has_child,
+        parentdomainid=parent.uuid if parent else None,
+        parentdomainname=parent.name if parent else None,
+        state="Active",
+    )
+
+
+def _counts(connection: sa.Connection) -> _Counts:
+    v, t = schema.vm_instances.c, schema.templates.c
+    users = sa.and_(v.type == InstanceType.USER, v.removed.is_(None), v.state.not_in(InstanceState.gone()))
+
+    def count(column: sa.Column[int], where: sa.ColumnElement[bool]) -> dict[int, int]:
+        query = sa.select(column, sa.func.count()).where(where).group_by(column)
+        return {account_id: number for account_id, number in connection.execute(query)}  # noqa: C416
+
+    return _Counts(
+        machines=count(v.account_id, users),
+        running=count(v.account_id, sa.and_(users, v.state == InstanceState.RUNNING)),
+        templates=count(t.account_id, t.removed.is_(None)),
+    )

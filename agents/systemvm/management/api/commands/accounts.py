@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""create-, update-, disable-, enable- and deleteAccount, listAccounts, listDomains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from systemvm.management.accounts import records
+from systemvm.management.accounts.records import NewUser
+from systemvm.management.accounts.service import AccountService
+from systemvm.management.api.account_answers import account_answers, domain_answers
+from systemvm.management.api.answers.access import SuccessAnswer
+from systemvm.management.api.answers.accounts import AccountAnswer, DomainAnswer
+from systemvm.management.api.command import ApiCall, Command, Shape, Started, matches_keyword, paged
+from systemvm.management.api.envelope import plain
+from systemvm.management.api.errors import parameter_error
+from systemvm.management.api.job_start import start_job
+from systemvm.management.api.parameters import Arguments, Parameter, ParameterType, only, optional, required
+from systemvm.management.api.principal import ADMIN_ONLY
+from systemvm.management.jobs.runner import Jobs, Running
+from systemvm.management.state import accounts
+from systemvm.management.state.accounts import ROOT_DOMAIN_ID, Account
+from systemvm.management.state.database import Database
+from systemvm.management.state.rows import NotFoundError
+from systemvm.management.state.status import AccountType
+
+STRING, UUID, BOOLEAN, INTEGER = (
+    ParameterType.STRING,
+    ParameterType.UUID,
+    ParameterType.BOOLEAN,
+    ParameterType.INTEGER,
+)
+
+#: Of a user that is made; createAccount and createUser take the same.
+NEW_USER = (
+    required("username", STRING, "the name to log in by"),
+    required("password", STRING, "the password, in clear; use HTTPS away from the host"),
+    required("firstname", STRING, "first name"),
+    required("lastname", STRING, "last name"),
+    required("email", STRING, "mail address"),
+    only("timezone", STRING, "time zone of the user", "UTC", "Etc/UTC", "GMT"),
+)
+_WHICH = (
+    optional("id", UUID, "the account; or account and domainid"),
+    optional("account", STRING, "its name, instead of id"),
+    optional("domainid", UUID, "its domain, with account; the root without it"),
+)
+_LIST = (
+    optional("id", UUID, "only this one"),
+    optional("name", STRING, "only the one of this name"),
+    optional("accounttype", INTEGER, "only those of this type"),
+    optional("state", STRING, "only those in this state"),
+    optional("domainid", UUID, "only those of this domain"),
+    optional("listall", BOOLEAN, "accepted and not needed: administrators see all"),
+    optional("isrecursive", BOOLEAN, "accepted and not needed: there is one domain"),
+)
+
+
+def new_user(arguments: Arguments) -> NewUser:
+    return NewUser(arguments["username"], arguments["firstname"], arguments["lastname"], arguments["email"])
+
+
+class AccountCommands:
+    """Handlers of these commands."""
+
+    def __init__(self, database: Database, service: AccountService, jobs: Jobs) -> None:
+        self._database = database
+        self._service = service
+        self._jobs = jobs
+        jobs.register("disableAccount", self._run_disable, resumes=True)
+        jobs.register("deleteAccount", self._run_delete, resumes=True)
+
+    def commands(self) -> tuple[Command, ...]:
+        name = optional("account", STRING, "name of the account; the user's without it")
+        kind = optional("accounttype", INTEGER, "0 for users, 1 for root administrators; 0 without it")
+        domain = optional("domainid", UUID, "the domain; the root without it")
+        lock = required("lock", BOOLEAN, "true: its machines go on running; false: they are stopped")
+        return (
+            self._command(
+                "createAccount", self._create, "Makes an account with its first user.",
+                *NEW_USER, name, kind, domain,
+            ),
+            self._command(
+                "updateAccount", self._update, "Renames an account.",
+                *_WHICH, required("newname", STRING, "the new name"),
+            ),
+            self._command("enableAccount", self._enable, "Enables an account.", *_WHICH),
+            Command(
+                "disableAccount",
+                self._disable,
+                "Disables or locks an account: its logins, keys and consoles end.",
+                AccountAnswer,
+                "account",
+                Shape.ASYNC,
+                (*_WHICH, lock),
+                ADMIN_ONLY,
+            ),
+            Command(
+                "deleteAccount",
+                self._delete,
+                "Deletes an account with its users, machines and templates.",
+                SuccessAnswer,
+                shape=Shape.ASYNC,
+                parameters=(required("id", UUID, "the account"),),
+                roles=ADMIN_ONLY,
+            ),
+            Command(
+                "listAccounts",
+                paged(self._list),
+                "Lists accounts with their users; users see their own.",
+                AccountAnswer,
+                "account",
+                Shape.LIST,
+                _LIST,
+            ),
+            Command(
+                "listDomains",
+                paged(self._list_domains),
+                "Lists domains.",
+                DomainAnswer,
+                "domain",
+                Shape.LIST,
+                (
+                    optional("id", UUID, "only this one"),
+                    optional("name", STRING, "only the one of this name"),
+                    optional("level", INTEGER, "only those of this level"),
+                    optional("listall", BOOLEAN, "accepted and not needed: there is one domain"),
+                ),
+            ),
+        )  # fmt: skip
+
+    def _command(self, name: str, handler: Any, description: str, *parameters: Parameter) -> Command:
+        return Command(
+            name, handler, description, AccountAnswer, "account", parameters=parameters, roles=ADMIN_ONLY
+        )
+
+    async def _create(self, call: ApiCall) -> AccountAnswer:
+        arguments = call.arguments
+        account_type = arguments.get("accounttype", int(AccountType.USER))
+        if account_type not in (AccountType.USER, AccountType.ADMIN):
+            raise parameter_error(
+                f"accounttype={account_type} is not supported in this release",
+                "0 for users, 1 for root administrators",
+            )
+        domain_id = await self._domain_id(arguments)
+        user = new_user(arguments)
+        name = arguments.get("account", user.username)
+        account = await self._service.create_account(
+            name, AccountType(account_type), domain_id, user, arguments["password"]
+        )
+        return await self._answer(account)
+
+    async def _update(self, call: ApiCall) -> AccountAnswer:
+        account = await self._which(call.arguments)
+        return await self._answer(await self._service.rename_account(account.id, call.arguments["newname"]))
+
+    async def _enable(self, call: ApiCall) -> AccountAnswer:
+        account = await self._which(call.arguments)
+        return await self._answer(await self._service.enable_account(account.id))
+
+    async def _disable(self, call: ApiCall) -> Started:
+        account = await self._which(call.arguments)
+        return await self._start(call, "disableAccount", account, lock=call.arguments.flag("lock"))
+
+    async def _delete(self, call: ApiCall) -> Started:
+        return await self._start(call, "deleteAccount", await self._which(call.arguments))
+
+    async def _start(self, call: ApiCall, command: str, account: Account, **arguments: Any) -> Started:
+        values = {"id": account.id} | arguments
+        return await start_job(self._jobs, call, command, values, about="Account", uuid=account.uuid)
+
+    async def _run_disable(self, running: Running) -> dict[str, Any]:
+        arguments = running.job.arguments
+        account = await self._service.disable_account(arguments["id"], lock=arguments["lock"])
+        return {"account": plain(await self._answer(account))}
+
+    async def _run_delete(self, running: Running) -> dict[str, Any]:
+        await self._service.delete_account(running.job.arguments["id"])
+        return dict(plain(SuccessAnswer(success=True)))
+
+    async def _list(self, call: ApiCall) -> list[AccountAnswer]:
+        arguments, principal = call.arguments, call.principal
+        return [
+            account
+            for account in await self._database.read(_answers)
+            if (principal.is_admin or account.id == principal.account.uuid)
+            and arguments.get("id", account.id) == account.id
+            and arguments.get("name", account.name) == account.name
+            and arguments.get("accounttype", account.accounttype) == account.accounttype
+            and arguments.get("state", account.state).lower() == account.state
+            and arguments.get("domainid", account.domainid) == account.domainid
+            and matches_keyword(arguments, account.name)
+        ]
+
+    async def _list_domains(self, call: ApiCall) -> list[DomainAnswer]:
+        arguments = call.arguments
+        return [
+            domain
+            for domain in domain_answers(await self._database.read(accounts.domain_rows.all))
+            if arguments.get("id", domain.id) == domain.id
+            and arguments.get("name", domain.name).lower() == domain.name.lower()
+            and arguments.get("level", domain.level) == domain.level
+            and matches_keyword(arguments, domain.name)
+        ]
+
+    async def _which(self, arguments: Arguments) -> Account:
+        return await self._database.read(
+            _find, arguments.text("id"), arguments.text("account"), await self._domain_id(arguments)
+        )
+
+    async def _domain_id(self, arguments: Arguments) -> int:
+        if "domainid" not in arguments:
+            return ROOT_DOMAIN_ID
+        return (await self._database.read(accounts.domain_by_uuid, arguments["domainid"])).id
+
+    async def _answer(self, account: Account) -> AccountAnswer:
+        [answer] = await self._database.read(account_answers, [account])
+        return answer
+
+
+def _answers(connection: sa.Connection) -> list[AccountAnswer]:
+    return account_answers(connection, accounts.living_accounts(connection))
+
+
+def _find(connection: sa.Connection, uuid: str | None, name: str | None, domain_id: int) -> Account:
+    """By id, or by name and domain; the system account is nobody's to change."""
+    if uuid is not None:
+        found = accounts.account_by_uuid(connection, uuid)
+    elif name is not None:
+        by_name = accounts.account_by_name(connection, name, domain_id)
+        if by_name is None:
+            raise NotFoundError(f"there is no account named {name}")
+        found = by_name
+    else:
+        raise parameter_error("which account? id, or account and domainid, is missing")
+    return records.living_account(connection, found.id)

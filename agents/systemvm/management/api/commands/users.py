@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""create-, update-, disable-, enable- and deleteUser, getUser, listUsers, getUserKeys, registerUserKeys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from systemvm.management.accounts import records
+from systemvm.management.accounts.service import AccountService
+from systemvm.management.api.account_answers import user_answers
+from systemvm.management.api.answers.access import SuccessAnswer
+from systemvm.management.api.answers.accounts import UserAnswer, UserKeysAnswer
+from systemvm.management.api.command import ApiCall, Command, Shape, Started, matches_keyword, paged
+from systemvm.management.api.commands.accounts import BOOLEAN, INTEGER, NEW_USER, STRING, UUID, new_user
+from systemvm.management.api.envelope import plain
+from systemvm.management.api.errors import parameter_error, unauthorized
+from systemvm.management.api.job_start import start_job
+from systemvm.management.api.parameters import Parameter, only, optional, required
+from systemvm.management.api.principal import ADMIN_ONLY, ANY_ACCOUNT, Principal
+from systemvm.management.jobs.runner import Jobs, Running
+from systemvm.management.state import accounts
+from systemvm.management.state.accounts import ROOT_DOMAIN_ID, User
+from systemvm.management.state.database import Database
+from systemvm.management.state.rows import NotFoundError
+
+_ID = required("id", UUID, "the user")
+#: Parameters of updateUser that change a column as they are.
+_COLUMNS = {"username": "username", "firstname": "first_name", "lastname": "last_name", "email": "email"}
+
+
+class UserCommands:
+    """Handlers of these commands. Users change themselves; administrators change everybody."""
+
+    def __init__(self, database: Database, service: AccountService, jobs: Jobs) -> None:
+        self._database = database
+        self._service = service
+        self._jobs = jobs
+        jobs.register("disableUser", self._run_disable, resumes=True)
+
+    def commands(self) -> tuple[Command, ...]:
+        account = required("account", STRING, "name of the account that the user becomes part of")
+        domain = optional("domainid", UUID, "the account's domain; the root without it")
+        update = (
+            _ID,
+            optional("username", STRING, "another name; administrators only"),
+            optional("firstname", STRING, "first name"),
+            optional("lastname", STRING, "last name"),
+            optional("email", STRING, "mail address"),
+            optional("password", STRING, "a new password"),
+            optional("currentpassword", STRING, "the present one, for a new one of one's own"),
+            only("timezone", STRING, "time zone of the user", "UTC", "Etc/UTC", "GMT"),
+        )
+        return (
+            self._command(
+                "createUser", self._create, "Makes a user of an account.", *NEW_USER, account, domain
+            ),
+            self._command(
+                "updateUser", self._update, "Changes a user, the password too.", *update, everyone=True
+            ),
+            self._command("enableUser", self._enable, "Enables a user.", _ID),
+            Command(
+                "disableUser",
+                self._disable,
+                "Disables a user: logins, keys and consoles end.",
+                UserAnswer,
+                "user",
+                Shape.ASYNC,
+                (_ID,),
+                ADMIN_ONLY,
+            ),
+            Command(
+                "deleteUser",
+                self._delete,
+                "Deletes a user.",
+                SuccessAnswer,
+                shape=Shape.BARE,
+                parameters=(_ID,),
+                roles=ADMIN_ONLY,
+            ),
+            self._command(
+                "getUser", self._get, "Finds a user by API key.", required("userapikey", STRING, "the key")
+            ),
+            Command(
+                "listUsers",
+                paged(self._list),
+                "Lists users; those of the own account, or of all accounts to administrators.",
+                UserAnswer,
+                "user",
+                Shape.LIST,
+                (
+                    optional("id", UUID, "only this one"),
+                    optional("username", STRING, "only the one of this name"),
+                    optional("account", STRING, "only those of this account"),
+                    optional("accounttype", INTEGER, "only those of accounts of this type"),
+                    optional("state", STRING, "only those in this state"),
+                    optional("domainid", UUID, "only those of this domain"),
+                    optional("listall", BOOLEAN, "those of all accounts; administrators only"),
+                    optional("isrecursive", BOOLEAN, "accepted and not needed: there is one domain"),
+                ),
+            ),
+            Command(
+                "getUserKeys",
+                self._get_keys,
+                "Tells a user's API key and secret.",
+                UserKeysAnswer,
+                "userkeys",
+                parameters=(_ID,),
+            ),
+            Command(
+                "registerUserKeys",
+                self._register_keys,
+                "Gives a user a new API key and secret; the ones before end at once.",
+                UserKeysAnswer,
+                "userkeys",
+                parameters=(_ID,),
+            ),
+        )
+
+    def _command(
+        self, name: str, handler: Any, description: str, *parameters: Parameter, everyone: bool = False
+    ) -> Command:
+        roles = ANY_ACCOUNT if everyone else ADMIN_ONLY
+        return Command(name, handler, description, UserAnswer, "user", parameters=parameters, roles=roles)
+
+    # --- administrators
+
+    async def _create(self, call: ApiCall) -> UserAnswer:
+        arguments = call.arguments
+        account = await self._database.read(_account, arguments["account"], arguments.text("domainid"))
+        user = await self._service.create_user(account, new_user(arguments), arguments["password"])
+        return await self._answer(user)
+
+    async def _enable(self, call: ApiCall) -> UserAnswer:
+        user = await self._database.read(_user, call.arguments["id"])
+        return await self._answer(await self._service.set_user_state(user.id, accounts.ENABLED))
+
+    async def _disable(self, call: ApiCall) -> Started:
+        user = await self._database.read(_user, call.arguments["id"])
+        return await start_job(self._jobs, call, "disableUser", {"id": user.id}, about="User", uuid=user.uuid)
+
+    async def _run_disable(self, running: Running) -> dict[str, Any]:
+        user = await self._service.set_user_state(running.job.arguments["id"], accounts.DISABLED)
+        return {"user": plain(await self._answer(user))}
+
+    async def _delete(self, call: ApiCall) -> SuccessAnswer:
+        user = await self._database.read(_user, call.arguments["id"])
+        await self._service.delete_user(user.id)
+        return SuccessAnswer(success=True)
+
+    async def _get(self, call: ApiCall) -> UserAnswer:
+        return await self._answer(await self._database.read(_by_api_key, call.arguments["userapikey"]))
+
+    # --- everybody
+
+    async def _list(self, call: ApiCall) -> list[UserAnswer]:
+        arguments, principal = call.arguments, call.principal
+        named = "account" in arguments or "id" in arguments
+        everyones = principal.is_admin and (arguments.flag("listall") or named)
+        return [
+            user
+            for user in await self._database.read(_answers)
+            if (everyones or user.accountid == principal.account.uuid)
+            and arguments.get("id", user.id) == user.id
+            and arguments.get("username", user.username) == user.username
+            and arguments.get("account", user.account) == user.account
+            and arguments.get("accounttype", user.accounttype) == user.accounttype
+            and arguments.get("state", user.state).lower() == user.state
+            and arguments.get("domainid", user.domainid) == user.domainid
+            and matches_keyword(arguments, user.username, user.firstname, user.lastname, user.email)
+        ]
+
+    async def _update(self, call: ApiCall) -> UserAnswer:
+        arguments, principal = call.arguments, call.principal
+        user = await self._own_or_administered(call)
+        if "username" in arguments and not principal.is_admin:
+            raise unauthorized("only an administrator may change a username")
+        if "password" in arguments:
+            await self._check_current_password(call, user)
+        columns = {column: arguments[name] for name, column in _COLUMNS.items() if name in arguments}
+        if columns:
+            user = await self._service.update_user(user.id, **columns)
+        if "password" in arguments:
+            keep = principal.login_uuid if user.id == principal.user.id else None
+            user = await self._service.set_password(user.id, arguments["password"], keep_login=keep)
+        return await self._answer(user)
+
+    async def _check_current_password(self, call: ApiCall, user: User) -> None:
+        """CloudStack's rule, and stricter in one point: an administrator's own password too needs the present
+        one when the call came in a login session, so that an unattended page cannot take the account over."""
+        principal = call.principal
+        own_session = user.id == principal.user.id and principal.login_uuid is not None
+        if principal.is_admin and not own_session:
+            return
+        current = call.arguments.text("currentpassword")
+        if current is None:
+            raise parameter_error(
+                "To set a new password the current password must be provided.", "send currentpassword"
+            )
+        await self._service.check_password(user, current)
+
+    async def _get_keys(self, call: ApiCall) -> UserKeysAnswer:
+        user = await self._own_or_administered(call)
+        keys = await self._service.keys(user.id)
+        return UserKeysAnswer(apikey=keys.api_key, secretkey=keys.secret_key) if keys else UserKeysAnswer()
+
+    async def _register_keys(self, call: ApiCall) -> UserKeysAnswer:
+        user = await self._own_or_administered(call)
+        keys = await self._service.rotate_keys(user.id)
+        return UserKeysAnswer(apikey=keys.api_key, secretkey=keys.secret_key)
+
+    async def _own_or_administered(self, call: ApiCall) -> User:
+        """Not another user of the same account: a password or a secret is one person's."""
+        user = await self._database.read(_user, call.arguments["id"])
+        if not _may_administer(call.principal, user):
+            raise unauthorized(f"{call.principal.user.username} may not change this user")
+        return user
+
+    async def _answer(self, user: User) -> UserAnswer:
+        [answer] = await self._database.read(user_answers, [user])
+        return answer
+
+
+def _may_administer(principal: Principal, user: User) -> bool:
+    return principal.is_admin or user.id == principal.user.id
+
+
+def _user(connection: sa.Connection, uuid: str) -> User:
+    return records.living_user(connection, accounts.user_by_uuid(connection, uuid).id)
+
+
+def _account(connection: sa.Connection, name: str, domain_uuid: str | None) -> int:
+    domain_id = accounts.domain_by_uuid(connection, domain_uuid).id if domain_uuid else ROOT_DOMAIN_ID
+    account = accounts.account_by_name(connection, name, domain_id)
+    if account is None:
+        raise NotFoundError(f"there is no account named {name}")
+    return account.id
+
+
+def _by_api_key(connection: sa.Connection, api_key: str) -> User:
+    key = accounts.find_api_key(connection, api_key)
+    if key is None:
+        raise NotFoundError("there is no user with this API key")
+    return accounts.user_by_id(connection, key.user_id)
+
+
+def _answers(connection: sa.Connection) -> list[UserAnswer]:
+    return user_answers(connection, accounts.living_users(connection))

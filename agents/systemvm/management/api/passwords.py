@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Passwords as argon2id hashes, made and compared in threads, a few at a time."""
+
+from __future__ import annotations
+
+import argon2
+
+from systemvm.management.api.hash_gate import HashGate
+
+
+class Passwords:
+    """Argon2id by the library's own parameters (RFC 9106), unless tests give weaker ones.
+
+    `source` is who asks, for turns that are fair: a client's network, or a user. ApiError 503 when too many
+    wait already.
+    """
+
+    def __init__(self, hasher: argon2.PasswordHasher | None = None) -> None:
+        self._hasher = hasher or argon2.PasswordHasher()
+        self._nobodys_hash = self._hasher.hash("nobody's password")
+        self._gate = HashGate()
+
+    async def hash(self, password: str, *, source: str) -> str:
+        return await self._gate.run(source, True, self._hasher.hash, password)
+
+    async def verify(self, stored: str | None, password: str, *, source: str, trusted: bool = False) -> bool:
+        """Whether `stored` is a hash of the password; without a hash False, after the same time."""
+        hashed = stored or self._nobodys_hash
+        right = await self._gate.run(source, trusted, self._verify, hashed, password)
+        return right and stored is not None
+
+    def _verify(self, stored: str, password: str) -> bool:
+        try:
+            return bool(self._hasher.verify(stored, password))
+        except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
+            return False

@@ -1,0 +1,390 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Accounts and users through their commands: who may do what, and what ends with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import pytest_twisted
+from attrs import evolve
+
+from small_cloud import ADMIN_PASSWORD, HASHER, USER_PASSWORD, FakePeer, SmallCloud
+from systemvm.management.accounts.errors import AccountError
+from systemvm.management.api.accounts import Directory
+from systemvm.management.api.errors import ApiError
+from systemvm.management.api.principal import Principal
+from systemvm.management.api.sessions import OpenedSession, Sessions
+from systemvm.management.state import accounts, instances, templates, volumes
+from systemvm.management.state.instances import Instance
+from systemvm.management.state.rows import NotFoundError
+from systemvm.management.state.status import InstanceState
+from systemvm.management.virtual_machines.deployment import Deployment
+from systemvm.wire import console
+from systemvm.wire.role import Role
+from systemvm.wire.storage import ImageFormat
+
+PASSWORD = "a new person's"
+PERSON = {"firstname": "Ada", "lastname": "L", "email": "ada@example.test", "password": PASSWORD}
+
+
+async def logs_in(cloud: SmallCloud, username: str, password: str) -> Principal | None:
+    return await Directory(cloud.database, cloud.seal, HASHER).by_password(username, password, "/")
+
+
+async def new_account(cloud: SmallCloud, name: str = "ada", **more: Any) -> Principal:
+    answer = await cloud.call("createAccount", username=name, **PERSON, **more)
+    assert answer["account"]["user"][0]["username"] == name
+    principal = await logs_in(cloud, name, PASSWORD)
+    assert principal is not None
+    return principal
+
+
+async def deployed(cloud: SmallCloud, owner: Principal, template: Any = None) -> Instance:
+    vm = await cloud.machines.deploy(
+        Deployment(
+            template_id=(template or cloud.add_template()[0]).id,
+            zone_id=cloud.zone.id,
+            host_id=cloud.host.id,
+            account_id=owner.account.id,
+            domain_id=owner.domain.id,
+            user_id=owner.user.id,
+            vcpus=1,
+            memory_mib=64,
+            bridge="cloudbr3",
+        )
+    )
+    return await cloud.machines.start(vm.id)
+
+
+async def open_session(cloud: SmallCloud, who: Principal) -> OpenedSession:
+    return await Sessions(cloud.database).open(who, "192.0.2.1")
+
+
+async def is_in(cloud: SmallCloud, session: OpenedSession) -> bool:
+    return await Sessions(cloud.database).find(session.cookie, session.session_key) is not None
+
+
+async def refused(awaitable: Any) -> ApiError:
+    with pytest.raises(ApiError) as error:
+        await awaitable
+    return error.value
+
+
+# --- making
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_second_person_uses_the_cloud(cloud: SmallCloud) -> None:
+    ada = await new_account(cloud)
+    assert (ada.account.name, ada.is_admin) == ("ada", False)
+    [row] = (await cloud.call("listUsers", ada))["user"]
+    assert (row["username"], row["email"], row["account"], row["roletype"]) == (
+        "ada",
+        "ada@example.test",
+        "ada",
+        "User",
+    )
+    vm = await deployed(cloud, ada)
+    assert vm.account_id == ada.account.id
+    [account] = (await cloud.call("listAccounts", ada))["account"]
+    assert (account["vmtotal"], account["vmrunning"], account["vmstopped"]) == (1, 1, 0)
+    stored = ada.user.password_hash
+    assert stored is not None
+    assert stored.startswith("$argon2id$")
+    assert PASSWORD not in stored
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_account_may_have_several_users_with_own_passwords(cloud: SmallCloud) -> None:
+    await new_account(cloud)
+    await cloud.call("createUser", username="eve", account="ada", **PERSON | {"password": "eve's own"})
+    eve = await logs_in(cloud, "eve", "eve's own")
+    assert eve is not None
+    assert eve.account.name == "ada"
+    assert await logs_in(cloud, "eve", PASSWORD) is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_another_administrator(cloud: SmallCloud) -> None:
+    root = await new_account(cloud, "root2", accounttype=1)
+    assert root.is_admin
+    assert {row["name"] for row in (await cloud.call("listAccounts", root))["account"]} == {
+        "admin",
+        "users",
+        "root2",
+    }
+
+
+@pytest_twisted.ensureDeferred
+async def test_names_are_given_once(cloud: SmallCloud) -> None:
+    await new_account(cloud)
+    for command, values, says in [
+        ("createAccount", {"username": "other", "account": "ada"}, "account: ada already exists"),
+        ("createAccount", {"username": "ada", "account": "other"}, "user ada already exists"),
+        ("createUser", {"username": "admin", "account": "ada"}, "user admin already exists"),
+    ]:
+        with pytest.raises(AccountError, match=says):
+            await cloud.call(command, **PERSON, **values)
+    names = {row["name"] for row in (await cloud.call("listAccounts"))["account"]}
+    assert "other" not in names, "an account whose user cannot be made is not made"
+    with pytest.raises(NotFoundError, match="no account named"):
+        await cloud.call("createUser", username="x", account="nobody", **PERSON)
+    with pytest.raises(AccountError, match="system account"):
+        await cloud.call("createUser", username="x", account="system", **PERSON)
+    with pytest.raises(ApiError, match="accounttype=2 is not supported"):
+        await cloud.call("createAccount", username="x", accounttype=2, **PERSON)
+
+
+# --- who may
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    "command",
+    [
+        "createAccount",
+        "createUser",
+        "deleteAccount",
+        "deleteUser",
+        "disableAccount",
+        "disableUser",
+        "enableAccount",
+        "enableUser",
+        "getUser",
+        "updateAccount",
+    ],
+)
+async def test_users_administer_nobody(cloud: SmallCloud, command: str) -> None:
+    error = await refused(cloud.call(command, cloud.user, id=cloud.user.user.uuid, **PERSON))
+    assert (error.code, "not available for user" in error.text) == (432, True)
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("command", ["updateUser", "getUserKeys", "registerUserKeys"])
+async def test_another_persons_password_and_keys_are_out_of_reach(cloud: SmallCloud, command: str) -> None:
+    ada = await new_account(cloud)
+    await cloud.call("createUser", username="eve", account="ada", **PERSON)
+    eve = await logs_in(cloud, "eve", PASSWORD)
+    assert eve is not None
+    for caller in (cloud.user, eve):  # a stranger, and another user of the same account
+        error = await refused(cloud.call(command, caller, id=ada.user.uuid))
+        assert error.code == 401
+
+
+@pytest_twisted.ensureDeferred
+async def test_users_see_their_own_account_alone(cloud: SmallCloud) -> None:
+    await new_account(cloud)
+    for listall in ("true", "false"):
+        rows = (await cloud.call("listUsers", cloud.user, listall=listall))["user"]
+        assert {row["account"] for row in rows} == {"users"}
+        rows = (await cloud.call("listAccounts", cloud.user, listall=listall))["account"]
+        assert {row["name"] for row in rows} == {"users"}
+    assert await cloud.call("listUsers", cloud.user, account="ada") == {}
+    everybody = (await cloud.call("listUsers", listall="true"))["user"]
+    assert "ada" in {row["username"] for row in everybody}
+    assert "system" not in {row["username"] for row in everybody}
+    assert not any("password" in key or "secret" in key for row in everybody for key in row)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_root_domain_is_listed(cloud: SmallCloud) -> None:
+    [root] = (await cloud.call("listDomains", cloud.user))["domain"]
+    assert (root["name"], root["path"], root["level"], root["haschild"]) == ("ROOT", "/", 0, False)
+
+
+# --- passwords
+
+
+@pytest_twisted.ensureDeferred
+async def test_ones_own_new_password_needs_the_present_one(cloud: SmallCloud) -> None:
+    mine = cloud.user.user.uuid
+    error = await refused(cloud.call("updateUser", cloud.user, id=mine, password="next"))
+    assert "the current password must be provided" in error.text
+    with pytest.raises(AccountError, match="Current password is incorrect"):
+        await cloud.call("updateUser", cloud.user, id=mine, password="next", currentpassword="guess")
+    assert await logs_in(cloud, "ulla", USER_PASSWORD)
+    await cloud.call("updateUser", cloud.user, id=mine, password="next", currentpassword=USER_PASSWORD)
+    assert await logs_in(cloud, "ulla", USER_PASSWORD) is None
+    assert await logs_in(cloud, "ulla", "next")
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_administrator_resets_others_and_proves_to_be_there_for_the_own(cloud: SmallCloud) -> None:
+    await cloud.call("updateUser", id=cloud.user.user.uuid, password="reset")
+    assert await logs_in(cloud, "ulla", "reset")
+    in_session = evolve(cloud.admin, login_uuid="login-1")
+    mine = cloud.admin.user.uuid
+    error = await refused(cloud.call("updateUser", in_session, id=mine, password="next"))
+    assert "current password" in error.text
+    await cloud.call("updateUser", in_session, id=mine, password="next", currentpassword=ADMIN_PASSWORD)
+    assert await logs_in(cloud, "admin", "next")
+    await cloud.call("updateUser", cloud.admin, id=mine, password="by the operator")
+    assert await logs_in(cloud, "admin", "by the operator")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_new_password_ends_other_logins(cloud: SmallCloud) -> None:
+    mine, other = await open_session(cloud, cloud.user), await open_session(cloud, cloud.user)
+    principal = await Sessions(cloud.database).find(mine.cookie, mine.session_key)
+    values = {"id": cloud.user.user.uuid, "password": "next", "currentpassword": USER_PASSWORD}
+    await cloud.call("updateUser", principal, **values)
+    assert (await is_in(cloud, mine), await is_in(cloud, other)) == (True, False)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_user_changes_names_but_not_the_username(cloud: SmallCloud) -> None:
+    mine = cloud.user.user.uuid
+    changed = await cloud.call("updateUser", cloud.user, id=mine, firstname="U", email="u@example.test")
+    assert (changed["user"]["firstname"], changed["user"]["email"]) == ("U", "u@example.test")
+    error = await refused(cloud.call("updateUser", cloud.user, id=mine, username="root"))
+    assert error.code == 401
+    await cloud.call("updateUser", id=mine, username="renamed")
+    assert await logs_in(cloud, "renamed", USER_PASSWORD)
+
+
+# --- keys
+
+
+@pytest_twisted.ensureDeferred
+async def test_keys_are_rotated_and_the_old_ones_end(cloud: SmallCloud) -> None:
+    ada = await new_account(cloud)
+    directory = Directory(cloud.database, cloud.seal, HASHER)
+    assert (await cloud.call("getUserKeys", ada, id=ada.user.uuid))["userkeys"] == {}
+    first = (await cloud.call("registerUserKeys", ada, id=ada.user.uuid))["userkeys"]
+    assert (await cloud.call("getUserKeys", id=ada.user.uuid))["userkeys"] == first
+    found = await directory.by_api_key(first["apikey"])
+    assert found is not None
+    assert found[1] == first["secretkey"]
+    second = (await cloud.call("registerUserKeys", ada, id=ada.user.uuid))["userkeys"]
+    assert second["apikey"] != first["apikey"]
+    assert await directory.by_api_key(first["apikey"]) is None
+    assert await directory.by_api_key(second["apikey"]) is not None
+    assert (await cloud.call("getUser", userapikey=second["apikey"]))["user"]["username"] == "ada"
+    for file in cloud.primary.directory.glob("systemvm.sqlite*"):
+        assert second["secretkey"].encode() not in file.read_bytes()
+
+
+# --- disabling
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("what", ["disableUser", "disableAccount", "lock", "deleteUser"])
+async def test_who_is_disabled_is_out_at_once(cloud: SmallCloud, what: str) -> None:
+    ada = await new_account(cloud)
+    keys = (await cloud.call("registerUserKeys", ada, id=ada.user.uuid))["userkeys"]
+    session = await open_session(cloud, ada)
+    vm = await deployed(cloud, ada)
+    cloud.update_instance(vm, vnc_address="10.11.0.1", vnc_port=5901)
+    cpvm: FakePeer = cloud.agents.connect(cloud.cpvm.instance_name, Role.CPVM)
+    cpvm.answers[console.CONSOLE_END] = lambda _: None
+    endpoint = (await cloud.call("createConsoleEndpoint", ada, virtualmachineid=vm.uuid))["consoleendpoint"]
+    params = {"token": endpoint["websocket"]["token"], "client_address": "198.51.100.9", "request_id": "r"}
+    opened = await cloud.from_agent(cloud.cpvm, console.CONSOLE_AUTHORIZE, params)
+
+    if what == "deleteUser":
+        assert (await cloud.call("deleteUser", id=ada.user.uuid))["success"]
+    elif what == "disableUser":
+        job = await cloud.job("disableUser", id=ada.user.uuid)
+        assert job.result["user"]["state"] == "disabled"
+    else:
+        job = await cloud.job("disableAccount", id=ada.account.uuid, lock=str(what == "lock").lower())
+        assert job.result["account"]["state"] == ("locked" if what == "lock" else "disabled")
+    assert await logs_in(cloud, "ada", PASSWORD) is None
+    assert not await is_in(cloud, session)
+    assert await Directory(cloud.database, cloud.seal, HASHER).by_api_key(keys["apikey"]) is None
+    [end] = cpvm.asked(console.CONSOLE_END)
+    assert (end.session_ids, end.code) == ([opened.session_id], "access_revoked")
+    stopped = cloud.instance(vm.id).state is InstanceState.STOPPED
+    assert stopped is (what == "disableAccount")
+
+    if what == "deleteUser":
+        return
+    await cloud.call("enableAccount", account="ada") if "User" not in what else await cloud.call(
+        "enableUser", id=ada.user.uuid
+    )
+    assert await logs_in(cloud, "ada", PASSWORD)
+    assert not await is_in(cloud, session), "an ended login does not come back"
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_last_administrator_stays(cloud: SmallCloud) -> None:
+    admin = cloud.admin
+    with pytest.raises(AccountError, match="no root administrator"):
+        await cloud.call("deleteUser", id=admin.user.uuid)
+    for command, which, more in [
+        ("disableUser", admin.user.uuid, {}),
+        ("disableAccount", admin.account.uuid, {"lock": "true"}),
+        ("deleteAccount", admin.account.uuid, {}),
+    ]:
+        job = await cloud.job(command, id=which, **more)
+        assert (job.result_code, "no root administrator" in job.result["errortext"]) == (431, True)
+    assert await logs_in(cloud, "admin", ADMIN_PASSWORD)
+    root2 = await new_account(cloud, "root2", accounttype=1)
+    assert (await cloud.job("disableUser", root2, id=admin.user.uuid)).result_code == 0
+
+
+# --- deleting
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_deleted_account_leaves_nothing_but_history(cloud: SmallCloud) -> None:
+    ada = await new_account(cloud)
+    template, _ = cloud.add_template(owner=ada, public=True)
+    mine, others = await deployed(cloud, ada, template), await deployed(cloud, cloud.user, template)
+    destroyed = await deployed(cloud, ada)
+    await cloud.machines.destroy(destroyed.id)
+    disks = [cloud.database.run_now(volumes.root_of, vm.id) for vm in (mine, others)]
+    assert (await cloud.job("deleteAccount", id=ada.account.uuid)).result == {"success": True}
+    for vm in (mine, destroyed):
+        assert cloud.instance(vm.id).removed is not None
+    assert [cloud.primary.volume_path(disk.uuid).exists() for disk in disks] == [False, True]
+    assert cloud.database.run_now(templates.by_id, template.id).removed is not None
+    assert (await cloud.machines.start(others.id)).state is InstanceState.RUNNING
+    assert "ada" not in {row["name"] for row in (await cloud.call("listAccounts"))["account"]}
+    with pytest.raises(NotFoundError):
+        await cloud.call("enableAccount", id=ada.account.uuid)
+    again = await new_account(cloud)
+    assert again.account.id != ada.account.id, "its name is free, its number is not"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_deletion_that_a_restart_interrupted_goes_on(cloud: SmallCloud) -> None:
+    ada = await new_account(cloud)
+    vm = await deployed(cloud, ada)
+    await cloud.account_service.disable_account(ada.account.id, lock=True)
+    await cloud.machines.destroy(vm.id)
+    await cloud.account_service.delete_account(ada.account.id)
+    assert cloud.instance(vm.id).removed is not None
+    assert cloud.database.run_now(accounts.account_by_id, ada.account.id).removed is not None
+    await cloud.account_service.delete_account(ada.account.id)  # and once more changes nothing
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_iso_in_anothers_drive_outlives_its_account(cloud: SmallCloud) -> None:
+    ada = await new_account(cloud)
+    iso, _ = cloud.add_template(owner=ada, public=True, format=ImageFormat.ISO)
+    vm = await deployed(cloud, cloud.user, iso)
+    assert (await cloud.job("deleteAccount", id=ada.account.uuid)).result_code == 0
+    assert cloud.database.run_now(templates.by_id, iso.id).removed is None
+    [row] = (await cloud.call("listIsos", isofilter="all"))["iso"]
+    assert row["account"] == "ada"
+    await cloud.machines.destroy(vm.id, expunge=True)
+    assert (await cloud.job("deleteIso", id=iso.uuid)).result_code == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_machines_made_while_an_account_is_deleted_go_too(cloud: SmallCloud) -> None:
+    ada = await new_account(cloud)
+    first = await deployed(cloud, ada)
+    destroy, made = cloud.machines.destroy, []
+
+    async def destroy_slowly(vm_id: int, *, expunge: bool = False) -> Instance:
+        if not made:
+            made.append(await deployed(cloud, ada))
+        return await destroy(vm_id, expunge=expunge)
+
+    cloud.machines.destroy = destroy_slowly  # type: ignore[method-assign]
+    await cloud.account_service.delete_account(ada.account.id)
+    for vm in (first, *made):
+        assert cloud.database.run_now(instances.by_id, vm.id).removed is not None
