@@ -275,6 +275,9 @@ class FakeZoneFacts:
     def store(self, zone_name: str, store_name: str) -> Store:
         return STORE
 
+    def own_networks(self) -> list[str]:
+        return ["203.0.113.1/32"]
+
 
 @define
 class SmallCloud:

@@ -265,6 +265,26 @@ async def test_denied_address_gets_no_packet(
 
 
 @pytest_twisted.ensureDeferred
+async def test_the_clouds_own_public_addresses_are_denied_and_tell_no_open_port_from_a_closed_one(
+    world: World, daemon: Daemon
+) -> None:
+    """A hypervisor may share its network with image servers: the daemon names its address with the job."""
+    closed_port = 8099
+    urls = (f"http://{SERVER}/image.raw", f"http://{SERVER}:{closed_port}/image.raw", f"https://{SERVER}/x")
+    errors = {
+        (status.error.code, status.error.message, status.error.hint)
+        for status in [
+            await daemon.download(request(world, url, denied_networks=[f"{SERVER}/32"])) for url in urls
+        ]
+        if status.error is not None
+    }
+    [(code, message, _)] = errors
+    assert code == "url_denied"
+    assert "an address of this cloud's own" in message
+    assert str(SERVER) not in message
+
+
+@pytest_twisted.ensureDeferred
 async def test_name_that_flips_is_asked_once_and_pinned(world: World, daemon: Daemon) -> None:
     """DNS rebinding: probe and transfer both go where the one look-up led; the next job sees loopback."""
     url = "http://a.flip.example.test:8000/good"

@@ -38,6 +38,7 @@ from systemvm.management.hypervisors.launchers import SocketLauncher
 from systemvm.management.hypervisors.qemu import QemuHypervisor
 from systemvm.management.inventory import write_inventory
 from systemvm.management.networks.driver import NetworkDriver
+from systemvm.management.own_networks import own_networks
 from systemvm.management.page.listener import PageCertificate, listen
 from systemvm.management.pki.control import ControlAuthority, DaemonIdentity
 from systemvm.management.pki.operations import CaOperations
@@ -284,6 +285,7 @@ class Daemon:
             zone_id=vm.zone_id,
             control=self._configuration.management.control,
             authorized_key=self._ssh_key.public_line,
+            own_networks=own_networks(self._configuration),
         )
 
     async def _set_clock(self, name: str, unix_s: float) -> None:

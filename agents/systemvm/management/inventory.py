@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from systemvm.management.config import Configuration
 from systemvm.management.config_file import ConfigError
 from systemvm.management.hypervisors.architecture import Architecture
+from systemvm.management.own_networks import own_networks
 from systemvm.management.state import zones
 from systemvm.management.state.zones import Host
 from systemvm.management.zone import NetworksConfig
@@ -72,6 +73,9 @@ class ZoneFacts:
 
     def max_template_size_bytes(self, zone_name: str) -> int:
         return self._configuration.zone(zone_name).max_template_size_bytes
+
+    def own_networks(self) -> list[str]:
+        return own_networks(self._configuration)
 
     def store(self, zone_name: str, store_name: str) -> Store:
         for store in self._configuration.zone(zone_name).image_stores:

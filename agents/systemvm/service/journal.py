@@ -14,6 +14,8 @@ from typing import TextIO
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogBeginner
 from zope.interface import implementer
 
+from systemvm.service.redaction import redact_urls
+
 SOCKET = Path("/run/systemd/journal/socket")
 _MESSAGE_MAX_CHARACTERS = 16_384  # a datagram has a limit; a traceback that long says it at its end
 _FIELD = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
@@ -36,7 +38,7 @@ def fields(event: LogEvent, identifier: str) -> dict[str, str]:
     if len(text) > _MESSAGE_MAX_CHARACTERS:
         text = "… " + text[-_MESSAGE_MAX_CHARACTERS:]
     found = {
-        "MESSAGE": text,
+        "MESSAGE": redact_urls(text),
         "PRIORITY": str(_PRIORITIES.get(event.get("log_level"), 6)),
         "SYSLOG_IDENTIFIER": identifier,
         "LOGGER": str(event.get("log_namespace", "")),
@@ -45,7 +47,7 @@ def fields(event: LogEvent, identifier: str) -> dict[str, str]:
         name = key.upper()
         plain = isinstance(value, str | int | float)
         if plain and not key.startswith("log_") and _FIELD.fullmatch(name) and name not in _RESERVED:
-            found[name] = str(value)
+            found[name] = redact_urls(str(value))
     return found
 
 

@@ -173,6 +173,7 @@ class Downloads:
                 for net, what in denied_networks.of_zone(self._context.boot).items()
             ),
             DeniedNetwork(request.store.server, "a storage server"),
+            *(DeniedNetwork(cidr, denied_networks.OWN_ADDRESS) for cidr in request.denied_networks),
         ]
         fetched: Fetched = await peer.call(
             START,

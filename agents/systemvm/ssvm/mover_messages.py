@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import msgspec
-from attrs import frozen
+from attrs import field, frozen
 
 from systemvm.ssvm.limits import DEFAULT, Limits
 from systemvm.wire.storage import ImageFormat
@@ -24,7 +24,7 @@ class MoverJob:
     job_id: str
     host: str
     authority: str
-    target: str
+    target: str = field(repr=False)
     is_tls: bool
     format: ImageFormat
     max_size_bytes: int

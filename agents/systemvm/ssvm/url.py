@@ -34,7 +34,7 @@ class ImageUrl:
     scheme: str
     host: str
     port: int
-    target: str  # path and query as they go on the wire
+    target: str = field(repr=False)  # path and query as they go on the wire
     subject: str = field(default=USER_URL, eq=False)  # what errors call it
 
     @property

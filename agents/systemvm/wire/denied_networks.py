@@ -44,6 +44,9 @@ RESERVED: tuple[tuple[Network, str], ...] = tuple(
 #: RFC 6052's prefix, legitimate in networks without IPv4: what counts is where the translator goes.
 NAT64 = IPv6Network("64:ff9b::/96")
 
+#: What a user is told of a hypervisor's and a system VM's public address alike.
+OWN_ADDRESS = "an address of this cloud's own"
+
 _NICS = range(8)
 
 
@@ -61,7 +64,8 @@ def through_nat64(network: IPv4Network) -> IPv6Network:
 def of_zone(boot: Mapping[str, str]) -> dict[Network, str]:
     """What the zone keeps for itself, by the boot arguments: each network with what it is.
 
-    Control, management and storage networks, the stores' servers, gateways, this VM's own public addresses.
+    Control, management and storage networks, the stores' servers, gateways, this VM's own public addresses,
+    and what `fetch_denied=` names: the cloud's own among public addresses.
     """
     found: dict[Network, str] = {}
     for cidr, what in _named(boot):
@@ -92,6 +96,8 @@ def _named(boot: Mapping[str, str]) -> Iterator[tuple[str, str]]:
                 yield f"{address}/{length}", "the management network"
             else:
                 yield f"{address}/{length}", "the storage network"
+    for cidr in boot.get("fetch_denied", "").split(","):
+        yield cidr.strip(), OWN_ADDRESS
     for key, what in (
         ("host", "a management server"),
         ("secondaryStorageServerAddress", "a storage server"),

@@ -71,7 +71,7 @@ class DownloadRequest:
     account_id: int
     unique_name: str
     description: str
-    url: str
+    url: str = field(repr=False)
     format: ImageFormat
     store: Store
     max_size_bytes: int
@@ -79,6 +79,7 @@ class DownloadRequest:
     source_ca_pem: str | None = None  # trusted besides the system's roots
     public: bool = False
     hvm: bool = True
+    denied_networks: list[str] = field(factory=list)  # CIDRs of this cloud's own, besides the boot arguments'
 
 
 @frozen

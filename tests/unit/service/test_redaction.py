@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from systemvm.management.first_start import FirstLogin, announce
-from systemvm.service.redaction import redact
+from systemvm.service.redaction import redact, redact_url, redact_urls
 
 CANARY = "canary-b5d1f0"
 PEM = f"-----BEGIN PRIVATE KEY-----\n{CANARY}\n-----END PRIVATE KEY-----\n"
@@ -39,6 +39,10 @@ PEM = f"-----BEGIN PRIVATE KEY-----\n{CANARY}\n-----END PRIVATE KEY-----\n"
         f"https://h/client/api?command=x&apikey={CANARY}&signature={CANARY}",
         f"vnc_password = {CANARY}",
         f"X-Signature: {CANARY}",
+        f"https://store.example.test/x.qcow2?sv=2026&sig={CANARY}",
+        f'{{"url": "http://h/x?Policy={CANARY}&Key-Pair-Id=1"}}',
+        f"ftp://{CANARY}@h/x",
+        f"https://h/x#access={CANARY}",
     ],
 )
 def test_no_canary_leaves(text: str) -> None:
@@ -69,3 +73,38 @@ def test_what_is_no_secret_stays() -> None:
 def test_any_text_is_taken(text: str) -> None:
     assert isinstance(redact(text), str)
     assert redact(redact(text)) == redact(text)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://h/x.qcow2", "https://h/x.qcow2"),
+        ("https://h:8443", "https://h:8443"),
+        ("https://h/x?", "https://h/x?[redacted]"),
+        ("https://h?a=b", "https://h?[redacted]"),
+        ("https://h/x?a=https://i/?b=c", "https://h/x?[redacted]"),
+        ("https://h/x#f?y", "https://h/x#[redacted]"),
+        ("https://u:p@h/x?a=b", "https://[redacted]@h/x?[redacted]"),
+        ("https://u:p@q@h/x", "https://[redacted]@h/x"),
+        ("https://h/a@b", "https://h/a@b"),
+        ("https://[2001:db8::1]:80/x?y", "https://[2001:db8::1]:80/x?[redacted]"),
+        ("nfs://10.12.0.2/export/secondary", "nfs://10.12.0.2/export/secondary"),
+        ("", ""),
+        ("no url?x", "no url?[redacted]"),
+    ],
+)
+def test_a_url_is_shown_without_user_query_and_fragment(url: str, shown: str) -> None:
+    assert redact_url(url) == shown
+    assert redact_url(shown) == shown, "twice is like once"
+
+
+@given(
+    user=st.from_regex(r"[a-z0-9:%-]{0,12}", fullmatch=True),
+    path=st.from_regex(r"(/[a-z0-9@._-]{0,8}){0,3}", fullmatch=True),
+    query=st.text(
+        st.characters(codec="ascii", exclude_characters=" \t\n\r\x0b\x0c\"'<>\\", min_codepoint=33)
+    ),
+)
+def test_no_query_survives_in_any_text(user: str, path: str, query: str) -> None:
+    url = f"https://{user + '@' if user else ''}h.example.test{path}?k={CANARY}{query}"
+    assert CANARY not in redact_urls(f"it fails: {url} and so on")

@@ -12,6 +12,7 @@ from attrs import frozen
 from systemvm.management.state import schema
 from systemvm.management.state.accounts import SYSTEM_ACCOUNT_ID
 from systemvm.management.state.rows import Rows
+from systemvm.service.redaction import redact_urls
 
 
 @frozen
@@ -48,7 +49,12 @@ def record(
 ) -> Event:
     """Write an event; `columns` are the table's others: resource_type, resource_uuid, job_uuid, …"""
     return rows.insert(
-        connection, type=kind, description=description, account_id=account_id, level=level, **columns
+        connection,
+        type=kind,
+        description=redact_urls(description),
+        account_id=account_id,
+        level=level,
+        **columns,
     )
 
 

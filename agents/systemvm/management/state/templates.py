@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from attrs import frozen
+from attrs import field, frozen
 
 from systemvm.management.state import schema
 from systemvm.management.state.columns import new_uuid, now
@@ -31,7 +31,7 @@ class Template:
     name: str
     display_text: str
     format: ImageFormat
-    url: str | None
+    url: str | None = field(repr=False)
     checksum: str | None
     type: str
     hypervisor: str

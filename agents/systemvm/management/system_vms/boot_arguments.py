@@ -33,6 +33,7 @@ class BootFacts:
     zone_id: int
     control: ControlConfig
     authorized_key: str  # a line of authorized_keys
+    own_networks: Sequence[str] = ()  # CIDRs of this cloud's own among public addresses
 
 
 def cmdline(vm: Instance, nics: Sequence[Nic], facts: BootFacts) -> str:
@@ -70,6 +71,8 @@ def cmdline(vm: Instance, nics: Sequence[Nic], facts: BootFacts) -> str:
     tail = [*_networking(nics, facts.zone), *_name_servers(facts.zone)]
     if facts.zone.ntp_servers:
         tail.append(("ntpserverlist", ",".join(facts.zone.ntp_servers)))
+    if role is Role.SSVM and facts.own_networks:
+        tail.append(("fetch_denied", ",".join(facts.own_networks)))
     tail += _storage(facts.zone) if role is Role.SSVM else [("vncport", CONSOLE_PORT)]
     return boot.format([*head, *middle, *tail])
 

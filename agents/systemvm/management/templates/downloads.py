@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from systemvm.management.state import events, templates
 from systemvm.management.state.columns import new_uuid, now
 from systemvm.management.state.templates import StoreRef
+from systemvm.service.redaction import redact_urls
 from systemvm.wire.storage import DownloadError, DownloadState, DownloadStatus, DownloadStep
 
 UNFINISHED = (DownloadState.NOT_DOWNLOADED, DownloadState.DOWNLOAD_IN_PROGRESS)
@@ -150,8 +151,8 @@ def fail(connection: sa.Connection, ref_id: int, error: DownloadError) -> None:
         table.c.state.in_(UNFINISHED),
         state=DownloadState.DOWNLOAD_ERROR,
         error_code=error.code,
-        error_text=error.message,
-        error_hint=error.hint,
+        error_text=redact_urls(error.message),
+        error_hint=redact_urls(error.hint),
     )
     if changed:
         _record_end(connection, templates.store_refs.by_id(connection, ref_id))
@@ -165,8 +166,8 @@ def _changes(status: DownloadStatus) -> dict[str, Any]:
         "received_bytes": status.received_bytes,
         "total_bytes": status.total_bytes,
         "error_code": error.code if error else None,
-        "error_text": error.message if error else None,
-        "error_hint": (error.hint or None) if error else None,
+        "error_text": redact_urls(error.message) if error else None,
+        "error_hint": (redact_urls(error.hint) or None) if error else None,
         "install_path": status.install_path,
         "physical_size_bytes": status.physical_size_bytes,
         "virtual_size_bytes": status.virtual_size_bytes,

@@ -31,7 +31,7 @@ class Registration:
     """A template or ISO as its user describes it; making one checks it."""
 
     name: str
-    url: str
+    url: str = field(repr=False)
     format: ImageFormat
     display_text: str = ""
     checksum: str | None = None

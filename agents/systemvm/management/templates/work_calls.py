@@ -67,6 +67,7 @@ class ZoneFacts(Protocol):
     def source_ca_pem(self, zone_name: str) -> str | None: ...
     def max_template_size_bytes(self, zone_name: str) -> int: ...
     def store(self, zone_name: str, store_name: str) -> Store: ...
+    def own_networks(self) -> list[str]: ...
 
 
 class Lane(enum.Enum):
@@ -292,4 +293,5 @@ class WorkCalls:
             source_ca_pem=self._zones.source_ca_pem(zone.name),
             public=template.public,
             hvm=template.hvm,
+            denied_networks=self._zones.own_networks(),
         )

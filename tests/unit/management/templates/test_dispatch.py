@@ -94,6 +94,7 @@ async def test_a_registered_template_goes_to_an_ssvm_at_once(cloud: SmallCloud) 
     )
     assert request.account_id == cloud.admin.account.id
     assert request.source_ca_pem
+    assert request.denied_networks == ["203.0.113.1/32"], "fetch keeps away from the cloud's own addresses"
     assert request.request_id == "request-1", "one id from the API to the worker's log"
     assert (await status_of(cloud))["status"] == "0% Downloaded"
 

@@ -25,6 +25,7 @@ from systemvm.management.api.principal import Principal
 from systemvm.management.state import templates, zones
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.management.templates.status_text import status_text
+from systemvm.service.redaction import redact_url
 from systemvm.wire.checksum import bare_digest
 
 STRING, UUID, BOOLEAN, INTEGER, LIST, *_ = ParameterType  # in the order of their declaration
@@ -109,7 +110,7 @@ def select(connection: sa.Connection, call: ApiCall, kind: Kind) -> list[Templat
     by_id = "id" in arguments or "ids" in arguments
     names = read_names(connection)
     return [
-        _answer(copy, names)
+        _answer(copy, names, principal)
         for copy in _copies(connection, rows, names)
         if (zone is None or copy.zone == zone)
         and (copy.ready or not arguments.flag("isready"))
@@ -119,10 +120,10 @@ def select(connection: sa.Connection, call: ApiCall, kind: Kind) -> list[Templat
     ]
 
 
-def answers_of(connection: sa.Connection, rows: list[Template]) -> list[TemplateAnswer]:
-    """One row for each zone that a template is in."""
+def answers_of(connection: sa.Connection, rows: list[Template], principal: Principal) -> list[TemplateAnswer]:
+    """One row for each zone that a template is in, as this caller may see it."""
     names = read_names(connection)
-    return [_answer(copy, names) for copy in _copies(connection, rows, names)]
+    return [_answer(copy, names, principal) for copy in _copies(connection, rows, names)]
 
 
 @frozen
@@ -190,7 +191,7 @@ def _fits(template: Template, arguments: Arguments) -> bool:
     )
 
 
-def _answer(copy: _Copy, names: Names) -> TemplateAnswer:
+def _answer(copy: _Copy, names: Names, principal: Principal) -> TemplateAnswer:
     template, zone, ref = copy.template, copy.zone, copy.ref
     account, domain = names.accounts[template.account_id], names.domains[template.domain_id]
     os_type = os_types.of_row(template.os_type)
@@ -202,7 +203,7 @@ def _answer(copy: _Copy, names: Names) -> TemplateAnswer:
         isready=copy.ready,
         status=status_text(ref, is_iso=template.is_iso),
         hint=None if ref is None or copy.ready else ref.error_hint,
-        url=template.url,
+        url=_shown_url(template, principal),
         checksum=_bare((ref.checksum if ref else None) or template.checksum),
         size=ref.virtual_size_bytes if ref else None,
         physicalsize=ref.physical_size_bytes if ref else None,
@@ -236,6 +237,13 @@ def _answer(copy: _Copy, names: Names) -> TemplateAnswer:
         domainpath=domain.path,
         details={key: str(value) for key, value in template.details.items()},
     )
+
+
+def _shown_url(template: Template, principal: Principal) -> str | None:
+    """Whole for its owner and administrators: a query may hold a signature that opens the whole bucket."""
+    if template.url is None or principal.may_use(template.account_id):
+        return template.url
+    return redact_url(template.url)
 
 
 def _bare(checksum: str | None) -> str | None:

@@ -35,7 +35,7 @@ class TemplateRetryCommands:
         async def retry(call: ApiCall) -> list[TemplateAnswer]:
             template = await self._database.read(_to_retry, call, kind)
             await self._service.retry(template.id, call.request_id)
-            return await self._database.read(answers_of, [template])
+            return await self._database.read(answers_of, [template], call.principal)
 
         return Command(
             f"retry{kind.noun}",

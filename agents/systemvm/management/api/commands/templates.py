@@ -152,7 +152,7 @@ class TemplateCommands:
             zone.id if zone else None,
             call.request_id,
         )
-        return await self._database.read(answers_of, [template])
+        return await self._database.read(answers_of, [template], call.principal)
 
     async def _list(self, call: ApiCall, kind: Kind) -> list[TemplateAnswer]:
         return await self._database.read(select, call, kind)
