@@ -8,6 +8,7 @@ jobs with it; each of them is started once more, from the beginning.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from attrs import define, evolve
 from twisted.internet.defer import Deferred
@@ -15,16 +16,18 @@ from twisted.logger import Logger
 
 from systemvm.guest.context import Context
 from systemvm.guest.version import VERSION
-from systemvm.rpc.errors import RpcError
+from systemvm.rpc.errors import DEADLINE, RpcError
 from systemvm.rpc.method import Call, MethodTable
 from systemvm.rpc.peer import Peer
+from systemvm.service.single_flight import SingleFlight
 from systemvm.ssvm import store_messages
 from systemvm.ssvm.failure import Code, TransferError
 from systemvm.ssvm.fetch_link import FETCH, FetchLink
 from systemvm.ssvm.fetch_messages import FINISHED, PROGRESS, START, STOP, DeniedNetwork, Fetched, Start
 from systemvm.ssvm.mover_messages import MoverResult
 from systemvm.ssvm.paths import Paths
-from systemvm.ssvm.store_messages import Find, Found, Job, Publish, Published
+from systemvm.ssvm.store_messages import Find, Found, Job, Publish, Published, Sweep
+from systemvm.ssvm.store_retry import until_answered
 from systemvm.ssvm.stores import Stores
 from systemvm.wire import denied_networks, storage
 from systemvm.wire.storage import (
@@ -35,12 +38,16 @@ from systemvm.wire.storage import (
     DownloadState,
     DownloadStatus,
     DownloadStep,
+    Store,
+    StoreStats,
 )
 
 START_DEADLINE_S = 25.0
 STOP_DEADLINE_S = 90.0
 PUBLISH_TIMEOUT_S = 120.0
 REMEMBERED_JOBS = 512
+#: How many downloads may be on their way to fetch at a time; each has asked the store whether it is there.
+MAX_STARTING = 16
 
 
 @define
@@ -50,31 +57,55 @@ class _Download:
     instance: str = ""  # of the fetch that has it
     restarts: int = 0
     publishing: Deferred[None] | None = None
+    abandoned: bool = False  # it is to be aborted: nothing of it is tried again
 
 
 class Downloads:
     """Get or start, abort, and the news of both ends."""
 
-    def __init__(self, context: Context, paths: Paths, stores: Stores) -> None:
+    def __init__(
+        self,
+        context: Context,
+        paths: Paths,
+        stores: Stores,
+        link: Callable[..., FetchLink] = FetchLink,
+    ) -> None:
         self._context = context
         self._stores = stores
         self._known: dict[str, _Download] = {}
+        self._starting = SingleFlight[str]()
+        self._aborting: set[str] = set()
+        self._sweeps = SingleFlight[str]()  # by the store's mount
         self._log = Logger(namespace="systemvm.ssvm.downloads")
         told = MethodTable("systemvm agent, to fetch", VERSION)
         roles = frozenset({FETCH.role})
         told.add(PROGRESS, self._progressed, params=DownloadStatus, result=Done, roles=roles)
         told.add(FINISHED, self._finished, params=Fetched, result=Done, roles=roles)
-        self._link = FetchLink(
+        self._link = link(
             context.reactor, paths.fetch_socket, told, lambda: bool(self._active()), self._fetch_connected
         )
 
     async def get_or_start(self, request: DownloadRequest) -> DownloadStatus:
-        """How a job is; it is started if there is none of this id, and found if it was done before."""
+        """How a job is; it is started if there is none of this id, and found if it was done before.
+
+        Calls for a job that is being started join, and all get the answer. RpcError `busy` beyond
+        `MAX_STARTING` of them.
+        """
         job_id = request.job_id
         if job_id in self._known:
             return self._known[job_id].status
+        if job_id not in self._starting and len(self._starting) >= MAX_STARTING:
+            hint = f"{len(self._starting)} downloads wait for the store or for fetch; it is taken after them"
+            raise RpcError.refused(Code.BUSY.value, "this SSVM is busy", hint)
+        status: DownloadStatus = await self._starting.run(job_id, lambda: self._find_or_start(request))
+        return status
+
+    async def _find_or_start(self, request: DownloadRequest) -> DownloadStatus:
+        """The job is this call's alone from its first line on: it was claimed in `_starting`."""
+        job_id = request.job_id
         await self._stores.require(request.store)
         mount_id = store_messages.mount_id(request.store)
+        self._require_wanted(job_id)
         find = Find(mount_id, job_id, request.account_id, request.template_id)
         found: Found = await self._stores.ask(store_messages.FIND, find, Found)
         if found.published is not None:
@@ -82,21 +113,34 @@ class Downloads:
         request_id = request.request_id
         self._log.info("{job_id}: taken on (request {request_id})", job_id=job_id, request_id=request_id)
         peer = await self._fetch()
-        if job_id in self._known:  # another call came meanwhile
-            return self._known[job_id].status
+        # a sweep that began before this job was known would take its directory for a leftover
+        await self._sweeps.ended(mount_id)
+        self._require_wanted(job_id)
         begun = DownloadStatus(job_id, DownloadState.DOWNLOAD_IN_PROGRESS)
         download = self._known[job_id] = _Download(request, begun, self._link.instance)
         try:
             await self._start(peer, download)
-        except RpcError:
-            self._known.pop(job_id, None)
-            raise
+        except RpcError as error:
+            if error.code == DEADLINE:  # fetch may have it: it stays known, and is asked about on
+                Deferred.fromCoroutine(self._resume(peer, download))
+            else:
+                self._known.pop(job_id, None)
+                raise
         return download.status
 
     async def abort(self, job_id: str) -> None:
         """Stop a job if it runs and forget it; nothing of it is left on the store then."""
+        self._aborting.add(job_id)
+        try:
+            await self._starting.ended(job_id)
+            await self._abort_known(job_id)
+        finally:
+            self._aborting.discard(job_id)
+
+    async def _abort_known(self, job_id: str) -> None:
         download = self._known.get(job_id)
         if download is not None and not download.status.state.ended:
+            download.abandoned = True
             if download.publishing is not None:  # too late to stop: wait for what can be deleted
                 await _after(download.publishing)
             else:
@@ -110,7 +154,19 @@ class Downloads:
             await self._link.peer()
         except RpcError as error:
             self._log.info("fetch is not there: {error}", error=str(error))
-        return sorted({*self._active(), *self._link.found_job_ids})
+        return sorted({*self._active(), *self._starting.running(), *self._link.found_job_ids})
+
+    async def sweep(self, store: Store) -> StoreStats:
+        """Remove what jobs that are no more have left on a store; answers how full it is."""
+        mount_id = store_messages.mount_id(store)
+
+        async def sweep() -> StoreStats:
+            order = Sweep(mount_id, self._context.name, await self.used_job_ids())
+            stats: StoreStats = await self._stores.ask(store_messages.SWEEP, order, StoreStats)
+            return stats
+
+        stats: StoreStats = await self._sweeps.run(mount_id, sweep)
+        return stats
 
     def statuses(self) -> list[DownloadStatus]:
         """Every download that is remembered, as it is now."""
@@ -149,14 +205,31 @@ class Downloads:
                     self._fail(download, _died_twice())
                     continue
                 self._log.warn("{job_id}: fetch died; it starts again from the beginning", job_id=job_id)
-            try:
-                await self._start(peer, download)
-            except RpcError as error:
-                if peer.closed:
-                    return  # the next connection comes here again
+            await self._resume(peer, download)
+
+    async def _resume(self, peer: Peer, download: _Download) -> None:
+        """Have fetch say how a job is, or begin it; lateness is waited out."""
+
+        def is_wanted() -> bool:
+            going = not (download.status.state.ended or download.abandoned or download.publishing)
+            return going and not peer.closed
+
+        try:
+            await until_answered(
+                self._context.reactor,
+                lambda: self._start(peer, download),
+                what=f"{download.request.job_id}: fetch",
+                is_wanted=is_wanted,
+            )
+        except RpcError as error:
+            if is_wanted():  # else the next connection comes here again, or nobody needs to
                 self._fail(download, TransferError.from_rpc(error))
 
     # Parts.
+
+    def _require_wanted(self, job_id: str) -> None:
+        if job_id in self._aborting:
+            raise RpcError.refused(Code.ABORTED.value, "the download was aborted before it began")
 
     async def _fetch(self) -> Peer:
         try:
@@ -216,12 +289,40 @@ class Downloads:
             checksum=moved.checksum,
         )
         try:
-            published = await self._stores.ask(store_messages.PUBLISH, order, Published, PUBLISH_TIMEOUT_S)
+            published = await self._publish_or_find(download, order)
         except RpcError as error:
             await self._discard(job)
             self._fail(download, TransferError.from_rpc(error))
         else:
             self._end(download, _downloaded(download.status, published))
+
+    async def _publish_or_find(self, download: _Download, order: Publish) -> Published:
+        """Publish; a store that is late or busy is asked again, and first whether it has done it."""
+        job = order.job
+        find = Find(job.mount_id, job.job_id, order.account_id, order.template_id)
+        was_late = False
+
+        async def publish() -> Published:
+            if was_late:
+                found: Found = await self._stores.ask(store_messages.FIND, find, Found)
+                if found.published is not None:
+                    return found.published
+            published: Published = await self._stores.ask(
+                store_messages.PUBLISH, order, Published, PUBLISH_TIMEOUT_S
+            )
+            return published
+
+        def late(error: RpcError) -> None:
+            nonlocal was_late
+            was_late = True
+
+        return await until_answered(
+            self._context.reactor,
+            publish,
+            what=f"{job.job_id}: publishing",
+            is_wanted=lambda: not download.abandoned,
+            on_wait=late,
+        )
 
     async def _discard(self, job: Job) -> None:
         try:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
@@ -15,6 +15,7 @@ from systemvm.rpc.errors import RpcError
 from systemvm.rpc.local import connect_local
 from systemvm.rpc.method import Caller, MethodTable
 from systemvm.rpc.peer import Peer
+from systemvm.service.single_flight import SingleFlight
 from systemvm.ssvm.fetch_messages import HELLO, FetchHello
 
 FETCH = Caller("fetch", "fetch")
@@ -39,7 +40,7 @@ class FetchLink:
         self._methods = methods
         self._is_needed = is_needed
         self._on_connected = on_connected
-        self._lock = DeferredLock()
+        self._connecting = SingleFlight[Path]()
         self._peer: Peer | None = None
         self._again: IDelayedCall | None = None
         self._stopped = False
@@ -49,13 +50,10 @@ class FetchLink:
 
     async def peer(self) -> Peer:
         """The connected fetch; RpcError when there is none to be had."""
-        await self._lock.acquire()
-        try:
-            if self._peer is None or self._peer.closed:
-                self._peer = await self._connect()
+        if self._peer is not None and not self._peer.closed:
             return self._peer
-        finally:
-            self._lock.release()
+        peer: Peer = await self._connecting.run(self._path, self._connect)
+        return peer
 
     def stop(self) -> None:
         self._stopped = True
@@ -71,6 +69,7 @@ class FetchLink:
         except RpcError:
             peer.close("no answer to hello")
             raise
+        self._peer = peer
         self.instance = hello.instance
         self.found_job_ids = hello.used_job_ids
         peer.when_closed().addCallback(self._lost)

@@ -11,6 +11,7 @@ from systemvm.guest.context import Context
 from systemvm.rpc.errors import RpcError
 from systemvm.rpc.method import Call, MethodTable
 from systemvm.rpc.peer import Peer
+from systemvm.service.single_flight import SingleFlight
 from systemvm.ssvm import store_messages
 from systemvm.ssvm.downloads import Downloads
 from systemvm.ssvm.failure import Code
@@ -50,6 +51,8 @@ class StorageRole:
         self._name = context.name
         self._stores = Stores(context.reactor, paths)
         self._downloads = Downloads(context, paths, self._stores)
+        #: What is done for one store at a time, by its kind and the store: who asks meanwhile joins.
+        self._running = SingleFlight[tuple[str, ...]]()
 
     def add_methods(self, methods: MethodTable) -> None:
         daemon = frozenset({Role.MANAGEMENT.value})
@@ -75,14 +78,21 @@ class StorageRole:
 
     async def setup(self, call: Call, store: Store) -> StoreStats:
         """Mount a store, and remove what jobs that are no more have left on it."""
-        mount_id = await self._stores.mount(store)
-        sweep = store_messages.Sweep(mount_id, self._name, await self._downloads.used_job_ids())
-        stats: StoreStats = await self._stores.ask(store_messages.SWEEP, sweep, StoreStats)
+
+        async def mount_and_sweep() -> StoreStats:
+            await self._stores.mount(store)
+            return await self._downloads.sweep(store)
+
+        key = (storage.STORAGE_SETUP, store_messages.mount_id(store), store.nfs_version)
+        stats: StoreStats = await self._running.run(key, mount_and_sweep)
         return stats
 
     async def stats(self, call: Call, store: Store) -> StoreStats:
         order = store_messages.Stats(store_messages.mount_id(store))
-        stats: StoreStats = await self._stores.ask(store_messages.STATS, order, StoreStats)
+        stats: StoreStats = await self._running.run(
+            (storage.STORAGE_STATS, order.mount_id),
+            lambda: self._stores.ask(store_messages.STATS, order, StoreStats),
+        )
         return stats
 
     async def jobs(self, call: Call, params: None) -> JobListing:
@@ -93,7 +103,10 @@ class StorageRole:
         await self._stores.require(request.store)
         order = store_messages.List(store_messages.mount_id(request.store), request.after)
         try:
-            page: TemplateListing = await self._stores.ask(store_messages.LIST, order, TemplateListing)
+            page: TemplateListing = await self._running.run(
+                (storage.TEMPLATE_LIST, order.mount_id, order.after),
+                lambda: self._stores.ask(store_messages.LIST, order, TemplateListing),
+            )
         except RpcError as error:
             if error.reason == Code.STORE_NOT_MOUNTED.value:
                 self._stores.forget(request.store)

@@ -33,6 +33,7 @@ from systemvm.ssvm.probe import probe
 from systemvm.ssvm.resolve import resolve
 from systemvm.ssvm.retry import RetryBudget
 from systemvm.ssvm.store_messages import Job
+from systemvm.ssvm.store_retry import until_answered
 from systemvm.ssvm.url import ImageUrl
 from systemvm.wire.storage import Done, DownloadState, DownloadStatus, DownloadStep
 
@@ -154,7 +155,15 @@ class Transfer:
         first = url.parse(request.url)
         self._step("asks the store for a place")
         # before anything is asked of the world: is there a store?
-        _, descriptors = await self._ask_store(store_messages.MAKE)
+        _, descriptors = await self._stoppable(
+            until_answered(
+                self._reactor,
+                lambda: self._ask_store(store_messages.MAKE),
+                what=f"{request.job_id}: store.make",
+                is_wanted=lambda: not self._aborted,
+                on_wait=lambda error: self._step("waits for the store, which is busy or does not answer"),
+            )
+        )
         try:
             self._require_going()
             if len(descriptors) != 1:
@@ -281,6 +290,8 @@ class Transfer:
     def _step(self, text: str) -> None:
         """Where it has come to, for who asks later; told with the next news."""
         status = self.state.status
+        if status.steps and status.steps[-1].text == text:
+            return
         steps = [*status.steps, DownloadStep(text, time.time())]
         if len(steps) > MAX_STEPS:  # how it began and how it ends; a source may break off for days
             del steps[MAX_STEPS // 2]

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls that are repeated while all that is wrong with them is that they take long."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from systemvm.rpc.backoff import Backoff
+from systemvm.rpc.errors import BUSY, DEADLINE, RpcError
+from systemvm.wire.slowness import Delay
+
+T = TypeVar("T")
+FIRST_S, LAST_S = 1.0, 30.0
+
+_log = Logger()
+_PASSING = frozenset({Delay.BUSY, Delay.STORE_HANGS, Delay.STORE_UNREACHABLE})
+
+
+def is_passing(error: RpcError) -> bool:
+    """Whether the same call may succeed later: it came too late, or was told to come again."""
+    return error.code in (BUSY, DEADLINE) or Delay.of(error.reason) in _PASSING
+
+
+async def until_answered(
+    reactor: Any,
+    call: Callable[[], Awaitable[T]],
+    *,
+    what: str,
+    is_wanted: Callable[[], bool],
+    on_wait: Callable[[RpcError], None] = lambda error: None,
+) -> T:
+    """Repeat `call` with growing, jittered waits while it only takes long and its answer `is_wanted`.
+
+    `on_wait` hears of each error that is waited out. The last error comes through when the answer is not
+    wanted any more, and any error that is more than lateness at once. `call` has to be idempotent.
+    """
+    backoff = Backoff(first_s=FIRST_S, last_s=LAST_S)
+    while True:
+        try:
+            return await call()
+        except RpcError as error:
+            if not is_passing(error) or not is_wanted():
+                raise
+            wait_s = backoff.next_s()
+            _log.info(
+                "{what} is tried again in {wait_s:.0f} s: {error}", what=what, wait_s=wait_s, error=error
+            )
+            on_wait(error)
+            await deferLater(reactor, wait_s)
+            if not is_wanted():
+                raise

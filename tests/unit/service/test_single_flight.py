@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Work that is joined, work that repeats, and waits that grow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+
+from systemvm.service.keyed_backoff import KeyedBackoff
+from systemvm.service.periodic import Periodic
+from systemvm.service.single_flight import SingleFlight
+
+
+def outcomes(deferreds: list[Deferred[Any]]) -> list[Any]:
+    found: list[Any] = []
+    for deferred in deferreds:
+        deferred.addBoth(found.append)
+    return found
+
+
+def joined(flight: SingleFlight[str], work: Callable[[], Any], count: int) -> list[Deferred[Any]]:
+    return [Deferred.fromCoroutine(flight.run("key", work)) for _ in range(count)]
+
+
+def test_all_who_ask_get_the_answer_of_one() -> None:
+    flight, begun = SingleFlight[str](), []
+    running: Deferred[int] = Deferred()
+
+    async def work() -> int:
+        begun.append(1)
+        return await running
+
+    found = outcomes(joined(flight, work, 5))
+    assert ("key" in flight, begun) == (True, [1])
+    running.callback(7)
+    assert (found, "key" in flight) == ([7] * 5, False)
+
+
+def test_all_who_ask_get_the_failure_of_one_and_the_next_begins_anew() -> None:
+    flight, running = SingleFlight[str](), [Deferred[int](), Deferred[int]()]
+    begun: list[int] = []
+
+    async def work() -> int:
+        begun.append(1)
+        return await running[len(begun) - 1]
+
+    found = outcomes(joined(flight, work, 3))
+    running[0].errback(ValueError("no"))
+    assert [failure.value.args for failure in found] == [("no",)] * 3
+    again = outcomes(joined(flight, work, 1))
+    running[1].callback(1)
+    assert (again, len(begun)) == ([1], 2)
+
+
+def test_work_that_raises_before_it_waits_is_a_failure_too() -> None:
+    flight = SingleFlight[str]()
+
+    def broken() -> Any:
+        raise ValueError("at once")
+
+    [failure] = outcomes(joined(flight, broken, 1))
+    assert failure.check(ValueError)
+    assert "key" not in flight
+
+
+def test_one_that_is_cancelled_leaves_alone() -> None:
+    flight = SingleFlight[str]()
+    running: Deferred[int] = Deferred()
+
+    async def work() -> int:
+        return await running
+
+    first, second = joined(flight, work, 2)
+    found = outcomes([first, second])
+    first.cancel()
+    assert found[0].check(CancelledError)
+    assert not running.called
+    running.callback(3)
+    assert found[1:] == [3]
+
+
+def test_start_is_refused_while_it_runs_and_its_end_can_be_waited_for() -> None:
+    flight = SingleFlight[str]()
+    running: Deferred[None] = Deferred()
+
+    async def work() -> None:
+        await running
+
+    assert [flight.start("key", work) for _ in range(2)] == [True, False]
+    ended = Deferred.fromCoroutine(flight.ended("key"))
+    assert not ended.called
+    running.errback(ValueError("nobody waits for it"))
+    assert ended.called
+
+
+class Work:
+    def __init__(self) -> None:
+        self.runs: list[Deferred[None]] = []
+
+    async def run(self) -> None:
+        self.runs.append(Deferred())
+        await self.runs[-1]
+
+
+def periodic(clock: Clock, work: Work) -> Periodic:
+    return Periodic(clock, work.run, 10.0, what="the work", uniform=lambda low, high: high)
+
+
+def test_a_run_that_is_late_is_not_begun_again() -> None:
+    clock, work = Clock(), Work()
+    every = periodic(clock, work)
+    every.start(now=True)
+    clock.pump([10.0] * 20)
+    assert len(work.runs) == 1
+    for _ in range(5):
+        every.run_soon()
+    work.runs[0].callback(None)
+    assert len(work.runs) == 2, "one more for all who asked meanwhile"
+    work.runs[1].callback(None)
+    clock.advance(9.9)
+    assert len(work.runs) == 2
+    clock.advance(0.2)
+    assert len(work.runs) == 3
+    every.stop()
+    work.runs[2].callback(None)
+    clock.advance(100)
+    assert len(work.runs) == 3
+    assert clock.getDelayedCalls() == []
+
+
+def test_failures_make_it_rarer_until_it_works() -> None:
+    clock, work = Clock(), Work()
+    every = periodic(clock, work)
+    every.start(now=False)
+    gaps_s = []
+    for _ in range(5):
+        before_s, before = clock.seconds(), len(work.runs)
+        while len(work.runs) == before:
+            clock.advance(1)
+        gaps_s.append(clock.seconds() - before_s)
+        work.runs[-1].errback(ValueError("not now"))
+    assert gaps_s == [10, 20, 40, 80, 80]
+    clock.advance(80)
+    work.runs[-1].callback(None)
+    clock.advance(10)
+    assert len(work.runs) == 7
+    every.stop()
+
+
+def test_backoff_by_key_doubles_to_its_end_and_forgets() -> None:
+    clock = Clock()
+    backoff = KeyedBackoff[str](
+        clock.seconds, first_s=10, last_s=60, jitter=0.5, uniform=lambda low, high: low
+    )
+    assert [backoff.failed("a") for _ in range(5)] == [5, 10, 20, 30, 30]
+    assert (backoff.due_in_s("a"), backoff.due_in_s("b"), backoff.waiting()) == (30, 0, ["a"])
+    clock.advance(30)
+    assert (backoff.due_in_s("a"), backoff.waiting()) == (0, [])
+    clock.advance(61)
+    backoff.forget_old()
+    assert backoff.failed("a") == 5
+    backoff.succeeded("a")
+    assert backoff.due_in_s("a") == 0

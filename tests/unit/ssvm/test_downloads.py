@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Get or start: one job is one job however many ask for it, however late its parts are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from systemvm.guest.context import Context
+from systemvm.guest.paths import Paths as GuestPaths
+from systemvm.rpc.errors import BUSY, DEADLINE, RpcError
+from systemvm.rpc.method import MethodTable
+from systemvm.ssvm import store_messages
+from systemvm.ssvm.downloads import MAX_STARTING, Downloads
+from systemvm.ssvm.fetch_messages import START, STOP, Fetched
+from systemvm.ssvm.mover_messages import MoverResult
+from systemvm.ssvm.paths import Paths
+from systemvm.ssvm.store_messages import Found, Published
+from systemvm.ssvm.store_retry import LAST_S
+from systemvm.wire.role import Role
+from systemvm.wire.storage import (
+    Done,
+    DownloadRequest,
+    DownloadState,
+    DownloadStatus,
+    ImageFormat,
+    Store,
+    StoreStats,
+)
+
+PROGRESS = DownloadState.DOWNLOAD_IN_PROGRESS
+STORE = Store("10.12.0.2", "/export/secondary")
+Answer = Callable[[Any], Any]
+
+
+class Waiting:
+    """Calls of a fake peer: each waits until the test answers it."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Any, Deferred[Any]]] = []
+
+    async def wait(self, method: str, params: Any) -> Any:
+        answered: Deferred[Any] = Deferred()
+        self.calls.append((method, params, answered))
+        return await answered
+
+    def names(self) -> list[str]:
+        return [method for method, _, _ in self.calls]
+
+    def answer(self, method: str, value: Any) -> None:
+        """The oldest call of this method that waits."""
+        waits = (deferred for name, _, deferred in self.calls if name == method and not deferred.called)
+        deferred = next(waits)
+        deferred.errback(value) if isinstance(value, Exception) else deferred.callback(value)
+
+
+class FakeStores(Waiting):
+    """Root's helpers."""
+
+    async def require(self, store: Store) -> None:
+        pass
+
+    def forget(self, store: Store) -> None:
+        pass
+
+    async def ask(self, method: str, params: Any, result: Any, timeout_s: float = 60.0) -> Any:
+        return await self.wait(method, params)
+
+
+class FakeFetch(Waiting):
+    """A connection to fetch."""
+
+    closed = False
+
+    async def call(self, method: str, params: Any = None, **more: Any) -> Any:
+        return await self.wait(method, params)
+
+
+class FakeLink:
+    """The agent's end of it."""
+
+    def __init__(self, reactor: Any, path: Any, methods: MethodTable, *callbacks: Any) -> None:
+        self.fetch = FakeFetch()
+        self.instance = "first"
+        self.found_job_ids: list[str] = []
+
+    async def peer(self) -> FakeFetch:
+        return self.fetch
+
+
+class World:
+    """The agent's part, between a fake store and a fake fetch."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.stores = FakeStores()
+        context = Context(
+            self.clock, GuestPaths(), "s-1-VM", Role.SSVM, {}, MethodTable("agent", "1"), {}, lambda: None
+        )
+        links: list[FakeLink] = []
+
+        def link(*arguments: Any) -> Any:
+            links.append(FakeLink(*arguments))
+            return links[-1]
+
+        fakes: Any = self.stores
+        self.downloads = Downloads(context, Paths(), fakes, link)
+        self.fetch = links[0].fetch
+
+    def ask(self, job_id: str = "job-1") -> Deferred[DownloadStatus]:
+        return Deferred.fromCoroutine(self.downloads.get_or_start(request(job_id)))
+
+    def begin(self, job_id: str = "job-1") -> None:
+        """A job that fetch has."""
+        self.ask(job_id)
+        self.stores.answer(store_messages.FIND, Found())
+        self.fetch.answer(START, in_progress(job_id))
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def request(job_id: str) -> DownloadRequest:
+    return DownloadRequest(
+        job_id, "r", 1, 2, "u", "d", "http://x.test/a.raw", ImageFormat.RAW, STORE, max_size_bytes=1 << 20
+    )
+
+
+def in_progress(job_id: str = "job-1") -> Fetched:
+    return Fetched(DownloadStatus(job_id, PROGRESS))
+
+
+def state_of(deferred: Deferred[DownloadStatus]) -> DownloadState:
+    status = deferred.result
+    assert isinstance(status, DownloadStatus), status
+    return status.state
+
+
+def error_of(deferred: Deferred[Any]) -> RpcError:
+    failure = deferred.result
+    assert isinstance(failure, Failure)
+    deferred.addErrback(lambda _: None)
+    assert isinstance(failure.value, RpcError)
+    return failure.value
+
+
+def test_two_who_ask_for_one_job_are_one_find_and_one_start(world: World) -> None:
+    first, second = world.ask(), world.ask()
+    assert world.stores.names() == [store_messages.FIND]
+    world.stores.answer(store_messages.FIND, Found())
+    third = world.ask()
+    assert world.fetch.names() == [START]
+    world.fetch.answer(START, in_progress())
+    assert [state_of(each) for each in (first, second, third)] == [PROGRESS] * 3
+    assert (world.stores.names(), world.fetch.names()) == ([store_messages.FIND], [START])
+
+
+def test_a_failed_start_lets_the_next_one_begin(world: World) -> None:
+    first, second = world.ask(), world.ask()
+    refusal = RpcError.refused("busy", "this SSVM is busy")
+    world.stores.answer(store_messages.FIND, Found())
+    world.fetch.answer(START, refusal)
+    assert [error_of(each).reason for each in (first, second)] == ["busy", "busy"]
+    world.begin()
+    assert [status.state for status in world.downloads.statuses()] == [PROGRESS]
+
+
+def test_a_find_that_fails_lets_the_next_one_begin(world: World) -> None:
+    first = world.ask()
+    world.stores.answer(store_messages.FIND, RpcError(DEADLINE, "store.sock did not answer"))
+    assert error_of(first).code == DEADLINE
+    again = world.ask()
+    world.stores.answer(store_messages.FIND, Found())
+    world.fetch.answer(START, in_progress())
+    assert state_of(again) is PROGRESS
+
+
+def test_who_hangs_up_leaves_the_start_to_who_asks_next(world: World) -> None:
+    first = world.ask()
+    first.addErrback(lambda _: None)
+    first.cancel()
+    second = world.ask()
+    assert world.stores.names() == [store_messages.FIND]
+    world.stores.answer(store_messages.FIND, Found())
+    world.fetch.answer(START, in_progress())
+    assert state_of(second) is PROGRESS
+
+
+def test_an_abort_while_it_starts_leaves_nothing_running(world: World) -> None:
+    asked = world.ask()
+    aborted = Deferred.fromCoroutine(world.downloads.abort("job-1"))
+    assert not aborted.called
+    world.stores.answer(store_messages.FIND, Found())
+    assert error_of(asked).reason == "aborted"
+    assert aborted.called
+    assert (world.fetch.names(), world.downloads.statuses()) == ([], [])
+
+
+def test_an_abort_after_fetch_was_told_stops_it_there(world: World) -> None:
+    world.ask()
+    world.stores.answer(store_messages.FIND, Found())
+    aborted = Deferred.fromCoroutine(world.downloads.abort("job-1"))
+    world.fetch.answer(START, in_progress())
+    world.fetch.answer(STOP, Done())
+    assert aborted.called
+    assert world.downloads.statuses() == []
+
+
+def test_fetch_that_is_late_has_the_job_and_is_asked_on(world: World) -> None:
+    asked = world.ask()
+    world.stores.answer(store_messages.FIND, Found())
+    world.fetch.answer(START, RpcError(DEADLINE, "fetch did not answer"))
+    assert state_of(asked) is PROGRESS, "late is not refused"
+    for _ in range(5):
+        world.clock.advance(LAST_S)
+        waits = [deferred for name, _, deferred in world.fetch.calls if not deferred.called]
+        assert len(waits) <= 1, "never two at a time"
+        if waits:
+            waits[0].errback(RpcError(DEADLINE, "fetch did not answer"))
+    world.clock.advance(LAST_S)
+    world.fetch.answer(START, in_progress())
+    assert [status.state for status in world.downloads.statuses()] == [PROGRESS]
+
+
+def test_more_than_may_start_are_told_that_it_is_busy_and_with_what(world: World) -> None:
+    for number in range(MAX_STARTING):
+        world.ask(f"job-{number}")
+    refused = error_of(world.ask("one-more"))
+    assert (refused.reason, str(MAX_STARTING) in refused.hint) == ("busy", True)
+    assert not world.ask("job-0").called, "but to join what starts costs nothing"
+    assert len(world.stores.calls) == MAX_STARTING
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        RpcError(DEADLINE, "store.sock did not answer store.publish within 120 s"),
+        RpcError(BUSY, "the queue is full"),
+        RpcError.refused("store_hangs", "the NFS server does not answer"),
+    ],
+)
+def test_a_store_that_is_late_to_publish_is_asked_until_it_has(world: World, late: RpcError) -> None:
+    world.begin()
+    result = MoverResult(10, 10, "{SHA-256}0", 10)
+    world.downloads._take(Fetched(DownloadStatus("job-1", PROGRESS), result))
+    for _ in range(3):
+        world.stores.answer(store_messages.PUBLISH, late)
+        world.clock.advance(LAST_S)
+        world.stores.answer(store_messages.FIND, Found())
+    world.stores.answer(store_messages.PUBLISH, late)
+    world.clock.advance(LAST_S)
+    published = Published("template/tmpl/2/1/a.raw", 10, 10, "{SHA-256}0")
+    world.stores.answer(store_messages.FIND, Found(published))
+    [status] = world.downloads.statuses()
+    assert (status.state, status.install_path) == (DownloadState.DOWNLOADED, published.install_path)
+    assert store_messages.DISCARD not in world.stores.names()
+
+
+def test_a_store_that_refuses_to_publish_ends_the_job(world: World) -> None:
+    world.begin()
+    world.downloads._take(Fetched(DownloadStatus("job-1", PROGRESS), MoverResult(10, 10, "{SHA-256}0", 10)))
+    world.stores.answer(store_messages.PUBLISH, RpcError.refused("store_full", "secondary storage is full"))
+    world.stores.answer(store_messages.DISCARD, Done())
+    [status] = world.downloads.statuses()
+    assert status.error is not None
+    assert status.error.code == "store_full"
+
+
+def test_sweeps_join_and_spare_what_is_being_started(world: World) -> None:
+    world.begin("old")
+    world.ask("new")
+    sweeps = [Deferred.fromCoroutine(world.downloads.sweep(STORE)) for _ in range(3)]
+    [order] = [params for name, params, _ in world.stores.calls if name == store_messages.SWEEP]
+    assert order.keep_job_ids == ["new", "old"]
+    world.stores.answer(store_messages.FIND, Found())
+    assert world.fetch.names() == [START], "what is started now waits for the sweep, which may not know it"
+    world.stores.answer(store_messages.SWEEP, StoreStats(100, 1))
+    assert [sweep.result for sweep in sweeps] == [StoreStats(100, 1)] * 3
+    assert world.fetch.names() == [START, START]
