@@ -19,6 +19,7 @@ from systemvm.guest.paths import Paths
 from systemvm.rpc.errors import INTERNAL, RpcError
 from systemvm.rpc.local_caller import OPERATOR, OPERATORS
 from systemvm.rpc.method import Call, MethodTable
+from systemvm.service.single_flight import SingleFlight
 from systemvm.wire.agent import CHECK, HEALTH, PING, CheckReport, Health, Ping, Pong
 from systemvm.wire.role import Role
 
@@ -47,6 +48,7 @@ class CommonMethods:
         self._paths = paths
         self._health = health
         self._state = state
+        self._running = SingleFlight[str]()
 
     def add_to(self, methods: MethodTable) -> None:
         methods.add(
@@ -63,6 +65,7 @@ class CommonMethods:
         methods.add(
             CHECK, self._check, params=None, result=CheckReport, roles=DAEMON_AND_OPERATOR,
             summary="CloudStack's staged checks", deadline_s=CHECK_DEADLINE_S,
+            cancel_on_hangup=True,
         )  # fmt: skip
         methods.add(
             STATE,
@@ -78,9 +81,12 @@ class CommonMethods:
 
     async def _snapshot(self, call: Call, params: None) -> Health:
         # systemctl inside may take seconds; the reactor must not
-        return await deferToThreadPool(
-            self._reactor, self._reactor.getThreadPool(), self._health.snapshot, self._state().reconnects
+        pool, reconnects = self._reactor.getThreadPool(), self._state().reconnects
+        health: Health = await self._running.run(
+            HEALTH,
+            lambda: deferToThreadPool(self._reactor, pool, self._health.snapshot, reconnects),
         )
+        return health
 
     async def _tell_state(self, call: Call, params: None) -> State:
         return self._state()

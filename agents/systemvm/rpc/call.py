@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 from attrs import field, frozen
 
+from systemvm.rpc.deadline import Deadline
 from systemvm.rpc.errors import FORBIDDEN, INVALID_PARAMS, RpcError
 
 if TYPE_CHECKING:
@@ -71,6 +72,11 @@ class Call:
     caller: Caller
     request_id: str
     peer: Connection | None
+    deadline: Deadline | None = field(default=None, eq=False, repr=False)
+
+    def remaining_s(self, at_most_s: float) -> float:
+        """How long there is to wait for what the handler itself calls: its caller's time, and no more."""
+        return at_most_s if self.deadline is None else min(at_most_s, self.deadline.remaining_s)
 
 
 Handler = Callable[[Call, Any], Awaitable[Any]]
@@ -112,6 +118,7 @@ class Method:
     summary: str
     deadline_s: float
     objects: Objects | None = None  # None: the method names no object, or any is open to its roles
+    cancel_on_hangup: bool = False  # it changes nothing, or what it began goes on by itself
 
     def read_params(self, raw: object) -> Any:
         """Convert what the wire brought to the declared type; RpcError -32602 says what does not fit."""

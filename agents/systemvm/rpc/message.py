@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """JSON-RPC 2.0 messages: requests, notifications and answers, told apart and checked.
 
-A request carries one member more than the specification's, `request_id`: the same text from the API to a
-worker's log line.
+A request carries two members more than the specification's: `request_id`, the same text from the API to a
+worker's log line, and `deadline_ms`, how long its caller waits from when it is sent. Older ends ignore both.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Request:
     params: Any
     id: MessageId | None
     request_id: str | None
+    deadline_ms: int | None = None  # None: the caller did not say
 
     def to_wire(self) -> dict[str, Any]:
         wire: dict[str, Any] = {"jsonrpc": "2.0", "method": self.method}
@@ -36,6 +37,8 @@ class Request:
             wire["id"] = self.id
         if self.request_id is not None:
             wire["request_id"] = self.request_id
+        if self.deadline_ms is not None:
+            wire["deadline_ms"] = self.deadline_ms
         return wire
 
 
@@ -90,7 +93,14 @@ def _read_request(message: dict[str, Any]) -> Request:
     request_id = message.get("request_id")
     if request_id is not None and not (isinstance(request_id, str) and len(request_id) <= MAX_ID_CHARACTERS):
         raise _invalid(f"request_id must be a text of at most {MAX_ID_CHARACTERS} characters", message_id)
-    return Request(method, params, message_id, request_id)
+    deadline_ms = message.get("deadline_ms")
+    if deadline_ms is not None and not _is_count(deadline_ms):
+        raise _invalid("deadline_ms must be a number of milliseconds, 0 or more", message_id)
+    return Request(method, params, message_id, request_id, deadline_ms)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_ID_NUMBER
 
 
 def _read_answer(message: dict[str, Any]) -> Answer:

@@ -59,10 +59,13 @@ class MethodTable:
         summary: str = "",
         deadline_s: float = DEFAULT_DEADLINE_S,
         objects: Objects | None = None,
+        cancel_on_hangup: bool = False,
     ) -> None:
         """Answer `name` with `await handler(call, params)`; notifications come to the same handlers.
 
-        `roles` says who may call, `objects` on what; the handler never runs for who may not.
+        `roles` says who may call, `objects` on what; the handler never runs for who may not. With
+        `cancel_on_hangup` it is cancelled when its caller's connection ends, as it is when the caller gives
+        up or its deadline passes; without it goes on, so that no work is left half done.
         """
         if name in self._methods:
             raise ValueError(f"method {name!r} is there already")
@@ -71,7 +74,7 @@ class MethodTable:
         if not 0 < deadline_s <= MAX_DEADLINE_S:
             raise ValueError(f"method {name!r}: a deadline is above 0 and at most {MAX_DEADLINE_S:g} s")
         self._methods[name] = Method(
-            name, handler, params, result, frozenset(roles), summary, deadline_s, objects
+            name, handler, params, result, frozenset(roles), summary, deadline_s, objects, cancel_on_hangup
         )
 
     def lookup(self, call: Call, name: str) -> Method:
@@ -87,6 +90,10 @@ class MethodTable:
         if self.guard is not None and method.roles is not None:
             self.guard(call, method)
         return method
+
+    def cancels_on_hangup(self, name: str) -> bool:
+        method = self._methods.get(name)
+        return method is not None and method.cancel_on_hangup
 
     async def dispatch(self, call: Call, name: str, raw_params: object) -> Any:
         """Check, convert, and run the handler; whatever it raises comes through."""

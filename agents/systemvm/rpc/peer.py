@@ -7,6 +7,7 @@ with plain bytes and `twisted.internet.task.Clock`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -17,6 +18,7 @@ from twisted.python.failure import Failure
 
 from systemvm.rpc import frame, message
 from systemvm.rpc.call import DEFAULT_DEADLINE_S, Call, Caller
+from systemvm.rpc.deadline import Deadline
 from systemvm.rpc.errors import (
     BUSY,
     DEADLINE,
@@ -62,7 +64,13 @@ class Peer:
         methods: MethodTable,
         clock: IReactorTime,
         channel: Channel,
+        later: Callable[[Callable[[], None]], object] = lambda begin: begin(),
     ) -> None:
+        """`later` has calls of the other end begin in a later turn of the reactor.
+
+        What came in the same turn is read by then: a call that its caller gave up while this end was busy is
+        dropped, and not begun.
+        """
         self.caller = caller
         #: What waits for the other end are multiplied by; whoever knows that it is slow replaces this.
         self.timeout_scale: TimeoutScale = slowness.timeout_scale
@@ -73,7 +81,10 @@ class Peer:
         self._splitter = frame.LineSplitter()
         self._next_id = 1
         self._waiting: dict[MessageId, Deferred[Any]] = {}
+        self._later = later
+        self._unbegun: dict[MessageId, tuple[Request, Deadline | None]] = {}  # in the order of coming
         self._serving: dict[MessageId, Deferred[Any]] = {}
+        self._cancel_on_hangup: set[MessageId] = set()  # of those that are served
         self._handling_notifications = 0
         self._dropped_notifications = 0
         self._bad_frames = 0
@@ -104,7 +115,10 @@ class Peer:
             raise RpcError(BUSY, f"{MAX_IN_FLIGHT} calls to {self.caller.name} wait for answers already")
         call_id = self._next_id
         self._next_id += 1
-        line = self._request_line(Request(method, params, call_id, request_id or new_request_id()))
+        deadline_ms = int(1000 * deadline_s * self.timeout_scale())
+        line = self._request_line(
+            Request(method, params, call_id, request_id or new_request_id(), deadline_ms)
+        )
         waiting: Deferred[Any] = Deferred()
         self._waiting[call_id] = waiting
         timer = ScaledTimer(
@@ -172,13 +186,19 @@ class Peer:
             self._hang_up_on(str(error))
 
     def connection_lost(self, why: str) -> None:
-        """The transport is gone. Handlers go on until their deadlines: no work is left half done."""
+        """The transport is gone: what has not begun is dropped, and what can be cancelled is.
+
+        Other handlers go on until their deadlines: no work is left half done.
+        """
         if self._closed is not None:
             return
         self._closed = why
         if self._watch is not None and self._watch.active():
             self._watch.cancel()
         self._watch = None
+        self._unbegun.clear()
+        for call_id in list(self._cancel_on_hangup):
+            self._serving[call_id].cancel()
         lost = RpcError(NOT_CONNECTED, f"the connection of {self.caller.name} ended: {why}")
         for waiting in list(self._waiting.values()):
             waiting.errback(Failure(lost))
@@ -239,20 +259,34 @@ class Peer:
         if request.method == PING:
             self._answer(Answer(call_id, result={}))
             return
-        if call_id in self._serving:
+        if call_id in self._serving or call_id in self._unbegun:
             hint = {"hint": "this id waits for its answer already"}
             self._answer(Answer(call_id, error=RpcError(INVALID_REQUEST, "invalid request", hint)))
             return
-        if len(self._serving) >= MAX_IN_FLIGHT:
+        if len(self._serving) + len(self._unbegun) >= MAX_IN_FLIGHT:
             hint = {"hint": f"at most {MAX_IN_FLIGHT} calls may wait for their answers"}
             self._answer(Answer(call_id, error=RpcError(BUSY, "too many calls in flight", hint)))
             return
-        performed = self._perform(request)
+        waits_ms = request.deadline_ms
+        deadline = None if waits_ms is None else Deadline.after(self._clock.seconds, waits_ms / 1000)
+        self._unbegun[call_id] = (request, deadline)
+        self._later(self._begin_oldest)
+
+    def _begin_oldest(self) -> None:
+        """One call a turn of the reactor, so that between two of them a caller may give up the second."""
+        if not self._unbegun:
+            return
+        call_id = next(iter(self._unbegun))
+        request, deadline = self._unbegun.pop(call_id)
+        performed = self._perform(request, deadline)
         self._serving[call_id] = performed
+        if self._methods.cancels_on_hangup(request.method):
+            self._cancel_on_hangup.add(call_id)
         performed.addBoth(self._performed, call_id)
 
     def _performed(self, result: Any, call_id: MessageId) -> None:
         del self._serving[call_id]
+        self._cancel_on_hangup.discard(call_id)
         if not isinstance(result, Failure):
             self._answer(Answer(call_id, result=result))
         elif isinstance(result.value, RpcError):
@@ -281,15 +315,20 @@ class Peer:
                 error=str(result.value),
             )
 
-    def _perform(self, request: Request) -> Deferred[Any]:
-        call = Call(self.caller, request.request_id or new_request_id(), self)
+    def _perform(self, request: Request, deadline: Deadline | None = None) -> Deferred[Any]:
+        call = Call(self.caller, request.request_id or new_request_id(), self, deadline)
         return perform(self._clock, self._methods, call, request.method, request.params)
 
     def _cancelled(self, params: object) -> None:
         call_id = params.get("id") if isinstance(params, dict) else None
-        serving = self._serving.get(call_id) if isinstance(call_id, str | int) else None
-        if serving is not None:
-            serving.cancel()
+        if not isinstance(call_id, str | int):
+            return
+        if call_id in self._unbegun:
+            request, _ = self._unbegun.pop(call_id)
+            why = f"{request.method} was given up before it began"
+            self._answer(Answer(call_id, error=RpcError(DEADLINE, why)))
+        elif call_id in self._serving:
+            self._serving[call_id].cancel()
 
     def _answer(self, answer: Answer) -> None:
         if self._closed is not None:

@@ -6,12 +6,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from systemvm.rpc.call import Call
+from systemvm.rpc.deadline import Deadline
 from systemvm.rpc.errors import DEADLINE, FORBIDDEN, INTERNAL, RpcError
 from systemvm.rpc.method import MethodTable
 from systemvm.service import host_errors
@@ -31,7 +33,8 @@ def perform(
 ) -> Deferred[Any]:
     """Start the handler; the Deferred fires with its result, or an RpcError, at the deadline at the latest.
 
-    Cancelling it cancels the handler: its caller gave up.
+    That is the method's, or the caller's in `call` if it is sooner; when it has passed already nothing
+    begins. Cancelling the Deferred cancels the handler: its caller gave up.
     """
     try:
         method = methods.lookup(call, name)
@@ -40,6 +43,10 @@ def perform(
         _note_refusal(call, name, error)
         return _failed(error)
 
+    if call.deadline is not None and call.deadline.has_passed:
+        return _failed(RpcError(DEADLINE, f"{name} was not begun: its caller's deadline has passed"))
+    deadline_s = call.remaining_s(method.deadline_s)
+    call = evolve(call, deadline=Deadline.after(clock.seconds, deadline_s))
     overdue = False
     running: Deferred[Any] = Deferred.fromCoroutine(method.run(call, params))
 
@@ -48,7 +55,7 @@ def perform(
         overdue = True
         running.cancel()
 
-    timer = ScaledTimer(clock, method.deadline_s, expire)
+    timer = ScaledTimer(clock, deadline_s, expire)
 
     def done(result: Any) -> Any:
         timer.cancel()

@@ -62,9 +62,12 @@ class StreamProtocol(Protocol):
 
     def converse(self, caller: Caller) -> None:
         """The other end is known: from here on its frames are read."""
-        self.peer = Peer(caller, self._methods, self._clock, self)
+        self.peer = Peer(caller, self._methods, self._clock, self, self._in_a_later_turn)
         self.transport.registerProducer(self, True)
         self._on_peer(self.peer)
+
+    def _in_a_later_turn(self, begin: Callable[[], None]) -> None:
+        self._clock.callLater(0, begin)
 
     def refuse(self, why: str) -> None:
         """The other end is not who it should be: not one of its bytes is parsed."""

@@ -74,6 +74,8 @@ class StorageRole:
                 roles=daemon,
                 summary=summary,
                 deadline_s=deadline_s,
+                # these only wait for what goes on by itself, and who asks next joins it
+                cancel_on_hangup=name not in (storage.TEMPLATE_ABORT, storage.TEMPLATE_DELETE),
             )
 
     async def setup(self, call: Call, store: Store) -> StoreStats:
@@ -126,7 +128,7 @@ class StorageRole:
         await self._stores.require(order.store)
         mount_id = store_messages.mount_id(order.store)
         delete = store_messages.Delete(mount_id, self._name, order.account_id, order.template_id)
-        await self._stores.ask(store_messages.DELETE, delete, Done, DELETE_TIMEOUT_S)
+        await self._stores.ask(store_messages.DELETE, delete, Done, call.remaining_s(DELETE_TIMEOUT_S))
         return Done()
 
     async def daemon_connected(self, peer: Peer) -> None:

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Until when a caller waits: on this end's clock, from when its request was read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import frozen
+
+
+@frozen
+class Deadline:
+    """A moment on the clock that `seconds` reads, after which nobody waits for the answer any more.
+
+    Time that a request spent in the caller's or the kernel's buffers is not known and not counted.
+    """
+
+    seconds: Callable[[], float]
+    at_s: float
+
+    @classmethod
+    def after(cls, seconds: Callable[[], float], wait_s: float) -> Deadline:
+        return cls(seconds, seconds() + wait_s)
+
+    @property
+    def remaining_s(self) -> float:
+        """0 when it has passed."""
+        return max(0.0, self.at_s - self.seconds())
+
+    @property
+    def has_passed(self) -> bool:
+        return self.remaining_s <= 0

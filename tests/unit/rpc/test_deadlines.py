@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A caller's deadline travels with its call; what nobody waits for any more is not begun."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+
+from systemvm.rpc.deadline import Deadline
+from systemvm.rpc.errors import BUSY, DEADLINE, INVALID_REQUEST
+from systemvm.rpc.method import Call, Caller, MethodTable
+from systemvm.rpc.peer import MAX_IN_FLIGHT, Peer
+
+from .wire_pair import Wire
+
+AGENT = Caller("s-1-VM", "ssvm")
+ROLES = frozenset({AGENT.role})
+
+
+class End:
+    """An end whose calls begin when the test turns its reactor, one a turn."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.wire = Wire()
+        self.begun: list[Call] = []
+        self.cancelled: list[str] = []
+        self.turns: deque[Callable[[], None]] = deque()
+        table = MethodTable("an end", "1")
+        table.add("work", self.work, params=None, result=None, roles=ROLES, deadline_s=60.0)
+        table.add(
+            "look", self.work, params=None, result=None, roles=ROLES, deadline_s=60.0, cancel_on_hangup=True
+        )
+        self.peer = Peer(AGENT, table, self.clock, self.wire, self.turns.append)
+
+    async def work(self, call: Call, params: None) -> None:
+        self.begun.append(call)
+        try:
+            await Deferred()
+        except CancelledError:
+            self.cancelled.append(call.request_id)
+            raise
+
+    def hear(self, *messages: dict[str, Any]) -> None:
+        lines = [json.dumps({"jsonrpc": "2.0", **each}).encode() + b"\n" for each in messages]
+        self.peer.data_received(b"".join(lines))
+
+    def turn(self) -> None:
+        turns, self.turns = self.turns, deque()
+        for each in turns:
+            each()
+
+    def errors(self) -> list[tuple[Any, int]]:
+        return [(answer["id"], answer["error"]["code"]) for answer in self.wire.take() if "error" in answer]
+
+
+@pytest.fixture
+def end() -> End:
+    return End()
+
+
+def test_a_call_says_how_long_its_caller_waits() -> None:
+    wire, clock = Wire(), Clock()
+    peer = Peer(AGENT, MethodTable("t", "1"), clock, wire)
+    failed: list[Any] = []
+    Deferred.fromCoroutine(peer.call("work", deadline_s=12.5)).addErrback(failed.append)
+    peer.notify("news")
+    call, news = wire.take()
+    assert call["deadline_ms"] >= 12500, "scaled up where the machine is slow"
+    assert "deadline_ms" not in news
+    peer.close("the test is over")
+
+
+def test_what_waited_past_its_deadline_is_dropped_unbegun(end: End) -> None:
+    end.hear(
+        {"id": 1, "method": "work", "deadline_ms": 5000},
+        {"id": 2, "method": "work", "deadline_ms": 30000},
+        {"id": 3, "method": "work"},
+    )
+    end.clock.advance(10)
+    end.turn()
+    assert len(end.begun) == 2
+    assert end.errors() == [(1, DEADLINE)]
+    assert end.begun[0].remaining_s(60.0) == 20.0
+    assert end.begun[1].remaining_s(60.0) == 60.0
+
+
+def test_a_handler_ends_with_its_callers_deadline_if_that_is_sooner(end: End) -> None:
+    end.hear({"id": 1, "method": "work", "deadline_ms": 5000, "request_id": "r-1"})
+    end.turn()
+    end.clock.advance(200)
+    assert (end.cancelled, end.errors()) == (["r-1"], [(1, DEADLINE)])
+
+
+def test_and_with_its_methods_if_that_is_sooner(end: End) -> None:
+    end.hear({"id": 1, "method": "work", "deadline_ms": 3_600_000, "request_id": "r-1"})
+    end.turn()
+    assert end.begun[0].remaining_s(1000.0) == 60.0
+    end.clock.advance(2000)
+    assert end.cancelled == ["r-1"]
+
+
+def test_a_call_that_was_given_up_in_the_same_breath_is_not_begun(end: End) -> None:
+    """An end that was too busy to read finds the call and its end together."""
+    end.hear({"id": 1, "method": "work"}, {"method": "rpc.cancel", "params": {"id": 1}})
+    end.hear({"id": 2, "method": "work"})
+    end.turn()
+    assert len(end.begun) == 1
+    assert end.errors() == [(1, DEADLINE)]
+
+
+def test_a_connection_that_ends_takes_what_has_not_begun_along(end: End) -> None:
+    end.hear(
+        {"id": 1, "method": "work", "request_id": "r-1"}, {"id": 2, "method": "look", "request_id": "r-2"}
+    )
+    end.turn()
+    end.hear({"id": 3, "method": "work"})
+    end.peer.connection_lost("it hung up")
+    end.turn()
+    assert [call.request_id for call in end.begun] == ["r-1", "r-2"]
+    assert end.cancelled == ["r-2"], "what may be left half done is not"
+
+
+def test_calls_that_wait_for_their_turn_count_as_in_flight(end: End) -> None:
+    end.hear(*({"id": number, "method": "work"} for number in range(MAX_IN_FLIGHT + 1)))
+    assert end.errors() == [(MAX_IN_FLIGHT, BUSY)]
+    end.hear({"id": 0, "method": "work"})
+    assert end.errors() == [(0, INVALID_REQUEST)], "the id waits for its answer already"
+
+
+@pytest.mark.parametrize("wrong", [-1, 1.5, "5", True, 2**60, [1]])
+def test_a_deadline_that_is_none_is_refused(end: End, wrong: object) -> None:
+    end.hear({"id": 1, "method": "work", "deadline_ms": wrong})
+    end.turn()
+    assert end.begun == []
+    assert end.errors() == [(1, INVALID_REQUEST)]
+
+
+def test_a_deadline_counts_down() -> None:
+    clock = Clock()
+    deadline = Deadline.after(clock.seconds, 10.0)
+    clock.advance(4)
+    assert (deadline.remaining_s, deadline.has_passed) == (6.0, False)
+    clock.advance(7)
+    assert (deadline.remaining_s, deadline.has_passed) == (0.0, True)
+    assert Call(AGENT, "r", None, deadline).remaining_s(5.0) == 0.0
