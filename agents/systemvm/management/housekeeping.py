@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
+from systemvm.management.control.agent import Agent
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.page.listener import PageCertificate
 from systemvm.management.state import console_sessions, jobs, sessions
@@ -21,6 +20,8 @@ from systemvm.management.system_vms.diagnostics import Diagnostics
 from systemvm.management.system_vms.preparation import Preparations
 from systemvm.management.templates.copies import Copies
 from systemvm.rpc.errors import RpcError
+from systemvm.service.periodic import Periodic
+from systemvm.service.single_flight import SingleFlight
 from systemvm.wire.role import Role
 
 FORGET_EVERY_S = 600.0
@@ -31,7 +32,7 @@ RENEW_EVERY_S = 86400.0
 
 
 class Housekeeping:
-    """Four loops; a round that fails is logged and the next one comes."""
+    """Four loops, none on top of itself; a round that fails is logged, and the next one comes later."""
 
     _log = Logger()
 
@@ -53,21 +54,21 @@ class Housekeeping:
         self._job_expiry = job_expiry
         self._page_certificate = page_certificate
         self._diagnostics = diagnostics
+        self._measuring = SingleFlight[str]()  # by the SSVM's name
         self._loops = [
-            (self._loop(clock, self.forget), FORGET_EVERY_S),
-            (self._loop(clock, self.measure_stores), MEASURE_EVERY_S),
-            (self._loop(clock, copies.remove_unused), CLEAR_EVERY_S),
-            (self._loop(clock, self.renew_certificates), RENEW_EVERY_S),
+            Periodic(clock, self.forget, FORGET_EVERY_S, what="forgetting what expired"),
+            Periodic(clock, self.measure_stores, MEASURE_EVERY_S, what="measuring stores"),
+            Periodic(clock, copies.remove_unused, CLEAR_EVERY_S, what="clearing primary storage"),
+            Periodic(clock, self.renew_certificates, RENEW_EVERY_S, what="renewing public certificates"),
         ]
 
     def start(self) -> None:
-        for loop, interval_s in self._loops:
-            loop.start(interval_s, now=False)
+        for loop in self._loops:
+            loop.start(now=False)
 
     def stop(self) -> None:
-        for loop, _ in self._loops:
-            if loop.running:
-                loop.stop()
+        for loop in self._loops:
+            loop.stop()
 
     async def forget(self) -> None:
         """Old job results, zips of diagnostics, logins and console links that nobody used."""
@@ -78,11 +79,27 @@ class Housekeeping:
         await self._database.run(console_sessions.expire)
 
     async def measure_stores(self) -> None:
-        """Every SSVM that is Up says how full its stores are, or is said to have none that answers."""
-        for name in self._directory.up(Role.SSVM):
-            agent = self._directory.agent(name)
+        """Every SSVM that is Up says how full its stores are, or is said to have none that answers.
+
+        They are asked side by side, and one that has not answered the last time is not asked again.
+        """
+        agents = (self._directory.agent(name) for name in self._directory.up(Role.SSVM))
+        for agent in agents:
             if agent is not None:
-                await self._preparations.measure_stores(agent)
+                self._measuring.start(agent.name, partial(self._measure, agent))
+
+    async def measured(self) -> None:
+        """Wait for the answers to what was asked so far."""
+        for name in self._measuring.running():
+            await self._measuring.ended(name)
+
+    async def _measure(self, agent: Agent) -> None:
+        try:
+            await self._preparations.measure_stores(agent)
+        except RpcError as error:
+            self._log.info("how full the stores of {name} are: {error}", name=agent.name, error=error)
+        except Exception:
+            self._log.failure("measuring the stores of {name} failed", name=agent.name)
 
     async def renew_certificates(self) -> None:
         """Fresh public certificates for the page and for CPVMs that stay up for long; open consoles go on."""
@@ -90,18 +107,9 @@ class Housekeeping:
             self._page_certificate.renew()
         for name in self._directory.up(Role.CPVM):
             agent = self._directory.agent(name)
-            if agent is not None:
-                await self._preparations.set_up_console(agent)
-
-    def _loop(self, clock: IReactorTime, work: Callable[[], Awaitable[None]]) -> LoopingCall:
-        async def round_() -> None:
+            if agent is None:
+                continue
             try:
-                await work()
+                await self._preparations.set_up_console(agent)
             except RpcError as error:
-                self._log.info("housekeeping waits for its next round: {error}", error=str(error))
-            except Exception:
-                self._log.failure("a round of housekeeping failed")
-
-        loop = LoopingCall(lambda: Deferred.fromCoroutine(round_()))
-        loop.clock = clock
-        return loop
+                self._log.info("{name} has its old certificate: {error}", name=name, error=error)

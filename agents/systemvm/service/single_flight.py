@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 K = TypeVar("K", bound=Hashable)
@@ -18,6 +19,8 @@ class SingleFlight(Generic[K]):
     The key is claimed before the work's first await. The work belongs to none of its callers: one that is
     cancelled, by its deadline or because it hung up, leaves alone, and the next to ask joins what still runs.
     """
+
+    _log = Logger()
 
     def __init__(self) -> None:
         self._waiting: dict[K, list[Deferred[Any]]] = {}
@@ -42,7 +45,7 @@ class SingleFlight(Generic[K]):
         return await waiter
 
     def start(self, key: K, work: Callable[[], Awaitable[Any]]) -> bool:
-        """Start work that nobody waits for and that logs its own failures; False when it runs already."""
+        """Start work that nobody waits for, its failure is logged; False when it runs already."""
         if key in self._waiting:
             return False
         self._waiting[key] = []
@@ -68,9 +71,10 @@ class SingleFlight(Generic[K]):
         return waiter
 
     def _end(self, outcome: Any, key: K) -> None:
-        for waiter in self._waiting.pop(key):
-            if waiter.called:  # cancelled
-                continue
+        waiters = [waiter for waiter in self._waiting.pop(key) if not waiter.called]  # else cancelled
+        if not waiters and isinstance(outcome, Failure):
+            self._log.failure("{key} failed, and nobody waits for it", failure=outcome, key=key)
+        for waiter in waiters:
             if isinstance(outcome, Failure):
                 waiter.errback(outcome)
             else:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from attrs import evolve
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from small_cloud import FakePeer, FakeZoneFacts, SmallCloud
@@ -254,7 +256,6 @@ async def test_it_happens_at_each_connection_and_every_few_minutes_for_agents_th
 
     async def step(agent: Agent) -> None:
         seen.append(agent.name)
-        raise RpcError(DEADLINE, "a store hangs")
 
     reconciliation.add(Role.SSVM, step)
     await directory.came_up(agent)
@@ -267,3 +268,30 @@ async def test_it_happens_at_each_connection_and_every_few_minutes_for_agents_th
     clock.advance(RECONCILE_EVERY_S)
     assert seen == ["s-1-VM"] * 3, "an agent of protocol 1 knows no listings"
     reconciliation.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_that_cannot_tell_is_asked_less_often_and_one_that_hangs_not_again() -> None:
+    directory, _, _ = connected("s-1-VM", Role.SSVM)
+    clock, asked_at_s = Clock(), []
+    reconciliation = Reconciliation(clock, directory)
+    hangs: list[Deferred[None]] = []
+
+    async def step(agent: Agent) -> None:
+        asked_at_s.append(clock.seconds())
+        if len(asked_at_s) == 6:
+            hangs.append(Deferred())
+            await hangs[0]
+        raise RpcError(DEADLINE, "a store is slow")
+
+    reconciliation.add(Role.SSVM, step)
+    reconciliation.start()
+    while not hangs:
+        clock.advance(1)
+    gaps_s = [after - before for before, after in itertools.pairwise(asked_at_s)]
+    assert gaps_s[-1] > 4 * RECONCILE_EVERY_S
+    for _ in range(20):
+        clock.advance(RECONCILE_EVERY_S)
+    assert len(asked_at_s) == 6
+    reconciliation.stop()
+    hangs[0].callback(None)

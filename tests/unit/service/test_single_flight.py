@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 
 from systemvm.service.keyed_backoff import KeyedBackoff
 from systemvm.service.periodic import Periodic
@@ -92,8 +93,21 @@ def test_start_is_refused_while_it_runs_and_its_end_can_be_waited_for() -> None:
     assert [flight.start("key", work) for _ in range(2)] == [True, False]
     ended = Deferred.fromCoroutine(flight.ended("key"))
     assert not ended.called
-    running.errback(ValueError("nobody waits for it"))
+    running.errback(ValueError("it was waited for"))
     assert ended.called
+
+
+def test_a_failure_that_nobody_waits_for_is_logged() -> None:
+    flight = SingleFlight[str]()
+    running: Deferred[None] = Deferred()
+
+    async def work() -> None:
+        await running
+
+    with capturedLogs() as logged:
+        flight.start("key", work)
+        running.errback(ValueError("unheard"))
+    assert [event["log_failure"].value.args for event in logged] == [("unheard",)]
 
 
 class Work:

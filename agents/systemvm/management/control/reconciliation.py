@@ -8,15 +8,18 @@ not an empty one.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from systemvm.management.control.agent import Agent
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.rpc.errors import RpcError
+from systemvm.service.keyed_backoff import KeyedBackoff
+from systemvm.service.periodic import Periodic
+from systemvm.service.single_flight import SingleFlight
 from systemvm.wire.role import Role
 
 RECONCILE_EVERY_S = 120.0
@@ -32,9 +35,11 @@ class Reconciliation:
     def __init__(self, clock: IReactorTime, directory: AgentDirectory) -> None:
         self._directory = directory
         self._steps: list[tuple[Role, Step]] = []
-        self._busy: set[str] = set()
-        self._loop = LoopingCall(self._all)
-        self._loop.clock = clock
+        self._running = SingleFlight[str]()  # by the agent's name
+        self._backoff = KeyedBackoff[str](
+            clock.seconds, first_s=RECONCILE_EVERY_S, last_s=8 * RECONCILE_EVERY_S, jitter=0.2
+        )
+        self._loop = Periodic(clock, self._all, RECONCILE_EVERY_S, what="reconciling with agents")
         directory.on_up(self._came_up)
 
     def add(self, role: Role, step: Step) -> None:
@@ -42,25 +47,26 @@ class Reconciliation:
         self._steps.append((role, step))
 
     def start(self) -> None:
-        self._loop.start(RECONCILE_EVERY_S, now=False)
+        self._loop.start(now=False)
 
     def stop(self) -> None:
-        if self._loop.running:
-            self._loop.stop()
+        self._loop.stop()
 
     async def reconcile(self, agent: Agent) -> None:
         """Both ways, now; nothing for an agent that is being reconciled already."""
-        if agent.name in self._busy or not agent.has_listings:
-            return
-        self._busy.add(agent.name)
-        try:
-            for role, step in self._steps:
-                if role is agent.role and agent.is_up:
-                    await self._take(agent, step)
-        finally:
-            self._busy.discard(agent.name)
+        if agent.has_listings and agent.name not in self._running:
+            await self._running.run(agent.name, partial(self._reconcile, agent))
 
-    async def _take(self, agent: Agent, step: Step) -> None:
+    async def _reconcile(self, agent: Agent) -> None:
+        steps = [step for role, step in self._steps if role is agent.role]
+        done = [await self._take(agent, step) for step in steps if agent.is_up]
+        if all(done):
+            self._backoff.succeeded(agent.name)
+        else:
+            self._backoff.failed(agent.name)
+
+    async def _take(self, agent: Agent, step: Step) -> bool:
+        """Whether the step was done."""
         try:
             await step(agent)
         except RpcError as error:
@@ -71,12 +77,16 @@ class Reconciliation:
             )
         except Exception:
             self._log.failure("reconciling with {name} failed", name=agent.name)
+        else:
+            return True
+        return False
 
     async def _came_up(self, agent: Agent) -> None:
         # Not awaited: a store that hangs must not keep the next service from hearing of the agent.
         Deferred.fromCoroutine(self.reconcile(agent))
 
-    def _all(self) -> None:
+    async def _all(self) -> None:
+        """Agents side by side; one that could not tell the last time has a longer wait."""
         for agent in self._directory.agents():
-            if agent.is_up:
+            if agent.is_up and not self._backoff.due_in_s(agent.name):
                 Deferred.fromCoroutine(self.reconcile(agent))

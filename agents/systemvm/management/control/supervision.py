@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from functools import partial
+
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from systemvm.management.control.agent import Agent, AgentStatus, Remark
@@ -13,6 +13,8 @@ from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.delays import explain
 from systemvm.management.state.status import AgentState
 from systemvm.rpc.errors import RpcError
+from systemvm.service.periodic import Periodic
+from systemvm.service.single_flight import SingleFlight
 from systemvm.wire.agent import HEALTH, Health
 from systemvm.wire.slowness import Delay
 
@@ -33,20 +35,17 @@ class Supervision:
     ) -> None:
         self._clock = clock
         self._directory = directory
-        self._interval_s = interval_s
         self._silence_s = interval_s * missed_pings
-        self._asking: set[str] = set()
-        self._loop = LoopingCall(self._ask_all)
-        self._loop.clock = clock
+        self._asking = SingleFlight[str]()  # by the agent's name
+        self._loop = Periodic(clock, self._ask_all, interval_s, what="asking agents for a sign of life")
 
     def start(self) -> None:
-        self._loop.start(self._interval_s, now=False)
+        self._loop.start(now=False)
 
     def stop(self) -> None:
-        if self._loop.running:
-            self._loop.stop()
+        self._loop.stop()
 
-    def _ask_all(self) -> None:
+    async def _ask_all(self) -> None:
         for agent in self._directory.agents():
             if agent.peer is None:
                 continue
@@ -61,11 +60,9 @@ class Supervision:
                         f"systemvm system-vm why {agent.name} looks inside; reboot it if this lasts",
                     ),
                 )
-            if agent.name not in self._asking:
-                Deferred.fromCoroutine(self._ask(agent))
+            self._asking.start(agent.name, partial(self._ask, agent))
 
     async def _ask(self, agent: Agent) -> None:
-        self._asking.add(agent.name)
         try:
             agent.health = await self._directory.call(
                 agent.name, HEALTH, result=Health, deadline_s=self._silence_s
@@ -73,8 +70,6 @@ class Supervision:
         except RpcError as error:
             self._log.info("no health of {name}: {error}", name=agent.name, error=str(error))
             return
-        finally:
-            self._asking.discard(agent.name)
         agent.heard_s = self._clock.seconds()
         self._remark_load(agent)
         if agent.status.state is AgentState.ALERT and agent.status.reason.startswith("has not answered"):

@@ -70,6 +70,7 @@ class Keeper:
         )
         self._silent_since_s: dict[str, float] = {}
         self._scanning = DeferredLock()
+        self._scan_again = False
         self._timer: IDelayedCall | None = None
         self._started = False
         self._stopped = False
@@ -135,6 +136,9 @@ class Keeper:
                         await self._keep(zone, config, role)
         finally:
             self._scanning.release()
+            if self._scan_again and not self._stopped:
+                self._scan_again = False
+                self._schedule(0.0)
 
     # --- one VM
 
@@ -228,6 +232,10 @@ class Keeper:
         self._timer = self._clock.callLater(delay_s, self._tick)
 
     def _tick(self) -> None:
+        if self._scanning.locked:
+            # a start may take minutes: one scan follows it, and not one for each tick meanwhile
+            self._scan_again = True
+            return
         scan = Deferred.fromCoroutine(self.scan())
         scan.addErrback(lambda failure: self._log.failure("a scan of system VMs failed", failure=failure))
         if not self._stopped:

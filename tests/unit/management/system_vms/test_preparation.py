@@ -132,6 +132,7 @@ async def test_housekeeping_measures_renews_and_forgets(world, preparations: Pre
         world.clock, world.database, world.directory, preparations, copies, job_expiry=timedelta(0)
     )
     await keeping.measure_stores()
+    await keeping.measured()
     await keeping.renew_certificates()
     assert [method for method, _ in ssvm.calls] == ["storage.stats"]
     assert [method for method, _ in cpvm.calls] == ["console.setup"]
