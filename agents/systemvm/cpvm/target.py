@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReadWriteDescriptor
+from twisted.internet.interfaces import IReadWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -23,6 +23,7 @@ from systemvm.cpvm.rfb import (
     ServerHandshake,
     ServerInit,
 )
+from systemvm.service.scaled_timer import ScaledTimer
 from systemvm.wire.console import ConsoleTarget
 
 CONNECT_DEADLINE_S = 10.0
@@ -47,7 +48,7 @@ class ScreenDialer:
         self._target = target
         self._deadline_s = deadline_s
         self._handshake = ServerHandshake(target.password)
-        self._deadline: IDelayedCall | None = None
+        self._deadline: ScaledTimer | None = None
         self._socket: socket.socket | None = None
         self._connected = False
         self._unsent = b""
@@ -60,8 +61,10 @@ class ScreenDialer:
         except ValueError:
             raise RefusedError(Refusal.SCREEN_UNREACHABLE, "the daemon named no IP address") from None
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-        self._deadline = self._reactor.callLater(
-            self._deadline_s, self._fail, Refusal.SCREEN_SILENT, "no handshake in time"
+        self._deadline = ScaledTimer(
+            self._reactor,
+            self._deadline_s,
+            lambda: self._fail(Refusal.SCREEN_SILENT, "no handshake in time"),
         )
         self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -141,7 +144,7 @@ class ScreenDialer:
             closing.close()
 
     def _leave(self) -> None:
-        if self._deadline is not None and self._deadline.active():
+        if self._deadline is not None:
             self._deadline.cancel()
         if self._socket is not None:
             self._reactor.removeReader(self)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from systemvm.management.asyncio_bridge import in_asyncio
+from systemvm.service.slowness import scaled_s
 
 _SAID_BYTES = 2000
 
@@ -41,6 +42,7 @@ async def _run(words: list[str], stdin: bytes, timeout_s: float) -> bytes:
         )
     except FileNotFoundError as e:
         raise CommandError(f"{words[0]} is not installed") from e
+    timeout_s = scaled_s(timeout_s)
     try:
         stdout, stderr = await asyncio.wait_for(process.communicate(stdin), timeout_s)
     except TimeoutError as e:

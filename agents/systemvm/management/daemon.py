@@ -149,7 +149,6 @@ class Daemon:
             self.directory,
             cast(GuestAgents, self.hypervisor),
             self._ssh_key.path,
-            timeout_scale=timeout_scale,
         )
         self._diagnosis = Diagnosis(
             reactor,

@@ -21,6 +21,7 @@ from systemvm.rpc.peer import Peer
 from systemvm.rpc.secure_transport import SecureStreamProtocol
 from systemvm.rpc.tls import Identity, TlsOptions, agent_options
 from systemvm.rpc.transport import Reactor, explain
+from systemvm.service.slowness import scaled_s
 
 CONNECT_S = 15.0
 #: Where nobody listens the kernel itself says no: a daemon that is started anew has its agents soon after.
@@ -111,7 +112,7 @@ class Dialer:
             return str(error)
         attempt = _Attempt(self._reactor, self._methods, options)
         connector: IConnector = self._reactor.connectTCP(
-            host, port, TLSMemoryBIOFactory(options, True, attempt), timeout=CONNECT_S
+            host, port, TLSMemoryBIOFactory(options, True, attempt), timeout=scaled_s(CONNECT_S)
         )
         try:
             peer = await attempt.outcome

@@ -17,10 +17,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from systemvm.service.slowness import scaled_s
+
 PACKET_BYTES = 64 * 1024
 MAX_DESCRIPTORS = 24
 #: How long a caller may take to say what it wants.
-_PATIENCE_S = 5.0
+_REQUEST_TIMEOUT_S = 5.0
 _UCRED = struct.Struct("iII")  # pid, uid, gid
 
 #: What is asked, with the descriptors that came along; what is answered, with descriptors to send.
@@ -50,7 +52,7 @@ def serve_one(listener: socket.socket, uid: int, handler: Handler) -> str | None
     """Take one connection to its end; what was refused, in words for the journal, or None."""
     connection, _ = listener.accept()
     with connection:
-        connection.settimeout(_PATIENCE_S)
+        connection.settimeout(scaled_s(_REQUEST_TIMEOUT_S))
         _, caller, _ = _UCRED.unpack(
             connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         )

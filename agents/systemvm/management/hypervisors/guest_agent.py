@@ -30,6 +30,7 @@ from attrs import frozen
 from systemvm.management.asyncio_bridge import in_asyncio
 from systemvm.management.hypervisors.base import HypervisorError
 from systemvm.management.hypervisors.process import connect_unix
+from systemvm.service.slowness import TimeoutScale, unscaled
 
 #: How long a guest that runs may take for a simple answer; emulated ones are slow.
 ANSWER_S = 10.0
@@ -96,21 +97,28 @@ class GuestAgents(Protocol):
 class GuestAgent:
     """One machine's. Every call is a conversation of its own, has a deadline, and raises GuestAgentError."""
 
-    def __init__(self, name: str, connect: Callable[[], Awaitable[Streams]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        connect: Callable[[], Awaitable[Streams]],
+        timeout_scale: TimeoutScale = unscaled,
+    ) -> None:
+        """Every `timeout_s` is multiplied by `timeout_scale` when the call begins."""
         self._name = name
+        self._timeout_scale = timeout_scale
         self._connect = connect
         # QEMU serves one client at a time; a second one would wait for it without knowing why
         self._turn = asyncio.Lock()
         self._held: Streams | None = None
 
     @classmethod
-    def on_socket(cls, name: str, channel: Path) -> GuestAgent:
+    def on_socket(cls, name: str, channel: Path, timeout_scale: TimeoutScale = unscaled) -> GuestAgent:
         """On the UNIX socket that QEMU listens on."""
 
         async def connect() -> Streams:
             return await asyncio.open_unix_connection(sock=connect_unix(channel), limit=_LINE_LIMIT_BYTES)
 
-        return cls(name, connect)
+        return cls(name, connect, timeout_scale)
 
     async def hold(self) -> None:
         """Connect now and stay connected, so that the guest's program can sleep; in asyncio, no error."""
@@ -203,6 +211,7 @@ class GuestAgent:
 
     async def _within(self, body: Callable[[Conversation], Awaitable[T]], timeout_s: float) -> T:
         command = ["guest-sync-delimited"]
+        timeout_s *= self._timeout_scale()
         try:
             async with asyncio.timeout(timeout_s), self._turn, self._connected(command) as talk:
                 await talk.synchronise()

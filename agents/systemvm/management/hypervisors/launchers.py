@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from systemvm.launcher.processes import FIRST_DESCRIPTOR, Processes
 from systemvm.management.hypervisors.base import HypervisorError
 from systemvm.service.local_calls import RefusedError, call
+from systemvm.service.slowness import scaled_s
 
 __all__ = ["FIRST_DESCRIPTOR", "DirectLauncher", "Launcher", "SocketLauncher"]
 
@@ -90,7 +91,7 @@ class SocketLauncher:
 
     def _call(self, request: dict[str, Any], descriptors: Sequence[int]) -> tuple[dict[str, Any], list[int]]:
         try:
-            return call(self._path, request, descriptors, timeout_s=_TIMEOUT_S)
+            return call(self._path, request, descriptors, timeout_s=scaled_s(_TIMEOUT_S))
         except RefusedError as error:
             raise HypervisorError(error.message, error.hint) from error
         except OSError as error:

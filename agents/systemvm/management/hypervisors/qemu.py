@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from systemvm.management.asyncio_bridge import in_asyncio, in_twisted
 from systemvm.management.hypervisors import qemu_arguments, smbios
-from systemvm.management.hypervisors.accelerator import Accelerator
+from systemvm.management.hypervisors.accelerator import Accelerator, GuestTimeoutScale
 from systemvm.management.hypervisors.base import (
     DomainNotFoundError,
     DomainSpec,
@@ -30,6 +30,7 @@ from systemvm.management.hypervisors.process import DetachedProcess, is_listened
 from systemvm.management.hypervisors.qemu_exit import exit_reason
 from systemvm.management.hypervisors.qemu_program import QemuProgram, free_vnc_port
 from systemvm.management.hypervisors.qmp import Session
+from systemvm.service.slowness import scaled_s
 
 GREETING_S = 30.0
 QUIT_S = 10.0
@@ -81,6 +82,7 @@ class QemuHypervisor:
         self._journal = Journal(run_directory)
         self._taps = taps
         self._program = QemuProgram(self._journal, launcher or DirectLauncher(), accelerator, binary)
+        self._guest_scale = GuestTimeoutScale(accelerator)
         self._vnc_ports = range(vnc_ports[0], vnc_ports[1] + 1)
         self._domains: dict[str, _Domain] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -121,7 +123,8 @@ class QemuHypervisor:
     def _guest_agent_of(self, domain: _Domain) -> GuestAgent:
         if domain.guest_agent is None:
             name = domain.entry.name
-            domain.guest_agent = GuestAgent.on_socket(name, self._journal.path(name, "agent"))
+            channel = self._journal.path(name, "agent")
+            domain.guest_agent = GuestAgent.on_socket(name, channel, self._guest_scale)
         return domain.guest_agent
 
     async def _hold_guest_agent(self, domain: _Domain) -> None:
@@ -206,7 +209,7 @@ class QemuHypervisor:
         domain.started = False
         await domain.process.kill()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(domain.ended), QUIT_S)
+            await asyncio.wait_for(asyncio.shield(domain.ended), scaled_s(QUIT_S))
         return domain.said
 
     @staticmethod
@@ -268,11 +271,11 @@ class QemuHypervisor:
                 and await _within(domain, timeout_s)
             ):
                 return
-            if await self._try(domain, "quit") and await _within(domain, QUIT_S):
+            if await self._try(domain, "quit") and await _within(domain, scaled_s(QUIT_S)):
                 return
             self._log.warn("{name}: QEMU does not end by itself and is killed", name=name)
             await domain.process.kill()
-            if not await _within(domain, QUIT_S):
+            if not await _within(domain, scaled_s(QUIT_S)):
                 raise HypervisorError(f"{name}: QEMU (pid {domain.process.pid}) cannot be ended")
 
     async def _try(self, domain: _Domain, command: str) -> bool:
@@ -326,7 +329,7 @@ class QemuHypervisor:
         The monitor's socket was listened on before QEMU was started and is inherited by it alone: as long as
         somebody is there, the process is there too, and no second one of the machine may be started.
         """
-        deadline = asyncio.get_running_loop().time() + _EXEC_S
+        deadline = asyncio.get_running_loop().time() + scaled_s(_EXEC_S)
         while (process := await DetachedProcess.find(self._program.launcher, entry.uuid)) is None:
             if not is_listened_to(self._journal.path(entry.name, "monitor")):
                 return None

@@ -15,6 +15,7 @@ from qemu.qmp.protocol import Runstate, StateError
 
 from systemvm.management.hypervisors.base import HypervisorError
 from systemvm.management.hypervisors.process import connect_unix
+from systemvm.service.slowness import scaled_s
 
 COMMAND_TIMEOUT_S = 20.0
 _DRAIN_S = 2.0
@@ -33,6 +34,7 @@ class Session:
         """Wait for QEMU's greeting; HypervisorError when there is none in time."""
         client = QMPClient(name)
         client.logger.disabled = True  # it reports every closed connection as an error of its own
+        timeout_s = scaled_s(timeout_s)
         shutdowns = EventListener(names=("SHUTDOWN", "GUEST_PANICKED"))
         client.register_listener(shutdowns)
         try:
@@ -55,6 +57,7 @@ class Session:
         timeout_s: float = COMMAND_TIMEOUT_S,
     ) -> Any:
         """QEMU's answer. Errors name the command and never its arguments, which may be secret."""
+        timeout_s = scaled_s(timeout_s)
         try:
             return await asyncio.wait_for(self._client.execute(command, arguments), timeout_s)
         except TimeoutError as e:

@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet.threads import deferToThread
 
 from systemvm.service.local_calls import RefusedError, call
+from systemvm.service.slowness import scaled_s
 from systemvm.wire.role import CONTROL_PORT
 
 _TIMEOUT_S = 40.0
@@ -63,7 +64,7 @@ class NetworkDriver:
 
     async def _ask(self, **request: Any) -> list[int]:
         try:
-            _, descriptors = await deferToThread(call, self._helper, request, timeout_s=_TIMEOUT_S)
+            _, descriptors = await deferToThread(call, self._helper, request, timeout_s=scaled_s(_TIMEOUT_S))
         except RefusedError as error:
             raise NetworkError(error.message, error.hint) from error
         except OSError as error:

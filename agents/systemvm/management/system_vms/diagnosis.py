@@ -233,16 +233,16 @@ class Diagnosis:
         """None when the guest agent does not answer."""
         try:
             guest = self._machines.guest_agent(name)
-            await guest.ping(timeout_s=PING_S * self._timeout_scale())
+            await guest.ping(timeout_s=PING_S)
             loadavg = await guest.read_file(  # starts no program: an overloaded guest can still do it
-                inside.LOADAVG, limit_bytes=128, timeout_s=PING_S * self._timeout_scale()
+                inside.LOADAVG, limit_bytes=128, timeout_s=PING_S
             )
             examination.note("load inside", loadavg.decode("ascii", "replace").strip())
             examination.pending = "its units, journal, network and firewall from inside"
             asked_s = self._unix_clock()
             done = await guest.run(
                 ["/bin/sh", "-c", inside.script(self._address, self._port, self._timeout_scale())],
-                timeout_s=SCRIPT_S * self._timeout_scale(),
+                timeout_s=SCRIPT_S,
             )
         except HypervisorError as error:
             examination.note("guest agent", error.message)

@@ -19,7 +19,6 @@ from systemvm.management.state import instances
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.zone import TrafficType
-from systemvm.service.slowness import TimeoutScale, unscaled
 
 SSH_PORT = 3922
 _CONNECT_S = 30
@@ -75,14 +74,11 @@ class Logins:
         directory: AgentDirectory,
         machines: GuestAgents,
         key_file: Path,
-        *,
-        timeout_scale: TimeoutScale = unscaled,
     ) -> None:
         self._database = database
         self._directory = directory
         self._machines = machines
         self._key_file = key_file
-        self._timeout_scale = timeout_scale
 
     async def of(self, vm: Instance) -> Login:
         """HypervisorError when its host keys are not known, so that nobody there could be trusted."""
@@ -103,7 +99,7 @@ class Logins:
             return list(agent.hello.host_keys)
         try:
             guest = self._machines.guest_agent(vm.instance_name)
-            text = await guest.read_file(HOST_KEY, limit_bytes=4096, timeout_s=ASK_S * self._timeout_scale())
+            text = await guest.read_file(HOST_KEY, limit_bytes=4096, timeout_s=ASK_S)
         except HypervisorError as error:
             self._log.info(
                 "{name}: no host key by its guest agent: {why}", name=vm.instance_name, why=error.message

@@ -287,3 +287,13 @@ async def test_a_machine_without_a_channel_cannot_be_held_and_that_is_no_error()
     await in_asyncio(agent.hold())
     with pytest.raises(GuestAgentSilentError):
         await agent.ping()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_slow_guest_is_given_more_time() -> None:
+    mute = QemuGaDouble(guest_sync_delimited=lambda arguments: None)
+    slow = GuestAgent("s-1-VM", mute.connect, lambda: 5.0)
+    began_s = time.monotonic()
+    with pytest.raises(GuestAgentSilentError, match=r"does not answer \(0\.25 s\)"):
+        await slow.ping(timeout_s=0.05)
+    assert time.monotonic() - began_s >= 0.25
