@@ -212,6 +212,7 @@ FAILURES: list[tuple[str, str, dict[str, Any], str]] = [
     (f"{GOOD}:8443/image.raw", "tls_failed", {}, "for another name"),
     (f"{GOOD}:9443/image.raw", "tls_failed", {}, "does not hold"),
     (f"https://{SERVER}:80/", "tls_failed", {}, "TLS with"),
+    ("http://192.168.77.1/image.raw", "connection_failed", {}, "cannot be reached: Network is unreachable"),
     (f"{BAD}/loop", "redirects", {}, "more than 5 times"),
     (f"{BAD}/chain?n=6", "redirects", {}, "more than 5 times"),
     (f"{BAD}/nowhere", "url_invalid", {}, "Location"),

@@ -7,6 +7,7 @@ import enum
 import errno
 
 from systemvm.rpc.errors import REFUSED, RpcError
+from systemvm.service import host_errors
 from systemvm.wire.slowness import Delay
 from systemvm.wire.storage import DownloadError
 
@@ -104,6 +105,16 @@ class TransferError(Exception):
         return cls(Code.INTERNAL, error.message, error.hint)
 
 
+def of_this_vm(error: BaseException | None) -> TransferError:
+    """What nobody foresaw: the SSVM's own trouble where it is known, and else a word about where to look."""
+    trouble = host_errors.explain(error)
+    if trouble is not None:
+        return TransferError(Code.INTERNAL, f"the SSVM cannot do it: {trouble.message}", trouble.hint)
+    return TransferError(
+        Code.INTERNAL, "a program of the SSVM broke down", "the SSVM's journal says more; retry the template"
+    )
+
+
 def of_store(error: OSError, doing: str) -> TransferError:
     """What a file operation on a store that failed means to the person who registered a template."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -113,6 +124,8 @@ def of_store(error: OSError, doing: str) -> TransferError:
             f"secondary storage is full{quota}: {doing}",
             "free space on the store or add another one, then retry the template",
         )
+    if error.errno in (errno.ENOMEM, errno.EMFILE, errno.ENFILE):
+        return of_this_vm(error)
     if error.errno == errno.EFBIG:
         return TransferError(Code.TOO_LARGE, f"the image grew past its size limit: {doing}")
     why = error.strerror or type(error).__name__

@@ -16,7 +16,7 @@ from queue import SimpleQueue
 
 from systemvm.ssvm.confine import MAX_DATA_BYTES, confine
 from systemvm.ssvm.decompress import needs_memory
-from systemvm.ssvm.failure import Code, TransferError, of_store
+from systemvm.ssvm.failure import Code, TransferError, of_store, of_this_vm
 from systemvm.ssvm.limits import MIB
 from systemvm.ssvm.mover_messages import (
     CONTROL_FD,
@@ -101,7 +101,8 @@ class Mover:
         except MemoryError:
             report = _told(needs_memory("it is used up", MAX_DATA_BYTES, "publish it compressed with less"))
         except Exception as error:
-            report = _failure(Code.INTERNAL, f"the mover failed: {type(error).__name__}: {error}"[:300])
+            sys.stderr.write(f"mover of job {_plain(self._job.job_id)} broke down: {error!r}\n"[:2000])
+            report = _told(of_this_vm(error))
         self._report = report
         os.eventfd_write(self._ended, 1)
 
@@ -135,10 +136,6 @@ class Mover:
 
 def _told(error: TransferError) -> MoverReport:
     return MoverReport(failure=MoverFailure(error.code.value, error.message, error.hint))
-
-
-def _failure(code: Code, message: str) -> MoverReport:
-    return MoverReport(failure=MoverFailure(code.value, message))
 
 
 def _plain(text: str) -> str:

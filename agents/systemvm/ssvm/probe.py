@@ -7,6 +7,8 @@ would ask for gzip and undo it, and Twisted's RedirectAgent resolves a second re
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Any
 
 from attrs import frozen
@@ -129,10 +131,12 @@ def _explain(error: Exception, url: ImageUrl, address: Address) -> TransferError
             )
         return TransferError(Code.TLS_FAILED, f"TLS with {where} failed: {words[:200]}")
     if isinstance(cause, network.ConnectError):
+        # its text may hold a whole Failure; the number says it in the system's words
+        number = cause.osError if isinstance(cause.osError, int) else errno.EHOSTUNREACH
         return TransferError(
             Code.CONNECTION_FAILED,
-            f"{where} cannot be reached: {cause.osError or cause}",
-            "check the network",
+            f"{where} cannot be reached: {os.strerror(number)}",
+            "check the URL, and the routes of the public network",
         )
     if isinstance(cause, network.ConnectionDone | network.ConnectionLost | network.ConnectionAborted):
         return TransferError(Code.CONNECTION_LOST, f"{where} closed the connection without an answer")

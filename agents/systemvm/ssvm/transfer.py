@@ -22,7 +22,7 @@ from systemvm.service.scaled_timer import add_scaled_timeout
 from systemvm.ssvm import checksum, helper_client, store_messages, url
 from systemvm.ssvm.addresses import Address, AddressPolicy
 from systemvm.ssvm.connect import open_connection
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import Code, TransferError, of_this_vm
 from systemvm.ssvm.fetch_messages import MAX_CA_CHARACTERS, Fetched, Start
 from systemvm.ssvm.limits import Limits
 from systemvm.ssvm.mover_children import MoverChildren
@@ -93,9 +93,9 @@ class Transfer:
             await self._fail(error)
         except RpcError as error:
             await self._fail(TransferError.from_rpc(error))
-        except Exception:
+        except Exception as error:
             self._log.failure("{job_id}: broke down", job_id=request.job_id)
-            await self._fail(TransferError(Code.INTERNAL, "fetch broke down", "the SSVM's journal says more"))
+            await self._fail(of_this_vm(error))
         else:
             self._log.info("{job_id}: brought {size} bytes", job_id=request.job_id, size=moved.received_bytes)
             status = evolve(
@@ -355,7 +355,7 @@ def _as_transfer_error(error: BaseException | None) -> TransferError:
     if isinstance(error, TransferError):
         return error
     Logger(namespace="systemvm.ssvm.transfer").error("fetch broke down: {error!r}", error=error)
-    return TransferError(Code.INTERNAL, "fetch broke down", "the SSVM's journal says more")
+    return of_this_vm(error)
 
 
 def _aborted() -> TransferError:

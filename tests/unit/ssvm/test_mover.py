@@ -41,3 +41,31 @@ def test_a_stale_handle_is_the_stores_failure_and_no_internal_one(
     assert failure.code == Code.STORE_FAILED.value
     assert "Stale file handle" in failure.message
     assert failure.hint == "the server forgot the export; mount the store again"
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "too many files open"),
+        (ValueError("hunter2"), "a program of the SSVM broke down"),
+    ],
+)
+def test_its_own_trouble_is_not_blamed_on_the_store_and_shows_no_exception(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: Exception, message: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise broken
+
+    monkeypatch.setattr(mover, "ResumingSource", fail)
+    ours, theirs = socket.socketpair()
+    directory = os.open(tmp_path, os.O_RDONLY)
+    try:
+        with ours, theirs:
+            mover.Mover(theirs, theirs, directory, JOB).run()
+            failure = decode_report(ours.recv(65536)).failure
+    finally:
+        os.close(directory)
+    assert failure is not None
+    assert failure.code == Code.INTERNAL.value
+    assert message in failure.message
+    assert "hunter2" not in failure.message + failure.hint
