@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a wait of the lab prints of the daemon's explanation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from systemvm.lab import explanation
+from systemvm.rpc.errors import DEADLINE, RpcError
+
+SOCKET = Path("managementd.sock")
+ANSWER = {
+    "state": "Running",
+    "agentstate": "Alert",
+    "reason": "the NFS server 10.12.0.2 does not answer",
+    "hint": "is it running?",
+    "looked_at": [
+        {"what": "hypervisor", "said": "running"},
+        {"what": "journal", "said": "1\n2\n3\n4\n5\n6\n7\n8"},
+    ],
+}  # fmt: skip
+
+
+def test_reason_hint_and_the_end_of_what_was_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def answer(*words: Any, **named: Any) -> dict[str, Any]:
+        asked.append(words)
+        return ANSWER
+
+    monkeypatch.setattr(explanation, "unix_call", answer)
+    assert explanation.why(SOCKET, "s-1-VM").splitlines() == [
+        "s-1-VM is Running, its agent Alert",
+        "reason: the NFS server 10.12.0.2 does not answer",
+        "hint: is it running?",
+        "hypervisor: running",
+        *("journal: 3", "  4", "  5", "  6", "  7", "  8"),
+    ]
+    assert asked == [(SOCKET, "system_vm.why", {"name": "s-1-VM"})]
+
+
+def test_a_daemon_that_is_too_busy_to_answer_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(*words: Any, **named: Any) -> None:
+        raise RpcError(DEADLINE, "no answer within 30 s")
+
+    monkeypatch.setattr(explanation, "unix_call", late)
+    said = explanation.why(SOCKET, "s-1-VM")
+    assert said == "s-1-VM: no answer within 30 s; `systemvm system-vm why s-1-VM` asks again"
+
+
+def test_a_template_with_and_without_a_word() -> None:
+    assert list(explanation.of_template({"name": "tiny", "status": "", "hint": "busy"})) == [
+        "tiny: no SSVM has begun its download", "hint: busy",
+    ]  # fmt: skip
+    assert list(explanation.of_template({"name": "tiny", "status": "50% Downloaded"})) == [
+        "tiny: 50% Downloaded"
+    ]
