@@ -25,6 +25,8 @@ PREFIXES_ADDED_BY_CLIENTS = ("signature", "ctx")  # signatureVersion, signatureM
 
 #: `details[0].key`, as CloudStack's clients write maps; the number only keeps entries apart.
 _MAP_NAME = re.compile(r"(?P<name>[A-Za-z0-9_]+)\[(?P<index>\d{1,4})\]\.(?P<key>.+)")
+MIN_YEAR, MAX_YEAR = 1970, 9998  # a day more, in any time zone, can still be reckoned with
+_DATE_IS = "a date such as 2027-01-31 or 2027-01-31 23:59:59"
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
@@ -73,12 +75,14 @@ def _date(value: Any) -> date | datetime:
     """A day, or a moment, which is UTC unless it names a time zone, as all times of this API are."""
     text = _text(value)
     try:
-        if _DAY.fullmatch(text):
-            return date.fromisoformat(text)
-        moment = datetime.fromisoformat(text)
+        when = date.fromisoformat(text) if _DAY.fullmatch(text) else datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError("a date such as 2027-01-31 or 2027-01-31 23:59:59") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        raise ValueError(_DATE_IS) from None
+    if not MIN_YEAR <= when.year <= MAX_YEAR:
+        raise ValueError(f"{_DATE_IS}, of the years {MIN_YEAR} to {MAX_YEAR}")
+    if isinstance(when, datetime) and when.tzinfo is None:
+        return when.replace(tzinfo=UTC)
+    return when
 
 
 def _map(value: Any) -> dict[str, str]:
@@ -159,7 +163,7 @@ class Parameter:
             raise ApiError(
                 ErrorCode.PARAMETER, f"Invalid value for parameter {self.name}: it must be {error}"
             ) from None
-        if self.only and typed not in self.only:
+        if self.only and _shown(typed).lower() not in [_shown(value).lower() for value in self.only]:
             served = " or ".join(_shown(value) for value in self.only)
             raise ApiError(
                 ErrorCode.PARAMETER,

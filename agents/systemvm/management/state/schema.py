@@ -141,7 +141,7 @@ templates = _table(
     sa.Column("checksum", sa.String(255)),  # as the user gave it, `{ALG}hex`
     sa.Column("type", sa.String(20), nullable=False, default="USER"),
     sa.Column("hypervisor", sa.String(20), nullable=False, default="KVM"),
-    sa.Column("os_type", sa.String(255)),
+    sa.Column("os_type", sa.String(255)),  # an id of os_types.py; older rows hold what their user typed
     sa.Column("bootable", sa.Boolean, nullable=False, default=True),
     sa.Column("featured", sa.Boolean, nullable=False, default=False),
     sa.Column("public", sa.Boolean, nullable=False, default=False),

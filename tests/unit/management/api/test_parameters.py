@@ -65,6 +65,8 @@ def test_what_a_value_becomes(kind: ParameterType, value: Any, expected: Any) ->
         (ParameterType.STRING, {"a": 1}, "a text"),
         (ParameterType.DATE, "tomorrow", "a date such as"),
         (ParameterType.DATE, "2027-13-01", "a date such as"),
+        (ParameterType.DATE, "9999-12-31", "1970 to 9998"),
+        (ParameterType.DATE, "0001-01-01T00:00:00+1200", "1970 to 9998"),
         (ParameterType.MAP, "a", "a map"),
         (ParameterType.MAP, [{"a": "1"}, {"a": "2"}], "the key a once"),
     ],

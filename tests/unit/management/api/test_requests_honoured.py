@@ -123,6 +123,7 @@ async def test_values_that_say_what_happens_anyway_are_taken(cloud: SmallCloud) 
         "passwordenabled": "false",
         "requireshvm": "true",
         "sshkeyenabled": "false",
+        "templatetype": "user",
     }
     [row] = (await cloud.call("registerTemplate", **registration(cloud, **defaults)))["template"]
     assert (row["bits"], row["sshkeyenabled"], row["isdynamicallyscalable"]) == (64, False, False)
@@ -275,6 +276,8 @@ async def test_the_disk_of_a_machine_that_boots_an_iso_has_the_size_asked_for(cl
     assert volume["size"] == 2 * GIB
     error = await refusal(cloud, "deployVirtualMachine", **values, diskofferingid=NOWHERE)
     assert "diskofferingid" in error.text
+    error = await refusal(cloud, "deployVirtualMachine", **values, size="2", rootdisksize="3")
+    assert "size and rootdisksize" in error.text
 
 
 # --- templates
@@ -406,3 +409,10 @@ async def test_events_are_of_the_days_asked_for(cloud: SmallCloud) -> None:
     assert await found(startdate="2026-03-02 00:30:01", enddate="2026-03-02 23:00:00") == []
     with pytest.raises(ApiError, match="startdate"):
         await found(startdate="yesterday")
+
+
+@pytest_twisted.ensureDeferred
+async def test_jobs_are_those_since_the_day_asked_for(cloud: SmallCloud) -> None:
+    await cloud.job("deployVirtualMachine", **await deployment(cloud))
+    assert (await cloud.call("listAsyncJobs", startdate="2020-01-01"))["count"] == 1
+    assert await cloud.call("listAsyncJobs", startdate="9998-01-01") == {}

@@ -86,7 +86,7 @@ class SuccessAnswer:
 class ApiParameterAnswer:
     name: str = always("the name")
     description: str = always("what it means")
-    type: str = always("string, uuid, boolean, integer or list")
+    type: str = always("string, uuid, boolean, integer, list, date or map")
     length: int = always("longest text accepted")
     required: bool = always("whether the command needs it")
     related: str | None = says("commands whose answers hold such an id")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 
 import sqlalchemy as sa
@@ -13,6 +12,7 @@ from systemvm.management.api.command import ApiCall, Command, Shape, matches_key
 from systemvm.management.api.owners import read_names
 from systemvm.management.api.ownership import OWNERS, owners_of
 from systemvm.management.api.parameters import ParameterType, only, optional
+from systemvm.management.api.periods import end_of, first_moment
 from systemvm.management.state import accounts, events, schema
 from systemvm.management.state.database import Database
 from systemvm.management.state.rows import NotFoundError
@@ -77,21 +77,12 @@ class EventCommands:
             if name in arguments:
                 where.append(sa.func.lower(column) == arguments[name].lower())
         if "startdate" in arguments:
-            where.append(columns.created >= _first_moment(arguments["startdate"]))
+            where.append(columns.created >= first_moment(arguments["startdate"]))
         if "enddate" in arguments:
-            where.append(columns.created < _end(arguments["enddate"]))
+            where.append(columns.created < end_of(arguments["enddate"]))
         machine = arguments.get("virtualmachineid", None)
         found = await self._database.read(_read, where, machine)
         return [answer for answer in found if matches_keyword(arguments, answer.description)]
-
-
-def _first_moment(when: date | datetime) -> datetime:
-    return when if isinstance(when, datetime) else datetime.combine(when, time(), UTC)
-
-
-def _end(when: date | datetime) -> datetime:
-    """A day is meant to its last moment, a second to its end, as in CloudStack's ParamProcessWorker."""
-    return _first_moment(when) + (timedelta(seconds=1) if isinstance(when, datetime) else timedelta(days=1))
 
 
 def _read(

@@ -9,7 +9,8 @@ from systemvm.management.api.answers.access import JobAnswer
 from systemvm.management.api.command import ApiCall, Command, Shape, matches_keyword, paged
 from systemvm.management.api.owners import read_names
 from systemvm.management.api.ownership import OWNERS, owners_of
-from systemvm.management.api.parameters import ParameterType, required
+from systemvm.management.api.parameters import ParameterType, optional, required
+from systemvm.management.api.periods import first_moment
 from systemvm.management.api.principal import Principal
 from systemvm.management.state import accounts, jobs
 from systemvm.management.state.database import Database
@@ -41,7 +42,10 @@ class JobCommands:
                 JobAnswer,
                 "asyncjobs",
                 Shape.LIST,
-                OWNERS,
+                (
+                    optional("startdate", ParameterType.DATE, "only those begun at this moment, or later"),
+                    *OWNERS,
+                ),
             ),
         )
 
@@ -62,7 +66,12 @@ def _one(connection: sa.Connection, uuid: str, principal: Principal) -> JobAnswe
 
 def _all(connection: sa.Connection, call: ApiCall) -> list[JobAnswer]:
     owners = owners_of(connection, call)
-    found = [job for job in jobs.list_all(connection) if job.account_id in owners]
+    since = first_moment(call.arguments["startdate"]) if "startdate" in call.arguments else None
+    found = [
+        job
+        for job in jobs.list_all(connection)
+        if job.account_id in owners and (since is None or job.created >= since)
+    ]
     return _answers(connection, found)
 
 

@@ -123,6 +123,10 @@ def _disk_bytes(arguments: Arguments, template: Template) -> int | None:
             "size is not supported with a template: it is the size of a data disk",
             "leave it out; rootdisksize is the size of the root disk",
         )
+    if "size" in arguments and (_ROOT_DISK_SIZE in arguments or _ROOT_DISK_SIZE in details):
+        raise parameter_error(
+            "size and rootdisksize are given, and the machine has one disk", "leave one of them out"
+        )
     if _ROOT_DISK_SIZE in details:
         return _gib("details[0].rootdisksize", _whole(details[_ROOT_DISK_SIZE]))
     for name in (_ROOT_DISK_SIZE, "size"):
