@@ -29,6 +29,8 @@ def why(socket: Path, name: str) -> str:
     for look in answer.get("looked_at", []):
         said = str(look["said"]).splitlines()[-_LINES:]
         lines += [f"{look['what']}: {said[0]}" if said else look["what"], *(f"  {line}" for line in said[1:])]
+    if answer.get("pending"):
+        lines.append(f"still looking at {answer['pending']}")
     return "\n".join(lines)
 
 

@@ -17,6 +17,7 @@ ANSWER = {
     "agentstate": "Alert",
     "reason": "the NFS server 10.12.0.2 does not answer",
     "hint": "is it running?",
+    "pending": "inside the machine",
     "looked_at": [
         {"what": "hypervisor", "said": "running"},
         {"what": "journal", "said": "1\n2\n3\n4\n5\n6\n7\n8"},
@@ -38,6 +39,7 @@ def test_reason_hint_and_the_end_of_what_was_looked_at(monkeypatch: pytest.Monke
         "hint: is it running?",
         "hypervisor: running",
         *("journal: 3", "  4", "  5", "  6", "  7", "  8"),
+        "still looking at inside the machine",
     ]
     assert asked == [(SOCKET, "system_vm.why", {"name": "s-1-VM"})]
 
