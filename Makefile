@@ -117,6 +117,10 @@ bench-recovery: setup images ## agent, daemon and machine killed: how long until
 bench-idle: setup images ## CPU of idle system VMs and daemon, and of one small download
 	@$(PYTHON) tests/benchmark/idle.py
 
+.PHONY: bench-download-pass
+bench-download-pass: setup ## queries and milliseconds of an idle pass over 100, 1,000 and 10,000 Ready templates
+	@$(PYTHON) tests/benchmark/download_pass.py
+
 .PHONY: bench-control
 bench-control: setup ## one daemon, 1,000 agents on real sockets; a call beside the same call over HTTPS
 	@$(PYTHON) tests/benchmark/control.py

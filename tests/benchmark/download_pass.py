@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make bench-download-pass`: what a pass over downloads costs while there is nothing to do.
+
+The daemon makes one every ten seconds, so it has to cost what is due and not what there is: queries and
+milliseconds are measured with 100, 1,000 and 10,000 Ready templates in the database.
+
+usage: download_pass.py [--rounds N]      exit code 1 when a bar does not hold
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+TOP = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(TOP), str(TOP / "agents"), str(TOP / "tests")]
+
+RESULT = TOP / "build/bench/download_pass.json"
+COUNTS = (100, 1_000, 10_000)
+MAX_QUERIES = 5
+#: A pass over the most templates may take this many times what one over the fewest does, and some noise.
+GROWTH_BAR, NOISE_MS = 2.0, 5.0
+
+
+def rows(measured: dict[int, tuple[int, float]]) -> list[dict[str, Any]]:
+    """One row a count of templates; `measured` has queries and the median of milliseconds."""
+    fewest_ms = measured[min(measured)][1]
+    bar_ms = round(GROWTH_BAR * fewest_ms + NOISE_MS, 1)
+    return [
+        {
+            "metric": f"{count} Ready templates",
+            "queries": queries,
+            "queries_bar": MAX_QUERIES,
+            "ms": round(pass_ms, 1),
+            "ms_bar": bar_ms,
+            "holds": queries <= MAX_QUERIES and pass_ms <= bar_ms,
+        }
+        for count, (queries, pass_ms) in sorted(measured.items())
+    ]
+
+
+async def measure(count: int, rounds: int) -> tuple[int, float]:
+    """Queries of one idle pass, and the median of the milliseconds that `rounds` of them take."""
+    import sqlalchemy as sa
+
+    from small_cloud import fill, make
+    from systemvm.management.state import schema
+    from systemvm.management.state.columns import new_uuid
+    from systemvm.wire.storage import DownloadState, ImageFormat
+
+    with tempfile.TemporaryDirectory() as directory:
+        pristine = fill(Path(tempfile.mkdtemp(dir=directory)))
+        cloud = make(Path(directory), pristine)
+
+        def add_ready(connection: sa.Connection) -> None:
+            templates, refs = [], []
+            for number in range(1, count + 1):
+                name = f"ready-{number}"
+                templates.append(
+                    {"id": number, "name": name, "unique_name": name, "zone_id": cloud.zone.id,
+                     "format": ImageFormat.RAW, "url": "http://images.example.test/a.raw"}
+                )  # fmt: skip
+                refs.append(
+                    {"template_id": number, "store_id": cloud.store.id, "job_id": new_uuid(),
+                     "state": DownloadState.DOWNLOADED, "agent_name": cloud.ssvm.instance_name}
+                )  # fmt: skip
+            connection.execute(schema.templates.insert(), templates)
+            connection.execute(schema.template_store_refs.insert(), refs)
+
+        statements = 0
+
+        def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+            nonlocal statements
+            statements += not statement.startswith("BEGIN")
+
+        try:
+            cloud.database.run_now(add_ready)
+            sa.event.listen(cloud.database.engine, "after_cursor_execute", note)
+            took_ms = []
+            for _ in range(rounds):
+                statements, began_s = 0, time.perf_counter()
+                await cloud.dispatch.reconcile()
+                took_ms.append(1000 * (time.perf_counter() - began_s))
+            return statements, statistics.median(took_ms)
+        finally:
+            cloud.jobs.stop()
+            cloud.database.close()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Cost of a pass over downloads while nothing is due.")
+    parser.add_argument("--rounds", type=int, default=9, help="passes for each count (default: %(default)d)")
+    options = parser.parse_args()
+
+    from twisted.internet import asyncioreactor, task
+
+    asyncioreactor.install()  # the daemon's: its database awaits on asyncio
+    from twisted.internet.defer import Deferred
+
+    measured: dict[int, tuple[int, float]] = {}
+
+    async def measure_all(reactor: Any) -> None:
+        await task.deferLater(reactor, 0)  # from here on asyncio's loop runs
+        for count in COUNTS:
+            measured[count] = await measure(count, options.rounds)
+
+    with contextlib.suppress(SystemExit):
+        task.react(lambda reactor: Deferred.fromCoroutine(measure_all(reactor)))
+    if len(measured) < len(COUNTS):
+        return 1  # react has said why
+    table = rows(measured)
+    print(f"{'metric':26}{'queries':>9}{'bar':>6}{'ms':>10}{'bar':>8}  holds")
+    for row in table:
+        print(
+            f"{row['metric']:26}{row['queries']:9}{row['queries_bar']:6}{row['ms']:10.1f}{row['ms_bar']:8.1f}"
+            f"  {'yes' if row['holds'] else 'NO'}"
+        )
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    RESULT.write_text(json.dumps({"rows": table}, indent=1) + "\n")
+    return 0 if all(row["holds"] for row in table) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
