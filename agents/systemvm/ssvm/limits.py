@@ -44,6 +44,7 @@ class Limits:
             headers_timeout_s=self.headers_timeout_s * factor,
             stall_timeout_s=self.stall_timeout_s * factor,
             slow_window_s=self.slow_window_s * factor,
+            retry_budget_s=self.retry_budget_s * factor,
         )
 
 

@@ -27,7 +27,7 @@ class RetryBudget:
         self._seconds = seconds
         self._uniform = uniform
         self._attempts = 0
-        self._progressed_at_s = seconds()
+        self._failing_since_s: float | None = None
         self._mark_bytes = 0
         self._received_bytes = 0  # since the last restart
         self._best_bytes = 0
@@ -39,11 +39,17 @@ class RetryBudget:
         if received_bytes >= self._mark_bytes + self._limits.retry_progress_bytes:
             self._mark_bytes = received_bytes
             self._attempts = 0
-            self._progressed_at_s = self._seconds()
+            self._failing_since_s = None
 
     def next_delay_s(self) -> float | None:
-        """How long to wait before the next attempt; None when the budget is used up."""
-        left_s = self._progressed_at_s + self._limits.retry_budget_s - self._seconds()
+        """How long to wait before the next attempt; None when the budget is used up.
+
+        Its time begins with the first failure since the last progress: a store that took its time before, or
+        a source that was slow, has used up none of it.
+        """
+        if self._failing_since_s is None:
+            self._failing_since_s = self._seconds()
+        left_s = self._failing_since_s + self._limits.retry_budget_s - self._seconds()
         if left_s <= 0:
             return None
         high_s = min(self._limits.retry_max_delay_s, self._limits.retry_base_delay_s * 2**self._attempts)

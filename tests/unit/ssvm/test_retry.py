@@ -50,13 +50,15 @@ def test_jitter_is_full() -> None:
 def test_time_without_progress_ends_it_and_progress_renews_it() -> None:
     clock = Clock()
     retries = budget(clock)
-    clock.now_s = 99.5
+    clock.now_s = 1000.0
+    assert retries.next_delay_s() is not None, "time before the first failure is not the source's"
+    clock.now_s = 1099.5
     assert retries.next_delay_s() == 0.5, "the last attempt is within the budget"
-    clock.now_s = 100.0
+    clock.now_s = 1100.0
     assert retries.next_delay_s() is None
     retries.note_progress(5000)
     assert retries.next_delay_s() is not None
-    clock.now_s = 300.0
+    clock.now_s = 1300.0
     assert retries.next_delay_s() is None
 
 
