@@ -43,7 +43,7 @@ from systemvm.wire.storage import (
     TemplateListRequest,
 )
 
-pytestmark = [pytest.mark.netns, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(300)]
 BAD = f"http://{SERVER}:8000"
 GOOD = f"https://{NAME}"
 

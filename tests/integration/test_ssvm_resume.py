@@ -22,7 +22,7 @@ from rpc_wait import until
 from systemvm.wire import storage
 from systemvm.wire.storage import Done, DownloadAbort, DownloadState, DownloadStatus
 
-pytestmark = [pytest.mark.netns, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(300)]
 BAD = f"http://{SERVER}:8000"
 
 

@@ -18,6 +18,7 @@ from systemvm.guest.paths import Paths as GuestPaths
 from systemvm.rpc.local import connect_local, listen_local
 from systemvm.rpc.method import Call, Caller, MethodTable
 from systemvm.rpc.peer import Peer
+from systemvm.service.scaled_timer import add_scaled_timeout
 from systemvm.ssvm.role import install
 from systemvm.wire import storage
 from systemvm.wire.role import Role
@@ -92,7 +93,9 @@ class Daemon:
 
     def end_of(self, job_id: str, timeout_s: float = 60) -> Deferred[DownloadStatus]:
         waiter: Deferred[DownloadStatus] = Deferred()
-        waiter.addTimeout(timeout_s, reactor)
+        add_scaled_timeout(
+            waiter, timeout_s, reactor
+        )  # what it waits for waits longer on a busy machine, too
         self._ends.setdefault(job_id, []).append(waiter)
         return waiter
 

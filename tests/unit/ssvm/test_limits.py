@@ -12,6 +12,7 @@ def test_waits_for_a_source_scale_and_bounds_of_content_do_not() -> None:
     assert slow.slow_window_s == 5 * DEFAULT.slow_window_s
     assert slow.headers_timeout_s == 5 * DEFAULT.headers_timeout_s
     assert slow.connect_timeout_s == 5 * DEFAULT.connect_timeout_s
+    assert slow.retry_budget_s == 5 * DEFAULT.retry_budget_s
     assert slow.lookup_timeout_s == 5 * DEFAULT.lookup_timeout_s
     # how much may come does not depend on how fast
     assert slow.slow_window_bytes == DEFAULT.slow_window_bytes
