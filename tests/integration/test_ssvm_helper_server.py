@@ -19,7 +19,7 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 
-from systemvm.rpc.errors import DEADLINE, FORBIDDEN, INTERNAL, NOT_CONNECTED, RpcError
+from systemvm.rpc.errors import FORBIDDEN, INTERNAL, NOT_CONNECTED, RpcError
 from systemvm.ssvm import helper_client
 
 TOP = Path(__file__).resolve().parents[2]
@@ -210,7 +210,7 @@ async def test_what_waits_past_its_deadline_never_begins(helper: Helper, tmp_pat
     hung = [await hanging(helper, tmp_path / f"hung{number}", "one") for number in range(2)]
     late = tmp_path / "late"
     error = await error_of(helper.call("write", path=str(late), timeout_s=0.3))
-    assert error.code == DEADLINE
+    assert error.reason == "busy"
     for each in hung:
         each.addErrback(lambda failure: None)
         each.cancel()
@@ -219,9 +219,33 @@ async def test_what_waits_past_its_deadline_never_begins(helper: Helper, tmp_pat
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_began_and_does_not_end_in_time_is_a_store_that_hangs(
+    helper: Helper, tmp_path: Path
+) -> None:
+    error = await error_of(helper.call("hang", path=str(tmp_path / "hung"), timeout_s=1.0))
+    assert error.reason == "store_hangs"
+    await until(lambda: helper.children() == [], "the child to be killed and reaped")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_call_whose_helper_dies_is_made_again(helper: Helper, tmp_path: Path) -> None:
+    path = tmp_path / "change"
+    running: Deferred[Any] = Deferred.fromCoroutine(helper.call("write", path=str(path)))
+    await until(path.exists, "the change to begin")
+    [child] = helper.children()
+    helper.replace()
+    path.unlink()
+    os.kill(child, signal.SIGKILL)  # as systemd does with what a unit has left
+    await until(path.exists, "the change to begin again")
+    path.with_suffix(".go").touch()
+    assert await running == {}
+    assert path.with_suffix(".done").exists()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_child_that_dies_is_an_error_and_costs_no_slot(helper: Helper) -> None:
     for _ in range(8):
-        assert (await error_of(helper.call("crash"))).code == NOT_CONNECTED
+        assert (await error_of(helper.call("crash"))).reason == "worker_died"
     assert await helper.call("pid")
 
 
@@ -286,7 +310,9 @@ def test_malformed_lines_are_answered_and_harm_nothing(helper: Helper, line: byt
             connection.settimeout(60)
             connection.connect(os.fspath(helper.path))
             connection.sendall(sent)
-            answer = json.loads(b"".join(iter(lambda: connection.recv(65536), b"")))
+            lines = b"".join(iter(lambda: connection.recv(65536), b"")).splitlines()
+    begun, answer = map(json.loads, lines)
+    assert begun["method"] == "helper.begun"
     assert answer["result"]["parent"] == helper.process.pid
 
 

@@ -36,6 +36,8 @@ class QueuedCall(Generic[T]):
     group: str
     expires_s: float | None  # its caller's deadline, seconds on CLOCK_MONOTONIC; None without one
     payload: T
+    #: Calls with a key in common never run side by side: two changes of one job, one template, one mount.
+    exclusive: frozenset[str] = frozenset()
 
 
 class CallQueue(Generic[T]):
@@ -46,6 +48,7 @@ class CallQueue(Generic[T]):
         self._waiting: OrderedDict[int, QueuedCall[T]] = OrderedDict()
         self._waiting_by_group: Counter[str] = Counter()
         self._running: Counter[str] = Counter()
+        self._running_keys: set[str] = set()
         self._next = 0
 
     @property
@@ -94,19 +97,25 @@ class CallQueue(Generic[T]):
 
     def take_ready(self) -> Iterator[QueuedCall[T]]:
         """Remove and yield the calls that may run now, oldest first; each counts as running until `ended`."""
+        passed: set[str] = set()  # keys of older calls that still wait: none overtakes what excludes it
         for ticket, call in list(self._waiting.items()):
             if self.running >= self._limits.max_running:
                 return
-            if self._running[call.group] < self._limits.max_running_per_group:
+            has_slot = self._running[call.group] < self._limits.max_running_per_group
+            if has_slot and call.exclusive.isdisjoint(self._running_keys | passed):
                 self.withdraw(ticket)
                 self._running[call.group] += 1
+                self._running_keys |= call.exclusive
                 yield call
+            else:
+                passed |= call.exclusive
 
-    def ended(self, group: str) -> None:
-        """A call of this group has ended."""
-        self._running[group] -= 1
-        if self._running[group] <= 0:
-            del self._running[group]
+    def ended(self, call: QueuedCall[T]) -> None:
+        """A call that `take_ready` gave has ended."""
+        self._running_keys -= call.exclusive
+        self._running[call.group] -= 1
+        if self._running[call.group] <= 0:
+            del self._running[call.group]
 
     def _leave(self, group: str) -> None:
         self._waiting_by_group[group] -= 1

@@ -30,6 +30,8 @@ from systemvm.ssvm.failure import TransferError, of_store
 #: Member of a request besides JSON-RPC's: its caller's deadline, in seconds on CLOCK_MONOTONIC, which all
 #: processes of a machine share (clock_gettime(2)).
 EXPIRES = "expires_monotonic_s"
+#: A notification to a caller when its call begins: what takes long from then on is the store.
+BEGUN_LINE = frame.encode(message.Request("helper.begun", None, None, None).to_wire())
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +55,8 @@ class Operation:
     store_of: Callable[[Any], str] = lambda params: ""
     #: Whether it can be killed half-way when nobody waits for its answer any more.
     cancellable: bool = False
+    #: What it changes: calls with a key in common never run side by side, whoever makes them.
+    exclusive: Callable[[Any], frozenset[str]] = lambda params: frozenset()
 
 
 @frozen

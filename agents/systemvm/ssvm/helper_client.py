@@ -22,9 +22,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from systemvm.rpc import frame, message
-from systemvm.rpc.errors import DEADLINE, INTERNAL, NOT_CONNECTED, RpcError
+from systemvm.rpc.errors import INTERNAL, NOT_CONNECTED, RpcError
 from systemvm.service.slowness import scaled_s
-from systemvm.ssvm.helper_call import EXPIRES
+from systemvm.ssvm.failure import Code
+from systemvm.ssvm.helper_call import BEGUN_LINE, EXPIRES
 
 MAX_DESCRIPTORS = 4
 
@@ -34,12 +35,31 @@ async def call(
 ) -> tuple[Any, list[int]]:
     """Call a helper: its result as the type `result`, and descriptors that are the caller's to close.
 
-    RpcError for its refusals, DEADLINE after `timeout_s` seconds (of ordinary hardware: they are scaled when
-    the call begins), NOT_CONNECTED when it is not there. Cancelling closes the connection.
+    RpcError for its refusals and NOT_CONNECTED when it is not there. After `timeout_s` seconds (of ordinary
+    hardware: they are scaled when the call begins) it is refused as `store_hangs` if its call had begun, as
+    `busy` otherwise. A helper that dies is called once more, as every operation can be repeated; then it is
+    `worker_died`. Cancelling closes the connection.
     """
-    timeout_s = scaled_s(timeout_s)
+    expires_s = time.monotonic() + scaled_s(timeout_s)
+    try:
+        return await _call_once(reactor, path, method, params, result, expires_s)
+    except _EndedEarlyError:
+        pass
+    try:
+        return await _call_once(reactor, path, method, params, result, expires_s)
+    except _EndedEarlyError:
+        raise RpcError.refused(
+            Code.WORKER_DIED.value,
+            f"the process of {method} ended without an answer, twice",
+            f"journalctl -u systemvm-{path.stem} may say why",
+        ) from None
+
+
+async def _call_once(
+    reactor: Any, path: Path, method: str, params: Any, result: Any, expires_s: float
+) -> tuple[Any, list[int]]:
     request = message.Request(method, msgspec.to_builtins(params), 1, None).to_wire()
-    request[EXPIRES] = time.monotonic() + timeout_s
+    request[EXPIRES] = expires_s
     conversation = _Conversation(frame.encode(request))
     overdue = False
 
@@ -49,7 +69,7 @@ async def call(
         running.cancel()
 
     running: Deferred[bytes] = Deferred.fromCoroutine(conversation.run(reactor, path))
-    timer = reactor.callLater(timeout_s, expire)
+    timer = reactor.callLater(max(0.0, expires_s - time.monotonic()), expire)
     try:
         line = await running
         answer = message.read(frame.decode(line))
@@ -60,7 +80,7 @@ async def call(
         return msgspec.convert(answer.result, type=result), conversation.take_descriptors()
     except CancelledError:
         if overdue:
-            raise RpcError(DEADLINE, f"{path.name} did not answer {method} within {timeout_s:g} s") from None
+            raise conversation.late(path.stem, method) from None
         raise
     except (ConnectError, OSError) as error:
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -72,6 +92,10 @@ async def call(
         conversation.end()
 
 
+class _EndedEarlyError(Exception):
+    """The connection ended without an answer."""
+
+
 @implementer(IFileDescriptorReceiver)
 class _Conversation(Protocol):
     """One request and one answer on a connection of their own."""
@@ -81,6 +105,7 @@ class _Conversation(Protocol):
         self._splitter = frame.LineSplitter()
         self._descriptors: list[int] = []
         self._ended = False
+        self._has_begun = False
         self._answer: Deferred[bytes] = Deferred()
 
     async def run(self, reactor: Any, path: Path) -> bytes:
@@ -92,6 +117,18 @@ class _Conversation(Protocol):
         """Those that came with the answer; the caller closes them."""
         taken, self._descriptors = self._descriptors, []
         return taken
+
+    def late(self, helper: str, method: str) -> RpcError:
+        """What a deadline that passed means."""
+        if self._has_begun:
+            return RpcError.refused(
+                Code.STORE_HANGS.value,
+                f"secondary storage did not answer {method} in time",
+                "check the NFS server and the storage network; all goes on by itself once it answers",
+            )
+        return RpcError.refused(
+            Code.BUSY.value, f"the {helper} helper did not begin {method} in time", "try again later"
+        )
 
     def end(self) -> None:
         """Hang up, and close what nobody took."""
@@ -119,12 +156,15 @@ class _Conversation(Protocol):
     def dataReceived(self, data: bytes) -> None:
         try:
             for line in self._splitter.feed(data):
-                self._settle(line)
+                if line == BEGUN_LINE.rstrip():
+                    self._has_begun = True
+                else:
+                    self._settle(line)
         except frame.LineTooLong as error:
             self._settle(Failure(RpcError(INTERNAL, f"the helper's answer is too long: {error}")))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._settle(Failure(ConnectionResetError(104, "it ended without an answer")))
+        self._settle(Failure(_EndedEarlyError()))
 
     def _settle(self, outcome: bytes | Failure) -> None:
         if self._ended or self._answer.called:

@@ -21,15 +21,15 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from attrs import define
+from attrs import define, field
 
-from systemvm.rpc.errors import DEADLINE, INTERNAL, RpcError
+from systemvm.rpc.errors import INTERNAL, RpcError
 from systemvm.rpc.frame import LineSplitter, LineTooLong
 from systemvm.rpc.message import MessageId
 from systemvm.service import sd_notify
 from systemvm.ssvm.call_queue import DEFAULT_LIMITS, CallQueue, QueuedCall, QueueLimits
 from systemvm.ssvm.failure import Code
-from systemvm.ssvm.helper_call import HelperCall, Operation, RefusedCall, read_call, send_answer
+from systemvm.ssvm.helper_call import BEGUN_LINE, HelperCall, Operation, RefusedCall, read_call, send_answer
 
 LISTEN_FD = 3  # sd_listen_fds(3): the first that the service manager passes
 MAX_CONNECTIONS = 512
@@ -56,6 +56,7 @@ class _Order:
 
     client: _Client
     call: HelperCall
+    queued: QueuedCall[_Order] = field(init=False)
     ticket: int | None = None  # while it waits
     pid: int | None = None  # of its child
     pidfd: int = -1
@@ -157,7 +158,9 @@ class HelperServer:
             self._answer(client, refused.id, refused.error)
             return
         order = client.order = _Order(client, call)
-        order.ticket = self._queue.admit(QueuedCall(call.group, call.expires_s, order))
+        exclusive = call.operation.exclusive(call.params)
+        order.queued = QueuedCall(call.group, call.expires_s, order, exclusive)
+        order.ticket = self._queue.admit(order.queued)
         if order.ticket is None:
             running, waiting = self._queue.counts_of(call.group)
             self._answer(client, call.id, _busy(f"{running} calls for this store run and {waiting} wait"))
@@ -179,8 +182,9 @@ class HelperServer:
         now_s = self._monotonic_s()
         for queued in self._queue.take_expired(now_s):
             order = queued.payload
-            late = RpcError(DEADLINE, "the call waited past its deadline")
-            self._answer(order.client, order.call.id, late)
+            self._answer(
+                order.client, order.call.id, _busy("the call's deadline passed before its turn came")
+            )
         for client in list(self._clients):
             if client.order is None and now_s - client.connected_s > REQUEST_TIMEOUT_S:
                 self._close(client)
@@ -202,10 +206,12 @@ class HelperServer:
 
     def _fork(self, order: _Order) -> None:
         order.ticket = None
+        with contextlib.suppress(OSError):  # it has gone
+            order.client.connection.send(BEGUN_LINE, socket.MSG_DONTWAIT)
         try:
             pid = os.fork()
         except OSError as error:
-            self._queue.ended(order.call.group)
+            self._queue.ended(order.queued)
             self._answer(order.client, order.call.id, _busy(f"no process can be started: {error.strerror}"))
             return
         if pid == 0:
@@ -217,7 +223,7 @@ class HelperServer:
         _, status = os.waitpid(pid, 0)
         self._selector.unregister(order.pidfd)
         os.close(order.pidfd)
-        self._queue.ended(order.call.group)
+        self._queue.ended(order.queued)
         if status:
             how = os.waitstatus_to_exitcode(status)
             _log.warning("a child ended before its call was done: exit status %d", how)

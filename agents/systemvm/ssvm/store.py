@@ -53,14 +53,16 @@ class StoreHelper:
         def of_store(params: Any) -> str:
             return str(params.mount_id)
 
+        changes = messages.changes
+
         return {
-            messages.MAKE: Operation(messages.Job, self.make, fetch, of_store, cancellable=True),
-            messages.DISCARD: Operation(messages.Job, self.discard, both, of_store),
+            messages.MAKE: Operation(messages.Job, self.make, fetch, of_store, True, changes),
+            messages.DISCARD: Operation(messages.Job, self.discard, both, of_store, False, changes),
             messages.FIND: Operation(messages.Find, self.find, agent, of_store, cancellable=True),
-            messages.PUBLISH: Operation(messages.Publish, self.publish, agent, of_job),
-            messages.DELETE: Operation(messages.Delete, self.delete, agent, of_store),
+            messages.PUBLISH: Operation(messages.Publish, self.publish, agent, of_job, False, changes),
+            messages.DELETE: Operation(messages.Delete, self.delete, agent, of_store, False, changes),
             messages.STATS: Operation(messages.Stats, self.stats, agent, of_store, cancellable=True),
-            messages.SWEEP: Operation(messages.Sweep, self.sweep, agent, of_store, cancellable=True),
+            messages.SWEEP: Operation(messages.Sweep, self.sweep, agent, of_store, True, changes),
             messages.LIST: Operation(messages.List, self.list_templates, agent, of_store, cancellable=True),
         }
 
@@ -76,25 +78,18 @@ class StoreHelper:
 
     def find(self, uid: int, request: messages.Find) -> Reply:
         """What this very job published before; a repeated order then has nothing left to do."""
-        account, template = (messages.require_number(n) for n in (request.account_id, request.template_id))
-        install = f"{TEMPLATES}/{account}/{template}"
         with self._mounted(request.mount_id) as mount:
-            properties = _properties(mount, install)
-        if properties is None or properties.job_id != request.job_id:
-            return Reply(messages.Found())
-        published = messages.Published(
-            f"{install}/{properties.file_name}",
-            properties.size_bytes,
-            properties.virtual_size_bytes,
-            properties.checksum,
-        )
-        return Reply(messages.Found(published))
+            found = _find(mount, request.account_id, request.template_id, request.job_id)
+        return Reply(messages.Found(found))
 
     def publish(self, uid: int, request: messages.Publish) -> Reply:
         """Check the image's file, write its properties, make both durable, and rename them into place."""
         job_id = messages.require_name(request.job.job_id)
         account, template = (messages.require_number(n) for n in (request.account_id, request.template_id))
         with self._mounted(request.job.mount_id) as mount, self._jobs(mount, request.job.owner) as jobs:
+            # done already when the answer to an earlier call was lost
+            if found := _find(mount, request.account_id, request.template_id, job_id):
+                return Reply(found)
             with _opened(open_directory(jobs, job_id)) as directory:
                 file_name = f"{uuid.uuid5(uuid.NAMESPACE_OID, job_id)}.{request.format.extension}"
                 size_bytes = _take_over(directory, file_name)
@@ -241,6 +236,20 @@ def _properties(mount: int, install: str) -> TemplateProperties | None:
     with _opened(file), suppress(TransferError, UnicodeDecodeError):
         return TemplateProperties.from_text(os.read(file, MAX_BYTES).decode("ascii"))
     return None  # what cannot be read is replaced
+
+
+def _find(mount: int, account_id: int, template_id: int, job_id: str) -> messages.Published | None:
+    account, template = (messages.require_number(number) for number in (account_id, template_id))
+    install = f"{TEMPLATES}/{account}/{template}"
+    properties = _properties(mount, install)
+    if properties is None or properties.job_id != job_id:
+        return None
+    return messages.Published(
+        f"{install}/{properties.file_name}",
+        properties.size_bytes,
+        properties.virtual_size_bytes,
+        properties.checksum,
+    )
 
 
 def _place(text: str) -> tuple[int, int]:

@@ -144,3 +144,17 @@ class Mount:
 class Mounted:
     mount_id: str
     options: str
+
+
+def changes(request: Job | Publish | Delete | Sweep) -> frozenset[str]:
+    """Keys of what a call changes: two calls that change the same thing must not run side by side."""
+    match request:
+        case Job():
+            return frozenset({f"job {request.mount_id} {request.job_id}"})
+        case Publish(job=job):
+            template = f"template {job.mount_id} {request.account_id}/{request.template_id}"
+            return frozenset({f"job {job.mount_id} {job.job_id}", template})
+        case Delete():
+            return frozenset({f"template {request.mount_id} {request.account_id}/{request.template_id}"})
+        case Sweep():
+            return frozenset({f"sweep {request.mount_id}"})

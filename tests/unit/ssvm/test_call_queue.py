@@ -25,9 +25,10 @@ def ready(queue: CallQueue[str]) -> list[str]:
 
 def test_a_hung_group_leaves_slots_to_others() -> None:
     queue = queue_of(*[("hung", f"h{number}") for number in range(4)], ("works", "w0"), ("works", "w1"))
-    assert ready(queue) == ["h0", "h1", "w0"]
+    running = list(queue.take_ready())
+    assert [call.payload for call in running] == ["h0", "h1", "w0"]
     assert ready(queue) == []
-    queue.ended("works")
+    queue.ended(running[2])
     assert ready(queue) == ["w1"]
     assert queue.counts_of("hung") == (2, 2)
 
@@ -64,20 +65,42 @@ def test_a_withdrawn_call_does_not_run() -> None:
     assert queue.counts_of("g") == (1, 0)
 
 
+def test_changes_of_one_thing_keep_their_order_and_never_run_side_by_side() -> None:
+    queue: CallQueue[str] = CallQueue(QueueLimits(max_running=9, max_running_per_group=9))
+    for group, name, keys in (
+        ("fetch", "make", {"job 1"}), ("agent", "publish", {"job 1", "template 1"}),
+        ("agent", "delete", {"template 1"}), ("agent", "other", {"job 2"}), ("agent", "read", set[str]()),
+    ):  # fmt: skip
+        queue.admit(QueuedCall(group, None, name, frozenset(keys)))
+    first = list(queue.take_ready())
+    # delete does not overtake publish, which it excludes
+    assert [call.payload for call in first] == ["make", "other", "read"]
+    queue.ended(first[0])
+    [publish] = queue.take_ready()
+    assert publish.payload == "publish"
+    assert ready(queue) == []
+    queue.ended(publish)
+    assert ready(queue) == ["delete"]
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["admit", "ready", "end"])), max_size=60))
 def test_bounds_hold_whatever_happens(events: list[tuple[str, str]]) -> None:
     queue: CallQueue[str] = CallQueue(LIMITS)
-    running: list[str] = []
+    running: list[QueuedCall[str]] = []
     for group, event in events:
         if event == "admit":
             queue.admit(QueuedCall(group, None, group))
         elif event == "ready":
-            running += [call.group for call in queue.take_ready()]
-        elif group in running:
-            running.remove(group)
-            queue.ended(group)
+            running += queue.take_ready()
+        elif (call := next((each for each in running if each.group == group), None)) is not None:
+            running.remove(call)
+            queue.ended(call)
         assert queue.running == len(running) <= LIMITS.max_running
         assert queue.waiting <= LIMITS.max_waiting
         for each in "abc":
-            assert queue.counts_of(each)[0] == running.count(each) <= LIMITS.max_running_per_group
+            assert (
+                queue.counts_of(each)[0]
+                == [call.group for call in running].count(each)
+                <= LIMITS.max_running_per_group
+            )
             assert queue.counts_of(each)[1] <= LIMITS.max_waiting_per_group
