@@ -133,6 +133,12 @@ class BootedCloud:
         rows += self.api.listIsos(isofilter="all", id=template_id).get("iso", [])
         return rows[0] if rows else None
 
+    def templates(self) -> dict[str, bool]:
+        """The ids of all templates and ISOs; True for an ISO."""
+        rows = self.api.listTemplates(templatefilter="all").get("template", [])
+        isos = self.api.listIsos(isofilter="all").get("iso", [])
+        return {row["id"]: False for row in rows} | {row["id"]: True for row in isos}
+
     def wait_settled(self, template_id: str) -> dict[str, Any]:
         """The template once it is Ready or has failed; StalledError when nothing works on it."""
 

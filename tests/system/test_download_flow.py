@@ -23,6 +23,16 @@ def hostile(cloud: BootedCloud) -> Iterator[HostileServer]:
         yield server
 
 
+@pytest.fixture(autouse=True)
+def no_leavings(cloud: BootedCloud) -> Iterator[None]:
+    """Each test finds the store as the first one did, however the one before it ended."""
+    before = cloud.templates()
+    yield
+    for template_id, is_iso in cloud.templates().items():
+        if template_id not in before:
+            cloud.delete_template(template_id, iso=is_iso)
+
+
 def properties(path: Path) -> dict[str, str]:
     lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
     return dict(line.split("=", 1) for line in lines)

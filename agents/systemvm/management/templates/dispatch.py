@@ -55,7 +55,7 @@ class Dispatch:
         self._database = database
         self._agents = agents
         self._usage = usage or StoreUsage(database, agents, zones)
-        self._calls = WorkCalls(reactor, database, agents, zones, self._ended)
+        self._calls = WorkCalls(reactor, database, agents, zones, self._ended, self.wake)
         self._passes = Periodic(reactor, self._begin, PASS_INTERVAL_S, what="a pass over downloads")
 
     # -- life -----------------------------------------------------------------------------------------------
@@ -173,7 +173,9 @@ class Dispatch:
         refs = await self._database.read(due.waiting_without_reason, zone_id, reason.value, MAX_NOTES)
         if refs:
             hint = hint_for_zone(reason, found.zone_names[zone_id], ssvms)
-            await self._database.run(downloads.note_waiting, refs, reason.value, hint)
+            # an event for each is for what is wrong; that others have their turn before is not
+            is_event = reason is WaitReason.NO_SSVM
+            await self._database.run(downloads.note_waiting, refs, reason.value, hint, with_events=is_event)
 
     async def _assign(self, work: Work, name: str) -> list[Deferred[None]]:
         if not await self._database.run(downloads.assign, work.ref.id, name, work.ref.agent_name):

@@ -50,7 +50,9 @@ def take_back(connection: sa.Connection, ref_id: int, agent_name: str) -> None:
     )
 
 
-def note_waiting(connection: sa.Connection, ref_ids: Sequence[int], reason: str, hint: str) -> None:
+def note_waiting(
+    connection: sa.Connection, ref_ids: Sequence[int], reason: str, hint: str, *, with_events: bool = True
+) -> None:
     """Say why downloads do not go on, for their users to read (`reason` is the code); their state stays."""
     table = templates.store_refs.table
     where = (
@@ -58,7 +60,7 @@ def note_waiting(connection: sa.Connection, ref_ids: Sequence[int], reason: str,
         table.c.state.in_(UNFINISHED),
         table.c.error_hint.is_distinct_from(hint),
     )
-    refs = templates.store_refs.all(connection, *where)
+    refs = templates.store_refs.all(connection, *where) if with_events else []
     templates.store_refs.update_where(connection, *where, error_code=reason, error_hint=hint)
     for ref in refs:
         _record(connection, ref, "WAIT", hint, level="WARN")

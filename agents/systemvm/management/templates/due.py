@@ -64,7 +64,11 @@ def due(connection: sa.Connection, not_deletions: Collection[int] = ()) -> Due:
     """All in four queries; deletions in `not_deletions` (numbers of copies) are left out."""
     waiting = connection.execute(
         sa.select(_s.zone_id, _z.name, sa.func.count())
-        .select_from(_JOINED)
+        .select_from(
+            schema.template_store_refs.join(schema.image_stores, _s.id == _r.store_id).join(
+                schema.zones, _z.id == _s.zone_id
+            )
+        )
         .where(*_WANTED, _r.agent_name.is_(None))
         .group_by(_s.zone_id, _z.name)
     ).all()

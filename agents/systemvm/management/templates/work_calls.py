@@ -85,7 +85,8 @@ class Lane(enum.Enum):
 class WorkCalls:
     """What is being said to SSVMs, and when each may be asked again.
 
-    `on_end(work)` hears of every download that ended and of every file that is gone.
+    `on_end(work)` hears of every download that ended and of every file that is gone, `on_free()` of the end
+    of a call while others wait for theirs.
     """
 
     _log = Logger()
@@ -97,12 +98,14 @@ class WorkCalls:
         agents: Agents,
         zones: ZoneFacts,
         on_end: Callable[[Work], None],
+        on_free: Callable[[], None],
     ) -> None:
         self._clock = clock
         self._database = database
         self._agents = agents
         self._zones = zones
         self._on_end = on_end
+        self._on_free = on_free
         self._running = SingleFlight[int]()  # by the copy's number
         self._lanes: dict[tuple[str, Lane], DeferredSemaphore] = {}
         #: By an SSVM's name, by its name and a store's number, or by a copy's number.
@@ -179,6 +182,8 @@ class WorkCalls:
         except Exception:
             self._backoff.failed(work.ref.id)
             self._log.failure("{lane} of {template} failed", lane=lane.value, template=work.template.name)
+        if self.left_out:
+            self._on_free()
 
     async def ended(self, work: Work) -> None:
         """Wait for the end of what is being said about this copy."""

@@ -222,6 +222,22 @@ async def test_a_call_that_still_runs_is_never_repeated(cloud: SmallCloud) -> No
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_waits_for_its_call_follows_without_the_next_pass(cloud: SmallCloud) -> None:
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = started
+    register(cloud, cloud.admin.account.id, MAX_ACTIVE_DOWNLOADS)
+    assert Lane.DOWNLOAD.max_calls < MAX_ACTIVE_DOWNLOADS
+    slow = HangingPeer()
+    slow.answers = cloud.ssvm_peer.answers
+    cloud.agents.peers[cloud.ssvm.instance_name] = (Role.SSVM, slow)
+    cloud.dispatch.start()
+    for _ in range(2):
+        await until(lambda: len(slow.waiting) == Lane.DOWNLOAD.max_calls)
+        slow.release()
+    await until(lambda: all(ref.state is PROGRESS for ref in refs_of(cloud)))
+    cloud.dispatch.stop()
+
+
+@pytest_twisted.ensureDeferred
 @pytest.mark.parametrize(
     ("error", "code"),
     [
