@@ -416,3 +416,13 @@ async def test_jobs_are_those_since_the_day_asked_for(cloud: SmallCloud) -> None
     await cloud.job("deployVirtualMachine", **await deployment(cloud))
     assert (await cloud.call("listAsyncJobs", startdate="2020-01-01"))["count"] == 1
     assert await cloud.call("listAsyncJobs", startdate="9998-01-01") == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_long_list_names_no_more_ids_than_a_database_takes(
+    cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(templates, "MAX_NAMED_IDS", 2)
+    ready = [cloud.add_template(name=f"t{number}")[0].uuid for number in range(4)]
+    rows = (await cloud.call("listTemplates", templatefilter="all"))["template"]
+    assert [row["id"] for row in rows if row["isready"]] == ready
