@@ -8,6 +8,7 @@ import errno
 
 from systemvm.rpc.errors import REFUSED, RpcError
 from systemvm.service import host_errors
+from systemvm.wire import checksum
 from systemvm.wire.slowness import Delay
 from systemvm.wire.storage import DownloadError
 
@@ -33,7 +34,7 @@ class Code(enum.Enum):
     SOURCE_CHANGED = "source_changed"  # what broke off cannot be gone on with: it is another file by now
     STALLED = "stalled"
     TOO_LARGE = "too_large"
-    CHECKSUM_INVALID = "checksum_invalid"
+    CHECKSUM_INVALID = checksum.CHECKSUM_INVALID
     CHECKSUM_MISMATCH = "checksum_mismatch"
     DECOMPRESSION = "decompression"
     MEMORY_LIMIT = "memory_limit"  # decompression needs more memory than a job may have

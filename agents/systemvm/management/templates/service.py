@@ -16,6 +16,7 @@ from systemvm.management.templates import downloads
 from systemvm.management.templates.dispatch import Dispatch
 from systemvm.management.templates.registration import Registration
 from systemvm.management.templates.store_usage import StoreUsage
+from systemvm.wire.checksum import CHECKSUM_INVALID
 from systemvm.wire.storage import DownloadError
 
 #: A store fuller than this gets no new templates (CloudStack's secondary.storage.capacity.threshold).
@@ -165,7 +166,7 @@ def _register(
     if (wrong := registration.checksum_error) is not None:
         hint = "register it again with the checksum that the publisher gives, or without one"
         for ref in refs:
-            downloads.fail(connection, ref.id, DownloadError("checksum_invalid", wrong, hint))
+            downloads.fail(connection, ref.id, DownloadError(CHECKSUM_INVALID, wrong, hint))
     return template
 
 
