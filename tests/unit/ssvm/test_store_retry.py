@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lateness is waited out, and nothing else is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from systemvm.rpc.errors import BUSY, DEADLINE, INTERNAL, NOT_CONNECTED, RpcError
+from systemvm.ssvm.store_retry import LAST_S, is_passing, until_answered
+
+
+class Store:
+    """Answers in turn what it was given; an exception is raised."""
+
+    def __init__(self, *answers: object) -> None:
+        self.answers = list(answers)
+        self.asked_at_s: list[float] = []
+        self.clock = Clock()
+        self.wanted = True
+        self.waits: list[RpcError] = []
+
+    async def call(self) -> object:
+        self.asked_at_s.append(self.clock.seconds())
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def ask(self) -> list[Any]:
+        """What came of it, once it has."""
+        found: list[Any] = []
+        asking = until_answered(
+            self.clock, self.call, what="a call", is_wanted=lambda: self.wanted, on_wait=self.waits.append
+        )
+        self.asking = Deferred.fromCoroutine(asking).addBoth(found.append)
+        return found
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (RpcError(DEADLINE, "late"), True),
+        (RpcError(BUSY, "64 calls wait"), True),
+        (RpcError.refused("busy", "the queue is full"), True),
+        (RpcError.refused("store_hangs", "no answer"), True),
+        (RpcError.refused("store_unreachable", "no connection"), True),
+        (RpcError.refused("store_refuses", "permission denied"), False),
+        (RpcError.refused("store_full", "no space"), False),
+        (RpcError(NOT_CONNECTED, "no such socket"), False),
+        (RpcError(INTERNAL, "it broke down"), False),
+    ],
+)
+def test_what_is_only_late(error: RpcError, passes: bool) -> None:
+    assert is_passing(error) is passes
+
+
+def test_it_is_asked_ever_less_often_until_it_answers() -> None:
+    late = RpcError(DEADLINE, "late")
+    store = Store(*[late] * 12, "made")
+    found = store.ask()
+    while not found:
+        store.clock.advance(0.5)
+    assert found == ["made"]
+    gaps_s = [after - before for before, after in zip(store.asked_at_s, store.asked_at_s[1:], strict=False)]
+    assert gaps_s[0] <= 2.5
+    assert max(gaps_s) > LAST_S / 2 - 1
+    assert max(gaps_s) <= LAST_S + 0.5
+    assert store.waits == [late] * 12
+
+
+def test_a_refusal_comes_through_at_once() -> None:
+    store = Store(RpcError(DEADLINE, "late"), RpcError.refused("store_full", "no space"))
+    found = store.ask()
+    store.clock.advance(LAST_S)
+    assert found[0].value.reason == "store_full"
+
+
+def test_nobody_waits_for_what_is_not_wanted_any_more() -> None:
+    store = Store(RpcError(DEADLINE, "late"), "made for nobody")
+    found = store.ask()
+    store.wanted = False
+    store.clock.advance(LAST_S)
+    assert found[0].value.code == DEADLINE
+    assert store.answers == ["made for nobody"]
+
+
+def test_who_cancels_ends_the_wait() -> None:
+    store = Store(RpcError(DEADLINE, "late"))
+    found = store.ask()
+    store.asking.cancel()
+    assert isinstance(found[0], Failure)
+    assert found[0].check(CancelledError)
+    assert store.clock.getDelayedCalls() == []
