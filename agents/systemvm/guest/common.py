@@ -43,7 +43,16 @@ class State:
 class CommonMethods:
     """Adds itself to a method table."""
 
-    def __init__(self, reactor: Any, paths: Paths, health: HealthSource, state: Callable[[], State]) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        paths: Paths,
+        health: HealthSource,
+        state: Callable[[], State],
+        waiting: Callable[[], int] | None = None,
+    ) -> None:
+        """`waiting` counts the daemon's calls that are being handled."""
+        self._waiting = waiting
         self._reactor = reactor
         self._paths = paths
         self._health = health
@@ -82,9 +91,10 @@ class CommonMethods:
     async def _snapshot(self, call: Call, params: None) -> Health:
         # systemctl inside may take seconds; the reactor must not
         pool, reconnects = self._reactor.getThreadPool(), self._state().reconnects
+        others = 0 if self._waiting is None else max(0, self._waiting() - 1)  # without this very call
         health: Health = await self._running.run(
             HEALTH,
-            lambda: deferToThreadPool(self._reactor, pool, self._health.snapshot, reconnects),
+            lambda: deferToThreadPool(self._reactor, pool, self._health.snapshot, reconnects, others),
         )
         return health
 

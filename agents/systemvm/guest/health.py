@@ -76,7 +76,8 @@ class HealthSource:
         self._units: list[str] = []
         self._units_at_s: float | None = None
 
-    def snapshot(self, reconnects: int) -> Health:
+    def snapshot(self, reconnects: int, waiting: int = 0) -> Health:
+        """`waiting`: calls and jobs that are not done yet."""
         total, available = memory_bytes((self._proc / "meminfo").read_text())
         root = os.statvfs("/")
         return Health(
@@ -88,10 +89,10 @@ class HealthSource:
             root_free_bytes=root.f_bavail * root.f_frsize,
             failed_units=self._recent_units(),
             reconnects=reconnects,
-            load=self._load(),
+            load=self._load(waiting),
         )
 
-    def _load(self) -> MachineLoad:
+    def _load(self, waiting: int) -> MachineLoad:
         now = self._slowness()
         return MachineLoad(
             timeout_scale=now.timeout_scale,
@@ -100,6 +101,7 @@ class HealthSource:
             steal=now.steal,
             run_queue_delay=now.run_queue_delay,
             is_busy=now.is_busy,
+            waiting=waiting,
         )
 
     def _recent_units(self) -> list[str]:

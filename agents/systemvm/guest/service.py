@@ -112,7 +112,8 @@ class AgentService:
         self._renewal = Renewal(
             reactor, self._identity, lambda: self._dialer.peer, lambda: self._notifier.status(self._said())
         )
-        CommonMethods(reactor, settings.paths, HealthSource(), self._state).add_to(methods)
+        common = CommonMethods(reactor, settings.paths, HealthSource(), self._state, self._calls_in_progress)
+        common.add_to(methods)
         methods.add(
             RENEW,
             self._renewal.on_request,
@@ -211,6 +212,9 @@ class AgentService:
     def _state(self) -> State:
         connected = self._dialer.peer is not None
         return State(self._said(), connected, max(0, self._dialer.connections - 1))
+
+    def _calls_in_progress(self) -> int:
+        return 0 if self._dialer.peer is None else self._dialer.peer.calls_in_progress
 
     def _tell_status(self, text: str) -> None:
         if self._dialer.peer is not None:

@@ -160,6 +160,11 @@ class Peer:
     def closed(self) -> bool:
         return self._closed is not None
 
+    @property
+    def calls_in_progress(self) -> int:
+        """How many calls of the other end are being handled."""
+        return len(self._serving)
+
     def when_closed(self) -> Deferred[str]:
         """Fires with the reason when the conversation has ended."""
         waiter: Deferred[str] = Deferred()

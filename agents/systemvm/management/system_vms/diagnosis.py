@@ -165,6 +165,9 @@ class Diagnosis:
 
     async def look_round(self) -> None:
         """One turn over all system VMs; what takes long goes on by itself."""
+        if all(agent.peer is not None for agent in self._directory.agents()):
+            self._cases.clear()
+            return  # nobody is missing, and nothing need be read
         missing: set[str] = set()
         for vm in await self._database.read(instances.list_system):
             agent = self._directory.agent(vm.instance_name)
