@@ -113,6 +113,10 @@ soak-busy: setup images ## an hour of downloads and kills on system VMs with a f
 bench-recovery: setup images ## agent, daemon and machine killed: how long until all is Up again
 	@$(PYTHON) tests/benchmark/recovery.py
 
+.PHONY: bench-helper
+bench-helper: setup ## CPU of a call of the store's helper, beside starting an interpreter for it
+	@$(PYTHON) tests/benchmark/helper_call.py
+
 .PHONY: bench-idle
 bench-idle: setup images ## CPU of idle system VMs and daemon, and of one small download
 	@$(PYTHON) tests/benchmark/idle.py
