@@ -19,6 +19,9 @@ from systemvm.management.state.status import AgentState, InstanceState
 from systemvm.management.zone import TrafficType
 from systemvm.rpc.refusal import Refusal, TlsCheck
 
+#: Refusals whose rows are looked for at once; an agent that was not noted now dials again.
+MAX_BEING_NOTED = 16
+
 
 class Refusals:
     """Called with the address and the reason of each connection that the listener turned away."""
@@ -37,11 +40,16 @@ class Refusals:
         self._directory = directory
         self._seconds = seconds
         self._news = News(seconds)
+        self._being_noted: set[str] = set()
 
     def __call__(self, address: str, refusal: Refusal) -> None:
-        Deferred.fromCoroutine(self.note(address, refusal)).addErrback(
-            lambda failure: self._log.failure("noting a refusal", failure=failure)
-        )
+        """Note it, unless one of this address is being noted: whoever dials on and on costs no more."""
+        if address in self._being_noted or len(self._being_noted) >= MAX_BEING_NOTED:
+            return
+        self._being_noted.add(address)
+        noting = Deferred.fromCoroutine(self.note(address, refusal))
+        noting.addErrback(lambda failure: self._log.failure("noting a refusal", failure=failure))
+        noting.addBoth(lambda _: self._being_noted.discard(address))
 
     async def note(self, address: str, refusal: Refusal) -> None:
         vm = await self._database.read(_system_vm_at, address)

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import pytest_twisted
 import sqlalchemy as sa
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from systemvm.management.control.agent import Agent, AgentStatus
 from systemvm.management.control.certificates import LATE_AFTER_S, Certificates
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.control.refusals import Refusals
+from systemvm.management.control.refusals import MAX_BEING_NOTED, Refusals
 from systemvm.management.first_start import make_first_accounts
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.management.pki.seal import Seal
@@ -238,6 +239,32 @@ async def test_a_refusal_beside_a_live_connection_is_no_alert(world: World) -> N
     refusals = Refusals(world.database, world.directory, world.reactor.seconds)
     await refusals.note("169.254.10.2", Refusal(TlsCheck.NO_CERTIFICATE, "it showed no certificate"))
     assert world.agent.status == AgentStatus(AgentState.UP)
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_is_refused_over_and_over_is_looked_up_once_at_a_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals = Refusals(world.database, world.directory, world.reactor.seconds)
+    waiting: list[Deferred[None]] = []
+
+    async def note(address: str, refusal: Refusal) -> None:
+        waiting.append(Deferred())
+        await waiting[-1]
+
+    monkeypatch.setattr(refusals, "note", note)
+    plain = Refusal(TlsCheck.PLAIN, "what it sends is not TLS")
+    for _ in range(100):
+        refusals("192.0.2.7", plain)
+    assert len(waiting) == 1
+    for number in range(100):
+        refusals(f"198.51.100.{number}", plain)
+    assert len(waiting) == MAX_BEING_NOTED
+    for one in list(waiting):
+        one.callback(None)
+    refusals("192.0.2.7", plain)
+    assert len(waiting) == MAX_BEING_NOTED + 1
+    waiting[-1].callback(None)
 
 
 @pytest_twisted.ensureDeferred
