@@ -83,7 +83,7 @@ def _account(account: Account, domain: Domain, users: Sequence[User], counts: _C
         rolename=role_name,
         domainid=domain.uuid,
         domain=domain.name,
-        domainpath=domain.path,
+        domainpath=domain.shown_path,
         state=account.state,
         created=account.created,
         isdefault=False,
@@ -100,7 +100,7 @@ def _domain(domain: Domain, by_id: Mapping[int, Domain], has_child: bool) -> Dom
     return DomainAnswer(
         id=domain.uuid,
         name=domain.name,
-        path=domain.path,
+        path=domain.shown_path,
         level=len([part for part in domain.path.split("/") if part]),
         haschild=has_child,
         parentdomainid=parent.uuid if parent else None,

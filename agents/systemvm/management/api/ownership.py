@@ -78,7 +78,9 @@ def owners_of(connection: sa.Connection, call: ApiCall, *, everyones_by_default:
         domain = _domain(connection, domain_uuid)
         if not principal.is_admin:
             if domain.id != principal.domain.id:
-                raise unauthorized(f"{principal.account.name} may not list things of domain {domain.path}")
+                raise unauthorized(
+                    f"{principal.account.name} may not list things of domain {domain.shown_path}"
+                )
             return Owners(frozenset({principal.account.id}))
         return Owners(_accounts_in(connection, domain, recursive=_is_recursive(arguments)))
     if principal.is_admin and (everyones_by_default or arguments.flag("listall")):
@@ -100,7 +102,7 @@ def _account(connection: sa.Connection, name: str, domain: Domain) -> Account:
         connection, c.name == name, c.domain_id == domain.id, c.removed.is_(None)
     )
     if found is None:
-        raise parameter_error(f"Unable to find account {name} in domain {domain.path}")
+        raise parameter_error(f"Unable to find account {name} in domain {domain.shown_path}")
     return found
 
 

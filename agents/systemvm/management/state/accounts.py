@@ -30,6 +30,11 @@ class Domain:
     path: str
     parent_id: int | None
 
+    @property
+    def shown_path(self) -> str:
+        """As CloudStack's answers have it, ROOT or ROOT/a/b (ApiResponseHelper.getPrettyDomainPath)."""
+        return f"ROOT{self.path}".rstrip("/")
+
 
 @frozen
 class Account:
@@ -113,9 +118,9 @@ def create_user(
 
 
 def domain_by_path(connection: sa.Connection, path: str) -> Domain | None:
-    """A domain by `/`, `ROOT`, `/a/b` or `a/b`; the empty path is the root, as in CloudStack's login."""
-    wanted = "/" + path.strip("/")
-    wanted = "/" if wanted.upper() == "/ROOT" else wanted
+    """A domain by `/`, `ROOT`, `ROOT/a/b`, `/a/b` or `a/b`; the empty path is the root, as in CloudStack."""
+    first, _, beneath = path.strip("/").partition("/")
+    wanted = f"/{beneath}" if first.upper() == "ROOT" else "/" + path.strip("/")
     return domain_rows.one(connection, schema.domains.c.path == wanted, schema.domains.c.removed.is_(None))
 
 

@@ -190,7 +190,7 @@ async def test_users_see_their_own_account_alone(cloud: SmallCloud) -> None:
 @pytest_twisted.ensureDeferred
 async def test_the_root_domain_is_listed(cloud: SmallCloud) -> None:
     [root] = (await cloud.call("listDomains", cloud.user))["domain"]
-    assert (root["name"], root["path"], root["level"], root["haschild"]) == ("ROOT", "/", 0, False)
+    assert (root["name"], root["path"], root["level"], root["haschild"]) == ("ROOT", "ROOT", 0, False)
 
 
 # --- passwords

@@ -260,3 +260,8 @@ def test_newest_events_come_first(database: Database) -> None:
     for number in range(3):
         database.run_now(events.record, "SSVM.START", f"start {number}", zone_id=1)
     assert [event.description for event in database.run_now(events.newest, 2)] == ["start 2", "start 1"]
+
+
+@pytest.mark.parametrize(("path", "shown"), [("/", "ROOT"), ("/sales", "ROOT/sales"), ("/a/b", "ROOT/a/b")])
+def test_a_domains_path_is_shown_as_in_cloudstack(path: str, shown: str) -> None:
+    assert accounts.Domain(1, "u", "n", path, None).shown_path == shown

@@ -234,7 +234,7 @@ def _answer(copy: _Copy, names: Names, principal: Principal) -> TemplateAnswer:
         account=account.name,
         domainid=domain.uuid,
         domain=domain.name,
-        domainpath=domain.path,
+        domainpath=domain.shown_path,
         details={key: str(value) for key, value in template.details.items()},
     )
 
