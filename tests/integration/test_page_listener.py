@@ -19,7 +19,7 @@ from twisted.web.static import Data
 
 from systemvm.management.api.site import QuietSite
 from systemvm.management.config import PageConfig
-from systemvm.management.page.crowd import BOUNDS
+from systemvm.management.page.bounded_listener import BOUNDS
 from systemvm.management.page.listener import PageCertificate, listen
 from systemvm.management.pki.public import PublicAuthority
 

@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from systemvm.management.config import PageConfig
 from systemvm.management.config_file import ConfigError
-from systemvm.management.page.crowd import BoundedListener
+from systemvm.management.page.bounded_listener import BoundedListener
 from systemvm.management.pki.public import NotPermittedError, PublicAuthority
 from systemvm.rpc.transport import Reactor
 from systemvm.wire.forwarded import holds_proxy, networks
