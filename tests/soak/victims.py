@@ -69,9 +69,8 @@ done
 systemctl status --no-pager $unit; exit 1
 """
 _KILL_A_MOVER = """
-unit=systemvm-fetch.service; main=$(systemctl show -P MainPID $unit)
-for process in $(cat /sys/fs/cgroup/system.slice/$unit/cgroup.procs); do
-    if [ "$process" != "$main" ]; then kill -9 $process; echo killed; exit 0; fi
+for process in $(cat /sys/fs/cgroup/system.slice/systemvm-fetch.service/cgroup.procs); do
+    if [ "$(cat /proc/$process/comm)" = mover ]; then kill -9 $process; echo killed; exit 0; fi
 done
 """
 _STORE_WORKS = """
