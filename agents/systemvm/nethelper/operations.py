@@ -17,6 +17,7 @@ from systemvm.management.networks.bridges import HostNetwork
 from systemvm.management.zone import load_zones
 from systemvm.nethelper import links
 from systemvm.service.local_calls import RefusedError
+from systemvm.service.slowness import scaled_s
 
 #: The daemon's own taps: ten digits of a machine's UUID and the card's number. Nothing else can be named.
 TAP_NAME = re.compile(r"t[0-9a-f]{10}-[0-9]{1,2}")
@@ -114,7 +115,12 @@ def _addresses(values: list[str]) -> list[ipaddress.IPv4Address | ipaddress.IPv6
 def _nft(script: str) -> None:
     try:
         done = subprocess.run(
-            ["nft", "-f", "-"], input=script, capture_output=True, text=True, timeout=_NFT_S, check=False
+            ["nft", "-f", "-"],
+            input=script,
+            capture_output=True,
+            text=True,
+            timeout=scaled_s(_NFT_S),
+            check=False,
         )
     except FileNotFoundError as error:
         raise RefusedError("nft is not installed", "install Debian's nftables") from error
