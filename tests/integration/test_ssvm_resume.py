@@ -102,6 +102,15 @@ async def test_another_part_than_the_rest_is_not_taken_for_it(world: World, daem
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_a_trickle_brought_is_used_once(world: World, daemon: Daemon) -> None:
+    """No checksum is given: a byte that is left out or repeated shows in the file alone."""
+    wanted = str(uuid.uuid4())
+    status = await daemon.download(request(world, f"{BAD}/trickles_then_goes_on?id={wanted}"))
+    assert content(world, status) == BODY
+    assert len(requests_of(world, wanted)) == 2
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_busy_server_is_waited_for(world: World, daemon: Daemon) -> None:
     wanted = str(uuid.uuid4())
     status = await daemon.download(request(world, f"{BAD}/drops_then_busy?id={wanted}"))

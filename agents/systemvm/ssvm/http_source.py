@@ -83,6 +83,7 @@ class HttpSource:
 
     def read_into(self, buffer: memoryview) -> int:
         """Fill as much of `buffer` as one read brings; 0 at the checked end of the body."""
+        self._pace.check()
         begun_s = time.monotonic()
         if self._body.length_bytes is None:
             count = self._guarded(self._read_unmeasured, buffer)

@@ -16,9 +16,16 @@ class Pace:
         self._received_bytes = 0
 
     def note(self, waited_s: float, received_bytes: int) -> None:
-        """A read took so long and brought so much; TransferError when a whole window brought too little."""
+        """A read took so long and brought so much."""
         self._waited_s += waited_s
         self._received_bytes += received_bytes
+
+    def check(self) -> None:
+        """TransferError when a whole window brought too little.
+
+        To be called before a read: what a read has brought is to be used whatever its pace was, or a transfer
+        that goes on elsewhere would leave it out.
+        """
         if self._waited_s < self._limits.slow_window_s:
             return
         if self._received_bytes < self._limits.slow_window_bytes:

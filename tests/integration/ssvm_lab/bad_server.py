@@ -148,6 +148,19 @@ def drops_then_busy(request: Request) -> None:
         _range_of(request, BODY, {"ETag": '"one"'})
 
 
+def trickles_then_goes_on(request: Request) -> None:
+    """The first answer is far too slow; the rest of it comes at once."""
+    if request.is_probe:
+        ok(request, BODY, ETag='"one"')
+    elif len(note_request(request, request.query["id"])) > 1:
+        _range_of(request, BODY, {"ETag": '"one"'})
+    else:
+        request.send("200 OK", {"Content-Length": str(len(BODY)), "ETag": '"one"'})
+        for start in range(0, len(BODY), 10):  # until it is hung up on
+            request.connection.sendall(BODY[start : start + 10])
+            time.sleep(0.1)  # a slow link is what this serves
+
+
 def moves(request: Request) -> None:
     """A redirect to a target that differs each time, as signed ones do: only the newest one answers."""
     SIGNED[request.query["id"]] = SIGNED.get(request.query["id"], 0) + 1
@@ -333,7 +346,8 @@ BEHAVIOURS = {
         good, truncated, reset, says_less, changes, no_length, chunked, chunked_truncated, chunked_broken,
         chunked_endless, both_lengths, two_lengths, encoded, stall, silent, trickle, part, error_page, status,
         redirect, chain, loop, nowhere, long_location, many_headers, not_http, hang_up, slow, turns,
-        drops, drops_once, drops_and_changes, drops_then_busy, moves, signed, requests_of,
+        drops, drops_once, drops_and_changes, drops_then_busy, trickles_then_goes_on,
+        moves, signed, requests_of,
         redirect_bytes, wanted_name, brotli,
     )
 }  # fmt: skip

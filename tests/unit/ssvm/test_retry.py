@@ -100,9 +100,12 @@ def test_pace_counts_only_what_was_waited_for_the_source() -> None:
     pace = Pace(limits)
     for _ in range(100):
         pace.note(0.0, 1)  # a store that takes its time between reads costs the source nothing
+        pace.check()
+    pace.note(10.0, 1)
     with pytest.raises(TransferError) as slow:
-        pace.note(10.0, 1)
+        pace.check()
     assert slow.value.code is Code.STALLED
     quick = Pace(limits)
     for _ in range(10):
         quick.note(10.0, 64 * KIB)
+        quick.check()

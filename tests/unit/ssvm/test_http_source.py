@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One answer over a socket: what was read counts, and what counts was read."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from attrs import evolve
+
+from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.http_source import HttpSource
+from systemvm.ssvm.limits import DEFAULT
+from systemvm.ssvm.mover_messages import MoverJob
+from systemvm.ssvm.response import ResumePoint
+from systemvm.wire.storage import ImageFormat
+
+#: Any read at all is too slow.
+IMPATIENT = evolve(DEFAULT, slow_window_s=1e-9, slow_window_bytes=1 << 40)
+JOB = MoverJob("job-1", "images.example.test", "images.example.test", "/a", False, ImageFormat.RAW, 1 << 30)
+HEAD = b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\nETag: "one"\r\n\r\n'
+
+
+def read_until_it_breaks(source: HttpSource) -> tuple[bytes, TransferError]:
+    taken, buffer = b"", bytearray(64)
+    while True:
+        try:
+            count = source.read_into(memoryview(buffer))
+        except TransferError as error:
+            return taken, error
+        taken += buffer[:count]
+
+
+@pytest.mark.parametrize(
+    ("limits", "code"), [(IMPATIENT, Code.STALLED), (DEFAULT, Code.TRUNCATED)], ids=["too slow", "broken off"]
+)
+def test_it_can_go_on_exactly_behind_what_was_handed_out(limits: object, code: Code) -> None:
+    """A byte that was read but not handed out would be left out of the file."""
+    server, client = socket.socketpair()
+    with server:
+        server.sendall(HEAD + bytes(range(200)))
+        server.shutdown(socket.SHUT_WR)
+        source = HttpSource(client, evolve(JOB, limits=limits))
+        taken, error = read_until_it_breaks(source)
+        assert error.code is code
+        assert taken
+        assert source.resume_point() == ResumePoint(len(taken), '"one"', 1000, None)
+        assert taken == bytes(range(200))[: len(taken)]
+        source.close()
+
+
+def test_the_rest_is_asked_for_and_counted_from_where_it_begins() -> None:
+    server, client = socket.socketpair()
+    with server:
+        server.sendall(b'HTTP/1.1 206 Part\r\nContent-Range: bytes 990-999/1000\r\nETag: "one"\r\n')
+        server.sendall(b"Content-Length: 10\r\n\r\n0123456789")
+        server.shutdown(socket.SHUT_WR)
+        source = HttpSource(client, JOB, ResumePoint(990, '"one"', 1000, None))
+        asked = server.recv(65536).decode()
+        assert "Range: bytes=990-\r\n" in asked
+        assert 'If-Range: "one"\r\n' in asked
+        buffer, taken = bytearray(64), b""
+        while count := source.read_into(memoryview(buffer)):
+            taken += buffer[:count]
+        assert (taken, source.received_bytes, source.total_bytes) == (b"0123456789", 1000, 1000)
+        source.close()
+
+
+def test_nothing_identifies_the_rest_without_a_validator_or_a_byte() -> None:
+    for answer in (HEAD, HEAD.replace(b"ETag", b"X-Tag") + b"some"):
+        server, client = socket.socketpair()
+        with server:
+            server.sendall(answer)
+            server.shutdown(socket.SHUT_WR)
+            source = HttpSource(client, JOB)
+            read_until_it_breaks(source)
+            assert source.resume_point() is None
+            source.close()
