@@ -17,6 +17,7 @@ from systemvm.service import slowness
 from systemvm.ssvm import store_messages
 from systemvm.ssvm.failure import Code, TransferError
 from systemvm.ssvm.fetch_messages import FINISHED, HELLO, PROGRESS, START, STOP, Fetched, FetchHello, Start
+from systemvm.ssvm.job_gate import JobGate
 from systemvm.ssvm.limits import DEFAULT, Limits
 from systemvm.ssvm.mover_children import MoverChildren
 from systemvm.ssvm.paths import Paths
@@ -36,6 +37,7 @@ class FetchService:
         self._paths = paths
         self._limits = limits
         self._children = MoverChildren(reactor)
+        self._gate = JobGate(reactor, limits.max_active_jobs)
         self._instance = str(uuid.uuid4())
         self._jobs: dict[str, Transfer] = {}
         self._running: dict[str, Deferred[None]] = {}
@@ -88,7 +90,9 @@ class FetchService:
             store_messages.require_name(job_id)
             store_messages.require_name(start.owner)
             limits = self._limits.scaled(slowness.METER.snapshot().slowdown)
-            transfer = Transfer(self._reactor, self._paths, limits, self._children, start, self._changed)
+            transfer = Transfer(
+                self._reactor, self._paths, limits, self._children, self._gate, start, self._changed
+            )
         except TransferError as error:
             raise error.to_rpc() from None
         except ValueError as error:

@@ -24,6 +24,7 @@ from systemvm.ssvm.addresses import Address, AddressPolicy
 from systemvm.ssvm.connect import open_connection
 from systemvm.ssvm.failure import Code, TransferError, of_this_vm
 from systemvm.ssvm.fetch_messages import MAX_CA_CHARACTERS, Fetched, Start
+from systemvm.ssvm.job_gate import JobGate
 from systemvm.ssvm.limits import Limits
 from systemvm.ssvm.mover_children import MoverChildren
 from systemvm.ssvm.mover_messages import MoverJob, MoverProgress, MoverResult
@@ -59,6 +60,7 @@ class Transfer:
         paths: Paths,
         limits: Limits,
         children: MoverChildren,
+        gate: JobGate,
         start: Start,
         on_change: Callable[[Fetched], None],
     ) -> None:
@@ -66,6 +68,7 @@ class Transfer:
         self._paths = paths
         self._limits = limits
         self._children = children
+        self._gate = gate
         self._request = start.download
         self._policy = AddressPolicy.of_zone((denied.cidr, denied.what) for denied in start.denied)
         self._job = Job(store_messages.mount_id(start.download.store), start.owner, start.download.job_id)
@@ -88,7 +91,7 @@ class Transfer:
             job_id=request.job_id, template_id=request.template_id, request_id=request.request_id,
         )  # fmt: skip
         try:
-            moved = await self._download_until_done()
+            moved = await self._download_in_turn()
         except TransferError as error:
             await self._fail(error)
         except RpcError as error:
@@ -110,6 +113,17 @@ class Transfer:
             self._mover.kill(_aborted())
         elif self._cancellable is not None:
             self._cancellable.cancel()
+
+    async def _download_in_turn(self) -> MoverResult:
+        """Wait until the machine has time for one more."""
+        if self._gate.is_full:
+            self._step("waits for a place: other downloads take what this machine has time for")
+        await self._stoppable(self._gate.enter())
+        try:
+            self._require_going()
+            return await self._download_until_done()
+        finally:
+            self._gate.leave()
 
     async def _download_until_done(self) -> MoverResult:
         """Begin again, within the budget, after what says nothing of the image or of a store's refusal."""

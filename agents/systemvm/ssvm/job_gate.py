@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many downloads work at a time: as many as the machine has the time for.
+
+On a machine with a part of a core, eight movers side by side finish no sooner than two and starve everything
+else on it. The limit begins low, grows while the machine keeps up, and shrinks when it does not.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from systemvm.service import slowness
+from systemvm.service.slowness import BUSY_SLOWDOWN
+
+MIN_AT_ONCE = 2  # a source that trickles must not hold up all others
+GROWTH = 2
+#: Below this slowdown there is time for more.
+QUICK_SLOWDOWN = 2.0
+OBSERVE_INTERVAL_S = slowness.MAX_AGE_S  # a measurement is not made more often
+
+
+class ConcurrencyLimit:
+    """The limit itself: additive growth while the machine is quick, one less whenever it is busy.
+
+    >>> limit = ConcurrencyLimit(8)
+    >>> [limit.observe(slowdown) for slowdown in (1.0, 1.0, 1.0, 1.0, 2.5, 4.0)]
+    [4, 6, 8, 8, 8, 7]
+    """
+
+    def __init__(self, maximum: int) -> None:
+        self._maximum = maximum
+        self.value = min(MIN_AT_ONCE, maximum)
+
+    def observe(self, slowdown: float) -> int:
+        """The limit after a measurement; `slowdown` is 1 for a machine at its best."""
+        if slowdown >= BUSY_SLOWDOWN:
+            self.value = max(min(MIN_AT_ONCE, self._maximum), self.value - 1)
+        elif slowdown < QUICK_SLOWDOWN:
+            self.value = min(self._maximum, self.value + GROWTH)
+        return self.value
+
+
+def measured_slowdown() -> float:
+    """How many times slower this machine is than at its best."""
+    return slowness.METER.snapshot().slowdown
+
+
+class JobGate:
+    """Lets jobs in, in the order of their coming; measures only while one waits."""
+
+    def __init__(
+        self, clock: IReactorTime, maximum: int, slowdown: Callable[[], float] = measured_slowdown
+    ) -> None:
+        self._clock = clock
+        self._slowdown = slowdown
+        self._limit = ConcurrencyLimit(maximum)
+        self._active = 0
+        self._waiting: OrderedDict[int, Deferred[None]] = OrderedDict()
+        self._next = 0
+        self._timer: IDelayedCall | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next to enter has to wait."""
+        return bool(self._waiting) or self._active >= self._limit.value
+
+    async def enter(self) -> None:
+        """Wait for a place; cancelling leaves the queue. Whoever has entered must `leave`."""
+        if not self.is_full:
+            self._active += 1
+            return
+        self._next += 1
+        ticket = self._next
+        waiter: Deferred[None] = Deferred()
+        self._waiting[ticket] = waiter
+        self._observe_later()
+        try:
+            await waiter
+        finally:
+            self._waiting.pop(ticket, None)
+
+    def leave(self) -> None:
+        """Give the place back."""
+        self._active -= 1
+        self._admit()
+
+    def _admit(self) -> None:
+        while self._waiting and self._active < self._limit.value:
+            _, waiter = self._waiting.popitem(last=False)
+            self._active += 1
+            waiter.callback(None)
+        self._observe_later()
+
+    def _observe_later(self) -> None:
+        if self._waiting and (self._timer is None or not self._timer.active()):
+            self._timer = self._clock.callLater(OBSERVE_INTERVAL_S, self._observe)
+
+    def _observe(self) -> None:
+        self._limit.observe(self._slowdown())
+        self._admit()

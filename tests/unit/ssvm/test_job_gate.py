@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Downloads at work follow what the machine has time for."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+
+from systemvm.ssvm.job_gate import MIN_AT_ONCE, OBSERVE_INTERVAL_S, JobGate
+
+
+class Machine:
+    """A gate, how slow its machine is, and who got in."""
+
+    def __init__(self, maximum: int = 8) -> None:
+        self.clock = Clock()
+        self.slowdown = 1.0
+        self.gate = JobGate(self.clock, maximum, lambda: self.slowdown)
+        self.entered: list[int] = []
+
+    def enter(self, number: int) -> Deferred[None]:
+        async def enter() -> None:
+            await self.gate.enter()
+            self.entered.append(number)
+
+        return Deferred.fromCoroutine(enter())
+
+    def observe(self) -> None:
+        self.clock.advance(OBSERVE_INTERVAL_S)
+
+
+def test_a_quick_machine_soon_does_all_it_may() -> None:
+    machine = Machine()
+    for number in range(10):
+        machine.enter(number)
+    assert machine.entered == [0, 1]
+    for _ in range(5):
+        machine.observe()
+    assert machine.entered == list(range(8))
+    machine.gate.leave()
+    assert machine.entered == list(range(9))
+
+
+def test_a_busy_machine_does_two_at_a_time_and_all_in_the_end() -> None:
+    machine = Machine()
+    machine.slowdown = 9.0
+    for number in range(6):
+        machine.enter(number)
+    for done in range(6):
+        for _ in range(3):
+            machine.observe()
+        assert len(machine.entered) == min(6, MIN_AT_ONCE + done)
+        machine.gate.leave()
+    assert machine.entered == list(range(6))
+
+
+def test_a_machine_that_becomes_busy_begins_no_more() -> None:
+    machine = Machine()
+    for number in range(12):
+        machine.enter(number)
+    machine.observe()
+    assert len(machine.entered) == 4
+    machine.slowdown = 5.0
+    machine.observe()
+    machine.gate.leave()
+    assert len(machine.entered) == 4  # the limit is 3 now, and 3 are at work
+    machine.gate.leave()
+    assert len(machine.entered) == 5
+
+
+def test_one_that_gives_up_leaves_the_queue() -> None:
+    machine = Machine()
+    running = [machine.enter(number) for number in range(4)]
+    failed: list[type] = []
+    running[2].addErrback(lambda failure: failed.append(failure.type))
+    running[2].cancel()
+    assert failed == [CancelledError]
+    machine.gate.leave()
+    assert machine.entered == [0, 1, 3]
+
+
+def test_nothing_is_measured_while_nobody_waits() -> None:
+    machine = Machine()
+    machine.enter(0)
+    assert machine.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("maximum", [1, 2])
+def test_a_lower_maximum_holds(maximum: int) -> None:
+    machine = Machine(maximum)
+    for number in range(4):
+        machine.enter(number)
+    for _ in range(3):
+        machine.observe()
+    assert len(machine.entered) == maximum
