@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from systemvm.guest import patch
 from systemvm.guest.patch import Patch, PatchError, converse
@@ -19,6 +20,7 @@ from systemvm.management.system_vms import patch_bundle
 from systemvm.management.system_vms.patch_bundle import BundleError
 from systemvm.wire.role import Role
 
+TOP = Path(__file__).resolve().parents[3]
 PROGRAM = '#!/usr/bin/python3 -IS\nimport sys\nsys.path.append("/opt/systemvm/0.1.0/lib")\n'
 
 
@@ -115,9 +117,16 @@ def test_a_version_is_tried_before_it_is_kept(guest: Guest) -> None:
     assert steps == [
         f"mount --bind /opt/systemvm/{bundle.version} /opt/systemvm/0.1.0",
         "systemctl restart systemvm-agent.service",
-        "systemctl try-restart systemvm-fetch.service",
+        "systemctl try-restart systemvm-fetch.service systemvm-store.service systemvm-mount.service",
         "umount --lazy /opt/systemvm/0.1.0",
     ]
+
+
+@pytest.mark.parametrize("role", [Role.SSVM, Role.CPVM])
+def test_every_resident_service_of_a_role_gets_the_new_code(role: Role) -> None:
+    facts = yaml.safe_load((TOP / f"appliances/{role.value}/appliance.yaml").read_text())
+    resident = {unit for unit in facts.get("units", []) if unit.endswith(".service") and "@" not in unit}
+    assert set(patch_bundle.UNITS[role]) == resident | {"systemvm-agent.service"}
 
 
 @pytest.mark.parametrize("verdict", ["undo\n", "", "kee"])

@@ -20,8 +20,14 @@ from systemvm.wire.role import Role
 
 #: What both appliances have; each has its role's own package besides.
 COMMON = ("wire", "rpc", "service", "guest")
+#: What runs the old code until it is started again; the agent is first.
 UNITS = {
-    Role.SSVM: ["systemvm-agent.service", "systemvm-fetch.service"],
+    Role.SSVM: [
+        "systemvm-agent.service",
+        "systemvm-fetch.service",
+        "systemvm-store.service",
+        "systemvm-mount.service",
+    ],
     Role.CPVM: ["systemvm-agent.service"],
 }
 _VERSION_FILE = "systemvm/guest/version.py"
