@@ -12,11 +12,12 @@ from attrs import frozen
 from systemvm.management.state import events, schema
 from systemvm.management.state.columns import now
 from systemvm.management.state.rows import NotFoundError, Rows
+from systemvm.wire.console import ConsoleRefusal
 
 #: `resource_type` of their events.
 SESSION = "ConsoleSession"
-#: `close_reason` of a token that a newer one replaced; programs compare it.
-REPLACED = "token_replaced"
+#: `close_reason` of a token that a newer one replaced.
+REPLACED = ConsoleRefusal.TOKEN_REPLACED.value
 
 
 @frozen
