@@ -36,6 +36,7 @@ class Supervision:
         self._clock = clock
         self._directory = directory
         self._silence_s = interval_s * missed_pings
+        self._was_busy: set[str] = set()  # by the report before
         self._asking = SingleFlight[str]()  # by the agent's name
         self._loop = Periodic(clock, self._ask_all, interval_s, what="asking agents for a sign of life")
 
@@ -76,9 +77,14 @@ class Supervision:
             await self._directory.came_up(agent)
 
     def _remark_load(self, agent: Agent) -> None:
-        """Say beside `Up` that it is busy: what waits for it is explained by that."""
+        """Say beside `Up` that it is busy, once that lasts: what waits for it is explained by that."""
         was_told = LOAD in agent.remarks
-        remark = Remark(*explain(Delay.BUSY, agent.load)) if agent.load.is_busy else None
+        lasts = agent.load.is_busy and agent.name in self._was_busy
+        remark = Remark(*explain(Delay.BUSY, agent.load)) if lasts else None
+        if agent.load.is_busy:
+            self._was_busy.add(agent.name)
+        else:
+            self._was_busy.discard(agent.name)
         agent.remark(LOAD, remark)
         if agent.is_up and (remark is not None or was_told):
             self._directory.set_status(agent, agent.up_status())
