@@ -14,7 +14,9 @@ import urllib.request
 
 import pytest
 from cs import CloudStack, CloudStackApiException
+from playwright.sync_api import Page, expect
 
+from integration.cpvm_lab.chromium import Chromium
 from integration.test_management_api_machines import api_of, deployment, machine
 from integration.test_management_core_daemon import Host, host, until
 
@@ -90,3 +92,51 @@ def test_a_second_person_comes_and_goes(host: Host) -> None:
     log = host.log.read_text()
     for secret in ("first word", "second word", keys["secretkey"]):
         assert secret not in log
+
+
+def test_the_page_serves_a_user_and_changes_the_password(host: Host) -> None:
+    host.start()
+    host.both_running()
+    admin = api_of(host)()
+    cli(host, "account", "create", "ada", password="first word\n")
+    deployment(host, admin)  # the administrator's template, which is nobody else's to see
+    chromium = Chromium()
+
+    def log_in(page: Page, password: str) -> None:
+        page.goto(host.page)
+        page.fill("[name=username]", "ada")
+        page.fill("[name=password]", password)
+        page.click("#login-form button")
+
+    def change(page: Page, current: str, new: str, again: str) -> None:
+        page.fill("#password [name=current]", current)
+        page.fill("#password [name=next]", new)
+        page.fill("#password [name=again]", again)
+        page.click("#password button.primary")
+
+    def story(page: Page) -> None:
+        log_in(page, "first word")
+        expect(page.locator("#live")).to_have_text("live")
+        expect(page.locator("#templates")).to_contain_text("Nothing registered yet")
+        expect(page.locator("#system-section")).to_be_hidden()
+        page.click("#open-password")
+        complaint = page.locator("#password .error")
+        change(page, "first word", "second word", "second wrod")
+        expect(complaint).to_have_text("The two new passwords differ.")
+        change(page, "guess", "second word", "second word")
+        expect(complaint).to_have_text("Current password is incorrect.")
+        change(page, "first word", "second word", "second word")
+        expect(page.locator("#toasts")).to_contain_text("The password is changed")
+        expect(page.locator("#live")).to_have_text("live")
+        page.reload()
+        expect(page.locator("#live")).to_have_text("live")
+        page.click("#logout")
+        expect(page.locator("#login")).to_be_visible()
+        log_in(page, "second word")
+        expect(page.locator("#live")).to_have_text("live")
+        assert status_of_login(host, "ada", "first word") == 531
+
+    try:
+        chromium.tell(story)
+    finally:
+        chromium.close()

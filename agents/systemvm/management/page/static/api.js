@@ -3,6 +3,7 @@
 // that another site's page does not know.
 
 const KEY = "systemvm.sessionkey";
+const USER = "systemvm.user";
 
 export class ApiError extends Error {
   constructor(code, text) {
@@ -31,11 +32,15 @@ async function post(parameters) {
   return result;
 }
 
-export const loggedIn = () => sessionStorage.getItem(KEY) !== null;
+export const loggedIn = () => sessionStorage.getItem(KEY) !== null && sessionStorage.getItem(USER) !== null;
+
+// Who is logged in: {id, name, admin}. What each may do the daemon decides; the page asks for what it will answer.
+export const user = () => JSON.parse(sessionStorage.getItem(USER));
 
 export async function login(username, password) {
   const session = await post({ command: "login", username, password });
   sessionStorage.setItem(KEY, session.sessionkey);
+  sessionStorage.setItem(USER, JSON.stringify({ id: session.userid, name: session.username, admin: session.type === "1" }));
 }
 
 export async function logout() {
@@ -43,11 +48,13 @@ export async function logout() {
     await call("logout");
   } finally {
     sessionStorage.removeItem(KEY);
+    sessionStorage.removeItem(USER);
   }
 }
 
 export function forget() {
   sessionStorage.removeItem(KEY);
+  sessionStorage.removeItem(USER);
 }
 
 export function call(command, parameters = {}) {

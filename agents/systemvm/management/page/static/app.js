@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The page: asks the API every second while something moves, every three otherwise, and redraws what changed.
 
-import { ApiError, call, forget, job, loggedIn, login, logout } from "./api.js";
+import { ApiError, call, forget, job, loggedIn, login, logout, user } from "./api.js";
 import { systemVmCard, templateRow, vmRow, steps } from "./views.js";
 
 const $ = (selector) => document.querySelector(selector);
@@ -58,19 +58,32 @@ function ask(title, text, verb) {
 
 // ---- following the cloud ------------------------------------------------------------------------------------
 
+// Everything for an administrator; for a user the own ones and those that others share.
+async function listed(command, filter, key) {
+  const filters = user().admin ? ["all"] : ["self", "executable"];
+  const answers = await Promise.all(filters.map((wanted) => call(command, { [filter]: wanted })));
+  return [...new Map(answers.flatMap((answer) => answer[key] ?? []).map((row) => [row.id, row])).values()];
+}
+
 async function refresh() {
   clearTimeout(state.timer);
+  if (!loggedIn()) {
+    show("login");
+    return;
+  }
   let pause = 3000;
   try {
+    const { admin } = user();
     const [zones, systems, templates, isos, vms] = await Promise.all([
       call("listZones"),
-      call("listSystemVms"),
-      call("listTemplates", { templatefilter: "all" }),
-      call("listIsos", { isofilter: "all" }),
+      admin ? call("listSystemVms") : {},
+      listed("listTemplates", "templatefilter", "template"),
+      listed("listIsos", "isofilter", "iso"),
       call("listVirtualMachines", { listall: "true" }),
     ]);
     state.zone = zones.zone?.[0] ?? null;
-    state.templates = [...(templates.template ?? []), ...(isos.iso ?? []).map((iso) => ({ ...iso, format: "ISO" }))];
+    state.templates = [...templates, ...isos.map((iso) => ({ ...iso, format: "ISO" }))];
+    $("#system-section").hidden = !admin;
     state.machines = vms.virtualmachine ?? [];
     $("#zone").textContent = state.zone?.name ?? "";
     draw($("#system-vms"), systems.systemvm ?? [], systemVmCard, "No system VM yet: the daemon makes them by itself.");
@@ -204,6 +217,12 @@ form($("#register"), async ({ name, url, format, checksum }) => {
   toast(`${name} is registered; the download starts.`);
 });
 
+form($("#password"), async ({ current, next, again }) => {
+  if (next !== again) throw new Error("The two new passwords differ.");
+  await call("updateUser", { id: user().id, currentpassword: current, password: next });
+  toast("The password is changed; logins elsewhere have ended.");
+});
+
 form($("#deploy"), async ({ name, template, offering }) => {
   const { jobid } = await call("deployVirtualMachine", {
     name, displayname: name, templateid: template, serviceofferingid: offering, zoneid: state.zone.id, hypervisor: "KVM",
@@ -229,6 +248,7 @@ async function follow(jobid, name) {
   }
 }
 
+$("#open-password").addEventListener("click", () => $("#password").showModal());
 $("#open-register").addEventListener("click", () => $("#register").showModal());
 $("#open-deploy").addEventListener("click", async () => {
   const options = (items) => items.map((item) => new Option(item.label, item.id));
