@@ -12,7 +12,8 @@ import select
 import socket
 import sys
 import threading
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 from systemvm.ssvm.confine import MAX_DATA_BYTES, confine
 from systemvm.ssvm.decompress import needs_memory
@@ -79,7 +80,10 @@ class Mover:
         """Ask fetch for another connection; called in the work's thread, and waits there."""
         self._send_progress()
         self._send(MoverReport(broken=MoverFailure(error.code.value, error.message, error.hint)))
-        return self._connections.get()
+        while self._pipeline is None or not self._pipeline.stopped:
+            with suppress(Empty):
+                return self._connections.get(timeout=REPORT_INTERVAL_S)
+        raise error  # the store failed meanwhile, which the pipeline says in its place
 
     def _send_progress(self) -> None:
         if self._pipeline is not None:

@@ -43,6 +43,11 @@ class Pipeline:
     def progress(self) -> MoverProgress:
         return MoverProgress(self._source.received_bytes, self._source.total_bytes, self._writer.size_bytes)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether either side has failed."""
+        return self._stop.is_set()
+
     def run(self) -> MoverResult:
         """Bring everything, check everything, make it durable; TransferError when something does not hold."""
         writing = threading.Thread(target=self._write, name="writer", daemon=True)
@@ -50,8 +55,9 @@ class Pipeline:
         try:
             self._receive()
         except BaseException:
-            self._stop.set()
-            raise
+            if self._writer_error is None:  # else it is what ended the receiver, too
+                self._stop.set()
+                raise
         finally:
             self._full.put(None)
             writing.join()

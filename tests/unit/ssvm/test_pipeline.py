@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which of the two threads' failures is the job's."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.mover_messages import MoverJob
+from systemvm.ssvm.pipeline import BUFFER_BYTES, Pipeline
+from systemvm.wire.storage import ImageFormat
+
+JOB = MoverJob("job-1", "images.example.test", "images.example.test", "/a", False, ImageFormat.QCOW2, 1 << 30)
+
+
+class BreaksOff:
+    """A source that sends one buffer of no image, and breaks off once the writer has looked at it."""
+
+    total_bytes: int | None = None
+    content_encoding: str | None = None
+
+    def __init__(self) -> None:
+        self.received_bytes = 0
+        self.pipeline: Pipeline | None = None
+
+    def read_into(self, buffer: memoryview) -> int:
+        if not self.received_bytes:
+            buffer[:] = b"x" * len(buffer)
+            self.received_bytes = len(buffer)
+            return len(buffer)
+        assert self.pipeline is not None
+        deadline_s = time.monotonic() + 60
+        while not self.pipeline.stopped:
+            assert time.monotonic() < deadline_s, "the writer does not fail"
+            time.sleep(0.001)
+        raise TransferError(Code.CONNECTION_LOST, "the connection broke")
+
+
+def test_an_image_that_is_none_is_not_blamed_on_a_connection_that_broke_meanwhile(tmp_path: Path) -> None:
+    source = BreaksOff()
+    descriptor = os.open(tmp_path / "image", os.O_WRONLY | os.O_CREAT)
+    try:
+        source.pipeline = Pipeline(source, descriptor, JOB)  # type: ignore[arg-type]
+        with pytest.raises(TransferError) as failed:
+            source.pipeline.run()
+    finally:
+        os.close(descriptor)
+    assert failed.value.code is Code.FORMAT_MISMATCH
+    assert source.received_bytes == BUFFER_BYTES
