@@ -24,7 +24,7 @@ LOAD = "load"  # whose remark it is
 class Supervision:
     """Every interval `agent.health` of every agent; after `missed_pings` intervals of silence it is in Alert.
 
-    Both scale with how slow the guest is.
+    The silence scales with how much slower than at its best guest or host is; emulation delays no answer.
     A silent agent keeps its connection, until the channel itself gives that up: one that answers again is Up.
     """
 
@@ -51,7 +51,7 @@ class Supervision:
             if agent.peer is None:
                 continue
             silent_s = self._clock.seconds() - agent.heard_s
-            alert_after_s = self._silence_s * self._directory.timeout_scale(agent.name)
+            alert_after_s = self._silence_s * self._directory.load(agent.name).slowdown
             if silent_s > alert_after_s and agent.status.state is AgentState.UP:
                 self._directory.set_status(
                     agent,

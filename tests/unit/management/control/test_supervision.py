@@ -79,7 +79,7 @@ def test_an_agent_from_before_says_nothing_of_its_load(
     assert agent.load == MachineLoad()
 
 
-@pytest.mark.parametrize(("load", "alert_after_s"), [(QUIET, 30), (BUSY, 110)])
+@pytest.mark.parametrize(("load", "alert_after_s"), [(QUIET, 30), (BUSY, 130)])
 def test_silence_is_an_alert_later_on_a_slow_machine(
     clock: Clock, agent_and_peer: tuple[Agent, FakePeer], load: MachineLoad, alert_after_s: int
 ) -> None:
