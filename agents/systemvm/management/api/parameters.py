@@ -277,6 +277,8 @@ def _sent(raw: Mapping[str, Any], by_name: Mapping[str, Parameter], command_name
             entries.setdefault(int(entry["index"]), {})[entry["key"]] = value
         elif lower not in ADDED_BY_CLIENTS and not lower.startswith(PREFIXES_ADDED_BY_CLIENTS):
             raise _unknown(name, by_name, command_name)
+    for name in sent.keys() & maps.keys():
+        raise ApiError(ErrorCode.PARAMETER, f"Parameter {name} is given as a whole and by its entries")
     return sent | {name: [entries[index] for index in sorted(entries)] for name, entries in maps.items()}
 
 

@@ -124,6 +124,12 @@ def test_a_map_comes_as_indexed_names() -> None:
     assert read_arguments(declared, sent)["details"] == {"rootdisksize": "5", "b": "2"}
 
 
+def test_a_map_given_twice_is_refused() -> None:
+    declared = [optional("details", ParameterType.MAP, "")]
+    with pytest.raises(ApiError, match="details is given as a whole and by its entries"):
+        read_arguments(declared, {"details": "x", "details[0].rootdisksize": "5"})
+
+
 def test_of_a_value_that_is_only_accepted_any_other_is_refused_by_name() -> None:
     declared = [only("isrouting", ParameterType.BOOLEAN, "", False)]
     assert read_arguments(declared, {"isrouting": "FALSE"})["isrouting"] is False
