@@ -239,5 +239,6 @@ class Dispatch:
             )
         else:
             self._usage.changed(ref.store_id)
+            self._calls.place_freed(call.caller.name)
             self.wake()
         return Done()

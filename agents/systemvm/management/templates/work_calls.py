@@ -153,6 +153,12 @@ class WorkCalls:
         """Why this SSVM is left alone; None when it may be asked."""
         return self._reasons.get(name, WaitReason.BUSY) if self._backoff.due_in_s(name) else None
 
+    def place_freed(self, name: str) -> None:
+        """A download of this SSVM has ended: if it was busy, it may have room now."""
+        if self._reasons.get(name) is WaitReason.BUSY:
+            self._backoff.succeeded(name)
+            self._reasons.pop(name, None)
+
     def forget(self, name: str) -> None:
         """An SSVM is there anew: it may be asked about everything."""
         self._backoff.forget(lambda key: key != name and not (isinstance(key, tuple) and key[0] == name))

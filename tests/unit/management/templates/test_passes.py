@@ -286,6 +286,24 @@ async def test_an_ssvm_that_connects_anew_is_asked_at_once(cloud: SmallCloud) ->
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_busy_ssvm_is_asked_again_when_one_of_its_downloads_ends(cloud: SmallCloud) -> None:
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = started
+    register(cloud, cloud.admin.account.id, 1)
+    await cloud.dispatch.reconcile()
+    [first] = refs_of(cloud)
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = lambda _: RpcError.refused("busy", "it is busy")
+    register(cloud, cloud.admin.account.id, 1)
+    await cloud.dispatch.reconcile()
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = started
+    await cloud.dispatch.reconcile()
+    assert refs_of(cloud)[1].state is WAITING
+    end = {"job_id": first.job_id, "state": "DOWNLOADED", "received_bytes": 1, "total_bytes": 1}
+    await cloud.from_agent(cloud.ssvm, storage.TEMPLATE_FINISHED, end)
+    await cloud.dispatch.reconcile()
+    assert refs_of(cloud)[1].state is PROGRESS
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_store_that_one_ssvm_cannot_mount_is_offered_to_another(cloud: SmallCloud) -> None:
     able = FakePeer()
     able.answers[storage.TEMPLATE_DOWNLOAD] = started
