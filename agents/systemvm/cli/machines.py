@@ -96,6 +96,15 @@ def stop(daemon: Daemon, name: str, forced: bool) -> None:
 
 @vm.command()
 @click.argument("name")
+@click.option("--forced", is_flag=True, help="Pull the plug instead of pressing the power button.")
+@click.pass_obj
+def reboot(daemon: Daemon, name: str, forced: bool) -> None:
+    """Stop and start a running machine; its open consoles come back by themselves."""
+    MACHINE.act(daemon, "rebootVirtualMachine", name, "Running", forced=str(forced).lower())
+
+
+@vm.command()
+@click.argument("name")
 @click.option("--expunge", is_flag=True, help="Delete its disk at once: it cannot be recovered.")
 @click.confirmation_option(prompt="The machine is ended and destroyed. Go on?")
 @click.pass_obj

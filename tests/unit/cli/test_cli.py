@@ -241,6 +241,7 @@ def test_every_users_machine_is_listed_and_found(run: Callable[..., Result]) -> 
         destroyVirtualMachine={"jobid": "j-1"},
         recoverVirtualMachine={"virtualmachine": machine},
         expungeVirtualMachine={"jobid": "j-1"},
+        rebootVirtualMachine={"jobid": "j-1"},
         queryAsyncJobResult={"jobstatus": 1, "jobresult": {}},
     )
     listed = run(fake, "vm", "list")
@@ -256,11 +257,13 @@ def test_every_users_machine_is_listed_and_found(run: Callable[..., Result]) -> 
     assert "recovered" in run(fake, "vm", "recover", "web").output
     assert run(fake, "vm", "expunge", "--yes", "web").output == "web is expunged.\n"
     assert "expunged" in run(fake, "vm", "destroy", "--yes", "--expunge", "web").output
+    assert run(fake, "vm", "reboot", "web").output == "web is Running.\n"
     acted = [call for call in fake.calls if call[0] not in ("listVirtualMachines", "queryAsyncJobResult")]
     assert acted[1:] == [
         ("recoverVirtualMachine", {"id": "m-1"}),
         ("expungeVirtualMachine", {"id": "m-1"}),
         ("destroyVirtualMachine", {"id": "m-1", "expunge": "true"}),
+        ("rebootVirtualMachine", {"id": "m-1", "forced": "false"}),
     ]
 
 

@@ -129,6 +129,7 @@ const actions = {
   "system-stop": (id) => act(id, "Stopping…", () => job("stopSystemVm", { id })),
   "system-reboot": (id) => act(id, "Rebooting…", () => job("rebootSystemVm", { id })),
   "vm-start": (id) => act(id, "Starting…", () => job("startVirtualMachine", { id })),
+  "vm-reboot": (id) => act(id, "Rebooting…", () => job("rebootVirtualMachine", { id })),
   "vm-stop": (id) => act(id, "Stopping…", () => job("stopVirtualMachine", { id })),
   async "vm-destroy"(id, name) {
     if (await ask(`Destroy ${name}?`, "It is ended. Until its disk is deleted, an administrator can recover it.", "Destroy")) {

@@ -92,6 +92,7 @@ export function vmRow(vm, busy) {
     element("div", { className: "actions" },
       running ? action("console", "View Console", vm, { className: "primary" }) : null,
       action("machine-trace", "Steps", vm),
+      running ? action("vm-reboot", "Reboot", vm, off) : null,
       destroyed ? action("vm-recover", "Recover", vm, { disabled: Boolean(busy) || vm.state !== "Destroyed" })
         : running ? action("vm-stop", "Stop", vm, off)
           : action("vm-start", "Start", vm, { disabled: Boolean(busy) || vm.state !== "Stopped" }),
