@@ -13,6 +13,7 @@ from systemvm.management.api.principal import Principal
 from systemvm.management.pki.seal import Seal
 from systemvm.management.state import accounts, login_sources, schema
 from systemvm.management.state.database import Database
+from systemvm.management.state.rows import NotFoundError
 
 
 class Directory:
@@ -31,6 +32,13 @@ class Directory:
         stored = principal.user.password_hash if principal else None
         right = await self.passwords.verify(stored, password, source=source, trusted=trusted)
         return principal if right else None
+
+    async def domain_path(self, uuid: str) -> str:
+        """The path of a domain; the UUID itself when there is none, which no domain has for its path."""
+        try:
+            return (await self._database.read(accounts.domain_by_uuid, uuid)).path
+        except NotFoundError:
+            return uuid
 
     async def trusts(self, username: str, domain_path: str, source: str) -> bool:
         """Whether that user gave the right password from this source before."""

@@ -35,6 +35,7 @@ LOGIN = Command(
         required("username", ParameterType.STRING, "the user's name"),
         required("password", ParameterType.STRING, "the password, in clear; use HTTPS away from the host"),
         optional("domain", ParameterType.STRING, "path of the user's domain; the root without it"),
+        optional("domainid", ParameterType.UUID, "UUID of the user's domain, in place of its path"),
     ),
 )
 LOGOUT = Command("logout", _over_http_only, "Ends the session.", LogoutAnswer, shape=Shape.BARE)
@@ -64,6 +65,8 @@ class Login:
         arguments = read_arguments(LOGIN.parameters, raw, LOGIN.name)
         username, password = arguments["username"], arguments["password"]
         domain = arguments.get("domain", "/")
+        if "domainid" in arguments:
+            domain = await self._directory.domain_path(arguments["domainid"])
         source = source_of_address(client_address)
         trusted = await self._directory.trusts(username, domain, source)
         attempt = Attempt(source, _account_key(username, domain), trusted)

@@ -65,6 +65,16 @@ def error(answer: HttpAnswer) -> dict[str, Any]:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_domain_may_be_named_by_its_id(cloud: SmallCloud, browser: Browser) -> None:
+    """As Marvin logs in."""
+    words = {"command": "login", "username": "admin", "password": ADMIN_PASSWORD}
+    domain_id = cloud.admin.domain.uuid
+    nowhere = "00000000-0000-4000-8000-000000000000"
+    assert (await browser.post(**words, domainId=domain_id)).status == 200
+    assert (await browser.post(**words, domainId=nowhere)).status == 531
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_login_opens_a_session_for_later_calls(browser: Browser) -> None:
     answer = (await browser.login()).json["loginresponse"]
     assert (answer["username"], answer["account"], answer["type"]) == ("admin", "admin", "1")
