@@ -113,14 +113,17 @@ def judge(
     run_s = max(now.thread_run_s - before.thread_run_s, _SHORTEST_RUN_S)
     wait_s = max(now.thread_wait_s - before.thread_wait_s, 0.0)
     contention = max(
+        1.0,
         1.0 / (1.0 - min(steal, 0.99)),
         (run_s + wait_s) / run_s,
         now.runnable / max(cpus, 1),
     )
     reference = reference_s / REFERENCE_NOMINAL_S
+    by_nature = max(best_reference_s / REFERENCE_NOMINAL_S, 1.0)
     return Slowness(
-        timeout_scale=min(max(reference, 1.0) * contention, MAX_SCALE),
-        slowdown=min(max(reference_s / best_reference_s, 1.0) * contention, MAX_SCALE),
+        # a queue also stretches the reference task: the larger counts, and not their product
+        timeout_scale=min(max(reference, by_nature * contention), MAX_SCALE),
+        slowdown=min(max(reference_s / best_reference_s, contention), MAX_SCALE),
         load_1min=now.load_1min,
         steal=round(steal, 3),
         run_queue_delay=round(wait_s / (run_s + wait_s), 3),

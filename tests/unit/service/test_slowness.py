@@ -76,7 +76,7 @@ def test_steal_run_queue_delay_and_runnable_tasks_each_scale() -> None:
 
 def test_the_scale_is_bounded() -> None:
     before, stolen = KernelCounters(), KernelCounters(steal_s=10.0, total_s=10.0)
-    assert judge(before, stolen, 100.0, 0.0005, cpus=1).timeout_scale == slowness.MAX_SCALE
+    assert judge(before, stolen, 100.0, _ORDINARY_S, cpus=1).timeout_scale == slowness.MAX_SCALE
     backwards = judge(stolen, before, 0.0, 0.0005, cpus=1)  # counters went back, a clock stood still
     assert (backwards.timeout_scale, backwards.slowdown) == (1.0, 1.0)
 
@@ -150,3 +150,10 @@ def test_competing_threads_make_it_slower() -> None:
         stop.set()
         for rival in rivals:
             rival.join()
+
+
+def test_a_queue_that_stretches_the_reference_task_counts_once() -> None:
+    before = KernelCounters()
+    queued = KernelCounters(thread_run_s=1.0, thread_wait_s=4.0)
+    found = judge(before, queued, 5 * slowness.REFERENCE_NOMINAL_S, slowness.REFERENCE_NOMINAL_S, cpus=1)
+    assert (found.timeout_scale, found.slowdown) == (5.0, 5.0)
