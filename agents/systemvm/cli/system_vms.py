@@ -105,7 +105,7 @@ def why(daemon: Daemon, name: str) -> None:
         return
     click.echo(f"{name} is {answer['state']}, its agent {answer['agentstate']}.")
     _tell_reason(answer)
-    told, first = 0, answer
+    told, first, pending = 0, answer, ""
     while True:
         for look in answer["looked_at"][told:]:
             click.echo(f"\n{look['what']}:")
@@ -114,7 +114,9 @@ def why(daemon: Daemon, name: str) -> None:
         told = len(answer["looked_at"])
         if not answer.get("pending"):
             break
-        click.echo(f"\nstill looking at {answer['pending']} …")
+        if answer["pending"] != pending:
+            pending = answer["pending"]
+            click.echo(f"\nstill looking at {pending} …")
         answer = daemon.call("system_vm.why", name=name)
     if (answer["reason"], answer["hint"]) != (first["reason"], first["hint"]):
         click.echo()
