@@ -226,7 +226,10 @@ class Operations:
 
     async def _examine_stores(self, agent: Agent, examination: Examination) -> Finding:
         examination.pending = "its stores"
-        await self._preparations.measure_stores(agent)
+        try:
+            await self._preparations.measure_stores(agent)
+        except RpcError as error:  # its connection ended meanwhile: the status says why
+            examination.note("stores", error.message)
         return examination.conclude(agent.status)
 
     async def _check(self, call: Call, target: SystemVmName) -> CheckReport:
