@@ -16,7 +16,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from systemvm.service import slowness
 from systemvm.service.slowness import BUSY_SLOWDOWN
 
-MIN_AT_ONCE = 2  # a source that trickles must not hold up all others
+AT_ONCE_AT_FIRST = 2
+#: The fewest. One whose source trickles takes no time of the machine, so that the limit grows beside it.
+MIN_AT_ONCE = 1
 GROWTH = 2
 #: Below this slowdown there is time for more.
 QUICK_SLOWDOWN = 2.0
@@ -33,12 +35,12 @@ class ConcurrencyLimit:
 
     def __init__(self, maximum: int) -> None:
         self._maximum = maximum
-        self.value = min(MIN_AT_ONCE, maximum)
+        self.value = min(AT_ONCE_AT_FIRST, maximum)
 
     def observe(self, slowdown: float) -> int:
         """The limit after a measurement; `slowdown` is 1 for a machine at its best."""
         if slowdown >= BUSY_SLOWDOWN:
-            self.value = max(min(MIN_AT_ONCE, self._maximum), self.value - 1)
+            self.value = max(MIN_AT_ONCE, self.value - 1)
         elif slowdown < QUICK_SLOWDOWN:
             self.value = min(self._maximum, self.value + GROWTH)
         return self.value

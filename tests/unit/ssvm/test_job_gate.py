@@ -42,17 +42,31 @@ def test_a_quick_machine_soon_does_all_it_may() -> None:
     assert machine.entered == list(range(9))
 
 
-def test_a_busy_machine_does_two_at_a_time_and_all_in_the_end() -> None:
+def test_a_busy_machine_does_one_at_a_time_and_all_in_the_end() -> None:
     machine = Machine()
     machine.slowdown = 9.0
     for number in range(6):
         machine.enter(number)
-    for done in range(6):
-        for _ in range(3):
-            machine.observe()
-        assert len(machine.entered) == min(6, MIN_AT_ONCE + done)
+    assert machine.entered == [0, 1]  # before the first measurement
+    machine.observe()
+    for done in range(1, 7):
         machine.gate.leave()
+        machine.observe()
+        assert len(machine.entered) == min(6, max(2, done + MIN_AT_ONCE))
     assert machine.entered == list(range(6))
+
+
+def test_a_source_that_trickles_does_not_hold_up_the_others() -> None:
+    machine = Machine()
+    machine.slowdown = 9.0
+    for number in range(3):
+        machine.enter(number)
+    machine.observe()
+    machine.gate.leave()  # the other one goes on, and takes no time of the machine
+    assert machine.entered == [0, 1]
+    machine.slowdown = 1.0
+    machine.observe()
+    assert machine.entered == [0, 1, 2]
 
 
 def test_a_machine_that_becomes_busy_begins_no_more() -> None:
