@@ -91,7 +91,7 @@ class Transfer:
             job_id=request.job_id, template_id=request.template_id, request_id=request.request_id,
         )  # fmt: skip
         try:
-            moved = await self._download_in_turn()
+            moved = await self._download_until_done()
         except TransferError as error:
             await self._fail(error)
         except RpcError as error:
@@ -113,17 +113,6 @@ class Transfer:
             self._mover.kill(_aborted())
         elif self._cancellable is not None:
             self._cancellable.cancel()
-
-    async def _download_in_turn(self) -> MoverResult:
-        """Wait until the machine has time for one more."""
-        if self._gate.is_full:
-            self._step("waits for a place: other downloads take what this machine has time for")
-        await self._stoppable(self._gate.enter())
-        try:
-            self._require_going()
-            return await self._download_until_done()
-        finally:
-            self._gate.leave()
 
     async def _download_until_done(self) -> MoverResult:
         """Begin again, within the budget, after what says nothing of the image or of a store's refusal."""
@@ -182,10 +171,21 @@ class Transfer:
             self._require_going()
             if len(descriptors) != 1:
                 raise TransferError(Code.STORE_FAILED, "the store's helper made no directory")
-            return await self._move(first, descriptors[0])
+            return await self._move_in_turn(first, descriptors[0])
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
+
+    async def _move_in_turn(self, first: ImageUrl, directory: int) -> MoverResult:
+        """Wait until the machine has time for one more; one that waits for its store takes no turn."""
+        if self._gate.is_full:
+            self._step("waits for its turn: other downloads take what this machine has time for")
+        await self._stoppable(self._gate.enter())
+        try:
+            self._require_going()
+            return await self._move(first, directory)
+        finally:
+            self._gate.leave()
 
     async def _move(self, first: ImageUrl, directory: int) -> MoverResult:
         source = await self._stoppable(self._find(first))
