@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from systemvm.rpc.frame import LineSplitter, LineTooLong
 from systemvm.service import slowness
+from systemvm.service.slowness import TimeoutScale
 from systemvm.ssvm.failure import Code, TransferError
 from systemvm.ssvm.mover_children import MoverChildren
 from systemvm.ssvm.mover_messages import (
@@ -41,7 +42,9 @@ class MoverProcess:
         job: MoverJob,
         on_progress: Callable[[MoverProgress], None],
         on_broken: Callable[[TransferError], None],
+        scale: TimeoutScale = slowness.timeout_scale,
     ) -> None:
+        self._scale = scale
         self._reactor = reactor
         self._children = children
         self._kill_process: Callable[[], None] | None = None
@@ -152,8 +155,10 @@ class MoverProcess:
             return
         limits = self._job.limits
         still_s = self._reactor.seconds() - self._moved_at_s
-        allowed_s = limits.stall_timeout_s + limits.store_timeout_s
-        if still_s < allowed_s or still_s < allowed_s * slowness.timeout_scale():
+        # the source's part was scaled when the job began (Limits.scaled), the store's is not yet
+        if still_s < limits.stall_timeout_s + limits.store_timeout_s:
+            return
+        if still_s < limits.stall_timeout_s + limits.store_timeout_s * self._scale():
             return
         if self._progress is None:
             self.kill(TransferError(Code.STALLED, f"{self._job.host} did not answer in {still_s:.0f} s"))

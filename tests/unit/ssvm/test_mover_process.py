@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long fetch lets a mover be without progress: scaled for a slow machine once, not twice."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
+
+from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.limits import DEFAULT
+from systemvm.ssvm.mover_children import MoverChildren
+from systemvm.ssvm.mover_messages import MoverJob, MoverResult
+from systemvm.ssvm.mover_process import WATCH_INTERVAL_S, MoverProcess
+from systemvm.wire.storage import ImageFormat
+
+SCALE = 10.0
+NO_DIRECTORY = -1
+LIMITS = DEFAULT.scaled(SCALE)
+
+
+class SilentChildren:
+    """Starts nothing: a mover that never says a word."""
+
+    def start(
+        self, control: socket.socket, source: socket.socket, directory: int, on_end: Callable[[str], None]
+    ) -> Callable[[], None]:
+        return lambda: None
+
+
+@pytest.fixture
+def reactor() -> Any:
+    return MemoryReactorClock()
+
+
+def run_silent_mover(reactor: Any) -> Deferred[MoverResult]:
+    job = MoverJob(
+        job_id="job-1", host="x.test", authority="x.test", target="/a.raw", is_tls=False,
+        format=ImageFormat.RAW, max_size_bytes=1 << 20, checksum=None, source_ca_pem=None,
+        announced_bytes=None, limits=LIMITS, request_id="r",
+    )  # fmt: skip
+    children = cast(MoverChildren, SilentChildren())
+    mover = MoverProcess(reactor, children, job, lambda _: None, lambda _: None, scale=lambda: SCALE)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        return Deferred.fromCoroutine(mover.run(ours, NO_DIRECTORY))
+
+
+def advance(reactor: Any, seconds: float) -> None:
+    reactor.pump([WATCH_INTERVAL_S] * int(seconds / WATCH_INTERVAL_S))
+
+
+def test_a_mover_without_progress_is_killed_after_limits_that_are_scaled_once(reactor: Any) -> None:
+    running = run_silent_mover(reactor)
+    allowed_s = SCALE * (DEFAULT.stall_timeout_s + DEFAULT.store_timeout_s)
+    advance(reactor, allowed_s - WATCH_INTERVAL_S)
+    assert not running.called
+    advance(reactor, 2 * WATCH_INTERVAL_S)
+    failure = running.result
+    assert isinstance(failure, Failure)
+    running.addErrback(lambda _: None)
+    assert isinstance(failure.value, TransferError)
+    assert failure.value.code is Code.STALLED
