@@ -8,10 +8,10 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.python.failure import Failure
 
 from systemvm.rpc.errors import RpcError
 from systemvm.service.scaled_timer import add_scaled_timeout
+from systemvm.service.single_flight import SingleFlight
 from systemvm.ssvm import helper_client, store_messages
 from systemvm.ssvm.failure import Code
 from systemvm.ssvm.paths import Paths
@@ -28,7 +28,7 @@ class Stores:
     def __init__(self, reactor: Any, paths: Paths) -> None:
         self._reactor = reactor
         self._paths = paths
-        self._mounting: dict[str, list[Deferred[Failure | None]]] = {}
+        self._mounting = SingleFlight[str]()  # by the mount's id
         self._mounted: set[str] = set()
 
     async def ask(self, method: str, params: Any, result: Any, timeout_s: float = STORE_TIMEOUT_S) -> Any:
@@ -47,15 +47,12 @@ class Stores:
     async def mount(self, store: Store, patience_s: float = MOUNT_TIMEOUT_S) -> str:
         """Mount a store; the mount goes on when one of those who wait for it gives up."""
         mount_id = store_messages.mount_id(store)
-        waiter: Deferred[Failure | None] = Deferred()
-        if mount_id in self._mounting:
-            self._mounting[mount_id].append(waiter)
-        else:
-            self._mounting[mount_id] = [waiter]
-            Deferred.fromCoroutine(self._run_mount(store, mount_id))
-        add_scaled_timeout(waiter, patience_s, self._reactor)
+        mounted = Deferred.fromCoroutine(
+            self._mounting.run(mount_id, lambda: self._run_mount(store, mount_id))
+        )
+        add_scaled_timeout(mounted, patience_s, self._reactor)
         try:
-            await waiter
+            await mounted
         except DeferredTimeout:
             raise RpcError.refused(
                 Code.MOUNT_FAILED.value,
@@ -66,19 +63,14 @@ class Stores:
 
     async def _run_mount(self, store: Store, mount_id: str) -> None:
         order = store_messages.Mount(store)
-        outcome: Failure | None = None
         try:
             await self._call(
                 self._paths.mount_socket, store_messages.MOUNT, order, store_messages.Mounted, MOUNT_TIMEOUT_S
             )
-        except Exception:
-            outcome = Failure()
+        except BaseException:
             self._mounted.discard(mount_id)
-        else:
-            self._mounted.add(mount_id)
-        for waiter in self._mounting.pop(mount_id):
-            if not waiter.called:
-                waiter.callback(outcome)
+            raise
+        self._mounted.add(mount_id)
 
     async def _call(self, path: Path, method: str, params: Any, result: Any, timeout_s: float) -> Any:
         answer, _ = await helper_client.call(self._reactor, path, method, params, result, timeout_s)
