@@ -169,7 +169,7 @@ class AccountService:
             return
         _, revoked = await self._database.run(records.set_account_state, account_id, accounts.DISABLED)
         await self._revoke(revoked)
-        # again if a call that was let in before made another machine meanwhile
+        # again if it was enabled meanwhile, and another machine made
         while machines := await self._database.read(records.machines_of, account_id):
             await _side_by_side(self._expunge, machines)
         for template_id in await self._database.read(records.templates_of, account_id):

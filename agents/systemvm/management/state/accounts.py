@@ -51,6 +51,10 @@ class Account:
     def is_admin(self) -> bool:
         return self.type == AccountType.ADMIN
 
+    @property
+    def may_run_machines(self) -> bool:
+        return self.removed is None and self.state != DISABLED
+
 
 @frozen
 class User:

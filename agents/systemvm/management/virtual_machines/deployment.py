@@ -9,7 +9,7 @@ import secrets
 import sqlalchemy as sa
 from attrs import frozen
 
-from systemvm.management.state import events, instances, schema, templates, volumes
+from systemvm.management.state import accounts, events, instances, schema, templates, volumes
 from systemvm.management.state.columns import now
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState, InstanceType
@@ -45,6 +45,7 @@ class Deployment:
 
 def deploy(connection: sa.Connection, deployment: Deployment) -> Instance:
     """Rows of a Stopped machine with its NIC and its disk to be; NotDeployableError makes nothing."""
+    _check_owner(connection, deployment.account_id)
     template = templates.by_id(connection, deployment.template_id)
     ref = templates.store_ref_of(connection, template.id, deployment.zone_id)
     _check_ready(template, ref)
@@ -93,6 +94,15 @@ def deploy(connection: sa.Connection, deployment: Deployment) -> Instance:
         resource_uuid=vm.uuid,
     )
     return vm
+
+
+def _check_owner(connection: sa.Connection, account_id: int) -> None:
+    """CloudStack's rule and words (UserVmManagerImpl.createVirtualMachine)."""
+    owner = accounts.account_by_id(connection, account_id)
+    if not owner.may_run_machines:
+        raise NotDeployableError(
+            f"The owner of vm to deploy is disabled: {owner.name}", "enable the account, or name another one"
+        )
 
 
 def _check_ready(template: Template, ref: StoreRef | None) -> None:

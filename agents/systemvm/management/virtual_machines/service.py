@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from systemvm.management.hypervisors.base import DomainStatus, ExitReason, Hypervisor
 from systemvm.management.hypervisors.ending import end_machine
 from systemvm.management.pki.seal import Seal
-from systemvm.management.state import events, instances
+from systemvm.management.state import accounts, events, instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
@@ -169,17 +169,7 @@ class VirtualMachines:
     # --- steps, under the VM's lock
 
     async def _claim_and_boot(self, vm: Instance) -> Instance:
-        claimed = await self._database.run(
-            instances.change_state,
-            vm.id,
-            # Running without a process: its end has not been noted yet.
-            (*_STARTABLE, InstanceState.RUNNING),
-            InstanceState.STARTING,
-            wanted=True,
-            reason=None,
-            hint=None,
-            host_id=self._host_id,
-        )
+        claimed = await self._database.run(_claim, vm, self._host_id)
         if claimed is None:
             raise MachineBusyError(f"{vm.name} is {vm.state.value}", "wait until it is Stopped")
         return await self._boot(claimed)
@@ -265,6 +255,30 @@ def _words(error: Exception) -> tuple[str, str]:
         return trouble.message, trouble.hint
     message, hint = getattr(error, "message", None), getattr(error, "hint", "")
     return str(message or error or type(error).__name__), str(hint)
+
+
+def _claim(connection: sa.Connection, vm: Instance, host_id: int) -> Instance | None:
+    """Starting; None when another thing is being done to it.
+
+    MachineStateError when its owner is disabled, as in CloudStack (UserVmManagerImpl.startVirtualMachine). In
+    one transaction: disabling an account finds every machine that was claimed before.
+    """
+    owner = accounts.account_by_id(connection, vm.account_id)
+    if not owner.may_run_machines:
+        raise MachineStateError(
+            f"The owner of {vm.name} is disabled: {owner.name}", "enable the account first, by enableAccount"
+        )
+    return instances.change_state(
+        connection,
+        vm.id,
+        # Running without a process: its end has not been noted yet.
+        (*_STARTABLE, InstanceState.RUNNING),
+        InstanceState.STARTING,
+        wanted=True,
+        reason=None,
+        hint=None,
+        host_id=host_id,
+    )
 
 
 def _set_running(connection: sa.Connection, vm: Instance, status: DomainStatus) -> Instance:

@@ -20,6 +20,7 @@ from systemvm.management.state.instances import Instance
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import InstanceState
 from systemvm.management.virtual_machines.deployment import Deployment
+from systemvm.management.virtual_machines.errors import NotDeployableError
 from systemvm.wire import console
 from systemvm.wire.role import Role
 from systemvm.wire.storage import ImageFormat
@@ -308,6 +309,23 @@ async def test_who_is_disabled_is_out_at_once(cloud: SmallCloud, what: str) -> N
 
 
 @pytest_twisted.ensureDeferred
+async def test_no_machine_of_a_disabled_account_is_made_or_started(cloud: SmallCloud) -> None:
+    """Nor by the job of a call that was let in before, nor by an administrator."""
+    ada = await new_account(cloud)
+    running, stopped = await deployed(cloud, ada), await deployed(cloud, ada)
+    await cloud.machines.stop(stopped.id)
+    await cloud.account_service.disable_account(ada.account.id, lock=False)
+    for vm in (running, stopped):
+        job = await cloud.job("startVirtualMachine", id=vm.uuid)
+        assert (job.result_code, job.result["errortext"]) == (431, f"The owner of {vm.name} is disabled: ada")
+        assert cloud.instance(vm.id).state is InstanceState.STOPPED
+    with pytest.raises(NotDeployableError, match="The owner of vm to deploy is disabled: ada"):
+        await deployed(cloud, ada)
+    await cloud.account_service.disable_account(ada.account.id, lock=True)
+    assert (await cloud.machines.start(stopped.id)).state is InstanceState.RUNNING, "locked ones go on"
+
+
+@pytest_twisted.ensureDeferred
 async def test_the_last_administrator_stays(cloud: SmallCloud) -> None:
     admin = cloud.admin
     with pytest.raises(AccountError, match="no root administrator"):
@@ -381,6 +399,7 @@ async def test_machines_made_while_an_account_is_deleted_go_too(cloud: SmallClou
 
     async def destroy_slowly(vm_id: int, *, expunge: bool = False) -> Instance:
         if not made:
+            await cloud.account_service.enable_account(ada.account.id)
             made.append(await deployed(cloud, ada))
         return await destroy(vm_id, expunge=expunge)
 
