@@ -76,7 +76,8 @@ class Login:
         principal = await self._directory.by_password(
             username, password, domain, source=source, trusted=trusted
         )
-        if principal is None:
+        opened = await self._sessions.open(principal, client_address) if principal else None
+        if principal is None or opened is None:
             self.log.info(
                 "login refused for {username!r} from {client}", username=username, client=client_address
             )
@@ -86,7 +87,6 @@ class Login:
             )
         self._limit.succeeded(attempt)
         await self._directory.trust(principal, source)
-        opened = await self._sessions.open(principal, client_address)
         self.log.info("{username} logged in from {client}", username=username, client=client_address)
         return _answer(principal, opened), opened
 

@@ -41,10 +41,11 @@ class Sessions:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def open(self, principal: Principal, client_address: str) -> OpenedSession:
+    async def open(self, principal: Principal, client_address: str) -> OpenedSession | None:
+        """A session for who has just given the right password; None when that has been changed since."""
         opened = OpenedSession(secrets.token_urlsafe(32), secrets.token_urlsafe(32))
-        await self._database.run(_open, opened, principal.user.id, client_address)
-        return opened
+        is_open = await self._database.run(_open, opened, principal, client_address)
+        return opened if is_open else None
 
     async def find(self, cookie: str, session_key: str) -> Principal | None:
         """The user of a live session, when both secrets are right."""
@@ -64,16 +65,23 @@ class Sessions:
         return await self._database.run(_end, digest(cookie))
 
 
-def _open(connection: sa.Connection, opened: OpenedSession, user_id: int, client_address: str) -> None:
+def _open(
+    connection: sa.Connection, opened: OpenedSession, principal: Principal, client_address: str
+) -> bool:
+    """A hash takes its time and its turn: what ended the user's other logins meanwhile ends this one too."""
+    present = _principal(connection, principal.user.id)
+    if present is None or present.user.password_hash != principal.user.password_hash:
+        return False
     sessions.delete_expired(connection)
     sessions.create(
         connection,
-        user_id=user_id,
+        user_id=principal.user.id,
         cookie_hash=digest(opened.cookie),
         session_key_hash=digest(opened.session_key),
         client_address=client_address,
         expires=now() + IDLE_LIMIT,
     )
+    return True
 
 
 def _principal(connection: sa.Connection, user_id: int) -> Principal | None:

@@ -59,7 +59,9 @@ async def deployed(cloud: SmallCloud, owner: Principal, template: Any = None) ->
 
 
 async def open_session(cloud: SmallCloud, who: Principal) -> OpenedSession:
-    return await Sessions(cloud.database).open(who, "192.0.2.1")
+    opened = await Sessions(cloud.database).open(who, "192.0.2.1")
+    assert opened is not None
+    return opened
 
 
 async def is_in(cloud: SmallCloud, session: OpenedSession) -> bool:
@@ -231,6 +233,23 @@ async def test_a_new_password_ends_other_logins(cloud: SmallCloud) -> None:
     values = {"id": cloud.user.user.uuid, "password": "next", "currentpassword": USER_PASSWORD}
     await cloud.call("updateUser", principal, **values)
     assert (await is_in(cloud, mine), await is_in(cloud, other)) == (True, False)
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("what", ["password", "disabled", "deleted"])
+async def test_a_login_whose_password_is_being_compared_ends_with_the_others(
+    cloud: SmallCloud, what: str
+) -> None:
+    ada = await new_account(cloud)
+    compared = await logs_in(cloud, "ada", PASSWORD)  # and its session is not open yet
+    assert compared is not None
+    if what == "password":
+        await cloud.call("updateUser", id=ada.user.uuid, password="next")
+    elif what == "disabled":
+        await cloud.job("disableUser", id=ada.user.uuid)
+    else:
+        await cloud.call("deleteUser", id=ada.user.uuid)
+    assert await Sessions(cloud.database).open(compared, "192.0.2.1") is None
 
 
 @pytest_twisted.ensureDeferred

@@ -12,9 +12,16 @@ from attrs import evolve
 
 from small_cloud import ADMIN_PASSWORD, API_KEY, HASHER, SECRET_KEY, USER_PASSWORD, SmallCloud
 from systemvm.management.api.accounts import Directory
-from systemvm.management.api.sessions import IDLE_LIMIT, TOTAL_LIMIT, Sessions, digest
+from systemvm.management.api.principal import Principal
+from systemvm.management.api.sessions import IDLE_LIMIT, TOTAL_LIMIT, OpenedSession, Sessions, digest
 from systemvm.management.state import accounts, schema, sessions
 from systemvm.management.state.columns import now
+
+
+async def opened_by(store: Sessions, who: Principal) -> OpenedSession:
+    opened = await store.open(who, "192.0.2.1")
+    assert opened is not None
+    return opened
 
 
 def change_session(cloud: SmallCloud, **changes: Any) -> None:
@@ -24,7 +31,7 @@ def change_session(cloud: SmallCloud, **changes: Any) -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_session_is_found_by_both_secrets_only(cloud: SmallCloud) -> None:
     store = Sessions(cloud.database)
-    opened = await store.open(cloud.user, "192.0.2.1")
+    opened = await opened_by(store, cloud.user)
     found = await store.find(opened.cookie, opened.session_key)
     assert found is not None
     assert found.login_uuid is not None
@@ -36,7 +43,7 @@ async def test_a_session_is_found_by_both_secrets_only(cloud: SmallCloud) -> Non
 
 @pytest_twisted.ensureDeferred
 async def test_a_copied_database_opens_no_session(cloud: SmallCloud) -> None:
-    opened = await Sessions(cloud.database).open(cloud.user, "192.0.2.1")
+    opened = await opened_by(Sessions(cloud.database), cloud.user)
     files = b"".join(path.read_bytes() for path in cloud.primary.directory.glob("systemvm.sqlite*"))
     assert opened.cookie.encode() not in files
     assert opened.session_key.encode() not in files
@@ -47,7 +54,7 @@ async def test_a_copied_database_opens_no_session(cloud: SmallCloud) -> None:
 @pytest_twisted.ensureDeferred
 async def test_an_idle_session_ends_and_a_used_one_goes_on(cloud: SmallCloud) -> None:
     store = Sessions(cloud.database)
-    opened = await store.open(cloud.user, "192.0.2.1")
+    opened = await opened_by(store, cloud.user)
     change_session(cloud, last_used=now() - timedelta(minutes=5), expires=now() + timedelta(seconds=5))
     assert await store.find(opened.cookie, opened.session_key)
     [row] = cloud.database.run_now(sessions.rows.all)
@@ -59,7 +66,7 @@ async def test_an_idle_session_ends_and_a_used_one_goes_on(cloud: SmallCloud) ->
 @pytest_twisted.ensureDeferred
 async def test_no_session_lasts_for_ever(cloud: SmallCloud) -> None:
     store = Sessions(cloud.database)
-    opened = await store.open(cloud.user, "192.0.2.1")
+    opened = await opened_by(store, cloud.user)
     change_session(cloud, created=now() - TOTAL_LIMIT - timedelta(seconds=1))
     assert await store.find(opened.cookie, opened.session_key) is None
 
@@ -68,7 +75,7 @@ async def test_no_session_lasts_for_ever(cloud: SmallCloud) -> None:
 @pytest.mark.parametrize("table", [schema.users, schema.accounts])
 async def test_who_is_disabled_is_out_at_once(cloud: SmallCloud, table: Any) -> None:
     store, directory = Sessions(cloud.database), Directory(cloud.database, cloud.seal, HASHER)
-    opened = await store.open(cloud.admin, "192.0.2.1")
+    opened = await opened_by(store, cloud.admin)
     cloud.database.run_now(lambda connection: connection.execute(table.update().values(state="disabled")))
     assert await store.find(opened.cookie, opened.session_key) is None
     assert await directory.by_password("admin", ADMIN_PASSWORD, "/") is None
