@@ -32,10 +32,16 @@ from systemvm.lab.reporting import Silent
 from systemvm.management.first_start import FirstLogin
 from systemvm.management.layout import Layout
 from systemvm.management.samples import read_sample
+from systemvm.management.system_vms.secure_shell import ASK_S
 from systemvm.rpc.errors import RpcError
 from systemvm.rpc.unix import unix_call, unix_events
+from systemvm.service.slowness import MAX_SCALE
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(180)]
+
+CALL_S = 90.0
+#: A guest agent that never answers is waited for the longer, the slower this machine is.
+LONGEST_ASK_S = ASK_S * MAX_SCALE
 
 #: A multiboot kernel (flags: addresses are in the header) that halts for ever at 0x100020.
 _FLAGS, _MAGIC, _AT = 0x10000, 0x1BADB002, 0x100000
@@ -139,7 +145,7 @@ class Host:
         return code
 
     def call(self, called: str, /, **params: Any) -> Any:
-        return unix_call(str(self.layout.socket), called, params, timeout_s=90)
+        return unix_call(str(self.layout.socket), called, params, timeout_s=CALL_S)
 
     def machines(self) -> dict[str, dict[str, Any]]:
         return {vm["name"]: vm for vm in self.call("listSystemVms").get("systemvm", [])}
@@ -272,12 +278,15 @@ def test_the_page_and_the_first_login(host: Host) -> None:
         assert answer.status == 200
 
 
+@pytest.mark.timeout(180 + LONGEST_ASK_S)
 def test_operators_methods(host: Host) -> None:
     host.start()
     host.both_running()
     # nobody has told a host key: neither an agent nor, when it is asked, the machine's guest agent
     with pytest.raises(RpcError, match="s-1-VM has not told its ssh host keys yet"):
-        host.call("system_vm.ssh", name="s-1-vm")
+        unix_call(
+            str(host.layout.socket), "system_vm.ssh", {"name": "s-1-vm"}, timeout_s=CALL_S + LONGEST_ASK_S
+        )
     with pytest.raises(RpcError, match="agent of v-2-VM is Connecting"):
         host.call("system_vm.check", name="v-2-VM")
     with pytest.raises(RpcError, match="no system VM named s-9-VM"):
