@@ -124,8 +124,10 @@ def require_rest(status: int, headers: Headers, point: ResumePoint, subject: str
     if match is None or int(match[1]) != point.received_bytes or match[3] == "*":
         raise _changed("the server sends another part than the rest")
     last, total = int(match[2]), int(match[3])
-    if last != total - 1 or (point.total_bytes is not None and total != point.total_bytes):
-        raise _changed(f"it had {point.total_bytes} bytes, and has {total} now")
+    if last != total - 1:
+        raise _changed("the server sends another part than the rest")
+    if point.total_bytes is not None and total != point.total_bytes:
+        raise _changed(f"the file had {point.total_bytes} bytes, and has {total} now")
     # RFC 9110, 15.3.7: an answer with a part has the entity tag that the whole would have
     tags = [value.strip() for value in headers.get("etag", ())]
     if point.validator.startswith('"') and tags != [point.validator]:

@@ -148,6 +148,12 @@ def test_what_is_not_the_rest_is_another_file(status: int, changes: dict[str, li
     assert refused.value.code is Code.SOURCE_CHANGED
 
 
+def test_a_part_of_a_file_whose_size_was_not_announced_is_called_a_part() -> None:
+    unknown = ResumePoint(100, OLD, None, None)
+    with pytest.raises(TransferError, match="another part than the rest"):
+        response.require_rest(206, REST | {"content-range": ["bytes 100-298/300"]}, unknown)
+
+
 @pytest.mark.parametrize(("status", "code"), [(503, Code.HTTP_UNAVAILABLE), (404, Code.HTTP_STATUS)])
 def test_a_refusal_of_the_rest_keeps_its_reason(status: int, code: Code) -> None:
     with pytest.raises(TransferError) as refused:
