@@ -109,7 +109,7 @@ def reboot(daemon: Daemon, name: str, forced: bool) -> None:
 @click.confirmation_option(prompt="The machine is ended and destroyed. Go on?")
 @click.pass_obj
 def destroy(daemon: Daemon, name: str, expunge: bool) -> None:
-    """Destroy a machine. Until its disk is deleted (expunge.delay, a day) `vm recover` brings it back."""
+    """Destroy a machine; `vm recover` brings it back within expunge.delay, a day by default."""
     done = "destroyed and expunged" if expunge else "destroyed"
     MACHINE.act(daemon, "destroyVirtualMachine", name, done, expunge=str(expunge).lower())
 

@@ -141,7 +141,9 @@ def _retry(daemon: Daemon, kind: Kind, name: str, wait: bool) -> None:
     _show(daemon, kind, row, wait)
 
 
-checksum_option = click.option("--checksum", help="{ALG}hex over the file as downloaded, e.g. {SHA-256}9f86…")
+checksum_option = click.option(
+    "--checksum", help="Digest of the file as downloaded: hex digits, or {ALG}hex such as {SHA-256}9f86…"
+)
 wait_option = click.option(
     "--wait/--no-wait", default=True, show_default=True, help="Follow it until it is Ready."
 )

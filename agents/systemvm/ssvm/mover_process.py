@@ -84,7 +84,7 @@ class MoverProcess:
         TransferError when the mover is no more.
         """
         if self._control is None or not self._is_waiting:
-            raise TransferError(Code.WORKER_DIED, "the mover does not wait for a connection")
+            raise TransferError(Code.WORKER_DIED, "the mover does not take another connection")
         self._is_waiting = False
         self._moved_at_s = self._reactor.seconds()
         self._control.send(encode(job), source.fileno())
@@ -217,7 +217,7 @@ class _Control:
         try:
             socket.send_fds(self._connection, [line], [descriptor])
         except OSError as error:
-            raise TransferError(Code.WORKER_DIED, f"the mover takes nothing: {error.strerror}") from None
+            raise TransferError(Code.WORKER_DIED, f"the mover cannot be reached: {error.strerror}") from None
 
     def drain(self) -> None:
         """Take what the mover said before it ended."""

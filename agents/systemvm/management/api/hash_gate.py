@@ -46,7 +46,9 @@ class HashGate:
         without_room = queue.add(source, turn)
         if without_room is not None:
             without_room.errback(
-                ApiError(ErrorCode.BUSY, "Too many logins wait", "try again in a moment", retry_after_s=1.0)
+                ApiError(
+                    ErrorCode.BUSY, "Too many logins are waiting", "try again in a moment", retry_after_s=1.0
+                )
             )
         await turn
 

@@ -278,7 +278,11 @@ def _sent(raw: Mapping[str, Any], by_name: Mapping[str, Parameter], command_name
         elif lower not in ADDED_BY_CLIENTS and not lower.startswith(PREFIXES_ADDED_BY_CLIENTS):
             raise _unknown(name, by_name, command_name)
     for name in sent.keys() & maps.keys():
-        raise ApiError(ErrorCode.PARAMETER, f"Parameter {name} is given as a whole and by its entries")
+        raise ApiError(
+            ErrorCode.PARAMETER,
+            f"Parameter {name} is given as a whole and by its entries",
+            f"send {name}, or {name}[0].key, and not both",
+        )
     return sent | {name: [entries[index] for index in sorted(entries)] for name, entries in maps.items()}
 
 

@@ -66,11 +66,11 @@ def hint_for_zone(reason: WaitReason, zone_name: str, ssvms: list[str]) -> str:
         case WaitReason.NO_SSVM:
             return f"Waiting for a secondary storage VM of zone {zone_name} to come Up."
         case WaitReason.SLOW:
-            return f"Waiting for {names}, which is slow: it did not answer in time, and is asked again."
-    return f"Waiting for a free place: {names} is busy with other downloads."
+            return f"Waiting for {names}: it is slow and did not answer in time. The daemon tries again."
+    return f"Waiting for a free place: other downloads have all places of {names}."
 
 
 def hint_for_refusal(agent_name: str, error: RpcError) -> str:
     if error.code == DEADLINE:
-        return f"{agent_name} is slow: {error.message}. It is asked again; nothing is lost."
+        return f"{agent_name} is slow: {error.message}. The daemon tries again; nothing is lost."
     return f"{agent_name}: {error.message}" + (f" ({error.hint})" if error.hint else "")

@@ -111,7 +111,7 @@ def _check_ready(template: Template, ref: StoreRef | None) -> None:
         raise NotDeployableError(f"{noun} {template.name} was deleted")
     if ref is None or not ref.is_ready:
         raise NotDeployableError(
-            f"{noun} {template.name} is not ready", "wait until its download is complete; its status tells"
+            f"{noun} {template.name} is not ready", "wait until its download is complete; see its status"
         )
     if template.is_iso and not template.bootable:
         raise NotDeployableError(f"ISO {template.name} is not bootable", "register it with bootable=true")
