@@ -44,6 +44,8 @@ from systemvm.wire.storage import (
 
 START_DEADLINE_S = 25.0
 STOP_DEADLINE_S = 90.0
+#: Less than the daemon waits: a store that hangs is to be named, or the whole SSVM would count as slow.
+FIND_TIMEOUT_S = 20.0
 PUBLISH_TIMEOUT_S = 120.0
 REMEMBERED_JOBS = 512
 #: How many downloads may be on their way to fetch at a time; each has asked the store whether it is there.
@@ -107,7 +109,7 @@ class Downloads:
         mount_id = store_messages.mount_id(request.store)
         self._require_wanted(job_id)
         find = Find(mount_id, job_id, request.account_id, request.template_id)
-        found: Found = await self._stores.ask(store_messages.FIND, find, Found)
+        found: Found = await self._stores.ask(store_messages.FIND, find, Found, FIND_TIMEOUT_S)
         if found.published is not None:
             return _downloaded(DownloadStatus(job_id, DownloadState.DOWNLOADED), found.published)
         request_id = request.request_id
@@ -194,9 +196,11 @@ class Downloads:
         return Done()
 
     async def _fetch_connected(self, peer: Peer, instance: str) -> None:
-        for job_id in self._active():
-            download = self._known[job_id]
-            if download.publishing is not None:
+        active = [self._known[job_id] for job_id in self._active()]
+        # the others first: one that waits for its store would keep them from a place until that shows
+        for download in sorted(active, key=lambda each: each.status.waits_for_store):
+            job_id = download.request.job_id
+            if download.publishing is not None or download.status.state.ended:
                 continue
             if download.instance != instance:
                 download.instance = instance
@@ -315,6 +319,8 @@ class Downloads:
         def late(error: RpcError) -> None:
             nonlocal was_late
             was_late = True
+            download.status = evolve(download.status, waits_for_store=True)
+            self._notify(download.status)
 
         return await until_answered(
             self._context.reactor,
@@ -371,6 +377,7 @@ def _downloaded(status: DownloadStatus, published: Published) -> DownloadStatus:
     return evolve(
         status,
         state=DownloadState.DOWNLOADED,
+        waits_for_store=False,
         install_path=published.install_path,
         physical_size_bytes=published.size_bytes,
         virtual_size_bytes=published.virtual_size_bytes,
@@ -379,7 +386,7 @@ def _downloaded(status: DownloadStatus, published: Published) -> DownloadStatus:
 
 
 def _failed(status: DownloadStatus, error: DownloadError) -> DownloadStatus:
-    return evolve(status, state=DownloadState.DOWNLOAD_ERROR, error=error)
+    return evolve(status, state=DownloadState.DOWNLOAD_ERROR, error=error, waits_for_store=False)
 
 
 def _died_twice() -> TransferError:

@@ -83,9 +83,7 @@ class FetchService:
         known = self._jobs.get(job_id)
         if known is not None:
             return known.state
-        if len(self._running) >= self._limits.max_active_jobs:
-            hint = f"{self._limits.max_active_jobs} downloads run already; it is taken when one has ended"
-            raise RpcError.refused(Code.BUSY.value, "this SSVM is busy", hint)
+        self._require_place()
         try:
             store_messages.require_name(job_id)
             store_messages.require_name(start.owner)
@@ -122,6 +120,16 @@ class FetchService:
         """End all movers; the agent starts their jobs again with the next fetch."""
         for job_id in list(self._running):
             self._jobs[job_id].abort()
+
+    def _require_place(self) -> None:
+        """Refuse as `busy`; a store that does not answer takes none of the places of the others."""
+        waiting = sum(self._jobs[job_id].state.status.waits_for_store for job_id in self._running)
+        active = len(self._running) - waiting
+        if active >= self._limits.max_active_jobs or len(self._running) >= self._limits.max_jobs:
+            hint = (
+                f"{active} downloads run and {waiting} wait for their store; it is taken when one has ended"
+            )
+            raise RpcError.refused(Code.BUSY.value, "this SSVM is busy", hint)
 
     def _ended(self, outcome: object, job_id: str) -> None:
         self._running.pop(job_id, None)

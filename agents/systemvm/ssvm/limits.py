@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from attrs import evolve, frozen
 
-from systemvm.wire.storage import MAX_ACTIVE_DOWNLOADS
+from systemvm.wire.storage import MAX_ACTIVE_DOWNLOADS, MAX_DOWNLOADS
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
@@ -30,6 +30,7 @@ class Limits:
     max_redirects: int = 5
     max_url_characters: int = 4096
     max_active_jobs: int = MAX_ACTIVE_DOWNLOADS
+    max_jobs: int = MAX_DOWNLOADS  # with those that wait for their store
     max_virtual_size_bytes: int = 16 * TIB
     # Zeros compress 1,030:1 with gzip and 32,600:1 with zstd; a disk that is more than zeros stays far below.
     max_ratio: int = 5000

@@ -164,9 +164,11 @@ class Transfer:
                 lambda: self._ask_store(store_messages.MAKE),
                 what=f"{request.job_id}: store.make",
                 is_wanted=lambda: not self._aborted,
-                on_wait=lambda error: self._step("waits for the store, which is busy or does not answer"),
+                on_wait=lambda error: self._wait_for_store(),
             )
         )
+        if self.state.status.waits_for_store:
+            self._change(Fetched(evolve(self.state.status, waits_for_store=False)))
         try:
             self._require_going()
             if len(descriptors) != 1:
@@ -175,6 +177,11 @@ class Transfer:
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
+
+    def _wait_for_store(self) -> None:
+        """It counts as waiting from the first call that came to nothing; the others have its place."""
+        self._step("waits for the store, which is busy or does not answer")
+        self._change(Fetched(evolve(self.state.status, waits_for_store=True)))
 
     async def _move_in_turn(self, first: ImageUrl, directory: int) -> MoverResult:
         """Wait until the machine has time for one more; one that waits for its store takes no turn."""
@@ -332,7 +339,10 @@ class Transfer:
                 error=str(left),
             )
         failed = evolve(
-            self.state.status, state=DownloadState.DOWNLOAD_ERROR, error=error.to_download_error()
+            self.state.status,
+            state=DownloadState.DOWNLOAD_ERROR,
+            error=error.to_download_error(),
+            waits_for_store=False,
         )
         self._change(Fetched(failed))
 

@@ -17,8 +17,11 @@ TEMPLATE_DELETE = "template.delete"  # daemon → agent
 TEMPLATE_PROGRESS = "template.progress"  # agent → daemon, notification; a newer one replaces it
 TEMPLATE_FINISHED = "template.finished"  # agent → daemon, a call: repeated until answered
 
-#: How many downloads an SSVM runs at a time; it answers `busy` to another one.
+#: How many downloads an SSVM runs at a time; it answers `busy` to another one. Those that wait for a store
+#: that does not answer are not among them.
 MAX_ACTIVE_DOWNLOADS = 8
+#: How many an SSVM has in all, with those that wait for their store.
+MAX_DOWNLOADS = 64
 
 
 class ImageFormat(enum.Enum):
@@ -113,6 +116,7 @@ class DownloadStatus:
     virtual_size_bytes: int | None = None
     checksum: str | None = None  # of the file as downloaded
     steps: list[DownloadStep] = field(factory=list)  # so far; `systemvm trace` shows them
+    waits_for_store: bool = False  # its store is busy or does not answer: it takes no one else's place
 
     @property
     def percent(self) -> int:

@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 
 from systemvm.guest.context import Context
 from systemvm.guest.paths import Paths as GuestPaths
+from systemvm.management.templates.work_calls import CALL_DEADLINE_S
 from systemvm.rpc.errors import BUSY, DEADLINE, RpcError
 from systemvm.rpc.method import MethodTable
 from systemvm.ssvm import store_messages
@@ -62,6 +63,10 @@ class Waiting:
 class FakeStores(Waiting):
     """Root's helpers."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.timeouts_s: list[float] = []
+
     async def require(self, store: Store) -> None:
         pass
 
@@ -69,6 +74,7 @@ class FakeStores(Waiting):
         pass
 
     async def ask(self, method: str, params: Any, result: Any, timeout_s: float = 60.0) -> Any:
+        self.timeouts_s.append(timeout_s)
         return await self.wait(method, params)
 
 
@@ -261,6 +267,35 @@ def test_a_store_that_is_late_to_publish_is_asked_until_it_has(world: World, lat
     [status] = world.downloads.statuses()
     assert (status.state, status.install_path) == (DownloadState.DOWNLOADED, published.install_path)
     assert store_messages.DISCARD not in world.stores.names()
+
+
+def test_a_job_whose_store_is_late_to_publish_is_said_to_wait_for_it(world: World) -> None:
+    world.begin()
+    result = MoverResult(10, 10, "{SHA-256}0", 10)
+    world.downloads._take(Fetched(DownloadStatus("job-1", PROGRESS), result))
+    world.stores.answer(store_messages.PUBLISH, RpcError.refused("store_hangs", "no answer"))
+    [status] = world.downloads.statuses()
+    assert status.waits_for_store
+    world.clock.advance(LAST_S)
+    world.stores.answer(store_messages.FIND, Found(Published("a.raw", 10, 10, "{SHA-256}0")))
+    [status] = world.downloads.statuses()
+    assert (status.state, status.waits_for_store) == (DownloadState.DOWNLOADED, False)
+
+
+def test_a_store_that_hangs_is_named_before_its_caller_takes_the_ssvm_for_slow(world: World) -> None:
+    world.ask()
+    assert world.stores.timeouts_s[0] < CALL_DEADLINE_S
+
+
+def test_a_new_fetch_gets_those_first_that_do_not_wait_for_their_store(world: World) -> None:
+    world.begin("hung")
+    world.begin("well")
+    hangs = Fetched(DownloadStatus("hung", PROGRESS, waits_for_store=True))
+    world.downloads._take(hangs)
+    again: Any = FakeFetch()
+    Deferred.fromCoroutine(world.downloads._fetch_connected(again, "second"))
+    again.answer(START, in_progress("well"))
+    assert [start.download.job_id for _, start, _ in again.calls] == ["well", "hung"]
 
 
 def test_a_store_that_refuses_to_publish_ends_the_job(world: World) -> None:

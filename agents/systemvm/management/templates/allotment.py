@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from typing import Protocol
 
+from systemvm.management.templates import downloads
 from systemvm.management.templates.due import Due, Work
-from systemvm.wire.storage import MAX_ACTIVE_DOWNLOADS
+from systemvm.wire.storage import MAX_ACTIVE_DOWNLOADS, MAX_DOWNLOADS
 
 
 class Permission(Protocol):
@@ -27,6 +28,10 @@ class Allotment:
         self._ssvms = {zone_id: [n for n in names if n in up] for zone_id, names in found.ssvms.items()}
         self._permission = permission
         self._has = Counter(work.ref.agent_name for work in found.given)
+        #: Of these, those whose store does not answer: the others have their places.
+        self._waits = Counter(
+            work.ref.agent_name for work in found.given if downloads.waits_for_store(work.ref)
+        )
         self._account_has = Counter(
             work.template.account_id for work in found.given if work.ref.agent_name in up
         )
@@ -36,7 +41,10 @@ class Allotment:
         return self._ssvms.get(zone_id, [])
 
     def places_of(self, name: str) -> int:
-        return max(0, MAX_ACTIVE_DOWNLOADS - self._has[name]) if self._permission.may_ask(name) else 0
+        if not self._permission.may_ask(name):
+            return 0
+        active = self._has[name] - self._waits[name]
+        return max(0, min(MAX_ACTIVE_DOWNLOADS - active, MAX_DOWNLOADS - self._has[name]))
 
     def places_in(self, zone_id: int) -> int:
         return sum(map(self.places_of, self.up_in(zone_id)))

@@ -12,9 +12,13 @@ import sqlalchemy as sa
 from systemvm.management.state import events, templates
 from systemvm.management.state.columns import new_uuid, now
 from systemvm.management.state.templates import StoreRef
+from systemvm.management.templates.wait_reason import WaitReason
 from systemvm.service.redaction import redact_urls
 from systemvm.wire.storage import DownloadError, DownloadState, DownloadStatus, DownloadStep
 
+_STORE_WAIT = DownloadError(
+    WaitReason.STORE_HANGS.value, "", "Waiting for its store, which is busy or does not answer."
+)
 UNFINISHED = (DownloadState.NOT_DOWNLOADED, DownloadState.DOWNLOAD_IN_PROGRESS)
 
 
@@ -160,15 +164,20 @@ def fail(connection: sa.Connection, ref_id: int, error: DownloadError) -> None:
         _record_end(connection, templates.store_refs.by_id(connection, ref_id))
 
 
+def waits_for_store(ref: StoreRef) -> bool:
+    """Whether the SSVM that has a download said that it waits for its store."""
+    return ref.state is DownloadState.DOWNLOAD_IN_PROGRESS and ref.error_code == _STORE_WAIT.code
+
+
 def _changes(status: DownloadStatus) -> dict[str, Any]:
-    error = status.error
+    error = status.error or (_STORE_WAIT if status.waits_for_store else None)
     return {
         "state": status.state,
         "percent": status.percent,
         "received_bytes": status.received_bytes,
         "total_bytes": status.total_bytes,
         "error_code": error.code if error else None,
-        "error_text": redact_urls(error.message) if error else None,
+        "error_text": redact_urls(error.message) or None if error else None,
         "error_hint": (redact_urls(error.hint) or None) if error else None,
         "install_path": status.install_path,
         "physical_size_bytes": status.physical_size_bytes,

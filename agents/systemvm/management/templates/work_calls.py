@@ -214,7 +214,7 @@ class WorkCalls:
         except RpcError as error:
             await self._refused(work, name, error)
             return
-        self._answered(work, name)
+        self._answered(work, name, is_store_well=not status.waits_for_store)
         self.believe(work.ref.id)
         await self._database.run(downloads.apply_status, name, status)
         if status.state.ended:
@@ -282,9 +282,11 @@ class WorkCalls:
         else:
             self._backoff.failed(work.ref.id)
 
-    def _answered(self, work: Work, name: str) -> None:
-        for key in (name, (name, work.store.id), work.ref.id):
-            self._backoff.succeeded(key)
+    def _answered(self, work: Work, name: str, *, is_store_well: bool = True) -> None:
+        self._backoff.succeeded(name)
+        self._backoff.succeeded(work.ref.id)
+        if is_store_well:
+            self._backoff.succeeded((name, work.store.id))
         self._reasons.pop(name, None)
 
     def _request(self, work: Work) -> DownloadRequest:

@@ -22,7 +22,14 @@ from systemvm.management.templates.work_calls import BELIEVED_S, RETRY_LAST_S, L
 from systemvm.rpc.errors import BUSY, DEADLINE, RpcError
 from systemvm.wire import storage
 from systemvm.wire.role import Role
-from systemvm.wire.storage import MAX_ACTIVE_DOWNLOADS, Done, DownloadRequest, DownloadState, DownloadStatus
+from systemvm.wire.storage import (
+    MAX_ACTIVE_DOWNLOADS,
+    MAX_DOWNLOADS,
+    Done,
+    DownloadRequest,
+    DownloadState,
+    DownloadStatus,
+)
 
 WAITING, PROGRESS, READY = (
     DownloadState.NOT_DOWNLOADED,
@@ -103,15 +110,25 @@ def add_account(cloud: SmallCloud, name: str) -> int:
     return cloud.database.run_now(lambda c: accounts.create_account(c, name, AccountType.USER, 1).id)
 
 
-def register(cloud: SmallCloud, account_id: int, count: int) -> None:
+def register(cloud: SmallCloud, account_id: int, count: int, store_id: int | None = None) -> None:
     def fill(connection: sa.Connection) -> None:
         for number in range(count):
             templates.register(
-                connection, name=f"a{account_id}-{number}", account_id=account_id, store_id=cloud.store.id,
+                connection, name=f"a{account_id}-{number}", account_id=account_id,
+                store_id=store_id or cloud.store.id,
                 zone_id=cloud.zone.id, format=storage.ImageFormat.RAW, url="http://x.test/a.raw",
             )  # fmt: skip
 
     cloud.database.run_now(fill)
+
+
+def another_store(cloud: SmallCloud) -> int:
+    def add(connection: sa.Connection) -> int:
+        return zones.put_store(
+            connection, "b", zone_id=cloud.zone.id, url="nfs://10.12.0.3/b", host_path=None, nfs_version="4.2"
+        ).id
+
+    return cloud.database.run_now(add)
 
 
 def refs_of(cloud: SmallCloud) -> list[templates.StoreRef]:
@@ -315,6 +332,47 @@ async def test_a_store_that_one_ssvm_cannot_mount_is_offered_to_another(cloud: S
     await cloud.dispatch.reconcile()
     [ref] = refs_of(cloud)
     assert (ref.state, ref.agent_name) == (PROGRESS, name)
+
+
+# --- a store that hangs
+
+
+async def say_how_it_is(cloud: SmallCloud, ref: templates.StoreRef, *, waits_for_store: bool) -> None:
+    status = {"job_id": ref.job_id, "state": PROGRESS.value, "waits_for_store": waits_for_store}
+    await cloud.from_agent(cloud.ssvm, storage.TEMPLATE_PROGRESS, status)
+
+
+@pytest_twisted.ensureDeferred
+async def test_downloads_that_wait_for_a_store_leave_their_places_to_those_of_another(
+    cloud: SmallCloud,
+) -> None:
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = started
+    register(cloud, cloud.admin.account.id, MAX_ACTIVE_DOWNLOADS)
+    await cloud.dispatch.reconcile()
+    hung = refs_of(cloud)
+    register(cloud, cloud.admin.account.id, 2, another_store(cloud))
+    await cloud.dispatch.reconcile()
+    assert [ref.state for ref in refs_of(cloud)[-2:]] == [WAITING] * 2, "all places are taken"
+    for ref in hung:
+        await say_how_it_is(cloud, ref, waits_for_store=True)
+    await cloud.dispatch.reconcile()
+    assert [ref.state for ref in refs_of(cloud)[-2:]] == [PROGRESS] * 2
+    assert {ref.error_code for ref in refs_of(cloud)[:-2]} == {WaitReason.STORE_HANGS.value}
+    for ref in hung:
+        await say_how_it_is(cloud, ref, waits_for_store=False)
+    assert {(ref.error_code, ref.error_hint) for ref in refs_of(cloud)} == {(None, None)}
+
+
+@pytest_twisted.ensureDeferred
+async def test_downloads_that_wait_for_a_store_are_bounded_too(cloud: SmallCloud) -> None:
+    def hangs(request: DownloadRequest) -> DownloadStatus:
+        return DownloadStatus(request.job_id, PROGRESS, waits_for_store=True)
+
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = hangs
+    register(cloud, cloud.admin.account.id, MAX_DOWNLOADS + 5)
+    for _ in range(2 * MAX_DOWNLOADS // MAX_ACTIVE_DOWNLOADS):
+        await cloud.dispatch.reconcile()
+    assert sum(ref.agent_name is not None for ref in refs_of(cloud)) == MAX_DOWNLOADS
 
 
 # --- fairness
