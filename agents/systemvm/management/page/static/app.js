@@ -132,7 +132,7 @@ const actions = {
   "vm-reboot": (id) => act(id, "Rebooting…", () => job("rebootVirtualMachine", { id })),
   "vm-stop": (id) => act(id, "Stopping…", () => job("stopVirtualMachine", { id })),
   async "vm-destroy"(id, name) {
-    if (await ask(`Destroy ${name}?`, "It is ended. Until its disk is deleted, an administrator can recover it.", "Destroy")) {
+    if (await ask(`Destroy ${name}?`, "The machine stops. An administrator can recover it until its disk is deleted.", "Destroy")) {
       await act(id, "Destroying…", () => job("destroyVirtualMachine", { id }));
     }
   },
