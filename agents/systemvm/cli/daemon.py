@@ -15,8 +15,11 @@ from attrs import frozen
 
 from systemvm.rpc.errors import FORBIDDEN, RpcError
 from systemvm.rpc.unix_client import NotReachedError, unix_call
+from systemvm.service.slowness import scaled_s
 
 SOCKET_UNDER_ROOT = "run/systemvm/managementd.sock"
+
+CALL_S = 60.0
 
 #: Exit codes, as `systemvm --help` explains them.
 EXIT_FAILED, EXIT_USAGE, EXIT_NO_DAEMON, EXIT_CHECK_FAILED = 1, 2, 3, 4
@@ -56,8 +59,13 @@ class Daemon:
     socket_path: Path
     as_json: bool = False
 
-    def call(self, method: str, /, timeout_s: float = 60.0, **params: Any) -> Any:
-        """Call a method; Failed with the daemon's own words when it says no."""
+    def call(self, method: str, /, timeout_s: float | None = None, **params: Any) -> Any:
+        """Call a method; Failed with the daemon's own words when it says no.
+
+        Without `timeout_s` a slow machine is given more time, as the daemon gives to what it calls itself.
+        """
+        if timeout_s is None:
+            timeout_s = scaled_s(CALL_S)
         given = {name: value for name, value in params.items() if value is not None}
         try:
             return unix_call(str(self.socket_path), method, given, timeout_s=timeout_s)

@@ -12,7 +12,10 @@ from systemvm.cli import output
 from systemvm.cli.completion import complete_system_vm
 from systemvm.cli.daemon import EXIT_CHECK_FAILED, Daemon, Failed
 from systemvm.cli.machine_kind import MachineKind
+from systemvm.service.slowness import scaled_s
 
+#: Longer than the daemon waits for the system VM.
+CHECK_S = 120.0
 _LATELY = 8
 _SHORT = {"secondarystoragevm": "SSVM", "consoleproxy": "CPVM"}
 
@@ -150,7 +153,7 @@ def _tell_lately(daemon: Daemon, name: str) -> None:
 @click.pass_obj
 def check(daemon: Daemon, name: str) -> None:
     """Run the system VM's own checks: name service, storage, the daemon's port, the agent."""
-    report = daemon.call("system_vm.check", timeout_s=120.0, name=name)
+    report = daemon.call("system_vm.check", timeout_s=scaled_s(CHECK_S), name=name)
     steps = report["steps"]
     if daemon.as_json:
         output.as_json(report)

@@ -14,6 +14,8 @@ from click.testing import CliRunner, Result
 
 from systemvm.cli import daemon as cli_daemon
 from systemvm.cli.__main__ import main
+from systemvm.service import slowness
+from systemvm.service.slowness import KernelCounters, SlownessMeter
 
 TARGET = {
     "user": "root", "address": "169.254.3.4", "port": 3922, "key_file": "/keys/id",
@@ -29,9 +31,11 @@ class Sandbox:
         self.exit_code = exit_code
         self.started: list[list[str]] = []
         self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.timeouts_s: list[float] = []
 
     def answer(self, path: str, method: str, params: dict[str, Any], timeout_s: float = 30) -> Any:
         self.calls.append((method, params))
+        self.timeouts_s.append(timeout_s)
         answer = self.answers[method]
         return answer.pop(0) if isinstance(answer, list) else answer
 
@@ -42,6 +46,12 @@ class Sandbox:
 
     def run(self, *words: str) -> Result:
         return CliRunner().invoke(main, ["--root", "/nowhere", *words])
+
+
+def become_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine takes ten times as long as slow hardware for the reference task."""
+    meter = SlownessMeter(counters=lambda: KernelCounters(), reference_task=lambda: 0.025)
+    monkeypatch.setattr(slowness, "METER", meter)
 
 
 @pytest.fixture
@@ -177,6 +187,21 @@ def test_completion_is_a_script_for_the_shell(shell: str) -> None:
     result = CliRunner().invoke(main, ["completion", shell])
     assert result.exit_code == 0
     assert "_SYSTEMVM_COMPLETE" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "answer", "timeout_s"),
+    [(("ssh", "s-1-VM"), TARGET, 60.0), (("check", "s-1-VM"), {"steps": []}, 120.0)],
+)
+def test_a_slow_machine_is_waited_for(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], answer: Any, timeout_s: float
+) -> None:
+    """The daemon waits for a guest the longer, the slower the machine is: its answer comes after that."""
+    sandbox.answers[f"system_vm.{words[0]}"] = answer
+    sandbox.run(*words)
+    become_slow(monkeypatch)
+    sandbox.run(*words)
+    assert sandbox.timeouts_s == pytest.approx([timeout_s, timeout_s * 10])
 
 
 def _completed(monkeypatch: pytest.MonkeyPatch, words: str) -> str:
