@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
+_MAX_DOUBLINGS = 64  # beyond any longest wait; a float overflows at 1024, which a day of failures reaches
 
 
 class KeyedBackoff(Generic[K]):
@@ -36,7 +37,7 @@ class KeyedBackoff(Generic[K]):
     def failed(self, key: K) -> float:
         """Note a failure; returns how long to wait."""
         failures = self._failures.get(key, 0)
-        wait_s = min(self._last_s, self._first_s * 2.0**failures)
+        wait_s = min(self._last_s, self._first_s * 2.0 ** min(failures, _MAX_DOUBLINGS))
         wait_s *= self._uniform(1.0 - self._jitter, 1.0) if self._jitter else 1.0
         self._failures[key] = failures + 1
         self._not_before[key] = self._seconds() + wait_s

@@ -55,9 +55,10 @@ class SingleFlight(Generic[K]):
     async def ended(self, key: K) -> None:
         """Wait for the end of the work of this key that runs now, whatever comes of it."""
         if key in self._waiting:
-            waiter = self._join(key)
-            waiter.addErrback(lambda _: None)
-            await waiter
+            ended: Deferred[None] = Deferred()
+            # of its own, as the waiter's failures are swallowed and its cancelling would be, too
+            self._join(key).addBoth(lambda _: ended.callback(None))
+            await ended
 
     def _begin(self, key: K, work: Callable[[], Awaitable[Any]]) -> None:
         async def all_of_it() -> Any:

@@ -26,6 +26,31 @@ def joined(flight: SingleFlight[str], work: Callable[[], Any], count: int) -> li
     return [Deferred.fromCoroutine(flight.run("key", work)) for _ in range(count)]
 
 
+def test_who_waits_for_the_end_and_gives_up_goes_no_further() -> None:
+    flight = SingleFlight[str]()
+    running: Deferred[int] = Deferred()
+    went_on: list[str] = []
+
+    async def wait_and_go_on() -> None:
+        await flight.ended("key")
+        went_on.append("gave up")
+
+    [work] = joined(flight, lambda: running, 1)
+    waits = Deferred.fromCoroutine(wait_and_go_on())
+    waits.cancel()
+    [given_up] = outcomes([waits])
+    assert isinstance(given_up.value, CancelledError)
+    running.errback(RuntimeError("failed"))
+    [failed] = outcomes([work])
+    assert isinstance(failed.value, RuntimeError)
+    assert went_on == []
+
+
+def test_what_fails_for_days_still_waits_the_longest() -> None:
+    backoff = KeyedBackoff[str](Clock().seconds, first_s=1.0, last_s=60.0)
+    assert [backoff.failed("key") for _ in range(2000)][-1] == 60.0
+
+
 def test_all_who_ask_get_the_answer_of_one() -> None:
     flight, begun = SingleFlight[str](), []
     running: Deferred[int] = Deferred()
