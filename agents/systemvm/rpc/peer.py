@@ -203,7 +203,8 @@ class Peer:
         self._watch = None
         self._unbegun.clear()
         for call_id in list(self._cancel_on_hangup):
-            self._serving[call_id].cancel()
+            if call_id in self._serving:  # the end of one may be the end of another
+                self._serving[call_id].cancel()
         lost = RpcError(NOT_CONNECTED, f"the connection of {self.caller.name} ended: {why}")
         for waiting in list(self._waiting.values()):
             waiting.errback(Failure(lost))

@@ -127,6 +127,30 @@ def test_a_connection_that_ends_takes_what_has_not_begun_along(end: End) -> None
     assert end.cancelled == ["r-2"], "what may be left half done is not"
 
 
+def test_a_hang_up_ends_all_that_waits_though_one_calls_end_ends_another(end: End) -> None:
+    shared: Deferred[None] = Deferred()
+    methods = MethodTable("an end", "1")
+
+    async def first(call: Call, params: None) -> None:
+        try:
+            await Deferred()
+        finally:
+            shared.callback(None)
+
+    async def second(call: Call, params: None) -> None:
+        await shared
+
+    for name, handler in (("first", first), ("second", second)):
+        methods.add(name, handler, params=None, result=None, roles=ROLES, cancel_on_hangup=True)
+    peer = Peer(AGENT, methods, end.clock, end.wire)
+    for number, name in ((0, "first"), (1, "second")):  # a set of small numbers is gone through in order
+        line = {"jsonrpc": "2.0", "id": number, "method": name}
+        peer.data_received(json.dumps(line).encode() + b"\n")
+    closed = peer.when_closed()
+    peer.connection_lost("it hung up")
+    assert closed.called
+
+
 def test_calls_that_wait_for_their_turn_count_as_in_flight(end: End) -> None:
     end.hear(*({"id": number, "method": "work"} for number in range(MAX_IN_FLIGHT + 1)))
     assert end.errors() == [(MAX_IN_FLIGHT, BUSY)]
