@@ -66,9 +66,9 @@ class Directory:
 
 def principal_of(connection: sa.Connection, user: accounts.User) -> Principal | None:
     """A user with account and domain, unless one of them is disabled."""
-    account = accounts.account_by_id(connection, user.account_id)
-    if user.state != accounts.ENABLED or account.state != accounts.ENABLED:
+    if not accounts.is_enabled(connection, user):
         return None
+    account = accounts.account_by_id(connection, user.account_id)
     return Principal(user, account, accounts.domain_by_id(connection, user.domain_id))
 
 

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from systemvm.management.consoles.token import SESSION_LIFETIME, token_hash
 from systemvm.management.pki.seal import Seal
-from systemvm.management.state import console_sessions, instances
+from systemvm.management.state import accounts, console_sessions, instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.console_sessions import ConsoleSessionRow
 from systemvm.management.state.database import Database
@@ -231,6 +231,9 @@ def _spend(
         raise _RefusedError(ConsoleRefusal.TOKEN_USED)
     if session.close_reason in _ENDINGS:
         raise _RefusedError(_ENDINGS[session.close_reason])
+    if not accounts.is_enabled(connection, accounts.user_by_id(connection, session.user_id)):
+        # its link was asked for just before, and made just after their consoles were ended
+        raise _RefusedError(ConsoleRefusal.ACCESS_REVOKED)
     vm = _running(connection, session)
     spent = console_sessions.spend(
         connection,

@@ -154,6 +154,12 @@ def users_of(connection: sa.Connection, account_id: int) -> list[User]:
     return living_users(connection, schema.users.c.account_id == account_id)
 
 
+def is_enabled(connection: sa.Connection, user: User) -> bool:
+    """Whether a user may use the cloud: neither they nor their account is removed, disabled or locked."""
+    account = account_by_id(connection, user.account_id)
+    return all(each.removed is None and each.state == ENABLED for each in (user, account))
+
+
 def has_administrator(connection: sa.Connection) -> bool:
     """Whether somebody can still log in as a root administrator."""
     u, a = schema.users.c, schema.accounts.c

@@ -10,7 +10,8 @@ import pytest_twisted
 from attrs import evolve
 
 from small_cloud import FakePeer, SmallCloud
-from systemvm.management.state import console_sessions, instances
+from systemvm.management.state import console_sessions, instances, schema
+from systemvm.management.state.columns import now
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState, InstanceType
 from systemvm.rpc.errors import NOT_CONNECTED, RpcError
@@ -121,3 +122,15 @@ async def test_a_proxy_that_cannot_be_told_holds_up_nothing(
     assert await code_of(target(cloud, opened)) == ConsoleRefusal.ACCESS_REVOKED.value
     reasons = cloud.database.run_now(console_sessions.close_reasons, [opened, "unknown"])
     assert reasons == {opened: "access_revoked"}
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("table", [schema.users, schema.accounts])
+@pytest.mark.parametrize("changes", [{"state": "disabled"}, {"state": "locked"}, {"removed": now()}])
+async def test_a_link_that_was_made_while_its_user_was_disabled_opens_nothing(
+    cloud: SmallCloud, vm: Instance, table: Any, changes: dict[str, Any]
+) -> None:
+    token = await token_for(cloud, vm, cloud.user)
+    # the row alone: their consoles were ended before this link was there
+    cloud.database.run_now(lambda connection: connection.execute(table.update().values(changes)))
+    assert await code_of(spend(cloud, token)) == "access_revoked"
