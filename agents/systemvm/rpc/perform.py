@@ -18,6 +18,7 @@ from systemvm.rpc.errors import DEADLINE, FORBIDDEN, INTERNAL, RpcError
 from systemvm.rpc.method import MethodTable
 from systemvm.service import host_errors
 from systemvm.service.scaled_timer import ScaledTimer
+from systemvm.service.slowness import scaled_s
 
 _log = Logger()
 _audit = Logger(namespace="systemvm.rpc.audit")
@@ -46,7 +47,8 @@ def perform(
     if call.deadline is not None and call.deadline.has_passed:
         return _failed(RpcError(DEADLINE, f"{name} was not begun: its caller's deadline has passed"))
     deadline_s = call.remaining_s(method.deadline_s)
-    call = evolve(call, deadline=Deadline.after(clock.seconds, deadline_s))
+    # the caller's is scaled already, by the caller
+    call = evolve(call, deadline=Deadline.after(clock.seconds, call.remaining_s(scaled_s(method.deadline_s))))
     overdue = False
     running: Deferred[Any] = Deferred.fromCoroutine(method.run(call, params))
 

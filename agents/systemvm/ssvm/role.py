@@ -12,6 +12,7 @@ from systemvm.rpc.errors import RpcError
 from systemvm.rpc.method import Call, MethodTable
 from systemvm.rpc.peer import Peer
 from systemvm.service.single_flight import SingleFlight
+from systemvm.service.slowness import timeout_scale
 from systemvm.ssvm import store_messages
 from systemvm.ssvm.downloads import Downloads
 from systemvm.ssvm.failure import Code
@@ -128,7 +129,9 @@ class StorageRole:
         await self._stores.require(order.store)
         mount_id = store_messages.mount_id(order.store)
         delete = store_messages.Delete(mount_id, self._name, order.account_id, order.template_id)
-        await self._stores.ask(store_messages.DELETE, delete, Done, call.remaining_s(DELETE_TIMEOUT_S))
+        scale = timeout_scale()  # of what the caller waits, but not of a helper's timeout
+        timeout_s = call.remaining_s(DELETE_TIMEOUT_S * scale) / scale
+        await self._stores.ask(store_messages.DELETE, delete, Done, timeout_s)
         return Done()
 
     async def daemon_connected(self, peer: Peer) -> None:

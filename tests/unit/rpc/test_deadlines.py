@@ -16,6 +16,8 @@ from systemvm.rpc.deadline import Deadline
 from systemvm.rpc.errors import BUSY, DEADLINE, INVALID_REQUEST
 from systemvm.rpc.method import Call, Caller, MethodTable
 from systemvm.rpc.peer import MAX_IN_FLIGHT, Peer
+from systemvm.service import slowness
+from systemvm.service.slowness import KernelCounters, SlownessMeter
 
 from .wire_pair import Wire
 
@@ -60,8 +62,16 @@ class End:
         return [(answer["id"], answer["error"]["code"]) for answer in self.wire.take() if "error" in answer]
 
 
+def set_slowness(monkeypatch: pytest.MonkeyPatch, scale: float) -> None:
+    """This machine takes so many times as long as slow hardware for the reference task."""
+    reference_s = scale * slowness.REFERENCE_NOMINAL_S
+    meter = SlownessMeter(counters=lambda: KernelCounters(), reference_task=lambda: reference_s)
+    monkeypatch.setattr(slowness, "METER", meter)
+
+
 @pytest.fixture
-def end() -> End:
+def end(monkeypatch: pytest.MonkeyPatch) -> End:
+    set_slowness(monkeypatch, 1.0)
     return End()
 
 
@@ -104,6 +114,17 @@ def test_and_with_its_methods_if_that_is_sooner(end: End) -> None:
     assert end.begun[0].remaining_s(1000.0) == 60.0
     end.clock.advance(2000)
     assert end.cancelled == ["r-1"]
+
+
+def test_what_a_handler_has_left_is_as_long_as_it_may_run_on_a_slow_machine(
+    end: End, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_slowness(monkeypatch, 10.0)
+    end.hear({"id": 1, "method": "work", "deadline_ms": 3_600_000})
+    end.turn()
+    end.clock.advance(100)
+    assert end.cancelled == []
+    assert end.begun[0].remaining_s(1000.0) == 500.0
 
 
 def test_a_call_that_was_given_up_in_the_same_breath_is_not_begun(end: End) -> None:
