@@ -71,6 +71,7 @@ class MoverProcess:
             self._kill_process = self._children.start(theirs, source, directory, self._process_ended)
         except OSError as error:
             ours.close()
+            self._ended.callback(None)  # there is nothing whose end could be waited for
             raise TransferError(Code.WORKER_DIED, f"the mover cannot be started: {error.strerror}") from None
         finally:
             theirs.close()

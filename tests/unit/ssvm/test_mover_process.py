@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -14,7 +15,6 @@ from twisted.python.failure import Failure
 
 from systemvm.ssvm.failure import Code, TransferError
 from systemvm.ssvm.limits import DEFAULT
-from systemvm.ssvm.mover_children import MoverChildren
 from systemvm.ssvm.mover_messages import MoverJob, MoverResult
 from systemvm.ssvm.mover_process import WATCH_INTERVAL_S, MoverProcess
 from systemvm.wire.storage import ImageFormat
@@ -38,17 +38,34 @@ def reactor() -> Any:
     return MemoryReactorClock()
 
 
-def run_silent_mover(reactor: Any) -> Deferred[MoverResult]:
+class NoChildren:
+    """There is no process to be had."""
+
+    def start(self, *arguments: Any) -> Callable[[], None]:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+
+def make_mover(reactor: Any, children: Any) -> MoverProcess:
     job = MoverJob(
         job_id="job-1", host="x.test", authority="x.test", target="/a.raw", is_tls=False,
         format=ImageFormat.RAW, max_size_bytes=1 << 20, checksum=None, source_ca_pem=None,
         announced_bytes=None, limits=LIMITS, request_id="r",
     )  # fmt: skip
-    children = cast(MoverChildren, SilentChildren())
-    mover = MoverProcess(reactor, children, job, lambda _: None, lambda _: None, scale=lambda: SCALE)
+    return MoverProcess(reactor, children, job, lambda _: None, lambda _: None, scale=lambda: SCALE)
+
+
+def run(mover: MoverProcess) -> Deferred[MoverResult]:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         return Deferred.fromCoroutine(mover.run(ours, NO_DIRECTORY))
+
+
+def code_of(running: Deferred[MoverResult]) -> Code:
+    failure = running.result
+    assert isinstance(failure, Failure)
+    running.addErrback(lambda _: None)
+    assert isinstance(failure.value, TransferError)
+    return failure.value.code
 
 
 def advance(reactor: Any, seconds: float) -> None:
@@ -56,13 +73,15 @@ def advance(reactor: Any, seconds: float) -> None:
 
 
 def test_a_mover_without_progress_is_killed_after_limits_that_are_scaled_once(reactor: Any) -> None:
-    running = run_silent_mover(reactor)
+    running = run(make_mover(reactor, SilentChildren()))
     allowed_s = SCALE * (DEFAULT.stall_timeout_s + DEFAULT.store_timeout_s)
     advance(reactor, allowed_s - WATCH_INTERVAL_S)
     assert not running.called
     advance(reactor, 2 * WATCH_INTERVAL_S)
-    failure = running.result
-    assert isinstance(failure, Failure)
-    running.addErrback(lambda _: None)
-    assert isinstance(failure.value, TransferError)
-    assert failure.value.code is Code.STALLED
+    assert code_of(running) is Code.STALLED
+
+
+def test_nobody_waits_for_the_end_of_a_mover_that_was_never_started(reactor: Any) -> None:
+    mover = make_mover(reactor, NoChildren())
+    assert code_of(run(mover)) is Code.WORKER_DIED
+    assert mover.when_ended().called
