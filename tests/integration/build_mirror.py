@@ -17,6 +17,7 @@ import socket
 import ssl
 import subprocess
 import tarfile
+import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,10 +77,15 @@ class Mirror:
                 "Components: main\nDate: Thu, 01 Jan 2026 00:00:00 UTC\n"
                 f"SHA256:\n {sha256} {len(index)} main/binary-amd64/Packages\n"
             )
+            signed = place / "InRelease"
+            before_s = signed.stat().st_mtime if signed.exists() else 0.0
             subprocess.run(
                 ["gpg", "--homedir", self.top / "gpg", "--batch", "--yes", "--clearsign", "-o",
-                 place / "InRelease"], input=release.encode(), check=True, capture_output=True,
+                 signed], input=release.encode(), check=True, capture_output=True,
             )  # fmt: skip
+            # HTTP dates have whole seconds: apt would take what was published within one for unchanged
+            changed_s = max(time.time(), before_s + 1.0)
+            os.utime(signed, (changed_s, changed_s))
 
     def publish_wheel(self, name: str, version: str) -> str:
         """The answer is the wheel's hash."""
