@@ -192,6 +192,8 @@ async def test_a_caller_that_hangs_up_ends_what_can_be_ended(helper: Helper, tmp
     running.addErrback(lambda failure: None)
     running.cancel()
     await until(lambda: helper.children() == [], "the child to be killed and reaped")
+    await helper.call("pid")
+    assert "a child ended before" not in helper.log.read_text(), "that is as it should be"
 
 
 @pytest_twisted.ensureDeferred

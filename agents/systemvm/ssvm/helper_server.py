@@ -60,6 +60,7 @@ class _Order:
     ticket: int | None = None  # while it waits
     pid: int | None = None  # of its child
     pidfd: int = -1
+    is_killed: bool = False  # its caller hung up, perhaps with the answer, while the child was about to end
 
 
 class HelperServer:
@@ -175,6 +176,7 @@ class HelperServer:
         # stop reading: an end of file would be reported again and again
         self._selector.unregister(client.connection)
         if order.call.operation.cancellable:
+            order.is_killed = True
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(order.pidfd, signal.SIGKILL)
 
@@ -224,7 +226,7 @@ class HelperServer:
         self._selector.unregister(order.pidfd)
         os.close(order.pidfd)
         self._queue.ended(order.queued)
-        if status:
+        if status and not order.is_killed:
             how = os.waitstatus_to_exitcode(status)
             _log.warning("a child ended before its call was done: exit status %d", how)
         # a child that answered closed its own end; the caller of one that did not sees the connection end
