@@ -105,6 +105,7 @@ class Downloads:
     async def _find_or_start(self, request: DownloadRequest) -> DownloadStatus:
         """The job is this call's alone from its first line on: it was claimed in `_starting`."""
         job_id = request.job_id
+        self._require_answering(request.store)
         await self._stores.require(request.store)
         mount_id = store_messages.mount_id(request.store)
         self._require_wanted(job_id)
@@ -234,6 +235,17 @@ class Downloads:
     def _require_wanted(self, job_id: str) -> None:
         if job_id in self._aborting:
             raise RpcError.refused(Code.ABORTED.value, "the download was aborted before it began")
+
+    def _require_answering(self, store: Store) -> None:
+        """No more calls for a store while others wait for it: theirs show when it is there again."""
+        known = self._known.values()
+        waiting = sum(each.status.waits_for_store and each.request.store == store for each in known)
+        if waiting:
+            raise RpcError.refused(
+                Code.STORE_HANGS.value,
+                f"{store.server}:{store.path} is busy or does not answer: {waiting} downloads wait for it",
+                "check the NFS server and the storage network; all goes on by itself once it answers",
+            )
 
     async def _fetch(self) -> Peer:
         try:

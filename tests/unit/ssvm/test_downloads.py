@@ -287,6 +287,17 @@ def test_a_store_that_hangs_is_named_before_its_caller_takes_the_ssvm_for_slow(w
     assert world.stores.timeouts_s[0] < CALL_DEADLINE_S
 
 
+def test_a_store_that_others_wait_for_is_not_asked_for_more(world: World) -> None:
+    world.begin()
+    world.downloads._take(Fetched(DownloadStatus("job-1", PROGRESS, waits_for_store=True)))
+    before = len(world.stores.calls)
+    assert error_of(world.ask("job-2")).reason == "store_hangs"
+    assert len(world.stores.calls) == before
+    world.downloads._take(in_progress())
+    assert not world.ask("job-2").called
+    assert len(world.stores.calls) == before + 1
+
+
 def test_a_new_fetch_gets_those_first_that_do_not_wait_for_their_store(world: World) -> None:
     world.begin("hung")
     world.begin("well")
