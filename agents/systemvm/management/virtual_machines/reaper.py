@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from systemvm.management.state import instances
 from systemvm.management.state.database import Database
+from systemvm.service.periodic import Periodic
 
 
 class Machines(Protocol):
@@ -35,16 +34,13 @@ class ExpungeReaper:
         self._database = database
         self._machines = machines
         self._host_id = host_id
-        self._interval_s = interval_s
-        self._loop = LoopingCall(self._pass)
-        self._loop.clock = clock
+        self._loop = Periodic(clock, self.expunge_due, interval_s, what="expunging destroyed machines")
 
     def start(self) -> None:
-        self._loop.start(self._interval_s, now=True)
+        self._loop.start(now=True)
 
     def stop(self) -> None:
-        if self._loop.running:
-            self._loop.stop()
+        self._loop.stop()
 
     async def expunge_due(self) -> int:
         """Expunge what is due; how many. One that fails stays due and is tried in the next pass."""
@@ -55,12 +51,3 @@ class ExpungeReaper:
             except Exception:
                 self._log.failure("machine {id} could not be expunged", id=vm_id)
         return expunged
-
-    def _pass(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._expunge_safely())
-
-    async def _expunge_safely(self) -> None:
-        try:
-            await self.expunge_due()
-        except Exception:  # it would end the loop
-            self._log.failure("a pass of expunging failed")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred, DeferredQueue
 from twisted.internet.task import Clock
 
 from small_cloud import SmallCloud
@@ -271,22 +272,37 @@ async def test_one_that_fails_is_tried_again_and_holds_up_no_other(cloud: SmallC
     assert not paths[0].exists()
 
 
+class SlowMachines:
+    """Stands for the service: expunging ends when the test says so."""
+
+    def __init__(self) -> None:
+        self.begun: DeferredQueue[int] = DeferredQueue()
+        self.ends: list[Deferred[bool]] = []
+
+    async def expunge_if_due(self, vm_id: int) -> bool:
+        self.ends.append(Deferred())
+        self.begun.put(vm_id)
+        return await self.ends[-1]
+
+
 @pytest_twisted.ensureDeferred
 async def test_passes_never_overlap_and_one_that_fails_ends_nothing(cloud: SmallCloud) -> None:
-    clock, passes = Clock(), []
-    periodic = reaper(cloud, clock)
-
-    async def expunge_due() -> int:
-        passes.append(clock.seconds())
-        raise RuntimeError("no database")
-
-    periodic.expunge_due = expunge_due  # type: ignore[method-assign]
+    vm = await deployed(cloud)
+    await cloud.machines.destroy(vm.id)
+    make_due(cloud, vm)
+    clock, machines = Clock(), SlowMachines()
+    periodic = ExpungeReaper(clock, cloud.database, machines, host_id=cloud.host.id, interval_s=60.0)
     periodic.start()
+    await machines.begun.get()
+    await cloud.database.read(instances.by_id, vm.id)  # let it go on to wait for its end
+    clock.pump([60] * 3)
+    machines.ends[0].errback(RuntimeError("no disk"))
     clock.advance(60)
-    clock.advance(60)
+    await machines.begun.get()
+    assert len(machines.ends) == 2
+    machines.ends[1].callback(True)
     periodic.stop()
-    clock.advance(60)
-    assert passes == [0.0, 60.0, 120.0]
+    assert not clock.getDelayedCalls()
 
 
 # --- templates in use
