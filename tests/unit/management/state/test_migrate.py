@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from systemvm.management.state import instances
+from systemvm.management.state import instances, templates, zones
 from systemvm.management.state.database import Database
 from systemvm.management.state.migrate import downgrade, upgrade
 from systemvm.management.state.schema import metadata
 from systemvm.management.state.status import InstanceType
+from systemvm.wire.storage import ImageFormat
 
 USER_VISIBLE = ["hosts", "image_stores", "templates", "vm_instances", "volumes", "async_jobs", "events"]
 
@@ -53,3 +56,35 @@ def test_opening_again_keeps_what_is_there(database: Database, tmp_path) -> None
     again.close()
     assert found == ["zone1"]
     assert (tmp_path / "systemvm.sqlite").stat().st_mode & 0o777 == 0o600
+
+
+def test_files_of_templates_that_an_earlier_release_deleted_are_due_to_go(database: Database) -> None:
+    """Revision 0009 reads it from the templates; a release before knew no other sign."""
+    zone = database.run_now(zones.list_zones)[0]
+    store = database.run_now(
+        zones.put_store, "one", zone_id=zone.id, url="nfs://192.0.2.1/export", host_path=None, nfs_version="4"
+    )
+
+    def register(name: str) -> tuple[templates.Template, templates.StoreRef]:
+        return database.run_now(
+            templates.register,
+            name=name,
+            account_id=1,
+            domain_id=1,
+            store_id=store.id,
+            format=ImageFormat.QCOW2,
+        )
+
+    (_, kept), (gone, due), (old, removed) = register("kept"), register("gone"), register("old")
+    database.run_now(templates.remove, old.id)
+    downgrade(database.engine, "0004")
+    with database.engine.begin() as connection:
+        connection.execute(
+            sa.text("UPDATE templates SET removed = '2026-11-01 10:00:00.000000' WHERE id = :id"),
+            {"id": gone.id},
+        )
+    upgrade(database.engine)
+    refs = {ref.id: ref for ref in database.run_now(templates.store_refs.all)}
+    assert refs[kept.id].delete_requested is None
+    assert refs[due.id].delete_requested == datetime(2026, 11, 1, 10, tzinfo=UTC)
+    assert (refs[removed.id].delete_requested, refs[removed.id].removed is None) == (None, False)
