@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import yaml
 
-from systemvm.management.hypervisors.architecture import Architecture
+from systemvm.host.architecture import Architecture
 
 TOP = Path(__file__).resolve().parents[1]
 ROLES = ("ssvm", "cpvm")

@@ -19,7 +19,7 @@ from cache import GUEST_LOCK, novnc_facts
 from progress import run_shown, tail
 from stamps import sha256_of
 
-from systemvm.management.hypervisors.accelerator import Accelerator
+from systemvm.host.accelerator import Accelerator
 
 PACKER = TOP / "packer"
 BUILD = TOP / "build"

@@ -33,7 +33,7 @@ from cache import GUEST_LOCK, Cache
 from deb_lock import DebLock
 from stamps import Stamp, digest, sha256_of
 
-from systemvm.management.hypervisors.architecture import Architecture
+from systemvm.host.architecture import Architecture
 
 BASE = BUILD / "base"
 STAMPS = BUILD / "stamps"

@@ -28,7 +28,7 @@ from bake import BUILD, PACKER, run
 from cache import GUEST_LOCK, NOVNC_KEY, Cache, matches, novnc_facts, refusal
 from deb_lock import DebLock
 
-from systemvm.management.hypervisors.architecture import Architecture
+from systemvm.host.architecture import Architecture
 
 
 def say(text: str) -> None:

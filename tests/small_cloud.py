@@ -18,17 +18,18 @@ import sqlalchemy as sa
 from attrs import define, field
 from twisted.internet.task import Clock
 
+from systemvm.host.zone import AddressRange, NetworkConfig, NetworksConfig
 from systemvm.management.accounts.service import AccountService
 from systemvm.management.api import envelope
-from systemvm.management.api.accounts import Directory, principal_of
-from systemvm.management.api.build import Services, client_resource, command_table
+from systemvm.management.api.authentication import Directory, principal_of
 from systemvm.management.api.command import CommandTable
+from systemvm.management.api.factory import Services, client_resource, command_table
 from systemvm.management.api.http import Client, Front
 from systemvm.management.api.job_start import describe_job_error
 from systemvm.management.api.passwords import Passwords
 from systemvm.management.api.principal import Principal
+from systemvm.management.consoles.authorizer import Gatekeeper
 from systemvm.management.consoles.endpoint import ConsoleEndpoints
-from systemvm.management.consoles.gatekeeper import Gatekeeper
 from systemvm.management.consoles.revocation import ConsoleRevocation
 from systemvm.management.control.certificate_service import CertificateService
 from systemvm.management.control.certificates import Certificates
@@ -57,11 +58,10 @@ from systemvm.management.templates.service import TemplateService
 from systemvm.management.templates.store_usage import StoreUsage
 from systemvm.management.virtual_machines.machine import MachineBuilder
 from systemvm.management.virtual_machines.service import VirtualMachines
-from systemvm.management.zone import AddressRange, NetworkConfig, NetworksConfig
-from systemvm.rpc.errors import METHOD_NOT_FOUND, NOT_CONNECTED, RpcError
-from systemvm.rpc.method import Call, Caller, MethodTable
-from systemvm.rpc.perform import perform
-from systemvm.wire.public_endpoint import PublicEndpoint
+from systemvm.rpc.core.errors import METHOD_NOT_FOUND, NOT_CONNECTED, RpcError
+from systemvm.rpc.core.method import Call, Caller, MethodTable
+from systemvm.rpc.core.perform import perform
+from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.role import Role
 from systemvm.wire.storage import DownloadState, ImageFormat, Store
 

@@ -33,7 +33,7 @@ TOP = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TOP), str(TOP / "agents")]
 
 from systemvm.management.pki.control import ControlAuthority  # noqa: E402
-from systemvm.rpc.identity import Identity  # noqa: E402
+from systemvm.rpc.tls.identity import Identity  # noqa: E402
 from systemvm.wire.role import Role  # noqa: E402
 
 HERE = Path(__file__).parent

@@ -28,11 +28,11 @@ from twisted.internet.task import LoopingCall  # noqa: E402
 from twisted.web.resource import Resource  # noqa: E402
 from twisted.web.server import Request, Site  # noqa: E402
 
-from systemvm.rpc.dial import Dialer  # noqa: E402
-from systemvm.rpc.errors import RpcError  # noqa: E402
-from systemvm.rpc.identity import Identity  # noqa: E402
-from systemvm.rpc.method import Call, MethodTable  # noqa: E402
-from systemvm.rpc.peer import Peer  # noqa: E402
+from systemvm.rpc.core.errors import RpcError  # noqa: E402
+from systemvm.rpc.core.method import Call, MethodTable  # noqa: E402
+from systemvm.rpc.core.peer import Peer  # noqa: E402
+from systemvm.rpc.stream.dialer import Dialer  # noqa: E402
+from systemvm.rpc.tls.identity import Identity  # noqa: E402
 from systemvm.wire import agent as wire  # noqa: E402
 from systemvm.wire import protocol  # noqa: E402
 from systemvm.wire.console import CONSOLE_SETUP, ConsoleSetup  # noqa: E402

@@ -32,16 +32,16 @@ from twisted.web.client import HTTPConnectionPool  # noqa: E402
 from twisted.web.iweb import IPolicyForHTTPS  # noqa: E402
 from zope.interface import implementer  # noqa: E402
 
+from systemvm.host.layout import Layout  # noqa: E402
+from systemvm.host.zone import TrafficType  # noqa: E402
 from systemvm.management import config  # noqa: E402
 from systemvm.management.control.agent import Agent  # noqa: E402
 from systemvm.management.daemon import Daemon  # noqa: E402
 from systemvm.management.hypervisors.base import DomainState, DomainStatus  # noqa: E402
-from systemvm.management.layout import Layout  # noqa: E402
 from systemvm.management.state import instances  # noqa: E402
 from systemvm.management.state.status import InstanceState, InstanceType  # noqa: E402
-from systemvm.management.zone import TrafficType  # noqa: E402
-from systemvm.rpc.identity import Identity  # noqa: E402
-from systemvm.service.notify import Notifier  # noqa: E402
+from systemvm.rpc.tls.identity import Identity  # noqa: E402
+from systemvm.service.systemd_notifier import Notifier  # noqa: E402
 from systemvm.wire.agent import HEALTH, Health  # noqa: E402
 from systemvm.wire.role import Role  # noqa: E402
 

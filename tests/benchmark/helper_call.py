@@ -37,7 +37,7 @@ FIND = {"mount_id": MOUNT_ID, "job_id": "job-1", "account_id": 2, "template_id":
 PEER = f"""
 import sys
 from pathlib import Path
-from systemvm.ssvm.store import StoreHelper
+from systemvm.ssvm.store.operations import StoreHelper
 from systemvm.ssvm.store_messages import Find
 StoreHelper(Path(sys.argv[1])).find(0, Find(**{FIND!r}))
 """
@@ -63,7 +63,7 @@ def start_helper(path: Path, mount_root: Path) -> int:
     """The helper's process id, once it answers."""
     process = subprocess.Popen(
         ["systemd-socket-activate", "-E", "PYTHONPATH", "-l", str(path),
-         sys.executable, "-m", "systemvm.ssvm.store", "--mount-root", str(mount_root)],
+         sys.executable, "-m", "systemvm.ssvm.store.operations", "--mount-root", str(mount_root)],
         stdin=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(TOP / "agents")},
         stderr=subprocess.DEVNULL,
     )  # fmt: skip

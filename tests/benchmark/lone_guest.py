@@ -15,10 +15,10 @@ from typing import Literal
 
 from attrs import frozen
 
-from systemvm.management.hypervisors.accelerator import Accelerator
-from systemvm.management.hypervisors.architecture import Architecture
+from systemvm.host.accelerator import Accelerator
+from systemvm.host.architecture import Architecture
 from systemvm.management.pki.control import ControlAuthority
-from systemvm.wire import boot
+from systemvm.wire import boot_arguments
 from systemvm.wire.role import CONTROL_PORT, Role
 
 TOP = Path(__file__).resolve().parents[2]
@@ -114,14 +114,14 @@ class LoneGuest:
             }  # fmt: skip
         else:
             arguments |= {"vncport": 8443}
-        return boot.format(arguments)
+        return boot_arguments.format(arguments)
 
     def command(self) -> list[str]:
         """QEMU's command line; the credentials lie in files that only it is told of."""
         identity = self._authority.bootstrap(self.name, self.role)
         credentials = {
-            boot.CMDLINE_CREDENTIAL: self.boot_arguments().encode(),
-            boot.IDENTITY_CREDENTIAL: identity.to_pem_bundle(),
+            boot_arguments.CMDLINE_CREDENTIAL: self.boot_arguments().encode(),
+            boot_arguments.IDENTITY_CREDENTIAL: identity.to_pem_bundle(),
         }
         files: dict[str, Path] = {}
         for name, value in credentials.items():

@@ -10,8 +10,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
 
 from systemvm.management.pki.control import ControlAuthority
-from systemvm.rpc.listen import listen
-from systemvm.rpc.method import Call, MethodTable
+from systemvm.rpc.core.method import Call, MethodTable
+from systemvm.rpc.stream.listener import listen
 from systemvm.wire import agent, protocol
 from systemvm.wire.role import CONTROL_PORT, Role
 

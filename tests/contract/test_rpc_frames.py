@@ -18,11 +18,11 @@ from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from systemvm.rpc import frame
-from systemvm.rpc.errors import RpcError
-from systemvm.rpc.message import Answer, Request, read
-from systemvm.rpc.method import Call, Caller, MethodTable
-from systemvm.rpc.peer import Peer
+from systemvm.rpc.core import frame
+from systemvm.rpc.core.errors import RpcError
+from systemvm.rpc.core.message import Answer, Request, read
+from systemvm.rpc.core.method import Call, Caller, MethodTable
+from systemvm.rpc.core.peer import Peer
 from systemvm.wire import agent, role, storage
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from contract.test_rpc_frames import holds, lines
-from systemvm.rpc import frame
-from systemvm.rpc.message import Answer, Request, read
+from systemvm.rpc.core import frame
+from systemvm.rpc.core.message import Answer, Request, read
 from systemvm.wire import agent, console, storage
 
 #: Method: type of its parameters and of its result.

@@ -100,7 +100,7 @@ def test_programs_start(image: BuiltImage) -> None:
 
 def test_an_appliance_holds_its_own_role_and_neither_the_other_nor_the_daemon(image: BuiltImage) -> None:
     present = {path.name for path in (image.lib / "systemvm").iterdir() if path.is_dir()} - {"__pycache__"}
-    assert present == {"wire", "rpc", "service", "guest", image.role}
+    assert present == {"wire", "web", "rpc", "service", "guest", image.role}
 
 
 def test_every_python_file_is_compiled_and_never_looked_at_again(image: BuiltImage) -> None:

@@ -17,11 +17,11 @@ from twisted.internet import reactor as default_reactor  # noqa: E402
 from twisted.internet.defer import Deferred  # noqa: E402
 from twisted.internet.task import react  # noqa: E402
 
-from systemvm.rpc.dial import Dialer  # noqa: E402
-from systemvm.rpc.identity import Identity  # noqa: E402
-from systemvm.rpc.listen import listen  # noqa: E402
-from systemvm.rpc.method import Call, MethodTable  # noqa: E402
-from systemvm.rpc.peer import Peer  # noqa: E402
+from systemvm.rpc.core.method import Call, MethodTable  # noqa: E402
+from systemvm.rpc.core.peer import Peer  # noqa: E402
+from systemvm.rpc.stream.dialer import Dialer  # noqa: E402
+from systemvm.rpc.stream.listener import listen  # noqa: E402
+from systemvm.rpc.tls.identity import Identity  # noqa: E402
 from systemvm.wire.agent import Ping, Pong  # noqa: E402
 
 PR_SET_MDWE = 65  # what MemoryDenyWriteExecute= asks of the kernel, since Linux 6.3

@@ -25,13 +25,13 @@ from systemvm.management.pki.control import ControlAuthority, DaemonIdentity
 from systemvm.management.pki.control_roots import Phase
 from systemvm.management.pki.seal import Seal
 from systemvm.management.state.database import Database
-from systemvm.rpc.backoff import Backoff
-from systemvm.rpc.call import ShownCertificate
-from systemvm.rpc.dial import Dialer
-from systemvm.rpc.method import Call, MethodTable
-from systemvm.rpc.peer import Peer
-from systemvm.rpc.refusal import Refusal, TlsCheck
-from systemvm.wire import boot
+from systemvm.rpc.core.call import ShownCertificate
+from systemvm.rpc.core.method import Call, MethodTable
+from systemvm.rpc.core.peer import Peer
+from systemvm.rpc.stream.backoff import Backoff
+from systemvm.rpc.stream.dialer import Dialer
+from systemvm.rpc.tls.refusal import Refusal, TlsCheck
+from systemvm.wire import boot_arguments
 from systemvm.wire.agent import HELLO, RENEW, Hello, Welcome
 from systemvm.wire.role import Role
 
@@ -72,7 +72,7 @@ class World:
         credentials = self.work / "credentials"
         credentials.mkdir()
         bundle = self.authority.bootstrap(NAME, Role.SSVM).to_pem_bundle()
-        (credentials / boot.IDENTITY_CREDENTIAL).write_bytes(bundle)
+        (credentials / boot_arguments.IDENTITY_CREDENTIAL).write_bytes(bundle)
         self.identity = AgentIdentity(Paths(self.work / "guest", credentials), NAME, Role.SSVM)
         methods = MethodTable("agent", "1")
         methods.add(RENEW, self._renew, params=None, result=None, roles=frozenset({"management"}))

@@ -27,15 +27,15 @@ from rpc_pki import CLIENT, HOUR, SERVER, TestAuthority
 from rpc_wait import until
 from systemvm.management.pki.authority import Authority
 from systemvm.management.pki.public import SUBJECT
-from systemvm.rpc import secure_transport
-from systemvm.rpc.backoff import Backoff
-from systemvm.rpc.dial import Dialer
-from systemvm.rpc.errors import RpcError
-from systemvm.rpc.identity import Identity
-from systemvm.rpc.listen import listen
-from systemvm.rpc.method import Caller, MethodTable
-from systemvm.rpc.refusal import Refusal
-from systemvm.rpc.tls import shown_in
+from systemvm.rpc.core.errors import RpcError
+from systemvm.rpc.core.method import Caller, MethodTable
+from systemvm.rpc.stream import secure_transport
+from systemvm.rpc.stream.backoff import Backoff
+from systemvm.rpc.stream.dialer import Dialer
+from systemvm.rpc.stream.listener import listen
+from systemvm.rpc.tls.context import shown_in
+from systemvm.rpc.tls.identity import Identity
+from systemvm.rpc.tls.refusal import Refusal
 
 pytestmark = pytest.mark.timeout(90)
 

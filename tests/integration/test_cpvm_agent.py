@@ -22,14 +22,14 @@ from twisted.internet.defer import Deferred, DeferredQueue
 from integration.cpvm_lab.front import TOP, Front, novnc
 from integration.cpvm_lab.screen import FakeScreen, shake_hands
 from integration.cpvm_lab.wire import open_console
-from systemvm.guest.bootargs import keep
+from systemvm.guest.boot_argument_source import keep
 from systemvm.guest.paths import Paths
 from systemvm.management.pki.authority import Authority
 from systemvm.management.pki.control import ControlAuthority
-from systemvm.rpc.listen import listen
-from systemvm.rpc.method import Call, MethodTable
-from systemvm.rpc.peer import Peer
-from systemvm.wire import agent, boot, console, protocol
+from systemvm.rpc.core.method import Call, MethodTable
+from systemvm.rpc.core.peer import Peer
+from systemvm.rpc.stream.listener import listen
+from systemvm.wire import agent, boot_arguments, console, protocol
 from systemvm.wire.role import Role
 from systemvm.wire.storage import Done
 
@@ -134,9 +134,9 @@ class Cpvm:
         subprocess.run(["cp", "-R", novnc(), root / "opt/systemvm/novnc"], check=True, timeout=30)
         number = daemon.listening.getHost().port
         text = f"type=consoleproxy name={NAME} host=127.0.0.1 port={number} eth0ip=169.254.1.2"
-        keep(text, boot.parse(text), self.paths)
+        keep(text, boot_arguments.parse(text), self.paths)
         bundle = daemon.authority.bootstrap(NAME, Role.CPVM).to_pem_bundle()
-        (credentials / boot.IDENTITY_CREDENTIAL).write_bytes(bundle)
+        (credentials / boot_arguments.IDENTITY_CREDENTIAL).write_bytes(bundle)
         self.log_path = top / "agent.log"
         self.client_context: Callable[[], ssl.SSLContext] = ssl.create_default_context
         listening = socket.create_server(("127.0.0.1", 0))

@@ -21,17 +21,17 @@ from twisted.internet import reactor, threads
 from twisted.internet.defer import Deferred, DeferredQueue
 from twisted.internet.protocol import DatagramProtocol, Factory, ProcessProtocol, Protocol
 
-from systemvm.guest.bootargs import keep
+from systemvm.guest.boot_argument_source import keep
 from systemvm.guest.paths import Paths
 from systemvm.management.pki.authority import Authority
 from systemvm.management.pki.control import ControlAuthority
-from systemvm.rpc.errors import METHOD_NOT_FOUND, REFUSED, RpcError
-from systemvm.rpc.listen import listen
-from systemvm.rpc.method import Call, Caller, MethodTable
-from systemvm.rpc.peer import Peer
-from systemvm.rpc.unix import unix_call
+from systemvm.rpc.core.errors import METHOD_NOT_FOUND, REFUSED, RpcError
+from systemvm.rpc.core.method import Call, Caller, MethodTable
+from systemvm.rpc.core.peer import Peer
+from systemvm.rpc.http.unix import unix_call
+from systemvm.rpc.stream.listener import listen
 from systemvm.wire import agent as wire
-from systemvm.wire import boot, protocol
+from systemvm.wire import boot_arguments, protocol
 from systemvm.wire.role import Role
 
 pytestmark = pytest.mark.timeout(60)
@@ -184,9 +184,9 @@ class Machine:
 
     def prepare(self, authority: ControlAuthority, port: int) -> None:
         text = f"type=secstorage name={NAME} host=127.0.0.1 port={port} eth0ip=169.254.1.1"
-        keep(text, boot.parse(text), self.paths)
+        keep(text, boot_arguments.parse(text), self.paths)
         bundle = authority.bootstrap(NAME, Role.SSVM).to_pem_bundle()
-        (self.credentials / boot.IDENTITY_CREDENTIAL).write_bytes(bundle)
+        (self.credentials / boot_arguments.IDENTITY_CREDENTIAL).write_bytes(bundle)
 
     def start(self, *, ignoring_interrupts: bool = False) -> AgentProcess:
         agent = AgentProcess()
@@ -284,7 +284,9 @@ async def test_a_lost_daemon_is_dialled_again_with_the_agents_own_key(scene: Sce
     kept = machine.paths.own_identity
     await first.call(wire.PING, wire.Ping(0.0))  # its renewal's answer has been read before this
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
-    (machine.credentials / boot.IDENTITY_CREDENTIAL).unlink()  # what comes next is not the bootstrap identity
+    (
+        machine.credentials / boot_arguments.IDENTITY_CREDENTIAL
+    ).unlink()  # what comes next is not the bootstrap identity
 
     await daemon.stop()
     await machine.notices.until(lambda text: "STATUS=Disconnected" in text, "STATUS=Disconnected")
@@ -431,7 +433,7 @@ class CheckHelper(Factory):
 @pytest_twisted.ensureDeferred
 async def test_says_what_it_lacks_and_ends(scene: Scene) -> None:
     _, machine = scene
-    (machine.credentials / boot.IDENTITY_CREDENTIAL).unlink()
+    (machine.credentials / boot_arguments.IDENTITY_CREDENTIAL).unlink()
     agent = machine.start()
     assert await soon(agent.ended, "end") == 1
     assert "no identity: neither the systemd credential systemvm.identity" in agent.output.decode()
@@ -446,7 +448,7 @@ async def test_says_what_it_lacks_and_ends(scene: Scene) -> None:
 def test_inherited_sockets_come_by_name(tmp_path: Path) -> None:
     program = (
         "import os\n"
-        "from systemvm.guest.inherited import take_sockets\n"
+        "from systemvm.guest.inherited_sockets import take_sockets\n"
         "sockets = take_sockets(os.environ, os.getpid())\n"
         "assert 'LISTEN_FDS' not in os.environ\n"
         "assert not os.get_inheritable(3)\n"

@@ -18,7 +18,7 @@ import pytest
 
 from ssvm_boot import NICS
 from systemvm.guest.paths import Paths
-from systemvm.wire import boot
+from systemvm.wire import boot_arguments
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(60)]
 
@@ -130,7 +130,7 @@ def preinit(
         shutil.copy(TOP / "appliances" / role / "nftables.conf", etc)
     credentials = root / "credentials"
     credentials.mkdir()
-    (credentials / boot.CMDLINE_CREDENTIAL).write_text(boot.format(arguments))
+    (credentials / boot_arguments.CMDLINE_CREDENTIAL).write_text(boot_arguments.format(arguments))
     paths = Paths(root)
     program = [sys.executable, "-m", "systemvm.guest.preinit", "--root", str(root)]
     done = subprocess.run(
@@ -188,7 +188,7 @@ def test_a_secondary_storage_vm(tmp_path: Path, runs: int) -> None:
 
     cache = tmp_path / "var/cache/cloud"
     assert stat.S_IMODE((cache / "cmdline").stat().st_mode) == 0o600
-    assert boot.parse((cache / "cmdline").read_text()) == SSVM
+    assert boot_arguments.parse((cache / "cmdline").read_text()) == SSVM
     assert "hunter2" not in (cache / "cmd_line.json").read_text()
     assert (cache / "boot_up_done").exists()
     assert (tmp_path / "run/systemvm-preinit/root-ssh/authorized_keys").read_text() == KEY + "\n"

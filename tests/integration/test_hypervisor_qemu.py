@@ -23,7 +23,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from systemvm.cpvm.rfb import vnc_auth_response
-from systemvm.management.hypervisors.accelerator import Accelerator
+from systemvm.host.accelerator import Accelerator
 from systemvm.management.hypervisors.base import (
     Disk,
     DomainNotFoundError,
@@ -338,7 +338,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 sys.path[:0] = {path!r}
 from test_hypervisor_qemu import NoTaps, machine
-from systemvm.management.hypervisors.accelerator import Accelerator
+from systemvm.host.accelerator import Accelerator
 from systemvm.management.hypervisors.qemu import QemuHypervisor
 
 async def work():
@@ -549,12 +549,12 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 sys.path[:0] = {path!r}
 from test_hypervisor_qemu import machine
-from systemvm.management.hypervisors.accelerator import Accelerator
+from systemvm.host.accelerator import Accelerator
 from systemvm.management.hypervisors.base import Nic
 from systemvm.management.hypervisors.qemu import QemuHypervisor
 from systemvm.nethelper import links
 from twisted.internet.threads import deferToThread
-from systemvm.management.networks.bridges import HostNetwork
+from systemvm.host.bridges import HostNetwork
 
 def ports():
     links = json.loads(subprocess.check_output(["ip", "-d", "-j", "link", "show", "type", "tun"]))

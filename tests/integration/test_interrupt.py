@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from systemvm.cli.daemon import socket_path
-from systemvm.management.layout import QEMU_USER, Layout
+from systemvm.cli.daemon_client import socket_path
+from systemvm.host.layout import QEMU_USER, Layout
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(60)]
 
@@ -26,9 +26,9 @@ IN_BACKGROUND = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
 SERVED = [
     "systemvm.nethelper",
     "systemvm.launcher",
-    "systemvm.ssvm.fetch",
-    "systemvm.ssvm.store",
-    "systemvm.ssvm.mount",
+    "systemvm.ssvm.fetch.main",
+    "systemvm.ssvm.store.operations",
+    "systemvm.ssvm.store.mount",
 ]
 
 
@@ -51,7 +51,7 @@ def command(program: str, root: Path, listener: socket.socket) -> list[str]:
         words += ["--root", str(root)]
     if program == "systemvm.launcher":
         words = ["setpriv", "--reuid", QEMU_USER, "--regid", QEMU_USER, "--clear-groups", *words]
-    handover = [sys.executable, "-m", "systemvm.lab.handover", f"helper={listener.fileno()}", "--"]
+    handover = [sys.executable, "-m", "systemvm.lab.socket_activation", f"helper={listener.fileno()}", "--"]
     return [*handover, *words]
 
 

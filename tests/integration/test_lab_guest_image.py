@@ -14,9 +14,9 @@ from PIL import Image
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
+from systemvm.host.accelerator import Accelerator
 from systemvm.lab import guest_image
 from systemvm.management.asyncio_bridge import in_asyncio
-from systemvm.management.hypervisors.accelerator import Accelerator
 from systemvm.management.hypervisors.base import Disk, DomainSpec, ExitReason, VncSpec
 from systemvm.management.hypervisors.qemu import QemuHypervisor
 from systemvm.management.primary.qemu_img import QemuImg

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from systemvm.host.layout import DAEMON_USER, QEMU_USER, Layout
 from systemvm.lab import children
 from systemvm.lab.children import Child
 from systemvm.lab.host_programs import HostProgram, helper_sockets
 from systemvm.launcher.arguments import SANDBOX
-from systemvm.management.layout import DAEMON_USER, QEMU_USER, Layout
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(120)]
 
@@ -48,7 +48,8 @@ class Host:
         see = [word for path in (self.layout.root, AGENTS) for word in ("--see", str(path))]
         done = subprocess.run(
             [
-                *("ip", "netns", "exec", self.namespace, sys.executable, "-m", "systemvm.lab.descent"),
+                *("ip", "netns", "exec", self.namespace),
+                *(sys.executable, "-m", "systemvm.lab.drop_privileges"),
                 *("--user", user, *see, "--", sys.executable, "-c", script),
             ],
             env={**os.environ, "PYTHONPATH": str(AGENTS)},
@@ -62,7 +63,7 @@ class Host:
             f"""
 import os
 from pathlib import Path
-from systemvm.service.local_calls import RefusedError, call
+from systemvm.service.unix_calls import RefusedError, call
 request = {request!r}
 given = [os.open("/dev/null", os.O_WRONLY)] if request.get("do") == "start" else []
 try:

@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet import reactor, task
 
 from systemvm.management.control.agent import Agent, AgentStatus
+from systemvm.management.control.agent_state_recorder import AgentRecord
 from systemvm.management.control.channel import ControlChannel
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.control.record import AgentRecord
 from systemvm.management.control.supervision import Supervision
 from systemvm.management.first_start import make_first_accounts
 from systemvm.management.pki import control as pki_control
@@ -29,11 +29,11 @@ from systemvm.management.pki.seal import Seal
 from systemvm.management.state import events, instances, zones
 from systemvm.management.state.database import Database
 from systemvm.management.state.status import AgentState, InstanceType
-from systemvm.rpc.dial import Dialer
-from systemvm.rpc.errors import FORBIDDEN, REFUSED, RpcError
-from systemvm.rpc.identity import Identity
-from systemvm.rpc.method import Call, MethodTable
-from systemvm.rpc.peer import Peer
+from systemvm.rpc.core.errors import FORBIDDEN, REFUSED, RpcError
+from systemvm.rpc.core.method import Call, MethodTable
+from systemvm.rpc.core.peer import Peer
+from systemvm.rpc.stream.dialer import Dialer
+from systemvm.rpc.tls.identity import Identity
 from systemvm.wire import protocol
 from systemvm.wire.agent import (
     HEALTH,

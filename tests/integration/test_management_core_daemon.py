@@ -24,17 +24,17 @@ import pytest
 import yaml
 from attrs import define, field
 
+from systemvm.host.layout import Layout
 from systemvm.lab import children, namespaces
 from systemvm.lab.children import Child
 from systemvm.lab.host_programs import HostProgram, helper_sockets
 from systemvm.lab.readiness import Readiness
 from systemvm.lab.reporting import Silent
 from systemvm.management.first_start import FirstLogin
-from systemvm.management.layout import Layout
 from systemvm.management.samples import read_sample
 from systemvm.management.system_vms.secure_shell import ASK_S
-from systemvm.rpc.errors import RpcError
-from systemvm.rpc.unix import unix_call, unix_events
+from systemvm.rpc.core.errors import RpcError
+from systemvm.rpc.http.unix import unix_call, unix_events
 from systemvm.service.slowness import MAX_SCALE
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(180)]

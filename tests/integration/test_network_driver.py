@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
+from systemvm.host.layout import DAEMON_USER, NETWORK_USER, QEMU_USER, Layout
 from systemvm.lab import children
 from systemvm.lab.children import Child
 from systemvm.lab.host_programs import HostProgram, helper_sockets
-from systemvm.management.layout import DAEMON_USER, NETWORK_USER, QEMU_USER, Layout
 from systemvm.management.samples import read_sample
-from systemvm.service.local_calls import RefusedError, call
+from systemvm.service.unix_calls import RefusedError, call
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(120)]
 
@@ -44,7 +44,7 @@ from twisted.internet import asyncioreactor
 asyncioreactor.install()
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from systemvm.management.networks.driver import NetworkDriver
+from systemvm.management.network_helper import NetworkDriver
 
 driver = NetworkDriver(Path({socket!r}))
 
@@ -118,7 +118,7 @@ class Host:
         see = [word for path in (self.layout.root, AGENTS) for word in ("--see", str(path))]
         return subprocess.run(
             [
-                *("ip", "netns", "exec", self.name, sys.executable, "-m", "systemvm.lab.descent"),
+                *("ip", "netns", "exec", self.name, sys.executable, "-m", "systemvm.lab.drop_privileges"),
                 *("--user", user, *see, "--", sys.executable, "-c", script),
             ],
             env={**os.environ, "PYTHONPATH": str(AGENTS)},
@@ -139,7 +139,7 @@ class Host:
         """One request as it is, by whoever: the answer, or the error."""
         script = f"""
 from pathlib import Path
-from systemvm.service.local_calls import call
+from systemvm.service.unix_calls import call
 try:
     print(call(Path({str(self.layout.network_socket)!r}), {request!r})[0])
 except Exception as error:
@@ -273,7 +273,7 @@ def test_two_control_ports_cannot_reach_each_other_but_the_host(host: Host) -> N
 def test_a_guest_is_one_source_whatever_address_and_mac_it_takes(host: Host) -> None:
     neighbour = host.neighbours["cloud0"]
     script = """
-from systemvm.management.control.link_source import LinkSource
+from systemvm.management.control.bridge_port import LinkSource
 print(LinkSource({"cloud0"})("%s"))
 """
     sources = []

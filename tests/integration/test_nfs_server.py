@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from systemvm.ssvm.failure import Code, TransferError
-from systemvm.ssvm.nfs_server import null_call, require_server
+from systemvm.ssvm.store.nfs_probe import null_call, require_server
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 
-from systemvm.management.primary import copying
+from systemvm.management.primary import atomic_copy
 from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.primary.storage import PrimaryStorage
 
@@ -94,13 +94,13 @@ async def test_a_template_is_copied_once_however_many_ask(
     primary: PrimaryStorage, template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copies: list[Path] = []
-    real = copying.copy
+    real = atomic_copy.copy
 
     def counting(source: Path, target: Path) -> str:
         copies.append(source)
         return real(source, target)
 
-    monkeypatch.setattr(copying, "copy", counting)
+    monkeypatch.setattr(atomic_copy, "copy", counting)
     asked = [Deferred.fromCoroutine(primary.ensure_template(TEMPLATE, template, "qcow2")) for _ in range(5)]
     paths = await gatherResults(asked)
     assert len(set(paths)) == 1

@@ -23,14 +23,14 @@ from twisted.internet.protocol import Factory, Protocol
 
 from rpc_pki import CLIENT, HOUR, SERVER, TestAuthority
 from rpc_wait import until
-from systemvm.rpc import peer as peer_module
-from systemvm.rpc.backoff import Backoff
-from systemvm.rpc.dial import Dialer
-from systemvm.rpc.errors import RpcError
-from systemvm.rpc.identity import Identity
-from systemvm.rpc.listen import listen
-from systemvm.rpc.method import Call, Caller, MethodTable
-from systemvm.rpc.peer import Peer
+from systemvm.rpc.core import peer as peer_module
+from systemvm.rpc.core.errors import RpcError
+from systemvm.rpc.core.method import Call, Caller, MethodTable
+from systemvm.rpc.core.peer import Peer
+from systemvm.rpc.stream.backoff import Backoff
+from systemvm.rpc.stream.dialer import Dialer
+from systemvm.rpc.stream.listener import listen
+from systemvm.rpc.tls.identity import Identity
 from systemvm.wire.agent import Ping, Pong
 
 AUTHORITY = TestAuthority()

@@ -23,13 +23,13 @@ from twisted.internet.threads import deferToThread
 
 from rpc_pki import CLIENT, HOUR, SERVER, TestAuthority
 from rpc_wait import until
-from systemvm.rpc import secure_transport
-from systemvm.rpc.errors import RpcError
-from systemvm.rpc.identity import Identity
-from systemvm.rpc.listen import BOUNDS, listen
-from systemvm.rpc.method import Call, Caller, MethodTable
-from systemvm.rpc.peer import Peer
-from systemvm.rpc.refusal import Refusal, TlsCheck
+from systemvm.rpc.core.errors import RpcError
+from systemvm.rpc.core.method import Call, Caller, MethodTable
+from systemvm.rpc.core.peer import Peer
+from systemvm.rpc.stream import secure_transport
+from systemvm.rpc.stream.listener import BOUNDS, listen
+from systemvm.rpc.tls.identity import Identity
+from systemvm.rpc.tls.refusal import Refusal, TlsCheck
 from systemvm.wire.agent import Ping, Pong
 
 AUTHORITY = TestAuthority()

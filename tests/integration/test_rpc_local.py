@@ -13,10 +13,10 @@ import pytest_twisted
 from twisted.internet import reactor
 
 from rpc_wait import until
-from systemvm.rpc.errors import RpcError
-from systemvm.rpc.local import connect_local, listen_local
-from systemvm.rpc.method import Call, Caller, MethodTable
-from systemvm.rpc.peer import Peer
+from systemvm.rpc.core.errors import RpcError
+from systemvm.rpc.core.method import Call, Caller, MethodTable
+from systemvm.rpc.core.peer import Peer
+from systemvm.rpc.stream.unix_stream import connect_local, listen_local
 from systemvm.wire.agent import Ping, Pong
 
 AGENT = Caller("agent", "agent")

@@ -22,10 +22,10 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.threads import deferToThread
 
 from rpc_wait import until
-from systemvm.rpc import unix_server
-from systemvm.rpc.errors import RpcError
-from systemvm.rpc.method import Call, Caller, MethodTable
-from systemvm.rpc.unix import listen_unix, root_and_group, root_only, unix_call, unix_events
+from systemvm.rpc.core.errors import RpcError
+from systemvm.rpc.core.method import Call, Caller, MethodTable
+from systemvm.rpc.http import unix_server
+from systemvm.rpc.http.unix import listen_unix, root_and_group, root_only, unix_call, unix_events
 from systemvm.wire.agent import Ping, Pong
 
 OPERATOR = frozenset({"operator"})

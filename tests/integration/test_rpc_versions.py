@@ -19,7 +19,7 @@ from integration.test_management_core_control import World, world  # noqa: F401 
 from rpc_wait import until
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.management.state.status import AgentState
-from systemvm.rpc.errors import NOT_CONNECTED, RpcError
+from systemvm.rpc.core.errors import NOT_CONNECTED, RpcError
 from systemvm.wire import protocol, storage
 from systemvm.wire.agent import HEALTH, Health
 from systemvm.wire.role import Role

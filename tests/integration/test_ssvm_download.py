@@ -25,8 +25,8 @@ from integration.ssvm_lab.bad_server import BODY
 from integration.ssvm_lab.daemon import Daemon, request
 from integration.ssvm_lab.world import NAME, SERVER, STORE, VM, Builder, World
 from rpc_wait import until
-from systemvm.rpc.errors import RpcError
-from systemvm.ssvm import properties
+from systemvm.rpc.core.errors import RpcError
+from systemvm.ssvm.store import template_properties
 from systemvm.wire import storage
 from systemvm.wire.storage import (
     Done,
@@ -96,7 +96,7 @@ def published(world: World, status: DownloadStatus) -> Path:
     assert image.stat().st_size == status.physical_size_bytes
     assert (image.stat().st_uid, image.stat().st_mode & 0o777) == (0, 0o644)
     assert world.job_directories() == []
-    values = properties.read((image.parent / "template.properties").read_text())
+    values = template_properties.read((image.parent / "template.properties").read_text())
     assert values["filename"] == image.name
     assert values["size"] == str(image.stat().st_size)
     assert values["virtualsize"] == str(status.virtual_size_bytes)

@@ -17,13 +17,13 @@ from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 
 from rpc_wait import until
-from systemvm.rpc import frame
-from systemvm.rpc.errors import RpcError
-from systemvm.rpc.message import Answer
-from systemvm.rpc.method import Call, Caller
+from systemvm.rpc.core import frame
+from systemvm.rpc.core.errors import RpcError
+from systemvm.rpc.core.message import Answer
+from systemvm.rpc.core.method import Call, Caller
 from systemvm.ssvm import store_messages
+from systemvm.ssvm.fetch.service import FetchService
 from systemvm.ssvm.fetch_messages import Fetched, Start
-from systemvm.ssvm.fetch_service import FetchService
 from systemvm.ssvm.limits import DEFAULT
 from systemvm.ssvm.paths import Paths
 from systemvm.wire.storage import DownloadAbort, DownloadRequest, DownloadState, ImageFormat, Store

@@ -19,15 +19,15 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 
-from systemvm.rpc.errors import FORBIDDEN, INTERNAL, NOT_CONNECTED, RpcError
+from systemvm.rpc.core.errors import FORBIDDEN, INTERNAL, NOT_CONNECTED, RpcError
 from systemvm.ssvm import helper_client
 
 TOP = Path(__file__).resolve().parents[2]
 HELPER = """
 import os, signal, sys, time
 from attrs import frozen
-from systemvm.ssvm.call_queue import QueueLimits
-from systemvm.ssvm import helper_server
+from systemvm.ssvm.store.call_queue import QueueLimits
+from systemvm.ssvm.store import helper_server
 from systemvm.ssvm.helper_call import Operation, Reply
 
 @frozen

@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import DatagramProtocol
 
 from systemvm.management.pki.control import ControlAuthority
-from systemvm.rpc.method import Call
+from systemvm.rpc.core.method import Call
 from systemvm.wire import agent
 from systemvm.wire.console import CONSOLE_SETUP, ConsoleSetup
 from systemvm.wire.role import Role

@@ -46,9 +46,9 @@ from systemvm.management.state import instances, schema, zones  # noqa: E402
 from systemvm.management.state.certificates import Certificate  # noqa: E402
 from systemvm.management.state.database import Database  # noqa: E402
 from systemvm.management.state.status import InstanceState, InstanceType  # noqa: E402
-from systemvm.rpc.call import ShownCertificate  # noqa: E402
-from systemvm.rpc.method import MethodTable  # noqa: E402
-from systemvm.wire import boot  # noqa: E402
+from systemvm.rpc.core.call import ShownCertificate  # noqa: E402
+from systemvm.rpc.core.method import MethodTable  # noqa: E402
+from systemvm.wire import boot_arguments  # noqa: E402
 from systemvm.wire.role import CONTROL_PORT, Role  # noqa: E402
 
 NAME = "v-2-VM"
@@ -72,7 +72,7 @@ class Guest(LoneGuest):
         return self.serial_log.with_name("guest-agent.sock")
 
     def boot_arguments(self) -> str:
-        return f"{super().boot_arguments()} {boot.CLOCK}={time.time():.0f}"
+        return f"{super().boot_arguments()} {boot_arguments.CLOCK}={time.time():.0f}"
 
     def command(self) -> list[str]:
         rtc = (datetime.now(UTC) + self.rtc_off).strftime("%Y-%m-%dT%H:%M:%S")

@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.benchmark.lone_guest import LoneGuest
 
 from systemvm.management.pki.control import ControlAuthority
-from systemvm.wire import boot
+from systemvm.wire import boot_arguments
 from systemvm.wire.role import Role
 
 TOP = Path(__file__).resolve().parents[2]
@@ -55,11 +55,11 @@ class TappedGuest(LoneGuest):
         self.said: queue.Queue[str] = queue.Queue()
 
     def boot_arguments(self) -> str:
-        arguments = boot.parse(super().boot_arguments()) | {"vmpassword": PASSWORD}
+        arguments = boot_arguments.parse(super().boot_arguments()) | {"vmpassword": PASSWORD}
         for key, value in self.more.items():
             arguments[key] = str(value)
         arguments["nic_macs"] = "|".join(MACS[: self.count])
-        return boot.format({key: value for key, value in arguments.items() if value})
+        return boot_arguments.format({key: value for key, value in arguments.items() if value})
 
     def command(self) -> list[str]:
         words = super().command()
@@ -67,8 +67,8 @@ class TappedGuest(LoneGuest):
             at = words.index("-smbios")
             del words[at : at + 2]
         files = {
-            boot.CMDLINE_CREDENTIAL: self.boot_arguments().encode(),
-            boot.IDENTITY_CREDENTIAL: self.bundle,
+            boot_arguments.CMDLINE_CREDENTIAL: self.boot_arguments().encode(),
+            boot_arguments.IDENTITY_CREDENTIAL: self.bundle,
         }
         for name, content in files.items():
             path = self.work / name

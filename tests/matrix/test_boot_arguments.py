@@ -21,7 +21,7 @@ from tests.matrix.tapped_guest import GUEST6, MACS, PASSWORD, TappedGuest
 
 from systemvm.management.asyncio_bridge import in_twisted
 from systemvm.management.hypervisors.guest_agent import GuestAgent, GuestAgentError
-from systemvm.wire import boot
+from systemvm.wire import boot_arguments
 from systemvm.wire.role import Role
 
 pytestmark = [pytest.mark.image, pytest.mark.netns, pytest.mark.timeout(900)]
@@ -164,9 +164,9 @@ def test_cloudstacks_own_way_and_its_host_steps(tmp_path: Path) -> None:
         # months behind: TLS could not be until the time server had been asked
         assert abs(float(guest.tell("date +%s")) - time.time()) < 60
         assert guest.tell("systemctl is-active systemvm-time").strip() == "active"
-        kept = boot.parse(guest.tell("cat /var/cache/cloud/cmdline"))
+        kept = boot_arguments.parse(guest.tell("cat /var/cache/cloud/cmdline"))
         assert kept["name"] == guest.name
-        assert not set(boot.IDENTITY_KEYS) & kept.keys()
+        assert not set(boot_arguments.IDENTITY_KEYS) & kept.keys()
         assert guest.ssh("test -e /run/systemvm/bootstrap-identity.pem").returncode == 1
         needles = " ".join(f"-e '{secret}'" for secret in secrets_of(guest)[1:])
         found = guest.ssh(f"grep -rlF {needles} /etc /opt /root /run /srv /tmp /var", timeout_s=300)

@@ -17,7 +17,7 @@ from tests.matrix.plain_guest import (
     started,
 )
 
-from systemvm.management.hypervisors.architecture import Architecture
+from systemvm.host.architecture import Architecture
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.wire.role import Role
 

@@ -14,7 +14,7 @@ import pytest
 from tests.benchmark.lone_guest import IMAGES, TOP, accelerator
 from tests.matrix.plain_guest import NO_BOOT_ARGUMENTS, started
 
-from systemvm.management.hypervisors.architecture import Architecture
+from systemvm.host.architecture import Architecture
 
 pytestmark = [pytest.mark.image, pytest.mark.netns, pytest.mark.timeout(900)]
 

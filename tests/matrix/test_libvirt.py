@@ -18,7 +18,7 @@ from tests.benchmark.lone_guest import IMAGES, TOP, Hardware, LoneGuest, acceler
 from tests.matrix.plain_guest import BOOT_TIMEOUT_S
 
 from systemvm.management.pki.control import ControlAuthority
-from systemvm.wire import boot
+from systemvm.wire import boot_arguments
 from systemvm.wire.role import Role
 
 pytestmark = [
@@ -176,7 +176,7 @@ def test_the_documented_domain_boots_and_answers(tmp_path: Path) -> None:
         identity = (credentials / "identity").read_text()
         for secret in (identity.splitlines()[1], guest.boot_arguments().split()[0], guest.boot_arguments()):
             assert secret not in argv
-        assert f"name=opt/io.systemd.credentials/{boot.CMDLINE_CREDENTIAL}" in argv
+        assert f"name=opt/io.systemd.credentials/{boot_arguments.CMDLINE_CREDENTIAL}" in argv
 
         guest.ssh("systemctl --no-block reboot")
         _wait("end of the domain", lambda: libvirt.state(guest.name) == "shut off", guest.serial_log)

@@ -44,7 +44,7 @@ call_s = (unit_cpu_s() - before) / CALLS
 assert main_pid() == pid != b"0"
 before = resource.getrusage(resource.RUSAGE_CHILDREN)
 for _ in range(STARTS):
-    code = f"import sys; sys.path.append('{sys.argv[1]}'); import systemvm.ssvm.store"
+    code = f"import sys; sys.path.append('{sys.argv[1]}'); import systemvm.ssvm.store.operations"
     subprocess.run([sys.executable, "-IS", "-c", code], check=True)
 after = resource.getrusage(resource.RUSAGE_CHILDREN)
 start_s = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / STARTS

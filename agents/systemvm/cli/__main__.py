@@ -19,8 +19,8 @@ from systemvm.cli import (
     templates,
     trace,
 )
-from systemvm.cli.daemon import Daemon, socket_path
-from systemvm.service.interrupt import restore_interrupt
+from systemvm.cli.daemon_client import Daemon, socket_path
+from systemvm.service.sigint import restore_interrupt
 
 
 @click.group(

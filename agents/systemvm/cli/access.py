@@ -12,8 +12,8 @@ import click
 
 from systemvm.cli import output
 from systemvm.cli.completion import complete_copy, complete_system_vm
-from systemvm.cli.daemon import EXIT_SSH_FAILED, EXIT_USAGE, Daemon, Failed
-from systemvm.cli.login import Login, show
+from systemvm.cli.daemon_client import EXIT_SSH_FAILED, EXIT_USAGE, Daemon, Failed
+from systemvm.cli.ssh_login import Login, show
 
 #: journalctl's own words for a level.
 LEVELS = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from systemvm.cli import output
-from systemvm.cli.daemon import Daemon, Failed
+from systemvm.cli.daemon_client import Daemon, Failed
 
 _EVERYBODY = {"listall": "true"}
 

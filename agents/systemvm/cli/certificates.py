@@ -10,7 +10,7 @@ import click
 
 from systemvm.cli import output
 from systemvm.cli.completion import complete_system_vm
-from systemvm.cli.daemon import Daemon, Failed
+from systemvm.cli.daemon_client import Daemon, Failed
 
 
 @click.group()

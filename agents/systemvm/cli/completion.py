@@ -6,7 +6,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from systemvm.cli.daemon import EXIT_USAGE, Daemon, Failed, socket_path
+from systemvm.cli.daemon_client import EXIT_USAGE, Daemon, Failed, socket_path
 
 _SHELLS = ("bash", "zsh", "fish")
 _TIMEOUT_S = 2.0  # who pressed the Tab key waits no longer

@@ -7,7 +7,7 @@ import click
 
 from systemvm.cli import output
 from systemvm.cli.completion import complete_system_vm
-from systemvm.cli.daemon import EXIT_FAILED, Daemon
+from systemvm.cli.daemon_client import EXIT_FAILED, Daemon
 from systemvm.cli.system_vms import SYSTEM_VM
 from systemvm.wire.diagnostics import TYPES
 

@@ -10,7 +10,7 @@ import click
 from attrs import field, frozen
 
 from systemvm.cli import output
-from systemvm.cli.daemon import Daemon
+from systemvm.cli.daemon_client import Daemon
 
 
 @frozen

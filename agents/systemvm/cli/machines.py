@@ -8,7 +8,7 @@ import webbrowser
 import click
 
 from systemvm.cli import output
-from systemvm.cli.daemon import Daemon, Failed
+from systemvm.cli.daemon_client import Daemon, Failed
 from systemvm.cli.machine_kind import MachineKind
 from systemvm.cli.system_vms import SYSTEM_VM
 from systemvm.cli.templates import ISO, TEMPLATE

@@ -23,7 +23,7 @@ from typing import Any
 
 import click
 
-from systemvm.cli.daemon import Daemon, Failed
+from systemvm.cli.daemon_client import Daemon, Failed
 from systemvm.cli.system_vms import SYSTEM_VM
 from systemvm.service.redaction import redact
 

@@ -10,7 +10,7 @@ import click
 
 from systemvm.cli import output
 from systemvm.cli.completion import complete_system_vm
-from systemvm.cli.daemon import EXIT_CHECK_FAILED, Daemon, Failed
+from systemvm.cli.daemon_client import EXIT_CHECK_FAILED, Daemon, Failed
 from systemvm.cli.machine_kind import MachineKind
 from systemvm.service.slowness import scaled_s
 

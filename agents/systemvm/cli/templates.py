@@ -11,7 +11,7 @@ from attrs import frozen
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from systemvm.cli import output
-from systemvm.cli.daemon import Daemon, Failed
+from systemvm.cli.daemon_client import Daemon, Failed
 
 
 @frozen

@@ -10,7 +10,7 @@ import click
 from rich.text import Text
 
 from systemvm.cli import output
-from systemvm.cli.daemon import Daemon, Failed
+from systemvm.cli.daemon_client import Daemon, Failed
 from systemvm.cli.machines import MACHINE
 from systemvm.cli.templates import ISO, TEMPLATE
 

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IReadWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from systemvm.cpvm.tls import TlsServer
+from systemvm.cpvm.tls_transport import TlsServer
 from systemvm.cpvm.websocket import HEADROOM_BYTES, write_binary_header
 
 PAYLOAD_BYTES = 256 * 1024

@@ -11,15 +11,15 @@ from twisted.python.failure import Failure
 
 from systemvm.cpvm.assets import Assets
 from systemvm.cpvm.certificate import CertificateError
-from systemvm.cpvm.daemon import DaemonAuthority
-from systemvm.cpvm.front import Front
+from systemvm.cpvm.console_server import Front
+from systemvm.cpvm.http_site import ConsoleSite
+from systemvm.cpvm.management_client import DaemonAuthority
 from systemvm.cpvm.refusal import Refusal
-from systemvm.cpvm.site import ConsoleSite
-from systemvm.cpvm.tls import BOUNDS, TlsPort
-from systemvm.cpvm.web import Web
+from systemvm.cpvm.routes import Web
+from systemvm.cpvm.tls_transport import BOUNDS, TlsPort
 from systemvm.guest.context import Context
-from systemvm.rpc.errors import INVALID_PARAMS, RpcError
-from systemvm.rpc.method import Call
+from systemvm.rpc.core.errors import INVALID_PARAMS, RpcError
+from systemvm.rpc.core.method import Call
 from systemvm.service.connection_limits import ConnectionLimits
 from systemvm.wire.console import (
     CONSOLE_CLOSED,

@@ -21,11 +21,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
 
-    from systemvm.guest import quick_start
+    from systemvm.guest import lazy_modules
 
-    quick_start.begin()
+    lazy_modules.begin()
 
-    from systemvm.guest.inherited import take_sockets
+    from systemvm.guest.inherited_sockets import take_sockets
 
     sockets = take_sockets(os.environ, os.getpid())
 
@@ -37,12 +37,12 @@ def main(arguments: list[str] | None = None) -> int:
     from twisted.logger import Logger
     from twisted.python.failure import Failure
 
-    from systemvm.guest.failure import BootError
+    from systemvm.guest.boot_argument_error import BootError
     from systemvm.guest.paths import Paths
     from systemvm.guest.service import AgentService, Settings
-    from systemvm.service.interrupt import restore_interrupt
     from systemvm.service.journal import begin_logging
-    from systemvm.service.steady import keep_steady_time
+    from systemvm.service.monotonic_clock import keep_steady_time
+    from systemvm.service.sigint import restore_interrupt
 
     keep_steady_time(reactor)
     begin_logging("systemvm-agent", os.environ)
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
     def begin() -> None:
-        quick_start.end()
+        lazy_modules.end()
         reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(service.stop()))
         Deferred.fromCoroutine(service.start()).addErrback(cannot_start)
 

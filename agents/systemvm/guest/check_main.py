@@ -13,8 +13,8 @@ import sys
 
 import attrs
 
-from systemvm.guest import bootargs, check, probes
-from systemvm.guest.failure import BootError
+from systemvm.guest import boot_argument_source, check, probes
+from systemvm.guest.boot_argument_error import BootError
 from systemvm.guest.paths import Paths
 from systemvm.service.slowness import scaled_s
 
@@ -23,8 +23,8 @@ AGENT_TIMEOUT_S = 5.0
 
 def real_probes(paths: Paths) -> check.Probes:
     def agent_state() -> str:
-        from systemvm.rpc.errors import RpcError
-        from systemvm.rpc.unix import unix_call
+        from systemvm.rpc.core.errors import RpcError
+        from systemvm.rpc.http.unix import unix_call
 
         try:
             answer = unix_call(
@@ -41,7 +41,7 @@ def situation(paths: Paths) -> check.Situation:
     with open("/proc/self/mounts") as mounts:  # noqa: PTH123 - pathlib is not imported for one file
         mounted = mounts.read()
     resolv_conf = paths.resolv_conf.read_text() if paths.resolv_conf.exists() else ""
-    return check.Situation(bootargs.kept(paths), resolv_conf, mounted)
+    return check.Situation(boot_argument_source.kept(paths), resolv_conf, mounted)
 
 
 def main(arguments: list[str] | None = None) -> int:

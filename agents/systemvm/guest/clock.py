@@ -10,8 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from systemvm.guest.failure import bad
-from systemvm.wire import boot
+from systemvm.guest.boot_argument_error import bad
+from systemvm.wire import boot_arguments
 
 #: Seconds; below this no certificate's validity is in doubt (they are backdated an hour).
 TOLERATED_S = 60.0
@@ -23,11 +23,11 @@ def right_time(arguments: Mapping[str, str], now_s: float, since_s: float) -> fl
     `since_s`: how long ago `clock` was true. In a credential that was when QEMU was started, which
     CLOCK_BOOTTIME counts from, near enough; in a file that the host wrote, when it was written.
     """
-    text = arguments.get(boot.CLOCK)
+    text = arguments.get(boot_arguments.CLOCK)
     if not text:
         return None
     if not text.isascii() or not text.isdigit() or len(text) > 11:
-        raise bad(f"{boot.CLOCK}={text[:20]!r} is no UNIX time", "seconds since 1970, in UTC")
+        raise bad(f"{boot_arguments.CLOCK}={text[:20]!r} is no UNIX time", "seconds since 1970, in UTC")
     right_s = int(text) + since_s
     return right_s if abs(right_s - now_s) > TOLERATED_S else None
 

@@ -12,9 +12,9 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from systemvm.guest.paths import Paths
-from systemvm.rpc.errors import BUSY, DEADLINE, NOT_CONNECTED, RpcError
-from systemvm.rpc.method import MethodTable
-from systemvm.rpc.peer import Peer
+from systemvm.rpc.core.errors import BUSY, DEADLINE, NOT_CONNECTED, RpcError
+from systemvm.rpc.core.method import MethodTable
+from systemvm.rpc.core.peer import Peer
 from systemvm.wire.role import Role
 
 _NO_ANSWER = frozenset({NOT_CONNECTED, DEADLINE, BUSY})
@@ -26,7 +26,7 @@ StopHook = Callable[[], Awaitable[None]]
 
 @define
 class Context:
-    """One agent's surroundings; `systemvm.ssvm.role.install(context)` adds to its lists and its table."""
+    """One agent's surroundings; the `install(context)` of its role adds to its lists and its table."""
 
     reactor: Any
     paths: Paths

@@ -89,9 +89,9 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stdout.write(json.dumps(run(argv)) + "\n")
             return 0
         if words[:1] == ["collect"]:
-            from systemvm.guest import collect  # zipfile is dear to import, and seldom wanted
+            from systemvm.guest import diagnostics_bundle  # zipfile is dear to import, and seldom wanted
 
-            sys.stdout.buffer.write(collect.archive(words[1:]))
+            sys.stdout.buffer.write(diagnostics_bundle.archive(words[1:]))
             return 0
     except DiagnosisError as error:
         sys.stderr.write(f"systemvm-diagnose: {error}\n")

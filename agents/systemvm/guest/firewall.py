@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, collapse_addresses, ip_address, ip_network
 from pathlib import Path
 
-from systemvm.guest.failure import BootError, FailureKind, bad
+from systemvm.guest.boot_argument_error import BootError, FailureKind, bad
 from systemvm.guest.network import Interface, Network, Plan
 from systemvm.wire.denied_networks import RESERVED, of_zone, through_nat64
 from systemvm.wire.role import Role

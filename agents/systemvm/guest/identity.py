@@ -15,8 +15,8 @@ from twisted.logger import Logger
 
 from systemvm.guest import files
 from systemvm.guest.paths import Paths
-from systemvm.rpc.call import Connection
-from systemvm.rpc.identity import Identity
+from systemvm.rpc.core.call import Connection
+from systemvm.rpc.tls.identity import Identity
 from systemvm.wire.agent import SIGN, SignedCertificate, SigningRequest
 from systemvm.wire.role import Role
 

@@ -22,7 +22,7 @@ from ipaddress import (
 )
 from typing import NamedTuple
 
-from systemvm.guest.failure import BootError, FailureKind, bad
+from systemvm.guest.boot_argument_error import BootError, FailureKind, bad
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from systemvm.wire import boot
+from systemvm.wire import boot_arguments
 
 
 class Paths(NamedTuple):
@@ -114,7 +114,7 @@ class Paths(NamedTuple):
     @property
     def system_identity(self) -> Path:
         """Where systemd leaves the identity that came by SMBIOS or fw_cfg; root's alone."""
-        return self.root / "run/credentials/@system" / boot.IDENTITY_CREDENTIAL
+        return self.root / "run/credentials/@system" / boot_arguments.IDENTITY_CREDENTIAL
 
     @property
     def bootstrap_identity(self) -> Path:
@@ -129,4 +129,4 @@ class Paths(NamedTuple):
     @property
     def identity_credential(self) -> Path | None:
         """This start's identity in an image whose agent's unit still asks systemd for it (a patched one)."""
-        return self.credential(boot.IDENTITY_CREDENTIAL)
+        return self.credential(boot_arguments.IDENTITY_CREDENTIAL)

@@ -17,22 +17,22 @@ from time import gmtime, strftime, time
 from typing import NamedTuple
 
 from systemvm.guest import (
-    bootargs,
+    boot_argument_source,
     bootstrap,
     clock,
-    delivery,
+    cmdline_delivery,
     files,
     firewall,
+    hostname,
     kernel,
-    naming,
     network,
     ssh,
     timekeeping,
 )
-from systemvm.guest.failure import BootError, FailureKind
+from systemvm.guest.boot_argument_error import BootError, FailureKind
 from systemvm.guest.paths import Paths
 from systemvm.service.slowness import scaled_s
-from systemvm.wire import boot, boot_keys
+from systemvm.wire import boot_argument_keys, boot_arguments
 
 COMMAND_TIMEOUT_S = 120
 _NETWORK_CLASS = Path("/sys/class/net")
@@ -81,11 +81,11 @@ def prepare(paths: Paths, machine: Machine = REAL) -> str:
     """Do all of it; the answer is one line for the journal."""
     paths.boot_up_done.unlink(missing_ok=True)
     text = _receive(paths, machine)
-    arguments = boot.parse(text)
-    role = bootargs.role_of(arguments, paths)
-    name = bootargs.name_of(arguments)
+    arguments = boot_arguments.parse(text)
+    role = boot_argument_source.role_of(arguments, paths)
+    name = boot_argument_source.name_of(arguments)
     plan = network.plan(arguments)
-    identity = bootargs.identity_bundle(arguments)
+    identity = boot_argument_source.identity_bundle(arguments)
     timekeeping.servers(arguments)
     set_right = _set_clock(arguments, paths, machine)
     firewall_script = firewall.script(paths.nftables, plan, arguments)
@@ -102,10 +102,10 @@ def prepare(paths: Paths, machine: Machine = REAL) -> str:
         present = machine.devices()
     plan.check_devices(present)
 
-    bootargs.keep(text, arguments, paths)
+    boot_argument_source.keep(text, arguments, paths)
     files.write(paths.hostname, name + "\n")
-    files.write(paths.hosts, naming.hosts(name, plan))
-    files.write(paths.resolv_conf, naming.resolv_conf(plan, arguments))
+    files.write(paths.hosts, hostname.hosts(name, plan))
+    files.write(paths.resolv_conf, hostname.resolv_conf(plan, arguments))
     machine.set_host_name(name)
     timekeeping.install(arguments, paths)
     kernel.apply(kernel.settings([nic.device for nic in plan.interfaces], arguments), paths)
@@ -117,14 +117,14 @@ def prepare(paths: Paths, machine: Machine = REAL) -> str:
     bootstrap.deliver(identity, paths, machine.run)
     files.write(paths.boot_up_done, strftime("%a %b %e %H:%M:%S UTC %Y\n", gmtime()))
     nics = ", ".join(f"{nic.device} {addr}" for nic in plan.interfaces for addr in nic.addresses)
-    odd = boot_keys.unknown(arguments)
+    odd = boot_argument_keys.unknown(arguments)
     ignored = f"; unknown keys, ignored: {', '.join(odd)[:200]}" if odd else ""
     return f"{name} is a {role.value}: {nics}{ignored}{set_right}"
 
 
 def _receive(paths: Paths, machine: Machine) -> str:
-    start = ["systemctl", "start", "--no-block", "--job-mode=ignore-dependencies", delivery.UNIT]
-    return delivery.receive(
+    start = ["systemctl", "start", "--no-block", "--job-mode=ignore-dependencies", cmdline_delivery.UNIT]
+    return cmdline_delivery.receive(
         paths, lambda: machine.run(start, ""), lambda words: _tell(f"systemvm-preinit: {words}\n", paths)
     )
 
@@ -132,7 +132,7 @@ def _receive(paths: Paths, machine: Machine) -> str:
 def _set_clock(arguments: Mapping[str, str], paths: Paths, machine: Machine) -> str:
     """By what the host said at this very start; the file that is kept of it says nothing of the time."""
     now_s = time()
-    if paths.credential(boot.CMDLINE_CREDENTIAL) is not None:
+    if paths.credential(boot_arguments.CMDLINE_CREDENTIAL) is not None:
         since_s = clock.uptime_s()
     else:
         since_s = max(0.0, now_s - paths.cmdline.stat().st_mtime)

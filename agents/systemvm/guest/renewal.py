@@ -10,10 +10,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from systemvm.rpc.backoff import Backoff
-from systemvm.rpc.call import Connection
-from systemvm.rpc.errors import RpcError
-from systemvm.rpc.method import Call
+from systemvm.rpc.core.call import Connection
+from systemvm.rpc.core.errors import RpcError
+from systemvm.rpc.core.method import Call
+from systemvm.rpc.stream.backoff import Backoff
 
 LOOK_S = 3600.0
 #: Between attempts: the first after a failure, and the longest.

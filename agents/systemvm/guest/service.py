@@ -16,27 +16,27 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from systemvm.guest import bootargs, local
+from systemvm.guest import boot_argument_source, local_socket
+from systemvm.guest.agent_methods import CommonMethods, State
+from systemvm.guest.boot_argument_error import bad
 from systemvm.guest.check import management_servers
-from systemvm.guest.common import CommonMethods, State
 from systemvm.guest.context import Context
-from systemvm.guest.failure import bad
 from systemvm.guest.health import HealthSource
 from systemvm.guest.identity import SIGN_DEADLINE_S, AgentIdentity
 from systemvm.guest.paths import Paths
 from systemvm.guest.renewal import Renewal
 from systemvm.guest.version import VERSION
-from systemvm.rpc.dial import Dialer
-from systemvm.rpc.errors import RpcError
-from systemvm.rpc.method import MethodTable
-from systemvm.rpc.peer import Peer
-from systemvm.service.notify import Notifier, feed_watchdog
+from systemvm.rpc.core.errors import RpcError
+from systemvm.rpc.core.method import MethodTable
+from systemvm.rpc.core.peer import Peer
+from systemvm.rpc.stream.dialer import Dialer
+from systemvm.service.systemd_notifier import Notifier, feed_watchdog
 from systemvm.wire import protocol
 from systemvm.wire.agent import HELLO, PING, RENEW, Hello, Ping, Pong, Welcome
 from systemvm.wire.role import Role
 
 #: The roles' entry points, by name: this package is in both appliances and knows neither.
-ROLE_MODULES = {Role.SSVM: "systemvm.ssvm.role", Role.CPVM: "systemvm.cpvm.role"}
+ROLE_MODULES = {Role.SSVM: "systemvm.ssvm.agent.role", Role.CPVM: "systemvm.cpvm.role"}
 HELLO_DEADLINE_S = 20.0
 _INSTANCE = uuid.uuid4().hex  # of this process
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -56,16 +56,16 @@ class Settings:
 
     @classmethod
     def read(cls, paths: Paths, role_module: str | None = None) -> Settings:
-        boot = bootargs.kept(paths)
-        role = bootargs.role_of(boot, paths)
+        boot = boot_argument_source.kept(paths)
+        role = boot_argument_source.role_of(boot, paths)
         hosts = management_servers(boot)
         if not hosts:
             raise bad("the boot arguments name no management server", "host=169.254.0.1 port=8250")
         return cls(
             paths=paths,
             boot=boot,
-            image=bootargs.image_facts(paths),
-            name=bootargs.name_of(boot),
+            image=boot_argument_source.image_facts(paths),
+            name=boot_argument_source.name_of(boot),
             role=role,
             hosts=hosts,
             role_module=role_module or ROLE_MODULES[role],
@@ -140,7 +140,7 @@ class AgentService:
         installed = importlib.import_module(self._settings.role_module).install(self.context)
         if inspect.isawaitable(installed):
             await installed
-        self._socket = local.listen(self._reactor, self._settings.paths, self.context.methods)
+        self._socket = local_socket.listen(self._reactor, self._settings.paths, self.context.methods)
         self._dialer.start()
         self._watchdog = feed_watchdog(self._reactor, self._notifier, self._environment)
         self._renewal.start()

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from systemvm.guest import files
-from systemvm.guest.bootargs import decode_base64
-from systemvm.guest.failure import bad
+from systemvm.guest.boot_argument_error import bad
+from systemvm.guest.boot_argument_source import decode_base64
 from systemvm.guest.network import Plan
 from systemvm.guest.paths import Paths
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 
 from systemvm.guest import files
-from systemvm.guest.failure import bad
+from systemvm.guest.boot_argument_error import bad
 from systemvm.guest.paths import Paths
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from systemvm.lab import signs
+from systemvm.lab import activity
 from systemvm.lab.reporting import Step
 from systemvm.lab.waiting import EndedError, Look, wait_for
 
@@ -46,7 +46,7 @@ class Child:
                     f"{self.title} ended ({self.process.returncode}) before {what}\n{self.last_lines()}",
                     f"its log is {self.log}",
                 )
-            log_bytes = signs.written_bytes(self.log)
+            log_bytes = activity.written_bytes(self.log)
             return Look(f"{self.title}: {what}", progress=log_bytes, activity=self.cpu_ticks())
 
         # there is no event for a port that opens in another namespace
@@ -54,7 +54,7 @@ class Child:
 
     def cpu_ticks(self) -> int:
         """What it has used so far; the programs before it in its process (`ip netns exec`) included."""
-        return signs.cpu_ticks(self.process.pid)
+        return activity.cpu_ticks(self.process.pid)
 
     def stop(self, *, grace_s: float = 10.0) -> None:
         if self.running:
@@ -94,7 +94,7 @@ def start(
     if sockets:
         descriptors = [listener.fileno() for listener in sockets.values()]
         names = [f"{name}={listener.fileno()}" for name, listener in sockets.items()]
-        argv = [sys.executable, "-m", "systemvm.lab.handover", *names, "--", *argv]
+        argv = [sys.executable, "-m", "systemvm.lab.socket_activation", *names, "--", *argv]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         process = subprocess.Popen(

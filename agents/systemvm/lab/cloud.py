@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 import msgspec
 from attrs import asdict, evolve
 
-from systemvm.lab import children, configuration, explanation, namespaces, services, signs
-from systemvm.lab.api import ApiClient
+from systemvm.lab import activity, children, configuration, explanation, namespaces, services
+from systemvm.lab.api_client import ApiClient
 from systemvm.lab.children import Child
 from systemvm.lab.errors import LabError
 from systemvm.lab.host_programs import HostProgram, helper_sockets, require_users
@@ -250,13 +250,13 @@ class Cloud:
 
     def _machines_work(self) -> int:
         """In units of so much CPU time that an idle machine takes a quarter of an hour for one."""
-        ticks = sum(signs.cpu_ticks_by_file(path) for path in self.plan.layout.machines.glob("*.pid"))
+        ticks = sum(activity.cpu_ticks_by_file(path) for path in self.plan.layout.machines.glob("*.pid"))
         return ticks // (60 * os.sysconf("SC_CLK_TCK"))
 
     def _look_at_system_vms(self) -> Look[list[dict[str, Any]]]:
         machines = self.api.items("listSystemVms", "systemvm")
         up = {vm["systemvmtype"] for vm in machines if _is_up(vm)}
-        said = [signs.written_bytes(self.plan.layout.logs / f"{vm['name']}.log") for vm in machines]
+        said = [activity.written_bytes(self.plan.layout.logs / f"{vm['name']}.log") for vm in machines]
         return Look(
             _states(machines) or "the first of them",
             result=machines if up >= _KINDS else None,

@@ -3,11 +3,8 @@
 
 from __future__ import annotations
 
-from systemvm.lab.certificates import SourceCertificates
-from systemvm.lab.plan import EXPORT_PATH, NETWORKS, SOURCE, STORAGE, ZONE_NAME, Network, Plan
-from systemvm.management.config import HypervisorConfig, ManagementConfig, PageConfig
-from systemvm.management.config_file import to_yaml
-from systemvm.management.zone import (
+from systemvm.host.config_file import to_yaml
+from systemvm.host.zone import (
     AddressRange,
     ConsoleConfig,
     ImageStoreConfig,
@@ -17,6 +14,9 @@ from systemvm.management.zone import (
     SystemVmsConfig,
     ZoneConfig,
 )
+from systemvm.lab.plan import EXPORT_PATH, NETWORKS, SOURCE, STORAGE, ZONE_NAME, Network, Plan
+from systemvm.lab.source_ca import SourceCertificates
+from systemvm.management.config import HypervisorConfig, ManagementConfig, PageConfig
 
 
 def write(

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from systemvm.rpc.errors import RpcError
-from systemvm.rpc.unix_client import unix_call
+from systemvm.rpc.core.errors import RpcError
+from systemvm.rpc.http.unix_client import unix_call
 
 #: The daemon looks into the machine, by deadlines of its own; a first word is there long before.
 WHY_S = 30.0

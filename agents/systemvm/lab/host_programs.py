@@ -12,9 +12,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from systemvm.host.layout import DAEMON_USER, NETWORK_USER, QEMU_USER, Layout
 from systemvm.lab.errors import LabError
-from systemvm.management.layout import DAEMON_USER, NETWORK_USER, QEMU_USER, Layout
-from systemvm.service import local_calls
+from systemvm.service import unix_calls
 
 
 class HostProgram(enum.Enum):
@@ -43,7 +43,7 @@ class HostProgram(enum.Enum):
         for path in (layout.root, *see, *_of_python()):
             options += ["--see", path]
         return [
-            *(sys.executable, "-m", "systemvm.lab.descent"), *options, "--",
+            *(sys.executable, "-m", "systemvm.lab.drop_privileges"), *options, "--",
             *(sys.executable, "-m", self.module), *arguments,
         ]  # fmt: skip
 
@@ -70,7 +70,7 @@ def helper_sockets(layout: Layout) -> dict[HostProgram, socket.socket]:
         (HostProgram.NETWORK_HELPER, layout.network_socket),
         (HostProgram.LAUNCHER, layout.launcher_socket),
     ):
-        sockets[program] = local_calls.bind(path)
+        sockets[program] = unix_calls.bind(path)
         os.chown(path, account.pw_uid, account.pw_gid)
     return sockets
 

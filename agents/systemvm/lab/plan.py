@@ -9,7 +9,7 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from systemvm.management.layout import Layout
+from systemvm.host.layout import Layout
 
 #: What templates are downloaded from; the zone's name server knows it.
 SOURCE_NAME = "images.example.test"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import socket
 
-from systemvm.lab import signs
+from systemvm.lab import activity
 from systemvm.lab.children import Child
 from systemvm.lab.reporting import Step
 from systemvm.lab.waiting import HANG_S, EndedError, Look, wait_for
@@ -40,7 +40,7 @@ class Readiness:
                 )
             return Look(
                 self.status or "its first words",
-                progress=(self.status, signs.written_bytes(child.log)),
+                progress=(self.status, activity.written_bytes(child.log)),
                 activity=child.cpu_ticks(),
             )
 

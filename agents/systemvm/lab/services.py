@@ -7,10 +7,10 @@ from pathlib import Path
 
 from systemvm.guest.check import RESOLVED_NAME
 from systemvm.lab import children, namespaces
-from systemvm.lab.certificates import SourceCertificates
 from systemvm.lab.children import Child
 from systemvm.lab.plan import EXPORT_PATH, SOURCE, SOURCE_NAME, STORAGE, Plan
 from systemvm.lab.reporting import Step
+from systemvm.lab.source_ca import SourceCertificates
 
 NFS_PORT = 2049
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from attrs import frozen
 
 from systemvm.lab import explanation, guest_image
-from systemvm.lab.api import ApiClient
+from systemvm.lab.api_client import ApiClient
 from systemvm.lab.cloud import Cloud
 from systemvm.lab.errors import LabError
 from systemvm.lab.plan import Plan

@@ -17,8 +17,8 @@ from typing import Any
 
 from systemvm.launcher.arguments import check
 from systemvm.launcher.processes import Processes
-from systemvm.service.interrupt import restore_interrupt
-from systemvm.service.local_calls import RefusedError, inherited_socket, serve_one
+from systemvm.service.sigint import restore_interrupt
+from systemvm.service.unix_calls import RefusedError, inherited_socket, serve_one
 
 Answer = tuple[dict[str, Any], list[int]]
 

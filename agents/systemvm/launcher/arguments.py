@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from systemvm.service.local_calls import RefusedError
+from systemvm.service.unix_calls import RefusedError
 
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 _BINARY = re.compile(r"qemu-system-[a-z0-9_]+")

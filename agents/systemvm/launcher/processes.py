@@ -13,7 +13,7 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from systemvm.service.local_calls import RefusedError
+from systemvm.service.unix_calls import RefusedError
 
 #: The first descriptor that a started program inherits beyond standard input, output and error.
 FIRST_DESCRIPTOR = 3

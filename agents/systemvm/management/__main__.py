@@ -19,19 +19,19 @@ from twisted.internet.error import CannotListenError  # noqa: E402
 from twisted.logger import Logger  # noqa: E402
 from twisted.python.failure import Failure  # noqa: E402
 
+from systemvm.host.config_file import ConfigError  # noqa: E402
+from systemvm.host.layout import DAEMON_USER, Layout  # noqa: E402
 from systemvm.management import config  # noqa: E402
-from systemvm.management.config_file import ConfigError  # noqa: E402
 from systemvm.management.config_show import show  # noqa: E402
 from systemvm.management.daemon import Daemon  # noqa: E402
 from systemvm.management.hypervisors.base import HypervisorError  # noqa: E402
-from systemvm.management.layout import DAEMON_USER, Layout  # noqa: E402
-from systemvm.management.networks.driver import NetworkError  # noqa: E402
+from systemvm.management.network_helper import NetworkError  # noqa: E402
 from systemvm.management.pki.keystore import KeystoreError  # noqa: E402
 from systemvm.management.samples import leave_samples  # noqa: E402
-from systemvm.service.interrupt import restore_interrupt  # noqa: E402
 from systemvm.service.journal import begin_logging  # noqa: E402
-from systemvm.service.notify import Notifier, feed_watchdog  # noqa: E402
-from systemvm.service.steady import keep_steady_time  # noqa: E402
+from systemvm.service.monotonic_clock import keep_steady_time  # noqa: E402
+from systemvm.service.sigint import restore_interrupt  # noqa: E402
+from systemvm.service.systemd_notifier import Notifier, feed_watchdog  # noqa: E402
 
 IDENTIFIER = "systemvm-managementd"
 

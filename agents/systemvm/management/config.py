@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 from attrs import field, frozen
 from attrs.validators import and_, ge, le
 
-from systemvm.management.config_file import ConfigError, load
-from systemvm.management.layout import Layout
-from systemvm.management.zone import ZoneConfig, load_zones
-from systemvm.wire.forwarded import networks
-from systemvm.wire.public_endpoint import PublicEndpoint
+from systemvm.host.config_file import ConfigError, load
+from systemvm.host.layout import Layout
+from systemvm.host.zone import ZoneConfig, load_zones
+from systemvm.web.forwarded import networks
+from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.role import CONTROL_PORT
 
 #: The network helper opens no other port for anybody.

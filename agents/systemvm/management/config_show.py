@@ -9,9 +9,9 @@ from typing import Any
 
 import attrs
 
+from systemvm.host.config_file import Document, Way, read, way_name
+from systemvm.host.layout import Layout
 from systemvm.management.config import Configuration
-from systemvm.management.config_file import Document, Way, read, way_name
-from systemvm.management.layout import Layout
 
 
 def show(layout: Layout, configuration: Configuration) -> str:

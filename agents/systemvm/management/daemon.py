@@ -17,27 +17,27 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
+from systemvm.host.accelerator import Accelerator, GuestTimeoutScale
+from systemvm.host.config_file import ConfigError
 from systemvm.management.config import Configuration
-from systemvm.management.config_file import ConfigError
+from systemvm.management.control.agent_state_recorder import AgentRecord
+from systemvm.management.control.bridge_port import LinkSource
 from systemvm.management.control.certificate_service import CertificateService
 from systemvm.management.control.certificates import Certificates
 from systemvm.management.control.channel import ControlChannel
 from systemvm.management.control.clock import ClockWatch
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.control.link_source import LinkSource
-from systemvm.management.control.record import AgentRecord
 from systemvm.management.control.refusals import Refusals
 from systemvm.management.control.rotation import Rotation
 from systemvm.management.control.supervision import Supervision
 from systemvm.management.first_start import announce, make_first_accounts
 from systemvm.management.housekeeping import Housekeeping
-from systemvm.management.hypervisors.accelerator import Accelerator, GuestTimeoutScale
 from systemvm.management.hypervisors.base import Hypervisor
 from systemvm.management.hypervisors.guest_agent import GuestAgents
 from systemvm.management.hypervisors.launchers import SocketLauncher
 from systemvm.management.hypervisors.qemu import QemuHypervisor
 from systemvm.management.inventory import write_inventory
-from systemvm.management.networks.driver import NetworkDriver
+from systemvm.management.network_helper import NetworkDriver
 from systemvm.management.own_networks import own_networks
 from systemvm.management.page.listener import PageCertificate, listen
 from systemvm.management.pki.control import ControlAuthority, DaemonIdentity
@@ -54,19 +54,19 @@ from systemvm.management.state.instances import Instance
 from systemvm.management.system_vms.boot_arguments import BootFacts
 from systemvm.management.system_vms.diagnosis import Diagnosis, Machines
 from systemvm.management.system_vms.diagnostics import Diagnostics
-from systemvm.management.system_vms.keeper import Keeper
 from systemvm.management.system_vms.lifecycle import Lifecycle
 from systemvm.management.system_vms.machine import ImageShelf, MachineBuilder
 from systemvm.management.system_vms.operations import Operations
 from systemvm.management.system_vms.patching import Patching
 from systemvm.management.system_vms.preparation import Preparations
+from systemvm.management.system_vms.reconciler import Keeper
 from systemvm.management.system_vms.secure_shell import Logins
 from systemvm.management.templates.copies import Copies
-from systemvm.rpc.local_caller import root_and_group
-from systemvm.rpc.method import MethodTable
-from systemvm.rpc.transport import Reactor
-from systemvm.rpc.unix import listen_unix
-from systemvm.service.notify import Notifier
+from systemvm.rpc.core.method import MethodTable
+from systemvm.rpc.http.unix import listen_unix
+from systemvm.rpc.stream.peer_credentials import root_and_group
+from systemvm.rpc.stream.transport import Reactor
+from systemvm.service.systemd_notifier import Notifier
 
 
 class Daemon:

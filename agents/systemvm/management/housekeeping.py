@@ -19,7 +19,7 @@ from systemvm.management.state.database import Database
 from systemvm.management.system_vms.diagnostics import Diagnostics
 from systemvm.management.system_vms.preparation import Preparations
 from systemvm.management.templates.copies import Copies
-from systemvm.rpc.errors import RpcError
+from systemvm.rpc.core.errors import RpcError
 from systemvm.service.periodic import Periodic
 from systemvm.service.single_flight import SingleFlight
 from systemvm.wire.role import Role

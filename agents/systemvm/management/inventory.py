@@ -8,14 +8,14 @@ from ipaddress import ip_address
 
 import sqlalchemy as sa
 
+from systemvm.host.architecture import Architecture
+from systemvm.host.config_file import ConfigError
+from systemvm.host.zone import NetworksConfig
 from systemvm.management.config import Configuration
-from systemvm.management.config_file import ConfigError
-from systemvm.management.hypervisors.architecture import Architecture
 from systemvm.management.own_networks import own_networks
 from systemvm.management.state import zones
 from systemvm.management.state.zones import Host
-from systemvm.management.zone import NetworksConfig
-from systemvm.wire.public_endpoint import PublicEndpoint
+from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.storage import Store
 
 

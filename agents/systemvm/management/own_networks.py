@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import collapse_addresses, ip_network, summarize_address_range
 
+from systemvm.host.zone import NetworkConfig
 from systemvm.management.config import Configuration
-from systemvm.management.zone import NetworkConfig
 from systemvm.wire.denied_networks import Network
 
 

@@ -11,25 +11,25 @@ from twisted.web.server import Site
 
 from systemvm.management.accounts.service import AccountService
 from systemvm.management.api import operators
-from systemvm.management.api.accounts import Directory
-from systemvm.management.api.build import Services as CommandServices
-from systemvm.management.api.build import client_resource, command_table
+from systemvm.management.api.authentication import Directory
+from systemvm.management.api.factory import Services as CommandServices
+from systemvm.management.api.factory import client_resource, command_table
 from systemvm.management.api.http import Front
 from systemvm.management.api.job_start import describe_job_error
 from systemvm.management.api.site import QuietSite
 from systemvm.management.config import Configuration
+from systemvm.management.consoles.authorizer import Gatekeeper
 from systemvm.management.consoles.endpoint import ConsoleEndpoints
-from systemvm.management.consoles.gatekeeper import Gatekeeper
-from systemvm.management.consoles.reconcile import ConsoleReconcile
 from systemvm.management.consoles.revocation import ConsoleRevocation
+from systemvm.management.consoles.session_reconciler import ConsoleReconcile
 from systemvm.management.control.agent import Agent
+from systemvm.management.control.agent_reconciler import Reconciliation
 from systemvm.management.control.certificate_service import CertificateService
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.control.reconciliation import Reconciliation
 from systemvm.management.hypervisors.base import DomainStatus, Hypervisor
 from systemvm.management.inventory import ZoneFacts
 from systemvm.management.jobs.runner import Jobs
-from systemvm.management.page.downloads import DiagnosticsShelf
+from systemvm.management.page.diagnostics_download import DiagnosticsShelf
 from systemvm.management.page.resource import Page
 from systemvm.management.pki.seal import Seal
 from systemvm.management.primary.storage import PrimaryStorage
@@ -38,17 +38,17 @@ from systemvm.management.state.rows import NotFoundError
 from systemvm.management.system_vms.diagnostics import Diagnostics
 from systemvm.management.system_vms.lifecycle import Lifecycle
 from systemvm.management.templates.dispatch import Dispatch
-from systemvm.management.templates.reconcile import TemplateReconcile
+from systemvm.management.templates.reconciler import TemplateReconcile
 from systemvm.management.templates.service import TemplateService
 from systemvm.management.templates.store_usage import StoreUsage
 from systemvm.management.virtual_machines.machine import MachineBuilder
 from systemvm.management.virtual_machines.reaper import ExpungeReaper
 from systemvm.management.virtual_machines.service import VirtualMachines
-from systemvm.rpc.errors import RpcError
-from systemvm.rpc.method import Call, MethodTable
-from systemvm.rpc.transport import Reactor
+from systemvm.rpc.core.errors import RpcError
+from systemvm.rpc.core.method import Call, MethodTable
+from systemvm.rpc.stream.transport import Reactor
 from systemvm.service.slowness import TimeoutScale
-from systemvm.wire.forwarded import networks
+from systemvm.web.forwarded import networks
 from systemvm.wire.role import Role
 
 

@@ -10,10 +10,10 @@ import pwd
 import sys
 from pathlib import Path
 
-from systemvm.management.layout import DAEMON_USER, Layout
+from systemvm.host.layout import DAEMON_USER, Layout
 from systemvm.nethelper.operations import Operations
-from systemvm.service.interrupt import restore_interrupt
-from systemvm.service.local_calls import RefusedError, inherited_socket, serve_one
+from systemvm.service.sigint import restore_interrupt
+from systemvm.service.unix_calls import RefusedError, inherited_socket, serve_one
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -15,8 +15,8 @@ from pathlib import Path
 from pyroute2.iproute.linux import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from systemvm.management.networks.bridges import HostNetwork
-from systemvm.service.local_calls import RefusedError
+from systemvm.host.bridges import HostNetwork
+from systemvm.service.unix_calls import RefusedError
 
 TUN = Path("/dev/net/tun")
 PROC = Path("/proc/sys/net")

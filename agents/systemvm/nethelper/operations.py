@@ -9,15 +9,15 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
-from systemvm.management.config_file import ConfigError
-from systemvm.management.host_networks import host_networks
-from systemvm.management.layout import Layout
-from systemvm.management.networks import firewall
-from systemvm.management.networks.bridges import HostNetwork
-from systemvm.management.zone import load_zones
+from systemvm.host import firewall
+from systemvm.host.bridges import HostNetwork
+from systemvm.host.config_file import ConfigError
+from systemvm.host.host_networks import host_networks
+from systemvm.host.layout import Layout
+from systemvm.host.zone import load_zones
 from systemvm.nethelper import links
-from systemvm.service.local_calls import RefusedError
 from systemvm.service.slowness import scaled_s
+from systemvm.service.unix_calls import RefusedError
 
 #: The daemon's own taps: ten digits of a machine's UUID and the card's number. Nothing else can be named.
 TAP_NAME = re.compile(r"t[0-9a-f]{10}-[0-9]{1,2}")

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The secondary storage VM: what brings templates from the world to secondary storage.
+"""The secondary storage VM: downloads templates from the network to secondary storage.
 
-Processes, from most to least trusted (DESIGN decision 5):
+A folder for each kind of process, from most to least trusted (docs/DECISIONS.md, decision 5):
 
-- the role inside the agent (`role`): keys and control, no other network;
-- `store` and `mount`: root, one process a call, ids and never paths;
-- `fetch`: policy, names, redirects, schedule; the public network, no keys;
-- `mover`: one per job, with a socket and a file that others opened.
+- `agent`: keys and the control network, and no other network;
+- `store`: root's helpers for the store and its mounts, which take IDs and never paths;
+- `fetch`: policy, names, redirects and schedule; the public network, no keys;
+- `mover`: one for each job, with a socket and a file that others opened.
+
+The modules beside the folders are what these processes share: messages, failures, limits and paths.
 """

@@ -6,7 +6,7 @@ from __future__ import annotations
 import enum
 import errno
 
-from systemvm.rpc.errors import REFUSED, RpcError
+from systemvm.rpc.core.errors import REFUSED, RpcError
 from systemvm.service import host_errors
 from systemvm.wire import checksum
 from systemvm.wire.slowness import Delay

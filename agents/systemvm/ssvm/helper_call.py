@@ -16,8 +16,8 @@ from typing import Any
 import msgspec
 from attrs import frozen
 
-from systemvm.rpc import frame, message
-from systemvm.rpc.errors import (
+from systemvm.rpc.core import frame, message
+from systemvm.rpc.core.errors import (
     FORBIDDEN,
     INTERNAL,
     INVALID_PARAMS,

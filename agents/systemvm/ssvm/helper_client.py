@@ -21,8 +21,8 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from systemvm.rpc import frame, message
-from systemvm.rpc.errors import INTERNAL, NOT_CONNECTED, RpcError
+from systemvm.rpc.core import frame, message
+from systemvm.rpc.core.errors import INTERNAL, NOT_CONNECTED, RpcError
 from systemvm.service.slowness import scaled_s
 from systemvm.ssvm.failure import Code
 from systemvm.ssvm.helper_call import BEGUN_LINE, EXPIRES

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from systemvm.rpc.backoff import Backoff
-from systemvm.rpc.errors import BUSY, DEADLINE, RpcError
+from systemvm.rpc.core.errors import BUSY, DEADLINE, RpcError
+from systemvm.rpc.stream.backoff import Backoff
 from systemvm.wire.slowness import Delay
 
 T = TypeVar("T")

@@ -14,12 +14,12 @@ from cryptography import x509
 from integration.cpvm_lab.front import TOP, novnc
 from integration.test_cpvm_agent import AS_SYSTEMD
 from integration.test_management_core_daemon import Host
-from systemvm.guest.bootargs import keep
+from systemvm.guest.boot_argument_source import keep
 from systemvm.guest.paths import Paths
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.management.state import certificates
 from systemvm.management.state.database import Database
-from systemvm.wire import boot
+from systemvm.wire import boot_arguments
 from systemvm.wire.role import Role
 
 
@@ -57,8 +57,8 @@ class CpvmAgent:
         (root / "opt/systemvm").mkdir(parents=True)
         subprocess.run(["cp", "-R", novnc(), root / "opt/systemvm/novnc"], check=True, timeout=30)
         text = f"type=consoleproxy name={name} host=169.254.0.1 port=8250 eth0ip=169.254.0.2"
-        keep(text, boot.parse(text), paths)
-        (credentials / boot.IDENTITY_CREDENTIAL).write_bytes(identity_pem)
+        keep(text, boot_arguments.parse(text), paths)
+        (credentials / boot_arguments.IDENTITY_CREDENTIAL).write_bytes(identity_pem)
         self.log = top / "agent.log"
         enter = ["ip", "netns", "exec", host.namespace]
         command = [sys.executable, "-m", "systemvm.guest.agent", "--root", str(root)]

@@ -21,11 +21,11 @@ from twisted.internet import reactor  # noqa: E402
 from twisted.internet.defer import Deferred  # noqa: E402
 from twisted.logger import globalLogBeginner, textFileLogObserver  # noqa: E402
 
-from systemvm.cpvm import role, site, tls  # noqa: E402
+from systemvm.cpvm import http_site, role, tls_transport  # noqa: E402
 from systemvm.guest.context import Context  # noqa: E402
 from systemvm.guest.paths import Paths  # noqa: E402
-from systemvm.rpc.errors import REFUSED, RpcError  # noqa: E402
-from systemvm.rpc.method import Call, Caller, MethodTable  # noqa: E402
+from systemvm.rpc.core.errors import REFUSED, RpcError  # noqa: E402
+from systemvm.rpc.core.method import Call, Caller, MethodTable  # noqa: E402
 from systemvm.wire.console import ConsoleClosed, ConsoleLoad, ConsoleSession, ConsoleTarget  # noqa: E402
 from systemvm.wire.role import Role  # noqa: E402
 
@@ -89,8 +89,8 @@ def main() -> None:
         sockets={role.SOCKET_NAME: descriptor},
         find_peer=lambda: None if daemon.away else daemon,
     )
-    tls.HANDSHAKE_DEADLINE_S = 2.0  # tests wait for these
-    site.REQUEST_DEADLINE_S = 8
+    tls_transport.HANDSHAKE_DEADLINE_S = 2.0  # tests wait for these
+    http_site.REQUEST_DEADLINE_S = 8
     role.install(context)
 
     def resident_kib() -> int:
@@ -123,7 +123,7 @@ def main() -> None:
                 daemon.away = order["away"]
                 return True
             case "deadlines":
-                [port] = [one for one in reactor.getReaders() if isinstance(one, tls.TlsPort)]
+                [port] = [one for one in reactor.getReaders() if isinstance(one, tls_transport.TlsPort)]
                 port.handshake_deadline_s = port.factory.timeOut = order["seconds"]
                 return True
             case "heard":

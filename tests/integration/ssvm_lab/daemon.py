@@ -15,11 +15,11 @@ from integration.ssvm_lab.world import BOOT, STORE, World
 from rpc_wait import until
 from systemvm.guest.context import Context
 from systemvm.guest.paths import Paths as GuestPaths
-from systemvm.rpc.local import connect_local, listen_local
-from systemvm.rpc.method import Call, Caller, MethodTable
-from systemvm.rpc.peer import Peer
+from systemvm.rpc.core.method import Call, Caller, MethodTable
+from systemvm.rpc.core.peer import Peer
+from systemvm.rpc.stream.unix_stream import connect_local, listen_local
 from systemvm.service.scaled_timer import add_scaled_timeout
-from systemvm.ssvm.role import install
+from systemvm.ssvm.agent.role import install
 from systemvm.wire import storage
 from systemvm.wire.role import Role
 from systemvm.wire.storage import Done, DownloadRequest, DownloadStatus, ImageFormat

@@ -90,14 +90,14 @@ class World:
         return self.journal.read_text().split()
 
     def fetch_pids(self) -> list[int]:
-        return _pids("systemvm.ssvm.fetch")
+        return _pids("systemvm.ssvm.fetch.main")
 
     def mover_pids(self) -> list[int]:
-        servers = _pids("systemvm.ssvm.mover_forkserver")
+        servers = _pids("systemvm.ssvm.mover.forkserver")
         return [pid for pid in servers if _comm(pid) == "mover"]
 
     def fork_server_pids(self) -> list[int]:
-        return [pid for pid in _pids("systemvm.ssvm.mover_forkserver") if _comm(pid) == "mover-server"]
+        return [pid for pid in _pids("systemvm.ssvm.mover.forkserver") if _comm(pid) == "mover-server"]
 
     def in_vm(self, *command: str) -> str:
         entered = ["nsenter", f"--net=/run/netns/{self.vm_namespace}", *command]
@@ -246,13 +246,14 @@ class Builder:
     def _helpers(self, paths: Paths, logs: Path) -> None:
         python = [sys.executable, "-m"]
         mount_root = ["--mount-root", str(paths.mount_root)]
-        for path, module in ((paths.store_socket, "store"), (paths.mount_socket, "mount")):
-            self._activate(module, path, [], [*python, f"systemvm.ssvm.{module}", *mount_root])
+        for path, module in ((paths.store_socket, "operations"), (paths.mount_socket, "mount")):
+            name = path.name.removesuffix(".sock")
+            self._activate(name, path, [], [*python, f"systemvm.ssvm.store.{module}", *mount_root])
         resolv_conf = self._directory / "resolv.conf"
         resolv_conf.write_text(f"nameserver {SERVER}\noptions timeout:1 attempts:2\n")
         fetch = [
             *python,
-            "systemvm.ssvm.fetch",
+            "systemvm.ssvm.fetch.main",
             "--store-socket",
             str(paths.store_socket),
             "--limits",

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from systemvm.cli import daemon as cli_daemon
+from systemvm.cli import daemon_client as cli_daemon
 from systemvm.cli.__main__ import main
 from systemvm.service import slowness
 from systemvm.service.slowness import KernelCounters, SlownessMeter

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from systemvm.cli import daemon as cli_daemon
+from systemvm.cli import daemon_client as cli_daemon
 from systemvm.cli.__main__ import main
 
 USER = {

@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from systemvm.cli import certificates as cli_certificates
-from systemvm.cli import daemon as cli_daemon
+from systemvm.cli import daemon_client as cli_daemon
 from systemvm.cli.__main__ import main
-from systemvm.rpc.errors import RpcError
+from systemvm.rpc.core.errors import RpcError
 
 ROW = {
     "serial": "1f2e", "name": "s-1-VM", "kind": "agent",

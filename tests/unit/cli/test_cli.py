@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from systemvm.cli import daemon as cli_daemon
+from systemvm.cli import daemon_client as cli_daemon
 from systemvm.cli.__main__ import main
-from systemvm.rpc.errors import RpcError
-from systemvm.rpc.unix_client import unix_call
+from systemvm.rpc.core.errors import RpcError
+from systemvm.rpc.http.unix_client import unix_call
 
 SYSTEM_VMS = {
     "systemvm": [

@@ -8,10 +8,10 @@ from typing import Any, cast
 import pytest
 from twisted.internet.defer import Deferred
 
-from systemvm.cpvm.daemon import DaemonAuthority
+from systemvm.cpvm.management_client import DaemonAuthority
 from systemvm.cpvm.refusal import Refusal, RefusedError
-from systemvm.rpc.errors import BUSY, DEADLINE, FORBIDDEN, INTERNAL, NOT_CONNECTED, REFUSED, RpcError
-from systemvm.rpc.peer import Peer
+from systemvm.rpc.core.errors import BUSY, DEADLINE, FORBIDDEN, INTERNAL, NOT_CONNECTED, REFUSED, RpcError
+from systemvm.rpc.core.peer import Peer
 from systemvm.wire.console import ConsoleAuthorize, ConsoleSession, ConsoleTarget, ConsoleTargetRequest
 
 SESSION = ConsoleSession("s", "vm", "web", 60)

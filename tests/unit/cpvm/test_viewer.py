@@ -12,11 +12,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from systemvm.cpvm.console_connection import CLOSE_DEADLINE_S, ReachedScreen, Viewer
 from systemvm.cpvm.refusal import Refusal, RefusedError
 from systemvm.cpvm.rfb import ServerInit
-from systemvm.cpvm.target import DialedScreen
-from systemvm.cpvm.tls import TlsServer
-from systemvm.cpvm.viewer import CLOSE_DEADLINE_S, ReachedScreen, Viewer
+from systemvm.cpvm.tls_transport import TlsServer
+from systemvm.cpvm.vnc_target import DialedScreen
 from systemvm.cpvm.websocket import close_frame
 
 GREETING = b"\x82\x0cRFB 003.008\n"

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from systemvm.guest import bootargs
-from systemvm.guest.failure import BootError, FailureKind
+from systemvm.guest import boot_argument_source
+from systemvm.guest.boot_argument_error import BootError, FailureKind
 from systemvm.guest.paths import Paths
-from systemvm.wire import boot
+from systemvm.wire import boot_arguments
 from systemvm.wire.role import Role
 
 
@@ -25,21 +25,21 @@ def paths(tmp_path: Path) -> Paths:
 
 def credential(paths: Paths, text: str) -> None:
     assert paths.credentials is not None
-    (paths.credentials / boot.CMDLINE_CREDENTIAL).write_text(text)
+    (paths.credentials / boot_arguments.CMDLINE_CREDENTIAL).write_text(text)
 
 
 def test_the_credential_wins_over_the_file(paths: Paths) -> None:
     paths.cache.mkdir(parents=True)
     paths.cmdline.write_text("name=old")
-    assert bootargs.read(paths) == "name=old"
+    assert boot_argument_source.read(paths) == "name=old"
     credential(paths, "name=new")
-    assert bootargs.read(paths) == "name=new"
+    assert boot_argument_source.read(paths) == "name=new"
 
 
 def test_an_empty_credential_is_none(paths: Paths) -> None:
     credential(paths, " \n")
     with pytest.raises(BootError) as error:
-        bootargs.read(paths)
+        boot_argument_source.read(paths)
     assert error.value.kind is FailureKind.NO_BOOT_ARGUMENTS
     assert "systemvm.cmdline" in str(error.value)
     assert str(paths.cmdline) in str(error.value)
@@ -48,7 +48,7 @@ def test_an_empty_credential_is_none(paths: Paths) -> None:
 
 def test_without_systemd_only_the_file_is_looked_at(paths: Paths) -> None:
     with pytest.raises(BootError, match="no boot arguments"):
-        bootargs.read(Paths.from_environment(str(paths.root), {}))
+        boot_argument_source.read(Paths.from_environment(str(paths.root), {}))
 
 
 @pytest.mark.parametrize(
@@ -65,48 +65,48 @@ def test_a_wrong_type_is_named(paths: Paths, arguments: dict[str, str], message:
     paths.image_json.parent.mkdir(parents=True)
     paths.image_json.write_text('{"role": "ssvm"}')
     with pytest.raises(BootError, match=message) as error:
-        bootargs.role_of(arguments, paths)
+        boot_argument_source.role_of(arguments, paths)
     assert error.value.kind is FailureKind.BAD_BOOT_ARGUMENTS
 
 
 def test_the_type_that_the_image_is_for(paths: Paths) -> None:
-    assert bootargs.role_of({"type": "consoleproxy"}, paths) is Role.CPVM
+    assert boot_argument_source.role_of({"type": "consoleproxy"}, paths) is Role.CPVM
 
 
 @pytest.mark.parametrize("name", ["", "a.b", "-x", "x-", "a b", "a/b", "é", "x" * 64, "a\nb"])
 def test_a_name_that_is_no_host_name(name: str) -> None:
     with pytest.raises(BootError, match="name="):
-        bootargs.name_of({"name": name} if name else {})
+        boot_argument_source.name_of({"name": name} if name else {})
 
 
 def test_secrets_go_to_root_alone(paths: Paths) -> None:
     text = "name=s-1-VM type=secstorage vmpassword=hunter2 privatekey=abc== keystore_password=k certificate=c"
-    bootargs.keep(text, boot.parse(text), paths)
+    boot_argument_source.keep(text, boot_arguments.parse(text), paths)
     assert stat.S_IMODE(paths.cmdline.stat().st_mode) == 0o600
-    assert boot.parse(paths.cmdline.read_text())["vmpassword"] == "hunter2"
-    assert not {"privatekey", "certificate"} & boot.parse(paths.cmdline.read_text()).keys()
+    assert boot_arguments.parse(paths.cmdline.read_text())["vmpassword"] == "hunter2"
+    assert not {"privatekey", "certificate"} & boot_arguments.parse(paths.cmdline.read_text()).keys()
     shown = paths.cmd_line_json.read_text()
     assert json.loads(shown) == {"type": "cmdline", "cmd_line": {"name": "s-1-VM", "type": "secstorage"}}
-    assert bootargs.kept(paths) == {"name": "s-1-VM", "type": "secstorage"}
+    assert boot_argument_source.kept(paths) == {"name": "s-1-VM", "type": "secstorage"}
 
 
 def test_a_wider_mode_of_an_earlier_file_does_not_stay(paths: Paths) -> None:
     paths.cache.mkdir(parents=True)
     paths.cmdline.write_text("old")
     paths.cmdline.chmod(0o644)
-    bootargs.keep("name=s-1-VM", {"name": "s-1-VM"}, paths)
+    boot_argument_source.keep("name=s-1-VM", {"name": "s-1-VM"}, paths)
     assert stat.S_IMODE(paths.cmdline.stat().st_mode) == 0o600
     assert [path.name for path in paths.cache.iterdir() if path.name.startswith(".")] == []
 
 
 def test_kept_arguments_that_are_not_there(paths: Paths) -> None:
     with pytest.raises(BootError, match="is missing"):
-        bootargs.kept(paths)
+        boot_argument_source.kept(paths)
     paths.cache.mkdir(parents=True)
     for wrong in ("{", "[]", '{"cmd_line": 5}'):
         paths.cmd_line_json.write_text(wrong)
         with pytest.raises(BootError, match="cannot read"):
-            bootargs.kept(paths)
+            boot_argument_source.kept(paths)
 
 
 def cloudstack_form(pem: str) -> str:
@@ -123,13 +123,15 @@ def test_identity_in_cloudstacks_keys() -> None:
         "cacertificate": cloudstack_form(authority),
         "privatekey": cloudstack_form(key).rstrip("="),  # as upstream's parser leaves it
     }
-    assert bootargs.identity_bundle(arguments) == (key + certificate + authority).encode()
-    assert bootargs.identity_bundle({}) is None
+    assert boot_argument_source.identity_bundle(arguments) == (key + certificate + authority).encode()
+    assert boot_argument_source.identity_bundle({}) is None
 
 
 def test_half_an_identity_is_refused_without_quoting_it() -> None:
     with pytest.raises(BootError, match="only privatekey came") as error:
-        bootargs.identity_bundle({"privatekey": "c2VjcmV0"})
+        boot_argument_source.identity_bundle({"privatekey": "c2VjcmV0"})
     assert "c2VjcmV0" not in str(error.value)
     with pytest.raises(BootError, match="certificate= is not base64"):
-        bootargs.identity_bundle({"privatekey": "AA==", "certificate": "%%", "cacertificate": "AA=="})
+        boot_argument_source.identity_bundle(
+            {"privatekey": "AA==", "certificate": "%%", "cacertificate": "AA=="}
+        )

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
+from systemvm.guest.boot_argument_error import BootError
 from systemvm.guest.clock import right_time
-from systemvm.guest.failure import BootError
 
 STARTED_S = 1_800_000_000
 DAY_S = 86400.0

@@ -12,8 +12,8 @@ from twisted.internet.task import Clock
 
 from systemvm.guest.context import Context
 from systemvm.guest.paths import Paths
-from systemvm.rpc.errors import DEADLINE, NOT_CONNECTED, REFUSED, RpcError
-from systemvm.rpc.method import MethodTable
+from systemvm.rpc.core.errors import DEADLINE, NOT_CONNECTED, REFUSED, RpcError
+from systemvm.rpc.core.method import MethodTable
 from systemvm.wire.role import Role
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from systemvm.guest import delivery
-from systemvm.guest.failure import BootError, FailureKind
+from systemvm.guest import cmdline_delivery
+from systemvm.guest.boot_argument_error import BootError, FailureKind
 from systemvm.guest.paths import Paths
 
 
@@ -20,9 +20,9 @@ def paths(tmp_path: Path) -> Paths:
     paths = Paths(tmp_path)
     port = paths.root / "sys/class/virtio-ports/vport1p1"
     port.mkdir(parents=True)
-    (port / "name").write_text(delivery.PORT + "\n")
+    (port / "name").write_text(cmdline_delivery.PORT + "\n")
     (paths.root / "dev/virtio-ports").mkdir(parents=True)
-    (paths.root / "dev/virtio-ports" / delivery.PORT).touch()
+    (paths.root / "dev/virtio-ports" / cmdline_delivery.PORT).touch()
     return paths
 
 
@@ -36,17 +36,17 @@ def test_the_file_is_there_for_root_alone_before_anybody_writes(paths: Paths) ->
             modes.append(stat.S_IMODE(paths.cmdline.stat().st_mode))
             file.write("type=secstorage name=s-1-VM")
 
-    assert delivery.receive(paths, host_writes, said.append) == "type=secstorage name=s-1-VM"
+    assert cmdline_delivery.receive(paths, host_writes, said.append) == "type=secstorage name=s-1-VM"
     assert modes == [0o600]
     assert "waiting up to 60 s" in said[0]
 
 
 def test_half_of_the_file_is_not_taken(paths: Paths) -> None:
     with pytest.raises(BootError, match="nobody wrote") as raised:
-        delivery.receive(paths, lambda: None, lambda _: None, timeout_s=0.01)
+        cmdline_delivery.receive(paths, lambda: None, lambda _: None, timeout_s=0.01)
     assert raised.value.kind is FailureKind.NO_BOOT_ARGUMENTS
     assert "guest-file-open" in raised.value.hint
-    with delivery._Closings(paths.cache) as closings, paths.cmdline.open("w") as file:
+    with cmdline_delivery._Closings(paths.cache) as closings, paths.cmdline.open("w") as file:
         file.write("type=secsto")
         file.flush()
         assert closings.within(0) == set()
@@ -56,29 +56,29 @@ def test_half_of_the_file_is_not_taken(paths: Paths) -> None:
 
 def test_an_empty_write_is_none(paths: Paths) -> None:
     with pytest.raises(BootError, match="nobody wrote"):
-        delivery.receive(paths, lambda: paths.cmdline.write_text(""), lambda _: None, timeout_s=0.01)
+        cmdline_delivery.receive(paths, lambda: paths.cmdline.write_text(""), lambda _: None, timeout_s=0.01)
 
 
 def test_a_machine_without_the_port_is_told_at_once(tmp_path: Path) -> None:
     said: list[str] = []
     with pytest.raises(BootError, match="neither the systemd credential"):
-        delivery.receive(Paths(tmp_path), lambda: None, said.append)
+        cmdline_delivery.receive(Paths(tmp_path), lambda: None, said.append)
     assert said == []
 
 
 def test_a_credential_wins_without_a_wait(paths: Paths, tmp_path: Path) -> None:
     (tmp_path / "systemvm.cmdline").write_text("type=consoleproxy")
     given = Paths(paths.root, tmp_path)
-    assert delivery.receive(given, lambda: pytest.fail("started"), pytest.fail) == "type=consoleproxy"
+    assert cmdline_delivery.receive(given, lambda: pytest.fail("started"), pytest.fail) == "type=consoleproxy"
 
 
 def test_a_slow_machine_waits_longer_than_upstream_does(
     paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery, "WAIT_S", 0.01)
-    monkeypatch.setattr(delivery, "scaled_s", lambda timeout_s: 4.0 * timeout_s)
+    monkeypatch.setattr(cmdline_delivery, "WAIT_S", 0.01)
+    monkeypatch.setattr(cmdline_delivery, "scaled_s", lambda timeout_s: 4.0 * timeout_s)
     said: list[str] = []
     began_s = time.monotonic()
     with pytest.raises(BootError, match="nobody wrote"):
-        delivery.receive(paths, lambda: None, said.append)
+        cmdline_delivery.receive(paths, lambda: None, said.append)
     assert time.monotonic() - began_s >= 0.04

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from systemvm.guest import collect, diagnose
-from systemvm.guest.collect import Entry
+from systemvm.guest import diagnose, diagnostics_bundle
 from systemvm.guest.diagnose import DiagnosisError, Kind, command
+from systemvm.guest.diagnostics_bundle import Entry
 from systemvm.wire.diagnostics import TYPES
 
 TOP = Path(__file__).resolve().parents[3]
@@ -92,7 +92,7 @@ ENTRIES = [
 
 
 def test_the_whole_list_with_its_manifest(root: Path) -> None:
-    files = unpack(collect.archive([], ENTRIES, root))
+    files = unpack(diagnostics_bundle.archive([], ENTRIES, root))
     assert set(files) == {"etc/cloudstack-release", "words", "fileinfo.txt"}
     assert files["words"] == "secret=[redacted] hello\n"
     found, _, missing = files["fileinfo.txt"].partition("File Not Found!!:")
@@ -106,7 +106,7 @@ def test_the_whole_list_with_its_manifest(root: Path) -> None:
      "/root/.ssh/id", "etc/shadow", "[ls -l]", "/var/cache/cloud/cmdline"],
 )  # fmt: skip
 def test_no_other_file_is_given_out(root: Path, wanted: str) -> None:
-    files = unpack(collect.archive([wanted], ENTRIES, root))
+    files = unpack(diagnostics_bundle.archive([wanted], ENTRIES, root))
     assert set(files) == {"fileinfo.txt"}
     assert "canary" not in files["fileinfo.txt"]
 
@@ -118,18 +118,20 @@ def test_links_of_etc_are_followed_to_what_preinit_wrote(root: Path) -> None:
     (written / "ssh_host_ed25519_key").write_text("canary-host-key")
     (root / "etc/hosts").symlink_to(written / "hosts")
     (root / "etc/hostname").symlink_to(written / "ssh_host_ed25519_key")
-    files = unpack(collect.archive(["/etc/hosts", "/etc/hostname"], ENTRIES, root))
+    files = unpack(diagnostics_bundle.archive(["/etc/hosts", "/etc/hostname"], ENTRIES, root))
     assert set(files) == {"etc/hosts", "fileinfo.txt"}
 
 
 def test_a_plain_log_is_given_without_its_secrets(root: Path) -> None:
-    files = unpack(collect.archive(["/var/log/app.log", "/etc/cloudstack-release"], ENTRIES, root))
+    files = unpack(diagnostics_bundle.archive(["/var/log/app.log", "/etc/cloudstack-release"], ENTRIES, root))
     assert files["var/log/app.log"] == "started\npassword=[redacted]\n"
     assert files["etc/cloudstack-release"].startswith("Cloudstack")
 
 
 def test_the_appliances_own_list_is_one() -> None:
-    entries = collect.parse((TOP / "appliances/base/overlay/etc/systemvm/diagnostics.conf").read_text())
+    entries = diagnostics_bundle.parse(
+        (TOP / "appliances/base/overlay/etc/systemvm/diagnostics.conf").read_text()
+    )
     names = [entry.name for entry in entries]
     assert len(set(names)) == len(names)
     # CloudStack's diagnostics.data.systemvm.defaults
@@ -138,7 +140,7 @@ def test_the_appliances_own_list_is_one() -> None:
     )
     for line in ("what", "exec onlyname", "copy a b"):
         with pytest.raises(ValueError, match="line 1"):
-            collect.parse(line)
+            diagnostics_bundle.parse(line)
 
 
 def test_the_guest_runs_each_type_that_the_api_takes() -> None:

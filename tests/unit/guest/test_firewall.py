@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from systemvm.guest import firewall, network
-from systemvm.guest.failure import BootError
-from systemvm.ssvm.addresses import AddressPolicy
+from systemvm.guest.boot_argument_error import BootError
+from systemvm.ssvm.fetch.address_policy import AddressPolicy
 from systemvm.wire import denied_networks
 
 APPLIANCES = Path(__file__).resolve().parents[3] / "appliances"

@@ -16,8 +16,8 @@ from twisted.internet.defer import Deferred
 
 from systemvm.guest.identity import AgentIdentity
 from systemvm.guest.paths import Paths
-from systemvm.rpc.identity import Identity
-from systemvm.wire import boot
+from systemvm.rpc.tls.identity import Identity
+from systemvm.wire import boot_arguments
 from systemvm.wire.agent import SignedCertificate, SigningRequest
 from systemvm.wire.role import Role
 
@@ -69,7 +69,7 @@ def paths(tmp_path: Path) -> Paths:
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    (tmp_path / boot.IDENTITY_CREDENTIAL).write_bytes(Identity(private, pem, pem).to_pem_bundle())
+    (tmp_path / boot_arguments.IDENTITY_CREDENTIAL).write_bytes(Identity(private, pem, pem).to_pem_bundle())
     return Paths(tmp_path / "root", tmp_path)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from systemvm.guest import naming, network
-from systemvm.guest.failure import BootError
+from systemvm.guest import hostname, network
+from systemvm.guest.boot_argument_error import BootError
 
 ARGUMENTS = {
     "eth0ip": "169.254.3.4",
@@ -19,7 +19,7 @@ PUBLIC = {"eth2ip": "203.0.113.101", "eth2mask": "255.255.255.0"}
 
 
 def test_internal_servers_come_first() -> None:
-    text = naming.resolv_conf(network.plan(ARGUMENTS), ARGUMENTS)
+    text = hostname.resolv_conf(network.plan(ARGUMENTS), ARGUMENTS)
     assert text.splitlines() == [
         "nameserver 10.11.0.53",
         "nameserver 203.0.113.10",
@@ -30,9 +30,11 @@ def test_internal_servers_come_first() -> None:
 
 def test_a_domain_cannot_smuggle_a_line() -> None:
     with pytest.raises(BootError, match="is not a domain name"):
-        naming.resolv_conf(network.plan(ARGUMENTS), ARGUMENTS | {"domain": "x\nnameserver"})
+        hostname.resolv_conf(network.plan(ARGUMENTS), ARGUMENTS | {"domain": "x\nnameserver"})
 
 
 def test_the_own_name_is_the_public_address() -> None:
-    assert naming.hosts("s-1-VM", network.plan(ARGUMENTS | PUBLIC)).splitlines()[-1] == "203.0.113.101 s-1-VM"
-    assert naming.hosts("s-1-VM", network.plan(ARGUMENTS)).splitlines()[-1] == "169.254.3.4 s-1-VM"
+    assert (
+        hostname.hosts("s-1-VM", network.plan(ARGUMENTS | PUBLIC)).splitlines()[-1] == "203.0.113.101 s-1-VM"
+    )
+    assert hostname.hosts("s-1-VM", network.plan(ARGUMENTS)).splitlines()[-1] == "169.254.3.4 s-1-VM"

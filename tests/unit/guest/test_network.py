@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ssvm_boot import NICS
 from systemvm.guest import network
-from systemvm.guest.failure import BootError, FailureKind
+from systemvm.guest.boot_argument_error import BootError, FailureKind
 
 SSVM = {
     **NICS,

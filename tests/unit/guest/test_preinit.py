@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from systemvm.guest import delivery, preinit
-from systemvm.guest.failure import BootError, FailureKind
+from systemvm.guest import cmdline_delivery, preinit
+from systemvm.guest.boot_argument_error import BootError, FailureKind
 from systemvm.guest.paths import Paths
-from systemvm.wire import boot
+from systemvm.wire import boot_arguments
 
 CMDLINE = (
     "type=secstorage name=s-1-VM host=169.254.0.1 port=8250 eth0ip=169.254.3.4 eth0mask=255.255.0.0 "
@@ -55,7 +55,7 @@ def paths(tmp_path: Path) -> Paths:
     paths = Paths(tmp_path / "root", tmp_path)
     paths.nftables.parent.mkdir(parents=True)
     paths.nftables.write_text(RULES)
-    (tmp_path / boot.CMDLINE_CREDENTIAL).write_text(CMDLINE)
+    (tmp_path / boot_arguments.CMDLINE_CREDENTIAL).write_text(CMDLINE)
     return paths
 
 
@@ -134,7 +134,7 @@ def test_exit_codes_tell_the_kind(
 ) -> None:
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(paths.credentials))
     assert paths.credentials is not None
-    (paths.credentials / boot.CMDLINE_CREDENTIAL).write_text(cmdline)
+    (paths.credentials / boot_arguments.CMDLINE_CREDENTIAL).write_text(cmdline)
     assert preinit.main(["--root", str(paths.root)]) == kind
     assert capsys.readouterr().err.startswith("systemvm-preinit: ")
 
@@ -168,7 +168,9 @@ def test_imports_stay_few() -> None:
 def test_nics_are_renamed_before_they_are_looked_at_and_odd_keys_are_named(paths: Paths) -> None:
     assert paths.credentials is not None
     macs = "02:00:00:00:00:00||02:00:00:00:00:02"
-    (paths.credentials / boot.CMDLINE_CREDENTIAL).write_text(f"{CMDLINE} nic_macs={macs} gatway=203.0.113.1")
+    (paths.credentials / boot_arguments.CMDLINE_CREDENTIAL).write_text(
+        f"{CMDLINE} nic_macs={macs} gatway=203.0.113.1"
+    )
     seen = Remembered("eth0", "eth2")
     order = [{"eth0": "02:00:00:00:00:02", "eth2": "02:00:00:00:00:00"}]
     order.append({"eth2": "02:00:00:00:00:02", "eth0": "02:00:00:00:00:00"})
@@ -185,9 +187,9 @@ def test_a_host_that_writes_the_file_is_waited_for(paths: Paths, capsys: pytest.
     given = Paths(paths.root)  # no credential
     port = given.root / "sys/class/virtio-ports/vport1p1"
     port.mkdir(parents=True)
-    (port / "name").write_text(delivery.PORT)
+    (port / "name").write_text(cmdline_delivery.PORT)
     (given.root / "dev/virtio-ports").mkdir(parents=True)
-    (given.root / "dev/virtio-ports" / delivery.PORT).touch()
+    (given.root / "dev/virtio-ports" / cmdline_delivery.PORT).touch()
     seen = Remembered("eth0", "eth2")
 
     def run(command: list[str], text: str) -> None:
@@ -218,7 +220,7 @@ def test_the_time_in_a_file_that_the_host_wrote_counts_from_its_writing(paths: P
 
 def test_a_clock_that_cannot_be_set_is_told(paths: Paths) -> None:
     assert paths.credentials is not None
-    (paths.credentials / boot.CMDLINE_CREDENTIAL).write_text(f"{CMDLINE} clock=1000000000")
+    (paths.credentials / boot_arguments.CMDLINE_CREDENTIAL).write_text(f"{CMDLINE} clock=1000000000")
 
     def refuse(unix_s: float) -> None:
         raise PermissionError(1, "Operation not permitted")

@@ -14,7 +14,7 @@ def run(program: str) -> str:
     """What a program says that starts as an agent does, in a Python of its own."""
     start = (
         f"import sys\nsys.path.insert(0, {str(AGENTS)!r})\n"
-        "from systemvm.guest import quick_start\nquick_start.begin()\n"
+        "from systemvm.guest import lazy_modules\nlazy_modules.begin()\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", start + program], capture_output=True, text=True, timeout=60, check=False
@@ -25,7 +25,7 @@ def run(program: str) -> str:
 
 def test_the_agent_imports_neither_asyncio_nor_cookies() -> None:
     shown = run(
-        "import systemvm.guest.service, systemvm.ssvm.role, systemvm.cpvm.role\n"
+        "import systemvm.guest.service, systemvm.ssvm.agent.role, systemvm.cpvm.role\n"
         "print(sorted({'asyncio.base_events', 'http.client', 'urllib.request'} & set(sys.modules)))"
     )
     assert shown == "[]"
@@ -54,6 +54,6 @@ def test_coroutines_are_still_told_from_the_rest() -> None:
 
 def test_the_collector_runs_again() -> None:
     assert (
-        run("import gc\nbefore = gc.isenabled()\nquick_start.end()\nprint(before, gc.isenabled())")
+        run("import gc\nbefore = gc.isenabled()\nlazy_modules.end()\nprint(before, gc.isenabled())")
         == "False True"
     )

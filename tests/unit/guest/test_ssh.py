@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from systemvm.guest import network, ssh
-from systemvm.guest.failure import BootError
+from systemvm.guest.boot_argument_error import BootError
 from systemvm.guest.paths import Paths
 
 NICS = {"eth0ip": "169.254.3.4", "eth0mask": "255.255.0.0"}

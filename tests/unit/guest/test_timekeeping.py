@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from systemvm.guest import timekeeping
-from systemvm.guest.failure import BootError
+from systemvm.guest.boot_argument_error import BootError
 from systemvm.guest.paths import Paths
 
 

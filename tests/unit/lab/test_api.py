@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from systemvm.lab.api import ApiClient
+from systemvm.lab.api_client import ApiClient
 from systemvm.management.api import signature
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from systemvm.lab import explanation
-from systemvm.rpc.errors import DEADLINE, RpcError
+from systemvm.rpc.core.errors import DEADLINE, RpcError
 
 SOCKET = Path("managementd.sock")
 ANSWER = {

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from systemvm.host.layout import Layout
 from systemvm.lab import configuration
-from systemvm.lab.certificates import SourceCertificates
 from systemvm.lab.plan import NEIGHBOURS, NETWORKS, SOURCE_NAME, Plan
+from systemvm.lab.source_ca import SourceCertificates
 from systemvm.management import config
-from systemvm.management.layout import Layout
 
 
 def test_two_roots_never_share_a_name(tmp_path: Path) -> None:

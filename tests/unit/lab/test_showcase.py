@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from systemvm.lab.api import ApiRefusedError
+from systemvm.lab.api_client import ApiRefusedError
 from systemvm.lab.reporting import Quiet
 from systemvm.lab.showcase import MachineSample, Showcase
 from systemvm.lab.waiting import EndedError, Look

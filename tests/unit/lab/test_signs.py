@@ -7,28 +7,28 @@ import os
 import time
 from pathlib import Path
 
-from systemvm.lab import signs
+from systemvm.lab import activity
 
 
 def test_cpu_time_of_a_process_and_of_one_that_is_gone(tmp_path: Path) -> None:
-    before = signs.cpu_ticks(os.getpid())
+    before = activity.cpu_ticks(os.getpid())
     end_s = time.process_time() + 0.05
     while time.process_time() < end_s:
         pass
-    assert signs.cpu_ticks(os.getpid()) > before
+    assert activity.cpu_ticks(os.getpid()) > before
     (tmp_path / "pid").write_text(f"{os.getpid()}\n")
-    assert signs.cpu_ticks_by_file(tmp_path / "pid") > before
+    assert activity.cpu_ticks_by_file(tmp_path / "pid") > before
     (tmp_path / "pid").write_text("")
-    assert signs.cpu_ticks_by_file(tmp_path / "pid") == signs.cpu_ticks_by_file(tmp_path / "none") == 0
+    assert activity.cpu_ticks_by_file(tmp_path / "pid") == activity.cpu_ticks_by_file(tmp_path / "none") == 0
 
 
 def test_a_name_with_blanks_and_parentheses_is_no_field(tmp_path: Path) -> None:
     (tmp_path / "7").mkdir()
     (tmp_path / "7/stat").write_text("7 (a b) c) S 1 7 7 0 -1 0 0 0 0 0 30 12 0 0 20 0 1 0 5\n")
-    assert signs.cpu_ticks(7, tmp_path) == 42
+    assert activity.cpu_ticks(7, tmp_path) == 42
 
 
 def test_a_logs_size(tmp_path: Path) -> None:
-    assert signs.written_bytes(tmp_path / "log") == 0
+    assert activity.written_bytes(tmp_path / "log") == 0
     (tmp_path / "log").write_text("12345")
-    assert signs.written_bytes(tmp_path / "log") == 5
+    assert activity.written_bytes(tmp_path / "log") == 5

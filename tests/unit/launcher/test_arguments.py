@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from systemvm.launcher.arguments import SANDBOX, check
-from systemvm.service.local_calls import RefusedError
+from systemvm.service.unix_calls import RefusedError
 
 MACHINE = [
     *("qemu-system-x86_64", "-uuid", "8a3f1c52-3e0f-4b5e-9c1d-000000000001", "-S", "-sandbox", SANDBOX),

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from small_cloud_fixtures import cloud, pristine
-from systemvm.management.config_file import load
-from systemvm.management.zone import ZoneConfig
+from systemvm.host.config_file import load
+from systemvm.host.zone import ZoneConfig
 
 __all__ = ["cloud", "pristine", "zone", "zone_text"]
 

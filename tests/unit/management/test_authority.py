@@ -14,7 +14,7 @@ from systemvm.management.state import console_sessions, instances, templates
 from systemvm.management.state.columns import now
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState, InstanceType
-from systemvm.rpc.errors import FORBIDDEN, RpcError
+from systemvm.rpc.core.errors import FORBIDDEN, RpcError
 from systemvm.wire import console, storage
 from systemvm.wire.role import Role
 

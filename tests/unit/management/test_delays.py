@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from systemvm.management.delays import delay_of, explain, to_load
-from systemvm.rpc.errors import BUSY, DEADLINE, INTERNAL, NOT_CONNECTED, RpcError
+from systemvm.management.delay_messages import delay_of, explain, to_load
+from systemvm.rpc.core.errors import BUSY, DEADLINE, INTERNAL, NOT_CONNECTED, RpcError
 from systemvm.service.slowness import Slowness
 from systemvm.wire.slowness import Delay, MachineLoad
 

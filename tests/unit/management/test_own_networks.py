@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from systemvm.host.layout import Layout
 from systemvm.management import config
-from systemvm.management.layout import Layout
 from systemvm.management.own_networks import own_networks
 from systemvm.management.samples import read_sample
 

@@ -15,16 +15,16 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from small_cloud import FakePeer, FakeZoneFacts, SmallCloud
-from systemvm.management.consoles.reconcile import ENDED, LOST, ConsoleReconcile
+from systemvm.management.consoles.session_reconciler import ENDED, LOST, ConsoleReconcile
 from systemvm.management.control.agent import Agent, AgentStatus
+from systemvm.management.control.agent_reconciler import RECONCILE_EVERY_S, Reconciliation
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.control.reconciliation import RECONCILE_EVERY_S, Reconciliation
 from systemvm.management.state import console_sessions, instances, templates
 from systemvm.management.state.columns import now
 from systemvm.management.state.status import AgentState, InstanceState, InstanceType
 from systemvm.management.state.templates import StoreRef
-from systemvm.management.templates.reconcile import TemplateReconcile
-from systemvm.rpc.errors import DEADLINE, NOT_CONNECTED, RpcError
+from systemvm.management.templates.reconciler import TemplateReconcile
+from systemvm.rpc.core.errors import DEADLINE, NOT_CONNECTED, RpcError
 from systemvm.wire import console, protocol, storage
 from systemvm.wire.agent import Hello
 from systemvm.wire.role import Role

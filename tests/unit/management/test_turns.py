@@ -9,7 +9,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 
-from systemvm.management.turns import Turns
+from systemvm.management.vm_locks import Turns
 
 
 class Rows:

@@ -105,7 +105,7 @@ def test_our_own_wheel_has_the_appliances_packages_and_does_not_depend_on_the_ch
     first = wheel.read_bytes()
     with zipfile.ZipFile(wheel) as files:
         packages = {name.split("/")[1] for name in files.namelist() if name.startswith("systemvm/")}
-    assert packages == {"__init__.py", "wire", "rpc", "service", "guest", "cpvm"}
+    assert packages == {"__init__.py", "wire", "web", "rpc", "service", "guest", "cpvm"}
     for path in tree.rglob("*"):
         path.chmod(path.stat().st_mode | 0o020)
     assert payload.build_own_wheel(appliance, tmp_path / "second").read_bytes() == first

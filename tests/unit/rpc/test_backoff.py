@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from systemvm.rpc.backoff import Backoff
+from systemvm.rpc.stream.backoff import Backoff
 
 
 def test_waits_double_between_half_a_second_and_8_s() -> None:

@@ -12,10 +12,10 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from systemvm.rpc.deadline import Deadline
-from systemvm.rpc.errors import BUSY, DEADLINE, INVALID_REQUEST
-from systemvm.rpc.method import Call, Caller, MethodTable
-from systemvm.rpc.peer import MAX_IN_FLIGHT, Peer
+from systemvm.rpc.core.deadline import Deadline
+from systemvm.rpc.core.errors import BUSY, DEADLINE, INVALID_REQUEST
+from systemvm.rpc.core.method import Call, Caller, MethodTable
+from systemvm.rpc.core.peer import MAX_IN_FLIGHT, Peer
 from systemvm.service import slowness
 from systemvm.service.slowness import KernelCounters, SlownessMeter
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from systemvm.rpc import frame
-from systemvm.rpc.errors import PARSE_ERROR, RpcError
+from systemvm.rpc.core import frame
+from systemvm.rpc.core.errors import PARSE_ERROR, RpcError
 
 LINES = st.lists(st.binary(max_size=40).filter(lambda line: b"\n" not in line), max_size=8)
 JSON = st.recursive(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from rpc_pki import TestAuthority
-from systemvm.rpc.identity import Identity
+from systemvm.rpc.tls.identity import Identity
 
 
 def test_a_bundle_round_trips_with_two_authorities() -> None:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from systemvm.rpc.errors import INVALID_REQUEST, RpcError
-from systemvm.rpc.message import Answer, InvalidMessage, Request, read
+from systemvm.rpc.core.errors import INVALID_REQUEST, RpcError
+from systemvm.rpc.core.message import Answer, InvalidMessage, Request, read
 
 
 def _request(**members: Any) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from systemvm.rpc.errors import FORBIDDEN, INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
-from systemvm.rpc.method import Call, Caller, MethodTable
+from systemvm.rpc.core.errors import FORBIDDEN, INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
+from systemvm.rpc.core.method import Call, Caller, MethodTable
 from systemvm.wire.storage import DownloadRequest, DownloadStatus
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import globalLogPublisher
 
-from systemvm.rpc import frame
-from systemvm.rpc.errors import (
+from systemvm.rpc.core import frame
+from systemvm.rpc.core.errors import (
     BUSY,
     DEADLINE,
     INTERNAL,
@@ -25,8 +25,8 @@ from systemvm.rpc.errors import (
     PARSE_ERROR,
     RpcError,
 )
-from systemvm.rpc.method import Call, MethodTable
-from systemvm.rpc.peer import MAX_IN_FLIGHT
+from systemvm.rpc.core.method import Call, MethodTable
+from systemvm.rpc.core.peer import MAX_IN_FLIGHT
 from systemvm.wire.agent import Ping, Pong
 
 from .wire_pair import Pair, begin, outcome

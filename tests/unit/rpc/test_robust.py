@@ -17,8 +17,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from systemvm.rpc import frame
-from systemvm.rpc.errors import (
+from systemvm.rpc.core import frame
+from systemvm.rpc.core.errors import (
     BUSY,
     DEADLINE,
     INVALID_REQUEST,
@@ -27,10 +27,10 @@ from systemvm.rpc.errors import (
     PARSE_ERROR,
     RpcError,
 )
-from systemvm.rpc.message import Answer, InvalidMessage, Request, read
-from systemvm.rpc.method import Call, Caller, MethodTable
-from systemvm.rpc.peer import MAX_BAD_FRAMES, MAX_IN_FLIGHT, PROBE_AFTER_S, SILENT_AFTER_S, Peer
-from systemvm.rpc.transport import MAX_UNSENT_BYTES, PAUSE_BYTES, StreamProtocol
+from systemvm.rpc.core.message import Answer, InvalidMessage, Request, read
+from systemvm.rpc.core.method import Call, Caller, MethodTable
+from systemvm.rpc.core.peer import MAX_BAD_FRAMES, MAX_IN_FLIGHT, PROBE_AFTER_S, SILENT_AFTER_S, Peer
+from systemvm.rpc.stream.transport import MAX_UNSENT_BYTES, PAUSE_BYTES, StreamProtocol
 from unit.rpc.wire_pair import Wire, begin, outcome
 
 #: `make fuzz-rpc` asks for many more.

@@ -7,9 +7,9 @@ import pytest
 from cryptography import x509
 
 from rpc_pki import CLIENT, SERVER, TestAuthority
-from systemvm.rpc.identity import Identity
-from systemvm.rpc.method import Caller
-from systemvm.rpc.tls import IdentityRefused, agent_options, check_agent, check_daemon
+from systemvm.rpc.core.method import Caller
+from systemvm.rpc.tls.context import IdentityRefused, agent_options, check_agent, check_daemon
+from systemvm.rpc.tls.identity import Identity
 
 AUTHORITY = TestAuthority()
 MANAGEMENT = ["host-1.management.systemvm", "management.systemvm"]

@@ -11,9 +11,9 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from systemvm.rpc.method import Caller, MethodTable
-from systemvm.rpc.peer import Peer
-from systemvm.rpc.transport import GOODBYE_S, PAUSE_BYTES, STALL_S, StreamProtocol, explain
+from systemvm.rpc.core.method import Caller, MethodTable
+from systemvm.rpc.core.peer import Peer
+from systemvm.rpc.stream.transport import GOODBYE_S, PAUSE_BYTES, STALL_S, StreamProtocol, explain
 
 
 class Line:

@@ -9,9 +9,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from systemvm.rpc import frame
-from systemvm.rpc.method import Caller, MethodTable
-from systemvm.rpc.peer import Peer
+from systemvm.rpc.core import frame
+from systemvm.rpc.core.method import Caller, MethodTable
+from systemvm.rpc.core.peer import Peer
 
 
 class Wire:

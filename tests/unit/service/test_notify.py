@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from twisted.internet.task import Clock
 
-from systemvm.service.notify import Notifier, feed_watchdog
 from systemvm.service.sd_notify import watchdog_interval_s
+from systemvm.service.systemd_notifier import Notifier, feed_watchdog
 
 
 @pytest.fixture

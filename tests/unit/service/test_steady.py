@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.task import LoopingCall
 
-from systemvm.service.steady import keep_steady_time
+from systemvm.service.monotonic_clock import keep_steady_time
 
 AGENTS = Path(__file__).resolve().parents[3] / "agents"
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from systemvm.ssvm.addresses import AddressPolicy
+from systemvm.ssvm.fetch.address_policy import AddressPolicy
 from systemvm.wire import denied_networks
 
 BOOT = {

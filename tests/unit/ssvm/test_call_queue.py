@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from systemvm.ssvm.call_queue import CallQueue, QueuedCall, QueueLimits
+from systemvm.ssvm.store.call_queue import CallQueue, QueuedCall, QueueLimits
 
 LIMITS = QueueLimits(max_running=3, max_running_per_group=2, max_waiting=6, max_waiting_per_group=4)
 

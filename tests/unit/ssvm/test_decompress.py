@@ -14,9 +14,9 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from systemvm.ssvm.decompress import PIECE_BYTES, BoundedDecoder
 from systemvm.ssvm.failure import Code, TransferError
 from systemvm.ssvm.limits import DEFAULT, MIB
+from systemvm.ssvm.mover.decompress import PIECE_BYTES, BoundedDecoder
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress, "zstd": zstandard.compress,

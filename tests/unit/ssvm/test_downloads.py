@@ -13,11 +13,11 @@ from twisted.python.failure import Failure
 
 from systemvm.guest.context import Context
 from systemvm.guest.paths import Paths as GuestPaths
-from systemvm.management.templates.work_calls import CALL_DEADLINE_S
-from systemvm.rpc.errors import BUSY, DEADLINE, RpcError
-from systemvm.rpc.method import MethodTable
+from systemvm.management.templates.ssvm_calls import CALL_DEADLINE_S
+from systemvm.rpc.core.errors import BUSY, DEADLINE, RpcError
+from systemvm.rpc.core.method import MethodTable
 from systemvm.ssvm import store_messages
-from systemvm.ssvm.downloads import MAX_STARTING, Downloads
+from systemvm.ssvm.agent.downloads import MAX_STARTING, Downloads
 from systemvm.ssvm.fetch_messages import START, STOP, Fetched
 from systemvm.ssvm.mover_messages import MoverResult
 from systemvm.ssvm.paths import Paths

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from attrs import frozen
 
-from systemvm.rpc.errors import RpcError
+from systemvm.rpc.core.errors import RpcError
 from systemvm.ssvm.failure import Code, TransferError
 from systemvm.ssvm.helper_call import EXPIRES, Operation, RefusedCall, Reply, read_call, send_answer
 

@@ -9,10 +9,10 @@ import pytest
 from attrs import evolve
 
 from systemvm.ssvm.failure import Code, TransferError
-from systemvm.ssvm.http_source import HttpSource
+from systemvm.ssvm.http_response import ResumePoint
 from systemvm.ssvm.limits import DEFAULT
+from systemvm.ssvm.mover.http_source import HttpSource
 from systemvm.ssvm.mover_messages import MoverJob
-from systemvm.ssvm.response import ResumePoint
 from systemvm.wire.storage import ImageFormat
 
 #: Any read at all is too slow.

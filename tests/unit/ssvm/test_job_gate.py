@@ -7,7 +7,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from systemvm.ssvm.job_gate import MIN_AT_ONCE, OBSERVE_INTERVAL_S, JobGate
+from systemvm.ssvm.fetch.job_gate import MIN_AT_ONCE, OBSERVE_INTERVAL_S, JobGate
 
 
 class Machine:

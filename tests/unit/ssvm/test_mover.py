@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from systemvm.ssvm import mover
 from systemvm.ssvm.failure import Code
+from systemvm.ssvm.mover import job
 from systemvm.ssvm.mover_messages import MoverJob, decode_report
 from systemvm.wire.storage import ImageFormat
 
@@ -27,13 +27,13 @@ def test_a_stale_handle_is_the_stores_failure_and_no_internal_one(
     def stale(descriptor: int) -> None:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
-    monkeypatch.setattr(mover, "ResumingSource", lambda *_: SimpleNamespace(total_bytes=1))
-    monkeypatch.setattr(mover.os, "fstatvfs", stale)
+    monkeypatch.setattr(job, "ResumingSource", lambda *_: SimpleNamespace(total_bytes=1))
+    monkeypatch.setattr(job.os, "fstatvfs", stale)
     ours, theirs = socket.socketpair()
     directory = os.open(tmp_path, os.O_RDONLY)
     try:
         with ours, theirs:
-            mover.Mover(theirs, theirs, directory, JOB).run()
+            job.Mover(theirs, theirs, directory, JOB).run()
             failure = decode_report(ours.recv(65536)).failure
     finally:
         os.close(directory)
@@ -56,12 +56,12 @@ def test_its_own_trouble_is_not_blamed_on_the_store_and_shows_no_exception(
     def fail(*_: object) -> None:
         raise broken
 
-    monkeypatch.setattr(mover, "ResumingSource", fail)
+    monkeypatch.setattr(job, "ResumingSource", fail)
     ours, theirs = socket.socketpair()
     directory = os.open(tmp_path, os.O_RDONLY)
     try:
         with ours, theirs:
-            mover.Mover(theirs, theirs, directory, JOB).run()
+            job.Mover(theirs, theirs, directory, JOB).run()
             failure = decode_report(ours.recv(65536)).failure
     finally:
         os.close(directory)

@@ -14,9 +14,9 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 
 from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.fetch.mover_process import WATCH_INTERVAL_S, MoverProcess
 from systemvm.ssvm.limits import DEFAULT
 from systemvm.ssvm.mover_messages import MoverJob, MoverResult
-from systemvm.ssvm.mover_process import WATCH_INTERVAL_S, MoverProcess
 from systemvm.wire.storage import ImageFormat
 
 SCALE = 10.0

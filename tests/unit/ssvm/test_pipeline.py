@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.mover.pipeline import BUFFER_BYTES, Pipeline
 from systemvm.ssvm.mover_messages import MoverJob
-from systemvm.ssvm.pipeline import BUFFER_BYTES, Pipeline
 from systemvm.wire.storage import ImageFormat
 
 JOB = MoverJob("job-1", "images.example.test", "images.example.test", "/a", False, ImageFormat.QCOW2, 1 << 30)

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from systemvm.ssvm import response
+from systemvm.ssvm import http_response
 from systemvm.ssvm.failure import Code, TransferError
-from systemvm.ssvm.response import Body, ResumePoint
+from systemvm.ssvm.http_response import Body, ResumePoint
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from systemvm.ssvm.response import Body, ResumePoint
     ],
 )
 def test_reads_a_body(headers: dict[str, list[str]], body: Body) -> None:
-    assert response.read_body(headers) == body
+    assert http_response.read_body(headers) == body
 
 
 @pytest.mark.parametrize(
@@ -46,15 +46,15 @@ def test_reads_a_body(headers: dict[str, list[str]], body: Body) -> None:
 )
 def test_refuses_what_two_readers_could_read_differently(headers: dict[str, list[str]], code: Code) -> None:
     with pytest.raises(TransferError) as refused:
-        response.read_body(headers)
+        http_response.read_body(headers)
     assert refused.value.code is code
 
 
 def test_status_in_cloudstacks_words() -> None:
-    response.require_status(200)
+    http_response.require_status(200)
     for status in (204, 206, 301, 401, 403, 404, 408, 429, 500, 501, 503):
         with pytest.raises(TransferError) as refused:
-            response.require_status(status)
+            http_response.require_status(status)
         assert refused.value.message == f"HTTP Server returned {status} (expected 200 OK)"
         passes = status in (408, 429, 500, 503)
         assert refused.value.code is (Code.HTTP_UNAVAILABLE if passes else Code.HTTP_STATUS)
@@ -70,7 +70,7 @@ def test_status_in_cloudstacks_words() -> None:
     ],
 )
 def test_total_of_a_probe(status: int, headers: dict[str, list[str]], total: int | None) -> None:
-    assert response.total_of_probe(status, headers) == total
+    assert http_response.total_of_probe(status, headers) == total
 
 
 @pytest.mark.parametrize(
@@ -78,15 +78,15 @@ def test_total_of_a_probe(status: int, headers: dict[str, list[str]], total: int
 )
 def test_wrong_content_range(value: str) -> None:
     with pytest.raises(TransferError):
-        response.total_of_probe(206, {"content-range": [value]})
+        http_response.total_of_probe(206, {"content-range": [value]})
 
 
 def test_size() -> None:
-    response.require_size(None, 10)
-    response.require_size(10, 10)
+    http_response.require_size(None, 10)
+    http_response.require_size(10, 10)
     for size, code in ((0, Code.LENGTH_WRONG), (11, Code.TOO_LARGE)):
         with pytest.raises(TransferError) as refused:
-            response.require_size(size, 10)
+            http_response.require_size(size, 10)
         assert refused.value.code is code
 
 
@@ -110,7 +110,7 @@ OLD, NEW = "Sat, 01 Nov 2025 10:00:00 GMT", "Sat, 28 Nov 2026 10:00:00 GMT"
 def test_only_a_strong_validator_identifies_the_rest(
     headers: dict[str, list[str]], validator: str | None
 ) -> None:
-    assert response.read_validator(headers) == validator
+    assert http_response.read_validator(headers) == validator
 
 
 POINT = ResumePoint(100, '"one"', 300, None)
@@ -118,11 +118,11 @@ REST = {"content-range": ["bytes 100-299/300"], "content-length": ["200"], "etag
 
 
 def test_the_rest_of_a_file() -> None:
-    assert response.require_rest(206, REST, POINT) == Body(200, False)
+    assert http_response.require_rest(206, REST, POINT) == Body(200, False)
     chunked = {name: REST[name] for name in ("content-range", "etag")} | {"transfer-encoding": ["chunked"]}
-    assert response.require_rest(206, chunked, POINT) == Body(None, True)
+    assert http_response.require_rest(206, chunked, POINT) == Body(None, True)
     unknown = ResumePoint(100, OLD, None, None)
-    assert response.require_rest(206, REST, unknown) == Body(200, False)
+    assert http_response.require_rest(206, REST, unknown) == Body(200, False)
 
 
 @pytest.mark.parametrize(
@@ -144,18 +144,18 @@ def test_the_rest_of_a_file() -> None:
 )  # fmt: skip
 def test_what_is_not_the_rest_is_another_file(status: int, changes: dict[str, list[str]]) -> None:
     with pytest.raises(TransferError) as refused:
-        response.require_rest(status, REST | changes, POINT)
+        http_response.require_rest(status, REST | changes, POINT)
     assert refused.value.code is Code.SOURCE_CHANGED
 
 
 def test_a_part_of_a_file_whose_size_was_not_announced_is_called_a_part() -> None:
     unknown = ResumePoint(100, OLD, None, None)
     with pytest.raises(TransferError, match="another part than the rest"):
-        response.require_rest(206, REST | {"content-range": ["bytes 100-298/300"]}, unknown)
+        http_response.require_rest(206, REST | {"content-range": ["bytes 100-298/300"]}, unknown)
 
 
 @pytest.mark.parametrize(("status", "code"), [(503, Code.HTTP_UNAVAILABLE), (404, Code.HTTP_STATUS)])
 def test_a_refusal_of_the_rest_keeps_its_reason(status: int, code: Code) -> None:
     with pytest.raises(TransferError) as refused:
-        response.require_rest(status, {}, POINT)
+        http_response.require_rest(status, {}, POINT)
     assert refused.value.code is code

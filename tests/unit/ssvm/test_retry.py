@@ -7,9 +7,9 @@ import pytest
 from attrs import evolve
 
 from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.fetch.retry import RetryBudget
 from systemvm.ssvm.limits import DEFAULT, KIB
-from systemvm.ssvm.pace import Pace
-from systemvm.ssvm.retry import RetryBudget
+from systemvm.ssvm.mover.minimum_rate import Pace
 
 LIMITS = evolve(
     DEFAULT, retry_budget_s=100.0, retry_base_delay_s=1.0, retry_max_delay_s=10.0, retry_progress_bytes=1000,

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from systemvm.ssvm import store as store_module
 from systemvm.ssvm import store_messages as messages
 from systemvm.ssvm.failure import Code, TransferError
-from systemvm.ssvm.store import StoreHelper
+from systemvm.ssvm.store import operations as store_module
+from systemvm.ssvm.store.operations import StoreHelper
 from systemvm.wire.storage import TemplateListing
 
 MOUNT_ID = "6f4b3c2a-1111-3222-8333-444455556666"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from systemvm.ssvm import store_messages as messages
-from systemvm.ssvm.store import StoreHelper
+from systemvm.ssvm.store.operations import StoreHelper
 from systemvm.ssvm.store_messages import Delete, Find, Job, Publish, Published, Stats
 from systemvm.wire.storage import ImageFormat
 

@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from systemvm.rpc.errors import BUSY, DEADLINE, INTERNAL, NOT_CONNECTED, RpcError
+from systemvm.rpc.core.errors import BUSY, DEADLINE, INTERNAL, NOT_CONNECTED, RpcError
 from systemvm.ssvm.store_retry import LAST_S, is_passing, until_answered
 
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from systemvm.ssvm.addresses import AddressPolicy
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.url import parse
+from systemvm.ssvm.fetch.address_policy import AddressPolicy
+from systemvm.ssvm.fetch.url import parse
 
 POLICY = AddressPolicy.of_zone(
     [("10.11.0.0/24", "the management network"), ("10.12.0.2", "a storage server")]

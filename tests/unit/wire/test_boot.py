@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from systemvm.wire import boot
+from systemvm.wire import boot_arguments
 
 WORD = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1).filter(
     lambda text: len(text.split()) == 1 and text.split()[0] == text
@@ -17,37 +17,37 @@ KEY = WORD.filter(lambda text: "=" not in text)
 
 @given(st.dictionaries(KEY, WORD | st.just("")))
 def test_what_is_formatted_is_parsed_again(arguments: dict[str, str]) -> None:
-    assert boot.parse(boot.format(arguments)) == arguments
+    assert boot_arguments.parse(boot_arguments.format(arguments)) == arguments
 
 
 @given(st.text())
 def test_any_text_can_be_parsed(text: str) -> None:
-    for key, value in boot.parse(text).items():
+    for key, value in boot_arguments.parse(text).items():
         assert not set(key + value) & set(" \t\n")
 
 
 def test_padding_of_base64_stays_whole() -> None:
-    assert boot.parse("authorized_key=c3No== name=s-1-VM")["authorized_key"] == "c3No=="
+    assert boot_arguments.parse("authorized_key=c3No== name=s-1-VM")["authorized_key"] == "c3No=="
 
 
 @pytest.mark.parametrize("text", ["guesttype=x type=secstorage", "type=secstorage guesttype=x"])
 def test_a_key_that_ends_in_type_is_not_the_type(text: str) -> None:
-    assert boot.parse(text)["type"] == "secstorage"
-    assert "type" not in boot.parse("systemvmtype=consoleproxy")
+    assert boot_arguments.parse(text)["type"] == "secstorage"
+    assert "type" not in boot_arguments.parse("systemvmtype=consoleproxy")
 
 
 def test_blanks_newlines_and_flags() -> None:
-    assert boot.parse("  a=1\n b  a=2 c=\t") == {"a": "2", "b": "", "c": ""}
+    assert boot_arguments.parse("  a=1\n b  a=2 c=\t") == {"a": "2", "b": "", "c": ""}
 
 
 def test_pairs_keep_their_order() -> None:
-    assert boot.format([("template", "domP"), ("port", 8250)]) == "template=domP port=8250"
+    assert boot_arguments.format([("template", "domP"), ("port", 8250)]) == "template=domP port=8250"
 
 
 @pytest.mark.parametrize("value", ["two words", "new\nline", "tab\tbed", "end "])
 def test_white_space_is_refused_and_the_value_not_quoted(value: str) -> None:
     with pytest.raises(ValueError, match="'vmpassword' holds white space") as refused:
-        boot.format({"vmpassword": value})
+        boot_arguments.format({"vmpassword": value})
     assert value not in str(refused.value)
 
 
@@ -58,4 +58,4 @@ def test_secrets_of_cloudstacks_keys_are_known() -> None:
         "cacertificate",
         "keystore_password",
         "vmpassword",
-    } == boot.SECRET_KEYS
+    } == boot_arguments.SECRET_KEYS

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from systemvm.wire.forwarded import client_address, networks
-from systemvm.wire.public_endpoint import PublicEndpoint
+from systemvm.web.forwarded import client_address, networks
+from systemvm.web.public_endpoint import PublicEndpoint
 
 
 @pytest.mark.parametrize(

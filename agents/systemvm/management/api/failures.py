@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 from systemvm.management.accounts.errors import AccountError
 from systemvm.management.api.errors import ApiError, ErrorCode
 from systemvm.management.hypervisors.base import HypervisorError
-from systemvm.management.networks.driver import NetworkError
+from systemvm.management.network_helper import NetworkError
 from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state.addresses import PoolExhaustedError
 from systemvm.management.state.rows import NotFoundError
@@ -20,7 +20,7 @@ from systemvm.management.virtual_machines.errors import (
     MachineStateError,
     NotDeployableError,
 )
-from systemvm.rpc import errors as rpc
+from systemvm.rpc.core import errors as rpc
 from systemvm.service import host_errors
 
 log = Logger()

@@ -17,7 +17,7 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
 
 from systemvm.management.api import envelope, signature
-from systemvm.management.api.accounts import Directory
+from systemvm.management.api.authentication import Directory
 from systemvm.management.api.command import CommandTable
 from systemvm.management.api.errors import ApiError, ErrorCode, unauthorized
 from systemvm.management.api.failures import as_api_error
@@ -26,8 +26,8 @@ from systemvm.management.api.principal import Principal
 from systemvm.management.api.request_parameters import read_parameters
 from systemvm.management.api.sessions import Sessions
 from systemvm.management.state.columns import now
-from systemvm.wire.forwarded import Network, client_address
-from systemvm.wire.public_endpoint import PublicEndpoint
+from systemvm.web.forwarded import Network, client_address
+from systemvm.web.public_endpoint import PublicEndpoint
 
 COOKIE = b"JSESSIONID"
 _FORM = b"application/x-www-form-urlencoded"

@@ -10,8 +10,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from systemvm.management.api.accounts import Directory
 from systemvm.management.api.answers.access import LoginAnswer, LogoutAnswer
+from systemvm.management.api.authentication import Directory
 from systemvm.management.api.command import ApiCall, Command, Shape
 from systemvm.management.api.errors import ApiError, ErrorCode
 from systemvm.management.api.login_limit import Attempt, LoginLimit

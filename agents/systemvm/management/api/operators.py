@@ -18,10 +18,10 @@ from systemvm.management.api.failures import as_api_error
 from systemvm.management.api.login import LOGIN, LOGOUT
 from systemvm.management.api.parameters import Parameter
 from systemvm.management.api.principal import Principal
-from systemvm.rpc import errors as rpc
-from systemvm.rpc.errors import RpcError
-from systemvm.rpc.local_caller import OPERATORS
-from systemvm.rpc.method import Call, Handler, MethodTable
+from systemvm.rpc.core import errors as rpc
+from systemvm.rpc.core.errors import RpcError
+from systemvm.rpc.core.method import Call, Handler, MethodTable
+from systemvm.rpc.stream.peer_credentials import OPERATORS
 
 _RPC_CODES = {
     ErrorCode.MALFORMED_PARAMETER: rpc.INVALID_PARAMS,

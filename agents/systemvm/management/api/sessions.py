@@ -11,7 +11,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 from attrs import evolve, field, frozen
 
-from systemvm.management.api.accounts import principal_of
+from systemvm.management.api.authentication import principal_of
 from systemvm.management.api.principal import Principal
 from systemvm.management.state import accounts, sessions
 from systemvm.management.state.columns import now

@@ -7,7 +7,7 @@ from twisted.logger import Logger
 from twisted.web import http, server
 from twisted.web.resource import Resource
 
-from systemvm.rpc.bounded_request import BoundedRequest
+from systemvm.rpc.http.bounded_request import BoundedRequest
 
 MAX_BODY_BYTES = 256 * 1024
 IDLE_TIMEOUT_S = 60

@@ -13,9 +13,9 @@ from typing import Any
 
 from attrs import frozen
 
+from systemvm.host.zone import NetworkConfig, NetworksConfig
 from systemvm.management.api.command import ApiCall, matches_keyword
 from systemvm.management.state.zones import Host, Zone
-from systemvm.management.zone import NetworkConfig, NetworksConfig
 
 #: A zone's networks, by the zone's name.
 NetworksOf = Callable[[str], NetworksConfig]

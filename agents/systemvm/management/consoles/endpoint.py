@@ -10,6 +10,7 @@ from typing import Protocol
 import sqlalchemy as sa
 from attrs import field, frozen
 
+from systemvm.host.zone import TrafficType
 from systemvm.management.consoles.token import (
     MAX_UNSPENT_OF_ACCOUNT,
     MAX_UNSPENT_OF_VM,
@@ -23,8 +24,7 @@ from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import InstanceState, InstanceType
-from systemvm.management.zone import TrafficType
-from systemvm.wire.public_endpoint import PublicEndpoint
+from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.role import Role
 
 #: CloudStack's consoleproxy.session.max.

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from systemvm.management.state import console_sessions
 from systemvm.management.state.database import Database
-from systemvm.rpc.errors import RpcError
+from systemvm.rpc.core.errors import RpcError
 from systemvm.wire.console import CONSOLE_END, ConsoleEnd, ConsoleRefusal
 
 

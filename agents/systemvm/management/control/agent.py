@@ -8,7 +8,7 @@ from datetime import datetime
 from attrs import frozen
 
 from systemvm.management.state.status import AgentState
-from systemvm.rpc.call import Connection
+from systemvm.rpc.core.call import Connection
 from systemvm.wire.agent import Health, Hello
 from systemvm.wire.protocol import LISTINGS_SINCE, Fit
 from systemvm.wire.role import Role

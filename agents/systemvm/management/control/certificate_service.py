@@ -13,9 +13,9 @@ from systemvm.management.control.rotation import Progress, Rotation, renew
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.management.state.certificates import Certificate
 from systemvm.management.state.rows import NotFoundError
-from systemvm.rpc.errors import NOT_CONNECTED, RpcError
-from systemvm.rpc.local_caller import OPERATORS
-from systemvm.rpc.method import Call, MethodTable
+from systemvm.rpc.core.errors import NOT_CONNECTED, RpcError
+from systemvm.rpc.core.method import Call, MethodTable
+from systemvm.rpc.stream.peer_credentials import OPERATORS
 
 #: How long a provisioned agent may take to come back.
 RECONNECT_S = 60.0

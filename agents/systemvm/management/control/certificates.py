@@ -20,9 +20,9 @@ from systemvm.management.state import certificates, events
 from systemvm.management.state.certificates import Certificate
 from systemvm.management.state.database import Database
 from systemvm.management.state.status import AgentState
-from systemvm.rpc.errors import RpcError
-from systemvm.rpc.method import Caller
-from systemvm.rpc.refusal import TlsCheck
+from systemvm.rpc.core.errors import RpcError
+from systemvm.rpc.core.method import Caller
+from systemvm.rpc.tls.refusal import TlsCheck
 
 #: An agent renews at a third of its certificate's life left; later than this, something keeps it from that.
 LATE_DAYS_LEFT = 7.0

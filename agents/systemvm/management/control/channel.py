@@ -16,16 +16,16 @@ from systemvm.management.control.clock import ClockWatch
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.pki.control import ControlAuthority, SigningRefusedError
 from systemvm.management.state.status import AgentState
-from systemvm.rpc.backoff import Backoff
-from systemvm.rpc.call import Call, Connection, Method, Objects
-from systemvm.rpc.errors import FORBIDDEN, NOT_CONNECTED, RpcError
-from systemvm.rpc.identity import Identity
-from systemvm.rpc.listen import BOUNDS, listen
-from systemvm.rpc.method import MethodTable
-from systemvm.rpc.peer import Peer
-from systemvm.rpc.refusal import Refusal
-from systemvm.rpc.tls import shown_in
-from systemvm.rpc.transport import Reactor
+from systemvm.rpc.core.call import Call, Connection, Method, Objects
+from systemvm.rpc.core.errors import FORBIDDEN, NOT_CONNECTED, RpcError
+from systemvm.rpc.core.method import MethodTable
+from systemvm.rpc.core.peer import Peer
+from systemvm.rpc.stream.backoff import Backoff
+from systemvm.rpc.stream.listener import BOUNDS, listen
+from systemvm.rpc.stream.transport import Reactor
+from systemvm.rpc.tls.context import shown_in
+from systemvm.rpc.tls.identity import Identity
+from systemvm.rpc.tls.refusal import Refusal
 from systemvm.service.connection_limits import ConnectionLimits, source_of_address
 from systemvm.service.scaled_timer import ScaledTimer
 from systemvm.wire.agent import (

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from systemvm.management.control.agent import Agent, AgentStatus, NotReadyError, Remark
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.state.status import AgentState
-from systemvm.rpc.errors import RpcError
+from systemvm.rpc.core.errors import RpcError
 from systemvm.wire.agent import PING, Ping, Pong
 from systemvm.wire.role import Role
 

@@ -9,11 +9,11 @@ from typing import Any, TypeVar, overload
 from twisted.logger import Logger
 
 from systemvm.management.control.agent import Agent, AgentStatus
-from systemvm.management.delays import to_load
+from systemvm.management.delay_messages import to_load
 from systemvm.management.state.columns import now
 from systemvm.management.state.status import AgentState
-from systemvm.rpc.call import Caller, Connection
-from systemvm.rpc.errors import FORBIDDEN, NOT_CONNECTED, RpcError
+from systemvm.rpc.core.call import Caller, Connection
+from systemvm.rpc.core.errors import FORBIDDEN, NOT_CONNECTED, RpcError
 from systemvm.service import slowness
 from systemvm.service.slowness import TimeoutScale
 from systemvm.wire.agent import LIFELINE, Hello

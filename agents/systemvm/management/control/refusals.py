@@ -9,15 +9,15 @@ import sqlalchemy as sa
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from systemvm.host.zone import TrafficType
 from systemvm.management.control.agent import Agent, AgentStatus
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.control.news import News
+from systemvm.management.control.event_rate_limit import News
 from systemvm.management.state import events, instances
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import AgentState, InstanceState
-from systemvm.management.zone import TrafficType
-from systemvm.rpc.refusal import Refusal, TlsCheck
+from systemvm.rpc.tls.refusal import Refusal, TlsCheck
 
 #: Refusals whose rows are looked for at once; an agent that was not noted now dials again.
 MAX_BEING_NOTED = 16

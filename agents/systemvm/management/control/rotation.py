@@ -20,7 +20,7 @@ from systemvm.management.control.agent import Agent
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.management.pki.control_roots import Phase
-from systemvm.rpc.errors import RpcError
+from systemvm.rpc.core.errors import RpcError
 from systemvm.wire.agent import RENEW
 
 STEP_S = 30.0

@@ -10,9 +10,9 @@ from twisted.logger import Logger
 
 from systemvm.management.control.agent import Agent, AgentStatus, Remark
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.delays import explain
+from systemvm.management.delay_messages import explain
 from systemvm.management.state.status import AgentState
-from systemvm.rpc.errors import RpcError
+from systemvm.rpc.core.errors import RpcError
 from systemvm.service.periodic import Periodic
 from systemvm.service.single_flight import SingleFlight
 from systemvm.wire.agent import HEALTH, Health

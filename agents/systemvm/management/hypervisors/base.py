@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 from attrs import field, frozen
 
-from systemvm.management.hypervisors.architecture import Architecture
+from systemvm.host.architecture import Architecture
 
 
 class HypervisorError(Exception):

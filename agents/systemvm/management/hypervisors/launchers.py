@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from systemvm.launcher.processes import FIRST_DESCRIPTOR, Processes
 from systemvm.management.hypervisors.base import HypervisorError
-from systemvm.service.local_calls import RefusedError, call
 from systemvm.service.slowness import scaled_s
+from systemvm.service.unix_calls import RefusedError, call
 
 __all__ = ["FIRST_DESCRIPTOR", "DirectLauncher", "Launcher", "SocketLauncher"]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from twisted.logger import Logger
 
+from systemvm.host.accelerator import Accelerator, GuestTimeoutScale
 from systemvm.management.asyncio_bridge import in_asyncio, in_twisted
 from systemvm.management.hypervisors import qemu_arguments, smbios
-from systemvm.management.hypervisors.accelerator import Accelerator, GuestTimeoutScale
 from systemvm.management.hypervisors.base import (
     DomainNotFoundError,
     DomainSpec,
@@ -24,8 +24,8 @@ from systemvm.management.hypervisors.base import (
     Taps,
 )
 from systemvm.management.hypervisors.guest_agent import GuestAgent
-from systemvm.management.hypervisors.journal import Entry, Journal
 from systemvm.management.hypervisors.launchers import DirectLauncher, Launcher
+from systemvm.management.hypervisors.machine_record import Entry, Journal
 from systemvm.management.hypervisors.process import DetachedProcess, is_listened_to
 from systemvm.management.hypervisors.qemu_exit import exit_reason
 from systemvm.management.hypervisors.qemu_program import QemuProgram, free_vnc_port

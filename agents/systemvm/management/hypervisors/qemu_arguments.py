@@ -8,8 +8,8 @@ from pathlib import Path
 
 from attrs import frozen
 
+from systemvm.host.accelerator import Accelerator
 from systemvm.launcher.arguments import SANDBOX
-from systemvm.management.hypervisors.accelerator import Accelerator
 from systemvm.management.hypervisors.base import DomainSpec, HypervisorError
 
 #: Names go into paths, argv and taps.

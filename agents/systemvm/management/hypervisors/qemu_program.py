@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 
 from attrs import frozen
 
+from systemvm.host.accelerator import Accelerator
 from systemvm.management.hypervisors import qemu_arguments, smbios
-from systemvm.management.hypervisors.accelerator import Accelerator
 from systemvm.management.hypervisors.base import DomainSpec, HypervisorError, VncSpec
-from systemvm.management.hypervisors.journal import Entry, Journal
 from systemvm.management.hypervisors.launchers import FIRST_DESCRIPTOR, Launcher
+from systemvm.management.hypervisors.machine_record import Entry, Journal
 from systemvm.management.hypervisors.process import DetachedProcess, listen_unix
 from systemvm.management.hypervisors.serial_log import mark as serial_mark
 

@@ -10,7 +10,7 @@ from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from systemvm.management.jobs.feed import Feed
+from systemvm.management.jobs.event_feed import Feed
 from systemvm.management.state import jobs as rows
 from systemvm.management.state.database import Database
 from systemvm.management.state.jobs import Job

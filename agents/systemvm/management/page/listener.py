@@ -12,12 +12,12 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
+from systemvm.host.config_file import ConfigError
 from systemvm.management.config import PageConfig
-from systemvm.management.config_file import ConfigError
 from systemvm.management.page.bounded_listener import BoundedListener
 from systemvm.management.pki.public import NotPermittedError, PublicAuthority
-from systemvm.rpc.transport import Reactor
-from systemvm.wire.forwarded import holds_proxy, networks
+from systemvm.rpc.stream.transport import Reactor
+from systemvm.web.forwarded import holds_proxy, networks
 
 
 @implementer(IOpenSSLServerConnectionCreator)

@@ -17,7 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from systemvm.management.pki.authority import Authority, Now, utc_now
 from systemvm.management.pki.control_roots import ControlRoots, Phase
 from systemvm.management.pki.keystore import key_to_pem, new_key
-from systemvm.rpc.identity import Identity
+from systemvm.rpc.tls.identity import Identity
 from systemvm.wire.role import MANAGEMENT_SAN, Role
 
 BOOTSTRAP_LIFETIME = timedelta(days=1)

@@ -6,8 +6,8 @@ from __future__ import annotations
 from attrs import frozen
 
 from systemvm.management.pki.public import PublicAuthority
-from systemvm.rpc.local_caller import OPERATORS
-from systemvm.rpc.method import Call, MethodTable
+from systemvm.rpc.core.method import Call, MethodTable
+from systemvm.rpc.stream.peer_credentials import OPERATORS
 
 
 @frozen

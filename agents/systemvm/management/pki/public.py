@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from twisted.logger import Logger
 
+from systemvm.host.zone import ZoneConfig
 from systemvm.management.pki.authority import Authority
 from systemvm.management.pki.keystore import key_to_pem, new_key
-from systemvm.management.zone import ZoneConfig
-from systemvm.wire.public_endpoint import WILDCARD, PublicEndpoint
+from systemvm.web.public_endpoint import WILDCARD, PublicEndpoint
 
 LIFETIME = timedelta(days=90)
 STEM = "public-ca"

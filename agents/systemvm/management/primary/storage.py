@@ -12,7 +12,7 @@ from twisted.internet.defer import DeferredLock
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
-from systemvm.management.primary import copying
+from systemvm.management.primary import atomic_copy
 from systemvm.management.primary.qemu_img import DiskFormat, PrimaryStorageError, QemuImg
 from systemvm.service import host_errors
 
@@ -38,7 +38,7 @@ class PrimaryStorage:
     def open(self) -> None:
         for directory in (self._templates, self._volumes):
             directory.mkdir(parents=True, exist_ok=True)
-            copying.remove_leftovers(directory)
+            atomic_copy.remove_leftovers(directory)
 
     # ---- templates ------------------------------------------------------------------------------------
 
@@ -63,7 +63,7 @@ class PrimaryStorage:
         try:
             for template_format in ("qcow2", "raw", "iso"):
                 await deferToThread(self._template_path(template_uuid, template_format).unlink, True)
-            await deferToThread(copying.sync_directory, self._templates)
+            await deferToThread(atomic_copy.sync_directory, self._templates)
         finally:
             lock.release()
         if not lock.locked:
@@ -79,7 +79,7 @@ class PrimaryStorage:
                     "only images that stand alone can be templates",
                 )
         try:
-            await deferToThread(copying.copy, source, path)
+            await deferToThread(atomic_copy.copy, source, path)
         except OSError as error:
             what = f"{source} could not be copied to primary storage"
             full = host_errors.explain(error, str(self._templates))
@@ -120,7 +120,7 @@ class PrimaryStorage:
             await create(temporary)
             temporary.chmod(DISK_MODE)
             temporary.replace(path)
-            await deferToThread(copying.sync_directory, self._volumes)
+            await deferToThread(atomic_copy.sync_directory, self._volumes)
         except (OSError, PrimaryStorageError) as error:
             # qemu-img says what failed in words alone; whether the disk is full can be seen
             trouble = host_errors.explain(error, str(self._volumes))

@@ -14,7 +14,7 @@ from attrs import field, frozen
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
-from systemvm.management.primary import copying
+from systemvm.management.primary import atomic_copy
 from systemvm.management.primary.qemu_img import PrimaryStorageError
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -122,9 +122,9 @@ class SystemImages:
             (temporary / "manifest.json").write_bytes(raw)
             (temporary / "manifest.json").chmod(0o444)
             temporary.chmod(0o555)
-            copying.sync_directory(temporary)
+            atomic_copy.sync_directory(temporary)
             temporary.rename(target)
-            copying.sync_directory(self._directory)
+            atomic_copy.sync_directory(self._directory)
         except BaseException:
             temporary.chmod(0o755)
             shutil.rmtree(temporary)
@@ -145,7 +145,7 @@ class SystemImages:
                 f"the manifest names no sha256 of {source.name}", "`make images` builds it again"
             )
         try:
-            got = copying.copy(source, target)
+            got = atomic_copy.copy(source, target)
         except FileNotFoundError as e:
             raise PrimaryStorageError(f"{source} does not exist", "`make images` builds it") from e
         if got != wanted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from systemvm.management.layout import Layout
+from systemvm.host.layout import Layout
 
 
 def read_sample(name: str) -> str:

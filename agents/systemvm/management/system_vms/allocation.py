@@ -7,14 +7,14 @@ from ipaddress import IPv4Address
 
 import sqlalchemy as sa
 
-from systemvm.management.hypervisors.architecture import Architecture
+from systemvm.host.architecture import Architecture
+from systemvm.host.zone import TrafficType, ZoneConfig
 from systemvm.management.state import addresses, instances
 from systemvm.management.state.accounts import SYSTEM_ACCOUNT_ID
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState
 from systemvm.management.state.zones import Zone
 from systemvm.management.system_vms.boot_arguments import TYPES
-from systemvm.management.zone import TrafficType, ZoneConfig
 from systemvm.wire.role import Role
 
 

@@ -9,11 +9,11 @@ from ipaddress import IPv4Address
 
 from attrs import frozen
 
+from systemvm.host.zone import TrafficType, ZoneConfig
 from systemvm.management.config import ControlConfig
 from systemvm.management.state.instances import Instance, Nic
 from systemvm.management.state.status import InstanceType
-from systemvm.management.zone import TrafficType, ZoneConfig
-from systemvm.wire import boot
+from systemvm.wire import boot_arguments
 from systemvm.wire.role import Role
 
 MTU = 1500
@@ -74,7 +74,7 @@ def cmdline(vm: Instance, nics: Sequence[Nic], facts: BootFacts) -> str:
     if role is Role.SSVM and facts.own_networks:
         tail.append(("fetch_denied", ",".join(facts.own_networks)))
     tail += _storage(facts.zone) if role is Role.SSVM else [("vncport", CONSOLE_PORT)]
-    return boot.format([*head, *middle, *tail])
+    return boot_arguments.format([*head, *middle, *tail])
 
 
 def _networking(nics: Sequence[Nic], zone: ZoneConfig) -> _Pairs:

@@ -22,7 +22,7 @@ from twisted.logger import Logger
 
 from systemvm.management.control.agent import Agent, AgentStatus
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.delays import explain, figures
+from systemvm.management.delay_messages import explain, figures
 from systemvm.management.hypervisors import serial_log
 from systemvm.management.hypervisors.base import HypervisorError
 from systemvm.management.hypervisors.guest_agent import GuestAgent
@@ -30,8 +30,8 @@ from systemvm.management.state import instances
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import AgentState, InstanceState
-from systemvm.management.system_vms import inside
-from systemvm.management.system_vms.examination import Examination, Examinations, Finding
+from systemvm.management.system_vms import guest_probe
+from systemvm.management.system_vms.diagnosis_runner import Examination, Examinations, Finding
 from systemvm.service.slowness import TimeoutScale, unscaled
 from systemvm.wire.slowness import Delay, MachineLoad
 
@@ -143,7 +143,7 @@ class Diagnosis:
         examination.pending = "its guest agent"
         seen = await self._ask_inside(name, examination)
         if seen is not None:
-            status = inside.explain(seen, name, self._address, self._port)
+            status = guest_probe.explain(seen, name, self._address, self._port)
             return examination.conclude(status or _of_load(max(load, seen.load, key=_slowdown)))
         examination.pending = "its serial console"
         text = await deferToThread(serial_log.tail, self._path(name))
@@ -232,25 +232,25 @@ class Diagnosis:
 
     # --- who is asked
 
-    async def _ask_inside(self, name: str, examination: Examination) -> inside.Inside | None:
+    async def _ask_inside(self, name: str, examination: Examination) -> guest_probe.Inside | None:
         """None when the guest agent does not answer."""
         try:
             guest = self._machines.guest_agent(name)
             await guest.ping(timeout_s=PING_S)
             loadavg = await guest.read_file(  # starts no program: an overloaded guest can still do it
-                inside.LOADAVG, limit_bytes=128, timeout_s=PING_S
+                guest_probe.LOADAVG, limit_bytes=128, timeout_s=PING_S
             )
             examination.note("load inside", loadavg.decode("ascii", "replace").strip())
             examination.pending = "its units, journal, network and firewall from inside"
             asked_s = self._unix_clock()
             done = await guest.run(
-                ["/bin/sh", "-c", inside.script(self._address, self._port, self._timeout_scale())],
+                ["/bin/sh", "-c", guest_probe.script(self._address, self._port, self._timeout_scale())],
                 timeout_s=SCRIPT_S,
             )
         except HypervisorError as error:
             examination.note("guest agent", error.message)
             return None
-        seen = inside.parse(done.stdout.decode("utf-8", "replace"), asked_s, loadavg)
+        seen = guest_probe.parse(done.stdout.decode("utf-8", "replace"), asked_s, loadavg)
         for part, answer in seen.parts.items():
             examination.note(f"inside: {part}", answer.text or "nothing")
         return seen if seen.parts else None

@@ -10,11 +10,12 @@ from typing import Protocol
 import sqlalchemy as sa
 from twisted.logger import Logger
 
+from systemvm.host.zone import TrafficType
 from systemvm.management.control.agent import AgentStatus
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.hypervisors.base import Hypervisor, HypervisorError
-from systemvm.management.hypervisors.ending import end_machine
-from systemvm.management.networks.driver import NetworkError
+from systemvm.management.hypervisors.shutdown import end_machine
+from systemvm.management.network_helper import NetworkError
 from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state import console_sessions, events, instances
 from systemvm.management.state.columns import now
@@ -24,8 +25,7 @@ from systemvm.management.state.status import AgentState, InstanceState, Instance
 from systemvm.management.system_vms.boot_arguments import ROLES, BootFacts
 from systemvm.management.system_vms.machine import MachineBuilder
 from systemvm.management.system_vms.patching import Patched, Patching
-from systemvm.management.turns import Turns
-from systemvm.management.zone import TrafficType
+from systemvm.management.vm_locks import Turns
 from systemvm.service import host_errors
 from systemvm.service.slowness import TimeoutScale, unscaled
 

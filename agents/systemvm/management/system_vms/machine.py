@@ -12,7 +12,7 @@ from typing import Protocol
 from attrs import frozen
 from twisted.logger import Logger
 
-from systemvm.management.hypervisors.architecture import Architecture
+from systemvm.host.architecture import Architecture
 from systemvm.management.hypervisors.base import Disk, DomainSpec
 from systemvm.management.hypervisors.base import Nic as DomainNic
 from systemvm.management.pki.control import ControlAuthority
@@ -21,7 +21,7 @@ from systemvm.management.primary.storage import PrimaryStorage
 from systemvm.management.primary.system_images import SystemImage, SystemImages
 from systemvm.management.state.instances import Instance, Nic
 from systemvm.management.system_vms.boot_arguments import ROLES, BootFacts, cmdline
-from systemvm.wire import boot
+from systemvm.wire import boot_arguments
 from systemvm.wire.role import Role
 
 
@@ -109,8 +109,10 @@ class MachineBuilder:
             append=image.append,
             credentials={
                 # for a guest whose RTC is wrong: TLS needs the time before anyone can be asked for it
-                boot.CMDLINE_CREDENTIAL: f"{arguments} {boot.CLOCK}={self._clock():.0f}".encode(),
-                boot.IDENTITY_CREDENTIAL: identity.to_pem_bundle(),
+                boot_arguments.CMDLINE_CREDENTIAL: (
+                    f"{arguments} {boot_arguments.CLOCK}={self._clock():.0f}".encode()
+                ),
+                boot_arguments.IDENTITY_CREDENTIAL: identity.to_pem_bundle(),
             },
             arch=arch,
             is_system=True,

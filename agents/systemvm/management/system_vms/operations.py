@@ -13,7 +13,7 @@ from twisted.internet.threads import deferToThread
 
 from systemvm.management.control.agent import Agent, AgentStatus
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.delays import explain
+from systemvm.management.delay_messages import explain
 from systemvm.management.hypervisors.base import HypervisorError
 from systemvm.management.state import instances
 from systemvm.management.state.database import Database
@@ -22,12 +22,12 @@ from systemvm.management.state.instances import Instance
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import AgentState, InstanceState
 from systemvm.management.system_vms.diagnosis import Diagnosis
-from systemvm.management.system_vms.examination import Examination, Finding, Look
+from systemvm.management.system_vms.diagnosis_runner import Examination, Finding, Look
 from systemvm.management.system_vms.preparation import Preparations
 from systemvm.management.system_vms.secure_shell import SSH_PORT, Logins
-from systemvm.rpc.errors import NOT_CONNECTED, RpcError
-from systemvm.rpc.local_caller import OPERATORS
-from systemvm.rpc.method import Call, MethodTable
+from systemvm.rpc.core.errors import NOT_CONNECTED, RpcError
+from systemvm.rpc.core.method import Call, MethodTable
+from systemvm.rpc.stream.peer_credentials import OPERATORS
 from systemvm.wire.agent import CHECK, CheckReport
 from systemvm.wire.role import Role
 from systemvm.wire.slowness import Delay, MachineLoad

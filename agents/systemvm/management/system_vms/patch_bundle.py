@@ -19,7 +19,7 @@ import systemvm
 from systemvm.wire.role import Role
 
 #: What both appliances have; each has its role's own package besides.
-COMMON = ("wire", "rpc", "service", "guest")
+COMMON = ("wire", "web", "rpc", "service", "guest")
 #: What runs the old code until it is started again; the agent is first.
 UNITS = {
     Role.SSVM: [

@@ -5,17 +5,17 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
+from systemvm.host.zone import TrafficType, ZoneConfig
 from systemvm.management.config import Configuration
 from systemvm.management.control.agent import Agent, AgentStatus, NotReadyError, Remark
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.delays import delay_of, explain
+from systemvm.management.delay_messages import delay_of, explain
 from systemvm.management.pki.public import PublicAuthority
 from systemvm.management.state import instances, zones
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import AgentState
-from systemvm.management.zone import TrafficType, ZoneConfig
-from systemvm.rpc.errors import RpcError
+from systemvm.rpc.core.errors import RpcError
 from systemvm.wire.console import CONSOLE_SETUP, ConsoleSetup
 from systemvm.wire.role import Role
 from systemvm.wire.slowness import Delay

@@ -12,13 +12,13 @@ from pathlib import Path
 from attrs import frozen
 from twisted.logger import Logger
 
+from systemvm.host.zone import TrafficType
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.hypervisors.base import HypervisorError
 from systemvm.management.hypervisors.guest_agent import GuestAgents
 from systemvm.management.state import instances
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
-from systemvm.management.zone import TrafficType
 
 SSH_PORT = 3922
 _CONNECT_S = 30

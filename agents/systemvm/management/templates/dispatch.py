@@ -20,15 +20,15 @@ from twisted.logger import Logger
 
 from systemvm.management.state import templates
 from systemvm.management.state.database import Database
-from systemvm.management.templates import downloads, due
-from systemvm.management.templates.allotment import Allotment
-from systemvm.management.templates.due import Due, Work
+from systemvm.management.templates import downloads, pending_work
+from systemvm.management.templates.fair_share import Allotment
+from systemvm.management.templates.pending_work import Due, Work
+from systemvm.management.templates.ssvm_calls import Agents, Lane, WorkCalls, ZoneFacts
 from systemvm.management.templates.store_usage import StoreUsage
 from systemvm.management.templates.wait_reason import WaitReason, hint_for_zone
-from systemvm.management.templates.work_calls import Agents, Lane, WorkCalls, ZoneFacts
-from systemvm.rpc.call import Call, Objects
-from systemvm.rpc.errors import RpcError
-from systemvm.rpc.method import MethodTable
+from systemvm.rpc.core.call import Call, Objects
+from systemvm.rpc.core.errors import RpcError
+from systemvm.rpc.core.method import MethodTable
 from systemvm.service.periodic import Periodic
 from systemvm.wire import storage
 from systemvm.wire.role import Role
@@ -91,9 +91,9 @@ class Dispatch:
 
     async def delete(self, template_id: int) -> None:
         """Have the files of a deleted template removed now, as far as an SSVM is there to do it."""
-        for work in await self._database.read(due.deletions_of, template_id):
+        for work in await self._database.read(pending_work.deletions_of, template_id):
             await self._calls.ended(work)
-            found = await self._database.read(due.deletion_with_ssvms, work.ref.id)
+            found = await self._database.read(pending_work.deletion_with_ssvms, work.ref.id)
             if found is not None:
                 again, ssvms = found
                 allotment = Allotment(ssvms, set(self._agents.up(Role.SSVM)), self._calls)
@@ -105,7 +105,7 @@ class Dispatch:
         """One pass: the calls that it began; each ends by itself, and none fails."""
         calls = self._calls
         waits = calls.begin_pass()
-        found = await self._database.read(due.due, waits)
+        found = await self._database.read(pending_work.due, waits)
         calls.keep_word_on({work.ref.id for work in found.given})
         allotment = Allotment(found, set(self._agents.up(Role.SSVM)), calls)
         begun = list(self._ask_again(found.given, allotment))
@@ -149,7 +149,7 @@ class Dispatch:
         open_zones = [zone_id for zone_id, count in places.items() if count]
         if open_zones:
             most = max(places.values())
-            queue = await self._database.read(due.candidates, open_zones, waits, most)
+            queue = await self._database.read(pending_work.candidates, open_zones, waits, most)
             for work, name in allotment.share_out(queue):
                 begun += await self._assign(work, name)
                 left[work.zone.id] -= 1
@@ -170,7 +170,9 @@ class Dispatch:
             return
         else:
             reason = WaitReason.BUSY
-        refs = await self._database.read(due.waiting_without_reason, zone_id, reason.value, MAX_NOTES)
+        refs = await self._database.read(
+            pending_work.waiting_without_reason, zone_id, reason.value, MAX_NOTES
+        )
         if refs:
             hint = hint_for_zone(reason, found.zone_names[zone_id], ssvms)
             # an event for each is for what is wrong; that others have their turn before is not

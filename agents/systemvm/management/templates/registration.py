@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from systemvm.management.hypervisors.architecture import Architecture
+from systemvm.host.architecture import Architecture
 from systemvm.management.templates import source_url
 from systemvm.wire import checksum
 from systemvm.wire.storage import ImageFormat

@@ -12,8 +12,8 @@ from twisted.logger import Logger
 
 from systemvm.management.state import zones
 from systemvm.management.state.database import Database
-from systemvm.management.templates.due import ssvms_by_zone
-from systemvm.rpc.errors import RpcError
+from systemvm.management.templates.pending_work import ssvms_by_zone
+from systemvm.rpc.core.errors import RpcError
 from systemvm.service.single_flight import SingleFlight
 from systemvm.wire import storage
 from systemvm.wire.role import Role

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import enum
 
-from systemvm.rpc.errors import BUSY, DEADLINE, NOT_CONNECTED, REFUSED, RpcError
+from systemvm.rpc.core.errors import BUSY, DEADLINE, NOT_CONNECTED, REFUSED, RpcError
 from systemvm.wire.slowness import Delay
 
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import sqlalchemy as sa
 from attrs import field, frozen
 
-from systemvm.management.hypervisors.architecture import Architecture
+from systemvm.host.architecture import Architecture
 from systemvm.management.hypervisors.base import Disk, DomainSpec, VncSpec
 from systemvm.management.hypervisors.base import Nic as DomainNic
 from systemvm.management.primary.qemu_img import DiskFormat

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from systemvm.management.hypervisors.base import DomainStatus, ExitReason, Hypervisor
-from systemvm.management.hypervisors.ending import end_machine
+from systemvm.management.hypervisors.shutdown import end_machine
 from systemvm.management.pki.seal import Seal
 from systemvm.management.state import accounts, events, instances
 from systemvm.management.state.columns import now
@@ -23,11 +23,11 @@ from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import InstanceState, InstanceType
-from systemvm.management.turns import Turns
 from systemvm.management.virtual_machines.deployment import Deployment, deploy, mark_expunged
 from systemvm.management.virtual_machines.errors import MachineBusyError, MachineError, MachineStateError
-from systemvm.management.virtual_machines.exits import Explanation, explain
+from systemvm.management.virtual_machines.exit_reasons import Explanation, explain
 from systemvm.management.virtual_machines.machine import MachineBuilder
+from systemvm.management.vm_locks import Turns
 from systemvm.service import host_errors
 from systemvm.service.slowness import TimeoutScale, unscaled
 

@@ -11,7 +11,7 @@ from attrs import evolve
 
 from small_cloud import ADMIN_PASSWORD, HASHER, USER_PASSWORD, FakePeer, SmallCloud
 from systemvm.management.accounts.errors import AccountError
-from systemvm.management.api.accounts import Directory
+from systemvm.management.api.authentication import Directory
 from systemvm.management.api.errors import ApiError
 from systemvm.management.api.principal import Principal
 from systemvm.management.api.sessions import OpenedSession, Sessions

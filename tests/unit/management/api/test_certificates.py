@@ -14,9 +14,9 @@ from systemvm.management.api.errors import ApiError
 from systemvm.management.control.agent import Agent, AgentStatus
 from systemvm.management.state.jobs import Job
 from systemvm.management.state.status import AgentState, InstanceType
-from systemvm.rpc.call import Caller
-from systemvm.rpc.errors import NOT_CONNECTED, RpcError
-from systemvm.rpc.tls import shown_in
+from systemvm.rpc.core.call import Caller
+from systemvm.rpc.core.errors import NOT_CONNECTED, RpcError
+from systemvm.rpc.tls.context import shown_in
 from systemvm.wire.agent import RENEW
 from systemvm.wire.role import Role
 

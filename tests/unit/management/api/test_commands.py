@@ -9,13 +9,13 @@ import pytest_twisted
 
 from small_cloud import SmallCloud
 from systemvm.management.api import operators
-from systemvm.management.api.accounts import Directory
+from systemvm.management.api.authentication import Directory
 from systemvm.management.api.command import Command, CommandTable
 from systemvm.management.api.errors import ApiError, ErrorCode
 from systemvm.management.hypervisors.base import HypervisorError
 from systemvm.management.state.status import AgentState, InstanceState, InstanceType
-from systemvm.rpc.errors import FORBIDDEN, INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
-from systemvm.rpc.method import Call, Caller, MethodTable
+from systemvm.rpc.core.errors import FORBIDDEN, INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
+from systemvm.rpc.core.method import Call, Caller, MethodTable
 
 #: What the issue asks for, and what the page and the command line need.
 EXPECTED = {

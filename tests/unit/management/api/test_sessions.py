@@ -11,7 +11,7 @@ import pytest_twisted
 from attrs import evolve
 
 from small_cloud import ADMIN_PASSWORD, API_KEY, HASHER, SECRET_KEY, USER_PASSWORD, SmallCloud
-from systemvm.management.api.accounts import Directory
+from systemvm.management.api.authentication import Directory
 from systemvm.management.api.principal import Principal
 from systemvm.management.api.sessions import IDLE_LIMIT, TOTAL_LIMIT, OpenedSession, Sessions, digest
 from systemvm.management.state import accounts, schema, sessions

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from systemvm.host.config_file import ConfigError, load, to_yaml
+from systemvm.host.layout import Layout
+from systemvm.host.zone import TrafficType, ZoneConfig
 from systemvm.management import config
 from systemvm.management.config import ManagementConfig
-from systemvm.management.config_file import ConfigError, load, to_yaml
 from systemvm.management.config_show import show
-from systemvm.management.layout import Layout
 from systemvm.management.samples import leave_samples
-from systemvm.management.zone import TrafficType, ZoneConfig
 from systemvm.wire.role import Role
 
 

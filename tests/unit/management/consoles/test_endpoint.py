@@ -18,7 +18,7 @@ from systemvm.management.state import accounts, console_sessions, instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState, InstanceType
-from systemvm.wire.public_endpoint import PublicEndpoint
+from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.role import Role
 
 NOWHERE = "00000000-0000-4000-8000-000000000000"

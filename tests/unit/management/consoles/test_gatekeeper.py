@@ -17,7 +17,7 @@ from systemvm.management.state import console_sessions, instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState, InstanceType
-from systemvm.rpc.errors import FORBIDDEN, INVALID_PARAMS, RpcError
+from systemvm.rpc.core.errors import FORBIDDEN, INVALID_PARAMS, RpcError
 from systemvm.wire import console
 from systemvm.wire.console import ConsoleRefusal, ConsoleSession
 from systemvm.wire.role import Role

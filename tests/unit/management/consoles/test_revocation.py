@@ -14,7 +14,7 @@ from systemvm.management.state import console_sessions, instances, schema
 from systemvm.management.state.columns import now
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState, InstanceType
-from systemvm.rpc.errors import NOT_CONNECTED, RpcError
+from systemvm.rpc.core.errors import NOT_CONNECTED, RpcError
 from systemvm.wire import console
 from systemvm.wire.console import ConsoleEnd, ConsoleRefusal
 from systemvm.wire.role import Role

@@ -25,10 +25,10 @@ from systemvm.management.state import events, instances, schema, zones
 from systemvm.management.state.database import Database
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import AgentState, InstanceState, InstanceType
-from systemvm.rpc.call import Caller, ShownCertificate
-from systemvm.rpc.errors import RpcError
-from systemvm.rpc.refusal import Refusal, TlsCheck
-from systemvm.rpc.tls import shown_in
+from systemvm.rpc.core.call import Caller, ShownCertificate
+from systemvm.rpc.core.errors import RpcError
+from systemvm.rpc.tls.context import shown_in
+from systemvm.rpc.tls.refusal import Refusal, TlsCheck
 from systemvm.wire.role import Role
 
 DAY_S = 86400.0

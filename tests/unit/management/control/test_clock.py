@@ -12,7 +12,7 @@ from systemvm.management.control.agent import Agent, AgentStatus, NotReadyError
 from systemvm.management.control.clock import ClockWatch
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.state.status import AgentState
-from systemvm.rpc.errors import METHOD_NOT_FOUND, RpcError
+from systemvm.rpc.core.errors import METHOD_NOT_FOUND, RpcError
 from systemvm.wire.agent import Hello, Pong
 from systemvm.wire.role import Role
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from systemvm.management.control.link_source import LinkSource, find_neighbour, find_port
+from systemvm.management.control.bridge_port import LinkSource, find_neighbour, find_port
 
 ARP = """IP address       HW type     Flags       HW address            Mask     Device
 169.254.1.5      0x1         0x2         0E:00:a9:fe:01:05     *        cloud0

@@ -12,8 +12,8 @@ from systemvm.management.control.agent import Agent, AgentStatus
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.control.supervision import Supervision
 from systemvm.management.state.status import AgentState
-from systemvm.rpc.call import Caller
-from systemvm.rpc.errors import DEADLINE, RpcError
+from systemvm.rpc.core.call import Caller
+from systemvm.rpc.core.errors import DEADLINE, RpcError
 from systemvm.wire.agent import Health
 from systemvm.wire.role import Role
 from systemvm.wire.slowness import MachineLoad

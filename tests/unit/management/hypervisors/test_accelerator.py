@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from systemvm.management.hypervisors.accelerator import Accelerator, GuestTimeoutScale, probe
+from systemvm.host.accelerator import Accelerator, GuestTimeoutScale, probe
 from systemvm.service.slowness import MAX_SCALE
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from systemvm.host.accelerator import Accelerator
+from systemvm.host.architecture import Architecture
 from systemvm.management.hypervisors import qemu_arguments
-from systemvm.management.hypervisors.accelerator import Accelerator
-from systemvm.management.hypervisors.architecture import Architecture
 from systemvm.management.hypervisors.base import Disk, DomainSpec, VncSpec
 from systemvm.management.templates.registration import Registration, RegistrationError
 

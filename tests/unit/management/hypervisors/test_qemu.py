@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 
-from systemvm.management.hypervisors.accelerator import Accelerator
+from systemvm.host.accelerator import Accelerator
 from systemvm.management.hypervisors.base import DomainSpec, Nic
 from systemvm.management.hypervisors.qemu import QemuHypervisor
-from systemvm.management.networks.driver import NetworkError
+from systemvm.management.network_helper import NetworkError
 
 UUID = "8a3f1c52-3e0f-4b5e-9c1d-000000000002"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
+from systemvm.host.accelerator import Accelerator
 from systemvm.management.hypervisors import qemu_arguments
-from systemvm.management.hypervisors.accelerator import Accelerator
 from systemvm.management.hypervisors.base import Disk, DomainSpec, HypervisorError, Nic, VncSpec
 
 CHANNELS = qemu_arguments.Channels(

@@ -11,7 +11,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 
-from systemvm.management.jobs.feed import Feed
+from systemvm.management.jobs.event_feed import Feed
 from systemvm.management.jobs.runner import Jobs, Running
 from systemvm.management.state import accounts
 from systemvm.management.state import jobs as rows

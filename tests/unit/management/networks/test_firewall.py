@@ -7,8 +7,8 @@ import ipaddress
 
 import pytest
 
-from systemvm.management.networks import firewall
-from systemvm.management.networks.bridges import HostNetwork
+from systemvm.host import firewall
+from systemvm.host.bridges import HostNetwork
 
 NETWORKS = [
     HostNetwork.of("cloud0", ["control"], "169.254.0.1/16"),

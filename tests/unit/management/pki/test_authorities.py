@@ -16,14 +16,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 from OpenSSL import crypto
 
+from systemvm.host.zone import ZoneConfig
 from systemvm.management.pki.control import ControlAuthority, DaemonIdentity, SigningRefusedError
 from systemvm.management.pki.keystore import KeystoreError
 from systemvm.management.pki.public import NotPermittedError, PublicAuthority
 from systemvm.management.pki.seal import Seal
 from systemvm.management.pki.ssh_key import SshKey
-from systemvm.management.zone import ZoneConfig
-from systemvm.rpc.tls import IdentityRefused, check_agent, check_daemon
-from systemvm.wire.public_endpoint import PublicEndpoint
+from systemvm.rpc.tls.context import IdentityRefused, check_agent, check_daemon
+from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.role import MANAGEMENT_SAN, Role
 
 PAGE = PublicEndpoint.parse("https://cloud.page.test:8080")

@@ -17,7 +17,7 @@ from systemvm.management.pki.control import (
     DaemonIdentity,
 )
 from systemvm.management.pki.control_roots import ControlRoots, Phase
-from systemvm.rpc.identity import Identity
+from systemvm.rpc.tls.identity import Identity
 from systemvm.wire.role import Role
 
 START = datetime(2026, 3, 1, tzinfo=UTC)

@@ -13,22 +13,22 @@ import pytest
 from attrs import define
 from twisted.internet.task import Clock
 
+from systemvm.host.layout import Layout
+from systemvm.host.zone import ZoneConfig
 from systemvm.management.config import Configuration, ManagementConfig
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.first_start import make_first_accounts
 from systemvm.management.inventory import write_inventory
-from systemvm.management.layout import Layout
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.management.pki.seal import Seal
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.system_vms.boot_arguments import BootFacts
-from systemvm.management.system_vms.keeper import Keeper
 from systemvm.management.system_vms.lifecycle import Lifecycle
 from systemvm.management.system_vms.machine import MachineBuilder
 from systemvm.management.system_vms.patching import Patching
+from systemvm.management.system_vms.reconciler import Keeper
 from systemvm.management.system_vms.secure_shell import Logins
-from systemvm.management.zone import ZoneConfig
 
 
 def _fakes() -> ModuleType:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from attrs import evolve
 
-from systemvm.management.hypervisors.architecture import Architecture
+from systemvm.host.architecture import Architecture
 from systemvm.management.hypervisors.base import (
     DomainSpec,
     DomainState,

@@ -13,22 +13,22 @@ import attrs
 import pytest
 import pytest_twisted
 
+from systemvm.host.config_file import load, to_yaml
+from systemvm.host.zone import ZoneConfig
 from systemvm.management.config import ControlConfig
-from systemvm.management.config_file import load, to_yaml
 from systemvm.management.state import instances
 from systemvm.management.state.instances import Instance, Nic
 from systemvm.management.state.status import InstanceType
 from systemvm.management.system_vms.boot_arguments import BootFacts, cmdline
-from systemvm.management.zone import ZoneConfig
-from systemvm.wire import boot
+from systemvm.wire import boot_arguments
 
 
 @pytest_twisted.ensureDeferred
 async def test_an_ssvm_is_told_all_of_reference_1_3(world) -> None:
     await world.keeper.scan()
     spec = world.hypervisor.specs["s-1-VM"]
-    text = spec.credentials[boot.CMDLINE_CREDENTIAL].decode()
-    arguments = boot.parse(text)
+    text = spec.credentials[boot_arguments.CMDLINE_CREDENTIAL].decode()
+    arguments = boot_arguments.parse(text)
     assert text.startswith(
         "template=domP type=secstorage host=169.254.0.1 port=8250 name=s-1-VM zone=1 pod=1 "
     )
@@ -59,14 +59,14 @@ async def test_an_ssvm_is_told_all_of_reference_1_3(world) -> None:
     assert {key: arguments.get(key) for key in expected} == expected
     assert base64.b64decode(arguments["authorized_key"]) == b"ssh-ed25519 AAAA systemvm"
     assert arguments["nic_macs"].split("|") == [nic.mac for nic in spec.nics]
-    assert not boot.SECRET_KEYS & set(arguments)
+    assert not boot_arguments.SECRET_KEYS & set(arguments)
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_cpvm_is_told_all_of_reference_1_4(world) -> None:
     await world.keeper.scan()
     spec = world.hypervisor.specs["v-2-VM"]
-    arguments = boot.parse(spec.credentials[boot.CMDLINE_CREDENTIAL].decode())
+    arguments = boot_arguments.parse(spec.credentials[boot_arguments.CMDLINE_CREDENTIAL].decode())
     expected = {
         "type": "consoleproxy",
         "guid": "Proxy.2",
@@ -102,8 +102,8 @@ async def test_the_guest_understands_its_network(world) -> None:
     from systemvm.guest.network import plan
 
     await world.keeper.scan()
-    text = world.hypervisor.specs["s-1-VM"].credentials[boot.CMDLINE_CREDENTIAL].decode()
-    planned = plan(boot.parse(text))
+    text = world.hypervisor.specs["s-1-VM"].credentials[boot_arguments.CMDLINE_CREDENTIAL].decode()
+    planned = plan(boot_arguments.parse(text))
     assert [nic.device for nic in planned.interfaces] == ["eth0", "eth1", "eth2", "eth3"]
     assert [str(route.gateway) for route in planned.routes] == ["203.0.113.1"]
 
@@ -132,7 +132,7 @@ def test_ipv6_goes_with_each_address_of_a_network_that_has_it(zone: ZoneConfig, 
     ]
     vm = cast(Instance, SimpleNamespace(id=2, type=InstanceType.CONSOLE_PROXY, instance_name="v-2-VM"))
     control = ControlConfig()
-    arguments = boot.parse(cmdline(vm, nics, BootFacts(with_ipv6, 1, control, "ssh-ed25519 AAAA")))
+    arguments = boot_arguments.parse(cmdline(vm, nics, BootFacts(with_ipv6, 1, control, "ssh-ed25519 AAAA")))
     expected = {
         "eth2ip6": "2001:db8:2::cb00:7164",
         "eth2ip6prelen": "64",
@@ -141,7 +141,7 @@ def test_ipv6_goes_with_each_address_of_a_network_that_has_it(zone: ZoneConfig, 
         "ntpserverlist": "ntp.example,192.0.2.1",
     }
     assert {key: arguments.get(key) for key in expected} == expected
-    plain = boot.parse(cmdline(vm, nics, BootFacts(zone, 1, control, "ssh-ed25519 AAAA")))
+    plain = boot_arguments.parse(cmdline(vm, nics, BootFacts(zone, 1, control, "ssh-ed25519 AAAA")))
     assert not expected.keys() & plain.keys()
 
 

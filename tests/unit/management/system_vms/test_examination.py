@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 
 from systemvm.management.control.agent import AgentStatus
 from systemvm.management.state.status import AgentState
-from systemvm.management.system_vms.examination import KEPT_S, Examination, Examinations, Finding
+from systemvm.management.system_vms.diagnosis_runner import KEPT_S, Examination, Examinations, Finding
 
 BUSY = AgentStatus(AgentState.ALERT, "is busy")
 

@@ -11,7 +11,7 @@ import pytest_twisted
 from twisted.internet import reactor, task
 from twisted.internet.defer import Deferred
 
-from systemvm.guest.failure import FailureKind
+from systemvm.guest.boot_argument_error import FailureKind
 from systemvm.management.control.agent import AgentStatus
 from systemvm.management.control.refusals import Refusals
 from systemvm.management.hypervisors import serial_log
@@ -20,14 +20,14 @@ from systemvm.management.hypervisors.guest_agent import Completed, GuestAgentSil
 from systemvm.management.state import instances
 from systemvm.management.state.host_state import HostState, host_state
 from systemvm.management.state.status import AgentState, InstanceState
-from systemvm.management.system_vms import inside
+from systemvm.management.system_vms import guest_probe
 from systemvm.management.system_vms.diagnosis import BOOT_GRACE_S, Diagnosis
 from systemvm.management.system_vms.operations import FIRST_WORD_S, Operations
 from systemvm.management.system_vms.secure_shell import HOST_KEY, Logins
-from systemvm.rpc.call import Call, Caller
-from systemvm.rpc.local_caller import OPERATOR
-from systemvm.rpc.method import MethodTable
-from systemvm.rpc.refusal import Refusal, TlsCheck
+from systemvm.rpc.core.call import Call, Caller
+from systemvm.rpc.core.method import MethodTable
+from systemvm.rpc.stream.peer_credentials import OPERATOR
+from systemvm.rpc.tls.refusal import Refusal, TlsCheck
 
 NAME, ADDRESS, PORT = "s-1-VM", "169.254.0.1", 8250
 NOW_S = 1_700_000_000.0
@@ -175,12 +175,12 @@ FROM_INSIDE: dict[str, tuple[dict[str, Any], str, str]] = {
 @pytest.mark.parametrize("case", FROM_INSIDE)
 def test_a_guest_that_is_asked_tells_what_is_wrong(case: str) -> None:
     changes, reason, hint = FROM_INSIDE[case]
-    seen = inside.parse(guest(**changes), NOW_S)
-    assert inside.explain(seen, NAME, ADDRESS, PORT) == AgentStatus(AgentState.ALERT, reason, hint)
+    seen = guest_probe.parse(guest(**changes), NOW_S)
+    assert guest_probe.explain(seen, NAME, ADDRESS, PORT) == AgentStatus(AgentState.ALERT, reason, hint)
 
 
 def test_a_guest_that_is_well_has_no_reason() -> None:
-    assert inside.explain(inside.parse(guest(), NOW_S + 3), NAME, ADDRESS, PORT) is None
+    assert guest_probe.explain(guest_probe.parse(guest(), NOW_S + 3), NAME, ADDRESS, PORT) is None
 
 
 @pytest.mark.parametrize(
@@ -188,11 +188,11 @@ def test_a_guest_that_is_well_has_no_reason() -> None:
     ["", "=== clock\n", "=== dial\nx\n--- ", "\x00" * 100, "=== preinit\nActiveState=failed\n--- 0\n"],
 )
 def test_half_an_answer_is_no_error(output: str) -> None:
-    inside.explain(inside.parse(output, NOW_S), NAME, ADDRESS, PORT)
+    guest_probe.explain(guest_probe.parse(output, NOW_S), NAME, ADDRESS, PORT)
 
 
 def test_exit_codes_of_preinit_are_all_known() -> None:
-    assert set(inside.PREINIT_CODES) == {kind.value for kind in FailureKind}
+    assert set(guest_probe.PREINIT_CODES) == {kind.value for kind in FailureKind}
 
 
 CONSOLES: dict[str, tuple[str, str, str]] = {
@@ -275,7 +275,7 @@ def test_a_console_of_a_good_start_complains_of_nothing() -> None:
 class FakeGuest:
     def __init__(self, output: str | None) -> None:
         self.output = output
-        self.files: dict[str, bytes] = {inside.LOADAVG: b"0.10 0.05 0.01 1/90 400\n"}
+        self.files: dict[str, bytes] = {guest_probe.LOADAVG: b"0.10 0.05 0.01 1/90 400\n"}
         self.asked = 0
 
     async def ping(self, *, timeout_s: float) -> None:
@@ -349,7 +349,7 @@ async def test_it_asks_inside_after_a_while_and_says_what_it_found_where_everybo
 async def test_a_guest_that_is_only_slow_is_called_busy(world: Any) -> None:
     await world.keeper.scan()
     machines = FakeMachines(guest())
-    machines.guest.files[inside.LOADAVG] = b"9.25 8.00 7.00 6/120 4000\n"
+    machines.guest.files[guest_probe.LOADAVG] = b"9.25 8.00 7.00 6/120 4000\n"
     found = await rounds(world, diagnosis_of(world, machines), BOOT_GRACE_S + 1)
     found = (
         await rounds(world, diagnosis_of(world, machines), BOOT_GRACE_S + 1) if not found.reason else found
@@ -365,7 +365,7 @@ async def test_a_guest_that_is_only_slow_is_called_busy(world: Any) -> None:
 async def test_a_definite_fault_is_the_better_reason_than_a_busy_guest(world: Any) -> None:
     await world.keeper.scan()
     machines = FakeMachines(guest(agent=unit(ActiveState="inactive", Result="success")))
-    machines.guest.files[inside.LOADAVG] = b"9.25 8.00 7.00 6/120 4000\n"
+    machines.guest.files[guest_probe.LOADAVG] = b"9.25 8.00 7.00 6/120 4000\n"
     vm = await world.database.read(instances.by_instance_name, NAME)
     finding = await diagnosis_of(world, machines).why(vm)
     assert finding.status is not None

@@ -15,11 +15,11 @@ from systemvm.management.state import addresses, console_sessions, events, insta
 from systemvm.management.state.columns import now
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import AgentState, InstanceState
-from systemvm.rpc.errors import RpcError
-from systemvm.rpc.identity import Identity
-from systemvm.rpc.method import Caller
-from systemvm.rpc.tls import check_agent
-from systemvm.wire import boot
+from systemvm.rpc.core.errors import RpcError
+from systemvm.rpc.core.method import Caller
+from systemvm.rpc.tls.context import check_agent
+from systemvm.rpc.tls.identity import Identity
+from systemvm.wire import boot_arguments
 
 
 async def settle(condition) -> None:
@@ -55,7 +55,7 @@ async def test_the_machine_is_a_clone_with_credentials_of_its_own(world) -> None
     assert spec.vnc is None
     assert (str(spec.kernel), str(spec.initrd)) == ("/images/a/vmlinuz", "/images/a/initrd")
     assert world.primary.clones[0][1].name == "disk.qcow2"
-    identity = Identity.from_pem_bundle(spec.credentials[boot.IDENTITY_CREDENTIAL])
+    identity = Identity.from_pem_bundle(spec.credentials[boot_arguments.IDENTITY_CREDENTIAL])
     caller = check_agent(x509.load_pem_x509_certificate(identity.certificate_pem))
     assert (caller.name, caller.role) == ("s-1-VM", "ssvm")
     assert b"PRIVATE" not in repr(spec).encode()
@@ -119,8 +119,14 @@ async def test_a_guest_that_resets_itself_starts_again_with_fresh_credentials(wo
     world.clock.advance(1.5)
     await settle(lambda: "s-1-VM" in world.hypervisor.specs)
     after = world.hypervisor.specs["s-1-VM"]
-    assert after.credentials[boot.IDENTITY_CREDENTIAL] != before.credentials[boot.IDENTITY_CREDENTIAL]
-    assert after.credentials[boot.CMDLINE_CREDENTIAL] == before.credentials[boot.CMDLINE_CREDENTIAL]
+    assert (
+        after.credentials[boot_arguments.IDENTITY_CREDENTIAL]
+        != before.credentials[boot_arguments.IDENTITY_CREDENTIAL]
+    )
+    assert (
+        after.credentials[boot_arguments.CMDLINE_CREDENTIAL]
+        == before.credentials[boot_arguments.CMDLINE_CREDENTIAL]
+    )
     assert after.disk == before.disk
     assert len(world.primary.clones) == 2
     await world.keeper.stop()

@@ -17,8 +17,8 @@ from systemvm.management.state import jobs, zones
 from systemvm.management.state.status import AgentState, JobStatus
 from systemvm.management.system_vms.preparation import Preparations
 from systemvm.management.templates.copies import Copies
-from systemvm.rpc.call import Caller
-from systemvm.rpc.errors import DEADLINE, RpcError
+from systemvm.rpc.core.call import Caller
+from systemvm.rpc.core.errors import DEADLINE, RpcError
 from systemvm.wire.agent import Health, Hello
 from systemvm.wire.console import ConsoleSetup
 from systemvm.wire.role import Role

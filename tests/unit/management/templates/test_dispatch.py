@@ -18,8 +18,8 @@ from systemvm.management.state.status import InstanceType
 from systemvm.management.state.templates import StoreRef
 from systemvm.management.templates.dispatch import Dispatch
 from systemvm.management.templates.service import TemplateStateError
-from systemvm.management.templates.work_calls import BELIEVED_S, RETRY_LAST_S
-from systemvm.rpc.errors import BUSY, FORBIDDEN, INTERNAL, NOT_CONNECTED, RpcError
+from systemvm.management.templates.ssvm_calls import BELIEVED_S, RETRY_LAST_S
+from systemvm.rpc.core.errors import BUSY, FORBIDDEN, INTERNAL, NOT_CONNECTED, RpcError
 from systemvm.wire import storage
 from systemvm.wire.role import Role
 from systemvm.wire.storage import (

@@ -17,9 +17,9 @@ from small_cloud import FakePeer, SmallCloud
 from systemvm.management.state import accounts, schema, templates, zones
 from systemvm.management.state.columns import new_uuid
 from systemvm.management.state.status import AccountType, InstanceType
+from systemvm.management.templates.ssvm_calls import BELIEVED_S, RETRY_LAST_S, Lane
 from systemvm.management.templates.wait_reason import WaitReason
-from systemvm.management.templates.work_calls import BELIEVED_S, RETRY_LAST_S, Lane
-from systemvm.rpc.errors import BUSY, DEADLINE, RpcError
+from systemvm.rpc.core.errors import BUSY, DEADLINE, RpcError
 from systemvm.wire import storage
 from systemvm.wire.role import Role
 from systemvm.wire.storage import (
@@ -188,11 +188,11 @@ async def test_work_that_waits_for_its_turn_costs_no_query_each(cloud: SmallClou
 
 @pytest_twisted.ensureDeferred
 async def test_reconciling_a_store_reads_its_templates_at_once(cloud: SmallCloud) -> None:
-    from systemvm.management.templates import due
+    from systemvm.management.templates import pending_work
 
     add_ready(cloud, 500)
     with counted(cloud) as statements:
-        found = cloud.database.run_now(due.ready_on, cloud.store.id)
+        found = cloud.database.run_now(pending_work.ready_on, cloud.store.id)
     assert (len(found), len(sql_of(statements))) == (500, 1)
 
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from systemvm.management.api.answers.events import EventAnswer
 from systemvm.management.api.command import ApiCall, Command, Shape, matches_keyword, paged
-from systemvm.management.api.owners import read_names
+from systemvm.management.api.owner_names import read_names
 from systemvm.management.api.ownership import OWNERS, owners_of
 from systemvm.management.api.parameters import ParameterType, only, optional
 from systemvm.management.api.periods import end_of, first_moment

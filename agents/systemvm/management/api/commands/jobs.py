@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from systemvm.management.api.answers.access import JobAnswer
 from systemvm.management.api.command import ApiCall, Command, Shape, matches_keyword, paged
-from systemvm.management.api.owners import read_names
+from systemvm.management.api.owner_names import read_names
 from systemvm.management.api.ownership import OWNERS, owners_of
 from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.api.periods import first_moment

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from systemvm.management.api.answers.machines import NicAnswer, VirtualMachineAnswer
 from systemvm.management.api.commands.zones import CPU_MHZ, offering_of
-from systemvm.management.api.owners import Names, read_names
+from systemvm.management.api.owner_names import Names, read_names
 from systemvm.management.api.ownership import Owners
 from systemvm.management.state import instances, templates
 from systemvm.management.state.instances import Instance, Nic

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from systemvm.host.zone import TrafficType
 from systemvm.management.api.answers.networks import (
     ForwardingRuleAnswer,
     NetworkAnswer,
@@ -23,7 +24,6 @@ from systemvm.management.api.zone_parts import (
 )
 from systemvm.management.state import addresses, zones
 from systemvm.management.state.database import Database
-from systemvm.management.zone import TrafficType
 
 _ID = optional("id", ParameterType.UUID, "only this one")
 _ZONE = optional("zoneid", ParameterType.UUID, "only those of this zone")

@@ -14,7 +14,7 @@ from systemvm.management.api.commands.zones import offering_of
 from systemvm.management.api.envelope import plain
 from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.job_start import start_job
-from systemvm.management.api.owners import Names, read_names
+from systemvm.management.api.owner_names import Names, read_names
 from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.jobs.runner import Jobs, Running

@@ -10,7 +10,7 @@ from systemvm.management import os_types
 from systemvm.management.api.answers.templates import DownloadDetail, TemplateAnswer
 from systemvm.management.api.command import ApiCall, matches_keyword
 from systemvm.management.api.errors import parameter_error
-from systemvm.management.api.owners import Names, read_names
+from systemvm.management.api.owner_names import Names, read_names
 from systemvm.management.api.ownership import OWNERS, Owners, owners_of
 from systemvm.management.api.parameters import (
     EVERY_ZONE,

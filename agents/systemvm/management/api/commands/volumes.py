@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from systemvm.management.api.answers.volumes import DiskOfferingAnswer, VolumeAnswer
 from systemvm.management.api.command import ApiCall, Command, Shape, matches_keyword, paged
-from systemvm.management.api.owners import Names, read_names
+from systemvm.management.api.owner_names import Names, read_names
 from systemvm.management.api.ownership import OWNERS, Owners, owners_of
 from systemvm.management.api.parameters import ParameterType, optional
 from systemvm.management.api.zone_parts import matching, pool_of

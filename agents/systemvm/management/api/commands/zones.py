@@ -16,7 +16,7 @@ from systemvm.management.api.answers.zones import (
     ZoneAnswer,
 )
 from systemvm.management.api.command import ApiCall, Command, Shape, matches_keyword, paged
-from systemvm.management.api.owners import read_names
+from systemvm.management.api.owner_names import read_names
 from systemvm.management.api.parameters import ParameterType, only, optional
 from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.state import instances, zones

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Twisted's HTTP server with the limits and headers that every answer of the console has.
+
+Of a request nothing but its method, the name of its route and its answer's code is ever logged: tokens travel
+in queries, cookies in headers.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from twisted.internet.protocol import Protocol
+from twisted.logger import Logger, LogLevel
+from twisted.protocols.basic import LineReceiver
+from twisted.web import http
+from twisted.web.iweb import INonQueuedRequestFactory
+from zope.interface import provider
+
+from systemvm.cpvm.tls_transport import TlsServer
+from systemvm.web.forwarded import Network, client_address
+from systemvm.web.public_endpoint import PublicEndpoint
+
+#: A request must be complete this long after the connection, or after the answer before it.
+REQUEST_DEADLINE_S = 30
+MAX_BODY_BYTES = 8 * 1024
+
+COOKIE = "__Host-console"
+
+_REFUSED_LENGTH = b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
+class ConsoleChannel(http.HTTPChannel):
+    """One browser's connection while it speaks HTTP."""
+
+    totalHeadersSize = 16 * 1024
+    maxHeaders = 100
+    factory: ConsoleSite
+
+    def dataReceived(self, data: bytes) -> None:
+        # Unlike in the base class a byte does not start the timeout anew: dripping holds no connection open.
+        LineReceiver.dataReceived(self, data)
+
+    @property
+    def browser(self) -> TlsServer:
+        return cast(TlsServer, self.transport)
+
+    def has_early_bytes(self) -> bool:
+        """Whether the browser sent anything after the request that is being answered."""
+        return bool(self._buffer or self._dataBuffer or self.browser.pending_bytes())
+
+    def hand_over(self) -> TlsServer:
+        """Leave the connection to someone else, with nothing of ours that could still act on it."""
+        self.setTimeout(None)
+        self._savedTimeOut = None
+        self.browser.unregisterProducer()
+        self.browser.protocol = _Left()
+        return self.browser
+
+
+class _Left(Protocol):
+    """In the place of a channel that has handed its connection over."""
+
+
+@provider(INonQueuedRequestFactory)
+class ConsoleRequest(http.Request):
+    """A request with its answer's fixed headers; the site's routes do the rest."""
+
+    channel: ConsoleChannel
+    route = "-"  # what the log calls it
+    static = False
+    gone = False  # there is nobody to answer
+
+    def __init__(self, channel: ConsoleChannel) -> None:
+        super().__init__(channel, parsePOSTFormSubmission=False)
+        self.request_id = uuid.uuid4().hex
+
+    def gotLength(self, length: int | None) -> None:
+        # None is chunked, of a length that nobody knows beforehand; no browser sends a small form so.
+        if self.requestHeaders.hasHeader(b"Transfer-Encoding") or (length or 0) > MAX_BODY_BYTES:
+            self.channel.browser.write(_REFUSED_LENGTH)
+            self.channel.loseConnection()
+            self.gone = True
+            length = 0
+        super().gotLength(length)
+
+    def process(self) -> None:
+        if self.gone:
+            return
+        site = self.channel.factory
+        for name, value in site.fixed_headers():
+            self.responseHeaders.setRawHeaders(name, [value])
+        self.notifyFinish().addErrback(self._set_gone)
+        try:
+            site.dispatch(self)
+        except Exception:
+            site.report_failure()
+            self.answer(500, b"The console failed; its log says why.\n", "text/plain; charset=utf-8")
+
+    def _set_gone(self, _: object) -> None:
+        self.gone = True
+
+    def answer(self, code: int, body: bytes, content_type: str) -> None:
+        """Send a whole answer, unless the browser has left."""
+        if self.gone or self.finished:
+            return
+        self.setResponseCode(code)
+        self.setHeader("Content-Type", content_type)
+        self.setHeader("Content-Length", str(len(body)))
+        if self.method != b"HEAD":
+            self.write(body)
+        self.finish()
+
+    def body(self) -> bytes:
+        return b"" if self.content is None else self.content.read()
+
+    def answer_unchanged(self) -> None:
+        """304: the browser has the file."""
+        self.setResponseCode(304)
+        self.finish()
+
+    def header_values(self, name: str) -> list[str]:
+        values = self.requestHeaders.getRawHeaders(name.encode("ascii"), [])
+        return [value.decode("latin-1") for value in values]
+
+    def header(self, name: str) -> str:
+        """The value of a header that came once; empty otherwise."""
+        values = self.header_values(name)
+        return values[0] if len(values) == 1 else ""
+
+    @property
+    def console_cookie(self) -> str | None:
+        value = self.getCookie(COOKIE.encode("ascii"))
+        return value.decode("latin-1") if isinstance(value, bytes) and len(value) <= 128 else None
+
+    @property
+    def client_address(self) -> str:
+        """The browser's own; one listener takes both families, and shows IPv4 as ::ffff:a.b.c.d."""
+        peer = str(getattr(self.getClientAddress(), "host", "unknown"))
+        proxies = self.channel.factory.trusted_proxies()
+        return client_address(peer, self.header_values("X-Forwarded-For"), proxies)
+
+
+class ConsoleSite(http.HTTPFactory):
+    """The pages' factory; `dispatch` answers a request, the endpoint is known once the daemon set us up."""
+
+    _logger = Logger()
+    noisy = False
+
+    def __init__(
+        self,
+        reactor: Any,
+        endpoint: Callable[[], PublicEndpoint | None],
+        dispatch: Callable[[ConsoleRequest], None],
+        trusted_proxies: Callable[[], Sequence[Network]] = tuple,
+    ) -> None:
+        super().__init__(timeout=REQUEST_DEADLINE_S, reactor=reactor)
+        self._endpoint = endpoint
+        self.trusted_proxies = trusted_proxies
+        self.dispatch = dispatch
+
+    def buildProtocol(self, addr: Any) -> Any:
+        channel: Any = ConsoleChannel()
+        channel.factory = self
+        channel.requestFactory = ConsoleRequest
+        channel.callLater = self.reactor.callLater
+        channel.timeOut = self.timeOut
+        return channel
+
+    def startFactory(self) -> None:
+        """The base class would open a log of addresses with their queries."""
+
+    def stopFactory(self) -> None:
+        """See startFactory."""
+
+    def report_failure(self) -> None:
+        self._logger.failure("request failed")
+
+    def log(self, request: ConsoleRequest) -> None:  # type: ignore[override]
+        # A page loads some forty modules; they are no news.
+        level = LogLevel.debug if request.static else LogLevel.info
+        self._logger.emit(
+            level,
+            "{client} {method} {route} {code}",
+            client=request.client_address,
+            method=request.method.decode("latin-1")[:8] if request.method.isalpha() else "?",
+            route=request.route,
+            code=request.code,
+        )
+
+    def fixed_headers(self) -> list[tuple[bytes, bytes]]:
+        endpoint = self._endpoint()
+        connect = f"'self' {endpoint.websocket_origin}" if endpoint is not None else "'self'"
+        policy = (
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+            f"connect-src {connect}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        )
+        return [
+            (b"Server", b"systemvm-console"),
+            (b"Content-Security-Policy", policy.encode("ascii")),
+            (b"Strict-Transport-Security", b"max-age=31536000"),
+            (b"X-Content-Type-Options", b"nosniff"),
+            (b"X-Frame-Options", b"DENY"),
+            (b"Referrer-Policy", b"no-referrer"),
+            (b"Cross-Origin-Opener-Policy", b"same-origin"),
+            (b"Cross-Origin-Resource-Policy", b"same-origin"),
+            (b"Permissions-Policy", b"camera=(), microphone=(), geolocation=(), usb=()"),
+            (b"Cache-Control", b"no-store"),
+        ]

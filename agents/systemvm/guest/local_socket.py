@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's own UNIX socket: the same methods, for root in the guest (`curl --unix-socket … /rpc`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.interfaces import IListeningPort
+
+from systemvm.guest.paths import Paths
+from systemvm.rpc.core.method import MethodTable
+from systemvm.rpc.http.unix import listen_unix, root_only
+
+
+def listen(reactor: Any, paths: Paths, methods: MethodTable) -> IListeningPort:
+    """Listen on /run/systemvm/agent.sock, for root alone: by mode, and by SO_PEERCRED."""
+    return listen_unix(reactor, paths.agent_socket, methods, authorize=root_only, mode=0o600)

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host's nftables: which of its addresses each bridge may reach.
+
+Linux answers on any interface for any of its addresses, and would route between bridges if asked to. So an
+address is reached through its own bridge alone, and nothing goes from one bridge to another.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv6Address
+
+from systemvm.host.bridges import HostNetwork
+from systemvm.wire.role import CONTROL_PORT
+
+TABLE = "systemvm"
+
+Address = IPv4Address | IPv6Address
+
+
+def removal() -> str:
+    """Delete the table whether it is there or not."""
+    return f"table inet {TABLE}\ndelete table inet {TABLE}\n"
+
+
+def ruleset(
+    networks: Sequence[HostNetwork],
+    console_addresses: Iterable[Address] = (),
+    *,
+    vnc_ports: tuple[int, int] = (5900, 6100),
+    control_port: int = CONTROL_PORT,
+) -> str:
+    """The whole table, replaced in one transaction."""
+    lines = [
+        removal() + f"table inet {TABLE} {{",
+        '    set consoles4 { type ipv4_addr; comment "console proxies\' management addresses"; }',
+        '    set consoles6 { type ipv6_addr; comment "console proxies\' management addresses"; }',
+        "    chain input {",
+        "        type filter hook input priority filter; policy accept;",
+        '        iifname "lo" accept',
+        *(
+            f"        {rule}"
+            for rule in _input_rules(networks, f"{vnc_ports[0]}-{vnc_ports[1]}", control_port)
+        ),
+        "    }",
+        "    chain forward {",
+        "        type filter hook forward priority filter; policy accept;",
+        *(f"        {rule}" for rule in _forward_rules(networks)),
+        "    }",
+        "}",
+    ]
+    return "\n".join(lines) + "\n" + admit_consoles(console_addresses)
+
+
+def admit_consoles(addresses: Iterable[Address]) -> str:
+    """Replace the console proxies that may reach VNC, without touching anything else."""
+    lines = [f"flush set inet {TABLE} consoles4", f"flush set inet {TABLE} consoles6"]
+    for version, group in itertools.groupby(sorted(set(addresses), key=_order), key=lambda a: a.version):
+        elements = ", ".join(map(str, group))
+        lines.append(f"add element inet {TABLE} consoles{version} {{ {elements} }}")
+    return "\n".join(lines) + "\n"
+
+
+def _order(address: Address) -> tuple[int, int]:
+    return address.version, int(address)
+
+
+def _input_rules(networks: Sequence[HostNetwork], vnc_ports: str, control_port: int) -> list[str]:
+    rules: list[str] = []
+    for network in networks:
+        for interface in network.addresses:
+            family = _family(interface.ip)
+            # the weak host model, and a guest that pretends to be its host
+            rules.append(f'iifname != "{network.bridge}" {family} daddr {interface.ip} drop')
+            rules.append(f'iifname "{network.bridge}" {family} saddr {interface.ip} drop')
+            # an address of this network that comes in by another one of ours
+            others = [other.bridge for other in networks if other is not network]
+            if others:
+                rules.append(f"iifname {_names(others)} {family} saddr {interface.network} drop")
+    bridges = _names([network.bridge for network in networks])
+    for network in networks:
+        if not network.is_management:
+            continue
+        for interface in network.addresses:
+            family, version = _family(interface.ip), interface.ip.version
+            rules.append(
+                f'iifname "{network.bridge}" {family} daddr {interface.ip} {family} saddr @consoles{version} '
+                f"tcp dport {vnc_ports} accept"
+            )
+    # before established traffic, so that a proxy that was removed loses what it had
+    rules += [f"iifname {bridges} tcp dport {vnc_ports} drop"] if networks else []
+    for network in networks:
+        if not network.is_control:
+            continue
+        bridge = f'iifname "{network.bridge}"'
+        rules.append(f"{bridge} ct state established,related accept")
+        for interface in network.addresses:
+            daddr = f"{_family(interface.ip)} daddr {interface.ip}"
+            rules.append(f"{bridge} {daddr} tcp dport {control_port} accept")
+            echo = "icmp" if interface.ip.version == 4 else "icmpv6"
+            rules.append(f"{bridge} {daddr} {echo} type echo-request accept")
+        rules.append(f"{bridge} drop")
+    return rules
+
+
+def _forward_rules(networks: Sequence[HostNetwork]) -> list[str]:
+    rules: list[str] = []
+    for network in networks:
+        others = [other.bridge for other in networks if other is not network]
+        if network.is_control:
+            # from one port to another of the same bridge is the bridge's own matter (isolated ports)
+            rules.append(f'iifname "{network.bridge}" oifname != "{network.bridge}" drop')
+            rules.append(f'iifname != "{network.bridge}" oifname "{network.bridge}" drop')
+        elif others:
+            rules.append(f'iifname "{network.bridge}" oifname {_names(others)} drop')
+    return rules
+
+
+def _family(address: Address) -> str:
+    return "ip" if address.version == 4 else "ip6"
+
+
+def _names(bridges: Sequence[str]) -> str:
+    return "{ " + ", ".join(f'"{bridge}"' for bridge in bridges) + " }"

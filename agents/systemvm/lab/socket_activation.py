@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a program with listening sockets as systemd would hand them over: descriptors from 3 on, LISTEN_*.
+
+`python -m systemvm.lab.socket_activation NAME=FD … -- PROGRAM ARGUMENT …`: the process becomes the program.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+FIRST = 3
+
+
+def main(words: list[str]) -> None:
+    split = words.index("--")
+    given = [word.rpartition("=") for word in words[:split]]
+    # first out of the way of the numbers that they are to get
+    parked = [os.dup(int(number)) for _, _, number in given]
+    while any(FIRST <= descriptor < FIRST + len(parked) for descriptor in parked):
+        parked = [os.dup(descriptor) for descriptor in parked]
+    for offset, descriptor in enumerate(parked):
+        os.dup2(descriptor, FIRST + offset, inheritable=True)
+    environment = {
+        **os.environ,
+        "LISTEN_FDS": str(len(parked)),
+        "LISTEN_PID": str(os.getpid()),
+        "LISTEN_FDNAMES": ":".join(name for name, _, _ in given),
+    }
+    program = words[split + 1 :]
+    os.execvpe(program[0], program, environment)  # noqa: S606 - this is what it is for
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

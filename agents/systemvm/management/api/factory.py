@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Puts the API together from the daemon's services."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from attrs import field, frozen
+from twisted.internet.interfaces import IReactorTime
+
+from systemvm.management.accounts.service import AccountService
+from systemvm.management.api.authentication import Directory
+from systemvm.management.api.command import CommandTable
+from systemvm.management.api.commands.accounts import AccountCommands
+from systemvm.management.api.commands.certificates import CertificateCommands, CertificateControl
+from systemvm.management.api.commands.consoles import ConsoleCommands, Endpoints
+from systemvm.management.api.commands.diagnostics import Asker, DiagnosticsCommands
+from systemvm.management.api.commands.events import EventCommands
+from systemvm.management.api.commands.infrastructure import InfrastructureCommands
+from systemvm.management.api.commands.jobs import JobCommands
+from systemvm.management.api.commands.networks import NetworkCommands
+from systemvm.management.api.commands.os_types import os_type_commands
+from systemvm.management.api.commands.system_vms import SystemVmCommands, SystemVmControl
+from systemvm.management.api.commands.template_retry import TemplateRetryCommands
+from systemvm.management.api.commands.templates import TemplateCommands
+from systemvm.management.api.commands.users import UserCommands
+from systemvm.management.api.commands.virtual_machines import VirtualMachineCommands
+from systemvm.management.api.commands.volumes import VolumeCommands
+from systemvm.management.api.commands.zones import ZoneCommands
+from systemvm.management.api.discovery import discovery_command
+from systemvm.management.api.http import ApiResource, Client, Front
+from systemvm.management.api.login import LOGIN, LOGOUT, Login
+from systemvm.management.api.login import Consoles as LoginConsoles
+from systemvm.management.api.sessions import Sessions
+from systemvm.management.api.zone_parts import NetworksOf
+from systemvm.management.config import ExpungeConfig
+from systemvm.management.jobs.runner import Jobs
+from systemvm.management.state.database import Database
+from systemvm.management.templates.service import TemplateService
+from systemvm.management.virtual_machines.service import VirtualMachines
+
+
+@frozen
+class Services:
+    """What the commands call."""
+
+    database: Database
+    jobs: Jobs
+    templates: TemplateService
+    system_vms: SystemVmControl
+    virtual_machines: VirtualMachines
+    consoles: Endpoints
+    diagnostics: Asker
+    diagnostics_url: str  # where their zips are fetched from
+    guest_bridge: Callable[[str], str | None]  # by zone name
+    networks_of: NetworksOf
+    primary: Path  # the directory of primary storage
+    host_id: int
+    certificates: CertificateControl
+    accounts: AccountService
+    expunge: ExpungeConfig = field(factory=ExpungeConfig)
+
+
+def command_table(services: Services) -> CommandTable:
+    """All commands; their jobs get their handlers, so this comes before `Jobs.resume_pending`."""
+    database, jobs = services.database, services.jobs
+    table = CommandTable((LOGIN, LOGOUT))
+    table.add(
+        discovery_command(table),
+        *ZoneCommands(database).commands(),
+        *InfrastructureCommands(database, services.networks_of, services.primary).commands(),
+        *NetworkCommands(database, services.networks_of).commands(),
+        *VolumeCommands(database).commands(),
+        *os_type_commands(),
+        *TemplateCommands(database, services.templates, jobs).commands(),
+        *TemplateRetryCommands(database, services.templates).commands(),
+        *SystemVmCommands(database, services.system_vms, jobs).commands(),
+        *VirtualMachineCommands(
+            database,
+            services.virtual_machines,
+            jobs,
+            services.guest_bridge,
+            host_id=services.host_id,
+            expunge=services.expunge,
+        ).commands(),
+        *AccountCommands(database, services.accounts, jobs).commands(),
+        *UserCommands(database, services.accounts, jobs).commands(),
+        *ConsoleCommands(services.consoles).commands(),
+        *DiagnosticsCommands(database, services.diagnostics, jobs, services.diagnostics_url).commands(),
+        *EventCommands(database).commands(),
+        *JobCommands(database).commands(),
+        *CertificateCommands(database, services.certificates, jobs).commands(),
+    )
+    return table
+
+
+def client_resource(
+    table: CommandTable,
+    database: Database,
+    directory: Directory,
+    clock: IReactorTime,
+    front: Front,
+    consoles: LoginConsoles,
+) -> Client:
+    """`/client`, to be put beneath the root of the page; `front` is where browsers find that page."""
+    sessions = Sessions(database)
+    login = Login(directory, sessions, clock, consoles)
+    return Client(ApiResource(table, directory, sessions, login, front=front))

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compares what agents have with what the database says, when they connect and every few minutes.
+
+An agent that cannot tell what it has answers an error, and then nothing is changed: a listing that failed is
+not an empty one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from systemvm.management.control.agent import Agent
+from systemvm.management.control.directory import AgentDirectory
+from systemvm.rpc.core.errors import RpcError
+from systemvm.service.keyed_backoff import KeyedBackoff
+from systemvm.service.periodic import Periodic
+from systemvm.service.single_flight import SingleFlight
+from systemvm.wire.role import Role
+
+RECONCILE_EVERY_S = 120.0
+
+Step = Callable[[Agent], Awaitable[None]]
+
+
+class Reconciliation:
+    """Runs each role's steps, one agent's one after the other; agents of protocol 1 have no listings."""
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, directory: AgentDirectory) -> None:
+        self._directory = directory
+        self._steps: list[tuple[Role, Step]] = []
+        self._running = SingleFlight[str]()  # by the agent's name
+        self._backoff = KeyedBackoff[str](
+            clock.seconds, first_s=RECONCILE_EVERY_S, last_s=8 * RECONCILE_EVERY_S, jitter=0.2
+        )
+        self._loop = Periodic(clock, self._all, RECONCILE_EVERY_S, what="reconciling with agents")
+        directory.on_up(self._came_up)
+
+    def add(self, role: Role, step: Step) -> None:
+        """Await `step(agent)` for each agent of the role that is Up; an RpcError of it is logged."""
+        self._steps.append((role, step))
+
+    def start(self) -> None:
+        self._loop.start(now=False)
+
+    def stop(self) -> None:
+        self._loop.stop()
+
+    async def reconcile(self, agent: Agent) -> None:
+        """Both ways, now; nothing for an agent that is being reconciled already."""
+        if agent.has_listings and agent.name not in self._running:
+            await self._running.run(agent.name, partial(self._reconcile, agent))
+
+    async def _reconcile(self, agent: Agent) -> None:
+        steps = [step for role, step in self._steps if role is agent.role]
+        done = [await self._take(agent, step) for step in steps if agent.is_up]
+        if all(done):
+            self._backoff.succeeded(agent.name)
+        else:
+            self._backoff.failed(agent.name)
+
+    async def _take(self, agent: Agent, step: Step) -> bool:
+        """Whether the step was done."""
+        try:
+            await step(agent)
+        except RpcError as error:
+            self._log.warn(
+                "what {name} has is not known, and nothing is changed: {error}",
+                name=agent.name,
+                error=str(error),
+            )
+        except Exception:
+            self._log.failure("reconciling with {name} failed", name=agent.name)
+        else:
+            return True
+        return False
+
+    async def _came_up(self, agent: Agent) -> None:
+        # Not awaited: a store that hangs must not keep the next service from hearing of the agent.
+        Deferred.fromCoroutine(self.reconcile(agent))
+
+    async def _all(self) -> None:
+        """Agents side by side; one that could not tell the last time has a longer wait."""
+        for agent in self._directory.agents():
+            if agent.is_up and not self._backoff.due_in_s(agent.name):
+                Deferred.fromCoroutine(self.reconcile(agent))

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a system VM looks like from inside, asked by its guest agent, and what follows from it.
+
+One shell script that only reads, since each program that qemu-ga starts costs an emulated guest time. What
+comes back is judged in the order in which a start goes: boot arguments, agent, route, port, clock, TLS.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from attrs import field, frozen
+
+from systemvm.management.control.agent import AgentStatus
+from systemvm.management.control.clock import ALERT_S, off_by
+from systemvm.management.state.status import AgentState
+from systemvm.service.slowness import BUSY_SLOWDOWN
+from systemvm.wire.slowness import MachineLoad
+
+LOADAVG = "/proc/loadavg"
+PREINIT, AGENT = "systemvm-preinit.service", "systemvm-agent.service"
+#: Of the guest's own programs, before the timeout scale; the caller's deadline is longer.
+DIAL_S = 6
+#: Exit codes of `systemvm-preinit` (guest/boot_argument_error.py) in words that follow "its agent …".
+PREINIT_CODES = {
+    10: "has no boot arguments",
+    11: "has boot arguments that cannot be right",
+    12: "has not the NICs of its boot arguments",
+    13: "could not be prepared",
+}
+_LONGEST = 300
+
+_SCRIPT = """\
+export LC_ALL=C SYSTEMD_COLORS=0
+part() {{ echo "=== $1"; shift; timeout {limit_s} "$@" 2>&1; echo "--- $?"; }}
+part clock date +%s
+part preinit systemctl show {preinit} -p LoadState -p ActiveState -p Result -p ExecMainStatus
+part agent systemctl show {agent} -p LoadState -p UnitFileState -p ActiveState -p SubState -p Result \
+-p ExecMainStatus -p NRestarts -p StatusText
+part preinit-says journalctl -b -q --no-pager -o cat -n 6 -u {preinit}
+part agent-says journalctl -b -q --no-pager -o cat -n 30 -u {agent}
+part addresses ip -brief address show
+part route ip route get {address}
+if systemctl -q is-active {agent}; then
+    part dial timeout {dial_s} bash -c 'exec 3<>/dev/tcp/{address}/{port}'
+fi
+part firewall sh -c 'nft list ruleset | grep -F counter | head -n 20'
+"""
+
+
+@frozen
+class Part:
+    """What one of the script's programs said."""
+
+    text: str
+    code: int
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """Of `systemctl show`."""
+        pairs = (line.partition("=") for line in self.text.splitlines())
+        return {key: value for key, equals, value in pairs if equals}
+
+
+_NOTHING = Part("", -1)
+
+
+@frozen
+class Inside:
+    """The guest's answers by the names of the script's parts."""
+
+    parts: Mapping[str, Part]
+    #: Seconds that its clock is ahead of the host's; None: it did not say.
+    skew_s: float | None = field(default=None)
+    load: MachineLoad = field(factory=MachineLoad)
+
+    def __getitem__(self, name: str) -> Part:
+        return self.parts.get(name, _NOTHING)
+
+
+def script(address: str, port: int, timeout_scale: float) -> str:
+    """For `/bin/sh -c`; changes nothing, and ends by itself."""
+    return _SCRIPT.format(
+        preinit=PREINIT,
+        agent=AGENT,
+        address=address,
+        port=port,
+        limit_s=round(8 * timeout_scale),
+        dial_s=round(DIAL_S * min(timeout_scale, 2.0)),
+    )
+
+
+def load_of(loadavg: bytes) -> MachineLoad:
+    """Of /proc/loadavg (proc(5)): system VMs have one CPU, so each runnable task more makes it slower.
+
+    >>> load_of(b"9.20 8.00 7.00 6/120 4000").slowdown, load_of(b"0.10 0 0 1/90 400").is_busy
+    (6.0, False)
+    """
+    words = loadavg.split()
+    runnable = words[3].partition(b"/")[0] if len(words) > 3 else b""
+    if not runnable.isdigit():
+        return MachineLoad()
+    slowdown = float(max(1, int(runnable)))
+    return MachineLoad(slowdown=slowdown, load_1min=float(words[0]), is_busy=slowdown >= BUSY_SLOWDOWN)
+
+
+def parse(output: str, host_unix_s: float, loadavg: bytes = b"") -> Inside:
+    """The script's output; `host_unix_s` is the host's time when the script was in its beginning."""
+    parts: dict[str, Part] = {}
+    for piece in re.split(r"^=== ", output, flags=re.M)[1:]:
+        name, _, body = piece.partition("\n")
+        text, dashes, code = body.rpartition("--- ")
+        if not dashes or not code.strip().isdigit():
+            text, code = body, "-1"  # cut off in its middle
+        parts[name.strip()] = Part(text.strip(), int(code))
+    clock = parts.get("clock", _NOTHING).text
+    return Inside(parts, int(clock) - host_unix_s if clock.isdigit() else None, load_of(loadavg))
+
+
+def explain(inside: Inside, name: str, address: str, port: int) -> AgentStatus | None:
+    """Why the agent is not connected; None when nothing that was looked at is wrong."""
+    for check in (_of_preinit, _of_agent, _of_route, _of_port, _of_clock, _of_tls):
+        found = check(inside, name, address, port)
+        if found is not None:
+            return AgentStatus(AgentState.ALERT, _one_line(found[0]), found[1])
+    return None
+
+
+Answer = tuple[str, str] | None
+
+
+def _of_preinit(inside: Inside, name: str, address: str, port: int) -> Answer:
+    unit = inside["preinit"].fields
+    said = [line for line in inside["preinit-says"].text.splitlines() if line.strip()]
+    match unit.get("ActiveState"):
+        case "failed":
+            code = int(unit.get("ExecMainStatus") or 0)
+            reason = PREINIT_CODES.get(code, f"could not be prepared (exit code {code})")
+            words = _words_of_preinit(said)
+            hint = _hint_of_preinit(said) or f"systemvm system-vm reboot {name} starts it with new ones"
+            return (f"{reason}: {words}" if words else reason), hint
+        case "activating":
+            if any("waiting up to" in line for line in said):
+                return (
+                    "has no boot arguments: it waits for them by qemu-guest-agent",
+                    f"no credential came with the machine: systemvm system-vm reboot {name} brings new ones",
+                )
+            return "is still being prepared", "nothing: this lasts some seconds"
+    return None
+
+
+def _words_of_preinit(said: list[str]) -> str:
+    words = [line.partition(": ")[2] for line in said if line.startswith("systemvm-preinit: ")]
+    last = words[-1] if words else ""
+    return last.removeprefix("no boot arguments: ")
+
+
+def _hint_of_preinit(said: list[str]) -> str:
+    hints = [line.strip().removeprefix("hint: ") for line in said if line.strip().startswith("hint: ")]
+    return hints[-1] if hints else ""
+
+
+def _of_agent(inside: Inside, name: str, address: str, port: int) -> Answer:
+    unit = inside["agent"].fields
+    inside_it = f"systemvm ssh {name} -- systemctl"
+    state, sub, result = unit.get("ActiveState"), unit.get("SubState"), unit.get("Result", "")
+    if state == "active":
+        return None
+    if unit.get("LoadState") == "masked" or unit.get("UnitFileState", "").startswith("masked"):
+        unmask = f"{inside_it} unmask --runtime systemvm-agent; then start it"
+        return "is masked: its unit may not start", unmask
+    if state == "inactive" and result in ("", "success"):
+        return "is stopped: somebody ended its unit", f"{inside_it} start systemvm-agent"
+    if result == "oom-kill":
+        return "was killed for want of memory", "give it more memory (system_vms in its zone's file)"
+    if result == "watchdog":
+        return (
+            "hung, and its watchdog ended it",
+            f"systemvm support-bundle, then {inside_it} restart systemvm-agent",
+        )
+    if state == "failed" or sub == "auto-restart":
+        why = _why_not_started(inside["agent-says"].text)
+        tries = unit.get("NRestarts", "0")
+        return (
+            f"cannot start: {why}"
+            if why
+            else f"ended with exit code {unit.get('ExecMainStatus', '?')}, {tries} times",
+            f"systemvm ssh {name} -- journalctl -u systemvm-agent tells more; a reboot brings new keys",
+        )
+    if state in ("activating", "reloading"):
+        return "is starting", "nothing: this lasts some seconds"
+    return None
+
+
+def _why_not_started(journal: str) -> str:
+    for line in reversed(journal.splitlines()):
+        _, found, why = line.partition("Cannot start: ")
+        if found:
+            return why.strip()
+        if re.match(r"\w*(?:Error|Exception)\b", line):
+            return line.strip()
+    return ""
+
+
+def _of_route(inside: Inside, name: str, address: str, port: int) -> Answer:
+    nics = {
+        words[0].partition("@")[0]: words[1:]
+        for words in map(str.split, inside["addresses"].text.splitlines())
+    }
+    reboot = f"systemvm system-vm reboot {name} sets up its network anew"
+    if nics and "eth0" not in nics:
+        return "has no control NIC: there is no eth0", reboot
+    if nics and nics["eth0"][:1] == ["DOWN"]:
+        return f"has no route to {address}: its control NIC eth0 is down", reboot
+    route = inside["route"]
+    if route.code == 0:
+        device = re.search(r"\bdev (\S+)", route.text)
+        if device is not None and device[1] not in ("eth0", "lo"):
+            return f"has no route to {address} by its control NIC: {device[1]} leads elsewhere", reboot
+        return None
+    if "unreachable" in route.text or "prohibit" in route.text:
+        return f"has no route to {address}", reboot
+    return None
+
+
+def _of_port(inside: Inside, name: str, address: str, port: int) -> Answer:
+    dial = inside["dial"]
+    if dial.code in (0, -1):
+        return None
+    where = f"{address}:{port}"
+    if "refused" in dial.text:
+        return (
+            f"finds the daemon's port {port} closed: {where} refuses the connection",
+            "does the daemon listen there? control.address and control.port of managementd.yaml; a firewall "
+            "that rejects it is in `nft list ruleset`",
+        )
+    if "No route to host" in dial.text or "unreachable" in dial.text.lower():
+        return (
+            f"cannot reach {address}: nobody has that address on its control network",
+            "is the bridge cloud0 up, with that address? `ip address show cloud0`; the daemon makes it",
+        )
+    if dial.code == 124:
+        return (
+            f"cannot reach the daemon's port {port}: {where} does not answer",
+            "a firewall on the host drops it: look in its `nft list ruleset` for rules about "
+            f"port {port} or the bridge cloud0",
+        )
+    return None
+
+
+def _of_clock(inside: Inside, name: str, address: str, port: int) -> Answer:
+    if inside.skew_s is None or abs(inside.skew_s) <= ALERT_S:
+        return None
+    return (
+        f"has a clock that is {off_by(inside.skew_s)}",
+        f"is the host's own clock right (timedatectl)? if so: systemvm system-vm reboot {name}",
+    )
+
+
+def _of_tls(inside: Inside, name: str, address: str, port: int) -> Answer:
+    status = inside["agent"].fields.get("StatusText", "")
+    match = re.match(r"not connected to \S+: (?P<why>.*?)(?:; next attempt in .*)?$", status)
+    if match is None:
+        return None
+    why = match["why"].strip()
+    if re.search(r"TLS|certificate|PEM|key", why):
+        return (
+            f"and the daemon do not agree on TLS: {why}",
+            f"systemvm system-vm reboot {name} starts it with fresh credentials and the CA of today",
+        )
+    if "timed out" in why or "refused" in why:
+        return None  # it was, and the port answers by now
+    return f"is not connected: {why}", f"systemvm logs {name} tells more; it dials again by itself"
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps one SSVM and one CPVM a zone: makes what is missing, starts what stopped, replaces what hangs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from systemvm.host.zone import ZoneConfig
+from systemvm.management.config import Configuration
+from systemvm.management.control.agent import Agent, AgentStatus
+from systemvm.management.control.directory import AgentDirectory
+from systemvm.management.hypervisors.base import DomainStatus, ExitReason, Hypervisor, HypervisorError
+from systemvm.management.state import instances, zones
+from systemvm.management.state.database import Database
+from systemvm.management.state.instances import Instance
+from systemvm.management.state.status import AgentState, InstanceState
+from systemvm.management.state.zones import Zone
+from systemvm.management.system_vms.allocation import allocate
+from systemvm.management.system_vms.boot_arguments import ROLES, TYPES
+from systemvm.management.system_vms.lifecycle import Lifecycle
+from systemvm.service.keyed_backoff import KeyedBackoff
+from systemvm.service.slowness import TimeoutScale, unscaled
+from systemvm.wire.role import Role
+
+#: Why a machine ended that never had an agent, if its console tells.
+LastWords = Callable[[str], Awaitable[AgentStatus | None]]
+
+KEPT = (Role.SSVM, Role.CPVM)
+
+#: How soon a machine that ended by itself is started again.
+RESTART_S = 1.0
+
+
+class Keeper:
+    """Scans at an interval and whenever something happened; a scan is one pass over all zones."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        database: Database,
+        configuration: Configuration,
+        lifecycle: Lifecycle,
+        hypervisor: Hypervisor,
+        directory: AgentDirectory,
+        *,
+        host_id: int,
+        timeout_scale: TimeoutScale = unscaled,
+        last_words: LastWords | None = None,
+    ) -> None:
+        self._clock = clock
+        self._database = database
+        self._configuration = configuration
+        self._lifecycle = lifecycle
+        self._hypervisor = hypervisor
+        self._directory = directory
+        self._host_id = host_id
+        self._last_words = last_words
+        supervision = configuration.management.supervision
+        self._interval_s = supervision.scan_interval_s
+        self._agent_deadline_s = supervision.agent_deadline_s
+        self._timeout_scale = timeout_scale
+        self._backoff = KeyedBackoff[str](
+            clock.seconds, first_s=supervision.retry_first_s, last_s=supervision.retry_max_s
+        )
+        self._silent_since_s: dict[str, float] = {}
+        self._scanning = DeferredLock()
+        self._scan_again = False
+        self._timer: IDelayedCall | None = None
+        self._started = False
+        self._stopped = False
+        hypervisor.on_exit(self._exited)
+        directory.on_up(self._came_up)
+        lifecycle.on_destroyed(self.wake)
+
+    async def adopt(self, machines: Mapping[str, DomainStatus]) -> None:
+        """After a start of the daemon: what runs is Running, and all else Stopped, whatever its row said."""
+        by_name = {name.lower(): status for name, status in machines.items()}
+        for vm in await self._database.read(instances.list_system):
+            if vm.host_id not in (None, self._host_id):
+                continue
+            status = by_name.get(vm.instance_name.lower())
+            alive = status is not None and status.state.alive
+            word = (
+                "has not called since the management daemon was restarted"
+                if alive
+                else "is gone: the virtual machine is not running"
+            )
+            agent = self._directory.expect(vm.instance_name, ROLES[vm.type])
+            self._directory.set_status(agent, AgentStatus(AgentState.DISCONNECTED, word))
+            if alive and vm.state is not InstanceState.RUNNING:
+                await self._database.run(instances.update, vm.id, state=InstanceState.RUNNING, reason=None)
+            elif not alive and vm.state.has_process:
+                reason = "it ended while no management daemon was running"
+                await self._database.run(instances.update, vm.id, state=InstanceState.STOPPED, reason=reason)
+            if alive:
+                self._log.info("adopted {name}", name=vm.instance_name)
+        await self._lifecycle.admit_consoles()
+
+    def start(self) -> None:
+        self._started = True
+        self._schedule(0.0)
+
+    async def stop(self) -> None:
+        """No more scans, and a start that is under way comes to its end; machines live on."""
+        self._stopped = True
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        await self._scanning.acquire()
+        self._scanning.release()
+
+    def wake(self, delay_s: float = 0.0) -> None:
+        """Scan soon: something happened."""
+        if self._stopped or not self._started:
+            return
+        timer = self._timer
+        if timer is None or not timer.active() or timer.getTime() > self._clock.seconds() + delay_s:
+            self._schedule(delay_s)
+
+    async def scan(self) -> None:
+        """One pass; what fails is noted where it failed and tried again later."""
+        await self._scanning.acquire()
+        try:
+            for zone in await self._database.read(zones.list_zones):
+                try:
+                    config = self._configuration.zone(zone.name)
+                except LookupError:
+                    continue
+                for role in KEPT:
+                    if config.system_vms.of(role).enabled and not self._stopped:
+                        await self._keep(zone, config, role)
+        finally:
+            self._scanning.release()
+            if self._scan_again and not self._stopped:
+                self._scan_again = False
+                self._schedule(0.0)
+
+    # --- one VM
+
+    async def _keep(self, zone: Zone, config: ZoneConfig, role: Role) -> None:
+        key = f"{zone.name}/{role.value}"
+        if self._backoff.due_in_s(key) > 0:
+            return
+        if role is Role.SSVM and not config.image_stores:
+            return  # it would have nothing to do, as upstream sees it too
+        try:
+            vm = await self._find_or_make(zone, config, role)
+            await self._bring_up(vm)
+        except Exception as error:
+            wait_s = self._backoff.failed(key)
+            self._log.warn(
+                "{role} of zone {zone} is not running: {error}; next attempt in {wait_s:.0f} s",
+                role=role.value,
+                zone=zone.name,
+                error=str(error),
+                wait_s=wait_s,
+            )
+            if not isinstance(error, HypervisorError):
+                self._log.failure("unexpected")
+            self.wake(wait_s)
+
+    async def _find_or_make(self, zone: Zone, config: ZoneConfig, role: Role) -> Instance:
+        found = [
+            vm
+            for vm in await self._database.read(instances.list_system, zone.id)
+            if vm.type is TYPES[role] and vm.host_id in (None, self._host_id)
+        ]
+        if found:
+            return found[0]
+        vm = await self._database.run(allocate, zone, config, role, self._host_id)
+        self._log.info("made {name} for zone {zone}", name=vm.instance_name, zone=zone.name)
+        return vm
+
+    async def _bring_up(self, vm: Instance) -> None:
+        if vm.state in (InstanceState.STOPPED, InstanceState.ERROR):
+            await self._lifecycle.start(vm.uuid)
+        elif vm.state is InstanceState.RUNNING and self._hangs(vm):
+            self._log.warn(
+                "{name} runs, but its agent has not called for long ({why}): starting it again",
+                name=vm.instance_name,
+                why=vm.agent_reason or "nobody knows why",
+            )
+            await self._lifecycle.reboot(vm.uuid, forced=True)
+
+    def _hangs(self, vm: Instance) -> bool:
+        """True for one that this daemon has seen running for long without a connection of its agent."""
+        if self._directory.peer(vm.instance_name) is not None:
+            self._silent_since_s.pop(vm.uuid, None)
+            return False
+        since_s = self._silent_since_s.setdefault(vm.uuid, self._clock.seconds())
+        if self._clock.seconds() - since_s <= self._agent_deadline_s * self._timeout_scale():
+            return False
+        del self._silent_since_s[vm.uuid]
+        return True
+
+    # --- what happens meanwhile
+
+    def _exited(self, name: str, reason: ExitReason) -> None:
+        Deferred.fromCoroutine(self._note_exit(name, reason)).addErrback(
+            lambda failure: self._log.failure("noting the end of {name}", failure=failure, name=name)
+        )
+
+    async def _note_exit(self, name: str, reason: ExitReason) -> None:
+        agent = self._directory.agent(name)
+        why = None
+        if self._last_words is not None and (agent is None or agent.hello is None):
+            why = await self._last_words(name)
+        vm = await self._lifecycle.ended(name, reason.value, why)
+        if vm is None:
+            return
+        self._silent_since_s.pop(vm.uuid, None)
+        if agent is None or agent.hello is None:
+            # It did not live until its agent's first word: without a wait this would go on for ever.
+            zone = await self._database.read(zones.zone_by_id, vm.zone_id)
+            self.wake(self._backoff.failed(f"{zone.name}/{ROLES[vm.type].value}"))
+        else:
+            self.wake(RESTART_S)
+
+    async def _came_up(self, agent: Agent) -> None:
+        vm = await self._database.read(instances.by_instance_name, agent.name)
+        zone = await self._database.read(zones.zone_by_id, vm.zone_id)
+        self._backoff.succeeded(f"{zone.name}/{agent.role.value}")
+
+    def _schedule(self, delay_s: float) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = self._clock.callLater(delay_s, self._tick)
+
+    def _tick(self) -> None:
+        if self._scanning.locked:
+            # a start may take minutes: one scan follows it, and not one for each tick meanwhile
+            self._scan_again = True
+            return
+        scan = Deferred.fromCoroutine(self.scan())
+        scan.addErrback(lambda failure: self._log.failure("a scan of system VMs failed", failure=failure))
+        if not self._stopped:
+            self._schedule(self._interval_s)

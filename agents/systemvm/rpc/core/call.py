@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every part of the channel speaks of: a caller, a call, the connection it came by, a method."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+from attrs import field, frozen
+
+from systemvm.rpc.core.deadline import Deadline
+from systemvm.rpc.core.errors import FORBIDDEN, INVALID_PARAMS, RpcError
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+DEFAULT_DEADLINE_S = 30.0
+
+
+@frozen
+class ShownCertificate:
+    """The certificate that a connection was opened with."""
+
+    serial: str  # hexadecimal, lower case
+    not_after_s: float  # UNIX time
+    authority_key_id: str = ""  # of the CA that signed it, hexadecimal
+
+
+@frozen
+class Caller:
+    """Who is at the other end: from its certificate, or from the kernel on a UNIX socket.
+
+    >>> Caller("s-1-VM", "ssvm"), Caller("uid:0", "operator")  # doctest: +ELLIPSIS
+    (Caller(name='s-1-VM', role='ssvm'), Caller(name='uid:0', role='operator'))
+    """
+
+    name: str
+    role: str
+    certificate: ShownCertificate | None = field(default=None, eq=False, repr=False)
+
+
+class Connection(Protocol):
+    """The other end, for who wants to call it back; `peer.Peer` is the one there is."""
+
+    caller: Caller
+
+    @property
+    def closed(self) -> bool: ...
+
+    async def call(
+        self,
+        method: str,
+        params: Any = None,
+        *,
+        result: Any = None,
+        deadline_s: float = DEFAULT_DEADLINE_S,
+        request_id: str | None = None,
+    ) -> Any: ...
+
+    def notify(self, method: str, params: Any = None, *, replaces: str | None = None) -> None: ...
+
+    def close(self, why: str) -> None: ...
+
+    def when_closed(self) -> Deferred[str]: ...
+
+
+@frozen
+class Call:
+    """What a handler knows of the call besides its parameters; `peer` is None over HTTP."""
+
+    caller: Caller
+    request_id: str
+    peer: Connection | None
+    deadline: Deadline | None = field(default=None, eq=False, repr=False)
+
+    def remaining_s(self, at_most_s: float) -> float:
+        """How long there is to wait for what the handler itself calls: its caller's time, and no more."""
+        return at_most_s if self.deadline is None else min(at_most_s, self.deadline.remaining_s)
+
+
+Handler = Callable[[Call, Any], Awaitable[Any]]
+
+#: Gets the call and the `job` of the query (None without one), yields values that msgspec can encode, and
+#: returns when the job has ended; an RpcError refuses. It is closed when the reader hangs up.
+Events = Callable[[Call, str | None], AsyncIterator[Any]]
+
+
+@frozen
+class Objects:
+    """Which objects a caller may name in a method's parameters, besides having the role for it.
+
+    `owns(call, params)` answers whether what the parameters name is the caller's; what does not exist is
+    nobody's, and left to the handler: answer True for it. `text` says the rule for people (`rpc.discover`).
+    `reason` is the stable code in the data of the FORBIDDEN error.
+    """
+
+    text: str
+    owns: Callable[[Call, Any], Awaitable[bool]]
+    reason: str = "not-yours"
+
+    async def require(self, call: Call, name: str, params: Any) -> None:
+        """RpcError FORBIDDEN unless the caller may name these objects."""
+        if not await self.owns(call, params):
+            data = {"reason": self.reason, "hint": f"open to {call.caller.role}: {self.text}"}
+            raise RpcError(FORBIDDEN, f"{call.caller.name} may not call {name} on that object", data)
+
+
+@frozen
+class Method:
+    """One entry of a table; `roles` None means anybody who got as far as connecting."""
+
+    name: str
+    handler: Handler
+    params: Any  # a type, or None for a method without parameters
+    result: Any  # a type, or None
+    roles: frozenset[str] | None
+    summary: str
+    deadline_s: float
+    objects: Objects | None = None  # None: the method names no object, or any is open to its roles
+    cancel_on_hangup: bool = False  # it changes nothing, or what it began goes on by itself
+
+    def read_params(self, raw: object) -> Any:
+        """Convert what the wire brought to the declared type; RpcError -32602 says what does not fit."""
+        if isinstance(raw, list):
+            raise self._bad_params("parameters go by name, in an object")
+        if self.params is None:
+            if raw:
+                raise self._bad_params("this method takes none")
+            return None
+        try:
+            return msgspec.convert({} if raw is None else raw, type=self.params, strict=True)
+        except msgspec.ValidationError as error:
+            raise self._bad_params(str(error)) from None
+
+    async def run(self, call: Call, params: Any) -> Any:
+        """Ask for the right to these objects, then do it."""
+        if self.objects is not None:
+            await self.objects.require(call, self.name, params)
+        return await self.handler(call, params)
+
+    def _bad_params(self, hint: str) -> RpcError:
+        return RpcError(INVALID_PARAMS, f"bad parameters for {self.name}", {"hint": hint})

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which methods an end answers, and who may call them on what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+from attrs import evolve
+
+from systemvm.rpc.core.call import DEFAULT_DEADLINE_S, Call, Caller, Handler, Method, Objects
+from systemvm.rpc.core.errors import FORBIDDEN, METHOD_NOT_FOUND, RpcError
+from systemvm.rpc.core.openrpc import document
+
+__all__ = [
+    "DEFAULT_DEADLINE_S",
+    "DISCOVER",
+    "PING",
+    "Call",
+    "Caller",
+    "Guard",
+    "Handler",
+    "Method",
+    "MethodTable",
+    "Objects",
+]
+
+DISCOVER = "rpc.discover"
+PING = "rpc.ping"  # the channel's own sign of life, apart from the application's `ping`
+
+MAX_DEADLINE_S = 3600.0  # nothing on the channel may wait longer than an hour
+
+#: Asked of every call whose role may make it, before its parameters are looked at; an RpcError refuses.
+Guard = Callable[[Call, Method], None]
+
+
+class MethodTable:
+    """The methods of one end; `rpc.discover` and `rpc.ping` are always there."""
+
+    def __init__(self, title: str, version: str) -> None:
+        self.title = title
+        self.version = version
+        self._methods: dict[str, Method] = {}
+        self.guard: Guard | None = None
+        self._add_own(DISCOVER, self._discover, dict[str, Any], "Describe this end as an OpenRPC document")
+        self._add_own(PING, _pong, dict[str, Any], "Show that the channel is alive")
+
+    def __iter__(self) -> Iterator[Method]:
+        return iter(self._methods.values())
+
+    def add(
+        self,
+        name: str,
+        handler: Handler,
+        *,
+        params: Any,
+        result: Any,
+        roles: frozenset[str],
+        summary: str = "",
+        deadline_s: float = DEFAULT_DEADLINE_S,
+        objects: Objects | None = None,
+        cancel_on_hangup: bool = False,
+    ) -> None:
+        """Answer `name` with `await handler(call, params)`; notifications come to the same handlers.
+
+        `roles` says who may call, `objects` on what; the handler never runs for who may not. With
+        `cancel_on_hangup` it is cancelled when its caller's connection ends, as it is when the caller gives
+        up or its deadline passes; without it goes on, so that no work is left half done.
+        """
+        if name in self._methods:
+            raise ValueError(f"method {name!r} is there already")
+        if name.startswith("rpc."):
+            raise ValueError(f"method {name!r}: JSON-RPC keeps names that begin with rpc. to itself")
+        if not 0 < deadline_s <= MAX_DEADLINE_S:
+            raise ValueError(f"method {name!r}: a deadline is above 0 and at most {MAX_DEADLINE_S:g} s")
+        self._methods[name] = Method(
+            name, handler, params, result, frozenset(roles), summary, deadline_s, objects, cancel_on_hangup
+        )
+
+    def lookup(self, call: Call, name: str) -> Method:
+        """The method that the caller may call by this name; RpcError -32601, FORBIDDEN, or the guard's."""
+        caller = call.caller
+        method = self._methods.get(name)
+        if method is None:
+            hint = "rpc.discover lists the methods"
+            raise RpcError(METHOD_NOT_FOUND, f"no method {name[:100]}", {"hint": hint})
+        if method.roles is not None and caller.role not in method.roles:
+            may = ", ".join(sorted(method.roles)) or "nobody"
+            raise RpcError(FORBIDDEN, f"{caller.role} may not call {name}", {"hint": f"open to: {may}"})
+        if self.guard is not None and method.roles is not None:
+            self.guard(call, method)
+        return method
+
+    def cancels_on_hangup(self, name: str) -> bool:
+        method = self._methods.get(name)
+        return method is not None and method.cancel_on_hangup
+
+    async def dispatch(self, call: Call, name: str, raw_params: object) -> Any:
+        """Check, convert, and run the handler; whatever it raises comes through."""
+        method = self.lookup(call, name)
+        return await method.run(call, method.read_params(raw_params))
+
+    def discover(self) -> dict[str, Any]:
+        """The OpenRPC document of this table."""
+        return document(self.title, self.version, list(self._methods.values()))
+
+    def copy(self) -> MethodTable:
+        """A table with the same entries that can be extended apart from this one."""
+        table = MethodTable(self.title, self.version)
+        table.guard = self.guard
+        for method in self._methods.values():
+            if not method.name.startswith("rpc."):
+                table._methods[method.name] = evolve(method)
+        return table
+
+    async def _discover(self, call: Call, params: None) -> dict[str, Any]:
+        return self.discover()
+
+    def _add_own(
+        self, name: str, handler: Callable[[Call, None], Coroutine[Any, Any, Any]], result: Any, summary: str
+    ) -> None:
+        self._methods[name] = Method(name, handler, None, result, None, summary, DEFAULT_DEADLINE_S)
+
+
+async def _pong(call: Call, params: None) -> dict[str, Any]:
+    return {}

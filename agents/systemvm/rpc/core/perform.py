@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run one call of the other end: with its method's deadline, and with every failure made an `RpcError`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from systemvm.rpc.core.call import Call
+from systemvm.rpc.core.deadline import Deadline
+from systemvm.rpc.core.errors import DEADLINE, FORBIDDEN, INTERNAL, RpcError
+from systemvm.rpc.core.method import MethodTable
+from systemvm.service import host_errors
+from systemvm.service.scaled_timer import ScaledTimer
+from systemvm.service.slowness import scaled_s
+
+_log = Logger()
+_audit = Logger(namespace="systemvm.rpc.audit")
+
+
+def new_request_id() -> str:
+    """A request id for a call that nobody above gave one."""
+    return os.urandom(8).hex()
+
+
+def perform(
+    clock: IReactorTime, methods: MethodTable, call: Call, name: str, raw_params: object
+) -> Deferred[Any]:
+    """Start the handler; the Deferred fires with its result, or an RpcError, at the deadline at the latest.
+
+    That is the method's, or the caller's in `call` if it is sooner; when it has passed already nothing
+    begins. Cancelling the Deferred cancels the handler: its caller gave up.
+    """
+    try:
+        method = methods.lookup(call, name)
+        params = method.read_params(raw_params)
+    except RpcError as error:
+        _note_refusal(call, name, error)
+        return _failed(error)
+
+    if call.deadline is not None and call.deadline.has_passed:
+        return _failed(RpcError(DEADLINE, f"{name} was not begun: its caller's deadline has passed"))
+    deadline_s = call.remaining_s(method.deadline_s)
+    # the caller's is scaled already, by the caller
+    call = evolve(call, deadline=Deadline.after(clock.seconds, call.remaining_s(scaled_s(method.deadline_s))))
+    overdue = False
+    running: Deferred[Any] = Deferred.fromCoroutine(method.run(call, params))
+
+    def expire() -> None:
+        nonlocal overdue
+        overdue = True
+        running.cancel()
+
+    timer = ScaledTimer(clock, deadline_s, expire)
+
+    def done(result: Any) -> Any:
+        timer.cancel()
+        if not isinstance(result, Failure):
+            return result
+        if isinstance(result.value, RpcError):
+            _note_refusal(call, name, result.value)
+            return result
+        if result.check(CancelledError) is not None:
+            why = f"{name} did not finish in {timer.waited_s:g} s" if overdue else f"{name} was given up"
+            return Failure(RpcError(DEADLINE, why))
+        return Failure(incident(call, name, result))
+
+    return running.addBoth(done)
+
+
+def _note_refusal(call: Call, name: str, error: RpcError) -> None:
+    """Who tried what it has no right to: a line that an auditor finds by its name space."""
+    if error.code == FORBIDDEN:
+        _audit.warn(
+            "forbidden: {caller} ({role}) called {method}: {error} (request {request_id})",
+            caller=call.caller.name,
+            role=call.caller.role,
+            method=name[:100],
+            error=error.message[:300],
+            request_id=call.request_id,
+        )
+
+
+def incident(call: Call, name: str, failure: Failure) -> RpcError:
+    """Log what a handler raised, and make of it the error that its caller may see."""
+    incident_id = os.urandom(6).hex()
+    _log.failure(
+        "Incident {incident}: {method} for {caller} failed, request {request_id}",
+        failure=failure,
+        incident=incident_id,
+        method=name,
+        caller=call.caller.name,
+        request_id=call.request_id,
+    )
+    trouble = host_errors.explain(failure.value)
+    if trouble is not None:
+        data = {"incident": incident_id, "reason": trouble.fault.value, "hint": trouble.hint}
+        return RpcError(INTERNAL, trouble.message, data)
+    return RpcError(
+        INTERNAL,
+        f"internal error, incident {incident_id}",
+        {"incident": incident_id, "hint": f"the log of the other end tells more under {incident_id}"},
+    )
+
+
+def _failed(error: RpcError) -> Deferred[Any]:
+    failed: Deferred[Any] = Deferred()
+    failed.errback(Failure(error))
+    return failed

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`GET /events?job=ID` on the control socket: a text/event-stream, no faster than its reader takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web import http
+from twisted.web.server import NOT_DONE_YET, Request
+from zope.interface import implementer
+
+from systemvm.rpc.core.call import Call, Events
+from systemvm.rpc.core.errors import FORBIDDEN, INTERNAL, INVALID_REQUEST, RpcError
+from systemvm.rpc.core.message import Answer
+from systemvm.rpc.core.perform import incident, new_request_id
+from systemvm.rpc.http.unix_resource import AuthorizedResource, write_json
+from systemvm.rpc.stream.peer_credentials import Authorize
+from systemvm.rpc.stream.transport import Reactor
+
+COMMENT_S = 15.0  # between signs of life on a quiet event stream
+
+_log = Logger()
+
+
+class EventsResource(AuthorizedResource):
+    """One `data:` a value, an `error` event when it fails, and its end when the job has ended."""
+
+    def __init__(self, reactor: Reactor, events: Events, authorize: Authorize) -> None:
+        super().__init__(authorize)
+        self._reactor = reactor
+        self._events = events
+
+    def render(self, request: Request) -> int:
+        caller = self.caller(request)
+        if caller is None:
+            return NOT_DONE_YET
+        if request.method != b"GET" or request.postpath:
+            request.setHeader(b"allow", b"GET")
+            error = RpcError(INVALID_REQUEST, "invalid request", {"hint": "GET /events?job=ID"})
+            write_json(request, Answer(None, error=error).to_wire(), http.NOT_ALLOWED)
+            return NOT_DONE_YET
+        job = request.args.get(b"job", [None])[0]
+        call = Call(caller, new_request_id(), None)
+        stream = _EventStream(self._reactor, request)
+        source = self._events(call, None if job is None else job.decode("utf-8", "replace"))
+
+        async def feed() -> None:
+            try:
+                async for value in source:
+                    await stream.write(value)
+            finally:
+                close = getattr(source, "aclose", None)
+                if close is not None:
+                    await close()
+
+        def ended(result: object) -> None:
+            if not isinstance(result, Failure):
+                stream.finish()
+            elif isinstance(result.value, RpcError):
+                stream.fail(result.value)
+            elif result.check(CancelledError) is None:
+                stream.fail(incident(call, "events", result))
+
+        feeding = Deferred.fromCoroutine(feed())
+        stream.on_hang_up(feeding.cancel)
+        feeding.addBoth(ended).addErrback(report)
+        return NOT_DONE_YET
+
+
+@implementer(IPushProducer)
+class _EventStream:
+    """Writes events no faster than the reader takes them."""
+
+    def __init__(self, reactor: Reactor, request: Request) -> None:
+        self._request = request
+        self._begun = False
+        self._open = True
+        self._hang_up: Callable[[], None] = lambda: None
+        self._room: Deferred[None] | None = None
+        self._comments = LoopingCall(self._comment)
+        self._comments.clock = reactor
+        self._comments.start(COMMENT_S, now=False)
+        request.notifyFinish().addErrback(self._lost)
+        request.registerProducer(self, True)
+
+    def on_hang_up(self, hang_up: Callable[[], None]) -> None:
+        self._hang_up = hang_up
+
+    async def write(self, value: object) -> None:
+        if self._open:
+            self._write(b"data: " + msgspec.json.encode(value) + b"\n\n")
+        if self._room is not None:
+            await self._room
+
+    def finish(self) -> None:
+        if self._open:
+            self._begin()
+            self._end()
+
+    def fail(self, error: RpcError) -> None:
+        if not self._open:
+            return
+        if self._begun:
+            self._write(b"event: error\ndata: " + msgspec.json.encode(error.to_wire()) + b"\n\n")
+            self._end()
+            return
+        status = {FORBIDDEN: http.FORBIDDEN, INTERNAL: http.INTERNAL_SERVER_ERROR}.get(
+            error.code, http.NOT_FOUND
+        )
+        self._stop()
+        write_json(self._request, Answer(None, error=error).to_wire(), status)
+
+    def pauseProducing(self) -> None:
+        if self._room is None:
+            self._room = Deferred()
+
+    def resumeProducing(self) -> None:
+        room, self._room = self._room, None
+        if room is not None and not room.called:
+            room.callback(None)
+
+    def stopProducing(self) -> None:
+        """The reader hung up; `notifyFinish` tells."""
+
+    def _comment(self) -> None:
+        if self._room is None:
+            self._write(b":\n\n")
+
+    def _begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            self._request.setHeader(b"content-type", b"text/event-stream; charset=utf-8")
+            self._request.setHeader(b"cache-control", b"no-store")
+
+    def _write(self, data: bytes) -> None:
+        self._begin()
+        self._request.write(data)
+
+    def _stop(self) -> None:
+        self._open = False
+        if self._comments.running:
+            self._comments.stop()
+        self._request.unregisterProducer()
+
+    def _end(self) -> None:
+        self._stop()
+        self._request.finish()
+
+    def _lost(self, reason: Failure) -> None:
+        if self._open:
+            self._open = False
+            self._comments.stop()
+            self._hang_up()
+            self.resumeProducing()
+
+
+def report(failure: Failure) -> None:
+    """The last errback of an answer being written."""
+    _log.failure("Answering at the control socket failed", failure=failure)

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JSON-RPC over HTTP/1.1 on a UNIX socket, for people: the command line, and plain `curl --unix-socket`.
+
+Each half is imported when it is asked for: the command line only calls, without twisted.web.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from systemvm.rpc.core.call import Events
+from systemvm.rpc.core.method import MethodTable
+from systemvm.rpc.stream.peer_credentials import Authorize, root_and_group, root_only
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IListeningPort
+
+    from systemvm.rpc.http.unix_client import unix_call, unix_events
+
+__all__ = ["Authorize", "Events", "listen_unix", "root_and_group", "root_only", "unix_call", "unix_events"]
+
+
+def __getattr__(name: str) -> Any:
+    """The client's half too, when it is asked for: an agent only serves, without http.client."""
+    if name not in ("unix_call", "unix_events"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from systemvm.rpc.http import unix_client
+
+    return getattr(unix_client, name)
+
+
+def listen_unix(
+    reactor: Any,
+    path: str | Path | int,
+    methods: MethodTable,
+    *,
+    authorize: Authorize,
+    events: Events | None = None,
+    mode: int = 0o660,
+) -> IListeningPort:
+    """Serve `POST /rpc` and, with `events`, `GET /events?job=ID` at `path`, or on an inherited descriptor.
+
+    A socket that a killed predecessor left behind is replaced; one that still answers is an OSError.
+    """
+    from systemvm.rpc.http.unix_server import serve
+
+    return serve(reactor, path, methods, authorize, events, mode)

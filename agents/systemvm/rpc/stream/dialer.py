@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps an agent connected to a daemon: dial, say hello, and dial again when the line is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.interfaces import IAddress, IConnector
+from twisted.internet.protocol import ClientFactory
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+
+from systemvm.rpc.core.errors import INTERNAL, RpcError
+from systemvm.rpc.core.method import MethodTable
+from systemvm.rpc.core.peer import Peer
+from systemvm.rpc.stream.backoff import Backoff
+from systemvm.rpc.stream.secure_transport import SecureStreamProtocol
+from systemvm.rpc.stream.transport import Reactor, explain
+from systemvm.rpc.tls.context import Identity, TlsOptions, agent_options
+from systemvm.service.slowness import scaled_s
+
+CONNECT_S = 15.0
+#: Where nobody listens the kernel itself says no: a daemon that is started anew has its agents soon after.
+REFUSED_S = 2.0
+
+
+class Dialer:
+    """`peer` is the daemon once it answered hello, None before and after.
+
+    A daemon that refuses our certificate lets the TLS 1.3 handshake end first, so only the return of
+    `on_connected`, which says hello, counts as connected and begins the backoff anew. `identity_source` is
+    asked at every attempt.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        identity_source: Callable[[], Identity],
+        methods: MethodTable,
+        hosts: Sequence[tuple[str, int]],
+        on_connected: Callable[[Peer], Awaitable[None]],
+        on_state: Callable[[str], None] = lambda text: None,
+        *,
+        backoff: Backoff | None = None,
+    ) -> None:
+        if not hosts:
+            raise ValueError("a dialer needs at least one host")
+        self._reactor = reactor
+        self._identity_source = identity_source
+        self._methods = methods
+        self._hosts = list(hosts)
+        self._on_connected = on_connected
+        self._on_state = on_state
+        self._backoff = backoff or Backoff()
+        self._log = Logger()
+        self._refused = False  # the last attempt, by the other end's kernel
+        self._running: Deferred[None] | None = None
+        self.peer: Peer | None = None
+        self.connections = 0  # how often hello was answered
+
+    def start(self) -> None:
+        """Begin to dial; nothing more when it runs already."""
+        if self._running is None:
+            self._running = Deferred.fromCoroutine(self._run())
+
+    def stop(self) -> Deferred[None]:
+        """Hang up and dial no more; fires when the connection is gone."""
+        running, self._running = self._running, None
+        stopped: Deferred[None] = Deferred()
+        if running is None:
+            stopped.callback(None)
+            return stopped
+
+        def ended(result: object) -> None:
+            if isinstance(result, Failure) and result.check(CancelledError) is None:
+                self._log.failure("The dialer failed", failure=result)
+            stopped.callback(None)
+
+        running.addBoth(ended)
+        # Not at once: who stops us may run inside `on_connected`, which cannot be cancelled from within.
+        self._reactor.callLater(0, running.cancel)
+        return stopped
+
+    async def _run(self) -> None:
+        attempt = 0
+        while True:
+            host, port = self._hosts[attempt % len(self._hosts)]
+            attempt += 1
+            try:
+                why = await self._converse_once(host, port)
+            except CancelledError:
+                raise
+            except Exception:
+                # Whatever it is: an agent that stops dialing is lost for good.
+                self._log.failure("An attempt to connect failed")
+                why = "internal error, see the log"
+            wait_s = self._backoff.next_s(REFUSED_S if self._refused else None)
+            self._state(f"not connected to {host}:{port}: {why}; next attempt in {wait_s:.1f} s")
+            await deferLater(self._reactor, wait_s)
+
+    async def _converse_once(self, host: str, port: int) -> str:
+        """Dial, say hello, stay until the line is lost; return why it was."""
+        self._state(f"dialing {host}:{port}")
+        self._refused = False
+        try:
+            options = agent_options(self._identity_source())
+        except (ValueError, OSError) as error:
+            return str(error)
+        attempt = _Attempt(self._reactor, self._methods, options)
+        connector: IConnector = self._reactor.connectTCP(
+            host, port, TLSMemoryBIOFactory(options, True, attempt), timeout=scaled_s(CONNECT_S)
+        )
+        try:
+            peer = await attempt.outcome
+            if peer is None:
+                self._refused = attempt.refused
+                return attempt.why
+            await self._greet(peer)
+            if peer.closed:
+                return await peer.when_closed()
+            self.peer = peer
+            self.connections += 1
+            self._backoff.reset()
+            self._state(f"connected to {peer.caller.name} at {host}:{port}")
+            return await peer.when_closed()
+        except RpcError as error:
+            return f"hello failed: {error}"
+        finally:
+            self.peer = None
+            if attempt.peer is not None:
+                attempt.peer.close("hung up")
+            else:
+                connector.disconnect()
+            await attempt.gone
+
+    async def _greet(self, peer: Peer) -> None:
+        try:
+            await self._on_connected(peer)
+        except (RpcError, CancelledError):
+            raise
+        except Exception:
+            self._log.failure("Greeting {name} failed", name=peer.caller.name)
+            raise RpcError(INTERNAL, "the greeting failed", {"hint": "see this end's log"}) from None
+
+    def _state(self, text: str) -> None:
+        self._log.info("Control channel: {text}", text=text)
+        self._on_state(text)
+
+
+class _Attempt(ClientFactory):
+    """One connection: its peer when the daemon's certificate was accepted, and its end."""
+
+    noisy = False
+
+    def __init__(self, reactor: Reactor, methods: MethodTable, options: TlsOptions) -> None:
+        self._reactor = reactor
+        self._methods = methods
+        self._options = options
+        self.outcome: Deferred[Peer | None] = Deferred()  # None when there is no peer, and then `why`
+        self.gone: Deferred[None] = Deferred()
+        self.peer: Peer | None = None
+        self.why = ""
+        self.refused = False
+
+    def buildProtocol(self, addr: IAddress | None) -> SecureStreamProtocol:
+        return SecureStreamProtocol(self._reactor, self._methods, self._connected, self._lost, self._options)
+
+    def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
+        self.refused = reason.check(ConnectionRefusedError) is not None
+        self._lost(None, explain(reason))
+
+    def _connected(self, peer: Peer) -> None:
+        self.peer = peer
+        if not self.outcome.called:
+            self.outcome.callback(peer)
+
+    def _lost(self, peer: Peer | None, why: str) -> None:
+        self.why = why
+        if not self.outcome.called:
+            self.outcome.callback(None)
+        self.gone.callback(None)

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's connection to fetch: made when there is something to say, made again while jobs run."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from systemvm.rpc.core.errors import RpcError
+from systemvm.rpc.core.method import Caller, MethodTable
+from systemvm.rpc.core.peer import Peer
+from systemvm.rpc.stream.unix_stream import connect_local
+from systemvm.service.single_flight import SingleFlight
+from systemvm.ssvm.fetch_messages import HELLO, FetchHello
+
+FETCH = Caller("fetch", "fetch")
+AGAIN_S = 1.0
+#: systemd starts fetch at the first connection; without KVM its imports take their time.
+START_DEADLINE_S = 60.0
+
+
+class FetchLink:
+    """One peer at a time; `on_connected` hears of every new connection and of which fetch it is."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        path: Path,
+        methods: MethodTable,
+        is_needed: Callable[[], bool],
+        on_connected: Callable[[Peer, str], Awaitable[None]],
+    ) -> None:
+        self._reactor = reactor
+        self._path = path
+        self._methods = methods
+        self._is_needed = is_needed
+        self._on_connected = on_connected
+        self._connecting = SingleFlight[Path]()
+        self._peer: Peer | None = None
+        self._again: IDelayedCall | None = None
+        self._stopped = False
+        self._log = Logger(namespace="systemvm.ssvm.agent.fetch_connection")
+        self.instance = ""  # of the fetch that is connected, or was last
+        self.found_job_ids: list[str] = []  # what ran there when it was connected
+
+    async def peer(self) -> Peer:
+        """The connected fetch; RpcError when there is none to be had."""
+        if self._peer is not None and not self._peer.closed:
+            return self._peer
+        peer: Peer = await self._connecting.run(self._path, self._connect)
+        return peer
+
+    def stop(self) -> None:
+        self._stopped = True
+        if self._again is not None and self._again.active():
+            self._again.cancel()
+        if self._peer is not None:
+            self._peer.close("the agent stops")
+
+    async def _connect(self) -> Peer:
+        peer = await connect_local(self._reactor, self._path, self._methods, remote=FETCH)
+        try:
+            hello: FetchHello = await peer.call(HELLO, result=FetchHello, deadline_s=START_DEADLINE_S)
+        except RpcError:
+            peer.close("no answer to hello")
+            raise
+        self._peer = peer
+        self.instance = hello.instance
+        self.found_job_ids = hello.used_job_ids
+        peer.when_closed().addCallback(self._lost)
+        Deferred.fromCoroutine(self._tell(peer, hello.instance))
+        return peer
+
+    async def _tell(self, peer: Peer, instance: str) -> None:
+        try:
+            await self._on_connected(peer, instance)
+        except RpcError as error:
+            self._log.warn("fetch does not take its jobs: {error}", error=str(error))
+
+    def _lost(self, why: str) -> None:
+        self._log.info("Lost fetch: {why}", why=why)
+        self._reconnect_later()
+
+    def _reconnect_later(self) -> None:
+        if not self._stopped and self._is_needed() and (self._again is None or not self._again.active()):
+            self._again = self._reactor.callLater(AGAIN_S, self._reconnect)
+
+    def _reconnect(self) -> None:
+        Deferred.fromCoroutine(self.peer()).addErrback(self._not_connected)
+
+    def _not_connected(self, failure: Any) -> None:
+        self._log.info("Cannot reach fetch: {why}", why=str(failure.value))
+        self._reconnect_later()

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The SSVM's role inside the agent: the methods that the daemon calls.
+
+The agent holds the keys, so it touches no network but the control channel: fetch brings the bytes, root
+helpers touch the store.
+"""
+
+from __future__ import annotations
+
+from systemvm.guest.context import Context
+from systemvm.rpc.core.errors import RpcError
+from systemvm.rpc.core.method import Call, MethodTable
+from systemvm.rpc.core.peer import Peer
+from systemvm.service.single_flight import SingleFlight
+from systemvm.service.slowness import timeout_scale
+from systemvm.ssvm import store_messages
+from systemvm.ssvm.agent.downloads import Downloads
+from systemvm.ssvm.agent.store_client import Stores
+from systemvm.ssvm.failure import Code
+from systemvm.ssvm.paths import Paths
+from systemvm.wire import storage
+from systemvm.wire.role import Role
+from systemvm.wire.storage import (
+    Done,
+    DownloadAbort,
+    DownloadRequest,
+    DownloadStatus,
+    JobListing,
+    Store,
+    StoreStats,
+    TemplateDelete,
+    TemplateListing,
+    TemplateListRequest,
+)
+
+DELETE_TIMEOUT_S = 110.0
+
+
+def install(context: Context, paths: Paths | None = None) -> StorageRole:
+    """Add this role's methods to the agent; `paths` are others in tests."""
+    role = StorageRole(context, paths or Paths())
+    role.add_methods(context.methods)
+    context.on_connected.append(role.daemon_connected)
+    context.on_stop.append(role.stop)
+    return role
+
+
+class StorageRole:
+    """What the daemon may ask of an SSVM."""
+
+    def __init__(self, context: Context, paths: Paths) -> None:
+        self._name = context.name
+        self._stores = Stores(context.reactor, paths)
+        self._downloads = Downloads(context, paths, self._stores)
+        #: What is done for one store at a time, by its kind and the store: who asks meanwhile joins.
+        self._running = SingleFlight[tuple[str, ...]]()
+
+    def add_methods(self, methods: MethodTable) -> None:
+        daemon = frozenset({Role.MANAGEMENT.value})
+        for name, handler, params, result, deadline_s, summary in (
+            (storage.STORAGE_SETUP, self.setup, Store, StoreStats, 180.0, "Mount a store; answers its size"),
+            (storage.STORAGE_STATS, self.stats, Store, StoreStats, 60.0, "How full a store is"),
+            (storage.STORAGE_JOBS, self.jobs, None, JobListing, 30.0, "The downloads it knows"),
+            (storage.TEMPLATE_LIST, self.list_templates, TemplateListRequest, TemplateListing, 90.0,
+             "A page of what is on a store"),
+            (storage.TEMPLATE_DOWNLOAD, self.download, DownloadRequest, DownloadStatus, 60.0, "Get or start"),
+            (storage.TEMPLATE_ABORT, self.abort, DownloadAbort, Done, 120.0, "Stop one, leave nothing of it"),
+            (storage.TEMPLATE_DELETE, self.delete, TemplateDelete, Done, 120.0, "Remove from the store"),
+        ):  # fmt: skip
+            methods.add(
+                name,
+                handler,
+                params=params,
+                result=result,
+                roles=daemon,
+                summary=summary,
+                deadline_s=deadline_s,
+                # these only wait for what goes on by itself, and who asks next joins it
+                cancel_on_hangup=name not in (storage.TEMPLATE_ABORT, storage.TEMPLATE_DELETE),
+            )
+
+    async def setup(self, call: Call, store: Store) -> StoreStats:
+        """Mount a store, and remove what jobs that are no more have left on it."""
+
+        async def mount_and_sweep() -> StoreStats:
+            await self._stores.mount(store)
+            return await self._downloads.sweep(store)
+
+        key = (storage.STORAGE_SETUP, store_messages.mount_id(store), store.nfs_version)
+        stats: StoreStats = await self._running.run(key, mount_and_sweep)
+        return stats
+
+    async def stats(self, call: Call, store: Store) -> StoreStats:
+        order = store_messages.Stats(store_messages.mount_id(store))
+        stats: StoreStats = await self._running.run(
+            (storage.STORAGE_STATS, order.mount_id),
+            lambda: self._stores.ask(store_messages.STATS, order, StoreStats),
+        )
+        return stats
+
+    async def jobs(self, call: Call, params: None) -> JobListing:
+        return JobListing(self._downloads.statuses())
+
+    async def list_templates(self, call: Call, request: TemplateListRequest) -> TemplateListing:
+        """A store that is not mounted or cannot be read is an RpcError: that is not an empty store."""
+        await self._stores.require(request.store)
+        order = store_messages.List(store_messages.mount_id(request.store), request.after)
+        try:
+            page: TemplateListing = await self._running.run(
+                (storage.TEMPLATE_LIST, order.mount_id, order.after),
+                lambda: self._stores.ask(store_messages.LIST, order, TemplateListing),
+            )
+        except RpcError as error:
+            if error.reason == Code.STORE_NOT_MOUNTED.value:
+                self._stores.forget(request.store)
+            raise
+        return page
+
+    async def download(self, call: Call, request: DownloadRequest) -> DownloadStatus:
+        return await self._downloads.get_or_start(request)
+
+    async def abort(self, call: Call, abort: DownloadAbort) -> Done:
+        await self._downloads.abort(abort.job_id)
+        return Done()
+
+    async def delete(self, call: Call, order: TemplateDelete) -> Done:
+        """Stop what still runs for a template, and remove it from its store."""
+        await self._downloads.abort(order.job_id)
+        await self._stores.require(order.store)
+        mount_id = store_messages.mount_id(order.store)
+        delete = store_messages.Delete(mount_id, self._name, order.account_id, order.template_id)
+        scale = timeout_scale()  # of what the caller waits, but not of a helper's timeout
+        timeout_s = call.remaining_s(DELETE_TIMEOUT_S * scale) / scale
+        await self._stores.ask(store_messages.DELETE, delete, Done, timeout_s)
+        return Done()
+
+    async def daemon_connected(self, peer: Peer) -> None:
+        self._downloads.state_again()
+
+    async def stop(self) -> None:
+        self._downloads.stop()

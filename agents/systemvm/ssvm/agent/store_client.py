@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's way to the store: calls of the root helpers, and one mount shared by all who wait for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+
+from systemvm.rpc.core.errors import RpcError
+from systemvm.service.scaled_timer import add_scaled_timeout
+from systemvm.service.single_flight import SingleFlight
+from systemvm.ssvm import helper_client, store_messages
+from systemvm.ssvm.failure import Code
+from systemvm.ssvm.paths import Paths
+from systemvm.wire.storage import Store
+
+MOUNT_TIMEOUT_S = 150.0  # a first mount loads modules; the helper has its own, shorter ends
+STORE_TIMEOUT_S = 60.0
+PATIENCE_S = 25.0  # how long a call that only needs a mount waits for it before it says so
+
+
+class Stores:
+    """Every method raises RpcError with the helper's own words."""
+
+    def __init__(self, reactor: Any, paths: Paths) -> None:
+        self._reactor = reactor
+        self._paths = paths
+        self._mounting = SingleFlight[str]()  # by the mount's id
+        self._mounted: set[str] = set()
+
+    async def ask(self, method: str, params: Any, result: Any, timeout_s: float = STORE_TIMEOUT_S) -> Any:
+        """One operation of the store's helper."""
+        return await self._call(self._paths.store_socket, method, params, result, timeout_s)
+
+    async def require(self, store: Store) -> None:
+        """Mount a store that this process has not mounted yet."""
+        if store_messages.mount_id(store) not in self._mounted:
+            await self.mount(store, PATIENCE_S)
+
+    def forget(self, store: Store) -> None:
+        """It turned out not to be mounted: the next one to need it mounts it again."""
+        self._mounted.discard(store_messages.mount_id(store))
+
+    async def mount(self, store: Store, patience_s: float = MOUNT_TIMEOUT_S) -> str:
+        """Mount a store; the mount goes on when one of those who wait for it gives up."""
+        mount_id = store_messages.mount_id(store)
+        mounted = Deferred.fromCoroutine(
+            self._mounting.run(mount_id, lambda: self._run_mount(store, mount_id))
+        )
+        add_scaled_timeout(mounted, patience_s, self._reactor)
+        try:
+            await mounted
+        except DeferredTimeout:
+            raise RpcError.refused(
+                Code.MOUNT_FAILED.value,
+                f"{store.server}:{store.path} is still being mounted",
+                "ask again soon",
+            ) from None
+        return mount_id
+
+    async def _run_mount(self, store: Store, mount_id: str) -> None:
+        order = store_messages.Mount(store)
+        try:
+            await self._call(
+                self._paths.mount_socket, store_messages.MOUNT, order, store_messages.Mounted, MOUNT_TIMEOUT_S
+            )
+        except BaseException:
+            self._mounted.discard(mount_id)
+            raise
+        self._mounted.add(mount_id)
+
+    async def _call(self, path: Path, method: str, params: Any, result: Any, timeout_s: float) -> Any:
+        answer, _ = await helper_client.call(self._reactor, path, method, params, result, timeout_s)
+        return answer

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opening the connection that a mover gets: to the pinned address, and checked to be there."""
+
+from __future__ import annotations
+
+import socket
+from ipaddress import ip_address
+
+from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.fetch.address_policy import Address
+
+RECEIVE_BUFFER_BYTES = 1 << 20
+
+
+def open_connection(address: Address, port: int, timeout_s: float) -> socket.socket:
+    """A connected socket in blocking mode; called in a thread, as it blocks. TransferError when it cannot."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    connection = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection.settimeout(timeout_s)
+        connection.connect((str(address), port))
+        if ip_address(connection.getpeername()[0]) != address:
+            raise TransferError(Code.URL_DENIED, f"the connection to {address} went elsewhere")
+        connection.settimeout(None)
+    except ConnectionRefusedError:
+        connection.close()
+        raise TransferError(
+            Code.CONNECTION_REFUSED,
+            f"connection refused by {address} port {port}",
+            "check that the server runs",
+        ) from None
+    except OSError as error:
+        connection.close()
+        why = "no answer" if isinstance(error, TimeoutError) else error.strerror
+        raise TransferError(
+            Code.CONNECTION_FAILED, f"{address} port {port} cannot be reached: {why}"
+        ) from None
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`systemvm-fetch`: follows strangers' URLs, with no keys and no store of its own.
+
+Socket-activated: /run/systemvm/fetch.sock is inherited. Imports happen in `main`, in an order that matters:
+inherited sockets are taken before Twisted looks for them, and the reactor is chosen before its import.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until SIGTERM or SIGINT."""
+    from systemvm.ssvm.paths import Paths
+
+    usual = Paths()
+    parser = argparse.ArgumentParser(prog="systemvm-fetch", description="Downloads, one mover process each.")
+    parser.add_argument("--store-socket", type=Path, default=usual.store_socket, help="default: %(default)s")
+    parser.add_argument("--limits", default="{}", help="JSON that overrides bounds, for tests")
+    options = parser.parse_args(arguments)
+
+    from systemvm.guest.inherited_sockets import take_sockets
+
+    sockets = take_sockets(os.environ, os.getpid())
+    if not sockets:
+        sys.stderr.write("systemvm-fetch: no socket was handed over; start systemvm-fetch.socket instead\n")
+        return 1
+
+    from twisted.internet import epollreactor
+
+    epollreactor.install()
+    import msgspec
+    from twisted.internet import reactor as installed
+    from twisted.internet.defer import Deferred
+
+    from systemvm.rpc.stream.unix_stream import listen_local
+    from systemvm.service.journal import begin_logging
+    from systemvm.service.monotonic_clock import keep_steady_time
+    from systemvm.service.sigint import restore_interrupt
+    from systemvm.service.systemd_notifier import Notifier, feed_watchdog
+    from systemvm.ssvm.fetch.service import FetchService
+    from systemvm.ssvm.limits import Limits
+
+    reactor: Any = installed
+    keep_steady_time(reactor)
+    begin_logging("systemvm-fetch", os.environ)
+    notifier = Notifier.from_environment(os.environ)
+    limits = msgspec.json.decode(options.limits, type=Limits)
+    service = FetchService(reactor, Paths(store_socket=options.store_socket), limits)
+    listener = next(iter(sockets.values()))
+
+    def begin() -> None:
+        listen_local(
+            reactor, listener, service.methods,
+            authorize=service.authorize, on_connected=service.connected, on_lost=service.lost,
+        )  # fmt: skip
+        os.close(listener)
+        feed_watchdog(reactor, notifier, os.environ)
+        notifier.ready()
+        service.warm_up()
+
+    def end() -> Deferred[None]:
+        notifier.stopping()
+        return Deferred.fromCoroutine(service.close())
+
+    reactor.getThreadPool().adjustPoolsize(maxthreads=2 * limits.max_active_jobs)
+    reactor.addSystemEventTrigger("before", "shutdown", end)
+    reactor.callWhenRunning(begin)
+    restore_interrupt()
+    reactor.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One mover as fetch sees it: started with three descriptors, watched, and killed when it does not get on."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from systemvm.rpc.core.frame import LineSplitter, LineTooLong
+from systemvm.service import slowness
+from systemvm.service.slowness import TimeoutScale
+from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.fetch.mover_spawner import MoverChildren
+from systemvm.ssvm.mover_messages import (
+    MoverJob,
+    MoverProgress,
+    MoverReport,
+    MoverResult,
+    decode_report,
+    encode,
+)
+
+WATCH_INTERVAL_S = 2.0
+_LONGEST_REPORT_BYTES = 64 * 1024
+
+
+class MoverProcess:
+    """`run` moves one image; `kill` ends it at once, wherever it hangs."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        children: MoverChildren,
+        job: MoverJob,
+        on_progress: Callable[[MoverProgress], None],
+        on_broken: Callable[[TransferError], None],
+        scale: TimeoutScale = slowness.timeout_scale,
+    ) -> None:
+        self._scale = scale
+        self._reactor = reactor
+        self._children = children
+        self._kill_process: Callable[[], None] | None = None
+        self._job = job
+        self._on_progress = on_progress
+        self._on_broken = on_broken
+        self._is_waiting = False  # for a connection to go on over
+        self._log = Logger(namespace="systemvm.ssvm.mover.job")
+        self._result: Deferred[MoverResult] = Deferred()
+        self._splitter = LineSplitter(_LONGEST_REPORT_BYTES)
+        self._control: _Control | None = None
+        self._ended: Deferred[None] = Deferred()
+        self._progress: MoverProgress | None = None
+        self._moved_at_s = reactor.seconds()
+        self._watch = LoopingCall(self._look)
+        self._watch.clock = reactor
+
+    async def run(self, source: socket.socket, directory: int) -> MoverResult:
+        """Start the process; its result, or TransferError. The descriptors stay the caller's to close."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            ours.sendall(encode(self._job))  # fits the socket's buffer: the request's size is bounded
+            ours.setblocking(False)
+            self._kill_process = self._children.start(theirs, source, directory, self._process_ended)
+        except OSError as error:
+            ours.close()
+            self._ended.callback(None)  # there is nothing whose end could be waited for
+            raise TransferError(Code.WORKER_DIED, f"the mover cannot be started: {error.strerror}") from None
+        finally:
+            theirs.close()
+        self._control = _Control(self._reactor, ours, self._received)
+        self._watch.start(WATCH_INTERVAL_S, now=False)
+        return await self._result
+
+    def resume(self, job: MoverJob, source: socket.socket) -> None:
+        """Hand over a connection to go on over, which stays the caller's to close; `job` says where it leads.
+
+        TransferError when the mover is no more.
+        """
+        if self._control is None or not self._is_waiting:
+            raise TransferError(Code.WORKER_DIED, "the mover does not take another connection")
+        self._is_waiting = False
+        self._moved_at_s = self._reactor.seconds()
+        self._control.send(encode(job), source.fileno())
+
+    def kill(self, error: TransferError) -> None:
+        """End it; `run` fails with `error`, at once even if the kernel cannot end it yet."""
+        self._settle(Failure(error))
+        if self._kill_process is not None:
+            self._kill_process()
+
+    def when_ended(self) -> Deferred[None]:
+        """Fires when the process is gone: only then are its files closed."""
+        waiter: Deferred[None] = Deferred()
+        if self._ended.called:
+            waiter.callback(None)
+        else:
+            self._ended.addCallback(lambda _: waiter.callback(None))
+        return waiter
+
+    def _process_ended(self, how: str) -> None:
+        if self._control is not None:
+            self._control.drain()
+            self._control.close()
+        self._settle(Failure(_died(how)))
+        self._ended.callback(None)
+
+    # What the mover says.
+
+    def _received(self, data: bytes) -> None:
+        try:
+            for line in self._splitter.feed(data):
+                self._reported(decode_report(line))
+        except (LineTooLong, ValueError) as error:
+            self._log.error(
+                "Job {job_id}: the mover talks nonsense: {error}", job_id=self._job.job_id, error=str(error)
+            )
+            self.kill(TransferError(Code.WORKER_DIED, "the mover broke down"))
+
+    def _reported(self, report: MoverReport) -> None:
+        if report.result is not None:
+            self._settle(report.result)
+        elif report.failure is not None:
+            failure = report.failure
+            self._settle(Failure(TransferError.from_parts(failure.code, failure.message, failure.hint)))
+        elif report.broken is not None:
+            self._is_waiting = True
+            broken = report.broken
+            self._on_broken(TransferError.from_parts(broken.code, broken.message, broken.hint))
+        elif report.progress is not None and not self._result.called:
+            if report.progress != self._progress:
+                self._moved_at_s = self._reactor.seconds()
+            self._progress = report.progress
+            self._on_progress(report.progress)
+
+    def _settle(self, outcome: MoverResult | Failure) -> None:
+        if self._watch.running:
+            self._watch.stop()
+        if self._result.called:
+            return
+        if isinstance(outcome, Failure):
+            self._result.errback(outcome)
+        else:
+            self._result.callback(outcome)
+
+    def _look(self) -> None:
+        """The mover itself notices a source that is stuck; what else stops it is the store."""
+        if self._is_waiting:
+            return
+        limits = self._job.limits
+        still_s = self._reactor.seconds() - self._moved_at_s
+        # the source's part was scaled when the job began (Limits.scaled), the store's is not yet
+        if still_s < limits.stall_timeout_s + limits.store_timeout_s:
+            return
+        if still_s < limits.stall_timeout_s + limits.store_timeout_s * self._scale():
+            return
+        if self._progress is None:
+            self.kill(TransferError(Code.STALLED, f"{self._job.host} did not answer in {still_s:.0f} s"))
+            return
+        self.kill(
+            TransferError(
+                Code.STORE_FAILED,
+                f"secondary storage took nothing for {still_s:.0f} s",
+                "the NFS server may not answer; check it and the storage network",
+            )
+        )
+
+
+def _died(how: str) -> TransferError:
+    return TransferError(
+        Code.WORKER_DIED,
+        f"the process that moved the image ended with {how}",
+        "retry the template; the SSVM's journal may say more",
+    )
+
+
+@implementer(IReadDescriptor)
+class _Control:
+    """Our end of the socketpair: reads what comes, and tells the mover by its end that nobody listens."""
+
+    def __init__(self, reactor: Any, connection: socket.socket, received: Callable[[bytes], None]) -> None:
+        self._reactor = reactor
+        self._connection = connection
+        self._receive = received
+        self._open = True
+        reactor.addReader(self)
+
+    def fileno(self) -> int:
+        return self._connection.fileno()
+
+    def logPrefix(self) -> str:
+        return "mover"
+
+    def doRead(self) -> None:
+        try:
+            data = self._connection.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            self._receive(data)
+        elif self._open:
+            self._reactor.removeReader(self)
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.close()
+
+    def send(self, line: bytes, descriptor: int) -> None:
+        """A line and a descriptor at once; TransferError when the other end is gone."""
+        try:
+            socket.send_fds(self._connection, [line], [descriptor])
+        except OSError as error:
+            raise TransferError(Code.WORKER_DIED, f"the mover cannot be reached: {error.strerror}") from None
+
+    def drain(self) -> None:
+        """Take what the mover said before it ended."""
+        while self._open:
+            try:
+                data = self._connection.recv(65536)
+            except OSError:
+                return
+            if not data:
+                return
+            self._receive(data)
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            self._reactor.removeReader(self)
+            self._connection.close()

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What fetch answers on its socket: get or start a download, stop one; and what it tells of them."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from systemvm.guest.version import VERSION
+from systemvm.rpc.core.errors import RpcError
+from systemvm.rpc.core.method import Call, Caller, MethodTable
+from systemvm.rpc.core.peer import Peer
+from systemvm.service import slowness
+from systemvm.ssvm import store_messages
+from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.fetch.job_gate import JobGate
+from systemvm.ssvm.fetch.mover_spawner import MoverChildren
+from systemvm.ssvm.fetch.transfer import Transfer
+from systemvm.ssvm.fetch_messages import FINISHED, HELLO, PROGRESS, START, STOP, Fetched, FetchHello, Start
+from systemvm.ssvm.limits import DEFAULT, Limits
+from systemvm.ssvm.paths import Paths
+from systemvm.wire.storage import Done, DownloadAbort
+
+AGENT = Caller("agent", "agent")
+REMEMBERED_JOBS = 256
+FINISHED_DEADLINE_S = 30.0
+
+
+class FetchService:
+    """All jobs of this process; ended ones are remembered, so that a late question has its answer."""
+
+    def __init__(self, reactor: Any, paths: Paths, limits: Limits = DEFAULT) -> None:
+        self._reactor = reactor
+        self._paths = paths
+        self._limits = limits
+        self._children = MoverChildren(reactor)
+        self._gate = JobGate(reactor, limits.max_active_jobs)
+        self._instance = str(uuid.uuid4())
+        self._jobs: dict[str, Transfer] = {}
+        self._running: dict[str, Deferred[None]] = {}
+        self._peers: set[Peer] = set()
+        self._log = Logger(namespace="systemvm.ssvm.fetch.main")
+        self.methods = self._table()
+
+    def _table(self) -> MethodTable:
+        methods = MethodTable("systemvm fetch", VERSION)
+        roles = frozenset({AGENT.role})
+        methods.add(HELLO, self.hello, params=None, result=FetchHello, roles=roles)
+        methods.add(START, self.start, params=Start, result=Fetched, roles=roles)
+        methods.add(STOP, self.stop, params=DownloadAbort, result=Done, roles=roles)
+        return methods
+
+    def authorize(self, uid: int, gid: int, pid: int) -> Caller | None:
+        """Whoever may open the socket is the agent: the file's owner and mode say so.
+
+        (A uid proves nothing here: in the unit's user namespace the agent's is nobody's.)
+        """
+        return AGENT
+
+    def warm_up(self) -> None:
+        """Start what the first download would wait for; it starts by itself otherwise."""
+        try:
+            self._children.warm_up()
+        except OSError as error:
+            self._log.warn("The movers' fork server cannot be started yet: {error}", error=str(error))
+
+    def connected(self, peer: Peer) -> None:
+        self._peers.add(peer)
+
+    def lost(self, peer: Peer, why: str) -> None:
+        self._peers.discard(peer)
+
+    async def hello(self, call: Call, params: None) -> FetchHello:
+        brought = [job_id for job_id, job in self._jobs.items() if job.state.moved is not None]
+        return FetchHello(self._instance, sorted({*self._running, *brought}))
+
+    async def start(self, call: Call, start: Start) -> Fetched:
+        """Answer how a job is, and start it if there is none of this id."""
+        job_id = start.download.job_id
+        known = self._jobs.get(job_id)
+        if known is not None:
+            return known.state
+        self._require_place()
+        try:
+            store_messages.require_name(job_id)
+            store_messages.require_name(start.owner)
+            limits = self._limits.scaled(slowness.METER.snapshot().slowdown)
+            transfer = Transfer(
+                self._reactor, self._paths, limits, self._children, self._gate, start, self._changed
+            )
+        except TransferError as error:
+            raise error.to_rpc() from None
+        except ValueError as error:
+            raise RpcError.refused(
+                Code.REQUEST_INVALID.value, f"a denied network cannot be read: {error}"
+            ) from None
+        self._forget_oldest()
+        self._jobs[job_id] = transfer
+        running = Deferred.fromCoroutine(transfer.run())
+        if not running.called:
+            self._running[job_id] = running
+        running.addBoth(self._ended, job_id)
+        return transfer.state
+
+    async def stop(self, call: Call, abort: DownloadAbort) -> Done:
+        """Stop a job and forget it; when this answers, nothing of it is left on the store."""
+        transfer, running = self._jobs.get(abort.job_id), self._running.get(abort.job_id)
+        if transfer is not None and running is not None:
+            transfer.abort()
+            ended: Deferred[None] = Deferred()
+            running.addCallback(lambda _: ended.callback(None))
+            await ended
+        self._jobs.pop(abort.job_id, None)
+        return Done()
+
+    async def close(self) -> None:
+        """End all movers; the agent starts their jobs again with the next fetch."""
+        for job_id in list(self._running):
+            self._jobs[job_id].abort()
+
+    def _require_place(self) -> None:
+        """Refuse as `busy`; a store that does not answer takes none of the places of the others."""
+        waiting = sum(self._jobs[job_id].state.status.waits_for_store for job_id in self._running)
+        active = len(self._running) - waiting
+        if active >= self._limits.max_active_jobs or len(self._running) >= self._limits.max_jobs:
+            hint = (
+                f"{active} downloads run and {waiting} wait for their store; it is taken when one has ended"
+            )
+            raise RpcError.refused(Code.BUSY.value, "this SSVM is busy", hint)
+
+    def _ended(self, outcome: object, job_id: str) -> None:
+        self._running.pop(job_id, None)
+
+    def _changed(self, state: Fetched) -> None:
+        for peer in list(self._peers):
+            if state.ended:
+                Deferred.fromCoroutine(self._tell_end(peer, state))
+            else:
+                peer.notify(PROGRESS, state.status, replaces=f"{PROGRESS} {state.status.job_id}")
+
+    async def _tell_end(self, peer: Peer, state: Fetched) -> None:
+        try:
+            await peer.call(FINISHED, state, result=Done, deadline_s=FINISHED_DEADLINE_S)
+        except RpcError as error:
+            # not lost: an agent asks again for each of its jobs when it connects
+            job_id = state.status.job_id
+            self._log.info("{job_id}: its end was not heard: {error}", job_id=job_id, error=str(error))
+
+    def _forget_oldest(self) -> None:
+        ended = [job_id for job_id in self._jobs if job_id not in self._running]
+        for job_id in ended[: max(0, len(ended) - REMEMBERED_JOBS)]:
+            del self._jobs[job_id]

@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decompression with bounded output: a small file must not become an endless one.
+
+What a file is shows in its first bytes, as in CloudStack, and not in its name.
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+from collections.abc import Generator, Iterator
+from typing import Any, Protocol
+
+from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.limits import MIB, Limits
+from systemvm.ssvm.mover import zstd_frames
+from systemvm.ssvm.mover.formats import signatures
+
+PIECE_BYTES = MIB  # of output at a time
+_XZ_MEMORY_BYTES = 128 * MIB
+_ZSTD_WINDOW_BYTES = 128 * MIB
+#: All that Python's lzma module leaves of liblzma's LZMA_MEMLIMIT_ERROR.
+_XZ_MEMORY_ERROR = "Memory usage limit exceeded"
+
+
+class Decoder(Protocol):
+    """One compressed stream; pieces come out no larger than `PIECE_BYTES`."""
+
+    def decode(self, data: bytes) -> Iterator[bytes]: ...
+
+    def finish(self) -> None:
+        """TransferError when the stream ended in the middle."""
+
+
+class Stored:
+    """No compression: what comes in goes out."""
+
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        yield data
+
+    def finish(self) -> None:
+        return
+
+
+class GzipDecoder:
+    """gzip by ISA-L, with several members one after another, as pigz and bgzf write them."""
+
+    def __init__(self) -> None:
+        from isal import isal_zlib
+
+        self._new = lambda: isal_zlib.decompressobj(31)
+        self._error: Any = isal_zlib.error  # its stubs call it an instance
+        self._stream = self._new()
+        self._between = False  # a member has ended and no other begun
+
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        while data:
+            if self._between:
+                data = data.lstrip(b"\0")  # padding to whole blocks is usual on tapes and in archives
+                if not data:
+                    return
+                self._stream, self._between = self._new(), False
+            try:
+                piece = self._stream.decompress(data, PIECE_BYTES)
+            except self._error as error:
+                raise _broken("gzip", error) from None
+            if piece:
+                yield piece
+            if self._stream.eof:
+                data, self._between = self._stream.unused_data, True
+            else:
+                data = self._stream.unconsumed_tail
+
+    def finish(self) -> None:
+        if not self._between:
+            raise _cut_off("gzip")
+
+
+class StandardDecoder:
+    """bzip2 and xz, whose decompressors in the standard library have one interface."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._stream = self._new()
+        self._between = False
+
+    def _new(self) -> bz2.BZ2Decompressor | lzma.LZMADecompressor:
+        if self._name == "bzip2":
+            return bz2.BZ2Decompressor()
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES)
+
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        while True:
+            if self._between:
+                data = data.lstrip(b"\0")
+                if not data:
+                    return
+                self._stream, self._between = self._new(), False
+            try:
+                piece = self._stream.decompress(data, PIECE_BYTES)
+            except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
+                if str(error) == _XZ_MEMORY_ERROR:
+                    raise needs_memory(
+                        "the dictionary of the xz file is too large",
+                        _XZ_MEMORY_BYTES,
+                        "compress it again with a dictionary of at most 64 MiB, as xz -9 does",
+                    ) from None
+                raise _broken(self._name, error) from None
+            if piece:
+                yield piece
+            if self._stream.eof:
+                data, self._between = self._stream.unused_data, True
+            elif self._stream.needs_input:
+                return
+            else:
+                data = b""  # the stream holds what is left
+
+    def finish(self) -> None:
+        if not self._between:
+            raise _cut_off(self._name)
+
+
+class ZstdDecoder:
+    """zstd frames one after another, skippable ones among them.
+
+    The binding's push interface has no bound on its output, so small slices go in: a block of 4 bytes can
+    hold 128 KiB of one byte, and a slice of 1 KiB comes to 32 MiB at the very worst.
+    """
+
+    _SLICE_BYTES = 1024
+
+    def __init__(self) -> None:
+        import zstandard
+
+        self._new = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES).decompressobj
+        self._error = zstandard.ZstdError
+        self._stream: Any = None  # None between frames
+        self._header = b""  # of a frame that has only begun
+        self._skip_bytes = 0
+        self._seen_frame = False
+
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        while data:
+            if self._skip_bytes:
+                skipped = min(self._skip_bytes, len(data))
+                self._skip_bytes -= skipped
+                data = data[skipped:]
+            elif self._stream is None:
+                data, self._header = self._header + data, b""
+                if not self._begin(data):
+                    self._header = data
+                    return
+            else:
+                data = yield from self._decode_frame(data)
+
+    def finish(self) -> None:
+        if self._stream is not None or self._header or self._skip_bytes or not self._seen_frame:
+            raise _cut_off("zstd")
+
+    def _begin(self, data: bytes) -> bool:
+        """Read a frame's header; False when more of it is needed."""
+        try:
+            header = zstd_frames.read_header(data)
+        except ValueError as error:
+            raise _broken("zstd", error) from None
+        if isinstance(header, zstd_frames.Skippable):
+            self._skip_bytes = header.size_bytes
+        elif header is not None:
+            if header.window_bytes > _ZSTD_WINDOW_BYTES:
+                raise needs_memory(
+                    f"the zstd file needs {header.window_bytes // MIB} MiB",
+                    _ZSTD_WINDOW_BYTES,
+                    "compress it again with zstd --long=27 or less",
+                )
+            self._stream, self._seen_frame = self._new(), True
+        return header is not None
+
+    def _decode_frame(self, data: bytes) -> Generator[bytes, None, bytes]:
+        """Yield what `data` holds of this frame; return what is behind it."""
+        for position in range(0, len(data), self._SLICE_BYTES):
+            part = data[position : position + self._SLICE_BYTES]
+            try:
+                piece = self._stream.decompress(part)
+            except self._error as error:
+                raise _broken("zstd", error) from None
+            for start in range(0, len(piece), PIECE_BYTES):
+                yield piece[start : start + PIECE_BYTES]
+            if self._stream.eof:
+                behind = position + len(part) - len(self._stream.unused_data)
+                self._stream = None
+                return data[behind:]
+        return b""
+
+
+class BoundedDecoder:
+    """Chooses the decoder by the first bytes, and stops what would become too large."""
+
+    def __init__(self, max_size_bytes: int, limits: Limits) -> None:
+        self._max_size_bytes = max_size_bytes
+        self._limits = limits
+        self._decoder: Decoder | None = None
+        self._begun = b""
+        self.name: str | None = None
+        self.consumed_bytes = 0
+        self.produced_bytes = 0
+
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        self.consumed_bytes += len(data)
+        if self._decoder is None:
+            self._begun += data
+            if len(self._begun) < 16:
+                return
+            data, self._decoder = self._begun, self._choose(self._begun)
+        yield from self._counted(self._decoder.decode(data))
+
+    def finish(self) -> Iterator[bytes]:
+        if self._decoder is None:
+            self._decoder = self._choose(self._begun)
+            yield from self._counted(self._decoder.decode(self._begun))
+        self._decoder.finish()
+
+    def _counted(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            self.produced_bytes += len(piece)
+            if self.produced_bytes > self._max_size_bytes:
+                raise TransferError(
+                    Code.TOO_LARGE,
+                    f"the image decompresses to more than the limit of {self._max_size_bytes} bytes",
+                )
+            if (
+                self.produced_bytes > self._limits.ratio_free_bytes
+                and self.produced_bytes > self._limits.max_ratio * self.consumed_bytes
+            ):
+                raise TransferError(
+                    Code.TOO_LARGE,
+                    f"the image grows more than {self._limits.max_ratio} times when decompressed",
+                    "it looks like a decompression bomb; publish it uncompressed if it is none",
+                )
+            yield piece
+
+    def _choose(self, head: bytes) -> Decoder:
+        self.name = signatures.compression(head)
+        if self.name is None:
+            return Stored()
+        if self.name == "gzip":
+            return GzipDecoder()
+        if self.name == "zstd":
+            return ZstdDecoder()
+        if self.name in ("bzip2", "xz"):
+            return StandardDecoder(self.name)
+        raise TransferError(
+            Code.DECOMPRESSION, f"{self.name} files are not supported", "publish it as gz, bz2, xz or zst"
+        )
+
+
+def needs_memory(what: str, limit_bytes: int, hint: str) -> TransferError:
+    """The file may be whole, but no job may have the memory that unpacking it takes."""
+    return TransferError(
+        Code.MEMORY_LIMIT,
+        f"decompression needs more memory than the limit of {limit_bytes // MIB} MiB: {what}",
+        hint,
+    )
+
+
+def _broken(name: str, error: Exception) -> TransferError:
+    return TransferError(
+        Code.DECOMPRESSION, f"the {name} file is damaged: {error}", "compare it with its publisher's"
+    )
+
+
+def _cut_off(name: str) -> TransferError:
+    return TransferError(Code.DECOMPRESSION, f"the {name} file is cut off", "compare it with its publisher's")

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The first bytes of an image, and what is said when they are another format's."""
+
+from __future__ import annotations
+
+from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.mover.formats import signatures
+from systemvm.wire.storage import ImageFormat
+
+
+class Head:
+    """Collects the first bytes of a stream, and counts all of them."""
+
+    def __init__(self, wanted_bytes: int) -> None:
+        self.wanted_bytes = wanted_bytes
+        self.seen_bytes = 0
+        self.data = bytearray()
+
+    def feed(self, data: bytes | bytearray | memoryview) -> bool:
+        """Take what is missing; whether the head is complete now and was not before."""
+        self.seen_bytes += len(data)
+        missing = self.wanted_bytes - len(self.data)
+        if missing <= 0:
+            return False
+        self.data += memoryview(data)[:missing]
+        return len(self.data) >= self.wanted_bytes
+
+
+def refuse_other_format(head: bytes, claimed: ImageFormat) -> None:
+    """TransferError when a stream without a mark of its own begins like something else."""
+    found = signatures.disk_format(head)
+    if found is None and (packed := signatures.compression(head)):
+        found = f"{packed} file inside another compressed file"
+    if found is not None:
+        raise mismatch(claimed, found)
+
+
+def mismatch(claimed: ImageFormat, found: str | None) -> TransferError:
+    what = f"it is a {found}" if found else "its content is something else"
+    hint = "the server sent a page, not an image; check the URL" if found == "web page" else ""
+    return TransferError(
+        Code.FORMAT_MISMATCH,
+        f"the file is registered as {claimed.value}, but {what}",
+        hint or "register it with the format that it has",
+    )

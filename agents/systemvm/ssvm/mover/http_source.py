@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The mover's side of HTTP: TLS and one GET over a socket that is connected already.
+
+`http.client` reads straight into a caller's buffer, which Twisted's stack does not (reference 5.2).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import ssl
+import time
+from typing import TYPE_CHECKING
+
+from systemvm.ssvm import http_response
+from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.http_response import ResumePoint
+from systemvm.ssvm.mover.minimum_rate import Pace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from io import BufferedReader
+
+    from systemvm.ssvm.mover_messages import MoverJob
+
+USER_AGENT = "systemvm-ssvm"
+
+
+def request_headers(authority: str) -> dict[str, str]:
+    """No encoding is asked for: lengths and checksums are those of the file itself."""
+    return {
+        "Host": authority,
+        "User-Agent": USER_AGENT,
+        "Accept": "*/*",
+        "Accept-Encoding": "identity",
+        "Connection": "close",
+    }
+
+
+class HttpSource:
+    """One answer, with a whole file or the rest of it; `total_bytes` is the file's, None when nobody said."""
+
+    def __init__(self, connection: socket.socket, job: MoverJob, resume: ResumePoint | None = None) -> None:
+        self._limits = job.limits
+        self._pace = Pace(job.limits)
+        connection.settimeout(job.limits.headers_timeout_s)
+        self._socket = self._secure(connection, job) if job.is_tls else connection
+        self._answer = self._ask(job, resume)
+        if self._answer.status in http_response.REDIRECTS:
+            raise TransferError(
+                Code.REDIRECTS,
+                "the server redirects now, but did not a moment ago",
+                "retry the template",
+            )
+        headers: dict[str, list[str]] = {}
+        for name, value in self._answer.getheaders():
+            headers.setdefault(name.lower(), []).append(value)
+        if resume is None:
+            http_response.require_status(self._answer.status)
+            self._body = http_response.read_body(headers)
+            self._check_length(job)
+            self._validator = http_response.read_validator(headers)
+            self.total_bytes = self._body.length_bytes
+        else:
+            self._body = http_response.require_rest(self._answer.status, headers, resume)
+            self._validator = resume.validator
+            self.total_bytes = resume.total_bytes
+        self._first_byte = 0 if resume is None else resume.received_bytes
+        self.received_bytes = self._first_byte  # of the whole file
+        self._socket.settimeout(job.limits.stall_timeout_s)
+
+    def resume_point(self) -> ResumePoint | None:
+        """Where another answer may go on; None when nothing has come or nothing would identify the rest."""
+        if not self.received_bytes or self._validator is None:
+            return None
+        return ResumePoint(self.received_bytes, self._validator, self.total_bytes, self._body.encoding)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._answer.close()
+        self._socket.close()
+
+    def read_into(self, buffer: memoryview) -> int:
+        """Fill as much of `buffer` as one read brings; 0 at the checked end of the body."""
+        self._pace.check()
+        begun_s = time.monotonic()
+        if self._body.length_bytes is None:
+            count = self._guarded(self._read_unmeasured, buffer)
+            self.received_bytes += count
+        else:
+            missing = self._first_byte + self._body.length_bytes - self.received_bytes
+            if missing == 0:
+                self._require_end()
+                return 0
+            is_first = self.received_bytes == self._first_byte
+            read = self._read_first if is_first else self._stream.readinto1
+            count = self._guarded(read, buffer[:missing])
+            if count == 0:
+                raise self._truncated()
+            self.received_bytes += count
+        self._pace.note(time.monotonic() - begun_s, count)
+        return count
+
+    @property
+    def content_encoding(self) -> str | None:
+        """That of the bytes as they come; None for the file as it is."""
+        return self._body.encoding
+
+    @property
+    def _stream(self) -> BufferedReader:
+        return self._answer.fp
+
+    def _secure(self, connection: socket.socket, job: MoverJob) -> ssl.SSLSocket:
+        context = ssl.create_default_context()
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        # Python 3.13 began to ask of private CAs what browsers, curl and the probe do not
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        try:
+            if job.source_ca_pem:
+                context.load_verify_locations(cadata=job.source_ca_pem)
+            return context.wrap_socket(connection, server_hostname=job.host)
+        except ssl.SSLCertVerificationError as error:
+            raise TransferError(
+                Code.TLS_FAILED,
+                f"the certificate of {job.host} does not hold: {error.verify_message}",
+                "hand its CA to the zone as source CA if it is your own",
+            ) from None
+        except TimeoutError:
+            raise TransferError(
+                Code.STALLED, f"{job.host} did not finish the TLS handshake in time"
+            ) from None
+        except (ssl.SSLEOFError, ConnectionError) as error:
+            raise TransferError(
+                Code.CONNECTION_LOST, f"{job.host} broke off the TLS handshake: {_reason(error)}"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise TransferError(Code.TLS_FAILED, f"TLS with {job.host} failed: {_reason(error)}") from None
+
+    def _ask(self, job: MoverJob, resume: ResumePoint | None) -> http.client.HTTPResponse:
+        headers = request_headers(job.authority)
+        if resume is not None:
+            headers |= {"Range": f"bytes={resume.received_bytes}-", "If-Range": resume.validator}
+        client = http.client.HTTPConnection(job.host)
+        client.sock = self._socket
+        client.auto_open = 0  # this process has one connection and no way to another
+        try:
+            client.putrequest("GET", job.target, skip_host=True, skip_accept_encoding=True)
+            for name, value in headers.items():
+                client.putheader(name, value)
+            client.endheaders()
+            return client.getresponse()
+        except http.client.RemoteDisconnected:
+            raise TransferError(
+                Code.CONNECTION_LOST, "the server closed the connection without an answer"
+            ) from None
+        except http.client.HTTPException as error:
+            raise TransferError(
+                Code.HTTP_INVALID, f"the answer is not HTTP: {type(error).__name__}"
+            ) from None
+        except TimeoutError:
+            raise TransferError(
+                Code.STALLED, f"{job.host} did not answer in time", "retry the template later"
+            ) from None
+        except OSError as error:
+            raise TransferError(Code.CONNECTION_LOST, f"the connection broke: {_reason(error)}") from None
+
+    def _check_length(self, job: MoverJob) -> None:
+        length, announced = self._body.length_bytes, job.announced_bytes
+        if length is None and not self._body.is_chunked and job.checksum is None:
+            raise TransferError(
+                Code.LENGTH_UNKNOWN,
+                "Failed to receive length of download",
+                "without a length or a checksum nobody can tell a complete file from a part; give a checksum",
+            )
+        if self._body.encoding is not None:
+            announced = None  # encoded as it is sent: another representation than the probe's may be
+        if length is not None and announced is not None and length != announced:
+            raise TransferError(
+                Code.LENGTH_WRONG,
+                f"the server announced {announced} bytes first and {length} bytes then",
+                "the file may just be changing; retry the template",
+            )
+        http_response.require_size(length, job.max_size_bytes)
+
+    def _read_first(self, buffer: memoryview) -> int:
+        """What came with the headers; readinto1 would wait for more before it gives that out."""
+        data = self._stream.read1(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def _read_unmeasured(self, buffer: memoryview) -> int:
+        """A part of a chunk, or of what ends with the connection; one read, so that slowness is seen."""
+        data = self._answer.read1(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def _guarded(self, read: Callable[[memoryview], int], buffer: memoryview) -> int:
+        try:
+            return read(buffer)
+        except http.client.IncompleteRead:
+            raise self._truncated() from None
+        except http.client.HTTPException as error:
+            raise TransferError(Code.HTTP_INVALID, f"the body is not HTTP: {type(error).__name__}") from None
+        except TimeoutError:
+            raise TransferError(
+                Code.STALLED,
+                f"nothing came for {self._limits.stall_timeout_s:g} s after {self.received_bytes} bytes",
+                "the server or the way to it is stuck; retry the template later",
+            ) from None
+        except (OSError, ValueError) as error:  # a chunk's length that is no number is a ValueError in 3.11
+            if isinstance(error, ValueError):
+                raise TransferError(Code.HTTP_INVALID, "the body's chunks cannot be read") from None
+            raise TransferError(
+                Code.CONNECTION_LOST,
+                f"the connection broke after {self.received_bytes} bytes: {_reason(error)}",
+            ) from None
+
+    def _require_end(self) -> None:
+        """More than announced is a lie too: `Connection: close` was asked for, so the end should be here."""
+        self._socket.settimeout(self._limits.trailing_timeout_s)
+        extra = b""
+        with contextlib.suppress(OSError):  # silence is not a lie, nor is a rude goodbye
+            extra = self._stream.read1(1)
+        if extra:
+            raise TransferError(
+                Code.LENGTH_WRONG,
+                f"the server announced {self.total_bytes} bytes and sends more",
+                "the server or a proxy before it is broken",
+            )
+
+    def _truncated(self) -> TransferError:
+        of = "" if self.total_bytes is None else f" of {self.total_bytes}"
+        return TransferError(
+            Code.TRUNCATED,
+            f"the connection ended after {self.received_bytes}{of} bytes",
+            "the server or the way to it broke off; retry the template",
+        )
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The mover: one process for one job, with a connected socket and a directory that others opened for it.
+
+It resolves no name, opens no connection and starts no program; what it reads is a stranger's, and what
+it may do with it is one file. It ends when its control socket does, so none outlives fetch.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import sys
+import threading
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+
+from systemvm.ssvm.failure import Code, TransferError, of_store, of_this_vm
+from systemvm.ssvm.limits import MIB
+from systemvm.ssvm.mover.decompress import needs_memory
+from systemvm.ssvm.mover.pipeline import Pipeline
+from systemvm.ssvm.mover.resuming_source import ResumingSource
+from systemvm.ssvm.mover.seccomp import MAX_DATA_BYTES, confine
+from systemvm.ssvm.mover_messages import (
+    CONTROL_FD,
+    DIRECTORY_FD,
+    IMAGE_NAME,
+    SOURCE_FD,
+    MoverFailure,
+    MoverJob,
+    MoverReport,
+    MoverResult,
+    decode_job,
+    encode,
+)
+from systemvm.wire.storage import ImageFormat
+
+REPORT_INTERVAL_S = 0.5
+
+
+class Mover:
+    """Does the work in a thread, and reports on it from the main one."""
+
+    def __init__(self, control: socket.socket, source: socket.socket, directory: int, job: MoverJob) -> None:
+        self._control = control
+        self._connection = source
+        self._directory = directory
+        self._job = job
+        self._pipeline: Pipeline | None = None
+        self._report: MoverReport | None = None
+        self._ended = os.eventfd(0, os.EFD_CLOEXEC)
+        self._sending = threading.Lock()
+        self._connections: SimpleQueue[tuple[socket.socket, MoverJob]] = SimpleQueue()
+
+    def run(self) -> None:
+        """Work, report twice a second, and end with a result or a failure."""
+        threading.Thread(target=self._work, name="work", daemon=True).start()
+        while True:
+            ready, _, _ = select.select([self._control.fileno(), self._ended], [], [], REPORT_INTERVAL_S)
+            if self._control.fileno() in ready:
+                self._take_connection()
+            report = self._report
+            self._send_progress()  # the last before an end too: what it comes to may depend on it
+            if report is not None:
+                self._send(report)
+                return
+
+    def _take_connection(self) -> None:
+        """A line with a descriptor: where to go on. The end means that nobody is left to report to."""
+        line, descriptors = b"", []
+        while not line.endswith(b"\n"):
+            data, fresh, _, _ = socket.recv_fds(self._control, 65536, 1)
+            if not data:
+                os._exit(1)  # the threads may be stuck in a system call
+            line += data
+            descriptors += fresh
+        self._connections.put((socket.socket(fileno=descriptors[0]), decode_job(line)))
+
+    def _reconnect(self, error: TransferError) -> tuple[socket.socket, MoverJob]:
+        """Ask fetch for another connection; called in the work's thread, and waits there."""
+        self._send_progress()
+        self._send(MoverReport(broken=MoverFailure(error.code.value, error.message, error.hint)))
+        while self._pipeline is None or not self._pipeline.stopped:
+            with suppress(Empty):
+                return self._connections.get(timeout=REPORT_INTERVAL_S)
+        raise error  # the store failed meanwhile, which the pipeline says in its place
+
+    def _send_progress(self) -> None:
+        if self._pipeline is not None:
+            self._send(MoverReport(progress=self._pipeline.progress()))
+
+    def _send(self, report: MoverReport) -> None:
+        with self._sending:
+            self._control.sendall(encode(report))
+
+    def _work(self) -> None:
+        try:
+            result = self._move()
+            report = MoverReport(result=result)
+        except TransferError as error:
+            report = _told(error)
+        except OSError as error:
+            # whatever it was asked, the store refused: a handle is stale when its server came back
+            report = _told(of_store(error, "a file operation"))
+        except MemoryError:
+            report = _told(needs_memory("it is used up", MAX_DATA_BYTES, "publish it compressed with less"))
+        except Exception as error:
+            sys.stderr.write(f"mover of job {_plain(self._job.job_id)} broke down: {error!r}\n"[:2000])
+            report = _told(of_this_vm(error))
+        self._report = report
+        os.eventfd_write(self._ended, 1)
+
+    def _move(self) -> MoverResult:
+        source = ResumingSource(self._connection, self._job, self._reconnect)
+        self._require_room(source.total_bytes)
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(IMAGE_NAME, flags, 0o600, dir_fd=self._directory)
+        except OSError as error:
+            raise of_store(error, "making the image's file") from None
+        self._pipeline = Pipeline(source, descriptor, self._job)
+        try:
+            return self._pipeline.run()
+        finally:
+            os.close(descriptor)
+
+    def _require_room(self, total_bytes: int | None) -> None:
+        """Say that it will not fit before it is fetched; a raw disk may fit by its holes."""
+        if total_bytes is None or self._job.format is ImageFormat.RAW:
+            return
+        state = os.fstatvfs(self._directory)
+        free_bytes = state.f_bavail * state.f_frsize
+        if total_bytes > free_bytes:
+            raise TransferError(
+                Code.STORE_FULL,
+                f"secondary storage is full: the image has {total_bytes} bytes, {free_bytes} are free",
+                "free space on the store or add another one, then retry the template",
+            )
+
+
+def _told(error: TransferError) -> MoverReport:
+    return MoverReport(failure=MoverFailure(error.code.value, error.message, error.hint))
+
+
+def _plain(text: str) -> str:
+    """An id as one word of a log line."""
+    return "".join(each if each.isalnum() or each in "-_." else "?" for each in text[:128])
+
+
+def main() -> int:
+    control = socket.socket(fileno=CONTROL_FD)
+    with control.makefile("rb") as lines:
+        job = decode_job(lines.readline())
+    source = socket.socket(fileno=SOURCE_FD)
+    # Standard error is the journal: the request id of the API's call reaches as far as here.
+    sys.stderr.write(f"mover of job {_plain(job.job_id)} begins (request {_plain(job.request_id)})\n")
+    confine(max_file_bytes=job.max_size_bytes + MIB)
+    Mover(control, source, DIRECTORY_FD, job).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

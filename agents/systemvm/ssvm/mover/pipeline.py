@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One pass over an image: receive | hash, decompress, inspect, write. Two threads share a pool of buffers.
+
+Hashing, decoding and system calls let go of the interpreter lock, so the two really overlap.
+"""
+
+from __future__ import annotations
+
+import threading
+from queue import SimpleQueue
+
+from systemvm.ssvm import checksum
+from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.mover.decompress import BoundedDecoder
+from systemvm.ssvm.mover.formats import inspector
+from systemvm.ssvm.mover.resuming_source import ResumingSource
+from systemvm.ssvm.mover.sparse import SparseWriter
+from systemvm.ssvm.mover_messages import MoverJob, MoverProgress, MoverResult
+
+BUFFER_BYTES = 256 * 1024  # measured: larger ones cost page faults, smaller ones interpreter time
+BUFFERS = 16
+
+
+class Pipeline:
+    """Moves one body into one file; `run` blocks, `progress` may be read from another thread."""
+
+    def __init__(self, source: ResumingSource, descriptor: int, job: MoverJob) -> None:
+        self._source = source
+        self._job = job
+        self._verification = checksum.parse(job.checksum)
+        self._hash = self._verification.start()
+        self._decoder = BoundedDecoder(job.max_size_bytes, job.limits)
+        self._inspector = inspector.for_format(job.format, job.limits.max_virtual_size_bytes)
+        self._writer = SparseWriter(descriptor)
+        self._free: SimpleQueue[bytearray] = SimpleQueue()
+        self._full: SimpleQueue[tuple[bytearray, int] | None] = SimpleQueue()
+        self._stop = threading.Event()  # either side: the other need not go on
+        self._writer_error: BaseException | None = None
+        self._result: MoverResult | None = None
+        for _ in range(BUFFERS):
+            self._free.put(bytearray(BUFFER_BYTES))
+
+    def progress(self) -> MoverProgress:
+        return MoverProgress(self._source.received_bytes, self._source.total_bytes, self._writer.size_bytes)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether either side has failed."""
+        return self._stop.is_set()
+
+    def run(self) -> MoverResult:
+        """Bring everything, check everything, make it durable; TransferError when something does not hold."""
+        writing = threading.Thread(target=self._write, name="writer", daemon=True)
+        writing.start()
+        try:
+            self._receive()
+        except BaseException:
+            if self._writer_error is None:  # else it is what ended the receiver, too
+                self._stop.set()
+                raise
+        finally:
+            self._full.put(None)
+            writing.join()
+        if self._writer_error is not None:
+            raise self._writer_error
+        if self._result is None:
+            raise TransferError(Code.INTERNAL, "the writer ended without a result")
+        return self._result
+
+    def _receive(self) -> None:
+        count = 1
+        while count:
+            buffer = self._free.get()
+            view, filled = memoryview(buffer), 0
+            while filled < BUFFER_BYTES:
+                if self._stop.is_set():
+                    return
+                count = self._source.read_into(view[filled:])
+                if count == 0:
+                    break
+                filled += count
+                if self._source.received_bytes > self._job.max_size_bytes:
+                    raise TransferError(
+                        Code.TOO_LARGE,
+                        f"Download file size is too large: more than {self._job.max_size_bytes} bytes",
+                    )
+            if filled:
+                self._full.put((buffer, filled))
+
+    def _write(self) -> None:
+        try:
+            while (item := self._full.get()) is not None:
+                buffer, filled = item
+                data = bytes(memoryview(buffer)[:filled])
+                self._free.put(buffer)
+                self._hash.update(data)
+                for piece in self._decoder.decode(data):
+                    self._take(piece)
+            if not self._stop.is_set():
+                self._result = self._complete()
+        except BaseException as error:
+            self._writer_error = error
+            self._stop.set()
+            self._free.put(bytearray(BUFFER_BYTES))  # wakes a receiver that waits for one
+
+    def _take(self, piece: bytes) -> None:
+        self._inspector.feed(piece)  # first: what must not be used is not written
+        self._writer.write(piece)
+
+    def _complete(self) -> MoverResult:
+        for piece in self._decoder.finish():
+            self._take(piece)
+        # the checksum is of what came, so it is said first: a wrong file is a better word than a damaged one
+        computed = self._verification.verify(self._hash.hexdigest(), self._source.content_encoding)
+        virtual_size_bytes = self._inspector.finish()
+        self._writer.finish()
+        return MoverResult(computed, self._source.received_bytes, self._writer.size_bytes, virtual_size_bytes)

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`systemvm-mount`: mounts secondary storage, as root, each call in a process forked for it."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from ipaddress import ip_address
+from pathlib import Path
+
+from systemvm.service.slowness import scaled_s
+from systemvm.ssvm import store_messages as messages
+from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.helper_call import Operation, Reply
+from systemvm.ssvm.paths import Paths
+from systemvm.ssvm.store.helper_server import serve_inherited_socket
+from systemvm.ssvm.store.mountinfo import find_mount
+from systemvm.ssvm.store.nfs_probe import require_server
+from systemvm.ssvm.store.operations import AGENT_USER, allow
+from systemvm.wire.storage import Store
+
+MOUNT_TIMEOUT_S = 120.0  # a first mount loads kernel modules; without KVM that takes its time
+VERSIONS = ("3", "4", "4.0", "4.1", "4.2")
+DIRECTORIES = ("template", "snapshots", "volumes")
+
+#: CloudStack mounts soft with timeo=133 and 2,147,483,647 tries, so its soft mounts hang like hard ones. Here
+#: a server that is gone becomes an error after about two minutes: every write is followed by an fsync that
+#: must succeed before a template is published, so a failed write is never lost in silence. Attributes of
+#: directories are not cached, as in CloudStack: several SSVMs and hosts write the same tree.
+OPTIONS = (
+    "soft",
+    "timeo=150",
+    "retrans=3",
+    "proto=tcp",
+    "acdirmin=0",
+    "acdirmax=0",
+    "nosuid",
+    "nodev",
+    "noexec",
+)
+
+
+class MountHelper:
+    """One operation: a store is mounted where CloudStack would have it, with its directories."""
+
+    def __init__(self, mount_root: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> None:
+        self._mount_root = mount_root
+        self._mountinfo = mountinfo
+
+    def operations(self) -> dict[str, Operation]:
+        def store_of(params: messages.Mount) -> str:
+            return messages.mount_id(params.store)
+
+        def one_at_a_time(params: messages.Mount) -> frozenset[str]:
+            return frozenset({store_of(params)})  # the second one finds what the first has mounted
+
+        agent = allow(AGENT_USER)
+        return {messages.MOUNT: Operation(messages.Mount, self.mount, agent, store_of, False, one_at_a_time)}
+
+    def mount(self, uid: int, request: messages.Mount) -> Reply:
+        """Mount a store, or find it mounted."""
+        store = request.store
+        require_store(store)
+        mount_id = messages.mount_id(store)
+        directory = self._mount_root / mount_id
+        require_server(store.server, store.nfs_version)  # also of one that is mounted: its directory may hang
+        mounted = find_mount(self._mountinfo.read_text(), directory)
+        if mounted is None:
+            directory.mkdir(parents=True, exist_ok=True)
+            run_mount(mount_command(store, directory))
+            mounted = find_mount(self._mountinfo.read_text(), directory)
+        elif mounted.source != f"{_host(store.server)}:{store.path}":
+            raise TransferError(
+                Code.MOUNT_FAILED, f"{mounted.source} is mounted where {store.server} belongs"
+            )
+        for name in DIRECTORIES:
+            (directory / name).mkdir(mode=0o755, exist_ok=True)
+        return Reply(messages.Mounted(mount_id, mounted.options if mounted else ""))
+
+
+def require_store(store: Store) -> None:
+    """TransferError for what would become something else on a command line."""
+    try:
+        ip_address(store.server)
+    except ValueError:
+        raise TransferError(Code.REQUEST_INVALID, "a store's server is an IP address") from None
+    parts = store.path.split("/")
+    if (
+        not store.path.startswith("/")
+        or ".." in parts
+        or not store.path.isprintable()
+        or len(store.path) > 1024
+    ):
+        raise TransferError(
+            Code.REQUEST_INVALID, "a store's path is absolute, without .. and control characters"
+        )
+    if store.nfs_version not in VERSIONS:
+        raise TransferError(
+            Code.REQUEST_INVALID,
+            f"NFS version {store.nfs_version[:8]!r} is not known",
+            f"one of {', '.join(VERSIONS)}",
+        )
+
+
+def mount_command(store: Store, directory: Path) -> list[str]:
+    # retry=0: mount.nfs itself would try for two minutes more; whoever asked for the mount asks again
+    options = ",".join([*OPTIONS, f"vers={store.nfs_version}", "retry=0"])
+    return ["mount", "-t", "nfs", "-o", options, "--", f"{_host(store.server)}:{store.path}", str(directory)]
+
+
+def run_mount(command: list[str]) -> None:
+    """Run mount(8); TransferError says what its words mean."""
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=scaled_s(MOUNT_TIMEOUT_S),
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise TransferError(
+            Code.MOUNT_FAILED,
+            f"mounting {command[-2]} took longer than {MOUNT_TIMEOUT_S:g} s",
+            "check the NFS server",
+        ) from None
+    except OSError as error:
+        raise TransferError(Code.MOUNT_FAILED, f"mount cannot be run: {error.strerror}") from None
+    if done.returncode:
+        said = done.stderr.strip() or f"mount ended with {done.returncode}"
+        code = Code.STORE_REFUSES if _is_refusal(said) else Code.MOUNT_FAILED
+        raise TransferError(code, f"{command[-2]} cannot be mounted: {said[:500]}", _hint(said))
+
+
+def _is_refusal(said: str) -> bool:
+    """mount.nfs has one exit code for all; the kernel's EACCES and EPERM are only in its words."""
+    return "access denied" in said or "Operation not permitted" in said
+
+
+def _hint(said: str) -> str:
+    hints = {
+        "access denied": "export it to this SSVM's storage address, rw,no_root_squash",
+        "Operation not permitted": "export it to this SSVM's storage address, rw,no_root_squash",
+        "No such file": "the server does not export this path; check the store's URL",
+        "Connection refused": "start its NFS service",
+        "No route to host": "check the storage network and eth3",
+        "timed out": "check the server, its firewall and the storage network",
+        "Protocol not supported": "the server does not speak this NFS version; set the store's nfsversion",
+        "requested NFS version": "the server does not speak this NFS version; set the store's nfsversion",
+        "unknown filesystem type": "this kernel has no NFS client",
+        "No such device": "this kernel has no NFS client",
+    }
+    return next((hint for words, hint in hints.items() if words.lower() in said.lower()), "")
+
+
+def _host(server: str) -> str:
+    return f"[{server}]" if ":" in server else server
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="systemvm-mount", description="Mounts secondary storage for the agent."
+    )
+    parser.add_argument("--mount-root", type=Path, default=Paths().mount_root, help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    return serve_inherited_socket(MountHelper(options.mount_root).operations())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
