@@ -200,7 +200,7 @@ class Daemon:
             self.directory,
             host_id=self.host.id,
             timeout_scale=timeout_scale,
-            last_words=self._diagnosis.last_words,
+            last_serial_error=self._diagnosis.last_serial_error,
         )
         self._operator_methods = MethodTable("systemvm management daemon, for operators", version("systemvm"))
         Operations(

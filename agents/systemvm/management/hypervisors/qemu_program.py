@@ -19,7 +19,7 @@ from systemvm.management.hypervisors.base import DomainSpec, HypervisorError, Vn
 from systemvm.management.hypervisors.launchers import FIRST_DESCRIPTOR, Launcher
 from systemvm.management.hypervisors.machine_record import Entry, Journal
 from systemvm.management.hypervisors.process import DetachedProcess, listen_unix
-from systemvm.management.hypervisors.serial_log import mark as serial_mark
+from systemvm.management.hypervisors.serial_log import start_marker
 
 
 @frozen
@@ -65,7 +65,7 @@ class QemuProgram:
             stack.callback(os.close, log)
             if spec.is_system:
                 moment = datetime.now(UTC).isoformat(timespec="seconds")
-                os.write(log, serial_mark(moment))
+                os.write(log, start_marker(moment))
             channels = qemu_arguments.Channels(
                 monitor_fd=listen("monitor"),
                 agent_fd=listen("agent") if spec.is_system else None,

@@ -14,7 +14,7 @@ from pathlib import Path
 from attrs import frozen
 
 #: The driver writes this before each start: one file holds all starts of a machine.
-MARK = "--- the machine is started "
+START_MARKER = "--- the machine is started "
 #: How much of a log's end is read.
 TAIL_BYTES = 128 * 1024
 _LONGEST = 300
@@ -38,7 +38,7 @@ _NOTHING_CAME = "no boot arguments"
 
 
 @frozen
-class Complaint:
+class SerialError:
     """A reason in words that follow "its agent …"; `final`: nothing will come of this start by itself."""
 
     reason: str
@@ -46,12 +46,12 @@ class Complaint:
     final: bool = True
 
 
-def mark(moment: str) -> bytes:
+def start_marker(moment: str) -> bytes:
     """The line that begins a start's part of the log."""
-    return f"\n{MARK}{moment} ---\n".encode()
+    return f"\n{START_MARKER}{moment} ---\n".encode()
 
 
-def tail(path: Path) -> str:
+def read_tail(path: Path) -> str:
     """The end of a serial log; nothing when there is no such file."""
     try:
         with path.open("rb") as file:
@@ -62,26 +62,26 @@ def tail(path: Path) -> str:
         return ""
 
 
-def last_start(text: str) -> str:
+def since_last_start(text: str) -> str:
     """What was written since the newest mark; everything when there is none."""
-    _, found, after = text.rpartition(MARK)
+    _, found, after = text.rpartition(START_MARKER)
     return after.partition("\n")[2] if found else text
 
 
 def is_empty(text: str) -> bool:
     """Whether the machine wrote nothing at all in its newest start, not even a terminal's sequences."""
-    return not last_start(text).strip()
+    return not since_last_start(text).strip()
 
 
-def lines(text: str) -> list[str]:
+def plain_lines(text: str) -> list[str]:
     """The newest start's lines without terminals' sequences, kernel's time stamps, and blanks."""
-    plain = _ESCAPES.sub("", last_start(text)).replace("\r", "\n")
+    plain = _ESCAPES.sub("", since_last_start(text)).replace("\r", "\n")
     return [_STAMP.sub("", line).rstrip() for line in plain.split("\n") if line.strip()]
 
 
-def complaint(text: str, name: str) -> Complaint | None:
+def find_error(text: str, name: str) -> SerialError | None:
     """The gravest complaint in the newest start of the machine `name`; None: it complains of nothing."""
-    found = lines(text)
+    found = plain_lines(text)
     again = f"systemvm serial {name} shows its console"
     checks = (_no_root, _panic, _preinit, _emergency, _agent, _memory, _disk, _waiting, _unit)
     for check in checks:
@@ -99,33 +99,33 @@ def _last(pattern: re.Pattern[str], found: list[str]) -> re.Match[str] | None:
     return _first(pattern, found[::-1])
 
 
-def _no_root(found: list[str], again: str) -> Complaint | None:
+def _no_root(found: list[str], again: str) -> SerialError | None:
     match = _first(_NO_ROOT, found)
     if match is not None:
-        return Complaint(
+        return SerialError(
             f"did not boot: {match['why']}",
             "its disk is not the image's: destroy it, and another is made; if that fails too, make images",
         )
     match = _first(_VFS, found)
     if match is None:
         return None
-    return Complaint(
+    return SerialError(
         f"did not boot: the kernel found no root file system on {match['what'].strip(chr(34))}",
         "kernel, initial file system and disk must be of one image: import it again (make images)",
     )
 
 
-def _panic(found: list[str], again: str) -> Complaint | None:
+def _panic(found: list[str], again: str) -> SerialError | None:
     match = _first(_PANIC, found)
     if match is None:
         return None
     why = match["why"].strip()
     memory = "memory" in why.lower()
     hint = "give it more memory (system_vms in its zone's file)" if memory else again
-    return Complaint(f"did not boot: the kernel panicked: {_short(why)}", hint)
+    return SerialError(f"did not boot: the kernel panicked: {_short(why)}", hint)
 
 
-def _preinit(found: list[str], again: str) -> Complaint | None:
+def _preinit(found: list[str], again: str) -> SerialError | None:
     at = next(
         (
             number
@@ -146,63 +146,63 @@ def _preinit(found: list[str], again: str) -> Complaint | None:
         words.append(line.strip())
     why = _short(" ".join(words))
     if why.startswith(_NOTHING_CAME):
-        return Complaint(f"has {why}", hint or again)
-    return Complaint(f"could not be prepared: {why}", hint or again)
+        return SerialError(f"has {why}", hint or again)
+    return SerialError(f"could not be prepared: {why}", hint or again)
 
 
-def _emergency(found: list[str], again: str) -> Complaint | None:
+def _emergency(found: list[str], again: str) -> SerialError | None:
     if not any(_EMERGENCY in line for line in found):
         return None
     unit = _first(_FAILED_UNIT, found)
     why = f" because {unit['unit']} failed" if unit is not None else ""
-    return Complaint(
+    return SerialError(
         f"did not boot: systemd is in emergency mode{why}", f"{again}; destroy it for a new disk"
     )
 
 
-def _agent(found: list[str], again: str) -> Complaint | None:
+def _agent(found: list[str], again: str) -> SerialError | None:
     match = _last(_CANNOT_START, found)
-    return None if match is None else Complaint(f"cannot start: {_short(match['why'])}", again)
+    return None if match is None else SerialError(f"cannot start: {_short(match['why'])}", again)
 
 
-def _memory(found: list[str], again: str) -> Complaint | None:
+def _memory(found: list[str], again: str) -> SerialError | None:
     match = _last(_OOM, found)
     if match is None:
         return None
-    return Complaint(
+    return SerialError(
         f"has too little memory: the kernel killed {match['program']}",
         "give it more memory (system_vms in its zone's file)",
         final=False,
     )
 
 
-def _disk(found: list[str], again: str) -> Complaint | None:
+def _disk(found: list[str], again: str) -> SerialError | None:
     match = _last(_DISK, found)
     if match is None:
         return None
     device = match["device"] or match["fs"]
-    return Complaint(
+    return SerialError(
         f"cannot use its disk: errors on {device}",
         "look at the host's disk (dmesg, df); destroy it for a new one",
         final=False,
     )
 
 
-def _waiting(found: list[str], again: str) -> Complaint | None:
+def _waiting(found: list[str], again: str) -> SerialError | None:
     if not any(_WAITING in line for line in found):
         return None
-    return Complaint(
+    return SerialError(
         "has no boot arguments: it waits for them by qemu-guest-agent",
         "no credential came with the machine: reboot it, and it is started with new ones",
         final=False,
     )
 
 
-def _unit(found: list[str], again: str) -> Complaint | None:
+def _unit(found: list[str], again: str) -> SerialError | None:
     match = _last(_FAILED_UNIT, found)
     if match is None:
         return None
-    return Complaint(f"did not boot well: {match['unit']} failed", again, final=False)
+    return SerialError(f"did not boot well: {match['unit']} failed", again, final=False)
 
 
 def _short(text: str) -> str:

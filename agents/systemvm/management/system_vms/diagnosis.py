@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds out why a system VM that runs has no agent: from inside, else by its console, else by its hypervisor.
+"""Finds out why a running system VM has no agent, and sets its `AgentStatus` to the reason.
 
-The hypervisor is asked first whether the machine's CPUs run at all; a paused one answers nobody. Then its
-guest agent is asked (`inside`), and when that is silent, the serial log (`serial_log`). What is found goes
-where every state goes, into the agent's `AgentStatus`, unless something happened while it was looked for.
+The sources are queried in this order: the hypervisor (the CPUs of a paused machine do not run), the guest
+agent (`guest_probe`) and, when that does not answer, the serial log (`serial_log`). A status that changed
+while the diagnosis ran is newer and stays.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import AgentState, InstanceState
 from systemvm.management.system_vms import guest_probe
-from systemvm.management.system_vms.diagnosis_runner import Examination, Examinations, Finding
+from systemvm.management.system_vms.diagnosis_runner import DiagnosisRun, DiagnosisRunner, Finding
 from systemvm.service.slowness import TimeoutScale, unscaled
 from systemvm.wire.slowness import Delay, MachineLoad
 
-TURN_S = 5.0
+PASS_INTERVAL_S = 5.0
 #: After its start, and after its channel was lost, before anybody is asked; times the timeout scale.
 BOOT_GRACE_S = 45.0
 LOSS_GRACE_S = 6.0
-AGAIN_FIRST_S = 20.0
-AGAIN_LAST_S = 120.0
+RETRY_FIRST_S = 20.0
+RETRY_LAST_S = 120.0
 #: A refusal at the listener names the very check that failed: for so long nothing else is said.
 REFUSED_FOR_S = 120.0
 PING_S = 8.0
@@ -50,7 +50,7 @@ _LONGEST_S = 60.0
 
 
 class Machines(Protocol):
-    """The part of a driver that looks into a machine."""
+    """The part of a driver that inspects a machine."""
 
     def guest_agent(self, name: str) -> GuestAgent: ...
 
@@ -59,13 +59,13 @@ class Machines(Protocol):
 
 
 @define
-class _Case:
+class _MissingAgent:
     """A VM without its agent."""
 
     since_s: float
     start: object  # which start of it
     next_s: float
-    pause_s: float = AGAIN_FIRST_S
+    pause_s: float = RETRY_FIRST_S
     is_running: bool = False
     told: AgentStatus | None = None
 
@@ -99,72 +99,72 @@ class Diagnosis:
         self._port = port
         self._timeout_scale = timeout_scale
         self._unix_clock = unix_clock
-        self._cases: dict[str, _Case] = {}
-        self.examinations = Examinations(clock)
+        self._cases: dict[str, _MissingAgent] = {}
+        self.runner = DiagnosisRunner(clock)
         self._loop = LoopingCall(self._turn)
         self._loop.clock = clock
 
     def start(self) -> None:
-        self._loop.start(TURN_S, now=False)
+        self._loop.start(PASS_INTERVAL_S, now=False)
 
     def stop(self) -> None:
         if self._loop.running:
             self._loop.stop()
 
-    def examine(self, vm: Instance) -> Examination:
-        """Look now, or join those who look already. Bounded by deadlines, fails by nothing in a machine."""
-        return self.examinations.join(vm.uuid, lambda examination: self._examine(vm, examination))
+    def diagnose(self, vm: Instance) -> DiagnosisRun:
+        """Start a diagnosis or join the one that runs; it is bounded by deadlines and never fails."""
+        return self.runner.start_or_join(vm.uuid, lambda run: self._run_diagnosis(vm, run))
 
     async def why(self, vm: Instance) -> Finding:
-        """The outcome of an examination."""
-        examination = self.examine(vm)
-        while examination.finding is None:
-            await examination.wait(self._clock, _LONGEST_S)
-        return examination.finding
+        """Return the result of a diagnosis, and wait for it without a limit of its own."""
+        run = self.diagnose(vm)
+        while run.finding is None:
+            await run.wait(self._clock, _LONGEST_S)
+        return run.finding
 
-    async def _examine(self, vm: Instance, examination: Examination) -> Finding:
+    async def _run_diagnosis(self, vm: Instance, run: DiagnosisRun) -> Finding:
         name = vm.instance_name
         if vm.state is not InstanceState.RUNNING:
-            examination.note("virtual machine", f"{vm.state.value}: {vm.reason or ''}".rstrip(": "))
-            return examination.conclude(None)
+            run.note("virtual machine", f"{vm.state.value}: {vm.reason or ''}".rstrip(": "))
+            return run.conclude(None)
         load = self._directory.load(name)
         if load.is_busy:
-            examination.note("load", figures(load))
-        examination.pending = "its hypervisor"
+            run.note("load", figures(load))
+        run.pending = "its hypervisor"
         try:
             condition = await self._machines.condition(name)
         except HypervisorError as error:
-            examination.note("hypervisor", error.message)
+            run.note("hypervisor", error.message)
         else:
-            examination.note("hypervisor", condition)
+            run.note("hypervisor", condition)
             stopped = _of_condition(condition, name)
             if stopped is not None:
-                return examination.conclude(stopped)
-        examination.pending = "its guest agent"
-        seen = await self._ask_inside(name, examination)
+                return run.conclude(stopped)
+        run.pending = "its guest agent"
+        seen = await self._probe_guest(name, run)
         if seen is not None:
             status = guest_probe.explain(seen, name, self._address, self._port)
-            return examination.conclude(status or _of_load(max(load, seen.load, key=_slowdown)))
-        examination.pending = "its serial console"
-        text = await deferToThread(serial_log.tail, self._path(name))
-        examination.note("serial console", "\n".join(serial_log.lines(text)[-12:]) or "nothing")
-        return examination.conclude(_of_console(text, name, self._directory.load(name)))
+            return run.conclude(status or _of_load(max(load, seen.load, key=_slowdown)))
+        run.pending = "its serial console"
+        text = await deferToThread(serial_log.read_tail, self._path(name))
+        run.note("serial console", "\n".join(serial_log.plain_lines(text)[-12:]) or "nothing")
+        return run.conclude(_of_console(text, name, self._directory.load(name)))
 
-    async def last_words(self, name: str) -> AgentStatus | None:
-        """Why a machine ended before its agent's first word, by its console."""
-        text = await deferToThread(serial_log.tail, self._path(name))
-        found = serial_log.complaint(text, name)
+    async def last_serial_error(self, name: str) -> AgentStatus | None:
+        """Return why a machine ended before its agent connected, as its serial console shows it."""
+        text = await deferToThread(serial_log.read_tail, self._path(name))
+        found = serial_log.find_error(text, name)
         return AgentStatus(AgentState.DISCONNECTED, found.reason, found.hint) if found is not None else None
 
     # --- the turns
 
     def _turn(self) -> Deferred[None]:
-        turn = Deferred.fromCoroutine(self.look_round())
+        turn = Deferred.fromCoroutine(self.probe())
         turn.addErrback(lambda failure: self._log.failure("looking for agents", failure=failure))
         return turn
 
-    async def look_round(self) -> None:
-        """One turn over all system VMs; what takes long goes on by itself."""
+    async def probe(self) -> None:
+        """Check all system VMs once; long diagnoses continue in the background."""
         if all(agent.peer is not None for agent in self._directory.agents()):
             self._cases.clear()
             return  # nobody is missing, and nothing need be read
@@ -181,45 +181,45 @@ class Diagnosis:
                 continue
             if self._clock.seconds() >= case.next_s:
                 case.is_running = True
-                looking = Deferred.fromCoroutine(self._look(vm, agent, case))
+                looking = Deferred.fromCoroutine(self._diagnose(vm, agent, case))
                 looking.addErrback(lambda failure: self._log.failure("a diagnosis failed", failure=failure))
             elif agent.hello is None and case.told is None:
-                await self._look_at_console(vm, agent, case)
+                await self._check_console(vm, agent, case)
         for gone in self._cases.keys() - missing:
             del self._cases[gone]
 
-    def _case(self, vm: Instance, agent: Agent) -> _Case:
+    def _case(self, vm: Instance, agent: Agent) -> _MissingAgent:
         case = self._cases.get(vm.uuid)
         if case is None or case.start != vm.started:
             grace_s = BOOT_GRACE_S if agent.hello is None else LOSS_GRACE_S
             now_s = self._clock.seconds()
-            case = _Case(now_s, vm.started, now_s + grace_s * self._timeout_scale())
+            case = _MissingAgent(now_s, vm.started, now_s + grace_s * self._timeout_scale())
             self._cases[vm.uuid] = case
         return case
 
-    async def _look_at_console(self, vm: Instance, agent: Agent, case: _Case) -> None:
+    async def _check_console(self, vm: Instance, agent: Agent, case: _MissingAgent) -> None:
         """A machine that says itself that nothing will come of it need not be waited for."""
         before = agent.status
-        text = await deferToThread(serial_log.tail, self._path(vm.instance_name))
-        found = serial_log.complaint(text, vm.instance_name)
+        text = await deferToThread(serial_log.read_tail, self._path(vm.instance_name))
+        found = serial_log.find_error(text, vm.instance_name)
         if found is not None and found.final:
-            self._tell(agent, case, before, AgentStatus(AgentState.ALERT, found.reason, found.hint))
+            self._report(agent, case, before, AgentStatus(AgentState.ALERT, found.reason, found.hint))
 
-    async def _look(self, vm: Instance, agent: Agent, case: _Case) -> None:
+    async def _diagnose(self, vm: Instance, agent: Agent, case: _MissingAgent) -> None:
         before = agent.status
         try:
             finding = await self.why(vm)
         finally:
             case.is_running = False
             case.next_s = self._clock.seconds() + case.pause_s
-            case.pause_s = min(case.pause_s * 2, AGAIN_LAST_S)
+            case.pause_s = min(case.pause_s * 2, RETRY_LAST_S)
         if finding.status is not None:
-            self._tell(agent, case, before, finding.status)
+            self._report(agent, case, before, finding.status)
         elif case.told is not None and agent.status == case.told:
             text = "is not connected; what was wrong with it is not any more"
-            self._tell(agent, case, before, AgentStatus(AgentState.ALERT, text, "it dials again by itself"))
+            self._report(agent, case, before, AgentStatus(AgentState.ALERT, text, "it dials again by itself"))
 
-    def _tell(self, agent: Agent, case: _Case, before: AgentStatus, status: AgentStatus) -> None:
+    def _report(self, agent: Agent, case: _MissingAgent, before: AgentStatus, status: AgentStatus) -> None:
         if self._directory.agent(agent.name) is not agent or agent.peer is not None:
             return
         if agent.status != before:
@@ -232,7 +232,7 @@ class Diagnosis:
 
     # --- who is asked
 
-    async def _ask_inside(self, name: str, examination: Examination) -> guest_probe.Inside | None:
+    async def _probe_guest(self, name: str, run: DiagnosisRun) -> guest_probe.GuestProbe | None:
         """None when the guest agent does not answer."""
         try:
             guest = self._machines.guest_agent(name)
@@ -240,19 +240,19 @@ class Diagnosis:
             loadavg = await guest.read_file(  # starts no program: an overloaded guest can still do it
                 guest_probe.LOADAVG, limit_bytes=128, timeout_s=PING_S
             )
-            examination.note("load inside", loadavg.decode("ascii", "replace").strip())
-            examination.pending = "its units, journal, network and firewall from inside"
+            run.note("load inside", loadavg.decode("ascii", "replace").strip())
+            run.pending = "its units, journal, network and firewall from inside"
             asked_s = self._unix_clock()
             done = await guest.run(
                 ["/bin/sh", "-c", guest_probe.script(self._address, self._port, self._timeout_scale())],
                 timeout_s=SCRIPT_S,
             )
         except HypervisorError as error:
-            examination.note("guest agent", error.message)
+            run.note("guest agent", error.message)
             return None
         seen = guest_probe.parse(done.stdout.decode("utf-8", "replace"), asked_s, loadavg)
         for part, answer in seen.parts.items():
-            examination.note(f"inside: {part}", answer.text or "nothing")
+            run.note(f"inside: {part}", answer.text or "nothing")
         return seen if seen.parts else None
 
     def _path(self, name: str) -> Path:
@@ -301,7 +301,7 @@ def _of_load(load: MachineLoad) -> AgentStatus | None:
 
 
 def _of_console(text: str, name: str, load: MachineLoad) -> AgentStatus:
-    found = serial_log.complaint(text, name)
+    found = serial_log.find_error(text, name)
     if found is not None:
         return AgentStatus(AgentState.ALERT, found.reason, found.hint)
     if serial_log.is_empty(text):

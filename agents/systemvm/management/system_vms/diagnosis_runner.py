@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Examinations of system VMs that go on while their first results are already told; one per VM at a time."""
+"""Diagnoses of system VMs that continue after their first results were returned; one per VM at a time."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from twisted.python.failure import Failure
 
 from systemvm.management.control.agent import AgentStatus
 
-#: How long the outcome waits for a caller that left while something was pending.
-KEPT_S = 30.0
+#: How long a result is kept for a caller that left before the diagnosis ended.
+RESULT_RETENTION_S = 30.0
 
 
 @frozen
-class Look:
-    """One thing that was looked at, and what it said."""
+class Observation:
+    """One source that was examined, and its output."""
 
     what: str
     said: str
@@ -27,89 +27,89 @@ class Look:
 
 @frozen
 class Finding:
-    """`status` is None when nothing that was looked at is wrong."""
+    """The result of a diagnosis; `status` is None when no source shows a fault."""
 
     status: AgentStatus | None
-    looks: list[Look]
+    observations: list[Observation]
 
 
-class Examination:
-    """What is known of a VM so far."""
+class DiagnosisRun:
+    """One diagnosis of one VM, with what it has found so far."""
 
     def __init__(self) -> None:
-        self.looks: list[Look] = []
-        #: What is being looked at now, for people; empty at the end.
+        self.observations: list[Observation] = []
+        #: The source that is examined now, for people; empty at the end.
         self.pending = "what runs"
         self.finding: Finding | None = None
-        self.was_left = False  # by somebody who will ask again
-        self._waiting: list[Deferred[None]] = []
+        self.has_timed_out = False  # for a caller, who will call again
+        self._waiters: list[Deferred[None]] = []
 
     def note(self, what: str, said: str) -> None:
-        self.looks.append(Look(what, said))
+        self.observations.append(Observation(what, said))
 
     def conclude(self, status: AgentStatus | None) -> Finding:
-        return Finding(status, list(self.looks))
+        return Finding(status, list(self.observations))
 
     def finish(self, finding: Finding) -> None:
-        """The end, also of one that failed: who waits is told."""
+        """Set the result, also that of a run that failed, and resume everyone who waits for it."""
         self.finding = finding
         self.pending = ""
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
             if not waiter.called:
                 waiter.callback(None)
 
     async def wait(self, clock: IReactorTime, timeout_s: float) -> None:
-        """Until the end, or for `timeout_s`, whichever comes first."""
+        """Wait until the end or for `timeout_s`, whichever comes first."""
         if self.finding is not None:
             return
         waiter: Deferred[None] = Deferred()
-        self._waiting.append(waiter)
+        self._waiters.append(waiter)
         timer = clock.callLater(timeout_s, waiter.callback, None)
         try:
             await waiter
-            self.was_left |= self.finding is None
+            self.has_timed_out |= self.finding is None
         finally:
             if timer.active():
                 timer.cancel()
 
 
-class Examinations:
-    """Starts an examination, or joins the one that runs."""
+class DiagnosisRunner:
+    """Starts a diagnosis, or joins the one that runs."""
 
     _log = Logger()
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._running: dict[str, Examination] = {}
-        self._finished: dict[str, tuple[float, Examination]] = {}
+        self._running: dict[str, DiagnosisRun] = {}
+        self._finished: dict[str, tuple[float, DiagnosisRun]] = {}
 
-    def join(self, key: str, examine: Callable[[Examination], Awaitable[Finding]]) -> Examination:
-        """The examination of this key; `examine` is called only when none runs.
+    def start_or_join(self, key: str, diagnose: Callable[[DiagnosisRun], Awaitable[Finding]]) -> DiagnosisRun:
+        """Return the run of this key; `diagnose` is called only when none exists.
 
-        One that has ended since its caller was told that something is pending is handed out once more.
+        A run that ended after a caller's timeout is returned once more.
         """
         running = self._running.get(key)
         if running is not None:
             return running
         finished_s, finished = self._finished.pop(key, (0.0, None))
-        if finished is not None and self._clock.seconds() - finished_s <= KEPT_S:
+        if finished is not None and self._clock.seconds() - finished_s <= RESULT_RETENTION_S:
             return finished
-        examination = Examination()
-        self._running[key] = examination  # before anything is awaited: the next caller joins
+        run = DiagnosisRun()
+        self._running[key] = run  # before anything is awaited: the next caller joins
 
-        async def run() -> Finding:
-            return await examine(examination)
+        async def guarded() -> Finding:
+            return await diagnose(run)
 
         def ended(result: Finding | Failure) -> None:
             del self._running[key]
             if isinstance(result, Failure):
-                self._log.failure("an examination failed", failure=result)
-                examination.note("examination", f"failed: {result.getErrorMessage()}")
-                result = examination.conclude(None)
-            examination.finish(result)
-            if examination.was_left:
-                self._finished[key] = (self._clock.seconds(), examination)
+                self._log.failure("diagnosis failed", failure=result)
+                run.note("diagnosis", f"failed: {result.getErrorMessage()}")
+                result = run.conclude(None)
+            run.finish(result)
+            if run.has_timed_out:
+                self._finished[key] = (self._clock.seconds(), run)
 
-        Deferred.fromCoroutine(run()).addBoth(ended)
-        return examination
+        Deferred.fromCoroutine(guarded()).addBoth(ended)
+        return run

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a system VM looks like from inside, asked by its guest agent, and what follows from it.
+"""Probes a system VM from inside through its guest agent, and explains why its agent is not connected.
 
-One shell script that only reads, since each program that qemu-ga starts costs an emulated guest time. What
-comes back is judged in the order in which a start goes: boot arguments, agent, route, port, clock, TLS.
+The probe is one read-only shell script, because each program that qemu-ga starts costs an emulated guest
+time. Its output is judged in the order of a boot: boot arguments, agent, route, port, clock, TLS.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ part firewall sh -c 'nft list ruleset | grep -F counter | head -n 20'
 
 
 @frozen
-class Part:
-    """What one of the script's programs said."""
+class ProgramOutput:
+    """Output and exit code of one program of the script."""
 
     text: str
     code: int
@@ -63,20 +63,20 @@ class Part:
         return {key: value for key, equals, value in pairs if equals}
 
 
-_NOTHING = Part("", -1)
+_NO_OUTPUT = ProgramOutput("", -1)
 
 
 @frozen
-class Inside:
-    """The guest's answers by the names of the script's parts."""
+class GuestProbe:
+    """The outputs of the script's programs by their names."""
 
-    parts: Mapping[str, Part]
+    parts: Mapping[str, ProgramOutput]
     #: Seconds that its clock is ahead of the host's; None: it did not say.
     skew_s: float | None = field(default=None)
     load: MachineLoad = field(factory=MachineLoad)
 
-    def __getitem__(self, name: str) -> Part:
-        return self.parts.get(name, _NOTHING)
+    def __getitem__(self, name: str) -> ProgramOutput:
+        return self.parts.get(name, _NO_OUTPUT)
 
 
 def script(address: str, port: int, timeout_scale: float) -> str:
@@ -105,34 +105,34 @@ def load_of(loadavg: bytes) -> MachineLoad:
     return MachineLoad(slowdown=slowdown, load_1min=float(words[0]), is_busy=slowdown >= BUSY_SLOWDOWN)
 
 
-def parse(output: str, host_unix_s: float, loadavg: bytes = b"") -> Inside:
+def parse(output: str, host_unix_s: float, loadavg: bytes = b"") -> GuestProbe:
     """The script's output; `host_unix_s` is the host's time when the script was in its beginning."""
-    parts: dict[str, Part] = {}
+    parts: dict[str, ProgramOutput] = {}
     for piece in re.split(r"^=== ", output, flags=re.M)[1:]:
         name, _, body = piece.partition("\n")
         text, dashes, code = body.rpartition("--- ")
         if not dashes or not code.strip().isdigit():
             text, code = body, "-1"  # cut off in its middle
-        parts[name.strip()] = Part(text.strip(), int(code))
-    clock = parts.get("clock", _NOTHING).text
-    return Inside(parts, int(clock) - host_unix_s if clock.isdigit() else None, load_of(loadavg))
+        parts[name.strip()] = ProgramOutput(text.strip(), int(code))
+    clock = parts.get("clock", _NO_OUTPUT).text
+    return GuestProbe(parts, int(clock) - host_unix_s if clock.isdigit() else None, load_of(loadavg))
 
 
-def explain(inside: Inside, name: str, address: str, port: int) -> AgentStatus | None:
+def explain(probe: GuestProbe, name: str, address: str, port: int) -> AgentStatus | None:
     """Why the agent is not connected; None when nothing that was looked at is wrong."""
     for check in (_of_preinit, _of_agent, _of_route, _of_port, _of_clock, _of_tls):
-        found = check(inside, name, address, port)
+        found = check(probe, name, address, port)
         if found is not None:
             return AgentStatus(AgentState.ALERT, _one_line(found[0]), found[1])
     return None
 
 
-Answer = tuple[str, str] | None
+Problem = tuple[str, str] | None
 
 
-def _of_preinit(inside: Inside, name: str, address: str, port: int) -> Answer:
-    unit = inside["preinit"].fields
-    said = [line for line in inside["preinit-says"].text.splitlines() if line.strip()]
+def _of_preinit(probe: GuestProbe, name: str, address: str, port: int) -> Problem:
+    unit = probe["preinit"].fields
+    said = [line for line in probe["preinit-says"].text.splitlines() if line.strip()]
     match unit.get("ActiveState"):
         case "failed":
             code = int(unit.get("ExecMainStatus") or 0)
@@ -161,8 +161,8 @@ def _hint_of_preinit(said: list[str]) -> str:
     return hints[-1] if hints else ""
 
 
-def _of_agent(inside: Inside, name: str, address: str, port: int) -> Answer:
-    unit = inside["agent"].fields
+def _of_agent(probe: GuestProbe, name: str, address: str, port: int) -> Problem:
+    unit = probe["agent"].fields
     inside_it = f"systemvm ssh {name} -- systemctl"
     state, sub, result = unit.get("ActiveState"), unit.get("SubState"), unit.get("Result", "")
     if state == "active":
@@ -180,7 +180,7 @@ def _of_agent(inside: Inside, name: str, address: str, port: int) -> Answer:
             f"systemvm support-bundle, then {inside_it} restart systemvm-agent",
         )
     if state == "failed" or sub == "auto-restart":
-        why = _why_not_started(inside["agent-says"].text)
+        why = _why_not_started(probe["agent-says"].text)
         tries = unit.get("NRestarts", "0")
         return (
             f"cannot start: {why}"
@@ -203,17 +203,17 @@ def _why_not_started(journal: str) -> str:
     return ""
 
 
-def _of_route(inside: Inside, name: str, address: str, port: int) -> Answer:
+def _of_route(probe: GuestProbe, name: str, address: str, port: int) -> Problem:
     nics = {
         words[0].partition("@")[0]: words[1:]
-        for words in map(str.split, inside["addresses"].text.splitlines())
+        for words in map(str.split, probe["addresses"].text.splitlines())
     }
     reboot = f"systemvm system-vm reboot {name} sets up its network anew"
     if nics and "eth0" not in nics:
         return "has no control NIC: there is no eth0", reboot
     if nics and nics["eth0"][:1] == ["DOWN"]:
         return f"has no route to {address}: its control NIC eth0 is down", reboot
-    route = inside["route"]
+    route = probe["route"]
     if route.code == 0:
         device = re.search(r"\bdev (\S+)", route.text)
         if device is not None and device[1] not in ("eth0", "lo"):
@@ -224,8 +224,8 @@ def _of_route(inside: Inside, name: str, address: str, port: int) -> Answer:
     return None
 
 
-def _of_port(inside: Inside, name: str, address: str, port: int) -> Answer:
-    dial = inside["dial"]
+def _of_port(probe: GuestProbe, name: str, address: str, port: int) -> Problem:
+    dial = probe["dial"]
     if dial.code in (0, -1):
         return None
     where = f"{address}:{port}"
@@ -249,17 +249,17 @@ def _of_port(inside: Inside, name: str, address: str, port: int) -> Answer:
     return None
 
 
-def _of_clock(inside: Inside, name: str, address: str, port: int) -> Answer:
-    if inside.skew_s is None or abs(inside.skew_s) <= ALERT_S:
+def _of_clock(probe: GuestProbe, name: str, address: str, port: int) -> Problem:
+    if probe.skew_s is None or abs(probe.skew_s) <= ALERT_S:
         return None
     return (
-        f"has a clock that is {off_by(inside.skew_s)}",
+        f"has a clock that is {off_by(probe.skew_s)}",
         f"is the host's own clock right (timedatectl)? if so: systemvm system-vm reboot {name}",
     )
 
 
-def _of_tls(inside: Inside, name: str, address: str, port: int) -> Answer:
-    status = inside["agent"].fields.get("StatusText", "")
+def _of_tls(probe: GuestProbe, name: str, address: str, port: int) -> Problem:
+    status = probe["agent"].fields.get("StatusText", "")
     match = re.match(r"not connected to \S+: (?P<why>.*?)(?:; next attempt in .*)?$", status)
     if match is None:
         return None

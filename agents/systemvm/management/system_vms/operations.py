@@ -22,7 +22,7 @@ from systemvm.management.state.instances import Instance
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import AgentState, InstanceState
 from systemvm.management.system_vms.diagnosis import Diagnosis
-from systemvm.management.system_vms.diagnosis_runner import Examination, Finding, Look
+from systemvm.management.system_vms.diagnosis_runner import DiagnosisRun, Finding, Observation
 from systemvm.management.system_vms.preparation import Preparations
 from systemvm.management.system_vms.secure_shell import SSH_PORT, Logins
 from systemvm.rpc.core.errors import NOT_CONNECTED, RpcError
@@ -35,8 +35,8 @@ from systemvm.wire.slowness import Delay, MachineLoad
 CHECK_DEADLINE_S = 110.0
 #: Longer than a guest agent is asked for the host keys of an agent that is not there.
 SSH_DEADLINE_S = 55.0
-#: `why` answers within ten seconds, however long the examination lasts and however busy the host is.
-FIRST_WORD_S = 6.0
+#: `why` answers within ten seconds, however long the run lasts and however busy the host is.
+FIRST_ANSWER_S = 6.0
 WHY_DEADLINE_S = 30.0
 SERIAL_PART_BYTES = 64 * 1024
 
@@ -75,7 +75,7 @@ class Why:
     agentstate: str
     reason: str
     hint: str
-    looked_at: list[Look]
+    looked_at: list[Observation]
     pending: str = ""  # what is still looked at: ask again; empty at the end
     load: MachineLoad | None = None  # the busier of the guest's report and this host
     delay: str = ""  # a code of wire.slowness.Delay, or empty
@@ -188,25 +188,25 @@ class Operations:
         return SshTarget("root", login.address, SSH_PORT, str(login.key_file), list(login.host_keys))
 
     async def _why(self, call: Call, target: SystemVmName) -> Why:
-        """What is known within `FIRST_WORD_S`; `pending` says what is still looked at, for another call."""
+        """What is known within `FIRST_ANSWER_S`; `pending` says what is still looked at, for another call."""
         vm = await self._find(target.name)
         agent = self._directory.agent(vm.instance_name)
-        examination: Examination | None = None
+        run: DiagnosisRun | None = None
         if agent is not None and agent.is_up:
             if agent.role is Role.SSVM:
-                examination = self._diagnosis.examinations.join(
+                run = self._diagnosis.runner.start_or_join(
                     f"stores of {vm.uuid}", lambda running: self._examine_stores(agent, running)
                 )
         elif vm.state is InstanceState.RUNNING:
-            examination = self._diagnosis.examine(vm)
-        if examination is not None:
-            await examination.wait(self._clock, FIRST_WORD_S)
+            run = self._diagnosis.diagnose(vm)
+        if run is not None:
+            await run.wait(self._clock, FIRST_ANSWER_S)
         vm = await self._find(target.name)
         reason, hint = explanation_of(vm)
         if agent is not None and agent.is_up:
             reason, hint = _of_agent(agent.status)  # rows lag behind
-        elif examination is not None and examination.finding is not None:
-            status = examination.finding.status
+        elif run is not None and run.finding is not None:
+            status = run.finding.status
             if status is not None and not was_refused(agent):
                 reason, hint = _of_agent(status)
         load = self._directory.load(vm.instance_name)
@@ -218,19 +218,19 @@ class Operations:
             host_state(vm).value,
             reason or "",
             hint or "",
-            [] if examination is None else list(examination.looks),
-            pending="" if examination is None else examination.pending,
+            [] if run is None else list(run.observations),
+            pending="" if run is None else run.pending,
             load=load,
             delay=Delay.BUSY.value if load.is_busy else "",
         )
 
-    async def _examine_stores(self, agent: Agent, examination: Examination) -> Finding:
-        examination.pending = "its stores"
+    async def _examine_stores(self, agent: Agent, run: DiagnosisRun) -> Finding:
+        run.pending = "its stores"
         try:
             await self._preparations.measure_stores(agent)
         except RpcError as error:  # its connection ended meanwhile: the status says why
-            examination.note("stores", error.message)
-        return examination.conclude(agent.status)
+            run.note("stores", error.message)
+        return run.conclude(agent.status)
 
     async def _check(self, call: Call, target: SystemVmName) -> CheckReport:
         vm = await self._find(target.name)

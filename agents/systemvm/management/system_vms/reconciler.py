@@ -27,7 +27,7 @@ from systemvm.service.slowness import TimeoutScale, unscaled
 from systemvm.wire.role import Role
 
 #: Why a machine ended that never had an agent, if its console tells.
-LastWords = Callable[[str], Awaitable[AgentStatus | None]]
+LastSerialError = Callable[[str], Awaitable[AgentStatus | None]]
 
 KEPT = (Role.SSVM, Role.CPVM)
 
@@ -51,7 +51,7 @@ class Keeper:
         *,
         host_id: int,
         timeout_scale: TimeoutScale = unscaled,
-        last_words: LastWords | None = None,
+        last_serial_error: LastSerialError | None = None,
     ) -> None:
         self._clock = clock
         self._database = database
@@ -60,7 +60,7 @@ class Keeper:
         self._hypervisor = hypervisor
         self._directory = directory
         self._host_id = host_id
-        self._last_words = last_words
+        self._last_serial_error = last_serial_error
         supervision = configuration.management.supervision
         self._interval_s = supervision.scan_interval_s
         self._agent_deadline_s = supervision.agent_deadline_s
@@ -208,8 +208,8 @@ class Keeper:
     async def _note_exit(self, name: str, reason: ExitReason) -> None:
         agent = self._directory.agent(name)
         why = None
-        if self._last_words is not None and (agent is None or agent.hello is None):
-            why = await self._last_words(name)
+        if self._last_serial_error is not None and (agent is None or agent.hello is None):
+            why = await self._last_serial_error(name)
         vm = await self._lifecycle.ended(name, reason.value, why)
         if vm is None:
             return

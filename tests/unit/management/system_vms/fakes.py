@@ -43,14 +43,14 @@ class FakeHypervisor:
     async def stop(self, name: str, *, forced: bool = False, timeout_s: float = 60.0) -> None:
         self.stopped.append((name, forced))
         if self.specs.pop(name, None) is not None:
-            self._tell(name, ExitReason.STOPPED)
+            self._report(name, ExitReason.STOPPED)
 
     def end(self, name: str, reason: ExitReason) -> None:
         """The machine ends by itself."""
         del self.specs[name]
-        self._tell(name, reason)
+        self._report(name, reason)
 
-    def _tell(self, name: str, reason: ExitReason) -> None:
+    def _report(self, name: str, reason: ExitReason) -> None:
         for callback in self._callbacks:
             callback(name, reason)
 

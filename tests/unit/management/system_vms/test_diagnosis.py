@@ -22,7 +22,7 @@ from systemvm.management.state.host_state import HostState, host_state
 from systemvm.management.state.status import AgentState, InstanceState
 from systemvm.management.system_vms import guest_probe
 from systemvm.management.system_vms.diagnosis import BOOT_GRACE_S, Diagnosis
-from systemvm.management.system_vms.operations import FIRST_WORD_S, Operations
+from systemvm.management.system_vms.operations import FIRST_ANSWER_S, Operations
 from systemvm.management.system_vms.secure_shell import HOST_KEY, Logins
 from systemvm.rpc.core.call import Call, Caller
 from systemvm.rpc.core.method import MethodTable
@@ -256,15 +256,15 @@ CONSOLES: dict[str, tuple[str, str, str]] = {
 @pytest.mark.parametrize("case", CONSOLES)
 def test_a_console_tells_what_is_wrong(case: str) -> None:
     written, reason, hint = CONSOLES[case]
-    before = "Kernel panic - not syncing: of an earlier start\n" + serial_log.mark("2026-11-21").decode()
-    found = serial_log.complaint(before + written, NAME)
+    earlier = "Kernel panic - not syncing: of an earlier start\n"
+    found = serial_log.find_error(earlier + serial_log.start_marker("2026-11-21").decode() + written, NAME)
     assert found is not None
     assert (found.reason, found.hint) == (reason, hint)
 
 
 def test_a_console_of_a_good_start_complains_of_nothing() -> None:
-    panic = "Kernel panic - not syncing: earlier\n" + serial_log.mark("2026-11-21").decode()
-    assert serial_log.complaint(panic + RESET, NAME) is None
+    panic = "Kernel panic - not syncing: earlier\n" + serial_log.start_marker("2026-11-21").decode()
+    assert serial_log.find_error(panic + RESET, NAME) is None
     assert not serial_log.is_empty(panic + RESET)
     assert serial_log.is_empty(panic)
 
@@ -317,13 +317,13 @@ def diagnosis_of(world: Any, machines: FakeMachines) -> Diagnosis:
 
 def console_of(world: Any, text: str) -> None:
     path: Path = world.configuration.layout.logs / f"{NAME}.log"
-    path.write_bytes(serial_log.mark("2026-11-21") + text.encode())
+    path.write_bytes(serial_log.start_marker("2026-11-21") + text.encode())
 
 
 async def rounds(world: Any, diagnosis: Diagnosis, advance_s: float = 0.0) -> AgentStatus:
-    await diagnosis.look_round()
+    await diagnosis.probe()
     world.clock.advance(advance_s)
-    await diagnosis.look_round()
+    await diagnosis.probe()
     for _ in range(50):
         await task.deferLater(reactor, 0.01)  # type: ignore[arg-type]
     status: AgentStatus = world.directory.agent(NAME).status
@@ -373,7 +373,7 @@ async def test_a_definite_fault_is_the_better_reason_than_a_busy_guest(world: An
 
 
 @pytest_twisted.ensureDeferred
-async def test_why_has_its_first_word_in_time_while_the_hypervisor_does_not_answer(world: Any) -> None:
+async def test_why_answers_in_time_while_the_hypervisor_does_not(world: Any) -> None:
     await world.keeper.scan()
     answer: Deferred[str] = Deferred()
     machines = FakeMachines(guest())
@@ -393,8 +393,8 @@ async def test_why_has_its_first_word_in_time_while_the_hypervisor_does_not_answ
     asked, joined = why(), why()
     for _ in range(20):
         await task.deferLater(reactor, 0.01)  # type: ignore[arg-type]
-    world.clock.advance(FIRST_WORD_S)
-    assert FIRST_WORD_S < 10.0
+    world.clock.advance(FIRST_ANSWER_S)
+    assert FIRST_ANSWER_S < 10.0
     first = await asked
     assert (first.name, first.pending, first.looked_at) == (NAME, "its hypervisor", [])
     assert (await joined).pending == "its hypervisor"
@@ -476,7 +476,7 @@ async def test_a_refusal_is_the_better_reason(world: Any, check: TlsCheck) -> No
 
 @pytest_twisted.ensureDeferred
 async def test_a_machine_that_ended_before_its_agent_came_says_why_by_its_console(world: Any) -> None:
-    world.keeper._last_words = diagnosis_of(world, FakeMachines(None)).last_words
+    world.keeper._last_serial_error = diagnosis_of(world, FakeMachines(None)).last_serial_error
     await world.keeper.scan()
     console_of(world, CONSOLES["kernel panic"][0])
     world.hypervisor.end(NAME, ExitReason.GUEST_RESET)
