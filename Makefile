@@ -131,7 +131,7 @@ bench-control: setup ## one daemon, 1,000 agents on real sockets; a call beside 
 
 .PHONY: fuzz-rpc
 fuzz-rpc: setup ## some hundred thousand wrong frames and conversations for the parsers of the control channel
-	@RPC_FUZZ_EXAMPLES=100000 $(PYTEST) tests/unit/rpc/test_robust.py tests/unit/rpc/test_frame.py
+	@RPC_FUZZ_EXAMPLES=100000 $(PYTEST) tests/unit/rpc/core/test_peer_robustness.py tests/unit/rpc/core/test_frame.py
 
 .PHONY: clean
 clean: stop ## remove all that was built

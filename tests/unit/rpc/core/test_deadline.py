@@ -18,8 +18,7 @@ from systemvm.rpc.core.method import Call, Caller, MethodTable
 from systemvm.rpc.core.peer import MAX_IN_FLIGHT, Peer
 from systemvm.service import slowness
 from systemvm.service.slowness import KernelCounters, SlownessMeter
-
-from .wire_pair import Wire
+from unit.rpc.wire_pair import Wire
 
 AGENT = Caller("s-1-VM", "ssvm")
 ROLES = frozenset({AGENT.role})

@@ -28,8 +28,7 @@ from systemvm.rpc.core.errors import (
 from systemvm.rpc.core.method import Call, MethodTable
 from systemvm.rpc.core.peer import MAX_IN_FLIGHT
 from systemvm.wire.agent import Ping, Pong
-
-from .wire_pair import Pair, begin, outcome
+from unit.rpc.wire_pair import Pair, begin, outcome
 
 EVERYBODY = frozenset({"ssvm", "management"})
 
