@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results and errors, laid out as CloudStack lays them out, and written as JSON or XML (5.2, 5.3)."""
+"""Lay out results and errors as CloudStack does, as JSON or XML (reference 5.2, 5.3)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CloudStack's request signature: HMAC-SHA1 over sorted, encoded, lowercased parameters (5.1)."""
+"""CloudStack's request signature: HMAC-SHA1 over sorted, encoded, lowercased parameters (reference 5.1)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The mover's side of HTTP: TLS and one GET over a socket that is connected already.
 
-`http.client` reads straight into a caller's buffer, which Twisted's stack does not (reference 5.2).
+`http.client` reads straight into a caller's buffer, which Twisted's stack does not (reference 6.1).
 """
 
 from __future__ import annotations

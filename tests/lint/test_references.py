@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Resolve each citation, such as `(reference 1.16)` or "decision 5", and each link between documents."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from lint.test_linters import TOP, tracked
+
+#: `reference 1.3`, `reference 1.3, 1.4`, `reference 1.3 to 1.5`, `reference 5.2 and 5.3`
+REFERENCE = re.compile(r"\breference ((?:\d+\.\d+)(?:(?:,| and| to|,? or) \d+\.\d+)*)(?![\w.]*\d)")
+DECISION = re.compile(r"\b[Dd]ecisions? ((?:\d+)(?:(?:,| and| to) \d+)*)\b")
+HEADING = re.compile(r"^#{1,3} (\d+(?:\.\d+)?)\.? ", re.M)
+LINK = re.compile(r"(?<!\!)\[[^\]]+\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
+SEARCHED = ("agents", "appliances", "packer", "systemd", "tests", "docs", "*.md", "Makefile", "*.toml")
+
+
+def headings(pages: Iterable[Path]) -> list[str]:
+    return [number for page in pages for number in HEADING.findall(page.read_text())]
+
+
+def broken(text: str, pattern: re.Pattern[str], known: set[str]) -> list[str]:
+    """Return the cited numbers in `text` that are not `known`."""
+    return [
+        number
+        for found in pattern.finditer(text)
+        for number in re.findall(r"\d+(?:\.\d+)?", found[1])
+        if number not in known
+    ]
+
+
+def broken_links(page: Path, text: str) -> list[str]:
+    """Return the relative links in `text` that lead to no file."""
+    targets = [first or second for first, second in LINK.findall(text)]
+    return [
+        target
+        for target in targets
+        if not re.match(r"[a-z]+:|#", target) and not (page.parent / target.partition("#")[0]).exists()
+    ]
+
+
+def searched() -> Iterable[tuple[Path, str]]:
+    for path in tracked(*SEARCHED):
+        if path != Path(__file__).resolve():
+            try:
+                yield path, path.read_text()
+            except UnicodeDecodeError:
+                continue
+
+
+def pages() -> list[Path]:
+    return sorted((TOP / "docs/reference").glob("*.md"))
+
+
+def test_sections_of_the_reference_are_unique() -> None:
+    numbers = headings(pages())
+    assert len(numbers) == len(set(numbers))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "known"),
+    [
+        (REFERENCE, set(headings(pages()))),
+        (DECISION, set(headings([TOP / "docs/DECISIONS.md"]))),
+    ],
+    ids=["reference", "decision"],
+)
+def test_each_citation_resolves(pattern: re.Pattern[str], known: set[str]) -> None:
+    hits = [
+        f"{path.relative_to(TOP)}: {number}"
+        for path, text in searched()
+        for number in broken(text, pattern, known)
+    ]
+    assert not hits, "\n".join(hits)
+
+
+def test_each_link_between_documents_resolves() -> None:
+    hits = [
+        f"{path.relative_to(TOP)}: {target}"
+        for path, text in searched()
+        if path.suffix == ".md"
+        for target in broken_links(path, text)
+    ]
+    assert not hits, "\n".join(hits)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("CloudStack's keys (reference 1.3 to 1.5).", ["1.5"]),
+        ("(reference 1.3, 9.9)", ["9.9"]),
+        ("(reference 1.3)", []),
+        ("a reference 3 times as long", []),
+    ],
+)
+def test_a_citation_without_its_heading_is_found(text: str, expected: list[str]) -> None:
+    assert broken(text, REFERENCE, {"1.3", "1.4"}) == expected
+
+
+def test_a_decision_without_its_heading_is_found() -> None:
+    assert broken("docs/DECISIONS.md, decisions 5 and 99", DECISION, {"5"}) == ["99"]
+
+
+def test_a_link_without_its_file_is_found() -> None:
+    text = (
+        "[here](CONTRIBUTING.md) [gone](docs/GONE.md#part) ![picture](gone.svg) [out](https://example.test/)"
+    )
+    assert broken_links(TOP / "README.md", text) == ["docs/GONE.md#part", "gone.svg"]
