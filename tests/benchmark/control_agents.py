@@ -35,8 +35,9 @@ from systemvm.rpc.stream.dialer import Dialer  # noqa: E402
 from systemvm.rpc.tls.identity import Identity  # noqa: E402
 from systemvm.wire import agent as wire  # noqa: E402
 from systemvm.wire import protocol  # noqa: E402
+from systemvm.wire.acknowledgement import Acknowledgement  # noqa: E402
 from systemvm.wire.console import CONSOLE_SETUP, ConsoleSetup  # noqa: E402
-from systemvm.wire.storage import STORAGE_SETUP, STORAGE_STATS, Done, Store, StoreStats  # noqa: E402
+from systemvm.wire.storage import STORAGE_SETUP, STORAGE_STATS, Store, StoreStats  # noqa: E402
 
 reactor: Any = default_reactor
 DAEMON = frozenset({"management"})
@@ -53,7 +54,7 @@ class BenchAgent:
         methods.add(wire.HEALTH, self._health, params=None, result=wire.Health, roles=DAEMON)
         for name in (STORAGE_SETUP, STORAGE_STATS):
             methods.add(name, self._store, params=Store, result=StoreStats, roles=DAEMON)
-        methods.add(CONSOLE_SETUP, self._console, params=ConsoleSetup, result=Done, roles=DAEMON)
+        methods.add(CONSOLE_SETUP, self._console, params=ConsoleSetup, result=Acknowledgement, roles=DAEMON)
         self._ping: LoopingCall | None = None
         self._dialer = Dialer(reactor, lambda: identity, methods, [("127.0.0.1", port)], self._greet)
         self._dialer.start()
@@ -81,8 +82,8 @@ class BenchAgent:
     async def _store(self, call: Call, store: Store) -> StoreStats:
         return StoreStats(1 << 40, 1 << 30)
 
-    async def _console(self, call: Call, setup: ConsoleSetup) -> Done:
-        return Done()
+    async def _console(self, call: Call, setup: ConsoleSetup) -> Acknowledgement:
+        return Acknowledgement()
 
 
 class HttpsRpc(Resource):

@@ -24,6 +24,7 @@ from systemvm.rpc.core.message import Answer, Request, read
 from systemvm.rpc.core.method import Call, Caller, MethodTable
 from systemvm.rpc.core.peer import Peer
 from systemvm.wire import agent, role, storage
+from systemvm.wire.acknowledgement import Acknowledgement
 
 GOLDEN = Path(__file__).parent / "golden"
 AGENT, DAEMON = "> ", "< "
@@ -169,9 +170,9 @@ def _daemon_table(seen: list[Any]) -> MethodTable:
     async def ping(call: Call, params: agent.Ping) -> agent.Pong:
         return agent.Pong(params.sent_unix_s, 1760000002.0)
 
-    async def status(call: Call, params: storage.DownloadStatus) -> storage.Done:
+    async def status(call: Call, params: storage.DownloadStatus) -> Acknowledgement:
         seen.append(params)
-        return storage.Done()
+        return Acknowledgement()
 
     async def refuse(call: Call, params: None) -> None:
         raise RpcError.refused("no_room", "no room on the store", "delete something")
@@ -184,7 +185,7 @@ def _daemon_table(seen: list[Any]) -> MethodTable:
     table.add(agent.HELLO, hello, params=agent.Hello, result=agent.Welcome, roles=may)
     table.add(agent.PING, ping, params=agent.Ping, result=agent.Pong, roles=may)
     for name in (storage.TEMPLATE_PROGRESS, storage.TEMPLATE_FINISHED):
-        table.add(name, status, params=storage.DownloadStatus, result=storage.Done, roles=may)
+        table.add(name, status, params=storage.DownloadStatus, result=Acknowledgement, roles=may)
     table.add("refuse", refuse, params=None, result=None, roles=may)
     table.add("cpvm.only", closed, params=None, result=None, roles=frozenset({role.Role.CPVM.value}))
     return table
@@ -246,11 +247,11 @@ def test_a_download_as_the_agent_tells_it() -> None:
             peer.notify(storage.TEMPLATE_PROGRESS, HALF)
         elif place in (3, 5):
             status = FINISHED if place == 3 else FAILED
-            call = peer.call(storage.TEMPLATE_FINISHED, status, result=storage.Done, request_id="req-1")
+            call = peer.call(storage.TEMPLATE_FINISHED, status, result=Acknowledgement, request_id="req-1")
             _begin(results, call)
 
     replay("rpc_download.frames", AGENT, peer, channel, act)
-    assert results == [storage.Done(), storage.Done()]
+    assert results == [Acknowledgement(), Acknowledgement()]
 
 
 def test_a_download_as_the_daemon_hears_it() -> None:

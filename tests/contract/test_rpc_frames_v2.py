@@ -12,6 +12,7 @@ from contract.test_rpc_frames import holds, lines
 from systemvm.rpc.core import frame
 from systemvm.rpc.core.message import Answer, Request, read
 from systemvm.wire import agent, console, storage
+from systemvm.wire.acknowledgement import Acknowledgement
 
 #: Method: type of its parameters and of its result.
 TYPES: dict[str, tuple[Any, Any]] = {
@@ -19,7 +20,7 @@ TYPES: dict[str, tuple[Any, Any]] = {
     storage.STORAGE_JOBS: (None, storage.JobListing),
     storage.TEMPLATE_LIST: (storage.TemplateListRequest, storage.TemplateListing),
     console.CONSOLE_LIST: (None, console.ConsoleSessions),
-    console.CONSOLE_END: (console.ConsoleEnd, storage.Done),
+    console.CONSOLE_END: (console.ConsoleEnd, Acknowledgement),
     console.CONSOLE_AUTHORIZE: (console.ConsoleAuthorize, console.ConsoleSession),
     console.CONSOLE_TARGET: (console.ConsoleTargetRequest, console.ConsoleTarget),
 }

@@ -30,8 +30,8 @@ from systemvm.rpc.core.method import Call, MethodTable
 from systemvm.rpc.core.peer import Peer
 from systemvm.rpc.stream.listener import listen
 from systemvm.wire import agent, boot_arguments, console, protocol
+from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.role import Role
-from systemvm.wire.storage import Done
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -77,8 +77,14 @@ class Daemon:
             result=console.ConsoleTarget,
             roles=CPVM,
         )
-        add(console.CONSOLE_CLOSED, self._closed, params=console.ConsoleClosed, result=Done, roles=CPVM)
-        add(console.CONSOLE_LOAD, self._load, params=console.ConsoleLoad, result=Done, roles=CPVM)
+        add(
+            console.CONSOLE_CLOSED,
+            self._closed,
+            params=console.ConsoleClosed,
+            result=Acknowledgement,
+            roles=CPVM,
+        )
+        add(console.CONSOLE_LOAD, self._load, params=console.ConsoleLoad, result=Acknowledgement, roles=CPVM)
 
     async def start(self) -> None:
         identity = self.authority.daemon_identity("test")
@@ -112,12 +118,12 @@ class Daemon:
     async def _target(self, call: Call, request: console.ConsoleTargetRequest) -> console.ConsoleTarget:
         return console.ConsoleTarget("127.0.0.1", self.screen_port, None)
 
-    async def _closed(self, call: Call, closed: console.ConsoleClosed) -> Done:
+    async def _closed(self, call: Call, closed: console.ConsoleClosed) -> Acknowledgement:
         self.closed.put(closed)
-        return Done()
+        return Acknowledgement()
 
-    async def _load(self, call: Call, load: console.ConsoleLoad) -> Done:
-        return Done()
+    async def _load(self, call: Call, load: console.ConsoleLoad) -> Acknowledgement:
+        return Acknowledgement()
 
 
 class Cpvm:
@@ -189,7 +195,7 @@ async def test_a_console_through_the_agent(scene: tuple[Daemon, Cpvm]) -> None:
         issued.private_key_pem.bytes().decode(),
     )
     for _ in range(2):  # idempotent
-        assert await peer.call(console.CONSOLE_SETUP, setup, result=Done) == Done()
+        assert await peer.call(console.CONSOLE_SETUP, setup, result=Acknowledgement) == Acknowledgement()
 
     def echo(peer: socket.socket) -> None:
         shake_hands(peer)
@@ -212,7 +218,7 @@ async def test_a_console_through_the_agent(scene: tuple[Daemon, Cpvm]) -> None:
     kept = await peer.call(console.CONSOLE_LIST, result=console.ConsoleSessions)
     assert kept.session_ids == ["session-1"]
     ending = console.ConsoleEnd(["session-1", "unknown"], "it has ended")
-    assert await peer.call(console.CONSOLE_END, ending, result=Done) == Done()
+    assert await peer.call(console.CONSOLE_END, ending, result=Acknowledgement) == Acknowledgement()
     assert (await daemon.closed.get().addTimeout(20, reactor)).session_id == "session-1"
     assert (await peer.call(console.CONSOLE_LIST, result=console.ConsoleSessions)).session_ids == []
     held.close()

@@ -42,17 +42,18 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 WAIT_S = 20.0
 
 ROLE_MODULE = """
-from systemvm.wire.storage import Done
 
 def install(context):
     async def greet(call, params):
-        return Done()
+        return Acknowledgement()
     async def reconcile(peer):
         seen = {"name": context.name, "sockets": sorted(context.sockets)}
         await context.call_daemon("test.reconcile", seen)
     async def stop():
         (context.paths.root / "stopped").write_text("yes")
-    context.methods.add("test.greet", greet, params=None, result=Done, roles=frozenset({"management"}))
+    context.methods.add(
+        "test.greet", greet, params=None, result=Acknowledgement, roles=frozenset({"management"})
+    )
     context.on_connected.append(reconcile)
     context.on_stop.append(stop)
 """

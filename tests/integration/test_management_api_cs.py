@@ -14,7 +14,8 @@ from twisted.internet.threads import deferToThread
 from small_cloud import ADMIN_PASSWORD, API_KEY, CONSOLE_ORIGIN, SECRET_KEY, SmallCloud
 from small_cloud_fixtures import cloud, pristine, url
 from systemvm.wire import storage
-from systemvm.wire.storage import Done, DownloadRequest, DownloadState, DownloadStatus
+from systemvm.wire.acknowledgement import Acknowledgement
+from systemvm.wire.storage import DownloadRequest, DownloadState, DownloadStatus
 
 TIMEOUT_S = 20
 
@@ -44,7 +45,7 @@ async def test_from_a_url_to_a_console(cloud: SmallCloud, url: str, method: str)
     """The whole of both flows as a script would write it."""
     cloud.ssvm_peer.answers |= {
         storage.TEMPLATE_DOWNLOAD: download,
-        storage.TEMPLATE_DELETE: lambda _: Done(),
+        storage.TEMPLATE_DELETE: lambda _: Acknowledgement(),
     }
     api = client(url, method)
 

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.store.nfs_probe import null_call, require_server
+from systemvm.wire.transfer_failure import TransferFailure
 
 
 @contextmanager
@@ -62,7 +63,7 @@ def test_one_that_takes_connections_and_does_not_answer() -> None:
         port = hanging.getsockname()[1]
         with pytest.raises(TransferError) as refused:
             require_server("127.0.0.1", "4.2", port=port, timeout_s=0.3)
-    assert refused.value.code is Code.STORE_HANGS
+    assert refused.value.code is TransferFailure.STORE_HANGS
     assert refused.value.message == (
         "NFS server 127.0.0.1 takes connections and does not answer: its NFS service hangs"
     )

@@ -28,8 +28,8 @@ from rpc_wait import until
 from systemvm.rpc.core.errors import RpcError
 from systemvm.ssvm.store import template_properties
 from systemvm.wire import storage
+from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.storage import (
-    Done,
     DownloadAbort,
     DownloadState,
     DownloadStatus,
@@ -355,7 +355,7 @@ async def test_abort_stops_at_once_and_leaves_nothing(world: World, daemon: Daem
     await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
     await until(lambda: bool(world.mover_pids()) and bool(daemon.progress), 30)
     assert len(world.job_directories()) == 1
-    await daemon.call(storage.TEMPLATE_ABORT, DownloadAbort(order.job_id), Done)
+    await daemon.call(storage.TEMPLATE_ABORT, DownloadAbort(order.job_id), Acknowledgement)
     assert world.mover_pids() == []
     assert (world.leftovers(), world.job_directories()) == ([], [])
 
@@ -482,7 +482,9 @@ async def test_setup_stats_and_delete(world: World, daemon: Daemon) -> None:
     assert published_path.exists()
     assert (await daemon.call(storage.STORAGE_STATS, STORE, StoreStats)).used_bytes >= 1 << 20
     for _ in range(2):
-        await daemon.call(storage.TEMPLATE_DELETE, TemplateDelete(order.job_id, STORE, 2, 204), Done)
+        await daemon.call(
+            storage.TEMPLATE_DELETE, TemplateDelete(order.job_id, STORE, 2, 204), Acknowledgement
+        )
         assert not published_path.parent.exists()
     assert world.leftovers() == [".systemvm-jobs/s-9-VM/busy/image"]
 
@@ -512,7 +514,7 @@ async def test_planted_links_are_not_followed(world: World, daemon: Daemon, tmp_
         await daemon.download(request(world, f"{BAD}/good"))
     assert refused.value.reason == "store_failed"
     with pytest.raises(RpcError):
-        await daemon.call(storage.TEMPLATE_DELETE, TemplateDelete("x", STORE, 2, 204), Done)
+        await daemon.call(storage.TEMPLATE_DELETE, TemplateDelete("x", STORE, 2, 204), Acknowledgement)
     assert [path.name for path in outside.iterdir()] == ["keep"]
 
 

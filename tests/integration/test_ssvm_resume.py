@@ -20,7 +20,8 @@ from integration.ssvm_lab.daemon import Daemon, request
 from integration.ssvm_lab.world import NAME, SERVER, Builder, World
 from rpc_wait import until
 from systemvm.wire import storage
-from systemvm.wire.storage import Done, DownloadAbort, DownloadState, DownloadStatus
+from systemvm.wire.acknowledgement import Acknowledgement
+from systemvm.wire.storage import DownloadAbort, DownloadState, DownloadStatus
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(300)]
 BAD = f"http://{SERVER}:8000"
@@ -170,7 +171,7 @@ async def test_abort_while_it_waits_for_its_source(world: World, daemon: Daemon)
     world.nginx.stop()
     try:
         await until(lambda: "goes on in" in "".join(steps(one) for one in daemon.progress), 10)
-        await daemon.call(storage.TEMPLATE_ABORT, DownloadAbort(order.job_id), Done)
+        await daemon.call(storage.TEMPLATE_ABORT, DownloadAbort(order.job_id), Acknowledgement)
         assert (world.leftovers(), world.job_directories(), world.mover_pids()) == ([], [], [])
     finally:
         world.nginx.start()

@@ -21,6 +21,7 @@ from systemvm.guest.context import Context
 from systemvm.rpc.core.errors import INVALID_PARAMS, RpcError
 from systemvm.rpc.core.method import Call
 from systemvm.service.connection_limits import ConnectionLimits
+from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.console import (
     CONSOLE_CLOSED,
     CONSOLE_END,
@@ -34,7 +35,6 @@ from systemvm.wire.console import (
     ConsoleSetup,
 )
 from systemvm.wire.role import Role
-from systemvm.wire.storage import Done
 
 #: The socket unit's FileDescriptorName.
 SOCKET_NAME = "console"
@@ -66,13 +66,13 @@ class ConsoleRole:
             CONSOLE_SETUP,
             self._set_up,
             params=ConsoleSetup,
-            result=Done,
+            result=Acknowledgement,
             roles=frozenset({Role.MANAGEMENT.value}),
             summary="The public certificate and address of this console proxy; it listens from then on.",
         )
         for name, handler, params, result, summary in (
             (CONSOLE_LIST, self._list, None, ConsoleSessions, "The sessions that are kept here"),
-            (CONSOLE_END, self._end, ConsoleEnd, Done, "End sessions that there are no more"),
+            (CONSOLE_END, self._end, ConsoleEnd, Acknowledgement, "End sessions that there are no more"),
         ):  # fmt: skip
             context.methods.add(
                 name,
@@ -85,23 +85,23 @@ class ConsoleRole:
         context.on_stop.append(self._stop)
         self._ticking.start(LOAD_INTERVAL_S, now=False)
 
-    async def _set_up(self, call: Call, setup: ConsoleSetup) -> Done:
+    async def _set_up(self, call: Call, setup: ConsoleSetup) -> Acknowledgement:
         try:
             self._front.set_up(setup)
         except (CertificateError, ValueError) as wrong:
             raise RpcError(INVALID_PARAMS, f"{wrong}", {"hint": "the last good certificate stays"}) from None
         if self._port is None:
             self._listen()
-        return Done()
+        return Acknowledgement()
 
     async def _list(self, call: Call, params: None) -> ConsoleSessions:
         return ConsoleSessions(self._front.grants.session_ids())
 
-    async def _end(self, call: Call, end: ConsoleEnd) -> Done:
+    async def _end(self, call: Call, end: ConsoleEnd) -> Acknowledgement:
         refusal = Refusal.from_daemon(end.code) if end.code else Refusal.SESSION_ENDED
         for session_id in end.session_ids:
             self._front.end_session(session_id, end.reason, refusal)
-        return Done()
+        return Acknowledgement()
 
     def _listen(self) -> None:
         """Accepting begins here, not before: without a certificate nobody could be greeted."""

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
 from systemvm.wire.checksum import Checksum, ChecksumAlgorithm
 from systemvm.wire.checksum import parse as parse_checksum
+from systemvm.wire.transfer_failure import TransferFailure
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -41,7 +42,7 @@ class Verification:
             if content_encoding is not None:
                 hint = f"the server sends the file as {content_encoding}: give the checksum of what it sends"
             raise TransferError(
-                Code.CHECKSUM_MISMATCH,
+                TransferFailure.CHECKSUM_MISMATCH,
                 f'checksum "{computed}" didn\'t match the given value, "{self.expected}"',
                 hint,
             )
@@ -56,6 +57,8 @@ def parse(text: str | None) -> Verification:
         expected = parse_checksum(text)
     except ValueError as error:
         raise TransferError(
-            Code.CHECKSUM_INVALID, str(error), "register it again, for example with {SHA-256}0123abcd…"
+            TransferFailure.CHECKSUM_INVALID,
+            str(error),
+            "register it again, for example with {SHA-256}0123abcd…",
         ) from None
     return Verification(expected.algorithm, expected)

@@ -24,8 +24,8 @@ from zope.interface import implementer
 from systemvm.rpc.core import frame, message
 from systemvm.rpc.core.errors import INTERNAL, NOT_CONNECTED, RpcError
 from systemvm.service.slowness import scaled_s
-from systemvm.ssvm.failure import Code
 from systemvm.ssvm.helper_call import BEGUN_LINE, EXPIRES
+from systemvm.wire.transfer_failure import TransferFailure
 
 MAX_DESCRIPTORS = 4
 
@@ -49,7 +49,7 @@ async def call(
         return await _call_once(reactor, path, method, params, result, expires_s)
     except _EndedEarlyError:
         raise RpcError.refused(
-            Code.WORKER_DIED.value,
+            TransferFailure.WORKER_DIED.value,
             f"the process of {method} ended without an answer, twice",
             f"journalctl -u systemvm-{path.stem} may say why",
         ) from None
@@ -122,12 +122,14 @@ class _Conversation(Protocol):
         """What a deadline that passed means."""
         if self._has_begun:
             return RpcError.refused(
-                Code.STORE_HANGS.value,
+                TransferFailure.STORE_HANGS.value,
                 f"secondary storage did not answer {method} in time",
                 "check the NFS server and the storage network; all goes on by itself once it answers",
             )
         return RpcError.refused(
-            Code.BUSY.value, f"the {helper} helper did not begin {method} in time", "try again later"
+            TransferFailure.BUSY.value,
+            f"the {helper} helper did not begin {method} in time",
+            "try again later",
         )
 
     def end(self) -> None:

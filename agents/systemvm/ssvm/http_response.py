@@ -11,8 +11,9 @@ from http import HTTPStatus
 
 from attrs import evolve, frozen
 
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch.url import USER_URL
+from systemvm.wire.transfer_failure import TransferFailure
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 #: The server has a reason that passes (RFC 9110, 15; RFC 6585, 4).
@@ -49,7 +50,7 @@ def require_status(status: int, subject: str = USER_URL) -> None:
         hint = hints.get(
             status, "the server has a problem; retry the template later" if status >= 500 else ""
         )
-        code = Code.HTTP_UNAVAILABLE if status in UNAVAILABLE else Code.HTTP_STATUS
+        code = TransferFailure.HTTP_UNAVAILABLE if status in UNAVAILABLE else TransferFailure.HTTP_STATUS
         raise TransferError(code, f"HTTP Server returned {status} (expected 200 OK)", hint)
 
 
@@ -59,13 +60,17 @@ def read_body(headers: Headers) -> Body:
     codings = [value.strip().lower() for value in headers.get("transfer-encoding", ())]
     lengths = {value.strip() for value in headers.get("content-length", ())}
     if codings and codings != ["chunked"]:
-        raise TransferError(Code.HTTP_INVALID, f"unknown Transfer-Encoding {', '.join(codings)[:60]}")
+        raise TransferError(
+            TransferFailure.HTTP_INVALID, f"unknown Transfer-Encoding {', '.join(codings)[:60]}"
+        )
     if codings and lengths:
-        raise TransferError(Code.HTTP_INVALID, "the answer has both Transfer-Encoding and Content-Length")
+        raise TransferError(
+            TransferFailure.HTTP_INVALID, "the answer has both Transfer-Encoding and Content-Length"
+        )
     if len(lengths) > 1 or not all(_DIGITS.fullmatch(length) for length in lengths):
-        raise TransferError(Code.HTTP_INVALID, "the answer's Content-Length cannot be read")
+        raise TransferError(TransferFailure.HTTP_INVALID, "the answer's Content-Length cannot be read")
     if "multipart/byteranges" in "".join(headers.get("content-type", ())).lower():
-        raise TransferError(Code.HTTP_INVALID, "the server sent parts without being asked for any")
+        raise TransferError(TransferFailure.HTTP_INVALID, "the server sent parts without being asked for any")
     return Body(int(lengths.pop()) if lengths else None, bool(codings), encoding)
 
 
@@ -81,7 +86,7 @@ def _content_encoding(headers: Headers) -> str | None:
         return None
     if len(encodings) > 1 or encodings[0] not in _UNPACKED_ENCODINGS:
         raise TransferError(
-            Code.CONTENT_ENCODING,
+            TransferFailure.CONTENT_ENCODING,
             f"the server sends the file with Content-Encoding {', '.join(encodings)[:60]}, unasked",
             "have it served as it is, or as gzip or zstd",
         )
@@ -140,7 +145,9 @@ def require_rest(status: int, headers: Headers, point: ResumePoint, subject: str
 
 def _changed(why: str) -> TransferError:
     return TransferError(
-        Code.SOURCE_CHANGED, f"the download broke off and cannot go on: {why}", "retry the template"
+        TransferFailure.SOURCE_CHANGED,
+        f"the download broke off and cannot go on: {why}",
+        "retry the template",
     )
 
 
@@ -151,7 +158,7 @@ def total_of_probe(status: int, headers: Headers) -> int | None:
         match = _CONTENT_RANGE.fullmatch(ranges[0].strip()) if len(ranges) == 1 else None
         if match is None or match[1] != "0":
             raise TransferError(
-                Code.HTTP_INVALID, "the answer's Content-Range is not the one that was asked for"
+                TransferFailure.HTTP_INVALID, "the answer's Content-Range is not the one that was asked for"
             )
         return None if match[3] == "*" else int(match[3])
     return read_body(headers).length_bytes
@@ -160,9 +167,9 @@ def total_of_probe(status: int, headers: Headers) -> int | None:
 def require_size(size_bytes: int | None, max_size_bytes: int) -> None:
     """TransferError when the announced size is none or too large."""
     if size_bytes == 0:
-        raise TransferError(Code.LENGTH_WRONG, "the file is empty", "check the URL")
+        raise TransferError(TransferFailure.LENGTH_WRONG, "the file is empty", "check the URL")
     if size_bytes is not None and size_bytes > max_size_bytes:
         raise TransferError(
-            Code.TOO_LARGE,
+            TransferFailure.TOO_LARGE,
             f"Download file size is too large: {size_bytes} bytes, the limit is {max_size_bytes}",
         )

@@ -9,8 +9,9 @@ import uuid
 
 from attrs import field, frozen
 
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
 from systemvm.wire.storage import ImageFormat, Store
+from systemvm.wire.transfer_failure import TransferFailure
 
 MAKE = "store.make"  # fetch: a job's directory
 DISCARD = "store.discard"  # fetch or agent
@@ -58,7 +59,7 @@ def require_number(number: int) -> str:
 
 
 def _invalid(message: str) -> TransferError:
-    return TransferError(Code.REQUEST_INVALID, message)
+    return TransferError(TransferFailure.REQUEST_INVALID, message)
 
 
 @frozen

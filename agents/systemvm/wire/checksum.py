@@ -12,8 +12,6 @@ import re
 
 from attrs import frozen
 
-#: The code of a download whose checksum no file can have, whichever side found it.
-CHECKSUM_INVALID = "checksum_invalid"
 _SYNTAX = re.compile(r"(?:\{(?P<algorithm>[^{}]*)\})?(?P<digest>.*)", re.DOTALL)
 _HEX = re.compile(r"[0-9a-f]+")
 _SHOWN_CHARACTERS = 32

@@ -7,6 +7,8 @@ import enum
 
 from attrs import frozen
 
+from systemvm.wire.store_failure import StoreFailure
+
 
 class Delay(enum.Enum):
     """The reason of an RpcError, and of what waits: `data["reason"]` holds the value.
@@ -16,9 +18,9 @@ class Delay(enum.Enum):
     """
 
     BUSY = "busy"
-    STORE_HANGS = "store_hangs"
-    STORE_REFUSES = "store_refuses"
-    STORE_UNREACHABLE = "store_unreachable"
+    STORE_HANGS = StoreFailure.HANGS.value
+    STORE_REFUSES = StoreFailure.REFUSES.value
+    STORE_UNREACHABLE = StoreFailure.UNREACHABLE.value
 
     @classmethod
     def of(cls, reason: str) -> Delay | None:

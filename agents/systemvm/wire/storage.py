@@ -166,10 +166,3 @@ class TemplateListing:
 
     templates: list[ListedTemplate]
     next: str = ""  # empty at the end
-
-
-@frozen
-class Done:
-    """An answer that only says that the thing is so."""
-
-    ok: bool = True

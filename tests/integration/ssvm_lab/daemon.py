@@ -21,8 +21,9 @@ from systemvm.rpc.stream.unix_stream import connect_local, listen_local
 from systemvm.service.scaled_timer import add_scaled_timeout
 from systemvm.ssvm.agent.role import install
 from systemvm.wire import storage
+from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.role import Role
-from systemvm.wire.storage import Done, DownloadRequest, DownloadStatus, ImageFormat
+from systemvm.wire.storage import DownloadRequest, DownloadStatus, ImageFormat
 
 
 class Daemon:
@@ -42,8 +43,20 @@ class Daemon:
     async def start(self) -> Daemon:
         methods = MethodTable("daemon", "test")
         ssvm = frozenset({Role.SSVM.value})
-        methods.add(storage.TEMPLATE_PROGRESS, self._progress, params=DownloadStatus, result=Done, roles=ssvm)
-        methods.add(storage.TEMPLATE_FINISHED, self._finished, params=DownloadStatus, result=Done, roles=ssvm)
+        methods.add(
+            storage.TEMPLATE_PROGRESS,
+            self._progress,
+            params=DownloadStatus,
+            result=Acknowledgement,
+            roles=ssvm,
+        )
+        methods.add(
+            storage.TEMPLATE_FINISHED,
+            self._finished,
+            params=DownloadStatus,
+            result=Acknowledgement,
+            roles=ssvm,
+        )
         self._port = listen_local(
             reactor, self._path, methods,
             authorize=lambda uid, gid, pid: Caller("s-1-VM", Role.SSVM.value), on_connected=self._connected,
@@ -102,16 +115,16 @@ class Daemon:
     def _connected(self, peer: Peer) -> None:
         self.agent = peer
 
-    async def _progress(self, call: Call, status: DownloadStatus) -> Done:
+    async def _progress(self, call: Call, status: DownloadStatus) -> Acknowledgement:
         self.progress.append(status)
-        return Done()
+        return Acknowledgement()
 
-    async def _finished(self, call: Call, status: DownloadStatus) -> Done:
+    async def _finished(self, call: Call, status: DownloadStatus) -> Acknowledgement:
         self.finished.append(status)
         for waiter in self._ends.pop(status.job_id, []):
             if not waiter.called:
                 waiter.callback(status)
-        return Done()
+        return Acknowledgement()
 
 
 def request(

@@ -9,8 +9,9 @@ import pytest
 
 from systemvm.ssvm import checksum
 from systemvm.ssvm.checksum import Verification
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
 from systemvm.wire.checksum import ChecksumAlgorithm
+from systemvm.wire.transfer_failure import TransferFailure
 
 
 @pytest.mark.parametrize("algorithm", ChecksumAlgorithm)
@@ -28,7 +29,7 @@ def test_the_length_tells_the_algorithm_and_without_a_text_nothing_is_verified()
 def test_what_is_no_checksum_has_its_code() -> None:
     with pytest.raises(TransferError) as refused:
         checksum.parse("{SHA-256}xyz")
-    assert refused.value.code is Code.CHECKSUM_INVALID
+    assert refused.value.code is TransferFailure.CHECKSUM_INVALID
     assert "not hexadecimal" in refused.value.message
 
 
@@ -39,7 +40,7 @@ def test_verify_speaks_as_cloudstack_does() -> None:
     with pytest.raises(TransferError) as refused:
         checksum.parse("0" * 32).verify(computed)
     wanted = f'checksum "{{MD5}}{computed}" didn\'t match the given value, "{{MD5}}{"0" * 32}"'
-    assert (refused.value.code, refused.value.message) == (Code.CHECKSUM_MISMATCH, wanted)
+    assert (refused.value.code, refused.value.message) == (TransferFailure.CHECKSUM_MISMATCH, wanted)
 
 
 def test_a_mismatch_over_encoded_bytes_says_so() -> None:

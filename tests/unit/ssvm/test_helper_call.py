@@ -13,8 +13,9 @@ import pytest
 from attrs import frozen
 
 from systemvm.rpc.core.errors import RpcError
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.helper_call import EXPIRES, Operation, RefusedCall, Reply, read_call, send_answer
+from systemvm.wire.transfer_failure import TransferFailure
 
 
 @frozen
@@ -27,7 +28,7 @@ def twice(uid: int, params: Number) -> Reply:
 
 
 def refuse(uid: int, params: Number) -> Reply:
-    raise TransferError(Code.STORE_NOT_MOUNTED, "not mounted", "mount it")
+    raise TransferError(TransferFailure.STORE_NOT_MOUNTED, "not mounted", "mount it")
 
 
 def fail(uid: int, params: Number) -> Reply:

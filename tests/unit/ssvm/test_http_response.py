@@ -6,8 +6,9 @@ from __future__ import annotations
 import pytest
 
 from systemvm.ssvm import http_response
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.http_response import Body, ResumePoint
+from systemvm.wire.transfer_failure import TransferFailure
 
 
 @pytest.mark.parametrize(
@@ -30,21 +31,26 @@ def test_reads_a_body(headers: dict[str, list[str]], body: Body) -> None:
 @pytest.mark.parametrize(
     ("headers", "code"),
     [
-        ({"content-length": ["12", "13"]}, Code.HTTP_INVALID),
-        ({"content-length": ["+12"]}, Code.HTTP_INVALID),
-        ({"content-length": ["1_2"]}, Code.HTTP_INVALID),
-        ({"content-length": ["-1"]}, Code.HTTP_INVALID),
-        ({"content-length": ["9" * 30]}, Code.HTTP_INVALID),
-        ({"content-length": ["12"], "transfer-encoding": ["chunked"]}, Code.HTTP_INVALID),
-        ({"transfer-encoding": ["gzip, chunked"]}, Code.HTTP_INVALID),
-        ({"content-encoding": ["br"], "content-length": ["12"]}, Code.CONTENT_ENCODING),
-        ({"content-encoding": ["gzip, gzip"]}, Code.CONTENT_ENCODING),
-        ({"content-encoding": ["gzip", "br"]}, Code.CONTENT_ENCODING),
-        ({"content-encoding": ["x-custom"]}, Code.CONTENT_ENCODING),
-        ({"content-type": ["multipart/byteranges; boundary=x"], "content-length": ["1"]}, Code.HTTP_INVALID),
+        ({"content-length": ["12", "13"]}, TransferFailure.HTTP_INVALID),
+        ({"content-length": ["+12"]}, TransferFailure.HTTP_INVALID),
+        ({"content-length": ["1_2"]}, TransferFailure.HTTP_INVALID),
+        ({"content-length": ["-1"]}, TransferFailure.HTTP_INVALID),
+        ({"content-length": ["9" * 30]}, TransferFailure.HTTP_INVALID),
+        ({"content-length": ["12"], "transfer-encoding": ["chunked"]}, TransferFailure.HTTP_INVALID),
+        ({"transfer-encoding": ["gzip, chunked"]}, TransferFailure.HTTP_INVALID),
+        ({"content-encoding": ["br"], "content-length": ["12"]}, TransferFailure.CONTENT_ENCODING),
+        ({"content-encoding": ["gzip, gzip"]}, TransferFailure.CONTENT_ENCODING),
+        ({"content-encoding": ["gzip", "br"]}, TransferFailure.CONTENT_ENCODING),
+        ({"content-encoding": ["x-custom"]}, TransferFailure.CONTENT_ENCODING),
+        (
+            {"content-type": ["multipart/byteranges; boundary=x"], "content-length": ["1"]},
+            TransferFailure.HTTP_INVALID,
+        ),
     ],
 )
-def test_refuses_what_two_readers_could_read_differently(headers: dict[str, list[str]], code: Code) -> None:
+def test_refuses_what_two_readers_could_read_differently(
+    headers: dict[str, list[str]], code: TransferFailure
+) -> None:
     with pytest.raises(TransferError) as refused:
         http_response.read_body(headers)
     assert refused.value.code is code
@@ -57,7 +63,9 @@ def test_status_in_cloudstacks_words() -> None:
             http_response.require_status(status)
         assert refused.value.message == f"HTTP Server returned {status} (expected 200 OK)"
         passes = status in (408, 429, 500, 503)
-        assert refused.value.code is (Code.HTTP_UNAVAILABLE if passes else Code.HTTP_STATUS)
+        assert refused.value.code is (
+            TransferFailure.HTTP_UNAVAILABLE if passes else TransferFailure.HTTP_STATUS
+        )
 
 
 @pytest.mark.parametrize(
@@ -84,7 +92,7 @@ def test_wrong_content_range(value: str) -> None:
 def test_size() -> None:
     http_response.require_size(None, 10)
     http_response.require_size(10, 10)
-    for size, code in ((0, Code.LENGTH_WRONG), (11, Code.TOO_LARGE)):
+    for size, code in ((0, TransferFailure.LENGTH_WRONG), (11, TransferFailure.TOO_LARGE)):
         with pytest.raises(TransferError) as refused:
             http_response.require_size(size, 10)
         assert refused.value.code is code
@@ -145,7 +153,7 @@ def test_the_rest_of_a_file() -> None:
 def test_what_is_not_the_rest_is_another_file(status: int, changes: dict[str, list[str]]) -> None:
     with pytest.raises(TransferError) as refused:
         http_response.require_rest(status, REST | changes, POINT)
-    assert refused.value.code is Code.SOURCE_CHANGED
+    assert refused.value.code is TransferFailure.SOURCE_CHANGED
 
 
 def test_a_part_of_a_file_whose_size_was_not_announced_is_called_a_part() -> None:
@@ -154,8 +162,10 @@ def test_a_part_of_a_file_whose_size_was_not_announced_is_called_a_part() -> Non
         http_response.require_rest(206, REST | {"content-range": ["bytes 100-298/300"]}, unknown)
 
 
-@pytest.mark.parametrize(("status", "code"), [(503, Code.HTTP_UNAVAILABLE), (404, Code.HTTP_STATUS)])
-def test_a_refusal_of_the_rest_keeps_its_reason(status: int, code: Code) -> None:
+@pytest.mark.parametrize(
+    ("status", "code"), [(503, TransferFailure.HTTP_UNAVAILABLE), (404, TransferFailure.HTTP_STATUS)]
+)
+def test_a_refusal_of_the_rest_keeps_its_reason(status: int, code: TransferFailure) -> None:
     with pytest.raises(TransferError) as refused:
         http_response.require_rest(status, {}, POINT)
     assert refused.value.code is code

@@ -23,6 +23,7 @@ from systemvm.rpc.core.call import Call, Objects
 from systemvm.rpc.core.errors import REFUSED, RpcError
 from systemvm.rpc.core.method import MethodTable
 from systemvm.wire import console
+from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.console import (
     ConsoleAuthorize,
     ConsoleClosed,
@@ -33,7 +34,6 @@ from systemvm.wire.console import (
     ConsoleTargetRequest,
 )
 from systemvm.wire.role import Role
-from systemvm.wire.storage import Done
 
 MAX_REPORTED_SESSIONS = 10_000
 MAX_REASON_LENGTH = 255
@@ -126,7 +126,7 @@ class Gatekeeper:
             console.CONSOLE_CLOSED,
             self._closed,
             params=ConsoleClosed,
-            result=Done,
+            result=Acknowledgement,
             roles=cpvms,
             summary="A session has ended; may be said again",
             objects=own_session,
@@ -135,7 +135,7 @@ class Gatekeeper:
             console.CONSOLE_LOAD,
             self._load,
             params=ConsoleLoad,
-            result=Done,
+            result=Acknowledgement,
             roles=cpvms,
             summary="Which sessions a CPVM carries",
             objects=Objects(sessions, self._are_its_sessions),
@@ -197,14 +197,14 @@ class Gatekeeper:
             password=self._seal.open(sealed) if sealed is not None else None,
         )
 
-    async def _closed(self, call: Call, closed: ConsoleClosed) -> Done:
+    async def _closed(self, call: Call, closed: ConsoleClosed) -> Acknowledgement:
         await self._database.run(_close, call.caller.name, closed)
-        return Done()
+        return Acknowledgement()
 
-    async def _load(self, call: Call, load: ConsoleLoad) -> Done:
+    async def _load(self, call: Call, load: ConsoleLoad) -> Acknowledgement:
         count = min(len(set(load.session_ids)), MAX_REPORTED_SESSIONS)
         await self._database.run(_set_load, call.caller.name, count)
-        return Done()
+        return Acknowledgement()
 
 
 def _owns_token(connection: sa.Connection, proxy_name: str, hashed_token: str) -> bool:

@@ -31,8 +31,9 @@ from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.core.method import MethodTable
 from systemvm.service.periodic import Periodic
 from systemvm.wire import storage
+from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.role import Role
-from systemvm.wire.storage import Done, DownloadStatus
+from systemvm.wire.storage import DownloadStatus
 
 PASS_INTERVAL_S = 10.0
 #: How many rows of a queue are told in one pass why they wait.
@@ -201,7 +202,7 @@ class Dispatch:
             storage.TEMPLATE_PROGRESS,
             self._progress,
             params=DownloadStatus,
-            result=Done,
+            result=Acknowledgement,
             roles=ssvms,
             summary="How far a download is; a newer one replaces it",
             objects=own,
@@ -210,7 +211,7 @@ class Dispatch:
             storage.TEMPLATE_FINISHED,
             self._finished,
             params=DownloadStatus,
-            result=Done,
+            result=Acknowledgement,
             roles=ssvms,
             summary="The end of a download; may be said again",
             objects=own,
@@ -221,14 +222,14 @@ class Dispatch:
         ref = await self._database.read(templates.store_ref_of_job, status.job_id)
         return ref is None or (ref.agent_name or "").lower() == call.caller.name.lower()
 
-    async def _progress(self, call: Call, status: DownloadStatus) -> Done:
+    async def _progress(self, call: Call, status: DownloadStatus) -> Acknowledgement:
         if not status.state.ended:
             ref = await self._database.run(downloads.apply_status, call.caller.name, status)
             if ref is not None:
                 self._calls.believe(ref.id)
-        return Done()
+        return Acknowledgement()
 
-    async def _finished(self, call: Call, status: DownloadStatus) -> Done:
+    async def _finished(self, call: Call, status: DownloadStatus) -> Acknowledgement:
         if not status.state.ended:
             raise RpcError.refused("not_ended", f"job {status.job_id} has not ended: {status.state.value}")
         ref = await self._database.run(downloads.apply_status, call.caller.name, status)
@@ -243,4 +244,4 @@ class Dispatch:
             self._usage.changed(ref.store_id)
             self._calls.place_freed(call.caller.name)
             self.wake()
-        return Done()
+        return Acknowledgement()

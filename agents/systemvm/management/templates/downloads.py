@@ -15,6 +15,7 @@ from systemvm.management.state.templates import StoreRef
 from systemvm.management.templates.wait_reason import WaitReason
 from systemvm.service.redaction import redact_urls
 from systemvm.wire.storage import DownloadError, DownloadState, DownloadStatus, DownloadStep
+from systemvm.wire.transfer_failure import TransferFailure
 
 _STORE_WAIT = DownloadError(
     WaitReason.STORE_HANGS.value, "", "Waiting for its store, which is busy or does not answer."
@@ -101,7 +102,7 @@ def bring_again(connection: sa.Connection, ref_id: int, job_id: str) -> StoreRef
     if not template.url:
         changes = {
             "state": DownloadState.DOWNLOAD_ERROR,
-            "error_code": "lost",
+            "error_code": TransferFailure.LOST.value,
             "error_text": "The template is not on its store any more.",
             "error_hint": "Nobody knows where it came from: register it again.",
         }

@@ -16,8 +16,8 @@ from systemvm.management.templates import downloads
 from systemvm.management.templates.dispatch import Dispatch
 from systemvm.management.templates.registration import Registration
 from systemvm.management.templates.store_usage import StoreUsage
-from systemvm.wire.checksum import CHECKSUM_INVALID
 from systemvm.wire.storage import DownloadError
+from systemvm.wire.transfer_failure import TransferFailure
 
 #: A store fuller than this gets no new templates (CloudStack's secondary.storage.capacity.threshold).
 FULL_RATIO = 0.90
@@ -166,7 +166,9 @@ def _register(
     if (wrong := registration.checksum_error) is not None:
         hint = "register it again with the checksum that the publisher gives, or without one"
         for ref in refs:
-            downloads.fail(connection, ref.id, DownloadError(CHECKSUM_INVALID, wrong, hint))
+            downloads.fail(
+                connection, ref.id, DownloadError(TransferFailure.CHECKSUM_INVALID.value, wrong, hint)
+            )
     return template
 
 

@@ -20,9 +20,9 @@ from systemvm.rpc.core.errors import RpcError
 from systemvm.service.keyed_backoff import KeyedBackoff
 from systemvm.service.single_flight import SingleFlight
 from systemvm.wire import storage
+from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.role import Role
 from systemvm.wire.storage import (
-    Done,
     DownloadAbort,
     DownloadError,
     DownloadRequest,
@@ -251,7 +251,9 @@ class WorkCalls:
         try:
             if not work.ref.state.ended:
                 await self._abort(peer, work, name)
-            await peer.call(storage.TEMPLATE_DELETE, order, result=Done, deadline_s=DELETE_DEADLINE_S)
+            await peer.call(
+                storage.TEMPLATE_DELETE, order, result=Acknowledgement, deadline_s=DELETE_DEADLINE_S
+            )
         except RpcError as error:
             self._log.info(
                 "{agent} could not delete {template}: {error}",

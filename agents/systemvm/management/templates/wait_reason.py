@@ -7,6 +7,8 @@ import enum
 
 from systemvm.rpc.core.errors import BUSY, DEADLINE, NOT_CONNECTED, REFUSED, RpcError
 from systemvm.wire.slowness import Delay
+from systemvm.wire.store_failure import StoreFailure
+from systemvm.wire.transfer_failure import TransferFailure
 
 
 class WaitReason(enum.Enum):
@@ -16,12 +18,12 @@ class WaitReason(enum.Enum):
     DISCONNECTED = "disconnected"
     BUSY = Delay.BUSY.value
     SLOW = "slow"  # a call passed its deadline: late, and nothing failed
-    STORE_NOT_MOUNTED = "store_not_mounted"
-    MOUNT_FAILED = "mount_failed"
-    STORE_HANGS = Delay.STORE_HANGS.value
-    STORE_REFUSES = Delay.STORE_REFUSES.value
-    STORE_UNREACHABLE = Delay.STORE_UNREACHABLE.value
-    INTERNAL = "internal"
+    STORE_NOT_MOUNTED = StoreFailure.NOT_MOUNTED.value
+    MOUNT_FAILED = StoreFailure.MOUNT_FAILED.value
+    STORE_HANGS = StoreFailure.HANGS.value
+    STORE_REFUSES = StoreFailure.REFUSES.value
+    STORE_UNREACHABLE = StoreFailure.UNREACHABLE.value
+    INTERNAL = TransferFailure.INTERNAL.value
 
     @property
     def is_of_store(self) -> bool:

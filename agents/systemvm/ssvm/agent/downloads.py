@@ -23,15 +23,15 @@ from systemvm.service.single_flight import SingleFlight
 from systemvm.ssvm import store_messages
 from systemvm.ssvm.agent.fetch_connection import FETCH, FetchLink
 from systemvm.ssvm.agent.store_client import Stores
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch_messages import FINISHED, PROGRESS, START, STOP, DeniedNetwork, Fetched, Start
 from systemvm.ssvm.mover_messages import MoverResult
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.store_messages import Find, Found, Job, Publish, Published, Sweep
 from systemvm.ssvm.store_retry import until_answered
 from systemvm.wire import denied_networks, storage
+from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.storage import (
-    Done,
     DownloadAbort,
     DownloadError,
     DownloadRequest,
@@ -41,6 +41,7 @@ from systemvm.wire.storage import (
     Store,
     StoreStats,
 )
+from systemvm.wire.transfer_failure import TransferFailure
 
 START_DEADLINE_S = 25.0
 STOP_DEADLINE_S = 90.0
@@ -81,8 +82,8 @@ class Downloads:
         self._log = Logger(namespace="systemvm.ssvm.agent.downloads")
         told = MethodTable("systemvm agent, to fetch", VERSION)
         roles = frozenset({FETCH.role})
-        told.add(PROGRESS, self._progressed, params=DownloadStatus, result=Done, roles=roles)
-        told.add(FINISHED, self._finished, params=Fetched, result=Done, roles=roles)
+        told.add(PROGRESS, self._progressed, params=DownloadStatus, result=Acknowledgement, roles=roles)
+        told.add(FINISHED, self._finished, params=Fetched, result=Acknowledgement, roles=roles)
         self._link = link(
             context.reactor, paths.fetch_socket, told, lambda: bool(self._active()), self._fetch_connected
         )
@@ -98,7 +99,7 @@ class Downloads:
             return self._known[job_id].status
         if job_id not in self._starting and len(self._starting) >= MAX_STARTING:
             hint = f"{len(self._starting)} downloads wait for the store or for fetch; it is taken after them"
-            raise RpcError.refused(Code.BUSY.value, "this SSVM is busy", hint)
+            raise RpcError.refused(TransferFailure.BUSY.value, "this SSVM is busy", hint)
         status: DownloadStatus = await self._starting.run(job_id, lambda: self._find_or_start(request))
         return status
 
@@ -148,7 +149,9 @@ class Downloads:
                 await _after(download.publishing)
             else:
                 peer = await self._fetch()
-                await peer.call(STOP, DownloadAbort(job_id), result=Done, deadline_s=STOP_DEADLINE_S)
+                await peer.call(
+                    STOP, DownloadAbort(job_id), result=Acknowledgement, deadline_s=STOP_DEADLINE_S
+                )
         self._known.pop(job_id, None)
 
     async def used_job_ids(self) -> list[str]:
@@ -185,16 +188,16 @@ class Downloads:
 
     # What fetch tells.
 
-    async def _progressed(self, call: Call, status: DownloadStatus) -> Done:
+    async def _progressed(self, call: Call, status: DownloadStatus) -> Acknowledgement:
         download = self._known.get(status.job_id)
         if download is not None and not download.status.state.ended and not status.state.ended:
             download.status = status
             self._notify(status)
-        return Done()
+        return Acknowledgement()
 
-    async def _finished(self, call: Call, fetched: Fetched) -> Done:
+    async def _finished(self, call: Call, fetched: Fetched) -> Acknowledgement:
         self._take(fetched)
-        return Done()
+        return Acknowledgement()
 
     async def _fetch_connected(self, peer: Peer, instance: str) -> None:
         active = [self._known[job_id] for job_id in self._active()]
@@ -234,7 +237,7 @@ class Downloads:
 
     def _require_wanted(self, job_id: str) -> None:
         if job_id in self._aborting:
-            raise RpcError.refused(Code.ABORTED.value, "the download was aborted before it began")
+            raise RpcError.refused(TransferFailure.ABORTED.value, "the download was aborted before it began")
 
     def _require_answering(self, store: Store) -> None:
         """No more calls for a store while others wait for it: theirs show when it is there again."""
@@ -242,7 +245,7 @@ class Downloads:
         waiting = sum(each.status.waits_for_store and each.request.store == store for each in known)
         if waiting:
             raise RpcError.refused(
-                Code.STORE_HANGS.value,
+                TransferFailure.STORE_HANGS.value,
                 f"{store.server}:{store.path} is busy or does not answer: {waiting} downloads wait for it",
                 "check the NFS server and the storage network; all goes on by itself once it answers",
             )
@@ -252,7 +255,9 @@ class Downloads:
             return await self._link.peer()
         except RpcError as error:
             hint = "systemctl status systemvm-fetch shows why"
-            raise RpcError.refused(Code.BUSY.value, f"fetch does not answer: {error.message}", hint) from None
+            raise RpcError.refused(
+                TransferFailure.BUSY.value, f"fetch does not answer: {error.message}", hint
+            ) from None
 
     async def _start(self, peer: Peer, download: _Download) -> None:
         request = download.request
@@ -344,7 +349,7 @@ class Downloads:
 
     async def _discard(self, job: Job) -> None:
         try:
-            await self._stores.ask(store_messages.DISCARD, job, Done)
+            await self._stores.ask(store_messages.DISCARD, job, Acknowledgement)
         except RpcError as error:
             self._log.warn(
                 "{job_id}: its directory is still there: {error}", job_id=job.job_id, error=str(error)
@@ -355,7 +360,7 @@ class Downloads:
 
     def _end(self, download: _Download, status: DownloadStatus) -> None:
         download.status = status
-        if status.error is not None and status.error.code == Code.STORE_NOT_MOUNTED.value:
+        if status.error is not None and status.error.code == TransferFailure.STORE_NOT_MOUNTED.value:
             self._stores.forget(download.request.store)
         Deferred.fromCoroutine(self._tell_end(status))
         ended = [job_id for job_id, other in self._known.items() if other.status.state.ended]
@@ -364,7 +369,7 @@ class Downloads:
 
     async def _tell_end(self, status: DownloadStatus) -> None:
         try:
-            await self._context.call_daemon(storage.TEMPLATE_FINISHED, status, result=Done)
+            await self._context.call_daemon(storage.TEMPLATE_FINISHED, status, result=Acknowledgement)
         except RpcError as error:
             self._log.warn(
                 "{job_id}: the daemon refuses its end: {error}", job_id=status.job_id, error=str(error)
@@ -403,7 +408,7 @@ def _failed(status: DownloadStatus, error: DownloadError) -> DownloadStatus:
 
 def _died_twice() -> TransferError:
     return TransferError(
-        Code.WORKER_DIED,
+        TransferFailure.WORKER_DIED,
         "fetch died twice during this download",
         "retry the template; the SSVM's journal may say why",
     )

@@ -16,12 +16,11 @@ from systemvm.service.slowness import timeout_scale
 from systemvm.ssvm import store_messages
 from systemvm.ssvm.agent.downloads import Downloads
 from systemvm.ssvm.agent.store_client import Stores
-from systemvm.ssvm.failure import Code
 from systemvm.ssvm.paths import Paths
 from systemvm.wire import storage
+from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.role import Role
 from systemvm.wire.storage import (
-    Done,
     DownloadAbort,
     DownloadRequest,
     DownloadStatus,
@@ -32,6 +31,7 @@ from systemvm.wire.storage import (
     TemplateListing,
     TemplateListRequest,
 )
+from systemvm.wire.transfer_failure import TransferFailure
 
 DELETE_TIMEOUT_S = 110.0
 
@@ -61,12 +61,32 @@ class StorageRole:
             (storage.STORAGE_SETUP, self.setup, Store, StoreStats, 180.0, "Mount a store; answers its size"),
             (storage.STORAGE_STATS, self.stats, Store, StoreStats, 60.0, "How full a store is"),
             (storage.STORAGE_JOBS, self.jobs, None, JobListing, 30.0, "The downloads it knows"),
-            (storage.TEMPLATE_LIST, self.list_templates, TemplateListRequest, TemplateListing, 90.0,
-             "A page of what is on a store"),
+            (
+                storage.TEMPLATE_LIST,
+                self.list_templates,
+                TemplateListRequest,
+                TemplateListing,
+                90.0,
+                "A page of what is on a store",
+            ),
             (storage.TEMPLATE_DOWNLOAD, self.download, DownloadRequest, DownloadStatus, 60.0, "Get or start"),
-            (storage.TEMPLATE_ABORT, self.abort, DownloadAbort, Done, 120.0, "Stop one, leave nothing of it"),
-            (storage.TEMPLATE_DELETE, self.delete, TemplateDelete, Done, 120.0, "Remove from the store"),
-        ):  # fmt: skip
+            (
+                storage.TEMPLATE_ABORT,
+                self.abort,
+                DownloadAbort,
+                Acknowledgement,
+                120.0,
+                "Stop one, leave nothing of it",
+            ),
+            (
+                storage.TEMPLATE_DELETE,
+                self.delete,
+                TemplateDelete,
+                Acknowledgement,
+                120.0,
+                "Remove from the store",
+            ),
+        ):
             methods.add(
                 name,
                 handler,
@@ -111,7 +131,7 @@ class StorageRole:
                 lambda: self._stores.ask(store_messages.LIST, order, TemplateListing),
             )
         except RpcError as error:
-            if error.reason == Code.STORE_NOT_MOUNTED.value:
+            if error.reason == TransferFailure.STORE_NOT_MOUNTED.value:
                 self._stores.forget(request.store)
             raise
         return page
@@ -119,11 +139,11 @@ class StorageRole:
     async def download(self, call: Call, request: DownloadRequest) -> DownloadStatus:
         return await self._downloads.get_or_start(request)
 
-    async def abort(self, call: Call, abort: DownloadAbort) -> Done:
+    async def abort(self, call: Call, abort: DownloadAbort) -> Acknowledgement:
         await self._downloads.abort(abort.job_id)
-        return Done()
+        return Acknowledgement()
 
-    async def delete(self, call: Call, order: TemplateDelete) -> Done:
+    async def delete(self, call: Call, order: TemplateDelete) -> Acknowledgement:
         """Stop what still runs for a template, and remove it from its store."""
         await self._downloads.abort(order.job_id)
         await self._stores.require(order.store)
@@ -131,8 +151,8 @@ class StorageRole:
         delete = store_messages.Delete(mount_id, self._name, order.account_id, order.template_id)
         scale = timeout_scale()  # of what the caller waits, but not of a helper's timeout
         timeout_s = call.remaining_s(DELETE_TIMEOUT_S * scale) / scale
-        await self._stores.ask(store_messages.DELETE, delete, Done, timeout_s)
-        return Done()
+        await self._stores.ask(store_messages.DELETE, delete, Acknowledgement, timeout_s)
+        return Acknowledgement()
 
     async def daemon_connected(self, peer: Peer) -> None:
         self._downloads.state_again()

@@ -13,9 +13,9 @@ from systemvm.rpc.core.errors import RpcError
 from systemvm.service.scaled_timer import add_scaled_timeout
 from systemvm.service.single_flight import SingleFlight
 from systemvm.ssvm import helper_client, store_messages
-from systemvm.ssvm.failure import Code
 from systemvm.ssvm.paths import Paths
 from systemvm.wire.storage import Store
+from systemvm.wire.transfer_failure import TransferFailure
 
 MOUNT_TIMEOUT_S = 150.0  # a first mount loads modules; the helper has its own, shorter ends
 STORE_TIMEOUT_S = 60.0
@@ -55,7 +55,7 @@ class Stores:
             await mounted
         except DeferredTimeout:
             raise RpcError.refused(
-                Code.MOUNT_FAILED.value,
+                TransferFailure.MOUNT_FAILED.value,
                 f"{store.server}:{store.path} is still being mounted",
                 "ask again soon",
             ) from None

@@ -6,8 +6,9 @@ from __future__ import annotations
 import socket
 from ipaddress import ip_address
 
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch.address_policy import Address
+from systemvm.wire.transfer_failure import TransferFailure
 
 RECEIVE_BUFFER_BYTES = 1 << 20
 
@@ -22,12 +23,12 @@ def open_connection(address: Address, port: int, timeout_s: float) -> socket.soc
         connection.settimeout(timeout_s)
         connection.connect((str(address), port))
         if ip_address(connection.getpeername()[0]) != address:
-            raise TransferError(Code.URL_DENIED, f"the connection to {address} went elsewhere")
+            raise TransferError(TransferFailure.URL_DENIED, f"the connection to {address} went elsewhere")
         connection.settimeout(None)
     except ConnectionRefusedError:
         connection.close()
         raise TransferError(
-            Code.CONNECTION_REFUSED,
+            TransferFailure.CONNECTION_REFUSED,
             f"connection refused by {address} port {port}",
             "check that the server runs",
         ) from None
@@ -35,7 +36,7 @@ def open_connection(address: Address, port: int, timeout_s: float) -> socket.soc
         connection.close()
         why = "no answer" if isinstance(error, TimeoutError) else error.strerror
         raise TransferError(
-            Code.CONNECTION_FAILED, f"{address} port {port} cannot be reached: {why}"
+            TransferFailure.CONNECTION_FAILED, f"{address} port {port} cannot be reached: {why}"
         ) from None
     except BaseException:
         connection.close()

@@ -17,7 +17,7 @@ from zope.interface import implementer
 from systemvm.rpc.core.frame import LineSplitter, LineTooLong
 from systemvm.service import slowness
 from systemvm.service.slowness import TimeoutScale
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch.mover_spawner import MoverChildren
 from systemvm.ssvm.mover_messages import (
     MoverJob,
@@ -27,6 +27,7 @@ from systemvm.ssvm.mover_messages import (
     decode_report,
     encode,
 )
+from systemvm.wire.transfer_failure import TransferFailure
 
 WATCH_INTERVAL_S = 2.0
 _LONGEST_REPORT_BYTES = 64 * 1024
@@ -72,7 +73,9 @@ class MoverProcess:
         except OSError as error:
             ours.close()
             self._ended.callback(None)  # there is nothing whose end could be waited for
-            raise TransferError(Code.WORKER_DIED, f"the mover cannot be started: {error.strerror}") from None
+            raise TransferError(
+                TransferFailure.WORKER_DIED, f"the mover cannot be started: {error.strerror}"
+            ) from None
         finally:
             theirs.close()
         self._control = _Control(self._reactor, ours, self._received)
@@ -85,7 +88,7 @@ class MoverProcess:
         TransferError when the mover is no more.
         """
         if self._control is None or not self._is_waiting:
-            raise TransferError(Code.WORKER_DIED, "the mover does not take another connection")
+            raise TransferError(TransferFailure.WORKER_DIED, "the mover does not take another connection")
         self._is_waiting = False
         self._moved_at_s = self._reactor.seconds()
         self._control.send(encode(job), source.fileno())
@@ -122,7 +125,7 @@ class MoverProcess:
             self._log.error(
                 "Job {job_id}: the mover talks nonsense: {error}", job_id=self._job.job_id, error=str(error)
             )
-            self.kill(TransferError(Code.WORKER_DIED, "the mover broke down"))
+            self.kill(TransferError(TransferFailure.WORKER_DIED, "the mover broke down"))
 
     def _reported(self, report: MoverReport) -> None:
         if report.result is not None:
@@ -162,11 +165,13 @@ class MoverProcess:
         if still_s < limits.stall_timeout_s + limits.store_timeout_s * self._scale():
             return
         if self._progress is None:
-            self.kill(TransferError(Code.STALLED, f"{self._job.host} did not answer in {still_s:.0f} s"))
+            self.kill(
+                TransferError(TransferFailure.STALLED, f"{self._job.host} did not answer in {still_s:.0f} s")
+            )
             return
         self.kill(
             TransferError(
-                Code.STORE_FAILED,
+                TransferFailure.STORE_FAILED,
                 f"secondary storage took nothing for {still_s:.0f} s",
                 "the NFS server may not answer; check it and the storage network",
             )
@@ -175,7 +180,7 @@ class MoverProcess:
 
 def _died(how: str) -> TransferError:
     return TransferError(
-        Code.WORKER_DIED,
+        TransferFailure.WORKER_DIED,
         f"the process that moved the image ended with {how}",
         "retry the template; the SSVM's journal may say more",
     )
@@ -218,7 +223,9 @@ class _Control:
         try:
             socket.send_fds(self._connection, [line], [descriptor])
         except OSError as error:
-            raise TransferError(Code.WORKER_DIED, f"the mover cannot be reached: {error.strerror}") from None
+            raise TransferError(
+                TransferFailure.WORKER_DIED, f"the mover cannot be reached: {error.strerror}"
+            ) from None
 
     def drain(self) -> None:
         """Take what the mover said before it ended."""

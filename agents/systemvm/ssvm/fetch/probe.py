@@ -26,12 +26,13 @@ from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
 from systemvm.ssvm import http_response
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch import tls_trust
 from systemvm.ssvm.fetch.address_policy import Address
 from systemvm.ssvm.fetch.url import ImageUrl
 from systemvm.ssvm.limits import KIB, Limits
 from systemvm.ssvm.mover.http_source import request_headers
+from systemvm.wire.transfer_failure import TransferFailure
 
 MAX_ANSWER_BYTES = 256 * KIB  # headers and the first of a body; Twisted itself would take 16 MB of headers
 
@@ -54,10 +55,10 @@ async def probe(
         try:
             return await _probe_one(reactor, url, address, source_ca_pem, limits)
         except TransferError as error:
-            if error.code not in (Code.CONNECTION_REFUSED, Code.CONNECTION_FAILED):
+            if error.code not in (TransferFailure.CONNECTION_REFUSED, TransferFailure.CONNECTION_FAILED):
                 raise
             failed = failed or error
-    raise failed or TransferError(Code.NAME_NOT_FOUND, f"{url.host} has no address")
+    raise failed or TransferError(TransferFailure.NAME_NOT_FOUND, f"{url.host} has no address")
 
 
 async def _probe_one(
@@ -106,19 +107,21 @@ def _explain(error: Exception, url: ImageUrl, address: Address) -> TransferError
     cause = reasons[-1]
     if isinstance(cause, network.ConnectionRefusedError):
         return TransferError(
-            Code.CONNECTION_REFUSED,
+            TransferFailure.CONNECTION_REFUSED,
             f"connection refused by {where}",
             "check the URL, and that the server runs",
         )
     if isinstance(cause, network.TimeoutError | network.TCPTimedOutError):
         return TransferError(
-            Code.CONNECTION_FAILED, f"{where} does not answer", "check the URL and the network"
+            TransferFailure.CONNECTION_FAILED, f"{where} does not answer", "check the URL and the network"
         )
     if isinstance(cause, DeferredTimeout | CancelledError):
-        return TransferError(Code.STALLED, f"{where} did not answer the request in time")
+        return TransferError(TransferFailure.STALLED, f"{where} did not answer the request in time")
     if isinstance(cause, VerificationError):
         return TransferError(
-            Code.TLS_FAILED, f"the certificate of {where} is for another name", "use the name that it is for"
+            TransferFailure.TLS_FAILED,
+            f"the certificate of {where} is for another name",
+            "use the name that it is for",
         )
     if isinstance(cause, SSL.Error):
         words = (
@@ -126,22 +129,26 @@ def _explain(error: Exception, url: ImageUrl, address: Address) -> TransferError
         )
         if "certificate verify failed" in words:
             return TransferError(
-                Code.TLS_FAILED,
+                TransferFailure.TLS_FAILED,
                 f"the certificate of {where} does not hold: it is expired, or of no trusted authority",
                 "hand its CA to the zone as source CA if it is your own",
             )
-        return TransferError(Code.TLS_FAILED, f"TLS with {where} failed: {words[:200]}")
+        return TransferError(TransferFailure.TLS_FAILED, f"TLS with {where} failed: {words[:200]}")
     if isinstance(cause, network.ConnectError):
         # its text may hold a whole Failure; the number says it in the system's words
         number = cause.osError if isinstance(cause.osError, int) else errno.EHOSTUNREACH
         return TransferError(
-            Code.CONNECTION_FAILED,
+            TransferFailure.CONNECTION_FAILED,
             f"{where} cannot be reached: {os.strerror(number)}",
             "check the URL, and the routes of the public network",
         )
     if isinstance(cause, network.ConnectionDone | network.ConnectionLost | network.ConnectionAborted):
-        return TransferError(Code.CONNECTION_LOST, f"{where} closed the connection without an answer")
-    return TransferError(Code.HTTP_INVALID, f"the answer of {where} is not HTTP: {type(cause).__name__}")
+        return TransferError(
+            TransferFailure.CONNECTION_LOST, f"{where} closed the connection without an answer"
+        )
+    return TransferError(
+        TransferFailure.HTTP_INVALID, f"the answer of {where} is not HTTP: {type(cause).__name__}"
+    )
 
 
 class _Counted(ProtocolWrapper):

@@ -11,10 +11,11 @@ from typing import Any
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.threads import deferToThreadPool
 
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch.address_policy import Address, AddressPolicy
 from systemvm.ssvm.fetch.url import ImageUrl
 from systemvm.ssvm.limits import Limits
+from systemvm.wire.transfer_failure import TransferFailure
 
 MAX_ADDRESSES = 4
 Lookup = Callable[[str, int], list[Address]]
@@ -27,12 +28,12 @@ def look_up(host: str, port: int) -> list[Address]:
     except socket.gaierror as error:
         temporary = error.errno == socket.EAI_AGAIN
         raise TransferError(
-            Code.NAME_NOT_FOUND,
+            TransferFailure.NAME_NOT_FOUND,
             f"the name {host} cannot be resolved: {error.strerror}",
             "the zone's DNS servers do not answer; check them" if temporary else "check the URL's host name",
         ) from None
     except UnicodeError:
-        raise TransferError(Code.URL_INVALID, "the URL's host is no DNS name") from None
+        raise TransferError(TransferFailure.URL_INVALID, "the URL's host is no DNS name") from None
     return list(dict.fromkeys(ip_address(answer[4][0]) for answer in answers))
 
 
@@ -53,7 +54,7 @@ async def resolve(
             addresses = await asked
         except DeferredTimeout:
             raise TransferError(
-                Code.NAME_NOT_FOUND,
+                TransferFailure.NAME_NOT_FOUND,
                 f"the name {url.host} was not resolved in {limits.lookup_timeout_s:g} s",
                 "the zone's DNS servers do not answer; check them",
             ) from None
@@ -62,7 +63,7 @@ async def resolve(
         if why is not None:
             shown = "" if literal is not None else f" ({url.host} is {address})"
             raise TransferError(
-                Code.URL_DENIED,
+                TransferFailure.URL_DENIED,
                 f"{url.subject} leads to {why}{shown}, where no image may come from",
                 "put the image on a server outside of this cloud's own networks",
             )

@@ -15,14 +15,16 @@ from systemvm.rpc.core.method import Call, Caller, MethodTable
 from systemvm.rpc.core.peer import Peer
 from systemvm.service import slowness
 from systemvm.ssvm import store_messages
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch.job_gate import JobGate
 from systemvm.ssvm.fetch.mover_spawner import MoverChildren
 from systemvm.ssvm.fetch.transfer import Transfer
 from systemvm.ssvm.fetch_messages import FINISHED, HELLO, PROGRESS, START, STOP, Fetched, FetchHello, Start
 from systemvm.ssvm.limits import DEFAULT, Limits
 from systemvm.ssvm.paths import Paths
-from systemvm.wire.storage import Done, DownloadAbort
+from systemvm.wire.acknowledgement import Acknowledgement
+from systemvm.wire.storage import DownloadAbort
+from systemvm.wire.transfer_failure import TransferFailure
 
 AGENT = Caller("agent", "agent")
 REMEMBERED_JOBS = 256
@@ -50,7 +52,7 @@ class FetchService:
         roles = frozenset({AGENT.role})
         methods.add(HELLO, self.hello, params=None, result=FetchHello, roles=roles)
         methods.add(START, self.start, params=Start, result=Fetched, roles=roles)
-        methods.add(STOP, self.stop, params=DownloadAbort, result=Done, roles=roles)
+        methods.add(STOP, self.stop, params=DownloadAbort, result=Acknowledgement, roles=roles)
         return methods
 
     def authorize(self, uid: int, gid: int, pid: int) -> Caller | None:
@@ -95,7 +97,7 @@ class FetchService:
             raise error.to_rpc() from None
         except ValueError as error:
             raise RpcError.refused(
-                Code.REQUEST_INVALID.value, f"a denied network cannot be read: {error}"
+                TransferFailure.REQUEST_INVALID.value, f"a denied network cannot be read: {error}"
             ) from None
         self._forget_oldest()
         self._jobs[job_id] = transfer
@@ -105,7 +107,7 @@ class FetchService:
         running.addBoth(self._ended, job_id)
         return transfer.state
 
-    async def stop(self, call: Call, abort: DownloadAbort) -> Done:
+    async def stop(self, call: Call, abort: DownloadAbort) -> Acknowledgement:
         """Stop a job and forget it; when this answers, nothing of it is left on the store."""
         transfer, running = self._jobs.get(abort.job_id), self._running.get(abort.job_id)
         if transfer is not None and running is not None:
@@ -114,7 +116,7 @@ class FetchService:
             running.addCallback(lambda _: ended.callback(None))
             await ended
         self._jobs.pop(abort.job_id, None)
-        return Done()
+        return Acknowledgement()
 
     async def close(self) -> None:
         """End all movers; the agent starts their jobs again with the next fetch."""
@@ -129,7 +131,7 @@ class FetchService:
             hint = (
                 f"{active} downloads run and {waiting} wait for their store; it is taken when one has ended"
             )
-            raise RpcError.refused(Code.BUSY.value, "this SSVM is busy", hint)
+            raise RpcError.refused(TransferFailure.BUSY.value, "this SSVM is busy", hint)
 
     def _ended(self, outcome: object, job_id: str) -> None:
         self._running.pop(job_id, None)
@@ -143,7 +145,7 @@ class FetchService:
 
     async def _tell_end(self, peer: Peer, state: Fetched) -> None:
         try:
-            await peer.call(FINISHED, state, result=Done, deadline_s=FINISHED_DEADLINE_S)
+            await peer.call(FINISHED, state, result=Acknowledgement, deadline_s=FINISHED_DEADLINE_S)
         except RpcError as error:
             # not lost: an agent asks again for each of its jobs when it connects
             job_id = state.status.job_id

@@ -11,7 +11,8 @@ from typing import Any
 
 from twisted.internet import ssl
 
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
+from systemvm.wire.transfer_failure import TransferFailure
 
 _BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 _BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
@@ -37,4 +38,6 @@ def _read(pem: str) -> tuple[ssl.Certificate, ...]:
     try:
         return tuple(ssl.Certificate.loadPEM(block) for block in _BLOCK.findall(pem))
     except Exception as error:  # pyOpenSSL has an exception of its own for each thing that can be wrong
-        raise TransferError(Code.REQUEST_INVALID, f"the source CA cannot be read: {error}") from None
+        raise TransferError(
+            TransferFailure.REQUEST_INVALID, f"the source CA cannot be read: {error}"
+        ) from None

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from systemvm.rpc.core.errors import RpcError
 from systemvm.service.scaled_timer import add_scaled_timeout
 from systemvm.ssvm import checksum, helper_client, store_messages
-from systemvm.ssvm.failure import Code, TransferError, of_this_vm
+from systemvm.ssvm.failure import TransferError, of_this_vm
 from systemvm.ssvm.fetch import url
 from systemvm.ssvm.fetch.address_policy import Address, AddressPolicy
 from systemvm.ssvm.fetch.connect import open_connection
@@ -37,7 +37,9 @@ from systemvm.ssvm.mover_messages import MoverJob, MoverProgress, MoverResult
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.store_messages import Job
 from systemvm.ssvm.store_retry import until_answered
-from systemvm.wire.storage import Done, DownloadState, DownloadStatus, DownloadStep
+from systemvm.wire.acknowledgement import Acknowledgement
+from systemvm.wire.storage import DownloadState, DownloadStatus, DownloadStep
+from systemvm.wire.transfer_failure import TransferFailure
 
 MAX_STEPS = 60
 T = TypeVar("T")
@@ -136,16 +138,19 @@ class Transfer:
         """Seconds until the job may begin again; None when `error` is its end."""
         if self._aborted:
             return None
-        if error.code is Code.WORKER_DIED:
+        if error.code is TransferFailure.WORKER_DIED:
             self._worker_deaths += 1
             return 0.0 if self._worker_deaths <= 1 else None
         if not self._has_begun:
             # too late for a source that does not wait for its request, or a URL that leads nowhere
-            if error.code is not Code.CONNECTION_LOST or self._lost_before_begin:
+            if error.code is not TransferFailure.CONNECTION_LOST or self._lost_before_begin:
                 return None
             self._lost_before_begin = True
             return 0.0
-        if not (error.code.is_retryable or error.code is Code.SOURCE_CHANGED) or not self._budget.restart():
+        if (
+            not (error.code.is_retryable or error.code is TransferFailure.SOURCE_CHANGED)
+            or not self._budget.restart()
+        ):
             return None
         return self._budget.next_delay_s()
 
@@ -154,7 +159,8 @@ class Transfer:
         checksum.parse(request.checksum)
         if request.source_ca_pem and len(request.source_ca_pem) > MAX_CA_CHARACTERS:
             raise TransferError(
-                Code.REQUEST_INVALID, f"the source CA is longer than {MAX_CA_CHARACTERS} characters"
+                TransferFailure.REQUEST_INVALID,
+                f"the source CA is longer than {MAX_CA_CHARACTERS} characters",
             )
         first = url.parse(request.url)
         self._step("asks the store for a place")
@@ -173,7 +179,7 @@ class Transfer:
         try:
             self._require_going()
             if len(descriptors) != 1:
-                raise TransferError(Code.STORE_FAILED, "the store's helper made no directory")
+                raise TransferError(TransferFailure.STORE_FAILED, "the store's helper made no directory")
             return await self._move_in_turn(first, descriptors[0])
         finally:
             for descriptor in descriptors:
@@ -267,13 +273,13 @@ class Transfer:
             hops += 1
             if hops > self._limits.max_redirects:
                 raise TransferError(
-                    Code.REDIRECTS,
+                    TransferFailure.REDIRECTS,
                     f"the URL redirects more than {self._limits.max_redirects} times",
                     "check the URL",
                 )
             if here.is_tls and not probed.redirect.is_tls and not self._request.checksum:
                 raise TransferError(
-                    Code.REDIRECTS,
+                    TransferFailure.REDIRECTS,
                     "the URL redirects from https to http",
                     "give a checksum: without one nobody could tell a forged image from the real one",
                 )
@@ -347,9 +353,14 @@ class Transfer:
         )
         self._change(Fetched(failed))
 
-    async def _ask_store(self, method: str) -> tuple[Done, list[int]]:
+    async def _ask_store(self, method: str) -> tuple[Acknowledgement, list[int]]:
         return await helper_client.call(
-            self._reactor, self._paths.store_socket, method, self._job, Done, self._limits.store_timeout_s
+            self._reactor,
+            self._paths.store_socket,
+            method,
+            self._job,
+            Acknowledgement,
+            self._limits.store_timeout_s,
         )
 
     def _in_thread(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
@@ -384,4 +395,4 @@ def _as_transfer_error(error: BaseException | None) -> TransferError:
 
 
 def _aborted() -> TransferError:
-    return TransferError(Code.ABORTED, "the download was aborted")
+    return TransferError(TransferFailure.ABORTED, "the download was aborted")

@@ -14,8 +14,9 @@ from urllib.parse import urljoin, urlsplit
 import idna
 from attrs import field, frozen
 
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch.address_policy import Address
+from systemvm.wire.transfer_failure import TransferFailure
 
 MAX_URL_CHARACTERS = 4096
 USER_URL, REDIRECT = "the URL", "the redirect"
@@ -109,7 +110,7 @@ def parse(text: str, subject: str = USER_URL) -> ImageUrl:
         port = DEFAULT_PORTS[parts.scheme]
     if port == 0 or (port < 1024 and port not in DEFAULT_PORTS.values()):
         raise TransferError(
-            Code.URL_DENIED,
+            TransferFailure.URL_DENIED,
             f"{subject} leads to port {port}, which belongs to another service",
             "use 80, 443 or a port from 1024 up",
         )
@@ -151,7 +152,7 @@ def _read_host(host: str, bracketed: bool, subject: str) -> str:
         raise _invalid(f"{subject}'s host is no DNS name")
     if name == "localhost" or name.endswith(".localhost"):
         raise TransferError(
-            Code.URL_DENIED, f"{subject} leads to loopback", "an SSVM fetches from other hosts"
+            TransferFailure.URL_DENIED, f"{subject} leads to loopback", "an SSVM fetches from other hosts"
         )
     return name
 
@@ -166,4 +167,4 @@ def _quote(text: str) -> str:
 
 
 def _invalid(message: str, hint: str = "") -> TransferError:
-    return TransferError(Code.URL_INVALID, message, hint)
+    return TransferError(TransferFailure.URL_INVALID, message, hint)

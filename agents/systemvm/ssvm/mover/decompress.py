@@ -11,10 +11,11 @@ import lzma
 from collections.abc import Generator, Iterator
 from typing import Any, Protocol
 
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.limits import MIB, Limits
 from systemvm.ssvm.mover import zstd_frames
 from systemvm.ssvm.mover.formats import signatures
+from systemvm.wire.transfer_failure import TransferFailure
 
 PIECE_BYTES = MIB  # of output at a time
 _XZ_MEMORY_BYTES = 128 * MIB
@@ -224,7 +225,7 @@ class BoundedDecoder:
             self.produced_bytes += len(piece)
             if self.produced_bytes > self._max_size_bytes:
                 raise TransferError(
-                    Code.TOO_LARGE,
+                    TransferFailure.TOO_LARGE,
                     f"the image decompresses to more than the limit of {self._max_size_bytes} bytes",
                 )
             if (
@@ -232,7 +233,7 @@ class BoundedDecoder:
                 and self.produced_bytes > self._limits.max_ratio * self.consumed_bytes
             ):
                 raise TransferError(
-                    Code.TOO_LARGE,
+                    TransferFailure.TOO_LARGE,
                     f"the image grows more than {self._limits.max_ratio} times when decompressed",
                     "it looks like a decompression bomb; publish it uncompressed if it is none",
                 )
@@ -249,14 +250,16 @@ class BoundedDecoder:
         if self.name in ("bzip2", "xz"):
             return StandardDecoder(self.name)
         raise TransferError(
-            Code.DECOMPRESSION, f"{self.name} files are not supported", "publish it as gz, bz2, xz or zst"
+            TransferFailure.DECOMPRESSION,
+            f"{self.name} files are not supported",
+            "publish it as gz, bz2, xz or zst",
         )
 
 
 def needs_memory(what: str, limit_bytes: int, hint: str) -> TransferError:
     """The file may be whole, but no job may have the memory that unpacking it takes."""
     return TransferError(
-        Code.MEMORY_LIMIT,
+        TransferFailure.MEMORY_LIMIT,
         f"decompression needs more memory than the limit of {limit_bytes // MIB} MiB: {what}",
         hint,
     )
@@ -264,9 +267,13 @@ def needs_memory(what: str, limit_bytes: int, hint: str) -> TransferError:
 
 def _broken(name: str, error: Exception) -> TransferError:
     return TransferError(
-        Code.DECOMPRESSION, f"the {name} file is damaged: {error}", "compare it with its publisher's"
+        TransferFailure.DECOMPRESSION,
+        f"the {name} file is damaged: {error}",
+        "compare it with its publisher's",
     )
 
 
 def _cut_off(name: str) -> TransferError:
-    return TransferError(Code.DECOMPRESSION, f"the {name} file is cut off", "compare it with its publisher's")
+    return TransferError(
+        TransferFailure.DECOMPRESSION, f"the {name} file is cut off", "compare it with its publisher's"
+    )

@@ -14,9 +14,10 @@ import time
 from typing import TYPE_CHECKING
 
 from systemvm.ssvm import http_response
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.http_response import ResumePoint
 from systemvm.ssvm.mover.minimum_rate import Pace
+from systemvm.wire.transfer_failure import TransferFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +50,7 @@ class HttpSource:
         self._answer = self._ask(job, resume)
         if self._answer.status in http_response.REDIRECTS:
             raise TransferError(
-                Code.REDIRECTS,
+                TransferFailure.REDIRECTS,
                 "the server redirects now, but did not a moment ago",
                 "retry the template",
             )
@@ -122,20 +123,22 @@ class HttpSource:
             return context.wrap_socket(connection, server_hostname=job.host)
         except ssl.SSLCertVerificationError as error:
             raise TransferError(
-                Code.TLS_FAILED,
+                TransferFailure.TLS_FAILED,
                 f"the certificate of {job.host} does not hold: {error.verify_message}",
                 "hand its CA to the zone as source CA if it is your own",
             ) from None
         except TimeoutError:
             raise TransferError(
-                Code.STALLED, f"{job.host} did not finish the TLS handshake in time"
+                TransferFailure.STALLED, f"{job.host} did not finish the TLS handshake in time"
             ) from None
         except (ssl.SSLEOFError, ConnectionError) as error:
             raise TransferError(
-                Code.CONNECTION_LOST, f"{job.host} broke off the TLS handshake: {_reason(error)}"
+                TransferFailure.CONNECTION_LOST, f"{job.host} broke off the TLS handshake: {_reason(error)}"
             ) from None
         except (OSError, ValueError) as error:
-            raise TransferError(Code.TLS_FAILED, f"TLS with {job.host} failed: {_reason(error)}") from None
+            raise TransferError(
+                TransferFailure.TLS_FAILED, f"TLS with {job.host} failed: {_reason(error)}"
+            ) from None
 
     def _ask(self, job: MoverJob, resume: ResumePoint | None) -> http.client.HTTPResponse:
         headers = request_headers(job.authority)
@@ -152,24 +155,26 @@ class HttpSource:
             return client.getresponse()
         except http.client.RemoteDisconnected:
             raise TransferError(
-                Code.CONNECTION_LOST, "the server closed the connection without an answer"
+                TransferFailure.CONNECTION_LOST, "the server closed the connection without an answer"
             ) from None
         except http.client.HTTPException as error:
             raise TransferError(
-                Code.HTTP_INVALID, f"the answer is not HTTP: {type(error).__name__}"
+                TransferFailure.HTTP_INVALID, f"the answer is not HTTP: {type(error).__name__}"
             ) from None
         except TimeoutError:
             raise TransferError(
-                Code.STALLED, f"{job.host} did not answer in time", "retry the template later"
+                TransferFailure.STALLED, f"{job.host} did not answer in time", "retry the template later"
             ) from None
         except OSError as error:
-            raise TransferError(Code.CONNECTION_LOST, f"the connection broke: {_reason(error)}") from None
+            raise TransferError(
+                TransferFailure.CONNECTION_LOST, f"the connection broke: {_reason(error)}"
+            ) from None
 
     def _check_length(self, job: MoverJob) -> None:
         length, announced = self._body.length_bytes, job.announced_bytes
         if length is None and not self._body.is_chunked and job.checksum is None:
             raise TransferError(
-                Code.LENGTH_UNKNOWN,
+                TransferFailure.LENGTH_UNKNOWN,
                 "Failed to receive length of download",
                 "without a length or a checksum nobody can tell a complete file from a part; give a checksum",
             )
@@ -177,7 +182,7 @@ class HttpSource:
             announced = None  # encoded as it is sent: another representation than the probe's may be
         if length is not None and announced is not None and length != announced:
             raise TransferError(
-                Code.LENGTH_WRONG,
+                TransferFailure.LENGTH_WRONG,
                 f"the server announced {announced} bytes first and {length} bytes then",
                 "the file may just be changing; retry the template",
             )
@@ -201,18 +206,22 @@ class HttpSource:
         except http.client.IncompleteRead:
             raise self._truncated() from None
         except http.client.HTTPException as error:
-            raise TransferError(Code.HTTP_INVALID, f"the body is not HTTP: {type(error).__name__}") from None
+            raise TransferError(
+                TransferFailure.HTTP_INVALID, f"the body is not HTTP: {type(error).__name__}"
+            ) from None
         except TimeoutError:
             raise TransferError(
-                Code.STALLED,
+                TransferFailure.STALLED,
                 f"nothing came for {self._limits.stall_timeout_s:g} s after {self.received_bytes} bytes",
                 "the server or the way to it is stuck; retry the template later",
             ) from None
         except (OSError, ValueError) as error:  # a chunk's length that is no number is a ValueError in 3.11
             if isinstance(error, ValueError):
-                raise TransferError(Code.HTTP_INVALID, "the body's chunks cannot be read") from None
+                raise TransferError(
+                    TransferFailure.HTTP_INVALID, "the body's chunks cannot be read"
+                ) from None
             raise TransferError(
-                Code.CONNECTION_LOST,
+                TransferFailure.CONNECTION_LOST,
                 f"the connection broke after {self.received_bytes} bytes: {_reason(error)}",
             ) from None
 
@@ -224,7 +233,7 @@ class HttpSource:
             extra = self._stream.read1(1)
         if extra:
             raise TransferError(
-                Code.LENGTH_WRONG,
+                TransferFailure.LENGTH_WRONG,
                 f"the server announced {self.total_bytes} bytes and sends more",
                 "the server or a proxy before it is broken",
             )
@@ -232,7 +241,7 @@ class HttpSource:
     def _truncated(self) -> TransferError:
         of = "" if self.total_bytes is None else f" of {self.total_bytes}"
         return TransferError(
-            Code.TRUNCATED,
+            TransferFailure.TRUNCATED,
             f"the connection ended after {self.received_bytes}{of} bytes",
             "the server or the way to it broke off; retry the template",
         )

@@ -15,7 +15,7 @@ import threading
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
-from systemvm.ssvm.failure import Code, TransferError, of_store, of_this_vm
+from systemvm.ssvm.failure import TransferError, of_store, of_this_vm
 from systemvm.ssvm.limits import MIB
 from systemvm.ssvm.mover.decompress import needs_memory
 from systemvm.ssvm.mover.pipeline import Pipeline
@@ -34,6 +34,7 @@ from systemvm.ssvm.mover_messages import (
     encode,
 )
 from systemvm.wire.storage import ImageFormat
+from systemvm.wire.transfer_failure import TransferFailure
 
 REPORT_INTERVAL_S = 0.5
 
@@ -132,7 +133,7 @@ class Mover:
         free_bytes = state.f_bavail * state.f_frsize
         if total_bytes > free_bytes:
             raise TransferError(
-                Code.STORE_FULL,
+                TransferFailure.STORE_FULL,
                 f"secondary storage is full: the image has {total_bytes} bytes, {free_bytes} are free",
                 "free space on the store or add another one, then retry the template",
             )

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.limits import Limits
+from systemvm.wire.transfer_failure import TransferFailure
 
 
 class Pace:
@@ -30,7 +31,7 @@ class Pace:
             return
         if self._received_bytes < self._limits.slow_window_bytes:
             raise TransferError(
-                Code.STALLED,
+                TransferFailure.STALLED,
                 f"only {self._received_bytes} bytes came in {self._limits.slow_window_s:g} s",
                 "the server or the way to it is too slow; retry the template later",
             )

@@ -10,12 +10,13 @@ import threading
 from queue import SimpleQueue
 
 from systemvm.ssvm import checksum
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.mover.decompress import BoundedDecoder
 from systemvm.ssvm.mover.formats import inspector
 from systemvm.ssvm.mover.resuming_source import ResumingSource
 from systemvm.ssvm.mover.sparse import SparseWriter
 from systemvm.ssvm.mover_messages import MoverJob, MoverProgress, MoverResult
+from systemvm.wire.transfer_failure import TransferFailure
 
 BUFFER_BYTES = 256 * 1024  # measured: larger ones cost page faults, smaller ones interpreter time
 BUFFERS = 16
@@ -64,7 +65,7 @@ class Pipeline:
         if self._writer_error is not None:
             raise self._writer_error
         if self._result is None:
-            raise TransferError(Code.INTERNAL, "the writer ended without a result")
+            raise TransferError(TransferFailure.INTERNAL, "the writer ended without a result")
         return self._result
 
     def _receive(self) -> None:
@@ -81,7 +82,7 @@ class Pipeline:
                 filled += count
                 if self._source.received_bytes > self._job.max_size_bytes:
                     raise TransferError(
-                        Code.TOO_LARGE,
+                        TransferFailure.TOO_LARGE,
                         f"Download file size is too large: more than {self._job.max_size_bytes} bytes",
                     )
             if filled:

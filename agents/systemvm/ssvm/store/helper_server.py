@@ -27,9 +27,9 @@ from systemvm.rpc.core.errors import INTERNAL, RpcError
 from systemvm.rpc.core.frame import LineSplitter, LineTooLong
 from systemvm.rpc.core.message import MessageId
 from systemvm.service import sd_notify
-from systemvm.ssvm.failure import Code
 from systemvm.ssvm.helper_call import BEGUN_LINE, HelperCall, Operation, RefusedCall, read_call, send_answer
 from systemvm.ssvm.store.call_queue import DEFAULT_LIMITS, CallQueue, QueuedCall, QueueLimits
+from systemvm.wire.transfer_failure import TransferFailure
 
 LISTEN_FD = 3  # sd_listen_fds(3): the first that the service manager passes
 MAX_CONNECTIONS = 512
@@ -293,7 +293,9 @@ def _keep_only(descriptor: int) -> int:
 
 
 def _busy(what: str) -> RpcError:
-    return RpcError.refused(Code.BUSY.value, f"the store's helper is busy: {what}", "try again later")
+    return RpcError.refused(
+        TransferFailure.BUSY.value, f"the store's helper is busy: {what}", "try again later"
+    )
 
 
 def serve_inherited_socket(operations: Mapping[str, Operation]) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from systemvm.service.slowness import scaled_s
 from systemvm.ssvm import store_messages as messages
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.helper_call import Operation, Reply
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.store.helper_server import serve_inherited_socket
@@ -19,6 +19,7 @@ from systemvm.ssvm.store.mountinfo import find_mount
 from systemvm.ssvm.store.nfs_probe import require_server
 from systemvm.ssvm.store.operations import AGENT_USER, allow
 from systemvm.wire.storage import Store
+from systemvm.wire.transfer_failure import TransferFailure
 
 MOUNT_TIMEOUT_S = 120.0  # a first mount loads kernel modules; without KVM that takes its time
 VERSIONS = ("3", "4", "4.0", "4.1", "4.2")
@@ -72,7 +73,7 @@ class MountHelper:
             mounted = find_mount(self._mountinfo.read_text(), directory)
         elif mounted.source != f"{_host(store.server)}:{store.path}":
             raise TransferError(
-                Code.MOUNT_FAILED, f"{mounted.source} is mounted where {store.server} belongs"
+                TransferFailure.MOUNT_FAILED, f"{mounted.source} is mounted where {store.server} belongs"
             )
         for name in DIRECTORIES:
             (directory / name).mkdir(mode=0o755, exist_ok=True)
@@ -84,7 +85,7 @@ def require_store(store: Store) -> None:
     try:
         ip_address(store.server)
     except ValueError:
-        raise TransferError(Code.REQUEST_INVALID, "a store's server is an IP address") from None
+        raise TransferError(TransferFailure.REQUEST_INVALID, "a store's server is an IP address") from None
     parts = store.path.split("/")
     if (
         not store.path.startswith("/")
@@ -93,11 +94,11 @@ def require_store(store: Store) -> None:
         or len(store.path) > 1024
     ):
         raise TransferError(
-            Code.REQUEST_INVALID, "a store's path is absolute, without .. and control characters"
+            TransferFailure.REQUEST_INVALID, "a store's path is absolute, without .. and control characters"
         )
     if store.nfs_version not in VERSIONS:
         raise TransferError(
-            Code.REQUEST_INVALID,
+            TransferFailure.REQUEST_INVALID,
             f"NFS version {store.nfs_version[:8]!r} is not known",
             f"one of {', '.join(VERSIONS)}",
         )
@@ -119,15 +120,15 @@ def run_mount(command: list[str]) -> None:
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise TransferError(
-            Code.MOUNT_FAILED,
+            TransferFailure.MOUNT_FAILED,
             f"mounting {command[-2]} took longer than {MOUNT_TIMEOUT_S:g} s",
             "check the NFS server",
         ) from None
     except OSError as error:
-        raise TransferError(Code.MOUNT_FAILED, f"mount cannot be run: {error.strerror}") from None
+        raise TransferError(TransferFailure.MOUNT_FAILED, f"mount cannot be run: {error.strerror}") from None
     if done.returncode:
         said = done.stderr.strip() or f"mount ended with {done.returncode}"
-        code = Code.STORE_REFUSES if _is_refusal(said) else Code.MOUNT_FAILED
+        code = TransferFailure.STORE_REFUSES if _is_refusal(said) else TransferFailure.MOUNT_FAILED
         raise TransferError(code, f"{command[-2]} cannot be mounted: {said[:500]}", _hint(said))
 
 

@@ -17,7 +17,8 @@ import socket
 import struct
 
 from systemvm.service import slowness
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
+from systemvm.wire.transfer_failure import TransferFailure
 
 PORT = 2049
 TIMEOUT_S = 10.0  # for the connection, and again for the answer
@@ -52,7 +53,7 @@ def require_server(server: str, version: str, *, port: int = PORT, timeout_s: fl
     except OSError as error:
         number = errno.ETIMEDOUT if isinstance(error, TimeoutError) else error.errno
         why, hint = _WORDS.get(number or 0, (f"cannot be reached: {error.strerror or error}", ""))
-        raise TransferError(Code.STORE_UNREACHABLE, f"NFS server {server} {why}", hint) from None
+        raise TransferError(TransferFailure.STORE_UNREACHABLE, f"NFS server {server} {why}", hint) from None
 
 
 def _ask(channel: socket.socket, server: str, version: str) -> None:
@@ -63,7 +64,7 @@ def _ask(channel: socket.socket, server: str, version: str) -> None:
         return
     except TimeoutError:
         raise TransferError(
-            Code.STORE_HANGS,
+            TransferFailure.STORE_HANGS,
             f"NFS server {server} takes connections and does not answer: its NFS service hangs",
             "look at its NFS service and its disks, and restart it; all goes on by itself once it answers",
         ) from None

@@ -21,14 +21,16 @@ from pathlib import Path
 from typing import Any
 
 from systemvm.ssvm import store_messages as messages
-from systemvm.ssvm.failure import Code, TransferError, of_store
+from systemvm.ssvm.failure import TransferError, of_store
 from systemvm.ssvm.helper_call import Operation, Reply
 from systemvm.ssvm.mover_messages import IMAGE_NAME
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.store.helper_server import serve_inherited_socket
 from systemvm.ssvm.store.openat2 import make_directories, open_beneath, open_directory
 from systemvm.ssvm.store.template_properties import FILE_NAME, MAX_BYTES, TemplateProperties
-from systemvm.wire.storage import Done, ListedTemplate, StoreStats, TemplateListing
+from systemvm.wire.acknowledgement import Acknowledgement
+from systemvm.wire.storage import ListedTemplate, StoreStats, TemplateListing
+from systemvm.wire.transfer_failure import TransferFailure
 
 JOBS = ".systemvm-jobs"
 TEMPLATES = "template/tmpl"
@@ -74,7 +76,7 @@ class StoreHelper:
             os.mkdir(job_id, 0o700, dir_fd=jobs)
             directory = open_directory(jobs, job_id)
             os.fchown(directory, uid, -1)
-            return Reply(Done(), (directory,))
+            return Reply(Acknowledgement(), (directory,))
 
     def find(self, uid: int, request: messages.Find) -> Reply:
         """What this very job published before; a repeated order then has nothing left to do."""
@@ -123,7 +125,7 @@ class StoreHelper:
         job_id = messages.require_name(job.job_id)
         with self._mounted(job.mount_id) as mount, self._jobs(mount, job.owner) as jobs:
             _remove(jobs, job_id)
-        return Reply(Done())
+        return Reply(Acknowledgement())
 
     def delete(self, uid: int, request: messages.Delete) -> Reply:
         """Remove a published template: out of sight in one step, then its files."""
@@ -132,7 +134,7 @@ class StoreHelper:
             try:
                 parent = open_directory(mount, f"{TEMPLATES}/{account}")
             except FileNotFoundError:
-                return Reply(Done())
+                return Reply(Acknowledgement())
             with _opened(parent):
                 gone = f"deleted-{account}-{template}"
                 _remove(jobs, gone)
@@ -142,7 +144,7 @@ class StoreHelper:
                 _remove(jobs, gone)
             with suppress(OSError), _opened(open_directory(mount, TEMPLATES)) as templates:
                 os.rmdir(account, dir_fd=templates)  # fails, as it should, when the account has others
-        return Reply(Done())
+        return Reply(Acknowledgement())
 
     def stats(self, uid: int, request: messages.Stats) -> Reply:
         with self._mounted(request.mount_id) as mount:
@@ -255,7 +257,7 @@ def _find(mount: int, account_id: int, template_id: int, job_id: str) -> message
 def _place(text: str) -> tuple[int, int]:
     account, _, template = text.partition("/")
     if not (account.isdecimal() and template.isdecimal()):
-        raise TransferError(Code.REQUEST_INVALID, "a page begins after ACCOUNT/TEMPLATE")
+        raise TransferError(TransferFailure.REQUEST_INVALID, "a page begins after ACCOUNT/TEMPLATE")
     return int(account), int(template)
 
 
@@ -285,11 +287,11 @@ def _take_over(directory: int, file_name: str) -> int:
     try:
         image = open_beneath(directory, IMAGE_NAME, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
-        raise TransferError(Code.STORE_FAILED, "the job has no image to publish") from None
+        raise TransferError(TransferFailure.STORE_FAILED, "the job has no image to publish") from None
     with _opened(image):
         state = os.fstat(image)
         if not stat.S_ISREG(state.st_mode) or state.st_nlink != 1:
-            raise TransferError(Code.STORE_FAILED, "the job's image is not a file of its own")
+            raise TransferError(TransferFailure.STORE_FAILED, "the job's image is not a file of its own")
         os.fchown(image, 0, 0)
         os.fchmod(image, 0o644)
         os.fsync(image)
@@ -342,7 +344,7 @@ def _is_stale(jobs: int, job_id: str) -> bool:
 
 def _not_mounted() -> TransferError:
     return TransferError(
-        Code.STORE_NOT_MOUNTED,
+        TransferFailure.STORE_NOT_MOUNTED,
         "secondary storage is not mounted",
         "storage.setup mounts it; the daemon asks for it",
     )

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 from attrs import frozen
 
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
 from systemvm.wire.storage import ImageFormat
+from systemvm.wire.transfer_failure import TransferFailure
 
 FILE_NAME = "template.properties"
 MAX_BYTES = 64 * 1024
@@ -75,7 +76,7 @@ class TemplateProperties:
             )
         except (KeyError, ValueError) as error:
             raise TransferError(
-                Code.STORE_FAILED,
+                TransferFailure.STORE_FAILED,
                 f"{FILE_NAME} cannot be read: {error}",
                 "delete the template and register it again",
             ) from None

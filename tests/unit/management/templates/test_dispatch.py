@@ -21,9 +21,9 @@ from systemvm.management.templates.service import TemplateStateError
 from systemvm.management.templates.ssvm_calls import BELIEVED_S, RETRY_LAST_S
 from systemvm.rpc.core.errors import BUSY, FORBIDDEN, INTERNAL, NOT_CONNECTED, RpcError
 from systemvm.wire import storage
+from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.role import Role
 from systemvm.wire.storage import (
-    Done,
     DownloadError,
     DownloadRequest,
     DownloadState,
@@ -238,7 +238,7 @@ async def test_the_texts_are_cloudstacks_from_first_byte_to_ready(cloud: SmallCl
         virtual_size_bytes=5000,
         checksum="{SHA-1}ab",
     )
-    assert await say(cloud, storage.TEMPLATE_FINISHED, end) == Done()
+    assert await say(cloud, storage.TEMPLATE_FINISHED, end) == Acknowledgement()
     row = await status_of(cloud)
     assert [*texts, row["status"]] == [
         "0% Downloaded",
@@ -340,7 +340,7 @@ async def test_an_end_is_final_and_may_be_said_twice(cloud: SmallCloud, ref: Sto
     await begin(cloud)
     end = DownloadStatus(ref.job_id, DONE, 10, 10)
     for _ in range(2):
-        assert await say(cloud, storage.TEMPLATE_FINISHED, end) == Done()
+        assert await say(cloud, storage.TEMPLATE_FINISHED, end) == Acknowledgement()
     late = DownloadStatus(ref.job_id, PROGRESS, 5, 10)
     await say(cloud, storage.TEMPLATE_PROGRESS, late)
     await say(
@@ -384,7 +384,9 @@ async def test_progress_cannot_end_a_download_nor_an_end_be_no_end(cloud: SmallC
 
 @pytest_twisted.ensureDeferred
 async def test_a_job_that_nobody_knows_is_acknowledged(cloud: SmallCloud) -> None:
-    assert await say(cloud, storage.TEMPLATE_FINISHED, DownloadStatus("no-such-job", DONE)) == Done()
+    assert (
+        await say(cloud, storage.TEMPLATE_FINISHED, DownloadStatus("no-such-job", DONE)) == Acknowledgement()
+    )
 
 
 # --- deleting
@@ -393,7 +395,7 @@ async def test_a_job_that_nobody_knows_is_acknowledged(cloud: SmallCloud) -> Non
 @pytest_twisted.ensureDeferred
 async def test_a_deleted_template_is_gone_at_once_and_its_files_with_it(cloud: SmallCloud) -> None:
     template, ref = cloud.add_template()
-    cloud.ssvm_peer.answers[storage.TEMPLATE_DELETE] = lambda _: Done()
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DELETE] = lambda _: Acknowledgement()
     job = await cloud.job("deleteTemplate", id=template.uuid)
     assert job.result == {"success": True}
     [order] = cloud.ssvm_peer.asked(storage.TEMPLATE_DELETE)
@@ -414,7 +416,7 @@ async def test_files_go_later_when_no_ssvm_is_up(cloud: SmallCloud) -> None:
     await cloud.dispatch.reconcile()
     assert now_of(cloud, ref).removed is None
     cloud.clock.advance(RETRY_LAST_S)
-    peer.answers[storage.TEMPLATE_DELETE] = lambda _: Done()
+    peer.answers[storage.TEMPLATE_DELETE] = lambda _: Acknowledgement()
     await cloud.dispatch.reconcile()
     assert now_of(cloud, ref).removed is not None
 
@@ -424,8 +426,8 @@ async def test_deleting_during_a_download_aborts_it(cloud: SmallCloud) -> None:
     template, ref = cloud.add_template(state=WAITING)
     await begin(cloud)
     cloud.ssvm_peer.answers |= {
-        storage.TEMPLATE_ABORT: lambda _: Done(),
-        storage.TEMPLATE_DELETE: lambda _: Done(),
+        storage.TEMPLATE_ABORT: lambda _: Acknowledgement(),
+        storage.TEMPLATE_DELETE: lambda _: Acknowledgement(),
     }
     await cloud.job("deleteTemplate", id=template.uuid)
     assert [order.job_id for order in cloud.ssvm_peer.asked(storage.TEMPLATE_ABORT)] == [ref.job_id]
@@ -452,8 +454,8 @@ async def test_a_deletion_waits_for_what_is_being_said_about_its_download(cloud:
     peer = SlowPeer()
     peer.answers = {
         storage.TEMPLATE_DOWNLOAD: started,
-        storage.TEMPLATE_ABORT: lambda _: Done(),
-        storage.TEMPLATE_DELETE: lambda _: Done(),
+        storage.TEMPLATE_ABORT: lambda _: Acknowledgement(),
+        storage.TEMPLATE_DELETE: lambda _: Acknowledgement(),
     }
     cloud.agents.peers["s-1-VM"] = (Role.SSVM, peer)
     scan = Deferred.fromCoroutine(cloud.dispatch.reconcile())

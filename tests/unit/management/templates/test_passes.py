@@ -21,11 +21,11 @@ from systemvm.management.templates.ssvm_calls import BELIEVED_S, RETRY_LAST_S, L
 from systemvm.management.templates.wait_reason import WaitReason
 from systemvm.rpc.core.errors import BUSY, DEADLINE, RpcError
 from systemvm.wire import storage
+from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.role import Role
 from systemvm.wire.storage import (
     MAX_ACTIVE_DOWNLOADS,
     MAX_DOWNLOADS,
-    Done,
     DownloadRequest,
     DownloadState,
     DownloadStatus,
@@ -458,7 +458,7 @@ async def test_a_stores_figures_follow_a_deletion_and_an_end(cloud: SmallCloud) 
     used = iter([70, 30])
     cloud.ssvm_peer.answers[storage.STORAGE_STATS] = lambda _: storage.StoreStats(100, next(used))
     cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = ended
-    cloud.ssvm_peer.answers[storage.TEMPLATE_DELETE] = lambda _: Done()
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DELETE] = lambda _: Acknowledgement()
     template, _ = cloud.add_template(state=WAITING)
     await cloud.dispatch.reconcile()
     await until(lambda: used_bytes(cloud) == 70)

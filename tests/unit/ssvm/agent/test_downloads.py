@@ -23,9 +23,9 @@ from systemvm.ssvm.mover_messages import MoverResult
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.store_messages import Found, Published
 from systemvm.ssvm.store_retry import LAST_S
+from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.role import Role
 from systemvm.wire.storage import (
-    Done,
     DownloadRequest,
     DownloadState,
     DownloadStatus,
@@ -214,7 +214,7 @@ def test_an_abort_after_fetch_was_told_stops_it_there(world: World) -> None:
     world.stores.answer(store_messages.FIND, Found())
     aborted = Deferred.fromCoroutine(world.downloads.abort("job-1"))
     world.fetch.answer(START, in_progress())
-    world.fetch.answer(STOP, Done())
+    world.fetch.answer(STOP, Acknowledgement())
     assert aborted.called
     assert world.downloads.statuses() == []
 
@@ -313,7 +313,7 @@ def test_a_store_that_refuses_to_publish_ends_the_job(world: World) -> None:
     world.begin()
     world.downloads._take(Fetched(DownloadStatus("job-1", PROGRESS), MoverResult(10, 10, "{SHA-256}0", 10)))
     world.stores.answer(store_messages.PUBLISH, RpcError.refused("store_full", "secondary storage is full"))
-    world.stores.answer(store_messages.DISCARD, Done())
+    world.stores.answer(store_messages.DISCARD, Acknowledgement())
     [status] = world.downloads.statuses()
     assert status.error is not None
     assert status.error.code == "store_full"

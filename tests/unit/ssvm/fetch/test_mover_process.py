@@ -13,11 +13,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch.mover_process import WATCH_INTERVAL_S, MoverProcess
 from systemvm.ssvm.limits import DEFAULT
 from systemvm.ssvm.mover_messages import MoverJob, MoverResult
 from systemvm.wire.storage import ImageFormat
+from systemvm.wire.transfer_failure import TransferFailure
 
 SCALE = 10.0
 NO_DIRECTORY = -1
@@ -60,7 +61,7 @@ def run(mover: MoverProcess) -> Deferred[MoverResult]:
         return Deferred.fromCoroutine(mover.run(ours, NO_DIRECTORY))
 
 
-def code_of(running: Deferred[MoverResult]) -> Code:
+def code_of(running: Deferred[MoverResult]) -> TransferFailure:
     failure = running.result
     assert isinstance(failure, Failure)
     running.addErrback(lambda _: None)
@@ -78,10 +79,10 @@ def test_a_mover_without_progress_is_killed_after_limits_that_are_scaled_once(re
     advance(reactor, allowed_s - WATCH_INTERVAL_S)
     assert not running.called
     advance(reactor, 2 * WATCH_INTERVAL_S)
-    assert code_of(running) is Code.STALLED
+    assert code_of(running) is TransferFailure.STALLED
 
 
 def test_nobody_waits_for_the_end_of_a_mover_that_was_never_started(reactor: Any) -> None:
     mover = make_mover(reactor, NoChildren())
-    assert code_of(run(mover)) is Code.WORKER_DIED
+    assert code_of(run(mover)) is TransferFailure.WORKER_DIED
     assert mover.when_ended().called

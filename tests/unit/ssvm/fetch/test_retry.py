@@ -6,10 +6,11 @@ from __future__ import annotations
 import pytest
 from attrs import evolve
 
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch.retry import RetryBudget
 from systemvm.ssvm.limits import DEFAULT, KIB
 from systemvm.ssvm.mover.minimum_rate import Pace
+from systemvm.wire.transfer_failure import TransferFailure
 
 LIMITS = evolve(
     DEFAULT, retry_budget_s=100.0, retry_base_delay_s=1.0, retry_max_delay_s=10.0, retry_progress_bytes=1000,
@@ -80,18 +81,34 @@ def test_restarts_that_bring_no_byte_count_by_their_time_alone() -> None:
 
 @pytest.mark.parametrize(
     "code",
-    [Code.CONNECTION_LOST, Code.TRUNCATED, Code.STALLED, Code.HTTP_UNAVAILABLE, Code.NAME_NOT_FOUND],
+    [
+        TransferFailure.CONNECTION_LOST,
+        TransferFailure.TRUNCATED,
+        TransferFailure.STALLED,
+        TransferFailure.HTTP_UNAVAILABLE,
+        TransferFailure.NAME_NOT_FOUND,
+    ],
 )
-def test_the_networks_and_the_servers_faults_are_retryable(code: Code) -> None:
+def test_the_networks_and_the_servers_faults_are_retryable(code: TransferFailure) -> None:
     assert code.is_retryable
 
 
 @pytest.mark.parametrize(
     "code",
-    [Code.STORE_FAILED, Code.STORE_FULL, Code.CHECKSUM_MISMATCH, Code.FORMAT_UNSAFE, Code.HTTP_STATUS,
-     Code.URL_DENIED, Code.TOO_LARGE, Code.ABORTED, Code.MEMORY_LIMIT, Code.TLS_FAILED],
-)  # fmt: skip
-def test_the_images_the_stores_and_the_users_faults_are_not(code: Code) -> None:
+    [
+        TransferFailure.STORE_FAILED,
+        TransferFailure.STORE_FULL,
+        TransferFailure.CHECKSUM_MISMATCH,
+        TransferFailure.FORMAT_UNSAFE,
+        TransferFailure.HTTP_STATUS,
+        TransferFailure.URL_DENIED,
+        TransferFailure.TOO_LARGE,
+        TransferFailure.ABORTED,
+        TransferFailure.MEMORY_LIMIT,
+        TransferFailure.TLS_FAILED,
+    ],
+)
+def test_the_images_the_stores_and_the_users_faults_are_not(code: TransferFailure) -> None:
     assert not code.is_retryable
 
 
@@ -104,7 +121,7 @@ def test_pace_counts_only_what_was_waited_for_the_source() -> None:
     pace.note(10.0, 1)
     with pytest.raises(TransferError) as slow:
         pace.check()
-    assert slow.value.code is Code.STALLED
+    assert slow.value.code is TransferFailure.STALLED
     quick = Pace(limits)
     for _ in range(10):
         quick.note(10.0, 64 * KIB)

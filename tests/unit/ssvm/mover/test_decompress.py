@@ -14,9 +14,10 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.limits import DEFAULT, MIB
 from systemvm.ssvm.mover.decompress import PIECE_BYTES, BoundedDecoder
+from systemvm.wire.transfer_failure import TransferFailure
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress, "zstd": zstandard.compress,
@@ -34,7 +35,7 @@ def unpack(data: bytes, piece_bytes: int = 65536, max_size_bytes: int = 1 << 30)
     return b"".join(out)
 
 
-def refusal(data: bytes, **more: int) -> Code:
+def refusal(data: bytes, **more: int) -> TransferFailure:
     with pytest.raises(TransferError) as refused:
         unpack(data, **more)
     return refused.value.code
@@ -51,12 +52,14 @@ def test_members_one_after_another(name: str, piece_bytes: int) -> None:
 @pytest.mark.parametrize("name", PACK)
 def test_cut_off_and_damaged(name: str) -> None:
     packed = PACK[name](DATA)
-    assert refusal(packed[:-5]) is Code.DECOMPRESSION
-    assert refusal(packed + b"trailing garbage") is Code.DECOMPRESSION
+    assert refusal(packed[:-5]) is TransferFailure.DECOMPRESSION
+    assert refusal(packed + b"trailing garbage") is TransferFailure.DECOMPRESSION
     damaged = bytearray(packed)
     damaged[len(packed) // 2] ^= 0xFF
     damaged[-3] ^= 0xFF
-    assert name == "zstd" or refusal(bytes(damaged)) is Code.DECOMPRESSION  # zstd's checksum is optional
+    assert (
+        name == "zstd" or refusal(bytes(damaged)) is TransferFailure.DECOMPRESSION
+    )  # zstd's checksum is optional
 
 
 @pytest.mark.parametrize("name", ["gzip", "bzip2", "xz"])
@@ -71,7 +74,7 @@ def test_stops_at_the_limit(name: str) -> None:
     with pytest.raises(TransferError) as refused:
         for _ in decoder.decode(bomb):
             pass
-    assert refused.value.code is Code.TOO_LARGE
+    assert refused.value.code is TransferFailure.TOO_LARGE
     assert decoder.produced_bytes <= 5 * MIB
 
 
@@ -85,14 +88,14 @@ def test_stops_at_the_ratio() -> None:
 
 @pytest.mark.parametrize("head", [b"PK\x03\x04", b"7z\xbc\xaf\x27\x1c", b"\x89LZO\x00\r\n\x1a\n"])
 def test_what_is_not_supported_is_said(head: bytes) -> None:
-    assert refusal(head + bytes(100)) is Code.DECOMPRESSION
+    assert refusal(head + bytes(100)) is TransferFailure.DECOMPRESSION
 
 
 def test_a_large_dictionary_needs_more_memory_than_the_limit() -> None:
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 192 << 20}]
     with pytest.raises(TransferError) as refused:
         unpack(lzma.compress(b"x" * 1000, lzma.FORMAT_XZ, filters=filters))
-    assert refused.value.code is Code.MEMORY_LIMIT
+    assert refused.value.code is TransferFailure.MEMORY_LIMIT
     assert "needs more memory than the limit of 128 MiB" in refused.value.message
     assert "at most 64 MiB" in refused.value.hint
 
@@ -104,7 +107,7 @@ def test_a_large_window_needs_more_memory_than_the_limit(window_log: int, piece_
     stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()  # the size is not known
     with pytest.raises(TransferError) as refused:
         unpack(stream.compress(DATA) + stream.flush(), piece_bytes)
-    assert refused.value.code is Code.MEMORY_LIMIT
+    assert refused.value.code is TransferFailure.MEMORY_LIMIT
     assert f"needs {1 << (window_log - 20)} MiB" in refused.value.message
     assert "limit of 128 MiB" in refused.value.message
     assert "--long=27" in refused.value.hint
@@ -130,14 +133,14 @@ def test_skippable_frames_in_front_between_and_behind(piece_bytes: int) -> None:
         + zstandard.compress(DATA[5000:9000]) + skippable(b"end")
     )  # fmt: skip
     assert unpack(packed, piece_bytes) == DATA[:9000]
-    assert refusal(packed[:-1], piece_bytes=piece_bytes) is Code.DECOMPRESSION
+    assert refusal(packed[:-1], piece_bytes=piece_bytes) is TransferFailure.DECOMPRESSION
 
 
 @pytest.mark.parametrize(
     "packed", [skippable(b"nothing else in the file"), skippable(b"cut off here")[:-3], skippable(b"")]
 )
 def test_skippable_frames_alone_are_no_file(packed: bytes) -> None:
-    assert refusal(packed) is Code.DECOMPRESSION
+    assert refusal(packed) is TransferFailure.DECOMPRESSION
 
 
 @settings(max_examples=60, deadline=None)

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from integration.ssvm_lab import disk_images
 from integration.ssvm_lab.disk_images import extension, qcow2
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.limits import TIB
 from systemvm.ssvm.mover.formats.inspector import for_format
 from systemvm.wire.storage import ImageFormat
+from systemvm.wire.transfer_failure import TransferFailure
 
 QCOW2, RAW, ISO = ImageFormat.QCOW2, ImageFormat.RAW, ImageFormat.ISO
 
@@ -27,7 +28,7 @@ def inspect(image_format: ImageFormat, data: bytes, piece_bytes: int = 65536) ->
     return inspector.finish()
 
 
-def code_of(image_format: ImageFormat, data: bytes, piece_bytes: int = 65536) -> Code | None:
+def code_of(image_format: ImageFormat, data: bytes, piece_bytes: int = 65536) -> TransferFailure | None:
     try:
         inspect(image_format, data, piece_bytes)
     except TransferError as error:
@@ -61,116 +62,209 @@ GOOD = {
 }
 
 DATA_FILE = extension(0x44415441, b'json:{"driver":"nbd"}')
-BAD: dict[str, tuple[ImageFormat, bytes, Code]] = {
-    "backing file": (QCOW2, qcow2(backing="/etc/passwd"), Code.FORMAT_UNSAFE),
-    "backing file in v2": (QCOW2, qcow2(version=2, backing="base.qcow2"), Code.FORMAT_UNSAFE),
-    "backing file by json": (QCOW2, qcow2(backing='json:{"driver":"file"}'), Code.FORMAT_UNSAFE),
-    "backing format": (QCOW2, qcow2(extensions=extension(0xE2792ACA, b"raw")), Code.FORMAT_UNSAFE),
-    "data file bit": (QCOW2, qcow2(incompatible=4), Code.FORMAT_UNSAFE),
-    "raw data file": (QCOW2, qcow2(autoclear=2), Code.FORMAT_UNSAFE),
-    "data file by extension alone": (QCOW2, qcow2(extensions=DATA_FILE), Code.FORMAT_UNSAFE),
-    "data file by extension in v2": (QCOW2, qcow2(version=2, extensions=DATA_FILE), Code.FORMAT_UNSAFE),
+BAD: dict[str, tuple[ImageFormat, bytes, TransferFailure]] = {
+    "backing file": (QCOW2, qcow2(backing="/etc/passwd"), TransferFailure.FORMAT_UNSAFE),
+    "backing file in v2": (QCOW2, qcow2(version=2, backing="base.qcow2"), TransferFailure.FORMAT_UNSAFE),
+    "backing file by json": (QCOW2, qcow2(backing='json:{"driver":"file"}'), TransferFailure.FORMAT_UNSAFE),
+    "backing format": (QCOW2, qcow2(extensions=extension(0xE2792ACA, b"raw")), TransferFailure.FORMAT_UNSAFE),
+    "data file bit": (QCOW2, qcow2(incompatible=4), TransferFailure.FORMAT_UNSAFE),
+    "raw data file": (QCOW2, qcow2(autoclear=2), TransferFailure.FORMAT_UNSAFE),
+    "data file by extension alone": (QCOW2, qcow2(extensions=DATA_FILE), TransferFailure.FORMAT_UNSAFE),
+    "data file by extension in v2": (
+        QCOW2,
+        qcow2(version=2, extensions=DATA_FILE),
+        TransferFailure.FORMAT_UNSAFE,
+    ),
     "data file behind another": (
-        QCOW2, qcow2(extensions=extension(1, b"x" * 9) + DATA_FILE), Code.FORMAT_UNSAFE),
-    "unknown bit 5": (QCOW2, qcow2(incompatible=32), Code.FORMAT_UNSAFE),
-    "unknown bit 63": (QCOW2, qcow2(incompatible=1 << 63), Code.FORMAT_UNSAFE),
-    "corrupt": (QCOW2, qcow2(incompatible=2), Code.FORMAT_DAMAGED),
-    "encrypted": (QCOW2, qcow2(crypt_method=2), Code.FORMAT_UNSAFE),
-    "version 1": (QCOW2, qcow2(version=1), Code.FORMAT_UNSAFE),
-    "version 4": (QCOW2, qcow2(version=4), Code.FORMAT_UNSAFE),
-    "8 EiB": (QCOW2, qcow2(size=1 << 63), Code.TOO_LARGE),
-    "17 TiB": (QCOW2, qcow2(size=17 * TIB), Code.TOO_LARGE),
-    "no size": (QCOW2, qcow2(size=0), Code.FORMAT_DAMAGED),
-    "cluster bits 31": (QCOW2, qcow2(cluster_bits=31), Code.FORMAT_DAMAGED),
-    "cluster bits 8": (QCOW2, qcow2(cluster_bits=8), Code.FORMAT_DAMAGED),
+        QCOW2,
+        qcow2(extensions=extension(1, b"x" * 9) + DATA_FILE),
+        TransferFailure.FORMAT_UNSAFE,
+    ),
+    "unknown bit 5": (QCOW2, qcow2(incompatible=32), TransferFailure.FORMAT_UNSAFE),
+    "unknown bit 63": (QCOW2, qcow2(incompatible=1 << 63), TransferFailure.FORMAT_UNSAFE),
+    "corrupt": (QCOW2, qcow2(incompatible=2), TransferFailure.FORMAT_DAMAGED),
+    "encrypted": (QCOW2, qcow2(crypt_method=2), TransferFailure.FORMAT_UNSAFE),
+    "version 1": (QCOW2, qcow2(version=1), TransferFailure.FORMAT_UNSAFE),
+    "version 4": (QCOW2, qcow2(version=4), TransferFailure.FORMAT_UNSAFE),
+    "8 EiB": (QCOW2, qcow2(size=1 << 63), TransferFailure.TOO_LARGE),
+    "17 TiB": (QCOW2, qcow2(size=17 * TIB), TransferFailure.TOO_LARGE),
+    "no size": (QCOW2, qcow2(size=0), TransferFailure.FORMAT_DAMAGED),
+    "cluster bits 31": (QCOW2, qcow2(cluster_bits=31), TransferFailure.FORMAT_DAMAGED),
+    "cluster bits 8": (QCOW2, qcow2(cluster_bits=8), TransferFailure.FORMAT_DAMAGED),
     "header length 3": (
-        QCOW2, qcow2()[:100] + struct.pack(">I", 3) + qcow2()[104:], Code.FORMAT_DAMAGED),
-    "refcount order 7": (QCOW2, qcow2(refcount_order=7), Code.FORMAT_DAMAGED),
-    "refcount order 63": (QCOW2, qcow2(refcount_order=63), Code.FORMAT_DAMAGED),
-    "L1 table too small": (QCOW2, qcow2(size=(1 << 30) + (2 << 29), l1_size=3), Code.FORMAT_DAMAGED),
-    "L1 table too small for extended L2": (QCOW2, qcow2(incompatible=16, l1_size=3), Code.FORMAT_DAMAGED),
+        QCOW2,
+        qcow2()[:100] + struct.pack(">I", 3) + qcow2()[104:],
+        TransferFailure.FORMAT_DAMAGED,
+    ),
+    "refcount order 7": (QCOW2, qcow2(refcount_order=7), TransferFailure.FORMAT_DAMAGED),
+    "refcount order 63": (QCOW2, qcow2(refcount_order=63), TransferFailure.FORMAT_DAMAGED),
+    "L1 table too small": (
+        QCOW2,
+        qcow2(size=(1 << 30) + (2 << 29), l1_size=3),
+        TransferFailure.FORMAT_DAMAGED,
+    ),
+    "L1 table too small for extended L2": (
+        QCOW2,
+        qcow2(incompatible=16, l1_size=3),
+        TransferFailure.FORMAT_DAMAGED,
+    ),
     "extended L2 with small clusters": (
-        QCOW2, qcow2(incompatible=16, cluster_bits=13), Code.FORMAT_DAMAGED),
-    "L1 table off its cluster": (QCOW2, qcow2(l1_table_offset=(1 << 16) + 8), Code.FORMAT_DAMAGED),
-    "L1 table on the header": (QCOW2, qcow2(l1_table_offset=0), Code.FORMAT_DAMAGED),
-    "no refcount table": (QCOW2, qcow2(refcount_table_clusters=0), Code.FORMAT_DAMAGED),
-    "refcount table too large": (QCOW2, qcow2(refcount_table_clusters=129), Code.FORMAT_DAMAGED),
-    "refcount table off its cluster": (QCOW2, qcow2(refcount_table_offset=1000), Code.FORMAT_DAMAGED),
-    "refcount table behind the end": (QCOW2, qcow2(refcount_table_offset=4 << 16), Code.FORMAT_DAMAGED),
+        QCOW2,
+        qcow2(incompatible=16, cluster_bits=13),
+        TransferFailure.FORMAT_DAMAGED,
+    ),
+    "L1 table off its cluster": (QCOW2, qcow2(l1_table_offset=(1 << 16) + 8), TransferFailure.FORMAT_DAMAGED),
+    "L1 table on the header": (QCOW2, qcow2(l1_table_offset=0), TransferFailure.FORMAT_DAMAGED),
+    "no refcount table": (QCOW2, qcow2(refcount_table_clusters=0), TransferFailure.FORMAT_DAMAGED),
+    "refcount table too large": (QCOW2, qcow2(refcount_table_clusters=129), TransferFailure.FORMAT_DAMAGED),
+    "refcount table off its cluster": (
+        QCOW2,
+        qcow2(refcount_table_offset=1000),
+        TransferFailure.FORMAT_DAMAGED,
+    ),
+    "refcount table behind the end": (
+        QCOW2,
+        qcow2(refcount_table_offset=4 << 16),
+        TransferFailure.FORMAT_DAMAGED,
+    ),
     "compression type without its bit": (
-        QCOW2, qcow2(header_length=112, compression_type=1), Code.FORMAT_DAMAGED),
-    "compression bit without a type": (QCOW2, qcow2(incompatible=8), Code.FORMAT_DAMAGED),
+        QCOW2,
+        qcow2(header_length=112, compression_type=1),
+        TransferFailure.FORMAT_DAMAGED,
+    ),
+    "compression bit without a type": (QCOW2, qcow2(incompatible=8), TransferFailure.FORMAT_DAMAGED),
     "unknown compression type": (
-        QCOW2, qcow2(incompatible=8, header_length=112, compression_type=2), Code.FORMAT_DAMAGED),
+        QCOW2,
+        qcow2(incompatible=8, header_length=112, compression_type=2),
+        TransferFailure.FORMAT_DAMAGED,
+    ),
     "dirty bitmaps": (
-        QCOW2, qcow2(autoclear=1, extensions=extension(0x23852875, b"y" * 24)), Code.FORMAT_UNSAFE),
+        QCOW2,
+        qcow2(autoclear=1, extensions=extension(0x23852875, b"y" * 24)),
+        TransferFailure.FORMAT_UNSAFE,
+    ),
     "bitmaps of another length": (
-        QCOW2, qcow2(extensions=extension(0x23852875, b"y" * 16)), Code.FORMAT_UNSAFE),
-    "encryption header": (QCOW2, qcow2(extensions=extension(0x0537BE77, b"y" * 16)), Code.FORMAT_UNSAFE),
+        QCOW2,
+        qcow2(extensions=extension(0x23852875, b"y" * 16)),
+        TransferFailure.FORMAT_UNSAFE,
+    ),
+    "encryption header": (
+        QCOW2,
+        qcow2(extensions=extension(0x0537BE77, b"y" * 16)),
+        TransferFailure.FORMAT_UNSAFE,
+    ),
     "snapshot table behind the end": (
-        QCOW2, qcow2(snapshots=1, snapshots_offset=4 << 16), Code.FORMAT_DAMAGED),
+        QCOW2,
+        qcow2(snapshots=1, snapshots_offset=4 << 16),
+        TransferFailure.FORMAT_DAMAGED,
+    ),
     "snapshot table cut off": (
-        QCOW2, qcow2(snapshots=1700, snapshots_offset=3 << 16), Code.FORMAT_DAMAGED),
-    "table of no snapshots off its cluster": (QCOW2, qcow2(snapshots_offset=511), Code.FORMAT_DAMAGED),
-    "table of no snapshots nowhere": (QCOW2, qcow2(snapshots_offset=1 << 63), Code.FORMAT_DAMAGED),
+        QCOW2,
+        qcow2(snapshots=1700, snapshots_offset=3 << 16),
+        TransferFailure.FORMAT_DAMAGED,
+    ),
+    "table of no snapshots off its cluster": (
+        QCOW2,
+        qcow2(snapshots_offset=511),
+        TransferFailure.FORMAT_DAMAGED,
+    ),
+    "table of no snapshots nowhere": (QCOW2, qcow2(snapshots_offset=1 << 63), TransferFailure.FORMAT_DAMAGED),
     "snapshot table off its cluster": (
-        QCOW2, qcow2(snapshots=1, snapshots_offset=40), Code.FORMAT_DAMAGED),
+        QCOW2,
+        qcow2(snapshots=1, snapshots_offset=40),
+        TransferFailure.FORMAT_DAMAGED,
+    ),
     "snapshot with much extra data": (
         QCOW2,
         qcow2(snapshots=1, snapshots_offset=3 << 16)[: 3 << 16]
         + (bytes(36) + struct.pack(">I", 1025)).ljust(1 << 16, b"\0"),
-        Code.FORMAT_DAMAGED),
+        TransferFailure.FORMAT_DAMAGED,
+    ),
     "snapshot with a table behind the end": (
         QCOW2,
         qcow2(snapshots=1, snapshots_offset=3 << 16)[: 3 << 16]
         + struct.pack(">QI", 3 << 16, 8193).ljust(1 << 16, b"\0"),
-        Code.FORMAT_DAMAGED),
-    "qcow2 and vdi at once": (
-        QCOW2, qcow2(snapshots_offset=0x7F10DABE << 32), Code.FORMAT_UNSAFE),
-    "tables too large": (QCOW2, qcow2(l1_size=1 << 30), Code.FORMAT_DAMAGED),
-    "table behind the end": (QCOW2, qcow2(l1_table_offset=1 << 40), Code.FORMAT_DAMAGED),
-    "too many snapshots": (QCOW2, qcow2(snapshots=70_000), Code.FORMAT_DAMAGED),
-    "endless extensions": (QCOW2, qcow2(extensions=extension(1, b"x" * 70_000)), Code.FORMAT_DAMAGED),
+        TransferFailure.FORMAT_DAMAGED,
+    ),
+    "qcow2 and vdi at once": (QCOW2, qcow2(snapshots_offset=0x7F10DABE << 32), TransferFailure.FORMAT_UNSAFE),
+    "tables too large": (QCOW2, qcow2(l1_size=1 << 30), TransferFailure.FORMAT_DAMAGED),
+    "table behind the end": (QCOW2, qcow2(l1_table_offset=1 << 40), TransferFailure.FORMAT_DAMAGED),
+    "too many snapshots": (QCOW2, qcow2(snapshots=70_000), TransferFailure.FORMAT_DAMAGED),
+    "endless extensions": (
+        QCOW2,
+        qcow2(extensions=extension(1, b"x" * 70_000)),
+        TransferFailure.FORMAT_DAMAGED,
+    ),
     "an end of extensions that is too long": (
-        QCOW2, qcow2()[:108] + struct.pack(">I", 65536) + qcow2()[112:], Code.FORMAT_DAMAGED),
-    "cut in the header": (QCOW2, qcow2()[:60], Code.FORMAT_DAMAGED),
-    "cut after the header": (QCOW2, qcow2()[:70_000], Code.FORMAT_DAMAGED),
-    "raw as qcow2": (QCOW2, disk_images.raw(), Code.FORMAT_MISMATCH),
-    "nothing as qcow2": (QCOW2, b"", Code.FORMAT_MISMATCH),
-    "qcow2 as raw": (RAW, qcow2(), Code.FORMAT_MISMATCH),
-    "qcow2 as iso": (ISO, qcow2(), Code.FORMAT_MISMATCH),
-    "polyglot of qcow2 and iso": (ISO, qcow2()[:32768] + disk_images.iso()[32768:], Code.FORMAT_MISMATCH),
-    "vmdk as raw": (RAW, b"KDMV" + bytes(1020), Code.FORMAT_MISMATCH),
+        QCOW2,
+        qcow2()[:108] + struct.pack(">I", 65536) + qcow2()[112:],
+        TransferFailure.FORMAT_DAMAGED,
+    ),
+    "cut in the header": (QCOW2, qcow2()[:60], TransferFailure.FORMAT_DAMAGED),
+    "cut after the header": (QCOW2, qcow2()[:70_000], TransferFailure.FORMAT_DAMAGED),
+    "raw as qcow2": (QCOW2, disk_images.raw(), TransferFailure.FORMAT_MISMATCH),
+    "nothing as qcow2": (QCOW2, b"", TransferFailure.FORMAT_MISMATCH),
+    "qcow2 as raw": (RAW, qcow2(), TransferFailure.FORMAT_MISMATCH),
+    "qcow2 as iso": (ISO, qcow2(), TransferFailure.FORMAT_MISMATCH),
+    "polyglot of qcow2 and iso": (
+        ISO,
+        qcow2()[:32768] + disk_images.iso()[32768:],
+        TransferFailure.FORMAT_MISMATCH,
+    ),
+    "vmdk as raw": (RAW, b"KDMV" + bytes(1020), TransferFailure.FORMAT_MISMATCH),
     "vmdk descriptor as raw": (
-        RAW, b'# Disk DescriptorFile\nRW 1 FLAT "/etc/passwd" 0\n'.ljust(1024), Code.FORMAT_MISMATCH),
+        RAW,
+        b'# Disk DescriptorFile\nRW 1 FLAT "/etc/passwd" 0\n'.ljust(1024),
+        TransferFailure.FORMAT_MISMATCH,
+    ),
     "vmdk descriptor behind a comment": (
-        RAW, b"# a comment\nversion=1\nRW 1 FLAT \"/etc/passwd\" 0\n".ljust(1024), Code.FORMAT_MISMATCH),
+        RAW,
+        b'# a comment\nversion=1\nRW 1 FLAT "/etc/passwd" 0\n'.ljust(1024),
+        TransferFailure.FORMAT_MISMATCH,
+    ),
     "vmdk descriptor behind blank lines": (
-        RAW, b"  \r\n#x\ry\n\n \nversion=3\r\n".ljust(1024), Code.FORMAT_MISMATCH),
-    "vmdk descriptor alone": (RAW, b"version=2\n".ljust(512), Code.FORMAT_MISMATCH),
+        RAW,
+        b"  \r\n#x\ry\n\n \nversion=3\r\n".ljust(1024),
+        TransferFailure.FORMAT_MISMATCH,
+    ),
+    "vmdk descriptor alone": (RAW, b"version=2\n".ljust(512), TransferFailure.FORMAT_MISMATCH),
     "vmdk descriptor as iso": (
-        ISO, b"#\nversion=1\n".ljust(32768) + disk_images.iso()[32768:], Code.FORMAT_MISMATCH),
-    "bochs as raw": (RAW, b"Bochs Virtual HD Image".ljust(1024, b"\0"), Code.FORMAT_MISMATCH),
+        ISO,
+        b"#\nversion=1\n".ljust(32768) + disk_images.iso()[32768:],
+        TransferFailure.FORMAT_MISMATCH,
+    ),
+    "bochs as raw": (RAW, b"Bochs Virtual HD Image".ljust(1024, b"\0"), TransferFailure.FORMAT_MISMATCH),
     "cloop as raw": (
-        RAW, b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop".ljust(1024, b"\0"), Code.FORMAT_MISMATCH),
-    "parallels as raw": (RAW, b"WithouFreSpacExt".ljust(1024, b"\0"), Code.FORMAT_MISMATCH),
-    "dmg as raw": (RAW, b"\1" * 1024 + b"koly" + bytes(508), Code.FORMAT_MISMATCH),
-    "vhdx as raw": (RAW, b"vhdxfile" + bytes(1016), Code.FORMAT_MISMATCH),
-    "dynamic vhd as raw": (RAW, b"conectix" + bytes(1016), Code.FORMAT_MISMATCH),
-    "fixed vhd as raw": (RAW, b"\1" * 1024 + b"conectix" + bytes(504), Code.FORMAT_MISMATCH),
-    "vdi as raw": (RAW, b"<<< x >>>".ljust(64) + b"\x7f\x10\xda\xbe" + bytes(956), Code.FORMAT_MISMATCH),
-    "qed as raw": (RAW, b"QED\0" + bytes(1020), Code.FORMAT_MISMATCH),
-    "luks as raw": (RAW, b"LUKS\xba\xbe" + bytes(1018), Code.FORMAT_MISMATCH),
-    "tar as raw": (RAW, b"disk.ovf".ljust(257, b"\0") + b"ustar\0" + bytes(761), Code.FORMAT_MISMATCH),
-    "page as raw": (RAW, b"\n <!DOCTYPE html><html>".ljust(1024), Code.FORMAT_MISMATCH),
-    "page as qcow2": (QCOW2, b"<html><body>404</body></html>".ljust(1024), Code.FORMAT_MISMATCH),
-    "program as raw": (RAW, b"\x7fELF" + bytes(1020), Code.FORMAT_MISMATCH),
-    "half a sector": (RAW, b"x" * 700, Code.FORMAT_DAMAGED),
-    "nothing as raw": (RAW, b"", Code.FORMAT_DAMAGED),
-    "nothing as iso": (ISO, b"", Code.FORMAT_MISMATCH),
-    "short iso": (ISO, disk_images.iso()[:32770], Code.FORMAT_MISMATCH),
-    "no descriptor": (ISO, bytes(65536), Code.FORMAT_MISMATCH),
-}  # fmt: skip
+        RAW,
+        b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop".ljust(1024, b"\0"),
+        TransferFailure.FORMAT_MISMATCH,
+    ),
+    "parallels as raw": (RAW, b"WithouFreSpacExt".ljust(1024, b"\0"), TransferFailure.FORMAT_MISMATCH),
+    "dmg as raw": (RAW, b"\1" * 1024 + b"koly" + bytes(508), TransferFailure.FORMAT_MISMATCH),
+    "vhdx as raw": (RAW, b"vhdxfile" + bytes(1016), TransferFailure.FORMAT_MISMATCH),
+    "dynamic vhd as raw": (RAW, b"conectix" + bytes(1016), TransferFailure.FORMAT_MISMATCH),
+    "fixed vhd as raw": (RAW, b"\1" * 1024 + b"conectix" + bytes(504), TransferFailure.FORMAT_MISMATCH),
+    "vdi as raw": (
+        RAW,
+        b"<<< x >>>".ljust(64) + b"\x7f\x10\xda\xbe" + bytes(956),
+        TransferFailure.FORMAT_MISMATCH,
+    ),
+    "qed as raw": (RAW, b"QED\0" + bytes(1020), TransferFailure.FORMAT_MISMATCH),
+    "luks as raw": (RAW, b"LUKS\xba\xbe" + bytes(1018), TransferFailure.FORMAT_MISMATCH),
+    "tar as raw": (
+        RAW,
+        b"disk.ovf".ljust(257, b"\0") + b"ustar\0" + bytes(761),
+        TransferFailure.FORMAT_MISMATCH,
+    ),
+    "page as raw": (RAW, b"\n <!DOCTYPE html><html>".ljust(1024), TransferFailure.FORMAT_MISMATCH),
+    "page as qcow2": (QCOW2, b"<html><body>404</body></html>".ljust(1024), TransferFailure.FORMAT_MISMATCH),
+    "program as raw": (RAW, b"\x7fELF" + bytes(1020), TransferFailure.FORMAT_MISMATCH),
+    "half a sector": (RAW, b"x" * 700, TransferFailure.FORMAT_DAMAGED),
+    "nothing as raw": (RAW, b"", TransferFailure.FORMAT_DAMAGED),
+    "nothing as iso": (ISO, b"", TransferFailure.FORMAT_MISMATCH),
+    "short iso": (ISO, disk_images.iso()[:32770], TransferFailure.FORMAT_MISMATCH),
+    "no descriptor": (ISO, bytes(65536), TransferFailure.FORMAT_MISMATCH),
+}
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -202,7 +296,7 @@ def test_what_qemu_img_makes_with_others_is_not(tmp_path: Path) -> None:
     external = disk_images.real_qcow2(
         tmp_path / "e.qcow2", "-o", f"data_file={tmp_path / 'data'},data_file_raw=on"
     )
-    assert code_of(QCOW2, backed) is code_of(QCOW2, external) is Code.FORMAT_UNSAFE
+    assert code_of(QCOW2, backed) is code_of(QCOW2, external) is TransferFailure.FORMAT_UNSAFE
 
 
 def test_a_bad_header_is_known_before_the_rest_comes() -> None:
@@ -226,7 +320,7 @@ def test_a_bad_header_is_known_before_the_rest_comes() -> None:
 def test_any_bytes_end_in_a_size_or_a_clear_refusal(
     image_format: ImageFormat, data: bytes, piece: int
 ) -> None:
-    def outcome(piece_bytes: int) -> int | Code:
+    def outcome(piece_bytes: int) -> int | TransferFailure:
         try:
             return inspect(image_format, data, piece_bytes)
         except TransferError as error:

@@ -8,12 +8,13 @@ import socket
 import pytest
 from attrs import evolve
 
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.http_response import ResumePoint
 from systemvm.ssvm.limits import DEFAULT
 from systemvm.ssvm.mover.http_source import HttpSource
 from systemvm.ssvm.mover_messages import MoverJob
 from systemvm.wire.storage import ImageFormat
+from systemvm.wire.transfer_failure import TransferFailure
 
 #: Any read at all is too slow.
 IMPATIENT = evolve(DEFAULT, slow_window_s=1e-9, slow_window_bytes=1 << 40)
@@ -32,9 +33,11 @@ def read_until_it_breaks(source: HttpSource) -> tuple[bytes, TransferError]:
 
 
 @pytest.mark.parametrize(
-    ("limits", "code"), [(IMPATIENT, Code.STALLED), (DEFAULT, Code.TRUNCATED)], ids=["too slow", "broken off"]
+    ("limits", "code"),
+    [(IMPATIENT, TransferFailure.STALLED), (DEFAULT, TransferFailure.TRUNCATED)],
+    ids=["too slow", "broken off"],
 )
-def test_it_can_go_on_exactly_behind_what_was_handed_out(limits: object, code: Code) -> None:
+def test_it_can_go_on_exactly_behind_what_was_handed_out(limits: object, code: TransferFailure) -> None:
     """A byte that was read but not handed out would be left out of the file."""
     server, client = socket.socketpair()
     with server:

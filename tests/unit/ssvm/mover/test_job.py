@@ -11,10 +11,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from systemvm.ssvm.failure import Code
 from systemvm.ssvm.mover import job
 from systemvm.ssvm.mover_messages import MoverJob, decode_report
 from systemvm.wire.storage import ImageFormat
+from systemvm.wire.transfer_failure import TransferFailure
 
 JOB = MoverJob("job-1", "images.example.test", "images.example.test", "/a", False, ImageFormat.QCOW2, 1 << 30)
 
@@ -38,7 +38,7 @@ def test_a_stale_handle_is_the_stores_failure_and_no_internal_one(
     finally:
         os.close(directory)
     assert failure is not None
-    assert failure.code == Code.STORE_FAILED.value
+    assert failure.code == TransferFailure.STORE_FAILED.value
     assert "Stale file handle" in failure.message
     assert failure.hint == "the server forgot the export; mount the store again"
 
@@ -66,6 +66,6 @@ def test_its_own_trouble_is_not_blamed_on_the_store_and_shows_no_exception(
     finally:
         os.close(directory)
     assert failure is not None
-    assert failure.code == Code.INTERNAL.value
+    assert failure.code == TransferFailure.INTERNAL.value
     assert message in failure.message
     assert "hunter2" not in failure.message + failure.hint

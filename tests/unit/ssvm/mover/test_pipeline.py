@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.mover.pipeline import BUFFER_BYTES, Pipeline
 from systemvm.ssvm.mover_messages import MoverJob
 from systemvm.wire.storage import ImageFormat
+from systemvm.wire.transfer_failure import TransferFailure
 
 JOB = MoverJob("job-1", "images.example.test", "images.example.test", "/a", False, ImageFormat.QCOW2, 1 << 30)
 
@@ -37,7 +38,7 @@ class BreaksOff:
         while not self.pipeline.stopped:
             assert time.monotonic() < deadline_s, "the writer does not fail"
             time.sleep(0.001)
-        raise TransferError(Code.CONNECTION_LOST, "the connection broke")
+        raise TransferError(TransferFailure.CONNECTION_LOST, "the connection broke")
 
 
 def test_an_image_that_is_none_is_not_blamed_on_a_connection_that_broke_meanwhile(tmp_path: Path) -> None:
@@ -49,5 +50,5 @@ def test_an_image_that_is_none_is_not_blamed_on_a_connection_that_broke_meanwhil
             source.pipeline.run()
     finally:
         os.close(descriptor)
-    assert failed.value.code is Code.FORMAT_MISMATCH
+    assert failed.value.code is TransferFailure.FORMAT_MISMATCH
     assert source.received_bytes == BUFFER_BYTES

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.store import mount
 from systemvm.ssvm.store.mountinfo import MountPoint, find_mount
 from systemvm.ssvm.store_messages import mount_id, require_mount_id, require_name, require_number
 from systemvm.wire.storage import Store
+from systemvm.wire.transfer_failure import TransferFailure
 
 STORE = Store("10.12.0.2", "/export/secondary")
 
@@ -39,7 +40,7 @@ def test_command() -> None:
 def test_what_is_no_store(store: Store) -> None:
     with pytest.raises(TransferError) as refused:
         mount.require_store(store)
-    assert refused.value.code is Code.REQUEST_INVALID
+    assert refused.value.code is TransferFailure.REQUEST_INVALID
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,9 @@ def test_mounts_words_are_explained(tmp_path: Path, said: str, hint: str) -> Non
     program.chmod(0o755)
     with pytest.raises(TransferError) as refused:
         mount.run_mount([str(program), "10.12.0.2:/x", "/mnt/x"])
-    assert refused.value.code is (Code.STORE_REFUSES if "access denied" in said else Code.MOUNT_FAILED)
+    assert refused.value.code is (
+        TransferFailure.STORE_REFUSES if "access denied" in said else TransferFailure.MOUNT_FAILED
+    )
     assert said in refused.value.message
     assert hint in refused.value.hint
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from systemvm.ssvm import store_messages as messages
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.store import operations as store_module
 from systemvm.ssvm.store.operations import StoreHelper
 from systemvm.wire.storage import TemplateListing
+from systemvm.wire.transfer_failure import TransferFailure
 
 MOUNT_ID = "6f4b3c2a-1111-3222-8333-444455556666"
 
@@ -60,7 +61,7 @@ def test_a_store_that_is_not_mounted_is_an_error(tmp_path: Path) -> None:
         with pytest.raises((TransferError, OSError)) as refused:
             listing(helper)
         if isinstance(refused.value, TransferError):
-            assert refused.value.code is Code.STORE_NOT_MOUNTED
+            assert refused.value.code is TransferFailure.STORE_NOT_MOUNTED
 
 
 @pytest.mark.parametrize("number", [5, 116, 13])  # EIO, ESTALE, EACCES

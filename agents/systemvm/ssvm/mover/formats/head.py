@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.mover.formats import signatures
 from systemvm.wire.storage import ImageFormat
+from systemvm.wire.transfer_failure import TransferFailure
 
 
 class Head:
@@ -39,7 +40,7 @@ def mismatch(claimed: ImageFormat, found: str | None) -> TransferError:
     what = f"it is a {found}" if found else "its content is something else"
     hint = "the server sent a page, not an image; check the URL" if found == "web page" else ""
     return TransferError(
-        Code.FORMAT_MISMATCH,
+        TransferFailure.FORMAT_MISMATCH,
         f"the file is registered as {claimed.value}, but {what}",
         hint or "register it with the format that it has",
     )

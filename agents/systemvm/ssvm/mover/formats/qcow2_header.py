@@ -11,7 +11,8 @@ from typing import NoReturn
 
 from attrs import evolve, frozen
 
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
+from systemvm.wire.transfer_failure import TransferFailure
 
 MAGIC = b"QFI\xfb"
 V2_HEADER_BYTES, V3_HEADER_BYTES, COMPRESSION_HEADER_BYTES = 72, 104, 112
@@ -87,7 +88,7 @@ class Qcow2Header:
         self._require_layout()
         if self.size > max_virtual_size_bytes:
             raise TransferError(
-                Code.TOO_LARGE,
+                TransferFailure.TOO_LARGE,
                 f"the disk in the image has {self.size} bytes, the limit is {max_virtual_size_bytes}",
             )
         if self.size == 0:
@@ -166,8 +167,8 @@ class Qcow2Header:
 
 
 def unsafe(why: str, hint: str) -> NoReturn:
-    raise TransferError(Code.FORMAT_UNSAFE, f"the QCOW2 image is refused: {why}", hint)
+    raise TransferError(TransferFailure.FORMAT_UNSAFE, f"the QCOW2 image is refused: {why}", hint)
 
 
 def damaged(why: str, hint: str = DAMAGED_HINT) -> NoReturn:
-    raise TransferError(Code.FORMAT_DAMAGED, f"the QCOW2 image is damaged: {why}", hint)
+    raise TransferError(TransferFailure.FORMAT_DAMAGED, f"the QCOW2 image is damaged: {why}", hint)

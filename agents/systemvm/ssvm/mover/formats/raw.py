@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from systemvm.ssvm.failure import Code, TransferError
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.mover.formats import signatures
 from systemvm.ssvm.mover.formats.head import Head, mismatch, refuse_other_format
 from systemvm.wire.storage import ImageFormat
+from systemvm.wire.transfer_failure import TransferFailure
 
 SECTOR_BYTES = 512
 #: Formats that are known by their last sector; a fixed VHD is a raw disk with a footer.
@@ -34,7 +35,7 @@ class RawInspector:
             refuse_other_format(bytes(self._start.data), ImageFormat.RAW)
         if size_bytes == 0 or size_bytes % SECTOR_BYTES:
             raise TransferError(
-                Code.FORMAT_DAMAGED,
+                TransferFailure.FORMAT_DAMAGED,
                 f"a raw disk has whole sectors of {SECTOR_BYTES} bytes, this file has {size_bytes} bytes",
                 "the file may be cut off, or no disk image at all",
             )

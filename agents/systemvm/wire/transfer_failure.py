@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Why a transfer ended: the codes of `DownloadError.code` and of the refusals of an SSVM's processes."""
+
+from __future__ import annotations
+
+import enum
+
+from systemvm.wire.slowness import Delay
+from systemvm.wire.store_failure import StoreFailure
+
+
+class TransferFailure(enum.Enum):
+    """Stable codes: programs compare them, so they are never renamed."""
+
+    URL_INVALID = "url_invalid"
+    URL_DENIED = "url_denied"  # leads, at first or by redirect, to an address that this VM must not reach
+    NAME_NOT_FOUND = "name_not_found"
+    CONNECTION_REFUSED = "connection_refused"
+    CONNECTION_FAILED = "connection_failed"
+    CONNECTION_LOST = "connection_lost"
+    TLS_FAILED = "tls_failed"
+    HTTP_STATUS = "http_status"
+    HTTP_UNAVAILABLE = "http_unavailable"  # a status that means "not now"
+    HTTP_INVALID = "http_invalid"
+    REDIRECTS = "redirects"
+    CONTENT_ENCODING = "content_encoding"
+    LENGTH_UNKNOWN = "length_unknown"
+    LENGTH_WRONG = "length_wrong"
+    TRUNCATED = "truncated"
+    SOURCE_CHANGED = "source_changed"  # the rest cannot be fetched: the URL leads to another file by now
+    STALLED = "stalled"
+    TOO_LARGE = "too_large"
+    CHECKSUM_INVALID = "checksum_invalid"  # no file can have this checksum
+    CHECKSUM_MISMATCH = "checksum_mismatch"
+    DECOMPRESSION = "decompression"
+    MEMORY_LIMIT = "memory_limit"  # decompression needs more memory than a job may have
+    FORMAT_MISMATCH = "format_mismatch"
+    FORMAT_UNSAFE = "format_unsafe"
+    FORMAT_DAMAGED = "format_damaged"
+    STORE_FULL = StoreFailure.FULL.value
+    STORE_FAILED = StoreFailure.FAILED.value
+    STORE_HANGS = StoreFailure.HANGS.value
+    STORE_REFUSES = StoreFailure.REFUSES.value
+    STORE_UNREACHABLE = StoreFailure.UNREACHABLE.value
+    STORE_NOT_MOUNTED = StoreFailure.NOT_MOUNTED.value
+    MOUNT_FAILED = StoreFailure.MOUNT_FAILED.value
+    REQUEST_INVALID = "request_invalid"
+    BUSY = Delay.BUSY.value
+    ABORTED = "aborted"
+    WORKER_DIED = "worker_died"
+    INTERNAL = "internal"
+    LOST = "lost"  # the daemon's own: a Ready template is no longer on its store
+
+    @property
+    def is_retryable(self) -> bool:
+        """Whether the network or the server's load is to blame, so that the next attempt can succeed."""
+        return self in _RETRYABLE
+
+
+_RETRYABLE = frozenset(
+    {
+        TransferFailure.CONNECTION_REFUSED,
+        TransferFailure.CONNECTION_FAILED,
+        TransferFailure.CONNECTION_LOST,
+        TransferFailure.HTTP_UNAVAILABLE,
+        TransferFailure.NAME_NOT_FOUND,
+        TransferFailure.STALLED,
+        TransferFailure.TRUNCATED,
+    }
+)
