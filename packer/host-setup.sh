@@ -15,7 +15,7 @@ packages=(
     # the cloud's other parts: secondary storage, a web server to download from, things to download
     nfs-ganesha nfs-ganesha-vfs nginx-light dnsmasq-base ipxe busybox-static xorriso mtools
     # Python, the browser's side of a console, and the tests
-    python3 python3-venv npm chromium libnss3-tools fonts-dejavu-core shellcheck curl openssl procps netbase
+    python3 python3-venv npm chromium libnss3-tools fonts-dejavu-core curl openssl procps netbase
     ca-certificates gpg
     # known vulnerabilities of what the images hold
     debsecan

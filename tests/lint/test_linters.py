@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every static check of the project is a test, so that `make check` is the one place to look."""
+"""Run every static check of the project, so that `make check` is the one place to look.
+
+Each needs only the virtual environment. Checks by Debian's programs are in
+tests/integration/test_configuration_files.py.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -30,10 +32,10 @@ def tracked(*patterns: str) -> list[Path]:
 
 
 def tool(name: str) -> str:
-    """A program of the virtual environment that runs the tests, else of the system."""
+    """Return the path of a program of the virtual environment that runs the tests, else of the system."""
     beside = Path(sys.executable).with_name(name)
     found = str(beside) if beside.exists() else shutil.which(name)
-    assert found, f"{name} is not installed; `make setup` installs it"
+    assert found, f"{name} is missing: the virtual environment is older than agents/locks/host.txt"
     return found
 
 
@@ -60,37 +62,6 @@ def test_shellcheck() -> None:
     ]
     assert scripts
     run(tool("shellcheck"), *scripts)
-
-
-UNITS = sorted(tracked("systemd/*.service", "systemd/*.socket", "systemd/*.target", "systemd/*.mount"))
-
-
-def test_units_verify(tmp_path: Path) -> None:
-    """`systemd-analyze verify` on all units at once, so that they find one another.
-
-    Programs live in the images or on an operator's host and not here: only that complaint is let pass.
-    """
-    assert UNITS
-    search = tmp_path / "units"
-    search.mkdir()
-    for unit in UNITS:
-        # one unit may stand in both appliances; the name decides
-        text = unit.read_text()
-        (search / unit.name).write_text(re.sub(r"^(Exec\w+=[-+!@]*)\S+", r"\1/bin/true", text, flags=re.M))
-    done = subprocess.run(
-        [tool("systemd-analyze"), "verify", "--man=no", "--recursive-errors=no", *sorted(search.iterdir())],
-        env={"SYSTEMD_UNIT_PATH": f"{search}:/lib/systemd/system", "PATH": "/usr/bin:/bin"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    complaints = [
-        line for line in done.stderr.splitlines() if str(search) in line or any(u.name in line for u in UNITS)
-    ]
-    assert not complaints, "\n".join(complaints)
-
-
-@pytest.mark.parametrize("role", ["ssvm", "cpvm"])
-def test_nftables_of_the_appliances_parse(role: str) -> None:
-    run(tool("nft"), "--check", "--file", TOP / "appliances" / role / "nftables.conf")
 
 
 def test_no_addresses_of_registries_or_machines() -> None:
