@@ -8,6 +8,11 @@ MAKEFLAGS += --no-builtin-rules
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 PYTEST := $(PYTHON) -m pytest
+# Any Python from 3.11 on makes the environment: `make check BASE_PYTHON=python3.13`.
+BASE_PYTHON ?= python3
+# Unit and contract tests share nothing, so each core runs its own part of them.
+JOBS   ?= $(shell nproc)
+PYTEST_PARALLEL := $(PYTEST) -n $(JOBS) --dist worksteal
 # What drives a booted cloud and a browser is ordinary blocking code: Playwright refuses to run beside a reactor.
 PYTEST_BLOCKING := $(PYTEST) -p no:twisted -o addopts="-ra --strict-markers -p no:cacheprovider --import-mode=importlib --durations=12"
 ROOT   ?= build/run
@@ -19,27 +24,30 @@ help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # ---- setting up -------------------------------------------------------------------------------------------
-.PHONY: setup
-setup: build/setup.stamp $(VENV)/stamp ## install what is needed: Debian packages and a locked Python environment
+# The packages come first, also with `make -j`: one of them makes virtual environments.
+.NOTPARALLEL:
 
-# Cheap when nothing is missing, so it is asked every time and not guessed from a time stamp.
-.PHONY: FORCE
-build/setup.stamp: FORCE
-	@mkdir -p build
+.PHONY: setup
+setup: debian-packages $(VENV)/stamp ## install what running and testing need: Debian packages, a locked Python environment
+
+# The check is cheap when nothing is missing, so it runs every time instead of trusting a time stamp.
+.PHONY: debian-packages
+debian-packages:
 	@packer/host-setup.sh
 
-$(VENV)/stamp: agents/locks/host.txt pyproject.toml | build/setup.stamp
+# `make check` needs only this: no root, and of Debian only make, git and python3-venv.
+$(VENV)/stamp: agents/locks/host.txt pyproject.toml
 	@echo "python: making $(VENV) from agents/locks/host.txt (about a minute)"
-	@rm -rf $(VENV) && python3 -m venv $(VENV)
+	@rm -rf $(VENV) && $(BASE_PYTHON) -m venv $(VENV)
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r agents/locks/host.txt
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 # Clients of CloudStack as their users install them; they are large, so only the tests that run them make it.
 CLIENTS := build/clients
-$(CLIENTS)/stamp: agents/locks/clients.txt | build/setup.stamp
+$(CLIENTS)/stamp: agents/locks/clients.txt
 	@echo "clients: making $(CLIENTS) from agents/locks/clients.txt (about two minutes)"
-	@rm -rf $(CLIENTS) && python3 -m venv $(CLIENTS)
+	@rm -rf $(CLIENTS) && $(BASE_PYTHON) -m venv $(CLIENTS)
 	@$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $<
 	@touch $@
 
@@ -75,8 +83,8 @@ reset: stop ## forget the cloud's database, templates and machines
 
 # ---- proving ----------------------------------------------------------------------------------------------
 .PHONY: check
-check: setup ## lint, types, unit and contract tests: under two minutes
-	@$(PYTEST) tests/lint tests/unit tests/contract tests/benchmark -q
+check: $(VENV)/stamp ## lint, types, unit and contract tests: under two minutes, without root
+	@$(PYTEST_PARALLEL) tests/lint tests/unit tests/contract tests/benchmark -q
 
 .PHONY: test-integration
 test-integration: setup ## components against real peers, in namespaces
@@ -92,7 +100,7 @@ test-system: setup images ## both flows on booted machines, with a browser
 
 .PHONY: test
 test: setup ## everything
-	@$(PYTEST) tests/lint tests/unit tests/contract tests/benchmark -q
+	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory images
 	@$(PYTEST) tests/integration
 	@$(PYTEST_BLOCKING) tests/image tests/system
@@ -122,7 +130,7 @@ bench-idle: setup images ## CPU of idle system VMs and daemon, and of one small 
 	@$(PYTHON) tests/benchmark/idle.py
 
 .PHONY: bench-download-pass
-bench-download-pass: setup ## queries and milliseconds of an idle pass over 100, 1,000 and 10,000 Ready templates
+bench-download-pass: $(VENV)/stamp ## queries and milliseconds of an idle pass over 100, 1,000 and 10,000 Ready templates
 	@$(PYTHON) tests/benchmark/download_pass.py
 
 .PHONY: bench-control
@@ -130,7 +138,7 @@ bench-control: setup ## one daemon, 1,000 agents on real sockets; a call beside 
 	@$(PYTHON) tests/benchmark/control.py
 
 .PHONY: fuzz-rpc
-fuzz-rpc: setup ## some hundred thousand wrong frames and conversations for the parsers of the control channel
+fuzz-rpc: $(VENV)/stamp ## some hundred thousand wrong frames and conversations for the parsers of the control channel
 	@RPC_FUZZ_EXAMPLES=100000 $(PYTEST) tests/unit/rpc/core/test_peer_robustness.py tests/unit/rpc/core/test_frame.py
 
 .PHONY: clean
