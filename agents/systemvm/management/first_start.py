@@ -16,13 +16,12 @@ from pathlib import Path
 
 import argon2
 import msgspec
-import sqlalchemy as sa
 from attrs import asdict, field, frozen
 
 from systemvm.management.pki.keystore import write_secret
 from systemvm.management.pki.seal import Seal
 from systemvm.management.state import accounts
-from systemvm.management.state.database import Database
+from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.status import AccountType
 
 ADMIN = "admin"
@@ -86,7 +85,7 @@ def announce(login: FirstLogin, origin: str, path: Path, environment: Mapping[st
     sys.stderr.flush()
 
 
-def _insert(connection: sa.Connection, login: FirstLogin, password_hash: str, sealed_secret: bytes) -> None:
+def _insert(connection: Connection, login: FirstLogin, password_hash: str, sealed_secret: bytes) -> None:
     root = accounts.create_domain(connection, "ROOT", "/")
     system = accounts.create_account(connection, "system", AccountType.ADMIN, root.id)
     accounts.create_user(connection, "system", system, None)

@@ -6,20 +6,19 @@ from __future__ import annotations
 from importlib.metadata import version
 from ipaddress import ip_address
 
-import sqlalchemy as sa
-
 from systemvm.host.architecture import Architecture
 from systemvm.host.config_file import ConfigError
 from systemvm.host.zone import NetworksConfig
 from systemvm.management.config import Configuration
 from systemvm.management.own_networks import own_networks
 from systemvm.management.state import zones
+from systemvm.management.state.database import Connection
 from systemvm.management.state.zones import Host
 from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.storage import Store
 
 
-def write_inventory(connection: sa.Connection, configuration: Configuration) -> Host:
+def write_inventory(connection: Connection, configuration: Configuration) -> Host:
     """Bring the rows up to date with the files; returns this host's."""
     host: Host | None = None
     for config in configuration.zones:

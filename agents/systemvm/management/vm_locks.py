@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
-import sqlalchemy as sa
 from twisted.internet.defer import DeferredLock
 
-from systemvm.management.state.database import Database
+from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import Instance
 
 K = TypeVar("K", bound=Hashable)
@@ -25,7 +24,7 @@ class Turns(Generic[K]):
     def __init__(
         self,
         database: Database,
-        read: Callable[[sa.Connection, K], Instance],
+        read: Callable[[Connection, K], Instance],
         check: Callable[[Instance], None],
     ) -> None:
         self._database = database

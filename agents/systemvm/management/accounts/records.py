@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 from attrs import frozen
 
 from systemvm.management.accounts.errors import AccountError
-from systemvm.management.state import accounts, events, login_sources, schema, sessions
+from systemvm.management.state import accounts, events, login_sources, sessions
 from systemvm.management.state.accounts import SYSTEM_ACCOUNT_ID, Account, User
 from systemvm.management.state.columns import now
+from systemvm.management.state.database import Connection
 from systemvm.management.state.rows import NotFoundError
-from systemvm.management.state.status import AccountType, InstanceState, InstanceType
+from systemvm.management.state.status import AccountType
 
 MAX_NAME_LENGTH = 255
 
@@ -33,7 +33,7 @@ class Revoked:
     user_ids: list[int]
 
 
-def living_account(connection: sa.Connection, account_id: int) -> Account:
+def living_account(connection: Connection, account_id: int) -> Account:
     """NotFoundError when it was removed; AccountError for the system's own."""
     account = accounts.account_by_id(connection, account_id)
     if account.removed is not None:
@@ -43,7 +43,7 @@ def living_account(connection: sa.Connection, account_id: int) -> Account:
     return account
 
 
-def living_user(connection: sa.Connection, user_id: int) -> User:
+def living_user(connection: Connection, user_id: int) -> User:
     user = accounts.user_by_id(connection, user_id)
     if user.removed is not None:
         raise NotFoundError(f"the user {user.username} was deleted")
@@ -52,7 +52,7 @@ def living_user(connection: sa.Connection, user_id: int) -> User:
 
 
 def create_account(
-    connection: sa.Connection,
+    connection: Connection,
     name: str,
     account_type: AccountType,
     domain_id: int,
@@ -66,7 +66,7 @@ def create_account(
     return account
 
 
-def create_user(connection: sa.Connection, account_id: int, user: NewUser, password_hash: str) -> User:
+def create_user(connection: Connection, account_id: int, user: NewUser, password_hash: str) -> User:
     account = living_account(connection, account_id)
     _check_username(connection, user.username, account.domain_id)
     made = accounts.create_user(
@@ -82,59 +82,59 @@ def create_user(connection: sa.Connection, account_id: int, user: NewUser, passw
     return made
 
 
-def rename_account(connection: sa.Connection, account_id: int, name: str) -> Account:
+def rename_account(connection: Connection, account_id: int, name: str) -> Account:
     account = living_account(connection, account_id)
     if name != account.name:
         _check_account_name(connection, name, account.domain_id)
-    renamed = accounts.account_rows.update(connection, account_id, name=name)
+    renamed = accounts.update_account(connection, account_id, name=name)
     text = f"account {account.name} is named {name}"
     _record(connection, account, "ACCOUNT.UPDATE", "Account", account.uuid, text)
     return renamed
 
 
-def update_user(connection: sa.Connection, /, user_id: int, **columns: str) -> User:
+def update_user(connection: Connection, /, user_id: int, **columns: str) -> User:
     user = living_user(connection, user_id)
     if columns.get("username", user.username) != user.username:
         _check_username(connection, columns["username"], user.domain_id)
     _record_of_user(connection, user, "USER.UPDATE", f"is changed: {', '.join(sorted(columns))}")
-    return accounts.user_rows.update(connection, user_id, **columns)
+    return accounts.update_user(connection, user_id, **columns)
 
 
 def set_password(
-    connection: sa.Connection, user_id: int, password_hash: str, keep_login: str | None
+    connection: Connection, user_id: int, password_hash: str, keep_login: str | None
 ) -> tuple[User, list[str]]:
     """The user, and the logins that ended with the old password."""
     user = living_user(connection, user_id)
-    changed = accounts.user_rows.update(connection, user_id, password_hash=password_hash)
+    changed = accounts.update_user(connection, user_id, password_hash=password_hash)
     _record_of_user(connection, user, "USER.UPDATE", "has a new password")
     login_sources.forget(connection, user_id)  # who knew the old one is a stranger again
     return changed, sessions.end_of_users(connection, [user_id], except_uuid=keep_login)
 
 
-def rotate_key(connection: sa.Connection, user_id: int, api_key: str, sealed_secret: bytes) -> None:
+def rotate_key(connection: Connection, user_id: int, api_key: str, sealed_secret: bytes) -> None:
     user = living_user(connection, user_id)
     accounts.add_api_key(connection, user_id, api_key, sealed_secret)
     _record_of_user(connection, user, "REGISTER.USER.KEY", "has a new API key")
 
 
-def set_user_state(connection: sa.Connection, user_id: int, state: str) -> tuple[User, Revoked]:
+def set_user_state(connection: Connection, user_id: int, state: str) -> tuple[User, Revoked]:
     user = living_user(connection, user_id)
-    changed = accounts.user_rows.update(connection, user_id, state=state)
+    changed = accounts.update_user(connection, user_id, state=state)
     verb = "ENABLE" if state == accounts.ENABLED else "DISABLE"
     _record_of_user(connection, user, f"USER.{verb}", f"is {state}")
     return changed, _revoke(connection, [] if state == accounts.ENABLED else [user_id])
 
 
-def delete_user(connection: sa.Connection, user_id: int) -> Revoked:
+def delete_user(connection: Connection, user_id: int) -> Revoked:
     user = living_user(connection, user_id)
     accounts.remove_users(connection, [user_id])
     _record_of_user(connection, user, "USER.DELETE", "is deleted")
     return _revoke(connection, [user_id])
 
 
-def set_account_state(connection: sa.Connection, account_id: int, state: str) -> tuple[Account, Revoked]:
+def set_account_state(connection: Connection, account_id: int, state: str) -> tuple[Account, Revoked]:
     account = living_account(connection, account_id)
-    changed = accounts.account_rows.update(connection, account_id, state=state)
+    changed = accounts.update_account(connection, account_id, state=state)
     if account.state != state:
         verb = "ENABLE" if state == accounts.ENABLED else "DISABLE"
         text = f"account {account.name} is {state}"
@@ -143,31 +143,16 @@ def set_account_state(connection: sa.Connection, account_id: int, state: str) ->
     return changed, _revoke(connection, [user.id for user in users])
 
 
-def remove_account(connection: sa.Connection, account_id: int) -> None:
+def remove_account(connection: Connection, account_id: int) -> None:
     """The last step of its deletion; its rows stay as history."""
     account = living_account(connection, account_id)
     accounts.remove_users(connection, [user.id for user in accounts.users_of(connection, account_id)])
-    accounts.account_rows.update(connection, account_id, removed=now())
+    accounts.update_account(connection, account_id, removed=now())
     text = f"account {account.name} is deleted"
     _record(connection, account, "ACCOUNT.DELETE", "Account", account.uuid, text)
 
 
-def machines_of(connection: sa.Connection, account_id: int, *, running: bool = False) -> list[int]:
-    v = schema.vm_instances.c
-    query = sa.select(v.id).where(
-        v.account_id == account_id, v.type == InstanceType.USER, v.removed.is_(None)
-    )
-    if running:
-        query = query.where(v.state.in_([InstanceState.RUNNING, InstanceState.STARTING]))
-    return list(connection.scalars(query))
-
-
-def templates_of(connection: sa.Connection, account_id: int) -> list[int]:
-    t = schema.templates.c
-    return list(connection.scalars(sa.select(t.id).where(t.account_id == account_id, t.removed.is_(None))))
-
-
-def _revoke(connection: sa.Connection, user_ids: list[int]) -> Revoked:
+def _revoke(connection: Connection, user_ids: list[int]) -> Revoked:
     """Their logins end in the same transaction; AccountError when no administrator would be left."""
     sessions.end_of_users(connection, user_ids)
     if user_ids and not accounts.has_administrator(connection):
@@ -177,13 +162,13 @@ def _revoke(connection: sa.Connection, user_ids: list[int]) -> Revoked:
     return Revoked(user_ids)
 
 
-def _check_account_name(connection: sa.Connection, name: str, domain_id: int) -> None:
+def _check_account_name(connection: Connection, name: str, domain_id: int) -> None:
     _check_length("account", name)
     if accounts.account_by_name(connection, name, domain_id) is not None:
         raise AccountError(f"The specified account: {name} already exists", "choose another name")
 
 
-def _check_username(connection: sa.Connection, username: str, domain_id: int) -> None:
+def _check_username(connection: Connection, username: str, domain_id: int) -> None:
     _check_length("username", username)
     if accounts.user_by_name(connection, username, domain_id) is not None:
         raise AccountError(f"The user {username} already exists", "choose another name")
@@ -194,13 +179,13 @@ def _check_length(what: str, name: str) -> None:
         raise AccountError(f"Invalid value for parameter {what}: 1 to {MAX_NAME_LENGTH} characters")
 
 
-def _record_of_user(connection: sa.Connection, user: User, kind: str, text: str) -> None:
+def _record_of_user(connection: Connection, user: User, kind: str, text: str) -> None:
     account = accounts.account_by_id(connection, user.account_id)
     _record(connection, account, kind, "User", user.uuid, f"user {user.username} {text}")
 
 
 def _record(
-    connection: sa.Connection, account: Account, kind: str, resource_type: str, uuid: str, text: str
+    connection: Connection, account: Account, kind: str, resource_type: str, uuid: str, text: str
 ) -> None:
     events.record(
         connection,

@@ -19,7 +19,8 @@ from systemvm.management.accounts import records
 from systemvm.management.accounts.errors import AccountError
 from systemvm.management.accounts.records import NewUser, Revoked
 from systemvm.management.pki.seal import Seal
-from systemvm.management.state import accounts
+from systemvm.management.state import accounts, instances
+from systemvm.management.state import templates as template_rows
 from systemvm.management.state.accounts import Account, User
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
@@ -158,7 +159,7 @@ class AccountService:
         account, revoked = await self._database.run(records.set_account_state, account_id, state)
         await self._revoke(revoked)
         if not lock:
-            running = await self._database.read(records.machines_of, account_id, running=True)
+            running = await self._database.read(instances.ids_of_account, account_id, running=True)
             await _side_by_side(self._machines.stop, running)
         return account
 
@@ -170,9 +171,9 @@ class AccountService:
         _, revoked = await self._database.run(records.set_account_state, account_id, accounts.DISABLED)
         await self._revoke(revoked)
         # again if it was enabled meanwhile, and another machine made
-        while machines := await self._database.read(records.machines_of, account_id):
+        while machines := await self._database.read(instances.ids_of_account, account_id):
             await _side_by_side(self._expunge, machines)
-        for template_id in await self._database.read(records.templates_of, account_id):
+        for template_id in await self._database.read(template_rows.ids_of_account, account_id):
             await self._delete_template(template_id)
         await self._database.run(records.remove_account, account_id)
 

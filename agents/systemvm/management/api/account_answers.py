@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import sqlalchemy as sa
 from attrs import frozen
 
 from systemvm.management.api.answers.accounts import AccountAnswer, DomainAnswer, UserAnswer
-from systemvm.management.state import accounts, schema
+from systemvm.management.state import accounts, instances, templates
 from systemvm.management.state.accounts import Account, Domain, User
-from systemvm.management.state.status import AccountType, InstanceState, InstanceType
+from systemvm.management.state.database import Connection
+from systemvm.management.state.status import AccountType, InstanceState
 
 #: (roletype, rolename) as CloudStack names the roles that every installation has.
 ROLES = {AccountType.USER: ("User", "User"), AccountType.ADMIN: ("Admin", "Root Admin")}
@@ -27,14 +27,14 @@ class _Counts:
     templates: Mapping[int, int]
 
 
-def user_answers(connection: sa.Connection, users: Sequence[User]) -> list[UserAnswer]:
-    owners = {row.id: row for row in accounts.account_rows.all(connection)}
-    domains = {row.id: row for row in accounts.domain_rows.all(connection)}
+def user_answers(connection: Connection, users: Sequence[User]) -> list[UserAnswer]:
+    owners = {row.id: row for row in accounts.all_accounts(connection)}
+    domains = {row.id: row for row in accounts.all_domains(connection)}
     return [_user(user, owners[user.account_id], domains[user.domain_id]) for user in users]
 
 
-def account_answers(connection: sa.Connection, chosen: Sequence[Account]) -> list[AccountAnswer]:
-    domains = {row.id: row for row in accounts.domain_rows.all(connection)}
+def account_answers(connection: Connection, chosen: Sequence[Account]) -> list[AccountAnswer]:
+    domains = {row.id: row for row in accounts.all_domains(connection)}
     users: dict[int, list[User]] = {}
     for user in accounts.living_users(connection):
         users.setdefault(user.account_id, []).append(user)
@@ -109,16 +109,9 @@ def _domain(domain: Domain, by_id: Mapping[int, Domain], has_child: bool) -> Dom
     )
 
 
-def _counts(connection: sa.Connection) -> _Counts:
-    v, t = schema.vm_instances.c, schema.templates.c
-    users = sa.and_(v.type == InstanceType.USER, v.removed.is_(None), v.state.not_in(InstanceState.gone()))
-
-    def count(column: sa.Column[int], where: sa.ColumnElement[bool]) -> dict[int, int]:
-        query = sa.select(column, sa.func.count()).where(where).group_by(column)
-        return {account_id: number for account_id, number in connection.execute(query)}  # noqa: C416
-
+def _counts(connection: Connection) -> _Counts:
     return _Counts(
-        machines=count(v.account_id, users),
-        running=count(v.account_id, sa.and_(users, v.state == InstanceState.RUNNING)),
-        templates=count(t.account_id, t.removed.is_(None)),
+        machines=instances.count_by_account(connection),
+        running=instances.count_by_account(connection, InstanceState.RUNNING),
+        templates=templates.count_by_account(connection),
     )

@@ -3,16 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import argon2
-import sqlalchemy as sa
 
 from systemvm.management.api.passwords import Passwords
 from systemvm.management.api.principal import Principal
 from systemvm.management.pki.seal import Seal
-from systemvm.management.state import accounts, login_sources, schema
-from systemvm.management.state.database import Database
+from systemvm.management.state import accounts, login_sources
+from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.rows import NotFoundError
 
 
@@ -64,7 +61,7 @@ class Directory:
         return principal
 
 
-def principal_of(connection: sa.Connection, user: accounts.User) -> Principal | None:
+def principal_of(connection: Connection, user: accounts.User) -> Principal | None:
     """A user with account and domain, unless one of them is disabled."""
     if not accounts.is_enabled(connection, user):
         return None
@@ -72,25 +69,24 @@ def principal_of(connection: sa.Connection, user: accounts.User) -> Principal | 
     return Principal(user, account, accounts.domain_by_id(connection, user.domain_id))
 
 
-def _by_username(connection: sa.Connection, username: str, domain_path: str) -> Principal | None:
+def _by_username(connection: Connection, username: str, domain_path: str) -> Principal | None:
     domain = accounts.domain_by_path(connection, domain_path)
     user = accounts.user_by_name(connection, username, domain.id) if domain else None
     return principal_of(connection, user) if user else None
 
 
-def _trusts(connection: sa.Connection, username: str, domain_path: str, source: str) -> bool:
+def _trusts(connection: Connection, username: str, domain_path: str, source: str) -> bool:
     principal = _by_username(connection, username, domain_path)
     return principal is not None and login_sources.is_known(connection, principal.user.id, source)
 
 
-def _by_api_key(connection: sa.Connection, api_key: str) -> tuple[Principal, bytes] | None:
+def _by_api_key(connection: Connection, api_key: str) -> tuple[Principal, bytes] | None:
     key = accounts.find_api_key(connection, api_key)
     principal = principal_of(connection, accounts.user_by_id(connection, key.user_id)) if key else None
     return (principal, key.sealed_secret) if key and principal else None
 
 
-def _first_administrator(connection: sa.Connection) -> Principal | None:
-    c: Any = schema.users.c
-    users = accounts.user_rows.all(connection, c.removed.is_(None), c.password_hash.is_not(None))
+def _first_administrator(connection: Connection) -> Principal | None:
+    users = accounts.users_with_password(connection)
     principals = (principal_of(connection, user) for user in users)
     return next((principal for principal in principals if principal and principal.is_admin), None)

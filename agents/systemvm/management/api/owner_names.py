@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import sqlalchemy as sa
 from attrs import frozen
 
 from systemvm.management.state import accounts, zones
 from systemvm.management.state.accounts import Account, Domain
+from systemvm.management.state.database import Connection
 from systemvm.management.state.zones import Host, ImageStore, Zone
 
 
@@ -30,12 +30,12 @@ class Names:
         return None if number is None else self.hosts.get(number)
 
 
-def read_names(connection: sa.Connection) -> Names:
+def read_names(connection: Connection) -> Names:
     """All of them: there are few, and lists need most."""
     return Names(
-        accounts={row.id: row for row in accounts.account_rows.all(connection)},
-        domains={row.id: row for row in accounts.domain_rows.all(connection)},
-        zones={row.id: row for row in zones.zone_rows.all(connection)},
-        hosts={row.id: row for row in zones.host_rows.all(connection)},
-        stores={row.id: row for row in zones.store_rows.all(connection)},
+        accounts={row.id: row for row in accounts.all_accounts(connection)},
+        domains={row.id: row for row in accounts.all_domains(connection)},
+        zones={row.id: row for row in zones.all_zones(connection)},
+        hosts={row.id: row for row in zones.all_hosts(connection)},
+        stores={row.id: row for row in zones.all_stores(connection)},
     )

@@ -7,15 +7,15 @@ silently, such as a domain without an account for a new thing, is refused.
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 from attrs import frozen
 
 from systemvm.management.api.command import ApiCall
 from systemvm.management.api.errors import parameter_error, unauthorized
 from systemvm.management.api.parameters import Arguments, ParameterType, optional
 from systemvm.management.api.principal import Principal
-from systemvm.management.state import accounts, schema
+from systemvm.management.state import accounts
 from systemvm.management.state.accounts import Account, Domain
+from systemvm.management.state.database import Connection
 
 #: Of commands that make something.
 OWNER = (
@@ -41,7 +41,7 @@ class Owners:
         return self.account_ids is None or account_id in self.account_ids
 
 
-def owner_of(connection: sa.Connection, call: ApiCall) -> Account:
+def owner_of(connection: Connection, call: ApiCall) -> Account:
     """Whose a new thing is: the caller's, or the account's that an administrator names.
 
     ApiError 431 for an account that there is not, 401 for one that is not the caller's to act for.
@@ -61,7 +61,7 @@ def owner_of(connection: sa.Connection, call: ApiCall) -> Account:
     return account
 
 
-def owners_of(connection: sa.Connection, call: ApiCall, *, everyones_by_default: bool = False) -> Owners:
+def owners_of(connection: Connection, call: ApiCall, *, everyones_by_default: bool = False) -> Owners:
     """Whose things a list shows: the caller's own unless the call says otherwise.
 
     `everyones_by_default`: administrators see all without `listall`. ApiError 431 for an account or a domain
@@ -92,15 +92,12 @@ def _is_recursive(arguments: Arguments) -> bool:
     return arguments.flag("isrecursive", arguments.flag("listall"))
 
 
-def _domain(connection: sa.Connection, uuid: str) -> Domain:
+def _domain(connection: Connection, uuid: str) -> Domain:
     return accounts.domain_by_uuid(connection, uuid)
 
 
-def _account(connection: sa.Connection, name: str, domain: Domain) -> Account:
-    c = schema.accounts.c
-    found = accounts.account_rows.one(
-        connection, c.name == name, c.domain_id == domain.id, c.removed.is_(None)
-    )
+def _account(connection: Connection, name: str, domain: Domain) -> Account:
+    found = accounts.account_by_name(connection, name, domain.id)
     if found is None:
         raise parameter_error(f"Unable to find account {name} in domain {domain.shown_path}")
     return found
@@ -113,11 +110,11 @@ def _check_may_act_for(principal: Principal, account: Account) -> None:
         )
 
 
-def _accounts_in(connection: sa.Connection, domain: Domain, *, recursive: bool) -> frozenset[int]:
+def _accounts_in(connection: Connection, domain: Domain, *, recursive: bool) -> frozenset[int]:
     beneath = f"{domain.path.rstrip('/')}/"
     return frozenset(
         account.id
-        for account in accounts.account_rows.all(connection)
+        for account in accounts.all_accounts(connection)
         if account.domain_id == domain.id
         or (recursive and accounts.domain_by_id(connection, account.domain_id).path.startswith(beneath))
     )

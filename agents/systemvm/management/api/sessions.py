@@ -8,14 +8,13 @@ import hmac
 import secrets
 from datetime import timedelta
 
-import sqlalchemy as sa
 from attrs import evolve, field, frozen
 
 from systemvm.management.api.authentication import principal_of
 from systemvm.management.api.principal import Principal
 from systemvm.management.state import accounts, sessions
 from systemvm.management.state.columns import now
-from systemvm.management.state.database import Database
+from systemvm.management.state.database import Connection, Database
 
 IDLE_LIMIT = timedelta(minutes=30)  # CloudStack's session timeout
 TOTAL_LIMIT = timedelta(hours=12)
@@ -65,9 +64,7 @@ class Sessions:
         return await self._database.run(_end, digest(cookie))
 
 
-def _open(
-    connection: sa.Connection, opened: OpenedSession, principal: Principal, client_address: str
-) -> bool:
+def _open(connection: Connection, opened: OpenedSession, principal: Principal, client_address: str) -> bool:
     """A hash takes its time and its turn: what ended the user's other logins meanwhile ends this one too."""
     present = _principal(connection, principal.user.id)
     if present is None or present.user.password_hash != principal.user.password_hash:
@@ -84,14 +81,12 @@ def _open(
     return True
 
 
-def _principal(connection: sa.Connection, user_id: int) -> Principal | None:
-    user = accounts.user_rows.one(
-        connection, accounts.user_rows.table.c.id == user_id, accounts.user_rows.table.c.removed.is_(None)
-    )
+def _principal(connection: Connection, user_id: int) -> Principal | None:
+    user = accounts.find_user(connection, user_id)
     return principal_of(connection, user) if user else None
 
 
-def _end(connection: sa.Connection, cookie_hash: str) -> str | None:
+def _end(connection: Connection, cookie_hash: str) -> str | None:
     session = sessions.by_cookie_hash(connection, cookie_hash)
     if session is None:
         return None

@@ -7,7 +7,6 @@ which learns nothing of sessions that were given to another.
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 from twisted.logger import Logger
 
 from systemvm.management.consoles.token import SESSION_LIFETIME, token_hash
@@ -15,7 +14,7 @@ from systemvm.management.pki.seal import Seal
 from systemvm.management.state import accounts, console_sessions, instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.console_sessions import ConsoleSessionRow
-from systemvm.management.state.database import Database
+from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import InstanceState
@@ -207,12 +206,12 @@ class Gatekeeper:
         return Acknowledgement()
 
 
-def _owns_token(connection: sa.Connection, proxy_name: str, hashed_token: str) -> bool:
+def _owns_token(connection: Connection, proxy_name: str, hashed_token: str) -> bool:
     session = console_sessions.by_token_hash(connection, hashed_token)
     return session is None or session.proxy_id == instances.by_instance_name(connection, proxy_name).id
 
 
-def _owns_sessions(connection: sa.Connection, proxy_name: str, session_ids: list[str]) -> bool:
+def _owns_sessions(connection: Connection, proxy_name: str, session_ids: list[str]) -> bool:
     """Whether none of them is another CPVM's; those that there are not are nobody's."""
     proxy = instances.by_instance_name(connection, proxy_name)
     named = session_ids[:MAX_REPORTED_SESSIONS]
@@ -220,7 +219,7 @@ def _owns_sessions(connection: sa.Connection, proxy_name: str, session_ids: list
 
 
 def _spend(
-    connection: sa.Connection, proxy_name: str, hashed_token: str, client_address: str, request_id: str
+    connection: Connection, proxy_name: str, hashed_token: str, client_address: str, request_id: str
 ) -> tuple[ConsoleSessionRow, Instance]:
     """The VM is looked at first: a machine that is not running costs nobody a token."""
     proxy = instances.by_instance_name(connection, proxy_name)
@@ -251,7 +250,7 @@ def _spend(
 
 
 def _note_refusal(
-    connection: sa.Connection, hashed_token: str, why: ConsoleRefusal, request: ConsoleAuthorize
+    connection: Connection, hashed_token: str, why: ConsoleRefusal, request: ConsoleAuthorize
 ) -> None:
     session = console_sessions.by_token_hash(connection, hashed_token)
     if session is not None:
@@ -262,13 +261,13 @@ def _note_refusal(
         )
 
 
-def _note_screen(connection: sa.Connection, vm: Instance, request: ConsoleTargetRequest) -> None:
+def _note_screen(connection: Connection, vm: Instance, request: ConsoleTargetRequest) -> None:
     session = console_sessions.by_uuid(connection, request.session_id)
     text = f"looks for the screen of {vm.shown_name} at {vm.vnc_address}:{vm.vnc_port}"
     console_sessions.record(connection, session, "SCREEN", text, request_id=request.request_id)
 
 
-def _machine_of(connection: sa.Connection, proxy_name: str, session_id: str) -> Instance:
+def _machine_of(connection: Connection, proxy_name: str, session_id: str) -> Instance:
     proxy = instances.by_instance_name(connection, proxy_name)
     try:
         session = console_sessions.by_uuid(connection, session_id)
@@ -280,15 +279,15 @@ def _machine_of(connection: sa.Connection, proxy_name: str, session_id: str) -> 
     return _running(connection, session)
 
 
-def _ending_of(connection: sa.Connection, proxy: Instance, session_id: str) -> ConsoleRefusal:
+def _ending_of(connection: Connection, proxy: Instance, session_id: str) -> ConsoleRefusal:
     """Why a session of this CPVM ended, when the daemon ended it."""
-    row = console_sessions.rows.one(connection, console_sessions.rows.table.c.uuid == session_id)
+    row = console_sessions.find_any(connection, session_id)
     if row is None or row.proxy_id != proxy.id:
         return ConsoleRefusal.SESSION_ENDED
     return _ENDINGS.get(row.close_reason or "", ConsoleRefusal.SESSION_ENDED)
 
 
-def _running(connection: sa.Connection, session: ConsoleSessionRow) -> Instance:
+def _running(connection: Connection, session: ConsoleSessionRow) -> Instance:
     vm = instances.by_id(connection, session.vm_id)
     if vm.removed is not None or vm.state.is_gone:
         raise _RefusedError(ConsoleRefusal.MACHINE_GONE)
@@ -297,16 +296,15 @@ def _running(connection: sa.Connection, session: ConsoleSessionRow) -> Instance:
     return vm
 
 
-def _close(connection: sa.Connection, proxy_name: str, closed: ConsoleClosed) -> None:
+def _close(connection: Connection, proxy_name: str, closed: ConsoleClosed) -> None:
     """End a session of this very CPVM; one that has ended stays as it is."""
     proxy = instances.by_instance_name(connection, proxy_name)
-    table = console_sessions.rows.table.c
-    row = console_sessions.rows.one(connection, table.uuid == closed.session_id, table.proxy_id == proxy.id)
-    if row is not None:
+    row = console_sessions.find_any(connection, closed.session_id)
+    if row is not None and row.proxy_id == proxy.id:
         console_sessions.close(connection, row.uuid, closed.reason[:MAX_REASON_LENGTH])
 
 
-def _set_load(connection: sa.Connection, proxy_name: str, count: int) -> None:
+def _set_load(connection: Connection, proxy_name: str, count: int) -> None:
     proxy = instances.by_instance_name(connection, proxy_name)
     if proxy.console_sessions != count:
         instances.update(connection, proxy.id, console_sessions=count)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Protocol
 
-import sqlalchemy as sa
 from attrs import field, frozen
 
 from systemvm.host.zone import TrafficType
@@ -20,7 +19,7 @@ from systemvm.management.consoles.token import (
 )
 from systemvm.management.state import console_sessions, instances
 from systemvm.management.state.columns import now
-from systemvm.management.state.database import Database
+from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import InstanceState, InstanceType
@@ -106,7 +105,7 @@ class ConsoleEndpoints:
 
 
 def _create(
-    connection: sa.Connection, vm_uuid: str, viewer: Viewer, up: set[str], hashed_token: str
+    connection: Connection, vm_uuid: str, viewer: Viewer, up: set[str], hashed_token: str
 ) -> tuple[int, str]:
     """The session's row; the answer is its zone, and the public address of the CPVM that will show it."""
     console_sessions.expire(connection)
@@ -144,7 +143,7 @@ def _create(
     return vm.zone_id, _public_address(connection, proxy)
 
 
-def _public_address(connection: sa.Connection, proxy: Instance) -> str:
+def _public_address(connection: Connection, proxy: Instance) -> str:
     for nic in instances.nics_of(connection, proxy.id):
         if nic.traffic_type == TrafficType.PUBLIC.value and nic.address:
             return nic.address
@@ -153,7 +152,7 @@ def _public_address(connection: sa.Connection, proxy: Instance) -> str:
     )
 
 
-def _visible(connection: sa.Connection, vm_uuid: str, viewer: Viewer) -> Instance:
+def _visible(connection: Connection, vm_uuid: str, viewer: Viewer) -> Instance:
     try:
         vm = instances.by_uuid(connection, vm_uuid)
     except NotFoundError:
@@ -163,7 +162,7 @@ def _visible(connection: sa.Connection, vm_uuid: str, viewer: Viewer) -> Instanc
     return vm
 
 
-def _least_loaded(connection: sa.Connection, zone_id: int, up: set[str]) -> Instance:
+def _least_loaded(connection: Connection, zone_id: int, up: set[str]) -> Instance:
     """The running CPVM with the fewest sessions, unspent tokens among them.
 
     Only open sessions fill one: a token costs nothing to ask for, and nobody may take all places with links

@@ -3,17 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
-import sqlalchemy as sa
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from systemvm.management.state import console_sessions
-from systemvm.management.state.database import Database
+from systemvm.management.state.database import Connection, Database
 from systemvm.rpc.core.errors import RpcError
 from systemvm.wire.console import CONSOLE_END, ConsoleEnd, ConsoleRefusal
+
+K = TypeVar("K")
 
 
 class Peer(Protocol):
@@ -42,16 +43,18 @@ class ConsoleRevocation:
         self._agents = agents
 
     async def of_login(self, login_uuid: str) -> None:
-        await self._revoke(console_sessions.of_login(login_uuid), ConsoleRefusal.LOGGED_OUT)
+        await self._revoke(console_sessions.revoke_of_login, login_uuid, ConsoleRefusal.LOGGED_OUT)
 
     async def of_users(self, user_ids: Sequence[int]) -> None:
-        await self._revoke(console_sessions.of_users(user_ids), ConsoleRefusal.ACCESS_REVOKED)
+        await self._revoke(console_sessions.revoke_of_users, user_ids, ConsoleRefusal.ACCESS_REVOKED)
 
     async def of_machine(self, vm_id: int) -> None:
-        await self._revoke(console_sessions.of_vm(vm_id), ConsoleRefusal.MACHINE_GONE)
+        await self._revoke(console_sessions.revoke_of_vm, vm_id, ConsoleRefusal.MACHINE_GONE)
 
-    async def _revoke(self, which: sa.ColumnElement[bool], why: ConsoleRefusal) -> None:
-        opened = await self._database.run(console_sessions.revoke, which, why.value)
+    async def _revoke(
+        self, revoke: Callable[[Connection, K, str], dict[str, list[str]]], key: K, why: ConsoleRefusal
+    ) -> None:
+        opened = await self._database.run(revoke, key, why.value)
         for name, session_ids in opened.items():
             # not awaited: a CPVM that hangs must not hold up a logout
             Deferred.fromCoroutine(self._tell(name, session_ids, why))

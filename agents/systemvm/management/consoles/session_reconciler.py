@@ -5,14 +5,13 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-import sqlalchemy as sa
 from twisted.logger import Logger
 
 from systemvm.management.control.agent import Agent
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.state import console_sessions, instances
 from systemvm.management.state.columns import now
-from systemvm.management.state.database import Database
+from systemvm.management.state.database import Connection, Database
 from systemvm.wire.console import CONSOLE_END, CONSOLE_LIST, ConsoleEnd, ConsoleRefusal, ConsoleSessions
 
 #: A token that was spent this lately may be on its way: its CPVM need not keep the session yet.
@@ -47,7 +46,7 @@ class ConsoleReconcile:
             self.log.info("{name} ends {count} sessions", name=agent.name, count=len(strays))
 
 
-def _by_code(connection: sa.Connection, session_ids: list[str]) -> dict[str, list[str]]:
+def _by_code(connection: Connection, session_ids: list[str]) -> dict[str, list[str]]:
     """Sessions by why they ended."""
     reasons = console_sessions.close_reasons(connection, session_ids)
     codes = {refusal.value for refusal in ConsoleRefusal}
@@ -60,7 +59,7 @@ def _by_code(connection: sa.Connection, session_ids: list[str]) -> dict[str, lis
 
 
 def _release(
-    connection: sa.Connection, proxy_name: str, kept: set[str], before: datetime
+    connection: Connection, proxy_name: str, kept: set[str], before: datetime
 ) -> tuple[int, set[str]]:
     """End rows of spent tokens that the CPVM does not keep; how many, and which sessions live."""
     proxy = instances.by_instance_name(connection, proxy_name)

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
-import sqlalchemy as sa
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -17,7 +16,7 @@ from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.control.event_rate_limit import News
 from systemvm.management.state import events, instances
 from systemvm.management.state.columns import now
-from systemvm.management.state.database import Database
+from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import AgentState
@@ -71,7 +70,7 @@ class AgentRecord:
             lambda failure: self._log.failure("agents' states are not written", failure=failure)
         )
 
-    def _write_waiting(self, connection: sa.Connection) -> None:
+    def _write_waiting(self, connection: Connection) -> None:
         """On the writer's thread."""
         with self._lock:
             taken, self._waiting = self._waiting, {}
@@ -86,7 +85,7 @@ class AgentRecord:
                 _record_alert(connection, vm, reason)
 
 
-def _record_alert(connection: sa.Connection, vm: Instance, reason: str) -> None:
+def _record_alert(connection: Connection, vm: Instance, reason: str) -> None:
     """For who asks later why it was not Up."""
     events.record(
         connection,
@@ -99,11 +98,11 @@ def _record_alert(connection: sa.Connection, vm: Instance, reason: str) -> None:
     )
 
 
-def _nothing(connection: sa.Connection) -> None:
+def _nothing(connection: Connection) -> None:
     """One writer thread: when this runs, what was asked for before is written."""
 
 
-def _write(connection: sa.Connection, vm: Instance, changes: dict[str, Any]) -> None:
+def _write(connection: Connection, vm: Instance, changes: dict[str, Any]) -> None:
     lost = changes["agent_state"] in (AgentState.ALERT, AgentState.DISCONNECTED)
     if lost and vm.disconnected is None:
         changes = {**changes, "disconnected": now()}

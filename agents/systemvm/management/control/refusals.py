@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-import sqlalchemy as sa
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -14,7 +13,7 @@ from systemvm.management.control.agent import Agent, AgentStatus
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.control.event_rate_limit import News
 from systemvm.management.state import events, instances
-from systemvm.management.state.database import Database
+from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import AgentState, InstanceState
 from systemvm.rpc.tls.refusal import Refusal, TlsCheck
@@ -83,7 +82,7 @@ class Refusals:
             )
 
 
-def _system_vm_at(connection: sa.Connection, address: str) -> Instance | None:
+def _system_vm_at(connection: Connection, address: str) -> Instance | None:
     """The system VM whose control NIC has this address."""
     found = instances.list_system(connection)
     nics = instances.nics_by_vm(connection, [vm.id for vm in found])

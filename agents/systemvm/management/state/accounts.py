@@ -138,20 +138,59 @@ def account_by_name(connection: sa.Connection, name: str, domain_id: int = ROOT_
     return account_rows.one(connection, c.name == name, c.domain_id == domain_id, c.removed.is_(None))
 
 
-def living_accounts(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list[Account]:
-    """Accounts that are not removed; the system's own is not listed, as in CloudStack."""
+def all_domains(connection: sa.Connection) -> list[Domain]:
+    """Return every domain, removed ones included."""
+    return domain_rows.all(connection)
+
+
+def all_accounts(connection: sa.Connection) -> list[Account]:
+    """Return every account, the system's own and removed ones included."""
+    return account_rows.all(connection)
+
+
+def all_users(connection: sa.Connection) -> list[User]:
+    """Return every user, the system's own and removed ones included."""
+    return user_rows.all(connection)
+
+
+def living_accounts(connection: sa.Connection) -> list[Account]:
+    """Return the accounts that are not removed, without the system's own, as in CloudStack."""
     c = schema.accounts.c
-    return account_rows.all(connection, c.removed.is_(None), c.id != SYSTEM_ACCOUNT_ID, *where)
+    return account_rows.all(connection, c.removed.is_(None), c.id != SYSTEM_ACCOUNT_ID)
 
 
-def living_users(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list[User]:
-    """Users that are not removed, the system's own left out."""
+def living_users(connection: sa.Connection) -> list[User]:
+    """Return the users that are not removed, without the system's own."""
     c = schema.users.c
-    return user_rows.all(connection, c.removed.is_(None), c.account_id != SYSTEM_ACCOUNT_ID, *where)
+    return user_rows.all(connection, c.removed.is_(None), c.account_id != SYSTEM_ACCOUNT_ID)
 
 
 def users_of(connection: sa.Connection, account_id: int) -> list[User]:
-    return living_users(connection, schema.users.c.account_id == account_id)
+    """Return the users of an account that are not removed."""
+    c = schema.users.c
+    return user_rows.all(connection, c.removed.is_(None), c.account_id == account_id)
+
+
+def users_with_password(connection: sa.Connection) -> list[User]:
+    """Return the users that are not removed and have a password, oldest first."""
+    c = schema.users.c
+    return user_rows.all(connection, c.removed.is_(None), c.password_hash.is_not(None))
+
+
+def find_user(connection: sa.Connection, user_id: int) -> User | None:
+    """Return a user by number; None when there is none, or it is removed."""
+    c = schema.users.c
+    return user_rows.one(connection, c.id == user_id, c.removed.is_(None))
+
+
+def update_account(connection: sa.Connection, /, account_id: int, **changes: Any) -> Account:
+    """Change columns of an account."""
+    return account_rows.update(connection, account_id, **changes)
+
+
+def update_user(connection: sa.Connection, /, user_id: int, **changes: Any) -> User:
+    """Change columns of a user."""
+    return user_rows.update(connection, user_id, **changes)
 
 
 def is_enabled(connection: sa.Connection, user: User) -> bool:

@@ -113,9 +113,17 @@ def close(connection: sa.Connection, uuid: str, reason: str) -> bool:
     return bool(closed)
 
 
+def find_any(connection: sa.Connection, uuid: str) -> ConsoleSessionRow | None:
+    """Return a session whether it has ended or not; None when there never was one."""
+    return rows.one(connection, _c.uuid == uuid)
+
+
 def by_uuid_ended(connection: sa.Connection, uuid: str) -> ConsoleSessionRow:
-    """A session whether it has ended or not; NotFoundError when there never was one."""
-    row = rows.one(connection, _c.uuid == uuid)
+    """Return a session whether it has ended or not.
+
+    Raises: NotFoundError when there never was one.
+    """
+    row = find_any(connection, uuid)
     if row is None:
         raise NotFoundError(f"there is no console session {uuid}")
     return row
@@ -145,20 +153,22 @@ def record(
     )
 
 
-def of_vm(vm_id: int) -> sa.ColumnElement[bool]:
-    return _c.vm_id == vm_id
+def revoke_of_vm(connection: sa.Connection, vm_id: int, reason: str) -> dict[str, list[str]]:
+    """End a VM's sessions and void its unspent tokens; return the open sessions by the name of their CPVM."""
+    return _revoke(connection, _c.vm_id == vm_id, reason)
 
 
-def of_login(login_uuid: str) -> sa.ColumnElement[bool]:
-    return _c.login_uuid == login_uuid
+def revoke_of_login(connection: sa.Connection, login_uuid: str, reason: str) -> dict[str, list[str]]:
+    """As `revoke_of_vm`, for what a login asked for."""
+    return _revoke(connection, _c.login_uuid == login_uuid, reason)
 
 
-def of_users(user_ids: Sequence[int]) -> sa.ColumnElement[bool]:
-    return _c.user_id.in_(user_ids)
+def revoke_of_users(connection: sa.Connection, user_ids: Sequence[int], reason: str) -> dict[str, list[str]]:
+    """As `revoke_of_vm`, for what these users asked for."""
+    return _revoke(connection, _c.user_id.in_(user_ids), reason)
 
 
-def revoke(connection: sa.Connection, which: sa.ColumnElement[bool], reason: str) -> dict[str, list[str]]:
-    """End sessions and void unspent tokens; answers the sessions that were open, by name of their CPVM."""
+def _revoke(connection: sa.Connection, which: sa.ColumnElement[bool], reason: str) -> dict[str, list[str]]:
     living = sa.and_(_c.removed.is_(None), which)
     proxies = schema.vm_instances.c
     query = sa.select(proxies.instance_name, _c.uuid).where(
@@ -265,8 +275,9 @@ def of_others(connection: sa.Connection, proxy_id: int, uuids: list[str]) -> boo
     return False
 
 
-def list_all(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list[ConsoleSessionRow]:
-    return rows.all(connection, *where)
+def list_all(connection: sa.Connection) -> list[ConsoleSessionRow]:
+    """Return all sessions, ended ones included, oldest first."""
+    return rows.all(connection)
 
 
 def expire(connection: sa.Connection) -> int:

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 from twisted.internet.defer import Deferred
@@ -18,6 +18,9 @@ from systemvm.management.state.migrate import upgrade
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+#: What a repository's function takes first. Other packages pass it on, and import no SQLAlchemy.
+Connection: TypeAlias = sa.Connection
 
 #: How long a writer waits for another process (sqlite3's own shell, a backup) to let go.
 BUSY_TIMEOUT_MS = 5_000

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +12,7 @@ from attrs import frozen
 
 from systemvm.management.state import schema
 from systemvm.management.state.accounts import SYSTEM_ACCOUNT_ID
-from systemvm.management.state.rows import Rows
+from systemvm.management.state.rows import NotFoundError, Rows
 from systemvm.service.redaction import redact_urls
 
 
@@ -58,5 +59,61 @@ def record(
     )
 
 
-def newest(connection: sa.Connection, limit: int, *where: sa.ColumnElement[bool]) -> list[Event]:
+@frozen
+class EventFilter:
+    """Which events a list shows: those that fit everything that is not None."""
+
+    account_ids: Collection[int] | None = None
+    uuid: str | None = None
+    type: str | None = None
+    level: str | None = None
+    state: str | None = None  # whatever its case
+    resource_uuid: str | None = None
+    resource_type: str | None = None  # whatever its case
+    vm_uuid: str | None = None  # events of the VM and of its consoles
+    request_id: str | None = None
+    since: datetime | None = None
+    before: datetime | None = None
+
+
+def newest(connection: sa.Connection, limit: int, which: EventFilter = EventFilter()) -> list[Event]:
+    """Return at most `limit` events that fit, the newest first.
+
+    Raises: NotFoundError when there never was a VM `vm_uuid`.
+    """
+    where = _conditions(connection, which)
     return rows.all(connection, *where, order_by=(_c.created.desc(), _c.id.desc()), limit=limit)
+
+
+def _conditions(connection: sa.Connection, which: EventFilter) -> list[sa.ColumnElement[bool]]:
+    where: list[sa.ColumnElement[bool]] = []
+    if which.account_ids is not None:
+        where.append(_c.account_id.in_(which.account_ids))
+    for column, value in (
+        (_c.uuid, which.uuid),
+        (_c.type, which.type),
+        (_c.level, which.level),
+        (_c.resource_uuid, which.resource_uuid),
+        (_c.request_id, which.request_id),
+    ):
+        if value is not None:
+            where.append(column == value)
+    for column, value in ((_c.resource_type, which.resource_type), (_c.state, which.state)):
+        if value is not None:
+            where.append(sa.func.lower(column) == value.lower())
+    if which.since is not None:
+        where.append(_c.created >= which.since)
+    if which.before is not None:
+        where.append(_c.created < which.before)
+    if which.vm_uuid is not None:
+        where.append(_of_vm_and_its_consoles(connection, which.vm_uuid))
+    return where
+
+
+def _of_vm_and_its_consoles(connection: sa.Connection, vm_uuid: str) -> sa.ColumnElement[bool]:
+    vm, session = schema.vm_instances.c, schema.console_sessions.c
+    vm_id = connection.scalar(sa.select(vm.id).where(vm.uuid == vm_uuid))
+    if vm_id is None:
+        raise NotFoundError(f"there is no machine with the id {vm_uuid}")
+    of_consoles = sa.select(session.uuid).where(session.vm_id == vm_id)
+    return sa.or_(_c.resource_uuid == vm_uuid, _c.resource_uuid.in_(of_consoles))

@@ -135,18 +135,58 @@ def by_instance_name(connection: sa.Connection, instance_name: str) -> Instance:
     return found
 
 
-def list_all(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list[Instance]:
-    """VMs that are not removed; further conditions on `schema.vm_instances.c`."""
-    return rows.all(connection, _v.removed.is_(None), *where)
+def list_all(connection: sa.Connection) -> list[Instance]:
+    """Return VMs of both kinds that are not removed."""
+    return rows.all(connection, _v.removed.is_(None))
 
 
 def list_system(connection: sa.Connection, zone_id: int | None = None) -> list[Instance]:
-    where = [] if zone_id is None else [_v.zone_id == zone_id]
-    return list_all(connection, _v.type != InstanceType.USER, *where)
+    """Return system VMs that are not removed, of one zone or of all."""
+    of_zone = [] if zone_id is None else [_v.zone_id == zone_id]
+    return rows.all(connection, _v.removed.is_(None), _v.type != InstanceType.USER, *of_zone)
 
 
 def list_user(connection: sa.Connection) -> list[Instance]:
-    return list_all(connection, _v.type == InstanceType.USER)
+    """Return users' VMs that are not removed."""
+    return rows.all(connection, _v.removed.is_(None), _v.type == InstanceType.USER)
+
+
+def names_of_ssvms_by_zone(connection: sa.Connection) -> dict[int, list[str]]:
+    """Return the instance names of SSVMs by the number of their zone, oldest first."""
+    query = (
+        sa.select(_v.zone_id, _v.instance_name)
+        .where(_v.type == InstanceType.SECONDARY_STORAGE, _v.removed.is_(None), _v.instance_name.is_not(None))
+        .order_by(_v.id)
+    )
+    found: dict[int, list[str]] = {}
+    for zone_id, name in connection.execute(query):
+        found.setdefault(zone_id, []).append(name)
+    return found
+
+
+def is_host_name_taken(connection: sa.Connection, account_id: int, name: str) -> bool:
+    """Return whether a VM of the account that is not removed has this host name, whatever its case."""
+    same = sa.func.lower(_v.name) == name.lower()
+    return rows.one(connection, _v.removed.is_(None), _v.account_id == account_id, same) is not None
+
+
+def ids_of_account(connection: sa.Connection, account_id: int, *, running: bool = False) -> list[int]:
+    """Return the numbers of an account's VMs that are not removed; with `running` those that run or start."""
+    query = sa.select(_v.id).where(
+        _v.account_id == account_id, _v.type == InstanceType.USER, _v.removed.is_(None)
+    )
+    if running:
+        query = query.where(_v.state.in_([InstanceState.RUNNING, InstanceState.STARTING]))
+    return list(connection.scalars(query))
+
+
+def count_by_account(connection: sa.Connection, state: InstanceState | None = None) -> dict[int, int]:
+    """Return how many VMs each account has, destroyed ones left out; with `state` those in it."""
+    where = [_v.type == InstanceType.USER, _v.removed.is_(None), _v.state.not_in(InstanceState.gone())]
+    if state is not None:
+        where.append(_v.state == state)
+    query = sa.select(_v.account_id, sa.func.count()).where(*where).group_by(_v.account_id)
+    return {account_id: count for account_id, count in connection.execute(query)}  # noqa: C416
 
 
 def due_for_expunge(connection: sa.Connection, host_id: int) -> list[int]:

@@ -53,8 +53,9 @@ def pending(connection: sa.Connection) -> list[Job]:
     return rows.all(connection, _c.status == JobStatus.PENDING, _c.removed.is_(None))
 
 
-def list_all(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list[Job]:
-    return rows.all(connection, _c.removed.is_(None), *where)
+def list_all(connection: sa.Connection) -> list[Job]:
+    """Return the jobs that are on record, oldest first."""
+    return rows.all(connection, _c.removed.is_(None))
 
 
 def set_progress(connection: sa.Connection, uuid: str, percent: int, text: str | None) -> None:

@@ -130,9 +130,25 @@ def register(
     return template, add_store_ref(connection, template.id, store_id, request_id)
 
 
-def list_all(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list[Template]:
-    """Templates and ISOs that are not removed; further conditions on `schema.templates.c`."""
-    return rows.all(connection, _t.removed.is_(None), *where)
+def all_templates(connection: sa.Connection) -> list[Template]:
+    """Return every template and ISO, removed ones included."""
+    return rows.all(connection)
+
+
+def list_all(connection: sa.Connection) -> list[Template]:
+    """Return the templates and ISOs that are not removed."""
+    return rows.all(connection, _t.removed.is_(None))
+
+
+def ids_of_account(connection: sa.Connection, account_id: int) -> list[int]:
+    """Return the numbers of an account's templates and ISOs that are not removed."""
+    return list(connection.scalars(sa.select(_t.id).where(_t.account_id == account_id, _t.removed.is_(None))))
+
+
+def count_by_account(connection: sa.Connection) -> dict[int, int]:
+    """Return how many templates and ISOs each account has."""
+    query = sa.select(_t.account_id, sa.func.count()).where(_t.removed.is_(None)).group_by(_t.account_id)
+    return {account_id: count for account_id, count in connection.execute(query)}  # noqa: C416
 
 
 def update(connection: sa.Connection, /, template_id: int, **changes: Any) -> Template:
@@ -156,6 +172,11 @@ def store_ref_of(connection: sa.Connection, template_id: int, zone_id: int | Non
         where.append(_s.store_id.in_(of_zone))
     found = store_refs.all(connection, *where, order_by=[_s.id.desc()], limit=1)
     return found[0] if found else None
+
+
+def is_on_a_store(connection: sa.Connection, template_id: int) -> bool:
+    """Return whether a copy of the template is, or is to be, on any image store."""
+    return store_refs.one(connection, _s.template_id == template_id, _s.removed.is_(None)) is not None
 
 
 def store_refs_by_zone(

@@ -72,6 +72,21 @@ store_by_id = store_rows.by_id
 store_by_uuid = store_rows.by_uuid
 
 
+def all_zones(connection: sa.Connection) -> list[Zone]:
+    """Return every zone, removed ones included."""
+    return zone_rows.all(connection)
+
+
+def all_hosts(connection: sa.Connection) -> list[Host]:
+    """Return every host, removed ones included."""
+    return host_rows.all(connection)
+
+
+def all_stores(connection: sa.Connection) -> list[ImageStore]:
+    """Return every image store, removed ones included."""
+    return store_rows.all(connection)
+
+
 def list_zones(connection: sa.Connection) -> list[Zone]:
     return zone_rows.all(connection, schema.zones.c.removed.is_(None))
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address
 
-import sqlalchemy as sa
-
 from systemvm.host.architecture import Architecture
 from systemvm.host.zone import TrafficType, ZoneConfig
 from systemvm.management.state import addresses, instances
 from systemvm.management.state.accounts import SYSTEM_ACCOUNT_ID
+from systemvm.management.state.database import Connection
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState
 from systemvm.management.state.zones import Zone
@@ -32,7 +31,7 @@ def mac_of(traffic: TrafficType, address: IPv4Address) -> str:
     return f"{prefix}:{address.packed.hex(':')}"
 
 
-def allocate(connection: sa.Connection, zone: Zone, config: ZoneConfig, role: Role, host_id: int) -> Instance:
+def allocate(connection: Connection, zone: Zone, config: ZoneConfig, role: Role, host_id: int) -> Instance:
     """Make a Stopped system VM with everything that it keeps until it is destroyed."""
     size = config.system_vms.of(role)
     vm = instances.create(

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from ipaddress import IPv4Address
 from typing import Protocol
 
-import sqlalchemy as sa
 from twisted.logger import Logger
 
 from systemvm.host.zone import TrafficType
@@ -19,7 +18,7 @@ from systemvm.management.network_helper import NetworkError
 from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state import console_sessions, events, instances
 from systemvm.management.state.columns import now
-from systemvm.management.state.database import Database
+from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import AgentState, InstanceState, InstanceType
 from systemvm.management.system_vms.boot_arguments import ROLES, BootFacts
@@ -253,7 +252,7 @@ def _as_hypervisor_error(error: Exception) -> HypervisorError:
     return HypervisorError(str(error) or type(error).__name__, "the daemon's log tells more")
 
 
-def _note_end(connection: sa.Connection, name: str, reason: str, hint: str | None) -> Instance | None:
+def _note_end(connection: Connection, name: str, reason: str, hint: str | None) -> Instance | None:
     """Running → Stopped; a VM that is being stopped or started is the business of who does that."""
     where = instances.list_system(connection)
     found = next((vm for vm in where if vm.instance_name.lower() == name.lower()), None)
@@ -269,7 +268,7 @@ def _note_end(connection: sa.Connection, name: str, reason: str, hint: str | Non
     )
 
 
-def _console_addresses(connection: sa.Connection) -> set[IPv4Address]:
+def _console_addresses(connection: Connection) -> set[IPv4Address]:
     proxies = [vm for vm in instances.list_system(connection) if vm.type is InstanceType.CONSOLE_PROXY]
     nics = instances.nics_by_vm(connection, [vm.id for vm in proxies])
     return {

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import sqlalchemy as sa
-
 from systemvm.management.state import events, templates
 from systemvm.management.state.columns import new_uuid, now
+from systemvm.management.state.database import Connection
 from systemvm.management.state.templates import StoreRef
 from systemvm.management.templates.wait_reason import WaitReason
 from systemvm.service.redaction import redact_urls
@@ -23,7 +22,7 @@ _STORE_WAIT = DownloadError(
 UNFINISHED = (DownloadState.NOT_DOWNLOADED, DownloadState.DOWNLOAD_IN_PROGRESS)
 
 
-def assign(connection: sa.Connection, ref_id: int, agent_name: str, before: str | None) -> bool:
+def assign(connection: Connection, ref_id: int, agent_name: str, before: str | None) -> bool:
     """Give a download to an SSVM, if `before` still has it (None: nobody) and it has not ended."""
     table = templates.store_refs.table.c
     changed = templates.store_refs.update_where(
@@ -42,7 +41,7 @@ def assign(connection: sa.Connection, ref_id: int, agent_name: str, before: str 
     return bool(changed)
 
 
-def take_back(connection: sa.Connection, ref_id: int, agent_name: str) -> None:
+def take_back(connection: Connection, ref_id: int, agent_name: str) -> None:
     """An SSVM did not take a download: any may have it now."""
     table = templates.store_refs.table.c
     templates.store_refs.update_where(
@@ -56,7 +55,7 @@ def take_back(connection: sa.Connection, ref_id: int, agent_name: str) -> None:
 
 
 def note_waiting(
-    connection: sa.Connection, ref_ids: Sequence[int], reason: str, hint: str, *, with_events: bool = True
+    connection: Connection, ref_ids: Sequence[int], reason: str, hint: str, *, with_events: bool = True
 ) -> None:
     """Say why downloads do not go on, for their users to read (`reason` is the code); their state stays."""
     table = templates.store_refs.table
@@ -71,7 +70,7 @@ def note_waiting(
         _record(connection, ref, "WAIT", hint, level="WARN")
 
 
-def apply_status(connection: sa.Connection, agent_name: str, status: DownloadStatus) -> StoreRef | None:
+def apply_status(connection: Connection, agent_name: str, status: DownloadStatus) -> StoreRef | None:
     """Take an SSVM's word on a job of its own; None for a job that is not its. An end is final."""
     ref = templates.store_ref_of_job(connection, status.job_id)
     if ref is None or (ref.agent_name or "").lower() != agent_name.lower():
@@ -84,7 +83,7 @@ def apply_status(connection: sa.Connection, agent_name: str, status: DownloadSta
     return ref
 
 
-def bring_again(connection: sa.Connection, ref_id: int, job_id: str) -> StoreRef | None:
+def bring_again(connection: Connection, ref_id: int, job_id: str) -> StoreRef | None:
     """A Ready copy is gone: download it anew, under a new job. None when it has changed since."""
     ref = templates.store_refs.by_id(connection, ref_id)
     template = templates.by_id(connection, ref.template_id)
@@ -120,7 +119,7 @@ def bring_again(connection: sa.Connection, ref_id: int, job_id: str) -> StoreRef
     return ref
 
 
-def retry(connection: sa.Connection, template_id: int, request_id: str) -> list[StoreRef]:
+def retry(connection: Connection, template_id: int, request_id: str) -> list[StoreRef]:
     """Give each failed copy of a template a new job; those that there were are answered."""
     table = templates.store_refs.table.c
     failed = templates.store_refs.all(
@@ -149,7 +148,7 @@ def retry(connection: sa.Connection, template_id: int, request_id: str) -> list[
     return failed
 
 
-def fail(connection: sa.Connection, ref_id: int, error: DownloadError) -> None:
+def fail(connection: Connection, ref_id: int, error: DownloadError) -> None:
     """End a download that an SSVM refused to begin."""
     table = templates.store_refs.table
     changed = templates.store_refs.update_where(
@@ -187,7 +186,7 @@ def _changes(status: DownloadStatus) -> dict[str, Any]:
     }
 
 
-def _record_end(connection: sa.Connection, ref: StoreRef, steps: Sequence[DownloadStep] = ()) -> None:
+def _record_end(connection: Connection, ref: StoreRef, steps: Sequence[DownloadStep] = ()) -> None:
     """The end, and before it the guest's steps, at its own times as far as its clock is believed."""
     for step in steps:
         at = max(ref.created, min(datetime.fromtimestamp(step.at_unix_s, UTC), now()))
@@ -200,7 +199,7 @@ def _record_end(connection: sa.Connection, ref: StoreRef, steps: Sequence[Downlo
 
 
 def _record(
-    connection: sa.Connection, ref: StoreRef, what: str, text: str, *, level: str = "INFO", **columns: Any
+    connection: Connection, ref: StoreRef, what: str, text: str, *, level: str = "INFO", **columns: Any
 ) -> None:
     template = templates.by_id(connection, ref.template_id)
     events.record(
@@ -217,6 +216,6 @@ def _record(
     )
 
 
-def forget_files(connection: sa.Connection, ref_id: int) -> None:
+def forget_files(connection: Connection, ref_id: int) -> None:
     """The files of a deleted template are gone from the store."""
     templates.update_store_ref(connection, ref_id, removed=now())

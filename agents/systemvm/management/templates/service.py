@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import sqlalchemy as sa
 from attrs import frozen
 
-from systemvm.management.state import events, schema, templates, zones
-from systemvm.management.state.database import Database
-from systemvm.management.state.templates import StoreRef, Template
+from systemvm.management.state import events, templates, zones
+from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.templates import Template
 from systemvm.management.state.zones import ImageStore
 from systemvm.management.templates import downloads
 from systemvm.management.templates.dispatch import Dispatch
@@ -130,7 +129,7 @@ class TemplateService:
 
 
 def _register(
-    connection: sa.Connection,
+    connection: Connection,
     registration: Registration,
     owner: Owner,
     zone_id: int | None,
@@ -193,7 +192,7 @@ def _used_ratio(store: ImageStore) -> float:
     return (store.used_bytes or 0) / store.capacity_bytes if store.capacity_bytes else 0.0
 
 
-def _hide(connection: sa.Connection, template_id: int, *, forced: bool) -> bool:
+def _hide(connection: Connection, template_id: int, *, forced: bool) -> bool:
     """Users see it no more; its copy on a store keeps its row until its files are gone.
 
     False, and nothing is changed, when its copy on primary storage is to be made first.
@@ -219,7 +218,7 @@ def _hide(connection: sa.Connection, template_id: int, *, forced: bool) -> bool:
     return True
 
 
-def _check_unused(connection: sa.Connection, template: Template) -> None:
+def _check_unused(connection: Connection, template: Template) -> None:
     """CloudStack's rule (listNonExpungedByTemplate): a machine that can be recovered uses it too."""
     found = templates.machines_of(connection, template.id, MAX_NAMES + 1)
     if not found:
@@ -233,10 +232,5 @@ def _check_unused(connection: sa.Connection, template: Template) -> None:
     )
 
 
-def _is_off_stores(connection: sa.Connection, template_id: int) -> bool:
-    refs: list[StoreRef] = templates.store_refs.all(
-        connection,
-        schema.template_store_refs.c.template_id == template_id,
-        schema.template_store_refs.c.removed.is_(None),
-    )
-    return not refs
+def _is_off_stores(connection: Connection, template_id: int) -> bool:
+    return not templates.is_on_a_store(connection, template_id)

@@ -6,12 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-import sqlalchemy as sa
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
 from systemvm.management.state import zones
-from systemvm.management.state.database import Database
+from systemvm.management.state.database import Connection, Database
 from systemvm.management.templates.pending_work import ssvms_by_zone
 from systemvm.rpc.core.errors import RpcError
 from systemvm.service.single_flight import SingleFlight
@@ -88,6 +87,6 @@ class StoreUsage:
         await self._database.run(zones.set_store_usage, store_id, stats.capacity_bytes, stats.used_bytes)
 
 
-def _facts(connection: sa.Connection, store_id: int) -> tuple[zones.ImageStore, zones.Zone, list[str]]:
+def _facts(connection: Connection, store_id: int) -> tuple[zones.ImageStore, zones.Zone, list[str]]:
     row = zones.store_by_id(connection, store_id)
     return row, zones.zone_by_id(connection, row.zone_id), ssvms_by_zone(connection).get(row.zone_id, [])

@@ -6,11 +6,11 @@ from __future__ import annotations
 import re
 import secrets
 
-import sqlalchemy as sa
 from attrs import frozen
 
-from systemvm.management.state import accounts, events, instances, schema, templates, volumes
+from systemvm.management.state import accounts, events, instances, templates, volumes
 from systemvm.management.state.columns import now
+from systemvm.management.state.database import Connection
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState, InstanceType
 from systemvm.management.state.templates import StoreRef, Template
@@ -43,7 +43,7 @@ class Deployment:
     wanted: bool = True
 
 
-def deploy(connection: sa.Connection, deployment: Deployment) -> Instance:
+def deploy(connection: Connection, deployment: Deployment) -> Instance:
     """Rows of a Stopped machine with its NIC and its disk to be; NotDeployableError makes nothing."""
     _check_owner(connection, deployment.account_id)
     template = templates.by_id(connection, deployment.template_id)
@@ -96,7 +96,7 @@ def deploy(connection: sa.Connection, deployment: Deployment) -> Instance:
     return vm
 
 
-def _check_owner(connection: sa.Connection, account_id: int) -> None:
+def _check_owner(connection: Connection, account_id: int) -> None:
     """CloudStack's rule and words (UserVmManagerImpl.createVirtualMachine)."""
     owner = accounts.account_by_id(connection, account_id)
     if not owner.may_run_machines:
@@ -129,7 +129,7 @@ def _check_disk_size(disk_bytes: int | None, ref: StoreRef | None) -> None:
         )
 
 
-def _check_name(connection: sa.Connection, deployment: Deployment) -> None:
+def _check_name(connection: Connection, deployment: Deployment) -> None:
     name = deployment.name
     if name is None:
         return
@@ -138,11 +138,7 @@ def _check_name(connection: sa.Connection, deployment: Deployment) -> None:
             f"Invalid name {name[:64]!r}: a VM's name is its host name",
             "letters, digits and hyphens, at most 63, the first a letter, the last no hyphen",
         )
-    v = schema.vm_instances.c
-    taken = instances.list_all(
-        connection, sa.func.lower(v.name) == name.lower(), v.account_id == deployment.account_id
-    )
-    if taken:
+    if instances.is_host_name_taken(connection, deployment.account_id, name):
         raise NotDeployableError(f"A virtual machine named {name} exists already", "choose another name")
 
 
@@ -151,7 +147,7 @@ def random_mac() -> str:
     return f"02:{secrets.token_bytes(5).hex(':')}"
 
 
-def mark_expunged(connection: sa.Connection, vm: Instance) -> None:
+def mark_expunged(connection: Connection, vm: Instance) -> None:
     """The machine and its disk are gone; their rows stay as history."""
     volume = volumes.root_of(connection, vm.id)
     if volume is not None:

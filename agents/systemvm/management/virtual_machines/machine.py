@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-import sqlalchemy as sa
 from attrs import field, frozen
 
 from systemvm.host.architecture import Architecture
@@ -18,7 +17,7 @@ from systemvm.management.hypervisors.base import Nic as DomainNic
 from systemvm.management.primary.qemu_img import DiskFormat
 from systemvm.management.primary.storage import TemplateFormat
 from systemvm.management.state import instances, templates, volumes, zones
-from systemvm.management.state.database import Database
+from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import Instance, Nic
 from systemvm.management.state.status import SpoolState, VolumeState
 from systemvm.management.state.templates import SpoolRef, StoreRef, Template
@@ -186,7 +185,7 @@ def random_password() -> str:
     return "".join(secrets.choice(_PASSWORD_CHARACTERS) for _ in range(VNC_PASSWORD_LENGTH))
 
 
-def _parts(connection: sa.Connection, vm: Instance) -> Parts:
+def _parts(connection: Connection, vm: Instance) -> Parts:
     volume = volumes.root_of(connection, vm.id)
     if volume is None:
         raise MachineError(f"{vm.name} has no disk", "destroy it and deploy another")
@@ -199,7 +198,7 @@ def _parts(connection: sa.Connection, vm: Instance) -> Parts:
     )
 
 
-def _template(connection: sa.Connection, template_id: int | None) -> Template | None:
+def _template(connection: Connection, template_id: int | None) -> Template | None:
     return None if template_id is None else templates.by_id(connection, template_id)
 
 
@@ -216,7 +215,7 @@ def _disk_format(template: Template) -> DiskFormat:
         raise MachineError(f"{template.name} is no disk", "deploy from a template") from None
 
 
-def _source(connection: sa.Connection, template: Template, host_id: int) -> Source:
+def _source(connection: Connection, template: Template, host_id: int) -> Source:
     zone_id = zones.host_by_id(connection, host_id).zone_id
     ref = templates.store_ref_of(connection, template.id, zone_id)
     if ref is None or not ref.is_ready:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 
-import sqlalchemy as sa
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -19,7 +18,7 @@ from systemvm.management.hypervisors.shutdown import end_machine
 from systemvm.management.pki.seal import Seal
 from systemvm.management.state import accounts, events, instances
 from systemvm.management.state.columns import now
-from systemvm.management.state.database import Database
+from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import InstanceState, InstanceType
@@ -257,7 +256,7 @@ def _words(error: Exception) -> tuple[str, str]:
     return str(message or error or type(error).__name__), str(hint)
 
 
-def _claim(connection: sa.Connection, vm: Instance, host_id: int) -> Instance | None:
+def _claim(connection: Connection, vm: Instance, host_id: int) -> Instance | None:
     """Starting; None when another thing is being done to it.
 
     MachineStateError when its owner is disabled, as in CloudStack (UserVmManagerImpl.startVirtualMachine). In
@@ -281,7 +280,7 @@ def _claim(connection: sa.Connection, vm: Instance, host_id: int) -> Instance | 
     )
 
 
-def _set_running(connection: sa.Connection, vm: Instance, status: DomainStatus) -> Instance:
+def _set_running(connection: Connection, vm: Instance, status: DomainStatus) -> Instance:
     was_running = vm.state is InstanceState.RUNNING
     running = instances.update(
         connection,
@@ -300,7 +299,7 @@ def _set_running(connection: sa.Connection, vm: Instance, status: DomainStatus) 
 
 
 def _set_stopped(
-    connection: sa.Connection, vm_id: int, why: Explanation | None, *, wanted: bool | None = None
+    connection: Connection, vm_id: int, why: Explanation | None, *, wanted: bool | None = None
 ) -> Instance:
     """Stopped, by request when there is nothing to explain; its consoles wait for the next start."""
     before = instances.by_id(connection, vm_id)
@@ -320,7 +319,7 @@ def _set_stopped(
     return stopped
 
 
-def _set_destroyed(connection: sa.Connection, vm: Instance, expunge_at: datetime) -> Instance:
+def _set_destroyed(connection: Connection, vm: Instance, expunge_at: datetime) -> Instance:
     """Destroyed, and recoverable until then."""
     destroyed = instances.update(
         connection,
@@ -338,7 +337,7 @@ def _set_destroyed(connection: sa.Connection, vm: Instance, expunge_at: datetime
     return destroyed
 
 
-def _set_recovered(connection: sa.Connection, vm: Instance) -> Instance | None:
+def _set_recovered(connection: Connection, vm: Instance) -> Instance | None:
     """Destroyed → Stopped; None when it is not Destroyed."""
     recovered = instances.change_state(
         connection,
@@ -354,25 +353,25 @@ def _set_recovered(connection: sa.Connection, vm: Instance) -> Instance | None:
     return recovered
 
 
-def _set_expunging(connection: sa.Connection, vm: Instance) -> None:
+def _set_expunging(connection: Connection, vm: Instance) -> None:
     instances.update(
         connection, vm.id, state=InstanceState.EXPUNGING, expunge_at=now(), reason=None, hint=None
     )
 
 
-def _set_expunged(connection: sa.Connection, vm: Instance) -> None:
+def _set_expunged(connection: Connection, vm: Instance) -> None:
     mark_expunged(connection, vm)
     _record(connection, vm, "VM.EXPUNGE", "is expunged")
 
 
-def _note_exit(connection: sa.Connection, name: str, reason: ExitReason) -> None:
+def _note_exit(connection: Connection, name: str, reason: ExitReason) -> None:
     """Running → Stopped; one that is being started or stopped is the business of who does that."""
     for vm in instances.list_user(connection):
         if vm.instance_name.lower() == name.lower() and vm.state is InstanceState.RUNNING:
             _set_stopped(connection, vm.id, explain(reason))
 
 
-def _record(connection: sa.Connection, vm: Instance, event: str, text: str) -> None:
+def _record(connection: Connection, vm: Instance, event: str, text: str) -> None:
     events.record(
         connection,
         event,

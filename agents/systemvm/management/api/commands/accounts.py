@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import sqlalchemy as sa
-
 from systemvm.management.accounts import records
 from systemvm.management.accounts.records import NewUser
 from systemvm.management.accounts.service import AccountService
@@ -22,7 +20,7 @@ from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.jobs.runner import Jobs, Running
 from systemvm.management.state import accounts
 from systemvm.management.state.accounts import ROOT_DOMAIN_ID, Account
-from systemvm.management.state.database import Database
+from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import AccountType
 
@@ -198,7 +196,7 @@ class AccountCommands:
         arguments = call.arguments
         return [
             domain
-            for domain in domain_answers(await self._database.read(accounts.domain_rows.all))
+            for domain in domain_answers(await self._database.read(accounts.all_domains))
             if arguments.get("id", domain.id) == domain.id
             and arguments.get("name", domain.name).lower() == domain.name.lower()
             and arguments.get("level", domain.level) == domain.level
@@ -220,11 +218,11 @@ class AccountCommands:
         return answer
 
 
-def _answers(connection: sa.Connection) -> list[AccountAnswer]:
+def _answers(connection: Connection) -> list[AccountAnswer]:
     return account_answers(connection, accounts.living_accounts(connection))
 
 
-def _find(connection: sa.Connection, uuid: str | None, name: str | None, domain_id: int) -> Account:
+def _find(connection: Connection, uuid: str | None, name: str | None, domain_id: int) -> Account:
     """By id, or by name and domain; the system account is nobody's to change."""
     if uuid is not None:
         found = accounts.account_by_uuid(connection, uuid)

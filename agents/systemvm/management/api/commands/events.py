@@ -5,17 +5,15 @@ from __future__ import annotations
 
 from functools import partial
 
-import sqlalchemy as sa
-
 from systemvm.management.api.answers.events import EventAnswer
 from systemvm.management.api.command import ApiCall, Command, Shape, matches_keyword, paged
 from systemvm.management.api.owner_names import read_names
 from systemvm.management.api.ownership import OWNERS, owners_of
 from systemvm.management.api.parameters import ParameterType, only, optional
 from systemvm.management.api.periods import end_of, first_moment
-from systemvm.management.state import accounts, events, schema
-from systemvm.management.state.database import Database
-from systemvm.management.state.rows import NotFoundError
+from systemvm.management.state import accounts, events
+from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.events import EventFilter
 
 NEWEST = 1000
 LEVELS = ("INFO", "WARN", "ERROR")
@@ -59,45 +57,27 @@ class EventCommands:
 
     async def _list(self, call: ApiCall) -> list[EventAnswer]:
         arguments = call.arguments
-        where: list[sa.ColumnElement[bool]] = []
-        columns = schema.events.c
         owners = await self._database.read(partial(owners_of, call=call, everyones_by_default=True))
-        if owners.account_ids is not None:
-            where.append(columns.account_id.in_(owners.account_ids))
-        for name, column in (
-            ("id", columns.uuid),
-            ("resourceid", columns.resource_uuid),
-            ("requestid", columns.request_id),
-            ("type", columns.type),
-            ("level", columns.level),
-        ):
-            if name in arguments:
-                where.append(column == arguments[name])
-        for name, column in (("resourcetype", columns.resource_type), ("state", columns.state)):
-            if name in arguments:
-                where.append(sa.func.lower(column) == arguments[name].lower())
-        if "startdate" in arguments:
-            where.append(columns.created >= first_moment(arguments["startdate"]))
-        if "enddate" in arguments:
-            where.append(columns.created < end_of(arguments["enddate"]))
-        machine = arguments.get("virtualmachineid", None)
-        found = await self._database.read(_read, where, machine)
+        which = EventFilter(
+            account_ids=owners.account_ids,
+            uuid=arguments.text("id"),
+            type=arguments.text("type"),
+            level=arguments.text("level"),
+            state=arguments.text("state"),
+            resource_uuid=arguments.text("resourceid"),
+            resource_type=arguments.text("resourcetype"),
+            vm_uuid=arguments.text("virtualmachineid"),
+            request_id=arguments.text("requestid"),
+            since=first_moment(arguments["startdate"]) if "startdate" in arguments else None,
+            before=end_of(arguments["enddate"]) if "enddate" in arguments else None,
+        )
+        found = await self._database.read(_read, which)
         return [answer for answer in found if matches_keyword(arguments, answer.description)]
 
 
-def _read(
-    connection: sa.Connection, where: list[sa.ColumnElement[bool]], machine_uuid: str | None
-) -> list[EventAnswer]:
-    if machine_uuid is not None:
-        sessions, machines = schema.console_sessions.c, schema.vm_instances.c
-        known = connection.execute(sa.select(machines.id).where(machines.uuid == machine_uuid)).scalar()
-        if known is None:
-            raise NotFoundError(f"there is no machine with the id {machine_uuid}")
-        of_consoles = sa.select(sessions.uuid).where(sessions.vm_id == known)
-        resource = schema.events.c.resource_uuid
-        where = [*where, sa.or_(resource == machine_uuid, resource.in_(of_consoles))]
+def _read(connection: Connection, which: EventFilter) -> list[EventAnswer]:
     names = read_names(connection)
-    users = {user.id: user.username for user in accounts.user_rows.all(connection)}
+    users = {user.id: user.username for user in accounts.all_users(connection)}
     return [
         EventAnswer(
             id=event.uuid,
@@ -113,5 +93,5 @@ def _read(
             created=event.created,
             createdms=int(event.created.timestamp() * 1000),
         )
-        for event in events.newest(connection, NEWEST, *where)
+        for event in events.newest(connection, NEWEST, which)
     ]

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
-
 from systemvm.management.api.answers.access import JobAnswer
 from systemvm.management.api.command import ApiCall, Command, Shape, matches_keyword, paged
 from systemvm.management.api.owner_names import read_names
@@ -13,7 +11,7 @@ from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.api.periods import first_moment
 from systemvm.management.api.principal import Principal
 from systemvm.management.state import accounts, jobs
-from systemvm.management.state.database import Database
+from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.jobs import Job
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import JobStatus
@@ -57,14 +55,14 @@ class JobCommands:
         return [answer for answer in answers if matches_keyword(call.arguments, answer.cmd)]
 
 
-def _one(connection: sa.Connection, uuid: str, principal: Principal) -> JobAnswer:
+def _one(connection: Connection, uuid: str, principal: Principal) -> JobAnswer:
     job = jobs.by_uuid(connection, uuid)
     if not principal.may_use(job.account_id):
         raise NotFoundError(f"there is no job with the id {uuid}")  # nor does a stranger learn that there is
     return _answers(connection, [job])[0]
 
 
-def _all(connection: sa.Connection, call: ApiCall) -> list[JobAnswer]:
+def _all(connection: Connection, call: ApiCall) -> list[JobAnswer]:
     owners = owners_of(connection, call)
     since = first_moment(call.arguments["startdate"]) if "startdate" in call.arguments else None
     found = [
@@ -75,9 +73,9 @@ def _all(connection: sa.Connection, call: ApiCall) -> list[JobAnswer]:
     return _answers(connection, found)
 
 
-def _answers(connection: sa.Connection, found: list[Job]) -> list[JobAnswer]:
+def _answers(connection: Connection, found: list[Job]) -> list[JobAnswer]:
     names = read_names(connection)
-    users = {user.id: user for user in accounts.user_rows.all(connection)}
+    users = {user.id: user for user in accounts.all_users(connection)}
     answers = []
     for job in found:
         account = names.accounts.get(job.account_id)

@@ -3,28 +3,27 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
-
 from systemvm.management.api.answers.machines import NicAnswer, VirtualMachineAnswer
 from systemvm.management.api.commands.zones import CPU_MHZ, offering_of
 from systemvm.management.api.owner_names import Names, read_names
 from systemvm.management.api.ownership import Owners
 from systemvm.management.state import instances, templates
+from systemvm.management.state.database import Connection
 from systemvm.management.state.instances import Instance, Nic
 from systemvm.management.state.status import InstanceState
 from systemvm.management.state.templates import Template
 
 
-def answers_of(connection: sa.Connection, owners: Owners) -> list[VirtualMachineAnswer]:
+def answers_of(connection: Connection, owners: Owners) -> list[VirtualMachineAnswer]:
     found = [vm for vm in instances.list_user(connection) if vm.account_id in owners]
     nics = instances.nics_by_vm(connection, [vm.id for vm in found])
     names = read_names(connection)
-    sources = {template.id: template for template in templates.rows.all(connection)}
+    sources = {template.id: template for template in templates.all_templates(connection)}
     return [_answer(vm, nics[vm.id], names, sources) for vm in found]
 
 
-def answer_for(connection: sa.Connection, vm: Instance) -> VirtualMachineAnswer:
-    sources = {template.id: template for template in templates.rows.all(connection)}
+def answer_for(connection: Connection, vm: Instance) -> VirtualMachineAnswer:
+    sources = {template.id: template for template in templates.all_templates(connection)}
     return _answer(vm, instances.nics_of(connection, vm.id), read_names(connection), sources)
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 from attrs import frozen
 
 from systemvm.management.api.command import ApiCall
@@ -16,6 +15,7 @@ from systemvm.management.api.principal import Principal
 from systemvm.management.api.zone_parts import guest_network_of
 from systemvm.management.state import templates
 from systemvm.management.state.accounts import Account
+from systemvm.management.state.database import Connection
 from systemvm.management.state.templates import Template
 from systemvm.management.state.zones import Zone
 from systemvm.management.virtual_machines.deployment import GIB, MAX_DISK_BYTES
@@ -59,7 +59,7 @@ class Request:
     disk_bytes: int | None
 
 
-def read_request(connection: sa.Connection, call: ApiCall) -> Request:
+def read_request(connection: Connection, call: ApiCall) -> Request:
     """ApiError 431 names the parameter that cannot be served, 401 what is not the caller's to use."""
     arguments = call.arguments
     zone = the_zone(connection, arguments["zoneid"])
@@ -78,7 +78,7 @@ def read_request(connection: sa.Connection, call: ApiCall) -> Request:
     )
 
 
-def _usable_template(connection: sa.Connection, uuid: str, principal: Principal) -> Template:
+def _usable_template(connection: Connection, uuid: str, principal: Principal) -> Template:
     template = templates.by_uuid(connection, uuid)
     if not (template.public or principal.may_use(template.account_id)):
         raise unauthorized(f"{principal.account.name} may not use this template")

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import sqlalchemy as sa
-
 from systemvm.management.api.answers.access import SuccessAnswer
 from systemvm.management.api.answers.machines import SystemVmAnswer
 from systemvm.management.api.command import ApiCall, Command, Shape, Started, matches_keyword, paged
@@ -19,7 +17,7 @@ from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.jobs.runner import Jobs, Running
 from systemvm.management.state import instances
-from systemvm.management.state.database import Database
+from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.host_state import explanation_of, host_state
 from systemvm.management.state.instances import Instance, Nic
 from systemvm.management.state.status import InstanceType
@@ -166,7 +164,7 @@ class SystemVmCommands:
         return {"systemvm": plain(await self._database.read(_answer_for, vm))}
 
 
-def system_vm(connection: sa.Connection, uuid: str) -> Instance:
+def system_vm(connection: Connection, uuid: str) -> Instance:
     """The system VM of an `id` parameter; ApiError when it is a user's, or none."""
     vm = instances.by_uuid(connection, uuid)
     if not vm.type.is_system:
@@ -174,14 +172,14 @@ def system_vm(connection: sa.Connection, uuid: str) -> Instance:
     return vm
 
 
-def _answers(connection: sa.Connection) -> list[SystemVmAnswer]:
+def _answers(connection: Connection) -> list[SystemVmAnswer]:
     found = instances.list_system(connection)
     nics = instances.nics_by_vm(connection, [vm.id for vm in found])
     names = read_names(connection)
     return [_answer(vm, nics[vm.id], names) for vm in found]
 
 
-def _answer_for(connection: sa.Connection, vm: Instance) -> SystemVmAnswer:
+def _answer_for(connection: Connection, vm: Instance) -> SystemVmAnswer:
     return _answer(vm, instances.nics_of(connection, vm.id), read_names(connection))
 
 

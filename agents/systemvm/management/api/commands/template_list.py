@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 from attrs import frozen
 
 from systemvm.management import os_types
@@ -23,6 +22,7 @@ from systemvm.management.api.parameters import (
 )
 from systemvm.management.api.principal import Principal
 from systemvm.management.state import templates, zones
+from systemvm.management.state.database import Connection
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.management.templates.status_text import status_text
 from systemvm.service.redaction import redact_url
@@ -93,7 +93,7 @@ def list_parameters(kind: Kind) -> tuple[Parameter, ...]:
     return _ISOS if kind.is_iso else _TEMPLATES
 
 
-def select(connection: sa.Connection, call: ApiCall, kind: Kind) -> list[TemplateAnswer]:
+def select(connection: Connection, call: ApiCall, kind: Kind) -> list[TemplateAnswer]:
     """The rows of a list; ApiError 431 for a filter that is not the caller's."""
     arguments, principal = call.arguments, call.principal
     wanted = arguments.get(kind.filter_name, kind.default_filter)
@@ -120,7 +120,7 @@ def select(connection: sa.Connection, call: ApiCall, kind: Kind) -> list[Templat
     ]
 
 
-def answers_of(connection: sa.Connection, rows: list[Template], principal: Principal) -> list[TemplateAnswer]:
+def answers_of(connection: Connection, rows: list[Template], principal: Principal) -> list[TemplateAnswer]:
     """One row for each zone that a template is in, as this caller may see it."""
     names = read_names(connection)
     return [_answer(copy, names, principal) for copy in _copies(connection, rows, names)]
@@ -139,7 +139,7 @@ class _Copy:
         return self.ref is not None and self.ref.is_ready
 
 
-def _copies(connection: sa.Connection, rows: list[Template], names: Names) -> list[_Copy]:
+def _copies(connection: Connection, rows: list[Template], names: Names) -> list[_Copy]:
     refs = templates.store_refs_by_zone(connection, [template.id for template in rows])
     present = [zone for zone in names.zones.values() if zone.removed is None]
     found = []

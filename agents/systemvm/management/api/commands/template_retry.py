@@ -6,15 +6,13 @@ CloudStack has no such command; the template keeps its id, name and place in eve
 
 from __future__ import annotations
 
-import sqlalchemy as sa
-
 from systemvm.management.api.answers.templates import TemplateAnswer
 from systemvm.management.api.command import ApiCall, Command, Shape
 from systemvm.management.api.commands.template_list import ISO, TEMPLATE, Kind, answers_of
 from systemvm.management.api.errors import parameter_error, unauthorized
 from systemvm.management.api.parameters import ParameterType, required
 from systemvm.management.state import templates
-from systemvm.management.state.database import Database
+from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.templates import Template
 from systemvm.management.templates.service import TemplateService
 
@@ -50,7 +48,7 @@ class TemplateRetryCommands:
         )
 
 
-def _to_retry(connection: sa.Connection, call: ApiCall, kind: Kind) -> Template:
+def _to_retry(connection: Connection, call: ApiCall, kind: Kind) -> Template:
     uuid, principal = call.arguments["id"], call.principal
     template = templates.by_uuid(connection, uuid)
     if not kind.owns(template) or template.removed is not None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import sqlalchemy as sa
-
 from systemvm.management import os_types
 from systemvm.management.api.answers.access import SuccessAnswer
 from systemvm.management.api.answers.templates import TemplateAnswer
@@ -26,7 +24,7 @@ from systemvm.management.api.ownership import OWNER, owner_of
 from systemvm.management.api.parameters import EVERY_ZONE, ParameterType, only, optional, required
 from systemvm.management.jobs.runner import Jobs, Running
 from systemvm.management.state import templates, zones
-from systemvm.management.state.database import Database
+from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.templates import Template
 from systemvm.management.templates.registration import Registration, RegistrationError
 from systemvm.management.templates.service import Owner, TemplateService
@@ -176,7 +174,7 @@ class TemplateCommands:
         return dict(answer)
 
 
-def the_zone(connection: sa.Connection, uuid: str | None) -> zones.Zone:
+def the_zone(connection: Connection, uuid: str | None) -> zones.Zone:
     """The zone that was named, or the only one there is."""
     if uuid is not None:
         return zones.zone_by_uuid(connection, uuid)
@@ -186,7 +184,7 @@ def the_zone(connection: sa.Connection, uuid: str | None) -> zones.Zone:
     return present[0]
 
 
-def _wanted_zone(connection: sa.Connection, call: ApiCall) -> zones.Zone | None:
+def _wanted_zone(connection: Connection, call: ApiCall) -> zones.Zone | None:
     """The zone of a registration; None for every zone."""
     uuid = call.arguments.text("zoneid")
     if uuid != EVERY_ZONE:
@@ -227,7 +225,7 @@ def _template_format(text: str) -> str:
     return text
 
 
-def _to_delete(connection: sa.Connection, call: ApiCall, kind: Kind) -> Template:
+def _to_delete(connection: Connection, call: ApiCall, kind: Kind) -> Template:
     uuid, principal = call.arguments["id"], call.principal
     template = templates.by_uuid(connection, uuid)
     if not kind.owns(template):

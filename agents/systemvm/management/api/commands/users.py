@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import sqlalchemy as sa
-
 from systemvm.management.accounts import records
 from systemvm.management.accounts.service import AccountService
 from systemvm.management.api.account_answers import user_answers
@@ -22,7 +20,7 @@ from systemvm.management.api.principal import ADMIN_ONLY, ANY_ACCOUNT, Principal
 from systemvm.management.jobs.runner import Jobs, Running
 from systemvm.management.state import accounts
 from systemvm.management.state.accounts import ROOT_DOMAIN_ID, User
-from systemvm.management.state.database import Database
+from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.rows import NotFoundError
 
 _ID = required("id", UUID, "the user")
@@ -226,11 +224,11 @@ def _may_administer(principal: Principal, user: User) -> bool:
     return principal.is_admin or user.id == principal.user.id
 
 
-def _user(connection: sa.Connection, uuid: str) -> User:
+def _user(connection: Connection, uuid: str) -> User:
     return records.living_user(connection, accounts.user_by_uuid(connection, uuid).id)
 
 
-def _account(connection: sa.Connection, name: str, domain_uuid: str | None) -> int:
+def _account(connection: Connection, name: str, domain_uuid: str | None) -> int:
     domain_id = accounts.domain_by_uuid(connection, domain_uuid).id if domain_uuid else ROOT_DOMAIN_ID
     account = accounts.account_by_name(connection, name, domain_id)
     if account is None:
@@ -238,12 +236,12 @@ def _account(connection: sa.Connection, name: str, domain_uuid: str | None) -> i
     return account.id
 
 
-def _by_api_key(connection: sa.Connection, api_key: str) -> User:
+def _by_api_key(connection: Connection, api_key: str) -> User:
     key = accounts.find_api_key(connection, api_key)
     if key is None:
         raise NotFoundError("there is no user with this API key")
     return accounts.user_by_id(connection, key.user_id)
 
 
-def _answers(connection: sa.Connection) -> list[UserAnswer]:
+def _answers(connection: Connection) -> list[UserAnswer]:
     return user_answers(connection, accounts.living_users(connection))

@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import sqlalchemy as sa
-
 from systemvm.management.api.answers.access import SuccessAnswer
 from systemvm.management.api.answers.machines import VirtualMachineAnswer
 from systemvm.management.api.command import ApiCall, Command, Shape, Started, matches_keyword, paged
@@ -23,7 +21,7 @@ from systemvm.management.api.zone_parts import guest_network_of
 from systemvm.management.config import ExpungeConfig
 from systemvm.management.jobs.runner import Jobs, Running
 from systemvm.management.state import instances, zones
-from systemvm.management.state.database import Database
+from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState
 from systemvm.management.virtual_machines.deployment import Deployment
@@ -284,7 +282,7 @@ def _has_state(state: InstanceState, wanted: str | None) -> bool:
     return not state.is_gone if wanted.lower() == "present" else state.value.lower() == wanted.lower()
 
 
-def own_machine(connection: sa.Connection, uuid: str, principal: Principal) -> Instance:
+def own_machine(connection: Connection, uuid: str, principal: Principal) -> Instance:
     """A user's VM that the caller may change."""
     vm = instances.by_uuid(connection, uuid)
     if vm.type.is_system:

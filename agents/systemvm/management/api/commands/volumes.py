@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import sqlalchemy as sa
-
 from systemvm.management.api.answers.volumes import DiskOfferingAnswer, VolumeAnswer
 from systemvm.management.api.command import ApiCall, Command, Shape, matches_keyword, paged
 from systemvm.management.api.owner_names import Names, read_names
@@ -14,7 +12,7 @@ from systemvm.management.api.ownership import OWNERS, Owners, owners_of
 from systemvm.management.api.parameters import ParameterType, optional
 from systemvm.management.api.zone_parts import matching, pool_of
 from systemvm.management.state import volumes
-from systemvm.management.state.database import Database
+from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.status import VolumeState
 from systemvm.management.state.volumes import VolumeInUse
 
@@ -62,7 +60,7 @@ class VolumeCommands:
         ]
 
 
-def _answers(connection: sa.Connection, owners: Owners, for_admin: bool) -> list[VolumeAnswer]:
+def _answers(connection: Connection, owners: Owners, for_admin: bool) -> list[VolumeAnswer]:
     names = read_names(connection)
     found = volumes.list_of_user_machines(connection, owners.account_ids)
     return [_answer(volume, names, for_admin) for volume in found]

@@ -6,7 +6,6 @@ from __future__ import annotations
 import uuid
 from importlib.metadata import version
 
-import sqlalchemy as sa
 from attrs import frozen
 
 from systemvm.management.api.answers.zones import (
@@ -20,7 +19,7 @@ from systemvm.management.api.owner_names import read_names
 from systemvm.management.api.parameters import ParameterType, only, optional
 from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.state import instances, zones
-from systemvm.management.state.database import Database
+from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.host_state import explanation_of, host_state
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceType
@@ -241,7 +240,7 @@ def _offering_answer(offering: Offering) -> ServiceOfferingAnswer:
     )
 
 
-def _hosts_and_agents(connection: sa.Connection) -> list[HostAnswer]:
+def _hosts_and_agents(connection: Connection) -> list[HostAnswer]:
     """CloudStack shows the agent of a system VM as a host of the VM's name."""
     names = read_names(connection)
     hosts = []
