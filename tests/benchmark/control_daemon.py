@@ -41,7 +41,7 @@ from systemvm.management.hypervisors.base import DomainState, DomainStatus  # no
 from systemvm.management.state import instances  # noqa: E402
 from systemvm.management.state.status import InstanceState, InstanceType  # noqa: E402
 from systemvm.rpc.tls.identity import Identity  # noqa: E402
-from systemvm.service.systemd_notifier import Notifier  # noqa: E402
+from systemvm.service.systemd_notifier import SystemdNotifier  # noqa: E402
 from systemvm.wire.agent import HEALTH, Health  # noqa: E402
 from systemvm.wire.role import Role  # noqa: E402
 
@@ -163,7 +163,7 @@ async def run(root: Path, agents: int) -> None:
     configuration = config.read(Layout(root))
     host = MakeBelieveHost()
     fakes: dict[str, Any] = {"hypervisor": host, "networks": host}
-    daemon = Daemon(reactor, configuration, Notifier(None), **fakes)
+    daemon = Daemon(reactor, configuration, SystemdNotifier(None), **fakes)
 
     def fill(connection: Any) -> list[str]:
         found = [vm.instance_name for vm in instances.list_system(connection)]

@@ -20,7 +20,7 @@ from twisted.internet.task import Clock
 
 from systemvm.rpc.core import frame
 from systemvm.rpc.core.errors import RpcError
-from systemvm.rpc.core.message import Answer, Request, read
+from systemvm.rpc.core.message import Request, Response, read
 from systemvm.rpc.core.method import Call, Caller, MethodTable
 from systemvm.rpc.core.peer import Peer
 from systemvm.wire import agent, role, storage
@@ -138,7 +138,7 @@ def test_every_golden_frame_is_readable_and_within_the_limits(path: Path) -> Non
     for mark, line in marked:
         assert mark in (AGENT, DAEMON)
         if path.name != "rpc_errors.frames":
-            assert isinstance(read(frame.decode(line)), Request | Answer)
+            assert isinstance(read(frame.decode(line)), Request | Response)
 
 
 def _agent_table() -> MethodTable:

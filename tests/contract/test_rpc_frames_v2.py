@@ -10,7 +10,7 @@ import pytest
 
 from contract.test_rpc_frames import holds, lines
 from systemvm.rpc.core import frame
-from systemvm.rpc.core.message import Answer, Request, read
+from systemvm.rpc.core.message import Request, Response, read
 from systemvm.wire import agent, console, storage
 from systemvm.wire.acknowledgement import Acknowledgement
 
@@ -41,7 +41,7 @@ def test_both_ends_read_and_say_what_protocol_2_recorded(name: str) -> None:
             assert holds(msgspec.to_builtins(value), message.params)
             assert holds(message.to_wire(), msgspec.json.decode(line))
             continue
-        assert isinstance(message, Answer)
+        assert isinstance(message, Response)
         other = "< " if mark == "> " else "> "
         method = asked.pop((other, message.id))
         if message.error is not None:

@@ -25,7 +25,7 @@ from systemvm.management.pki.control import ControlAuthority, DaemonIdentity
 from systemvm.management.pki.control_roots import Phase
 from systemvm.management.pki.seal import Seal
 from systemvm.management.state.database import Database
-from systemvm.rpc.core.call import ShownCertificate
+from systemvm.rpc.core.call import PeerCertificate
 from systemvm.rpc.core.method import Call, MethodTable
 from systemvm.rpc.core.peer import Peer
 from systemvm.rpc.stream.backoff import Backoff
@@ -108,12 +108,12 @@ class World:
         assert self.dialer.peer is not None
         await self.identity.renew(self.dialer.peer)
 
-    def shown(self) -> ShownCertificate:
+    def shown(self) -> PeerCertificate:
         """The certificate of the connection that is open now."""
         assert self.agent.peer is not None and self.agent.peer.caller.certificate is not None
         return self.agent.peer.caller.certificate
 
-    def is_up_with(self, fits: Callable[[ShownCertificate], bool]) -> bool:
+    def is_up_with(self, fits: Callable[[PeerCertificate], bool]) -> bool:
         return self.agent.peer is not None and self.agent.is_up and fits(self.shown())
 
 

@@ -33,7 +33,7 @@ from systemvm.rpc.stream import secure_transport
 from systemvm.rpc.stream.backoff import Backoff
 from systemvm.rpc.stream.dialer import Dialer
 from systemvm.rpc.stream.listener import listen
-from systemvm.rpc.tls.context import shown_in
+from systemvm.rpc.tls.context import describe_certificate_pem
 from systemvm.rpc.tls.identity import Identity
 from systemvm.rpc.tls.refusal import Refusal
 
@@ -117,7 +117,7 @@ class Listener:
     @staticmethod
     def _known(caller: Caller) -> None:
         assert caller.certificate is not None
-        if caller.certificate.serial == shown_in(REVOKED.certificate_pem).serial:
+        if caller.certificate.serial == describe_certificate_pem(REVOKED.certificate_pem).serial:
             raise RpcError.refused("revoked", "its certificate was revoked")
         if caller.name == "s-99-VM":
             raise RpcError.refused("not-found", "there is no such system VM")

@@ -16,7 +16,7 @@ from rpc_wait import until
 from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.core.method import Call, Caller, MethodTable
 from systemvm.rpc.core.peer import Peer
-from systemvm.rpc.stream.unix_stream import connect_local, listen_local
+from systemvm.rpc.stream.unix_stream import connect_unix_stream, listen_unix_stream
 from systemvm.wire.agent import Ping, Pong
 
 AGENT = Caller("agent", "agent")
@@ -45,7 +45,7 @@ async def test_both_ends_call_and_notify(path: Path) -> None:
     at_agent: list[Call] = []
     peers: list[Peer] = []
     lost: list[str] = []
-    port: Any = listen_local(
+    port: Any = listen_unix_stream(
         reactor,
         path,
         _methods("agent", at_fetch),
@@ -53,7 +53,7 @@ async def test_both_ends_call_and_notify(path: Path) -> None:
         on_connected=peers.append,
         on_lost=lambda peer, why: lost.append(why),
     )
-    fetch = await connect_local(reactor, path, _methods("fetch", at_agent), remote=FETCH)
+    fetch = await connect_unix_stream(reactor, path, _methods("fetch", at_agent), remote=FETCH)
     assert await fetch.call("ping", Ping(1.0), result=Pong) == Pong(1.0, 2.0)
     (agent,) = peers
     assert await agent.call("ping", Ping(2.0), result=Pong) == Pong(2.0, 2.0)
@@ -69,14 +69,14 @@ async def test_both_ends_call_and_notify(path: Path) -> None:
 async def test_whom_the_rule_refuses_is_not_read(path: Path) -> None:
     seen: list[Call] = []
     peers: list[Peer] = []
-    port: Any = listen_local(
+    port: Any = listen_unix_stream(
         reactor,
         path,
         _methods("agent", seen),
         authorize=lambda uid, gid, pid: None,
         on_connected=peers.append,
     )
-    fetch = await connect_local(reactor, path, MethodTable("t", "1"), remote=FETCH)
+    fetch = await connect_unix_stream(reactor, path, MethodTable("t", "1"), remote=FETCH)
     with pytest.raises(RpcError) as caught:
         await fetch.call("ping", Ping(1.0))
     assert caught.value.code == -32002
@@ -87,5 +87,5 @@ async def test_whom_the_rule_refuses_is_not_read(path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_nobody_there_is_said_at_once(path: Path) -> None:
     with pytest.raises(RpcError) as caught:
-        await connect_local(reactor, path, MethodTable("t", "1"), remote=FETCH)
+        await connect_unix_stream(reactor, path, MethodTable("t", "1"), remote=FETCH)
     assert caught.value.code == -32002

@@ -19,11 +19,11 @@ from twisted.python.failure import Failure
 from rpc_wait import until
 from systemvm.rpc.core import frame
 from systemvm.rpc.core.errors import RpcError
-from systemvm.rpc.core.message import Answer
+from systemvm.rpc.core.message import Response
 from systemvm.rpc.core.method import Call, Caller
 from systemvm.ssvm import store_messages
 from systemvm.ssvm.fetch.service import FetchService
-from systemvm.ssvm.fetch_messages import Fetched, Start
+from systemvm.ssvm.fetch_messages import FetchStatus, StartRequest
 from systemvm.ssvm.limits import DEFAULT
 from systemvm.ssvm.paths import Paths
 from systemvm.wire.storage import DownloadAbort, DownloadRequest, DownloadState, ImageFormat, Store
@@ -47,7 +47,7 @@ class FakeStoreHelper(LineOnlyReceiver):
             return
         refusal = RpcError.refused("store_hangs", "the NFS server does not answer")
         assert self.transport is not None
-        self.transport.write(frame.encode(Answer(call["id"], error=refusal).to_wire()))
+        self.transport.write(frame.encode(Response(call["id"], error=refusal).to_wire()))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.waiting.discard(self)
@@ -63,11 +63,11 @@ def fetch(tmp_path: Path) -> Iterator[FetchService]:
     listener.stopListening()
 
 
-async def start(fetch: FetchService, job_id: str, store: Store) -> Fetched:
+async def start(fetch: FetchService, job_id: str, store: Store) -> FetchStatus:
     download = DownloadRequest(
         job_id, "r", 1, 2, "u", "d", "http://x.test/a", ImageFormat.RAW, store, max_size_bytes=1 << 20
     )
-    return await fetch.start(CALL, Start("s-1-VM", download))
+    return await fetch.start(CALL, StartRequest("s-1-VM", download))
 
 
 async def refusal_of(fetch: FetchService, job_id: str, store: Store) -> RpcError:

@@ -46,7 +46,7 @@ from systemvm.management.state import instances, schema, zones  # noqa: E402
 from systemvm.management.state.certificates import Certificate  # noqa: E402
 from systemvm.management.state.database import Database  # noqa: E402
 from systemvm.management.state.status import InstanceState, InstanceType  # noqa: E402
-from systemvm.rpc.core.call import ShownCertificate  # noqa: E402
+from systemvm.rpc.core.call import PeerCertificate  # noqa: E402
 from systemvm.rpc.core.method import MethodTable  # noqa: E402
 from systemvm.wire import boot_arguments  # noqa: E402
 from systemvm.wire.role import CONTROL_PORT, Role  # noqa: E402
@@ -170,7 +170,7 @@ class World:
         assert self.agent.hello is not None
         return self.agent.hello.clock_unix_s - time.time()
 
-    def shown(self) -> ShownCertificate | None:
+    def shown(self) -> PeerCertificate | None:
         """What the agent is in with now."""
         peer = self.agent.peer
         return peer.caller.certificate if peer is not None else None

@@ -32,7 +32,7 @@ SETTLE_S = 420.0
 #: How a download may end because of a kill, and what must have been killed for it.
 PROVOKED = {
     "worker_died": {"worker", "agent", "VM"},
-    # it begins again with a source that has waited, idle, for longer than its own patience
+    # it begins again with a source that has waited, idle, for longer than its own timeout
     "connection_lost": {"worker", "agent", "VM"},
     "store_failed": {"NFS server"},
     "store_not_mounted": {"NFS server", "VM"},

@@ -20,7 +20,7 @@ from systemvm.cli import (
     trace,
 )
 from systemvm.cli.daemon_client import Daemon, socket_path
-from systemvm.service.sigint import restore_interrupt
+from systemvm.service.sigint import restore_sigint
 
 
 @click.group(
@@ -49,7 +49,7 @@ def main(context: click.Context, root: Path | None, as_json: bool) -> None:
     systemvm system-vm why v-2-VM
     systemvm ssh v-2-VM
     """
-    restore_interrupt()
+    restore_sigint()
     context.obj = Daemon(socket_path=socket_path(root), as_json=as_json)
 
 

@@ -14,7 +14,7 @@ import click
 from attrs import frozen
 
 from systemvm.rpc.core.errors import FORBIDDEN, RpcError
-from systemvm.rpc.http.unix_client import NotReachedError, unix_call
+from systemvm.rpc.http.unix_client import UnreachableError, unix_call
 from systemvm.service.slowness import scaled_s
 
 SOCKET_UNDER_ROOT = "run/systemvm/managementd.sock"
@@ -69,7 +69,7 @@ class Daemon:
         given = {name: value for name, value in params.items() if value is not None}
         try:
             return unix_call(str(self.socket_path), method, given, timeout_s=timeout_s)
-        except NotReachedError as error:
+        except UnreachableError as error:
             hint = error.hint if error.code == FORBIDDEN else _START_HINT
             raise Failed(error.message, hint, EXIT_NO_DAEMON) from None
         except RpcError as error:

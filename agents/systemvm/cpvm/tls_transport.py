@@ -119,7 +119,7 @@ class TlsServer(tcp.Server):
             return outcome
         self._ready = True
         self._deadline.cancel()
-        self._slot.settle()
+        self._slot.complete_handshake()
         self.stopWriting()
         if self.dataBuffer or self._tempDataBuffer:
             self.startWriting()

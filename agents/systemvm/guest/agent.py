@@ -41,10 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
     from systemvm.guest.paths import Paths
     from systemvm.guest.service import AgentService, Settings
     from systemvm.service.journal import begin_logging
-    from systemvm.service.monotonic_clock import keep_steady_time
-    from systemvm.service.sigint import restore_interrupt
+    from systemvm.service.monotonic_clock import use_monotonic_clock
+    from systemvm.service.sigint import restore_sigint
 
-    keep_steady_time(reactor)
+    use_monotonic_clock(reactor)
     begin_logging("systemvm-agent", os.environ)
     log = Logger(namespace="systemvm.guest.agent")
     outcome = 0
@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
         Deferred.fromCoroutine(service.start()).addErrback(cannot_start)
 
     reactor.callWhenRunning(begin)
-    restore_interrupt()
+    restore_sigint()
     reactor.run()
     return outcome
 

@@ -74,7 +74,7 @@ class CommonMethods:
         methods.add(
             CHECK, self._check, params=None, result=CheckReport, roles=DAEMON_AND_OPERATOR,
             summary="CloudStack's staged checks", deadline_s=CHECK_DEADLINE_S,
-            cancel_on_hangup=True,
+            cancel_on_disconnect=True,
         )  # fmt: skip
         methods.add(
             STATE,

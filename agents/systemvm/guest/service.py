@@ -30,7 +30,7 @@ from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.core.method import MethodTable
 from systemvm.rpc.core.peer import Peer
 from systemvm.rpc.stream.dialer import Dialer
-from systemvm.service.systemd_notifier import Notifier, feed_watchdog
+from systemvm.service.systemd_notifier import SystemdNotifier, feed_watchdog
 from systemvm.wire import protocol
 from systemvm.wire.agent import HELLO, PING, RENEW, Hello, Ping, Pong, Welcome
 from systemvm.wire.role import Role
@@ -99,7 +99,7 @@ class AgentService:
         self._reactor = reactor
         self._settings = settings
         self._environment = environment
-        self._notifier = Notifier.from_environment(environment)
+        self._notifier = SystemdNotifier.from_environment(environment)
         self._identity = AgentIdentity(settings.paths, settings.name, settings.role)
         self._text = "starting"
         self._watchdog: LoopingCall | None = None

@@ -101,13 +101,13 @@ def _signalled(pids: Iterable[int], signal_number: signal.Signals) -> list[int]:
     return descriptors
 
 
-def _wait(descriptors: list[int], patience_s: float) -> bool:
+def _wait(descriptors: list[int], timeout_s: float) -> bool:
     """Whether any of the processes is left."""
     waiting = select.poll()
     for descriptor in descriptors:
         waiting.register(descriptor, select.POLLIN)
     left = set(descriptors)
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + timeout_s
     while left and (remaining := deadline - time.monotonic()) > 0:
         for descriptor, _ in waiting.poll(remaining * 1000):
             waiting.unregister(descriptor)

@@ -17,7 +17,7 @@ from typing import Any
 
 from systemvm.launcher.arguments import check
 from systemvm.launcher.processes import Processes
-from systemvm.service.sigint import restore_interrupt
+from systemvm.service.sigint import restore_sigint
 from systemvm.service.unix_calls import RefusedError, inherited_socket, serve_one
 
 Answer = tuple[dict[str, Any], list[int]]
@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     os.chdir("/")
     os.umask(0o027)
-    restore_interrupt()
+    restore_sigint()
     launcher = Launcher()
     with contextlib.suppress(KeyboardInterrupt):
         _serve(listener, uid, launcher)

@@ -29,9 +29,9 @@ from systemvm.management.network_helper import NetworkError  # noqa: E402
 from systemvm.management.pki.keystore import KeystoreError  # noqa: E402
 from systemvm.management.samples import leave_samples  # noqa: E402
 from systemvm.service.journal import begin_logging  # noqa: E402
-from systemvm.service.monotonic_clock import keep_steady_time  # noqa: E402
-from systemvm.service.sigint import restore_interrupt  # noqa: E402
-from systemvm.service.systemd_notifier import Notifier, feed_watchdog  # noqa: E402
+from systemvm.service.monotonic_clock import use_monotonic_clock  # noqa: E402
+from systemvm.service.sigint import restore_sigint  # noqa: E402
+from systemvm.service.systemd_notifier import SystemdNotifier, feed_watchdog  # noqa: E402
 
 IDENTIFIER = "systemvm-managementd"
 
@@ -80,8 +80,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(configuration: config.Configuration) -> int:
-    notifier = Notifier.from_environment(os.environ)
-    keep_steady_time(reactor)
+    notifier = SystemdNotifier.from_environment(os.environ)
+    use_monotonic_clock(reactor)
     try:
         daemon = Daemon(reactor, configuration, notifier)
     except EXPECTED as error:
@@ -104,7 +104,7 @@ def _run(configuration: config.Configuration) -> int:
     reactor.callWhenRunning(start)
     # SIGTERM and SIGINT stop the reactor; it waits for this before it ends.
     reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(daemon.stop()))
-    restore_interrupt()
+    restore_sigint()
     reactor.run()
     return max(codes, default=0)
 

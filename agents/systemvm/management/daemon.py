@@ -66,7 +66,7 @@ from systemvm.rpc.core.method import MethodTable
 from systemvm.rpc.http.unix import listen_unix
 from systemvm.rpc.stream.peer_credentials import root_and_group
 from systemvm.rpc.stream.transport import Reactor
-from systemvm.service.systemd_notifier import Notifier
+from systemvm.service.systemd_notifier import SystemdNotifier
 
 
 class Daemon:
@@ -78,7 +78,7 @@ class Daemon:
         self,
         reactor: Reactor,
         configuration: Configuration,
-        notifier: Notifier,
+        notifier: SystemdNotifier,
         *,
         hypervisor: Hypervisor | None = None,
         networks: NetworkDriver | None = None,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from systemvm.host.layout import DAEMON_USER, Layout
 from systemvm.nethelper.operations import Operations
-from systemvm.service.sigint import restore_interrupt
+from systemvm.service.sigint import restore_sigint
 from systemvm.service.unix_calls import RefusedError, inherited_socket, serve_one
 
 
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeyError, RefusedError) as error:
         sys.stderr.write(f"systemvm-nethelper: {error}\n")
         return 2
-    restore_interrupt()
+    restore_sigint()
     operations = Operations(Layout(options.root.resolve()))
     with contextlib.suppress(KeyboardInterrupt):
         while True:

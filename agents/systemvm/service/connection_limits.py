@@ -63,7 +63,7 @@ class Slot:
     _phase: _Phase = field(default=_Phase.UNSETTLED, init=False)
     _owner: str = field(default="", init=False)
 
-    def settle(self) -> None:
+    def complete_handshake(self) -> None:
         """The handshake is done."""
         if self._phase is _Phase.UNSETTLED:
             self._limits._move(self, _Phase.IDLE)

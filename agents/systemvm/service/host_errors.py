@@ -31,13 +31,13 @@ class HostFault(enum.Enum):
     OUT_OF_MEMORY = "out_of_memory"
     TOO_MANY_FILES = "too_many_files"
 
-    def describe(self, place: str) -> HostError:
+    def describe(self, place: str) -> FaultDescription:
         """With `place`, a directory or what is kept there, in the message."""
         message, hint = _WORDS[self]
-        return HostError(self, message.format(place=place), hint)
+        return FaultDescription(self, message.format(place=place), hint)
 
 
-class HostError(NamedTuple):
+class FaultDescription(NamedTuple):
     """A fault in words."""
 
     fault: HostFault
@@ -83,7 +83,7 @@ _BY_SQLITE_CODE = {
 }
 
 
-def explain(error: BaseException | None, place: str = "") -> HostError | None:
+def explain(error: BaseException | None, place: str = "") -> FaultDescription | None:
     """The machine's fault that `error` comes from; None when it comes from none.
 
     `place` is named where the error itself names no file.
@@ -100,7 +100,7 @@ def explain(error: BaseException | None, place: str = "") -> HostError | None:
     return None
 
 
-def explain_full_disk(directory: Path) -> HostError | None:
+def explain_full_disk(directory: Path) -> FaultDescription | None:
     """Whether `directory` has no room left, for programs that only say that they failed."""
     try:
         state = os.statvfs(directory)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-def keep_steady_time(reactor: Any, seconds: Callable[[], float] = time.monotonic) -> None:
+def use_monotonic_clock(reactor: Any, seconds: Callable[[], float] = time.monotonic) -> None:
     """Have this reactor count by `seconds`; to be called before anything is scheduled."""
     if reactor.getDelayedCalls():
         raise ValueError("something is scheduled in the other time already")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-GONE = "[redacted]"
+REDACTED = "[redacted]"
 
 _KEY_WORD = (
     r"(?:pass(?:word|wd|phrase)?|vmpassword|keystore_password|secret(?:_?key)?|private_?key|api_?key|session_?key"
@@ -19,12 +19,12 @@ _RULES = (
     # a key as PEM, whole or cut off at its end
     (
         re.compile(r"-----BEGIN (?P<kind>[A-Z0-9 ]*PRIVATE KEY)-----.*?(?:-----END (?P=kind)-----|\Z)", re.S),
-        GONE,
+        REDACTED,
     ),
     # the same on one line, as boot arguments carry it (newline ^, blank ~), and a certificate beside it
-    (re.compile(r"LS0tLS1[A-Za-z0-9+/=^~_-]{20,}"), GONE),
+    (re.compile(r"LS0tLS1[A-Za-z0-9+/=^~_-]{20,}"), REDACTED),
     # the daemon's first start, shown once in its journal: words in a column
-    (re.compile(r"(?P<name>\b(?:login|API key|secret key)[ \t]{2,}(?:\S+ / )?)\S+"), rf"\g<name>{GONE}"),
+    (re.compile(r"(?P<name>\b(?:login|API key|secret key)[ \t]{2,}(?:\S+ / )?)\S+"), rf"\g<name>{REDACTED}"),
     # "secretkey": "…", secret_key: …, token=…, Authorization: Bearer …
     (
         re.compile(
@@ -32,7 +32,7 @@ _RULES = (
             r"(?P<value>\"(?:[^\"\\]|\\.)*\"|'[^']*'|(?:bearer|basic)\s+[^\s,;]+|[^\s,;&\"'}\])]+)",
             re.I,
         ),
-        rf"\g<name>{GONE}",
+        rf"\g<name>{REDACTED}",
     ),
 )
 
@@ -53,8 +53,8 @@ def redact_url(url: str) -> str:
     authority, tail = rest[:end], rest[end:]
     _, has_user, host = authority.rpartition("@")
     path = re.split(r"[?#]", tail, maxsplit=1)
-    shown = f"{scheme}{mark}{f'{GONE}@' if has_user else ''}{host}{path[0]}"
-    return f"{shown}{tail[len(path[0])]}{GONE}" if len(path) > 1 else shown
+    shown = f"{scheme}{mark}{f'{REDACTED}@' if has_user else ''}{host}{path[0]}"
+    return f"{shown}{tail[len(path[0])]}{REDACTED}" if len(path) > 1 else shown
 
 
 def redact_urls(text: str) -> str:

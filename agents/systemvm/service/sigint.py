@@ -6,7 +6,7 @@ from __future__ import annotations
 import signal
 
 
-def restore_interrupt() -> None:
+def restore_sigint() -> None:
     """Have SIGINT raise KeyboardInterrupt again; for the main thread, before a reactor is run.
 
     A shell without job control, as a script's is, starts a background job (`make test &`) with SIGINT ignored

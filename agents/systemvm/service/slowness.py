@@ -98,7 +98,7 @@ def run_reference_task() -> float:
     return time.perf_counter() - began_s
 
 
-def judge(
+def estimate_slowness(
     before: KernelCounters, now: KernelCounters, reference_s: float, best_reference_s: float, cpus: int
 ) -> Slowness:
     """What the counters of an interval and one run of the reference task say; nothing is smoothed yet.
@@ -173,7 +173,9 @@ class SlownessMeter:
         reference_s = self._reference_task()
         self._best_reference_s = min(self._best_reference_s, reference_s)
         counters = self._counters()
-        found = judge(self._before or counters, counters, reference_s, self._best_reference_s, self._cpus)
+        found = estimate_slowness(
+            self._before or counters, counters, reference_s, self._best_reference_s, self._cpus
+        )
         remains = 0.5 ** ((now_s - self._measured_s) / HALF_LIFE_S)
         self._before, self._measured_s = counters, now_s
         self._last = found._replace(

@@ -14,7 +14,7 @@ from systemvm.service import sd_notify, slowness
 from systemvm.service.sd_notify import watchdog_interval_s
 
 
-class Notifier:
+class SystemdNotifier:
     """Datagrams to $NOTIFY_SOCKET; without one (not under systemd) nothing is sent."""
 
     def __init__(self, address: str | None) -> None:
@@ -23,7 +23,7 @@ class Notifier:
         self._status = ""
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Notifier:
+    def from_environment(cls, environment: Mapping[str, str]) -> SystemdNotifier:
         return cls(environment.get("NOTIFY_SOCKET"))
 
     def ready(self) -> None:
@@ -40,7 +40,7 @@ class Notifier:
     def stopping(self) -> None:
         self._send("STOPPING=1")
 
-    def alive(self, watchdog_s: float) -> None:
+    def send_watchdog(self, watchdog_s: float) -> None:
         """A sign of life, and how long the manager is to wait for the next one (sd_notify(3))."""
         self._send("WATCHDOG=1", f"WATCHDOG_USEC={watchdog_s * 1e6:.0f}")
 
@@ -55,7 +55,7 @@ class Notifier:
 
 def feed_watchdog(
     clock: IReactorTime,
-    notifier: Notifier,
+    notifier: SystemdNotifier,
     environment: Mapping[str, str],
     slowdown: Callable[[], float] = lambda: slowness.METER.snapshot().slowdown,
 ) -> LoopingCall | None:
@@ -67,7 +67,7 @@ def feed_watchdog(
     interval_s = watchdog_interval_s(environment, os.getpid())
     if interval_s is None:
         return None
-    loop = LoopingCall(lambda: notifier.alive(2 * interval_s * slowdown()))
+    loop = LoopingCall(lambda: notifier.send_watchdog(2 * interval_s * slowdown()))
     loop.clock = clock
     loop.start(interval_s)
     return loop

@@ -26,7 +26,7 @@ class FetchHello:
 
 
 @frozen
-class Fetched:
+class FetchStatus:
     """How a job is: under way, failed (`status` says so), or brought: then `moved` waits to be published."""
 
     status: DownloadStatus
@@ -46,7 +46,7 @@ class DeniedNetwork:
 
 
 @frozen
-class Start:
+class StartRequest:
     """The download, and what fetch cannot know: whose job it is and where in this zone it must not go."""
 
     owner: str

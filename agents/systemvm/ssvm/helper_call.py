@@ -131,9 +131,9 @@ def send_answer(
     """Send a result or an error over a blocking socket; descriptors go with the first byte and are closed."""
     descriptors: tuple[int, ...] = ()
     if isinstance(outcome, RpcError):
-        answer = message.Answer(call_id, error=outcome)
+        answer = message.Response(call_id, error=outcome)
     else:
-        answer, descriptors = message.Answer(call_id, result=outcome.result), outcome.descriptors
+        answer, descriptors = message.Response(call_id, result=outcome.result), outcome.descriptors
     try:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its caller hung up
             line = frame.encode(answer.to_wire())

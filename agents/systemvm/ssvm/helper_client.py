@@ -73,7 +73,7 @@ async def _call_once(
     try:
         line = await running
         answer = message.read(frame.decode(line))
-        if not isinstance(answer, message.Answer):
+        if not isinstance(answer, message.Response):
             raise RpcError(INTERNAL, f"{path.name} sent no answer")
         if answer.error is not None:
             raise answer.error

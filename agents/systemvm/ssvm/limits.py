@@ -11,7 +11,7 @@ KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
 
 @frozen
-class Limits:
+class TransferLimits:
     """One value, so that tests can be quick about what takes a minute in a zone."""
 
     connect_timeout_s: float = 10.0
@@ -36,7 +36,7 @@ class Limits:
     max_ratio: int = 5000
     ratio_free_bytes: int = 256 * MIB  # below this a ratio is nobody's problem
 
-    def scaled(self, factor: float) -> Limits:
+    def scaled(self, factor: float) -> TransferLimits:
         """The same for a machine that is `factor` times as slow: its own delay is not the source's fault."""
         return evolve(
             self,
@@ -49,4 +49,4 @@ class Limits:
         )
 
 
-DEFAULT = Limits()
+DEFAULT = TransferLimits()

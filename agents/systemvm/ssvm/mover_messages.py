@@ -6,7 +6,7 @@ from __future__ import annotations
 import msgspec
 from attrs import field, frozen
 
-from systemvm.ssvm.limits import DEFAULT, Limits
+from systemvm.ssvm.limits import DEFAULT, TransferLimits
 from systemvm.wire.storage import ImageFormat
 
 #: Descriptors of a mover besides standard error.
@@ -31,7 +31,7 @@ class MoverJob:
     checksum: str | None = None
     source_ca_pem: str | None = None
     announced_bytes: int | None = None  # what the probe saw
-    limits: Limits = DEFAULT
+    limits: TransferLimits = DEFAULT
     request_id: str = ""
 
 
@@ -68,7 +68,7 @@ class MoverReport:
 
 
 @frozen
-class ForkServerOrder:
+class ForkServerRequest:
     """To the fork server: fork a mover with the three descriptors beside this packet, or kill it."""
 
     id: int
@@ -84,7 +84,7 @@ class ForkServerReport:
     not_started: str = ""  # why there is none
 
 
-def encode(message: MoverJob | MoverReport | ForkServerOrder | ForkServerReport) -> bytes:
+def encode(message: MoverJob | MoverReport | ForkServerRequest | ForkServerReport) -> bytes:
     return msgspec.json.encode(message) + b"\n"
 
 
@@ -97,8 +97,8 @@ def decode_report(line: bytes) -> MoverReport:
     return msgspec.convert(msgspec.json.decode(line), type=MoverReport)
 
 
-def decode_order(packet: bytes) -> ForkServerOrder:
-    return msgspec.convert(msgspec.json.decode(packet), type=ForkServerOrder)
+def decode_order(packet: bytes) -> ForkServerRequest:
+    return msgspec.convert(msgspec.json.decode(packet), type=ForkServerRequest)
 
 
 def decode_fork_report(packet: bytes) -> ForkServerReport:

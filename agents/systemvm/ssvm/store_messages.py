@@ -63,7 +63,7 @@ def _invalid(message: str) -> TransferError:
 
 
 @frozen
-class Job:
+class JobKey:
     """One job on one store; `owner` is the SSVM that runs it, so that none sweeps another's."""
 
     mount_id: str
@@ -72,7 +72,7 @@ class Job:
 
 
 @frozen
-class Find:
+class FindRequest:
     mount_id: str
     job_id: str
     account_id: int
@@ -80,7 +80,7 @@ class Find:
 
 
 @frozen
-class Published:
+class PublishedTemplate:
     install_path: str
     size_bytes: int
     virtual_size_bytes: int
@@ -88,15 +88,15 @@ class Published:
 
 
 @frozen
-class Found:
+class FindResult:
     """`published` is None when this job's work is not there."""
 
-    published: Published | None = None
+    published: PublishedTemplate | None = None
 
 
 @frozen
-class Publish:
-    job: Job
+class PublishRequest:
+    job: JobKey
     account_id: int
     template_id: int
     unique_name: str
@@ -109,7 +109,7 @@ class Publish:
 
 
 @frozen
-class Delete:
+class DeleteRequest:
     mount_id: str
     owner: str
     account_id: int
@@ -117,19 +117,19 @@ class Delete:
 
 
 @frozen
-class Stats:
+class StatsRequest:
     mount_id: str
 
 
 @frozen
-class Sweep:
+class SweepRequest:
     mount_id: str
     owner: str
     keep_job_ids: list[str] = field(factory=list)
 
 
 @frozen
-class List:
+class ListRequest:
     """The templates after `after`, which is `account/template`, in order of their numbers."""
 
     mount_id: str
@@ -137,25 +137,25 @@ class List:
 
 
 @frozen
-class Mount:
+class MountRequest:
     store: Store
 
 
 @frozen
-class Mounted:
+class MountResult:
     mount_id: str
     options: str
 
 
-def changes(request: Job | Publish | Delete | Sweep) -> frozenset[str]:
+def changes(request: JobKey | PublishRequest | DeleteRequest | SweepRequest) -> frozenset[str]:
     """Keys of what a call changes: two calls that change the same thing must not run side by side."""
     match request:
-        case Job():
+        case JobKey():
             return frozenset({f"job {request.mount_id} {request.job_id}"})
-        case Publish(job=job):
+        case PublishRequest(job=job):
             template = f"template {job.mount_id} {request.account_id}/{request.template_id}"
             return frozenset({f"job {job.mount_id} {job.job_id}", template})
-        case Delete():
+        case DeleteRequest():
             return frozenset({f"template {request.mount_id} {request.account_id}/{request.template_id}"})
-        case Sweep():
+        case SweepRequest():
             return frozenset({f"sweep {request.mount_id}"})

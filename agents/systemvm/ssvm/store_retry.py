@@ -20,12 +20,12 @@ _log = Logger()
 _PASSING = frozenset({Delay.BUSY, Delay.STORE_HANGS, Delay.STORE_UNREACHABLE})
 
 
-def is_passing(error: RpcError) -> bool:
+def is_transient(error: RpcError) -> bool:
     """Whether the same call may succeed later: it came too late, or was told to come again."""
     return error.code in (BUSY, DEADLINE) or Delay.of(error.reason) in _PASSING
 
 
-async def until_answered(
+async def retry_transient_errors(
     reactor: Any,
     call: Callable[[], Awaitable[T]],
     *,
@@ -43,7 +43,7 @@ async def until_answered(
         try:
             return await call()
         except RpcError as error:
-            if not is_passing(error) or not is_wanted():
+            if not is_transient(error) or not is_wanted():
                 raise
             wait_s = backoff.next_s()
             _log.info(

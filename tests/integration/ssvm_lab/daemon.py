@@ -17,7 +17,7 @@ from systemvm.guest.context import Context
 from systemvm.guest.paths import Paths as GuestPaths
 from systemvm.rpc.core.method import Call, Caller, MethodTable
 from systemvm.rpc.core.peer import Peer
-from systemvm.rpc.stream.unix_stream import connect_local, listen_local
+from systemvm.rpc.stream.unix_stream import connect_unix_stream, listen_unix_stream
 from systemvm.service.scaled_timer import add_scaled_timeout
 from systemvm.ssvm.agent.role import install
 from systemvm.wire import storage
@@ -57,7 +57,7 @@ class Daemon:
             result=Acknowledgement,
             roles=ssvm,
         )
-        self._port = listen_local(
+        self._port = listen_unix_stream(
             reactor, self._path, methods,
             authorize=lambda uid, gid, pid: Caller("s-1-VM", Role.SSVM.value), on_connected=self._connected,
         )  # fmt: skip
@@ -73,7 +73,9 @@ class Daemon:
         """As the agent's dialer does: connect, then the hooks."""
         assert self.context is not None
         remote = Caller("management", Role.MANAGEMENT.value)
-        self._agents_peer = await connect_local(reactor, self._path, self.context.methods, remote=remote)
+        self._agents_peer = await connect_unix_stream(
+            reactor, self._path, self.context.methods, remote=remote
+        )
         await until(lambda: self.agent is not None, 10)
         for hook in self.context.on_connected:
             await hook(self._agents_peer)

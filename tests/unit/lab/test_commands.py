@@ -26,6 +26,6 @@ def test_what_is_not_installed() -> None:
         run("systemvm-no-such-command")
 
 
-def test_patience_has_an_end() -> None:
+def test_command_that_takes_too_long_is_killed() -> None:
     with pytest.raises(LabError, match="timed out"):
         run("sleep", "60", timeout_s=0.01)

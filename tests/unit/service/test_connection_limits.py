@@ -60,9 +60,9 @@ def test_those_in_their_handshake_go_before_idle_ones_and_these_by_their_last_wo
     listener = Listener()
     slots = [listener.admit("a", f"a{number}") for number in range(4)]
     for slot in slots[:3]:
-        slot.settle()
+        slot.complete_handshake()
     slots[0].touch()
-    listener.admit("a", "new").settle()
+    listener.admit("a", "new").complete_handshake()
     assert listener.evicted == ["a3"], "the one whose handshake is not done"
     listener.admit("a", "newer")
     assert listener.evicted == ["a3", "a1"], "a0 has spoken since"
@@ -98,7 +98,7 @@ def test_what_was_evicted_may_still_report_its_end() -> None:
     listener = Listener(Bounds(pending=1, pending_of_source=1, of_owner=1))
     first = listener.admit("a", "first")
     second = listener.admit("a", "second")
-    for late in (first.settle, first.touch, lambda: first.own("x"), first.release):
+    for late in (first.complete_handshake, first.touch, lambda: first.own("x"), first.release):
         late()
     assert listener.limits.pending == 1
     second.release()
@@ -109,7 +109,7 @@ def test_what_was_evicted_may_still_report_its_end() -> None:
 @given(
     steps=st.lists(
         st.tuples(
-            st.sampled_from(["admit", "settle", "touch", "own", "release"]),
+            st.sampled_from(["admit", "complete_handshake", "touch", "own", "release"]),
             st.integers(0, 5),
             st.integers(0, 30),
         ),

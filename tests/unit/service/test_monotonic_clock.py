@@ -10,14 +10,14 @@ import pytest
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.task import LoopingCall
 
-from systemvm.service.monotonic_clock import keep_steady_time
+from systemvm.service.monotonic_clock import use_monotonic_clock
 
 AGENTS = Path(__file__).resolve().parents[3] / "agents"
 
 
 def test_timers_follow_the_steady_clock_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     reactor, now_s, fired = EPollReactor(), [100.0], list[str]()
-    keep_steady_time(reactor, lambda: now_s[0])
+    use_monotonic_clock(reactor, lambda: now_s[0])
     reactor.callLater(10, fired.append, "later")
     loop = LoopingCall(fired.append, "again")
     loop.clock = reactor
@@ -38,9 +38,9 @@ def test_what_is_scheduled_already_would_never_come() -> None:
     reactor = EPollReactor()
     call = reactor.callLater(10, list)
     with pytest.raises(ValueError, match="scheduled"):
-        keep_steady_time(reactor)
+        use_monotonic_clock(reactor)
     call.cancel()
-    keep_steady_time(reactor)
+    use_monotonic_clock(reactor)
     assert reactor.seconds is time.monotonic
 
 
@@ -48,4 +48,4 @@ def test_every_program_with_a_reactor_has_steady_timers() -> None:
     programs = [path for path in AGENTS.rglob("*.py") if "reactor.run()" in path.read_text()]
     assert len(programs) >= 3
     for program in programs:
-        assert "keep_steady_time(" in program.read_text(), program
+        assert "use_monotonic_clock(" in program.read_text(), program

@@ -10,7 +10,7 @@ from pathlib import Path
 from attrs import define
 
 from systemvm.service import slowness
-from systemvm.service.slowness import KernelCounters, SlownessMeter, judge, read_counters
+from systemvm.service.slowness import KernelCounters, SlownessMeter, estimate_slowness, read_counters
 
 _ORDINARY_S = 0.0005
 _NO_COUNTERS = KernelCounters()
@@ -66,7 +66,7 @@ def test_steal_run_queue_delay_and_runnable_tasks_each_scale() -> None:
     later = before._replace(total_s=110.0)
 
     def scale(now: KernelCounters) -> float:
-        return round(judge(before, now, _ORDINARY_S, _ORDINARY_S, cpus=2).timeout_scale, 6)
+        return round(estimate_slowness(before, now, _ORDINARY_S, _ORDINARY_S, cpus=2).timeout_scale, 6)
 
     assert scale(later) == 1.0
     assert scale(later._replace(steal_s=8.0)) == 5.0
@@ -76,8 +76,9 @@ def test_steal_run_queue_delay_and_runnable_tasks_each_scale() -> None:
 
 def test_the_scale_is_bounded() -> None:
     before, stolen = KernelCounters(), KernelCounters(steal_s=10.0, total_s=10.0)
-    assert judge(before, stolen, 100.0, _ORDINARY_S, cpus=1).timeout_scale == slowness.MAX_SCALE
-    backwards = judge(stolen, before, 0.0, 0.0005, cpus=1)  # counters went back, a clock stood still
+    assert estimate_slowness(before, stolen, 100.0, _ORDINARY_S, cpus=1).timeout_scale == slowness.MAX_SCALE
+    # the counters went back and the clock stood still
+    backwards = estimate_slowness(stolen, before, 0.0, 0.0005, cpus=1)
     assert (backwards.timeout_scale, backwards.slowdown) == (1.0, 1.0)
 
 
@@ -155,5 +156,7 @@ def test_competing_threads_make_it_slower() -> None:
 def test_a_queue_that_stretches_the_reference_task_counts_once() -> None:
     before = KernelCounters()
     queued = KernelCounters(thread_run_s=1.0, thread_wait_s=4.0)
-    found = judge(before, queued, 5 * slowness.REFERENCE_NOMINAL_S, slowness.REFERENCE_NOMINAL_S, cpus=1)
+    found = estimate_slowness(
+        before, queued, 5 * slowness.REFERENCE_NOMINAL_S, slowness.REFERENCE_NOMINAL_S, cpus=1
+    )
     assert (found.timeout_scale, found.slowdown) == (5.0, 5.0)

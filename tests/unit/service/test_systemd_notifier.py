@@ -12,7 +12,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from systemvm.service.sd_notify import watchdog_interval_s
-from systemvm.service.systemd_notifier import Notifier, feed_watchdog
+from systemvm.service.systemd_notifier import SystemdNotifier, feed_watchdog
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
 
 
 def test_ready_carries_the_status(manager: socket.socket) -> None:
-    notifier = Notifier.from_environment({"NOTIFY_SOCKET": manager.getsockname()})
+    notifier = SystemdNotifier.from_environment({"NOTIFY_SOCKET": manager.getsockname()})
     notifier.status("Up, connected to\nhost-1")
     assert manager.recv(1000) == b"STATUS=Up, connected to host-1"
     notifier.status("Up, connected to host-1")  # nothing new, nothing sent
@@ -39,19 +39,19 @@ def test_abstract_addresses() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.bind("\0" + name)
         channel.settimeout(5)
-        Notifier("@" + name).stopping()
+        SystemdNotifier("@" + name).stopping()
         assert channel.recv(1000) == b"STOPPING=1"
 
 
 @pytest.mark.parametrize("address", [None, "", "/nonexistent/notify"])
 def test_a_manager_that_is_not_there_is_no_error(address: str | None) -> None:
-    Notifier(address).ready()
+    SystemdNotifier(address).ready()
 
 
 def test_signs_of_life_come_twice_a_period(manager: socket.socket) -> None:
     clock = Clock()
     environment = {"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": str(os.getpid())}
-    loop = feed_watchdog(clock, Notifier(manager.getsockname()), environment)
+    loop = feed_watchdog(clock, SystemdNotifier(manager.getsockname()), environment)
     assert loop is not None
     assert manager.recv(100) == b"WATCHDOG=1\nWATCHDOG_USEC=60000000"
     manager.setblocking(False)
@@ -66,7 +66,7 @@ def test_signs_of_life_come_twice_a_period(manager: socket.socket) -> None:
 def test_a_slow_machine_is_given_more_time(manager: socket.socket) -> None:
     clock, slowdown = Clock(), 5.0
     environment = {"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": str(os.getpid())}
-    loop = feed_watchdog(clock, Notifier(manager.getsockname()), environment, lambda: slowdown)
+    loop = feed_watchdog(clock, SystemdNotifier(manager.getsockname()), environment, lambda: slowdown)
     assert loop is not None
     assert manager.recv(100) == b"WATCHDOG=1\nWATCHDOG_USEC=300000000"
     slowdown = 1.0

@@ -48,7 +48,7 @@ OPERATIONS = {
 }
 
 
-def ask(line: bytes) -> Any:
+def send_line(line: bytes) -> Any:
     """What a helper answers to a line: read, performed and sent over a socket pair."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -66,7 +66,7 @@ def ask(line: bytes) -> Any:
 
 
 def call(method: str, params: Any) -> Any:
-    return ask(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode())
+    return send_line(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode())
 
 
 def test_answers() -> None:
@@ -96,7 +96,7 @@ def test_refuses(method: str, params: Any, code: int, reason: str | None) -> Non
     [(b"nonsense", -32700), (b"[]", -32600), (b"{}", -32600), (b"[" * 99, -32700)],
 )
 def test_what_is_no_call(line: bytes, code: int) -> None:
-    assert ask(line)["error"]["code"] == code
+    assert send_line(line)["error"]["code"] == code
 
 
 def test_the_callers_deadline_and_store_are_read() -> None:

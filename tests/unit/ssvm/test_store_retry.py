@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from systemvm.rpc.core.errors import BUSY, DEADLINE, INTERNAL, NOT_CONNECTED, RpcError
-from systemvm.ssvm.store_retry import LAST_S, is_passing, until_answered
+from systemvm.ssvm.store_retry import LAST_S, is_transient, retry_transient_errors
 
 
 class Store:
@@ -31,10 +31,10 @@ class Store:
             raise answer
         return answer
 
-    def ask(self) -> list[Any]:
+    def begin(self) -> list[Any]:
         """What came of it, once it has."""
         found: list[Any] = []
-        asking = until_answered(
+        asking = retry_transient_errors(
             self.clock, self.call, what="a call", is_wanted=lambda: self.wanted, on_wait=self.waits.append
         )
         self.asking = Deferred.fromCoroutine(asking).addBoth(found.append)
@@ -56,13 +56,13 @@ class Store:
     ],
 )
 def test_what_is_only_late(error: RpcError, passes: bool) -> None:
-    assert is_passing(error) is passes
+    assert is_transient(error) is passes
 
 
 def test_it_is_asked_ever_less_often_until_it_answers() -> None:
     late = RpcError(DEADLINE, "late")
     store = Store(*[late] * 12, "made")
-    found = store.ask()
+    found = store.begin()
     while not found:
         store.clock.advance(0.5)
     assert found == ["made"]
@@ -75,14 +75,14 @@ def test_it_is_asked_ever_less_often_until_it_answers() -> None:
 
 def test_a_refusal_comes_through_at_once() -> None:
     store = Store(RpcError(DEADLINE, "late"), RpcError.refused("store_full", "no space"))
-    found = store.ask()
+    found = store.begin()
     store.clock.advance(LAST_S)
     assert found[0].value.reason == "store_full"
 
 
 def test_nobody_waits_for_what_is_not_wanted_any_more() -> None:
     store = Store(RpcError(DEADLINE, "late"), "made for nobody")
-    found = store.ask()
+    found = store.begin()
     store.wanted = False
     store.clock.advance(LAST_S)
     assert found[0].value.code == DEADLINE
@@ -91,7 +91,7 @@ def test_nobody_waits_for_what_is_not_wanted_any_more() -> None:
 
 def test_who_cancels_ends_the_wait() -> None:
     store = Store(RpcError(DEADLINE, "late"))
-    found = store.ask()
+    found = store.begin()
     store.asking.cancel()
     assert isinstance(found[0], Failure)
     assert found[0].check(CancelledError)

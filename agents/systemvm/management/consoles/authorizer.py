@@ -18,7 +18,7 @@ from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import InstanceState
-from systemvm.rpc.core.call import Call, Objects
+from systemvm.rpc.core.call import Call, ObjectAccess
 from systemvm.rpc.core.errors import REFUSED, RpcError
 from systemvm.rpc.core.method import MethodTable
 from systemvm.wire import console
@@ -100,7 +100,7 @@ class Gatekeeper:
     def add_methods(self, table: MethodTable) -> None:
         cpvms = frozenset({Role.CPVM.value})
         sessions = "sessions that were given to it"
-        own_session = Objects(sessions, self._is_its_session, ConsoleRefusal.SESSION_ENDED.value)
+        own_session = ObjectAccess(sessions, self._is_its_session, ConsoleRefusal.SESSION_ENDED.value)
         table.add(
             console.CONSOLE_AUTHORIZE,
             self._authorize,
@@ -108,7 +108,7 @@ class Gatekeeper:
             result=ConsoleSession,
             roles=cpvms,
             summary="Spend a console token, once",
-            objects=Objects(
+            objects=ObjectAccess(
                 "tokens that were made for it", self._is_its_token, ConsoleRefusal.TOKEN_UNKNOWN.value
             ),
         )
@@ -137,7 +137,7 @@ class Gatekeeper:
             result=Acknowledgement,
             roles=cpvms,
             summary="Which sessions a CPVM carries",
-            objects=Objects(sessions, self._are_its_sessions),
+            objects=ObjectAccess(sessions, self._are_its_sessions),
         )
 
     async def _is_its_token(self, call: Call, request: ConsoleAuthorize) -> bool:

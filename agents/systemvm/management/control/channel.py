@@ -16,14 +16,14 @@ from systemvm.management.control.clock import ClockWatch
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.pki.control import ControlAuthority, SigningRefusedError
 from systemvm.management.state.status import AgentState
-from systemvm.rpc.core.call import Call, Connection, Method, Objects
+from systemvm.rpc.core.call import Call, Connection, Method, ObjectAccess
 from systemvm.rpc.core.errors import FORBIDDEN, NOT_CONNECTED, RpcError
 from systemvm.rpc.core.method import MethodTable
 from systemvm.rpc.core.peer import Peer
 from systemvm.rpc.stream.backoff import Backoff
 from systemvm.rpc.stream.listener import BOUNDS, listen
 from systemvm.rpc.stream.transport import Reactor
-from systemvm.rpc.tls.context import shown_in
+from systemvm.rpc.tls.context import describe_certificate_pem
 from systemvm.rpc.tls.identity import Identity
 from systemvm.rpc.tls.refusal import Refusal
 from systemvm.service.connection_limits import ConnectionLimits, source_of_address
@@ -92,7 +92,7 @@ class ControlChannel:
             result=Welcome,
             roles=ANY_AGENT,
             summary="An agent introduces itself",
-            objects=Objects("the name and role of its certificate", _speaks_for_itself, "not-you"),
+            objects=ObjectAccess("the name and role of its certificate", _speaks_for_itself, "not-you"),
         )
         methods.add(PING, self._ping, params=Ping, result=Pong, roles=ANY_AGENT, summary="A sign of life")
         methods.add(
@@ -167,9 +167,9 @@ class ControlChannel:
         if peer is None:
             raise RpcError(NOT_CONNECTED, "hello needs a connection")
         agent.heard_s = self._reactor.seconds()
-        shown = call.caller.certificate
-        if shown is not None:
-            agent.certified_until_s = max(agent.certified_until_s or 0.0, shown.not_after_s)
+        describe_certificate = call.caller.certificate
+        if describe_certificate is not None:
+            agent.certified_until_s = max(agent.certified_until_s or 0.0, describe_certificate.not_after_s)
         self._directory.connected(agent, peer, hello)
         # After the answer: what prepares an agent calls it, and it takes no calls before it is welcome.
         self._reactor.callLater(0, lambda: Deferred.fromCoroutine(self._prepare(agent, peer)))
@@ -229,7 +229,7 @@ class ControlChannel:
         await self._authority.recorded(certificate.encode())
         self._log.info("signed a certificate for {name}", name=agent.name)
         agent.trusts = self._authority.roots.bundle_id
-        agent.certified_until_s = shown_in(certificate.encode()).not_after_s
+        agent.certified_until_s = describe_certificate_pem(certificate.encode()).not_after_s
         return SignedCertificate(certificate, self._authority.ca_pem.decode())
 
     def _guard(self, call: Call, method: Method) -> None:

@@ -41,7 +41,7 @@ class _BoundedConnection(ProtocolWrapper):
 
     def _mark_active(self) -> None:
         if self._slot is not None:
-            self._slot.settle()
+            self._slot.complete_handshake()
             self._slot.touch()
 
 

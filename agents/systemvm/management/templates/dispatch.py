@@ -26,7 +26,7 @@ from systemvm.management.templates.pending_work import Due, Work
 from systemvm.management.templates.ssvm_calls import Agents, Lane, WorkCalls, ZoneFacts
 from systemvm.management.templates.store_usage import StoreUsage
 from systemvm.management.templates.wait_reason import WaitReason, hint_for_zone
-from systemvm.rpc.core.call import Call, Objects
+from systemvm.rpc.core.call import Call, ObjectAccess
 from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.core.method import MethodTable
 from systemvm.service.periodic import Periodic
@@ -197,7 +197,7 @@ class Dispatch:
     def add_methods(self, table: MethodTable) -> None:
         """The methods that SSVMs call."""
         ssvms = frozenset({Role.SSVM.value})
-        own = Objects("downloads that were given to it", self._is_its_job)
+        own = ObjectAccess("downloads that were given to it", self._is_its_job)
         table.add(
             storage.TEMPLATE_PROGRESS,
             self._progress,

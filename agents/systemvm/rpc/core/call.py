@@ -19,7 +19,7 @@ DEFAULT_DEADLINE_S = 30.0
 
 
 @frozen
-class ShownCertificate:
+class PeerCertificate:
     """The certificate that a connection was opened with."""
 
     serial: str  # hexadecimal, lower case
@@ -37,7 +37,7 @@ class Caller:
 
     name: str
     role: str
-    certificate: ShownCertificate | None = field(default=None, eq=False, repr=False)
+    certificate: PeerCertificate | None = field(default=None, eq=False, repr=False)
 
 
 class Connection(Protocol):
@@ -83,11 +83,11 @@ Handler = Callable[[Call, Any], Awaitable[Any]]
 
 #: Gets the call and the `job` of the query (None without one), yields values that msgspec can encode, and
 #: returns when the job has ended; an RpcError refuses. It is closed when the reader hangs up.
-Events = Callable[[Call, str | None], AsyncIterator[Any]]
+EventSource = Callable[[Call, str | None], AsyncIterator[Any]]
 
 
 @frozen
-class Objects:
+class ObjectAccess:
     """Which objects a caller may name in a method's parameters, besides having the role for it.
 
     `owns(call, params)` answers whether what the parameters name is the caller's; what does not exist is
@@ -117,8 +117,8 @@ class Method:
     roles: frozenset[str] | None
     summary: str
     deadline_s: float
-    objects: Objects | None = None  # None: the method names no object, or any is open to its roles
-    cancel_on_hangup: bool = False  # it changes nothing, or what it began goes on by itself
+    objects: ObjectAccess | None = None  # None: the method names no object, or any is open to its roles
+    cancel_on_disconnect: bool = False  # it changes nothing, or what it began goes on by itself
 
     def read_params(self, raw: object) -> Any:
         """Convert what the wire brought to the declared type; RpcError -32602 says what does not fit."""

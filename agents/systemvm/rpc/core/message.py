@@ -43,7 +43,7 @@ class Request:
 
 
 @frozen
-class Answer:
+class Response:
     """What came of a call: `error`, or else `result`. Its id is None when the call's could not be read."""
 
     id: MessageId | None
@@ -59,12 +59,12 @@ class Answer:
 class InvalidMessage(Exception):  # noqa: N818
     """JSON that is no JSON-RPC 2.0; `answer` is what its sender gets, None when it gets nothing."""
 
-    def __init__(self, hint: str, answer: Answer | None) -> None:
+    def __init__(self, hint: str, answer: Response | None) -> None:
         super().__init__(hint)
         self.answer = answer
 
 
-def read(message: object) -> Request | Answer:
+def read(message: object) -> Request | Response:
     """Tell a decoded message apart; InvalidMessage when it is none."""
     if not isinstance(message, dict):
         hint = "a batch is for HTTP" if isinstance(message, list) else "a message is an object"
@@ -103,7 +103,7 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_ID_NUMBER
 
 
-def _read_answer(message: dict[str, Any]) -> Answer:
+def _read_answer(message: dict[str, Any]) -> Response:
     # A bad answer is never answered: two ends that disagree would otherwise send errors for ever.
     if message.get("jsonrpc") != "2.0":
         raise InvalidMessage('answer: jsonrpc must be "2.0"', None)
@@ -113,9 +113,9 @@ def _read_answer(message: dict[str, Any]) -> Answer:
     if "result" in message:
         if message_id is None:
             raise InvalidMessage("result without an id", None)
-        return Answer(message_id, result=message["result"])
+        return Response(message_id, result=message["result"])
     try:
-        return Answer(message_id, error=RpcError.from_wire(message["error"]))
+        return Response(message_id, error=RpcError.from_wire(message["error"]))
     except ValueError as error:
         raise InvalidMessage(f"answer: {error}", None) from None
 
@@ -130,4 +130,4 @@ def _known_id(value: object) -> MessageId | None:
 
 def _invalid(hint: str, message_id: MessageId | None) -> InvalidMessage:
     error = RpcError(INVALID_REQUEST, "invalid request", {"hint": hint})
-    return InvalidMessage(hint, Answer(message_id, error=error))
+    return InvalidMessage(hint, Response(message_id, error=error))

@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import evolve
 
-from systemvm.rpc.core.call import DEFAULT_DEADLINE_S, Call, Caller, Handler, Method, Objects
+from systemvm.rpc.core.call import DEFAULT_DEADLINE_S, Call, Caller, Handler, Method, ObjectAccess
 from systemvm.rpc.core.errors import FORBIDDEN, METHOD_NOT_FOUND, RpcError
 from systemvm.rpc.core.openrpc import document
 
@@ -22,7 +22,7 @@ __all__ = [
     "Handler",
     "Method",
     "MethodTable",
-    "Objects",
+    "ObjectAccess",
 ]
 
 DISCOVER = "rpc.discover"
@@ -58,14 +58,14 @@ class MethodTable:
         roles: frozenset[str],
         summary: str = "",
         deadline_s: float = DEFAULT_DEADLINE_S,
-        objects: Objects | None = None,
-        cancel_on_hangup: bool = False,
+        objects: ObjectAccess | None = None,
+        cancel_on_disconnect: bool = False,
     ) -> None:
         """Answer `name` with `await handler(call, params)`; notifications come to the same handlers.
 
         `roles` says who may call, `objects` on what; the handler never runs for who may not. With
-        `cancel_on_hangup` it is cancelled when its caller's connection ends, as it is when the caller gives
-        up or its deadline passes; without it goes on, so that no work is left half done.
+        `cancel_on_disconnect` it is cancelled when its caller's connection ends, as it is when the caller
+        cancels or its deadline passes; without, it continues, so that no work is left half done.
         """
         if name in self._methods:
             raise ValueError(f"method {name!r} is there already")
@@ -74,7 +74,15 @@ class MethodTable:
         if not 0 < deadline_s <= MAX_DEADLINE_S:
             raise ValueError(f"method {name!r}: a deadline is above 0 and at most {MAX_DEADLINE_S:g} s")
         self._methods[name] = Method(
-            name, handler, params, result, frozenset(roles), summary, deadline_s, objects, cancel_on_hangup
+            name,
+            handler,
+            params,
+            result,
+            frozenset(roles),
+            summary,
+            deadline_s,
+            objects,
+            cancel_on_disconnect,
         )
 
     def lookup(self, call: Call, name: str) -> Method:
@@ -91,9 +99,9 @@ class MethodTable:
             self.guard(call, method)
         return method
 
-    def cancels_on_hangup(self, name: str) -> bool:
+    def cancels_on_disconnect(self, name: str) -> bool:
         method = self._methods.get(name)
-        return method is not None and method.cancel_on_hangup
+        return method is not None and method.cancel_on_disconnect
 
     async def dispatch(self, call: Call, name: str, raw_params: object) -> Any:
         """Check, convert, and run the handler; whatever it raises comes through."""

@@ -29,7 +29,7 @@ from systemvm.rpc.core.errors import (
     PARSE_ERROR,
     RpcError,
 )
-from systemvm.rpc.core.message import Answer, InvalidMessage, MessageId, Request
+from systemvm.rpc.core.message import InvalidMessage, MessageId, Request, Response
 from systemvm.rpc.core.method import PING, MethodTable
 from systemvm.rpc.core.perform import new_request_id, perform
 from systemvm.service import slowness
@@ -218,19 +218,19 @@ class Peer:
         try:
             read = message.read(frame.decode(line))
         except RpcError as error:
-            self._bad_frame(str(error), Answer(None, error=error))
+            self._bad_frame(str(error), Response(None, error=error))
         except InvalidMessage as invalid:
             self._bad_frame(str(invalid), invalid.answer)
         else:
             self._bad_frames = 0
-            if isinstance(read, Answer):
+            if isinstance(read, Response):
                 self._answered(read)
             elif read.id is None:
                 self._notified(read)
             else:
                 self._called(read, read.id)
 
-    def _bad_frame(self, error: str, answer: Answer | None) -> None:
+    def _bad_frame(self, error: str, answer: Response | None) -> None:
         """Answer it; who sends nothing else is hung up on, and the log has no line for each."""
         self._bad_frames += 1
         if self._bad_frames == 1:
@@ -243,10 +243,10 @@ class Peer:
     def _hang_up_on(self, why: str) -> None:
         """Where the next frame begins is unknown, or does not matter any more: say so, and close."""
         self._log.warn("Closing on {caller}: {why}", caller=self.caller.name, why=why)
-        self._answer(Answer(None, error=RpcError(PARSE_ERROR, "parse error", {"hint": why})))
+        self._answer(Response(None, error=RpcError(PARSE_ERROR, "parse error", {"hint": why})))
         self.close(why)
 
-    def _answered(self, answer: Answer) -> None:
+    def _answered(self, answer: Response) -> None:
         if answer.id is None:
             error = str(answer.error)
             self._log.error(
@@ -263,15 +263,15 @@ class Peer:
 
     def _called(self, request: Request, call_id: MessageId) -> None:
         if request.method == PING:
-            self._answer(Answer(call_id, result={}))
+            self._answer(Response(call_id, result={}))
             return
         if call_id in self._serving or call_id in self._unbegun:
             hint = {"hint": "this id waits for its answer already"}
-            self._answer(Answer(call_id, error=RpcError(INVALID_REQUEST, "invalid request", hint)))
+            self._answer(Response(call_id, error=RpcError(INVALID_REQUEST, "invalid request", hint)))
             return
         if len(self._serving) + len(self._unbegun) >= MAX_IN_FLIGHT:
             hint = {"hint": f"at most {MAX_IN_FLIGHT} calls may wait for their answers"}
-            self._answer(Answer(call_id, error=RpcError(BUSY, "too many calls in flight", hint)))
+            self._answer(Response(call_id, error=RpcError(BUSY, "too many calls in flight", hint)))
             return
         waits_ms = request.deadline_ms
         deadline = None if waits_ms is None else Deadline.after(self._clock.seconds, waits_ms / 1000)
@@ -286,7 +286,7 @@ class Peer:
         request, deadline = self._unbegun.pop(call_id)
         performed = self._perform(request, deadline)
         self._serving[call_id] = performed
-        if self._methods.cancels_on_hangup(request.method):
+        if self._methods.cancels_on_disconnect(request.method):
             self._cancel_on_hangup.add(call_id)
         performed.addBoth(self._performed, call_id)
 
@@ -294,9 +294,9 @@ class Peer:
         del self._serving[call_id]
         self._cancel_on_hangup.discard(call_id)
         if not isinstance(result, Failure):
-            self._answer(Answer(call_id, result=result))
+            self._answer(Response(call_id, result=result))
         elif isinstance(result.value, RpcError):
-            self._answer(Answer(call_id, error=result.value))
+            self._answer(Response(call_id, error=result.value))
 
     def _notified(self, request: Request) -> None:
         if request.method == CANCEL:
@@ -332,11 +332,11 @@ class Peer:
         if call_id in self._unbegun:
             request, _ = self._unbegun.pop(call_id)
             why = f"{request.method} was given up before it began"
-            self._answer(Answer(call_id, error=RpcError(DEADLINE, why)))
+            self._answer(Response(call_id, error=RpcError(DEADLINE, why)))
         elif call_id in self._serving:
             self._serving[call_id].cancel()
 
-    def _answer(self, answer: Answer) -> None:
+    def _answer(self, answer: Response) -> None:
         if self._closed is not None:
             return
         try:
@@ -345,7 +345,7 @@ class Peer:
             hint = str(error)
             self._log.error("Cannot send an answer to {caller}: {hint}", caller=self.caller.name, hint=hint)
             unsendable = RpcError(INTERNAL, "the answer cannot be sent", {"hint": hint})
-            line = frame.encode(Answer(answer.id, error=unsendable).to_wire())
+            line = frame.encode(Response(answer.id, error=unsendable).to_wire())
         self._channel.send(line)
 
     @staticmethod

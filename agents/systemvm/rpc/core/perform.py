@@ -69,7 +69,7 @@ def perform(
         if result.check(CancelledError) is not None:
             why = f"{name} did not finish in {timer.waited_s:g} s" if overdue else f"{name} was given up"
             return Failure(RpcError(DEADLINE, why))
-        return Failure(incident(call, name, result))
+        return Failure(report_incident(call, name, result))
 
     return running.addBoth(done)
 
@@ -87,7 +87,7 @@ def _note_refusal(call: Call, name: str, error: RpcError) -> None:
         )
 
 
-def incident(call: Call, name: str, failure: Failure) -> RpcError:
+def report_incident(call: Call, name: str, failure: Failure) -> RpcError:
     """Log what a handler raised, and make of it the error that its caller may see."""
     incident_id = os.urandom(6).hex()
     _log.failure(

@@ -15,10 +15,10 @@ from twisted.web import http
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
-from systemvm.rpc.core.call import Call, Events
+from systemvm.rpc.core.call import Call, EventSource
 from systemvm.rpc.core.errors import FORBIDDEN, INTERNAL, INVALID_REQUEST, RpcError
-from systemvm.rpc.core.message import Answer
-from systemvm.rpc.core.perform import incident, new_request_id
+from systemvm.rpc.core.message import Response
+from systemvm.rpc.core.perform import new_request_id, report_incident
 from systemvm.rpc.http.unix_resource import AuthorizedResource, write_json
 from systemvm.rpc.stream.peer_credentials import Authorize
 from systemvm.rpc.stream.transport import Reactor
@@ -31,7 +31,7 @@ _log = Logger()
 class EventsResource(AuthorizedResource):
     """One `data:` a value, an `error` event when it fails, and its end when the job has ended."""
 
-    def __init__(self, reactor: Reactor, events: Events, authorize: Authorize) -> None:
+    def __init__(self, reactor: Reactor, events: EventSource, authorize: Authorize) -> None:
         super().__init__(authorize)
         self._reactor = reactor
         self._events = events
@@ -43,7 +43,7 @@ class EventsResource(AuthorizedResource):
         if request.method != b"GET" or request.postpath:
             request.setHeader(b"allow", b"GET")
             error = RpcError(INVALID_REQUEST, "invalid request", {"hint": "GET /events?job=ID"})
-            write_json(request, Answer(None, error=error).to_wire(), http.NOT_ALLOWED)
+            write_json(request, Response(None, error=error).to_wire(), http.NOT_ALLOWED)
             return NOT_DONE_YET
         job = request.args.get(b"job", [None])[0]
         call = Call(caller, new_request_id(), None)
@@ -65,7 +65,7 @@ class EventsResource(AuthorizedResource):
             elif isinstance(result.value, RpcError):
                 stream.fail(result.value)
             elif result.check(CancelledError) is None:
-                stream.fail(incident(call, "events", result))
+                stream.fail(report_incident(call, "events", result))
 
         feeding = Deferred.fromCoroutine(feed())
         stream.on_hang_up(feeding.cancel)
@@ -114,7 +114,7 @@ class _EventStream:
             error.code, http.NOT_FOUND
         )
         self._stop()
-        write_json(self._request, Answer(None, error=error).to_wire(), status)
+        write_json(self._request, Response(None, error=error).to_wire(), status)
 
     def pauseProducing(self) -> None:
         if self._room is None:

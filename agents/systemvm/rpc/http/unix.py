@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from systemvm.rpc.core.call import Events
+from systemvm.rpc.core.call import EventSource
 from systemvm.rpc.core.method import MethodTable
 from systemvm.rpc.stream.peer_credentials import Authorize, root_and_group, root_only
 
@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 
     from systemvm.rpc.http.unix_client import unix_call, unix_events
 
-__all__ = ["Authorize", "Events", "listen_unix", "root_and_group", "root_only", "unix_call", "unix_events"]
+__all__ = [
+    "Authorize",
+    "EventSource",
+    "listen_unix",
+    "root_and_group",
+    "root_only",
+    "unix_call",
+    "unix_events",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -36,7 +44,7 @@ def listen_unix(
     methods: MethodTable,
     *,
     authorize: Authorize,
-    events: Events | None = None,
+    events: EventSource | None = None,
     mode: int = 0o660,
 ) -> IListeningPort:
     """Serve `POST /rpc` and, with `events`, `GET /events?job=ID` at `path`, or on an inherited descriptor.

@@ -18,7 +18,7 @@ from systemvm.rpc.core.errors import DEADLINE, FORBIDDEN, INTERNAL, NOT_CONNECTE
 MAX_EVENT_BYTES = 1024 * 1024
 
 
-class NotReachedError(RpcError):
+class UnreachableError(RpcError):
     """Nobody could be asked: there is no listener, or this user may not open its socket."""
 
 
@@ -130,10 +130,10 @@ def _result(path: str | Path, answer: Any) -> Any:
     return answer["result"]
 
 
-def _unreachable(path: str | Path, error: Exception) -> NotReachedError:
+def _unreachable(path: str | Path, error: Exception) -> UnreachableError:
     if isinstance(error, PermissionError):
         hint = {"hint": "be root or a member of the group systemvm"}
-        return NotReachedError(FORBIDDEN, f"{path} may not be opened by you", hint)
+        return UnreachableError(FORBIDDEN, f"{path} may not be opened by you", hint)
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     hint = {"hint": "is the service running? systemctl status systemvm-managementd"}
-    return NotReachedError(NOT_CONNECTED, f"nothing answers at {path}: {reason}", hint)
+    return UnreachableError(NOT_CONNECTED, f"nothing answers at {path}: {reason}", hint)

@@ -12,7 +12,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request
 
 from systemvm.rpc.core.errors import FORBIDDEN, INTERNAL, RpcError
-from systemvm.rpc.core.message import Answer
+from systemvm.rpc.core.message import Response
 from systemvm.rpc.core.method import Caller
 from systemvm.rpc.stream.peer_credentials import Authorize, credentials
 
@@ -35,7 +35,7 @@ class AuthorizedResource(Resource):
             _log.warn("Refused uid {uid} (pid {pid}) at the control socket", uid=uid, pid=pid)
             hint = {"hint": "root and the members of the socket's group are"}
             error = RpcError(FORBIDDEN, f"uid {uid} is not allowed here", hint)
-            write_json(request, Answer(None, error=error).to_wire(), http.FORBIDDEN)
+            write_json(request, Response(None, error=error).to_wire(), http.FORBIDDEN)
         return caller
 
 
@@ -50,7 +50,7 @@ def write_json(request: Request, value: object, status: int | None = None) -> No
     except (TypeError, msgspec.MsgspecError) as error:
         _log.error("An answer cannot be sent: {error}", error=str(error))
         unsendable = RpcError(INTERNAL, "the answer cannot be sent", {"hint": str(error)})
-        body = msgspec.json.encode(Answer(None, error=unsendable).to_wire()) + b"\n"
+        body = msgspec.json.encode(Response(None, error=unsendable).to_wire()) + b"\n"
     if status is not None:
         request.setResponseCode(status)
     request.setHeader(b"content-type", b"application/json")

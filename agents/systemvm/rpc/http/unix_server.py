@@ -15,9 +15,9 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from systemvm.rpc.core import frame, message
-from systemvm.rpc.core.call import Call, Caller, Events
+from systemvm.rpc.core.call import Call, Caller, EventSource
 from systemvm.rpc.core.errors import INVALID_REQUEST, RpcError
-from systemvm.rpc.core.message import Answer, InvalidMessage
+from systemvm.rpc.core.message import InvalidMessage, Response
 from systemvm.rpc.core.method import MethodTable
 from systemvm.rpc.core.perform import new_request_id, perform
 from systemvm.rpc.http.bounded_request import BoundedRequest
@@ -39,7 +39,7 @@ def serve(
     where: str | Path | int,
     methods: MethodTable,
     authorize: Authorize,
-    events: Events | None,
+    events: EventSource | None,
     mode: int,
 ) -> IListeningPort:
     """See `unix.listen_unix`."""
@@ -62,7 +62,7 @@ class _NothingHere(Resource):
 
     def render(self, request: Request) -> int:
         error = RpcError(INVALID_REQUEST, "invalid request", {"hint": "POST /rpc, or GET /events?job=ID"})
-        write_json(request, Answer(None, error=error).to_wire(), http.NOT_FOUND)
+        write_json(request, Response(None, error=error).to_wire(), http.NOT_FOUND)
         return NOT_DONE_YET
 
 
@@ -92,7 +92,7 @@ class _RpcResource(AuthorizedResource):
             error = RpcError(
                 INVALID_REQUEST, "invalid request", {"hint": "POST one message or a batch to /rpc"}
             )
-            write_json(request, Answer(None, error=error).to_wire(), http.NOT_ALLOWED)
+            write_json(request, Response(None, error=error).to_wire(), http.NOT_ALLOWED)
             return NOT_DONE_YET
         body: Any = request.content
         open_ = _Open(request)
@@ -104,12 +104,12 @@ class _RpcResource(AuthorizedResource):
         try:
             decoded = frame.decode(body)
         except RpcError as error:
-            return _now(Answer(None, error=error).to_wire())
+            return _now(Response(None, error=error).to_wire())
         if not isinstance(decoded, list):
             return self._one(caller, decoded)
         if not 0 < len(decoded) <= MAX_BATCH:
             hint = {"hint": f"a batch holds 1 to {MAX_BATCH} messages"}
-            return _now(Answer(None, error=RpcError(INVALID_REQUEST, "invalid request", hint)).to_wire())
+            return _now(Response(None, error=RpcError(INVALID_REQUEST, "invalid request", hint)).to_wire())
         answers = gatherResults([self._one(caller, each) for each in decoded])
         return answers.addCallback(lambda all_: [each for each in all_ if each is not None] or None)
 
@@ -119,9 +119,9 @@ class _RpcResource(AuthorizedResource):
             read = message.read(decoded)
         except InvalidMessage as invalid:
             return _now(None if invalid.answer is None else invalid.answer.to_wire())
-        if isinstance(read, Answer):
+        if isinstance(read, Response):
             hint = {"hint": "an answer where a request belongs"}
-            return _now(Answer(read.id, error=RpcError(INVALID_REQUEST, "invalid request", hint)).to_wire())
+            return _now(Response(read.id, error=RpcError(INVALID_REQUEST, "invalid request", hint)).to_wire())
         call = Call(caller, read.request_id or new_request_id(), None)
         call_id = read.id
 
@@ -129,9 +129,9 @@ class _RpcResource(AuthorizedResource):
             if call_id is None:
                 return None
             if not isinstance(result, Failure):
-                return Answer(call_id, result=result).to_wire()
+                return Response(call_id, result=result).to_wire()
             if isinstance(result.value, RpcError):
-                return Answer(call_id, error=result.value).to_wire()
+                return Response(call_id, error=result.value).to_wire()
             return result
 
         return perform(self._reactor, self._methods, call, read.method, read.params).addBoth(answered)

@@ -19,7 +19,7 @@ from systemvm.rpc.core.method import MethodTable
 from systemvm.rpc.core.peer import Peer
 from systemvm.rpc.stream.backoff import Backoff
 from systemvm.rpc.stream.secure_transport import SecureStreamProtocol
-from systemvm.rpc.stream.transport import Reactor, explain
+from systemvm.rpc.stream.transport import Reactor, describe_failure
 from systemvm.rpc.tls.context import Identity, TlsOptions, agent_options
 from systemvm.service.slowness import scaled_s
 
@@ -171,7 +171,7 @@ class _Attempt(ClientFactory):
 
     def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
         self.refused = reason.check(ConnectionRefusedError) is not None
-        self._lost(None, explain(reason))
+        self._lost(None, describe_failure(reason))
 
     def _connected(self, peer: Peer) -> None:
         self.peer = peer

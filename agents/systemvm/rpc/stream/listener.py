@@ -151,7 +151,7 @@ class _AgentFactory(Factory):
             self._reactor, self._methods, self._on_connected, lost, self._source.options(), known
         )
         protocol.factory = self
-        slot = self._limits.admit(self._source_of(address), lambda: protocol.turn_away(_CROWDED))
+        slot = self._limits.admit(self._source_of(address), lambda: protocol.reject(_CROWDED))
         return protocol
 
     def _report_crowd(self, address: str, verdict: Refusal) -> None:

@@ -52,22 +52,22 @@ class SecureStreamProtocol(StreamProtocol):
         self._stop_handshake_timer()
         certificate = self.transport.getPeerCertificate()
         if certificate is None:
-            self.turn_away(Refusal(TlsCheck.NO_CERTIFICATE, "it showed no certificate"))
+            self.reject(Refusal(TlsCheck.NO_CERTIFICATE, "it showed no certificate"))
             return
         try:
             caller = self._options.check(certificate.to_cryptography())
             self._known(caller)
         except IdentityRefused as error:
-            self.turn_away(Refusal(error.check, f"its certificate {error}"))
+            self.reject(Refusal(error.check, f"its certificate {error}"))
             return
         except RpcError as error:
-            self.turn_away(Refusal.of_application(error))
+            self.reject(Refusal.of_application(error))
             return
         except Exception:
             self._log.failure("Checking a certificate failed")
-            self.turn_away(Refusal(TlsCheck.CHAIN, "its certificate cannot be read"))
+            self.reject(Refusal(TlsCheck.CHAIN, "its certificate cannot be read"))
             return
-        self.converse(caller)
+        self.start_peer(caller)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._stop_handshake_timer()
@@ -78,9 +78,9 @@ class SecureStreamProtocol(StreamProtocol):
 
     def _too_slow(self) -> None:
         waited_s = HANDSHAKE_S if self._handshake is None else self._handshake.waited_s
-        self.turn_away(Refusal(TlsCheck.TIMEOUT, f"no TLS handshake in {waited_s:.0f} s"))
+        self.reject(Refusal(TlsCheck.TIMEOUT, f"no TLS handshake in {waited_s:.0f} s"))
 
-    def turn_away(self, verdict: Refusal) -> None:
+    def reject(self, verdict: Refusal) -> None:
         """Close the connection; the verdict stays readable."""
         self.verdict = verdict
         self.refuse(f"{verdict.check.value}: {verdict.text}")

@@ -29,12 +29,12 @@ Reactor = Any
 PAUSE_BYTES = 2 * 1024 * 1024  # two frames of the longest kind: both ends may send one at once and still read
 MAX_UNSENT_BYTES = 8 * 1024 * 1024  # what may wait for an end that does not read, whatever its kind
 STALL_S = 30.0
-GOODBYE_S = 5.0  # how long what was written before a close may take to leave
+CLOSE_TIMEOUT_S = 5.0  # how long what was written before a close may take to leave
 
 
 @implementer(IPushProducer)
 class StreamProtocol(Protocol):
-    """One connection; subclasses say when the other end is known and call `converse`."""
+    """One connection; subclasses say when the other end is known and call `start_peer`."""
 
     transport: Any  # of the kinds this is used on, each has more than ITransport says
 
@@ -60,7 +60,7 @@ class StreamProtocol(Protocol):
         self._goodbye: IDelayedCall | None = None
         self._gone = False
 
-    def converse(self, caller: Caller) -> None:
+    def start_peer(self, caller: Caller) -> None:
         """The other end is known: from here on its frames are read."""
         self.peer = Peer(caller, self._methods, self._clock, self, self._in_a_later_turn)
         self.transport.registerProducer(self, True)
@@ -84,7 +84,7 @@ class StreamProtocol(Protocol):
             if timer is not None and timer.active():
                 timer.cancel()
         self._unsent.clear()
-        why = self.refusal or explain(reason)
+        why = self.refusal or describe_failure(reason)
         if self.peer is not None:
             self.peer.connection_lost(why)
         self._on_lost(self.peer, why)
@@ -113,7 +113,7 @@ class StreamProtocol(Protocol):
         if self._gone or self._goodbye is not None:
             return
         self.refusal = why
-        self._goodbye = self._clock.callLater(GOODBYE_S, self.transport.abortConnection)
+        self._goodbye = self._clock.callLater(CLOSE_TIMEOUT_S, self.transport.abortConnection)
         self._unsent.clear()
         self.transport.unregisterProducer()
         self.transport.loseConnection()
@@ -161,7 +161,7 @@ class StreamProtocol(Protocol):
         self.transport.abortConnection()
 
 
-def explain(reason: Failure) -> str:
+def describe_failure(reason: Failure) -> str:
     """One line on why a connection ended; OpenSSL's lists of errors become words."""
     error = reason.value
     details = error.args[0] if error is not None and error.args else ""

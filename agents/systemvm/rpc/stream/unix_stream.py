@@ -16,7 +16,7 @@ from systemvm.rpc.core.errors import NOT_CONNECTED, RpcError
 from systemvm.rpc.core.method import Caller, MethodTable
 from systemvm.rpc.core.peer import Peer
 from systemvm.rpc.stream.peer_credentials import Authorize, credentials
-from systemvm.rpc.stream.transport import Reactor, StreamProtocol, explain
+from systemvm.rpc.stream.transport import Reactor, StreamProtocol, describe_failure
 from systemvm.rpc.stream.unix_path import listen_at
 
 CONNECT_S = 15.0
@@ -24,7 +24,7 @@ CONNECT_S = 15.0
 _log = Logger()
 
 
-def listen_local(
+def listen_unix_stream(
     reactor: Reactor,
     where: str | Path | int,
     methods: MethodTable,
@@ -38,7 +38,7 @@ def listen_local(
     return listen_at(reactor, where, _LocalFactory(reactor, methods, authorize, on_connected, on_lost), mode)
 
 
-def connect_local(
+def connect_unix_stream(
     reactor: Reactor, path: str | Path, methods: MethodTable, *, remote: Caller, timeout_s: float = CONNECT_S
 ) -> Deferred[Peer]:
     """Connect to whoever listens at `path`: the file's permissions vouch for it, `remote` names it."""
@@ -66,7 +66,7 @@ class _LocalProtocol(StreamProtocol):
         if caller is None:
             self.refuse(f"uid {uid} (pid {pid}) is not allowed here")
         else:
-            self.converse(caller)
+            self.start_peer(caller)
 
 
 class _LocalFactory(Factory):
@@ -111,7 +111,7 @@ class _LocalAttempt(ClientFactory):
         )
 
     def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
-        self._fail(explain(reason))
+        self._fail(describe_failure(reason))
 
     def _made(self, peer: Peer) -> None:
         if not self.connected.called:

@@ -21,7 +21,7 @@ from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
-from systemvm.rpc.core.call import Caller, ShownCertificate
+from systemvm.rpc.core.call import Caller, PeerCertificate
 from systemvm.rpc.tls.identity import Identity
 from systemvm.rpc.tls.refusal import TlsCheck
 from systemvm.wire.role import MANAGEMENT_SAN, Role
@@ -83,7 +83,7 @@ def check_agent(certificate: x509.Certificate) -> Caller:
     if match is None:
         text = f"names {_listed(names)} instead of one <name>.<role>.systemvm of an agent"
         raise IdentityRefused(TlsCheck.NAME, text)
-    return Caller(_instance_name(match.group(1)), match.group(2), shown(certificate))
+    return Caller(_instance_name(match.group(1)), match.group(2), describe_certificate(certificate))
 
 
 def check_daemon(certificate: x509.Certificate) -> Caller:
@@ -94,22 +94,22 @@ def check_daemon(certificate: x509.Certificate) -> Caller:
         raise IdentityRefused(TlsCheck.NAME, f"names {_listed(names)} without {MANAGEMENT_SAN}")
     hosts = [match.group(1) for name in names if (match := _HOST_SAN.fullmatch(name))]
     name = hosts[0] if hosts else Role.MANAGEMENT.value
-    return Caller(name, Role.MANAGEMENT.value, shown(certificate))
+    return Caller(name, Role.MANAGEMENT.value, describe_certificate(certificate))
 
 
-def shown_in(certificate_pem: bytes) -> ShownCertificate:
-    """`shown`, of a PEM text."""
-    return shown(x509.load_pem_x509_certificate(certificate_pem))
+def describe_certificate_pem(certificate_pem: bytes) -> PeerCertificate:
+    """`describe_certificate`, of a PEM text."""
+    return describe_certificate(x509.load_pem_x509_certificate(certificate_pem))
 
 
-def shown(certificate: x509.Certificate) -> ShownCertificate:
+def describe_certificate(certificate: x509.Certificate) -> PeerCertificate:
     """What is remembered of a certificate for as long as its connection lasts."""
     try:
         issuer = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
         key_id = (issuer.key_identifier or b"").hex()
     except (x509.ExtensionNotFound, ValueError):
         key_id = ""
-    return ShownCertificate(
+    return PeerCertificate(
         f"{certificate.serial_number:x}", certificate.not_valid_after_utc.timestamp(), key_id
     )
 

@@ -21,14 +21,29 @@ from systemvm.rpc.core.method import Call, MethodTable
 from systemvm.rpc.core.peer import Peer
 from systemvm.service.single_flight import SingleFlight
 from systemvm.ssvm import store_messages
-from systemvm.ssvm.agent.fetch_connection import FETCH, FetchLink
-from systemvm.ssvm.agent.store_client import Stores
+from systemvm.ssvm.agent.fetch_connection import FETCH, FetchConnection
+from systemvm.ssvm.agent.store_client import StoreClient
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.fetch_messages import FINISHED, PROGRESS, START, STOP, DeniedNetwork, Fetched, Start
+from systemvm.ssvm.fetch_messages import (
+    FINISHED,
+    PROGRESS,
+    START,
+    STOP,
+    DeniedNetwork,
+    FetchStatus,
+    StartRequest,
+)
 from systemvm.ssvm.mover_messages import MoverResult
 from systemvm.ssvm.paths import Paths
-from systemvm.ssvm.store_messages import Find, Found, Job, Publish, Published, Sweep
-from systemvm.ssvm.store_retry import until_answered
+from systemvm.ssvm.store_messages import (
+    FindRequest,
+    FindResult,
+    JobKey,
+    PublishedTemplate,
+    PublishRequest,
+    SweepRequest,
+)
+from systemvm.ssvm.store_retry import retry_transient_errors
 from systemvm.wire import denied_networks, storage
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.storage import (
@@ -63,15 +78,15 @@ class _Download:
     abandoned: bool = False  # it is to be aborted: nothing of it is tried again
 
 
-class Downloads:
+class DownloadManager:
     """Get or start, abort, and the news of both ends."""
 
     def __init__(
         self,
         context: Context,
         paths: Paths,
-        stores: Stores,
-        link: Callable[..., FetchLink] = FetchLink,
+        stores: StoreClient,
+        link: Callable[..., FetchConnection] = FetchConnection,
     ) -> None:
         self._context = context
         self._stores = stores
@@ -83,7 +98,7 @@ class Downloads:
         told = MethodTable("systemvm agent, to fetch", VERSION)
         roles = frozenset({FETCH.role})
         told.add(PROGRESS, self._progressed, params=DownloadStatus, result=Acknowledgement, roles=roles)
-        told.add(FINISHED, self._finished, params=Fetched, result=Acknowledgement, roles=roles)
+        told.add(FINISHED, self._finished, params=FetchStatus, result=Acknowledgement, roles=roles)
         self._link = link(
             context.reactor, paths.fetch_socket, told, lambda: bool(self._active()), self._fetch_connected
         )
@@ -110,8 +125,8 @@ class Downloads:
         await self._stores.require(request.store)
         mount_id = store_messages.mount_id(request.store)
         self._require_wanted(job_id)
-        find = Find(mount_id, job_id, request.account_id, request.template_id)
-        found: Found = await self._stores.ask(store_messages.FIND, find, Found, FIND_TIMEOUT_S)
+        find = FindRequest(mount_id, job_id, request.account_id, request.template_id)
+        found: FindResult = await self._stores.call(store_messages.FIND, find, FindResult, FIND_TIMEOUT_S)
         if found.published is not None:
             return _downloaded(DownloadStatus(job_id, DownloadState.DOWNLOADED), found.published)
         request_id = request.request_id
@@ -167,8 +182,8 @@ class Downloads:
         mount_id = store_messages.mount_id(store)
 
         async def sweep() -> StoreStats:
-            order = Sweep(mount_id, self._context.name, await self.used_job_ids())
-            stats: StoreStats = await self._stores.ask(store_messages.SWEEP, order, StoreStats)
+            order = SweepRequest(mount_id, self._context.name, await self.used_job_ids())
+            stats: StoreStats = await self._stores.call(store_messages.SWEEP, order, StoreStats)
             return stats
 
         stats: StoreStats = await self._sweeps.run(mount_id, sweep)
@@ -178,7 +193,7 @@ class Downloads:
         """Every download that is remembered, as it is now."""
         return [known.status for known in self._known.values()]
 
-    def state_again(self) -> None:
+    def resend_statuses(self) -> None:
         """Say how every running job is; ends that were not answered are still being repeated."""
         for job_id in self._active():
             self._notify(self._known[job_id].status)
@@ -195,7 +210,7 @@ class Downloads:
             self._notify(status)
         return Acknowledgement()
 
-    async def _finished(self, call: Call, fetched: Fetched) -> Acknowledgement:
+    async def _finished(self, call: Call, fetched: FetchStatus) -> Acknowledgement:
         self._take(fetched)
         return Acknowledgement()
 
@@ -223,7 +238,7 @@ class Downloads:
             return going and not peer.closed
 
         try:
-            await until_answered(
+            await retry_transient_errors(
                 self._context.reactor,
                 lambda: self._start(peer, download),
                 what=f"{download.request.job_id}: fetch",
@@ -269,16 +284,16 @@ class Downloads:
             DeniedNetwork(request.store.server, "a storage server"),
             *(DeniedNetwork(cidr, denied_networks.OWN_ADDRESS) for cidr in request.denied_networks),
         ]
-        fetched: Fetched = await peer.call(
+        fetched: FetchStatus = await peer.call(
             START,
-            Start(self._context.name, request, denied),
-            result=Fetched,
+            StartRequest(self._context.name, request, denied),
+            result=FetchStatus,
             deadline_s=START_DEADLINE_S,
             request_id=request.request_id,
         )
         self._take(fetched)
 
-    def _take(self, fetched: Fetched) -> None:
+    def _take(self, fetched: FetchStatus) -> None:
         """Act on what fetch says of a job."""
         download = self._known.get(fetched.status.job_id)
         if download is None or download.status.state.ended or download.publishing is not None:
@@ -296,8 +311,8 @@ class Downloads:
         request = download.request
         publishes = DownloadStep("all of it is here and as it should be; publishes it", time.time())
         download.status = evolve(download.status, steps=[*download.status.steps, publishes])
-        job = Job(store_messages.mount_id(request.store), self._context.name, request.job_id)
-        order = Publish(
+        job = JobKey(store_messages.mount_id(request.store), self._context.name, request.job_id)
+        order = PublishRequest(
             job=job,
             account_id=request.account_id,
             template_id=request.template_id,
@@ -317,19 +332,19 @@ class Downloads:
         else:
             self._end(download, _downloaded(download.status, published))
 
-    async def _publish_or_find(self, download: _Download, order: Publish) -> Published:
+    async def _publish_or_find(self, download: _Download, order: PublishRequest) -> PublishedTemplate:
         """Publish; a store that is late or busy is asked again, and first whether it has done it."""
         job = order.job
-        find = Find(job.mount_id, job.job_id, order.account_id, order.template_id)
+        find = FindRequest(job.mount_id, job.job_id, order.account_id, order.template_id)
         was_late = False
 
-        async def publish() -> Published:
+        async def publish() -> PublishedTemplate:
             if was_late:
-                found: Found = await self._stores.ask(store_messages.FIND, find, Found)
+                found: FindResult = await self._stores.call(store_messages.FIND, find, FindResult)
                 if found.published is not None:
                     return found.published
-            published: Published = await self._stores.ask(
-                store_messages.PUBLISH, order, Published, PUBLISH_TIMEOUT_S
+            published: PublishedTemplate = await self._stores.call(
+                store_messages.PUBLISH, order, PublishedTemplate, PUBLISH_TIMEOUT_S
             )
             return published
 
@@ -339,7 +354,7 @@ class Downloads:
             download.status = evolve(download.status, waits_for_store=True)
             self._notify(download.status)
 
-        return await until_answered(
+        return await retry_transient_errors(
             self._context.reactor,
             publish,
             what=f"{job.job_id}: publishing",
@@ -347,9 +362,9 @@ class Downloads:
             on_wait=late,
         )
 
-    async def _discard(self, job: Job) -> None:
+    async def _discard(self, job: JobKey) -> None:
         try:
-            await self._stores.ask(store_messages.DISCARD, job, Acknowledgement)
+            await self._stores.call(store_messages.DISCARD, job, Acknowledgement)
         except RpcError as error:
             self._log.warn(
                 "{job_id}: its directory is still there: {error}", job_id=job.job_id, error=str(error)
@@ -390,7 +405,7 @@ async def _after(running: Deferred[None]) -> None:
     await done
 
 
-def _downloaded(status: DownloadStatus, published: Published) -> DownloadStatus:
+def _downloaded(status: DownloadStatus, published: PublishedTemplate) -> DownloadStatus:
     return evolve(
         status,
         state=DownloadState.DOWNLOADED,

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.core.method import Caller, MethodTable
 from systemvm.rpc.core.peer import Peer
-from systemvm.rpc.stream.unix_stream import connect_local
+from systemvm.rpc.stream.unix_stream import connect_unix_stream
 from systemvm.service.single_flight import SingleFlight
 from systemvm.ssvm.fetch_messages import HELLO, FetchHello
 
@@ -24,7 +24,7 @@ AGAIN_S = 1.0
 START_DEADLINE_S = 60.0
 
 
-class FetchLink:
+class FetchConnection:
     """One peer at a time; `on_connected` hears of every new connection and of which fetch it is."""
 
     def __init__(
@@ -63,7 +63,7 @@ class FetchLink:
             self._peer.close("the agent stops")
 
     async def _connect(self) -> Peer:
-        peer = await connect_local(self._reactor, self._path, self._methods, remote=FETCH)
+        peer = await connect_unix_stream(self._reactor, self._path, self._methods, remote=FETCH)
         try:
             hello: FetchHello = await peer.call(HELLO, result=FetchHello, deadline_s=START_DEADLINE_S)
         except RpcError:

@@ -14,8 +14,8 @@ from systemvm.rpc.core.peer import Peer
 from systemvm.service.single_flight import SingleFlight
 from systemvm.service.slowness import timeout_scale
 from systemvm.ssvm import store_messages
-from systemvm.ssvm.agent.downloads import Downloads
-from systemvm.ssvm.agent.store_client import Stores
+from systemvm.ssvm.agent.downloads import DownloadManager
+from systemvm.ssvm.agent.store_client import StoreClient
 from systemvm.ssvm.paths import Paths
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
@@ -50,8 +50,8 @@ class StorageRole:
 
     def __init__(self, context: Context, paths: Paths) -> None:
         self._name = context.name
-        self._stores = Stores(context.reactor, paths)
-        self._downloads = Downloads(context, paths, self._stores)
+        self._stores = StoreClient(context.reactor, paths)
+        self._downloads = DownloadManager(context, paths, self._stores)
         #: What is done for one store at a time, by its kind and the store: who asks meanwhile joins.
         self._running = SingleFlight[tuple[str, ...]]()
 
@@ -96,7 +96,7 @@ class StorageRole:
                 summary=summary,
                 deadline_s=deadline_s,
                 # these only wait for what goes on by itself, and who asks next joins it
-                cancel_on_hangup=name not in (storage.TEMPLATE_ABORT, storage.TEMPLATE_DELETE),
+                cancel_on_disconnect=name not in (storage.TEMPLATE_ABORT, storage.TEMPLATE_DELETE),
             )
 
     async def setup(self, call: Call, store: Store) -> StoreStats:
@@ -111,10 +111,10 @@ class StorageRole:
         return stats
 
     async def stats(self, call: Call, store: Store) -> StoreStats:
-        order = store_messages.Stats(store_messages.mount_id(store))
+        order = store_messages.StatsRequest(store_messages.mount_id(store))
         stats: StoreStats = await self._running.run(
             (storage.STORAGE_STATS, order.mount_id),
-            lambda: self._stores.ask(store_messages.STATS, order, StoreStats),
+            lambda: self._stores.call(store_messages.STATS, order, StoreStats),
         )
         return stats
 
@@ -124,11 +124,11 @@ class StorageRole:
     async def list_templates(self, call: Call, request: TemplateListRequest) -> TemplateListing:
         """A store that is not mounted or cannot be read is an RpcError: that is not an empty store."""
         await self._stores.require(request.store)
-        order = store_messages.List(store_messages.mount_id(request.store), request.after)
+        order = store_messages.ListRequest(store_messages.mount_id(request.store), request.after)
         try:
             page: TemplateListing = await self._running.run(
                 (storage.TEMPLATE_LIST, order.mount_id, order.after),
-                lambda: self._stores.ask(store_messages.LIST, order, TemplateListing),
+                lambda: self._stores.call(store_messages.LIST, order, TemplateListing),
             )
         except RpcError as error:
             if error.reason == TransferFailure.STORE_NOT_MOUNTED.value:
@@ -148,14 +148,14 @@ class StorageRole:
         await self._downloads.abort(order.job_id)
         await self._stores.require(order.store)
         mount_id = store_messages.mount_id(order.store)
-        delete = store_messages.Delete(mount_id, self._name, order.account_id, order.template_id)
+        delete = store_messages.DeleteRequest(mount_id, self._name, order.account_id, order.template_id)
         scale = timeout_scale()  # of what the caller waits, but not of a helper's timeout
         timeout_s = call.remaining_s(DELETE_TIMEOUT_S * scale) / scale
-        await self._stores.ask(store_messages.DELETE, delete, Acknowledgement, timeout_s)
+        await self._stores.call(store_messages.DELETE, delete, Acknowledgement, timeout_s)
         return Acknowledgement()
 
     async def daemon_connected(self, peer: Peer) -> None:
-        self._downloads.state_again()
+        self._downloads.resend_statuses()
 
     async def stop(self) -> None:
         self._downloads.stop()

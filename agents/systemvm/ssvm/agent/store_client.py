@@ -19,10 +19,10 @@ from systemvm.wire.transfer_failure import TransferFailure
 
 MOUNT_TIMEOUT_S = 150.0  # a first mount loads modules; the helper has its own, shorter ends
 STORE_TIMEOUT_S = 60.0
-PATIENCE_S = 25.0  # how long a call that only needs a mount waits for it before it says so
+MOUNT_WAIT_S = 25.0  # how long a call that only needs a mount waits for it before it says so
 
 
-class Stores:
+class StoreClient:
     """Every method raises RpcError with the helper's own words."""
 
     def __init__(self, reactor: Any, paths: Paths) -> None:
@@ -31,26 +31,26 @@ class Stores:
         self._mounting = SingleFlight[str]()  # by the mount's id
         self._mounted: set[str] = set()
 
-    async def ask(self, method: str, params: Any, result: Any, timeout_s: float = STORE_TIMEOUT_S) -> Any:
+    async def call(self, method: str, params: Any, result: Any, timeout_s: float = STORE_TIMEOUT_S) -> Any:
         """One operation of the store's helper."""
         return await self._call(self._paths.store_socket, method, params, result, timeout_s)
 
     async def require(self, store: Store) -> None:
         """Mount a store that this process has not mounted yet."""
         if store_messages.mount_id(store) not in self._mounted:
-            await self.mount(store, PATIENCE_S)
+            await self.mount(store, MOUNT_WAIT_S)
 
     def forget(self, store: Store) -> None:
         """It turned out not to be mounted: the next one to need it mounts it again."""
         self._mounted.discard(store_messages.mount_id(store))
 
-    async def mount(self, store: Store, patience_s: float = MOUNT_TIMEOUT_S) -> str:
+    async def mount(self, store: Store, timeout_s: float = MOUNT_TIMEOUT_S) -> str:
         """Mount a store; the mount goes on when one of those who wait for it gives up."""
         mount_id = store_messages.mount_id(store)
         mounted = Deferred.fromCoroutine(
             self._mounting.run(mount_id, lambda: self._run_mount(store, mount_id))
         )
-        add_scaled_timeout(mounted, patience_s, self._reactor)
+        add_scaled_timeout(mounted, timeout_s, self._reactor)
         try:
             await mounted
         except DeferredTimeout:
@@ -62,10 +62,14 @@ class Stores:
         return mount_id
 
     async def _run_mount(self, store: Store, mount_id: str) -> None:
-        order = store_messages.Mount(store)
+        order = store_messages.MountRequest(store)
         try:
             await self._call(
-                self._paths.mount_socket, store_messages.MOUNT, order, store_messages.Mounted, MOUNT_TIMEOUT_S
+                self._paths.mount_socket,
+                store_messages.MOUNT,
+                order,
+                store_messages.MountResult,
+                MOUNT_TIMEOUT_S,
             )
         except BaseException:
             self._mounted.discard(mount_id)

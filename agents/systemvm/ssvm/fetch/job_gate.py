@@ -16,9 +16,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from systemvm.service import slowness
 from systemvm.service.slowness import BUSY_SLOWDOWN
 
-AT_ONCE_AT_FIRST = 2
+INITIAL_LIMIT = 2
 #: The fewest. One whose source trickles takes no time of the machine, so that the limit grows beside it.
-MIN_AT_ONCE = 1
+MIN_LIMIT = 1
 GROWTH = 2
 #: Below this slowdown there is time for more.
 QUICK_SLOWDOWN = 2.0
@@ -35,18 +35,18 @@ class ConcurrencyLimit:
 
     def __init__(self, maximum: int) -> None:
         self._maximum = maximum
-        self.value = min(AT_ONCE_AT_FIRST, maximum)
+        self.value = min(INITIAL_LIMIT, maximum)
 
     def observe(self, slowdown: float) -> int:
         """The limit after a measurement; `slowdown` is 1 for a machine at its best."""
         if slowdown >= BUSY_SLOWDOWN:
-            self.value = max(MIN_AT_ONCE, self.value - 1)
+            self.value = max(MIN_LIMIT, self.value - 1)
         elif slowdown < QUICK_SLOWDOWN:
             self.value = min(self._maximum, self.value + GROWTH)
         return self.value
 
 
-def measured_slowdown() -> float:
+def measure_slowdown() -> float:
     """How many times slower this machine is than at its best."""
     return slowness.METER.snapshot().slowdown
 
@@ -55,7 +55,7 @@ class JobGate:
     """Lets jobs in, in the order of their coming; measures only while one waits."""
 
     def __init__(
-        self, clock: IReactorTime, maximum: int, slowdown: Callable[[], float] = measured_slowdown
+        self, clock: IReactorTime, maximum: int, slowdown: Callable[[], float] = measure_slowdown
     ) -> None:
         self._clock = clock
         self._slowdown = slowdown

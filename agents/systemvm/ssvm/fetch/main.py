@@ -38,24 +38,24 @@ def main(arguments: list[str] | None = None) -> int:
     from twisted.internet import reactor as installed
     from twisted.internet.defer import Deferred
 
-    from systemvm.rpc.stream.unix_stream import listen_local
+    from systemvm.rpc.stream.unix_stream import listen_unix_stream
     from systemvm.service.journal import begin_logging
-    from systemvm.service.monotonic_clock import keep_steady_time
-    from systemvm.service.sigint import restore_interrupt
-    from systemvm.service.systemd_notifier import Notifier, feed_watchdog
+    from systemvm.service.monotonic_clock import use_monotonic_clock
+    from systemvm.service.sigint import restore_sigint
+    from systemvm.service.systemd_notifier import SystemdNotifier, feed_watchdog
     from systemvm.ssvm.fetch.service import FetchService
-    from systemvm.ssvm.limits import Limits
+    from systemvm.ssvm.limits import TransferLimits
 
     reactor: Any = installed
-    keep_steady_time(reactor)
+    use_monotonic_clock(reactor)
     begin_logging("systemvm-fetch", os.environ)
-    notifier = Notifier.from_environment(os.environ)
-    limits = msgspec.json.decode(options.limits, type=Limits)
+    notifier = SystemdNotifier.from_environment(os.environ)
+    limits = msgspec.json.decode(options.limits, type=TransferLimits)
     service = FetchService(reactor, Paths(store_socket=options.store_socket), limits)
     listener = next(iter(sockets.values()))
 
     def begin() -> None:
-        listen_local(
+        listen_unix_stream(
             reactor, listener, service.methods,
             authorize=service.authorize, on_connected=service.connected, on_lost=service.lost,
         )  # fmt: skip
@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
     reactor.getThreadPool().adjustPoolsize(maxthreads=2 * limits.max_active_jobs)
     reactor.addSystemEventTrigger("before", "shutdown", end)
     reactor.callWhenRunning(begin)
-    restore_interrupt()
+    restore_sigint()
     reactor.run()
     return 0
 

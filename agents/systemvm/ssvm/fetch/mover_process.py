@@ -18,7 +18,7 @@ from systemvm.rpc.core.frame import LineSplitter, LineTooLong
 from systemvm.service import slowness
 from systemvm.service.slowness import TimeoutScale
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.fetch.mover_spawner import MoverChildren
+from systemvm.ssvm.fetch.mover_spawner import MoverSpawner
 from systemvm.ssvm.mover_messages import (
     MoverJob,
     MoverProgress,
@@ -39,7 +39,7 @@ class MoverProcess:
     def __init__(
         self,
         reactor: Any,
-        children: MoverChildren,
+        children: MoverSpawner,
         job: MoverJob,
         on_progress: Callable[[MoverProgress], None],
         on_broken: Callable[[TransferError], None],

@@ -19,8 +19,8 @@ from zope.interface import implementer
 from systemvm.ssvm.mover_messages import (
     FORK_SERVER_FD,
     MAX_PACKET_BYTES,
-    ForkServerOrder,
     ForkServerReport,
+    ForkServerRequest,
     decode_fork_report,
     encode,
 )
@@ -32,7 +32,7 @@ from systemvm.ssvm.mover.forkserver import main
 sys.exit(main())"""
 
 
-class MoverChildren:
+class MoverSpawner:
     """All movers of this fetch."""
 
     def __init__(self, reactor: Any) -> None:
@@ -92,16 +92,16 @@ class _ForkServerProcess(ProcessProtocol):
         reactor.addReader(self)
 
     def start_mover(self, descriptors: tuple[int, ...], on_end: Callable[[str], None]) -> Callable[[], None]:
-        """As MoverChildren.start; BrokenPipeError when the server has died."""
+        """As MoverSpawner.start; BrokenPipeError when the server has died."""
         self._last_id += 1
         mover_id = self._last_id
-        socket.send_fds(self._connection, [encode(ForkServerOrder(mover_id))], descriptors)
+        socket.send_fds(self._connection, [encode(ForkServerRequest(mover_id))], descriptors)
         self._on_end[mover_id] = on_end
 
         def kill() -> None:
             if mover_id in self._on_end:
                 with suppress(OSError):  # the server is dead, and its movers with it
-                    self._connection.send(encode(ForkServerOrder(mover_id, kill=True)))
+                    self._connection.send(encode(ForkServerRequest(mover_id, kill=True)))
 
         return kill
 

@@ -30,7 +30,7 @@ from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch import tls_trust
 from systemvm.ssvm.fetch.address_policy import Address
 from systemvm.ssvm.fetch.url import ImageUrl
-from systemvm.ssvm.limits import KIB, Limits
+from systemvm.ssvm.limits import KIB, TransferLimits
 from systemvm.ssvm.mover.http_source import request_headers
 from systemvm.wire.transfer_failure import TransferFailure
 
@@ -38,7 +38,7 @@ MAX_ANSWER_BYTES = 256 * KIB  # headers and the first of a body; Twisted itself 
 
 
 @frozen
-class Probed:
+class ProbeResult:
     """What a server said: where to go next, or how large the file is (None: it did not say)."""
 
     address: Address
@@ -47,8 +47,8 @@ class Probed:
 
 
 async def probe(
-    reactor: Any, url: ImageUrl, addresses: list[Address], source_ca_pem: str | None, limits: Limits
-) -> Probed:
+    reactor: Any, url: ImageUrl, addresses: list[Address], source_ca_pem: str | None, limits: TransferLimits
+) -> ProbeResult:
     """Ask the first of `addresses` that takes the connection; TransferError when the answer is no file."""
     failed: TransferError | None = None
     for address in addresses:
@@ -62,8 +62,8 @@ async def probe(
 
 
 async def _probe_one(
-    reactor: Any, url: ImageUrl, address: Address, source_ca_pem: str | None, limits: Limits
-) -> Probed:
+    reactor: Any, url: ImageUrl, address: Address, source_ca_pem: str | None, limits: TransferLimits
+) -> ProbeResult:
     pinned = _PinnedEndpoint(reactor, url, address, source_ca_pem, limits)
     agent = Agent.usingEndpointFactory(reactor, pinned)
     headers = Headers({name: [value] for name, value in request_headers(url.authority).items()})
@@ -79,10 +79,10 @@ async def _probe_one(
     return _judge(url, address, answer)
 
 
-def _judge(url: ImageUrl, address: Address, answer: Any) -> Probed:
+def _judge(url: ImageUrl, address: Address, answer: Any) -> ProbeResult:
     if answer.code in http_response.REDIRECTS:
         location = answer.headers.getRawHeaders(b"location", [b""])[0]
-        return Probed(address, redirect=url.follow(location))
+        return ProbeResult(address, redirect=url.follow(location))
     fields = {
         name.decode("latin-1").lower(): [value.decode("latin-1") for value in values]
         for name, values in answer.headers.getAllRawHeaders()
@@ -93,7 +93,7 @@ def _judge(url: ImageUrl, address: Address, answer: Any) -> Probed:
         http_response.require_status(answer.code, url.subject)
     if "content-length" not in fields and isinstance(answer.length, int):
         fields["content-length"] = [str(answer.length)]  # Twisted takes it out of the headers
-    return Probed(address, total_bytes=http_response.total_of_probe(answer.code, fields))
+    return ProbeResult(address, total_bytes=http_response.total_of_probe(answer.code, fields))
 
 
 def _explain(error: Exception, url: ImageUrl, address: Address) -> TransferError:
@@ -170,7 +170,7 @@ class _PinnedEndpoint:
     """Every connection of this agent goes to one address, whatever the name resolves to by now."""
 
     def __init__(
-        self, reactor: Any, url: ImageUrl, address: Address, source_ca_pem: str | None, limits: Limits
+        self, reactor: Any, url: ImageUrl, address: Address, source_ca_pem: str | None, limits: TransferLimits
     ) -> None:
         kind = TCP4ClientEndpoint if address.version == 4 else TCP6ClientEndpoint
         self._endpoint: IStreamClientEndpoint = kind(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from systemvm.ssvm.limits import Limits
+from systemvm.ssvm.limits import TransferLimits
 
 
 class RetryBudget:
@@ -19,7 +19,7 @@ class RetryBudget:
 
     def __init__(
         self,
-        limits: Limits,
+        limits: TransferLimits,
         seconds: Callable[[], float],
         uniform: Callable[[float], float] = lambda high: random.uniform(0, high),  # noqa: S311 - no secret
     ) -> None:

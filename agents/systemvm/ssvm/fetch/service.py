@@ -17,10 +17,19 @@ from systemvm.service import slowness
 from systemvm.ssvm import store_messages
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch.job_gate import JobGate
-from systemvm.ssvm.fetch.mover_spawner import MoverChildren
+from systemvm.ssvm.fetch.mover_spawner import MoverSpawner
 from systemvm.ssvm.fetch.transfer import Transfer
-from systemvm.ssvm.fetch_messages import FINISHED, HELLO, PROGRESS, START, STOP, Fetched, FetchHello, Start
-from systemvm.ssvm.limits import DEFAULT, Limits
+from systemvm.ssvm.fetch_messages import (
+    FINISHED,
+    HELLO,
+    PROGRESS,
+    START,
+    STOP,
+    FetchHello,
+    FetchStatus,
+    StartRequest,
+)
+from systemvm.ssvm.limits import DEFAULT, TransferLimits
 from systemvm.ssvm.paths import Paths
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.storage import DownloadAbort
@@ -34,11 +43,11 @@ FINISHED_DEADLINE_S = 30.0
 class FetchService:
     """All jobs of this process; ended ones are remembered, so that a late question has its answer."""
 
-    def __init__(self, reactor: Any, paths: Paths, limits: Limits = DEFAULT) -> None:
+    def __init__(self, reactor: Any, paths: Paths, limits: TransferLimits = DEFAULT) -> None:
         self._reactor = reactor
         self._paths = paths
         self._limits = limits
-        self._children = MoverChildren(reactor)
+        self._children = MoverSpawner(reactor)
         self._gate = JobGate(reactor, limits.max_active_jobs)
         self._instance = str(uuid.uuid4())
         self._jobs: dict[str, Transfer] = {}
@@ -51,7 +60,7 @@ class FetchService:
         methods = MethodTable("systemvm fetch", VERSION)
         roles = frozenset({AGENT.role})
         methods.add(HELLO, self.hello, params=None, result=FetchHello, roles=roles)
-        methods.add(START, self.start, params=Start, result=Fetched, roles=roles)
+        methods.add(START, self.start, params=StartRequest, result=FetchStatus, roles=roles)
         methods.add(STOP, self.stop, params=DownloadAbort, result=Acknowledgement, roles=roles)
         return methods
 
@@ -79,7 +88,7 @@ class FetchService:
         brought = [job_id for job_id, job in self._jobs.items() if job.state.moved is not None]
         return FetchHello(self._instance, sorted({*self._running, *brought}))
 
-    async def start(self, call: Call, start: Start) -> Fetched:
+    async def start(self, call: Call, start: StartRequest) -> FetchStatus:
         """Answer how a job is, and start it if there is none of this id."""
         job_id = start.download.job_id
         known = self._jobs.get(job_id)
@@ -136,14 +145,14 @@ class FetchService:
     def _ended(self, outcome: object, job_id: str) -> None:
         self._running.pop(job_id, None)
 
-    def _changed(self, state: Fetched) -> None:
+    def _changed(self, state: FetchStatus) -> None:
         for peer in list(self._peers):
             if state.ended:
                 Deferred.fromCoroutine(self._tell_end(peer, state))
             else:
                 peer.notify(PROGRESS, state.status, replaces=f"{PROGRESS} {state.status.job_id}")
 
-    async def _tell_end(self, peer: Peer, state: Fetched) -> None:
+    async def _tell_end(self, peer: Peer, state: FetchStatus) -> None:
         try:
             await peer.call(FINISHED, state, result=Acknowledgement, deadline_s=FINISHED_DEADLINE_S)
         except RpcError as error:

@@ -26,17 +26,17 @@ from systemvm.ssvm.fetch.address_policy import Address, AddressPolicy
 from systemvm.ssvm.fetch.connect import open_connection
 from systemvm.ssvm.fetch.job_gate import JobGate
 from systemvm.ssvm.fetch.mover_process import MoverProcess
-from systemvm.ssvm.fetch.mover_spawner import MoverChildren
+from systemvm.ssvm.fetch.mover_spawner import MoverSpawner
 from systemvm.ssvm.fetch.probe import probe
 from systemvm.ssvm.fetch.resolve import resolve
 from systemvm.ssvm.fetch.retry import RetryBudget
 from systemvm.ssvm.fetch.url import ImageUrl
-from systemvm.ssvm.fetch_messages import MAX_CA_CHARACTERS, Fetched, Start
-from systemvm.ssvm.limits import Limits
+from systemvm.ssvm.fetch_messages import MAX_CA_CHARACTERS, FetchStatus, StartRequest
+from systemvm.ssvm.limits import TransferLimits
 from systemvm.ssvm.mover_messages import MoverJob, MoverProgress, MoverResult
 from systemvm.ssvm.paths import Paths
-from systemvm.ssvm.store_messages import Job
-from systemvm.ssvm.store_retry import until_answered
+from systemvm.ssvm.store_messages import JobKey
+from systemvm.ssvm.store_retry import retry_transient_errors
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.storage import DownloadState, DownloadStatus, DownloadStep
 from systemvm.wire.transfer_failure import TransferFailure
@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 
 @frozen
-class Source:
+class DownloadSource:
     """Where the bytes are, after all redirects: one address, and how many there should be."""
 
     url: ImageUrl
@@ -61,11 +61,11 @@ class Transfer:
         self,
         reactor: Any,
         paths: Paths,
-        limits: Limits,
-        children: MoverChildren,
+        limits: TransferLimits,
+        children: MoverSpawner,
         gate: JobGate,
-        start: Start,
-        on_change: Callable[[Fetched], None],
+        start: StartRequest,
+        on_change: Callable[[FetchStatus], None],
     ) -> None:
         self._reactor = reactor
         self._paths = paths
@@ -74,7 +74,7 @@ class Transfer:
         self._gate = gate
         self._request = start.download
         self._policy = AddressPolicy.of_zone((denied.cidr, denied.what) for denied in start.denied)
-        self._job = Job(store_messages.mount_id(start.download.store), start.owner, start.download.job_id)
+        self._job = JobKey(store_messages.mount_id(start.download.store), start.owner, start.download.job_id)
         self._on_change = on_change
         self._log = Logger(namespace="systemvm.ssvm.fetch.transfer")
         self._aborted = False
@@ -84,7 +84,7 @@ class Transfer:
         self._has_begun = False  # a byte of the body has come once
         self._lost_before_begin = False
         self._worker_deaths = 0
-        self.state = Fetched(DownloadStatus(start.download.job_id, DownloadState.DOWNLOAD_IN_PROGRESS))
+        self.state = FetchStatus(DownloadStatus(start.download.job_id, DownloadState.DOWNLOAD_IN_PROGRESS))
 
     async def run(self) -> None:
         """Do all of it; the outcome is in `state`."""
@@ -107,7 +107,7 @@ class Transfer:
             status = evolve(
                 self.state.status, received_bytes=moved.received_bytes, total_bytes=moved.received_bytes
             )
-            self._change(Fetched(status, moved))
+            self._change(FetchStatus(status, moved))
 
     def abort(self) -> None:
         """Stop as soon as may be; the job then fails with `aborted`."""
@@ -132,7 +132,7 @@ class Transfer:
                     "{job_id}: begins again: {error}", job_id=self._request.job_id, error=str(error)
                 )
             await self._stoppable(deferLater(self._reactor, delay_s))
-            self._change(Fetched(evolve(self.state.status, received_bytes=0, total_bytes=None)))
+            self._change(FetchStatus(evolve(self.state.status, received_bytes=0, total_bytes=None)))
 
     def _delay_before_restart(self, error: TransferError) -> float | None:
         """Seconds until the job may begin again; None when `error` is its end."""
@@ -166,7 +166,7 @@ class Transfer:
         self._step("asks the store for a place")
         # before anything is asked of the world: is there a store?
         _, descriptors = await self._stoppable(
-            until_answered(
+            retry_transient_errors(
                 self._reactor,
                 lambda: self._ask_store(store_messages.MAKE),
                 what=f"{request.job_id}: store.make",
@@ -175,7 +175,7 @@ class Transfer:
             )
         )
         if self.state.status.waits_for_store:
-            self._change(Fetched(evolve(self.state.status, waits_for_store=False)))
+            self._change(FetchStatus(evolve(self.state.status, waits_for_store=False)))
         try:
             self._require_going()
             if len(descriptors) != 1:
@@ -188,7 +188,7 @@ class Transfer:
     def _wait_for_store(self) -> None:
         """It counts as waiting from the first call that came to nothing; the others have its place."""
         self._step("waits for the store, which is busy or does not answer")
-        self._change(Fetched(evolve(self.state.status, waits_for_store=True)))
+        self._change(FetchStatus(evolve(self.state.status, waits_for_store=True)))
 
     async def _move_in_turn(self, first: ImageUrl, directory: int) -> MoverResult:
         """Wait until the machine has time for one more; one that waits for its store takes no turn."""
@@ -261,7 +261,7 @@ class Transfer:
                 mover.resume(self._mover_job(source), connection)
             return
 
-    async def _find(self, first: ImageUrl) -> Source:
+    async def _find(self, first: ImageUrl) -> DownloadSource:
         """Follow redirects, each hop judged like the first."""
         here, hops = first, 0
         while True:
@@ -269,7 +269,7 @@ class Transfer:
             addresses = await resolve(self._reactor, here, self._policy, self._limits)
             probed = await probe(self._reactor, here, addresses, self._request.source_ca_pem, self._limits)
             if probed.redirect is None:
-                return Source(here, probed.address, probed.total_bytes)
+                return DownloadSource(here, probed.address, probed.total_bytes)
             hops += 1
             if hops > self._limits.max_redirects:
                 raise TransferError(
@@ -289,7 +289,7 @@ class Transfer:
             )  # fmt: skip
             here = probed.redirect
 
-    def _mover_job(self, source: Source) -> MoverJob:
+    def _mover_job(self, source: DownloadSource) -> MoverJob:
         request = self._request
         return MoverJob(
             job_id=request.job_id,
@@ -313,7 +313,7 @@ class Transfer:
         known = self.state.status
         if progress.received_bytes != known.received_bytes or progress.total_bytes != known.total_bytes:
             status = evolve(known, received_bytes=progress.received_bytes, total_bytes=progress.total_bytes)
-            self._change(Fetched(status))
+            self._change(FetchStatus(status))
 
     def _step(self, text: str) -> None:
         """Where it has come to, for who asks later; told with the next news."""
@@ -323,9 +323,9 @@ class Transfer:
         steps = [*status.steps, DownloadStep(text, time.time())]
         if len(steps) > MAX_STEPS:  # how it began and how it ends; a source may break off for days
             del steps[MAX_STEPS // 2]
-        self.state = Fetched(evolve(status, steps=steps))
+        self.state = FetchStatus(evolve(status, steps=steps))
 
-    def _change(self, state: Fetched) -> None:
+    def _change(self, state: FetchStatus) -> None:
         self.state = state
         self._on_change(state)
 
@@ -351,7 +351,7 @@ class Transfer:
             error=error.to_download_error(),
             waits_for_store=False,
         )
-        self._change(Fetched(failed))
+        self._change(FetchStatus(failed))
 
     async def _ask_store(self, method: str) -> tuple[Acknowledgement, list[int]]:
         return await helper_client.call(

@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterator
 from typing import Any, Protocol
 
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.limits import MIB, Limits
+from systemvm.ssvm.limits import MIB, TransferLimits
 from systemvm.ssvm.mover import zstd_frames
 from systemvm.ssvm.mover.formats import signatures
 from systemvm.wire.transfer_failure import TransferFailure
@@ -33,7 +33,7 @@ class Decoder(Protocol):
         """TransferError when the stream ended in the middle."""
 
 
-class Stored:
+class PassthroughDecoder:
     """No compression: what comes in goes out."""
 
     def decode(self, data: bytes) -> Iterator[bytes]:
@@ -77,7 +77,7 @@ class GzipDecoder:
             raise _cut_off("gzip")
 
 
-class StandardDecoder:
+class StandardLibraryDecoder:
     """bzip2 and xz, whose decompressors in the standard library have one interface."""
 
     def __init__(self, name: str) -> None:
@@ -196,7 +196,7 @@ class ZstdDecoder:
 class BoundedDecoder:
     """Chooses the decoder by the first bytes, and stops what would become too large."""
 
-    def __init__(self, max_size_bytes: int, limits: Limits) -> None:
+    def __init__(self, max_size_bytes: int, limits: TransferLimits) -> None:
         self._max_size_bytes = max_size_bytes
         self._limits = limits
         self._decoder: Decoder | None = None
@@ -242,13 +242,13 @@ class BoundedDecoder:
     def _choose(self, head: bytes) -> Decoder:
         self.name = signatures.compression(head)
         if self.name is None:
-            return Stored()
+            return PassthroughDecoder()
         if self.name == "gzip":
             return GzipDecoder()
         if self.name == "zstd":
             return ZstdDecoder()
         if self.name in ("bzip2", "xz"):
-            return StandardDecoder(self.name)
+            return StandardLibraryDecoder(self.name)
         raise TransferError(
             TransferFailure.DECOMPRESSION,
             f"{self.name} files are not supported",

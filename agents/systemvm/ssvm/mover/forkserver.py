@@ -27,8 +27,8 @@ from systemvm.ssvm.mover_messages import (
     FORK_SERVER_FD,
     MAX_PACKET_BYTES,
     SOURCE_FD,
-    ForkServerOrder,
     ForkServerReport,
+    ForkServerRequest,
     decode_order,
     encode,
 )
@@ -86,7 +86,7 @@ class ForkServer:
             for descriptor in descriptors:
                 os.close(descriptor)
 
-    def _fork(self, order: ForkServerOrder, descriptors: list[int]) -> None:
+    def _fork(self, order: ForkServerRequest, descriptors: list[int]) -> None:
         parent = os.getpid()
         try:
             pid = os.fork()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from systemvm.ssvm import http_response
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.http_response import ResumePoint
-from systemvm.ssvm.mover.minimum_rate import Pace
+from systemvm.ssvm.mover.minimum_rate import MinimumRate
 from systemvm.wire.transfer_failure import TransferFailure
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class HttpSource:
 
     def __init__(self, connection: socket.socket, job: MoverJob, resume: ResumePoint | None = None) -> None:
         self._limits = job.limits
-        self._pace = Pace(job.limits)
+        self._pace = MinimumRate(job.limits)
         connection.settimeout(job.limits.headers_timeout_s)
         self._socket = self._secure(connection, job) if job.is_tls else connection
         self._answer = self._ask(job, resume)

@@ -20,7 +20,7 @@ from systemvm.ssvm.limits import MIB
 from systemvm.ssvm.mover.decompress import needs_memory
 from systemvm.ssvm.mover.pipeline import Pipeline
 from systemvm.ssvm.mover.resuming_source import ResumingSource
-from systemvm.ssvm.mover.seccomp import MAX_DATA_BYTES, confine
+from systemvm.ssvm.mover.seccomp import MAX_DATA_BYTES, restrict_process
 from systemvm.ssvm.mover_messages import (
     CONTROL_FD,
     DIRECTORY_FD,
@@ -155,7 +155,7 @@ def main() -> int:
     source = socket.socket(fileno=SOURCE_FD)
     # Standard error is the journal: the request id of the API's call reaches as far as here.
     sys.stderr.write(f"mover of job {_plain(job.job_id)} begins (request {_plain(job.request_id)})\n")
-    confine(max_file_bytes=job.max_size_bytes + MIB)
+    restrict_process(max_file_bytes=job.max_size_bytes + MIB)
     Mover(control, source, DIRECTORY_FD, job).run()
     return 0
 

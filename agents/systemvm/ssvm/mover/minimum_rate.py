@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.limits import Limits
+from systemvm.ssvm.limits import TransferLimits
 from systemvm.wire.transfer_failure import TransferFailure
 
 
-class Pace:
+class MinimumRate:
     """Of one connection. Only time spent waiting for the source counts: a slow store is not its fault."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: TransferLimits) -> None:
         self._limits = limits
         self._waited_s = 0.0
         self._received_bytes = 0

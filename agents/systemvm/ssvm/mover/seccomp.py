@@ -49,7 +49,7 @@ class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
 
 
-def confine(max_file_bytes: int) -> None:
+def restrict_process(max_file_bytes: int) -> None:
     """Take from this process what it does not need; OSError when the kernel will not."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))

@@ -50,16 +50,20 @@ class MountHelper:
         self._mountinfo = mountinfo
 
     def operations(self) -> dict[str, Operation]:
-        def store_of(params: messages.Mount) -> str:
+        def store_of(params: messages.MountRequest) -> str:
             return messages.mount_id(params.store)
 
-        def one_at_a_time(params: messages.Mount) -> frozenset[str]:
+        def one_at_a_time(params: messages.MountRequest) -> frozenset[str]:
             return frozenset({store_of(params)})  # the second one finds what the first has mounted
 
         agent = allow(AGENT_USER)
-        return {messages.MOUNT: Operation(messages.Mount, self.mount, agent, store_of, False, one_at_a_time)}
+        return {
+            messages.MOUNT: Operation(
+                messages.MountRequest, self.mount, agent, store_of, False, one_at_a_time
+            )
+        }
 
-    def mount(self, uid: int, request: messages.Mount) -> Reply:
+    def mount(self, uid: int, request: messages.MountRequest) -> Reply:
         """Mount a store, or find it mounted."""
         store = request.store
         require_store(store)
@@ -77,7 +81,7 @@ class MountHelper:
             )
         for name in DIRECTORIES:
             (directory / name).mkdir(mode=0o755, exist_ok=True)
-        return Reply(messages.Mounted(mount_id, mounted.options if mounted else ""))
+        return Reply(messages.MountResult(mount_id, mounted.options if mounted else ""))
 
 
 def require_store(store: Store) -> None:

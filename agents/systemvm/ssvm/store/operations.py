@@ -58,17 +58,19 @@ class StoreHelper:
         changes = messages.changes
 
         return {
-            messages.MAKE: Operation(messages.Job, self.make, fetch, of_store, True, changes),
-            messages.DISCARD: Operation(messages.Job, self.discard, both, of_store, False, changes),
-            messages.FIND: Operation(messages.Find, self.find, agent, of_store, cancellable=True),
-            messages.PUBLISH: Operation(messages.Publish, self.publish, agent, of_job, False, changes),
-            messages.DELETE: Operation(messages.Delete, self.delete, agent, of_store, False, changes),
-            messages.STATS: Operation(messages.Stats, self.stats, agent, of_store, cancellable=True),
-            messages.SWEEP: Operation(messages.Sweep, self.sweep, agent, of_store, True, changes),
-            messages.LIST: Operation(messages.List, self.list_templates, agent, of_store, cancellable=True),
+            messages.MAKE: Operation(messages.JobKey, self.make, fetch, of_store, True, changes),
+            messages.DISCARD: Operation(messages.JobKey, self.discard, both, of_store, False, changes),
+            messages.FIND: Operation(messages.FindRequest, self.find, agent, of_store, cancellable=True),
+            messages.PUBLISH: Operation(messages.PublishRequest, self.publish, agent, of_job, False, changes),
+            messages.DELETE: Operation(messages.DeleteRequest, self.delete, agent, of_store, False, changes),
+            messages.STATS: Operation(messages.StatsRequest, self.stats, agent, of_store, cancellable=True),
+            messages.SWEEP: Operation(messages.SweepRequest, self.sweep, agent, of_store, True, changes),
+            messages.LIST: Operation(
+                messages.ListRequest, self.list_templates, agent, of_store, cancellable=True
+            ),
         }
 
-    def make(self, uid: int, job: messages.Job) -> Reply:
+    def make(self, uid: int, job: messages.JobKey) -> Reply:
         """A fresh directory for a job, its caller's own, as a descriptor."""
         job_id = messages.require_name(job.job_id)
         with self._mounted(job.mount_id) as mount, self._jobs(mount, job.owner) as jobs:
@@ -78,13 +80,13 @@ class StoreHelper:
             os.fchown(directory, uid, -1)
             return Reply(Acknowledgement(), (directory,))
 
-    def find(self, uid: int, request: messages.Find) -> Reply:
+    def find(self, uid: int, request: messages.FindRequest) -> Reply:
         """What this very job published before; a repeated order then has nothing left to do."""
         with self._mounted(request.mount_id) as mount:
             found = _find(mount, request.account_id, request.template_id, request.job_id)
-        return Reply(messages.Found(found))
+        return Reply(messages.FindResult(found))
 
-    def publish(self, uid: int, request: messages.Publish) -> Reply:
+    def publish(self, uid: int, request: messages.PublishRequest) -> Reply:
         """Check the image's file, write its properties, make both durable, and rename them into place."""
         job_id = messages.require_name(request.job.job_id)
         account, template = (messages.require_number(n) for n in (request.account_id, request.template_id))
@@ -117,17 +119,17 @@ class StoreHelper:
                 os.fsync(parent)
             os.fsync(jobs)
         install = f"{TEMPLATES}/{account}/{template}/{file_name}"
-        result = messages.Published(install, size_bytes, request.virtual_size_bytes, request.checksum)
+        result = messages.PublishedTemplate(install, size_bytes, request.virtual_size_bytes, request.checksum)
         return Reply(result)
 
-    def discard(self, uid: int, job: messages.Job) -> Reply:
+    def discard(self, uid: int, job: messages.JobKey) -> Reply:
         """Remove a job's directory, if there is one."""
         job_id = messages.require_name(job.job_id)
         with self._mounted(job.mount_id) as mount, self._jobs(mount, job.owner) as jobs:
             _remove(jobs, job_id)
         return Reply(Acknowledgement())
 
-    def delete(self, uid: int, request: messages.Delete) -> Reply:
+    def delete(self, uid: int, request: messages.DeleteRequest) -> Reply:
         """Remove a published template: out of sight in one step, then its files."""
         account, template = (messages.require_number(n) for n in (request.account_id, request.template_id))
         with self._mounted(request.mount_id) as mount, self._jobs(mount, request.owner) as jobs:
@@ -146,11 +148,11 @@ class StoreHelper:
                 os.rmdir(account, dir_fd=templates)  # fails, as it should, when the account has others
         return Reply(Acknowledgement())
 
-    def stats(self, uid: int, request: messages.Stats) -> Reply:
+    def stats(self, uid: int, request: messages.StatsRequest) -> Reply:
         with self._mounted(request.mount_id) as mount:
             return Reply(_stats(mount))
 
-    def sweep(self, uid: int, request: messages.Sweep) -> Reply:
+    def sweep(self, uid: int, request: messages.SweepRequest) -> Reply:
         """Remove what jobs that are no more have left; answers how full the store is then."""
         owner = messages.require_name(request.owner)
         with self._mounted(request.mount_id) as mount, _opened(make_directories(mount, JOBS, 0o700)) as root:
@@ -167,7 +169,7 @@ class StoreHelper:
                             _remove(jobs, job_id)
             return Reply(_stats(mount))
 
-    def list_templates(self, uid: int, request: messages.List) -> Reply:
+    def list_templates(self, uid: int, request: messages.ListRequest) -> Reply:
         """A page of what is published. What cannot be read fails all of it: a gap would look like a loss."""
         after = _place(request.after) if request.after else (0, 0)
         with self._mounted(request.mount_id) as mount:
@@ -240,13 +242,13 @@ def _properties(mount: int, install: str) -> TemplateProperties | None:
     return None  # what cannot be read is replaced
 
 
-def _find(mount: int, account_id: int, template_id: int, job_id: str) -> messages.Published | None:
+def _find(mount: int, account_id: int, template_id: int, job_id: str) -> messages.PublishedTemplate | None:
     account, template = (messages.require_number(number) for number in (account_id, template_id))
     install = f"{TEMPLATES}/{account}/{template}"
     properties = _properties(mount, install)
     if properties is None or properties.job_id != job_id:
         return None
-    return messages.Published(
+    return messages.PublishedTemplate(
         f"{install}/{properties.file_name}",
         properties.size_bytes,
         properties.virtual_size_bytes,

@@ -16,7 +16,7 @@ from systemvm.management.state.jobs import Job
 from systemvm.management.state.status import AgentState, InstanceType
 from systemvm.rpc.core.call import Caller
 from systemvm.rpc.core.errors import NOT_CONNECTED, RpcError
-from systemvm.rpc.tls.context import shown_in
+from systemvm.rpc.tls.context import describe_certificate_pem
 from systemvm.wire.agent import RENEW
 from systemvm.wire.role import Role
 
@@ -147,7 +147,7 @@ async def test_only_system_vms_are_provisioned(cloud: SmallCloud) -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_revoked_certificate_is_refused_and_on_record(cloud: SmallCloud) -> None:
     pem = cloud.authority.bootstrap("s-1-VM", Role.SSVM).certificate_pem
-    caller = Caller("s-1-VM", "ssvm", shown_in(pem))
+    caller = Caller("s-1-VM", "ssvm", describe_certificate_pem(pem))
     cloud.certificates.check(caller)
     serial = f"{x509.load_pem_x509_certificate(pem).serial_number:x}"
     pairs = serial.upper().zfill(len(serial) + len(serial) % 2)

@@ -25,9 +25,9 @@ from systemvm.management.state import events, instances, schema, zones
 from systemvm.management.state.database import Database
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import AgentState, InstanceState, InstanceType
-from systemvm.rpc.core.call import Caller, ShownCertificate
+from systemvm.rpc.core.call import Caller, PeerCertificate
 from systemvm.rpc.core.errors import RpcError
-from systemvm.rpc.tls.context import shown_in
+from systemvm.rpc.tls.context import describe_certificate_pem
 from systemvm.rpc.tls.refusal import Refusal, TlsCheck
 from systemvm.wire.role import Role
 
@@ -65,7 +65,7 @@ class World:
     def caller(self) -> Caller:
         """As the listener names who shows a fresh certificate."""
         identity = self.authority.bootstrap("s-1-VM", Role.SSVM)
-        return Caller("s-1-VM", "ssvm", shown_in(identity.certificate_pem))
+        return Caller("s-1-VM", "ssvm", describe_certificate_pem(identity.certificate_pem))
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ async def test_one_that_the_ca_signed_off_record_is_refused(world: World, tmp_pa
     """The key of the CA, in other hands, makes certificates that every check of TLS takes for good."""
     known = world.caller()
     elsewhere = ControlAuthority.open(tmp_path)  # the same key, and nobody keeps a record
-    forged = shown_in(elsewhere.bootstrap("s-1-VM", Role.SSVM).certificate_pem)
+    forged = describe_certificate_pem(elsewhere.bootstrap("s-1-VM", Role.SSVM).certificate_pem)
     await settled(world)
     for certificates in (world.certificates, world.another()):
         certificates.check(known)
@@ -148,7 +148,7 @@ async def test_one_that_could_not_be_recorded_is_given_to_nobody(
     with pytest.raises(RpcError, match="could not be put on record"):
         await world.authority.recorded(identity.certificate_pem)
     with pytest.raises(RpcError, match="was not given out here"):
-        world.certificates.check(Caller("s-1-VM", "ssvm", shown_in(identity.certificate_pem)))
+        world.certificates.check(Caller("s-1-VM", "ssvm", describe_certificate_pem(identity.certificate_pem)))
 
 
 def test_an_expired_one_and_one_of_a_dropped_ca_end(world: World) -> None:
@@ -282,4 +282,4 @@ async def test_certificates_that_expired_long_ago_are_forgotten(world: World) ->
 def test_a_caller_without_a_certificate_is_nobodys_business_here(world: World) -> None:
     world.certificates.check(Caller("uid:0", "operator"))
     with pytest.raises(RpcError, match="was not given out here"):
-        world.certificates.check(Caller("s-1-VM", "ssvm", ShownCertificate("1", 1.0)))
+        world.certificates.check(Caller("s-1-VM", "ssvm", PeerCertificate("1", 1.0)))

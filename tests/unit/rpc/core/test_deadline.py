@@ -36,7 +36,13 @@ class End:
         table = MethodTable("an end", "1")
         table.add("work", self.work, params=None, result=None, roles=ROLES, deadline_s=60.0)
         table.add(
-            "look", self.work, params=None, result=None, roles=ROLES, deadline_s=60.0, cancel_on_hangup=True
+            "look",
+            self.work,
+            params=None,
+            result=None,
+            roles=ROLES,
+            deadline_s=60.0,
+            cancel_on_disconnect=True,
         )
         self.peer = Peer(AGENT, table, self.clock, self.wire, self.turns.append)
 
@@ -161,7 +167,7 @@ def test_a_hang_up_ends_all_that_waits_though_one_calls_end_ends_another(end: En
         await shared
 
     for name, handler in (("first", first), ("second", second)):
-        methods.add(name, handler, params=None, result=None, roles=ROLES, cancel_on_hangup=True)
+        methods.add(name, handler, params=None, result=None, roles=ROLES, cancel_on_disconnect=True)
     peer = Peer(AGENT, methods, end.clock, end.wire)
     for number, name in ((0, "first"), (1, "second")):  # a set of small numbers is gone through in order
         line = {"jsonrpc": "2.0", "id": number, "method": name}

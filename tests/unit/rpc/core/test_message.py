@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from systemvm.rpc.core.errors import INVALID_REQUEST, RpcError
-from systemvm.rpc.core.message import Answer, InvalidMessage, Request, read
+from systemvm.rpc.core.message import InvalidMessage, Request, Response, read
 
 
 def _request(**members: Any) -> dict[str, Any]:
@@ -82,10 +82,10 @@ def test_a_bad_answer_is_never_answered(message: object) -> None:
 
 
 def test_answers_round_trip() -> None:
-    for answer in (Answer(1, result={"a": None}), Answer("x", result=None)):
+    for answer in (Response(1, result={"a": None}), Response("x", result=None)):
         assert read(answer.to_wire()) == answer
-    failed = read(Answer(2, error=RpcError(-5, "no", {"hint": "do"})).to_wire())
-    assert isinstance(failed, Answer) and failed.error is not None
+    failed = read(Response(2, error=RpcError(-5, "no", {"hint": "do"})).to_wire())
+    assert isinstance(failed, Response) and failed.error is not None
     assert (failed.error.code, failed.error.message, failed.error.hint) == (-5, "no", "do")
 
 
@@ -97,4 +97,4 @@ def test_answers_round_trip() -> None:
 )
 def test_any_object_is_read_or_refused(message: dict[str, Any]) -> None:
     with contextlib.suppress(InvalidMessage):
-        assert isinstance(read(message), Request | Answer)
+        assert isinstance(read(message), Request | Response)

@@ -27,7 +27,7 @@ from systemvm.rpc.core.errors import (
     PARSE_ERROR,
     RpcError,
 )
-from systemvm.rpc.core.message import Answer, InvalidMessage, Request, read
+from systemvm.rpc.core.message import InvalidMessage, Request, Response, read
 from systemvm.rpc.core.method import Call, Caller, MethodTable
 from systemvm.rpc.core.peer import MAX_BAD_FRAMES, MAX_IN_FLIGHT, PROBE_AFTER_S, SILENT_AFTER_S, Peer
 from systemvm.rpc.stream.transport import MAX_UNSENT_BYTES, PAUSE_BYTES, StreamProtocol
@@ -206,7 +206,7 @@ def test_an_end_that_does_not_read_holds_a_bounded_heap() -> None:
     )
     transport: Any = StringTransport()
     protocol.makeConnection(transport)
-    protocol.converse(AGENT)
+    protocol.start_peer(AGENT)
     protocol.pauseProducing()
     chunk = b"x" * (PAUSE_BYTES // 2)
     for _ in range(MAX_UNSENT_BYTES // len(chunk)):
@@ -238,7 +238,7 @@ def test_any_json_is_a_message_or_refused(value: object) -> None:
     except InvalidMessage as invalid:
         assert invalid.answer is None or invalid.answer.error is not None
     else:
-        assert isinstance(got, Request | Answer)
+        assert isinstance(got, Request | Response)
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
@@ -287,7 +287,7 @@ def test_there_is_no_method_without_a_deadline(deadline_s: float) -> None:
         )
 
 
-def test_a_handler_ends_with_its_deadline_and_with_its_callers_patience() -> None:
+def test_a_handler_ends_with_its_deadline_and_when_its_caller_gives_up() -> None:
     ended: list[str] = []
 
     async def sleep(call: Call, params: None) -> None:

@@ -13,7 +13,13 @@ from twisted.python.failure import Failure
 
 from systemvm.rpc.core.method import Caller, MethodTable
 from systemvm.rpc.core.peer import Peer
-from systemvm.rpc.stream.transport import GOODBYE_S, PAUSE_BYTES, STALL_S, StreamProtocol, explain
+from systemvm.rpc.stream.transport import (
+    CLOSE_TIMEOUT_S,
+    PAUSE_BYTES,
+    STALL_S,
+    StreamProtocol,
+    describe_failure,
+)
 
 
 class Line:
@@ -30,7 +36,7 @@ class Line:
         )
         self.transport: Any = StringTransport()
         self.protocol.makeConnection(self.transport)
-        self.protocol.converse(Caller("s-1-VM", "ssvm"))
+        self.protocol.start_peer(Caller("s-1-VM", "ssvm"))
 
 
 @pytest.fixture
@@ -101,7 +107,7 @@ def test_close_gives_what_was_written_a_moment_and_then_hangs_up(line: Line) -> 
     assert line.transport.disconnecting and line.transport.producer is None
     line.protocol.send(b"late\n")
     assert line.transport.value() == b""
-    line.clock.advance(GOODBYE_S)
+    line.clock.advance(CLOSE_TIMEOUT_S)
     assert line.transport.disconnected
 
 
@@ -124,5 +130,5 @@ def test_the_end_is_told_once_with_its_reason_and_leaves_no_timer(line: Line) ->
 
 def test_openssls_errors_become_words() -> None:
     errors = [("SSL routines", "", "certificate verify failed")]
-    assert explain(Failure(RuntimeError(errors))) == "TLS: certificate verify failed"
-    assert explain(Failure(OSError("no route"))) == "no route"
+    assert describe_failure(Failure(RuntimeError(errors))) == "TLS: certificate verify failed"
+    assert describe_failure(Failure(OSError("no route"))) == "no route"

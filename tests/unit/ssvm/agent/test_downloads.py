@@ -17,11 +17,11 @@ from systemvm.management.templates.ssvm_calls import CALL_DEADLINE_S
 from systemvm.rpc.core.errors import BUSY, DEADLINE, RpcError
 from systemvm.rpc.core.method import MethodTable
 from systemvm.ssvm import store_messages
-from systemvm.ssvm.agent.downloads import MAX_STARTING, Downloads
-from systemvm.ssvm.fetch_messages import START, STOP, Fetched
+from systemvm.ssvm.agent.downloads import MAX_STARTING, DownloadManager
+from systemvm.ssvm.fetch_messages import START, STOP, FetchStatus
 from systemvm.ssvm.mover_messages import MoverResult
 from systemvm.ssvm.paths import Paths
-from systemvm.ssvm.store_messages import Found, Published
+from systemvm.ssvm.store_messages import FindResult, PublishedTemplate
 from systemvm.ssvm.store_retry import LAST_S
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.role import Role
@@ -73,7 +73,7 @@ class FakeStores(Waiting):
     def forget(self, store: Store) -> None:
         pass
 
-    async def ask(self, method: str, params: Any, result: Any, timeout_s: float = 60.0) -> Any:
+    async def call(self, method: str, params: Any, result: Any, timeout_s: float = 60.0) -> Any:
         self.timeouts_s.append(timeout_s)
         return await self.wait(method, params)
 
@@ -115,16 +115,16 @@ class World:
             return links[-1]
 
         fakes: Any = self.stores
-        self.downloads = Downloads(context, Paths(), fakes, link)
+        self.downloads = DownloadManager(context, Paths(), fakes, link)
         self.fetch = links[0].fetch
 
-    def ask(self, job_id: str = "job-1") -> Deferred[DownloadStatus]:
+    def call(self, job_id: str = "job-1") -> Deferred[DownloadStatus]:
         return Deferred.fromCoroutine(self.downloads.get_or_start(request(job_id)))
 
     def begin(self, job_id: str = "job-1") -> None:
         """A job that fetch has."""
-        self.ask(job_id)
-        self.stores.answer(store_messages.FIND, Found())
+        self.call(job_id)
+        self.stores.answer(store_messages.FIND, FindResult())
         self.fetch.answer(START, in_progress(job_id))
 
 
@@ -139,8 +139,8 @@ def request(job_id: str) -> DownloadRequest:
     )
 
 
-def in_progress(job_id: str = "job-1") -> Fetched:
-    return Fetched(DownloadStatus(job_id, PROGRESS))
+def in_progress(job_id: str = "job-1") -> FetchStatus:
+    return FetchStatus(DownloadStatus(job_id, PROGRESS))
 
 
 def state_of(deferred: Deferred[DownloadStatus]) -> DownloadState:
@@ -158,10 +158,10 @@ def error_of(deferred: Deferred[Any]) -> RpcError:
 
 
 def test_two_who_ask_for_one_job_are_one_find_and_one_start(world: World) -> None:
-    first, second = world.ask(), world.ask()
+    first, second = world.call(), world.call()
     assert world.stores.names() == [store_messages.FIND]
-    world.stores.answer(store_messages.FIND, Found())
-    third = world.ask()
+    world.stores.answer(store_messages.FIND, FindResult())
+    third = world.call()
     assert world.fetch.names() == [START]
     world.fetch.answer(START, in_progress())
     assert [state_of(each) for each in (first, second, third)] == [PROGRESS] * 3
@@ -169,9 +169,9 @@ def test_two_who_ask_for_one_job_are_one_find_and_one_start(world: World) -> Non
 
 
 def test_a_failed_start_lets_the_next_one_begin(world: World) -> None:
-    first, second = world.ask(), world.ask()
+    first, second = world.call(), world.call()
     refusal = RpcError.refused("busy", "this SSVM is busy")
-    world.stores.answer(store_messages.FIND, Found())
+    world.stores.answer(store_messages.FIND, FindResult())
     world.fetch.answer(START, refusal)
     assert [error_of(each).reason for each in (first, second)] == ["busy", "busy"]
     world.begin()
@@ -179,39 +179,39 @@ def test_a_failed_start_lets_the_next_one_begin(world: World) -> None:
 
 
 def test_a_find_that_fails_lets_the_next_one_begin(world: World) -> None:
-    first = world.ask()
+    first = world.call()
     world.stores.answer(store_messages.FIND, RpcError(DEADLINE, "store.sock did not answer"))
     assert error_of(first).code == DEADLINE
-    again = world.ask()
-    world.stores.answer(store_messages.FIND, Found())
+    again = world.call()
+    world.stores.answer(store_messages.FIND, FindResult())
     world.fetch.answer(START, in_progress())
     assert state_of(again) is PROGRESS
 
 
 def test_who_hangs_up_leaves_the_start_to_who_asks_next(world: World) -> None:
-    first = world.ask()
+    first = world.call()
     first.addErrback(lambda _: None)
     first.cancel()
-    second = world.ask()
+    second = world.call()
     assert world.stores.names() == [store_messages.FIND]
-    world.stores.answer(store_messages.FIND, Found())
+    world.stores.answer(store_messages.FIND, FindResult())
     world.fetch.answer(START, in_progress())
     assert state_of(second) is PROGRESS
 
 
 def test_an_abort_while_it_starts_leaves_nothing_running(world: World) -> None:
-    asked = world.ask()
+    asked = world.call()
     aborted = Deferred.fromCoroutine(world.downloads.abort("job-1"))
     assert not aborted.called
-    world.stores.answer(store_messages.FIND, Found())
+    world.stores.answer(store_messages.FIND, FindResult())
     assert error_of(asked).reason == "aborted"
     assert aborted.called
     assert (world.fetch.names(), world.downloads.statuses()) == ([], [])
 
 
 def test_an_abort_after_fetch_was_told_stops_it_there(world: World) -> None:
-    world.ask()
-    world.stores.answer(store_messages.FIND, Found())
+    world.call()
+    world.stores.answer(store_messages.FIND, FindResult())
     aborted = Deferred.fromCoroutine(world.downloads.abort("job-1"))
     world.fetch.answer(START, in_progress())
     world.fetch.answer(STOP, Acknowledgement())
@@ -220,8 +220,8 @@ def test_an_abort_after_fetch_was_told_stops_it_there(world: World) -> None:
 
 
 def test_fetch_that_is_late_has_the_job_and_is_asked_on(world: World) -> None:
-    asked = world.ask()
-    world.stores.answer(store_messages.FIND, Found())
+    asked = world.call()
+    world.stores.answer(store_messages.FIND, FindResult())
     world.fetch.answer(START, RpcError(DEADLINE, "fetch did not answer"))
     assert state_of(asked) is PROGRESS, "late is not refused"
     for _ in range(5):
@@ -237,10 +237,10 @@ def test_fetch_that_is_late_has_the_job_and_is_asked_on(world: World) -> None:
 
 def test_more_than_may_start_are_told_that_it_is_busy_and_with_what(world: World) -> None:
     for number in range(MAX_STARTING):
-        world.ask(f"job-{number}")
-    refused = error_of(world.ask("one-more"))
+        world.call(f"job-{number}")
+    refused = error_of(world.call("one-more"))
     assert (refused.reason, str(MAX_STARTING) in refused.hint) == ("busy", True)
-    assert not world.ask("job-0").called, "but to join what starts costs nothing"
+    assert not world.call("job-0").called, "but to join what starts costs nothing"
     assert len(world.stores.calls) == MAX_STARTING
 
 
@@ -255,15 +255,15 @@ def test_more_than_may_start_are_told_that_it_is_busy_and_with_what(world: World
 def test_a_store_that_is_late_to_publish_is_asked_until_it_has(world: World, late: RpcError) -> None:
     world.begin()
     result = MoverResult(10, 10, "{SHA-256}0", 10)
-    world.downloads._take(Fetched(DownloadStatus("job-1", PROGRESS), result))
+    world.downloads._take(FetchStatus(DownloadStatus("job-1", PROGRESS), result))
     for _ in range(3):
         world.stores.answer(store_messages.PUBLISH, late)
         world.clock.advance(LAST_S)
-        world.stores.answer(store_messages.FIND, Found())
+        world.stores.answer(store_messages.FIND, FindResult())
     world.stores.answer(store_messages.PUBLISH, late)
     world.clock.advance(LAST_S)
-    published = Published("template/tmpl/2/1/a.raw", 10, 10, "{SHA-256}0")
-    world.stores.answer(store_messages.FIND, Found(published))
+    published = PublishedTemplate("template/tmpl/2/1/a.raw", 10, 10, "{SHA-256}0")
+    world.stores.answer(store_messages.FIND, FindResult(published))
     [status] = world.downloads.statuses()
     assert (status.state, status.install_path) == (DownloadState.DOWNLOADED, published.install_path)
     assert store_messages.DISCARD not in world.stores.names()
@@ -272,36 +272,36 @@ def test_a_store_that_is_late_to_publish_is_asked_until_it_has(world: World, lat
 def test_a_job_whose_store_is_late_to_publish_is_said_to_wait_for_it(world: World) -> None:
     world.begin()
     result = MoverResult(10, 10, "{SHA-256}0", 10)
-    world.downloads._take(Fetched(DownloadStatus("job-1", PROGRESS), result))
+    world.downloads._take(FetchStatus(DownloadStatus("job-1", PROGRESS), result))
     world.stores.answer(store_messages.PUBLISH, RpcError.refused("store_hangs", "no answer"))
     [status] = world.downloads.statuses()
     assert status.waits_for_store
     world.clock.advance(LAST_S)
-    world.stores.answer(store_messages.FIND, Found(Published("a.raw", 10, 10, "{SHA-256}0")))
+    world.stores.answer(store_messages.FIND, FindResult(PublishedTemplate("a.raw", 10, 10, "{SHA-256}0")))
     [status] = world.downloads.statuses()
     assert (status.state, status.waits_for_store) == (DownloadState.DOWNLOADED, False)
 
 
 def test_a_store_that_hangs_is_named_before_its_caller_takes_the_ssvm_for_slow(world: World) -> None:
-    world.ask()
+    world.call()
     assert world.stores.timeouts_s[0] < CALL_DEADLINE_S
 
 
 def test_a_store_that_others_wait_for_is_not_asked_for_more(world: World) -> None:
     world.begin()
-    world.downloads._take(Fetched(DownloadStatus("job-1", PROGRESS, waits_for_store=True)))
+    world.downloads._take(FetchStatus(DownloadStatus("job-1", PROGRESS, waits_for_store=True)))
     before = len(world.stores.calls)
-    assert error_of(world.ask("job-2")).reason == "store_hangs"
+    assert error_of(world.call("job-2")).reason == "store_hangs"
     assert len(world.stores.calls) == before
     world.downloads._take(in_progress())
-    assert not world.ask("job-2").called
+    assert not world.call("job-2").called
     assert len(world.stores.calls) == before + 1
 
 
 def test_a_new_fetch_gets_those_first_that_do_not_wait_for_their_store(world: World) -> None:
     world.begin("hung")
     world.begin("well")
-    hangs = Fetched(DownloadStatus("hung", PROGRESS, waits_for_store=True))
+    hangs = FetchStatus(DownloadStatus("hung", PROGRESS, waits_for_store=True))
     world.downloads._take(hangs)
     again: Any = FakeFetch()
     Deferred.fromCoroutine(world.downloads._fetch_connected(again, "second"))
@@ -311,7 +311,9 @@ def test_a_new_fetch_gets_those_first_that_do_not_wait_for_their_store(world: Wo
 
 def test_a_store_that_refuses_to_publish_ends_the_job(world: World) -> None:
     world.begin()
-    world.downloads._take(Fetched(DownloadStatus("job-1", PROGRESS), MoverResult(10, 10, "{SHA-256}0", 10)))
+    world.downloads._take(
+        FetchStatus(DownloadStatus("job-1", PROGRESS), MoverResult(10, 10, "{SHA-256}0", 10))
+    )
     world.stores.answer(store_messages.PUBLISH, RpcError.refused("store_full", "secondary storage is full"))
     world.stores.answer(store_messages.DISCARD, Acknowledgement())
     [status] = world.downloads.statuses()
@@ -321,11 +323,11 @@ def test_a_store_that_refuses_to_publish_ends_the_job(world: World) -> None:
 
 def test_sweeps_join_and_spare_what_is_being_started(world: World) -> None:
     world.begin("old")
-    world.ask("new")
+    world.call("new")
     sweeps = [Deferred.fromCoroutine(world.downloads.sweep(STORE)) for _ in range(3)]
     [order] = [params for name, params, _ in world.stores.calls if name == store_messages.SWEEP]
     assert order.keep_job_ids == ["new", "old"]
-    world.stores.answer(store_messages.FIND, Found())
+    world.stores.answer(store_messages.FIND, FindResult())
     assert world.fetch.names() == [START], "what is started now waits for the sweep, which may not know it"
     world.stores.answer(store_messages.SWEEP, StoreStats(100, 1))
     assert [sweep.result for sweep in sweeps] == [StoreStats(100, 1)] * 3

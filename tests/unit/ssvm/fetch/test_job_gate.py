@@ -7,7 +7,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from systemvm.ssvm.fetch.job_gate import MIN_AT_ONCE, OBSERVE_INTERVAL_S, JobGate
+from systemvm.ssvm.fetch.job_gate import MIN_LIMIT, OBSERVE_INTERVAL_S, JobGate
 
 
 class Machine:
@@ -52,7 +52,7 @@ def test_a_busy_machine_does_one_at_a_time_and_all_in_the_end() -> None:
     for done in range(1, 7):
         machine.gate.leave()
         machine.observe()
-        assert len(machine.entered) == min(6, max(2, done + MIN_AT_ONCE))
+        assert len(machine.entered) == min(6, max(2, done + MIN_LIMIT))
     assert machine.entered == list(range(6))
 
 

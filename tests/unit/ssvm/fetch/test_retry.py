@@ -9,7 +9,7 @@ from attrs import evolve
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch.retry import RetryBudget
 from systemvm.ssvm.limits import DEFAULT, KIB
-from systemvm.ssvm.mover.minimum_rate import Pace
+from systemvm.ssvm.mover.minimum_rate import MinimumRate
 from systemvm.wire.transfer_failure import TransferFailure
 
 LIMITS = evolve(
@@ -114,7 +114,7 @@ def test_the_images_the_stores_and_the_users_faults_are_not(code: TransferFailur
 
 def test_pace_counts_only_what_was_waited_for_the_source() -> None:
     limits = evolve(DEFAULT, slow_window_s=10.0, slow_window_bytes=64 * KIB)
-    pace = Pace(limits)
+    pace = MinimumRate(limits)
     for _ in range(100):
         pace.note(0.0, 1)  # a store that takes its time between reads costs the source nothing
         pace.check()
@@ -122,7 +122,7 @@ def test_pace_counts_only_what_was_waited_for_the_source() -> None:
     with pytest.raises(TransferError) as slow:
         pace.check()
     assert slow.value.code is TransferFailure.STALLED
-    quick = Pace(limits)
+    quick = MinimumRate(limits)
     for _ in range(10):
         quick.note(10.0, 64 * KIB)
         quick.check()

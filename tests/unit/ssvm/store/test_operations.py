@@ -12,15 +12,24 @@ import pytest
 
 from systemvm.ssvm import store_messages as messages
 from systemvm.ssvm.store.operations import StoreHelper
-from systemvm.ssvm.store_messages import Delete, Find, Job, Publish, Published, Stats
+from systemvm.ssvm.store_messages import (
+    DeleteRequest,
+    FindRequest,
+    JobKey,
+    PublishedTemplate,
+    PublishRequest,
+    StatsRequest,
+)
 from systemvm.wire.storage import ImageFormat
 
 MOUNT_ID = "6f4b3c2a-1111-3222-8333-444455556666"
-JOB = Job(MOUNT_ID, "s-1-VM", "job-1")
-PUBLISH = Publish(JOB, 2, 204, "204-2-test", "A test", ImageFormat.RAW, True, False, 512, "{SHA-512}00")
+JOB = JobKey(MOUNT_ID, "s-1-VM", "job-1")
+PUBLISH = PublishRequest(
+    JOB, 2, 204, "204-2-test", "A test", ImageFormat.RAW, True, False, 512, "{SHA-512}00"
+)
 
 
-class Mounted(StoreHelper):
+class MountResult(StoreHelper):
     """A store in a directory: what is a mount and what is not is another test's."""
 
     @contextmanager
@@ -34,18 +43,18 @@ class Mounted(StoreHelper):
 
 @pytest.mark.skipif(os.getuid() != 0, reason="what is published becomes root's")
 def test_publishing_twice_answers_the_same_and_keeps_the_image(tmp_path: Path) -> None:
-    helper = Mounted(tmp_path)
+    helper = MountResult(tmp_path)
     (directory,) = helper.make(0, JOB).descriptors
     Path(f"/proc/self/fd/{directory}/image").write_bytes(bytes(512))
     os.close(directory)
     first = helper.publish(0, PUBLISH).result
-    assert isinstance(first, Published)
+    assert isinstance(first, PublishedTemplate)
     before = (tmp_path / first.install_path).stat()
     assert helper.publish(0, PUBLISH).result == first
     after = (tmp_path / first.install_path).stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
-    assert helper.find(0, Find(MOUNT_ID, "job-1", 2, 204)).result.published == first
-    assert helper.find(0, Find(MOUNT_ID, "job-2", 2, 204)).result.published is None
+    assert helper.find(0, FindRequest(MOUNT_ID, "job-1", 2, 204)).result.published == first
+    assert helper.find(0, FindRequest(MOUNT_ID, "job-2", 2, 204)).result.published is None
 
 
 def test_what_changes_the_same_thing_excludes_each_other() -> None:
@@ -54,7 +63,7 @@ def test_what_changes_the_same_thing_excludes_each_other() -> None:
     delete, find = operations[messages.DELETE], operations[messages.FIND]
     published = publish.exclusive(PUBLISH)
     assert published & discard.exclusive(JOB)
-    assert published & delete.exclusive(Delete(MOUNT_ID, "s-1-VM", 2, 204))
-    assert not published & delete.exclusive(Delete(MOUNT_ID, "s-1-VM", 2, 205))
-    assert find.exclusive(Find(MOUNT_ID, "job-1", 2, 204)) == frozenset()
-    assert operations[messages.STATS].exclusive(Stats(MOUNT_ID)) == frozenset()
+    assert published & delete.exclusive(DeleteRequest(MOUNT_ID, "s-1-VM", 2, 204))
+    assert not published & delete.exclusive(DeleteRequest(MOUNT_ID, "s-1-VM", 2, 205))
+    assert find.exclusive(FindRequest(MOUNT_ID, "job-1", 2, 204)) == frozenset()
+    assert operations[messages.STATS].exclusive(StatsRequest(MOUNT_ID)) == frozenset()

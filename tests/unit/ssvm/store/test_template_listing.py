@@ -20,7 +20,7 @@ from systemvm.wire.transfer_failure import TransferFailure
 MOUNT_ID = "6f4b3c2a-1111-3222-8333-444455556666"
 
 
-class Mounted(StoreHelper):
+class MountResult(StoreHelper):
     """A store in a directory: what is a mount and what is not is another test's."""
 
     @contextmanager
@@ -33,7 +33,7 @@ class Mounted(StoreHelper):
 
 
 def listing(helper: StoreHelper, after: str = "") -> TemplateListing:
-    value = helper.list_templates(0, messages.List(MOUNT_ID, after)).result
+    value = helper.list_templates(0, messages.ListRequest(MOUNT_ID, after)).result
     assert isinstance(value, TemplateListing)
     return value
 
@@ -44,15 +44,15 @@ def test_pages_follow_each_other_in_order(tmp_path: Path, monkeypatch: pytest.Mo
         (tmp_path / f"template/tmpl/{account}/{template}").mkdir(parents=True)
     (tmp_path / "template/tmpl/1/.hidden").mkdir()
     monkeypatch.setattr(store_module, "LIST_PAGE", 3)
-    first = listing(Mounted(tmp_path))
-    second = listing(Mounted(tmp_path), first.next)
+    first = listing(MountResult(tmp_path))
+    second = listing(MountResult(tmp_path), first.next)
     found = [(one.account_id, one.template_id) for one in [*first.templates, *second.templates]]
     assert found == places, "also those without readable properties: they are there"
     assert (first.next, second.next) == ("2/1", "")
 
 
 def test_a_store_that_never_had_any_is_empty(tmp_path: Path) -> None:
-    assert listing(Mounted(tmp_path)) == TemplateListing([])
+    assert listing(MountResult(tmp_path)) == TemplateListing([])
 
 
 def test_a_store_that_is_not_mounted_is_an_error(tmp_path: Path) -> None:
@@ -81,4 +81,4 @@ def test_what_cannot_be_read_fails_the_whole_listing(
 
     monkeypatch.setattr(store_module, "_names", failing)
     with pytest.raises(TransferError):
-        listing(Mounted(tmp_path))
+        listing(MountResult(tmp_path))
