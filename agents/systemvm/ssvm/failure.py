@@ -7,6 +7,7 @@ import errno
 
 from systemvm.rpc.core.errors import REFUSED, RpcError
 from systemvm.service import host_errors
+from systemvm.wire.source_url import SourceUrlError
 from systemvm.wire.storage import DownloadError
 from systemvm.wire.transfer_failure import TransferFailure
 
@@ -36,6 +37,10 @@ class TransferError(Exception):
             return cls(TransferFailure(code), message, hint)
         except ValueError:
             return cls(TransferFailure.INTERNAL, f"{message} ({code})", hint)
+
+    @classmethod
+    def of_url(cls, error: SourceUrlError) -> TransferError:
+        return cls(error.code, error.message, error.hint)
 
     @classmethod
     def from_rpc(cls, error: RpcError) -> TransferError:

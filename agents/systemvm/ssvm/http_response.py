@@ -12,7 +12,7 @@ from http import HTTPStatus
 from attrs import evolve, frozen
 
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.fetch.url import USER_URL
+from systemvm.wire.source_url import USER_URL
 from systemvm.wire.transfer_failure import TransferFailure
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -42,8 +42,8 @@ def require_status(status: int, subject: str = USER_URL) -> None:
         hints = {
             401: "the URL needs a login; use a signed URL or one that needs none",
             403: "the server forbids it; a signed URL may have expired",
-            404: f"the file is not there; check {subject}",
-            410: f"the file is gone; check {subject}",
+            404: f"the file is not there; check the {subject}",
+            410: f"the file is gone; check the {subject}",
             206: "the server sent a part without being asked for one",
             429: "the server is busy; retry the template later",
         }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a user may register, checked before a row is made."""
+"""The values of a registration, checked before a row is created."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from attrs import field, frozen
 
 from systemvm.host.architecture import Architecture
-from systemvm.management.templates import source_url
-from systemvm.wire import checksum
+from systemvm.management.templates import file_extension
+from systemvm.wire import checksum, source_url
 from systemvm.wire.storage import ImageFormat
 
 MAX_NAME_LENGTH = 255
@@ -18,7 +18,7 @@ MAX_CHECKSUM_LENGTH = 255
 
 
 class RegistrationError(ValueError):
-    """Something in a registration that cannot be; `parameter` is the API's name of it."""
+    """An invalid value of a registration; `parameter` is its name in the API."""
 
     def __init__(self, parameter: str, message: str) -> None:
         super().__init__(message)
@@ -28,7 +28,10 @@ class RegistrationError(ValueError):
 
 @frozen
 class Registration:
-    """A template or ISO as its user describes it; making one checks it."""
+    """A template or ISO as its user describes it.
+
+    Raises: RegistrationError when a value is invalid.
+    """
 
     name: str
     url: str = field(repr=False)
@@ -55,19 +58,24 @@ class Registration:
         arch_name: str | None = None,
         **values: Any,
     ) -> Registration:
-        """Read the three values that have a syntax; RegistrationError names the parameter that is wrong."""
+        """Parse the three values that have a syntax.
+
+        Raises: RegistrationError when one of them cannot be parsed.
+        """
         try:
             image_format = ImageFormat(format_name.upper())
         except ValueError:
             known = ", ".join(one.value for one in ImageFormat if one is not ImageFormat.ISO)
-            message = f"{format_name[:32]} is not supported in this release; known: {known}"
+            message = f"{format_name[:32]} is not supported in this release; use {known}"
             raise RegistrationError("format", message) from None
         given = (checksum_text or "").strip() or None
         if given is not None:
             if len(given) > MAX_CHECKSUM_LENGTH:
-                message = f"it has {len(given)} characters, the maximum is {MAX_CHECKSUM_LENGTH}"
+                message = (
+                    f"checksum is too long: {len(given)} characters, the maximum is {MAX_CHECKSUM_LENGTH}"
+                )
                 raise RegistrationError("checksum", message)
-            with suppress(ValueError):  # kept as it was given: see checksum_error
+            with suppress(ValueError):  # stored unchanged: see checksum_error
                 given = str(checksum.parse(given))
         try:
             arch = Architecture.of(arch_name).value
@@ -77,19 +85,20 @@ class Registration:
 
     def __attrs_post_init__(self) -> None:
         if not self.name.strip():
-            raise RegistrationError("name", "a name is not blank")
+            raise RegistrationError("name", "name must not be blank")
         if len(self.name) > MAX_NAME_LENGTH:
-            raise RegistrationError("name", f"a name has at most {MAX_NAME_LENGTH} characters")
+            message = f"name is too long: {len(self.name)} characters, the maximum is {MAX_NAME_LENGTH}"
+            raise RegistrationError("name", message)
         try:
-            source_url.check(self.url, self.format)
+            file_extension.check(source_url.parse(self.url).path, self.format)
         except ValueError as error:
             raise RegistrationError("url", str(error)) from None
 
     @property
     def checksum_error(self) -> str | None:
-        """Why no file can have this checksum.
+        """Return why no file can have this checksum, or None.
 
-        CloudStack registers such a template and fails its download, and its clients wait for that.
+        CloudStack registers such a template and fails its download, and its clients wait for that failure.
         """
         try:
             if self.checksum is not None:

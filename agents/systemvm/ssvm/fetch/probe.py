@@ -29,9 +29,9 @@ from systemvm.ssvm import http_response
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch import tls_trust
 from systemvm.ssvm.fetch.address_policy import Address
-from systemvm.ssvm.fetch.url import ImageUrl
 from systemvm.ssvm.limits import KIB, TransferLimits
 from systemvm.ssvm.mover.http_source import request_headers
+from systemvm.wire.source_url import SourceUrl, SourceUrlError
 from systemvm.wire.transfer_failure import TransferFailure
 
 MAX_ANSWER_BYTES = 256 * KIB  # headers and the first of a body; Twisted itself would take 16 MB of headers
@@ -42,12 +42,12 @@ class ProbeResult:
     """What a server said: where to go next, or how large the file is (None: it did not say)."""
 
     address: Address
-    redirect: ImageUrl | None = None
+    redirect: SourceUrl | None = None
     total_bytes: int | None = None
 
 
 async def probe(
-    reactor: Any, url: ImageUrl, addresses: list[Address], source_ca_pem: str | None, limits: TransferLimits
+    reactor: Any, url: SourceUrl, addresses: list[Address], source_ca_pem: str | None, limits: TransferLimits
 ) -> ProbeResult:
     """Ask the first of `addresses` that takes the connection; TransferError when the answer is no file."""
     failed: TransferError | None = None
@@ -62,7 +62,7 @@ async def probe(
 
 
 async def _probe_one(
-    reactor: Any, url: ImageUrl, address: Address, source_ca_pem: str | None, limits: TransferLimits
+    reactor: Any, url: SourceUrl, address: Address, source_ca_pem: str | None, limits: TransferLimits
 ) -> ProbeResult:
     pinned = _PinnedEndpoint(reactor, url, address, source_ca_pem, limits)
     agent = Agent.usingEndpointFactory(reactor, pinned)
@@ -79,10 +79,13 @@ async def _probe_one(
     return _judge(url, address, answer)
 
 
-def _judge(url: ImageUrl, address: Address, answer: Any) -> ProbeResult:
+def _judge(url: SourceUrl, address: Address, answer: Any) -> ProbeResult:
     if answer.code in http_response.REDIRECTS:
         location = answer.headers.getRawHeaders(b"location", [b""])[0]
-        return ProbeResult(address, redirect=url.follow(location))
+        try:
+            return ProbeResult(address, redirect=url.follow(location))
+        except SourceUrlError as error:
+            raise TransferError.of_url(error) from None
     fields = {
         name.decode("latin-1").lower(): [value.decode("latin-1") for value in values]
         for name, values in answer.headers.getAllRawHeaders()
@@ -96,7 +99,7 @@ def _judge(url: ImageUrl, address: Address, answer: Any) -> ProbeResult:
     return ProbeResult(address, total_bytes=http_response.total_of_probe(answer.code, fields))
 
 
-def _explain(error: Exception, url: ImageUrl, address: Address) -> TransferError:
+def _explain(error: Exception, url: SourceUrl, address: Address) -> TransferError:
     """One clear text for each way in which a connection can fail."""
     where = (
         f"{url.host} ({address}) port {url.port}" if url.address is None else f"{url.host} port {url.port}"
@@ -170,7 +173,12 @@ class _PinnedEndpoint:
     """Every connection of this agent goes to one address, whatever the name resolves to by now."""
 
     def __init__(
-        self, reactor: Any, url: ImageUrl, address: Address, source_ca_pem: str | None, limits: TransferLimits
+        self,
+        reactor: Any,
+        url: SourceUrl,
+        address: Address,
+        source_ca_pem: str | None,
+        limits: TransferLimits,
     ) -> None:
         kind = TCP4ClientEndpoint if address.version == 4 else TCP6ClientEndpoint
         self._endpoint: IStreamClientEndpoint = kind(

@@ -13,8 +13,8 @@ from twisted.internet.threads import deferToThreadPool
 
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch.address_policy import Address, AddressPolicy
-from systemvm.ssvm.fetch.url import ImageUrl
 from systemvm.ssvm.limits import TransferLimits
+from systemvm.wire.source_url import SourceUrl
 from systemvm.wire.transfer_failure import TransferFailure
 
 MAX_ADDRESSES = 4
@@ -38,7 +38,7 @@ def look_up(host: str, port: int) -> list[Address]:
 
 
 async def resolve(
-    reactor: Any, url: ImageUrl, policy: AddressPolicy, limits: TransferLimits, lookup: Lookup = look_up
+    reactor: Any, url: SourceUrl, policy: AddressPolicy, limits: TransferLimits, lookup: Lookup = look_up
 ) -> list[Address]:
     """The addresses to try, in the resolver's order.
 

@@ -21,7 +21,6 @@ from systemvm.rpc.core.errors import RpcError
 from systemvm.service.scaled_timer import add_scaled_timeout
 from systemvm.ssvm import checksum, helper_client, store_messages
 from systemvm.ssvm.failure import TransferError, of_this_vm
-from systemvm.ssvm.fetch import url
 from systemvm.ssvm.fetch.address_policy import Address, AddressPolicy
 from systemvm.ssvm.fetch.connect import open_connection
 from systemvm.ssvm.fetch.job_gate import JobGate
@@ -30,14 +29,15 @@ from systemvm.ssvm.fetch.mover_spawner import MoverSpawner
 from systemvm.ssvm.fetch.probe import probe
 from systemvm.ssvm.fetch.resolve import resolve
 from systemvm.ssvm.fetch.retry import RetryBudget
-from systemvm.ssvm.fetch.url import ImageUrl
 from systemvm.ssvm.fetch_messages import MAX_CA_CHARACTERS, FetchStatus, StartRequest
 from systemvm.ssvm.limits import TransferLimits
 from systemvm.ssvm.mover_messages import MoverJob, MoverProgress, MoverResult
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.store_messages import JobKey
 from systemvm.ssvm.store_retry import retry_transient_errors
+from systemvm.wire import source_url
 from systemvm.wire.acknowledgement import Acknowledgement
+from systemvm.wire.source_url import SourceUrl, SourceUrlError
 from systemvm.wire.storage import DownloadState, DownloadStatus, DownloadStep
 from systemvm.wire.transfer_failure import TransferFailure
 
@@ -49,7 +49,7 @@ T = TypeVar("T")
 class DownloadSource:
     """Where the bytes are, after all redirects: one address, and how many there should be."""
 
-    url: ImageUrl
+    url: SourceUrl
     address: Address
     total_bytes: int | None
 
@@ -162,7 +162,10 @@ class Transfer:
                 TransferFailure.REQUEST_INVALID,
                 f"the source CA is longer than {MAX_CA_CHARACTERS} characters",
             )
-        first = url.parse(request.url)
+        try:
+            first = source_url.parse(request.url)
+        except SourceUrlError as error:
+            raise TransferError.of_url(error) from None
         self._step("asks the store for a place")
         # before anything is asked of the world: is there a store?
         _, descriptors = await self._stoppable(
@@ -190,7 +193,7 @@ class Transfer:
         self._step("waits for the store, which is busy or does not answer")
         self._change(FetchStatus(evolve(self.state.status, waits_for_store=True)))
 
-    async def _move_in_turn(self, first: ImageUrl, directory: int) -> MoverResult:
+    async def _move_in_turn(self, first: SourceUrl, directory: int) -> MoverResult:
         """Wait until the machine has time for one more; one that waits for its store takes no turn."""
         if self._gate.is_full:
             self._step("waits for its turn: other downloads take what this machine has time for")
@@ -201,7 +204,7 @@ class Transfer:
         finally:
             self._gate.leave()
 
-    async def _move(self, first: ImageUrl, directory: int) -> MoverResult:
+    async def _move(self, first: SourceUrl, directory: int) -> MoverResult:
         source = await self._stoppable(self._find(first))
         size = "a file" if source.total_bytes is None else f"{source.total_bytes} bytes"
         self._step(f"receives {size} from {source.url.origin} at {source.address} and checks them")
@@ -227,7 +230,7 @@ class Transfer:
                 await self._ended(mover)
                 self._mover = None
 
-    def _broken(self, mover: MoverProcess, first: ImageUrl, error: TransferError) -> None:
+    def _broken(self, mover: MoverProcess, first: SourceUrl, error: TransferError) -> None:
         """The mover's connection broke off: get it another one, or end it."""
 
         def failed(failure: Failure) -> None:
@@ -235,7 +238,7 @@ class Transfer:
 
         Deferred.fromCoroutine(self._reconnect(mover, first, error)).addErrback(failed)
 
-    async def _reconnect(self, mover: MoverProcess, first: ImageUrl, error: TransferError) -> None:
+    async def _reconnect(self, mover: MoverProcess, first: SourceUrl, error: TransferError) -> None:
         """Find the source anew, as signed redirects expire and addresses fail; TransferError in the end."""
         while True:
             delay_s = self._budget.next_delay_s()
@@ -261,7 +264,7 @@ class Transfer:
                 mover.resume(self._mover_job(source), connection)
             return
 
-    async def _find(self, first: ImageUrl) -> DownloadSource:
+    async def _find(self, first: SourceUrl) -> DownloadSource:
         """Follow redirects, each hop judged like the first."""
         here, hops = first, 0
         while True:

@@ -17,8 +17,8 @@ from systemvm.management.state.status import AccountType
 from systemvm.management.templates import downloads
 from systemvm.management.templates.registration import Registration
 from systemvm.service.journal import TextObserver
-from systemvm.ssvm.fetch.url import parse
 from systemvm.ssvm.mover_messages import MoverJob
+from systemvm.wire.source_url import parse
 from systemvm.wire.storage import DownloadError, DownloadRequest, DownloadState, ImageFormat, Store
 
 CANARY = "canary-b5d1f0"
