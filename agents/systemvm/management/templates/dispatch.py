@@ -18,11 +18,11 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from systemvm.management.state import templates
+from systemvm.management.state import pending_work, templates
 from systemvm.management.state.database import Database
-from systemvm.management.templates import downloads, pending_work
+from systemvm.management.state.pending_work import Due, Work
+from systemvm.management.templates import downloads
 from systemvm.management.templates.fair_share import Allotment
-from systemvm.management.templates.pending_work import Due, Work
 from systemvm.management.templates.ssvm_calls import Agents, Lane, WorkCalls, ZoneFacts
 from systemvm.management.templates.store_usage import StoreUsage
 from systemvm.management.templates.wait_reason import WaitReason, hint_for_zone

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from systemvm.management.state import events, templates
+from systemvm.management.state import events, store_refs, templates
 from systemvm.management.state.columns import new_uuid, now
 from systemvm.management.state.database import Connection
 from systemvm.management.state.templates import StoreRef
@@ -19,54 +19,28 @@ from systemvm.wire.transfer_failure import TransferFailure
 _STORE_WAIT = DownloadError(
     WaitReason.STORE_HANGS.value, "", "Waiting for its store, which is busy or does not answer."
 )
-UNFINISHED = (DownloadState.NOT_DOWNLOADED, DownloadState.DOWNLOAD_IN_PROGRESS)
 
 
 def assign(connection: Connection, ref_id: int, agent_name: str, before: str | None) -> bool:
     """Give a download to an SSVM, if `before` still has it (None: nobody) and it has not ended."""
-    table = templates.store_refs.table.c
-    changed = templates.store_refs.update_where(
-        connection,
-        table.id == ref_id,
-        table.agent_name.is_not_distinct_from(before),
-        table.state.in_(UNFINISHED),
-        table.delete_requested.is_(None),
-        table.removed.is_(None),
-        agent_name=agent_name,
-    )
-    if changed:
-        _record(
-            connection, templates.store_refs.by_id(connection, ref_id), "ASSIGN", f"is given to {agent_name}"
-        )
-    return bool(changed)
+    if not store_refs.assign(connection, ref_id, agent_name, before):
+        return False
+    _record(connection, store_refs.by_id(connection, ref_id), "ASSIGN", f"is given to {agent_name}")
+    return True
 
 
 def take_back(connection: Connection, ref_id: int, agent_name: str) -> None:
     """An SSVM did not take a download: any may have it now."""
-    table = templates.store_refs.table.c
-    templates.store_refs.update_where(
-        connection,
-        table.id == ref_id,
-        table.agent_name == agent_name,
-        table.state.in_(UNFINISHED),
-        agent_name=None,
-        state=DownloadState.NOT_DOWNLOADED,
-    )
+    store_refs.unassign(connection, ref_id, agent_name)
 
 
 def note_waiting(
     connection: Connection, ref_ids: Sequence[int], reason: str, hint: str, *, with_events: bool = True
 ) -> None:
     """Say why downloads do not go on, for their users to read (`reason` is the code); their state stays."""
-    table = templates.store_refs.table
-    where = (
-        table.c.id.in_(ref_ids),
-        table.c.state.in_(UNFINISHED),
-        table.c.error_hint.is_distinct_from(hint),
-    )
-    refs = templates.store_refs.all(connection, *where) if with_events else []
-    templates.store_refs.update_where(connection, *where, error_code=reason, error_hint=hint)
-    for ref in refs:
+    changed = store_refs.with_other_hint(connection, ref_ids, hint) if with_events else []
+    store_refs.set_wait_reason(connection, ref_ids, reason, hint)
+    for ref in changed:
         _record(connection, ref, "WAIT", hint, level="WARN")
 
 
@@ -85,7 +59,7 @@ def apply_status(connection: Connection, agent_name: str, status: DownloadStatus
 
 def bring_again(connection: Connection, ref_id: int, job_id: str) -> StoreRef | None:
     """A Ready copy is gone: download it anew, under a new job. None when it has changed since."""
-    ref = templates.store_refs.by_id(connection, ref_id)
+    ref = store_refs.by_id(connection, ref_id)
     template = templates.by_id(connection, ref.template_id)
     if ref.job_id != job_id or ref.state is not DownloadState.DOWNLOADED or template.removed is not None:
         return None
@@ -121,14 +95,7 @@ def bring_again(connection: Connection, ref_id: int, job_id: str) -> StoreRef | 
 
 def retry(connection: Connection, template_id: int, request_id: str) -> list[StoreRef]:
     """Give each failed copy of a template a new job; those that there were are answered."""
-    table = templates.store_refs.table.c
-    failed = templates.store_refs.all(
-        connection,
-        table.template_id == template_id,
-        table.state == DownloadState.DOWNLOAD_ERROR,
-        table.delete_requested.is_(None),
-        table.removed.is_(None),
-    )
+    failed = store_refs.failed_of_template(connection, template_id)
     for ref in failed:
         renewed = templates.update_store_ref(
             connection,
@@ -150,18 +117,9 @@ def retry(connection: Connection, template_id: int, request_id: str) -> list[Sto
 
 def fail(connection: Connection, ref_id: int, error: DownloadError) -> None:
     """End a download that an SSVM refused to begin."""
-    table = templates.store_refs.table
-    changed = templates.store_refs.update_where(
-        connection,
-        table.c.id == ref_id,
-        table.c.state.in_(UNFINISHED),
-        state=DownloadState.DOWNLOAD_ERROR,
-        error_code=error.code,
-        error_text=redact_urls(error.message),
-        error_hint=redact_urls(error.hint),
-    )
-    if changed:
-        _record_end(connection, templates.store_refs.by_id(connection, ref_id))
+    message, hint = redact_urls(error.message), redact_urls(error.hint)
+    if store_refs.fail(connection, ref_id, error.code, message, hint):
+        _record_end(connection, store_refs.by_id(connection, ref_id))
 
 
 def waits_for_store(ref: StoreRef) -> bool:

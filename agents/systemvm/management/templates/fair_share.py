@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from typing import Protocol
 
+from systemvm.management.state.pending_work import Due, Work
 from systemvm.management.templates import downloads
-from systemvm.management.templates.pending_work import Due, Work
 from systemvm.wire.storage import MAX_ACTIVE_DOWNLOADS, MAX_DOWNLOADS
 
 

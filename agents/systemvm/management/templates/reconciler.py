@@ -13,9 +13,9 @@ from twisted.logger import Logger
 
 from systemvm.management.control.agent import Agent
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.state import instances, zones
+from systemvm.management.state import instances, pending_work, zones
 from systemvm.management.state.database import Database
-from systemvm.management.templates import downloads, pending_work
+from systemvm.management.templates import downloads
 from systemvm.management.templates.ssvm_calls import ZoneFacts
 from systemvm.rpc.core.errors import INTERNAL, RpcError
 from systemvm.wire import storage

@@ -13,8 +13,8 @@ from twisted.logger import Logger
 
 from systemvm.management.state.columns import new_uuid
 from systemvm.management.state.database import Database
+from systemvm.management.state.pending_work import Work
 from systemvm.management.templates import downloads
-from systemvm.management.templates.pending_work import Work
 from systemvm.management.templates.wait_reason import WaitReason, hint_for_refusal
 from systemvm.rpc.core.errors import RpcError
 from systemvm.service.keyed_backoff import KeyedBackoff

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from systemvm.management.state import zones
 from systemvm.management.state.database import Connection, Database
-from systemvm.management.templates.pending_work import ssvms_by_zone
+from systemvm.management.state.instances import names_of_ssvms_by_zone
 from systemvm.rpc.core.errors import RpcError
 from systemvm.service.single_flight import SingleFlight
 from systemvm.wire import storage
@@ -89,4 +89,8 @@ class StoreUsage:
 
 def _facts(connection: Connection, store_id: int) -> tuple[zones.ImageStore, zones.Zone, list[str]]:
     row = zones.store_by_id(connection, store_id)
-    return row, zones.zone_by_id(connection, row.zone_id), ssvms_by_zone(connection).get(row.zone_id, [])
+    return (
+        row,
+        zones.zone_by_id(connection, row.zone_id),
+        names_of_ssvms_by_zone(connection).get(row.zone_id, []),
+    )

@@ -188,7 +188,7 @@ async def test_work_that_waits_for_its_turn_costs_no_query_each(cloud: SmallClou
 
 @pytest_twisted.ensureDeferred
 async def test_reconciling_a_store_reads_its_templates_at_once(cloud: SmallCloud) -> None:
-    from systemvm.management.templates import pending_work
+    from systemvm.management.state import pending_work
 
     add_ready(cloud, 500)
     with counted(cloud) as statements:

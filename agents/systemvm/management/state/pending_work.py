@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from attrs import field, frozen
 
 from systemvm.management.state import schema, templates, zones
-from systemvm.management.state.status import InstanceType
+from systemvm.management.state.instances import names_of_ssvms_by_zone
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.management.state.zones import ImageStore, Zone
 from systemvm.wire.storage import DownloadState
@@ -73,7 +73,7 @@ def due(connection: sa.Connection, not_deletions: Collection[int] = ()) -> Due:
         .group_by(_s.zone_id, _z.name)
     ).all()
     return Due(
-        ssvms=ssvms_by_zone(connection),
+        ssvms=names_of_ssvms_by_zone(connection),
         given=_works(connection, *_WANTED, _r.agent_name.is_not(None)),
         waiting={zone_id: count for zone_id, _, count in waiting},
         # in the order of their index: by number SQLite would walk through the whole table
@@ -86,20 +86,6 @@ def due(connection: sa.Connection, not_deletions: Collection[int] = ()) -> Due:
         ),
         zone_names={zone_id: name for zone_id, name, _ in waiting},
     )
-
-
-def ssvms_by_zone(connection: sa.Connection) -> dict[int, list[str]]:
-    """Names of SSVMs, in order, by their zones' numbers."""
-    v = schema.vm_instances.c
-    query = (
-        sa.select(v.zone_id, v.instance_name)
-        .where(v.type == InstanceType.SECONDARY_STORAGE, v.removed.is_(None), v.instance_name.is_not(None))
-        .order_by(v.id)
-    )
-    found: dict[int, list[str]] = {}
-    for zone_id, name in connection.execute(query):
-        found.setdefault(zone_id, []).append(name)
-    return found
 
 
 def candidates(
@@ -142,7 +128,7 @@ def deletions_of(connection: sa.Connection, template_id: int) -> list[Work]:
 def deletion_with_ssvms(connection: sa.Connection, ref_id: int) -> tuple[Work, Due] | None:
     """One deletion as it is now, and who may do it; None when it is done."""
     found = _works(connection, *_TO_DELETE, _r.id == ref_id)
-    return (found[0], Due(ssvms_by_zone(connection), [], {}, [])) if found else None
+    return (found[0], Due(names_of_ssvms_by_zone(connection), [], {}, [])) if found else None
 
 
 def waiting_without_reason(connection: sa.Connection, zone_id: int, reason: str, limit: int) -> Sequence[int]:
