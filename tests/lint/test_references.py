@@ -110,3 +110,30 @@ def test_a_link_without_its_file_is_found() -> None:
         "[here](CONTRIBUTING.md) [gone](docs/GONE.md#part) ![picture](gone.svg) [out](https://example.test/)"
     )
     assert broken_links(TOP / "README.md", text) == ["docs/GONE.md#part", "gone.svg"]
+
+
+#: Files in backticks; those of users, of Debian and of CloudStack are no paths below this tree.
+NAMED_FILE = re.compile(r"`(?:[^`\s]+/)?[\w.@-]+\.(?:py|js|sh|svg|service|socket|mk|hcl|toml)(?:::\w+)?`")
+
+
+def missing_files(text: str, known: Iterable[str]) -> list[str]:
+    """Return the files that `text` names in backticks and that no path in `known` ends with."""
+    ends = {path[at:] for path in known for at in (0, *(found.end() for found in re.finditer("/", path)))}
+    names = [found.group().strip("`").partition("::")[0] for found in NAMED_FILE.finditer(text)]
+    return [name for name in names if name not in ends and not re.search(r"^/|^build/|[*<A-Z]{2}|\*", name)]
+
+
+def test_each_file_that_a_document_names_exists() -> None:
+    known = [str(path.relative_to(TOP)) for path in tracked()]
+    documents = [TOP / "README.md", TOP / "CONTRIBUTING.md", *(TOP / "docs").glob("*.md")]
+    hits = [
+        f"{page.relative_to(TOP)}: {name}"
+        for page in documents
+        for name in missing_files(page.read_text(), known)
+    ]
+    assert not hits, "\n".join(hits)
+
+
+def test_a_file_that_does_not_exist_is_found() -> None:
+    known = ["agents/systemvm/rpc/core/method.py"]
+    assert missing_files("`rpc/core/method.py`, `core/gone.py`, `/etc/rc.sh`", known) == ["core/gone.py"]
