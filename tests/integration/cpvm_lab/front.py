@@ -20,9 +20,12 @@ NOVNC = TOP / "build" / "novnc"
 
 
 def novnc() -> Path:
-    """Stock noVNC, fetched by the step that the image build uses."""
+    """Return the directory of stock noVNC, which the image build unpacks.
+
+    Raises: FileNotFoundError when no image was built yet.
+    """
     if not (NOVNC / "core" / "rfb.js").is_file():
-        subprocess.run([TOP / "packer" / "novnc" / "fetch.sh", NOVNC], check=True, timeout=120)
+        raise FileNotFoundError(f"{NOVNC} is missing: run `make images`")
     return NOVNC
 
 
