@@ -321,7 +321,7 @@ class SmallCloud:
         self.ssvm_peer = self.agents.connect(self.ssvm.instance_name, Role.SSVM)
         self.ssvm_peer.answers["template.download"] = lambda _: RpcError(NOT_CONNECTED, "not now")
         self.agents.connect(self.cpvm.instance_name, Role.CPVM)
-        self.jobs = Jobs(self.database, describe_job_error)
+        self.jobs = Jobs(self.database, self.clock, describe_job_error)
         usage = StoreUsage(self.database, self.agents, FakeZoneFacts())
         self.dispatch = Dispatch(self.clock, self.database, self.agents, FakeZoneFacts(), usage)
         self.revocation = ConsoleRevocation(self.database, self.agents)

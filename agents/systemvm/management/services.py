@@ -78,7 +78,7 @@ class Services:
     def __init__(self, ground: Ground, agent_methods: MethodTable, operator_methods: MethodTable) -> None:
         self._ground = ground
         configuration, database = ground.configuration, ground.database
-        self.jobs = Jobs(database, describe_job_error)
+        self.jobs = Jobs(database, ground.reactor, describe_job_error)
         facts = ZoneFacts(configuration)
         usage = StoreUsage(database, ground.directory, facts)
         self._dispatch = Dispatch(ground.reactor, database, ground.directory, facts, usage)

@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from systemvm.management.jobs.event_feed import Feed
@@ -15,8 +16,11 @@ from systemvm.management.state import jobs as rows
 from systemvm.management.state.database import Database
 from systemvm.management.state.jobs import Job
 from systemvm.management.state.status import JobStatus
+from systemvm.service import host_errors
+from systemvm.service.periodic import Periodic
 
 INTERNAL_ERROR = 530
+RETRY_INTERVAL_S = 5.0
 
 
 class Running:
@@ -36,6 +40,15 @@ Describe = Callable[[Exception, Job], tuple[int, dict[str, Any]]]
 class _Kind:
     handler: Handler
     resumes: bool
+
+
+@frozen
+class _Outcome:
+    """What a job came to: the columns that end its row."""
+
+    status: JobStatus
+    code: int
+    result: dict[str, Any]
 
 
 @frozen
@@ -67,8 +80,12 @@ class Jobs:
 
     _log = Logger()
 
-    def __init__(self, database: Database, describe: Describe = _describe) -> None:
+    def __init__(self, database: Database, clock: IReactorTime, describe: Describe = _describe) -> None:
         self._database = database
+        self._unwritten: dict[str, _Outcome] = {}
+        self._retry = Periodic(
+            clock, self._write_outcomes, RETRY_INTERVAL_S, what="writing the results of jobs"
+        )
         self._describe = describe
         self._kinds: dict[str, _Kind] = {}
         self._running: dict[str, Deferred[None]] = {}
@@ -124,6 +141,7 @@ class Jobs:
     def stop(self) -> None:
         """Let go of what runs: the rows stay pending, and the next start decides."""
         self._stopping = True
+        self._retry.stop()
         running, self._running = self._running, {}
         for deferred in running.values():
             deferred.cancel()
@@ -166,5 +184,31 @@ class Jobs:
             await self._finish(job, JobStatus.SUCCEEDED, 0, result)
 
     async def _finish(self, job: Job, status: JobStatus, code: int, result: dict[str, Any]) -> None:
-        ended = await self._database.run(rows.finish, job.uuid, status, code, result)
-        self._feed.publish(job.uuid, JobProgress.of(ended))
+        outcome = _Outcome(status, code, result)
+        try:
+            await self._write(job.uuid, outcome)
+        except Exception as error:
+            fault = host_errors.explain(error)
+            if fault is None:
+                raise
+            # the caller polls this row: a disk that is full for a while must not leave it pending for ever
+            self._log.error(
+                "the result of job {job} is not written yet: {why}; {hint}",
+                job=job.uuid,
+                why=fault.message,
+                hint=fault.hint,
+            )
+            self._unwritten[job.uuid] = outcome
+            if len(self._unwritten) == 1:
+                self._retry.start(now=False)
+
+    async def _write_outcomes(self) -> None:
+        for uuid, outcome in list(self._unwritten.items()):
+            await self._write(uuid, outcome)
+            del self._unwritten[uuid]
+        if not self._unwritten:
+            self._retry.stop()
+
+    async def _write(self, uuid: str, outcome: _Outcome) -> None:
+        ended = await self._database.run(rows.finish, uuid, outcome.status, outcome.code, outcome.result)
+        self._feed.publish(uuid, JobProgress.of(ended))

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import Clock
 
 from systemvm.management.jobs.event_feed import Feed
-from systemvm.management.jobs.runner import Jobs, Running
+from systemvm.management.jobs.runner import RETRY_INTERVAL_S, Jobs, Running
 from systemvm.management.state import accounts
 from systemvm.management.state import jobs as rows
 from systemvm.management.state.database import Database
@@ -38,7 +41,7 @@ async def test_a_result_is_kept(database: Database) -> None:
     async def handler(running: Running) -> dict[str, Any]:
         return {"systemvm": {"id": running.job.arguments["id"]}}
 
-    jobs = Jobs(database)
+    jobs = Jobs(database, Clock())
     jobs.register("startSystemVm", handler)
     job = await jobs.submit("startSystemVm", {"id": "x"}, account_id=1, request_id="r-1")
     ended = await jobs.wait(job.uuid)
@@ -53,7 +56,9 @@ async def test_an_error_is_a_result_too(database: Database) -> None:
         raise RuntimeError("the disk is full")
 
     jobs = Jobs(
-        database, lambda error, job: (534, {"errorcode": 534, "errortext": f"{job.command}: {error}"})
+        database,
+        Clock(),
+        lambda error, job: (534, {"errorcode": 534, "errortext": f"{job.command}: {error}"}),
     )
     jobs.register("startSystemVm", handler)
     ended = await jobs.wait((await jobs.submit("startSystemVm", {}, account_id=1)).uuid)
@@ -70,7 +75,7 @@ async def test_progress_is_followed_to_the_end(database: Database) -> None:
         running.progress(40, "copying")
         return {}
 
-    jobs = Jobs(database)
+    jobs = Jobs(database, Clock())
     jobs.register("deployVirtualMachine", handler)
     job = await jobs.submit("deployVirtualMachine", {}, account_id=1)
     seen = []
@@ -95,7 +100,7 @@ async def test_a_restart_resumes_what_can_be_and_ends_the_rest_in_words(database
                 await Deferred()
             return {"done": True}
 
-        jobs = Jobs(database)
+        jobs = Jobs(database, Clock())
         jobs.register("resumes", handler, resumes=True)
         jobs.register("does not", handler)
         return jobs
@@ -115,10 +120,49 @@ async def test_a_restart_resumes_what_can_be_and_ends_the_rest_in_words(database
     assert runs == ["resumes", "does not", "resumes"]
 
 
+class SignallingClock(Clock):
+    """A clock that says when the first call on it was scheduled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scheduled: Deferred[None] = Deferred()
+
+    def callLater(self, when: float, what: Callable[..., object], *args: Any, **kwargs: Any) -> IDelayedCall:
+        call: IDelayedCall = super().callLater(when, what, *args, **kwargs)
+        if not self.scheduled.called:
+            self.scheduled.callback(None)
+        return call
+
+
+@pytest_twisted.ensureDeferred
+async def test_result_is_written_once_a_full_disk_has_room_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = rows.finish
+
+    def finish_on_full_disk(*args: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def handler(running: Running) -> dict[str, Any]:
+        return {"done": True}
+
+    clock = SignallingClock()
+    jobs = Jobs(database, clock)
+    jobs.register("startSystemVm", handler)
+    monkeypatch.setattr(rows, "finish", finish_on_full_disk)
+    job = await jobs.submit("startSystemVm", {}, account_id=1)
+    await clock.scheduled
+    assert [each.uuid for each in await database.read(rows.pending)] == [job.uuid]
+    monkeypatch.setattr(rows, "finish", finish)
+    clock.advance(RETRY_INTERVAL_S)
+    ended = await jobs.wait(job.uuid)
+    assert (ended.status, ended.result) == (JobStatus.SUCCEEDED, {"done": True})
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_command_without_handler_is_no_job(database: Database) -> None:
     with pytest.raises(ValueError, match="have no handler"):
-        await Jobs(database).submit("unknown", {}, account_id=1)
+        await Jobs(database, Clock()).submit("unknown", {}, account_id=1)
     assert await database.read(rows.pending) == []
 
 

@@ -67,7 +67,7 @@ def use_rules(cloud: SmallCloud, rules: ExpungeConfig) -> None:
     others = VirtualMachineCommands(
         cloud.database,
         cloud.machines,
-        Jobs(cloud.database),
+        Jobs(cloud.database, cloud.clock),
         lambda zone: "cloudbr3",
         host_id=cloud.host.id,
         expunge=rules,
