@@ -7,6 +7,7 @@ tests/integration/test_configuration_files.py.
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
@@ -76,3 +77,15 @@ def test_no_addresses_of_registries_or_machines() -> None:
         if (m := bad.search(path.read_bytes()))
     ]
     assert not hits, "\n".join(hits)
+
+
+def test_unit_tests_wait_for_no_clock() -> None:
+    """A sleep is too short on a busy machine and too long on any other: see tests/settling.py."""
+    sleeps = {"time.sleep", "asyncio.sleep", "sleep", "deferLater", "task.deferLater"}
+    found = [
+        f"{path.relative_to(TOP)}:{call.lineno}: {ast.unparse(call)}"
+        for path in tracked("tests/unit/*.py")
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) in sleeps
+    ]
+    assert not found, "\n".join(found)

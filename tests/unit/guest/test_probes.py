@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -23,11 +24,14 @@ def test_what_went_wrong_comes_back(tmp_path: Path) -> None:
 
 
 def test_a_writer_that_hangs_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    released = threading.Event()
+
     def hang(path: Path) -> str:
-        time.sleep(60)
+        released.wait(60)
         return "ok"
 
     monkeypatch.setattr(probes, "_write_and_remove", hang)
     begun_s = time.monotonic()
     assert probes.write_file(tmp_path, timeout_s=0.1) == "no answer in 0.1 s"
     assert time.monotonic() - begun_s < 5
+    released.set()

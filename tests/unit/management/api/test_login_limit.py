@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from in_memory_http import HttpAnswer, request
+from settling import settled
 from small_cloud import ADMIN_PASSWORD, API_KEY, SECRET_KEY, USER_PASSWORD, SmallCloud
 from systemvm.management.api.errors import ApiError
 from systemvm.management.api.hash_gate import MAX_RUNNING, MAX_WAITING, MAX_WAITING_OF_SOURCE, HashGate
@@ -39,15 +40,8 @@ async def finish(cloud: SmallCloud, awaitable: Awaitable[Any]) -> Any:
     result = Deferred.fromCoroutine(awaitable)  # type: ignore[arg-type]
     while not result.called:
         cloud.clock.advance(0.5)
-        await _turn()
+        await settled(cloud.database)
     return await result
-
-
-async def _turn() -> None:
-    from twisted.internet import reactor
-    from twisted.internet.task import deferLater
-
-    await deferLater(reactor, 0.01)  # type: ignore[arg-type]
 
 
 @pytest_twisted.ensureDeferred
@@ -204,6 +198,11 @@ class Threads:
         done.callback(name)
         return name
 
+    def end_all(self) -> None:
+        """End what runs and what follows it: a coroutine that still waits fails when it is collected."""
+        while self.running:
+            self.end_one()
+
 
 def start(gate: HashGate, source: str, name: str, *, trusted: bool = False) -> Deferred[str]:
     return Deferred.fromCoroutine(gate.run(source, trusted, str, name))
@@ -240,6 +239,7 @@ def test_what_waits_is_bounded_by_source_and_in_all() -> None:
     assert not newcomer.called and not trusted.called
     ended = [threads.end_one() for _ in range(MAX_RUNNING + 1)]
     assert ended[-1] == "known", "strangers do not keep those waiting who were right before"
+    threads.end_all()
 
 
 def test_a_hash_that_fails_gives_its_place_back() -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor, task
 from twisted.internet.defer import Deferred
 
+from settling import settled
 from systemvm.guest.boot_argument_error import FailureKind
 from systemvm.management.control.agent import AgentStatus
 from systemvm.management.control.refusals import Refusals
@@ -324,8 +324,7 @@ async def rounds(world: Any, diagnosis: Diagnosis, advance_s: float = 0.0) -> Ag
     await diagnosis.probe()
     world.clock.advance(advance_s)
     await diagnosis.probe()
-    for _ in range(50):
-        await task.deferLater(reactor, 0.01)  # type: ignore[arg-type]
+    await settled(world.database)
     status: AgentStatus = world.directory.agent(NAME).status
     return status
 
@@ -391,8 +390,7 @@ async def test_why_answers_in_time_while_the_hypervisor_does_not(world: Any) -> 
         return Deferred.fromCoroutine(method.run(call, method.read_params({"name": NAME})))
 
     asked, joined = why(), why()
-    for _ in range(20):
-        await task.deferLater(reactor, 0.01)  # type: ignore[arg-type]
+    await settled(world.database)
     world.clock.advance(FIRST_ANSWER_S)
     assert FIRST_ANSWER_S < 10.0
     first = await asked
@@ -480,11 +478,9 @@ async def test_a_machine_that_ended_before_its_agent_came_says_why_by_its_consol
     await world.keeper.scan()
     console_of(world, CONSOLES["kernel panic"][0])
     world.hypervisor.end(NAME, ExitReason.GUEST_RESET)
-    for _ in range(200):
-        vm = await world.database.read(instances.by_instance_name, NAME)
-        if vm.state is InstanceState.STOPPED:
-            break
-        await task.deferLater(reactor, 0.01)  # type: ignore[arg-type]
+    await settled(world.database)
+    vm = await world.database.read(instances.by_instance_name, NAME)
+    assert vm.state is InstanceState.STOPPED
     assert vm.reason == f"ended: guest-reset: it {CONSOLES['kernel panic'][1]}"
     assert vm.hint == AGAIN
     assert host_state(vm) is HostState.DOWN

@@ -8,8 +8,8 @@ from ipaddress import IPv4Address
 import pytest
 import pytest_twisted
 from cryptography import x509
-from twisted.internet import reactor, task
 
+from settling import settled
 from systemvm.management.hypervisors.base import ExitReason, HypervisorError
 from systemvm.management.state import addresses, console_sessions, events, instances
 from systemvm.management.state.columns import now
@@ -20,15 +20,6 @@ from systemvm.rpc.core.method import Caller
 from systemvm.rpc.tls.context import check_agent
 from systemvm.rpc.tls.identity import Identity
 from systemvm.wire import boot_arguments
-
-
-async def settle(condition) -> None:
-    """Let database threads and callbacks come to rest."""
-    for _ in range(500):
-        if condition():
-            return
-        await task.deferLater(reactor, 0.01)
-    raise AssertionError("not so after 5 s")
 
 
 async def vm_of(world, name: str) -> instances.Instance:
@@ -103,7 +94,8 @@ async def test_an_agent_comes_in_while_its_machine_lives_and_not_without_it(worl
     world.hypervisor.end("s-1-VM", ExitReason.GUEST_PANIC)
     with pytest.raises(RpcError, match="s-1-VM does not run"):
         world.directory.admit(agent)
-    await settle(lambda: world.directory.agent("s-1-VM").status.state is AgentState.DISCONNECTED)
+    await settled(world.database)
+    assert world.directory.agent("s-1-VM").status.state is AgentState.DISCONNECTED
     await world.database.drain()
 
 
@@ -115,9 +107,11 @@ async def test_a_guest_that_resets_itself_starts_again_with_fresh_credentials(wo
     world.keeper.start()
     world.clock.advance(0)  # its first scan, whose timer is not the one that is waited for
     world.hypervisor.end("s-1-VM", ExitReason.GUEST_RESET)
-    await settle(lambda: any(call.getTime() < 2 for call in world.clock.getDelayedCalls()))
+    await settled(world.database)
+    assert any(call.getTime() < 2 for call in world.clock.getDelayedCalls())
     world.clock.advance(1.5)
-    await settle(lambda: "s-1-VM" in world.hypervisor.specs)
+    await settled(world.database)
+    assert "s-1-VM" in world.hypervisor.specs
     after = world.hypervisor.specs["s-1-VM"]
     assert (
         after.credentials[boot_arguments.IDENTITY_CREDENTIAL]
@@ -152,8 +146,7 @@ async def test_a_failing_start_says_why_and_is_tried_again_ever_later(world) -> 
 async def test_one_that_dies_before_its_agents_first_word_waits(world) -> None:
     await world.keeper.scan()
     world.hypervisor.end("s-1-VM", ExitReason.GUEST_PANIC)
-    for _ in range(20):
-        await task.deferLater(reactor, 0.01)
+    await settled(world.database)
     assert (await vm_of(world, "s-1-VM")).state is InstanceState.STOPPED
     await world.keeper.scan()
     assert len(world.hypervisor.started) == 2
@@ -315,10 +308,10 @@ async def test_a_stop_waits_for_the_start_that_is_under_way(world) -> None:
     world.hypervisor.start = slow
     world.keeper.start()
     world.clock.advance(0)
-    await settle(lambda: bool(entered))
+    await settled(world.database)
+    assert entered
     stopping = Deferred.fromCoroutine(world.keeper.stop())
-    for _ in range(20):
-        await task.deferLater(reactor, 0.01)
+    await settled(world.database)
     assert not stopping.called
     gate.callback(None)
     await stopping
@@ -346,7 +339,8 @@ async def test_the_late_end_of_a_dead_machines_connection_alerts_nobody(world) -
     agent.peer = connection
     agent.hello = object()  # it had come up: its next start waits for nothing
     world.hypervisor.end("s-1-VM", ExitReason.KILLED)
-    await settle(lambda: bool(connection.closed_for))
+    await settled(world.database)
+    assert connection.closed_for
     await world.keeper.scan()
     assert agent.status.state is AgentState.CONNECTING
     world.directory.lost(connection, "connection reset")

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import pytest_twisted
 from attrs import evolve
-from twisted.internet import reactor, task
 from twisted.internet.defer import Deferred
 
+from settling import settled
 from systemvm.management.control.agent import AgentStatus
 from systemvm.management.hypervisors.base import HypervisorError
 from systemvm.management.state import events, instances
@@ -75,21 +75,14 @@ async def begun(world, monkeypatch, guest: Guest, *, forced: bool = False, **col
     return Deferred.fromCoroutine(world.lifecycle.patch(vm.uuid, forced=forced))
 
 
-async def settle(condition) -> None:
-    for _ in range(500):
-        if condition():
-            return
-        await task.deferLater(reactor, 0.01)
-    raise AssertionError("not so after 5 s")
-
-
 @pytest_twisted.ensureDeferred
 async def test_an_agent_that_comes_up_with_the_new_version_is_kept(world, monkeypatch, version) -> None:
     guest = Guest([TRIAL, KEPT])
     patched = await begun(world, monkeypatch, guest)
-    await settle(lambda: bool(guest.sent))
+    await settled(world.database)
+    assert guest.sent
     up(world, "0.0.1")  # the old one's last word is not the new one's first
-    await task.deferLater(reactor, 0.05)
+    await settled(world.database)
     assert len(guest.sent) == 1
     up_again = evolve(world.directory.agent("s-1-VM").hello, agent_version=version)
     world.directory.agent("s-1-VM").hello = up_again
@@ -107,7 +100,8 @@ async def test_an_agent_that_comes_up_with_the_new_version_is_kept(world, monkey
 async def test_one_that_never_comes_up_is_taken_back(world, monkeypatch) -> None:
     guest = Guest([TRIAL, UNDONE])
     patched = await begun(world, monkeypatch, guest)
-    await settle(lambda: bool(world.clock.getDelayedCalls()))
+    await settled(world.database)
+    assert world.clock.getDelayedCalls()
     world.clock.advance(patching.UP_S + 1)
     with pytest.raises(HypervisorError, match=r"goes on with its old agent: .* was not Up within 60 s"):
         await patched

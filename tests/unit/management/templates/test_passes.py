@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest_twisted
 import sqlalchemy as sa
 from twisted.internet.defer import Deferred
 
+from settling import settled
 from small_cloud import FakePeer, SmallCloud
 from systemvm.management.state import accounts, schema, templates, zones
 from systemvm.management.state.columns import new_uuid
@@ -208,14 +209,17 @@ async def test_a_hung_ssvm_keeps_no_other_from_its_work(cloud: SmallCloud) -> No
     second_ssvm(cloud, quick)
     register(cloud, cloud.admin.account.id, 2)
     cloud.dispatch.start()
-    await until(lambda: len(quick.calls) == 1 and len(hung.waiting) == 1)
+    await settled(cloud.database)
+    assert len(quick.calls) == 1 and len(hung.waiting) == 1
     register(cloud, cloud.user.account.id, 4)
     cloud.dispatch.wake()
-    await until(lambda: len(quick.asked(storage.TEMPLATE_DOWNLOAD)) == 3)
+    await settled(cloud.database)
+    assert len(quick.asked(storage.TEMPLATE_DOWNLOAD)) == 3
     assert hung.most <= Lane.DOWNLOAD.max_calls
     cloud.dispatch.stop()
     hung.release()
-    await until(lambda: all(ref.state is PROGRESS for ref in refs_of(cloud)))
+    await settled(cloud.database)
+    assert all(ref.state is PROGRESS for ref in refs_of(cloud))
 
 
 @pytest_twisted.ensureDeferred
@@ -225,15 +229,16 @@ async def test_a_call_that_still_runs_is_never_repeated(cloud: SmallCloud) -> No
     cloud.agents.peers[cloud.ssvm.instance_name] = (Role.SSVM, hung)
     register(cloud, cloud.admin.account.id, 20)
     cloud.dispatch.start()
-    await until(lambda: len(hung.waiting) == Lane.DOWNLOAD.max_calls)
+    await settled(cloud.database)
+    assert len(hung.waiting) == Lane.DOWNLOAD.max_calls
     for _ in range(10):
         cloud.dispatch.wake()
         cloud.clock.advance(BELIEVED_S)
-        await settled(cloud)
+        await settled(cloud.database)
     assert hung.most == Lane.DOWNLOAD.max_calls
     cloud.dispatch.stop()
     hung.release()
-    await settled(cloud)
+    await settled(cloud.database)
     jobs = [request.job_id for request in hung.asked(storage.TEMPLATE_DOWNLOAD)]
     assert len(jobs) == len(set(jobs)) == Lane.DOWNLOAD.max_calls
 
@@ -248,9 +253,11 @@ async def test_what_waits_for_its_call_follows_without_the_next_pass(cloud: Smal
     cloud.agents.peers[cloud.ssvm.instance_name] = (Role.SSVM, slow)
     cloud.dispatch.start()
     for _ in range(2):
-        await until(lambda: len(slow.waiting) == Lane.DOWNLOAD.max_calls)
+        await settled(cloud.database)
+        assert len(slow.waiting) == Lane.DOWNLOAD.max_calls
         slow.release()
-    await until(lambda: all(ref.state is PROGRESS for ref in refs_of(cloud)))
+    await settled(cloud.database)
+    assert all(ref.state is PROGRESS for ref in refs_of(cloud))
     cloud.dispatch.stop()
 
 
@@ -461,9 +468,11 @@ async def test_a_stores_figures_follow_a_deletion_and_an_end(cloud: SmallCloud) 
     cloud.ssvm_peer.answers[storage.TEMPLATE_DELETE] = lambda _: Acknowledgement()
     template, _ = cloud.add_template(state=WAITING)
     await cloud.dispatch.reconcile()
-    await until(lambda: used_bytes(cloud) == 70)
+    await settled(cloud.database)
+    assert used_bytes(cloud) == 70
     await cloud.job("deleteTemplate", id=template.uuid)
-    await until(lambda: used_bytes(cloud) == 30)
+    await settled(cloud.database)
+    assert used_bytes(cloud) == 30
 
 
 @pytest_twisted.ensureDeferred
@@ -490,8 +499,8 @@ async def test_one_measurement_answers_all_who_wait_for_it(cloud: SmallCloud) ->
         Deferred.fromCoroutine(cloud.call("registerTemplate", name=f"t{number}", **arguments))
         for number in range(20)
     ]
-    await until(lambda: bool(peer.calls))
-    await settled(cloud)
+    await settled(cloud.database)
+    assert peer.calls
     peer.released.callback(None)
     for call in calls:
         assert (await call)["count"] == 1
@@ -500,21 +509,3 @@ async def test_one_measurement_answers_all_who_wait_for_it(cloud: SmallCloud) ->
 
 def used_bytes(cloud: SmallCloud) -> int | None:
     return cloud.database.run_now(zones.store_by_id, cloud.store.id).used_bytes
-
-
-async def settled(cloud: SmallCloud) -> None:
-    """Until the database has done what was begun, and what that led to."""
-    for _ in range(10):
-        await cloud.database.read(lambda c: None)
-        await cloud.database.run(lambda c: None)
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Wait for the database's threads to have done what makes it so."""
-    from twisted.internet import reactor, task
-
-    for _ in range(2000):
-        if holds():
-            return
-        await task.deferLater(reactor, 0.002)
-    raise AssertionError("it never came to that")
