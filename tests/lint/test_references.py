@@ -112,19 +112,33 @@ def test_a_link_without_its_file_is_found() -> None:
     assert broken_links(TOP / "README.md", text) == ["docs/GONE.md#part", "gone.svg"]
 
 
-#: Files in backticks; those of users, of Debian and of CloudStack are no paths below this tree.
-NAMED_FILE = re.compile(r"`(?:[^`\s]+/)?[\w.@-]+\.(?:py|js|sh|svg|service|socket|mk|hcl|toml)(?:::\w+)?`")
+#: Files in backticks, with a test if one is named.
+NAMED_FILE = re.compile(r"`((?:[^`\s]+/)?[\w.@-]+\.(?:py|js|sh|svg|service|socket|mk|hcl|toml))(?:::(\w+))?`")
 
 
-def missing_files(text: str, known: Iterable[str]) -> list[str]:
-    """Return the files that `text` names in backticks and that no path in `known` ends with."""
-    ends = {path[at:] for path in known for at in (0, *(found.end() for found in re.finditer("/", path)))}
-    names = [found.group().strip("`").partition("::")[0] for found in NAMED_FILE.finditer(text)]
-    return [name for name in names if name not in ends and not re.search(r"^/|^build/|[*<A-Z]{2}|\*", name)]
+def missing_files(text: str, known: Iterable[Path]) -> list[str]:
+    """Return the files, and tests in files, that `text` names in backticks and that do not exist.
+
+    A file exists when a path in `known` ends with its name.
+    """
+    by_end: dict[str, list[Path]] = {}
+    for path in known:
+        for count in range(len(path.parts)):
+            by_end.setdefault("/".join(path.parts[count:]), []).append(path)
+    missing = []
+    for name, test in NAMED_FILE.findall(text):
+        if re.search(r"^/|^build/|\*|[A-Z]{3}", name):  # a user's, a built one, or a pattern
+            continue
+        files = by_end.get(name, [])
+        if not files:
+            missing.append(name)
+        elif test and not any(re.search(rf"\bdef {test}\b", (TOP / file).read_text()) for file in files):
+            missing.append(f"{name}::{test}")
+    return missing
 
 
 def test_each_file_that_a_document_names_exists() -> None:
-    known = [str(path.relative_to(TOP)) for path in tracked()]
+    known = [path.relative_to(TOP) for path in tracked()]
     documents = [TOP / "README.md", TOP / "CONTRIBUTING.md", *(TOP / "docs").glob("*.md")]
     hits = [
         f"{page.relative_to(TOP)}: {name}"
@@ -134,6 +148,7 @@ def test_each_file_that_a_document_names_exists() -> None:
     assert not hits, "\n".join(hits)
 
 
-def test_a_file_that_does_not_exist_is_found() -> None:
-    known = ["agents/systemvm/rpc/core/method.py"]
-    assert missing_files("`rpc/core/method.py`, `core/gone.py`, `/etc/rc.sh`", known) == ["core/gone.py"]
+def test_a_file_or_a_test_that_does_not_exist_is_found() -> None:
+    known = [Path("agents/systemvm/rpc/core/method.py"), Path("tests/lint/test_references.py")]
+    text = "`rpc/core/method.py`, `core/gone.py`, `/etc/rc.sh`, `lint/test_references.py::test_gone`"
+    assert missing_files(text, known) == ["core/gone.py", "lint/test_references.py::test_gone"]
