@@ -19,8 +19,8 @@ import trustme
 from twisted.internet import reactor, threads
 from twisted.internet.defer import Deferred, DeferredQueue
 
-from integration.cpvm_lab.front import TOP, Front, novnc
-from integration.cpvm_lab.screen import FakeScreen, shake_hands
+from integration.cpvm_lab.console_process import TOP, ConsoleProcess, novnc
+from integration.cpvm_lab.vnc_server import FakeVncServer, shake_hands
 from integration.cpvm_lab.wire import open_console
 from systemvm.guest.boot_argument_source import keep
 from systemvm.guest.paths import Paths
@@ -202,14 +202,14 @@ async def test_a_console_through_the_agent(scene: tuple[Daemon, Cpvm]) -> None:
         while data := peer.recv(4096):
             peer.sendall(data)
 
-    screen = FakeScreen(echo)
+    screen = FakeVncServer(echo)
     daemon.screen_port = screen.port
 
     def hold() -> Any:
         trusting = ssl.create_default_context()
         public.configure_trust(trusting)
         cpvm.client_context = lambda: trusting
-        connection = open_console(cast(Front, cpvm), "f1rst")
+        connection = open_console(cast(ConsoleProcess, cpvm), "f1rst")
         connection.greet()
         return connection
 
@@ -224,7 +224,7 @@ async def test_a_console_through_the_agent(scene: tuple[Daemon, Cpvm]) -> None:
     held.close()
 
     def browse() -> None:
-        connection = open_console(cast(Front, cpvm), "t0ken")
+        connection = open_console(cast(ConsoleProcess, cpvm), "t0ken")
         connection.greet()
         connection.send_frame(2, b"hello")
         assert connection.data(5) == b"hello"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real browser, stock noVNC, and a real QEMU's screen behind the console's front."""
+"""A real browser, stock noVNC, and a real QEMU's screen behind the console's console."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from integration.cpvm_lab.chromium import Chromium, wait_for_picture
-from integration.cpvm_lab.front import Front
-from integration.cpvm_lab.screen import QemuScreen, free_vnc_port
+from integration.cpvm_lab.console_process import ConsoleProcess
+from integration.cpvm_lab.vnc_server import QemuVncServer, free_vnc_port
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -18,10 +18,10 @@ PASSWORD = "s3cr3t8x"
 
 
 @pytest.fixture(scope="module")
-def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    front = Front(tmp_path_factory.mktemp("front"))
-    yield front
-    front.close()
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleProcess]:
+    console = ConsoleProcess(tmp_path_factory.mktemp("console"))
+    yield console
+    console.close()
 
 
 @pytest.fixture(scope="module")
@@ -32,27 +32,27 @@ def chromium() -> Iterator[Chromium]:
 
 
 @pytest.fixture
-def screen() -> Iterator[QemuScreen]:
-    screen = QemuScreen(PASSWORD, free_vnc_port())
+def screen() -> Iterator[QemuVncServer]:
+    screen = QemuVncServer(PASSWORD, free_vnc_port())
     yield screen
     screen.close()
 
 
-def visit(page: Page, front: Front, token: str, path: str = "/console?cmd=auth&token=") -> None:
-    page.goto(f"{front.origin}{path}{token}")
+def visit(page: Page, console: ConsoleProcess, token: str, path: str = "/console?cmd=auth&token=") -> None:
+    page.goto(f"{console.origin}{path}{token}")
 
 
 def expect_state(page: Page, state: str) -> None:
     expect(page.locator("body")).to_have_attribute("data-state", state, timeout=30_000)
 
 
-def test_picture_and_keys(front: Front, screen: QemuScreen, chromium: Chromium) -> None:
-    token, _ = front.issue(screen.port, PASSWORD, name="web-1")
+def test_picture_and_keys(console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium) -> None:
+    token, _ = console.issue(screen.port, PASSWORD, name="web-1")
 
     def story(page: Page) -> None:
-        visit(page, front, token)
+        visit(page, console, token)
         expect_state(page, "connected")
-        assert page.url == f"{front.origin}/console"
+        assert page.url == f"{console.origin}/console"
         assert page.title() == "web-1 – console"
         expect(page.locator("#name")).to_have_text("web-1")
         expect(page.locator("#state-text")).to_have_text("Connected")
@@ -65,28 +65,32 @@ def test_picture_and_keys(front: Front, screen: QemuScreen, chromium: Chromium) 
 
     chromium.tell(story)
     for secret in (token, PASSWORD, "__Host-console="):
-        assert secret not in front.log()
+        assert secret not in console.log()
 
 
-def test_cloudstacks_own_address_opens_it_too(front: Front, screen: QemuScreen, chromium: Chromium) -> None:
-    token, _ = front.issue(screen.port, PASSWORD, name="web-2")
+def test_cloudstacks_own_address_opens_it_too(
+    console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium
+) -> None:
+    token, _ = console.issue(screen.port, PASSWORD, name="web-2")
 
     def story(page: Page) -> None:
-        visit(page, front, token, "/resource/noVNC/vnc.html?autoconnect=true&show_dot=true&port=8443&token=")
+        visit(
+            page, console, token, "/resource/noVNC/vnc.html?autoconnect=true&show_dot=true&port=8443&token="
+        )
         expect_state(page, "connected")
-        assert page.url == f"{front.origin}/console"
+        assert page.url == f"{console.origin}/console"
         wait_for_picture(page)
 
     chromium.tell(story)
 
 
 def test_reload_and_reconnect_go_on_without_a_token(
-    front: Front, screen: QemuScreen, chromium: Chromium
+    console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium
 ) -> None:
-    token, _ = front.issue(screen.port, PASSWORD)
+    token, _ = console.issue(screen.port, PASSWORD)
 
     def story(page: Page) -> None:
-        visit(page, front, token)
+        visit(page, console, token)
         expect_state(page, "connected")
         page.reload()
         expect_state(page, "connected")
@@ -98,18 +102,20 @@ def test_reload_and_reconnect_go_on_without_a_token(
         assert (cookie["name"], cookie["secure"], cookie["sameSite"]) == ("__Host-console", True, "Strict")
 
     chromium.tell(story)
-    assert len(front.heard("console.authorize")) >= 1
+    assert len(console.heard("console.authorize")) >= 1
 
 
-def test_the_token_is_not_in_the_history(front: Front, screen: QemuScreen, chromium: Chromium) -> None:
-    token, _ = front.issue(screen.port, PASSWORD)
+def test_the_token_is_not_in_the_history(
+    console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium
+) -> None:
+    token, _ = console.issue(screen.port, PASSWORD)
 
     def story(page: Page) -> None:
         asked: list[str] = []
         page.on(
             "request", lambda request: asked.append(f"{request.url} {request.headers.get('referer', '')}")
         )
-        visit(page, front, token)
+        visit(page, console, token)
         expect_state(page, "connected")
         assert token in asked[0]
         assert not any(token in line for line in asked[1:])
@@ -121,12 +127,12 @@ def test_the_token_is_not_in_the_history(front: Front, screen: QemuScreen, chrom
     chromium.tell(story)
 
 
-def test_a_used_link_says_so(front: Front, screen: QemuScreen, chromium: Chromium) -> None:
-    token, _ = front.issue(screen.port, PASSWORD)
-    chromium.tell(lambda page: (visit(page, front, token), expect_state(page, "connected")))
+def test_a_used_link_says_so(console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium) -> None:
+    token, _ = console.issue(screen.port, PASSWORD)
+    chromium.tell(lambda page: (visit(page, console, token), expect_state(page, "connected")))
 
     def story(page: Page) -> None:
-        visit(page, front, token)
+        visit(page, console, token)
         expect_state(page, "closed")
         expect(page.locator("#notice-title")).to_have_text("This console link has already been used")
         expect(page.locator("#notice-hint")).to_contain_text("from the cloud's page")
@@ -136,27 +142,27 @@ def test_a_used_link_says_so(front: Front, screen: QemuScreen, chromium: Chromiu
     chromium.tell(story)
 
 
-def test_a_wrong_password_says_so(front: Front, screen: QemuScreen, chromium: Chromium) -> None:
-    token, _ = front.issue(screen.port, "wr0ngpwd")
+def test_a_wrong_password_says_so(console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium) -> None:
+    token, _ = console.issue(screen.port, "wr0ngpwd")
 
     def story(page: Page) -> None:
-        visit(page, front, token)
+        visit(page, console, token)
         expect_state(page, "closed")
-        expect(page.locator("#notice-title")).to_contain_text("refused the console's password")
+        expect(page.locator("#notice-title")).to_contain_text("rejected the console's password")
 
     chromium.tell(story)
-    assert "wr0ngpwd" not in front.log()
+    assert "wr0ngpwd" not in console.log()
 
 
-def test_the_machine_stops_and_comes_back(front: Front, chromium: Chromium) -> None:
+def test_the_machine_stops_and_comes_back(console: ConsoleProcess, chromium: Chromium) -> None:
     port = free_vnc_port()
-    first = QemuScreen(PASSWORD, port)
-    token, session_id = front.issue(port, PASSWORD)
+    first = QemuVncServer(PASSWORD, port)
+    token, session_id = console.issue(port, PASSWORD)
 
     def story(page: Page) -> None:
-        visit(page, front, token)
+        visit(page, console, token)
         expect_state(page, "connected")
-        front.order("target", session_id=session_id, target={"refuse": "machine_stopping"})
+        console.order("target", session_id=session_id, target={"refuse": "machine_stopping"})
         first.close()
         title = page.locator("#notice-title")
         expect(title).to_have_text("The virtual machine is being stopped", timeout=30_000)
@@ -164,11 +170,11 @@ def test_the_machine_stops_and_comes_back(front: Front, chromium: Chromium) -> N
             ("machine_stopped", "The virtual machine is not running"),
             ("machine_starting", "The virtual machine is being started"),
         ):
-            front.order("target", session_id=session_id, target={"refuse": reason})
+            console.order("target", session_id=session_id, target={"refuse": reason})
             expect(title).to_have_text(words, timeout=30_000)
-            expect(page.locator("#notice-hint")).to_contain_text("comes back by itself")
-        second = QemuScreen("another8", port)
-        front.order(
+            expect(page.locator("#notice-hint")).to_contain_text("reconnects")
+        second = QemuVncServer("another8", port)
+        console.order(
             "target",
             session_id=session_id,
             target={"host": "127.0.0.1", "port": port, "password": "another8"},
@@ -180,21 +186,23 @@ def test_the_machine_stops_and_comes_back(front: Front, chromium: Chromium) -> N
     chromium.tell(story)
 
 
-def test_the_daemon_is_away_for_a_while(front: Front, screen: QemuScreen, chromium: Chromium) -> None:
-    token, _ = front.issue(screen.port, PASSWORD)
-    front.order("away", away=True)
+def test_the_daemon_is_away_for_a_while(
+    console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium
+) -> None:
+    token, _ = console.issue(screen.port, PASSWORD)
+    console.order("away", away=True)
 
     def story(page: Page) -> None:
-        visit(page, front, token)
+        visit(page, console, token)
         expect_state(page, "waiting")
-        expect(page.locator("#notice-title")).to_have_text("The cloud cannot be asked just now")
-        front.order("away", away=False)
+        expect(page.locator("#notice-title")).to_have_text("The cloud cannot check this link now")
+        console.order("away", away=False)
         expect_state(page, "connected")  # nothing was spent
 
     try:
         chromium.tell(story)
     finally:
-        front.order("away", away=False)
+        console.order("away", away=False)
 
 
 @pytest.mark.parametrize(
@@ -207,32 +215,34 @@ def test_the_daemon_is_away_for_a_while(front: Front, screen: QemuScreen, chromi
     ],
 )
 def test_a_console_that_the_daemon_ends_stays_ended(
-    front: Front, screen: QemuScreen, chromium: Chromium, code: str, words: str
+    console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium, code: str, words: str
 ) -> None:
-    token, session_id = front.issue(screen.port, PASSWORD)
+    token, session_id = console.issue(screen.port, PASSWORD)
 
     def story(page: Page) -> None:
-        visit(page, front, token)
+        visit(page, console, token)
         expect_state(page, "connected")
-        front.order("end", session_ids=[session_id], reason="it ended", code=code)
+        console.order("end", session_ids=[session_id], reason="it ended", code=code)
         expect_state(page, "closed")
         expect(page.locator("#notice-title")).to_contain_text(words)
         expect(page.locator("#notice-again")).to_be_hidden()
-        asked = len(front.heard("console.target"))
+        asked = len(console.heard("console.target"))
         page.wait_for_timeout(2000)  # several of the first retries' delays
         expect_state(page, "closed")
-        assert len(front.heard("console.target")) == asked
+        assert len(console.heard("console.target")) == asked
         page.reload()
         expect(page.locator("#notice-title")).to_contain_text(words)
 
     chromium.tell(story)
 
 
-def test_another_site_may_not_frame_or_open_it(front: Front, screen: QemuScreen, chromium: Chromium) -> None:
-    token, session_id = front.issue(screen.port, PASSWORD)
+def test_another_site_may_not_frame_or_open_it(
+    console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium
+) -> None:
+    token, session_id = console.issue(screen.port, PASSWORD)
 
     def story(page: Page) -> None:
-        visit(page, front, token)
+        visit(page, console, token)
         expect_state(page, "connected")
         page.route(
             "https://evil.example/", lambda route: route.fulfill(body="<p>evil", content_type="text/html")
@@ -244,18 +254,18 @@ def test_another_site_may_not_frame_or_open_it(front: Front, screen: QemuScreen,
                 socket.onopen = () => done("open");
                 socket.onerror = () => done("refused");
             })""",
-            f"wss://127.0.0.1:{front.port}/websockify?session={session_id}",
+            f"wss://127.0.0.1:{console.port}/websockify?session={session_id}",
         )
         assert opened == "refused"
 
     chromium.tell(story)
 
 
-def test_mouse_and_scale(front: Front, screen: QemuScreen, chromium: Chromium) -> None:
-    token, _ = front.issue(screen.port, PASSWORD)
+def test_mouse_and_scale(console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium) -> None:
+    token, _ = console.issue(screen.port, PASSWORD)
 
     def story(page: Page) -> None:
-        visit(page, front, token)
+        visit(page, console, token)
         expect_state(page, "connected")
         wait_for_picture(page)
         canvas = page.locator("#screen canvas")

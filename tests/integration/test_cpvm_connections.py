@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from integration.cpvm_lab.front import Front
-from integration.cpvm_lab.screen import FakeScreen, exactly, shake_hands
+from integration.cpvm_lab.console_process import ConsoleProcess
+from integration.cpvm_lab.vnc_server import FakeVncServer, exactly, shake_hands
 from integration.cpvm_lab.wire import Connection, open_console
 
 pytestmark = pytest.mark.timeout(120)
@@ -22,13 +22,13 @@ OTHER_ADDRESS = "127.0.0.2"
 
 
 @pytest.fixture(scope="module")
-def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    front = Front(tmp_path_factory.mktemp("front"))
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleProcess]:
+    console = ConsoleProcess(tmp_path_factory.mktemp("console"))
     # Nothing is mended by waiting: only by who is let go.
-    front.order("deadlines", seconds=600)
-    yield front
-    log = front.log()
-    front.close()
+    console.order("deadlines", seconds=600)
+    yield console
+    log = console.log()
+    console.close()
     assert "Traceback" not in log, log
 
 
@@ -40,12 +40,12 @@ def room_for_sockets() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def silent(front: Front) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", front.port), timeout=5)
+def silent(console: ConsoleProcess) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", console.port), timeout=5)
 
 
-def silent_after_its_handshake(front: Front) -> ssl.SSLSocket:
-    return front.client_context().wrap_socket(silent(front), server_hostname="127.0.0.1")
+def silent_after_its_handshake(console: ConsoleProcess) -> ssl.SSLSocket:
+    return console.client_context().wrap_socket(silent(console), server_hostname="127.0.0.1")
 
 
 def echo(screen: socket.socket) -> None:
@@ -55,56 +55,58 @@ def echo(screen: socket.socket) -> None:
 
 
 @contextlib.contextmanager
-def crowd(front: Front, dial: Callable[[Front], socket.socket], count: int = CROWD) -> Iterator[None]:
+def crowd(
+    console: ConsoleProcess, dial: Callable[[ConsoleProcess], socket.socket], count: int = CROWD
+) -> Iterator[None]:
     """So many connections of 127.0.0.1, or as many as the listener lets in."""
     held: list[socket.socket] = []
     try:
         with contextlib.suppress(TimeoutError):
             while len(held) < count:
-                held.append(dial(front))
+                held.append(dial(console))
         yield
     finally:
         for one in held:
             one.close()
 
 
-def test_a_silent_crowd_keeps_no_browser_of_another_address_out(front: Front) -> None:
-    with crowd(front, silent):
-        page = Connection(front, source=OTHER_ADDRESS).request("GET", "/console")
+def test_a_silent_crowd_keeps_no_browser_of_another_address_out(console: ConsoleProcess) -> None:
+    with crowd(console, silent):
+        page = Connection(console, source=OTHER_ADDRESS).request("GET", "/console")
         assert (page.status, b"<html" in page.body) == (200, True)
 
 
-def test_nor_one_of_its_own_address(front: Front) -> None:
-    with crowd(front, silent):
-        assert Connection(front).request("GET", "/console").status == 200
+def test_nor_one_of_its_own_address(console: ConsoleProcess) -> None:
+    with crowd(console, silent):
+        assert Connection(console).request("GET", "/console").status == 200
 
 
-def test_a_crowd_that_shook_hands_keeps_no_browser_out_either(front: Front) -> None:
-    with crowd(front, silent_after_its_handshake, 300):
-        assert Connection(front, source=OTHER_ADDRESS).request("GET", "/console").status == 200
+def test_a_crowd_that_shook_hands_keeps_no_browser_out_either(console: ConsoleProcess) -> None:
+    with crowd(console, silent_after_its_handshake, 300):
+        assert Connection(console, source=OTHER_ADDRESS).request("GET", "/console").status == 200
 
 
-def test_a_console_that_is_open_stays_open_beside_a_crowd_of_its_own_address(front: Front) -> None:
-    screen = FakeScreen(echo)
-    console = open_console(front, front.issue(screen.port)[0])
-    console.greet()
-    with crowd(front, silent):
-        console.send_frame(2, b"key")
-        assert console.data(3) == b"key"
-    console.close()
+def test_a_console_that_is_open_stays_open_beside_a_crowd_of_its_own_address(console: ConsoleProcess) -> None:
+    screen = FakeVncServer(echo)
+    viewer = open_console(console, console.issue(screen.port)[0])
+    viewer.greet()
+    with crowd(console, silent):
+        viewer.send_frame(2, b"key")
+        assert viewer.data(3) == b"key"
+    viewer.close()
     screen.close()
 
 
-def test_a_crowd_with_links_that_are_none_does_not_fill_the_viewers(front: Front) -> None:
+def test_a_crowd_with_links_that_are_none_does_not_fill_the_viewers(console: ConsoleProcess) -> None:
     """WebSockets are let in before their token is known: until then they are worth no more than silence."""
-    screen = FakeScreen(echo)
+    screen = FakeVncServer(echo)
     held = []
     for number in range(150):
-        held.append(Connection(front))
+        held.append(Connection(console))
         assert held[-1].upgrade(f"token=guess-{number}").status in (101, 429)
-    console = open_console(front, front.issue(screen.port)[0], source=OTHER_ADDRESS)
-    console.greet()
-    console.close()
+    viewer = open_console(console, console.issue(screen.port)[0], source=OTHER_ADDRESS)
+    viewer.greet()
+    viewer.close()
     for connection in held:
         connection.close()
     screen.close()

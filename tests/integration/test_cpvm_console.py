@@ -9,19 +9,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from integration.cpvm_lab.front import Front
-from integration.cpvm_lab.screen import SERVER_INIT, FakeScreen, exactly, shake_hands
+from integration.cpvm_lab.console_process import ConsoleProcess
+from integration.cpvm_lab.vnc_server import SERVER_INIT, FakeVncServer, exactly, shake_hands
 from integration.cpvm_lab.wire import Connection, open_console
 
 pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture(scope="module")
-def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    front = Front(tmp_path_factory.mktemp("front"))
-    yield front
-    log = front.log()
-    front.close()
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleProcess]:
+    console = ConsoleProcess(tmp_path_factory.mktemp("console"))
+    yield console
+    log = console.log()
+    console.close()
     assert "Traceback" not in log, log
 
 
@@ -32,15 +32,15 @@ def echo(screen: socket.socket) -> None:
 
 
 @pytest.fixture
-def screen() -> Iterator[FakeScreen]:
-    screen = FakeScreen(echo)
+def screen() -> Iterator[FakeVncServer]:
+    screen = FakeVncServer(echo)
     yield screen
     screen.close()
 
 
-def test_post_then_websocket(front: Front, screen: FakeScreen) -> None:
-    token, session_id = front.issue(screen.port, name="web\x07-1")
-    connection = Connection(front)
+def test_post_then_websocket(console: ConsoleProcess, screen: FakeVncServer) -> None:
+    token, session_id = console.issue(screen.port, name="web\x07-1")
+    connection = Connection(console)
     assert connection.request("GET", f"/console?cmd=auth&token={token}").status == 200
     spent = connection.spend(token)
     assert spent.json() == {"session": session_id, "name": "web -1"}
@@ -62,10 +62,10 @@ def test_post_then_websocket(front: Front, screen: FakeScreen) -> None:
     connection.close()
 
 
-def test_looking_spends_nothing(front: Front, screen: FakeScreen) -> None:
-    token, _ = front.issue(screen.port)
-    connection = Connection(front)
-    asked = len(front.heard("console.authorize"))
+def test_looking_spends_nothing(console: ConsoleProcess, screen: FakeVncServer) -> None:
+    token, _ = console.issue(screen.port)
+    connection = Connection(console)
+    asked = len(console.heard("console.authorize"))
     for path in (
         f"/console?cmd=auth&token={token}",
         f"/resource/noVNC/vnc.html?autoconnect=true&token={token}",
@@ -77,13 +77,13 @@ def test_looking_spends_nothing(front: Front, screen: FakeScreen) -> None:
             assert "set-cookie" not in answer.headers
             assert token.encode() not in answer.body
             assert b"<script>" not in answer.body
-    assert len(front.heard("console.authorize")) == asked
+    assert len(console.heard("console.authorize")) == asked
     assert connection.spend(token).status == 200
 
 
-def test_a_token_works_once(front: Front, screen: FakeScreen) -> None:
-    token, _ = front.issue(screen.port)
-    connection = Connection(front)
+def test_a_token_works_once(console: ConsoleProcess, screen: FakeVncServer) -> None:
+    token, _ = console.issue(screen.port)
+    connection = Connection(console)
     assert connection.spend(token).status == 200
     again = connection.spend(token)
     assert again.status == 403
@@ -93,9 +93,9 @@ def test_a_token_works_once(front: Front, screen: FakeScreen) -> None:
     assert connection.closing() == (4402, "This console link has already been used")
 
 
-def test_two_posts_at_once_and_one_wins(front: Front, screen: FakeScreen) -> None:
-    token, _ = front.issue(screen.port)
-    connections = [Connection(front) for _ in range(4)]
+def test_two_posts_at_once_and_one_wins(console: ConsoleProcess, screen: FakeVncServer) -> None:
+    token, _ = console.issue(screen.port)
+    connections = [Connection(console) for _ in range(4)]
     together = threading.Barrier(len(connections))
     seen: list[int] = []
 
@@ -121,10 +121,10 @@ def test_two_posts_at_once_and_one_wins(front: Front, screen: FakeScreen) -> Non
     ],
 )
 def test_the_daemons_no_is_told_in_words(
-    front: Front, screen: FakeScreen, reason: str, status: int, title: str
+    console: ConsoleProcess, screen: FakeVncServer, reason: str, status: int, title: str
 ) -> None:
-    token, _ = front.issue(screen.port, refuse=reason)
-    connection = Connection(front)
+    token, _ = console.issue(screen.port, refuse=reason)
+    connection = Connection(console)
     answer = connection.spend(token)
     assert (answer.status, answer.json()["title"]) == (status, title)
     page = connection.spend(token, Accept="text/html")
@@ -134,102 +134,106 @@ def test_the_daemons_no_is_told_in_words(
 
 
 @pytest.mark.parametrize("token", ["", "x" * 600, "../../etc", "a b", "%00", "<script>"])
-def test_no_token_in_form_reaches_the_daemon(front: Front, token: str) -> None:
-    asked = len(front.heard("console.authorize"))
-    assert Connection(front).spend(token).status in (400, 403)
-    assert len(front.heard("console.authorize")) == asked
+def test_no_token_in_form_reaches_the_daemon(console: ConsoleProcess, token: str) -> None:
+    asked = len(console.heard("console.authorize"))
+    assert Connection(console).spend(token).status in (400, 403)
+    assert len(console.heard("console.authorize")) == asked
 
 
 @pytest.mark.parametrize(
     "origin", ["https://evil.example", "null", None, "https://127.0.0.1", "http://127.0.0.1:{port}", ""]
 )
-def test_a_foreign_origin_spends_nothing(front: Front, screen: FakeScreen, origin: str | None) -> None:
-    token, session_id = front.issue(screen.port)
-    said = origin.format(port=front.port) if origin is not None else None
-    connection = Connection(front)
+def test_a_foreign_origin_spends_nothing(
+    console: ConsoleProcess, screen: FakeVncServer, origin: str | None
+) -> None:
+    token, session_id = console.issue(screen.port)
+    said = origin.format(port=console.port) if origin is not None else None
+    connection = Connection(console)
     refused = connection.spend(token, Origin=said)
     assert refused.status == 403
     assert refused.json()["title"] == "Another web site tried to open this console"
     if origin is not None:
-        assert Connection(front).upgrade(f"token={token}", Origin=said).status == 403
+        assert Connection(console).upgrade(f"token={token}", Origin=said).status == 403
     spent = connection.spend(token)
     assert spent.status == 200
     # A cookie is a browser's, and a browser says where it comes from.
     assert connection.upgrade(f"session={session_id}", Origin=said, Cookie=spent.cookie).status == 403
 
 
-def test_a_cross_site_fetch_is_refused_whatever_its_origin_says(front: Front, screen: FakeScreen) -> None:
-    token, _ = front.issue(screen.port)
-    assert Connection(front).spend(token, Sec_Fetch_Site="cross-site").status == 403
-    assert Connection(front).spend(token, Sec_Fetch_Site="same-origin").status == 200
+def test_a_cross_site_fetch_is_refused_whatever_its_origin_says(
+    console: ConsoleProcess, screen: FakeVncServer
+) -> None:
+    token, _ = console.issue(screen.port)
+    assert Connection(console).spend(token, Sec_Fetch_Site="cross-site").status == 403
+    assert Connection(console).spend(token, Sec_Fetch_Site="same-origin").status == 200
 
 
 @pytest.mark.parametrize(
     "host", ["evil.example", "127.0.0.1", "127.0.0.1:1", "localhost:{port}", "a@127.0.0.1:{port}"]
 )
-def test_a_wrong_host_gets_a_page(front: Front, host: str) -> None:
-    connection = Connection(front)
-    answer = connection.request("GET", "/console", host=host.format(port=front.port))
+def test_a_wrong_host_gets_a_page(console: ConsoleProcess, host: str) -> None:
+    connection = Connection(console)
+    answer = connection.request("GET", "/console", host=host.format(port=console.port))
     assert answer.status == 421
     assert b"served under another address" in answer.body
-    # And the claim taught the front nothing.
+    # And the claim taught the console nothing.
     assert connection.spend("x", Origin="https://evil.example").status == 403
 
 
-def test_two_origins_are_none(front: Front, screen: FakeScreen) -> None:
-    token, _ = front.issue(screen.port)
-    connection = Connection(front)
+def test_two_origins_are_none(console: ConsoleProcess, screen: FakeVncServer) -> None:
+    token, _ = console.issue(screen.port)
+    connection = Connection(console)
     answer = connection.request(
         "POST",
         "/console",
         f"token={token}".encode(),
-        Origin=f"{front.origin}\r\nOrigin: {front.origin}",
+        Origin=f"{console.origin}\r\nOrigin: {console.origin}",
     )
     assert answer.status == 403
 
 
-def test_a_program_may_use_its_token_at_the_websocket(front: Front, screen: FakeScreen) -> None:
-    token, session_id = front.issue(screen.port)
-    connection = Connection(front)
+def test_a_program_may_use_its_token_at_the_websocket(console: ConsoleProcess, screen: FakeVncServer) -> None:
+    token, session_id = console.issue(screen.port)
+    connection = Connection(console)
     assert connection.upgrade(f"token={token}", Origin=None).status == 101
     connection.greet()
     connection.send_frame(8, (1000).to_bytes(2, "big"))
     assert connection.frame()[0] == 8
     assert connection.tls.recv(1) == b""
     # No cookie can open it again, so the daemon hears of its end at once.
-    assert [closed["session"] for closed in front.heard("console.closed")][-1] == session_id
+    assert [closed["session"] for closed in console.heard("console.closed")][-1] == session_id
 
 
-def test_another_machines_session_is_refused(front: Front, screen: FakeScreen) -> None:
-    mine, _ = front.issue(screen.port, name="mine")
-    theirs, their_session = front.issue(screen.port, name="theirs")
-    connection = Connection(front)
+def test_another_machines_session_is_refused(console: ConsoleProcess, screen: FakeVncServer) -> None:
+    mine, _ = console.issue(screen.port, name="mine")
+    theirs, their_session = console.issue(screen.port, name="theirs")
+    connection = Connection(console)
     my_cookie = connection.spend(mine).cookie
-    Connection(front).spend(theirs)
+    Connection(console).spend(theirs)
     assert connection.upgrade(f"session={their_session}", Cookie=my_cookie).status == 101
-    assert connection.closing() == (4405, "This browser was not let in to that virtual machine")
+    assert connection.closing() == (4405, "This browser has no access to that virtual machine")
 
 
-def test_one_browser_may_hold_two_consoles(front: Front, screen: FakeScreen) -> None:
-    first, first_session = front.issue(screen.port)
-    second, second_session = front.issue(screen.port)
-    connection = Connection(front)
+def test_one_browser_may_hold_two_consoles(console: ConsoleProcess, screen: FakeVncServer) -> None:
+    first, first_session = console.issue(screen.port)
+    second, second_session = console.issue(screen.port)
+    connection = Connection(console)
     cookie = connection.spend(first).cookie
     assert connection.spend(second, Cookie=cookie).cookie == cookie
     for session_id in (first_session, second_session):
-        other = Connection(front)
+        other = Connection(console)
         assert other.upgrade(f"session={session_id}", Cookie=cookie).status == 101
         other.greet()
         other.close()
 
 
-def test_a_session_has_so_many_windows_and_no_more(front: Front, screen: FakeScreen) -> None:
-    token, session_id = front.issue(screen.port)
-    first = Connection(front)
+def test_a_session_has_so_many_windows_and_no_more(console: ConsoleProcess, screen: FakeVncServer) -> None:
+    token, session_id = console.issue(screen.port)
+    first = Connection(console)
     cookie = first.spend(token).cookie
     windows = []
     for _ in range(8):
-        window = Connection(front)
+        window = Connection(console)
         assert window.upgrade(f"session={session_id}", Cookie=cookie).status == 101
         window.greet()
         windows.append(window)
@@ -242,29 +246,33 @@ def test_a_session_has_so_many_windows_and_no_more(front: Front, screen: FakeScr
 @pytest.mark.parametrize(
     "cookie", [None, "__Host-console=guess", "__Host-console=", "__Host-console=" + "x" * 200]
 )
-def test_a_guessed_cookie_opens_nothing(front: Front, screen: FakeScreen, cookie: str | None) -> None:
-    token, session_id = front.issue(screen.port)
-    Connection(front).spend(token)
-    connection = Connection(front)
+def test_a_guessed_cookie_opens_nothing(
+    console: ConsoleProcess, screen: FakeVncServer, cookie: str | None
+) -> None:
+    token, session_id = console.issue(screen.port)
+    Connection(console).spend(token)
+    connection = Connection(console)
     assert connection.upgrade(f"session={session_id}", Cookie=cookie).status == 101
     assert connection.closing() == (4407, "This console session has ended")
 
 
-def test_a_session_ends_with_its_lifetime(front: Front, screen: FakeScreen) -> None:
-    token, session_id = front.issue(screen.port, lifetime_s=0)
-    connection = Connection(front)
+def test_a_session_ends_with_its_lifetime(console: ConsoleProcess, screen: FakeVncServer) -> None:
+    token, session_id = console.issue(screen.port, lifetime_s=0)
+    connection = Connection(console)
     spent = connection.spend(token)
     assert connection.upgrade(f"session={session_id}", Cookie=spent.cookie).status == 101
     assert connection.closing() == (4407, "This console session has ended")
 
 
-def test_connecting_again_asks_where_the_machine_is_now(front: Front, screen: FakeScreen) -> None:
-    token, session_id = front.issue(screen.port)
-    connection = Connection(front)
+def test_connecting_again_asks_where_the_machine_is_now(
+    console: ConsoleProcess, screen: FakeVncServer
+) -> None:
+    token, session_id = console.issue(screen.port)
+    connection = Connection(console)
     cookie = connection.spend(token).cookie
-    asked = len(front.heard("console.target"))
-    moved = FakeScreen(echo)
-    front.order(
+    asked = len(console.heard("console.target"))
+    moved = FakeVncServer(echo)
+    console.order(
         "target", session_id=session_id, target={"host": "127.0.0.1", "port": moved.port, "password": None}
     )
     assert connection.upgrade(f"session={session_id}", Cookie=cookie).status == 101
@@ -273,37 +281,37 @@ def test_connecting_again_asks_where_the_machine_is_now(front: Front, screen: Fa
     assert not screen.connections
     moved.close()
     assert connection.closing() == (4410, "The virtual machine closed its screen")
-    front.order("target", session_id=session_id, target={"refuse": "machine_stopped"})
-    again = Connection(front)
+    console.order("target", session_id=session_id, target={"refuse": "machine_stopped"})
+    again = Connection(console)
     assert again.upgrade(f"session={session_id}", Cookie=cookie).status == 101
     assert again.closing() == (4409, "The virtual machine is not running")
-    assert len(front.heard("console.target")) == asked + 2
+    assert len(console.heard("console.target")) == asked + 2
 
 
-def test_without_the_daemon_nobody_is_let_in(front: Front, screen: FakeScreen) -> None:
-    kept, kept_session = front.issue(screen.port)
-    connection = Connection(front)
+def test_without_the_daemon_nobody_is_let_in(console: ConsoleProcess, screen: FakeVncServer) -> None:
+    kept, kept_session = console.issue(screen.port)
+    connection = Connection(console)
     cookie = connection.spend(kept).cookie
-    token, _ = front.issue(screen.port)
-    seeing = open_console(front, front.issue(screen.port)[0])
+    token, _ = console.issue(screen.port)
+    seeing = open_console(console, console.issue(screen.port)[0])
     seeing.greet()
-    front.order("away", away=True)
+    console.order("away", away=True)
     try:
         refused = connection.spend(token)
-        assert (refused.status, refused.json()["title"]) == (503, "The cloud cannot be asked just now")
+        assert (refused.status, refused.json()["title"]) == (503, "The cloud cannot check this link now")
         assert connection.upgrade(f"session={kept_session}", Cookie=cookie).status == 101
-        assert connection.closing() == (4503, "The cloud cannot be asked just now")
+        assert connection.closing() == (4503, "The cloud cannot check this link now")
         # Who is in already goes on seeing.
         seeing.send_frame(2, b"still here")
         assert seeing.data(10) == b"still here"
     finally:
-        front.order("away", away=False)
-    assert Connection(front).spend(token).status == 200
+        console.order("away", away=False)
+    assert Connection(console).spend(token).status == 200
 
 
-def test_nobody_listens_at_the_target(front: Front) -> None:
-    token, _ = front.issue(1)
-    assert open_console(front, token).closing() == (4502, "The virtual machine's screen cannot be reached")
+def test_nobody_listens_at_the_target(console: ConsoleProcess) -> None:
+    token, _ = console.issue(1)
+    assert open_console(console, token).closing() == (4502, "The virtual machine's screen cannot be reached")
 
 
 def vnc_auth(screen: socket.socket, result: bytes) -> None:
@@ -331,7 +339,9 @@ def vnc_auth(screen: socket.socket, result: bytes) -> None:
         (lambda s: None, None, 4502),
     ],
 )  # fmt: skip
-def test_a_screen_that_will_not(front: Front, serve: object, password: str | None, code: int) -> None:
+def test_a_screen_that_will_not(
+    console: ConsoleProcess, serve: object, password: str | None, code: int
+) -> None:
     def run(screen: socket.socket) -> None:
         serve(screen)  # type: ignore[operator]
         if code in (4502,):
@@ -339,20 +349,20 @@ def test_a_screen_that_will_not(front: Front, serve: object, password: str | Non
         screen.recv(64)
         screen.recv(64)
 
-    screen = FakeScreen(run)
-    token, _ = front.issue(screen.port, password)
-    seen, words = open_console(front, token).closing()
+    screen = FakeVncServer(run)
+    token, _ = console.issue(screen.port, password)
+    seen, words = open_console(console, token).closing()
     screen.close()
     assert seen == code
     assert len(words) > 20
 
 
-def test_load_names_who_is_watched(front: Front, screen: FakeScreen) -> None:
-    token, session_id = front.issue(screen.port)
-    watching = open_console(front, token)
+def test_load_names_who_is_watched(console: ConsoleProcess, screen: FakeVncServer) -> None:
+    token, session_id = console.issue(screen.port)
+    watching = open_console(console, token)
     watching.greet()
     for _ in range(150):
-        if any(session_id in load["sessions"] for load in front.heard("console.load")):
+        if any(session_id in load["sessions"] for load in console.heard("console.load")):
             break
         threading.Event().wait(0.1)
     else:
@@ -360,16 +370,16 @@ def test_load_names_who_is_watched(front: Front, screen: FakeScreen) -> None:
     watching.close()
 
 
-def test_secrets_stay_out_of_the_log(front: Front, screen: FakeScreen) -> None:
-    token, session_id = front.issue(screen.port, None)
-    connection = Connection(front)
-    connection.request("GET", f"/console?cmd=auth&token={token}", Referer=f"{front.origin}/?token={token}")
+def test_secrets_stay_out_of_the_log(console: ConsoleProcess, screen: FakeVncServer) -> None:
+    token, session_id = console.issue(screen.port, None)
+    connection = Connection(console)
+    connection.request("GET", f"/console?cmd=auth&token={token}", Referer=f"{console.origin}/?token={token}")
     connection.request("GET", f"/nothing/{token}?token={token}")
     spent = connection.spend(token)
     connection.upgrade(f"session={session_id}&token2={token}", Cookie=spent.cookie)
     connection.greet()
     cookie = spent.cookie.partition("=")[2]
-    log = front.log()
+    log = console.log()
     assert "/console" in log
     assert "/websockify" in log
     assert token not in log
@@ -377,15 +387,15 @@ def test_secrets_stay_out_of_the_log(front: Front, screen: FakeScreen) -> None:
     assert "PRIVATE KEY" not in log
 
 
-def test_every_answer_has_its_headers(front: Front) -> None:
-    connection = Connection(front)
+def test_every_answer_has_its_headers(console: ConsoleProcess) -> None:
+    connection = Connection(console)
     for path in ("/console", "/console.js", "/novnc/core/rfb.js", "/nothing", "/websockify", "/"):
         answer = connection.request("GET", path)
         policy = answer.headers["content-security-policy"][0]
         assert "default-src 'none'" in policy
         assert "frame-ancestors 'none'" in policy
         assert "unsafe" not in policy
-        assert f"wss://127.0.0.1:{front.port}" in policy
+        assert f"wss://127.0.0.1:{console.port}" in policy
         assert answer.headers["strict-transport-security"] == ["max-age=31536000"]
         assert answer.headers["x-content-type-options"] == ["nosniff"]
         assert answer.headers["referrer-policy"] == ["no-referrer"]
@@ -412,14 +422,14 @@ def test_every_answer_has_its_headers(front: Front) -> None:
         "/" + "a" * 4000,
     ],
 )
-def test_nothing_but_the_files_themselves(front: Front, path: str) -> None:
-    answer = Connection(front).request("GET", path)
+def test_nothing_but_the_files_themselves(console: ConsoleProcess, path: str) -> None:
+    answer = Connection(console).request("GET", path)
     assert answer.status == 404
     assert "location" not in answer.headers
 
 
-def test_files_are_not_sent_twice(front: Front) -> None:
-    connection = Connection(front)
+def test_files_are_not_sent_twice(console: ConsoleProcess) -> None:
+    connection = Connection(console)
     first = connection.request("GET", "/novnc/core/rfb.js")
     assert first.headers["content-type"] == ["text/javascript; charset=utf-8"]
     again = connection.request("GET", "/novnc/core/rfb.js", If_None_Match=first.headers["etag"][0])
@@ -438,24 +448,24 @@ def test_files_are_not_sent_twice(front: Front) -> None:
     ],
 )
 def test_a_wrong_upgrade(
-    front: Front, screen: FakeScreen, change: dict[str, str | None], status: int
+    console: ConsoleProcess, screen: FakeVncServer, change: dict[str, str | None], status: int
 ) -> None:
-    token, _ = front.issue(screen.port)
-    asked = len(front.heard("console.authorize"))
-    answer = Connection(front).upgrade(f"token={token}", **change)
+    token, _ = console.issue(screen.port)
+    asked = len(console.heard("console.authorize"))
+    answer = Connection(console).upgrade(f"token={token}", **change)
     assert answer.status == status
     assert "sec-websocket-protocol" not in answer.headers
     if status != 101:
-        assert len(front.heard("console.authorize")) == asked
+        assert len(console.heard("console.authorize")) == asked
 
 
-def test_bytes_behind_an_upgrade_are_refused(front: Front, screen: FakeScreen) -> None:
-    token, _ = front.issue(screen.port)
-    connection = Connection(front)
+def test_bytes_behind_an_upgrade_are_refused(console: ConsoleProcess, screen: FakeVncServer) -> None:
+    token, _ = console.issue(screen.port)
+    connection = Connection(console)
     lines = [
         f"GET /websockify?token={token} HTTP/1.1",
-        f"Host: 127.0.0.1:{front.port}",
-        f"Origin: {front.origin}",
+        f"Host: 127.0.0.1:{console.port}",
+        f"Origin: {console.origin}",
         "Upgrade: websocket",
         "Connection: Upgrade",
         "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
@@ -463,38 +473,39 @@ def test_bytes_behind_an_upgrade_are_refused(front: Front, screen: FakeScreen) -
     ]
     connection.send("\r\n".join([*lines, "", ""]).encode() + b"\x82\x80abcd")
     assert connection.answer().status == 400
-    assert Connection(front).spend(token).status == 200
+    assert Connection(console).spend(token).status == 200
 
 
 @pytest.mark.parametrize("length", ["8193", "999999999999", "-1", "x"])
-def test_a_large_body_is_not_taken(front: Front, length: str) -> None:
-    connection = Connection(front)
+def test_a_large_body_is_not_taken(console: ConsoleProcess, length: str) -> None:
+    connection = Connection(console)
     connection.send(
-        f"POST /console HTTP/1.1\r\nHost: 127.0.0.1:{front.port}\r\nContent-Length: {length}\r\n\r\n".encode()
+        f"POST /console HTTP/1.1\r\nHost: 127.0.0.1:{console.port}\r\n"
+        f"Content-Length: {length}\r\n\r\n".encode()
     )
     assert connection.answer().status in (400, 413)
     assert connection.tls.recv(1) == b""
 
 
-def test_a_chunked_body_spends_nothing(front: Front, screen: FakeScreen) -> None:
-    token, _ = front.issue(screen.port)
+def test_a_chunked_body_spends_nothing(console: ConsoleProcess, screen: FakeVncServer) -> None:
+    token, _ = console.issue(screen.port)
     body = f"token={token}".encode()
-    connection = Connection(front)
+    connection = Connection(console)
     connection.send(
-        f"POST /console HTTP/1.1\r\nHost: 127.0.0.1:{front.port}\r\nOrigin: {front.origin}\r\n"
+        f"POST /console HTTP/1.1\r\nHost: 127.0.0.1:{console.port}\r\nOrigin: {console.origin}\r\n"
         "Transfer-Encoding: chunked\r\n\r\n".encode()
         + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
     )
     assert connection.answer().status == 413
-    assert Connection(front).spend(token).status == 200
+    assert Connection(console).spend(token).status == 200
 
 
-def test_each_byte_of_a_request_alone(front: Front, screen: FakeScreen) -> None:
-    token, _ = front.issue(screen.port)
-    connection = Connection(front)
+def test_each_byte_of_a_request_alone(console: ConsoleProcess, screen: FakeVncServer) -> None:
+    token, _ = console.issue(screen.port)
+    connection = Connection(console)
     body = f"cmd=auth&token={token}"
     request = (
-        f"POST /console HTTP/1.1\r\nHost: 127.0.0.1:{front.port}\r\nOrigin: {front.origin}\r\n"
+        f"POST /console HTTP/1.1\r\nHost: 127.0.0.1:{console.port}\r\nOrigin: {console.origin}\r\n"
         f"Accept: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
     )
     for byte in request.encode():
@@ -502,12 +513,12 @@ def test_each_byte_of_a_request_alone(front: Front, screen: FakeScreen) -> None:
     assert connection.answer().status == 200
 
 
-def test_an_unusable_certificate_changes_nothing(front: Front) -> None:
-    with pytest.raises(RuntimeError, match=r"does not name 127\.0\.0\.1"):
-        front.set_up("other.example")
-    with pytest.raises(RuntimeError, match="no PEM"):
-        front.order("setup", origin=front.origin, certificate_pem="", private_key_pem="")
+def test_an_unusable_certificate_changes_nothing(console: ConsoleProcess) -> None:
+    with pytest.raises(RuntimeError, match=r"is not valid for 127\.0\.0\.1"):
+        console.set_up("other.example")
+    with pytest.raises(RuntimeError, match="does not contain a PEM"):
+        console.order("setup", origin=console.origin, certificate_pem="", private_key_pem="")
     for wrong in ("http://127.0.0.1:8443", "https://*.consoles.example", "https://127.0.0.1/a//b"):
         with pytest.raises(RuntimeError, match="https"):
-            front.order("setup", origin=wrong, certificate_pem="", private_key_pem="")
-    assert Connection(front).request("GET", "/console").status == 200
+            console.order("setup", origin=wrong, certificate_pem="", private_key_pem="")
+    assert Connection(console).request("GET", "/console").status == 200

@@ -16,8 +16,8 @@ from contextlib import suppress
 
 import pytest
 
-from integration.cpvm_lab.front import Front
-from integration.cpvm_lab.screen import FakeScreen, exactly, shake_hands
+from integration.cpvm_lab.console_process import ConsoleProcess
+from integration.cpvm_lab.vnc_server import FakeVncServer, exactly, shake_hands
 from integration.cpvm_lab.wire import Connection, open_console
 
 pytestmark = pytest.mark.timeout(120)
@@ -26,11 +26,11 @@ MIB = 1 << 20
 
 
 @pytest.fixture(scope="module")
-def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    front = Front(tmp_path_factory.mktemp("front"))
-    yield front
-    log = front.log()
-    front.close()
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleProcess]:
+    console = ConsoleProcess(tmp_path_factory.mktemp("console"))
+    yield console
+    log = console.log()
+    console.close()
     assert "Traceback" not in log, log
 
 
@@ -39,7 +39,7 @@ def pattern(seed: int, block: int) -> bytes:
     return random.Random(f"{seed}/{block}").randbytes(1 << 16)
 
 
-def flood(seed: int, blocks: int) -> FakeScreen:
+def flood(seed: int, blocks: int) -> FakeVncServer:
     """A screen that sends `blocks` blocks of its pattern as fast as it can, in pieces of all sizes."""
 
     def serve(screen: socket.socket) -> None:
@@ -53,7 +53,7 @@ def flood(seed: int, blocks: int) -> FakeScreen:
                 data = data[size:]
         screen.recv(1)
 
-    return FakeScreen(serve)
+    return FakeVncServer(serve)
 
 
 class FloodReader:
@@ -81,17 +81,17 @@ class FloodReader:
             self._block += 1
 
 
-def test_a_stalled_and_b_flooded_and_every_byte_in_its_place(front: Front) -> None:
+def test_a_stalled_and_b_flooded_and_every_byte_in_its_place(console: ConsoleProcess) -> None:
     stalled_screens = [flood(seed, 96) for seed in (1, 2, 3)]
     stalled = []
     for screen in stalled_screens:
-        connection = Connection(front, receive_buffer=8192)
-        spent = connection.spend(front.issue(screen.port)[0])
+        connection = Connection(console, receive_buffer=8192)
+        spent = connection.spend(console.issue(screen.port)[0])
         assert connection.upgrade(f"session={spent.json()['session']}", Cookie=spent.cookie).status == 101
         connection.greet()
         stalled.append(connection)
     flowing_screen = flood(9, 800)
-    flowing = open_console(front, front.issue(flowing_screen.port)[0])
+    flowing = open_console(console, console.issue(flowing_screen.port)[0])
     flowing.greet()
     flowing_reader = FloodReader(flowing, 9)
     flowing_reader.read_to(400)
@@ -112,32 +112,32 @@ def test_a_stalled_and_b_flooded_and_every_byte_in_its_place(front: Front) -> No
         screen.close()
 
 
-def test_readers_that_never_read_cost_one_frame_each(front: Front) -> None:
+def test_readers_that_never_read_cost_one_frame_each(console: ConsoleProcess) -> None:
     def serve(screen: socket.socket) -> None:
         shake_hands(screen)
         block = os.urandom(MIB)
         for _ in range(64):
             screen.sendall(block)
 
-    screen = FakeScreen(serve)
-    before_kib = front.order("rss")
+    screen = FakeVncServer(serve)
+    before_kib = console.order("rss")
     connections = []
     for _ in range(10):
-        connection = open_console(front, front.issue(screen.port)[0], receive_buffer=8192)
+        connection = open_console(console, console.issue(screen.port)[0], receive_buffer=8192)
         connection.greet()
         connections.append(connection)
     time.sleep(2)  # the time in which an unbounded relay would take all 640 MiB
     for connection in connections:
         for _ in range(200):  # answers to these may not pile up either
             connection.send_frame(9, b"y" * 125)
-    grown_kib = front.order("rss") - before_kib
+    grown_kib = console.order("rss") - before_kib
     screen.close()
     for connection in connections:
         connection.close()
     assert grown_kib < 10 * 600, grown_kib
 
 
-def test_a_screen_that_does_not_read_holds_the_browser_back(front: Front) -> None:
+def test_a_screen_that_does_not_read_holds_the_browser_back(console: ConsoleProcess) -> None:
     go_on = threading.Event()
     digest = hashlib.sha256()
     total = 24 * MIB
@@ -156,10 +156,10 @@ def test_a_screen_that_does_not_read_holds_the_browser_back(front: Front) -> Non
         received.set()
         screen.recv(1)
 
-    screen = FakeScreen(serve)
-    connection = open_console(front, front.issue(screen.port)[0])
+    screen = FakeVncServer(serve)
+    connection = open_console(console, console.issue(screen.port)[0])
     connection.greet()
-    before_kib = front.order("rss")
+    before_kib = console.order("rss")
     expected = hashlib.sha256()
     connection.tls.settimeout(1)
     sent = 0
@@ -174,13 +174,13 @@ def test_a_screen_that_does_not_read_holds_the_browser_back(front: Front) -> Non
         expected.update(payload)
         sent += len(payload)
     assert held_at is not None, "the browser was never held back"
-    assert front.order("rss") - before_kib < 2048
+    assert console.order("rss") - before_kib < 2048
     connection.tls.close()  # what was cut in the middle of a frame is nobody's
     go_on.set()
     screen.close()
 
 
-def test_all_that_a_browser_sends_reaches_a_slow_screen(front: Front) -> None:
+def test_all_that_a_browser_sends_reaches_a_slow_screen(console: ConsoleProcess) -> None:
     total = 8 * MIB
     got = bytearray()
     done = threading.Event()
@@ -195,8 +195,8 @@ def test_all_that_a_browser_sends_reaches_a_slow_screen(front: Front) -> None:
             got.extend(data)
         done.set()
 
-    screen = FakeScreen(serve)
-    connection = open_console(front, front.issue(screen.port)[0])
+    screen = FakeVncServer(serve)
+    connection = open_console(console, console.issue(screen.port)[0])
     connection.greet()
     payload = random.Random(5).randbytes(total)
     at = 0
@@ -211,35 +211,35 @@ def test_all_that_a_browser_sends_reaches_a_slow_screen(front: Front) -> None:
     screen.close()
 
 
-def test_tls_1_1_is_refused(front: Front) -> None:
-    old = front.client_context()
+def test_tls_1_1_is_refused(console: ConsoleProcess) -> None:
+    old = console.client_context()
     old.minimum_version = ssl.TLSVersion.TLSv1
     old.maximum_version = ssl.TLSVersion.TLSv1_1
     old.set_ciphers("ALL:@SECLEVEL=0")
     with pytest.raises(ssl.SSLError):
-        Connection(front, old)
+        Connection(console, old)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_tls_1_2_and_1_3(front: Front, version: ssl.TLSVersion) -> None:
-    context = front.client_context()
+def test_tls_1_2_and_1_3(console: ConsoleProcess, version: ssl.TLSVersion) -> None:
+    context = console.client_context()
     context.minimum_version = context.maximum_version = version
     screen = flood(4, 4)
-    connection = Connection(front, context)
-    spent = connection.spend(front.issue(screen.port)[0])
+    connection = Connection(console, context)
+    spent = connection.spend(console.issue(screen.port)[0])
     assert connection.upgrade(f"session={spent.json()['session']}", Cookie=spent.cookie).status == 101
     connection.greet()
     FloodReader(connection, 4).read_to(4)
     screen.close()
 
 
-def test_1_3_is_preferred(front: Front) -> None:
-    assert Connection(front).tls.version() == "TLSv1.3"
+def test_1_3_is_preferred(console: ConsoleProcess) -> None:
+    assert Connection(console).tls.version() == "TLSv1.3"
 
 
 @pytest.mark.parametrize("said", [b"", b"\x16\x03\x01", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"])
-def test_a_slow_handshake_is_dropped(front: Front, said: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", front.port), timeout=10) as raw:
+def test_a_slow_handshake_is_dropped(console: ConsoleProcess, said: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", console.port), timeout=10) as raw:
         raw.sendall(said)
         started = time.monotonic()
         with pytest.raises(ConnectionResetError):
@@ -249,25 +249,25 @@ def test_a_slow_handshake_is_dropped(front: Front, said: bytes) -> None:
 
 
 @pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 64, os.urandom(512)])
-def test_garbage_instead_of_a_handshake(front: Front, said: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", front.port), timeout=10) as raw:
+def test_garbage_instead_of_a_handshake(console: ConsoleProcess, said: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", console.port), timeout=10) as raw:
         raw.sendall(said)
         with suppress(OSError):
             raw.shutdown(socket.SHUT_WR)
             while raw.recv(4096):
                 pass
-    assert Connection(front).request("GET", "/console").status == 200
+    assert Connection(console).request("GET", "/console").status == 200
 
 
-def test_garbage_instead_of_http(front: Front) -> None:
+def test_garbage_instead_of_http(console: ConsoleProcess) -> None:
     for seed in range(20):
-        connection = Connection(front)
+        connection = Connection(console)
         connection.send(random.Random(seed).randbytes(3000) + b"\r\n\r\n")
         with suppress(OSError):
             while connection.more():
                 pass
         connection.close()
-    assert Connection(front).request("GET", "/console").status == 200
+    assert Connection(console).request("GET", "/console").status == 200
 
 
 @pytest.mark.parametrize("stage", ["before the greeting", "during it", "after it"])
@@ -286,7 +286,7 @@ def test_garbage_instead_of_http(front: Front) -> None:
         (b"\x88\x81abcd\x00", 1002),  # a close frame of one byte
     ],
 )
-def test_garbage_instead_of_frames(front: Front, stage: str, frame: bytes, code: int) -> None:
+def test_garbage_instead_of_frames(console: ConsoleProcess, stage: str, frame: bytes, code: int) -> None:
     hold = threading.Event()
 
     def serve(screen: socket.socket) -> None:
@@ -295,8 +295,8 @@ def test_garbage_instead_of_frames(front: Front, stage: str, frame: bytes, code:
         shake_hands(screen)
         screen.recv(1)
 
-    screen = FakeScreen(serve)
-    connection = open_console(front, front.issue(screen.port)[0])
+    screen = FakeVncServer(serve)
+    connection = open_console(console, console.issue(screen.port)[0])
     if stage == "during it":
         connection.frame()
         connection.send_frame(2, b"RFB 003.")
@@ -310,44 +310,44 @@ def test_garbage_instead_of_frames(front: Front, stage: str, frame: bytes, code:
 
 
 @pytest.mark.parametrize("said", [b"\x00" * 12, b"RFB 00x.008\n", b"GET / HTTP/1"])
-def test_garbage_instead_of_a_greeting(front: Front, said: bytes) -> None:
+def test_garbage_instead_of_a_greeting(console: ConsoleProcess, said: bytes) -> None:
     screen = flood(7, 1)
-    connection = open_console(front, front.issue(screen.port)[0])
+    connection = open_console(console, console.issue(screen.port)[0])
     connection.frame()
     connection.send_frame(2, said)
     assert connection.closing()[0] == 1002
     screen.close()
 
 
-def test_who_speaks_before_the_greeting_is_closed(front: Front) -> None:
+def test_who_speaks_before_the_greeting_is_closed(console: ConsoleProcess) -> None:
     hold = threading.Event()
-    screen = FakeScreen(lambda peer: (hold.wait(20), None)[1])
-    connection = open_console(front, front.issue(screen.port)[0])
+    screen = FakeVncServer(lambda peer: (hold.wait(20), None)[1])
+    connection = open_console(console, console.issue(screen.port)[0])
     connection.send_frame(2, b"RFB 003.008\n")
-    assert connection.closing() == (1002, "the console speaks first")
+    assert connection.closing() == (1002, "data before the server's RFB version")
     hold.set()
     screen.close()
 
 
-def test_a_screen_that_dies_is_told_clearly(front: Front) -> None:
-    screen = FakeScreen(lambda peer: (shake_hands(peer), peer.recv(1))[0])
-    connection = open_console(front, front.issue(screen.port)[0])
+def test_a_screen_that_dies_is_told_clearly(console: ConsoleProcess) -> None:
+    screen = FakeVncServer(lambda peer: (shake_hands(peer), peer.recv(1))[0])
+    connection = open_console(console, console.issue(screen.port)[0])
     connection.greet()
     screen.close()
     assert connection.closing() == (4410, "The virtual machine closed its screen")
     assert connection.tls.recv(1) == b""
 
 
-def test_a_screen_that_never_answers_is_given_up(front: Front) -> None:
+def test_a_screen_that_never_answers_is_given_up(console: ConsoleProcess) -> None:
     hold = threading.Event()
-    screen = FakeScreen(lambda peer: (hold.wait(30), None)[1])
-    connection = open_console(front, front.issue(screen.port)[0])
+    screen = FakeVncServer(lambda peer: (hold.wait(30), None)[1])
+    connection = open_console(console, console.issue(screen.port)[0])
     assert connection.closing() == (4504, "The virtual machine's screen does not answer")
     hold.set()
     screen.close()
 
 
-def test_a_browser_that_leaves_frees_the_screen(front: Front) -> None:
+def test_a_browser_that_leaves_frees_the_screen(console: ConsoleProcess) -> None:
     ended = threading.Event()
 
     def serve(screen: socket.socket) -> None:
@@ -357,16 +357,16 @@ def test_a_browser_that_leaves_frees_the_screen(front: Front) -> None:
         except (EOFError, OSError):
             ended.set()
 
-    screen = FakeScreen(serve)
-    connection = open_console(front, front.issue(screen.port)[0])
+    screen = FakeVncServer(serve)
+    connection = open_console(console, console.issue(screen.port)[0])
     connection.greet()
     connection.close()
     assert ended.wait(10)
     screen.close()
 
 
-def test_a_dripping_request_holds_no_connection(front: Front) -> None:
-    connection = Connection(front)
+def test_a_dripping_request_holds_no_connection(console: ConsoleProcess) -> None:
+    connection = Connection(console)
     started = time.monotonic()
     with pytest.raises((OSError, EOFError)):
         for byte in b"GET /console HTTP/1.1\r\nX-Drip: " + b"x" * 100:
@@ -376,56 +376,56 @@ def test_a_dripping_request_holds_no_connection(front: Front) -> None:
     assert 6 < time.monotonic() - started < 24
 
 
-def test_keep_alive_loses_nothing(front: Front) -> None:
-    connection = Connection(front)
+def test_keep_alive_loses_nothing(console: ConsoleProcess) -> None:
+    connection = Connection(console)
     for _ in range(60):
         page = connection.request("GET", "/novnc/core/input/keysymdef.js")
         assert len(page.body) > 10_000
-        assert connection.request("POST", "/console", b"token=x", Origin=front.origin).status == 403
+        assert connection.request("POST", "/console", b"token=x", Origin=console.origin).status == 403
         assert connection.request("HEAD", "/console").status == 200
 
 
-def test_pipelined_requests_are_all_answered(front: Front) -> None:
-    connection = Connection(front)
-    line = f"GET /novnc/core/rfb.js HTTP/1.1\r\nHost: 127.0.0.1:{front.port}\r\n\r\n".encode()
+def test_pipelined_requests_are_all_answered(console: ConsoleProcess) -> None:
+    connection = Connection(console)
+    line = f"GET /novnc/core/rfb.js HTTP/1.1\r\nHost: 127.0.0.1:{console.port}\r\n\r\n".encode()
     connection.send(line * 50)
     time.sleep(0.2)  # so that answers wait for a reader
     first = connection.answer()
     assert all(connection.answer().body == first.body for _ in range(49))
 
 
-def test_a_new_certificate_serves_the_next_handshake(front: Front) -> None:
+def test_a_new_certificate_serves_the_next_handshake(console: ConsoleProcess) -> None:
     def serial(connection: Connection) -> object:
         certificate = connection.tls.getpeercert()
         assert certificate is not None
         return certificate["serialNumber"]
 
     screen = flood(8, 2)
-    open_before = open_console(front, front.issue(screen.port)[0])
+    open_before = open_console(console, console.issue(screen.port)[0])
     open_before.greet()
-    old = serial(Connection(front))
-    front.set_up()
-    assert serial(Connection(front)) != old
+    old = serial(Connection(console))
+    console.set_up()
+    assert serial(Connection(console)) != old
     FloodReader(open_before, 8).read_to(2)
     screen.close()
 
 
-def test_nothing_is_left_behind(front: Front) -> None:
+def test_nothing_is_left_behind(console: ConsoleProcess) -> None:
     deadline = time.monotonic() + 20
     screen = flood(3, 1)
     before = None
     while time.monotonic() < deadline:
-        before = front.order("descriptors")
+        before = console.order("descriptors")
         time.sleep(0.3)
-        if front.order("descriptors") == before:
+        if console.order("descriptors") == before:
             break
     for _ in range(30):
-        connection = open_console(front, front.issue(screen.port)[0])
+        connection = open_console(console, console.issue(screen.port)[0])
         connection.greet()
         connection.tls.close()
     while time.monotonic() < deadline:
-        if front.order("descriptors") <= before:
+        if console.order("descriptors") <= before:
             break
         time.sleep(0.1)
-    assert front.order("descriptors") <= before
+    assert console.order("descriptors") <= before
     screen.close()

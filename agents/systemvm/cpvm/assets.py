@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files that browsers may load: read once at the start, found by their exact address.
+"""The files that browsers may load: read once at the start, found by their exact path.
 
-There is no path on a disk behind an address, so nothing can be traversed, listed or followed.
+No request path becomes a path in the file system, so nothing can be traversed, listed or followed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CONTENT_TYPES = {
 
 
 class AssetError(Exception):
-    """The image lacks a file, or holds one that must not be served."""
+    """A file of the image is missing, or must not be served."""
 
 
 @frozen
@@ -37,9 +37,9 @@ class Asset:
 
 @frozen
 class Assets:
-    """`files` by address; `page` is the console's own, `refused` the one that tells why not.
+    """`files` by request path, the console's `page`, and the page `refused` for every refusal.
 
-    In these two `{base}` stands for the advertised path.
+    In the two pages `{base}` stands for the advertised path.
     """
 
     files: dict[str, Asset]
@@ -48,7 +48,10 @@ class Assets:
 
     @classmethod
     def load(cls, novnc: Path) -> Assets:
-        """Of our page's folder and stock noVNC's; raises AssetError."""
+        """Read our page's folder and stock noVNC.
+
+        Raises: AssetError when a file is missing, is a link, or is larger than MAX_FILE_BYTES.
+        """
         files = {f"/{path.name}": _read(path) for path in _files(_PAGE_FOLDER)}
         page, refused = files.pop("/console.html"), files.pop("/refused.html")
         for folder in _NOVNC_FOLDERS:
@@ -56,16 +59,16 @@ class Assets:
                 if path.suffix == ".js":
                     files[f"/novnc/{path.relative_to(novnc).as_posix()}"] = _read(path)
         if "/novnc/core/rfb.js" not in files:
-            raise AssetError(f"{novnc} holds no noVNC: core/rfb.js is missing")
+            raise AssetError(f"noVNC is missing: {novnc}/core/rfb.js does not exist")
         return cls(files=files, page=page, refused=refused)
 
 
 def _files(folder: Path) -> Iterator[Path]:
     if folder.is_symlink():
-        raise AssetError(f"{folder} is a link; only plain files are served")
+        raise AssetError(f"cannot serve {folder}: it is a symbolic link")
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.is_symlink():
-            raise AssetError(f"{path} is a link; only plain files are served")
+            raise AssetError(f"cannot serve {path}: it is a symbolic link")
         if path.is_dir():
             yield from _files(path)
         elif path.is_file():
@@ -75,6 +78,6 @@ def _files(folder: Path) -> Iterator[Path]:
 def _read(path: Path) -> Asset:
     content = path.read_bytes()
     if len(content) > MAX_FILE_BYTES:
-        raise AssetError(f"{path} is larger than {MAX_FILE_BYTES} bytes")
+        raise AssetError(f"{path} is too large: {len(content)} bytes, the maximum is {MAX_FILE_BYTES}")
     content_type = _CONTENT_TYPES.get(path.suffix, "application/octet-stream")
     return Asset(content, content_type, '"' + hashlib.sha256(content).hexdigest()[:32] + '"')

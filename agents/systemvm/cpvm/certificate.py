@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A TLS context from the daemon's certificate, checked before it replaces one that works."""
+"""A TLS context from the daemon's certificate, which is checked before it replaces the current one."""
 
 from __future__ import annotations
 
@@ -14,41 +14,44 @@ from cryptography import x509
 
 
 class CertificateError(Exception):
-    """The certificate cannot serve; the message says why, and never holds any of it."""
+    """The certificate or key is unusable; the message never contains any part of them."""
 
 
 def server_context(certificate_pem: str, private_key_pem: str, *, host: str, now: datetime) -> ssl.SSLContext:
-    """A context for TLS 1.2 and up that proves `host`; raises CertificateError."""
+    """Return a context for TLS 1.2 and later with a certificate for `host`.
+
+    Raises: CertificateError when the certificate is not PEM, not valid now, not for `host`, or not the key's.
+    """
     try:
         leaf = x509.load_pem_x509_certificates(certificate_pem.encode("utf-8"))[0]
     except (ValueError, IndexError):
-        raise CertificateError("certificate_pem holds no PEM certificate") from None
+        raise CertificateError("certificate_pem does not contain a PEM certificate") from None
     if not leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc:
         window = (
             f"{leaf.not_valid_before_utc:%Y-%m-%d %H:%M} to {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
         )
-        raise CertificateError(f"the certificate is valid from {window}, and it is {now:%Y-%m-%d %H:%M}")
-    if not _names(leaf, host):
-        raise CertificateError(f"the certificate does not name {host}")
+        raise CertificateError(f"certificate is not valid at {now:%Y-%m-%d %H:%M} UTC: valid from {window}")
+    if not _is_for(leaf, host):
+        raise CertificateError(f"certificate is not valid for {host}")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
-    # TLS 1.2 with forward secrecy and AEAD alone; 1.3 has nothing else.
+    # Only ciphers with forward secrecy and AEAD in TLS 1.2; TLS 1.3 has no others.
     context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
     context.set_alpn_protocols(["http/1.1"])
     try:
         with _in_memory(certificate_pem) as certificate_path, _in_memory(private_key_pem) as key_path:
             context.load_cert_chain(certificate_path, key_path, password=_no_password)
     except (ssl.SSLError, OSError, ValueError):
-        raise CertificateError("the private key is not one, or not the certificate's") from None
+        raise CertificateError("private key is unusable or does not match the certificate") from None
     return context
 
 
 def _no_password() -> str:
-    raise ValueError("the private key is encrypted")
+    raise ValueError("private key is encrypted")
 
 
-def _names(leaf: x509.Certificate, host: str) -> bool:
+def _is_for(leaf: x509.Certificate, host: str) -> bool:
     try:
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -67,7 +70,7 @@ def _names(leaf: x509.Certificate, host: str) -> bool:
 
 @contextmanager
 def _in_memory(text: str) -> Iterator[str]:
-    """A path to `text` that is on no disk: `ssl` reads certificates and keys from files alone."""
+    """Yield a path to `text` in memory, because `ssl` reads certificates and keys only from files."""
     descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
     try:
         os.write(descriptor, text.encode("utf-8"))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One browser looking at one screen, from the WebSocket's upgrade to its last frame.
+"""One console: a browser's WebSocket and a VM's VNC server, from the upgrade to the last frame.
 
-The screen is reached before the browser is greeted in RFB: whatever fails until then is told by a close code
-and a sentence, not by a broken handshake.
+The VNC server is connected before the RFB handshake with the browser begins, so that every failure until then
+is reported by a close code and a sentence instead of a broken handshake.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from systemvm.cpvm.refusal import Refusal, RefusedError
+from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.cpvm.relay import Relay
 from systemvm.cpvm.rfb import BrowserHandshake, RfbError
-from systemvm.cpvm.tls_transport import TlsServer
-from systemvm.cpvm.vnc_target import DialedScreen
+from systemvm.cpvm.tls_transport import TlsTransport
+from systemvm.cpvm.vnc_target import VncConnection
 from systemvm.cpvm.websocket import (
-    Close,
     CloseCode,
-    Data,
+    CloseFrame,
+    DataFrame,
     Event,
     FrameParser,
     Opcode,
-    Ping,
+    PingFrame,
     WebSocketError,
     binary_frame,
     close_frame,
@@ -43,182 +43,185 @@ CLOSE_DEADLINE_S = 5.0
 
 
 @frozen
-class ReachedScreen:
-    """What `reach` of a viewer comes back with."""
+class OpenedTarget:
+    """The VNC connection of a console, and the name that the browser shows."""
 
     display_name: str
-    dialed: DialedScreen
+    vnc: VncConnection
 
 
 class _State(enum.Enum):
-    REACHING = "reaching"
-    GREETING = "greeting"
+    OPENING = "opening"
+    HANDSHAKE = "handshake"
     FLOWING = "flowing"
     CLOSING = "closing"
     ENDED = "ended"
 
 
-class Viewer:
-    """Takes over a TLS connection; `on_end` is called once, with the reason, when it is gone."""
+class ConsoleConnection:
+    """Takes over a TLS connection; `on_end` is called once, with the reason, when the connection is lost."""
 
     log = Logger()
 
     def __init__(
         self,
         reactor: Any,
-        browser: TlsServer,
-        reach: Callable[[Viewer], Awaitable[ReachedScreen]],
-        on_end: Callable[[Viewer, str], None],
+        browser: TlsTransport,
+        open_target: Callable[[ConsoleConnection], Awaitable[OpenedTarget]],
+        on_end: Callable[[ConsoleConnection, str], None],
         client_address: str,
     ) -> None:
         self.client_address = client_address
         self.session: ConsoleSession | None = None
         self._reactor = reactor
         self._browser = browser
-        self._reach = reach
+        self._open_target = open_target
         self._on_end = on_end
-        self._state = _State.REACHING
+        self._state = _State.OPENING
         self._parser = FrameParser()
-        self._reaching: Deferred[ReachedScreen] | None = None
+        self._opening: Deferred[OpenedTarget] | None = None
         self._handshake: BrowserHandshake | None = None
         self._relay: Relay | None = None
-        self._owed_pong: bytes | None = None
-        self._deaf = False  # what the browser sends cannot be understood any more
+        self._pending_pong: bytes | None = None
+        self._discards_input = False  # after a protocol error nothing from the browser can be parsed
         self._close_deadline: IDelayedCall | None = None
-        self._heard_at_s: float = reactor.seconds()
-        self._pinged_at_s = self._heard_at_s
+        self._received_at_s: float = reactor.seconds()
+        self._pinged_at_s = self._received_at_s
         self._reason = "the browser left"
 
     def start(self) -> None:
-        """To be called when the connection has been taken over."""
-        self._reaching = Deferred.fromCoroutine(self._reach_screen())
-        self._reaching.addCallbacks(self._reached, self._not_reached)
+        """Open the target; to be called when the connection has been taken over."""
+        self._opening = Deferred.fromCoroutine(self._open())
+        self._opening.addCallbacks(self._target_opened, self._target_failed)
 
     def admit(self, session: ConsoleSession) -> None:
-        """The browser may see this session's screen: its connection has a place of its own from now on."""
+        """Bind the connection to its session; the listener's limits no longer close it to make room."""
         self.session = session
-        self._browser.own(session.session_id)
+        self._browser.assign_owner(session.session_id)
 
-    async def _reach_screen(self) -> ReachedScreen:
-        return await self._reach(self)
+    async def _open(self) -> OpenedTarget:
+        return await self._open_target(self)
 
-    def _reached(self, reached: ReachedScreen) -> None:
-        self._reaching = None
-        dialed = reached.dialed
-        self._relay = Relay(self._reactor, dialed.socket, self._browser, self._screen_closed)
-        server_init = dialed.server_init.encode(reached.display_name)
-        self._handshake = BrowserHandshake(server_init + dialed.early)
-        self._state = _State.GREETING
+    def _target_opened(self, target: OpenedTarget) -> None:
+        self._opening = None
+        vnc = target.vnc
+        self._relay = Relay(self._reactor, vnc.socket, self._browser, self._target_closed)
+        server_init = vnc.server_init.encode(target.display_name)
+        self._handshake = BrowserHandshake(server_init + vnc.early)
+        self._state = _State.HANDSHAKE
         self._browser.send(binary_frame(BrowserHandshake.GREETING))
 
-    def _not_reached(self, failure: Failure) -> None:
-        self._reaching = None
+    def _target_failed(self, failure: Failure) -> None:
+        self._opening = None
         if failure.check(CancelledError):
             return
-        if isinstance(failure.value, RefusedError):
+        if isinstance(failure.value, ConsoleRefusedError):
             client, detail = self.client_address, str(failure.value)
-            self.log.info("console refused to {client}: {detail}", client=client, detail=detail)
+            self.log.info("console refused for {client}: {detail}", client=client, detail=detail)
             self.refuse(failure.value.refusal)
             return
-        self.log.failure("console could not be opened", failure=failure)
-        self.close(CloseCode.INTERNAL_ERROR, "The console failed; its log says why.")
+        self.log.failure("cannot open console", failure=failure)
+        self.close(CloseCode.INTERNAL_ERROR, "Internal error of the console proxy")
 
-    # -- the browser speaks
+    # -- input from the browser
 
     def received(self, data: bytes) -> None:
-        self._heard_at_s = self._reactor.seconds()
-        if self._state is _State.ENDED or self._deaf:
+        self._received_at_s = self._reactor.seconds()
+        if self._state is _State.ENDED or self._discards_input:
             return
         try:
             for event in self._parser.feed(data):
-                self._take(event)
+                self._handle(event)
         except WebSocketError as broken:
-            self._break(broken.code, str(broken))
+            self._fail(broken.code, str(broken))
         except RfbError as broken_handshake:
-            self._break(CloseCode.PROTOCOL_ERROR, str(broken_handshake))
+            self._fail(CloseCode.PROTOCOL_ERROR, str(broken_handshake))
 
-    def _take(self, event: Event) -> None:
-        if isinstance(event, Close):
+    def _handle(self, event: Event) -> None:
+        if isinstance(event, CloseFrame):
             if self._state is not _State.CLOSING:
                 self.close(event.code or CloseCode.NORMAL)
             self._browser.loseConnection()
         elif self._state is _State.CLOSING:
             return
-        elif isinstance(event, Data):
-            self._take_data(event.payload)
-        elif isinstance(event, Ping):
-            self._owed_pong = event.payload
-            self._pay_pong()
+        elif isinstance(event, DataFrame):
+            self._handle_data(event.payload)
+        elif isinstance(event, PingFrame):
+            self._pending_pong = event.payload
+            self._send_pong()
 
-    def _take_data(self, payload: bytes) -> None:
+    def _handle_data(self, payload: bytes) -> None:
         if self._relay is None or self._handshake is None:
-            raise WebSocketError(CloseCode.PROTOCOL_ERROR, "the console speaks first")
+            raise WebSocketError(CloseCode.PROTOCOL_ERROR, "data before the server's RFB version")
         if self._state is _State.FLOWING:
             self._relay.write(payload)
             return
-        said = self._handshake.receive(payload)
-        if said:
-            self._browser.send(binary_frame(said))
+        output = self._handshake.receive(payload)
+        if output:
+            self._browser.send(binary_frame(output))
         if self._handshake.done:
             self._state = _State.FLOWING
             self._relay.start()
             self._relay.write(self._handshake.rest())
 
-    def _pay_pong(self) -> None:
-        """Answers the latest ping alone (RFC 6455 5.5.3): a browser that does not read fills no queue."""
-        if self._owed_pong is not None and not self._browser.stalled:
-            pong, self._owed_pong = self._owed_pong, None
+    def _send_pong(self) -> None:
+        """Answer only the latest ping (RFC 6455 5.5.3): a browser that does not read fills no queue."""
+        if self._pending_pong is not None and not self._browser.is_blocked:
+            pong, self._pending_pong = self._pending_pong, None
             self._browser.send(control_frame(Opcode.PONG, pong))
 
     def drained(self) -> None:
-        self._pay_pong()
+        self._send_pong()
         if self._relay is not None:
             self._relay.browser_drained()
 
     def tick(self) -> None:
-        """Called every few seconds: keeps an idle connection alive, lets go of one whose browser is gone."""
+        """Ping an idle browser and drop a silent one; to be called every few seconds."""
         now_s = self._reactor.seconds()
         if self._state in (_State.CLOSING, _State.ENDED):
             return
-        if now_s - self._heard_at_s > SILENT_AFTER_S:
-            self._reason = "the browser fell silent"
+        if now_s - self._received_at_s > SILENT_AFTER_S:
+            self._reason = "the browser does not respond"
             self._browser.abortConnection()
-        elif now_s - max(self._heard_at_s, self._pinged_at_s) > PING_AFTER_S and not self._browser.stalled:
+        elif (
+            now_s - max(self._received_at_s, self._pinged_at_s) > PING_AFTER_S
+            and not self._browser.is_blocked
+        ):
             self._pinged_at_s = now_s
             self._browser.send(control_frame(Opcode.PING))
 
     # -- the end
 
-    def _screen_closed(self) -> None:
-        self.refuse(Refusal.SCREEN_CLOSED)
+    def _target_closed(self) -> None:
+        self.refuse(BrowserRefusal.SCREEN_CLOSED)
 
-    def refuse(self, refusal: Refusal) -> None:
+    def refuse(self, refusal: BrowserRefusal) -> None:
         self.close(refusal.close_code, refusal.title)
 
-    def _break(self, code: CloseCode, reason: str) -> None:
-        """After this the browser's bytes are read, so that our last words arrive, and thrown away."""
-        self._deaf = True
+    def _fail(self, code: CloseCode, reason: str) -> None:
+        """Close after a protocol error; input is read and discarded, so that the close frame arrives."""
+        self._discards_input = True
         self.close(code, reason)
 
     def close(self, code: int, reason: str = "") -> None:
-        """Say why, then wait a little for the browser's own close frame, so that the last words arrive."""
+        """Send a close frame and wait at most CLOSE_DEADLINE_S for the browser's, so that ours arrives."""
         if self._state in (_State.CLOSING, _State.ENDED):
             return
         self._state = _State.CLOSING
         if reason:
             self._reason = reason
-        self._let_go()
-        self._close_deadline = self._reactor.callLater(CLOSE_DEADLINE_S, self._leave)
+        self._release()
+        self._close_deadline = self._reactor.callLater(CLOSE_DEADLINE_S, self._disconnect)
         self._browser.send(close_frame(code, reason))
 
-    def _leave(self) -> None:
-        if self._browser.stalled:
+    def _disconnect(self) -> None:
+        if self._browser.is_blocked:
             self._browser.abortConnection()
         else:
             self._browser.loseConnection()
 
-    def _let_go(self) -> None:
-        reaching, self._reaching = self._reaching, None
+    def _release(self) -> None:
+        reaching, self._opening = self._opening, None
         if reaching is not None:
             reaching.cancel()
         if self._relay is not None:
@@ -226,7 +229,7 @@ class Viewer:
 
     def lost(self, reason: Failure) -> None:
         self._state = _State.ENDED
-        self._let_go()
+        self._release()
         if self._close_deadline is not None and self._close_deadline.active():
             self._close_deadline.cancel()
         self._on_end(self, self._reason)

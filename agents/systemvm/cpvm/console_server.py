@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The console's front: one listener, the sessions behind it, and everyone who is looking at a screen."""
+"""The console server: its certificate and address, its sessions, and the open connections of browsers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from twisted.logger import Logger
 
 from systemvm.cpvm.assets import Assets
 from systemvm.cpvm.certificate import CertificateError, server_context
-from systemvm.cpvm.console_connection import ReachedScreen, Viewer
+from systemvm.cpvm.console_connection import ConsoleConnection, OpenedTarget
 from systemvm.cpvm.grants import Grants
-from systemvm.cpvm.management_client import Authority
-from systemvm.cpvm.refusal import Refusal, RefusedError
+from systemvm.cpvm.management_client import ConsoleAuthority
+from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.cpvm.rfb import display_name
-from systemvm.cpvm.tls_transport import TlsServer
-from systemvm.cpvm.vnc_target import ScreenDialer
+from systemvm.cpvm.tls_transport import TlsTransport
+from systemvm.cpvm.vnc_target import VncDialer
 from systemvm.cpvm.websocket import CloseCode
 from systemvm.web.forwarded import Network, holds_proxy, networks
 from systemvm.web.public_endpoint import PublicEndpoint
@@ -35,29 +35,38 @@ from systemvm.wire.console import (
 
 STOP_DEADLINE_S = 3.0
 
-#: After these answers of the daemon a session can never be opened again.
-_FINAL = frozenset({Refusal.SESSION_ENDED, Refusal.MACHINE_GONE, Refusal.LOGGED_OUT, Refusal.ACCESS_REVOKED})
+#: A session that the daemon refuses with one of these can never be opened again.
+_FINAL = frozenset(
+    {
+        BrowserRefusal.SESSION_ENDED,
+        BrowserRefusal.MACHINE_GONE,
+        BrowserRefusal.LOGGED_OUT,
+        BrowserRefusal.ACCESS_REVOKED,
+    }
+)
 
 
 @frozen
-class Limits:
-    viewers: int = 500
-    viewers_of_address: int = 100
-    viewers_of_session: int = 8
+class ConsoleLimits:
+    """How many connections with a session there can be at once."""
+
+    connections: int = 500
+    connections_of_address: int = 100
+    connections_of_session: int = 8
 
 
-class Front:
-    """What the role sets up and the web serves; `on_closed` hears of each session's end, once."""
+class ConsoleServer:
+    """Opens consoles for the routes; `on_closed` is called once at the end of each session."""
 
     log = Logger()
 
     def __init__(
         self,
         reactor: Any,
-        authority: Authority,
+        authority: ConsoleAuthority,
         assets: Assets,
         on_closed: Callable[[ConsoleClosed], None],
-        limits: Limits | None = None,
+        limits: ConsoleLimits | None = None,
     ) -> None:
         self.assets = assets
         self.endpoint: PublicEndpoint | None = None
@@ -65,16 +74,16 @@ class Front:
         self.grants = Grants(reactor.seconds, lambda session, why: on_closed(ConsoleClosed(session, why)))
         self._reactor = reactor
         self._authority = authority
-        self._limits = limits or Limits()
+        self._limits = limits or ConsoleLimits()
         self._context: ssl.SSLContext | None = None
         self._setup_digest = b""
-        self._viewers: dict[Viewer, Deferred[None]] = {}
+        self._connections: dict[ConsoleConnection, Deferred[None]] = {}
         self._stopping = False
 
     def set_up(self, setup: ConsoleSetup) -> bool:
-        """Use this certificate and address from the next handshake on; False when nothing changed.
+        """Use this certificate and address from the next handshake on; return False when nothing changed.
 
-        Raises CertificateError or ValueError, and what worked before goes on working.
+        Raises: CertificateError or ValueError when the setup is unusable; the previous one stays in use.
         """
         parts = (setup.origin, setup.certificate_pem, setup.private_key_pem, str(setup.bind_address))
         text = "\0".join((*parts, *setup.trusted_proxies))
@@ -83,9 +92,7 @@ class Front:
             return False
         endpoint = PublicEndpoint.parse(setup.origin)
         if endpoint.scheme != "https" or endpoint.is_wildcard:
-            raise ValueError(
-                f"consoles are served over https, at one host: {setup.origin!r} is not such an address"
-            )
+            raise ValueError(f"console origin must be https://HOST[:PORT][/PATH]: {setup.origin!r}")
         proxies = networks(setup.trusted_proxies)
         context = server_context(
             setup.certificate_pem, setup.private_key_pem, host=endpoint.host, now=datetime.now(UTC)
@@ -93,137 +100,151 @@ class Front:
         self.endpoint, self._context, self._setup_digest = endpoint, context, digest
         self.trusted_proxies = proxies
         self.grants.binds_address = setup.bind_address
-        self.log.info("consoles are served at {url}", url=endpoint.url)
+        self.log.info("serving consoles at {url}", url=endpoint.url)
         return True
 
     def context(self) -> ssl.SSLContext:
-        """The TLS context of the next connection."""
+        """Return the TLS context of the next connection.
+
+        Raises: CertificateError before the first `set_up`.
+        """
         if self._context is None:
-            raise CertificateError("the daemon has not set up the console")
+            raise CertificateError("console has no certificate: console.setup was not called")
         return self._context
 
     def is_proxy(self, source: str) -> bool:
-        """Whether the connections of a source are those of a configured proxy's many browsers."""
+        """Return whether `source` is a configured proxy, whose connections come from many browsers."""
         return holds_proxy(source, self.trusted_proxies)
 
     # -- sessions
 
     async def spend(self, token: str, client_address: str, request_id: str) -> ConsoleSession:
+        """Exchange a one-time token for a session.
+
+        Raises: ConsoleRefusedError when the daemon refuses the token or cannot be reached.
+        """
         return await self._authority.authorize(ConsoleAuthorize(token, client_address, request_id))
 
     def display_name(self, session: ConsoleSession) -> str:
         return display_name(session.display_name)
 
     def view_by_token(
-        self, browser: TlsServer, head: bytes, token: str, client_address: str, request_id: str
+        self, browser: TlsTransport, head: bytes, token: str, client_address: str, request_id: str
     ) -> None:
-        """A program that uses a token on the WebSocket's own address."""
+        """Open a console for a client that presents a token at the WebSocket address."""
 
-        async def reach(viewer: Viewer) -> ReachedScreen:
+        async def open_target(connection: ConsoleConnection) -> OpenedTarget:
             session = await self.spend(token, client_address, request_id)
             self.grants.admit_once(session)
-            return await self._reach(viewer, session, request_id)
+            return await self._open_target(connection, session, request_id)
 
-        self._start(browser, head, client_address, reach)
+        self._start(browser, head, client_address, open_target)
 
     def view(
         self,
-        browser: TlsServer,
+        browser: TlsTransport,
         head: bytes,
         session_id: str,
         cookie: str | None,
         client_address: str,
         request_id: str,
     ) -> None:
-        """A browser that has spent its token before."""
+        """Open a console for a browser that already spent its token and has the session's cookie."""
 
-        async def reach(viewer: Viewer) -> ReachedScreen:
-            return await self._reach(viewer, self.grants.find(session_id, cookie, client_address), request_id)
+        async def open_target(connection: ConsoleConnection) -> OpenedTarget:
+            session = self.grants.find(session_id, cookie, client_address)
+            return await self._open_target(connection, session, request_id)
 
-        self._start(browser, head, client_address, reach)
+        self._start(browser, head, client_address, open_target)
 
     def _start(
         self,
-        browser: TlsServer,
+        browser: TlsTransport,
         head: bytes,
         client_address: str,
-        reach: Callable[[Viewer], Awaitable[ReachedScreen]],
+        open_target: Callable[[ConsoleConnection], Awaitable[OpenedTarget]],
     ) -> None:
-        viewer = Viewer(self._reactor, browser, reach, self._ended, client_address)
+        connection = ConsoleConnection(self._reactor, browser, open_target, self._ended, client_address)
         full = self._is_full(client_address)
-        self._viewers[viewer] = Deferred()
-        browser.take_over(viewer, head)
+        self._connections[connection] = Deferred()
+        browser.take_over(connection, head)
         if full:
-            viewer.refuse(Refusal.TOO_MANY)
+            connection.refuse(BrowserRefusal.TOO_MANY)
         else:
-            viewer.start()
+            connection.start()
 
     def _is_full(self, client_address: str) -> bool:
-        # Those without a session fill nothing: the listener bounds them, and closes the oldest.
-        of_address = sum(viewer.client_address == client_address for viewer in self._viewers)
+        # Connections without a session do not count: the listener bounds them and closes the oldest.
+        of_address = sum(each.client_address == client_address for each in self._connections)
         return (
             self._stopping
-            or sum(viewer.session is not None for viewer in self._viewers) >= self._limits.viewers
-            or of_address >= self._limits.viewers_of_address
+            or sum(each.session is not None for each in self._connections) >= self._limits.connections
+            or of_address >= self._limits.connections_of_address
         )
 
-    async def _reach(self, viewer: Viewer, session: ConsoleSession, request_id: str) -> ReachedScreen:
-        if self._viewers_of(session.session_id) >= self._limits.viewers_of_session:
-            raise RefusedError(Refusal.TOO_MANY)
-        viewer.admit(session)
+    async def _open_target(
+        self, connection: ConsoleConnection, session: ConsoleSession, request_id: str
+    ) -> OpenedTarget:
+        if self._connections_of(session.session_id) >= self._limits.connections_of_session:
+            raise ConsoleRefusedError(BrowserRefusal.TOO_MANY)
+        connection.admit(session)
         self.grants.connected(session.session_id)
         try:
             target = await self._authority.target(ConsoleTargetRequest(session.session_id, request_id))
-        except RefusedError as refused:
+        except ConsoleRefusedError as refused:
             if refused.refusal in _FINAL:
                 self.grants.end(session.session_id, refused.refusal.title, refused.refusal)
             raise
-        dialed = await ScreenDialer(self._reactor, target).dial()
+        vnc = await VncDialer(self._reactor, target).dial()
         self.log.info(
-            "{client} sees {machine} in session {session}",
-            client=viewer.client_address,
+            "{client} opened the console of {machine}, session {session}",
+            client=connection.client_address,
             machine=session.virtual_machine_id,
             session=session.session_id,
         )
-        return ReachedScreen(session.display_name, dialed)
+        return OpenedTarget(session.display_name, vnc)
 
-    def _viewers_of(self, session_id: str) -> int:
-        return sum(v.session is not None and v.session.session_id == session_id for v in self._viewers)
+    def _connections_of(self, session_id: str) -> int:
+        return sum(
+            each.session is not None and each.session.session_id == session_id for each in self._connections
+        )
 
-    def _ended(self, viewer: Viewer, reason: str) -> None:
-        if viewer.session is not None:
-            session_id = viewer.session.session_id
-            self.log.info("session {session}: viewer gone, {reason}", session=session_id, reason=reason)
+    def _ended(self, connection: ConsoleConnection, reason: str) -> None:
+        if connection.session is not None:
+            session_id = connection.session.session_id
+            self.log.info("session {session}: disconnected, {reason}", session=session_id, reason=reason)
             self.grants.disconnected(session_id, reason)
-        gone = self._viewers.pop(viewer, None)
+        gone = self._connections.pop(connection, None)
         if gone is not None:
             gone.callback(None)
 
-    def end_session(self, session_id: str, reason: str, refusal: Refusal = Refusal.SESSION_ENDED) -> None:
-        """The daemon ended the session: nobody sees its screen any longer, and browsers are told why."""
-        for viewer in list(self._viewers):
-            if viewer.session is not None and viewer.session.session_id == session_id:
-                viewer.refuse(refusal)
+    def end_session(
+        self, session_id: str, reason: str, refusal: BrowserRefusal = BrowserRefusal.SESSION_ENDED
+    ) -> None:
+        """Close the session's connections with `refusal` and end the session."""
+        for connection in list(self._connections):
+            if connection.session is not None and connection.session.session_id == session_id:
+                connection.refuse(refusal)
         self.grants.end(session_id, reason, refusal)
 
     # -- time
 
     def tick(self) -> None:
-        """Called every few seconds."""
-        for viewer in list(self._viewers):
-            viewer.tick()
+        """Check idle connections and expired sessions; to be called every few seconds."""
+        for connection in list(self._connections):
+            connection.tick()
         self.grants.sweep()
 
     def watched_session_ids(self) -> list[str]:
-        """Sessions that someone is looking at now."""
-        return sorted({viewer.session.session_id for viewer in self._viewers if viewer.session is not None})
+        """Return the sessions that have a connection now."""
+        return sorted({each.session.session_id for each in self._connections if each.session is not None})
 
     async def stop(self) -> None:
-        """Tell every browser, and wait a moment for them to hear it."""
+        """Close every connection and wait at most STOP_DEADLINE_S until the browsers have closed theirs."""
         self._stopping = True
-        waiting = list(self._viewers.values())
-        for viewer in list(self._viewers):
-            viewer.close(CloseCode.GOING_AWAY, "The console proxy restarts")
+        waiting = list(self._connections.values())
+        for connection in list(self._connections):
+            connection.close(CloseCode.GOING_AWAY, "The console proxy restarts")
         if waiting:
             gone = DeferredList(waiting, consumeErrors=True)
             gone.addTimeout(STOP_DEADLINE_S, self._reactor)

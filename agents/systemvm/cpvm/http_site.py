@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Twisted's HTTP server with the limits and headers that every answer of the console has.
+"""Twisted's HTTP server with the limits and response headers of the console.
 
-Of a request nothing but its method, the name of its route and its answer's code is ever logged: tokens travel
-in queries, cookies in headers.
+Only a request's method, the name of its route and the status code are logged, because queries contain tokens
+and headers contain cookies.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from twisted.web import http
 from twisted.web.iweb import INonQueuedRequestFactory
 from zope.interface import provider
 
-from systemvm.cpvm.tls_transport import TlsServer
+from systemvm.cpvm.tls_transport import TlsTransport
 from systemvm.web.forwarded import Network, client_address
 from systemvm.web.public_endpoint import PublicEndpoint
 
-#: A request must be complete this long after the connection, or after the answer before it.
+#: A request must be complete this long after the connection was opened, or after the previous response.
 REQUEST_DEADLINE_S = 30
 MAX_BODY_BYTES = 8 * 1024
 
@@ -32,52 +32,52 @@ _REFUSED_LENGTH = b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nConte
 
 
 class ConsoleChannel(http.HTTPChannel):
-    """One browser's connection while it speaks HTTP."""
+    """One browser's connection while it uses HTTP."""
 
     totalHeadersSize = 16 * 1024
     maxHeaders = 100
     factory: ConsoleSite
 
     def dataReceived(self, data: bytes) -> None:
-        # Unlike in the base class a byte does not start the timeout anew: dripping holds no connection open.
+        # The base class restarts the timeout with every byte: a slow sender would keep its connection open.
         LineReceiver.dataReceived(self, data)
 
     @property
-    def browser(self) -> TlsServer:
-        return cast(TlsServer, self.transport)
+    def browser(self) -> TlsTransport:
+        return cast(TlsTransport, self.transport)
 
     def has_early_bytes(self) -> bool:
-        """Whether the browser sent anything after the request that is being answered."""
+        """Return whether the browser sent anything after the request that is being answered."""
         return bool(self._buffer or self._dataBuffer or self.browser.pending_bytes())
 
-    def hand_over(self) -> TlsServer:
-        """Leave the connection to someone else, with nothing of ours that could still act on it."""
+    def hand_over(self) -> TlsTransport:
+        """Detach the channel and return the transport; no timeout or producer of the channel remains."""
         self.setTimeout(None)
         self._savedTimeOut = None
         self.browser.unregisterProducer()
-        self.browser.protocol = _Left()
+        self.browser.protocol = _DetachedProtocol()
         return self.browser
 
 
-class _Left(Protocol):
-    """In the place of a channel that has handed its connection over."""
+class _DetachedProtocol(Protocol):
+    """Takes the place of a channel that has handed over its connection."""
 
 
 @provider(INonQueuedRequestFactory)
 class ConsoleRequest(http.Request):
-    """A request with its answer's fixed headers; the site's routes do the rest."""
+    """A request with the response's fixed headers; the site's routes answer it."""
 
     channel: ConsoleChannel
-    route = "-"  # what the log calls it
+    route = "-"  # for the log
     static = False
-    gone = False  # there is nobody to answer
+    gone = False  # the connection is lost
 
     def __init__(self, channel: ConsoleChannel) -> None:
         super().__init__(channel, parsePOSTFormSubmission=False)
         self.request_id = uuid.uuid4().hex
 
     def gotLength(self, length: int | None) -> None:
-        # None is chunked, of a length that nobody knows beforehand; no browser sends a small form so.
+        # None means chunked encoding, of unknown length; no browser uses it for a small form.
         if self.requestHeaders.hasHeader(b"Transfer-Encoding") or (length or 0) > MAX_BODY_BYTES:
             self.channel.browser.write(_REFUSED_LENGTH)
             self.channel.loseConnection()
@@ -96,13 +96,13 @@ class ConsoleRequest(http.Request):
             site.dispatch(self)
         except Exception:
             site.report_failure()
-            self.answer(500, b"The console failed; its log says why.\n", "text/plain; charset=utf-8")
+            self.answer(500, b"Internal error of the console proxy.\n", "text/plain; charset=utf-8")
 
     def _set_gone(self, _: object) -> None:
         self.gone = True
 
     def answer(self, code: int, body: bytes, content_type: str) -> None:
-        """Send a whole answer, unless the browser has left."""
+        """Send a complete response, unless the connection is lost."""
         if self.gone or self.finished:
             return
         self.setResponseCode(code)
@@ -116,7 +116,7 @@ class ConsoleRequest(http.Request):
         return b"" if self.content is None else self.content.read()
 
     def answer_unchanged(self) -> None:
-        """304: the browser has the file."""
+        """Send 304: the browser has the current file."""
         self.setResponseCode(304)
         self.finish()
 
@@ -125,7 +125,7 @@ class ConsoleRequest(http.Request):
         return [value.decode("latin-1") for value in values]
 
     def header(self, name: str) -> str:
-        """The value of a header that came once; empty otherwise."""
+        """Return the value of a header that occurs once; empty otherwise."""
         values = self.header_values(name)
         return values[0] if len(values) == 1 else ""
 
@@ -136,14 +136,14 @@ class ConsoleRequest(http.Request):
 
     @property
     def client_address(self) -> str:
-        """The browser's own; one listener takes both families, and shows IPv4 as ::ffff:a.b.c.d."""
+        """The browser's address; the listener serves both families and shows IPv4 as ::ffff:a.b.c.d."""
         peer = str(getattr(self.getClientAddress(), "host", "unknown"))
         proxies = self.channel.factory.trusted_proxies()
         return client_address(peer, self.header_values("X-Forwarded-For"), proxies)
 
 
 class ConsoleSite(http.HTTPFactory):
-    """The pages' factory; `dispatch` answers a request, the endpoint is known once the daemon set us up."""
+    """The factory of channels; `dispatch` answers a request, `endpoint` is known after the first setup."""
 
     _logger = Logger()
     noisy = False
@@ -169,16 +169,16 @@ class ConsoleSite(http.HTTPFactory):
         return channel
 
     def startFactory(self) -> None:
-        """The base class would open a log of addresses with their queries."""
+        """Do not open the base class's access log, which would contain queries."""
 
     def stopFactory(self) -> None:
-        """See startFactory."""
+        """Do nothing; see startFactory."""
 
     def report_failure(self) -> None:
         self._logger.failure("request failed")
 
     def log(self, request: ConsoleRequest) -> None:  # type: ignore[override]
-        # A page loads some forty modules; they are no news.
+        # A page loads about forty modules.
         level = LogLevel.debug if request.static else LogLevel.info
         self._logger.emit(
             level,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the console asks of the management daemon. Nobody is let in without its word."""
+"""The console's calls to the management daemon, which decides about every connection."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 from twisted.logger import Logger
 
-from systemvm.cpvm.refusal import Refusal, RefusedError
+from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.rpc.core.errors import FORBIDDEN, REFUSED, RpcError
 from systemvm.rpc.core.peer import Peer
 from systemvm.wire.console import (
@@ -25,20 +25,23 @@ DEADLINE_S = 10.0
 
 _T = TypeVar("_T")
 
-#: URL-safe alphabets; anything else is not worth a question.
+#: The characters of URL-safe encodings; anything else is refused without a call.
 _TOKEN = re.compile(r"[A-Za-z0-9._~=-]{1,512}")
 
 
-class Authority(Protocol):
-    """Both raise RefusedError, also when nobody can be asked."""
+class ConsoleAuthority(Protocol):
+    """Authorizes tokens and finds targets.
+
+    Raises: ConsoleRefusedError when the daemon refuses or cannot be reached.
+    """
 
     async def authorize(self, request: ConsoleAuthorize) -> ConsoleSession: ...
 
     async def target(self, request: ConsoleTargetRequest) -> ConsoleTarget: ...
 
 
-class DaemonAuthority:
-    """Asks over the control channel, now: a lost connection is a no, and is not waited for."""
+class ManagementClient:
+    """Calls the daemon over the control channel; without a connection it refuses at once."""
 
     log = Logger()
 
@@ -47,36 +50,38 @@ class DaemonAuthority:
 
     async def authorize(self, request: ConsoleAuthorize) -> ConsoleSession:
         if not _TOKEN.fullmatch(request.token):
-            raise RefusedError(Refusal.TOKEN_UNKNOWN, "no token in form")
-        answer = await self._ask(CONSOLE_AUTHORIZE, request, ConsoleSession, request.request_id)
+            raise ConsoleRefusedError(BrowserRefusal.TOKEN_UNKNOWN, "malformed token")
+        answer = await self._call(CONSOLE_AUTHORIZE, request, ConsoleSession, request.request_id)
         return _expect(answer, ConsoleSession)
 
     async def target(self, request: ConsoleTargetRequest) -> ConsoleTarget:
-        answer = await self._ask(CONSOLE_TARGET, request, ConsoleTarget, request.request_id)
+        answer = await self._call(CONSOLE_TARGET, request, ConsoleTarget, request.request_id)
         return _expect(answer, ConsoleTarget)
 
-    async def _ask(self, method: str, params: object, result: type, request_id: str) -> object:
+    async def _call(self, method: str, params: object, result: type, request_id: str) -> object:
         peer = self._peer()
         if peer is None:
-            raise RefusedError(Refusal.DAEMON_AWAY, "the control channel is down")
+            raise ConsoleRefusedError(BrowserRefusal.DAEMON_AWAY, "the control channel is down")
         try:
             return await peer.call(
                 method, params, result=result, deadline_s=DEADLINE_S, request_id=request_id
             )
         except RpcError as error:
             if error.code == REFUSED or (error.code == FORBIDDEN and error.reason):
-                raise RefusedError(_refusal(error), f"{method}: {error.reason}") from None
+                raise ConsoleRefusedError(_refusal(error), f"{method}: {error.reason}") from None
             self.log.warn("{method} failed: {error}", method=method, error=error.code)  # noqa: G010
-            raise RefusedError(Refusal.DAEMON_AWAY, f"{method} failed with {error.code}") from None
+            raise ConsoleRefusedError(
+                BrowserRefusal.DAEMON_AWAY, f"{method} failed with {error.code}"
+            ) from None
 
 
-def _refusal(error: RpcError) -> Refusal:
-    """By `code`, which daemons of the first release do not send beside `reason`."""
+def _refusal(error: RpcError) -> BrowserRefusal:
+    """Read `code`; daemons of the first release send only `reason`."""
     code = error.data.get("code") if isinstance(error.data, dict) else None
-    return Refusal.from_daemon(error.reason if code is None else code)
+    return BrowserRefusal.from_daemon(error.reason if code is None else code)
 
 
 def _expect(answer: object, kind: type[_T]) -> _T:
     if not isinstance(answer, kind):
-        raise RefusedError(Refusal.DAEMON_AWAY, "the daemon's answer has another shape")
+        raise ConsoleRefusedError(BrowserRefusal.DAEMON_AWAY, "invalid answer from the daemon")
     return answer

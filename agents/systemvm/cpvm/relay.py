@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Moves a screen's bytes into WebSocket frames, and a browser's bytes to its screen.
+"""Moves bytes from a VNC server into WebSocket frames, and from the browser to the VNC server.
 
-One buffer serves the whole process: bytes are received behind room for a frame's header, the header is
-written in front, and one send hands the frame to TLS. What TLS does not take is copied out there and then,
-and reading from that screen stops: a session that flows has no buffer, a stalled one has a single frame. The
-other way, what the screen does not take is kept, and reading from the browser stops.
+One buffer serves the whole process: bytes are received behind headroom for a frame's header, the header is
+written in front of them, and one send passes the frame to TLS. A frame that TLS does not accept is copied at
+once, and reading from that VNC server stops. So a session that flows has no buffer, and a blocked one has a
+single frame. In the other direction bytes that the VNC server does not accept are buffered, and reading from
+the browser stops.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from twisted.internet.interfaces import IReadWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from systemvm.cpvm.tls_transport import TlsServer
+from systemvm.cpvm.tls_transport import TlsTransport
 from systemvm.cpvm.websocket import HEADROOM_BYTES, write_binary_header
 
 PAYLOAD_BYTES = 256 * 1024
@@ -29,116 +30,116 @@ _payload = _view[HEADROOM_BYTES:]
 
 @implementer(IReadWriteDescriptor)
 class Relay:
-    """Between a connected screen and a browser's connection; `on_screen_closed` hears of the screen's end."""
+    """Relays between a VNC socket and a browser; `on_target_closed` is called when the VNC server closes."""
 
     def __init__(
         self,
         reactor: Any,
-        screen: socket.socket,
-        browser: TlsServer,
-        on_screen_closed: Callable[[], None],
+        target: socket.socket,
+        browser: TlsTransport,
+        on_target_closed: Callable[[], None],
     ) -> None:
         self._reactor = reactor
-        self._screen: socket.socket | None = screen
+        self._target: socket.socket | None = target
         self._browser = browser
-        self._on_screen_closed = on_screen_closed
-        self._unsent = b""  # for the screen
+        self._on_target_closed = on_target_closed
+        self._unsent = b""  # for the target
         self._flowing = False
-        self._holding = False  # the browser is not read
+        self._browser_paused = False
 
     def start(self) -> None:
-        """Pictures may flow from here on."""
+        """Begin to relay bytes of the target to the browser."""
         self._flowing = True
-        self._look_for_pictures()
+        self._resume_reading()
 
-    def _look_for_pictures(self) -> None:
-        if self._screen is not None and self._flowing and not self._browser.stalled:
+    def _resume_reading(self) -> None:
+        if self._target is not None and self._flowing and not self._browser.is_blocked:
             self._reactor.addReader(self)
 
-    # -- from the screen
+    # -- from the target
 
     def doRead(self) -> None:
-        if self._screen is None:
+        if self._target is None:
             return
-        if self._browser.stalled:  # a control frame did not go out since the last turn
+        if self._browser.is_blocked:  # a control frame was not sent completely since the last read
             self._reactor.removeReader(self)
             return
         try:
-            count = self._screen.recv_into(_payload)
+            count = self._target.recv_into(_payload)
         except BlockingIOError:
             return
         except OSError:
             count = 0
         if not count:
-            self._screen_closed()
+            self._target_closed()
             return
         start = write_binary_header(_buffer, count)
         if not self._browser.send(_view[start : HEADROOM_BYTES + count]):
             self._reactor.removeReader(self)
 
     def browser_drained(self) -> None:
-        self._look_for_pictures()
+        self._resume_reading()
 
     # -- from the browser
 
     def write(self, data: bytes) -> None:
-        """Bytes for the screen; when it does not take them the browser is not read until it does."""
-        if self._screen is None:
+        """Send bytes to the target; the browser is not read while the target does not accept them."""
+        if self._target is None:
             return
         self._unsent += data
-        self._push()
+        self._flush()
 
     def doWrite(self) -> None:
-        self._push()
+        self._flush()
 
-    def _push(self) -> None:
-        if self._screen is None:
+    def _flush(self) -> None:
+        if self._target is None:
             return
         try:
-            sent = self._screen.send(self._unsent) if self._unsent else 0
+            sent = self._target.send(self._unsent) if self._unsent else 0
         except BlockingIOError:
             sent = 0
         except OSError:
-            self._screen_closed()
+            self._target_closed()
             return
         self._unsent = self._unsent[sent:]
-        if self._unsent and not self._holding:
-            self._holding = True
+        if self._unsent and not self._browser_paused:
+            self._browser_paused = True
             self._browser.pauseProducing()
             self._reactor.addWriter(self)
-        elif self._holding and not self._unsent:
+        elif self._browser_paused and not self._unsent:
             self._reactor.removeWriter(self)
-            self._release()
+            self._resume_browser()
 
-    def _release(self) -> None:
-        self._holding = False
+    def _resume_browser(self) -> None:
+        self._browser_paused = False
         self._browser.resumeProducing()
 
     # -- the end
 
-    def _screen_closed(self) -> None:
+    def _target_closed(self) -> None:
         self.close()
-        self._on_screen_closed()
+        self._on_target_closed()
 
     def close(self) -> None:
-        screen = self._screen
-        if screen is None:
+        target = self._target
+        if target is None:
             return
         self._reactor.removeReader(self)
         self._reactor.removeWriter(self)
-        self._screen = None
+        self._target = None
         self._unsent = b""
-        screen.close()
-        if self._holding:
-            self._release()
+        target.close()
+        if self._browser_paused:
+            self._resume_browser()
 
     def fileno(self) -> int:
-        return -1 if self._screen is None else self._screen.fileno()
+        return -1 if self._target is None else self._target.fileno()
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor saw the socket break."""
-        if self._screen is not None:
-            self._screen_closed()
+        """Handle an error of the socket that the reactor found."""
+        if self._target is not None:
+            self._target_closed()
 
     def logPrefix(self) -> str:
         return "relay"

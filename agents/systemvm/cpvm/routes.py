@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The console's addresses: its page, the POST that spends a token, the WebSocket, and plain files.
+"""The console's HTTP routes: its page, the POST that spends a token, the WebSocket, and plain files.
 
-Looking at an address never spends a token, for mail scanners and link previews look too: GET and HEAD of
-`/console?cmd=auth&token=…` answer one and the same page, which POSTs the token to its own origin.
+GET and HEAD never spend a token, because mail scanners and link previews send them, too: for
+`/console?cmd=auth&token=…` both return the same page, which POSTs the token to its own origin.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from systemvm.cpvm.assets import Asset
-from systemvm.cpvm.console_server import Front
+from systemvm.cpvm.console_server import ConsoleServer
 from systemvm.cpvm.http_site import COOKIE, ConsoleRequest
-from systemvm.cpvm.refusal import Refusal, RefusedError
+from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.cpvm.websocket import SUBPROTOCOL, accept_key
 from systemvm.web.public_endpoint import PublicEndpoint
 
@@ -33,30 +33,31 @@ _TEXT = "text/plain; charset=utf-8"
 _STATIC_CACHE = "private, max-age=3600"
 
 
-class Web:
-    """Routes of one front."""
+class Routes:
+    """Answers the HTTP requests of one console server."""
 
     log = Logger()
 
-    def __init__(self, front: Front) -> None:
-        self._front = front
-        self._assets = front.assets
+    def __init__(self, server: ConsoleServer) -> None:
+        self._server = server
+        self._assets = server.assets
 
     def dispatch(self, request: ConsoleRequest) -> None:
-        endpoint = self._front.endpoint
+        """Answer a request by its path and method."""
+        endpoint = self._server.endpoint
         if endpoint is None or not endpoint.is_host(request.header_values("Host")):
-            self._refuse(request, Refusal.WRONG_HOST)
+            self._refuse(request, BrowserRefusal.WRONG_HOST)
             return
         path = endpoint.route(request.path.decode("latin-1"))
         if path is None:
-            self._nothing_here(request)
+            self._not_found(request)
         elif path in (CONSOLE, CLOUDSTACK_CONSOLE):
             request.route = path
             if request.method == b"POST" and path == CONSOLE:
                 spending = Deferred.fromCoroutine(self._spend(request, endpoint))
                 spending.addErrback(self._failed, request)
             elif self._is_read(request, "GET, HEAD, POST" if path == CONSOLE else "GET, HEAD"):
-                request.answer(200, self._based(self._assets.page), _HTML)
+                request.answer(200, self._with_base(self._assets.page), _HTML)
         elif path == WEBSOCKIFY:
             request.route = path
             self._upgrade(request, endpoint)
@@ -65,16 +66,16 @@ class Web:
             if self._is_read(request, "GET, HEAD"):
                 self._static(request, self._assets.files[path])
         else:
-            self._nothing_here(request)
+            self._not_found(request)
 
-    def _nothing_here(self, request: ConsoleRequest) -> None:
-        request.answer(404, self._page("There is nothing at this address", Refusal.NO_TOKEN.hint), _HTML)
+    def _not_found(self, request: ConsoleRequest) -> None:
+        request.answer(404, self._page("Page not found", BrowserRefusal.NO_TOKEN.hint), _HTML)
 
     def _is_read(self, request: ConsoleRequest, allowed: str) -> bool:
         if request.method in (b"GET", b"HEAD"):
             return True
         request.setHeader("Allow", allowed)
-        request.answer(405, b"This address takes " + allowed.encode("ascii") + b".\n", _TEXT)
+        request.answer(405, b"Method not allowed. Allowed: " + allowed.encode("ascii") + b".\n", _TEXT)
         return False
 
     def _static(self, request: ConsoleRequest, asset: Asset) -> None:
@@ -90,30 +91,30 @@ class Web:
     async def _spend(self, request: ConsoleRequest, endpoint: PublicEndpoint) -> None:
         try:
             if not _is_own_page(request, endpoint):
-                raise RefusedError(Refusal.FOREIGN_ORIGIN)
+                raise ConsoleRefusedError(BrowserRefusal.FOREIGN_ORIGIN)
             token = _single(_fields(request.body()), "token")
             if token is None:
-                raise RefusedError(Refusal.NO_TOKEN)
-            session = await self._front.spend(token, request.client_address, request.request_id)
-            cookie = self._front.grants.admit(session, request.console_cookie, request.client_address)
-        except RefusedError as refused:
+                raise ConsoleRefusedError(BrowserRefusal.NO_TOKEN)
+            session = await self._server.spend(token, request.client_address, request.request_id)
+            cookie = self._server.grants.admit(session, request.console_cookie, request.client_address)
+        except ConsoleRefusedError as refused:
             self._refuse(request, refused.refusal)
             return
         request.addCookie(
             COOKIE,
             cookie,
             path="/",
-            max_age=str(int(self._front.grants.lifetime_left_s(cookie))),
+            max_age=str(int(self._server.grants.lifetime_left_s(cookie))),
             secure=True,
             httpOnly=True,
             sameSite="strict",
         )
-        answer = {"session": session.session_id, "name": self._front.display_name(session)}
+        answer = {"session": session.session_id, "name": self._server.display_name(session)}
         request.answer(200, msgspec.json.encode(answer), _JSON)
 
     def _failed(self, failure: Failure, request: ConsoleRequest) -> None:
-        self.log.failure("a token could not be spent", failure=failure)
-        request.answer(500, b"The console failed; its log says why.\n", _TEXT)
+        self.log.failure("cannot spend token", failure=failure)
+        request.answer(500, b"Internal error of the console proxy.\n", _TEXT)
 
     # -- the WebSocket
 
@@ -122,28 +123,28 @@ class Web:
             return
         query = _fields(request.uri.partition(b"?")[2])
         token, session_id = _single(query, "token"), _single(query, "session")
-        said_origins = request.header_values("Origin")
-        # Browsers always say an Origin. Programs may not; a token is theirs to use, a cookie is not.
-        if not endpoint.is_origin(said_origins) and (said_origins or token is None):
-            self._refuse(request, Refusal.FOREIGN_ORIGIN)
+        origins = request.header_values("Origin")
+        # Browsers always send Origin. Other clients can omit it; they may use a token, but not a cookie.
+        if not endpoint.is_origin(origins) and (origins or token is None):
+            self._refuse(request, BrowserRefusal.FOREIGN_ORIGIN)
             return
         key = accept_key(request.header("Sec-WebSocket-Key"))
         if (
             request.method != b"GET"
             or request.clientproto != b"HTTP/1.1"
-            or "websocket" not in _words(request.header_values("Upgrade"))
-            or "upgrade" not in _words(request.header_values("Connection"))
+            or "websocket" not in _tokens(request.header_values("Upgrade"))
+            or "upgrade" not in _tokens(request.header_values("Connection"))
             or key is None
         ):
-            request.answer(400, b"This address speaks WebSocket only.\n", _TEXT)
+            request.answer(400, b"Bad request: a WebSocket upgrade is expected.\n", _TEXT)
             return
         if request.header("Sec-WebSocket-Version") != "13":
             request.setHeader("Sec-WebSocket-Version", "13")
-            request.answer(426, b"WebSocket version 13 is spoken here.\n", _TEXT)
+            request.answer(426, b"Unsupported WebSocket version. Supported: 13.\n", _TEXT)
             return
         if request.channel.has_early_bytes():
-            # They would have been sent before anyone could know that the upgrade succeeds.
-            request.answer(400, b"Nothing may follow a request to upgrade before its answer.\n", _TEXT)
+            # A client must not send frames before it has received the 101 response (RFC 6455 4.1).
+            request.answer(400, b"Bad request: data before the response to the upgrade.\n", _TEXT)
             return
         answer = [
             "HTTP/1.1 101 Switching Protocols",
@@ -151,7 +152,7 @@ class Web:
             "Connection: Upgrade",
             f"Sec-WebSocket-Accept: {key}",
         ]
-        if SUBPROTOCOL in _words(request.header_values("Sec-WebSocket-Protocol")):
+        if SUBPROTOCOL in _tokens(request.header_values("Sec-WebSocket-Protocol")):
             answer.append(f"Sec-WebSocket-Protocol: {SUBPROTOCOL}")
         head = "\r\n".join([*answer, "", ""]).encode("ascii")
         request.code = 101
@@ -159,13 +160,13 @@ class Web:
         client, cookie = request.client_address, request.console_cookie
         browser = request.channel.hand_over()
         if token is not None:
-            self._front.view_by_token(browser, head, token, client, request.request_id)
+            self._server.view_by_token(browser, head, token, client, request.request_id)
         else:
-            self._front.view(browser, head, session_id or "", cookie, client, request.request_id)
+            self._server.view(browser, head, session_id or "", cookie, client, request.request_id)
 
-    # -- words for a person
+    # -- pages
 
-    def _refuse(self, request: ConsoleRequest, refusal: Refusal) -> None:
+    def _refuse(self, request: ConsoleRequest, refusal: BrowserRefusal) -> None:
         if _JSON in request.header("Accept"):
             body = msgspec.json.encode({"title": refusal.title, "hint": refusal.hint})
             request.answer(refusal.http_status, body, _JSON)
@@ -173,14 +174,14 @@ class Web:
             request.answer(refusal.http_status, self._page(refusal.title, refusal.hint), _HTML)
 
     def _page(self, title: str, hint: str) -> bytes:
-        page = self._based(self._assets.refused).decode("utf-8")
+        page = self._with_base(self._assets.refused).decode("utf-8")
         return (
             page.replace("{title}", html.escape(title)).replace("{hint}", html.escape(hint)).encode("utf-8")
         )
 
-    def _based(self, asset: Asset) -> bytes:
-        """A page whose links lead below the advertised path, from whichever address it is shown at."""
-        endpoint = self._front.endpoint
+    def _with_base(self, asset: Asset) -> bytes:
+        """Return a page with its links below the advertised path, wherever the page itself is shown."""
+        endpoint = self._server.endpoint
         base = html.escape(endpoint.path if endpoint is not None else "")
         return asset.content.replace(b"{base}", base.encode("utf-8"))
 
@@ -198,10 +199,10 @@ def _fields(text: bytes) -> dict[str, list[str]]:
 
 
 def _single(fields: dict[str, list[str]], name: str) -> str | None:
-    """A field's value when it came exactly once and is not empty."""
+    """Return a field's value when it occurs exactly once and is not empty."""
     values = fields.get(name, [])
     return values[0] if len(values) == 1 and values[0] else None
 
 
-def _words(headers: list[str]) -> list[str]:
-    return [word.strip().lower() for header in headers for word in header.split(",")]
+def _tokens(headers: list[str]) -> list[str]:
+    return [token.strip().lower() for header in headers for token in header.split(",")]

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A TCP transport that owns a TLS socket, for pages and then, on the same connection, for a console's screen.
+"""A TCP transport that owns a TLS socket, for pages and then, on the same connection, for a console.
 
 Twisted's own TLS copies every byte through memory buffers and costs twice the CPU; here `ssl.SSLSocket` reads
-and writes the descriptor itself. Three of its ways shape this module:
+and writes the descriptor itself. Three of its properties shape this module:
 
-* A send goes out whole or raises; after SSLWantWriteError OpenSSL wants *the same bytes* again and does not
-  check: others of the same length are accepted and reach the browser. So what was refused is **sealed**:
-  copied at once, and offered again, unchanged, before anything else.
-* Clear text may wait inside OpenSSL, where no epoll sees it. So reads go on until SSLWantReadError, and a
-  transport that resumes looks at `pending()`.
-* A non-blocking `unwrap` sends close_notify and then raises; it is never waited for.
+* A send succeeds completely or raises. After SSLWantWriteError OpenSSL requires *the same bytes* again and
+  does not check them: other bytes of the same length are accepted and reach the browser. So a refused write
+  becomes the **pending write**: it is copied at once and repeated, unchanged, before anything else is sent.
+* Decrypted bytes can wait inside OpenSSL, where epoll does not see them. So reads continue until
+  SSLWantReadError, and a transport that resumes reading checks `pending()`.
+* A non-blocking `unwrap` sends close_notify and then raises; the peer's close_notify is not awaited.
 """
 
 from __future__ import annotations
@@ -20,45 +20,48 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar, cast
 
-from twisted.internet import error, main, tcp
-from twisted.internet.interfaces import IDelayedCall, IProtocol, IProtocolFactory, ISSLTransport
+from twisted.internet import main, tcp
+from twisted.internet.interfaces import IDelayedCall, IProtocol, ISSLTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from systemvm.service.connection_limits import Bounds, ConnectionLimits, source_of_address
+from systemvm.service.connection_limits import ConnectionLimits, source_of_address
 
-HANDSHAKE_DEADLINE_S = 10.0
-#: A browser loads the page over up to six connections; a hundred leave room for an office behind one address.
-#: Viewers, and viewers of a session, are bounded by the front, which can tell them so.
-BOUNDS = Bounds(pending=800, pending_of_source=100, of_owner=100)
-
-#: One TLS record of clear text.
+#: The clear text of one TLS record.
 _RECORD_BYTES = 16 * 1024
-#: Records that one wake-up may read before other connections get their turn.
-_RECORDS_PER_TURN = 16
-#: What may queue behind a sealed frame: an HTTP answer's tail, some control frames, the last words.
+#: Records that one wake-up reads before other connections are served.
+_RECORDS_PER_WAKEUP = 16
+#: The limit behind a pending write: the rest of an HTTP response, control frames and a close frame.
 _QUEUE_LIMIT_BYTES = 256 * 1024
 
 _T = TypeVar("_T")
 
 
 class Receiver(Protocol):
-    """Who takes over a connection from HTTP."""
+    """Takes over a connection from HTTP."""
 
     def received(self, data: bytes) -> None: ...
 
     def drained(self) -> None:
-        """Nothing waits to be sent any more."""
+        """Called when nothing waits to be sent any more."""
 
     def lost(self, reason: Failure) -> None: ...
 
 
-@implementer(ISSLTransport)
-class TlsServer(tcp.Server):
-    """The server's end of one TLS connection; its protocol sees clear text.
+class Listener(Protocol):
+    """The part of the listening port that a transport uses."""
 
-    Twisted's `TLS` attribute stays unset: it would send writes through a TLS layer that is not there.
+    context: Callable[[], ssl.SSLContext]
+    handshake_deadline_s: float
+    limits: ConnectionLimits
+
+
+@implementer(ISSLTransport)
+class TlsTransport(tcp.Server):
+    """The server's end of one TLS connection; its protocol receives clear text.
+
+    Twisted's `TLS` attribute stays unset: it would pass writes to a TLS layer that does not exist here.
     """
 
     log = Logger()
@@ -70,18 +73,17 @@ class TlsServer(tcp.Server):
         sock: socket.socket,
         protocol: IProtocol,
         client: tuple[Any, ...],
-        port: TlsPort,
+        port: Listener,
         sessionno: int,
         reactor: Any,
     ) -> None:
-        self._port = port
         self._ready = False
         self._paused = False
-        self._sealed = b""
+        self._pending_write = b""
         self._queue: list[bytes] = []
         self._queued_bytes = 0
         self._receiver: Receiver | None = None
-        self._kick_call: IDelayedCall | None = None
+        self._read_pending_call: IDelayedCall | None = None
         wrapped: ssl.SSLSocket | None = None
         try:
             wrapped = port.context().wrap_socket(
@@ -89,27 +91,27 @@ class TlsServer(tcp.Server):
             )
         except (OSError, ValueError):
             self.log.debug("connection lost before its handshake")
-        super().__init__(wrapped or sock, protocol, client, port, sessionno, reactor)
-        self._slot = port.limits.admit(source_of_address(str(client[0])), self._make_room)
-        self._deadline: IDelayedCall = reactor.callLater(port.handshake_deadline_s, self._too_slow)
+        super().__init__(wrapped or sock, protocol, client, port, sessionno, reactor)  # type: ignore[arg-type]
+        self._slot = port.limits.admit(source_of_address(str(client[0])), self._evict)
+        self._deadline: IDelayedCall = reactor.callLater(port.handshake_deadline_s, self._handshake_timed_out)
         if wrapped is None:
             self.abortConnection()
 
     # -- handshake
 
-    def _too_slow(self) -> None:
-        self.log.debug("TLS handshake took too long, {peer} dropped", peer=self.client[0])
+    def _handshake_timed_out(self) -> None:
+        self.log.debug("TLS handshake of {peer} timed out", peer=self.client[0])
         self.abortConnection()
 
-    def _make_room(self) -> None:
-        self.log.debug("{peer} has no session and makes room for others", peer=self.client[0])
+    def _evict(self) -> None:
+        self.log.debug("{peer} has no session, closed to make room for others", peer=self.client[0])
         self.abortConnection()
 
-    def own(self, owner: str) -> None:
-        """It shows a screen now: its place is its own until it ends."""
+    def assign_owner(self, owner: str) -> None:
+        """Count the connection for `owner`: it is no longer closed to make room for others."""
         self._slot.own(owner)
 
-    def _shake(self) -> BaseException | None:
+    def _do_handshake(self) -> BaseException | None:
         def attempt() -> bool:
             self._tls.do_handshake()
             return True
@@ -130,12 +132,12 @@ class TlsServer(tcp.Server):
         return cast(ssl.SSLSocket, self.socket)
 
     def _attempt(self, operation: Callable[..., _T], *arguments: Any) -> _T | Exception | None:
-        """The operation's result, None when the socket must be waited for, or the end as an exception."""
+        """Return the operation's result, None when the socket is not ready, or why the connection ended."""
         try:
             return operation(*arguments)
         except ssl.SSLWantReadError:
             if not self._ready:
-                self.stopWriting()  # a socket is almost always writable: epoll would spin
+                self.stopWriting()  # a socket is almost always writable, so that epoll would return at once
             return None
         except ssl.SSLWantWriteError:
             self.startWriting()
@@ -151,8 +153,8 @@ class TlsServer(tcp.Server):
 
     def doRead(self) -> BaseException | None:  # type: ignore[override]
         if not self._ready:
-            return self._shake()
-        for _ in range(_RECORDS_PER_TURN):
+            return self._do_handshake()
+        for _ in range(_RECORDS_PER_WAKEUP):
             data = self._attempt(self._tls.recv, _RECORD_BYTES)
             if data is None or isinstance(data, Exception):
                 return data
@@ -165,7 +167,7 @@ class TlsServer(tcp.Server):
                 self.protocol.dataReceived(data)
             if self.disconnected or self._paused or self._aborting or not hasattr(self, "socket"):
                 return None
-        self._look_at_pending()
+        self._schedule_pending_read()
         return None
 
     def stopReading(self) -> None:
@@ -176,14 +178,14 @@ class TlsServer(tcp.Server):
         self._paused = False
         super().startReading()
         if self._ready:
-            self._look_at_pending()
+            self._schedule_pending_read()
 
-    def _look_at_pending(self) -> None:
-        if self._kick_call is None and hasattr(self, "socket") and self._tls.pending():
-            self._kick_call = self.reactor.callLater(0, self._kick)
+    def _schedule_pending_read(self) -> None:
+        if self._read_pending_call is None and hasattr(self, "socket") and self._tls.pending():
+            self._read_pending_call = self.reactor.callLater(0, self._read_pending)
 
-    def _kick(self) -> None:
-        self._kick_call = None
+    def _read_pending(self) -> None:
+        self._read_pending_call = None
         if self._paused or self._aborting or not hasattr(self, "socket"):
             return
         ended = self.doRead()
@@ -191,36 +193,36 @@ class TlsServer(tcp.Server):
             self.readConnectionLost(Failure(ended))
 
     def pending_bytes(self) -> int:
-        """Clear text that came and was not yet read."""
+        """Return how many decrypted bytes were received but not yet read."""
         return self._tls.pending()
 
     # -- writing
 
     def doWrite(self) -> Any:
         if not self._ready:
-            return self._shake()
+            return self._do_handshake()
         return self._flush() if self._receiver is not None else super().doWrite()
 
     def writeSomeData(self, data: bytes) -> Any:
-        """HTTP's writes: `data` begins with the sealed bytes as long as there are any."""
-        piece = self._sealed or bytes(memoryview(data)[: self.SEND_LIMIT])
+        """Write for HTTP; `data` begins with the pending write while there is one."""
+        piece = self._pending_write or bytes(memoryview(data)[: self.SEND_LIMIT])
         if not piece:
             return 0
         sent = self._attempt(self._tls.send, piece)
-        self._sealed = piece if sent is None else b""
+        self._pending_write = piece if sent is None else b""
         return 0 if sent is None else sent
 
     @property
-    def stalled(self) -> bool:
-        """Whether something waits to be sent; what is sent now would wait behind it."""
-        return bool(self._sealed or self._queue)
+    def is_blocked(self) -> bool:
+        """Whether data waits to be sent, so that a new frame would be queued behind it."""
+        return bool(self._pending_write or self._queue)
 
     def send(self, frame: bytes | memoryview) -> bool:
-        """After the upgrade: send a frame whole; False when it waits, and `drained` will be called.
+        """Send a whole frame after the upgrade; return False when it waits and `drained` will be called.
 
-        A memoryview may be of a shared buffer: what cannot go out is copied before this returns.
+        A memoryview may refer to a shared buffer: a frame that waits is copied before this returns.
         """
-        if self.stalled:
+        if self.is_blocked:
             self._queue.append(bytes(frame))
             self._queued_bytes += len(frame)
             if self._queued_bytes > _QUEUE_LIMIT_BYTES:
@@ -228,24 +230,24 @@ class TlsServer(tcp.Server):
             return False
         sent = self._attempt(self._tls.send, frame)
         if sent is None:
-            self._sealed = bytes(frame)
+            self._pending_write = bytes(frame)
             return False
         if isinstance(sent, Exception):
-            # Not from in here: the caller is in the middle of its own work with this transport.
+            # abortConnection reports the loss later: the caller is still using this transport.
             self.abortConnection()
             return False
         return True
 
     def _flush(self) -> BaseException | None:
-        while self.stalled:
-            if not self._sealed:
-                self._sealed = b"".join(self._queue)
+        while self.is_blocked:
+            if not self._pending_write:
+                self._pending_write = b"".join(self._queue)
                 self._queue.clear()
                 self._queued_bytes = 0
-            sent = self._attempt(self._tls.send, self._sealed)
+            sent = self._attempt(self._tls.send, self._pending_write)
             if sent is None or isinstance(sent, Exception):
                 return sent
-            self._sealed = b""
+            self._pending_write = b""
         self.stopWriting()
         if self.disconnecting:
             return main.CONNECTION_DONE
@@ -253,19 +255,19 @@ class TlsServer(tcp.Server):
             self._receiver.drained()
         return None
 
-    # -- the upgrade, and the end
+    # -- upgrade and end
 
     def take_over(self, receiver: Receiver, head: bytes) -> None:
-        """Give the connection to `receiver`, after HTTP's unsent bytes and the `head` of the answer.
+        """Pass the connection to `receiver`, after HTTP's unsent bytes and the response's `head`.
 
         The HTTP channel must have been unregistered as producer and its timeout ended.
         """
         unsent = bytes(self.dataBuffer)[self.offset :] + b"".join(self._tempDataBuffer)
         self.dataBuffer, self.offset = b"", 0
         self._tempDataBuffer, self._tempDataLen = [], 0
-        unsent = unsent[len(self._sealed) :] + head
+        unsent = unsent[len(self._pending_write) :] + head
         self._receiver = receiver
-        if self._sealed:
+        if self._pending_write:
             self._queue.append(unsent)
             self._queued_bytes += len(unsent)
         else:
@@ -275,13 +277,13 @@ class TlsServer(tcp.Server):
 
     def loseConnection(self) -> None:
         if not self._ready:
-            self.abortConnection()  # nothing can be said before the handshake
+            self.abortConnection()  # close_notify is not possible before the handshake
             return
         super().loseConnection()
 
     def _closeSocket(self, orderly: bool) -> None:
-        if orderly and self._ready and not self.stalled:
-            with suppress(OSError, ValueError):  # sent, and the peer's is not waited for
+        if orderly and self._ready and not self.is_blocked:
+            with suppress(OSError, ValueError):  # raises after sending close_notify
                 self._tls.unwrap()
         super()._closeSocket(orderly)
 
@@ -290,52 +292,17 @@ class TlsServer(tcp.Server):
             return
         if self._deadline.active():
             self._deadline.cancel()
-        if self._kick_call is not None:
-            self._kick_call.cancel()
-            self._kick_call = None
+        if self._read_pending_call is not None:
+            self._read_pending_call.cancel()
+            self._read_pending_call = None
         super().connectionLost(reason)
         self._slot.release()
-        self._sealed = b""
+        self._pending_write = b""
         self._queue.clear()
         receiver, self._receiver = self._receiver, None
         if receiver is not None:
             receiver.lost(reason)
 
     def getPeerCertificate(self) -> None:
-        """Browsers show none."""
+        """Return None: browsers present no certificate."""
         return
-
-
-class TlsPort(tcp.Port):
-    """Listens, and makes a `TlsServer` of every connection, with the context that is current then."""
-
-    transport = TlsServer  # type: ignore[assignment]
-
-    def __init__(
-        self,
-        port: int | None,
-        factory: IProtocolFactory,
-        backlog: int = 128,
-        interface: str = "",
-        reactor: Any = None,
-    ) -> None:
-        super().__init__(port, factory, backlog, interface, reactor)  # type: ignore[arg-type]
-        self.context: Callable[[], ssl.SSLContext] = _no_context
-        self.handshake_deadline_s = HANDSHAKE_DEADLINE_S
-        self.limits = ConnectionLimits(BOUNDS)
-
-    @classmethod
-    def adopt(cls, reactor: Any, descriptor: int, factory: IProtocolFactory) -> TlsPort:
-        """Of a listening socket that systemd made; the descriptor is copied and stays the caller's."""
-        with socket.socket(fileno=socket.dup(descriptor)) as inherited:
-            inherited.setblocking(False)
-            port = cls._fromListeningDescriptor(reactor, inherited.fileno(), inherited.family, factory)
-        return cast(TlsPort, port)
-
-    @classmethod
-    def bind(cls, reactor: Any, interface: str, number: int, factory: IProtocolFactory) -> TlsPort:
-        return cls(number, factory, interface=interface, reactor=reactor)
-
-
-def _no_context() -> ssl.SSLContext:
-    raise error.CannotListenError("", 0, OSError("no certificate is set up"))

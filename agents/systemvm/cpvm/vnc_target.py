@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reaches a VM's VNC server: TCP to an address, then the RFB handshake, under one deadline."""
+"""Connects to a VM's VNC server: TCP, then the RFB handshake, under one deadline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReadWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from systemvm.cpvm.refusal import Refusal, RefusedError
+from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.cpvm.rfb import (
     PasswordRefusedError,
     PasswordUnusedError,
@@ -31,8 +31,8 @@ _READ_BYTES = 4096
 
 
 @frozen
-class DialedScreen:
-    """A screen that has shaken hands; `early` is what it said after its ServerInit."""
+class VncConnection:
+    """A VNC server after its handshake; `early` is what it sent after its ServerInit."""
 
     socket: socket.socket
     server_init: ServerInit
@@ -40,8 +40,8 @@ class DialedScreen:
 
 
 @implementer(IReadWriteDescriptor)
-class ScreenDialer:
-    """One attempt to reach a screen; afterwards the socket is the caller's, and in no reactor."""
+class VncDialer:
+    """One attempt to connect; afterwards the socket belongs to the caller and is in no reactor."""
 
     def __init__(self, reactor: Any, target: ConsoleTarget, deadline_s: float = CONNECT_DEADLINE_S) -> None:
         self._reactor = reactor
@@ -52,19 +52,25 @@ class ScreenDialer:
         self._socket: socket.socket | None = None
         self._connected = False
         self._unsent = b""
-        self._reached: Deferred[DialedScreen] = Deferred(lambda _: self._give_up())
+        self._result: Deferred[VncConnection] = Deferred(lambda _: self._give_up())
 
-    def dial(self) -> Deferred[DialedScreen]:
-        """Fails with RefusedError; cancelling it closes the socket."""
+    def dial(self) -> Deferred[VncConnection]:
+        """Connect; cancelling the Deferred closes the socket.
+
+        Raises: ConsoleRefusedError when the target has no IP address; the Deferred fails with it, too.
+        """
         try:
             address = ipaddress.ip_address(self._target.host)
         except ValueError:
-            raise RefusedError(Refusal.SCREEN_UNREACHABLE, "the daemon named no IP address") from None
+            detail = f"target is not an IP address: {self._target.host!r}"
+            raise ConsoleRefusedError(BrowserRefusal.SCREEN_UNREACHABLE, detail) from None
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         self._deadline = ScaledTimer(
             self._reactor,
             self._deadline_s,
-            lambda: self._fail(Refusal.SCREEN_SILENT, "no handshake in time"),
+            lambda: self._fail(
+                BrowserRefusal.SCREEN_SILENT, f"no RFB handshake within {self._deadline_s:g} s"
+            ),
         )
         self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -73,8 +79,8 @@ class ScreenDialer:
         if code in (0, errno.EINPROGRESS):
             self._reactor.addWriter(self)
         else:
-            self._reactor.callLater(0, self._fail, Refusal.SCREEN_UNREACHABLE, os.strerror(code))
-        return self._reached
+            self._reactor.callLater(0, self._fail, BrowserRefusal.SCREEN_UNREACHABLE, os.strerror(code))
+        return self._result
 
     def doWrite(self) -> None:
         if self._socket is None:
@@ -82,7 +88,7 @@ class ScreenDialer:
         if not self._connected:
             code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code:
-                self._fail(Refusal.SCREEN_UNREACHABLE, os.strerror(code))
+                self._fail(BrowserRefusal.SCREEN_UNREACHABLE, os.strerror(code))
                 return
             self._connected = True
             self._reactor.addReader(self)
@@ -91,7 +97,7 @@ class ScreenDialer:
         except BlockingIOError:
             return
         except OSError as broken:
-            self._fail(Refusal.SCREEN_UNREACHABLE, os.strerror(broken.errno or 0))
+            self._fail(BrowserRefusal.SCREEN_UNREACHABLE, os.strerror(broken.errno or 0))
             return
         if not self._unsent:
             self._reactor.removeWriter(self)
@@ -106,19 +112,19 @@ class ScreenDialer:
         except BlockingIOError:
             return
         except OSError as broken:
-            self._fail(Refusal.SCREEN_UNREACHABLE, os.strerror(broken.errno or 0))
+            self._fail(BrowserRefusal.SCREEN_UNREACHABLE, os.strerror(broken.errno or 0))
             return
         if not data:
-            self._fail(Refusal.SCREEN_UNREACHABLE, "closed during the handshake")
+            self._fail(BrowserRefusal.SCREEN_UNREACHABLE, "connection closed during the RFB handshake")
             return
         try:
             self._unsent += self._handshake.receive(data)
         except PasswordRefusedError as refused:
-            self._fail(Refusal.PASSWORD_REFUSED, str(refused))
+            self._fail(BrowserRefusal.PASSWORD_REFUSED, str(refused))
         except PasswordUnusedError as unused:
-            self._fail(Refusal.PASSWORD_UNUSED, str(unused))
+            self._fail(BrowserRefusal.PASSWORD_UNUSED, str(unused))
         except RfbError as broken_protocol:
-            self._fail(Refusal.SCREEN_FAULTY, str(broken_protocol))
+            self._fail(BrowserRefusal.SCREEN_FAULTY, str(broken_protocol))
         else:
             if self._unsent:
                 self._reactor.addWriter(self)
@@ -126,24 +132,25 @@ class ScreenDialer:
                 self._succeed()
 
     def _succeed(self) -> None:
-        screen = self._socket
-        self._leave()
-        if screen is not None:
-            self._reached.callback(DialedScreen(screen, self._handshake.server_init, self._handshake.rest()))
+        connected = self._socket
+        self._detach()
+        if connected is not None:
+            init, early = self._handshake.server_init, self._handshake.rest()
+            self._result.callback(VncConnection(connected, init, early))
 
-    def _fail(self, refusal: Refusal, detail: str) -> None:
-        if self._reached.called:
+    def _fail(self, refusal: BrowserRefusal, detail: str) -> None:
+        if self._result.called:
             return
         self._give_up()
-        self._reached.errback(RefusedError(refusal, detail))
+        self._result.errback(ConsoleRefusedError(refusal, detail))
 
     def _give_up(self) -> None:
         closing = self._socket
-        self._leave()
+        self._detach()
         if closing is not None:
             closing.close()
 
-    def _leave(self) -> None:
+    def _detach(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
         if self._socket is not None:
@@ -155,8 +162,8 @@ class ScreenDialer:
         return -1 if self._socket is None else self._socket.fileno()
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor saw the socket break, or is stopping."""
-        self._fail(Refusal.SCREEN_UNREACHABLE, reason.getErrorMessage())
+        """Handle an error of the socket, or the reactor's stop."""
+        self._fail(BrowserRefusal.SCREEN_UNREACHABLE, reason.getErrorMessage())
 
     def logPrefix(self) -> str:
-        return "screen"
+        return "vnc target"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The WebSocket protocol (RFC 6455) as a server speaks it, without I/O: the key, frame headers, a parser.
+"""The server's part of the WebSocket protocol (RFC 6455), without I/O: the key, frame headers, a parser.
 
-Payload is handed on as it arrives, so a frame's declared length costs no memory; it is bounded all the same.
-No extension is ever accepted: pictures are compressed already, and a compressor costs 256 KiB a session.
+Payload is passed on as it arrives, so a frame's declared length costs no memory; it is bounded nevertheless.
+No extension is accepted: RFB data is already compressed, and a compressor costs 256 KiB for each session.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import hashlib
 
 from attrs import frozen
 
-#: Only the subprotocol of noVNC, websockify and QEMU.
+#: The subprotocol of noVNC, websockify and QEMU.
 SUBPROTOCOL = "binary"
 
-#: Longest header of a frame that a server sends; a buffer with this much headroom needs no second copy.
+#: The longest header of a frame from a server; a buffer with this headroom needs no second copy.
 HEADROOM_BYTES = 10
 
 MAX_MESSAGE_BYTES = 1 << 20
@@ -41,7 +41,7 @@ class Opcode(enum.IntEnum):
 
 
 class CloseCode(enum.IntEnum):
-    """Close codes of the RFC that this server sends; those of a console are in `refusal`."""
+    """The RFC's close codes that this server sends; the console's own are in `refusal`."""
 
     NORMAL = 1000
     GOING_AWAY = 1001
@@ -54,7 +54,7 @@ class CloseCode(enum.IntEnum):
 
 
 class WebSocketError(Exception):
-    """The peer broke the protocol; `code` and the message go into the close frame."""
+    """The peer violates the protocol; `code` and the message go into the close frame."""
 
     def __init__(self, code: CloseCode, message: str) -> None:
         super().__init__(message)
@@ -62,33 +62,33 @@ class WebSocketError(Exception):
 
 
 @frozen
-class Data:
-    """Some bytes of a binary message, in order; boundaries of messages mean nothing to a console."""
+class DataFrame:
+    """Consecutive bytes of a binary message; message boundaries have no meaning for a console."""
 
     payload: bytes
 
 
 @frozen
-class Ping:
+class PingFrame:
     payload: bytes
 
 
 @frozen
-class Pong:
+class PongFrame:
     payload: bytes
 
 
 @frozen
-class Close:
+class CloseFrame:
     code: int | None
     reason: str
 
 
-Event = Data | Ping | Pong | Close
+Event = DataFrame | PingFrame | PongFrame | CloseFrame
 
 
 def accept_key(key: str) -> str | None:
-    """The value of `Sec-WebSocket-Accept`, or None when `key` is not the base64 of 16 bytes."""
+    """Return the value of `Sec-WebSocket-Accept`, or None when `key` is not the base64 of 16 bytes."""
     try:
         if len(base64.b64decode(key, validate=True)) != 16:
             return None
@@ -99,7 +99,7 @@ def accept_key(key: str) -> str | None:
 
 
 def write_binary_header(buffer: bytearray | memoryview, payload_bytes: int) -> int:
-    """Write the header of a binary frame so that it ends at HEADROOM_BYTES; answers where it starts."""
+    """Write the header of a binary frame so that it ends at HEADROOM_BYTES; return where it starts."""
     if payload_bytes < 126:
         buffer[HEADROOM_BYTES - 2] = _FIN | Opcode.BINARY
         buffer[HEADROOM_BYTES - 1] = payload_bytes
@@ -123,38 +123,41 @@ def binary_frame(payload: bytes) -> bytes:
 
 def control_frame(opcode: Opcode, payload: bytes = b"") -> bytes:
     if not opcode.is_control or len(payload) > MAX_CONTROL_BYTES:
-        raise ValueError(f"no control frame: {opcode!r} with {len(payload)} bytes")
+        raise ValueError(f"invalid control frame: {opcode!r} with {len(payload)} bytes")
     return bytes((_FIN | opcode, len(payload))) + payload
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
-    """A close frame; a reason that is too long is cut at a character."""
+    """Return a close frame; a reason that is too long is cut at a character boundary."""
     text = reason.encode("utf-8")[:MAX_REASON_BYTES].decode("utf-8", "ignore")
     return control_frame(Opcode.CLOSE, code.to_bytes(2, "big") + text.encode("utf-8"))
 
 
 def unmask(payload: bytes, mask: bytes) -> bytes:
-    """XOR with the mask repeated, as one long integer: faster than any loop over bytes."""
+    """XOR with the repeated mask, as one long integer: faster than a loop over bytes."""
     count = len(payload)
     key = (mask * (count // 4 + 1))[:count]
     return (int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")).to_bytes(count, "big")
 
 
 class FrameParser:
-    """Takes what a browser sends, in any pieces; keeps at most one header or control frame."""
+    """Parses the browser's bytes in pieces of any size; buffers at most one header or control frame."""
 
     def __init__(self, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
         self._max_message_bytes = max_message_bytes
         self._pending = b""
         self._mask = b""
-        self._payload_left = 0  # of the data frame that is under way
+        self._payload_left = 0  # of the current data frame
         self._message_bytes = 0
-        self._in_message = False  # a frame without FIN came, its continuation must follow
+        self._in_message = False  # after a frame without FIN its continuation must follow
         self._final = True
         self._closed = False
 
     def feed(self, data: bytes) -> list[Event]:
-        """Raises WebSocketError; what came before the error need not be answered: the session ends."""
+        """Return the events of these bytes.
+
+        Raises: WebSocketError when the peer violates the protocol; earlier events are dropped.
+        """
         events: list[Event] = []
         data = self._pending + data
         at = 0
@@ -164,10 +167,10 @@ class FrameParser:
                 if not taken:
                     break
                 at += len(taken)
-                events.append(Data(unmask(taken, self._mask)))
+                events.append(DataFrame(unmask(taken, self._mask)))
                 self._payload_left -= len(taken)
-                turn = len(taken) % 4
-                self._mask = self._mask[turn:] + self._mask[:turn]
+                shift = len(taken) % 4
+                self._mask = self._mask[shift:] + self._mask[:shift]
                 if not self._payload_left:
                     self._end_of_frame()
                 continue
@@ -179,22 +182,22 @@ class FrameParser:
         return events
 
     def _header(self, data: bytes, at: int, events: list[Event]) -> int:
-        """Take one header (and a control frame whole) at `at`; answers bytes used, 0 when more are needed."""
+        """Parse a header or a whole control frame at `at`; return the bytes used, 0 when more are needed."""
         if len(data) - at < 2:
             return 0
         first, second = data[at], data[at + 1]
         if first & 0x70:
-            raise WebSocketError(CloseCode.PROTOCOL_ERROR, "a reserved bit is set")
+            raise WebSocketError(CloseCode.PROTOCOL_ERROR, "reserved bit is set")
         try:
             opcode = Opcode(first & 0x0F)
         except ValueError:
             raise WebSocketError(CloseCode.PROTOCOL_ERROR, "unknown opcode") from None
         if not second & 0x80:
-            raise WebSocketError(CloseCode.PROTOCOL_ERROR, "the frame is not masked")
+            raise WebSocketError(CloseCode.PROTOCOL_ERROR, "frame is not masked")
         final, length = bool(first & _FIN), second & 0x7F
         if opcode.is_control:
             if not final or length > MAX_CONTROL_BYTES:
-                raise WebSocketError(CloseCode.PROTOCOL_ERROR, "a control frame is long or fragmented")
+                raise WebSocketError(CloseCode.PROTOCOL_ERROR, "control frame is too long or fragmented")
             end = at + 6 + length
             if len(data) < end:
                 return 0
@@ -207,10 +210,10 @@ class FrameParser:
         if extended:
             length = int.from_bytes(data[at + 2 : at + 2 + extended], "big")
             if length < (126 if extended == 2 else 1 << 16) or length >> 63:
-                raise WebSocketError(CloseCode.PROTOCOL_ERROR, "the length is not in its shortest form")
+                raise WebSocketError(CloseCode.PROTOCOL_ERROR, "length is not in its shortest form")
         self._message_bytes += length
         if self._message_bytes > self._max_message_bytes:
-            limit = f"a message is limited to {self._max_message_bytes} bytes"
+            limit = f"message is too long: the maximum is {self._max_message_bytes} bytes"
             raise WebSocketError(CloseCode.MESSAGE_TOO_BIG, limit)
         self._mask = data[at + 2 + extended : at + 6 + extended]
         self._final, self._payload_left, self._in_message = final, length, True
@@ -220,9 +223,9 @@ class FrameParser:
 
     def _check_order(self, opcode: Opcode) -> None:
         if opcode is Opcode.TEXT:
-            raise WebSocketError(CloseCode.UNSUPPORTED_DATA, "a console speaks binary messages only")
+            raise WebSocketError(CloseCode.UNSUPPORTED_DATA, "only binary messages are supported")
         if (opcode is Opcode.CONTINUATION) != self._in_message:
-            raise WebSocketError(CloseCode.PROTOCOL_ERROR, "fragments out of order")
+            raise WebSocketError(CloseCode.PROTOCOL_ERROR, "fragments are out of order")
 
     def _end_of_frame(self) -> None:
         if self._final:
@@ -230,20 +233,20 @@ class FrameParser:
 
     def _control(self, opcode: Opcode, payload: bytes) -> Event:
         if opcode is Opcode.PING:
-            return Ping(payload)
+            return PingFrame(payload)
         if opcode is Opcode.PONG:
-            return Pong(payload)
+            return PongFrame(payload)
         self._closed = True
         if not payload:
-            return Close(None, "")
+            return CloseFrame(None, "")
         code = int.from_bytes(payload[:2], "big")
-        if len(payload) == 1 or not _may_be_sent(code):
-            raise WebSocketError(CloseCode.PROTOCOL_ERROR, "the close frame has no valid code")
+        if len(payload) == 1 or not _is_valid_close_code(code):
+            raise WebSocketError(CloseCode.PROTOCOL_ERROR, "close frame has no valid code")
         try:
-            return Close(code, payload[2:].decode("utf-8"))
+            return CloseFrame(code, payload[2:].decode("utf-8"))
         except UnicodeDecodeError:
-            raise WebSocketError(CloseCode.INVALID_PAYLOAD, "the close reason is not UTF-8") from None
+            raise WebSocketError(CloseCode.INVALID_PAYLOAD, "close reason is not UTF-8") from None
 
 
-def _may_be_sent(code: int) -> bool:
+def _is_valid_close_code(code: int) -> bool:
     return (1000 <= code <= 1014 and code not in (1004, 1005, 1006)) or 3000 <= code <= 4999

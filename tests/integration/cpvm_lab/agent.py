@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from integration.cpvm_lab.front import TOP, novnc
+from integration.cpvm_lab.console_process import TOP, novnc
 from integration.test_cpvm_agent import AS_SYSTEMD
 from integration.test_management_core_daemon import Host
 from systemvm.guest.boot_argument_source import keep

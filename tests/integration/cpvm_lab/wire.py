@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy
 
-from integration.cpvm_lab.front import Front
+from integration.cpvm_lab.console_process import ConsoleProcess
 
 TIMEOUT_S = 15.0
 
 
 def masked_by_numpy(payload: bytes, mask: bytes) -> bytes:
-    """RFC 6455 5.3, written in another way than the front's."""
+    """RFC 6455 5.3, written in another way than the console's."""
     keys = numpy.resize(numpy.frombuffer(mask, numpy.uint8), len(payload))
     return (numpy.frombuffer(payload, numpy.uint8) ^ keys).tobytes()
 
@@ -43,23 +43,23 @@ class Answer:
 
 
 class Connection:
-    """One TLS connection to a front."""
+    """One TLS connection to a console."""
 
     def __init__(
         self,
-        front: Front,
+        console: ConsoleProcess,
         context: ssl.SSLContext | None = None,
         receive_buffer: int = 0,
         source: str = "127.0.0.1",
     ) -> None:
-        self.front = front
+        self.console = console
         raw = socket.socket()
         raw.bind((source, 0))
         raw.settimeout(TIMEOUT_S)
         if receive_buffer:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        raw.connect(("127.0.0.1", front.port))
-        self.tls = (context or front.client_context()).wrap_socket(raw, server_hostname="127.0.0.1")
+        raw.connect(("127.0.0.1", console.port))
+        self.tls = (context or console.client_context()).wrap_socket(raw, server_hostname="127.0.0.1")
         self.buffer = b""
         self.early: list[tuple[int, bytes]] = []  # what a frame held behind the message that was asked for
 
@@ -87,7 +87,7 @@ class Connection:
         host: str | None = None,
         **headers: str | None,
     ) -> Answer:
-        said: dict[str, str | None] = {"Host": host or f"127.0.0.1:{self.front.port}"}
+        said: dict[str, str | None] = {"Host": host or f"127.0.0.1:{self.console.port}"}
         if body:
             said["Content-Length"] = str(len(body))
         said.update({name.replace("_", "-"): value for name, value in headers.items()})
@@ -107,12 +107,12 @@ class Connection:
         return answer
 
     def spend(self, token: str, **headers: str | None) -> Answer:
-        headers = {"Origin": self.front.origin, "Accept": "application/json", **headers}
+        headers = {"Origin": self.console.origin, "Accept": "application/json", **headers}
         return self.request("POST", "/console", f"cmd=auth&token={token}".encode(), **headers)
 
     def upgrade(self, query: str, **headers: str | None) -> Answer:
         said = {
-            "Origin": self.front.origin,
+            "Origin": self.console.origin,
             "Upgrade": "websocket",
             "Connection": "Upgrade",
             "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
@@ -186,9 +186,9 @@ class Connection:
         return said[:end]
 
 
-def open_console(front: Front, token: str, **options: Any) -> Connection:
+def open_console(console: ConsoleProcess, token: str, **options: Any) -> Connection:
     """A connection whose token is spent by POST and whose WebSocket is open."""
-    connection = Connection(front, **options)
+    connection = Connection(console, **options)
     spent = connection.spend(token)
     assert spent.status == 200, spent.body
     upgraded = connection.upgrade(f"session={spent.json()['session']}", Cookie=spent.cookie)

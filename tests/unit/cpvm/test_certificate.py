@@ -31,7 +31,7 @@ def pems(*names: str, starts: datetime | None = None, ends: datetime | None = No
         (["a.example", "127.0.0.1"], "127.0.0.1"),
     ],
 )
-def test_names(names: list[str], host: str) -> None:
+def test_a_certificate_for_the_host_is_accepted(names: list[str], host: str) -> None:
     context = server_context(*pems(*names), host=host, now=NOW)
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
     assert context.options & ssl.OP_NO_RENEGOTIATION
@@ -46,28 +46,28 @@ def test_names(names: list[str], host: str) -> None:
         (["*.example.test"], "example.test"),
     ],
 )
-def test_other_names(names: list[str], host: str) -> None:
-    with pytest.raises(CertificateError, match="does not name"):
+def test_a_certificate_for_another_host_is_refused(names: list[str], host: str) -> None:
+    with pytest.raises(CertificateError, match="is not valid for"):
         server_context(*pems(*names), host=host, now=NOW)
 
 
-def test_another_key() -> None:
+def test_a_key_of_another_certificate_is_refused() -> None:
     certificate, _ = pems("127.0.0.1")
     _, key = pems("127.0.0.1")
     with pytest.raises(CertificateError, match="private key"):
         server_context(certificate, key, host="127.0.0.1", now=NOW)
 
 
-def test_no_key_and_no_certificate() -> None:
+def test_unparsable_key_and_certificate_are_refused() -> None:
     certificate, key = pems("127.0.0.1")
     with pytest.raises(CertificateError, match="private key"):
         server_context(certificate, "", host="127.0.0.1", now=NOW)
-    with pytest.raises(CertificateError, match="no PEM"):
+    with pytest.raises(CertificateError, match="does not contain a PEM"):
         server_context("x", key, host="127.0.0.1", now=NOW)
 
 
 @pytest.mark.parametrize("days", [-2, 2])
-def test_out_of_its_time(days: int) -> None:
+def test_an_expired_or_future_certificate_is_refused(days: int) -> None:
     certificate, key = pems("127.0.0.1", starts=NOW - timedelta(days=1), ends=NOW + timedelta(days=1))
     server_context(certificate, key, host="127.0.0.1", now=NOW)
     with pytest.raises(CertificateError, match="valid") as raised:

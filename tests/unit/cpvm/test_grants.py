@@ -7,7 +7,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from systemvm.cpvm.grants import MAX_SESSIONS, Grants
-from systemvm.cpvm.refusal import Refusal, RefusedError
+from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.wire.console import ConsoleSession
 
 HOME = "198.51.100.7"
@@ -19,8 +19,8 @@ class Lab:
         self.ended: list[tuple[str, str]] = []
         self.grants = Grants(self.clock.seconds, lambda session, why: self.ended.append((session, why)))
 
-    def refusal(self, session_id: str, cookie: str | None) -> Refusal:
-        with pytest.raises(RefusedError) as refused:
+    def refusal(self, session_id: str, cookie: str | None) -> BrowserRefusal:
+        with pytest.raises(ConsoleRefusedError) as refused:
             self.grants.find(session_id, cookie, HOME)
         return refused.value.refusal
 
@@ -44,16 +44,16 @@ def test_the_browser_that_spent_the_token_may_connect_again(lab: Lab) -> None:
     assert lab.ended == []
 
 
-def test_others_may_not(lab: Lab) -> None:
+def test_other_browsers_may_not_connect(lab: Lab) -> None:
     lab.grants.admit(session("a"), None, HOME)
     other = lab.grants.admit(session("b"), None, HOME)
-    assert lab.refusal("a", other) is Refusal.OTHER_MACHINE
-    assert lab.refusal("a", "guess") is Refusal.SESSION_ENDED
-    assert lab.refusal("a", "") is Refusal.SESSION_ENDED
-    assert lab.refusal("a", None) is Refusal.SESSION_ENDED
+    assert lab.refusal("a", other) is BrowserRefusal.OTHER_MACHINE
+    assert lab.refusal("a", "guess") is BrowserRefusal.SESSION_ENDED
+    assert lab.refusal("a", "") is BrowserRefusal.SESSION_ENDED
+    assert lab.refusal("a", None) is BrowserRefusal.SESSION_ENDED
 
 
-def test_a_known_browser_keeps_its_cookie_and_an_unknown_one_gets_ours(lab: Lab) -> None:
+def test_a_known_browser_keeps_its_cookie_and_an_unknown_one_gets_a_new_one(lab: Lab) -> None:
     cookie = lab.grants.admit(session("a"), None, HOME)
     assert lab.grants.admit(session("b"), cookie, HOME) == cookie
     assert lab.grants.find("a", cookie, HOME)
@@ -67,7 +67,7 @@ def test_the_lifetime_ends_new_connections_and_not_open_ones(lab: Lab) -> None:
     lab.grants.connected("a")
     assert lab.grants.lifetime_left_s(cookie) == 60
     lab.clock.advance(61)
-    assert lab.refusal("a", cookie) is Refusal.SESSION_ENDED
+    assert lab.refusal("a", cookie) is BrowserRefusal.SESSION_ENDED
     lab.grants.sweep()
     assert lab.ended == []
     lab.grants.disconnected("a", "the browser left")
@@ -77,7 +77,7 @@ def test_the_lifetime_ends_new_connections_and_not_open_ones(lab: Lab) -> None:
     assert len(lab.ended) == 1
 
 
-def test_an_idle_session_is_swept_when_its_time_is_over(lab: Lab) -> None:
+def test_an_idle_session_ends_with_its_lifetime(lab: Lab) -> None:
     lab.grants.admit(session("a", 60), None, HOME)
     lab.clock.advance(59)
     lab.grants.sweep()
@@ -93,12 +93,12 @@ def test_a_session_without_cookie_lives_as_long_as_its_connection(lab: Lab) -> N
     lab.grants.connected("a")
     lab.grants.sweep()
     assert lab.ended == []
-    assert lab.refusal("a", None) is Refusal.SESSION_ENDED
+    assert lab.refusal("a", None) is BrowserRefusal.SESSION_ENDED
     lab.grants.disconnected("a", "left")
     assert lab.ended == [("a", "left")]
 
 
-def test_two_connections_and_one_leaves(lab: Lab) -> None:
+def test_a_session_lives_while_one_connection_remains(lab: Lab) -> None:
     lab.grants.admit_once(session("a"))
     lab.grants.connected("a")
     lab.grants.connected("a")
@@ -106,43 +106,43 @@ def test_two_connections_and_one_leaves(lab: Lab) -> None:
     assert lab.ended == []
 
 
-def test_there_is_an_end_to_sessions(lab: Lab) -> None:
+def test_the_number_of_sessions_is_limited(lab: Lab) -> None:
     for number in range(MAX_SESSIONS):
         lab.grants.admit_once(session(str(number)))
         lab.grants.connected(str(number))
-    with pytest.raises(RefusedError) as refused:
+    with pytest.raises(ConsoleRefusedError) as refused:
         lab.grants.admit(session("one more"), None, HOME)
-    assert refused.value.refusal is Refusal.TOO_MANY
+    assert refused.value.refusal is BrowserRefusal.TOO_MANY
     assert lab.ended == [("one more", "too many sessions")]
 
 
-def test_no_cookie_is_kept_in_clear(lab: Lab) -> None:
+def test_no_cookie_is_stored_in_clear_text(lab: Lab) -> None:
     cookie = lab.grants.admit(session("a"), None, HOME)
     assert cookie not in repr(lab.grants)
     assert cookie not in repr(lab.grants._grants)
 
 
-def test_a_browser_is_told_why_its_session_was_ended_and_nobody_else_is(lab: Lab) -> None:
+def test_only_its_own_browser_learns_why_a_session_ended(lab: Lab) -> None:
     cookie = lab.grants.admit(session("a", 60), None, HOME)
-    lab.grants.end("a", "logged out", Refusal.LOGGED_OUT)
+    lab.grants.end("a", "logged out", BrowserRefusal.LOGGED_OUT)
     assert lab.ended == [("a", "logged out")]
-    assert lab.refusal("a", cookie) is Refusal.LOGGED_OUT
+    assert lab.refusal("a", cookie) is BrowserRefusal.LOGGED_OUT
     for other in (lab.grants.admit(session("b"), None, HOME), "guess", None):
-        assert lab.refusal("a", other) in (Refusal.SESSION_ENDED, Refusal.OTHER_MACHINE)
+        assert lab.refusal("a", other) in (BrowserRefusal.SESSION_ENDED, BrowserRefusal.OTHER_MACHINE)
     lab.clock.advance(60)
     lab.grants.sweep()
-    assert lab.refusal("a", cookie) is Refusal.SESSION_ENDED
+    assert lab.refusal("a", cookie) is BrowserRefusal.SESSION_ENDED
 
 
-def test_ended_sessions_are_not_remembered_without_end(lab: Lab) -> None:
+def test_the_number_of_remembered_ended_sessions_is_limited(lab: Lab) -> None:
     cookies = [lab.grants.admit(session(str(number)), None, HOME) for number in range(MAX_SESSIONS)]
     for number in range(MAX_SESSIONS):
-        lab.grants.end(str(number), "gone", Refusal.MACHINE_GONE)
+        lab.grants.end(str(number), "gone", BrowserRefusal.MACHINE_GONE)
     newest = lab.grants.admit(session("newest"), None, HOME)
-    lab.grants.end("newest", "gone", Refusal.MACHINE_GONE)
-    assert lab.refusal("newest", newest) is Refusal.MACHINE_GONE
-    assert lab.refusal("0", cookies[0]) is Refusal.SESSION_ENDED
-    assert lab.refusal("1", cookies[1]) is Refusal.MACHINE_GONE
+    lab.grants.end("newest", "gone", BrowserRefusal.MACHINE_GONE)
+    assert lab.refusal("newest", newest) is BrowserRefusal.MACHINE_GONE
+    assert lab.refusal("0", cookies[0]) is BrowserRefusal.SESSION_ENDED
+    assert lab.refusal("1", cookies[1]) is BrowserRefusal.MACHINE_GONE
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_ended_sessions_are_not_remembered_without_end(lab: Lab) -> None:
         ("2001:db8:0:1::7", "2001:db8:0:2::7", False),
     ],
 )
-def test_where_the_zone_says_so_a_cookie_works_from_its_own_address_alone(
+def test_a_bound_cookie_is_valid_only_from_its_own_address(
     lab: Lab, opened: str, comes: str, passes: bool
 ) -> None:
     cookie = lab.grants.admit(session("a"), None, opened)
@@ -164,7 +164,7 @@ def test_where_the_zone_says_so_a_cookie_works_from_its_own_address_alone(
     if passes:
         assert lab.grants.find("a", cookie, comes)
     else:
-        with pytest.raises(RefusedError) as refused:
+        with pytest.raises(ConsoleRefusedError) as refused:
             lab.grants.find("a", cookie, comes)
-        assert refused.value.refusal is Refusal.OTHER_ADDRESS
+        assert refused.value.refusal is BrowserRefusal.OTHER_ADDRESS
     assert lab.grants.session_ids() == ["a"], "the session itself goes on"

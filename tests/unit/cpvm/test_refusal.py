@@ -8,13 +8,13 @@ from importlib.resources import files
 
 import pytest
 
-from systemvm.cpvm.refusal import Refusal
+from systemvm.cpvm.refusal import BrowserRefusal
 from systemvm.cpvm.websocket import MAX_REASON_BYTES, close_frame
 from systemvm.wire.console import ConsoleRefusal
 
 
-@pytest.mark.parametrize("refusal", Refusal)
-def test_each_can_be_told(refusal: Refusal) -> None:
+@pytest.mark.parametrize("refusal", BrowserRefusal)
+def test_each_fits_a_close_frame_and_a_status(refusal: BrowserRefusal) -> None:
     assert 4000 <= refusal.close_code <= 4999
     assert 400 <= refusal.http_status < 600
     assert len(refusal.title.encode()) <= MAX_REASON_BYTES
@@ -22,24 +22,24 @@ def test_each_can_be_told(refusal: Refusal) -> None:
     assert refusal.hint.endswith(".")
 
 
-def test_codes_are_apart() -> None:
-    assert len({refusal.close_code for refusal in Refusal}) == len(Refusal)
+def test_close_codes_are_unique() -> None:
+    assert len({refusal.close_code for refusal in BrowserRefusal}) == len(BrowserRefusal)
 
 
 @pytest.mark.parametrize("reason", ConsoleRefusal)
-def test_each_of_the_daemons_reasons_has_words_of_its_own(reason: ConsoleRefusal) -> None:
-    assert Refusal.from_daemon(reason.value).name == reason.name
+def test_each_reason_of_the_daemon_has_its_own_refusal(reason: ConsoleRefusal) -> None:
+    assert BrowserRefusal.from_daemon(reason.value).name == reason.name
 
 
-def test_the_page_waits_for_what_passes_by_itself() -> None:
+def test_the_page_reconnects_after_transient_refusals() -> None:
     script = (files("systemvm.cpvm") / "page/console.js").read_text()
-    waits = script[script.index("const WAITS = {") :].partition("};")[0]
-    codes = {int(code) for code in re.findall(r"^  (4\d{3}):", waits, re.M)}
-    assert codes == {refusal.close_code for refusal in Refusal if refusal.passes_by_itself}
+    transient = script[script.index("const TRANSIENT = {") :].partition("};")[0]
+    codes = {int(code) for code in re.findall(r"^  (4\d{3}):", transient, re.M)}
+    assert codes == {refusal.close_code for refusal in BrowserRefusal if refusal.is_transient}
 
 
 @pytest.mark.parametrize("reason", ConsoleRefusal)
-def test_agents_of_the_first_release_know_what_is_sent_as_reason(reason: ConsoleRefusal) -> None:
+def test_each_reason_has_a_fallback_that_the_first_release_knows(reason: ConsoleRefusal) -> None:
     first = {
         "token_unknown",
         "token_used",
@@ -52,5 +52,5 @@ def test_agents_of_the_first_release_know_what_is_sent_as_reason(reason: Console
 
 
 @pytest.mark.parametrize("reason", ["", "of the future", None, 3])
-def test_unknown_reasons_keep_out(reason: object) -> None:
-    assert Refusal.from_daemon(reason) is Refusal.TOKEN_UNKNOWN
+def test_unknown_reasons_refuse(reason: object) -> None:
+    assert BrowserRefusal.from_daemon(reason) is BrowserRefusal.TOKEN_UNKNOWN

@@ -10,7 +10,7 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong
 
 from systemvm.cpvm import websocket
-from systemvm.cpvm.websocket import CloseCode, Data, FrameParser, Opcode, WebSocketError
+from systemvm.cpvm.websocket import CloseCode, DataFrame, FrameParser, Opcode, WebSocketError
 
 MASK = b"\x0f\xf0\x55\xaa"
 
@@ -31,8 +31,8 @@ def told(parser: FrameParser, pieces: list[bytes]) -> list[websocket.Event]:
     events: list[websocket.Event] = []
     for piece in pieces:
         for event in parser.feed(piece):
-            if isinstance(event, Data) and events and isinstance(events[-1], Data):
-                events[-1] = Data(events[-1].payload + event.payload)
+            if isinstance(event, DataFrame) and events and isinstance(events[-1], DataFrame):
+                events[-1] = DataFrame(events[-1].payload + event.payload)
             else:
                 events.append(event)
     return events
@@ -49,11 +49,11 @@ SAMPLE = (
     + frame(0x88, (1000).to_bytes(2, "big") + "gülle".encode())
 )
 SAMPLE_EVENTS = [
-    Data(b"onetwo "),
-    websocket.Ping(b"ping"),
-    Data(b"three" + bytes(range(256))),
-    websocket.Pong(b""),
-    websocket.Close(1000, "gülle"),
+    DataFrame(b"onetwo "),
+    websocket.PingFrame(b"ping"),
+    DataFrame(b"three" + bytes(range(256))),
+    websocket.PongFrame(b""),
+    websocket.CloseFrame(1000, "gülle"),
 ]
 
 
@@ -69,16 +69,16 @@ def test_byte_by_byte() -> None:
 def test_every_truncation_waits() -> None:
     for at in range(len(SAMPLE)):
         events = told(FrameParser(), [SAMPLE[:at]])
-        assert not any(isinstance(event, websocket.Close) for event in events)
+        assert not any(isinstance(event, websocket.CloseFrame) for event in events)
 
 
 @given(st.lists(st.binary(max_size=70_000), max_size=4), st.data())
-def test_what_wsproto_sends_arrives(messages: list[bytes], data: st.DataObject) -> None:
+def test_frames_of_wsproto_are_parsed(messages: list[bytes], data: st.DataObject) -> None:
     client = Connection(ConnectionType.CLIENT)
     wire = b"".join(client.send(BytesMessage(message)) for message in messages)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=6)))
     pieces = [wire[start:end] for start, end in zip([0, *cuts], [*cuts, len(wire)], strict=True)]
-    joined = b"".join(event.payload for event in told(FrameParser(), pieces) if isinstance(event, Data))
+    joined = b"".join(event.payload for event in told(FrameParser(), pieces) if isinstance(event, DataFrame))
     assert joined == b"".join(messages)
 
 
@@ -133,7 +133,7 @@ def test_wsproto_reads_our_frames(size: int) -> None:
         (frame(0x88, (1000).to_bytes(2, "big") + b"\xff"), CloseCode.INVALID_PAYLOAD),
     ],
 )
-def test_broken_frames(wire: bytes, code: CloseCode) -> None:
+def test_broken_frames_are_errors(wire: bytes, code: CloseCode) -> None:
     with pytest.raises(WebSocketError) as broken:
         FrameParser().feed(wire)
     assert broken.value.code is code
@@ -142,14 +142,14 @@ def test_broken_frames(wire: bytes, code: CloseCode) -> None:
 def test_fragments_count_together() -> None:
     parser = FrameParser(max_message_bytes=10)
     parser.feed(frame(0x02, b"12345") + frame(0x00, b"12345"))
-    with pytest.raises(WebSocketError, match="limited to 10"):
+    with pytest.raises(WebSocketError, match="the maximum is 10"):
         parser.feed(frame(0x80, b"1"))
     fresh = FrameParser(max_message_bytes=10)
     for _ in range(5):  # whole messages do not
         fresh.feed(frame(0x82, b"1234567890"))
 
 
-def test_a_lying_length_costs_no_memory() -> None:
+def test_a_false_length_costs_no_memory() -> None:
     parser = FrameParser()
     parser.feed(b"\x82\xff" + (1 << 20).to_bytes(8, "big") + MASK)
     assert not parser._pending
@@ -158,9 +158,9 @@ def test_a_lying_length_costs_no_memory() -> None:
         assert not parser._pending
 
 
-def test_nothing_is_heard_after_close() -> None:
+def test_nothing_is_parsed_after_close() -> None:
     assert told(FrameParser(), [frame(0x88) + frame(0x82, b"late"), frame(0x82, b"later")]) == [
-        websocket.Close(None, "")
+        websocket.CloseFrame(None, "")
     ]
 
 
@@ -169,7 +169,7 @@ def test_the_key_of_the_rfc() -> None:
 
 
 @pytest.mark.parametrize("key", ["", "short", "dGhlIHNhbXBsZSBub25jZQ", "é" * 24, "AAAAAAAAAAAAAAAAAAAAAAA="])
-def test_keys_that_are_none(key: str) -> None:
+def test_malformed_keys_have_no_answer(key: str) -> None:
     assert websocket.accept_key(key) is None
 
 
@@ -186,7 +186,7 @@ def test_a_long_reason_is_cut_at_a_character(reason: str) -> None:
 
 
 def test_a_control_frame_has_its_limit() -> None:
-    with pytest.raises(ValueError, match="no control frame"):
+    with pytest.raises(ValueError, match="invalid control frame"):
         websocket.control_frame(Opcode.PING, bytes(126))
-    with pytest.raises(ValueError, match="no control frame"):
+    with pytest.raises(ValueError, match="invalid control frame"):
         websocket.control_frame(Opcode.BINARY)

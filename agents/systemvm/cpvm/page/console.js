@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// The console's page. First of all it takes the token out of the address bar, then it spends it by a POST to its
-// own origin, and what shows the screen from there on is stock noVNC.
+// The console's page. It first removes the token from the address bar, then spends it by a POST to its own origin.
+// Stock noVNC shows the screen.
 
-const KEPT = "console";
+const STORAGE_KEY = "console";
 const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 10_000;
-// How often a console proxy that cannot be reached is tried: some ten minutes.
+// Attempts to reach a console proxy that does not respond: about ten minutes.
 const UNREACHABLE_RETRIES = 60;
 
-// where this module is, whatever path the console is advertised under
+// the path of this module, wherever the console is advertised
 const base = new URL(".", import.meta.url).pathname;
-const address = new URLSearchParams(location.search);
-const token = address.get("token");
+const query = new URLSearchParams(location.search);
+const token = query.get("token");
 history.replaceState(null, "", `${base}console`);
 
 const element = (id) => document.getElementById(id);
@@ -20,17 +20,17 @@ let rfb = null;
 let retries = 0;
 let retryTimer = 0;
 
-function show(state, label, title = "", hint = "", mayRetry = false) {
+function show(state, label, title = "", hint = "", canRetry = false) {
   document.body.dataset.state = state;
   element("state-text").textContent = label;
   element("notice-title").textContent = title;
   element("notice-hint").textContent = hint;
-  element("notice-again").hidden = !mayRetry;
-  element("again").disabled = !(mayRetry || state === "connected");
+  element("notice-again").hidden = !canRetry;
+  element("again").disabled = !(canRetry || state === "connected");
   element("keys").disabled = state !== "connected";
 }
 
-function nameIt(name) {
+function showName(name) {
   element("name").textContent = name;
   document.title = `${name} – console`;
 }
@@ -46,47 +46,47 @@ async function spend() {
       cache: "no-store",
     });
   } catch {
-    show("closed", "Closed", "The console cannot be reached", "Check the network, then press Reconnect.", true);
+    show("closed", "Closed", "The console proxy cannot be reached", "Check the network, then press Reconnect.", true);
     return false;
   }
-  const said = await answer.json().catch(() => ({}));
+  const body = await answer.json().catch(() => ({}));
   if (!answer.ok) {
-    // With the daemon away or the machine stopped nothing was spent: the same link holds until it expires.
-    if ([409, 503].includes(answer.status)) retry(said.title, said.hint);
-    else show("closed", "Refused", said.title ?? "The console was refused", said.hint ?? "");
+    // 409 (VM not running) and 503 (daemon unreachable) do not spend the token: it stays valid until it expires.
+    if ([409, 503].includes(answer.status)) retry(body.title, body.hint);
+    else show("closed", "Refused", body.title ?? "The console was refused", body.hint ?? "");
     return false;
   }
-  session = { id: said.session, name: said.name };
-  sessionStorage.setItem(KEPT, JSON.stringify(session));
+  session = { id: body.session, name: body.name };
+  sessionStorage.setItem(STORAGE_KEY, JSON.stringify(session));
   return true;
 }
 
 async function open() {
   if (token && !session) {
     if (document.body.dataset.state !== "waiting") {
-      show("opening", "Opening", "Opening the console", "One moment, please.");
+      show("opening", "Opening", "Opening the console", "The link is being checked.");
     }
     if (!(await spend())) return;
   }
   if (!session) {
-    show("closed", "No console", "This address holds no console link",
-         "Open the console from the cloud's page: a link works once, and only for a short time.");
+    show("closed", "No console", "This address does not contain a console link",
+         "Open the console from the cloud's page. A link works once, for a short time.");
     return;
   }
-  nameIt(session.name);
+  showName(session.name);
   await connect();
 }
 
 async function connect() {
-  // while it waits the notice says what for, and does not flicker with every try
+  // in the state "waiting" the notice stays, so that it does not flicker with every attempt
   if (document.body.dataset.state !== "waiting") {
-    show("connecting", "Connecting", `Connecting to ${session.name}`, "Reaching the virtual machine's screen.");
+    show("connecting", "Connecting", `Connecting to ${session.name}`, "The virtual machine's screen is being opened.");
   }
   let RFB;
   try {
     ({ default: RFB } = await import("./novnc/core/rfb.js"));
   } catch {
-    show("closed", "Closed", "The console cannot be loaded", "Reload this page.", true);
+    show("closed", "Closed", "The console could not be loaded", "Reload this page.", true);
     return;
   }
   const url = `wss://${location.host}${base}websockify?session=${encodeURIComponent(session.id)}`;
@@ -104,32 +104,32 @@ async function connect() {
     show("connected", "Connected");
     rfb.focus({ preventScroll: true });
   });
-  rfb.addEventListener("desktopname", (event) => nameIt(event.detail.name));
-  const mine = rfb;
+  rfb.addEventListener("desktopname", (event) => showName(event.detail.name));
+  const current = rfb;
   rfb.addEventListener("disconnect", () => {
-    if (mine === rfb) ended(end);
+    if (current === rfb) ended(end);
   });
 }
 
-// What passes by itself: tried again, later each time. The session's end, of which the proxy tells, ends it too.
-const COMES_BACK = "The console comes back by itself when it runs.";
-const WAITS = {
-  1001: "The console proxy restarts. Trying again.",
-  1006: "The console proxy cannot be reached. Trying again.",
-  4409: `Start it on the cloud's page. ${COMES_BACK}`,
-  4410: `It may have stopped or restarted. ${COMES_BACK}`,
-  4411: COMES_BACK,
-  4412: COMES_BACK,
-  4502: "Trying again.",
-  4503: "Trying again.",
-  4504: "Trying again.",
+// Close codes after which the page reconnects by itself, each time later; refusal.py lists the same from 4000 on.
+const RECONNECTS = "The console reconnects when the virtual machine runs.";
+const TRANSIENT = {
+  1001: "The console proxy is restarting. Reconnecting.",
+  1006: "The console proxy cannot be reached. Reconnecting.",
+  4409: `Start it on the cloud's page. ${RECONNECTS}`,
+  4410: `It might have stopped or restarted. ${RECONNECTS}`,
+  4411: RECONNECTS,
+  4412: RECONNECTS,
+  4502: "Reconnecting.",
+  4503: "Reconnecting.",
+  4504: "Reconnecting.",
 };
 const OPEN_AGAIN = "Open the console again from the cloud's page.";
 const HINTS = {
-  1000: "Press Reconnect to open it again.",
+  1000: "Press Reconnect to open the console again.",
   1001: "Press Reconnect to try again.",
   1006: "Check the network, then press Reconnect.",
-  4429: "Close one of them, then press Reconnect.",
+  4429: "Close one that you do not need, then press Reconnect.",
 };
 
 function ended(end) {
@@ -137,8 +137,8 @@ function ended(end) {
   const title = end?.reason || (code === 1006 ? "The connection was lost" : "The console was closed");
   const unreachable = code === 1006 || code === 1001;
   rfb = null;
-  if (Object.hasOwn(WAITS, code) && !(unreachable && retries >= UNREACHABLE_RETRIES)) {
-    retry(title, WAITS[code]);
+  if (Object.hasOwn(TRANSIENT, code) && !(unreachable && retries >= UNREACHABLE_RETRIES)) {
+    retry(title, TRANSIENT[code]);
     return;
   }
   const known = Object.hasOwn(HINTS, code);
@@ -147,11 +147,11 @@ function ended(end) {
 }
 
 function retry(title, hint) {
-  show("waiting", "Waiting", title ?? "The console is not available", hint ?? "Trying again.", true);
+  show("waiting", "Waiting", title ?? "The console is not available", hint ?? "Reconnecting.", true);
   const delay = Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** retries);
   retries += 1;
   clearTimeout(retryTimer);
-  // jitter: the consoles of a proxy that was lost do not all come back at once
+  // jitter: the consoles of a lost proxy do not all reconnect at once
   retryTimer = setTimeout(open, delay * (0.75 + Math.random() / 2));
 }
 
@@ -176,14 +176,14 @@ element("full").addEventListener("click", async () => {
     return;
   }
   await document.documentElement.requestFullscreen();
-  // Where a browser can, Escape and Alt-Tab go to the guest too; holding Escape leaves.
+  // Where the browser supports it, Escape and Alt-Tab go to the guest; holding Escape leaves full screen.
   await navigator.keyboard?.lock?.().catch(() => {});
   rfb?.focus();
 });
 
 if (!token) {
   try {
-    session = JSON.parse(sessionStorage.getItem(KEPT));
+    session = JSON.parse(sessionStorage.getItem(STORAGE_KEY));
   } catch {
     session = null;
   }

@@ -43,7 +43,7 @@ def exactly(peer: socket.socket, count: int) -> bytes:
     return got
 
 
-class FakeScreen:
+class FakeVncServer:
     """Serves each connection in a thread by `serve`, and ends them all when it is closed."""
 
     def __init__(self, serve: Callable[[socket.socket], None]) -> None:
@@ -75,7 +75,7 @@ class FakeScreen:
             connection.close()
 
 
-class QemuScreen:
+class QemuVncServer:
     """A QEMU without a guest system: its firmware's screen, and a VNC password set through QMP."""
 
     def __init__(self, password: str | None, port: int) -> None:

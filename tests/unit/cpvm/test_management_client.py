@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 from twisted.internet.defer import Deferred
 
-from systemvm.cpvm.management_client import DaemonAuthority
-from systemvm.cpvm.refusal import Refusal, RefusedError
+from systemvm.cpvm.management_client import ManagementClient
+from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.rpc.core.errors import BUSY, DEADLINE, FORBIDDEN, INTERNAL, NOT_CONNECTED, REFUSED, RpcError
 from systemvm.rpc.core.peer import Peer
 from systemvm.wire.console import ConsoleAuthorize, ConsoleSession, ConsoleTarget, ConsoleTargetRequest
@@ -30,8 +30,8 @@ class FakePeer:
         return self.answer
 
 
-def authority(peer: FakePeer | None) -> DaemonAuthority:
-    return DaemonAuthority(lambda: cast(Peer, peer) if peer is not None else None)
+def authority(peer: FakePeer | None) -> ManagementClient:
+    return ManagementClient(lambda: cast(Peer, peer) if peer is not None else None)
 
 
 def outcome(coroutine: Any) -> Any:
@@ -44,60 +44,62 @@ def authorize(peer: FakePeer | None, token: str = "t0ken") -> Any:
     return outcome(authority(peer).authorize(ConsoleAuthorize(token, "203.0.113.7", "r")))
 
 
-def refusal(result: Any) -> Refusal:
-    assert isinstance(result.value, RefusedError)
+def refusal(result: Any) -> BrowserRefusal:
+    assert isinstance(result.value, ConsoleRefusedError)
     return result.value.refusal
 
 
-def test_a_yes() -> None:
+def test_an_authorized_token_returns_its_session() -> None:
     peer = FakePeer(SESSION)
     assert authorize(peer) == SESSION
     assert [method for method, _ in peer.asked] == ["console.authorize"]
 
 
-def test_a_target() -> None:
+def test_a_target_is_returned_without_its_password_in_logs() -> None:
     target = ConsoleTarget("10.11.0.1", 5901, "12345678")
     result = outcome(authority(FakePeer(target)).target(ConsoleTargetRequest("s", "r")))
     assert result == target
     assert "12345678" not in repr(target)
 
 
-def test_what_is_another_cpvms_is_a_no_for_good() -> None:
+def test_forbidden_with_a_reason_is_final() -> None:
     """FORBIDDEN with a reason: the token was not made for this CPVM, the session is not its."""
     unknown = RpcError(FORBIDDEN, "not yours", {"reason": "token_unknown"})
-    assert refusal(authorize(FakePeer(unknown))) is Refusal.TOKEN_UNKNOWN
+    assert refusal(authorize(FakePeer(unknown))) is BrowserRefusal.TOKEN_UNKNOWN
     ended = RpcError(FORBIDDEN, "not yours", {"reason": "session_ended"})
     asked = authority(FakePeer(ended)).target(ConsoleTargetRequest("s", "r"))
-    assert refusal(outcome(asked)) is Refusal.SESSION_ENDED
+    assert refusal(outcome(asked)) is BrowserRefusal.SESSION_ENDED
 
 
-def test_nobody_to_ask() -> None:
-    assert refusal(authorize(None)) is Refusal.DAEMON_AWAY
-    assert refusal(outcome(authority(None).target(ConsoleTargetRequest("s", "r")))) is Refusal.DAEMON_AWAY
+def test_without_a_connection_everything_is_refused() -> None:
+    assert refusal(authorize(None)) is BrowserRefusal.DAEMON_AWAY
+    assert (
+        refusal(outcome(authority(None).target(ConsoleTargetRequest("s", "r")))) is BrowserRefusal.DAEMON_AWAY
+    )
 
 
 @pytest.mark.parametrize("code", [NOT_CONNECTED, DEADLINE, BUSY, INTERNAL, FORBIDDEN])
-def test_every_failure_keeps_out(code: int) -> None:
-    assert refusal(authorize(FakePeer(RpcError(code, "no")))) is Refusal.DAEMON_AWAY
+def test_every_rpc_failure_refuses(code: int) -> None:
+    assert refusal(authorize(FakePeer(RpcError(code, "no")))) is BrowserRefusal.DAEMON_AWAY
 
 
 @pytest.mark.parametrize("data", [{"reason": "token_used"}, {"reason": "token_used", "hint": "x"}])
-def test_a_reasoned_no(data: Any) -> None:
-    assert refusal(authorize(FakePeer(RpcError(REFUSED, "no", data)))) is Refusal.TOKEN_USED
+def test_a_refusal_has_the_daemons_reason(data: Any) -> None:
+    assert refusal(authorize(FakePeer(RpcError(REFUSED, "no", data)))) is BrowserRefusal.TOKEN_USED
 
 
 @pytest.mark.parametrize("data", [None, "x", {}, {"reason": 3}, {"reason": "new"}])
-def test_an_unreasoned_no(data: Any) -> None:
-    assert refusal(authorize(FakePeer(RpcError(REFUSED, "no", data)))) is Refusal.TOKEN_UNKNOWN
+def test_a_refusal_without_a_known_reason_is_token_unknown(data: Any) -> None:
+    assert refusal(authorize(FakePeer(RpcError(REFUSED, "no", data)))) is BrowserRefusal.TOKEN_UNKNOWN
 
 
 @pytest.mark.parametrize("answer", [None, {}, "yes", True])
-def test_an_answer_of_another_shape_is_a_no(answer: Any) -> None:
-    assert refusal(authorize(FakePeer(answer))) is Refusal.DAEMON_AWAY
+def test_an_answer_of_another_shape_refuses(answer: Any) -> None:
+    assert refusal(authorize(FakePeer(answer))) is BrowserRefusal.DAEMON_AWAY
 
 
 @pytest.mark.parametrize("token", ["", " ", "a b", "x" * 513, "ü", "a\n", "a/b", "a%20"])
-def test_what_cannot_be_a_token_is_not_asked(token: str) -> None:
+def test_a_malformed_token_is_refused_without_a_call(token: str) -> None:
     peer = FakePeer(SESSION)
-    assert refusal(authorize(peer, token)) is Refusal.TOKEN_UNKNOWN
+    assert refusal(authorize(peer, token)) is BrowserRefusal.TOKEN_UNKNOWN
     assert not peer.asked

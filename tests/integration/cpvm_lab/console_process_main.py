@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The console's role on the epoll reactor, as the agent runs it, a fake daemon behind its context.
 
-Started by `front.Front` with a folder that holds `opt/systemvm/novnc`, an inherited listening socket, and
-orders as JSON lines on its standard input; each is answered by one line.
+Started by `console_process.ConsoleProcess` with a folder that holds `opt/systemvm/novnc`, an inherited
+listening socket, and orders as JSON lines on its standard input; each is answered by one line.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from twisted.internet import reactor  # noqa: E402
 from twisted.internet.defer import Deferred  # noqa: E402
 from twisted.logger import globalLogBeginner, textFileLogObserver  # noqa: E402
 
-from systemvm.cpvm import http_site, role, tls_transport  # noqa: E402
+from systemvm.cpvm import http_site, role, tls_port  # noqa: E402
 from systemvm.guest.context import Context  # noqa: E402
 from systemvm.guest.paths import Paths  # noqa: E402
 from systemvm.rpc.core.errors import REFUSED, RpcError  # noqa: E402
@@ -89,7 +89,7 @@ def main() -> None:
         sockets={role.SOCKET_NAME: descriptor},
         find_peer=lambda: None if daemon.away else daemon,
     )
-    tls_transport.HANDSHAKE_DEADLINE_S = 2.0  # tests wait for these
+    tls_port.HANDSHAKE_DEADLINE_S = 2.0  # tests wait for these
     http_site.REQUEST_DEADLINE_S = 8
     role.install(context)
 
@@ -123,7 +123,7 @@ def main() -> None:
                 daemon.away = order["away"]
                 return True
             case "deadlines":
-                [port] = [one for one in reactor.getReaders() if isinstance(one, tls_transport.TlsPort)]
+                [port] = [one for one in reactor.getReaders() if isinstance(one, tls_port.TlsPort)]
                 port.handshake_deadline_s = port.factory.timeOut = order["seconds"]
                 return True
             case "heard":

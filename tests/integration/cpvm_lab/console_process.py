@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A console front in a child process, and orders to the fake daemon behind it."""
+"""A console console in a child process, and orders to the fake daemon behind it."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def novnc() -> Path:
     return NOVNC
 
 
-class Front:
+class ConsoleProcess:
     """Starts, is set up with a certificate of its own CA, and issues tokens for screens."""
 
     def __init__(self, folder: Path, *, set_up: bool = True) -> None:
         self.ca = trustme.CA()
-        self.log_path = folder / "front.log"
+        self.log_path = folder / "console.log"
         root = folder / "root"
         (root / "opt" / "systemvm").mkdir(parents=True)
         subprocess.run(["cp", "-R", novnc(), root / "opt/systemvm/novnc"], check=True, timeout=30)
@@ -44,7 +44,7 @@ class Front:
             [
                 sys.executable,
                 "-m",
-                "integration.cpvm_lab.front_main",
+                "integration.cpvm_lab.console_process_main",
                 str(root),
                 str(listening.fileno()),
                 str(self.log_path),
@@ -74,7 +74,7 @@ class Front:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise AssertionError(f"the front ended: {self.log()[-3000:]}")
+            raise AssertionError(f"the console ended: {self.log()[-3000:]}")
         answer = json.loads(line)
         if "error" in answer:
             raise RuntimeError(answer["error"])
