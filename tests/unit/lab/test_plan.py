@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from systemvm.host.layout import Layout
 from systemvm.lab import configuration
 from systemvm.lab.plan import NEIGHBOURS, NETWORKS, SOURCE_NAME, Plan
@@ -31,7 +33,8 @@ def test_neighbours_are_on_their_bridges_and_outside_of_the_pools() -> None:
         assert network.pool and not network.pool[0] <= neighbour.address.ip <= network.pool[1]
 
 
-def test_the_daemon_reads_what_the_lab_writes(tmp_path: Path) -> None:
+def test_the_daemon_reads_what_the_lab_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Layout, "prepare", Layout.make)  # owners need root and the daemon's user
     plan = Plan(tmp_path / "root", tmp_path / "build", 18080, 18443)
     certificates = SourceCertificates.make(plan.lab / "source-tls", SOURCE_NAME)
     configuration.write(plan, certificates, accelerator="tcg")

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import struct
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -279,24 +278,6 @@ def test_good(name: str, piece_bytes: int) -> None:
 def test_bad(name: str, piece_bytes: int) -> None:
     image_format, data, code = BAD[name]
     assert code_of(image_format, data, piece_bytes) is code
-
-
-@pytest.mark.parametrize("options", [(), ("-o", "compat=0.10"), ("-o", "cluster_size=2M"),
-                                     ("-o", "cluster_size=512"),
-                                     ("-o", "compression_type=zstd"), ("-o", "extended_l2=on"),
-                                     ("-o", "preallocation=metadata")], ids=str)  # fmt: skip
-def test_what_qemu_img_makes_is_good(tmp_path: Path, options: tuple[str, ...]) -> None:
-    data = disk_images.real_qcow2(tmp_path / "image.qcow2", *options)
-    assert inspect(QCOW2, data) == 64 << 20
-
-
-def test_what_qemu_img_makes_with_others_is_not(tmp_path: Path) -> None:
-    disk_images.real_qcow2(tmp_path / "base.qcow2")
-    backed = disk_images.real_qcow2(tmp_path / "b.qcow2", "-b", str(tmp_path / "base.qcow2"), "-F", "qcow2")
-    external = disk_images.real_qcow2(
-        tmp_path / "e.qcow2", "-o", f"data_file={tmp_path / 'data'},data_file_raw=on"
-    )
-    assert code_of(QCOW2, backed) is code_of(QCOW2, external) is TransferFailure.FORMAT_UNSAFE
 
 
 def test_a_bad_header_is_known_before_the_rest_comes() -> None:
