@@ -71,7 +71,7 @@ async def test_goes_on_where_it_broke_off(world: World, daemon: Daemon, by: str)
     assert asked_from[0] == 0
     assert asked_from[1:] == sorted(asked_from[1:])
     assert min(asked_from[1:]) > 0, "it began again at the first byte"
-    assert "goes on in" in steps(status)
+    assert "resumes in" in steps(status)
 
 
 @pytest_twisted.ensureDeferred
@@ -80,7 +80,7 @@ async def test_begins_again_where_nothing_identifies_the_rest(world: World, daem
     status = await daemon.download(request(world, f"{BAD}/drops_once?id={wanted}"))
     assert content(world, status) == BODY
     assert requests_of(world, wanted) == [0, 0]
-    assert "begins again" in steps(status)
+    assert "restarts in" in steps(status)
 
 
 @pytest.mark.parametrize("how", ["200", "etag"])
@@ -134,7 +134,7 @@ async def test_a_source_that_always_breaks_at_the_same_byte_ends_by_its_budget(
     status = await daemon.download(request(world, f"{BAD}/truncated"))
     assert status.error is not None
     assert status.error.code == "truncated"
-    assert steps(status).count("begins again") == 3
+    assert steps(status).count("restarts in") == 3
     assert (world.leftovers(), world.job_directories(), world.mover_pids()) == ([], [], [])
 
 
@@ -152,14 +152,14 @@ async def test_a_web_server_that_is_restarted_loses_no_byte(
     await until(lambda: any(one.received_bytes > 1 << 20 for one in daemon.progress), 30)
     before = max(one.received_bytes for one in daemon.progress)
     world.nginx.stop()
-    await until(lambda: "goes on in" in "".join(steps(one) for one in daemon.progress), 10)
+    await until(lambda: "resumes in" in "".join(steps(one) for one in daemon.progress), 10)
     world.nginx.start()
     status = await ended
     assert content(world, status) == data
     received = [one.received_bytes for one in daemon.progress if one.job_id == order.job_id]
     assert received == sorted(received), "it began again"
     assert before > 0
-    assert "goes on in" in steps(status)
+    assert "resumes in" in steps(status)
 
 
 @pytest_twisted.ensureDeferred
@@ -170,7 +170,7 @@ async def test_abort_while_it_waits_for_its_source(world: World, daemon: Daemon)
     await until(lambda: any(one.received_bytes for one in daemon.progress), 30)
     world.nginx.stop()
     try:
-        await until(lambda: "goes on in" in "".join(steps(one) for one in daemon.progress), 10)
+        await until(lambda: "resumes in" in "".join(steps(one) for one in daemon.progress), 10)
         await daemon.call(storage.TEMPLATE_ABORT, DownloadAbort(order.job_id), Acknowledgement)
         assert (world.leftovers(), world.job_directories(), world.mover_pids()) == ([], [], [])
     finally:

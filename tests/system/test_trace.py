@@ -22,7 +22,7 @@ def test_a_download_tells_its_steps_in_order(cloud: BootedCloud) -> None:
     assert "TEMPLATE.DOWNLOAD.ASSIGN" in kinds
     assert kinds.count("TEMPLATE.DOWNLOAD.STEP") >= 4
     told = " ".join(event["description"] for event in events)
-    for word in ("asks the store", "asks https://images.example.test", "203.0.113.10", "publishes"):
+    for word in ("the store", "from https://images.example.test", "203.0.113.10", "publishing"):
         assert word in told
     times = [event["createdms"] for event in events]
     assert times == sorted(times)

@@ -309,7 +309,7 @@ class DownloadManager:
 
     async def _publish(self, download: _Download, moved: MoverResult) -> None:
         request = download.request
-        publishes = DownloadStep("all of it is here and as it should be; publishes it", time.time())
+        publishes = DownloadStep("received and verified; publishing", time.time())
         download.status = evolve(download.status, steps=[*download.status.steps, publishes])
         job = JobKey(store_messages.mount_id(request.store), self._context.name, request.job_id)
         order = PublishRequest(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from systemvm.ssvm import http_response
 from systemvm.ssvm.failure import TransferError
+from systemvm.ssvm.http_request import request_headers
 from systemvm.ssvm.http_response import ResumePoint
 from systemvm.ssvm.mover.minimum_rate import MinimumRate
 from systemvm.wire.transfer_failure import TransferFailure
@@ -24,19 +25,6 @@ if TYPE_CHECKING:
     from io import BufferedReader
 
     from systemvm.ssvm.mover_messages import MoverJob
-
-USER_AGENT = "systemvm-ssvm"
-
-
-def request_headers(authority: str) -> dict[str, str]:
-    """No encoding is asked for: lengths and checksums are those of the file itself."""
-    return {
-        "Host": authority,
-        "User-Agent": USER_AGENT,
-        "Accept": "*/*",
-        "Accept-Encoding": "identity",
-        "Connection": "close",
-    }
 
 
 class HttpSource:

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Following redirects: every hop is checked, and there is an end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from systemvm.ssvm.failure import TransferError
+from systemvm.ssvm.fetch import redirects
+from systemvm.ssvm.fetch.address_policy import Address, AddressPolicy
+from systemvm.ssvm.fetch.probe import ProbeResult
+from systemvm.ssvm.fetch.redirects import RedirectPolicy, find_source
+from systemvm.ssvm.limits import DEFAULT
+from systemvm.wire import source_url
+from systemvm.wire.source_url import SourceUrl
+from systemvm.wire.transfer_failure import TransferFailure
+
+
+def find(
+    monkeypatch: pytest.MonkeyPatch, hops: dict[str, str], first: str, *, checksum: bool = False
+) -> tuple[Any, list[str]]:
+    """The outcome, and the URLs that were probed; `hops` are redirects, all else is a file of 7 bytes."""
+    probed: list[str] = []
+
+    async def probe(reactor: Any, url: SourceUrl, addresses: list[Address], *rest: Any) -> ProbeResult:
+        target = hops.get(url.text)
+        if target is None:
+            return ProbeResult(addresses[0], total_bytes=7)
+        return ProbeResult(addresses[0], redirect=source_url.parse(target))
+
+    monkeypatch.setattr(redirects, "probe", probe)
+    outcome: list[Any] = []
+    finding = find_source(
+        None,
+        source_url.parse(first),
+        RedirectPolicy(AddressPolicy(), None, checksum),
+        DEFAULT,
+        on_probe=lambda url: probed.append(url.text),
+        on_redirect=lambda here, target: None,
+    )
+    Deferred.fromCoroutine(finding).addErrback(lambda failure: failure.value).addCallback(outcome.append)
+    return outcome[0], probed
+
+
+def test_the_last_hop_is_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    hops = {"http://203.0.113.1/a": "http://203.0.113.2/b", "http://203.0.113.2/b": "http://203.0.113.3/c"}
+    source, probed = find(monkeypatch, hops, "http://203.0.113.1/a")
+    assert (source.url.text, source.total_bytes) == ("http://203.0.113.3/c", 7)
+    assert probed == ["http://203.0.113.1/a", "http://203.0.113.2/b", "http://203.0.113.3/c"]
+
+
+def test_a_loop_ends_after_the_maximum(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = {"http://203.0.113.1/a": "http://203.0.113.1/a"}
+    error, probed = find(monkeypatch, loop, "http://203.0.113.1/a")
+    assert isinstance(error, TransferError)
+    assert error.code is TransferFailure.REDIRECTS
+    assert len(probed) == DEFAULT.max_redirects + 1
+
+
+def test_a_hop_to_a_denied_address_is_not_probed(monkeypatch: pytest.MonkeyPatch) -> None:
+    hops = {"http://203.0.113.1/a": "http://169.254.0.1/b"}
+    error, _ = find(monkeypatch, hops, "http://203.0.113.1/a")
+    assert isinstance(error, TransferError)
+    assert error.code is TransferFailure.URL_DENIED
+
+
+@pytest.mark.parametrize("checksum", [False, True])
+def test_a_redirect_to_http_needs_a_checksum(monkeypatch: pytest.MonkeyPatch, checksum: bool) -> None:
+    hops = {"https://203.0.113.1/a": "http://203.0.113.2/b"}
+    outcome, _ = find(monkeypatch, hops, "https://203.0.113.1/a", checksum=checksum)
+    if checksum:
+        assert outcome.url.text == "http://203.0.113.2/b"
+    else:
+        assert outcome.code is TransferFailure.REDIRECTS
