@@ -28,13 +28,13 @@ from systemvm.management.api.http import Client, Front
 from systemvm.management.api.job_start import describe_job_error
 from systemvm.management.api.passwords import Passwords
 from systemvm.management.api.principal import Principal
-from systemvm.management.consoles.authorizer import Gatekeeper
+from systemvm.management.consoles.authorizer import ConsoleAuthorizer
 from systemvm.management.consoles.endpoint import ConsoleEndpoints
 from systemvm.management.consoles.revocation import ConsoleRevocation
+from systemvm.management.control.ca_rotation import CaRotation
 from systemvm.management.control.certificate_service import CertificateService
 from systemvm.management.control.certificates import Certificates
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.control.rotation import Rotation
 from systemvm.management.hypervisors.base import (
     DomainSpec,
     DomainState,
@@ -52,11 +52,11 @@ from systemvm.management.state.instances import Instance
 from systemvm.management.state.jobs import Job
 from systemvm.management.state.status import AccountType, AgentState, InstanceState, InstanceType
 from systemvm.management.state.templates import StoreRef, Template
-from systemvm.management.system_vms.diagnostics import Diagnosis
-from systemvm.management.templates.dispatch import Dispatch
+from systemvm.management.system_vms.diagnostics import DiagnosticsResult
+from systemvm.management.templates.dispatch import DownloadDispatcher
 from systemvm.management.templates.service import TemplateService
 from systemvm.management.templates.store_usage import StoreUsage
-from systemvm.management.virtual_machines.machine import MachineBuilder
+from systemvm.management.virtual_machines.machine import UserVmBuilder
 from systemvm.management.virtual_machines.service import VirtualMachines
 from systemvm.rpc.core.errors import METHOD_NOT_FOUND, NOT_CONNECTED, RpcError
 from systemvm.rpc.core.method import Call, Caller, MethodTable
@@ -229,9 +229,9 @@ class FakeDiagnostics:
         self.asked: list[tuple[str, ...]] = []
         self._directory = directory
 
-    async def run(self, vm_uuid: str, kind: str, address: str, params: str) -> Diagnosis:
+    async def run(self, vm_uuid: str, kind: str, address: str, params: str) -> DiagnosticsResult:
         self.asked.append((vm_uuid, kind, address, params))
-        return Diagnosis("4 packets transmitted", "", "0")
+        return DiagnosticsResult("4 packets transmitted", "", "0")
 
     async def collect(self, vm_uuid: str, files: Sequence[str]) -> Path:
         self.asked.append((vm_uuid, *files))
@@ -302,7 +302,7 @@ class SmallCloud:
     primary: FakePrimary = field(init=False)
     system_vms: FakeSystemVms = field(init=False)
     jobs: Jobs = field(init=False)
-    dispatch: Dispatch = field(init=False)
+    dispatch: DownloadDispatcher = field(init=False)
     templates: TemplateService = field(init=False)
     machines: VirtualMachines = field(init=False)
     consoles: ConsoleEndpoints = field(init=False)
@@ -323,9 +323,9 @@ class SmallCloud:
         self.agents.connect(self.cpvm.instance_name, Role.CPVM)
         self.jobs = Jobs(self.database, self.clock, describe_job_error)
         usage = StoreUsage(self.database, self.agents, FakeZoneFacts())
-        self.dispatch = Dispatch(self.clock, self.database, self.agents, FakeZoneFacts(), usage)
+        self.dispatch = DownloadDispatcher(self.clock, self.database, self.agents, FakeZoneFacts(), usage)
         self.revocation = ConsoleRevocation(self.database, self.agents)
-        builder = MachineBuilder(
+        builder = UserVmBuilder(
             self.database, self.primary, directory, lambda zone: "10.11.0.1", host_id=self.host.id
         )
         self.machines = VirtualMachines(
@@ -346,11 +346,11 @@ class SmallCloud:
         self.diagnostics = FakeDiagnostics(directory)
         self.agent_methods = MethodTable("agents", "1")
         self.dispatch.add_methods(self.agent_methods)
-        Gatekeeper(self.database, self.seal).add_methods(self.agent_methods)
+        ConsoleAuthorizer(self.database, self.seal).add_methods(self.agent_methods)
         self.authority = ControlAuthority(Authority.create("control CA"))
         self.control = AgentDirectory(lambda name: True)
         self.certificates = Certificates(self.database, self.control, self.authority, self.clock)
-        rotation = Rotation(self.clock, self.control, self.authority, lambda name: True, lambda: None)
+        rotation = CaRotation(self.clock, self.control, self.authority, lambda name: True, lambda: None)
         services = Services(
             database=self.database,
             jobs=self.jobs,

@@ -15,10 +15,10 @@ from twisted.internet import reactor
 from rpc_wait import until
 from systemvm.guest.identity import AgentIdentity
 from systemvm.guest.paths import Paths
+from systemvm.management.control.ca_rotation import CaRotation
 from systemvm.management.control.certificates import Certificates
 from systemvm.management.control.channel import ControlChannel
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.control.rotation import Rotation
 from systemvm.management.first_start import make_first_accounts
 from systemvm.management.pki import control as pki_control
 from systemvm.management.pki.control import ControlAuthority, DaemonIdentity
@@ -60,7 +60,7 @@ class World:
             ping_interval_s=1.0,
             on_refused=lambda address, refusal: self.refused.append(refusal),
         )
-        self.rotation = Rotation(
+        self.rotation = CaRotation(
             REACTOR, self.directory, self.authority, lambda name: True, self.channel.recheck
         )
         self.work = work

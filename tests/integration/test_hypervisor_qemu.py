@@ -461,15 +461,15 @@ async def test_a_start_that_was_never_finished_is_ended(
     hypervisor: QemuHypervisor, tmp_path: Path, run_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The daemon died before it set the screen's password; nobody may use such a machine."""
-    from systemvm.management.hypervisors.qmp import Session
+    from systemvm.management.hypervisors.qmp import QmpSession
 
     first = QemuHypervisor(run_directory, NoTaps(), Accelerator.TCG)
-    real = Session.execute
+    real = QmpSession.execute
 
-    async def no_cont(self: Session, command: str, *rest: object, **more: object) -> object:
+    async def no_cont(self: QmpSession, command: str, *rest: object, **more: object) -> object:
         return None if command == "cont" else await real(self, command, *rest, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Session, "execute", no_cont)
+    monkeypatch.setattr(QmpSession, "execute", no_cont)
     started = await first.start(machine(tmp_path))
     await first.close()
     adopted = await hypervisor.adopt()

@@ -276,7 +276,7 @@ def test_what_a_killed_lab_leaves_is_cleaned_by_down(tmp_path: Path) -> None:
 def test_down_ends_a_cloud_that_another_process_keeps_up(tmp_path: Path) -> None:
     plan = plan_in(tmp_path)
     script = LAB.replace("sys.stdin.read()", "")
-    keeper = (
+    reconciler = (
         "import signal\n"
         "def end(*_): raise SystemExit(0)\n"
         "signal.signal(signal.SIGTERM, end)\n"
@@ -286,7 +286,7 @@ def test_down_ends_a_cloud_that_another_process_keeps_up(tmp_path: Path) -> None
     words = [
         sys.executable,
         "-c",
-        keeper,
+        reconciler,
         str(plan.root),
         str(plan.build),
         str(plan.page_port),

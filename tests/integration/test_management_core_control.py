@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet import reactor, task
 
 from systemvm.management.control.agent import Agent, AgentStatus
-from systemvm.management.control.agent_state_recorder import AgentRecord
+from systemvm.management.control.agent_state_recorder import AgentStateRecorder
 from systemvm.management.control.channel import ControlChannel
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.control.supervision import Supervision
+from systemvm.management.control.supervision import AgentSupervisor
 from systemvm.management.first_start import make_first_accounts
 from systemvm.management.pki import control as pki_control
 from systemvm.management.pki.control import ControlAuthority, DaemonIdentity
@@ -154,7 +154,7 @@ async def world(tmp_path: Path):  # type: ignore[no-untyped-def]
 
     database.run_now(fill)
     directory, authority = AgentDirectory(lambda name: True), ControlAuthority.open(tmp_path)
-    AgentRecord(database, directory)
+    AgentStateRecorder(database, directory)
     directory.expect("s-1-VM", Role.SSVM)
     methods = MethodTable("daemon", "0")
     channel = ControlChannel(
@@ -324,7 +324,7 @@ async def test_an_agent_is_up_when_its_preparation_is_done(world: World) -> None
 
 @pytest_twisted.ensureDeferred
 async def test_a_silent_agent_is_an_alert_until_it_answers(world: World) -> None:
-    supervision = Supervision(reactor, world.directory, interval_s=0.1, missed_pings=2.5)
+    supervision = AgentSupervisor(reactor, world.directory, interval_s=0.1, missed_pings=2.5)
     agent = world.agent()
     await until(lambda: world.known.is_up)
     supervision.start()

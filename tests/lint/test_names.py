@@ -16,30 +16,20 @@ SAME_THING: dict[str, str] = {}
 #: Names that still stand for several things. Whoever renames one deletes it here; add none.
 TO_BE_RENAMED = {
     "Agents",
-    "Built",
-    "Bundle",
     "Consoles",
     "Daemon",
-    "Diagnosis",
     "Entry",
     "Kind",
     "Launcher",
     "Login",
-    "MachineBuilder",
     "Machines",
     "Manifest",
-    "Nic",
-    "Operations",
     "Page",
     "Passwords",
     "Paths",
     "Peer",
     "Plan",
-    "Primary",
     "Request",
-    "Services",
-    "Session",
-    "ZoneFacts",
 }
 
 

@@ -30,12 +30,12 @@ from twisted.internet.defer import Deferred  # noqa: E402
 from twisted.internet.task import deferLater, react  # noqa: E402
 from twisted.internet.threads import deferToThread  # noqa: E402
 
+from systemvm.management.control.ca_rotation import CaRotation  # noqa: E402
 from systemvm.management.control.certificates import Certificates  # noqa: E402
 from systemvm.management.control.channel import ControlChannel  # noqa: E402
-from systemvm.management.control.clock import ClockWatch  # noqa: E402
+from systemvm.management.control.clock import ClockMonitor  # noqa: E402
 from systemvm.management.control.directory import AgentDirectory  # noqa: E402
-from systemvm.management.control.refusals import Refusals  # noqa: E402
-from systemvm.management.control.rotation import Rotation  # noqa: E402
+from systemvm.management.control.refusal_recorder import RefusalRecorder  # noqa: E402
 from systemvm.management.first_start import make_first_accounts  # noqa: E402
 from systemvm.management.hypervisors.guest_agent import GuestAgent  # noqa: E402
 from systemvm.management.pki import control as pki_control  # noqa: E402
@@ -111,7 +111,7 @@ class World:
         self.directory = AgentDirectory(lambda name: self.running)
         self.agent = self.directory.expect(NAME, Role.CPVM)
         self.certificates = Certificates(self.database, self.directory, self.authority, REACTOR)
-        clocks = ClockWatch(self.directory, self._set_clock)
+        clocks = ClockMonitor(self.directory, self._set_clock)
         self.channel = ControlChannel(
             REACTOR,
             self.directory,
@@ -120,9 +120,9 @@ class World:
             host_uuid="host",
             ping_interval_s=1.0,
             clocks=clocks,
-            on_refused=Refusals(self.database, self.directory, REACTOR.seconds, clocks.doubted),
+            on_refused=RefusalRecorder(self.database, self.directory, REACTOR.seconds, clocks.doubted),
         )
-        self.rotation = Rotation(
+        self.rotation = CaRotation(
             REACTOR, self.directory, self.authority, lambda name: self.running, self.channel.recheck
         )
 

@@ -20,16 +20,16 @@ from twisted.logger import Logger
 from systemvm.host.accelerator import Accelerator, GuestTimeoutScale
 from systemvm.host.config_file import ConfigError
 from systemvm.management.config import Configuration
-from systemvm.management.control.agent_state_recorder import AgentRecord
-from systemvm.management.control.bridge_port import LinkSource
+from systemvm.management.control.agent_state_recorder import AgentStateRecorder
+from systemvm.management.control.bridge_port import BridgePortSource
+from systemvm.management.control.ca_rotation import CaRotation
 from systemvm.management.control.certificate_service import CertificateService
 from systemvm.management.control.certificates import Certificates
 from systemvm.management.control.channel import ControlChannel
-from systemvm.management.control.clock import ClockWatch
+from systemvm.management.control.clock import ClockMonitor
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.control.refusals import Refusals
-from systemvm.management.control.rotation import Rotation
-from systemvm.management.control.supervision import Supervision
+from systemvm.management.control.refusal_recorder import RefusalRecorder
+from systemvm.management.control.supervision import AgentSupervisor
 from systemvm.management.first_start import announce, make_first_accounts
 from systemvm.management.housekeeping import Housekeeping
 from systemvm.management.hypervisors.base import Hypervisor
@@ -47,21 +47,21 @@ from systemvm.management.pki.seal import Seal
 from systemvm.management.pki.ssh_key import SshKey
 from systemvm.management.primary.storage import PrimaryStorage
 from systemvm.management.primary.system_images import SystemImages
-from systemvm.management.services import Ground, Services
+from systemvm.management.services import ServiceContext, UserServices
 from systemvm.management.state import zones
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.system_vms.boot_arguments import BootFacts
 from systemvm.management.system_vms.diagnosis import Diagnosis, Machines
 from systemvm.management.system_vms.diagnostics import Diagnostics
-from systemvm.management.system_vms.lifecycle import Lifecycle
-from systemvm.management.system_vms.machine import ImageShelf, MachineBuilder
-from systemvm.management.system_vms.operations import Operations
-from systemvm.management.system_vms.patching import Patching
-from systemvm.management.system_vms.preparation import Preparations
-from systemvm.management.system_vms.reconciler import Keeper
-from systemvm.management.system_vms.secure_shell import Logins
-from systemvm.management.templates.copies import Copies
+from systemvm.management.system_vms.lifecycle import SystemVmLifecycle
+from systemvm.management.system_vms.machine import SystemImageSource, SystemVmBuilder
+from systemvm.management.system_vms.operations import SystemVmOperations
+from systemvm.management.system_vms.patching import AgentPatching
+from systemvm.management.system_vms.preparation import AgentPreparation
+from systemvm.management.system_vms.reconciler import SystemVmReconciler
+from systemvm.management.system_vms.secure_shell import SshAccess
+from systemvm.management.templates.copies import TemplateCopies
 from systemvm.rpc.core.method import MethodTable
 from systemvm.rpc.http.unix import listen_unix
 from systemvm.rpc.stream.peer_credentials import root_and_group
@@ -120,9 +120,9 @@ class Daemon:
         self.primary = PrimaryStorage(layout.primary)
 
         self.directory = AgentDirectory(self._has_process, timeout_scale)
-        AgentRecord(self.database, self.directory)
+        AgentStateRecorder(self.database, self.directory)
         self._certificates = Certificates(self.database, self.directory, authority, reactor)
-        clocks = ClockWatch(self.directory, self._set_clock, seconds=reactor.seconds)
+        clocks = ClockMonitor(self.directory, self._set_clock, seconds=reactor.seconds)
         agent_methods = MethodTable("systemvm management daemon, for agents", version("systemvm"))
         self._channel = ControlChannel(
             reactor,
@@ -132,19 +132,19 @@ class Daemon:
             host_uuid=self.host.uuid,
             ping_interval_s=management.control.ping_interval_s,
             clocks=clocks,
-            on_refused=Refusals(self.database, self.directory, reactor.seconds, clocks.doubted),
-            source_of=LinkSource({zone.networks.control.bridge for zone in configuration.zones}),
+            on_refused=RefusalRecorder(self.database, self.directory, reactor.seconds, clocks.doubted),
+            source_of=BridgePortSource({zone.networks.control.bridge for zone in configuration.zones}),
         )
-        self._rotation = Rotation(
+        self._rotation = CaRotation(
             reactor, self.directory, authority, self._has_process, self._channel.recheck
         )
-        self._supervision = Supervision(
+        self._supervision = AgentSupervisor(
             reactor,
             self.directory,
             interval_s=management.control.ping_interval_s,
             missed_pings=management.control.missed_pings,
         )
-        logins = Logins(
+        logins = SshAccess(
             self.database,
             self.directory,
             cast(GuestAgents, self.hypervisor),
@@ -162,26 +162,26 @@ class Daemon:
             timeout_scale=timeout_scale,
         )
         diagnostics = Diagnostics(self.database, logins, layout.diagnostics, timeout_scale=timeout_scale)
-        preparations = Preparations(self.database, configuration, self.directory, public)
+        preparations = AgentPreparation(self.database, configuration, self.directory, public)
         self._housekeeping = Housekeeping(
             reactor,
             self.database,
             self.directory,
             preparations,
-            Copies(self.database, self.primary, host_id=self.host.id),
+            TemplateCopies(self.database, self.primary, host_id=self.host.id),
             job_expiry=timedelta(minutes=management.job_expiry_minutes),
             page_certificate=self._page_certificate,
             diagnostics=diagnostics,
         )
-        images = ImageShelf(SystemImages(layout.images), management.image_source)
-        self.system_vms = Lifecycle(
+        images = SystemImageSource(SystemImages(layout.images), management.image_source)
+        self.system_vms = SystemVmLifecycle(
             self.database,
             self.hypervisor,
-            MachineBuilder(images, self.primary, authority, layout.logs),
+            SystemVmBuilder(images, self.primary, authority, layout.logs),
             self.directory,
             self.networks,
             self._boot_facts,
-            Patching(
+            AgentPatching(
                 reactor,
                 self.directory,
                 logins,
@@ -191,7 +191,7 @@ class Daemon:
             host_id=self.host.id,
             timeout_scale=timeout_scale,
         )
-        self.keeper = Keeper(
+        self.reconciler = SystemVmReconciler(
             reactor,
             self.database,
             configuration,
@@ -203,7 +203,7 @@ class Daemon:
             last_serial_error=self._diagnosis.last_serial_error,
         )
         self._operator_methods = MethodTable("systemvm management daemon, for operators", version("systemvm"))
-        Operations(
+        SystemVmOperations(
             self.database, self.directory, logins, self._diagnosis, preparations, layout.logs, reactor
         ).add_methods(self._operator_methods)
         certificates = CertificateService(
@@ -211,7 +211,7 @@ class Daemon:
         )
         certificates.add_methods(self._operator_methods)
         CaOperations(public).add_methods(self._operator_methods)
-        ground = Ground(
+        context = ServiceContext(
             reactor=reactor,
             configuration=configuration,
             database=self.database,
@@ -227,7 +227,7 @@ class Daemon:
             timeout_scale=timeout_scale,
             certificates=certificates,
         )
-        self.services = Services(ground, agent_methods, self._operator_methods)
+        self.services = UserServices(context, agent_methods, self._operator_methods)
         self._ports: list[IListeningPort] = []
 
     async def start(self) -> None:
@@ -237,7 +237,7 @@ class Daemon:
         self.primary.open()
         self._notifier.status("adopting machines")
         machines = await self.hypervisor.adopt()
-        await self.keeper.adopt(machines)
+        await self.reconciler.adopt(machines)
         await self.services.adopt(machines)
         control = self._configuration.management.control
         for host, port in control.listeners:
@@ -251,7 +251,7 @@ class Daemon:
         self._supervision.start()
         self._diagnosis.start()
         self._housekeeping.start()
-        self.keeper.start()
+        self.reconciler.start()
         self._log.info("ready; the page is at {origin}", origin=page.origin)
         if self._first_login is not None:
             announce(self._first_login, page.origin, self._configuration.layout.first_login, os.environ)
@@ -262,7 +262,7 @@ class Daemon:
     async def stop(self) -> None:
         """Let go of everything in the reverse order; machines and agents live on."""
         self._notifier.stopping()
-        await self.keeper.stop()
+        await self.reconciler.stop()
         self._certificates.stop()
         self._rotation.stop()
         self._supervision.stop()

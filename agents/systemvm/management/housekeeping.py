@@ -17,8 +17,8 @@ from systemvm.management.state import console_sessions, jobs, sessions
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Database
 from systemvm.management.system_vms.diagnostics import Diagnostics
-from systemvm.management.system_vms.preparation import Preparations
-from systemvm.management.templates.copies import Copies
+from systemvm.management.system_vms.preparation import AgentPreparation
+from systemvm.management.templates.copies import TemplateCopies
 from systemvm.rpc.core.errors import RpcError
 from systemvm.service.periodic import Periodic
 from systemvm.service.single_flight import SingleFlight
@@ -41,8 +41,8 @@ class Housekeeping:
         clock: IReactorTime,
         database: Database,
         directory: AgentDirectory,
-        preparations: Preparations,
-        copies: Copies,
+        preparations: AgentPreparation,
+        copies: TemplateCopies,
         *,
         job_expiry: timedelta,
         page_certificate: PageCertificate | None = None,

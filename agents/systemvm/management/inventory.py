@@ -61,7 +61,7 @@ def write_inventory(connection: Connection, configuration: Configuration) -> Hos
     return host
 
 
-class ZoneFacts:
+class ZoneSettings:
     """What services ask of zone files, by the names that rows have."""
 
     def __init__(self, configuration: Configuration) -> None:

@@ -18,16 +18,16 @@ from systemvm.management.api.http import Front
 from systemvm.management.api.job_start import describe_job_error
 from systemvm.management.api.site import QuietSite
 from systemvm.management.config import Configuration
-from systemvm.management.consoles.authorizer import Gatekeeper
+from systemvm.management.consoles.authorizer import ConsoleAuthorizer
 from systemvm.management.consoles.endpoint import ConsoleEndpoints
 from systemvm.management.consoles.revocation import ConsoleRevocation
-from systemvm.management.consoles.session_reconciler import ConsoleReconcile
+from systemvm.management.consoles.session_reconciler import ConsoleSessionReconciler
 from systemvm.management.control.agent import Agent
-from systemvm.management.control.agent_reconciler import Reconciliation
+from systemvm.management.control.agent_reconciler import AgentReconciler
 from systemvm.management.control.certificate_service import CertificateService
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.hypervisors.base import DomainStatus, Hypervisor
-from systemvm.management.inventory import ZoneFacts
+from systemvm.management.inventory import ZoneSettings
 from systemvm.management.jobs.runner import Jobs
 from systemvm.management.page.diagnostics_download import DiagnosticsShelf
 from systemvm.management.page.resource import Page
@@ -36,12 +36,12 @@ from systemvm.management.primary.storage import PrimaryStorage
 from systemvm.management.state.database import Database
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.system_vms.diagnostics import Diagnostics
-from systemvm.management.system_vms.lifecycle import Lifecycle
-from systemvm.management.templates.dispatch import Dispatch
-from systemvm.management.templates.reconciler import TemplateReconcile
+from systemvm.management.system_vms.lifecycle import SystemVmLifecycle
+from systemvm.management.templates.dispatch import DownloadDispatcher
+from systemvm.management.templates.reconciler import TemplateReconciler
 from systemvm.management.templates.service import TemplateService
 from systemvm.management.templates.store_usage import StoreUsage
-from systemvm.management.virtual_machines.machine import MachineBuilder
+from systemvm.management.virtual_machines.machine import UserVmBuilder
 from systemvm.management.virtual_machines.reaper import ExpungeReaper
 from systemvm.management.virtual_machines.service import VirtualMachines
 from systemvm.rpc.core.errors import RpcError
@@ -53,7 +53,7 @@ from systemvm.wire.role import Role
 
 
 @frozen
-class Ground:
+class ServiceContext:
     """What the daemon has before there are services."""
 
     reactor: Reactor
@@ -63,7 +63,7 @@ class Ground:
     directory: AgentDirectory
     hypervisor: Hypervisor
     primary: PrimaryStorage
-    system_vms: Lifecycle
+    system_vms: SystemVmLifecycle
     zone_names: Mapping[int, str]
     public_root_pem: bytes
     diagnostics: Diagnostics
@@ -72,54 +72,56 @@ class Ground:
     certificates: CertificateService
 
 
-class Services:
+class UserServices:
     """The services of one daemon, started and stopped together."""
 
-    def __init__(self, ground: Ground, agent_methods: MethodTable, operator_methods: MethodTable) -> None:
-        self._ground = ground
-        configuration, database = ground.configuration, ground.database
-        self.jobs = Jobs(database, ground.reactor, describe_job_error)
-        facts = ZoneFacts(configuration)
-        usage = StoreUsage(database, ground.directory, facts)
-        self._dispatch = Dispatch(ground.reactor, database, ground.directory, facts, usage)
+    def __init__(
+        self, context: ServiceContext, agent_methods: MethodTable, operator_methods: MethodTable
+    ) -> None:
+        self._ground = context
+        configuration, database = context.configuration, context.database
+        self.jobs = Jobs(database, context.reactor, describe_job_error)
+        facts = ZoneSettings(configuration)
+        usage = StoreUsage(database, context.directory, facts)
+        self._dispatch = DownloadDispatcher(context.reactor, database, context.directory, facts, usage)
         self._dispatch.add_methods(agent_methods)
-        revocation = ConsoleRevocation(database, ground.directory)
+        revocation = ConsoleRevocation(database, context.directory)
         self._virtual_machines = VirtualMachines(
             database,
-            ground.hypervisor,
-            MachineBuilder(
+            context.hypervisor,
+            UserVmBuilder(
                 database,
-                ground.primary,
+                context.primary,
                 configuration.layout.logs,
                 facts.screen_address,
-                host_id=ground.host_id,
+                host_id=context.host_id,
             ),
-            ground.seal,
-            host_id=ground.host_id,
-            timeout_scale=ground.timeout_scale,
+            context.seal,
+            host_id=context.host_id,
+            timeout_scale=context.timeout_scale,
             expunge_delay_s=configuration.management.expunge.delay,
             end_consoles=revocation.of_machine,
         )
         self._reaper = ExpungeReaper(
-            ground.reactor,
+            context.reactor,
             database,
             self._virtual_machines,
-            host_id=ground.host_id,
+            host_id=context.host_id,
             interval_s=configuration.management.expunge.interval,
         )
-        self._reconciliation = Reconciliation(ground.reactor, ground.directory)
+        self._reconciliation = AgentReconciler(context.reactor, context.directory)
         self._reconciliation.add(
             Role.SSVM,
-            TemplateReconcile(database, ground.directory, facts, self._dispatch.wake).reconcile,
+            TemplateReconciler(database, context.directory, facts, self._dispatch.wake).reconcile,
         )
-        self._reconciliation.add(Role.CPVM, ConsoleReconcile(database, ground.directory).reconcile)
-        Gatekeeper(database, ground.seal).add_methods(agent_methods)
+        self._reconciliation.add(Role.CPVM, ConsoleSessionReconciler(database, context.directory).reconcile)
+        ConsoleAuthorizer(database, context.seal).add_methods(agent_methods)
         consoles = ConsoleEndpoints(
             database,
-            ground.directory,
-            lambda zone_id, address: facts.console_endpoint(ground.zone_names[zone_id], address),
+            context.directory,
+            lambda zone_id, address: facts.console_endpoint(context.zone_names[zone_id], address),
         )
-        users = Directory(database, ground.seal)
+        users = Directory(database, context.seal)
         templates = TemplateService(database, self._dispatch, self._virtual_machines, usage)
         page = configuration.management.page
         table = command_table(
@@ -127,30 +129,30 @@ class Services:
                 database=database,
                 jobs=self.jobs,
                 templates=templates,
-                system_vms=ground.system_vms,
+                system_vms=context.system_vms,
                 virtual_machines=self._virtual_machines,
                 consoles=consoles,
-                diagnostics=ground.diagnostics,
+                diagnostics=context.diagnostics,
                 diagnostics_url=f"{page.endpoint.url}/diagnostics",
                 guest_bridge=facts.guest_bridge,
                 networks_of=facts.networks,
                 primary=configuration.layout.primary,
-                host_id=ground.host_id,
-                certificates=ground.certificates,
+                host_id=context.host_id,
+                certificates=context.certificates,
                 accounts=AccountService(
-                    database, ground.seal, users.passwords, self._virtual_machines, templates, revocation
+                    database, context.seal, users.passwords, self._virtual_machines, templates, revocation
                 ),
                 expunge=configuration.management.expunge,
             )
         )
         operators.add_methods(operator_methods, table, users)
-        root = Page(secure=page.endpoint.scheme == "https", public_root_pem=ground.public_root_pem)
+        root = Page(secure=page.endpoint.scheme == "https", public_root_pem=context.public_root_pem)
         front = Front.of(page.endpoint, networks(page.trusted_proxies))
-        client = client_resource(table, database, users, ground.reactor, front, revocation)
+        client = client_resource(table, database, users, context.reactor, front, revocation)
         root.putChild(b"client", client)
-        root.putChild(b"diagnostics", DiagnosticsShelf(ground.diagnostics.find))
+        root.putChild(b"diagnostics", DiagnosticsShelf(context.diagnostics.find))
         self.site: Site = QuietSite(root.below(page.endpoint.path))
-        ground.directory.on_up(self._agent_up)
+        context.directory.on_up(self._agent_up)
 
     async def adopt(self, machines: Mapping[str, DomainStatus]) -> None:
         """Users' machines as they were found; before any job goes on."""

@@ -15,7 +15,7 @@ from systemvm.management.state.instances import Instance
 K = TypeVar("K", bound=Hashable)
 
 
-class Turns(Generic[K]):
+class PerVmLock(Generic[K]):
     """One turn at a time for each VM, by the key that `read` finds its row with.
 
     `check` raises when the row is none for the service whose turns these are.
@@ -33,7 +33,7 @@ class Turns(Generic[K]):
         self._locks: dict[K, DeferredLock] = {}
 
     @asynccontextmanager
-    async def alone(self, key: K) -> AsyncIterator[Instance]:
+    async def acquire(self, key: K) -> AsyncIterator[Instance]:
         """The VM's row, read when nothing else is being done to it."""
         async with self._locks.setdefault(key, DeferredLock()):
             vm = await self._database.read(self._read, key)

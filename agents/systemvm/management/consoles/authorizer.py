@@ -88,7 +88,7 @@ class _RefusedError(Exception):
         return RpcError(REFUSED, message, data)
 
 
-class Gatekeeper:
+class ConsoleAuthorizer:
     """The methods that CPVMs call."""
 
     log = Logger()

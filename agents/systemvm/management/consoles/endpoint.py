@@ -49,7 +49,7 @@ class Agents(Protocol):
 
 
 @frozen
-class Viewer:
+class ConsoleUser:
     """Who asks for a console."""
 
     user_id: int
@@ -65,7 +65,7 @@ class Viewer:
 
 
 @frozen
-class Endpoint:
+class ConsoleEndpoint:
     """Where a console is, once, until the token expires."""
 
     url: str = field(repr=False)
@@ -75,7 +75,7 @@ class Endpoint:
     path: str = WEBSOCKET_PATH
 
     @classmethod
-    def of(cls, endpoint: PublicEndpoint, token: str) -> Endpoint:
+    def of(cls, endpoint: PublicEndpoint, token: str) -> ConsoleEndpoint:
         """Everything follows from the advertised endpoint; the token needs no encoding in a URL."""
         return cls(
             url=f"{endpoint.url}/console?cmd=auth&token={token}",
@@ -96,20 +96,22 @@ class ConsoleEndpoints:
         self._agents = agents
         self._endpoint_of = endpoint_of  # by zone id and the CPVM's public address
 
-    async def create(self, vm_uuid: str, viewer: Viewer) -> Endpoint:
+    async def create(self, vm_uuid: str, console_user: ConsoleUser) -> ConsoleEndpoint:
         """A URL for one browser; ConsoleUnavailableError in CloudStack's words otherwise."""
         up = {name.lower() for name in self._agents.up(Role.CPVM)}
         token = new_token()
-        zone_id, public_address = await self._database.run(_create, vm_uuid, viewer, up, token_hash(token))
-        return Endpoint.of(self._endpoint_of(zone_id, public_address), token)
+        zone_id, public_address = await self._database.run(
+            _create, vm_uuid, console_user, up, token_hash(token)
+        )
+        return ConsoleEndpoint.of(self._endpoint_of(zone_id, public_address), token)
 
 
 def _create(
-    connection: Connection, vm_uuid: str, viewer: Viewer, up: set[str], hashed_token: str
+    connection: Connection, vm_uuid: str, console_user: ConsoleUser, up: set[str], hashed_token: str
 ) -> tuple[int, str]:
     """The session's row; the answer is its zone, and the public address of the CPVM that will show it."""
     console_sessions.expire(connection)
-    vm = _visible(connection, vm_uuid, viewer)
+    vm = _visible(connection, vm_uuid, console_user)
     if vm.state is not InstanceState.RUNNING:
         raise ConsoleUnavailableError(
             f"VM {vm.name} must be running to connect console, it is {vm.state.value}", vm.reason or ""
@@ -119,8 +121,8 @@ def _create(
     proxy = _least_loaded(connection, vm.zone_id, up)
     console_sessions.replace_unspent(
         connection,
-        user_id=viewer.user_id,
-        account_id=viewer.account_id,
+        user_id=console_user.user_id,
+        account_id=console_user.account_id,
         vm_id=vm.id,
         of_vm=MAX_UNSPENT_OF_VM,
         of_account=MAX_UNSPENT_OF_ACCOUNT,
@@ -130,16 +132,16 @@ def _create(
         account_id=vm.account_id,
         domain_id=vm.domain_id,
         zone_id=vm.zone_id,
-        user_id=viewer.user_id,
+        user_id=console_user.user_id,
         vm_id=vm.id,
         proxy_id=proxy.id,
         token_hash=hashed_token,
         token_expires=now() + TOKEN_LIFETIME,
-        creator_address=viewer.address,
-        login_uuid=viewer.login_uuid,
+        creator_address=console_user.address,
+        login_uuid=console_user.login_uuid,
     )
-    text = f"of {vm.shown_name}: a link for {viewer.address}, good once, through {proxy.instance_name}"
-    console_sessions.record(connection, session, "LINK", text, request_id=viewer.request_id)
+    text = f"of {vm.shown_name}: a link for {console_user.address}, good once, through {proxy.instance_name}"
+    console_sessions.record(connection, session, "LINK", text, request_id=console_user.request_id)
     return vm.zone_id, _public_address(connection, proxy)
 
 
@@ -152,12 +154,12 @@ def _public_address(connection: Connection, proxy: Instance) -> str:
     )
 
 
-def _visible(connection: Connection, vm_uuid: str, viewer: Viewer) -> Instance:
+def _visible(connection: Connection, vm_uuid: str, console_user: ConsoleUser) -> Instance:
     try:
         vm = instances.by_uuid(connection, vm_uuid)
     except NotFoundError:
         raise ConsoleUnavailableError(f"Cannot find VM with ID {vm_uuid}") from None
-    if not viewer.may_see(vm):
+    if not console_user.may_see(vm):
         raise ConsoleUnavailableError("Permission denied")
     return vm
 

@@ -20,7 +20,7 @@ LOST = "the console proxy knows it no more"
 ENDED = "this console session has ended"
 
 
-class ConsoleReconcile:
+class ConsoleSessionReconciler:
     """A step of the reconciliation."""
 
     log = Logger()

@@ -27,7 +27,7 @@ RECONCILE_EVERY_S = 120.0
 Step = Callable[[Agent], Awaitable[None]]
 
 
-class Reconciliation:
+class AgentReconciler:
     """Runs each role's steps, one agent's one after the other; agents of protocol 1 have no listings."""
 
     _log = Logger()

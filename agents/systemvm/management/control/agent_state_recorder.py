@@ -13,7 +13,7 @@ from twisted.logger import Logger
 
 from systemvm.management.control.agent import Agent
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.control.event_rate_limit import News
+from systemvm.management.control.log_rate_limiter import LogRateLimiter
 from systemvm.management.state import events, instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection, Database
@@ -22,7 +22,7 @@ from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import AgentState
 
 
-class AgentRecord:
+class AgentStateRecorder:
     """The database's view of the directory; one writer thread keeps the changes in order.
 
     Changes that come while others wait to be written go with them in one transaction: after a start of the
@@ -34,7 +34,7 @@ class AgentRecord:
     def __init__(
         self, database: Database, directory: AgentDirectory, seconds: Callable[[], float] = time.monotonic
     ) -> None:
-        self._news = News(seconds)
+        self._news = LogRateLimiter(seconds)
         self._database = database
         self._lock = Lock()
         self._waiting: dict[str, dict[str, Any]] = {}
@@ -81,7 +81,7 @@ class AgentRecord:
                 continue  # it was destroyed while the news was on its way
             _write(connection, vm, changes)
             reason = changes["agent_reason"] or ""
-            if changes["agent_state"] is AgentState.ALERT and self._news.is_new(name, reason):
+            if changes["agent_state"] is AgentState.ALERT and self._news.allows(name, reason):
                 _record_alert(connection, vm, reason)
 
 

@@ -20,7 +20,7 @@ _FDB_ENTRY = struct.Struct("=6sBBIBBH")
 
 
 @frozen
-class LinkSource:
+class BridgePortSource:
     """Tells the source of an address that is a neighbour on one of `bridges`; reads /proc and /sys anew."""
 
     bridges: Collection[str]

@@ -7,9 +7,9 @@ from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
+from systemvm.management.control.ca_rotation import CaRotation, Progress, renew
 from systemvm.management.control.certificates import Certificates
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.control.rotation import Progress, Rotation, renew
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.management.state.certificates import Certificate
 from systemvm.management.state.rows import NotFoundError
@@ -60,7 +60,7 @@ class CertificateService:
         directory: AgentDirectory,
         authority: ControlAuthority,
         certificates: Certificates,
-        rotation: Rotation,
+        rotation: CaRotation,
     ) -> None:
         self._clock = clock
         self._directory = directory

@@ -12,7 +12,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from systemvm.management.control.agent import Agent, AgentStatus, NotReadyError
-from systemvm.management.control.clock import ClockWatch
+from systemvm.management.control.clock import ClockMonitor
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.pki.control import ControlAuthority, SigningRefusedError
 from systemvm.management.state.status import AgentState
@@ -67,7 +67,7 @@ class ControlChannel:
         host_uuid: str,
         ping_interval_s: float,
         clock: Callable[[], float] = time.time,
-        clocks: ClockWatch | None = None,
+        clocks: ClockMonitor | None = None,
         on_refused: Callable[[str, Refusal], None] = lambda address, refusal: None,
         source_of: Callable[[str], str] = source_of_address,
     ) -> None:

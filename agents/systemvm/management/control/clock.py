@@ -35,7 +35,7 @@ async def _cannot(name: str, unix_s: float) -> None:
     raise LookupError("nothing here can set the clock of a guest")
 
 
-class ClockWatch:
+class ClockMonitor:
     """Measures by a round trip whenever a clock looks wrong; over a minute is an Alert until it is right."""
 
     _log = Logger()

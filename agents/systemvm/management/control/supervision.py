@@ -21,7 +21,7 @@ from systemvm.wire.slowness import Delay
 LOAD = "load"  # whose remark it is
 
 
-class Supervision:
+class AgentSupervisor:
     """Every interval `agent.health` of every agent; after `missed_pings` intervals of silence it is in Alert.
 
     The silence scales with how much slower than at its best guest or host is; emulation delays no answer.

@@ -55,7 +55,7 @@ class ExitReason(enum.Enum):
 
 
 @frozen
-class Nic:
+class DomainNic:
     """A network card; their order in `DomainSpec.nics` is their order in the guest: eth0, eth1, …"""
 
     traffic_type: str  # control | management | public | storage | guest
@@ -89,7 +89,7 @@ class DomainSpec:
     uuid: str
     memory_mib: int
     vcpus: int
-    nics: list[Nic]
+    nics: list[DomainNic]
     serial_log: Path
     disk: Disk | None = None
     cdrom: Path | None = None

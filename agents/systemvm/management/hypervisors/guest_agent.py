@@ -58,7 +58,7 @@ class GuestAgentSilentError(GuestAgentError):
 
 
 @frozen
-class Completed:
+class CommandResult:
     """A program in the guest that came to its end; `truncated` when it said more than was kept."""
 
     exit_code: int | None  # None: it died by `signal`
@@ -136,7 +136,7 @@ class GuestAgent:
     async def ping(self, *, timeout_s: float = ANSWER_S) -> None:
         """Come back when the guest agent answers; with a long `timeout_s` this waits for a boot."""
 
-        async def nothing_more(_: Conversation) -> None:
+        async def nothing_more(_: GuestAgentSession) -> None:
             return None
 
         await self._talk(nothing_more, timeout_s)
@@ -148,7 +148,7 @@ class GuestAgent:
         stdin: bytes = b"",
         timeout_s: float = EXEC_S,
         output_limit_bytes: int = OUTPUT_LIMIT_BYTES,
-    ) -> Completed:
+    ) -> CommandResult:
         """Run a program as root. At the deadline it is given up and left alone: qemu-ga cannot end it."""
         return await self._talk(lambda talk: talk.run(argv, stdin, output_limit_bytes), timeout_s)
 
@@ -173,14 +173,14 @@ class GuestAgent:
         try:
             return [
                 GuestInterface(
-                    entry["name"],
-                    entry.get("hardware-address"),
+                    record["name"],
+                    record.get("hardware-address"),
                     tuple(
                         GuestAddress(address["ip-address"], int(address["prefix"]))
-                        for address in entry.get("ip-addresses", [])
+                        for address in record.get("ip-addresses", [])
                     ),
                 )
-                for entry in answer
+                for record in answer
             ]
         except (KeyError, TypeError, ValueError) as error:
             raise self._unexpected("guest-network-get-interfaces") from error
@@ -206,10 +206,10 @@ class GuestAgent:
     ) -> Any:
         return await self._talk(lambda talk: talk.ask(command, arguments), timeout_s)
 
-    async def _talk(self, body: Callable[[Conversation], Awaitable[T]], timeout_s: float) -> T:
+    async def _talk(self, body: Callable[[GuestAgentSession], Awaitable[T]], timeout_s: float) -> T:
         return await in_asyncio(self._within(body, timeout_s))
 
-    async def _within(self, body: Callable[[Conversation], Awaitable[T]], timeout_s: float) -> T:
+    async def _within(self, body: Callable[[GuestAgentSession], Awaitable[T]], timeout_s: float) -> T:
         command = ["guest-sync-delimited"]
         timeout_s *= self._timeout_scale()
         try:
@@ -227,7 +227,7 @@ class GuestAgent:
             ) from error
 
     @contextlib.asynccontextmanager
-    async def _connected(self, command: list[str]) -> AsyncIterator[Conversation]:
+    async def _connected(self, command: list[str]) -> AsyncIterator[GuestAgentSession]:
         try:
             reader, writer = self._held or await self._connect()
         except (FileNotFoundError, ConnectionRefusedError) as error:
@@ -240,7 +240,7 @@ class GuestAgent:
             ) from error
         self._held = reader, writer
         try:
-            yield Conversation(self._name, reader, writer, command)
+            yield GuestAgentSession(self._name, reader, writer, command)
         except (ConnectionError, asyncio.IncompleteReadError) as error:
             self.release()
             raise GuestAgentSilentError(f"{self._name}: the machine ended during {command[0]}") from error
@@ -254,7 +254,7 @@ class GuestAgent:
         return GuestAgentError(f"{self._name}: the guest agent's answer to {command} is odd")
 
 
-class Conversation:
+class GuestAgentSession:
     """One connection; nothing that was asked or answered gets into an error, since it may be secret."""
 
     def __init__(
@@ -296,7 +296,7 @@ class Conversation:
             raise GuestAgentError(f"{self._name}: the guest agent refused {command}: {text[:500]}")
         return answer["return"]
 
-    async def run(self, argv: Sequence[str], stdin: bytes, output_limit_bytes: int) -> Completed:
+    async def run(self, argv: Sequence[str], stdin: bytes, output_limit_bytes: int) -> CommandResult:
         arguments: dict[str, object] = {"path": argv[0], "arg": list(argv[1:]), "capture-output": True}
         if stdin:
             arguments["input-data"] = base64.b64encode(stdin).decode()
@@ -314,7 +314,7 @@ class Conversation:
             content = self._decoded(status.get(f"{stream}-data", ""), "guest-exec-status")
             truncated |= bool(status.get(f"{stream}-truncated")) or len(content) > output_limit_bytes
             kept.append(content[:output_limit_bytes])
-        return Completed(status.get("exitcode"), status.get("signal"), kept[0], kept[1], truncated)
+        return CommandResult(status.get("exitcode"), status.get("signal"), kept[0], kept[1], truncated)
 
     async def read_file(self, path: str, limit_bytes: int) -> bytes:
         content = bytearray()

@@ -13,7 +13,7 @@ from systemvm.management.hypervisors.qemu_arguments import tap_names
 
 
 @frozen
-class Entry:
+class MachineRecord:
     """Written before QEMU starts and removed after it ended, so that no process is ever unknown."""
 
     name: str
@@ -24,12 +24,12 @@ class Entry:
     vnc_port: int | None = None
 
     @classmethod
-    def of(cls, spec: DomainSpec, vnc_port: int | None) -> Entry:
+    def of(cls, spec: DomainSpec, vnc_port: int | None) -> MachineRecord:
         address = spec.vnc.address if spec.vnc else None
         return cls(spec.name, spec.uuid, spec.is_system, tap_names(spec), address, vnc_port)
 
 
-class Journal:
+class MachineRecords:
     """The entries, and the other files that belong to a running machine, in one directory."""
 
     def __init__(self, directory: Path) -> None:
@@ -42,15 +42,15 @@ class Journal:
     def path(self, name: str, suffix: str) -> Path:
         return self.directory / f"{name}.{suffix}"
 
-    def write(self, entry: Entry) -> None:
-        path = self.path(entry.name, "json")
+    def write(self, record: MachineRecord) -> None:
+        path = self.path(record.name, "json")
         temporary = path.with_suffix(".new")
-        temporary.write_bytes(msgspec.json.encode(entry))
+        temporary.write_bytes(msgspec.json.encode(record))
         temporary.replace(path)
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[MachineRecord]:
         return [
-            msgspec.convert(msgspec.json.decode(path.read_bytes()), type=Entry, strict=True)
+            msgspec.convert(msgspec.json.decode(path.read_bytes()), type=MachineRecord, strict=True)
             for path in sorted(self.directory.glob("*.json"))
         ]
 

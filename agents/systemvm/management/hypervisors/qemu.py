@@ -25,11 +25,11 @@ from systemvm.management.hypervisors.base import (
 )
 from systemvm.management.hypervisors.guest_agent import GuestAgent
 from systemvm.management.hypervisors.launchers import DirectLauncher, Launcher
-from systemvm.management.hypervisors.machine_record import Entry, Journal
+from systemvm.management.hypervisors.machine_record import MachineRecord, MachineRecords
 from systemvm.management.hypervisors.process import DetachedProcess, is_listened_to
 from systemvm.management.hypervisors.qemu_exit import exit_reason
 from systemvm.management.hypervisors.qemu_program import QemuProgram, free_vnc_port
-from systemvm.management.hypervisors.qmp import Session
+from systemvm.management.hypervisors.qmp import QmpSession
 from systemvm.service.slowness import scaled_s
 
 GREETING_S = 30.0
@@ -43,10 +43,10 @@ _VNC_ATTEMPTS = 5
 class _Domain:
     """A machine that runs: its process, its monitor, and the end that is waited for."""
 
-    def __init__(self, entry: Entry, process: DetachedProcess) -> None:
-        self.entry = entry
+    def __init__(self, record: MachineRecord, process: DetachedProcess) -> None:
+        self.record = record
         self.process = process
-        self.session: Session | None = None
+        self.session: QmpSession | None = None
         self.guest_agent: GuestAgent | None = None  # made when somebody asks for it
         self.stop_asked = False
         self.started = False  # until then, whoever started it is told of its end, and nobody else
@@ -57,10 +57,10 @@ class _Domain:
 
     @property
     def status(self) -> DomainStatus:
-        entry = self.entry
+        record = self.record
         pid = self.process.pid if self.state.alive else None
         return DomainStatus(
-            entry.name, entry.uuid, self.state, pid, self.reason, entry.vnc_address, entry.vnc_port
+            record.name, record.uuid, self.state, pid, self.reason, record.vnc_address, record.vnc_port
         )  # fmt: skip
 
 
@@ -79,9 +79,9 @@ class QemuHypervisor:
         binary: str | None = None,
         vnc_ports: tuple[int, int] = (5900, 6100),
     ) -> None:
-        self._journal = Journal(run_directory)
+        self._records = MachineRecords(run_directory)
         self._taps = taps
-        self._program = QemuProgram(self._journal, launcher or DirectLauncher(), accelerator, binary)
+        self._program = QemuProgram(self._records, launcher or DirectLauncher(), accelerator, binary)
         self._guest_scale = GuestTimeoutScale(accelerator)
         self._vnc_ports = range(vnc_ports[0], vnc_ports[1] + 1)
         self._domains: dict[str, _Domain] = {}
@@ -122,14 +122,14 @@ class QemuHypervisor:
 
     def _guest_agent_of(self, domain: _Domain) -> GuestAgent:
         if domain.guest_agent is None:
-            name = domain.entry.name
-            channel = self._journal.path(name, "agent")
+            name = domain.record.name
+            channel = self._records.path(name, "agent")
             domain.guest_agent = GuestAgent.on_socket(name, channel, self._guest_scale)
         return domain.guest_agent
 
     async def _hold_guest_agent(self, domain: _Domain) -> None:
         """System VMs have the channel; a guest's program on a channel without a client polls."""
-        if self._journal.path(domain.entry.name, "agent").exists():
+        if self._records.path(domain.record.name, "agent").exists():
             await self._guest_agent_of(domain).hold()
 
     async def condition(self, name: str) -> str:
@@ -150,7 +150,7 @@ class QemuHypervisor:
             running = self._domains.get(spec.name)
             if running is not None and running.state.alive:
                 raise HypervisorError(f"{spec.name} runs already (pid {running.process.pid})")
-            self._journal.open()
+            self._records.open()
             credentials = smbios.credential_strings(spec.credentials)
             for attempt in range(1, _VNC_ATTEMPTS + 1):
                 vnc_port = free_vnc_port(spec.vnc, self._vnc_ports) if spec.vnc is not None else None
@@ -163,27 +163,27 @@ class QemuHypervisor:
             raise AssertionError("the last attempt raises or returns")
 
     async def _launch(self, spec: DomainSpec, vnc_port: int | None, credentials: list[bytes]) -> DomainStatus:
-        entry = Entry.of(spec, vnc_port)
-        self._journal.write(entry)
+        record = MachineRecord.of(spec, vnc_port)
+        self._records.write(record)
         taps: list[int] = []
         try:
-            for tap, nic in zip(entry.taps, spec.nics, strict=True):
+            for tap, nic in zip(record.taps, spec.nics, strict=True):
                 isolated = nic.traffic_type == qemu_arguments.CONTROL
                 taps.append(await in_twisted(self._taps.create_tap(tap, nic.bridge, isolated=isolated)))
-            process = await self._program.spawn(spec, entry, credentials, taps)
+            process = await self._program.spawn(spec, record, credentials, taps)
         except BaseException:
-            await self._clean(entry)
+            await self._clean(record)
             raise
         finally:
             for descriptor in taps:
                 os.close(descriptor)  # QEMU has its own, and the tap goes with that
-        domain = _Domain(entry, process)
+        domain = _Domain(record, process)
         self._domains[spec.name] = domain
         self._watch(domain)
         try:
-            path = self._journal.path(spec.name, "monitor")
-            domain.session = await Session.connect(spec.name, path, timeout_s=GREETING_S)
-            self._journal.forget_credentials(spec.name)
+            path = self._records.path(spec.name, "monitor")
+            domain.session = await QmpSession.connect(spec.name, path, timeout_s=GREETING_S)
+            self._records.forget_credentials(spec.name)
             if spec.vnc is not None:
                 await domain.session.execute(
                     "set_password", {"protocol": "vnc", "password": spec.vnc.password, "connected": "keep"}
@@ -205,7 +205,7 @@ class QemuHypervisor:
 
     async def _end_failed_start(self, domain: _Domain) -> str:
         """End what half runs, and hand back what QEMU said."""
-        self._domains.pop(domain.entry.name, None)
+        self._domains.pop(domain.record.name, None)
         domain.started = False
         await domain.process.kill()
         with contextlib.suppress(TimeoutError):
@@ -235,9 +235,9 @@ class QemuHypervisor:
         domain.process.release()
         domain.reason = exit_reason(domain.stop_asked, said, code, was_heard=domain.session is not None)
         domain.state = DomainState.EXITED
-        name = domain.entry.name
-        domain.said = self._journal.stderr_tail(name)
-        await self._clean(domain.entry)
+        name = domain.record.name
+        domain.said = self._records.stderr_tail(name)
+        await self._clean(domain.record)
         if not domain.ended.done():
             domain.ended.set_result(domain.reason)
         if not domain.started:
@@ -251,13 +251,13 @@ class QemuHypervisor:
             except Exception:
                 self._log.failure("{name}: whoever waits for exits failed", name=name)
 
-    async def _clean(self, entry: Entry) -> None:
-        for tap in entry.taps:
+    async def _clean(self, record: MachineRecord) -> None:
+        for tap in record.taps:
             try:
                 await in_twisted(self._taps.remove_tap(tap))
             except Exception:
-                self._log.failure("{name}: tap {tap} could not be removed", name=entry.name, tap=tap)
-        self._journal.forget(entry.name)
+                self._log.failure("{name}: tap {tap} could not be removed", name=record.name, tap=tap)
+        self._records.forget(record.name)
 
     async def _stop(self, name: str, forced: bool, timeout_s: float) -> None:
         async with self._lock(name):
@@ -289,23 +289,23 @@ class QemuHypervisor:
     # ---- adoption -------------------------------------------------------------------------------------
 
     async def _adopt(self) -> dict[str, DomainStatus]:
-        self._journal.open()
+        self._records.open()
         found: dict[str, DomainStatus] = {}
-        for entry in self._journal.entries():
-            if entry.name not in self._domains:
-                found[entry.name] = await self._adopt_one(entry)
+        for record in self._records.entries():
+            if record.name not in self._domains:
+                found[record.name] = await self._adopt_one(record)
         return found
 
-    async def _adopt_one(self, entry: Entry) -> DomainStatus:
-        gone = DomainStatus(entry.name, entry.uuid, DomainState.EXITED, exit_reason=ExitReason.UNKNOWN)
-        process = await self._find(entry)
+    async def _adopt_one(self, record: MachineRecord) -> DomainStatus:
+        gone = DomainStatus(record.name, record.uuid, DomainState.EXITED, exit_reason=ExitReason.UNKNOWN)
+        process = await self._find(record)
         if process is None:
-            self._log.info("{name}: ended while no daemon ran", name=entry.name)
-            await self._clean(entry)
+            self._log.info("{name}: ended while no daemon ran", name=record.name)
+            await self._clean(record)
             return gone
-        domain = _Domain(entry, process)
+        domain = _Domain(record, process)
         domain.started = True
-        self._domains[entry.name] = domain
+        self._domains[record.name] = domain
         self._watch(domain)
         try:
             state = await self._query_state(domain)
@@ -313,31 +313,31 @@ class QemuHypervisor:
             # it lives, so it is not ours to end; each later command tries its monitor again
             self._log.warn("adopted with a monitor that does not answer: {why}", why=e.message)
             return domain.status
-        self._journal.forget_credentials(entry.name)
+        self._records.forget_credentials(record.name)
         if state == "prelaunch":
-            self._log.info("{name}: its start was never finished; ended", name=entry.name)
+            self._log.info("{name}: its start was never finished; ended", name=record.name)
             await self._end_failed_start(domain)
             return gone
         domain.state = DomainState.PAUSED if state == "paused" else DomainState.RUNNING
         await self._hold_guest_agent(domain)
-        self._log.info("{name}: adopted, pid {pid}, {state}", name=entry.name, pid=process.pid, state=state)
+        self._log.info("{name}: adopted, pid {pid}, {state}", name=record.name, pid=process.pid, state=state)
         return domain.status
 
-    async def _find(self, entry: Entry) -> DetachedProcess | None:
+    async def _find(self, record: MachineRecord) -> DetachedProcess | None:
         """By its UUID on its command line; right after a fork, by who holds its monitor.
 
         The monitor's socket was listened on before QEMU was started and is inherited by it alone: as long as
         somebody is there, the process is there too, and no second one of the machine may be started.
         """
         deadline = asyncio.get_running_loop().time() + scaled_s(_EXEC_S)
-        while (process := await DetachedProcess.find(self._program.launcher, entry.uuid)) is None:
-            if not is_listened_to(self._journal.path(entry.name, "monitor")):
+        while (process := await DetachedProcess.find(self._program.launcher, record.uuid)) is None:
+            if not is_listened_to(self._records.path(record.name, "monitor")):
                 return None
             if asyncio.get_running_loop().time() > deadline:
                 # Whoever that is holds the disk's lock: the start of a second one fails, and says why.
                 self._log.error(
                     "{name}: its monitor is held by a process that cannot be found; `ss -xlp` shows it",
-                    name=entry.name,
+                    name=record.name,
                 )
                 return None
             await asyncio.sleep(_EXEC_POLL_S)  # between fork and exec: the kernel tells nobody
@@ -355,10 +355,10 @@ class QemuHypervisor:
             raise DomainNotFoundError(f"{name} does not run")
         return domain
 
-    async def _session(self, domain: _Domain) -> Session:
+    async def _session(self, domain: _Domain) -> QmpSession:
         if domain.session is None or not domain.session.connected:
-            path = self._journal.path(domain.entry.name, "monitor")
-            domain.session = await Session.connect(domain.entry.name, path, timeout_s=GREETING_S)
+            path = self._records.path(domain.record.name, "monitor")
+            domain.session = await QmpSession.connect(domain.record.name, path, timeout_s=GREETING_S)
         return domain.session
 
     async def _command(self, name: str, command: str, **arguments: object) -> None:
@@ -367,7 +367,7 @@ class QemuHypervisor:
 
     async def _screenshot(self, name: str) -> bytes:
         session = await self._session(self._running(name))
-        path = self._journal.path(name, "png")
+        path = self._records.path(name, "png")
         try:
             # QEMU writes through our descriptor: it may not create files in this directory
             with path.open("wb") as picture:

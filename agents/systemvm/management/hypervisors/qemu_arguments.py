@@ -27,7 +27,7 @@ CONTROL = "control"
 
 
 @frozen
-class Channels:
+class InheritedDescriptors:
     """What QEMU inherits or finds beside the description."""
 
     monitor_fd: int
@@ -62,7 +62,9 @@ def tap_names(spec: DomainSpec) -> list[str]:
     return [f"t{spec.uuid.replace('-', '')[:10]}-{index}" for index in range(len(spec.nics))]
 
 
-def command_line(spec: DomainSpec, binary: str, accelerator: Accelerator, channels: Channels) -> list[str]:
+def command_line(
+    spec: DomainSpec, binary: str, accelerator: Accelerator, channels: InheritedDescriptors
+) -> list[str]:
     """All of it; the VNC password and the CPUs' start follow through QMP (`-S`)."""
     words = [
         binary,
@@ -119,7 +121,7 @@ def _boot(spec: DomainSpec) -> list[str]:
     return words
 
 
-def _screen(spec: DomainSpec, channels: Channels) -> list[str]:
+def _screen(spec: DomainSpec, channels: InheritedDescriptors) -> list[str]:
     if spec.vnc is None or channels.vnc_port is None:
         return ["-display", "none"]
     address = f"[{spec.vnc.address}]" if ":" in spec.vnc.address else spec.vnc.address
@@ -129,7 +131,7 @@ def _screen(spec: DomainSpec, channels: Channels) -> list[str]:
     ]  # fmt: skip
 
 
-def _system(spec: DomainSpec, channels: Channels) -> list[str]:
+def _system(spec: DomainSpec, channels: InheritedDescriptors) -> list[str]:
     words: list[str] = []
     if channels.smbios_files:
         words += [

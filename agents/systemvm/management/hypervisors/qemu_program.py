@@ -17,7 +17,7 @@ from systemvm.host.accelerator import Accelerator
 from systemvm.management.hypervisors import qemu_arguments, smbios
 from systemvm.management.hypervisors.base import DomainSpec, HypervisorError, VncSpec
 from systemvm.management.hypervisors.launchers import FIRST_DESCRIPTOR, Launcher
-from systemvm.management.hypervisors.machine_record import Entry, Journal
+from systemvm.management.hypervisors.machine_record import MachineRecord, MachineRecords
 from systemvm.management.hypervisors.process import DetachedProcess, listen_unix
 from systemvm.management.hypervisors.serial_log import start_marker
 
@@ -26,7 +26,7 @@ from systemvm.management.hypervisors.serial_log import start_marker
 class QemuProgram:
     """The program itself: `binary` is another than the machine's architecture has, in tests."""
 
-    journal: Journal
+    records: MachineRecords
     launcher: Launcher
     accelerator: Accelerator
     binary: str | None = None
@@ -44,12 +44,12 @@ class QemuProgram:
         return self.binary or spec.arch.qemu
 
     async def spawn(
-        self, spec: DomainSpec, entry: Entry, credentials: list[bytes], taps: list[int]
+        self, spec: DomainSpec, record: MachineRecord, credentials: list[bytes], taps: list[int]
     ) -> DetachedProcess:
         """Write what QEMU reads, and have it started with its sockets, taps and log inherited."""
-        journal = self.journal
+        records = self.records
         spec.serial_log.parent.mkdir(parents=True, exist_ok=True)
-        files = smbios.write(journal.directory, spec.name, credentials)
+        files = smbios.write(records.directory, spec.name, credentials)
         with contextlib.ExitStack() as stack:
             given = list(taps)
 
@@ -59,27 +59,27 @@ class QemuProgram:
                 return FIRST_DESCRIPTOR + len(given) - 1
 
             def listen(suffix: str) -> int:
-                return give(stack.enter_context(listen_unix(journal.path(spec.name, suffix))).fileno())
+                return give(stack.enter_context(listen_unix(records.path(spec.name, suffix))).fileno())
 
             log = os.open(spec.serial_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
             stack.callback(os.close, log)
             if spec.is_system:
                 moment = datetime.now(UTC).isoformat(timespec="seconds")
                 os.write(log, start_marker(moment))
-            channels = qemu_arguments.Channels(
+            channels = qemu_arguments.InheritedDescriptors(
                 monitor_fd=listen("monitor"),
                 agent_fd=listen("agent") if spec.is_system else None,
                 tap_fds=[FIRST_DESCRIPTOR + number for number in range(len(taps))],
                 serial_fd=give(log),
                 smbios_files=files,
-                vnc_port=entry.vnc_port,
+                vnc_port=record.vnc_port,
             )
             argv = qemu_arguments.command_line(spec, self._binary_of(spec), self.accelerator, channels)
             process = await DetachedProcess.start(
-                self.launcher, spec.uuid, argv, stderr=journal.path(spec.name, "stderr"), descriptors=given
+                self.launcher, spec.uuid, argv, stderr=records.path(spec.name, "stderr"), descriptors=given
             )
         # for people who look; whoever adopts a machine finds it by its UUID
-        journal.path(spec.name, "pid").write_text(f"{process.pid}\n")
+        records.path(spec.name, "pid").write_text(f"{process.pid}\n")
         return process
 
 

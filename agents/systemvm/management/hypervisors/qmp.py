@@ -21,7 +21,7 @@ COMMAND_TIMEOUT_S = 20.0
 _DRAIN_S = 2.0
 
 
-class Session:
+class QmpSession:
     """A connected monitor; asyncio's side of the driver."""
 
     def __init__(self, name: str, client: QMPClient, shutdowns: EventListener) -> None:
@@ -30,7 +30,7 @@ class Session:
         self._shutdowns = shutdowns
 
     @classmethod
-    async def connect(cls, name: str, path: Path, *, timeout_s: float) -> Session:
+    async def connect(cls, name: str, path: Path, *, timeout_s: float) -> QmpSession:
         """Wait for QEMU's greeting; HypervisorError when there is none in time."""
         client = QMPClient(name)
         client.logger.disabled = True  # it reports every closed connection as an error of its own

@@ -27,7 +27,7 @@ class PrimaryStorageError(Exception):
 
 
 @frozen
-class DiskFacts:
+class DiskInfo:
     """What a disk image says about itself."""
 
     format: str
@@ -40,12 +40,12 @@ class QemuImg:
     def __init__(self, binary: str = "qemu-img") -> None:
         self._binary = binary
 
-    async def facts(self, path: Path, disk_format: DiskFormat) -> DiskFacts:
+    async def facts(self, path: Path, disk_format: DiskFormat) -> DiskInfo:
         """The format is named, never guessed: a raw disk that begins as a qcow2 could name any host file."""
         said = await self._run("info", "--output=json", "-U", "-f", disk_format, path)
         info = msgspec.json.decode(said)
         specific = info.get("format-specific", {}).get("data", {})
-        return DiskFacts(
+        return DiskInfo(
             format=info["format"],
             virtual_size_bytes=info["virtual-size"],
             backing_file=info.get("full-backing-filename") or info.get("backing-filename"),

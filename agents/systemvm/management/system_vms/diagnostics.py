@@ -23,7 +23,7 @@ from systemvm.management.state.columns import now
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState
-from systemvm.management.system_vms.secure_shell import Login, Logins
+from systemvm.management.system_vms.secure_shell import Login, SshAccess
 from systemvm.service.slowness import TimeoutScale, unscaled
 
 PROGRAM = "/opt/systemvm/current/bin/systemvm-diagnose"
@@ -35,7 +35,7 @@ MAX_BYTES = 64 * 1024 * 1024
 
 
 @frozen
-class Diagnosis:
+class DiagnosticsResult:
     """CloudStack's `diagnostics` object; the exit code is a string there."""
 
     stdout: str
@@ -49,26 +49,31 @@ class Diagnostics:
     _log = Logger()
 
     def __init__(
-        self, database: Database, logins: Logins, shelf: Path, *, timeout_scale: TimeoutScale = unscaled
+        self,
+        database: Database,
+        logins: SshAccess,
+        directory: Path,
+        *,
+        timeout_scale: TimeoutScale = unscaled,
     ) -> None:
-        """`shelf` is where collected zips lie, each under a name that cannot be guessed."""
+        """`directory` is where collected zips lie, each under a name that cannot be guessed."""
         self._database = database
         self._logins = logins
-        self._shelf = shelf
+        self._directory = directory
         self._timeout_scale = timeout_scale
 
-    async def run(self, vm_uuid: str, kind: str, address: str, params: str) -> Diagnosis:
+    async def run(self, vm_uuid: str, kind: str, address: str, params: str) -> DiagnosticsResult:
         """Its output; an exit code of -1 when the system VM cannot be asked, as in CloudStack."""
         login = await self._login(vm_uuid)
         words = [PROGRAM, "run", kind, address, *params.split()]
         try:
             said = await self._ask(login, words, RUN_TIMEOUT_S)
             answer = json.loads(said)
-            return Diagnosis(str(answer["stdout"]), str(answer["stderr"]), str(answer["exitcode"]))
+            return DiagnosticsResult(str(answer["stdout"]), str(answer["stderr"]), str(answer["exitcode"]))
         except CommandError as error:
-            return Diagnosis("", str(error), "-1")
+            return DiagnosticsResult("", str(error), "-1")
         except (ValueError, KeyError, TypeError):
-            return Diagnosis("", f"{login.name} answered something else than a diagnosis", "-1")
+            return DiagnosticsResult("", f"{login.name} answered something else than a diagnosis", "-1")
 
     async def collect(self, vm_uuid: str, files: Sequence[str]) -> Path:
         """A zip on the shelf; HypervisorError when there is none to be had."""
@@ -85,7 +90,7 @@ class Diagnostics:
     def forget_old(self) -> None:
         """Delete what has lain there for longer than a day."""
         oldest = (now() - KEPT_FOR).timestamp()
-        for folder in self._shelf.iterdir() if self._shelf.is_dir() else ():
+        for folder in self._directory.iterdir() if self._directory.is_dir() else ():
             if folder.stat().st_mtime < oldest:
                 for file in folder.iterdir():
                     file.unlink()
@@ -95,7 +100,7 @@ class Diagnostics:
         """A zip by its address; None for any other."""
         if not token.isalnum() or "/" in name or name.startswith("."):
             return None
-        path = self._shelf / token / name
+        path = self._directory / token / name
         return path if path.is_file() else None
 
     async def _login(self, vm_uuid: str) -> Login:
@@ -120,7 +125,7 @@ class Diagnostics:
             raise HypervisorError(f"{vm_name} sent something else than a zip", str(error)) from error
         if broken is not None or len(data) > MAX_BYTES:
             raise HypervisorError(f"{vm_name} sent a zip that cannot be used", broken or "it is too large")
-        folder = self._shelf / secrets.token_hex(16)
+        folder = self._directory / secrets.token_hex(16)
         folder.mkdir(parents=True, mode=0o700)
         path = folder / f"{vm_name}-diagnostics-{now():%Y%m%d-%H%M%S}.zip"
         path.write_bytes(data)

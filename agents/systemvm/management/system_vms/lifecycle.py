@@ -22,9 +22,9 @@ from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import AgentState, InstanceState, InstanceType
 from systemvm.management.system_vms.boot_arguments import ROLES, BootFacts
-from systemvm.management.system_vms.machine import MachineBuilder
-from systemvm.management.system_vms.patching import Patched, Patching
-from systemvm.management.vm_locks import Turns
+from systemvm.management.system_vms.machine import SystemVmBuilder
+from systemvm.management.system_vms.patching import AgentPatching, PatchResult
+from systemvm.management.vm_locks import PerVmLock
 from systemvm.service import host_errors
 from systemvm.service.slowness import TimeoutScale, unscaled
 
@@ -34,13 +34,13 @@ STARTABLE = (InstanceState.STOPPED, InstanceState.ERROR)
 POWER_OFF_S = 30.0
 
 
-class ConsoleAdmission(Protocol):
+class ConsoleFirewall(Protocol):
     """The part of the network driver that lets CPVMs reach screens."""
 
     async def admit_consoles(self, addresses: set[IPv4Address]) -> None: ...
 
 
-class Lifecycle:
+class SystemVmLifecycle:
     """What may be done to a system VM, by its UUID."""
 
     _log = Logger()
@@ -49,11 +49,11 @@ class Lifecycle:
         self,
         database: Database,
         hypervisor: Hypervisor,
-        builder: MachineBuilder,
+        builder: SystemVmBuilder,
         directory: AgentDirectory,
-        admission: ConsoleAdmission,
+        admission: ConsoleFirewall,
         boot_facts: Callable[[Instance], BootFacts],
-        patching: Patching,
+        patching: AgentPatching,
         *,
         host_id: int,
         timeout_scale: TimeoutScale = unscaled,
@@ -67,7 +67,7 @@ class Lifecycle:
         self._patching = patching
         self._host_id = host_id
         self._timeout_scale = timeout_scale
-        self._turns = Turns(database, instances.by_uuid, _check_is_system_vm)
+        self._lock = PerVmLock(database, instances.by_uuid, _check_is_system_vm)
         self._destroyed: list[Callable[[], None]] = []
 
     def on_destroyed(self, callback: Callable[[], None]) -> None:
@@ -76,19 +76,19 @@ class Lifecycle:
 
     async def start(self, uuid: str) -> Instance:
         """Start it with fresh credentials; it is Running when its CPUs run. Fine when it runs already."""
-        async with self._turns.alone(uuid) as vm:
+        async with self._lock.acquire(uuid) as vm:
             if vm.state is InstanceState.RUNNING:
                 return vm
             return await self._start(vm)
 
     async def stop(self, uuid: str, *, forced: bool = False) -> Instance:
         """Power it off, or pull its plug; the keeper starts it again when its zone needs it."""
-        async with self._turns.alone(uuid) as vm:
+        async with self._lock.acquire(uuid) as vm:
             return await self._stop(vm, forced, "was stopped on request")
 
     async def reboot(self, uuid: str, *, forced: bool = False) -> Instance:
         """Power off and on: addresses and name stay, key and certificate do not."""
-        async with self._turns.alone(uuid) as vm:
+        async with self._lock.acquire(uuid) as vm:
             stopped = await self._stop(vm, forced, "is being rebooted")
             vm = await self._start(stopped)
             await self._event(vm, "REBOOT", "rebooted")
@@ -96,7 +96,7 @@ class Lifecycle:
 
     async def destroy(self, uuid: str) -> None:
         """End it, with its disk, addresses and name; the keeper makes another of a new name."""
-        async with self._turns.alone(uuid) as vm:
+        async with self._lock.acquire(uuid) as vm:
             await self._stop(vm, True, "is being destroyed")
             self._directory.forget(vm.instance_name, "the system VM was destroyed")
             await self._builder.delete_disk(vm)
@@ -104,13 +104,13 @@ class Lifecycle:
             await self._database.run(instances.remove, vm.id, InstanceState.EXPUNGING)
             await self._event(vm, "DESTROY", "destroyed")
             await self.admit_consoles()
-        self._turns.forget(uuid)
+        self._lock.forget(uuid)
         for callback in self._destroyed:
             callback()
 
-    async def patch(self, uuid: str, *, forced: bool = False) -> Patched:
+    async def patch(self, uuid: str, *, forced: bool = False) -> PatchResult:
         """Give it this daemon's agent while it runs; `forced` also when it has that already."""
-        async with self._turns.alone(uuid) as vm:
+        async with self._lock.acquire(uuid) as vm:
             if vm.state is not InstanceState.RUNNING:
                 raise HypervisorError(
                     f"{vm.instance_name} is {vm.state.value} and cannot be patched",

@@ -13,8 +13,7 @@ from attrs import frozen
 from twisted.logger import Logger
 
 from systemvm.host.architecture import Architecture
-from systemvm.management.hypervisors.base import Disk, DomainSpec
-from systemvm.management.hypervisors.base import Nic as DomainNic
+from systemvm.management.hypervisors.base import Disk, DomainNic, DomainSpec
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.primary.storage import PrimaryStorage
@@ -31,7 +30,7 @@ class Images(Protocol):
     async def current(self, role: Role, arch: Architecture = Architecture.AMD64) -> SystemImage: ...
 
 
-class ImageShelf:
+class SystemImageSource:
     """The images that this host has, with what was built last brought in first."""
 
     _log = Logger()
@@ -64,14 +63,14 @@ class ImageShelf:
 
 
 @frozen
-class Built:
+class BuiltSystemVm:
     """What a start needs, and what its row must say."""
 
     spec: DomainSpec
     image: SystemImage
 
 
-class MachineBuilder:
+class SystemVmBuilder:
     """Makes `DomainSpec`s; every one holds a new key and a certificate for a day."""
 
     def __init__(
@@ -88,7 +87,7 @@ class MachineBuilder:
         self._logs = logs
         self._clock = clock
 
-    async def build(self, vm: Instance, nics: Sequence[Nic], facts: BootFacts) -> Built:
+    async def build(self, vm: Instance, nics: Sequence[Nic], facts: BootFacts) -> BuiltSystemVm:
         role = ROLES[vm.type]
         arch = Architecture.of(vm.arch)
         image = await self._images.current(role, arch)
@@ -117,7 +116,7 @@ class MachineBuilder:
             arch=arch,
             is_system=True,
         )
-        return Built(spec, image)
+        return BuiltSystemVm(spec, image)
 
     def serial_log(self, vm: Instance) -> Path:
         return self._logs / f"{vm.instance_name}.log"

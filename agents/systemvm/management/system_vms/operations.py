@@ -23,8 +23,8 @@ from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import AgentState, InstanceState
 from systemvm.management.system_vms.diagnosis import Diagnosis
 from systemvm.management.system_vms.diagnosis_runner import DiagnosisRun, Finding, Observation
-from systemvm.management.system_vms.preparation import Preparations
-from systemvm.management.system_vms.secure_shell import SSH_PORT, Logins
+from systemvm.management.system_vms.preparation import AgentPreparation
+from systemvm.management.system_vms.secure_shell import SSH_PORT, SshAccess
 from systemvm.rpc.core.errors import NOT_CONNECTED, RpcError
 from systemvm.rpc.core.method import Call, MethodTable
 from systemvm.rpc.stream.peer_credentials import OPERATORS
@@ -96,16 +96,16 @@ class SerialPart:
     next_offset: int
 
 
-class Operations:
+class SystemVmOperations:
     """The methods `system_vm.*`."""
 
     def __init__(
         self,
         database: Database,
         directory: AgentDirectory,
-        logins: Logins,
+        logins: SshAccess,
         diagnosis: Diagnosis,
-        preparations: Preparations,
+        preparations: AgentPreparation,
         logs: Path,
         clock: IReactorTime,
     ) -> None:

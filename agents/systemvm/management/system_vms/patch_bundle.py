@@ -40,7 +40,7 @@ class BundleError(RuntimeError):
 
 
 @frozen
-class Bundle:
+class PatchBundle:
     """`version` is the code's own with a piece of its hash: what the agent says of itself when it runs it."""
 
     role: Role
@@ -58,7 +58,7 @@ def own_code() -> Path:
     return Path(systemvm.__file__).resolve().parents[1]
 
 
-def build(role: Role, source: Path, *, start_timeout_s: float) -> Bundle:
+def build(role: Role, source: Path, *, start_timeout_s: float) -> PatchBundle:
     """Pack what a role's agent consists of, from the directory that holds the package `systemvm`."""
     files = dict(_files(role, source))
     try:
@@ -84,7 +84,7 @@ def build(role: Role, source: Path, *, start_timeout_s: float) -> Bundle:
         {"patch.py": patcher, "manifest.json": json.dumps(manifest, indent=1).encode()}
         | {f"lib/{name}": content for name, content in files.items()}
     )
-    return Bundle(role, version, code_version, archive)
+    return PatchBundle(role, version, code_version, archive)
 
 
 def _files(role: Role, source: Path) -> Iterator[tuple[str, bytes]]:

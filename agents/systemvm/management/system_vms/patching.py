@@ -29,8 +29,8 @@ from systemvm.management.hypervisors.base import HypervisorError
 from systemvm.management.state.instances import Instance
 from systemvm.management.system_vms import patch_bundle
 from systemvm.management.system_vms.boot_arguments import ROLES
-from systemvm.management.system_vms.patch_bundle import Bundle, BundleError
-from systemvm.management.system_vms.secure_shell import Login, Logins
+from systemvm.management.system_vms.patch_bundle import BundleError, PatchBundle
+from systemvm.management.system_vms.secure_shell import Login, SshAccess
 from systemvm.service.scaled_timer import add_scaled_timeout
 from systemvm.service.slowness import TimeoutScale, unscaled
 
@@ -53,14 +53,14 @@ Judge = Callable[[], Coroutine[Deferred[Any], Any, str]]
 
 
 @frozen
-class Patched:
+class PatchResult:
     """What became of it."""
 
     changed: bool
     version: str
 
 
-class Patching:
+class AgentPatching:
     """One bundle to one system VM; the caller holds the VM's turn."""
 
     _log = Logger()
@@ -69,7 +69,7 @@ class Patching:
         self,
         clock: IReactorTime,
         directory: AgentDirectory,
-        logins: Logins,
+        logins: SshAccess,
         replacement: Path,
         *,
         timeout_scale: TimeoutScale = unscaled,
@@ -83,17 +83,17 @@ class Patching:
         self._waiting: dict[str, tuple[str, Deferred[None]]] = {}
         directory.on_status(self._status_changed)
 
-    async def patch(self, vm: Instance, *, forced: bool) -> Patched:
+    async def patch(self, vm: Instance, *, forced: bool) -> PatchResult:
         """HypervisorError says why the system VM goes on with the agent that it had."""
         bundle = await self._bundle(vm)
         if not forced and bundle.is_run_by(vm.agent_version):
-            return Patched(False, str(vm.agent_version))
+            return PatchResult(False, str(vm.agent_version))
         login = await self._logins.of(vm)
         self._log.info("{name}: patching to {version}", name=vm.instance_name, version=bundle.version)
         await in_asyncio(self._converse(login, bundle, lambda: self._judge(vm.instance_name, bundle.version)))
-        return Patched(True, bundle.version)
+        return PatchResult(True, bundle.version)
 
-    async def _bundle(self, vm: Instance) -> Bundle:
+    async def _bundle(self, vm: Instance) -> PatchBundle:
         source = self._replacement if self._replacement.is_dir() else patch_bundle.own_code()
         start_timeout_s = START_S * self._timeout_scale()
         try:
@@ -105,7 +105,7 @@ class Patching:
 
     # ---- in the guest: asyncio's side
 
-    async def _converse(self, login: Login, bundle: Bundle, judge: Judge) -> None:
+    async def _converse(self, login: Login, bundle: PatchBundle, judge: Judge) -> None:
         guest = _Guest(login.name, self._timeout_scale)
         remote = _REMOTE.format(size=len(bundle.archive))
         async with guest.running(login, remote):

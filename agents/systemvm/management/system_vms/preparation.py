@@ -28,7 +28,7 @@ STATS_DEADLINE_S = 20.0
 REMARK = "stores"
 
 
-class Preparations:
+class AgentPreparation:
     """Both roles' preparations; every one is idempotent and runs at each connection."""
 
     def __init__(

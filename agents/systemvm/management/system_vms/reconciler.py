@@ -21,7 +21,7 @@ from systemvm.management.state.status import AgentState, InstanceState
 from systemvm.management.state.zones import Zone
 from systemvm.management.system_vms.allocation import allocate
 from systemvm.management.system_vms.boot_arguments import ROLES, TYPES
-from systemvm.management.system_vms.lifecycle import Lifecycle
+from systemvm.management.system_vms.lifecycle import SystemVmLifecycle
 from systemvm.service.keyed_backoff import KeyedBackoff
 from systemvm.service.slowness import TimeoutScale, unscaled
 from systemvm.wire.role import Role
@@ -29,13 +29,13 @@ from systemvm.wire.role import Role
 #: Why a machine ended that never had an agent, if its console tells.
 LastSerialError = Callable[[str], Awaitable[AgentStatus | None]]
 
-KEPT = (Role.SSVM, Role.CPVM)
+MANAGED_ROLES = (Role.SSVM, Role.CPVM)
 
 #: How soon a machine that ended by itself is started again.
 RESTART_S = 1.0
 
 
-class Keeper:
+class SystemVmReconciler:
     """Scans at an interval and whenever something happened; a scan is one pass over all zones."""
 
     _log = Logger()
@@ -45,7 +45,7 @@ class Keeper:
         clock: IReactorTime,
         database: Database,
         configuration: Configuration,
-        lifecycle: Lifecycle,
+        lifecycle: SystemVmLifecycle,
         hypervisor: Hypervisor,
         directory: AgentDirectory,
         *,
@@ -131,7 +131,7 @@ class Keeper:
                     config = self._configuration.zone(zone.name)
                 except LookupError:
                     continue
-                for role in KEPT:
+                for role in MANAGED_ROLES:
                     if config.system_vms.of(role).enabled and not self._stopped:
                         await self._keep(zone, config, role)
         finally:

@@ -58,7 +58,7 @@ class Login:
             Path(known_hosts).unlink(missing_ok=True)
 
 
-class Logins:
+class SshAccess:
     """The one place that knows how to log in to a system VM.
 
     Its host keys are made at each start and come with its agent's hello. While the agent has not said hello

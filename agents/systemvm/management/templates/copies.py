@@ -17,7 +17,7 @@ class Primary(Protocol):
     async def delete_template(self, template_uuid: str) -> None: ...
 
 
-class Copies:
+class TemplateCopies:
     """Compares what is there with what is needed, so that nothing is lost by a restart in between."""
 
     _log = Logger()

@@ -22,8 +22,8 @@ from systemvm.management.state import pending_work, templates
 from systemvm.management.state.database import Database
 from systemvm.management.state.pending_work import Due, Work
 from systemvm.management.templates import downloads
-from systemvm.management.templates.fair_share import Allotment
-from systemvm.management.templates.ssvm_calls import Agents, Lane, WorkCalls, ZoneFacts
+from systemvm.management.templates.fair_share import FairShare
+from systemvm.management.templates.ssvm_calls import Agents, Lane, SsvmCalls, ZoneFacts
 from systemvm.management.templates.store_usage import StoreUsage
 from systemvm.management.templates.wait_reason import WaitReason, hint_for_zone
 from systemvm.rpc.core.call import Call, ObjectAccess
@@ -40,7 +40,7 @@ PASS_INTERVAL_S = 10.0
 MAX_NOTES = 200
 
 
-class Dispatch:
+class DownloadDispatcher:
     """Gives downloads and deletions to SSVMs and takes their word on them."""
 
     log = Logger()
@@ -56,7 +56,7 @@ class Dispatch:
         self._database = database
         self._agents = agents
         self._usage = usage or StoreUsage(database, agents, zones)
-        self._calls = WorkCalls(reactor, database, agents, zones, self._ended, self.wake)
+        self._calls = SsvmCalls(reactor, database, agents, zones, self._ended, self.wake)
         self._passes = Periodic(reactor, self._begin, PASS_INTERVAL_S, what="a pass over downloads")
 
     # -- life -----------------------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ class Dispatch:
             found = await self._database.read(pending_work.deletion_with_ssvms, work.ref.id)
             if found is not None:
                 again, ssvms = found
-                allotment = Allotment(ssvms, set(self._agents.up(Role.SSVM)), self._calls)
+                allotment = FairShare(ssvms, set(self._agents.up(Role.SSVM)), self._calls)
                 name = allotment.for_deletion(again, for_first_time=True)
                 if name is not None:
                     await self._calls.run(again, name, Lane.DELETE)
@@ -107,8 +107,8 @@ class Dispatch:
         calls = self._calls
         waits = calls.begin_pass()
         found = await self._database.read(pending_work.due, waits)
-        calls.keep_word_on({work.ref.id for work in found.given})
-        allotment = Allotment(found, set(self._agents.up(Role.SSVM)), calls)
+        calls.retain_statuses({work.ref.id for work in found.given})
+        allotment = FairShare(found, set(self._agents.up(Role.SSVM)), calls)
         begun = list(self._ask_again(found.given, allotment))
         begun += await self._reassign(found.given, allotment)
         begun += await self._give(found, allotment, waits)
@@ -118,14 +118,14 @@ class Dispatch:
                 begun += calls.begin(work, name, Lane.DELETE)
         return begun
 
-    def _ask_again(self, given: list[Work], allotment: Allotment) -> Iterable[Deferred[None]]:
+    def _ask_again(self, given: list[Work], allotment: FairShare) -> Iterable[Deferred[None]]:
         """How downloads are that SSVMs have, if nothing was heard of them lately."""
         for work in given:
             name = work.ref.agent_name or ""
             if name in allotment.up and self._calls.is_due(work, name):
                 yield from self._calls.begin(work, name, Lane.DOWNLOAD)
 
-    async def _reassign(self, given: list[Work], allotment: Allotment) -> list[Deferred[None]]:
+    async def _reassign(self, given: list[Work], allotment: FairShare) -> list[Deferred[None]]:
         """Downloads of SSVMs that are not Up go to another one, if there is one with a place."""
         begun: list[Deferred[None]] = []
         for work in given:
@@ -142,7 +142,7 @@ class Dispatch:
                 await self._database.run(downloads.note_waiting, [work.ref.id], code, hint)
         return begun
 
-    async def _give(self, found: Due, allotment: Allotment, waits: list[int]) -> list[Deferred[None]]:
+    async def _give(self, found: Due, allotment: FairShare, waits: list[int]) -> list[Deferred[None]]:
         """Free places go round the accounts; who gets none is told why."""
         begun: list[Deferred[None]] = []
         left = dict(found.waiting)
@@ -159,7 +159,7 @@ class Dispatch:
                 await self._note_why(zone_id, found, allotment)
         return begun
 
-    async def _note_why(self, zone_id: int, found: Due, allotment: Allotment) -> None:
+    async def _note_why(self, zone_id: int, found: Due, allotment: FairShare) -> None:
         """Write down why those wait that were offered to nobody; who was refused has a reason of its own."""
         ssvms = allotment.up_in(zone_id)
         reasons = [self._calls.reason_of(name) for name in ssvms]
@@ -226,7 +226,7 @@ class Dispatch:
         if not status.state.ended:
             ref = await self._database.run(downloads.apply_status, call.caller.name, status)
             if ref is not None:
-                self._calls.believe(ref.id)
+                self._calls.note_status(ref.id)
         return Acknowledgement()
 
     async def _finished(self, call: Call, status: DownloadStatus) -> Acknowledgement:
@@ -242,6 +242,6 @@ class Dispatch:
             )
         else:
             self._usage.changed(ref.store_id)
-            self._calls.place_freed(call.caller.name)
+            self._calls.slot_freed(call.caller.name)
             self.wake()
         return Acknowledgement()

@@ -57,7 +57,7 @@ def apply_status(connection: Connection, agent_name: str, status: DownloadStatus
     return ref
 
 
-def bring_again(connection: Connection, ref_id: int, job_id: str) -> StoreRef | None:
+def requeue(connection: Connection, ref_id: int, job_id: str) -> StoreRef | None:
     """A Ready copy is gone: download it anew, under a new job. None when it has changed since."""
     ref = store_refs.by_id(connection, ref_id)
     template = templates.by_id(connection, ref.template_id)

@@ -16,11 +16,11 @@ from systemvm.wire.storage import MAX_ACTIVE_DOWNLOADS, MAX_DOWNLOADS
 class Permission(Protocol):
     """Whether an SSVM may be asked for anything now, and for work on a store, by its number."""
 
-    def may_ask(self, name: str) -> bool: ...
-    def may_work_on(self, name: str, store_id: int) -> bool: ...
+    def can_call(self, name: str) -> bool: ...
+    def can_use(self, name: str, store_id: int) -> bool: ...
 
 
-class Allotment:
+class FairShare:
     """The places of one pass; each that is given away is counted at once."""
 
     def __init__(self, found: Due, up: set[str], permission: Permission) -> None:
@@ -41,7 +41,7 @@ class Allotment:
         return self._ssvms.get(zone_id, [])
 
     def places_of(self, name: str) -> int:
-        if not self._permission.may_ask(name):
+        if not self._permission.can_call(name):
             return 0
         active = self._has[name] - self._waits[name]
         return max(0, min(MAX_ACTIVE_DOWNLOADS - active, MAX_DOWNLOADS - self._has[name]))
@@ -54,7 +54,7 @@ class Allotment:
         fit = [
             name
             for name in self.up_in(work.zone.id)
-            if self.places_of(name) and self._permission.may_work_on(name, work.store.id)
+            if self.places_of(name) and self._permission.can_use(name, work.store.id)
         ]
         if not fit:
             return None
@@ -68,7 +68,7 @@ class Allotment:
         fit = [
             name
             for name in self.up_in(work.zone.id)
-            if for_first_time or self._permission.may_work_on(name, work.store.id)
+            if for_first_time or self._permission.can_use(name, work.store.id)
         ]
         return min(fit, key=lambda name: (name != work.ref.agent_name, self._has[name], name), default=None)
 

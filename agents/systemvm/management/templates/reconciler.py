@@ -33,7 +33,7 @@ ABORT_DEADLINE_S = 120.0
 MAX_PAGES = 1000  # a million templates; an SSVM that goes on beyond that goes round in circles
 
 
-class TemplateReconcile:
+class TemplateReconciler:
     """A step of the reconciliation."""
 
     _log = Logger()
@@ -77,7 +77,7 @@ class TemplateReconcile:
         there = await self._list(agent, store)
         lost = [(ref_id, job_id) for ref_id, job_id, place in ready if place not in there]
         for ref_id, job_id in lost:
-            again = await self._database.run(downloads.bring_again, ref_id, job_id)
+            again = await self._database.run(downloads.requeue, ref_id, job_id)
             if again is not None:
                 self._log.warn(
                     "{template} is not on its store any more: {what}",

@@ -12,7 +12,7 @@ from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.templates import Template
 from systemvm.management.state.zones import ImageStore
 from systemvm.management.templates import downloads
-from systemvm.management.templates.dispatch import Dispatch
+from systemvm.management.templates.dispatch import DownloadDispatcher
 from systemvm.management.templates.registration import Registration
 from systemvm.management.templates.store_usage import StoreUsage
 from systemvm.wire.storage import DownloadError
@@ -80,7 +80,9 @@ class Owner:
 class TemplateService:
     """Rows of templates; what SSVMs do with them is Dispatch's part."""
 
-    def __init__(self, database: Database, dispatch: Dispatch, machines: Machines, usage: StoreUsage) -> None:
+    def __init__(
+        self, database: Database, dispatch: DownloadDispatcher, machines: Machines, usage: StoreUsage
+    ) -> None:
         self._database = database
         self._dispatch = dispatch
         self._machines = machines

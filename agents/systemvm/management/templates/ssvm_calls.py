@@ -82,7 +82,7 @@ class Lane(enum.Enum):
         return 4 if self is Lane.DOWNLOAD else 2
 
 
-class WorkCalls:
+class SsvmCalls:
     """What is being said to SSVMs, and when each may be asked again.
 
     `on_end(work)` hears of every download that ended and of every file that is gone, `on_free()` of the end
@@ -127,33 +127,33 @@ class WorkCalls:
         self._backoff.forget_old()
         return [key for key in self._backoff.waiting() if isinstance(key, int)]
 
-    def keep_word_on(self, ref_ids: set[int]) -> None:
+    def retain_statuses(self, ref_ids: set[int]) -> None:
         """Forget what was believed of all others: they have ended."""
         for ended in self._believed_until_s.keys() - ref_ids:
             del self._believed_until_s[ended]
 
-    def believe(self, ref_id: int) -> None:
+    def note_status(self, ref_id: int) -> None:
         """An SSVM said how this download is."""
         self._believed_until_s[ref_id] = self._clock.seconds() + BELIEVED_S
 
     def is_due(self, work: Work, name: str) -> bool:
         return (
             self._believed_until_s.get(work.ref.id, 0.0) <= self._clock.seconds()
-            and self.may_work_on(name, work.store.id)
+            and self.can_use(name, work.store.id)
             and not self._backoff.due_in_s(work.ref.id)
         )
 
-    def may_ask(self, name: str) -> bool:
+    def can_call(self, name: str) -> bool:
         return not self._backoff.due_in_s(name)
 
-    def may_work_on(self, name: str, store_id: int) -> bool:
-        return self.may_ask(name) and not self._backoff.due_in_s((name, store_id))
+    def can_use(self, name: str, store_id: int) -> bool:
+        return self.can_call(name) and not self._backoff.due_in_s((name, store_id))
 
     def reason_of(self, name: str) -> WaitReason | None:
         """Why this SSVM is left alone; None when it may be asked."""
         return self._reasons.get(name, WaitReason.BUSY) if self._backoff.due_in_s(name) else None
 
-    def place_freed(self, name: str) -> None:
+    def slot_freed(self, name: str) -> None:
         """A download of this SSVM has ended: if it was busy, it may have room now."""
         if self._reasons.get(name) is WaitReason.BUSY:
             self._backoff.succeeded(name)
@@ -215,7 +215,7 @@ class WorkCalls:
             await self._refused(work, name, error)
             return
         self._answered(work, name, is_store_well=not status.waits_for_store)
-        self.believe(work.ref.id)
+        self.note_status(work.ref.id)
         await self._database.run(downloads.apply_status, name, status)
         if status.state.ended:
             self._on_end(work)

@@ -9,25 +9,29 @@ from systemvm.management.hypervisors.base import ExitReason
 
 
 @frozen
-class Explanation:
+class ExitExplanation:
     reason: str
     hint: str | None = None
 
 
 _EXPLANATIONS = {
-    ExitReason.GUEST_SHUTDOWN: Explanation("The guest shut itself down."),
-    ExitReason.GUEST_RESET: Explanation("The guest reset itself.", "Start it again."),
-    ExitReason.GUEST_PANIC: Explanation(
+    ExitReason.GUEST_SHUTDOWN: ExitExplanation("The guest shut itself down."),
+    ExitReason.GUEST_RESET: ExitExplanation("The guest reset itself.", "Start it again."),
+    ExitReason.GUEST_PANIC: ExitExplanation(
         "The guest's kernel panicked.", "Its console may show why; start it again."
     ),
-    ExitReason.STOPPED: Explanation("It was stopped."),
-    ExitReason.KILLED: Explanation("Its process was killed.", "Out of memory? See the host's kernel log."),
-    ExitReason.FAILED: Explanation(
+    ExitReason.STOPPED: ExitExplanation("It was stopped."),
+    ExitReason.KILLED: ExitExplanation(
+        "Its process was killed.", "Out of memory? See the host's kernel log."
+    ),
+    ExitReason.FAILED: ExitExplanation(
         "Its process ended with an error.", "The management daemon's log tells more."
     ),
-    ExitReason.UNKNOWN: Explanation("It ended while no management daemon was running.", "Start it again."),
+    ExitReason.UNKNOWN: ExitExplanation(
+        "It ended while no management daemon was running.", "Start it again."
+    ),
 }
 
 
-def explain(reason: ExitReason | None) -> Explanation:
+def explain(reason: ExitReason | None) -> ExitExplanation:
     return _EXPLANATIONS[reason or ExitReason.UNKNOWN]

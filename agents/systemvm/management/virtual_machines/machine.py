@@ -12,8 +12,7 @@ from typing import Protocol
 from attrs import field, frozen
 
 from systemvm.host.architecture import Architecture
-from systemvm.management.hypervisors.base import Disk, DomainSpec, VncSpec
-from systemvm.management.hypervisors.base import Nic as DomainNic
+from systemvm.management.hypervisors.base import Disk, DomainNic, DomainSpec, VncSpec
 from systemvm.management.primary.qemu_img import DiskFormat
 from systemvm.management.primary.storage import TemplateFormat
 from systemvm.management.state import instances, templates, volumes, zones
@@ -33,7 +32,7 @@ _PASSWORD_CHARACTERS = string.ascii_letters + string.digits
 _DISK_FORMATS: dict[ImageFormat, DiskFormat] = {ImageFormat.QCOW2: "qcow2", ImageFormat.RAW: "raw"}
 
 
-class Primary(Protocol):
+class DiskStorage(Protocol):
     """What primary storage does for a VM."""
 
     async def ensure_template(
@@ -48,7 +47,7 @@ class Primary(Protocol):
 
 
 @frozen
-class Source:
+class TemplateFile:
     """A Ready template or ISO, and where this host reads it on secondary storage."""
 
     template: Template
@@ -73,7 +72,7 @@ class Source:
 
 
 @frozen
-class Parts:
+class MachineRows:
     """Rows that make up a machine."""
 
     nics: list[Nic]
@@ -83,20 +82,20 @@ class Parts:
 
 
 @frozen
-class Built:
+class BuiltUserVm:
     """A machine ready to start, and the password of its screen."""
 
     spec: DomainSpec
     vnc_password: str = field(repr=False)
 
 
-class MachineBuilder:
+class UserVmBuilder:
     """Makes the disk of a VM at its first start, and its `DomainSpec` at each."""
 
     def __init__(
         self,
         database: Database,
-        primary: Primary,
+        primary: DiskStorage,
         logs: Path,
         screen_address: Callable[[str], str],
         *,
@@ -108,7 +107,7 @@ class MachineBuilder:
         self._screen_address = screen_address  # by zone name: where its VMs' screens are served
         self._host_id = host_id
 
-    async def build(self, vm: Instance) -> Built:
+    async def build(self, vm: Instance) -> BuiltUserVm:
         parts = await self._database.read(_parts, vm)
         zone = await self._database.read(zones.zone_by_id, vm.zone_id)
         disk = await self._disk(parts)
@@ -126,7 +125,7 @@ class MachineBuilder:
             vnc=VncSpec(self._screen_address(zone.name), 0, password),
             arch=Architecture.of(vm.arch),
         )
-        return Built(spec, password)
+        return BuiltUserVm(spec, password)
 
     async def copy_template(self, template_id: int) -> Path:
         """The template's copy on this host's primary storage, made now if there is none."""
@@ -137,7 +136,7 @@ class MachineBuilder:
         if volume is not None:
             await self._primary.delete_volume(volume.uuid)
 
-    async def _disk(self, parts: Parts) -> Path:
+    async def _disk(self, parts: MachineRows) -> Path:
         """The disk as it was left, or, at the first start, a clone of the template or an empty one."""
         volume = parts.volume
         if volume.state is VolumeState.READY:
@@ -185,12 +184,12 @@ def random_password() -> str:
     return "".join(secrets.choice(_PASSWORD_CHARACTERS) for _ in range(VNC_PASSWORD_LENGTH))
 
 
-def _parts(connection: Connection, vm: Instance) -> Parts:
+def _parts(connection: Connection, vm: Instance) -> MachineRows:
     volume = volumes.root_of(connection, vm.id)
     if volume is None:
         raise MachineError(f"{vm.name} has no disk", "destroy it and deploy another")
     needs_template = volume.state is not VolumeState.READY
-    return Parts(
+    return MachineRows(
         nics=instances.nics_of(connection, vm.id),
         volume=volume,
         template=_template(connection, vm.template_id) if needs_template else None,
@@ -215,10 +214,10 @@ def _disk_format(template: Template) -> DiskFormat:
         raise MachineError(f"{template.name} is no disk", "deploy from a template") from None
 
 
-def _source(connection: Connection, template: Template, host_id: int) -> Source:
+def _source(connection: Connection, template: Template, host_id: int) -> TemplateFile:
     zone_id = zones.host_by_id(connection, host_id).zone_id
     ref = templates.store_ref_of(connection, template.id, zone_id)
     if ref is None or not ref.is_ready:
         noun = "ISO" if template.is_iso else "template"
         raise MachineError(f"the {noun} {template.name} is not ready any more", "deploy from another one")
-    return Source(template, ref, zones.store_by_id(connection, ref.store_id))
+    return TemplateFile(template, ref, zones.store_by_id(connection, ref.store_id))

@@ -24,9 +24,9 @@ from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import InstanceState, InstanceType
 from systemvm.management.virtual_machines.deployment import Deployment, deploy, mark_expunged
 from systemvm.management.virtual_machines.errors import MachineBusyError, MachineError, MachineStateError
-from systemvm.management.virtual_machines.exit_reasons import Explanation, explain
-from systemvm.management.virtual_machines.machine import MachineBuilder
-from systemvm.management.vm_locks import Turns
+from systemvm.management.virtual_machines.exit_reasons import ExitExplanation, explain
+from systemvm.management.virtual_machines.machine import UserVmBuilder
+from systemvm.management.vm_locks import PerVmLock
 from systemvm.service import host_errors
 from systemvm.service.slowness import TimeoutScale, unscaled
 
@@ -45,7 +45,7 @@ class VirtualMachines:
         self,
         database: Database,
         hypervisor: Hypervisor,
-        builder: MachineBuilder,
+        builder: UserVmBuilder,
         seal: Seal,
         *,
         host_id: int,
@@ -61,7 +61,7 @@ class VirtualMachines:
         self._timeout_scale = timeout_scale
         self._end_consoles = end_consoles
         self._expunge_delay = timedelta(seconds=expunge_delay_s)
-        self._turns = Turns(database, instances.by_id, _check_is_users)
+        self._lock = PerVmLock(database, instances.by_id, _check_is_users)
         hypervisor.on_exit(self._exited)
 
     async def deploy(self, deployment: Deployment) -> Instance:
@@ -74,7 +74,7 @@ class VirtualMachines:
 
     async def start(self, vm_id: int) -> Instance:
         """Boot it with a fresh screen password; fine when it runs already."""
-        async with self._turns.alone(vm_id) as vm:
+        async with self._lock.acquire(vm_id) as vm:
             _check_exists(vm)
             status = self._hypervisor.status(vm.instance_name)
             if status is not None and status.state.alive:
@@ -83,14 +83,14 @@ class VirtualMachines:
 
     async def stop(self, vm_id: int, *, forced: bool = False) -> Instance:
         """Press the power button, or pull the plug when `forced`; fine when it is Stopped."""
-        async with self._turns.alone(vm_id) as vm:
+        async with self._lock.acquire(vm_id) as vm:
             _check_exists(vm)
             await self._end_process(vm, forced=forced)
             return await self._database.run(_set_stopped, vm.id, None, wanted=False)
 
     async def reboot(self, vm_id: int, *, forced: bool = False) -> Instance:
         """Stop and start a running one; MachineStateError when it does not run."""
-        async with self._turns.alone(vm_id) as vm:
+        async with self._lock.acquire(vm_id) as vm:
             _check_exists(vm)
             # wanted: a daemon that was killed in the middle of this stopped it
             if vm.state is not InstanceState.RUNNING and not vm.wanted:
@@ -103,7 +103,7 @@ class VirtualMachines:
 
     async def destroy(self, vm_id: int, *, expunge: bool = False) -> Instance:
         """End it. Its disk stays until `expunge_delay_s` is over, unless `expunge`; fine when it is gone."""
-        async with self._turns.alone(vm_id) as vm:
+        async with self._lock.acquire(vm_id) as vm:
             if vm.removed is not None:
                 return vm
             if not vm.state.is_gone:
@@ -117,7 +117,7 @@ class VirtualMachines:
 
     async def recover(self, vm_id: int) -> Instance:
         """Make a Destroyed one Stopped again; MachineStateError when it is not Destroyed (any more)."""
-        async with self._turns.alone(vm_id) as vm:
+        async with self._lock.acquire(vm_id) as vm:
             recovered = await self._database.run(_set_recovered, vm)
             if recovered is None:
                 raise MachineStateError(
@@ -128,7 +128,7 @@ class VirtualMachines:
 
     async def expunge(self, vm_id: int) -> Instance:
         """Delete the disk of a Destroyed one now; fine when it is gone. MachineStateError for any other."""
-        async with self._turns.alone(vm_id) as vm:
+        async with self._lock.acquire(vm_id) as vm:
             if vm.removed is not None:
                 return vm
             if not vm.state.is_gone:
@@ -140,7 +140,7 @@ class VirtualMachines:
 
     async def expunge_if_due(self, vm_id: int) -> bool:
         """`expunge` for the reaper: False when it was recovered, or expunged, since it was listed."""
-        async with self._turns.alone(vm_id) as vm:
+        async with self._lock.acquire(vm_id) as vm:
             is_due = vm.expunge_at is not None and vm.expunge_at <= now()
             if vm.removed is not None or not vm.state.is_gone or not is_due:
                 return False
@@ -207,7 +207,7 @@ class VirtualMachines:
         await self._database.run(_set_expunged, vm)
 
     async def _expunged(self, vm_id: int) -> Instance:
-        self._turns.forget(vm_id)
+        self._lock.forget(vm_id)
         return await self._database.read(instances.by_id, vm_id)
 
     async def _end_process(self, vm: Instance, *, forced: bool, wanted: bool = False) -> None:
@@ -299,7 +299,7 @@ def _set_running(connection: Connection, vm: Instance, status: DomainStatus) -> 
 
 
 def _set_stopped(
-    connection: Connection, vm_id: int, why: Explanation | None, *, wanted: bool | None = None
+    connection: Connection, vm_id: int, why: ExitExplanation | None, *, wanted: bool | None = None
 ) -> Instance:
     """Stopped, by request when there is nothing to explain; its consoles wait for the next start."""
     before = instances.by_id(connection, vm_id)

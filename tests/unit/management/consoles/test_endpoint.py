@@ -12,7 +12,7 @@ import pytest_twisted
 
 from small_cloud import CONSOLE_ORIGIN, SmallCloud
 from systemvm.management.api.principal import Principal
-from systemvm.management.consoles.endpoint import MAX_SESSIONS, Endpoint
+from systemvm.management.consoles.endpoint import MAX_SESSIONS, ConsoleEndpoint
 from systemvm.management.consoles.token import MAX_UNSPENT_OF_ACCOUNT, MAX_UNSPENT_OF_VM, token_hash
 from systemvm.management.state import accounts, console_sessions, instances
 from systemvm.management.state.columns import now
@@ -182,7 +182,7 @@ async def test_an_extra_token_is_refused_and_not_ignored(cloud: SmallCloud, vm: 
     ],
 )
 def test_everything_follows_from_the_advertised_origin(origin: str, host: str, port: int, path: str) -> None:
-    made = Endpoint.of(PublicEndpoint.parse(origin), "t")
+    made = ConsoleEndpoint.of(PublicEndpoint.parse(origin), "t")
     assert (made.url, made.host, made.port) == (f"{origin}/console?cmd=auth&token=t", host, port)
     assert made.path == path
     assert "token=t" not in repr(made)

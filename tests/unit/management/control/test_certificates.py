@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 from systemvm.management.control.agent import Agent, AgentStatus
 from systemvm.management.control.certificates import LATE_AFTER_S, Certificates
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.control.refusals import MAX_BEING_NOTED, Refusals
+from systemvm.management.control.refusal_recorder import MAX_BEING_NOTED, RefusalRecorder
 from systemvm.management.first_start import make_first_accounts
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.management.pki.seal import Seal
@@ -206,7 +206,7 @@ async def test_one_that_takes_our_certificate_for_bad_has_its_clock_looked_at(wo
     async def doubt(agent: Agent) -> None:
         doubted.append(agent.name)
 
-    refusals = Refusals(world.database, world.directory, world.reactor.seconds, doubt)
+    refusals = RefusalRecorder(world.database, world.directory, world.reactor.seconds, doubt)
     await refusals.note("169.254.10.2", Refusal(TlsCheck.EXPIRED, "its certificate has expired"))
     await refusals.note("192.0.2.7", Refusal(TlsCheck.OUR_CERTIFICATE, "it takes our certificate for bad"))
     assert doubted == []
@@ -216,7 +216,7 @@ async def test_one_that_takes_our_certificate_for_bad_has_its_clock_looked_at(wo
 
 @pytest_twisted.ensureDeferred
 async def test_a_refusal_is_told_by_the_vm_of_that_address(world: World) -> None:
-    refusals = Refusals(world.database, world.directory, world.reactor.seconds)
+    refusals = RefusalRecorder(world.database, world.directory, world.reactor.seconds)
     expired = Refusal(TlsCheck.EXPIRED, "its certificate has expired")
     await refusals.note("169.254.10.2", expired)
     assert world.agent.status.state is AgentState.ALERT
@@ -236,7 +236,7 @@ async def test_a_refusal_is_told_by_the_vm_of_that_address(world: World) -> None
 async def test_a_refusal_beside_a_live_connection_is_no_alert(world: World) -> None:
     peer: Any = object()
     world.agent.peer, world.agent.status = peer, AgentStatus(AgentState.UP)
-    refusals = Refusals(world.database, world.directory, world.reactor.seconds)
+    refusals = RefusalRecorder(world.database, world.directory, world.reactor.seconds)
     await refusals.note("169.254.10.2", Refusal(TlsCheck.NO_CERTIFICATE, "it showed no certificate"))
     assert world.agent.status == AgentStatus(AgentState.UP)
 
@@ -245,7 +245,7 @@ async def test_a_refusal_beside_a_live_connection_is_no_alert(world: World) -> N
 async def test_who_is_refused_over_and_over_is_looked_up_once_at_a_time(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refusals = Refusals(world.database, world.directory, world.reactor.seconds)
+    refusals = RefusalRecorder(world.database, world.directory, world.reactor.seconds)
     waiting: list[Deferred[None]] = []
 
     async def note(address: str, refusal: Refusal) -> None:

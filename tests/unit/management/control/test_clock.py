@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from systemvm.management.control.agent import Agent, AgentStatus, NotReadyError
-from systemvm.management.control.clock import ClockWatch
+from systemvm.management.control.clock import ClockMonitor
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.state.status import AgentState
 from systemvm.rpc.core.errors import METHOD_NOT_FOUND, RpcError
@@ -43,7 +43,7 @@ class World:
     def __init__(self, skew_s: float) -> None:
         self.peer = FakePeer(skew_s)
         self.directory = AgentDirectory(lambda name: True)
-        self.watch = ClockWatch(self.directory, self.peer.set_clock, lambda: NOW_S)
+        self.watch = ClockMonitor(self.directory, self.peer.set_clock, lambda: NOW_S)
         self.agent = self.directory.expect("s-1-VM", Role.SSVM)
         self.agent.peer = self.peer  # type: ignore[assignment]
         self.agent.hello = Hello(1, "s-1-VM", "ssvm", "1", "1", "a", "b", clock_unix_s=NOW_S + skew_s)
@@ -153,7 +153,7 @@ def test_a_clock_that_keeps_tls_from_working_is_set_past_it_and_not_at_every_att
         asked.append(unix_s)
         await world.peer.set_clock(name, unix_s)
 
-    watch = ClockWatch(world.directory, set_clock, lambda: NOW_S, lambda: seconds[0])
+    watch = ClockMonitor(world.directory, set_clock, lambda: NOW_S, lambda: seconds[0])
     finish(watch.doubted(world.agent))  # nobody answers: a word in the log
     world.peer.settable = True
     finish(watch.doubted(world.agent))

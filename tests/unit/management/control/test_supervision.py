@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 
 from systemvm.management.control.agent import Agent, AgentStatus
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.control.supervision import Supervision
+from systemvm.management.control.supervision import AgentSupervisor
 from systemvm.management.state.status import AgentState
 from systemvm.rpc.core.call import Caller
 from systemvm.rpc.core.errors import DEADLINE, RpcError
@@ -48,7 +48,7 @@ def agent_and_peer(clock: Clock) -> tuple[Agent, FakePeer]:
     agent = directory.expect("s-1-VM", Role.SSVM)
     agent.peer = peer  # type: ignore[assignment]
     directory.set_status(agent, AgentStatus(AgentState.UP))
-    Supervision(clock, directory, interval_s=10.0, missed_pings=2.5).start()
+    AgentSupervisor(clock, directory, interval_s=10.0, missed_pings=2.5).start()
     return agent, peer
 
 

@@ -10,7 +10,7 @@ import pytest
 import pytest_twisted
 
 from systemvm.host.accelerator import Accelerator
-from systemvm.management.hypervisors.base import DomainSpec, Nic
+from systemvm.management.hypervisors.base import DomainNic, DomainSpec
 from systemvm.management.hypervisors.qemu import QemuHypervisor
 from systemvm.management.network_helper import NetworkError
 
@@ -47,8 +47,8 @@ async def test_a_start_without_a_bridge_leaves_no_tap_and_no_entry(tmp_path: Pat
         memory_mib=64,
         vcpus=1,
         nics=[
-            Nic("management", "cloudbr1", "1e:00:00:00:00:01"),
-            Nic("guest", "cloudbr3", "1e:00:00:00:00:02"),
+            DomainNic("management", "cloudbr1", "1e:00:00:00:00:01"),
+            DomainNic("guest", "cloudbr3", "1e:00:00:00:00:02"),
         ],
         serial_log=tmp_path / "serial.log",
     )

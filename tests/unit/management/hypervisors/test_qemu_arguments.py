@@ -10,9 +10,9 @@ from attrs import evolve
 
 from systemvm.host.accelerator import Accelerator
 from systemvm.management.hypervisors import qemu_arguments
-from systemvm.management.hypervisors.base import Disk, DomainSpec, HypervisorError, Nic, VncSpec
+from systemvm.management.hypervisors.base import Disk, DomainNic, DomainSpec, HypervisorError, VncSpec
 
-CHANNELS = qemu_arguments.Channels(
+CHANNELS = qemu_arguments.InheritedDescriptors(
     monitor_fd=7,
     agent_fd=8,
     tap_fds=[3, 4],
@@ -32,8 +32,8 @@ def spec(tmp_path: Path) -> DomainSpec:
         memory_mib=512,
         vcpus=1,
         nics=[
-            Nic("control", "cloud0", "0e:00:a9:fe:03:07"),
-            Nic("management", "cloudbr1", "1e:00:00:00:00:01"),
+            DomainNic("control", "cloud0", "0e:00:a9:fe:03:07"),
+            DomainNic("management", "cloudbr1", "1e:00:00:00:00:01"),
         ],
         serial_log=tmp_path / "log/serial.log",
         disk=Disk(tmp_path / "disk.qcow2"),
@@ -46,7 +46,7 @@ def spec(tmp_path: Path) -> DomainSpec:
     )
 
 
-def line(spec: DomainSpec, channels: qemu_arguments.Channels = CHANNELS) -> list[str]:
+def line(spec: DomainSpec, channels: qemu_arguments.InheritedDescriptors = CHANNELS) -> list[str]:
     return qemu_arguments.command_line(spec, "qemu-system-x86_64", Accelerator.TCG, channels)
 
 
@@ -125,7 +125,7 @@ def test_taps_are_short_and_follow_the_uuid(spec: DomainSpec) -> None:
     [
         ({"name": "../x"}, "no name for a machine"),
         ({"name": "a,b"}, "no name for a machine"),
-        ({"nics": [Nic("public", "cloudbr0", "1e:00")]}, "no MAC address"),
+        ({"nics": [DomainNic("public", "cloudbr0", "1e:00")]}, "no MAC address"),
         ({"kernel": Path("vmlinuz")}, "not an absolute path"),
         ({"disk": Disk(Path("/no/such/disk"))}, "/no/such/disk does not exist"),
         ({"vnc": VncSpec("10.11.0.1", 0, "ninechars")}, "at most 8 characters"),

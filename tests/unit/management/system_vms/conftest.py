@@ -24,11 +24,11 @@ from systemvm.management.pki.seal import Seal
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.system_vms.boot_arguments import BootFacts
-from systemvm.management.system_vms.lifecycle import Lifecycle
-from systemvm.management.system_vms.machine import MachineBuilder
-from systemvm.management.system_vms.patching import Patching
-from systemvm.management.system_vms.reconciler import Keeper
-from systemvm.management.system_vms.secure_shell import Logins
+from systemvm.management.system_vms.lifecycle import SystemVmLifecycle
+from systemvm.management.system_vms.machine import SystemVmBuilder
+from systemvm.management.system_vms.patching import AgentPatching
+from systemvm.management.system_vms.reconciler import SystemVmReconciler
+from systemvm.management.system_vms.secure_shell import SshAccess
 
 
 def _fakes() -> ModuleType:
@@ -55,8 +55,8 @@ class World:
     admission: object
     directory: AgentDirectory
     authority: ControlAuthority
-    lifecycle: Lifecycle
-    keeper: Keeper
+    lifecycle: SystemVmLifecycle
+    reconciler: SystemVmReconciler
     configuration: Configuration
     host_id: int
 
@@ -77,22 +77,24 @@ def build(configuration: Configuration, database: Database, hypervisor, primary,
             configuration.zones[0], vm.zone_id, configuration.management.control, "ssh-ed25519 AAAA systemvm"
         )
 
-    lifecycle = Lifecycle(
+    lifecycle = SystemVmLifecycle(
         database,
         hypervisor,
-        MachineBuilder(images, primary, authority, configuration.layout.logs, clock=lambda: 1.8e9),
+        SystemVmBuilder(images, primary, authority, configuration.layout.logs, clock=lambda: 1.8e9),
         directory,
         admission,
         facts,
-        Patching(
+        AgentPatching(
             clock,
             directory,
-            Logins(database, directory, hypervisor, configuration.layout.pki / "ssh_key"),
+            SshAccess(database, directory, hypervisor, configuration.layout.pki / "ssh_key"),
             configuration.layout.agent_code,
         ),
         host_id=host.id,
     )
-    keeper = Keeper(clock, database, configuration, lifecycle, hypervisor, directory, host_id=host.id)
+    reconciler = SystemVmReconciler(
+        clock, database, configuration, lifecycle, hypervisor, directory, host_id=host.id
+    )
     return World(
         clock,
         database,
@@ -103,7 +105,7 @@ def build(configuration: Configuration, database: Database, hypervisor, primary,
         directory,
         authority,
         lifecycle,
-        keeper,
+        reconciler,
         configuration,
         host.id,
     )

@@ -25,7 +25,7 @@ from systemvm.wire import boot_arguments
 
 @pytest_twisted.ensureDeferred
 async def test_an_ssvm_is_told_all_of_reference_1_3(world) -> None:
-    await world.keeper.scan()
+    await world.reconciler.scan()
     spec = world.hypervisor.specs["s-1-VM"]
     text = spec.credentials[boot_arguments.CMDLINE_CREDENTIAL].decode()
     arguments = boot_arguments.parse(text)
@@ -64,7 +64,7 @@ async def test_an_ssvm_is_told_all_of_reference_1_3(world) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_cpvm_is_told_all_of_reference_1_4(world) -> None:
-    await world.keeper.scan()
+    await world.reconciler.scan()
     spec = world.hypervisor.specs["v-2-VM"]
     arguments = boot_arguments.parse(spec.credentials[boot_arguments.CMDLINE_CREDENTIAL].decode())
     expected = {
@@ -83,7 +83,7 @@ async def test_a_cpvm_is_told_all_of_reference_1_4(world) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_rows_say_what_the_guest_is_told(world) -> None:
-    await world.keeper.scan()
+    await world.reconciler.scan()
     vm = await world.database.read(instances.by_instance_name, "s-1-VM")
     nics = await world.database.read(instances.nics_of, vm.id)
     assert [(nic.device, nic.traffic_type, nic.bridge) for nic in nics] == [
@@ -101,7 +101,7 @@ async def test_the_guest_understands_its_network(world) -> None:
     """Both ends of the same text: the guest's own reader plans four NICs and a default route."""
     from systemvm.guest.network import plan
 
-    await world.keeper.scan()
+    await world.reconciler.scan()
     text = world.hypervisor.specs["s-1-VM"].credentials[boot_arguments.CMDLINE_CREDENTIAL].decode()
     planned = plan(boot_arguments.parse(text))
     assert [nic.device for nic in planned.interfaces] == ["eth0", "eth1", "eth2", "eth3"]

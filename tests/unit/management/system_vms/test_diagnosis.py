@@ -13,17 +13,17 @@ from twisted.internet.defer import Deferred
 from settling import settled
 from systemvm.guest.boot_argument_error import FailureKind
 from systemvm.management.control.agent import AgentStatus
-from systemvm.management.control.refusals import Refusals
+from systemvm.management.control.refusal_recorder import RefusalRecorder
 from systemvm.management.hypervisors import serial_log
 from systemvm.management.hypervisors.base import DomainNotFoundError, ExitReason, HypervisorError
-from systemvm.management.hypervisors.guest_agent import Completed, GuestAgentSilentError
+from systemvm.management.hypervisors.guest_agent import CommandResult, GuestAgentSilentError
 from systemvm.management.state import instances
 from systemvm.management.state.host_state import HostState, host_state
 from systemvm.management.state.status import AgentState, InstanceState
 from systemvm.management.system_vms import guest_probe
 from systemvm.management.system_vms.diagnosis import BOOT_GRACE_S, Diagnosis
-from systemvm.management.system_vms.operations import FIRST_ANSWER_S, Operations
-from systemvm.management.system_vms.secure_shell import HOST_KEY, Logins
+from systemvm.management.system_vms.operations import FIRST_ANSWER_S, SystemVmOperations
+from systemvm.management.system_vms.secure_shell import HOST_KEY, SshAccess
 from systemvm.rpc.core.call import Call, Caller
 from systemvm.rpc.core.method import MethodTable
 from systemvm.rpc.stream.peer_credentials import OPERATOR
@@ -282,9 +282,9 @@ class FakeGuest:
         if self.output is None:
             raise GuestAgentSilentError(f"{NAME}: the guest agent does not answer")
 
-    async def run(self, argv: list[str], *, timeout_s: float) -> Completed:
+    async def run(self, argv: list[str], *, timeout_s: float) -> CommandResult:
         self.asked += 1
-        return Completed(0, None, (self.output or "").encode(), b"")
+        return CommandResult(0, None, (self.output or "").encode(), b"")
 
     async def read_file(self, path: str, *, limit_bytes: int, timeout_s: float) -> bytes:
         if self.output is None:
@@ -331,7 +331,7 @@ async def rounds(world: Any, diagnosis: Diagnosis, advance_s: float = 0.0) -> Ag
 
 @pytest_twisted.ensureDeferred
 async def test_it_asks_inside_after_a_while_and_says_what_it_found_where_everybody_looks(world: Any) -> None:
-    await world.keeper.scan()
+    await world.reconciler.scan()
     machines = FakeMachines(guest(dial=("", 124)))
     diagnosis = diagnosis_of(world, machines)
     before = await rounds(world, diagnosis)
@@ -346,7 +346,7 @@ async def test_it_asks_inside_after_a_while_and_says_what_it_found_where_everybo
 
 @pytest_twisted.ensureDeferred
 async def test_a_guest_that_is_only_slow_is_called_busy(world: Any) -> None:
-    await world.keeper.scan()
+    await world.reconciler.scan()
     machines = FakeMachines(guest())
     machines.guest.files[guest_probe.LOADAVG] = b"9.25 8.00 7.00 6/120 4000\n"
     found = await rounds(world, diagnosis_of(world, machines), BOOT_GRACE_S + 1)
@@ -362,7 +362,7 @@ async def test_a_guest_that_is_only_slow_is_called_busy(world: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_definite_fault_is_the_better_reason_than_a_busy_guest(world: Any) -> None:
-    await world.keeper.scan()
+    await world.reconciler.scan()
     machines = FakeMachines(guest(agent=unit(ActiveState="inactive", Result="success")))
     machines.guest.files[guest_probe.LOADAVG] = b"9.25 8.00 7.00 6/120 4000\n"
     vm = await world.database.read(instances.by_instance_name, NAME)
@@ -373,12 +373,12 @@ async def test_a_definite_fault_is_the_better_reason_than_a_busy_guest(world: An
 
 @pytest_twisted.ensureDeferred
 async def test_why_answers_in_time_while_the_hypervisor_does_not(world: Any) -> None:
-    await world.keeper.scan()
+    await world.reconciler.scan()
     answer: Deferred[str] = Deferred()
     machines = FakeMachines(guest())
     machines.condition = lambda name: answer  # type: ignore[assignment,method-assign,return-value]
     diagnosis = diagnosis_of(world, machines)
-    operations = Operations(
+    operations = SystemVmOperations(
         world.database, world.directory, None, diagnosis, None, world.configuration.layout.logs, world.clock,  # type: ignore[arg-type]
     )  # fmt: skip
     table = MethodTable("operators", "1")
@@ -440,7 +440,7 @@ HYPERVISOR: dict[str, tuple[FakeMachines, str, str, str]] = {
 @pytest_twisted.ensureDeferred
 async def test_without_an_answer_from_inside_console_and_hypervisor_are_asked(world: Any, case: str) -> None:
     machines, console, reason, hint = HYPERVISOR[case]
-    await world.keeper.scan()
+    await world.reconciler.scan()
     console_of(world, console)
     diagnosis = diagnosis_of(world, machines)
     await rounds(world, diagnosis)
@@ -449,7 +449,7 @@ async def test_without_an_answer_from_inside_console_and_hypervisor_are_asked(wo
 
 @pytest_twisted.ensureDeferred
 async def test_a_console_that_says_the_end_is_believed_at_once(world: Any) -> None:
-    await world.keeper.scan()
+    await world.reconciler.scan()
     console_of(world, CONSOLES["no boot arguments"][0])
     status = await rounds(world, diagnosis_of(world, FakeMachines(None)))
     assert status.reason == CONSOLES["no boot arguments"][1]
@@ -460,22 +460,24 @@ async def test_a_console_that_says_the_end_is_believed_at_once(world: Any) -> No
 )
 @pytest_twisted.ensureDeferred
 async def test_a_refusal_is_the_better_reason(world: Any, check: TlsCheck) -> None:
-    await world.keeper.scan()
+    await world.reconciler.scan()
     vm = await world.database.read(instances.by_instance_name, NAME)
     nics = await world.database.read(instances.nics_of, vm.id)
     control = next(nic.address for nic in nics if nic.traffic_type == "control")
     diagnosis = diagnosis_of(world, FakeMachines(guest(dial=("", 124))))
     await rounds(world, diagnosis)
     world.clock.advance(BOOT_GRACE_S)
-    await Refusals(world.database, world.directory, world.clock.seconds).note(control, Refusal(check, "told"))
+    await RefusalRecorder(world.database, world.directory, world.clock.seconds).note(
+        control, Refusal(check, "told")
+    )
     status = await rounds(world, diagnosis, 1)
     assert (status.reason, status.hint) == (f"was refused ({check.value}): told", check.hint)
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_machine_that_ended_before_its_agent_came_says_why_by_its_console(world: Any) -> None:
-    world.keeper._last_serial_error = diagnosis_of(world, FakeMachines(None)).last_serial_error
-    await world.keeper.scan()
+    world.reconciler._last_serial_error = diagnosis_of(world, FakeMachines(None)).last_serial_error
+    await world.reconciler.scan()
     console_of(world, CONSOLES["kernel panic"][0])
     world.hypervisor.end(NAME, ExitReason.GUEST_RESET)
     await settled(world.database)
@@ -493,14 +495,14 @@ async def test_a_machine_that_ended_before_its_agent_came_says_why_by_its_consol
 async def test_host_keys_of_this_start_come_by_the_guest_agent_before_the_agent(
     world: Any,
 ) -> None:
-    await world.keeper.scan()
+    await world.reconciler.scan()
     vm = await world.database.read(instances.by_instance_name, NAME)
     vm = await world.database.run(instances.update, vm.id, host_keys=["ssh-ed25519 OLD"])
     machines = FakeMachines(guest())
     machines.guest.files[HOST_KEY] = b"ssh-ed25519 NEW root@s-1-VM\n"
-    logins = Logins(world.database, world.directory, machines, Path("/key"))
+    logins = SshAccess(world.database, world.directory, machines, Path("/key"))
     assert list((await logins.of(vm)).host_keys) == ["ssh-ed25519 NEW"]
-    silent = Logins(world.database, world.directory, FakeMachines(None), Path("/key"))
+    silent = SshAccess(world.database, world.directory, FakeMachines(None), Path("/key"))
     assert list((await silent.of(vm)).host_keys) == ["ssh-ed25519 OLD"]
     never = await world.database.run(instances.update, vm.id, host_keys=[])
     with pytest.raises(HypervisorError, match="has not told its ssh host keys yet"):
@@ -530,7 +532,7 @@ async def test_host_keys_of_this_start_come_by_the_guest_agent_before_the_agent(
 )
 @pytest_twisted.ensureDeferred
 async def test_states_are_cloudstacks(world: Any, state: Any, agent: Any, reason: Any, word: Any) -> None:
-    await world.keeper.scan()
+    await world.reconciler.scan()
     vm = await world.database.read(instances.by_instance_name, NAME)
     row = await world.database.run(instances.update, vm.id, state=state, agent_state=agent, reason=reason)
     assert host_state(row) is word

@@ -23,7 +23,11 @@ from systemvm.wire.agent import Hello
 from systemvm.wire.role import Role
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHostKeyOfTheGuest"
-TRIAL, KEPT, UNDONE = {"step": "trial"}, {"step": "kept"}, {"step": "undone", "error": "it said undo"}
+TRIAL, MANAGED_ROLES, UNDONE = (
+    {"step": "trial"},
+    {"step": "kept"},
+    {"step": "undone", "error": "it said undo"},
+)
 SILENCE = {"error": "ssh ended: killed", "hint": "look"}
 
 
@@ -66,7 +70,7 @@ def up(world, version: str) -> None:
 
 
 async def begun(world, monkeypatch, guest: Guest, *, forced: bool = False, **columns: Any) -> Deferred[Any]:
-    await world.keeper.scan()
+    await world.reconciler.scan()
     vm = await world.database.read(instances.by_instance_name, "s-1-VM")
     await world.database.run(
         instances.update, vm.id, **{"host_keys": [KEY], "agent_version": "0.0.1", **columns}
@@ -77,7 +81,7 @@ async def begun(world, monkeypatch, guest: Guest, *, forced: bool = False, **col
 
 @pytest_twisted.ensureDeferred
 async def test_an_agent_that_comes_up_with_the_new_version_is_kept(world, monkeypatch, version) -> None:
-    guest = Guest([TRIAL, KEPT])
+    guest = Guest([TRIAL, MANAGED_ROLES])
     patched = await begun(world, monkeypatch, guest)
     await settled(world.database)
     assert guest.sent
@@ -119,7 +123,7 @@ async def test_what_was_cut_off_is_cleared_away(world, monkeypatch) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_one_that_runs_it_already_is_left_alone_unless_forced(world, monkeypatch, version) -> None:
-    guest = Guest([TRIAL, KEPT])
+    guest = Guest([TRIAL, MANAGED_ROLES])
     assert not (await (await begun(world, monkeypatch, guest, agent_version=version))).changed
     assert guest.commands == []
     up(world, version)

@@ -15,8 +15,8 @@ from systemvm.management.housekeeping import Housekeeping
 from systemvm.management.pki.public import PublicAuthority
 from systemvm.management.state import jobs, zones
 from systemvm.management.state.status import AgentState, JobStatus
-from systemvm.management.system_vms.preparation import Preparations
-from systemvm.management.templates.copies import Copies
+from systemvm.management.system_vms.preparation import AgentPreparation
+from systemvm.management.templates.copies import TemplateCopies
 from systemvm.rpc.core.call import Caller
 from systemvm.rpc.core.errors import DEADLINE, RpcError
 from systemvm.wire.agent import Health, Hello
@@ -46,11 +46,11 @@ class FakePeer:
 
 
 @pytest.fixture
-def preparations(world) -> Preparations:
+def preparations(world) -> AgentPreparation:
     configuration = world.configuration
     page = configuration.management.page.endpoint
     public = PublicAuthority.open(configuration.layout.pki, configuration.zones, page)
-    return Preparations(world.database, world.configuration, world.directory, public)
+    return AgentPreparation(world.database, world.configuration, world.directory, public)
 
 
 async def connected(world, name: str) -> tuple[Agent, FakePeer]:
@@ -63,8 +63,8 @@ async def connected(world, name: str) -> tuple[Agent, FakePeer]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_ssvm_mounts_the_zones_stores(world, preparations: Preparations) -> None:
-    await world.keeper.scan()
+async def test_an_ssvm_mounts_the_zones_stores(world, preparations: AgentPreparation) -> None:
+    await world.reconciler.scan()
     agent, peer = await connected(world, "s-1-VM")
     assert world.directory.preparations(Role.SSVM) == [preparations.mount_stores]
     await preparations.mount_stores(agent)
@@ -77,8 +77,8 @@ async def test_an_ssvm_mounts_the_zones_stores(world, preparations: Preparations
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_store_that_stops_answering_is_said_beside_up(world, preparations: Preparations) -> None:
-    await world.keeper.scan()
+async def test_a_store_that_stops_answering_is_said_beside_up(world, preparations: AgentPreparation) -> None:
+    await world.reconciler.scan()
     agent, peer = await connected(world, "s-1-VM")
     hangs = "NFS server 10.12.0.2 takes connections and does not answer"
     peer.answers["storage.stats"] = RpcError(DEADLINE, "s-1-VM did not answer storage.stats in 20 s")
@@ -96,8 +96,8 @@ async def test_a_store_that_stops_answering_is_said_beside_up(world, preparation
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_store_says_nothing_of_an_agent_that_is_gone(world, preparations: Preparations) -> None:
-    await world.keeper.scan()
+async def test_a_store_says_nothing_of_an_agent_that_is_gone(world, preparations: AgentPreparation) -> None:
+    await world.reconciler.scan()
     agent, _ = await connected(world, "s-1-VM")
     world.directory.lost(agent.peer, "gone")
     with pytest.raises(RpcError):
@@ -106,8 +106,10 @@ async def test_a_store_says_nothing_of_an_agent_that_is_gone(world, preparations
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_cpvm_gets_a_certificate_of_the_advertised_origin(world, preparations: Preparations) -> None:
-    await world.keeper.scan()
+async def test_a_cpvm_gets_a_certificate_of_the_advertised_origin(
+    world, preparations: AgentPreparation
+) -> None:
+    await world.reconciler.scan()
     agent, peer = await connected(world, "v-2-VM")
     await preparations.set_up_console(agent)
     [(method, setup)] = peer.calls
@@ -122,12 +124,12 @@ async def test_a_cpvm_gets_a_certificate_of_the_advertised_origin(world, prepara
 
 
 @pytest_twisted.ensureDeferred
-async def test_housekeeping_measures_renews_and_forgets(world, preparations: Preparations) -> None:
-    await world.keeper.scan()
+async def test_housekeeping_measures_renews_and_forgets(world, preparations: AgentPreparation) -> None:
+    await world.reconciler.scan()
     _, ssvm = await connected(world, "s-1-VM")
     _, cpvm = await connected(world, "v-2-VM")
     assert world.directory.agent("s-1-VM").status.state is AgentState.UP
-    copies = Copies(world.database, world.primary, host_id=world.host_id)
+    copies = TemplateCopies(world.database, world.primary, host_id=world.host_id)
     keeping = Housekeeping(
         world.clock, world.database, world.directory, preparations, copies, job_expiry=timedelta(0)
     )
@@ -149,9 +151,9 @@ async def test_housekeeping_measures_renews_and_forgets(world, preparations: Pre
 
 @pytest_twisted.ensureDeferred
 async def test_a_busy_guest_is_called_busy_and_its_nfs_server_is_not_blamed(
-    world, preparations: Preparations
+    world, preparations: AgentPreparation
 ) -> None:
-    await world.keeper.scan()
+    await world.reconciler.scan()
     agent, peer = await connected(world, "s-1-VM")
     busy = MachineLoad(timeout_scale=20, slowdown=5, load_1min=9, is_busy=True)
     agent.health = Health(1.0, 9.0, 1, 1, 1, 1, [], 0, load=busy)

@@ -15,15 +15,15 @@ from systemvm.management.state import schema, templates
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState
 from systemvm.management.state.templates import Template
-from systemvm.management.templates.copies import Copies
+from systemvm.management.templates.copies import TemplateCopies
 from systemvm.management.virtual_machines.deployment import Deployment
 from systemvm.management.virtual_machines.errors import NotDeployableError
 from systemvm.wire.storage import ImageFormat
 
 
 @pytest.fixture
-def copies(cloud: SmallCloud) -> Copies:
-    return Copies(cloud.database, cloud.primary, host_id=cloud.host.id)
+def copies(cloud: SmallCloud) -> TemplateCopies:
+    return TemplateCopies(cloud.database, cloud.primary, host_id=cloud.host.id)
 
 
 async def rows_made(cloud: SmallCloud, template: Template) -> Instance:
@@ -60,7 +60,9 @@ def refs(cloud: SmallCloud, template: Template) -> list[Any]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_copy_outlives_its_template_until_its_last_machine(cloud: SmallCloud, copies: Copies) -> None:
+async def test_a_copy_outlives_its_template_until_its_last_machine(
+    cloud: SmallCloud, copies: TemplateCopies
+) -> None:
     template, _ = cloud.add_template()
     first, second = await deployed(cloud, template), await deployed(cloud, template)
     await cloud.templates.delete(template.id, forced=True)
@@ -77,7 +79,9 @@ async def test_a_copy_outlives_its_template_until_its_last_machine(cloud: SmallC
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_template_that_is_not_deleted_keeps_its_copy(cloud: SmallCloud, copies: Copies) -> None:
+async def test_a_template_that_is_not_deleted_keeps_its_copy(
+    cloud: SmallCloud, copies: TemplateCopies
+) -> None:
     template, _ = cloud.add_template()
     vm = await deployed(cloud, template)
     await cloud.machines.destroy(vm.id, expunge=True)
@@ -88,7 +92,7 @@ async def test_a_template_that_is_not_deleted_keeps_its_copy(cloud: SmallCloud, 
 
 @pytest_twisted.ensureDeferred
 async def test_an_iso_goes_as_a_template_does_and_takes_nobody_along(
-    cloud: SmallCloud, copies: Copies
+    cloud: SmallCloud, copies: TemplateCopies
 ) -> None:
     iso, _ = cloud.add_template(format=ImageFormat.ISO)
     other, _ = cloud.add_template()
@@ -104,7 +108,7 @@ async def test_an_iso_goes_as_a_template_does_and_takes_nobody_along(
 
 @pytest_twisted.ensureDeferred
 async def test_an_iso_in_a_machines_drive_stays_whatever_its_row_says(
-    cloud: SmallCloud, copies: Copies
+    cloud: SmallCloud, copies: TemplateCopies
 ) -> None:
     iso, _ = cloud.add_template(format=ImageFormat.ISO)
     await deployed(cloud, iso)
@@ -114,7 +118,9 @@ async def test_an_iso_in_a_machines_drive_stays_whatever_its_row_says(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_start_that_is_copying_meanwhile_finds_its_copy(cloud: SmallCloud, copies: Copies) -> None:
+async def test_a_start_that_is_copying_meanwhile_finds_its_copy(
+    cloud: SmallCloud, copies: TemplateCopies
+) -> None:
     template, _ = cloud.add_template()
     vm = await rows_made(cloud, template)
     gate: Deferred[None] = Deferred()
@@ -143,7 +149,7 @@ async def test_a_start_that_is_copying_meanwhile_finds_its_copy(cloud: SmallClou
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_cannot_be_deleted_is_tried_again(cloud: SmallCloud, copies: Copies) -> None:
+async def test_what_cannot_be_deleted_is_tried_again(cloud: SmallCloud, copies: TemplateCopies) -> None:
     template, _ = cloud.add_template()
     vm = await deployed(cloud, template)
     await cloud.machines.destroy(vm.id, expunge=True)
@@ -163,5 +169,5 @@ async def test_copies_of_another_host_are_not_ours(cloud: SmallCloud) -> None:
     vm = await deployed(cloud, template)
     await cloud.machines.destroy(vm.id, expunge=True)
     await cloud.templates.delete(template.id)
-    await Copies(cloud.database, cloud.primary, host_id=cloud.host.id + 1).remove_unused()
+    await TemplateCopies(cloud.database, cloud.primary, host_id=cloud.host.id + 1).remove_unused()
     assert copy_of(cloud, template).exists()

@@ -16,7 +16,7 @@ from systemvm.management.api.errors import ApiError
 from systemvm.management.state import events, templates
 from systemvm.management.state.status import InstanceType
 from systemvm.management.state.templates import StoreRef
-from systemvm.management.templates.dispatch import Dispatch
+from systemvm.management.templates.dispatch import DownloadDispatcher
 from systemvm.management.templates.service import TemplateStateError
 from systemvm.management.templates.ssvm_calls import BELIEVED_S, RETRY_LAST_S
 from systemvm.rpc.core.errors import BUSY, FORBIDDEN, INTERNAL, NOT_CONNECTED, RpcError
@@ -480,5 +480,5 @@ async def test_a_new_daemon_goes_on_where_the_old_one_was(cloud: SmallCloud, ref
     agents = FakeAgents()
     peer = agents.connect("s-1-VM", Role.SSVM)
     peer.answers[storage.TEMPLATE_DOWNLOAD] = lambda request: DownloadStatus(request.job_id, DONE, 1, 1)
-    await Dispatch(Clock(), cloud.database, agents, FakeZoneFacts()).reconcile()
+    await DownloadDispatcher(Clock(), cloud.database, agents, FakeZoneFacts()).reconcile()
     assert now_of(cloud, ref).is_ready

@@ -10,13 +10,13 @@ from twisted.logger import Logger
 from systemvm.management.api.answers.access import ConsoleEndpointAnswer, WebSocketAnswer
 from systemvm.management.api.command import ApiCall, Command
 from systemvm.management.api.parameters import ParameterType, optional, required
-from systemvm.management.consoles.endpoint import ConsoleUnavailableError, Endpoint, Viewer
+from systemvm.management.consoles.endpoint import ConsoleEndpoint, ConsoleUnavailableError, ConsoleUser
 
 
 class Endpoints(Protocol):
     """Who makes console sessions."""
 
-    async def create(self, vm_uuid: str, viewer: Viewer) -> Endpoint: ...
+    async def create(self, vm_uuid: str, console_user: ConsoleUser) -> ConsoleEndpoint: ...
 
 
 class ConsoleCommands:
@@ -52,7 +52,7 @@ class ConsoleCommands:
                 hint="Leave it out: the console's own token works once and for a minute.",
             )
         principal = call.principal
-        viewer = Viewer(
+        console_user = ConsoleUser(
             principal.user.id,
             principal.account.id,
             principal.is_admin,
@@ -61,7 +61,7 @@ class ConsoleCommands:
             principal.login_uuid,
         )
         try:
-            endpoint = await self._endpoints.create(call.arguments["virtualmachineid"], viewer)
+            endpoint = await self._endpoints.create(call.arguments["virtualmachineid"], console_user)
         except ConsoleUnavailableError as error:
             self.log.info(
                 "no console for {username}: {details} ({request_id})",

@@ -18,14 +18,14 @@ from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.jobs.runner import Jobs, Running
 from systemvm.management.state.database import Database
-from systemvm.management.system_vms.diagnostics import Diagnosis
+from systemvm.management.system_vms.diagnostics import DiagnosticsResult
 from systemvm.wire.diagnostics import TYPES, DiagnosisError, check
 
 
 class Asker(Protocol):
     """Who asks system VMs."""
 
-    async def run(self, vm_uuid: str, kind: str, address: str, params: str) -> Diagnosis: ...
+    async def run(self, vm_uuid: str, kind: str, address: str, params: str) -> DiagnosticsResult: ...
     async def collect(self, vm_uuid: str, files: Sequence[str]) -> Path: ...
 
 

@@ -21,7 +21,7 @@ from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.host_state import explanation_of, host_state
 from systemvm.management.state.instances import Instance, Nic
 from systemvm.management.state.status import InstanceType
-from systemvm.management.system_vms.patching import Patched
+from systemvm.management.system_vms.patching import PatchResult
 
 _TYPES = {
     InstanceType.SECONDARY_STORAGE: "secondarystoragevm",
@@ -36,7 +36,7 @@ class SystemVmControl(Protocol):
     async def stop(self, uuid: str, *, forced: bool = False) -> Instance: ...
     async def reboot(self, uuid: str, *, forced: bool = False) -> Instance: ...
     async def destroy(self, uuid: str) -> None: ...
-    async def patch(self, uuid: str, *, forced: bool = False) -> Patched: ...
+    async def patch(self, uuid: str, *, forced: bool = False) -> PatchResult: ...
 
 
 class SystemVmCommands:

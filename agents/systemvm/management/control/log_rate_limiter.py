@@ -9,18 +9,18 @@ QUIET_S = 600.0
 MAX_REMEMBERED = 256
 
 
-class News:
+class LogRateLimiter:
     """The same is told once in ten minutes; what is remembered for that is bounded."""
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
         self._told_s: dict[tuple[str, ...], float] = {}
 
-    def is_new(self, *what: str) -> bool:
+    def allows(self, *what: str) -> bool:
         """Whether this was not told lately; from now on it was.
 
-        >>> news = News(lambda: 0.0)
-        >>> news.is_new("s-1-VM", "expired"), news.is_new("s-1-VM", "expired")
+        >>> news = LogRateLimiter(lambda: 0.0)
+        >>> news.allows("s-1-VM", "expired"), news.allows("s-1-VM", "expired")
         (True, False)
         """
         now_s, told_s = self._seconds(), self._told_s.get(what)

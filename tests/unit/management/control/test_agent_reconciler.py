@@ -15,15 +15,15 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from small_cloud import FakePeer, FakeZoneFacts, SmallCloud
-from systemvm.management.consoles.session_reconciler import ENDED, LOST, ConsoleReconcile
+from systemvm.management.consoles.session_reconciler import ENDED, LOST, ConsoleSessionReconciler
 from systemvm.management.control.agent import Agent, AgentStatus
-from systemvm.management.control.agent_reconciler import RECONCILE_EVERY_S, Reconciliation
+from systemvm.management.control.agent_reconciler import RECONCILE_EVERY_S, AgentReconciler
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.state import console_sessions, instances, templates
 from systemvm.management.state.columns import now
 from systemvm.management.state.status import AgentState, InstanceState, InstanceType
 from systemvm.management.state.templates import StoreRef
-from systemvm.management.templates.reconciler import TemplateReconcile
+from systemvm.management.templates.reconciler import TemplateReconciler
 from systemvm.rpc.core.errors import DEADLINE, NOT_CONNECTED, RpcError
 from systemvm.wire import console, protocol, storage
 from systemvm.wire.agent import Hello
@@ -53,7 +53,7 @@ class Ssvm:
         self.directory, self.agent, self.peer = connected(cloud.ssvm.instance_name, Role.SSVM)
         self.peer.answers[storage.STORAGE_JOBS] = lambda params: JobListing([])
         self.woken: list[bool] = []
-        self.step = TemplateReconcile(cloud.database, self.directory, zones, lambda: self.woken.append(True))
+        self.step = TemplateReconciler(cloud.database, self.directory, zones, lambda: self.woken.append(True))
         self.cloud = cloud
 
     def ref(self, ref: StoreRef) -> StoreRef:
@@ -153,7 +153,7 @@ async def test_missed_ends_are_taken_and_work_in_vain_is_stopped(cloud: SmallClo
 class Cpvm:
     def __init__(self, cloud: SmallCloud) -> None:
         self.directory, self.agent, self.peer = connected(cloud.cpvm.instance_name, Role.CPVM)
-        self.step = ConsoleReconcile(cloud.database, self.directory)
+        self.step = ConsoleSessionReconciler(cloud.database, self.directory)
         self.cloud = cloud
         self.peer.answers[console.CONSOLE_END] = lambda params: None
 
@@ -252,7 +252,7 @@ async def test_a_cpvm_that_cannot_tell_loses_no_session(cpvm: Cpvm, failure: Rpc
 async def test_it_happens_at_each_connection_and_every_few_minutes_for_agents_that_can_tell() -> None:
     directory, agent, _ = connected("s-1-VM", Role.SSVM)
     clock, seen = Clock(), []
-    reconciliation = Reconciliation(clock, directory)
+    reconciliation = AgentReconciler(clock, directory)
 
     async def step(agent: Agent) -> None:
         seen.append(agent.name)
@@ -274,7 +274,7 @@ async def test_it_happens_at_each_connection_and_every_few_minutes_for_agents_th
 async def test_one_that_cannot_tell_is_asked_less_often_and_one_that_hangs_not_again() -> None:
     directory, _, _ = connected("s-1-VM", Role.SSVM)
     clock, asked_at_s = Clock(), []
-    reconciliation = Reconciliation(clock, directory)
+    reconciliation = AgentReconciler(clock, directory)
     hangs: list[Deferred[None]] = []
 
     async def step(agent: Agent) -> None:

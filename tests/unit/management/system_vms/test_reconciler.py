@@ -28,8 +28,8 @@ async def vm_of(world, name: str) -> instances.Instance:
 
 @pytest_twisted.ensureDeferred
 async def test_a_zone_gets_one_of_each_and_no_more(world) -> None:
-    await world.keeper.scan()
-    await world.keeper.scan()
+    await world.reconciler.scan()
+    await world.reconciler.scan()
     assert [spec.name for spec in world.hypervisor.started] == ["s-1-VM", "v-2-VM"]
     ssvm, cpvm = await vm_of(world, "s-1-VM"), await vm_of(world, "v-2-VM")
     assert (ssvm.state, cpvm.state) == (InstanceState.RUNNING, InstanceState.RUNNING)
@@ -40,7 +40,7 @@ async def test_a_zone_gets_one_of_each_and_no_more(world) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_the_machine_is_a_clone_with_credentials_of_its_own(world) -> None:
-    await world.keeper.scan()
+    await world.reconciler.scan()
     spec = world.hypervisor.specs["s-1-VM"]
     assert spec.is_system
     assert spec.vnc is None
@@ -54,7 +54,7 @@ async def test_the_machine_is_a_clone_with_credentials_of_its_own(world) -> None
 
 @pytest_twisted.ensureDeferred
 async def test_only_agents_of_vms_that_there_are_may_come_in(world) -> None:
-    await world.keeper.scan()
+    await world.reconciler.scan()
     world.directory.admit(Caller("s-1-VM", "ssvm"))
     for stranger in (Caller("s-9-VM", "ssvm"), Caller("s-1-VM", "cpvm")):
         with pytest.raises(RpcError, match="no system VM"):
@@ -80,7 +80,7 @@ async def test_an_agent_comes_in_while_its_machine_lives_and_not_without_it(worl
         await end(name, **how)
 
     world.hypervisor.start, world.hypervisor.stop = start, stop
-    await world.keeper.scan()
+    await world.reconciler.scan()
     vm = await vm_of(world, "s-1-VM")
     await world.lifecycle.reboot(vm.uuid)
     world.directory.admit(agent)
@@ -89,7 +89,7 @@ async def test_an_agent_comes_in_while_its_machine_lives_and_not_without_it(worl
     assert admitted == [starting, stopping, starting, stopping]
     with pytest.raises(RpcError, match="s-1-VM does not run"):
         world.directory.admit(agent)
-    await world.keeper.scan()
+    await world.reconciler.scan()
     world.directory.admit(agent)
     world.hypervisor.end("s-1-VM", ExitReason.GUEST_PANIC)
     with pytest.raises(RpcError, match="s-1-VM does not run"):
@@ -101,10 +101,10 @@ async def test_an_agent_comes_in_while_its_machine_lives_and_not_without_it(worl
 
 @pytest_twisted.ensureDeferred
 async def test_a_guest_that_resets_itself_starts_again_with_fresh_credentials(world) -> None:
-    await world.keeper.scan()
+    await world.reconciler.scan()
     before = world.hypervisor.specs["s-1-VM"]
     world.directory.agent("s-1-VM").hello = object()  # it had come up
-    world.keeper.start()
+    world.reconciler.start()
     world.clock.advance(0)  # its first scan, whose timer is not the one that is waited for
     world.hypervisor.end("s-1-VM", ExitReason.GUEST_RESET)
     await settled(world.database)
@@ -123,55 +123,55 @@ async def test_a_guest_that_resets_itself_starts_again_with_fresh_credentials(wo
     )
     assert after.disk == before.disk
     assert len(world.primary.clones) == 2
-    await world.keeper.stop()
+    await world.reconciler.stop()
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_failing_start_says_why_and_is_tried_again_ever_later(world) -> None:
     world.hypervisor.failing = HypervisorError("no memory is left", "stop a machine")
-    await world.keeper.scan()
+    await world.reconciler.scan()
     ssvm = await vm_of(world, "s-1-VM")
     assert ssvm.state is InstanceState.STOPPED
     assert ssvm.reason == "could not be started: no memory is left"
     assert ssvm.hint == "stop a machine"
     world.hypervisor.failing = None
-    await world.keeper.scan()
+    await world.reconciler.scan()
     assert world.hypervisor.started == []  # not before five seconds
     world.clock.advance(5.1)
-    await world.keeper.scan()
+    await world.reconciler.scan()
     assert [spec.name for spec in world.hypervisor.started] == ["s-1-VM", "v-2-VM"]  # the same numbers
 
 
 @pytest_twisted.ensureDeferred
 async def test_one_that_dies_before_its_agents_first_word_waits(world) -> None:
-    await world.keeper.scan()
+    await world.reconciler.scan()
     world.hypervisor.end("s-1-VM", ExitReason.GUEST_PANIC)
     await settled(world.database)
     assert (await vm_of(world, "s-1-VM")).state is InstanceState.STOPPED
-    await world.keeper.scan()
+    await world.reconciler.scan()
     assert len(world.hypervisor.started) == 2
     world.clock.advance(5.1)
-    await world.keeper.scan()
+    await world.reconciler.scan()
     assert len(world.hypervisor.started) == 3
 
 
 @pytest_twisted.ensureDeferred
 async def test_stop_is_followed_by_a_start_with_the_same_name_and_addresses(world) -> None:
-    await world.keeper.scan()
+    await world.reconciler.scan()
     vm = await vm_of(world, "s-1-VM")
     had = await world.database.read(addresses.of_vm, vm.id)
     stopped = await world.lifecycle.stop(vm.uuid)
     assert stopped.state is InstanceState.STOPPED
     assert world.directory.agent("s-1-VM").status.state is AgentState.DISCONNECTED
     assert world.hypervisor.stopped == [("s-1-VM", False)]
-    await world.keeper.scan()
+    await world.reconciler.scan()
     assert (await vm_of(world, "s-1-VM")).state is InstanceState.RUNNING
     assert await world.database.read(addresses.of_vm, vm.id) == had
 
 
 @pytest_twisted.ensureDeferred
 async def test_one_that_cannot_be_stopped_is_running_and_says_why(world) -> None:
-    await world.keeper.scan()
+    await world.reconciler.scan()
     vm = await vm_of(world, "s-1-VM")
 
     async def stuck(name, **how):
@@ -188,7 +188,7 @@ async def test_one_that_cannot_be_stopped_is_running_and_says_why(world) -> None
 
 @pytest_twisted.ensureDeferred
 async def test_reboot_keeps_the_public_address_and_can_be_forced(world) -> None:
-    await world.keeper.scan()
+    await world.reconciler.scan()
     vm = await vm_of(world, "v-2-VM")
     running = await world.lifecycle.reboot(vm.uuid, forced=True)
     assert running.state is InstanceState.RUNNING
@@ -200,7 +200,7 @@ async def test_reboot_keeps_the_public_address_and_can_be_forced(world) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_cpvm_that_starts_anew_has_no_sessions(world) -> None:
-    await world.keeper.scan()
+    await world.reconciler.scan()
     ssvm, cpvm = await vm_of(world, "s-1-VM"), await vm_of(world, "v-2-VM")
     await world.database.run(instances.update, cpvm.id, console_sessions=1)
     await world.database.run(
@@ -224,7 +224,7 @@ async def test_a_cpvm_that_starts_anew_has_no_sessions(world) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_destroy_makes_room_for_one_of_a_new_name(world) -> None:
-    await world.keeper.scan()
+    await world.reconciler.scan()
     vm = await vm_of(world, "v-2-VM")
     await world.lifecycle.destroy(vm.uuid)
     with pytest.raises(NotFoundError):
@@ -233,14 +233,14 @@ async def test_destroy_makes_room_for_one_of_a_new_name(world) -> None:
     assert await world.database.read(addresses.of_vm, vm.id) == {}
     with pytest.raises(RpcError):
         world.directory.admit(Caller("v-2-VM", "cpvm"))
-    await world.keeper.scan()
+    await world.reconciler.scan()
     assert set(world.hypervisor.specs) == {"s-1-VM", "v-3-VM"}
     assert world.admission.addresses == {IPv4Address("10.11.0.101")}
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_newer_image_is_a_new_disk_at_the_next_start(world) -> None:
-    await world.keeper.scan()
+    await world.reconciler.scan()
     vm = await vm_of(world, "s-1-VM")
     world.images.rebuild()
     await world.lifecycle.reboot(vm.uuid)
@@ -251,27 +251,27 @@ async def test_a_newer_image_is_a_new_disk_at_the_next_start(world) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_restarted_daemon_adopts_what_runs_and_starts_what_does_not(world) -> None:
-    await world.keeper.scan()
+    await world.reconciler.scan()
     del world.hypervisor.specs["v-2-VM"]  # it died while no daemon looked
     again = world.restarted()
-    await again.keeper.adopt(await again.hypervisor.adopt())
+    await again.reconciler.adopt(await again.hypervisor.adopt())
     ssvm, cpvm = await vm_of(again, "s-1-VM"), await vm_of(again, "v-2-VM")
     assert (ssvm.state, cpvm.state) == (InstanceState.RUNNING, InstanceState.STOPPED)
     assert "no management daemon" in (cpvm.reason or "")
     again.directory.admit(Caller("s-1-VM", "ssvm"))
     with pytest.raises(RpcError, match="v-2-VM does not run"):
         again.directory.admit(Caller("v-2-VM", "cpvm"))
-    await again.keeper.scan()
+    await again.reconciler.scan()
     again.directory.admit(Caller("v-2-VM", "cpvm"))
     assert [spec.name for spec in again.hypervisor.started] == ["s-1-VM", "v-2-VM", "v-2-VM"]
 
 
 @pytest_twisted.ensureDeferred
 async def test_one_whose_agent_never_calls_is_started_again(world) -> None:
-    await world.keeper.scan()
-    await world.keeper.scan()  # from here on it is watched
+    await world.reconciler.scan()
+    await world.reconciler.scan()  # from here on it is watched
     world.clock.advance(world.configuration.management.supervision.agent_deadline_s + 1)
-    await world.keeper.scan()
+    await world.reconciler.scan()
     assert sorted(world.hypervisor.stopped) == [("s-1-VM", True), ("v-2-VM", True)]
     assert len(world.hypervisor.started) == 4
 
@@ -279,7 +279,7 @@ async def test_one_whose_agent_never_calls_is_started_again(world) -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_zone_without_a_store_gets_no_ssvm(world) -> None:
     world.configuration.zones[0].image_stores.clear()
-    await world.keeper.scan()
+    await world.reconciler.scan()
     assert list(world.hypervisor.specs) == ["v-1-VM"]
 
 
@@ -306,11 +306,11 @@ async def test_a_stop_waits_for_the_start_that_is_under_way(world) -> None:
         return await start(spec)
 
     world.hypervisor.start = slow
-    world.keeper.start()
+    world.reconciler.start()
     world.clock.advance(0)
     await settled(world.database)
     assert entered
-    stopping = Deferred.fromCoroutine(world.keeper.stop())
+    stopping = Deferred.fromCoroutine(world.reconciler.stop())
     await settled(world.database)
     assert not stopping.called
     gate.callback(None)
@@ -334,14 +334,14 @@ class SlowGoodbye:
 
 @pytest_twisted.ensureDeferred
 async def test_the_late_end_of_a_dead_machines_connection_alerts_nobody(world) -> None:
-    await world.keeper.scan()
+    await world.reconciler.scan()
     agent, connection = world.directory.agent("s-1-VM"), SlowGoodbye()
     agent.peer = connection
     agent.hello = object()  # it had come up: its next start waits for nothing
     world.hypervisor.end("s-1-VM", ExitReason.KILLED)
     await settled(world.database)
     assert connection.closed_for
-    await world.keeper.scan()
+    await world.reconciler.scan()
     assert agent.status.state is AgentState.CONNECTING
     world.directory.lost(connection, "connection reset")
     assert agent.status.state is AgentState.CONNECTING

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from systemvm.host.zone import TrafficType
 from systemvm.management.control.agent import Agent, AgentStatus
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.control.event_rate_limit import News
+from systemvm.management.control.log_rate_limiter import LogRateLimiter
 from systemvm.management.state import events, instances
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import Instance
@@ -22,7 +22,7 @@ from systemvm.rpc.tls.refusal import Refusal, TlsCheck
 MAX_BEING_NOTED = 16
 
 
-class Refusals:
+class RefusalRecorder:
     """Called with the address and the reason of each connection that the listener turned away."""
 
     _log = Logger()
@@ -38,7 +38,7 @@ class Refusals:
         self._database = database
         self._directory = directory
         self._seconds = seconds
-        self._news = News(seconds)
+        self._news = LogRateLimiter(seconds)
         self._being_noted: set[str] = set()
 
     def __call__(self, address: str, refusal: Refusal) -> None:
@@ -70,7 +70,7 @@ class Refusals:
             )
             if refusal.check is TlsCheck.OUR_CERTIFICATE and self._on_clock_in_doubt is not None:
                 await self._on_clock_in_doubt(agent)
-        if self._news.is_new(address, refusal.check.value):
+        if self._news.allows(address, refusal.check.value):
             who = f"{vm.instance_name} ({address})" if vm is not None else address
             await self._database.run(
                 events.record,

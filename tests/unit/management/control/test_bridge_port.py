@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from systemvm.management.control.bridge_port import LinkSource, find_neighbour, find_port
+from systemvm.management.control.bridge_port import BridgePortSource, find_neighbour, find_port
 
 ARP = """IP address       HW type     Flags       HW address            Mask     Device
 169.254.1.5      0x1         0x2         0E:00:a9:fe:01:05     *        cloud0
@@ -24,13 +24,13 @@ def entry(mac: str, port: int, is_local: int = 0) -> bytes:
     )
 
 
-def source(root: Path, forwarding: bytes | None) -> LinkSource:
+def source(root: Path, forwarding: bytes | None) -> BridgePortSource:
     (root / "proc/self/net").mkdir(parents=True)
     (root / "proc/self/net/arp").write_text(ARP)
     (root / "sys/class/net/cloud0").mkdir(parents=True)
     if forwarding is not None:
         (root / "sys/class/net/cloud0/brforward").write_bytes(forwarding)
-    return LinkSource({"cloud0"}, root)
+    return BridgePortSource({"cloud0"}, root)
 
 
 def test_the_port_counts_whatever_address_and_mac_a_guest_takes(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_elsewhere_the_address_counts(tmp_path: Path, address: str) -> None:
 
 
 def test_what_cannot_be_read_is_not_known(tmp_path: Path) -> None:
-    assert LinkSource({"cloud0"}, tmp_path)("2001:db8::7") == "2001:db8::/64"
+    assert BridgePortSource({"cloud0"}, tmp_path)("2001:db8::7") == "2001:db8::/64"
 
 
 def test_the_tables_are_read_as_the_kernel_writes_them() -> None:

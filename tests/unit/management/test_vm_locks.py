@@ -9,7 +9,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 
-from systemvm.management.vm_locks import Turns
+from systemvm.management.vm_locks import PerVmLock
 
 
 class Rows:
@@ -24,12 +24,12 @@ def check(vm: Any) -> None:
         raise ValueError(vm)
 
 
-def turns() -> Turns[str]:
-    return Turns(Rows(), None, check)  # type: ignore[arg-type]
+def lock() -> PerVmLock[str]:
+    return PerVmLock(Rows(), None, check)  # type: ignore[arg-type]
 
 
-async def work(turns: Turns[str], key: str, until: Deferred[None], seen: list[str]) -> None:
-    async with turns.alone(key) as vm:
+async def work(lock: PerVmLock[str], key: str, until: Deferred[None], seen: list[str]) -> None:
+    async with lock.acquire(key) as vm:
         seen.append(f"{vm} begins")
         await until
         seen.append(f"{vm} ends")
@@ -37,7 +37,7 @@ async def work(turns: Turns[str], key: str, until: Deferred[None], seen: list[st
 
 @pytest_twisted.ensureDeferred
 async def test_one_at_a_time_for_each_machine() -> None:
-    one = turns()
+    one = lock()
     seen: list[str] = []
     gates: list[Deferred[None]] = [Deferred() for _ in range(3)]
     keys = ("a", "a", "b")
@@ -55,12 +55,12 @@ async def test_one_at_a_time_for_each_machine() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_refused_row_or_a_failure_gives_the_turn_back() -> None:
-    one = turns()
+    one = lock()
     for _ in range(2):
         with pytest.raises(ValueError, match="router"):
-            async with one.alone("router"):
+            async with one.acquire("router"):
                 pytest.fail("a row that is none of ours")
     for _ in range(2):
         with pytest.raises(KeyError):
-            async with one.alone("a"):
+            async with one.acquire("a"):
                 raise KeyError

@@ -36,7 +36,7 @@ class Progress:
     waits_for: list[str]  # `name: why`
 
 
-class Rotation:
+class CaRotation:
     """Steps on at an interval and whenever an agent came up, until one root is trusted again."""
 
     _log = Logger()
