@@ -18,12 +18,10 @@ def listen_at(reactor: Any, where: str | Path | int, factory: Any, mode: int) ->
     """Listen at a path, or on a listening descriptor, which the caller may close afterwards."""
     listening: IListeningPort
     if isinstance(where, int):
-        os.set_blocking(
-            where, False
-        )  # systemd hands it over blocking, and Twisted accepts until it would block
+        os.set_blocking(where, False)  # systemd passes it blocking; Twisted accepts until it would block
         port: Any = unix.Port._fromListeningDescriptor(reactor, where, factory)
-        # The path belongs to who made it. Twisted would open it to everyone (0666) now, which fails where
-        # another user owns it, and unlink it at the end; a name outside the file system keeps its hands off.
+        # The path belongs to whoever created it. Twisted would chmod it to 0666, which fails where another
+        # user owns it, and unlink it at the end; a name outside the file system prevents both.
         port._bindPath = b"\0inherited"
         port.startListening()
         listening = port

@@ -11,11 +11,11 @@ import enum
 from typing import Any
 
 from attrs import frozen
-from OpenSSL import SSL
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
 from systemvm.rpc.core.errors import RpcError
+from systemvm.rpc.tls.verify_result import verify_error_string, verify_result
 
 
 class TlsCheck(enum.Enum):
@@ -136,11 +136,11 @@ def of_lost_handshake(reason: Failure, connection: Any) -> Refusal:
     """Why a handshake ended; `connection` is the `OpenSSL.SSL.Connection`, or None when there is none."""
     error = reason.value
     words = _words(error)
-    verdict = _verify_result(connection)
+    verdict = verify_result(connection)
     if "certificate verify failed" in words and verdict:
         if verdict in _VERDICTS:
             return Refusal(*_VERDICTS[verdict])
-        return Refusal(TlsCheck.CHAIN, f"its certificate does not verify: {_verdict_words(verdict)}")
+        return Refusal(TlsCheck.CHAIN, f"its certificate does not verify: {verify_error_string(verdict)}")
     for part, check, text in _ERRORS:
         if part in words:
             return Refusal(check, text)
@@ -155,14 +155,3 @@ def _words(error: BaseException | None) -> str:
     if isinstance(details, list):
         return " ".join(str(item[-1]) for item in details if isinstance(item, tuple)).lower()
     return str(details).lower()
-
-
-def _verify_result(connection: Any) -> int:
-    """OpenSSL's verdict on the chain, 0 for none; pyOpenSSL has no call of its own for it."""
-    pointer = getattr(connection, "_ssl", None)
-    return 0 if pointer is None else int(SSL._lib.SSL_get_verify_result(pointer))  # type: ignore[attr-defined]
-
-
-def _verdict_words(verdict: int) -> str:
-    text = SSL._ffi.string(SSL._lib.X509_verify_cert_error_string(verdict))  # type: ignore[attr-defined]
-    return bytes(text).decode("ascii", "replace")
