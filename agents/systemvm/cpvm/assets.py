@@ -12,6 +12,8 @@ from pathlib import Path
 
 from attrs import frozen
 
+from systemvm.service.errors import SystemVmError
+
 _PAGE_FOLDER = Path(__file__).with_name("page")
 _NOVNC_FOLDERS = ("core", "vendor")
 MAX_FILE_BYTES = 1 << 20
@@ -24,7 +26,7 @@ _CONTENT_TYPES = {
 }
 
 
-class AssetError(Exception):
+class AssetError(SystemVmError):
     """A file of the image is missing, or must not be served."""
 
 

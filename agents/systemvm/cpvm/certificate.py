@@ -12,9 +12,13 @@ from datetime import datetime
 
 from cryptography import x509
 
+from systemvm.service.errors import FailureCode, SystemVmError
 
-class CertificateError(Exception):
+
+class CertificateError(SystemVmError):
     """The certificate or key is unusable; the message never contains any part of them."""
+
+    code = FailureCode.INVALID
 
 
 def server_context(certificate_pem: str, private_key_pem: str, *, host: str, now: datetime) -> ssl.SSLContext:

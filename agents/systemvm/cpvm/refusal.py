@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import enum
 
+from systemvm.service.errors import SystemVmError
 from systemvm.wire.console import ConsoleRefusal
 
 _OPEN_AGAIN = "Open the console again from the cloud's page. A link works once, for a short time."
@@ -125,9 +126,10 @@ _TRANSIENT = frozenset(
 )
 
 
-class ConsoleRefusedError(Exception):
+class ConsoleRefusedError(SystemVmError):
     """A console cannot be opened; `refusal` is shown in the browser, `detail` goes to the log."""
 
     def __init__(self, refusal: BrowserRefusal, detail: str = "") -> None:
-        super().__init__(detail or refusal.title)
+        super().__init__(detail or refusal.title, code=refusal)
+        self.hint = refusal.hint
         self.refusal = refusal

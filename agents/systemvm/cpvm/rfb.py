@@ -17,6 +17,8 @@ from attrs import field, frozen
 from cryptography.hazmat.primitives.ciphers import Cipher, modes
 from cryptography.utils import CryptographyDeprecationWarning
 
+from systemvm.service.errors import FailureCode, SystemVmError
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", CryptographyDeprecationWarning)
     from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
@@ -34,8 +36,10 @@ class SecurityType(enum.IntEnum):
     VNC_AUTH = 2
 
 
-class RfbError(Exception):
+class RfbError(SystemVmError):
     """The peer violates the RFB protocol."""
+
+    code = FailureCode.PROTOCOL
 
 
 class PasswordRefusedError(RfbError):

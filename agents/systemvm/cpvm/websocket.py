@@ -13,6 +13,8 @@ import hashlib
 
 from attrs import frozen
 
+from systemvm.service.errors import SystemVmError
+
 #: The subprotocol of noVNC, websockify and QEMU.
 SUBPROTOCOL = "binary"
 
@@ -53,12 +55,12 @@ class CloseCode(enum.IntEnum):
     INTERNAL_ERROR = 1011
 
 
-class WebSocketError(Exception):
+class WebSocketError(SystemVmError):
     """The peer violates the protocol; `code` and the message go into the close frame."""
 
     def __init__(self, code: CloseCode, message: str) -> None:
-        super().__init__(message)
-        self.code = code
+        super().__init__(message, code=code)
+        self.code: CloseCode = code
 
 
 @frozen

@@ -13,9 +13,10 @@ import re
 from collections.abc import Mapping
 
 from systemvm.guest import files
-from systemvm.guest.boot_argument_error import BootError, FailureKind, bad
+from systemvm.guest.boot_argument_error import BootError, bad
 from systemvm.guest.paths import Paths
 from systemvm.wire import boot_arguments
+from systemvm.wire.boot_failure import BootFailure
 from systemvm.wire.role import Role
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
@@ -38,7 +39,7 @@ def read(paths: Paths) -> str:
         if text.strip():
             return text
     raise BootError(
-        FailureKind.NO_BOOT_ARGUMENTS,
+        BootFailure.NO_BOOT_ARGUMENTS,
         "no boot arguments: neither the systemd credential "
         f"{boot_arguments.CMDLINE_CREDENTIAL!r} nor {paths.cmdline}",
         "start QEMU with -smbios type=11,path=FILE; FILE: io.systemd.credential:systemvm.cmdline=KEY=VALUE …",
@@ -102,7 +103,7 @@ def kept(paths: Paths) -> dict[str, str]:
         return {str(key): str(value) for key, value in document["cmd_line"].items()}
     except FileNotFoundError as error:
         raise BootError(
-            FailureKind.NO_BOOT_ARGUMENTS,
+            BootFailure.NO_BOOT_ARGUMENTS,
             f"{paths.cmd_line_json} is missing",
             "see systemctl status systemvm-preinit",
         ) from error

@@ -15,9 +15,10 @@ from pathlib import Path
 from time import monotonic
 
 from systemvm.guest import boot_argument_source, files
-from systemvm.guest.boot_argument_error import BootError, FailureKind
+from systemvm.guest.boot_argument_error import BootError
 from systemvm.guest.paths import Paths
 from systemvm.service.slowness import scaled_s
+from systemvm.wire.boot_failure import BootFailure
 
 PORT = "org.qemu.guest_agent.0"
 UNIT = "qemu-guest-agent.service"
@@ -47,7 +48,7 @@ def receive(
     try:
         return boot_argument_source.read(paths)
     except BootError as error:
-        if error.kind is not FailureKind.NO_BOOT_ARGUMENTS or not has_port(paths):
+        if error.code is not BootFailure.NO_BOOT_ARGUMENTS or not has_port(paths):
             raise
     wait_s = scaled_s(WAIT_S) if timeout_s is None else timeout_s
     # qemu-ga makes files for everyone to read and write; this one it finds
@@ -58,10 +59,10 @@ def receive(
     try:
         return boot_argument_source.read(paths)
     except BootError as error:
-        if error.kind is not FailureKind.NO_BOOT_ARGUMENTS:
+        if error.code is not BootFailure.NO_BOOT_ARGUMENTS:
             raise
         raise BootError(
-            FailureKind.NO_BOOT_ARGUMENTS,
+            BootFailure.NO_BOOT_ARGUMENTS,
             f"no boot arguments: no systemd credential, and nobody wrote {paths.cmdline} in {wait_s:.0f} s",
             "the host must write it through qemu-guest-agent: guest-file-open, -write and -close",
         ) from error

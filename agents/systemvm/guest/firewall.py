@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, collapse_addresses, ip_address, ip_network
 from pathlib import Path
 
-from systemvm.guest.boot_argument_error import BootError, FailureKind, bad
+from systemvm.guest.boot_argument_error import BootError, bad
 from systemvm.guest.network import Interface, Network, Plan
+from systemvm.wire.boot_failure import BootFailure
 from systemvm.wire.denied_networks import RESERVED, of_zone, through_nat64
 from systemvm.wire.role import Role
 
@@ -51,7 +52,7 @@ def script(rules: Path, plan: Plan, arguments: Mapping[str, str]) -> str:
         declared = declared_sets(rules.read_text())
     except FileNotFoundError as error:
         raise BootError(
-            FailureKind.COMMAND_FAILED, f"the firewall rules {rules} are missing", "the image is not complete"
+            BootFailure.COMMAND_FAILED, f"the firewall rules {rules} are missing", "the image is not complete"
         ) from error
     lines = [f'include "{rules}"']
     for name, networks in sets(plan, arguments).items():

@@ -22,7 +22,8 @@ from ipaddress import (
 )
 from typing import NamedTuple
 
-from systemvm.guest.boot_argument_error import BootError, FailureKind, bad
+from systemvm.guest.boot_argument_error import BootError, bad
+from systemvm.wire.boot_failure import BootFailure
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -109,13 +110,13 @@ class Plan(NamedTuple):
         for nic in self.interfaces:
             if nic.device not in present:
                 raise BootError(
-                    FailureKind.NIC_ABSENT,
+                    BootFailure.NIC_ABSENT,
                     f"the boot arguments name {nic.device}, but this machine has no such NIC",
                     f"it has {', '.join(sorted(present)) or 'none'}; give the VM a NIC for every ethNip=",
                 )
             if nic.mac and nic.mac != present[nic.device].lower():
                 raise BootError(
-                    FailureKind.NIC_ABSENT,
+                    BootFailure.NIC_ABSENT,
                     f"{nic.device} has the MAC {present[nic.device]}, nic_macs= says {nic.mac}",
                     "no NIC of this machine has that MAC: is nic_macs= of another one?",
                 )

@@ -29,10 +29,11 @@ from systemvm.guest import (
     ssh,
     timekeeping,
 )
-from systemvm.guest.boot_argument_error import BootError, FailureKind
+from systemvm.guest.boot_argument_error import BootError
 from systemvm.guest.paths import Paths
 from systemvm.service.slowness import scaled_s
 from systemvm.wire import boot_argument_keys, boot_arguments
+from systemvm.wire.boot_failure import BootFailure
 
 COMMAND_TIMEOUT_S = 120
 _NETWORK_CLASS = Path("/sys/class/net")
@@ -59,10 +60,10 @@ def run(command: list[str], text: str = "") -> None:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise BootError(FailureKind.COMMAND_FAILED, f"cannot run {command[0]}: {error}") from error
+        raise BootError(BootFailure.COMMAND_FAILED, f"cannot run {command[0]}: {error}") from error
     if done.returncode != 0:
         words = done.stderr.strip() or f"exit code {done.returncode}"
-        raise BootError(FailureKind.COMMAND_FAILED, f"{' '.join(command[:3])} failed: {words}", text.strip())
+        raise BootError(BootFailure.COMMAND_FAILED, f"{' '.join(command[:3])} failed: {words}", text.strip())
 
 
 def devices() -> dict[str, str]:
@@ -154,7 +155,7 @@ def _make_run_directory(paths: Paths) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prepare this machine, with `--root DIR` writing the files there; exit codes are FailureKind's."""
+    """Prepare this machine, with `--root DIR` writing the files there; exit codes are BootFailure's."""
     words = sys.argv[1:] if arguments is None else arguments
     if words and (len(words) != 2 or words[0] != "--root"):
         sys.stderr.write("usage: systemvm-preinit [--root DIR]\n")
@@ -164,10 +165,10 @@ def main(arguments: list[str] | None = None) -> int:
         summary = prepare(paths)
     except BootError as error:
         _tell(f"systemvm-preinit: {error}\n", paths)
-        return int(error.kind)
+        return error.code.exit_code
     except OSError as error:
         _tell(f"systemvm-preinit: {error}\n", paths)
-        return int(FailureKind.COMMAND_FAILED)
+        return BootFailure.COMMAND_FAILED.exit_code
     sys.stdout.write(f"systemvm-preinit: {summary}\n")
     return 0
 

@@ -18,14 +18,18 @@ import msgspec
 import yaml
 from attrs import frozen
 
+from systemvm.service.errors import FailureCode, SystemVmError
+
 T = TypeVar("T")
 
 #: The keys and list indexes that lead to a value.
 Way = tuple[str | int, ...]
 
 
-class ConfigError(Exception):
+class ConfigError(SystemVmError):
     """A configuration file that does not say what it should; the message names file, line and key."""
+
+    code = FailureCode.CONFIGURATION
 
 
 @frozen

@@ -24,11 +24,12 @@ from systemvm.lab.ownership import Ownership
 from systemvm.lab.plan import Plan
 from systemvm.lab.reporting import Terminal
 from systemvm.lab.showcase import Showcase
+from systemvm.service.errors import FailureCode, SystemVmError
 
 _WATCH_S = 1.0
 
 
-class _EndedError(Exception):
+class _EndedError(SystemVmError):
     """Somebody asked for the end: Ctrl-C, SIGTERM, or a terminal that went away."""
 
 
@@ -178,7 +179,7 @@ def _shown(path: Path) -> Path:
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:
-    raise _EndedError
+    raise _EndedError("ended by a signal", code=FailureCode.STOPPED)
 
 
 def main() -> None:

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
+from systemvm.service.errors import SystemVmError
 
-class LabError(Exception):
+
+class LabError(SystemVmError):
     """`message` says what was wrong, `hint` what to do about it."""
 
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(f"{message}\nhint: {hint}" if hint else message)
-        self.message = message
-        self.hint = hint
+    def __str__(self) -> str:
+        return f"{self.message}\nhint: {self.hint}" if self.hint else self.message

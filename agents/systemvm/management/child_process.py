@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from systemvm.management.asyncio_bridge import in_asyncio
+from systemvm.service.errors import SystemVmError
 from systemvm.service.slowness import scaled_s
 
 _SAID_BYTES = 2000
 
 
-class CommandError(Exception):
+class CommandError(SystemVmError):
     """A program that failed or took too long."""
 
 

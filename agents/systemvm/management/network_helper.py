@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.internet.threads import deferToThread
 
+from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.service.slowness import scaled_s
 from systemvm.service.unix_calls import RefusedError, call
 from systemvm.wire.role import CONTROL_PORT
@@ -17,13 +18,10 @@ from systemvm.wire.role import CONTROL_PORT
 _TIMEOUT_S = 40.0
 
 
-class NetworkError(Exception):
+class NetworkError(SystemVmError):
     """Something that the host's network could not be made to do."""
 
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(f"{message} ({hint})" if hint else message)
-        self.message = message
-        self.hint = hint
+    code = FailureCode.UNAVAILABLE
 
 
 class NetworkDriver:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.service.slowness import scaled_s
 
 PACKET_BYTES = 64 * 1024
@@ -30,13 +31,10 @@ _UCRED = struct.Struct("iII")  # pid, uid, gid
 Handler = Callable[[dict[str, Any], list[int]], tuple[dict[str, Any], list[int]]]
 
 
-class RefusedError(Exception):
+class RefusedError(SystemVmError):
     """The other end would not, or could not; `message` says what was wrong, `hint` what to do about it."""
 
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(f"{message} ({hint})" if hint else message)
-        self.message = message
-        self.hint = hint
+    code = FailureCode.UNAVAILABLE
 
 
 def inherited_socket() -> socket.socket:

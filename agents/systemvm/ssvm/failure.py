@@ -7,19 +7,18 @@ import errno
 
 from systemvm.rpc.core.errors import REFUSED, RpcError
 from systemvm.service import host_errors
+from systemvm.service.errors import SystemVmError
 from systemvm.wire.source_url import SourceUrlError
 from systemvm.wire.storage import DownloadError
 from systemvm.wire.transfer_failure import TransferFailure
 
 
-class TransferError(Exception):
+class TransferError(SystemVmError):
     """The end of a job, or a refusal to begin one."""
 
     def __init__(self, code: TransferFailure, message: str, hint: str = "") -> None:
-        super().__init__(code, message, hint)
-        self.code = code
-        self.message = message
-        self.hint = hint
+        super().__init__(message, hint, code=code)
+        self.code: TransferFailure = code
 
     def __str__(self) -> str:
         return f"{self.message} ({self.code.value})"

@@ -25,6 +25,7 @@ from systemvm.rpc.core.errors import (
     METHOD_NOT_FOUND,
     RpcError,
 )
+from systemvm.service.errors import SystemVmError
 from systemvm.ssvm.failure import TransferError, of_store
 
 #: Member of a request besides JSON-RPC's: its caller's deadline, in seconds on CLOCK_MONOTONIC, which all
@@ -88,11 +89,11 @@ class HelperCall:
             raise RpcError(INTERNAL, "the helper failed", {"hint": "its journal says more"}) from None
 
 
-class RefusedCall(Exception):  # noqa: N818
+class RefusedCall(SystemVmError):  # noqa: N818
     """A line that is no call, or one that may not be made; `error` goes back under `id`."""
 
     def __init__(self, call_id: message.MessageId | None, error: RpcError) -> None:
-        super().__init__(str(error))
+        super().__init__(error.message, error.hint, code=error.code)
         self.id = call_id
         self.error = error
 

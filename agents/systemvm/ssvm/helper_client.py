@@ -23,6 +23,7 @@ from zope.interface import implementer
 
 from systemvm.rpc.core import frame, message
 from systemvm.rpc.core.errors import INTERNAL, NOT_CONNECTED, RpcError
+from systemvm.service.errors import SystemVmError
 from systemvm.service.slowness import scaled_s
 from systemvm.ssvm.helper_call import BEGUN_LINE, EXPIRES
 from systemvm.wire.transfer_failure import TransferFailure
@@ -92,7 +93,7 @@ async def _call_once(
         conversation.end()
 
 
-class _EndedEarlyError(Exception):
+class _EndedEarlyError(SystemVmError):
     """The connection ended without an answer."""
 
 
@@ -166,7 +167,7 @@ class _Conversation(Protocol):
             self._settle(Failure(RpcError(INTERNAL, f"the helper's answer is too long: {error}")))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._settle(Failure(_EndedEarlyError()))
+        self._settle(Failure(_EndedEarlyError("the connection ended without an answer")))
 
     def _settle(self, outcome: bytes | Failure) -> None:
         if self._ended or self._answer.called:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import re
 from ipaddress import ip_address
 
+from systemvm.service.errors import FailureCode, SystemVmError
+
 #: CloudStack's types (reference 1.16).
 TYPES = ("ping", "ping6", "traceroute", "traceroute6", "arping")
 #: CloudStack's own rule: word characters, dash, blank, dot.
@@ -14,8 +16,10 @@ _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?"
 _HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*\.?")
 
 
-class DiagnosisError(ValueError):
+class DiagnosisError(SystemVmError):
     """What was asked for cannot be run; the message says what is wrong with it."""
+
+    code = FailureCode.INVALID
 
 
 def check(address: str, params: str) -> None:

@@ -16,6 +16,7 @@ from urllib.parse import urljoin, urlsplit
 import idna
 from attrs import field, frozen
 
+from systemvm.service.errors import SystemVmError
 from systemvm.wire.transfer_failure import TransferFailure
 
 #: Of a registered URL, as in CloudStack's schema (vm_template.url).
@@ -32,14 +33,15 @@ _UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
 _TARGET_UNSAFE = re.compile(r"[^\x21-\x7e]|[\"<>\\^`{|}]")
 
 
-class SourceUrlError(ValueError):
+class SourceUrlError(SystemVmError, ValueError):
     """A URL that no image is fetched from; its code is URL_INVALID or URL_DENIED."""
 
     def __init__(self, message: str, hint: str, code: TransferFailure = TransferFailure.URL_INVALID) -> None:
-        super().__init__(f"{message}; {hint}")
-        self.message = message
-        self.hint = hint
-        self.code = code
+        super().__init__(message, hint, code=code)
+        self.code: TransferFailure = code
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}"
 
 
 @frozen

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from systemvm.guest import boot_argument_source
-from systemvm.guest.boot_argument_error import BootError, FailureKind
+from systemvm.guest.boot_argument_error import BootError
 from systemvm.guest.paths import Paths
 from systemvm.wire import boot_arguments
+from systemvm.wire.boot_failure import BootFailure
 from systemvm.wire.role import Role
 
 
@@ -40,7 +41,7 @@ def test_an_empty_credential_is_none(paths: Paths) -> None:
     credential(paths, " \n")
     with pytest.raises(BootError) as error:
         boot_argument_source.read(paths)
-    assert error.value.kind is FailureKind.NO_BOOT_ARGUMENTS
+    assert error.value.code is BootFailure.NO_BOOT_ARGUMENTS
     assert "systemvm.cmdline" in str(error.value)
     assert str(paths.cmdline) in str(error.value)
     assert "-smbios type=11,path=FILE" in error.value.hint
@@ -66,7 +67,7 @@ def test_a_wrong_type_is_named(paths: Paths, arguments: dict[str, str], message:
     paths.image_json.write_text('{"role": "ssvm"}')
     with pytest.raises(BootError, match=message) as error:
         boot_argument_source.role_of(arguments, paths)
-    assert error.value.kind is FailureKind.BAD_BOOT_ARGUMENTS
+    assert error.value.code is BootFailure.BAD_BOOT_ARGUMENTS
 
 
 def test_the_type_that_the_image_is_for(paths: Paths) -> None:

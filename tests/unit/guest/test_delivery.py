@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from systemvm.guest import cmdline_delivery
-from systemvm.guest.boot_argument_error import BootError, FailureKind
+from systemvm.guest.boot_argument_error import BootError
 from systemvm.guest.paths import Paths
+from systemvm.wire.boot_failure import BootFailure
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_the_file_is_there_for_root_alone_before_anybody_writes(paths: Paths) ->
 def test_half_of_the_file_is_not_taken(paths: Paths) -> None:
     with pytest.raises(BootError, match="nobody wrote") as raised:
         cmdline_delivery.receive(paths, lambda: None, lambda _: None, timeout_s=0.01)
-    assert raised.value.kind is FailureKind.NO_BOOT_ARGUMENTS
+    assert raised.value.code is BootFailure.NO_BOOT_ARGUMENTS
     assert "guest-file-open" in raised.value.hint
     with cmdline_delivery._Closings(paths.cache) as closings, paths.cmdline.open("w") as file:
         file.write("type=secsto")

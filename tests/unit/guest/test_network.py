@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from ssvm_boot import NICS
 from systemvm.guest import network
-from systemvm.guest.boot_argument_error import BootError, FailureKind
+from systemvm.guest.boot_argument_error import BootError
+from systemvm.wire.boot_failure import BootFailure
 
 SSVM = {
     **NICS,
@@ -131,7 +132,7 @@ def test_more_than_nine_nics_keep_their_numbers() -> None:
 def test_what_cannot_be_right_is_named(change: dict[str, str], message: str) -> None:
     with pytest.raises(BootError, match=message) as error:
         network.plan(SSVM | change)
-    assert error.value.kind is FailureKind.BAD_BOOT_ARGUMENTS
+    assert error.value.code is BootFailure.BAD_BOOT_ARGUMENTS
 
 
 def test_without_a_control_nic() -> None:
@@ -144,7 +145,7 @@ def test_an_absent_nic_is_an_error_at_once() -> None:
     present = {"lo": "", "eth0": "0e:00:a9:fe:03:04", "eth1": "x", "eth2": "y"}
     with pytest.raises(BootError, match="name eth3, but this machine has no such NIC") as error:
         plan.check_devices(present)
-    assert error.value.kind is FailureKind.NIC_ABSENT
+    assert error.value.code is BootFailure.NIC_ABSENT
     assert "eth0, eth1, eth2" in error.value.hint
     plan.check_devices(present | {"eth3": "z"})
 

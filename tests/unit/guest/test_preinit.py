@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from systemvm.guest import cmdline_delivery, preinit
-from systemvm.guest.boot_argument_error import BootError, FailureKind
+from systemvm.guest.boot_argument_error import BootError
 from systemvm.guest.paths import Paths
 from systemvm.wire import boot_arguments
+from systemvm.wire.boot_failure import BootFailure
 
 CMDLINE = (
     "type=secstorage name=s-1-VM host=169.254.0.1 port=8250 eth0ip=169.254.3.4 eth0mask=255.255.0.0 "
@@ -38,7 +39,7 @@ class Remembered:
         if command[0] == "modprobe":
             self.present += self.appears_after_modprobe
             if not self.appears_after_modprobe:
-                raise BootError(FailureKind.COMMAND_FAILED, "modprobe: not found")
+                raise BootError(BootFailure.COMMAND_FAILED, "modprobe: not found")
 
     def devices(self) -> Mapping[str, str]:
         return dict.fromkeys(self.present, "")
@@ -89,7 +90,7 @@ def test_nothing_is_touched_when_a_nic_is_absent(paths: Paths) -> None:
     seen = Remembered("eth0")
     with pytest.raises(BootError, match="eth2") as error:
         preinit.prepare(paths, seen.machine())
-    assert error.value.kind is FailureKind.NIC_ABSENT
+    assert error.value.code is BootFailure.NIC_ABSENT
     assert [name for name, _ in seen.commands] == ["modprobe"]
     assert not paths.cmdline.exists()
     assert not paths.boot_up_done.exists()
@@ -120,22 +121,22 @@ def test_failing_programs_speak_for_themselves() -> None:
 @pytest.mark.parametrize(
     ("cmdline", "kind"),
     [
-        ("", FailureKind.NO_BOOT_ARGUMENTS),
-        ("type=router name=x", FailureKind.BAD_BOOT_ARGUMENTS),
-        (CMDLINE.replace("203.0.113.101", "203.0.113.400"), FailureKind.BAD_BOOT_ARGUMENTS),
+        ("", BootFailure.NO_BOOT_ARGUMENTS),
+        ("type=router name=x", BootFailure.BAD_BOOT_ARGUMENTS),
+        (CMDLINE.replace("203.0.113.101", "203.0.113.400"), BootFailure.BAD_BOOT_ARGUMENTS),
     ],
 )
-def test_exit_codes_tell_the_kind(
+def test_exit_codes_are_those_of_the_reason(
     paths: Paths,
     cmdline: str,
-    kind: FailureKind,
+    kind: BootFailure,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(paths.credentials))
     assert paths.credentials is not None
     (paths.credentials / boot_arguments.CMDLINE_CREDENTIAL).write_text(cmdline)
-    assert preinit.main(["--root", str(paths.root)]) == kind
+    assert preinit.main(["--root", str(paths.root)]) == kind.exit_code
     assert capsys.readouterr().err.startswith("systemvm-preinit: ")
 
 

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
+from systemvm.service.errors import FailureCode, SystemVmError
 
-class AccountError(RuntimeError):
+
+class AccountError(SystemVmError):
     """`message` says what was wrong, `hint` what to do about it; nothing was changed."""
 
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(f"{message} ({hint})" if hint else message)
-        self.message = message
-        self.hint = hint
+    code = FailureCode.INVALID

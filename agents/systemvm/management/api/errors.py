@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import enum
 
+from systemvm.service.errors import SystemVmError
+
 
 class ErrorCode(enum.IntEnum):
     """`errorcode` of an answer, which is its HTTP status too (ApiErrorCode.java)."""
@@ -43,16 +45,14 @@ CS_ERROR_CODES = {
 }
 
 
-class ApiError(Exception):
-    """A call refused, or failed: `text` says why, `hint` what the caller can do about it."""
+class ApiError(SystemVmError):
+    """A call refused, or failed: `message` says why, `hint` what the caller can do about it."""
 
     def __init__(
         self, code: ErrorCode, text: str, hint: str = "", *, retry_after_s: float | None = None
     ) -> None:
-        super().__init__(text)
-        self.code = code
-        self.text = text
-        self.hint = hint
+        super().__init__(text, hint, code=code)
+        self.code: ErrorCode = code
         self.retry_after_s = retry_after_s
 
     @property
@@ -61,7 +61,7 @@ class ApiError(Exception):
             "uuidList": [],
             "errorcode": int(self.code),
             "cserrorcode": CS_ERROR_CODES.get(self.code, 9999),
-            "errortext": self.text,
+            "errortext": self.message,
         }
         if self.hint:
             body["hint"] = self.hint

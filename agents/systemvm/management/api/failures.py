@@ -6,24 +6,23 @@ from __future__ import annotations
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from systemvm.management.accounts.errors import AccountError
 from systemvm.management.api.errors import ApiError, ErrorCode
-from systemvm.management.hypervisors.base import HypervisorError
-from systemvm.management.network_helper import NetworkError
-from systemvm.management.primary.qemu_img import PrimaryStorageError
-from systemvm.management.state.addresses import PoolExhaustedError
-from systemvm.management.state.rows import NotFoundError
-from systemvm.management.templates.service import NoStoreError, TemplateInUseError, TemplateStateError
-from systemvm.management.virtual_machines.errors import (
-    MachineBusyError,
-    MachineError,
-    MachineStateError,
-    NotDeployableError,
-)
 from systemvm.rpc.core import errors as rpc
 from systemvm.service import host_errors
+from systemvm.service.errors import FailureCode, SystemVmError
 
 log = Logger()
+
+#: A code that is missing here has no meaning to the caller of a command: it is answered as an internal error.
+_API_CODES: dict[FailureCode, ErrorCode] = {
+    FailureCode.INVALID: ErrorCode.PARAMETER,
+    FailureCode.NOT_FOUND: ErrorCode.PARAMETER,
+    FailureCode.WRONG_STATE: ErrorCode.PARAMETER,
+    FailureCode.IN_USE: ErrorCode.RESOURCE_IN_USE,
+    FailureCode.NO_CAPACITY: ErrorCode.INSUFFICIENT_CAPACITY,
+    FailureCode.NO_STORE: ErrorCode.RESOURCE_ALLOCATION,
+    FailureCode.UNAVAILABLE: ErrorCode.RESOURCE_UNAVAILABLE,
+}
 
 
 def as_api_error(error: Exception, request_id: str) -> ApiError:
@@ -31,24 +30,12 @@ def as_api_error(error: Exception, request_id: str) -> ApiError:
     match error:
         case ApiError():
             return error
-        case NotFoundError():
-            return ApiError(ErrorCode.PARAMETER, str(error))
-        case NotDeployableError() | MachineStateError() | AccountError():
-            return ApiError(ErrorCode.PARAMETER, error.message, error.hint)
-        case NoStoreError():
-            return ApiError(ErrorCode.RESOURCE_ALLOCATION, error.message, error.hint)
-        case TemplateInUseError() | TemplateStateError():
-            return ApiError(ErrorCode.PARAMETER, error.message, error.hint)
-        case MachineBusyError():
-            return ApiError(ErrorCode.RESOURCE_IN_USE, error.message, error.hint)
-        case PoolExhaustedError():
-            return ApiError(ErrorCode.INSUFFICIENT_CAPACITY, str(error))
-        case HypervisorError() | MachineError() | PrimaryStorageError() | NetworkError():
-            return ApiError(ErrorCode.RESOURCE_UNAVAILABLE, error.message, error.hint)
-        case rpc.RpcError(code=rpc.BUSY):
-            return ApiError(ErrorCode.BUSY, error.message, error.hint)
         case rpc.RpcError():
-            return ApiError(ErrorCode.RESOURCE_UNAVAILABLE, error.message, error.hint)
+            busy = error.code == rpc.BUSY
+            code = ErrorCode.BUSY if busy else ErrorCode.RESOURCE_UNAVAILABLE
+            return ApiError(code, error.message, error.hint)
+        case SystemVmError(code=FailureCode() as kind) if kind in _API_CODES:
+            return ApiError(_API_CODES[kind], error.message, error.hint)
     log.failure("API call {request_id} failed", failure=Failure(error), request_id=request_id)
     trouble = host_errors.explain(error)
     if trouble is not None:

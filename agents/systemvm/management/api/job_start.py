@@ -38,7 +38,7 @@ async def start_job(
 def describe_job_error(error: Exception, job: Job) -> tuple[int, dict[str, Any]]:
     """The result code and jobresult of a job that raised: what `Jobs` asks for."""
     problem = as_api_error(error, job.request_id)
-    result: dict[str, Any] = {"errorcode": int(problem.code), "errortext": problem.text}
+    result: dict[str, Any] = {"errorcode": int(problem.code), "errortext": problem.message}
     if problem.hint:
         result["hint"] = problem.hint
     return int(problem.code), result

@@ -92,4 +92,4 @@ def as_rpc_error(error: ApiError) -> RpcError:
     data: dict[str, Any] = {"errorcode": int(error.code), "reason": error.code.name.lower()}
     if error.hint:
         data["hint"] = error.hint
-    return RpcError(_RPC_CODES.get(error.code, rpc.REFUSED), error.text, data)
+    return RpcError(_RPC_CODES.get(error.code, rpc.REFUSED), error.message, data)

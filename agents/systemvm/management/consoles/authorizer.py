@@ -21,6 +21,7 @@ from systemvm.management.state.status import InstanceState
 from systemvm.rpc.core.call import Call, ObjectAccess
 from systemvm.rpc.core.errors import REFUSED, RpcError
 from systemvm.rpc.core.method import MethodTable
+from systemvm.service.errors import SystemVmError
 from systemvm.wire import console
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.console import (
@@ -75,11 +76,11 @@ _ENDINGS = {
 }
 
 
-class _RefusedError(Exception):
+class _RefusedError(SystemVmError):
     """A no, raised inside of a transaction, which it undoes."""
 
     def __init__(self, why: ConsoleRefusal) -> None:
-        super().__init__(why.value)
+        super().__init__(why.value, code=why)
         self.why = why
 
     def to_rpc(self) -> RpcError:

@@ -23,6 +23,7 @@ from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import InstanceState, InstanceType
+from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.role import Role
 
@@ -33,13 +34,10 @@ LOAD_REPORTED_WITHIN = timedelta(seconds=10)
 WEBSOCKET_PATH = "websockify"
 
 
-class ConsoleUnavailableError(Exception):
+class ConsoleUnavailableError(SystemVmError):
     """No console, for a reason that its user can read; CloudStack answers it as success=false."""
 
-    def __init__(self, details: str, hint: str = "") -> None:
-        super().__init__(details)
-        self.details = details
-        self.hint = hint
+    code = FailureCode.UNAVAILABLE
 
 
 class Agents(Protocol):

@@ -9,6 +9,7 @@ from attrs import frozen
 
 from systemvm.management.state.status import AgentState
 from systemvm.rpc.core.call import Connection
+from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.wire.agent import Health, Hello
 from systemvm.wire.protocol import LISTINGS_SINCE, Fit
 from systemvm.wire.role import Role
@@ -24,11 +25,13 @@ class AgentStatus:
     hint: str = ""
 
 
-class NotReadyError(Exception):
+class NotReadyError(SystemVmError):
     """Raised by a preparation that knows exactly why the agent is not Up."""
 
+    code = FailureCode.UNAVAILABLE
+
     def __init__(self, status: AgentStatus) -> None:
-        super().__init__(status.reason)
+        super().__init__(status.reason, status.hint)
         self.status = status
 
 

@@ -15,15 +15,13 @@ from typing import Literal, Protocol
 from attrs import field, frozen
 
 from systemvm.host.architecture import Architecture
+from systemvm.service.errors import FailureCode, SystemVmError
 
 
-class HypervisorError(Exception):
+class HypervisorError(SystemVmError):
     """Something that a hypervisor could not do; `message` says what was wrong, `hint` what to do about it."""
 
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(f"{message} ({hint})" if hint else message)
-        self.message = message
-        self.hint = hint
+    code = FailureCode.UNAVAILABLE
 
 
 class DomainNotFoundError(HypervisorError):

@@ -18,14 +18,17 @@ from systemvm.management.pki.authority import Authority, Now, utc_now
 from systemvm.management.pki.control_roots import ControlRoots, Phase
 from systemvm.management.pki.keystore import key_to_pem, new_key
 from systemvm.rpc.tls.identity import Identity
+from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.wire.role import MANAGEMENT_SAN, Role
 
 BOOTSTRAP_LIFETIME = timedelta(days=1)
 ISSUED_LIFETIME = timedelta(days=30)
 
 
-class SigningRefusedError(Exception):
+class SigningRefusedError(SystemVmError):
     """A signing request that asks for what its sender may not have; the message says what."""
+
+    code = FailureCode.INVALID
 
 
 @frozen

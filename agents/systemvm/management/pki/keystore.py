@@ -9,9 +9,13 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from systemvm.service.errors import FailureCode, SystemVmError
 
-class KeystoreError(Exception):
+
+class KeystoreError(SystemVmError):
     """A key file that is missing, unreadable, or open to others."""
+
+    code = FailureCode.CONFIGURATION
 
 
 def write_secret(path: Path, data: bytes) -> None:

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from systemvm.host.zone import ZoneConfig
 from systemvm.management.pki.authority import Authority
 from systemvm.management.pki.keystore import key_to_pem, new_key
+from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.web.public_endpoint import WILDCARD, PublicEndpoint
 
 LIFETIME = timedelta(days=90)
@@ -44,8 +45,10 @@ class PublicIdentity:
         return x509.load_pem_x509_certificates(self.certificate_pem.encode())
 
 
-class NotPermittedError(Exception):
+class NotPermittedError(SystemVmError):
     """An origin outside of the names that the public root is constrained to."""
+
+    code = FailureCode.NOT_PERMITTED
 
 
 class PublicAuthority:

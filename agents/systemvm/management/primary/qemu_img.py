@@ -10,6 +10,7 @@ import msgspec
 from attrs import frozen
 
 from systemvm.management import child_process
+from systemvm.service.errors import FailureCode, SystemVmError
 
 DiskFormat = Literal["qcow2", "raw"]
 
@@ -17,13 +18,10 @@ _ADDRESS_SPACE_BYTES = 1 << 30
 _TIMEOUT_S = 60.0
 
 
-class PrimaryStorageError(Exception):
+class PrimaryStorageError(SystemVmError):
     """Something that primary storage could not do; `message` says what, `hint` what to do about it."""
 
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(f"{message} ({hint})" if hint else message)
-        self.message = message
-        self.hint = hint
+    code = FailureCode.UNAVAILABLE
 
 
 @frozen

@@ -12,6 +12,7 @@ from attrs import frozen
 
 from systemvm.management.state import schema
 from systemvm.management.state.status import InstanceType
+from systemvm.service.errors import FailureCode, SystemVmError
 
 _a = schema.ip_addresses.c
 
@@ -19,8 +20,10 @@ _a = schema.ip_addresses.c
 RANDOM_TRIES = 32
 
 
-class PoolExhaustedError(RuntimeError):
+class PoolExhaustedError(SystemVmError):
     """No address is left in a pool; the message names zone network and range."""
+
+    code = FailureCode.NO_CAPACITY
 
 
 def in_use(connection: sa.Connection, zone_id: int, traffic_type: str) -> set[IPv4Address]:

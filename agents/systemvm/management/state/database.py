@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from systemvm.management.state.migrate import upgrade
+from systemvm.service.errors import FailureCode, SystemVmError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,8 +29,10 @@ BUSY_TIMEOUT_MS = 5_000
 DRAIN_S = 10.0
 
 
-class DatabaseClosedError(RuntimeError):
+class DatabaseClosedError(SystemVmError):
     """Asked of a database that was closed: the daemon has stopped, and whoever asks came too late."""
+
+    code = FailureCode.STOPPED
 
 
 class Database:

@@ -9,11 +9,15 @@ from typing import Any, Generic, TypeVar, cast
 import attrs
 import sqlalchemy as sa
 
+from systemvm.service.errors import FailureCode, SystemVmError
+
 R = TypeVar("R", bound=attrs.AttrsInstance)
 
 
-class NotFoundError(LookupError):
+class NotFoundError(SystemVmError, LookupError):
     """No such row: what was looked for is in the message, for people."""
+
+    code = FailureCode.NOT_FOUND
 
 
 class Rows(Generic[R]):

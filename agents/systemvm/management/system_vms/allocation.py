@@ -14,11 +14,14 @@ from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState
 from systemvm.management.state.zones import Zone
 from systemvm.management.system_vms.boot_arguments import TYPES
+from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.wire.role import Role
 
 
-class AllocationError(RuntimeError):
+class AllocationError(SystemVmError):
     """A zone's configuration leaves a system VM without an address it needs."""
+
+    code = FailureCode.CONFIGURATION
 
 
 def mac_of(traffic: TrafficType, address: IPv4Address) -> str:

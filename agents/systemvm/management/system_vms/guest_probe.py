@@ -16,18 +16,19 @@ from systemvm.management.control.agent import AgentStatus
 from systemvm.management.control.clock import ALERT_S, off_by
 from systemvm.management.state.status import AgentState
 from systemvm.service.slowness import BUSY_SLOWDOWN
+from systemvm.wire.boot_failure import BootFailure
 from systemvm.wire.slowness import MachineLoad
 
 LOADAVG = "/proc/loadavg"
 PREINIT, AGENT = "systemvm-preinit.service", "systemvm-agent.service"
 #: Of the guest's own programs, before the timeout scale; the caller's deadline is longer.
 DIAL_S = 6
-#: Exit codes of `systemvm-preinit` (guest/boot_argument_error.py) in words that follow "its agent …".
-PREINIT_CODES = {
-    10: "has no boot arguments",
-    11: "has boot arguments that cannot be right",
-    12: "has not the NICs of its boot arguments",
-    13: "could not be prepared",
+#: Why `systemvm-preinit` failed, in words that follow "its agent …".
+PREINIT_REASONS: dict[BootFailure | None, str] = {
+    BootFailure.NO_BOOT_ARGUMENTS: "has no boot arguments",
+    BootFailure.BAD_BOOT_ARGUMENTS: "has boot arguments that cannot be right",
+    BootFailure.NIC_ABSENT: "has not the NICs of its boot arguments",
+    BootFailure.COMMAND_FAILED: "could not be prepared",
 }
 _LONGEST = 300
 
@@ -136,7 +137,8 @@ def _of_preinit(probe: GuestProbe, name: str, address: str, port: int) -> Proble
     match unit.get("ActiveState"):
         case "failed":
             code = int(unit.get("ExecMainStatus") or 0)
-            reason = PREINIT_CODES.get(code, f"could not be prepared (exit code {code})")
+            failure = BootFailure.of_exit_code(code)
+            reason = PREINIT_REASONS.get(failure, f"could not be prepared (exit code {code})")
             words = _words_of_preinit(said)
             hint = _hint_of_preinit(said) or f"systemvm system-vm reboot {name} starts it with new ones"
             return (f"{reason}: {words}" if words else reason), hint

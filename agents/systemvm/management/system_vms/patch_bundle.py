@@ -16,6 +16,7 @@ from pathlib import Path
 from attrs import field, frozen
 
 import systemvm
+from systemvm.service.errors import SystemVmError
 from systemvm.wire.role import Role
 
 #: What both appliances have; each has its role's own package besides.
@@ -35,7 +36,7 @@ _VERSION = re.compile(r'^VERSION = "([^"]+)"$', re.MULTILINE)
 _PATCHER = "systemvm/guest/patch.py"
 
 
-class BundleError(RuntimeError):
+class BundleError(SystemVmError):
     """The code to send is not there, or is none."""
 
 

@@ -10,6 +10,7 @@ from attrs import field, frozen
 
 from systemvm.host.architecture import Architecture
 from systemvm.management.templates import file_extension
+from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.wire import checksum, source_url
 from systemvm.wire.storage import ImageFormat
 
@@ -17,13 +18,14 @@ MAX_NAME_LENGTH = 255
 MAX_CHECKSUM_LENGTH = 255
 
 
-class RegistrationError(ValueError):
+class RegistrationError(SystemVmError):
     """An invalid value of a registration; `parameter` is its name in the API."""
+
+    code = FailureCode.INVALID
 
     def __init__(self, parameter: str, message: str) -> None:
         super().__init__(message)
         self.parameter = parameter
-        self.message = message
 
 
 @frozen

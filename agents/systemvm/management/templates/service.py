@@ -15,6 +15,7 @@ from systemvm.management.templates import downloads
 from systemvm.management.templates.dispatch import DownloadDispatcher
 from systemvm.management.templates.registration import Registration
 from systemvm.management.templates.store_usage import StoreUsage
+from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.wire.storage import DownloadError
 from systemvm.wire.transfer_failure import TransferFailure
 
@@ -24,13 +25,10 @@ FULL_RATIO = 0.90
 MAX_NAMES = 20
 
 
-class NoStoreError(RuntimeError):
+class NoStoreError(SystemVmError):
     """A zone where nothing can be registered; `message` says why, `hint` what to do."""
 
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(f"{message} ({hint})")
-        self.message = message
-        self.hint = hint
+    code = FailureCode.NO_STORE
 
 
 class StoresFullError(NoStoreError):
@@ -44,22 +42,16 @@ class StoresFullError(NoStoreError):
         self.stores = stores
 
 
-class TemplateInUseError(RuntimeError):
+class TemplateInUseError(SystemVmError):
     """A template or ISO that machines use; the message is CloudStack's."""
 
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+    code = FailureCode.WRONG_STATE
 
 
-class TemplateStateError(RuntimeError):
+class TemplateStateError(SystemVmError):
     """What is asked for does not fit the template's state."""
 
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+    code = FailureCode.WRONG_STATE
 
 
 class Machines(Protocol):

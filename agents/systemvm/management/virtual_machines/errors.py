@@ -3,23 +3,28 @@
 
 from __future__ import annotations
 
+from systemvm.service.errors import FailureCode, SystemVmError
 
-class MachineError(RuntimeError):
+
+class MachineError(SystemVmError):
     """`message` says what was wrong, `hint` what to do about it."""
 
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(f"{message} ({hint})" if hint else message)
-        self.message = message
-        self.hint = hint
+    code = FailureCode.UNAVAILABLE
 
 
 class NotDeployableError(MachineError):
     """A deployment that names something that cannot be; nothing was made."""
 
+    code = FailureCode.INVALID
+
 
 class MachineStateError(MachineError):
     """The machine is in a state where this cannot be done, and waiting does not change that."""
 
+    code = FailureCode.WRONG_STATE
+
 
 class MachineBusyError(MachineError):
     """Another thing is being done to the machine."""
+
+    code = FailureCode.IN_USE

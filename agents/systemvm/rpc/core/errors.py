@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from systemvm.service.errors import SystemVmError
+
 # JSON-RPC 2.0's own codes.
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
@@ -20,7 +22,7 @@ BUSY = -32004  # too many calls in flight
 REFUSED = -32010  # the application said no; data holds {"reason": stable code, "hint": text}
 
 
-class RpcError(Exception):
+class RpcError(SystemVmError):
     """A call that failed; raise it in a handler to answer with exactly this error.
 
     `data` may hold {"hint": what to do}. Any other exception of a handler reaches the caller as `INTERNAL`
@@ -28,25 +30,17 @@ class RpcError(Exception):
     """
 
     def __init__(self, code: int, message: str, data: Any = None) -> None:
-        super().__init__(code, message, data)
-        self.code = code
-        self.message = message
+        super().__init__(message, _text_member(data, "hint"), code=code)
+        self.code: int = code
         self.data = data
 
     def __str__(self) -> str:
         return f"{self.message} ({self.code})" + (f"; {self.hint}" if self.hint else "")
 
     @property
-    def hint(self) -> str:
-        """What to do about it; empty when the other end did not say."""
-        hint = self.data.get("hint", "") if isinstance(self.data, dict) else ""
-        return hint if isinstance(hint, str) else ""
-
-    @property
     def reason(self) -> str:
         """The stable code of a refusal; empty for other errors."""
-        reason = self.data.get("reason", "") if isinstance(self.data, dict) else ""
-        return reason if isinstance(reason, str) else ""
+        return _text_member(self.data, "reason")
 
     @classmethod
     def refused(cls, reason: str, message: str, hint: str = "") -> RpcError:
@@ -69,3 +63,9 @@ class RpcError(Exception):
         if not isinstance(code, int) or isinstance(code, bool) or not isinstance(message, str):
             raise ValueError("error without an integer code and a text message")
         return cls(code, message, wire.get("data"))
+
+
+def _text_member(data: object, name: str) -> str:
+    """A text of an error's data; empty when the other end sent none."""
+    value = data.get(name) if isinstance(data, dict) else None
+    return value if isinstance(value, str) else ""

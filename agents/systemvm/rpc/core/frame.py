@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from systemvm.rpc.core.errors import PARSE_ERROR, RpcError
+from systemvm.service.errors import FailureCode, SystemVmError
 
 MAX_LINE_BYTES = 1024 * 1024  # without its LF
 MAX_DEPTH = 32
@@ -22,8 +23,10 @@ _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _AS_SQUARE = bytes.maketrans(b"{}", b"[]")
 
 
-class LineTooLong(Exception):  # noqa: N818
+class LineTooLong(SystemVmError):  # noqa: N818
     """A line passed the limit; where the next one begins is unknown, so the connection has to close."""
+
+    code = FailureCode.PROTOCOL
 
 
 class LineSplitter:

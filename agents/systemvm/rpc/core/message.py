@@ -12,6 +12,7 @@ from typing import Any
 from attrs import frozen
 
 from systemvm.rpc.core.errors import INVALID_REQUEST, RpcError
+from systemvm.service.errors import FailureCode, SystemVmError
 
 MessageId = str | int
 MAX_ID_CHARACTERS = 128
@@ -56,8 +57,10 @@ class Response:
         return {"jsonrpc": "2.0", "id": self.id, "result": self.result}
 
 
-class InvalidMessage(Exception):  # noqa: N818
+class InvalidMessage(SystemVmError):  # noqa: N818
     """JSON that is no JSON-RPC 2.0; `answer` is what its sender gets, None when it gets nothing."""
+
+    code = FailureCode.PROTOCOL
 
     def __init__(self, hint: str, answer: Response | None) -> None:
         super().__init__(hint)

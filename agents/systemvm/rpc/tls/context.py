@@ -24,6 +24,7 @@ from zope.interface import implementer
 from systemvm.rpc.core.call import Caller, PeerCertificate
 from systemvm.rpc.tls.identity import Identity
 from systemvm.rpc.tls.refusal import TlsCheck
+from systemvm.service.errors import SystemVmError
 from systemvm.wire.role import MANAGEMENT_SAN, Role
 
 __all__ = [
@@ -41,11 +42,11 @@ _HOST_SAN = re.compile(r"([a-z0-9](?:[a-z0-9.-]{0,200}[a-z0-9])?)\." + re.escape
 _INSTANCE_NAME = re.compile(r"([a-z]-\d+)-vm")
 
 
-class IdentityRefused(Exception):  # noqa: N818  a verdict
+class IdentityRefused(SystemVmError):  # noqa: N818  a verdict
     """The chain is good, and this certificate still does not make its holder the other end we want."""
 
     def __init__(self, check: TlsCheck, text: str) -> None:
-        super().__init__(text)
+        super().__init__(text, code=check)
         self.check = check
 
 

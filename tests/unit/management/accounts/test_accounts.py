@@ -160,7 +160,7 @@ async def test_names_are_given_once(cloud: SmallCloud) -> None:
 )
 async def test_users_administer_nobody(cloud: SmallCloud, command: str) -> None:
     error = await refused(cloud.call(command, cloud.user, id=cloud.user.user.uuid, **PERSON))
-    assert (error.code, "not available for user" in error.text) == (432, True)
+    assert (error.code, "not available for user" in error.message) == (432, True)
 
 
 @pytest_twisted.ensureDeferred
@@ -203,7 +203,7 @@ async def test_the_root_domain_is_listed(cloud: SmallCloud) -> None:
 async def test_ones_own_new_password_needs_the_present_one(cloud: SmallCloud) -> None:
     mine = cloud.user.user.uuid
     error = await refused(cloud.call("updateUser", cloud.user, id=mine, password="next"))
-    assert "the current password must be provided" in error.text
+    assert "the current password must be provided" in error.message
     with pytest.raises(AccountError, match="Current password is incorrect"):
         await cloud.call("updateUser", cloud.user, id=mine, password="next", currentpassword="guess")
     assert await logs_in(cloud, "ulla", USER_PASSWORD)
@@ -219,7 +219,7 @@ async def test_an_administrator_resets_others_and_proves_to_be_there_for_the_own
     in_session = evolve(cloud.admin, login_uuid="login-1")
     mine = cloud.admin.user.uuid
     error = await refused(cloud.call("updateUser", in_session, id=mine, password="next"))
-    assert "current password" in error.text
+    assert "current password" in error.message
     await cloud.call("updateUser", in_session, id=mine, password="next", currentpassword=ADMIN_PASSWORD)
     assert await logs_in(cloud, "admin", "next")
     await cloud.call("updateUser", cloud.admin, id=mine, password="by the operator")

@@ -11,13 +11,16 @@ import sqlalchemy as sa
 
 from systemvm.management.api.errors import ErrorCode
 from systemvm.management.api.failures import as_api_error
+from systemvm.management.state.rows import NotFoundError
+from systemvm.rpc.core.errors import BUSY, DEADLINE, RpcError
+from systemvm.service.errors import FailureCode, SystemVmError
 
 
 def test_a_full_disk_is_no_internal_error() -> None:
     full = OSError(errno.ENOSPC, "No space left on device", "/var/lib/systemvm/primary/volumes/x.qcow2")
     answer = as_api_error(full, "request-1")
     assert answer.code is ErrorCode.RESOURCE_UNAVAILABLE
-    assert answer.text == "The host cannot do it: the disk of /var/lib/systemvm/primary/volumes is full"
+    assert answer.message == "The host cannot do it: the disk of /var/lib/systemvm/primary/volumes is full"
     assert "df -h" in answer.hint
 
 
@@ -28,12 +31,45 @@ def test_a_full_database_is_no_internal_error(tmp_path: Path) -> None:
         connection.exec_driver_sql("PRAGMA max_page_count = 3")
         connection.exec_driver_sql("INSERT INTO t VALUES (zeroblob(100000))")
     answer = as_api_error(full.value, "request-1")
-    assert answer.text == "The host cannot do it: the disk of the database is full"
-    assert "zeroblob" not in answer.text, "no SQL reaches a caller"
+    assert answer.message == "The host cannot do it: the disk of the database is full"
+    assert "zeroblob" not in answer.message, "no SQL reaches a caller"
 
 
 def test_what_nobody_foresaw_keeps_its_text_in_the_log() -> None:
     answer = as_api_error(ValueError("a secret"), "request-1")
     assert answer.code is ErrorCode.INTERNAL
-    assert "request-1" in answer.text
-    assert "secret" not in answer.text + answer.hint
+    assert "request-1" in answer.message
+    assert "secret" not in answer.message + answer.hint
+
+
+class _NoStoreLeftError(SystemVmError):
+    code = FailureCode.NO_STORE
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (_NoStoreLeftError("no store is left", "add one"), ErrorCode.RESOURCE_ALLOCATION),
+        (
+            SystemVmError("it fails", "mend it", code=FailureCode.UNAVAILABLE),
+            ErrorCode.RESOURCE_UNAVAILABLE,
+        ),
+        (
+            SystemVmError("none is left", code=FailureCode.NO_CAPACITY),
+            ErrorCode.INSUFFICIENT_CAPACITY,
+        ),
+        (NotFoundError("there is no VM 7"), ErrorCode.PARAMETER),
+        (RpcError(BUSY, "s-1-VM is busy", {"hint": "wait"}), ErrorCode.BUSY),
+        (RpcError(DEADLINE, "s-1-VM did not answer"), ErrorCode.RESOURCE_UNAVAILABLE),
+    ],
+)
+def test_the_code_of_an_error_decides_the_answer(error: SystemVmError, code: ErrorCode) -> None:
+    answer = as_api_error(error, "request-1")
+    assert (answer.code, answer.message, answer.hint) == (code, error.message, error.hint)
+
+
+@pytest.mark.parametrize("code", [FailureCode.CONFIGURATION, FailureCode.PROTOCOL, FailureCode.INTERNAL])
+def test_an_error_that_is_no_business_of_a_caller_stays_in_the_log(code: FailureCode) -> None:
+    answer = as_api_error(SystemVmError("a secret", code=code), "request-1")
+    assert answer.code is ErrorCode.INTERNAL
+    assert "secret" not in answer.message + answer.hint

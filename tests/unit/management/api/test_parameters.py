@@ -93,7 +93,7 @@ def test_what_nobody_declared_is_refused_by_name(name: str) -> None:
     with pytest.raises(ApiError) as refused:
         read_arguments(declared, {name: "1"}, "listZones")
     assert refused.value.code == 431
-    assert refused.value.text == f"listZones does not support the parameter {name} in this release"
+    assert refused.value.message == f"listZones does not support the parameter {name} in this release"
     assert "listApis name=listZones" in refused.value.hint
 
 

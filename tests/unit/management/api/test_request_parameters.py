@@ -103,7 +103,7 @@ def test_names_of_no_parameter_are_refused(name: bytes) -> None:
     with pytest.raises(ApiError) as refused:
         read_parameters({name: [b"v"]})
     assert refused.value.code is ErrorCode.MALFORMED_PARAMETER
-    assert refused.value.text.isprintable()
+    assert refused.value.message.isprintable()
 
 
 @given(data=st.data())

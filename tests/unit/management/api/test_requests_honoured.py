@@ -77,7 +77,7 @@ async def test_no_command_ignores_a_parameter(cloud: SmallCloud) -> None:
             continue
         needed = {one.name: one.choices[0] if one.choices else NOWHERE for one in command.parameters}
         error = await refusal(cloud, command.name, **needed, nosuchparameter="1")
-        assert "nosuchparameter" in error.text, command.name
+        assert "nosuchparameter" in error.message, command.name
 
 
 def test_no_command_declares_what_every_client_adds(cloud: SmallCloud) -> None:
@@ -108,7 +108,7 @@ async def test_a_registration_is_refused_by_the_name_of_what_is_not_served(
     cloud: SmallCloud, name: str, value: str
 ) -> None:
     error = await refusal(cloud, "registerTemplate", **registration(cloud, **{name: value}))
-    assert (error.code, name in error.text) == (431, True)
+    assert (error.code, name in error.message) == (431, True)
     assert await cloud.call("listTemplates", templatefilter="all") == {}
 
 
@@ -132,7 +132,7 @@ async def test_values_that_say_what_happens_anyway_are_taken(cloud: SmallCloud) 
 @pytest_twisted.ensureDeferred
 async def test_a_user_may_not_feature_and_is_told_so(cloud: SmallCloud) -> None:
     asked = registration(cloud, isfeatured="true")
-    assert "isfeatured" in (await refusal(cloud, "registerTemplate", cloud.user, **asked)).text
+    assert "isfeatured" in (await refusal(cloud, "registerTemplate", cloud.user, **asked)).message
     [row] = (await cloud.call("registerTemplate", **asked))["template"]
     assert row["isfeatured"]
 
@@ -256,7 +256,7 @@ async def test_a_machine_is_refused_by_the_name_of_what_is_not_served(
 ) -> None:
     error = await refusal(cloud, "deployVirtualMachine", **await deployment(cloud), **{name: value})
     asked = "network" if name == "networkids" else name.partition("[")[0]
-    assert (error.code, asked in error.text) == (431, True), error.text
+    assert (error.code, asked in error.message) == (431, True), error.message
     assert await cloud.call("listVirtualMachines", listall="true") == {}
 
 
@@ -275,9 +275,9 @@ async def test_the_disk_of_a_machine_that_boots_an_iso_has_the_size_asked_for(cl
     [volume] = (await cloud.call("listVolumes"))["volume"]
     assert volume["size"] == 2 * GIB
     error = await refusal(cloud, "deployVirtualMachine", **values, diskofferingid=NOWHERE)
-    assert "diskofferingid" in error.text
+    assert "diskofferingid" in error.message
     error = await refusal(cloud, "deployVirtualMachine", **values, size="2", rootdisksize="3")
-    assert "size and rootdisksize" in error.text
+    assert "size and rootdisksize" in error.message
 
 
 # --- templates
@@ -295,7 +295,7 @@ async def test_a_template_of_every_zone_is_in_each(cloud: SmallCloud) -> None:
     [only_cd, _] = (await cloud.call("registerIso", **iso(cloud, zoneid="-1")))["iso"]
     assert only_cd["crossZones"]
     error = await refusal(cloud, "registerTemplate", cloud.user, **registration(cloud, zoneid="-1"))
-    assert "Only admins" in error.text
+    assert "Only admins" in error.message
 
 
 @pytest_twisted.ensureDeferred
@@ -336,10 +336,10 @@ async def test_os_types_have_cloudstacks_names_and_ids_that_stay(cloud: SmallClo
 @pytest_twisted.ensureDeferred
 async def test_an_os_type_that_there_is_not_is_refused(cloud: SmallCloud) -> None:
     error = await refusal(cloud, "registerTemplate", **registration(cloud, ostypeid=NOWHERE))
-    assert NOWHERE in error.text
+    assert NOWHERE in error.message
     assert "listOsTypes" in error.hint
     error = await refusal(cloud, "registerIso", **iso(cloud, ostypeid="12"))
-    assert "ostypeid" in error.text
+    assert "ostypeid" in error.message
 
 
 @pytest_twisted.ensureDeferred
@@ -381,7 +381,7 @@ async def test_a_template_is_deleted_in_the_zone_that_it_is_in(cloud: SmallCloud
     other = second_zone(cloud)
     template, _ = cloud.add_template()
     error = await refusal(cloud, "deleteTemplate", id=template.uuid, zoneid=other.uuid)
-    assert "is not in zone zone2" in error.text
+    assert "is not in zone zone2" in error.message
 
 
 # --- events

@@ -11,7 +11,6 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 
 from settling import settled
-from systemvm.guest.boot_argument_error import FailureKind
 from systemvm.management.control.agent import AgentStatus
 from systemvm.management.control.refusal_recorder import RefusalRecorder
 from systemvm.management.hypervisors import serial_log
@@ -28,6 +27,7 @@ from systemvm.rpc.core.call import Call, Caller
 from systemvm.rpc.core.method import MethodTable
 from systemvm.rpc.stream.peer_credentials import OPERATOR
 from systemvm.rpc.tls.refusal import Refusal, TlsCheck
+from systemvm.wire.boot_failure import BootFailure
 
 NAME, ADDRESS, PORT = "s-1-VM", "169.254.0.1", 8250
 NOW_S = 1_700_000_000.0
@@ -192,7 +192,9 @@ def test_half_an_answer_is_no_error(output: str) -> None:
 
 
 def test_exit_codes_of_preinit_are_all_known() -> None:
-    assert set(guest_probe.PREINIT_CODES) == {kind.value for kind in FailureKind}
+    codes = [code for code in range(2, 256) if BootFailure.of_exit_code(code) is not None]
+    of_preinit = [BootFailure.of_exit_code(code) for code in codes]
+    assert set(guest_probe.PREINIT_REASONS) == {*of_preinit} - {BootFailure.AGENT_CANNOT_START}
 
 
 CONSOLES: dict[str, tuple[str, str, str]] = {

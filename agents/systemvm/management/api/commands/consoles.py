@@ -66,10 +66,10 @@ class ConsoleCommands:
             self.log.info(
                 "no console for {username}: {details} ({request_id})",
                 username=principal.user.username,
-                details=error.details,
+                details=error.message,
                 request_id=call.request_id,
             )
-            return ConsoleEndpointAnswer(success=False, details=error.details, hint=error.hint or None)
+            return ConsoleEndpointAnswer(success=False, details=error.message, hint=error.hint or None)
         return ConsoleEndpointAnswer(
             success=True,
             url=endpoint.url,
