@@ -28,9 +28,9 @@ from systemvm.management.state.database import Database
 from systemvm.rpc.core.call import PeerCertificate
 from systemvm.rpc.core.method import Call, MethodTable
 from systemvm.rpc.core.peer import Peer
-from systemvm.rpc.stream.backoff import Backoff
 from systemvm.rpc.stream.dialer import Dialer
 from systemvm.rpc.tls.refusal import Refusal, TlsCheck
+from systemvm.service.backoff import Backoff
 from systemvm.wire import boot_arguments
 from systemvm.wire.agent import HELLO, RENEW, Hello, Welcome
 from systemvm.wire.role import Role
@@ -82,7 +82,7 @@ class World:
             methods,
             [("127.0.0.1", port)],
             self._greet,
-            backoff=Backoff(first_s=0.05, last_s=0.2),
+            backoff=Backoff(first_s=0.1, last_s=0.2),
         )
         self.dialer.start()
         await until(lambda: self.agent.is_up)
@@ -201,7 +201,7 @@ async def test_an_agent_that_the_ca_signed_for_off_record_does_not_come_in(world
         MethodTable("agent", "1"),
         [("127.0.0.1", world.port)],
         world._greet,
-        backoff=Backoff(first_s=0.05, last_s=0.2),
+        backoff=Backoff(first_s=0.1, last_s=0.2),
     )
     forged.start()
     try:

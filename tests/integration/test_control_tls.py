@@ -30,12 +30,12 @@ from systemvm.management.pki.public import SUBJECT
 from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.core.method import Caller, MethodTable
 from systemvm.rpc.stream import secure_transport
-from systemvm.rpc.stream.backoff import Backoff
 from systemvm.rpc.stream.dialer import Dialer
 from systemvm.rpc.stream.listener import listen
 from systemvm.rpc.tls.context import describe_certificate_pem
 from systemvm.rpc.tls.identity import Identity
 from systemvm.rpc.tls.refusal import Refusal
+from systemvm.service.backoff import Backoff
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -359,7 +359,7 @@ async def said_of(serve: Callable[[socket.socket], bytes]) -> tuple[list[str], b
         [("127.0.0.1", impostor.port)],
         greet,
         states.append,
-        backoff=Backoff(first_s=20.0),
+        backoff=Backoff(first_s=40.0),
     )
     dialer.start()
     try:

@@ -27,10 +27,10 @@ from systemvm.rpc.core import peer as peer_module
 from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.core.method import Call, Caller, MethodTable
 from systemvm.rpc.core.peer import Peer
-from systemvm.rpc.stream.backoff import Backoff
 from systemvm.rpc.stream.dialer import Dialer
 from systemvm.rpc.stream.listener import listen
 from systemvm.rpc.tls.identity import Identity
+from systemvm.service.backoff import Backoff
 from systemvm.wire.agent import Ping, Pong
 
 AUTHORITY = TestAuthority()
@@ -51,7 +51,7 @@ class Agent:
         self.hello_deadline_s = hello_deadline_s
         methods = MethodTable("agent", "1")
         methods.add("ping", self._ping, params=Ping, result=Pong, roles=frozenset({"management"}))
-        backoff = Backoff(first_s=0.01, last_s=0.08, uniform=self._longest)
+        backoff = Backoff(first_s=0.02, last_s=0.08, uniform=self._longest)
         self.dialer = Dialer(
             reactor,
             lambda: self.identity,

@@ -13,11 +13,11 @@ from twisted.logger import Logger
 from systemvm.rpc.core.call import Connection
 from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.core.method import Call
-from systemvm.rpc.stream.backoff import Backoff
+from systemvm.service.backoff import Backoff
 
 LOOK_S = 3600.0
 #: Between attempts: the first after a failure, and the longest.
-AGAIN_FIRST_S, AGAIN_LAST_S = 30.0, 3600.0
+AGAIN_FIRST_S, AGAIN_LAST_S = 60.0, 3600.0
 
 
 class Renewable(Protocol):

@@ -10,11 +10,11 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from systemvm.rpc.core.errors import BUSY, DEADLINE, RpcError
-from systemvm.rpc.stream.backoff import Backoff
+from systemvm.service.backoff import Backoff
 from systemvm.wire.slowness import Delay
 
 T = TypeVar("T")
-FIRST_S, LAST_S = 1.0, 30.0
+FIRST_S, LAST_S = 2.0, 30.0
 
 _log = Logger()
 _PASSING = frozenset({Delay.BUSY, Delay.STORE_HANGS, Delay.STORE_UNREACHABLE})

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from systemvm.guest.renewal import AGAIN_FIRST_S, AGAIN_LAST_S, LOOK_S, Renewal
 from systemvm.rpc.core.errors import REFUSED, RpcError
 from systemvm.rpc.core.method import Call, Caller
-from systemvm.rpc.stream.backoff import Backoff
+from systemvm.service.backoff import Backoff
 
 
 class Identity:

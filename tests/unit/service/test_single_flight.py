@@ -10,7 +10,6 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
-from systemvm.service.keyed_backoff import KeyedBackoff
 from systemvm.service.periodic import Periodic
 from systemvm.service.single_flight import SingleFlight
 
@@ -44,11 +43,6 @@ def test_who_waits_for_the_end_and_gives_up_goes_no_further() -> None:
     [failed] = outcomes([work])
     assert isinstance(failed.value, RuntimeError)
     assert went_on == []
-
-
-def test_what_fails_for_days_still_waits_the_longest() -> None:
-    backoff = KeyedBackoff[str](Clock().seconds, first_s=1.0, last_s=60.0)
-    assert [backoff.failed("key") for _ in range(2000)][-1] == 60.0
 
 
 def test_all_who_ask_get_the_answer_of_one() -> None:
@@ -187,19 +181,3 @@ def test_failures_make_it_rarer_until_it_works() -> None:
     clock.advance(10)
     assert len(work.runs) == 7
     every.stop()
-
-
-def test_backoff_by_key_doubles_to_its_end_and_forgets() -> None:
-    clock = Clock()
-    backoff = KeyedBackoff[str](
-        clock.seconds, first_s=10, last_s=60, jitter=0.5, uniform=lambda low, high: low
-    )
-    assert [backoff.failed("a") for _ in range(5)] == [5, 10, 20, 30, 30]
-    assert (backoff.due_in_s("a"), backoff.due_in_s("b"), backoff.waiting()) == (30, 0, ["a"])
-    clock.advance(30)
-    assert (backoff.due_in_s("a"), backoff.waiting()) == (0, [])
-    clock.advance(61)
-    backoff.forget_old()
-    assert backoff.failed("a") == 5
-    backoff.succeeded("a")
-    assert backoff.due_in_s("a") == 0

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from systemvm.management.control.agent import Agent
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.rpc.core.errors import RpcError
-from systemvm.service.keyed_backoff import KeyedBackoff
+from systemvm.service.backoff import KeyedBackoff
 from systemvm.service.periodic import Periodic
 from systemvm.service.single_flight import SingleFlight
 from systemvm.wire.role import Role

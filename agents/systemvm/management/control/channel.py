@@ -20,12 +20,12 @@ from systemvm.rpc.core.call import Call, Connection, Method, ObjectAccess
 from systemvm.rpc.core.errors import FORBIDDEN, NOT_CONNECTED, RpcError
 from systemvm.rpc.core.method import MethodTable
 from systemvm.rpc.core.peer import Peer
-from systemvm.rpc.stream.backoff import Backoff
 from systemvm.rpc.stream.listener import BOUNDS, listen
 from systemvm.rpc.stream.transport import Reactor
 from systemvm.rpc.tls.context import describe_certificate_pem
 from systemvm.rpc.tls.identity import Identity
 from systemvm.rpc.tls.refusal import Refusal
+from systemvm.service.backoff import Backoff
 from systemvm.service.connection_limits import ConnectionLimits, source_of_address
 from systemvm.service.scaled_timer import ScaledTimer
 from systemvm.wire.agent import (
@@ -189,7 +189,7 @@ class ControlChannel:
             if agent.peer is peer:
                 self._directory.set_status(agent, _unfit(agent))
             return
-        backoff = Backoff(first_s=1.0, last_s=30.0)
+        backoff = Backoff(first_s=2.0, last_s=30.0)
         while agent.peer is peer:
             try:
                 for preparation in self._directory.preparations(agent.role):

@@ -22,7 +22,7 @@ from systemvm.management.state.zones import Zone
 from systemvm.management.system_vms.allocation import allocate
 from systemvm.management.system_vms.boot_arguments import ROLES, TYPES
 from systemvm.management.system_vms.lifecycle import SystemVmLifecycle
-from systemvm.service.keyed_backoff import KeyedBackoff
+from systemvm.service.backoff import KeyedBackoff
 from systemvm.service.slowness import TimeoutScale, unscaled
 from systemvm.wire.role import Role
 

@@ -17,7 +17,7 @@ from systemvm.management.state.pending_work import Work
 from systemvm.management.templates import downloads
 from systemvm.management.templates.wait_reason import WaitReason, hint_for_refusal
 from systemvm.rpc.core.errors import RpcError
-from systemvm.service.keyed_backoff import KeyedBackoff
+from systemvm.service.backoff import KeyedBackoff
 from systemvm.service.single_flight import SingleFlight
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement

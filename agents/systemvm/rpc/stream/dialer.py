@@ -17,10 +17,10 @@ from twisted.python.failure import Failure
 from systemvm.rpc.core.errors import INTERNAL, RpcError
 from systemvm.rpc.core.method import MethodTable
 from systemvm.rpc.core.peer import Peer
-from systemvm.rpc.stream.backoff import Backoff
 from systemvm.rpc.stream.secure_transport import SecureStreamProtocol
 from systemvm.rpc.stream.transport import Reactor, describe_failure
 from systemvm.rpc.tls.context import Identity, TlsOptions, agent_options
+from systemvm.service.backoff import Backoff
 from systemvm.service.slowness import scaled_s
 
 CONNECT_S = 15.0
