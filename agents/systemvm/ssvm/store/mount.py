@@ -14,10 +14,10 @@ from systemvm.ssvm import store_messages as messages
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.helper_call import Operation, Reply
 from systemvm.ssvm.paths import Paths
+from systemvm.ssvm.store.allowed_users import AGENT_USER, allow
 from systemvm.ssvm.store.helper_server import serve_inherited_socket
 from systemvm.ssvm.store.mountinfo import find_mount
 from systemvm.ssvm.store.nfs_probe import require_server
-from systemvm.ssvm.store.operations import AGENT_USER, allow
 from systemvm.wire.storage import Store
 from systemvm.wire.transfer_failure import TransferFailure
 

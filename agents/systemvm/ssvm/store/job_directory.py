@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The hidden directory that a job works in, and how it becomes a published template: by one rename."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from contextlib import suppress
+
+from systemvm.ssvm.failure import TransferError
+from systemvm.ssvm.mover_messages import IMAGE_NAME
+from systemvm.ssvm.store.descriptors import list_names, opened, remove
+from systemvm.ssvm.store.openat2 import open_beneath
+from systemvm.ssvm.store.template_properties import FILE_NAME
+from systemvm.wire.transfer_failure import TransferFailure
+
+JOBS = ".systemvm-jobs"
+ABANDONED_AFTER_S = 24 * 3600.0  # a directory of another SSVM that has not changed for a day has no job
+
+
+def take_over_image(directory: int, file_name: str) -> int:
+    """Give the image to root under its final name, remove all other files, and return its size in bytes.
+
+    Raises: TransferError when there is no image, or when it is a link or has another name elsewhere.
+    """
+    try:
+        image = open_beneath(directory, IMAGE_NAME, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise TransferError(TransferFailure.STORE_FAILED, "the job has no image to publish") from None
+    with opened(image):
+        state = os.fstat(image)
+        if not stat.S_ISREG(state.st_mode) or state.st_nlink != 1:
+            raise TransferError(
+                TransferFailure.STORE_FAILED, "the image of the job is not a regular file with one name"
+            )
+        os.fchown(image, 0, 0)
+        os.fchmod(image, 0o644)
+        os.fsync(image)
+    for name in list_names(directory):
+        if name != IMAGE_NAME:
+            remove(directory, name)
+    os.rename(IMAGE_NAME, file_name, src_dir_fd=directory, dst_dir_fd=directory)
+    return state.st_size
+
+
+def write_properties(directory: int, content: bytes) -> None:
+    """Write template.properties, durably."""
+    file = open_beneath(directory, FILE_NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    with opened(file):
+        os.fchmod(file, 0o644)
+        view = memoryview(content)
+        while view:
+            view = view[os.write(file, view) :]
+        os.fsync(file)
+
+
+def rename_into_place(jobs: int, job_id: str, parent: int, template: str) -> None:
+    """Rename a job's directory to that of a template; what an earlier job published there is removed."""
+    old = f"replaced-{job_id}"
+    with suppress(FileNotFoundError):
+        os.rename(template, old, src_dir_fd=parent, dst_dir_fd=jobs)
+    os.rename(job_id, template, src_dir_fd=jobs, dst_dir_fd=parent)
+    remove(jobs, old)
+
+
+def is_abandoned(jobs: int, job_id: str) -> bool:
+    """Whether neither the directory nor its image has changed for a day."""
+    newest_s = os.stat(job_id, dir_fd=jobs, follow_symlinks=False).st_mtime
+    with suppress(OSError):
+        image = os.stat(f"{job_id}/{IMAGE_NAME}", dir_fd=jobs, follow_symlinks=False)
+        newest_s = max(newest_s, image.st_mtime)
+    return time.time() - newest_s > ABANDONED_AFTER_S

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The published templates of a store, at template/tmpl/ACCOUNT/TEMPLATE as in CloudStack."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from systemvm.ssvm.failure import TransferError
+from systemvm.ssvm.store.descriptors import list_names, opened
+from systemvm.ssvm.store.openat2 import open_beneath, open_directory
+from systemvm.ssvm.store.template_properties import FILE_NAME, MAX_BYTES, TemplateProperties
+from systemvm.ssvm.store_messages import PublishedTemplate, require_number
+from systemvm.wire.storage import ListedTemplate
+from systemvm.wire.transfer_failure import TransferFailure
+
+TEMPLATES = "template/tmpl"
+
+#: Account and template.
+Place = tuple[int, int]
+
+
+def find_published(mount: int, account_id: int, template_id: int, job_id: str) -> PublishedTemplate | None:
+    """Return the template if this job has published it; None otherwise."""
+    account, template = (require_number(number) for number in (account_id, template_id))
+    install = f"{TEMPLATES}/{account}/{template}"
+    properties = _read_properties(mount, install)
+    if properties is None or properties.job_id != job_id:
+        return None
+    return PublishedTemplate(
+        f"{install}/{properties.file_name}",
+        properties.size_bytes,
+        properties.virtual_size_bytes,
+        properties.checksum,
+    )
+
+
+def parse_place(text: str) -> Place:
+    """Raises: TransferError unless `text` is ACCOUNT/TEMPLATE."""
+    account, _, template = text.partition("/")
+    if not (account.isdecimal() and template.isdecimal()):
+        raise TransferError(
+            TransferFailure.REQUEST_INVALID, f"start of the page is not ACCOUNT/TEMPLATE: {text[:80]}"
+        )
+    return int(account), int(template)
+
+
+def list_places(mount: int) -> list[Place]:
+    """Return the places of all templates in order; none on a store that has never had one."""
+    try:
+        templates = open_directory(mount, TEMPLATES)
+    except FileNotFoundError:
+        return []
+    found = []
+    with opened(templates):
+        for account in filter(str.isdecimal, list_names(templates)):
+            # the directory of an account is removed with its last template, which can be at this moment
+            with suppress(FileNotFoundError), opened(open_directory(templates, account)) as directory:
+                found += [(int(account), int(name)) for name in list_names(directory) if name.isdecimal()]
+    return sorted(found)
+
+
+def describe(mount: int, place: Place) -> ListedTemplate:
+    """Return what the daemon compares: the place, and the job that published it."""
+    account, template = place
+    properties = _read_properties(mount, f"{TEMPLATES}/{account}/{template}")
+    return ListedTemplate(account, template, "" if properties is None else properties.job_id)
+
+
+def _read_properties(mount: int, install: str) -> TemplateProperties | None:
+    try:
+        file = open_beneath(mount, f"{install}/{FILE_NAME}", os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    with opened(file), suppress(TransferError, UnicodeDecodeError):
+        return TemplateProperties.from_text(os.read(file, MAX_BYTES).decode("ascii"))
+    return None  # a file that cannot be read is replaced
