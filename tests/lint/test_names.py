@@ -17,7 +17,6 @@ SAME_THING: dict[str, str] = {}
 TO_BE_RENAMED = {
     "Agents",
     "Consoles",
-    "Daemon",
     "Entry",
     "Kind",
     "Launcher",

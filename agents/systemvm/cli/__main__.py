@@ -19,38 +19,49 @@ from systemvm.cli import (
     templates,
     trace,
 )
-from systemvm.cli.daemon_client import Daemon, socket_path
+from systemvm.cli.daemon_client import DaemonClient, socket_path
 from systemvm.service.sigint import restore_sigint
 
+EPILOG = """\
+Exit codes: 0 success; 1 the daemon refused the request, or the work failed; 2 wrong usage; 3 the daemon
+cannot be reached; 4 "systemvm check" found an error. "systemvm ssh" exits with the code of the remote
+command, or 255 when ssh cannot connect.
 
-@click.group(
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done; 1 the daemon said no, or the work failed; 2 wrong usage; 3 no daemon "
-    "answers; 4 `check` found an error. `ssh` ends with the remote command's own, 255 when it cannot "
-    "connect. `systemvm COMMAND --help` names each command's.",
-)
+Run "systemvm COMMAND --help" for the arguments and an example of each command.
+"""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
 @click.option(
     "--root",
     type=click.Path(path_type=Path),
     envvar="SYSTEMVM_ROOT",
-    help="The root of the daemon's files: `build/run` for `make run`; / without it.",
+    help="Directory that holds the daemon's files, for example build/run after `make run`. "
+    "Without it: build/run if a cloud runs there, else /.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables and sentences.")
 @click.version_option(package_name="systemvm")
 @click.pass_context
 def main(context: click.Context, root: Path | None, as_json: bool) -> None:
-    """Watch and control a cloud's system VMs, its templates and its machines.
+    """Operate a cloud: its system VMs, templates, virtual machines and accounts.
+
+    Register an image, start a machine from it and open its console:
 
     \b
-    systemvm template register tiny https://images.example.test/tiny.qcow2
-    systemvm vm deploy one --template tiny
-    systemvm console one
-    systemvm check s-1-VM
-    systemvm system-vm why v-2-VM
-    systemvm ssh v-2-VM
+      systemvm template register tiny https://images.example.test/tiny.qcow2
+      systemvm vm deploy one --template tiny
+      systemvm console one
+
+    Find out what is wrong with a system VM, and log in to it:
+
+    \b
+      systemvm system-vm list
+      systemvm system-vm why v-2-VM
+      systemvm check s-1-VM
+      systemvm ssh v-2-VM
     """
     restore_sigint()
-    context.obj = Daemon(socket_path=socket_path(root), as_json=as_json)
+    context.obj = DaemonClient(socket_path=socket_path(root), as_json=as_json)
 
 
 main.add_command(templates.template)

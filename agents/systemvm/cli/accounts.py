@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`systemvm account` and `systemvm user`: who may use the cloud."""
+"""`systemvm account` and `systemvm user`: manage who can use the cloud."""
 
 from __future__ import annotations
 
@@ -9,53 +9,66 @@ from typing import Any
 import click
 
 from systemvm.cli import output
-from systemvm.cli.daemon_client import Daemon, Failed
+from systemvm.cli.daemon_client import CommandFailedError, DaemonClient
 
-_EVERYBODY = {"listall": "true"}
+_OF_ALL_ACCOUNTS = {"listall": "true"}
 
 
-def _account(daemon: Daemon, name: str) -> dict[str, Any]:
+def _find_account(daemon: DaemonClient, name: str) -> dict[str, Any]:
     return daemon.find("listAccounts", "account", name, "account")
 
 
-def _user(daemon: Daemon, name: str) -> dict[str, Any]:
-    """By user name or id."""
-    rows = daemon.records("listUsers", "user", **_EVERYBODY)
+def _find_user(daemon: DaemonClient, name: str) -> dict[str, Any]:
+    """Return a user by user name or id."""
+    rows = daemon.records("listUsers", "user", **_OF_ALL_ACCOUNTS)
     for row in rows:
         if name in (row["username"], row["id"]):
             return row
     known = ", ".join(row["username"] for row in rows) or "none"
-    raise Failed(f"no user is called {name!r}", f"There is: {known}")
+    raise CommandFailedError(f"there is no user named {name!r}", f"choose one of these users: {known}")
 
 
-def _new_password() -> str:
-    """Asked for twice on a terminal, else a line of standard input: never an argument, which `ps` shows."""
+def _read_new_password() -> str:
+    """Read a password from the terminal or standard input; never from an argument, which `ps` shows."""
     if sys.stdin.isatty():
         return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
     password = sys.stdin.readline().rstrip("\r\n")
     if not password:
-        raise Failed("no password was given", "Write it to standard input, as one line.")
+        raise CommandFailedError(
+            "password is missing: standard input is empty",
+            "write the password to standard input, as one line",
+        )
     return password
 
 
-def _made(daemon: Daemon, row: dict[str, Any], text: str) -> None:
-    output.as_json(row) if daemon.as_json else click.echo(text)
+def _print_result(daemon: DaemonClient, row: dict[str, Any], text: str) -> None:
+    output.print_json(row) if daemon.as_json else click.echo(text)
 
 
-@click.group()
+@click.group(short_help="Manage accounts.")
 def account() -> None:
-    """Accounts, which own machines and templates. Each has users, who log in."""
+    """Manage accounts. An account owns machines and templates; its users log in.
+
+    \b
+    Example:
+      systemvm account create ann --email ann@example.test
+    """
 
 
 @account.command("list")
 @click.pass_obj
-def list_accounts(daemon: Daemon) -> None:
-    """Accounts with their users and what they have."""
-    rows = daemon.records("listAccounts", "account", **_EVERYBODY)
+def list_accounts(daemon: DaemonClient) -> None:
+    """List accounts, their users and what they own.
+
+    \b
+    Example:
+      systemvm account list
+    """
+    rows = daemon.records("listAccounts", "account", **_OF_ALL_ACCOUNTS)
     if daemon.as_json:
-        output.as_json(rows)
+        output.print_json(rows)
         return
-    output.table(
+    output.print_table(
         ("NAME", "ROLE", "STATE", "USERS", "MACHINES", "TEMPLATES", "ID"),
         [
             (
@@ -69,20 +82,20 @@ def list_accounts(daemon: Daemon) -> None:
             )
             for row in rows
         ],
-        "No account.",
+        "There is no account.",
     )
 
 
 @account.command("create")
 @click.argument("name")
-@click.option("--admin", is_flag=True, help="A root administrator's: may do everything.")
-@click.option("--username", help="Name of its first user; the account's without it.")
-@click.option("--email", default="", help="Mail address of that user.")
-@click.option("--first-name", default="", help="First name of that user; the user name without it.")
-@click.option("--last-name", default="", help="Last name of that user; the account's name without it.")
+@click.option("--admin", is_flag=True, help="Make its users root administrators.")
+@click.option("--username", help="Name of its first user. Default: NAME.")
+@click.option("--email", default="", help="Email address of that user.")
+@click.option("--first-name", default="", help="First name of that user. Default: the user name.")
+@click.option("--last-name", default="", help="Last name of that user. Default: NAME.")
 @click.pass_obj
 def create_account(
-    daemon: Daemon,
+    daemon: DaemonClient,
     name: str,
     admin: bool,
     username: str | None,
@@ -90,118 +103,182 @@ def create_account(
     first_name: str,
     last_name: str,
 ) -> None:
-    """Make an account with its first user. The password is asked for, or read from standard input."""
+    """Create the account NAME and its first user.
+
+    The command prompts for the user's password. Without a terminal it reads the password from standard input.
+
+    \b
+    Examples:
+      systemvm account create ann
+      systemvm account create ops --admin --username bob < password.txt
+    """
     user = username or name
     row = daemon.call(
         "createAccount",
         account=name,
         accounttype="1" if admin else "0",
         username=user,
-        password=_new_password(),
+        password=_read_new_password(),
         email=email or f"{user}@localhost",
         firstname=first_name or user,
         lastname=last_name or name,
     )["account"]
-    _made(daemon, row, f"account {name} is created; {user} can log in.")
+    _print_result(daemon, row, f"account {name} is created; {user} can log in.")
 
 
 @account.command("disable")
 @click.argument("name")
-@click.option("--lock", is_flag=True, help="Keep its machines running.")
+@click.option("--lock", is_flag=True, help="Keep the account's machines running.")
 @click.pass_obj
-def disable_account(daemon: Daemon, name: str, lock: bool) -> None:
-    """End an account's logins, keys and consoles, and stop its machines."""
-    daemon.job("disableAccount", id=_account(daemon, name)["id"], lock=str(lock).lower())
+def disable_account(daemon: DaemonClient, name: str, lock: bool) -> None:
+    """Disable the account NAME and stop its machines.
+
+    Its logins, API keys and consoles end at once. With --lock its machines keep running.
+
+    \b
+    Example:
+      systemvm account disable ann --lock
+    """
+    daemon.run_job("disableAccount", id=_find_account(daemon, name)["id"], lock=str(lock).lower())
     click.echo(f"account {name} is {'locked' if lock else 'disabled'}.")
 
 
 @account.command("enable")
 @click.argument("name")
 @click.pass_obj
-def enable_account(daemon: Daemon, name: str) -> None:
-    """Let an account in again; its machines stay as they are."""
-    daemon.call("enableAccount", id=_account(daemon, name)["id"])
+def enable_account(daemon: DaemonClient, name: str) -> None:
+    """Enable the account NAME: its users can log in again.
+
+    Stopped machines stay stopped.
+
+    \b
+    Example:
+      systemvm account enable ann
+    """
+    daemon.call("enableAccount", id=_find_account(daemon, name)["id"])
     click.echo(f"account {name} is enabled.")
 
 
 @account.command("delete")
 @click.argument("name")
-@click.confirmation_option(prompt="Its users, machines and templates are deleted, for good. Go on?")
+@click.confirmation_option(
+    prompt="This deletes the account's users, machines and templates permanently. Continue?"
+)
 @click.pass_obj
-def delete_account(daemon: Daemon, name: str) -> None:
-    """Delete an account with all that it has."""
-    daemon.job("deleteAccount", id=_account(daemon, name)["id"])
+def delete_account(daemon: DaemonClient, name: str) -> None:
+    """Delete the account NAME and all that it owns.
+
+    Its users, machines and templates are deleted permanently.
+
+    \b
+    Example:
+      systemvm account delete ann
+    """
+    daemon.run_job("deleteAccount", id=_find_account(daemon, name)["id"])
     click.echo(f"account {name} is deleted.")
 
 
-@click.group()
+@click.group(short_help="Manage users and their API keys.")
 def user() -> None:
-    """Users, who log in and have API keys; each is of one account."""
+    """Manage users. A user belongs to one account, logs in with a password and can have an API key.
+
+    \b
+    Examples:
+      systemvm user create bob --account ann
+      systemvm user keys bob
+    """
 
 
 @user.command("list")
 @click.pass_obj
-def list_users(daemon: Daemon) -> None:
-    """Users of all accounts."""
-    rows = daemon.records("listUsers", "user", **_EVERYBODY)
+def list_users(daemon: DaemonClient) -> None:
+    """List the users of all accounts.
+
+    \b
+    Example:
+      systemvm user list
+    """
+    rows = daemon.records("listUsers", "user", **_OF_ALL_ACCOUNTS)
     if daemon.as_json:
-        output.as_json(rows)
+        output.print_json(rows)
         return
-    output.table(
+    output.print_table(
         ("USERNAME", "ACCOUNT", "ROLE", "STATE", "EMAIL", "ID"),
         [
             (row["username"], row["account"], row["rolename"], row["state"], row["email"], row["id"])
             for row in rows
         ],
-        "No user.",
+        "There is no user.",
     )
 
 
 @user.command("create")
 @click.argument("username")
-@click.option("--account", "account_name", required=True, help="The account that the user is of.")
-@click.option("--email", default="", help="Mail address.")
-@click.option("--first-name", default="", help="First name; the user name without it.")
-@click.option("--last-name", default="", help="Last name; the account's name without it.")
+@click.option("--account", "account_name", required=True, help="Account that the user belongs to.")
+@click.option("--email", default="", help="Email address.")
+@click.option("--first-name", default="", help="First name. Default: USERNAME.")
+@click.option("--last-name", default="", help="Last name. Default: the account's name.")
 @click.pass_obj
 def create_user(
-    daemon: Daemon, username: str, account_name: str, email: str, first_name: str, last_name: str
+    daemon: DaemonClient, username: str, account_name: str, email: str, first_name: str, last_name: str
 ) -> None:
-    """Make a user of an account. The password is asked for, or read from standard input."""
+    """Create the user USERNAME in an account.
+
+    The command prompts for the password. Without a terminal it reads the password from standard input.
+
+    \b
+    Example:
+      systemvm user create bob --account ann --email bob@example.test
+    """
     row = daemon.call(
         "createUser",
         account=account_name,
         username=username,
-        password=_new_password(),
+        password=_read_new_password(),
         email=email or f"{username}@localhost",
         firstname=first_name or username,
         lastname=last_name or account_name,
     )["user"]
-    _made(daemon, row, f"user {username} of account {account_name} is created.")
+    _print_result(daemon, row, f"user {username} of account {account_name} is created.")
 
 
 @user.command("password")
 @click.argument("username")
 @click.pass_obj
-def set_password(daemon: Daemon, username: str) -> None:
-    """Give a user a new password, asked for or read from standard input; logins by the old one end."""
-    found = _user(daemon, username)
-    daemon.call("updateUser", id=found["id"], password=_new_password())
+def set_password(daemon: DaemonClient, username: str) -> None:
+    """Set a new password for USERNAME.
+
+    Logins that used the old one end. The command prompts for the password. Without a terminal it reads the
+    password from standard input.
+
+    \b
+    Example:
+      systemvm user password bob
+    """
+    found = _find_user(daemon, username)
+    daemon.call("updateUser", id=found["id"], password=_read_new_password())
     click.echo(f"user {username} has a new password.")
 
 
 @user.command("keys")
 @click.argument("username")
-@click.option("--rotate", is_flag=True, help="Make new ones; the present ones end at once.")
+@click.option("--rotate", is_flag=True, help="Create a new key pair; the old one ends at once.")
 @click.pass_obj
-def keys(daemon: Daemon, username: str, rotate: bool) -> None:
-    """Show a user's API key and secret."""
+def keys(daemon: DaemonClient, username: str, rotate: bool) -> None:
+    """Print the API key and the secret key of USERNAME.
+
+    \b
+    Example: create the first key pair of a user
+      systemvm user keys --rotate bob
+    """
     command = "registerUserKeys" if rotate else "getUserKeys"
-    row = daemon.call(command, id=_user(daemon, username)["id"]).get("userkeys") or {}
+    row = daemon.call(command, id=_find_user(daemon, username)["id"]).get("userkeys") or {}
     if daemon.as_json:
-        output.as_json(row)
+        output.print_json(row)
     elif not row:
-        raise Failed(f"{username} has no API key", f"`systemvm user keys --rotate {username}` makes one.")
+        raise CommandFailedError(
+            f"user {username} has no API key", f'run "systemvm user keys --rotate {username}" to create one'
+        )
     else:
         click.echo(f"API key     {row['apikey']}\nsecret key  {row['secretkey']}")
 
@@ -209,26 +286,43 @@ def keys(daemon: Daemon, username: str, rotate: bool) -> None:
 @user.command("disable")
 @click.argument("username")
 @click.pass_obj
-def disable_user(daemon: Daemon, username: str) -> None:
-    """End a user's logins, keys and consoles; the account goes on."""
-    daemon.job("disableUser", id=_user(daemon, username)["id"])
+def disable_user(daemon: DaemonClient, username: str) -> None:
+    """Disable the user USERNAME.
+
+    The user's logins, API keys and consoles end at once. Other users of the account are not affected.
+
+    \b
+    Example:
+      systemvm user disable bob
+    """
+    daemon.run_job("disableUser", id=_find_user(daemon, username)["id"])
     click.echo(f"user {username} is disabled.")
 
 
 @user.command("enable")
 @click.argument("username")
 @click.pass_obj
-def enable_user(daemon: Daemon, username: str) -> None:
-    """Let a user in again."""
-    daemon.call("enableUser", id=_user(daemon, username)["id"])
+def enable_user(daemon: DaemonClient, username: str) -> None:
+    """Enable the user USERNAME, who can log in again.
+
+    \b
+    Example:
+      systemvm user enable bob
+    """
+    daemon.call("enableUser", id=_find_user(daemon, username)["id"])
     click.echo(f"user {username} is enabled.")
 
 
 @user.command("delete")
 @click.argument("username")
-@click.confirmation_option(prompt="The user cannot log in any more. Go on?")
+@click.confirmation_option(prompt="The user will not be able to log in any more. Continue?")
 @click.pass_obj
-def delete_user(daemon: Daemon, username: str) -> None:
-    """Delete a user; the account and what it has stay."""
-    daemon.call("deleteUser", id=_user(daemon, username)["id"])
+def delete_user(daemon: DaemonClient, username: str) -> None:
+    """Delete the user USERNAME. The account and its machines stay.
+
+    \b
+    Example:
+      systemvm user delete bob
+    """
+    daemon.call("deleteUser", id=_find_user(daemon, username)["id"])
     click.echo(f"user {username} is deleted.")

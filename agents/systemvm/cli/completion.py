@@ -1,38 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shell completion: of commands and options by click, of system VMs' names by asking the daemon."""
+"""Shell completion: click completes commands and options, the daemon supplies the names of system VMs."""
 
 from __future__ import annotations
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from systemvm.cli.daemon_client import EXIT_USAGE, Daemon, Failed, socket_path
+from systemvm.cli.daemon_client import EXIT_USAGE, CommandFailedError, DaemonClient, socket_path
 
 _SHELLS = ("bash", "zsh", "fish")
-_TIMEOUT_S = 2.0  # who pressed the Tab key waits no longer
+_TIMEOUT_S = 2.0  # a shell is blocked until completion answers
 
 
-@click.command(epilog="Exit code: 0; 2 a shell that is not known.")
+@click.command(
+    short_help="Print a completion script for your shell.",
+    epilog="Exit codes: 0 success; 2 the shell is not supported.",
+)
 @click.argument("shell", type=click.Choice(_SHELLS))
 def completion(shell: str) -> None:
     """Print the script that completes commands, options and names in SHELL.
 
     \b
-    bash:  echo 'eval "$(systemvm completion bash)"' >> ~/.bashrc
-    zsh:   echo 'eval "$(systemvm completion zsh)"' >> ~/.zshrc
-    fish:  systemvm completion fish > ~/.config/fish/completions/systemvm.fish
+    Examples: install it for bash, zsh and fish
+      echo 'eval "$(systemvm completion bash)"' >> ~/.bashrc
+      echo 'eval "$(systemvm completion zsh)"' >> ~/.zshrc
+      systemvm completion fish > ~/.config/fish/completions/systemvm.fish
     """
-    kind = get_completion_class(shell)
-    if kind is None:
-        raise Failed(f"no completion is known for {shell}", f"There is: {', '.join(_SHELLS)}", EXIT_USAGE)
+    complete_class = get_completion_class(shell)
+    if complete_class is None:
+        raise CommandFailedError(
+            f"shell {shell} is not supported", f"choose one of these shells: {', '.join(_SHELLS)}", EXIT_USAGE
+        )
     command = click.get_current_context().find_root().command
-    click.echo(kind(command, {}, "systemvm", "_SYSTEMVM_COMPLETE").source())
+    click.echo(complete_class(command, {}, "systemvm", "_SYSTEMVM_COMPLETE").source())
 
 
 def complete_copy(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Of `cp`: a system VM's name and a colon, or a file here."""
+    """Complete an argument of `cp`: the name of a system VM with a colon, or a local file."""
     found = complete_system_vm(context, parameter, incomplete)
     return [
         *(CompletionItem(f"{item.value}:", help=item.help) for item in found),
@@ -43,11 +49,11 @@ def complete_copy(
 def complete_system_vm(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Names of system VMs; none when no daemon answers, because a Tab key must not print an error."""
-    daemon = Daemon(socket_path(context.find_root().params.get("root")))
+    """Complete the name of a system VM; without a daemon to nothing, because Tab must print no error."""
+    daemon = DaemonClient(socket_path(context.find_root().params.get("root")))
     try:
         rows = daemon.call("listSystemVms", timeout_s=_TIMEOUT_S).get("systemvm", [])
-    except Failed:
+    except CommandFailedError:
         return []
     return [
         CompletionItem(row["name"], help=row.get("agentstate") or row["state"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon as the command line sees it: a UNIX socket, the API's commands, a network namespace."""
+"""The client of the daemon's UNIX socket: calls, jobs, lookups by name, the daemon's network namespace."""
 
 from __future__ import annotations
 
@@ -19,27 +19,32 @@ from systemvm.service.slowness import scaled_s
 
 SOCKET_UNDER_ROOT = "run/systemvm/managementd.sock"
 
-CALL_S = 60.0
+CALL_TIMEOUT_S = 60.0
+_JOB_POLL_INTERVAL_S = 0.5
 
 #: Exit codes, as `systemvm --help` explains them.
 EXIT_FAILED, EXIT_USAGE, EXIT_NO_DAEMON, EXIT_CHECK_FAILED = 1, 2, 3, 4
-EXIT_SSH_FAILED = 255  # ssh's own: no connection, a strange host key, no key that is let in
+#: ssh's own: no connection, an unknown host key, or no key that the server accepts.
+EXIT_SSH_FAILED = 255
 _START_HINT = (
-    "Is it running? `make run` starts one in a checkout, `systemctl start systemvm-managementd` on a host; "
-    "--root names another place."
+    'start the daemon ("make run" in a checkout, "systemctl start systemvm-managementd" on a host), or give '
+    "--root if its files are elsewhere"
 )
 
 
 def socket_path(root: Path | None) -> Path:
-    """Where the daemon of a root listens; in a checkout whose `make run` is up, that cloud is meant."""
+    """Return the path of the daemon's socket below `root`.
+
+    Without a root it is the cloud of `make run` when one runs in this checkout, else the host's daemon.
+    """
     if root is None:
-        here = Path("build/run")
-        root = here if (here / SOCKET_UNDER_ROOT).exists() else Path("/")
+        in_checkout = Path("build/run")
+        root = in_checkout if (in_checkout / SOCKET_UNDER_ROOT).exists() else Path("/")
     return root.absolute() / SOCKET_UNDER_ROOT
 
 
-class Failed(click.ClickException):
-    """An error with a line of advice; `exit_code` is one of the codes above."""
+class CommandFailedError(click.ClickException):
+    """A command's end with a message, a hint and an exit code, which is one of the codes above."""
 
     def __init__(self, message: str, hint: str = "", exit_code: int = EXIT_FAILED) -> None:
         super().__init__(message)
@@ -53,78 +58,94 @@ class Failed(click.ClickException):
 
 
 @frozen
-class Daemon:
-    """Calls to the daemon behind `socket_path`."""
+class DaemonClient:
+    """Calls to the daemon that listens at `socket_path`."""
 
     socket_path: Path
     as_json: bool = False
 
     def call(self, method: str, /, timeout_s: float | None = None, **params: Any) -> Any:
-        """Call a method; Failed with the daemon's own words when it says no.
+        """Call a method and return its result; parameters that are None are left out.
 
-        Without `timeout_s` a slow machine is given more time, as the daemon gives to what it calls itself.
+        Without `timeout_s` a slow machine is given more time, as the daemon gives more time to its own calls.
+
+        Raises: CommandFailedError with the daemon's message and hint, or when the daemon cannot be reached.
         """
         if timeout_s is None:
-            timeout_s = scaled_s(CALL_S)
+            timeout_s = scaled_s(CALL_TIMEOUT_S)
         given = {name: value for name, value in params.items() if value is not None}
         try:
             return unix_call(str(self.socket_path), method, given, timeout_s=timeout_s)
         except UnreachableError as error:
             hint = error.hint if error.code == FORBIDDEN else _START_HINT
-            raise Failed(error.message, hint, EXIT_NO_DAEMON) from None
+            raise CommandFailedError(error.message, hint, EXIT_NO_DAEMON) from None
         except RpcError as error:
-            raise Failed(error.message, error.hint) from None
+            raise CommandFailedError(error.message, error.hint) from None
 
     def records(self, command: str, key: str, **params: Any) -> list[dict[str, Any]]:
-        """The rows of a list command."""
+        """Return the rows of a list command."""
         return list((self.call(command, **params) or {}).get(key, []))
 
-    def job(self, command: str, on_wait: Callable[[], None] = lambda: None, **params: Any) -> dict[str, Any]:
-        """Start an asynchronous command and follow it to its end; Failed with what it failed of."""
+    def run_job(
+        self, command: str, on_wait: Callable[[], None] = lambda: None, **params: Any
+    ) -> dict[str, Any]:
+        """Start an asynchronous command, wait for its job and return the job's result.
+
+        Raises: CommandFailedError with the job's error text and hint when it failed.
+        """
         started = self.call(command, **params)
-        for answer in self._answers(started["jobid"]):
+        for answer in self._poll_job(started["jobid"]):
             if answer["jobstatus"] == 1:
                 return dict(answer.get("jobresult") or {})
             if answer["jobstatus"] == 2:
                 result = answer.get("jobresult") or {}
-                raise Failed(result.get("errortext", f"{command} failed"), result.get("hint", ""))
+                raise CommandFailedError(result.get("errortext", f"{command} failed"), result.get("hint", ""))
             on_wait()
-        raise AssertionError("unreachable: answers go on until a job ends")
+        raise AssertionError("unreachable: a job is polled until it ends")
 
-    def _answers(self, job_id: str) -> Iterator[dict[str, Any]]:
+    def _poll_job(self, job_id: str) -> Iterator[dict[str, Any]]:
         while True:
             yield self.call("queryAsyncJobResult", jobid=job_id)
-            time.sleep(0.5)
+            time.sleep(_JOB_POLL_INTERVAL_S)
 
-    def find(self, command: str, key: str, name: str, what: str, **params: Any) -> dict[str, Any]:
-        """The one record with this name or id; Failed names what there is otherwise."""
+    def find(self, command: str, key: str, name: str, noun: str, **params: Any) -> dict[str, Any]:
+        """Return the one record of a list command with this name or id.
+
+        Raises: CommandFailedError when there is none, or more than one; the hint lists the choices.
+        """
         rows = self.records(command, key, **params)
         names = ("name", "displayname", "instancename", "id")
         found = [row for row in rows if name in [row.get(field) for field in names]]
         if len(found) == 1:
             return found[0]
         if found:
-            raise Failed(
-                f"{len(found)} {what}s are called {name!r}",
-                "Give the id instead: " + ", ".join(r["id"] for r in found),
+            raise CommandFailedError(
+                f"name is ambiguous: {len(found)} {noun}s are named {name!r}",
+                f"give one of these ids: {', '.join(row['id'] for row in found)}",
             )
-        known = (
-            ", ".join(sorted(str(row.get("displayname") or row.get("name")) for row in rows)) or "none yet"
-        )
-        raise Failed(f"no {what} is called {name!r}", f"There is: {known}")
+        if not rows:
+            raise CommandFailedError(f"there is no {noun} named {name!r}: the cloud has no {noun}")
+        known = ", ".join(sorted(str(row.get("displayname") or row.get("name")) for row in rows))
+        raise CommandFailedError(f"there is no {noun} named {name!r}", f"choose one of these: {known}")
 
     def zone_id(self) -> str:
-        """The zone where things go that name none: the first."""
+        """Return the id of the first zone, which is the default for what is created without one.
+
+        Raises: CommandFailedError when there is none.
+        """
         zones = self.records("listZones", "zone")
         if not zones:
-            raise Failed(
-                "the cloud has no zone", "Describe one in etc/systemvm/zones, then restart the daemon."
+            raise CommandFailedError(
+                "there is no zone", "describe one in etc/systemvm/zones, then restart the daemon"
             )
         return str(zones[0]["id"])
 
     @property
     def pid(self) -> int:
-        """The daemon's process, as the kernel tells (SO_PEERCRED); OSError without a daemon."""
+        """The daemon's process id, from the kernel (SO_PEERCRED).
+
+        Raises: OSError when nothing listens.
+        """
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(self.socket_path))
             credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
@@ -132,14 +153,18 @@ class Daemon:
         return pid
 
     def namespace_prefix(self) -> list[str]:
-        """The words that put a command into the daemon's network namespace, none when it is ours.
+        """Return the words that run a command in the daemon's network namespace; none when it is this one.
 
-        The link-local network of a cloud that runs in a namespace of its own (`make run`) is only there.
+        The link-local network of a cloud that runs in a namespace of its own (`make run`) exists only there.
+
+        Raises: CommandFailedError when this user must not enter the namespace, OSError without a daemon.
         """
         theirs = Path(f"/proc/{self.pid}/ns/net")
         try:
             if theirs.readlink() == Path("/proc/self/ns/net").readlink():
                 return []
         except PermissionError:
-            raise Failed("the daemon's network namespace is not open to you", "Run it as root.") from None
+            raise CommandFailedError(
+                "cannot enter the daemon's network namespace: permission denied", "run the command as root"
+            ) from None
         return ["nsenter", f"--net={theirs}"]

@@ -10,42 +10,46 @@ import click
 from attrs import field, frozen
 
 from systemvm.cli import output
-from systemvm.cli.daemon_client import Daemon
+from systemvm.cli.daemon_client import DaemonClient
 
 
 @frozen
 class MachineKind:
-    """Machines of one kind, as CloudStack's commands call them."""
+    """Machines of one kind, with the names that CloudStack's commands use for them."""
 
     noun: str
-    listing: str
+    list_command: str
     key: str
     scope: Mapping[str, str] = field(factory=dict)
 
-    def rows(self, daemon: Daemon) -> list[dict[str, Any]]:
-        return daemon.records(self.listing, self.key, **self.scope)
+    def rows(self, daemon: DaemonClient) -> list[dict[str, Any]]:
+        return daemon.records(self.list_command, self.key, **self.scope)
 
-    def find(self, daemon: Daemon, name: str) -> dict[str, Any]:
-        return daemon.find(self.listing, self.key, name, self.noun, **self.scope)
+    def find(self, daemon: DaemonClient, name: str) -> dict[str, Any]:
+        """Return the machine with this name or id.
 
-    def show(
+        Raises: CommandFailedError when there is none, or more than one.
+        """
+        return daemon.find(self.list_command, self.key, name, self.noun, **self.scope)
+
+    def print_list(
         self,
-        daemon: Daemon,
+        daemon: DaemonClient,
         columns: Sequence[str],
         cells: Callable[[dict[str, Any]], Sequence[Any]],
         empty: str,
     ) -> None:
-        """All of them, with the reason below when one is not as it should be."""
+        """Print all of them, and below the table the reasons of those that are not as they should be."""
         rows = self.rows(daemon)
         if daemon.as_json:
-            output.as_json(rows)
+            output.print_json(rows)
             return
         reasons = {
             row["name"]: output.with_hint(row["reason"], row.get("hint")) for row in rows if row.get("reason")
         }
-        output.table(columns, [cells(row) for row in rows], empty, reasons)
+        output.print_table(columns, [cells(row) for row in rows], empty, reasons)
 
-    def act(self, daemon: Daemon, command: str, name: str, done: str, **params: Any) -> None:
-        """Follow a command on one of them to its end."""
-        daemon.job(command, id=self.find(daemon, name)["id"], **params)
+    def run(self, daemon: DaemonClient, command: str, name: str, done: str, **params: Any) -> None:
+        """Run an asynchronous command on one of them and wait for its job."""
+        daemon.run_job(command, id=self.find(daemon, name)["id"], **params)
         click.echo(f"{name} is {done}.")

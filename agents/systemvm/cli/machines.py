@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`systemvm vm` and `systemvm console`: the users' virtual machines and their screens."""
+"""`systemvm vm` and `systemvm console`: users' virtual machines and their consoles."""
 
 from __future__ import annotations
 
@@ -8,60 +8,79 @@ import webbrowser
 import click
 
 from systemvm.cli import output
-from systemvm.cli.daemon_client import Daemon, Failed
+from systemvm.cli.daemon_client import CommandFailedError, DaemonClient
 from systemvm.cli.machine_kind import MachineKind
 from systemvm.cli.system_vms import SYSTEM_VM
-from systemvm.cli.templates import ISO, TEMPLATE
+from systemvm.cli.template_kind import ISO, TEMPLATE
 
-MACHINE = MachineKind("VM", "listVirtualMachines", "virtualmachine", {"listall": "true"})
+USER_VM = MachineKind("VM", "listVirtualMachines", "virtualmachine", {"listall": "true"})
 
 
 @click.group()
 def vm() -> None:
-    """Virtual machines of the cloud's users."""
+    """Manage users' virtual machines.
+
+    \b
+    Example:
+      systemvm vm deploy one --template tiny
+    """
 
 
 @vm.command("list")
 @click.pass_obj
-def list_machines(daemon: Daemon) -> None:
-    """Machines with their state."""
-    MACHINE.show(
+def list_machines(daemon: DaemonClient) -> None:
+    """List virtual machines and their states.
+
+    The reason is printed below the table when a VM is not in the state that its user asked for.
+
+    \b
+    Example:
+      systemvm vm list
+    """
+    USER_VM.print_list(
         daemon,
         ("NAME", "INSTANCE", "STATE", "FROM", "ID"),
         lambda row: (
             row.get("displayname") or row["name"],
             row.get("instancename"),
-            output.state(row["state"]),
+            output.coloured_state(row["state"]),
             row.get("templatename") or row.get("isoname"),
             row["id"],
         ),
-        "No machine yet; `systemvm vm deploy NAME --template T` makes one.",
+        'There is no VM yet. Run "systemvm vm deploy NAME --template TEMPLATE" to create one.',
     )
 
 
 @vm.command("deploy")
 @click.argument("name")
-@click.option("--template", "template_name", help="A Ready template, by name or id.")
-@click.option("--iso", "iso_name", help="A Ready ISO to boot from instead, with an empty disk.")
-@click.option("--offering", help="A size, by name or id (the first one without it).")
+@click.option("--template", "template_name", help="Name or id of a template that is Ready.")
+@click.option("--iso", "iso_name", help="Name or id of an ISO that is Ready; the VM gets an empty disk.")
+@click.option("--offering", help="Name or id of a service offering. Default: the first one.")
 @click.pass_obj
 def deploy(
-    daemon: Daemon, name: str, template_name: str | None, iso_name: str | None, offering: str | None
+    daemon: DaemonClient, name: str, template_name: str | None, iso_name: str | None, offering: str | None
 ) -> None:
-    """Make a machine from a template (a linked clone) or an ISO, and start it."""
+    """Create the VM NAME from a template or an ISO, and start it.
+
+    The disk of a VM from a template is a linked clone: it is ready at once and stores only what changes.
+
+    \b
+    Examples:
+      systemvm vm deploy one --template tiny
+      systemvm vm deploy two --iso netboot --offering medium
+    """
     if (template_name is None) == (iso_name is None):
-        raise click.UsageError("give one of --template and --iso")
+        raise click.UsageError("give either --template or --iso")
     kind = TEMPLATE if template_name else ISO
-    source = daemon.find(
-        kind.listing, kind.key, template_name or iso_name or "", kind.noun, **{kind.filter_name: "all"}
-    )
-    sizes = daemon.records("listServiceOfferings", "serviceoffering")
-    chosen = [row for row in sizes if offering in (None, row["id"], row["name"])]
+    source = kind.find(daemon, template_name or iso_name or "")
+    offerings = daemon.records("listServiceOfferings", "serviceoffering")
+    chosen = [row for row in offerings if offering in (None, row["id"], row["name"])]
     if not chosen:
-        raise Failed(
-            f"no offering is called {offering!r}", "There is: " + ", ".join(r["name"] for r in sizes)
+        raise CommandFailedError(
+            f"there is no service offering named {offering!r}",
+            f"choose one of these: {', '.join(row['name'] for row in offerings)}",
         )
-    result = daemon.job(
+    result = daemon.run_job(
         "deployVirtualMachine",
         name=name,
         displayname=name,
@@ -72,79 +91,119 @@ def deploy(
     )
     machine = result["virtualmachine"]
     if daemon.as_json:
-        output.as_json(machine)
+        output.print_json(machine)
     else:
-        click.echo(f"{name} is {machine['state']}; `systemvm console {name}` shows its screen.")
+        click.echo(f'{name} is {machine["state"]}. Run "systemvm console {name}" to open its console.')
 
 
 @vm.command()
 @click.argument("name")
 @click.pass_obj
-def start(daemon: Daemon, name: str) -> None:
-    """Start a stopped machine."""
-    MACHINE.act(daemon, "startVirtualMachine", name, "Running")
+def start(daemon: DaemonClient, name: str) -> None:
+    """Start the stopped VM NAME.
+
+    \b
+    Example:
+      systemvm vm start one
+    """
+    USER_VM.run(daemon, "startVirtualMachine", name, "Running")
 
 
 @vm.command()
 @click.argument("name")
-@click.option("--forced", is_flag=True, help="Pull the plug instead of pressing the power button.")
+@click.option("--forced", is_flag=True, help="Turn it off instead of asking the guest to shut down.")
 @click.pass_obj
-def stop(daemon: Daemon, name: str, forced: bool) -> None:
-    """Stop a machine."""
-    MACHINE.act(daemon, "stopVirtualMachine", name, "Stopped", forced=str(forced).lower())
+def stop(daemon: DaemonClient, name: str, forced: bool) -> None:
+    """Stop the VM NAME.
+
+    \b
+    Example:
+      systemvm vm stop one
+    """
+    USER_VM.run(daemon, "stopVirtualMachine", name, "Stopped", forced=str(forced).lower())
 
 
 @vm.command()
 @click.argument("name")
-@click.option("--forced", is_flag=True, help="Pull the plug instead of pressing the power button.")
+@click.option("--forced", is_flag=True, help="Turn it off instead of asking the guest to shut down.")
 @click.pass_obj
-def reboot(daemon: Daemon, name: str, forced: bool) -> None:
-    """Stop and start a running machine; its open consoles come back by themselves."""
-    MACHINE.act(daemon, "rebootVirtualMachine", name, "Running", forced=str(forced).lower())
+def reboot(daemon: DaemonClient, name: str, forced: bool) -> None:
+    """Stop the running VM NAME and start it again. Its open consoles reconnect.
+
+    \b
+    Example:
+      systemvm vm reboot one --forced
+    """
+    USER_VM.run(daemon, "rebootVirtualMachine", name, "Running", forced=str(forced).lower())
 
 
 @vm.command()
 @click.argument("name")
-@click.option("--expunge", is_flag=True, help="Delete its disk at once: it cannot be recovered.")
-@click.confirmation_option(prompt="The machine is ended and destroyed. Go on?")
+@click.option("--expunge", is_flag=True, help="Delete the disk, too: the VM cannot be recovered.")
+@click.confirmation_option(prompt="This turns the VM off and destroys it. Continue?")
 @click.pass_obj
-def destroy(daemon: Daemon, name: str, expunge: bool) -> None:
-    """Destroy a machine; `vm recover` brings it back within expunge.delay, a day by default."""
+def destroy(daemon: DaemonClient, name: str, expunge: bool) -> None:
+    """Destroy the VM NAME.
+
+    "systemvm vm recover" can undo this until the VM is expunged, which happens after expunge.delay (by
+    default one day).
+
+    \b
+    Example:
+      systemvm vm destroy one
+    """
     done = "destroyed and expunged" if expunge else "destroyed"
-    MACHINE.act(daemon, "destroyVirtualMachine", name, done, expunge=str(expunge).lower())
+    USER_VM.run(daemon, "destroyVirtualMachine", name, done, expunge=str(expunge).lower())
 
 
 @vm.command()
 @click.argument("name")
 @click.pass_obj
-def recover(daemon: Daemon, name: str) -> None:
-    """Bring a destroyed machine back; it is Stopped then."""
-    daemon.call("recoverVirtualMachine", id=MACHINE.find(daemon, name)["id"])
-    click.echo(f"{name} is recovered; `systemvm vm start {name}` starts it.")
+def recover(daemon: DaemonClient, name: str) -> None:
+    """Recover the destroyed VM NAME. It is Stopped afterwards.
+
+    \b
+    Example:
+      systemvm vm recover one
+    """
+    daemon.call("recoverVirtualMachine", id=USER_VM.find(daemon, name)["id"])
+    click.echo(f'{name} is recovered. Run "systemvm vm start {name}" to start it.')
 
 
 @vm.command()
 @click.argument("name")
-@click.confirmation_option(prompt="Its disk is deleted, for good. Go on?")
+@click.confirmation_option(prompt="This deletes the VM's disk permanently. Continue?")
 @click.pass_obj
-def expunge(daemon: Daemon, name: str) -> None:
-    """Delete the disk of a destroyed machine now."""
-    MACHINE.act(daemon, "expungeVirtualMachine", name, "expunged")
+def expunge(daemon: DaemonClient, name: str) -> None:
+    """Delete the disk of the destroyed VM NAME now. It cannot be recovered afterwards.
+
+    \b
+    Example:
+      systemvm vm expunge one
+    """
+    USER_VM.run(daemon, "expungeVirtualMachine", name, "expunged")
 
 
-@click.command()
+@click.command(short_help="Print a URL that opens the console of a VM.")
 @click.argument("name")
-@click.option("--open", "open_browser", is_flag=True, help="Open it in this desktop's browser.")
+@click.option("--open", "open_browser", is_flag=True, help="Open the URL in this desktop's browser.")
 @click.pass_obj
-def console(daemon: Daemon, name: str, open_browser: bool) -> None:
-    """Print an address that shows the screen of a machine, once, within a minute."""
-    systems = {row["name"]: row for row in SYSTEM_VM.rows(daemon)}
-    machine = systems.get(name) or MACHINE.find(daemon, name)
+def console(daemon: DaemonClient, name: str, open_browser: bool) -> None:
+    """Print a URL that opens the console of the VM NAME.
+
+    The URL works once and expires after one minute.
+
+    \b
+    Example:
+      systemvm console one --open
+    """
+    system_vms = {row["name"]: row for row in SYSTEM_VM.rows(daemon)}
+    machine = system_vms.get(name) or USER_VM.find(daemon, name)
     answer = daemon.call("createConsoleEndpoint", virtualmachineid=machine["id"])["consoleendpoint"]
     if not answer["success"]:
-        raise Failed(answer["details"], answer.get("hint", ""))
+        raise CommandFailedError(answer["details"], answer.get("hint", ""))
     if daemon.as_json:
-        output.as_json(answer)
+        output.print_json(answer)
     else:
         click.echo(answer["url"])
     if open_browser:

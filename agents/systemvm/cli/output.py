@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How results look: tables and coloured states for people, JSON for programs."""
+"""How results are printed: tables and coloured states for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -19,50 +19,50 @@ _COLOURS |= {"Starting": "yellow", "Stopping": "yellow", "Connecting": "yellow",
 
 #: Columns that hold sentences.
 _TEXT = {"", "STATUS"}
-#: Who reads a table through a pipe has no edge at which to cut or fold.
-_WHOLE_LINES = 100_000
+#: A pipe has no width: nothing is cut or folded there.
+_PIPE_WIDTH = 100_000
 
 
-def size(count: int | None) -> str:
-    """Bytes as a person reads them.
+def format_size(size_bytes: int | None) -> str:
+    """Return a number of bytes as people read it; nothing for none.
 
-    >>> size(1536 * 1024)
+    >>> format_size(1536 * 1024)
     '1.5 MiB'
     """
-    if not count:
+    if not size_bytes:
         return ""
-    value = float(count)
+    value = float(size_bytes)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1024:
-            return f"{value:.1f} {unit}" if unit != "B" else f"{count} B"
+            return f"{value:.1f} {unit}" if unit != "B" else f"{size_bytes} B"
         value /= 1024
     return f"{value:.1f} TiB"
 
 
-def moment(unix_ms: int) -> datetime:
-    """A time as the API tells it, in the reader's own time zone."""
+def local_time(unix_ms: int) -> datetime:
+    """Return a time of the API in the local time zone."""
     return datetime.fromtimestamp(unix_ms / 1000).astimezone()
 
 
-def state(text: str | None) -> Text:
+def coloured_state(text: str | None) -> Text:
     return Text(text or "", style=_COLOURS.get(text or "", ""))
 
 
-def as_json(value: Any) -> None:
+def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, sort_keys=True))
 
 
 def with_hint(reason: str, hint: str | None) -> str:
-    """A note of `table`: what is wrong, and what to do about it on a line of its own."""
+    """Return a note for `print_table`: the reason, and the hint on a line of its own."""
     return f"{reason}\n  hint: {hint}" if hint else reason
 
 
-def table(
+def print_table(
     columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: str, notes: Mapping[str, str] | None = None
 ) -> None:
-    """Print rows under their column names, or `empty`; `notes` are lines of reason and advice below.
+    """Print rows under their column names, or `empty` when there are none, and `notes` by name below them.
 
-    Only running text is folded on a narrow terminal: names, addresses and ids are there to be copied.
+    Only sentences are folded on a narrow terminal: names, addresses and ids must stay whole to be copied.
     """
     if not rows:
         click.echo(empty)
@@ -76,8 +76,8 @@ def table(
         )
     console = Console()
     if not console.is_terminal:
-        console = Console(width=_WHOLE_LINES)
+        console = Console(width=_PIPE_WIDTH)
     console.print(view)
     for name, text in (notes or {}).items():
-        # not folded: what a hint says to type is there to be copied
+        # not folded, so that a command in a hint can be copied
         console.print(Text(f"{name}: {text}", style="yellow"), soft_wrap=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The way into a system VM by ssh: its address, the zone's key, and the host keys that its agent reported."""
+"""Command lines of ssh and scp for a system VM: its address, the zone's key, the host keys of its agent."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from pathlib import Path
 import click
 from attrs import frozen
 
-from systemvm.cli.daemon_client import Daemon, Failed
+from systemvm.cli.daemon_client import CommandFailedError, DaemonClient
 
-#: No question is ever asked: an unknown key is an impostor's, and a password is never the way in.
+#: ssh must never prompt: an unknown host key is an impostor's, and no system VM accepts a password.
 _OPTIONS = ("StrictHostKeyChecking=yes", "IdentitiesOnly=yes", "BatchMode=yes", "LogLevel=ERROR")
 _CONNECT_TIMEOUT_S = 15
 
 
 @frozen
-class Login:
-    """What ssh and scp need to reach one system VM.
+class SshLogin:
+    """What ssh and scp need to log in to one system VM.
 
-    `HostKeyAlias` ties the key to the VM's name and not to its link-local address, which another VM may have
-    had: a reused address never warns, and an impostor is refused.
+    `HostKeyAlias` ties the host key to the VM's name and not to its link-local address, which another VM
+    might have had: a reused address causes no warning, and an impostor is rejected.
     """
 
     name: str
@@ -35,13 +35,16 @@ class Login:
     prefix: tuple[str, ...]
 
     @classmethod
-    def of(cls, daemon: Daemon, name: str) -> Login:
-        """Ask the daemon; Failed when the VM does not run, or its host keys are not known."""
+    def of(cls, daemon: DaemonClient, name: str) -> SshLogin:
+        """Get what is needed from the daemon.
+
+        Raises: CommandFailedError when the VM does not run, or its host keys are not known.
+        """
         target = daemon.call("system_vm.ssh", name=name)
         if not target["host_keys"]:
-            raise Failed(
-                f"{name} has not told its host keys yet",
-                f"It tells them when its agent is Up; `systemvm serial {name}` shows how far it came.",
+            raise CommandFailedError(
+                f"host keys of {name} are not known: its agent has not reported them",
+                f'wait until the agent is Up; run "systemvm serial {name}" to see how far the VM has booted',
             )
         return cls(
             name=name,
@@ -67,21 +70,22 @@ class Login:
         return words
 
     @property
-    def place(self) -> str:
+    def destination(self) -> str:
+        """USER@ADDRESS, as ssh and scp take it."""
         return f"{self.user}@{self.address}"
 
     def ssh(self, *command: str) -> list[str]:
-        """The whole command line that logs in, or runs a command there."""
-        return [*self.prefix, "ssh", "-p", str(self.port), *self._options, self.place, *command]
+        """Return the command line that logs in, or runs a command in the VM."""
+        return [*self.prefix, "ssh", "-p", str(self.port), *self._options, self.destination, *command]
 
     def scp(self, *paths: str, recursive: bool = False) -> list[str]:
-        """The whole command line that copies; a path in the VM begins with `place` and a colon."""
+        """Return the command line that copies; a path in the VM begins with `destination` and a colon."""
         flags = ["-r"] if recursive else []
         return [*self.prefix, "scp", "-P", str(self.port), *flags, *self._options, *paths]
 
 
 def _write_known_hosts(socket_path: Path, name: str, keys: list[str]) -> Path:
-    """A file of this VM alone, replaced as a whole; it stays, so that a printed command line works on."""
+    """Write a file for this VM only, atomically. It stays, so that a printed command line keeps working."""
     # two clouds on one host have VMs of the same names
     cloud = hashlib.sha256(os.fsencode(socket_path)).hexdigest()[:12]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "systemvm/known_hosts" / cloud
@@ -92,12 +96,12 @@ def _write_known_hosts(socket_path: Path, name: str, keys: list[str]) -> Path:
                 file.write(f"{name} {' '.join(key.split()[:2])}\n")
         Path(file.name).replace(cache / name)
     except OSError as error:
-        raise Failed(
-            f"{cache} cannot be written: {error.strerror}", "XDG_CACHE_HOME names another place."
+        raise CommandFailedError(
+            f"cannot write {cache}: {error.strerror}", "set XDG_CACHE_HOME to a directory that you can write"
         ) from None
     return cache / name
 
 
-def show(line: str) -> None:
-    """A command line that a person may run by hand, beside the output and not in it."""
+def print_command_line(line: str) -> None:
+    """Print a command line to standard error, so that a person can run it by hand."""
     click.secho(line, dim=True, err=True)

@@ -1,163 +1,98 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`systemvm template` and `systemvm iso`: register a URL and watch it become Ready."""
+"""`systemvm template` and `systemvm iso`: register an image by URL and follow its download."""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import click
-from attrs import frozen
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from systemvm.cli import output
-from systemvm.cli.daemon_client import Daemon, Failed
+from systemvm.cli.daemon_client import DaemonClient
+from systemvm.cli.progress import wait_until_ready
+from systemvm.cli.template_kind import ISO, TEMPLATE, TemplateKind
 
 
-@frozen
-class Kind:
-    """What differs between templates and ISOs in CloudStack's commands."""
-
-    noun: str
-    register: str
-    listing: str
-    delete: str
-    retry: str
-    key: str
-    filter_name: str
-
-    def rows(self, daemon: Daemon, **params: Any) -> list[dict[str, Any]]:
-        return daemon.records(self.listing, self.key, **{self.filter_name: "all"}, **params)
-
-
-TEMPLATE = Kind(
-    "template",
-    "registerTemplate",
-    "listTemplates",
-    "deleteTemplate",
-    "retryTemplate",
-    "template",
-    "templatefilter",
-)
-ISO = Kind("ISO", "registerIso", "listIsos", "deleteIso", "retryIso", "iso", "isofilter")
-
-
-def _moving(row: dict[str, Any]) -> bool:
-    return not row["isready"] and ("%" in row["status"] or row["status"].startswith("Installing"))
-
-
-def _percent(row: dict[str, Any]) -> int:
-    status = row["status"]
-    if row["isready"] or status.startswith("Installing"):
-        return 100
-    head = status.partition("%")[0]
-    return int(head) if head.isdigit() else 0
-
-
-def follow(daemon: Daemon, kind: Kind, template_id: str, name: str) -> dict[str, Any]:
-    """Show a progress bar until the template is Ready; Failed with its error text otherwise.
-
-    Ctrl-C leaves the download running: it is the cloud's, not this terminal's.
-    """
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[status]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, transient=False) as progress:
-        bar = progress.add_task(name, total=100, status="waiting for a secondary storage VM")
-        while True:
-            rows = kind.rows(daemon, id=template_id)
-            if not rows:
-                raise Failed(f"{kind.noun} {name} was deleted meanwhile")
-            row = rows[0]
-            moving = _moving(row)
-            # A download that waits says for what in its hint.
-            words = (row.get("hint") if moving else None) or row["status"]
-            progress.update(bar, completed=_percent(row), status=words)
-            if row["isready"]:
-                return row
-            if not moving:
-                again = f"`systemvm {kind.noun.lower()} retry {name}` tries it again."
-                raise Failed(row["status"], row.get("hint") or again)
-            time.sleep(0.5)
-
-
-def _list(daemon: Daemon, kind: Kind) -> None:
+def _list(daemon: DaemonClient, kind: TemplateKind) -> None:
     rows = kind.rows(daemon)
     if daemon.as_json:
-        output.as_json(rows)
+        output.print_json(rows)
         return
-    output.table(
+    output.print_table(
         ("NAME", "FORMAT", "SIZE", "STATUS", "ID"),
         [
             (
                 row["name"],
                 row.get("format", kind.noun),
-                output.size(row.get("physicalsize") or row.get("size")),
-                output.state("Ready") if row["isready"] else row["status"],
+                output.format_size(row.get("physicalsize") or row.get("size")),
+                output.coloured_state("Ready") if row["isready"] else row["status"],
                 row["id"],
             )
             for row in rows
         ],
-        f"No {kind.noun} is registered yet; `systemvm {kind.noun.lower()} register NAME URL` begins.",
+        f'There is no {kind.noun} yet. Run "systemvm {kind.noun.lower()} register NAME URL" to register one.',
     )
 
 
-def _register(daemon: Daemon, kind: Kind, name: str, wait: bool, **params: Any) -> None:
-    answer = daemon.call(kind.register, name=name, displaytext=name, zoneid=daemon.zone_id(), **params)
+def _register(daemon: DaemonClient, kind: TemplateKind, name: str, wait: bool, **params: Any) -> None:
+    answer = daemon.call(
+        kind.register_command, name=name, displaytext=name, zoneid=daemon.zone_id(), **params
+    )
     row = answer[kind.key]
-    _show(daemon, kind, row[0] if isinstance(row, list) else row, wait)
+    _print_download(daemon, kind, row[0] if isinstance(row, list) else row, wait)
 
 
-def _show(daemon: Daemon, kind: Kind, row: dict[str, Any], wait: bool) -> None:
-    """What becomes of a download that has just been asked for."""
+def _print_download(daemon: DaemonClient, kind: TemplateKind, row: dict[str, Any], wait: bool) -> None:
+    """Print a download that has just been started: its progress, its row or its id."""
     if wait and not daemon.as_json:
-        row = follow(daemon, kind, row["id"], row["name"])
+        row = wait_until_ready(daemon, kind, row["id"], row["name"])
         click.echo(f"{row['name']} is Ready: {row['id']}")
     elif daemon.as_json:
-        output.as_json(row)
+        output.print_json(row)
     else:
         click.echo(row["id"])
 
 
-def _find(daemon: Daemon, kind: Kind, name: str) -> dict[str, Any]:
-    """By name or id; Failed when there is none."""
-    if not kind.rows(daemon):
-        raise Failed(f"no {kind.noun} is called {name!r}", "None is registered.")
-    return daemon.find(kind.listing, kind.key, name, kind.noun, **{kind.filter_name: "all"})
-
-
-def _delete(daemon: Daemon, kind: Kind, name: str, *, forced: bool = False) -> None:
-    row = _find(daemon, kind, name)
-    daemon.job(kind.delete, id=row["id"], forced="true" if forced else None)
+def _delete(daemon: DaemonClient, kind: TemplateKind, name: str, *, forced: bool = False) -> None:
+    row = kind.find(daemon, name)
+    daemon.run_job(kind.delete_command, id=row["id"], forced="true" if forced else None)
     click.echo(f"{name} is deleted.")
 
 
-def _retry(daemon: Daemon, kind: Kind, name: str, wait: bool) -> None:
-    row = _find(daemon, kind, name)
-    daemon.call(kind.retry, id=row["id"])
-    _show(daemon, kind, row, wait)
+def _retry(daemon: DaemonClient, kind: TemplateKind, name: str, wait: bool) -> None:
+    row = kind.find(daemon, name)
+    daemon.call(kind.retry_command, id=row["id"])
+    _print_download(daemon, kind, row, wait)
 
 
 checksum_option = click.option(
-    "--checksum", help="Digest of the file as downloaded: hex digits, or {ALG}hex such as {SHA-256}9f86…"
+    "--checksum",
+    help="Digest of the file at URL: hexadecimal digits, or {ALGORITHM}digits such as {SHA-256}9f86…",
 )
 wait_option = click.option(
-    "--wait/--no-wait", default=True, show_default=True, help="Follow it until it is Ready."
+    "--wait/--no-wait", default=True, show_default=True, help="Wait until it is Ready."
 )
 
 
-@click.group()
+@click.group(short_help="Manage templates (disk images).")
 def template() -> None:
-    """Disk images that machines are made from."""
+    """Manage templates: disk images that virtual machines are created from.
+
+    \b
+    Example:
+      systemvm template register tiny https://images.example.test/tiny.qcow2
+    """
 
 
 @template.command("list")
 @click.pass_obj
-def list_templates(daemon: Daemon) -> None:
-    """Templates with their state."""
+def list_templates(daemon: DaemonClient) -> None:
+    """List templates with their size and status.
+
+    \b
+    Example:
+      systemvm template list
+    """
     _list(daemon, TEMPLATE)
 
 
@@ -165,24 +100,43 @@ def list_templates(daemon: Daemon) -> None:
 @click.argument("name")
 @click.argument("url")
 @click.option(
-    "--format", "image_format", type=click.Choice(["QCOW2", "RAW"]), default="QCOW2", show_default=True
+    "--format",
+    "image_format",
+    type=click.Choice(["QCOW2", "RAW"]),
+    default="QCOW2",
+    show_default=True,
+    help="Format of the image at URL.",
 )
 @checksum_option
 @wait_option
 @click.pass_obj
 def register_template(
-    daemon: Daemon, name: str, url: str, image_format: str, checksum: str | None, wait: bool
+    daemon: DaemonClient, name: str, url: str, image_format: str, checksum: str | None, wait: bool
 ) -> None:
-    """Bring the image at URL to secondary storage, as NAME."""
+    """Register the disk image at URL as the template NAME.
+
+    A system VM downloads the image to secondary storage. Ctrl-C does not stop the download.
+
+    The file can be compressed with gzip, bzip2, xz or zstd.
+
+    \b
+    Example:
+      systemvm template register tiny https://images.example.test/tiny.qcow2
+    """
     _register(daemon, TEMPLATE, name, wait, url=url, format=image_format, hypervisor="KVM", checksum=checksum)
 
 
 @template.command("delete")
 @click.argument("name")
-@click.option("--forced", is_flag=True, help="Also when machines use it: they keep their disks.")
+@click.option("--forced", is_flag=True, help="Delete it even if VMs use it. Those VMs keep their disks.")
 @click.pass_obj
-def delete_template(daemon: Daemon, name: str, forced: bool) -> None:
-    """Remove a template, by name or id, from secondary storage."""
+def delete_template(daemon: DaemonClient, name: str, forced: bool) -> None:
+    """Delete the template NAME, given by name or id.
+
+    \b
+    Example:
+      systemvm template delete tiny
+    """
     _delete(daemon, TEMPLATE, name, forced=forced)
 
 
@@ -190,20 +144,37 @@ def delete_template(daemon: Daemon, name: str, forced: bool) -> None:
 @click.argument("name")
 @wait_option
 @click.pass_obj
-def retry_template(daemon: Daemon, name: str, wait: bool) -> None:
-    """Download a template once more, by name or id, after its download failed."""
+def retry_template(daemon: DaemonClient, name: str, wait: bool) -> None:
+    """Download the template NAME again after a failure.
+
+    NAME is the name or id of a template whose download failed.
+
+    \b
+    Example:
+      systemvm template retry tiny
+    """
     _retry(daemon, TEMPLATE, name, wait)
 
 
-@click.group()
+@click.group(short_help="Manage ISOs (CD images).")
 def iso() -> None:
-    """CD images that machines boot from."""
+    """Manage ISOs: CD images that virtual machines boot from.
+
+    \b
+    Example:
+      systemvm iso register netboot https://images.example.test/netboot.iso
+    """
 
 
 @iso.command("list")
 @click.pass_obj
-def list_isos(daemon: Daemon) -> None:
-    """ISOs with their state."""
+def list_isos(daemon: DaemonClient) -> None:
+    """List ISOs with their size and status.
+
+    \b
+    Example:
+      systemvm iso list
+    """
     _list(daemon, ISO)
 
 
@@ -213,16 +184,28 @@ def list_isos(daemon: Daemon) -> None:
 @checksum_option
 @wait_option
 @click.pass_obj
-def register_iso(daemon: Daemon, name: str, url: str, checksum: str | None, wait: bool) -> None:
-    """Bring the ISO at URL to secondary storage, as NAME."""
+def register_iso(daemon: DaemonClient, name: str, url: str, checksum: str | None, wait: bool) -> None:
+    """Register the CD image at URL as the ISO NAME.
+
+    A system VM downloads the image to secondary storage. Ctrl-C does not stop the download.
+
+    \b
+    Example:
+      systemvm iso register netboot https://images.example.test/netboot.iso
+    """
     _register(daemon, ISO, name, wait, url=url, bootable="true", checksum=checksum)
 
 
 @iso.command("delete")
 @click.argument("name")
 @click.pass_obj
-def delete_iso(daemon: Daemon, name: str) -> None:
-    """Remove an ISO, by name or id, from secondary storage."""
+def delete_iso(daemon: DaemonClient, name: str) -> None:
+    """Delete the ISO NAME, given by name or id.
+
+    \b
+    Example:
+      systemvm iso delete netboot
+    """
     _delete(daemon, ISO, name)
 
 
@@ -230,6 +213,13 @@ def delete_iso(daemon: Daemon, name: str) -> None:
 @click.argument("name")
 @wait_option
 @click.pass_obj
-def retry_iso(daemon: Daemon, name: str, wait: bool) -> None:
-    """Download an ISO once more, by name or id, after its download failed."""
+def retry_iso(daemon: DaemonClient, name: str, wait: bool) -> None:
+    """Download the ISO NAME again after a failure.
+
+    NAME is the name or id of an ISO whose download failed.
+
+    \b
+    Example:
+      systemvm iso retry netboot
+    """
     _retry(daemon, ISO, name, wait)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`ssh`, `cp`, `logs`, `serial` and completion: the command lines they make, against FakeDaemon's answers."""
+"""`systemvm ssh`, `cp`, `logs` and `serial`: the command lines that they run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from systemvm.cli import daemon_client as cli_daemon
+from systemvm.cli import daemon_client
 from systemvm.cli.__main__ import main
 from systemvm.service import slowness
 from systemvm.service.slowness import KernelCounters, SlownessMeter
@@ -24,7 +24,7 @@ TARGET = {
 
 
 class Sandbox:
-    """The command with everything outside it replaced: the daemon's answers and the programs it starts."""
+    """Runs the command with the daemon and the programs that it starts replaced."""
 
     def __init__(self, exit_code: int = 0) -> None:
         self.answers: dict[str, Any] = {"system_vm.ssh": TARGET}
@@ -58,8 +58,8 @@ def become_slow(monkeypatch: pytest.MonkeyPatch) -> None:
 def sandbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Sandbox:
     found = Sandbox()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(cli_daemon, "unix_call", found.answer)
-    monkeypatch.setattr(cli_daemon.Daemon, "namespace_prefix", lambda self: ["nsenter", "--net=/ns"])
+    monkeypatch.setattr(daemon_client, "unix_call", found.answer)
+    monkeypatch.setattr(daemon_client.DaemonClient, "namespace_prefix", lambda self: ["nsenter", "--net=/ns"])
     monkeypatch.setattr(subprocess, "run", found.start)
     return found
 
@@ -70,7 +70,7 @@ def kept(cache: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in cloud.iterdir()}
 
 
-def test_ssh_trusts_the_reported_key_and_no_other(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_ssh_trusts_only_the_reported_key(sandbox: Sandbox, tmp_path: Path) -> None:
     result = sandbox.run("ssh", "s-1-VM", "--", "uptime")
     assert result.exit_code == 0, result.output
     line = sandbox.started[0]
@@ -80,14 +80,14 @@ def test_ssh_trusts_the_reported_key_and_no_other(sandbox: Sandbox, tmp_path: Pa
     assert kept(tmp_path) == {"s-1-VM": "s-1-VM ssh-ed25519 AAAAkey\n"}
 
 
-def test_a_new_key_replaces_the_old_one(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_new_host_key_replaces_the_old_one(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.run("ssh", "s-1-VM", "true")
     sandbox.answers["system_vm.ssh"] = {**TARGET, "host_keys": ["ssh-ed25519 AAAAnew"]}
     sandbox.run("ssh", "s-1-VM", "true")
     assert kept(tmp_path) == {"s-1-VM": "s-1-VM ssh-ed25519 AAAAnew\n"}
 
 
-def test_two_clouds_have_machines_of_one_name(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_host_keys_of_two_clouds_are_kept_apart(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.run("ssh", "s-1-VM", "true")
     sandbox.answers["system_vm.ssh"] = {**TARGET, "host_keys": ["ssh-ed25519 AAAAother"]}
     CliRunner().invoke(main, ["--root", "/elsewhere", "ssh", "s-1-VM", "true"])
@@ -95,7 +95,7 @@ def test_two_clouds_have_machines_of_one_name(sandbox: Sandbox, tmp_path: Path) 
     assert files == ["s-1-VM ssh-ed25519 AAAAkey\n", "s-1-VM ssh-ed25519 AAAAother\n"]
 
 
-def test_ssh_prints_the_plain_line(sandbox: Sandbox) -> None:
+def test_ssh_prints_its_command_line(sandbox: Sandbox) -> None:
     printed = sandbox.run("ssh", "--print", "s-1-VM")
     assert not sandbox.started
     shown = sandbox.run("ssh", "s-1-VM")
@@ -103,12 +103,12 @@ def test_ssh_prints_the_plain_line(sandbox: Sandbox) -> None:
     assert printed.stdout.strip() in shown.stderr
 
 
-def test_ssh_ends_as_the_command_did(sandbox: Sandbox) -> None:
+def test_ssh_exits_with_the_code_of_the_command(sandbox: Sandbox) -> None:
     sandbox.exit_code = 7
     assert sandbox.run("ssh", "s-1-VM", "false").exit_code == 7
 
 
-def test_without_a_reported_key_there_is_no_way_in(sandbox: Sandbox) -> None:
+def test_ssh_fails_without_a_reported_host_key(sandbox: Sandbox) -> None:
     sandbox.answers["system_vm.ssh"] = {**TARGET, "host_keys": []}
     result = sandbox.run("ssh", "s-1-VM")
     assert result.exit_code == 1
@@ -136,12 +136,12 @@ def test_cp_needs_one_path_in_a_vm(sandbox: Sandbox, words: tuple[str, str]) -> 
     assert "NAME:PATH" in result.stderr
 
 
-def test_cp_that_fails_says_so(sandbox: Sandbox) -> None:
+def test_failed_cp_exits_with_1(sandbox: Sandbox) -> None:
     sandbox.exit_code = 1
     assert sandbox.run("cp", "s-1-VM:/none", ".").exit_code == 1
 
 
-def test_logs_ask_the_journal_and_quote_for_the_remote_shell(sandbox: Sandbox) -> None:
+def test_logs_quotes_the_journalctl_command_for_the_remote_shell(sandbox: Sandbox) -> None:
     result = sandbox.run(
         "logs", "s-1-VM", "-f", "--since", "5 min ago; reboot", "--level", "warning", "-u", "x"
     )
@@ -152,7 +152,7 @@ def test_logs_ask_the_journal_and_quote_for_the_remote_shell(sandbox: Sandbox) -
     ]  # fmt: skip
 
 
-def test_logs_of_an_unreachable_vm_point_to_its_console(sandbox: Sandbox) -> None:
+def test_logs_of_an_unreachable_vm_suggests_serial(sandbox: Sandbox) -> None:
     sandbox.exit_code = 255
     result = sandbox.run("logs", "s-1-VM")
     assert result.exit_code == 1
@@ -176,54 +176,22 @@ def test_serial_follows_until_it_is_interrupted(sandbox: Sandbox, monkeypatch: p
     assert [params.get("offset") for _, params in sandbox.calls] == [None, 4, 8]
 
 
-def test_serial_is_json_when_asked(sandbox: Sandbox) -> None:
+def test_serial_prints_json(sandbox: Sandbox) -> None:
     part = {"path": "/log", "text": "one\n", "next_offset": 4}
     sandbox.answers["system_vm.serial"] = part
     assert json.loads(sandbox.run("--json", "serial", "s-1-VM").stdout) == part
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_is_a_script_for_the_shell(shell: str) -> None:
-    result = CliRunner().invoke(main, ["completion", shell])
-    assert result.exit_code == 0
-    assert "_SYSTEMVM_COMPLETE" in result.stdout
 
 
 @pytest.mark.parametrize(
     ("words", "answer", "timeout_s"),
     [(("ssh", "s-1-VM"), TARGET, 60.0), (("check", "s-1-VM"), {"steps": []}, 120.0)],
 )
-def test_a_slow_machine_is_waited_for(
+def test_timeout_is_scaled_on_a_slow_machine(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], answer: Any, timeout_s: float
 ) -> None:
-    """The daemon waits for a guest the longer, the slower the machine is: its answer comes after that."""
+    """The daemon waits longer for a guest on a slow machine, so the command must wait longer, too."""
     sandbox.answers[f"system_vm.{words[0]}"] = answer
     sandbox.run(*words)
     become_slow(monkeypatch)
     sandbox.run(*words)
     assert sandbox.timeouts_s == pytest.approx([timeout_s, timeout_s * 10])
-
-
-def _completed(monkeypatch: pytest.MonkeyPatch, words: str) -> str:
-    """What bash's script gets for the last of `words`."""
-    monkeypatch.setenv("COMP_WORDS", words)
-    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
-    monkeypatch.setenv("_SYSTEMVM_COMPLETE", "bash_complete")
-    return CliRunner().invoke(main, [], prog_name="systemvm").stdout
-
-
-def test_names_are_completed(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [{"name": "s-1-VM", "state": "Running"}, {"name": "v-2-VM", "state": "Running"}]
-    sandbox.answers["listSystemVms"] = {"systemvm": rows}
-    assert "s-1-VM" in _completed(monkeypatch, "systemvm check S")
-    assert "v-2-VM" not in _completed(monkeypatch, "systemvm check S")
-    assert "v-2-VM:" in _completed(monkeypatch, "systemvm cp v")
-    assert "v-2-VM" in _completed(monkeypatch, "systemvm certificate list v")
-
-
-def test_completion_without_a_daemon_is_silent(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nobody(*_: Any, **__: Any) -> Any:
-        raise FileNotFoundError(2, "No such file or directory")
-
-    monkeypatch.setattr(cli_daemon, "unix_call", nobody)
-    assert _completed(monkeypatch, "systemvm check s").strip() == ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`systemvm account` and `systemvm user` against a daemon that remembers what it was asked."""
+"""`systemvm account` and `systemvm user`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from systemvm.cli import daemon_client as cli_daemon
-from systemvm.cli.__main__ import main
+from fake_daemon import FakeDaemon
 
 USER = {
     "id": "u-1", "username": "ada", "account": "ada", "rolename": "User", "state": "enabled",
@@ -20,7 +19,7 @@ ACCOUNT = {
     "id": "a-1", "name": "ada", "rolename": "User", "state": "enabled", "user": [USER], "vmtotal": 2,
     "templatetotal": 1,
 }  # fmt: skip
-ANSWERS: dict[str, Any] = {
+RESULTS: dict[str, Any] = {
     "listAccounts": {"account": [ACCOUNT]},
     "listUsers": {"user": [USER]},
     "createAccount": {"account": ACCOUNT},
@@ -39,36 +38,25 @@ ANSWERS: dict[str, Any] = {
 
 
 @pytest.fixture
-def calls() -> list[tuple[str, dict[str, Any]]]:
-    return []
+def daemon() -> FakeDaemon:
+    return FakeDaemon(**RESULTS)
 
 
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, calls: list[tuple[str, dict[str, Any]]]) -> Callable[..., Result]:
-    def answer(path: str, method: str, params: dict[str, Any], timeout_s: float = 30) -> Any:
-        calls.append((method, params))
-        return ANSWERS[method]
-
-    monkeypatch.setattr(cli_daemon, "unix_call", answer)
-    monkeypatch.setattr(cli_daemon.time, "sleep", lambda _: None)
-    return lambda *words, input="": CliRunner().invoke(main, ["--root", "/nowhere", *words], input=input)
-
-
-def test_an_account_is_made_with_a_password_that_no_argument_holds(
-    run: Callable[..., Result], calls: list[tuple[str, dict[str, Any]]]
+def test_password_of_a_new_account_is_read_from_standard_input_only(
+    run: Callable[..., Result], daemon: FakeDaemon
 ) -> None:
-    made = run("account", "create", "ada", input="s3cret word\n")
+    made = run(daemon, "account", "create", "ada", standard_input="s3cret word\n")
     assert made.output == "account ada is created; ada can log in.\n"
-    [(command, params)] = calls
+    [(command, params)] = daemon.calls
     assert (command, params["password"], params["accounttype"]) == ("createAccount", "s3cret word", "0")
-    assert run("account", "create", "ada", "--password", "x").exit_code == 2
-    nothing = run("account", "create", "ada", input="")
+    assert run(daemon, "account", "create", "ada", "--password", "x").exit_code == 2
+    nothing = run(daemon, "account", "create", "ada")
     assert nothing.exit_code == 1
-    assert "no password was given" in nothing.output
+    assert "password is missing" in nothing.output
 
 
 @pytest.mark.parametrize(
-    ("words", "command", "params", "says"),
+    ("words", "command", "params", "text"),
     [
         (("account", "disable", "ada"), "disableAccount", {"id": "a-1", "lock": "false"}, "is disabled"),
         (("account", "disable", "--lock", "ada"), "disableAccount", {"id": "a-1", "lock": "true"}, "locked"),
@@ -81,24 +69,29 @@ def test_an_account_is_made_with_a_password_that_no_argument_holds(
         (("user", "keys", "--rotate", "ada"), "registerUserKeys", {"id": "u-1"}, "secret key  secret"),
     ],
 )
-def test_each_verb_is_a_command(
+def test_each_command_calls_its_api_command(
     run: Callable[..., Result],
-    calls: list[tuple[str, dict[str, Any]]],
+    daemon: FakeDaemon,
     words: tuple[str, ...],
     command: str,
     params: dict[str, str],
-    says: str,
+    text: str,
 ) -> None:
-    result = run(*words, input="next\n")
+    result = run(daemon, *words, standard_input="next\n")
     assert result.exit_code == 0, result.output
-    assert says in result.output
-    assert (command, params) in calls
+    assert text in result.output
+    assert (command, params) in daemon.calls
 
 
-def test_lists_and_what_is_not_there(run: Callable[..., Result]) -> None:
-    assert "ada" in run("account", "list").output
-    assert "ada@example.test" in run("user", "list").output
-    unknown = run("user", "disable", "eve")
-    assert (unknown.exit_code, "There is: ada" in unknown.output) == (1, True)
-    keyless = run("user", "keys", "ada")
-    assert "`systemvm user keys --rotate ada`" in keyless.output
+def test_lists_show_names_and_addresses(run: Callable[..., Result], daemon: FakeDaemon) -> None:
+    assert "ada" in run(daemon, "account", "list").output
+    assert "ada@example.test" in run(daemon, "user", "list").output
+
+
+def test_unknown_user_and_missing_key_are_reported_with_hints(
+    run: Callable[..., Result], daemon: FakeDaemon
+) -> None:
+    unknown = run(daemon, "user", "disable", "eve")
+    assert (unknown.exit_code, "choose one of these users: ada" in unknown.output) == (1, True)
+    keyless = run(daemon, "user", "keys", "ada")
+    assert "systemvm user keys --rotate ada" in keyless.output

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A progress bar that follows the download of a template or an ISO."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from systemvm.cli.daemon_client import CommandFailedError, DaemonClient
+from systemvm.cli.template_kind import TemplateKind
+from systemvm.wire.storage import DownloadState
+
+_POLL_INTERVAL_S = 0.5
+
+
+def wait_until_ready(daemon: DaemonClient, kind: TemplateKind, template_id: str, name: str) -> dict[str, Any]:
+    """Show a progress bar until the template is Ready, and return its row.
+
+    Ctrl-C leaves the download running, because the daemon and not this process owns it.
+
+    Raises: CommandFailedError when the download failed, or the template was deleted.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[status]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, transient=False) as progress:
+        bar = progress.add_task(name, total=100, status="waiting for a secondary storage VM")
+        while True:
+            rows = kind.rows(daemon, id=template_id)
+            if not rows:
+                raise CommandFailedError(f"{kind.noun} {name} was deleted before it was Ready")
+            row = rows[0]
+            failed = _has_failed(row)
+            # While a download waits, its hint is what it waits for.
+            status = row["status"] if failed or row["isready"] else row.get("hint") or row["status"]
+            progress.update(bar, completed=_percent(row), status=status)
+            if row["isready"]:
+                return row
+            if failed:
+                retry = f'run "systemvm {kind.noun.lower()} retry {name}" to download it again'
+                raise CommandFailedError(row["status"], row.get("hint") or retry)
+            time.sleep(_POLL_INTERVAL_S)
+
+
+def _has_failed(row: dict[str, Any]) -> bool:
+    return any(detail["downloadState"] == DownloadState.DOWNLOAD_ERROR.value for detail in _details(row))
+
+
+def _percent(row: dict[str, Any]) -> int:
+    return (
+        100
+        if row["isready"]
+        else max((int(detail["downloadPercent"]) for detail in _details(row)), default=0)
+    )
+
+
+def _details(row: dict[str, Any]) -> list[dict[str, str]]:
+    details: list[dict[str, str]] = row.get("downloaddetails") or []
+    return details

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fixture that runs the command line against a FakeDaemon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from systemvm.cli import daemon_client
+from systemvm.cli.__main__ import main
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Runs `systemvm` with the given words; the first argument answers the calls to the daemon."""
+
+    def invoke(daemon: Callable[..., Any], *words: str, standard_input: str = "") -> Result:
+        monkeypatch.setattr(daemon_client, "unix_call", daemon)
+        monkeypatch.setattr(daemon_client.time, "sleep", lambda _: None)
+        runner = CliRunner(env={"COLUMNS": "200"})
+        return runner.invoke(main, ["--root", "/nowhere", *words], input=standard_input)
+
+    return invoke

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`systemvm vm` and `systemvm console`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from click.testing import Result
+
+from fake_daemon import FakeDaemon
+
+
+def test_machines_of_all_users_are_listed_and_found(run: Callable[..., Result]) -> None:
+    machine = {"id": "m-1", "name": "web", "instancename": "i-2-3-VM", "state": "Stopped", "isoname": "ipxe"}
+    fake = FakeDaemon(
+        listVirtualMachines={"virtualmachine": [machine | {"reason": "It ended.", "hint": "Start it."}]},
+        destroyVirtualMachine={"jobid": "j-1"},
+        recoverVirtualMachine={"virtualmachine": machine},
+        expungeVirtualMachine={"jobid": "j-1"},
+        rebootVirtualMachine={"jobid": "j-1"},
+        queryAsyncJobResult={"jobstatus": 1, "jobresult": {}},
+    )
+    listed = run(fake, "vm", "list")
+    assert "i-2-3-VM" in listed.output
+    assert "web: It ended.\n  hint: Start it." in listed.output
+    assert run(fake, "vm", "destroy", "--yes", "web").output == "web is destroyed.\n"
+    assert fake.calls == [
+        ("listVirtualMachines", {"listall": "true"}),
+        ("listVirtualMachines", {"listall": "true"}),
+        ("destroyVirtualMachine", {"id": "m-1", "expunge": "false"}),
+        ("queryAsyncJobResult", {"jobid": "j-1"}),
+    ]
+    assert "recovered" in run(fake, "vm", "recover", "web").output
+    assert run(fake, "vm", "expunge", "--yes", "web").output == "web is expunged.\n"
+    assert "expunged" in run(fake, "vm", "destroy", "--yes", "--expunge", "web").output
+    assert run(fake, "vm", "reboot", "web").output == "web is Running.\n"
+    acted = [call for call in fake.calls if call[0] not in ("listVirtualMachines", "queryAsyncJobResult")]
+    assert acted[1:] == [
+        ("recoverVirtualMachine", {"id": "m-1"}),
+        ("expungeVirtualMachine", {"id": "m-1"}),
+        ("destroyVirtualMachine", {"id": "m-1", "expunge": "true"}),
+        ("rebootVirtualMachine", {"id": "m-1", "forced": "false"}),
+    ]

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`systemvm template` and `systemvm iso`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from click.testing import Result
+
+from fake_daemon import FakeDaemon
+from systemvm.rpc.core.errors import RpcError
+
+READY = {
+    "id": "t-1", "name": "tiny", "format": "QCOW2", "isready": True, "status": "Download Complete",
+    "downloaddetails": [{"downloadState": "DOWNLOADED", "downloadPercent": "100"}],
+}  # fmt: skip
+MOVING = READY | {
+    "isready": False, "status": "41% Downloaded",
+    "downloaddetails": [{"downloadState": "DOWNLOAD_IN_PROGRESS", "downloadPercent": "41"}],
+}  # fmt: skip
+FAILED = READY | {
+    "isready": False, "status": "The server answered 404 Not Found.", "hint": "Check the URL.",
+    "downloaddetails": [{"downloadState": "DOWNLOAD_ERROR", "downloadPercent": "0"}],
+}  # fmt: skip
+WAITING = READY | {
+    "isready": False, "status": "0% Downloaded", "hint": "Waiting for s-1-VM to connect again",
+    "downloaddetails": [{"downloadState": "NOT_DOWNLOADED", "downloadPercent": "0"}],
+}  # fmt: skip
+
+
+def test_register_waits_until_ready(run: Callable[..., Result]) -> None:
+    fake = FakeDaemon(
+        listZones={"zone": [{"id": "z-1"}]},
+        registerTemplate={"template": [MOVING]},
+        listTemplates=[{"template": [MOVING]}, {"template": [READY]}],
+    )
+    result = run(fake, "template", "register", "tiny", "https://images.example.test/tiny.qcow2")
+    assert result.exit_code == 0, result.output
+    assert "tiny is Ready" in result.output
+    assert ("registerTemplate", {
+        "name": "tiny", "displaytext": "tiny", "zoneid": "z-1", "format": "QCOW2", "hypervisor": "KVM",
+        "url": "https://images.example.test/tiny.qcow2",
+    }) in fake.calls  # fmt: skip
+
+
+def test_failed_download_is_reported_with_status_and_hint(run: Callable[..., Result]) -> None:
+    fake = FakeDaemon(
+        listZones={"zone": [{"id": "z-1"}]},
+        registerTemplate={"template": [FAILED]},
+        listTemplates={"template": [FAILED]},
+    )
+    result = run(fake, "template", "register", "tiny", "https://images.example.test/none")
+    assert result.exit_code == 1
+    assert "404" in result.output
+    assert "hint:  Check the URL." in result.output
+
+
+def test_retry_waits_until_ready(run: Callable[..., Result]) -> None:
+    fake = FakeDaemon(
+        retryTemplate={"template": [MOVING]},
+        listTemplates=[{"template": rows} for rows in ([FAILED], [MOVING], [READY])],
+    )
+    result = run(fake, "template", "retry", "tiny")
+    assert result.exit_code == 0, result.output
+    assert "tiny is Ready" in result.output
+    assert ("retryTemplate", {"id": READY["id"]}) in fake.calls
+
+
+def test_retry_of_an_unknown_iso_fails(run: Callable[..., Result]) -> None:
+    result = run(FakeDaemon(listIsos={}), "iso", "retry", "tiny")
+    assert result.exit_code == 1
+    assert "there is no ISO named 'tiny'" in result.output
+
+
+def test_waiting_download_shows_what_it_waits_for(run: Callable[..., Result]) -> None:
+    fake = FakeDaemon(
+        listZones={"zone": [{"id": "z-1"}]},
+        registerTemplate={"template": [WAITING]},
+        listTemplates=[{"template": [WAITING]}, {"template": [WAITING]}, RpcError(-1, "enough")],
+    )
+    result = run(fake, "template", "register", "tiny", "https://images.example.test/tiny.qcow2")
+    assert "Waiting for s-1-VM" in " ".join(result.output.split())
