@@ -14,7 +14,7 @@ from twisted.internet import reactor
 
 from rpc_wait import until
 from systemvm.guest.identity import AgentIdentity
-from systemvm.guest.paths import Paths
+from systemvm.guest.paths import GuestPaths
 from systemvm.management.control.ca_rotation import CaRotation
 from systemvm.management.control.certificates import Certificates
 from systemvm.management.control.channel import ControlChannel
@@ -73,7 +73,7 @@ class World:
         credentials.mkdir()
         bundle = self.authority.bootstrap(NAME, Role.SSVM).to_pem_bundle()
         (credentials / boot_arguments.IDENTITY_CREDENTIAL).write_bytes(bundle)
-        self.identity = AgentIdentity(Paths(self.work / "guest", credentials), NAME, Role.SSVM)
+        self.identity = AgentIdentity(GuestPaths(self.work / "guest", credentials), NAME, Role.SSVM)
         methods = MethodTable("agent", "1")
         methods.add(RENEW, self._renew, params=None, result=None, roles=frozenset({"management"}))
         self.dialer = Dialer(

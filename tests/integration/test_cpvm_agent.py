@@ -22,8 +22,8 @@ from twisted.internet.defer import Deferred, DeferredQueue
 from integration.cpvm_lab.console_process import TOP, ConsoleProcess, novnc
 from integration.cpvm_lab.vnc_server import FakeVncServer, shake_hands
 from integration.cpvm_lab.wire import open_console
-from systemvm.guest.boot_argument_source import keep
-from systemvm.guest.paths import Paths
+from systemvm.guest.boot_argument_source import store
+from systemvm.guest.paths import GuestPaths
 from systemvm.management.pki.authority import Authority
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.rpc.core.method import Call, MethodTable
@@ -131,7 +131,7 @@ class Cpvm:
 
     def __init__(self, top: Path, daemon: Daemon) -> None:
         root, credentials = top / "root", top / "credentials"
-        self.paths = Paths(root, credentials)
+        self.paths = GuestPaths(root, credentials)
         self.paths.run.mkdir(parents=True)
         credentials.mkdir()
         self.paths.image_json.parent.mkdir(parents=True)
@@ -140,7 +140,7 @@ class Cpvm:
         subprocess.run(["cp", "-R", novnc(), root / "opt/systemvm/novnc"], check=True, timeout=30)
         number = daemon.listening.getHost().port
         text = f"type=consoleproxy name={NAME} host=127.0.0.1 port={number} eth0ip=169.254.1.2"
-        keep(text, boot_arguments.parse(text), self.paths)
+        store(text, boot_arguments.parse(text), self.paths)
         bundle = daemon.authority.bootstrap(NAME, Role.CPVM).to_pem_bundle()
         (credentials / boot_arguments.IDENTITY_CREDENTIAL).write_bytes(bundle)
         self.log_path = top / "agent.log"
@@ -215,8 +215,8 @@ async def test_a_console_through_the_agent(scene: tuple[Daemon, Cpvm]) -> None:
 
     # What the daemon reconciles by: which sessions are kept here, and an end to those that there are no more.
     held = await threads.deferToThread(hold)
-    kept = await peer.call(console.CONSOLE_LIST, result=console.ConsoleSessions)
-    assert kept.session_ids == ["session-1"]
+    read_stored = await peer.call(console.CONSOLE_LIST, result=console.ConsoleSessions)
+    assert read_stored.session_ids == ["session-1"]
     ending = console.ConsoleEnd(["session-1", "unknown"], "it has ended")
     assert await peer.call(console.CONSOLE_END, ending, result=Acknowledgement) == Acknowledgement()
     assert (await daemon.closed.get().addTimeout(20, reactor)).session_id == "session-1"

@@ -21,8 +21,8 @@ from twisted.internet import reactor, threads
 from twisted.internet.defer import Deferred, DeferredQueue
 from twisted.internet.protocol import DatagramProtocol, Factory, ProcessProtocol, Protocol
 
-from systemvm.guest.boot_argument_source import keep
-from systemvm.guest.paths import Paths
+from systemvm.guest.boot_argument_source import store
+from systemvm.guest.paths import GuestPaths
 from systemvm.management.pki.authority import Authority
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.rpc.core.errors import METHOD_NOT_FOUND, REFUSED, RpcError
@@ -171,7 +171,7 @@ class Machine:
         self.top = top
         self.root = top / "root"
         self.credentials = top / "credentials"
-        self.paths = Paths(self.root, self.credentials)
+        self.paths = GuestPaths(self.root, self.credentials)
         self.notices = Notices()
         self._notify_port = reactor.listenUNIXDatagram(str(top / "notify"), self.notices)
         self._agents: list[AgentProcess] = []
@@ -185,7 +185,7 @@ class Machine:
 
     def prepare(self, authority: ControlAuthority, port: int) -> None:
         text = f"type=secstorage name={NAME} host=127.0.0.1 port={port} eth0ip=169.254.1.1"
-        keep(text, boot_arguments.parse(text), self.paths)
+        store(text, boot_arguments.parse(text), self.paths)
         bundle = authority.bootstrap(NAME, Role.SSVM).to_pem_bundle()
         (self.credentials / boot_arguments.IDENTITY_CREDENTIAL).write_bytes(bundle)
 
@@ -282,9 +282,9 @@ async def test_a_lost_daemon_is_dialled_again_with_the_agents_own_key(scene: Sce
     signed = x509.load_pem_x509_certificate((await soon(daemon.signed.get(), "signing request")).encode())
     assert not daemon.hellos.pending
     await machine.notices.until(lambda text: "STATUS=Up" in text, "STATUS=Up")
-    kept = machine.paths.own_identity
+    read_stored = machine.paths.own_identity
     await first.call(wire.PING, wire.Ping(0.0))  # its renewal's answer has been read before this
-    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert stat.S_IMODE(read_stored.stat().st_mode) == 0o600
     (
         machine.credentials / boot_arguments.IDENTITY_CREDENTIAL
     ).unlink()  # what comes next is not the bootstrap identity
@@ -298,7 +298,7 @@ async def test_a_lost_daemon_is_dialled_again_with_the_agents_own_key(scene: Sce
     health = await peer.call(wire.HEALTH, result=wire.Health)
     assert health.reconnects == 1
     assert not agent.ended.called
-    assert x509.load_pem_x509_certificate(kept.read_bytes()).serial_number == signed.serial_number
+    assert x509.load_pem_x509_certificate(read_stored.read_bytes()).serial_number == signed.serial_number
     assert not daemon.signed.pending, "a certificate with all its life left was renewed"
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from ssvm_boot import NICS
-from systemvm.guest.paths import Paths
+from systemvm.guest.paths import GuestPaths
 from systemvm.wire import boot_arguments
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(60)]
@@ -131,7 +131,7 @@ def preinit(
     credentials = root / "credentials"
     credentials.mkdir()
     (credentials / boot_arguments.CMDLINE_CREDENTIAL).write_text(boot_arguments.format(arguments))
-    paths = Paths(root)
+    paths = GuestPaths(root)
     program = [sys.executable, "-m", "systemvm.guest.preinit", "--root", str(root)]
     done = subprocess.run(
         [
@@ -164,7 +164,7 @@ def test_a_secondary_storage_vm(tmp_path: Path, runs: int) -> None:
     assert result.host_name == "s-1-VM"
     assert socket.gethostname() == before
     assert result.credentials == [], "the agent alone has this start's key"
-    assert Paths(tmp_path).bootstrap_identity.read_text() == "THE KEY"
+    assert GuestPaths(tmp_path).bootstrap_identity.read_text() == "THE KEY"
     assert [result.addresses(f"eth{n}") for n in range(4)] == [
         {"169.254.3.4/16"},
         {"10.11.0.101/24"},

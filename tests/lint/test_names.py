@@ -17,17 +17,12 @@ SAME_THING: dict[str, str] = {}
 TO_BE_RENAMED = {
     "Agents",
     "Consoles",
-    "Entry",
-    "Kind",
     "Launcher",
     "Login",
     "Machines",
-    "Manifest",
     "Page",
     "Passwords",
-    "Paths",
     "Peer",
-    "Plan",
     "Request",
 }
 

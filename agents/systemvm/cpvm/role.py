@@ -17,7 +17,7 @@ from systemvm.cpvm.management_client import ManagementClient
 from systemvm.cpvm.refusal import BrowserRefusal
 from systemvm.cpvm.routes import Routes
 from systemvm.cpvm.tls_port import BOUNDS, TlsPort
-from systemvm.guest.context import Context
+from systemvm.guest.context import AgentContext
 from systemvm.rpc.core.errors import INVALID_PARAMS, RpcError
 from systemvm.rpc.core.method import Call
 from systemvm.service.connection_limits import ConnectionLimits
@@ -49,7 +49,7 @@ class ConsoleRole:
 
     log = Logger()
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: AgentContext) -> None:
         self._context = context
         self._reactor = context.reactor
         self._server = ConsoleServer(
@@ -157,6 +157,6 @@ class ConsoleRole:
         await self._server.stop()
 
 
-def install(context: Context) -> None:
+def install(context: AgentContext) -> None:
     """Add the console proxy's methods to an agent; it listens after the daemon's setup."""
     ConsoleRole(context)

@@ -38,8 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     from twisted.python.failure import Failure
 
     from systemvm.guest.boot_argument_error import BootError
-    from systemvm.guest.paths import Paths
-    from systemvm.guest.service import AgentService, Settings
+    from systemvm.guest.paths import GuestPaths
+    from systemvm.guest.service import AgentService, AgentSettings
     from systemvm.service.journal import begin_logging
     from systemvm.service.monotonic_clock import use_monotonic_clock
     from systemvm.service.sigint import restore_sigint
@@ -58,9 +58,9 @@ def main(arguments: list[str] | None = None) -> int:
             log.failure("Cannot start", failure=failure)
         reactor.stop()
 
-    paths = Paths.from_environment(options.root, os.environ)
+    paths = GuestPaths.from_environment(options.root, os.environ)
     try:
-        service = AgentService(reactor, Settings.read(paths, options.role_module), sockets, os.environ)
+        service = AgentService(reactor, AgentSettings.read(paths, options.role_module), sockets, os.environ)
     except BootError as error:
         log.error("Cannot start: {error}", error=str(error))
         return 1

@@ -15,7 +15,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
 from systemvm.guest.health import HealthSource
-from systemvm.guest.paths import Paths
+from systemvm.guest.paths import GuestPaths
 from systemvm.rpc.core.errors import INTERNAL, RpcError
 from systemvm.rpc.core.method import Call, MethodTable
 from systemvm.rpc.stream.peer_credentials import OPERATOR, OPERATORS
@@ -32,7 +32,7 @@ DAEMON_AND_OPERATOR = DAEMON | {OPERATOR}
 
 
 @frozen
-class State:
+class ConnectionState:
     """How the agent stands with its daemon, as `systemctl status` shows it."""
 
     text: str
@@ -40,15 +40,15 @@ class State:
     reconnects: int
 
 
-class CommonMethods:
+class AgentMethods:
     """Adds itself to a method table."""
 
     def __init__(
         self,
         reactor: Any,
-        paths: Paths,
+        paths: GuestPaths,
         health: HealthSource,
-        state: Callable[[], State],
+        state: Callable[[], ConnectionState],
         waiting: Callable[[], int] | None = None,
     ) -> None:
         """`waiting` counts the daemon's calls that are being handled."""
@@ -80,7 +80,7 @@ class CommonMethods:
             STATE,
             self._tell_state,
             params=None,
-            result=State,
+            result=ConnectionState,
             roles=OPERATORS,
             summary="Up, or why not",
         )
@@ -98,7 +98,7 @@ class CommonMethods:
         )
         return health
 
-    async def _tell_state(self, call: Call, params: None) -> State:
+    async def _tell_state(self, call: Call, params: None) -> ConnectionState:
         return self._state()
 
     async def _check(self, call: Call, params: None) -> CheckReport:
@@ -106,7 +106,7 @@ class CommonMethods:
         from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol  # dear, and seldom wanted
 
         endpoint = UNIXClientEndpoint(self._reactor, str(self._paths.check_socket))
-        answer = _Everything()
+        answer = _ReadUntilClosed()
         try:
             await connectProtocol(endpoint, answer)
         except Exception as error:
@@ -127,7 +127,7 @@ class CommonMethods:
             answer.hang_up()
 
 
-class _Everything(Protocol):
+class _ReadUntilClosed(Protocol):
     """All that the other end says until it hangs up."""
 
     def __init__(self) -> None:

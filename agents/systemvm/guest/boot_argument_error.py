@@ -18,6 +18,6 @@ class BootError(SystemVmError):
         return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
 
 
-def bad(message: str, hint: str = "") -> BootError:
+def boot_argument_error(message: str, hint: str = "") -> BootError:
     """The commonest kind: a boot argument that cannot be right."""
     return BootError(BootFailure.BAD_BOOT_ARGUMENTS, message, hint)

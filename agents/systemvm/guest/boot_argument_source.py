@@ -13,8 +13,8 @@ import re
 from collections.abc import Mapping
 
 from systemvm.guest import files
-from systemvm.guest.boot_argument_error import BootError, bad
-from systemvm.guest.paths import Paths
+from systemvm.guest.boot_argument_error import BootError, boot_argument_error
+from systemvm.guest.paths import GuestPaths
 from systemvm.wire import boot_arguments
 from systemvm.wire.boot_failure import BootFailure
 from systemvm.wire.role import Role
@@ -22,7 +22,7 @@ from systemvm.wire.role import Role
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 
-def read(paths: Paths) -> str:
+def read(paths: GuestPaths) -> str:
     """The text of the boot arguments; the credential wins, because it is of this very start."""
     sources = [
         path
@@ -35,7 +35,7 @@ def read(paths: Paths) -> str:
         except FileNotFoundError:
             continue
         except (OSError, UnicodeDecodeError) as error:
-            raise bad(f"cannot read the boot arguments in {source}: {error}") from error
+            raise boot_argument_error(f"cannot read the boot arguments in {source}: {error}") from error
         if text.strip():
             return text
     raise BootError(
@@ -46,19 +46,19 @@ def read(paths: Paths) -> str:
     )
 
 
-def role_of(arguments: Mapping[str, str], paths: Paths) -> Role:
+def role_of(arguments: Mapping[str, str], paths: GuestPaths) -> Role:
     """Which appliance this is to be; the image must have been built for it."""
     if "type" not in arguments:
-        raise bad("the boot arguments have no type=", "type=secstorage or type=consoleproxy")
+        raise boot_argument_error("the boot arguments have no type=", "type=secstorage or type=consoleproxy")
     try:
         role = Role.from_boot_type(arguments["type"])
     except ValueError as error:
-        raise bad(str(error)) from error
+        raise boot_argument_error(str(error)) from error
     if role is Role.MANAGEMENT:
-        raise bad("type=management is no system VM", "type=secstorage or type=consoleproxy")
+        raise boot_argument_error("type=management is no system VM", "type=secstorage or type=consoleproxy")
     built_for = image_facts(paths).get("role")
     if built_for and built_for != role.value:
-        raise bad(
+        raise boot_argument_error(
             f"this image is a {built_for} appliance, but type={arguments['type']} asks for {role.value}"
         )
     return role
@@ -68,11 +68,13 @@ def name_of(arguments: Mapping[str, str]) -> str:
     """The VM's name, which is also its host name and the name in its certificate."""
     name = arguments.get("name", "")
     if not _HOST_NAME.fullmatch(name):
-        raise bad(f"name={name!r} is not a host name" if name else "the boot arguments have no name=")
+        raise boot_argument_error(
+            f"name={name!r} is not a host name" if name else "the boot arguments have no name="
+        )
     return name
 
 
-def image_facts(paths: Paths) -> dict[str, str]:
+def image_facts(paths: GuestPaths) -> dict[str, str]:
     """What the build wrote about the image: version, sha256, role, built; empty outside an image."""
     try:
         facts = json.loads(paths.image_json.read_text())
@@ -80,10 +82,10 @@ def image_facts(paths: Paths) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except (ValueError, AttributeError) as error:
-        raise bad(f"{paths.image_json} is not a JSON object: {error}") from error
+        raise boot_argument_error(f"{paths.image_json} is not a JSON object: {error}") from error
 
 
-def keep(text: str, arguments: Mapping[str, str], paths: Paths) -> None:
+def store(text: str, arguments: Mapping[str, str], paths: GuestPaths) -> None:
     """Leave CloudStack's files: all but an identity for root alone, and all but the secrets for everyone.
 
     The identity is in memory by then, for the agent alone, which erases it when it has its own. The time is
@@ -96,7 +98,7 @@ def keep(text: str, arguments: Mapping[str, str], paths: Paths) -> None:
     files.write(paths.cmd_line_json, json.dumps({"type": "cmdline", "cmd_line": shown}, indent=1) + "\n")
 
 
-def kept(paths: Paths) -> dict[str, str]:
+def read_stored(paths: GuestPaths) -> dict[str, str]:
     """The boot arguments without secrets, as the agent sees them."""
     try:
         document = json.loads(paths.cmd_line_json.read_text())
@@ -108,7 +110,7 @@ def kept(paths: Paths) -> dict[str, str]:
             "see systemctl status systemvm-preinit",
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise bad(f"cannot read {paths.cmd_line_json}: {error}") from error
+        raise boot_argument_error(f"cannot read {paths.cmd_line_json}: {error}") from error
 
 
 def decode_base64(key: str, value: str) -> bytes:
@@ -116,7 +118,7 @@ def decode_base64(key: str, value: str) -> bytes:
     try:
         return binascii.a2b_base64(value + "=" * (-len(value) % 4), strict_mode=True)
     except binascii.Error as error:
-        raise bad(f"{key}= is not base64: {error}") from error
+        raise boot_argument_error(f"{key}= is not base64: {error}") from error
 
 
 def identity_bundle(arguments: Mapping[str, str]) -> bytes | None:
@@ -126,6 +128,8 @@ def identity_bundle(arguments: Mapping[str, str]) -> bytes | None:
     if not given:
         return None
     if len(given) != len(keys):
-        raise bad(f"of {', '.join(keys)} only {', '.join(given)} came", "an identity needs all three")
+        raise boot_argument_error(
+            f"of {', '.join(keys)} only {', '.join(given)} came", "an identity needs all three"
+        )
     parts = [decode_base64(key, arguments[key]).replace(b"^", b"\n").replace(b"~", b" ") for key in keys]
     return b"".join(part.rstrip(b"\n") + b"\n" for part in parts)

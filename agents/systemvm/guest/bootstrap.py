@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from systemvm.guest import files
-from systemvm.guest.paths import Paths
+from systemvm.guest.paths import GuestPaths
 
 AGENT_USER = "systemvm-agent"
 
@@ -22,7 +22,7 @@ AGENT_USER = "systemvm-agent"
 Run = Callable[[list[str], str], None]
 
 
-def deliver(from_arguments: bytes | None, paths: Paths, run: Run) -> None:
+def deliver(from_arguments: bytes | None, paths: GuestPaths, run: Run) -> None:
     """Hand over systemd's credential, or else the identity of the boot arguments; OSError, BootError."""
     credential = paths.system_identity
     identity = credential.read_bytes() if credential.is_file() else from_arguments
@@ -33,7 +33,7 @@ def deliver(from_arguments: bytes | None, paths: Paths, run: Run) -> None:
     _erase(credential, run)
 
 
-def give_to_agent(path: Path, paths: Paths) -> None:
+def give_to_agent(path: Path, paths: GuestPaths) -> None:
     if os.geteuid() == 0 and paths.root == Path("/"):
         import pwd
 

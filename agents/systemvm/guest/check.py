@@ -47,7 +47,7 @@ class Probes(NamedTuple):
     agent_state: Callable[[], str]  # "Up", or why it is not; OSError when it does not run
 
 
-class Situation(NamedTuple):
+class CheckInput(NamedTuple):
     """What the checks look at."""
 
     boot: Mapping[str, str]
@@ -55,7 +55,7 @@ class Situation(NamedTuple):
     mounts: str  # of /proc/self/mounts
 
 
-def run(situation: Situation, probes: Probes) -> CheckReport:
+def run(situation: CheckInput, probes: Probes) -> CheckReport:
     steps = [*_name_server(situation, probes)]
     if situation.boot.get("type") == "secstorage":
         steps += _storage(situation, probes)
@@ -102,7 +102,7 @@ def management_servers(boot: Mapping[str, str]) -> list[tuple[str, int]]:
     return [(host, int(port)) for host in boot.get("host", "").split(",") if host and port.isdigit()]
 
 
-def _name_server(situation: Situation, probes: Probes) -> Iterable[CheckStep]:
+def _name_server(situation: CheckInput, probes: Probes) -> Iterable[CheckStep]:
     servers = name_servers(situation.resolv_conf)
     if not servers:
         hint = "internaldns1= or dns1= is missing from the boot arguments"
@@ -142,7 +142,7 @@ def _dns(servers: list[str], probes: Probes) -> Iterable[CheckStep]:
         yield CheckStep("resolve", ERROR, f"DNS not resolving {RESOLVED_NAME}: {why}", hint)
 
 
-def _storage(situation: Situation, probes: Probes) -> Iterable[CheckStep]:
+def _storage(situation: CheckInput, probes: Probes) -> Iterable[CheckStep]:
     mounted = network_mounts(situation.mounts)
     for point in mounted:
         wrong = probes.write_file(point)

@@ -15,13 +15,13 @@ import attrs
 
 from systemvm.guest import boot_argument_source, check, probes
 from systemvm.guest.boot_argument_error import BootError
-from systemvm.guest.paths import Paths
+from systemvm.guest.paths import GuestPaths
 from systemvm.service.slowness import scaled_s
 
 AGENT_TIMEOUT_S = 5.0
 
 
-def real_probes(paths: Paths) -> check.Probes:
+def real_probes(paths: GuestPaths) -> check.Probes:
     def agent_state() -> str:
         from systemvm.rpc.core.errors import RpcError
         from systemvm.rpc.http.unix import unix_call
@@ -37,11 +37,11 @@ def real_probes(paths: Paths) -> check.Probes:
     return check.Probes(probes.ping, probes.ask_dns, probes.connect, probes.write_file, agent_state)
 
 
-def situation(paths: Paths) -> check.Situation:
+def situation(paths: GuestPaths) -> check.CheckInput:
     with open("/proc/self/mounts") as mounts:  # noqa: PTH123 - pathlib is not imported for one file
         mounted = mounts.read()
     resolv_conf = paths.resolv_conf.read_text() if paths.resolv_conf.exists() else ""
-    return check.Situation(boot_argument_source.kept(paths), resolv_conf, mounted)
+    return check.CheckInput(boot_argument_source.read_stored(paths), resolv_conf, mounted)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in words
     root = words[words.index("--root") + 1] if "--root" in words[:-1] else "/"
-    paths = Paths.from_environment(root, os.environ)
+    paths = GuestPaths.from_environment(root, os.environ)
     try:
         report = check.run(situation(paths), real_probes(paths))
     except BootError as error:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from systemvm.guest.boot_argument_error import bad
+from systemvm.guest.boot_argument_error import boot_argument_error
 from systemvm.wire import boot_arguments
 
 #: Seconds; below this no certificate's validity is in doubt (they are backdated an hour).
 TOLERATED_S = 60.0
 
 
-def right_time(arguments: Mapping[str, str], now_s: float, since_s: float) -> float | None:
+def corrected_time(arguments: Mapping[str, str], now_s: float, since_s: float) -> float | None:
     """What the clock is to be set to, None when it is right enough or nobody said; BootError for nonsense.
 
     `since_s`: how long ago `clock` was true. In a credential that was when QEMU was started, which
@@ -27,7 +27,9 @@ def right_time(arguments: Mapping[str, str], now_s: float, since_s: float) -> fl
     if not text:
         return None
     if not text.isascii() or not text.isdigit() or len(text) > 11:
-        raise bad(f"{boot_arguments.CLOCK}={text[:20]!r} is no UNIX time", "seconds since 1970, in UTC")
+        raise boot_argument_error(
+            f"{boot_arguments.CLOCK}={text[:20]!r} is no UNIX time", "seconds since 1970, in UTC"
+        )
     right_s = int(text) + since_s
     return right_s if abs(right_s - now_s) > TOLERATED_S else None
 

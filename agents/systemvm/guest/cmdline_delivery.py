@@ -16,7 +16,7 @@ from time import monotonic
 
 from systemvm.guest import boot_argument_source, files
 from systemvm.guest.boot_argument_error import BootError
-from systemvm.guest.paths import Paths
+from systemvm.guest.paths import GuestPaths
 from systemvm.service.slowness import scaled_s
 from systemvm.wire.boot_failure import BootFailure
 
@@ -29,7 +29,7 @@ _IN_CLOSE_WRITE, _IN_MOVED_TO = 0x8, 0x80
 _EVENT = struct.Struct("iIII")
 
 
-def has_port(paths: Paths) -> bool:
+def has_port(paths: GuestPaths) -> bool:
     """Whether the machine has the guest agent's port; the kernel's own list, since udev may be later."""
     ports = paths.root / "sys/class/virtio-ports"
     try:
@@ -39,7 +39,7 @@ def has_port(paths: Paths) -> bool:
 
 
 def receive(
-    paths: Paths,
+    paths: GuestPaths,
     start_unit: Callable[[], None],
     say: Callable[[str], None],
     timeout_s: float | None = None,
@@ -54,7 +54,7 @@ def receive(
     # qemu-ga makes files for everyone to read and write; this one it finds
     files.write(paths.cmdline, "", 0o600)
     say(f"no credential came; waiting up to {wait_s:.0f} s for {paths.cmdline} by qemu-guest-agent")
-    with _Closings(paths.cmdline.parent) as closings:
+    with _ClosedFileWatch(paths.cmdline.parent) as closings:
         _wait(paths, start_unit, closings, wait_s)
     try:
         return boot_argument_source.read(paths)
@@ -68,7 +68,9 @@ def receive(
         ) from error
 
 
-def _wait(paths: Paths, start_unit: Callable[[], None], closings: _Closings, wait_s: float) -> None:
+def _wait(
+    paths: GuestPaths, start_unit: Callable[[], None], closings: _ClosedFileWatch, wait_s: float
+) -> None:
     """Until the file is closed with something in it: half of it may be there before."""
     device = paths.root / "dev/virtio-ports" / PORT
     started = False
@@ -82,7 +84,7 @@ def _wait(paths: Paths, start_unit: Callable[[], None], closings: _Closings, wai
             return
 
 
-class _Closings:
+class _ClosedFileWatch:
     """Names of files in a directory that somebody has finished writing (inotify(7))."""
 
     def __init__(self, directory: Path) -> None:
@@ -94,7 +96,7 @@ class _Closings:
         if self._fd < 0 or libc.inotify_add_watch(self._fd, os.fsencode(directory), mask) < 0:
             raise OSError(ctypes.get_errno(), f"cannot watch {directory}")
 
-    def __enter__(self) -> _Closings:
+    def __enter__(self) -> _ClosedFileWatch:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from systemvm.guest.paths import Paths
+from systemvm.guest.paths import GuestPaths
 from systemvm.rpc.core.errors import BUSY, DEADLINE, NOT_CONNECTED, RpcError
 from systemvm.rpc.core.method import MethodTable
 from systemvm.rpc.core.peer import Peer
@@ -25,11 +25,11 @@ StopHook = Callable[[], Awaitable[None]]
 
 
 @define
-class Context:
+class AgentContext:
     """One agent's surroundings; the `install(context)` of its role adds to its lists and its table."""
 
     reactor: Any
-    paths: Paths
+    paths: GuestPaths
     name: str
     role: Role
     boot: dict[str, str]  # the boot arguments, without secrets

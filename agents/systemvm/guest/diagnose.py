@@ -23,7 +23,7 @@ _OUTPUT_MAX = 64 * 1024
 EXIT_USAGE = 2
 
 
-class Kind(enum.Enum):
+class DiagnosisProgram(enum.Enum):
     """CloudStack's types; each knows its program, and the flag that ends it by itself."""
 
     PING = ("ping", ("ping", "-4"), ("-c", "4"))
@@ -38,7 +38,7 @@ class Kind(enum.Enum):
         self.end = end
 
     @classmethod
-    def of(cls, word: str) -> Kind:
+    def of(cls, word: str) -> DiagnosisProgram:
         for kind in cls:
             if kind.word == word.lower():
                 return kind
@@ -46,7 +46,7 @@ class Kind(enum.Enum):
         raise DiagnosisError(f"{word!r} is no type of diagnosis: there is {known}")
 
 
-def command(kind: Kind, address: str, params: str = "") -> list[str]:
+def command(kind: DiagnosisProgram, address: str, params: str = "") -> list[str]:
     """The argv; DiagnosisError for an address or a parameter that could be anything else.
 
     The ending flag is added unless it is among the parameters, as CloudStack does.
@@ -56,7 +56,7 @@ def command(kind: Kind, address: str, params: str = "") -> list[str]:
     flag, count = kind.end
     end = [] if any(word.startswith(flag) for word in words) else [flag, count]
     # arping takes no `--`; an address cannot be an option, so nothing hangs on it
-    last = [address] if kind is Kind.ARPING else ["--", address]
+    last = [address] if kind is DiagnosisProgram.ARPING else ["--", address]
     return [*kind.program, *end, *words, *last]
 
 
@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     try:
         if words[:1] == ["run"] and len(words) >= 3:
-            argv = command(Kind.of(words[1]), words[2], " ".join(words[3:]))
+            argv = command(DiagnosisProgram.of(words[1]), words[2], " ".join(words[3:]))
             sys.stdout.write(json.dumps(run(argv)) + "\n")
             return 0
         if words[:1] == ["collect"]:

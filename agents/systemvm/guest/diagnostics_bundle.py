@@ -39,7 +39,7 @@ OPEN_FILES = ("/etc/cloudstack-release", "/etc/os-release", "/etc/hosts", "/etc/
     "/var/cache/cloud/cmd_line.json", "/var/cache/cloud/boot_up_done")  # fmt: skip
 
 
-class Entry(NamedTuple):
+class BundleEntry(NamedTuple):
     """One line of the list."""
 
     kind: str  # exec | file
@@ -47,7 +47,7 @@ class Entry(NamedTuple):
     source: tuple[str, ...]
 
 
-def parse(text: str) -> list[Entry]:
+def parse(text: str) -> list[BundleEntry]:
     """The list's entries; ValueError names a line that is none."""
     entries = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -56,11 +56,11 @@ def parse(text: str) -> list[Entry]:
             continue
         if words[0] not in ("exec", "file") or len(words) < 3:
             raise ValueError(f"line {number} is neither `exec NAME COMMAND` nor `file NAME PATH`: {line}")
-        entries.append(Entry(words[0], words[1], tuple(words[2:])))
+        entries.append(BundleEntry(words[0], words[1], tuple(words[2:])))
     return entries
 
 
-def archive(wanted: Iterable[str], entries: list[Entry] | None = None, root: Path = Path("/")) -> bytes:
+def archive(wanted: Iterable[str], entries: list[BundleEntry] | None = None, root: Path = Path("/")) -> bytes:
     """A zip of the whole list, or of what is wanted of it."""
     known = parse(LIST.read_text()) if entries is None else entries
     requested = [name for name in wanted if name]
@@ -80,15 +80,17 @@ def archive(wanted: Iterable[str], entries: list[Entry] | None = None, root: Pat
     return buffer.getvalue()
 
 
-def _chosen(requested: list[str], known: list[Entry]) -> list[Entry]:
+def _chosen(requested: list[str], known: list[BundleEntry]) -> list[BundleEntry]:
     if not requested:
         return known
     by_name = {entry.name: entry for entry in known}
     # a name may be given as the path that it stands for: /var/log/cloud.log is the entry var/log/cloud.log
-    return [by_name.get(name.lstrip("/")) or Entry("file", name.lstrip("/"), (name,)) for name in requested]
+    return [
+        by_name.get(name.lstrip("/")) or BundleEntry("file", name.lstrip("/"), (name,)) for name in requested
+    ]
 
 
-def _read(entry: Entry, root: Path) -> str | None:
+def _read(entry: BundleEntry, root: Path) -> str | None:
     """The text, its end when it is long; None when there is none to be had."""
     if entry.kind == "exec":
         return _output(entry.source)

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, collapse_addresses, ip_address, ip_network
 from pathlib import Path
 
-from systemvm.guest.boot_argument_error import BootError, bad
-from systemvm.guest.network import Interface, Network, Plan
+from systemvm.guest.boot_argument_error import BootError, boot_argument_error
+from systemvm.guest.network import Interface, Network, NetworkPlan
 from systemvm.wire.boot_failure import BootFailure
 from systemvm.wire.denied_networks import RESERVED, of_zone, through_nat64
 from systemvm.wire.role import Role
@@ -25,7 +25,7 @@ CONSOLE_PORT = 8443
 _BLOCK = re.compile(r"(?:^|(?<=[{;}]))\s*(table|set)\s+(?:(ip|ip6|inet)\s+)?(\w+)\s*\{", re.MULTILINE)
 
 
-def sets(plan: Plan, arguments: Mapping[str, str]) -> dict[str, list[Network]]:
+def sets(plan: NetworkPlan, arguments: Mapping[str, str]) -> dict[str, list[Network]]:
     """What each set must hold: networks of both families, overlaps merged."""
     return {
         "control_cidr": _merged(_of(plan.control)),
@@ -46,7 +46,7 @@ def fetch_denied(arguments: Mapping[str, str]) -> Iterator[Network]:
             yield through_nat64(network)
 
 
-def script(rules: Path, plan: Plan, arguments: Mapping[str, str]) -> str:
+def script(rules: Path, plan: NetworkPlan, arguments: Mapping[str, str]) -> str:
     """One `nft -f -` transaction: rules and elements together, so there is no moment between them."""
     try:
         declared = declared_sets(rules.read_text())
@@ -65,13 +65,13 @@ def script(rules: Path, plan: Plan, arguments: Mapping[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _console_port(plan: Plan, arguments: Mapping[str, str]) -> list[str]:
+def _console_port(plan: NetworkPlan, arguments: Mapping[str, str]) -> list[str]:
     """Another `vncport=` than ours leads to ours: a port below 1024 would need a privilege."""
     text = arguments.get("vncport", "")
     if not text or arguments.get("type") != Role.CPVM.boot_type:
         return []
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
-        raise bad(f"vncport={text!r} is no port")
+        raise boot_argument_error(f"vncport={text!r} is no port")
     if int(text) == CONSOLE_PORT or plan.public is None:
         return []
     chain = "inet systemvm console_port"

@@ -6,13 +6,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from systemvm.guest.boot_argument_error import bad
-from systemvm.guest.network import Plan
+from systemvm.guest.boot_argument_error import boot_argument_error
+from systemvm.guest.network import NetworkPlan
 
 _DOMAIN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
 
-def hosts(name: str, plan: Plan) -> str:
+def hosts(name: str, plan: NetworkPlan) -> str:
     """/etc/hosts: CloudStack resolves a system VM's own name to its public address."""
     lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
     shown = next((nic for nic in (plan.public, plan.management, plan.control) if nic and nic.addresses), None)
@@ -21,14 +21,14 @@ def hosts(name: str, plan: Plan) -> str:
     return "\n".join(lines) + "\n"
 
 
-def resolv_conf(plan: Plan, arguments: Mapping[str, str]) -> str:
+def resolv_conf(plan: NetworkPlan, arguments: Mapping[str, str]) -> str:
     """/etc/resolv.conf: internal servers first, since only they know the zone's own names."""
     lines = [f"nameserver {address}" for address in plan.name_servers]
     search = [arguments.get("dnssearchorder", ""), arguments.get("domain", "")]
     domains = [word for text in search for word in text.split(",") if word]
     for domain in domains:
         if not _DOMAIN.fullmatch(domain):
-            raise bad(f"{domain!r} in domain= or dnssearchorder= is not a domain name")
+            raise boot_argument_error(f"{domain!r} in domain= or dnssearchorder= is not a domain name")
     if domains:
         lines.append("search " + " ".join(dict.fromkeys(domains)))
     lines.append("options timeout:2 attempts:2")

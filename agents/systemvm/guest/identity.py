@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 from twisted.logger import Logger
 
 from systemvm.guest import files
-from systemvm.guest.paths import Paths
+from systemvm.guest.paths import GuestPaths
 from systemvm.rpc.core.call import Connection
 from systemvm.rpc.tls.identity import Identity
 from systemvm.wire.agent import SIGN, SignedCertificate, SigningRequest
@@ -27,7 +27,9 @@ SIGN_DEADLINE_S = 60.0
 class AgentIdentity:
     """Gives the dialer the identity to use next, and has the daemon sign newer ones."""
 
-    def __init__(self, paths: Paths, name: str, role: Role, now_s: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, paths: GuestPaths, name: str, role: Role, now_s: Callable[[], float] = time.time
+    ) -> None:
         self._log = Logger(namespace="systemvm.guest.identity")
         self._paths = paths
         self._name = name

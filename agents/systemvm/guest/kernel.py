@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from systemvm.guest.paths import Paths
+from systemvm.guest.paths import GuestPaths
 
 _PER_NIC = {
     "ipv6/conf/{}/accept_ra": "0",
@@ -29,7 +29,7 @@ def settings(devices: Iterable[str], arguments: Mapping[str, str]) -> dict[str, 
     return wanted
 
 
-def apply(wanted: Mapping[str, str], paths: Paths) -> None:
+def apply(wanted: Mapping[str, str], paths: GuestPaths) -> None:
     """Settings that this kernel does not have (IPv6 off) are left out."""
     for path, value in wanted.items():
         file = paths.root / "proc/sys/net" / path

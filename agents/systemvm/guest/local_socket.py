@@ -7,11 +7,11 @@ from typing import Any
 
 from twisted.internet.interfaces import IListeningPort
 
-from systemvm.guest.paths import Paths
+from systemvm.guest.paths import GuestPaths
 from systemvm.rpc.core.method import MethodTable
 from systemvm.rpc.http.unix import listen_unix, root_only
 
 
-def listen(reactor: Any, paths: Paths, methods: MethodTable) -> IListeningPort:
+def listen(reactor: Any, paths: GuestPaths, methods: MethodTable) -> IListeningPort:
     """Listen on /run/systemvm/agent.sock, for root alone: by mode, and by SO_PEERCRED."""
     return listen_unix(reactor, paths.agent_socket, methods, authorize=root_only, mode=0o600)

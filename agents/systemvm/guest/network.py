@@ -22,7 +22,7 @@ from ipaddress import (
 )
 from typing import NamedTuple
 
-from systemvm.guest.boot_argument_error import BootError, bad
+from systemvm.guest.boot_argument_error import BootError, boot_argument_error
 from systemvm.wire.boot_failure import BootFailure
 
 Address = IPv4Address | IPv6Address
@@ -57,7 +57,7 @@ class Route(NamedTuple):
     device: str
 
 
-class Plan(NamedTuple):
+class NetworkPlan(NamedTuple):
     """The whole network of an appliance."""
 
     interfaces: tuple[Interface, ...]
@@ -122,13 +122,15 @@ class Plan(NamedTuple):
                 )
 
 
-def plan(arguments: Mapping[str, str]) -> Plan:
+def plan(arguments: Mapping[str, str]) -> NetworkPlan:
     """The network that the boot arguments describe; BootError when they cannot be right."""
     wanted = _with_storage_keys(arguments)
     numbers = sorted({int(match[1]) for key in wanted if (match := _NIC_KEY.fullmatch(key))})
     _refuse_dhcp(wanted, numbers)
     if 0 not in numbers:
-        raise bad("the boot arguments have no eth0ip=", "eth0 is the control NIC, 169.254.x.y")
+        raise boot_argument_error(
+            "the boot arguments have no eth0ip=", "eth0 is the control NIC, 169.254.x.y"
+        )
     management_device = _device(wanted, "private.network.device", "eth1")
     public_device = _device(wanted, "public.network.device", "eth2")
     macs = [mac.lower() for mac in wanted.get("nic_macs", "").split("|") if mac]
@@ -145,7 +147,7 @@ def plan(arguments: Mapping[str, str]) -> Plan:
     }
     management, public = nics.get(management_device), nics.get(public_device)
     cidrs = tuple(_networks(wanted, "mgmtcidr"))
-    return Plan(
+    return NetworkPlan(
         interfaces=tuple(nics.values()),
         routes=(
             *_default_routes(wanted, public, nics.values()),
@@ -168,7 +170,7 @@ def _with_storage_keys(arguments: Mapping[str, str]) -> dict[str, str]:
     if not address:
         return wanted
     if wanted.setdefault("eth3ip", address) != address:
-        raise bad(f"storageip={address} and eth3ip={wanted['eth3ip']} differ")
+        raise boot_argument_error(f"storageip={address} and eth3ip={wanted['eth3ip']} differ")
     wanted.setdefault("eth3mask", wanted.get("storagenetmask", ""))
     return wanted
 
@@ -176,7 +178,7 @@ def _with_storage_keys(arguments: Mapping[str, str]) -> dict[str, str]:
 def _device(arguments: Mapping[str, str], key: str, default: str) -> str:
     device = arguments.get(key) or default
     if not _DEVICE.fullmatch(device):
-        raise bad(f"{key}={device!r} is not a device like {default}")
+        raise boot_argument_error(f"{key}={device!r} is not a device like {default}")
     return device
 
 
@@ -185,7 +187,7 @@ def _mtu(arguments: Mapping[str, str], key: str) -> int | None:
     if not text:
         return None
     if not text.isascii() or not text.isdigit() or not _MTU_MIN <= int(text) <= _MTU_MAX:
-        raise bad(f"{key}={text!r} is not an MTU between {_MTU_MIN} and {_MTU_MAX}")
+        raise boot_argument_error(f"{key}={text!r} is not an MTU between {_MTU_MIN} and {_MTU_MAX}")
     return int(text)
 
 
@@ -199,18 +201,20 @@ def _addresses(arguments: Mapping[str, str], number: int) -> tuple[InterfaceAddr
         if not address or address in ("0.0.0.0", "::"):  # noqa: S104 - CloudStack's "this NIC has none"
             continue
         if not length:
-            raise bad(f"{address_key}={address} has no {length_key}=")
+            raise boot_argument_error(f"{address_key}={address} has no {length_key}=")
         try:
             interface = ip_interface(f"{address}/{length}")
         except ValueError as error:
-            raise bad(f"{address_key}={address} {length_key}={length}: {error}") from error
+            raise boot_argument_error(f"{address_key}={address} {length_key}={length}: {error}") from error
         if interface.version != version:
-            raise bad(f"{address_key}={address} is not an IPv{version} address")
+            raise boot_argument_error(f"{address_key}={address} is not an IPv{version} address")
         if version == 4 and length not in (str(interface.netmask), str(interface.network.prefixlen)):
-            raise bad(f"{length_key}={length} is not a netmask")
+            raise boot_argument_error(f"{length_key}={length} is not a netmask")
         network = interface.network
         if version == 4 and network.prefixlen < 31 and interface.ip in (network[0], network[-1]):
-            raise bad(f"{address_key}={address} is the network's own or its broadcast address ({network})")
+            raise boot_argument_error(
+                f"{address_key}={address} is the network's own or its broadcast address ({network})"
+            )
         found.append(interface)
     return tuple(found)
 
@@ -222,7 +226,7 @@ def _address(arguments: Mapping[str, str], key: str) -> Address | None:
     try:
         return ip_address(text)
     except ValueError as error:
-        raise bad(f"{key}={text!r} is not an address") from error
+        raise boot_argument_error(f"{key}={text!r} is not an address") from error
 
 
 def _networks(arguments: Mapping[str, str], key: str) -> Iterable[Network]:
@@ -230,7 +234,7 @@ def _networks(arguments: Mapping[str, str], key: str) -> Iterable[Network]:
         try:
             yield ip_network(text, strict=False)
         except ValueError as error:
-            raise bad(f"{key}={arguments[key]}: {error}") from error
+            raise boot_argument_error(f"{key}={arguments[key]}: {error}") from error
 
 
 def _refuse_dhcp(arguments: Mapping[str, str], numbers: Iterable[int]) -> None:
@@ -239,7 +243,7 @@ def _refuse_dhcp(arguments: Mapping[str, str], numbers: Iterable[int]) -> None:
         return
     without = [f"eth{number}" for number in numbers if not _addresses(arguments, number)]
     if without or not numbers:
-        raise bad(
+        raise boot_argument_error(
             f"bootproto=dhcp, and {', '.join(without) or 'no NIC'} has no address: here is no DHCP client",
             "give each NIC its address by ethNip= and ethNmask=; with these bootproto=dhcp changes nothing",
         )
@@ -280,7 +284,7 @@ def _default_routes(
             where = (
                 ", ".join(f"{nic.device} {net}" for nic in candidates for net in nic.networks()) or "nothing"
             )
-            raise bad(f"{key}={gateway} is not on the public network ({where})")
+            raise boot_argument_error(f"{key}={gateway} is not on the public network ({where})")
         yield Route(None, gateway, nic.device)
 
 
@@ -294,7 +298,9 @@ def _management_routes(
     if gateway is None or management is None:
         return
     if not management.reaches(gateway):
-        raise bad(f"localgw={gateway} is not on the management network of {management.device}")
+        raise boot_argument_error(
+            f"localgw={gateway} is not on the management network of {management.device}"
+        )
     # the daemon, and name servers of the cloud's own, may be behind the management network's router
     inner = [word for word in arguments.get("host", "").split(",") if word]
     inner += [arguments.get(key, "") for key in ("internaldns1", "internaldns2")]

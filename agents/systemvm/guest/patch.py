@@ -45,7 +45,7 @@ class PatchError(Exception):
         self.hint = hint
 
 
-class Manifest(NamedTuple):
+class BundleManifest(NamedTuple):
     """What a bundle holds, as its `manifest.json` says."""
 
     version: str
@@ -56,7 +56,7 @@ class Manifest(NamedTuple):
     start_timeout_s: float
 
     @classmethod
-    def read(cls, stage: Path) -> Manifest:
+    def read(cls, stage: Path) -> BundleManifest:
         """PatchError unless every file is there, is whole, and nothing else is."""
         try:
             manifest = cls(**json.loads((stage / "manifest.json").read_text()))
@@ -89,7 +89,7 @@ class Patch:
         self._mounted: Path | None = None
         self._restarted = False
         self._fresh: Path | None = None
-        self.manifest = Manifest.read(stage)
+        self.manifest = BundleManifest.read(stage)
         self._target = self._home / self.manifest.version
 
     @property
@@ -199,12 +199,12 @@ class Patch:
         except PatchError as error:
             with contextlib.suppress(PatchError):
                 self._run(["systemctl", "stop", "--no-block", agent], 30)  # it would try again and again
-            said = self._last_words(agent)
+            said = self._last_error_line(agent)
             raise PatchError(f"the agent does not start: {said or error}") from error
         if others:
             self._run(["systemctl", "try-restart", *others], self.manifest.start_timeout_s)
 
-    def _last_words(self, unit: str) -> str:
+    def _last_error_line(self, unit: str) -> str:
         """The line that tells most of why a unit did not start."""
         with contextlib.suppress(PatchError):
             show = ["journalctl", "--no-pager", "-o", "cat", "-n", str(_JOURNAL_LINES)]

@@ -10,14 +10,14 @@ from typing import NamedTuple
 from systemvm.wire import boot_arguments
 
 
-class Paths(NamedTuple):
+class GuestPaths(NamedTuple):
     """The files of an appliance. `root` is `/` outside tests."""
 
     root: Path = Path("/")
     credentials: Path | None = None  # systemd's $CREDENTIALS_DIRECTORY
 
     @classmethod
-    def from_environment(cls, root: str, environment: Mapping[str, str]) -> Paths:
+    def from_environment(cls, root: str, environment: Mapping[str, str]) -> GuestPaths:
         directory = environment.get("CREDENTIALS_DIRECTORY")
         return cls(Path(root), Path(directory) if directory else None)
 

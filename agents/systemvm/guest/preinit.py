@@ -30,7 +30,7 @@ from systemvm.guest import (
     timekeeping,
 )
 from systemvm.guest.boot_argument_error import BootError
-from systemvm.guest.paths import Paths
+from systemvm.guest.paths import GuestPaths
 from systemvm.service.slowness import scaled_s
 from systemvm.wire import boot_argument_keys, boot_arguments
 from systemvm.wire.boot_failure import BootFailure
@@ -39,7 +39,7 @@ COMMAND_TIMEOUT_S = 120
 _NETWORK_CLASS = Path("/sys/class/net")
 
 
-class Machine(NamedTuple):
+class SystemCalls(NamedTuple):
     """What preinit does to the machine itself and not to files below the root; tests give their own."""
 
     run: Callable[[list[str], str], None]
@@ -75,10 +75,10 @@ def set_host_name(name: str) -> None:
     Path("/proc/sys/kernel/hostname").write_text(name)
 
 
-REAL = Machine(run, devices, set_host_name)
+REAL = SystemCalls(run, devices, set_host_name)
 
 
-def prepare(paths: Paths, machine: Machine = REAL) -> str:
+def prepare(paths: GuestPaths, machine: SystemCalls = REAL) -> str:
     """Do all of it; the answer is one line for the journal."""
     paths.boot_up_done.unlink(missing_ok=True)
     text = _receive(paths, machine)
@@ -103,7 +103,7 @@ def prepare(paths: Paths, machine: Machine = REAL) -> str:
         present = machine.devices()
     plan.check_devices(present)
 
-    boot_argument_source.keep(text, arguments, paths)
+    boot_argument_source.store(text, arguments, paths)
     files.write(paths.hostname, name + "\n")
     files.write(paths.hosts, hostname.hosts(name, plan))
     files.write(paths.resolv_conf, hostname.resolv_conf(plan, arguments))
@@ -123,21 +123,21 @@ def prepare(paths: Paths, machine: Machine = REAL) -> str:
     return f"{name} is a {role.value}: {nics}{ignored}{set_right}"
 
 
-def _receive(paths: Paths, machine: Machine) -> str:
+def _receive(paths: GuestPaths, machine: SystemCalls) -> str:
     start = ["systemctl", "start", "--no-block", "--job-mode=ignore-dependencies", cmdline_delivery.UNIT]
     return cmdline_delivery.receive(
         paths, lambda: machine.run(start, ""), lambda words: _tell(f"systemvm-preinit: {words}\n", paths)
     )
 
 
-def _set_clock(arguments: Mapping[str, str], paths: Paths, machine: Machine) -> str:
+def _set_clock(arguments: Mapping[str, str], paths: GuestPaths, machine: SystemCalls) -> str:
     """By what the host said at this very start; the file that is kept of it says nothing of the time."""
     now_s = time()
     if paths.credential(boot_arguments.CMDLINE_CREDENTIAL) is not None:
         since_s = clock.uptime_s()
     else:
         since_s = max(0.0, now_s - paths.cmdline.stat().st_mtime)
-    right_s = clock.right_time(arguments, now_s, since_s)
+    right_s = clock.corrected_time(arguments, now_s, since_s)
     if right_s is None:
         return ""
     try:
@@ -148,7 +148,7 @@ def _set_clock(arguments: Mapping[str, str], paths: Paths, machine: Machine) -> 
     return f"; its clock was {now_s - right_s:+.0f} s off and is set"
 
 
-def _make_run_directory(paths: Paths) -> None:
+def _make_run_directory(paths: GuestPaths) -> None:
     """Where the agent makes its own socket; systemd may have made it before, as root, for others' sockets."""
     paths.run.mkdir(mode=0o755, parents=True, exist_ok=True)
     bootstrap.give_to_agent(paths.run, paths)
@@ -160,7 +160,7 @@ def main(arguments: list[str] | None = None) -> int:
     if words and (len(words) != 2 or words[0] != "--root"):
         sys.stderr.write("usage: systemvm-preinit [--root DIR]\n")
         return 2
-    paths = Paths.from_environment(words[1] if words else "/", os.environ)
+    paths = GuestPaths.from_environment(words[1] if words else "/", os.environ)
     try:
         summary = prepare(paths)
     except BootError as error:
@@ -173,7 +173,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _tell(text: str, paths: Paths) -> None:
+def _tell(text: str, paths: GuestPaths) -> None:
     """To the journal (standard error) and to the console, where someone without ssh looks first."""
     sys.stderr.write(text)
     if paths.root == Path("/"):

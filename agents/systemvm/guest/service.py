@@ -17,13 +17,13 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from systemvm.guest import boot_argument_source, local_socket
-from systemvm.guest.agent_methods import CommonMethods, State
-from systemvm.guest.boot_argument_error import bad
+from systemvm.guest.agent_methods import AgentMethods, ConnectionState
+from systemvm.guest.boot_argument_error import boot_argument_error
 from systemvm.guest.check import management_servers
-from systemvm.guest.context import Context
+from systemvm.guest.context import AgentContext
 from systemvm.guest.health import HealthSource
 from systemvm.guest.identity import SIGN_DEADLINE_S, AgentIdentity
-from systemvm.guest.paths import Paths
+from systemvm.guest.paths import GuestPaths
 from systemvm.guest.renewal import Renewal
 from systemvm.guest.version import VERSION
 from systemvm.rpc.core.errors import RpcError
@@ -43,10 +43,10 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @frozen
-class Settings:
+class AgentSettings:
     """What one agent is, read once at its start; BootError when the boot arguments cannot make one."""
 
-    paths: Paths
+    paths: GuestPaths
     boot: dict[str, str]
     image: dict[str, str]
     name: str
@@ -55,12 +55,14 @@ class Settings:
     role_module: str
 
     @classmethod
-    def read(cls, paths: Paths, role_module: str | None = None) -> Settings:
-        boot = boot_argument_source.kept(paths)
+    def read(cls, paths: GuestPaths, role_module: str | None = None) -> AgentSettings:
+        boot = boot_argument_source.read_stored(paths)
         role = boot_argument_source.role_of(boot, paths)
         hosts = management_servers(boot)
         if not hosts:
-            raise bad("the boot arguments name no management server", "host=169.254.0.1 port=8250")
+            raise boot_argument_error(
+                "the boot arguments name no management server", "host=169.254.0.1 port=8250"
+            )
         return cls(
             paths=paths,
             boot=boot,
@@ -93,7 +95,7 @@ class AgentService:
     """Start, serve for as long as the machine runs, stop: a lost daemon never ends it."""
 
     def __init__(
-        self, reactor: Any, settings: Settings, sockets: dict[str, int], environment: Mapping[str, str]
+        self, reactor: Any, settings: AgentSettings, sockets: dict[str, int], environment: Mapping[str, str]
     ) -> None:
         self._log = Logger(namespace="systemvm.guest.service")
         self._reactor = reactor
@@ -112,7 +114,7 @@ class AgentService:
         self._renewal = Renewal(
             reactor, self._identity, lambda: self._dialer.peer, lambda: self._notifier.status(self._said())
         )
-        common = CommonMethods(reactor, settings.paths, HealthSource(), self._state, self._calls_in_progress)
+        common = AgentMethods(reactor, settings.paths, HealthSource(), self._state, self._calls_in_progress)
         common.add_to(methods)
         methods.add(
             RENEW,
@@ -123,7 +125,7 @@ class AgentService:
             summary="Make a new key and have the daemon sign it",
             deadline_s=SIGN_DEADLINE_S + 5.0,
         )
-        self.context = Context(
+        self.context = AgentContext(
             reactor=reactor,
             paths=settings.paths,
             name=settings.name,
@@ -209,9 +211,9 @@ class AgentService:
         Deferred.fromCoroutine(work).addErrback(failed)
 
     # ---- what people see -----------------------------------------------------------------------------
-    def _state(self) -> State:
+    def _state(self) -> ConnectionState:
         connected = self._dialer.peer is not None
-        return State(self._said(), connected, max(0, self._dialer.connections - 1))
+        return ConnectionState(self._said(), connected, max(0, self._dialer.connections - 1))
 
     def _calls_in_progress(self) -> int:
         return 0 if self._dialer.peer is None else self._dialer.peer.calls_in_progress

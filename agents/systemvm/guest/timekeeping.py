@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 
 from systemvm.guest import files
-from systemvm.guest.boot_argument_error import bad
-from systemvm.guest.paths import Paths
+from systemvm.guest.boot_argument_error import boot_argument_error
+from systemvm.guest.paths import GuestPaths
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
@@ -25,11 +25,13 @@ def servers(arguments: Mapping[str, str]) -> list[str]:
             ip_address(word)
         except ValueError as error:
             if not _NAME.fullmatch(word):
-                raise bad(f"{word!r} in ntpserverlist= is neither a name nor an address") from error
+                raise boot_argument_error(
+                    f"{word!r} in ntpserverlist= is neither a name nor an address"
+                ) from error
     return found
 
 
-def install(arguments: Mapping[str, str], paths: Paths) -> None:
+def install(arguments: Mapping[str, str], paths: GuestPaths) -> None:
     names = servers(arguments)
     if names:
         text = f"[Time]\nNTP={' '.join(names)}\nFallbackNTP=\nPollIntervalMaxSec=1024\n"

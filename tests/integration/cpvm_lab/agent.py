@@ -14,8 +14,8 @@ from cryptography import x509
 from integration.cpvm_lab.console_process import TOP, novnc
 from integration.test_cpvm_agent import AS_SYSTEMD
 from integration.test_management_core_daemon import Host
-from systemvm.guest.boot_argument_source import keep
-from systemvm.guest.paths import Paths
+from systemvm.guest.boot_argument_source import store
+from systemvm.guest.paths import GuestPaths
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.management.state import certificates
 from systemvm.management.state.database import Database
@@ -49,7 +49,7 @@ class CpvmAgent:
         self, top: Path, host: Host, name: str, identity_pem: bytes, listening: socket.socket
     ) -> None:
         root, credentials = top / "agent-root", top / "credentials"
-        paths = Paths(root, credentials)
+        paths = GuestPaths(root, credentials)
         paths.run.mkdir(parents=True)
         credentials.mkdir()
         paths.image_json.parent.mkdir(parents=True)
@@ -57,7 +57,7 @@ class CpvmAgent:
         (root / "opt/systemvm").mkdir(parents=True)
         subprocess.run(["cp", "-R", novnc(), root / "opt/systemvm/novnc"], check=True, timeout=30)
         text = f"type=consoleproxy name={name} host=169.254.0.1 port=8250 eth0ip=169.254.0.2"
-        keep(text, boot_arguments.parse(text), paths)
+        store(text, boot_arguments.parse(text), paths)
         (credentials / boot_arguments.IDENTITY_CREDENTIAL).write_bytes(identity_pem)
         self.log = top / "agent.log"
         enter = ["ip", "netns", "exec", host.namespace]

@@ -22,8 +22,8 @@ from twisted.internet.defer import Deferred  # noqa: E402
 from twisted.logger import globalLogBeginner, textFileLogObserver  # noqa: E402
 
 from systemvm.cpvm import http_site, role, tls_port  # noqa: E402
-from systemvm.guest.context import Context  # noqa: E402
-from systemvm.guest.paths import Paths  # noqa: E402
+from systemvm.guest.context import AgentContext  # noqa: E402
+from systemvm.guest.paths import GuestPaths  # noqa: E402
 from systemvm.rpc.core.errors import REFUSED, RpcError  # noqa: E402
 from systemvm.rpc.core.method import Call, Caller, MethodTable  # noqa: E402
 from systemvm.wire.console import ConsoleClosed, ConsoleLoad, ConsoleSession, ConsoleTarget  # noqa: E402
@@ -79,9 +79,9 @@ def main() -> None:
     log_file = log_path.open("w", encoding="utf-8", buffering=1)
     globalLogBeginner.beginLoggingTo([textFileLogObserver(log_file)], redirectStandardIO=False)
     daemon = FakeDaemon()
-    context = Context(
+    context = AgentContext(
         reactor=reactor,
-        paths=Paths(root),
+        paths=GuestPaths(root),
         name="v-2-VM",
         role=Role.CPVM,
         boot={},

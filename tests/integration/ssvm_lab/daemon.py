@@ -13,8 +13,8 @@ from twisted.internet.interfaces import IListeningPort
 
 from integration.ssvm_lab.world import BOOT, STORE, World
 from rpc_wait import until
-from systemvm.guest.context import Context
-from systemvm.guest.paths import Paths as GuestPaths
+from systemvm.guest.context import AgentContext
+from systemvm.guest.paths import GuestPaths as GuestPaths
 from systemvm.rpc.core.method import Call, Caller, MethodTable
 from systemvm.rpc.core.peer import Peer
 from systemvm.rpc.stream.unix_stream import connect_unix_stream, listen_unix_stream
@@ -38,7 +38,7 @@ class Daemon:
         self.agent: Peer | None = None
         self._agents_peer: Peer | None = None
         self._port: IListeningPort | None = None
-        self.context: Context | None = None
+        self.context: AgentContext | None = None
 
     async def start(self) -> Daemon:
         methods = MethodTable("daemon", "test")
@@ -61,7 +61,7 @@ class Daemon:
             reactor, self._path, methods,
             authorize=lambda uid, gid, pid: Caller("s-1-VM", Role.SSVM.value), on_connected=self._connected,
         )  # fmt: skip
-        self.context = Context(
+        self.context = AgentContext(
             reactor=reactor, paths=GuestPaths(), name="s-1-VM", role=Role.SSVM, boot=BOOT,
             methods=MethodTable("agent", "test"), sockets={}, find_peer=lambda: self._agents_peer,
         )  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from systemvm.guest import check
-from systemvm.guest.check import Probes, Situation
+from systemvm.guest.check import CheckInput, Probes
 from systemvm.guest.probes import DnsAnswer
 from systemvm.wire.agent import CheckReport
 
@@ -68,8 +68,10 @@ class World:
         return Probes(self.ping, self.dns, self.connect, lambda point: self.wrong, self.agent_state)
 
 
-def situation(boot: dict[str, str] = BOOT, resolv_conf: str = RESOLV_CONF, mounts: str = MOUNTS) -> Situation:
-    return Situation(boot, resolv_conf, mounts)
+def situation(
+    boot: dict[str, str] = BOOT, resolv_conf: str = RESOLV_CONF, mounts: str = MOUNTS
+) -> CheckInput:
+    return CheckInput(boot, resolv_conf, mounts)
 
 
 def test_all_good_counts_one_error_and_one_warning() -> None:
@@ -201,7 +203,7 @@ def test_a_console_proxy_has_no_store() -> None:
 
 
 def test_without_name_servers_and_hosts() -> None:
-    report = check.run(Situation({"type": "consoleproxy"}, "", ""), World().probes())
+    report = check.run(CheckInput({"type": "consoleproxy"}, "", ""), World().probes())
     assert [(step.name, step.status) for step in report.steps] == [
         ("resolve", "error"),
         ("management", "error"),

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from systemvm.guest.boot_argument_error import BootError
-from systemvm.guest.clock import right_time
+from systemvm.guest.clock import corrected_time
 
 STARTED_S = 1_800_000_000
 DAY_S = 86400.0
@@ -15,19 +15,19 @@ DAY_S = 86400.0
 @pytest.mark.parametrize("off_s", [-DAY_S, DAY_S, -61.0, 61.0, -30 * 365 * DAY_S])
 def test_a_wrong_rtc_is_put_right_by_the_time_of_the_start_and_what_passed_since(off_s: float) -> None:
     true_s = STARTED_S + 20.0
-    assert right_time({"clock": str(STARTED_S)}, true_s + off_s, 20.0) == true_s
+    assert corrected_time({"clock": str(STARTED_S)}, true_s + off_s, 20.0) == true_s
 
 
 @pytest.mark.parametrize("off_s", [0.0, 59.0, -59.0])
 def test_a_clock_that_is_nearly_right_is_left_alone(off_s: float) -> None:
-    assert right_time({"clock": str(STARTED_S)}, STARTED_S + 20.0 + off_s, 20.0) is None
+    assert corrected_time({"clock": str(STARTED_S)}, STARTED_S + 20.0 + off_s, 20.0) is None
 
 
 def test_nobody_said_what_time_it_is() -> None:
-    assert right_time({}, 0.0, 5.0) is None
+    assert corrected_time({}, 0.0, 5.0) is None
 
 
 @pytest.mark.parametrize("text", ["yesterday", "-5", "1e9", "999999999999", "١٢٣"])
 def test_nonsense_is_refused(text: str) -> None:
     with pytest.raises(BootError, match="no UNIX time"):
-        right_time({"clock": text}, 0.0, 5.0)
+        corrected_time({"clock": text}, 0.0, 5.0)

@@ -10,8 +10,8 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from systemvm.guest.context import Context
-from systemvm.guest.paths import Paths
+from systemvm.guest.context import AgentContext
+from systemvm.guest.paths import GuestPaths
 from systemvm.rpc.core.errors import DEADLINE, NOT_CONNECTED, REFUSED, RpcError
 from systemvm.rpc.core.method import MethodTable
 from systemvm.wire.role import Role
@@ -36,9 +36,9 @@ class Scene:
     def __init__(self) -> None:
         self.clock = Clock()
         self.peer: Any = None
-        self.context = Context(
+        self.context = AgentContext(
             reactor=self.clock,
-            paths=Paths(Path("/nonexistent")),
+            paths=GuestPaths(Path("/nonexistent")),
             name="s-1-VM",
             role=Role.SSVM,
             boot={},

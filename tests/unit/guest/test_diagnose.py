@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from systemvm.guest import diagnose, diagnostics_bundle
-from systemvm.guest.diagnose import DiagnosisError, Kind, command
-from systemvm.guest.diagnostics_bundle import Entry
+from systemvm.guest.diagnose import DiagnosisError, DiagnosisProgram, command
+from systemvm.guest.diagnostics_bundle import BundleEntry
 from systemvm.wire.diagnostics import TYPES
 
 TOP = Path(__file__).resolve().parents[3]
@@ -28,7 +28,7 @@ TOP = Path(__file__).resolve().parents[3]
     ],
 )
 def test_the_ending_flag_is_added_unless_it_is_there(kind: str, params: str, words: list[str]) -> None:
-    assert command(Kind.of(kind), "192.0.2.2", params) == words
+    assert command(DiagnosisProgram.of(kind), "192.0.2.2", params) == words
 
 
 @pytest.mark.parametrize(
@@ -36,18 +36,18 @@ def test_the_ending_flag_is_added_unless_it_is_there(kind: str, params: str, wor
 )
 def test_an_address_is_an_address(address: str) -> None:
     with pytest.raises(DiagnosisError, match="neither"):
-        command(Kind.PING, address)
+        command(DiagnosisProgram.PING, address)
 
 
 @pytest.mark.parametrize("params", ["-c 1; id", "`id`", "$HOME", "a|b", "a&b", "--output=/x", "a\\b", "'"])
 def test_params_cannot_carry_a_command(params: str) -> None:
     with pytest.raises(DiagnosisError, match="params"):
-        command(Kind.PING, "192.0.2.2", params)
+        command(DiagnosisProgram.PING, "192.0.2.2", params)
 
 
 def test_a_type_that_is_none_names_those_that_are() -> None:
     with pytest.raises(DiagnosisError, match="traceroute6"):
-        Kind.of("nmap")
+        DiagnosisProgram.of("nmap")
 
 
 def test_exit_codes_are_strings_and_every_run_ends() -> None:
@@ -85,9 +85,9 @@ def root(tmp_path: Path) -> Path:
 
 
 ENTRIES = [
-    Entry("file", "etc/cloudstack-release", ("/etc/cloudstack-release",)),
-    Entry("exec", "words", ("echo", "secret=canary-exec", "hello")),
-    Entry("exec", "nothing", ("/no/such/program",)),
+    BundleEntry("file", "etc/cloudstack-release", ("/etc/cloudstack-release",)),
+    BundleEntry("exec", "words", ("echo", "secret=canary-exec", "hello")),
+    BundleEntry("exec", "nothing", ("/no/such/program",)),
 ]
 
 
@@ -144,4 +144,4 @@ def test_the_appliances_own_list_is_one() -> None:
 
 
 def test_the_guest_runs_each_type_that_the_api_takes() -> None:
-    assert tuple(kind.word for kind in Kind) == TYPES
+    assert tuple(kind.word for kind in DiagnosisProgram) == TYPES

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet.defer import Deferred
 
 from systemvm.guest.identity import AgentIdentity
-from systemvm.guest.paths import Paths
+from systemvm.guest.paths import GuestPaths
 from systemvm.rpc.tls.identity import Identity
 from systemvm.wire import boot_arguments
 from systemvm.wire.agent import SignedCertificate, SigningRequest
@@ -63,14 +63,14 @@ class SigningPeer:
 
 
 @pytest.fixture
-def paths(tmp_path: Path) -> Paths:
+def paths(tmp_path: Path) -> GuestPaths:
     key = ec.generate_private_key(ec.SECP256R1())
     pem = certificate(key.public_key(), "s-1-vm.ssvm.systemvm")
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     (tmp_path / boot_arguments.IDENTITY_CREDENTIAL).write_bytes(Identity(private, pem, pem).to_pem_bundle())
-    return Paths(tmp_path / "root", tmp_path)
+    return GuestPaths(tmp_path / "root", tmp_path)
 
 
 class Time:
@@ -88,7 +88,7 @@ def renew(identity: AgentIdentity, peer: SigningPeer) -> None:
         raise failures[0].value
 
 
-def test_bootstrap_first_then_its_own(paths: Paths) -> None:
+def test_bootstrap_first_then_its_own(paths: GuestPaths) -> None:
     now = Time()
     identity = AgentIdentity(paths, "s-1-VM", Role.SSVM, now)
     bootstrap = identity.current()
@@ -111,7 +111,7 @@ def test_bootstrap_first_then_its_own(paths: Paths) -> None:
     assert AgentIdentity(paths, "s-2-VM", Role.SSVM, now).current() == bootstrap  # another's is not used
 
 
-def test_renewed_at_a_third_left_and_never_left_for_an_older_one(paths: Paths) -> None:
+def test_renewed_at_a_third_left_and_never_left_for_an_older_one(paths: GuestPaths) -> None:
     now = Time()
     identity = AgentIdentity(paths, "s-1-VM", Role.SSVM, now)
     bootstrap = identity.current()
@@ -137,7 +137,7 @@ def test_renewed_at_a_third_left_and_never_left_for_an_older_one(paths: Paths) -
         (SigningPeer(start=START - timedelta(days=90)), "not valid now"),
     ],
 )
-def test_a_wrong_certificate_is_not_taken(paths: Paths, peer: SigningPeer, message: str) -> None:
+def test_a_wrong_certificate_is_not_taken(paths: GuestPaths, peer: SigningPeer, message: str) -> None:
     identity = AgentIdentity(paths, "s-1-VM", Role.SSVM, Time())
     bootstrap = identity.current()
     with pytest.raises(ValueError, match=message):
@@ -146,7 +146,7 @@ def test_a_wrong_certificate_is_not_taken(paths: Paths, peer: SigningPeer, messa
     assert not paths.own_identity.exists()
 
 
-def test_an_identity_of_cloudstacks_keys(paths: Paths) -> None:
+def test_an_identity_of_cloudstacks_keys(paths: GuestPaths) -> None:
     assert paths.identity_credential is not None
     bundle = paths.identity_credential.read_bytes()
     paths.identity_credential.unlink()
@@ -158,7 +158,7 @@ def test_an_identity_of_cloudstacks_keys(paths: Paths) -> None:
     assert identity.current().to_pem_bundle() == bundle
 
 
-def test_an_identity_of_the_boot_arguments_is_erased_when_there_is_its_own(paths: Paths) -> None:
+def test_an_identity_of_the_boot_arguments_is_erased_when_there_is_its_own(paths: GuestPaths) -> None:
     assert paths.identity_credential is not None
     bundle = paths.identity_credential.read_bytes()
     paths.bootstrap_identity.parent.mkdir(parents=True)
@@ -171,7 +171,7 @@ def test_an_identity_of_the_boot_arguments_is_erased_when_there_is_its_own(paths
     assert not paths.bootstrap_identity.exists()
 
 
-def test_a_spoilt_file_is_passed_over(paths: Paths) -> None:
+def test_a_spoilt_file_is_passed_over(paths: GuestPaths) -> None:
     paths.own_identity.parent.mkdir(parents=True)
     paths.own_identity.write_text("-----BEGIN CERTIFICATE-----\nnothing\n")
     assert AgentIdentity(paths, "s-1-VM", Role.SSVM, Time()).due()

@@ -6,11 +6,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from systemvm.guest import kernel
-from systemvm.guest.paths import Paths
+from systemvm.guest.paths import GuestPaths
 
 
 def test_router_advertisements_are_not_heard_on_any_nic(tmp_path: Path) -> None:
-    paths = Paths(tmp_path)
+    paths = GuestPaths(tmp_path)
     for device in ("eth0", "eth2"):
         for family in ("ipv4", "ipv6"):
             (paths.root / f"proc/sys/net/{family}/conf/{device}").mkdir(parents=True)

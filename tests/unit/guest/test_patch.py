@@ -15,7 +15,7 @@ import yaml
 
 from systemvm.guest import patch
 from systemvm.guest.patch import Patch, PatchError, converse
-from systemvm.guest.paths import Paths
+from systemvm.guest.paths import GuestPaths
 from systemvm.management.system_vms import patch_bundle
 from systemvm.management.system_vms.patch_bundle import BundleError
 from systemvm.wire.role import Role
@@ -261,7 +261,7 @@ def test_a_directory_without_the_code_is_no_source(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("verdict", ["keep\n", "undo\n"])
 def test_an_update_of_the_agent_never_touches_its_identity(guest: Guest, verdict: str) -> None:
-    paths = Paths(guest.root)
+    paths = GuestPaths(guest.root)
     for path in (paths.own_identity, paths.bootstrap_identity, paths.ssh_host_key, paths.authorized_keys):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"whose {path.name}")

@@ -15,7 +15,7 @@ import pytest
 
 from systemvm.guest import cmdline_delivery, preinit
 from systemvm.guest.boot_argument_error import BootError
-from systemvm.guest.paths import Paths
+from systemvm.guest.paths import GuestPaths
 from systemvm.wire import boot_arguments
 from systemvm.wire.boot_failure import BootFailure
 
@@ -47,20 +47,20 @@ class Remembered:
     def set_host_name(self, name: str) -> None:
         self.host_name = name
 
-    def machine(self) -> preinit.Machine:
-        return preinit.Machine(self.run, self.devices, self.set_host_name, self.clock_set.append)
+    def machine(self) -> preinit.SystemCalls:
+        return preinit.SystemCalls(self.run, self.devices, self.set_host_name, self.clock_set.append)
 
 
 @pytest.fixture
-def paths(tmp_path: Path) -> Paths:
-    paths = Paths(tmp_path / "root", tmp_path)
+def paths(tmp_path: Path) -> GuestPaths:
+    paths = GuestPaths(tmp_path / "root", tmp_path)
     paths.nftables.parent.mkdir(parents=True)
     paths.nftables.write_text(RULES)
     (tmp_path / boot_arguments.CMDLINE_CREDENTIAL).write_text(CMDLINE)
     return paths
 
 
-def test_the_firewall_is_up_before_any_address(paths: Paths) -> None:
+def test_the_firewall_is_up_before_any_address(paths: GuestPaths) -> None:
     seen = Remembered("eth0", "eth2")
     summary = preinit.prepare(paths, seen.machine())
     assert [name for name, _ in seen.commands] == ["nft", "ip", "ssh-keygen"]
@@ -73,7 +73,7 @@ def test_the_firewall_is_up_before_any_address(paths: Paths) -> None:
     assert not paths.bootstrap_identity.exists()
 
 
-def test_the_identity_goes_to_the_agent_and_stays_nowhere_else(paths: Paths) -> None:
+def test_the_identity_goes_to_the_agent_and_stays_nowhere_else(paths: GuestPaths) -> None:
     credential = paths.system_identity
     credential.parent.mkdir(parents=True)
     credential.write_bytes(b"KEY")
@@ -86,7 +86,7 @@ def test_the_identity_goes_to_the_agent_and_stays_nowhere_else(paths: Paths) -> 
     assert not paths.bootstrap_identity.exists()
 
 
-def test_nothing_is_touched_when_a_nic_is_absent(paths: Paths) -> None:
+def test_nothing_is_touched_when_a_nic_is_absent(paths: GuestPaths) -> None:
     seen = Remembered("eth0")
     with pytest.raises(BootError, match="eth2") as error:
         preinit.prepare(paths, seen.machine())
@@ -96,14 +96,14 @@ def test_nothing_is_touched_when_a_nic_is_absent(paths: Paths) -> None:
     assert not paths.boot_up_done.exists()
 
 
-def test_a_driver_that_was_not_loaded_yet_is(paths: Paths) -> None:
+def test_a_driver_that_was_not_loaded_yet_is(paths: GuestPaths) -> None:
     seen = Remembered("eth0")
     seen.appears_after_modprobe = ["eth2"]
     preinit.prepare(paths, seen.machine())
     assert [name for name, _ in seen.commands] == ["modprobe", "nft", "ip", "ssh-keygen"]
 
 
-def test_an_earlier_starts_mark_does_not_stay(paths: Paths) -> None:
+def test_an_earlier_starts_mark_does_not_stay(paths: GuestPaths) -> None:
     paths.cache.mkdir(parents=True)
     paths.boot_up_done.write_text("yesterday")
     with pytest.raises(BootError):
@@ -127,7 +127,7 @@ def test_failing_programs_speak_for_themselves() -> None:
     ],
 )
 def test_exit_codes_are_those_of_the_reason(
-    paths: Paths,
+    paths: GuestPaths,
     cmdline: str,
     kind: BootFailure,
     capsys: pytest.CaptureFixture[str],
@@ -166,7 +166,7 @@ def test_imports_stay_few() -> None:
     assert not loaded & dear
 
 
-def test_nics_are_renamed_before_they_are_looked_at_and_odd_keys_are_named(paths: Paths) -> None:
+def test_nics_are_renamed_before_they_are_looked_at_and_odd_keys_are_named(paths: GuestPaths) -> None:
     assert paths.credentials is not None
     macs = "02:00:00:00:00:00||02:00:00:00:00:02"
     (paths.credentials / boot_arguments.CMDLINE_CREDENTIAL).write_text(
@@ -184,8 +184,10 @@ def test_nics_are_renamed_before_they_are_looked_at_and_odd_keys_are_named(paths
     assert summary.endswith("; unknown keys, ignored: gatway")
 
 
-def test_a_host_that_writes_the_file_is_waited_for(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
-    given = Paths(paths.root)  # no credential
+def test_a_host_that_writes_the_file_is_waited_for(
+    paths: GuestPaths, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = GuestPaths(paths.root)  # no credential
     port = given.root / "sys/class/virtio-ports/vport1p1"
     port.mkdir(parents=True)
     (port / "name").write_text(cmdline_delivery.PORT)
@@ -203,8 +205,8 @@ def test_a_host_that_writes_the_file_is_waited_for(paths: Paths, capsys: pytest.
     assert "waiting up to" in capsys.readouterr().err
 
 
-def test_the_time_in_a_file_that_the_host_wrote_counts_from_its_writing(paths: Paths) -> None:
-    given = Paths(paths.root)  # no credential
+def test_the_time_in_a_file_that_the_host_wrote_counts_from_its_writing(paths: GuestPaths) -> None:
+    given = GuestPaths(paths.root)  # no credential
     given.cache.mkdir(parents=True)
     true_s = time.time() + 86400
     given.cmdline.write_text(f"{CMDLINE} clock={true_s:.0f}")
@@ -219,7 +221,7 @@ def test_the_time_in_a_file_that_the_host_wrote_counts_from_its_writing(paths: P
     assert seen.clock_set == [set_to_s]
 
 
-def test_a_clock_that_cannot_be_set_is_told(paths: Paths) -> None:
+def test_a_clock_that_cannot_be_set_is_told(paths: GuestPaths) -> None:
     assert paths.credentials is not None
     (paths.credentials / boot_arguments.CMDLINE_CREDENTIAL).write_text(f"{CMDLINE} clock=1000000000")
 

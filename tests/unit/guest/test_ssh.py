@@ -11,7 +11,7 @@ import pytest
 
 from systemvm.guest import network, ssh
 from systemvm.guest.boot_argument_error import BootError
-from systemvm.guest.paths import Paths
+from systemvm.guest.paths import GuestPaths
 
 NICS = {"eth0ip": "169.254.3.4", "eth0mask": "255.255.0.0"}
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ operator@host"
@@ -22,7 +22,7 @@ def argument(text: str) -> dict[str, str]:
 
 
 def test_the_key_of_the_boot_arguments_alone(tmp_path: Path) -> None:
-    paths = Paths(tmp_path)
+    paths = GuestPaths(tmp_path)
     ssh.install(argument(KEY + "\n"), network.plan(NICS), paths)
     assert paths.authorized_keys.read_text() == KEY + "\n"
     assert stat.S_IMODE(paths.authorized_keys.stat().st_mode) == 0o600
@@ -59,7 +59,7 @@ def test_listens_on_management_where_there_is_no_link_local() -> None:
 
 
 def test_a_host_key_is_made_once(tmp_path: Path) -> None:
-    paths = Paths(tmp_path)
+    paths = GuestPaths(tmp_path)
     commands: list[list[str]] = []
 
     def run(command: list[str]) -> None:
@@ -75,7 +75,7 @@ def test_a_host_key_is_made_once(tmp_path: Path) -> None:
 
 
 def test_half_a_host_key_is_replaced(tmp_path: Path) -> None:
-    paths = Paths(tmp_path)
+    paths = GuestPaths(tmp_path)
     paths.ssh_host_key.parent.mkdir(parents=True)
     paths.ssh_host_key.write_text("")
     commands: list[list[str]] = []

@@ -9,11 +9,11 @@ import pytest
 
 from systemvm.guest import timekeeping
 from systemvm.guest.boot_argument_error import BootError
-from systemvm.guest.paths import Paths
+from systemvm.guest.paths import GuestPaths
 
 
 def test_servers_by_name_and_by_address_of_both_families(tmp_path: Path) -> None:
-    paths = Paths(tmp_path)
+    paths = GuestPaths(tmp_path)
     timekeeping.install({"ntpserverlist": "0.pool.example,192.0.2.1,2001:db8::123"}, paths)
     assert "NTP=0.pool.example 192.0.2.1 2001:db8::123\n" in paths.time_servers.read_text()
     timekeeping.install({}, paths)

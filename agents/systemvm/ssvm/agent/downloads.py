@@ -14,7 +14,7 @@ from attrs import define, evolve
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from systemvm.guest.context import Context
+from systemvm.guest.context import AgentContext
 from systemvm.guest.version import VERSION
 from systemvm.rpc.core.errors import DEADLINE, RpcError
 from systemvm.rpc.core.method import Call, MethodTable
@@ -83,7 +83,7 @@ class DownloadManager:
 
     def __init__(
         self,
-        context: Context,
+        context: AgentContext,
         paths: Paths,
         stores: StoreClient,
         link: Callable[..., FetchConnection] = FetchConnection,

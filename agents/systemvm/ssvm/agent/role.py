@@ -7,7 +7,7 @@ helpers touch the store.
 
 from __future__ import annotations
 
-from systemvm.guest.context import Context
+from systemvm.guest.context import AgentContext
 from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.core.method import Call, MethodTable
 from systemvm.rpc.core.peer import Peer
@@ -36,7 +36,7 @@ from systemvm.wire.transfer_failure import TransferFailure
 DELETE_TIMEOUT_S = 110.0
 
 
-def install(context: Context, paths: Paths | None = None) -> StorageRole:
+def install(context: AgentContext, paths: Paths | None = None) -> StorageRole:
     """Add this role's methods to the agent; `paths` are others in tests."""
     role = StorageRole(context, paths or Paths())
     role.add_methods(context.methods)
@@ -48,7 +48,7 @@ def install(context: Context, paths: Paths | None = None) -> StorageRole:
 class StorageRole:
     """What the daemon may ask of an SSVM."""
 
-    def __init__(self, context: Context, paths: Paths) -> None:
+    def __init__(self, context: AgentContext, paths: Paths) -> None:
         self._name = context.name
         self._stores = StoreClient(context.reactor, paths)
         self._downloads = DownloadManager(context, paths, self._stores)

@@ -11,8 +11,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from systemvm.guest.context import Context
-from systemvm.guest.paths import Paths as GuestPaths
+from systemvm.guest.context import AgentContext
+from systemvm.guest.paths import GuestPaths
 from systemvm.management.templates.ssvm_calls import CALL_DEADLINE_S
 from systemvm.rpc.core.errors import BUSY, DEADLINE, RpcError
 from systemvm.rpc.core.method import MethodTable
@@ -105,7 +105,7 @@ class World:
     def __init__(self) -> None:
         self.clock = Clock()
         self.stores = FakeStores()
-        context = Context(
+        context = AgentContext(
             self.clock, GuestPaths(), "s-1-VM", Role.SSVM, {}, MethodTable("agent", "1"), {}, lambda: None
         )
         links: list[FakeLink] = []

@@ -11,14 +11,14 @@ import pytest
 
 from systemvm.guest import cmdline_delivery
 from systemvm.guest.boot_argument_error import BootError
-from systemvm.guest.paths import Paths
+from systemvm.guest.paths import GuestPaths
 from systemvm.wire.boot_failure import BootFailure
 
 
 @pytest.fixture
-def paths(tmp_path: Path) -> Paths:
+def paths(tmp_path: Path) -> GuestPaths:
     """A machine with the guest agent's port, as the kernel and udev show it."""
-    paths = Paths(tmp_path)
+    paths = GuestPaths(tmp_path)
     port = paths.root / "sys/class/virtio-ports/vport1p1"
     port.mkdir(parents=True)
     (port / "name").write_text(cmdline_delivery.PORT + "\n")
@@ -27,7 +27,7 @@ def paths(tmp_path: Path) -> Paths:
     return paths
 
 
-def test_the_file_is_there_for_root_alone_before_anybody_writes(paths: Paths) -> None:
+def test_the_file_is_there_for_root_alone_before_anybody_writes(paths: GuestPaths) -> None:
     modes: list[int] = []
     said: list[str] = []
 
@@ -42,12 +42,12 @@ def test_the_file_is_there_for_root_alone_before_anybody_writes(paths: Paths) ->
     assert "waiting up to 60 s" in said[0]
 
 
-def test_half_of_the_file_is_not_taken(paths: Paths) -> None:
+def test_half_of_the_file_is_not_taken(paths: GuestPaths) -> None:
     with pytest.raises(BootError, match="nobody wrote") as raised:
         cmdline_delivery.receive(paths, lambda: None, lambda _: None, timeout_s=0.01)
     assert raised.value.code is BootFailure.NO_BOOT_ARGUMENTS
     assert "guest-file-open" in raised.value.hint
-    with cmdline_delivery._Closings(paths.cache) as closings, paths.cmdline.open("w") as file:
+    with cmdline_delivery._ClosedFileWatch(paths.cache) as closings, paths.cmdline.open("w") as file:
         file.write("type=secsto")
         file.flush()
         assert closings.within(0) == set()
@@ -55,7 +55,7 @@ def test_half_of_the_file_is_not_taken(paths: Paths) -> None:
         assert closings.within(5) == {"cmdline"}
 
 
-def test_an_empty_write_is_none(paths: Paths) -> None:
+def test_an_empty_write_is_none(paths: GuestPaths) -> None:
     with pytest.raises(BootError, match="nobody wrote"):
         cmdline_delivery.receive(paths, lambda: paths.cmdline.write_text(""), lambda _: None, timeout_s=0.01)
 
@@ -63,18 +63,18 @@ def test_an_empty_write_is_none(paths: Paths) -> None:
 def test_a_machine_without_the_port_is_told_at_once(tmp_path: Path) -> None:
     said: list[str] = []
     with pytest.raises(BootError, match="neither the systemd credential"):
-        cmdline_delivery.receive(Paths(tmp_path), lambda: None, said.append)
+        cmdline_delivery.receive(GuestPaths(tmp_path), lambda: None, said.append)
     assert said == []
 
 
-def test_a_credential_wins_without_a_wait(paths: Paths, tmp_path: Path) -> None:
+def test_a_credential_wins_without_a_wait(paths: GuestPaths, tmp_path: Path) -> None:
     (tmp_path / "systemvm.cmdline").write_text("type=consoleproxy")
-    given = Paths(paths.root, tmp_path)
+    given = GuestPaths(paths.root, tmp_path)
     assert cmdline_delivery.receive(given, lambda: pytest.fail("started"), pytest.fail) == "type=consoleproxy"
 
 
 def test_a_slow_machine_waits_longer_than_upstream_does(
-    paths: Paths, monkeypatch: pytest.MonkeyPatch
+    paths: GuestPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cmdline_delivery, "WAIT_S", 0.01)
     monkeypatch.setattr(cmdline_delivery, "scaled_s", lambda timeout_s: 4.0 * timeout_s)

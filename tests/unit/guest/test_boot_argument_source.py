@@ -12,24 +12,24 @@ import pytest
 
 from systemvm.guest import boot_argument_source
 from systemvm.guest.boot_argument_error import BootError
-from systemvm.guest.paths import Paths
+from systemvm.guest.paths import GuestPaths
 from systemvm.wire import boot_arguments
 from systemvm.wire.boot_failure import BootFailure
 from systemvm.wire.role import Role
 
 
 @pytest.fixture
-def paths(tmp_path: Path) -> Paths:
+def paths(tmp_path: Path) -> GuestPaths:
     (tmp_path / "credentials").mkdir()
-    return Paths(tmp_path, tmp_path / "credentials")
+    return GuestPaths(tmp_path, tmp_path / "credentials")
 
 
-def credential(paths: Paths, text: str) -> None:
+def credential(paths: GuestPaths, text: str) -> None:
     assert paths.credentials is not None
     (paths.credentials / boot_arguments.CMDLINE_CREDENTIAL).write_text(text)
 
 
-def test_the_credential_wins_over_the_file(paths: Paths) -> None:
+def test_the_credential_wins_over_the_file(paths: GuestPaths) -> None:
     paths.cache.mkdir(parents=True)
     paths.cmdline.write_text("name=old")
     assert boot_argument_source.read(paths) == "name=old"
@@ -37,7 +37,7 @@ def test_the_credential_wins_over_the_file(paths: Paths) -> None:
     assert boot_argument_source.read(paths) == "name=new"
 
 
-def test_an_empty_credential_is_none(paths: Paths) -> None:
+def test_an_empty_credential_is_none(paths: GuestPaths) -> None:
     credential(paths, " \n")
     with pytest.raises(BootError) as error:
         boot_argument_source.read(paths)
@@ -47,9 +47,9 @@ def test_an_empty_credential_is_none(paths: Paths) -> None:
     assert "-smbios type=11,path=FILE" in error.value.hint
 
 
-def test_without_systemd_only_the_file_is_looked_at(paths: Paths) -> None:
+def test_without_systemd_only_the_file_is_looked_at(paths: GuestPaths) -> None:
     with pytest.raises(BootError, match="no boot arguments"):
-        boot_argument_source.read(Paths.from_environment(str(paths.root), {}))
+        boot_argument_source.read(GuestPaths.from_environment(str(paths.root), {}))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_without_systemd_only_the_file_is_looked_at(paths: Paths) -> None:
         ({"type": "consoleproxy"}, "this image is a ssvm appliance"),
     ],
 )
-def test_a_wrong_type_is_named(paths: Paths, arguments: dict[str, str], message: str) -> None:
+def test_a_wrong_type_is_named(paths: GuestPaths, arguments: dict[str, str], message: str) -> None:
     paths.image_json.parent.mkdir(parents=True)
     paths.image_json.write_text('{"role": "ssvm"}')
     with pytest.raises(BootError, match=message) as error:
@@ -70,7 +70,7 @@ def test_a_wrong_type_is_named(paths: Paths, arguments: dict[str, str], message:
     assert error.value.code is BootFailure.BAD_BOOT_ARGUMENTS
 
 
-def test_the_type_that_the_image_is_for(paths: Paths) -> None:
+def test_the_type_that_the_image_is_for(paths: GuestPaths) -> None:
     assert boot_argument_source.role_of({"type": "consoleproxy"}, paths) is Role.CPVM
 
 
@@ -80,34 +80,34 @@ def test_a_name_that_is_no_host_name(name: str) -> None:
         boot_argument_source.name_of({"name": name} if name else {})
 
 
-def test_secrets_go_to_root_alone(paths: Paths) -> None:
+def test_secrets_go_to_root_alone(paths: GuestPaths) -> None:
     text = "name=s-1-VM type=secstorage vmpassword=hunter2 privatekey=abc== keystore_password=k certificate=c"
-    boot_argument_source.keep(text, boot_arguments.parse(text), paths)
+    boot_argument_source.store(text, boot_arguments.parse(text), paths)
     assert stat.S_IMODE(paths.cmdline.stat().st_mode) == 0o600
     assert boot_arguments.parse(paths.cmdline.read_text())["vmpassword"] == "hunter2"
     assert not {"privatekey", "certificate"} & boot_arguments.parse(paths.cmdline.read_text()).keys()
     shown = paths.cmd_line_json.read_text()
     assert json.loads(shown) == {"type": "cmdline", "cmd_line": {"name": "s-1-VM", "type": "secstorage"}}
-    assert boot_argument_source.kept(paths) == {"name": "s-1-VM", "type": "secstorage"}
+    assert boot_argument_source.read_stored(paths) == {"name": "s-1-VM", "type": "secstorage"}
 
 
-def test_a_wider_mode_of_an_earlier_file_does_not_stay(paths: Paths) -> None:
+def test_a_wider_mode_of_an_earlier_file_does_not_stay(paths: GuestPaths) -> None:
     paths.cache.mkdir(parents=True)
     paths.cmdline.write_text("old")
     paths.cmdline.chmod(0o644)
-    boot_argument_source.keep("name=s-1-VM", {"name": "s-1-VM"}, paths)
+    boot_argument_source.store("name=s-1-VM", {"name": "s-1-VM"}, paths)
     assert stat.S_IMODE(paths.cmdline.stat().st_mode) == 0o600
     assert [path.name for path in paths.cache.iterdir() if path.name.startswith(".")] == []
 
 
-def test_kept_arguments_that_are_not_there(paths: Paths) -> None:
+def test_kept_arguments_that_are_not_there(paths: GuestPaths) -> None:
     with pytest.raises(BootError, match="is missing"):
-        boot_argument_source.kept(paths)
+        boot_argument_source.read_stored(paths)
     paths.cache.mkdir(parents=True)
     for wrong in ("{", "[]", '{"cmd_line": 5}'):
         paths.cmd_line_json.write_text(wrong)
         with pytest.raises(BootError, match="cannot read"):
-            boot_argument_source.kept(paths)
+            boot_argument_source.read_stored(paths)
 
 
 def cloudstack_form(pem: str) -> str:
