@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
 DEFAULT_DEADLINE_S = 30.0
+MAX_IN_FLIGHT = 64  # each way; notifications that are being handled have as many places of their own
+
+
+def new_request_id() -> str:
+    """Return a request id for a call that has none from further up."""
+    return os.urandom(8).hex()
 
 
 @frozen

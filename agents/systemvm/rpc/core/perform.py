@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
@@ -15,18 +15,15 @@ from twisted.python.failure import Failure
 from systemvm.rpc.core.call import Call
 from systemvm.rpc.core.deadline import Deadline
 from systemvm.rpc.core.errors import DEADLINE, FORBIDDEN, INTERNAL, RpcError
-from systemvm.rpc.core.method import MethodTable
 from systemvm.service import host_errors
 from systemvm.service.scaled_timer import ScaledTimer
 from systemvm.service.slowness import scaled_s
 
+if TYPE_CHECKING:
+    from systemvm.rpc.core.method import MethodTable
+
 _log = Logger()
 _audit = Logger(namespace="systemvm.rpc.audit")
-
-
-def new_request_id() -> str:
-    """A request id for a call that nobody above gave one."""
-    return os.urandom(8).hex()
 
 
 def perform(

@@ -15,10 +15,10 @@ from twisted.web import http
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
-from systemvm.rpc.core.call import Call, EventSource
+from systemvm.rpc.core.call import Call, EventSource, new_request_id
 from systemvm.rpc.core.errors import FORBIDDEN, INTERNAL, INVALID_REQUEST, RpcError
 from systemvm.rpc.core.message import Response
-from systemvm.rpc.core.perform import new_request_id, report_incident
+from systemvm.rpc.core.perform import report_incident
 from systemvm.rpc.http.unix_resource import AuthorizedResource, write_json
 from systemvm.rpc.stream.peer_credentials import Authorize
 from systemvm.rpc.stream.transport import Reactor

@@ -15,11 +15,11 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from systemvm.rpc.core import frame, message
-from systemvm.rpc.core.call import Call, Caller, EventSource
+from systemvm.rpc.core.call import Call, Caller, EventSource, new_request_id
 from systemvm.rpc.core.errors import INVALID_REQUEST, RpcError
 from systemvm.rpc.core.message import InvalidMessage, Response
 from systemvm.rpc.core.method import MethodTable
-from systemvm.rpc.core.perform import new_request_id, perform
+from systemvm.rpc.core.perform import perform
 from systemvm.rpc.http.bounded_request import BoundedRequest
 from systemvm.rpc.http.event_stream import EventsResource
 from systemvm.rpc.http.unix_resource import AuthorizedResource, write_json
