@@ -33,7 +33,7 @@ from systemvm.management.consoles.endpoint import ConsoleEndpoints
 from systemvm.management.consoles.revocation import ConsoleRevocation
 from systemvm.management.control.ca_rotation import CaRotation
 from systemvm.management.control.certificate_service import CertificateService
-from systemvm.management.control.certificates import Certificates
+from systemvm.management.control.certificates import AgentCertificates
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.hypervisors.base import (
     DomainSpec,
@@ -298,7 +298,7 @@ class SmallCloud:
 
     authority: ControlAuthority = field(init=False)
     control: AgentDirectory = field(init=False)
-    certificates: Certificates = field(init=False)
+    certificates: AgentCertificates = field(init=False)
     primary: FakePrimary = field(init=False)
     system_vms: FakeSystemVms = field(init=False)
     jobs: Jobs = field(init=False)
@@ -336,6 +336,7 @@ class SmallCloud:
             host_id=self.host.id,
             end_consoles=self.revocation.of_machine,
         )
+        self.machines.subscribe()
         self.templates = TemplateService(self.database, self.dispatch, self.machines, usage)
         self.account_service = AccountService(
             self.database, self.seal, Passwords(HASHER), self.machines, self.templates, self.revocation
@@ -349,8 +350,10 @@ class SmallCloud:
         ConsoleAuthorizer(self.database, self.seal).add_methods(self.agent_methods)
         self.authority = ControlAuthority(Authority.create("control CA"))
         self.control = AgentDirectory(lambda name: True)
-        self.certificates = Certificates(self.database, self.control, self.authority, self.clock)
+        self.certificates = AgentCertificates(self.database, self.control, self.authority, self.clock)
+        self.certificates.subscribe()
         rotation = CaRotation(self.clock, self.control, self.authority, lambda name: True, lambda: None)
+        rotation.subscribe()
         services = Services(
             database=self.database,
             jobs=self.jobs,

@@ -16,7 +16,7 @@ from rpc_wait import until
 from systemvm.guest.identity import AgentIdentity
 from systemvm.guest.paths import GuestPaths
 from systemvm.management.control.ca_rotation import CaRotation
-from systemvm.management.control.certificates import Certificates
+from systemvm.management.control.certificates import AgentCertificates
 from systemvm.management.control.channel import ControlChannel
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.first_start import make_first_accounts
@@ -49,7 +49,8 @@ class World:
         self.authority = ControlAuthority.open(work)
         self.directory = AgentDirectory(lambda name: True)
         self.agent = self.directory.expect(NAME, Role.SSVM)
-        self.certificates = Certificates(self.database, self.directory, self.authority, REACTOR)
+        self.certificates = AgentCertificates(self.database, self.directory, self.authority, REACTOR)
+        self.certificates.subscribe()
         self.refused: list[Refusal] = []
         self.channel = ControlChannel(
             REACTOR,
@@ -63,6 +64,7 @@ class World:
         self.rotation = CaRotation(
             REACTOR, self.directory, self.authority, lambda name: True, self.channel.recheck
         )
+        self.rotation.subscribe()
         self.work = work
         self.dialer: Dialer | None = None
 

@@ -24,15 +24,8 @@ from twisted.internet.threads import deferToThread
 
 from systemvm.cpvm.rfb import vnc_auth_response
 from systemvm.host.accelerator import Accelerator
-from systemvm.management.hypervisors.base import (
-    Disk,
-    DomainNotFoundError,
-    DomainSpec,
-    DomainState,
-    ExitReason,
-    HypervisorError,
-    VncSpec,
-)
+from systemvm.management.hypervisors.base import Disk, DomainSpec, DomainState, ExitReason, VncSpec
+from systemvm.management.hypervisors.errors import DomainNotFoundError, HypervisorError
 from systemvm.management.hypervisors.qemu import QemuHypervisor
 
 pytestmark = pytest.mark.timeout(120)

@@ -154,7 +154,7 @@ async def world(tmp_path: Path):  # type: ignore[no-untyped-def]
 
     database.run_now(fill)
     directory, authority = AgentDirectory(lambda name: True), ControlAuthority.open(tmp_path)
-    AgentStateRecorder(database, directory)
+    AgentStateRecorder(database, directory).subscribe()
     directory.expect("s-1-VM", Role.SSVM)
     methods = MethodTable("daemon", "0")
     channel = ControlChannel(

@@ -31,7 +31,7 @@ from twisted.internet.task import deferLater, react  # noqa: E402
 from twisted.internet.threads import deferToThread  # noqa: E402
 
 from systemvm.management.control.ca_rotation import CaRotation  # noqa: E402
-from systemvm.management.control.certificates import Certificates  # noqa: E402
+from systemvm.management.control.certificates import AgentCertificates  # noqa: E402
 from systemvm.management.control.channel import ControlChannel  # noqa: E402
 from systemvm.management.control.clock import ClockMonitor  # noqa: E402
 from systemvm.management.control.directory import AgentDirectory  # noqa: E402
@@ -110,8 +110,10 @@ class World:
         self.guest = Guest(Role.CPVM, work, self.authority, 2222, 256)
         self.directory = AgentDirectory(lambda name: self.running)
         self.agent = self.directory.expect(NAME, Role.CPVM)
-        self.certificates = Certificates(self.database, self.directory, self.authority, REACTOR)
+        self.certificates = AgentCertificates(self.database, self.directory, self.authority, REACTOR)
+        self.certificates.subscribe()
         clocks = ClockMonitor(self.directory, self._set_clock)
+        clocks.subscribe()
         self.channel = ControlChannel(
             REACTOR,
             self.directory,
@@ -125,6 +127,7 @@ class World:
         self.rotation = CaRotation(
             REACTOR, self.directory, self.authority, lambda name: self.running, self.channel.recheck
         )
+        self.rotation.subscribe()
 
     async def start(self) -> None:
         await self.channel.listen(DaemonIdentity(self.authority, "host"), "127.0.0.1", CONTROL_PORT)

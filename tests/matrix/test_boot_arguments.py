@@ -20,7 +20,8 @@ from tests.matrix.cloudstack_host import CloudStackHostDouble
 from tests.matrix.tapped_guest import GUEST6, MACS, PASSWORD, TappedGuest
 
 from systemvm.management.asyncio_bridge import in_twisted
-from systemvm.management.hypervisors.guest_agent import GuestAgent, GuestAgentError
+from systemvm.management.hypervisors.guest_agent import GuestAgent
+from systemvm.management.hypervisors.guest_agent_session import GuestAgentError
 from systemvm.wire import boot_arguments
 from systemvm.wire.role import Role
 

@@ -24,7 +24,7 @@ from systemvm.host.layout import DAEMON_USER, Layout  # noqa: E402
 from systemvm.management import config  # noqa: E402
 from systemvm.management.config_show import show  # noqa: E402
 from systemvm.management.daemon import Daemon  # noqa: E402
-from systemvm.management.hypervisors.base import HypervisorError  # noqa: E402
+from systemvm.management.hypervisors.errors import HypervisorError  # noqa: E402
 from systemvm.management.network_helper import NetworkError  # noqa: E402
 from systemvm.management.pki.keystore import KeystoreError  # noqa: E402
 from systemvm.management.samples import leave_samples  # noqa: E402

@@ -40,7 +40,10 @@ class AgentReconciler:
             clock.seconds, first_s=RECONCILE_EVERY_S, last_s=8 * RECONCILE_EVERY_S, jitter=0.2
         )
         self._loop = Periodic(clock, self._all, RECONCILE_EVERY_S, what="reconciling with agents")
-        directory.on_up(self._came_up)
+
+    def subscribe(self) -> None:
+        """Reconcile with every agent that comes up."""
+        self._directory.on_up(self._came_up)
 
     def add(self, role: Role, step: Step) -> None:
         """Await `step(agent)` for each agent of the role that is Up; an RpcError of it is logged."""

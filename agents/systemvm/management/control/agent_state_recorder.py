@@ -38,8 +38,12 @@ class AgentStateRecorder:
         self._database = database
         self._lock = Lock()
         self._waiting: dict[str, dict[str, Any]] = {}
-        directory.on_status(self._changed)
-        directory.on_up(self._written)
+        self._directory = directory
+
+    def subscribe(self) -> None:
+        """Subscribe to every change of an agent's state."""
+        self._directory.on_status(self._changed)
+        self._directory.on_up(self._written)
 
     async def _written(self, agent: Agent) -> None:
         """Come back when the row says Up: services that hear of it next look there."""

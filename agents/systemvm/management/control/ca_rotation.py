@@ -58,7 +58,10 @@ class CaRotation:
         self._stopped = False
         self._loop = LoopingCall(self.wake)
         self._loop.clock = clock
-        directory.on_up(self._came_up)
+
+    def subscribe(self) -> None:
+        """Continue whenever an agent is up."""
+        self._directory.on_up(self._came_up)
 
     def start(self) -> None:
         """Also goes on with what an earlier daemon began."""

@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from systemvm.management.control.ca_rotation import CaRotation, Progress, renew
-from systemvm.management.control.certificates import Certificates
+from systemvm.management.control.certificates import AgentCertificates
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.management.state.certificates import Certificate
@@ -59,7 +59,7 @@ class CertificateService:
         clock: IReactorTime,
         directory: AgentDirectory,
         authority: ControlAuthority,
-        certificates: Certificates,
+        certificates: AgentCertificates,
         rotation: CaRotation,
     ) -> None:
         self._clock = clock

@@ -34,7 +34,7 @@ LOOK_S = 10.0
 _DAY_S = 86400.0
 
 
-class Certificates:
+class AgentCertificates:
     """Guards the directory: what is refused here does not come in, and a live connection of it ends."""
 
     _log = Logger()
@@ -58,8 +58,11 @@ class Certificates:
         self._recheck: Callable[[], None] = lambda: None
         self._loop = LoopingCall(self.look)
         self._loop.clock = reactor
-        authority.on_issued(self._record, self.recorded)
-        directory.guard(self.check)
+
+    def subscribe(self) -> None:
+        """Record what the CA signs, and check the certificate of every caller of the directory."""
+        self._authority.on_issued(self._record, self.recorded)
+        self._directory.guard(self.check)
 
     def start(self, recheck: Callable[[], None]) -> None:
         """`recheck` hangs up on whom `check` refuses: at an interval, and at once after a revocation."""

@@ -53,8 +53,11 @@ class ClockMonitor:
         self._set_clock = set_clock
         self._clock = clock
         self._looking: set[str] = set()
+
+    def subscribe(self) -> None:
+        """Have the directory run `prepare` for agents of both roles."""
         for role in (Role.SSVM, Role.CPVM):
-            directory.prepare(role, self.prepare)
+            self._directory.prepare(role, self.prepare)
 
     async def prepare(self, agent: Agent) -> None:
         """The first thing after hello: NotReadyError while the clock is more than a minute off."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the daemon asks of any hypervisor: a machine described as a value, and a driver that runs it.
+"""The interface of a hypervisor driver, and the values that describe a machine.
 
-A driver's machines outlive it: `adopt` finds them again after a restart, and tells of those that ended.
+A driver's machines outlive it: `adopt` finds them again after a restart, and reports those that ended.
 Its coroutines await Deferreds, as all of the daemon's do.
 """
 
@@ -15,21 +15,11 @@ from typing import Literal, Protocol
 from attrs import field, frozen
 
 from systemvm.host.architecture import Architecture
-from systemvm.service.errors import FailureCode, SystemVmError
-
-
-class HypervisorError(SystemVmError):
-    """Something that a hypervisor could not do; `message` says what was wrong, `hint` what to do about it."""
-
-    code = FailureCode.UNAVAILABLE
-
-
-class DomainNotFoundError(HypervisorError):
-    """The driver runs no machine of that name."""
+from systemvm.management.hypervisors.guest_agent import GuestAgent
 
 
 class DomainState(enum.Enum):
-    """What a machine is doing, as its hypervisor sees it."""
+    """The state of a machine as its hypervisor reports it."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -41,20 +31,20 @@ class DomainState(enum.Enum):
 
 
 class ExitReason(enum.Enum):
-    """Why a machine ended; the daemon starts a system VM again after every one that it did not ask for."""
+    """Why a machine ended; the daemon restarts a system VM after every end that it did not request."""
 
     GUEST_SHUTDOWN = "guest-shutdown"  # the guest powered itself off
-    GUEST_RESET = "guest-reset"  # a system VM's own reboot is an exit, so that it gets fresh credentials
+    GUEST_RESET = "guest-reset"  # a reboot inside a system VM is an exit, so that it gets fresh credentials
     GUEST_PANIC = "guest-panic"
-    STOPPED = "stopped"  # the driver was asked to
+    STOPPED = "stopped"  # by a request to the driver
     KILLED = "killed"  # the process died by a signal
     FAILED = "failed"  # the process ended with an error
-    UNKNOWN = "unknown"  # it ended while no driver was looking
+    UNKNOWN = "unknown"  # it ended while no driver ran
 
 
 @frozen
 class DomainNic:
-    """A network card; their order in `DomainSpec.nics` is their order in the guest: eth0, eth1, …"""
+    """A network card; its position in `DomainSpec.nics` is its number in the guest: eth0, eth1, …"""
 
     traffic_type: str  # control | management | public | storage | guest
     bridge: str
@@ -72,7 +62,7 @@ class Disk:
 
 @frozen
 class VncSpec:
-    """Where the screen is served; port 0 lets the driver choose a free one at random."""
+    """The VNC server of the machine; the driver replaces port 0 by a free one at random."""
 
     address: str
     port: int
@@ -81,7 +71,7 @@ class VncSpec:
 
 @frozen
 class DomainSpec:
-    """A machine as it is to be; holds secrets, which are out of its `repr` and of every argv."""
+    """The desired machine. Its secrets are excluded from `repr` and from every argv."""
 
     name: str
     uuid: str
@@ -102,7 +92,7 @@ class DomainSpec:
 
 @frozen
 class DomainStatus:
-    """A machine as it is."""
+    """The actual machine."""
 
     name: str
     uuid: str
@@ -117,44 +107,56 @@ ExitCallback = Callable[[str, ExitReason], None]
 
 
 class Hypervisor(Protocol):
-    """A driver. Every method has a deadline of its own and raises HypervisorError."""
+    """A driver. Every method has a deadline of its own.
+
+    Raises: HypervisorError when the hypervisor did not perform the operation.
+    """
 
     async def start(self, spec: DomainSpec) -> DomainStatus:
-        """Start a machine and come back when its CPUs run; the status tells the VNC port that was taken."""
+        """Start a machine and wait until its CPUs run; the status has the VNC port that it got."""
 
     async def stop(self, name: str, *, forced: bool = False, timeout_s: float = 60.0) -> None:
-        """Press the power button, and end it after `timeout_s`, or at once when `forced`.
+        """Press the power button, and end the machine after `timeout_s`, or at once when `forced`.
 
-        Fine when there is no such machine.
+        Does nothing when there is no such machine.
         """
 
     async def reset(self, name: str) -> None:
         """Press the reset button."""
 
     async def adopt(self) -> dict[str, DomainStatus]:
-        """Take over machines that an earlier daemon started, and tell of those that are gone."""
+        """Take over the machines of an earlier daemon; the result includes those that have ended."""
 
     def status(self, name: str) -> DomainStatus | None:
-        """What is known now, without asking anyone."""
+        """Return what the driver knows without I/O."""
 
     def on_exit(self, callback: ExitCallback) -> None:
-        """Call `callback(name, reason)` whenever a machine ends, for whatever reason."""
+        """Call `callback(name, reason)` whenever a machine ends."""
 
     async def screenshot(self, name: str) -> bytes:
-        """The screen, as PNG."""
+        """Return the screen as PNG."""
 
     async def set_vnc_password(self, name: str, password: str) -> None:
-        """Replace the password of the machine's screen."""
+        """Replace the password of the machine's VNC server."""
+
+    def guest_agent(self, name: str) -> GuestAgent:
+        """Return the client of the machine's guest agent, which needs no network.
+
+        Raises: DomainNotFoundError when the machine does not run.
+        """
+
+    async def condition(self, name: str) -> str:
+        """Return QEMU's run state of the machine: running, paused, io-error, guest-panicked, …"""
 
     async def close(self) -> None:
-        """Let go of everything; the machines live on."""
+        """Release all resources of the driver; the machines continue."""
 
 
 class Taps(Protocol):
-    """What a driver needs of the host's networks."""
+    """The network operations that a driver needs."""
 
     async def create_tap(self, name: str, bridge: str, *, isolated: bool) -> int:
-        """The descriptor of a tap that is a port of `bridge`, up; it is there as long as one is open."""
+        """Return the descriptor of a new tap on `bridge`, up; the tap exists while a descriptor is open."""
 
     async def remove_tap(self, name: str) -> None:
-        """Fine when it is not there."""
+        """Remove a tap; does nothing when there is none."""

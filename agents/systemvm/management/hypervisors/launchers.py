@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from systemvm.launcher.processes import FIRST_DESCRIPTOR, Processes
-from systemvm.management.hypervisors.base import HypervisorError
+from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.service.slowness import scaled_s
 from systemvm.service.unix_calls import RefusedError, call
 

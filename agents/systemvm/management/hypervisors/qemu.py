@@ -14,15 +14,14 @@ from systemvm.host.accelerator import Accelerator, GuestTimeoutScale
 from systemvm.management.asyncio_bridge import in_asyncio, in_twisted
 from systemvm.management.hypervisors import qemu_arguments, smbios
 from systemvm.management.hypervisors.base import (
-    DomainNotFoundError,
     DomainSpec,
     DomainState,
     DomainStatus,
     ExitCallback,
     ExitReason,
-    HypervisorError,
     Taps,
 )
+from systemvm.management.hypervisors.errors import DomainNotFoundError, HypervisorError
 from systemvm.management.hypervisors.guest_agent import GuestAgent
 from systemvm.management.hypervisors.launchers import DirectLauncher, Launcher
 from systemvm.management.hypervisors.machine_record import MachineRecord, MachineRecords

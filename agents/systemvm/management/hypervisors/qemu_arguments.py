@@ -10,7 +10,8 @@ from attrs import frozen
 
 from systemvm.host.accelerator import Accelerator
 from systemvm.launcher.arguments import SANDBOX
-from systemvm.management.hypervisors.base import DomainSpec, HypervisorError
+from systemvm.management.hypervisors.base import DomainSpec
+from systemvm.management.hypervisors.errors import HypervisorError
 
 #: Names go into paths, argv and taps.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")

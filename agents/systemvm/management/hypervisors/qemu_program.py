@@ -15,7 +15,8 @@ from attrs import frozen
 
 from systemvm.host.accelerator import Accelerator
 from systemvm.management.hypervisors import qemu_arguments, smbios
-from systemvm.management.hypervisors.base import DomainSpec, HypervisorError, VncSpec
+from systemvm.management.hypervisors.base import DomainSpec, VncSpec
+from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.hypervisors.launchers import FIRST_DESCRIPTOR, Launcher
 from systemvm.management.hypervisors.machine_record import MachineRecord, MachineRecords
 from systemvm.management.hypervisors.process import DetachedProcess, listen_unix

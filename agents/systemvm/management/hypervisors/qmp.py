@@ -13,7 +13,7 @@ from qemu.qmp import EventListener, ExecInterruptedError, ExecuteError, QMPClien
 from qemu.qmp.error import ProtocolError
 from qemu.qmp.protocol import Runstate, StateError
 
-from systemvm.management.hypervisors.base import HypervisorError
+from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.hypervisors.process import connect_unix
 from systemvm.service.slowness import scaled_s
 

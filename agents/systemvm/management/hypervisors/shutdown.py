@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from systemvm.management.hypervisors.base import Hypervisor, HypervisorError
+from systemvm.management.hypervisors.base import Hypervisor
+from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.state import instances
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from systemvm.management.hypervisors.base import HypervisorError
+from systemvm.management.hypervisors.errors import HypervisorError
 
 #: All SMBIOS tables together; QEMU's own tables and our type 11 header need some of it.
 TABLES_BYTES = 65_535

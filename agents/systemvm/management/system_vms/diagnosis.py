@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from attrs import define
 from twisted.internet.defer import Deferred
@@ -24,8 +23,8 @@ from systemvm.management.control.agent import Agent, AgentStatus
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.delay_messages import explain, figures
 from systemvm.management.hypervisors import serial_log
-from systemvm.management.hypervisors.base import HypervisorError
-from systemvm.management.hypervisors.guest_agent import GuestAgent
+from systemvm.management.hypervisors.base import Hypervisor
+from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.state import instances
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
@@ -47,15 +46,6 @@ PING_S = 8.0
 SCRIPT_S = 60.0
 #: Every step above has a deadline; this only bounds one turn of waiting for them.
 _LONGEST_S = 60.0
-
-
-class Machines(Protocol):
-    """The part of a driver that inspects a machine."""
-
-    def guest_agent(self, name: str) -> GuestAgent: ...
-
-    async def condition(self, name: str) -> str:
-        """QEMU's word for what the machine does: running, paused, io-error, guest-panicked, …"""
 
 
 @define
@@ -80,7 +70,7 @@ class Diagnosis:
         clock: IReactorTime,
         database: Database,
         directory: AgentDirectory,
-        machines: Machines,
+        hypervisor: Hypervisor,
         logs: Path,
         *,
         host_id: int,
@@ -92,7 +82,7 @@ class Diagnosis:
         self._clock = clock
         self._database = database
         self._directory = directory
-        self._machines = machines
+        self._hypervisor = hypervisor
         self._logs = logs
         self._host_id = host_id
         self._address = address
@@ -132,7 +122,7 @@ class Diagnosis:
             run.note("load", figures(load))
         run.pending = "its hypervisor"
         try:
-            condition = await self._machines.condition(name)
+            condition = await self._hypervisor.condition(name)
         except HypervisorError as error:
             run.note("hypervisor", error.message)
         else:
@@ -235,7 +225,7 @@ class Diagnosis:
     async def _probe_guest(self, name: str, run: DiagnosisRun) -> guest_probe.GuestProbe | None:
         """None when the guest agent does not answer."""
         try:
-            guest = self._machines.guest_agent(name)
+            guest = self._hypervisor.guest_agent(name)
             await guest.ping(timeout_s=PING_S)
             loadavg = await guest.read_file(  # starts no program: an overloaded guest can still do it
                 guest_probe.LOADAVG, limit_bytes=128, timeout_s=PING_S

@@ -17,7 +17,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
 from systemvm.management.child_process import CommandError, run
-from systemvm.management.hypervisors.base import HypervisorError
+from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.state import instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Database

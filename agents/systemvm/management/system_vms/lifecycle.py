@@ -12,7 +12,8 @@ from twisted.logger import Logger
 from systemvm.host.zone import TrafficType
 from systemvm.management.control.agent import AgentStatus
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.hypervisors.base import Hypervisor, HypervisorError
+from systemvm.management.hypervisors.base import Hypervisor
+from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.hypervisors.shutdown import end_machine
 from systemvm.management.network_helper import NetworkError
 from systemvm.management.primary.qemu_img import PrimaryStorageError

@@ -14,7 +14,7 @@ from twisted.internet.threads import deferToThread
 from systemvm.management.control.agent import Agent, AgentStatus
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.delay_messages import explain
-from systemvm.management.hypervisors.base import HypervisorError
+from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.state import instances
 from systemvm.management.state.database import Database
 from systemvm.management.state.host_state import explanation_of, host_state

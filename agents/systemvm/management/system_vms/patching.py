@@ -25,7 +25,7 @@ from twisted.logger import Logger
 from systemvm.management.asyncio_bridge import in_asyncio, in_twisted
 from systemvm.management.control.agent import Agent
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.hypervisors.base import HypervisorError
+from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.state.instances import Instance
 from systemvm.management.system_vms import patch_bundle
 from systemvm.management.system_vms.boot_arguments import ROLES
@@ -81,7 +81,10 @@ class AgentPatching:
         self._replacement = replacement
         self._timeout_scale = timeout_scale
         self._waiting: dict[str, tuple[str, Deferred[None]]] = {}
-        directory.on_status(self._status_changed)
+
+    def subscribe(self) -> None:
+        """Learn when a patched agent is up."""
+        self._directory.on_status(self._status_changed)
 
     async def patch(self, vm: Instance, *, forced: bool) -> PatchResult:
         """HypervisorError says why the system VM goes on with the agent that it had."""

@@ -42,8 +42,11 @@ class AgentPreparation:
         self._configuration = configuration
         self._directory = directory
         self._public = public
-        directory.prepare(Role.SSVM, self.mount_stores)
-        directory.prepare(Role.CPVM, self.set_up_console)
+
+    def subscribe(self) -> None:
+        """Have the directory run both preparations."""
+        self._directory.prepare(Role.SSVM, self.mount_stores)
+        self._directory.prepare(Role.CPVM, self.set_up_console)
 
     async def mount_stores(self, agent: Agent) -> None:
         """Mount every store of the zone, and take note of its size; NotReadyError says which failed."""

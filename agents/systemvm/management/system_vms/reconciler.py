@@ -13,7 +13,8 @@ from systemvm.host.zone import ZoneConfig
 from systemvm.management.config import Configuration
 from systemvm.management.control.agent import Agent, AgentStatus
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.hypervisors.base import DomainStatus, ExitReason, Hypervisor, HypervisorError
+from systemvm.management.hypervisors.base import DomainStatus, ExitReason, Hypervisor
+from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.state import instances, zones
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
@@ -74,9 +75,12 @@ class SystemVmReconciler:
         self._timer: IDelayedCall | None = None
         self._started = False
         self._stopped = False
-        hypervisor.on_exit(self._exited)
-        directory.on_up(self._came_up)
-        lifecycle.on_destroyed(self.wake)
+
+    def subscribe(self) -> None:
+        """React to ends of machines, agents that come up, and system VMs that are destroyed."""
+        self._hypervisor.on_exit(self._exited)
+        self._directory.on_up(self._came_up)
+        self._lifecycle.on_destroyed(self.wake)
 
     async def adopt(self, machines: Mapping[str, DomainStatus]) -> None:
         """After a start of the daemon: what runs is Running, and all else Stopped, whatever its row said."""

@@ -14,8 +14,8 @@ from twisted.logger import Logger
 
 from systemvm.host.zone import TrafficType
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.hypervisors.base import HypervisorError
-from systemvm.management.hypervisors.guest_agent import GuestAgents
+from systemvm.management.hypervisors.base import Hypervisor
+from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.state import instances
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
@@ -72,12 +72,12 @@ class SshAccess:
         self,
         database: Database,
         directory: AgentDirectory,
-        machines: GuestAgents,
+        hypervisor: Hypervisor,
         key_file: Path,
     ) -> None:
         self._database = database
         self._directory = directory
-        self._machines = machines
+        self._hypervisor = hypervisor
         self._key_file = key_file
 
     async def of(self, vm: Instance) -> Login:
@@ -98,7 +98,7 @@ class SshAccess:
         if agent is not None and agent.hello is not None and agent.hello.host_keys:
             return list(agent.hello.host_keys)
         try:
-            guest = self._machines.guest_agent(vm.instance_name)
+            guest = self._hypervisor.guest_agent(vm.instance_name)
             text = await guest.read_file(HOST_KEY, limit_bytes=4096, timeout_s=ASK_S)
         except HypervisorError as error:
             self._log.info(

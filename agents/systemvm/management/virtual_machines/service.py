@@ -62,7 +62,10 @@ class VirtualMachines:
         self._end_consoles = end_consoles
         self._expunge_delay = timedelta(seconds=expunge_delay_s)
         self._lock = PerVmLock(database, instances.by_id, _check_is_users)
-        hypervisor.on_exit(self._exited)
+
+    def subscribe(self) -> None:
+        """Record the ends of machines."""
+        self._hypervisor.on_exit(self._exited)
 
     async def deploy(self, deployment: Deployment) -> Instance:
         """Make the rows of a VM; `start` makes its disk and boots it."""

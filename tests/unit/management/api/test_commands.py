@@ -12,7 +12,7 @@ from systemvm.management.api import operators
 from systemvm.management.api.authentication import Directory
 from systemvm.management.api.command import Command, CommandTable
 from systemvm.management.api.errors import ApiError, ErrorCode
-from systemvm.management.hypervisors.base import HypervisorError
+from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.state.status import AgentState, InstanceState, InstanceType
 from systemvm.rpc.core.errors import FORBIDDEN, INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
 from systemvm.rpc.core.method import Call, Caller, MethodTable

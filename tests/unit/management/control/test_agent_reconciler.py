@@ -253,6 +253,7 @@ async def test_it_happens_at_each_connection_and_every_few_minutes_for_agents_th
     directory, agent, _ = connected("s-1-VM", Role.SSVM)
     clock, seen = Clock(), []
     reconciliation = AgentReconciler(clock, directory)
+    reconciliation.subscribe()
 
     async def step(agent: Agent) -> None:
         seen.append(agent.name)
@@ -275,6 +276,7 @@ async def test_one_that_cannot_tell_is_asked_less_often_and_one_that_hangs_not_a
     directory, _, _ = connected("s-1-VM", Role.SSVM)
     clock, asked_at_s = Clock(), []
     reconciliation = AgentReconciler(clock, directory)
+    reconciliation.subscribe()
     hangs: list[Deferred[None]] = []
 
     async def step(agent: Agent) -> None:

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from systemvm.management.control.agent import Agent, AgentStatus
-from systemvm.management.control.certificates import LATE_AFTER_S, Certificates
+from systemvm.management.control.certificates import LATE_AFTER_S, AgentCertificates
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.control.refusal_recorder import MAX_BEING_NOTED, RefusalRecorder
 from systemvm.management.first_start import make_first_accounts
@@ -46,9 +46,13 @@ class World:
         self.authority = ControlAuthority.open(directory)
         self.certificates = self.another()
 
-    def another(self) -> Certificates:
+    def another(self) -> AgentCertificates:
         """As after a restart of the daemon."""
-        return Certificates(self.database, self.directory, self.authority, self.reactor, lambda: self.now_s)
+        made = AgentCertificates(
+            self.database, self.directory, self.authority, self.reactor, lambda: self.now_s
+        )
+        made.subscribe()
+        return made
 
     @staticmethod
     def _fill(connection: sa.Connection) -> None:

@@ -44,6 +44,7 @@ class World:
         self.peer = FakePeer(skew_s)
         self.directory = AgentDirectory(lambda name: True)
         self.watch = ClockMonitor(self.directory, self.peer.set_clock, lambda: NOW_S)
+        self.watch.subscribe()
         self.agent = self.directory.expect("s-1-VM", Role.SSVM)
         self.agent.peer = self.peer  # type: ignore[assignment]
         self.agent.hello = Hello(1, "s-1-VM", "ssvm", "1", "1", "a", "b", clock_unix_s=NOW_S + skew_s)

@@ -10,7 +10,8 @@ from attrs import evolve
 
 from systemvm.host.accelerator import Accelerator
 from systemvm.management.hypervisors import qemu_arguments
-from systemvm.management.hypervisors.base import Disk, DomainNic, DomainSpec, HypervisorError, VncSpec
+from systemvm.management.hypervisors.base import Disk, DomainNic, DomainSpec, VncSpec
+from systemvm.management.hypervisors.errors import HypervisorError
 
 CHANNELS = qemu_arguments.InheritedDescriptors(
     monitor_fd=7,

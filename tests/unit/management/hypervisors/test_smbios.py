@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from systemvm.management.hypervisors import smbios
-from systemvm.management.hypervisors.base import HypervisorError
+from systemvm.management.hypervisors.errors import HypervisorError
 
 
 def test_values_are_base64_whatever_is_in_them() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A keeper with everything around it, on a real database and a clock that tests turn."""
+"""A reconciler with everything around it, on a real database and a clock that tests turn."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class World:
     host_id: int
 
     def restarted(self) -> World:
-        """The same host under a new daemon: a new directory and keeper, the same rows and machines."""
+        """The same host under a new daemon: a new directory and reconciler, the same rows and machines."""
         return build(self.configuration, self.database, self.hypervisor, self.primary, self.images)
 
 
@@ -77,6 +77,13 @@ def build(configuration: Configuration, database: Database, hypervisor, primary,
             configuration.zones[0], vm.zone_id, configuration.management.control, "ssh-ed25519 AAAA systemvm"
         )
 
+    patching = AgentPatching(
+        clock,
+        directory,
+        SshAccess(database, directory, hypervisor, configuration.layout.pki / "ssh_key"),
+        configuration.layout.agent_code,
+    )
+    patching.subscribe()
     lifecycle = SystemVmLifecycle(
         database,
         hypervisor,
@@ -84,17 +91,13 @@ def build(configuration: Configuration, database: Database, hypervisor, primary,
         directory,
         admission,
         facts,
-        AgentPatching(
-            clock,
-            directory,
-            SshAccess(database, directory, hypervisor, configuration.layout.pki / "ssh_key"),
-            configuration.layout.agent_code,
-        ),
+        patching,
         host_id=host.id,
     )
     reconciler = SystemVmReconciler(
         clock, database, configuration, lifecycle, hypervisor, directory, host_id=host.id
     )
+    reconciler.subscribe()
     return World(
         clock,
         database,

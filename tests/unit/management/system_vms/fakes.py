@@ -16,9 +16,10 @@ from systemvm.management.hypervisors.base import (
     DomainStatus,
     ExitCallback,
     ExitReason,
-    HypervisorError,
 )
-from systemvm.management.hypervisors.guest_agent import GuestAgent, GuestAgentSilentError
+from systemvm.management.hypervisors.errors import HypervisorError
+from systemvm.management.hypervisors.guest_agent import GuestAgent
+from systemvm.management.hypervisors.guest_agent_session import GuestAgentSilentError
 from systemvm.management.primary.system_images import Manifest, SystemImage
 from systemvm.wire.role import Role
 

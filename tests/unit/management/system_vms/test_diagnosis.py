@@ -14,8 +14,9 @@ from settling import settled
 from systemvm.management.control.agent import AgentStatus
 from systemvm.management.control.refusal_recorder import RefusalRecorder
 from systemvm.management.hypervisors import serial_log
-from systemvm.management.hypervisors.base import DomainNotFoundError, ExitReason, HypervisorError
-from systemvm.management.hypervisors.guest_agent import CommandResult, GuestAgentSilentError
+from systemvm.management.hypervisors.base import ExitReason
+from systemvm.management.hypervisors.errors import DomainNotFoundError, HypervisorError
+from systemvm.management.hypervisors.guest_agent_session import CommandResult, GuestAgentSilentError
 from systemvm.management.state import instances
 from systemvm.management.state.host_state import HostState, host_state
 from systemvm.management.state.status import AgentState, InstanceState

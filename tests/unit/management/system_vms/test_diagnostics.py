@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from systemvm.management.hypervisors.base import HypervisorError
+from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.system_vms.diagnostics import Diagnostics
 
 

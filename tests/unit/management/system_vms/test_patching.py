@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 
 from settling import settled
 from systemvm.management.control.agent import AgentStatus
-from systemvm.management.hypervisors.base import HypervisorError
+from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.state import events, instances
 from systemvm.management.state.status import AgentState
 from systemvm.management.system_vms import patch_bundle, patching

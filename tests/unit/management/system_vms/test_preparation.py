@@ -50,7 +50,9 @@ def preparations(world) -> AgentPreparation:
     configuration = world.configuration
     page = configuration.management.page.endpoint
     public = PublicAuthority.open(configuration.layout.pki, configuration.zones, page)
-    return AgentPreparation(world.database, world.configuration, world.directory, public)
+    made = AgentPreparation(world.database, world.configuration, world.directory, public)
+    made.subscribe()
+    return made
 
 
 async def connected(world, name: str) -> tuple[Agent, FakePeer]:

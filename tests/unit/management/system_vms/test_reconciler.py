@@ -10,7 +10,8 @@ import pytest_twisted
 from cryptography import x509
 
 from settling import settled
-from systemvm.management.hypervisors.base import ExitReason, HypervisorError
+from systemvm.management.hypervisors.base import ExitReason
+from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.state import addresses, console_sessions, events, instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.rows import NotFoundError

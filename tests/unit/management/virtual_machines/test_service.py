@@ -11,7 +11,8 @@ import pytest_twisted
 
 from small_cloud import SmallCloud
 from systemvm.management.api.errors import ApiError
-from systemvm.management.hypervisors.base import DomainState, DomainStatus, ExitReason, HypervisorError
+from systemvm.management.hypervisors.base import DomainState, DomainStatus, ExitReason
+from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state import instances, templates, volumes, zones
 from systemvm.management.state.instances import Instance

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The services for users as a group: templates, VMs and consoles, behind one table of commands."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from attrs import frozen
+from twisted.web.server import Site
+
+from systemvm.management.accounts.service import AccountService
+from systemvm.management.api import operators
+from systemvm.management.api.authentication import Directory
+from systemvm.management.api.command import CommandTable
+from systemvm.management.api.factory import Services as CommandServices
+from systemvm.management.api.factory import client_resource, command_table
+from systemvm.management.api.http import Front
+from systemvm.management.api.job_start import describe_job_error
+from systemvm.management.api.site import QuietSite
+from systemvm.management.consoles.authorizer import ConsoleAuthorizer
+from systemvm.management.consoles.endpoint import ConsoleEndpoints
+from systemvm.management.consoles.revocation import ConsoleRevocation
+from systemvm.management.consoles.session_reconciler import ConsoleSessionReconciler
+from systemvm.management.control.agent import Agent
+from systemvm.management.control.agent_reconciler import AgentReconciler
+from systemvm.management.control.directory import AgentDirectory
+from systemvm.management.control_plane import ControlPlane
+from systemvm.management.foundation import Foundation
+from systemvm.management.host_drivers import HostDrivers
+from systemvm.management.hypervisors.base import DomainStatus
+from systemvm.management.inventory import ZoneSettings
+from systemvm.management.jobs.runner import Jobs
+from systemvm.management.page.diagnostics_download import DiagnosticsShelf
+from systemvm.management.page.resource import Page
+from systemvm.management.state.database import Database
+from systemvm.management.state.rows import NotFoundError
+from systemvm.management.system_vm_services import SystemVmServices
+from systemvm.management.templates.dispatch import DownloadDispatcher
+from systemvm.management.templates.reconciler import TemplateReconciler
+from systemvm.management.templates.service import TemplateService
+from systemvm.management.templates.store_usage import StoreUsage
+from systemvm.management.virtual_machines.machine import UserVmBuilder
+from systemvm.management.virtual_machines.reaper import ExpungeReaper
+from systemvm.management.virtual_machines.service import VirtualMachines
+from systemvm.rpc.core.errors import RpcError
+from systemvm.rpc.core.method import Call, MethodTable
+from systemvm.rpc.stream.transport import Reactor
+from systemvm.web.forwarded import networks
+from systemvm.wire.role import Role
+
+
+@frozen
+class UserServices:
+    """Templates, VMs, consoles and jobs, and the site that serves them."""
+
+    jobs: Jobs
+    site: Site
+    directory: AgentDirectory
+    dispatcher: DownloadDispatcher
+    virtual_machines: VirtualMachines
+    reaper: ExpungeReaper
+    agent_reconciler: AgentReconciler
+    authorizer: ConsoleAuthorizer
+    commands: CommandTable
+    operators: Directory
+
+    def add_methods(self, agent_methods: MethodTable, operator_methods: MethodTable) -> None:
+        self.dispatcher.add_methods(agent_methods)
+        self.authorizer.add_methods(agent_methods)
+        operators.add_methods(operator_methods, self.commands, self.operators)
+
+    def subscribe(self) -> None:
+        """Subscribe to events of machines and agents."""
+        self.virtual_machines.subscribe()
+        self.agent_reconciler.subscribe()
+        self.directory.on_up(self._agent_up)
+
+    async def adopt(self, machines: Mapping[str, DomainStatus]) -> None:
+        """Bring the rows of users' machines up to date with those that run, before any job resumes."""
+        await self.virtual_machines.adopt(machines)
+
+    async def start(self) -> None:
+        """Resume the jobs and downloads of an earlier daemon."""
+        await self.jobs.resume_pending()
+        self.dispatcher.start()
+        self.agent_reconciler.start()
+        self.reaper.start()
+
+    def stop(self) -> None:
+        self.reaper.stop()
+        self.agent_reconciler.stop()
+        self.dispatcher.stop()
+        self.jobs.stop()
+
+    async def job_events(self, call: Call, job: str | None) -> AsyncIterator[Any]:
+        """Yield the progress of a job until it ends: `GET /events?job=ID`.
+
+        Raises: RpcError when `job` is missing or names no job.
+        """
+        if not job:
+            raise RpcError.refused(
+                "no-job", "job is missing", "use GET /events?job=ID with a command's job id"
+            )
+        try:
+            async for progress in self.jobs.follow(job):
+                yield progress
+        except NotFoundError as error:
+            raise RpcError.refused("not-found", str(error)) from error
+
+    async def _agent_up(self, agent: Agent) -> None:
+        if agent.role is Role.SSVM:
+            self.dispatcher.agent_up(agent.name)
+
+
+def make_user_services(
+    reactor: Reactor,
+    foundation: Foundation,
+    drivers: HostDrivers,
+    control: ControlPlane,
+    system_vms: SystemVmServices,
+) -> UserServices:
+    """Make all parts; `subscribe` and `add_methods` connect them."""
+    configuration, database, directory = foundation.configuration, foundation.database, control.directory
+    settings = ZoneSettings(configuration)
+    usage = StoreUsage(database, directory, settings)
+    jobs = Jobs(database, reactor, describe_job_error)
+    dispatcher = DownloadDispatcher(reactor, database, directory, settings, usage)
+    revocation = ConsoleRevocation(database, directory)
+    virtual_machines = _make_virtual_machines(foundation, drivers, settings, revocation)
+    templates = TemplateService(database, dispatcher, virtual_machines, usage)
+    users = Directory(database, foundation.seal)
+    accounts = AccountService(
+        database, foundation.seal, users.passwords, virtual_machines, templates, revocation
+    )
+    commands = command_table(
+        CommandServices(
+            database=database,
+            jobs=jobs,
+            templates=templates,
+            system_vms=system_vms.lifecycle,
+            virtual_machines=virtual_machines,
+            consoles=ConsoleEndpoints(
+                database,
+                directory,
+                lambda zone_id, address: settings.console_endpoint(foundation.zone_names[zone_id], address),
+            ),
+            diagnostics=system_vms.diagnostics,
+            diagnostics_url=f"{configuration.management.page.endpoint.url}/diagnostics",
+            guest_bridge=settings.guest_bridge,
+            networks_of=settings.networks,
+            primary=configuration.layout.primary,
+            host_id=foundation.host.id,
+            certificates=control.certificate_service,
+            accounts=accounts,
+            expunge=configuration.management.expunge,
+        )
+    )
+    return UserServices(
+        jobs=jobs,
+        site=_make_site(reactor, foundation, system_vms, commands, users, revocation),
+        directory=directory,
+        dispatcher=dispatcher,
+        virtual_machines=virtual_machines,
+        reaper=ExpungeReaper(
+            reactor,
+            database,
+            virtual_machines,
+            host_id=foundation.host.id,
+            interval_s=configuration.management.expunge.interval,
+        ),
+        agent_reconciler=_make_agent_reconciler(reactor, database, directory, settings, dispatcher),
+        authorizer=ConsoleAuthorizer(database, foundation.seal),
+        commands=commands,
+        operators=users,
+    )
+
+
+def _make_virtual_machines(
+    foundation: Foundation, drivers: HostDrivers, settings: ZoneSettings, revocation: ConsoleRevocation
+) -> VirtualMachines:
+    configuration, database, host_id = foundation.configuration, foundation.database, foundation.host.id
+    builder = UserVmBuilder(
+        database, drivers.primary, configuration.layout.logs, settings.screen_address, host_id=host_id
+    )
+    return VirtualMachines(
+        database,
+        drivers.hypervisor,
+        builder,
+        foundation.seal,
+        host_id=host_id,
+        timeout_scale=drivers.timeout_scale,
+        expunge_delay_s=configuration.management.expunge.delay,
+        end_consoles=revocation.of_machine,
+    )
+
+
+def _make_agent_reconciler(
+    reactor: Reactor,
+    database: Database,
+    directory: AgentDirectory,
+    settings: ZoneSettings,
+    dispatcher: DownloadDispatcher,
+) -> AgentReconciler:
+    templates = TemplateReconciler(database, directory, settings, dispatcher.wake)
+    consoles = ConsoleSessionReconciler(database, directory)
+    reconciler = AgentReconciler(reactor, directory)
+    reconciler.add(Role.SSVM, templates.reconcile)
+    reconciler.add(Role.CPVM, consoles.reconcile)
+    return reconciler
+
+
+def _make_site(
+    reactor: Reactor,
+    foundation: Foundation,
+    system_vms: SystemVmServices,
+    commands: CommandTable,
+    users: Directory,
+    revocation: ConsoleRevocation,
+) -> Site:
+    """The page, the HTTP API and downloads of diagnostics, below the advertised path."""
+    page = foundation.configuration.management.page
+    root = Page(secure=page.endpoint.scheme == "https", public_root_pem=foundation.public.ca_pem)
+    front = Front.of(page.endpoint, networks(page.trusted_proxies))
+    client = client_resource(commands, foundation.database, users, reactor, front, revocation)
+    root.putChild(b"client", client)
+    root.putChild(b"diagnostics", DiagnosticsShelf(system_vms.diagnostics.find))
+    return QuietSite(root.below(page.endpoint.path))
