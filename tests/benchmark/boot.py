@@ -24,7 +24,7 @@ from typing import Any
 import yaml
 
 TOP = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(TOP), str(TOP / "agents")]
+sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
 
 BOOT_TIMEOUT_S = 240.0
 SSH_PORT = 2222
@@ -54,7 +54,7 @@ def wait_for_banner(process: subprocess.Popen[bytes], started_s: float) -> float
 
 
 def boot_stock(work: Path) -> float:
-    from tests.benchmark import lone_guest, stock_debian
+    from benchmark import lone_guest, stock_debian
 
     command = stock_debian.command(
         lone_guest.accelerator(), SSH_PORT, MEMORY_MIB["stock"], work / "stock.serial.log"
@@ -75,9 +75,9 @@ class Appliances:
         import queue
         import threading
 
-        from tests.benchmark.tiny_daemon import TinyDaemon
         from twisted.internet import reactor
 
+        from benchmark.tiny_daemon import TinyDaemon
         from systemvm.management.pki.control import ControlAuthority
 
         self._work = work
@@ -95,8 +95,7 @@ class Appliances:
         """Seconds until Up; with `chain` also the guest's own critical chain."""
         import queue
 
-        from tests.benchmark.lone_guest import LoneGuest
-
+        from benchmark.lone_guest import LoneGuest
         from systemvm.wire.role import Role
 
         guest = LoneGuest(Role(role_name), self._work, self._authority, SSH_PORT, MEMORY_MIB[role_name])
@@ -162,7 +161,7 @@ def main() -> int:
     options = parser.parse_args()
 
     if not os.environ.get(INSIDE):
-        from tests.benchmark import stock_debian
+        from benchmark import stock_debian
 
         stock_debian.build()
         # a loopback of its own: port 8250 is free there, and nothing on this machine is reached
@@ -170,7 +169,7 @@ def main() -> int:
         inner = ["sh", "-c", 'ip link set lo up && exec "$@"', "bench", sys.executable, *sys.argv]
         os.execvp("unshare", ["unshare", "--net", *inner])
 
-    from tests.benchmark.lone_guest import accelerator
+    from benchmark.lone_guest import accelerator
 
     seconds, chains = measure(options.rounds)
     table = rows(seconds)

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 TOP = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(TOP), str(TOP / "agents")]
+sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
 
 from systemvm.management.pki.control import ControlAuthority  # noqa: E402
 from systemvm.rpc.tls.identity import Identity  # noqa: E402

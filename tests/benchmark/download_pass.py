@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 TOP = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(TOP), str(TOP / "agents"), str(TOP / "tests")]
+sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
 
 RESULT = TOP / "build/bench/download_pass.json"
 COUNTS = (100, 1_000, 10_000)

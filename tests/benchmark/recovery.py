@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 TOP = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(TOP), str(TOP / "agents")]
+sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
 
 RESULT = TOP / "build/bench/recovery.json"
 ROOT = TOP / "build/recovery-cloud"
@@ -109,8 +109,7 @@ class Watch:
 
 
 def measure(rounds: int, say: Callable[[str], None]) -> tuple[dict[str, list[float]], float, float]:
-    from tests.soak.victims import CPVM, Victims
-
+    from soak.victims import CPVM, Victims
     from systemvm.lab.cloud import Cloud, reset
     from systemvm.lab.plan import Plan
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 TOP = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(TOP), str(TOP / "agents")]
+sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
 
 RESULT = TOP / "build/bench/soak-busy.json"
 ROOT = TOP / "build/soak-busy-cloud"
@@ -37,11 +37,10 @@ def say(text: str) -> None:
 
 def soak(minutes: float, seed: int) -> dict[str, Any]:
     """A cloud of its own with limited machines; AssertionError when something did not hold."""
-    from tests.soak.cpu_limit import every_machine_limited
-    from tests.soak.downloads import Downloads
-    from tests.soak.slow_machine import CORES, MAX_LOAD, REGISTRATIONS, SIZE_BYTES, SlowMachineRun
-    from tests.soak.victims import Victims, kills, random_order
-
+    from soak.cpu_limit import every_machine_limited
+    from soak.downloads import Downloads
+    from soak.slow_machine import CORES, MAX_LOAD, REGISTRATIONS, SIZE_BYTES, SlowMachineRun
+    from soak.victims import Victims, kills, random_order
     from systemvm.lab.cloud import Cloud, reset
     from systemvm.lab.plan import Plan
 

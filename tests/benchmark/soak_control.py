@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 TOP = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(TOP), str(TOP / "agents")]
+sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
 
 RESULT = TOP / "build/bench/soak-control.json"
 ROOT = TOP / "build/soak-cloud"
@@ -58,9 +58,8 @@ def soak(count: int, seed: int) -> dict[str, Any]:
     """A cloud of its own, the kills, the account; AssertionError when something did not hold."""
     import socket
 
-    from tests.soak.downloads import Downloads, machines_of
-    from tests.soak.victims import Kind, Victims, kills, one_of_each, random_order
-
+    from soak.downloads import Downloads, machines_of
+    from soak.victims import Kind, Victims, kills, one_of_each, random_order
     from systemvm.lab.cloud import Cloud, reset
     from systemvm.lab.plan import Plan
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from tests.benchmark.boot import bar, rows
+from benchmark.boot import bar, rows
 
 
 def test_medians_are_compared() -> None:

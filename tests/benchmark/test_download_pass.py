@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from tests.benchmark.download_pass import rows
+from benchmark.download_pass import rows
 
 
 def test_a_pass_that_stays_the_same_holds() -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.benchmark.idle import CPVM, DAEMON, SSVM, Processes, cpu_s, rows
+from benchmark.idle import CPVM, DAEMON, SSVM, Processes, cpu_s, rows
 
 
 def test_all_bars_are_judged() -> None:

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import pytest
-from tests.benchmark.recovery import rows, seconds
+
+from benchmark.recovery import rows, seconds
 
 
 @pytest.mark.parametrize(

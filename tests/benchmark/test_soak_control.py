@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import random
 
-from tests.benchmark.soak_control import percentile, table
-from tests.soak.victims import Kill, Kind, one_of_each, random_order
+from benchmark.soak_control import percentile, table
+from soak.victims import Kill, Kind, one_of_each, random_order
 
 
 def test_the_same_seed_makes_the_same_kills_of_every_kind() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.image.built_image import IMAGES, BuiltImage
+
+from image.built_image import IMAGES, BuiltImage
 
 if TYPE_CHECKING:
     from testinfra.host import Host
@@ -33,7 +34,7 @@ def image(request: pytest.FixtureRequest) -> BuiltImage:
 @pytest.fixture(scope="session")
 def ssvm_ssh(cloud: BootedCloud) -> Host:
     """The booted SSVM, as its operator sees it."""
-    from tests.image.operator_host import operator_host
+    from image.operator_host import operator_host
 
     return operator_host(cloud, "secondarystoragevm")
 
@@ -41,6 +42,6 @@ def ssvm_ssh(cloud: BootedCloud) -> Host:
 @pytest.fixture(scope="session")
 def cpvm_ssh(cloud: BootedCloud) -> Host:
     """The booted CPVM, as its operator sees it."""
-    from tests.image.operator_host import operator_host
+    from image.operator_host import operator_host
 
     return operator_host(cloud, "consoleproxy")

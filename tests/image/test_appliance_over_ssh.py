@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 from testinfra.host import Host
-from tests.image.built_image import TOP
+
+from image.built_image import TOP
 
 pytestmark = [pytest.mark.image, pytest.mark.cloud, pytest.mark.netns, pytest.mark.timeout(600)]
 

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.image.built_image import IMAGES, TOP
+
+from image.built_image import IMAGES, TOP
 
 import mirror  # isort: skip  - packer/ is on the path once built_image is imported
 from stamps import Stamp, digest  # isort: skip

@@ -9,7 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.image.built_image import TOP, BuiltImage
+
+from image.built_image import TOP, BuiltImage
 
 pytestmark = pytest.mark.image
 

@@ -8,7 +8,8 @@ import json
 import subprocess
 
 import pytest
-from tests.image.built_image import IMAGES, BuiltImage
+
+from image.built_image import IMAGES, BuiltImage
 
 pytestmark = pytest.mark.image
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from tests.image.built_image import BuiltImage
+
+from image.built_image import BuiltImage
 
 pytestmark = pytest.mark.image
 

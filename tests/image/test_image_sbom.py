@@ -9,7 +9,8 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from tests.image.built_image import BuiltImage
+
+from image.built_image import BuiltImage
 
 from deb_lock import committed  # isort: skip  - packer/ is on the path once built_image is imported
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from testinfra.host import Host
-from tests.image.built_image import TOP
 
+from image.built_image import TOP
 from systemvm.lab.plan import NETWORKS
 
 if TYPE_CHECKING:

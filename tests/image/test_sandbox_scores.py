@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.image.built_image import TOP, BuiltImage
+
+from image.built_image import TOP, BuiltImage
 
 pytestmark = pytest.mark.image
 

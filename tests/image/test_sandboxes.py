@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 from testinfra.host import Host
-from tests.image.built_image import TOP
+
+from image.built_image import TOP
 
 pytestmark = [pytest.mark.image, pytest.mark.cloud, pytest.mark.netns, pytest.mark.timeout(600)]
 

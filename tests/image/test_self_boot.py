@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.image.built_image import IMAGES, TOP
+
+from image.built_image import IMAGES, TOP
 
 pytestmark = [pytest.mark.image, pytest.mark.netns, pytest.mark.timeout(300)]
 

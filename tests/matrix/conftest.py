@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.image.built_image import IMAGES
+
+from image.built_image import IMAGES
 
 HERE = Path(__file__).parent
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import trustme
-from tests.benchmark.tiny_daemon import TinyDaemon
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import DatagramProtocol
 
+from benchmark.tiny_daemon import TinyDaemon
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.rpc.core.method import Call
 from systemvm.wire import agent

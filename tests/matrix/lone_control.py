@@ -17,19 +17,19 @@ from pathlib import Path
 from typing import Any
 
 TOP = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(TOP), str(TOP / "agents")]
+sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
 
 from twisted.internet import asyncioreactor  # noqa: E402
 
 asyncioreactor.install()
 
-from tests.benchmark.lone_guest import LoneGuest  # noqa: E402
-from tests.matrix.plain_guest import guest_agent_arguments  # noqa: E402
 from twisted.internet import reactor  # noqa: E402
 from twisted.internet.defer import Deferred  # noqa: E402
 from twisted.internet.task import deferLater, react  # noqa: E402
 from twisted.internet.threads import deferToThread  # noqa: E402
 
+from benchmark.lone_guest import LoneGuest  # noqa: E402
+from matrix.plain_guest import guest_agent_arguments  # noqa: E402
 from systemvm.management.control.ca_rotation import CaRotation  # noqa: E402
 from systemvm.management.control.certificates import AgentCertificates  # noqa: E402
 from systemvm.management.control.channel import ControlChannel  # noqa: E402

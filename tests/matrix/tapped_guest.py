@@ -14,8 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.benchmark.lone_guest import LoneGuest
-
+from benchmark.lone_guest import LoneGuest
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.wire import boot_arguments
 from systemvm.wire.role import Role
@@ -139,8 +138,8 @@ class TappedGuest(LoneGuest):
             self._make_networks()
             origin = f"https://[{GUEST6}]:8443"
             side = subprocess.Popen(
-                ["ip", "netns", "exec", self.namespace, sys.executable, "-m", "tests.matrix.control_side",
-                 str(self.work), origin], stdout=subprocess.PIPE, cwd=TOP,
+                ["ip", "netns", "exec", self.namespace, sys.executable, "-m", "matrix.control_side",
+                 str(self.work), origin], stdout=subprocess.PIPE, cwd=TOP / "tests",
             )  # fmt: skip
             processes.append(side)
             threading.Thread(target=self._listen, args=(side,), daemon=True).start()

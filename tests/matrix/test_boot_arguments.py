@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from tests.matrix.cloudstack_host import CloudStackHostDouble
-from tests.matrix.tapped_guest import GUEST6, MACS, PASSWORD, TappedGuest
 
+from matrix.cloudstack_host import CloudStackHostDouble
+from matrix.tapped_guest import GUEST6, MACS, PASSWORD, TappedGuest
 from systemvm.management.asyncio_bridge import in_twisted
 from systemvm.management.hypervisors.guest_agent import GuestAgent
 from systemvm.management.hypervisors.guest_agent_session import GuestAgentError

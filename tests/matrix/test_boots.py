@@ -9,14 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.benchmark.lone_guest import IMAGES, Hardware, LoneGuest
-from tests.matrix.plain_guest import (
+
+from benchmark.lone_guest import IMAGES, Hardware, LoneGuest
+from matrix.plain_guest import (
     NO_BOOT_ARGUMENTS,
     GuestAgent,
     guest_agent_arguments,
     started,
 )
-
 from systemvm.host.architecture import Architecture
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.wire.role import Role

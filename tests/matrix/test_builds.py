@@ -10,7 +10,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.image.built_image import IMAGES, TOP
+
+from image.built_image import IMAGES, TOP
 
 import difference  # isort: skip  - packer/ is on the path once built_image is imported
 from stamps import sha256_of  # isort: skip

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.image.built_image import IMAGES
-from tests.matrix.plain_guest import started
 
+from image.built_image import IMAGES
+from matrix.plain_guest import started
 from systemvm.management.hypervisors import serial_log
 
 pytestmark = [pytest.mark.image, pytest.mark.netns, pytest.mark.timeout(600)]

@@ -11,9 +11,9 @@ from pathlib import Path
 from xml.etree import ElementTree as Xml
 
 import pytest
-from tests.benchmark.lone_guest import IMAGES, TOP, accelerator
-from tests.matrix.plain_guest import NO_BOOT_ARGUMENTS, started
 
+from benchmark.lone_guest import IMAGES, TOP, accelerator
+from matrix.plain_guest import NO_BOOT_ARGUMENTS, started
 from systemvm.host.architecture import Architecture
 
 pytestmark = [pytest.mark.image, pytest.mark.netns, pytest.mark.timeout(900)]

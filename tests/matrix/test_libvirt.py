@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.benchmark.lone_guest import IMAGES, TOP, Hardware, LoneGuest, accelerator
-from tests.matrix.plain_guest import BOOT_TIMEOUT_S
 
+from benchmark.lone_guest import IMAGES, TOP, Hardware, LoneGuest, accelerator
+from matrix.plain_guest import BOOT_TIMEOUT_S
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.wire import boot_arguments
 from systemvm.wire.role import Role

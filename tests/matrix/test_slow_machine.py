@@ -8,9 +8,9 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.soak.cpu_limit import every_machine_limited
-from tests.soak.slow_machine import CORES, MAX_LOAD, REGISTRATIONS, SlowMachineRun
 
+from soak.cpu_limit import every_machine_limited
+from soak.slow_machine import CORES, MAX_LOAD, REGISTRATIONS, SlowMachineRun
 from systemvm.lab.cloud import Cloud
 from systemvm.lab.plan import Plan
 

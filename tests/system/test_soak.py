@@ -6,10 +6,10 @@ from __future__ import annotations
 import random
 
 import pytest
-from tests.soak.downloads import Downloads, machines_of
-from tests.soak.victims import SSVM, Kind, Victims, kills, one_of_each
 
 from booted_cloud import BootedCloud
+from soak.downloads import Downloads, machines_of
+from soak.victims import SSVM, Kind, Victims, kills, one_of_each
 
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(1500)]
 
