@@ -21,12 +21,12 @@ from twisted.internet.task import Clock
 from systemvm.host.zone import AddressRange, NetworkConfig, NetworksConfig
 from systemvm.management.accounts.service import AccountService
 from systemvm.management.api import envelope
-from systemvm.management.api.authentication import Directory, principal_of
+from systemvm.management.api.authentication import Authenticator, principal_of
 from systemvm.management.api.command import CommandTable
-from systemvm.management.api.factory import Services, client_resource, command_table
-from systemvm.management.api.http import Client, Front
+from systemvm.management.api.factory import ApiServices, client_resource, command_table
+from systemvm.management.api.http import ClientResource, PublicAddress
 from systemvm.management.api.job_start import describe_job_error
-from systemvm.management.api.passwords import Passwords
+from systemvm.management.api.passwords import PasswordService
 from systemvm.management.api.principal import Principal
 from systemvm.management.consoles.authorizer import ConsoleAuthorizer
 from systemvm.management.consoles.endpoint import ConsoleEndpoints
@@ -42,8 +42,8 @@ from systemvm.management.hypervisors.base import (
     ExitCallback,
     ExitReason,
 )
-from systemvm.management.jobs.runner import Jobs
-from systemvm.management.pki.authority import Authority
+from systemvm.management.jobs.runner import JobRunner
+from systemvm.management.pki.authority import CertificateAuthority
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.management.pki.seal import Seal
 from systemvm.management.state import accounts, instances, templates, zones
@@ -301,7 +301,7 @@ class SmallCloud:
     certificates: AgentCertificates = field(init=False)
     primary: FakePrimary = field(init=False)
     system_vms: FakeSystemVms = field(init=False)
-    jobs: Jobs = field(init=False)
+    jobs: JobRunner = field(init=False)
     dispatch: DownloadDispatcher = field(init=False)
     templates: TemplateService = field(init=False)
     machines: VirtualMachines = field(init=False)
@@ -321,7 +321,7 @@ class SmallCloud:
         self.ssvm_peer = self.agents.connect(self.ssvm.instance_name, Role.SSVM)
         self.ssvm_peer.answers["template.download"] = lambda _: RpcError(NOT_CONNECTED, "not now")
         self.agents.connect(self.cpvm.instance_name, Role.CPVM)
-        self.jobs = Jobs(self.database, self.clock, describe_job_error)
+        self.jobs = JobRunner(self.database, self.clock, describe_job_error)
         usage = StoreUsage(self.database, self.agents, FakeZoneFacts())
         self.dispatch = DownloadDispatcher(self.clock, self.database, self.agents, FakeZoneFacts(), usage)
         self.revocation = ConsoleRevocation(self.database, self.agents)
@@ -339,7 +339,7 @@ class SmallCloud:
         self.machines.subscribe()
         self.templates = TemplateService(self.database, self.dispatch, self.machines, usage)
         self.account_service = AccountService(
-            self.database, self.seal, Passwords(HASHER), self.machines, self.templates, self.revocation
+            self.database, self.seal, PasswordService(HASHER), self.machines, self.templates, self.revocation
         )
         self.consoles = ConsoleEndpoints(
             self.database, self.agents, lambda zone_id, address: PublicEndpoint.parse(CONSOLE_ORIGIN)
@@ -348,13 +348,13 @@ class SmallCloud:
         self.agent_methods = MethodTable("agents", "1")
         self.dispatch.add_methods(self.agent_methods)
         ConsoleAuthorizer(self.database, self.seal).add_methods(self.agent_methods)
-        self.authority = ControlAuthority(Authority.create("control CA"))
+        self.authority = ControlAuthority(CertificateAuthority.create("control CA"))
         self.control = AgentDirectory(lambda name: True)
         self.certificates = AgentCertificates(self.database, self.control, self.authority, self.clock)
         self.certificates.subscribe()
         rotation = CaRotation(self.clock, self.control, self.authority, lambda name: True, lambda: None)
         rotation.subscribe()
-        services = Services(
+        services = ApiServices(
             database=self.database,
             jobs=self.jobs,
             templates=self.templates,
@@ -374,15 +374,15 @@ class SmallCloud:
         )
         self.table = command_table(services)
 
-    def client(self) -> Client:
+    def client(self) -> ClientResource:
         """`/client` as the daemon serves it."""
-        directory = Directory(self.database, self.seal, HASHER)
+        directory = Authenticator(self.database, self.seal, HASHER)
         return client_resource(
             self.table,
             self.database,
             directory,
             self.clock,
-            Front.of(PublicEndpoint.parse(ORIGIN)),
+            PublicAddress.of(PublicEndpoint.parse(ORIGIN)),
             self.revocation,
         )
 

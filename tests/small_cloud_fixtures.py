@@ -11,7 +11,7 @@ import pytest_twisted
 from twisted.web.resource import Resource
 
 from small_cloud import SmallCloud, fill, make
-from systemvm.management.api.site import QuietSite
+from systemvm.management.api.site import ManagementSite
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +34,6 @@ async def url(cloud: SmallCloud) -> AsyncIterator[str]:
 
     root = Resource()
     root.putChild(b"client", cloud.client())
-    port = reactor.listenTCP(0, QuietSite(root), interface="127.0.0.1")  # type: ignore[attr-defined]
+    port = reactor.listenTCP(0, ManagementSite(root), interface="127.0.0.1")  # type: ignore[attr-defined]
     yield f"http://127.0.0.1:{port.getHost().port}/client/api"
     await port.stopListening()

@@ -25,7 +25,7 @@ from twisted.internet.threads import deferToThread
 
 from rpc_pki import CLIENT, HOUR, SERVER, TestAuthority
 from rpc_wait import until
-from systemvm.management.pki.authority import Authority
+from systemvm.management.pki.authority import CertificateAuthority
 from systemvm.management.pki.public import SUBJECT
 from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.core.method import Caller, MethodTable
@@ -55,7 +55,7 @@ def self_signed(names: list[str], usage: Any) -> Identity:
 
     from systemvm.management.pki.keystore import key_to_pem
 
-    authority = Authority.create("self")
+    authority = CertificateAuthority.create("self")
     builder = (
         x509.CertificateBuilder()
         .subject_name(authority.certificate.subject)
@@ -81,7 +81,7 @@ def of_public_ca(names: list[str], usage: Any) -> Identity:
 
     from systemvm.management.pki.keystore import key_to_pem, new_key
 
-    public = Authority.create("systemvm public CA")
+    public = CertificateAuthority.create("systemvm public CA")
     key = new_key()
     leaf = public.issue(
         key.public_key(), SUBJECT, [x509.DNSName(name) for name in names], usage, datetime.timedelta(days=1)

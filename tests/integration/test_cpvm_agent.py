@@ -24,7 +24,7 @@ from integration.cpvm_lab.vnc_server import FakeVncServer, shake_hands
 from integration.cpvm_lab.wire import open_console
 from systemvm.guest.boot_argument_source import store
 from systemvm.guest.paths import GuestPaths
-from systemvm.management.pki.authority import Authority
+from systemvm.management.pki.authority import CertificateAuthority
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.rpc.core.method import Call, MethodTable
 from systemvm.rpc.core.peer import Peer
@@ -52,7 +52,7 @@ class Daemon:
     """The methods that a CPVM calls, behind a real listener."""
 
     def __init__(self) -> None:
-        self.authority = ControlAuthority(Authority.create("test"))
+        self.authority = ControlAuthority(CertificateAuthority.create("test"))
         self.hellos: DeferredQueue[Peer] = DeferredQueue()
         self.closed: DeferredQueue[console.ConsoleClosed] = DeferredQueue()
         self.spent: list[str] = []

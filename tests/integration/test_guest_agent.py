@@ -23,7 +23,7 @@ from twisted.internet.protocol import DatagramProtocol, Factory, ProcessProtocol
 
 from systemvm.guest.boot_argument_source import store
 from systemvm.guest.paths import GuestPaths
-from systemvm.management.pki.authority import Authority
+from systemvm.management.pki.authority import CertificateAuthority
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.rpc.core.errors import METHOD_NOT_FOUND, REFUSED, RpcError
 from systemvm.rpc.core.method import Call, Caller, MethodTable
@@ -219,7 +219,7 @@ Scene = tuple[Daemon, Machine]
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
-    daemon = Daemon(ControlAuthority(Authority.create("test")))
+    daemon = Daemon(ControlAuthority(CertificateAuthority.create("test")))
     machine = Machine(tmp_path)
 
     async def begin() -> None:
@@ -338,7 +338,7 @@ async def test_a_daemon_of_another_ca_gets_no_hello(scene: Scene) -> None:
     agent = machine.start()
     await soon(daemon.hellos.get(), "hello")
     await daemon.stop()
-    stranger = Daemon(ControlAuthority(Authority.create("stranger")))
+    stranger = Daemon(ControlAuthority(CertificateAuthority.create("stranger")))
     stranger.port_number = daemon.port_number
     await stranger.start()
     try:

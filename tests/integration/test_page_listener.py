@@ -17,7 +17,7 @@ from twisted.internet.threads import deferToThread
 from twisted.web.resource import Resource
 from twisted.web.static import Data
 
-from systemvm.management.api.site import QuietSite
+from systemvm.management.api.site import ManagementSite
 from systemvm.management.config import PageConfig
 from systemvm.management.page.bounded_listener import BOUNDS
 from systemvm.management.page.listener import PageCertificate, listen
@@ -65,7 +65,7 @@ async def test_a_silent_crowd_is_let_go_and_keeps_nobody_from_the_page(tmp_path:
     context = ssl.create_default_context(cadata=public.ca_pem.decode()) if page.ends_tls else None
     root = Resource()
     root.putChild(b"page", Data(b"here", "text/plain"))
-    listening = await listen(reactor, page, QuietSite(root), certificate)
+    listening = await listen(reactor, page, ManagementSite(root), certificate)
     port = listening.getHost().port  # type: ignore[attr-defined]
 
     def attack() -> tuple[list[bytes], int]:

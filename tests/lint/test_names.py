@@ -16,14 +16,9 @@ SAME_THING: dict[str, str] = {}
 #: Names that still stand for several things. Whoever renames one deletes it here; add none.
 TO_BE_RENAMED = {
     "Agents",
-    "Consoles",
     "Launcher",
-    "Login",
     "Machines",
-    "Page",
-    "Passwords",
     "Peer",
-    "Request",
 }
 
 

@@ -11,13 +11,13 @@ from twisted.web.server import Site
 
 from systemvm.management.accounts.service import AccountService
 from systemvm.management.api import operators
-from systemvm.management.api.authentication import Directory
+from systemvm.management.api.authentication import Authenticator
 from systemvm.management.api.command import CommandTable
-from systemvm.management.api.factory import Services as CommandServices
+from systemvm.management.api.factory import ApiServices as CommandServices
 from systemvm.management.api.factory import client_resource, command_table
-from systemvm.management.api.http import Front
+from systemvm.management.api.http import PublicAddress
 from systemvm.management.api.job_start import describe_job_error
-from systemvm.management.api.site import QuietSite
+from systemvm.management.api.site import ManagementSite
 from systemvm.management.consoles.authorizer import ConsoleAuthorizer
 from systemvm.management.consoles.endpoint import ConsoleEndpoints
 from systemvm.management.consoles.revocation import ConsoleRevocation
@@ -30,9 +30,9 @@ from systemvm.management.foundation import Foundation
 from systemvm.management.host_drivers import HostDrivers
 from systemvm.management.hypervisors.base import DomainStatus
 from systemvm.management.inventory import ZoneSettings
-from systemvm.management.jobs.runner import Jobs
-from systemvm.management.page.diagnostics_download import DiagnosticsShelf
-from systemvm.management.page.resource import Page
+from systemvm.management.jobs.runner import JobRunner
+from systemvm.management.page.diagnostics_download import DiagnosticsResource
+from systemvm.management.page.resource import PageResource
 from systemvm.management.state.database import Database
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.system_vm_services import SystemVmServices
@@ -54,7 +54,7 @@ from systemvm.wire.role import Role
 class UserServices:
     """Templates, VMs, consoles and jobs, and the site that serves them."""
 
-    jobs: Jobs
+    jobs: JobRunner
     site: Site
     directory: AgentDirectory
     dispatcher: DownloadDispatcher
@@ -63,7 +63,7 @@ class UserServices:
     agent_reconciler: AgentReconciler
     authorizer: ConsoleAuthorizer
     commands: CommandTable
-    operators: Directory
+    operators: Authenticator
 
     def add_methods(self, agent_methods: MethodTable, operator_methods: MethodTable) -> None:
         self.dispatcher.add_methods(agent_methods)
@@ -124,12 +124,12 @@ def make_user_services(
     configuration, database, directory = foundation.configuration, foundation.database, control.directory
     settings = ZoneSettings(configuration)
     usage = StoreUsage(database, directory, settings)
-    jobs = Jobs(database, reactor, describe_job_error)
+    jobs = JobRunner(database, reactor, describe_job_error)
     dispatcher = DownloadDispatcher(reactor, database, directory, settings, usage)
     revocation = ConsoleRevocation(database, directory)
     virtual_machines = _make_virtual_machines(foundation, drivers, settings, revocation)
     templates = TemplateService(database, dispatcher, virtual_machines, usage)
-    users = Directory(database, foundation.seal)
+    users = Authenticator(database, foundation.seal)
     accounts = AccountService(
         database, foundation.seal, users.passwords, virtual_machines, templates, revocation
     )
@@ -215,14 +215,14 @@ def _make_site(
     foundation: Foundation,
     system_vms: SystemVmServices,
     commands: CommandTable,
-    users: Directory,
+    users: Authenticator,
     revocation: ConsoleRevocation,
 ) -> Site:
     """The page, the HTTP API and downloads of diagnostics, below the advertised path."""
     page = foundation.configuration.management.page
-    root = Page(secure=page.endpoint.scheme == "https", public_root_pem=foundation.public.ca_pem)
-    front = Front.of(page.endpoint, networks(page.trusted_proxies))
+    root = PageResource(secure=page.endpoint.scheme == "https", public_root_pem=foundation.public.ca_pem)
+    front = PublicAddress.of(page.endpoint, networks(page.trusted_proxies))
     client = client_resource(commands, foundation.database, users, reactor, front, revocation)
     root.putChild(b"client", client)
-    root.putChild(b"diagnostics", DiagnosticsShelf(system_vms.diagnostics.find))
-    return QuietSite(root.below(page.endpoint.path))
+    root.putChild(b"diagnostics", DiagnosticsResource(system_vms.diagnostics.find))
+    return ManagementSite(root.below(page.endpoint.path))

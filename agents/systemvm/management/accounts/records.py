@@ -27,13 +27,13 @@ class NewUser:
 
 
 @frozen
-class Revoked:
+class RevokedUsers:
     """Users who lost their rights in a transaction: their consoles are to end."""
 
     user_ids: list[int]
 
 
-def living_account(connection: Connection, account_id: int) -> Account:
+def require_account(connection: Connection, account_id: int) -> Account:
     """NotFoundError when it was removed; AccountError for the system's own."""
     account = accounts.account_by_id(connection, account_id)
     if account.removed is not None:
@@ -43,11 +43,11 @@ def living_account(connection: Connection, account_id: int) -> Account:
     return account
 
 
-def living_user(connection: Connection, user_id: int) -> User:
+def require_user(connection: Connection, user_id: int) -> User:
     user = accounts.user_by_id(connection, user_id)
     if user.removed is not None:
         raise NotFoundError(f"the user {user.username} was deleted")
-    living_account(connection, user.account_id)
+    require_account(connection, user.account_id)
     return user
 
 
@@ -67,7 +67,7 @@ def create_account(
 
 
 def create_user(connection: Connection, account_id: int, user: NewUser, password_hash: str) -> User:
-    account = living_account(connection, account_id)
+    account = require_account(connection, account_id)
     _check_username(connection, user.username, account.domain_id)
     made = accounts.create_user(
         connection,
@@ -83,7 +83,7 @@ def create_user(connection: Connection, account_id: int, user: NewUser, password
 
 
 def rename_account(connection: Connection, account_id: int, name: str) -> Account:
-    account = living_account(connection, account_id)
+    account = require_account(connection, account_id)
     if name != account.name:
         _check_account_name(connection, name, account.domain_id)
     renamed = accounts.update_account(connection, account_id, name=name)
@@ -93,7 +93,7 @@ def rename_account(connection: Connection, account_id: int, name: str) -> Accoun
 
 
 def update_user(connection: Connection, /, user_id: int, **columns: str) -> User:
-    user = living_user(connection, user_id)
+    user = require_user(connection, user_id)
     if columns.get("username", user.username) != user.username:
         _check_username(connection, columns["username"], user.domain_id)
     _record_of_user(connection, user, "USER.UPDATE", f"is changed: {', '.join(sorted(columns))}")
@@ -104,7 +104,7 @@ def set_password(
     connection: Connection, user_id: int, password_hash: str, keep_login: str | None
 ) -> tuple[User, list[str]]:
     """The user, and the logins that ended with the old password."""
-    user = living_user(connection, user_id)
+    user = require_user(connection, user_id)
     changed = accounts.update_user(connection, user_id, password_hash=password_hash)
     _record_of_user(connection, user, "USER.UPDATE", "has a new password")
     login_sources.forget(connection, user_id)  # who knew the old one is a stranger again
@@ -112,28 +112,28 @@ def set_password(
 
 
 def rotate_key(connection: Connection, user_id: int, api_key: str, sealed_secret: bytes) -> None:
-    user = living_user(connection, user_id)
+    user = require_user(connection, user_id)
     accounts.add_api_key(connection, user_id, api_key, sealed_secret)
     _record_of_user(connection, user, "REGISTER.USER.KEY", "has a new API key")
 
 
-def set_user_state(connection: Connection, user_id: int, state: str) -> tuple[User, Revoked]:
-    user = living_user(connection, user_id)
+def set_user_state(connection: Connection, user_id: int, state: str) -> tuple[User, RevokedUsers]:
+    user = require_user(connection, user_id)
     changed = accounts.update_user(connection, user_id, state=state)
     verb = "ENABLE" if state == accounts.ENABLED else "DISABLE"
     _record_of_user(connection, user, f"USER.{verb}", f"is {state}")
     return changed, _revoke(connection, [] if state == accounts.ENABLED else [user_id])
 
 
-def delete_user(connection: Connection, user_id: int) -> Revoked:
-    user = living_user(connection, user_id)
+def delete_user(connection: Connection, user_id: int) -> RevokedUsers:
+    user = require_user(connection, user_id)
     accounts.remove_users(connection, [user_id])
     _record_of_user(connection, user, "USER.DELETE", "is deleted")
     return _revoke(connection, [user_id])
 
 
-def set_account_state(connection: Connection, account_id: int, state: str) -> tuple[Account, Revoked]:
-    account = living_account(connection, account_id)
+def set_account_state(connection: Connection, account_id: int, state: str) -> tuple[Account, RevokedUsers]:
+    account = require_account(connection, account_id)
     changed = accounts.update_account(connection, account_id, state=state)
     if account.state != state:
         verb = "ENABLE" if state == accounts.ENABLED else "DISABLE"
@@ -145,21 +145,21 @@ def set_account_state(connection: Connection, account_id: int, state: str) -> tu
 
 def remove_account(connection: Connection, account_id: int) -> None:
     """The last step of its deletion; its rows stay as history."""
-    account = living_account(connection, account_id)
+    account = require_account(connection, account_id)
     accounts.remove_users(connection, [user.id for user in accounts.users_of(connection, account_id)])
     accounts.update_account(connection, account_id, removed=now())
     text = f"account {account.name} is deleted"
     _record(connection, account, "ACCOUNT.DELETE", "Account", account.uuid, text)
 
 
-def _revoke(connection: Connection, user_ids: list[int]) -> Revoked:
+def _revoke(connection: Connection, user_ids: list[int]) -> RevokedUsers:
     """Their logins end in the same transaction; AccountError when no administrator would be left."""
     sessions.end_of_users(connection, user_ids)
     if user_ids and not accounts.has_administrator(connection):
         raise AccountError(
             "no root administrator who can log in would be left", "create or enable another one first"
         )
-    return Revoked(user_ids)
+    return RevokedUsers(user_ids)
 
 
 def _check_account_name(connection: Connection, name: str, domain_id: int) -> None:

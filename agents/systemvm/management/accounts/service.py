@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from systemvm.management.accounts import records
 from systemvm.management.accounts.errors import AccountError
-from systemvm.management.accounts.records import NewUser, Revoked
+from systemvm.management.accounts.records import NewUser, RevokedUsers
 from systemvm.management.pki.seal import Seal
 from systemvm.management.state import accounts, instances
 from systemvm.management.state import templates as template_rows
@@ -34,7 +34,7 @@ ADMINISTRATORS = "administrators"
 CONCURRENCY = 8
 
 
-class Passwords(Protocol):
+class PasswordHashing(Protocol):
     """Who hashes passwords; `source` is whose turn it takes."""
 
     async def hash(self, password: str, *, source: str) -> str: ...
@@ -43,20 +43,20 @@ class Passwords(Protocol):
     ) -> bool: ...
 
 
-class Machines(Protocol):
+class MachineRemover(Protocol):
     """Who ends an account's machines."""
 
     async def stop(self, vm_id: int, *, forced: bool = False) -> Instance: ...
     async def destroy(self, vm_id: int, *, expunge: bool = False) -> Instance: ...
 
 
-class Templates(Protocol):
+class TemplateDeleter(Protocol):
     """Who deletes an account's templates."""
 
     async def delete(self, template_id: int, *, forced: bool = False) -> bool: ...
 
 
-class Consoles(Protocol):
+class ConsoleRevoker(Protocol):
     """Who ends consoles."""
 
     async def of_login(self, login_uuid: str) -> None: ...
@@ -64,7 +64,7 @@ class Consoles(Protocol):
 
 
 @frozen
-class Keys:
+class ApiKeyPair:
     """A user's API key with its secret, in clear."""
 
     api_key: str = field(repr=False)
@@ -80,10 +80,10 @@ class AccountService:
         self,
         database: Database,
         seal: Seal,
-        passwords: Passwords,
-        machines: Machines,
-        templates: Templates,
-        consoles: Consoles,
+        passwords: PasswordHashing,
+        machines: MachineRemover,
+        templates: TemplateDeleter,
+        consoles: ConsoleRevoker,
     ) -> None:
         self._database = database
         self._seal = seal
@@ -128,13 +128,13 @@ class AccountService:
             await self._consoles.of_login(login)
         return user
 
-    async def keys(self, user_id: int) -> Keys | None:
+    async def keys(self, user_id: int) -> ApiKeyPair | None:
         key = await self._database.read(accounts.api_key_of, user_id)
-        return None if key is None else Keys(key.api_key, self._seal.open(key.sealed_secret))
+        return None if key is None else ApiKeyPair(key.api_key, self._seal.open(key.sealed_secret))
 
-    async def rotate_keys(self, user_id: int) -> Keys:
+    async def rotate_keys(self, user_id: int) -> ApiKeyPair:
         """A new key; the one before ends at once."""
-        keys = Keys(secrets.token_urlsafe(KEY_BYTES), secrets.token_urlsafe(KEY_BYTES))
+        keys = ApiKeyPair(secrets.token_urlsafe(KEY_BYTES), secrets.token_urlsafe(KEY_BYTES))
         sealed = self._seal.close(keys.secret_key)
         await self._database.run(records.rotate_key, user_id, keys.api_key, sealed)
         return keys
@@ -186,7 +186,7 @@ class AccountService:
         except TemplateInUseError as error:
             self.log.info("it stays, for an administrator to delete: {why}", why=error.message)
 
-    async def _revoke(self, revoked: Revoked) -> None:
+    async def _revoke(self, revoked: RevokedUsers) -> None:
         if revoked.user_ids:
             await self._consoles.of_users(revoked.user_ids)
 

@@ -36,7 +36,7 @@ def user_answers(connection: Connection, users: Sequence[User]) -> list[UserAnsw
 def account_answers(connection: Connection, chosen: Sequence[Account]) -> list[AccountAnswer]:
     domains = {row.id: row for row in accounts.all_domains(connection)}
     users: dict[int, list[User]] = {}
-    for user in accounts.living_users(connection):
+    for user in accounts.list_users(connection):
         users.setdefault(user.account_id, []).append(user)
     counts = _counts(connection)
     return [
@@ -83,7 +83,7 @@ def _account(account: Account, domain: Domain, users: Sequence[User], counts: _C
         rolename=role_name,
         domainid=domain.uuid,
         domain=domain.name,
-        domainpath=domain.shown_path,
+        domainpath=domain.pretty_path,
         state=account.state,
         created=account.created,
         isdefault=False,
@@ -100,7 +100,7 @@ def _domain(domain: Domain, by_id: Mapping[int, Domain], has_child: bool) -> Dom
     return DomainAnswer(
         id=domain.uuid,
         name=domain.name,
-        path=domain.shown_path,
+        path=domain.pretty_path,
         level=len([part for part in domain.path.split("/") if part]),
         haschild=has_child,
         parentdomainid=parent.uuid if parent else None,

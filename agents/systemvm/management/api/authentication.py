@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argon2
 
-from systemvm.management.api.passwords import Passwords
+from systemvm.management.api.passwords import PasswordService
 from systemvm.management.api.principal import Principal
 from systemvm.management.pki.seal import Seal
 from systemvm.management.state import accounts, login_sources
@@ -13,13 +13,13 @@ from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.rows import NotFoundError
 
 
-class Directory:
+class Authenticator:
     """Tells who a caller is. A wrong password costs as much time as a name that nobody has."""
 
     def __init__(self, database: Database, seal: Seal, hasher: argon2.PasswordHasher | None = None) -> None:
         self._database = database
         self._seal = seal
-        self.passwords = Passwords(hasher)
+        self.passwords = PasswordService(hasher)
 
     async def by_password(
         self, username: str, password: str, domain_path: str, *, source: str = "", trusted: bool = False

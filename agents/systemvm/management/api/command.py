@@ -21,7 +21,7 @@ from systemvm.management.api.principal import ANY_ACCOUNT, Principal
 from systemvm.management.state.status import AccountType
 
 
-class Shape(enum.Enum):
+class ResponseShape(enum.Enum):
     """How a command's result is laid out in its answer."""
 
     LIST = "list"  # {"count": n, "<object>": [...]}
@@ -41,7 +41,7 @@ class ApiCall:
 
 
 @frozen
-class Started:
+class StartedJob:
     """What an asynchronous command answers at once."""
 
     jobid: str
@@ -49,7 +49,7 @@ class Started:
 
 
 @frozen
-class Page:
+class ResultPage:
     """One page of a list, and how many rows there are in all."""
 
     rows: Sequence[Any]
@@ -68,7 +68,7 @@ class Command:
     description: str
     answer: type  # the attrs class of the object in the result
     object_name: str = ""
-    shape: Shape = Shape.OBJECT
+    shape: ResponseShape = ResponseShape.OBJECT
     parameters: tuple[Parameter, ...] = ()
     roles: frozenset[AccountType] = ANY_ACCOUNT
     paged: bool = True  # of lists: whether callers may ask for a page and search by keyword
@@ -77,11 +77,13 @@ class Command:
 
     @property
     def all_parameters(self) -> tuple[Parameter, ...]:
-        return self.parameters + PAGING if self.shape is Shape.LIST and self.paged else self.parameters
+        return (
+            self.parameters + PAGING if self.shape is ResponseShape.LIST and self.paged else self.parameters
+        )
 
     @property
     def is_async(self) -> bool:
-        return self.shape is Shape.ASYNC
+        return self.shape is ResponseShape.ASYNC
 
     @property
     def response_name(self) -> str:
@@ -138,10 +140,10 @@ def paged(select: Callable[[ApiCall], Awaitable[Sequence[Any]]]) -> Handler:
     """A handler of a list command from one that answers all rows: applies page and pagesize."""
 
     @functools.wraps(select)
-    async def handler(call: ApiCall) -> Page:
+    async def handler(call: ApiCall) -> ResultPage:
         window = page_window(call.arguments)
         rows = await select(call)
-        return Page(rows[window], len(rows))
+        return ResultPage(rows[window], len(rows))
 
     return handler
 

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from systemvm.management.api.answers.access import ApiAnswer, ApiFieldAnswer, ApiParameterAnswer
-from systemvm.management.api.command import ApiCall, Command, CommandTable, Shape, paged
+from systemvm.management.api.command import ApiCall, Command, CommandTable, ResponseShape, paged
 from systemvm.management.api.parameters import MAX_TEXT_LENGTH, ParameterType, optional
 
 _TYPE_NAMES = {
@@ -43,7 +43,7 @@ def describe(command: Command) -> ApiAnswer:
             )
             for parameter in command.all_parameters
         ],
-        response=[_JOB_ID, *fields] if command.shape is Shape.ASYNC else fields,
+        response=[_JOB_ID, *fields] if command.shape is ResponseShape.ASYNC else fields,
     )
 
 
@@ -93,6 +93,6 @@ def discovery_command(table: CommandTable) -> Command:
         "Lists the commands of this API that the caller may use.",
         ApiAnswer,
         "api",
-        Shape.LIST,
+        ResponseShape.LIST,
         (optional("name", ParameterType.STRING, "only this command"),),
     )

@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape
 import attrs
 import msgspec
 
-from systemvm.management.api.command import Command, Page, Shape
+from systemvm.management.api.command import Command, ResponseShape, ResultPage
 from systemvm.management.api.errors import ApiError
 
 CONTENT_TYPES = {"json": "application/json; charset=utf-8", "xml": "text/xml; charset=utf-8"}
@@ -37,14 +37,14 @@ def plain(value: Any) -> Any:
 def result_body(command: Command, result: Any) -> dict[str, Any]:
     """What goes under `<command>response`; an empty list is `{}`, as CloudStack's clients expect."""
     match command.shape:
-        case Shape.LIST:
-            page = result if isinstance(result, Page) else Page(result, len(result))
+        case ResponseShape.LIST:
+            page = result if isinstance(result, ResultPage) else ResultPage(result, len(result))
             if not page.count:
                 return {}
             return {"count": page.count, command.object_name: plain(page.rows)}
-        case Shape.OBJECT:
+        case ResponseShape.OBJECT:
             return {command.object_name: plain(result)}
-        case Shape.ASYNC | Shape.BARE:
+        case ResponseShape.ASYNC | ResponseShape.BARE:
             body: dict[str, Any] = plain(result)
             return body
 

@@ -10,12 +10,12 @@ from attrs import field, frozen
 from twisted.internet.interfaces import IReactorTime
 
 from systemvm.management.accounts.service import AccountService
-from systemvm.management.api.authentication import Directory
+from systemvm.management.api.authentication import Authenticator
 from systemvm.management.api.command import CommandTable
 from systemvm.management.api.commands.accounts import AccountCommands
 from systemvm.management.api.commands.certificates import CertificateCommands, CertificateControl
-from systemvm.management.api.commands.consoles import ConsoleCommands, Endpoints
-from systemvm.management.api.commands.diagnostics import Asker, DiagnosticsCommands
+from systemvm.management.api.commands.consoles import ConsoleCommands, ConsoleEndpointCreator
+from systemvm.management.api.commands.diagnostics import DiagnosticsCommands, DiagnosticsRunner
 from systemvm.management.api.commands.events import EventCommands
 from systemvm.management.api.commands.infrastructure import InfrastructureCommands
 from systemvm.management.api.commands.jobs import JobCommands
@@ -29,29 +29,29 @@ from systemvm.management.api.commands.virtual_machines import VirtualMachineComm
 from systemvm.management.api.commands.volumes import VolumeCommands
 from systemvm.management.api.commands.zones import ZoneCommands
 from systemvm.management.api.discovery import discovery_command
-from systemvm.management.api.http import ApiResource, Client, Front
-from systemvm.management.api.login import LOGIN, LOGOUT, Login
+from systemvm.management.api.http import ApiResource, ClientResource, PublicAddress
+from systemvm.management.api.login import LOGIN, LOGOUT, LoginService
 from systemvm.management.api.login import Consoles as LoginConsoles
 from systemvm.management.api.sessions import Sessions
 from systemvm.management.api.zone_parts import NetworksOf
 from systemvm.management.config import ExpungeConfig
-from systemvm.management.jobs.runner import Jobs
+from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.state.database import Database
 from systemvm.management.templates.service import TemplateService
 from systemvm.management.virtual_machines.service import VirtualMachines
 
 
 @frozen
-class Services:
+class ApiServices:
     """What the commands call."""
 
     database: Database
-    jobs: Jobs
+    jobs: JobRunner
     templates: TemplateService
     system_vms: SystemVmControl
     virtual_machines: VirtualMachines
-    consoles: Endpoints
-    diagnostics: Asker
+    consoles: ConsoleEndpointCreator
+    diagnostics: DiagnosticsRunner
     diagnostics_url: str  # where their zips are fetched from
     guest_bridge: Callable[[str], str | None]  # by zone name
     networks_of: NetworksOf
@@ -62,8 +62,8 @@ class Services:
     expunge: ExpungeConfig = field(factory=ExpungeConfig)
 
 
-def command_table(services: Services) -> CommandTable:
-    """All commands; their jobs get their handlers, so this comes before `Jobs.resume_pending`."""
+def command_table(services: ApiServices) -> CommandTable:
+    """All commands; their jobs get their handlers, so this comes before `JobRunner.resume_pending`."""
     database, jobs = services.database, services.jobs
     table = CommandTable((LOGIN, LOGOUT))
     table.add(
@@ -98,12 +98,12 @@ def command_table(services: Services) -> CommandTable:
 def client_resource(
     table: CommandTable,
     database: Database,
-    directory: Directory,
+    directory: Authenticator,
     clock: IReactorTime,
-    front: Front,
+    front: PublicAddress,
     consoles: LoginConsoles,
-) -> Client:
+) -> ClientResource:
     """`/client`, to be put beneath the root of the page; `front` is where browsers find that page."""
     sessions = Sessions(database)
-    login = Login(directory, sessions, clock, consoles)
-    return Client(ApiResource(table, directory, sessions, login, front=front))
+    login = LoginService(directory, sessions, clock, consoles)
+    return ClientResource(ApiResource(table, directory, sessions, login, front=front))

@@ -17,11 +17,11 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
 
 from systemvm.management.api import envelope, signature
-from systemvm.management.api.authentication import Directory
+from systemvm.management.api.authentication import Authenticator
 from systemvm.management.api.command import CommandTable
 from systemvm.management.api.errors import ApiError, ErrorCode, unauthorized
 from systemvm.management.api.failures import as_api_error
-from systemvm.management.api.login import LOGIN, LOGOUT, Login
+from systemvm.management.api.login import LOGIN, LOGOUT, LoginService
 from systemvm.management.api.principal import Principal
 from systemvm.management.api.request_parameters import read_parameters
 from systemvm.management.api.sessions import Sessions
@@ -41,7 +41,7 @@ _HEADERS = {
 
 
 @frozen
-class Front:
+class PublicAddress:
     """How browsers reach this API: what the advertised page address says, not what it is bound to."""
 
     secure: bool = False  # the page is on https: its cookie must not travel in clear
@@ -50,7 +50,7 @@ class Front:
     proxies: Sequence[Network] = ()  # from these alone X-Forwarded-For counts
 
     @classmethod
-    def of(cls, endpoint: PublicEndpoint, proxies: Sequence[Network] = ()) -> Front:
+    def of(cls, endpoint: PublicEndpoint, proxies: Sequence[Network] = ()) -> PublicAddress:
         """Of the page's advertised endpoint."""
         return cls(
             secure=endpoint.scheme == "https",
@@ -69,11 +69,11 @@ class ApiResource(Resource):
     def __init__(
         self,
         table: CommandTable,
-        directory: Directory,
+        directory: Authenticator,
         sessions: Sessions,
-        login: Login,
+        login: LoginService,
         *,
-        front: Front | None = None,
+        front: PublicAddress | None = None,
         clock: Callable[[], datetime] = now,
     ) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class ApiResource(Resource):
         self._directory = directory
         self._sessions = sessions
         self._login = login
-        self._front = front or Front()
+        self._front = front or PublicAddress()
         self._clock = clock
 
     def render(self, request: Request) -> int:
@@ -93,7 +93,7 @@ class ApiResource(Resource):
     async def _serve(self, request: Request) -> None:
         gone = request.notifyFinish()
         gone.addErrback(lambda _: None)
-        exchange = Exchange(request, uuid.uuid4().hex, self._front.proxies)
+        exchange = ApiRequest(request, uuid.uuid4().hex, self._front.proxies)
         try:
             if request.method not in (b"GET", b"POST"):
                 raise ApiError(ErrorCode.METHOD_NOT_ALLOWED, "the API takes GET and POST")
@@ -109,10 +109,10 @@ class ApiResource(Resource):
         if not gone.called:
             self._send(exchange, document)
 
-    def _known_name(self, exchange: Exchange) -> str | None:
+    def _known_name(self, exchange: ApiRequest) -> str | None:
         return exchange.command if exchange.command in self._table else None
 
-    def _send(self, exchange: Exchange, document: dict[str, Any]) -> None:
+    def _send(self, exchange: ApiRequest, document: dict[str, Any]) -> None:
         request = exchange.request
         for name, value in _HEADERS.items():
             request.setHeader(name, value)
@@ -123,7 +123,7 @@ class ApiResource(Resource):
         request.write(body)
         request.finish()
 
-    async def _answer(self, exchange: Exchange) -> dict[str, Any]:
+    async def _answer(self, exchange: ApiRequest) -> dict[str, Any]:
         if exchange.command == LOGIN.name:
             return await self._log_in(exchange)
         if exchange.command == LOGOUT.name:
@@ -135,7 +135,7 @@ class ApiResource(Resource):
         )
         return envelope.answer(command, result)
 
-    async def _authenticate(self, exchange: Exchange) -> Principal:
+    async def _authenticate(self, exchange: ApiRequest) -> Principal:
         """By API key and signature, or by session cookie and session key; ApiError 401."""
         api_key = exchange.named("apikey")
         if api_key is not None:
@@ -152,7 +152,7 @@ class ApiResource(Resource):
             raise unauthorized()
         return found_session
 
-    async def _log_in(self, exchange: Exchange) -> dict[str, Any]:
+    async def _log_in(self, exchange: ApiRequest) -> dict[str, Any]:
         if exchange.request.method != b"POST":
             raise ApiError(
                 ErrorCode.METHOD_NOT_ALLOWED, "login is POST only", "a password in a URL ends up in logs"
@@ -164,7 +164,7 @@ class ApiResource(Resource):
         self._set_cookie(exchange.request, opened.cookie.encode(), max_age=None)
         return envelope.answer(LOGIN, answer)
 
-    async def _log_out(self, exchange: Exchange) -> dict[str, Any]:
+    async def _log_out(self, exchange: ApiRequest) -> dict[str, Any]:
         """Needs the session key too, so that no other page can log a user out."""
         await self._authenticate(exchange)
         answer = await self._login.logout(exchange.cookie)
@@ -182,7 +182,7 @@ class ApiResource(Resource):
             sameSite=b"strict",
         )
 
-    def _check_origin(self, exchange: Exchange) -> None:
+    def _check_origin(self, exchange: ApiRequest) -> None:
         """Calls that carry a cookie come from our own page, or from a program that is no browser."""
         origin = exchange.request.getHeader(b"origin")
         site = exchange.request.getHeader(b"sec-fetch-site")
@@ -197,7 +197,7 @@ class ApiResource(Resource):
             )
 
 
-class Exchange:
+class ApiRequest:
     """One request, read step by step so that an error at any step still answers in the form asked for."""
 
     def __init__(self, request: Request, request_id: str, proxies: Sequence[Network] = ()) -> None:
@@ -274,7 +274,7 @@ def request_arguments(request: Request) -> dict[bytes, list[bytes]]:
     return arguments
 
 
-class Client(Resource):
+class ClientResource(Resource):
     """`/client`, under which the API is, as in CloudStack."""
 
     def __init__(self, api: ApiResource) -> None:

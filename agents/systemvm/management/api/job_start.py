@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from systemvm.management.api.command import ApiCall, Started
+from systemvm.management.api.command import ApiCall, StartedJob
 from systemvm.management.api.failures import as_api_error
-from systemvm.management.jobs.runner import Jobs
+from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.state.jobs import Job
 
 
 async def start_job(
-    jobs: Jobs,
+    jobs: JobRunner,
     call: ApiCall,
     command: str,
     arguments: dict[str, Any],
@@ -20,7 +20,7 @@ async def start_job(
     about: str,
     uuid: str,
     creates: bool = False,
-) -> Started:
+) -> StartedJob:
     """Submit the job for the caller; `about` and `uuid` name the thing it changes or makes."""
     job = await jobs.submit(
         command,
@@ -32,11 +32,11 @@ async def start_job(
         instance_uuid=uuid,
         request_id=call.request_id,
     )
-    return Started(job.uuid, uuid if creates else None)
+    return StartedJob(job.uuid, uuid if creates else None)
 
 
 def describe_job_error(error: Exception, job: Job) -> tuple[int, dict[str, Any]]:
-    """The result code and jobresult of a job that raised: what `Jobs` asks for."""
+    """The result code and jobresult of a job that raised: what `JobRunner` asks for."""
     problem = as_api_error(error, job.request_id)
     result: dict[str, Any] = {"errorcode": int(problem.code), "errortext": problem.message}
     if problem.hint:

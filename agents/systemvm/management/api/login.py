@@ -11,8 +11,8 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from systemvm.management.api.answers.access import LoginAnswer, LogoutAnswer
-from systemvm.management.api.authentication import Directory
-from systemvm.management.api.command import ApiCall, Command, Shape
+from systemvm.management.api.authentication import Authenticator
+from systemvm.management.api.command import ApiCall, Command, ResponseShape
 from systemvm.management.api.errors import ApiError, ErrorCode
 from systemvm.management.api.login_limit import Attempt, LoginLimit
 from systemvm.management.api.parameters import ParameterType, optional, read_arguments, required
@@ -30,7 +30,7 @@ LOGIN = Command(
     _over_http_only,
     "Opens a session: a cookie, and a session key to send with every later call. POST only.",
     LoginAnswer,
-    shape=Shape.BARE,
+    shape=ResponseShape.BARE,
     parameters=(
         required("username", ParameterType.STRING, "the user's name"),
         required("password", ParameterType.STRING, "the password, in clear; use HTTPS away from the host"),
@@ -38,7 +38,7 @@ LOGIN = Command(
         optional("domainid", ParameterType.UUID, "UUID of the user's domain, in place of its path"),
     ),
 )
-LOGOUT = Command("logout", _over_http_only, "Ends the session.", LogoutAnswer, shape=Shape.BARE)
+LOGOUT = Command("logout", _over_http_only, "Ends the session.", LogoutAnswer, shape=ResponseShape.BARE)
 
 
 class Consoles(Protocol):
@@ -47,13 +47,13 @@ class Consoles(Protocol):
     async def of_login(self, login_uuid: str) -> None: ...
 
 
-class Login:
+class LoginService:
     """Opens sessions for passwords, at a limited rate, and ends them."""
 
     log = Logger()
 
     def __init__(
-        self, directory: Directory, sessions: Sessions, clock: IReactorTime, consoles: Consoles
+        self, directory: Authenticator, sessions: Sessions, clock: IReactorTime, consoles: Consoles
     ) -> None:
         self._directory = directory
         self._sessions = sessions

@@ -14,7 +14,7 @@ from systemvm.management.state.zones import Host, ImageStore, Zone
 
 
 @frozen
-class Names:
+class OwnerNames:
     """What numbers in rows mean to people."""
 
     accounts: Mapping[int, Account]
@@ -30,9 +30,9 @@ class Names:
         return None if number is None else self.hosts.get(number)
 
 
-def read_names(connection: Connection) -> Names:
+def read_names(connection: Connection) -> OwnerNames:
     """All of them: there are few, and lists need most."""
-    return Names(
+    return OwnerNames(
         accounts={row.id: row for row in accounts.all_accounts(connection)},
         domains={row.id: row for row in accounts.all_domains(connection)},
         zones={row.id: row for row in zones.all_zones(connection)},

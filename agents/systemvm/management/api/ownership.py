@@ -32,7 +32,7 @@ OWNERS = (
 
 
 @frozen
-class Owners:
+class OwnerFilter:
     """The accounts whose things are listed; None for all."""
 
     account_ids: frozenset[int] | None
@@ -61,7 +61,7 @@ def owner_of(connection: Connection, call: ApiCall) -> Account:
     return account
 
 
-def owners_of(connection: Connection, call: ApiCall, *, everyones_by_default: bool = False) -> Owners:
+def owners_of(connection: Connection, call: ApiCall, *, everyones_by_default: bool = False) -> OwnerFilter:
     """Whose things a list shows: the caller's own unless the call says otherwise.
 
     `everyones_by_default`: administrators see all without `listall`. ApiError 431 for an account or a domain
@@ -73,19 +73,19 @@ def owners_of(connection: Connection, call: ApiCall, *, everyones_by_default: bo
         domain = _domain(connection, domain_uuid) if domain_uuid else principal.domain
         account = _account(connection, name, domain)
         _check_may_act_for(principal, account)
-        return Owners(frozenset({account.id}))
+        return OwnerFilter(frozenset({account.id}))
     if domain_uuid is not None:
         domain = _domain(connection, domain_uuid)
         if not principal.is_admin:
             if domain.id != principal.domain.id:
                 raise unauthorized(
-                    f"{principal.account.name} may not list things of domain {domain.shown_path}"
+                    f"{principal.account.name} may not list things of domain {domain.pretty_path}"
                 )
-            return Owners(frozenset({principal.account.id}))
-        return Owners(_accounts_in(connection, domain, recursive=_is_recursive(arguments)))
+            return OwnerFilter(frozenset({principal.account.id}))
+        return OwnerFilter(_accounts_in(connection, domain, recursive=_is_recursive(arguments)))
     if principal.is_admin and (everyones_by_default or arguments.flag("listall")):
-        return Owners(None)
-    return Owners(frozenset({principal.account.id}))
+        return OwnerFilter(None)
+    return OwnerFilter(frozenset({principal.account.id}))
 
 
 def _is_recursive(arguments: Arguments) -> bool:
@@ -99,7 +99,7 @@ def _domain(connection: Connection, uuid: str) -> Domain:
 def _account(connection: Connection, name: str, domain: Domain) -> Account:
     found = accounts.account_by_name(connection, name, domain.id)
     if found is None:
-        raise parameter_error(f"Unable to find account {name} in domain {domain.shown_path}")
+        raise parameter_error(f"Unable to find account {name} in domain {domain.pretty_path}")
     return found
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import argon2
 
-from systemvm.management.api.hash_gate import HashGate
+from systemvm.management.api.hash_limiter import HashLimiter
 
 
-class Passwords:
+class PasswordService:
     """Argon2id by the library's own parameters (RFC 9106), unless tests give weaker ones.
 
     `source` is who asks, for turns that are fair: a client's network, or a user. ApiError 503 when too many
@@ -18,7 +18,7 @@ class Passwords:
     def __init__(self, hasher: argon2.PasswordHasher | None = None) -> None:
         self._hasher = hasher or argon2.PasswordHasher()
         self._nobodys_hash = self._hasher.hash("nobody's password")
-        self._gate = HashGate()
+        self._gate = HashLimiter()
 
     async def hash(self, password: str, *, source: str) -> str:
         return await self._gate.run(source, True, self._hasher.hash, password)

@@ -17,7 +17,7 @@ class _BoundedRequest(BoundedRequest):
     max_body_bytes = MAX_BODY_BYTES
 
 
-class QuietSite(server.Site):
+class ManagementSite(server.Site):
     """Logs method, path, status and size. Never the query: signatures, session keys and tokens are in it."""
 
     log_source = Logger()

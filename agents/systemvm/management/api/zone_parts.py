@@ -22,41 +22,41 @@ NetworksOf = Callable[[str], NetworksConfig]
 
 
 @frozen
-class Part:
+class ZonePart:
     """A part of a zone: its UUID and its name."""
 
     id: str
     name: str
 
 
-def pod_of(zone: Zone) -> Part:
-    return Part(_id_of(zone.uuid, "pod"), f"{zone.name}-pod")
+def pod_of(zone: Zone) -> ZonePart:
+    return ZonePart(_id_of(zone.uuid, "pod"), f"{zone.name}-pod")
 
 
-def cluster_of(zone: Zone) -> Part:
-    return Part(_id_of(zone.uuid, "cluster"), f"{zone.name}-cluster")
+def cluster_of(zone: Zone) -> ZonePart:
+    return ZonePart(_id_of(zone.uuid, "cluster"), f"{zone.name}-cluster")
 
 
-def pool_of(host: Host) -> Part:
+def pool_of(host: Host) -> ZonePart:
     """The directory of a host that holds the disks of its machines."""
-    return Part(_id_of(host.uuid, "pool"), f"{host.name}-primary")
+    return ZonePart(_id_of(host.uuid, "pool"), f"{host.name}-primary")
 
 
-def physical_network_of(zone: Zone, network: NetworkConfig) -> Part:
+def physical_network_of(zone: Zone, network: NetworkConfig) -> ZonePart:
     """The bridge that carries a network."""
-    return Part(_id_of(zone.uuid, f"physical network {network.bridge}"), network.bridge)
+    return ZonePart(_id_of(zone.uuid, f"physical network {network.bridge}"), network.bridge)
 
 
-def guest_network_of(zone: Zone) -> Part:
-    return Part(_id_of(zone.uuid, "guest network"), f"{zone.name}-guest")
+def guest_network_of(zone: Zone) -> ZonePart:
+    return ZonePart(_id_of(zone.uuid, "guest network"), f"{zone.name}-guest")
 
 
-def guest_network_offering_of(zone: Zone) -> Part:
-    return Part(_id_of(zone.uuid, "guest network offering"), "Bridged guest network without services")
+def guest_network_offering_of(zone: Zone) -> ZonePart:
+    return ZonePart(_id_of(zone.uuid, "guest network offering"), "Bridged guest network without services")
 
 
-def public_range_of(zone: Zone) -> Part:
-    return Part(_id_of(zone.uuid, "public range"), f"{zone.name}-public")
+def public_range_of(zone: Zone) -> ZonePart:
+    return ZonePart(_id_of(zone.uuid, "public range"), f"{zone.name}-public")
 
 
 def _id_of(owner: str, part: str) -> str:

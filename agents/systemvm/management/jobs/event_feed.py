@@ -34,7 +34,7 @@ class Subscription(Generic[T]):
             waiting.callback(value)
 
 
-class Feed(Generic[T]):
+class EventFeed(Generic[T]):
     """Subscriptions by topic."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from systemvm.management.jobs.event_feed import Feed
+from systemvm.management.jobs.event_feed import EventFeed
 from systemvm.management.state import jobs as rows
 from systemvm.management.state.database import Database
 from systemvm.management.state.jobs import Job
@@ -23,7 +23,7 @@ INTERNAL_ERROR = 530
 RETRY_INTERVAL_S = 5.0
 
 
-class Running:
+class RunningJob:
     """A job as its handler sees it: the row, and a place to say how far it is."""
 
     def __init__(self, job: Job, report: Callable[[int, str], None]) -> None:
@@ -31,7 +31,7 @@ class Running:
         self.progress = report  # progress(percent, text)
 
 
-Handler = Callable[[Running], Awaitable[dict[str, Any]]]
+Handler = Callable[[RunningJob], Awaitable[dict[str, Any]]]
 #: What an exception means to a caller: a result code and a jobresult.
 Describe = Callable[[Exception, Job], tuple[int, dict[str, Any]]]
 
@@ -70,7 +70,7 @@ def _describe(error: Exception, job: Job) -> tuple[int, dict[str, Any]]:
     return INTERNAL_ERROR, {"errorcode": INTERNAL_ERROR, "errortext": str(error) or type(error).__name__}
 
 
-class Jobs:
+class JobRunner:
     """The daemon's jobs: submitted by commands, run by the handler of the command's name.
 
     A handler returns the jobresult, `{"systemvm": {…}}`, or raises; `describe` turns what it raised into
@@ -90,7 +90,7 @@ class Jobs:
         self._kinds: dict[str, _Kind] = {}
         self._running: dict[str, Deferred[None]] = {}
         self._stopping = False
-        self._feed: Feed[JobProgress] = Feed()
+        self._feed: EventFeed[JobProgress] = EventFeed()
 
     def register(self, command: str, handler: Handler, *, resumes: bool = False) -> None:
         """Say who runs the jobs of a command; all of them, before `resume_pending`."""
@@ -166,7 +166,7 @@ class Jobs:
             writing.addErrback(lambda failure: self._log.failure("progress is not written", failure=failure))
 
         try:
-            result = await self._kinds[job.command].handler(Running(job, report))
+            result = await self._kinds[job.command].handler(RunningJob(job, report))
         except Exception as error:
             if self._stopping:
                 raise

@@ -15,7 +15,7 @@ from twisted.web.static import File
 Find = Callable[[str, str], Path | None]
 
 
-class DiagnosticsShelf(Resource):
+class DiagnosticsResource(Resource):
     """Zips by their exact address; there is no listing."""
 
     def __init__(self, find: Find) -> None:

@@ -51,7 +51,7 @@ class _File(Resource):
         return self._body
 
 
-class Page(Resource):
+class PageResource(Resource):
     """The root of the daemon's site: the page at `/`, its files beside it, and what the daemon adds.
 
     The page's own links are relative, so it works below any path that it is advertised under.

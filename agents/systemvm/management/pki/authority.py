@@ -28,7 +28,7 @@ def utc_now() -> datetime:
 
 
 @frozen
-class Authority:
+class CertificateAuthority:
     """A root with its key."""
 
     key: ec.EllipticCurvePrivateKey = field(repr=False)
@@ -47,7 +47,7 @@ class Authority:
     @classmethod
     def create(
         cls, common_name: str, constraints: x509.NameConstraints | None = None, now: Now = utc_now
-    ) -> Authority:
+    ) -> CertificateAuthority:
         key = new_key()
         name = _name(common_name)
         start = now() - BACKDATE
@@ -69,7 +69,7 @@ class Authority:
         return cls(key, builder.sign(key, hashes.SHA256()), now)
 
     @classmethod
-    def load(cls, directory: Path, stem: str, now: Now = utc_now) -> Authority | None:
+    def load(cls, directory: Path, stem: str, now: Now = utc_now) -> CertificateAuthority | None:
         """The root kept under that name, or None when there is none yet."""
         path = directory / f"{stem}.key"
         if not path.exists():

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from systemvm.management.pki.authority import Authority, Now, utc_now
+from systemvm.management.pki.authority import CertificateAuthority, Now, utc_now
 from systemvm.management.pki.control_roots import ControlRoots, Phase
 from systemvm.management.pki.keystore import key_to_pem, new_key
 from systemvm.rpc.tls.identity import Identity
@@ -44,7 +44,7 @@ class Issued:
 class ControlAuthority:
     """Signs for agents (clientAuth alone) and for daemons (serverAuth alone)."""
 
-    def __init__(self, authority: Authority, roots: ControlRoots | None = None) -> None:
+    def __init__(self, authority: CertificateAuthority, roots: ControlRoots | None = None) -> None:
         self._roots = roots or ControlRoots(authority)
         self._on_issued: Callable[[Issued], None] = lambda issued: None
         self._recorded: Callable[[x509.Certificate], Awaitable[None]] = _kept_by_nobody
@@ -56,7 +56,7 @@ class ControlAuthority:
         return cls(roots.current, roots)
 
     @property
-    def authority(self) -> Authority:
+    def authority(self) -> CertificateAuthority:
         """The root that signs."""
         return self._roots.current
 

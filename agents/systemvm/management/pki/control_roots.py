@@ -15,7 +15,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from systemvm.management.pki.authority import Authority, Now, key_id_of, utc_now
+from systemvm.management.pki.authority import CertificateAuthority, Now, key_id_of, utc_now
 from systemvm.management.pki.keystore import key_from_pem, read_secret
 
 STEM = "control-ca"
@@ -42,22 +42,22 @@ class Phase(enum.Enum):
 class ControlRoots:
     """The root that signs, and those that are trusted beside it."""
 
-    def __init__(self, current: Authority, directory: Path | None = None) -> None:
+    def __init__(self, current: CertificateAuthority, directory: Path | None = None) -> None:
         self.current = current
         self._directory = directory
-        self._next: Authority | None = None
+        self._next: CertificateAuthority | None = None
         self._previous: x509.Certificate | None = None
 
     @classmethod
     def open(cls, directory: Path, now: Now = utc_now) -> ControlRoots:
         """What is kept in `directory`; a first root is made when there is none."""
         _end_a_broken_switch(directory)
-        current = Authority.load(directory, STEM, now)
+        current = CertificateAuthority.load(directory, STEM, now)
         if current is None:
-            current = Authority.create("systemvm control CA", now=now)
+            current = CertificateAuthority.create("systemvm control CA", now=now)
             current.save(directory, STEM)
         roots = cls(current, directory)
-        roots._next = Authority.load(directory, NEXT, now)
+        roots._next = CertificateAuthority.load(directory, NEXT, now)
         previous = directory / f"{PREVIOUS}.crt"
         if roots._next is None and previous.exists():
             roots._previous = x509.load_pem_x509_certificate(previous.read_bytes())
@@ -93,7 +93,7 @@ class ControlRoots:
         if self.phase is not Phase.STEADY:
             return
         now = self.current.now
-        made = Authority.create(f"systemvm control CA of {now():%Y-%m-%d %H:%M:%S}", now=now)
+        made = CertificateAuthority.create(f"systemvm control CA of {now():%Y-%m-%d %H:%M:%S}", now=now)
         if self._directory is not None:
             made.save(self._directory, NEXT)
         self._next = made

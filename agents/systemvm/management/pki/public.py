@@ -16,7 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from twisted.logger import Logger
 
 from systemvm.host.zone import ZoneConfig
-from systemvm.management.pki.authority import Authority
+from systemvm.management.pki.authority import CertificateAuthority
 from systemvm.management.pki.keystore import key_to_pem, new_key
 from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.web.public_endpoint import WILDCARD, PublicEndpoint
@@ -56,14 +56,14 @@ class PublicAuthority:
 
     _log = Logger()
 
-    def __init__(self, authority: Authority) -> None:
+    def __init__(self, authority: CertificateAuthority) -> None:
         self.authority = authority
 
     @classmethod
     def open(cls, directory: Path, zones: Iterable[ZoneConfig], page: PublicEndpoint) -> PublicAuthority:
         """The root kept in `directory`; a new one at the first start, and when zones changed their names."""
         constraints = constraints_of(zones, page)
-        authority = Authority.load(directory, STEM)
+        authority = CertificateAuthority.load(directory, STEM)
         if authority is not None and _constraints_in(authority.certificate) == constraints:
             return cls(authority)
         if authority is not None:
@@ -71,7 +71,7 @@ class PublicAuthority:
                 "the zones' names or addresses changed: {path} is a new root, which browsers must trust anew",
                 path=str(directory / f"{STEM}.crt"),
             )
-        authority = Authority.create("systemvm public CA", constraints)
+        authority = CertificateAuthority.create("systemvm public CA", constraints)
         authority.save(directory, STEM)
         return cls(authority)
 

@@ -31,7 +31,7 @@ class Domain:
     parent_id: int | None
 
     @property
-    def shown_path(self) -> str:
+    def pretty_path(self) -> str:
         """As CloudStack's answers have it, ROOT or ROOT/a/b (ApiResponseHelper.getPrettyDomainPath)."""
         return f"ROOT{self.path}".rstrip("/")
 
@@ -153,13 +153,13 @@ def all_users(connection: sa.Connection) -> list[User]:
     return user_rows.all(connection)
 
 
-def living_accounts(connection: sa.Connection) -> list[Account]:
+def list_accounts(connection: sa.Connection) -> list[Account]:
     """Return the accounts that are not removed, without the system's own, as in CloudStack."""
     c = schema.accounts.c
     return account_rows.all(connection, c.removed.is_(None), c.id != SYSTEM_ACCOUNT_ID)
 
 
-def living_users(connection: sa.Connection) -> list[User]:
+def list_users(connection: sa.Connection) -> list[User]:
     """Return the users that are not removed, without the system's own."""
     c = schema.users.c
     return user_rows.all(connection, c.removed.is_(None), c.account_id != SYSTEM_ACCOUNT_ID)

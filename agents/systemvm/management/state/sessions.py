@@ -15,7 +15,7 @@ from systemvm.management.state.rows import Rows
 
 
 @frozen
-class Session:
+class LoginSession:
     id: int
     uuid: str
     user_id: int
@@ -26,7 +26,7 @@ class Session:
     expires: datetime
 
 
-rows = Rows(schema.sessions, Session, "session")
+rows = Rows(schema.sessions, LoginSession, "session")
 _c = schema.sessions.c
 
 
@@ -38,7 +38,7 @@ def create(
     session_key_hash: str,
     client_address: str | None,
     expires: datetime,
-) -> Session:
+) -> LoginSession:
     return rows.insert(
         connection,
         user_id=user_id,
@@ -49,7 +49,7 @@ def create(
     )
 
 
-def by_cookie_hash(connection: sa.Connection, cookie_hash: str) -> Session | None:
+def by_cookie_hash(connection: sa.Connection, cookie_hash: str) -> LoginSession | None:
     """The session of a cookie, if it has neither ended nor expired."""
     return rows.one(connection, _c.cookie_hash == cookie_hash, _c.removed.is_(None), _c.expires > now())
 

@@ -11,7 +11,7 @@ from attrs import evolve
 
 from small_cloud import ADMIN_PASSWORD, HASHER, USER_PASSWORD, FakePeer, SmallCloud
 from systemvm.management.accounts.errors import AccountError
-from systemvm.management.api.authentication import Directory
+from systemvm.management.api.authentication import Authenticator
 from systemvm.management.api.errors import ApiError
 from systemvm.management.api.principal import Principal
 from systemvm.management.api.sessions import OpenedSession, Sessions
@@ -30,7 +30,7 @@ PERSON = {"firstname": "Ada", "lastname": "L", "email": "ada@example.test", "pas
 
 
 async def logs_in(cloud: SmallCloud, username: str, password: str) -> Principal | None:
-    return await Directory(cloud.database, cloud.seal, HASHER).by_password(username, password, "/")
+    return await Authenticator(cloud.database, cloud.seal, HASHER).by_password(username, password, "/")
 
 
 async def new_account(cloud: SmallCloud, name: str = "ada", **more: Any) -> Principal:
@@ -269,7 +269,7 @@ async def test_a_user_changes_names_but_not_the_username(cloud: SmallCloud) -> N
 @pytest_twisted.ensureDeferred
 async def test_keys_are_rotated_and_the_old_ones_end(cloud: SmallCloud) -> None:
     ada = await new_account(cloud)
-    directory = Directory(cloud.database, cloud.seal, HASHER)
+    directory = Authenticator(cloud.database, cloud.seal, HASHER)
     assert (await cloud.call("getUserKeys", ada, id=ada.user.uuid))["userkeys"] == {}
     first = (await cloud.call("registerUserKeys", ada, id=ada.user.uuid))["userkeys"]
     assert (await cloud.call("getUserKeys", id=ada.user.uuid))["userkeys"] == first
@@ -312,7 +312,7 @@ async def test_who_is_disabled_is_out_at_once(cloud: SmallCloud, what: str) -> N
         assert job.result["account"]["state"] == ("locked" if what == "lock" else "disabled")
     assert await logs_in(cloud, "ada", PASSWORD) is None
     assert not await is_in(cloud, session)
-    assert await Directory(cloud.database, cloud.seal, HASHER).by_api_key(keys["apikey"]) is None
+    assert await Authenticator(cloud.database, cloud.seal, HASHER).by_api_key(keys["apikey"]) is None
     [end] = cpvm.asked(console.CONSOLE_END)
     assert (end.session_ids, end.code) == ([opened.session_id], "access_revoked")
     stopped = cloud.instance(vm.id).state is InstanceState.STOPPED

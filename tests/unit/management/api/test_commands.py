@@ -9,7 +9,7 @@ import pytest_twisted
 
 from small_cloud import SmallCloud
 from systemvm.management.api import operators
-from systemvm.management.api.authentication import Directory
+from systemvm.management.api.authentication import Authenticator
 from systemvm.management.api.command import Command, CommandTable
 from systemvm.management.api.errors import ApiError, ErrorCode
 from systemvm.management.hypervisors.errors import HypervisorError
@@ -233,7 +233,7 @@ async def test_a_job_that_failed_says_why(cloud: SmallCloud) -> None:
 
 def operator_methods(cloud: SmallCloud) -> MethodTable:
     methods = MethodTable("operators", "1")
-    operators.add_methods(methods, cloud.table, Directory(cloud.database, cloud.seal))
+    operators.add_methods(methods, cloud.table, Authenticator(cloud.database, cloud.seal))
     return methods
 
 

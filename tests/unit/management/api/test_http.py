@@ -15,7 +15,7 @@ from twisted.web.resource import Resource
 from in_memory_http import HttpAnswer, request
 from small_cloud import ADMIN_PASSWORD, API_KEY, ORIGIN, SECRET_KEY, USER_PASSWORD, SmallCloud
 from systemvm.management.api.signature import sign
-from systemvm.management.api.site import MAX_BODY_BYTES, QuietSite
+from systemvm.management.api.site import MAX_BODY_BYTES, ManagementSite
 
 UNAUTHORIZED = "unable to verify user credentials and/or request signature"
 
@@ -26,7 +26,7 @@ class Browser:
     def __init__(self, cloud: SmallCloud) -> None:
         root = Resource()
         root.putChild(b"client", cloud.client())
-        self.site = QuietSite(root)
+        self.site = ManagementSite(root)
         self.headers: dict[str, str] = {}
         self.session_key = ""
         self.address = "192.0.2.7"

@@ -16,10 +16,10 @@ from in_memory_http import HttpAnswer, request
 from settling import settled
 from small_cloud import ADMIN_PASSWORD, API_KEY, SECRET_KEY, USER_PASSWORD, SmallCloud
 from systemvm.management.api.errors import ApiError
-from systemvm.management.api.hash_gate import MAX_RUNNING, MAX_WAITING, MAX_WAITING_OF_SOURCE, HashGate
+from systemvm.management.api.hash_limiter import MAX_RUNNING, MAX_WAITING, MAX_WAITING_OF_SOURCE, HashLimiter
 from systemvm.management.api.login_limit import MAX_DELAY_S, MAX_TRACKED, Attempt, LoginLimit
 from systemvm.management.api.signature import sign
-from systemvm.management.api.site import QuietSite
+from systemvm.management.api.site import ManagementSite
 from systemvm.management.state import login_sources, schema
 from systemvm.management.state.columns import now
 
@@ -28,7 +28,7 @@ OFFICE = "192.0.2.7"
 
 class Api:
     def __init__(self, cloud: SmallCloud) -> None:
-        self.site = QuietSite(cloud.client())
+        self.site = ManagementSite(cloud.client())
 
     async def login(self, address: str, password: str, user: str = "admin", domain: str = "/") -> HttpAnswer:
         form = {"command": "login", "response": "json", "username": user, "password": password}
@@ -204,13 +204,13 @@ class Threads:
             self.end_one()
 
 
-def start(gate: HashGate, source: str, name: str, *, trusted: bool = False) -> Deferred[str]:
+def start(gate: HashLimiter, source: str, name: str, *, trusted: bool = False) -> Deferred[str]:
     return Deferred.fromCoroutine(gate.run(source, trusted, str, name))
 
 
 def test_few_passwords_are_hashed_at_once_and_sources_take_turns() -> None:
     threads = Threads()
-    gate = HashGate(threads)
+    gate = HashLimiter(threads)
     for number in range(6):
         start(gate, "a", f"a{number}")
     start(gate, "b", "b0")
@@ -222,7 +222,7 @@ def test_few_passwords_are_hashed_at_once_and_sources_take_turns() -> None:
 
 def test_what_waits_is_bounded_by_source_and_in_all() -> None:
     threads = Threads()
-    gate = HashGate(threads)
+    gate = HashLimiter(threads)
     logins = [start(gate, f"s{number % 20}", f"{number}") for number in range(500)]
     refused = [login for login in logins if login.called]
     assert len(logins) - len(refused) == MAX_RUNNING + MAX_WAITING
@@ -244,7 +244,7 @@ def test_what_waits_is_bounded_by_source_and_in_all() -> None:
 
 def test_a_hash_that_fails_gives_its_place_back() -> None:
     threads = Threads()
-    gate = HashGate(threads)
+    gate = HashLimiter(threads)
     logins = [start(gate, "a", f"{number}") for number in range(3)]
     for number in range(3):
         threads.running.pop(0)[1].errback(RuntimeError())

@@ -17,7 +17,7 @@ from small_cloud import API_KEY, SECRET_KEY, SmallCloud
 from systemvm.management.api.errors import ApiError, ErrorCode
 from systemvm.management.api.request_parameters import read_parameters
 from systemvm.management.api.signature import EXPIRES_FORMAT, canonical, sign, verify
-from systemvm.management.api.site import QuietSite
+from systemvm.management.api.site import ManagementSite
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 EXPIRED = {
@@ -35,7 +35,7 @@ def encode(text: str) -> str:
 
 async def send(cloud: SmallCloud, query: str, body: bytes | None = None) -> HttpAnswer:
     method = "GET" if body is None else "POST"
-    return await request(QuietSite(cloud.client()), method, f"/api?{query}", body)
+    return await request(ManagementSite(cloud.client()), method, f"/api?{query}", body)
 
 
 @pytest_twisted.ensureDeferred
@@ -74,7 +74,7 @@ async def test_a_form_of_several_parts_is_refused(cloud: SmallCloud) -> None:
     part = b'--x\r\nContent-Disposition: form-data; name="command"\r\n\r\nlistZones\r\n--x--\r\n'
     headers = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": str(len(part))}
     lines = ["POST /api HTTP/1.1", "Host: h", "Connection: close", *(f"{n}: {v}" for n, v in headers.items())]
-    answer = await send_raw(QuietSite(cloud.client()), "\r\n".join(lines).encode() + b"\r\n\r\n" + part)
+    answer = await send_raw(ManagementSite(cloud.client()), "\r\n".join(lines).encode() + b"\r\n\r\n" + part)
     assert answer.status == 400
     assert b"no multipart form" in answer.body
 

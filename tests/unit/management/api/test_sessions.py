@@ -11,7 +11,7 @@ import pytest_twisted
 from attrs import evolve
 
 from small_cloud import ADMIN_PASSWORD, API_KEY, HASHER, SECRET_KEY, USER_PASSWORD, SmallCloud
-from systemvm.management.api.authentication import Directory
+from systemvm.management.api.authentication import Authenticator
 from systemvm.management.api.principal import Principal
 from systemvm.management.api.sessions import IDLE_LIMIT, TOTAL_LIMIT, OpenedSession, Sessions, digest
 from systemvm.management.state import accounts, schema, sessions
@@ -74,7 +74,7 @@ async def test_no_session_lasts_for_ever(cloud: SmallCloud) -> None:
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("table", [schema.users, schema.accounts])
 async def test_who_is_disabled_is_out_at_once(cloud: SmallCloud, table: Any) -> None:
-    store, directory = Sessions(cloud.database), Directory(cloud.database, cloud.seal, HASHER)
+    store, directory = Sessions(cloud.database), Authenticator(cloud.database, cloud.seal, HASHER)
     opened = await opened_by(store, cloud.admin)
     cloud.database.run_now(lambda connection: connection.execute(table.update().values(state="disabled")))
     assert await store.find(opened.cookie, opened.session_key) is None
@@ -87,13 +87,13 @@ async def test_who_is_disabled_is_out_at_once(cloud: SmallCloud, table: Any) -> 
     ("domain", "found"), [("/", True), ("ROOT", True), ("/ROOT", True), ("", True), ("/other", False)]
 )
 async def test_users_are_looked_for_in_their_domain(cloud: SmallCloud, domain: str, found: bool) -> None:
-    directory = Directory(cloud.database, cloud.seal, HASHER)
+    directory = Authenticator(cloud.database, cloud.seal, HASHER)
     assert bool(await directory.by_password("ulla", USER_PASSWORD, domain)) is found
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_new_api_key_ends_the_old_one(cloud: SmallCloud) -> None:
-    directory = Directory(cloud.database, cloud.seal, HASHER)
+    directory = Authenticator(cloud.database, cloud.seal, HASHER)
     assert await directory.by_api_key(API_KEY) == (cloud.admin, SECRET_KEY)
     cloud.database.run_now(accounts.add_api_key, cloud.admin.user.id, "new", cloud.seal.close("s"))
     assert await directory.by_api_key(API_KEY) is None
@@ -102,5 +102,5 @@ async def test_a_new_api_key_ends_the_old_one(cloud: SmallCloud) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_operators_are_the_first_administrator_who_can_log_in(cloud: SmallCloud) -> None:
-    operator = await Directory(cloud.database, cloud.seal, HASHER).operator()
+    operator = await Authenticator(cloud.database, cloud.seal, HASHER).operator()
     assert operator.user.username == "admin", "and not the system account, which has no password"

@@ -14,8 +14,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 
-from systemvm.management.jobs.event_feed import Feed
-from systemvm.management.jobs.runner import RETRY_INTERVAL_S, Jobs, Running
+from systemvm.management.jobs.event_feed import EventFeed
+from systemvm.management.jobs.runner import RETRY_INTERVAL_S, JobRunner, RunningJob
 from systemvm.management.state import accounts
 from systemvm.management.state import jobs as rows
 from systemvm.management.state.database import Database
@@ -38,10 +38,10 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 @pytest_twisted.ensureDeferred
 async def test_a_result_is_kept(database: Database) -> None:
-    async def handler(running: Running) -> dict[str, Any]:
+    async def handler(running: RunningJob) -> dict[str, Any]:
         return {"systemvm": {"id": running.job.arguments["id"]}}
 
-    jobs = Jobs(database, Clock())
+    jobs = JobRunner(database, Clock())
     jobs.register("startSystemVm", handler)
     job = await jobs.submit("startSystemVm", {"id": "x"}, account_id=1, request_id="r-1")
     ended = await jobs.wait(job.uuid)
@@ -52,10 +52,10 @@ async def test_a_result_is_kept(database: Database) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_an_error_is_a_result_too(database: Database) -> None:
-    async def handler(running: Running) -> dict[str, Any]:
+    async def handler(running: RunningJob) -> dict[str, Any]:
         raise RuntimeError("the disk is full")
 
-    jobs = Jobs(
+    jobs = JobRunner(
         database,
         Clock(),
         lambda error, job: (534, {"errorcode": 534, "errortext": f"{job.command}: {error}"}),
@@ -70,12 +70,12 @@ async def test_an_error_is_a_result_too(database: Database) -> None:
 async def test_progress_is_followed_to_the_end(database: Database) -> None:
     go: Deferred[None] = Deferred()
 
-    async def handler(running: Running) -> dict[str, Any]:
+    async def handler(running: RunningJob) -> dict[str, Any]:
         await go
         running.progress(40, "copying")
         return {}
 
-    jobs = Jobs(database, Clock())
+    jobs = JobRunner(database, Clock())
     jobs.register("deployVirtualMachine", handler)
     job = await jobs.submit("deployVirtualMachine", {}, account_id=1)
     seen = []
@@ -93,14 +93,14 @@ async def test_progress_is_followed_to_the_end(database: Database) -> None:
 async def test_a_restart_resumes_what_can_be_and_ends_the_rest_in_words(database: Database) -> None:
     runs: list[str] = []
 
-    def started(never_ends: bool) -> Jobs:
-        async def handler(running: Running) -> dict[str, Any]:
+    def started(never_ends: bool) -> JobRunner:
+        async def handler(running: RunningJob) -> dict[str, Any]:
             runs.append(running.job.command)
             if never_ends:
                 await Deferred()
             return {"done": True}
 
-        jobs = Jobs(database, Clock())
+        jobs = JobRunner(database, Clock())
         jobs.register("resumes", handler, resumes=True)
         jobs.register("does not", handler)
         return jobs
@@ -143,11 +143,11 @@ async def test_result_is_written_once_a_full_disk_has_room_again(
     def finish_on_full_disk(*args: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    async def handler(running: Running) -> dict[str, Any]:
+    async def handler(running: RunningJob) -> dict[str, Any]:
         return {"done": True}
 
     clock = SignallingClock()
-    jobs = Jobs(database, clock)
+    jobs = JobRunner(database, clock)
     jobs.register("startSystemVm", handler)
     monkeypatch.setattr(rows, "finish", finish_on_full_disk)
     job = await jobs.submit("startSystemVm", {}, account_id=1)
@@ -162,13 +162,13 @@ async def test_result_is_written_once_a_full_disk_has_room_again(
 @pytest_twisted.ensureDeferred
 async def test_a_command_without_handler_is_no_job(database: Database) -> None:
     with pytest.raises(ValueError, match="have no handler"):
-        await Jobs(database, Clock()).submit("unknown", {}, account_id=1)
+        await JobRunner(database, Clock()).submit("unknown", {}, account_id=1)
     assert await database.read(rows.pending) == []
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_slow_reader_gets_the_newest() -> None:
-    feed: Feed[int] = Feed()
+    feed: EventFeed[int] = EventFeed()
     with feed.subscribe("a") as news, feed.subscribe("b") as other:
         for value in (1, 2, 3):
             feed.publish("a", value)

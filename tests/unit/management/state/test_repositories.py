@@ -264,4 +264,4 @@ def test_newest_events_come_first(database: Database) -> None:
 
 @pytest.mark.parametrize(("path", "shown"), [("/", "ROOT"), ("/sales", "ROOT/sales"), ("/a/b", "ROOT/a/b")])
 def test_a_domains_path_is_shown_as_in_cloudstack(path: str, shown: str) -> None:
-    assert accounts.Domain(1, "u", "n", path, None).shown_path == shown
+    assert accounts.Domain(1, "u", "n", path, None).pretty_path == shown

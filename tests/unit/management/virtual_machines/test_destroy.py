@@ -17,7 +17,7 @@ from systemvm.management.api.command import CommandTable
 from systemvm.management.api.commands.virtual_machines import VirtualMachineCommands
 from systemvm.management.api.errors import ApiError
 from systemvm.management.config import ExpungeConfig
-from systemvm.management.jobs.runner import Jobs
+from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.state import instances, templates, volumes
 from systemvm.management.state.columns import now
 from systemvm.management.state.instances import Instance
@@ -67,7 +67,7 @@ def use_rules(cloud: SmallCloud, rules: ExpungeConfig) -> None:
     others = VirtualMachineCommands(
         cloud.database,
         cloud.machines,
-        Jobs(cloud.database, cloud.clock),
+        JobRunner(cloud.database, cloud.clock),
         lambda zone: "cloudbr3",
         host_id=cloud.host.id,
         expunge=rules,

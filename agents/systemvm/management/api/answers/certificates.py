@@ -5,15 +5,15 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from systemvm.management.api.answers.keys import always
+from systemvm.management.api.answers.keys import required_key
 
 
 @frozen(kw_only=True)
 class CaProviderAnswer:
-    name: str = always("root")
-    description: str = always("what it is")
+    name: str = required_key("root")
+    description: str = required_key("what it is")
 
 
 @frozen(kw_only=True)
 class CaCertificateAnswer:
-    certificate: str = always("the trusted roots of the control channel, PEM")
+    certificate: str = required_key("the trusted roots of the control channel, PEM")

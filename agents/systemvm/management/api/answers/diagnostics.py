@@ -5,20 +5,20 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from systemvm.management.api.answers.keys import always
+from systemvm.management.api.answers.keys import required_key
 
 
 @frozen(kw_only=True)
 class DiagnosisAnswer:
     """What a program said in a system VM."""
 
-    stdout: str = always("its standard output")
-    stderr: str = always("its standard error, or why it could not be run")
-    exitcode: str = always("its exit code, as a string; -1 when the system VM could not be asked")
+    stdout: str = required_key("its standard output")
+    stderr: str = required_key("its standard error, or why it could not be run")
+    exitcode: str = required_key("its exit code, as a string; -1 when the system VM could not be asked")
 
 
 @frozen(kw_only=True)
 class DiagnosticsDataAnswer:
     """Where a zip of diagnostics is."""
 
-    url: str = always("of the zip; it is there for a day")
+    url: str = required_key("of the zip; it is there for a day")

@@ -8,13 +8,13 @@ from typing import Any
 import attrs
 
 
-def says(description: str, *, key: str | None = None) -> Any:
+def optional_key(description: str, *, key: str | None = None) -> Any:
     """An optional key: left out of the answer while it has no value."""
     metadata = {"description": description} | ({"key": key} if key else {})
     return attrs.field(default=None, metadata=metadata)
 
 
-def always(description: str, *, key: str | None = None) -> Any:
+def required_key(description: str, *, key: str | None = None) -> Any:
     """A key that is in every answer."""
     metadata = {"description": description} | ({"key": key} if key else {})
     return attrs.field(metadata=metadata)

@@ -5,20 +5,20 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from systemvm.management.api.answers.keys import always
+from systemvm.management.api.answers.keys import required_key
 
 
 @frozen(kw_only=True)
 class OsTypeAnswer:
-    id: str = always("the UUID")
-    name: str = always("the name")
-    description: str = always("the name, where CloudStack's clients look for it")
-    oscategoryid: str = always("UUID of its category")
-    oscategoryname: str = always("name of its category")
-    isuserdefined: bool = always("always false")
+    id: str = required_key("the UUID")
+    name: str = required_key("the name")
+    description: str = required_key("the name, where CloudStack's clients look for it")
+    oscategoryid: str = required_key("UUID of its category")
+    oscategoryname: str = required_key("name of its category")
+    isuserdefined: bool = required_key("always false")
 
 
 @frozen(kw_only=True)
 class OsCategoryAnswer:
-    id: str = always("the UUID")
-    name: str = always("the name")
+    id: str = required_key("the UUID")
+    name: str = required_key("the name")

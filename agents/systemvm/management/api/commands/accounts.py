@@ -11,13 +11,20 @@ from systemvm.management.accounts.service import AccountService
 from systemvm.management.api.account_answers import account_answers, domain_answers
 from systemvm.management.api.answers.access import SuccessAnswer
 from systemvm.management.api.answers.accounts import AccountAnswer, DomainAnswer
-from systemvm.management.api.command import ApiCall, Command, Shape, Started, matches_keyword, paged
+from systemvm.management.api.command import (
+    ApiCall,
+    Command,
+    ResponseShape,
+    StartedJob,
+    matches_keyword,
+    paged,
+)
 from systemvm.management.api.envelope import plain
 from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.job_start import start_job
 from systemvm.management.api.parameters import Arguments, Parameter, ParameterType, only, optional, required
 from systemvm.management.api.principal import ADMIN_ONLY
-from systemvm.management.jobs.runner import Jobs, Running
+from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.state import accounts
 from systemvm.management.state.accounts import ROOT_DOMAIN_ID, Account
 from systemvm.management.state.database import Connection, Database
@@ -63,7 +70,7 @@ def new_user(arguments: Arguments) -> NewUser:
 class AccountCommands:
     """Handlers of these commands."""
 
-    def __init__(self, database: Database, service: AccountService, jobs: Jobs) -> None:
+    def __init__(self, database: Database, service: AccountService, jobs: JobRunner) -> None:
         self._database = database
         self._service = service
         self._jobs = jobs
@@ -91,7 +98,7 @@ class AccountCommands:
                 "Disables or locks an account: its logins, keys and consoles end.",
                 AccountAnswer,
                 "account",
-                Shape.ASYNC,
+                ResponseShape.ASYNC,
                 (*_WHICH, lock),
                 ADMIN_ONLY,
             ),
@@ -100,7 +107,7 @@ class AccountCommands:
                 self._delete,
                 "Deletes an account with its users, machines and templates.",
                 SuccessAnswer,
-                shape=Shape.ASYNC,
+                shape=ResponseShape.ASYNC,
                 parameters=(required("id", UUID, "the account"),),
                 roles=ADMIN_ONLY,
             ),
@@ -110,7 +117,7 @@ class AccountCommands:
                 "Lists accounts with their users; users see their own.",
                 AccountAnswer,
                 "account",
-                Shape.LIST,
+                ResponseShape.LIST,
                 _LIST,
             ),
             Command(
@@ -119,7 +126,7 @@ class AccountCommands:
                 "Lists domains.",
                 DomainAnswer,
                 "domain",
-                Shape.LIST,
+                ResponseShape.LIST,
                 (
                     optional("id", UUID, "only this one"),
                     optional("name", STRING, "only the one of this name"),
@@ -158,23 +165,23 @@ class AccountCommands:
         account = await self._which(call.arguments)
         return await self._answer(await self._service.enable_account(account.id))
 
-    async def _disable(self, call: ApiCall) -> Started:
+    async def _disable(self, call: ApiCall) -> StartedJob:
         account = await self._which(call.arguments)
         return await self._start(call, "disableAccount", account, lock=call.arguments.flag("lock"))
 
-    async def _delete(self, call: ApiCall) -> Started:
+    async def _delete(self, call: ApiCall) -> StartedJob:
         return await self._start(call, "deleteAccount", await self._which(call.arguments))
 
-    async def _start(self, call: ApiCall, command: str, account: Account, **arguments: Any) -> Started:
+    async def _start(self, call: ApiCall, command: str, account: Account, **arguments: Any) -> StartedJob:
         values = {"id": account.id} | arguments
         return await start_job(self._jobs, call, command, values, about="Account", uuid=account.uuid)
 
-    async def _run_disable(self, running: Running) -> dict[str, Any]:
+    async def _run_disable(self, running: RunningJob) -> dict[str, Any]:
         arguments = running.job.arguments
         account = await self._service.disable_account(arguments["id"], lock=arguments["lock"])
         return {"account": plain(await self._answer(account))}
 
-    async def _run_delete(self, running: Running) -> dict[str, Any]:
+    async def _run_delete(self, running: RunningJob) -> dict[str, Any]:
         await self._service.delete_account(running.job.arguments["id"])
         return dict(plain(SuccessAnswer(success=True)))
 
@@ -219,7 +226,7 @@ class AccountCommands:
 
 
 def _answers(connection: Connection) -> list[AccountAnswer]:
-    return account_answers(connection, accounts.living_accounts(connection))
+    return account_answers(connection, accounts.list_accounts(connection))
 
 
 def _find(connection: Connection, uuid: str | None, name: str | None, domain_id: int) -> Account:
@@ -233,4 +240,4 @@ def _find(connection: Connection, uuid: str | None, name: str | None, domain_id:
         found = by_name
     else:
         raise parameter_error("which account? id, or account and domainid, is missing")
-    return records.living_account(connection, found.id)
+    return records.require_account(connection, found.id)

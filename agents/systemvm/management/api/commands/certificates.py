@@ -11,13 +11,13 @@ from typing import Any, Protocol
 
 from systemvm.management.api.answers.access import SuccessAnswer
 from systemvm.management.api.answers.certificates import CaCertificateAnswer, CaProviderAnswer
-from systemvm.management.api.command import ApiCall, Command, Shape, Started, paged
+from systemvm.management.api.command import ApiCall, Command, ResponseShape, StartedJob, paged
 from systemvm.management.api.envelope import plain
 from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.job_start import start_job
 from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.api.principal import ADMIN_ONLY
-from systemvm.management.jobs.runner import Jobs, Running
+from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.state import instances
 from systemvm.management.state.certificates import Certificate
 from systemvm.management.state.database import Database
@@ -37,7 +37,7 @@ class CertificateControl(Protocol):
 class CertificateCommands:
     """Handlers of the four commands."""
 
-    def __init__(self, database: Database, control: CertificateControl, jobs: Jobs) -> None:
+    def __init__(self, database: Database, control: CertificateControl, jobs: JobRunner) -> None:
         self._database = database
         self._control = control
         self._jobs = jobs
@@ -54,7 +54,7 @@ class CertificateCommands:
                 "Lists who signs for the control channel.",
                 CaProviderAnswer,
                 "caprovider",
-                Shape.LIST,
+                ResponseShape.LIST,
                 (optional("name", text, "only the one of this name"),),
                 roles=ADMIN_ONLY,
             ),
@@ -72,7 +72,7 @@ class CertificateCommands:
                 "Has a system VM's agent make a new key and gets it signed.",
                 SuccessAnswer,
                 "success",
-                Shape.ASYNC,
+                ResponseShape.ASYNC,
                 (
                     required(
                         "hostid", ParameterType.UUID, "the system VM, as listHosts or listSystemVms has it"
@@ -89,7 +89,7 @@ class CertificateCommands:
                 "Refuses a certificate from now on, and ends the connection it is used on.",
                 SuccessAnswer,
                 "success",
-                Shape.ASYNC,
+                ResponseShape.ASYNC,
                 (
                     required("serial", text, "the certificate's serial number, hexadecimal"),
                     optional("cn", text, "the name in it, for the record"),
@@ -107,7 +107,7 @@ class CertificateCommands:
     async def _certificate(self, call: ApiCall) -> CaCertificateAnswer:
         return CaCertificateAnswer(certificate=self._control.ca_pem)
 
-    async def _provision(self, call: ApiCall) -> Started:
+    async def _provision(self, call: ApiCall) -> StartedJob:
         vm = await self._database.read(instances.by_uuid, call.arguments["hostid"])
         if not vm.type.is_system:
             raise parameter_error(f"{vm.name} is no system VM", "listSystemVms shows them")
@@ -116,16 +116,16 @@ class CertificateCommands:
             self._jobs, call, "provisionCertificate", arguments, about="Host", uuid=vm.uuid
         )
 
-    async def _revoke(self, call: ApiCall) -> Started:
+    async def _revoke(self, call: ApiCall) -> StartedJob:
         arguments = {"serial": call.arguments["serial"], "cn": call.arguments.get("cn", "")}
         return await start_job(self._jobs, call, "revokeCertificate", arguments, about="Certificate", uuid="")
 
-    async def _run_provision(self, running: Running) -> dict[str, Any]:
+    async def _run_provision(self, running: RunningJob) -> dict[str, Any]:
         arguments = running.job.arguments
         await self._control.provision(arguments["name"], reconnect=arguments["reconnect"])
         return _done("the agent has a new certificate")
 
-    async def _run_revoke(self, running: Running) -> dict[str, Any]:
+    async def _run_revoke(self, running: RunningJob) -> dict[str, Any]:
         arguments = running.job.arguments
         revoked = await self._control.revoke(arguments["serial"], f"by the API {arguments['cn']}".strip())
         return _done(f"revoked {revoked.serial} of {revoked.name}")

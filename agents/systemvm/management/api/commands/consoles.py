@@ -13,7 +13,7 @@ from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.consoles.endpoint import ConsoleEndpoint, ConsoleUnavailableError, ConsoleUser
 
 
-class Endpoints(Protocol):
+class ConsoleEndpointCreator(Protocol):
     """Who makes console sessions."""
 
     async def create(self, vm_uuid: str, console_user: ConsoleUser) -> ConsoleEndpoint: ...
@@ -24,7 +24,7 @@ class ConsoleCommands:
 
     log = Logger()
 
-    def __init__(self, endpoints: Endpoints) -> None:
+    def __init__(self, endpoints: ConsoleEndpointCreator) -> None:
         self._endpoints = endpoints
 
     def commands(self) -> tuple[Command, ...]:

@@ -10,19 +10,19 @@ from typing import Any, Protocol
 from attrs import asdict
 
 from systemvm.management.api.answers.diagnostics import DiagnosisAnswer, DiagnosticsDataAnswer
-from systemvm.management.api.command import ApiCall, Command, Shape, Started
+from systemvm.management.api.command import ApiCall, Command, ResponseShape, StartedJob
 from systemvm.management.api.commands.system_vms import system_vm
 from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.job_start import start_job
 from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.api.principal import ADMIN_ONLY
-from systemvm.management.jobs.runner import Jobs, Running
+from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.state.database import Database
 from systemvm.management.system_vms.diagnostics import DiagnosticsResult
 from systemvm.wire.diagnostics import TYPES, DiagnosisError, check
 
 
-class Asker(Protocol):
+class DiagnosticsRunner(Protocol):
     """Who asks system VMs."""
 
     async def run(self, vm_uuid: str, kind: str, address: str, params: str) -> DiagnosticsResult: ...
@@ -32,7 +32,7 @@ class Asker(Protocol):
 class DiagnosticsCommands:
     """Both are jobs; `base_url` is the advertised address of the shelf that zips are fetched from."""
 
-    def __init__(self, database: Database, asker: Asker, jobs: Jobs, base_url: str) -> None:
+    def __init__(self, database: Database, asker: DiagnosticsRunner, jobs: JobRunner, base_url: str) -> None:
         self._database = database
         self._asker = asker
         self._jobs = jobs
@@ -49,7 +49,7 @@ class DiagnosticsCommands:
                 "Runs ping, traceroute or arping in a system VM.",
                 DiagnosisAnswer,
                 "diagnostics",
-                Shape.ASYNC,
+                ResponseShape.ASYNC,
                 (
                     target,
                     required("ipaddress", ParameterType.STRING, "an address or a host name"),
@@ -69,7 +69,7 @@ class DiagnosticsCommands:
                 "Collects logs and facts of a system VM in a zip, without secrets.",
                 DiagnosticsDataAnswer,
                 "diagnostics",
-                Shape.ASYNC,
+                ResponseShape.ASYNC,
                 (
                     target,
                     optional("files", ParameterType.STRING, "names or paths, with commas; all without it"),
@@ -79,7 +79,7 @@ class DiagnosticsCommands:
             ),
         )
 
-    async def _start_run(self, call: ApiCall) -> Started:
+    async def _start_run(self, call: ApiCall) -> StartedJob:
         vm = await self._database.read(system_vm, call.arguments["targetid"])
         address, params = call.arguments["ipaddress"], call.arguments.get("params", "")
         try:
@@ -89,7 +89,7 @@ class DiagnosticsCommands:
         arguments = {"id": vm.uuid, "type": call.arguments["type"], "address": address, "params": params}
         return await start_job(self._jobs, call, "runDiagnostics", arguments, about="SystemVm", uuid=vm.uuid)
 
-    async def _start_collect(self, call: ApiCall) -> Started:
+    async def _start_collect(self, call: ApiCall) -> StartedJob:
         vm = await self._database.read(system_vm, call.arguments["targetid"])
         files = [name.strip() for name in call.arguments.get("files", "").split(",") if name.strip()]
         arguments = {"id": vm.uuid, "files": files}
@@ -97,11 +97,11 @@ class DiagnosticsCommands:
             self._jobs, call, "getDiagnosticsData", arguments, about="SystemVm", uuid=vm.uuid
         )
 
-    async def _run(self, running: Running) -> dict[str, Any]:
+    async def _run(self, running: RunningJob) -> dict[str, Any]:
         asked = running.job.arguments
         diagnosis = await self._asker.run(asked["id"], asked["type"], asked["address"], asked["params"])
         return {"diagnostics": asdict(diagnosis)}
 
-    async def _collect(self, running: Running) -> dict[str, Any]:
+    async def _collect(self, running: RunningJob) -> dict[str, Any]:
         path = await self._asker.collect(running.job.arguments["id"], running.job.arguments["files"])
         return {"diagnostics": {"url": f"{self._base_url}/{path.parent.name}/{path.name}"}}

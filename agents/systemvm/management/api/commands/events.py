@@ -6,7 +6,7 @@ from __future__ import annotations
 from functools import partial
 
 from systemvm.management.api.answers.events import EventAnswer
-from systemvm.management.api.command import ApiCall, Command, Shape, matches_keyword, paged
+from systemvm.management.api.command import ApiCall, Command, ResponseShape, matches_keyword, paged
 from systemvm.management.api.owner_names import read_names
 from systemvm.management.api.ownership import OWNERS, owners_of
 from systemvm.management.api.parameters import ParameterType, only, optional
@@ -33,7 +33,7 @@ class EventCommands:
                 "Lists what happened, the newest first.",
                 EventAnswer,
                 "event",
-                Shape.LIST,
+                ResponseShape.LIST,
                 (
                     optional(
                         "resourceid", ParameterType.UUID, "only those of this template, session or system VM"

@@ -19,7 +19,7 @@ from systemvm.management.api.answers.infrastructure import (
     StoragePoolAnswer,
     VlanIpRangeAnswer,
 )
-from systemvm.management.api.command import ApiCall, Command, Handler, Shape, paged
+from systemvm.management.api.command import ApiCall, Command, Handler, ResponseShape, paged
 from systemvm.management.api.parameters import Parameter, ParameterType, optional
 from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.api.zone_parts import (
@@ -103,7 +103,7 @@ class InfrastructureCommands:
             ),
             Command(
                 "listHypervisors", self._hypervisors, "Lists the hypervisors of a zone or of all zones.",
-                HypervisorAnswer, "hypervisor", Shape.LIST, (_ZONE,), paged=False,
+                HypervisorAnswer, "hypervisor", ResponseShape.LIST, (_ZONE,), paged=False,
             ),
         )  # fmt: skip
 
@@ -261,5 +261,12 @@ def _listing(
     name: str, select: Handler, description: str, answer: type, object_name: str, *parameters: Parameter
 ) -> Command:
     return Command(
-        name, paged(select), description, answer, object_name, Shape.LIST, parameters, roles=ADMIN_ONLY
+        name,
+        paged(select),
+        description,
+        answer,
+        object_name,
+        ResponseShape.LIST,
+        parameters,
+        roles=ADMIN_ONLY,
     )

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from systemvm.management.api.answers.access import JobAnswer
-from systemvm.management.api.command import ApiCall, Command, Shape, matches_keyword, paged
+from systemvm.management.api.command import ApiCall, Command, ResponseShape, matches_keyword, paged
 from systemvm.management.api.owner_names import read_names
 from systemvm.management.api.ownership import OWNERS, owners_of
 from systemvm.management.api.parameters import ParameterType, optional, required
@@ -30,7 +30,7 @@ class JobCommands:
                 self._query,
                 "Tells how far an asynchronous command is, and its result.",
                 JobAnswer,
-                shape=Shape.BARE,
+                shape=ResponseShape.BARE,
                 parameters=(required("jobid", ParameterType.UUID, "the job"),),
             ),
             Command(
@@ -39,7 +39,7 @@ class JobCommands:
                 "Lists asynchronous commands that were started.",
                 JobAnswer,
                 "asyncjobs",
-                Shape.LIST,
+                ResponseShape.LIST,
                 (
                     optional("startdate", ParameterType.DATE, "only those begun at this moment, or later"),
                     *OWNERS,

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from systemvm.management.api.answers.machines import NicAnswer, VirtualMachineAnswer
 from systemvm.management.api.commands.zones import CPU_MHZ, offering_of
-from systemvm.management.api.owner_names import Names, read_names
-from systemvm.management.api.ownership import Owners
+from systemvm.management.api.owner_names import OwnerNames, read_names
+from systemvm.management.api.ownership import OwnerFilter
 from systemvm.management.state import instances, templates
 from systemvm.management.state.database import Connection
 from systemvm.management.state.instances import Instance, Nic
@@ -14,7 +14,7 @@ from systemvm.management.state.status import InstanceState
 from systemvm.management.state.templates import Template
 
 
-def answers_of(connection: Connection, owners: Owners) -> list[VirtualMachineAnswer]:
+def answers_of(connection: Connection, owners: OwnerFilter) -> list[VirtualMachineAnswer]:
     found = [vm for vm in instances.list_user(connection) if vm.account_id in owners]
     nics = instances.nics_by_vm(connection, [vm.id for vm in found])
     names = read_names(connection)
@@ -28,7 +28,7 @@ def answer_for(connection: Connection, vm: Instance) -> VirtualMachineAnswer:
 
 
 def _answer(
-    vm: Instance, nics: list[Nic], names: Names, sources: dict[int, Template]
+    vm: Instance, nics: list[Nic], names: OwnerNames, sources: dict[int, Template]
 ) -> VirtualMachineAnswer:
     account, domain = names.accounts[vm.account_id], names.domains[vm.domain_id]
     zone, host = names.zone(vm.zone_id), names.host(vm.host_id)

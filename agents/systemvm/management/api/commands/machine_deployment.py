@@ -6,7 +6,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from systemvm.management.api.command import ApiCall
-from systemvm.management.api.commands.templates import the_zone
+from systemvm.management.api.commands.templates import named_or_only_zone
 from systemvm.management.api.commands.zones import OFFERINGS, Offering
 from systemvm.management.api.errors import parameter_error, unauthorized
 from systemvm.management.api.ownership import OWNER, owner_of
@@ -47,7 +47,7 @@ PARAMETERS = (
 
 
 @frozen
-class Request:
+class DeployRequest:
     """A deployment whose names have been looked up."""
 
     zone: Zone
@@ -59,15 +59,15 @@ class Request:
     disk_bytes: int | None
 
 
-def read_request(connection: Connection, call: ApiCall) -> Request:
+def read_request(connection: Connection, call: ApiCall) -> DeployRequest:
     """ApiError 431 names the parameter that cannot be served, 401 what is not the caller's to use."""
     arguments = call.arguments
-    zone = the_zone(connection, arguments["zoneid"])
+    zone = named_or_only_zone(connection, arguments["zoneid"])
     template = _usable_template(connection, arguments["templateid"], call.principal)
     if template.zone_id not in (None, zone.id):
         raise parameter_error(f"{template.name} is not in zone {zone.name}", "register it there")
     _check_networks(arguments, zone)
-    return Request(
+    return DeployRequest(
         zone=zone,
         template=template,
         offering=_offering(arguments["serviceofferingid"]),

@@ -11,7 +11,7 @@ from systemvm.management.api.answers.networks import (
     NetworkAnswer,
     PublicIpAddressAnswer,
 )
-from systemvm.management.api.command import ApiCall, Command, Shape, paged
+from systemvm.management.api.command import ApiCall, Command, ResponseShape, paged
 from systemvm.management.api.ownership import OWNERS, owners_of
 from systemvm.management.api.parameters import ParameterType, optional
 from systemvm.management.api.zone_parts import (
@@ -41,7 +41,7 @@ class NetworkCommands:
         return (
             Command(
                 "listNetworks", paged(self._networks), "Lists guest networks.", NetworkAnswer, "network",
-                Shape.LIST,
+                ResponseShape.LIST,
                 (
                     _ID, _ZONE, *OWNERS,
                     optional("type", text, "only those of this type"),
@@ -55,7 +55,7 @@ class NetworkCommands:
             Command(
                 "listPublicIpAddresses", paged(self._public_addresses),
                 "Lists public addresses of the caller; with forsystemvms those of system VMs.",
-                PublicIpAddressAnswer, "publicipaddress", Shape.LIST,
+                PublicIpAddressAnswer, "publicipaddress", ResponseShape.LIST,
                 (
                     _ID, _ZONE, *OWNERS,
                     optional("ipaddress", text, "only this one"),
@@ -71,11 +71,11 @@ class NetworkCommands:
             ),
             Command(
                 "listPortForwardingRules", paged(_no_rules), "Lists port forwarding rules.",
-                ForwardingRuleAnswer, "portforwardingrule", Shape.LIST, (_ID, *OWNERS),
+                ForwardingRuleAnswer, "portforwardingrule", ResponseShape.LIST, (_ID, *OWNERS),
             ),
             Command(
                 "listIpForwardingRules", paged(_no_rules), "Lists static NAT rules.",
-                ForwardingRuleAnswer, "ipforwardingrule", Shape.LIST, (_ID, *OWNERS),
+                ForwardingRuleAnswer, "ipforwardingrule", ResponseShape.LIST, (_ID, *OWNERS),
             ),
         )  # fmt: skip
 

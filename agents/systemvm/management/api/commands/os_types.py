@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from systemvm.management.api.answers.os_types import OsCategoryAnswer, OsTypeAnswer
-from systemvm.management.api.command import ApiCall, Command, Shape, matches_keyword, paged
+from systemvm.management.api.command import ApiCall, Command, ResponseShape, matches_keyword, paged
 from systemvm.management.api.parameters import ParameterType, optional
 from systemvm.management.os_types import CATEGORIES, OS_TYPES
 
@@ -18,7 +18,7 @@ def os_type_commands() -> tuple[Command, ...]:
             "Lists operating systems of guests.",
             OsTypeAnswer,
             "ostype",
-            Shape.LIST,
+            ResponseShape.LIST,
             (
                 optional("id", identity, "only this one"),
                 optional("oscategoryid", identity, "only those of this category"),
@@ -32,7 +32,7 @@ def os_type_commands() -> tuple[Command, ...]:
             "Lists kinds of operating systems.",
             OsCategoryAnswer,
             "oscategory",
-            Shape.LIST,
+            ResponseShape.LIST,
             (
                 optional("id", identity, "only this one"),
                 optional("name", text, "only the one of this name"),

@@ -7,15 +7,22 @@ from typing import Any, Protocol
 
 from systemvm.management.api.answers.access import SuccessAnswer
 from systemvm.management.api.answers.machines import SystemVmAnswer
-from systemvm.management.api.command import ApiCall, Command, Shape, Started, matches_keyword, paged
+from systemvm.management.api.command import (
+    ApiCall,
+    Command,
+    ResponseShape,
+    StartedJob,
+    matches_keyword,
+    paged,
+)
 from systemvm.management.api.commands.zones import offering_of
 from systemvm.management.api.envelope import plain
 from systemvm.management.api.errors import parameter_error
 from systemvm.management.api.job_start import start_job
-from systemvm.management.api.owner_names import Names, read_names
+from systemvm.management.api.owner_names import OwnerNames, read_names
 from systemvm.management.api.parameters import ParameterType, optional, required
 from systemvm.management.api.principal import ADMIN_ONLY
-from systemvm.management.jobs.runner import Jobs, Running
+from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.state import instances
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.host_state import explanation_of, host_state
@@ -42,7 +49,7 @@ class SystemVmControl(Protocol):
 class SystemVmCommands:
     """Handlers of the six commands."""
 
-    def __init__(self, database: Database, control: SystemVmControl, jobs: Jobs) -> None:
+    def __init__(self, database: Database, control: SystemVmControl, jobs: JobRunner) -> None:
         self._database = database
         self._control = control
         self._jobs = jobs
@@ -62,7 +69,7 @@ class SystemVmCommands:
                 "Lists system VMs with the state of their agents.",
                 SystemVmAnswer,
                 "systemvm",
-                Shape.LIST,
+                ResponseShape.LIST,
                 (
                     optional("id", ParameterType.UUID, "only this one"),
                     optional("name", ParameterType.STRING, "only the one of this name"),
@@ -104,7 +111,7 @@ class SystemVmCommands:
     def _asynchronous(
         self, name: str, description: str, *parameters: Any, answer: type[Any] = SystemVmAnswer
     ) -> Command:
-        async def start(call: ApiCall) -> Started:
+        async def start(call: ApiCall) -> StartedJob:
             vm = await self._database.read(system_vm, call.arguments["id"])
             arguments = {"id": vm.uuid, "forced": call.arguments.flag("forced")}
             return await start_job(self._jobs, call, name, arguments, about="SystemVm", uuid=vm.uuid)
@@ -115,7 +122,7 @@ class SystemVmCommands:
             description,
             answer,
             "systemvm",
-            Shape.ASYNC,
+            ResponseShape.ASYNC,
             parameters,
             ADMIN_ONLY,
             related=("listSystemVms",),
@@ -136,23 +143,23 @@ class SystemVmCommands:
             and matches_keyword(arguments, vm.name)
         ]
 
-    async def _run_start(self, running: Running) -> dict[str, Any]:
+    async def _run_start(self, running: RunningJob) -> dict[str, Any]:
         return await self._result(await self._control.start(running.job.arguments["id"]))
 
-    async def _run_stop(self, running: Running) -> dict[str, Any]:
+    async def _run_stop(self, running: RunningJob) -> dict[str, Any]:
         arguments = running.job.arguments
         return await self._result(await self._control.stop(arguments["id"], forced=arguments["forced"]))
 
-    async def _run_reboot(self, running: Running) -> dict[str, Any]:
+    async def _run_reboot(self, running: RunningJob) -> dict[str, Any]:
         arguments = running.job.arguments
         return await self._result(await self._control.reboot(arguments["id"], forced=arguments["forced"]))
 
-    async def _run_destroy(self, running: Running) -> dict[str, Any]:
+    async def _run_destroy(self, running: RunningJob) -> dict[str, Any]:
         vm = await self._database.read(instances.by_uuid, running.job.arguments["id"])
         await self._control.destroy(vm.uuid)
         return await self._result(await self._database.read(instances.by_id, vm.id))
 
-    async def _run_patch(self, running: Running) -> dict[str, Any]:
+    async def _run_patch(self, running: RunningJob) -> dict[str, Any]:
         """CloudStack's SuccessResponse, not the system VM."""
         arguments = running.job.arguments
         patched = await self._control.patch(arguments["id"], forced=arguments["forced"])
@@ -183,7 +190,7 @@ def _answer_for(connection: Connection, vm: Instance) -> SystemVmAnswer:
     return _answer(vm, instances.nics_of(connection, vm.id), read_names(connection))
 
 
-def _answer(vm: Instance, nics: list[Nic], names: Names) -> SystemVmAnswer:
+def _answer(vm: Instance, nics: list[Nic], names: OwnerNames) -> SystemVmAnswer:
     zone, host = names.zone(vm.zone_id), names.host(vm.host_id)
     by_type = {nic.traffic_type: nic for nic in nics}
     control, private = by_type.get("control"), by_type.get("management")

@@ -9,8 +9,8 @@ from systemvm.management import os_types
 from systemvm.management.api.answers.templates import DownloadDetail, TemplateAnswer
 from systemvm.management.api.command import ApiCall, matches_keyword
 from systemvm.management.api.errors import parameter_error
-from systemvm.management.api.owner_names import Names, read_names
-from systemvm.management.api.ownership import OWNERS, Owners, owners_of
+from systemvm.management.api.owner_names import OwnerNames, read_names
+from systemvm.management.api.ownership import OWNERS, OwnerFilter, owners_of
 from systemvm.management.api.parameters import (
     EVERY_ZONE,
     Arguments,
@@ -43,7 +43,7 @@ FILTERS = (
 
 
 @frozen
-class Kind:
+class TemplateCategory:
     """What differs between templates and ISOs."""
 
     noun: str
@@ -56,8 +56,8 @@ class Kind:
         return template.is_iso is self.is_iso
 
 
-TEMPLATE = Kind("Template", "template", False, "templatefilter", None)
-ISO = Kind("Iso", "iso", True, "isofilter", "selfexecutable")
+TEMPLATE = TemplateCategory("Template", "template", False, "templatefilter", None)
+ISO = TemplateCategory("Iso", "iso", True, "isofilter", "selfexecutable")
 
 _BOTH = (
     optional("id", UUID, "only this one, whatever the filter and ready or not"),
@@ -89,11 +89,11 @@ _ISOS = (
 )
 
 
-def list_parameters(kind: Kind) -> tuple[Parameter, ...]:
+def list_parameters(kind: TemplateCategory) -> tuple[Parameter, ...]:
     return _ISOS if kind.is_iso else _TEMPLATES
 
 
-def select(connection: Connection, call: ApiCall, kind: Kind) -> list[TemplateAnswer]:
+def select(connection: Connection, call: ApiCall, kind: TemplateCategory) -> list[TemplateAnswer]:
     """The rows of a list; ApiError 431 for a filter that is not the caller's."""
     arguments, principal = call.arguments, call.principal
     wanted = arguments.get(kind.filter_name, kind.default_filter)
@@ -139,7 +139,7 @@ class _Copy:
         return self.ref is not None and self.ref.is_ready
 
 
-def _copies(connection: Connection, rows: list[Template], names: Names) -> list[_Copy]:
+def _copies(connection: Connection, rows: list[Template], names: OwnerNames) -> list[_Copy]:
     refs = templates.store_refs_by_zone(connection, [template.id for template in rows])
     present = [zone for zone in names.zones.values() if zone.removed is None]
     found = []
@@ -154,7 +154,7 @@ def _may_see(template: Template, principal: Principal) -> bool:
     return template.public or principal.may_use(template.account_id)
 
 
-def _passes(copy: _Copy, wanted: str, owners: Owners, is_admin: bool) -> bool:
+def _passes(copy: _Copy, wanted: str, owners: OwnerFilter, is_admin: bool) -> bool:
     """CloudStack's templatefilter and isofilter."""
     template, ready = copy.template, copy.ready
     own = template.account_id in owners
@@ -191,7 +191,7 @@ def _fits(template: Template, arguments: Arguments) -> bool:
     )
 
 
-def _answer(copy: _Copy, names: Names, principal: Principal) -> TemplateAnswer:
+def _answer(copy: _Copy, names: OwnerNames, principal: Principal) -> TemplateAnswer:
     template, zone, ref = copy.template, copy.zone, copy.ref
     account, domain = names.accounts[template.account_id], names.domains[template.domain_id]
     os_type = os_types.of_row(template.os_type)
@@ -234,7 +234,7 @@ def _answer(copy: _Copy, names: Names, principal: Principal) -> TemplateAnswer:
         account=account.name,
         domainid=domain.uuid,
         domain=domain.name,
-        domainpath=domain.shown_path,
+        domainpath=domain.pretty_path,
         details={key: str(value) for key, value in template.details.items()},
     )
 
@@ -250,7 +250,7 @@ def _bare(checksum: str | None) -> str | None:
     return None if checksum is None else bare_digest(checksum)
 
 
-def _detail(ref: StoreRef, names: Names) -> DownloadDetail:
+def _detail(ref: StoreRef, names: OwnerNames) -> DownloadDetail:
     store = names.stores.get(ref.store_id)
     return DownloadDetail(
         datastore=store.name if store else str(ref.store_id),

@@ -7,8 +7,8 @@ CloudStack has no such command; the template keeps its id, name and place in eve
 from __future__ import annotations
 
 from systemvm.management.api.answers.templates import TemplateAnswer
-from systemvm.management.api.command import ApiCall, Command, Shape
-from systemvm.management.api.commands.template_list import ISO, TEMPLATE, Kind, answers_of
+from systemvm.management.api.command import ApiCall, Command, ResponseShape
+from systemvm.management.api.commands.template_list import ISO, TEMPLATE, TemplateCategory, answers_of
 from systemvm.management.api.errors import parameter_error, unauthorized
 from systemvm.management.api.parameters import ParameterType, required
 from systemvm.management.state import templates
@@ -29,7 +29,7 @@ class TemplateRetryCommands:
     def commands(self) -> tuple[Command, ...]:
         return (self._command_of(TEMPLATE), self._command_of(ISO))
 
-    def _command_of(self, kind: Kind) -> Command:
+    def _command_of(self, kind: TemplateCategory) -> Command:
         async def retry(call: ApiCall) -> list[TemplateAnswer]:
             template = await self._database.read(_to_retry, call, kind)
             await self._service.retry(template.id, call.request_id)
@@ -41,14 +41,14 @@ class TemplateRetryCommands:
             f"Downloads {'an ISO' if kind.is_iso else 'a template'} once more whose download failed.",
             TemplateAnswer,
             kind.object_name,
-            Shape.LIST,
+            ResponseShape.LIST,
             _ID,
             paged=False,
             related=(f"register{kind.noun}", f"list{kind.noun}s"),
         )
 
 
-def _to_retry(connection: Connection, call: ApiCall, kind: Kind) -> Template:
+def _to_retry(connection: Connection, call: ApiCall, kind: TemplateCategory) -> Template:
     uuid, principal = call.arguments["id"], call.principal
     template = templates.by_uuid(connection, uuid)
     if not kind.owns(template) or template.removed is not None:

@@ -8,11 +8,11 @@ from typing import Any
 from systemvm.management import os_types
 from systemvm.management.api.answers.access import SuccessAnswer
 from systemvm.management.api.answers.templates import TemplateAnswer
-from systemvm.management.api.command import ApiCall, Command, Shape, Started, paged
+from systemvm.management.api.command import ApiCall, Command, ResponseShape, StartedJob, paged
 from systemvm.management.api.commands.template_list import (
     ISO,
     TEMPLATE,
-    Kind,
+    TemplateCategory,
     answers_of,
     list_parameters,
     select,
@@ -22,7 +22,7 @@ from systemvm.management.api.errors import parameter_error, unauthorized
 from systemvm.management.api.job_start import start_job
 from systemvm.management.api.ownership import OWNER, owner_of
 from systemvm.management.api.parameters import EVERY_ZONE, ParameterType, only, optional, required
-from systemvm.management.jobs.runner import Jobs, Running
+from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.state import templates, zones
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.templates import Template
@@ -80,7 +80,7 @@ _DELETE_TEMPLATE = (
 class TemplateCommands:
     """Handlers of the six commands."""
 
-    def __init__(self, database: Database, service: TemplateService, jobs: Jobs) -> None:
+    def __init__(self, database: Database, service: TemplateService, jobs: JobRunner) -> None:
         self._database = database
         self._service = service
         self._jobs = jobs
@@ -90,7 +90,7 @@ class TemplateCommands:
     def commands(self) -> tuple[Command, ...]:
         return (*self._commands_of(TEMPLATE), *self._commands_of(ISO))
 
-    def _commands_of(self, kind: Kind) -> tuple[Command, ...]:
+    def _commands_of(self, kind: TemplateCategory) -> tuple[Command, ...]:
         noun, name = kind.noun, kind.object_name
         related = (f"register{noun}", f"list{noun}s", f"delete{noun}")
 
@@ -101,7 +101,7 @@ class TemplateCommands:
         async def list_all(call: ApiCall) -> list[TemplateAnswer]:
             return await self._list(call, kind)
 
-        async def delete(call: ApiCall) -> Started:
+        async def delete(call: ApiCall) -> StartedJob:
             return await self._delete(call, kind)
 
         return (
@@ -111,7 +111,7 @@ class TemplateCommands:
                 f"Registers {'an ISO' if kind.is_iso else 'a template'} by URL; an SSVM downloads it.",
                 TemplateAnswer,
                 name,
-                Shape.LIST,
+                ResponseShape.LIST,
                 _REGISTER_ISO if kind.is_iso else _REGISTER_TEMPLATE,
                 paged=False,
                 related=related,
@@ -122,7 +122,7 @@ class TemplateCommands:
                 f"Lists {'ISOs' if kind.is_iso else 'templates'} with the state of their download.",
                 TemplateAnswer,
                 name,
-                Shape.LIST,
+                ResponseShape.LIST,
                 list_parameters(kind),
                 related=related,
             ),
@@ -131,13 +131,13 @@ class TemplateCommands:
                 delete,
                 f"Deletes {'an ISO' if kind.is_iso else 'a template'}, and its files on secondary storage.",
                 SuccessAnswer,
-                shape=Shape.ASYNC,
+                shape=ResponseShape.ASYNC,
                 parameters=_DELETE if kind.is_iso else _DELETE_TEMPLATE,
                 related=related,
             ),
         )
 
-    async def _register(self, call: ApiCall, kind: Kind) -> list[TemplateAnswer]:
+    async def _register(self, call: ApiCall, kind: TemplateCategory) -> list[TemplateAnswer]:
         zone = await self._database.read(_wanted_zone, call)
         owner = await self._database.read(owner_of, call)
         try:
@@ -152,10 +152,10 @@ class TemplateCommands:
         )
         return await self._database.read(answers_of, [template], call.principal)
 
-    async def _list(self, call: ApiCall, kind: Kind) -> list[TemplateAnswer]:
+    async def _list(self, call: ApiCall, kind: TemplateCategory) -> list[TemplateAnswer]:
         return await self._database.read(select, call, kind)
 
-    async def _delete(self, call: ApiCall, kind: Kind) -> Started:
+    async def _delete(self, call: ApiCall, kind: TemplateCategory) -> StartedJob:
         template = await self._database.read(_to_delete, call, kind)
         return await start_job(
             self._jobs,
@@ -166,7 +166,7 @@ class TemplateCommands:
             uuid=template.uuid,
         )
 
-    async def _run_delete(self, running: Running) -> dict[str, Any]:
+    async def _run_delete(self, running: RunningJob) -> dict[str, Any]:
         arguments = running.job.arguments
         complete = await self._service.delete(arguments["id"], forced=arguments.get("forced", False))
         text = None if complete else "Its files are removed as soon as a secondary storage VM is Up."
@@ -174,7 +174,7 @@ class TemplateCommands:
         return dict(answer)
 
 
-def the_zone(connection: Connection, uuid: str | None) -> zones.Zone:
+def named_or_only_zone(connection: Connection, uuid: str | None) -> zones.Zone:
     """The zone that was named, or the only one there is."""
     if uuid is not None:
         return zones.zone_by_uuid(connection, uuid)
@@ -188,13 +188,13 @@ def _wanted_zone(connection: Connection, call: ApiCall) -> zones.Zone | None:
     """The zone of a registration; None for every zone."""
     uuid = call.arguments.text("zoneid")
     if uuid != EVERY_ZONE:
-        return the_zone(connection, uuid)
+        return named_or_only_zone(connection, uuid)
     if not call.principal.is_admin:
         raise parameter_error("Only admins can create templates in all zones", "name a zone; see listZones")
     return None
 
 
-def _registration(call: ApiCall, kind: Kind, zone_arch: str) -> Registration:
+def _registration(call: ApiCall, kind: TemplateCategory, zone_arch: str) -> Registration:
     arguments = call.arguments
     featured = arguments.flag("isfeatured")
     if featured and not call.principal.is_admin:
@@ -225,7 +225,7 @@ def _template_format(text: str) -> str:
     return text
 
 
-def _to_delete(connection: Connection, call: ApiCall, kind: Kind) -> Template:
+def _to_delete(connection: Connection, call: ApiCall, kind: TemplateCategory) -> Template:
     uuid, principal = call.arguments["id"], call.principal
     template = templates.by_uuid(connection, uuid)
     if not kind.owns(template):

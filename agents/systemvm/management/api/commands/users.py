@@ -10,14 +10,21 @@ from systemvm.management.accounts.service import AccountService
 from systemvm.management.api.account_answers import user_answers
 from systemvm.management.api.answers.access import SuccessAnswer
 from systemvm.management.api.answers.accounts import UserAnswer, UserKeysAnswer
-from systemvm.management.api.command import ApiCall, Command, Shape, Started, matches_keyword, paged
+from systemvm.management.api.command import (
+    ApiCall,
+    Command,
+    ResponseShape,
+    StartedJob,
+    matches_keyword,
+    paged,
+)
 from systemvm.management.api.commands.accounts import BOOLEAN, INTEGER, NEW_USER, STRING, UUID, new_user
 from systemvm.management.api.envelope import plain
 from systemvm.management.api.errors import parameter_error, unauthorized
 from systemvm.management.api.job_start import start_job
 from systemvm.management.api.parameters import Parameter, only, optional, required
 from systemvm.management.api.principal import ADMIN_ONLY, ANY_ACCOUNT, Principal
-from systemvm.management.jobs.runner import Jobs, Running
+from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.state import accounts
 from systemvm.management.state.accounts import ROOT_DOMAIN_ID, User
 from systemvm.management.state.database import Connection, Database
@@ -31,7 +38,7 @@ _COLUMNS = {"username": "username", "firstname": "first_name", "lastname": "last
 class UserCommands:
     """Handlers of these commands. Users change themselves; administrators change everybody."""
 
-    def __init__(self, database: Database, service: AccountService, jobs: Jobs) -> None:
+    def __init__(self, database: Database, service: AccountService, jobs: JobRunner) -> None:
         self._database = database
         self._service = service
         self._jobs = jobs
@@ -64,7 +71,7 @@ class UserCommands:
                 "Disables a user: logins, keys and consoles end.",
                 UserAnswer,
                 "user",
-                Shape.ASYNC,
+                ResponseShape.ASYNC,
                 (_ID,),
                 ADMIN_ONLY,
             ),
@@ -73,7 +80,7 @@ class UserCommands:
                 self._delete,
                 "Deletes a user.",
                 SuccessAnswer,
-                shape=Shape.BARE,
+                shape=ResponseShape.BARE,
                 parameters=(_ID,),
                 roles=ADMIN_ONLY,
             ),
@@ -86,7 +93,7 @@ class UserCommands:
                 "Lists users; those of the own account, or of all accounts to administrators.",
                 UserAnswer,
                 "user",
-                Shape.LIST,
+                ResponseShape.LIST,
                 (
                     optional("id", UUID, "only this one"),
                     optional("username", STRING, "only the one of this name"),
@@ -134,11 +141,11 @@ class UserCommands:
         user = await self._database.read(_user, call.arguments["id"])
         return await self._answer(await self._service.set_user_state(user.id, accounts.ENABLED))
 
-    async def _disable(self, call: ApiCall) -> Started:
+    async def _disable(self, call: ApiCall) -> StartedJob:
         user = await self._database.read(_user, call.arguments["id"])
         return await start_job(self._jobs, call, "disableUser", {"id": user.id}, about="User", uuid=user.uuid)
 
-    async def _run_disable(self, running: Running) -> dict[str, Any]:
+    async def _run_disable(self, running: RunningJob) -> dict[str, Any]:
         user = await self._service.set_user_state(running.job.arguments["id"], accounts.DISABLED)
         return {"user": plain(await self._answer(user))}
 
@@ -225,7 +232,7 @@ def _may_administer(principal: Principal, user: User) -> bool:
 
 
 def _user(connection: Connection, uuid: str) -> User:
-    return records.living_user(connection, accounts.user_by_uuid(connection, uuid).id)
+    return records.require_user(connection, accounts.user_by_uuid(connection, uuid).id)
 
 
 def _account(connection: Connection, name: str, domain_uuid: str | None) -> int:
@@ -244,4 +251,4 @@ def _by_api_key(connection: Connection, api_key: str) -> User:
 
 
 def _answers(connection: Connection) -> list[UserAnswer]:
-    return user_answers(connection, accounts.living_users(connection))
+    return user_answers(connection, accounts.list_users(connection))

@@ -8,7 +8,14 @@ from typing import Any
 
 from systemvm.management.api.answers.access import SuccessAnswer
 from systemvm.management.api.answers.machines import VirtualMachineAnswer
-from systemvm.management.api.command import ApiCall, Command, Shape, Started, matches_keyword, paged
+from systemvm.management.api.command import (
+    ApiCall,
+    Command,
+    ResponseShape,
+    StartedJob,
+    matches_keyword,
+    paged,
+)
 from systemvm.management.api.commands import machine_deployment
 from systemvm.management.api.commands.machine_answers import answer_for, answers_of
 from systemvm.management.api.envelope import plain
@@ -19,7 +26,7 @@ from systemvm.management.api.parameters import Parameter, ParameterType, only, o
 from systemvm.management.api.principal import Principal
 from systemvm.management.api.zone_parts import guest_network_of
 from systemvm.management.config import ExpungeConfig
-from systemvm.management.jobs.runner import Jobs, Running
+from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.state import instances, zones
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import Instance
@@ -41,7 +48,7 @@ class VirtualMachineCommands:
         self,
         database: Database,
         machines: VirtualMachines,
-        jobs: Jobs,
+        jobs: JobRunner,
         guest_bridge: Callable[[str], str | None],
         *,
         host_id: int,
@@ -68,7 +75,7 @@ class VirtualMachineCommands:
                 "Makes a VM from a Ready template, or an empty one that boots a Ready ISO, and starts it.",
                 VirtualMachineAnswer,
                 "virtualmachine",
-                Shape.ASYNC,
+                ResponseShape.ASYNC,
                 machine_deployment.PARAMETERS,
                 related=("listVirtualMachines", "listTemplates", "listServiceOfferings"),
             ),
@@ -117,7 +124,7 @@ class VirtualMachineCommands:
                 "Lists VMs.",
                 VirtualMachineAnswer,
                 "virtualmachine",
-                Shape.LIST,
+                ResponseShape.LIST,
                 (
                     optional("id", ParameterType.UUID, "only this one"),
                     optional("ids", ParameterType.LIST, "only these"),
@@ -153,7 +160,7 @@ class VirtualMachineCommands:
     ) -> Command:
         flags = [one.name for one in parameters if one.type is ParameterType.BOOLEAN]
 
-        async def start(call: ApiCall) -> Started:
+        async def start(call: ApiCall) -> StartedJob:
             vm = await self._database.read(own_machine, call.arguments["id"], call.principal)
             if name == "expungeVirtualMachine":
                 self._check_may_expunge(call.principal, "Expunging a vm can only be done by an Admin")
@@ -168,7 +175,7 @@ class VirtualMachineCommands:
             description,
             answer,
             "virtualmachine" if answer is VirtualMachineAnswer else "",
-            Shape.ASYNC,
+            ResponseShape.ASYNC,
             parameters,
             related=("listVirtualMachines",),
         )
@@ -183,7 +190,7 @@ class VirtualMachineCommands:
         self._check_may_expunge(call.principal, "Recovering a vm can only be done by an Admin")
         return await self._database.read(answer_for, await self._machines.recover(vm.id))
 
-    async def _deploy(self, call: ApiCall) -> Started:
+    async def _deploy(self, call: ApiCall) -> StartedJob:
         request = await self._database.read(machine_deployment.read_request, call)
         bridge = self._guest_bridge(request.zone.name)
         if bridge is None:
@@ -244,30 +251,30 @@ class VirtualMachineCommands:
             and matches_keyword(arguments, vm.name, vm.displayname, vm.instancename)
         ]
 
-    async def _run_deploy(self, running: Running) -> dict[str, Any]:
+    async def _run_deploy(self, running: RunningJob) -> dict[str, Any]:
         vm_id = running.job.arguments["id"]
         if running.job.arguments["start"]:
             running.progress(10, "Making its disk and starting it")
             return await self._result(await self._machines.start(vm_id))
         return await self._result(await self._database.read(instances.by_id, vm_id))
 
-    async def _run_start(self, running: Running) -> dict[str, Any]:
+    async def _run_start(self, running: RunningJob) -> dict[str, Any]:
         return await self._result(await self._machines.start(running.job.arguments["id"]))
 
-    async def _run_stop(self, running: Running) -> dict[str, Any]:
+    async def _run_stop(self, running: RunningJob) -> dict[str, Any]:
         arguments = running.job.arguments
         return await self._result(await self._machines.stop(arguments["id"], forced=arguments["forced"]))
 
-    async def _run_reboot(self, running: Running) -> dict[str, Any]:
+    async def _run_reboot(self, running: RunningJob) -> dict[str, Any]:
         arguments = running.job.arguments
         return await self._result(await self._machines.reboot(arguments["id"], forced=arguments["forced"]))
 
-    async def _run_destroy(self, running: Running) -> dict[str, Any]:
+    async def _run_destroy(self, running: RunningJob) -> dict[str, Any]:
         arguments = running.job.arguments
         vm = await self._machines.destroy(arguments["id"], expunge=arguments.get("expunge", False))
         return await self._result(vm)
 
-    async def _run_expunge(self, running: Running) -> dict[str, Any]:
+    async def _run_expunge(self, running: RunningJob) -> dict[str, Any]:
         await self._machines.expunge(running.job.arguments["id"])
         return dict(plain(SuccessAnswer(success=True)))
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from systemvm.management.api.answers.volumes import DiskOfferingAnswer, VolumeAnswer
-from systemvm.management.api.command import ApiCall, Command, Shape, matches_keyword, paged
-from systemvm.management.api.owner_names import Names, read_names
-from systemvm.management.api.ownership import OWNERS, Owners, owners_of
+from systemvm.management.api.command import ApiCall, Command, ResponseShape, matches_keyword, paged
+from systemvm.management.api.owner_names import OwnerNames, read_names
+from systemvm.management.api.ownership import OWNERS, OwnerFilter, owners_of
 from systemvm.management.api.parameters import ParameterType, optional
 from systemvm.management.api.zone_parts import matching, pool_of
 from systemvm.management.state import volumes
@@ -30,7 +30,8 @@ class VolumeCommands:
         text, identity = ParameterType.STRING, ParameterType.UUID
         return (
             Command(
-                "listVolumes", paged(self._volumes), "Lists volumes.", VolumeAnswer, "volume", Shape.LIST,
+                "listVolumes", paged(self._volumes), "Lists volumes.",
+                VolumeAnswer, "volume", ResponseShape.LIST,
                 (
                     _ID, _NAME,
                     optional("ids", ParameterType.LIST, "only these"),
@@ -44,7 +45,7 @@ class VolumeCommands:
             ),
             Command(
                 "listDiskOfferings", paged(_no_offerings), "Lists sizes of data disks: there are none yet.",
-                DiskOfferingAnswer, "diskoffering", Shape.LIST, (_ID, _NAME),
+                DiskOfferingAnswer, "diskoffering", ResponseShape.LIST, (_ID, _NAME),
             ),
         )  # fmt: skip
 
@@ -60,13 +61,13 @@ class VolumeCommands:
         ]
 
 
-def _answers(connection: Connection, owners: Owners, for_admin: bool) -> list[VolumeAnswer]:
+def _answers(connection: Connection, owners: OwnerFilter, for_admin: bool) -> list[VolumeAnswer]:
     names = read_names(connection)
     found = volumes.list_of_user_machines(connection, owners.account_ids)
     return [_answer(volume, names, for_admin) for volume in found]
 
 
-def _answer(found: VolumeInUse, names: Names, for_admin: bool) -> VolumeAnswer:
+def _answer(found: VolumeInUse, names: OwnerNames, for_admin: bool) -> VolumeAnswer:
     volume = found.volume
     account = names.accounts[volume.account_id]
     domain = names.domains[account.domain_id]

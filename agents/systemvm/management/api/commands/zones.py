@@ -14,7 +14,7 @@ from systemvm.management.api.answers.zones import (
     ServiceOfferingAnswer,
     ZoneAnswer,
 )
-from systemvm.management.api.command import ApiCall, Command, Shape, matches_keyword, paged
+from systemvm.management.api.command import ApiCall, Command, ResponseShape, matches_keyword, paged
 from systemvm.management.api.owner_names import read_names
 from systemvm.management.api.parameters import ParameterType, only, optional
 from systemvm.management.api.principal import ADMIN_ONLY
@@ -87,7 +87,7 @@ class ZoneCommands:
                 "Lists zones.",
                 ZoneAnswer,
                 "zone",
-                Shape.LIST,
+                ResponseShape.LIST,
                 (
                     optional("id", identity, "only this one"),
                     optional("name", text, "only the one of this name"),
@@ -104,7 +104,7 @@ class ZoneCommands:
                 "Lists hypervisor hosts, and the agents of system VMs as hosts.",
                 HostAnswer,
                 "host",
-                Shape.LIST,
+                ResponseShape.LIST,
                 (
                     optional("id", identity, "only this one"),
                     optional("name", text, "only the one of this name"),
@@ -129,7 +129,7 @@ class ZoneCommands:
                 "Lists sizes of VMs.",
                 ServiceOfferingAnswer,
                 "serviceoffering",
-                Shape.LIST,
+                ResponseShape.LIST,
                 (
                     optional("id", identity, "only this one"),
                     optional("name", text, "only the one of this name"),

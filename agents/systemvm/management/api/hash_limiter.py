@@ -19,7 +19,7 @@ MAX_WAITING_OF_SOURCE = 8
 T = TypeVar("T")
 
 
-class HashGate:
+class HashLimiter:
     """Runs hashes in threads, a few at a time; trusted sources go first, all others in turn."""
 
     def __init__(self, in_thread: Callable[..., Deferred[Any]] = deferToThread) -> None:
