@@ -26,6 +26,7 @@ from systemvm.management.state.status import InstanceState, InstanceType
 from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.role import Role
+from systemvm.wire.vm_name import VmName
 
 #: CloudStack's consoleproxy.session.max.
 MAX_SESSIONS = 50
@@ -96,7 +97,7 @@ class ConsoleEndpoints:
 
     async def create(self, vm_uuid: str, console_user: ConsoleUser) -> ConsoleEndpoint:
         """A URL for one browser; ConsoleUnavailableError in CloudStack's words otherwise."""
-        up = {name.lower() for name in self._agents.up(Role.CPVM)}
+        up = {VmName(name) for name in self._agents.up(Role.CPVM)}
         token = new_token()
         zone_id, public_address = await self._database.run(
             _create, vm_uuid, console_user, up, token_hash(token)
@@ -105,7 +106,7 @@ class ConsoleEndpoints:
 
 
 def _create(
-    connection: Connection, vm_uuid: str, console_user: ConsoleUser, up: set[str], hashed_token: str
+    connection: Connection, vm_uuid: str, console_user: ConsoleUser, up: set[VmName], hashed_token: str
 ) -> tuple[int, str]:
     """The session's row; the answer is its zone, and the public address of the CPVM that will show it."""
     console_sessions.expire(connection)
@@ -162,7 +163,7 @@ def _visible(connection: Connection, vm_uuid: str, console_user: ConsoleUser) ->
     return vm
 
 
-def _least_loaded(connection: Connection, zone_id: int, up: set[str]) -> Instance:
+def _least_loaded(connection: Connection, zone_id: int, up: set[VmName]) -> Instance:
     """The running CPVM with the fewest sessions, unspent tokens among them.
 
     Only open sessions fill one: a token costs nothing to ask for, and nobody may take all places with links
@@ -174,7 +175,7 @@ def _least_loaded(connection: Connection, zone_id: int, up: set[str]) -> Instanc
         for vm in instances.list_system(connection, zone_id)
         if vm.type is InstanceType.CONSOLE_PROXY
         and vm.state is InstanceState.RUNNING
-        and vm.instance_name.lower() in up
+        and VmName(vm.instance_name) in up
     ]
     if not proxies:
         raise ConsoleUnavailableError(

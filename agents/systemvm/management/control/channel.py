@@ -42,6 +42,7 @@ from systemvm.wire.agent import (
 )
 from systemvm.wire.protocol import CURRENT, PREVIOUS, Fit, spoken_with
 from systemvm.wire.role import Role
+from systemvm.wire.vm_name import VmName
 
 #: Roles in method tables: who may call.
 SSVM_ONLY = frozenset({Role.SSVM.value})
@@ -247,7 +248,7 @@ class ControlChannel:
 
 
 async def _speaks_for_itself(call: Call, hello: Hello) -> bool:
-    return (hello.name.lower(), hello.role) == (call.caller.name.lower(), call.caller.role)
+    return VmName(hello.name) == VmName(call.caller.name) and hello.role == call.caller.role
 
 
 def _unfit(agent: Agent) -> AgentStatus:

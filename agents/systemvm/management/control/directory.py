@@ -20,6 +20,7 @@ from systemvm.wire.agent import LIFELINE, Hello
 from systemvm.wire.protocol import Fit
 from systemvm.wire.role import Role
 from systemvm.wire.slowness import MachineLoad
+from systemvm.wire.vm_name import VmName
 
 T = TypeVar("T")
 #: What an agent that said hello waits for, and what to do when it waits for long.
@@ -52,7 +53,7 @@ class AgentDirectory:
         #: By a VM's name, as its hypervisor sees it: rows lag behind, and after a restart they may be wrong.
         self._has_process = has_process
         self._timeout_scale = timeout_scale
-        self._agents: dict[str, Agent] = {}
+        self._agents: dict[VmName, Agent] = {}
         self._preparations: list[tuple[Role, Preparation]] = []
         self._up: list[UpCallback] = []
         self._down: list[DownCallback] = []
@@ -63,21 +64,21 @@ class AgentDirectory:
 
     def expect(self, name: str, role: Role, status: AgentStatus | None = None) -> Agent:
         """A VM of this name exists: its agent may connect. Announcing it again changes nothing."""
-        agent = self._agents.get(name.lower())
+        agent = self._agents.get(VmName(name))
         if agent is None:
             agent = Agent(name, role, status or AgentStatus(AgentState.DISCONNECTED, "has not started yet"))
-            self._agents[name.lower()] = agent
+            self._agents[VmName(name)] = agent
         return agent
 
     def forget(self, name: str, why: str) -> None:
         """The VM is gone, and its certificate is worth nothing from here on."""
-        agent = self._agents.pop(name.lower(), None)
+        agent = self._agents.pop(VmName(name), None)
         if agent is not None and agent.peer is not None:
             agent.peer.close(why)
 
     def admit(self, caller: Caller) -> None:
         """RpcError unless `caller` is the agent of a VM that there is, and that lives."""
-        agent = self._agents.get(caller.name.lower())
+        agent = self._agents.get(VmName(caller.name))
         if agent is None or agent.role.value != caller.role:
             raise RpcError(
                 FORBIDDEN,
@@ -105,7 +106,7 @@ class AgentDirectory:
     # --- who is there
 
     def agent(self, name: str) -> Agent | None:
-        return self._agents.get(name.lower())
+        return self._agents.get(VmName(name))
 
     def agents(self, role: Role | None = None) -> list[Agent]:
         return [agent for agent in self._agents.values() if role in (None, agent.role)]

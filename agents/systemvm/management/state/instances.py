@@ -14,6 +14,7 @@ from systemvm.management.state import schema
 from systemvm.management.state.columns import now
 from systemvm.management.state.rows import NotFoundError, Rows
 from systemvm.management.state.status import AgentState, InstanceState, InstanceType
+from systemvm.wire.vm_name import VmName
 
 
 @frozen
@@ -127,7 +128,7 @@ def by_instance_name(connection: sa.Connection, instance_name: str) -> Instance:
     """A VM by `s-1-VM`, whatever the case; NotFoundError if there is none, or it is removed."""
     found = rows.one(
         connection,
-        sa.func.lower(_v.instance_name) == instance_name.lower(),
+        sa.func.lower(_v.instance_name) == VmName(instance_name).key,
         _v.removed.is_(None),
     )
     if found is None:

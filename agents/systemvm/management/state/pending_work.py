@@ -14,6 +14,7 @@ from systemvm.management.state.instances import names_of_ssvms_by_zone
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.management.state.zones import ImageStore, Zone
 from systemvm.wire.storage import DownloadState
+from systemvm.wire.vm_name import VmName
 
 #: How many deletions one pass looks at; the others have their turn when these are done.
 MAX_DELETIONS = 256
@@ -166,7 +167,7 @@ def ready_on(connection: sa.Connection, store_id: int) -> list[tuple[int, str, t
 
 def wanted_jobs(connection: sa.Connection, agent_name: str) -> set[str]:
     """The jobs that an SSVM is to work on: given to it, not ended, and their templates live."""
-    query = sa.select(_r.job_id).where(*_WANTED, sa.func.lower(_r.agent_name) == agent_name.lower())
+    query = sa.select(_r.job_id).where(*_WANTED, sa.func.lower(_r.agent_name) == VmName(agent_name).key)
     return set(connection.execute(query).scalars())
 
 

@@ -28,6 +28,7 @@ from systemvm.management.system_vms.patching import AgentPatching, PatchResult
 from systemvm.management.vm_locks import PerVmLock
 from systemvm.service import host_errors
 from systemvm.service.slowness import TimeoutScale, unscaled
+from systemvm.wire.vm_name import VmName
 
 STARTABLE = (InstanceState.STOPPED, InstanceState.ERROR)
 
@@ -256,7 +257,7 @@ def _as_hypervisor_error(error: Exception) -> HypervisorError:
 def _note_end(connection: Connection, name: str, reason: str, hint: str | None) -> Instance | None:
     """Running → Stopped; a VM that is being stopped or started is the business of who does that."""
     where = instances.list_system(connection)
-    found = next((vm for vm in where if vm.instance_name.lower() == name.lower()), None)
+    found = next((vm for vm in where if VmName(vm.instance_name) == VmName(name)), None)
     if found is None:
         return None
     return instances.change_state(

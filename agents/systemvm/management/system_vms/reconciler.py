@@ -26,6 +26,7 @@ from systemvm.management.system_vms.lifecycle import SystemVmLifecycle
 from systemvm.service.backoff import KeyedBackoff
 from systemvm.service.slowness import TimeoutScale, unscaled
 from systemvm.wire.role import Role
+from systemvm.wire.vm_name import VmName
 
 #: Why a machine ended that never had an agent, if its console tells.
 LastSerialError = Callable[[str], Awaitable[AgentStatus | None]]
@@ -84,11 +85,11 @@ class SystemVmReconciler:
 
     async def adopt(self, machines: Mapping[str, DomainStatus]) -> None:
         """After a start of the daemon: what runs is Running, and all else Stopped, whatever its row said."""
-        by_name = {name.lower(): status for name, status in machines.items()}
+        by_name = {VmName(name): status for name, status in machines.items()}
         for vm in await self._database.read(instances.list_system):
             if vm.host_id not in (None, self._host_id):
                 continue
-            status = by_name.get(vm.instance_name.lower())
+            status = by_name.get(VmName(vm.instance_name))
             alive = status is not None and status.state.alive
             word = (
                 "has not called since the management daemon was restarted"

@@ -34,6 +34,7 @@ from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.role import Role
 from systemvm.wire.storage import DownloadStatus
+from systemvm.wire.vm_name import VmName
 
 PASS_INTERVAL_S = 10.0
 #: How many rows of a queue are told in one pass why they wait.
@@ -220,7 +221,7 @@ class DownloadDispatcher:
     async def _is_its_job(self, call: Call, status: DownloadStatus) -> bool:
         """A job that there is no more is nobody's: its end may be said, and changes nothing."""
         ref = await self._database.read(templates.store_ref_of_job, status.job_id)
-        return ref is None or (ref.agent_name or "").lower() == call.caller.name.lower()
+        return ref is None or VmName(ref.agent_name or "") == VmName(call.caller.name)
 
     async def _progress(self, call: Call, status: DownloadStatus) -> Acknowledgement:
         if not status.state.ended:

@@ -15,6 +15,7 @@ from systemvm.management.templates.wait_reason import WaitReason
 from systemvm.service.redaction import redact_urls
 from systemvm.wire.storage import DownloadError, DownloadState, DownloadStatus, DownloadStep
 from systemvm.wire.transfer_failure import TransferFailure
+from systemvm.wire.vm_name import VmName
 
 _STORE_WAIT = DownloadError(
     WaitReason.STORE_HANGS.value, "", "Waiting for its store, which is busy or does not answer."
@@ -47,7 +48,7 @@ def note_waiting(
 def apply_status(connection: Connection, agent_name: str, status: DownloadStatus) -> StoreRef | None:
     """Take an SSVM's word on a job of its own; None for a job that is not its. An end is final."""
     ref = templates.store_ref_of_job(connection, status.job_id)
-    if ref is None or (ref.agent_name or "").lower() != agent_name.lower():
+    if ref is None or VmName(ref.agent_name or "") != VmName(agent_name):
         return None
     if ref.state.ended or ref.removed is not None:
         return ref

@@ -29,6 +29,7 @@ from systemvm.management.virtual_machines.machine import UserVmBuilder
 from systemvm.management.vm_locks import PerVmLock
 from systemvm.service import host_errors
 from systemvm.service.slowness import TimeoutScale, unscaled
+from systemvm.wire.vm_name import VmName
 
 #: How long a guest may take after its power button was pressed, before the timeout scale.
 SHUTDOWN_S = 60.0
@@ -153,13 +154,13 @@ class VirtualMachines:
 
     async def adopt(self, machines: Mapping[str, DomainStatus]) -> None:
         """After a start of the daemon: rows say what the hypervisor found. Jobs go on afterwards."""
-        by_name = {name.lower(): status for name, status in machines.items()}
+        by_name = {VmName(name): status for name, status in machines.items()}
         for vm in await self._database.read(instances.list_user):
             if vm.host_id not in (None, self._host_id):
                 continue
             if vm.state.is_gone:
                 continue  # its process ended before its row said so
-            status = by_name.get(vm.instance_name.lower())
+            status = by_name.get(VmName(vm.instance_name))
             if status is not None and status.state.alive:
                 if vm.state is not InstanceState.STOPPING:
                     await self._database.run(_set_running, vm, status)
@@ -370,7 +371,7 @@ def _set_expunged(connection: Connection, vm: Instance) -> None:
 def _note_exit(connection: Connection, name: str, reason: ExitReason) -> None:
     """Running → Stopped; one that is being started or stopped is the business of who does that."""
     for vm in instances.list_user(connection):
-        if vm.instance_name.lower() == name.lower() and vm.state is InstanceState.RUNNING:
+        if VmName(vm.instance_name) == VmName(name) and vm.state is InstanceState.RUNNING:
             _set_stopped(connection, vm.id, explain(reason))
 
 
