@@ -91,7 +91,7 @@ class Housekeeping:
     async def measured(self) -> None:
         """Wait for the answers to what was asked so far."""
         for name in self._measuring.running():
-            await self._measuring.ended(name)
+            await self._measuring.wait_until_ended(name)
 
     async def _measure(self, agent: Agent) -> None:
         try:

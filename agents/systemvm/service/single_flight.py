@@ -52,7 +52,7 @@ class SingleFlight(Generic[K]):
         self._begin(key, work)
         return True
 
-    async def ended(self, key: K) -> None:
+    async def wait_until_ended(self, key: K) -> None:
         """Wait for the end of the work of this key that runs now, whatever comes of it."""
         if key in self._waiting:
             ended: Deferred[None] = Deferred()

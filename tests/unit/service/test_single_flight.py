@@ -31,7 +31,7 @@ def test_who_waits_for_the_end_and_gives_up_goes_no_further() -> None:
     went_on: list[str] = []
 
     async def wait_and_go_on() -> None:
-        await flight.ended("key")
+        await flight.wait_until_ended("key")
         went_on.append("gave up")
 
     [work] = joined(flight, lambda: running, 1)
@@ -110,7 +110,7 @@ def test_start_is_refused_while_it_runs_and_its_end_can_be_waited_for() -> None:
         await running
 
     assert [flight.start("key", work) for _ in range(2)] == [True, False]
-    ended = Deferred.fromCoroutine(flight.ended("key"))
+    ended = Deferred.fromCoroutine(flight.wait_until_ended("key"))
     assert not ended.called
     running.errback(ValueError("it was waited for"))
     assert ended.called

@@ -193,7 +193,7 @@ class SsvmCalls:
 
     async def ended(self, work: Work) -> None:
         """Wait for the end of what is being said about this copy."""
-        await self._running.ended(work.ref.id)
+        await self._running.wait_until_ended(work.ref.id)
 
     def _lane(self, name: str, lane: Lane) -> DeferredSemaphore:
         return self._lanes.setdefault((name, lane), DeferredSemaphore(lane.max_calls))

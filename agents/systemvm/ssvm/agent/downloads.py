@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The downloads of this SSVM as its agent knows them: handed to fetch, published by the agent's own word.
+"""The downloads of this SSVM as its agent knows them: fetch transfers them, the agent has them published.
 
 The end of each is a call to the daemon that is repeated until it is answered. A fetch that dies takes its
-jobs with it; each of them is started once more, from the beginning.
+jobs with it; each of them is restarted once, from the first byte.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from attrs import define, evolve
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -21,7 +21,9 @@ from systemvm.rpc.core.method import Call, MethodTable
 from systemvm.rpc.core.peer import Peer
 from systemvm.service.single_flight import SingleFlight
 from systemvm.ssvm import store_messages
+from systemvm.ssvm.agent.download import Download, downloaded, failed, fetch_died_twice
 from systemvm.ssvm.agent.fetch_connection import FETCH, FetchConnection
+from systemvm.ssvm.agent.publisher import Publisher
 from systemvm.ssvm.agent.store_client import StoreClient
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch_messages import (
@@ -35,20 +37,12 @@ from systemvm.ssvm.fetch_messages import (
 )
 from systemvm.ssvm.mover_messages import MoverResult
 from systemvm.ssvm.paths import Paths
-from systemvm.ssvm.store_messages import (
-    FindRequest,
-    FindResult,
-    JobKey,
-    PublishedTemplate,
-    PublishRequest,
-    SweepRequest,
-)
+from systemvm.ssvm.store_messages import SweepRequest
 from systemvm.ssvm.store_retry import retry_transient_errors
 from systemvm.wire import denied_networks, storage
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.storage import (
     DownloadAbort,
-    DownloadError,
     DownloadRequest,
     DownloadState,
     DownloadStatus,
@@ -60,87 +54,74 @@ from systemvm.wire.transfer_failure import TransferFailure
 
 START_DEADLINE_S = 25.0
 STOP_DEADLINE_S = 90.0
-#: Less than the daemon waits: a store that hangs is to be named, or the whole SSVM would count as slow.
-FIND_TIMEOUT_S = 20.0
-PUBLISH_TIMEOUT_S = 120.0
 REMEMBERED_JOBS = 512
-#: How many downloads may be on their way to fetch at a time; each has asked the store whether it is there.
+#: How many downloads can be between the first call of the store and their start at fetch.
 MAX_STARTING = 16
 
 
-@define
-class _Download:
-    request: DownloadRequest
-    status: DownloadStatus
-    instance: str = ""  # of the fetch that has it
-    restarts: int = 0
-    publishing: Deferred[None] | None = None
-    abandoned: bool = False  # it is to be aborted: nothing of it is tried again
-
-
 class DownloadManager:
-    """Get or start, abort, and the news of both ends."""
+    """Starts, aborts and reports downloads."""
 
     def __init__(
         self,
         context: AgentContext,
         paths: Paths,
         stores: StoreClient,
-        link: Callable[..., FetchConnection] = FetchConnection,
+        connection: Callable[..., FetchConnection] = FetchConnection,
     ) -> None:
         self._context = context
         self._stores = stores
-        self._known: dict[str, _Download] = {}
+        self._publisher = Publisher(context.reactor, stores, context.name)
+        self._known: dict[str, Download] = {}
         self._starting = SingleFlight[str]()
         self._aborting: set[str] = set()
-        self._sweeps = SingleFlight[str]()  # by the store's mount
+        self._sweeps = SingleFlight[str]()  # by mount id
         self._log = Logger(namespace="systemvm.ssvm.agent.downloads")
-        told = MethodTable("systemvm agent, to fetch", VERSION)
+        methods = MethodTable("systemvm agent, to fetch", VERSION)
         roles = frozenset({FETCH.role})
-        told.add(PROGRESS, self._progressed, params=DownloadStatus, result=Acknowledgement, roles=roles)
-        told.add(FINISHED, self._finished, params=FetchStatus, result=Acknowledgement, roles=roles)
-        self._link = link(
-            context.reactor, paths.fetch_socket, told, lambda: bool(self._active()), self._fetch_connected
+        methods.add(PROGRESS, self._progressed, params=DownloadStatus, result=Acknowledgement, roles=roles)
+        methods.add(FINISHED, self._finished, params=FetchStatus, result=Acknowledgement, roles=roles)
+        self._connection = connection(
+            context.reactor, paths.fetch_socket, methods, lambda: bool(self._active()), self._resume_all
         )
 
     async def get_or_start(self, request: DownloadRequest) -> DownloadStatus:
-        """How a job is; it is started if there is none of this id, and found if it was done before.
+        """Return the status of a job; start it when its id is new, and find it when it was published before.
 
-        Calls for a job that is being started join, and all get the answer. RpcError `busy` beyond
-        `MAX_STARTING` of them.
+        Calls for a job that is being started join, and all receive the answer.
+
+        Raises: RpcError `busy` when `MAX_STARTING` others are being started, and those of store and fetch.
         """
         job_id = request.job_id
         if job_id in self._known:
             return self._known[job_id].status
         if job_id not in self._starting and len(self._starting) >= MAX_STARTING:
-            hint = f"{len(self._starting)} downloads wait for the store or for fetch; it is taken after them"
+            hint = f"wait: {len(self._starting)} downloads are being started before it"
             raise RpcError.refused(TransferFailure.BUSY.value, "this SSVM is busy", hint)
         status: DownloadStatus = await self._starting.run(job_id, lambda: self._find_or_start(request))
         return status
 
     async def _find_or_start(self, request: DownloadRequest) -> DownloadStatus:
-        """The job is this call's alone from its first line on: it was claimed in `_starting`."""
+        """Only one call for a job is here at a time: it is claimed in `_starting`."""
         job_id = request.job_id
-        self._require_answering(request.store)
-        await self._stores.require(request.store)
-        mount_id = store_messages.mount_id(request.store)
-        self._require_wanted(job_id)
-        find = FindRequest(mount_id, job_id, request.account_id, request.template_id)
-        found: FindResult = await self._stores.call(store_messages.FIND, find, FindResult, FIND_TIMEOUT_S)
-        if found.published is not None:
-            return _downloaded(DownloadStatus(job_id, DownloadState.DOWNLOADED), found.published)
+        self._check_store_not_blocked(request.store)
+        await self._stores.ensure_mounted(request.store)
+        self._check_not_aborting(job_id)
+        published = await self._publisher.find(request)
+        if published is not None:
+            return downloaded(DownloadStatus(job_id, DownloadState.DOWNLOADED), published)
         request_id = request.request_id
-        self._log.info("{job_id}: taken on (request {request_id})", job_id=job_id, request_id=request_id)
+        self._log.info("{job_id}: accepted (request {request_id})", job_id=job_id, request_id=request_id)
         peer = await self._fetch()
-        # a sweep that began before this job was known would take its directory for a leftover
-        await self._sweeps.ended(mount_id)
-        self._require_wanted(job_id)
-        begun = DownloadStatus(job_id, DownloadState.DOWNLOAD_IN_PROGRESS)
-        download = self._known[job_id] = _Download(request, begun, self._link.instance)
+        # a sweep that began before this job was known would remove its directory as a leftover
+        await self._sweeps.wait_until_ended(store_messages.mount_id(request.store))
+        self._check_not_aborting(job_id)
+        status = DownloadStatus(job_id, DownloadState.DOWNLOAD_IN_PROGRESS)
+        download = self._known[job_id] = Download(request, status, self._connection.instance)
         try:
             await self._start(peer, download)
         except RpcError as error:
-            if error.code == DEADLINE:  # fetch may have it: it stays known, and is asked about on
+            if error.code == DEADLINE:  # fetch can have it: it stays known, and the call is repeated
                 Deferred.fromCoroutine(self._resume(peer, download))
             else:
                 self._known.pop(job_id, None)
@@ -148,20 +129,20 @@ class DownloadManager:
         return download.status
 
     async def abort(self, job_id: str) -> None:
-        """Stop a job if it runs and forget it; nothing of it is left on the store then."""
+        """Stop a job if it runs, and forget it; afterwards nothing of it is left on the store."""
         self._aborting.add(job_id)
         try:
-            await self._starting.ended(job_id)
+            await self._starting.wait_until_ended(job_id)
             await self._abort_known(job_id)
         finally:
             self._aborting.discard(job_id)
 
     async def _abort_known(self, job_id: str) -> None:
         download = self._known.get(job_id)
-        if download is not None and not download.status.state.ended:
-            download.abandoned = True
-            if download.publishing is not None:  # too late to stop: wait for what can be deleted
-                await _after(download.publishing)
+        if download is not None and download.is_active:
+            download.is_abandoned = True
+            if download.publishing is not None:  # too late to stop: wait for something that can be deleted
+                await _wait_for(download.publishing)
             else:
                 peer = await self._fetch()
                 await peer.call(
@@ -170,15 +151,15 @@ class DownloadManager:
         self._known.pop(job_id, None)
 
     async def used_job_ids(self) -> list[str]:
-        """The jobs whose files are still wanted, those from before this agent's start among them."""
+        """Return the jobs whose files are in use, those from before this agent's start among them."""
         try:
-            await self._link.peer()
+            await self._connection.peer()
         except RpcError as error:
-            self._log.info("fetch is not there: {error}", error=str(error))
-        return sorted({*self._active(), *self._starting.running(), *self._link.found_job_ids})
+            self._log.info("fetch is not connected: {error}", error=str(error))
+        return sorted({*self._active(), *self._starting.running(), *self._connection.found_job_ids})
 
     async def sweep(self, store: Store) -> StoreStats:
-        """Remove what jobs that are no more have left on a store; answers how full it is."""
+        """Remove what ended jobs have left on a store; return how full it is."""
         mount_id = store_messages.mount_id(store)
 
         async def sweep() -> StoreStats:
@@ -190,52 +171,53 @@ class DownloadManager:
         return stats
 
     def statuses(self) -> list[DownloadStatus]:
-        """Every download that is remembered, as it is now."""
+        """Return the present status of every download that is remembered."""
         return [known.status for known in self._known.values()]
 
     def resend_statuses(self) -> None:
-        """Say how every running job is; ends that were not answered are still being repeated."""
+        """Send the status of every running job; ends without an acknowledgement are being repeated anyway."""
         for job_id in self._active():
             self._notify(self._known[job_id].status)
 
     def stop(self) -> None:
-        self._link.stop()
+        self._connection.stop()
 
-    # What fetch tells.
+    # ---- from fetch ----------------------------------------------------------------------------------------
 
     async def _progressed(self, call: Call, status: DownloadStatus) -> Acknowledgement:
         download = self._known.get(status.job_id)
-        if download is not None and not download.status.state.ended and not status.state.ended:
+        if download is not None and download.is_active and not status.state.ended:
             download.status = status
             self._notify(status)
         return Acknowledgement()
 
     async def _finished(self, call: Call, fetched: FetchStatus) -> Acknowledgement:
-        self._take(fetched)
+        self._apply(fetched)
         return Acknowledgement()
 
-    async def _fetch_connected(self, peer: Peer, instance: str) -> None:
+    async def _resume_all(self, peer: Peer, instance: str) -> None:
+        """Hand all running jobs to a fetch that has just connected."""
         active = [self._known[job_id] for job_id in self._active()]
-        # the others first: one that waits for its store would keep them from a place until that shows
+        # those that wait for their store last: each has a place until fetch notices that it waits
         for download in sorted(active, key=lambda each: each.status.waits_for_store):
-            job_id = download.request.job_id
-            if download.publishing is not None or download.status.state.ended:
+            if not download.is_at_fetch:
                 continue
             if download.instance != instance:
                 download.instance = instance
                 download.restarts += 1
                 if download.restarts > 1:
-                    self._fail(download, _died_twice())
+                    self._fail(download, fetch_died_twice())
                     continue
-                self._log.warn("{job_id}: fetch died; it starts again from the beginning", job_id=job_id)
+                self._log.warn(
+                    "{job_id}: fetch died; restarting from the first byte", job_id=download.request.job_id
+                )
             await self._resume(peer, download)
 
-    async def _resume(self, peer: Peer, download: _Download) -> None:
-        """Have fetch say how a job is, or begin it; lateness is waited out."""
+    async def _resume(self, peer: Peer, download: Download) -> None:
+        """Have fetch report on a job, or begin it; repeated while fetch is only late."""
 
         def is_wanted() -> bool:
-            going = not (download.status.state.ended or download.abandoned or download.publishing)
-            return going and not peer.closed
+            return download.is_at_fetch and not download.is_abandoned and not peer.closed
 
         try:
             await retry_transient_errors(
@@ -245,36 +227,20 @@ class DownloadManager:
                 is_wanted=is_wanted,
             )
         except RpcError as error:
-            if is_wanted():  # else the next connection comes here again, or nobody needs to
+            if is_wanted():  # otherwise the next connection repeats it, or nobody needs it
                 self._fail(download, TransferError.from_rpc(error))
-
-    # Parts.
-
-    def _require_wanted(self, job_id: str) -> None:
-        if job_id in self._aborting:
-            raise RpcError.refused(TransferFailure.ABORTED.value, "the download was aborted before it began")
-
-    def _require_answering(self, store: Store) -> None:
-        """No more calls for a store while others wait for it: theirs show when it is there again."""
-        known = self._known.values()
-        waiting = sum(each.status.waits_for_store and each.request.store == store for each in known)
-        if waiting:
-            raise RpcError.refused(
-                TransferFailure.STORE_HANGS.value,
-                f"{store.server}:{store.path} is busy or does not answer: {waiting} downloads wait for it",
-                "check the NFS server and the storage network; all goes on by itself once it answers",
-            )
 
     async def _fetch(self) -> Peer:
         try:
-            return await self._link.peer()
+            return await self._connection.peer()
         except RpcError as error:
-            hint = "systemctl status systemvm-fetch shows why"
             raise RpcError.refused(
-                TransferFailure.BUSY.value, f"fetch does not answer: {error.message}", hint
+                TransferFailure.BUSY.value,
+                f"fetch does not answer: {error.message}",
+                'run "systemctl status systemvm-fetch" in the SSVM',
             ) from None
 
-    async def _start(self, peer: Peer, download: _Download) -> None:
+    async def _start(self, peer: Peer, download: Download) -> None:
         request = download.request
         denied = [
             *(
@@ -291,12 +257,12 @@ class DownloadManager:
             deadline_s=START_DEADLINE_S,
             request_id=request.request_id,
         )
-        self._take(fetched)
+        self._apply(fetched)
 
-    def _take(self, fetched: FetchStatus) -> None:
-        """Act on what fetch says of a job."""
+    def _apply(self, fetched: FetchStatus) -> None:
+        """Take the status that fetch reports; begin to publish when all bytes are there."""
         download = self._known.get(fetched.status.job_id)
-        if download is None or download.status.state.ended or download.publishing is not None:
+        if download is None or not download.is_at_fetch:
             return
         if fetched.status.state.ended:
             self._end(download, fetched.status)
@@ -307,123 +273,73 @@ class DownloadManager:
             if not publishing.called:
                 download.publishing = publishing
 
-    async def _publish(self, download: _Download, moved: MoverResult) -> None:
-        request = download.request
-        publishes = DownloadStep("received and verified; publishing", time.time())
-        download.status = evolve(download.status, steps=[*download.status.steps, publishes])
-        job = JobKey(store_messages.mount_id(request.store), self._context.name, request.job_id)
-        order = PublishRequest(
-            job=job,
-            account_id=request.account_id,
-            template_id=request.template_id,
-            unique_name=request.unique_name,
-            description=request.description,
-            format=request.format,
-            public=request.public,
-            hvm=request.hvm,
-            virtual_size_bytes=moved.virtual_size_bytes,
-            checksum=moved.checksum,
-        )
-        try:
-            published = await self._publish_or_find(download, order)
-        except RpcError as error:
-            await self._discard(job)
-            self._fail(download, TransferError.from_rpc(error))
-        else:
-            self._end(download, _downloaded(download.status, published))
+    # ---- the end of a job ----------------------------------------------------------------------------------
 
-    async def _publish_or_find(self, download: _Download, order: PublishRequest) -> PublishedTemplate:
-        """Publish; a store that is late or busy is asked again, and first whether it has done it."""
-        job = order.job
-        find = FindRequest(job.mount_id, job.job_id, order.account_id, order.template_id)
-        was_late = False
+    async def _publish(self, download: Download, moved: MoverResult) -> None:
+        step = DownloadStep("received and verified; publishing", time.time())
+        download.status = evolve(download.status, steps=[*download.status.steps, step])
 
-        async def publish() -> PublishedTemplate:
-            if was_late:
-                found: FindResult = await self._stores.call(store_messages.FIND, find, FindResult)
-                if found.published is not None:
-                    return found.published
-            published: PublishedTemplate = await self._stores.call(
-                store_messages.PUBLISH, order, PublishedTemplate, PUBLISH_TIMEOUT_S
-            )
-            return published
-
-        def late(error: RpcError) -> None:
-            nonlocal was_late
-            was_late = True
+        def wait_for_store() -> None:
             download.status = evolve(download.status, waits_for_store=True)
             self._notify(download.status)
 
-        return await retry_transient_errors(
-            self._context.reactor,
-            publish,
-            what=f"{job.job_id}: publishing",
-            is_wanted=lambda: not download.abandoned,
-            on_wait=late,
-        )
-
-    async def _discard(self, job: JobKey) -> None:
         try:
-            await self._stores.call(store_messages.DISCARD, job, Acknowledgement)
-        except RpcError as error:
-            self._log.warn(
-                "{job_id}: its directory is still there: {error}", job_id=job.job_id, error=str(error)
+            published = await self._publisher.publish(
+                download.request, moved, lambda: not download.is_abandoned, wait_for_store
             )
+        except RpcError as error:
+            self._fail(download, TransferError.from_rpc(error))
+        else:
+            self._end(download, downloaded(download.status, published))
 
-    def _fail(self, download: _Download, error: TransferError) -> None:
-        self._end(download, _failed(download.status, error.to_download_error()))
+    def _fail(self, download: Download, error: TransferError) -> None:
+        self._end(download, failed(download.status, error))
 
-    def _end(self, download: _Download, status: DownloadStatus) -> None:
+    def _end(self, download: Download, status: DownloadStatus) -> None:
         download.status = status
         if status.error is not None and status.error.code == TransferFailure.STORE_NOT_MOUNTED.value:
-            self._stores.forget(download.request.store)
-        Deferred.fromCoroutine(self._tell_end(status))
-        ended = [job_id for job_id, other in self._known.items() if other.status.state.ended]
+            self._stores.mark_unmounted(download.request.store)
+        Deferred.fromCoroutine(self._report_end(status))
+        ended = [job_id for job_id, other in self._known.items() if not other.is_active]
         for job_id in ended[: max(0, len(ended) - REMEMBERED_JOBS)]:
             del self._known[job_id]
 
-    async def _tell_end(self, status: DownloadStatus) -> None:
+    async def _report_end(self, status: DownloadStatus) -> None:
         try:
             await self._context.call_daemon(storage.TEMPLATE_FINISHED, status, result=Acknowledgement)
         except RpcError as error:
             self._log.warn(
-                "{job_id}: the daemon refuses its end: {error}", job_id=status.job_id, error=str(error)
+                "{job_id}: the daemon rejects its outcome: {error}", job_id=status.job_id, error=str(error)
             )
 
     def _notify(self, status: DownloadStatus) -> None:
         key = f"{storage.TEMPLATE_PROGRESS} {status.job_id}"
         self._context.notify_daemon(storage.TEMPLATE_PROGRESS, status, replaces=key)
 
+    # ---- checks --------------------------------------------------------------------------------------------
+
     def _active(self) -> list[str]:
-        return [job_id for job_id, known in self._known.items() if not known.status.state.ended]
+        return [job_id for job_id, known in self._known.items() if known.is_active]
+
+    def _check_not_aborting(self, job_id: str) -> None:
+        if job_id in self._aborting:
+            raise RpcError.refused(TransferFailure.ABORTED.value, "the download was aborted before it began")
+
+    def _check_store_not_blocked(self, store: Store) -> None:
+        """No further calls for a store that others wait for: theirs show when it answers again."""
+        waiting = sum(
+            each.status.waits_for_store and each.request.store == store for each in self._known.values()
+        )
+        if waiting:
+            raise RpcError.refused(
+                TransferFailure.STORE_HANGS.value,
+                f"{store.server}:{store.path} is busy or does not answer: {waiting} downloads wait for it",
+                "check the NFS server and the storage network; downloads continue once it answers",
+            )
 
 
-async def _after(running: Deferred[None]) -> None:
-    """Wait for what others wait for too."""
+async def _wait_for(running: Deferred[None]) -> None:
+    """Wait for a Deferred that others wait for, too."""
     done: Deferred[None] = Deferred()
     running.addCallback(lambda _: done.callback(None))
     await done
-
-
-def _downloaded(status: DownloadStatus, published: PublishedTemplate) -> DownloadStatus:
-    return evolve(
-        status,
-        state=DownloadState.DOWNLOADED,
-        waits_for_store=False,
-        install_path=published.install_path,
-        physical_size_bytes=published.size_bytes,
-        virtual_size_bytes=published.virtual_size_bytes,
-        checksum=published.checksum,
-    )
-
-
-def _failed(status: DownloadStatus, error: DownloadError) -> DownloadStatus:
-    return evolve(status, state=DownloadState.DOWNLOAD_ERROR, error=error, waits_for_store=False)
-
-
-def _died_twice() -> TransferError:
-    return TransferError(
-        TransferFailure.WORKER_DIED,
-        "fetch died twice during this download",
-        "retry the template; the SSVM's journal may say why",
-    )

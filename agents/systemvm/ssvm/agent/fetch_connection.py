@@ -19,7 +19,7 @@ from systemvm.service.single_flight import SingleFlight
 from systemvm.ssvm.fetch_messages import HELLO, FetchHello
 
 FETCH = Caller("fetch", "fetch")
-AGAIN_S = 1.0
+RECONNECT_INTERVAL_S = 1.0
 #: systemd starts fetch at the first connection; without KVM its imports take their time.
 START_DEADLINE_S = 60.0
 
@@ -42,7 +42,7 @@ class FetchConnection:
         self._on_connected = on_connected
         self._connecting = SingleFlight[Path]()
         self._peer: Peer | None = None
-        self._again: IDelayedCall | None = None
+        self._reconnect_timer: IDelayedCall | None = None
         self._stopped = False
         self._log = Logger(namespace="systemvm.ssvm.agent.fetch_connection")
         self.instance = ""  # of the fetch that is connected, or was last
@@ -57,8 +57,8 @@ class FetchConnection:
 
     def stop(self) -> None:
         self._stopped = True
-        if self._again is not None and self._again.active():
-            self._again.cancel()
+        if self._reconnect_timer is not None and self._reconnect_timer.active():
+            self._reconnect_timer.cancel()
         if self._peer is not None:
             self._peer.close("the agent stops")
 
@@ -73,10 +73,10 @@ class FetchConnection:
         self.instance = hello.instance
         self.found_job_ids = hello.used_job_ids
         peer.when_closed().addCallback(self._lost)
-        Deferred.fromCoroutine(self._tell(peer, hello.instance))
+        Deferred.fromCoroutine(self._call_on_connected(peer, hello.instance))
         return peer
 
-    async def _tell(self, peer: Peer, instance: str) -> None:
+    async def _call_on_connected(self, peer: Peer, instance: str) -> None:
         try:
             await self._on_connected(peer, instance)
         except RpcError as error:
@@ -87,8 +87,12 @@ class FetchConnection:
         self._reconnect_later()
 
     def _reconnect_later(self) -> None:
-        if not self._stopped and self._is_needed() and (self._again is None or not self._again.active()):
-            self._again = self._reactor.callLater(AGAIN_S, self._reconnect)
+        if (
+            not self._stopped
+            and self._is_needed()
+            and (self._reconnect_timer is None or not self._reconnect_timer.active())
+        ):
+            self._reconnect_timer = self._reactor.callLater(RECONNECT_INTERVAL_S, self._reconnect)
 
     def _reconnect(self) -> None:
         Deferred.fromCoroutine(self.peer()).addErrback(self._not_connected)

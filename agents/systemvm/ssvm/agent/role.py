@@ -123,7 +123,7 @@ class StorageRole:
 
     async def list_templates(self, call: Call, request: TemplateListRequest) -> TemplateListing:
         """A store that is not mounted or cannot be read is an RpcError: that is not an empty store."""
-        await self._stores.require(request.store)
+        await self._stores.ensure_mounted(request.store)
         order = store_messages.ListRequest(store_messages.mount_id(request.store), request.after)
         try:
             page: TemplateListing = await self._running.run(
@@ -132,7 +132,7 @@ class StorageRole:
             )
         except RpcError as error:
             if error.reason == TransferFailure.STORE_NOT_MOUNTED.value:
-                self._stores.forget(request.store)
+                self._stores.mark_unmounted(request.store)
             raise
         return page
 
@@ -146,7 +146,7 @@ class StorageRole:
     async def delete(self, call: Call, order: TemplateDelete) -> Acknowledgement:
         """Stop what still runs for a template, and remove it from its store."""
         await self._downloads.abort(order.job_id)
-        await self._stores.require(order.store)
+        await self._stores.ensure_mounted(order.store)
         mount_id = store_messages.mount_id(order.store)
         delete = store_messages.DeleteRequest(mount_id, self._name, order.account_id, order.template_id)
         scale = timeout_scale()  # of what the caller waits, but not of a helper's timeout

@@ -35,12 +35,12 @@ class StoreClient:
         """One operation of the store's helper."""
         return await self._call(self._paths.store_socket, method, params, result, timeout_s)
 
-    async def require(self, store: Store) -> None:
+    async def ensure_mounted(self, store: Store) -> None:
         """Mount a store that this process has not mounted yet."""
         if store_messages.mount_id(store) not in self._mounted:
             await self.mount(store, MOUNT_WAIT_S)
 
-    def forget(self, store: Store) -> None:
+    def mark_unmounted(self, store: Store) -> None:
         """It turned out not to be mounted: the next one to need it mounts it again."""
         self._mounted.discard(store_messages.mount_id(store))
 

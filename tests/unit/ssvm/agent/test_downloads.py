@@ -67,10 +67,10 @@ class FakeStores(Waiting):
         super().__init__()
         self.timeouts_s: list[float] = []
 
-    async def require(self, store: Store) -> None:
+    async def ensure_mounted(self, store: Store) -> None:
         pass
 
-    def forget(self, store: Store) -> None:
+    def mark_unmounted(self, store: Store) -> None:
         pass
 
     async def call(self, method: str, params: Any, result: Any, timeout_s: float = 60.0) -> Any:
@@ -255,7 +255,7 @@ def test_more_than_may_start_are_told_that_it_is_busy_and_with_what(world: World
 def test_a_store_that_is_late_to_publish_is_asked_until_it_has(world: World, late: RpcError) -> None:
     world.begin()
     result = MoverResult(10, 10, "{SHA-256}0", 10)
-    world.downloads._take(FetchStatus(DownloadStatus("job-1", PROGRESS), result))
+    world.downloads._apply(FetchStatus(DownloadStatus("job-1", PROGRESS), result))
     for _ in range(3):
         world.stores.answer(store_messages.PUBLISH, late)
         world.clock.advance(LAST_S)
@@ -272,7 +272,7 @@ def test_a_store_that_is_late_to_publish_is_asked_until_it_has(world: World, lat
 def test_a_job_whose_store_is_late_to_publish_is_said_to_wait_for_it(world: World) -> None:
     world.begin()
     result = MoverResult(10, 10, "{SHA-256}0", 10)
-    world.downloads._take(FetchStatus(DownloadStatus("job-1", PROGRESS), result))
+    world.downloads._apply(FetchStatus(DownloadStatus("job-1", PROGRESS), result))
     world.stores.answer(store_messages.PUBLISH, RpcError.refused("store_hangs", "no answer"))
     [status] = world.downloads.statuses()
     assert status.waits_for_store
@@ -289,11 +289,11 @@ def test_a_store_that_hangs_is_named_before_its_caller_takes_the_ssvm_for_slow(w
 
 def test_a_store_that_others_wait_for_is_not_asked_for_more(world: World) -> None:
     world.begin()
-    world.downloads._take(FetchStatus(DownloadStatus("job-1", PROGRESS, waits_for_store=True)))
+    world.downloads._apply(FetchStatus(DownloadStatus("job-1", PROGRESS, waits_for_store=True)))
     before = len(world.stores.calls)
     assert error_of(world.call("job-2")).reason == "store_hangs"
     assert len(world.stores.calls) == before
-    world.downloads._take(in_progress())
+    world.downloads._apply(in_progress())
     assert not world.call("job-2").called
     assert len(world.stores.calls) == before + 1
 
@@ -302,16 +302,16 @@ def test_a_new_fetch_gets_those_first_that_do_not_wait_for_their_store(world: Wo
     world.begin("hung")
     world.begin("well")
     hangs = FetchStatus(DownloadStatus("hung", PROGRESS, waits_for_store=True))
-    world.downloads._take(hangs)
+    world.downloads._apply(hangs)
     again: Any = FakeFetch()
-    Deferred.fromCoroutine(world.downloads._fetch_connected(again, "second"))
+    Deferred.fromCoroutine(world.downloads._resume_all(again, "second"))
     again.answer(START, in_progress("well"))
     assert [start.download.job_id for _, start, _ in again.calls] == ["well", "hung"]
 
 
 def test_a_store_that_refuses_to_publish_ends_the_job(world: World) -> None:
     world.begin()
-    world.downloads._take(
+    world.downloads._apply(
         FetchStatus(DownloadStatus("job-1", PROGRESS), MoverResult(10, 10, "{SHA-256}0", 10))
     )
     world.stores.answer(store_messages.PUBLISH, RpcError.refused("store_full", "secondary storage is full"))

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One download as the agent knows it, and the statuses that it can end with."""
+
+from __future__ import annotations
+
+from attrs import define, evolve
+from twisted.internet.defer import Deferred
+
+from systemvm.ssvm.failure import TransferError
+from systemvm.ssvm.store_messages import PublishedTemplate
+from systemvm.wire.storage import DownloadRequest, DownloadState, DownloadStatus
+from systemvm.wire.transfer_failure import TransferFailure
+
+
+@define
+class Download:
+    """A job from its start at fetch until it is forgotten."""
+
+    request: DownloadRequest
+    status: DownloadStatus
+    instance: str = ""  # of the fetch that runs it
+    restarts: int = 0
+    publishing: Deferred[None] | None = None
+    is_abandoned: bool = False  # it is to be aborted: nothing of it is retried
+
+    @property
+    def is_active(self) -> bool:
+        return not self.status.state.ended
+
+    @property
+    def is_at_fetch(self) -> bool:
+        """Whether fetch can still report on it."""
+        return self.is_active and self.publishing is None
+
+
+def downloaded(status: DownloadStatus, published: PublishedTemplate) -> DownloadStatus:
+    """Return the status of a job whose template is published."""
+    return evolve(
+        status,
+        state=DownloadState.DOWNLOADED,
+        waits_for_store=False,
+        install_path=published.install_path,
+        physical_size_bytes=published.size_bytes,
+        virtual_size_bytes=published.virtual_size_bytes,
+        checksum=published.checksum,
+    )
+
+
+def failed(status: DownloadStatus, error: TransferError) -> DownloadStatus:
+    """Return the status of a job that ended with `error`."""
+    return evolve(
+        status,
+        state=DownloadState.DOWNLOAD_ERROR,
+        error=error.to_download_error(),
+        waits_for_store=False,
+    )
+
+
+def fetch_died_twice() -> TransferError:
+    return TransferError(
+        TransferFailure.WORKER_DIED,
+        "fetch died twice during this download",
+        "retry the template; read the journal of the SSVM for the cause",
+    )
