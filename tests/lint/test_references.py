@@ -152,3 +152,12 @@ def test_a_file_or_a_test_that_does_not_exist_is_found() -> None:
     known = [Path("agents/systemvm/rpc/core/method.py"), Path("tests/lint/test_references.py")]
     text = "`rpc/core/method.py`, `core/gone.py`, `/etc/rc.sh`, `lint/test_references.py::test_gone`"
     assert missing_files(text, known) == ["core/gone.py", "lint/test_references.py::test_gone"]
+
+
+def test_third_party_names_each_wheel_of_the_images() -> None:
+    locked = re.findall(r"^([\w.-]+)==", (TOP / "agents/locks/guest.txt").read_text(), re.M)
+    table = re.findall(r"^\|(.*)\|$", (TOP / "THIRD-PARTY.md").read_text(), re.M)
+    cells = [cell.strip() for row in table[2:] for cell in row.split("|")]
+    named = [name for name in cells[::2] if name]
+    normal = lambda names: sorted(re.sub(r"[._-]+", "-", name).lower() for name in names)  # noqa: E731
+    assert normal(named) == normal(locked)
