@@ -16,13 +16,17 @@ TOP = Path(__file__).resolve().parents[1]
 ROLES = ("ssvm", "cpvm")
 
 
+def _known_architecture(name: str) -> str:
+    return Architecture.of(name).value
+
+
 @attrs.frozen
 class Appliance:
     """One role; the lists hold the base's entries first."""
 
     role: str
     suite: str
-    architecture: str = attrs.field(converter=lambda name: Architecture.of(name).value)
+    architecture: str = attrs.field(converter=_known_architecture)
     source_date_epoch: int
     disk_bytes: int
     image_max_bytes: int

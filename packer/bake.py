@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import deb_lock
@@ -43,14 +43,14 @@ def run(
     log: Path,
     stdin: str = "",
     show: Callable[[str], None] | None = None,
-    **environment: str,
+    environment: Mapping[str, str] | None = None,
 ) -> None:
     """Run one step with its output in a file; a failure shows the end of it and where the rest is.
 
     With `show`, which is for Packer alone, its own steps are shown as they begin.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    words, variables = [str(word) for word in command], {**os.environ, **environment}
+    words, variables = [str(word) for word in command], {**os.environ, **(environment or {})}
     with log.open("wb") as stream:
         if show is not None:
             code = run_shown(words, stream, variables, show)

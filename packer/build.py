@@ -126,7 +126,7 @@ def build_rootfs(appliance: Appliance) -> None:
         ",".join(appliance.debian_packages), new,
         log=BUILD / f"logs/{appliance.name}-rootfs.log",
         stdin=source + "\n",
-        SOURCE_DATE_EPOCH=str(appliance.source_date_epoch),
+        environment={"SOURCE_DATE_EPOCH": str(appliance.source_date_epoch)},
     )  # fmt: skip
     shutil.rmtree(shown)
     different = repository.installed_otherwise(new, debs)
@@ -164,7 +164,7 @@ def build_disk(appliance: Appliance) -> Path:
             PACKER / "base/disk.sh", rootfs_tar(appliance), TOP / "appliances/base",
             str(appliance.disk_bytes), prefix,
             log=BUILD / f"logs/{appliance.name}-disk.log",
-            SOURCE_DATE_EPOCH=str(appliance.source_date_epoch),
+            environment={"SOURCE_DATE_EPOCH": str(appliance.source_date_epoch)},
         )  # fmt: skip
         stamp.set(inputs)
     return prefix

@@ -153,7 +153,8 @@ def descriptor(appliance: Appliance, file_bytes: int, capacity_bytes: int) -> by
         for key, value in item.fields(number).items():
             Xml.SubElement(element, f"{{{RASD}}}{key}").text = value
     Xml.indent(envelope)
-    return Xml.tostring(envelope, encoding="utf-8", xml_declaration=True) + b"\n"
+    found: bytes = Xml.tostring(envelope, encoding="utf-8", xml_declaration=True) + b"\n"
+    return found
 
 
 def _child(parent: Xml.Element, tag: str, text: str | None = None, **attributes: str) -> Xml.Element:

@@ -27,6 +27,7 @@ from apt_room import AptRoom, CannotResolveError
 from bake import BUILD, PACKER, run
 from cache import GUEST_LOCK, NOVNC_KEY, Cache, matches, novnc_facts, refusal
 from deb_lock import DebLock
+from stamps import sha256_of
 
 from systemvm.host.architecture import Architecture
 
@@ -104,7 +105,7 @@ def _keep(debs: list[deb_lock.Deb], scratch: Path, cache: Cache) -> None:
     for deb in debs:
         # apt writes a version's colon as %3a
         found = next(iter(scratch.glob(f"{deb.name}_*_{deb.architecture}.deb")), None)
-        if found is None or build.sha256_of(found) != deb.sha256:
+        if found is None or sha256_of(found) != deb.sha256:
             raise SystemExit(f"error: {deb.name} {deb.version} did not arrive whole\nhint:  try again")
         shutil.move(found, cache.path(deb))
 
@@ -150,7 +151,7 @@ def fetch_plugins(cache: Cache) -> None:
     with tempfile.TemporaryDirectory(dir=BUILD) as scratch:
         run(
             PACKER / "run-packer.sh", "init", scratch, "-", log=BUILD / "logs/packer-init.log",
-            PACKER_PLUGIN_PATH=str(cache.top / "packer-plugins"), **mirror.environment(),
+            environment={"PACKER_PLUGIN_PATH": str(cache.top / "packer-plugins"), **mirror.environment()},
         )  # fmt: skip
 
 

@@ -93,7 +93,8 @@ class BootedCloud:
         """The zone's one system VM of a kind: `secondarystoragevm` or `consoleproxy`."""
         rows = self.api.listSystemVms(systemvmtype=kind).get("systemvm", [])
         assert rows, f"the zone has no {kind}"
-        return rows[0]
+        found: dict[str, Any] = rows[0]
+        return found
 
     def wait_up(self, kind: str) -> dict[str, Any]:
         """The zone's system VM of a kind, once it is Up; StalledError, and why, when nothing works on it."""
@@ -107,7 +108,8 @@ class BootedCloud:
         return self.lab.wait(look, lambda: self.lab.why(kind))
 
     def zone_id(self) -> str:
-        return self.api.listZones()["zone"][0]["id"]
+        found: str = self.api.listZones()["zone"][0]["id"]
+        return found
 
     def job(self, jobid: str) -> dict[str, Any]:
         """A job's result; fails with its error text, or when nothing works on it."""
@@ -126,7 +128,8 @@ class BootedCloud:
             answer = self.api.registerIso(**common)["iso"]
         else:
             answer = self.api.registerTemplate(**common, format=image_format, hypervisor="KVM")["template"]
-        return answer[0] if isinstance(answer, list) else answer
+        found: dict[str, Any] = answer[0] if isinstance(answer, list) else answer
+        return found
 
     def template(self, template_id: str) -> dict[str, Any] | None:
         rows = self.api.listTemplates(templatefilter="all", id=template_id).get("template", [])

@@ -71,5 +71,5 @@ async def settled(database: Database) -> None:
 
 async def _reactor_turn() -> None:
     turned: Deferred[None] = Deferred()
-    reactor.callLater(0, turned.callback, None)  # type: ignore[attr-defined]
+    reactor.callLater(0, turned.callback, None)
     await turned

@@ -44,12 +44,16 @@ class BuiltImage:
 
     @property
     def lib(self) -> Path:
-        return self.root / "opt/systemvm" / self.manifest["version"] / "lib"
+        found: Path = self.root / "opt/systemvm" / self.manifest["version"] / "lib"
+        return found
 
     @property
     def facts(self) -> dict[str, Any]:
         """The role's appliance.yaml."""
-        return yaml.safe_load((TOP / "appliances" / self.role / "appliance.yaml").read_text())
+        found: dict[str, Any] = yaml.safe_load(
+            (TOP / "appliances" / self.role / "appliance.yaml").read_text()
+        )
+        return found
 
     def file(self, name: str) -> Path:
         return IMAGES / f"{self.role}.{name}"

@@ -38,7 +38,8 @@ def checksum(data: bytes) -> int:
     total = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
+    found: int = ~total & 0xFFFF
+    return found
 
 
 def segment(source: str, target: str, from_port: int, port: int) -> bytes:

@@ -20,7 +20,8 @@ MIB = 1 << 20
 
 @pytest.fixture(params=["ssvm", "cpvm"])
 def role(request: pytest.FixtureRequest) -> str:
-    return request.param
+    found: str = request.param
+    return found
 
 
 @pytest.fixture
@@ -31,13 +32,15 @@ def guest(role: str, request: pytest.FixtureRequest) -> Host:
 @pytest.fixture
 def facts(role: str) -> dict[str, Any]:
     """The role's appliance.yaml: what is promised."""
-    return yaml.safe_load((TOP / "appliances" / role / "appliance.yaml").read_text())
+    found: dict[str, Any] = yaml.safe_load((TOP / "appliances" / role / "appliance.yaml").read_text())
+    return found
 
 
 def main_pid(guest: Host, unit: str) -> str:
     pid = guest.check_output("systemctl show -P MainPID %s", unit).strip()
     assert pid not in ("", "0"), f"{unit} does not run"
-    return pid
+    found: str = pid
+    return found
 
 
 def resident_bytes(guest: Host, pid: str) -> int:
@@ -235,10 +238,11 @@ CONNECT = (
 
 
 def connect_as(guest: Host, user: str, address: str, port: int) -> str:
-    return guest.check_output(
+    found: str = guest.check_output(
         "setpriv --reuid=%s --regid=systemvm --clear-groups python3 -ISc %s %s %s",
         user, CONNECT, address, str(port),
     )  # fmt: skip
+    return found
 
 
 @pytest.mark.parametrize(

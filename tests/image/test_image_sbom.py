@@ -19,7 +19,8 @@ pytestmark = pytest.mark.image
 
 @pytest.fixture
 def bill(image: BuiltImage) -> dict[str, Any]:
-    return json.loads(image.file("spdx.json").read_text())
+    found: dict[str, Any] = json.loads(image.file("spdx.json").read_text())
+    return found
 
 
 def purls(bill: dict[str, Any], kind: str) -> set[str]:

@@ -36,7 +36,8 @@ def scan(cloud: BootedCloud, source: str, target: str) -> dict[str, dict[str, li
         timeout=240,
         check=True,
     )
-    return json.loads(done.stdout)
+    found: dict[str, dict[str, list[int]]] = json.loads(done.stdout)
+    return found
 
 
 @pytest.mark.parametrize(

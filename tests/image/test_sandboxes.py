@@ -76,7 +76,8 @@ def probe(
     try:
         done = guest.run("\n".join(["set -e", *steps]))
         assert done.rc == 0, done.stdout + done.stderr
-        return json.loads(done.stdout)
+        found: dict[str, str] = json.loads(done.stdout)
+        return found
     finally:
         guest.run(
             f"rm -rf {DIRECTORY}/{copy} {DIRECTORY}/{copy}.d /run/systemvm-probe.*; systemctl daemon-reload"
@@ -92,7 +93,8 @@ def refused(found: dict[str, str], names: set[str]) -> dict[str, str]:
 
 @pytest.fixture(params=["ssvm", "cpvm"])
 def role(request: pytest.FixtureRequest) -> str:
-    return request.param
+    found: str = request.param
+    return found
 
 
 @pytest.fixture

@@ -149,7 +149,7 @@ def _deb(pool: Path, control: dict[str, str]) -> str:
 def signing_key(home: Path, keyring: Path) -> None:
     """A key without a passphrase in `home`, its public half in `keyring`."""
     home.mkdir(mode=0o700)
-    gpg = ["gpg", "--homedir", home, "--batch", "--quiet"]
+    gpg: list[str | Path] = ["gpg", "--homedir", home, "--batch", "--quiet"]
     subprocess.run(
         [*gpg, "--passphrase", "", "--quick-gen-key", "mirror", "ed25519", "sign"],
         check=True,

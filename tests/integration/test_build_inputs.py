@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from attrs import evolve, frozen
@@ -18,6 +19,7 @@ import cache as cache_module
 import deb_lock
 import fetch
 import payload
+from appliance import Appliance
 from apt_room import AptRoom
 from cache import Cache
 from deb_lock import DebLock
@@ -39,6 +41,10 @@ class SmallAppliance:
     suite: str = SUITE
     architecture: str = "amd64"
     debian_packages: tuple[str, ...] = ("wanted",)
+
+
+def small_appliance() -> Appliance:
+    return cast(Appliance, SmallAppliance())
 
 
 @pytest.fixture
@@ -69,7 +75,7 @@ def cache(tmp_path: Path) -> Cache:
 def lock(mirror: Mirror, room: AptRoom) -> DebLock:
     """What the mirror has at first, locked."""
     room.update()
-    made = fetch.resolve(room, [SmallAppliance()])
+    made = fetch.resolve(room, [small_appliance()])
     made.write(deb_lock.lock_path("amd64"))
     return made
 
@@ -89,7 +95,7 @@ def test_a_lock_names_what_would_be_installed_and_no_address(lock: DebLock) -> N
 def test_packages_come_by_the_proxy_from_the_private_ca_s_mirror(
     mirror: Mirror, lock: DebLock, cache: Cache
 ) -> None:
-    fetch.fetch_debs([SmallAppliance()], cache)
+    fetch.fetch_debs([small_appliance()], cache)
     assert set(mirror.asked) == {NAME}
     assert cache.missing_debs(lock) == []
     assert cache.lock() == lock
@@ -142,10 +148,10 @@ def test_an_index_that_others_signed_is_refused(
 
 
 def test_a_whole_cache_asks_nobody(mirror: Mirror, lock: DebLock, cache: Cache) -> None:
-    fetch.fetch_debs([SmallAppliance()], cache)
+    fetch.fetch_debs([small_appliance()], cache)
     mirror.publish_debs(BASE, APT, NEWER, NEWER_LIBRARY)
     before = len(mirror.asked)
-    fetch.fetch_debs([SmallAppliance()], cache)
+    fetch.fetch_debs([small_appliance()], cache)
     assert len(mirror.asked) == before
     assert cache.lock() == lock
 
@@ -154,7 +160,7 @@ def test_a_mirror_that_moved_on_is_followed_and_it_is_said(
     mirror: Mirror, lock: DebLock, cache: Cache, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mirror.publish_debs(BASE, APT, NEWER, NEWER_LIBRARY)
-    fetch.fetch_debs([SmallAppliance()], cache)
+    fetch.fetch_debs([small_appliance()], cache)
     used = cache.lock()
     assert versions(used) == {"apt": "3.0", "base": "1:2.0", "library2": "1.1-1", "wanted": "1.1-1"}
     assert cache.missing_debs(used) == []
@@ -175,10 +181,10 @@ def test_what_is_locked_comes_back_when_the_mirror_has_it_again(
 ) -> None:
     """As with MIRROR= a snapshot of the archive, on the day after."""
     mirror.publish_debs(BASE, APT, NEWER, NEWER_LIBRARY)
-    fetch.fetch_debs([SmallAppliance()], cache)
+    fetch.fetch_debs([small_appliance()], cache)
     mirror.publish_debs(BASE, APT, WANTED, LIBRARY, NEWER_LIBRARY)
     monkeypatch.setenv("LOCKED", "1")
-    fetch.fetch_debs([SmallAppliance()], cache)
+    fetch.fetch_debs([small_appliance()], cache)
     assert cache.lock() == lock
 
 
@@ -188,9 +194,9 @@ def test_locked_refuses_and_names_what_is_gone(
     mirror.publish_debs(BASE, APT, NEWER, NEWER_LIBRARY)
     monkeypatch.setenv("LOCKED", "1")
     with pytest.raises(SystemExit, match=r"(?s)wanted: 1\.0-1 → 1\.1-1.*hint: .*MIRROR="):
-        fetch.fetch_debs([SmallAppliance()], cache)
+        fetch.fetch_debs([small_appliance()], cache)
     monkeypatch.delenv("LOCKED")
-    fetch.fetch_debs([SmallAppliance()], cache)
+    fetch.fetch_debs([small_appliance()], cache)
     monkeypatch.setenv("LOCKED", "1")
     with pytest.raises(SystemExit, match="the mirror has moved on"):
         cache.lock()
@@ -202,14 +208,14 @@ def test_the_locked_version_with_other_content_is_refused(
     """A signed index does not help: the lock's hash decides."""
     mirror.publish_debs(BASE, APT, {**WANTED, "Description": "another"}, LIBRARY)
     with pytest.raises(SystemExit, match=r"wanted 1\.0-1 from the mirror is not the locked one"):
-        fetch.fetch_debs([SmallAppliance()], cache)
+        fetch.fetch_debs([small_appliance()], cache)
     assert cache.missing_debs(lock) == list(lock.debs)
 
 
 def test_an_incomplete_cache_names_what_is_missing_and_what_is_broken(
     mirror: Mirror, lock: DebLock, cache: Cache
 ) -> None:
-    fetch.fetch_debs([SmallAppliance()], cache)
+    fetch.fetch_debs([small_appliance()], cache)
     library, wanted = (next(d for d in lock.debs if d.name == name) for name in ("library1", "wanted"))
     cache.path(library).unlink()
     content = bytearray(cache.path(wanted).read_bytes())

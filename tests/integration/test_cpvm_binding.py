@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from integration.cpvm_lab.console_process import ConsoleProcess
-from integration.cpvm_lab.vnc_server import FakeVncServer, shake_hands
+from integration.cpvm_lab.vnc_server import FakeVncServer, greet_and_wait
 from integration.cpvm_lab.wire import Connection
 from systemvm.cpvm.refusal import BrowserRefusal
 
@@ -26,7 +26,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleProcess
 
 @pytest.fixture
 def screen() -> Iterator[FakeVncServer]:
-    screen = FakeVncServer(lambda connection: (shake_hands(connection), connection.recv(1))[0])
+    screen = FakeVncServer(greet_and_wait)
     yield screen
     screen.close()
 

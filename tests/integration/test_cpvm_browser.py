@@ -129,7 +129,12 @@ def test_the_token_is_not_in_the_history(
 
 def test_a_used_link_says_so(console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium) -> None:
     token, _ = console.issue(screen.port, PASSWORD)
-    chromium.tell(lambda page: (visit(page, console, token), expect_state(page, "connected")))
+
+    def first_visit(page: Page) -> None:
+        visit(page, console, token)
+        expect_state(page, "connected")
+
+    chromium.tell(first_visit)
 
     def story(page: Page) -> None:
         visit(page, console, token)

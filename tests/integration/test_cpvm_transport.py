@@ -17,7 +17,7 @@ from contextlib import suppress
 import pytest
 
 from integration.cpvm_lab.console_process import ConsoleProcess
-from integration.cpvm_lab.vnc_server import FakeVncServer, exactly, shake_hands
+from integration.cpvm_lab.vnc_server import FakeVncServer, exactly, greet_and_wait, shake_hands
 from integration.cpvm_lab.wire import Connection, open_console
 
 pytestmark = pytest.mark.timeout(120)
@@ -330,7 +330,7 @@ def test_who_speaks_before_the_greeting_is_closed(console: ConsoleProcess) -> No
 
 
 def test_a_screen_that_dies_is_told_clearly(console: ConsoleProcess) -> None:
-    screen = FakeVncServer(lambda peer: (shake_hands(peer), peer.recv(1))[0])
+    screen = FakeVncServer(greet_and_wait)
     connection = open_console(console, console.issue(screen.port)[0])
     connection.greet()
     screen.close()

@@ -12,6 +12,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -60,7 +61,7 @@ def boot_sector(path: Path, code: bytes) -> Disk:
     return Disk(path, "raw")
 
 
-def machine(tmp_path: Path, code: bytes = IDLE, **changes: object) -> DomainSpec:
+def machine(tmp_path: Path, code: bytes = IDLE, **changes: Any) -> DomainSpec:
     spec = DomainSpec(
         name="i-2-3-VM",
         uuid=str(uuid.uuid4()),
@@ -180,7 +181,7 @@ async def test_credentials_are_in_a_private_file_until_qemu_greets_and_never_in_
 
     real = process.DetachedProcess.start.__func__  # type: ignore[attr-defined]
 
-    def look(cls: type, *arguments: object, **rest: object) -> object:
+    def look(cls: type[process.DetachedProcess], /, *arguments: Any, **rest: Any) -> Any:
         for path in run_directory.glob("*.smbios*"):
             seen.append((path.name, path.stat().st_mode & 0o777, path.read_bytes()))
         return real(cls, *arguments, **rest)

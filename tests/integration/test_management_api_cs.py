@@ -51,7 +51,7 @@ async def test_from_a_url_to_a_console(cloud: SmallCloud, url: str, method: str)
 
     def register() -> dict[str, Any]:
         zone = api.listZones()["zone"][0]["id"]
-        return api.registerTemplate(
+        found: dict[str, Any] = api.registerTemplate(
             name="a ~tiny* & späte",
             displaytext="one + one = two",
             url="https://images.example.test/tiny.qcow2?a=b&c=d",
@@ -60,6 +60,7 @@ async def test_from_a_url_to_a_console(cloud: SmallCloud, url: str, method: str)
             zoneid=zone,
             checksum="{SHA-256}" + "0" * 64,
         )["template"][0]
+        return found
 
     registered = await deferToThread(register)
     assert registered["name"] == "a ~tiny* & späte"
@@ -84,7 +85,8 @@ async def test_from_a_url_to_a_console(cloud: SmallCloud, url: str, method: str)
         assert stopped["virtualmachine"]["state"] == "Stopped"
         api.destroyVirtualMachine(id=vm["id"], expunge=True, fetch_result=True)
         assert api.listVirtualMachines(listall=True) == {}
-        return api.deleteTemplate(id=template["id"], fetch_result=True)
+        found: dict[str, Any] = api.deleteTemplate(id=template["id"], fetch_result=True)
+        return found
 
     assert await deferToThread(use) == {"success": True}
 

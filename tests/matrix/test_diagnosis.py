@@ -59,12 +59,12 @@ def test_a_console_of_a_machine_that_did_not_boot_is_understood(case: str, tmp_p
     changes, reason, hint = CASES[case]
     log = tmp_path / "serial.log"
     with started(command(changes, log), log) as machine:
-        machine.wait("a complaint", lambda: serial_log.complaint(machine.said, NAME) is not None)
+        machine.wait("a complaint", lambda: serial_log.find_error(machine.said, NAME) is not None)
         wanted = hint or "hint:"
         machine.wait(
             f"{reason}; {wanted}",
             lambda: (
-                (found := serial_log.complaint(machine.said, NAME)) is not None
+                (found := serial_log.find_error(machine.said, NAME)) is not None
                 and found.reason.startswith(reason)
                 and (found.hint.startswith(hint) if hint else "hint:" in machine.said and bool(found.hint))
             ),

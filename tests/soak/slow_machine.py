@@ -135,7 +135,12 @@ class SlowMachineRun:
         machines = self._lab.api.items("listSystemVms", "systemvm", systemvmtype="secondarystoragevm")
         if not machines:
             return None
-        command = [Path(sys.executable).with_name("systemvm"), "--root", self._lab.root, "--json"]
+        command: list[str | Path] = [
+            Path(sys.executable).with_name("systemvm"),
+            "--root",
+            self._lab.root,
+            "--json",
+        ]
         done = subprocess.run(
             [*command, "rpc", "call", machines[0]["name"], "agent.health"],
             capture_output=True, text=True, check=False,

@@ -45,7 +45,8 @@ def console_url(cloud: BootedCloud, machine: dict[str, Any]) -> str:
     answer = cloud.api.createConsoleEndpoint(virtualmachineid=machine["id"])["consoleendpoint"]
     assert answer["success"], answer
     assert answer["websocket"]["path"] == "websockify"
-    return answer["url"]
+    found: str = answer["url"]
+    return found
 
 
 def test_view_console_shows_the_screen_and_takes_keys(

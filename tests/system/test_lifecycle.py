@@ -40,7 +40,8 @@ def everything_is_there(cloud: BootedCloud, kind: str) -> dict[str, Any]:
     assert vm["dns1"] == zone["dns1"]
     assert vm.get("dns2") == zone.get("dns2")
     assert vm["agentstate"] == "Up"
-    return vm
+    found: dict[str, Any] = vm
+    return found
 
 
 def its_inside_is_right(cloud: BootedCloud, vm: dict[str, Any]) -> None:
@@ -171,7 +172,8 @@ def test_a_stopped_one_is_started_again_with_what_its_zone_says_by_then(cloud: B
 def mounted_version(cloud: BootedCloud, vm: dict[str, Any]) -> str:
     found = re.findall(r"vers=([0-9.]+)", cloud.ssh(vm["name"], "mount -t nfs4"))
     assert found, "no store is mounted"
-    return found[-1]
+    result: str = found[-1]
+    return result
 
 
 def with_version(zone_file: Path, version: str) -> None:

@@ -83,7 +83,7 @@ def chromium(home: Path, *roots: str) -> Iterator[BrowserContext]:
     """A browser whose store trusts these roots (PEM) besides its own."""
     store = home / ".pki/nssdb"
     store.mkdir(parents=True, exist_ok=True)
-    run = ["certutil", "-d", f"sql:{store}"]
+    run: list[str | Path] = ["certutil", "-d", f"sql:{store}"]
     subprocess.run([*run, "-N", "--empty-password"], check=True, timeout=60)
     for number, root in enumerate(roots):
         name = f"root-{number}"

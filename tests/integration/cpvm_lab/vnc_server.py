@@ -33,6 +33,12 @@ def shake_hands(screen: socket.socket) -> None:
     screen.sendall(SERVER_INIT)
 
 
+def greet_and_wait(screen: socket.socket) -> None:
+    """Greet a viewer, then wait until it sends something or leaves."""
+    shake_hands(screen)
+    screen.recv(1)
+
+
 def exactly(peer: socket.socket, count: int) -> bytes:
     got = b""
     while len(got) < count:

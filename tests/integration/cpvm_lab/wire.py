@@ -108,7 +108,8 @@ class Connection:
 
     def spend(self, token: str, **headers: str | None) -> Answer:
         headers = {"Origin": self.console.origin, "Accept": "application/json", **headers}
-        return self.request("POST", "/console", f"cmd=auth&token={token}".encode(), **headers)
+        body = f"cmd=auth&token={token}".encode()
+        return self.request("POST", "/console", body, host=None, **headers)
 
     def upgrade(self, query: str, **headers: str | None) -> Answer:
         said = {
@@ -120,7 +121,7 @@ class Connection:
             "Sec-WebSocket-Protocol": "binary",
             **{name.replace("_", "-"): value for name, value in headers.items()},
         }
-        return self.request("GET", f"/websockify?{query}", **said)
+        return self.request("GET", f"/websockify?{query}", b"", host=None, **said)
 
     def close(self) -> None:
         self.tls.close()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
 
     def invoke(daemon: Callable[..., Any], *words: str, standard_input: str = "") -> Result:
         monkeypatch.setattr(daemon_client, "unix_call", daemon)
-        monkeypatch.setattr(daemon_client.time, "sleep", lambda _: None)
+        monkeypatch.setattr(time, "sleep", lambda _: None)
         runner = CliRunner(env={"COLUMNS": "200"})
         return runner.invoke(main, ["--root", "/nowhere", *words], input=standard_input)
 

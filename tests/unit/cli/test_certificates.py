@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,6 @@ import pytest
 from click.testing import Result
 
 from fake_daemon import FakeDaemon
-from systemvm.cli import certificates
 from systemvm.rpc.core.errors import RpcError
 
 ROW = {
@@ -36,7 +36,7 @@ Run = Callable[..., Result]
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each look at the clock is 100 s after the one before."""
     seconds = itertools.count(0.0, 100.0)
-    monkeypatch.setattr(certificates.time, "monotonic", lambda: next(seconds))
+    monkeypatch.setattr(time, "monotonic", lambda: next(seconds))
 
 
 def test_list_shows_serials_names_and_revocations(run: Run) -> None:

@@ -51,9 +51,10 @@ DIALOGUES = {
 }
 
 
-@pytest.fixture(params=DIALOGUES.values(), ids=DIALOGUES.keys())
+@pytest.fixture(params=list(DIALOGUES.values()), ids=list(DIALOGUES))
 def dialogue(request: pytest.FixtureRequest) -> tuple[bytes, str | None, bytes]:
-    return request.param
+    found: tuple[bytes, str | None, bytes] = request.param
+    return found
 
 
 def test_each_version(dialogue: tuple[bytes, str | None, bytes]) -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 
 import pytest
@@ -64,7 +64,7 @@ def test_sets_hold_merged_networks() -> None:
 
 
 @pytest.fixture(scope="module")
-def fetch_denied() -> list[firewall.Network]:
+def fetch_denied() -> list[IPv4Network | IPv6Network]:
     """What the firewall keeps the user that fetches from."""
     return firewall.sets(network.plan(ARGUMENTS), ARGUMENTS)["fetch_denied"]
 
@@ -77,7 +77,7 @@ def fetch_denied() -> list[firewall.Network]:
         "203.0.113.101", "2001:db8::5", "2001:db8:1::2",
     ],
 )  # fmt: skip
-def test_fetch_is_kept_from(address: str, fetch_denied: list[firewall.Network]) -> None:
+def test_fetch_is_kept_from(address: str, fetch_denied: list[IPv4Network | IPv6Network]) -> None:
     assert any(ip_address(address) in net for net in fetch_denied)
 
 
@@ -100,7 +100,7 @@ def addresses(draw: st.DrawFn) -> IPv4Address | IPv6Address:
 
 @given(addresses())
 def test_the_firewall_and_fetchs_own_policy_agree(
-    fetch_denied: list[firewall.Network], address: IPv4Address | IPv6Address
+    fetch_denied: list[IPv4Network | IPv6Network], address: IPv4Address | IPv6Address
 ) -> None:
     """The one table in two places: whoever takes fetch over is held by the second."""
     of_zone = denied_networks.of_zone(ARGUMENTS)

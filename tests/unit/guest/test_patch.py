@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import yaml
 
-from systemvm.guest import patch
 from systemvm.guest.patch import Patch, PatchError, converse
 from systemvm.guest.paths import GuestPaths
 from systemvm.management.system_vms import patch_bundle
@@ -189,7 +188,7 @@ def test_a_read_only_root_is_writable_for_the_moment_of_writing_alone(
     class ReadOnly:
         f_flag = os.ST_RDONLY
 
-    monkeypatch.setattr(patch.os, "statvfs", lambda path: ReadOnly())
+    monkeypatch.setattr(os, "statvfs", lambda path: ReadOnly())
     guest.receive()
     guest.patch()
     remounts = [line.split()[2] for line in guest.commands if "remount" in line]

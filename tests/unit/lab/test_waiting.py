@@ -90,12 +90,10 @@ def test_progress_starts_the_minute_anew() -> None:
 
 def test_work_without_progress_is_late_and_not_hung() -> None:
     world = World()
-    busy = lambda: Look("x", activity=world.elapsed_s)  # noqa: E731
     with pytest.raises(StalledError, match="no progress for 120 s: x\nhint: the NFS server hangs"):
-        world.wait(busy, late_s=120, hang_s=60)
-    idle = lambda: Look("x")  # noqa: E731
+        world.wait(lambda: Look("x", activity=world.elapsed_s), late_s=120, hang_s=60)
     with pytest.raises(StalledError, match="no progress for 60 s"):
-        world.wait(idle, late_s=120, hang_s=60)
+        world.wait(lambda: Look("x"), late_s=120, hang_s=60)
 
 
 def test_an_api_that_does_not_answer_is_waited_for_and_a_real_end_is_one() -> None:

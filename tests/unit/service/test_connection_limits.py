@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -123,7 +125,7 @@ def test_no_order_of_events_breaks_the_bounds(steps: list[tuple[str, int, int]])
     for what, who, which in steps:
         if what == "admit":
             number = len(slots)
-            slots.append(limits.admit(f"source {who}", lambda number=number: gone.add(number)))
+            slots.append(limits.admit(f"source {who}", partial(gone.add, number)))
         elif slots:
             slot = slots[which % len(slots)]
             slot.own(f"owner {who}") if what == "own" else getattr(slot, what)()

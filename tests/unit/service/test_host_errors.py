@@ -12,7 +12,6 @@ from types import SimpleNamespace
 import pytest
 import sqlalchemy as sa
 
-from systemvm.service import host_errors
 from systemvm.service.host_errors import HostFault, explain, explain_full_disk
 
 
@@ -91,7 +90,7 @@ def test_a_file_system_without_room_or_without_inodes_is_full(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free_blocks: int, free_inodes: int, full: bool
 ) -> None:
     state = SimpleNamespace(f_bavail=free_blocks, f_frsize=4096, f_files=100, f_favail=free_inodes)
-    monkeypatch.setattr(host_errors.os, "statvfs", lambda _: state)
+    monkeypatch.setattr(os, "statvfs", lambda _: state)
     found = explain_full_disk(tmp_path)
     assert (found is not None) is full
     assert found is None or found.message == f"the disk of {tmp_path} is full"

@@ -24,7 +24,8 @@ from systemvm.wire import boot_arguments
 
 
 async def vm_of(world, name: str) -> instances.Instance:
-    return await world.database.read(instances.by_instance_name, name)
+    found: instances.Instance = await world.database.read(instances.by_instance_name, name)
+    return found
 
 
 @pytest_twisted.ensureDeferred

@@ -60,7 +60,8 @@ async def status_of(cloud: SmallCloud, command: str = "listTemplates") -> dict[s
 
 
 def wire(status: DownloadStatus) -> dict[str, Any]:
-    return msgspec.to_builtins(status)
+    found: dict[str, Any] = msgspec.to_builtins(status)
+    return found
 
 
 async def say(cloud: SmallCloud, method: str, status: DownloadStatus, by: Any = None) -> Any:

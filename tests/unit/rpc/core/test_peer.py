@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from attrs import frozen
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import globalLogPublisher
+from twisted.logger import ILogObserver, globalLogPublisher
 
 from systemvm.rpc.core import frame
 from systemvm.rpc.core.errors import (
@@ -108,9 +108,10 @@ def world() -> World:
 @pytest.fixture
 def log() -> Any:
     events: list[Any] = []
-    globalLogPublisher.addObserver(events.append)
+    observer = cast(ILogObserver, events.append)
+    globalLogPublisher.addObserver(observer)
     yield events
-    globalLogPublisher.removeObserver(events.append)
+    globalLogPublisher.removeObserver(observer)
 
 
 def _fails(deferred: Deferred[Any], code: int) -> RpcError:

@@ -254,7 +254,7 @@ def test_more_than_may_start_are_told_that_it_is_busy_and_with_what(world: World
 )
 def test_a_store_that_is_late_to_publish_is_asked_until_it_has(world: World, late: RpcError) -> None:
     world.begin()
-    result = MoverResult(10, 10, "{SHA-256}0", 10)
+    result = MoverResult("{SHA-256}0", 10, 10, 10)
     world.downloads._apply(FetchStatus(DownloadStatus("job-1", PROGRESS), result))
     for _ in range(3):
         world.stores.answer(store_messages.PUBLISH, late)
@@ -271,7 +271,7 @@ def test_a_store_that_is_late_to_publish_is_asked_until_it_has(world: World, lat
 
 def test_a_job_whose_store_is_late_to_publish_is_said_to_wait_for_it(world: World) -> None:
     world.begin()
-    result = MoverResult(10, 10, "{SHA-256}0", 10)
+    result = MoverResult("{SHA-256}0", 10, 10, 10)
     world.downloads._apply(FetchStatus(DownloadStatus("job-1", PROGRESS), result))
     world.stores.answer(store_messages.PUBLISH, RpcError.refused("store_hangs", "no answer"))
     [status] = world.downloads.statuses()
@@ -312,7 +312,7 @@ def test_a_new_fetch_gets_those_first_that_do_not_wait_for_their_store(world: Wo
 def test_a_store_that_refuses_to_publish_ends_the_job(world: World) -> None:
     world.begin()
     world.downloads._apply(
-        FetchStatus(DownloadStatus("job-1", PROGRESS), MoverResult(10, 10, "{SHA-256}0", 10))
+        FetchStatus(DownloadStatus("job-1", PROGRESS), MoverResult("{SHA-256}0", 10, 10, 10))
     )
     world.stores.answer(store_messages.PUBLISH, RpcError.refused("store_full", "secondary storage is full"))
     world.stores.answer(store_messages.DISCARD, Acknowledgement())

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from systemvm.ssvm.fetch.job_gate import MIN_LIMIT, OBSERVE_INTERVAL_S, JobGate
 
@@ -87,7 +88,11 @@ def test_one_that_gives_up_leaves_the_queue() -> None:
     machine = Machine()
     running = [machine.enter(number) for number in range(4)]
     failed: list[type] = []
-    running[2].addErrback(lambda failure: failed.append(failure.type))
+
+    def note(failure: Failure) -> None:
+        failed.append(failure.type)
+
+    running[2].addErrback(note)
     running[2].cancel()
     assert failed == [CancelledError]
     machine.gate.leave()

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
@@ -32,7 +33,7 @@ class Endpoint:
         self.protocol: Any = None
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
-        self.protocol = protocolFactory.buildProtocol(None)
+        self.protocol = protocolFactory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 80))
         self.protocol.makeConnection(self.transport)
         return succeed(self.protocol)
 

@@ -40,7 +40,12 @@ def test_delays_grow_up_to_their_maximum_and_fall_back_with_progress() -> None:
 
 def test_jitter_is_full() -> None:
     highs: list[float] = []
-    retries = RetryBudget(LIMITS, Clock(), lambda high: highs.append(high) or 0.25 * high)
+
+    def jitter(high: float) -> float:
+        highs.append(high)
+        return 0.25 * high
+
+    retries = RetryBudget(LIMITS, Clock(), jitter)
     assert [retries.next_delay_s() for _ in range(3)] == [0.25, 0.5, 1.0]
     assert highs == [1.0, 2.0, 4.0]
     drawn = [RetryBudget(LIMITS, Clock()).next_delay_s() for _ in range(50)]

@@ -10,7 +10,7 @@ from attrs import evolve
 
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.http_response import ResumePoint
-from systemvm.ssvm.limits import DEFAULT
+from systemvm.ssvm.limits import DEFAULT, TransferLimits
 from systemvm.ssvm.mover.http_source import HttpSource
 from systemvm.ssvm.mover_messages import MoverJob
 from systemvm.wire.storage import ImageFormat
@@ -37,7 +37,9 @@ def read_until_it_breaks(source: HttpSource) -> tuple[bytes, TransferError]:
     [(IMPATIENT, TransferFailure.STALLED), (DEFAULT, TransferFailure.TRUNCATED)],
     ids=["too slow", "broken off"],
 )
-def test_it_can_go_on_exactly_behind_what_was_handed_out(limits: object, code: TransferFailure) -> None:
+def test_it_can_go_on_exactly_behind_what_was_handed_out(
+    limits: TransferLimits, code: TransferFailure
+) -> None:
     """A byte that was read but not handed out would be left out of the file."""
     server, client = socket.socketpair()
     with server:

@@ -28,7 +28,7 @@ def test_a_stale_handle_is_the_stores_failure_and_no_internal_one(
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     monkeypatch.setattr(job, "ResumingSource", lambda *_: SimpleNamespace(total_bytes=1))
-    monkeypatch.setattr(job.os, "fstatvfs", stale)
+    monkeypatch.setattr(os, "fstatvfs", stale)
     ours, theirs = socket.socketpair()
     directory = os.open(tmp_path, os.O_RDONLY)
     try:
