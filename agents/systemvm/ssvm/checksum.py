@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The checksum of a file as it was downloaded: computed always, compared when the user gave one."""
+"""The checksum of a file as it was downloaded: always computed, compared when the user gave one."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from systemvm.wire.transfer_failure import TransferFailure
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-#: CloudStack computes and stores this one when the user gave none.
+#: The one that CloudStack computes and stores when the user gave none.
 DEFAULT_ALGORITHM = ChecksumAlgorithm.SHA_512
 
 
 @frozen
 class Verification:
-    """Which digest to compute, and what it must come to; `expected` is None when the user gave none."""
+    """Which digest to compute, and its expected value; None when the user gave none."""
 
     algorithm: ChecksumAlgorithm
     expected: Checksum | None = None
@@ -32,15 +32,19 @@ class Verification:
         return hashlib.new(self.algorithm.hashlib_name, usedforsecurity=False)
 
     def verify(self, computed_hex: str, content_encoding: str | None = None) -> str:
-        """`{ALG}hex` of what was computed; TransferError in CloudStack's words when another was given.
+        """Return `{ALG}hex` of the computed digest.
 
         `content_encoding` is that of the bytes as they were sent, over which it was computed.
+
+        Raises: TransferError, in CloudStack's words, when another checksum was expected.
         """
         computed = Checksum(self.algorithm, computed_hex)
         if self.expected is not None and not hmac.compare_digest(self.expected.hex, computed_hex):
-            hint = "compare the checksum with the publisher's; the file may have changed since"
+            hint = "compare the checksum with the publisher's: the file can have changed since"
             if content_encoding is not None:
-                hint = f"the server sends the file as {content_encoding}: give the checksum of what it sends"
+                hint = (
+                    f"give the checksum of the bytes as the server sends them, encoded as {content_encoding}"
+                )
             raise TransferError(
                 TransferFailure.CHECKSUM_MISMATCH,
                 f'checksum "{computed}" didn\'t match the given value, "{self.expected}"',
@@ -50,7 +54,10 @@ class Verification:
 
 
 def parse(text: str | None) -> Verification:
-    """Read what a user registered; TransferError when it can be no checksum."""
+    """Parse the checksum that a user registered.
+
+    Raises: TransferError when it is not a checksum.
+    """
     if text is None or not text.strip():
         return Verification(DEFAULT_ALGORITHM)
     try:

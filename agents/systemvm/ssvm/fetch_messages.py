@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What agent and fetch say to each other over /run/systemvm/fetch.sock; the agent calls, fetch tells."""
+"""The messages between agent and fetch over /run/systemvm/fetch.sock."""
 
 from __future__ import annotations
 
@@ -12,22 +12,25 @@ HELLO = "fetch.hello"  # agent → fetch
 START = "fetch.start"  # agent → fetch: get or start
 STOP = "fetch.stop"  # agent → fetch: stop and forget
 PROGRESS = "fetch.progress"  # fetch → agent, notification
-FINISHED = "fetch.finished"  # fetch → agent, a call: brought, or failed
+FINISHED = "fetch.finished"  # fetch → agent, a call: transferred, or failed
 
 MAX_CA_CHARACTERS = 64 * 1024
 
 
 @frozen
 class FetchHello:
-    """`instance` changes when fetch was started anew: its jobs are gone then."""
+    """`instance` changes when fetch is restarted, which ends its jobs."""
 
     instance: str
-    used_job_ids: list[str]  # those whose directories are still wanted
+    used_job_ids: list[str]  # those whose directories are in use
 
 
 @frozen
 class FetchStatus:
-    """How a job is: under way, failed (`status` says so), or brought: then `moved` waits to be published."""
+    """The state of a job: running, failed, or transferred.
+
+    `moved` is set in the last case, to be published.
+    """
 
     status: DownloadStatus
     moved: MoverResult | None = None
@@ -39,7 +42,7 @@ class FetchStatus:
 
 @frozen
 class DeniedNetwork:
-    """A network of the zone's own, and what it is, for the error's text."""
+    """A network of the zone, and its name for messages."""
 
     cidr: str
     what: str
@@ -47,7 +50,7 @@ class DeniedNetwork:
 
 @frozen
 class StartRequest:
-    """The download, and what fetch cannot know: whose job it is and where in this zone it must not go."""
+    """The download, and what fetch cannot find out: the SSVM that owns the job, and forbidden networks."""
 
     owner: str
     download: DownloadRequest

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One call of a root helper: what it may be, who may make it, and how its answer and descriptors go back.
+"""One call of a root helper: its operation, its permitted callers, and its response with descriptors.
 
-Nothing here needs Twisted or touches a store; `helper_server` runs `Operation.run` in a process of its own.
+Nothing here needs Twisted or accesses a store; `helper_server` runs `Operation.run` in a process of its own.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from systemvm.rpc.core.errors import (
 from systemvm.service.errors import SystemVmError
 from systemvm.ssvm.failure import TransferError, of_store
 
-#: Member of a request besides JSON-RPC's: its caller's deadline, in seconds on CLOCK_MONOTONIC, which all
-#: processes of a machine share (clock_gettime(2)).
+#: Member of a request besides those of JSON-RPC: the caller's deadline in seconds on CLOCK_MONOTONIC, which
+#: all processes of a machine share (clock_gettime(2)).
 EXPIRES = "expires_monotonic_s"
-#: A notification to a caller when its call begins: what takes long from then on is the store.
+#: Notification to a caller that its call has begun: a delay from then on is the store's.
 BEGUN_LINE = frame.encode(message.Request("helper.begun", None, None, None).to_wire())
 
 _log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 @frozen
 class Reply:
-    """What an operation answers, and the descriptors that go with it; they are closed once they are sent."""
+    """The result of an operation and descriptors to send with it; these are closed after they were sent."""
 
     result: Any
     descriptors: tuple[int, ...] = ()
@@ -47,22 +47,22 @@ class Reply:
 
 @frozen
 class Operation:
-    """One method: `run` gets the caller's uid and the parameters, and may block as long as a store does."""
+    """One method: `run` gets the uid of the caller and the parameters, and can block as long as a store."""
 
     params: Any
     run: Callable[[int, Any], Reply]
     may_call: Callable[[int], bool] = lambda uid: uid == 0
-    #: The store that a call is about; calls of one store share its slots.
+    #: The store of a call; calls for one store share its slots.
     store_of: Callable[[Any], str] = lambda params: ""
-    #: Whether it can be killed half-way when nobody waits for its answer any more.
+    #: Whether it can be killed at any point when its caller does not wait any more.
     cancellable: bool = False
-    #: What it changes: calls with a key in common never run side by side, whoever makes them.
+    #: Keys of what it changes: calls with a key in common never run at the same time.
     exclusive: Callable[[Any], frozenset[str]] = lambda params: frozenset()
 
 
 @frozen
 class HelperCall:
-    """A call that was read and may be made."""
+    """A parsed call that its caller is allowed to make."""
 
     id: message.MessageId | None
     operation: Operation
@@ -75,7 +75,10 @@ class HelperCall:
         return f"{self.uid}:{self.operation.store_of(self.params)}"
 
     def perform(self) -> Reply:
-        """Do it; RpcError for everything that goes wrong."""
+        """Run the operation.
+
+        Raises: RpcError for every failure.
+        """
         try:
             return self.operation.run(self.uid, self.params)
         except RpcError:
@@ -85,12 +88,13 @@ class HelperCall:
         except OSError as failed:
             raise of_store(failed, failed.filename or "a file operation").to_rpc() from None
         except Exception:
-            _log.exception("the operation failed")
-            raise RpcError(INTERNAL, "the helper failed", {"hint": "its journal says more"}) from None
+            _log.exception("operation failed")
+            hint = {"hint": "read the helper's journal"}
+            raise RpcError(INTERNAL, "the helper failed", hint) from None
 
 
 class RefusedCall(SystemVmError):  # noqa: N818
-    """A line that is no call, or one that may not be made; `error` goes back under `id`."""
+    """A line that is not a call, or a call that is not allowed; `error` is the response to `id`."""
 
     def __init__(self, call_id: message.MessageId | None, error: RpcError) -> None:
         super().__init__(error.message, error.hint, code=error.code)
@@ -99,7 +103,10 @@ class RefusedCall(SystemVmError):  # noqa: N818
 
 
 def read_call(operations: Mapping[str, Operation], uid: int, line: bytes) -> HelperCall:
-    """The call that a line holds; RefusedCall when it holds none, or one that this user may not make."""
+    """Parse a line.
+
+    Raises: RefusedCall when it is not a call, or one that this user is not allowed to make.
+    """
     call_id: message.MessageId | None = None
     try:
         decoded = frame.decode(line)
@@ -111,7 +118,7 @@ def read_call(operations: Mapping[str, Operation], uid: int, line: bytes) -> Hel
         if operation is None:
             raise RpcError(METHOD_NOT_FOUND, f"no method {request.method[:100]}")
         if not operation.may_call(uid):
-            raise RpcError(FORBIDDEN, f"uid {uid} may not call {request.method}")
+            raise RpcError(FORBIDDEN, f"uid {uid} is not allowed to call {request.method}")
         params = msgspec.convert(request.params or {}, type=operation.params)
         expires_s = msgspec.convert(decoded.get(EXPIRES), type=float | None)
         return HelperCall(call_id, operation, uid, params, expires_s)
@@ -129,14 +136,19 @@ def read_call(operations: Mapping[str, Operation], uid: int, line: bytes) -> Hel
 def send_answer(
     connection: socket.socket, call_id: message.MessageId | None, outcome: Reply | RpcError
 ) -> None:
-    """Send a result or an error over a blocking socket; descriptors go with the first byte and are closed."""
+    """Send a result or an error over a blocking socket.
+
+    Descriptors are sent with the first byte, then closed.
+    """
     descriptors: tuple[int, ...] = ()
     if isinstance(outcome, RpcError):
         answer = message.Response(call_id, error=outcome)
     else:
         answer, descriptors = message.Response(call_id, result=outcome.result), outcome.descriptors
     try:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its caller hung up
+        with contextlib.suppress(
+            BrokenPipeError, ConnectionResetError
+        ):  # its caller has closed the connection
             line = frame.encode(answer.to_wire())
             socket.send_fds(connection, [line[:1]], descriptors)
             connection.sendall(line[1:])

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls of the resident root helpers from a reactor: no thread waits, so that a hung store takes none.
+"""Calls of the resident root helpers from a reactor: no thread waits, so a hung store blocks none.
 
-The caller's deadline travels with the call, and giving up closes the connection: the helper then drops what
-has not begun, and ends what can be ended.
+The caller's deadline is sent with the call, and cancelling closes the connection: the helper then drops a
+call that has not begun, and kills one that permits it.
 """
 
 from __future__ import annotations
@@ -34,25 +34,26 @@ MAX_DESCRIPTORS = 4
 async def call(
     reactor: Any, path: Path, method: str, params: Any, result: Any, timeout_s: float
 ) -> tuple[Any, list[int]]:
-    """Call a helper: its result as the type `result`, and descriptors that are the caller's to close.
+    """Call a helper; return its result as the type `result`, and descriptors that the caller must close.
 
-    RpcError for its refusals and NOT_CONNECTED when it is not there. After `timeout_s` seconds (of ordinary
-    hardware: they are scaled when the call begins) it is refused as `store_hangs` if its call had begun, as
-    `busy` otherwise. A helper that dies is called once more, as every operation can be repeated; then it is
-    `worker_died`. Cancelling closes the connection.
+    `timeout_s` is that of ordinary hardware; it is scaled when the call begins. A helper that dies is called
+    once more, as every operation can be repeated. Cancelling closes the connection.
+
+    Raises: RpcError of the helper; NOT_CONNECTED when it cannot be reached; after the timeout `store_hangs`
+        if the call had begun and `busy` otherwise; `worker_died` when the helper died twice.
     """
     expires_s = time.monotonic() + scaled_s(timeout_s)
     try:
         return await _call_once(reactor, path, method, params, result, expires_s)
-    except _EndedEarlyError:
+    except _DisconnectedError:
         pass
     try:
         return await _call_once(reactor, path, method, params, result, expires_s)
-    except _EndedEarlyError:
+    except _DisconnectedError:
         raise RpcError.refused(
             TransferFailure.WORKER_DIED.value,
-            f"the process of {method} ended without an answer, twice",
-            f"journalctl -u systemvm-{path.stem} may say why",
+            f"the process of {method} ended twice without a response",
+            f'run "journalctl -u systemvm-{path.stem}" in the SSVM',
         ) from None
 
 
@@ -61,7 +62,7 @@ async def _call_once(
 ) -> tuple[Any, list[int]]:
     request = message.Request(method, msgspec.to_builtins(params), 1, None).to_wire()
     request[EXPIRES] = expires_s
-    conversation = _Conversation(frame.encode(request))
+    protocol = _CallProtocol(frame.encode(request))
     overdue = False
 
     def expire() -> None:
@@ -69,37 +70,37 @@ async def _call_once(
         overdue = True
         running.cancel()
 
-    running: Deferred[bytes] = Deferred.fromCoroutine(conversation.run(reactor, path))
+    running: Deferred[bytes] = Deferred.fromCoroutine(protocol.run(reactor, path))
     timer = reactor.callLater(max(0.0, expires_s - time.monotonic()), expire)
     try:
         line = await running
         answer = message.read(frame.decode(line))
         if not isinstance(answer, message.Response):
-            raise RpcError(INTERNAL, f"{path.name} sent no answer")
+            raise RpcError(INTERNAL, f"{path.name} sent something that is not a response")
         if answer.error is not None:
             raise answer.error
-        return msgspec.convert(answer.result, type=result), conversation.take_descriptors()
+        return msgspec.convert(answer.result, type=result), protocol.take_descriptors()
     except CancelledError:
         if overdue:
-            raise conversation.late(path.stem, method) from None
+            raise protocol.timeout_error(path.stem, method) from None
         raise
     except (ConnectError, OSError) as error:
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        hint = {"hint": f"check it: systemctl status systemvm-{path.stem}.service"}
+        hint = {"hint": f'run "systemctl status systemvm-{path.stem}.service"'}
         raise RpcError(NOT_CONNECTED, f"{path} cannot be reached: {why}", hint) from None
     finally:
         if timer.active():
             timer.cancel()
-        conversation.end()
+        protocol.end()
 
 
-class _EndedEarlyError(SystemVmError):
-    """The connection ended without an answer."""
+class _DisconnectedError(SystemVmError):
+    """The connection ended without a response."""
 
 
 @implementer(IFileDescriptorReceiver)
-class _Conversation(Protocol):
-    """One request and one answer on a connection of their own."""
+class _CallProtocol(Protocol):
+    """One request and one response on a connection of their own."""
 
     def __init__(self, request: bytes) -> None:
         self._request = request
@@ -110,31 +111,31 @@ class _Conversation(Protocol):
         self._answer: Deferred[bytes] = Deferred()
 
     async def run(self, reactor: Any, path: Path) -> bytes:
-        """Connect, ask, and wait for the line that answers."""
+        """Connect, send the request, and wait for the line of the response."""
         await connectProtocol(UNIXClientEndpoint(reactor, os.fspath(path)), self)
         return await self._answer
 
     def take_descriptors(self) -> list[int]:
-        """Those that came with the answer; the caller closes them."""
+        """Return those that came with the response; the caller closes them."""
         taken, self._descriptors = self._descriptors, []
         return taken
 
-    def late(self, helper: str, method: str) -> RpcError:
-        """What a deadline that passed means."""
+    def timeout_error(self, helper: str, method: str) -> RpcError:
+        """Return the error of a deadline that has passed."""
         if self._has_begun:
             return RpcError.refused(
                 TransferFailure.STORE_HANGS.value,
                 f"secondary storage did not answer {method} in time",
-                "check the NFS server and the storage network; all goes on by itself once it answers",
+                "check the NFS server and the storage network; work continues once it answers",
             )
         return RpcError.refused(
             TransferFailure.BUSY.value,
             f"the {helper} helper did not begin {method} in time",
-            "try again later",
+            "retry later",
         )
 
     def end(self) -> None:
-        """Hang up, and close what nobody took."""
+        """Close the connection and the descriptors that were not taken."""
         self._ended = True
         for descriptor in self.take_descriptors():
             os.close(descriptor)
@@ -164,10 +165,10 @@ class _Conversation(Protocol):
                 else:
                     self._settle(line)
         except frame.LineTooLong as error:
-            self._settle(Failure(RpcError(INTERNAL, f"the helper's answer is too long: {error}")))
+            self._settle(Failure(RpcError(INTERNAL, f"response of the helper is too long: {error}")))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._settle(Failure(_EndedEarlyError("the connection ended without an answer")))
+        self._settle(Failure(_DisconnectedError("the connection ended without an answer")))
 
     def _settle(self, outcome: bytes | Failure) -> None:
         if self._ended or self._answer.called:

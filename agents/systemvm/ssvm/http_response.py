@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an answer must look like before a byte of it is believed; used for the probe and for the transfer."""
+"""Checks of a response's head before its body is used; the same for the probe and for the transfer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from systemvm.wire.source_url import USER_URL
 from systemvm.wire.transfer_failure import TransferFailure
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-#: The server has a reason that passes (RFC 9110, 15; RFC 6585, 4).
+#: The server cannot answer at the moment (RFC 9110, 15; RFC 6585, 4).
 UNAVAILABLE = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CONTENT_RANGE = re.compile(r"bytes +(\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 _UNPACKED_ENCODINGS = frozenset({"gzip", "x-gzip", "zstd"})
@@ -26,59 +26,67 @@ _DIGITS = re.compile(r"\d{1,19}")
 
 @frozen
 class Body:
-    """How the body of an answer ends: after `length_bytes`, by chunks, or else with the connection."""
+    """How the body of a response ends: after `length_bytes`, by chunks, or otherwise with the connection."""
 
     length_bytes: int | None
     is_chunked: bool
-    encoding: str | None = None  # of the bytes as they are sent: they are the file, and unpacked later
+    encoding: str | None = None  # of the bytes as sent; they are the file, and are decompressed later
 
 
 Headers = Mapping[str, Sequence[str]]  # names in lower case, all values of each
 
 
 def require_status(status: int, subject: str = USER_URL) -> None:
-    """TransferError in CloudStack's words unless the answer is the whole file; `subject` led to it."""
+    """Raises: TransferError, in CloudStack's words, unless the response is the whole file.
+
+    `subject` led to it.
+    """
     if status != 200:
         hints = {
-            401: "the URL needs a login; use a signed URL or one that needs none",
-            403: "the server forbids it; a signed URL may have expired",
-            404: f"the file is not there; check the {subject}",
-            410: f"the file is gone; check the {subject}",
-            206: "the server sent a part without being asked for one",
-            429: "the server is busy; retry the template later",
+            401: "use a signed URL or one without a login",
+            403: "check the permissions of the file; a signed URL can have expired",
+            404: f"check the {subject}: the file does not exist",
+            410: f"check the {subject}: the file was removed",
+            206: "fix the server: it sent a part that was not requested",
+            429: "retry the template later: the server is busy",
         }
         hint = hints.get(
-            status, "the server has a problem; retry the template later" if status >= 500 else ""
+            status, "retry the template later: the server has a problem" if status >= 500 else ""
         )
         code = TransferFailure.HTTP_UNAVAILABLE if status in UNAVAILABLE else TransferFailure.HTTP_STATUS
         raise TransferError(code, f"HTTP Server returned {status} (expected 200 OK)", hint)
 
 
 def read_body(headers: Headers) -> Body:
-    """Decide how the body ends; TransferError for what two readers could read differently."""
+    """Return how the body ends.
+
+    Raises: TransferError for headers that two programs could read differently.
+    """
     encoding = _content_encoding(headers)
     codings = [value.strip().lower() for value in headers.get("transfer-encoding", ())]
     lengths = {value.strip() for value in headers.get("content-length", ())}
     if codings and codings != ["chunked"]:
         raise TransferError(
-            TransferFailure.HTTP_INVALID, f"unknown Transfer-Encoding {', '.join(codings)[:60]}"
+            TransferFailure.HTTP_INVALID, f"unknown Transfer-Encoding: {', '.join(codings)[:60]}"
         )
     if codings and lengths:
         raise TransferError(
-            TransferFailure.HTTP_INVALID, "the answer has both Transfer-Encoding and Content-Length"
+            TransferFailure.HTTP_INVALID, "response has both Transfer-Encoding and Content-Length"
         )
     if len(lengths) > 1 or not all(_DIGITS.fullmatch(length) for length in lengths):
-        raise TransferError(TransferFailure.HTTP_INVALID, "the answer's Content-Length cannot be read")
+        raise TransferError(TransferFailure.HTTP_INVALID, "Content-Length of the response is not a number")
     if "multipart/byteranges" in "".join(headers.get("content-type", ())).lower():
-        raise TransferError(TransferFailure.HTTP_INVALID, "the server sent parts without being asked for any")
+        raise TransferError(TransferFailure.HTTP_INVALID, "the server sent parts that were not requested")
     return Body(int(lengths.pop()) if lengths else None, bool(codings), encoding)
 
 
 def _content_encoding(headers: Headers) -> str | None:
-    """Servers send .gz files so, and some compress whatever they serve, unasked.
+    """Return the encoding in which the server sends the file although none was requested.
 
-    What the image's decompression knows by its first bytes is taken: checksum and length are of the bytes
-    as sent. TransferError for any other encoding, which only this header tells.
+    Servers send .gz files so, and some compress everything. An encoding that decompression recognizes by the
+    first bytes is accepted; checksum and length are those of the bytes as sent.
+
+    Raises: TransferError for any other encoding, which only this header would reveal.
     """
     values = ",".join(headers.get("content-encoding", ())).lower().split(",")
     encodings = [value.strip() for value in values if value.strip() not in ("", "identity")]
@@ -87,15 +95,15 @@ def _content_encoding(headers: Headers) -> str | None:
     if len(encodings) > 1 or encodings[0] not in _UNPACKED_ENCODINGS:
         raise TransferError(
             TransferFailure.CONTENT_ENCODING,
-            f"the server sends the file with Content-Encoding {', '.join(encodings)[:60]}, unasked",
-            "have it served as it is, or as gzip or zstd",
+            f"unsupported Content-Encoding {', '.join(encodings)[:60]}, which was not requested",
+            "serve the file as it is, or as gzip or zstd",
         )
     return encodings[0]
 
 
 @frozen
 class ResumePoint:
-    """Where a body broke off, and how to know the rest of it."""
+    """Where a body broke off, and what identifies the rest of it."""
 
     received_bytes: int
     validator: str  # for If-Range: a strong entity tag or a date
@@ -104,7 +112,7 @@ class ResumePoint:
 
 
 def read_validator(headers: Headers) -> str | None:
-    """A strong validator by RFC 9110, 8.8: an entity tag that is not weak, or a date that is old enough."""
+    """Return a strong validator (RFC 9110, 8.8): an entity tag that is not weak, or an older date."""
     tags = headers.get("etag", ())
     if len(tags) == 1 and _STRONG_TAG.fullmatch(tags[0].strip()):
         return tags[0].strip()
@@ -119,53 +127,56 @@ def read_validator(headers: Headers) -> str | None:
 
 
 def require_rest(status: int, headers: Headers, point: ResumePoint, subject: str = USER_URL) -> Body:
-    """The body of an answer to a range where another broke off; TransferError when it is not the rest."""
+    """Return the body of the response to a request for the rest.
+
+    Raises: TransferError when it is not the rest of the same file.
+    """
     if status in (HTTPStatus.OK, HTTPStatus.PRECONDITION_FAILED, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):
-        raise _changed("the server does not send the rest of it")
+        raise _changed("the server does not send the rest")
     if status != HTTPStatus.PARTIAL_CONTENT:
         require_status(status, subject)
     ranges = headers.get("content-range", ())
     match = _CONTENT_RANGE.fullmatch(ranges[0].strip()) if len(ranges) == 1 else None
     if match is None or int(match[1]) != point.received_bytes or match[3] == "*":
-        raise _changed("the server sends another part than the rest")
+        raise _changed("the server sends a different part")
     last, total = int(match[2]), int(match[3])
     if last != total - 1:
-        raise _changed("the server sends another part than the rest")
+        raise _changed("the server sends a different part")
     if point.total_bytes is not None and total != point.total_bytes:
-        raise _changed(f"the file had {point.total_bytes} bytes, and has {total} now")
-    # RFC 9110, 15.3.7: an answer with a part has the entity tag that the whole would have
+        raise _changed(f"its size changed from {point.total_bytes} to {total} bytes")
+    # RFC 9110, 15.3.7: a partial response has the entity tag of the whole
     tags = [value.strip() for value in headers.get("etag", ())]
     if point.validator.startswith('"') and tags != [point.validator]:
-        raise _changed("its entity tag is another one")
+        raise _changed("its entity tag changed")
     body = read_body(headers)
     if body.encoding != point.encoding or body.length_bytes not in (None, total - point.received_bytes):
-        raise _changed("the rest has another length or encoding")
+        raise _changed("its length or encoding changed")
     return evolve(body, length_bytes=None if body.is_chunked else total - point.received_bytes)
 
 
 def _changed(why: str) -> TransferError:
     return TransferError(
         TransferFailure.SOURCE_CHANGED,
-        f"the download broke off and cannot go on: {why}",
+        f"the download broke off and cannot be resumed: {why}",
         "retry the template",
     )
 
 
 def total_of_probe(status: int, headers: Headers) -> int | None:
-    """The size of the file from the answer to `Range: bytes=0-0`; None when the server does not say."""
+    """Return the size of the file from the response to `Range: bytes=0-0`; None when it is not announced."""
     if status == 206:
         ranges = headers.get("content-range", ())
         match = _CONTENT_RANGE.fullmatch(ranges[0].strip()) if len(ranges) == 1 else None
         if match is None or match[1] != "0":
             raise TransferError(
-                TransferFailure.HTTP_INVALID, "the answer's Content-Range is not the one that was asked for"
+                TransferFailure.HTTP_INVALID, "Content-Range of the response is not the requested one"
             )
         return None if match[3] == "*" else int(match[3])
     return read_body(headers).length_bytes
 
 
 def require_size(size_bytes: int | None, max_size_bytes: int) -> None:
-    """TransferError when the announced size is none or too large."""
+    """Raises: TransferError when the announced size is 0 or too large."""
     if size_bytes == 0:
         raise TransferError(TransferFailure.LENGTH_WRONG, "the file is empty", "check the URL")
     if size_bytes is not None and size_bytes > max_size_bytes:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bounds of a transfer. What a user may set comes with the request; these hold for all."""
+"""Limits of a transfer. Those that a user can set come with the request; these apply to all."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
 @frozen
 class TransferLimits:
-    """One value, so that tests can be quick about what takes a minute in a zone."""
+    """A value, so that tests can shorten what takes a minute in production."""
 
     connect_timeout_s: float = 10.0
     lookup_timeout_s: float = 15.0
     headers_timeout_s: float = 30.0
-    stall_timeout_s: float = 60.0  # without one byte
-    slow_window_s: float = 120.0  # a window in which fewer bytes than this arrive is a stall too
+    stall_timeout_s: float = 60.0  # without a byte
+    slow_window_s: float = 120.0  # fewer bytes than the next value in this window are a stall, too
     slow_window_bytes: int = 64 * KIB
-    store_timeout_s: float = 60.0  # one call to the store's helper
-    trailing_timeout_s: float = 2.0  # how long to look for bytes past the announced end
-    retry_budget_s: float = 300.0  # without progress, until a source that broke off is given up
+    store_timeout_s: float = 60.0  # one call of the store's helper
+    trailing_timeout_s: float = 2.0  # how long to wait for bytes past the announced end
+    retry_budget_s: float = 300.0  # without progress, until retries end
     retry_base_delay_s: float = 1.0
     retry_max_delay_s: float = 30.0
-    retry_progress_bytes: int = 64 * KIB  # so many more bytes are progress
-    max_fruitless_restarts: int = 3  # from the first byte, without coming further than before
+    retry_progress_bytes: int = 64 * KIB  # this many more bytes count as progress
+    max_fruitless_restarts: int = 3  # from the first byte, without getting further than before
     max_redirects: int = 5
     max_url_characters: int = 4096
     max_active_jobs: int = MAX_ACTIVE_DOWNLOADS
-    max_jobs: int = MAX_DOWNLOADS  # with those that wait for their store
+    max_jobs: int = MAX_DOWNLOADS  # including those that wait for their store
     max_virtual_size_bytes: int = 16 * TIB
     # Zeros compress 1,030:1 with gzip and 32,600:1 with zstd; a disk that is more than zeros stays far below.
     max_ratio: int = 5000
-    ratio_free_bytes: int = 256 * MIB  # below this a ratio is nobody's problem
+    ratio_free_bytes: int = 256 * MIB  # below this size no ratio is checked
 
     def scaled(self, factor: float) -> TransferLimits:
-        """The same for a machine that is `factor` times as slow: its own delay is not the source's fault."""
+        """Return the limits for a machine that is `factor` times slower: its delays are its own."""
         return evolve(
             self,
             connect_timeout_s=self.connect_timeout_s * factor,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What fetch says to its movers and to the server that forks them: JSON, a message a line or a packet."""
+"""The messages between fetch, its movers and the server that forks them: JSON, one per line or packet."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IMAGE_NAME = "image"
 
 @frozen
 class MoverJob:
-    """The one message to a mover. The URL comes this way because an argument list is visible to others."""
+    """The message that starts a mover; the URL is not in its arguments, which other users can read."""
 
     job_id: str
     host: str
@@ -30,7 +30,7 @@ class MoverJob:
     max_size_bytes: int
     checksum: str | None = None
     source_ca_pem: str | None = None
-    announced_bytes: int | None = None  # what the probe saw
+    announced_bytes: int | None = None  # in the response to the probe
     limits: TransferLimits = DEFAULT
     request_id: str = ""
 
@@ -59,17 +59,17 @@ class MoverFailure:
 
 @frozen
 class MoverReport:
-    """A line from a mover: one of its members is set, and after a result or a failure it exits."""
+    """A line from a mover: one of its members is set; after a result or a failure it exits."""
 
     progress: MoverProgress | None = None
     result: MoverResult | None = None
     failure: MoverFailure | None = None
-    broken: MoverFailure | None = None  # it waits for a job line with a connection, to go on over that
+    broken: MoverFailure | None = None  # it waits for a job line with a connection, to resume over that
 
 
 @frozen
 class ForkServerRequest:
-    """To the fork server: fork a mover with the three descriptors beside this packet, or kill it."""
+    """To the fork server: fork a mover with the three descriptors of this packet, or kill it."""
 
     id: int
     kill: bool = False
@@ -80,8 +80,8 @@ class ForkServerReport:
     """From the fork server, once for each mover."""
 
     id: int
-    exit_code: int = 0  # the number of a signal is negative
-    not_started: str = ""  # why there is none
+    exit_code: int = 0  # negative: the number of a signal
+    not_started: str = ""  # why there is no process
 
 
 def encode(message: MoverJob | MoverReport | ForkServerRequest | ForkServerReport) -> bytes:
@@ -93,7 +93,7 @@ def decode_job(line: bytes) -> MoverJob:
 
 
 def decode_report(line: bytes) -> MoverReport:
-    """ValueError (msgspec's are) when a mover says something else: it read hostile data."""
+    """Raises: ValueError (as msgspec's are) for anything else: a mover reads hostile data."""
     return msgspec.convert(msgspec.json.decode(line), type=MoverReport)
 
 
@@ -102,5 +102,5 @@ def decode_order(packet: bytes) -> ForkServerRequest:
 
 
 def decode_fork_report(packet: bytes) -> ForkServerReport:
-    """Movers have no way to the fork server's socket: these are its own words."""
+    """Parse a report of the fork server, to whose socket movers have no access."""
     return msgspec.convert(msgspec.json.decode(packet), type=ForkServerReport)

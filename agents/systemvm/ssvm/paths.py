@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the SSVM's parts find each other; one value, so that tests can have another world."""
+"""The sockets and directories that the SSVM's processes share; a value, so that tests can use others."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the store's and the mount's helper are asked: numbers and checked names, never paths."""
+"""The messages of the store and mount helpers: numbers and checked names, never paths."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from systemvm.wire.transfer_failure import TransferFailure
 
 MAKE = "store.make"  # fetch: a job's directory
 DISCARD = "store.discard"  # fetch or agent
-FIND = "store.find"  # agent: has this job been published?
+FIND = "store.find"  # agent: was this job published?
 PUBLISH = "store.publish"  # agent
 DELETE = "store.delete"  # agent
 STATS = "store.stats"  # agent
@@ -29,7 +29,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 def mount_id(store: Store) -> str:
-    """The directory of a store below /mnt/SecStorage: CloudStack's version-3 UUID, without a name space.
+    """Return the directory of a store below /mnt/SecStorage: CloudStack's version-3 UUID without namespace.
 
     >>> from systemvm.wire.storage import Store
     >>> mount_id(Store("10.12.0.2", "/export/secondary"))[14]
@@ -41,20 +41,20 @@ def mount_id(store: Store) -> str:
 
 def require_mount_id(text: str) -> str:
     if not _MOUNT_ID.fullmatch(text):
-        raise _invalid("a store's id is a UUID")
+        raise _invalid(f"store id is not a UUID: {text[:80]!r}")
     return text
 
 
 def require_name(text: str) -> str:
-    """Job ids and names of VMs: what can be a file's name and nothing else."""
+    """Return a job id or the name of a VM, if it can be a file name and nothing else."""
     if not _NAME.fullmatch(text):
-        raise _invalid("an id has 1 to 64 letters, digits, - and _")
+        raise _invalid(f"id is not 1 to 64 letters, digits, - and _: {text[:80]!r}")
     return text
 
 
 def require_number(number: int) -> str:
     if not 0 < number <= MAX_ID:
-        raise _invalid(f"{number} is no account or template id")
+        raise _invalid(f"account or template id is out of range: {number}, the range is 1 to {MAX_ID}")
     return str(number)
 
 
@@ -64,7 +64,7 @@ def _invalid(message: str) -> TransferError:
 
 @frozen
 class JobKey:
-    """One job on one store; `owner` is the SSVM that runs it, so that none sweeps another's."""
+    """One job on one store; `owner` is the SSVM that runs it, so that no other SSVM sweeps it."""
 
     mount_id: str
     owner: str
@@ -89,7 +89,7 @@ class PublishedTemplate:
 
 @frozen
 class FindResult:
-    """`published` is None when this job's work is not there."""
+    """`published` is None when this job has published nothing."""
 
     published: PublishedTemplate | None = None
 
@@ -130,7 +130,7 @@ class SweepRequest:
 
 @frozen
 class ListRequest:
-    """The templates after `after`, which is `account/template`, in order of their numbers."""
+    """The templates after `after`, which is ACCOUNT/TEMPLATE, in numerical order."""
 
     mount_id: str
     after: str = ""
@@ -148,7 +148,7 @@ class MountResult:
 
 
 def changes(request: JobKey | PublishRequest | DeleteRequest | SweepRequest) -> frozenset[str]:
-    """Keys of what a call changes: two calls that change the same thing must not run side by side."""
+    """Return keys of what a call changes: two calls with a key in common must not run at the same time."""
     match request:
         case JobKey():
             return frozenset({f"job {request.mount_id} {request.job_id}"})

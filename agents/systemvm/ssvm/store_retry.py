@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls that are repeated while all that is wrong with them is that they take long."""
+"""Repeats calls that were only late or refused as busy."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ T = TypeVar("T")
 FIRST_S, LAST_S = 2.0, 30.0
 
 _log = Logger()
-_PASSING = frozenset({Delay.BUSY, Delay.STORE_HANGS, Delay.STORE_UNREACHABLE})
+_TRANSIENT = frozenset({Delay.BUSY, Delay.STORE_HANGS, Delay.STORE_UNREACHABLE})
 
 
 def is_transient(error: RpcError) -> bool:
-    """Whether the same call may succeed later: it came too late, or was told to come again."""
-    return error.code in (BUSY, DEADLINE) or Delay.of(error.reason) in _PASSING
+    """Whether the same call can succeed later: it timed out, or the other end was busy."""
+    return error.code in (BUSY, DEADLINE) or Delay.of(error.reason) in _TRANSIENT
 
 
 async def retry_transient_errors(
@@ -33,10 +33,11 @@ async def retry_transient_errors(
     is_wanted: Callable[[], bool],
     on_wait: Callable[[RpcError], None] = lambda error: None,
 ) -> T:
-    """Repeat `call` with growing, jittered waits while it only takes long and its answer `is_wanted`.
+    """Repeat `call`, which must be idempotent, after transient errors while its result `is_wanted`.
 
-    `on_wait` hears of each error that is waited out. The last error comes through when the answer is not
-    wanted any more, and any error that is more than lateness at once. `call` has to be idempotent.
+    The waits grow and are jittered; `on_wait` is called with the error before each.
+
+    Raises: the last error when the result is not wanted any more, and any error that is not transient.
     """
     backoff = Backoff(first_s=FIRST_S, last_s=LAST_S)
     while True:
@@ -46,9 +47,7 @@ async def retry_transient_errors(
             if not is_transient(error) or not is_wanted():
                 raise
             wait_s = backoff.next_s()
-            _log.info(
-                "{what} is tried again in {wait_s:.0f} s: {error}", what=what, wait_s=wait_s, error=error
-            )
+            _log.info("{what}: retrying in {wait_s:.0f} s: {error}", what=what, wait_s=wait_s, error=error)
             on_wait(error)
             await deferLater(reactor, wait_s)
             if not is_wanted():

@@ -46,4 +46,4 @@ def test_verify_speaks_as_cloudstack_does() -> None:
 def test_a_mismatch_over_encoded_bytes_says_so() -> None:
     with pytest.raises(TransferError) as refused:
         checksum.parse("0" * 32).verify("1" * 32, "gzip")
-    assert refused.value.hint == "the server sends the file as gzip: give the checksum of what it sends"
+    assert refused.value.hint == "give the checksum of the bytes as the server sends them, encoded as gzip"
