@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accounts and users: made, changed, disabled and deleted, with all that hangs on them."""
+"""Accounts and users: create, change, disable and delete them and what belongs to them."""

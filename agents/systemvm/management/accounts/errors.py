@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may not be done to an account or user."""
+"""The error of requests about accounts and users."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from systemvm.service.errors import FailureCode, SystemVmError
 
 
 class AccountError(SystemVmError):
-    """`message` says what was wrong, `hint` what to do about it; nothing was changed."""
+    """A request about an account or user that was rejected; nothing was changed."""
 
     code = FailureCode.INVALID

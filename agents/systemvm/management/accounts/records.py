@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accounts and users in the database: each function is one transaction with all of its checks."""
+"""Changes of accounts and users in the database: each function is one transaction with all of its checks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_NAME_LENGTH = 255
 
 @frozen
 class NewUser:
-    """A user to be made, without the password."""
+    """The columns of a new user, without the password."""
 
     username: str
     first_name: str
@@ -28,25 +28,32 @@ class NewUser:
 
 @frozen
 class RevokedUsers:
-    """Users who lost their rights in a transaction: their consoles are to end."""
+    """Users who lost their rights in a transaction; the caller must end their consoles."""
 
     user_ids: list[int]
 
 
 def require_account(connection: Connection, account_id: int) -> Account:
-    """NotFoundError when it was removed; AccountError for the system's own."""
+    """Return an account that can be changed.
+
+    Raises: NotFoundError when it was deleted, AccountError when it is the system account.
+    """
     account = accounts.account_by_id(connection, account_id)
     if account.removed is not None:
-        raise NotFoundError(f"the account {account.name} was deleted")
+        raise NotFoundError(f"account {account.name} was deleted")
     if account.id == SYSTEM_ACCOUNT_ID:
-        raise AccountError(f"{account.name} is the system account, which cannot be changed")
+        raise AccountError(f"account {account.name} cannot be changed: it is the system account")
     return account
 
 
 def require_user(connection: Connection, user_id: int) -> User:
+    """Return a user that can be changed.
+
+    Raises: NotFoundError when the user was deleted, AccountError when it is of the system account.
+    """
     user = accounts.user_by_id(connection, user_id)
     if user.removed is not None:
-        raise NotFoundError(f"the user {user.username} was deleted")
+        raise NotFoundError(f"user {user.username} was deleted")
     require_account(connection, user.account_id)
     return user
 
@@ -103,11 +110,11 @@ def update_user(connection: Connection, /, user_id: int, **columns: str) -> User
 def set_password(
     connection: Connection, user_id: int, password_hash: str, keep_login: str | None
 ) -> tuple[User, list[str]]:
-    """The user, and the logins that ended with the old password."""
+    """Set a password; return the user and the UUIDs of the logins that ended, which used the old one."""
     user = require_user(connection, user_id)
     changed = accounts.update_user(connection, user_id, password_hash=password_hash)
     _record_of_user(connection, user, "USER.UPDATE", "has a new password")
-    login_sources.forget(connection, user_id)  # who knew the old one is a stranger again
+    login_sources.forget(connection, user_id)  # they were trusted for knowing the old password
     return changed, sessions.end_of_users(connection, [user_id], except_uuid=keep_login)
 
 
@@ -144,7 +151,7 @@ def set_account_state(connection: Connection, account_id: int, state: str) -> tu
 
 
 def remove_account(connection: Connection, account_id: int) -> None:
-    """The last step of its deletion; its rows stay as history."""
+    """Mark the account and its users as removed, as the last step of a deletion; the rows stay as history."""
     account = require_account(connection, account_id)
     accounts.remove_users(connection, [user.id for user in accounts.users_of(connection, account_id)])
     accounts.update_account(connection, account_id, removed=now())
@@ -153,11 +160,14 @@ def remove_account(connection: Connection, account_id: int) -> None:
 
 
 def _revoke(connection: Connection, user_ids: list[int]) -> RevokedUsers:
-    """Their logins end in the same transaction; AccountError when no administrator would be left."""
+    """End the users' logins.
+
+    Raises: AccountError when no administrator would be left.
+    """
     sessions.end_of_users(connection, user_ids)
     if user_ids and not accounts.has_administrator(connection):
         raise AccountError(
-            "no root administrator who can log in would be left", "create or enable another one first"
+            "this is the last root administrator who can log in", "create or enable another one first"
         )
     return RevokedUsers(user_ids)
 
@@ -176,7 +186,10 @@ def _check_username(connection: Connection, username: str, domain_id: int) -> No
 
 def _check_length(what: str, name: str) -> None:
     if not name.strip() or len(name) > MAX_NAME_LENGTH:
-        raise AccountError(f"Invalid value for parameter {what}: 1 to {MAX_NAME_LENGTH} characters")
+        raise AccountError(
+            f"Invalid value for parameter {what}: it must have 1 to {MAX_NAME_LENGTH} characters",
+            "choose another name",
+        )
 
 
 def _record_of_user(connection: Connection, user: User, kind: str, text: str) -> None:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What administrators do with accounts and users, and users with themselves.
+"""Changes of accounts and users, by administrators and by users themselves.
 
-A user or account that is disabled or deleted loses its logins and consoles at once, keys with them: each call
-looks at the states anew. What takes longer, machines and templates, is done by jobs that may be begun again.
+A user or account that is disabled or deleted loses its logins, keys and consoles at once, because each call
+checks the states again. What takes longer, machines and templates, is done by jobs that can run again from
+their start.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from systemvm.management.state.status import AccountType
 from systemvm.management.templates.service import TemplateInUseError
 
 KEY_BYTES = 48
-#: Whose turn the passwords of new users take.
+#: The source that passwords of new users are hashed for (see `PasswordService`).
 ADMINISTRATORS = "administrators"
-#: So many machines of an account are stopped or destroyed side by side.
+#: How many machines of an account are stopped or destroyed at the same time.
 CONCURRENCY = 8
 
 
 class PasswordHashing(Protocol):
-    """Who hashes passwords; `source` is whose turn it takes."""
+    """Hashes and verifies passwords; `source` is whose request it is, for a fair order."""
 
     async def hash(self, password: str, *, source: str) -> str: ...
     async def verify(
@@ -44,20 +45,20 @@ class PasswordHashing(Protocol):
 
 
 class MachineRemover(Protocol):
-    """Who ends an account's machines."""
+    """Stops and destroys an account's machines."""
 
     async def stop(self, vm_id: int, *, forced: bool = False) -> Instance: ...
     async def destroy(self, vm_id: int, *, expunge: bool = False) -> Instance: ...
 
 
 class TemplateDeleter(Protocol):
-    """Who deletes an account's templates."""
+    """Deletes an account's templates."""
 
     async def delete(self, template_id: int, *, forced: bool = False) -> bool: ...
 
 
 class ConsoleRevoker(Protocol):
-    """Who ends consoles."""
+    """Ends consoles."""
 
     async def of_login(self, login_uuid: str) -> None: ...
     async def of_users(self, user_ids: Sequence[int]) -> None: ...
@@ -65,14 +66,18 @@ class ConsoleRevoker(Protocol):
 
 @frozen
 class ApiKeyPair:
-    """A user's API key with its secret, in clear."""
+    """A user's API key with its secret, in clear text."""
 
     api_key: str = field(repr=False)
     secret_key: str = field(repr=False)
 
 
 class AccountService:
-    """Changes of accounts and users; AccountError for what cannot be, NotFoundError for who is not there."""
+    """Changes accounts and users.
+
+    Its methods raise AccountError for a request that is rejected, and NotFoundError for an account or a
+    user that does not exist.
+    """
 
     log = Logger()
 
@@ -92,12 +97,12 @@ class AccountService:
         self._templates = templates
         self._consoles = consoles
 
-    # --- making
+    # --- creating
 
     async def create_account(
         self, name: str, account_type: AccountType, domain_id: int, user: NewUser, password: str
     ) -> Account:
-        """An account with its first user."""
+        """Create an account with its first user."""
         hashed = await self._passwords.hash(password, source=ADMINISTRATORS)
         return await self._database.run(records.create_account, name, account_type, domain_id, user, hashed)
 
@@ -115,13 +120,16 @@ class AccountService:
         return await self._database.run(records.update_user, user_id, **columns)
 
     async def check_password(self, user: User, password: str) -> None:
-        """AccountError, in CloudStack's words, unless this is the user's password."""
+        """Check a user's current password.
+
+        Raises: AccountError, with CloudStack's message, when it is wrong.
+        """
         if not await self._passwords.verify(user.password_hash, password, source=f"user {user.id}"):
             self.log.info("{username} gave a wrong current password", username=user.username)
             raise AccountError("Current password is incorrect.")
 
     async def set_password(self, user_id: int, password: str, *, keep_login: str | None = None) -> User:
-        """A new password; all logins by the old one end but `keep_login`, and their consoles."""
+        """Set a new password. Logins that used the old one end with their consoles, except `keep_login`."""
         hashed = await self._passwords.hash(password, source=f"user {user_id}")
         user, logins = await self._database.run(records.set_password, user_id, hashed, keep_login)
         for login in logins:
@@ -133,7 +141,7 @@ class AccountService:
         return None if key is None else ApiKeyPair(key.api_key, self._seal.open(key.sealed_secret))
 
     async def rotate_keys(self, user_id: int) -> ApiKeyPair:
-        """A new key; the one before ends at once."""
+        """Create a new key pair; the one before ends at once."""
         keys = ApiKeyPair(secrets.token_urlsafe(KEY_BYTES), secrets.token_urlsafe(KEY_BYTES))
         sealed = self._seal.close(keys.secret_key)
         await self._database.run(records.rotate_key, user_id, keys.api_key, sealed)
@@ -154,7 +162,7 @@ class AccountService:
         return account
 
     async def disable_account(self, account_id: int, *, lock: bool) -> Account:
-        """Nobody of it gets in any more; unless it is only locked, its machines are stopped too."""
+        """End all access of an account's users; stop its machines, too, unless it is only locked."""
         state = accounts.LOCKED if lock else accounts.DISABLED
         account, revoked = await self._database.run(records.set_account_state, account_id, state)
         await self._revoke(revoked)
@@ -164,13 +172,13 @@ class AccountService:
         return account
 
     async def delete_account(self, account_id: int) -> None:
-        """Disable it, then delete its machines and templates, and at last its users and itself."""
+        """Disable an account, delete its machines and templates, then its users and the account."""
         account = await self._database.read(accounts.account_by_id, account_id)
         if account.removed is not None:
             return
         _, revoked = await self._database.run(records.set_account_state, account_id, accounts.DISABLED)
         await self._revoke(revoked)
-        # again if it was enabled meanwhile, and another machine made
+        # repeated, because a machine can be created if the account is enabled meanwhile
         while machines := await self._database.read(instances.ids_of_account, account_id):
             await _side_by_side(self._expunge, machines)
         for template_id in await self._database.read(template_rows.ids_of_account, account_id):
@@ -184,7 +192,10 @@ class AccountService:
         try:
             await self._templates.delete(template_id, forced=True)
         except TemplateInUseError as error:
-            self.log.info("it stays, for an administrator to delete: {why}", why=error.message)
+            self.log.info(
+                "a template of a deleted account is kept for an administrator to delete: {why}",
+                why=error.message,
+            )
 
     async def _revoke(self, revoked: RevokedUsers) -> None:
         if revoked.user_ids:
@@ -192,7 +203,7 @@ class AccountService:
 
 
 async def _side_by_side(work: Callable[[int], Awaitable[Any]], vm_ids: Iterable[int]) -> None:
-    """Do it to each machine; the first error is raised when all have ended."""
+    """Do `work` to each machine, several at a time; raise the first error when all have ended."""
     limit = DeferredSemaphore(CONCURRENCY)
 
     def one(vm_id: int) -> Deferred[Any]:

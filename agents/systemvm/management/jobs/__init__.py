@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asynchronous jobs: what an API call started, what came of it, and what a daemon's restart means to it."""
+"""Asynchronous jobs: what an API call started, its result, and what a restart of the daemon does to it."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""News by topic: publishers never wait, and a reader that is slow gets the newest and not all of them."""
+"""Publish and subscribe by topic: publishers never wait, and a slow reader gets only the newest value."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ T = TypeVar("T")
 
 
 class Subscription(Generic[T]):
-    """One reader's place: the newest unread value, or the reader that waits for it."""
+    """One reader: the newest value that it has not read, or the Deferred that it waits on."""
 
     def __init__(self) -> None:
         self._unread: list[T] = []
         self._waiting: Deferred[T] | None = None
 
     async def next(self) -> T:
-        """The newest value that this reader has not had, as soon as there is one."""
+        """Return the newest value that this reader has not read, as soon as there is one."""
         if self._unread:
             return self._unread.pop()
         self._waiting = Deferred()
@@ -42,7 +42,7 @@ class EventFeed(Generic[T]):
 
     @contextmanager
     def subscribe(self, topic: str) -> Iterator[Subscription[T]]:
-        """Everything published on a topic while the context is open."""
+        """Subscribe to a topic while the context is open."""
         subscription: Subscription[T] = Subscription()
         self._topics.setdefault(topic, []).append(subscription)
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs jobs. A job is a row first: whatever happens to the daemon, its caller gets an answer in the end."""
+"""Runs jobs. A job is a row before it runs, so its caller gets a result even when the daemon is killed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RETRY_INTERVAL_S = 5.0
 
 
 class RunningJob:
-    """A job as its handler sees it: the row, and a place to say how far it is."""
+    """A job as its handler sees it: the row, and a callback that reports progress."""
 
     def __init__(self, job: Job, report: Callable[[int, str], None]) -> None:
         self.job = job
@@ -32,7 +32,7 @@ class RunningJob:
 
 
 Handler = Callable[[RunningJob], Awaitable[dict[str, Any]]]
-#: What an exception means to a caller: a result code and a jobresult.
+#: Turns an exception into a result code and a jobresult.
 Describe = Callable[[Exception, Job], tuple[int, dict[str, Any]]]
 
 
@@ -44,7 +44,7 @@ class _Kind:
 
 @frozen
 class _Outcome:
-    """What a job came to: the columns that end its row."""
+    """The end of a job, as the columns of its row."""
 
     status: JobStatus
     code: int
@@ -71,11 +71,11 @@ def _describe(error: Exception, job: Job) -> tuple[int, dict[str, Any]]:
 
 
 class JobRunner:
-    """The daemon's jobs: submitted by commands, run by the handler of the command's name.
+    """The daemon's jobs: commands submit them, and the handler of the command's name runs them.
 
-    A handler returns the jobresult, `{"systemvm": {…}}`, or raises; `describe` turns what it raised into
-    CloudStack's error. One that `resumes` runs again from its start after the daemon's own, so it must be
-    idempotent.
+    A handler returns the jobresult, `{"systemvm": {…}}`, or raises; `describe` turns the exception into
+    CloudStack's error. A handler that `resumes` runs again from its start when the daemon restarts, so it
+    must be idempotent.
     """
 
     _log = Logger()
@@ -93,13 +93,13 @@ class JobRunner:
         self._feed: EventFeed[JobProgress] = EventFeed()
 
     def register(self, command: str, handler: Handler, *, resumes: bool = False) -> None:
-        """Say who runs the jobs of a command; all of them, before `resume_pending`."""
+        """Set the handler of a command's jobs. Call it for every command before `resume_pending`."""
         if command in self._kinds:
-            raise ValueError(f"jobs of {command} have a handler already")
+            raise ValueError(f"jobs of {command} already have a handler")
         self._kinds[command] = _Kind(handler, resumes)
 
     async def submit(self, command: str, arguments: dict[str, Any], **columns: Any) -> Job:
-        """Write a job down and start it; `columns` are the row's others: account_id, user_id, …"""
+        """Write a job's row and start it; `columns` are further columns such as account_id and user_id."""
         if command not in self._kinds:
             raise ValueError(f"jobs of {command} have no handler")
         job = await self._database.run(rows.create, command=command, arguments=arguments, **columns)
@@ -107,39 +107,40 @@ class JobRunner:
         return job
 
     async def resume_pending(self) -> None:
-        """After a start: run again what can be, and end the rest with a text that says why."""
+        """Run again what the last daemon left and can be resumed; end the other jobs with an error."""
         for job in await self._database.read(rows.pending):
             kind = self._kinds.get(job.command)
             if kind is not None and kind.resumes:
                 self._log.info("resuming job {job} ({command})", job=job.uuid, command=job.command)
                 self._start(job)
                 continue
-            text = (
-                f"the management daemon was restarted while {job.command} ran; see what is so and try again"
-            )
+            text = f"job was interrupted: the management daemon was restarted while {job.command} ran"
             await self._finish(
                 job, JobStatus.FAILED, INTERNAL_ERROR, {"errorcode": INTERNAL_ERROR, "errortext": text}
             )
 
     async def wait(self, uuid: str) -> Job:
-        """The job once it has ended."""
+        """Wait for a job's end and return the job."""
         async for progress in self.follow(uuid):
             if progress.jobstatus != JobStatus.PENDING:
                 break
         return await self._database.read(rows.by_uuid, uuid)
 
     async def follow(self, uuid: str) -> AsyncIterator[JobProgress]:
-        """Its progress as it happens, from now to its end; NotFoundError for a job that there is not."""
-        with self._feed.subscribe(uuid) as news:
+        """Yield a job's progress, from now to its end.
+
+        Raises: NotFoundError when there is no such job.
+        """
+        with self._feed.subscribe(uuid) as subscription:
             job = await self._database.read(rows.by_uuid, uuid)
             latest = JobProgress.of(job)
             yield latest
             while latest.jobstatus == JobStatus.PENDING:
-                latest = await news.next()
+                latest = await subscription.next()
                 yield latest
 
     def stop(self) -> None:
-        """Let go of what runs: the rows stay pending, and the next start decides."""
+        """Cancel what runs. The rows stay pending until the next start resumes or ends them."""
         self._stopping = True
         self._retry.stop()
         running, self._running = self._running, {}
@@ -163,7 +164,9 @@ class JobRunner:
         def report(percent: int, text: str) -> None:
             self._feed.publish(job.uuid, JobProgress(job.uuid, JobStatus.PENDING, percent, text))
             writing = Deferred.fromCoroutine(self._database.run(rows.set_progress, job.uuid, percent, text))
-            writing.addErrback(lambda failure: self._log.failure("progress is not written", failure=failure))
+            writing.addErrback(
+                lambda failure: self._log.failure("cannot write the progress of a job", failure=failure)
+            )
 
         try:
             result = await self._kinds[job.command].handler(RunningJob(job, report))
@@ -191,9 +194,10 @@ class JobRunner:
             fault = host_errors.explain(error)
             if fault is None:
                 raise
-            # the caller polls this row: a disk that is full for a while must not leave it pending for ever
+            # the caller polls this row, which must not stay pending for ever because a disk was full for a
+            # while
             self._log.error(
-                "the result of job {job} is not written yet: {why}; {hint}",
+                "cannot write the result of job {job} yet: {why}; {hint}",
                 job=job.uuid,
                 why=fault.message,
                 hint=fault.hint,

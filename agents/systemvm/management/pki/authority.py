@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A certificate authority: a P-256 root and what it signs."""
+"""A certificate authority: a P-256 root certificate and its key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from systemvm.management.pki.keystore import key_from_pem, key_to_pem, new_key, read_secret, write_secret
 
-#: A guest's clock may run behind its host's; a certificate must not be from its future.
+#: A guest's clock can run behind its host's, and a certificate must already be valid there.
 BACKDATE = timedelta(hours=1)
 ROOT_LIFETIME = timedelta(days=3650)
 
@@ -29,7 +29,7 @@ def utc_now() -> datetime:
 
 @frozen
 class CertificateAuthority:
-    """A root with its key."""
+    """A root certificate with its key."""
 
     key: ec.EllipticCurvePrivateKey = field(repr=False)
     certificate: x509.Certificate
@@ -37,7 +37,7 @@ class CertificateAuthority:
 
     @property
     def key_id(self) -> str:
-        """The subject key identifier, hexadecimal: what its certificates name their issuer by."""
+        """The subject key identifier in hexadecimal, by which certificates name their issuer."""
         return key_id_of(self.certificate)
 
     @property
@@ -59,7 +59,7 @@ class CertificateAuthority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(start)
             .not_valid_after(start + ROOT_LIFETIME)
-            # No CA below this one: it signs for ends alone.
+            # No intermediate CA: it signs only end-entity certificates.
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_key_usage(authority=True), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -70,7 +70,7 @@ class CertificateAuthority:
 
     @classmethod
     def load(cls, directory: Path, stem: str, now: Now = utc_now) -> CertificateAuthority | None:
-        """The root kept under that name, or None when there is none yet."""
+        """Load the root that is stored under this name; None when there is none yet."""
         path = directory / f"{stem}.key"
         if not path.exists():
             return None
@@ -78,7 +78,7 @@ class CertificateAuthority:
         return cls(key, x509.load_pem_x509_certificate((directory / f"{stem}.crt").read_bytes()), now)
 
     def save(self, directory: Path, stem: str) -> None:
-        # The certificate first: a key without its certificate would be taken for a whole root.
+        # The certificate first: `load` takes a key for the sign of a complete root.
         certificate = directory / f"{stem}.crt"
         certificate.write_bytes(self.certificate_pem)
         certificate.chmod(0o644)
@@ -92,7 +92,7 @@ class CertificateAuthority:
         usage: x509.ObjectIdentifier,
         lifetime: timedelta,
     ) -> x509.Certificate:
-        """Sign for exactly these names and this one use; never for longer than the root itself lives."""
+        """Sign a certificate for these names and this use only, which ends no later than the root's."""
         start = self.now() - BACKDATE
         end = min(start + BACKDATE + lifetime, self.certificate.not_valid_after_utc)
         return (

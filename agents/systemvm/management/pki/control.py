@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The control CA: who may speak on the channel between daemon and agents."""
+"""The control CA: certificates for the channel between daemon and agents."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ ISSUED_LIFETIME = timedelta(days=30)
 
 
 class SigningRefusedError(SystemVmError):
-    """A signing request that asks for what its sender may not have; the message says what."""
+    """A certificate signing request that was rejected, because its sender must not have what it asks for."""
 
     code = FailureCode.INVALID
 
 
 @frozen
 class Issued:
-    """A certificate that was just signed, for the record."""
+    """A certificate that was just signed, to be recorded."""
 
     certificate: x509.Certificate
     name: str
@@ -42,7 +42,7 @@ class Issued:
 
 
 class ControlAuthority:
-    """Signs for agents (clientAuth alone) and for daemons (serverAuth alone)."""
+    """Signs for agents (clientAuth only) and for daemons (serverAuth only)."""
 
     def __init__(self, authority: CertificateAuthority, roots: ControlRoots | None = None) -> None:
         self._roots = roots or ControlRoots(authority)
@@ -51,7 +51,7 @@ class ControlAuthority:
 
     @classmethod
     def open(cls, directory: Path, now: Now = utc_now) -> ControlAuthority:
-        """The root kept in `directory`, made at the first start."""
+        """Load the root from `directory`; create it at the first start."""
         roots = ControlRoots.open(directory, now)
         return cls(roots.current, roots)
 
@@ -62,7 +62,7 @@ class ControlAuthority:
 
     @property
     def roots(self) -> ControlRoots:
-        """All roots that are trusted now, and the steps from one to the next."""
+        """All roots that are trusted now, and the steps of a rotation."""
         return self._roots
 
     @property
@@ -71,7 +71,7 @@ class ControlAuthority:
 
     @property
     def ca_pem(self) -> bytes:
-        """Every root that is trusted now, the one that signs first."""
+        """Every root that is trusted now as PEM, the one that signs first."""
         return self._roots.bundle_pem
 
     def on_issued(
@@ -79,45 +79,49 @@ class ControlAuthority:
         callback: Callable[[Issued], None],
         recorded: Callable[[x509.Certificate], Awaitable[None]] | None = None,
     ) -> None:
-        """Call `callback` with every certificate signed from here on; `recorded` waits until it is kept."""
+        """Call `callback` with every certificate that is signed; `recorded` waits until one is stored."""
         self._on_issued = callback
         self._recorded = recorded or _kept_by_nobody
 
     async def recorded(self, certificate_pem: bytes) -> None:
-        """Until this certificate is on record, as it must be before it is given out; raises what failed."""
+        """Wait until this certificate is recorded, as it must be before it is used; raise what failed."""
         await self._recorded(x509.load_pem_x509_certificate(certificate_pem))
 
     def bootstrap(self, name: str, role: Role) -> Identity:
-        """A fresh key and a certificate for one start of a system VM, good for a day."""
+        """Create a key and a certificate for one start of a system VM, valid for a day."""
         key = new_key()
         certificate = self._agent_certificate(key.public_key(), name, role, BOOTSTRAP_LIFETIME, "bootstrap")
         return Identity(key_to_pem(key), certificate.public_bytes(Encoding.PEM), self.ca_pem)
 
     def sign(self, csr_pem: str, name: str, role: Role) -> str:
-        """Sign an agent's own key for its own name; SigningRefusedError for any other wish.
+        """Sign an agent's own key for its own name.
 
-        Only the public key is taken from the request: everything in the certificate is what the daemon knows.
+        Only the public key is taken from the request. All else in the certificate is from the daemon.
+
+        Raises: SigningRefusedError when the request is malformed or asks for other names.
         """
         try:
             csr = x509.load_pem_x509_csr(csr_pem.encode())
         except ValueError as error:
-            raise SigningRefusedError("this is no certificate signing request") from error
+            raise SigningRefusedError(
+                "invalid certificate signing request: not a PKCS #10 request in PEM"
+            ) from error
         if not csr.is_signature_valid:
-            raise SigningRefusedError("the request is not signed by the key in it")
+            raise SigningRefusedError("invalid certificate signing request: it is not signed by its own key")
         key = csr.public_key()
         if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-            raise SigningRefusedError("the key in the request is not a P-256 key")
+            raise SigningRefusedError("invalid certificate signing request: its key is not a P-256 key")
         asked = _names_in(csr)
         if asked not in ([], [role.san(name)]):
             listed = ", ".join(asked)
             raise SigningRefusedError(
-                f"the request asks for {listed}; {name} may have {role.san(name)} alone"
+                f"certificate signing request of {name} is for {listed}; it must be for {role.san(name)} only"
             )
         certificate = self._agent_certificate(key, name, role, ISSUED_LIFETIME, "agent")
         return certificate.public_bytes(Encoding.PEM).decode()
 
     def daemon_identity(self, host_name: str) -> Identity:
-        """A fresh identity for this daemon's listener."""
+        """Create a new identity for this daemon's listener."""
         key = new_key()
         host = re.sub(r"[^a-z0-9.-]+", "-", host_name.lower()).strip("-.") or "host"
         certificate = self.authority.issue(
@@ -141,11 +145,11 @@ class ControlAuthority:
 
 
 async def _kept_by_nobody(certificate: x509.Certificate) -> None:
-    """There is no record, as in tests of the authority alone."""
+    """Record nothing, for tests of the authority without a database."""
 
 
 class DaemonIdentity:
-    """The listener's identity: made at start, anew when a third of its life is left or the roots change."""
+    """The listener's identity: renewed when a third of its life is left, and when the roots change."""
 
     def __init__(self, authority: ControlAuthority, host_name: str, now: Now = utc_now) -> None:
         self._authority = authority
@@ -164,7 +168,7 @@ class DaemonIdentity:
 
 
 def _names_in(csr: x509.CertificateSigningRequest) -> list[str]:
-    """Every name a request asks for, of whatever type, lower case."""
+    """Return every name that a request asks for, of any type, in lower case."""
     try:
         names = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:

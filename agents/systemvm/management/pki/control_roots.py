@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The control CA's roots on disk, and the three steps from one root to the next with both trusted meanwhile.
+"""The control CA's roots on disk, and the three steps of a rotation, during which both are trusted.
 
-`control-ca.*` signs. While it is being replaced there is also `control-ca-next.*` (trusted, signs nothing
-yet) or, after the switch, `control-ca-previous.crt` (trusted, its key is gone). The files alone tell the
-phase, so that a daemon that was killed in between goes on where it was.
+`control-ca.*` signs. During a rotation there is also `control-ca-next.*` (trusted, does not sign yet) or,
+after the switch, `control-ca-previous.crt` (trusted, its key is deleted). The phase follows from the files
+only, so that a daemon that was killed continues where it was.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ PREVIOUS = "control-ca-previous"
 
 
 class Phase(enum.Enum):
-    """How far the replacement of the control CA is."""
+    """The phase of a rotation of the control CA."""
 
     STEADY = "steady"  # one root
     INTRODUCED = "introduced"  # the next one is trusted, the current one signs
-    SWITCHED = "switched"  # the next one became the current one; the previous one is trusted still
+    SWITCHED = "switched"  # the next one became the current one; the previous one is still trusted
 
     @property
     def description(self) -> str:
         return {
-            Phase.STEADY: "one control CA is trusted and signs",
-            Phase.INTRODUCED: "the next control CA is being made known to all agents",
-            Phase.SWITCHED: "the new control CA signs; agents are getting certificates of it",
+            Phase.STEADY: "no rotation is under way: one control CA is trusted and signs",
+            Phase.INTRODUCED: "agents are learning to trust the next control CA",
+            Phase.SWITCHED: "the new control CA signs; agents are getting new certificates",
         }[self]
 
 
 class ControlRoots:
-    """The root that signs, and those that are trusted beside it."""
+    """The root that signs, and the other roots that are trusted."""
 
     def __init__(self, current: CertificateAuthority, directory: Path | None = None) -> None:
         self.current = current
@@ -50,8 +50,8 @@ class ControlRoots:
 
     @classmethod
     def open(cls, directory: Path, now: Now = utc_now) -> ControlRoots:
-        """What is kept in `directory`; a first root is made when there is none."""
-        _end_a_broken_switch(directory)
+        """Load the roots from `directory`; create the first one when there is none."""
+        _finish_interrupted_switch(directory)
         current = CertificateAuthority.load(directory, STEM, now)
         if current is None:
             current = CertificateAuthority.create("systemvm control CA", now=now)
@@ -71,7 +71,7 @@ class ControlRoots:
 
     @property
     def trusted(self) -> list[x509.Certificate]:
-        """The one that signs first."""
+        """The certificates of all trusted roots, the one that signs first."""
         others = [self._next.certificate if self._next is not None else self._previous]
         return [self.current.certificate, *(other for other in others if other is not None)]
 
@@ -85,11 +85,11 @@ class ControlRoots:
 
     @property
     def bundle_id(self) -> str:
-        """Changes with every step: who was given this one knows the roots as they are."""
+        """A digest of the trusted roots, which changes with every step of a rotation."""
         return hashlib.sha256(self.bundle_pem).hexdigest()
 
     def introduce(self) -> None:
-        """Make the next root; nothing when a replacement is under way."""
+        """Create the next root; do nothing when a rotation is under way."""
         if self.phase is not Phase.STEADY:
             return
         now = self.current.now
@@ -99,18 +99,18 @@ class ControlRoots:
         self._next = made
 
     def switch(self) -> None:
-        """Let the next root sign; the current one is only trusted from here on, and its key is forgotten."""
+        """Let the next root sign. The current one is only trusted from then on, and its key is deleted."""
         if self._next is None:
             return
         if self._directory is not None:
             previous = self._directory / f"{PREVIOUS}.crt"
             previous.write_bytes(self.current.certificate_pem)
-            for ending in ("key", "crt"):  # `_end_a_broken_switch` ends what is cut off between the two
+            for ending in ("key", "crt"):  # `_finish_interrupted_switch` completes what ends between the two
                 (self._directory / f"{NEXT}.{ending}").replace(self._directory / f"{STEM}.{ending}")
         self._previous, self.current, self._next = self.current.certificate, self._next, None
 
     def finish(self) -> None:
-        """Trust the new root alone."""
+        """Trust only the new root."""
         if self.phase is not Phase.SWITCHED:
             return
         if self._directory is not None:
@@ -118,8 +118,8 @@ class ControlRoots:
         self._previous = None
 
 
-def _end_a_broken_switch(directory: Path) -> None:
-    """The key was moved and its certificate was not: move it."""
+def _finish_interrupted_switch(directory: Path) -> None:
+    """Move the certificate, if a switch was interrupted after it had moved the key."""
     key_path, waiting = directory / f"{STEM}.key", directory / f"{NEXT}.crt"
     if not key_path.exists() or not waiting.exists() or (directory / f"{NEXT}.key").exists():
         return
@@ -129,4 +129,4 @@ def _end_a_broken_switch(directory: Path) -> None:
     if certificate.public_key().public_bytes(*form) == key:
         waiting.replace(directory / f"{STEM}.crt")
     else:
-        waiting.unlink()  # of a root whose key was never written
+        waiting.unlink()  # of a root whose key was not written

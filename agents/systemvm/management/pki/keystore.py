@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of keys: written whole or not at all, for their owner's eyes."""
+"""Key files: written atomically, and readable only by their owner."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from systemvm.service.errors import FailureCode, SystemVmError
 
 
 class KeystoreError(SystemVmError):
-    """A key file that is missing, unreadable, or open to others."""
+    """A key file that is missing, unreadable, damaged, or readable by other users."""
 
     code = FailureCode.CONFIGURATION
 
 
 def write_secret(path: Path, data: bytes) -> None:
-    """Write 0600 from the first byte on, and rename into place."""
+    """Write a file with mode 0600 from its first byte, and rename it into place."""
     temporary = path.with_name(path.name + ".new")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -31,19 +31,24 @@ def write_secret(path: Path, data: bytes) -> None:
 
 
 def read_secret(path: Path) -> bytes:
-    """Read a key; KeystoreError when others may read it too, because then it is nobody's secret."""
+    """Read a key file.
+
+    Raises: KeystoreError when it cannot be read, or other users can read it, too.
+    """
     try:
         mode = path.stat().st_mode
         data = path.read_bytes()
     except OSError as error:
-        raise KeystoreError(f"{path}: cannot be read: {error.strerror}") from error
+        raise KeystoreError(f"cannot read {path}: {error.strerror}") from error
     if mode & 0o077:
-        raise KeystoreError(f"{path}: is open to others (mode {mode & 0o777:04o}); run chmod 600 on it")
+        raise KeystoreError(
+            f"{path} is readable by other users: its mode is {mode & 0o777:04o}", f'run "chmod 600 {path}"'
+        )
     return data
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:
-    """P-256: small enough for SMBIOS, and fast under emulation."""
+    """Create a P-256 key: small enough for SMBIOS, and fast under emulation."""
     return ec.generate_private_key(ec.SECP256R1())
 
 
@@ -56,5 +61,5 @@ def key_to_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 def key_from_pem(pem: bytes, path: Path) -> ec.EllipticCurvePrivateKey:
     key = serialization.load_pem_private_key(pem, password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise KeystoreError(f"{path}: holds a {type(key).__name__}, not an elliptic curve key")
+        raise KeystoreError(f"{path} is not an elliptic curve key")
     return key

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What operators may ask of the CAs over the daemon's UNIX socket."""
+"""The `ca.show` method of the daemon's UNIX socket, for operators."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class PublicRoot:
 
 
 class CaOperations:
-    """The methods `ca.*` of the public CA."""
+    """Methods of the public CA."""
 
     def __init__(self, public: PublicAuthority) -> None:
         self._public = public
@@ -28,7 +28,7 @@ class CaOperations:
             params=None,
             result=PublicRoot,
             roles=OPERATORS,
-            summary="The root that browsers must trust",
+            summary="Return the root certificate that browsers must trust",
         )
 
     async def _show(self, call: Call, params: None) -> PublicRoot:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The public CA: certificates of what browsers open, within the zone's own names and addresses."""
+"""The public CA: certificates for what browsers open, constrained to the zones' names and addresses."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ from systemvm.web.public_endpoint import WILDCARD, PublicEndpoint
 LIFETIME = timedelta(days=90)
 STEM = "public-ca"
 
-#: No host's name: OpenSSL takes a common name that could be one for a DNS name, even 127.0.0.1, and holds it
-#: to the root's constraints.
+#: Not the name of a host: OpenSSL treats a common name that looks like one, even 127.0.0.1, as a DNS name and
+#: applies the root's constraints to it.
 SUBJECT = "systemvm public endpoint"
 
-#: Stands where a zone has no domain, or no address: without any permitted name of a kind, all are permitted.
+#: Used when a zone has no domain, or no address: without a permitted name of a kind, all of them are
+#: permitted.
 NO_DOMAIN = "invalid"
 NO_NETWORK = ipaddress.ip_network("0.0.0.0/32")
 
@@ -41,18 +42,21 @@ class PublicIdentity:
     private_key_pem: str = field(repr=False)
 
     def certificates(self) -> list[x509.Certificate]:
-        """The chain, leaf first; ValueError when there is none in it."""
+        """Return the chain, leaf first.
+
+        Raises: ValueError when there is no certificate in it.
+        """
         return x509.load_pem_x509_certificates(self.certificate_pem.encode())
 
 
 class NotPermittedError(SystemVmError):
-    """An origin outside of the names that the public root is constrained to."""
+    """The public root is not allowed to sign for an origin: it is outside of its name constraints."""
 
     code = FailureCode.NOT_PERMITTED
 
 
 class PublicAuthority:
-    """Signs for advertised origins, serverAuth alone."""
+    """Signs for advertised origins, serverAuth only."""
 
     _log = Logger()
 
@@ -61,14 +65,14 @@ class PublicAuthority:
 
     @classmethod
     def open(cls, directory: Path, zones: Iterable[ZoneConfig], page: PublicEndpoint) -> PublicAuthority:
-        """The root kept in `directory`; a new one at the first start, and when zones changed their names."""
+        """Load the root from `directory`; create one at the first start, or when the zones' names changed."""
         constraints = constraints_of(zones, page)
         authority = CertificateAuthority.load(directory, STEM)
         if authority is not None and _constraints_in(authority.certificate) == constraints:
             return cls(authority)
         if authority is not None:
             cls._log.warn(
-                "the zones' names or addresses changed: {path} is a new root, which browsers must trust anew",
+                "created a new root because the zones' names or addresses changed: let browsers trust {path}",
                 path=str(directory / f"{STEM}.crt"),
             )
         authority = CertificateAuthority.create("systemvm public CA", constraints)
@@ -86,12 +90,13 @@ class PublicAuthority:
         certificate_file: Path | None = None,
         key_file: Path | None = None,
     ) -> PublicIdentity:
-        """What an endpoint shows: the operator's own files, read anew each time, else a fresh one of this CA.
+        """Return the identity of an endpoint: from the operator's files, else a new one of this CA.
 
-        `advertised` may be a wildcard of which `endpoint` is one host: its certificate is for all of them, as
-        an operator's own would be.
+        `advertised` can be a wildcard that `endpoint` is one host of. The certificate is then for all of
+        its hosts, as an operator's own would be.
 
-        Raises NotPermittedError, and OSError when a file cannot be read.
+        Raises: NotPermittedError when the CA is not allowed to sign for it, OSError when a file cannot be
+        read.
         """
         if certificate_file is not None and key_file is not None:
             return PublicIdentity(certificate_file.read_text(), key_file.read_text())
@@ -100,10 +105,15 @@ class PublicAuthority:
         return self.issue(endpoint.host)
 
     def issue(self, host: str) -> PublicIdentity:
-        """A fresh key and certificate for an address, a name, or all names of a domain (`*.example.test`)."""
+        """Create a key and a certificate for an address, a name, or all names of a domain.
+
+        Raises: NotPermittedError when the root's constraints exclude `host`.
+        """
         name = general_name(host)
         if not self._permits(name):
-            raise NotPermittedError(f"the public CA may not sign for {host}: it is not a name of any zone")
+            raise NotPermittedError(
+                f"public CA cannot sign for {host}: it is not within the domain or the networks of a zone"
+            )
         key = new_key()
         leaf = self.authority.issue(
             key.public_key(), SUBJECT, [name], ExtendedKeyUsageOID.SERVER_AUTH, LIFETIME
@@ -137,7 +147,7 @@ def general_name(host: str) -> x509.DNSName | x509.IPAddress:
 
 
 def constraints_of(zones: Iterable[ZoneConfig], page: PublicEndpoint) -> x509.NameConstraints:
-    """What the root may sign for: the zones' domains and public networks, and the hosts of all endpoints."""
+    """Return what the root can sign for: the zones' domains and public networks, and all endpoints' hosts."""
     domains: set[str] = set()
     networks: set[IPv4Network | IPv6Network] = set()
     hosts = [page.host]
@@ -150,7 +160,7 @@ def constraints_of(zones: Iterable[ZoneConfig], page: PublicEndpoint) -> x509.Na
         name = general_name(host.removeprefix("*."))
         if isinstance(name, x509.IPAddress):
             networks.add(ipaddress.ip_network(str(name.value)))
-        elif name.value != WILDCARD:  # a star alone is an address of a public network
+        elif name.value != WILDCARD:  # a star means any address of a public network
             domains.add(name.value)
     trees: list[x509.GeneralName] = [x509.DNSName(domain) for domain in sorted(domains or {NO_DOMAIN})]
     trees += [x509.IPAddress(network) for network in sorted(networks or {NO_NETWORK}, key=str)]

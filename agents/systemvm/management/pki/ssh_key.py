@@ -22,14 +22,14 @@ _FILE = "ssh_key"
 
 @frozen
 class SshKey:
-    """Where the private key is, for `systemvm ssh`, and the public one as a line of authorized_keys."""
+    """The path of the private key, for `systemvm ssh`, and the public key as a line of authorized_keys."""
 
     path: Path
     public_line: str
 
     @classmethod
     def open(cls, directory: Path) -> SshKey:
-        """The key kept in `directory`, made at the first start."""
+        """Load the key from `directory`; create it at the first start."""
         path = directory / _FILE
         if not path.exists():
             fresh = ed25519.Ed25519PrivateKey.generate()
