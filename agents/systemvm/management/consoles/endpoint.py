@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Protocol
 
 from attrs import field, frozen
 
@@ -17,6 +16,7 @@ from systemvm.management.consoles.token import (
     new_token,
     token_hash,
 )
+from systemvm.management.control.agent_calls import ConnectedAgents
 from systemvm.management.state import console_sessions, instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection, Database
@@ -39,12 +39,6 @@ class ConsoleUnavailableError(SystemVmError):
     """No console, for a reason that its user can read; CloudStack answers it as success=false."""
 
     code = FailureCode.UNAVAILABLE
-
-
-class Agents(Protocol):
-    """Which agents are Up."""
-
-    def up(self, role: Role) -> list[str]: ...
 
 
 @frozen
@@ -89,7 +83,7 @@ class ConsoleEndpoints:
     """Makes console sessions that wait for their token to be spent."""
 
     def __init__(
-        self, database: Database, agents: Agents, endpoint_of: Callable[[int, str], PublicEndpoint]
+        self, database: Database, agents: ConnectedAgents, endpoint_of: Callable[[int, str], PublicEndpoint]
     ) -> None:
         self._database = database
         self._agents = agents

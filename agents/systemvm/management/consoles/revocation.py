@@ -4,29 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from systemvm.management.control.agent_calls import ConnectedAgents
 from systemvm.management.state import console_sessions
 from systemvm.management.state.database import Connection, Database
 from systemvm.rpc.core.errors import RpcError
 from systemvm.wire.console import CONSOLE_END, ConsoleEnd, ConsoleRefusal
 
 K = TypeVar("K")
-
-
-class Peer(Protocol):
-    """A connected CPVM."""
-
-    async def call(self, method: str, params: Any = None) -> Any: ...
-
-
-class Agents(Protocol):
-    """Which CPVMs are connected."""
-
-    def peer(self, name: str) -> Peer | None: ...
 
 
 class ConsoleRevocation:
@@ -38,7 +27,7 @@ class ConsoleRevocation:
 
     log = Logger()
 
-    def __init__(self, database: Database, agents: Agents) -> None:
+    def __init__(self, database: Database, agents: ConnectedAgents) -> None:
         self._database = database
         self._agents = agents
 

@@ -41,7 +41,7 @@ _TO_DELETE = (_r.removed.is_(None), _r.delete_requested.is_not(None))
 
 
 @frozen
-class Work:
+class DownloadTask:
     """A download or a deletion that is due, with all that its SSVM has to know."""
 
     ref: StoreRef
@@ -51,17 +51,17 @@ class Work:
 
 
 @frozen
-class Due:
+class PendingTasks:
     """What a pass begins with."""
 
     ssvms: dict[int, list[str]]  # names by zone
-    given: list[Work]  # downloads that an SSVM has
+    given: list[DownloadTask]  # downloads that an SSVM has
     waiting: dict[int, int]  # how many have none yet, by zone
-    deletions: list[Work]
+    deletions: list[DownloadTask]
     zone_names: dict[int, str] = field(factory=dict)
 
 
-def due(connection: sa.Connection, not_deletions: Collection[int] = ()) -> Due:
+def get_pending(connection: sa.Connection, not_deletions: Collection[int] = ()) -> PendingTasks:
     """All in four queries; deletions in `not_deletions` (numbers of copies) are left out."""
     waiting = connection.execute(
         sa.select(_s.zone_id, _z.name, sa.func.count())
@@ -73,12 +73,12 @@ def due(connection: sa.Connection, not_deletions: Collection[int] = ()) -> Due:
         .where(*_WANTED, _r.agent_name.is_(None))
         .group_by(_s.zone_id, _z.name)
     ).all()
-    return Due(
+    return PendingTasks(
         ssvms=names_of_ssvms_by_zone(connection),
-        given=_works(connection, *_WANTED, _r.agent_name.is_not(None)),
+        given=_tasks(connection, *_WANTED, _r.agent_name.is_not(None)),
         waiting={zone_id: count for zone_id, _, count in waiting},
         # in the order of their index: by number SQLite would walk through the whole table
-        deletions=_works(
+        deletions=_tasks(
             connection,
             *_TO_DELETE,
             _r.id.not_in(list(not_deletions)),
@@ -91,7 +91,7 @@ def due(connection: sa.Connection, not_deletions: Collection[int] = ()) -> Due:
 
 def candidates(
     connection: sa.Connection, zone_ids: Collection[int], not_refs: Collection[int], per_account: int
-) -> list[Work]:
+) -> list[DownloadTask]:
     """Downloads of these zones that no SSVM has: the first `per_account` of each account and store.
 
     There is one queue for each account and store: every one's first come before any one's second, so that
@@ -112,24 +112,24 @@ def candidates(
         .subquery()
     )
     query = (
-        sa.select(*_work_columns())
+        sa.select(*_task_columns())
         .select_from(_JOINED.join(queues, queues.c.ref_id == _r.id))
         .where(queues.c.place <= per_account)
         .order_by(queues.c.place, _r.id)
         .limit(MAX_CANDIDATES)
     )
-    return [_work(row) for row in connection.execute(query).mappings()]
+    return [_task(row) for row in connection.execute(query).mappings()]
 
 
-def deletions_of(connection: sa.Connection, template_id: int) -> list[Work]:
+def deletions_of(connection: sa.Connection, template_id: int) -> list[DownloadTask]:
     """One template's files that are to go."""
-    return _works(connection, *_TO_DELETE, _r.template_id == template_id)
+    return _tasks(connection, *_TO_DELETE, _r.template_id == template_id)
 
 
-def deletion_with_ssvms(connection: sa.Connection, ref_id: int) -> tuple[Work, Due] | None:
+def deletion_with_ssvms(connection: sa.Connection, ref_id: int) -> tuple[DownloadTask, PendingTasks] | None:
     """One deletion as it is now, and who may do it; None when it is done."""
-    found = _works(connection, *_TO_DELETE, _r.id == ref_id)
-    return (found[0], Due(names_of_ssvms_by_zone(connection), [], {}, [])) if found else None
+    found = _tasks(connection, *_TO_DELETE, _r.id == ref_id)
+    return (found[0], PendingTasks(names_of_ssvms_by_zone(connection), [], {}, [])) if found else None
 
 
 def waiting_without_reason(connection: sa.Connection, zone_id: int, reason: str, limit: int) -> Sequence[int]:
@@ -165,23 +165,23 @@ def ready_on(connection: sa.Connection, store_id: int) -> list[tuple[int, str, t
     return [(ref, job, (account, template)) for ref, job, account, template in connection.execute(query)]
 
 
-def wanted_jobs(connection: sa.Connection, agent_name: str) -> set[str]:
+def expected_jobs(connection: sa.Connection, agent_name: str) -> set[str]:
     """The jobs that an SSVM is to work on: given to it, not ended, and their templates live."""
     query = sa.select(_r.job_id).where(*_WANTED, sa.func.lower(_r.agent_name) == VmName(agent_name).key)
     return set(connection.execute(query).scalars())
 
 
-def _works(
+def _tasks(
     connection: sa.Connection,
     *where: sa.ColumnElement[bool],
     order_by: Sequence[sa.ColumnElement[Any]] = (_r.id,),
     limit: int | None = None,
-) -> list[Work]:
-    query = sa.select(*_work_columns()).select_from(_JOINED).where(*where).order_by(*order_by).limit(limit)
-    return [_work(row) for row in connection.execute(query).mappings()]
+) -> list[DownloadTask]:
+    query = sa.select(*_task_columns()).select_from(_JOINED).where(*where).order_by(*order_by).limit(limit)
+    return [_task(row) for row in connection.execute(query).mappings()]
 
 
-def _work_columns() -> list[sa.Label[Any]]:
+def _task_columns() -> list[sa.Label[Any]]:
     return [
         *templates.store_refs.labelled("ref"),
         *templates.rows.labelled("template"),
@@ -190,8 +190,8 @@ def _work_columns() -> list[sa.Label[Any]]:
     ]
 
 
-def _work(row: sa.RowMapping) -> Work:
-    return Work(
+def _task(row: sa.RowMapping) -> DownloadTask:
+    return DownloadTask(
         templates.store_refs.from_labelled(row, "ref"),
         templates.rows.from_labelled(row, "template"),
         zones.store_rows.from_labelled(row, "store"),

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Templates and ISOs: registered by users, downloaded by SSVMs, kept on image stores until deleted."""
+"""Templates and ISOs: registered by users, downloaded by SSVMs, stored on image stores until deleted."""

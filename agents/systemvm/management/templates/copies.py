@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Copies of templates on primary storage go when their template is deleted and its last VM is destroyed."""
+"""Removes copies of templates from primary storage when the template and its last VM are gone."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from systemvm.management.state import templates
 from systemvm.management.state.database import Database
 
 
-class Primary(Protocol):
-    """What primary storage does for a template that is not needed any more."""
+class TemplateStorage(Protocol):
+    """The part of primary storage that deletes copies."""
 
     async def delete_template(self, template_uuid: str) -> None: ...
 
 
 class TemplateCopies:
-    """Compares what is there with what is needed, so that nothing is lost by a restart in between."""
+    """Compares rows with rows, so that a restart loses no deletion."""
 
     _log = Logger()
 
-    def __init__(self, database: Database, primary: Primary, *, host_id: int) -> None:
+    def __init__(self, database: Database, primary: TemplateStorage, *, host_id: int) -> None:
         self._database = database
         self._primary = primary
         self._host_id = host_id
 
     async def remove_unused(self) -> None:
-        """Delete what no VM needs. The file goes first: should that fail, its row brings us back to it."""
+        """Delete the copies that no VM needs: the file first, so that its row repeats a failed deletion."""
         for ref, template in await self._database.read(templates.unused_spool_refs, self._host_id):
             try:
                 await self._primary.delete_template(template.uuid)
             except OSError as error:
                 self._log.warn(
-                    "the copy of the deleted template {name} stays on primary storage for now: {error}",
+                    "copy of the deleted template {name} cannot be removed from primary storage now: {error}",
                     name=template.name,
                     error=str(error),
                 )
                 continue
             await self._database.run(templates.remove_spool_ref, ref.id)
-            self._log.info("the copy of {name} is off primary storage", name=template.name)
+            self._log.info("removed the copy of {name} from primary storage", name=template.name)

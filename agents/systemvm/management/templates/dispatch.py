@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps SSVMs at work on what users registered: driven by what is the case, not by what has just happened.
+"""Dispatches downloads and deletions to SSVMs, driven by state and not by events.
 
-Every pass asks the database what is due: downloads that are wanted and have not ended, and files of deleted
-templates. `template.download` is get-or-start by job id, so a call is a question as much as an order:
-whatever was lost with a connection, a restart of either end, or a VM, a later pass finds (issues 6647, 11341
-of CloudStack).
+Every pass reads what is pending from the database: downloads that have not ended, and files of deleted
+templates. `template.download` is get-or-start by job id, so that a call also returns the status: a later pass
+finds whatever was lost with a connection, a restart of either end, or a VM (issues 6647, 11341 of
+CloudStack).
 
-A pass starts calls and waits for none, so that an SSVM that hangs keeps no other from its work. A call that
-still runs is never repeated, and an SSVM that answers busy or not in time is left alone for a while.
+A pass starts calls and waits for none, so that an SSVM that hangs does not block the others. A call that
+still runs is never repeated, and an SSVM that answers busy or late is not called for a while.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from systemvm.management.control.agent_calls import ConnectedAgents
 from systemvm.management.state import pending_work, templates
 from systemvm.management.state.database import Database
-from systemvm.management.state.pending_work import Due, Work
+from systemvm.management.state.pending_work import DownloadTask, PendingTasks
 from systemvm.management.templates import downloads
 from systemvm.management.templates.fair_share import FairShare
-from systemvm.management.templates.ssvm_calls import Agents, Lane, SsvmCalls, ZoneFacts
+from systemvm.management.templates.ssvm_calls import DownloadSettings, Lane, SsvmCalls
 from systemvm.management.templates.store_usage import StoreUsage
 from systemvm.management.templates.wait_reason import WaitReason, hint_for_zone
 from systemvm.rpc.core.call import Call, ObjectAccess
@@ -37,12 +38,12 @@ from systemvm.wire.storage import DownloadStatus
 from systemvm.wire.vm_name import VmName
 
 PASS_INTERVAL_S = 10.0
-#: How many rows of a queue are told in one pass why they wait.
+#: The maximum number of rows of a queue that get a wait reason in one pass.
 MAX_NOTES = 200
 
 
 class DownloadDispatcher:
-    """Gives downloads and deletions to SSVMs and takes their word on them."""
+    """Assigns downloads and deletions to SSVMs, and applies the statuses that they report."""
 
     log = Logger()
 
@@ -50,15 +51,15 @@ class DownloadDispatcher:
         self,
         reactor: IReactorTime,
         database: Database,
-        agents: Agents,
-        zones: ZoneFacts,
+        agents: ConnectedAgents,
+        zones: DownloadSettings,
         usage: StoreUsage | None = None,
     ) -> None:
         self._database = database
         self._agents = agents
         self._usage = usage or StoreUsage(database, agents, zones)
         self._calls = SsvmCalls(reactor, database, agents, zones, self._ended, self.wake)
-        self._passes = Periodic(reactor, self._begin, PASS_INTERVAL_S, what="a pass over downloads")
+        self._passes = Periodic(reactor, self._begin, PASS_INTERVAL_S, what="dispatch downloads")
 
     # -- life -----------------------------------------------------------------------------------------------
 
@@ -69,106 +70,110 @@ class DownloadDispatcher:
         self._passes.stop()
 
     def wake(self) -> None:
-        """Do a pass now: a template came, or a place is free."""
+        """Run a pass now: there is a new template or a free slot."""
         self._passes.run_soon()
 
     def agent_up(self, name: str) -> None:
-        """An SSVM connected: what was wrong with it is over, and what it said before may be out of date."""
+        """Forget the backoff and the statuses of an SSVM that has connected again."""
         self._calls.forget(name)
         self.wake()
 
-    def _ended(self, work: Work) -> None:
-        """A download or a deletion is done with: a place is free, and its store is fuller or emptier."""
-        self._usage.changed(work.store.id)
+    def _ended(self, task: DownloadTask) -> None:
+        """Run a pass after a download or a deletion: a slot is free, and the store's usage has changed."""
+        self._usage.changed(task.store.id)
         self.wake()
 
     # -- a pass ---------------------------------------------------------------------------------------------
 
     async def reconcile(self) -> None:
-        """Passes until everything that is due was offered once, and all calls of them have ended."""
+        """Run passes until every pending task was offered once, and wait for their calls."""
         begun = await self._begin()
         while begun:
             await gatherResults(begun)
-            begun = await self._begin() if self._calls.left_out else []
+            begun = await self._begin() if self._calls.has_leftovers else []
 
     async def delete(self, template_id: int) -> None:
-        """Have the files of a deleted template removed now, as far as an SSVM is there to do it."""
-        for work in await self._database.read(pending_work.deletions_of, template_id):
-            await self._calls.ended(work)
-            found = await self._database.read(pending_work.deletion_with_ssvms, work.ref.id)
+        """Remove the files of a deleted template now, if an SSVM is up."""
+        for task in await self._database.read(pending_work.deletions_of, template_id):
+            await self._calls.ended(task)
+            found = await self._database.read(pending_work.deletion_with_ssvms, task.ref.id)
             if found is not None:
-                again, ssvms = found
-                allotment = FairShare(ssvms, set(self._agents.up(Role.SSVM)), self._calls)
-                name = allotment.for_deletion(again, for_first_time=True)
+                requeued, ssvms = found
+                share = FairShare(ssvms, set(self._agents.up(Role.SSVM)), self._calls)
+                name = share.ssvm_for_deletion(requeued, for_first_time=True)
                 if name is not None:
-                    await self._calls.run(again, name, Lane.DELETE)
+                    await self._calls.run(requeued, name, Lane.DELETE)
 
     async def _begin(self) -> list[Deferred[None]]:
-        """One pass: the calls that it began; each ends by itself, and none fails."""
+        """Run one pass and return the calls that it started; none of them fails."""
         calls = self._calls
         waits = calls.begin_pass()
-        found = await self._database.read(pending_work.due, waits)
-        calls.retain_statuses({work.ref.id for work in found.given})
-        allotment = FairShare(found, set(self._agents.up(Role.SSVM)), calls)
-        begun = list(self._ask_again(found.given, allotment))
-        begun += await self._reassign(found.given, allotment)
-        begun += await self._give(found, allotment, waits)
-        for work in found.deletions:
-            name = allotment.for_deletion(work)
+        found = await self._database.read(pending_work.get_pending, waits)
+        calls.retain_statuses({task.ref.id for task in found.given})
+        share = FairShare(found, set(self._agents.up(Role.SSVM)), calls)
+        begun = list(self._poll_assigned(found.given, share))
+        begun += await self._reassign(found.given, share)
+        begun += await self._assign_waiting(found, share, waits)
+        for task in found.deletions:
+            name = share.ssvm_for_deletion(task)
             if name is not None:
-                begun += calls.begin(work, name, Lane.DELETE)
+                begun += calls.begin(task, name, Lane.DELETE)
         return begun
 
-    def _ask_again(self, given: list[Work], allotment: FairShare) -> Iterable[Deferred[None]]:
-        """How downloads are that SSVMs have, if nothing was heard of them lately."""
-        for work in given:
-            name = work.ref.agent_name or ""
-            if name in allotment.up and self._calls.is_due(work, name):
-                yield from self._calls.begin(work, name, Lane.DOWNLOAD)
+    def _poll_assigned(self, given: list[DownloadTask], share: FairShare) -> Iterable[Deferred[None]]:
+        """Request the status of assigned downloads whose last status is too old."""
+        for task in given:
+            name = task.ref.agent_name or ""
+            if name in share.up and self._calls.is_due(task, name):
+                yield from self._calls.begin(task, name, Lane.DOWNLOAD)
 
-    async def _reassign(self, given: list[Work], allotment: FairShare) -> list[Deferred[None]]:
-        """Downloads of SSVMs that are not Up go to another one, if there is one with a place."""
+    async def _reassign(self, given: list[DownloadTask], share: FairShare) -> list[Deferred[None]]:
+        """Assign downloads of SSVMs that are not Up to another one with a free slot."""
         begun: list[Deferred[None]] = []
-        for work in given:
-            name = work.ref.agent_name or ""
-            if name in allotment.up or work in self._calls:
+        for task in given:
+            name = task.ref.agent_name or ""
+            if name in share.up or task in self._calls:
                 continue
-            other = allotment.place_for(work)
+            other = share.slot_for(task)
             if other is not None:
-                begun += await self._assign(work, other)
+                begun += await self._assign(task, other)
                 continue
-            hint = f"Waiting for {name} to connect again; the download then goes on."
-            if work.ref.error_hint != hint:
+            hint = f"Waiting for {name} to connect again; the download then continues."
+            if task.ref.error_hint != hint:
                 code = WaitReason.DISCONNECTED.value
-                await self._database.run(downloads.note_waiting, [work.ref.id], code, hint)
+                await self._database.run(downloads.note_waiting, [task.ref.id], code, hint)
         return begun
 
-    async def _give(self, found: Due, allotment: FairShare, waits: list[int]) -> list[Deferred[None]]:
-        """Free places go round the accounts; who gets none is told why."""
+    async def _assign_waiting(
+        self, found: PendingTasks, share: FairShare, waits: list[int]
+    ) -> list[Deferred[None]]:
+        """Distribute free slots over the accounts, and record why the others wait."""
         begun: list[Deferred[None]] = []
         left = dict(found.waiting)
-        places = {zone_id: allotment.places_in(zone_id) for zone_id in left}
-        open_zones = [zone_id for zone_id, count in places.items() if count]
+        free_slots = {zone_id: share.free_slots_in(zone_id) for zone_id in left}
+        open_zones = [zone_id for zone_id, count in free_slots.items() if count]
         if open_zones:
-            most = max(places.values())
+            most = max(free_slots.values())
             queue = await self._database.read(pending_work.candidates, open_zones, waits, most)
-            for work, name in allotment.share_out(queue):
-                begun += await self._assign(work, name)
-                left[work.zone.id] -= 1
+            for task, name in share.distribute(queue):
+                begun += await self._assign(task, name)
+                left[task.zone.id] -= 1
         for zone_id, count in left.items():
             if count > 0:
-                await self._note_why(zone_id, found, allotment)
+                await self._record_wait_reason(zone_id, found, share)
         return begun
 
-    async def _note_why(self, zone_id: int, found: Due, allotment: FairShare) -> None:
-        """Write down why those wait that were offered to nobody; who was refused has a reason of its own."""
-        ssvms = allotment.up_in(zone_id)
+    async def _record_wait_reason(self, zone_id: int, found: PendingTasks, share: FairShare) -> None:
+        """Record the wait reason of downloads that were not offered; a rejected one has a reason of its
+        own.
+        """
+        ssvms = share.up_in(zone_id)
         reasons = [self._calls.reason_of(name) for name in ssvms]
         if not ssvms:
             reason = WaitReason.NO_SSVM
         elif all(reasons):
             reason = reasons[0] or WaitReason.BUSY
-        elif any(allotment.places_of(name) for name in ssvms):
+        elif any(share.free_slots_of(name) for name in ssvms):
             return
         else:
             reason = WaitReason.BUSY
@@ -177,35 +182,35 @@ class DownloadDispatcher:
         )
         if refs:
             hint = hint_for_zone(reason, found.zone_names[zone_id], ssvms)
-            # an event for each is for what is wrong; that others have their turn before is not
+            # a queue is not a fault, so it makes no events
             is_event = reason is WaitReason.NO_SSVM
             await self._database.run(downloads.note_waiting, refs, reason.value, hint, with_events=is_event)
 
-    async def _assign(self, work: Work, name: str) -> list[Deferred[None]]:
-        if not await self._database.run(downloads.assign, work.ref.id, name, work.ref.agent_name):
-            return []  # it ended, or was deleted, since it was read
+    async def _assign(self, task: DownloadTask, name: str) -> list[Deferred[None]]:
+        if not await self._database.run(downloads.assign, task.ref.id, name, task.ref.agent_name):
+            return []  # it has ended or was deleted since it was read
         self.log.info(
-            "{agent} is given {template}, job {job} (request {request_id})",
+            "assigned {template} to {agent}, job {job} (request {request_id})",
             agent=name,
-            template=work.template.name,
-            job=work.ref.job_id,
-            request_id=work.ref.request_id,
+            template=task.template.name,
+            job=task.ref.job_id,
+            request_id=task.ref.request_id,
         )
-        return self._calls.begin(work, name, Lane.DOWNLOAD)
+        return self._calls.begin(task, name, Lane.DOWNLOAD)
 
-    # -- what SSVMs say -------------------------------------------------------------------------------------
+    # -- calls of SSVMs -------------------------------------------------------------------------------------
 
     def add_methods(self, table: MethodTable) -> None:
-        """The methods that SSVMs call."""
+        """Add the methods that SSVMs call."""
         ssvms = frozenset({Role.SSVM.value})
-        own = ObjectAccess("downloads that were given to it", self._is_its_job)
+        own = ObjectAccess("downloads that are assigned to it", self._is_its_job)
         table.add(
             storage.TEMPLATE_PROGRESS,
             self._progress,
             params=DownloadStatus,
             result=Acknowledgement,
             roles=ssvms,
-            summary="How far a download is; a newer one replaces it",
+            summary="Report the progress of a download; a newer report replaces it",
             objects=own,
         )
         table.add(
@@ -214,12 +219,12 @@ class DownloadDispatcher:
             params=DownloadStatus,
             result=Acknowledgement,
             roles=ssvms,
-            summary="The end of a download; may be said again",
+            summary="Report the end of a download; repeating it has no effect",
             objects=own,
         )
 
     async def _is_its_job(self, call: Call, status: DownloadStatus) -> bool:
-        """A job that there is no more is nobody's: its end may be said, and changes nothing."""
+        """Allow reports of a job that no longer exists: they change nothing."""
         ref = await self._database.read(templates.store_ref_of_job, status.job_id)
         return ref is None or VmName(ref.agent_name or "") == VmName(call.caller.name)
 
@@ -235,9 +240,9 @@ class DownloadDispatcher:
             raise RpcError.refused("not_ended", f"job {status.job_id} has not ended: {status.state.value}")
         ref = await self._database.run(downloads.apply_status, call.caller.name, status)
         if ref is None:
-            # Acknowledged all the same: refusing would make the agent say it for ever.
+            # Acknowledged all the same: the agent would repeat a rejected report for ever.
             self.log.info(
-                "{agent} finished job {job}, which there is no more",
+                "{agent} finished job {job}, which no longer exists",
                 agent=call.caller.name,
                 job=status.job_id,
             )

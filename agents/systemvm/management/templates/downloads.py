@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Downloads in the database: who works on which, and what an SSVM says of it. Functions over a connection."""
+"""The rows of downloads: assignment, status and end. Functions over a connection."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ _STORE_WAIT = DownloadError(
 
 
 def assign(connection: Connection, ref_id: int, agent_name: str, before: str | None) -> bool:
-    """Give a download to an SSVM, if `before` still has it (None: nobody) and it has not ended."""
+    """Assign a download to an SSVM, if it is still assigned to `before` (None: to none) and has not ended."""
     if not store_refs.assign(connection, ref_id, agent_name, before):
         return False
-    _record(connection, store_refs.by_id(connection, ref_id), "ASSIGN", f"is given to {agent_name}")
+    _record(connection, store_refs.by_id(connection, ref_id), "ASSIGN", f"is assigned to {agent_name}")
     return True
 
 
-def take_back(connection: Connection, ref_id: int, agent_name: str) -> None:
-    """An SSVM did not take a download: any may have it now."""
+def unassign(connection: Connection, ref_id: int, agent_name: str) -> None:
+    """Release a download that an SSVM rejected: any SSVM can get it now."""
     store_refs.unassign(connection, ref_id, agent_name)
 
 
 def note_waiting(
     connection: Connection, ref_ids: Sequence[int], reason: str, hint: str, *, with_events: bool = True
 ) -> None:
-    """Say why downloads do not go on, for their users to read (`reason` is the code); their state stays."""
+    """Record why downloads wait: `reason` is the code, `hint` the text for users. Their state stays."""
     changed = store_refs.with_other_hint(connection, ref_ids, hint) if with_events else []
     store_refs.set_wait_reason(connection, ref_ids, reason, hint)
     for ref in changed:
@@ -46,7 +46,7 @@ def note_waiting(
 
 
 def apply_status(connection: Connection, agent_name: str, status: DownloadStatus) -> StoreRef | None:
-    """Take an SSVM's word on a job of its own; None for a job that is not its. An end is final."""
+    """Apply a status that an SSVM reports; None when the job is not assigned to it. An end is final."""
     ref = templates.store_ref_of_job(connection, status.job_id)
     if ref is None or VmName(ref.agent_name or "") != VmName(agent_name):
         return None
@@ -59,7 +59,9 @@ def apply_status(connection: Connection, agent_name: str, status: DownloadStatus
 
 
 def requeue(connection: Connection, ref_id: int, job_id: str) -> StoreRef | None:
-    """A Ready copy is gone: download it anew, under a new job. None when it has changed since."""
+    """Download a Ready copy again that is missing on its store, as a new job; None when it has changed
+    since.
+    """
     ref = store_refs.by_id(connection, ref_id)
     template = templates.by_id(connection, ref.template_id)
     if ref.job_id != job_id or ref.state is not DownloadState.DOWNLOADED or template.removed is not None:
@@ -71,20 +73,20 @@ def requeue(connection: Connection, ref_id: int, job_id: str) -> StoreRef | None
         "percent": 0,
         "received_bytes": 0,
         "install_path": None,
-        "error_hint": "It was not on its store any more, and is downloaded again.",
+        "error_hint": "It was missing on its store, and is downloaded again.",
     }
     if not template.url:
         changes = {
             "state": DownloadState.DOWNLOAD_ERROR,
             "error_code": TransferFailure.LOST.value,
-            "error_text": "The template is not on its store any more.",
-            "error_hint": "Nobody knows where it came from: register it again.",
+            "error_text": "The template is missing on its store.",
+            "error_hint": "Register it again: it has no URL to download it from.",
         }
     ref = templates.update_store_ref(connection, ref_id, **changes)
     events.record(
         connection,
         "ISO.LOST" if template.is_iso else "TEMPLATE.LOST",
-        f"{template.name}: not on its store any more",
+        f"{template.name} is missing on its store",
         account_id=template.account_id,
         domain_id=template.domain_id,
         level="WARN",
@@ -95,7 +97,7 @@ def requeue(connection: Connection, ref_id: int, job_id: str) -> StoreRef | None
 
 
 def retry(connection: Connection, template_id: int, request_id: str) -> list[StoreRef]:
-    """Give each failed copy of a template a new job; those that there were are answered."""
+    """Give each failed copy of a template a new job; return the failed copies."""
     failed = store_refs.failed_of_template(connection, template_id)
     for ref in failed:
         renewed = templates.update_store_ref(
@@ -112,19 +114,19 @@ def retry(connection: Connection, template_id: int, request_id: str) -> list[Sto
             error_text=None,
             error_hint=None,
         )
-        _record(connection, renewed, "RETRY", f"is tried again after: {ref.error_text}")
+        _record(connection, renewed, "RETRY", f"is retried after: {ref.error_text}")
     return failed
 
 
 def fail(connection: Connection, ref_id: int, error: DownloadError) -> None:
-    """End a download that an SSVM refused to begin."""
+    """End a download that an SSVM rejected."""
     message, hint = redact_urls(error.message), redact_urls(error.hint)
     if store_refs.fail(connection, ref_id, error.code, message, hint):
         _record_end(connection, store_refs.by_id(connection, ref_id))
 
 
 def waits_for_store(ref: StoreRef) -> bool:
-    """Whether the SSVM that has a download said that it waits for its store."""
+    """Return whether the assigned SSVM reported that the download waits for its store."""
     return ref.state is DownloadState.DOWNLOAD_IN_PROGRESS and ref.error_code == _STORE_WAIT.code
 
 
@@ -146,15 +148,15 @@ def _changes(status: DownloadStatus) -> dict[str, Any]:
 
 
 def _record_end(connection: Connection, ref: StoreRef, steps: Sequence[DownloadStep] = ()) -> None:
-    """The end, and before it the guest's steps, at its own times as far as its clock is believed."""
+    """Record the steps of the guest and the end; times of the guest's clock are limited to plausible ones."""
     for step in steps:
         at = max(ref.created, min(datetime.fromtimestamp(step.at_unix_s, UTC), now()))
         _record(connection, ref, "STEP", f"{ref.agent_name} {step.text}", created=at)
     if ref.state is DownloadState.DOWNLOADED:
         _record(connection, ref, "SUCCESS", "is downloaded and Ready")
     else:
-        words = f"failed: {ref.error_text}" + (f" ({ref.error_hint})" if ref.error_hint else "")
-        _record(connection, ref, "FAILED", words, level="ERROR")
+        text = f"failed: {ref.error_text}" + (f" ({ref.error_hint})" if ref.error_hint else "")
+        _record(connection, ref, "FAILED", text, level="ERROR")
 
 
 def _record(
@@ -176,5 +178,5 @@ def _record(
 
 
 def forget_files(connection: Connection, ref_id: int) -> None:
-    """The files of a deleted template are gone from the store."""
+    """Mark the files of a deleted template as removed from the store."""
     templates.update_store_ref(connection, ref_id, removed=now())

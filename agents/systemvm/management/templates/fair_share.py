@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who gets an SSVM's free places: the account that has the fewest, then who came first."""
+"""Distributes the free slots of SSVMs: to the account with the fewest downloads, then to the oldest task."""
 
 from __future__ import annotations
 
@@ -8,82 +8,82 @@ from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from typing import Protocol
 
-from systemvm.management.state.pending_work import Due, Work
+from systemvm.management.state.pending_work import DownloadTask, PendingTasks
 from systemvm.management.templates import downloads
 from systemvm.wire.storage import MAX_ACTIVE_DOWNLOADS, MAX_DOWNLOADS
 
 
-class Permission(Protocol):
-    """Whether an SSVM may be asked for anything now, and for work on a store, by its number."""
+class CallPolicy(Protocol):
+    """Whether an SSVM can be called now, and can use a store, by its id."""
 
     def can_call(self, name: str) -> bool: ...
     def can_use(self, name: str, store_id: int) -> bool: ...
 
 
 class FairShare:
-    """The places of one pass; each that is given away is counted at once."""
+    """The slots of one pass; each that is taken counts at once."""
 
-    def __init__(self, found: Due, up: set[str], permission: Permission) -> None:
+    def __init__(self, found: PendingTasks, up: set[str], policy: CallPolicy) -> None:
         self.up = up
         self._ssvms = {zone_id: [n for n in names if n in up] for zone_id, names in found.ssvms.items()}
-        self._permission = permission
-        self._has = Counter(work.ref.agent_name for work in found.given)
-        #: Of these, those whose store does not answer: the others have their places.
+        self._policy = policy
+        self._has = Counter(task.ref.agent_name for task in found.given)
+        #: Of these, the ones whose store does not answer: other downloads get their slots.
         self._waits = Counter(
-            work.ref.agent_name for work in found.given if downloads.waits_for_store(work.ref)
+            task.ref.agent_name for task in found.given if downloads.waits_for_store(task.ref)
         )
         self._account_has = Counter(
-            work.template.account_id for work in found.given if work.ref.agent_name in up
+            task.template.account_id for task in found.given if task.ref.agent_name in up
         )
 
     def up_in(self, zone_id: int) -> list[str]:
-        """The zone's SSVMs that are Up."""
+        """Return the names of the zone's SSVMs that are Up."""
         return self._ssvms.get(zone_id, [])
 
-    def places_of(self, name: str) -> int:
-        if not self._permission.can_call(name):
+    def free_slots_of(self, name: str) -> int:
+        if not self._policy.can_call(name):
             return 0
         active = self._has[name] - self._waits[name]
         return max(0, min(MAX_ACTIVE_DOWNLOADS - active, MAX_DOWNLOADS - self._has[name]))
 
-    def places_in(self, zone_id: int) -> int:
-        return sum(map(self.places_of, self.up_in(zone_id)))
+    def free_slots_in(self, zone_id: int) -> int:
+        return sum(map(self.free_slots_of, self.up_in(zone_id)))
 
-    def place_for(self, work: Work) -> str | None:
-        """Take a place at the SSVM that has the least to do and may work on its store; None: no place."""
+    def slot_for(self, task: DownloadTask) -> str | None:
+        """Take a slot of the least loaded SSVM that can use the task's store; None when there is no slot."""
         fit = [
             name
-            for name in self.up_in(work.zone.id)
-            if self.places_of(name) and self._permission.can_use(name, work.store.id)
+            for name in self.up_in(task.zone.id)
+            if self.free_slots_of(name) and self._policy.can_use(name, task.store.id)
         ]
         if not fit:
             return None
         name = min(fit, key=lambda name: (self._has[name], name))
         self._has[name] += 1
-        self._account_has[work.template.account_id] += 1
+        self._account_has[task.template.account_id] += 1
         return name
 
-    def for_deletion(self, work: Work, *, for_first_time: bool = False) -> str | None:
-        """The SSVM that has it already, else any: removing files takes no place."""
+    def ssvm_for_deletion(self, task: DownloadTask, *, for_first_time: bool = False) -> str | None:
+        """Return the SSVM that has the task already, else any: a deletion takes no slot."""
         fit = [
             name
-            for name in self.up_in(work.zone.id)
-            if for_first_time or self._permission.can_use(name, work.store.id)
+            for name in self.up_in(task.zone.id)
+            if for_first_time or self._policy.can_use(name, task.store.id)
         ]
-        return min(fit, key=lambda name: (name != work.ref.agent_name, self._has[name], name), default=None)
+        return min(fit, key=lambda name: (name != task.ref.agent_name, self._has[name], name), default=None)
 
-    def share_out(self, queue: list[Work]) -> Iterator[tuple[Work, str]]:
-        """Go round the accounts until all of `queue`, which is in the order of coming, was looked at."""
-        queues: dict[int, deque[Work]] = {}
-        for work in sorted(queue, key=lambda work: work.ref.id):
-            queues.setdefault(work.template.account_id, deque()).append(work)
-        turns = [(self._account_has[account], works[0].ref.id, account) for account, works in queues.items()]
+    def distribute(self, queue: list[DownloadTask]) -> Iterator[tuple[DownloadTask, str]]:
+        """Yield tasks and their SSVMs, by turns of the accounts and within an account in order of arrival."""
+        queues: dict[int, deque[DownloadTask]] = {}
+        for task in sorted(queue, key=lambda task: task.ref.id):
+            queues.setdefault(task.template.account_id, deque()).append(task)
+        turns = [(self._account_has[account], tasks[0].ref.id, account) for account, tasks in queues.items()]
         heapify(turns)
         while turns:
             _, _, account = heappop(turns)
-            work = queues[account].popleft()
-            name = self.place_for(work)
+            task = queues[account].popleft()
+            name = self.slot_for(task)
             if name is not None:
-                yield work, name
+                yield task, name
             if queues[account]:
                 heappush(turns, (self._account_has[account], queues[account][0].ref.id, account))

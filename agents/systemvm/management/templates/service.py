@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What users do with templates and ISOs: register, look at, delete."""
+"""The service for templates and ISOs: register, retry, delete."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from systemvm.wire.transfer_failure import TransferFailure
 
 #: A store fuller than this gets no new templates (CloudStack's secondary.storage.capacity.threshold).
 FULL_RATIO = 0.90
-#: So many machines are named where a template cannot be deleted for their sake.
+#: The maximum number of machines that the error of a deletion names.
 MAX_NAMES = 20
 
 
 class NoStoreError(SystemVmError):
-    """A zone where nothing can be registered; `message` says why, `hint` what to do."""
+    """A zone without a store for new templates."""
 
     code = FailureCode.NO_STORE
 
 
 class StoresFullError(NoStoreError):
-    """There are writable stores, `stores`, and by what is known of them none has room."""
+    """All writable stores, `stores`, are full as far as known."""
 
     def __init__(self, stores: list[ImageStore]) -> None:
         super().__init__(
@@ -49,20 +49,20 @@ class TemplateInUseError(SystemVmError):
 
 
 class TemplateStateError(SystemVmError):
-    """What is asked for does not fit the template's state."""
+    """An operation that the template's state excludes."""
 
     code = FailureCode.WRONG_STATE
 
 
-class Machines(Protocol):
-    """Who makes machines' disks from templates."""
+class TemplateCopier(Protocol):
+    """Copies templates to primary storage."""
 
     async def copy_template(self, template_id: int) -> None: ...
 
 
 @frozen
 class Owner:
-    """Whose a new template is."""
+    """The owner of a new template."""
 
     account_id: int
     domain_id: int
@@ -70,10 +70,10 @@ class Owner:
 
 
 class TemplateService:
-    """Rows of templates; what SSVMs do with them is Dispatch's part."""
+    """Changes the rows of templates; `DownloadDispatcher` has SSVMs do the rest."""
 
     def __init__(
-        self, database: Database, dispatch: DownloadDispatcher, machines: Machines, usage: StoreUsage
+        self, database: Database, dispatch: DownloadDispatcher, machines: TemplateCopier, usage: StoreUsage
     ) -> None:
         self._database = database
         self._dispatch = dispatch
@@ -83,9 +83,10 @@ class TemplateService:
     async def register(
         self, registration: Registration, owner: Owner, zone_id: int | None, request_id: str
     ) -> Template:
-        """Store it as not ready, bound for the emptiest store of the zone, or of every zone; wake SSVMs.
+        """Create a template that is not ready, on the emptiest store of the zone or of every zone.
 
-        NoStoreError when there is no store for it; whether stores are full is asked of them before.
+        Stores that seem full are measured again first.
+        Raises: NoStoreError when no store takes it.
         """
         refreshed: set[int] = set()
         while True:
@@ -102,21 +103,25 @@ class TemplateService:
         return template
 
     async def retry(self, template_id: int, request_id: str) -> None:
-        """Download it once more wherever that failed; TemplateStateError when it failed nowhere."""
+        """Download it again wherever that failed.
+
+        Raises: TemplateStateError when no download of it has failed.
+        """
         if not await self._database.run(downloads.retry, template_id, request_id):
             raise TemplateStateError(
-                "Its download has not failed", "only a failed download is retried; see its status"
+                "Its download has not failed", "wait for its end: only a failed download can be retried"
             )
         self._dispatch.wake()
 
     async def delete(self, template_id: int, *, forced: bool = False) -> bool:
-        """Delete it: at once for its users, then on its stores. False when the files are still to go.
+        """Delete it: at once for its users, then on its stores. Return whether all files are gone.
 
-        TemplateInUseError while machines use it, unless `forced`; those keep their disks and can start. An
-        ISO in a machine's drive is never deleted.
+        With `forced`, machines that use a template keep their disks and can start. An ISO in a machine's
+        drive is never deleted.
+        Raises: TemplateInUseError while machines use it.
         """
         while not await self._database.run(_hide, template_id, forced=forced):
-            # while its file is on the store, for machines that have not been started yet
+            # machines that have not started yet need its file
             await self._machines.copy_template(template_id)
         await self._dispatch.delete(template_id)
         return await self._database.read(_is_off_stores, template_id)
@@ -130,9 +135,9 @@ def _register(
     request_id: str,
 ) -> Template:
     zone_ids = [zone.id for zone in zones.list_zones(connection)] if zone_id is None else [zone_id]
-    stores = [choose_store(zones.list_stores(connection, number)) for number in zone_ids]
+    stores = [choose_store(zones.list_stores(connection, each)) for each in zone_ids]
     if not stores:
-        raise NoStoreError("There is no zone", "describe one in the zones directory")
+        raise NoStoreError("There is no zone", "add a zone file to the zones directory")
     template, ref = templates.register(
         connection,
         account_id=owner.account_id,
@@ -166,11 +171,9 @@ def _register(
 
 
 def choose_store(stores: list[ImageStore]) -> ImageStore:
-    """The writable store with the most room, by what is known of it (firstfitleastconsumed)."""
+    """Return the writable store with the lowest known usage (CloudStack's firstfitleastconsumed)."""
     if not stores:
-        raise NoStoreError(
-            "The zone has no image store", "describe one under image_stores in the zone's file"
-        )
+        raise NoStoreError("The zone has no image store", "add one to image_stores in the zone's file")
     writable = [store for store in stores if not store.read_only]
     if not writable:
         raise NoStoreError(
@@ -187,9 +190,9 @@ def _used_ratio(store: ImageStore) -> float:
 
 
 def _hide(connection: Connection, template_id: int, *, forced: bool) -> bool:
-    """Users see it no more; its copy on a store keeps its row until its files are gone.
+    """Hide a template from users; its copy on a store keeps its row until its files are gone.
 
-    False, and nothing is changed, when its copy on primary storage is to be made first.
+    Return False and change nothing when it must be copied to primary storage first.
     """
     template = templates.by_id(connection, template_id)
     if template.removed is not None:
@@ -213,7 +216,7 @@ def _hide(connection: Connection, template_id: int, *, forced: bool) -> bool:
 
 
 def _check_unused(connection: Connection, template: Template) -> None:
-    """CloudStack's rule (listNonExpungedByTemplate): a machine that can be recovered uses it too."""
+    """Apply CloudStack's rule (listNonExpungedByTemplate): a machine that can be recovered uses it, too."""
     found = templates.machines_of(connection, template.id, MAX_NAMES + 1)
     if not found:
         return

@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The calls that SSVMs get about copies on stores: one at a time for each copy, a few for each SSVM."""
+"""Calls to SSVMs about copies on stores: one at a time for each copy, a few for each SSVM."""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from systemvm.management.control.agent_calls import AgentPeer, ConnectedAgents
 from systemvm.management.state.columns import new_uuid
 from systemvm.management.state.database import Database
-from systemvm.management.state.pending_work import Work
+from systemvm.management.state.pending_work import DownloadTask
 from systemvm.management.templates import downloads
 from systemvm.management.templates.wait_reason import WaitReason, hint_for_refusal
 from systemvm.rpc.core.errors import RpcError
@@ -21,7 +22,6 @@ from systemvm.service.backoff import KeyedBackoff
 from systemvm.service.single_flight import SingleFlight
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
-from systemvm.wire.role import Role
 from systemvm.wire.storage import (
     DownloadAbort,
     DownloadError,
@@ -33,36 +33,14 @@ from systemvm.wire.storage import (
 
 CALL_DEADLINE_S = 30.0
 DELETE_DEADLINE_S = 120.0
-#: How long an SSVM's word on a download is believed before it is asked again; progress is its word too.
-BELIEVED_S = 30.0
-#: An SSVM that is busy or slow, a store it cannot use, a copy that it does not take: asked again after 5 to
-#: 10 s at first, after at most two minutes in the end.
+#: How long a reported status is valid before it is requested again.
+STATUS_VALID_S = 30.0
+#: The backoff of a busy SSVM, an unusable store or a rejected copy: 5 to 10 s at first, 2 min at most.
 RETRY_FIRST_S, RETRY_LAST_S, RETRY_JITTER = 10.0, 120.0, 0.5
 
 
-class AgentPeer(Protocol):
-    """A connected agent."""
-
-    async def call(
-        self,
-        method: str,
-        params: Any = None,
-        *,
-        result: Any = None,
-        deadline_s: float = 30.0,
-        request_id: str | None = None,
-    ) -> Any: ...
-
-
-class Agents(Protocol):
-    """Who is connected."""
-
-    def peer(self, name: str) -> AgentPeer | None: ...
-    def up(self, role: Role) -> list[str]: ...
-
-
-class ZoneFacts(Protocol):
-    """What a zone's configuration says of downloads, read at the time of asking."""
+class DownloadSettings(Protocol):
+    """The settings of a zone for downloads, read at the time of each call."""
 
     def source_ca_pem(self, zone_name: str) -> str | None: ...
     def max_template_size_bytes(self, zone_name: str) -> int: ...
@@ -71,22 +49,22 @@ class ZoneFacts(Protocol):
 
 
 class Lane(enum.Enum):
-    """Kinds of calls; files that take long to remove leave downloads their way."""
+    """Kinds of calls, each with slots of its own: slow deletions do not block downloads."""
 
     DOWNLOAD = "download"
     DELETE = "delete"
 
     @property
     def max_calls(self) -> int:
-        """How many an SSVM gets at a time."""
+        """The maximum number of concurrent calls to one SSVM."""
         return 4 if self is Lane.DOWNLOAD else 2
 
 
 class SsvmCalls:
-    """What is being said to SSVMs, and when each may be asked again.
+    """The calls in progress, and the backoff of each SSVM, store and copy.
 
-    `on_end(work)` hears of every download that ended and of every file that is gone, `on_free()` of the end
-    of a call while others wait for theirs.
+    `on_end(task)` is called at the end of every download and deletion, `on_slot_free()` at the end of a call
+    while other tasks wait for a slot.
     """
 
     _log = Logger()
@@ -95,52 +73,52 @@ class SsvmCalls:
         self,
         clock: IReactorTime,
         database: Database,
-        agents: Agents,
-        zones: ZoneFacts,
-        on_end: Callable[[Work], None],
-        on_free: Callable[[], None],
+        agents: ConnectedAgents,
+        zones: DownloadSettings,
+        on_end: Callable[[DownloadTask], None],
+        on_slot_free: Callable[[], None],
     ) -> None:
         self._clock = clock
         self._database = database
         self._agents = agents
         self._zones = zones
         self._on_end = on_end
-        self._on_free = on_free
-        self._running = SingleFlight[int]()  # by the copy's number
+        self._on_slot_free = on_slot_free
+        self._running = SingleFlight[int]()  # by the copy's id
         self._lanes: dict[tuple[str, Lane], DeferredSemaphore] = {}
-        #: By an SSVM's name, by its name and a store's number, or by a copy's number.
+        #: By an SSVM's name, by its name and a store's id, or by a copy's id.
         self._backoff = KeyedBackoff[str | tuple[str, int] | int](
             clock.seconds, first_s=RETRY_FIRST_S, last_s=RETRY_LAST_S, jitter=RETRY_JITTER
         )
-        self._reasons: dict[str, WaitReason] = {}  # why SSVMs are left alone
-        self._believed_until_s: dict[int, float] = {}
-        self.left_out = False  # whether this pass offered more than the lanes take
+        self._reasons: dict[str, WaitReason] = {}  # of the backoff of SSVMs
+        self._status_valid_until_s: dict[int, float] = {}
+        self.has_leftovers = False  # whether this pass offered more than there are slots
 
-    def __contains__(self, work: Work) -> bool:
-        return work.ref.id in self._running
+    def __contains__(self, task: DownloadTask) -> bool:
+        return task.ref.id in self._running
 
-    # -- whom to ask now ------------------------------------------------------------------------------------
+    # -- backoff --------------------------------------------------------------------------------------------
 
     def begin_pass(self) -> list[int]:
-        """The copies that are not to be asked about in this pass."""
-        self.left_out = False
+        """Return the ids of copies that are in backoff during this pass."""
+        self.has_leftovers = False
         self._backoff.forget_old()
         return [key for key in self._backoff.waiting() if isinstance(key, int)]
 
     def retain_statuses(self, ref_ids: set[int]) -> None:
-        """Forget what was believed of all others: they have ended."""
-        for ended in self._believed_until_s.keys() - ref_ids:
-            del self._believed_until_s[ended]
+        """Drop the statuses of all other copies: their downloads have ended."""
+        for ended in self._status_valid_until_s.keys() - ref_ids:
+            del self._status_valid_until_s[ended]
 
     def note_status(self, ref_id: int) -> None:
-        """An SSVM said how this download is."""
-        self._believed_until_s[ref_id] = self._clock.seconds() + BELIEVED_S
+        """Note that an SSVM has just reported this download."""
+        self._status_valid_until_s[ref_id] = self._clock.seconds() + STATUS_VALID_S
 
-    def is_due(self, work: Work, name: str) -> bool:
+    def is_due(self, task: DownloadTask, name: str) -> bool:
         return (
-            self._believed_until_s.get(work.ref.id, 0.0) <= self._clock.seconds()
-            and self.can_use(name, work.store.id)
-            and not self._backoff.due_in_s(work.ref.id)
+            self._status_valid_until_s.get(task.ref.id, 0.0) <= self._clock.seconds()
+            and self.can_use(name, task.store.id)
+            and not self._backoff.due_in_s(task.ref.id)
         )
 
     def can_call(self, name: str) -> bool:
@@ -150,59 +128,59 @@ class SsvmCalls:
         return self.can_call(name) and not self._backoff.due_in_s((name, store_id))
 
     def reason_of(self, name: str) -> WaitReason | None:
-        """Why this SSVM is left alone; None when it may be asked."""
+        """Return why this SSVM is in backoff, or None."""
         return self._reasons.get(name, WaitReason.BUSY) if self._backoff.due_in_s(name) else None
 
     def slot_freed(self, name: str) -> None:
-        """A download of this SSVM has ended: if it was busy, it may have room now."""
+        """End the backoff of a busy SSVM, one of whose downloads has ended."""
         if self._reasons.get(name) is WaitReason.BUSY:
             self._backoff.succeeded(name)
             self._reasons.pop(name, None)
 
     def forget(self, name: str) -> None:
-        """An SSVM is there anew: it may be asked about everything."""
+        """Forget the backoff and the statuses of an SSVM that has connected again."""
         self._backoff.forget(lambda key: key != name and not (isinstance(key, tuple) and key[0] == name))
         self._reasons.pop(name, None)
-        self._believed_until_s.clear()
+        self._status_valid_until_s.clear()
 
     # -- calls ----------------------------------------------------------------------------------------------
 
-    def begin(self, work: Work, name: str, lane: Lane) -> list[Deferred[None]]:
-        """Begin a call unless there is one about this copy, or the SSVM has enough; its end, or nothing."""
-        if work in self:
+    def begin(self, task: DownloadTask, name: str, lane: Lane) -> list[Deferred[None]]:
+        """Start a call unless one runs for this copy or the SSVM has no slot; return its end, or nothing."""
+        if task in self:
             return []
         if not self._lane(name, lane).tokens:
-            self.left_out = True
+            self.has_leftovers = True
             return []
-        return [Deferred.fromCoroutine(self.run(work, name, lane))]
+        return [Deferred.fromCoroutine(self.run(task, name, lane))]
 
-    async def run(self, work: Work, name: str, lane: Lane) -> None:
-        """Call when the lane is free, or join the call about this copy that runs; never raises."""
-        talk = self._download if lane is Lane.DOWNLOAD else self._delete
+    async def run(self, task: DownloadTask, name: str, lane: Lane) -> None:
+        """Call when a slot is free, or join the call that runs for this copy; never raises."""
+        call_ssvm = self._download if lane is Lane.DOWNLOAD else self._delete
 
         async def when_free() -> None:
-            await self._lane(name, lane).run(lambda: Deferred.fromCoroutine(talk(work, name)))
+            await self._lane(name, lane).run(lambda: Deferred.fromCoroutine(call_ssvm(task, name)))
 
         try:
-            await self._running.run(work.ref.id, when_free)
+            await self._running.run(task.ref.id, when_free)
         except Exception:
-            self._backoff.failed(work.ref.id)
-            self._log.failure("{lane} of {template} failed", lane=lane.value, template=work.template.name)
-        if self.left_out:
-            self._on_free()
+            self._backoff.failed(task.ref.id)
+            self._log.failure("{lane} of {template} failed", lane=lane.value, template=task.template.name)
+        if self.has_leftovers:
+            self._on_slot_free()
 
-    async def ended(self, work: Work) -> None:
-        """Wait for the end of what is being said about this copy."""
-        await self._running.wait_until_ended(work.ref.id)
+    async def ended(self, task: DownloadTask) -> None:
+        """Wait for the end of the call that runs for this copy."""
+        await self._running.wait_until_ended(task.ref.id)
 
     def _lane(self, name: str, lane: Lane) -> DeferredSemaphore:
         return self._lanes.setdefault((name, lane), DeferredSemaphore(lane.max_calls))
 
-    async def _download(self, work: Work, name: str) -> None:
+    async def _download(self, task: DownloadTask, name: str) -> None:
         peer = self._agents.peer(name)
         if peer is None:
             return
-        request = self._request(work)
+        request = self._request(task)
         try:
             status = await peer.call(
                 storage.TEMPLATE_DOWNLOAD,
@@ -212,45 +190,45 @@ class SsvmCalls:
                 request_id=request.request_id,
             )
         except RpcError as error:
-            await self._refused(work, name, error)
+            await self._rejected(task, name, error)
             return
-        self._answered(work, name, is_store_well=not status.waits_for_store)
-        self.note_status(work.ref.id)
+        self._succeeded(task, name, is_store_usable=not status.waits_for_store)
+        self.note_status(task.ref.id)
         await self._database.run(downloads.apply_status, name, status)
         if status.state.ended:
-            self._on_end(work)
+            self._on_end(task)
 
-    async def _refused(self, work: Work, name: str, error: RpcError) -> None:
+    async def _rejected(self, task: DownloadTask, name: str, error: RpcError) -> None:
         self._log.info(
-            "{agent} does not take {template}: {error}", agent=name, template=work.template.name, error=error
+            "{agent} rejected {template}: {error}", agent=name, template=task.template.name, error=error
         )
         reason = WaitReason.of(error)
         if reason is None:
-            self._answered(work, name)
+            self._succeeded(task, name)
             final = DownloadError(error.reason or "refused", error.message, error.hint)
-            await self._database.run(downloads.fail, work.ref.id, final)
-            self._on_end(work)
+            await self._database.run(downloads.fail, task.ref.id, final)
+            self._on_end(task)
             return
-        self._back_off(work, name, reason)
+        self._back_off(task, name, reason)
         hint = hint_for_refusal(name, error)
-        await self._database.run(downloads.note_waiting, [work.ref.id], reason.value, hint)
+        await self._database.run(downloads.note_waiting, [task.ref.id], reason.value, hint)
         if reason.was_not_taken:
-            await self._database.run(downloads.take_back, work.ref.id, name)
+            await self._database.run(downloads.unassign, task.ref.id, name)
 
-    async def _delete(self, work: Work, name: str) -> None:
-        """Stop its download and remove its files; tried again later until an SSVM says that they are gone."""
+    async def _delete(self, task: DownloadTask, name: str) -> None:
+        """Abort its download and remove its files; a later pass repeats this until an SSVM confirms it."""
         peer = self._agents.peer(name)
         if peer is None:
             return
         order = TemplateDelete(
-            job_id=work.ref.job_id,
-            store=self._zones.store(work.zone.name, work.store.name),
-            account_id=work.template.account_id,
-            template_id=work.template.id,
+            job_id=task.ref.job_id,
+            store=self._zones.store(task.zone.name, task.store.name),
+            account_id=task.template.account_id,
+            template_id=task.template.id,
         )
         try:
-            if not work.ref.state.ended:
-                await self._abort(peer, work, name)
+            if not task.ref.state.ended:
+                await self._abort(peer, task, name)
             await peer.call(
                 storage.TEMPLATE_DELETE, order, result=Acknowledgement, deadline_s=DELETE_DEADLINE_S
             )
@@ -258,51 +236,51 @@ class SsvmCalls:
             self._log.info(
                 "{agent} could not delete {template}: {error}",
                 agent=name,
-                template=work.template.name,
+                template=task.template.name,
                 error=error,
             )
-            self._back_off(work, name, WaitReason.of(error))
+            self._back_off(task, name, WaitReason.of(error))
             return
-        self._answered(work, name)
-        await self._database.run(downloads.forget_files, work.ref.id)
-        self._on_end(work)
+        self._succeeded(task, name)
+        await self._database.run(downloads.forget_files, task.ref.id)
+        self._on_end(task)
 
-    async def _abort(self, peer: AgentPeer, work: Work, name: str) -> None:
+    async def _abort(self, peer: AgentPeer, task: DownloadTask, name: str) -> None:
         try:
             await peer.call(
-                storage.TEMPLATE_ABORT, DownloadAbort(work.ref.job_id), deadline_s=CALL_DEADLINE_S
+                storage.TEMPLATE_ABORT, DownloadAbort(task.ref.job_id), deadline_s=CALL_DEADLINE_S
             )
         except RpcError as error:
             self._log.debug("{agent} had nothing to abort: {error}", agent=name, error=error)
 
-    def _back_off(self, work: Work, name: str, reason: WaitReason | None) -> None:
+    def _back_off(self, task: DownloadTask, name: str, reason: WaitReason | None) -> None:
         if reason is not None and reason.is_of_ssvm:
             self._reasons[name] = reason
             self._backoff.failed(name)
         elif reason is not None and reason.is_of_store:
-            self._backoff.failed((name, work.store.id))
+            self._backoff.failed((name, task.store.id))
         else:
-            self._backoff.failed(work.ref.id)
+            self._backoff.failed(task.ref.id)
 
-    def _answered(self, work: Work, name: str, *, is_store_well: bool = True) -> None:
+    def _succeeded(self, task: DownloadTask, name: str, *, is_store_usable: bool = True) -> None:
         self._backoff.succeeded(name)
-        self._backoff.succeeded(work.ref.id)
-        if is_store_well:
-            self._backoff.succeeded((name, work.store.id))
+        self._backoff.succeeded(task.ref.id)
+        if is_store_usable:
+            self._backoff.succeeded((name, task.store.id))
         self._reasons.pop(name, None)
 
-    def _request(self, work: Work) -> DownloadRequest:
-        template, zone = work.template, work.zone
+    def _request(self, task: DownloadTask) -> DownloadRequest:
+        template, zone = task.template, task.zone
         return DownloadRequest(
-            job_id=work.ref.job_id,
-            request_id=work.ref.request_id or new_uuid(),
+            job_id=task.ref.job_id,
+            request_id=task.ref.request_id or new_uuid(),
             template_id=template.id,
             account_id=template.account_id,
             unique_name=template.unique_name,
             description=template.display_text,
             url=template.url or "",
             format=template.format,
-            store=self._zones.store(zone.name, work.store.name),
+            store=self._zones.store(zone.name, task.store.name),
             max_size_bytes=self._zones.max_template_size_bytes(zone.name),
             checksum=template.checksum,
             source_ca_pem=self._zones.source_ca_pem(zone.name),

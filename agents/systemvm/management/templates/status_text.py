@@ -6,12 +6,12 @@ from __future__ import annotations
 from systemvm.management.state.templates import StoreRef
 from systemvm.wire.storage import DownloadState
 
-#: While nothing has begun: clients take any status with "Downloaded" in it for one that goes on.
+#: Before the begin: clients regard any status that contains "Downloaded" as one in progress.
 NOT_BEGUN = "0% Downloaded"
 
 
 def status_text(ref: StoreRef | None, *, is_iso: bool) -> str:
-    """Never empty: CloudStack's clients read the key without asking whether it is there."""
+    """Return the status, which is never empty: CloudStack's clients require the key."""
     if ref is None:
         return NOT_BEGUN
     match ref.state:

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How full image stores are: asked of an SSVM when something changed, or when it matters."""
+"""Measures the usage of image stores through an SSVM, after changes and on request."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
+from systemvm.management.control.agent_calls import ConnectedAgents
 from systemvm.management.state import zones
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import names_of_ssvms_by_zone
@@ -18,29 +19,22 @@ from systemvm.wire import storage
 from systemvm.wire.role import Role
 from systemvm.wire.storage import Store, StoreStats
 
-#: Who waits for figures waits this long; a store that is slower keeps those that it has.
+#: The deadline of one measurement; a store that is slower keeps its last figures.
 MEASURE_DEADLINE_S = 10.0
 
 
-class Agents(Protocol):
-    """Who is connected."""
-
-    def peer(self, name: str) -> Any: ...
-    def up(self, role: Role) -> list[str]: ...
-
-
-class Stores(Protocol):
-    """A store by the names of its zone and itself."""
+class StoreSettings(Protocol):
+    """Finds a store by the names of its zone and itself."""
 
     def store(self, zone_name: str, store_name: str) -> Store: ...
 
 
 class StoreUsage:
-    """One measurement of a store at a time; who asks during one gets the figures of the next."""
+    """Runs one measurement of a store at a time; a request during one gets the figures of the next."""
 
     _log = Logger()
 
-    def __init__(self, database: Database, agents: Agents, stores: Stores) -> None:
+    def __init__(self, database: Database, agents: ConnectedAgents, stores: StoreSettings) -> None:
         self._database = database
         self._agents = agents
         self._stores = stores
@@ -48,12 +42,12 @@ class StoreUsage:
         self._changed: set[int] = set()
 
     def changed(self, store_id: int) -> None:
-        """Something was written or removed: measure it soon, once for all that happens meanwhile."""
+        """Measure the store soon, once for all changes until then."""
         self._changed.add(store_id)
         self._running.start(store_id, lambda: self._measure_while_changed(store_id))
 
     async def refresh(self, store_ids: Iterable[int]) -> None:
-        """Figures from after this call, as far as an SSVM tells them within the deadline."""
+        """Measure the stores now; a store that does not answer within the deadline keeps its figures."""
         await gatherResults([Deferred.fromCoroutine(self._refresh(store_id)) for store_id in store_ids])
 
     async def _refresh(self, store_id: int) -> None:
@@ -67,7 +61,7 @@ class StoreUsage:
                 await self._measure(store_id)
             except RpcError as error:
                 self._log.info(
-                    "how full store {store} is, is not known: {error}", store=store_id, error=error
+                    "usage of store {store} cannot be measured: {error}", store=store_id, error=error
                 )
             except Exception:
                 self._log.failure("measuring store {store} failed", store=store_id)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why a download does not go on yet: codes for programs, and their texts for the user who waits."""
+"""Why a download waits: codes for programs, and texts for users."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from systemvm.wire.transfer_failure import TransferFailure
 
 
 class WaitReason(enum.Enum):
-    """Stored as `error_code` of a download that has not ended; an SSVM's refusal brings codes of its own."""
+    """The `error_code` of a download that has not ended; a rejection by an SSVM has codes of its own."""
 
     NO_SSVM = "no_ssvm"
     DISCONNECTED = "disconnected"
     BUSY = Delay.BUSY.value
-    SLOW = "slow"  # a call passed its deadline: late, and nothing failed
+    SLOW = "slow"  # a call passed its deadline, and nothing failed
     STORE_NOT_MOUNTED = StoreFailure.NOT_MOUNTED.value
     MOUNT_FAILED = StoreFailure.MOUNT_FAILED.value
     STORE_HANGS = StoreFailure.HANGS.value
@@ -27,7 +27,7 @@ class WaitReason(enum.Enum):
 
     @property
     def is_of_store(self) -> bool:
-        """Whether another store, or another SSVM, may do what this one cannot."""
+        """Return whether another store, or another SSVM, might do what this one cannot."""
         return self in (
             WaitReason.STORE_NOT_MOUNTED,
             WaitReason.MOUNT_FAILED,
@@ -38,17 +38,17 @@ class WaitReason(enum.Enum):
 
     @property
     def is_of_ssvm(self) -> bool:
-        """Whether the SSVM as a whole should be left alone for a while."""
+        """Return whether the whole SSVM must not be called for a while."""
         return self in (WaitReason.BUSY, WaitReason.SLOW)
 
     @property
     def was_not_taken(self) -> bool:
-        """Whether the SSVM said for sure that it has not begun: another one may have the download."""
+        """Return whether the SSVM has certainly not begun: another one can get the download."""
         return self is WaitReason.BUSY or self.is_of_store
 
     @classmethod
     def of(cls, error: RpcError) -> WaitReason | None:
-        """Why a later try may succeed; None when the refusal is final.
+        """Return why a later attempt might succeed; None when the error is final.
 
         >>> WaitReason.of(RpcError(DEADLINE, "late")).value
         'slow'
@@ -62,14 +62,14 @@ class WaitReason(enum.Enum):
 
 
 def hint_for_zone(reason: WaitReason, zone_name: str, ssvms: list[str]) -> str:
-    """What a waiting download says that was not offered to an SSVM yet."""
+    """Return the text for a waiting download that was not offered to an SSVM yet."""
     names = ", ".join(ssvms)
     match reason:
         case WaitReason.NO_SSVM:
             return f"Waiting for a secondary storage VM of zone {zone_name} to come Up."
         case WaitReason.SLOW:
-            return f"Waiting for {names}: it is slow and did not answer in time. The daemon tries again."
-    return f"Waiting for a free place: other downloads have all places of {names}."
+            return f"Waiting for {names}, which did not answer in time. The daemon tries again."
+    return f"Waiting for a free slot: other downloads use all slots of {names}."
 
 
 def hint_for_refusal(agent_name: str, error: RpcError) -> str:

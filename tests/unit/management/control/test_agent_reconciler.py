@@ -81,9 +81,9 @@ async def test_what_is_on_the_store_stays_and_what_is_gone_is_downloaded_again(
     ssvm.has((kept.account_id, kept.id), (9, 999))  # and one that nobody knows, which is left alone
     await ssvm.step.reconcile(ssvm.agent)
     assert ssvm.ref(kept_ref) == kept_ref
-    again = ssvm.ref(gone_ref)
-    assert (again.state, again.agent_name) == (DownloadState.NOT_DOWNLOADED, None)
-    assert again.job_id != gone_ref.job_id, "the SSVM remembers the old job as done"
+    requeued = ssvm.ref(gone_ref)
+    assert (requeued.state, requeued.agent_name) == (DownloadState.NOT_DOWNLOADED, None)
+    assert requeued.job_id != gone_ref.job_id, "the SSVM remembers the old job as done"
     assert ssvm.woken == [True]
     assert {name for name, _ in ssvm.peer.calls} == {storage.STORAGE_JOBS, storage.TEMPLATE_LIST}
 

@@ -18,7 +18,7 @@ from systemvm.management.state.status import InstanceType
 from systemvm.management.state.templates import StoreRef
 from systemvm.management.templates.dispatch import DownloadDispatcher
 from systemvm.management.templates.service import TemplateStateError
-from systemvm.management.templates.ssvm_calls import BELIEVED_S, RETRY_LAST_S
+from systemvm.management.templates.ssvm_calls import RETRY_LAST_S, STATUS_VALID_S
 from systemvm.rpc.core.errors import BUSY, FORBIDDEN, INTERNAL, NOT_CONNECTED, RpcError
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
@@ -119,9 +119,9 @@ async def test_without_an_ssvm_it_waits_and_says_for_what(cloud: SmallCloud, ref
 async def test_who_is_silent_is_asked_again_with_the_same_job(cloud: SmallCloud, ref: StoreRef) -> None:
     cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = started
     await cloud.dispatch.reconcile()
-    cloud.clock.advance(BELIEVED_S - 1)
+    cloud.clock.advance(STATUS_VALID_S - 1)
     await say(cloud, storage.TEMPLATE_PROGRESS, DownloadStatus(ref.job_id, PROGRESS, 1, 1000))
-    cloud.clock.advance(BELIEVED_S - 1)
+    cloud.clock.advance(STATUS_VALID_S - 1)
     await cloud.dispatch.reconcile()
     assert len(cloud.ssvm_peer.asked(storage.TEMPLATE_DOWNLOAD)) == 1, "it has just said how it is"
     cloud.clock.advance(1)

@@ -18,7 +18,7 @@ from small_cloud import FakePeer, SmallCloud
 from systemvm.management.state import accounts, schema, templates, zones
 from systemvm.management.state.columns import new_uuid
 from systemvm.management.state.status import AccountType, InstanceType
-from systemvm.management.templates.ssvm_calls import BELIEVED_S, RETRY_LAST_S, Lane
+from systemvm.management.templates.ssvm_calls import RETRY_LAST_S, STATUS_VALID_S, Lane
 from systemvm.management.templates.wait_reason import WaitReason
 from systemvm.rpc.core.errors import BUSY, DEADLINE, RpcError
 from systemvm.wire import storage
@@ -233,7 +233,7 @@ async def test_a_call_that_still_runs_is_never_repeated(cloud: SmallCloud) -> No
     assert len(hung.waiting) == Lane.DOWNLOAD.max_calls
     for _ in range(10):
         cloud.dispatch.wake()
-        cloud.clock.advance(BELIEVED_S)
+        cloud.clock.advance(STATUS_VALID_S)
         await settled(cloud.database)
     assert hung.most == Lane.DOWNLOAD.max_calls
     cloud.dispatch.stop()
