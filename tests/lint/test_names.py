@@ -15,10 +15,7 @@ SAME_THING: dict[str, str] = {}
 
 #: Names that still stand for several things. Whoever renames one deletes it here; add none.
 TO_BE_RENAMED = {
-    "Agents",
     "Launcher",
-    "Machines",
-    "Peer",
 }
 
 
