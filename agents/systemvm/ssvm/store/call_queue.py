@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which call of a root helper runs next: bounded, and so that one hung store does not take what others need.
+"""Chooses the next call of a root helper, in bounded queues: a hung store does not block the others.
 
-Pure bookkeeping without clocks or processes. Calls are grouped by caller and store: each group has slots and
-a queue of its own, so that a store that hangs, or a caller that floods, fills its own and no other's.
+Sans-IO: no clocks and no processes. Calls are grouped by caller and store: each group has slots and a queue
+of its own, so a store that hangs, or a caller that floods, fills only its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @frozen
 class QueueLimits:
-    """How many calls may run and wait, in all and in one group."""
+    """How many calls can run and wait, in all and in one group."""
 
     max_running: int = 32
     max_running_per_group: int = 4
@@ -36,12 +36,12 @@ class QueuedCall(Generic[T]):
     group: str
     expires_s: float | None  # its caller's deadline, seconds on CLOCK_MONOTONIC; None without one
     payload: T
-    #: Calls with a key in common never run side by side: two changes of one job, one template, one mount.
+    #: Calls with a key in common never run at the same time: changes of one job, one template, one mount.
     exclusive: frozenset[str] = frozenset()
 
 
 class CallQueue(Generic[T]):
-    """Calls that wait and the number of those that run."""
+    """The calls that wait, and the number of those that run."""
 
     def __init__(self, limits: QueueLimits = DEFAULT_LIMITS) -> None:
         self._limits = limits
@@ -61,17 +61,20 @@ class CallQueue(Generic[T]):
 
     @property
     def next_expiry_s(self) -> float | None:
-        """The earliest deadline of those that wait, seconds on CLOCK_MONOTONIC."""
+        """The earliest deadline of the calls that wait, in seconds on CLOCK_MONOTONIC."""
         return min(
             (call.expires_s for call in self._waiting.values() if call.expires_s is not None), default=None
         )
 
     def counts_of(self, group: str) -> tuple[int, int]:
-        """How many calls of a group run and wait."""
+        """Return how many calls of a group run and wait."""
         return self._running[group], self._waiting_by_group[group]
 
     def admit(self, call: QueuedCall[T]) -> int | None:
-        """Queue a call; its ticket, None when its group's queue or the whole one is full."""
+        """Queue a call and return its ticket.
+
+        None when the queue of its group, or the whole queue, is full.
+        """
         if (
             len(self._waiting) >= self._limits.max_waiting
             or self._waiting_by_group[call.group] >= self._limits.max_waiting_per_group
@@ -83,21 +86,22 @@ class CallQueue(Generic[T]):
         return self._next
 
     def withdraw(self, ticket: int) -> None:
-        """Forget a call that still waits: its caller hung up."""
+        """Remove a call that still waits, because its caller has disconnected."""
         call = self._waiting.pop(ticket, None)
         if call is not None:
             self._leave(call.group)
 
     def take_expired(self, now_s: float) -> Iterator[QueuedCall[T]]:
-        """Remove and yield the calls whose caller has stopped waiting."""
+        """Remove and yield the calls whose deadline has passed."""
         for ticket, call in list(self._waiting.items()):
             if call.expires_s is not None and call.expires_s <= now_s:
                 self.withdraw(ticket)
                 yield call
 
     def take_ready(self) -> Iterator[QueuedCall[T]]:
-        """Remove and yield the calls that may run now, oldest first; each counts as running until `ended`."""
-        passed: set[str] = set()  # keys of older calls that still wait: none overtakes what excludes it
+        """Remove and yield the calls that can run now, oldest first; each counts as running until `ended`."""
+        # keys of older calls that still wait: what these exclude does not overtake them
+        passed: set[str] = set()
         for ticket, call in list(self._waiting.items()):
             if self.running >= self._limits.max_running:
                 return
@@ -111,7 +115,7 @@ class CallQueue(Generic[T]):
                 passed |= call.exclusive
 
     def ended(self, call: QueuedCall[T]) -> None:
-        """A call that `take_ready` gave has ended."""
+        """Record that a call from `take_ready` has ended."""
         self._running_keys -= call.exclusive
         self._running[call.group] -= 1
         if self._running[call.group] <= 0:

@@ -21,14 +21,14 @@ from systemvm.ssvm.store.nfs_probe import require_server
 from systemvm.wire.storage import Store
 from systemvm.wire.transfer_failure import TransferFailure
 
-MOUNT_TIMEOUT_S = 120.0  # a first mount loads kernel modules; without KVM that takes its time
+MOUNT_TIMEOUT_S = 120.0  # a first mount loads kernel modules, which takes long without KVM
 VERSIONS = ("3", "4", "4.0", "4.1", "4.2")
 DIRECTORIES = ("template", "snapshots", "volumes")
 
 #: CloudStack mounts soft with timeo=133 and 2,147,483,647 tries, so its soft mounts hang like hard ones. Here
-#: a server that is gone becomes an error after about two minutes: every write is followed by an fsync that
-#: must succeed before a template is published, so a failed write is never lost in silence. Attributes of
-#: directories are not cached, as in CloudStack: several SSVMs and hosts write the same tree.
+#: a server that is gone causes an error after about two minutes: every write is followed by an fsync that
+#: must succeed before a template is published, so no failed write is lost silently. Attributes of directories
+#: are not cached, as in CloudStack: several SSVMs and hosts write to the same tree.
 OPTIONS = (
     "soft",
     "timeo=150",
@@ -43,7 +43,7 @@ OPTIONS = (
 
 
 class MountHelper:
-    """One operation: a store is mounted where CloudStack would have it, with its directories."""
+    """One operation: mount a store where CloudStack mounts it, and make its directories."""
 
     def __init__(self, mount_root: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> None:
         self._mount_root = mount_root
@@ -54,7 +54,7 @@ class MountHelper:
             return messages.mount_id(params.store)
 
         def one_at_a_time(params: messages.MountRequest) -> frozenset[str]:
-            return frozenset({store_of(params)})  # the second one finds what the first has mounted
+            return frozenset({store_of(params)})  # the second call finds the mount of the first
 
         agent = allow(AGENT_USER)
         return {
@@ -64,12 +64,12 @@ class MountHelper:
         }
 
     def mount(self, uid: int, request: messages.MountRequest) -> Reply:
-        """Mount a store, or find it mounted."""
+        """Mount a store, unless it is mounted already."""
         store = request.store
         require_store(store)
         mount_id = messages.mount_id(store)
         directory = self._mount_root / mount_id
-        require_server(store.server, store.nfs_version)  # also of one that is mounted: its directory may hang
+        require_server(store.server, store.nfs_version)  # also for a mounted store: its directory can hang
         mounted = find_mount(self._mountinfo.read_text(), directory)
         if mounted is None:
             directory.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,8 @@ class MountHelper:
             mounted = find_mount(self._mountinfo.read_text(), directory)
         elif mounted.source != f"{_host(store.server)}:{store.path}":
             raise TransferError(
-                TransferFailure.MOUNT_FAILED, f"{mounted.source} is mounted where {store.server} belongs"
+                TransferFailure.MOUNT_FAILED,
+                f"{store.server}:{store.path} cannot be mounted: {mounted.source} is mounted in its place",
             )
         for name in DIRECTORIES:
             (directory / name).mkdir(mode=0o755, exist_ok=True)
@@ -85,11 +86,14 @@ class MountHelper:
 
 
 def require_store(store: Store) -> None:
-    """TransferError for what would become something else on a command line."""
+    """Raises: TransferError for values that a command line would interpret differently."""
     try:
         ip_address(store.server)
     except ValueError:
-        raise TransferError(TransferFailure.REQUEST_INVALID, "a store's server is an IP address") from None
+        raise TransferError(
+            TransferFailure.REQUEST_INVALID,
+            f"server of the store is not an IP address: {store.server[:80]!r}",
+        ) from None
     parts = store.path.split("/")
     if (
         not store.path.startswith("/")
@@ -98,24 +102,28 @@ def require_store(store: Store) -> None:
         or len(store.path) > 1024
     ):
         raise TransferError(
-            TransferFailure.REQUEST_INVALID, "a store's path is absolute, without .. and control characters"
+            TransferFailure.REQUEST_INVALID,
+            f"path of the store must be absolute, without .. and control characters: {store.path[:80]!r}",
         )
     if store.nfs_version not in VERSIONS:
         raise TransferError(
             TransferFailure.REQUEST_INVALID,
-            f"NFS version {store.nfs_version[:8]!r} is not known",
-            f"one of {', '.join(VERSIONS)}",
+            f"unknown NFS version: {store.nfs_version[:8]!r}",
+            f"use one of {', '.join(VERSIONS)}",
         )
 
 
 def mount_command(store: Store, directory: Path) -> list[str]:
-    # retry=0: mount.nfs itself would try for two minutes more; whoever asked for the mount asks again
+    # retry=0: mount.nfs would retry for two more minutes, but the caller of this helper retries
     options = ",".join([*OPTIONS, f"vers={store.nfs_version}", "retry=0"])
     return ["mount", "-t", "nfs", "-o", options, "--", f"{_host(store.server)}:{store.path}", str(directory)]
 
 
 def run_mount(command: list[str]) -> None:
-    """Run mount(8); TransferError says what its words mean."""
+    """Run mount(8).
+
+    Raises: TransferError with a hint for the known messages of mount.nfs.
+    """
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -125,34 +133,34 @@ def run_mount(command: list[str]) -> None:
     except subprocess.TimeoutExpired:
         raise TransferError(
             TransferFailure.MOUNT_FAILED,
-            f"mounting {command[-2]} took longer than {MOUNT_TIMEOUT_S:g} s",
+            f"{command[-2]} cannot be mounted: no result after {MOUNT_TIMEOUT_S:g} s",
             "check the NFS server",
         ) from None
     except OSError as error:
-        raise TransferError(TransferFailure.MOUNT_FAILED, f"mount cannot be run: {error.strerror}") from None
+        raise TransferError(TransferFailure.MOUNT_FAILED, f"cannot run mount: {error.strerror}") from None
     if done.returncode:
-        said = done.stderr.strip() or f"mount ended with {done.returncode}"
+        said = done.stderr.strip() or f"mount exited with status {done.returncode}"
         code = TransferFailure.STORE_REFUSES if _is_refusal(said) else TransferFailure.MOUNT_FAILED
         raise TransferError(code, f"{command[-2]} cannot be mounted: {said[:500]}", _hint(said))
 
 
 def _is_refusal(said: str) -> bool:
-    """mount.nfs has one exit code for all; the kernel's EACCES and EPERM are only in its words."""
+    """Whether the server refuses: mount.nfs has one exit code for all errors, so its text must be read."""
     return "access denied" in said or "Operation not permitted" in said
 
 
 def _hint(said: str) -> str:
     hints = {
-        "access denied": "export it to this SSVM's storage address, rw,no_root_squash",
-        "Operation not permitted": "export it to this SSVM's storage address, rw,no_root_squash",
-        "No such file": "the server does not export this path; check the store's URL",
-        "Connection refused": "start its NFS service",
+        "access denied": "export it rw,no_root_squash to the storage address of this SSVM",
+        "Operation not permitted": "export it rw,no_root_squash to the storage address of this SSVM",
+        "No such file": "check the URL of the store: the server does not export this path",
+        "Connection refused": "start the NFS service of the server",
         "No route to host": "check the storage network and eth3",
         "timed out": "check the server, its firewall and the storage network",
-        "Protocol not supported": "the server does not speak this NFS version; set the store's nfsversion",
-        "requested NFS version": "the server does not speak this NFS version; set the store's nfsversion",
-        "unknown filesystem type": "this kernel has no NFS client",
-        "No such device": "this kernel has no NFS client",
+        "Protocol not supported": "set nfsversion of the store: the server does not support this version",
+        "requested NFS version": "set nfsversion of the store: the server does not support this version",
+        "unknown filesystem type": "use a kernel with an NFS client",
+        "No such device": "use a kernel with an NFS client",
     }
     return next((hint for words, hint in hints.items() if words.lower() in said.lower()), "")
 
@@ -163,7 +171,7 @@ def _host(server: str) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="systemvm-mount", description="Mounts secondary storage for the agent."
+        prog="systemvm-mount", description="Mount secondary storage for the agent."
     )
     parser.add_argument("--mount-root", type=Path, default=Paths().mount_root, help="default: %(default)s")
     options = parser.parse_args(arguments)

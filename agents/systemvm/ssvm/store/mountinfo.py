@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading /proc/self/mountinfo (proc(5)): what is mounted where."""
+"""Parses /proc/self/mountinfo (proc(5))."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class MountPoint:
 
 
 def find_mount(mountinfo: str, directory: Path) -> MountPoint | None:
-    """The topmost mount at `directory`, None when nothing is mounted there."""
+    """Return the topmost mount at `directory`; None when nothing is mounted there."""
     found = None
     for line in mountinfo.splitlines():
         place, _, behind = line.partition(" - ")
@@ -30,5 +30,5 @@ def find_mount(mountinfo: str, directory: Path) -> MountPoint | None:
 
 
 def _unescape(text: str) -> str:
-    """The kernel writes a blank as \\040."""
+    """Decode the escapes of the kernel, which writes a space as \\040."""
     return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)

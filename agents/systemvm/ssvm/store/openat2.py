@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opening what lies beneath a directory, past nothing that another client of the store may have put there.
+"""Opens files beneath a directory, whatever another client of the store has put there.
 
-openat2(2) refuses symbolic links, `..` and other mounts in every component; no check before an open can.
+openat2(2) rejects symbolic links, `..` and other mounts in every component; a check before an open cannot.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ class _OpenHow(ctypes.Structure):
 
 
 def open_beneath(directory: int, path: str, flags: int, mode: int = 0) -> int:
-    """A descriptor of `path` beneath `directory`; OSError as open(2), ELOOP or EXDEV for a way out."""
+    """Return a descriptor of `path` beneath `directory`.
+
+    Raises: OSError as open(2) does; ELOOP or EXDEV for a path that leaves the directory.
+    """
     how = _OpenHow(flags | os.O_CLOEXEC, mode, _RESOLVE)
     while True:
         descriptor = _libc.syscall(
@@ -34,7 +37,7 @@ def open_beneath(directory: int, path: str, flags: int, mode: int = 0) -> int:
             return int(descriptor)
         number = ctypes.get_errno()
         if number == errno.ENOSYS:
-            raise OSError(number, "this kernel has no openat2; Linux 5.6 or newer is needed", path)
+            raise OSError(number, "this kernel has no openat2: Linux 5.6 or newer is needed", path)
         if number not in (errno.EINTR, errno.EAGAIN):  # EAGAIN: a rename raced with the walk
             raise OSError(number, os.strerror(number), path)
 
@@ -44,7 +47,7 @@ def open_directory(directory: int, path: str) -> int:
 
 
 def make_directories(directory: int, path: str, mode: int = 0o755) -> int:
-    """Make what is missing of `path` beneath `directory`, and open its end."""
+    """Make the missing directories of `path` beneath `directory`, and open the last one."""
     here = os.dup(directory)
     try:
         for name in path.split("/"):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`systemvm-store`: what is done to secondary storage as root, each call in a process forked for it.
+"""`systemvm-store`: the operations on secondary storage as root, each call in a process forked for it.
 
-A job works in a hidden directory of the same store, and publishing is one rename: a template is there as a
+A job works in a hidden directory of the same store, and publishing is one rename: a template is visible as a
 whole or not at all.
 """
 
@@ -42,13 +42,13 @@ LIST_PAGE = 1000  # some 100 bytes each: far below the longest frame
 
 
 class StoreHelper:
-    """The operations; every one opens what it needs beneath the store's mount and closes it again."""
+    """The operations; each opens what it needs beneath the mount of the store, and closes it."""
 
     def __init__(self, mount_root: Path) -> None:
         self._mount_root = mount_root
 
     def operations(self) -> dict[str, Operation]:
-        """By method. Killing one that is cancellable leaves nothing that the next call does not put right."""
+        """Return them by method. A cancellable one can be killed: the next call cleans up after it."""
         fetch, agent, both = allow(FETCH_USER), allow(AGENT_USER), allow(FETCH_USER, AGENT_USER)
 
         def of_job(params: Any) -> str:
@@ -73,7 +73,7 @@ class StoreHelper:
         }
 
     def make(self, uid: int, job: messages.JobKey) -> Reply:
-        """A fresh directory for a job, its caller's own, as a descriptor."""
+        """Make an empty directory for a job, owned by the caller; return it as a descriptor."""
         job_id = messages.require_name(job.job_id)
         with self._mounted(job.mount_id) as mount, self._jobs(mount, job.owner) as jobs:
             remove(jobs, job_id)
@@ -83,17 +83,17 @@ class StoreHelper:
             return Reply(Acknowledgement(), (directory,))
 
     def find(self, uid: int, request: messages.FindRequest) -> Reply:
-        """What this very job published before; a repeated order then has nothing left to do."""
+        """Find what this very job has published: a repeated order then has nothing to do."""
         with self._mounted(request.mount_id) as mount:
             found = find_published(mount, request.account_id, request.template_id, request.job_id)
         return Reply(messages.FindResult(found))
 
     def publish(self, uid: int, request: messages.PublishRequest) -> Reply:
-        """Check the image's file, write its properties, make both durable, and rename them into place."""
+        """Check the image, write its properties, make both durable, and rename them into place."""
         job_id = messages.require_name(request.job.job_id)
         account, template = (messages.require_number(n) for n in (request.account_id, request.template_id))
         with self._mounted(request.job.mount_id) as mount, self._jobs(mount, request.job.owner) as jobs:
-            # done already when the answer to an earlier call was lost
+            # published already: the response to an earlier call was lost
             if found := find_published(mount, request.account_id, request.template_id, job_id):
                 return Reply(found)
             with opened(open_directory(jobs, job_id)) as directory:
@@ -125,14 +125,14 @@ class StoreHelper:
         return Reply(result)
 
     def discard(self, uid: int, job: messages.JobKey) -> Reply:
-        """Remove a job's directory, if there is one."""
+        """Remove the directory of a job, if there is one."""
         job_id = messages.require_name(job.job_id)
         with self._mounted(job.mount_id) as mount, self._jobs(mount, job.owner) as jobs:
             remove(jobs, job_id)
         return Reply(Acknowledgement())
 
     def delete(self, uid: int, request: messages.DeleteRequest) -> Reply:
-        """Remove a published template: out of sight in one step, then its files."""
+        """Remove a published template: first its name in one step, then its files."""
         account, template = (messages.require_number(n) for n in (request.account_id, request.template_id))
         with self._mounted(request.mount_id) as mount, self._jobs(mount, request.owner) as jobs:
             try:
@@ -147,7 +147,7 @@ class StoreHelper:
                     os.fsync(parent)
                 remove(jobs, gone)
             with suppress(OSError), opened(open_directory(mount, TEMPLATES)) as templates:
-                os.rmdir(account, dir_fd=templates)  # fails, as it should, when the account has others
+                os.rmdir(account, dir_fd=templates)  # fails, as intended, when the account has others
         return Reply(Acknowledgement())
 
     def stats(self, uid: int, request: messages.StatsRequest) -> Reply:
@@ -155,7 +155,7 @@ class StoreHelper:
             return Reply(_stats(mount))
 
     def sweep(self, uid: int, request: messages.SweepRequest) -> Reply:
-        """Remove what jobs that are no more have left; answers how full the store is then."""
+        """Remove what ended jobs have left; return how full the store is."""
         owner = messages.require_name(request.owner)
         with self._mounted(request.mount_id) as mount, opened(make_directories(mount, JOBS, 0o700)) as root:
             for name in list_names(root):
@@ -173,7 +173,10 @@ class StoreHelper:
             return Reply(_stats(mount))
 
     def list_templates(self, uid: int, request: messages.ListRequest) -> Reply:
-        """A page of what is published. What cannot be read fails all of it: a gap would look like a loss."""
+        """List a page of published templates.
+
+        One that cannot be read fails it, as a gap would look like a loss.
+        """
         after = published_templates.parse_place(request.after) if request.after else (0, 0)
         with self._mounted(request.mount_id) as mount:
             try:
@@ -187,7 +190,10 @@ class StoreHelper:
 
     @contextmanager
     def _mounted(self, mount_id: str) -> Iterator[int]:
-        """The root of a store; TransferError when it is not mounted: the disk below it is this VM's own."""
+        """Open the root of a store.
+
+        Raises: TransferError when it is not mounted: the directory is on the disk of this VM then.
+        """
         path = self._mount_root / messages.require_mount_id(mount_id)
         try:
             mount = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -214,13 +220,13 @@ def _not_mounted() -> TransferError:
     return TransferError(
         TransferFailure.STORE_NOT_MOUNTED,
         "secondary storage is not mounted",
-        "storage.setup mounts it; the daemon asks for it",
+        "wait: the daemon has it mounted by storage.setup",
     )
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="systemvm-store", description="Changes secondary storage for fetch and the agent."
+        prog="systemvm-store", description="Change secondary storage for fetch and the agent."
     )
     parser.add_argument("--mount-root", type=Path, default=Paths().mount_root, help="default: %(default)s")
     options = parser.parse_args(arguments)

@@ -1,25 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""template.properties: what a template is, beside it on the store, in Java's properties text."""
+"""template.properties, which describes a template beside its image on the store."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 from attrs import frozen
 
 from systemvm.ssvm.failure import TransferError
+from systemvm.ssvm.store import java_properties
 from systemvm.wire.storage import ImageFormat
 from systemvm.wire.transfer_failure import TransferFailure
 
 FILE_NAME = "template.properties"
 MAX_BYTES = 64 * 1024
-_ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\f": "\\f"}
-_UNESCAPES = {"n": "\n", "r": "\r", "t": "\t", "f": "\f"}
 
 
 @frozen
 class TemplateProperties:
-    """One template with one image; `job_id` is ours, so that a repeated job finds its own work done."""
+    """One template with one image; `job_id` is not CloudStack's: a repeated job finds its own work by it."""
 
     template_id: int
     unique_name: str
@@ -35,7 +32,7 @@ class TemplateProperties:
 
     def to_text(self) -> str:
         extension = self.format.extension
-        return render(
+        return java_properties.render(
             {
                 "filename": self.file_name,
                 "description": self.description,
@@ -57,8 +54,11 @@ class TemplateProperties:
 
     @classmethod
     def from_text(cls, text: str) -> TemplateProperties:
-        """Read what `to_text` wrote; TransferError when it is something else."""
-        values = read(text)
+        """Parse the text that `to_text` returns.
+
+        Raises: TransferError when it is something else.
+        """
+        values = java_properties.parse(text)
         try:
             (image_format,) = [known for known in ImageFormat if values.get(known.extension) == "true"]
             return cls(
@@ -77,81 +77,9 @@ class TemplateProperties:
         except (KeyError, ValueError) as error:
             raise TransferError(
                 TransferFailure.STORE_FAILED,
-                f"{FILE_NAME} cannot be read: {error}",
+                f"{FILE_NAME} is not valid: {error}",
                 "delete the template and register it again",
             ) from None
-
-
-def render(values: Mapping[str, str]) -> str:
-    """Java's properties text; everything outside of printable ASCII is escaped."""
-    return "".join(f"{_escape(key, True)}={_escape(value, False)}\n" for key, value in values.items())
-
-
-def read(text: str) -> dict[str, str]:
-    """The keys and values of properties text, with its comments, continued lines and escapes."""
-    values: dict[str, str] = {}
-    begun = ""
-    for raw in text.splitlines():
-        line = begun + raw.lstrip(" \t\f")
-        begun = ""
-        if not line or line[0] in "#!":
-            continue
-        if (len(line) - len(line.rstrip("\\"))) % 2:
-            begun = line[:-1]
-            continue
-        key, value = _split(line)
-        values[_unescape(key)] = _unescape(value)
-    return values
-
-
-def _split(line: str) -> tuple[str, str]:
-    position = 0
-    while position < len(line) and line[position] not in "=: \t\f":
-        position += 2 if line[position] == "\\" else 1
-    rest = line[position:].lstrip(" \t\f")
-    if rest[:1] in ("=", ":"):
-        rest = rest[1:].lstrip(" \t\f")
-    return line[:position], rest
-
-
-def _escape(text: str, is_key: bool) -> str:
-    words = []
-    for index, character in enumerate(text):
-        if character in _ESCAPES:
-            words.append(_ESCAPES[character])
-        elif character in "=:#!" or (character == " " and (is_key or index == 0)):
-            words.append("\\" + character)
-        elif " " <= character <= "~":
-            words.append(character)
-        else:
-            units = character.encode("utf-16-be", "surrogatepass")
-            words += [f"\\u{units[i]:02X}{units[i + 1]:02X}" for i in range(0, len(units), 2)]
-    return "".join(words)
-
-
-def _unescape(text: str) -> str:
-    if "\\" not in text:
-        return text
-    words, position = [], 0
-    while position < len(text):
-        character = text[position]
-        position += 1
-        if character != "\\" or position == len(text):
-            words.append(character)
-            continue
-        escaped = text[position]
-        position += 1
-        digits = text[position : position + 4]
-        if escaped == "u" and len(digits) == 4:
-            try:
-                words.append(chr(int(digits, 16)))
-                position += 4
-                continue
-            except ValueError:
-                pass
-        words.append(_UNESCAPES.get(escaped, escaped))
-    # pairs of UTF-16 units become the characters they stand for
-    return "".join(words).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _bool(value: bool) -> str:

@@ -51,11 +51,11 @@ def test_what_is_no_store(store: Store) -> None:
             "mount.nfs: mounting 10.12.0.2:/x failed, reason given by server: No such file or directory",
             "export",
         ),
-        ("mount.nfs: Connection refused", "start its NFS service"),
+        ("mount.nfs: Connection refused", "start the NFS service"),
         ("mount.nfs: No route to host", "eth3"),
         ("mount.nfs: Connection timed out", "firewall"),
         ("mount.nfs: Protocol not supported", "nfsversion"),
-        ("mount: /mnt/x: unknown filesystem type 'nfs'.", "no NFS client"),
+        ("mount: /mnt/x: unknown filesystem type 'nfs'.", "use a kernel with an NFS client"),
     ],
 )
 def test_mounts_words_are_explained(tmp_path: Path, said: str, hint: str) -> None:

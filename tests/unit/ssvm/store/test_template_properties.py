@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.store import template_properties
+from systemvm.ssvm.store import java_properties
 from systemvm.ssvm.store.template_properties import TemplateProperties
 from systemvm.wire.storage import ImageFormat
 
@@ -20,7 +20,7 @@ TEMPLATE = TemplateProperties(
 
 
 def test_has_cloudstacks_keys() -> None:
-    values = template_properties.read(TEMPLATE.to_text())
+    values = java_properties.parse(TEMPLATE.to_text())
     assert values == {
         "filename": "3f9c.qcow2", "description": " CentOS = 7 #1\nnö 💾", "hvm": "true", "size": "459276288",
         "virtualsize": "8589934592", "physicalSize": "459276288", "id": "204", "public": "true",
@@ -38,7 +38,7 @@ def test_no_value_makes_a_second_line() -> None:
 @given(st.dictionaries(st.text(min_size=1, max_size=20), st.text(max_size=40), max_size=6))
 def test_what_is_written_is_read(values: dict[str, str]) -> None:
     values = {key: value for key, value in values.items() if not _lone(key + value)}
-    assert template_properties.read(template_properties.render(values)) == values
+    assert java_properties.parse(java_properties.render(values)) == values
 
 
 def _lone(text: str) -> bool:
@@ -49,7 +49,7 @@ def test_reads_what_java_writes() -> None:
     text = "#comment\n! another\n\nfilename=a.iso\nid : 7\nsize 12\nlong=one\\\n   two\n"
     text += "path\\ name=c\\:\\\\x\nn=\\u00F6\n"
     wanted = {"filename": "a.iso", "id": "7", "size": "12", "long": "onetwo", "path name": "c:\\x", "n": "ö"}
-    assert template_properties.read(text) == wanted
+    assert java_properties.parse(text) == wanted
 
 
 @pytest.mark.parametrize("text", ["", "id=1\n", TEMPLATE.to_text().replace("size=4", "size=x")])

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The text format of java.util.Properties.
+
+Written here because the package javaproperties imports urllib, http.client and an XML parser with it, which a
+root helper would keep in memory for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\f": "\\f"}
+_UNESCAPES = {"n": "\n", "r": "\r", "t": "\t", "f": "\f"}
+
+
+def render(values: Mapping[str, str]) -> str:
+    """Return the text of `values`; everything outside of printable ASCII is escaped."""
+    return "".join(f"{_escape(key, True)}={_escape(value, False)}\n" for key, value in values.items())
+
+
+def parse(text: str) -> dict[str, str]:
+    """Return the keys and values of a text with comments, continued lines and escapes."""
+    values: dict[str, str] = {}
+    begun = ""
+    for raw in text.splitlines():
+        line = begun + raw.lstrip(" \t\f")
+        begun = ""
+        if not line or line[0] in "#!":
+            continue
+        if (len(line) - len(line.rstrip("\\"))) % 2:
+            begun = line[:-1]
+            continue
+        key, value = _split(line)
+        values[_unescape(key)] = _unescape(value)
+    return values
+
+
+def _split(line: str) -> tuple[str, str]:
+    position = 0
+    while position < len(line) and line[position] not in "=: \t\f":
+        position += 2 if line[position] == "\\" else 1
+    rest = line[position:].lstrip(" \t\f")
+    if rest[:1] in ("=", ":"):
+        rest = rest[1:].lstrip(" \t\f")
+    return line[:position], rest
+
+
+def _escape(text: str, is_key: bool) -> str:
+    parts = []
+    for index, character in enumerate(text):
+        if character in _ESCAPES:
+            parts.append(_ESCAPES[character])
+        elif character in "=:#!" or (character == " " and (is_key or index == 0)):
+            parts.append("\\" + character)
+        elif " " <= character <= "~":
+            parts.append(character)
+        else:
+            units = character.encode("utf-16-be", "surrogatepass")
+            parts += [f"\\u{units[i]:02X}{units[i + 1]:02X}" for i in range(0, len(units), 2)]
+    return "".join(parts)
+
+
+def _unescape(text: str) -> str:
+    if "\\" not in text:
+        return text
+    parts, position = [], 0
+    while position < len(text):
+        character = text[position]
+        position += 1
+        if character != "\\" or position == len(text):
+            parts.append(character)
+            continue
+        escaped = text[position]
+        position += 1
+        digits = text[position : position + 4]
+        if escaped == "u" and len(digits) == 4:
+            try:
+                parts.append(chr(int(digits, 16)))
+                position += 4
+                continue
+            except ValueError:
+                pass
+        parts.append(_UNESCAPES.get(escaped, escaped))
+    # pairs of UTF-16 units become single characters
+    return "".join(parts).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
