@@ -29,10 +29,11 @@ from systemvm.rpc.core.call import PeerCertificate
 from systemvm.rpc.core.method import Call, MethodTable
 from systemvm.rpc.core.peer import Peer
 from systemvm.rpc.stream.dialer import Dialer
-from systemvm.rpc.tls.refusal import Refusal, TlsCheck
+from systemvm.rpc.tls.refusal import Refusal
 from systemvm.service.backoff import Backoff
 from systemvm.wire import boot_arguments
 from systemvm.wire.agent import HELLO, RENEW, Hello, Welcome
+from systemvm.wire.control_failure import ControlFailure
 from systemvm.wire.role import Role
 
 pytestmark = pytest.mark.timeout(90)
@@ -208,7 +209,7 @@ async def test_an_agent_that_the_ca_signed_for_off_record_does_not_come_in(world
     forged.start()
     try:
         await until(lambda: bool(world.refused))
-        assert world.refused[0].check is TlsCheck.OFF_RECORD
+        assert world.refused[0].check is ControlFailure.OFF_RECORD
         assert forged.peer is None
         assert world.agent.peer is known and not known.closed
     finally:

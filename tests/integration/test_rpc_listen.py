@@ -29,8 +29,9 @@ from systemvm.rpc.core.peer import Peer
 from systemvm.rpc.stream import secure_transport
 from systemvm.rpc.stream.listener import BOUNDS, listen
 from systemvm.rpc.tls.identity import Identity
-from systemvm.rpc.tls.refusal import Refusal, TlsCheck
+from systemvm.rpc.tls.refusal import Refusal
 from systemvm.wire.agent import Ping, Pong
+from systemvm.wire.control_failure import ControlFailure
 
 AUTHORITY = TestAuthority()
 STRANGER = TestAuthority()
@@ -368,7 +369,7 @@ async def test_a_crowd_hangs_up_on_no_agent_and_is_reported_once(daemon: Daemon,
                     return secure.recv(65536)
 
     assert b"result" in await deferToThread(stay)
-    crowded = [refusal for refusal in daemon.refused if refusal.check is TlsCheck.CROWDED]
+    crowded = [refusal for refusal in daemon.refused if refusal.check is ControlFailure.CROWDED]
     assert len(crowded) == 1
 
 

@@ -160,7 +160,7 @@ def test_cloudstacks_own_way_and_its_host_steps(tmp_path: Path) -> None:
     keys = " ".join(f"{name}={in_cloudstacks_form(pem)}" for name, pem in identity.items())
     with guest.running():
         CloudStackHostDouble(guest.agent_socket, 400).hand_over(f" {guest.boot_arguments()} {keys}")
-        assert "waiting up to" in guest.serial_log.read_text(errors="replace")
+        assert "REASON=awaiting_boot_arguments" in guest.serial_log.read_text(errors="replace")
         guest.wait_for(f"signed {guest.name}")
         # months behind: TLS could not be until the time server had been asked
         assert abs(float(guest.tell("date +%s")) - time.time()) < 60

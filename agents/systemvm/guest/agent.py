@@ -13,7 +13,7 @@ import sys
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run until SIGTERM or SIGINT; 1 when it cannot start, with the reason in the journal."""
+    """Run until SIGTERM or SIGINT; the exit code of a BootFailure when the agent cannot start."""
     parser = argparse.ArgumentParser(prog="systemvm-agent", description="The agent of a system VM.")
     parser.add_argument("--root", default="/", help="where the machine's files are (default: %(default)s)")
     parser.add_argument(
@@ -43,27 +43,33 @@ def main(arguments: list[str] | None = None) -> int:
     from systemvm.service.journal import begin_logging
     from systemvm.service.monotonic_clock import use_monotonic_clock
     from systemvm.service.sigint import restore_sigint
+    from systemvm.wire.boot_failure import BootFailure
 
     use_monotonic_clock(reactor)
     begin_logging("systemvm-agent", os.environ)
     log = Logger(namespace="systemvm.guest.agent")
     outcome = 0
 
+    def report(error: BaseException | None) -> int:
+        """Log why the agent cannot start, with fields; the exit code. The token is for serial consoles."""
+        code = error.code if isinstance(error, BootError) else BootFailure.AGENT_CANNOT_START
+        message = error.message if isinstance(error, BootError) else str(error) or type(error).__name__
+        hint = error.hint if isinstance(error, BootError) else ""
+        log.error("REASON={reason} cannot start: {why}", reason=code.value, why=message, hint=hint)
+        return code.exit_code
+
     def cannot_start(failure: Failure) -> None:
         nonlocal outcome
-        outcome = 1
-        if failure.check(BootError, ValueError, OSError):
-            log.error("Cannot start: {error}", error=str(failure.value))
-        else:
-            log.failure("Cannot start", failure=failure)
+        if not failure.check(BootError, ValueError, OSError):
+            log.failure("Starting failed", failure=failure)
+        outcome = report(failure.value)
         reactor.stop()
 
     paths = GuestPaths.from_environment(options.root, os.environ)
     try:
         service = AgentService(reactor, AgentSettings.read(paths, options.role_module), sockets, os.environ)
     except BootError as error:
-        log.error("Cannot start: {error}", error=str(error))
-        return 1
+        return report(error)
 
     def begin() -> None:
         lazy_modules.end()

@@ -41,7 +41,7 @@ def has_port(paths: GuestPaths) -> bool:
 def receive(
     paths: GuestPaths,
     start_unit: Callable[[], None],
-    say: Callable[[str], None],
+    report_waiting: Callable[[str, float], None],
     timeout_s: float | None = None,
 ) -> str:
     """The boot arguments, from wherever they come; BootError NO_BOOT_ARGUMENTS when none do in time."""
@@ -53,7 +53,9 @@ def receive(
     wait_s = scaled_s(WAIT_S) if timeout_s is None else timeout_s
     # qemu-ga makes files for everyone to read and write; this one it finds
     files.write(paths.cmdline, "", 0o600)
-    say(f"no credential came; waiting up to {wait_s:.0f} s for {paths.cmdline} by qemu-guest-agent")
+    report_waiting(
+        f"no credential came; waiting up to {wait_s:.0f} s for {paths.cmdline} by qemu-guest-agent", wait_s
+    )
     with _ClosedFileWatch(paths.cmdline.parent) as closings:
         _wait(paths, start_unit, closings, wait_s)
     try:

@@ -31,9 +31,11 @@ from systemvm.guest import (
 )
 from systemvm.guest.boot_argument_error import BootError
 from systemvm.guest.paths import GuestPaths
+from systemvm.service import journal_entry
 from systemvm.service.slowness import scaled_s
 from systemvm.wire import boot_argument_keys, boot_arguments
 from systemvm.wire.boot_failure import BootFailure
+from systemvm.wire.serial_report import PREINIT, SerialReport
 
 COMMAND_TIMEOUT_S = 120
 _NETWORK_CLASS = Path("/sys/class/net")
@@ -125,9 +127,11 @@ def prepare(paths: GuestPaths, machine: SystemCalls = REAL) -> str:
 
 def _receive(paths: GuestPaths, machine: SystemCalls) -> str:
     start = ["systemctl", "start", "--no-block", "--job-mode=ignore-dependencies", cmdline_delivery.UNIT]
-    return cmdline_delivery.receive(
-        paths, lambda: machine.run(start, ""), lambda words: _tell(f"systemvm-preinit: {words}\n", paths)
-    )
+
+    def report_waiting(text: str, wait_s: float) -> None:
+        _report(BootFailure.AWAITING_BOOT_ARGUMENTS, text, "", paths, wait_s=f"{wait_s:.0f}")
+
+    return cmdline_delivery.receive(paths, lambda: machine.run(start, ""), report_waiting)
 
 
 def _set_clock(arguments: Mapping[str, str], paths: GuestPaths, machine: SystemCalls) -> str:
@@ -164,24 +168,44 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         summary = prepare(paths)
     except BootError as error:
-        _tell(f"systemvm-preinit: {error}\n", paths)
+        _report(error.code, error.message, error.hint, paths)
         return error.code.exit_code
     except OSError as error:
-        _tell(f"systemvm-preinit: {error}\n", paths)
+        _report(BootFailure.COMMAND_FAILED, str(error), "", paths)
         return BootFailure.COMMAND_FAILED.exit_code
     sys.stdout.write(f"systemvm-preinit: {summary}\n")
     return 0
 
 
-def _tell(text: str, paths: GuestPaths) -> None:
-    """To the journal (standard error) and to the console, where someone without ssh looks first."""
-    sys.stderr.write(text)
-    if paths.root == Path("/"):
+def _report(reason: BootFailure, message: str, hint: str, paths: GuestPaths, **figures: str) -> None:
+    """To the journal, with fields, and to the console, where someone without ssh looks first."""
+    text = "".join(line + "\n" for line in SerialReport(PREINIT, reason.value, message, hint).lines())
+    is_machine = paths.root == Path("/")
+    if not (is_machine and _send_to_journal(reason, message, hint, figures)):
+        sys.stderr.write(text)
+    if is_machine:
         try:
             with Path("/dev/console").open("w") as console:
                 console.write(text.replace("\n", "\r\n"))
         except OSError:
             sys.stderr.write("systemvm-preinit: the console cannot be written\n")
+
+
+def _send_to_journal(reason: BootFailure, message: str, hint: str, figures: Mapping[str, str]) -> bool:
+    waits = reason is BootFailure.AWAITING_BOOT_ARGUMENTS
+    entry = {
+        "MESSAGE": message,
+        "PRIORITY": str(journal_entry.PRIORITY_NOTICE if waits else journal_entry.PRIORITY_ERROR),
+        "SYSLOG_IDENTIFIER": PREINIT,
+        "REASON": reason.value,
+        "HINT": hint,
+        **{name.upper(): value for name, value in figures.items()},
+    }
+    try:
+        journal_entry.send(entry)
+    except OSError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

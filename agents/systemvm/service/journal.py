@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 import socket
-import struct
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,9 +13,9 @@ from typing import TextIO
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogBeginner
 from zope.interface import implementer
 
+from systemvm.service.journal_entry import SOCKET, encode
 from systemvm.service.redaction import redact_urls
 
-SOCKET = Path("/run/systemd/journal/socket")
 _MESSAGE_MAX_CHARACTERS = 16_384  # a datagram has a limit; a traceback that long says it at its end
 _FIELD = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 _RESERVED = frozenset({"MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER", "LOGGER"})
@@ -49,18 +48,6 @@ def fields(event: LogEvent, identifier: str) -> dict[str, str]:
         if plain and not key.startswith("log_") and _FIELD.fullmatch(name) and name not in _RESERVED:
             found[name] = redact_urls(str(value))
     return found
-
-
-def encode(entry: Mapping[str, str]) -> bytes:
-    """The journal's native protocol: KEY=value lines, and a length before a value that holds a newline."""
-    parts: list[bytes] = []
-    for key, value in entry.items():
-        data = value.encode("utf-8", "replace")
-        if b"\n" in data:
-            parts.append(key.encode() + b"\n" + struct.pack("<Q", len(data)) + data + b"\n")
-        else:
-            parts.append(key.encode() + b"=" + data + b"\n")
-    return b"".join(parts)
 
 
 @implementer(ILogObserver)

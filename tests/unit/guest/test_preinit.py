@@ -202,7 +202,7 @@ def test_a_host_that_writes_the_file_is_waited_for(
 
     preinit.prepare(given, seen.machine()._replace(run=run))
     assert [name for name, _ in seen.commands] == ["systemctl", "nft", "ip", "ssh-keygen"]
-    assert "waiting up to" in capsys.readouterr().err
+    assert f"REASON={BootFailure.AWAITING_BOOT_ARGUMENTS.value}" in capsys.readouterr().err
 
 
 def test_the_time_in_a_file_that_the_host_wrote_counts_from_its_writing(paths: GuestPaths) -> None:

@@ -8,9 +8,11 @@ import socket
 import struct
 from pathlib import Path
 
+import pytest
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
+from systemvm.service import journal_entry
 from systemvm.service.journal import JournalObserver, TextObserver, encode, fields
 
 
@@ -66,3 +68,13 @@ def test_without_a_journal_it_goes_to_the_stream(tmp_path: Path) -> None:
     Logger(namespace="n", observer=JournalObserver("agent", tmp_path / "absent", stream)).info("still said")
     Logger(namespace="n", observer=TextObserver("agent", stream)).error("and this")
     assert stream.getvalue() == "<6>[n] still said\n<3>[n] and this\n"
+
+
+def test_an_entry_is_sent_without_twisted(tmp_path: Path) -> None:
+    entry = {"MESSAGE": "no NIC\neth3", "REASON": "nic_absent"}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journald:
+        journald.bind(str(tmp_path / "socket"))
+        journal_entry.send(entry, tmp_path / "socket")
+        assert journald.recv(4096) == encode(entry)
+    with pytest.raises(OSError):
+        journal_entry.send({"MESSAGE": "x"}, tmp_path / "nobody")

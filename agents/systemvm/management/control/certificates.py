@@ -22,7 +22,8 @@ from systemvm.management.state.database import Database
 from systemvm.management.state.status import AgentState
 from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.core.method import Caller
-from systemvm.rpc.tls.refusal import TlsCheck
+from systemvm.rpc.tls.refusal import hint_for
+from systemvm.wire.control_failure import ControlFailure
 
 #: An agent renews at a third of its certificate's life left; later than this, something keeps it from that.
 LATE_DAYS_LEFT = 7.0
@@ -96,9 +97,9 @@ class AgentCertificates:
         if shown.authority_key_id and shown.authority_key_id not in self._authority.roots.trusted_key_ids:
             raise RpcError.refused("wrong-ca", "the CA of its certificate was replaced; it dials again")
         if shown.serial not in self._on_record:
-            check = TlsCheck.OFF_RECORD
+            check = ControlFailure.OFF_RECORD
             raise RpcError.refused(
-                check.value, f"its certificate {shown.serial} was not given out here", check.hint
+                check.value, f"its certificate {shown.serial} was not given out here", hint_for(check)
             )
 
     async def recorded(self, certificate: x509.Certificate) -> None:

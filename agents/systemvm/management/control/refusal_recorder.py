@@ -16,7 +16,8 @@ from systemvm.management.state import events, instances
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import AgentState, InstanceState
-from systemvm.rpc.tls.refusal import Refusal, TlsCheck
+from systemvm.rpc.tls.refusal import Refusal
+from systemvm.wire.control_failure import ControlFailure
 
 #: Refusals whose rows are looked for at once; an agent that was not noted now dials again.
 MAX_BEING_NOTED = 16
@@ -56,7 +57,7 @@ class RefusalRecorder:
         live = vm is not None and vm.state in (InstanceState.RUNNING, InstanceState.STARTING)
         # Beside a live connection this is somebody else in that guest: an event, and no word on the agent.
         # One that hung up failed no check: it may be a diagnosis that tried the port from inside.
-        if refusal.check is TlsCheck.HUNG_UP and live:
+        if refusal.check is ControlFailure.HUNG_UP and live:
             return
         if agent is not None and live and agent.peer is None:
             agent.refused_s = self._seconds()
@@ -68,7 +69,7 @@ class RefusalRecorder:
                     refusal.hint,
                 ),
             )
-            if refusal.check is TlsCheck.OUR_CERTIFICATE and self._on_clock_in_doubt is not None:
+            if refusal.check is ControlFailure.OUR_CERTIFICATE and self._on_clock_in_doubt is not None:
                 await self._on_clock_in_doubt(agent)
         if self._news.allows(address, refusal.check.value):
             who = f"{vm.instance_name} ({address})" if vm is not None else address

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.error import ConnectionRefusedError, NoRouteError, TCPTimedOutError, TimeoutError
 from twisted.internet.interfaces import IAddress, IConnector
 from twisted.internet.protocol import ClientFactory
 from twisted.internet.task import deferLater
@@ -22,6 +24,7 @@ from systemvm.rpc.stream.transport import Reactor, describe_failure
 from systemvm.rpc.tls.context import Identity, TlsOptions, agent_options
 from systemvm.service.backoff import Backoff
 from systemvm.service.slowness import scaled_s
+from systemvm.wire.control_failure import ChannelState, ControlFailure
 
 CONNECT_S = 15.0
 #: Where nobody listens the kernel itself says no: a daemon that is started anew has its agents soon after.
@@ -57,7 +60,6 @@ class Dialer:
         self._on_state = on_state
         self._backoff = backoff or Backoff()
         self._log = Logger()
-        self._refused = False  # the last attempt, by the other end's kernel
         self._running: Deferred[None] | None = None
         self.peer: Peer | None = None
         self.connections = 0  # how often hello was answered
@@ -91,25 +93,34 @@ class Dialer:
             host, port = self._hosts[attempt % len(self._hosts)]
             attempt += 1
             try:
-                why = await self._converse_once(host, port)
+                loss = await self._converse_once(host, port)
             except CancelledError:
                 raise
             except Exception:
                 # Whatever it is: an agent that stops dialing is lost for good.
                 self._log.failure("An attempt to connect failed")
-                why = "internal error, see the log"
-            wait_s = self._backoff.next_s(REFUSED_S if self._refused else None)
-            self._state(f"not connected to {host}:{port}: {why}; next attempt in {wait_s:.1f} s")
+                loss = _Loss(ControlFailure.INTERNAL, "internal error, see the log")
+            refused = loss.reason is ControlFailure.CONNECTION_REFUSED
+            wait_s = self._backoff.next_s(REFUSED_S if refused else None)
+            self._log.info(
+                "Control channel: not connected to {host}:{port}: {why}; next attempt in {wait_s:.1f} s",
+                channel=ChannelState.NOT_CONNECTED.value,
+                reason=loss.reason.value,
+                why=loss.why,
+                host=host,
+                port=port,
+                wait_s=wait_s,
+            )
+            self._on_state(f"not connected to {host}:{port}: {loss.why}; next attempt in {wait_s:.1f} s")
             await deferLater(self._reactor, wait_s)
 
-    async def _converse_once(self, host: str, port: int) -> str:
+    async def _converse_once(self, host: str, port: int) -> _Loss:
         """Dial, say hello, stay until the line is lost; return why it was."""
-        self._state(f"dialing {host}:{port}")
-        self._refused = False
+        self._state(ChannelState.DIALING, f"dialing {host}:{port}")
         try:
             options = agent_options(self._identity_source())
         except (ValueError, OSError) as error:
-            return str(error)
+            return _Loss(ControlFailure.OWN_IDENTITY, str(error))
         attempt = _Attempt(self._reactor, self._methods, options)
         connector: IConnector = self._reactor.connectTCP(
             host, port, TLSMemoryBIOFactory(options, True, attempt), timeout=scaled_s(CONNECT_S)
@@ -117,18 +128,18 @@ class Dialer:
         try:
             peer = await attempt.outcome
             if peer is None:
-                self._refused = attempt.refused
-                return attempt.why
+                return attempt.loss
             await self._greet(peer)
             if peer.closed:
-                return await peer.when_closed()
+                return _Loss(ControlFailure.LOST, await peer.when_closed())
             self.peer = peer
             self.connections += 1
             self._backoff.reset()
-            self._state(f"connected to {peer.caller.name} at {host}:{port}")
-            return await peer.when_closed()
+            self._state(ChannelState.CONNECTED, f"connected to {peer.caller.name} at {host}:{port}")
+            return _Loss(ControlFailure.LOST, await peer.when_closed())
         except RpcError as error:
-            return f"hello failed: {error}"
+            reason = ControlFailure.of(error.reason) or ControlFailure.HELLO_FAILED
+            return _Loss(reason, f"hello failed: {error}")
         finally:
             self.peer = None
             if attempt.peer is not None:
@@ -146,9 +157,16 @@ class Dialer:
             self._log.failure("Greeting {name} failed", name=peer.caller.name)
             raise RpcError(INTERNAL, "the greeting failed", {"hint": "see this end's log"}) from None
 
-    def _state(self, text: str) -> None:
-        self._log.info("Control channel: {text}", text=text)
+    def _state(self, state: ChannelState, text: str) -> None:
+        self._log.info("Control channel: {text}", text=text, channel=state.value)
         self._on_state(text)
+
+
+class _Loss(NamedTuple):
+    """Why there is no connection: a code, and the same for people."""
+
+    reason: ControlFailure
+    why: str
 
 
 class _Attempt(ClientFactory):
@@ -160,18 +178,20 @@ class _Attempt(ClientFactory):
         self._reactor = reactor
         self._methods = methods
         self._options = options
-        self.outcome: Deferred[Peer | None] = Deferred()  # None when there is no peer, and then `why`
+        self.outcome: Deferred[Peer | None] = Deferred()  # None when there is no peer, and then `loss`
         self.gone: Deferred[None] = Deferred()
         self.peer: Peer | None = None
-        self.why = ""
-        self.refused = False
+        self.loss = _Loss(ControlFailure.LOST, "")
+        self._protocol: SecureStreamProtocol | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> SecureStreamProtocol:
-        return SecureStreamProtocol(self._reactor, self._methods, self._connected, self._lost, self._options)
+        self._protocol = SecureStreamProtocol(
+            self._reactor, self._methods, self._connected, self._lost, self._options
+        )
+        return self._protocol
 
     def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
-        self.refused = reason.check(ConnectionRefusedError) is not None
-        self._lost(None, describe_failure(reason))
+        self._end(_Loss(_reason_of(reason), describe_failure(reason)))
 
     def _connected(self, peer: Peer) -> None:
         self.peer = peer
@@ -179,7 +199,23 @@ class _Attempt(ClientFactory):
             self.outcome.callback(peer)
 
     def _lost(self, peer: Peer | None, why: str) -> None:
-        self.why = why
+        verdict = None if self._protocol is None else self._protocol.verdict
+        self._end(_Loss(ControlFailure.LOST if verdict is None else verdict.check, why))
+
+    def _end(self, loss: _Loss) -> None:
+        self.loss = loss
         if not self.outcome.called:
             self.outcome.callback(None)
         self.gone.callback(None)
+
+
+def _reason_of(failure: Failure) -> ControlFailure:
+    """The code of a TCP connection that could not be made."""
+    if failure.check(ConnectionRefusedError) is not None:
+        return ControlFailure.CONNECTION_REFUSED
+    if failure.check(TimeoutError, TCPTimedOutError) is not None:
+        return ControlFailure.NO_ANSWER
+    number = getattr(failure.value, "osError", None)
+    if failure.check(NoRouteError) is not None or number in (errno.EHOSTUNREACH, errno.ENETUNREACH):
+        return ControlFailure.UNREACHABLE
+    return ControlFailure.LOST

@@ -19,8 +19,9 @@ from systemvm.rpc.core.peer import Peer
 from systemvm.rpc.stream.secure_transport import SecureStreamProtocol
 from systemvm.rpc.stream.transport import Reactor
 from systemvm.rpc.tls.context import Identity, TlsOptions, daemon_options
-from systemvm.rpc.tls.refusal import Refusal, TlsCheck
+from systemvm.rpc.tls.refusal import Refusal
 from systemvm.service.connection_limits import Bounds, ConnectionLimits, source_of_address
+from systemvm.wire.control_failure import ControlFailure
 
 #: Connections of nobody known yet: many, for the agents of a host may all come by one address when a daemon
 #: was started anew. An agent needs one connection, and a second while it dials anew.
@@ -29,7 +30,9 @@ BOUNDS = Bounds(pending=1024, pending_of_source=256, of_owner=4)
 REPORT_CROWD_EVERY_S = 60.0
 BACKLOG = 1024  # all agents of a host dial at once when its daemon was started anew
 
-_CROWDED = Refusal(TlsCheck.CROWDED, "its source holds too many connections, and others need their place")
+_CROWDED = Refusal(
+    ControlFailure.CROWDED, "its source holds too many connections, and others need their place"
+)
 
 _log = Logger()
 
@@ -140,7 +143,7 @@ class _AgentFactory(Factory):
             if peer is not None:
                 _log.info("{name} disconnected: {why}", name=peer.caller.name, why=why)
                 self._on_lost(peer, why)
-            elif protocol.verdict is not None and protocol.verdict.check is TlsCheck.CROWDED:
+            elif protocol.verdict is not None and protocol.verdict.check is ControlFailure.CROWDED:
                 self._report_crowd(address, protocol.verdict)
             else:
                 _log.warn("Refused a control connection of {address}: {why}", address=addr, why=why)

@@ -15,8 +15,9 @@ from systemvm.rpc.core.method import Caller, MethodTable
 from systemvm.rpc.core.peer import Peer
 from systemvm.rpc.stream.transport import StreamProtocol, set_keepalive
 from systemvm.rpc.tls.context import IdentityRefused, TlsOptions
-from systemvm.rpc.tls.refusal import Refusal, TlsCheck, of_lost_handshake
+from systemvm.rpc.tls.refusal import Refusal, of_lost_handshake
 from systemvm.service.scaled_timer import ScaledTimer
+from systemvm.wire.control_failure import ControlFailure
 
 HANDSHAKE_S = 15.0
 
@@ -52,7 +53,7 @@ class SecureStreamProtocol(StreamProtocol):
         self._stop_handshake_timer()
         certificate = self.transport.getPeerCertificate()
         if certificate is None:
-            self.reject(Refusal(TlsCheck.NO_CERTIFICATE, "it showed no certificate"))
+            self.reject(Refusal(ControlFailure.NO_CERTIFICATE, "it showed no certificate"))
             return
         try:
             caller = self._options.check(certificate.to_cryptography())
@@ -65,7 +66,7 @@ class SecureStreamProtocol(StreamProtocol):
             return
         except Exception:
             self._log.failure("Checking a certificate failed")
-            self.reject(Refusal(TlsCheck.CHAIN, "its certificate cannot be read"))
+            self.reject(Refusal(ControlFailure.CHAIN, "its certificate cannot be read"))
             return
         self.start_peer(caller)
 
@@ -78,7 +79,7 @@ class SecureStreamProtocol(StreamProtocol):
 
     def _too_slow(self) -> None:
         waited_s = HANDSHAKE_S if self._handshake is None else self._handshake.waited_s
-        self.reject(Refusal(TlsCheck.TIMEOUT, f"no TLS handshake in {waited_s:.0f} s"))
+        self.reject(Refusal(ControlFailure.TIMEOUT, f"no TLS handshake in {waited_s:.0f} s"))
 
     def reject(self, verdict: Refusal) -> None:
         """Close the connection; the verdict stays readable."""

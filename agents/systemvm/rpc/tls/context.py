@@ -23,8 +23,8 @@ from zope.interface import implementer
 
 from systemvm.rpc.core.call import Caller, PeerCertificate
 from systemvm.rpc.tls.identity import Identity
-from systemvm.rpc.tls.refusal import TlsCheck
 from systemvm.service.errors import SystemVmError
+from systemvm.wire.control_failure import ControlFailure
 from systemvm.wire.role import MANAGEMENT_SAN, Role
 
 __all__ = [
@@ -45,7 +45,7 @@ _INSTANCE_NAME = re.compile(r"([a-z]-\d+)-vm")
 class IdentityRefused(SystemVmError):  # noqa: N818  a verdict
     """The chain is good, and this certificate still does not make its holder the other end we want."""
 
-    def __init__(self, check: TlsCheck, text: str) -> None:
+    def __init__(self, check: ControlFailure, text: str) -> None:
         super().__init__(text, code=check)
         self.check = check
 
@@ -83,7 +83,7 @@ def check_agent(certificate: x509.Certificate) -> Caller:
     match = _AGENT_SAN.fullmatch(names[0]) if len(names) == 1 else None
     if match is None:
         text = f"names {_listed(names)} instead of one <name>.<role>.systemvm of an agent"
-        raise IdentityRefused(TlsCheck.NAME, text)
+        raise IdentityRefused(ControlFailure.NAME, text)
     return Caller(_instance_name(match.group(1)), match.group(2), describe_certificate(certificate))
 
 
@@ -92,7 +92,7 @@ def check_daemon(certificate: x509.Certificate) -> Caller:
     _require_usage(certificate, ExtendedKeyUsageOID.SERVER_AUTH, "serverAuth")
     names = _dns_names(certificate)
     if MANAGEMENT_SAN not in names:
-        raise IdentityRefused(TlsCheck.NAME, f"names {_listed(names)} without {MANAGEMENT_SAN}")
+        raise IdentityRefused(ControlFailure.NAME, f"names {_listed(names)} without {MANAGEMENT_SAN}")
     hosts = [match.group(1) for name in names if (match := _HOST_SAN.fullmatch(name))]
     name = hosts[0] if hosts else Role.MANAGEMENT.value
     return Caller(name, Role.MANAGEMENT.value, describe_certificate(certificate))
@@ -147,7 +147,7 @@ def _require_usage(certificate: x509.Certificate, usage: x509.ObjectIdentifier, 
     except (x509.ExtensionNotFound, ValueError):
         usages = []
     if usages != [usage]:
-        raise IdentityRefused(TlsCheck.USAGE, f"is not for {name} alone (extended key usage)")
+        raise IdentityRefused(ControlFailure.USAGE, f"is not for {name} alone (extended key usage)")
 
 
 def _dns_names(certificate: x509.Certificate) -> list[str]:

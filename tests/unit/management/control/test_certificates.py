@@ -28,7 +28,8 @@ from systemvm.management.state.status import AgentState, InstanceState, Instance
 from systemvm.rpc.core.call import Caller, PeerCertificate
 from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.tls.context import describe_certificate_pem
-from systemvm.rpc.tls.refusal import Refusal, TlsCheck
+from systemvm.rpc.tls.refusal import Refusal
+from systemvm.wire.control_failure import ControlFailure
 from systemvm.wire.role import Role
 
 DAY_S = 86400.0
@@ -111,7 +112,7 @@ async def test_a_revoked_certificate_is_refused_at_once_and_for_good(world: Worl
     with pytest.raises(RpcError) as refused:
         world.directory.admit(caller)
     assert refused.value.reason == "revoked"
-    assert Refusal.of_application(refused.value).check is TlsCheck.REVOKED
+    assert Refusal.of_application(refused.value).check is ControlFailure.REVOKED
     world.directory.admit(other)
     restarted = world.another()
     with pytest.raises(RpcError, match="revoked"):
@@ -134,7 +135,7 @@ async def test_one_that_the_ca_signed_off_record_is_refused(world: World, tmp_pa
         certificates.check(known)
         with pytest.raises(RpcError, match="was not given out here") as refused:
             certificates.check(Caller("s-1-VM", "ssvm", forged))
-        assert Refusal.of_application(refused.value).check is TlsCheck.OFF_RECORD
+        assert Refusal.of_application(refused.value).check is ControlFailure.OFF_RECORD
 
 
 @pytest_twisted.ensureDeferred
@@ -211,24 +212,28 @@ async def test_one_that_takes_our_certificate_for_bad_has_its_clock_looked_at(wo
         doubted.append(agent.name)
 
     refusals = RefusalRecorder(world.database, world.directory, world.reactor.seconds, doubt)
-    await refusals.note("169.254.10.2", Refusal(TlsCheck.EXPIRED, "its certificate has expired"))
-    await refusals.note("192.0.2.7", Refusal(TlsCheck.OUR_CERTIFICATE, "it takes our certificate for bad"))
+    await refusals.note("169.254.10.2", Refusal(ControlFailure.EXPIRED, "its certificate has expired"))
+    await refusals.note(
+        "192.0.2.7", Refusal(ControlFailure.OUR_CERTIFICATE, "it takes our certificate for bad")
+    )
     assert doubted == []
-    await refusals.note("169.254.10.2", Refusal(TlsCheck.OUR_CERTIFICATE, "it takes our certificate for bad"))
+    await refusals.note(
+        "169.254.10.2", Refusal(ControlFailure.OUR_CERTIFICATE, "it takes our certificate for bad")
+    )
     assert doubted == ["s-1-VM"]
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_refusal_is_told_by_the_vm_of_that_address(world: World) -> None:
     refusals = RefusalRecorder(world.database, world.directory, world.reactor.seconds)
-    expired = Refusal(TlsCheck.EXPIRED, "its certificate has expired")
+    expired = Refusal(ControlFailure.EXPIRED, "its certificate has expired")
     await refusals.note("169.254.10.2", expired)
     assert world.agent.status.state is AgentState.ALERT
     assert world.agent.status.reason == "was refused (expired): its certificate has expired"
     assert "reboot" in world.agent.status.hint
     for _ in range(3):
         await refusals.note("169.254.10.2", expired)
-    await refusals.note("192.0.2.7", Refusal(TlsCheck.PLAIN, "what it sends is not TLS"))
+    await refusals.note("192.0.2.7", Refusal(ControlFailure.PLAIN, "what it sends is not TLS"))
     found = await world.database.read(events.newest, 10)
     assert [event.description for event in found if event.type == "CONTROL.REFUSED"] == [
         "refused a control connection of 192.0.2.7: not-tls: what it sends is not TLS",
@@ -241,7 +246,7 @@ async def test_a_refusal_beside_a_live_connection_is_no_alert(world: World) -> N
     peer: Any = object()
     world.agent.peer, world.agent.status = peer, AgentStatus(AgentState.UP)
     refusals = RefusalRecorder(world.database, world.directory, world.reactor.seconds)
-    await refusals.note("169.254.10.2", Refusal(TlsCheck.NO_CERTIFICATE, "it showed no certificate"))
+    await refusals.note("169.254.10.2", Refusal(ControlFailure.NO_CERTIFICATE, "it showed no certificate"))
     assert world.agent.status == AgentStatus(AgentState.UP)
 
 
@@ -257,7 +262,7 @@ async def test_who_is_refused_over_and_over_is_looked_up_once_at_a_time(
         await waiting[-1]
 
     monkeypatch.setattr(refusals, "note", note)
-    plain = Refusal(TlsCheck.PLAIN, "what it sends is not TLS")
+    plain = Refusal(ControlFailure.PLAIN, "what it sends is not TLS")
     for _ in range(100):
         refusals("192.0.2.7", plain)
     assert len(waiting) == 1

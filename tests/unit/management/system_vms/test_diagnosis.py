@@ -27,8 +27,9 @@ from systemvm.management.system_vms.secure_shell import HOST_KEY, SshAccess
 from systemvm.rpc.core.call import Call, Caller
 from systemvm.rpc.core.method import MethodTable
 from systemvm.rpc.stream.peer_credentials import OPERATOR
-from systemvm.rpc.tls.refusal import Refusal, TlsCheck
+from systemvm.rpc.tls.refusal import Refusal, hint_for
 from systemvm.wire.boot_failure import BootFailure
+from systemvm.wire.control_failure import ControlFailure
 
 NAME, ADDRESS, PORT = "s-1-VM", "169.254.0.1", 8250
 NOW_S = 1_700_000_000.0
@@ -459,10 +460,11 @@ async def test_a_console_that_says_the_end_is_believed_at_once(world: Any) -> No
 
 
 @pytest.mark.parametrize(
-    "check", [TlsCheck.WRONG_CA, TlsCheck.EXPIRED, TlsCheck.NOT_YET_VALID, TlsCheck.REVOKED]
+    "check",
+    [ControlFailure.WRONG_CA, ControlFailure.EXPIRED, ControlFailure.NOT_YET_VALID, ControlFailure.REVOKED],
 )
 @pytest_twisted.ensureDeferred
-async def test_a_refusal_is_the_better_reason(world: Any, check: TlsCheck) -> None:
+async def test_a_refusal_is_the_better_reason(world: Any, check: ControlFailure) -> None:
     await world.reconciler.scan()
     vm = await world.database.read(instances.by_instance_name, NAME)
     nics = await world.database.read(instances.nics_of, vm.id)
@@ -474,7 +476,7 @@ async def test_a_refusal_is_the_better_reason(world: Any, check: TlsCheck) -> No
         control, Refusal(check, "told")
     )
     status = await rounds(world, diagnosis, 1)
-    assert (status.reason, status.hint) == (f"was refused ({check.value}): told", check.hint)
+    assert (status.reason, status.hint) == (f"was refused ({check.value}): told", hint_for(check))
 
 
 @pytest_twisted.ensureDeferred
