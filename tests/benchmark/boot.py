@@ -156,6 +156,9 @@ def rows(seconds: dict[str, list[float]]) -> list[dict[str, Any]]:
 
 
 def main() -> int:
+    from systemvm.service.sigint import restore_sigint
+
+    restore_sigint()
     parser = argparse.ArgumentParser(description="Boot time of the appliances against a stock Debian's.")
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()

@@ -140,6 +140,9 @@ def measure(
 
 
 def main() -> int:
+    from systemvm.service.sigint import restore_sigint
+
+    restore_sigint()
     parser = argparse.ArgumentParser(description="CPU of an idle cloud, and of one small download.")
     parser.add_argument("--quiet-s", type=float, default=90.0, help="before measuring (default: %(default)g)")
     parser.add_argument("--minutes", type=float, default=1.0, help="of measuring (default: %(default)g)")

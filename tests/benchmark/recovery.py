@@ -167,6 +167,9 @@ def measure(rounds: int, say: Callable[[str], None]) -> tuple[dict[str, list[flo
 
 
 def main() -> int:
+    from systemvm.service.sigint import restore_sigint
+
+    restore_sigint()
     parser = argparse.ArgumentParser(description="Recovery of agent, daemon and machine.")
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()

@@ -110,6 +110,9 @@ def soak(minutes: float, seed: int) -> dict[str, Any]:
 
 
 def main() -> int:
+    from systemvm.service.sigint import restore_sigint
+
+    restore_sigint()
     parser = argparse.ArgumentParser(description="Downloads and kills on machines with a fifth of a core.")
     parser.add_argument("--minutes", type=float, default=60.0, help="default: %(default)g")
     parser.add_argument("--seed", type=int, default=1, help="the same seed makes the same kills")

@@ -102,6 +102,9 @@ def soak(count: int, seed: int) -> dict[str, Any]:
 
 
 def main() -> int:
+    from systemvm.service.sigint import restore_sigint
+
+    restore_sigint()
     parser = argparse.ArgumentParser(description="Random kills while downloads go on.")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
