@@ -156,8 +156,9 @@ def trickles_then_goes_on(request: Request) -> None:
         _range_of(request, BODY, {"ETag": '"one"'})
     else:
         request.send("200 OK", {"Content-Length": str(len(BODY)), "ETag": '"one"'})
-        for start in range(0, len(BODY), 10):  # until it is hung up on
-            request.connection.sendall(BODY[start : start + 10])
+        # until the connection is closed; so slowly that no scale of the window makes it fast enough
+        for start in range(len(BODY)):
+            request.connection.sendall(BODY[start : start + 1])
             time.sleep(0.1)  # a slow link is what this serves
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decompression with bounded output: a small file must not become an endless one.
 
-What a file is shows in its first bytes, as in CloudStack, and not in its name.
+The first bytes of a file decide how it is decompressed, as in CloudStack, and not its name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from systemvm.wire.transfer_failure import TransferFailure
 PIECE_BYTES = MIB  # of output at a time
 _XZ_MEMORY_BYTES = 128 * MIB
 _ZSTD_WINDOW_BYTES = 128 * MIB
-#: All that Python's lzma module leaves of liblzma's LZMA_MEMLIMIT_ERROR.
+#: The text by which Python's lzma module reports liblzma's LZMA_MEMLIMIT_ERROR.
 _XZ_MEMORY_ERROR = "Memory usage limit exceeded"
 
 
@@ -30,11 +30,11 @@ class Decoder(Protocol):
     def decode(self, data: bytes) -> Iterator[bytes]: ...
 
     def finish(self) -> None:
-        """TransferError when the stream ended in the middle."""
+        """Raises: TransferError when the stream is truncated."""
 
 
 class PassthroughDecoder:
-    """No compression: what comes in goes out."""
+    """Passes uncompressed data through."""
 
     def decode(self, data: bytes) -> Iterator[bytes]:
         yield data
@@ -50,21 +50,21 @@ class GzipDecoder:
         from isal import isal_zlib
 
         self._new = lambda: isal_zlib.decompressobj(31)
-        self._error: Any = isal_zlib.error  # its stubs call it an instance
+        self._error: Any = isal_zlib.error  # its stubs declare it as an instance
         self._stream = self._new()
-        self._between = False  # a member has ended and no other begun
+        self._between = False  # a member has ended, and no other has begun
 
     def decode(self, data: bytes) -> Iterator[bytes]:
         while data:
             if self._between:
-                data = data.lstrip(b"\0")  # padding to whole blocks is usual on tapes and in archives
+                data = data.lstrip(b"\0")  # tapes and archives are padded to whole blocks
                 if not data:
                     return
                 self._stream, self._between = self._new(), False
             try:
                 piece = self._stream.decompress(data, PIECE_BYTES)
             except self._error as error:
-                raise _broken("gzip", error) from None
+                raise _damaged("gzip", error) from None
             if piece:
                 yield piece
             if self._stream.eof:
@@ -74,7 +74,7 @@ class GzipDecoder:
 
     def finish(self) -> None:
         if not self._between:
-            raise _cut_off("gzip")
+            raise _truncated("gzip")
 
 
 class StandardLibraryDecoder:
@@ -104,9 +104,9 @@ class StandardLibraryDecoder:
                     raise needs_memory(
                         "the dictionary of the xz file is too large",
                         _XZ_MEMORY_BYTES,
-                        "compress it again with a dictionary of at most 64 MiB, as xz -9 does",
+                        "compress it with a dictionary of at most 64 MiB, as xz -9 does",
                     ) from None
-                raise _broken(self._name, error) from None
+                raise _damaged(self._name, error) from None
             if piece:
                 yield piece
             if self._stream.eof:
@@ -114,18 +114,18 @@ class StandardLibraryDecoder:
             elif self._stream.needs_input:
                 return
             else:
-                data = b""  # the stream holds what is left
+                data = b""  # the stream holds the rest
 
     def finish(self) -> None:
         if not self._between:
-            raise _cut_off(self._name)
+            raise _truncated(self._name)
 
 
 class ZstdDecoder:
     """zstd frames one after another, skippable ones among them.
 
-    The binding's push interface has no bound on its output, so small slices go in: a block of 4 bytes can
-    hold 128 KiB of one byte, and a slice of 1 KiB comes to 32 MiB at the very worst.
+    The push interface of the binding has no bound on its output, so the input is cut into small slices: a
+    block of 4 bytes can contain 128 KiB of one byte, and a slice of 1 KiB expands to 32 MiB at most.
     """
 
     _SLICE_BYTES = 1024
@@ -136,7 +136,7 @@ class ZstdDecoder:
         self._new = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES).decompressobj
         self._error = zstandard.ZstdError
         self._stream: Any = None  # None between frames
-        self._header = b""  # of a frame that has only begun
+        self._header = b""  # of a frame whose header is incomplete
         self._skip_bytes = 0
         self._seen_frame = False
 
@@ -156,14 +156,14 @@ class ZstdDecoder:
 
     def finish(self) -> None:
         if self._stream is not None or self._header or self._skip_bytes or not self._seen_frame:
-            raise _cut_off("zstd")
+            raise _truncated("zstd")
 
     def _begin(self, data: bytes) -> bool:
-        """Read a frame's header; False when more of it is needed."""
+        """Parse the header of a frame; return False when it is incomplete."""
         try:
             header = zstd_frames.read_header(data)
         except ValueError as error:
-            raise _broken("zstd", error) from None
+            raise _damaged("zstd", error) from None
         if isinstance(header, zstd_frames.Skippable):
             self._skip_bytes = header.size_bytes
         elif header is not None:
@@ -171,19 +171,19 @@ class ZstdDecoder:
                 raise needs_memory(
                     f"the zstd file needs {header.window_bytes // MIB} MiB",
                     _ZSTD_WINDOW_BYTES,
-                    "compress it again with zstd --long=27 or less",
+                    "compress it with zstd --long=27 or less",
                 )
             self._stream, self._seen_frame = self._new(), True
         return header is not None
 
     def _decode_frame(self, data: bytes) -> Generator[bytes, None, bytes]:
-        """Yield what `data` holds of this frame; return what is behind it."""
+        """Yield the output of this frame; return the input behind it."""
         for position in range(0, len(data), self._SLICE_BYTES):
             part = data[position : position + self._SLICE_BYTES]
             try:
                 piece = self._stream.decompress(part)
             except self._error as error:
-                raise _broken("zstd", error) from None
+                raise _damaged("zstd", error) from None
             for start in range(0, len(piece), PIECE_BYTES):
                 yield piece[start : start + PIECE_BYTES]
             if self._stream.eof:
@@ -194,7 +194,7 @@ class ZstdDecoder:
 
 
 class BoundedDecoder:
-    """Chooses the decoder by the first bytes, and stops what would become too large."""
+    """Chooses the decoder by the first bytes, and limits the size of the output."""
 
     def __init__(self, max_size_bytes: int, limits: TransferLimits) -> None:
         self._max_size_bytes = max_size_bytes
@@ -226,7 +226,7 @@ class BoundedDecoder:
             if self.produced_bytes > self._max_size_bytes:
                 raise TransferError(
                     TransferFailure.TOO_LARGE,
-                    f"the image decompresses to more than the limit of {self._max_size_bytes} bytes",
+                    f"the image decompresses to more than {self._max_size_bytes} bytes, which is the limit",
                 )
             if (
                 self.produced_bytes > self._limits.ratio_free_bytes
@@ -234,8 +234,8 @@ class BoundedDecoder:
             ):
                 raise TransferError(
                     TransferFailure.TOO_LARGE,
-                    f"the image grows more than {self._limits.max_ratio} times when decompressed",
-                    "it looks like a decompression bomb; publish it uncompressed if it is none",
+                    f"the image grows too much when decompressed: more than {self._limits.max_ratio} times",
+                    "publish it uncompressed, unless it is a decompression bomb",
                 )
             yield piece
 
@@ -257,7 +257,7 @@ class BoundedDecoder:
 
 
 def needs_memory(what: str, limit_bytes: int, hint: str) -> TransferError:
-    """The file may be whole, but no job may have the memory that unpacking it takes."""
+    """Return the error for a file that can be good but needs more memory than a job is given."""
     return TransferError(
         TransferFailure.MEMORY_LIMIT,
         f"decompression needs more memory than the limit of {limit_bytes // MIB} MiB: {what}",
@@ -265,15 +265,15 @@ def needs_memory(what: str, limit_bytes: int, hint: str) -> TransferError:
     )
 
 
-def _broken(name: str, error: Exception) -> TransferError:
+def _damaged(name: str, error: Exception) -> TransferError:
     return TransferError(
         TransferFailure.DECOMPRESSION,
         f"the {name} file is damaged: {error}",
-        "compare it with its publisher's",
+        "compare it with the publisher's file",
     )
 
 
-def _cut_off(name: str) -> TransferError:
+def _truncated(name: str) -> TransferError:
     return TransferError(
-        TransferFailure.DECOMPRESSION, f"the {name} file is cut off", "compare it with its publisher's"
+        TransferFailure.DECOMPRESSION, f"the {name} file is truncated", "compare it with the publisher's file"
     )

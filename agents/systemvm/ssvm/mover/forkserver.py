@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process that movers are forked from: everything is imported, and nothing waits in it.
+"""The process that movers are forked from: all modules are imported, and nothing blocks it.
 
-fetch starts it once. A start of an interpreter and its imports for each image cost seconds of CPU in a guest
-without KVM; a fork costs milliseconds. It has one thread and no reactor, so that a fork is safe at any time.
+fetch starts it once. Starting an interpreter and importing modules for each image would cost seconds of CPU
+in a guest without KVM; a fork costs milliseconds. It has one thread and no reactor, so forking is always
+safe.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ from systemvm.ssvm.mover_messages import (
     encode,
 )
 
-#: How `ps` and `pgrep` show the one and the other (comm, at most 15 characters).
+#: Their names in `ps` and `pgrep` (comm, at most 15 characters).
 SERVER_NAME, MOVER_NAME = "mover-server", "mover"
 _MOVER_FDS = (CONTROL_FD, SOURCE_FD, DIRECTORY_FD)
-#: What a mover imports only when its image needs it.
+#: Modules that a mover imports only when its image needs them.
 _LATE_IMPORTS = (
     "encodings.idna",
     "isal.isal_zlib",
@@ -54,7 +55,7 @@ class _Mover:
 
 
 class ForkServer:
-    """Forks on order, kills on order, and reports each start and end."""
+    """Forks and kills movers on request, and reports the end of each."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -94,7 +95,7 @@ class ForkServer:
             self._report(ForkServerReport(order.id, not_started=error.strerror or "fork failed"))
             return
         if pid == 0:
-            _be_mover(parent, descriptors)
+            _run_mover(parent, descriptors)
         pidfd = os.pidfd_open(pid)
         self._movers[pidfd] = _Mover(order.id, pid)
         self._poll.register(pidfd, select.EPOLLIN)
@@ -102,7 +103,7 @@ class ForkServer:
     def _kill(self, mover_id: int) -> None:
         for each in self._movers.values():
             if each.id == mover_id:
-                os.kill(each.pid, signal.SIGKILL)  # not reaped yet, so the number is still its own
+                os.kill(each.pid, signal.SIGKILL)  # not reaped yet, so the number is not reused
 
     def _reap(self, pidfd: int) -> None:
         ended = self._movers.pop(pidfd)
@@ -115,13 +116,16 @@ class ForkServer:
         self._connection.sendall(encode(report))
 
 
-def _be_mover(parent: int, descriptors: list[int]) -> None:
-    """Run one mover and exit: three descriptors and standard error, and nothing else of the server's."""
+def _run_mover(parent: int, descriptors: list[int]) -> None:
+    """Run one mover and exit.
+
+    It keeps three descriptors and standard error, and nothing else of the server.
+    """
     code = 1
     try:
         set_process_name(MOVER_NAME)
         die_with_parent(parent)
-        # first out of the way of the numbers that they shall have
+        # first move them away from the numbers that they will have
         high = [fcntl.fcntl(each, fcntl.F_DUPFD, max(_MOVER_FDS) + 1) for each in descriptors]
         for source, target in zip(high, _MOVER_FDS, strict=True):
             os.dup2(source, target, inheritable=False)
@@ -135,11 +139,11 @@ def _be_mover(parent: int, descriptors: list[int]) -> None:
 
 
 def main() -> int:
-    """What fetch starts, with its socket as `FORK_SERVER_FD`."""
+    """Serve fetch, whose socket is `FORK_SERVER_FD`."""
     for name in _LATE_IMPORTS:
         importlib.import_module(name)
     set_process_name(SERVER_NAME)
-    # a mover shares these pages as long as nobody writes to them; the collector would
+    # a mover shares these pages until they are written to, which the collector would do
     gc.collect()
     gc.disable()
     gc.freeze()

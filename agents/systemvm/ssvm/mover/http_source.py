@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The mover's side of HTTP: TLS and one GET over a socket that is connected already.
+"""HTTP in the mover: TLS and one GET over a socket that is already connected.
 
-`http.client` reads straight into a caller's buffer, which Twisted's stack does not (reference 6.1).
+`http.client` reads directly into the caller's buffer, which Twisted's stack does not (reference 6.1).
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
 
 class HttpSource:
-    """One answer, with a whole file or the rest of it; `total_bytes` is the file's, None when nobody said."""
+    """One response with a file or the rest of it; `total_bytes` is that of the file, None when unknown."""
 
     def __init__(self, connection: socket.socket, job: MoverJob, resume: ResumePoint | None = None) -> None:
         self._limits = job.limits
         self._pace = MinimumRate(job.limits)
         connection.settimeout(job.limits.headers_timeout_s)
-        self._socket = self._secure(connection, job) if job.is_tls else connection
-        self._answer = self._ask(job, resume)
+        self._socket = self._wrap_tls(connection, job) if job.is_tls else connection
+        self._answer = self._request(job, resume)
         if self._answer.status in http_response.REDIRECTS:
             raise TransferError(
                 TransferFailure.REDIRECTS,
-                "the server redirects now, but did not a moment ago",
+                "the server redirects now, but did not redirect the probe",
                 "retry the template",
             )
         headers: dict[str, list[str]] = {}
@@ -60,22 +60,25 @@ class HttpSource:
         self._socket.settimeout(job.limits.stall_timeout_s)
 
     def resume_point(self) -> ResumePoint | None:
-        """Where another answer may go on; None when nothing has come or nothing would identify the rest."""
+        """Return where another response can resume.
+
+        None when there is no byte yet, or no validator of the rest.
+        """
         if not self.received_bytes or self._validator is None:
             return None
         return ResumePoint(self.received_bytes, self._validator, self.total_bytes, self._body.encoding)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._answer.close()
         self._socket.close()
 
     def read_into(self, buffer: memoryview) -> int:
-        """Fill as much of `buffer` as one read brings; 0 at the checked end of the body."""
+        """Read once into `buffer`; return the number of bytes, 0 at the verified end of the body."""
         self._pace.check()
         begun_s = time.monotonic()
         if self._body.length_bytes is None:
-            count = self._guarded(self._read_unmeasured, buffer)
+            count = self._read_checked(self._read_unmeasured, buffer)
             self.received_bytes += count
         else:
             missing = self._first_byte + self._body.length_bytes - self.received_bytes
@@ -84,7 +87,7 @@ class HttpSource:
                 return 0
             is_first = self.received_bytes == self._first_byte
             read = self._read_first if is_first else self._stream.readinto1
-            count = self._guarded(read, buffer[:missing])
+            count = self._read_checked(read, buffer[:missing])
             if count == 0:
                 raise self._truncated()
             self.received_bytes += count
@@ -93,17 +96,17 @@ class HttpSource:
 
     @property
     def content_encoding(self) -> str | None:
-        """That of the bytes as they come; None for the file as it is."""
+        """The encoding of the received bytes; None for the file as it is."""
         return self._body.encoding
 
     @property
     def _stream(self) -> BufferedReader:
         return self._answer.fp
 
-    def _secure(self, connection: socket.socket, job: MoverJob) -> ssl.SSLSocket:
+    def _wrap_tls(self, connection: socket.socket, job: MoverJob) -> ssl.SSLSocket:
         context = ssl.create_default_context()
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        # Python 3.13 began to ask of private CAs what browsers, curl and the probe do not
+        # Python 3.13 requires of private CAs what browsers, curl and the probe do not
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         try:
             if job.source_ca_pem:
@@ -112,8 +115,8 @@ class HttpSource:
         except ssl.SSLCertVerificationError as error:
             raise TransferError(
                 TransferFailure.TLS_FAILED,
-                f"the certificate of {job.host} does not hold: {error.verify_message}",
-                "hand its CA to the zone as source CA if it is your own",
+                f"certificate of {job.host} cannot be verified: {error.verify_message}",
+                "add its CA to the zone as a source CA if it is your own",
             ) from None
         except TimeoutError:
             raise TransferError(
@@ -121,20 +124,21 @@ class HttpSource:
             ) from None
         except (ssl.SSLEOFError, ConnectionError) as error:
             raise TransferError(
-                TransferFailure.CONNECTION_LOST, f"{job.host} broke off the TLS handshake: {_reason(error)}"
+                TransferFailure.CONNECTION_LOST,
+                f"{job.host} closed the connection during the TLS handshake: {_reason(error)}",
             ) from None
         except (OSError, ValueError) as error:
             raise TransferError(
                 TransferFailure.TLS_FAILED, f"TLS with {job.host} failed: {_reason(error)}"
             ) from None
 
-    def _ask(self, job: MoverJob, resume: ResumePoint | None) -> http.client.HTTPResponse:
+    def _request(self, job: MoverJob, resume: ResumePoint | None) -> http.client.HTTPResponse:
         headers = request_headers(job.authority)
         if resume is not None:
             headers |= {"Range": f"bytes={resume.received_bytes}-", "If-Range": resume.validator}
         client = http.client.HTTPConnection(job.host)
         client.sock = self._socket
-        client.auto_open = 0  # this process has one connection and no way to another
+        client.auto_open = 0  # this process has one connection and cannot open another
         try:
             client.putrequest("GET", job.target, skip_host=True, skip_accept_encoding=True)
             for name, value in headers.items():
@@ -147,7 +151,7 @@ class HttpSource:
             ) from None
         except http.client.HTTPException as error:
             raise TransferError(
-                TransferFailure.HTTP_INVALID, f"the answer is not HTTP: {type(error).__name__}"
+                TransferFailure.HTTP_INVALID, f"response is not HTTP: {type(error).__name__}"
             ) from None
         except TimeoutError:
             raise TransferError(
@@ -155,7 +159,7 @@ class HttpSource:
             ) from None
         except OSError as error:
             raise TransferError(
-                TransferFailure.CONNECTION_LOST, f"the connection broke: {_reason(error)}"
+                TransferFailure.CONNECTION_LOST, f"connection lost: {_reason(error)}"
             ) from None
 
     def _check_length(self, job: MoverJob) -> None:
@@ -164,66 +168,72 @@ class HttpSource:
             raise TransferError(
                 TransferFailure.LENGTH_UNKNOWN,
                 "Failed to receive length of download",
-                "without a length or a checksum nobody can tell a complete file from a part; give a checksum",
+                "register it with a checksum, which tells a complete file from a part",
             )
         if self._body.encoding is not None:
-            announced = None  # encoded as it is sent: another representation than the probe's may be
+            announced = None  # an encoded body can be another representation than the probe's
         if length is not None and announced is not None and length != announced:
             raise TransferError(
                 TransferFailure.LENGTH_WRONG,
                 f"the server announced {announced} bytes first and {length} bytes then",
-                "the file may just be changing; retry the template",
+                "retry the template; the file can be changing at the moment",
             )
         http_response.require_size(length, job.max_size_bytes)
 
     def _read_first(self, buffer: memoryview) -> int:
-        """What came with the headers; readinto1 would wait for more before it gives that out."""
+        """Read what arrived with the headers; readinto1 would wait for more before it returns that."""
         data = self._stream.read1(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
     def _read_unmeasured(self, buffer: memoryview) -> int:
-        """A part of a chunk, or of what ends with the connection; one read, so that slowness is seen."""
+        """Read a part of a chunk, or of a body that ends with the connection.
+
+        Once, so that slowness is noticed.
+        """
         data = self._answer.read1(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
-    def _guarded(self, read: Callable[[memoryview], int], buffer: memoryview) -> int:
+    def _read_checked(self, read: Callable[[memoryview], int], buffer: memoryview) -> int:
         try:
             return read(buffer)
         except http.client.IncompleteRead:
             raise self._truncated() from None
         except http.client.HTTPException as error:
             raise TransferError(
-                TransferFailure.HTTP_INVALID, f"the body is not HTTP: {type(error).__name__}"
+                TransferFailure.HTTP_INVALID, f"body is not HTTP: {type(error).__name__}"
             ) from None
         except TimeoutError:
             raise TransferError(
                 TransferFailure.STALLED,
-                f"nothing came for {self._limits.stall_timeout_s:g} s after {self.received_bytes} bytes",
-                "the server or the way to it is stuck; retry the template later",
+                f"no data for {self._limits.stall_timeout_s:g} s after {self.received_bytes} bytes",
+                "retry the template later: the server or the network is stuck",
             ) from None
-        except (OSError, ValueError) as error:  # a chunk's length that is no number is a ValueError in 3.11
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # a chunk length that is not a number is a ValueError in Python 3.11
             if isinstance(error, ValueError):
                 raise TransferError(
-                    TransferFailure.HTTP_INVALID, "the body's chunks cannot be read"
+                    TransferFailure.HTTP_INVALID, "chunks of the body cannot be parsed"
                 ) from None
             raise TransferError(
                 TransferFailure.CONNECTION_LOST,
-                f"the connection broke after {self.received_bytes} bytes: {_reason(error)}",
+                f"connection lost after {self.received_bytes} bytes: {_reason(error)}",
             ) from None
 
     def _require_end(self) -> None:
-        """More than announced is a lie too: `Connection: close` was asked for, so the end should be here."""
+        """Check that no byte follows: the request had `Connection: close`, so the connection ends here."""
         self._socket.settimeout(self._limits.trailing_timeout_s)
         extra = b""
-        with contextlib.suppress(OSError):  # silence is not a lie, nor is a rude goodbye
+        with contextlib.suppress(OSError):  # silence and a reset are not errors
             extra = self._stream.read1(1)
         if extra:
             raise TransferError(
                 TransferFailure.LENGTH_WRONG,
                 f"the server announced {self.total_bytes} bytes and sends more",
-                "the server or a proxy before it is broken",
+                "fix the server or the proxy in front of it",
             )
 
     def _truncated(self) -> TransferError:
@@ -231,7 +241,7 @@ class HttpSource:
         return TransferError(
             TransferFailure.TRUNCATED,
             f"the connection ended after {self.received_bytes}{of} bytes",
-            "the server or the way to it broke off; retry the template",
+            "retry the template: the server or the network failed",
         )
 
 

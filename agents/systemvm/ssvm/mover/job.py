@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The mover: one process for one job, with a connected socket and a directory that others opened for it.
 
-It resolves no name, opens no connection and starts no program; what it reads is a stranger's, and what
-it may do with it is one file. It ends when its control socket does, so none outlives fetch.
+It resolves no name, opens no connection and starts no program; it reads untrusted bytes, and writes one file.
+It ends with its control socket, so it does not outlive fetch.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ REPORT_INTERVAL_S = 0.5
 
 
 class Mover:
-    """Does the work in a thread, and reports on it from the main one."""
+    """Does the work in a thread, and reports from the main thread."""
 
     def __init__(self, control: socket.socket, source: socket.socket, directory: int, job: MoverJob) -> None:
         self._control = control
@@ -54,37 +54,37 @@ class Mover:
         self._connections: SimpleQueue[tuple[socket.socket, MoverJob]] = SimpleQueue()
 
     def run(self) -> None:
-        """Work, report twice a second, and end with a result or a failure."""
+        """Work, report twice a second, and return after a result or a failure."""
         threading.Thread(target=self._work, name="work", daemon=True).start()
         while True:
             ready, _, _ = select.select([self._control.fileno(), self._ended], [], [], REPORT_INTERVAL_S)
             if self._control.fileno() in ready:
                 self._take_connection()
             report = self._report
-            self._send_progress()  # the last before an end too: what it comes to may depend on it
+            self._send_progress()  # before the outcome, too: fetch decides by the last progress
             if report is not None:
                 self._send(report)
                 return
 
     def _take_connection(self) -> None:
-        """A line with a descriptor: where to go on. The end means that nobody is left to report to."""
+        """Receive a line with the connection to resume over; exit when fetch has closed the socket."""
         line, descriptors = b"", []
         while not line.endswith(b"\n"):
             data, fresh, _, _ = socket.recv_fds(self._control, 65536, 1)
             if not data:
-                os._exit(1)  # the threads may be stuck in a system call
+                os._exit(1)  # the threads can be blocked in a system call
             line += data
             descriptors += fresh
         self._connections.put((socket.socket(fileno=descriptors[0]), decode_job(line)))
 
     def _reconnect(self, error: TransferError) -> tuple[socket.socket, MoverJob]:
-        """Ask fetch for another connection; called in the work's thread, and waits there."""
+        """Request another connection from fetch, and wait for it; called in the working thread."""
         self._send_progress()
         self._send(MoverReport(broken=MoverFailure(error.code.value, error.message, error.hint)))
         while self._pipeline is None or not self._pipeline.stopped:
             with suppress(Empty):
                 return self._connections.get(timeout=REPORT_INTERVAL_S)
-        raise error  # the store failed meanwhile, which the pipeline says in its place
+        raise error  # the store failed meanwhile; the pipeline reports that instead
 
     def _send_progress(self) -> None:
         if self._pipeline is not None:
@@ -99,15 +99,21 @@ class Mover:
             result = self._move()
             report = MoverReport(result=result)
         except TransferError as error:
-            report = _told(error)
+            report = _failure_report(error)
         except OSError as error:
-            # whatever it was asked, the store refused: a handle is stale when its server came back
-            report = _told(of_store(error, "a file operation"))
+            # the store failed whatever the operation was: a handle is stale after its server was restarted
+            report = _failure_report(of_store(error, "a file operation"))
         except MemoryError:
-            report = _told(needs_memory("it is used up", MAX_DATA_BYTES, "publish it compressed with less"))
+            report = _failure_report(
+                needs_memory(
+                    "all of it is used", MAX_DATA_BYTES, "compress it with a smaller dictionary or window"
+                )
+            )
         except Exception as error:
-            sys.stderr.write(f"mover of job {_plain(self._job.job_id)} broke down: {error!r}\n"[:2000])
-            report = _told(of_this_vm(error))
+            sys.stderr.write(
+                f"mover of job {_sanitize(self._job.job_id)} failed unexpectedly: {error!r}\n"[:2000]
+            )
+            report = _failure_report(of_this_vm(error))
         self._report = report
         os.eventfd_write(self._ended, 1)
 
@@ -118,7 +124,7 @@ class Mover:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(IMAGE_NAME, flags, 0o600, dir_fd=self._directory)
         except OSError as error:
-            raise of_store(error, "making the image's file") from None
+            raise of_store(error, "creating the image file") from None
         self._pipeline = Pipeline(source, descriptor, self._job)
         try:
             return self._pipeline.run()
@@ -126,7 +132,10 @@ class Mover:
             os.close(descriptor)
 
     def _require_room(self, total_bytes: int | None) -> None:
-        """Say that it will not fit before it is fetched; a raw disk may fit by its holes."""
+        """Raises: TransferError when the file is larger than the free space.
+
+        A raw disk can fit by its holes.
+        """
         if total_bytes is None or self._job.format is ImageFormat.RAW:
             return
         state = os.fstatvfs(self._directory)
@@ -139,12 +148,12 @@ class Mover:
             )
 
 
-def _told(error: TransferError) -> MoverReport:
+def _failure_report(error: TransferError) -> MoverReport:
     return MoverReport(failure=MoverFailure(error.code.value, error.message, error.hint))
 
 
-def _plain(text: str) -> str:
-    """An id as one word of a log line."""
+def _sanitize(text: str) -> str:
+    """Return an id as one word of a log line."""
     return "".join(each if each.isalnum() or each in "-_." else "?" for each in text[:128])
 
 
@@ -153,8 +162,8 @@ def main() -> int:
     with control.makefile("rb") as lines:
         job = decode_job(lines.readline())
     source = socket.socket(fileno=SOURCE_FD)
-    # Standard error is the journal: the request id of the API's call reaches as far as here.
-    sys.stderr.write(f"mover of job {_plain(job.job_id)} begins (request {_plain(job.request_id)})\n")
+    # standard error is the journal, where the request id of the API call can be followed to this process
+    sys.stderr.write(f"mover of job {_sanitize(job.job_id)} begins (request {_sanitize(job.request_id)})\n")
     restrict_process(max_file_bytes=job.max_size_bytes + MIB)
     Mover(control, source, DIRECTORY_FD, job).run()
     return 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a source sends fast enough: a trickle that never stops must not hold a job for ever."""
+"""The minimum rate of a source: a trickle that never stops must not block a job for ever."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from systemvm.wire.transfer_failure import TransferFailure
 
 
 class MinimumRate:
-    """Of one connection. Only time spent waiting for the source counts: a slow store is not its fault."""
+    """That of one connection. Only the time spent waiting for the source counts, not a slow store."""
 
     def __init__(self, limits: TransferLimits) -> None:
         self._limits = limits
@@ -17,22 +17,21 @@ class MinimumRate:
         self._received_bytes = 0
 
     def note(self, waited_s: float, received_bytes: int) -> None:
-        """A read took so long and brought so much."""
+        """Record how long a read took, and how many bytes it returned."""
         self._waited_s += waited_s
         self._received_bytes += received_bytes
 
     def check(self) -> None:
-        """TransferError when a whole window brought too little.
+        """Check before a read: bytes that a read has returned must be used, or a resumed transfer lacks them.
 
-        To be called before a read: what a read has brought is to be used whatever its pace was, or a transfer
-        that goes on elsewhere would leave it out.
+        Raises: TransferError when too few bytes were received in a whole window.
         """
         if self._waited_s < self._limits.slow_window_s:
             return
         if self._received_bytes < self._limits.slow_window_bytes:
             raise TransferError(
                 TransferFailure.STALLED,
-                f"only {self._received_bytes} bytes came in {self._limits.slow_window_s:g} s",
-                "the server or the way to it is too slow; retry the template later",
+                f"source is too slow: {self._received_bytes} bytes came in {self._limits.slow_window_s:g} s",
+                "retry the template later: the server or the network is too slow",
             )
         self._waited_s, self._received_bytes = 0.0, 0

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One pass over an image: receive | hash, decompress, inspect, write. Two threads share a pool of buffers.
 
-Hashing, decoding and system calls let go of the interpreter lock, so the two really overlap.
+Hashing, decoding and system calls release the interpreter lock, so the threads run in parallel.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BUFFERS = 16
 
 
 class Pipeline:
-    """Moves one body into one file; `run` blocks, `progress` may be read from another thread."""
+    """Moves one body into one file; `run` blocks, `progress` can be read from another thread."""
 
     def __init__(self, source: ResumingSource, descriptor: int, job: MoverJob) -> None:
         self._source = source
@@ -35,7 +35,7 @@ class Pipeline:
         self._writer = SparseWriter(descriptor)
         self._free: SimpleQueue[bytearray] = SimpleQueue()
         self._full: SimpleQueue[tuple[bytearray, int] | None] = SimpleQueue()
-        self._stop = threading.Event()  # either side: the other need not go on
+        self._stop = threading.Event()  # set by either thread: the other must end
         self._writer_error: BaseException | None = None
         self._result: MoverResult | None = None
         for _ in range(BUFFERS):
@@ -46,17 +46,20 @@ class Pipeline:
 
     @property
     def stopped(self) -> bool:
-        """Whether either side has failed."""
+        """Whether either thread has failed."""
         return self._stop.is_set()
 
     def run(self) -> MoverResult:
-        """Bring everything, check everything, make it durable; TransferError when something does not hold."""
+        """Receive, check and write the whole image, and make it durable.
+
+        Raises: TransferError when the source, the image or the store is at fault.
+        """
         writing = threading.Thread(target=self._write, name="writer", daemon=True)
         writing.start()
         try:
             self._receive()
         except BaseException:
-            if self._writer_error is None:  # else it is what ended the receiver, too
+            if self._writer_error is None:  # otherwise it has ended the receiver, too
                 self._stop.set()
                 raise
         finally:
@@ -102,16 +105,16 @@ class Pipeline:
         except BaseException as error:
             self._writer_error = error
             self._stop.set()
-            self._free.put(bytearray(BUFFER_BYTES))  # wakes a receiver that waits for one
+            self._free.put(bytearray(BUFFER_BYTES))  # wakes a receiver that waits for a buffer
 
     def _take(self, piece: bytes) -> None:
-        self._inspector.feed(piece)  # first: what must not be used is not written
+        self._inspector.feed(piece)  # before writing: an unsafe image is not written
         self._writer.write(piece)
 
     def _complete(self) -> MoverResult:
         for piece in self._decoder.finish():
             self._take(piece)
-        # the checksum is of what came, so it is said first: a wrong file is a better word than a damaged one
+        # first, because it is of the received bytes: "wrong file" helps more than "damaged image"
         computed = self._verification.verify(self._hash.hexdigest(), self._source.content_encoding)
         virtual_size_bytes = self._inspector.finish()
         self._writer.finish()

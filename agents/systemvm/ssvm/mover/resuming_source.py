@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One file over as many connections as it takes: where one breaks off, the next goes on.
+"""One file over several connections: where one breaks off, the next resumes.
 
-What has been hashed, unpacked and written stays: only bytes behind it are asked for (RFC 9110, 14.2), and
-only of the same file (13.1.5, If-Range).
+Bytes that were hashed, decompressed and written are not requested again, only those behind them (RFC 9110,
+14.2), and only of the same file (13.1.5, If-Range).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.mover.http_source import HttpSource
 from systemvm.ssvm.mover_messages import MoverJob
 
-#: Gets a connection to go on over, and the job with where it leads; blocks until there is one.
+#: Returns a connection to resume over, and the job with its URL; blocks until there is one.
 Reconnect = Callable[[TransferError], tuple[socket.socket, MoverJob]]
 
 
 class ResumingSource:
-    """A body from its first byte to its last; TransferError when it cannot be gone on with."""
+    """A body from its first byte to its last."""
 
     def __init__(self, connection: socket.socket, job: MoverJob, reconnect: Reconnect) -> None:
         self._answer = HttpSource(connection, job)
@@ -38,15 +38,21 @@ class ResumingSource:
         return self._answer.content_encoding
 
     def read_into(self, buffer: memoryview) -> int:
-        """Fill as much of `buffer` as one read brings; 0 at the checked end of the body."""
+        """Read once into `buffer`; return the number of bytes, 0 at the verified end of the body.
+
+        Raises: TransferError when the body cannot be resumed.
+        """
         while True:
             try:
                 return self._answer.read_into(buffer)
             except TransferError as error:
-                self._go_on(error)
+                self._resume(error)
 
-    def _go_on(self, error: TransferError) -> None:
-        """Replace the broken answer; raises `error`, or a later one, when the file is to begin again."""
+    def _resume(self, error: TransferError) -> None:
+        """Replace the broken response.
+
+        Raises: `error`, or a later one, when the file must be requested from its first byte.
+        """
         point = self._answer.resume_point()
         self._answer.close()
         while point is not None and error.code.is_retryable:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a mover gives up before it reads a stranger's bytes: new sockets, new programs, memory, large files.
+"""Restricts a mover before it reads untrusted bytes: no new sockets or programs, limited memory and files.
 
-It works on with the socket and the directory that it was started with.
+It keeps the socket and the directory that it was started with.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LOAD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _RETURN = 0x20, 0x15, 0x35, 0x06
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _X32_BIT = 0x40000000
 
-#: AUDIT_ARCH of a machine, and the numbers of the system calls that a mover has no business with.
+#: AUDIT_ARCH of a machine, and the numbers of the system calls that are denied to a mover.
 _MACHINES: dict[str, tuple[int, dict[str, int]]] = {
     "x86_64": (
         0xC000003E,
@@ -50,7 +50,10 @@ class _Program(ctypes.Structure):
 
 
 def restrict_process(max_file_bytes: int) -> None:
-    """Take from this process what it does not need; OSError when the kernel will not."""
+    """Apply resource limits and the seccomp filter to this process.
+
+    Raises: OSError when the kernel rejects them.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
     resource.setrlimit(resource.RLIMIT_DATA, (MAX_DATA_BYTES, MAX_DATA_BYTES))
@@ -65,19 +68,22 @@ def restrict_process(max_file_bytes: int) -> None:
 
 
 def set_process_name(name: str) -> None:
-    """What `ps -o comm` and `pgrep` show; at most 15 bytes (prctl(2), PR_SET_NAME)."""
+    """Set the name that `ps -o comm` and `pgrep` show, at most 15 bytes (prctl(2), PR_SET_NAME)."""
     _prctl(ctypes.CDLL(None, use_errno=True), _PR_SET_NAME, ctypes.c_char_p(name.encode()))
 
 
 def die_with_parent(parent_pid: int) -> None:
-    """Have the kernel kill this process when its parent ends, even now (prctl(2), PR_SET_PDEATHSIG)."""
+    """Have the kernel kill this process when its parent ends (prctl(2), PR_SET_PDEATHSIG)."""
     _prctl(ctypes.CDLL(None, use_errno=True), _PR_SET_PDEATHSIG, int(signal.SIGKILL))
     if os.getppid() != parent_pid:
         os._exit(1)
 
 
 def filter_program(machine: str) -> bytes:
-    """The seccomp program: EPERM for what is listed, all else allowed; another architecture's calls kill."""
+    """Return the seccomp program: EPERM for the listed calls.
+
+    Calls of another architecture kill the process.
+    """
     architecture, numbers = _MACHINES[machine]
     denied = sorted(numbers.values())
     code = [(_LOAD, 0, 0, 4), (_JUMP_EQUAL, 1, 0, architecture), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, 0)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing an image once, in order, without its zeros, and without filling the page cache with it."""
+"""Writes an image once, in order, without its zeros, and without filling the page cache."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _ZEROS = bytes(BLOCK_BYTES)
 
 
 class SparseWriter:
-    """Zeros become holes; dirty pages are written back on the way, so that the last sync is short."""
+    """Zeros become holes.
+
+    Dirty pages are written back during the transfer, so that the last sync is short.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -23,7 +26,10 @@ class SparseWriter:
         self.written_bytes = 0
 
     def write(self, data: bytes) -> None:
-        """Append `data`; TransferError when the store cannot take it."""
+        """Append `data`.
+
+        Raises: TransferError when the store fails.
+        """
         if self._tail:
             data, self._tail = self._tail + data, b""
         whole = len(data) - len(data) % BLOCK_BYTES
@@ -45,7 +51,7 @@ class SparseWriter:
             self._write_back()
 
     def finish(self) -> None:
-        """Write what is left and make all of it durable."""
+        """Write the rest, and make the whole file durable."""
         if self._tail.strip(b"\0"):
             self._put(memoryview(self._tail))
         else:

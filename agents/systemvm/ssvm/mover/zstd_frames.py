@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The first bytes of a zstd frame (RFC 8878, 3.1): how large it is, or how much memory it needs."""
+"""Parses the header of a zstd frame (RFC 8878, 3.1): its size, or the memory that it needs."""
 
 from __future__ import annotations
 
 from attrs import frozen
 
 MAGIC = b"\x28\xb5\x2f\xfd"
-#: 0x184D2A50 to 0x184D2A5F, little-endian: frames of user data, which pzstd puts in front of each real one.
+#: 0x184D2A50 to 0x184D2A5F, little-endian: frames of user data, which pzstd writes before each frame of
+#: content.
 _SKIPPABLE = b"\x2a\x4d\x18"
 _SKIPPABLE_HEADER_BYTES = 8
 _DICTIONARY_ID_BYTES = (0, 1, 2, 4)
@@ -15,25 +16,28 @@ _CONTENT_SIZE_BYTES = (0, 2, 4, 8)
 
 @frozen
 class Skippable:
-    """A frame that holds nothing of the content; `size_bytes` includes its header."""
+    """A frame without content; `size_bytes` includes its header."""
 
     size_bytes: int
 
 
 @frozen
 class Frame:
-    """A frame of content; `window_bytes` must be kept to decode it."""
+    """A frame of content; decoding it needs `window_bytes` of memory."""
 
     window_bytes: int
 
 
 def is_skippable(head: bytes) -> bool:
-    """Whether `head`, of 4 bytes at least, begins a skippable frame."""
+    """Whether `head`, of at least 4 bytes, begins a skippable frame."""
     return head[0] & 0xF0 == 0x50 and head[1:4] == _SKIPPABLE
 
 
 def read_header(head: bytes) -> Skippable | Frame | None:
-    """Read the header of a frame; None when `head` ends within it, ValueError when it is none of zstd's."""
+    """Parse the header of a frame; return None when `head` is too short for it.
+
+    Raises: ValueError when it is not a zstd frame.
+    """
     if len(head) < 4:
         return None
     if is_skippable(head):
@@ -41,7 +45,7 @@ def read_header(head: bytes) -> Skippable | Frame | None:
             return None
         return Skippable(_SKIPPABLE_HEADER_BYTES + int.from_bytes(head[4:8], "little"))
     if head[:4] != MAGIC:
-        raise ValueError("a zstd frame does not begin with its magic number")
+        raise ValueError("it has no magic number of zstd")
     if len(head) < 5:
         return None
     descriptor = head[4]

@@ -81,7 +81,7 @@ def test_stops_at_the_limit(name: str) -> None:
 def test_stops_at_the_ratio() -> None:
     limits = evolve(DEFAULT, ratio_free_bytes=MIB, max_ratio=100)
     decoder = BoundedDecoder(1 << 40, limits)
-    with pytest.raises(TransferError, match=r"grows more than 100 times"):
+    with pytest.raises(TransferError, match=r"more than 100 times"):
         for _ in decoder.decode(gzip.compress(bytes(16 * MIB))):
             pass
 

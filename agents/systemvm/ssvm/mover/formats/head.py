@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The first bytes of an image, and what is said when they are another format's."""
+"""The first bytes of an image, and the error when they belong to another format."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from systemvm.wire.transfer_failure import TransferFailure
 
 
 class Head:
-    """Collects the first bytes of a stream, and counts all of them."""
+    """Collects the first bytes of a stream, and counts all bytes."""
 
     def __init__(self, wanted_bytes: int) -> None:
         self.wanted_bytes = wanted_bytes
@@ -18,7 +18,7 @@ class Head:
         self.data = bytearray()
 
     def feed(self, data: bytes | bytearray | memoryview) -> bool:
-        """Take what is missing; whether the head is complete now and was not before."""
+        """Take the missing bytes; return whether this completes the head."""
         self.seen_bytes += len(data)
         missing = self.wanted_bytes - len(self.data)
         if missing <= 0:
@@ -28,7 +28,7 @@ class Head:
 
 
 def refuse_other_format(head: bytes, claimed: ImageFormat) -> None:
-    """TransferError when a stream without a mark of its own begins like something else."""
+    """Raises: TransferError when a stream of a format without a magic number begins like another format."""
     found = signatures.disk_format(head)
     if found is None and (packed := signatures.compression(head)):
         found = f"{packed} file inside another compressed file"
@@ -38,9 +38,9 @@ def refuse_other_format(head: bytes, claimed: ImageFormat) -> None:
 
 def mismatch(claimed: ImageFormat, found: str | None) -> TransferError:
     what = f"it is a {found}" if found else "its content is something else"
-    hint = "the server sent a page, not an image; check the URL" if found == "web page" else ""
+    hint = "check the URL: the server sent a page, not an image" if found == "web page" else ""
     return TransferError(
         TransferFailure.FORMAT_MISMATCH,
         f"the file is registered as {claimed.value}, but {what}",
-        hint or "register it with the format that it has",
+        hint or "register it with its real format",
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an inspector is, and the one for each format."""
+"""The interface of inspectors, and the one for each format."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from systemvm.wire.storage import ImageFormat
 
 
 class Inspector(Protocol):
-    """Looks at an image as it goes by. Both methods raise TransferError when the image must not be used."""
+    """Inspects an image as a stream; both methods raise TransferError when the image must not be used."""
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
-        """See the next bytes."""
+        """Inspect the next bytes."""
 
     def finish(self) -> int:
-        """See the end; the virtual size in bytes."""
+        """Inspect the end; return the virtual size in bytes."""
 
 
 def for_format(image_format: ImageFormat, max_virtual_size_bytes: int) -> Inspector:
-    """A fresh inspector; imports are late because a mover needs one of them."""
+    """Return a new inspector; imports are late because a mover needs only one of them."""
     if image_format is ImageFormat.QCOW2:
         from systemvm.ssvm.mover.formats.qcow2 import Qcow2Inspector
 

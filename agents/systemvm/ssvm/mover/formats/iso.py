@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ISO 9660: a volume descriptor at sector 16, and nothing else's mark at the start."""
+"""ISO 9660: a volume descriptor at sector 16, and no magic number of another format at the start."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STANDARD_IDS = (b"CD001", b"BEA01")  # ISO 9660; UDF without an ISO 9660 bridge
 
 
 class IsoInspector:
-    """Boot images may hold a boot sector before the descriptors (isohybrid), never a disk format's header."""
+    """A boot sector can precede the descriptors (isohybrid), but no header of a disk format."""
 
     def __init__(self) -> None:
         self._start = Head(signatures.HEAD_BYTES)
@@ -27,7 +27,7 @@ class IsoInspector:
     def finish(self) -> int:
         if self._head.seen_bytes < self._head.wanted_bytes:
             refuse_other_format(bytes(self._start.data), ImageFormat.ISO)
-            raise mismatch(ImageFormat.ISO, "file too short to be one")
+            raise mismatch(ImageFormat.ISO, "file too short to be an ISO")
         return self._head.seen_bytes
 
     def _check(self) -> None:

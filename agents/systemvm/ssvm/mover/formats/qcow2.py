@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""QCOW2 in stream: its header, the extensions behind that, and its snapshot table wherever it lies.
+"""QCOW2 as a stream: its header, the extensions behind it, and its snapshot table wherever that is.
 
-An image that refers to another file would read a hypervisor's disk; one that QEMU refuses to open would be
-Ready and never start.
+An image that refers to another file could read a disk of the hypervisor; one that QEMU rejects would be Ready
+and never start.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EXTENSION_BACKING_FORMAT = 0xE2792ACA
 EXTENSION_CRYPTO = 0x0537BE77
 EXTENSION_BITMAPS = 0x23852875
 EXTENSION_DATA_FILE = 0x44415441
-MAX_SNAPSHOT_TABLE_BYTES = 1 << 20  # QEMU reads 64 MiB; this is kept in memory, and is room for 10,000
+MAX_SNAPSHOT_TABLE_BYTES = 1 << 20  # QEMU reads 64 MiB; this is kept in memory, and has room for 10,000
 _SNAPSHOT_ENTRY = struct.Struct(">QIHHIIQII")
 _MAX_SNAPSHOT_EXTRA_BYTES = 1024
 
@@ -46,7 +46,7 @@ class Qcow2Inspector:
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         if not self._complete and self._head.feed(data):
-            self._look(data)
+            self._inspect_head(data)
         self._keep_snapshots(data)
         self._seen_bytes += len(data)
 
@@ -55,15 +55,15 @@ class Qcow2Inspector:
         if not head.startswith(MAGIC):
             raise mismatch(ImageFormat.QCOW2, signatures.disk_format(head))
         if self._header is None:
-            damaged("the header is cut off")
+            damaged("the header is truncated")
         self._header.require_within(self._seen_bytes)
         if not self._complete:
-            damaged("its first cluster is cut off")
+            damaged("its first cluster is truncated")
         self._check_snapshots(self._header)
         return self._header.size
 
-    def _look(self, data: bytes | bytearray | memoryview) -> None:
-        """The head is complete: first the header alone, then the whole of the first cluster."""
+    def _inspect_head(self, data: bytes | bytearray | memoryview) -> None:
+        """Check a complete head: first the header only, then the whole first cluster."""
         head = bytes(self._head.data)
         if self._header is None:
             if not head.startswith(MAGIC):
@@ -79,7 +79,7 @@ class Qcow2Inspector:
                 return
             head = bytes(self._head.data)
         if others := signatures.other_disk_formats(head, "QCOW2"):
-            unsafe(f"it has the mark of {others[0]} too", STANDALONE_HINT)
+            unsafe(f"it also has the magic number of {others[0]}", STANDALONE_HINT)
         self._check_extensions(self._header, head)
         self._complete = True
 
@@ -88,7 +88,7 @@ class Qcow2Inspector:
         position = header.header_length
         while position + 8 <= len(head):
             kind, length = struct.unpack_from(">II", head, position)
-            if position + 8 + length > len(head):  # before all else, as QEMU does
+            if position + 8 + length > len(head):  # checked first, as in QEMU
                 break
             if kind == EXTENSION_END:
                 return
@@ -99,7 +99,7 @@ class Qcow2Inspector:
             if kind == EXTENSION_CRYPTO:
                 unsafe("it has an encryption header", "publish it without encryption")
             if kind == EXTENSION_BITMAPS and (length != 24 or header.autoclear & AUTOCLEAR_BITMAPS):
-                unsafe("it holds dirty bitmaps of a backup", STANDALONE_HINT)
+                unsafe("it contains dirty bitmaps of a backup", STANDALONE_HINT)
             position += 8 + (length + 7 & ~7)
         damaged("its header extensions do not end within the first cluster")
 
@@ -113,7 +113,7 @@ class Qcow2Inspector:
             self._snapshots += memoryview(data)[start : start + room]
 
     def _check_snapshots(self, header: Qcow2Header) -> None:
-        """As qcow2_do_read_snapshots of block/qcow2-snapshot.c; an entry that is cut off is read as zeros."""
+        """As qcow2_do_read_snapshots of block/qcow2-snapshot.c; a truncated entry is read as zeros."""
         position = 0
         for number in range(header.snapshot_count):
             if position + _SNAPSHOT_ENTRY.size > len(self._snapshots):
@@ -132,4 +132,4 @@ class Qcow2Inspector:
     def _refuse_snapshot_table(self, number: int) -> NoReturn:
         if len(self._snapshots) == MAX_SNAPSHOT_TABLE_BYTES:
             unsafe(f"its snapshot table is larger than {MAX_SNAPSHOT_TABLE_BYTES} bytes", STANDALONE_HINT)
-        damaged(f"its snapshot table is cut off at entry {number}")
+        damaged(f"its snapshot table is truncated at entry {number}")

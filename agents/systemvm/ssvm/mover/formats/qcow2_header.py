@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A QCOW2 header, and whether QEMU would open it: the checks of qcow2_do_open in QEMU's block/qcow2.c.
 
-Versions 2 and 3 differ: a v2 header ends at byte 72, and what stands there are extensions, not feature bits.
+Versions 2 and 3 differ: a v2 header ends at byte 72, where extensions follow instead of feature bits.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ KNOWN_INCOMPATIBLE = DIRTY | CORRUPT | DATA_FILE | COMPRESSION | EXTENDED_L2
 AUTOCLEAR_BITMAPS, AUTOCLEAR_DATA_FILE_RAW = 1 << 0, 1 << 1
 
 STANDALONE_HINT = "publish a standalone image: qemu-img convert -O qcow2 IN OUT"
-DAMAGED_HINT = "compare it with its publisher's; qemu-img check FILE tells more"
+DAMAGED_HINT = "compare it with the publisher's file; run qemu-img check FILE"
 
 
 @frozen
@@ -56,7 +56,7 @@ class Qcow2Header:
 
     @classmethod
     def read(cls, head: bytes) -> Qcow2Header:
-        """From at least `COMPRESSION_HEADER_BYTES` bytes that begin with the magic."""
+        """Parse at least `COMPRESSION_HEADER_BYTES` bytes that begin with the magic number."""
         header = cls(*struct.unpack_from(">IQIIQIIQQIIQ", head, 4))
         if header.version < 3:
             return header
@@ -77,13 +77,13 @@ class Qcow2Header:
 
     @property
     def l1_entries_needed(self) -> int:
-        """How many entries of the L1 table a disk of this size has."""
+        """The number of entries in the L1 table of a disk of this size."""
         entry_bits = 4 if self.incompatible & EXTENDED_L2 else 3
         covered = 1 << (2 * self.cluster_bits - entry_bits)
         return -(-self.size // covered)
 
     def check(self, max_virtual_size_bytes: int) -> None:
-        """TransferError when QEMU would not open it, or when it would reach for another file."""
+        """Raises: TransferError when QEMU would not open it, or when it refers to another file."""
         self._require_standalone()
         self._require_layout()
         if self.size > max_virtual_size_bytes:
@@ -92,7 +92,7 @@ class Qcow2Header:
                 f"the disk in the image has {self.size} bytes, the limit is {max_virtual_size_bytes}",
             )
         if self.size == 0:
-            damaged("its disk has no bytes")
+            damaged("its disk is empty")
         self._require_tables()
 
     def _require_standalone(self) -> None:
@@ -110,7 +110,7 @@ class Qcow2Header:
         if self.incompatible & CORRUPT:
             damaged("it is marked corrupt", "repair it with qemu-img check -r all")
         if self.crypt_method:
-            unsafe("it is encrypted, and its secret is not known here", "publish it without encryption")
+            unsafe("it is encrypted", "publish it without encryption")
 
     def _require_layout(self) -> None:
         if not MIN_CLUSTER_BITS <= self.cluster_bits <= MAX_CLUSTER_BITS:
@@ -151,12 +151,12 @@ class Qcow2Header:
             ("snapshot table", self.snapshots_offset, self.snapshot_count > 0),
         ):
             if offset % self.cluster_bytes or offset > MAX_OFFSET:
-                damaged(f"its {what} begins at byte {offset}, which is no cluster's start")
+                damaged(f"its {what} begins at byte {offset}, which is not the start of a cluster")
             if used and offset < self.cluster_bytes:
-                damaged(f"its {what} lies on its header")
+                damaged(f"its {what} overlaps its header")
 
     def require_within(self, file_bytes: int) -> None:
-        """TransferError when a table is not within a file of this size."""
+        """Raises: TransferError when a table is not within a file of this size."""
         refcount_bytes = self.refcount_table_clusters << self.cluster_bits
         for what, end in (
             ("L1 table", self.l1_table_offset + 8 * self.l1_size),

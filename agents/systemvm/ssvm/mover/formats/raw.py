@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RAW has no mark of its own, so it is what begins and ends like nothing else."""
+"""RAW has no magic number: it must neither begin nor end like another format."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from systemvm.wire.storage import ImageFormat
 from systemvm.wire.transfer_failure import TransferFailure
 
 SECTOR_BYTES = 512
-#: Formats that are known by their last sector; a fixed VHD is a raw disk with a footer.
+#: Formats that their last sector identifies; a fixed VHD is a raw disk with a footer.
 _AT_END = ((b"conectix", "VHD"), (b"koly", "DMG"))
 
 
@@ -36,8 +36,8 @@ class RawInspector:
         if size_bytes == 0 or size_bytes % SECTOR_BYTES:
             raise TransferError(
                 TransferFailure.FORMAT_DAMAGED,
-                f"a raw disk has whole sectors of {SECTOR_BYTES} bytes, this file has {size_bytes} bytes",
-                "the file may be cut off, or no disk image at all",
+                f"size of a raw disk must be a multiple of {SECTOR_BYTES} bytes: {size_bytes} bytes",
+                "check the file: it is truncated, or not a disk image",
             )
         for magic, name in _AT_END:
             if self._end.startswith(magic):

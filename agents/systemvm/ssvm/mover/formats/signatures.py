@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How to tell what a file is from its first bytes, so that nothing passes under another format's name."""
+"""Identifies a file by its first bytes, so that no format passes under the name of another."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from systemvm.ssvm.mover import zstd_frames
 
-HEAD_BYTES = 4096  # enough for each of these; QEMU itself probes the first 512
+HEAD_BYTES = 4096  # enough for all formats below; QEMU itself probes the first 512
 
 _AT_START: tuple[tuple[bytes, str], ...] = (
     (b"QFI\xfb", "QCOW2"),
@@ -37,17 +37,20 @@ _TAR_OFFSET, _TAR = 257, b"ustar"
 
 
 def disk_format(head: bytes) -> str | None:
-    """The name of the format that `head` begins, None for no known one (RAW and ISO have no mark here)."""
-    return next(_marks(head), None)
+    """Return the format that `head` begins.
+
+    None for an unknown one (RAW and ISO have no magic number here).
+    """
+    return next(_matches(head), None)
 
 
 def other_disk_formats(head: bytes, but: str) -> list[str]:
-    """Formats whose marks `head` has besides that of `but`: QEMU takes the first that its drivers know."""
-    return [name for name in _marks(head) if name != but]
+    """Return formats other than `but` that `head` matches: QEMU takes the first that a driver recognizes."""
+    return [name for name in _matches(head) if name != but]
 
 
-def _marks(head: bytes) -> Iterator[str]:
-    """All formats that `head` could begin: at least those of each bdrv_probe function in QEMU's block/."""
+def _matches(head: bytes) -> Iterator[str]:
+    """Yield all formats that `head` matches: at least those of each bdrv_probe function in QEMU's block/."""
     for magic, name in _AT_START:
         if head.startswith(magic):
             yield name
@@ -67,7 +70,7 @@ def _marks(head: bytes) -> Iterator[str]:
 def _is_vmdk_descriptor(head: bytes) -> bool:
     """vmdk_probe of block/vmdk.c: `version=` is the first line that is neither blank nor a comment.
 
-    A descriptor is text that names other files of the hypervisor, so its spelling is taken generously.
+    A descriptor is a text that names other files of the hypervisor, so variants of its spelling match, too.
     """
     for line in head.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
         text = line.strip(b" \t\r\0").lower()
@@ -80,7 +83,7 @@ def _is_vmdk_descriptor(head: bytes) -> bool:
 
 
 def compression(head: bytes) -> str | None:
-    """The name of the compression that `head` begins, None for none."""
+    """Return the compression that `head` begins; None for no known one."""
     for magic, name in _COMPRESSED:
         if head.startswith(magic):
             return name
