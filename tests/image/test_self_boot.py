@@ -14,7 +14,7 @@ from image.built_image import IMAGES, TOP
 pytestmark = [pytest.mark.image, pytest.mark.netns, pytest.mark.timeout(300)]
 
 # Without boot arguments an appliance can only say so; it has then got as far as its own first program.
-MARKER = "systemvm-preinit: no boot arguments"
+MARKER = "systemvm-preinit: REASON=no_boot_arguments"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from typing import Any
 BOOT_TIMEOUT_S = 420.0
 
 #: Without boot arguments an appliance can only say so; it has then got as far as its own first program.
-NO_BOOT_ARGUMENTS = "systemvm-preinit: no boot arguments"
+NO_BOOT_ARGUMENTS = "systemvm-preinit: REASON=no_boot_arguments"
 
 
 class Started:

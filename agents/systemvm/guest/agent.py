@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         code = error.code if isinstance(error, BootError) else BootFailure.AGENT_CANNOT_START
         message = error.message if isinstance(error, BootError) else str(error) or type(error).__name__
         hint = error.hint if isinstance(error, BootError) else ""
-        log.error("REASON={reason} cannot start: {why}", reason=code.value, why=message, hint=hint)
+        log.error("REASON={reason} {why}", reason=code.value, why=message, hint=hint)
         return code.exit_code
 
     def cannot_start(failure: Failure) -> None:

@@ -40,8 +40,7 @@ def read(paths: GuestPaths) -> str:
             return text
     raise BootError(
         BootFailure.NO_BOOT_ARGUMENTS,
-        "no boot arguments: neither the systemd credential "
-        f"{boot_arguments.CMDLINE_CREDENTIAL!r} nor {paths.cmdline}",
+        f"neither the systemd credential {boot_arguments.CMDLINE_CREDENTIAL!r} nor {paths.cmdline} exists",
         "start QEMU with -smbios type=11,path=FILE; FILE: io.systemd.credential:systemvm.cmdline=KEY=VALUE …",
     )
 

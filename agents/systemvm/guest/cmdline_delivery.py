@@ -65,7 +65,7 @@ def receive(
             raise
         raise BootError(
             BootFailure.NO_BOOT_ARGUMENTS,
-            f"no boot arguments: no systemd credential, and nobody wrote {paths.cmdline} in {wait_s:.0f} s",
+            f"there is no systemd credential, and nobody wrote {paths.cmdline} in {wait_s:.0f} s",
             "the host must write it through qemu-guest-agent: guest-file-open, -write and -close",
         ) from error
 

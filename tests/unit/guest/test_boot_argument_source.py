@@ -48,7 +48,7 @@ def test_an_empty_credential_is_none(paths: GuestPaths) -> None:
 
 
 def test_without_systemd_only_the_file_is_looked_at(paths: GuestPaths) -> None:
-    with pytest.raises(BootError, match="no boot arguments"):
+    with pytest.raises(BootError, match="neither the systemd credential"):
         boot_argument_source.read(GuestPaths.from_environment(str(paths.root), {}))
 
 

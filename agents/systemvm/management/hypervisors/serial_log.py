@@ -8,33 +8,20 @@ nothing but the sequences that make a terminal ready. What is there besides is a
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 from attrs import frozen
+
+from systemvm.management.boot_failure_messages import BOOT_FAILURE_REASONS, describe
+from systemvm.management.hypervisors import linux_console
+from systemvm.wire.boot_failure import BootFailure
+from systemvm.wire.serial_report import last_report
 
 #: The driver writes this before each start: one file holds all starts of a machine.
 START_MARKER = "--- the machine is started "
 #: How much of a log's end is read.
 TAIL_BYTES = 128 * 1024
 _LONGEST = 300
-
-_ESCAPES = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[@-Z\\-_])|[\x00-\x08\x0e-\x1f\x7f]"
-)
-_STAMP = re.compile(r"^\[\s*\d+\.\d+\]\s*(?:\[[^\]]{1,12}\]\s*)?")
-_PANIC = re.compile(r"Kernel panic - not syncing: (?P<why>.*)")
-_NO_ROOT = re.compile(r"initrd: (?P<why>no root file system on .*)")
-_VFS = re.compile(r"VFS: (?:Cannot open root device|Unable to mount root fs on) (?P<what>\S+)")
-_PREINIT = re.compile(r"systemvm-preinit: (?P<why>.*)")
-_HINT = re.compile(r"^\s+hint: (?P<hint>.*)")
-_CANNOT_START = re.compile(r"Cannot start: (?P<why>.*)")
-_OOM = re.compile(r"Out of memory: Killed process \d+ \((?P<program>[^)]*)\)")
-_FAILED_UNIT = re.compile(r"\[FAILED\] (?:Failed to start|Failed to mount) (?P<unit>[^.\s]+\.\w+)")
-_DISK = re.compile(r"I/O error, dev (?P<device>vd[a-z]\w*)|EXT4-fs error \(device (?P<fs>vd\w+)\)")
-_EMERGENCY = "You are in emergency mode"
-_WAITING = "no credential came; waiting up to"
-_NOTHING_CAME = "no boot arguments"
 
 
 @frozen
@@ -75,134 +62,65 @@ def is_empty(text: str) -> bool:
 
 def plain_lines(text: str) -> list[str]:
     """The newest start's lines without terminals' sequences, kernel's time stamps, and blanks."""
-    plain = _ESCAPES.sub("", since_last_start(text)).replace("\r", "\n")
-    return [_STAMP.sub("", line).rstrip() for line in plain.split("\n") if line.strip()]
+    return linux_console.plain_lines(since_last_start(text))
 
 
 def find_error(text: str, name: str) -> SerialError | None:
-    """The gravest complaint in the newest start of the machine `name`; None: it complains of nothing."""
-    found = plain_lines(text)
+    """The gravest error in the newest start of the machine `name`; None when there is none."""
+    lines = plain_lines(text)
+    report = last_report(lines)
+    failure = None if report is None else BootFailure.of(report.reason)
     again = f"systemvm serial {name} shows its console"
-    checks = (_no_root, _panic, _preinit, _emergency, _agent, _memory, _disk, _waiting, _unit)
-    for check in checks:
-        answer = check(found, again)
-        if answer is not None:
-            return answer
+    if report is not None and failure is BootFailure.NO_ROOT_FILE_SYSTEM:
+        return SerialError(
+            describe(report.reason, _short(report.message)),
+            "its disk is not the image's: destroy it, and another is made; if that fails too, make images",
+        )
+    if (device := linux_console.root_not_found(lines)) is not None:
+        return SerialError(
+            f"did not boot: the kernel found no root file system on {device}",
+            "kernel, initial file system and disk must be of one image: import it again (make images)",
+        )
+    if (why := linux_console.panic(lines)) is not None:
+        hint = _MORE_MEMORY if linux_console.is_for_memory(why) else again
+        return SerialError(f"did not boot: the kernel panicked: {_short(why)}", hint)
+    if report is not None and failure is not BootFailure.AWAITING_BOOT_ARGUMENTS:
+        # a reason that this release does not know can be one that passes by itself
+        is_final = failure is not None
+        return SerialError(describe(report.reason, _short(report.message)), report.hint or again, is_final)
+    return _of_systemd(lines, again) or (None if report is None else _WAITING) or _of_unit(lines, again)
+
+
+_MORE_MEMORY = "give it more memory (system_vms in its zone's file)"
+_WAITING = SerialError(
+    BOOT_FAILURE_REASONS[BootFailure.AWAITING_BOOT_ARGUMENTS],
+    "no credential came with the machine: reboot it, and it is started with new ones",
+    final=False,
+)
+
+
+def _of_systemd(lines: list[str], again: str) -> SerialError | None:
+    if linux_console.is_in_emergency_mode(lines):
+        unit = linux_console.first_failed_unit(lines)
+        why = f" because {unit} failed" if unit is not None else ""
+        return SerialError(
+            f"did not boot: systemd is in emergency mode{why}", f"{again}; destroy it for a new disk"
+        )
+    if (program := linux_console.killed_for_memory(lines)) is not None:
+        reason = f"has too little memory: the kernel killed {program}"
+        return SerialError(reason, _MORE_MEMORY, final=False)
+    if (device := linux_console.broken_disk(lines)) is not None:
+        return SerialError(
+            f"cannot use its disk: errors on {device}",
+            "look at the host's disk (dmesg, df); destroy it for a new one",
+            final=False,
+        )
     return None
 
 
-def _first(pattern: re.Pattern[str], found: list[str]) -> re.Match[str] | None:
-    return next((match for line in found if (match := pattern.search(line))), None)
-
-
-def _last(pattern: re.Pattern[str], found: list[str]) -> re.Match[str] | None:
-    return _first(pattern, found[::-1])
-
-
-def _no_root(found: list[str], again: str) -> SerialError | None:
-    match = _first(_NO_ROOT, found)
-    if match is not None:
-        return SerialError(
-            f"did not boot: {match['why']}",
-            "its disk is not the image's: destroy it, and another is made; if that fails too, make images",
-        )
-    match = _first(_VFS, found)
-    if match is None:
-        return None
-    return SerialError(
-        f"did not boot: the kernel found no root file system on {match['what'].strip(chr(34))}",
-        "kernel, initial file system and disk must be of one image: import it again (make images)",
-    )
-
-
-def _panic(found: list[str], again: str) -> SerialError | None:
-    match = _first(_PANIC, found)
-    if match is None:
-        return None
-    why = match["why"].strip()
-    memory = "memory" in why.lower()
-    hint = "give it more memory (system_vms in its zone's file)" if memory else again
-    return SerialError(f"did not boot: the kernel panicked: {_short(why)}", hint)
-
-
-def _preinit(found: list[str], again: str) -> SerialError | None:
-    at = next(
-        (
-            number
-            for number in range(len(found) - 1, -1, -1)
-            if _PREINIT.search(found[number]) and _WAITING not in found[number]
-        ),
-        None,
-    )
-    if at is None:
-        return None
-    words, hint = [found[at].partition("systemvm-preinit: ")[2].strip()], ""
-    for line in found[at + 1 : at + 8]:
-        if (told := _HINT.match(line)) is not None:
-            hint = told["hint"].strip()
-            break
-        if line.startswith("["):  # somebody else's line
-            break
-        words.append(line.strip())
-    why = _short(" ".join(words))
-    if why.startswith(_NOTHING_CAME):
-        return SerialError(f"has {why}", hint or again)
-    return SerialError(f"could not be prepared: {why}", hint or again)
-
-
-def _emergency(found: list[str], again: str) -> SerialError | None:
-    if not any(_EMERGENCY in line for line in found):
-        return None
-    unit = _first(_FAILED_UNIT, found)
-    why = f" because {unit['unit']} failed" if unit is not None else ""
-    return SerialError(
-        f"did not boot: systemd is in emergency mode{why}", f"{again}; destroy it for a new disk"
-    )
-
-
-def _agent(found: list[str], again: str) -> SerialError | None:
-    match = _last(_CANNOT_START, found)
-    return None if match is None else SerialError(f"cannot start: {_short(match['why'])}", again)
-
-
-def _memory(found: list[str], again: str) -> SerialError | None:
-    match = _last(_OOM, found)
-    if match is None:
-        return None
-    return SerialError(
-        f"has too little memory: the kernel killed {match['program']}",
-        "give it more memory (system_vms in its zone's file)",
-        final=False,
-    )
-
-
-def _disk(found: list[str], again: str) -> SerialError | None:
-    match = _last(_DISK, found)
-    if match is None:
-        return None
-    device = match["device"] or match["fs"]
-    return SerialError(
-        f"cannot use its disk: errors on {device}",
-        "look at the host's disk (dmesg, df); destroy it for a new one",
-        final=False,
-    )
-
-
-def _waiting(found: list[str], again: str) -> SerialError | None:
-    if not any(_WAITING in line for line in found):
-        return None
-    return SerialError(
-        "has no boot arguments: it waits for them by qemu-guest-agent",
-        "no credential came with the machine: reboot it, and it is started with new ones",
-        final=False,
-    )
-
-
-def _unit(found: list[str], again: str) -> SerialError | None:
-    match = _last(_FAILED_UNIT, found)
-    if match is None:
-        return None
-    return SerialError(f"did not boot well: {match['unit']} failed", again, final=False)
+def _of_unit(lines: list[str], again: str) -> SerialError | None:
+    unit = linux_console.last_failed_unit(lines)
+    return None if unit is None else SerialError(f"did not boot well: {unit} failed", again, final=False)
 
 
 def _short(text: str) -> str:

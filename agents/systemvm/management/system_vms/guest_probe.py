@@ -12,24 +12,21 @@ from collections.abc import Mapping
 
 from attrs import field, frozen
 
+from systemvm.management import boot_failure_messages
 from systemvm.management.control.agent import AgentStatus
 from systemvm.management.control.clock import ALERT_S, off_by
 from systemvm.management.state.status import AgentState
+from systemvm.management.system_vms import guest_journal, linux_commands
+from systemvm.management.system_vms.linux_commands import DialResult
 from systemvm.service.slowness import BUSY_SLOWDOWN
 from systemvm.wire.boot_failure import BootFailure
+from systemvm.wire.control_failure import ChannelState, ControlFailure
 from systemvm.wire.slowness import MachineLoad
 
 LOADAVG = "/proc/loadavg"
 PREINIT, AGENT = "systemvm-preinit.service", "systemvm-agent.service"
 #: Of the guest's own programs, before the timeout scale; the caller's deadline is longer.
 DIAL_S = 6
-#: Why `systemvm-preinit` failed, in words that follow "its agent …".
-PREINIT_REASONS: dict[BootFailure | None, str] = {
-    BootFailure.NO_BOOT_ARGUMENTS: "has no boot arguments",
-    BootFailure.BAD_BOOT_ARGUMENTS: "has boot arguments that cannot be right",
-    BootFailure.NIC_ABSENT: "has not the NICs of its boot arguments",
-    BootFailure.COMMAND_FAILED: "could not be prepared",
-}
 _LONGEST = 300
 
 _SCRIPT = """\
@@ -39,8 +36,10 @@ part clock date +%s
 part preinit systemctl show {preinit} -p LoadState -p ActiveState -p Result -p ExecMainStatus
 part agent systemctl show {agent} -p LoadState -p UnitFileState -p ActiveState -p SubState -p Result \
 -p ExecMainStatus -p NRestarts -p StatusText
-part preinit-says journalctl -b -q --no-pager -o cat -n 6 -u {preinit}
-part agent-says journalctl -b -q --no-pager -o cat -n 30 -u {agent}
+part preinit-journal journalctl -b -q --no-pager -o json --output-fields=MESSAGE,REASON,HINT -n 6 \
+-t systemvm-preinit
+part agent-journal journalctl -b -q --no-pager -o json --output-fields=MESSAGE,REASON,CHANNEL,WHY -n 30 \
+-t systemvm-agent
 part addresses ip -brief address show
 part route ip route get {address}
 if systemctl -q is-active {agent}; then
@@ -60,8 +59,12 @@ class ProgramOutput:
     @property
     def fields(self) -> dict[str, str]:
         """Of `systemctl show`."""
-        pairs = (line.partition("=") for line in self.text.splitlines())
-        return {key: value for key, equals, value in pairs if equals}
+        return linux_commands.properties(self.text)
+
+    @property
+    def entries(self) -> list[guest_journal.Entry]:
+        """Of `journalctl -o json`."""
+        return guest_journal.read_entries(self.text)
 
 
 _NO_OUTPUT = ProgramOutput("", -1)
@@ -121,7 +124,7 @@ def parse(output: str, host_unix_s: float, loadavg: bytes = b"") -> GuestProbe:
 
 def explain(probe: GuestProbe, name: str, address: str, port: int) -> AgentStatus | None:
     """Why the agent is not connected; None when nothing that was looked at is wrong."""
-    for check in (_of_preinit, _of_agent, _of_route, _of_port, _of_clock, _of_tls):
+    for check in (_of_preinit, _of_agent, _of_route, _of_port, _of_clock, _of_channel):
         found = check(probe, name, address, port)
         if found is not None:
             return AgentStatus(AgentState.ALERT, _one_line(found[0]), found[1])
@@ -133,34 +136,26 @@ Problem = tuple[str, str] | None
 
 def _of_preinit(probe: GuestProbe, name: str, address: str, port: int) -> Problem:
     unit = probe["preinit"].fields
-    said = [line for line in probe["preinit-says"].text.splitlines() if line.strip()]
+    entries = probe["preinit-journal"].entries
+    report = guest_journal.last_with(entries, "REASON")
+    reason = "" if report is None else report["REASON"]
     match unit.get("ActiveState"):
         case "failed":
-            code = int(unit.get("ExecMainStatus") or 0)
-            failure = BootFailure.of_exit_code(code)
-            reason = PREINIT_REASONS.get(failure, f"could not be prepared (exit code {code})")
-            words = _words_of_preinit(said)
-            hint = _hint_of_preinit(said) or f"systemvm system-vm reboot {name} starts it with new ones"
-            return (f"{reason}: {words}" if words else reason), hint
+            by_exit_code = BootFailure.of_exit_code(int(unit.get("ExecMainStatus") or 0))
+            if by_exit_code is not None:
+                reason = by_exit_code.value
+            message = guest_journal.last_message(entries) if report is None else report.get("MESSAGE", "")
+            hint = "" if report is None else report.get("HINT", "")
+            fresh = f"systemvm system-vm reboot {name} starts it with new ones"
+            return boot_failure_messages.describe(reason, message), hint or fresh
         case "activating":
-            if any("waiting up to" in line for line in said):
+            if reason == BootFailure.AWAITING_BOOT_ARGUMENTS.value:
                 return (
-                    "has no boot arguments: it waits for them by qemu-guest-agent",
+                    boot_failure_messages.describe(reason, ""),
                     f"no credential came with the machine: systemvm system-vm reboot {name} brings new ones",
                 )
             return "is still being prepared", "nothing: this lasts some seconds"
     return None
-
-
-def _words_of_preinit(said: list[str]) -> str:
-    words = [line.partition(": ")[2] for line in said if line.startswith("systemvm-preinit: ")]
-    last = words[-1] if words else ""
-    return last.removeprefix("no boot arguments: ")
-
-
-def _hint_of_preinit(said: list[str]) -> str:
-    hints = [line.strip().removeprefix("hint: ") for line in said if line.strip().startswith("hint: ")]
-    return hints[-1] if hints else ""
 
 
 def _of_agent(probe: GuestProbe, name: str, address: str, port: int) -> Problem:
@@ -169,7 +164,7 @@ def _of_agent(probe: GuestProbe, name: str, address: str, port: int) -> Problem:
     state, sub, result = unit.get("ActiveState"), unit.get("SubState"), unit.get("Result", "")
     if state == "active":
         return None
-    if unit.get("LoadState") == "masked" or unit.get("UnitFileState", "").startswith("masked"):
+    if linux_commands.is_masked(unit):
         unmask = f"{inside_it} unmask --runtime systemvm-agent; then start it"
         return "is masked: its unit may not start", unmask
     if state == "inactive" and result in ("", "success"):
@@ -182,7 +177,7 @@ def _of_agent(probe: GuestProbe, name: str, address: str, port: int) -> Problem:
             f"systemvm support-bundle, then {inside_it} restart systemvm-agent",
         )
     if state == "failed" or sub == "auto-restart":
-        why = _why_not_started(probe["agent-says"].text)
+        why = _why_not_started(probe["agent-journal"].entries)
         tries = unit.get("NRestarts", "0")
         return (
             f"cannot start: {why}"
@@ -195,59 +190,53 @@ def _of_agent(probe: GuestProbe, name: str, address: str, port: int) -> Problem:
     return None
 
 
-def _why_not_started(journal: str) -> str:
-    for line in reversed(journal.splitlines()):
-        _, found, why = line.partition("Cannot start: ")
-        if found:
-            return why.strip()
-        if re.match(r"\w*(?:Error|Exception)\b", line):
-            return line.strip()
-    return ""
+def _why_not_started(entries: list[guest_journal.Entry]) -> str:
+    """The agent's own reason; else the last that it wrote, which is a traceback's last line."""
+    for entry in reversed(entries):
+        if BootFailure.of(entry.get("REASON", "")) is not None:
+            return entry.get("WHY", "")
+    return guest_journal.last_message(entries)
 
 
 def _of_route(probe: GuestProbe, name: str, address: str, port: int) -> Problem:
-    nics = {
-        words[0].partition("@")[0]: words[1:]
-        for words in map(str.split, probe["addresses"].text.splitlines())
-    }
+    links = linux_commands.link_states(probe["addresses"].text)
     reboot = f"systemvm system-vm reboot {name} sets up its network anew"
-    if nics and "eth0" not in nics:
+    if links and "eth0" not in links:
         return "has no control NIC: there is no eth0", reboot
-    if nics and nics["eth0"][:1] == ["DOWN"]:
+    if links and links["eth0"] == "DOWN":
         return f"has no route to {address}: its control NIC eth0 is down", reboot
     route = probe["route"]
     if route.code == 0:
-        device = re.search(r"\bdev (\S+)", route.text)
-        if device is not None and device[1] not in ("eth0", "lo"):
-            return f"has no route to {address} by its control NIC: {device[1]} leads elsewhere", reboot
+        device = linux_commands.route_device(route.text)
+        if device not in (None, "eth0", "lo"):
+            return f"has no route to {address} by its control NIC: {device} leads elsewhere", reboot
         return None
-    if "unreachable" in route.text or "prohibit" in route.text:
-        return f"has no route to {address}", reboot
-    return None
+    return (f"has no route to {address}", reboot) if linux_commands.has_no_route(route.text) else None
 
 
 def _of_port(probe: GuestProbe, name: str, address: str, port: int) -> Problem:
     dial = probe["dial"]
-    if dial.code in (0, -1):
+    if dial.code == _NO_OUTPUT.code:
         return None
     where = f"{address}:{port}"
-    if "refused" in dial.text:
-        return (
-            f"finds the daemon's port {port} closed: {where} refuses the connection",
-            "does the daemon listen there? control.address and control.port of managementd.yaml; a firewall "
-            "that rejects it is in `nft list ruleset`",
-        )
-    if "No route to host" in dial.text or "unreachable" in dial.text.lower():
-        return (
-            f"cannot reach {address}: nobody has that address on its control network",
-            "is the bridge cloud0 up, with that address? `ip address show cloud0`; the daemon makes it",
-        )
-    if dial.code == 124:
-        return (
-            f"cannot reach the daemon's port {port}: {where} does not answer",
-            "a firewall on the host drops it: look in its `nft list ruleset` for rules about "
-            f"port {port} or the bridge cloud0",
-        )
+    match linux_commands.dial_result(dial.text, dial.code):
+        case DialResult.REFUSED:
+            return (
+                f"finds the daemon's port {port} closed: {where} refuses the connection",
+                "does the daemon listen there? control.address and control.port of managementd.yaml; a "
+                "firewall that rejects it is in `nft list ruleset`",
+            )
+        case DialResult.UNREACHABLE:
+            return (
+                f"cannot reach {address}: nobody has that address on its control network",
+                "is the bridge cloud0 up, with that address? `ip address show cloud0`; the daemon makes it",
+            )
+        case DialResult.NO_ANSWER:
+            return (
+                f"cannot reach the daemon's port {port}: {where} does not answer",
+                "a firewall on the host drops it: look in its `nft list ruleset` for rules about "
+                f"port {port} or the bridge cloud0",
+            )
     return None
 
 
@@ -260,20 +249,24 @@ def _of_clock(probe: GuestProbe, name: str, address: str, port: int) -> Problem:
     )
 
 
-def _of_tls(probe: GuestProbe, name: str, address: str, port: int) -> Problem:
-    status = probe["agent"].fields.get("StatusText", "")
-    match = re.match(r"not connected to \S+: (?P<why>.*?)(?:; next attempt in .*)?$", status)
-    if match is None:
+def _of_channel(probe: GuestProbe, name: str, address: str, port: int) -> Problem:
+    """By what the agent itself reports of its control connection."""
+    logs = f"systemvm logs {name} tells more; it dials again by itself"
+    entry = guest_journal.last_with(probe["agent-journal"].entries, "CHANNEL")
+    if entry is None:  # an agent of before protocol 3: its text is shown
+        text = probe["agent"].fields.get("StatusText", "")
+        return (f"is not connected, for an unknown reason; it reports: {text}", logs) if text else None
+    if entry["CHANNEL"] != ChannelState.NOT_CONNECTED.value:
         return None
-    why = match["why"].strip()
-    if re.search(r"TLS|certificate|PEM|key", why):
+    failure, why = ControlFailure.of(entry.get("REASON", "")), entry.get("WHY", "")
+    if failure is not None and failure.is_of_network:
+        return None  # it was so, and the port answers by now
+    if failure is not None and failure.is_of_tls:
         return (
             f"and the daemon do not agree on TLS: {why}",
             f"systemvm system-vm reboot {name} starts it with fresh credentials and the CA of today",
         )
-    if "timed out" in why or "refused" in why:
-        return None  # it was, and the port answers by now
-    return f"is not connected: {why}", f"systemvm logs {name} tells more; it dials again by itself"
+    return f"is not connected: {why}", logs
 
 
 def _one_line(text: str) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 
 from settling import settled
+from systemvm.management.boot_failure_messages import BOOT_FAILURE_REASONS
 from systemvm.management.control.agent import AgentStatus
 from systemvm.management.control.refusal_recorder import RefusalRecorder
 from systemvm.management.hypervisors import serial_log
@@ -47,8 +49,8 @@ def guest(**changes: Any) -> str:
         "preinit": "LoadState=loaded\nActiveState=active\nResult=success\nExecMainStatus=0",
         "agent": "LoadState=loaded\nUnitFileState=enabled\nActiveState=active\nSubState=running\n"
         "Result=success\nExecMainStatus=0\nNRestarts=0\nStatusText=dialing 169.254.0.1:8250",
-        "preinit-says": "systemvm-preinit: s-1-VM is a ssvm: eth0 169.254.10.2/16",
-        "agent-says": "",
+        "preinit-journal": entry("s-1-VM is a ssvm: eth0 169.254.10.2/16"),
+        "agent-journal": entry("Control channel: dialing 169.254.0.1:8250", CHANNEL="dialing"),
         "addresses": "lo       UNKNOWN  127.0.0.1/8\neth0     UP       169.254.10.2/16",
         "route": "169.254.0.1 dev eth0 src 169.254.10.2 uid 0\n    cache",
         "dial": "",
@@ -67,10 +69,14 @@ def unit(**fields: str) -> str:
     return "\n".join(f"{key}={value}" for key, value in {"LoadState": "loaded", **fields}.items())
 
 
-def not_connected(why: str) -> str:
-    return unit(
-        ActiveState="active", StatusText=f"not connected to 169.254.0.1:8250: {why}; next attempt in 4.1 s"
-    )
+def entry(message: str, **fields: str) -> str:
+    """A line of `journalctl -o json`, which has fields besides those that were asked for."""
+    return json.dumps({"__CURSOR": "s=1", "MESSAGE": message, **fields})
+
+
+def not_connected(reason: str, why: str) -> str:
+    text = f"Control channel: not connected to 169.254.0.1:8250: {why}; next attempt in 4.1 s"
+    return entry(text, CHANNEL="not_connected", REASON=reason, WHY=why, HOST="169.254.0.1")
 
 
 FAILED = {"ActiveState": "failed", "Result": "exit-code"}
@@ -78,7 +84,7 @@ FROM_INSIDE: dict[str, tuple[dict[str, Any], str, str]] = {
     "no boot arguments": (
         {
             "preinit": unit(**FAILED, ExecMainStatus="10"),
-            "preinit_says": "systemvm-preinit: no boot arguments: no systemd credential\n  hint: give them",
+            "preinit_journal": entry("no systemd credential", REASON="no_boot_arguments", HINT="give them"),
         },
         "has no boot arguments: no systemd credential",
         "give them",
@@ -86,7 +92,7 @@ FROM_INSIDE: dict[str, tuple[dict[str, Any], str, str]] = {
     "waits for boot arguments": (
         {
             "preinit": unit(ActiveState="activating"),
-            "preinit_says": "systemvm-preinit: no credential came; waiting up to 180 s for /x",
+            "preinit_journal": entry("no credential came", REASON="awaiting_boot_arguments", WAIT_S="180"),
         },
         "has no boot arguments: it waits for them by qemu-guest-agent",
         f"no credential came with the machine: {REBOOT} brings new ones",
@@ -94,13 +100,13 @@ FROM_INSIDE: dict[str, tuple[dict[str, Any], str, str]] = {
     "bad boot arguments": (
         {
             "preinit": unit(**FAILED, ExecMainStatus="11"),
-            "preinit_says": "systemvm-preinit: eth0ip=x is no address",
+            "preinit_journal": entry("eth0ip=x is no address", REASON="bad_boot_arguments", HINT=""),
         },
-        "has boot arguments that cannot be right: eth0ip=x is no address",
+        "has invalid boot arguments: eth0ip=x is no address",
         f"{REBOOT} starts it with new ones",
     ),
     "NIC absent": (
-        {"preinit": unit(**FAILED, ExecMainStatus="12"), "preinit_says": ""},
+        {"preinit": unit(**FAILED, ExecMainStatus="12"), "preinit_journal": ""},
         "has not the NICs of its boot arguments",
         f"{REBOOT} starts it with new ones",
     ),
@@ -119,7 +125,7 @@ FROM_INSIDE: dict[str, tuple[dict[str, Any], str, str]] = {
             "agent": unit(
                 ActiveState="activating", SubState="auto-restart", Result="exit-code", NRestarts="3"
             ),
-            "agent_says": "Cannot start: the identity holds no key\nsystemd: exited",
+            "agent_journal": entry("x", REASON="agent_cannot_start", WHY="the identity holds no key"),
         },
         "cannot start: the identity holds no key",
         f"systemvm ssh {NAME} -- journalctl -u systemvm-agent tells more; a reboot brings new keys",
@@ -167,9 +173,40 @@ FROM_INSIDE: dict[str, tuple[dict[str, Any], str, str]] = {
         f"is the host's own clock right (timedatectl)? if so: {REBOOT}",
     ),
     "another CA": (
-        {"agent": not_connected("TLS: certificate verify failed")},
+        {"agent_journal": not_connected("wrong-ca", "TLS: certificate verify failed")},
         "and the daemon do not agree on TLS: TLS: certificate verify failed",
         f"{REBOOT} starts it with fresh credentials and the CA of today",
+    ),
+    "hello failed": (
+        {"agent_journal": not_connected("hello-failed", "internal error")},
+        "is not connected: internal error",
+        f"systemvm logs {NAME} tells more; it dials again by itself",
+    ),
+    "a reason of a later release": (
+        {"agent_journal": not_connected("sunspots", "the sun")},
+        "is not connected: the sun",
+        f"systemvm logs {NAME} tells more; it dials again by itself",
+    ),
+    "a guest of before protocol 3 that cannot be prepared": (
+        {
+            "preinit": unit(**FAILED, ExecMainStatus="1"),
+            "preinit_journal": entry("systemvm-preinit: no boot arguments: TLS"),
+        },
+        "could not be prepared, for an unknown reason: systemvm-preinit: no boot arguments: TLS",
+        f"{REBOOT} starts it with new ones",
+    ),
+    "a guest of before protocol 3 whose agent cannot start": (
+        {
+            "agent": unit(ActiveState="failed", Result="exit-code"),
+            "agent_journal": entry("Traceback") + "\n" + entry("ValueError: x"),
+        },
+        "cannot start: ValueError: x",
+        f"systemvm ssh {NAME} -- journalctl -u systemvm-agent tells more; a reboot brings new keys",
+    ),
+    "a guest of before protocol 3 that is not connected": (
+        {"agent": unit(ActiveState="active", StatusText="TLS: no"), "agent_journal": entry("TLS: no")},
+        "is not connected, for an unknown reason; it reports: TLS: no",
+        f"systemvm logs {NAME} tells more; it dials again by itself",
     ),
 }
 
@@ -193,15 +230,17 @@ def test_half_an_answer_is_no_error(output: str) -> None:
     guest_probe.explain(guest_probe.parse(output, NOW_S), NAME, ADDRESS, PORT)
 
 
-def test_exit_codes_of_preinit_are_all_known() -> None:
+def test_reasons_of_a_boot_have_sentences() -> None:
     codes = [code for code in range(2, 256) if BootFailure.of_exit_code(code) is not None]
     of_preinit = [BootFailure.of_exit_code(code) for code in codes]
-    assert set(guest_probe.PREINIT_REASONS) == {*of_preinit} - {BootFailure.AGENT_CANNOT_START}
+    assert len(of_preinit) == 5
+    assert set(of_preinit) < set(BOOT_FAILURE_REASONS) == set(BootFailure)
 
 
 CONSOLES: dict[str, tuple[str, str, str]] = {
     "no root file system": (
-        "initrd: no root file system on LABEL=root\r\nhint: give QEMU the image as its first disk\r\n"
+        "initrd: REASON=no_root_file_system no root file system on LABEL=root\r\n"
+        "initrd: HINT=give QEMU the image as its first disk\r\n"
         "[   13.02] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100\r\n",
         "did not boot: no root file system on LABEL=root",
         "its disk is not the image's: destroy it, and another is made; if that fails too, make images",
@@ -223,20 +262,26 @@ CONSOLES: dict[str, tuple[str, str, str]] = {
         MORE_MEMORY,
     ),
     "no boot arguments": (
-        f"{RESET}systemvm-preinit: no boot arguments: no systemd credential systemvm.cmdline\r\n"
-        "  hint: give QEMU a type=11 SMBIOS file\r\n",
+        f"{RESET}systemvm-preinit: REASON=no_boot_arguments no systemd credential systemvm.cmdline\r\n"
+        "systemvm-preinit: HINT=give QEMU a type=11 SMBIOS file\r\n",
         "has no boot arguments: no systemd credential systemvm.cmdline",
         "give QEMU a type=11 SMBIOS file",
     ),
     "waits for boot arguments": (
-        f"{RESET}systemvm-preinit: no credential came; waiting up to 180 s for /var/cache/cloud/cmdline\r\n",
+        f"{RESET}systemvm-preinit: REASON=awaiting_boot_arguments no credential came\r\n",
         "has no boot arguments: it waits for them by qemu-guest-agent",
         "no credential came with the machine: reboot it, and it is started with new ones",
     ),
     "NIC absent": (
-        f"{RESET}systemvm-preinit: there is no NIC eth3\r\n  hint: it has eth0, eth1\r\n[  9.1] more\r\n",
-        "could not be prepared: there is no NIC eth3",
+        f"{RESET}systemvm-preinit: REASON=nic_absent there is no NIC eth3\r\n"
+        "systemvm-preinit: HINT=it has eth0, eth1\r\n[  9.1] more\r\n",
+        "has not the NICs of its boot arguments: there is no NIC eth3",
         "it has eth0, eth1",
+    ),
+    "an image of before protocol 3": (
+        f"{RESET}systemvm-preinit: no boot arguments: none came\r\n  hint: give QEMU a file\r\n",
+        "could not be prepared, for an unknown reason: no boot arguments: none came",
+        AGAIN,
     ),
     "emergency mode": (
         f"{RESET}[FAILED] Failed to mount srv.mount - /srv.\r\nYou are in emergency mode. After that\r\n",
@@ -253,7 +298,11 @@ CONSOLES: dict[str, tuple[str, str, str]] = {
         "cannot use its disk: errors on vda",
         "look at the host's disk (dmesg, df); destroy it for a new one",
     ),
-    "agent": (f"{RESET}systemvm-agent[91]: Cannot start: bad key\r\n", "cannot start: bad key", AGAIN),
+    "agent": (
+        f"{RESET}systemvm-agent[91]: REASON=agent_cannot_start bad key\r\n",
+        "cannot start: bad key",
+        AGAIN,
+    ),
 }
 
 
