@@ -437,7 +437,7 @@ async def test_says_what_it_lacks_and_ends(scene: Scene) -> None:
     (machine.credentials / boot_arguments.IDENTITY_CREDENTIAL).unlink()
     agent = machine.start()
     assert await soon(agent.ended, "end") == 1
-    assert "no identity: neither the systemd credential systemvm.identity" in agent.output.decode()
+    assert "identity is missing: neither the systemd credential systemvm.identity" in agent.output.decode()
 
     machine.paths.cmd_line_json.unlink()
     agent = machine.start()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`systemvm-agent`: the program of both appliances. The image says which role's methods it answers.
+"""`systemvm-agent`: the agent of both appliances; the boot arguments decide which role it has.
 
-Imports happen in `main`, in an order that matters: inherited sockets are taken before Twisted looks for them,
-and the reactor is chosen before anything imports it.
+`main` imports modules in a fixed order: inherited sockets are taken before Twisted's endpoints claim them,
+and the reactor is installed before anything imports it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import sys
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run until SIGTERM or SIGINT; the exit code of a BootFailure when the agent cannot start."""
-    parser = argparse.ArgumentParser(prog="systemvm-agent", description="The agent of a system VM.")
-    parser.add_argument("--root", default="/", help="where the machine's files are (default: %(default)s)")
+    """Run until SIGTERM or SIGINT; return the exit code of a BootFailure when the agent cannot start."""
+    parser = argparse.ArgumentParser(prog="systemvm-agent", description="Run the agent of a system VM.")
+    parser.add_argument("--root", default="/", help="root of the VM's file system (default: %(default)s)")
     parser.add_argument(
-        "--role-module", help="Python module with the role's install(context), instead of the role's own"
+        "--role-module",
+        metavar="MODULE",
+        help="Python module with install(context), instead of the role's own",
     )
     options = parser.parse_args(arguments)
 

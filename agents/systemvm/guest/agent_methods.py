@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Methods that both appliances answer: ping, health, checks, state."""
+"""RPC methods of both appliances: ping, health, checks and state."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from systemvm.service.single_flight import SingleFlight
 from systemvm.wire.agent import CHECK, HEALTH, PING, CheckReport, Health, Ping, Pong
 from systemvm.wire.role import Role
 
-STATE = "agent.state"  # operators alone; `systemvm-check` asks it
+STATE = "agent.state"  # only for operators; `systemvm-check` calls it
 CHECK_DEADLINE_S = 90.0
 _REPORT_MAX_BYTES = 256 * 1024
 
@@ -33,7 +33,7 @@ DAEMON_AND_OPERATOR = DAEMON | {OPERATOR}
 
 @frozen
 class ConnectionState:
-    """How the agent stands with its daemon, as `systemctl status` shows it."""
+    """The agent's connection to its daemon, as `systemctl status` shows it."""
 
     text: str
     connected: bool
@@ -41,7 +41,7 @@ class ConnectionState:
 
 
 class AgentMethods:
-    """Adds itself to a method table."""
+    """Implements the methods; `add_to` adds them to a method table."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class AgentMethods:
         state: Callable[[], ConnectionState],
         waiting: Callable[[], int] | None = None,
     ) -> None:
-        """`waiting` counts the daemon's calls that are being handled."""
+        """`waiting` returns how many calls of the daemon are being handled."""
         self._waiting = waiting
         self._reactor = reactor
         self._paths = paths
@@ -61,7 +61,12 @@ class AgentMethods:
 
     def add_to(self, methods: MethodTable) -> None:
         methods.add(
-            PING, self._ping, params=Ping, result=Pong, roles=DAEMON_AND_OPERATOR, summary="Compare clocks"
+            PING,
+            self._ping,
+            params=Ping,
+            result=Pong,
+            roles=DAEMON_AND_OPERATOR,
+            summary="Return both clocks",
         )
         methods.add(
             HEALTH,
@@ -69,41 +74,42 @@ class AgentMethods:
             params=None,
             result=Health,
             roles=DAEMON_AND_OPERATOR,
-            summary="Load and memory",
+            summary="Return load, memory and failed units",
         )
         methods.add(
             CHECK, self._check, params=None, result=CheckReport, roles=DAEMON_AND_OPERATOR,
-            summary="CloudStack's staged checks", deadline_s=CHECK_DEADLINE_S,
+            summary="Run the checks of ssvm-check.sh", deadline_s=CHECK_DEADLINE_S,
             cancel_on_disconnect=True,
         )  # fmt: skip
         methods.add(
             STATE,
-            self._tell_state,
+            self._get_state,
             params=None,
             result=ConnectionState,
             roles=OPERATORS,
-            summary="Up, or why not",
+            summary="Return whether the agent is Up, and why not",
         )
 
     async def _ping(self, call: Call, params: Ping) -> Pong:
         return Pong(params.sent_unix_s, time.time())
 
     async def _snapshot(self, call: Call, params: None) -> Health:
-        # systemctl inside may take seconds; the reactor must not
+        # systemctl can take seconds: it runs in a thread
         pool, reconnects = self._reactor.getThreadPool(), self._state().reconnects
-        others = 0 if self._waiting is None else max(0, self._waiting() - 1)  # without this very call
+        others = 0 if self._waiting is None else max(0, self._waiting() - 1)  # without this call
         health: Health = await self._running.run(
             HEALTH,
             lambda: deferToThreadPool(self._reactor, pool, self._health.snapshot, reconnects, others),
         )
         return health
 
-    async def _tell_state(self, call: Call, params: None) -> ConnectionState:
+    async def _get_state(self, call: Call, params: None) -> ConnectionState:
         return self._state()
 
     async def _check(self, call: Call, params: None) -> CheckReport:
-        """Ask the root helper: this process may reach neither name servers nor stores."""
-        from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol  # dear, and seldom wanted
+        """Call the root helper: the agent's sandbox reaches neither name servers nor stores."""
+        # expensive to import, and rarely used
+        from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 
         endpoint = UNIXClientEndpoint(self._reactor, str(self._paths.check_socket))
         answer = _ReadUntilClosed()
@@ -112,37 +118,37 @@ class AgentMethods:
         except Exception as error:
             raise RpcError.refused(
                 "CHECK_UNAVAILABLE",
-                f"the check helper does not answer: {error}",
-                "systemctl status systemvm-check.socket",
+                f"cannot connect to the check helper: {error}",
+                'run "systemctl status systemvm-check.socket" in the VM',
             ) from error
         try:
             return msgspec.json.decode(await answer.ended, type=CheckReport)
         except msgspec.MsgspecError as error:
             raise RpcError(
                 INTERNAL,
-                "the check helper did not answer a report",
-                {"hint": "journalctl -u 'systemvm-check@*'"},
+                "invalid answer from the check helper",
+                {"hint": "run \"journalctl -u 'systemvm-check@*'\" in the VM"},
             ) from error
         finally:
-            answer.hang_up()
+            answer.close()
 
 
 class _ReadUntilClosed(Protocol):
-    """All that the other end says until it hangs up."""
+    """Collects everything until the peer closes the connection."""
 
     def __init__(self) -> None:
         self.ended: Deferred[bytes] = Deferred()
-        self._heard = bytearray()
+        self._received = bytearray()
 
     def dataReceived(self, data: bytes) -> None:
-        self._heard += data
-        if len(self._heard) > _REPORT_MAX_BYTES:
-            self.hang_up()
+        self._received += data
+        if len(self._received) > _REPORT_MAX_BYTES:
+            self.close()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if not self.ended.called:
-            self.ended.callback(bytes(self._heard))
+            self.ended.callback(bytes(self._received))
 
-    def hang_up(self) -> None:
+    def close(self) -> None:
         if self.transport is not None:
             self.transport.loseConnection()

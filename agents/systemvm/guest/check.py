@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The staged checks of CloudStack's ssvm-check.sh, with real answers and an end to every wait.
+"""The staged checks of CloudStack's ssvm-check.sh, each with a timeout.
 
-Name server, resolution, secondary storage (SSVM), each management server's port, the agent: in this order,
-because each later one needs what the earlier ones show.
+They check the name server, name resolution, secondary storage (SSVM), each management server's port and the
+agent, in this order, because each step depends on the earlier ones.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ EXIT_CODES = {"dns": 2, "resolve": 2, "agent": 3, "management": 4}
 _NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs"})
 
 _EXPORT = "You need to export with norootsquash"
-_SERVER = "the NFS server hangs or is gone: look at its NFS service, and at the network to it"
-#: By what write_file said.
+_SERVER = "check the service on the NFS server, and the network to it"
+#: By a part of the error of `write_file`.
 _STORAGE_HINTS = {
     "denied": _EXPORT,
     "permitted": _EXPORT,
@@ -33,22 +33,22 @@ _STORAGE_HINTS = {
     "quota": "make room on the NFS server",
     "no answer": _SERVER,
     "timed out": _SERVER,
-    "Stale": "what was exported is not what it was: systemvm system-vm reboot mounts it anew",
+    "Stale": 'the export was replaced: run "systemvm system-vm reboot" on the host to mount it again',
 }
 
 
 class Probes(NamedTuple):
-    """How the checks ask; tests give their own."""
+    """The functions that the checks call; tests pass their own."""
 
     ping: Callable[[str], bool]
     ask_dns: Callable[[str, str], DnsAnswer]
     connect: Callable[[str, int], None]
     write_file: Callable[[Path], str]
-    agent_state: Callable[[], str]  # "Up", or why it is not; OSError when it does not run
+    agent_state: Callable[[], str]  # "Up", or why not; raises OSError when the agent does not run
 
 
 class CheckInput(NamedTuple):
-    """What the checks look at."""
+    """The files that the checks read."""
 
     boot: Mapping[str, str]
     resolv_conf: str
@@ -56,6 +56,7 @@ class CheckInput(NamedTuple):
 
 
 def run(situation: CheckInput, probes: Probes) -> CheckReport:
+    """Run all checks of the VM's role."""
     steps = [*_name_server(situation, probes)]
     if situation.boot.get("type") == "secstorage":
         steps += _storage(situation, probes)
@@ -65,39 +66,40 @@ def run(situation: CheckInput, probes: Probes) -> CheckReport:
 
 
 def exit_code(report: CheckReport) -> int:
-    """CloudStack's: that of the first step that has one and failed."""
+    """Return CloudStack's exit code: that of the first failed step that has one."""
     codes = (EXIT_CODES.get(step.name, 0) for step in report.steps if step.status == ERROR)
     return next((code for code in codes if code), 0)
 
 
 def text(report: CheckReport) -> str:
-    """As ssvm-check.sh prints it; its callers count ERROR and WARNING, and the last line has one each."""
-    word = {GOOD: "Good: ", WARNING: "WARNING: ", ERROR: "ERROR: "}
+    """Return the report as ssvm-check.sh prints it; callers count ERROR and WARNING."""
+    prefix = {GOOD: "Good: ", WARNING: "WARNING: ", ERROR: "ERROR: "}
     lines: list[str] = []
     for step in report.steps:
-        lines += [RULER, word.get(step.status, "") + step.text]
+        lines += [RULER, prefix.get(step.status, "") + step.text]
         if step.hint:
             lines.append(step.hint)
     return "\n".join([*lines, RULER, "Tests Complete. Look for ERROR or WARNING above."]) + "\n"
 
 
 def name_servers(resolv_conf: str) -> list[str]:
-    words = (line.split() for line in resolv_conf.splitlines())
-    return [pair[1] for pair in words if len(pair) > 1 and pair[0] == "nameserver"]
+    """Return the name servers in resolv.conf's text."""
+    fields = (line.split() for line in resolv_conf.splitlines())
+    return [pair[1] for pair in fields if len(pair) > 1 and pair[0] == "nameserver"]
 
 
 def network_mounts(mounts: str) -> list[Path]:
-    """Mount points of network file systems; the kernel writes a blank in one as \\040."""
-    found = (line.split(" ") for line in mounts.splitlines())
+    """Return the mount points of network file systems; the kernel writes a blank as \\040."""
+    entries = (line.split(" ") for line in mounts.splitlines())
     return [
-        Path(words[1].encode().decode("unicode_escape"))
-        for words in found
-        if len(words) > 2 and words[2] in _NETWORK_FILE_SYSTEMS
+        Path(fields[1].encode().decode("unicode_escape"))
+        for fields in entries
+        if len(fields) > 2 and fields[2] in _NETWORK_FILE_SYSTEMS
     ]
 
 
 def management_servers(boot: Mapping[str, str]) -> list[tuple[str, int]]:
-    """`host=` (a csv) and `port=`, as the agent dials them."""
+    """Return the hosts in `host=` (comma-separated) with `port=`, as the agent dials them."""
     port = boot.get("port", "8250")
     return [(host, int(port)) for host in boot.get("host", "").split(",") if host and port.isdigit()]
 
@@ -105,19 +107,19 @@ def management_servers(boot: Mapping[str, str]) -> list[tuple[str, int]]:
 def _name_server(situation: CheckInput, probes: Probes) -> Iterable[CheckStep]:
     servers = name_servers(situation.resolv_conf)
     if not servers:
-        hint = "internaldns1= or dns1= is missing from the boot arguments"
-        yield CheckStep("resolve", ERROR, "DNS not resolving: there is no name server", hint)
+        hint = "set internaldns1= or dns1= in the boot arguments"
+        yield CheckStep("resolve", ERROR, "DNS not resolving: no name server is configured", hint)
         return
-    if _asked(probes.ping, servers[0]):
+    if _succeeds(probes.ping, servers[0]):
         yield CheckStep("ping", GOOD, f"Can ping DNS server {servers[0]}")
     else:
-        hint = "a name server may refuse to be pinged; see the routes with: ip route"
+        hint = 'check the routes with "ip route"; a name server can ignore pings'
         yield CheckStep("ping", WARNING, f"cannot ping DNS server {servers[0]}", hint)
     yield from _dns(servers, probes)
 
 
 def _dns(servers: list[str], probes: Probes) -> Iterable[CheckStep]:
-    """Two things: whether a server answers, and whether the name resolves, by a resolver's rules."""
+    """Check whether a server answers, and whether the name resolves by a resolver's rules."""
     silent: list[str] = []
     answers: dict[str, DnsAnswer] = {}
     for server in servers:
@@ -129,8 +131,8 @@ def _dns(servers: list[str], probes: Probes) -> Iterable[CheckStep]:
         if answers[server].is_final:
             break
     status = WARNING if answers else ERROR
-    for words in silent:
-        yield CheckStep("dns", status, words, "is it a name server, and do routes and firewalls lead to it?")
+    for failure in silent:
+        yield CheckStep("dns", status, failure, "check the address, the routes and the firewalls")
     for server in answers:
         yield CheckStep("dns", GOOD, f"DNS server {server} answers")
     failures = [f"{server} answers {one.failure}" for server, one in answers.items() if one.failure]
@@ -138,7 +140,7 @@ def _dns(servers: list[str], probes: Probes) -> Iterable[CheckStep]:
         yield CheckStep("resolve", GOOD, f"DNS resolves {RESOLVED_NAME}")
     else:
         why = "; ".join(failures) or "no name server answers"
-        hint = "dns1= and internaldns1= of the boot arguments name the servers, in /etc/resolv.conf"
+        hint = "check the servers in /etc/resolv.conf (boot arguments dns1= and internaldns1=)"
         yield CheckStep("resolve", ERROR, f"DNS not resolving {RESOLVED_NAME}: {why}", hint)
 
 
@@ -155,19 +157,23 @@ def _storage(situation: CheckInput, probes: Probes) -> Iterable[CheckStep]:
     if mounted:
         return
     yield CheckStep(
-        "storage", ERROR, "Storage nfs is not currently mounted", "the agent mounts it once it is Up"
+        "storage",
+        ERROR,
+        "Storage nfs is not currently mounted",
+        "wait until the agent is Up: it mounts the storage",
     )
     servers = situation.boot.get("secondaryStorageServerAddress") or situation.boot.get("storagegateway", "")
     for server in filter(None, servers.split(",")):
-        if _asked(probes.ping, server):
+        if _succeeds(probes.ping, server):
             yield CheckStep("storage", GOOD, f"Can ping storage server {server}")
         else:
-            yield CheckStep("storage", WARNING, f"cannot ping storage server {server}", "see: ip route")
+            hint = 'check the routes with "ip route"'
+            yield CheckStep("storage", WARNING, f"cannot ping storage server {server}", hint)
 
 
 def _hint_of(wrong: str) -> str:
-    """CloudStack's hint where it is true, and what is to be done where it is not."""
-    return next((hint for words, hint in _STORAGE_HINTS.items() if words in wrong), "see: dmesg | tail")
+    """Return CloudStack's hint where it applies, else our own."""
+    return next((hint for part, hint in _STORAGE_HINTS.items() if part in wrong), 'see "dmesg | tail"')
 
 
 def _management(boot: Mapping[str, str], probes: Probes) -> Iterable[CheckStep]:
@@ -178,7 +184,7 @@ def _management(boot: Mapping[str, str], probes: Probes) -> Iterable[CheckStep]:
         try:
             probes.connect(host, port)
         except OSError as error:
-            hint = f"{error}; is systemvm-managementd running, and does its host admit this address?"
+            hint = f"{error}; check that systemvm-managementd runs and that its host admits this address"
             yield CheckStep("management", ERROR, f"Cannot connect to {host} port {port}", hint)
         else:
             yield CheckStep("management", GOOD, f"Can connect to management server {host} port {port}")
@@ -192,13 +198,13 @@ def _agent(probes: Probes) -> CheckStep:
         return CheckStep("agent", ERROR, "Agent process not running", hint)
     if state.startswith("Up"):
         return CheckStep("agent", GOOD, f"Agent process is running: {state}")
-    hint = "journalctl -u systemvm-agent tells why"
+    hint = 'see "journalctl -u systemvm-agent"'
     return CheckStep("agent", ERROR, f"Agent process is running, but not connected: {state}", hint)
 
 
-def _asked(question: Callable[..., bool], *about: str) -> bool:
-    """No answer, no route and no permission are all a no."""
+def _succeeds(probe: Callable[..., bool], *arguments: str) -> bool:
+    """Return the probe's result, False for any OSError."""
     try:
-        return question(*about)
+        return probe(*arguments)
     except OSError:
         return False

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`systemvm-check`: the checks from a shell in the guest (ssvm-check.sh), or as JSON for the agent.
 
-Runs as root: a sandboxed agent may reach neither name servers nor the store, so it asks this program, one
-process a question, through systemvm-check.socket.
+It runs as root. The sandboxed agent reaches neither name servers nor the store, so it calls this program
+through systemvm-check.socket, one process for each report.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def situation(paths: GuestPaths) -> check.CheckInput:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit codes: 0, CloudStack's 2 (DNS), 3 (agent), 4 (management server); 1: nothing can be checked."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    as_json = "--json" in words
-    root = words[words.index("--root") + 1] if "--root" in words[:-1] else "/"
+    """Print the report; return 0, CloudStack's 2 (DNS), 3 (agent) or 4 (management server), 1 on failure."""
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in argv
+    root = argv[argv.index("--root") + 1] if "--root" in argv[:-1] else "/"
     paths = GuestPaths.from_environment(root, os.environ)
     try:
         report = check.run(situation(paths), real_probes(paths))

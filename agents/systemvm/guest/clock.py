@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The clock at boot: the boot arguments say what time it is, in case the RTC is wrong.
+"""Corrects the clock at boot by the time in the boot arguments, in case the RTC is wrong.
 
-TLS needs a right clock before anything can tell that it is wrong, so this comes before the network. Small
-differences are left alone; the daemon looks at those.
+TLS needs a correct clock before the daemon can report a wrong one, so this happens before the network is up.
+Small differences are left to the daemon.
 """
 
 from __future__ import annotations
@@ -13,25 +13,27 @@ from collections.abc import Mapping
 from systemvm.guest.boot_argument_error import boot_argument_error
 from systemvm.wire import boot_arguments
 
-#: Seconds; below this no certificate's validity is in doubt (they are backdated an hour).
+#: A smaller difference does not affect certificates, which are backdated by an hour.
 TOLERATED_S = 60.0
 
 
 def corrected_time(arguments: Mapping[str, str], now_s: float, since_s: float) -> float | None:
-    """What the clock is to be set to, None when it is right enough or nobody said; BootError for nonsense.
+    """Return the UNIX time to set, or None when `clock=` is missing or the difference is tolerated.
 
-    `since_s`: how long ago `clock` was true. In a credential that was when QEMU was started, which
-    CLOCK_BOOTTIME counts from, near enough; in a file that the host wrote, when it was written.
+    `since_s` is how long ago `clock=` was correct: since QEMU started (about CLOCK_BOOTTIME) for a
+    credential, since the host wrote it for a file.
+
+    Raises: BootError when the value is not a UNIX time.
     """
     text = arguments.get(boot_arguments.CLOCK)
     if not text:
         return None
     if not text.isascii() or not text.isdigit() or len(text) > 11:
         raise boot_argument_error(
-            f"{boot_arguments.CLOCK}={text[:20]!r} is no UNIX time", "seconds since 1970, in UTC"
+            f"{boot_arguments.CLOCK}={text[:20]!r} is not a UNIX time", "give seconds since 1970 in UTC"
         )
-    right_s = int(text) + since_s
-    return right_s if abs(right_s - now_s) > TOLERATED_S else None
+    correct_s = int(text) + since_s
+    return correct_s if abs(correct_s - now_s) > TOLERATED_S else None
 
 
 def uptime_s() -> float:
@@ -39,5 +41,8 @@ def uptime_s() -> float:
 
 
 def set_clock(unix_s: float) -> None:
-    """Needs CAP_SYS_TIME; OSError otherwise."""
+    """Set the system clock.
+
+    Raises: OSError without CAP_SYS_TIME.
+    """
     time.clock_settime(time.CLOCK_REALTIME, unix_s)

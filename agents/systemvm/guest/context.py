@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a role plug-in gets: the machine's facts, the method table, and the way to the daemon."""
+"""What a role module receives: facts about the VM, the method table, and calls to the daemon."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from systemvm.rpc.core.peer import Peer
 from systemvm.wire.role import Role
 
 _NO_ANSWER = frozenset({NOT_CONNECTED, DEADLINE, BUSY})
-_AGAIN_S = 1.0
+_RETRY_S = 1.0
 
 ConnectedHook = Callable[[Peer], Awaitable[None]]
 StopHook = Callable[[], Awaitable[None]]
@@ -26,7 +26,7 @@ StopHook = Callable[[], Awaitable[None]]
 
 @define
 class AgentContext:
-    """One agent's surroundings; the `install(context)` of its role adds to its lists and its table."""
+    """The environment of one agent; `install(context)` of its role adds methods and hooks."""
 
     reactor: Any
     paths: GuestPaths
@@ -34,7 +34,7 @@ class AgentContext:
     role: Role
     boot: dict[str, str]  # the boot arguments, without secrets
     methods: MethodTable
-    sockets: dict[str, int]  # inherited listening sockets: name to descriptor
+    sockets: dict[str, int]  # inherited listening sockets: descriptor by name
     find_peer: Callable[[], Peer | None]
     on_connected: list[ConnectedHook] = field(factory=list)  # after each answered hello: reconcile here
     on_stop: list[StopHook] = field(factory=list)
@@ -42,7 +42,7 @@ class AgentContext:
     _log: Logger = field(factory=lambda: Logger(namespace="systemvm.guest.context"))
 
     def peer(self) -> Peer | None:
-        """The daemon, while it is connected."""
+        """Return the daemon's peer, None while it is not connected."""
         return self.find_peer()
 
     async def call_daemon(
@@ -54,9 +54,11 @@ class AgentContext:
         deadline_s: float = 30.0,
         request_id: str | None = None,
     ) -> Any:
-        """Ask until there is an answer, however often the connection is lost; a refusal is one (RpcError).
+        """Call the daemon and repeat the call until it answers, even when the connection is lost.
 
-        The daemon may see the call twice: every method is idempotent.
+        The daemon can receive the call twice: every method is idempotent.
+
+        Raises: RpcError when the daemon answers with an error.
         """
         while True:
             peer = await self._connected()
@@ -67,17 +69,17 @@ class AgentContext:
             except RpcError as error:
                 if error.code not in _NO_ANSWER:
                     raise
-                self._log.info("{method} again: {error}", method=method, error=str(error))
-            await deferLater(self.reactor, _AGAIN_S)
+                self._log.info("{method} is repeated: {error}", method=method, error=str(error))
+            await deferLater(self.reactor, _RETRY_S)
 
     def notify_daemon(self, method: str, params: Any = None, *, replaces: str | None = None) -> None:
-        """Tell the daemon, if it is there; a newer notification takes the place of an unsent one."""
+        """Notify the daemon if it is connected; a newer notification replaces an unsent one."""
         peer = self.peer()
         if peer is not None:
             peer.notify(method, params, replaces=replaces)
 
     def connected(self) -> None:
-        """The agent is Up: calls that waited for that go on."""
+        """Resume the calls that wait for the connection; to be called when the agent is Up."""
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
             waiter.callback(None)

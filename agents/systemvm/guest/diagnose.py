@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`systemvm-diagnose`: CloudStack's runDiagnostics and getDiagnosticsData, from inside (reference 1.16).
+"""`systemvm-diagnose`: CloudStack's runDiagnostics and getDiagnosticsData in the guest (reference 1.16).
 
     systemvm-diagnose run ping 192.0.2.1 [PARAMS]    a JSON object on standard output
     systemvm-diagnose collect [FILE …]               a zip on standard output
 
-The daemon runs it as root over ssh and not through the agent: it works when the agent does not, and an agent
-that was taken over gains nothing by it.
+The daemon runs it as root over ssh instead of through the agent, so that it works when the agent does not,
+and a compromised agent gains nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EXIT_USAGE = 2
 
 
 class DiagnosisProgram(enum.Enum):
-    """CloudStack's types; each knows its program, and the flag that ends it by itself."""
+    """CloudStack's types, each with its program and the option that limits its run."""
 
     PING = ("ping", ("ping", "-4"), ("-c", "4"))
     PING6 = ("ping6", ("ping", "-6"), ("-c", "4"))
@@ -32,47 +32,51 @@ class DiagnosisProgram(enum.Enum):
     TRACEROUTE6 = ("traceroute6", ("traceroute", "-6"), ("-m", "20"))
     ARPING = ("arping", ("arping",), ("-c", "4"))
 
-    def __init__(self, word: str, program: tuple[str, ...], end: tuple[str, str]) -> None:
-        self.word = word
+    def __init__(self, label: str, program: tuple[str, ...], end: tuple[str, str]) -> None:
+        self.label = label
         self.program = program
         self.end = end
 
     @classmethod
-    def of(cls, word: str) -> DiagnosisProgram:
+    def of(cls, label: str) -> DiagnosisProgram:
+        """Return the program of a type, compared without case.
+
+        Raises: DiagnosisError when the type is unknown.
+        """
         for kind in cls:
-            if kind.word == word.lower():
+            if kind.label == label.lower():
                 return kind
-        known = ", ".join(kind.word for kind in cls)
-        raise DiagnosisError(f"{word!r} is no type of diagnosis: there is {known}")
+        known = ", ".join(kind.label for kind in cls)
+        raise DiagnosisError(f"unknown type of diagnosis: {label!r}; known types: {known}")
 
 
 def command(kind: DiagnosisProgram, address: str, params: str = "") -> list[str]:
-    """The argv; DiagnosisError for an address or a parameter that could be anything else.
+    """Return the argv; the limiting option is added unless the parameters contain it, as in CloudStack.
 
-    The ending flag is added unless it is among the parameters, as CloudStack does.
+    Raises: DiagnosisError when the address or a parameter is not allowed.
     """
     check(address, params)
-    words = params.split()
+    options = params.split()
     flag, count = kind.end
-    end = [] if any(word.startswith(flag) for word in words) else [flag, count]
-    # arping takes no `--`; an address cannot be an option, so nothing hangs on it
+    end = [] if any(option.startswith(flag) for option in options) else [flag, count]
+    # arping does not support `--`; a checked address is never an option
     last = [address] if kind is DiagnosisProgram.ARPING else ["--", address]
-    return [*kind.program, *end, *words, *last]
+    return [*kind.program, *end, *options, *last]
 
 
 def run(argv: list[str], timeout_s: float = RUN_TIMEOUT_S) -> dict[str, str]:
-    """Run it to its end; the exit code is a string, as in CloudStack's answer."""
+    """Run a command until it ends; the exit code is a string, as in CloudStack's answer."""
     try:
         done = subprocess.run(argv, capture_output=True, timeout=scaled_s(timeout_s), check=False)
     except subprocess.TimeoutExpired as late:
-        said = (late.stdout or b"").decode("utf-8", "replace")[-_OUTPUT_MAX:]
+        output = (late.stdout or b"").decode("utf-8", "replace")[-_OUTPUT_MAX:]
         return {
-            "stdout": said,
-            "stderr": f"{argv[0]} did not end in {scaled_s(timeout_s):.0f} s",
+            "stdout": output,
+            "stderr": f"{argv[0]} did not end within {scaled_s(timeout_s):.0f} s",
             "exitcode": "124",
         }
     except OSError as error:
-        return {"stdout": "", "stderr": f"{argv[0]} cannot be run: {error.strerror}", "exitcode": "127"}
+        return {"stdout": "", "stderr": f"cannot run {argv[0]}: {error.strerror}", "exitcode": "127"}
     return {
         "stdout": done.stdout.decode("utf-8", "replace")[-_OUTPUT_MAX:],
         "stderr": done.stderr.decode("utf-8", "replace")[-_OUTPUT_MAX:],
@@ -81,17 +85,17 @@ def run(argv: list[str], timeout_s: float = RUN_TIMEOUT_S) -> dict[str, str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 when there is an answer on standard output, whatever it says; 2 for a wrong question."""
-    words = sys.argv[1:] if arguments is None else arguments
+    """Return 0 when the result is on standard output, whatever it contains; 2 for wrong usage."""
+    argv = sys.argv[1:] if arguments is None else arguments
     try:
-        if words[:1] == ["run"] and len(words) >= 3:
-            argv = command(DiagnosisProgram.of(words[1]), words[2], " ".join(words[3:]))
-            sys.stdout.write(json.dumps(run(argv)) + "\n")
+        if argv[:1] == ["run"] and len(argv) >= 3:
+            program = command(DiagnosisProgram.of(argv[1]), argv[2], " ".join(argv[3:]))
+            sys.stdout.write(json.dumps(run(program)) + "\n")
             return 0
-        if words[:1] == ["collect"]:
-            from systemvm.guest import diagnostics_bundle  # zipfile is dear to import, and seldom wanted
+        if argv[:1] == ["collect"]:
+            from systemvm.guest import diagnostics_bundle  # zipfile is expensive to import, and rarely used
 
-            sys.stdout.buffer.write(diagnostics_bundle.archive(words[1:]))
+            sys.stdout.buffer.write(diagnostics_bundle.archive(argv[1:]))
             return 0
     except DiagnosisError as error:
         sys.stderr.write(f"systemvm-diagnose: {error}\n")

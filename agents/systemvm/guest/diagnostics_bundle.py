@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a zip of diagnostics holds: a declarative list, redacted, with a manifest of what was not found.
+"""The zip of diagnostics: the entries of a list, redacted, with a manifest of what was not found.
 
-/etc/systemvm/diagnostics.conf has one entry a line, `exec NAME COMMAND…` or `file NAME PATH`. A request names
-entries, or plain files below a few places where no keys are.
+/etc/systemvm/diagnostics.conf has one entry on each line, `exec NAME COMMAND…` or `file NAME PATH`. A request
+names entries, or plain files in directories that contain no keys.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LIST = Path("/etc/systemvm/diagnostics.conf")
 MANIFEST = "fileinfo.txt"
 ENTRY_MAX_BYTES = 8 * 1024 * 1024
 EXEC_TIMEOUT_S = 20.0
-#: Plain files that a request may name; keys are elsewhere, and what looks like one is redacted all the same.
+#: Directories of plain files that a request may name; they contain no keys, and the content is redacted.
 OPEN_PLACES = (
     "/var/log/",
     "/run/log/",
@@ -32,7 +32,7 @@ OPEN_PLACES = (
     "/run/systemd/",
 )
 OPEN_FILES = ("/etc/cloudstack-release", "/etc/os-release", "/etc/hosts", "/etc/resolv.conf", "/etc/hostname",
-              # where the links of /etc lead; ssh's own keys are beside them
+              # targets of the links in /etc; ssh's keys are in the same directory
     "/run/systemvm-preinit/hosts",
     "/run/systemvm-preinit/resolv.conf",
     "/run/systemvm-preinit/hostname",
@@ -48,20 +48,23 @@ class BundleEntry(NamedTuple):
 
 
 def parse(text: str) -> list[BundleEntry]:
-    """The list's entries; ValueError names a line that is none."""
+    """Return the list's entries.
+
+    Raises: ValueError when a line is neither an entry nor a comment.
+    """
     entries = []
     for number, line in enumerate(text.splitlines(), 1):
-        words = line.split()
-        if not words or words[0].startswith("#"):
+        fields = line.split()
+        if not fields or fields[0].startswith("#"):
             continue
-        if words[0] not in ("exec", "file") or len(words) < 3:
+        if fields[0] not in ("exec", "file") or len(fields) < 3:
             raise ValueError(f"line {number} is neither `exec NAME COMMAND` nor `file NAME PATH`: {line}")
-        entries.append(BundleEntry(words[0], words[1], tuple(words[2:])))
+        entries.append(BundleEntry(fields[0], fields[1], tuple(fields[2:])))
     return entries
 
 
 def archive(wanted: Iterable[str], entries: list[BundleEntry] | None = None, root: Path = Path("/")) -> bytes:
-    """A zip of the whole list, or of what is wanted of it."""
+    """Return a zip of the whole list, or of the entries and files in `wanted`."""
     known = parse(LIST.read_text()) if entries is None else entries
     requested = [name for name in wanted if name]
     found: list[str] = []
@@ -84,21 +87,21 @@ def _chosen(requested: list[str], known: list[BundleEntry]) -> list[BundleEntry]
     if not requested:
         return known
     by_name = {entry.name: entry for entry in known}
-    # a name may be given as the path that it stands for: /var/log/cloud.log is the entry var/log/cloud.log
+    # an entry can be named as a path: /var/log/cloud.log is the entry var/log/cloud.log
     return [
         by_name.get(name.lstrip("/")) or BundleEntry("file", name.lstrip("/"), (name,)) for name in requested
     ]
 
 
 def _read(entry: BundleEntry, root: Path) -> str | None:
-    """The text, its end when it is long; None when there is none to be had."""
+    """Return the text, only its end when it is long; None when it cannot be read."""
     if entry.kind == "exec":
         return _output(entry.source)
     path = PurePosixPath(entry.source[0])
     if not _is_open(path):
         return None
     real = (root / str(path).lstrip("/")).resolve()
-    # a link may lead anywhere: what it leads to is what is judged
+    # a symbolic link can lead anywhere, so its target is checked
     if (
         not real.is_file()
         or not real.is_relative_to(root)
@@ -130,7 +133,7 @@ def _output(argv: tuple[str, ...]) -> str | None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"{argv[0]} did not end in {scaled_s(EXEC_TIMEOUT_S):.0f} s\n"
+        return f"{argv[0]} did not end within {scaled_s(EXEC_TIMEOUT_S):.0f} s\n"
     except OSError:
         return None
     return done.stdout[-ENTRY_MAX_BYTES:].decode("utf-8", "replace")

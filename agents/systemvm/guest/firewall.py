@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The appliance's firewall: the role's own rules, and in the same transaction the addresses of this cloud.
+"""The appliance's firewall: the role's rules, and in the same transaction the addresses of this cloud.
 
-The rules are a file of the image (`/etc/systemvm/nftables.conf`); it declares empty named sets, which only
-the boot arguments can fill. A set that a role does not declare is not filled, so that each file says all of
-what it uses. A set holds IPv4; the same name with `6` behind it holds IPv6.
+The rules are a file of the image (`/etc/systemvm/nftables.conf`). It declares empty named sets, which are
+filled from the boot arguments. A set that a role does not declare is not filled. A set contains IPv4
+networks, the set of the same name with `6` appended IPv6 networks.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from ipaddress import IPv4Network, collapse_addresses, ip_address, ip_network
 from pathlib import Path
 
 from systemvm.guest.boot_argument_error import BootError, boot_argument_error
-from systemvm.guest.network import Interface, Network, NetworkPlan
+from systemvm.guest.network_plan import Interface, Network, NetworkPlan
 from systemvm.wire.boot_failure import BootFailure
 from systemvm.wire.denied_networks import RESERVED, of_zone, through_nat64
 from systemvm.wire.role import Role
 
-#: Where the consoles are (systemvm-console.socket).
+#: The port of systemvm-console.socket.
 CONSOLE_PORT = 8443
 
 _BLOCK = re.compile(r"(?:^|(?<=[{;}]))\s*(table|set)\s+(?:(ip|ip6|inet)\s+)?(\w+)\s*\{", re.MULTILINE)
 
 
 def sets(plan: NetworkPlan, arguments: Mapping[str, str]) -> dict[str, list[Network]]:
-    """What each set must hold: networks of both families, overlaps merged."""
+    """Return the networks of each set, of both families, with overlaps merged."""
     return {
         "control_cidr": _merged(_of(plan.control)),
         "management_cidr": _merged([*_of(plan.management), *plan.management_cidrs]),
@@ -39,7 +39,7 @@ def sets(plan: NetworkPlan, arguments: Mapping[str, str]) -> dict[str, list[Netw
 
 
 def fetch_denied(arguments: Mapping[str, str]) -> Iterator[Network]:
-    """Where fetch may not connect: the networks of its own policy, and the ways to them through NAT64."""
+    """Yield where fetch must not connect: the networks of its policy, and those reached through NAT64."""
     for network in (*(network for network, _ in RESERVED), *of_zone(arguments)):
         yield network
         if isinstance(network, IPv4Network):
@@ -47,12 +47,15 @@ def fetch_denied(arguments: Mapping[str, str]) -> Iterator[Network]:
 
 
 def script(rules: Path, plan: NetworkPlan, arguments: Mapping[str, str]) -> str:
-    """One `nft -f -` transaction: rules and elements together, so there is no moment between them."""
+    """Return the input of one `nft -f -` transaction with rules and elements.
+
+    Raises: BootError when the rules are missing, or `vncport=` is not a port.
+    """
     try:
         declared = declared_sets(rules.read_text())
     except FileNotFoundError as error:
         raise BootError(
-            BootFailure.COMMAND_FAILED, f"the firewall rules {rules} are missing", "the image is not complete"
+            BootFailure.COMMAND_FAILED, f"firewall rules are missing: {rules}", "build the image again"
         ) from error
     lines = [f'include "{rules}"']
     for name, networks in sets(plan, arguments).items():
@@ -66,12 +69,12 @@ def script(rules: Path, plan: NetworkPlan, arguments: Mapping[str, str]) -> str:
 
 
 def _console_port(plan: NetworkPlan, arguments: Mapping[str, str]) -> list[str]:
-    """Another `vncport=` than ours leads to ours: a port below 1024 would need a privilege."""
+    """Redirect another `vncport=` to ours: to listen below 1024 the agent would need a privilege."""
     text = arguments.get("vncport", "")
     if not text or arguments.get("type") != Role.CPVM.boot_type:
         return []
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
-        raise boot_argument_error(f"vncport={text!r} is no port")
+        raise boot_argument_error(f"vncport={text!r} is not a port")
     if int(text) == CONSOLE_PORT or plan.public is None:
         return []
     chain = "inet systemvm console_port"
@@ -82,7 +85,7 @@ def _console_port(plan: NetworkPlan, arguments: Mapping[str, str]) -> list[str]:
 
 
 def declared_sets(rules: str) -> dict[str, str]:
-    """Names of the sets a rules file declares, each with the family and name of its table."""
+    """Return the names of the sets that the rules declare, each with the family and name of its table."""
     found: dict[str, str] = {}
     table = ""
     for kind, family, name in _BLOCK.findall(rules):
@@ -105,9 +108,9 @@ def _merged(networks: Iterable[Network]) -> list[Network]:
 
 
 def _literal_addresses(text: str) -> Iterable[Network]:
-    """The addresses of a csv; a host name in it cannot be a firewall element and stays closed."""
-    for word in filter(None, text.split(",")):
+    """Yield the addresses in a comma-separated list; host names are skipped and stay blocked."""
+    for item in filter(None, text.split(",")):
         try:
-            yield ip_network(ip_address(word))
+            yield ip_network(ip_address(item))
         except ValueError:
             continue

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A snapshot of the guest for `agent.health`: numbers from /proc, and units that failed."""
+"""A snapshot of the guest for `agent.health`: figures from /proc, and failed units."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from systemvm.wire.agent import Health
 from systemvm.wire.slowness import MachineLoad
 
 UNITS_TIMEOUT_S = 10.0
-#: systemctl costs an emulated guest 0.7 CPU seconds, in PID 1 for the most part.
+#: systemctl costs an emulated guest 0.7 CPU seconds, most of them in PID 1.
 UNITS_MAX_AGE_S = 600.0
 
 
 def memory_bytes(meminfo: str) -> tuple[int, int]:
-    """Total and available memory of /proc/meminfo's text."""
+    """Return total and available memory from the text of /proc/meminfo."""
     kib: dict[str, int] = {}
     for line in meminfo.splitlines():
         name, _, value = line.partition(":")
-        words = value.split()
-        if words and words[0].isdigit():
-            kib[name] = int(words[0])
+        fields = value.split()
+        if fields and fields[0].isdigit():
+            kib[name] = int(fields[0])
     return 1024 * kib.get("MemTotal", 0), 1024 * kib.get("MemAvailable", 0)
 
 
 def resident_bytes(statm: str, page_bytes: int) -> int:
-    """Resident memory of /proc/self/statm's text."""
+    """Return resident memory from the text of /proc/self/statm."""
     return int(statm.split()[1]) * page_bytes
 
 
@@ -40,12 +40,12 @@ def load_1min(loadavg: str) -> float:
 
 
 def unit_names(listing: str) -> list[str]:
-    """Unit names of `systemctl list-units --plain --no-legend`."""
+    """Return the unit names in the output of `systemctl list-units --plain --no-legend`."""
     return [line.split()[0] for line in listing.splitlines() if line.strip()]
 
 
 def list_failed_units() -> list[str]:
-    """Names of failed units; a service manager that does not answer is a fault, told in their place."""
+    """Return the names of failed units; when systemctl fails, one entry with its error."""
     command = ["systemctl", "list-units", "--state=failed", "--plain", "--no-legend", "--no-pager"]
     try:
         done = subprocess.run(
@@ -59,7 +59,7 @@ def list_failed_units() -> list[str]:
 
 
 class HealthSource:
-    """Takes snapshots; `failed_units` is remembered for a while. Blocks: call it in a thread."""
+    """Takes snapshots and caches `failed_units`. It blocks: call it in a thread."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class HealthSource:
         self._units_at_s: float | None = None
 
     def snapshot(self, reconnects: int, waiting: int = 0) -> Health:
-        """`waiting`: calls and jobs that are not done yet."""
+        """Return the current figures; `waiting` is the number of unfinished calls and jobs."""
         total, available = memory_bytes((self._proc / "meminfo").read_text())
         root = os.statvfs("/")
         return Health(

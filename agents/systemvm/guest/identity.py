@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who this agent is: at first the bootstrap identity of its start, soon a key of its own, kept in /run."""
+"""The agent's TLS identity: first the bootstrap identity of this boot, then a key of its own in /run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SIGN_DEADLINE_S = 60.0
 
 
 class AgentIdentity:
-    """Gives the dialer the identity to use next, and has the daemon sign newer ones."""
+    """Returns the identity for the next connection, and has the daemon sign newer ones."""
 
     def __init__(
         self, paths: GuestPaths, name: str, role: Role, now_s: Callable[[], float] = time.time
@@ -38,9 +38,11 @@ class AgentIdentity:
         self._own = self._read_own()
 
     def current(self) -> Identity:
-        """Its own identity, unless the bootstrap one is good for longer; ValueError when there is neither.
+        """Return the agent's own identity, or the bootstrap identity when it is valid for longer.
 
-        This machine's clock has no say in it: when that is wrong, the daemon still knows what is valid.
+        The local clock is not considered: when it is wrong, the daemon still decides what is valid.
+
+        Raises: ValueError when there is neither.
         """
         if self._own is None:
             return self._bootstrap()
@@ -52,11 +54,15 @@ class AgentIdentity:
         return self._own if ends[0] >= ends[1] else bootstrap
 
     def due(self) -> bool:
-        """Whether to ask for a certificate now: none of its own yet, or a third of its life left."""
+        """Return whether a certificate is to be requested: there is none, or a third of its life is left."""
         return self._own is None or self._left(self._own) <= RENEW_AT_LEFT
 
     async def renew(self, peer: Connection) -> None:
-        """Have a new key signed; it is used at the next dial. RpcError or ValueError leave all as it was."""
+        """Have a new key signed; it is used for the next connection.
+
+        Raises: RpcError when the daemon refuses, ValueError when the certificate is wrong; the identity is
+        then unchanged.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         request = (
             x509.CertificateSigningRequestBuilder()
@@ -75,24 +81,27 @@ class AgentIdentity:
         )
         self._accept(identity, key.public_key())
         self._own = identity
-        self._keep(identity)
+        self._store(identity)
         self._log.info(
-            "A certificate for our own key, serial {serial}", serial=_certificate(identity).serial_number
+            "Certificate signed for a new key, serial {serial}", serial=_certificate(identity).serial_number
         )
 
     def _accept(self, identity: Identity, public: ec.EllipticCurvePublicKey) -> None:
-        """It must be for our key and our name, and valid now: the old one is better than a wrong one."""
+        """Check that the certificate is for our key and name, and valid now.
+
+        Raises: ValueError when it is not.
+        """
         certificate = _certificate(identity)
         form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         if certificate.public_key().public_bytes(*form) != public.public_bytes(*form):
-            raise ValueError("the signed certificate is for another key")
+            raise ValueError("signed certificate is for another key")
         if _names(certificate) != [self._san]:
-            raise ValueError(f"the signed certificate names {_names(certificate)} and not {self._san}")
+            raise ValueError(f"signed certificate is for {_names(certificate)}, expected {self._san}")
         if self._left(identity) <= 0:
-            raise ValueError("the signed certificate is not valid now; is this machine's clock right?")
+            raise ValueError("signed certificate is not valid now; check the VM's clock")
 
     def _left(self, identity: Identity) -> float:
-        """How much of its life is left: 1 at its begin, 0 or less outside of it."""
+        """Return the part of the certificate's life that is left: 1 at its begin, 0 or less outside."""
         certificate = _certificate(identity)
         begin_s = certificate.not_valid_before_utc.timestamp()
         end_s = certificate.not_valid_after_utc.timestamp()
@@ -104,11 +113,12 @@ class AgentIdentity:
             if path is not None and path.is_file():
                 return Identity.from_pem_bundle(path.read_bytes())
         raise ValueError(
-            "no identity: neither the systemd credential systemvm.identity nor one in the boot arguments came"
+            "identity is missing: neither the systemd credential systemvm.identity nor the boot arguments "
+            "contain one"
         )
 
     def _read_own(self) -> Identity | None:
-        """What an earlier run of this agent, since the same boot, left in /run."""
+        """Read the identity that an earlier run in the same boot left in /run."""
         try:
             identity = Identity.from_pem_bundle(self._paths.own_identity.read_bytes())
             if _names(_certificate(identity)) != [self._san]:
@@ -120,13 +130,13 @@ class AgentIdentity:
             return None
         return identity
 
-    def _keep(self, identity: Identity) -> None:
+    def _store(self, identity: Identity) -> None:
         try:
             files.write(self._paths.own_identity, identity.to_pem_bundle(), 0o600)
-            # this start's has done its work
+            # the bootstrap identity is no longer needed
             self._paths.bootstrap_identity.unlink(missing_ok=True)
         except OSError as error:
-            self._log.warn("The new identity is kept in memory alone: {error}", error=str(error))
+            self._log.warn("Cannot store the new identity, it is only in memory: {error}", error=str(error))
 
 
 def _certificate(identity: Identity) -> x509.Certificate:

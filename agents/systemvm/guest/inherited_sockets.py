@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sockets that the service manager opened for us, by the names that their units give them (sd_listen_fds(3)).
+"""Sockets from the service manager, by the names in their units (sd_listen_fds(3)).
 
-Read before Twisted is imported: its endpoints module takes the same variables for itself.
+They are taken before Twisted is imported, because its endpoints module reads the same variables.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _FIRST = 3
 
 
 def take_sockets(environment: MutableMapping[str, str], pid: int) -> dict[str, int]:
-    """Descriptors by name, closed on exec; the variables go, so that no child believes them its own."""
+    """Return the descriptors by name, close-on-exec, and remove the variables, so that no child uses them."""
     count = environment.pop("LISTEN_FDS", "")
     owner = environment.pop("LISTEN_PID", "")
     names = environment.pop("LISTEN_FDNAMES", "").split(":")

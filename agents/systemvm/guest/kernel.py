@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernel settings of each NIC, before it is up.
+"""Kernel settings of each NIC, written before it is up.
 
-sysctl.d's `all` and `default` come too late: the NICs are there before systemd is, and of IPv6 the kernel
-copies neither to a NIC that exists. Without this, whoever sends router advertisements gives addresses to us.
+`all` and `default` in sysctl.d come too late: the NICs exist before systemd starts, and for IPv6 the kernel
+does not copy them to existing NICs. Without these settings anyone who sends router advertisements could
+assign addresses to the VM.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ _PER_NIC = {
 
 
 def settings(devices: Iterable[str], arguments: Mapping[str, str]) -> dict[str, str]:
-    """What to write to which file below /proc/sys/net."""
+    """Return the values to write, by path below /proc/sys/net."""
     names = list(devices)
     wanted = {path.format(name): value for name in names for path, value in _PER_NIC.items()}
     if arguments.get("disable_rp_filter") == "true":
-        # the stricter of `all` and the NIC's own counts
+        # the kernel uses the stricter of `all` and the NIC's value
         wanted |= {f"ipv4/conf/{name}/rp_filter": "0" for name in ["all", "default", *names]}
     return wanted
 
 
 def apply(wanted: Mapping[str, str], paths: GuestPaths) -> None:
-    """Settings that this kernel does not have (IPv6 off) are left out."""
+    """Write the settings; those that the kernel does not have (IPv6 disabled) are skipped."""
     for path, value in wanted.items():
         file = paths.root / "proc/sys/net" / path
         if file.exists():

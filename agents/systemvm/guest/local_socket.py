@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent's own UNIX socket: the same methods, for root in the guest (`curl --unix-socket … /rpc`)."""
+"""The agent's UNIX socket: its methods for root in the guest (`curl --unix-socket … /rpc`)."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ from systemvm.rpc.http.unix import listen_unix, root_only
 
 
 def listen(reactor: Any, paths: GuestPaths, methods: MethodTable) -> IListeningPort:
-    """Listen on /run/systemvm/agent.sock, for root alone: by mode, and by SO_PEERCRED."""
+    """Listen on /run/systemvm/agent.sock; mode and SO_PEERCRED admit only root."""
     return listen_unix(reactor, paths.agent_socket, methods, authorize=root_only, mode=0o600)

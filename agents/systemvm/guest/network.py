@@ -1,135 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From boot arguments to addresses and routes: a pure function, and the one `ip -batch` that applies it.
+"""Makes the network plan of an appliance from its boot arguments, without any I/O.
 
-CloudStack's NICs are eth0 control (link-local), eth1 management, eth2 public with the default route, eth3
-storage; without a storage NIC the management NIC carries storage.
+CloudStack's NICs are eth0 control (link-local), eth1 management, eth2 public with the default route, and eth3
+storage; without a storage NIC the management NIC carries storage traffic.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from ipaddress import (
-    IPv4Address,
-    IPv4Interface,
-    IPv4Network,
-    IPv6Address,
-    IPv6Interface,
-    IPv6Network,
-    ip_address,
-    ip_interface,
-    ip_network,
+from ipaddress import ip_address, ip_interface, ip_network
+
+from systemvm.guest.boot_argument_error import boot_argument_error
+from systemvm.guest.network_plan import (
+    DEVICE,
+    Address,
+    Interface,
+    InterfaceAddress,
+    Network,
+    NetworkPlan,
+    Route,
 )
-from typing import NamedTuple
-
-from systemvm.guest.boot_argument_error import BootError, boot_argument_error
-from systemvm.wire.boot_failure import BootFailure
-
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
-InterfaceAddress = IPv4Interface | IPv6Interface
 
 _NIC_KEY = re.compile(r"eth(\d+)(?:ip|mask|ip6|ip6prelen)")
-_DEVICE = re.compile(r"eth\d+")
 _MTU_MIN, _MTU_MAX = 576, 65535
 
 
-class Interface(NamedTuple):
-    """One NIC as the boot arguments name it."""
+def make_plan(arguments: Mapping[str, str]) -> NetworkPlan:
+    """Return the network that the boot arguments describe.
 
-    device: str
-    addresses: tuple[InterfaceAddress, ...]
-    mtu: int | None = None
-    mac: str | None = None
-
-    def networks(self) -> list[Network]:
-        return [address.network for address in self.addresses]
-
-    def reaches(self, address: Address) -> bool:
-        return any(address in network for network in self.networks())
-
-
-class Route(NamedTuple):
-    """`destination` None is the default route."""
-
-    destination: Network | None
-    gateway: Address
-    device: str
-
-
-class NetworkPlan(NamedTuple):
-    """The whole network of an appliance."""
-
-    interfaces: tuple[Interface, ...]
-    routes: tuple[Route, ...]
-    management_cidrs: tuple[Network, ...]
-    name_servers: tuple[Address, ...]
-    control: Interface
-    management: Interface | None
-    public: Interface | None
-    storage: Interface | None
-
-    def ip_batch(self) -> str:
-        """Lines for `ip -batch -`: every address before any route, so that gateways are reachable."""
-        lines = ["link set dev lo up"]
-        for nic in self.interfaces:
-            lines.append(f"address flush dev {nic.device} scope global")
-            for address in nic.addresses:
-                # duplicate detection would keep a v6 address tentative for a second; the host allots it alone
-                extra = " nodad" if address.version == 6 else " broadcast +"
-                lines.append(f"address replace {address.with_prefixlen} dev {nic.device}{extra}")
-            mtu = f" mtu {nic.mtu}" if nic.mtu else ""
-            lines.append(f"link set dev {nic.device}{mtu} up")
-        for route in self.routes:
-            destination = "default" if route.destination is None else str(route.destination)
-            lines.append(f"route replace {destination} via {route.gateway} dev {route.device}")
-        return "\n".join(lines) + "\n"
-
-    def renaming(self, present: Mapping[str, str]) -> str:
-        """Lines for `ip -batch -` that put the NICs into the order of nic_macs=; empty when they are.
-
-        By two steps, because two NICs may have each other's name. One that nic_macs= does not name and that
-        is in the way gets a name that falls free.
-        """
-        by_mac = {mac.lower(): device for device, mac in present.items() if _DEVICE.fullmatch(device)}
-        moves = {
-            by_mac[nic.mac]: nic.device
-            for nic in self.interfaces
-            if nic.mac in by_mac and by_mac[nic.mac] != nic.device
-        }
-        free = sorted(set(moves) - set(moves.values()))
-        for device in sorted(set(moves.values()) - set(moves)):
-            if device in present:
-                moves[device] = free.pop(0)
-        lines = [f"link set dev {device} name was-{device}" for device in moves]
-        lines += [f"link set dev was-{device} name {name}" for device, name in moves.items()]
-        return "\n".join(lines) + "\n" if lines else ""
-
-    def check_devices(self, present: Mapping[str, str]) -> None:
-        """Every NIC named must be there now (`present`: device to MAC): waiting would hide the mistake."""
-        for nic in self.interfaces:
-            if nic.device not in present:
-                raise BootError(
-                    BootFailure.NIC_ABSENT,
-                    f"the boot arguments name {nic.device}, but this machine has no such NIC",
-                    f"it has {', '.join(sorted(present)) or 'none'}; give the VM a NIC for every ethNip=",
-                )
-            if nic.mac and nic.mac != present[nic.device].lower():
-                raise BootError(
-                    BootFailure.NIC_ABSENT,
-                    f"{nic.device} has the MAC {present[nic.device]}, nic_macs= says {nic.mac}",
-                    "no NIC of this machine has that MAC: is nic_macs= of another one?",
-                )
-
-
-def plan(arguments: Mapping[str, str]) -> NetworkPlan:
-    """The network that the boot arguments describe; BootError when they cannot be right."""
+    Raises: BootError when a boot argument is missing or wrong.
+    """
     wanted = _with_storage_keys(arguments)
     numbers = sorted({int(match[1]) for key in wanted if (match := _NIC_KEY.fullmatch(key))})
     _refuse_dhcp(wanted, numbers)
     if 0 not in numbers:
         raise boot_argument_error(
-            "the boot arguments have no eth0ip=", "eth0 is the control NIC, 169.254.x.y"
+            "boot argument eth0ip= is missing", "set it to the control NIC's address, 169.254.x.y"
         )
     management_device = _device(wanted, "private.network.device", "eth1")
     public_device = _device(wanted, "public.network.device", "eth2")
@@ -164,7 +71,7 @@ def plan(arguments: Mapping[str, str]) -> NetworkPlan:
 
 
 def _with_storage_keys(arguments: Mapping[str, str]) -> dict[str, str]:
-    """`storageip=` describes eth3 too; CloudStack gives one or both, and they must agree."""
+    """Return the arguments with eth3's keys; `storageip=` means eth3ip=, and both must be equal."""
     wanted = dict(arguments)
     address = wanted.get("storageip", "")
     if not address:
@@ -177,8 +84,8 @@ def _with_storage_keys(arguments: Mapping[str, str]) -> dict[str, str]:
 
 def _device(arguments: Mapping[str, str], key: str, default: str) -> str:
     device = arguments.get(key) or default
-    if not _DEVICE.fullmatch(device):
-        raise boot_argument_error(f"{key}={device!r} is not a device like {default}")
+    if not DEVICE.fullmatch(device):
+        raise boot_argument_error(f"{key}={device!r} is not a device name such as {default}")
     return device
 
 
@@ -187,7 +94,7 @@ def _mtu(arguments: Mapping[str, str], key: str) -> int | None:
     if not text:
         return None
     if not text.isascii() or not text.isdigit() or not _MTU_MIN <= int(text) <= _MTU_MAX:
-        raise boot_argument_error(f"{key}={text!r} is not an MTU between {_MTU_MIN} and {_MTU_MAX}")
+        raise boot_argument_error(f"{key}={text!r} is not an MTU from {_MTU_MIN} to {_MTU_MAX}")
     return int(text)
 
 
@@ -198,10 +105,10 @@ def _addresses(arguments: Mapping[str, str], number: int) -> tuple[InterfaceAddr
         (f"eth{number}ip6", f"eth{number}ip6prelen", 6),
     ):
         address, length = arguments.get(address_key, ""), arguments.get(length_key, "")
-        if not address or address in ("0.0.0.0", "::"):  # noqa: S104 - CloudStack's "this NIC has none"
+        if not address or address in ("0.0.0.0", "::"):  # noqa: S104 - CloudStack's "no address"
             continue
         if not length:
-            raise boot_argument_error(f"{address_key}={address} has no {length_key}=")
+            raise boot_argument_error(f"{length_key}= is missing for {address_key}={address}")
         try:
             interface = ip_interface(f"{address}/{length}")
         except ValueError as error:
@@ -213,7 +120,7 @@ def _addresses(arguments: Mapping[str, str], number: int) -> tuple[InterfaceAddr
         network = interface.network
         if version == 4 and network.prefixlen < 31 and interface.ip in (network[0], network[-1]):
             raise boot_argument_error(
-                f"{address_key}={address} is the network's own or its broadcast address ({network})"
+                f"{address_key}={address} is the network or broadcast address of {network}"
             )
         found.append(interface)
     return tuple(found)
@@ -221,7 +128,7 @@ def _addresses(arguments: Mapping[str, str], number: int) -> tuple[InterfaceAddr
 
 def _address(arguments: Mapping[str, str], key: str) -> Address | None:
     text = arguments.get(key, "")
-    if not text or text == "0.0.0.0":  # noqa: S104 - CloudStack's "there is none"
+    if not text or text == "0.0.0.0":  # noqa: S104 - CloudStack's "no address"
         return None
     try:
         return ip_address(text)
@@ -238,30 +145,33 @@ def _networks(arguments: Mapping[str, str], key: str) -> Iterable[Network]:
 
 
 def _refuse_dhcp(arguments: Mapping[str, str], numbers: Iterable[int]) -> None:
-    """An outer allocator's addresses come by DHCP; an appliance takes only those it is told."""
+    """Check that `bootproto=dhcp` leaves no NIC without an address: the appliance has no DHCP client.
+
+    Raises: BootError when a NIC has none.
+    """
     if arguments.get("bootproto", "static") not in ("dhcp", "dhcp,dhcp6"):
         return
     without = [f"eth{number}" for number in numbers if not _addresses(arguments, number)]
     if without or not numbers:
         raise boot_argument_error(
-            f"bootproto=dhcp, and {', '.join(without) or 'no NIC'} has no address: here is no DHCP client",
-            "give each NIC its address by ethNip= and ethNmask=; with these bootproto=dhcp changes nothing",
+            f"bootproto=dhcp is not supported: {', '.join(without) or 'eth0'} has no address",
+            "set ethNip= and ethNmask= of each NIC; bootproto=dhcp is then ignored",
         )
 
 
 def _storage_routes(
     arguments: Mapping[str, str], nics: Collection[Interface], storage: Interface | None
 ) -> Iterable[Route]:
-    """By the storage gateway to NFS servers that are on no network of ours, and to storagecidr=."""
+    """Yield routes by the storage gateway to storagecidr= and to NFS servers that no NIC reaches directly."""
     gateway = _address(arguments, "storagegateway")
     if gateway is None or storage is None or not storage.reaches(gateway):
         return
     wanted = list(_networks(arguments, "storagecidr"))
-    for word in arguments.get("secondaryStorageServerAddress", "").split(","):
+    for item in arguments.get("secondaryStorageServerAddress", "").split(","):
         try:
-            server = ip_address(word)
+            server = ip_address(item)
         except ValueError:
-            continue  # a name; where it leads is not known before there are name servers
+            continue  # a host name cannot be resolved before the network is up
         if not any(nic.reaches(server) for nic in nics):
             wanted.append(ip_network(server))
     for destination in dict.fromkeys(wanted):
@@ -301,20 +211,20 @@ def _management_routes(
         raise boot_argument_error(
             f"localgw={gateway} is not on the management network of {management.device}"
         )
-    # the daemon, and name servers of the cloud's own, may be behind the management network's router
-    inner = [word for word in arguments.get("host", "").split(",") if word]
+    # the daemon and the cloud's name servers can be behind the management network's router
+    inner = [item for item in arguments.get("host", "").split(",") if item]
     inner += [arguments.get(key, "") for key in ("internaldns1", "internaldns2")]
     for cidr in [*cidrs, *_not_connected(inner, nics)]:
-        # a route for the NIC's own network would replace the on-link one, and send neighbours by the gateway
+        # a route for the NIC's own network would replace the on-link route and send neighbours by the gateway
         if cidr.version == gateway.version and cidr not in management.networks():
             yield Route(cidr, gateway, management.device)
 
 
-def _not_connected(words: Iterable[str], nics: Collection[Interface]) -> Iterable[Network]:
-    """Private addresses among `words` that are on no network of ours."""
-    for word in words:
+def _not_connected(items: Iterable[str], nics: Collection[Interface]) -> Iterable[Network]:
+    """Yield the private addresses among `items` that no NIC reaches directly."""
+    for item in items:
         try:
-            address = ip_address(word)
+            address = ip_address(item)
         except ValueError:
             continue
         if address.is_private and not address.is_link_local and not any(nic.reaches(address) for nic in nics):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where things are in an appliance; everything hangs below one root, so that tests can give another."""
+"""Where files are in an appliance; all are below one root, which tests replace."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class GuestPaths(NamedTuple):
         return cls(Path(root), Path(directory) if directory else None)
 
     def credential(self, name: str) -> Path | None:
-        """The file of a systemd credential, if it was given to this unit."""
+        """Return the file of a systemd credential, None when the unit does not have it."""
         if self.credentials is None:
             return None
         path = self.credentials / name
@@ -35,12 +35,12 @@ class GuestPaths(NamedTuple):
 
     @property
     def cmdline(self) -> Path:
-        """The boot arguments as they came, secrets included: 0600."""
+        """The boot arguments with secrets but without the identity: 0600."""
         return self.cache / "cmdline"
 
     @property
     def cmd_line_json(self) -> Path:
-        """The boot arguments without secrets, for everyone else."""
+        """The boot arguments without secrets."""
         return self.cache / "cmd_line.json"
 
     @property
@@ -52,11 +52,11 @@ class GuestPaths(NamedTuple):
     def etc(self) -> Path:
         return self.root / "etc"
 
-    # The root file system is read-only: what a start decides is in /run, and the image has a symbolic link
-    # to it wherever programs look (packer/provision/90-clean.sh makes them).
+    # The root file system is read-only: preinit writes to /run, and the image has symbolic links to these
+    # files where programs read them (made by packer/provision/90-clean.sh).
     @property
     def this_start(self) -> Path:
-        """What preinit decided at this start, root's alone to write; everyone may read most of it."""
+        """What preinit wrote in this boot; only root writes here, and most files are world-readable."""
         return self.root / "run/systemvm-preinit"
 
     @property
@@ -73,7 +73,7 @@ class GuestPaths(NamedTuple):
 
     @property
     def authorized_keys(self) -> Path:
-        """Its directory is where /root/.ssh leads."""
+        """root's authorized keys; /root/.ssh is a link to the directory."""
         return self.this_start / "root-ssh/authorized_keys"
 
     @property
@@ -86,7 +86,7 @@ class GuestPaths(NamedTuple):
 
     @property
     def time_servers(self) -> Path:
-        """systemd-timesyncd's configuration, where `ntpserverlist=` is given."""
+        """systemd-timesyncd's configuration, which exists only with `ntpserverlist=`."""
         return self.root / "run/systemd/timesyncd.conf.d/systemvm.conf"
 
     # ---- ours ----------------------------------------------------------------------------------------
@@ -108,25 +108,25 @@ class GuestPaths(NamedTuple):
 
     @property
     def check_socket(self) -> Path:
-        """A root helper answers here with a check report (systemvm-check.socket)."""
+        """The socket of the root helper that returns a check report (systemvm-check.socket)."""
         return self.run / "check.sock"
 
     @property
     def system_identity(self) -> Path:
-        """Where systemd leaves the identity that came by SMBIOS or fw_cfg; root's alone."""
+        """Where systemd writes the identity from SMBIOS or fw_cfg; only root can read it."""
         return self.root / "run/credentials/@system" / boot_arguments.IDENTITY_CREDENTIAL
 
     @property
     def bootstrap_identity(self) -> Path:
-        """Where preinit leaves this start's identity, however it came, until the agent has its own."""
+        """Where preinit writes this boot's identity until the agent has its own."""
         return self.run / "bootstrap-identity.pem"
 
     @property
     def own_identity(self) -> Path:
-        """The agent's own key and certificate; /run is a tmpfs, so they never reach a disk."""
+        """The agent's own key and certificate; /run is a tmpfs, so they are never on a disk."""
         return self.root / "run/systemvm-agent/identity.pem"
 
     @property
     def identity_credential(self) -> Path | None:
-        """This start's identity in an image whose agent's unit still asks systemd for it (a patched one)."""
+        """This boot's identity in a patched older image, whose agent unit loads it as a credential."""
         return self.credential(boot_arguments.IDENTITY_CREDENTIAL)

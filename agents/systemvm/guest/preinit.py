@@ -87,7 +87,7 @@ def prepare(paths: GuestPaths, machine: SystemCalls = REAL) -> str:
     arguments = boot_arguments.parse(text)
     role = boot_argument_source.role_of(arguments, paths)
     name = boot_argument_source.name_of(arguments)
-    plan = network.plan(arguments)
+    plan = network.make_plan(arguments)
     identity = boot_argument_source.identity_bundle(arguments)
     timekeeping.servers(arguments)
     set_right = _set_clock(arguments, paths, machine)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small questions to the network and to a mount, each with an end: nothing here can hang its caller."""
+"""Probes of the network and of a mount, each with a timeout."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _ECHO = {socket.AF_INET: (8, 0), socket.AF_INET6: (128, 129)}  # request and rep
 
 
 def ping(address: str, timeout_s: float = 2.0) -> bool:
-    """Whether `address` answers an ICMP echo."""
+    """Return whether `address` answers an ICMP echo request."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     protocol = socket.IPPROTO_ICMPV6 if family == socket.AF_INET6 else socket.IPPROTO_ICMP
     request, reply = _ECHO[family]
     try:
         channel = socket.socket(family, socket.SOCK_DGRAM, protocol)
     except PermissionError:
-        # the kernel gives ping sockets to the groups of a sysctl; root may be outside of it, but may do this
+        # net.ipv4.ping_group_range can exclude root, which may open a raw socket
         channel = socket.socket(family, socket.SOCK_RAW, protocol)
     payload = os.urandom(16)
     with channel:
@@ -38,7 +38,7 @@ def ping(address: str, timeout_s: float = 2.0) -> bool:
             except TimeoutError:
                 break
             if channel.type == socket.SOCK_RAW and family == socket.AF_INET:
-                answer = answer[4 * (answer[0] & 15) :]  # behind the IP header
+                answer = answer[4 * (answer[0] & 15) :]  # after the IP header
             if len(answer) > 8 and answer[0] == reply and answer[8:] == payload:
                 return True
     return False
@@ -53,19 +53,19 @@ def _echo(kind: int, payload: bytes) -> bytes:
 
 
 class DnsAnswer(NamedTuple):
-    """What a name server answered: a response code of RFC 1035, 4.1.1, and how many records."""
+    """A name server's answer: a response code (RFC 1035, 4.1.1) and the number of records."""
 
     code: int
     records: int
 
     @property
     def is_final(self) -> bool:
-        """Whether a resolver believes it; after any other it asks the next server."""
+        """Whether a resolver accepts the answer; after any other it queries the next server."""
         return self.code in (_NOERROR, _NXDOMAIN)
 
     @property
     def failure(self) -> str:
-        """Why the name has no address by this answer; empty when it has one."""
+        """Why the answer contains no address; empty when it contains one."""
         if self.code == _NOERROR:
             return "" if self.records else "the name has no IPv4 address"
         return _DNS_FAILURES.get(self.code, f"response code {self.code}")
@@ -73,16 +73,19 @@ class DnsAnswer(NamedTuple):
 
 _NOERROR, _NXDOMAIN = 0, 3
 _DNS_FAILURES = {
-    1: "FORMERR: it could not read the query",
-    2: "SERVFAIL: it could not find out",
-    3: "NXDOMAIN: there is no such name",
-    4: "NOTIMP: it does not answer such queries",
-    5: "REFUSED: it does not answer this VM",
+    1: "FORMERR: the server could not parse the query",
+    2: "SERVFAIL: the server could not resolve the name",
+    3: "NXDOMAIN: the name does not exist",
+    4: "NOTIMP: the server does not support the query",
+    5: "REFUSED: the server refuses queries of this VM",
 }
 
 
 def ask_dns(server: str, name: str, timeout_s: float = 3.0, port: int = 53) -> DnsAnswer:
-    """Ask `server` for the IPv4 address of `name`; OSError when no answer comes."""
+    """Query `server` for the IPv4 address of `name`.
+
+    Raises: OSError when there is no answer within `timeout_s`.
+    """
     family = socket.AF_INET6 if ":" in server else socket.AF_INET
     query_id = os.urandom(2)
     labels = b"".join(bytes([len(label)]) + label.encode("ascii") for label in name.split("."))
@@ -99,19 +102,22 @@ def ask_dns(server: str, name: str, timeout_s: float = 3.0, port: int = 53) -> D
                 break
             if len(answer) >= 12 and answer[:2] == query_id and answer[2] & 0x80:
                 return DnsAnswer(answer[3] & 0x0F, int.from_bytes(answer[6:8], "big"))
-    raise TimeoutError(errno.ETIMEDOUT, f"no answer in {timeout_s:g} s")
+    raise TimeoutError(errno.ETIMEDOUT, f"no answer within {timeout_s:g} s")
 
 
 def connect(host: str, port: int, timeout_s: float = 3.0) -> None:
-    """Open and close a TCP connection; OSError says why it cannot."""
+    """Open and close a TCP connection.
+
+    Raises: OSError when it cannot be opened.
+    """
     socket.create_connection((host, port), timeout=timeout_s).close()
 
 
 def write_file(directory: Path, timeout_s: float = 10.0) -> str:
-    """Make and remove a file in `directory`; the answer is what went wrong, empty when nothing did.
+    """Create and remove a file in `directory`; return the error, or an empty string.
 
-    In a process of its own, which is left behind when it hangs: a dead NFS server stops any writer for good.
-    Its name is unique, because every SSVM of a zone may test the same export at once.
+    This runs in a process of its own, which is abandoned when it hangs: a dead NFS server blocks any writer.
+    The file's name is unique, because every SSVM of a zone can test the same export at once.
     """
     path = directory / f".systemvm-check-{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}"
     reading, writing = os.pipe()
@@ -124,10 +130,10 @@ def write_file(directory: Path, timeout_s: float = 10.0) -> str:
     with os.fdopen(reading, "rb") as answers:
         if not select.select([answers], [], [], timeout_s)[0]:
             os.kill(child, signal.SIGKILL)
-            return f"no answer in {timeout_s:g} s"
-        word = answers.read().decode()
+            return f"no answer within {timeout_s:g} s"
+        result = answers.read().decode()
     os.waitpid(child, 0)
-    return "" if word == "ok" else word or "the writer died"
+    return "" if result == "ok" else result or "the writing process ended"
 
 
 def _write_and_remove(path: Path) -> str:

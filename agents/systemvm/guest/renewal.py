@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When the agent asks for a newer certificate: once that is due, and after a failure ever more rarely."""
+"""When the agent requests a new certificate: when it is due, and after a failure with backoff."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.core.method import Call
 from systemvm.service.backoff import Backoff
 
-LOOK_S = 3600.0
-#: Between attempts: the first after a failure, and the longest.
-AGAIN_FIRST_S, AGAIN_LAST_S = 60.0, 3600.0
+CHECK_INTERVAL_S = 3600.0
+#: The first and the longest delay between attempts after a failure.
+RETRY_FIRST_S, RETRY_LAST_S = 60.0, 3600.0
 
 
 class Renewable(Protocol):
@@ -28,7 +28,7 @@ class Renewable(Protocol):
 
 
 class Renewal:
-    """Looks when connected, every hour, and again after a failure; `tell` when `trouble` has changed."""
+    """Checks on connection, every hour and after a failure; calls `on_change` when `problem` has changed."""
 
     _log = Logger()
 
@@ -37,40 +37,45 @@ class Renewal:
         clock: Any,
         identity: Renewable,
         find_peer: Callable[[], Connection | None],
-        tell: Callable[[], None],
+        on_change: Callable[[], None],
         backoff: Backoff | None = None,
     ) -> None:
         self._clock = clock
         self._identity = identity
         self._find_peer = find_peer
-        self._tell = tell
-        self._backoff = backoff or Backoff(first_s=AGAIN_FIRST_S, last_s=AGAIN_LAST_S)
-        self._again: Any = None
-        self._loop = LoopingCall(self.look)
+        self._on_change = on_change
+        self._backoff = backoff or Backoff(first_s=RETRY_FIRST_S, last_s=RETRY_LAST_S)
+        self._retry_call: Any = None
+        self._loop = LoopingCall(self.check)
         self._loop.clock = clock
-        #: Why there is no newer certificate, and when that is tried again; empty when all is well.
-        self.trouble = ""
+        #: Why there is no new certificate, and when the next attempt is; empty without a failure.
+        self.problem = ""
 
     def start(self) -> None:
-        self._loop.start(LOOK_S, now=False)
+        self._loop.start(CHECK_INTERVAL_S, now=False)
 
     def stop(self) -> None:
         if self._loop.running:
             self._loop.stop()
         self._forget_attempt()
 
-    def look(self) -> None:
-        """Renew if that is due and there is a connection; nobody awaits it."""
+    def check(self) -> None:
+        """Begin a renewal if one is due and the daemon is connected."""
         peer = self._find_peer()
         if peer is not None and self._identity.due():
             Deferred.fromCoroutine(self._renew(peer)).addErrback(
-                lambda failure: self._log.failure("renewing the identity", failure=failure)
+                lambda failure: self._log.failure("cannot renew the identity", failure=failure)
             )
 
     async def on_request(self, call: Call, params: None) -> None:
-        """`identity.renew`: now, due or not; RpcError says why not."""
+        """Handle `identity.renew`: renew now, even when it is not due.
+
+        Raises: RpcError when it fails.
+        """
         if call.peer is None:
-            raise RpcError.refused("no-connection", "a certificate is renewed over a connection")
+            raise RpcError.refused(
+                "no-connection", "cannot renew a certificate without a connection to the daemon"
+            )
         try:
             await self._identity.renew(call.peer)
         except ValueError as error:
@@ -82,21 +87,21 @@ class Renewal:
             await self._identity.renew(peer)
         except (RpcError, ValueError) as error:
             wait_s, why = self._backoff.next_s(), getattr(error, "message", str(error))
-            self.trouble = f"no newer certificate: {why}; next attempt in {wait_s:.0f} s"
-            self._log.warn("{trouble}", trouble=self.trouble)
+            self.problem = f"cannot renew the certificate: {why}; next attempt in {wait_s:.0f} s"
+            self._log.warn("{problem}", problem=self.problem)
             self._forget_attempt()
-            self._again = self._clock.callLater(wait_s, self.look)
-            self._tell()
+            self._retry_call = self._clock.callLater(wait_s, self.check)
+            self._on_change()
         else:
             self._succeeded()
 
     def _succeeded(self) -> None:
         self._backoff.reset()
         self._forget_attempt()
-        self.trouble = ""
-        self._tell()
+        self.problem = ""
+        self._on_change()
 
     def _forget_attempt(self) -> None:
-        again, self._again = self._again, None
-        if again is not None and again.active():
-            again.cancel()
+        call, self._retry_call = self._retry_call, None
+        if call is not None and call.active():
+            call.cancel()

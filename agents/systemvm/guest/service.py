@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent put together: identity, dialer, methods, local socket, role, and what systemd hears of it."""
+"""The agent's parts together: identity, dialer, methods, local socket, role, and its status for systemd."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from systemvm.wire import protocol
 from systemvm.wire.agent import HELLO, PING, RENEW, Hello, Ping, Pong, Welcome
 from systemvm.wire.role import Role
 
-#: The roles' entry points, by name: this package is in both appliances and knows neither.
+#: The roles' modules by name: this package is in both appliances and imports neither role.
 ROLE_MODULES = {Role.SSVM: "systemvm.ssvm.agent.role", Role.CPVM: "systemvm.cpvm.role"}
 HELLO_DEADLINE_S = 20.0
 _INSTANCE = uuid.uuid4().hex  # of this process
@@ -44,7 +44,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @frozen
 class AgentSettings:
-    """What one agent is, read once at its start; BootError when the boot arguments cannot make one."""
+    """The settings of one agent, read once at its start."""
 
     paths: GuestPaths
     boot: dict[str, str]
@@ -56,12 +56,16 @@ class AgentSettings:
 
     @classmethod
     def read(cls, paths: GuestPaths, role_module: str | None = None) -> AgentSettings:
+        """Read the settings.
+
+        Raises: BootError when a boot argument is missing or wrong.
+        """
         boot = boot_argument_source.read_stored(paths)
         role = boot_argument_source.role_of(boot, paths)
         hosts = management_servers(boot)
         if not hosts:
             raise boot_argument_error(
-                "the boot arguments name no management server", "host=169.254.0.1 port=8250"
+                "boot argument host= or port= is missing", "set host=169.254.0.1 port=8250"
             )
         return cls(
             paths=paths,
@@ -92,7 +96,7 @@ class AgentSettings:
 
 
 class AgentService:
-    """Start, serve for as long as the machine runs, stop: a lost daemon never ends it."""
+    """Starts the agent, serves while the VM runs, and stops; a lost daemon does not end it."""
 
     def __init__(
         self, reactor: Any, settings: AgentSettings, sockets: dict[str, int], environment: Mapping[str, str]
@@ -109,10 +113,13 @@ class AgentService:
         self._socket: Any = None
         methods = MethodTable(f"systemvm {settings.role.value} agent", VERSION)
         self._dialer = Dialer(
-            reactor, self._identity.current, methods, settings.hosts, self._greet, self._tell_status
+            reactor, self._identity.current, methods, settings.hosts, self._greet, self._set_status
         )
         self._renewal = Renewal(
-            reactor, self._identity, lambda: self._dialer.peer, lambda: self._notifier.status(self._said())
+            reactor,
+            self._identity,
+            lambda: self._dialer.peer,
+            lambda: self._notifier.status(self._status_text()),
         )
         common = AgentMethods(reactor, settings.paths, HealthSource(), self._state, self._calls_in_progress)
         common.add_to(methods)
@@ -122,7 +129,7 @@ class AgentService:
             params=None,
             result=None,
             roles=frozenset({Role.MANAGEMENT.value}),
-            summary="Make a new key and have the daemon sign it",
+            summary="Generate a new key and have the daemon sign it",
             deadline_s=SIGN_DEADLINE_S + 5.0,
         )
         self.context = AgentContext(
@@ -137,8 +144,11 @@ class AgentService:
         )
 
     async def start(self) -> None:
-        """Listeners first, then the dialer, then READY: what systemd starts after us can rely on them."""
-        self._identity.current()  # without any, say so now
+        """Start listeners, then the dialer, then notify READY, so that later units can rely on them.
+
+        Raises: ValueError when there is no identity.
+        """
+        self._identity.current()  # fails at once without one
         installed = importlib.import_module(self._settings.role_module).install(self.context)
         if inspect.isawaitable(installed):
             await installed
@@ -150,13 +160,13 @@ class AgentService:
         self._log.info("{name} serves as {role}", name=self._settings.name, role=self._settings.role.value)
 
     async def stop(self) -> None:
-        """Tell systemd, hang up, let the role end its work; one part's failure does not keep the others."""
+        """Notify systemd, stop the role and disconnect; a failure of one part does not stop the others."""
         self._notifier.stopping()
         for hook in reversed(self.context.on_stop):
             try:
                 await hook()
             except Exception:
-                self._log.failure("Stopping failed in part")
+                self._log.failure("Cannot stop a part of the agent")
         self._stop_pinging()
         self._renewal.stop()
         if self._watchdog is not None:
@@ -172,7 +182,7 @@ class AgentService:
         )
         skew_s = time.time() - welcome.clock_unix_s
         self._log.info("Up: {host}, clocks differ by {skew_s:.1f} s", host=welcome.host_uuid, skew_s=skew_s)
-        self._reactor.callLater(0, self._up, peer, welcome)  # once the dialer shows the peer
+        self._reactor.callLater(0, self._up, peer, welcome)  # the dialer sets its peer after this
 
     def _up(self, peer: Peer, welcome: Welcome) -> None:
         if peer.closed:
@@ -184,7 +194,7 @@ class AgentService:
         self._ping.clock = self._reactor
         self._ping.start(max(1.0, welcome.ping_interval_s), now=False)
         self.context.connected()
-        self._renewal.look()
+        self._renewal.check()
         for hook in self.context.on_connected:
             self._background(_run_hook(hook, peer), "reconciling")
 
@@ -203,32 +213,32 @@ class AgentService:
         self._ping = None
 
     def _background(self, work: Any, what: str) -> None:
-        """Nobody awaits this: its failure goes to the log, and the next connection or hour tries again."""
+        """Run without waiting; a failure is logged, and the next connection tries again."""
 
         def failed(failure: Any) -> None:
             self._log.warn("Failed {what}: {error}", what=what, error=str(failure.value))
 
         Deferred.fromCoroutine(work).addErrback(failed)
 
-    # ---- what people see -----------------------------------------------------------------------------
+    # ---- status --------------------------------------------------------------------------------------
     def _state(self) -> ConnectionState:
         connected = self._dialer.peer is not None
-        return ConnectionState(self._said(), connected, max(0, self._dialer.connections - 1))
+        return ConnectionState(self._status_text(), connected, max(0, self._dialer.connections - 1))
 
     def _calls_in_progress(self) -> int:
         return 0 if self._dialer.peer is None else self._dialer.peer.calls_in_progress
 
-    def _tell_status(self, text: str) -> None:
+    def _set_status(self, text: str) -> None:
         if self._dialer.peer is not None:
             self._text = f"Up, {text}"
         elif self._dialer.connections:
             self._text = f"Disconnected, {text}"
         else:
             self._text = f"Enrolling, {text}"
-        self._notifier.status(self._said())
+        self._notifier.status(self._status_text())
 
-    def _said(self) -> str:
-        return "; ".join(part for part in (self._text, self._renewal.trouble) if part)
+    def _status_text(self) -> str:
+        return "; ".join(part for part in (self._text, self._renewal.problem) if part)
 
 
 async def _run_hook(hook: Any, peer: Peer) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`ntpserverlist=`: whose time this machine keeps; without it the host's, by kvm-clock and the daemon.
+"""`ntpserverlist=`: the VM's time servers; without it the time comes from the host, by kvm-clock and daemon.
 
-The unit systemvm-time.service starts only where this wrote its configuration.
+The unit systemvm-time.service starts only when its configuration exists.
 """
 
 from __future__ import annotations
@@ -18,15 +18,18 @@ _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
 
 def servers(arguments: Mapping[str, str]) -> list[str]:
-    """The servers, names or addresses of either family; BootError for what is neither."""
-    found = [word for word in arguments.get("ntpserverlist", "").split(",") if word]
-    for word in found:
+    """Return the servers, which are names or addresses of either family.
+
+    Raises: BootError when one is neither.
+    """
+    found = [server for server in arguments.get("ntpserverlist", "").split(",") if server]
+    for server in found:
         try:
-            ip_address(word)
+            ip_address(server)
         except ValueError as error:
-            if not _NAME.fullmatch(word):
+            if not _NAME.fullmatch(server):
                 raise boot_argument_error(
-                    f"{word!r} in ntpserverlist= is neither a name nor an address"
+                    f"ntpserverlist= contains {server!r}, which is neither a name nor an address"
                 ) from error
     return found
 

@@ -29,7 +29,7 @@ def credential(paths: GuestPaths, text: str) -> None:
     (paths.credentials / boot_arguments.CMDLINE_CREDENTIAL).write_text(text)
 
 
-def test_the_credential_wins_over_the_file(paths: GuestPaths) -> None:
+def test_the_credential_takes_precedence_over_the_file(paths: GuestPaths) -> None:
     paths.cache.mkdir(parents=True)
     paths.cmdline.write_text("name=old")
     assert boot_argument_source.read(paths) == "name=old"
@@ -37,7 +37,7 @@ def test_the_credential_wins_over_the_file(paths: GuestPaths) -> None:
     assert boot_argument_source.read(paths) == "name=new"
 
 
-def test_an_empty_credential_is_none(paths: GuestPaths) -> None:
+def test_an_empty_credential_is_ignored(paths: GuestPaths) -> None:
     credential(paths, " \n")
     with pytest.raises(BootError) as error:
         boot_argument_source.read(paths)
@@ -47,7 +47,7 @@ def test_an_empty_credential_is_none(paths: GuestPaths) -> None:
     assert "-smbios type=11,path=FILE" in error.value.hint
 
 
-def test_without_systemd_only_the_file_is_looked_at(paths: GuestPaths) -> None:
+def test_without_a_credentials_directory_only_the_file_is_read(paths: GuestPaths) -> None:
     with pytest.raises(BootError, match="neither the systemd credential"):
         boot_argument_source.read(GuestPaths.from_environment(str(paths.root), {}))
 
@@ -55,14 +55,16 @@ def test_without_systemd_only_the_file_is_looked_at(paths: GuestPaths) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "no type="),
+        ({}, "type= is missing"),
         ({"type": "router"}, "unknown system VM type 'router'"),
         ({"type": ""}, "unknown system VM type ''"),
-        ({"type": "management"}, "no system VM"),
-        ({"type": "consoleproxy"}, "this image is a ssvm appliance"),
+        ({"type": "management"}, "not a system VM"),
+        ({"type": "consoleproxy"}, "built for role ssvm"),
     ],
 )
-def test_a_wrong_type_is_named(paths: GuestPaths, arguments: dict[str, str], message: str) -> None:
+def test_a_wrong_type_is_an_error_that_names_it(
+    paths: GuestPaths, arguments: dict[str, str], message: str
+) -> None:
     paths.image_json.parent.mkdir(parents=True)
     paths.image_json.write_text('{"role": "ssvm"}')
     with pytest.raises(BootError, match=message) as error:
@@ -70,17 +72,17 @@ def test_a_wrong_type_is_named(paths: GuestPaths, arguments: dict[str, str], mes
     assert error.value.code is BootFailure.BAD_BOOT_ARGUMENTS
 
 
-def test_the_type_that_the_image_is_for(paths: GuestPaths) -> None:
+def test_the_type_of_the_image_is_accepted(paths: GuestPaths) -> None:
     assert boot_argument_source.role_of({"type": "consoleproxy"}, paths) is Role.CPVM
 
 
 @pytest.mark.parametrize("name", ["", "a.b", "-x", "x-", "a b", "a/b", "é", "x" * 64, "a\nb"])
-def test_a_name_that_is_no_host_name(name: str) -> None:
+def test_a_name_that_is_not_a_host_name_is_an_error(name: str) -> None:
     with pytest.raises(BootError, match="name="):
         boot_argument_source.name_of({"name": name} if name else {})
 
 
-def test_secrets_go_to_root_alone(paths: GuestPaths) -> None:
+def test_secrets_are_written_only_for_root(paths: GuestPaths) -> None:
     text = "name=s-1-VM type=secstorage vmpassword=hunter2 privatekey=abc== keystore_password=k certificate=c"
     boot_argument_source.store(text, boot_arguments.parse(text), paths)
     assert stat.S_IMODE(paths.cmdline.stat().st_mode) == 0o600
@@ -91,7 +93,7 @@ def test_secrets_go_to_root_alone(paths: GuestPaths) -> None:
     assert boot_argument_source.read_stored(paths) == {"name": "s-1-VM", "type": "secstorage"}
 
 
-def test_a_wider_mode_of_an_earlier_file_does_not_stay(paths: GuestPaths) -> None:
+def test_a_wider_mode_of_an_earlier_file_is_replaced(paths: GuestPaths) -> None:
     paths.cache.mkdir(parents=True)
     paths.cmdline.write_text("old")
     paths.cmdline.chmod(0o644)
@@ -100,7 +102,7 @@ def test_a_wider_mode_of_an_earlier_file_does_not_stay(paths: GuestPaths) -> Non
     assert [path.name for path in paths.cache.iterdir() if path.name.startswith(".")] == []
 
 
-def test_kept_arguments_that_are_not_there(paths: GuestPaths) -> None:
+def test_missing_stored_arguments_are_an_error(paths: GuestPaths) -> None:
     with pytest.raises(BootError, match="is missing"):
         boot_argument_source.read_stored(paths)
     paths.cache.mkdir(parents=True)
@@ -128,8 +130,8 @@ def test_identity_in_cloudstacks_keys() -> None:
     assert boot_argument_source.identity_bundle({}) is None
 
 
-def test_half_an_identity_is_refused_without_quoting_it() -> None:
-    with pytest.raises(BootError, match="only privatekey came") as error:
+def test_an_incomplete_identity_is_an_error_without_its_content() -> None:
+    with pytest.raises(BootError, match="incomplete identity: certificate and cacertificate") as error:
         boot_argument_source.identity_bundle({"privatekey": "c2VjcmV0"})
     assert "c2VjcmV0" not in str(error.value)
     with pytest.raises(BootError, match="certificate= is not base64"):

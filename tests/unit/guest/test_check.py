@@ -114,7 +114,7 @@ def test_all_good_counts_one_error_and_one_warning() -> None:
         ),
     ],
 )
-def test_each_fault(world: World, code: int, words: str) -> None:
+def test_each_fault_has_its_exit_code_and_message(world: World, code: int, words: str) -> None:
     report = check.run(situation(), world.probes())
     assert check.exit_code(report) == code
     assert words in check.text(report)
@@ -127,14 +127,14 @@ def dns_lines(report: CheckReport) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
-        (REFUSED, "REFUSED: it does not answer this VM"),
-        (SERVFAIL, "SERVFAIL: it could not find out"),
-        (NXDOMAIN, "NXDOMAIN: there is no such name"),
+        (REFUSED, "REFUSED: the server refuses queries of this VM"),
+        (SERVFAIL, "SERVFAIL: the server could not resolve the name"),
+        (NXDOMAIN, "NXDOMAIN: the name does not exist"),
         (EMPTY, "the name has no IPv4 address"),
         (DnsAnswer(9, 0), "response code 9"),
     ],
 )
-def test_that_the_server_answers_is_not_that_the_name_resolves(answer: DnsAnswer, why: str) -> None:
+def test_an_answer_of_the_server_does_not_mean_that_the_name_resolves(answer: DnsAnswer, why: str) -> None:
     report = check.run(
         situation(resolv_conf="nameserver 203.0.113.10\n"), World(dns=(answer, answer)).probes()
     )
@@ -145,7 +145,7 @@ def test_that_the_server_answers_is_not_that_the_name_resolves(answer: DnsAnswer
     assert check.exit_code(report) == 2
 
 
-def test_no_server_answers() -> None:
+def test_silent_name_servers_are_errors() -> None:
     report = check.run(situation(), World(down=tuple(f"dns {one}" for one in SERVERS)).probes())
     assert dns_lines(report) == [
         ("error", "DNS server 203.0.113.10 does not answer: no answer in 3 s"),
@@ -154,7 +154,7 @@ def test_no_server_answers() -> None:
     ]
 
 
-def test_the_next_server_is_asked_by_a_resolvers_rules() -> None:
+def test_the_next_server_is_queried_by_a_resolvers_rules() -> None:
     """A refusal or a failure is not believed; that there is no such name is."""
     for first in (REFUSED, SERVFAIL):
         report = check.run(situation(), World(dns=(first, RESOLVES)).probes())
@@ -167,7 +167,7 @@ def test_the_next_server_is_asked_by_a_resolvers_rules() -> None:
     assert [status for status, _ in dns_lines(slow)] == ["warning", "good", "good"]
 
 
-def test_a_store_that_is_not_mounted() -> None:
+def test_a_store_that_is_not_mounted_is_an_error() -> None:
     report = check.run(situation(mounts=""), World(down=("ping 10.12.0.2",)).probes())
     text = check.text(report)
     assert "ERROR: Storage nfs is not currently mounted" in text
@@ -183,13 +183,13 @@ def test_a_store_that_is_not_mounted() -> None:
         ("Read-only file system", "rw"),
         ("No space left on device", "make room"),
         ("Disk quota exceeded", "make room"),
-        ("no answer in 10 s", "hangs or is gone"),
-        ("Connection timed out", "hangs or is gone"),
-        ("Stale file handle", "mounts it anew"),
+        ("no answer in 10 s", "check the service on the NFS server"),
+        ("Connection timed out", "check the service on the NFS server"),
+        ("Stale file handle", "to mount it again"),
         ("Input/output error", "dmesg"),
     ],
 )
-def test_a_store_that_cannot_be_written_to(wrong: str, hint: str) -> None:
+def test_a_store_that_cannot_be_written_has_a_hint(wrong: str, hint: str) -> None:
     report = check.run(situation(), World(wrong=wrong).probes())
     [first, _] = [step for step in report.steps if step.name == "storage"]
     assert first.text.endswith(f": {wrong}")
@@ -202,7 +202,7 @@ def test_a_console_proxy_has_no_store() -> None:
     assert names == ["ping", "dns", "resolve", "management", "management", "agent"]
 
 
-def test_without_name_servers_and_hosts() -> None:
+def test_missing_name_servers_and_hosts_are_errors() -> None:
     report = check.run(CheckInput({"type": "consoleproxy"}, "", ""), World().probes())
     assert [(step.name, step.status) for step in report.steps] == [
         ("resolve", "error"),
@@ -211,7 +211,7 @@ def test_without_name_servers_and_hosts() -> None:
     ]
 
 
-def test_parsers() -> None:
+def test_parsers_return_their_fields() -> None:
     assert check.name_servers("nameserver\nnameserver 1.2.3.4 x\n#nameserver 5.6.7.8\n") == ["1.2.3.4"]
     assert check.network_mounts(MOUNTS) == [Path("/mnt/SecStorage/3d1a"), Path("/mnt/a b")]
     assert check.management_servers({"host": "a,,b", "port": "1"}) == [("a", 1), ("b", 1)]

@@ -27,7 +27,7 @@ def paths(tmp_path: Path) -> GuestPaths:
     return paths
 
 
-def test_the_file_is_there_for_root_alone_before_anybody_writes(paths: GuestPaths) -> None:
+def test_the_file_is_created_only_for_root_before_it_is_written(paths: GuestPaths) -> None:
     modes: list[int] = []
     waits_s: list[float] = []
 
@@ -45,8 +45,8 @@ def test_the_file_is_there_for_root_alone_before_anybody_writes(paths: GuestPath
     assert waits_s == [60.0]
 
 
-def test_half_of_the_file_is_not_taken(paths: GuestPaths) -> None:
-    with pytest.raises(BootError, match="nobody wrote") as raised:
+def test_an_incomplete_file_is_not_read(paths: GuestPaths) -> None:
+    with pytest.raises(BootError, match="was not written") as raised:
         cmdline_delivery.receive(paths, lambda: None, lambda *_: None, timeout_s=0.01)
     assert raised.value.code is BootFailure.NO_BOOT_ARGUMENTS
     assert "guest-file-open" in raised.value.hint
@@ -58,12 +58,12 @@ def test_half_of_the_file_is_not_taken(paths: GuestPaths) -> None:
         assert closings.within(5) == {"cmdline"}
 
 
-def test_an_empty_write_is_none(paths: GuestPaths) -> None:
-    with pytest.raises(BootError, match="nobody wrote"):
+def test_an_empty_write_is_ignored(paths: GuestPaths) -> None:
+    with pytest.raises(BootError, match="was not written"):
         cmdline_delivery.receive(paths, lambda: paths.cmdline.write_text(""), lambda *_: None, timeout_s=0.01)
 
 
-def test_a_machine_without_the_port_is_told_at_once(tmp_path: Path) -> None:
+def test_without_the_port_it_fails_at_once(tmp_path: Path) -> None:
     waits_s: list[float] = []
     with pytest.raises(BootError, match="neither the systemd credential"):
         cmdline_delivery.receive(
@@ -72,7 +72,7 @@ def test_a_machine_without_the_port_is_told_at_once(tmp_path: Path) -> None:
     assert waits_s == []
 
 
-def test_a_credential_wins_without_a_wait(paths: GuestPaths, tmp_path: Path) -> None:
+def test_a_credential_is_read_without_a_wait(paths: GuestPaths, tmp_path: Path) -> None:
     (tmp_path / "systemvm.cmdline").write_text("type=consoleproxy")
     given = GuestPaths(paths.root, tmp_path)
     assert (
@@ -81,13 +81,13 @@ def test_a_credential_wins_without_a_wait(paths: GuestPaths, tmp_path: Path) -> 
     )
 
 
-def test_a_slow_machine_waits_longer_than_upstream_does(
+def test_a_slow_machine_waits_longer_than_cloudstack(
     paths: GuestPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cmdline_delivery, "WAIT_S", 0.01)
     monkeypatch.setattr(cmdline_delivery, "scaled_s", lambda timeout_s: 4.0 * timeout_s)
     waits_s: list[float] = []
     began_s = time.monotonic()
-    with pytest.raises(BootError, match="nobody wrote"):
+    with pytest.raises(BootError, match="was not written"):
         cmdline_delivery.receive(paths, lambda: None, lambda text, wait_s: waits_s.append(wait_s))
     assert time.monotonic() - began_s >= 0.04

@@ -54,7 +54,7 @@ class Scene:
         return waiting, results
 
 
-def test_waits_for_the_connection() -> None:
+def test_a_call_waits_for_the_connection() -> None:
     scene = Scene()
     _, results = scene.call()
     assert results == []
@@ -64,7 +64,7 @@ def test_waits_for_the_connection() -> None:
 
 
 @pytest.mark.parametrize("code", [NOT_CONNECTED, DEADLINE])
-def test_repeats_until_answered(code: int) -> None:
+def test_a_call_is_repeated_until_answered(code: int) -> None:
     scene = Scene()
     scene.peer = FakePeer(RpcError(code, "no answer"), "answer")
     _, results = scene.call()
@@ -80,7 +80,7 @@ def test_a_refusal_is_an_answer() -> None:
     assert results[0].value.code == REFUSED
 
 
-def test_giving_up_while_waiting() -> None:
+def test_a_waiting_call_can_be_cancelled() -> None:
     scene = Scene()
     waiting, results = scene.call()
     waiting.cancel()

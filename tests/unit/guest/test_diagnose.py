@@ -27,14 +27,14 @@ TOP = Path(__file__).resolve().parents[3]
         ("traceroute6", "-m5", ["traceroute", "-6", "-m5", "--", "192.0.2.2"]),
     ],
 )
-def test_the_ending_flag_is_added_unless_it_is_there(kind: str, params: str, words: list[str]) -> None:
+def test_the_limiting_option_is_added_unless_it_is_given(kind: str, params: str, words: list[str]) -> None:
     assert command(DiagnosisProgram.of(kind), "192.0.2.2", params) == words
 
 
 @pytest.mark.parametrize(
     "address", ["", "-f", "a;reboot", "$(id)", "a b", "-I eth0", "a/b", ".", "a..b", "x" * 254]
 )
-def test_an_address_is_an_address(address: str) -> None:
+def test_anything_but_an_address_is_refused(address: str) -> None:
     with pytest.raises(DiagnosisError, match="neither"):
         command(DiagnosisProgram.PING, address)
 
@@ -45,7 +45,7 @@ def test_params_cannot_carry_a_command(params: str) -> None:
         command(DiagnosisProgram.PING, "192.0.2.2", params)
 
 
-def test_a_type_that_is_none_names_those_that_are() -> None:
+def test_an_unknown_type_lists_the_known_ones() -> None:
     with pytest.raises(DiagnosisError, match="traceroute6"):
         DiagnosisProgram.of("nmap")
 
@@ -58,7 +58,7 @@ def test_exit_codes_are_strings_and_every_run_ends() -> None:
     assert (late["exitcode"], late["stdout"]) == ("124", "")
 
 
-def test_a_wrong_question_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert diagnose.main(["run", "ping", "-f"]) == 2
     assert diagnose.main([]) == 2
     assert "usage" in capsys.readouterr().err
@@ -105,7 +105,7 @@ def test_the_whole_list_with_its_manifest(root: Path) -> None:
     ["/etc/shadow", "/var/log/link", "/var/log/../../etc/shadow", "/run/systemvm-agent/identity.pem",
      "/root/.ssh/id", "etc/shadow", "[ls -l]", "/var/cache/cloud/cmdline"],
 )  # fmt: skip
-def test_no_other_file_is_given_out(root: Path, wanted: str) -> None:
+def test_no_other_file_is_returned(root: Path, wanted: str) -> None:
     files = unpack(diagnostics_bundle.archive([wanted], ENTRIES, root))
     assert set(files) == {"fileinfo.txt"}
     assert "canary" not in files["fileinfo.txt"]
@@ -122,13 +122,13 @@ def test_links_of_etc_are_followed_to_what_preinit_wrote(root: Path) -> None:
     assert set(files) == {"etc/hosts", "fileinfo.txt"}
 
 
-def test_a_plain_log_is_given_without_its_secrets(root: Path) -> None:
+def test_a_log_is_redacted(root: Path) -> None:
     files = unpack(diagnostics_bundle.archive(["/var/log/app.log", "/etc/cloudstack-release"], ENTRIES, root))
     assert files["var/log/app.log"] == "started\npassword=[redacted]\n"
     assert files["etc/cloudstack-release"].startswith("Cloudstack")
 
 
-def test_the_appliances_own_list_is_one() -> None:
+def test_the_appliances_list_can_be_parsed() -> None:
     entries = diagnostics_bundle.parse(
         (TOP / "appliances/base/overlay/etc/systemvm/diagnostics.conf").read_text()
     )
@@ -143,5 +143,5 @@ def test_the_appliances_own_list_is_one() -> None:
             diagnostics_bundle.parse(line)
 
 
-def test_the_guest_runs_each_type_that_the_api_takes() -> None:
-    assert tuple(kind.word for kind in DiagnosisProgram) == TYPES
+def test_the_guest_runs_each_type_of_the_api() -> None:
+    assert tuple(kind.label for kind in DiagnosisProgram) == TYPES

@@ -47,8 +47,8 @@ table ip6 other { set dns_servers6 { type ipv6_addr; } }
 """
 
 
-def test_sets_hold_merged_networks() -> None:
-    found = firewall.sets(network.plan(ARGUMENTS), ARGUMENTS)
+def test_sets_contain_merged_networks() -> None:
+    found = firewall.sets(network.make_plan(ARGUMENTS), ARGUMENTS)
     found.pop("fetch_denied")
     assert {name: [str(net) for net in networks] for name, networks in found.items()} == {
         "control_cidr": ["169.254.0.0/16"],
@@ -66,7 +66,7 @@ def test_sets_hold_merged_networks() -> None:
 @pytest.fixture(scope="module")
 def fetch_denied() -> list[IPv4Network | IPv6Network]:
     """What the firewall keeps the user that fetches from."""
-    return firewall.sets(network.plan(ARGUMENTS), ARGUMENTS)["fetch_denied"]
+    return firewall.sets(network.make_plan(ARGUMENTS), ARGUMENTS)["fetch_denied"]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_the_firewall_and_fetchs_own_policy_agree(
 def test_only_declared_sets_are_filled_each_in_its_table(tmp_path: Path) -> None:
     rules = tmp_path / "nftables.conf"
     rules.write_text(RULES)
-    assert firewall.script(rules, network.plan(ARGUMENTS), ARGUMENTS).splitlines() == [
+    assert firewall.script(rules, network.make_plan(ARGUMENTS), ARGUMENTS).splitlines() == [
         f'include "{rules}"',
         "add element inet systemvm control_cidr { 169.254.0.0/16 }",
         "add element inet systemvm management_cidr { 10.11.0.0/16, 10.96.0.0/16 }",
@@ -120,9 +120,9 @@ def test_only_declared_sets_are_filled_each_in_its_table(tmp_path: Path) -> None
     ]
 
 
-def test_missing_rules_are_named(tmp_path: Path) -> None:
-    with pytest.raises(BootError, match=r"firewall rules .*nftables\.conf are missing"):
-        firewall.script(tmp_path / "nftables.conf", network.plan(ARGUMENTS), ARGUMENTS)
+def test_missing_rules_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(BootError, match=r"firewall rules are missing: .*nftables\.conf"):
+        firewall.script(tmp_path / "nftables.conf", network.make_plan(ARGUMENTS), ARGUMENTS)
 
 
 @pytest.mark.parametrize(
@@ -138,17 +138,17 @@ def test_missing_rules_are_named(tmp_path: Path) -> None:
 def test_the_appliances_declare_sets_that_are_filled(role: str, wanted: set[str]) -> None:
     declared = firewall.declared_sets((APPLIANCES / role / "nftables.conf").read_text())
     assert wanted <= set(declared)
-    known = set(firewall.sets(network.plan(ARGUMENTS), ARGUMENTS))
+    known = set(firewall.sets(network.make_plan(ARGUMENTS), ARGUMENTS))
     assert {name.removesuffix("6") for name in declared} <= known, "a set that nobody fills"
 
 
-def test_another_console_port_leads_to_ours(tmp_path: Path) -> None:
+def test_another_console_port_is_redirected_to_ours(tmp_path: Path) -> None:
     rules = tmp_path / "rules"
     rules.write_text("")
     arguments = ARGUMENTS | {"type": "consoleproxy"}
 
     def script(vncport: str) -> str:
-        return firewall.script(rules, network.plan(arguments), arguments | {"vncport": vncport})
+        return firewall.script(rules, network.make_plan(arguments), arguments | {"vncport": vncport})
 
     assert 'iifname "eth2" tcp dport 8080 redirect to :8443' in script("8080")
     assert "redirect" not in script("8443")

@@ -14,7 +14,7 @@ MEMINFO = (
 )
 
 
-def test_parsers() -> None:
+def test_parsers_return_their_fields() -> None:
     assert health.memory_bytes(MEMINFO) == (490012 * 1024, 300004 * 1024)
     assert health.memory_bytes("") == (0, 0)
     assert health.resident_bytes("9000 1200 300 1 0 500 0\n", 4096) == 1200 * 4096
@@ -23,7 +23,7 @@ def test_parsers() -> None:
     assert health.unit_names(listing) == ["nfs.service", "x@1.service"]
 
 
-def test_units_are_asked_for_seldom(tmp_path: Path) -> None:
+def test_failed_units_are_cached(tmp_path: Path) -> None:
     (tmp_path / "self").mkdir()
     (tmp_path / "meminfo").write_text(MEMINFO)
     (tmp_path / "loadavg").write_text("0.10 0 0 1/1 1\n")
@@ -58,6 +58,6 @@ def test_the_machines_slowness_is_part_of_it(tmp_path: Path) -> None:
     assert load == MachineLoad(20.0, 5.0, load_1min=9.1, steal=0.25, run_queue_delay=0.5, is_busy=True)
 
 
-def test_a_manager_that_does_not_answer_is_told(monkeypatch: object) -> None:
+def test_a_failing_systemctl_is_reported(monkeypatch: object) -> None:
     units = health.list_failed_units()
     assert all(isinstance(unit, str) for unit in units)

@@ -88,7 +88,7 @@ def renew(identity: AgentIdentity, peer: SigningPeer) -> None:
         raise failures[0].value
 
 
-def test_bootstrap_first_then_its_own(paths: GuestPaths) -> None:
+def test_the_bootstrap_identity_is_replaced_by_its_own(paths: GuestPaths) -> None:
     now = Time()
     identity = AgentIdentity(paths, "s-1-VM", Role.SSVM, now)
     bootstrap = identity.current()
@@ -111,7 +111,7 @@ def test_bootstrap_first_then_its_own(paths: GuestPaths) -> None:
     assert AgentIdentity(paths, "s-2-VM", Role.SSVM, now).current() == bootstrap  # another's is not used
 
 
-def test_renewed_at_a_third_left_and_never_left_for_an_older_one(paths: GuestPaths) -> None:
+def test_it_is_renewed_at_a_third_left_and_never_replaced_by_an_older_one(paths: GuestPaths) -> None:
     now = Time()
     identity = AgentIdentity(paths, "s-1-VM", Role.SSVM, now)
     bootstrap = identity.current()
@@ -137,7 +137,7 @@ def test_renewed_at_a_third_left_and_never_left_for_an_older_one(paths: GuestPat
         (SigningPeer(start=START - timedelta(days=90)), "not valid now"),
     ],
 )
-def test_a_wrong_certificate_is_not_taken(paths: GuestPaths, peer: SigningPeer, message: str) -> None:
+def test_a_wrong_certificate_is_refused(paths: GuestPaths, peer: SigningPeer, message: str) -> None:
     identity = AgentIdentity(paths, "s-1-VM", Role.SSVM, Time())
     bootstrap = identity.current()
     with pytest.raises(ValueError, match=message):
@@ -146,32 +146,32 @@ def test_a_wrong_certificate_is_not_taken(paths: GuestPaths, peer: SigningPeer, 
     assert not paths.own_identity.exists()
 
 
-def test_an_identity_of_cloudstacks_keys(paths: GuestPaths) -> None:
+def test_an_identity_in_cloudstacks_keys_is_used(paths: GuestPaths) -> None:
     assert paths.identity_credential is not None
     bundle = paths.identity_credential.read_bytes()
     paths.identity_credential.unlink()
     identity = AgentIdentity(paths, "s-1-VM", Role.SSVM, Time())
-    with pytest.raises(ValueError, match="no identity"):
+    with pytest.raises(ValueError, match="identity is missing"):
         identity.current()
     paths.bootstrap_identity.parent.mkdir(parents=True)
     paths.bootstrap_identity.write_bytes(bundle)
     assert identity.current().to_pem_bundle() == bundle
 
 
-def test_an_identity_of_the_boot_arguments_is_erased_when_there_is_its_own(paths: GuestPaths) -> None:
+def test_the_bootstrap_identity_is_erased_after_the_first_renewal(paths: GuestPaths) -> None:
     assert paths.identity_credential is not None
     bundle = paths.identity_credential.read_bytes()
     paths.bootstrap_identity.parent.mkdir(parents=True)
     paths.bootstrap_identity.write_bytes(bundle)
     identity = AgentIdentity(paths, "s-1-VM", Role.SSVM, Time())
-    with pytest.raises(ValueError, match="names"):
+    with pytest.raises(ValueError, match="is for"):
         renew(identity, SigningPeer(san="s-9-vm.ssvm.systemvm"))
     assert paths.bootstrap_identity.exists(), "without one of its own it is still needed"
     renew(identity, SigningPeer())
     assert not paths.bootstrap_identity.exists()
 
 
-def test_a_spoilt_file_is_passed_over(paths: GuestPaths) -> None:
+def test_a_damaged_file_is_ignored(paths: GuestPaths) -> None:
     paths.own_identity.parent.mkdir(parents=True)
     paths.own_identity.write_text("-----BEGIN CERTIFICATE-----\nnothing\n")
     assert AgentIdentity(paths, "s-1-VM", Role.SSVM, Time()).due()

@@ -9,7 +9,7 @@ from systemvm.guest import kernel
 from systemvm.guest.paths import GuestPaths
 
 
-def test_router_advertisements_are_not_heard_on_any_nic(tmp_path: Path) -> None:
+def test_router_advertisements_are_ignored_on_every_nic(tmp_path: Path) -> None:
     paths = GuestPaths(tmp_path)
     for device in ("eth0", "eth2"):
         for family in ("ipv4", "ipv6"):
@@ -24,7 +24,7 @@ def test_router_advertisements_are_not_heard_on_any_nic(tmp_path: Path) -> None:
         assert not (paths.root / f"proc/sys/net/ipv4/conf/{device}/accept_redirects").exists()
 
 
-def test_disable_rp_filter() -> None:
+def test_disable_rp_filter_applies_to_every_nic() -> None:
     assert not [path for path in kernel.settings(["eth0"], {}) if "rp_filter" in path]
     wanted = kernel.settings(["eth0"], {"disable_rp_filter": "true"})
     assert {path for path in wanted if "rp_filter" in path} == {

@@ -31,7 +31,7 @@ def test_the_agent_imports_neither_asyncio_nor_cookies() -> None:
     assert shown == "[]"
 
 
-def test_who_asks_for_more_gets_the_real_modules() -> None:
+def test_other_names_load_the_real_modules() -> None:
     shown = run(
         "from twisted.internet import defer\n"
         "import asyncio, http.cookiejar\n"
@@ -41,7 +41,7 @@ def test_who_asks_for_more_gets_the_real_modules() -> None:
     assert shown == "slept 0\nLock"
 
 
-def test_coroutines_are_still_told_from_the_rest() -> None:
+def test_coroutines_are_recognized() -> None:
     shown = run(
         "from twisted.internet.defer import Deferred\n"
         "async def answer(): return 42\n"
@@ -52,7 +52,7 @@ def test_coroutines_are_still_told_from_the_rest() -> None:
     assert shown.split() == ["42", "NotACoroutineError"]
 
 
-def test_the_collector_runs_again() -> None:
+def test_the_garbage_collector_runs_after_the_imports() -> None:
     assert (
         run("import gc\nbefore = gc.isenabled()\nlazy_modules.end()\nprint(before, gc.isenabled())")
         == "False True"

@@ -98,7 +98,7 @@ def other_code(tmp_path: Path, text: str) -> Path:
     return source
 
 
-def test_a_version_is_tried_before_it_is_kept(guest: Guest) -> None:
+def test_a_version_is_tried_before_it_is_installed(guest: Guest) -> None:
     bundle = guest.receive()
     assert guest.patch() == 0
     assert [fact["step"] for fact in guest.said] == ["trial", "kept"]
@@ -129,7 +129,7 @@ def test_every_resident_service_of_a_role_gets_the_new_code(role: Role) -> None:
 
 
 @pytest.mark.parametrize("verdict", ["undo\n", "", "kee"])
-def test_without_the_daemons_word_the_old_version_comes_back(guest: Guest, verdict: str) -> None:
+def test_without_the_daemons_confirmation_the_old_version_is_restored(guest: Guest, verdict: str) -> None:
     guest.receive()
     assert guest.patch(verdict) == 1
     assert guest.said[-1]["step"] == "undone"
@@ -139,7 +139,7 @@ def test_without_the_daemons_word_the_old_version_comes_back(guest: Guest, verdi
     assert guest.restarts == 2
 
 
-def test_an_agent_that_does_not_start_is_quoted_and_taken_back(guest: Guest) -> None:
+def test_an_agent_that_does_not_start_is_reported_and_undone(guest: Guest) -> None:
     guest.receive()
     guest.failing = "restart systemvm-agent"
     assert guest.patch() == 1
@@ -150,7 +150,7 @@ def test_an_agent_that_does_not_start_is_quoted_and_taken_back(guest: Guest) -> 
     assert guest.versions() == ["0.1.0", "current", "novnc"]
 
 
-def test_one_that_was_killed_in_its_trial_is_recovered_from(guest: Guest) -> None:
+def test_a_patch_that_was_killed_in_its_trial_is_recovered(guest: Guest) -> None:
     guest.receive()
     killed = Patch(guest.root, guest.stage, guest.run)
     killed.install()
@@ -164,7 +164,7 @@ def test_one_that_was_killed_in_its_trial_is_recovered_from(guest: Guest) -> Non
     assert guest.patch() == 0, "and another attempt finds its way"
 
 
-def test_the_version_before_is_kept_and_older_ones_go(guest: Guest, tmp_path: Path) -> None:
+def test_the_previous_version_is_kept_and_older_ones_are_removed(guest: Guest, tmp_path: Path) -> None:
     first = guest.receive()
     guest.patch()
     second = guest.receive(other_code(tmp_path, "second"))
@@ -173,7 +173,7 @@ def test_the_version_before_is_kept_and_older_ones_go(guest: Guest, tmp_path: Pa
     assert guest.versions() == sorted([first.version, second.version, "current", "novnc"])
 
 
-def test_the_same_version_again_is_only_started_anew(guest: Guest) -> None:
+def test_the_same_version_is_only_restarted(guest: Guest) -> None:
     bundle = guest.receive()
     guest.patch()
     inode = (guest.home / bundle.version).stat().st_ino
@@ -182,7 +182,7 @@ def test_the_same_version_again_is_only_started_anew(guest: Guest) -> None:
     assert guest.restarts == 2
 
 
-def test_a_read_only_root_is_writable_for_the_moment_of_writing_alone(
+def test_a_read_only_root_is_writable_only_during_writes(
     guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class ReadOnly:
@@ -214,7 +214,7 @@ def climb(guest: Guest) -> None:
 @pytest.mark.parametrize(
     ("harm", "text"), [(damage, "damaged"), (add, "disagree about systemvm/more.py"), (climb, "no version")]
 )
-def test_a_bundle_that_is_not_whole_touches_nothing(guest: Guest, harm: Any, text: str) -> None:
+def test_an_incomplete_bundle_changes_nothing(guest: Guest, harm: Any, text: str) -> None:
     guest.receive()
     harm(guest)
     with pytest.raises(PatchError, match=text):
@@ -229,7 +229,7 @@ def test_a_bundle_of_the_other_role_is_refused(guest: Guest) -> None:
     assert guest.restarts == 0
 
 
-def test_code_that_needs_what_the_image_lacks_is_refused(guest: Guest) -> None:
+def test_code_with_a_missing_dependency_is_refused(guest: Guest) -> None:
     guest.receive()
     for path in (guest.home / "0.1.0/lib").glob("[mM]sgspec*"):
         path.rmdir()
@@ -238,7 +238,7 @@ def test_code_that_needs_what_the_image_lacks_is_refused(guest: Guest) -> None:
     assert guest.versions() == ["0.1.0", "current", "novnc"]
 
 
-def test_equal_code_makes_an_equal_bundle_and_other_code_another_version(tmp_path: Path) -> None:
+def test_equal_code_makes_an_equal_bundle(tmp_path: Path) -> None:
     own = patch_bundle.own_code()
     one, again = (patch_bundle.build(Role.SSVM, own, start_timeout_s=1) for _ in range(2))
     assert one == again
@@ -253,13 +253,13 @@ def test_equal_code_makes_an_equal_bundle_and_other_code_another_version(tmp_pat
     assert not [name for name in names if "management" in name or "/cpvm/" in name]
 
 
-def test_a_directory_without_the_code_is_no_source(tmp_path: Path) -> None:
+def test_a_directory_without_the_code_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="does not hold"):
         patch_bundle.build(Role.SSVM, tmp_path, start_timeout_s=1)
 
 
 @pytest.mark.parametrize("verdict", ["keep\n", "undo\n"])
-def test_an_update_of_the_agent_never_touches_its_identity(guest: Guest, verdict: str) -> None:
+def test_an_update_of_the_agent_keeps_its_identity(guest: Guest, verdict: str) -> None:
     paths = GuestPaths(guest.root)
     for path in (paths.own_identity, paths.bootstrap_identity, paths.ssh_host_key, paths.authorized_keys):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -73,7 +73,7 @@ def test_the_firewall_is_up_before_any_address(paths: GuestPaths) -> None:
     assert not paths.bootstrap_identity.exists()
 
 
-def test_the_identity_goes_to_the_agent_and_stays_nowhere_else(paths: GuestPaths) -> None:
+def test_the_identity_is_stored_only_for_the_agent(paths: GuestPaths) -> None:
     credential = paths.system_identity
     credential.parent.mkdir(parents=True)
     credential.write_bytes(b"KEY")
@@ -86,7 +86,7 @@ def test_the_identity_goes_to_the_agent_and_stays_nowhere_else(paths: GuestPaths
     assert not paths.bootstrap_identity.exists()
 
 
-def test_nothing_is_touched_when_a_nic_is_absent(paths: GuestPaths) -> None:
+def test_an_absent_nic_changes_nothing(paths: GuestPaths) -> None:
     seen = Remembered("eth0")
     with pytest.raises(BootError, match="eth2") as error:
         preinit.prepare(paths, seen.machine())
@@ -96,14 +96,14 @@ def test_nothing_is_touched_when_a_nic_is_absent(paths: GuestPaths) -> None:
     assert not paths.boot_up_done.exists()
 
 
-def test_a_driver_that_was_not_loaded_yet_is(paths: GuestPaths) -> None:
+def test_a_missing_driver_is_loaded(paths: GuestPaths) -> None:
     seen = Remembered("eth0")
     seen.appears_after_modprobe = ["eth2"]
     preinit.prepare(paths, seen.machine())
     assert [name for name, _ in seen.commands] == ["modprobe", "nft", "ip", "ssh-keygen"]
 
 
-def test_an_earlier_starts_mark_does_not_stay(paths: GuestPaths) -> None:
+def test_the_mark_of_an_earlier_boot_is_removed(paths: GuestPaths) -> None:
     paths.cache.mkdir(parents=True)
     paths.boot_up_done.write_text("yesterday")
     with pytest.raises(BootError):
@@ -111,7 +111,7 @@ def test_an_earlier_starts_mark_does_not_stay(paths: GuestPaths) -> None:
     assert not paths.boot_up_done.exists()
 
 
-def test_failing_programs_speak_for_themselves() -> None:
+def test_the_error_of_a_failing_program_is_reported() -> None:
     with pytest.raises(BootError, match=r"sh -c .* failed: it broke"):
         preinit.run(["sh", "-c", "echo it broke >&2; exit 3"])
     with pytest.raises(BootError, match="cannot run no-such-program"):
@@ -144,7 +144,7 @@ def test_wrong_usage() -> None:
     assert preinit.main(["--help"]) == 2
 
 
-def test_imports_stay_few() -> None:
+def test_only_a_few_modules_are_imported() -> None:
     """Each costs tens of milliseconds of every emulated boot."""
     program = "import sys, systemvm.guest.preinit; print(*sys.modules)"
     done = subprocess.run(
@@ -166,7 +166,7 @@ def test_imports_stay_few() -> None:
     assert not loaded & dear
 
 
-def test_nics_are_renamed_before_they_are_looked_at_and_odd_keys_are_named(paths: GuestPaths) -> None:
+def test_nics_are_renamed_first_and_unknown_keys_are_reported(paths: GuestPaths) -> None:
     assert paths.credentials is not None
     macs = "02:00:00:00:00:00||02:00:00:00:00:02"
     (paths.credentials / boot_arguments.CMDLINE_CREDENTIAL).write_text(
@@ -184,7 +184,7 @@ def test_nics_are_renamed_before_they_are_looked_at_and_odd_keys_are_named(paths
     assert summary.endswith("; unknown keys, ignored: gatway")
 
 
-def test_a_host_that_writes_the_file_is_waited_for(
+def test_it_waits_for_a_host_that_writes_the_file(
     paths: GuestPaths, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = GuestPaths(paths.root)  # no credential
@@ -205,7 +205,7 @@ def test_a_host_that_writes_the_file_is_waited_for(
     assert f"REASON={BootFailure.AWAITING_BOOT_ARGUMENTS.value}" in capsys.readouterr().err
 
 
-def test_the_time_in_a_file_that_the_host_wrote_counts_from_its_writing(paths: GuestPaths) -> None:
+def test_the_time_in_a_file_counts_from_its_modification(paths: GuestPaths) -> None:
     given = GuestPaths(paths.root)  # no credential
     given.cache.mkdir(parents=True)
     true_s = time.time() + 86400
@@ -221,7 +221,7 @@ def test_the_time_in_a_file_that_the_host_wrote_counts_from_its_writing(paths: G
     assert seen.clock_set == [set_to_s]
 
 
-def test_a_clock_that_cannot_be_set_is_told(paths: GuestPaths) -> None:
+def test_a_clock_that_cannot_be_set_is_reported(paths: GuestPaths) -> None:
     assert paths.credentials is not None
     (paths.credentials / boot_arguments.CMDLINE_CREDENTIAL).write_text(f"{CMDLINE} clock=1000000000")
 

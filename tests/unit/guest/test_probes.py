@@ -14,16 +14,16 @@ import pytest
 from systemvm.guest import probes
 
 
-def test_a_writable_directory_is_left_as_it_was(tmp_path: Path) -> None:
+def test_a_writable_directory_is_unchanged(tmp_path: Path) -> None:
     assert probes.write_file(tmp_path) == ""
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_went_wrong_comes_back(tmp_path: Path) -> None:
+def test_the_error_is_returned(tmp_path: Path) -> None:
     assert probes.write_file(tmp_path / "absent") == os.strerror(errno.ENOENT)
 
 
-def test_a_writer_that_hangs_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_that_hangs_is_abandoned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     released = threading.Event()
 
     def hang(path: Path) -> str:
@@ -32,6 +32,6 @@ def test_a_writer_that_hangs_is_left_behind(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(probes, "_write_and_remove", hang)
     begun_s = time.monotonic()
-    assert probes.write_file(tmp_path, timeout_s=0.1) == "no answer in 0.1 s"
+    assert probes.write_file(tmp_path, timeout_s=0.1) == "no answer within 0.1 s"
     assert time.monotonic() - begun_s < 5
     released.set()

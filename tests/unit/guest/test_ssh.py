@@ -21,17 +21,17 @@ def argument(text: str) -> dict[str, str]:
     return {"authorized_key": base64.b64encode(text.encode()).decode()}
 
 
-def test_the_key_of_the_boot_arguments_alone(tmp_path: Path) -> None:
+def test_only_the_key_of_the_boot_arguments_is_authorized(tmp_path: Path) -> None:
     paths = GuestPaths(tmp_path)
-    ssh.install(argument(KEY + "\n"), network.plan(NICS), paths)
+    ssh.install(argument(KEY + "\n"), network.make_plan(NICS), paths)
     assert paths.authorized_keys.read_text() == KEY + "\n"
     assert stat.S_IMODE(paths.authorized_keys.stat().st_mode) == 0o600
     assert stat.S_IMODE(paths.authorized_keys.parent.stat().st_mode) == 0o700
-    ssh.install({}, network.plan(NICS), paths)
+    ssh.install({}, network.make_plan(NICS), paths)
     assert paths.authorized_keys.read_text() == ""
 
 
-def test_padding_that_upstream_cuts_is_forgiven() -> None:
+def test_missing_padding_is_accepted() -> None:
     value = argument(KEY)["authorized_key"].rstrip("=")
     assert ssh.authorized_keys({"authorized_key": value}) == KEY + "\n"
 
@@ -45,17 +45,17 @@ def test_anything_but_one_key_is_refused(text: str) -> None:
         ssh.authorized_keys(arguments)
 
 
-def test_listens_on_the_control_address_alone() -> None:
-    assert ssh.listen_conf(network.plan(NICS)) == "ListenAddress 169.254.3.4:3922\n"
+def test_sshd_listens_only_on_the_control_address() -> None:
+    assert ssh.listen_conf(network.make_plan(NICS)) == "ListenAddress 169.254.3.4:3922\n"
     six = {"eth0ip6": "fd00::4", "eth0ip6prelen": "64"}
-    assert ssh.listen_conf(network.plan(six)) == "ListenAddress [fd00::4]:3922\n"
+    assert ssh.listen_conf(network.make_plan(six)) == "ListenAddress [fd00::4]:3922\n"
 
 
-def test_listens_on_management_where_there_is_no_link_local() -> None:
+def test_sshd_listens_on_management_without_a_control_address() -> None:
     nics = {"eth0ip": "0.0.0.0", "eth0mask": "0.0.0.0", "eth1ip": "10.11.0.9", "eth1mask": "255.255.255.0"}
-    assert ssh.listen_conf(network.plan(nics)) == "ListenAddress 10.11.0.9:3922\n"
+    assert ssh.listen_conf(network.make_plan(nics)) == "ListenAddress 10.11.0.9:3922\n"
     with pytest.raises(BootError, match="neither eth0 nor the management NIC"):
-        ssh.listen_conf(network.plan({"eth0ip": "0.0.0.0"}))
+        ssh.listen_conf(network.make_plan({"eth0ip": "0.0.0.0"}))
 
 
 def test_a_host_key_is_made_once(tmp_path: Path) -> None:

@@ -21,6 +21,6 @@ def test_servers_by_name_and_by_address_of_both_families(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("value", ["a b", "-x", "pool;reboot", "[Time]"])
-def test_what_is_no_server(value: str) -> None:
+def test_a_malformed_server_is_an_error(value: str) -> None:
     with pytest.raises(BootError, match="neither a name nor an address"):
         timekeeping.servers({"ntpserverlist": f"192.0.2.1,{value}"})

@@ -99,11 +99,11 @@ async def test_rows_say_what_the_guest_is_told(world) -> None:
 @pytest_twisted.ensureDeferred
 async def test_the_guest_understands_its_network(world) -> None:
     """Both ends of the same text: the guest's own reader plans four NICs and a default route."""
-    from systemvm.guest.network import plan
+    from systemvm.guest.network import make_plan
 
     await world.reconciler.scan()
     text = world.hypervisor.specs["s-1-VM"].credentials[boot_arguments.CMDLINE_CREDENTIAL].decode()
-    planned = plan(boot_arguments.parse(text))
+    planned = make_plan(boot_arguments.parse(text))
     assert [nic.device for nic in planned.interfaces] == ["eth0", "eth1", "eth2", "eth3"]
     assert [str(route.gateway) for route in planned.routes] == ["203.0.113.1"]
 
