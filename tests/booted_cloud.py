@@ -149,8 +149,8 @@ class BootedCloud:
             row = self.template(template_id)
             assert row is not None
             status = row.get("status") or ""
-            moving = not status or "%" in status or status.startswith("Installing")
-            settled = row["isready"] or not moving
+            states = {detail["downloadState"] for detail in row.get("downloaddetails", [])}
+            settled = row["isready"] or "DOWNLOAD_ERROR" in states
             progress = (status, row.get("hint"))
             return Look(f"{row['name']}: {status}", row if settled else None, progress=progress)
 

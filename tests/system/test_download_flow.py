@@ -146,7 +146,10 @@ def test_killed_workers_end_the_job_and_not_the_agent(cloud: BootedCloud, hostil
     row = cloud.register("slow", f"{hostile.url}/slow.raw", "RAW")
     wait_for(
         "the download to move",
-        lambda: "%" in ((cloud.template(row["id"]) or {}).get("status") or ""),
+        lambda: any(
+            detail["downloadState"] == "DOWNLOAD_IN_PROGRESS"
+            for detail in (cloud.template(row["id"]) or {}).get("downloaddetails", [])
+        ),
     )
     cloud.ssh(name, "systemctl kill --signal=KILL systemvm-fetch.service")
     hostile.stop_being_slow()

@@ -37,6 +37,7 @@ class AgentSupervisor:
         self._directory = directory
         self._silence_s = interval_s * missed_pings
         self._was_busy: set[str] = set()  # by the report before
+        self._silent: dict[str, AgentStatus] = {}  # what was set here, by the agent's name
         self._asking = SingleFlight[str]()  # by the agent's name
         self._loop = Periodic(clock, self._ask_all, interval_s, what="asking agents for a sign of life")
 
@@ -53,14 +54,13 @@ class AgentSupervisor:
             silent_s = self._clock.seconds() - agent.heard_s
             alert_after_s = self._silence_s * self._directory.load(agent.name).slowdown
             if silent_s > alert_after_s and agent.status.state is AgentState.UP:
-                self._directory.set_status(
-                    agent,
-                    AgentStatus(
-                        AgentState.ALERT,
-                        f"has not answered for {silent_s:.0f} s",
-                        f"systemvm system-vm why {agent.name} looks inside; reboot it if this lasts",
-                    ),
+                silent = AgentStatus(
+                    AgentState.ALERT,
+                    f"has not answered for {silent_s:.0f} s",
+                    f"systemvm system-vm why {agent.name} looks inside; reboot it if this lasts",
                 )
+                self._silent[agent.name] = silent
+                self._directory.set_status(agent, silent)
             self._asking.start(agent.name, partial(self._ask, agent))
 
     async def _ask(self, agent: Agent) -> None:
@@ -73,7 +73,7 @@ class AgentSupervisor:
             return
         agent.heard_s = self._clock.seconds()
         self._remark_load(agent)
-        if agent.status.state is AgentState.ALERT and agent.status.reason.startswith("has not answered"):
+        if self._silent.pop(agent.name, None) == agent.status:
             await self._directory.came_up(agent)
 
     def _remark_load(self, agent: Agent) -> None:

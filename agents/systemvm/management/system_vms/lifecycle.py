@@ -20,6 +20,7 @@ from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state import console_sessions, events, instances
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.host_state import ENDED
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import AgentState, InstanceState, InstanceType
 from systemvm.management.system_vms.boot_arguments import ROLES, BootFacts
@@ -265,7 +266,7 @@ def _note_end(connection: Connection, name: str, reason: str, hint: str | None) 
         found.id,
         [InstanceState.RUNNING],
         InstanceState.STOPPED,
-        reason=f"ended: {reason}",
+        reason=f"{ENDED}{reason}",
         hint=hint,
     )
 

@@ -2,7 +2,7 @@
 // The page: asks the API every second while something moves, every three otherwise, and redraws what changed.
 
 import { ApiError, call, forget, job, loggedIn, login, logout, user } from "./api.js";
-import { systemVmCard, templateRow, vmRow, steps } from "./views.js";
+import { download, systemVmCard, templateRow, vmRow, steps } from "./views.js";
 
 const $ = (selector) => document.querySelector(selector);
 const state = { zone: null, templates: [], machines: [], offerings: [], busy: new Map(), timer: 0 };
@@ -90,7 +90,7 @@ async function refresh() {
     draw($("#templates"), state.templates, templateRow, "Nothing registered yet. Register a URL to begin.");
     draw($("#vms"), state.machines, vmRow, "No virtual machine yet. Deploy one from a template that is ready.");
     $("#open-deploy").disabled = !state.templates.some((t) => t.isready);
-    const moving = state.templates.some((t) => !t.isready && /%|Install/.test(t.status ?? ""));
+    const moving = state.templates.some((t) => download(t).moving);
     const changing = (systems.systemvm ?? []).some((v) => v.agentstate !== "Up");
     pause = moving || changing || state.busy.size ? 1000 : 3000;
     $("#live").className = "live";

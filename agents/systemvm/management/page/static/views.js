@@ -16,9 +16,20 @@ function element(tag, attributes = {}, ...children) {
 const GOOD = new Set(["Up", "Running", "Ready"]);
 const BAD = new Set(["Alert", "Error", "Down", "Disconnected"]);
 
-function badge(text) {
-  const kind = GOOD.has(text) ? " good" : BAD.has(text) ? " bad" : /ing|%|…/.test(text) ? " warn" : "";
-  return element("span", { className: `state${kind}` }, text);
+const CHANGING = new Set(["Starting", "Stopping", "Expunging", "Connecting"]);
+
+// A state of the API, or what is being done, which no state tells yet.
+function badge(state, busy) {
+  const kind = GOOD.has(state) ? " good" : BAD.has(state) ? " bad" : CHANGING.has(state) ? " warn" : "";
+  return element("span", { className: `state${busy ? " warn" : kind}` }, busy ?? state);
+}
+
+// Where a download has come to: by the state and the percentage of its copy. Its text is for people.
+export function download(template) {
+  const copies = template.downloaddetails ?? [];
+  const failed = !template.isready && copies.some((copy) => copy.downloadState === "DOWNLOAD_ERROR");
+  const percent = template.isready ? 100 : Math.max(0, ...copies.map((copy) => Number(copy.downloadPercent)));
+  return { failed, percent, moving: !template.isready && !failed };
 }
 
 function action(name, label, item, extra = {}) {
@@ -42,7 +53,7 @@ export function systemVmCard(vm, busy) {
   const running = vm.state === "Running";
   return element("article", { className: "card" },
     element("div", { className: "top" }, element("strong", {}, vm.name), element("span", { className: "grow" }),
-      badge(busy ?? vm.state), running ? badge(vm.agentstate ?? "Connecting") : null),
+      badge(vm.state, busy), running ? badge(vm.agentstate ?? "Connecting") : null),
     element("dl", {}, ...facts.flatMap(([key, value]) => [element("dt", {}, key), element("dd", {}, value)])),
     vm.reason ? element("p", { className: "hint" }, vm.hint ? `${vm.reason} ${vm.hint}` : vm.reason) : null,
     element("div", { className: "actions" },
@@ -52,9 +63,7 @@ export function systemVmCard(vm, busy) {
 }
 
 export function templateRow(template, busy) {
-  const percent = template.isready ? 100 : Number(/(\d+)%/.exec(template.status ?? "")?.[1] ?? (/^Install/.test(template.status ?? "") ? 100 : 0));
-  const moving = !template.isready && /%|Install/.test(template.status ?? "");
-  const failed = !template.isready && !moving && Boolean(template.status);
+  const { failed, percent, moving } = download(template);
   const about = [template.format, bytes(template.physicalsize || template.size)].filter(Boolean).join(" · ");
   return element("article", { className: "row" },
     element("div", {}, element("div", { className: "top" }, element("strong", {}, template.name)), element("small", {}, about)),
@@ -85,7 +94,7 @@ export function vmRow(vm, busy) {
   const destroyed = vm.state === "Destroyed" || vm.state === "Expunging";
   const off = { disabled: Boolean(busy) };
   return element("article", { className: "row" },
-    element("div", {}, element("div", { className: "top" }, element("strong", {}, vm.displayname ?? vm.name), badge(busy ?? vm.state)),
+    element("div", {}, element("div", { className: "top" }, element("strong", {}, vm.displayname ?? vm.name), badge(vm.state, busy)),
       element("small", {}, [vm.instancename, vm.templatename ?? vm.isoname].filter(Boolean).join(" · "))),
     element("div", {}, vm.reason ? element("p", { className: "hint" }, vm.hint ? `${vm.reason} ${vm.hint}` : vm.reason)
       : element("small", {}, vm.serviceofferingname ?? "")),
