@@ -23,8 +23,8 @@ from systemvm.guest import (
     cmdline_delivery,
     files,
     firewall,
-    hostname,
     kernel,
+    name_resolution,
     network,
     ssh,
     timekeeping,
@@ -107,8 +107,8 @@ def prepare(paths: GuestPaths, machine: SystemCalls = REAL) -> str:
 
     boot_argument_source.store(text, arguments, paths)
     files.write(paths.hostname, name + "\n")
-    files.write(paths.hosts, hostname.hosts(name, plan))
-    files.write(paths.resolv_conf, hostname.resolv_conf(plan, arguments))
+    files.write(paths.hosts, name_resolution.hosts(name, plan))
+    files.write(paths.resolv_conf, name_resolution.resolv_conf(plan, arguments))
     machine.set_host_name(name)
     timekeeping.install(arguments, paths)
     kernel.apply(kernel.settings([nic.device for nic in plan.interfaces], arguments), paths)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from systemvm.guest import hostname, network
+from systemvm.guest import name_resolution, network
 from systemvm.guest.boot_argument_error import BootError
 
 ARGUMENTS = {
@@ -19,7 +19,7 @@ PUBLIC = {"eth2ip": "203.0.113.101", "eth2mask": "255.255.255.0"}
 
 
 def test_internal_servers_come_first() -> None:
-    text = hostname.resolv_conf(network.make_plan(ARGUMENTS), ARGUMENTS)
+    text = name_resolution.resolv_conf(network.make_plan(ARGUMENTS), ARGUMENTS)
     assert text.splitlines() == [
         "nameserver 10.11.0.53",
         "nameserver 203.0.113.10",
@@ -30,12 +30,14 @@ def test_internal_servers_come_first() -> None:
 
 def test_a_domain_with_a_newline_is_refused() -> None:
     with pytest.raises(BootError, match="is not a domain name"):
-        hostname.resolv_conf(network.make_plan(ARGUMENTS), ARGUMENTS | {"domain": "x\nnameserver"})
+        name_resolution.resolv_conf(network.make_plan(ARGUMENTS), ARGUMENTS | {"domain": "x\nnameserver"})
 
 
 def test_the_name_resolves_to_the_public_address() -> None:
     assert (
-        hostname.hosts("s-1-VM", network.make_plan(ARGUMENTS | PUBLIC)).splitlines()[-1]
+        name_resolution.hosts("s-1-VM", network.make_plan(ARGUMENTS | PUBLIC)).splitlines()[-1]
         == "203.0.113.101 s-1-VM"
     )
-    assert hostname.hosts("s-1-VM", network.make_plan(ARGUMENTS)).splitlines()[-1] == "169.254.3.4 s-1-VM"
+    assert (
+        name_resolution.hosts("s-1-VM", network.make_plan(ARGUMENTS)).splitlines()[-1] == "169.254.3.4 s-1-VM"
+    )
