@@ -32,8 +32,8 @@ from systemvm.rpc.core.method import Caller, MethodTable
 from systemvm.rpc.stream import secure_transport
 from systemvm.rpc.stream.dialer import Dialer
 from systemvm.rpc.stream.listener import listen
-from systemvm.rpc.tls.context import describe_certificate_pem
 from systemvm.rpc.tls.identity import Identity
+from systemvm.rpc.tls.peer_certificate import describe_certificate_pem
 from systemvm.rpc.tls.refusal import Refusal
 from systemvm.service.backoff import Backoff
 

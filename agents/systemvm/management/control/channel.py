@@ -22,8 +22,8 @@ from systemvm.rpc.core.method import MethodTable
 from systemvm.rpc.core.peer import Peer
 from systemvm.rpc.stream.listener import BOUNDS, listen
 from systemvm.rpc.stream.transport import Reactor
-from systemvm.rpc.tls.context import describe_certificate_pem
 from systemvm.rpc.tls.identity import Identity
+from systemvm.rpc.tls.peer_certificate import describe_certificate_pem
 from systemvm.rpc.tls.refusal import Refusal
 from systemvm.service.backoff import Backoff
 from systemvm.service.connection_limits import ConnectionLimits, source_of_address

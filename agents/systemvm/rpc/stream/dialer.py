@@ -21,7 +21,8 @@ from systemvm.rpc.core.method import MethodTable
 from systemvm.rpc.core.peer import Peer
 from systemvm.rpc.stream.secure_transport import SecureStreamProtocol
 from systemvm.rpc.stream.transport import Reactor, describe_failure
-from systemvm.rpc.tls.context import Identity, TlsOptions, agent_options
+from systemvm.rpc.tls.context import TlsOptions, agent_options
+from systemvm.rpc.tls.identity import Identity
 from systemvm.service.backoff import Backoff
 from systemvm.service.slowness import scaled_s
 from systemvm.wire.control_failure import ChannelState, ControlFailure

@@ -18,7 +18,8 @@ from systemvm.rpc.core.method import Caller, MethodTable
 from systemvm.rpc.core.peer import Peer
 from systemvm.rpc.stream.secure_transport import SecureStreamProtocol
 from systemvm.rpc.stream.transport import Reactor
-from systemvm.rpc.tls.context import Identity, TlsOptions, daemon_options
+from systemvm.rpc.tls.context import TlsOptions, daemon_options
+from systemvm.rpc.tls.identity import Identity
 from systemvm.rpc.tls.refusal import Refusal
 from systemvm.service.connection_limits import Bounds, ConnectionLimits, source_of_address
 from systemvm.wire.control_failure import ControlFailure

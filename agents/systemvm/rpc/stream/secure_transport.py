@@ -14,7 +14,8 @@ from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.core.method import Caller, MethodTable
 from systemvm.rpc.core.peer import Peer
 from systemvm.rpc.stream.transport import StreamProtocol, set_keepalive
-from systemvm.rpc.tls.context import IdentityRefused, TlsOptions
+from systemvm.rpc.tls.context import TlsOptions
+from systemvm.rpc.tls.peer_certificate import IdentityRefused
 from systemvm.rpc.tls.refusal import Refusal, of_lost_handshake
 from systemvm.service.scaled_timer import ScaledTimer
 from systemvm.wire.control_failure import ControlFailure

@@ -16,7 +16,7 @@ from systemvm.management.state.jobs import Job
 from systemvm.management.state.status import AgentState, InstanceType
 from systemvm.rpc.core.call import Caller
 from systemvm.rpc.core.errors import NOT_CONNECTED, RpcError
-from systemvm.rpc.tls.context import describe_certificate_pem
+from systemvm.rpc.tls.peer_certificate import describe_certificate_pem
 from systemvm.wire.agent import RENEW
 from systemvm.wire.role import Role
 

@@ -27,7 +27,7 @@ from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import AgentState, InstanceState, InstanceType
 from systemvm.rpc.core.call import Caller, PeerCertificate
 from systemvm.rpc.core.errors import RpcError
-from systemvm.rpc.tls.context import describe_certificate_pem
+from systemvm.rpc.tls.peer_certificate import describe_certificate_pem
 from systemvm.rpc.tls.refusal import Refusal
 from systemvm.wire.control_failure import ControlFailure
 from systemvm.wire.role import Role

@@ -22,7 +22,7 @@ from systemvm.management.pki.keystore import KeystoreError
 from systemvm.management.pki.public import NotPermittedError, PublicAuthority
 from systemvm.management.pki.seal import Seal
 from systemvm.management.pki.ssh_key import SshKey
-from systemvm.rpc.tls.context import IdentityRefused, check_agent, check_daemon
+from systemvm.rpc.tls.peer_certificate import IdentityRefused, check_agent, check_daemon
 from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.role import MANAGEMENT_SAN, Role
 

@@ -18,8 +18,8 @@ from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import AgentState, InstanceState
 from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.core.method import Caller
-from systemvm.rpc.tls.context import check_agent
 from systemvm.rpc.tls.identity import Identity
+from systemvm.rpc.tls.peer_certificate import check_agent
 from systemvm.wire import boot_arguments
 
 

@@ -8,8 +8,9 @@ from cryptography import x509
 
 from rpc_pki import CLIENT, SERVER, TestAuthority
 from systemvm.rpc.core.method import Caller
-from systemvm.rpc.tls.context import IdentityRefused, agent_options, check_agent, check_daemon
+from systemvm.rpc.tls.context import agent_options
 from systemvm.rpc.tls.identity import Identity
+from systemvm.rpc.tls.peer_certificate import IdentityRefused, check_agent, check_daemon
 
 AUTHORITY = TestAuthority()
 MANAGEMENT = ["host-1.management.systemvm", "management.systemvm"]
