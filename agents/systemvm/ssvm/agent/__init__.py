@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The SSVM's role inside the agent: the control network and keys, and no other network."""
+"""The SSVM's role in the agent: it has the keys and the control network, and no other network."""

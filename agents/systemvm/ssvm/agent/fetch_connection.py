@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent's connection to fetch: made when there is something to say, made again while jobs run."""
+"""The agent's connection to fetch: opened when it is needed, and reopened while jobs run."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from systemvm.ssvm.fetch_messages import HELLO, FetchHello
 
 FETCH = Caller("fetch", "fetch")
 RECONNECT_INTERVAL_S = 1.0
-#: systemd starts fetch at the first connection; without KVM its imports take their time.
+#: systemd starts fetch at the first connection; its imports take long without KVM.
 START_DEADLINE_S = 60.0
 
 
 class FetchConnection:
-    """One peer at a time; `on_connected` hears of every new connection and of which fetch it is."""
+    """One peer at a time; `on_connected` is called for each, with the instance of fetch."""
 
     def __init__(
         self,
@@ -46,10 +46,13 @@ class FetchConnection:
         self._stopped = False
         self._log = Logger(namespace="systemvm.ssvm.agent.fetch_connection")
         self.instance = ""  # of the fetch that is connected, or was last
-        self.found_job_ids: list[str] = []  # what ran there when it was connected
+        self.found_job_ids: list[str] = []  # its jobs when it was connected
 
     async def peer(self) -> Peer:
-        """The connected fetch; RpcError when there is none to be had."""
+        """Return the connected fetch.
+
+        Raises: RpcError when it cannot be connected.
+        """
         if self._peer is not None and not self._peer.closed:
             return self._peer
         peer: Peer = await self._connecting.run(self._path, self._connect)
@@ -80,10 +83,10 @@ class FetchConnection:
         try:
             await self._on_connected(peer, instance)
         except RpcError as error:
-            self._log.warn("fetch does not take its jobs: {error}", error=str(error))
+            self._log.warn("fetch did not accept its jobs: {error}", error=str(error))
 
     def _lost(self, why: str) -> None:
-        self._log.info("Lost fetch: {why}", why=why)
+        self._log.info("Connection to fetch lost: {why}", why=why)
         self._reconnect_later()
 
     def _reconnect_later(self) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The SSVM's role inside the agent: the methods that the daemon calls.
+"""The SSVM's role in the agent: the methods that the daemon calls.
 
-The agent holds the keys, so it touches no network but the control channel: fetch brings the bytes, root
-helpers touch the store.
+The agent has the keys, so it uses no network but the control channel: fetch downloads, and root helpers
+access the store.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ DELETE_TIMEOUT_S = 110.0
 
 
 def install(context: AgentContext, paths: Paths | None = None) -> StorageRole:
-    """Add this role's methods to the agent; `paths` are others in tests."""
+    """Add the methods of this role to the agent; tests pass other `paths`."""
     role = StorageRole(context, paths or Paths())
     role.add_methods(context.methods)
     context.on_connected.append(role.daemon_connected)
@@ -46,37 +46,51 @@ def install(context: AgentContext, paths: Paths | None = None) -> StorageRole:
 
 
 class StorageRole:
-    """What the daemon may ask of an SSVM."""
+    """The methods of an SSVM for the daemon."""
 
     def __init__(self, context: AgentContext, paths: Paths) -> None:
         self._name = context.name
         self._stores = StoreClient(context.reactor, paths)
         self._downloads = DownloadManager(context, paths, self._stores)
-        #: What is done for one store at a time, by its kind and the store: who asks meanwhile joins.
+        #: Work for a store, by method and store: calls that arrive while it runs join it.
         self._running = SingleFlight[tuple[str, ...]]()
 
     def add_methods(self, methods: MethodTable) -> None:
         daemon = frozenset({Role.MANAGEMENT.value})
         for name, handler, params, result, deadline_s, summary in (
-            (storage.STORAGE_SETUP, self.setup, Store, StoreStats, 180.0, "Mount a store; answers its size"),
-            (storage.STORAGE_STATS, self.stats, Store, StoreStats, 60.0, "How full a store is"),
-            (storage.STORAGE_JOBS, self.jobs, None, JobListing, 30.0, "The downloads it knows"),
+            (
+                storage.STORAGE_SETUP,
+                self.setup,
+                Store,
+                StoreStats,
+                180.0,
+                "Mount a store and return its size",
+            ),
+            (storage.STORAGE_STATS, self.stats, Store, StoreStats, 60.0, "Return how full a store is"),
+            (storage.STORAGE_JOBS, self.jobs, None, JobListing, 30.0, "List the downloads"),
             (
                 storage.TEMPLATE_LIST,
                 self.list_templates,
                 TemplateListRequest,
                 TemplateListing,
                 90.0,
-                "A page of what is on a store",
+                "List a page of the templates on a store",
             ),
-            (storage.TEMPLATE_DOWNLOAD, self.download, DownloadRequest, DownloadStatus, 60.0, "Get or start"),
+            (
+                storage.TEMPLATE_DOWNLOAD,
+                self.download,
+                DownloadRequest,
+                DownloadStatus,
+                60.0,
+                "Start a download, or return its status",
+            ),
             (
                 storage.TEMPLATE_ABORT,
                 self.abort,
                 DownloadAbort,
                 Acknowledgement,
                 120.0,
-                "Stop one, leave nothing of it",
+                "Stop a download and remove its files",
             ),
             (
                 storage.TEMPLATE_DELETE,
@@ -84,7 +98,7 @@ class StorageRole:
                 TemplateDelete,
                 Acknowledgement,
                 120.0,
-                "Remove from the store",
+                "Remove a template from its store",
             ),
         ):
             methods.add(
@@ -95,12 +109,12 @@ class StorageRole:
                 roles=daemon,
                 summary=summary,
                 deadline_s=deadline_s,
-                # these only wait for what goes on by itself, and who asks next joins it
+                # these only wait for work that continues anyway, and that the next call joins
                 cancel_on_disconnect=name not in (storage.TEMPLATE_ABORT, storage.TEMPLATE_DELETE),
             )
 
     async def setup(self, call: Call, store: Store) -> StoreStats:
-        """Mount a store, and remove what jobs that are no more have left on it."""
+        """Mount a store, and remove what ended jobs have left on it."""
 
         async def mount_and_sweep() -> StoreStats:
             await self._stores.mount(store)
@@ -122,7 +136,7 @@ class StorageRole:
         return JobListing(self._downloads.statuses())
 
     async def list_templates(self, call: Call, request: TemplateListRequest) -> TemplateListing:
-        """A store that is not mounted or cannot be read is an RpcError: that is not an empty store."""
+        """List templates; a store that is not mounted or cannot be read is an RpcError, not an empty list."""
         await self._stores.ensure_mounted(request.store)
         order = store_messages.ListRequest(store_messages.mount_id(request.store), request.after)
         try:
@@ -144,12 +158,12 @@ class StorageRole:
         return Acknowledgement()
 
     async def delete(self, call: Call, order: TemplateDelete) -> Acknowledgement:
-        """Stop what still runs for a template, and remove it from its store."""
+        """Stop the download of a template, if it runs, and remove the template from its store."""
         await self._downloads.abort(order.job_id)
         await self._stores.ensure_mounted(order.store)
         mount_id = store_messages.mount_id(order.store)
         delete = store_messages.DeleteRequest(mount_id, self._name, order.account_id, order.template_id)
-        scale = timeout_scale()  # of what the caller waits, but not of a helper's timeout
+        scale = timeout_scale()  # the caller's time is scaled, the timeout of a helper is not
         timeout_s = call.remaining_s(DELETE_TIMEOUT_S * scale) / scale
         await self._stores.call(store_messages.DELETE, delete, Acknowledgement, timeout_s)
         return Acknowledgement()

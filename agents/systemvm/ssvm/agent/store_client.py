@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent's way to the store: calls of the root helpers, and one mount shared by all who wait for it."""
+"""The agent's calls of the root helpers; callers that wait for the same mount share it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from systemvm.ssvm.paths import Paths
 from systemvm.wire.storage import Store
 from systemvm.wire.transfer_failure import TransferFailure
 
-MOUNT_TIMEOUT_S = 150.0  # a first mount loads modules; the helper has its own, shorter ends
+MOUNT_TIMEOUT_S = 150.0  # a first mount loads modules; the helper has shorter timeouts of its own
 STORE_TIMEOUT_S = 60.0
-MOUNT_WAIT_S = 25.0  # how long a call that only needs a mount waits for it before it says so
+MOUNT_WAIT_S = 25.0  # how long a call that needs a mount waits for it
 
 
 class StoreClient:
-    """Every method raises RpcError with the helper's own words."""
+    """Every method raises the RpcError of the helper."""
 
     def __init__(self, reactor: Any, paths: Paths) -> None:
         self._reactor = reactor
@@ -32,20 +32,20 @@ class StoreClient:
         self._mounted: set[str] = set()
 
     async def call(self, method: str, params: Any, result: Any, timeout_s: float = STORE_TIMEOUT_S) -> Any:
-        """One operation of the store's helper."""
+        """Run one operation of the store's helper."""
         return await self._call(self._paths.store_socket, method, params, result, timeout_s)
 
     async def ensure_mounted(self, store: Store) -> None:
-        """Mount a store that this process has not mounted yet."""
+        """Mount a store unless this process has mounted it."""
         if store_messages.mount_id(store) not in self._mounted:
             await self.mount(store, MOUNT_WAIT_S)
 
     def mark_unmounted(self, store: Store) -> None:
-        """It turned out not to be mounted: the next one to need it mounts it again."""
+        """Record that a store is not mounted: the next call that needs it mounts it again."""
         self._mounted.discard(store_messages.mount_id(store))
 
     async def mount(self, store: Store, timeout_s: float = MOUNT_TIMEOUT_S) -> str:
-        """Mount a store; the mount goes on when one of those who wait for it gives up."""
+        """Mount a store; return its mount id. The mount continues when a caller stops waiting for it."""
         mount_id = store_messages.mount_id(store)
         mounted = Deferred.fromCoroutine(
             self._mounting.run(mount_id, lambda: self._run_mount(store, mount_id))
@@ -57,7 +57,7 @@ class StoreClient:
             raise RpcError.refused(
                 TransferFailure.MOUNT_FAILED.value,
                 f"{store.server}:{store.path} is still being mounted",
-                "ask again soon",
+                "retry soon",
             ) from None
         return mount_id
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which addresses an image may come from: from none of the networks of `wire.denied_networks`.
+"""Which addresses fetch can connect to: none in the networks of `wire.denied_networks`.
 
-Private networks (RFC 1918, ULA) are allowed as such: many zones keep their mirrors there. What the zone keeps
-for itself, its management, storage and control networks, comes with each request.
+Private networks (RFC 1918, ULA) are allowed: many zones have their mirrors there. The zone's own networks
+(management, storage and control) come with each request.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Network = IPv4Network | IPv6Network
 
 @frozen
 class AddressPolicy:
-    """The addresses that fetch may connect to; `zone_denied` names the zone's own networks."""
+    """The addresses that fetch can connect to; `zone_denied` names the zone's own networks."""
 
     zone_denied: tuple[tuple[Network, str], ...] = field(factory=tuple)
 
     def why_denied(self, address: Address) -> str | None:
-        """The reason against an address, None when there is none."""
+        """Return the reason why an address is denied; None when it is allowed."""
         if isinstance(address, IPv6Address):
             translated = behind_nat64(address)
             if translated is not None:
@@ -39,5 +39,8 @@ class AddressPolicy:
 
     @classmethod
     def of_zone(cls, networks: Iterable[tuple[str, str]]) -> AddressPolicy:
-        """From (CIDR, what it is); ValueError for what is none: an unreadable rule must not open a way."""
+        """Make a policy of (CIDR, name) pairs.
+
+        Raises: ValueError when one is not a CIDR: a rule that cannot be parsed must not allow anything.
+        """
         return cls(tuple((ip_network(cidr, strict=False), why) for cidr, why in networks))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opening the connection that a mover gets: to the pinned address, and checked to be there."""
+"""Opens the connection of a mover to the pinned address, and checks where it leads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ RECEIVE_BUFFER_BYTES = 1 << 20
 
 
 def open_connection(address: Address, port: int, timeout_s: float) -> socket.socket:
-    """A connected socket in blocking mode; called in a thread, as it blocks. TransferError when it cannot."""
+    """Return a connected socket in blocking mode; call it in a thread, as it blocks.
+
+    Raises: TransferError when it cannot connect.
+    """
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     connection = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
@@ -23,7 +26,7 @@ def open_connection(address: Address, port: int, timeout_s: float) -> socket.soc
         connection.settimeout(timeout_s)
         connection.connect((str(address), port))
         if ip_address(connection.getpeername()[0]) != address:
-            raise TransferError(TransferFailure.URL_DENIED, f"the connection to {address} went elsewhere")
+            raise TransferError(TransferFailure.URL_DENIED, f"connection to {address} has a different peer")
         connection.settimeout(None)
     except ConnectionRefusedError:
         connection.close()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many downloads work at a time: as many as the machine has the time for.
+"""Limits how many downloads run at a time, by how slow the machine is.
 
-On a machine with a part of a core, eight movers side by side finish no sooner than two and starve everything
-else on it. The limit begins low, grows while the machine keeps up, and shrinks when it does not.
+On a machine with a part of a core, eight movers at a time finish no sooner than two and starve everything
+else on it. The limit starts low, grows while the machine is quick, and shrinks while it is busy.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from systemvm.service import slowness
 from systemvm.service.slowness import BUSY_SLOWDOWN
 
 INITIAL_LIMIT = 2
-#: The fewest. One whose source trickles takes no time of the machine, so that the limit grows beside it.
+#: One whose source trickles uses no CPU time, so the limit grows while it runs.
 MIN_LIMIT = 1
 GROWTH = 2
-#: Below this slowdown there is time for more.
+#: Below this slowdown more downloads can run.
 QUICK_SLOWDOWN = 2.0
 OBSERVE_INTERVAL_S = slowness.MAX_AGE_S  # a measurement is not made more often
 
 
 class ConcurrencyLimit:
-    """The limit itself: additive growth while the machine is quick, one less whenever it is busy.
+    """The limit: grows by `GROWTH` while the machine is quick, and shrinks by one whenever it is busy.
 
     >>> limit = ConcurrencyLimit(8)
     >>> [limit.observe(slowdown) for slowdown in (1.0, 1.0, 1.0, 1.0, 2.5, 4.0)]
@@ -38,7 +38,7 @@ class ConcurrencyLimit:
         self.value = min(INITIAL_LIMIT, maximum)
 
     def observe(self, slowdown: float) -> int:
-        """The limit after a measurement; `slowdown` is 1 for a machine at its best."""
+        """Return the limit after a measurement; `slowdown` is 1 for a machine at its best."""
         if slowdown >= BUSY_SLOWDOWN:
             self.value = max(MIN_LIMIT, self.value - 1)
         elif slowdown < QUICK_SLOWDOWN:
@@ -47,12 +47,12 @@ class ConcurrencyLimit:
 
 
 def measure_slowdown() -> float:
-    """How many times slower this machine is than at its best."""
+    """Return how many times slower this machine is than at its best."""
     return slowness.METER.snapshot().slowdown
 
 
 class JobGate:
-    """Lets jobs in, in the order of their coming; measures only while one waits."""
+    """Admits jobs in order of arrival; measures only while one waits."""
 
     def __init__(
         self, clock: IReactorTime, maximum: int, slowdown: Callable[[], float] = measure_slowdown
@@ -67,11 +67,11 @@ class JobGate:
 
     @property
     def is_full(self) -> bool:
-        """Whether the next to enter has to wait."""
+        """Whether the next job has to wait."""
         return bool(self._waiting) or self._active >= self._limit.value
 
     async def enter(self) -> None:
-        """Wait for a place; cancelling leaves the queue. Whoever has entered must `leave`."""
+        """Wait for a place; cancelling leaves the queue. A job that has entered must `leave`."""
         if not self.is_full:
             self._active += 1
             return

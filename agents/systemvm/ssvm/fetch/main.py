@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`systemvm-fetch`: follows strangers' URLs, with no keys and no store of its own.
+"""`systemvm-fetch`: downloads from untrusted URLs, without keys and without access to a store.
 
 Socket-activated: /run/systemvm/fetch.sock is inherited. Imports happen in `main`, in an order that matters:
-inherited sockets are taken before Twisted looks for them, and the reactor is chosen before its import.
+inherited sockets are taken before Twisted finds them, and the reactor is chosen before its import.
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ def main(arguments: list[str] | None = None) -> int:
     from systemvm.ssvm.paths import Paths
 
     usual = Paths()
-    parser = argparse.ArgumentParser(prog="systemvm-fetch", description="Downloads, one mover process each.")
+    parser = argparse.ArgumentParser(
+        prog="systemvm-fetch", description="Download images, each with a mover process of its own."
+    )
     parser.add_argument("--store-socket", type=Path, default=usual.store_socket, help="default: %(default)s")
-    parser.add_argument("--limits", default="{}", help="JSON that overrides bounds, for tests")
+    parser.add_argument("--limits", default="{}", help="JSON that overrides limits, for tests")
     options = parser.parse_args(arguments)
 
     from systemvm.guest.inherited_sockets import take_sockets
 
     sockets = take_sockets(os.environ, os.getpid())
     if not sockets:
-        sys.stderr.write("systemvm-fetch: no socket was handed over; start systemvm-fetch.socket instead\n")
+        sys.stderr.write("systemvm-fetch: no socket was passed; start systemvm-fetch.socket instead\n")
         return 1
 
     from twisted.internet import epollreactor

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One mover as fetch sees it: started with three descriptors, watched, and killed when it does not get on."""
+"""One mover as fetch sees it: started with three descriptors, watched, and killed when it is stuck."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LONGEST_REPORT_BYTES = 64 * 1024
 
 
 class MoverProcess:
-    """`run` moves one image; `kill` ends it at once, wherever it hangs."""
+    """`run` moves one image; `kill` ends it at once, even when the process hangs."""
 
     def __init__(
         self,
@@ -52,19 +52,22 @@ class MoverProcess:
         self._job = job
         self._on_progress = on_progress
         self._on_broken = on_broken
-        self._is_waiting = False  # for a connection to go on over
+        self._is_waiting = False  # for a connection to resume over
         self._log = Logger(namespace="systemvm.ssvm.mover.job")
         self._result: Deferred[MoverResult] = Deferred()
         self._splitter = LineSplitter(_LONGEST_REPORT_BYTES)
-        self._control: _Control | None = None
+        self._control: _ControlSocket | None = None
         self._ended: Deferred[None] = Deferred()
         self._progress: MoverProgress | None = None
-        self._moved_at_s = reactor.seconds()
-        self._watch = LoopingCall(self._look)
+        self._last_progress_s = reactor.seconds()
+        self._watch = LoopingCall(self._check_progress)
         self._watch.clock = reactor
 
     async def run(self, source: socket.socket, directory: int) -> MoverResult:
-        """Start the process; its result, or TransferError. The descriptors stay the caller's to close."""
+        """Start the process and return its result; the caller closes the descriptors.
+
+        Raises: TransferError when the process fails, cannot be started, or is killed.
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             ours.sendall(encode(self._job))  # fits the socket's buffer: the request's size is bounded
@@ -72,35 +75,38 @@ class MoverProcess:
             self._kill_process = self._children.start(theirs, source, directory, self._process_ended)
         except OSError as error:
             ours.close()
-            self._ended.callback(None)  # there is nothing whose end could be waited for
+            self._ended.callback(None)  # there is no process to wait for
             raise TransferError(
-                TransferFailure.WORKER_DIED, f"the mover cannot be started: {error.strerror}"
+                TransferFailure.WORKER_DIED, f"mover cannot be started: {error.strerror}"
             ) from None
         finally:
             theirs.close()
-        self._control = _Control(self._reactor, ours, self._received)
+        self._control = _ControlSocket(self._reactor, ours, self._received)
         self._watch.start(WATCH_INTERVAL_S, now=False)
         return await self._result
 
     def resume(self, job: MoverJob, source: socket.socket) -> None:
-        """Hand over a connection to go on over, which stays the caller's to close; `job` says where it leads.
+        """Send the mover a connection to resume over, which the caller closes, and the job with its URL.
 
-        TransferError when the mover is no more.
+        Raises: TransferError when the mover has ended or does not wait for one.
         """
         if self._control is None or not self._is_waiting:
-            raise TransferError(TransferFailure.WORKER_DIED, "the mover does not take another connection")
+            raise TransferError(TransferFailure.WORKER_DIED, "mover does not accept another connection")
         self._is_waiting = False
-        self._moved_at_s = self._reactor.seconds()
+        self._last_progress_s = self._reactor.seconds()
         self._control.send(encode(job), source.fileno())
 
     def kill(self, error: TransferError) -> None:
-        """End it; `run` fails with `error`, at once even if the kernel cannot end it yet."""
+        """Kill the process.
+
+        `run` fails with `error` at once, even if the kernel cannot end the process yet.
+        """
         self._settle(Failure(error))
         if self._kill_process is not None:
             self._kill_process()
 
     def when_ended(self) -> Deferred[None]:
-        """Fires when the process is gone: only then are its files closed."""
+        """Return a Deferred that fires when the process has ended, and with it its files are closed."""
         waiter: Deferred[None] = Deferred()
         if self._ended.called:
             waiter.callback(None)
@@ -112,10 +118,10 @@ class MoverProcess:
         if self._control is not None:
             self._control.drain()
             self._control.close()
-        self._settle(Failure(_died(how)))
+        self._settle(Failure(_process_died(how)))
         self._ended.callback(None)
 
-    # What the mover says.
+    # ---- from the mover ------------------------------------------------------------------------------------
 
     def _received(self, data: bytes) -> None:
         try:
@@ -123,9 +129,9 @@ class MoverProcess:
                 self._reported(decode_report(line))
         except (LineTooLong, ValueError) as error:
             self._log.error(
-                "Job {job_id}: the mover talks nonsense: {error}", job_id=self._job.job_id, error=str(error)
+                "Job {job_id}: invalid message from mover: {error}", job_id=self._job.job_id, error=str(error)
             )
-            self.kill(TransferError(TransferFailure.WORKER_DIED, "the mover broke down"))
+            self.kill(TransferError(TransferFailure.WORKER_DIED, "mover sent an invalid message"))
 
     def _reported(self, report: MoverReport) -> None:
         if report.result is not None:
@@ -139,7 +145,7 @@ class MoverProcess:
             self._on_broken(TransferError.from_parts(broken.code, broken.message, broken.hint))
         elif report.progress is not None and not self._result.called:
             if report.progress != self._progress:
-                self._moved_at_s = self._reactor.seconds()
+                self._last_progress_s = self._reactor.seconds()
             self._progress = report.progress
             self._on_progress(report.progress)
 
@@ -153,13 +159,14 @@ class MoverProcess:
         else:
             self._result.callback(outcome)
 
-    def _look(self) -> None:
-        """The mover itself notices a source that is stuck; what else stops it is the store."""
+    def _check_progress(self) -> None:
+        """Kill a mover that is stuck; it notices a stuck source itself, so the store is the cause."""
         if self._is_waiting:
             return
         limits = self._job.limits
-        still_s = self._reactor.seconds() - self._moved_at_s
-        # the source's part was scaled when the job began (Limits.scaled), the store's is not yet
+        still_s = self._reactor.seconds() - self._last_progress_s
+        # the part of the source was scaled when the job began (TransferLimits.scaled), that of the store was
+        # not
         if still_s < limits.stall_timeout_s + limits.store_timeout_s:
             return
         if still_s < limits.stall_timeout_s + limits.store_timeout_s * self._scale():
@@ -172,23 +179,23 @@ class MoverProcess:
         self.kill(
             TransferError(
                 TransferFailure.STORE_FAILED,
-                f"secondary storage took nothing for {still_s:.0f} s",
-                "the NFS server may not answer; check it and the storage network",
+                f"secondary storage accepted no data for {still_s:.0f} s",
+                "check the NFS server and the storage network",
             )
         )
 
 
-def _died(how: str) -> TransferError:
+def _process_died(how: str) -> TransferError:
     return TransferError(
         TransferFailure.WORKER_DIED,
-        f"the process that moved the image ended with {how}",
-        "retry the template; the SSVM's journal may say more",
+        f"the mover of the image ended with {how}",
+        "retry the template; read the journal of the SSVM for the cause",
     )
 
 
 @implementer(IReadDescriptor)
-class _Control:
-    """Our end of the socketpair: reads what comes, and tells the mover by its end that nobody listens."""
+class _ControlSocket:
+    """Fetch's end of the socketpair; the mover exits when it is closed."""
 
     def __init__(self, reactor: Any, connection: socket.socket, received: Callable[[bytes], None]) -> None:
         self._reactor = reactor
@@ -219,16 +226,19 @@ class _Control:
         self.close()
 
     def send(self, line: bytes, descriptor: int) -> None:
-        """A line and a descriptor at once; TransferError when the other end is gone."""
+        """Send a line with a descriptor.
+
+        Raises: TransferError when the other end is closed.
+        """
         try:
             socket.send_fds(self._connection, [line], [descriptor])
         except OSError as error:
             raise TransferError(
-                TransferFailure.WORKER_DIED, f"the mover cannot be reached: {error.strerror}"
+                TransferFailure.WORKER_DIED, f"mover cannot be reached: {error.strerror}"
             ) from None
 
     def drain(self) -> None:
-        """Take what the mover said before it ended."""
+        """Read what the mover sent before it ended."""
         while self._open:
             try:
                 data = self._connection.recv(65536)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The movers as fetch's children: started through a fork server, which is replaced when it has died."""
+"""Starts movers through a fork server, which is replaced when it has died."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from systemvm.ssvm.mover_messages import (
     encode,
 )
 
-#: It has the same modules as fetch, wherever they come from, and nothing from the environment.
+#: It imports from the same places as fetch, and inherits nothing from the environment.
 _PROGRAM = """import sys
 sys.path[:] = sys.argv[1:]
 from systemvm.ssvm.mover.forkserver import main
@@ -33,28 +33,32 @@ sys.exit(main())"""
 
 
 class MoverSpawner:
-    """All movers of this fetch."""
+    """Starts all movers of this fetch."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._server: _ForkServerProcess | None = None
 
     def warm_up(self) -> None:
-        """Start the fork server before the first mover is wanted; OSError when it cannot be started."""
+        """Start the fork server before the first mover is needed.
+
+        Raises: OSError when it cannot be started.
+        """
         self._running_server()
 
     def start(
         self, control: socket.socket, source: socket.socket, directory: int, on_end: Callable[[str], None]
     ) -> Callable[[], None]:
-        """Start a mover with these descriptors, which stay the caller's to close; what kills it.
+        """Start a mover with these descriptors, which the caller closes; return a function that kills it.
 
-        `on_end` is called once, when it is gone, with how it ended, for people. OSError when there is no
-        process to be had.
+        `on_end` is called once, when it has ended, with a text that says how.
+
+        Raises: OSError when there is no process for it.
         """
         descriptors = (control.fileno(), source.fileno(), directory)
         try:
             return self._running_server().start_mover(descriptors, on_end)
-        except BrokenPipeError:  # it died, and its end has not been heard yet
+        except BrokenPipeError:  # it died, which the reactor has not reported yet
             self._server = None
             return self._running_server().start_mover(descriptors, on_end)
 
@@ -66,7 +70,7 @@ class MoverSpawner:
 
 @implementer(IReadDescriptor)
 class _ForkServerProcess(ProcessProtocol):
-    """One run of the fork server; reports come over a SOCK_SEQPACKET pair, one a packet."""
+    """One process of the fork server; it sends its reports over a SOCK_SEQPACKET pair, one per packet."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
@@ -92,7 +96,10 @@ class _ForkServerProcess(ProcessProtocol):
         reactor.addReader(self)
 
     def start_mover(self, descriptors: tuple[int, ...], on_end: Callable[[str], None]) -> Callable[[], None]:
-        """As MoverSpawner.start; BrokenPipeError when the server has died."""
+        """See MoverSpawner.start.
+
+        Raises: BrokenPipeError when the server has died.
+        """
         self._last_id += 1
         mover_id = self._last_id
         socket.send_fds(self._connection, [encode(ForkServerRequest(mover_id))], descriptors)
@@ -121,7 +128,7 @@ class _ForkServerProcess(ProcessProtocol):
         return "fork server"
 
     def doRead(self) -> None:
-        """Take what has come; processEnded says how it ended."""
+        """Read all reports; processEnded handles the end."""
         while True:
             try:
                 data = self._connection.recv(MAX_PACKET_BYTES)
@@ -140,11 +147,11 @@ class _ForkServerProcess(ProcessProtocol):
     # ProcessProtocol
 
     def processEnded(self, reason: Failure) -> None:
-        """The kernel kills its movers with it (PR_SET_PDEATHSIG); those that it reported before are known."""
+        """The kernel has killed its remaining movers with it (PR_SET_PDEATHSIG)."""
         self.doRead()
         self.has_ended = True
         self._reactor.removeReader(self)
         self._connection.close()
-        self._log.error("The movers' fork server ended: {why}", why=reason.getErrorMessage())
+        self._log.error("The fork server of the movers ended: {why}", why=reason.getErrorMessage())
         while self._on_end:
             self._on_end.popitem()[1]("its fork server")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a URL's host to addresses that may be connected to: one look-up, then only its answers are used."""
+"""Resolves the host of a URL to permitted addresses: by one look-up, whose answers are used from then on."""
 
 from __future__ import annotations
 
@@ -22,27 +22,34 @@ Lookup = Callable[[str, int], list[Address]]
 
 
 def look_up(host: str, port: int) -> list[Address]:
-    """Ask the system's resolver; blocks. TransferError when it knows no address."""
+    """Ask the system's resolver; blocks.
+
+    Raises: TransferError when there is no address.
+    """
     try:
         answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
     except socket.gaierror as error:
         temporary = error.errno == socket.EAI_AGAIN
         raise TransferError(
             TransferFailure.NAME_NOT_FOUND,
-            f"the name {host} cannot be resolved: {error.strerror}",
-            "the zone's DNS servers do not answer; check them" if temporary else "check the URL's host name",
+            f"host name {host} cannot be resolved: {error.strerror}",
+            "check the DNS servers of the zone: they do not answer"
+            if temporary
+            else "check the host name in the URL",
         ) from None
     except UnicodeError:
-        raise TransferError(TransferFailure.URL_INVALID, "the URL's host is no DNS name") from None
+        raise TransferError(TransferFailure.URL_INVALID, "host of the URL is not a DNS name") from None
     return list(dict.fromkeys(ip_address(answer[4][0]) for answer in answers))
 
 
 async def resolve(
     reactor: Any, url: SourceUrl, policy: AddressPolicy, limits: TransferLimits, lookup: Lookup = look_up
 ) -> list[Address]:
-    """The addresses to try, in the resolver's order.
+    """Return the addresses to try, in the order of the resolver.
 
-    A name with one address that is denied is refused as a whole: whoever mixes them wants the other one next.
+    A name with one denied address is rejected as a whole: the next look-up could return only that one.
+
+    Raises: TransferError when an address is denied, or when there is none.
     """
     literal = url.address
     if literal is not None:
@@ -55,8 +62,8 @@ async def resolve(
         except DeferredTimeout:
             raise TransferError(
                 TransferFailure.NAME_NOT_FOUND,
-                f"the name {url.host} was not resolved in {limits.lookup_timeout_s:g} s",
-                "the zone's DNS servers do not answer; check them",
+                f"host name {url.host} cannot be resolved: no answer in {limits.lookup_timeout_s:g} s",
+                "check the DNS servers of the zone: they do not answer",
             ) from None
     for address in addresses:
         why = policy.why_denied(address)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When a broken transfer is tried again, and when its source has had enough chances.
+"""When a broken transfer is retried, and when retries end.
 
-Full-jitter exponential backoff (AWS Architecture Blog, "Exponential Backoff And Jitter"). What counts is
-progress: a source that keeps sending may break off as often as it likes, one that sends nothing runs out of
-time, and one that never gets beyond the same byte runs out of restarts.
+Full-jitter exponential backoff (AWS Architecture Blog, "Exponential Backoff And Jitter"). Progress renews the
+budget: a source that keeps sending can break off any number of times, one that sends nothing uses up its
+time, and one that never gets beyond the same byte uses up its restarts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class RetryBudget:
         self._fruitless_restarts = 0
 
     def note_progress(self, received_bytes: int) -> None:
-        """So many bytes are here; enough new ones renew the budget."""
+        """Record the number of received bytes; enough new ones renew the budget."""
         self._received_bytes = received_bytes
         if received_bytes >= self._mark_bytes + self._limits.retry_progress_bytes:
             self._mark_bytes = received_bytes
@@ -42,10 +42,10 @@ class RetryBudget:
             self._failing_since_s = None
 
     def next_delay_s(self) -> float | None:
-        """How long to wait before the next attempt; None when the budget is used up.
+        """Return how long to wait before the next attempt; None when the budget is used up.
 
-        Its time begins with the first failure since the last progress: a store that took its time before, or
-        a source that was slow, has used up none of it.
+        Its time begins with the first failure since the last progress: an earlier wait for the store, or a
+        slow source, uses up none of it.
         """
         if self._failing_since_s is None:
             self._failing_since_s = self._seconds()
@@ -57,11 +57,11 @@ class RetryBudget:
         return min(self._uniform(high_s), left_s)
 
     def restart(self) -> bool:
-        """Begin again at the first byte; False when that has come no further too often."""
+        """Restart from the first byte; return False when too many restarts got no further than before."""
         if self._received_bytes > self._best_bytes:
             self._best_bytes = self._received_bytes
             self._fruitless_restarts = 0
-        if self._received_bytes:  # one that did not even connect counts by its time alone
+        if self._received_bytes:  # a restart that did not even connect uses up time only
             self._fruitless_restarts += 1
         self._received_bytes = self._mark_bytes = 0
         return self._fruitless_restarts <= self._limits.max_fruitless_restarts

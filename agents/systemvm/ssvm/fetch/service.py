@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What fetch answers on its socket: get or start a download, stop one; and what it tells of them."""
+"""The methods of fetch on its socket: get or start a download, and stop one; and its reports to the agent."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ FINISHED_DEADLINE_S = 30.0
 
 
 class FetchService:
-    """All jobs of this process; ended ones are remembered, so that a late question has its answer."""
+    """All jobs of this process; ended ones are remembered, so that a late call still gets their status."""
 
     def __init__(self, reactor: Any, paths: Paths, limits: TransferLimits = DEFAULT) -> None:
         self._reactor = reactor
         self._paths = paths
         self._limits = limits
-        self._children = MoverSpawner(reactor)
+        self._spawner = MoverSpawner(reactor)
         self._gate = JobGate(reactor, limits.max_active_jobs)
         self._instance = str(uuid.uuid4())
         self._jobs: dict[str, Transfer] = {}
@@ -65,18 +65,18 @@ class FetchService:
         return methods
 
     def authorize(self, uid: int, gid: int, pid: int) -> Caller | None:
-        """Whoever may open the socket is the agent: the file's owner and mode say so.
+        """Accept every caller as the agent: owner and mode of the socket admit nobody else.
 
-        (A uid proves nothing here: in the unit's user namespace the agent's is nobody's.)
+        A uid proves nothing here: in the user namespace of the unit, the agent's is that of nobody.
         """
         return AGENT
 
     def warm_up(self) -> None:
-        """Start what the first download would wait for; it starts by itself otherwise."""
+        """Start the fork server now, as the first download would wait for it."""
         try:
-            self._children.warm_up()
+            self._spawner.warm_up()
         except OSError as error:
-            self._log.warn("The movers' fork server cannot be started yet: {error}", error=str(error))
+            self._log.warn("The fork server of the movers cannot be started yet: {error}", error=str(error))
 
     def connected(self, peer: Peer) -> None:
         self._peers.add(peer)
@@ -85,28 +85,28 @@ class FetchService:
         self._peers.discard(peer)
 
     async def hello(self, call: Call, params: None) -> FetchHello:
-        brought = [job_id for job_id, job in self._jobs.items() if job.state.moved is not None]
-        return FetchHello(self._instance, sorted({*self._running, *brought}))
+        transferred = [job_id for job_id, job in self._jobs.items() if job.state.moved is not None]
+        return FetchHello(self._instance, sorted({*self._running, *transferred}))
 
     async def start(self, call: Call, start: StartRequest) -> FetchStatus:
-        """Answer how a job is, and start it if there is none of this id."""
+        """Return the status of a job; start it when its id is new."""
         job_id = start.download.job_id
         known = self._jobs.get(job_id)
         if known is not None:
             return known.state
-        self._require_place()
+        self._check_capacity()
         try:
             store_messages.require_name(job_id)
             store_messages.require_name(start.owner)
             limits = self._limits.scaled(slowness.METER.snapshot().slowdown)
             transfer = Transfer(
-                self._reactor, self._paths, limits, self._children, self._gate, start, self._changed
+                self._reactor, self._paths, limits, self._spawner, self._gate, start, self._changed
             )
         except TransferError as error:
             raise error.to_rpc() from None
         except ValueError as error:
             raise RpcError.refused(
-                TransferFailure.REQUEST_INVALID.value, f"a denied network cannot be read: {error}"
+                TransferFailure.REQUEST_INVALID.value, f"a denied network is not a CIDR: {error}"
             ) from None
         self._forget_oldest()
         self._jobs[job_id] = transfer
@@ -117,7 +117,7 @@ class FetchService:
         return transfer.state
 
     async def stop(self, call: Call, abort: DownloadAbort) -> Acknowledgement:
-        """Stop a job and forget it; when this answers, nothing of it is left on the store."""
+        """Stop a job and forget it; afterwards nothing of it is left on the store."""
         transfer, running = self._jobs.get(abort.job_id), self._running.get(abort.job_id)
         if transfer is not None and running is not None:
             transfer.abort()
@@ -128,18 +128,16 @@ class FetchService:
         return Acknowledgement()
 
     async def close(self) -> None:
-        """End all movers; the agent starts their jobs again with the next fetch."""
+        """Abort all jobs; the agent restarts them with the next fetch."""
         for job_id in list(self._running):
             self._jobs[job_id].abort()
 
-    def _require_place(self) -> None:
-        """Refuse as `busy`; a store that does not answer takes none of the places of the others."""
+    def _check_capacity(self) -> None:
+        """Raises: RpcError `busy`; jobs that wait for their store do not count as active."""
         waiting = sum(self._jobs[job_id].state.status.waits_for_store for job_id in self._running)
         active = len(self._running) - waiting
         if active >= self._limits.max_active_jobs or len(self._running) >= self._limits.max_jobs:
-            hint = (
-                f"{active} downloads run and {waiting} wait for their store; it is taken when one has ended"
-            )
+            hint = f"wait: {active} downloads run and {waiting} wait for their store"
             raise RpcError.refused(TransferFailure.BUSY.value, "this SSVM is busy", hint)
 
     def _ended(self, outcome: object, job_id: str) -> None:
@@ -148,17 +146,19 @@ class FetchService:
     def _changed(self, state: FetchStatus) -> None:
         for peer in list(self._peers):
             if state.ended:
-                Deferred.fromCoroutine(self._tell_end(peer, state))
+                Deferred.fromCoroutine(self._report_end(peer, state))
             else:
                 peer.notify(PROGRESS, state.status, replaces=f"{PROGRESS} {state.status.job_id}")
 
-    async def _tell_end(self, peer: Peer, state: FetchStatus) -> None:
+    async def _report_end(self, peer: Peer, state: FetchStatus) -> None:
         try:
             await peer.call(FINISHED, state, result=Acknowledgement, deadline_s=FINISHED_DEADLINE_S)
         except RpcError as error:
-            # not lost: an agent asks again for each of its jobs when it connects
+            # not lost: an agent calls again for each of its jobs when it connects
             job_id = state.status.job_id
-            self._log.info("{job_id}: its end was not heard: {error}", job_id=job_id, error=str(error))
+            self._log.info(
+                "{job_id}: its end could not be reported: {error}", job_id=job_id, error=str(error)
+            )
 
     def _forget_oldest(self) -> None:
         ended = [job_id for job_id in self._jobs if job_id not in self._running]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whom the probe trusts: the system's authorities and, besides them, the zone's source CA."""
+"""The CAs that the probe trusts: those of the system and the source CA of the zone."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", 
 
 
 def client_options(host: str, source_ca_pem: str | None) -> Any:
-    """Options that check the chain and that the certificate is for `host`, a name or an address."""
+    """Return options that verify the chain, and that the certificate is for `host`, a name or an address."""
     if not source_ca_pem:
         return ssl.optionsForClientTLS(host)
-    trusted = [*_system_authorities(), *_read(source_ca_pem)]
+    trusted = [*_system_cas(), *_read(source_ca_pem)]
     return ssl.optionsForClientTLS(host, trustRoot=ssl.trustRootFromCertificates(trusted))
 
 
 @lru_cache(maxsize=1)
-def _system_authorities() -> tuple[ssl.Certificate, ...]:
+def _system_cas() -> tuple[ssl.Certificate, ...]:
     bundle = standard_ssl.get_default_verify_paths().cafile
     path = Path(bundle) if bundle else _BUNDLE
     return _read(path.read_text()) if path.exists() else ()
@@ -37,7 +37,5 @@ def _system_authorities() -> tuple[ssl.Certificate, ...]:
 def _read(pem: str) -> tuple[ssl.Certificate, ...]:
     try:
         return tuple(ssl.Certificate.loadPEM(block) for block in _BLOCK.findall(pem))
-    except Exception as error:  # pyOpenSSL has an exception of its own for each thing that can be wrong
-        raise TransferError(
-            TransferFailure.REQUEST_INVALID, f"the source CA cannot be read: {error}"
-        ) from None
+    except Exception as error:  # pyOpenSSL has a separate exception for each kind of error
+        raise TransferError(TransferFailure.REQUEST_INVALID, f"source CA is not valid PEM: {error}") from None
