@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bounds the connections of a listener that have no session yet, fairly by source.
+"""Limits the connections of a listener that have no session yet, fairly by source.
 
-A listener that stops accepting at a fixed number is closed by whoever opens that many connections and says
-nothing. Here a new connection is always let in: when there is no room, the source that holds most of it loses
-one, the oldest whose handshake is not done, else the one that has been idle for longest. Connections with an
-owner (a console session, a known agent) have room of their own and are bounded by owner.
+A listener that stops accepting at a fixed number can be blocked by anyone who opens that many connections and
+sends nothing. Here a new connection is always admitted: when there is no room, the source with the most
+connections loses one: the oldest without a complete handshake, otherwise the one that was idle longest.
+Connections with an owner (a console session, a known agent) do not count there and are limited by owner.
 
-Sans-IO: nothing here knows a socket or a clock; `evict` callbacks close what must go.
+Sans-IO: no socket and no clock; `evict` callbacks close connections.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ipaddress import IPv6Address, ip_address, ip_network
 
 from attrs import define, field, frozen
 
-_IPV6_SOURCE_BITS = 64  # a customer's smallest usual assignment (RFC 6177): its addresses are one source
+_IPV6_SOURCE_BITS = 64  # the smallest usual assignment to a customer (RFC 6177): its addresses are one source
 
 
 def source_of_address(address: str) -> str:
-    """The source that an address counts for: IPv4 by itself, IPv6 by its /64; any other text by itself."""
+    """Return the source of an address: IPv4 itself, IPv6 its /64, any other text itself."""
     try:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:
@@ -35,8 +35,8 @@ def source_of_address(address: str) -> str:
 
 
 class _Phase(enum.Enum):
-    UNSETTLED = "unsettled"  # its handshake is not done
-    IDLE = "idle"  # it could begin something, and has not
+    UNSETTLED = "unsettled"  # its handshake is not complete
+    IDLE = "idle"  # its handshake is complete, and it has no owner
     OWNED = "owned"
     RELEASED = "released"
 
@@ -45,7 +45,7 @@ class _Phase(enum.Enum):
 class Bounds:
     """How many connections a listener holds.
 
-    `pending` and `pending_of_source` bound those without an owner, `of_owner` those of one owner.
+    `pending` and `pending_of_source` limit those without an owner, `of_owner` those of one owner.
     """
 
     pending: int
@@ -55,7 +55,7 @@ class Bounds:
 
 @define(eq=False)
 class Slot:
-    """The place of one connection; every method may be called in any phase, and again."""
+    """The place of one connection; every method can be called in any phase, and repeatedly."""
 
     source: str
     _limits: ConnectionLimits
@@ -64,34 +64,34 @@ class Slot:
     _owner: str = field(default="", init=False)
 
     def complete_handshake(self) -> None:
-        """The handshake is done."""
+        """Record that the handshake is complete."""
         if self._phase is _Phase.UNSETTLED:
             self._limits._move(self, _Phase.IDLE)
 
     def touch(self) -> None:
-        """The other end said something: of idle connections it is now the last to go."""
+        """Record that data was received: of the idle connections it is now the last to be evicted."""
         if self._phase is _Phase.IDLE:
             self._limits._move(self, _Phase.IDLE)
 
     def own(self, owner: str) -> None:
-        """It has a session or is a known agent's: it takes no room from those that have none yet."""
+        """Assign an owner (a session, a known agent): the connection takes no room of those without one."""
         if self._phase in (_Phase.UNSETTLED, _Phase.IDLE):
             self._owner = owner
             self._limits._move(self, _Phase.OWNED)
 
     def release(self) -> None:
-        """The connection is gone."""
+        """Free the place of a closed connection."""
         self._limits._move(self, _Phase.RELEASED)
 
 
-_Queue = OrderedDict[Slot, None]  # the first one in goes first
+_Queue = OrderedDict[Slot, None]  # the oldest first
 
 
 class ConnectionLimits:
     """All slots of one listener."""
 
     def __init__(self, bounds: Bounds, is_shared: Callable[[str], bool] = lambda source: False) -> None:
-        """`is_shared` tells sources behind which many clients are, a proxy's: only `pending` bounds those."""
+        """`is_shared` is true for a source with many clients behind it, a proxy: only `pending` limits it."""
         self._bounds = bounds
         self._is_shared = is_shared
         self._pending: dict[str, dict[_Phase, _Queue]] = {}
@@ -111,7 +111,7 @@ class ConnectionLimits:
         return sum(map(len, self._pending.get(source, {}).values()))
 
     def admit(self, source: str, evict: Callable[[], None]) -> Slot:
-        """Make room, and let a connection in; `evict` must close it, and may do so later."""
+        """Make room and admit a connection; `evict` must close it, but can do so later."""
         slot = Slot(source, self, evict)
         self._enter(slot, _Phase.UNSETTLED)
         return slot
@@ -126,7 +126,7 @@ class ConnectionLimits:
             self._enter(slot, phase)
 
     def _enter(self, slot: Slot, phase: _Phase) -> None:
-        """Into the queue of a phase, after whoever must go for it."""
+        """Add a slot to the queue of a phase, after evicting another where there is no room."""
         slot._phase = phase
         if phase is _Phase.OWNED:
             siblings = self._owned.setdefault(slot._owner, OrderedDict())
@@ -136,11 +136,11 @@ class ConnectionLimits:
             return
         of_source = self.pending_of(slot.source)
         if of_source >= self._bounds.pending_of_source and not self._is_shared(slot.source):
-            self._evict(self._first_to_go(slot.source))
+            self._evict(self._next_to_evict(slot.source))
         elif self._pending_count >= self._bounds.pending:
             heaviest = max(self._pending, key=self.pending_of)
             self._evict(
-                self._first_to_go(slot.source if of_source >= self.pending_of(heaviest) else heaviest)
+                self._next_to_evict(slot.source if of_source >= self.pending_of(heaviest) else heaviest)
             )
         queues = self._pending.setdefault(
             slot.source, {_Phase.UNSETTLED: OrderedDict(), _Phase.IDLE: OrderedDict()}
@@ -161,7 +161,7 @@ class ConnectionLimits:
         if not any(queues.values()):
             del self._pending[slot.source]
 
-    def _first_to_go(self, source: str) -> Slot:
+    def _next_to_evict(self, source: str) -> Slot:
         queues = self._pending[source]
         return next(iter(queues[_Phase.UNSETTLED] or queues[_Phase.IDLE]))
 

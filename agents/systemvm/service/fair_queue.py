@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bounded queue that serves its sources in turn, so that none of them keeps the others waiting."""
+"""A bounded queue that serves its sources round-robin, so that none of them blocks the others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ class FairQueue(Generic[T]):
         return self._count
 
     def add(self, source: str, item: T) -> T | None:
-        """Put an item in; returns what finds no room: the item itself, or the last of a heavier source."""
+        """Add an item.
+
+        Return the one without room: the item itself, or the last of a source with more items.
+        """
         own = len(self._items.get(source, ()))
         if own >= self._limit_of_source:
             return item
@@ -38,7 +41,10 @@ class FairQueue(Generic[T]):
         return evicted
 
     def pop(self) -> T:
-        """The next item, of the source whose turn it is; LookupError when there is none."""
+        """Remove and return the next item, round-robin by source.
+
+        Raises: LookupError when the queue is empty.
+        """
         if not self._count:
             raise LookupError("the queue is empty")
         source, items = self._items.popitem(last=False)

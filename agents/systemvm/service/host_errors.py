@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors that are this machine's own: a full disk is said to be one, and is not an "internal error".
+"""Errors that the machine causes: a full disk is reported as one, and not as an "internal error".
 
-Known by error numbers, wherever in a chain of exceptions they are: errno(3), and the result codes of SQLite
-(sqlite.org/rescode.html), which Python has carried since 3.11.
+They are recognized by error numbers anywhere in a chain of exceptions: errno(3), and the result codes of
+SQLite (sqlite.org/rescode.html), which Python has carried since 3.11.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: A file system with less room than this takes no new disk image or transaction: it is full to its users.
+#: A file system with less free space than this has no room for a disk image or a transaction.
 FULL_BYTES = 1 << 20
 _MAX_CHAIN = 16
 
 
 class HostFault(enum.Enum):
-    """What is wrong with the machine; a stable code."""
+    """What is wrong with the machine; the values are stable codes."""
 
     DISK_FULL = "disk_full"
     QUOTA_EXCEEDED = "quota_exceeded"
@@ -32,33 +32,39 @@ class HostFault(enum.Enum):
     TOO_MANY_FILES = "too_many_files"
 
     def describe(self, place: str) -> FaultDescription:
-        """With `place`, a directory or what is kept there, in the message."""
-        message, hint = _WORDS[self]
+        """Return message and hint; `place` is a directory, or what is stored there."""
+        message, hint = _TEXTS[self]
         return FaultDescription(self, message.format(place=place), hint)
 
 
 class FaultDescription(NamedTuple):
-    """A fault in words."""
+    """A fault with its message and hint."""
 
     fault: HostFault
     message: str
     hint: str
 
 
-_WORDS = {
+_TEXTS = {
     HostFault.DISK_FULL: (
         "the disk of {place} is full",
-        "make room there; df -h and df -i show what is left",
+        "free space there; df -h and df -i show what is left",
     ),
-    HostFault.QUOTA_EXCEEDED: ("the disk quota of {place} is used up", "make room there, or raise the quota"),
+    HostFault.QUOTA_EXCEEDED: (
+        "the disk quota of {place} is used up",
+        "free space there, or raise the quota",
+    ),
     HostFault.READ_ONLY: (
         "the file system of {place} is read-only",
-        "dmesg tells whether errors made it so; mount it writable",
+        "mount it writable; dmesg shows whether errors have made it read-only",
     ),
-    HostFault.IO_ERROR: ("the disk of {place} fails: input/output error", "it may be broken; see dmesg"),
+    HostFault.IO_ERROR: (
+        "the disk of {place} fails: input/output error",
+        "read dmesg; the disk can be broken",
+    ),
     HostFault.OUT_OF_MEMORY: (
         "this machine is out of memory",
-        "stop what is not needed; free -h shows what is left",
+        "stop programs that are not needed; free -h shows what is left",
     ),
     HostFault.TOO_MANY_FILES: (
         "this machine has too many files open",
@@ -84,15 +90,15 @@ _BY_SQLITE_CODE = {
 
 
 def explain(error: BaseException | None, place: str = "") -> FaultDescription | None:
-    """The machine's fault that `error` comes from; None when it comes from none.
+    """Return the fault of the machine that caused `error`; None when none did.
 
-    `place` is named where the error itself names no file.
+    `place` is used where the error itself names no file.
     """
     for each in _chain(error):
         if isinstance(each, MemoryError):
             return HostFault.OUT_OF_MEMORY.describe(place)
         sqlite_code = getattr(each, "sqlite_errorcode", None)
-        # the low byte is the primary code; an extended one says which operation it was
+        # the low byte is the primary code; the rest of an extended code is the operation
         if isinstance(sqlite_code, int) and sqlite_code & 0xFF in _BY_SQLITE_CODE:
             return _BY_SQLITE_CODE[sqlite_code & 0xFF].describe("the database")
         if isinstance(each, OSError) and each.errno in _BY_ERRNO:
@@ -101,7 +107,7 @@ def explain(error: BaseException | None, place: str = "") -> FaultDescription | 
 
 
 def explain_full_disk(directory: Path) -> FaultDescription | None:
-    """Whether `directory` has no room left, for programs that only say that they failed."""
+    """Return the fault if `directory` has no room, for programs that report only that they failed."""
     try:
         state = os.statvfs(directory)
     except OSError:

@@ -16,7 +16,7 @@ from zope.interface import implementer
 from systemvm.service.journal_entry import SOCKET, encode
 from systemvm.service.redaction import redact_urls
 
-_MESSAGE_MAX_CHARACTERS = 16_384  # a datagram has a limit; a traceback that long says it at its end
+_MESSAGE_MAX_CHARACTERS = 16_384  # a datagram has a limit; the end of a long traceback matters most
 _FIELD = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 _RESERVED = frozenset({"MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER", "LOGGER"})
 _PRIORITIES = {
@@ -29,7 +29,7 @@ _PRIORITIES = {
 
 
 def fields(event: LogEvent, identifier: str) -> dict[str, str]:
-    """The journal fields of an event: its text, and every plain value that it carries."""
+    """Return the journal fields of an event: its text and every plain value."""
     text = formatEvent(event)
     failure = event.get("log_failure")
     if failure is not None:
@@ -52,7 +52,7 @@ def fields(event: LogEvent, identifier: str) -> dict[str, str]:
 
 @implementer(ILogObserver)
 class JournalObserver:
-    """Sends events of level info and above to journald; what it cannot take goes to standard error."""
+    """Sends events of level info and above to journald; on failure to standard error."""
 
     def __init__(self, identifier: str, address: Path = SOCKET, fallback: TextIO = sys.stderr) -> None:
         self._identifier = identifier
@@ -73,7 +73,7 @@ class JournalObserver:
 
 @implementer(ILogObserver)
 class TextObserver:
-    """The same events as lines, for a terminal or a test."""
+    """Writes the same events as lines, for a terminal or a test."""
 
     def __init__(self, identifier: str, stream: TextIO = sys.stderr) -> None:
         self._identifier = identifier
@@ -90,7 +90,7 @@ def write_text(entry: Mapping[str, str], stream: TextIO) -> None:
 
 
 def begin_logging(identifier: str, environment: Mapping[str, str]) -> None:
-    """To the journal when the service manager connected us to it, else to standard error."""
+    """Log to the journal when systemd has connected this program to it, otherwise to standard error."""
     under_systemd = "JOURNAL_STREAM" in environment and SOCKET.exists()
     observer = JournalObserver(identifier) if under_systemd else TextObserver(identifier)
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)

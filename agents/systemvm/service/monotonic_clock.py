@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Timers that do not notice when somebody sets the clock.
+"""Timers that are independent of the wall clock.
 
-Twisted's reactors count in wall-clock time (twisted.python.runtime.seconds is time.time): a clock set forward
-ends every deadline at once, one set back stops all timers for as long, the watchdog's among them.
+Twisted's reactors count in wall-clock time (twisted.python.runtime.seconds is time.time): setting the clock
+forward ends every deadline at once, setting it back stops all timers for as long, that of the watchdog too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from typing import Any
 
 
 def use_monotonic_clock(reactor: Any, seconds: Callable[[], float] = time.monotonic) -> None:
-    """Have this reactor count by `seconds`; to be called before anything is scheduled."""
+    """Have this reactor count by `seconds`.
+
+    Raises: ValueError when something is scheduled already.
+    """
     if reactor.getDelayedCalls():
-        raise ValueError("something is scheduled in the other time already")
+        raise ValueError("calls are scheduled by the wall clock already")
     reactor.seconds = seconds

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Work that repeats: one instance of it, never on top of itself, and less often while it fails."""
+"""Repeats work: never two runs at a time, and less often while it fails."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ MAX_BACKOFF = 8.0
 
 
 class Periodic:
-    """Awaits `work()` once an interval, counted from the end of the run before.
+    """Awaits `work()` once an interval, counted from the end of the previous run.
 
-    A run that is late is waited for; a run that failed is logged, and each further failure doubles the
-    interval, up to eight times. Each wait is up to a tenth shorter by chance, so that what started together
-    does not stay together.
+    A late run is waited for; a failure is logged, and each further one doubles the interval, up to eight
+    times. Each wait is up to a tenth shorter by chance, so that programs that start together do not stay in
+    step.
     """
 
     _log = Logger()
@@ -46,7 +46,7 @@ class Periodic:
         self._backoff = 1.0
 
     def start(self, *, now: bool) -> None:
-        """Begin; the first run is now, or an interval from now."""
+        """Start; the first run is now, or an interval from now."""
         self._started = True
         if now:
             self.run_soon()
@@ -54,7 +54,7 @@ class Periodic:
             self._schedule()
 
     def stop(self) -> None:
-        """No more runs; one that is under way comes to its end."""
+        """Stop; a run that has begun is completed."""
         self._started = False
         self._cancel_timer()
 
@@ -63,7 +63,7 @@ class Periodic:
         return self._running
 
     def run_soon(self) -> None:
-        """Run now, out of turn. While one runs, one more follows it, however often this is called."""
+        """Run now; while a run is in progress, exactly one more follows it."""
         if not self._started:
             return
         if self._running:

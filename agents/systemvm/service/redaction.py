@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Takes secrets out of text that leaves a machine or its owner: diagnostics, support bundles, others' URLs.
+"""Removes secrets from text that others can read: diagnostics, support bundles, logs, URLs.
 
-Better too much than too little: what looks like a key, a password or a token goes, and the word stays that
-says what it was.
+Rather too much than too little: everything that looks like a key, a password or a token is replaced; the word
+that names it stays.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _KEY_WORD = (
     r"|token|authorization|cookie|credential|signature|x-signature|jsessionid|certificate|cacertificate)"
 )
 _RULES = (
-    # a key as PEM, whole or cut off at its end
+    # a key as PEM, complete or truncated
     (
         re.compile(r"-----BEGIN (?P<kind>[A-Z0-9 ]*PRIVATE KEY)-----.*?(?:-----END (?P=kind)-----|\Z)", re.S),
         REDACTED,
     ),
     # the same on one line, as boot arguments carry it (newline ^, blank ~), and a certificate beside it
     (re.compile(r"LS0tLS1[A-Za-z0-9+/=^~_-]{20,}"), REDACTED),
-    # the daemon's first start, shown once in its journal: words in a column
+    # the login of the daemon's first start, as columns in its journal
     (re.compile(r"(?P<name>\b(?:login|API key|secret key)[ \t]{2,}(?:\S+ / )?)\S+"), rf"\g<name>{REDACTED}"),
     # "secretkey": "…", secret_key: …, token=…, Authorization: Bearer …
     (
@@ -41,7 +41,7 @@ _URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s\"'<>\\]+", re.I)
 
 
 def redact_url(url: str) -> str:
-    """A URL without its user part, its query and its fragment, which may hold a password or a signature.
+    """Return a URL without user part, query and fragment, which can contain a password or a signature.
 
     >>> redact_url("https://user:pw@images.example.test/a.qcow2?X-Amz-Signature=abc")
     'https://[redacted]@images.example.test/a.qcow2?[redacted]'
@@ -58,12 +58,12 @@ def redact_url(url: str) -> str:
 
 
 def redact_urls(text: str) -> str:
-    """A text whose URLs have lost what `redact_url` takes away, for logs and events that others may read."""
+    """Return a text with all URLs redacted, for logs and events that others can read."""
     return _URL.sub(lambda found: redact_url(found[0]), text) if "://" in text else text
 
 
 def redact(text: str) -> str:
-    """The text without what must not leave.
+    """Return the text without secrets.
 
     >>> redact("GET /console?cmd=auth&token=abc HTTP/1.1")
     'GET /console?cmd=auth&token=[redacted] HTTP/1.1'

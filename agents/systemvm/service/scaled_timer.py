@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A timer against hangs that asks, before it fires, whether the machine has become slow meanwhile."""
+"""A timer against hangs that is extended when the machine becomes slow during the wait."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ T = TypeVar("T")
 
 
 class ScaledTimer:
-    """Calls `fire` once, `timeout_s` × scale seconds after its start, the scale as it is by then.
+    """Calls `fire` once, `timeout_s` × scale seconds after its start, by the scale at that time.
 
-    A machine that slows down during the wait moves the end away; the wait is bounded, since the scale is.
+    A machine that slows down during the wait extends it; the wait is bounded, because the scale is.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class ScaledTimer:
         return bool(self._timer.active())
 
     def cancel(self) -> None:
-        """Keep it from firing; nothing happens when it has fired or was cancelled."""
+        """Cancel it; nothing happens when it has fired or was cancelled before."""
         if self._timer.active():
             self._timer.cancel()
 
@@ -63,7 +63,10 @@ def add_scaled_timeout(
     clock: IReactorTime,
     scale: Callable[[], float] = timeout_scale,
 ) -> Deferred[T]:
-    """`Deferred.addTimeout` with a timeout that scales; Twisted's TimeoutError when it has passed."""
+    """`Deferred.addTimeout` with a timeout that scales.
+
+    Fails with Twisted's TimeoutError when it has passed.
+    """
     timer = ScaledTimer(clock, timeout_s, deferred.cancel, scale)
 
     def ended(result: T | Failure) -> T | Failure:

@@ -8,21 +8,24 @@ from collections.abc import Mapping
 
 
 def socket_address(text: str | None) -> str | None:
-    """The address of $NOTIFY_SOCKET as bind(2) takes it: `@` begins a name in the abstract name space."""
+    """Return $NOTIFY_SOCKET as an address of bind(2): `@` begins a name in the abstract namespace."""
     return "\0" + text[1:] if text and text.startswith("@") else text or None
 
 
 def send(address: str | None, *assignments: str) -> None:
-    """Send assignments such as READY=1, nothing without an address; OSError when it cannot be sent."""
+    """Send assignments such as READY=1; without an address nothing is sent.
+
+    Raises: OSError when they cannot be sent.
+    """
     if address is None:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-        channel.setblocking(False)  # a stuck service manager must not stop its services
+        channel.setblocking(False)  # a stuck service manager must not block its services
         channel.sendto("\n".join(assignments).encode(), address)
 
 
 def watchdog_interval_s(environment: Mapping[str, str], pid: int) -> float | None:
-    """Half of what the service manager allows between two signs of life; None without a watchdog."""
+    """Return half of the watchdog timeout in seconds; None without a watchdog."""
     microseconds = environment.get("WATCHDOG_USEC", "")
     watched = environment.get("WATCHDOG_PID", str(pid))
     if not microseconds.isdigit() or int(microseconds) == 0 or watched != str(pid):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One call at a time for each key: whoever asks while it runs waits for the same answer."""
+"""Runs work once at a time for each key; callers that arrive while it runs get the same result."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ K = TypeVar("K", bound=Hashable)
 
 
 class SingleFlight(Generic[K]):
-    """Work by key, of which no two instances ever run side by side.
+    """Work by key; two runs of the same key never overlap.
 
-    The key is claimed before the work's first await. The work belongs to none of its callers: one that is
-    cancelled, by its deadline or because it hung up, leaves alone, and the next to ask joins what still runs.
+    The key is claimed before the first await of the work. The work belongs to none of its callers: it
+    continues when one of them is cancelled, and the next caller joins it.
     """
 
     _log = Logger()
@@ -33,11 +33,11 @@ class SingleFlight(Generic[K]):
         return len(self._waiting)
 
     def running(self) -> list[K]:
-        """The keys of what runs, oldest first."""
+        """Return the keys of running work, oldest first."""
         return list(self._waiting)
 
     async def run(self, key: K, work: Callable[[], Awaitable[Any]]) -> Any:
-        """Join the work of this key, or start it; its result or its exception goes to every caller."""
+        """Join the work of this key, or start it; every caller gets its result or its exception."""
         begins = key not in self._waiting
         waiter = self._join(key)
         if begins:
@@ -45,7 +45,7 @@ class SingleFlight(Generic[K]):
         return await waiter
 
     def start(self, key: K, work: Callable[[], Awaitable[Any]]) -> bool:
-        """Start work that nobody waits for, its failure is logged; False when it runs already."""
+        """Start work without waiting for it; its failure is logged. Return False when it runs already."""
         if key in self._waiting:
             return False
         self._waiting[key] = []
@@ -53,10 +53,10 @@ class SingleFlight(Generic[K]):
         return True
 
     async def wait_until_ended(self, key: K) -> None:
-        """Wait for the end of the work of this key that runs now, whatever comes of it."""
+        """Wait until the running work of this key has ended, whatever its outcome."""
         if key in self._waiting:
             ended: Deferred[None] = Deferred()
-            # of its own, as the waiter's failures are swallowed and its cancelling would be, too
+            # a Deferred of its own: a failure of the waiter is ignored here, and a cancellation must not be
             self._join(key).addBoth(lambda _: ended.callback(None))
             await ended
 
@@ -72,9 +72,9 @@ class SingleFlight(Generic[K]):
         return waiter
 
     def _end(self, outcome: Any, key: K) -> None:
-        waiters = [waiter for waiter in self._waiting.pop(key) if not waiter.called]  # else cancelled
+        waiters = [waiter for waiter in self._waiting.pop(key) if not waiter.called]  # otherwise cancelled
         if not waiters and isinstance(outcome, Failure):
-            self._log.failure("{key} failed, and nobody waits for it", failure=outcome, key=key)
+            self._log.failure("{key} failed without a caller that waits for it", failure=outcome, key=key)
         for waiter in waiters:
             if isinstance(outcome, Failure):
                 waiter.errback(outcome)

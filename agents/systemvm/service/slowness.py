@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures how slow this machine is at present, so that waits which guard against a hang scale with it.
+"""Measures how slow this machine is at present, so that timeouts against hangs scale with it.
 
-Four sources, all cheap and none of them a timer: a fixed piece of interpreted code against the time it takes
-on ordinary hardware (shows emulation and a throttled hypervisor, which report no steal time), steal time
-(`/proc/stat`), the run-queue delay of the main thread (`schedstat`), and the number of runnable tasks per CPU
-(`/proc/loadavg`). Tasks in uninterruptible sleep count for none of them: a hung NFS server does not
-make a machine look slow. Sources: proc(5), the kernel's Documentation/scheduler/sched-stats.rst.
+Four cheap sources, none of them a timer: a fixed piece of interpreted code, compared with its time on
+ordinary hardware (detects emulation and a throttled hypervisor, which report no steal time); steal time
+(`/proc/stat`); the run-queue delay of the main thread (`schedstat`); and the number of runnable tasks per CPU
+(`/proc/loadavg`). None of them counts tasks in uninterruptible sleep: a hung NFS server does not make a
+machine look slow. Sources: proc(5), the kernel's Documentation/scheduler/sched-stats.rst.
 
-Only the standard library is imported: programs of early boot use this too.
+Only the standard library is imported, because programs of early boot use this, too.
 """
 
 from __future__ import annotations
@@ -18,58 +18,58 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-#: What waits are to be multiplied by at present.
+#: The present factor for timeouts.
 TimeoutScale = Callable[[], float]
-#: The bounds of `timeout_scale`: past the upper one a machine is as good as hung.
+#: The bounds of `timeout_scale`; a slower machine counts as hung.
 MIN_SCALE, MAX_SCALE = 1.0, 30.0
-#: A measurement younger than this is used again.
+#: A measurement is reused until it is this old.
 MAX_AGE_S = 5.0
 #: The scale rises at once; the part above 1 halves in this time.
 HALF_LIFE_S = 30.0
-#: From here on a machine counts as busy.
+#: At this slowdown a machine counts as busy.
 BUSY_SLOWDOWN = 3.0
-#: What the reference task may take before a machine counts as slow: today's hardware needs a fifth of it, an
-#: emulated guest (TCG) on a quiet host several times as much.
+#: A machine counts as slow when the reference task takes longer: present hardware needs a fifth of it, an
+#: emulated guest (TCG) on an idle host several times as much.
 REFERENCE_NOMINAL_S = 0.0025
 _REFERENCE_ROUNDS = 5_000
-_SHORTEST_RUN_S = 0.001  # a thread that hardly ran says little about the queue it waited in
+_SHORTEST_RUN_S = 0.001  # the run-queue delay of a thread that hardly ran is not significant
 
 
 class KernelCounters(NamedTuple):
-    """What the kernel has counted so far; a source that cannot be read stays 0."""
+    """Counters of the kernel; one that cannot be read stays 0."""
 
     steal_s: float = 0.0  # of all CPUs
     total_s: float = 0.0  # of all CPUs
     thread_run_s: float = 0.0
-    thread_wait_s: float = 0.0  # runnable, and waiting for a CPU
+    thread_wait_s: float = 0.0  # runnable, but waiting for a CPU
     runnable: int = 0  # tasks, at this moment
     load_1min: float = 0.0
 
 
 class Slowness(NamedTuple):
-    """How slow the machine is: what a wait is multiplied by, how busy it is, and the evidence."""
+    """How slow the machine is: the factor for timeouts, how busy it is, and the measurements behind it."""
 
     timeout_scale: float = 1.0  # 1 to 30
     slowdown: float = 1.0  # how many times slower than this same machine at its best, 1 to 30
     load_1min: float = 0.0
-    steal: float = 0.0  # share of CPU time that the hypervisor gave to others, 0 to 1
-    run_queue_delay: float = 0.0  # share of the time it was runnable that this thread waited, 0 to 1
-    reference: float = 1.0  # duration of the reference task; 1 is slow, but ordinary hardware
+    steal: float = 0.0  # share of CPU time that the hypervisor gave to other guests, 0 to 1
+    run_queue_delay: float = 0.0  # share of its runnable time that this thread waited, 0 to 1
+    reference: float = 1.0  # duration of the reference task; 1 is slow but ordinary hardware
 
     @property
     def is_busy(self) -> bool:
-        """Whether something else takes its time, as opposed to being slow by nature (emulated)."""
+        """Whether other work slows it down, as opposed to a machine that is always slow (emulated)."""
         return self.slowdown >= BUSY_SLOWDOWN
 
 
 def read_counters(proc: Path = Path("/proc")) -> KernelCounters:
-    """Read the kernel's counters; sandboxes hide some files, which then count as 0."""
+    """Read the counters of the kernel; files that a sandbox hides count as 0."""
     tick_s = 1.0 / os.sysconf("SC_CLK_TCK")
-    cpu = _words(proc / "stat")[1:9]  # user nice system idle iowait irq softirq steal
+    cpu = _read_fields(proc / "stat")[1:9]  # user nice system idle iowait irq softirq steal
     ticks = [int(word) for word in cpu] if len(cpu) == 8 else [0] * 8
-    run = _words(proc / "self/schedstat")
+    run = _read_fields(proc / "self/schedstat")
     run_ns, wait_ns = (int(run[0]), int(run[1])) if len(run) >= 2 else (0, 0)
-    load = _words(proc / "loadavg")
+    load = _read_fields(proc / "loadavg")
     return KernelCounters(
         steal_s=ticks[7] * tick_s,
         total_s=sum(ticks) * tick_s,
@@ -80,8 +80,8 @@ def read_counters(proc: Path = Path("/proc")) -> KernelCounters:
     )
 
 
-def _words(path: Path) -> list[str]:
-    """The words of a file's first line; none when it cannot be read."""
+def _read_fields(path: Path) -> list[str]:
+    """Return the fields of a file's first line; none when it cannot be read."""
     try:
         with path.open() as file:
             return file.readline().split()
@@ -90,7 +90,7 @@ def _words(path: Path) -> list[str]:
 
 
 def run_reference_task() -> float:
-    """Do a fixed amount of interpreted work; returns the seconds by the clock on the wall."""
+    """Do a fixed amount of interpreted work; return its duration in seconds."""
     began_s = time.perf_counter()
     value = 0
     for number in range(_REFERENCE_ROUNDS):
@@ -101,9 +101,9 @@ def run_reference_task() -> float:
 def estimate_slowness(
     before: KernelCounters, now: KernelCounters, reference_s: float, best_reference_s: float, cpus: int
 ) -> Slowness:
-    """What the counters of an interval and one run of the reference task say; nothing is smoothed yet.
+    """Return the slowness by the counters of an interval and one run of the reference task, unsmoothed.
 
-    `best_reference_s` is the shortest run of the reference task that this machine has shown.
+    `best_reference_s` is the shortest run of the reference task on this machine so far.
 
     >>> idle = KernelCounters(total_s=100.0)
     >>> judge(idle, idle._replace(total_s=110.0, steal_s=5.0), 0.001, 0.001, cpus=2).timeout_scale
@@ -121,7 +121,7 @@ def estimate_slowness(
     reference = reference_s / REFERENCE_NOMINAL_S
     by_nature = max(best_reference_s / REFERENCE_NOMINAL_S, 1.0)
     return Slowness(
-        # a queue also stretches the reference task: the larger counts, and not their product
+        # contention also slows the reference task: the larger counts, not the product
         timeout_scale=min(max(reference, by_nature * contention), MAX_SCALE),
         slowdown=min(max(reference_s / best_reference_s, contention), MAX_SCALE),
         load_1min=now.load_1min,
@@ -136,9 +136,9 @@ def _share(part: float, whole: float) -> float:
 
 
 class SlownessMeter:
-    """Measures when it is asked and the last answer is old: a machine that waits for nothing pays nothing.
+    """Measures only when a result is requested and the last one is old: it costs nothing otherwise.
 
-    Not locked: threads that measure at the same time replace each other's answer by one as good.
+    Not locked: threads that measure at the same time replace each other's result by an equivalent one.
     """
 
     def __init__(
@@ -159,11 +159,11 @@ class SlownessMeter:
         self._measured_s = 0.0
 
     def timeout_scale(self) -> float:
-        """What waits are to be multiplied by, 1 to 30."""
+        """Return the factor for timeouts, 1 to 30."""
         return self.snapshot().timeout_scale
 
     def snapshot(self) -> Slowness:
-        """The newest measurement, at most `MAX_AGE_S` old."""
+        """Return the newest measurement, at most `MAX_AGE_S` old."""
         now_s = self._seconds()
         if self._before is None or now_s - self._measured_s >= MAX_AGE_S:
             self._measure(now_s)
@@ -185,24 +185,24 @@ class SlownessMeter:
 
 
 def _smoothed(found: float, last: float, remains: float) -> float:
-    """Up at once, down slowly: `remains` is the share of the last excess that still counts."""
+    """Rise at once, fall slowly: `remains` is the share of the last excess that still counts."""
     return round(max(found, MIN_SCALE + (last - MIN_SCALE) * remains), 2)
 
 
 def unscaled() -> float:
-    """The scale of ordinary hardware."""
+    """Return the scale of ordinary hardware."""
     return MIN_SCALE
 
 
-#: Of this process. The speed of a machine is a fact about it, as its clock is; what is tested takes its own.
+#: Shared by this process, as the machine has one speed; tests use meters of their own.
 METER = SlownessMeter()
 
 
 def timeout_scale() -> float:
-    """What a wait of this process that guards against a hang is to be multiplied by."""
+    """Return the factor for timeouts of this process that guard against hangs."""
     return METER.timeout_scale()
 
 
 def scaled_s(timeout_s: float) -> float:
-    """A timeout for this machine as slow as it is now, in seconds."""
+    """Return a timeout in seconds, scaled to the present speed of this machine."""
     return timeout_s * METER.timeout_scale()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What systemd is told: ready, status, stopping, and that the reactor still turns (sd_notify(3))."""
+"""Notifies systemd: ready, status, stopping, and the watchdog (sd_notify(3))."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from systemvm.service.sd_notify import watchdog_interval_s
 
 
 class SystemdNotifier:
-    """Datagrams to $NOTIFY_SOCKET; without one (not under systemd) nothing is sent."""
+    """Sends datagrams to $NOTIFY_SOCKET; without one (not under systemd) nothing is sent."""
 
     def __init__(self, address: str | None) -> None:
         self._log = Logger(namespace="systemvm.service.systemd_notifier")
@@ -27,11 +27,11 @@ class SystemdNotifier:
         return cls(environment.get("NOTIFY_SOCKET"))
 
     def ready(self) -> None:
-        """The unit is up: its listeners are, and it is dialling."""
+        """Report that the unit is up: its listeners are, and it dials."""
         self._send("READY=1", f"STATUS={self._status}")
 
     def status(self, text: str) -> None:
-        """One line for people, in `systemctl status`."""
+        """Set the line that `systemctl status` shows."""
         line = " ".join(text.split())
         if line != self._status:
             self._status = line
@@ -41,7 +41,7 @@ class SystemdNotifier:
         self._send("STOPPING=1")
 
     def send_watchdog(self, watchdog_s: float) -> None:
-        """A sign of life, and how long the manager is to wait for the next one (sd_notify(3))."""
+        """Feed the watchdog, and set how long systemd waits for the next time."""
         self._send("WATCHDOG=1", f"WATCHDOG_USEC={watchdog_s * 1e6:.0f}")
 
     def _send(self, *assignments: str) -> None:
@@ -49,7 +49,7 @@ class SystemdNotifier:
             sd_notify.send(self._address, *assignments)
         except OSError as error:
             self._log.warn(
-                "Cannot tell the service manager {what}: {error}", what=assignments[0], error=error
+                "Cannot notify the service manager of {what}: {error}", what=assignments[0], error=error
             )
 
 
@@ -59,10 +59,10 @@ def feed_watchdog(
     environment: Mapping[str, str],
     slowdown: Callable[[], float] = lambda: slowness.METER.snapshot().slowdown,
 ) -> LoopingCall | None:
-    """Send signs of life from the reactor: one that hangs sends none and is replaced.
+    """Feed the watchdog from the reactor: a program whose reactor hangs is restarted.
 
-    A machine that is `slowdown` times slower than at its best is given as much more time: its watchdog would
-    else end what only waits for a CPU, and the restart would make the machine slower still.
+    The timeout is multiplied by `slowdown`, how much slower than at its best the machine is: otherwise the
+    watchdog would kill programs that only wait for a CPU, and their restart would slow the machine further.
     """
     interval_s = watchdog_interval_s(environment, os.getpid())
     if interval_s is None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A question and an answer between two programs of a host, with descriptors; the kernel says who asks.
+"""One request and one response between two programs of a host, with descriptors.
 
-A UNIX socket of packets (SOCK_SEQPACKET): a connection carries one JSON object each way, a packet each, so
-neither end has a stream to parse. It is for helpers that hold a privilege their caller does not have: only
-the one user they serve is listened to (SO_PEERCRED, unix(7)); not one byte of anybody else is read.
+Over a UNIX socket of packets (SOCK_SEQPACKET): a connection carries one JSON object each way, one packet
+each, so neither end parses a stream. It is for helpers with a privilege that their caller does not have: they
+serve one user (SO_PEERCRED, unix(7)), and do not read a byte of any other.
 """
 
 from __future__ import annotations
@@ -22,32 +22,35 @@ from systemvm.service.slowness import scaled_s
 
 PACKET_BYTES = 64 * 1024
 MAX_DESCRIPTORS = 24
-#: How long a caller may take to say what it wants.
+#: How long a caller can take to send its request.
 _REQUEST_TIMEOUT_S = 5.0
 _UCRED = struct.Struct("iII")  # pid, uid, gid
 
-#: What is asked, with the descriptors that came along; what is answered, with descriptors to send.
-#: All of them are closed afterwards.
+#: Gets a request and its descriptors; returns the response and descriptors to send. All of these are closed
+#: afterwards.
 Handler = Callable[[dict[str, Any], list[int]], tuple[dict[str, Any], list[int]]]
 
 
 class RefusedError(SystemVmError):
-    """The other end would not, or could not; `message` says what was wrong, `hint` what to do about it."""
+    """The other end refused the request, or failed; with a message and a hint."""
 
     code = FailureCode.UNAVAILABLE
 
 
 def inherited_socket() -> socket.socket:
-    """The listening socket that the service manager handed over (sd_listen_fds(3)), or RefusedError."""
+    """Return the listening socket that the service manager has passed (sd_listen_fds(3)).
+
+    Raises: RefusedError when there is none.
+    """
     if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
-        raise RefusedError("no listening socket was handed over", "start it by its .socket unit")
+        raise RefusedError("no listening socket was passed", "start its .socket unit")
     listener = socket.socket(fileno=3)
     listener.set_inheritable(False)
     return listener
 
 
 def serve_one(listener: socket.socket, uid: int, handler: Handler) -> str | None:
-    """Take one connection to its end; what was refused, in words for the journal, or None."""
+    """Serve one connection; return the reason for the journal when it was refused, otherwise None."""
     connection, _ = listener.accept()
     with connection:
         connection.settimeout(scaled_s(_REQUEST_TIMEOUT_S))
@@ -55,34 +58,36 @@ def serve_one(listener: socket.socket, uid: int, handler: Handler) -> str | None
             connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         )
         if caller != uid:
-            return f"uid {caller} asked; only {uid} is served"
+            return f"request of uid {caller} refused: only uid {uid} is served"
         try:
             return _answer(connection, handler)
         except OSError as error:
-            return f"the caller went away: {error}"
+            return f"caller disconnected: {error}"
 
 
 def _answer(connection: socket.socket, handler: Handler) -> str | None:
-    data, came, flags, _ = socket.recv_fds(connection, PACKET_BYTES, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
-    going: list[int] = []
+    data, received, flags, _ = socket.recv_fds(
+        connection, PACKET_BYTES, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+    )
+    to_send: list[int] = []
     trouble: str | None = None
     try:
         try:
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-                raise RefusedError("the request is too long")
+                raise RefusedError(f"request is too long: the maximum is {PACKET_BYTES} bytes")
             request = json.loads(data)
             if not isinstance(request, dict):
-                raise RefusedError("a request is an object")
-            answer, going = handler(request, came)
+                raise RefusedError("request is not a JSON object")
+            answer, to_send = handler(request, received)
         except RefusedError as error:
             trouble = error.message
             answer = {"refused": error.message, "hint": error.hint}
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            trouble = f"a request that is none: {type(error).__name__}: {error}"
+            trouble = f"invalid request: {type(error).__name__}: {error}"
             answer = {"refused": trouble, "hint": ""}
-        socket.send_fds(connection, [json.dumps(answer).encode()], going)
+        socket.send_fds(connection, [json.dumps(answer).encode()], to_send)
     finally:
-        for descriptor in (*came, *going):
+        for descriptor in (*received, *to_send):
             os.close(descriptor)
     return trouble
 
@@ -90,33 +95,36 @@ def _answer(connection: socket.socket, handler: Handler) -> str | None:
 def call(
     path: Path, request: dict[str, Any], descriptors: Sequence[int] = (), *, timeout_s: float = 20.0
 ) -> tuple[dict[str, Any], list[int]]:
-    """Ask and wait: the answer and the descriptors that came with it, which are the caller's to close.
+    """Send a request; return the response and its descriptors, which the caller closes. Blocks.
 
-    RefusedError when the other end refuses; OSError when nobody is there. Blocks: for threads.
+    Raises: RefusedError when the other end refuses; OSError when it cannot be reached.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC) as connection:
         connection.settimeout(timeout_s)
         _connect(connection, path)
         data: bytes = b""
-        came: list[int] = []
+        received: list[int] = []
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             socket.send_fds(connection, [json.dumps(request).encode()], descriptors)
-            data, came, _, _ = socket.recv_fds(
+            data, received, _, _ = socket.recv_fds(
                 connection, PACKET_BYTES, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
             )
     if not data:
-        raise RefusedError(f"{path.name} hung up", "it serves the management daemon's user alone")
+        raise RefusedError(
+            f"{path.name} closed the connection",
+            "use the user of the management daemon, which is the only one it serves",
+        )
     answer: dict[str, Any] = json.loads(data)
     if "refused" in answer:
         raise RefusedError(str(answer["refused"]), str(answer.get("hint", "")))
-    return answer, came
+    return answer, received
 
 
 def bind(path: Path) -> socket.socket:
-    """A listening socket of packets, for whoever hands it over; its place in the file system is made anew."""
+    """Return a listening socket of packets, to be passed on; an old socket at its path is replaced."""
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with _short(path) as address:
+    with _short_path(path) as address:
         listener.bind(address)
     path.chmod(0o600)
     listener.listen(16)
@@ -124,12 +132,12 @@ def bind(path: Path) -> socket.socket:
 
 
 def _connect(connection: socket.socket, path: Path) -> None:
-    with _short(path) as address:
+    with _short_path(path) as address:
         connection.connect(address)
 
 
-class _short:  # noqa: N801 - reads as a function
-    """A UNIX socket's address that is short, however deep its directory: the kernel allows 107 bytes."""
+class _short_path:  # noqa: N801 - reads as a function
+    """A short address for a UNIX socket however deep its directory: the kernel allows 107 bytes."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
