@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from systemvm.host.accelerator import Accelerator, GuestTimeoutScale
 from systemvm.management.asyncio_bridge import in_asyncio, in_twisted
-from systemvm.management.hypervisors import qemu_arguments, smbios
+from systemvm.management.hypervisors import qemu_arguments, qemu_output, smbios
 from systemvm.management.hypervisors.base import (
     DomainSpec,
     DomainState,
@@ -213,7 +213,7 @@ class QemuHypervisor:
 
     @staticmethod
     def _raise_start_error(name: str, error: HypervisorError, said: str) -> None:
-        if "Address already in use" in said:
+        if qemu_output.is_port_taken(said):
             raise _PortTakenError(said) from error
         message = f"{name}: QEMU did not start: {said}" if said else error.message
         raise HypervisorError(message, error.hint) from error
