@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import argon2
 import sqlalchemy as sa
@@ -23,6 +23,7 @@ from systemvm.management.accounts.service import AccountService
 from systemvm.management.api import envelope
 from systemvm.management.api.authentication import Authenticator, principal_of
 from systemvm.management.api.command import CommandTable
+from systemvm.management.api.commands.system_vms import SystemVmControl
 from systemvm.management.api.factory import ApiServices, client_resource, command_table
 from systemvm.management.api.http import ClientResource, PublicAddress
 from systemvm.management.api.job_start import describe_job_error
@@ -41,6 +42,7 @@ from systemvm.management.hypervisors.base import (
     DomainStatus,
     ExitCallback,
     ExitReason,
+    Hypervisor,
 )
 from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.pki.authority import CertificateAuthority
@@ -279,6 +281,14 @@ class FakeZoneFacts:
         return ["203.0.113.1/32"]
 
 
+if TYPE_CHECKING:
+
+    class EndedJob(Job):
+        """A job that has its result."""
+
+        result: dict[str, Any]
+
+
 @define
 class SmallCloud:
     """The services, put together as the daemon does."""
@@ -330,7 +340,7 @@ class SmallCloud:
         )
         self.machines = VirtualMachines(
             self.database,
-            self.hypervisor,
+            cast(Hypervisor, self.hypervisor),
             builder,
             self.seal,
             host_id=self.host.id,
@@ -358,7 +368,7 @@ class SmallCloud:
             database=self.database,
             jobs=self.jobs,
             templates=self.templates,
-            system_vms=self.system_vms,
+            system_vms=cast(SystemVmControl, self.system_vms),
             virtual_machines=self.machines,
             consoles=self.consoles,
             diagnostics=self.diagnostics,
@@ -386,16 +396,18 @@ class SmallCloud:
             self.revocation,
         )
 
-    async def call(self, command: str, as_user: Principal | None = None, **parameters: Any) -> Any:
+    async def call(self, command: str, as_user: Principal | None = None, /, **parameters: Any) -> Any:
         """What stands under `<command>response`."""
         found = self.table.find(command)
         result = await found.run(as_user or self.admin, parameters, "192.0.2.1", "request-1")
         return envelope.result_body(found, result)
 
-    async def job(self, command: str, as_user: Principal | None = None, **parameters: Any) -> Job:
+    async def job(self, command: str, as_user: Principal | None = None, /, **parameters: Any) -> EndedJob:
         """Start an asynchronous command and wait for its end."""
         started = await self.call(command, as_user, **parameters)
-        return await self.jobs.wait(started["jobid"])
+        ended = await self.jobs.wait(started["jobid"])
+        assert ended.result is not None
+        return cast("EndedJob", ended)
 
     async def from_agent(self, vm: Instance, method: str, params: Any) -> Any:
         """A call from a system VM's agent, checked and converted as on the wire."""
@@ -527,7 +539,11 @@ def _add_template(
     owner: Principal,
     columns: dict[str, Any],
 ) -> tuple[Template, StoreRef]:
-    values = {"name": "tiny", "format": ImageFormat.QCOW2, "url": "https://images.example.test/tiny.qcow2"}
+    values: dict[str, Any] = {
+        "name": "tiny",
+        "format": ImageFormat.QCOW2,
+        "url": "https://images.example.test/tiny.qcow2",
+    }
     template, ref = templates.register(
         connection,
         account_id=owner.account.id,

@@ -45,7 +45,9 @@ def main_pid(guest: Host, unit: str) -> str:
 
 def resident_bytes(guest: Host, pid: str) -> int:
     status = guest.check_output(f"cat /proc/{pid}/status")
-    return 1024 * int(re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)[1])
+    found = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
+    assert found is not None, status
+    return 1024 * int(found[1])
 
 
 # ---- what runs ----

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -493,9 +493,9 @@ async def test_a_screen_needs_its_password(hypervisor: QemuHypervisor, tmp_path:
 async def test_a_port_that_somebody_took_meanwhile_is_passed_over(
     hypervisor: QemuHypervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from systemvm.management.hypervisors import qemu
+    from systemvm.management.hypervisors import qemu, qemu_program
 
-    real: Callable[[VncSpec, range], int] = qemu.free_vnc_port
+    real = qemu_program.free_vnc_port
     with socket.create_server(("127.0.0.1", 0)) as taken:
         busy = taken.getsockname()[1]
         answers = iter([busy])

@@ -23,7 +23,12 @@ __all__ = ["cloud", "pristine", "url"]
 
 
 def client(url: str, method: str = "get", **more: Any) -> CloudStack:
-    options = {"key": API_KEY, "secret": SECRET_KEY, "timeout": TIMEOUT_S, "poll_interval": 0.05} | more
+    options: dict[str, Any] = {
+        "key": API_KEY,
+        "secret": SECRET_KEY,
+        "timeout": TIMEOUT_S,
+        "poll_interval": 0.05,
+    } | more
     return CloudStack(endpoint=url, method=method, **options)
 
 

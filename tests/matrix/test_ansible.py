@@ -47,7 +47,16 @@ class Operator:
     home: Path
 
     def play(self, name: str) -> Run:
-        words = [ANSIBLE, "-i", "localhost,", "-c", "local", "-e", f"zone={self.zone}", PLAYBOOKS / name]
+        words: list[str | Path] = [
+            ANSIBLE,
+            "-i",
+            "localhost,",
+            "-c",
+            "local",
+            "-e",
+            f"zone={self.zone}",
+            PLAYBOOKS / name,
+        ]
         environment = os.environ | {
             "CLOUDSTACK_ENDPOINT": self.url,
             "CLOUDSTACK_KEY": self.login.api_key,

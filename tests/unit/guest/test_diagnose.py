@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from systemvm.guest import diagnose, diagnostics_bundle
-from systemvm.guest.diagnose import DiagnosisError, DiagnosisProgram, command
+from systemvm.guest.diagnose import DiagnosisProgram, command
 from systemvm.guest.diagnostics_bundle import BundleEntry
-from systemvm.wire.diagnostics import TYPES
+from systemvm.wire.diagnostics import TYPES, DiagnosisError
 
 TOP = Path(__file__).resolve().parents[3]
 

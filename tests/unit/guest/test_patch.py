@@ -66,7 +66,7 @@ class Guest:
             raise PatchError("Job for systemvm-agent.service failed.")
         return "Traceback\nImportError: no module named nothing\n" if command[0] == "journalctl" else ""
 
-    def receive(self, source: Path | None = None, role: Role = Role.SSVM) -> patch_bundle.Bundle:
+    def receive(self, source: Path | None = None, role: Role = Role.SSVM) -> patch_bundle.PatchBundle:
         bundle = patch_bundle.build(role, source or patch_bundle.own_code(), start_timeout_s=10)
         with tarfile.open(fileobj=io.BytesIO(bundle.archive)) as tar:
             tar.extractall(self.stage)

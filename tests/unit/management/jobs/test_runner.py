@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+import sqlalchemy as sa
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
@@ -27,7 +28,7 @@ from systemvm.management.state.status import AccountType, JobStatus
 def database(tmp_path: Path) -> Iterator[Database]:
     opened = Database.open(tmp_path / "systemvm.sqlite")
 
-    def fill(connection):
+    def fill(connection: sa.Connection) -> None:
         domain = accounts.create_domain(connection, "ROOT", "/")
         accounts.create_account(connection, "system", AccountType.ADMIN, domain.id)
 
@@ -116,6 +117,7 @@ async def test_a_restart_resumes_what_can_be_and_ends_the_rest_in_words(database
     assert (await after.wait(resumed.uuid)).result == {"done": True}
     ended = await after.wait(lost.uuid)
     assert ended.status is JobStatus.FAILED
+    assert ended.result is not None
     assert "restarted while does not ran" in ended.result["errortext"]
     assert runs == ["resumes", "does not", "resumes"]
 

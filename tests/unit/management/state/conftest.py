@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from systemvm.management.state import accounts, zones
 from systemvm.management.state.database import Database
@@ -18,7 +19,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
     """Migrated from empty, with the system account and one zone."""
     opened = Database.open(tmp_path / "systemvm.sqlite")
 
-    def fill(connection):
+    def fill(connection: sa.Connection) -> None:
         domain = accounts.create_domain(connection, "ROOT", "/")
         system = accounts.create_account(connection, "system", AccountType.ADMIN, domain.id)
         accounts.create_user(connection, "system", system, None)

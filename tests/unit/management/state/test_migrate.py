@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -50,7 +51,7 @@ def test_later_migrations_can_be_taken_back_with_rows_in_the_tables(database: Da
     assert [nic.mac for nic in database.run_now(instances.nics_of, vm.id)] == ["m"]
 
 
-def test_opening_again_keeps_what_is_there(database: Database, tmp_path) -> None:
+def test_opening_again_keeps_what_is_there(database: Database, tmp_path: Path) -> None:
     again = Database.open(tmp_path / "systemvm.sqlite")
     found = again.run_now(lambda c: c.execute(sa.text("SELECT name FROM zones")).scalars().all())
     again.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from ipaddress import IPv4Address
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -41,7 +42,7 @@ def make_vm(connection: sa.Connection, kind: InstanceType = USER) -> instances.I
 
 
 def test_names_of_all_vms_come_from_one_sequence_and_never_again(database: Database) -> None:
-    def work(connection):
+    def work(connection: sa.Connection) -> Any:
         first = [make_vm(connection, kind).instance_name for kind in (SSVM, CPVM, USER)]
         last = instances.by_instance_name(connection, "i-1-3-VM")
         connection.execute(sa.text("DELETE FROM vm_instances WHERE id = :id"), {"id": last.id})
@@ -69,7 +70,7 @@ def test_a_state_changes_only_from_those_expected(database: Database) -> None:
 
 
 def test_addresses_are_given_once_and_come_back_with_their_vm(database: Database) -> None:
-    def take(connection, vm_id, **options):
+    def take(connection: sa.Connection, vm_id: Any, **options: Any) -> Any:
         return addresses.allocate(
             connection,
             zone_id=1,
@@ -91,7 +92,7 @@ def test_addresses_are_given_once_and_come_back_with_their_vm(database: Database
 
 
 def test_the_same_address_cannot_be_written_twice(database: Database) -> None:
-    def write(connection):
+    def write(connection: sa.Connection) -> None:
         table = addresses.schema.ip_addresses
         row = {"zone_id": 1, "traffic_type": "public", "address": "203.0.113.100", "vm_id": 1}
         connection.execute(table.insert().values(**row))
@@ -103,7 +104,7 @@ def test_the_same_address_cannot_be_written_twice(database: Database) -> None:
 
 
 def test_nics_are_listed_by_device(database: Database) -> None:
-    def add(connection):
+    def add(connection: sa.Connection) -> Any:
         vm = make_vm(connection, SSVM)
         for device in (2, 0, 1):
             mac = f"0e:00:00:00:00:0{device}"
@@ -157,7 +158,7 @@ def test_a_renamed_host_keeps_its_row_and_so_its_machines(database: Database) ->
 
 
 def test_a_token_is_spent_once_in_time_and_at_its_own_proxy(database: Database) -> None:
-    def open_session(connection, token, lifetime_s=60):
+    def open_session(connection: sa.Connection, token: Any, lifetime_s: Any = 60) -> Any:
         vm, proxy = make_vm(connection), make_vm(connection, CPVM)
         return console_sessions.create(
             connection,
@@ -172,7 +173,7 @@ def test_a_token_is_spent_once_in_time_and_at_its_own_proxy(database: Database) 
             creator_address="127.0.0.1",
         )
 
-    def spend(token, proxy_id):
+    def spend(token: Any, proxy_id: Any) -> Any:
         return database.run_now(
             console_sessions.spend,
             token,
@@ -208,7 +209,7 @@ def test_a_job_ends_once(database: Database) -> None:
 
 
 def test_sessions_end_and_expire(database: Database) -> None:
-    def open_session(connection, cookie, lifetime_s):
+    def open_session(connection: sa.Connection, cookie: Any, lifetime_s: Any) -> Any:
         return sessions.create(
             connection,
             user_id=1,
@@ -228,7 +229,7 @@ def test_sessions_end_and_expire(database: Database) -> None:
 
 
 def test_accounts_users_and_keys(database: Database) -> None:
-    def make(connection):
+    def make(connection: sa.Connection) -> Any:
         account = accounts.create_account(connection, "user", AccountType.USER, 1)
         user = accounts.create_user(connection, "u", account, "hash")
         accounts.add_api_key(connection, user.id, "key-1", b"sealed")
@@ -246,7 +247,7 @@ def test_accounts_users_and_keys(database: Database) -> None:
 
 
 def test_volumes_hold_their_template(database: Database) -> None:
-    def make(connection):
+    def make(connection: sa.Connection) -> Any:
         vm = make_vm(connection)
         return volumes.create(connection, name="ROOT-1", account_id=1, vm_id=vm.id, zone_id=1)
 

@@ -7,7 +7,7 @@ import base64
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -24,7 +24,7 @@ from systemvm.wire import boot_arguments
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_ssvm_is_told_all_of_reference_1_3(world) -> None:
+async def test_an_ssvm_is_told_all_of_reference_1_3(world: Any) -> None:
     await world.reconciler.scan()
     spec = world.hypervisor.specs["s-1-VM"]
     text = spec.credentials[boot_arguments.CMDLINE_CREDENTIAL].decode()
@@ -63,7 +63,7 @@ async def test_an_ssvm_is_told_all_of_reference_1_3(world) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_cpvm_is_told_all_of_reference_1_4(world) -> None:
+async def test_a_cpvm_is_told_all_of_reference_1_4(world: Any) -> None:
     await world.reconciler.scan()
     spec = world.hypervisor.specs["v-2-VM"]
     arguments = boot_arguments.parse(spec.credentials[boot_arguments.CMDLINE_CREDENTIAL].decode())
@@ -82,7 +82,7 @@ async def test_a_cpvm_is_told_all_of_reference_1_4(world) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_rows_say_what_the_guest_is_told(world) -> None:
+async def test_rows_say_what_the_guest_is_told(world: Any) -> None:
     await world.reconciler.scan()
     vm = await world.database.read(instances.by_instance_name, "s-1-VM")
     nics = await world.database.read(instances.nics_of, vm.id)
@@ -97,7 +97,7 @@ async def test_rows_say_what_the_guest_is_told(world) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_guest_understands_its_network(world) -> None:
+async def test_the_guest_understands_its_network(world: Any) -> None:
     """Both ends of the same text: the guest's own reader plans four NICs and a default route."""
     from systemvm.guest.network import make_plan
 

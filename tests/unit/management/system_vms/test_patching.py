@@ -62,14 +62,16 @@ def version() -> str:
     return patch_bundle.build(Role.SSVM, patch_bundle.own_code(), start_timeout_s=1).version
 
 
-def up(world, version: str) -> None:
+def up(world: Any, version: str) -> None:
     agent = world.directory.agent("s-1-VM")
     agent.peer = Peer()
     agent.hello = Hello(1, "s-1-VM", "ssvm", version, "0.1.0", "", "boot", 0.0)
     world.directory.set_status(agent, AgentStatus(AgentState.UP))
 
 
-async def begun(world, monkeypatch, guest: Guest, *, forced: bool = False, **columns: Any) -> Deferred[Any]:
+async def begun(
+    world: Any, monkeypatch: pytest.MonkeyPatch, guest: Guest, *, forced: bool = False, **columns: Any
+) -> Deferred[Any]:
     await world.reconciler.scan()
     vm = await world.database.read(instances.by_instance_name, "s-1-VM")
     await world.database.run(
@@ -80,7 +82,9 @@ async def begun(world, monkeypatch, guest: Guest, *, forced: bool = False, **col
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_agent_that_comes_up_with_the_new_version_is_kept(world, monkeypatch, version) -> None:
+async def test_an_agent_that_comes_up_with_the_new_version_is_kept(
+    world: Any, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
     guest = Guest([TRIAL, MANAGED_ROLES])
     patched = await begun(world, monkeypatch, guest)
     await settled(world.database)
@@ -101,7 +105,7 @@ async def test_an_agent_that_comes_up_with_the_new_version_is_kept(world, monkey
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_that_never_comes_up_is_taken_back(world, monkeypatch) -> None:
+async def test_one_that_never_comes_up_is_taken_back(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     guest = Guest([TRIAL, UNDONE])
     patched = await begun(world, monkeypatch, guest)
     await settled(world.database)
@@ -113,7 +117,7 @@ async def test_one_that_never_comes_up_is_taken_back(world, monkeypatch) -> None
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_was_cut_off_is_cleared_away(world, monkeypatch) -> None:
+async def test_what_was_cut_off_is_cleared_away(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     guest = Guest([SILENCE, SILENCE])
     patched = await begun(world, monkeypatch, guest)
     with pytest.raises(HypervisorError, match="the patch was cut off: ssh ended: killed"):
@@ -122,7 +126,9 @@ async def test_what_was_cut_off_is_cleared_away(world, monkeypatch) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_that_runs_it_already_is_left_alone_unless_forced(world, monkeypatch, version) -> None:
+async def test_one_that_runs_it_already_is_left_alone_unless_forced(
+    world: Any, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
     guest = Guest([TRIAL, MANAGED_ROLES])
     assert not (await (await begun(world, monkeypatch, guest, agent_version=version))).changed
     assert guest.commands == []
@@ -132,7 +138,9 @@ async def test_one_that_runs_it_already_is_left_alone_unless_forced(world, monke
 
 
 @pytest_twisted.ensureDeferred
-async def test_nobody_is_logged_in_to_whose_host_key_is_unknown(world, monkeypatch) -> None:
+async def test_nobody_is_logged_in_to_whose_host_key_is_unknown(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     guest = Guest([])
     patched = await begun(world, monkeypatch, guest, host_keys=[])
     with pytest.raises(HypervisorError, match="has not told its ssh host keys"):

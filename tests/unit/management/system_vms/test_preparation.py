@@ -46,7 +46,7 @@ class FakePeer:
 
 
 @pytest.fixture
-def preparations(world) -> AgentPreparation:
+def preparations(world: Any) -> AgentPreparation:
     configuration = world.configuration
     page = configuration.management.page.endpoint
     public = PublicAuthority.open(configuration.layout.pki, configuration.zones, page)
@@ -55,7 +55,7 @@ def preparations(world) -> AgentPreparation:
     return made
 
 
-async def connected(world, name: str) -> tuple[Agent, FakePeer]:
+async def connected(world: Any, name: str) -> tuple[Agent, FakePeer]:
     agent = world.directory.agent(name)
     peer = FakePeer(name)
     hello = Hello(1, name, agent.role.value, "0", "0", "0", "b", 0.0)
@@ -65,7 +65,7 @@ async def connected(world, name: str) -> tuple[Agent, FakePeer]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_ssvm_mounts_the_zones_stores(world, preparations: AgentPreparation) -> None:
+async def test_an_ssvm_mounts_the_zones_stores(world: Any, preparations: AgentPreparation) -> None:
     await world.reconciler.scan()
     agent, peer = await connected(world, "s-1-VM")
     assert world.directory.preparations(Role.SSVM) == [preparations.mount_stores]
@@ -79,7 +79,9 @@ async def test_an_ssvm_mounts_the_zones_stores(world, preparations: AgentPrepara
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_store_that_stops_answering_is_said_beside_up(world, preparations: AgentPreparation) -> None:
+async def test_a_store_that_stops_answering_is_said_beside_up(
+    world: Any, preparations: AgentPreparation
+) -> None:
     await world.reconciler.scan()
     agent, peer = await connected(world, "s-1-VM")
     hangs = "NFS server 10.12.0.2 takes connections and does not answer"
@@ -98,7 +100,9 @@ async def test_a_store_that_stops_answering_is_said_beside_up(world, preparation
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_store_says_nothing_of_an_agent_that_is_gone(world, preparations: AgentPreparation) -> None:
+async def test_a_store_says_nothing_of_an_agent_that_is_gone(
+    world: Any, preparations: AgentPreparation
+) -> None:
     await world.reconciler.scan()
     agent, _ = await connected(world, "s-1-VM")
     world.directory.lost(agent.peer, "gone")
@@ -109,7 +113,7 @@ async def test_a_store_says_nothing_of_an_agent_that_is_gone(world, preparations
 
 @pytest_twisted.ensureDeferred
 async def test_a_cpvm_gets_a_certificate_of_the_advertised_origin(
-    world, preparations: AgentPreparation
+    world: Any, preparations: AgentPreparation
 ) -> None:
     await world.reconciler.scan()
     agent, peer = await connected(world, "v-2-VM")
@@ -126,7 +130,7 @@ async def test_a_cpvm_gets_a_certificate_of_the_advertised_origin(
 
 
 @pytest_twisted.ensureDeferred
-async def test_housekeeping_measures_renews_and_forgets(world, preparations: AgentPreparation) -> None:
+async def test_housekeeping_measures_renews_and_forgets(world: Any, preparations: AgentPreparation) -> None:
     await world.reconciler.scan()
     _, ssvm = await connected(world, "s-1-VM")
     _, cpvm = await connected(world, "v-2-VM")
@@ -153,7 +157,7 @@ async def test_housekeeping_measures_renews_and_forgets(world, preparations: Age
 
 @pytest_twisted.ensureDeferred
 async def test_a_busy_guest_is_called_busy_and_its_nfs_server_is_not_blamed(
-    world, preparations: AgentPreparation
+    world: Any, preparations: AgentPreparation
 ) -> None:
     await world.reconciler.scan()
     agent, peer = await connected(world, "s-1-VM")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -23,13 +24,13 @@ from systemvm.rpc.tls.peer_certificate import check_agent
 from systemvm.wire import boot_arguments
 
 
-async def vm_of(world, name: str) -> instances.Instance:
+async def vm_of(world: Any, name: str) -> instances.Instance:
     found: instances.Instance = await world.database.read(instances.by_instance_name, name)
     return found
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_zone_gets_one_of_each_and_no_more(world) -> None:
+async def test_a_zone_gets_one_of_each_and_no_more(world: Any) -> None:
     await world.reconciler.scan()
     await world.reconciler.scan()
     assert [spec.name for spec in world.hypervisor.started] == ["s-1-VM", "v-2-VM"]
@@ -41,7 +42,7 @@ async def test_a_zone_gets_one_of_each_and_no_more(world) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_machine_is_a_clone_with_credentials_of_its_own(world) -> None:
+async def test_the_machine_is_a_clone_with_credentials_of_its_own(world: Any) -> None:
     await world.reconciler.scan()
     spec = world.hypervisor.specs["s-1-VM"]
     assert spec.is_system
@@ -55,7 +56,7 @@ async def test_the_machine_is_a_clone_with_credentials_of_its_own(world) -> None
 
 
 @pytest_twisted.ensureDeferred
-async def test_only_agents_of_vms_that_there_are_may_come_in(world) -> None:
+async def test_only_agents_of_vms_that_there_are_may_come_in(world: Any) -> None:
     await world.reconciler.scan()
     world.directory.admit(Caller("s-1-VM", "ssvm"))
     for stranger in (Caller("s-9-VM", "ssvm"), Caller("s-1-VM", "cpvm")):
@@ -64,19 +65,19 @@ async def test_only_agents_of_vms_that_there_are_may_come_in(world) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_agent_comes_in_while_its_machine_lives_and_not_without_it(world) -> None:
+async def test_an_agent_comes_in_while_its_machine_lives_and_not_without_it(world: Any) -> None:
     agent = Caller("S-1-vm", "ssvm")  # names know no case
     launch, end = world.hypervisor.start, world.hypervisor.stop
     admitted: list[InstanceState] = []
 
-    async def start(spec):
+    async def start(spec: Any) -> Any:
         status = await launch(spec)
         if spec.name == "s-1-VM":
             world.directory.admit(agent)
             admitted.append((await vm_of(world, "s-1-VM")).state)
         return status
 
-    async def stop(name, **how):
+    async def stop(name: str, **how: Any) -> None:
         world.directory.admit(agent)  # it may dial until its last moment
         admitted.append((await vm_of(world, "s-1-VM")).state)
         await end(name, **how)
@@ -102,7 +103,7 @@ async def test_an_agent_comes_in_while_its_machine_lives_and_not_without_it(worl
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_guest_that_resets_itself_starts_again_with_fresh_credentials(world) -> None:
+async def test_a_guest_that_resets_itself_starts_again_with_fresh_credentials(world: Any) -> None:
     await world.reconciler.scan()
     before = world.hypervisor.specs["s-1-VM"]
     world.directory.agent("s-1-VM").hello = object()  # it had come up
@@ -129,7 +130,7 @@ async def test_a_guest_that_resets_itself_starts_again_with_fresh_credentials(wo
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_failing_start_says_why_and_is_tried_again_ever_later(world) -> None:
+async def test_a_failing_start_says_why_and_is_tried_again_ever_later(world: Any) -> None:
     world.hypervisor.failing = HypervisorError("no memory is left", "stop a machine")
     await world.reconciler.scan()
     ssvm = await vm_of(world, "s-1-VM")
@@ -145,7 +146,7 @@ async def test_a_failing_start_says_why_and_is_tried_again_ever_later(world) -> 
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_that_dies_before_its_agents_first_word_waits(world) -> None:
+async def test_one_that_dies_before_its_agents_first_word_waits(world: Any) -> None:
     await world.reconciler.scan()
     world.hypervisor.end("s-1-VM", ExitReason.GUEST_PANIC)
     await settled(world.database)
@@ -158,7 +159,7 @@ async def test_one_that_dies_before_its_agents_first_word_waits(world) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_stop_is_followed_by_a_start_with_the_same_name_and_addresses(world) -> None:
+async def test_stop_is_followed_by_a_start_with_the_same_name_and_addresses(world: Any) -> None:
     await world.reconciler.scan()
     vm = await vm_of(world, "s-1-VM")
     had = await world.database.read(addresses.of_vm, vm.id)
@@ -172,11 +173,11 @@ async def test_stop_is_followed_by_a_start_with_the_same_name_and_addresses(worl
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_that_cannot_be_stopped_is_running_and_says_why(world) -> None:
+async def test_one_that_cannot_be_stopped_is_running_and_says_why(world: Any) -> None:
     await world.reconciler.scan()
     vm = await vm_of(world, "s-1-VM")
 
-    async def stuck(name, **how):
+    async def stuck(name: str, **how: Any) -> None:
         raise HypervisorError("QEMU (pid 7) cannot be ended", "look at the host's disks")
 
     world.hypervisor.stop = stuck
@@ -189,7 +190,7 @@ async def test_one_that_cannot_be_stopped_is_running_and_says_why(world) -> None
 
 
 @pytest_twisted.ensureDeferred
-async def test_reboot_keeps_the_public_address_and_can_be_forced(world) -> None:
+async def test_reboot_keeps_the_public_address_and_can_be_forced(world: Any) -> None:
     await world.reconciler.scan()
     vm = await vm_of(world, "v-2-VM")
     running = await world.lifecycle.reboot(vm.uuid, forced=True)
@@ -201,7 +202,7 @@ async def test_reboot_keeps_the_public_address_and_can_be_forced(world) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_cpvm_that_starts_anew_has_no_sessions(world) -> None:
+async def test_a_cpvm_that_starts_anew_has_no_sessions(world: Any) -> None:
     await world.reconciler.scan()
     ssvm, cpvm = await vm_of(world, "s-1-VM"), await vm_of(world, "v-2-VM")
     await world.database.run(instances.update, cpvm.id, console_sessions=1)
@@ -225,7 +226,7 @@ async def test_a_cpvm_that_starts_anew_has_no_sessions(world) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_destroy_makes_room_for_one_of_a_new_name(world) -> None:
+async def test_destroy_makes_room_for_one_of_a_new_name(world: Any) -> None:
     await world.reconciler.scan()
     vm = await vm_of(world, "v-2-VM")
     await world.lifecycle.destroy(vm.uuid)
@@ -241,7 +242,7 @@ async def test_destroy_makes_room_for_one_of_a_new_name(world) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_newer_image_is_a_new_disk_at_the_next_start(world) -> None:
+async def test_a_newer_image_is_a_new_disk_at_the_next_start(world: Any) -> None:
     await world.reconciler.scan()
     vm = await vm_of(world, "s-1-VM")
     world.images.rebuild()
@@ -252,7 +253,7 @@ async def test_a_newer_image_is_a_new_disk_at_the_next_start(world) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_restarted_daemon_adopts_what_runs_and_starts_what_does_not(world) -> None:
+async def test_a_restarted_daemon_adopts_what_runs_and_starts_what_does_not(world: Any) -> None:
     await world.reconciler.scan()
     del world.hypervisor.specs["v-2-VM"]  # it died while no daemon looked
     again = world.restarted()
@@ -269,7 +270,7 @@ async def test_a_restarted_daemon_adopts_what_runs_and_starts_what_does_not(worl
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_whose_agent_never_calls_is_started_again(world) -> None:
+async def test_one_whose_agent_never_calls_is_started_again(world: Any) -> None:
     await world.reconciler.scan()
     await world.reconciler.scan()  # from here on it is watched
     world.clock.advance(world.configuration.management.supervision.agent_deadline_s + 1)
@@ -279,14 +280,14 @@ async def test_one_whose_agent_never_calls_is_started_again(world) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_zone_without_a_store_gets_no_ssvm(world) -> None:
+async def test_a_zone_without_a_store_gets_no_ssvm(world: Any) -> None:
     world.configuration.zones[0].image_stores.clear()
     await world.reconciler.scan()
     assert list(world.hypervisor.specs) == ["v-1-VM"]
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_user_vm_is_none_of_this(world) -> None:
+async def test_a_user_vm_is_none_of_this(world: Any) -> None:
     from systemvm.management.state.status import InstanceType
 
     user = await world.database.run(instances.create, InstanceType.USER, account_id=2, zone_id=1)
@@ -295,14 +296,14 @@ async def test_a_user_vm_is_none_of_this(world) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_stop_waits_for_the_start_that_is_under_way(world) -> None:
+async def test_a_stop_waits_for_the_start_that_is_under_way(world: Any) -> None:
     from twisted.internet.defer import Deferred
 
     gate: Deferred[None] = Deferred()
     entered: list[str] = []
     start = world.hypervisor.start
 
-    async def slow(spec):
+    async def slow(spec: Any) -> Any:
         entered.append(spec.name)
         await gate
         return await start(spec)
@@ -335,7 +336,7 @@ class SlowGoodbye:
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_late_end_of_a_dead_machines_connection_alerts_nobody(world) -> None:
+async def test_the_late_end_of_a_dead_machines_connection_alerts_nobody(world: Any) -> None:
     await world.reconciler.scan()
     agent, connection = world.directory.agent("s-1-VM"), SlowGoodbye()
     agent.peer = connection

@@ -87,7 +87,7 @@ def test_a_machine_that_becomes_busy_begins_no_more() -> None:
 def test_one_that_gives_up_leaves_the_queue() -> None:
     machine = Machine()
     running = [machine.enter(number) for number in range(4)]
-    failed: list[type] = []
+    failed: list[type[BaseException] | None] = []
 
     def note(failure: Failure) -> None:
         failed.append(failure.type)

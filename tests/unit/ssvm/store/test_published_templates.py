@@ -12,8 +12,8 @@ import pytest
 
 from systemvm.ssvm import store_messages as messages
 from systemvm.ssvm.failure import TransferError
+from systemvm.ssvm.store import descriptors, published_templates
 from systemvm.ssvm.store import operations as store_module
-from systemvm.ssvm.store import published_templates
 from systemvm.ssvm.store.operations import StoreHelper
 from systemvm.wire.storage import TemplateListing
 from systemvm.wire.transfer_failure import TransferFailure
@@ -71,7 +71,7 @@ def test_what_cannot_be_read_fails_the_whole_listing(
 ) -> None:
     for account in ("1", "2"):
         (tmp_path / f"template/tmpl/{account}/7").mkdir(parents=True)
-    names = published_templates.list_names
+    names = descriptors.list_names
     calls: list[int] = []
 
     def failing(directory: int) -> list[str]:
