@@ -13,6 +13,8 @@ BASE_PYTHON ?= python3
 # Unit and contract tests share nothing, so each core runs its own part of them.
 JOBS   ?= $(shell nproc)
 PYTEST_PARALLEL := $(PYTEST) -n $(JOBS) --dist worksteal
+# Integration tests mostly wait for other programs. Each process names its namespaces by its own id.
+PYTEST_WAITING  := $(PYTEST) -n $$(( $(JOBS) + 1 )) --dist worksteal --durations=12
 # What drives a booted cloud and a browser is ordinary blocking code: Playwright refuses to run beside a reactor.
 PYTEST_BLOCKING := $(PYTEST) -p no:twisted -o addopts="-ra --strict-markers -p no:cacheprovider --import-mode=importlib --durations=12"
 ROOT   ?= build/run
@@ -88,7 +90,7 @@ check: $(VENV)/stamp ## lint, types, unit and contract tests: under two minutes,
 
 .PHONY: test-integration
 test-integration: setup ## components against real peers, in namespaces
-	@$(PYTEST) tests/integration
+	@$(PYTEST_WAITING) tests/integration
 
 .PHONY: test-image
 test-image: setup images ## what is in the images
@@ -98,12 +100,23 @@ test-image: setup images ## what is in the images
 test-system: setup images ## both flows on booted machines, with a browser
 	@$(PYTEST_BLOCKING) tests/image tests/system
 
+# A stage of `make test`: its duration goes to build/stages.txt, which ends the output, also after a failure.
+STAGES := build/stages.txt
+define stage
+@begun=$$(date +%s); code=0; $(2) || code=$$?; \
+printf '%-18s %4d s\n' '$(1)' $$(( $$(date +%s) - begun )) >> $(STAGES); \
+[ $$code = 0 ] || { echo "stages until the failure in $(1):"; cat $(STAGES); exit $$code; }
+endef
+
 .PHONY: test
-test: setup ## everything
-	@$(MAKE) --no-print-directory check
-	@$(MAKE) --no-print-directory images
-	@$(PYTEST) tests/integration
-	@$(PYTEST_BLOCKING) tests/image tests/system
+test: ## everything, and how long each stage took
+	@mkdir -p build; : > $(STAGES)
+	$(call stage,setup,$(MAKE) --no-print-directory setup)
+	$(call stage,check,$(MAKE) --no-print-directory check)
+	$(call stage,images,$(MAKE) --no-print-directory images)
+	$(call stage,integration,$(PYTEST_WAITING) tests/integration)
+	$(call stage,image and system,$(PYTEST_BLOCKING) tests/image tests/system)
+	@echo "stages:"; cat $(STAGES)
 
 .PHONY: test-matrix
 test-matrix: setup images $(CLIENTS)/stamp ## every way to boot, double and offline builds, provoked failures (up to 80 minutes)
