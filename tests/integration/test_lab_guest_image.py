@@ -65,7 +65,7 @@ async def screen_turns(hypervisor: QemuHypervisor, colour: tuple[int, int, int],
 
 
 async def press(hypervisor: QemuHypervisor, *keys: str) -> None:
-    session = await in_asyncio(hypervisor._session(hypervisor._domains["tiny"]))
+    session = await in_asyncio(hypervisor._domains["tiny"].session())
     for key in keys:
         stroke = {"keys": [{"type": "qcode", "data": key}], "hold-time": 30}
         await in_asyncio(session.execute("send-key", stroke))

@@ -283,7 +283,7 @@ def test_operators_methods(host: Host) -> None:
     host.start()
     host.both_running()
     # nobody has told a host key: neither an agent nor, when it is asked, the machine's guest agent
-    with pytest.raises(RpcError, match="s-1-VM has not told its ssh host keys yet"):
+    with pytest.raises(RpcError, match="s-1-VM has no known ssh host keys"):
         unix_call(
             str(host.layout.socket), "system_vm.ssh", {"name": "s-1-vm"}, timeout_s=CALL_S + LONGEST_ASK_S
         )

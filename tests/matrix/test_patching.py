@@ -33,7 +33,7 @@ def test_an_agent_that_does_not_start_is_taken_back_with_its_reason(cloud: Boote
     changed(code, "9.9.2", crash='raise RuntimeError("this version is broken")')
     failed = cloud.cli("system-vm", "patch", name, check=False)
     assert failed.returncode == 1
-    assert "goes on with its old agent" in failed.stderr
+    assert "continues with its old agent" in failed.stderr
     assert "this version is broken" in failed.stderr
     cloud.wait_up(SSVM)
     assert (agent_version(cloud, name), cloud.ssh(name, LINK), identity(cloud, name)) == before
@@ -66,7 +66,7 @@ def test_a_patch_whose_helper_is_killed_leaves_the_old_agent(cloud: BootedCloud,
     finally:
         patching.kill()
     assert patching.returncode == 1
-    assert "goes on with its old agent" in said, said
+    assert "continues with its old agent" in said, said
     cloud.wait_up(SSVM)
     assert (agent_version(cloud, name), cloud.ssh(name, LINK)) == before
     assert "/opt/" not in cloud.ssh(name, "cat /proc/self/mountinfo")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who starts QEMU: the launcher on a host, this process itself where there is one user only (tests)."""
+"""Ways to start QEMU: through the launcher on a host, or as children of this process (tests)."""
 
 from __future__ import annotations
 
@@ -14,29 +14,32 @@ from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.service.slowness import scaled_s
 from systemvm.service.unix_calls import RefusedError, call
 
-__all__ = ["FIRST_DESCRIPTOR", "DirectLauncher", "Launcher", "SocketLauncher"]
+__all__ = ["FIRST_DESCRIPTOR", "DirectLauncher", "QemuLauncher", "SocketLauncher"]
 
 _TIMEOUT_S = 20.0
 
 
-class Launcher(Protocol):
-    """Starts, finds and ends processes; a pidfd that is answered is the caller's to close."""
+class QemuLauncher(Protocol):
+    """Starts, finds and ends processes; the caller closes the pidfds that it gets."""
 
     async def start(self, argv: list[str], stderr: int, descriptors: Sequence[int]) -> tuple[int, int]:
-        """(pid, pidfd) of a new process, where `descriptors` are 3, 4, …; else HypervisorError."""
+        """Start a process whose descriptors 3, 4, … are `descriptors`, and return (pid, pidfd).
+
+        Raises: HypervisorError when it cannot be started.
+        """
 
     async def find(self, uuid: str) -> tuple[int, int] | None:
-        """(pid, pidfd) of the process that runs a machine."""
+        """Return (pid, pidfd) of the process that runs a machine, or None."""
 
     async def kill(self, pid: int, uuid: str) -> None:
-        """SIGKILL for that machine's process alone; fine when it is gone."""
+        """Send SIGKILL to the process if it runs that machine; does nothing when it has ended."""
 
     async def exit_code(self, pid: int) -> int | None:
-        """After its end: negative for a signal, None when nobody knows."""
+        """Return the exit code after the end, negative for a signal, None when it is unknown."""
 
 
 class DirectLauncher:
-    """Processes of this process's own user."""
+    """Starts processes as this process's own user."""
 
     def __init__(self) -> None:
         self._processes = Processes()
@@ -60,42 +63,44 @@ class DirectLauncher:
 
 
 class SocketLauncher:
-    """Processes of the launcher's user, which is not the daemon's."""
+    """Has the launcher start processes as its own user, which is not the daemon's."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def opens_kvm(self) -> bool:
-        """Whether that user may use /dev/kvm; blocks, for the daemon's start."""
-        return bool(self._call({"do": "kvm"}, ())[0]["opens"])
+        """Return whether that user can open /dev/kvm; blocks, so call it only during the daemon's start."""
+        return bool(self._call_now({"do": "kvm"}, ())[0]["opens"])
 
     async def start(self, argv: list[str], stderr: int, descriptors: Sequence[int]) -> tuple[int, int]:
-        answer, [pidfd] = await self._ask({"do": "start", "argv": argv}, (stderr, *descriptors))
+        answer, [pidfd] = await self._call({"do": "start", "argv": argv}, (stderr, *descriptors))
         return int(answer["pid"]), pidfd
 
     async def find(self, uuid: str) -> tuple[int, int] | None:
-        answer, descriptors = await self._ask({"do": "find", "uuid": uuid})
+        answer, descriptors = await self._call({"do": "find", "uuid": uuid})
         return (int(answer["pid"]), descriptors[0]) if answer["pid"] is not None else None
 
     async def kill(self, pid: int, uuid: str) -> None:
-        await self._ask({"do": "kill", "pid": pid, "uuid": uuid})
+        await self._call({"do": "kill", "pid": pid, "uuid": uuid})
 
     async def exit_code(self, pid: int) -> int | None:
-        answer, _ = await self._ask({"do": "exit-code", "pid": pid})
+        answer, _ = await self._call({"do": "exit-code", "pid": pid})
         return int(answer["code"]) if answer["code"] is not None else None
 
-    async def _ask(
+    async def _call(
         self, request: dict[str, Any], descriptors: Sequence[int] = ()
     ) -> tuple[dict[str, Any], list[int]]:
-        return await asyncio.to_thread(self._call, request, descriptors)
+        return await asyncio.to_thread(self._call_now, request, descriptors)
 
-    def _call(self, request: dict[str, Any], descriptors: Sequence[int]) -> tuple[dict[str, Any], list[int]]:
+    def _call_now(
+        self, request: dict[str, Any], descriptors: Sequence[int]
+    ) -> tuple[dict[str, Any], list[int]]:
         try:
             return call(self._path, request, descriptors, timeout_s=scaled_s(_TIMEOUT_S))
         except RefusedError as error:
             raise HypervisorError(error.message, error.hint) from error
         except OSError as error:
             raise HypervisorError(
-                f"the launcher of machines cannot be asked at {self._path}: {error.strerror or error}",
-                "is systemvm-launcher.socket active?",
+                f"launcher does not answer at {self._path}: {error.strerror or error}",
+                "check that systemvm-launcher.socket is active",
             ) from error

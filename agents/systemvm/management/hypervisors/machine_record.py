@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a later daemon needs to find a machine again: one small JSON file a machine, without secrets."""
+"""The records by which a later daemon finds machines again: one JSON file each, without secrets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from systemvm.management.hypervisors.qemu_arguments import tap_names
 
 @frozen
 class MachineRecord:
-    """Written before QEMU starts and removed after it ended, so that no process is ever unknown."""
+    """The record of one machine, written before QEMU starts and removed after its end."""
 
     name: str
     uuid: str
@@ -30,13 +30,15 @@ class MachineRecord:
 
 
 class MachineRecords:
-    """The entries, and the other files that belong to a running machine, in one directory."""
+    """The records and the other files of running machines, in one directory."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
     def open(self) -> None:
-        """On a host it is there already, and its group is QEMU's, which reads boot arguments in it."""
+        """Create the directory; on a host it exists, and its group is QEMU's, which reads boot arguments
+        there.
+        """
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def path(self, name: str, suffix: str) -> Path:
@@ -48,14 +50,14 @@ class MachineRecords:
         temporary.write_bytes(msgspec.json.encode(record))
         temporary.replace(path)
 
-    def entries(self) -> list[MachineRecord]:
+    def all(self) -> list[MachineRecord]:
         return [
             msgspec.convert(msgspec.json.decode(path.read_bytes()), type=MachineRecord, strict=True)
             for path in sorted(self.directory.glob("*.json"))
         ]
 
     def forget(self, name: str) -> None:
-        """Every file of a machine that has ended; its serial log lies elsewhere and stays."""
+        """Remove every file of a machine that has ended, except its serial log."""
         for suffix in ("pid", "monitor", "agent", "stderr", "png"):
             self.path(name, suffix).unlink(missing_ok=True)
         self.forget_credentials(name)
@@ -66,9 +68,9 @@ class MachineRecords:
             path.unlink(missing_ok=True)
 
     def stderr_tail(self, name: str) -> str:
-        """What QEMU itself said last."""
+        """Return the last lines of QEMU's stderr."""
         try:
-            said = self.path(name, "stderr").read_bytes()[-2000:].decode(errors="replace").strip()
+            text = self.path(name, "stderr").read_bytes()[-2000:].decode(errors="replace").strip()
         except FileNotFoundError:
             return ""
-        return " / ".join(said.splitlines()[-4:])
+        return " / ".join(text.splitlines()[-4:])

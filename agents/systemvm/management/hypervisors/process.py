@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A hypervisor's process: started so that it outlives the daemon, and watched whoever started it."""
+"""A hypervisor's process, which outlives the daemon and is watched by the next one."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from systemvm.management.hypervisors.errors import HypervisorError
-from systemvm.management.hypervisors.launchers import Launcher
+from systemvm.management.hypervisors.launchers import QemuLauncher
 
 
 class DetachedProcess:
-    """A machine's process, whoever started it, known by a pidfd: no signal meets a stranger."""
+    """The process of a machine, identified by a pidfd, so that no other process gets its signals."""
 
-    def __init__(self, launcher: Launcher, uuid: str, pid: int, pidfd: int) -> None:
+    def __init__(self, launcher: QemuLauncher, uuid: str, pid: int, pidfd: int) -> None:
         self.pid = pid
         self._launcher = launcher
         self._uuid = uuid
@@ -25,24 +25,24 @@ class DetachedProcess:
 
     @classmethod
     async def start(
-        cls, launcher: Launcher, uuid: str, argv: list[str], *, stderr: Path, descriptors: Sequence[int]
+        cls, launcher: QemuLauncher, uuid: str, argv: list[str], *, stderr: Path, descriptors: Sequence[int]
     ) -> DetachedProcess:
-        with stderr.open("wb") as said:
-            pid, pidfd = await launcher.start(argv, said.fileno(), descriptors)
+        with stderr.open("wb") as log:
+            pid, pidfd = await launcher.start(argv, log.fileno(), descriptors)
         return cls(launcher, uuid, pid, pidfd)
 
     @classmethod
-    async def find(cls, launcher: Launcher, uuid: str) -> DetachedProcess | None:
-        """The process that runs the machine `uuid`."""
+    async def find(cls, launcher: QemuLauncher, uuid: str) -> DetachedProcess | None:
+        """Return the process that runs the machine `uuid`, or None."""
         found = await launcher.find(uuid)
         return cls(launcher, uuid, *found) if found is not None else None
 
     def watch(self, ended: Callable[[], None]) -> None:
-        """Call `ended` once, when the process is gone."""
+        """Call `ended` once, when the process has ended."""
         loop = asyncio.get_running_loop()
         pidfd = self._pidfd
         if pidfd is None:
-            raise ValueError("a process that was released cannot be watched")
+            raise ValueError("process cannot be watched: it was released")
 
         def readable() -> None:
             loop.remove_reader(pidfd)
@@ -51,7 +51,7 @@ class DetachedProcess:
         loop.add_reader(pidfd, readable)
 
     async def exit_code(self) -> int | None:
-        """Negative for a signal; None when whoever started it is gone: the kernel tells the parent alone."""
+        """Return the exit code, negative for a signal; None without its parent, who alone can read it."""
         try:
             return await self._launcher.exit_code(self.pid)
         except HypervisorError:
@@ -61,7 +61,7 @@ class DetachedProcess:
         await self._launcher.kill(self.pid, self._uuid)
 
     def release(self) -> None:
-        """Stop watching; the process lives on."""
+        """Stop watching; the process continues."""
         if self._pidfd is not None:
             with contextlib.suppress(RuntimeError, ValueError):
                 asyncio.get_running_loop().remove_reader(self._pidfd)
@@ -70,12 +70,12 @@ class DetachedProcess:
 
 
 def unix_address(directory_fd: int, path: Path) -> str:
-    """A UNIX socket's address that is short, however deep the directory: the kernel allows 107 bytes."""
+    """Return a short address for a UNIX socket in any directory: the kernel allows 107 bytes."""
     return f"/proc/self/fd/{directory_fd}/{path.name}"
 
 
 def listen_unix(path: Path) -> socket.socket:
-    """A listening socket for QEMU to inherit, so that it is there before QEMU is."""
+    """Return a listening socket for QEMU to inherit; it exists before QEMU runs."""
     path.unlink(missing_ok=True)
     directory_fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -89,18 +89,21 @@ def listen_unix(path: Path) -> socket.socket:
 
 
 def is_listened_to(path: Path) -> bool:
-    """Whether some process holds the listening end of a UNIX socket."""
+    """Return whether any process listens on a UNIX socket."""
     try:
         connect_unix(path).close()
     except BlockingIOError:
-        return True  # so many that it does not come to answer them
+        return True  # its queue is full
     except (FileNotFoundError, ConnectionRefusedError):
         return False
     return True
 
 
 def connect_unix(path: Path) -> socket.socket:
-    """A connected, non-blocking socket; FileNotFoundError or ConnectionRefusedError when nobody listens."""
+    """Return a connected, non-blocking socket.
+
+    Raises: FileNotFoundError or ConnectionRefusedError when no process listens.
+    """
     directory_fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The embedded driver: QEMU processes, each spoken to by its own QMP socket."""
+"""The embedded driver: QEMU processes, each controlled through its own QMP socket."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from pathlib import Path
 
@@ -23,44 +22,19 @@ from systemvm.management.hypervisors.base import (
 )
 from systemvm.management.hypervisors.errors import DomainNotFoundError, HypervisorError
 from systemvm.management.hypervisors.guest_agent import GuestAgent
-from systemvm.management.hypervisors.launchers import DirectLauncher, Launcher
+from systemvm.management.hypervisors.launchers import DirectLauncher, QemuLauncher
 from systemvm.management.hypervisors.machine_record import MachineRecord, MachineRecords
 from systemvm.management.hypervisors.process import DetachedProcess, is_listened_to
+from systemvm.management.hypervisors.qemu_domain import QemuDomain
 from systemvm.management.hypervisors.qemu_exit import exit_reason
 from systemvm.management.hypervisors.qemu_program import QemuProgram, free_vnc_port
-from systemvm.management.hypervisors.qmp import QmpSession
 from systemvm.service.slowness import scaled_s
 
-GREETING_S = 30.0
 QUIT_S = 10.0
-#: A process that was just forked gets its command line, by which it is known, within this.
+#: A new process gets the command line by which it is found within this time.
 _EXEC_S = 10.0
 _EXEC_POLL_S = 0.05
 _VNC_ATTEMPTS = 5
-
-
-class _Domain:
-    """A machine that runs: its process, its monitor, and the end that is waited for."""
-
-    def __init__(self, record: MachineRecord, process: DetachedProcess) -> None:
-        self.record = record
-        self.process = process
-        self.session: QmpSession | None = None
-        self.guest_agent: GuestAgent | None = None  # made when somebody asks for it
-        self.stop_asked = False
-        self.started = False  # until then, whoever started it is told of its end, and nobody else
-        self.said = ""  # QEMU's own last words
-        self.ended: asyncio.Future[ExitReason] = asyncio.get_running_loop().create_future()
-        self.state = DomainState.RUNNING
-        self.reason: ExitReason | None = None
-
-    @property
-    def status(self) -> DomainStatus:
-        record = self.record
-        pid = self.process.pid if self.state.alive else None
-        return DomainStatus(
-            record.name, record.uuid, self.state, pid, self.reason, record.vnc_address, record.vnc_port
-        )  # fmt: skip
 
 
 class QemuHypervisor:
@@ -74,7 +48,7 @@ class QemuHypervisor:
         taps: Taps,
         accelerator: Accelerator,
         *,
-        launcher: Launcher | None = None,
+        launcher: QemuLauncher | None = None,
         binary: str | None = None,
         vnc_ports: tuple[int, int] = (5900, 6100),
     ) -> None:
@@ -83,7 +57,7 @@ class QemuHypervisor:
         self._program = QemuProgram(self._records, launcher or DirectLauncher(), accelerator, binary)
         self._guest_scale = GuestTimeoutScale(accelerator)
         self._vnc_ports = range(vnc_ports[0], vnc_ports[1] + 1)
-        self._domains: dict[str, _Domain] = {}
+        self._domains: dict[str, QemuDomain] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._callbacks: list[ExitCallback] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -110,30 +84,16 @@ class QemuHypervisor:
         self._callbacks.append(callback)
 
     async def screenshot(self, name: str) -> bytes:
-        return await in_asyncio(self._screenshot(name))
+        return await in_asyncio(self._running(name).screenshot())
 
     async def set_vnc_password(self, name: str, password: str) -> None:
         await in_asyncio(self._command(name, "set_password", protocol="vnc", password=password))
 
     def guest_agent(self, name: str) -> GuestAgent:
-        """The way into a system VM that needs no network; DomainNotFoundError when it does not run."""
-        return self._guest_agent_of(self._running(name))
-
-    def _guest_agent_of(self, domain: _Domain) -> GuestAgent:
-        if domain.guest_agent is None:
-            name = domain.record.name
-            channel = self._records.path(name, "agent")
-            domain.guest_agent = GuestAgent.on_socket(name, channel, self._guest_scale)
-        return domain.guest_agent
-
-    async def _hold_guest_agent(self, domain: _Domain) -> None:
-        """System VMs have the channel; a guest's program on a channel without a client polls."""
-        if self._records.path(domain.record.name, "agent").exists():
-            await self._guest_agent_of(domain).hold()
+        return self._running(name).guest_agent
 
     async def condition(self, name: str) -> str:
-        """QEMU's word for what the machine does: running, paused, io-error, guest-panicked, …"""
-        return await in_asyncio(self._query_state(self._running(name)))
+        return await in_asyncio(self._running(name).query_state())
 
     async def close(self) -> None:
         await in_asyncio(self._close())
@@ -148,7 +108,7 @@ class QemuHypervisor:
         async with self._lock(spec.name):
             running = self._domains.get(spec.name)
             if running is not None and running.state.alive:
-                raise HypervisorError(f"{spec.name} runs already (pid {running.process.pid})")
+                raise HypervisorError(f"{spec.name} runs already: pid {running.process.pid}")
             self._records.open()
             credentials = smbios.credential_strings(spec.credentials)
             for attempt in range(1, _VNC_ATTEMPTS + 1):
@@ -156,7 +116,7 @@ class QemuHypervisor:
                 try:
                     return await self._launch(spec, vnc_port, credentials)
                 except _PortTakenError as e:
-                    # somebody bound it between our look and QEMU's start
+                    # another process bound it between the check and QEMU's start
                     if attempt == _VNC_ATTEMPTS or (spec.vnc and spec.vnc.port):
                         raise HypervisorError(f"{spec.name}: {e.message}") from e
             raise AssertionError("the last attempt raises or returns")
@@ -175,25 +135,24 @@ class QemuHypervisor:
             raise
         finally:
             for descriptor in taps:
-                os.close(descriptor)  # QEMU has its own, and the tap goes with that
-        domain = _Domain(record, process)
+                os.close(descriptor)  # QEMU has its own copy, and the tap is removed with the last one
+        domain = QemuDomain(record, process, self._records, self._guest_scale)
         self._domains[spec.name] = domain
         self._watch(domain)
         try:
-            path = self._records.path(spec.name, "monitor")
-            domain.session = await QmpSession.connect(spec.name, path, timeout_s=GREETING_S)
+            session = await domain.session()
             self._records.forget_credentials(spec.name)
             if spec.vnc is not None:
-                await domain.session.execute(
+                await session.execute(
                     "set_password", {"protocol": "vnc", "password": spec.vnc.password, "connected": "keep"}
                 )
-            await domain.session.execute("cont")
-            domain.started = True
-            await self._hold_guest_agent(domain)
+            await session.execute("cont")
+            domain.is_started = True
+            await domain.hold_guest_agent()
         except BaseException as e:
-            said = await self._end_failed_start(domain)
+            stderr = await self._end_failed_start(domain)
             if isinstance(e, HypervisorError):
-                self._raise_start_error(spec.name, e, said)
+                self._raise_start_error(spec.name, e, stderr)
             raise
         self._log.info(
             "{name}: started, pid {pid}, {memory} MiB, {accelerator}",
@@ -202,25 +161,24 @@ class QemuHypervisor:
         )  # fmt: skip
         return domain.status
 
-    async def _end_failed_start(self, domain: _Domain) -> str:
-        """End what half runs, and hand back what QEMU said."""
+    async def _end_failed_start(self, domain: QemuDomain) -> str:
+        """End a machine that has not started, and return the end of QEMU's stderr."""
         self._domains.pop(domain.record.name, None)
-        domain.started = False
+        domain.is_started = False
         await domain.process.kill()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(domain.ended), scaled_s(QUIT_S))
-        return domain.said
+        await domain.has_ended_within(scaled_s(QUIT_S))
+        return domain.stderr
 
     @staticmethod
-    def _raise_start_error(name: str, error: HypervisorError, said: str) -> None:
-        if qemu_output.is_port_taken(said):
-            raise _PortTakenError(said) from error
-        message = f"{name}: QEMU did not start: {said}" if said else error.message
+    def _raise_start_error(name: str, error: HypervisorError, stderr: str) -> None:
+        if qemu_output.is_port_taken(stderr):
+            raise _PortTakenError(stderr) from error
+        message = f"{name}: QEMU did not start: {stderr}" if stderr else error.message
         raise HypervisorError(message, error.hint) from error
 
     # ---- the end of a machine -------------------------------------------------------------------------
 
-    def _watch(self, domain: _Domain) -> None:
+    def _watch(self, domain: QemuDomain) -> None:
         def ended() -> None:
             task = asyncio.get_running_loop().create_task(self._ended(domain))
             self._tasks.add(task)
@@ -228,34 +186,34 @@ class QemuHypervisor:
 
         domain.process.watch(ended)
 
-    async def _ended(self, domain: _Domain) -> None:
+    async def _ended(self, domain: QemuDomain) -> None:
         code = await domain.process.exit_code()
-        said = await domain.session.last_words() if domain.session is not None else []
+        events = await domain.shutdown_events()
         domain.process.release()
-        domain.reason = exit_reason(domain.stop_asked, said, code, was_heard=domain.session is not None)
+        domain.reason = exit_reason(domain.is_stop_requested, events, code, had_session=domain.has_session)
         domain.state = DomainState.EXITED
         name = domain.record.name
-        domain.said = self._records.stderr_tail(name)
+        domain.stderr = self._records.stderr_tail(name)
         await self._clean(domain.record)
         if not domain.ended.done():
             domain.ended.set_result(domain.reason)
-        if not domain.started:
+        if not domain.is_started:
             return
         self._log.info(
-            "{name}: ended ({reason}) {said}", name=name, reason=domain.reason.value, said=domain.said
+            "{name}: ended ({reason}) {stderr}", name=name, reason=domain.reason.value, stderr=domain.stderr
         )
         for callback in list(self._callbacks):
             try:
                 callback(name, domain.reason)
             except Exception:
-                self._log.failure("{name}: whoever waits for exits failed", name=name)
+                self._log.failure("{name}: an exit callback failed", name=name)
 
     async def _clean(self, record: MachineRecord) -> None:
         for tap in record.taps:
             try:
                 await in_twisted(self._taps.remove_tap(tap))
             except Exception:
-                self._log.failure("{name}: tap {tap} could not be removed", name=record.name, tap=tap)
+                self._log.failure("{name}: tap {tap} cannot be removed", name=record.name, tap=tap)
         self._records.forget(record.name)
 
     async def _stop(self, name: str, forced: bool, timeout_s: float) -> None:
@@ -263,23 +221,23 @@ class QemuHypervisor:
             domain = self._domains.get(name)
             if domain is None or not domain.state.alive:
                 return
-            domain.stop_asked = True
+            domain.is_stop_requested = True
             if (
                 not forced
                 and await self._try(domain, "system_powerdown")
-                and await _within(domain, timeout_s)
+                and await domain.has_ended_within(timeout_s)
             ):
                 return
-            if await self._try(domain, "quit") and await _within(domain, scaled_s(QUIT_S)):
+            if await self._try(domain, "quit") and await domain.has_ended_within(scaled_s(QUIT_S)):
                 return
-            self._log.warn("{name}: QEMU does not end by itself and is killed", name=name)
+            self._log.warn("{name}: QEMU did not quit: killing it", name=name)
             await domain.process.kill()
-            if not await _within(domain, scaled_s(QUIT_S)):
-                raise HypervisorError(f"{name}: QEMU (pid {domain.process.pid}) cannot be ended")
+            if not await domain.has_ended_within(scaled_s(QUIT_S)):
+                raise HypervisorError(f"{name}: QEMU cannot be ended: pid {domain.process.pid}")
 
-    async def _try(self, domain: _Domain, command: str) -> bool:
+    async def _try(self, domain: QemuDomain, command: str) -> bool:
         try:
-            await (await self._session(domain)).execute(command, timeout_s=QUIT_S)
+            await (await domain.session()).execute(command, timeout_s=QUIT_S)
         except HypervisorError as e:
             if domain.state.alive:
                 self._log.warn("{why}", why=e.message)
@@ -290,7 +248,7 @@ class QemuHypervisor:
     async def _adopt(self) -> dict[str, DomainStatus]:
         self._records.open()
         found: dict[str, DomainStatus] = {}
-        for record in self._records.entries():
+        for record in self._records.all():
             if record.name not in self._domains:
                 found[record.name] = await self._adopt_one(record)
         return found
@@ -302,102 +260,65 @@ class QemuHypervisor:
             self._log.info("{name}: ended while no daemon ran", name=record.name)
             await self._clean(record)
             return gone
-        domain = _Domain(record, process)
-        domain.started = True
+        domain = QemuDomain(record, process, self._records, self._guest_scale)
+        domain.is_started = True
         self._domains[record.name] = domain
         self._watch(domain)
         try:
-            state = await self._query_state(domain)
+            state = await domain.query_state()
         except HypervisorError as e:
-            # it lives, so it is not ours to end; each later command tries its monitor again
-            self._log.warn("adopted with a monitor that does not answer: {why}", why=e.message)
+            # it runs, so it must not be ended; each later command connects to its monitor again
+            self._log.warn("adopted, but its monitor does not answer: {why}", why=e.message)
             return domain.status
         self._records.forget_credentials(record.name)
         if state == "prelaunch":
-            self._log.info("{name}: its start was never finished; ended", name=record.name)
+            self._log.info("{name}: ended, because its start was not complete", name=record.name)
             await self._end_failed_start(domain)
             return gone
         domain.state = DomainState.PAUSED if state == "paused" else DomainState.RUNNING
-        await self._hold_guest_agent(domain)
+        await domain.hold_guest_agent()
         self._log.info("{name}: adopted, pid {pid}, {state}", name=record.name, pid=process.pid, state=state)
         return domain.status
 
     async def _find(self, record: MachineRecord) -> DetachedProcess | None:
-        """By its UUID on its command line; right after a fork, by who holds its monitor.
+        """Find the process of a machine by the UUID on its command line.
 
-        The monitor's socket was listened on before QEMU was started and is inherited by it alone: as long as
-        somebody is there, the process is there too, and no second one of the machine may be started.
+        Between fork and exec the command line is another one. The monitor's socket listens before QEMU starts
+        and only QEMU inherits it: while it listens, the process exists, and no second one must be started.
         """
         deadline = asyncio.get_running_loop().time() + scaled_s(_EXEC_S)
         while (process := await DetachedProcess.find(self._program.launcher, record.uuid)) is None:
             if not is_listened_to(self._records.path(record.name, "monitor")):
                 return None
             if asyncio.get_running_loop().time() > deadline:
-                # Whoever that is holds the disk's lock: the start of a second one fails, and says why.
+                # That process holds the lock of the disk: the start of a second one fails with that reason.
                 self._log.error(
-                    "{name}: its monitor is held by a process that cannot be found; `ss -xlp` shows it",
+                    "{name}: an unknown process holds its monitor; run `ss -xlp` to find it",
                     name=record.name,
                 )
                 return None
-            await asyncio.sleep(_EXEC_POLL_S)  # between fork and exec: the kernel tells nobody
+            await asyncio.sleep(_EXEC_POLL_S)  # between fork and exec, which has no event
         return process
-
-    async def _query_state(self, domain: _Domain) -> str:
-        answer = await (await self._session(domain)).execute("query-status")
-        return str(answer["status"])
 
     # ---- commands -------------------------------------------------------------------------------------
 
-    def _running(self, name: str) -> _Domain:
+    def _running(self, name: str) -> QemuDomain:
         domain = self._domains.get(name)
         if domain is None or not domain.state.alive:
             raise DomainNotFoundError(f"{name} does not run")
         return domain
 
-    async def _session(self, domain: _Domain) -> QmpSession:
-        if domain.session is None or not domain.session.connected:
-            path = self._records.path(domain.record.name, "monitor")
-            domain.session = await QmpSession.connect(domain.record.name, path, timeout_s=GREETING_S)
-        return domain.session
-
     async def _command(self, name: str, command: str, **arguments: object) -> None:
-        session = await self._session(self._running(name))
+        session = await self._running(name).session()
         await session.execute(command, arguments or None)
-
-    async def _screenshot(self, name: str) -> bytes:
-        session = await self._session(self._running(name))
-        path = self._records.path(name, "png")
-        try:
-            # QEMU writes through our descriptor: it may not create files in this directory
-            with path.open("wb") as picture:
-                lent = await session.lend(picture.fileno())
-            try:
-                await session.execute("screendump", {"filename": lent, "format": "png"})
-            finally:
-                await session.take_back(lent)
-            return path.read_bytes()
-        finally:
-            path.unlink(missing_ok=True)
 
     async def _close(self) -> None:
         for domain in list(self._domains.values()):
-            if domain.session is not None and domain.state.alive:
-                await domain.session.close()
-            if domain.guest_agent is not None:
-                domain.guest_agent.release()
-            domain.process.release()
+            await domain.release()
         self._domains.clear()
         for task in list(self._tasks):
             await task
 
 
 class _PortTakenError(HypervisorError):
-    pass
-
-
-async def _within(domain: _Domain, timeout_s: float) -> bool:
-    try:
-        await asyncio.wait_for(asyncio.shield(domain.ended), timeout_s)
-    except TimeoutError:
-        return False
-    return True
+    """Another process has bound the VNC port."""

@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why a QEMU process ended, by its last words on QMP and its exit code."""
+"""Determines why a QEMU process ended, from its QMP events and its exit code."""
 
 from __future__ import annotations
 
 from systemvm.management.hypervisors.base import ExitReason
 
 
-def exit_reason(asked: bool, said: list[tuple[str, str]], code: int | None, *, was_heard: bool) -> ExitReason:
-    """From what QEMU said at its end, else from how the process ended."""
-    if asked:
+def exit_reason(
+    is_requested: bool, events: list[tuple[str, str]], code: int | None, *, had_session: bool
+) -> ExitReason:
+    """Return the reason by QEMU's events (event, reason), else by the exit code."""
+    if is_requested:
         return ExitReason.STOPPED
-    if any(event == "GUEST_PANICKED" for event, _ in said):
+    if any(event == "GUEST_PANICKED" for event, _ in events):
         return ExitReason.GUEST_PANIC
-    for event, reason in said:
+    for event, reason in events:
         if event == "SHUTDOWN":
             return {
                 "guest-shutdown": ExitReason.GUEST_SHUTDOWN,
@@ -22,5 +24,5 @@ def exit_reason(asked: bool, said: list[tuple[str, str]], code: int | None, *, w
             }.get(reason, ExitReason.KILLED)
     if code is not None and code > 0:
         return ExitReason.FAILED
-    # QEMU announces every end of its own; one without a word was made from outside
-    return ExitReason.KILLED if code is not None or was_heard else ExitReason.UNKNOWN
+    # QEMU announces every end of its own: without an event, another process killed it
+    return ExitReason.KILLED if code is not None or had_session else ExitReason.UNKNOWN

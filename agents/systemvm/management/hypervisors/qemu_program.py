@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a QEMU process comes to be: what it reads is written, what it uses is opened for it and inherited."""
+"""Starts QEMU processes: writes the files that they read, and opens what they inherit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from systemvm.host.accelerator import Accelerator
 from systemvm.management.hypervisors import qemu_arguments, smbios
 from systemvm.management.hypervisors.base import DomainSpec, VncSpec
 from systemvm.management.hypervisors.errors import HypervisorError
-from systemvm.management.hypervisors.launchers import FIRST_DESCRIPTOR, Launcher
+from systemvm.management.hypervisors.launchers import FIRST_DESCRIPTOR, QemuLauncher
 from systemvm.management.hypervisors.machine_record import MachineRecord, MachineRecords
 from systemvm.management.hypervisors.process import DetachedProcess, listen_unix
 from systemvm.management.hypervisors.serial_log import start_marker
@@ -25,15 +25,18 @@ from systemvm.management.hypervisors.serial_log import start_marker
 
 @frozen
 class QemuProgram:
-    """The program itself: `binary` is another than the machine's architecture has, in tests."""
+    """The program; tests set `binary` to another one than that of the machine's architecture."""
 
     records: MachineRecords
-    launcher: Launcher
+    launcher: QemuLauncher
     accelerator: Accelerator
     binary: str | None = None
 
     def check(self, spec: DomainSpec) -> None:
-        """HypervisorError when this machine could not be started at all."""
+        """Check a description.
+
+        Raises: HypervisorError when QEMU cannot run the machine on this host.
+        """
         qemu_arguments.check(spec)
         binary = self._binary_of(spec)
         if shutil.which(binary) is None:
@@ -47,45 +50,52 @@ class QemuProgram:
     async def spawn(
         self, spec: DomainSpec, record: MachineRecord, credentials: list[bytes], taps: list[int]
     ) -> DetachedProcess:
-        """Write what QEMU reads, and have it started with its sockets, taps and log inherited."""
+        """Write QEMU's files and start it; it inherits its sockets, taps and log."""
         records = self.records
         spec.serial_log.parent.mkdir(parents=True, exist_ok=True)
         files = smbios.write(records.directory, spec.name, credentials)
         with contextlib.ExitStack() as stack:
-            given = list(taps)
+            inherited = list(taps)
 
-            def give(descriptor: int) -> int:
-                """The number that it has in QEMU."""
-                given.append(descriptor)
-                return FIRST_DESCRIPTOR + len(given) - 1
+            def inherit(descriptor: int) -> int:
+                """Pass a descriptor on, and return its number in QEMU."""
+                inherited.append(descriptor)
+                return FIRST_DESCRIPTOR + len(inherited) - 1
 
             def listen(suffix: str) -> int:
-                return give(stack.enter_context(listen_unix(records.path(spec.name, suffix))).fileno())
+                return inherit(stack.enter_context(listen_unix(records.path(spec.name, suffix))).fileno())
 
             log = os.open(spec.serial_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
             stack.callback(os.close, log)
             if spec.is_system:
                 moment = datetime.now(UTC).isoformat(timespec="seconds")
                 os.write(log, start_marker(moment))
-            channels = qemu_arguments.InheritedDescriptors(
+            descriptors = qemu_arguments.InheritedDescriptors(
                 monitor_fd=listen("monitor"),
                 agent_fd=listen("agent") if spec.is_system else None,
-                tap_fds=[FIRST_DESCRIPTOR + number for number in range(len(taps))],
-                serial_fd=give(log),
+                tap_fds=[FIRST_DESCRIPTOR + index for index in range(len(taps))],
+                serial_fd=inherit(log),
                 smbios_files=files,
                 vnc_port=record.vnc_port,
             )
-            argv = qemu_arguments.command_line(spec, self._binary_of(spec), self.accelerator, channels)
+            argv = qemu_arguments.command_line(spec, self._binary_of(spec), self.accelerator, descriptors)
             process = await DetachedProcess.start(
-                self.launcher, spec.uuid, argv, stderr=records.path(spec.name, "stderr"), descriptors=given
+                self.launcher,
+                spec.uuid,
+                argv,
+                stderr=records.path(spec.name, "stderr"),
+                descriptors=inherited,
             )
-        # for people who look; whoever adopts a machine finds it by its UUID
+        # for operators; a later daemon finds the process by its UUID
         records.path(spec.name, "pid").write_text(f"{process.pid}\n")
         return process
 
 
 def free_vnc_port(vnc: VncSpec, allowed: range) -> int:
-    """The port that was asked for, or a random one that nobody has."""
+    """Return the requested port, or a random free one.
+
+    Raises: HypervisorError when no port of the range can be bound.
+    """
     if vnc.port:
         return vnc.port
     family = socket.AF_INET6 if ":" in vnc.address else socket.AF_INET
@@ -99,9 +109,9 @@ def free_vnc_port(vnc: VncSpec, allowed: range) -> int:
             except OSError as e:
                 if e.errno in (errno.EADDRINUSE, errno.EACCES):
                     continue
-                raise HypervisorError(f"no screen can be served on {vnc.address}: {e.strerror}") from e
+                raise HypervisorError(f"VNC cannot listen on {vnc.address}: {e.strerror}") from e
             return port
     raise HypervisorError(
-        f"all ports for screens on {vnc.address} are taken",
-        f"{allowed[0]}–{allowed[-1]} are used",
+        f"all VNC ports on {vnc.address} are in use: {allowed[0]} to {allowed[-1]}",
+        "stop a VM, or enlarge the range of ports in managementd.yaml",
     )

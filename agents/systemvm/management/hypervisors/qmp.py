@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One QMP session, with deadlines, and with errors that a person understands."""
+"""One QMP session with deadlines and readable errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DRAIN_S = 2.0
 
 
 class QmpSession:
-    """A connected monitor; asyncio's side of the driver."""
+    """A connected monitor, for asyncio."""
 
     def __init__(self, name: str, client: QMPClient, shutdowns: EventListener) -> None:
         self._name = name
@@ -31,9 +31,12 @@ class QmpSession:
 
     @classmethod
     async def connect(cls, name: str, path: Path, *, timeout_s: float) -> QmpSession:
-        """Wait for QEMU's greeting; HypervisorError when there is none in time."""
+        """Connect and wait for QEMU's greeting.
+
+        Raises: HypervisorError when QEMU cannot be reached or does not answer in time.
+        """
         client = QMPClient(name)
-        client.logger.disabled = True  # it reports every closed connection as an error of its own
+        client.logger.disabled = True  # it logs every closed connection as an error
         timeout_s = scaled_s(timeout_s)
         shutdowns = EventListener(names=("SHUTDOWN", "GUEST_PANICKED"))
         client.register_listener(shutdowns)
@@ -56,7 +59,10 @@ class QmpSession:
         *,
         timeout_s: float = COMMAND_TIMEOUT_S,
     ) -> Any:
-        """QEMU's answer. Errors name the command and never its arguments, which may be secret."""
+        """Run a command and return QEMU's answer.
+
+        Raises: HypervisorError with the command, but without its arguments, which can be secret.
+        """
         timeout_s = scaled_s(timeout_s)
         try:
             return await asyncio.wait_for(self._client.execute(command, arguments), timeout_s)
@@ -65,37 +71,37 @@ class QmpSession:
                 f"{self._name}: QEMU did not answer {command} within {timeout_s:g} s"
             ) from e
         except ExecuteError as e:
-            raise HypervisorError(f"{self._name}: QEMU refused {command}: {e}") from e
+            raise HypervisorError(f"{self._name}: QEMU rejected {command}: {e}") from e
         except (ExecInterruptedError, StateError, ProtocolError, OSError, EOFError) as e:
             raise HypervisorError(f"{self._name}: QEMU ended during {command}") from e
 
     async def lend(self, descriptor: int) -> str:
-        """A name under which QEMU can open a file of ours, until `take_back` (QMP's add-fd)."""
+        """Return a name by which QEMU can open our file until `take_back` (QMP's add-fd)."""
         try:
             self._client.send_fd_scm(descriptor)
         except (OSError, QMPError, AssertionError) as e:
-            raise HypervisorError(f"{self._name}: QEMU cannot be handed a file: {e}") from e
+            raise HypervisorError(f"{self._name}: QEMU did not accept a descriptor: {e}") from e
         answer = await self.execute("add-fd")
         return f"/dev/fdset/{answer['fdset-id']}"
 
     async def take_back(self, name: str) -> None:
         await self.execute("remove-fd", {"fdset-id": int(name.rpartition("/")[2])})
 
-    async def last_words(self) -> list[tuple[str, str]]:
-        """After the process ended: (event, reason) of all that it said about its end."""
+    async def shutdown_events(self) -> list[tuple[str, str]]:
+        """Return (event, reason) of every event about the end, after the process has ended."""
         with contextlib.suppress(TimeoutError):
-            # the reader takes what is left in the socket, then meets its end
+            # the reader processes what is left in the socket, then closes
             async with asyncio.timeout(_DRAIN_S):
                 while self.connected:
                     await self._client.runstate_changed()
         await self.close()
-        said: list[tuple[str, str]] = []
+        events: list[tuple[str, str]] = []
         for event in self._shutdowns.history:
             data = cast(Mapping[str, object], event.get("data") or {})
-            said.append((str(event["event"]), str(data.get("reason", ""))))
-        return said
+            events.append((str(event["event"]), str(data.get("reason", ""))))
+        return events
 
     async def close(self) -> None:
-        """Let go of the monitor; the machine lives on."""
-        with contextlib.suppress(Exception):  # it raises whatever ended the session, which is no news here
+        """Close the monitor; the machine continues."""
+        with contextlib.suppress(Exception):  # it raises the reason for which the session has ended already
             await asyncio.wait_for(self._client.disconnect(), COMMAND_TIMEOUT_S)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The end of a machine, and its row meanwhile: Stopping, and Running again if it cannot be ended."""
+"""Stops a machine, with its row in Stopping, and in Running again if it cannot be stopped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState
 
 
-async def end_machine(
+async def stop_machine(
     database: Database,
     hypervisor: Hypervisor,
     vm: Instance,
@@ -22,10 +22,10 @@ async def end_machine(
     timeout_s: float,
     **stopping: Any,
 ) -> None:
-    """Press its power button, or pull its plug; `stopping` are columns to write together with the state.
+    """Press the power button, or end the machine at once; `stopping` are columns to write with the state.
 
-    Raises HypervisorError when it lives on; its row is then Running again and says why. What the row says
-    after a success is for the caller to write.
+    The caller writes the row after a success.
+    Raises: HypervisorError when it continues to run; its row is then Running again with the reason.
     """
     await database.run(instances.update, vm.id, state=InstanceState.STOPPING, **stopping)
     try:

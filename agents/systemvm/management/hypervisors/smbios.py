@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""systemd credentials in SMBIOS type 11 strings, handed to QEMU by file and never by value."""
+"""systemd credentials as SMBIOS type 11 strings, which QEMU reads from files and never from its argv."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from systemvm.management.hypervisors.errors import HypervisorError
 
-#: All SMBIOS tables together; QEMU's own tables and our type 11 header need some of it.
+#: The limit of all SMBIOS tables together, and the part for QEMU's own tables and the type 11 header.
 TABLES_BYTES = 65_535
 RESERVED_BYTES = 1_024
 
@@ -19,19 +19,19 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def credential_strings(credentials: Mapping[str, bytes]) -> list[bytes]:
-    """One type 11 string a credential; HypervisorError when the tables cannot hold them.
+    """Return one type 11 string for each credential, in base64, because QEMU rejects a NUL in a string.
 
-    Everything goes as base64, so that no value can hold a NUL, on which QEMU gives up.
+    Raises: HypervisorError when a name is invalid or the tables are too small.
     """
     strings: list[bytes] = []
     for name, value in credentials.items():
         if not _NAME.fullmatch(name):
-            raise HypervisorError(f"{name!r} is no name for a credential")
+            raise HypervisorError(f"{name!r} is not a valid name of a credential")
         strings.append(f"io.systemd.credential.binary:{name}=".encode() + base64.b64encode(value))
     needed = sum(len(string) + 1 for string in strings)
     if needed > TABLES_BYTES - RESERVED_BYTES:
         raise HypervisorError(
-            f"the machine's credentials need {needed} bytes of SMBIOS tables, which have room for "
+            f"credentials are too large for SMBIOS: {needed} bytes, the maximum is "
             f"{TABLES_BYTES - RESERVED_BYTES}",
             "use P-256 keys and short CA chains, or fewer boot arguments",
         )
@@ -39,10 +39,10 @@ def credential_strings(credentials: Mapping[str, bytes]) -> list[bytes]:
 
 
 def write(directory: Path, name: str, strings: list[bytes]) -> list[Path]:
-    """A file a string, for its owner and the directory's group (QEMU's); removed once QEMU has read it."""
+    """Write one file for each string, readable by the owner and the directory's group, which is QEMU's."""
     paths: list[Path] = []
-    for number, string in enumerate(strings):
-        path = directory / f"{name}.smbios{number}"
+    for index, string in enumerate(strings):
+        path = directory / f"{name}.smbios{index}"
         path.unlink(missing_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         with os.fdopen(descriptor, "wb") as file:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A new system VM's row with its NICs and addresses, in one transaction."""
+"""Creates the rows of a system VM, its NICs and its addresses in one transaction."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from systemvm.wire.role import Role
 
 
 class AllocationError(SystemVmError):
-    """A zone's configuration leaves a system VM without an address it needs."""
+    """The zone's configuration has no address for a NIC of a system VM."""
 
     code = FailureCode.CONFIGURATION
 
 
 def mac_of(traffic: TrafficType, address: IPv4Address) -> str:
-    """A MAC that an address gives: control 0e:00 as CloudStack's guru makes it, the others beside it.
+    """Return the MAC of an address: 0e:00 for control as in CloudStack's guru, 1e:00 for the others.
 
     >>> mac_of(TrafficType.CONTROL, IPv4Address("169.254.1.2"))
     '0e:00:a9:fe:01:02'
@@ -35,7 +35,10 @@ def mac_of(traffic: TrafficType, address: IPv4Address) -> str:
 
 
 def allocate(connection: Connection, zone: Zone, config: ZoneConfig, role: Role, host_id: int) -> Instance:
-    """Make a Stopped system VM with everything that it keeps until it is destroyed."""
+    """Create a Stopped system VM with everything that it keeps until it is destroyed.
+
+    Raises: AllocationError when a network has no pool, PoolExhaustedError when a pool has no free address.
+    """
     size = config.system_vms.of(role)
     vm = instances.create(
         connection,
@@ -51,7 +54,7 @@ def allocate(connection: Connection, zone: Zone, config: ZoneConfig, role: Role,
     )
     for device, (traffic, network) in enumerate(config.networks.of_system_vm(role)):
         if network.pool is None:
-            raise AllocationError(f"network {traffic.value} of zone {config.name} has no pool of addresses")
+            raise AllocationError(f"network {traffic.value} of zone {config.name} has no address pool")
         address = addresses.allocate(
             connection,
             zone_id=zone.id,

@@ -27,17 +27,17 @@ _Pairs = list[tuple[str, object]]
 
 @frozen
 class BootFacts:
-    """What every system VM of a zone is told alike."""
+    """The values that all system VMs of a zone have in common."""
 
     zone: ZoneConfig
     zone_id: int
     control: ControlConfig
     authorized_key: str  # a line of authorized_keys
-    own_networks: Sequence[str] = ()  # CIDRs of this cloud's own among public addresses
+    own_networks: Sequence[str] = ()  # CIDRs of this cloud among public addresses
 
 
 def cmdline(vm: Instance, nics: Sequence[Nic], facts: BootFacts) -> str:
-    """The whole text, in CloudStack's order."""
+    """Return the whole text, in CloudStack's order."""
     role = ROLES[vm.type]
     head: _Pairs = [
         ("template", "domP"),
@@ -78,7 +78,9 @@ def cmdline(vm: Instance, nics: Sequence[Nic], facts: BootFacts) -> str:
 
 
 def _networking(nics: Sequence[Nic], zone: ZoneConfig) -> _Pairs:
-    """Addresses, the default NIC's first as upstream has it: a reader must not count on an order."""
+    """Return addresses, those of the default NIC first as in CloudStack; readers must not rely on the
+    order.
+    """
     public = TrafficType.PUBLIC.value
     pairs: _Pairs = []
     for nic in sorted(nics, key=lambda nic: (nic.traffic_type != public, nic.device)):
@@ -108,7 +110,7 @@ def _networking(nics: Sequence[Nic], zone: ZoneConfig) -> _Pairs:
 
 
 def _ipv6(nics: Sequence[Nic], zone: ZoneConfig) -> _Pairs:
-    """For each NIC on a network that has IPv6; the way out is the public network's."""
+    """Return the arguments of NICs on networks with IPv6; the gateway is the public network's."""
     pairs: _Pairs = []
     networks = {kind.value: network for kind, network in zone.networks.by_type().items()}
     for nic in nics:

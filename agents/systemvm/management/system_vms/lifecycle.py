@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is done to a system VM: one thing at a time for each, its row always saying which."""
+"""The operations on system VMs: one at a time for each VM, visible in the state of its row."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from systemvm.management.control.agent import AgentStatus
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.hypervisors.base import Hypervisor
 from systemvm.management.hypervisors.errors import HypervisorError
-from systemvm.management.hypervisors.shutdown import end_machine
+from systemvm.management.hypervisors.shutdown import stop_machine
 from systemvm.management.network_helper import NetworkError
 from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state import console_sessions, events, instances
@@ -33,18 +33,18 @@ from systemvm.wire.vm_name import VmName
 
 STARTABLE = (InstanceState.STOPPED, InstanceState.ERROR)
 
-#: How long a guest may take to power off, before the timeout scale.
+#: The time for a guest to power off, before the timeout scale.
 POWER_OFF_S = 30.0
 
 
 class ConsoleFirewall(Protocol):
-    """The part of the network driver that lets CPVMs reach screens."""
+    """The part of the network driver that opens VNC servers to CPVMs."""
 
     async def admit_consoles(self, addresses: set[IPv4Address]) -> None: ...
 
 
 class SystemVmLifecycle:
-    """What may be done to a system VM, by its UUID."""
+    """The operations on a system VM, by its UUID."""
 
     _log = Logger()
 
@@ -54,7 +54,7 @@ class SystemVmLifecycle:
         hypervisor: Hypervisor,
         builder: SystemVmBuilder,
         directory: AgentDirectory,
-        admission: ConsoleFirewall,
+        firewall: ConsoleFirewall,
         boot_facts: Callable[[Instance], BootFacts],
         patching: AgentPatching,
         *,
@@ -65,7 +65,7 @@ class SystemVmLifecycle:
         self._hypervisor = hypervisor
         self._builder = builder
         self._directory = directory
-        self._admission = admission
+        self._firewall = firewall
         self._boot_facts = boot_facts
         self._patching = patching
         self._host_id = host_id
@@ -74,23 +74,25 @@ class SystemVmLifecycle:
         self._destroyed: list[Callable[[], None]] = []
 
     def on_destroyed(self, callback: Callable[[], None]) -> None:
-        """Call it whenever a VM is gone for good, and its zone needs another."""
+        """Call `callback()` whenever a system VM was destroyed, so that its zone needs another one."""
         self._destroyed.append(callback)
 
     async def start(self, uuid: str) -> Instance:
-        """Start it with fresh credentials; it is Running when its CPUs run. Fine when it runs already."""
+        """Start it with fresh credentials and wait until its CPUs run; does nothing when it runs already."""
         async with self._lock.acquire(uuid) as vm:
             if vm.state is InstanceState.RUNNING:
                 return vm
             return await self._start(vm)
 
     async def stop(self, uuid: str, *, forced: bool = False) -> Instance:
-        """Power it off, or pull its plug; the keeper starts it again when its zone needs it."""
+        """Power it off, or end it at once when `forced`; the reconciler starts it again when its zone
+        needs it.
+        """
         async with self._lock.acquire(uuid) as vm:
             return await self._stop(vm, forced, "was stopped on request")
 
     async def reboot(self, uuid: str, *, forced: bool = False) -> Instance:
-        """Power off and on: addresses and name stay, key and certificate do not."""
+        """Power it off and on: it keeps addresses and name, and gets a new key and certificate."""
         async with self._lock.acquire(uuid) as vm:
             stopped = await self._stop(vm, forced, "is being rebooted")
             vm = await self._start(stopped)
@@ -98,7 +100,7 @@ class SystemVmLifecycle:
             return vm
 
     async def destroy(self, uuid: str) -> None:
-        """End it, with its disk, addresses and name; the keeper makes another of a new name."""
+        """End it and remove disk, addresses and name; the reconciler makes another one with a new name."""
         async with self._lock.acquire(uuid) as vm:
             await self._stop(vm, True, "is being destroyed")
             self._directory.forget(vm.instance_name, "the system VM was destroyed")
@@ -112,11 +114,11 @@ class SystemVmLifecycle:
             callback()
 
     async def patch(self, uuid: str, *, forced: bool = False) -> PatchResult:
-        """Give it this daemon's agent while it runs; `forced` also when it has that already."""
+        """Install this daemon's agent while it runs; with `forced` also when it has that version already."""
         async with self._lock.acquire(uuid) as vm:
             if vm.state is not InstanceState.RUNNING:
                 raise HypervisorError(
-                    f"{vm.instance_name} is {vm.state.value} and cannot be patched",
+                    f"{vm.instance_name} cannot be patched: it is {vm.state.value}",
                     "wait until it is Running",
                 )
             try:
@@ -129,7 +131,9 @@ class SystemVmLifecycle:
             return patched
 
     async def ended(self, name: str, reason: str, why: AgentStatus | None = None) -> Instance | None:
-        """Its machine ended by itself, `why` if that is known; None when that was asked for, or not ours."""
+        """Record that a machine ended by itself; return None when that was requested, or it is no system
+        VM.
+        """
         hint = why.hint if why is not None else None
         if why is not None:
             reason = f"{reason}: it {why.reason}"
@@ -140,9 +144,9 @@ class SystemVmLifecycle:
         return vm
 
     async def admit_consoles(self) -> None:
-        """Screens are open to the management addresses of the CPVMs that there are, and to nobody else."""
+        """Open VNC servers to the management addresses of the existing CPVMs only."""
         addresses = await self._database.read(_console_addresses)
-        await self._admission.admit_consoles(addresses)
+        await self._firewall.admit_consoles(addresses)
 
     # --- steps, under the VM's lock
 
@@ -158,9 +162,9 @@ class SystemVmLifecycle:
         )
         if moved is None:
             raise HypervisorError(
-                f"{vm.instance_name} is {vm.state.value} and cannot be started", "wait until it is Stopped"
+                f"{vm.instance_name} cannot be started: it is {vm.state.value}", "wait until it is Stopped"
             )
-        await self._database.run(console_sessions.end_of_proxy, vm.id, "the console proxy was started anew")
+        await self._database.run(console_sessions.end_of_proxy, vm.id, "the console proxy was started again")
         agent = self._directory.expect(vm.instance_name, ROLES[vm.type])
         agent.hello = None
         agent.refused_s = None
@@ -199,11 +203,11 @@ class SystemVmLifecycle:
         )
         status = self._hypervisor.status(vm.instance_name)
         if running is None or status is None or not status.state.alive:
-            # Its end came before its row could be Running, when nobody takes note of ends.
+            # It ended before its row was Running, when ends are not recorded.
             await self.ended(vm.instance_name, "it ended while it was being started")
             raise HypervisorError(
                 f"{vm.instance_name} ended while it was being started",
-                f"systemvm serial {vm.instance_name} shows how far it came",
+                f'see "systemvm serial {vm.instance_name}" for its console',
             )
         await self._event(running, "START", "started")
         return running
@@ -212,7 +216,7 @@ class SystemVmLifecycle:
         if vm.state in STARTABLE:
             return vm
         self._directory.disconnected(vm.instance_name, f"is gone: the virtual machine {why}")
-        await end_machine(
+        await stop_machine(
             self._database,
             self._hypervisor,
             vm,
@@ -241,7 +245,7 @@ class SystemVmLifecycle:
 
 def _check_is_system_vm(vm: Instance) -> None:
     if vm.type not in ROLES:
-        raise HypervisorError(f"{vm.instance_name} is no system VM")
+        raise HypervisorError(f"{vm.instance_name} is not a system VM")
 
 
 def _as_hypervisor_error(error: Exception) -> HypervisorError:
@@ -252,13 +256,13 @@ def _as_hypervisor_error(error: Exception) -> HypervisorError:
     trouble = host_errors.explain(error)
     if trouble is not None:
         return HypervisorError(trouble.message, trouble.hint)
-    return HypervisorError(str(error) or type(error).__name__, "the daemon's log tells more")
+    return HypervisorError(str(error) or type(error).__name__, "see the log of the management daemon")
 
 
 def _note_end(connection: Connection, name: str, reason: str, hint: str | None) -> Instance | None:
-    """Running → Stopped; a VM that is being stopped or started is the business of who does that."""
-    where = instances.list_system(connection)
-    found = next((vm for vm in where if VmName(vm.instance_name) == VmName(name)), None)
+    """Change a VM from Running to Stopped; a start or stop in progress records the end by itself."""
+    system_vms = instances.list_system(connection)
+    found = next((vm for vm in system_vms if VmName(vm.instance_name) == VmName(name)), None)
     if found is None:
         return None
     return instances.change_state(

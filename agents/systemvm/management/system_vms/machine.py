@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A system VM as a machine: its image, its disk, its fresh credentials."""
+"""Builds the machine of a system VM: its image, its disk, its fresh credentials."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from systemvm.wire import boot_arguments
 from systemvm.wire.role import Role
 
 
-class Images(Protocol):
-    """Which image a role is booted from now."""
+class ImageSource(Protocol):
+    """Finds the image that a role boots from."""
 
     async def current(self, role: Role, arch: Architecture = Architecture.AMD64) -> SystemImage: ...
 
 
 class SystemImageSource:
-    """The images that this host has, with what was built last brought in first."""
+    """The images of this host; the newest build is imported first."""
 
     _log = Logger()
 
@@ -40,7 +40,10 @@ class SystemImageSource:
         self._source = source
 
     async def current(self, role: Role, arch: Architecture = Architecture.AMD64) -> SystemImage:
-        """The image of the newest build, else one imported before; PrimaryStorageError without either."""
+        """Return the image of the newest build, else the newest imported one.
+
+        Raises: PrimaryStorageError when there is neither.
+        """
         manifest = self._source / f"{arch.image_name(role.value)}.manifest.json"
         try:
             return await self._images.import_image(manifest)
@@ -54,7 +57,7 @@ class SystemImageSource:
                 raise
             newest = max(known, key=lambda image: image.directory.stat().st_mtime)
             self._log.warn(
-                "{manifest}: {error}; going on with image {version}",
+                "{manifest}: {error}; using image {version}",
                 manifest=str(manifest),
                 error=str(error),
                 version=newest.version,
@@ -64,18 +67,18 @@ class SystemImageSource:
 
 @frozen
 class BuiltSystemVm:
-    """What a start needs, and what its row must say."""
+    """The machine to start, and the image that its row must name."""
 
     spec: DomainSpec
     image: SystemImage
 
 
 class SystemVmBuilder:
-    """Makes `DomainSpec`s; every one holds a new key and a certificate for a day."""
+    """Makes a `DomainSpec` for each start, with a new key and a certificate for a day."""
 
     def __init__(
         self,
-        images: Images,
+        images: ImageSource,
         primary: PrimaryStorage,
         authority: ControlAuthority,
         logs: Path,
@@ -107,7 +110,7 @@ class SystemVmBuilder:
             initrd=image.initrd,
             append=image.append,
             credentials={
-                # for a guest whose RTC is wrong: TLS needs the time before anyone can be asked for it
+                # for a guest whose RTC is wrong: TLS needs the time before the first connection
                 boot_arguments.CMDLINE_CREDENTIAL: (
                     f"{arguments} {boot_arguments.CLOCK}={self._clock():.0f}".encode()
                 ),
@@ -125,7 +128,7 @@ class SystemVmBuilder:
         await self._primary.delete_volume(disk_uuid(vm))
 
     async def _disk(self, vm: Instance, image: SystemImage) -> Path:
-        """Its disk as it was left, or a new clone: of an image that is newer, or because there is none."""
+        """Return the existing disk, or a new clone when there is none or the image has changed."""
         path = self._primary.volume_path(disk_uuid(vm))
         if vm.image_sha256 == image.sha256 and path.exists():
             return path
@@ -133,5 +136,5 @@ class SystemVmBuilder:
 
 
 def disk_uuid(vm: Instance) -> str:
-    """A system VM has one disk, which nobody lists: its name follows from the VM's own."""
+    """Return the UUID of a system VM's only disk, which follows from the VM's own."""
     return str(uuid.uuid5(uuid.UUID(vm.uuid), "root"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What operators may do with a system VM over the daemon's UNIX socket, besides the API's commands."""
+"""The methods `system_vm.*` of the daemon's UNIX socket, for operators."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from systemvm.wire.role import Role
 from systemvm.wire.slowness import Delay, MachineLoad
 
 CHECK_DEADLINE_S = 110.0
-#: Longer than a guest agent is asked for the host keys of an agent that is not there.
+#: Longer than the deadline for reading host keys through the guest agent.
 SSH_DEADLINE_S = 55.0
-#: `why` answers within ten seconds, however long the run lasts and however busy the host is.
+#: `why` answers within ten seconds, however long the diagnosis takes and however busy the host is.
 FIRST_ANSWER_S = 6.0
 WHY_DEADLINE_S = 30.0
 SERIAL_PART_BYTES = 64 * 1024
@@ -48,7 +48,7 @@ class SystemVmName:
 
 @frozen
 class CallThrough:
-    """A call of an agent's method, its parameters as they are."""
+    """A call to forward to an agent, with its parameters unchanged."""
 
     name: str
     method: str
@@ -57,7 +57,7 @@ class CallThrough:
 
 @frozen
 class SshTarget:
-    """How to log in: `host_keys` are those that the agent told over the control channel."""
+    """How to log in; only `host_keys` are to be accepted."""
 
     user: str
     address: str
@@ -68,7 +68,7 @@ class SshTarget:
 
 @frozen
 class Why:
-    """`reason` and `hint` are empty for one that is Up and well."""
+    """Why a system VM is not Up; `reason` and `hint` are empty when it is Up without remarks."""
 
     name: str
     state: str
@@ -76,14 +76,14 @@ class Why:
     reason: str
     hint: str
     looked_at: list[Observation]
-    pending: str = ""  # what is still looked at: ask again; empty at the end
+    pending: str = ""  # the source that is still examined; empty at the end
     load: MachineLoad | None = None  # the busier of the guest's report and this host
     delay: str = ""  # a code of wire.slowness.Delay, or empty
 
 
 @frozen
 class SerialFrom:
-    """A piece of a serial log: from `offset`, its last piece without one."""
+    """A request for a part of a serial log: from `offset`, or its end."""
 
     name: str
     offset: int | None = None
@@ -103,7 +103,7 @@ class SystemVmOperations:
         self,
         database: Database,
         directory: AgentDirectory,
-        logins: SshAccess,
+        ssh: SshAccess,
         diagnosis: Diagnosis,
         preparations: AgentPreparation,
         logs: Path,
@@ -112,7 +112,7 @@ class SystemVmOperations:
         self._clock = clock
         self._database = database
         self._directory = directory
-        self._logins = logins
+        self._ssh_access = ssh
         self._diagnosis = diagnosis
         self._preparations = preparations
         self._logs = logs
@@ -133,7 +133,7 @@ class SystemVmOperations:
             params=SystemVmName,
             result=SshTarget,
             roles=OPERATORS,
-            summary="Address, port, key file and host keys for ssh",
+            summary="Return address, port, key file and host keys for ssh",
             deadline_s=SSH_DEADLINE_S,
         )
         table.add(
@@ -142,7 +142,7 @@ class SystemVmOperations:
             params=SystemVmName,
             result=Why,
             roles=OPERATORS,
-            summary="Why a system VM is not Up, what to do, and what was looked at for it",
+            summary="Return why a system VM is not Up, what to do, and what was examined",
             deadline_s=WHY_DEADLINE_S,
         )
         table.add(
@@ -151,7 +151,7 @@ class SystemVmOperations:
             params=SystemVmName,
             result=CheckReport,
             roles=OPERATORS,
-            summary="Run a system VM's own checks",
+            summary="Run the checks of a system VM",
             deadline_s=CHECK_DEADLINE_S + 5.0,
         )
         table.add(
@@ -160,7 +160,7 @@ class SystemVmOperations:
             params=SerialFrom,
             result=SerialPart,
             roles=OPERATORS,
-            summary="A piece of a system VM's serial log, by default its end",
+            summary="Return a part of a system VM's serial log, by default its end",
         )
 
     async def _rpc(self, call: Call, through: CallThrough) -> Any:
@@ -179,16 +179,16 @@ class SystemVmOperations:
             raise RpcError(
                 NOT_CONNECTED,
                 f"{vm.instance_name} is {vm.state.value}",
-                {"hint": vm.reason or "it is started again by itself"},
+                {"hint": vm.reason or "wait: it is started again automatically"},
             )
         try:
-            login = await self._logins.of(vm)
+            login = await self._ssh_access.login(vm)
         except HypervisorError as error:
             raise RpcError(NOT_CONNECTED, error.message, {"hint": error.hint}) from error
         return SshTarget("root", login.address, SSH_PORT, str(login.key_file), list(login.host_keys))
 
     async def _why(self, call: Call, target: SystemVmName) -> Why:
-        """What is known within `FIRST_ANSWER_S`; `pending` says what is still looked at, for another call."""
+        """Return what is known within `FIRST_ANSWER_S`; a later call returns the rest."""
         vm = await self._find(target.name)
         agent = self._directory.agent(vm.instance_name)
         run: DiagnosisRun | None = None
@@ -204,7 +204,7 @@ class SystemVmOperations:
         vm = await self._find(target.name)
         reason, hint = explanation_of(vm)
         if agent is not None and agent.is_up:
-            reason, hint = _of_agent(agent.status)  # rows lag behind
+            reason, hint = _of_agent(agent.status)  # newer than the row
         elif run is not None and run.finding is not None:
             status = run.finding.status
             if status is not None and not was_refused(agent):
@@ -228,7 +228,7 @@ class SystemVmOperations:
         run.pending = "its stores"
         try:
             await self._preparations.measure_stores(agent)
-        except RpcError as error:  # its connection ended meanwhile: the status says why
+        except RpcError as error:  # its connection ended meanwhile: the status has the reason
             run.note("stores", error.message)
         return run.conclude(agent.status)
 
@@ -242,13 +242,13 @@ class SystemVmOperations:
             request_id=call.request_id,
         )
 
-    async def _serial(self, call: Call, wanted: SerialFrom) -> SerialPart:
-        vm = await self._find(wanted.name)
+    async def _serial(self, call: Call, part: SerialFrom) -> SerialPart:
+        vm = await self._find(part.name)
         path = self._logs / f"{vm.instance_name}.log"
         try:
-            return await deferToThread(_part, path, wanted.offset)
+            return await deferToThread(_part, path, part.offset)
         except FileNotFoundError:
-            hint = vm.reason or "it has not started yet"
+            hint = vm.reason or "start it first"
             message = f"{vm.instance_name} has no serial log"
             raise RpcError.refused("no-log", message, hint) from None
 
@@ -259,7 +259,9 @@ class SystemVmOperations:
             vm = None
         if vm is None or not vm.type.is_system:
             raise RpcError.refused(
-                "not-found", f"there is no system VM named {name}", "systemvm system-vm list shows them"
+                "not-found",
+                f"there is no system VM named {name}",
+                "see systemvm system-vm list for their names",
             )
         return vm
 
@@ -269,12 +271,12 @@ def _of_agent(status: AgentStatus) -> tuple[str | None, str]:
 
 
 def was_refused(agent: Agent | None) -> bool:
-    """Whether the listener said why: it knows the very check that failed."""
+    """Return whether the listener refused the agent, which is the more precise reason."""
     return agent is not None and agent.refused_s is not None
 
 
 def _part(path: Path, offset: int | None) -> SerialPart:
-    """What follows `offset`; a log that is shorter than that was begun anew: its beginning."""
+    """Read from `offset`; a log that is shorter was started again, and is read from its beginning."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         start = max(0, size - SERIAL_PART_BYTES) if offset is None else max(0, offset)

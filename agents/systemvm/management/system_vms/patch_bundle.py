@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The guests' code of this daemon as one archive with a manifest, ready to be sent to a system VM."""
+"""Packs the guests' code of this daemon into an archive with a manifest, for patching a system VM."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ import systemvm
 from systemvm.service.errors import SystemVmError
 from systemvm.wire.role import Role
 
-#: What both appliances have; each has its role's own package besides.
+#: Packages of both appliances; each also has the package of its role.
 COMMON = ("wire", "web", "rpc", "service", "guest")
-#: What runs the old code until it is started again; the agent is first.
+#: Units that run the old code until they are restarted; the agent is first.
 UNITS = {
     Role.SSVM: [
         "systemvm-agent.service",
@@ -37,12 +37,12 @@ _PATCHER = "systemvm/guest/patch.py"
 
 
 class BundleError(SystemVmError):
-    """The code to send is not there, or is none."""
+    """The directory does not contain the guests' code."""
 
 
 @frozen
 class PatchBundle:
-    """`version` is the code's own with a piece of its hash: what the agent says of itself when it runs it."""
+    """`version` is the code's version with a part of its hash: the agent reports it in its hello."""
 
     role: Role
     version: str
@@ -50,24 +50,27 @@ class PatchBundle:
     archive: bytes = field(repr=False)
 
     def is_run_by(self, agent_version: str | None) -> bool:
-        """Whether an agent that tells this version has nothing to gain."""
+        """Return whether an agent of this version runs the same code."""
         return agent_version in (self.version, self.code_version)
 
 
 def own_code() -> Path:
-    """The directory that holds the package `systemvm` of this very daemon."""
+    """Return the directory that contains the package `systemvm` of this daemon."""
     return Path(systemvm.__file__).resolve().parents[1]
 
 
 def build(role: Role, source: Path, *, start_timeout_s: float) -> PatchBundle:
-    """Pack what a role's agent consists of, from the directory that holds the package `systemvm`."""
+    """Pack the code of a role's agent from the directory that contains the package `systemvm`.
+
+    Raises: BundleError when the code is incomplete.
+    """
     files = dict(_files(role, source))
     try:
         text = files[_VERSION_FILE].decode()
         [code_version] = _VERSION.findall(text)
         patcher = files[_PATCHER]
     except (KeyError, ValueError):
-        raise BundleError(f"{source} does not hold the guests' part of the package systemvm") from None
+        raise BundleError(f"{source} does not contain the guests' part of the package systemvm") from None
     digest = hashlib.sha256()
     for name in sorted(files):
         digest.update(f"{name}\0{len(files[name])}\0".encode() + files[name])
@@ -97,7 +100,7 @@ def _files(role: Role, source: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _requirements() -> list[str]:
-    """What every part of the package needs; what only the host needs has an `extra`."""
+    """Return the requirements of the guests' part; those of the host have an `extra`."""
     named = [line for line in requires("systemvm") or [] if "extra ==" not in line]
     return sorted({re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in named})
 

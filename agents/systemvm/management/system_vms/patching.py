@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A new agent for a running system VM: sent over ssh, tried there, kept when it comes Up, else taken back.
+"""Replaces the agent of a running system VM: installs it over ssh, and rolls back unless it comes Up.
 
-Over ssh and not over the channel, so that an agent that this daemon cannot talk to any more gets the one that
-it can. What happens in the guest is systemvm/guest/patch.py, which goes there with the code.
+It uses ssh and not the control channel, so that it can also replace an agent of an incompatible protocol. The
+archive contains systemvm/guest/patch.py, which does the work in the guest.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from systemvm.management.state.instances import Instance
 from systemvm.management.system_vms import patch_bundle
 from systemvm.management.system_vms.boot_arguments import ROLES
 from systemvm.management.system_vms.patch_bundle import BundleError, PatchBundle
-from systemvm.management.system_vms.secure_shell import Login, SshAccess
+from systemvm.management.system_vms.secure_shell import SshAccess, SshLogin
 from systemvm.service.scaled_timer import add_scaled_timeout
 from systemvm.service.slowness import TimeoutScale, unscaled
 
 #: Deadlines before the timeout scale.
-INSTALL_S = 120.0  # logging in, unpacking, compiling, starting the agent
+INSTALL_S = 120.0  # login, unpacking, compilation, start of the agent
 UP_S = 60.0  # from the agent's start to Up
-SETTLE_S = 60.0  # keeping it or taking it back
-START_S = 45.0  # a unit's start, as the guest waits for it
+SETTLE_S = 60.0  # commit or rollback
+START_S = 45.0  # the guest's limit for the start of a unit
 
 _REMOTE = (
     "set -eu; d=/run/systemvm-patch; rm -rf $d; mkdir -m 700 $d; "
@@ -46,22 +46,22 @@ _REMOTE = (
 )
 _RECOVER = "d=/run/systemvm-patch; exec /usr/bin/python3 -IS $d/patch.py $d recover"
 _LINE_BYTES = 64 * 1024
-_SAID_BYTES = 2000
+_STDERR_BYTES = 2000
 
-#: Why the new agent is not to be kept, "" when it is.
-Judge = Callable[[], Coroutine[Deferred[Any], Any, str]]
+#: Returns why the new agent must be rolled back, "" when it is good.
+Verify = Callable[[], Coroutine[Deferred[Any], Any, str]]
 
 
 @frozen
 class PatchResult:
-    """What became of it."""
+    """The result of a patch."""
 
     changed: bool
     version: str
 
 
 class AgentPatching:
-    """One bundle to one system VM; the caller holds the VM's turn."""
+    """Sends one bundle to one system VM; the caller holds the VM's lock."""
 
     _log = Logger()
 
@@ -69,15 +69,15 @@ class AgentPatching:
         self,
         clock: IReactorTime,
         directory: AgentDirectory,
-        logins: SshAccess,
+        ssh: SshAccess,
         replacement: Path,
         *,
         timeout_scale: TimeoutScale = unscaled,
     ) -> None:
         self._clock = clock
         self._directory = directory
-        self._logins = logins
-        #: Sent instead of the daemon's own code when it is there.
+        self._ssh = ssh
+        #: Replaces the daemon's own code when the directory exists.
         self._replacement = replacement
         self._timeout_scale = timeout_scale
         self._waiting: dict[str, tuple[str, Deferred[None]]] = {}
@@ -87,13 +87,16 @@ class AgentPatching:
         self._directory.on_status(self._status_changed)
 
     async def patch(self, vm: Instance, *, forced: bool) -> PatchResult:
-        """HypervisorError says why the system VM goes on with the agent that it had."""
+        """Replace the agent of a system VM.
+
+        Raises: HypervisorError when the system VM continues with its old agent.
+        """
         bundle = await self._bundle(vm)
         if not forced and bundle.is_run_by(vm.agent_version):
             return PatchResult(False, str(vm.agent_version))
-        login = await self._logins.of(vm)
+        login = await self._ssh.login(vm)
         self._log.info("{name}: patching to {version}", name=vm.instance_name, version=bundle.version)
-        await in_asyncio(self._converse(login, bundle, lambda: self._judge(vm.instance_name, bundle.version)))
+        await in_asyncio(self._install(login, bundle, lambda: self._verify(vm.instance_name, bundle.version)))
         return PatchResult(True, bundle.version)
 
     async def _bundle(self, vm: Instance) -> PatchBundle:
@@ -104,67 +107,70 @@ class AgentPatching:
                 patch_bundle.build, ROLES[vm.type], source, start_timeout_s=start_timeout_s
             )
         except (BundleError, OSError) as error:
-            raise HypervisorError(f"there is nothing to patch with: {error}") from error
+            raise HypervisorError(f"no code to patch with: {error}") from error
 
     # ---- in the guest: asyncio's side
 
-    async def _converse(self, login: Login, bundle: PatchBundle, judge: Judge) -> None:
-        guest = _Guest(login.name, self._timeout_scale)
+    async def _install(self, login: SshLogin, bundle: PatchBundle, verify: Verify) -> None:
+        guest = _PatchSession(login.name, self._timeout_scale)
         remote = _REMOTE.format(size=len(bundle.archive))
         async with guest.running(login, remote):
-            said = await guest.send(bundle.archive, INSTALL_S)
+            answer = await guest.send(bundle.archive, INSTALL_S)
             why_not = ""
-            if said.get("step") == "trial":
-                why_not = await in_twisted(judge())
-                said = await guest.send(b"undo\n" if why_not else b"keep\n", SETTLE_S)
-        match said.get("step"):
+            if answer.get("step") == "trial":
+                why_not = await in_twisted(verify())
+                answer = await guest.send(b"undo\n" if why_not else b"keep\n", SETTLE_S)
+        match answer.get("step"):
             case "kept":
                 return
             case "undone":
-                why_not = why_not or said["error"]
+                why_not = why_not or answer["error"]
             case _:
-                # Killed in its middle: what runs there may be anything.
+                # Killed in its middle: the state of the guest is unknown.
                 async with guest.running(login, _RECOVER):
                     await guest.send(b"", SETTLE_S)
-                why_not = f"the patch was cut off: {said['error']}"
-        raise HypervisorError(f"{login.name} goes on with its old agent: {why_not}", said.get("hint", ""))
+                why_not = f"patch was interrupted: {answer['error']}"
+        raise HypervisorError(
+            f"{login.name} was not patched and continues with its old agent: {why_not}",
+            answer.get("hint", ""),
+        )
 
     # ---- the verdict: Twisted's side
 
-    async def _judge(self, name: str, version: str) -> str:
+    async def _verify(self, name: str, version: str) -> str:
         agent = self._directory.agent(name)
         if agent is None:
-            return "the system VM is gone"
+            return "the system VM no longer exists"
         if _runs(agent, version):
             return ""
-        came: Deferred[None] = Deferred()
-        self._waiting[agent.name] = (version, came)
+        is_up: Deferred[None] = Deferred()
+        self._waiting[agent.name] = (version, is_up)
         try:
-            await add_scaled_timeout(came, UP_S, self._clock, self._timeout_scale)
+            await add_scaled_timeout(is_up, UP_S, self._clock, self._timeout_scale)
         except DeferredTimeout:
             limit_s = UP_S * self._timeout_scale()
             state, reason = agent.status.state.value, agent.status.reason
-            return f"the agent of version {version} was not Up within {limit_s:.0f} s ({state}: {reason})"
+            return f"agent of version {version} was not Up within {limit_s:.0f} s ({state}: {reason})"
         finally:
             del self._waiting[agent.name]
         return ""
 
     def _status_changed(self, agent: Agent) -> None:
-        version, came = self._waiting.get(agent.name, ("", None))
-        if came is not None and not came.called and _runs(agent, version):
-            came.callback(None)
+        version, is_up = self._waiting.get(agent.name, ("", None))
+        if is_up is not None and not is_up.called and _runs(agent, version):
+            is_up.callback(None)
 
 
-class _Guest:
-    """The other end of one ssh after another: lines of JSON."""
+class _PatchSession:
+    """A program in the guest over ssh; it answers with lines of JSON."""
 
     def __init__(self, name: str, timeout_scale: TimeoutScale) -> None:
         self._name = name
         self._timeout_scale = timeout_scale
 
     @contextlib.asynccontextmanager
-    async def running(self, login: Login, command: str) -> AsyncIterator[None]:
-        """Its end is the guest's sign to go back, if there was no word to keep it."""
+    async def running(self, login: SshLogin, command: str) -> AsyncIterator[None]:
+        """Run a command; its end makes the guest roll back, unless it was told to commit."""
         with login.command_line(command) as argv:
             process = await asyncio.create_subprocess_exec(
                 *argv, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=_LINE_BYTES
@@ -180,26 +186,26 @@ class _Guest:
                 await process.wait()
 
     async def send(self, data: bytes, timeout_s: float) -> dict[str, Any]:
-        """What the guest says to `data`; one without a `step`, but an `error`, when it says nothing."""
+        """Send data and return the guest's answer; without one, a mapping with `error` and no `step`."""
         limit_s = timeout_s * self._timeout_scale()
         try:
             async with asyncio.timeout(limit_s):
-                with contextlib.suppress(ConnectionError):  # its words tell more
+                with contextlib.suppress(ConnectionError):  # stderr has the reason
                     self._stdin.write(data)
                     await self._stdin.drain()
                 line = await self._stdout.readline()
                 if not line:
-                    said = (await self._stderr.read(_SAID_BYTES)).decode(errors="replace").strip()
-                    return self._silence(f"ssh ended: {said or 'without a word'}")
+                    stderr = (await self._stderr.read(_STDERR_BYTES)).decode(errors="replace").strip()
+                    return self._no_answer(f"ssh ended: {stderr or 'without a message'}")
                 fact = json.loads(line)
         except TimeoutError:
-            return self._silence(f"nothing came for {limit_s:.0f} s")
+            return self._no_answer(f"no answer within {limit_s:.0f} s")
         except ValueError as error:
-            return self._silence(f"what came is no answer: {error}")
-        return fact if isinstance(fact, dict) else self._silence("what came is no answer")
+            return self._no_answer(f"invalid answer: {error}")
+        return fact if isinstance(fact, dict) else self._no_answer("invalid answer")
 
-    def _silence(self, error: str) -> dict[str, Any]:
-        return {"error": error, "hint": f"`systemvm ssh {self._name}` must work for this"}
+    def _no_answer(self, error: str) -> dict[str, Any]:
+        return {"error": error, "hint": f'check that "systemvm ssh {self._name}" works'}
 
 
 def _runs(agent: Agent, version: str) -> bool:

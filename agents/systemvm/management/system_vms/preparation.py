@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What agents are given before they count as Up: an SSVM its stores, a CPVM its certificate."""
+"""Prepares agents before they are Up: mounts the stores of an SSVM, gives a CPVM its certificate."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from systemvm.wire.role import Role
 from systemvm.wire.slowness import Delay
 from systemvm.wire.storage import STORAGE_SETUP, STORAGE_STATS, StoreStats
 
-#: A mount waits for the NFS server; the guest's own deadlines are shorter.
+#: A mount waits for the NFS server; deadlines in the guest are shorter.
 MOUNT_DEADLINE_S = 190.0
-#: A store that takes longer to say its size is of no use to anybody.
+#: A store that takes longer to report its size is unusable.
 STATS_DEADLINE_S = 20.0
 REMARK = "stores"
 
 
 class AgentPreparation:
-    """Both roles' preparations; every one is idempotent and runs at each connection."""
+    """The preparations of both roles; each is idempotent and runs at every connection."""
 
     def __init__(
         self,
@@ -49,7 +49,10 @@ class AgentPreparation:
         self._directory.prepare(Role.CPVM, self.set_up_console)
 
     async def mount_stores(self, agent: Agent) -> None:
-        """Mount every store of the zone, and take note of its size; NotReadyError says which failed."""
+        """Mount every store of the zone and record its size.
+
+        Raises: NotReadyError when a store cannot be mounted.
+        """
         try:
             await self._each_store(agent, STORAGE_SETUP, MOUNT_DEADLINE_S)
         except RpcError as error:
@@ -58,17 +61,17 @@ class AgentPreparation:
             raise NotReadyError(self._without_store(agent, error)) from error
 
     def _without_store(self, agent: Agent, error: RpcError) -> AgentStatus:
-        """A machine that is slow is called slow; the NFS server is named when it was seen to be at fault."""
+        """Return the status of an agent without a store: busy, or the fault of the NFS server."""
         load = self._directory.load(agent.name)
         delay = delay_of(error, load)
         if delay is Delay.BUSY:
             text = explain(delay, load)
             return AgentStatus(AgentState.ALERT, f"{text.reason}; its stores are not mounted yet", text.hint)
-        hint = error.hint or "is the NFS server up, and does it export the store to this SSVM?"
+        hint = error.hint or "check that the NFS server runs and exports the store to this SSVM"
         return AgentStatus(AgentState.ALERT, f"has no store: {error.message}", hint)
 
     async def measure_stores(self, agent: Agent) -> None:
-        """Take note of how full its stores are. One that fails is mounted again, else named beside `Up`."""
+        """Record the usage of its stores. A store that fails is mounted again, else named beside `Up`."""
         remark = None
         try:
             await self._each_store(agent, STORAGE_STATS, STATS_DEADLINE_S)
@@ -97,7 +100,7 @@ class AgentPreparation:
                 )
 
     async def set_up_console(self, agent: Agent) -> None:
-        """Hand over a fresh certificate for the advertised origin; the key is made here and kept nowhere."""
+        """Send a fresh certificate for the advertised origin; the daemon does not store the key."""
         vm, config = await self._zone_of(agent)
         console = config.console
         nics = await self._database.read(instances.nics_of, vm.id)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps one SSVM and one CPVM a zone: makes what is missing, starts what stopped, replaces what hangs."""
+"""Keeps one SSVM and one CPVM running in each zone: creates, starts and restarts them."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from systemvm.service.slowness import TimeoutScale, unscaled
 from systemvm.wire.role import Role
 from systemvm.wire.vm_name import VmName
 
-#: Why a machine ended that never had an agent, if its console tells.
+#: Returns why a machine ended before its agent connected, if its serial console shows it.
 LastSerialError = Callable[[str], Awaitable[AgentStatus | None]]
 
 MANAGED_ROLES = (Role.SSVM, Role.CPVM)
 
-#: How soon a machine that ended by itself is started again.
+#: The delay before a machine that ended by itself is started again.
 RESTART_S = 1.0
 
 
 class SystemVmReconciler:
-    """Scans at an interval and whenever something happened; a scan is one pass over all zones."""
+    """Starts missing system VMs. A scan is one pass over all zones, at an interval and after events."""
 
     _log = Logger()
 
@@ -84,20 +84,20 @@ class SystemVmReconciler:
         self._lifecycle.on_destroyed(self.wake)
 
     async def adopt(self, machines: Mapping[str, DomainStatus]) -> None:
-        """After a start of the daemon: what runs is Running, and all else Stopped, whatever its row said."""
+        """Bring the rows up to date with the machines that a new daemon found."""
         by_name = {VmName(name): status for name, status in machines.items()}
         for vm in await self._database.read(instances.list_system):
             if vm.host_id not in (None, self._host_id):
                 continue
             status = by_name.get(VmName(vm.instance_name))
             alive = status is not None and status.state.alive
-            word = (
-                "has not called since the management daemon was restarted"
+            reason = (
+                "has not connected since the management daemon was restarted"
                 if alive
                 else "is gone: the virtual machine is not running"
             )
             agent = self._directory.expect(vm.instance_name, ROLES[vm.type])
-            self._directory.set_status(agent, AgentStatus(AgentState.DISCONNECTED, word))
+            self._directory.set_status(agent, AgentStatus(AgentState.DISCONNECTED, reason))
             if alive and vm.state is not InstanceState.RUNNING:
                 await self._database.run(instances.update, vm.id, state=InstanceState.RUNNING, reason=None)
             elif not alive and vm.state.has_process:
@@ -112,7 +112,7 @@ class SystemVmReconciler:
         self._schedule(0.0)
 
     async def stop(self) -> None:
-        """No more scans, and a start that is under way comes to its end; machines live on."""
+        """Stop scanning and wait for the scan in progress; machines continue."""
         self._stopped = True
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
@@ -120,7 +120,7 @@ class SystemVmReconciler:
         self._scanning.release()
 
     def wake(self, delay_s: float = 0.0) -> None:
-        """Scan soon: something happened."""
+        """Scan after `delay_s`."""
         if self._stopped or not self._started:
             return
         timer = self._timer
@@ -128,7 +128,7 @@ class SystemVmReconciler:
             self._schedule(delay_s)
 
     async def scan(self) -> None:
-        """One pass; what fails is noted where it failed and tried again later."""
+        """Run one pass; a failure is recorded in its row and retried later."""
         await self._scanning.acquire()
         try:
             for zone in await self._database.read(zones.list_zones):
@@ -138,7 +138,7 @@ class SystemVmReconciler:
                     continue
                 for role in MANAGED_ROLES:
                     if config.system_vms.of(role).enabled and not self._stopped:
-                        await self._keep(zone, config, role)
+                        await self._reconcile(zone, config, role)
         finally:
             self._scanning.release()
             if self._scan_again and not self._stopped:
@@ -147,19 +147,19 @@ class SystemVmReconciler:
 
     # --- one VM
 
-    async def _keep(self, zone: Zone, config: ZoneConfig, role: Role) -> None:
+    async def _reconcile(self, zone: Zone, config: ZoneConfig, role: Role) -> None:
         key = f"{zone.name}/{role.value}"
         if self._backoff.due_in_s(key) > 0:
             return
         if role is Role.SSVM and not config.image_stores:
-            return  # it would have nothing to do, as upstream sees it too
+            return  # as in CloudStack: without a store it has no work
         try:
             vm = await self._find_or_make(zone, config, role)
             await self._bring_up(vm)
         except Exception as error:
             wait_s = self._backoff.failed(key)
             self._log.warn(
-                "{role} of zone {zone} is not running: {error}; next attempt in {wait_s:.0f} s",
+                "{role} of zone {zone} cannot be started: {error}; next attempt in {wait_s:.0f} s",
                 role=role.value,
                 zone=zone.name,
                 error=str(error),
@@ -178,7 +178,7 @@ class SystemVmReconciler:
         if found:
             return found[0]
         vm = await self._database.run(allocate, zone, config, role, self._host_id)
-        self._log.info("made {name} for zone {zone}", name=vm.instance_name, zone=zone.name)
+        self._log.info("created {name} for zone {zone}", name=vm.instance_name, zone=zone.name)
         return vm
 
     async def _bring_up(self, vm: Instance) -> None:
@@ -186,14 +186,14 @@ class SystemVmReconciler:
             await self._lifecycle.start(vm.uuid)
         elif vm.state is InstanceState.RUNNING and self._hangs(vm):
             self._log.warn(
-                "{name} runs, but its agent has not called for long ({why}): starting it again",
+                "restarting {name}: its agent is not connected ({why})",
                 name=vm.instance_name,
-                why=vm.agent_reason or "nobody knows why",
+                why=vm.agent_reason or "reason unknown",
             )
             await self._lifecycle.reboot(vm.uuid, forced=True)
 
     def _hangs(self, vm: Instance) -> bool:
-        """True for one that this daemon has seen running for long without a connection of its agent."""
+        """Return whether it has run without its agent for longer than the deadline."""
         if self._directory.peer(vm.instance_name) is not None:
             self._silent_since_s.pop(vm.uuid, None)
             return False
@@ -203,11 +203,11 @@ class SystemVmReconciler:
         del self._silent_since_s[vm.uuid]
         return True
 
-    # --- what happens meanwhile
+    # --- events
 
     def _exited(self, name: str, reason: ExitReason) -> None:
         Deferred.fromCoroutine(self._note_exit(name, reason)).addErrback(
-            lambda failure: self._log.failure("noting the end of {name}", failure=failure, name=name)
+            lambda failure: self._log.failure("cannot record the end of {name}", failure=failure, name=name)
         )
 
     async def _note_exit(self, name: str, reason: ExitReason) -> None:
@@ -220,7 +220,7 @@ class SystemVmReconciler:
             return
         self._silent_since_s.pop(vm.uuid, None)
         if agent is None or agent.hello is None:
-            # It did not live until its agent's first word: without a wait this would go on for ever.
+            # It ended before its agent connected: without a backoff this would repeat for ever.
             zone = await self._database.read(zones.zone_by_id, vm.zone_id)
             self.wake(self._backoff.failed(f"{zone.name}/{ROLES[vm.type].value}"))
         else:
@@ -238,10 +238,10 @@ class SystemVmReconciler:
 
     def _tick(self) -> None:
         if self._scanning.locked:
-            # a start may take minutes: one scan follows it, and not one for each tick meanwhile
+            # a start can take minutes: one scan follows it, not one for each tick
             self._scan_again = True
             return
         scan = Deferred.fromCoroutine(self.scan())
-        scan.addErrback(lambda failure: self._log.failure("a scan of system VMs failed", failure=failure))
+        scan.addErrback(lambda failure: self._log.failure("scan of system VMs failed", failure=failure))
         if not self._stopped:
             self._schedule(self._interval_s)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon's own way into a system VM when its agent is no help: ssh on the control network."""
+"""The daemon's ssh access to system VMs on the control network, which needs no agent."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from systemvm.management.state.instances import Instance
 
 SSH_PORT = 3922
 _CONNECT_S = 30
-#: Made by preinit at each start (guest/paths.py); everyone in the guest may read it.
+#: Preinit creates it at each start (guest/paths.py); every user of the guest can read it.
 HOST_KEY = "/run/systemvm-preinit/ssh_host_ed25519_key.pub"
-ASK_S = 8.0
+READ_KEY_S = 8.0
 
 
 @frozen
-class Login:
-    """Where and as whom; `host_keys` are those that the agent told, and no other is believed."""
+class SshLogin:
+    """Address and keys of one system VM; no host key except `host_keys` is accepted."""
 
     name: str
     address: str
@@ -38,7 +38,7 @@ class Login:
 
     @contextlib.contextmanager
     def command_line(self, command: str) -> Iterator[list[str]]:
-        """An argv of ssh that runs `command` as root; holds for as long as the context does."""
+        """Yield an argv of ssh that runs `command` as root; it is valid within the context."""
         handle, known_hosts = tempfile.mkstemp(prefix="systemvm-known-hosts-")
         try:
             with os.fdopen(handle, "w") as file:
@@ -59,11 +59,11 @@ class Login:
 
 
 class SshAccess:
-    """The one place that knows how to log in to a system VM.
+    """Finds address and host keys of system VMs.
 
-    Its host keys are made at each start and come with its agent's hello. While the agent has not said hello
-    in this start, the row's are of an earlier one: its guest agent is asked instead, on a channel that is
-    the hypervisor's own and that nobody else can answer on.
+    Host keys are created at each start and come with the hello of the agent. Before the hello the row holds
+    those of an earlier start: the keys are then read through the guest agent, whose channel belongs to the
+    hypervisor and cannot be impersonated.
     """
 
     _log = Logger()
@@ -80,18 +80,21 @@ class SshAccess:
         self._hypervisor = hypervisor
         self._key_file = key_file
 
-    async def of(self, vm: Instance) -> Login:
-        """HypervisorError when its host keys are not known, so that nobody there could be trusted."""
+    async def login(self, vm: Instance) -> SshLogin:
+        """Return how to log in to a system VM.
+
+        Raises: HypervisorError when its host keys are unknown, so that its identity cannot be verified.
+        """
         name = vm.instance_name
         nics = await self._database.read(instances.nics_of, vm.id)
         control = next(nic for nic in nics if nic.traffic_type == TrafficType.CONTROL.value)
         keys = await self._host_keys(vm)
         if not keys:
             raise HypervisorError(
-                f"{name} has not told its ssh host keys yet",
-                f"they come with its agent, else by its guest agent; systemvm system-vm why {name}",
+                f"{name} has no known ssh host keys",
+                f"wait for its agent or its guest agent; see systemvm system-vm why {name}",
             )
-        return Login(name, control.address or "", self._key_file, keys)
+        return SshLogin(name, control.address or "", self._key_file, keys)
 
     async def _host_keys(self, vm: Instance) -> Sequence[str]:
         agent = self._directory.agent(vm.instance_name)
@@ -99,11 +102,11 @@ class SshAccess:
             return list(agent.hello.host_keys)
         try:
             guest = self._hypervisor.guest_agent(vm.instance_name)
-            text = await guest.read_file(HOST_KEY, limit_bytes=4096, timeout_s=ASK_S)
+            text = await guest.read_file(HOST_KEY, limit_bytes=4096, timeout_s=READ_KEY_S)
         except HypervisorError as error:
             self._log.info(
-                "{name}: no host key by its guest agent: {why}", name=vm.instance_name, why=error.message
+                "{name}: guest agent returned no host key: {why}", name=vm.instance_name, why=error.message
             )
             return vm.host_keys
-        told = [" ".join(line.split()[:2]) for line in text.decode("utf-8", "replace").splitlines()]
-        return [key for key in told if key.startswith("ssh-")] or vm.host_keys
+        found = [" ".join(line.split()[:2]) for line in text.decode("utf-8", "replace").splitlines()]
+        return [key for key in found if key.startswith("ssh-")] or vm.host_keys

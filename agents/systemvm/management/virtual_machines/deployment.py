@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A new virtual machine's rows, made in one transaction from what its user asked for."""
+"""Creates the rows of a new virtual machine in one transaction."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _HOST_NAME = re.compile(r"[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 @frozen
 class Deployment:
-    """What a user asked for; names are checked, numbers are rows that exist."""
+    """The request of a user; ids are of existing rows."""
 
     template_id: int
     zone_id: int
@@ -40,11 +40,14 @@ class Deployment:
     name: str | None = None
     display_name: str | None = None
     disk_bytes: int | None = None
-    wanted: bool = True
+    should_run: bool = True
 
 
 def deploy(connection: Connection, deployment: Deployment) -> Instance:
-    """Rows of a Stopped machine with its NIC and its disk to be; NotDeployableError makes nothing."""
+    """Create the rows of a Stopped machine, its NIC and its disk.
+
+    Raises: NotDeployableError when the request is invalid; no row is created then.
+    """
     _check_owner(connection, deployment.account_id)
     template = templates.by_id(connection, deployment.template_id)
     ref = templates.store_ref_of(connection, template.id, deployment.zone_id)
@@ -66,7 +69,7 @@ def deploy(connection: Connection, deployment: Deployment) -> Instance:
         vcpus=deployment.vcpus,
         memory_mib=deployment.memory_mib,
         state=InstanceState.STOPPED,
-        wanted=deployment.wanted,
+        wanted=deployment.should_run,
     )
     instances.add_nic(
         connection, vm_id=vm.id, device=0, traffic_type="guest", bridge=deployment.bridge, mac=random_mac()
@@ -97,21 +100,21 @@ def deploy(connection: Connection, deployment: Deployment) -> Instance:
 
 
 def _check_owner(connection: Connection, account_id: int) -> None:
-    """CloudStack's rule and words (UserVmManagerImpl.createVirtualMachine)."""
+    """Apply CloudStack's rule, with its message (UserVmManagerImpl.createVirtualMachine)."""
     owner = accounts.account_by_id(connection, account_id)
     if not owner.may_run_machines:
         raise NotDeployableError(
-            f"The owner of vm to deploy is disabled: {owner.name}", "enable the account, or name another one"
+            f"The owner of vm to deploy is disabled: {owner.name}", "enable the account, or use another one"
         )
 
 
 def _check_ready(template: Template, ref: StoreRef | None) -> None:
-    noun = "ISO" if template.is_iso else "Template"
+    kind = "ISO" if template.is_iso else "Template"
     if template.removed is not None:
-        raise NotDeployableError(f"{noun} {template.name} was deleted")
+        raise NotDeployableError(f"{kind} {template.name} was deleted")
     if ref is None or not ref.is_ready:
         raise NotDeployableError(
-            f"{noun} {template.name} is not ready", "wait until its download is complete; see its status"
+            f"{kind} {template.name} is not ready", "wait until its download is complete"
         )
     if template.is_iso and not template.bootable:
         raise NotDeployableError(f"ISO {template.name} is not bootable", "register it with bootable=true")
@@ -125,7 +128,7 @@ def _check_disk_size(disk_bytes: int | None, ref: StoreRef | None) -> None:
         raise NotDeployableError(
             f"Unsupported: rootdisksize override ({disk_bytes // GIB} GiB) is smaller than template size"
             f" ({template_bytes / GIB:.2f} GiB)",
-            f"leave rootdisksize out, or give at least {needed_gib}",
+            f"omit rootdisksize, or set it to at least {needed_gib}",
         )
 
 
@@ -135,20 +138,20 @@ def _check_name(connection: Connection, deployment: Deployment) -> None:
         return
     if not _HOST_NAME.fullmatch(name):
         raise NotDeployableError(
-            f"Invalid name {name[:64]!r}: a VM's name is its host name",
-            "letters, digits and hyphens, at most 63, the first a letter, the last no hyphen",
+            f"Invalid name {name[:64]!r}: it is not a host name",
+            "use at most 63 letters, digits and hyphens; begin with a letter and do not end with a hyphen",
         )
     if instances.is_host_name_taken(connection, deployment.account_id, name):
         raise NotDeployableError(f"A virtual machine named {name} exists already", "choose another name")
 
 
 def random_mac() -> str:
-    """A locally administered address; 40 random bits make a collision on one bridge unlikely enough."""
+    """Return a locally administered address; 40 random bits make a collision on a bridge unlikely."""
     return f"02:{secrets.token_bytes(5).hex(':')}"
 
 
 def mark_expunged(connection: Connection, vm: Instance) -> None:
-    """The machine and its disk are gone; their rows stay as history."""
+    """Mark a machine and its disk as removed; their rows stay as history."""
     volume = volumes.root_of(connection, vm.id)
     if volume is not None:
         volumes.remove(connection, volume.id)

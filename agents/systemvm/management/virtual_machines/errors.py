@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a virtual machine may not, or could not, do."""
+"""Errors of operations on users' virtual machines."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from systemvm.service.errors import FailureCode, SystemVmError
 
 
 class MachineError(SystemVmError):
-    """`message` says what was wrong, `hint` what to do about it."""
+    """An operation on a machine that failed."""
 
     code = FailureCode.UNAVAILABLE
 
 
 class NotDeployableError(MachineError):
-    """A deployment that names something that cannot be; nothing was made."""
+    """A deployment with an invalid request; no row was created."""
 
     code = FailureCode.INVALID
 
 
 class MachineStateError(MachineError):
-    """The machine is in a state where this cannot be done, and waiting does not change that."""
+    """An operation that the machine's state excludes; waiting does not change that."""
 
     code = FailureCode.WRONG_STATE
 
 
 class MachineBusyError(MachineError):
-    """Another thing is being done to the machine."""
+    """Another operation on the machine is in progress."""
 
     code = FailureCode.IN_USE

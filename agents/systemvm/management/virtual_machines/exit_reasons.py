@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why a machine is not running, in words for its user."""
+"""Texts for users about why a machine is not running."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _EXPLANATIONS = {
     ExitReason.GUEST_SHUTDOWN: ExitExplanation("The guest shut itself down."),
     ExitReason.GUEST_RESET: ExitExplanation("The guest reset itself.", "Start it again."),
     ExitReason.GUEST_PANIC: ExitExplanation(
-        "The guest's kernel panicked.", "Its console may show why; start it again."
+        "The guest's kernel panicked.", "See its console for the reason, then start it again."
     ),
     ExitReason.STOPPED: ExitExplanation("It was stopped."),
     ExitReason.KILLED: ExitExplanation(
-        "Its process was killed.", "Out of memory? See the host's kernel log."
+        "Its process was killed.", "Check the host's kernel log for a lack of memory."
     ),
     ExitReason.FAILED: ExitExplanation(
-        "Its process ended with an error.", "The management daemon's log tells more."
+        "Its process ended with an error.", "See the log of the management daemon."
     ),
     ExitReason.UNKNOWN: ExitExplanation(
         "It ended while no management daemon was running.", "Start it again."

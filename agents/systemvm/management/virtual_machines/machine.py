@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A user's VM as a machine: its disk on primary storage, its ISO, its screen."""
+"""Builds the machine of a user's VM: its disk on primary storage, its ISO, its VNC server."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from systemvm.management.state.zones import ImageStore
 from systemvm.management.virtual_machines.errors import MachineError
 from systemvm.wire.storage import ImageFormat
 
-#: RFB's own authentication uses eight characters of a password and ignores the rest.
+#: RFB's VNC authentication uses the first eight characters of a password.
 VNC_PASSWORD_LENGTH = 8
 _PASSWORD_CHARACTERS = string.ascii_letters + string.digits
-#: What secondary storage calls them, and what primary storage does.
+#: Formats of secondary storage, as primary storage names them.
 _DISK_FORMATS: dict[ImageFormat, DiskFormat] = {ImageFormat.QCOW2: "qcow2", ImageFormat.RAW: "raw"}
 
 
 class DiskStorage(Protocol):
-    """What primary storage does for a VM."""
+    """The part of primary storage that serves VMs."""
 
     async def ensure_template(
         self, template_uuid: str, source: Path, template_format: TemplateFormat
@@ -48,7 +48,7 @@ class DiskStorage(Protocol):
 
 @frozen
 class TemplateFile:
-    """A Ready template or ISO, and where this host reads it on secondary storage."""
+    """The file of a Ready template or ISO on secondary storage, as this host reads it."""
 
     template: Template
     ref: StoreRef
@@ -58,22 +58,22 @@ class TemplateFile:
     def path(self) -> Path:
         if self.store.host_path is None:
             raise MachineError(
-                f"this host cannot read the image store {self.store.name}",
-                "set host_path of the store in the zone's file to where the export is mounted here",
+                f"image store {self.store.name} cannot be read on this host",
+                "set host_path of the store in the zone's file to the mount point of the export",
             )
         if not self.ref.install_path:
             raise MachineError(f"{self.template.name} has no file on {self.store.name}", "register it again")
         root = Path(self.store.host_path)
         path = root / self.ref.install_path
-        # The path came from an SSVM: it names a file beneath the store, or nothing.
+        # The path comes from an SSVM, so it is not trusted.
         if not path.resolve().is_relative_to(root.resolve()):
-            raise MachineError(f"{self.template.name} lies outside of its store", "register it again")
+            raise MachineError(f"path of {self.template.name} leaves its store", "register it again")
         return path
 
 
 @frozen
 class MachineRows:
-    """Rows that make up a machine."""
+    """The rows that describe a machine."""
 
     nics: list[Nic]
     volume: Volume
@@ -83,28 +83,28 @@ class MachineRows:
 
 @frozen
 class BuiltUserVm:
-    """A machine ready to start, and the password of its screen."""
+    """A machine that is ready to start, and its VNC password."""
 
     spec: DomainSpec
     vnc_password: str = field(repr=False)
 
 
 class UserVmBuilder:
-    """Makes the disk of a VM at its first start, and its `DomainSpec` at each."""
+    """Makes the disk of a VM at its first start, and its `DomainSpec` at every start."""
 
     def __init__(
         self,
         database: Database,
         primary: DiskStorage,
         logs: Path,
-        screen_address: Callable[[str], str],
+        vnc_address: Callable[[str], str],
         *,
         host_id: int,
     ) -> None:
         self._database = database
         self._primary = primary
         self._logs = logs
-        self._screen_address = screen_address  # by zone name: where its VMs' screens are served
+        self._vnc_address = vnc_address  # by zone name: of its VMs' VNC servers
         self._host_id = host_id
 
     async def build(self, vm: Instance) -> BuiltUserVm:
@@ -121,14 +121,14 @@ class UserVmBuilder:
             serial_log=self._logs / f"{vm.instance_name}.log",
             disk=Disk(disk),
             cdrom=await self._on_primary(parts.iso) if parts.iso else None,
-            # Port 0: the driver takes a free one, so that a port is nobody's for long.
-            vnc=VncSpec(self._screen_address(zone.name), 0, password),
+            # Port 0: the driver takes a free one at every start.
+            vnc=VncSpec(self._vnc_address(zone.name), 0, password),
             arch=Architecture.of(vm.arch),
         )
         return BuiltUserVm(spec, password)
 
     async def copy_template(self, template_id: int) -> Path:
-        """The template's copy on this host's primary storage, made now if there is none."""
+        """Return the template's copy on this host's primary storage; make it when there is none."""
         return await self._on_primary(await self._database.read(templates.by_id, template_id))
 
     async def delete_disk(self, vm: Instance) -> None:
@@ -137,12 +137,12 @@ class UserVmBuilder:
             await self._primary.delete_volume(volume.uuid)
 
     async def _disk(self, parts: MachineRows) -> Path:
-        """The disk as it was left, or, at the first start, a clone of the template or an empty one."""
+        """Return the existing disk or, at the first start, a clone of the template or an empty disk."""
         volume = parts.volume
         if volume.state is VolumeState.READY:
             path = self._primary.volume_path(volume.uuid)
             if not path.exists():
-                raise MachineError(f"the disk {path} is gone", "deploy the VM anew")
+                raise MachineError(f"disk {path} is missing", "deploy the VM again")
             return path
         if parts.template is not None:
             backing = await self._on_primary(parts.template)
@@ -155,9 +155,9 @@ class UserVmBuilder:
         return path
 
     async def _on_primary(self, template: Template) -> Path:
-        """The template's copy on primary storage, made at its first use on this host.
+        """Return the template's copy on primary storage; make it at its first use on this host.
 
-        Once it is there the image store is not needed: the template may be deleted, or the store away.
+        Afterwards neither the template nor its image store is needed.
         """
         spool = await self._database.run(templates.spool_ref, template.id, self._host_id)
         if (copy := _present_copy(spool)) is not None:
@@ -187,7 +187,7 @@ def random_password() -> str:
 def _parts(connection: Connection, vm: Instance) -> MachineRows:
     volume = volumes.root_of(connection, vm.id)
     if volume is None:
-        raise MachineError(f"{vm.name} has no disk", "destroy it and deploy another")
+        raise MachineError(f"{vm.name} has no disk", "destroy it and deploy another one")
     needs_template = volume.state is not VolumeState.READY
     return MachineRows(
         nics=instances.nics_of(connection, vm.id),
@@ -207,17 +207,17 @@ def _present_copy(spool: SpoolRef) -> Path | None:
 
 
 def _disk_format(template: Template) -> DiskFormat:
-    """Of a template that disks are clones of; an ISO is none."""
+    """Return the disk format of a template; an ISO has none."""
     try:
         return _DISK_FORMATS[template.format]
     except KeyError:
-        raise MachineError(f"{template.name} is no disk", "deploy from a template") from None
+        raise MachineError(f"{template.name} is not a disk image", "deploy from a template") from None
 
 
 def _source(connection: Connection, template: Template, host_id: int) -> TemplateFile:
     zone_id = zones.host_by_id(connection, host_id).zone_id
     ref = templates.store_ref_of(connection, template.id, zone_id)
     if ref is None or not ref.is_ready:
-        noun = "ISO" if template.is_iso else "template"
-        raise MachineError(f"the {noun} {template.name} is not ready any more", "deploy from another one")
+        kind = "ISO" if template.is_iso else "template"
+        raise MachineError(f"{kind} {template.name} is no longer ready", "deploy from another one")
     return TemplateFile(template, ref, zones.store_by_id(connection, ref.store_id))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Expunges destroyed machines when their time is over (CloudStack's expunge.interval and expunge.delay)."""
+"""Expunges destroyed machines after their delay (CloudStack's expunge.interval and expunge.delay)."""
 
 from __future__ import annotations
 
@@ -13,28 +13,34 @@ from systemvm.management.state.database import Database
 from systemvm.service.periodic import Periodic
 
 
-class Machines(Protocol):
-    """Who expunges one machine."""
+class MachineExpunger(Protocol):
+    """Expunges one machine."""
 
     async def expunge_if_due(self, vm_id: int) -> bool: ...
 
 
 class ExpungeReaper:
-    """One pass at the start and one every `interval_s`; never two at a time.
+    """Runs one pass at the start and one every `interval_s`, never two at a time.
 
-    Due times are in the database, so a pass after a restart finds what the last daemon left, half done or
-    not. A pass costs one query and what is due.
+    Due times are in the database, so that a pass after a restart also finds machines that are half expunged.
+    A pass costs one query and the work for the machines that are due.
     """
 
     _log = Logger()
 
     def __init__(
-        self, clock: IReactorTime, database: Database, machines: Machines, *, host_id: int, interval_s: float
+        self,
+        clock: IReactorTime,
+        database: Database,
+        machines: MachineExpunger,
+        *,
+        host_id: int,
+        interval_s: float,
     ) -> None:
         self._database = database
         self._machines = machines
         self._host_id = host_id
-        self._loop = Periodic(clock, self.expunge_due, interval_s, what="expunging destroyed machines")
+        self._loop = Periodic(clock, self.expunge_due, interval_s, what="expunge destroyed machines")
 
     def start(self) -> None:
         self._loop.start(now=True)
@@ -43,11 +49,11 @@ class ExpungeReaper:
         self._loop.stop()
 
     async def expunge_due(self) -> int:
-        """Expunge what is due; how many. One that fails stays due and is tried in the next pass."""
+        """Expunge what is due and return how many; a machine that fails stays due for the next pass."""
         expunged = 0
         for vm_id in await self._database.read(instances.due_for_expunge, self._host_id):
             try:
                 expunged += await self._machines.expunge_if_due(vm_id)
             except Exception:
-                self._log.failure("machine {id} could not be expunged", id=vm_id)
+                self._log.failure("cannot expunge machine {id}", id=vm_id)
         return expunged

@@ -1,44 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Deploy, start, stop, destroy, recover and expunge users' VMs: one operation at a time on each of them.
+"""The service for users' VMs: deploy, start, stop, destroy, recover and expunge, one at a time for each VM.
 
-Each of them may be begun again after the daemon was restarted in its middle: what is done already is seen in
-the rows and at the hypervisor, and not done twice.
+Every operation can be repeated after a restart of the daemon in its middle: rows and hypervisor show which
+steps are done.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from systemvm.management.hypervisors.base import DomainStatus, ExitReason, Hypervisor
-from systemvm.management.hypervisors.shutdown import end_machine
+from systemvm.management.hypervisors.shutdown import stop_machine
 from systemvm.management.pki.seal import Seal
-from systemvm.management.state import accounts, events, instances
+from systemvm.management.state import instances
 from systemvm.management.state.columns import now
-from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import InstanceState, InstanceType
-from systemvm.management.virtual_machines.deployment import Deployment, deploy, mark_expunged
+from systemvm.management.virtual_machines import transitions
+from systemvm.management.virtual_machines.deployment import Deployment, deploy
 from systemvm.management.virtual_machines.errors import MachineBusyError, MachineError, MachineStateError
-from systemvm.management.virtual_machines.exit_reasons import ExitExplanation, explain
+from systemvm.management.virtual_machines.exit_reasons import explain
 from systemvm.management.virtual_machines.machine import UserVmBuilder
 from systemvm.management.vm_locks import PerVmLock
 from systemvm.service import host_errors
 from systemvm.service.slowness import TimeoutScale, unscaled
 from systemvm.wire.vm_name import VmName
 
-#: How long a guest may take after its power button was pressed, before the timeout scale.
+#: The time for a guest to power off after its power button was pressed, before the timeout scale.
 SHUTDOWN_S = 60.0
-
-_STARTABLE = (InstanceState.STOPPED, InstanceState.ERROR, InstanceState.STARTING)
 
 
 class VirtualMachines:
-    """What may be done to a user's VM, by its number."""
+    """The operations on a user's VM, by its id."""
 
     log = Logger()
 
@@ -69,50 +68,53 @@ class VirtualMachines:
         self._hypervisor.on_exit(self._exited)
 
     async def deploy(self, deployment: Deployment) -> Instance:
-        """Make the rows of a VM; `start` makes its disk and boots it."""
+        """Create the rows of a VM; `start` makes its disk and boots it."""
         return await self._database.run(deploy, deployment)
 
     async def copy_template(self, template_id: int) -> None:
-        """Copy a template to primary storage, for machines whose disk is not made yet."""
+        """Copy a template to primary storage for VMs whose disk does not exist yet."""
         await self._builder.copy_template(template_id)
 
     async def start(self, vm_id: int) -> Instance:
-        """Boot it with a fresh screen password; fine when it runs already."""
+        """Boot a VM with a fresh VNC password; does nothing when it runs already."""
         async with self._lock.acquire(vm_id) as vm:
             _check_exists(vm)
             status = self._hypervisor.status(vm.instance_name)
             if status is not None and status.state.alive:
-                return await self._database.run(_set_running, vm, status)
+                return await self._database.run(transitions.set_running, vm, status)
             return await self._claim_and_boot(vm)
 
     async def stop(self, vm_id: int, *, forced: bool = False) -> Instance:
-        """Press the power button, or pull the plug when `forced`; fine when it is Stopped."""
+        """Press the power button, or end the VM at once when `forced`; does nothing when it is Stopped."""
         async with self._lock.acquire(vm_id) as vm:
             _check_exists(vm)
             await self._end_process(vm, forced=forced)
-            return await self._database.run(_set_stopped, vm.id, None, wanted=False)
+            return await self._database.run(transitions.set_stopped, vm.id, None, wanted=False)
 
     async def reboot(self, vm_id: int, *, forced: bool = False) -> Instance:
-        """Stop and start a running one; MachineStateError when it does not run."""
+        """Stop and start a running VM.
+
+        Raises: MachineStateError when it does not run.
+        """
         async with self._lock.acquire(vm_id) as vm:
             _check_exists(vm)
-            # wanted: a daemon that was killed in the middle of this stopped it
+            # wanted: a daemon that was killed in the middle of a reboot has stopped it
             if vm.state is not InstanceState.RUNNING and not vm.wanted:
                 raise MachineStateError(
-                    f"{vm.name} is {vm.state.value}", "only a Running one can be rebooted"
+                    f"{vm.name} is {vm.state.value}", "start it instead: only a Running VM can be rebooted"
                 )
             await self._end_process(vm, forced=forced, wanted=True)
-            stopped = await self._database.run(_set_stopped, vm.id, None, wanted=True)
+            stopped = await self._database.run(transitions.set_stopped, vm.id, None, wanted=True)
             return await self._claim_and_boot(stopped)
 
     async def destroy(self, vm_id: int, *, expunge: bool = False) -> Instance:
-        """End it. Its disk stays until `expunge_delay_s` is over, unless `expunge`; fine when it is gone."""
+        """End a VM. Its disk stays for `expunge_delay_s`, unless `expunge`; does nothing when it is gone."""
         async with self._lock.acquire(vm_id) as vm:
             if vm.removed is not None:
                 return vm
             if not vm.state.is_gone:
                 await self._end_process(vm, forced=True)
-                vm = await self._database.run(_set_destroyed, vm, now() + self._expunge_delay)
+                vm = await self._database.run(transitions.set_destroyed, vm, now() + self._expunge_delay)
             await self._end_consoles(vm.id)
             if not expunge:
                 return vm
@@ -120,9 +122,12 @@ class VirtualMachines:
         return await self._expunged(vm_id)
 
     async def recover(self, vm_id: int) -> Instance:
-        """Make a Destroyed one Stopped again; MachineStateError when it is not Destroyed (any more)."""
+        """Make a Destroyed VM Stopped again.
+
+        Raises: MachineStateError when it is not Destroyed.
+        """
         async with self._lock.acquire(vm_id) as vm:
-            recovered = await self._database.run(_set_recovered, vm)
+            recovered = await self._database.run(transitions.set_recovered, vm)
             if recovered is None:
                 raise MachineStateError(
                     "vm with specified id is not in the right state",
@@ -131,7 +136,10 @@ class VirtualMachines:
             return recovered
 
     async def expunge(self, vm_id: int) -> Instance:
-        """Delete the disk of a Destroyed one now; fine when it is gone. MachineStateError for any other."""
+        """Delete the disk of a Destroyed VM now; does nothing when it is gone.
+
+        Raises: MachineStateError when it is neither Destroyed nor gone.
+        """
         async with self._lock.acquire(vm_id) as vm:
             if vm.removed is not None:
                 return vm
@@ -143,7 +151,7 @@ class VirtualMachines:
         return await self._expunged(vm_id)
 
     async def expunge_if_due(self, vm_id: int) -> bool:
-        """`expunge` for the reaper: False when it was recovered, or expunged, since it was listed."""
+        """Expunge for the reaper; return False when it was recovered or expunged since it was listed."""
         async with self._lock.acquire(vm_id) as vm:
             is_due = vm.expunge_at is not None and vm.expunge_at <= now()
             if vm.removed is not None or not vm.state.is_gone or not is_due:
@@ -153,26 +161,26 @@ class VirtualMachines:
         return True
 
     async def adopt(self, machines: Mapping[str, DomainStatus]) -> None:
-        """After a start of the daemon: rows say what the hypervisor found. Jobs go on afterwards."""
+        """Bring the rows up to date with the machines that a new daemon found, before any job resumes."""
         by_name = {VmName(name): status for name, status in machines.items()}
         for vm in await self._database.read(instances.list_user):
             if vm.host_id not in (None, self._host_id):
                 continue
             if vm.state.is_gone:
-                continue  # its process ended before its row said so
+                continue  # its process ended before its row changed
             status = by_name.get(VmName(vm.instance_name))
             if status is not None and status.state.alive:
                 if vm.state is not InstanceState.STOPPING:
-                    await self._database.run(_set_running, vm, status)
+                    await self._database.run(transitions.set_running, vm, status)
                 self.log.info("adopted {name}", name=vm.instance_name)
             elif vm.state is InstanceState.RUNNING:
                 why = explain(status.exit_reason if status else None)
-                await self._database.run(_set_stopped, vm.id, why)
+                await self._database.run(transitions.set_stopped, vm.id, why)
 
     # --- steps, under the VM's lock
 
     async def _claim_and_boot(self, vm: Instance) -> Instance:
-        claimed = await self._database.run(_claim, vm, self._host_id)
+        claimed = await self._database.run(transitions.claim, vm, self._host_id)
         if claimed is None:
             raise MachineBusyError(f"{vm.name} is {vm.state.value}", "wait until it is Stopped")
         return await self._boot(claimed)
@@ -185,8 +193,8 @@ class VirtualMachines:
             )
             status = await self._hypervisor.start(built.spec)
         except Exception as error:
-            message, hint = _words(error)
-            self.log.info("{name} could not be started: {why}", name=vm.instance_name, why=message)
+            message, hint = _message_and_hint(error)
+            self.log.info("{name} cannot be started: {why}", name=vm.instance_name, why=message)
             await self._database.run(
                 instances.update,
                 vm.id,
@@ -195,20 +203,22 @@ class VirtualMachines:
                 hint=hint or None,
             )
             raise
-        running = await self._database.run(_set_running, vm, status)
+        running = await self._database.run(transitions.set_running, vm, status)
         after = self._hypervisor.status(vm.instance_name)
         if after is None or not after.state.alive:
-            # It ended before its row said Running, when its exit was still taken for a failed start.
+            # It ended before its row was Running, when its exit still counts as a failed start.
             why = explain(after.exit_reason if after else None)
-            await self._database.run(_set_stopped, vm.id, why)
+            await self._database.run(transitions.set_stopped, vm.id, why)
             raise MachineError(f"{vm.name} ended while it was being started: {why.reason}", why.hint or "")
         return running
 
     async def _expunge(self, vm: Instance) -> None:
-        """From the first step on it cannot be recovered; a kill between two steps leaves it due."""
-        await self._database.run(_set_expunging, vm)
+        """Expunge a VM: it cannot be recovered after the first step, and a kill between two steps leaves
+        it due.
+        """
+        await self._database.run(transitions.set_expunging, vm)
         await self._builder.delete_disk(vm)
-        await self._database.run(_set_expunged, vm)
+        await self._database.run(transitions.set_expunged, vm)
 
     async def _expunged(self, vm_id: int) -> Instance:
         self._lock.forget(vm_id)
@@ -218,7 +228,7 @@ class VirtualMachines:
         status = self._hypervisor.status(vm.instance_name)
         if status is None or not status.state.alive:
             return
-        await end_machine(
+        await stop_machine(
             self._database,
             self._hypervisor,
             vm,
@@ -227,12 +237,12 @@ class VirtualMachines:
             wanted=wanted,
         )
 
-    # --- what happens by itself
+    # --- events of the hypervisor
 
     def _exited(self, name: str, reason: ExitReason) -> None:
-        noted = Deferred.fromCoroutine(self._database.run(_note_exit, name, reason))
+        noted = Deferred.fromCoroutine(self._database.run(transitions.record_exit, name, reason))
         noted.addErrback(
-            lambda failure: self.log.failure("the end of {name} is not noted", failure, name=name)
+            lambda failure: self.log.failure("cannot record the end of {name}", failure, name=name)
         )
 
 
@@ -242,147 +252,19 @@ def _check_is_users(vm: Instance) -> None:
 
 
 def _check_exists(vm: Instance) -> None:
-    """A job may have waited for the one that destroyed it."""
+    """Check for a VM that was destroyed while a job waited for its lock."""
     if vm.removed is not None:
-        raise NotFoundError(f"the virtual machine {vm.name} was destroyed")
+        raise NotFoundError(f"virtual machine {vm.name} was destroyed")
     if vm.state.is_gone:
         recoverable = vm.state is InstanceState.DESTROYED
-        hint = "recover it first, by recoverVirtualMachine" if recoverable else "deploy another one"
+        hint = "recover it first with recoverVirtualMachine" if recoverable else "deploy another one"
         raise MachineStateError(f"{vm.name} is {vm.state.value}", hint)
 
 
-def _words(error: Exception) -> tuple[str, str]:
-    """Message and hint of any error of ours: all carry both."""
+def _message_and_hint(error: Exception) -> tuple[str, str]:
+    """Return message and hint of any error."""
     trouble = host_errors.explain(error)
     if trouble is not None and not hasattr(error, "hint"):
         return trouble.message, trouble.hint
     message, hint = getattr(error, "message", None), getattr(error, "hint", "")
     return str(message or error or type(error).__name__), str(hint)
-
-
-def _claim(connection: Connection, vm: Instance, host_id: int) -> Instance | None:
-    """Starting; None when another thing is being done to it.
-
-    MachineStateError when its owner is disabled, as in CloudStack (UserVmManagerImpl.startVirtualMachine). In
-    one transaction: disabling an account finds every machine that was claimed before.
-    """
-    owner = accounts.account_by_id(connection, vm.account_id)
-    if not owner.may_run_machines:
-        raise MachineStateError(
-            f"The owner of {vm.name} is disabled: {owner.name}", "enable the account first, by enableAccount"
-        )
-    return instances.change_state(
-        connection,
-        vm.id,
-        # Running without a process: its end has not been noted yet.
-        (*_STARTABLE, InstanceState.RUNNING),
-        InstanceState.STARTING,
-        wanted=True,
-        reason=None,
-        hint=None,
-        host_id=host_id,
-    )
-
-
-def _set_running(connection: Connection, vm: Instance, status: DomainStatus) -> Instance:
-    was_running = vm.state is InstanceState.RUNNING
-    running = instances.update(
-        connection,
-        vm.id,
-        state=InstanceState.RUNNING,
-        wanted=True,
-        reason=None,
-        hint=None,
-        vnc_address=status.vnc_address,
-        vnc_port=status.vnc_port,
-        **({} if was_running else {"started": now()}),
-    )
-    if not was_running:
-        _record(connection, running, "VM.START", "runs")
-    return running
-
-
-def _set_stopped(
-    connection: Connection, vm_id: int, why: ExitExplanation | None, *, wanted: bool | None = None
-) -> Instance:
-    """Stopped, by request when there is nothing to explain; its consoles wait for the next start."""
-    before = instances.by_id(connection, vm_id)
-    stopped = instances.update(
-        connection,
-        vm_id,
-        state=InstanceState.STOPPED,
-        wanted=before.wanted if wanted is None else wanted,
-        reason=why.reason if why else None,
-        hint=why.hint if why else None,
-        vnc_address=None,
-        vnc_port=None,
-        sealed_vnc_password=None,
-    )
-    if before.state is not InstanceState.STOPPED:
-        _record(connection, stopped, "VM.STOP", f"stopped: {why.reason}" if why else "was stopped")
-    return stopped
-
-
-def _set_destroyed(connection: Connection, vm: Instance, expunge_at: datetime) -> Instance:
-    """Destroyed, and recoverable until then."""
-    destroyed = instances.update(
-        connection,
-        vm.id,
-        state=InstanceState.DESTROYED,
-        wanted=False,
-        expunge_at=expunge_at,
-        reason=f"It is destroyed; its disk is deleted after {expunge_at:%Y-%m-%d %H:%M} UTC.",
-        hint="Recover it before then to keep it.",
-        vnc_address=None,
-        vnc_port=None,
-        sealed_vnc_password=None,
-    )
-    _record(connection, destroyed, "VM.DESTROY", "is destroyed")
-    return destroyed
-
-
-def _set_recovered(connection: Connection, vm: Instance) -> Instance | None:
-    """Destroyed → Stopped; None when it is not Destroyed."""
-    recovered = instances.change_state(
-        connection,
-        vm.id,
-        (InstanceState.DESTROYED,),
-        InstanceState.STOPPED,
-        expunge_at=None,
-        reason=None,
-        hint=None,
-    )
-    if recovered is not None:
-        _record(connection, recovered, "VM.RECOVER", "is recovered")
-    return recovered
-
-
-def _set_expunging(connection: Connection, vm: Instance) -> None:
-    instances.update(
-        connection, vm.id, state=InstanceState.EXPUNGING, expunge_at=now(), reason=None, hint=None
-    )
-
-
-def _set_expunged(connection: Connection, vm: Instance) -> None:
-    mark_expunged(connection, vm)
-    _record(connection, vm, "VM.EXPUNGE", "is expunged")
-
-
-def _note_exit(connection: Connection, name: str, reason: ExitReason) -> None:
-    """Running → Stopped; one that is being started or stopped is the business of who does that."""
-    for vm in instances.list_user(connection):
-        if VmName(vm.instance_name) == VmName(name) and vm.state is InstanceState.RUNNING:
-            _set_stopped(connection, vm.id, explain(reason))
-
-
-def _record(connection: Connection, vm: Instance, event: str, text: str) -> None:
-    events.record(
-        connection,
-        event,
-        f"{vm.name} {text}",
-        account_id=vm.account_id,
-        domain_id=vm.domain_id,
-        zone_id=vm.zone_id,
-        resource_type="VirtualMachine",
-        resource_uuid=vm.uuid,
-    )

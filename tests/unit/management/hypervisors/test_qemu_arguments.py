@@ -124,12 +124,12 @@ def test_taps_are_short_and_follow_the_uuid(spec: DomainSpec) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "../x"}, "no name for a machine"),
-        ({"name": "a,b"}, "no name for a machine"),
-        ({"nics": [DomainNic("public", "cloudbr0", "1e:00")]}, "no MAC address"),
+        ({"name": "../x"}, "not a valid name of a machine"),
+        ({"name": "a,b"}, "not a valid name of a machine"),
+        ({"nics": [DomainNic("public", "cloudbr0", "1e:00")]}, "not a MAC address"),
         ({"kernel": Path("vmlinuz")}, "not an absolute path"),
         ({"disk": Disk(Path("/no/such/disk"))}, "/no/such/disk does not exist"),
-        ({"vnc": VncSpec("10.11.0.1", 0, "ninechars")}, "at most 8 characters"),
+        ({"vnc": VncSpec("10.11.0.1", 0, "ninechars")}, "the maximum is 8 bytes"),
     ],
 )
 def test_what_qemu_would_misread_is_refused_first(

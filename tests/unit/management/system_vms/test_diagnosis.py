@@ -555,12 +555,12 @@ async def test_host_keys_of_this_start_come_by_the_guest_agent_before_the_agent(
     machines = FakeMachines(guest())
     machines.guest.files[HOST_KEY] = b"ssh-ed25519 NEW root@s-1-VM\n"
     logins = SshAccess(world.database, world.directory, machines, Path("/key"))
-    assert list((await logins.of(vm)).host_keys) == ["ssh-ed25519 NEW"]
+    assert list((await logins.login(vm)).host_keys) == ["ssh-ed25519 NEW"]
     silent = SshAccess(world.database, world.directory, FakeMachines(None), Path("/key"))
-    assert list((await silent.of(vm)).host_keys) == ["ssh-ed25519 OLD"]
+    assert list((await silent.login(vm)).host_keys) == ["ssh-ed25519 OLD"]
     never = await world.database.run(instances.update, vm.id, host_keys=[])
-    with pytest.raises(HypervisorError, match="has not told its ssh host keys yet"):
-        await silent.of(never)
+    with pytest.raises(HypervisorError, match="has no known ssh host keys"):
+        await silent.login(never)
 
 
 # --- CloudStack's words

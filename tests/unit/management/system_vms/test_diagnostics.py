@@ -55,7 +55,7 @@ def test_no_other_address_leads_anywhere(
 
 @pytest.mark.parametrize("data", [b"", b"no zip", zipped()[:-10]])
 def test_what_is_no_zip_is_not_kept(diagnostics: Diagnostics, tmp_path: Path, data: bytes) -> None:
-    with pytest.raises(HypervisorError, match="something else than a zip"):
+    with pytest.raises(HypervisorError, match="sent an invalid zip"):
         diagnostics._keep("s-1-VM", data)
     assert not (tmp_path / "shelf").exists()
 

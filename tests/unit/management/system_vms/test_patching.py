@@ -77,7 +77,7 @@ async def begun(
     await world.database.run(
         instances.update, vm.id, **{"host_keys": [KEY], "agent_version": "0.0.1", **columns}
     )
-    monkeypatch.setattr(patching, "_Guest", guest)
+    monkeypatch.setattr(patching, "_PatchSession", guest)
     return Deferred.fromCoroutine(world.lifecycle.patch(vm.uuid, forced=forced))
 
 
@@ -111,7 +111,7 @@ async def test_one_that_never_comes_up_is_taken_back(world: Any, monkeypatch: py
     await settled(world.database)
     assert world.clock.getDelayedCalls()
     world.clock.advance(patching.UP_S + 1)
-    with pytest.raises(HypervisorError, match=r"goes on with its old agent: .* was not Up within 60 s"):
+    with pytest.raises(HypervisorError, match=r"continues with its old agent: .* was not Up within 60 s"):
         await patched
     assert guest.sent[-1] == b"undo\n"
 
@@ -120,7 +120,7 @@ async def test_one_that_never_comes_up_is_taken_back(world: Any, monkeypatch: py
 async def test_what_was_cut_off_is_cleared_away(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     guest = Guest([SILENCE, SILENCE])
     patched = await begun(world, monkeypatch, guest)
-    with pytest.raises(HypervisorError, match="the patch was cut off: ssh ended: killed"):
+    with pytest.raises(HypervisorError, match="patch was interrupted: ssh ended: killed"):
         await patched
     assert [command.endswith("recover") for command in guest.commands] == [False, True]
 
@@ -143,6 +143,6 @@ async def test_nobody_is_logged_in_to_whose_host_key_is_unknown(
 ) -> None:
     guest = Guest([])
     patched = await begun(world, monkeypatch, guest, host_keys=[])
-    with pytest.raises(HypervisorError, match="has not told its ssh host keys"):
+    with pytest.raises(HypervisorError, match="has no known ssh host keys"):
         await patched
     assert guest.commands == []

@@ -291,7 +291,7 @@ async def test_a_user_vm_is_none_of_this(world: Any) -> None:
     from systemvm.management.state.status import InstanceType
 
     user = await world.database.run(instances.create, InstanceType.USER, account_id=2, zone_id=1)
-    with pytest.raises(HypervisorError, match="is no system VM"):
+    with pytest.raises(HypervisorError, match="is not a system VM"):
         await world.lifecycle.stop(user.uuid)
 
 

@@ -231,7 +231,7 @@ async def test_a_start_that_fails_leaves_it_stopped_with_the_reason(
 async def test_a_store_that_this_host_cannot_read_is_said(cloud: SmallCloud) -> None:
     cloud.database.run_now(zones.store_rows.update, cloud.store.id, host_path=None)
     job = await cloud.job("deployVirtualMachine", **await parameters(cloud))
-    assert "cannot read the image store" in job.result["errortext"]
+    assert "cannot be read on this host" in job.result["errortext"]
     assert "host_path" in job.result["hint"]
 
 
@@ -240,7 +240,7 @@ async def test_a_path_that_leaves_the_store_is_refused(cloud: SmallCloud) -> Non
     template, ref = cloud.add_template()
     cloud.database.run_now(templates.update_store_ref, ref.id, install_path="../../etc/shadow")
     job = await cloud.job("deployVirtualMachine", **await parameters(cloud, template=template))
-    assert "outside of its store" in job.result["errortext"]
+    assert "leaves its store" in job.result["errortext"]
     assert cloud.primary.copied == []
 
 

@@ -212,7 +212,7 @@ class VirtualMachineCommands:
                 name=request.name,
                 display_name=request.display_name,
                 disk_bytes=request.disk_bytes,
-                wanted=start,
+                should_run=start,
             )
         )
         return await start_job(

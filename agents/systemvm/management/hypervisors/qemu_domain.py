@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One QEMU machine that runs: its process, its monitor, its guest agent and its end. For asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+
+from systemvm.management.hypervisors.base import DomainState, DomainStatus, ExitReason
+from systemvm.management.hypervisors.guest_agent import GuestAgent
+from systemvm.management.hypervisors.machine_record import MachineRecord, MachineRecords
+from systemvm.management.hypervisors.process import DetachedProcess
+from systemvm.management.hypervisors.qmp import QmpSession
+from systemvm.service.slowness import TimeoutScale
+
+GREETING_S = 30.0
+
+
+class QemuDomain:
+    """A machine and the connections to it; `ended` is resolved when its process has ended."""
+
+    def __init__(
+        self,
+        record: MachineRecord,
+        process: DetachedProcess,
+        records: MachineRecords,
+        guest_scale: TimeoutScale,
+    ) -> None:
+        self.record = record
+        self.process = process
+        self._records = records
+        self._guest_scale = guest_scale
+        self._session: QmpSession | None = None
+        self._guest_agent: GuestAgent | None = None
+        self.is_stop_requested = False
+        self.is_started = False  # before that, an end is the failure of its start and no callback runs
+        self.stderr = ""  # the last lines of QEMU's stderr
+        self.ended: asyncio.Future[ExitReason] = asyncio.get_running_loop().create_future()
+        self.state = DomainState.RUNNING
+        self.reason: ExitReason | None = None
+
+    @property
+    def status(self) -> DomainStatus:
+        record = self.record
+        return DomainStatus(
+            record.name,
+            record.uuid,
+            self.state,
+            self.process.pid if self.state.alive else None,
+            self.reason,
+            record.vnc_address,
+            record.vnc_port,
+        )
+
+    @property
+    def has_session(self) -> bool:
+        """Whether the monitor was ever connected."""
+        return self._session is not None
+
+    async def session(self) -> QmpSession:
+        """Return the monitor, connected again if necessary.
+
+        Raises: HypervisorError when QEMU does not answer.
+        """
+        if self._session is None or not self._session.connected:
+            name = self.record.name
+            path = self._records.path(name, "monitor")
+            self._session = await QmpSession.connect(name, path, timeout_s=GREETING_S)
+        return self._session
+
+    async def shutdown_events(self) -> list[tuple[str, str]]:
+        """Return the events about its end, after the process has ended."""
+        return [] if self._session is None else await self._session.shutdown_events()
+
+    @property
+    def guest_agent(self) -> GuestAgent:
+        if self._guest_agent is None:
+            channel = self._records.path(self.record.name, "agent")
+            self._guest_agent = GuestAgent.on_socket(self.record.name, channel, self._guest_scale)
+        return self._guest_agent
+
+    async def hold_guest_agent(self) -> None:
+        """Connect the channel of a system VM: a guest's program on a channel without a client polls."""
+        if self._records.path(self.record.name, "agent").exists():
+            await self.guest_agent.hold()
+
+    async def query_state(self) -> str:
+        """Return QEMU's run state: running, paused, prelaunch, …"""
+        answer = await (await self.session()).execute("query-status")
+        return str(answer["status"])
+
+    async def screenshot(self) -> bytes:
+        """Return the screen as PNG."""
+        session = await self.session()
+        path = self._records.path(self.record.name, "png")
+        try:
+            # QEMU writes through our descriptor: it must not create files in this directory
+            with path.open("wb") as picture:
+                lent = await session.lend(picture.fileno())
+            try:
+                await session.execute("screendump", {"filename": lent, "format": "png"})
+            finally:
+                await session.take_back(lent)
+            return path.read_bytes()
+        finally:
+            path.unlink(missing_ok=True)
+
+    async def has_ended_within(self, timeout_s: float) -> bool:
+        """Wait for its end for at most `timeout_s`."""
+        try:
+            await asyncio.wait_for(asyncio.shield(self.ended), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    async def release(self) -> None:
+        """Close all connections; the machine continues."""
+        if self._session is not None and self.state.alive:
+            await self._session.close()
+        if self._guest_agent is not None:
+            self._guest_agent.release()
+        self.process.release()

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state transitions of users' VMs in the database, each with its event. Functions over a connection."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from systemvm.management.hypervisors.base import DomainStatus, ExitReason
+from systemvm.management.state import accounts, events, instances
+from systemvm.management.state.columns import now
+from systemvm.management.state.database import Connection
+from systemvm.management.state.instances import Instance
+from systemvm.management.state.status import InstanceState
+from systemvm.management.virtual_machines.deployment import mark_expunged
+from systemvm.management.virtual_machines.errors import MachineStateError
+from systemvm.management.virtual_machines.exit_reasons import ExitExplanation, explain
+from systemvm.wire.vm_name import VmName
+
+STARTABLE = (InstanceState.STOPPED, InstanceState.ERROR, InstanceState.STARTING)
+
+
+def claim(connection: Connection, vm: Instance, host_id: int) -> Instance | None:
+    """Change a VM to Starting; return None when another operation is in progress.
+
+    One transaction: disabling an account finds every machine that was claimed before.
+    Raises: MachineStateError when its owner is disabled, as in CloudStack
+        (UserVmManagerImpl.startVirtualMachine).
+    """
+    owner = accounts.account_by_id(connection, vm.account_id)
+    if not owner.may_run_machines:
+        raise MachineStateError(
+            f"The owner of {vm.name} is disabled: {owner.name}", "enable the account first with enableAccount"
+        )
+    return instances.change_state(
+        connection,
+        vm.id,
+        # Running without a process: its end is not recorded yet.
+        (*STARTABLE, InstanceState.RUNNING),
+        InstanceState.STARTING,
+        wanted=True,
+        reason=None,
+        hint=None,
+        host_id=host_id,
+    )
+
+
+def set_running(connection: Connection, vm: Instance, status: DomainStatus) -> Instance:
+    was_running = vm.state is InstanceState.RUNNING
+    running = instances.update(
+        connection,
+        vm.id,
+        state=InstanceState.RUNNING,
+        wanted=True,
+        reason=None,
+        hint=None,
+        vnc_address=status.vnc_address,
+        vnc_port=status.vnc_port,
+        **({} if was_running else {"started": now()}),
+    )
+    if not was_running:
+        _record(connection, running, "VM.START", "runs")
+    return running
+
+
+def set_stopped(
+    connection: Connection, vm_id: int, why: ExitExplanation | None, *, wanted: bool | None = None
+) -> Instance:
+    """Change a VM to Stopped, by request when `why` is None; its consoles wait for the next start."""
+    before = instances.by_id(connection, vm_id)
+    stopped = instances.update(
+        connection,
+        vm_id,
+        state=InstanceState.STOPPED,
+        wanted=before.wanted if wanted is None else wanted,
+        reason=why.reason if why else None,
+        hint=why.hint if why else None,
+        vnc_address=None,
+        vnc_port=None,
+        sealed_vnc_password=None,
+    )
+    if before.state is not InstanceState.STOPPED:
+        _record(connection, stopped, "VM.STOP", f"stopped: {why.reason}" if why else "was stopped")
+    return stopped
+
+
+def set_destroyed(connection: Connection, vm: Instance, expunge_at: datetime) -> Instance:
+    """Change a VM to Destroyed; it can be recovered until `expunge_at`."""
+    destroyed = instances.update(
+        connection,
+        vm.id,
+        state=InstanceState.DESTROYED,
+        wanted=False,
+        expunge_at=expunge_at,
+        reason=f"It is destroyed; its disk is deleted after {expunge_at:%Y-%m-%d %H:%M} UTC.",
+        hint="Recover it before that time to keep it.",
+        vnc_address=None,
+        vnc_port=None,
+        sealed_vnc_password=None,
+    )
+    _record(connection, destroyed, "VM.DESTROY", "is destroyed")
+    return destroyed
+
+
+def set_recovered(connection: Connection, vm: Instance) -> Instance | None:
+    """Change a VM from Destroyed to Stopped; return None when it is not Destroyed."""
+    recovered = instances.change_state(
+        connection,
+        vm.id,
+        (InstanceState.DESTROYED,),
+        InstanceState.STOPPED,
+        expunge_at=None,
+        reason=None,
+        hint=None,
+    )
+    if recovered is not None:
+        _record(connection, recovered, "VM.RECOVER", "is recovered")
+    return recovered
+
+
+def set_expunging(connection: Connection, vm: Instance) -> None:
+    instances.update(
+        connection, vm.id, state=InstanceState.EXPUNGING, expunge_at=now(), reason=None, hint=None
+    )
+
+
+def set_expunged(connection: Connection, vm: Instance) -> None:
+    mark_expunged(connection, vm)
+    _record(connection, vm, "VM.EXPUNGE", "is expunged")
+
+
+def record_exit(connection: Connection, name: str, reason: ExitReason) -> None:
+    """Change a VM from Running to Stopped; a start or stop in progress records the end by itself."""
+    for vm in instances.list_user(connection):
+        if VmName(vm.instance_name) == VmName(name) and vm.state is InstanceState.RUNNING:
+            set_stopped(connection, vm.id, explain(reason))
+
+
+def _record(connection: Connection, vm: Instance, event: str, text: str) -> None:
+    events.record(
+        connection,
+        event,
+        f"{vm.name} {text}",
+        account_id=vm.account_id,
+        domain_id=vm.domain_id,
+        zone_id=vm.zone_id,
+        resource_type="VirtualMachine",
+        resource_uuid=vm.uuid,
+    )
