@@ -23,9 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
 
-    from systemvm.guest import lazy_modules
+    from systemvm.guest import gc_pause
 
-    lazy_modules.begin()
+    gc_pause.begin()
 
     from systemvm.guest.inherited_sockets import take_sockets
 
@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
         return report(error)
 
     def begin() -> None:
-        lazy_modules.end()
+        gc_pause.end()
         reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(service.stop()))
         Deferred.fromCoroutine(service.start()).addErrback(cannot_start)
 
