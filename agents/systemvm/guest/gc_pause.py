@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pauses the garbage collector while a program imports its modules, so that it does not scan them repeatedly."""
+"""Pauses the garbage collector while a program imports its modules."""
 
 from __future__ import annotations
 

@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""YAML files as frozen values: strict about types, and a key that nobody knows is an error with its place."""
+"""Reads YAML files into frozen values and reports errors with file, line and key.
+
+msgspec checks types and rejects unknown keys; this module adds the line and the nearest known key.
+"""
 
 from __future__ import annotations
 
 import difflib
-import enum
 import re
 import types
 import typing
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from pathlib import Path, PurePath
-from typing import Any, TypeVar, cast
+from pathlib import Path
+from typing import Any, TypeVar
 
-import attrs
 import msgspec
 import yaml
 from attrs import frozen
@@ -23,40 +24,51 @@ from systemvm.service.errors import FailureCode, SystemVmError
 T = TypeVar("T")
 
 #: The keys and list indexes that lead to a value.
-Way = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 
 class ConfigError(SystemVmError):
-    """A configuration file that does not say what it should; the message names file, line and key."""
+    """A configuration file is wrong; the message names file, line and key."""
 
     code = FailureCode.CONFIGURATION
 
 
+class ConfigSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The base of every mapping in a configuration file: a key that is not a field is an error."""
+
+
 @frozen
 class Document:
-    """A file's data, and the line that each key or item stands on, by the way to it."""
+    """A file's data, and the line of each key or item by its key path."""
 
     path: Path
     data: object
-    lines: Mapping[Way, int]
+    lines: Mapping[KeyPath, int]
 
-    def at(self, way: Way) -> str:
-        """`FILE:LINE`, of the nearest thing that stands there."""
-        while way and way not in self.lines:
-            way = way[:-1]
-        return f"{self.path}:{self.lines.get(way, 1)}"
+    def at(self, key_path: KeyPath) -> str:
+        """Return `FILE:LINE` of the key, or of the nearest mapping or list around it."""
+        while key_path and key_path not in self.lines:
+            key_path = key_path[:-1]
+        return f"{self.path}:{self.lines.get(key_path, 1)}"
 
 
 _ADDRESSES = (IPv4Address, IPv4Network, IPv6Address, IPv6Network)
+_UNKNOWN_KEY = re.compile(r"Object contains unknown field `(.*?)`")
 
 
 def load(path: Path, into: type[T]) -> T:
-    """Read a file; relative paths in it are relative to its folder. ConfigError for anything odd."""
+    """Read a file; relative paths in it are relative to its directory.
+
+    Raises: ConfigError when the file cannot be read or a value is wrong.
+    """
     return parse(read(path), into)
 
 
 def read(path: Path) -> Document:
-    """The file as plain data; ConfigError when it cannot be read, is not YAML, or says a key twice."""
+    """Read the file as plain data.
+
+    Raises: ConfigError when it cannot be read, is not YAML, or has a key twice.
+    """
     try:
         text = path.read_text()
     except OSError as error:
@@ -71,15 +83,17 @@ def read(path: Path) -> Document:
         raise ConfigError(f"{path}:{line}: is not YAML: {error.problem or error}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: is not YAML: {error}") from error
-    lines: dict[Way, int] = {}
+    lines: dict[KeyPath, int] = {}
     if node is not None:
-        _walk(path, node, (), lines)
+        _collect_lines(path, node, (), lines)
     return Document(path, {} if data is None else data, lines)
 
 
 def parse(document: Document, into: type[T]) -> T:
-    """What a document says, as a value."""
-    _refuse_unknown_keys(document, document.data, into, ())
+    """Convert a document to a value.
+
+    Raises: ConfigError when a key is unknown or a value is wrong.
+    """
 
     def convert(wanted: type, value: object) -> object:
         if wanted in _ADDRESSES and isinstance(value, str):
@@ -91,74 +105,70 @@ def parse(document: Document, into: type[T]) -> T:
     try:
         return msgspec.convert(document.data, type=into, strict=True, dec_hook=convert)
     except (msgspec.ValidationError, ValueError, TypeError) as error:
-        way = _way_of(str(error))
-        raise ConfigError(f"{document.at(way)}: {error}") from error
+        message = str(error)
+        key_path = _key_path_of(message)
+        if unknown := _UNKNOWN_KEY.match(message):
+            known = _known_keys(into, key_path)
+            key_path = (*key_path, unknown[1])
+            near = difflib.get_close_matches(unknown[1], known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
+            message = f"{format_key_path(key_path)}: unknown key; {hint}"
+        raise ConfigError(f"{document.at(key_path)}: {message}") from error
 
 
-def _way_of(message: str) -> Way:
-    """From msgspec's `… - at `$.networks.dns[0]``."""
+def _key_path_of(message: str) -> KeyPath:
+    """Return the path in msgspec's `… - at `$.networks.dns[0]``."""
     found = re.search(r"`\$([^`]*)`$", message)
     steps = re.findall(r"\.([^.\[]+)|\[(\d+)\]", found[1]) if found else []
     return tuple(name or int(index) for name, index in steps)
 
 
-def _walk(path: Path, node: yaml.Node, way: Way, lines: dict[Way, int]) -> None:
+def _known_keys(into: Any, key_path: KeyPath) -> list[str]:
+    """Return the fields of the section at `key_path` of the type `into`."""
+    if typing.get_origin(into) in (types.UnionType, typing.Union):
+        [into] = [option for option in typing.get_args(into) if option is not types.NoneType]
+    if not key_path:
+        return list(into.__struct_fields__)
+    step, *rest = key_path
+    if isinstance(step, int):
+        return _known_keys(typing.get_args(into)[0], tuple(rest))
+    return _known_keys(typing.get_type_hints(into)[step], tuple(rest))
+
+
+def _collect_lines(path: Path, node: yaml.Node, key_path: KeyPath, lines: dict[KeyPath, int]) -> None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            beneath = (*way, str(key.value))
-            if beneath in lines:
+            inner = (*key_path, str(key.value))
+            if inner in lines:
                 raise ConfigError(
-                    f"{path}:{key.start_mark.line + 1}: {way_name(beneath)}: is said twice; "
-                    f"first in line {lines[beneath]}"
+                    f"{path}:{key.start_mark.line + 1}: {format_key_path(inner)}: duplicate key; "
+                    f"first in line {lines[inner]}"
                 )
-            lines[beneath] = key.start_mark.line + 1
-            _walk(path, value, beneath, lines)
+            lines[inner] = key.start_mark.line + 1
+            _collect_lines(path, value, inner, lines)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            lines[(*way, index)] = value.start_mark.line + 1
-            _walk(path, value, (*way, index), lines)
+            lines[(*key_path, index)] = value.start_mark.line + 1
+            _collect_lines(path, value, (*key_path, index), lines)
 
 
-def to_yaml(value: Any) -> str:
-    """A configuration value as the file that `load` reads back to an equal one."""
-    tree = attrs.asdict(
-        value,
-        filter=lambda _, item: item is not None,
-        value_serializer=lambda _, __, item: str(item) if isinstance(item, (*_ADDRESSES, PurePath)) else item,
-    )
+def to_yaml(value: ConfigSection) -> str:
+    """Return a value as the file from which `load` reads an equal one."""
+    tree = _without_none(msgspec.to_builtins(value, enc_hook=str))
     return yaml.safe_dump(tree, sort_keys=False, default_flow_style=False, allow_unicode=True)
 
 
-def _refuse_unknown_keys(document: Document, data: object, into: Any, way: Way) -> None:
-    """Walk data and its types together: msgspec itself lets attrs classes ignore what they do not know."""
-    origin, arguments = typing.get_origin(into), typing.get_args(into)
-    if origin in (types.UnionType, typing.Union):
-        for option in arguments:
-            if attrs.has(option) and data is not None:
-                _refuse_unknown_keys(document, data, option, way)
-    elif origin is list and isinstance(data, list):
-        for index, item in enumerate(data):
-            _refuse_unknown_keys(document, item, arguments[0], (*way, index))
-    elif origin is dict and isinstance(data, dict):
-        for key, item in data.items():
-            _refuse_unknown_keys(document, item, arguments[1], (*way, str(key)))
-    elif isinstance(into, type) and not issubclass(into, enum.Enum) and attrs.has(into):
-        if not isinstance(data, dict):
-            place = ": ".join(filter(None, (document.at(way), way_name(way))))
-            raise ConfigError(f"{place}: expected a mapping, got {type(data).__name__}")
-        known = cast("dict[str, Any]", attrs.fields_dict(attrs.resolve_types(into)))
-        for key, item in data.items():
-            beneath = (*way, str(key))
-            if key not in known:
-                near = difflib.get_close_matches(str(key), known, 1)
-                hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
-                raise ConfigError(f"{document.at(beneath)}: {way_name(beneath)}: unknown key; {hint}")
-            _refuse_unknown_keys(document, item, known[key].type, beneath)
+def _without_none(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _without_none(item) for key, item in tree.items() if item is not None}
+    return [_without_none(item) for item in tree] if isinstance(tree, list) else tree
 
 
-def way_name(way: Way) -> str:
+def format_key_path(key_path: KeyPath) -> str:
     """
-    >>> way_name(("image_stores", 0, "url"))
+    >>> format_key_path(("image_stores", 0, "url"))
     'image_stores[0].url'
     """
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in way).removeprefix(".")
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in key_path).removeprefix(
+        "."
+    )

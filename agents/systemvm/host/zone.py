@@ -8,9 +8,9 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Interface, IPv6
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from attrs import field, frozen
+from msgspec import field
 
-from systemvm.host.config_file import ConfigError, load
+from systemvm.host.config_file import ConfigError, ConfigSection, load
 from systemvm.web.forwarded import networks
 from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.role import Role
@@ -27,14 +27,13 @@ class TrafficType(enum.Enum):
     GUEST = "guest"
 
 
-@frozen
-class AddressRange:
+class AddressRange(ConfigSection, frozen=True):
     """Both ends are part of it."""
 
     first: IPv4Address
     last: IPv4Address
 
-    def __attrs_post_init__(self) -> None:
+    def __post_init__(self) -> None:
         if self.first > self.last:
             raise ValueError(f"the range {self.first}–{self.last} is empty")
 
@@ -42,8 +41,7 @@ class AddressRange:
         return f"{self.first}–{self.last}"
 
 
-@frozen
-class NetworkConfig:
+class NetworkConfig(ConfigSection, frozen=True):
     """One network of a zone: a bridge of the host, and who has which address on it."""
 
     bridge: str
@@ -57,7 +55,7 @@ class NetworkConfig:
     cidr6: IPv6Network | None = None
     gateway6: IPv6Address | None = None
 
-    def __attrs_post_init__(self) -> None:
+    def __post_init__(self) -> None:
         if (
             len(self.bridge) > 15
             or not self.bridge
@@ -103,8 +101,7 @@ class NetworkConfig:
         return self.cidr.netmask
 
 
-@frozen
-class NetworksConfig:
+class NetworksConfig(ConfigSection, frozen=True):
     """A zone's networks by traffic type; without `storage`, stores are reached over `management`."""
 
     control: NetworkConfig
@@ -127,8 +124,7 @@ class NetworksConfig:
         return [(kind, present[kind]) for kind in wanted if kind in present]
 
 
-@frozen
-class ImageStoreConfig:
+class ImageStoreConfig(ConfigSection, frozen=True):
     """Secondary storage: an NFS export, and the directory where this host reads the same files."""
 
     name: str
@@ -137,7 +133,7 @@ class ImageStoreConfig:
     nfs_version: str = "4.2"
     read_only: bool = False
 
-    def __attrs_post_init__(self) -> None:
+    def __post_init__(self) -> None:
         parts = urlsplit(self.url)
         if parts.scheme != "nfs" or not parts.hostname or not parts.path.strip("/"):
             raise ValueError(
@@ -152,8 +148,7 @@ class ImageStoreConfig:
         return Store(server=parts.hostname or "", path=parts.path.rstrip("/"), nfs_version=self.nfs_version)
 
 
-@frozen
-class ConsoleConfig:
+class ConsoleConfig(ConfigSection, frozen=True):
     """How browsers reach the zone's CPVMs: every URL and every check of a name comes from `origin`.
 
     `https://HOST[:PORT][/PATH]`. A star stands for each CPVM's own public address: `https://*:8443`, or with
@@ -165,12 +160,12 @@ class ConsoleConfig:
     certificate_file: Path | None = None
     key_file: Path | None = None
     #: Addresses or networks of the proxies in front; from these alone X-Forwarded-For counts.
-    trusted_proxies: list[str] = field(factory=list)
+    trusted_proxies: list[str] = field(default_factory=list)
     #: A browser that comes back to a console must have the address (IPv6: the /64) that opened it. Behind
     #: a proxy this needs `trusted_proxies`; browsers that change networks must open the console again.
     bind_address: bool = False
 
-    def __attrs_post_init__(self) -> None:
+    def __post_init__(self) -> None:
         if self.endpoint.scheme != "https":
             raise ValueError(f"console.origin must be https://HOST[:PORT][/PATH], not {self.origin!r}")
         if (self.certificate_file is None) != (self.key_file is None):
@@ -182,8 +177,7 @@ class ConsoleConfig:
         return PublicEndpoint.parse(self.origin)
 
 
-@frozen
-class SystemVmConfig:
+class SystemVmConfig(ConfigSection, frozen=True):
     """The size of a system VM."""
 
     vcpus: int = 1
@@ -191,35 +185,33 @@ class SystemVmConfig:
     enabled: bool = True
 
 
-@frozen
-class SystemVmsConfig:
-    ssvm: SystemVmConfig = field(factory=SystemVmConfig)
+class SystemVmsConfig(ConfigSection, frozen=True):
+    ssvm: SystemVmConfig = field(default_factory=SystemVmConfig)
     # Less than CloudStack's 1024 MB: it needs no Java.
-    cpvm: SystemVmConfig = field(factory=lambda: SystemVmConfig(memory_mib=256))
+    cpvm: SystemVmConfig = field(default_factory=lambda: SystemVmConfig(memory_mib=256))
 
     def of(self, role: Role) -> SystemVmConfig:
         return self.ssvm if role is Role.SSVM else self.cpvm
 
 
-@frozen
-class ZoneConfig:
+class ZoneConfig(ConfigSection, frozen=True):
     """One file of `zones/`."""
 
     name: str
     networks: NetworksConfig
     dns: list[IPv4Address]
-    internal_dns: list[IPv4Address] = field(factory=list)
-    dns6: list[IPv6Address] = field(factory=list)
+    internal_dns: list[IPv4Address] = field(default_factory=list)
+    dns6: list[IPv6Address] = field(default_factory=list)
     #: Names or addresses; without them system VMs keep their hosts' time.
-    ntp_servers: list[str] = field(factory=list)
-    image_stores: list[ImageStoreConfig] = field(factory=list)
+    ntp_servers: list[str] = field(default_factory=list)
+    image_stores: list[ImageStoreConfig] = field(default_factory=list)
     arch: str = "amd64"
     description: str = ""
     domain: str | None = None  # the public CA signs for names beneath it
-    console: ConsoleConfig = field(factory=ConsoleConfig)
+    console: ConsoleConfig = field(default_factory=ConsoleConfig)
     source_ca_file: Path | None = None  # trusted besides the public roots when templates are downloaded
     max_template_size_bytes: int = 50 * 1024**3
-    system_vms: SystemVmsConfig = field(factory=SystemVmsConfig)
+    system_vms: SystemVmsConfig = field(default_factory=SystemVmsConfig)
 
     @property
     def source_ca_pem(self) -> str | None:

@@ -6,13 +6,13 @@ from __future__ import annotations
 import socket
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from attrs import field, frozen
-from attrs.validators import and_, ge, le
+from attrs import frozen
+from msgspec import Meta, field
 
-from systemvm.host.config_file import ConfigError, load
+from systemvm.host.config_file import ConfigError, ConfigSection, load
 from systemvm.host.layout import Layout
 from systemvm.host.zone import ZoneConfig, load_zones
 from systemvm.web.forwarded import networks
@@ -20,7 +20,7 @@ from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.role import CONTROL_PORT
 
 #: The network helper opens no other port for anybody.
-_UNPRIVILEGED = and_(ge(1024), le(65_535))
+_UnprivilegedPort = Annotated[int, Meta(ge=1024, le=65_535)]
 
 
 def parse_listener(text: str, default_port: int) -> tuple[str, int]:
@@ -43,19 +43,18 @@ def parse_listener(text: str, default_port: int) -> tuple[str, int]:
     return str(address), port
 
 
-@frozen
-class ControlConfig:
+class ControlConfig(ConfigSection, frozen=True):
     """The listener for agents, and when one that is silent is given up."""
 
-    address: IPv4Address = field(factory=lambda: IPv4Address("169.254.0.1"))
-    port: int = field(default=CONTROL_PORT, validator=_UNPRIVILEGED)
+    address: IPv4Address = field(default_factory=lambda: IPv4Address("169.254.0.1"))
+    port: _UnprivilegedPort = CONTROL_PORT
     ping_interval_s: float = 30.0
     missed_pings: float = 2.5  # CloudStack's ping.timeout: so many intervals of silence are an Alert
     #: More addresses, `ADDRESS` or `ADDRESS:PORT` (IPv6 in brackets), where the same channel answers:
     #: for tools that look for it at CloudStack's 127.0.0.1:8250 or at the API's address.
-    extra_listeners: list[str] = field(factory=list)
+    extra_listeners: list[str] = field(default_factory=list)
 
-    def __attrs_post_init__(self) -> None:
+    def __post_init__(self) -> None:
         if len(set(self.listeners)) != len(self.listeners):
             raise ValueError("control.extra_listeners names an address twice, or the control address itself")
 
@@ -66,8 +65,7 @@ class ControlConfig:
         return [(str(self.address), self.port), *extra]
 
 
-@frozen
-class PageConfig:
+class PageConfig(ConfigSection, frozen=True):
     """The page and `/client/api`: where to listen, and apart from it how browsers reach it."""
 
     #: A Twisted endpoint; `systemd:domain=INET:name=page` is the socket that systemd or the lab hands over.
@@ -78,9 +76,9 @@ class PageConfig:
     certificate_file: Path | None = None  # the operator's own chain, leaf first
     key_file: Path | None = None
     #: Addresses or networks of the proxies in front; from these alone X-Forwarded-For counts.
-    trusted_proxies: list[str] = field(factory=list)
+    trusted_proxies: list[str] = field(default_factory=list)
 
-    def __attrs_post_init__(self) -> None:
+    def __post_init__(self) -> None:
         if self.endpoint.is_wildcard:
             raise ValueError("page.origin names one host: there is one page")
         if (self.certificate_file is None) != (self.key_file is None):
@@ -96,16 +94,14 @@ class PageConfig:
         return self.tls and self.endpoint.scheme == "https"
 
 
-@frozen
-class HypervisorConfig:
+class HypervisorConfig(ConfigSection, frozen=True):
     driver: Literal["qemu"] = "qemu"
     accelerator: Literal["auto", "kvm", "tcg"] = "auto"
-    vnc_first_port: int = field(default=5900, validator=_UNPRIVILEGED)
-    vnc_last_port: int = field(default=6100, validator=_UNPRIVILEGED)
+    vnc_first_port: _UnprivilegedPort = 5900
+    vnc_last_port: _UnprivilegedPort = 6100
 
 
-@frozen
-class SupervisionConfig:
+class SupervisionConfig(ConfigSection, frozen=True):
     """How system VMs are kept."""
 
     scan_interval_s: float = 30.0
@@ -114,29 +110,27 @@ class SupervisionConfig:
     retry_max_s: float = 300.0
 
 
-@frozen
-class ExpungeConfig:
+class ExpungeConfig(ConfigSection, frozen=True):
     """CloudStack's expunge.delay and expunge.interval, and what users may do (allow.user.… there)."""
 
-    delay: float = field(default=86_400.0, validator=ge(0))  # seconds a destroyed VM can be recovered
-    interval: float = field(default=86_400.0, validator=ge(1))  # seconds between two passes over what is due
+    delay: Annotated[float, Meta(ge=0)] = 86_400.0  # seconds a destroyed VM can be recovered
+    interval: Annotated[float, Meta(ge=1)] = 86_400.0  # seconds between two passes over what is due
     allow_user_expunge_recover_vm: bool = False  # false: administrators alone recover and expunge
     allow_user_view_destroyed_vm: bool = False  # false: users do not see what they have destroyed
 
 
-@frozen
-class ManagementConfig:
+class ManagementConfig(ConfigSection, frozen=True):
     """The daemon's configuration."""
 
-    host_name: str = field(factory=socket.gethostname)
-    control: ControlConfig = field(factory=ControlConfig)
-    page: PageConfig = field(factory=PageConfig)
-    hypervisor: HypervisorConfig = field(factory=HypervisorConfig)
-    supervision: SupervisionConfig = field(factory=SupervisionConfig)
+    host_name: str = field(default_factory=socket.gethostname)
+    control: ControlConfig = field(default_factory=ControlConfig)
+    page: PageConfig = field(default_factory=PageConfig)
+    hypervisor: HypervisorConfig = field(default_factory=HypervisorConfig)
+    supervision: SupervisionConfig = field(default_factory=SupervisionConfig)
     operators_group: str = "systemvm"  # who may use the UNIX socket, besides root
     image_source: Path = Path("/usr/lib/systemvm/images")  # where built images are imported from
     job_expiry_minutes: int = 1440
-    expunge: ExpungeConfig = field(factory=ExpungeConfig)
+    expunge: ExpungeConfig = field(default_factory=ExpungeConfig)
 
 
 @frozen

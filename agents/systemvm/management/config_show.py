@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import attrs
+import msgspec
 
-from systemvm.host.config_file import Document, Way, read, way_name
+from systemvm.host.config_file import Document, KeyPath, format_key_path, read
 from systemvm.host.layout import Layout
 from systemvm.management.config import Configuration
 
@@ -26,17 +26,19 @@ def show(layout: Layout, configuration: Configuration) -> str:
     for title, value, path in sources:
         document = read(path) if path.exists() else None
         lines.append(f"# {title}: {path}{'' if document else ' (is not there)'}")
-        rows = [(way_name(way), _shown(leaf), _source(document, way)) for way, leaf in _leaves(value, ())]
+        rows = [
+            (format_key_path(way), _shown(leaf), _source(document, way)) for way, leaf in _leaves(value, ())
+        ]
         width = max(len(f"{key}: {shown}") for key, shown, _ in rows)
         lines += [f"{f'{key}: {shown}':{min(width, 70)}}  # {source}" for key, shown, source in rows]
     return "".join(f"{line}\n" for line in lines)
 
 
-def _leaves(value: Any, way: Way) -> Iterator[tuple[Way, Any]]:
-    if attrs.has(type(value)):
-        for field in attrs.fields(type(value)):
-            yield from _leaves(getattr(value, field.name), (*way, field.name))
-    elif isinstance(value, list) and any(attrs.has(type(item)) for item in value):
+def _leaves(value: Any, way: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
+    if isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            yield from _leaves(getattr(value, name), (*way, name))
+    elif isinstance(value, list) and any(isinstance(item, msgspec.Struct) for item in value):
         for index, item in enumerate(value):
             yield from _leaves(item, (*way, index))
     else:
@@ -53,7 +55,7 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-def _source(document: Document | None, way: Way) -> str:
+def _source(document: Document | None, way: KeyPath) -> str:
     if document is None or way not in document.lines:
         return "default"
     return document.at(way)

@@ -78,7 +78,7 @@ def test_what_is_written_is_read_back_equal(layout: Layout, zone: ZoneConfig) ->
         ("https://127.0.0.1:8443", "http://127.0.0.1:8443", r"console\.origin must be https"),
         ("bridge: cloudbr1", "bridge: a-bridge-with-a-long-name", "no name for a bridge"),
         ("name: zone1", "name: [", "is not YAML"),
-        ("networks:", "networks: 3\nx:", "expected a mapping"),
+        ("networks:", "networks: 3\nx:", "Expected `object`"),
     ],
 )
 def test_errors_name_file_and_key(layout: Layout, zone_text: str, old: str, new: str, message: str) -> None:
@@ -111,7 +111,7 @@ def test_errors_name_the_line(layout: Layout, zone_text: str, old: str, new: str
 def test_broken_yaml_and_a_key_that_is_said_twice_name_their_line(layout: Layout, zone_text: str) -> None:
     with pytest.raises(ConfigError, match=r"zone1\.yaml:2: is not YAML"):
         read_zone(layout, "name: zone1\n}: 3\n")
-    with pytest.raises(ConfigError, match=r"zone1\.yaml:3: name: is said twice; first in line 1"):
+    with pytest.raises(ConfigError, match=r"zone1\.yaml:3: name: duplicate key; first in line 1"):
         read_zone(layout, "name: zone1\ndns: []\nname: zone2\n")
 
 

@@ -204,11 +204,11 @@ def test_the_cas_do_not_vouch_for_each_other(tmp_path: Path, zone: ZoneConfig) -
 
 
 def test_a_zone_of_other_names_gets_another_public_root(tmp_path: Path, zone: ZoneConfig) -> None:
-    from attrs import evolve
+    from msgspec.structs import replace
 
     first = PublicAuthority.open(tmp_path, [zone], PAGE).ca_pem
     assert PublicAuthority.open(tmp_path, [zone], PAGE).ca_pem == first
-    assert PublicAuthority.open(tmp_path, [evolve(zone, domain="other.test")], PAGE).ca_pem != first
+    assert PublicAuthority.open(tmp_path, [replace(zone, domain="other.test")], PAGE).ca_pem != first
 
 
 def test_the_daemons_identity_is_kept_while_it_is_young(control: ControlAuthority) -> None:

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from attrs import evolve
+from msgspec.structs import replace
 
 from systemvm.host.architecture import Architecture
 from systemvm.management.hypervisors.base import (
@@ -133,6 +134,5 @@ class FakeAdmission:
 def with_interval(configuration, **values):  # type: ignore[no-untyped-def]
     """The same configuration with other supervision."""
     management = configuration.management
-    return evolve(
-        configuration, management=evolve(management, supervision=evolve(management.supervision, **values))
-    )
+    supervision = replace(management.supervision, **values)
+    return evolve(configuration, management=replace(management, supervision=supervision))

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-import attrs
+import msgspec
 import pytest
 import pytest_twisted
 
@@ -109,12 +109,12 @@ async def test_the_guest_understands_its_network(world: Any) -> None:
 
 
 def test_ipv6_goes_with_each_address_of_a_network_that_has_it(zone: ZoneConfig, tmp_path: Path) -> None:
-    public = attrs.evolve(
+    public = msgspec.structs.replace(
         zone.networks.public, cidr6=IPv6Network("2001:db8:2::/64"), gateway6=IPv6Address("fe80::1")
     )
-    with_ipv6 = attrs.evolve(
+    with_ipv6 = msgspec.structs.replace(
         zone,
-        networks=attrs.evolve(zone.networks, public=public),
+        networks=msgspec.structs.replace(zone.networks, public=public),
         dns6=[IPv6Address("2001:db8:2::53")],
         ntp_servers=["ntp.example", "192.0.2.1"],
     )
@@ -157,4 +157,4 @@ def nic(traffic: str, device: int, address: str) -> Nic:
 def test_an_ipv6_network_that_cannot_be(zone: ZoneConfig, cidr6: str, gateway6: str | None, why: str) -> None:
     gateway = IPv6Address(gateway6) if gateway6 else None
     with pytest.raises(ValueError, match=why):
-        attrs.evolve(zone.networks.public, cidr6=IPv6Network(cidr6), gateway6=gateway)
+        msgspec.structs.replace(zone.networks.public, cidr6=IPv6Network(cidr6), gateway6=gateway)
