@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
@@ -34,6 +35,6 @@ async def url(cloud: SmallCloud) -> AsyncIterator[str]:
 
     root = Resource()
     root.putChild(b"client", cloud.client())
-    port = reactor.listenTCP(0, ManagementSite(root), interface="127.0.0.1")  # type: ignore[attr-defined]
+    port: Any = cast(Any, reactor).listenTCP(0, ManagementSite(root), interface="127.0.0.1")
     yield f"http://127.0.0.1:{port.getHost().port}/client/api"
     await port.stopListening()

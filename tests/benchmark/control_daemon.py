@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import asyncioreactor
+from twisted.web.http_headers import Headers
 
 asyncioreactor.install()
 
@@ -92,7 +93,7 @@ class OneIdentity:
         store = self._context.get_cert_store()
         store.add_cert(crypto.load_certificate(pem, identity.ca_pem))
 
-    def creatorForNetloc(self, hostname: bytes, port: int) -> OneIdentity:
+    def creatorForNetloc(self, hostname: bytes, port: int) -> OneIdentity:  # type: ignore[override]
         return self
 
     def clientConnectionForTLS(self, tls_protocol: object) -> SSL.Connection:
@@ -132,7 +133,7 @@ async def measure(daemon: Daemon, order: dict[str, Any]) -> None:
         await daemon.directory.call(random.choice(names), HEALTH, result=Health)
         ours_s = time.perf_counter()
         answer = await https.post(
-            urls[turn % len(urls)], data=body, headers={"content-type": ["application/json"]}
+            urls[turn % len(urls)], data=body, headers=Headers({"content-type": ["application/json"]})
         )
         health = (await treq.json_content(answer))["result"]
         if health["uptime_s"] != 1.0:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from booted_cloud import BootedCloud
 
 
-class OperatorBackend(base.BaseBackend):
+class OperatorBackend(base.BaseBackend):  # type: ignore[misc]
     """One ssh connection, held open, since each new one costs the guest a second under emulation."""
 
     NAME = "operator"

@@ -101,7 +101,7 @@ class Daemon:
 
     async def _hello(self, call: Call, hello: agent.Hello) -> agent.Welcome:
         assert call.peer is not None
-        self.hellos.put(call.peer)
+        self.hellos.put(cast(Peer, call.peer))
         return agent.Welcome(protocol.CURRENT, "host-1", time.time(), 5.0)
 
     async def _ping(self, call: Call, ping: agent.Ping) -> agent.Pong:

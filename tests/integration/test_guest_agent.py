@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
@@ -21,6 +21,7 @@ from twisted.internet import reactor, threads
 from twisted.internet.defer import Deferred, DeferredQueue
 from twisted.internet.protocol import DatagramProtocol, Factory, ProcessProtocol, Protocol
 
+from present import present
 from systemvm.guest.boot_argument_source import store
 from systemvm.guest.paths import GuestPaths
 from systemvm.management.pki.authority import CertificateAuthority
@@ -114,7 +115,7 @@ class Daemon:
 
     async def _hello(self, call: Call, hello: wire.Hello) -> wire.Welcome:
         assert call.peer is not None
-        self.hellos.put((call.peer, hello))
+        self.hellos.put((cast(Peer, call.peer), hello))
         return wire.Welcome(protocol.CURRENT, "host-1", time.time(), 1.0)
 
     async def _ping(self, call: Call, ping: wire.Ping) -> wire.Pong:
@@ -173,7 +174,7 @@ class Machine:
         self.credentials = top / "credentials"
         self.paths = GuestPaths(self.root, self.credentials)
         self.notices = Notices()
-        self._notify_port = reactor.listenUNIXDatagram(str(top / "notify"), self.notices)
+        self._notify_port = cast(Any, reactor).listenUNIXDatagram(str(top / "notify"), self.notices)
         self._agents: list[AgentProcess] = []
         self.paths.run.mkdir(parents=True)
         self.paths.this_start.mkdir(parents=True)
@@ -202,14 +203,14 @@ class Machine:
         }
         if ignoring_interrupts:  # as a shell without job control starts `PROGRAM &`
             command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command]
-        reactor.spawnProcess(agent, shutil.which(command[0]), command, env=environment)
+        reactor.spawnProcess(agent, shutil.which(command[0]) or "", command, env=environment)
         self._agents.append(agent)
         return agent
 
     async def close(self) -> None:
         for agent in self._agents:
             if not agent.ended.called:
-                agent.transport.signalProcess("KILL")
+                present(agent.transport).signalProcess("KILL")
             await agent.ended
         await self._notify_port.stopListening()
 
@@ -361,7 +362,7 @@ async def test_a_signal_stops_it_cleanly(scene: Scene, number: str) -> None:
     daemon, machine = scene
     agent = machine.start(ignoring_interrupts=True)
     await soon(daemon.hellos.get(), "hello")
-    agent.transport.signalProcess(number)
+    present(agent.transport).signalProcess(number)
     await machine.notices.until(lambda text: text == "STOPPING=1", "STOPPING")
     assert await soon(agent.ended, "end") == 0, agent.output.decode()
     assert (machine.root / "stopped").read_text() == "yes"
@@ -393,7 +394,7 @@ async def test_check_comes_from_the_helper(scene: Scene) -> None:
     assert unavailable.value.code == REFUSED
     assert "systemvm-check.socket" in unavailable.value.hint
 
-    helper = reactor.listenUNIX(str(machine.paths.check_socket), CheckHelper(machine))
+    helper = cast(Any, reactor).listenUNIX(str(machine.paths.check_socket), CheckHelper(machine))
     try:
         report = await peer.call(wire.CHECK, result=wire.CheckReport, deadline_s=30)
     finally:
@@ -423,8 +424,8 @@ class CheckHelper(Factory):
                     ).stdout
 
                 def answer(output: bytes) -> None:
-                    self.transport.write(output)
-                    self.transport.loseConnection()
+                    present(self.transport).write(output)
+                    present(self.transport).loseConnection()
 
                 threads.deferToThread(run).addCallback(answer)
 

@@ -18,7 +18,7 @@ __all__ = ["cloud", "pristine", "url"]
 
 def driver(url: str) -> Any:
     made = get_driver(Provider.CLOUDSTACK)(key=API_KEY, secret=SECRET_KEY, url=url, secure=False)
-    made.connection.poll_interval = 0.05
+    made.connection.poll_interval = 0.05  # type: ignore[attr-defined]
     return made
 
 

@@ -32,7 +32,7 @@ from systemvm.lab.readiness import Readiness
 from systemvm.lab.reporting import Silent
 from systemvm.management.first_start import FirstLogin
 from systemvm.management.samples import read_sample
-from systemvm.management.system_vms.secure_shell import ASK_S
+from systemvm.management.system_vms.secure_shell import READ_KEY_S
 from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.http.unix import unix_call, unix_events
 from systemvm.service.slowness import MAX_SCALE
@@ -41,7 +41,7 @@ pytestmark = [pytest.mark.netns, pytest.mark.timeout(180)]
 
 CALL_S = 90.0
 #: A guest agent that never answers is waited for the longer, the slower this machine is.
-LONGEST_ASK_S = ASK_S * MAX_SCALE
+LONGEST_READ_S = READ_KEY_S * MAX_SCALE
 
 #: A multiboot kernel (flags: addresses are in the header) that halts for ever at 0x100020.
 _FLAGS, _MAGIC, _AT = 0x10000, 0x1BADB002, 0x100000
@@ -278,14 +278,14 @@ def test_the_page_and_the_first_login(host: Host) -> None:
         assert answer.status == 200
 
 
-@pytest.mark.timeout(180 + LONGEST_ASK_S)
+@pytest.mark.timeout(180 + LONGEST_READ_S)
 def test_operators_methods(host: Host) -> None:
     host.start()
     host.both_running()
     # nobody has told a host key: neither an agent nor, when it is asked, the machine's guest agent
     with pytest.raises(RpcError, match="s-1-VM has no known ssh host keys"):
         unix_call(
-            str(host.layout.socket), "system_vm.ssh", {"name": "s-1-vm"}, timeout_s=CALL_S + LONGEST_ASK_S
+            str(host.layout.socket), "system_vm.ssh", {"name": "s-1-vm"}, timeout_s=CALL_S + LONGEST_READ_S
         )
     with pytest.raises(RpcError, match="agent of v-2-VM is Connecting"):
         host.call("system_vm.check", name="v-2-VM")

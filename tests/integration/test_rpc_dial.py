@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory, Protocol
 
@@ -109,7 +110,7 @@ class Daemon:
 
     async def stop(self) -> None:
         if self._port is not None:
-            await self._port.stopListening()
+            await maybeDeferred(self._port.stopListening)
             self._port = None
         for peer in self.peers:
             peer.close("restart")
@@ -391,7 +392,7 @@ class Cable:
         return near
 
     async def stop(self) -> None:
-        await self._port.stopListening()
+        await maybeDeferred(self._port.stopListening)
         for leg in self.legs:
             leg.transport.abortConnection()  # type: ignore[union-attr]
 

@@ -11,9 +11,9 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
@@ -334,7 +334,7 @@ async def test_a_source_that_breaks_shows_an_incident(server: Server) -> None:
 @pytest_twisted.ensureDeferred
 async def test_hanging_up_ends_the_source(server: Server) -> None:
     def read_one() -> Any:
-        events = unix_events(server.path, "endless")
+        events = cast(Generator[Any, None, None], unix_events(server.path, "endless"))
         first = next(events)
         events.close()
         return first

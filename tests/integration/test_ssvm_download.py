@@ -13,12 +13,12 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
 import zstandard
-from twisted.logger import formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, formatEvent, globalLogPublisher
 
 from integration.ssvm_lab import disk_images
 from integration.ssvm_lab.bad_server import BODY
@@ -26,7 +26,7 @@ from integration.ssvm_lab.daemon import Daemon, request
 from integration.ssvm_lab.world import NAME, SERVER, STORE, VM, Builder, World
 from rpc_wait import until
 from systemvm.rpc.core.errors import RpcError
-from systemvm.ssvm.store import template_properties
+from systemvm.ssvm.store import java_properties
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.storage import (
@@ -96,7 +96,7 @@ def published(world: World, status: DownloadStatus) -> Path:
     assert image.stat().st_size == status.physical_size_bytes
     assert (image.stat().st_uid, image.stat().st_mode & 0o777) == (0, 0o644)
     assert world.job_directories() == []
-    values = template_properties.read((image.parent / "template.properties").read_text())
+    values = java_properties.parse((image.parent / "template.properties").read_text())
     assert values["filename"] == image.name
     assert values["size"] == str(image.stat().st_size)
     assert values["virtualsize"] == str(status.virtual_size_bytes)
@@ -549,11 +549,11 @@ async def test_one_request_id_is_in_the_log_of_every_process(world: World, daemo
     def observe(event: dict[str, Any]) -> None:
         told.append(formatEvent(event))
 
-    globalLogPublisher.addObserver(observe)
+    globalLogPublisher.addObserver(cast(ILogObserver, observe))
     try:
         published(world, await daemon.download(request(world, f"{BAD}/good", request_id="req-4711")))
     finally:
-        globalLogPublisher.removeObserver(observe)
+        globalLogPublisher.removeObserver(cast(ILogObserver, observe))
     assert [line for line in told if "req-4711" in line], "the agent, which runs in this process"
     fetch = [line for line in world.said("fetch").splitlines() if "req-4711" in line]
     assert [line for line in fetch if "begins, template" in line], "fetch"

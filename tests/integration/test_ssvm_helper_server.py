@@ -129,7 +129,7 @@ async def until(holds: Callable[[], bool], what: str, timeout_s: float = 60.0) -
     while not holds():
         assert time.monotonic() < end_s, f"waited {timeout_s:g} s for {what}"
         turn: Deferred[None] = Deferred()
-        reactor.callLater(0.01, turn.callback, None)  # type: ignore[attr-defined]
+        reactor.callLater(0.01, turn.callback, None)
         await turn
 
 

@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "agents/systemvm"
 
 
 def unix_port() -> Any:
-    return unix.Port("/nonexistent", Factory())
+    return unix.Port(b"/nonexistent", Factory())
 
 
 NAMES: list[tuple[str, Any, str]] = [
@@ -54,7 +54,7 @@ def test_a_listening_unix_port_keeps_its_path_in_bind_path(tmp_path: Path) -> No
     path = tmp_path / "socket"
     from twisted.internet import reactor
 
-    port: Any = unix.Port(str(path), Factory(), reactor=reactor)
+    port: Any = unix.Port(bytes(path), Factory(), reactor=reactor)
     port.startListening()
     try:
         assert port._bindPath == str(path).encode(), "rpc/stream/unix_path.py sets _bindPath"

@@ -11,9 +11,11 @@ import json
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet import epollreactor
+
+from systemvm.rpc.core.peer import Peer
 
 epollreactor.install()
 
@@ -87,7 +89,7 @@ def main() -> None:
         boot={},
         methods=MethodTable("console lab", "1"),
         sockets={role.SOCKET_NAME: descriptor},
-        find_peer=lambda: None if daemon.away else daemon,
+        find_peer=lambda: None if daemon.away else cast(Peer, daemon),
     )
     tls_port.HANDSHAKE_DEADLINE_S = 2.0  # tests wait for these
     http_site.REQUEST_DEADLINE_S = 8
@@ -124,7 +126,7 @@ def main() -> None:
                 return True
             case "deadlines":
                 [port] = [one for one in reactor.getReaders() if isinstance(one, tls_port.TlsPort)]
-                port.handshake_deadline_s = port.factory.timeOut = order["seconds"]
+                port.handshake_deadline_s = cast(Any, port.factory).timeOut = order["seconds"]
                 return True
             case "heard":
                 return daemon.heard
@@ -151,8 +153,8 @@ def main() -> None:
 
     def listen_to_orders() -> None:
         for line in sys.stdin:
-            reactor.callFromThread(answer, line)
-        reactor.callFromThread(reactor.stop)
+            cast(Any, reactor).callFromThread(answer, line)
+        cast(Any, reactor).callFromThread(reactor.stop)
 
     threading.Thread(target=listen_to_orders, daemon=True).start()
     say_line({"ok": "ready"})

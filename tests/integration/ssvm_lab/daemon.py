@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 
 from integration.ssvm_lab.world import BOOT, STORE, World
@@ -94,7 +94,7 @@ class Daemon:
         if self._agents_peer is not None:
             self._agents_peer.close("test ends")
         if self._port is not None:
-            await self._port.stopListening()
+            await maybeDeferred(self._port.stopListening)
 
     async def call(self, method: str, params: Any, result: Any) -> Any:
         assert self.agent is not None

@@ -208,7 +208,7 @@ def test_a_browser_without_a_close_frame_is_disconnected_at_the_deadline(
 
 def test_leaving_cancels_the_connection_to_the_target(lab: Lab) -> None:
     cancelled: list[bool] = []
-    lab.reaching._canceller = lambda _: cancelled.append(True)  # type: ignore[assignment]
+    lab.reaching._canceller = lambda _: cancelled.append(True)
     lab.connection.lost(Failure(Exception()))
     assert cancelled == [True]
     assert lab.ended == ["the browser left"]

@@ -59,8 +59,11 @@ def test_an_incomplete_file_is_not_read(paths: GuestPaths) -> None:
 
 
 def test_an_empty_write_is_ignored(paths: GuestPaths) -> None:
+    def write_nothing() -> None:
+        paths.cmdline.write_text("")
+
     with pytest.raises(BootError, match="was not written"):
-        cmdline_delivery.receive(paths, lambda: paths.cmdline.write_text(""), lambda *_: None, timeout_s=0.01)
+        cmdline_delivery.receive(paths, write_nothing, lambda *_: None, timeout_s=0.01)
 
 
 def test_without_the_port_it_fails_at_once(tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
-from twisted.logger import globalLogPublisher
+from twisted.logger import ILogObserver, globalLogPublisher
 
+from present import present
 from small_cloud import SmallCloud
 from systemvm.management.state import console_sessions, instances, templates
 from systemvm.management.state.columns import now
@@ -31,9 +32,9 @@ def audit() -> Any:
         if event.get("log_namespace") == "systemvm.rpc.audit":
             events.append(event)
 
-    globalLogPublisher.addObserver(observe)
+    globalLogPublisher.addObserver(cast(ILogObserver, observe))
     yield events
-    globalLogPublisher.removeObserver(observe)
+    globalLogPublisher.removeObserver(cast(ILogObserver, observe))
 
 
 def _session(cloud: SmallCloud, proxy: Instance) -> str:
@@ -72,11 +73,12 @@ async def test_a_cpvm_asks_only_about_its_own_sessions(
 ) -> None:
     session_id = _session(cloud, cloud.cpvm)
     thief = cloud.add_system_vm(CPVM)
-    params: dict[str, Any] = {
+    params_of: dict[str, dict[str, Any]] = {
         console.CONSOLE_TARGET: {"session_id": session_id, "request_id": "r"},
         console.CONSOLE_CLOSED: {"session_id": session_id, "reason": "mine now"},
         console.CONSOLE_LOAD: {"session_ids": ["unknown", session_id]},
-    }[method]
+    }
+    params = params_of[method]
     with pytest.raises(RpcError) as refused:
         await cloud.from_agent(thief, method, params)
     assert refused.value.code == FORBIDDEN
@@ -102,7 +104,7 @@ async def test_an_ssvm_reports_only_its_own_jobs(
     assert refused.value.code == FORBIDDEN
     assert [line["caller"] for line in audit] == [thief.instance_name]
     assert (
-        cloud.database.run_now(templates.store_ref_of_job, ref.job_id).state
+        present(cloud.database.run_now(templates.store_ref_of_job, ref.job_id)).state
         is storage.DownloadState.DOWNLOAD_IN_PROGRESS
     )
 

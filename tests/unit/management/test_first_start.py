@@ -8,6 +8,7 @@ from pathlib import Path
 import argon2
 import pytest
 
+from present import present
 from systemvm.management.first_start import FirstLogin, announce, make_first_accounts
 from systemvm.management.pki.seal import Seal
 from systemvm.management.state import accounts
@@ -24,9 +25,9 @@ def test_the_first_login_is_made_once(tmp_path: Path) -> None:
     assert FirstLogin.take(path) == made
     assert FirstLogin.take(path) is None
 
-    user = database.run_now(accounts.user_by_name, "admin")
-    assert argon2.PasswordHasher().verify(user.password_hash, made.password)
-    key = database.run_now(accounts.find_api_key, made.api_key)
+    user = present(database.run_now(accounts.user_by_name, "admin"))
+    assert argon2.PasswordHasher().verify(present(user.password_hash), made.password)
+    key = present(database.run_now(accounts.find_api_key, made.api_key))
     assert seal.open(key.sealed_secret) == made.secret_key
     assert database.run_now(accounts.account_by_id, 1).name == "system"
     database.close()

@@ -13,7 +13,8 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from systemvm.service import journal_entry
-from systemvm.service.journal import JournalObserver, TextObserver, encode, fields
+from systemvm.service.journal import JournalObserver, TextObserver, fields
+from systemvm.service.journal_entry import encode
 
 
 def test_plain_values_become_fields() -> None:

@@ -9,6 +9,7 @@ import pytest
 import pytest_twisted
 from attrs import evolve
 
+from present import present
 from small_cloud import ADMIN_PASSWORD, HASHER, USER_PASSWORD, FakePeer, SmallCloud
 from systemvm.management.accounts.errors import AccountError
 from systemvm.management.api.authentication import Authenticator
@@ -375,7 +376,7 @@ async def test_a_deleted_account_leaves_nothing_but_history(cloud: SmallCloud) -
     assert (await cloud.job("deleteAccount", id=ada.account.uuid)).result == {"success": True}
     for vm in (mine, destroyed):
         assert cloud.instance(vm.id).removed is not None
-    assert [cloud.primary.volume_path(disk.uuid).exists() for disk in disks] == [False, True]
+    assert [cloud.primary.volume_path(present(disk).uuid).exists() for disk in disks] == [False, True]
     assert cloud.database.run_now(templates.by_id, template.id).removed is not None
     assert (await cloud.machines.start(others.id)).state is InstanceState.RUNNING
     assert "ada" not in {row["name"] for row in (await cloud.call("listAccounts"))["account"]}
@@ -414,7 +415,8 @@ async def test_an_iso_in_anothers_drive_outlives_its_account(cloud: SmallCloud) 
 async def test_machines_made_while_an_account_is_deleted_go_too(cloud: SmallCloud) -> None:
     ada = await new_account(cloud)
     first = await deployed(cloud, ada)
-    destroy, made = cloud.machines.destroy, []
+    destroy = cloud.machines.destroy
+    made: list[Instance] = []
 
     async def destroy_slowly(vm_id: int, *, expunge: bool = False) -> Instance:
         if not made:

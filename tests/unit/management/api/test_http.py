@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from http.cookies import SimpleCookie
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 import pytest
 import pytest_twisted
-from twisted.logger import globalLogPublisher
+from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.web.resource import Resource
 
 from in_memory_http import HttpAnswer, request
@@ -292,7 +292,7 @@ async def test_an_error_that_nobody_foresaw_is_530_and_keeps_its_text_in_the_log
 @pytest_twisted.ensureDeferred
 async def test_no_secret_reaches_the_log(browser: Browser, cloud: SmallCloud) -> None:
     events: list[dict[str, Any]] = []
-    globalLogPublisher.addObserver(events.append)
+    globalLogPublisher.addObserver(cast(ILogObserver, events.append))
     try:
         await browser.login(password="a wrong password")
         await browser.login()
@@ -300,7 +300,7 @@ async def test_no_secret_reaches_the_log(browser: Browser, cloud: SmallCloud) ->
         await browser.get(**parameters)
         await browser.get(command="listZones", sessionkey=browser.session_key)
     finally:
-        globalLogPublisher.removeObserver(events.append)
+        globalLogPublisher.removeObserver(cast(ILogObserver, events.append))
     text = repr(events)
     secrets = [ADMIN_PASSWORD, "a wrong password", parameters["signature"], API_KEY, browser.session_key]
     assert [secret for secret in secrets if secret in text] == []

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Any
 
@@ -35,9 +35,9 @@ class Api:
         return await request(self.site, "POST", "/api", form | {"domain": domain}, None, address)
 
 
-async def finish(cloud: SmallCloud, awaitable: Awaitable[Any]) -> Any:
+async def finish(cloud: SmallCloud, awaitable: Coroutine[Any, Any, Any]) -> Any:
     """Of something that may wait on the cloud's clock."""
-    result = Deferred.fromCoroutine(awaitable)  # type: ignore[arg-type]
+    result: Deferred[Any] = Deferred.fromCoroutine(awaitable)
     while not result.called:
         cloud.clock.advance(0.5)
         await settled(cloud.database)
@@ -227,7 +227,7 @@ def test_what_waits_is_bounded_by_source_and_in_all() -> None:
     refused = [login for login in logins if login.called]
     assert len(logins) - len(refused) == MAX_RUNNING + MAX_WAITING
     for login in refused:
-        failure = login.addErrback(lambda failure: failure.value).result  # type: ignore[attr-defined]
+        failure: Any = login.addErrback(lambda failure: failure.value).result
         assert failure.code == 503
         assert failure.retry_after_s == 1.0
     crowd = [start(gate, "one", f"{number}") for number in range(20)]

@@ -123,7 +123,7 @@ def test_no_way_to_cut_the_signed_text_makes_an_expired_signature_pass(data: st.
         joined = "&".join(group)
         places = [index for index, character in enumerate(joined) if character == "="]
         place = data.draw(st.sampled_from(places))
-        name = data.draw(st.sampled_from([str.lower, str.upper, str]))(joined[:place])
+        name = data.draw(st.sampled_from([joined[:place], joined[:place].lower(), joined[:place].upper()]))
         arguments.setdefault(name.encode(), []).append(unquote(joined[place + 1 :]).encode())
     extra = data.draw(st.sampled_from([{}, {b"Expires": [b"2999-01-01T00:00:00+0000"]}, {b"x": [b"1"]}]))
     arguments |= extra

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 
+from present import present
 from small_cloud import SmallCloud
 from systemvm.management import os_types
 from systemvm.management.api.errors import ApiError
@@ -63,7 +64,7 @@ def second_zone(cloud: SmallCloud) -> zones.Zone:
 
 def set_virtual_size(cloud: SmallCloud, template_uuid: str, size_bytes: int) -> None:
     template = cloud.database.run_now(templates.by_uuid, template_uuid)
-    ref = cloud.database.run_now(templates.store_ref_of, template.id)
+    ref = present(cloud.database.run_now(templates.store_ref_of, template.id))
     cloud.database.run_now(templates.update_store_ref, ref.id, virtual_size_bytes=size_bytes)
 
 
@@ -304,13 +305,13 @@ async def test_of_a_template_of_every_zone_the_copy_of_the_machines_zone_counts(
     rows = (await cloud.call("registerTemplate", **registration(cloud, zoneid="-1")))["template"]
     values = await deployment(cloud) | {"templateid": rows[0]["id"]}
     template = cloud.database.run_now(templates.by_uuid, rows[0]["id"])
-    here = cloud.database.run_now(templates.store_ref_of, template.id, cloud.zone.id)
-    newest = cloud.database.run_now(templates.store_ref_of, template.id)
+    here = present(cloud.database.run_now(templates.store_ref_of, template.id, cloud.zone.id))
+    newest = present(cloud.database.run_now(templates.store_ref_of, template.id))
     assert here.id != newest.id
     cloud.database.run_now(templates.update_store_ref, newest.id, state=DownloadState.DOWNLOADED)
     with pytest.raises(Exception, match="is not ready"):
         await cloud.call("deployVirtualMachine", **values)
-    ready = {"state": DownloadState.DOWNLOADED, "install_path": "template/tmpl/2/1/x.qcow2"}
+    ready: dict[str, Any] = {"state": DownloadState.DOWNLOADED, "install_path": "template/tmpl/2/1/x.qcow2"}
     cloud.database.run_now(templates.update_store_ref, here.id, **ready)
     job = await cloud.job("deployVirtualMachine", **values)
     assert job.result["virtualmachine"]["state"] == "Running"

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.logger import globalLogPublisher
+from twisted.logger import ILogObserver, globalLogPublisher
 
 from small_cloud import SmallCloud
 from systemvm.management.consoles.token import token_hash
@@ -109,7 +109,7 @@ async def test_a_token_is_spent_once(cloud: SmallCloud, vm: Instance) -> None:
 async def test_of_many_that_race_for_a_token_one_gets_it(cloud: SmallCloud, vm: Instance) -> None:
     token = await new_token(cloud, vm)
     racing = [Deferred.fromCoroutine(authorize(cloud, token)) for _ in range(20)]
-    results = await DeferredList(racing, consumeErrors=True)
+    results: list[tuple[bool, Any]] = await DeferredList(racing, consumeErrors=True)
     assert sum(succeeded for succeeded, _ in results) == 1
     reasons = {failure.value.reason for succeeded, failure in results if not succeeded}
     assert reasons == {"token_used"}
@@ -290,14 +290,14 @@ async def test_the_load_is_shown_with_the_cpvm(cloud: SmallCloud) -> None:
 @pytest_twisted.ensureDeferred
 async def test_no_token_and_no_password_reaches_the_log(cloud: SmallCloud, vm: Instance) -> None:
     events: list[dict[str, Any]] = []
-    globalLogPublisher.addObserver(events.append)
+    globalLogPublisher.addObserver(cast(ILogObserver, events.append))
     try:
         token = await new_token(cloud, vm)
         session = await authorize(cloud, token)
         await refusal(authorize(cloud, token))
         await target(cloud, session.session_id)
     finally:
-        globalLogPublisher.removeObserver(events.append)
+        globalLogPublisher.removeObserver(cast(ILogObserver, events.append))
     assert events, "who opened which console is logged"
     assert token not in repr(events)
     assert "pw-5901" not in repr(events)

@@ -54,7 +54,7 @@ def add_proxy(cloud: SmallCloud) -> Instance:
 
 
 def add_user(cloud: SmallCloud, like: Principal, name: str) -> Principal:
-    user = cloud.database.run_now(accounts.create_user, name, like.account, None)
+    user = cloud.database.run_now(lambda c: accounts.create_user(c, name, like.account, None))
     return Principal(user, like.account, like.domain)
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -133,7 +134,7 @@ def test_taps_are_short_and_follow_the_uuid(spec: DomainSpec) -> None:
     ],
 )
 def test_what_qemu_would_misread_is_refused_first(
-    spec: DomainSpec, changes: dict[str, object], message: str
+    spec: DomainSpec, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(HypervisorError, match=message):
         qemu_arguments.check(evolve(spec, **changes))

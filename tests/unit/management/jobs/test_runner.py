@@ -129,8 +129,10 @@ class SignallingClock(Clock):
         super().__init__()
         self.scheduled: Deferred[None] = Deferred()
 
-    def callLater(self, when: float, what: Callable[..., object], *args: Any, **kwargs: Any) -> IDelayedCall:
-        call: IDelayedCall = super().callLater(when, what, *args, **kwargs)
+    def callLater(
+        self, delay: float, callable: Callable[..., object], *args: object, **kw: object
+    ) -> IDelayedCall:
+        call = super().callLater(delay, callable, *args, **kw)
         if not self.scheduled.called:
             self.scheduled.callback(None)
         return call

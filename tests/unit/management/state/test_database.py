@@ -66,7 +66,7 @@ def test_a_time_without_a_zone_is_refused() -> None:
 async def test_draining_waits_for_all_the_transactions_of_a_request(database: Database) -> None:
     async def request() -> None:
         for number in range(3):
-            await database.run(lambda c, n=number: zones.put_zone(c, f"more{n}", arch="amd64"))
+            await database.run(zones.put_zone, f"more{number}", arch="amd64")
             await database.read(zones.list_zones)
 
     begun = Deferred.fromCoroutine(request())

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from present import present
 from systemvm.management.state import (
     accounts,
     addresses,
@@ -17,6 +18,7 @@ from systemvm.management.state import (
     events,
     instances,
     jobs,
+    schema,
     sessions,
     templates,
     volumes,
@@ -65,12 +67,12 @@ def test_a_vm_is_found_by_name_whatever_its_case_until_it_is_removed(database: D
 def test_a_state_changes_only_from_those_expected(database: Database) -> None:
     vm = database.run_now(make_vm)
     stopped, starting = InstanceState.STOPPED, InstanceState.STARTING
-    assert database.run_now(instances.change_state, vm.id, [stopped], starting).state is starting
+    assert present(database.run_now(instances.change_state, vm.id, [stopped], starting)).state is starting
     assert database.run_now(instances.change_state, vm.id, [stopped], starting) is None
 
 
 def test_addresses_are_given_once_and_come_back_with_their_vm(database: Database) -> None:
-    def take(connection: sa.Connection, vm_id: Any, **options: Any) -> Any:
+    def take(connection: sa.Connection, /, vm_id: Any, **options: Any) -> Any:
         return addresses.allocate(
             connection,
             zone_id=1,
@@ -93,7 +95,7 @@ def test_addresses_are_given_once_and_come_back_with_their_vm(database: Database
 
 def test_the_same_address_cannot_be_written_twice(database: Database) -> None:
     def write(connection: sa.Connection) -> None:
-        table = addresses.schema.ip_addresses
+        table = schema.ip_addresses
         row = {"zone_id": 1, "traffic_type": "public", "address": "203.0.113.100", "vm_id": 1}
         connection.execute(table.insert().values(**row))
         connection.execute(table.insert().values(**row))
@@ -130,7 +132,7 @@ def test_a_template_and_its_download(database: Database) -> None:
         templates.update_store_ref, ref.id, state=DownloadState.DOWNLOADED, percent=100, agent_name="s-1-VM"
     )
     assert done.is_ready
-    assert database.run_now(templates.store_ref_of_job, ref.job_id).id == ref.id
+    assert present(database.run_now(templates.store_ref_of_job, ref.job_id)).id == ref.id
     assert database.run_now(templates.store_refs_by_zone, [template.id]) == {(template.id, 1): done}
     host = database.run_now(zones.put_host, "h", zone_id=1, arch="amd64", address="10.11.0.1", version="0")
     spool = database.run_now(templates.spool_ref, template.id, host.id)
@@ -142,7 +144,12 @@ def test_a_template_and_its_download(database: Database) -> None:
 
 
 def test_configured_rows_are_brought_up_to_date_and_not_doubled(database: Database) -> None:
-    values = {"zone_id": 1, "url": "nfs://10.12.0.2/x", "host_path": None, "nfs_version": "4.2"}
+    values: dict[str, Any] = {
+        "zone_id": 1,
+        "url": "nfs://10.12.0.2/x",
+        "host_path": None,
+        "nfs_version": "4.2",
+    }
     first = database.run_now(zones.put_store, "s", **values)
     second = database.run_now(zones.put_store, "s", **{**values, "nfs_version": "4.1"})
     assert (first.id, second.nfs_version) == (second.id, "4.1")
@@ -151,7 +158,7 @@ def test_configured_rows_are_brought_up_to_date_and_not_doubled(database: Databa
 
 
 def test_a_renamed_host_keeps_its_row_and_so_its_machines(database: Database) -> None:
-    values = {"zone_id": 1, "arch": "amd64", "address": "10.11.0.1", "version": "0"}
+    values: dict[str, Any] = {"zone_id": 1, "arch": "amd64", "address": "10.11.0.1", "version": "0"}
     before = database.run_now(zones.put_host, "old-name", **values)
     after = database.run_now(zones.put_host, "new-name", **values)
     assert (after.id, after.name) == (before.id, "new-name")
@@ -191,7 +198,7 @@ def test_a_token_is_spent_once_in_time_and_at_its_own_proxy(database: Database) 
     assert spend("never made", good.proxy_id) is None
     assert [one.uuid for one in database.run_now(console_sessions.active, good.proxy_id)] == [good.uuid]
     assert database.run_now(console_sessions.expire) == 1
-    assert database.run_now(console_sessions.by_token_hash, "late").close_reason == "expired"
+    assert present(database.run_now(console_sessions.by_token_hash, "late")).close_reason == "expired"
     assert database.run_now(console_sessions.close, good.uuid, "left")
     assert not database.run_now(console_sessions.close, good.uuid, "left again")
 
@@ -221,7 +228,7 @@ def test_sessions_end_and_expire(database: Database) -> None:
 
     one = database.run_now(open_session, "one", 60)
     database.run_now(open_session, "old", -1)
-    assert database.run_now(sessions.by_cookie_hash, "one").id == one.id
+    assert present(database.run_now(sessions.by_cookie_hash, "one")).id == one.id
     assert database.run_now(sessions.by_cookie_hash, "old") is None
     database.run_now(sessions.end, one.id)
     assert database.run_now(sessions.by_cookie_hash, "one") is None
@@ -237,12 +244,12 @@ def test_accounts_users_and_keys(database: Database) -> None:
         return user
 
     user = database.run_now(make)
-    assert database.run_now(accounts.user_by_name, "u").uuid == user.uuid
+    assert present(database.run_now(accounts.user_by_name, "u")).uuid == user.uuid
     assert "hash" not in repr(user)
     assert database.run_now(accounts.find_api_key, "key-1") is None
-    assert database.run_now(accounts.find_api_key, "key-2").user_id == user.id
+    assert present(database.run_now(accounts.find_api_key, "key-2")).user_id == user.id
     for path in ("", "/", "ROOT", "/root"):
-        assert database.run_now(accounts.domain_by_path, path).id == 1
+        assert present(database.run_now(accounts.domain_by_path, path)).id == 1
     assert database.run_now(accounts.domain_by_path, "/elsewhere") is None
 
 
@@ -252,7 +259,7 @@ def test_volumes_hold_their_template(database: Database) -> None:
         return volumes.create(connection, name="ROOT-1", account_id=1, vm_id=vm.id, zone_id=1)
 
     volume = database.run_now(make)
-    assert database.run_now(volumes.root_of, volume.vm_id).id == volume.id
+    assert present(database.run_now(volumes.root_of, volume.vm_id)).id == volume.id
     database.run_now(volumes.remove, volume.id)
     assert database.run_now(volumes.root_of, volume.vm_id) is None
 

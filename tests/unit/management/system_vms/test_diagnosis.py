@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
@@ -16,7 +16,7 @@ from systemvm.management.boot_failure_messages import BOOT_FAILURE_REASONS
 from systemvm.management.control.agent import AgentStatus
 from systemvm.management.control.refusal_recorder import RefusalRecorder
 from systemvm.management.hypervisors import serial_log
-from systemvm.management.hypervisors.base import ExitReason
+from systemvm.management.hypervisors.base import ExitReason, Hypervisor
 from systemvm.management.hypervisors.errors import DomainNotFoundError, HypervisorError
 from systemvm.management.hypervisors.guest_agent_session import CommandResult, GuestAgentSilentError
 from systemvm.management.state import instances
@@ -554,9 +554,9 @@ async def test_host_keys_of_this_start_come_by_the_guest_agent_before_the_agent(
     vm = await world.database.run(instances.update, vm.id, host_keys=["ssh-ed25519 OLD"])
     machines = FakeMachines(guest())
     machines.guest.files[HOST_KEY] = b"ssh-ed25519 NEW root@s-1-VM\n"
-    logins = SshAccess(world.database, world.directory, machines, Path("/key"))
+    logins = SshAccess(world.database, world.directory, cast(Hypervisor, machines), Path("/key"))
     assert list((await logins.login(vm)).host_keys) == ["ssh-ed25519 NEW"]
-    silent = SshAccess(world.database, world.directory, FakeMachines(None), Path("/key"))
+    silent = SshAccess(world.database, world.directory, cast(Hypervisor, FakeMachines(None)), Path("/key"))
     assert list((await silent.login(vm)).host_keys) == ["ssh-ed25519 OLD"]
     never = await world.database.run(instances.update, vm.id, host_keys=[])
     with pytest.raises(HypervisorError, match="has no known ssh host keys"):

@@ -134,7 +134,7 @@ async def test_a_start_that_is_copying_meanwhile_finds_its_copy(
             await gate
         return path
 
-    cloud.primary.ensure_template = slow  # type: ignore[method-assign]
+    cloud.primary.ensure_template = slow  # type: ignore[method-assign, assignment]
     starting = Deferred.fromCoroutine(cloud.machines.start(vm.id))
     await entered
     await cloud.templates.delete(template.id, forced=True)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 
+from present import present
 from small_cloud import SmallCloud
 from systemvm.management.api.errors import ApiError
 from systemvm.management.hypervisors.base import DomainState, DomainStatus, ExitReason
@@ -41,7 +42,7 @@ async def parameters(cloud: SmallCloud, **more: Any) -> dict[str, Any]:
 async def deployed(cloud: SmallCloud, **more: Any) -> Instance:
     job = await cloud.job("deployVirtualMachine", **await parameters(cloud, **more))
     assert job.result_code == 0, job.result
-    return cloud.database.run_now(instances.by_uuid, job.instance_uuid)
+    return cloud.database.run_now(instances.by_uuid, present(job.instance_uuid))
 
 
 async def settled(cloud: SmallCloud) -> None:
@@ -72,16 +73,17 @@ async def test_a_vm_is_a_linked_clone_of_its_template(cloud: SmallCloud) -> None
         "deployVirtualMachine", **await parameters(cloud, template=template, name="one")
     )
     job = await cloud.jobs.wait(answer["jobid"])
-    vm = job.result["virtualmachine"]
+    vm = present(job.result)["virtualmachine"]
     assert vm["id"] == answer["id"]
     assert (vm["name"], vm["state"], vm["templatename"], vm["memory"]) == ("one", "Running", "tiny", 512)
     assert vm["instancename"] == f"i-{cloud.admin.account.id}-3-VM"
     spec = cloud.hypervisor.specs[vm["instancename"]]
-    volume = cloud.database.run_now(volumes.root_of, 3)
+    volume = present(cloud.database.run_now(volumes.root_of, 3))
     backing, backing_format, size = cloud.primary.clones[volume.uuid]
-    assert cloud.primary.copied == [Path(cloud.store.host_path) / ref.install_path]
+    assert cloud.primary.copied == [Path(present(cloud.store.host_path)) / present(ref.install_path)]
     assert (backing.name, backing_format, size) == (f"{template.uuid}.qcow2", "qcow2", None)
-    assert (spec.disk.path, spec.cdrom, spec.kernel) == (cloud.primary.volume_path(volume.uuid), None, None)
+    assert present(spec.disk).path == cloud.primary.volume_path(volume.uuid)
+    assert (spec.cdrom, spec.kernel) == (None, None)
     assert volume.state is VolumeState.READY
     [nic] = spec.nics
     assert (nic.traffic_type, nic.bridge, nic.mac[:3]) == ("guest", "cloudbr3", "02:")
@@ -95,14 +97,16 @@ async def test_its_screen_is_on_the_hosts_management_address_behind_a_random_pas
 ) -> None:
     vm = await deployed(cloud)
     spec = cloud.hypervisor.specs[vm.instance_name]
-    assert (spec.vnc.address, spec.vnc.port) == ("10.11.0.1", 0)
-    assert len(spec.vnc.password) == VNC_PASSWORD_LENGTH
-    assert cloud.seal.open(vm.sealed_vnc_password) == spec.vnc.password
+    vnc = present(spec.vnc)
+    password = present(vnc.password)
+    assert (vnc.address, vnc.port) == ("10.11.0.1", 0)
+    assert len(password) == VNC_PASSWORD_LENGTH
+    assert cloud.seal.open(present(vm.sealed_vnc_password)) == password
     assert (vm.vnc_address, vm.vnc_port) == ("10.11.0.1", 5901)
-    assert spec.vnc.password not in repr(spec)
+    assert password not in repr(spec)
     await cloud.job("stopVirtualMachine", id=vm.uuid)
     await cloud.job("startVirtualMachine", id=vm.uuid)
-    assert cloud.hypervisor.specs[vm.instance_name].vnc.password != spec.vnc.password
+    assert present(cloud.hypervisor.specs[vm.instance_name].vnc).password != password
 
 
 def test_passwords_differ() -> None:
@@ -114,9 +118,9 @@ async def test_an_iso_is_booted_beside_an_empty_disk(cloud: SmallCloud) -> None:
     iso, _ = cloud.add_template(format=ImageFormat.ISO, name="boot")
     vm = await deployed(cloud, template=iso)
     spec = cloud.hypervisor.specs[vm.instance_name]
-    assert spec.cdrom.name == f"{iso.uuid}.iso"
+    assert present(spec.cdrom).name == f"{iso.uuid}.iso"
     assert cloud.primary.clones == {}
-    assert cloud.database.run_now(volumes.root_of, vm.id).size_bytes == 8 * GIB
+    assert present(cloud.database.run_now(volumes.root_of, vm.id)).size_bytes == 8 * GIB
     [row] = (await cloud.call("listVirtualMachines"))["virtualmachine"]
     assert (row["isoname"], row["isoid"]) == ("boot", iso.uuid)
     job = await cloud.job("deleteIso", id=iso.uuid)
@@ -127,7 +131,7 @@ async def test_an_iso_is_booted_beside_an_empty_disk(cloud: SmallCloud) -> None:
 async def test_its_disk_may_be_larger_than_the_template(cloud: SmallCloud) -> None:
     vm = await deployed(cloud, rootdisksize=5)
     volume = cloud.database.run_now(volumes.root_of, vm.id)
-    assert cloud.primary.clones[volume.uuid][2] == 5 * GIB
+    assert cloud.primary.clones[present(volume).uuid][2] == 5 * GIB
 
 
 @pytest_twisted.ensureDeferred
@@ -292,7 +296,7 @@ async def test_each_may_be_asked_twice(cloud: SmallCloud) -> None:
 async def test_an_expunged_vm_leaves_no_disk_and_no_row_to_see(cloud: SmallCloud) -> None:
     vm = await deployed(cloud)
     volume = cloud.database.run_now(volumes.root_of, vm.id)
-    path = cloud.primary.volume_path(volume.uuid)
+    path = cloud.primary.volume_path(present(volume).uuid)
     assert path.exists()
     await cloud.job("destroyVirtualMachine", id=vm.uuid, expunge="true")
     assert not path.exists()
@@ -370,7 +374,7 @@ async def test_what_ended_meanwhile_is_stopped(cloud: SmallCloud) -> None:
     await cloud.machines.adopt({})
     after = cloud.instance(vm.id)
     assert after.state is InstanceState.STOPPED
-    assert "no management daemon" in after.reason
+    assert "no management daemon" in present(after.reason)
 
 
 @pytest_twisted.ensureDeferred
@@ -401,7 +405,7 @@ async def test_a_reboot_stops_and_starts(cloud: SmallCloud, forced: bool) -> Non
     assert cloud.hypervisor.stops == [(vm.instance_name, forced)]
     after = cloud.hypervisor.specs[vm.instance_name]
     assert after.disk == before.disk
-    assert after.vnc.password != before.vnc.password
+    assert present(after.vnc).password != present(before.vnc).password
 
 
 @pytest_twisted.ensureDeferred
