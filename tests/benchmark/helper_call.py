@@ -38,8 +38,8 @@ PEER = f"""
 import sys
 from pathlib import Path
 from systemvm.ssvm.store.operations import StoreHelper
-from systemvm.ssvm.store_messages import Find
-StoreHelper(Path(sys.argv[1])).find(0, Find(**{FIND!r}))
+from systemvm.ssvm.store_messages import FindRequest
+StoreHelper(Path(sys.argv[1])).find(0, FindRequest(**{FIND!r}))
 """
 
 

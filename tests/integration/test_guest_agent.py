@@ -43,6 +43,8 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 WAIT_S = 20.0
 
 ROLE_MODULE = """
+from systemvm.wire.acknowledgement import Acknowledgement
+
 
 def install(context):
     async def greet(call, params):
@@ -308,7 +310,7 @@ async def test_a_certificate_that_is_not_signed_is_told_and_the_agent_goes_on(sc
     daemon, machine = scene
     daemon.refuses = "not today"
     machine.start()
-    told = await machine.notices.until(lambda text: "no newer certificate" in text, "status")
+    told = await machine.notices.until(lambda text: "cannot renew the certificate" in text, "status")
     assert "not today; next attempt in " in told
     peer, _ = await soon(daemon.hellos.get(), "hello")
     assert not peer.closed
@@ -316,7 +318,7 @@ async def test_a_certificate_that_is_not_signed_is_told_and_the_agent_goes_on(sc
     # what the daemon asks for when the CA is replaced, or an operator does
     await peer.call(wire.RENEW, deadline_s=WAIT_S)
     await soon(daemon.signed.get(), "signature")
-    await machine.notices.until(lambda text: text.startswith("STATUS=Up") and "newer" not in text, "Up")
+    await machine.notices.until(lambda text: text.startswith("STATUS=Up") and "renew" not in text, "Up")
 
 
 @pytest_twisted.ensureDeferred

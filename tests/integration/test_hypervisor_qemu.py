@@ -544,7 +544,7 @@ from twisted.internet.defer import Deferred
 sys.path[:0] = {path!r}
 from test_hypervisor_qemu import machine
 from systemvm.host.accelerator import Accelerator
-from systemvm.management.hypervisors.base import Nic
+from systemvm.management.hypervisors.base import DomainNic
 from systemvm.management.hypervisors.qemu import QemuHypervisor
 from systemvm.nethelper import links
 from twisted.internet.threads import deferToThread
@@ -568,7 +568,10 @@ async def work():
             await deferToThread(links.remove_tap, name)
 
     driver = QemuHypervisor(Path({tmp!r}) / "qmp", networks, Accelerator.TCG)
-    nics = [Nic("control", "cloud0", "0e:00:a9:fe:03:07"), Nic("public", "cloudbr0", "1e:00:00:00:00:01")]
+    nics = [
+        DomainNic("control", "cloud0", "0e:00:a9:fe:03:07"),
+        DomainNic("public", "cloudbr0", "1e:00:00:00:00:01"),
+    ]
     await driver.start(machine(Path({tmp!r}), nics=nics))
     print(json.dumps(ports()))
     await driver.stop("i-2-3-VM", forced=True)

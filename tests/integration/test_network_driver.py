@@ -273,8 +273,8 @@ def test_two_control_ports_cannot_reach_each_other_but_the_host(host: Host) -> N
 def test_a_guest_is_one_source_whatever_address_and_mac_it_takes(host: Host) -> None:
     neighbour = host.neighbours["cloud0"]
     script = """
-from systemvm.management.control.bridge_port import LinkSource
-print(LinkSource({"cloud0"})("%s"))
+from systemvm.management.control.bridge_port import BridgePortSource
+print(BridgePortSource({"cloud0"})("%s"))
 """
     sources = []
     for mac, address in (("0e:00:a9:fe:03:07", "169.254.3.7"), ("0e:00:a9:fe:03:08", "169.254.3.8")):

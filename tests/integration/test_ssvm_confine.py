@@ -23,8 +23,8 @@ TRIES = {
 def confined(code: str, directory: Path) -> subprocess.CompletedProcess[str]:
     program = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from systemvm.ssvm.mover.seccomp import confine\n"
-        f"confine(max_file_bytes=1 << 20)\ntry:\n    {code}\n"
+        "from systemvm.ssvm.mover.seccomp import restrict_process\n"
+        f"restrict_process(max_file_bytes=1 << 20)\ntry:\n    {code}\n"
         "except (OSError, MemoryError) as error:\n    print('refused', type(error).__name__)\n"
         "else:\n    print('done')\n"
     )

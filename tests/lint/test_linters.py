@@ -89,3 +89,22 @@ def test_unit_tests_wait_for_no_clock() -> None:
         if isinstance(call, ast.Call) and ast.unparse(call.func) in sleeps
     ]
     assert not found, "\n".join(found)
+
+
+def test_programs_in_strings_import_what_exists() -> None:
+    """mypy checks no program that a test writes for another process, so a rename can miss it."""
+    missing = []
+    for path in tracked("tests/*.py"):
+        for module, names in re.findall(r"from (systemvm[\w.]*) import ([\w, ]+)", path.read_text()):
+            folder = TOP / "agents" / module.replace(".", "/")
+            file = folder.with_suffix(".py") if folder.with_suffix(".py").exists() else folder / "__init__.py"
+            text = file.read_text() if file.exists() else ""
+            missing += [
+                f"{path.relative_to(TOP)}: {module} has no {name}"
+                for name in (words.split(" as ")[0].strip() for words in names.split(","))
+                if name
+                and not re.search(rf"\b{name}\b", text)
+                and not (folder / f"{name}.py").exists()
+                and not (folder / name).is_dir()
+            ]
+    assert not missing, "\n".join(missing)
