@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bounds the connections of the page by source: silent ones must not take the daemon's descriptors."""
+"""Limits the page's connections by source, so that idle ones do not use up the daemon's descriptors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from systemvm.service.connection_limits import Bounds, ConnectionLimits, Slot, source_of_address
 
-#: A browser opens up to six; behind one address is an office, or a proxy that nobody named as one.
+#: A browser opens up to six; one address can be an office, or a proxy that is not configured as one.
 BOUNDS = Bounds(pending=512, pending_of_source=128, of_owner=1)
 
 
@@ -46,7 +46,7 @@ class _BoundedConnection(ProtocolWrapper):
 
 
 class BoundedListener(WrappingFactory):
-    """A factory whose connections are all bounded; `is_proxy` tells sources with many browsers behind."""
+    """A factory with a limit on its connections; `is_proxy` returns whether many browsers share a source."""
 
     protocol = _BoundedConnection
     noisy = False

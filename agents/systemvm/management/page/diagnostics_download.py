@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`/diagnostics/TOKEN/NAME.zip`: what getDiagnosticsData answered, for whoever has its address."""
+"""`/diagnostics/TOKEN/NAME.zip`: the zips of getDiagnosticsData, for anyone who has the URL."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request
 from twisted.web.static import File
 
-#: By token and file name; the token cannot be guessed and is the right to see it.
+#: Finds a zip by token and file name. The token cannot be guessed; who has it can read the zip.
 Find = Callable[[str, str], Path | None]
 
 
 class DiagnosticsResource(Resource):
-    """Zips by their exact address; there is no listing."""
+    """Serves zips by their exact path; there is no listing."""
 
     def __init__(self, find: Find) -> None:
         super().__init__()

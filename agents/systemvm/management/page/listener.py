@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where browsers reach the daemon: the page's listener, and its certificate when the daemon ends TLS."""
+"""The page's listener, and its certificate when the daemon terminates TLS."""
 
 from __future__ import annotations
 
@@ -22,35 +22,40 @@ from systemvm.web.forwarded import holds_proxy, networks
 
 @implementer(IOpenSSLServerConnectionCreator)
 class PageCertificate:
-    """The certificate of the page: replaced while browsers are connected, and only by one that can serve."""
+    """The page's certificate, which can be replaced while browsers are connected, but only by a valid one."""
 
     _log = Logger()
 
     def __init__(self, page: PageConfig, public: PublicAuthority) -> None:
-        """ConfigError when there is nothing to serve with."""
+        """Load the certificate.
+
+        Raises: ConfigError when it cannot be used.
+        """
         self._page = page
         self._public = public
         try:
             self._context = self._load()
         except (OSError, ValueError, NotPermittedError) as error:
-            raise ConfigError(f"page: the certificate for {page.origin} cannot be used: {error}") from error
+            raise ConfigError(f"page: cannot use the certificate for {page.origin}: {error}") from error
 
     def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         return SSL.Connection(self._context, None)
 
     def renew(self) -> None:
-        """Take a fresh one from the next handshake on; what cannot serve is said, the last one stays."""
+        """Load the certificate again; when that fails, log an error and keep the last one."""
         try:
             self._context = self._load()
         except (OSError, ValueError, NotPermittedError) as error:
-            self._log.error("the page keeps its last certificate: {error}", error=str(error))
+            self._log.error(
+                "cannot renew the page's certificate, the last one stays in use: {error}", error=str(error)
+            )
 
     def _load(self) -> SSL.Context:
         page = self._page
         identity = self._public.identity(page.endpoint, None, page.certificate_file, page.key_file)
         try:
             leaf, *chain = [crypto.X509.from_cryptography(found) for found in identity.certificates()]
-            # TypeError for an encrypted one: nobody is there to be asked for its passphrase
+            # TypeError for an encrypted key: a daemon cannot ask for a passphrase
             key = crypto.PKey.from_cryptography_key(
                 serialization.load_pem_private_key(identity.private_key_pem.encode(), None)  # type: ignore[arg-type]
             )
@@ -63,14 +68,17 @@ class PageCertificate:
             context: SSL.Context = options.getContext()
             context.check_privatekey()
         except (crypto.Error, SSL.Error, TypeError) as error:
-            raise ValueError(f"the key is not one, or not the certificate's: {error}") from None
+            raise ValueError(f"invalid private key, or not the certificate's: {error}") from None
         return context
 
 
 async def listen(
     reactor: Reactor, page: PageConfig, site: IProtocolFactory, certificate: PageCertificate | None
 ) -> IListeningPort:
-    """Serve `site` where `page.listen` says; ConfigError for a place that cannot be used."""
+    """Serve `site` at `page.listen`.
+
+    Raises: ConfigError when `page.listen` cannot be used.
+    """
     if certificate is not None:
         site = TLSMemoryBIOFactory(certificate, False, site)
     proxies = networks(page.trusted_proxies)
@@ -79,7 +87,7 @@ async def listen(
         endpoint = serverFromString(reactor, page.listen)
     except (ValueError, KeyError) as error:
         raise ConfigError(
-            f"page.listen: {page.listen} cannot be used: {error}; "
+            f"page.listen: cannot listen at {page.listen}: {error}; "
             "without an inherited socket write tcp:8080:interface=127.0.0.1"
         ) from error
     port: IListeningPort = await endpoint.listen(site)

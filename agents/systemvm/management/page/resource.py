@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page's files, served from a fixed table with headers that leave a browser no room for surprises.
+"""The page's files, served from a fixed table with strict security headers.
 
-A table and not a directory: there is no listing, no traversal and no redirect to get wrong.
+It is a table and not a directory, so there is no listing, no path traversal and no redirect.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _HSTS = b"max-age=31536000"
 
 
 class _File(Resource):
-    """One file, read once at start: the page is small and changes only with the program."""
+    """One file, read once at start, because it changes only with the program."""
 
     isLeaf = True
 
@@ -52,9 +52,9 @@ class _File(Resource):
 
 
 class PageResource(Resource):
-    """The root of the daemon's site: the page at `/`, its files beside it, and what the daemon adds.
+    """The root of the daemon's site: the page at `/`, its files, and the resources that the daemon adds.
 
-    The page's own links are relative, so it works below any path that it is advertised under.
+    The page's links are relative, so it works below any advertised path.
     """
 
     def __init__(self, *, secure: bool = False, public_root_pem: bytes = b"") -> None:
@@ -63,11 +63,11 @@ class PageResource(Resource):
             suffix = "." + entry.name.rpartition(".")[2]
             self.putChild(entry.name.encode(), _File(entry.read_bytes(), _TYPES[suffix], secure))
         self.putChild(b"", self.children[b"index.html"])
-        # what a browser must trust to open consoles; it is public
+        # the root that a browser must trust to open consoles; it is public
         self.putChild(b"public-ca.crt", _File(public_root_pem, b"application/x-x509-ca-cert", secure))
 
     def below(self, path: str) -> Resource:
-        """A site's root that holds the page under an advertised path (`/cloud`), or is the page itself."""
+        """Return the root of a site with the page at an advertised path (`/cloud`), or the page itself."""
         found: Resource = self
         for segment in reversed(path.split("/")[1:]):
             above = Resource()
@@ -76,7 +76,7 @@ class PageResource(Resource):
         return found
 
     def render_GET(self, request: Request) -> bytes:
-        """The advertised path without its slash: relative links would lead beside the page."""
+        """Redirect the advertised path without its slash, where relative links would be wrong."""
         request.setResponseCode(FOUND)
         request.setHeader(b"Location", request.path.rpartition(b"/")[2] + b"/")
         return b""

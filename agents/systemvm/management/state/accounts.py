@@ -32,7 +32,7 @@ class Domain:
 
     @property
     def pretty_path(self) -> str:
-        """As CloudStack's answers have it, ROOT or ROOT/a/b (ApiResponseHelper.getPrettyDomainPath)."""
+        """The path as CloudStack returns it, ROOT or ROOT/a/b (ApiResponseHelper.getPrettyDomainPath)."""
         return f"ROOT{self.path}".rstrip("/")
 
 
@@ -94,7 +94,7 @@ user_by_uuid = user_rows.by_uuid
 
 
 def is_empty(connection: sa.Connection) -> bool:
-    """True before the first start made the first accounts."""
+    """Return whether there is no account yet, as before the first start."""
     return account_rows.one(connection) is None
 
 
@@ -122,7 +122,7 @@ def create_user(
 
 
 def domain_by_path(connection: sa.Connection, path: str) -> Domain | None:
-    """A domain by `/`, `ROOT`, `ROOT/a/b`, `/a/b` or `a/b`; the empty path is the root, as in CloudStack."""
+    """Return a domain by `/`, `ROOT`, `ROOT/a/b`, `/a/b` or `a/b`; an empty path is the root."""
     first, _, beneath = path.strip("/").partition("/")
     wanted = f"/{beneath}" if first.upper() == "ROOT" else "/" + path.strip("/")
     return domain_rows.one(connection, schema.domains.c.path == wanted, schema.domains.c.removed.is_(None))
@@ -194,13 +194,13 @@ def update_user(connection: sa.Connection, /, user_id: int, **changes: Any) -> U
 
 
 def is_enabled(connection: sa.Connection, user: User) -> bool:
-    """Whether a user may use the cloud: neither they nor their account is removed, disabled or locked."""
+    """Return whether neither the user nor the account is removed, disabled or locked."""
     account = account_by_id(connection, user.account_id)
     return all(each.removed is None and each.state == ENABLED for each in (user, account))
 
 
 def has_administrator(connection: sa.Connection) -> bool:
-    """Whether somebody can still log in as a root administrator."""
+    """Return whether at least one root administrator can log in."""
     u, a = schema.users.c, schema.accounts.c
     query = sa.select(u.id).where(
         u.account_id == a.id,
@@ -225,7 +225,7 @@ def api_key_of(connection: sa.Connection, user_id: int) -> ApiKey | None:
 
 
 def add_api_key(connection: sa.Connection, user_id: int, api_key: str, sealed_secret: bytes) -> ApiKey:
-    """Give a user this key; the keys it had before end here."""
+    """Give a user this key; the user's earlier keys end."""
     c = schema.api_keys.c
     key_rows.update_where(connection, c.user_id == user_id, c.removed.is_(None), removed=now())
     return key_rows.insert(connection, user_id=user_id, api_key=api_key, sealed_secret=sealed_secret)

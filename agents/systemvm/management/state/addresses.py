@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Addresses in use, by zone and traffic type; what is free is what a pool has beyond them."""
+"""Addresses in use by zone and traffic type; every other address of a pool is free."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from systemvm.service.errors import FailureCode, SystemVmError
 
 _a = schema.ip_addresses.c
 
-#: How often a random address is tried before a pool is walked from its start.
+#: How many random addresses are tried before the first free one of the pool is taken.
 RANDOM_TRIES = 32
 
 
 class PoolExhaustedError(SystemVmError):
-    """No address is left in a pool; the message names zone network and range."""
+    """No address is left in a pool."""
 
     code = FailureCode.NO_CAPACITY
 
@@ -41,10 +41,12 @@ def allocate(
     vm_id: int,
     randomly: bool = False,
 ) -> IPv4Address:
-    """Take an address from `first`–`last` for a VM: the lowest free one, or a random one.
+    """Allocate an address from `first`–`last` for a VM: the lowest free one, or a random one.
 
-    Link-local addresses are random: a gone VM's address, in an ARP cache or in notes, is
-    then not soon another's.
+    Link-local addresses are random, so that the address of a removed VM, which can be in an ARP cache, is
+    not soon given to another.
+
+    Raises: PoolExhaustedError when no address is free.
     """
     used = in_use(connection, zone_id, traffic_type)
     address: IPv4Address | None = None
@@ -55,7 +57,9 @@ def allocate(
         walk = (IPv4Address(number) for number in range(int(first), int(last) + 1))
         address = next((choice for choice in walk if choice not in used), None)
     if address is None:
-        raise PoolExhaustedError(f"the {traffic_type} pool {first}–{last} of zone {zone_id} is used up")
+        raise PoolExhaustedError(
+            f"no free {traffic_type} address: all of {first}–{last} in zone {zone_id} are in use"
+        )
     connection.execute(
         schema.ip_addresses.insert().values(
             zone_id=zone_id, traffic_type=traffic_type, address=str(address), vm_id=vm_id
@@ -65,7 +69,7 @@ def allocate(
 
 
 def of_vm(connection: sa.Connection, vm_id: int) -> dict[str, str]:
-    """A VM's addresses by traffic type."""
+    """Return a VM's addresses by traffic type."""
     query = sa.select(_a.traffic_type, _a.address).where(_a.vm_id == vm_id)
     return {kind: str(ip_address(text)) for kind, text in connection.execute(query)}
 
@@ -83,7 +87,7 @@ class SystemVmAddress:
 
 
 def of_system_vms(connection: sa.Connection, traffic_type: str) -> list[SystemVmAddress]:
-    """Addresses of one traffic type that system VMs have, in order of their allocation."""
+    """Return the system VMs' addresses of one traffic type, in the order of their allocation."""
     vms = schema.vm_instances.c
     query = (
         sa.select(_a.uuid, _a.address, _a.zone_id, vms.uuid, vms.instance_name, _a.created)

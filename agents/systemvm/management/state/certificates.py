@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Certificates of the control CA: what was given out, to whom, until when, and what was taken back."""
+"""Certificates of the control CA: which were issued, to whom, until when, and which are revoked."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _c = schema.certificates.c
 
 
 def record(connection: sa.Connection, /, **values: Any) -> Certificate:
-    """Write a new one, and forget those that expired long ago."""
+    """Record a new certificate, and delete those that expired long ago."""
     connection.execute(schema.certificates.delete().where(_c.not_after < now() - KEPT_AFTER_EXPIRY))
     return rows.insert(connection, **values)
 
@@ -52,7 +52,7 @@ def revoked_serials(connection: sa.Connection) -> set[str]:
 
 
 def live_serials(connection: sa.Connection) -> set[str]:
-    """Of those that were given out, have not expired and were not revoked."""
+    """Return the serials of certificates that are neither expired nor revoked."""
     live = _c.revoked.is_(None) & (_c.not_after > now())
     return set(connection.execute(sa.select(_c.serial).where(live)).scalars())
 
@@ -62,7 +62,10 @@ def is_on_record(connection: sa.Connection, serial: str) -> bool:
 
 
 def revoke(connection: sa.Connection, serial: str, reason: str) -> Certificate:
-    """Take one back, by its serial in hexadecimal; NotFoundError when it was never given out here."""
+    """Revoke a certificate by its serial in hexadecimal.
+
+    Raises: NotFoundError when no such certificate was issued here.
+    """
     found = rows.one(connection, _c.serial == serial.lower().replace(":", "").lstrip("0"))
     if found is None:
         raise NotFoundError(f"there is no certificate with the serial {serial}")

@@ -14,7 +14,7 @@ E = TypeVar("E", bound=enum.Enum)
 
 
 def now() -> datetime:
-    """The time as the tables keep it: aware, in UTC."""
+    """Return the current time as the tables store it: timezone-aware, in UTC."""
     return datetime.now(UTC)
 
 
@@ -23,7 +23,7 @@ def new_uuid() -> str:
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
-    """Aware times in Python, UTC in the database; SQLite itself would forget the zone."""
+    """Timezone-aware times in Python, UTC in the database, because SQLite does not store a time zone."""
 
     impl = sa.DateTime
     cache_ok = True
@@ -32,7 +32,7 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
         if value is None:
             return None
         if value.tzinfo is None:
-            raise ValueError("a time without a zone cannot be stored")
+            raise ValueError("time has no time zone")
         return value.astimezone(UTC).replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
@@ -57,7 +57,7 @@ class EnumText(sa.types.TypeDecorator[E], Generic[E]):
 
 
 def numbered() -> list[sa.Column[Any]]:
-    """A number for joins and names (`s-1-VM`), a UUID for everybody else, and when it came and went."""
+    """Return every table's columns: a number for joins and names (`s-1-VM`), a UUID, created, removed."""
     return [
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
         sa.Column("uuid", sa.String(36), nullable=False, unique=True, default=new_uuid),
@@ -67,7 +67,7 @@ def numbered() -> list[sa.Column[Any]]:
 
 
 def user_visible() -> list[sa.Column[Any]]:
-    """What every table that users see carries from its first day: whose it is, where, for which machine."""
+    """Return the columns of every table that users see: `numbered` ones, owner, zone and architecture."""
     return [
         *numbered(),
         sa.Column("account_id", sa.ForeignKey("accounts.id"), nullable=False, default=1),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Console sessions: a one-time token, kept as its hash, and what became of it."""
+"""Console sessions: a one-time token, stored as its hash, and the session that it opened."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REPLACED = ConsoleRefusal.TOKEN_REPLACED.value
 @frozen
 class ConsoleSessionRow:
     id: int
-    uuid: str  # the session id that CPVM and daemon speak of
+    uuid: str  # the session id that CPVM and daemon exchange
     account_id: int
     domain_id: int
     zone_id: int | None
@@ -76,7 +76,7 @@ def create(
 
 
 def by_token_hash(connection: sa.Connection, token_hash: str) -> ConsoleSessionRow | None:
-    """A session by its token, spent, expired or not: to say what is wrong with one that was refused."""
+    """Return a session by its token, even a spent or expired one, to explain why it was refused."""
     return rows.one(connection, _c.token_hash == token_hash)
 
 
@@ -88,7 +88,7 @@ def spend(
     client_address: str,
     session_expires: datetime,
 ) -> ConsoleSessionRow | None:
-    """Spend a token at the CPVM it was made for; None unless this very call was the one that did."""
+    """Spend a token at the CPVM that it was created for; None unless this call was the one that spent it."""
     spent = rows.update_where(
         connection,
         _c.token_hash == token_hash,
@@ -104,7 +104,7 @@ def spend(
 
 
 def close(connection: sa.Connection, uuid: str, reason: str) -> bool:
-    """End a session; False when it had ended before."""
+    """End a session; return False when it had already ended."""
     closed = rows.update_where(
         connection, _c.uuid == uuid, _c.removed.is_(None), removed=now(), close_reason=reason
     )
@@ -138,7 +138,7 @@ def record(
     level: str = "INFO",
     request_id: str | None = None,
 ) -> None:
-    """An event of a console, for who asks later how it came about (`systemvm trace`)."""
+    """Record an event of a console session, for `systemvm trace`."""
     events.record(
         connection,
         f"CONSOLE.{what}",
@@ -182,9 +182,9 @@ def _revoke(connection: sa.Connection, which: sa.ColumnElement[bool], reason: st
 
 
 def close_reasons(connection: sa.Connection, uuids: Sequence[str]) -> dict[str, str]:
-    """Why sessions ended, of those that did."""
+    """Return the reasons of those sessions that have ended."""
     found: dict[str, str] = {}
-    for begin in range(0, len(uuids), 500):  # SQLite takes so many parameters and no more
+    for begin in range(0, len(uuids), 500):  # SQLite limits the number of parameters
         query = sa.select(_c.uuid, _c.close_reason).where(
             _c.uuid.in_(uuids[begin : begin + 500]), _c.close_reason.is_not(None)
         )
@@ -193,7 +193,7 @@ def close_reasons(connection: sa.Connection, uuids: Sequence[str]) -> dict[str, 
 
 
 def end_of_proxy(connection: sa.Connection, proxy_id: int, reason: str) -> int:
-    """A CPVM that starts anew knows no session; nobody is looking at a screen through it."""
+    """End all sessions of a CPVM that has restarted, and so has lost them."""
     connection.execute(
         schema.vm_instances.update().where(schema.vm_instances.c.id == proxy_id).values(console_sessions=0)
     )
@@ -211,7 +211,7 @@ class PendingSessions:
 
 
 def pending_by_proxy(connection: sa.Connection, opened_since: datetime) -> dict[int, PendingSessions]:
-    """By CPVM: tokens that wait for their browser, and sessions opened after `opened_since`."""
+    """Return by CPVM the number of unspent tokens, and of sessions opened after `opened_since`."""
     query = (
         sa.select(
             _c.proxy_id,
@@ -234,16 +234,16 @@ def pending_by_proxy(connection: sa.Connection, opened_since: datetime) -> dict[
 def replace_unspent(
     connection: sa.Connection, *, user_id: int, account_id: int, vm_id: int, of_vm: int, of_account: int
 ) -> int:
-    """Void the tokens that a new one of this user replaces; returns how many.
+    """Revoke the tokens that a new one of this user replaces; return how many.
 
-    Those are the user's own for the VM, and the oldest of the asking account where its unspent tokens for the
-    VM reach `of_vm`, or all its unspent tokens `of_account`: other accounts' are never touched.
+    These are the user's own for the VM, and the account's oldest when its unspent tokens for the VM reach
+    `of_vm`, or all its unspent tokens reach `of_account`. Tokens of other accounts are never revoked.
     """
     unspent = sa.and_(_c.removed.is_(None), _c.acquired.is_(None))
-    asked_by_account = _c.user_id.in_(
+    of_own_account = _c.user_id.in_(
         sa.select(schema.users.c.id).where(schema.users.c.account_id == account_id)
     )
-    mine = sa.select(_c.id).where(unspent, asked_by_account).order_by(_c.id.desc())
+    mine = sa.select(_c.id).where(unspent, of_own_account).order_by(_c.id.desc())
     return rows.update_where(
         connection,
         unspent,
@@ -258,7 +258,7 @@ def replace_unspent(
 
 
 def active(connection: sa.Connection, proxy_id: int | None = None) -> list[ConsoleSessionRow]:
-    """Sessions whose token is spent and that have not ended."""
+    """Return the sessions whose token is spent and that have not ended."""
     where: list[sa.ColumnElement[bool]] = [_c.removed.is_(None), _c.acquired.is_not(None)]
     if proxy_id is not None:
         where.append(_c.proxy_id == proxy_id)
@@ -266,8 +266,8 @@ def active(connection: sa.Connection, proxy_id: int | None = None) -> list[Conso
 
 
 def of_others(connection: sa.Connection, proxy_id: int, uuids: list[str]) -> bool:
-    """Whether any of these sessions was given to another CPVM."""
-    for begin in range(0, len(uuids), 500):  # SQLite takes so many parameters and no more
+    """Return whether any of these sessions belongs to another CPVM."""
+    for begin in range(0, len(uuids), 500):  # SQLite limits the number of parameters
         named = _c.uuid.in_(uuids[begin : begin + 500])
         others = sa.or_(_c.proxy_id.is_(None), _c.proxy_id != proxy_id)
         if connection.execute(sa.select(_c.id).where(named, others).limit(1)).first() is not None:
@@ -281,7 +281,7 @@ def list_all(connection: sa.Connection) -> list[ConsoleSessionRow]:
 
 
 def expire(connection: sa.Connection) -> int:
-    """Close what nobody used in time, and cookies that ran out."""
+    """End unspent tokens and sessions whose time is over; return how many."""
     unused = sa.and_(_c.acquired.is_(None), _c.token_expires <= now())
     over = sa.and_(_c.acquired.is_not(None), _c.session_expires <= now())
     return rows.update_where(

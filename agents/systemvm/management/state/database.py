@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The database and its threads: one that writes, some that read."""
+"""The database and its threads: one writes, the others read."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from systemvm.service.errors import FailureCode, SystemVmError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: What a repository's function takes first. Other packages pass it on, and import no SQLAlchemy.
+#: The first parameter of every repository function. Other packages pass it on and do not import SQLAlchemy.
 Connection: TypeAlias = sa.Connection
 
-#: How long a writer waits for another process (sqlite3's own shell, a backup) to let go.
+#: How long a writer waits for the lock of another process, such as the sqlite3 shell or a backup.
 BUSY_TIMEOUT_MS = 5_000
-#: How long `drain` waits for what was begun, and for what its end leads to.
+#: How long `drain` waits for transactions that run, and for those that follow them.
 DRAIN_S = 10.0
 
 
 class DatabaseClosedError(SystemVmError):
-    """Asked of a database that was closed: the daemon has stopped, and whoever asks came too late."""
+    """The database was used after it was closed, because the daemon has stopped."""
 
     code = FailureCode.STOPPED
 
 
 class Database:
-    """SQL in threads of its own, so that a slow disk never stalls the reactor.
+    """Runs SQL in threads of its own, so that a slow disk does not block the reactor.
 
-    SQLite takes one writer at a time: `run` goes through one thread and begins with the write lock, so that
-    no transaction fails in its middle for another's sake. WAL lets `read` go on beside it.
+    SQLite permits one writer at a time: `run` uses one thread and begins with the write lock, so that no
+    transaction fails half-way because of another. With WAL, `read` continues meanwhile.
     """
 
     _log = Logger()
@@ -53,13 +53,13 @@ class Database:
 
     @classmethod
     def open(cls, path: Path) -> Database:
-        """Open the file, made if missing, with its schema brought up to date; before the reactor runs."""
+        """Open or create the file and upgrade its schema. Call it before the reactor runs."""
         path.parent.mkdir(parents=True, exist_ok=True)
         engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.pool.NullPool)
         _prepare_sqlite(engine)
         upgrade(engine)
         path.chmod(0o600)
-        cls._log.info("database {path} is at its newest schema", path=str(path))
+        cls._log.info("database {path} has the current schema", path=str(path))
         pooled = sa.create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False})
         _prepare_sqlite(pooled)
         return cls(pooled)
@@ -67,7 +67,7 @@ class Database:
     def run_now(
         self, function: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """`run` on the calling thread: for start-up and tests, never inside the reactor."""
+        """Do as `run` on the calling thread, for start-up and tests; never call it in the reactor."""
         with self.engine.connect() as connection, connection.execution_options(writes=True).begin():
             return function(connection, *args, **kwargs)
 
@@ -80,19 +80,19 @@ class Database:
     async def run(
         self, function: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """`function(connection, …)` in a transaction on the writer's thread; an exception rolls back."""
+        """Run `function(connection, …)` in a transaction on the writer's thread; an error rolls it back."""
         return await self._in(self._writer, lambda: self.run_now(function, *args, **kwargs))
 
     async def read(
         self, function: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """`function(connection, …)` on a thread that only reads."""
+        """Run `function(connection, …)` on a reader's thread."""
         return await self._in(self._readers, lambda: self._read_now(function, *args, **kwargs))
 
     async def drain(self) -> None:
-        """Come back when nothing is being done, and nobody who had an answer asks on.
+        """Wait until no transaction runs and none follows.
 
-        A request or a callback is often several transactions: closing between two of them would cut it off.
+        A request is often several transactions. Closing the database between two of them would interrupt it.
         """
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + DRAIN_S
@@ -101,16 +101,16 @@ class Database:
             await Deferred.fromFuture(asyncio.ensure_future(waiting))
 
     def close(self) -> None:
-        """Finish what was begun, then let go of the file."""
+        """Finish the transactions that run, then close the file."""
         self._closed = True
         self._writer.shutdown(wait=True)
         self._readers.shutdown(wait=True)
         self.engine.dispose()
 
     async def _in(self, executor: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-        """Await work on a thread from a coroutine that Twisted or asyncio drives."""
+        """Run `work` on a thread, from a coroutine that Twisted or asyncio drives."""
         if self._closed:
-            raise DatabaseClosedError("the daemon has stopped, and its database is closed")
+            raise DatabaseClosedError("database is closed: the daemon has stopped")
         future = asyncio.get_running_loop().run_in_executor(executor, work)
         self._under_way.add(future)
         try:
@@ -122,7 +122,7 @@ class Database:
 def _prepare_sqlite(engine: sa.Engine) -> None:
     @sa.event.listens_for(engine, "connect")
     def connect(connection: sqlite3.Connection, _record: Any) -> None:
-        # SQLAlchemy emits BEGIN itself (below): the driver's own begins too late to hold a read's snapshot.
+        # SQLAlchemy emits BEGIN itself (below): the driver's comes too late for a reader's snapshot.
         connection.isolation_level = None
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CloudStack's events: what happened, to what, by whom."""
+"""CloudStack's events: what happened, when, to which object, by which user."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def record(
     level: str = "INFO",
     **columns: Any,
 ) -> Event:
-    """Write an event; `columns` are the table's others: resource_type, resource_uuid, job_uuid, …"""
+    """Record an event; `columns` are further columns, such as resource_type and resource_uuid."""
     return rows.insert(
         connection,
         type=kind,
@@ -61,7 +61,7 @@ def record(
 
 @frozen
 class EventFilter:
-    """Which events a list shows: those that fit everything that is not None."""
+    """Conditions for a list of events; None means any."""
 
     account_ids: Collection[int] | None = None
     uuid: str | None = None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A system VM's agent as a host in CloudStack's words (com.cloud.host.Status; reference 1.14)."""
+"""The state of a system VM's agent, as CloudStack names the state of a host (reference 1.14)."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import enum
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import AgentState, InstanceState
 
-#: How a row's reason begins when its machine ended without having been asked to.
+#: The prefix of a row's reason when its machine ended without a request.
 ENDED = "ended: "
 
 
 class HostState(enum.Enum):
     """`state` of listHosts and `agentstate` of listSystemVms.
 
-    Rebalancing and Unknown are of clusters of management servers and never said here.
+    CloudStack's Rebalancing and Unknown belong to clusters of management servers and do not occur here.
     """
 
-    CREATING = "Creating"  # its first start is under way, and nobody has waited for its agent yet
+    CREATING = "Creating"  # its first start is under way, before it waits for its agent
     CONNECTING = "Connecting"  # its machine boots, or its agent is being set up
     UP = "Up"
     DOWN = "Down"  # its machine ended by itself and is about to be started again
-    DISCONNECTED = "Disconnected"  # it was asked to go, or has not called since the daemon was started
+    DISCONNECTED = "Disconnected"  # it was stopped, or has not connected since the daemon started
     ALERT = "Alert"  # its machine runs, and it should be Up
     REMOVED = "Removed"
     ERROR = "Error"
@@ -37,7 +37,7 @@ _OF_AGENT = {
 
 
 def host_state(vm: Instance) -> HostState:
-    """The machine's state has the first word: an agent cannot be Up in one that does not run."""
+    """Return the state; the VM's state comes first, because an agent cannot be Up in a stopped VM."""
     if vm.removed is not None or vm.state.is_gone:
         return HostState.REMOVED
     match vm.state:
@@ -53,7 +53,7 @@ def host_state(vm: Instance) -> HostState:
 
 
 def explanation_of(vm: Instance) -> tuple[str | None, str | None]:
-    """Reason and hint: why it is not Running, else why its agent is not Up, or what is wrong all the same."""
+    """Return reason and hint: why the VM is not Running, else why its agent is not Up, or a warning."""
     if vm.state is not InstanceState.RUNNING:
         return vm.reason, vm.hint
     return (f"Its agent {vm.agent_reason}" if vm.agent_reason else None), vm.agent_hint

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VMs of both kinds and their NICs; their numbers come from one sequence, so that names interleave."""
+"""VMs of both kinds and their NICs. Their numbers come from one sequence, as in CloudStack."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Instance:
 
     @property
     def shown_name(self) -> str:
-        """What people see: its display name, or its own."""
+        """The display name, else the name."""
         return self.display_name or self.name
 
 
@@ -96,7 +96,7 @@ def _instance_name(kind: InstanceType, account_id: int, number: int) -> str:
 def create(
     connection: sa.Connection, /, kind: InstanceType, *, account_id: int, name: str = "", **columns: Any
 ) -> Instance:
-    """A new VM, Stopped, with the name that its number gives it."""
+    """Create a VM, Stopped, with an instance name from its number."""
     key = connection.execute(
         schema.vm_instances.insert().values(type=kind, account_id=account_id, name=name, **columns)
     ).inserted_primary_key
@@ -117,7 +117,7 @@ def change_state(
     state: InstanceState,
     **changes: Any,
 ) -> Instance | None:
-    """Go to `state` if it is in one of `expected` now; None if another was faster."""
+    """Change the state if it is one of `expected` now; return None if it is not."""
     changed = rows.update_where(
         connection, _v.id == instance_id, _v.state.in_(expected), state=state, **changes
     )
@@ -125,7 +125,10 @@ def change_state(
 
 
 def by_instance_name(connection: sa.Connection, instance_name: str) -> Instance:
-    """A VM by `s-1-VM`, whatever the case; NotFoundError if there is none, or it is removed."""
+    """Return a VM by a name such as `s-1-VM`, whatever its case.
+
+    Raises: NotFoundError when there is none, or it is removed.
+    """
     found = rows.one(
         connection,
         sa.func.lower(_v.instance_name) == VmName(instance_name).key,
@@ -191,7 +194,7 @@ def count_by_account(connection: sa.Connection, state: InstanceState | None = No
 
 
 def due_for_expunge(connection: sa.Connection, host_id: int) -> list[int]:
-    """Numbers of a host's destroyed VMs whose time is over, those first that were due first."""
+    """Return the numbers of a host's destroyed VMs that are due to be expunged, the earliest first."""
     query = (
         sa.select(_v.id)
         .where(_v.expunge_at <= now(), _v.removed.is_(None), _v.type == InstanceType.USER)
@@ -202,7 +205,7 @@ def due_for_expunge(connection: sa.Connection, host_id: int) -> list[int]:
 
 
 def remove(connection: sa.Connection, instance_id: int, state: InstanceState) -> None:
-    """The VM is gone: its row stays as history, its NICs and addresses do not."""
+    """Mark a VM and its NICs as removed and release its addresses; the row stays as history."""
     rows.update(connection, instance_id, state=state, removed=now())
     nic_rows.update_where(connection, _n.vm_id == instance_id, _n.removed.is_(None), removed=now())
     table = schema.ip_addresses
@@ -235,12 +238,12 @@ def add_nic(
 
 
 def nics_of(connection: sa.Connection, vm_id: int) -> list[Nic]:
-    """eth0 first."""
+    """Return a VM's NICs, eth0 first."""
     return nic_rows.all(connection, _n.vm_id == vm_id, _n.removed.is_(None), order_by=[_n.device.asc()])
 
 
 def nics_by_vm(connection: sa.Connection, vm_ids: Sequence[int]) -> dict[int, list[Nic]]:
-    """`nics_of` for a whole list, in one query."""
+    """Return the NICs of several VMs by VM, in one query."""
     found = nic_rows.all(connection, _n.vm_id.in_(vm_ids), _n.removed.is_(None), order_by=[_n.device.asc()])
     grouped: dict[int, list[Nic]] = {vm_id: [] for vm_id in vm_ids}
     for nic in found:

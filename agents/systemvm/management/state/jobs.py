@@ -71,7 +71,7 @@ def set_progress(connection: sa.Connection, uuid: str, percent: int, text: str |
 def finish(
     connection: sa.Connection, uuid: str, status: JobStatus, result_code: int, result: dict[str, Any] | None
 ) -> Job:
-    """Write a job's end, once: a second end changes nothing."""
+    """Write a job's result. A job that has ended is not changed."""
     changes: dict[str, Any] = {"status": int(status), "result_code": result_code, "result": result}
     if status is JobStatus.SUCCEEDED:
         changes["progress"] = 100
@@ -80,6 +80,6 @@ def finish(
 
 
 def delete_older(connection: sa.Connection, completed_before: datetime) -> int:
-    """Forget results that nobody asks for any more."""
+    """Delete jobs that ended before this time; return how many."""
     old = sa.and_(_c.status != JobStatus.PENDING, _c.completed < completed_before)
     return connection.execute(schema.async_jobs.delete().where(old)).rowcount

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From where users logged in with the right password: those sources are not refused for others' guessing."""
+"""Sources from which users logged in successfully; guesses from other sources do not block them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def is_known(connection: sa.Connection, user_id: int, source: str) -> bool:
 
 
 def remember(connection: sa.Connection, user_id: int, source: str) -> None:
-    """Note a login; the user's oldest sources are forgotten beyond `MAX_SOURCES_OF_USER`."""
+    """Record a login, and delete the user's oldest sources beyond `MAX_SOURCES_OF_USER`."""
     moment = now()
     own = _c.user_id == user_id
     known = connection.execute(
@@ -44,5 +44,5 @@ def remember(connection: sa.Connection, user_id: int, source: str) -> None:
 
 
 def forget(connection: sa.Connection, user_id: int) -> None:
-    """To be called when the password changes: who knew the old one is a stranger again."""
+    """Delete a user's sources. Call it when the password changes: they were trusted for the old one."""
     connection.execute(schema.login_sources.delete().where(_c.user_id == user_id))

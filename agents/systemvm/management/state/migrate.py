@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bring a database's schema up to date with Alembic, from empty or from any earlier release."""
+"""Upgrade a database's schema with Alembic, from empty or from any earlier release."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 
 
 def alembic_config(connection: sa.Connection | None = None) -> Config:
-    """Alembic's settings, made here: there is no alembic.ini to find or to lose."""
+    """Return Alembic's settings, which are made here instead of in an alembic.ini."""
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection

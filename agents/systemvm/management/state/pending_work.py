@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is due of downloads and deletions, in set-based queries: each costs what it finds."""
+"""Downloads and deletions that are due, in set-based queries whose cost depends on what is due only."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from systemvm.management.state.zones import ImageStore, Zone
 from systemvm.wire.storage import DownloadState
 from systemvm.wire.vm_name import VmName
 
-#: How many deletions one pass looks at; the others have their turn when these are done.
+#: How many deletions one pass reads; the others follow when these are done.
 MAX_DELETIONS = 256
-#: How many waiting downloads one pass looks at; each account's and store's oldest are among them.
+#: How many waiting downloads one pass reads; the oldest of each account and store are among them.
 MAX_CANDIDATES = 256
 
 _r, _t, _s, _z = (
@@ -62,7 +62,7 @@ class PendingTasks:
 
 
 def get_pending(connection: sa.Connection, not_deletions: Collection[int] = ()) -> PendingTasks:
-    """All in four queries; deletions in `not_deletions` (numbers of copies) are left out."""
+    """Return all of it, by four queries, without the deletions of the copies numbered in `not_deletions`."""
     waiting = connection.execute(
         sa.select(_s.zone_id, _z.name, sa.func.count())
         .select_from(
@@ -77,7 +77,7 @@ def get_pending(connection: sa.Connection, not_deletions: Collection[int] = ()) 
         ssvms=names_of_ssvms_by_zone(connection),
         given=_tasks(connection, *_WANTED, _r.agent_name.is_not(None)),
         waiting={zone_id: count for zone_id, _, count in waiting},
-        # in the order of their index: by number SQLite would walk through the whole table
+        # in the order of their index: by number SQLite would read the whole table
         deletions=_tasks(
             connection,
             *_TO_DELETE,
@@ -92,10 +92,10 @@ def get_pending(connection: sa.Connection, not_deletions: Collection[int] = ()) 
 def candidates(
     connection: sa.Connection, zone_ids: Collection[int], not_refs: Collection[int], per_account: int
 ) -> list[DownloadTask]:
-    """Downloads of these zones that no SSVM has: the first `per_account` of each account and store.
+    """Return downloads of these zones that no SSVM has: the first `per_account` of each account and store.
 
-    There is one queue for each account and store: every one's first come before any one's second, so that
-    neither an account with many nor a store that hangs keeps the others from being found.
+    There is one queue for each account and store. The first of every queue come before the second of any,
+    so that neither an account with many downloads nor a store that hangs hides the others.
     """
     place = (
         sa.func.row_number().over(partition_by=[_t.account_id, _r.store_id], order_by=_r.id).label("place")
@@ -122,18 +122,18 @@ def candidates(
 
 
 def deletions_of(connection: sa.Connection, template_id: int) -> list[DownloadTask]:
-    """One template's files that are to go."""
+    """Return the deletions of one template's copies."""
     return _tasks(connection, *_TO_DELETE, _r.template_id == template_id)
 
 
 def deletion_with_ssvms(connection: sa.Connection, ref_id: int) -> tuple[DownloadTask, PendingTasks] | None:
-    """One deletion as it is now, and who may do it; None when it is done."""
+    """Return one deletion as it is now, and the SSVMs that can do it; None when it is done."""
     found = _tasks(connection, *_TO_DELETE, _r.id == ref_id)
     return (found[0], PendingTasks(names_of_ssvms_by_zone(connection), [], {}, [])) if found else None
 
 
 def waiting_without_reason(connection: sa.Connection, zone_id: int, reason: str, limit: int) -> Sequence[int]:
-    """Numbers of waiting downloads of a zone whose row gives another reason than this one."""
+    """Return the numbers of a zone's waiting downloads whose row has another reason than this one."""
     query = (
         sa.select(_r.id)
         .select_from(_JOINED)
@@ -150,7 +150,7 @@ def waiting_without_reason(connection: sa.Connection, zone_id: int, reason: str,
 
 
 def ready_on(connection: sa.Connection, store_id: int) -> list[tuple[int, str, tuple[int, int]]]:
-    """What a store should have: each copy's number and job, with its account and template."""
+    """Return what a store should have: each copy's number and job, with its account and template."""
     query = (
         sa.select(_r.id, _r.job_id, _t.account_id, _t.id)
         .select_from(schema.template_store_refs.join(schema.templates, _t.id == _r.template_id))
@@ -166,7 +166,7 @@ def ready_on(connection: sa.Connection, store_id: int) -> list[tuple[int, str, t
 
 
 def expected_jobs(connection: sa.Connection, agent_name: str) -> set[str]:
-    """The jobs that an SSVM is to work on: given to it, not ended, and their templates live."""
+    """Return the ids of jobs that are assigned to an SSVM, have not ended and are still wanted."""
     query = sa.select(_r.job_id).where(*_WANTED, sa.func.lower(_r.agent_name) == VmName(agent_name).key)
     return set(connection.execute(query).scalars())
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows as frozen values: what every repository does with its table, said once."""
+"""Rows as frozen values: what every repository does with its table."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ R = TypeVar("R", bound=attrs.AttrsInstance)
 
 
 class NotFoundError(SystemVmError, LookupError):
-    """No such row: what was looked for is in the message, for people."""
+    """There is no such row."""
 
     code = FailureCode.NOT_FOUND
 
 
 class Rows(Generic[R]):
-    """A table and the attrs class of its rows; the class names the columns it wants, by the same names."""
+    """A table and the attrs class of its rows, whose attributes have the names of their columns."""
 
-    def __init__(self, table: sa.Table, row_class: type[R], noun: str) -> None:
+    def __init__(self, table: sa.Table, row_class: type[R], label: str) -> None:
         self.table = table
         self.row_class = row_class
-        self.noun = noun
+        self.label = label
         self.names = [field.name for field in attrs.fields(row_class)]
         self._columns = [table.c[name] for name in self.names]
 
@@ -34,7 +34,7 @@ class Rows(Generic[R]):
         return self.row_class(**{name: row[name] for name in self.names})
 
     def labelled(self, prefix: str) -> list[sa.Label[Any]]:
-        """The columns under names of their own, for a query over several tables."""
+        """Return the columns with a prefix to their names, for a query over several tables."""
         return [self.table.c[name].label(f"{prefix}_{name}") for name in self.names]
 
     def from_labelled(self, row: sa.RowMapping, prefix: str) -> R:
@@ -47,7 +47,7 @@ class Rows(Generic[R]):
         order_by: Sequence[sa.ColumnElement[Any]] = (),
         limit: int | None = None,
     ) -> list[R]:
-        """Every row that fits, oldest first unless told otherwise."""
+        """Return the rows that match all conditions, the oldest first without `order_by`."""
         query = sa.select(*self._columns).where(*where)
         query = query.order_by(*(order_by or [self.table.c.id])).limit(limit)
         return [self.value(row) for row in connection.execute(query).mappings()]
@@ -56,18 +56,24 @@ class Rows(Generic[R]):
         found = self.all(connection, *where, limit=1)
         return found[0] if found else None
 
-    def by_id(self, connection: sa.Connection, number: int) -> R:
-        """The row of a number, removed or not; NotFoundError when there never was one."""
-        found = self.one(connection, self.table.c.id == number)
+    def by_id(self, connection: sa.Connection, row_id: int) -> R:
+        """Return the row with a number, removed or not.
+
+        Raises: NotFoundError when there never was one.
+        """
+        found = self.one(connection, self.table.c.id == row_id)
         if found is None:
-            raise NotFoundError(f"there is no {self.noun} with the number {number}")
+            raise NotFoundError(f"there is no {self.label} with the number {row_id}")
         return found
 
     def by_uuid(self, connection: sa.Connection, uuid: str) -> R:
-        """The row of a UUID unless it is removed; NotFoundError otherwise."""
+        """Return the row with a UUID.
+
+        Raises: NotFoundError when there is none, or it is removed.
+        """
         found = self.one(connection, self.table.c.uuid == uuid, self.table.c.removed.is_(None))
         if found is None:
-            raise NotFoundError(f"there is no {self.noun} with the id {uuid}")
+            raise NotFoundError(f"there is no {self.label} with the id {uuid}")
         return found
 
     def insert(self, connection: sa.Connection, /, **values: Any) -> R:
@@ -75,12 +81,12 @@ class Rows(Generic[R]):
         key = cast("sa.Row[Any]", result.inserted_primary_key)
         return self.by_id(connection, key[0])
 
-    def update(self, connection: sa.Connection, /, number: int, **changes: Any) -> R:
-        connection.execute(self.table.update().where(self.table.c.id == number).values(**changes))
-        return self.by_id(connection, number)
+    def update(self, connection: sa.Connection, /, row_id: int, **changes: Any) -> R:
+        connection.execute(self.table.update().where(self.table.c.id == row_id).values(**changes))
+        return self.by_id(connection, row_id)
 
     def update_where(
         self, connection: sa.Connection, /, *where: sa.ColumnElement[bool], **changes: Any
     ) -> int:
-        """Change what fits, and say how many rows did: the way to spend or claim something exactly once."""
+        """Update the rows that match; return how many did, to claim something exactly once."""
         return connection.execute(self.table.update().where(*where).values(**changes)).rowcount

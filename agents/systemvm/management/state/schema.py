@@ -17,7 +17,7 @@ from systemvm.management.state.status import (
 )
 from systemvm.wire.storage import DownloadState, ImageFormat
 
-# Constraints have names, so that a later migration can alter them on SQLite too.
+# Constraints have names, so that a migration can alter them on SQLite, too.
 metadata = sa.MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -29,7 +29,7 @@ metadata = sa.MetaData(
 
 
 def _table(name: str, *items: sa.schema.SchemaItem) -> sa.Table:
-    # AUTOINCREMENT: a number that was once given, in a VM's name or a path on a store, is never given again.
+    # AUTOINCREMENT: a number, which is in a VM's name or in a path on a store, is never reused.
     return sa.Table(name, metadata, *items, sqlite_autoincrement=True)
 
 
@@ -54,7 +54,7 @@ users = _table(
     "users",
     *numbered(),
     sa.Column("username", sa.String(255), nullable=False),
-    sa.Column("password_hash", sa.String(255)),  # argon2id; none: this user cannot log in by password
+    sa.Column("password_hash", sa.String(255)),  # argon2id; NULL: this user cannot log in with a password
     sa.Column("account_id", sa.ForeignKey("accounts.id"), nullable=False),
     sa.Column("domain_id", sa.ForeignKey("domains.id"), nullable=False),
     sa.Column("first_name", sa.String(255), nullable=False, default=""),
@@ -68,7 +68,7 @@ api_keys = _table(
     *numbered(),
     sa.Column("user_id", sa.ForeignKey("users.id"), nullable=False, index=True),
     sa.Column("api_key", sa.String(255), nullable=False, unique=True),
-    # Sealed and not hashed: a signature can only be checked with the secret itself.
+    # Encrypted and not hashed: a signature can be verified only with the secret itself.
     sa.Column("sealed_secret", sa.LargeBinary, nullable=False),
 )
 
@@ -83,7 +83,7 @@ sessions = _table(
     sa.Column("expires", UtcDateTime, nullable=False),
 )
 
-# Sources, addresses or IPv6 /64s, from which a user gave the right password.
+# Sources, which are IPv4 addresses or IPv6 /64 networks, from which a user logged in with the right password.
 login_sources = _table(
     "login_sources",
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
@@ -141,7 +141,7 @@ templates = _table(
     sa.Column("checksum", sa.String(255)),  # as the user gave it, `{ALG}hex`
     sa.Column("type", sa.String(20), nullable=False, default="USER"),
     sa.Column("hypervisor", sa.String(20), nullable=False, default="KVM"),
-    sa.Column("os_type", sa.String(255)),  # an id of os_types.py; older rows hold what their user typed
+    sa.Column("os_type", sa.String(255)),  # an id of os_types.py; older rows have free text
     sa.Column("bootable", sa.Boolean, nullable=False, default=True),
     sa.Column("featured", sa.Boolean, nullable=False, default=False),
     sa.Column("public", sa.Boolean, nullable=False, default=False),
@@ -151,7 +151,7 @@ templates = _table(
     sa.Column("details", sa.JSON, nullable=False, default=dict),
 )
 
-#: Conditions of partial indexes, as migration 0009 has them too.
+#: Conditions of partial indexes; migration 0009 has the same.
 WANTED = "removed IS NULL AND delete_requested IS NULL"
 TO_DELETE = "delete_requested IS NOT NULL AND removed IS NULL"
 
@@ -165,7 +165,7 @@ template_store_refs = _table(
     ),  # `template.download` is idempotent by it
     sa.Column("request_id", sa.String(128)),  # of the API's call; the SSVM's log names it too
     sa.Column("agent_name", sa.String(64)),  # the SSVM that works on it
-    # Since when its files are to go: its template was deleted. `removed` says that they are gone.
+    # When its template was deleted, and so its files must be. `removed` is set when they are.
     sa.Column("delete_requested", UtcDateTime),
     sa.Column("state", EnumText(DownloadState), nullable=False, default=DownloadState.NOT_DOWNLOADED),
     sa.Column("percent", sa.Integer, nullable=False, default=0),
@@ -179,7 +179,8 @@ template_store_refs = _table(
     sa.Column("virtual_size_bytes", sa.BigInteger),
     sa.Column("checksum", sa.String(255)),
     sa.Column("updated", UtcDateTime, nullable=False, default=now, onupdate=now),
-    # What the daemon looks for every few seconds is few among many: it is found without reading the rest.
+    # The daemon looks for a few of many rows every few seconds: the index finds them without reading the
+    # others.
     sa.Index(
         "ix_template_store_refs_wanted",
         "state",
@@ -210,15 +211,15 @@ template_spool_refs = _table(
 vm_instances = _table(
     "vm_instances",
     *user_visible(),
-    # Given once the row has its number: s-1-VM, v-2-VM, i-2-3-VM.
+    # Set when the row has its number: s-1-VM, v-2-VM, i-2-3-VM.
     sa.Column("instance_name", sa.String(64), unique=True),
     sa.Column("name", sa.String(255), nullable=False, default=""),  # its host name
-    sa.Column("display_name", sa.String(255)),  # what its user calls it, when that is another name
+    sa.Column("display_name", sa.String(255)),  # for people, if it differs from the name
     sa.Column("type", EnumText(InstanceType), nullable=False, index=True),
     sa.Column("state", EnumText(InstanceState), nullable=False, default=InstanceState.STOPPED),
-    # What the owner wants: true after deploy or start, false after stop. System VMs are always wanted.
+    # Whether the owner wants it to run: true after deploy or start, false after stop. True for system VMs.
     sa.Column("wanted", sa.Boolean, nullable=False, default=True),
-    sa.Column("reason", sa.Text),  # why it is in this state, when that is not what was asked for
+    sa.Column("reason", sa.Text),  # why it is not in the state that was asked for
     sa.Column("hint", sa.Text),
     sa.Column("host_id", sa.ForeignKey("hosts.id")),
     sa.Column("template_id", sa.ForeignKey("templates.id")),
@@ -237,10 +238,12 @@ vm_instances = _table(
     sa.Column("image_sha256", sa.String(64)),  # of the image directory its disk is a clone of
     sa.Column("boot_id", sa.String(64)),
     sa.Column("host_keys", sa.JSON, nullable=False, default=list),
-    sa.Column("console_sessions", sa.Integer, nullable=False, default=0),  # a CPVM's load, as it last said
+    sa.Column(
+        "console_sessions", sa.Integer, nullable=False, default=0
+    ),  # a CPVM's load, as it last reported it
     sa.Column("started", UtcDateTime),
     sa.Column("disconnected", UtcDateTime),
-    sa.Column("expunge_at", UtcDateTime, index=True),  # of a destroyed one: when its disk may be deleted
+    sa.Column("expunge_at", UtcDateTime, index=True),  # of a destroyed VM: when its disk can be deleted
     sa.Column("updated", UtcDateTime, nullable=False, default=now, onupdate=now),
 )
 
@@ -257,7 +260,7 @@ nics = _table(
     sa.Column("gateway", sa.String(64)),
 )
 
-# One row per address in use; a released one has no row, so that the pair stays unique.
+# One row per address in use; a released address has no row, so that the pair stays unique.
 ip_addresses = _table(
     "ip_addresses",
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
@@ -314,11 +317,11 @@ console_sessions = _table(
     sa.Column("creator_address", sa.String(64)),
     sa.Column("client_address", sa.String(64)),
     sa.Column("close_reason", sa.String(255)),
-    # UUID of the login that asked for it; no key, since rows of ended logins are deleted.
+    # UUID of the login that requested it; not a foreign key, because rows of ended logins are deleted.
     sa.Column("login_uuid", sa.String(36), index=True),
 )
 
-# What the control CA signed; revoked ones are refused from the moment that they are marked.
+# Certificates of the control CA. A revoked one is rejected from the moment that it is marked.
 certificates = _table(
     "certificates",
     *numbered(),

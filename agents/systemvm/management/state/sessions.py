@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Logins of the page and of API clients by password: only hashes of their secrets are kept."""
+"""Login sessions of the page and of API clients; only hashes of their secrets are stored."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def create(
 
 
 def by_cookie_hash(connection: sa.Connection, cookie_hash: str) -> LoginSession | None:
-    """The session of a cookie, if it has neither ended nor expired."""
+    """Return the session of a cookie if it has neither ended nor expired."""
     return rows.one(connection, _c.cookie_hash == cookie_hash, _c.removed.is_(None), _c.expires > now())
 
 
@@ -65,7 +65,7 @@ def end(connection: sa.Connection, session_id: int) -> None:
 def end_of_users(
     connection: sa.Connection, user_ids: Sequence[int], *, except_uuid: str | None = None
 ) -> list[str]:
-    """End users' logins, one left out; answers the UUIDs of those that ended."""
+    """End the logins of users, except one; return the UUIDs of those that ended."""
     where = [_c.user_id.in_(user_ids), _c.removed.is_(None), _c.uuid.is_distinct_from(except_uuid)]
     ended = list(connection.scalars(sa.select(_c.uuid).where(*where)))
     rows.update_where(connection, *where, removed=now())
@@ -73,6 +73,6 @@ def end_of_users(
 
 
 def delete_expired(connection: sa.Connection) -> int:
-    """Forget sessions that ended or expired; returns how many."""
+    """Delete sessions that have ended or expired; return how many."""
     ended = sa.or_(_c.removed.is_not(None), _c.expires <= now())
     return connection.execute(schema.sessions.delete().where(ended)).rowcount

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""States in CloudStack's words (reference 1.14, 2.5, 5.3)."""
+"""States, with CloudStack's names (reference 1.14, 2.5, 5.3)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import enum
 
 
 class InstanceType(enum.Enum):
-    """What a row of `vm_instances` is; system and user VMs share one sequence of numbers."""
+    """Type of a row of `vm_instances`; system VMs and user VMs share one sequence of numbers."""
 
     USER = "User"
     CONSOLE_PROXY = "ConsoleProxy"
@@ -31,12 +31,12 @@ class InstanceState(enum.Enum):
 
     @property
     def has_process(self) -> bool:
-        """True when a hypervisor process may exist for it."""
+        """Whether a hypervisor process can exist for it."""
         return self in (InstanceState.STARTING, InstanceState.RUNNING, InstanceState.STOPPING)
 
     @property
     def is_gone(self) -> bool:
-        """True when its owner destroyed it; a Destroyed one can be recovered, an Expunging one cannot."""
+        """Whether its owner destroyed it; a Destroyed VM can be recovered, an Expunging one cannot."""
         return self in self.gone()
 
     @classmethod
@@ -45,7 +45,7 @@ class InstanceState(enum.Enum):
 
 
 class AgentState(enum.Enum):
-    """State of a system VM's agent as its daemon sees it."""
+    """State of a system VM's agent, as the daemon sees it."""
 
     CONNECTING = "Connecting"
     UP = "Up"

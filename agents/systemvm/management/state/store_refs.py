@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Changes of templates' copies on image stores that hold only while nothing else has changed the row.
+"""Conditional changes of templates' copies on image stores.
 
 Each is one conditional UPDATE: two SSVMs, or a status and a deletion that meet, cannot both change it.
 """

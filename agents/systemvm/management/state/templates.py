@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Templates and ISOs, where they are on image stores, and their copies on primary storage."""
+"""Templates and ISOs, their copies on image stores, and their copies on primary storage."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Template:
 
 @frozen
 class StoreRef:
-    """A template on an image store: how far its download is, and what came of it."""
+    """A template on an image store: the progress and the result of its download."""
 
     id: int
     uuid: str
@@ -85,7 +85,7 @@ class StoreRef:
 
 @frozen
 class SpoolRef:
-    """A template's copy on a host's primary storage, which VMs' disks are clones of."""
+    """A template's copy on a host's primary storage, from which VMs' disks are cloned."""
 
     id: int
     uuid: str
@@ -105,7 +105,7 @@ _t = schema.templates.c
 _s = schema.template_store_refs.c
 _p = schema.template_spool_refs.c
 
-#: More numbers than this are not named in a query: SQLite takes 32,766, and reading all rows is as quick.
+#: With more numbers than this all rows are read: SQLite permits 32,766 parameters, and it is as fast.
 MAX_NAMED_IDS = 1000
 
 by_id = rows.by_id
@@ -122,9 +122,9 @@ def register(
     request_id: str | None = None,
     **columns: Any,
 ) -> tuple[Template, StoreRef]:
-    """A new template that is not downloaded yet, bound for a store; `columns` are the table's others."""
+    """Create a template that is not downloaded yet, and its copy on a store."""
     template = rows.insert(connection, name=name, account_id=account_id, unique_name=new_uuid(), **columns)
-    # CloudStack's shape, unique by the number in it: <account>-<id>-<hash>.
+    # CloudStack's form, unique by the number in it: <account>-<id>-<hash>.
     unique_name = f"{account_id}-{template.id}-{template.uuid}"
     template = rows.update(connection, template.id, unique_name=unique_name)
     return template, add_store_ref(connection, template.id, store_id, request_id)
@@ -158,14 +158,14 @@ def update(connection: sa.Connection, /, template_id: int, **changes: Any) -> Te
 def add_store_ref(
     connection: sa.Connection, template_id: int, store_id: int, request_id: str | None
 ) -> StoreRef:
-    """A further copy of a template, for another zone."""
+    """Create a further copy of a template, for another zone."""
     return store_refs.insert(
         connection, template_id=template_id, store_id=store_id, job_id=new_uuid(), request_id=request_id
     )
 
 
 def store_ref_of(connection: sa.Connection, template_id: int, zone_id: int | None = None) -> StoreRef | None:
-    """The newest copy of a template, on a store of that zone, that is not removed."""
+    """Return the newest copy of a template that is not removed, on a store of that zone or of any."""
     where = [_s.template_id == template_id, _s.removed.is_(None)]
     if zone_id is not None:
         of_zone = sa.select(schema.image_stores.c.id).where(schema.image_stores.c.zone_id == zone_id)
@@ -182,7 +182,7 @@ def is_on_a_store(connection: sa.Connection, template_id: int) -> bool:
 def store_refs_by_zone(
     connection: sa.Connection, template_ids: Sequence[int]
 ) -> dict[tuple[int, int], StoreRef]:
-    """`store_ref_of` for a whole list, in two queries: by numbers of template and zone."""
+    """Return the copies of several templates by the numbers of template and zone, in two queries."""
     i = schema.image_stores.c
     zone_of = {row.id: row.zone_id for row in connection.execute(sa.select(i.id, i.zone_id))}
     wanted = set(template_ids)
@@ -202,7 +202,7 @@ def update_store_ref(connection: sa.Connection, /, ref_id: int, **changes: Any) 
 
 
 def request_deletion(connection: sa.Connection, template_id: int) -> bool:
-    """Remove a template for its users, and mark its files as due to go; False when that was done before."""
+    """Remove a template for its users and request its files' deletion; return False if it was removed."""
     at = now()
     if not rows.update_where(connection, _t.id == template_id, _t.removed.is_(None), removed=at):
         return False
@@ -213,20 +213,20 @@ def request_deletion(connection: sa.Connection, template_id: int) -> bool:
 
 
 def remove(connection: sa.Connection, template_id: int) -> None:
-    """Mark a template and its copies on stores as removed; files are the caller's to delete."""
+    """Mark a template and its copies on stores as removed; the caller deletes the files."""
     rows.update_where(connection, _t.id == template_id, _t.removed.is_(None), removed=now())
     store_refs.update_where(connection, _s.template_id == template_id, _s.removed.is_(None), removed=now())
 
 
 def spool_ref(connection: sa.Connection, template_id: int, host_id: int) -> SpoolRef:
-    """A template's row on a host's primary storage, made at the first asking."""
+    """Return a template's copy on a host's primary storage; create the row if there is none."""
     where = (_p.template_id == template_id, _p.host_id == host_id, _p.removed.is_(None))
     found = spool_refs.one(connection, *where)
     return found or spool_refs.insert(connection, template_id=template_id, host_id=host_id)
 
 
 def machines_of(connection: sa.Connection, template_id: int, limit: int) -> list[str]:
-    """Names of machines that are made of a template, or have an ISO in their drive, and are not expunged."""
+    """Return the names of VMs that are made from a template or use an ISO, and are not expunged."""
     v = schema.vm_instances.c
     uses = sa.or_(v.template_id == template_id, v.iso_id == template_id)
     query = sa.select(v.name).where(uses, v.removed.is_(None)).order_by(v.id).limit(limit)
@@ -234,7 +234,7 @@ def machines_of(connection: sa.Connection, template_id: int, limit: int) -> list
 
 
 def has_disks_to_be_made(connection: sa.Connection, template_id: int) -> bool:
-    """Whether a machine's disk is still to be cloned from it on a host that has no copy of it yet."""
+    """Return whether a VM's disk must still be cloned from the template on a host without a copy of it."""
     d = schema.volumes.c
     copied = sa.exists().where(
         _p.template_id == template_id,
@@ -249,10 +249,10 @@ def has_disks_to_be_made(connection: sa.Connection, template_id: int) -> bool:
 
 
 def unused_spool_refs(connection: sa.Connection, host_id: int) -> list[tuple[SpoolRef, Template]]:
-    """Copies on a host of removed templates that no living VM is, or will be, made of.
+    """Return a host's copies of removed templates that no VM uses or will use.
 
-    Once in this list a copy stays in it: a deployment checks that its template is not removed in the same
-    transaction that makes its VM, so that a removed template gains no users.
+    A copy in this list stays in it: a deployment checks that its template is not removed in the transaction
+    that creates its VM, so a removed template gains no users.
     """
     v, d = schema.vm_instances.c, schema.volumes.c
     booted = sa.exists().where(
@@ -265,7 +265,7 @@ def unused_spool_refs(connection: sa.Connection, host_id: int) -> list[tuple[Spo
 
 
 def remove_spool_ref(connection: sa.Connection, ref_id: int) -> None:
-    """The copy is off primary storage."""
+    """Mark a copy as removed from primary storage."""
     spool_refs.update_where(connection, _p.id == ref_id, _p.removed.is_(None), removed=now())
 
 

@@ -60,10 +60,10 @@ def remove(connection: sa.Connection, volume_id: int) -> None:
 
 @frozen
 class VolumeInUse:
-    """A volume with what lists show of its machine and its template."""
+    """A volume with those columns of its VM and its template that lists show."""
 
     volume: Volume
-    size_bytes: int | None  # its own, else that of the template it is a clone of
+    size_bytes: int | None  # its own, else that of its template
     vm_uuid: str
     vm_name: str
     vm_display_name: str | None
@@ -76,7 +76,7 @@ class VolumeInUse:
 def list_of_user_machines(
     connection: sa.Connection, account_ids: Collection[int] | None
 ) -> list[VolumeInUse]:
-    """Volumes of users' machines, oldest first; `account_ids` None means of all accounts."""
+    """Return the volumes of users' VMs, the oldest first; `account_ids` None means all accounts."""
     vms, templates, refs = schema.vm_instances.c, schema.templates.c, schema.template_store_refs.c
     of_template = (
         sa.select(sa.func.max(refs.virtual_size_bytes))
@@ -86,7 +86,7 @@ def list_of_user_machines(
     query = (
         sa.select(
             *(_c[name] for name in rows.names),
-            sa.func.coalesce(_c.size_bytes, of_template).label("shown_size_bytes"),
+            sa.func.coalesce(_c.size_bytes, of_template).label("effective_size_bytes"),
             vms.uuid.label("vm_uuid"),
             vms.name.label("vm_name"),
             vms.display_name.label("vm_display_name"),
@@ -107,13 +107,13 @@ def list_of_user_machines(
         query = query.where(_c.account_id.in_(account_ids))
     more = [field.name for field in attrs.fields(VolumeInUse) if field.name not in ("volume", "size_bytes")]
     return [
-        VolumeInUse(rows.value(row), row["shown_size_bytes"], **{name: row[name] for name in more})
+        VolumeInUse(rows.value(row), row["effective_size_bytes"], **{name: row[name] for name in more})
         for row in connection.execute(query).mappings()
     ]
 
 
 def allocated_bytes_by_host(connection: sa.Connection) -> dict[int, int]:
-    """The sum of the virtual sizes of each host's volumes, in bytes, by the host's number."""
+    """Return the sum of the virtual sizes of each host's volumes in bytes, by the host's number."""
     query = (
         sa.select(_c.host_id, sa.func.sum(sa.func.coalesce(_c.size_bytes, 0)))
         .where(_c.removed.is_(None), _c.host_id.is_not(None))

@@ -100,7 +100,7 @@ def put_zone(
     dns: Sequence[str] = (),
     internal_dns: Sequence[str] = (),
 ) -> Zone:
-    """Make the row of a configured zone, or bring it up to date."""
+    """Create or update the row of a configured zone."""
     values = {
         "arch": arch,
         "description": description,
@@ -123,7 +123,7 @@ def list_hosts(connection: sa.Connection, zone_id: int | None = None) -> list[Ho
 def put_host(
     connection: sa.Connection, name: str, *, zone_id: int, arch: str, address: str, version: str
 ) -> Host:
-    """The row of the host that this daemon drives."""
+    """Create or update the row of the host that this daemon drives."""
     values = {
         "zone_id": zone_id,
         "arch": arch,
@@ -135,7 +135,7 @@ def put_host(
     known = list_hosts(connection)
     found = next((host for host in known if host.name == name), None)
     if found is None and len(known) == 1 and connection.dialect.name == "sqlite":
-        # A file is one host's alone: that host was renamed, and its machines are still its.
+        # An SQLite file belongs to one host only, so that host was renamed and keeps its machines.
         found = known[0]
     if found is None:
         return host_rows.insert(connection, name=name, **values)

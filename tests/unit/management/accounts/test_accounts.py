@@ -356,7 +356,7 @@ async def test_the_last_administrator_stays(cloud: SmallCloud) -> None:
         ("deleteAccount", admin.account.uuid, {}),
     ]:
         job = await cloud.job(command, id=which, **more)
-        assert (job.result_code, "no root administrator" in job.result["errortext"]) == (431, True)
+        assert (job.result_code, "last root administrator" in job.result["errortext"]) == (431, True)
     assert await logs_in(cloud, "admin", ADMIN_PASSWORD)
     root2 = await new_account(cloud, "root2", accounttype=1)
     assert (await cloud.job("disableUser", root2, id=admin.user.uuid)).result_code == 0

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// CloudStack's query API, as a browser speaks it: a session cookie that scripts cannot read, and a session key
-// that another site's page does not know.
+// A client of CloudStack's query API for browsers: a session cookie that scripts cannot read, and a session key
+// that pages of other sites do not have.
 
 const KEY = "systemvm.sessionkey";
 const USER = "systemvm.user";
@@ -22,7 +22,7 @@ async function post(parameters) {
       body: new URLSearchParams({ ...parameters, response: "json" }),
     });
   } catch {
-    throw new ApiError(0, "The management daemon does not answer.");
+    throw new ApiError(0, "cannot reach the management daemon");
   }
   const body = await answer.json().catch(() => ({}));
   const result = Object.values(body)[0] ?? {};
@@ -34,7 +34,8 @@ async function post(parameters) {
 
 export const loggedIn = () => sessionStorage.getItem(KEY) !== null && sessionStorage.getItem(USER) !== null;
 
-// Who is logged in: {id, name, admin}. What each may do the daemon decides; the page asks for what it will answer.
+// The user who is logged in: {id, name, admin}. The daemon decides what each user is allowed to do; the page calls
+// only what the daemon permits.
 export const user = () => JSON.parse(sessionStorage.getItem(USER));
 
 export async function login(username, password) {
@@ -61,13 +62,13 @@ export function call(command, parameters = {}) {
   return post({ command, ...parameters, sessionkey: sessionStorage.getItem(KEY) ?? "" });
 }
 
-// An asynchronous command, followed to its end; throws what the job failed with.
+// Run an asynchronous command and wait for its job; throws the job's error.
 export async function job(command, parameters = {}) {
   const { jobid } = await call(command, parameters);
   for (;;) {
     const state = await call("queryAsyncJobResult", { jobid });
     if (state.jobstatus === 1) return state.jobresult;
-    if (state.jobstatus === 2) throw new ApiError(state.jobresultcode, state.jobresult?.errortext ?? "The job failed.");
+    if (state.jobstatus === 2) throw new ApiError(state.jobresultcode, state.jobresult?.errortext ?? "job failed");
     await new Promise((wake) => setTimeout(wake, 700));
   }
 }

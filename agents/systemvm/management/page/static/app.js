@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The page: asks the API every second while something moves, every three otherwise, and redraws what changed.
+// The page: polls the API every second while something changes, else every three seconds, and redraws what changed.
 
 import { ApiError, call, forget, job, loggedIn, login, logout, user } from "./api.js";
 import { download, systemVmCard, templateRow, vmRow, steps } from "./views.js";
@@ -22,8 +22,8 @@ function show(place) {
   $("#cloud").hidden = place !== "cloud";
 }
 
-// Redraws a list by key and leaves an element alone whose data did not change, so that nothing flickers
-// and a button stays under the pointer.
+// Redraw a list by key. An element whose data did not change is kept, so that nothing flickers and a button stays
+// under the pointer.
 function draw(container, items, render, empty) {
   const old = new Map([...container.children].filter((e) => e.dataset.id).map((e) => [e.dataset.id, e]));
   const next = items.map((item) => {
@@ -58,7 +58,7 @@ function ask(title, text, verb) {
 
 // ---- following the cloud ------------------------------------------------------------------------------------
 
-// Everything for an administrator; for a user the own ones and those that others share.
+// All rows for an administrator; for a user their own and the public ones.
 async function listed(command, filter, key) {
   const filters = user().admin ? ["all"] : ["self", "executable"];
   const answers = await Promise.all(filters.map((wanted) => call(command, { [filter]: wanted })));
@@ -86,9 +86,9 @@ async function refresh() {
     $("#system-section").hidden = !admin;
     state.machines = vms.virtualmachine ?? [];
     $("#zone").textContent = state.zone?.name ?? "";
-    draw($("#system-vms"), systems.systemvm ?? [], systemVmCard, "No system VM yet: the daemon makes them by itself.");
-    draw($("#templates"), state.templates, templateRow, "Nothing registered yet. Register a URL to begin.");
-    draw($("#vms"), state.machines, vmRow, "No virtual machine yet. Deploy one from a template that is ready.");
+    draw($("#system-vms"), systems.systemvm ?? [], systemVmCard, "There is no system VM yet. The daemon creates them when it needs them.");
+    draw($("#templates"), state.templates, templateRow, "There is no template or ISO yet. Register a URL to begin.");
+    draw($("#vms"), state.machines, vmRow, "There is no virtual machine yet. Deploy one from a template that is Ready.");
     $("#open-deploy").disabled = !state.templates.some((t) => t.isready);
     const moving = state.templates.some((t) => download(t).moving);
     const changing = (systems.systemvm ?? []).some((v) => v.agentstate !== "Up");
@@ -122,7 +122,7 @@ async function act(id, doing, work) {
   }
 }
 
-// ---- what a person can do -----------------------------------------------------------------------------------
+// ---- actions of the user -----------------------------------------------------------------------------------
 
 const actions = {
   "system-start": (id) => act(id, "Starting…", () => job("startSystemVm", { id })),
@@ -132,13 +132,13 @@ const actions = {
   "vm-reboot": (id) => act(id, "Rebooting…", () => job("rebootVirtualMachine", { id })),
   "vm-stop": (id) => act(id, "Stopping…", () => job("stopVirtualMachine", { id })),
   async "vm-destroy"(id, name) {
-    if (await ask(`Destroy ${name}?`, "The machine stops. An administrator can recover it until its disk is deleted.", "Destroy")) {
+    if (await ask(`Destroy ${name}?`, "The virtual machine is turned off. An administrator can recover it until its disk is deleted.", "Destroy")) {
       await act(id, "Destroying…", () => job("destroyVirtualMachine", { id }));
     }
   },
   "vm-recover": (id) => act(id, "Recovering…", () => call("recoverVirtualMachine", { id })),
   async "vm-expunge"(id, name) {
-    if (await ask(`Expunge ${name}?`, "Its disk is deleted now, for good.", "Expunge")) {
+    if (await ask(`Expunge ${name}?`, "This deletes its disk permanently.", "Expunge")) {
       await act(id, "Expunging…", () => job("expungeVirtualMachine", { id }));
     }
   },
@@ -149,15 +149,15 @@ const actions = {
   async "template-delete"(id, name) {
     const iso = state.templates.find((t) => t.id === id)?.format === "ISO";
     const used = !iso && state.machines.some((vm) => vm.templateid === id);
-    const text = used ? "Machines use it. It is removed from secondary storage; they keep their disks and can start."
-      : "It is removed from secondary storage.";
+    const text = used ? "Virtual machines use this template. They keep their disks; the template is deleted from secondary storage."
+      : "This deletes it from secondary storage.";
     if (!(await ask(`Delete ${name}?`, text, "Delete"))) return;
     await act(id, "Deleting…", () => job(iso ? "deleteIso" : "deleteTemplate", { id, ...(used ? { forced: "true" } : {}) }));
   },
   trace: (id, name) => showSteps(name, { resourceid: id }),
   "machine-trace": (id, name) => showSteps(name, { virtualmachineid: id }),
   async console(id) {
-    // opened within the click, so that no pop-up blocker stands in the way, and cut off from this page at once
+    // opened within the click, else a pop-up blocker stops it; without an opener it cannot reach this page
     const tab = window.open("about:blank", "_blank");
     if (tab) tab.opener = null;
     try {
@@ -194,8 +194,8 @@ function form(dialog, submit) {
   dialog.addEventListener("submit", async (event) => {
     if (event.submitter?.value !== "ok") return;
     event.preventDefault();
-    const complaint = dialog.querySelector(".error");
-    complaint.hidden = true;
+    const errorLine = dialog.querySelector(".error");
+    errorLine.hidden = true;
     event.submitter.disabled = true;
     try {
       await submit(Object.fromEntries(new FormData(event.target)));
@@ -203,8 +203,8 @@ function form(dialog, submit) {
       dialog.close();
       refresh();
     } catch (error) {
-      complaint.textContent = error.message;
-      complaint.hidden = false;
+      errorLine.textContent = error.message;
+      errorLine.hidden = false;
     } finally {
       event.submitter.disabled = false;
     }
@@ -215,13 +215,13 @@ form($("#register"), async ({ name, url, format, checksum }) => {
   const common = { name, displaytext: name, url, zoneid: state.zone.id, ...(checksum ? { checksum } : {}) };
   if (format === "ISO") await call("registerIso", { ...common, bootable: "true" });
   else await call("registerTemplate", { ...common, format, hypervisor: "KVM" });
-  toast(`${name} is registered; the download starts.`);
+  toast(`${name} is registered. Its download starts.`);
 });
 
 form($("#password"), async ({ current, next, again }) => {
-  if (next !== again) throw new Error("The two new passwords differ.");
+  if (next !== again) throw new Error("new passwords differ: enter the same one twice");
   await call("updateUser", { id: user().id, currentpassword: current, password: next });
-  toast("The password is changed; logins elsewhere have ended.");
+  toast("The password is changed. Your other logins have ended.");
 });
 
 form($("#deploy"), async ({ name, template, offering }) => {
@@ -237,7 +237,7 @@ async function follow(jobid, name) {
   try {
     for (;;) {
       const { jobstatus, jobresult } = await call("queryAsyncJobResult", { jobid });
-      if (jobstatus === 2) throw new Error(jobresult?.errortext ?? `${name} could not be deployed.`);
+      if (jobstatus === 2) throw new Error(jobresult?.errortext ?? `cannot deploy ${name}`);
       if (jobstatus === 1) return;
       await new Promise((wake) => setTimeout(wake, 700));
     }
@@ -272,16 +272,16 @@ $("#logout").addEventListener("click", async () => {
 });
 $("#login-form").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const complaint = $("#login-error");
-  complaint.hidden = true;
+  const errorLine = $("#login-error");
+  errorLine.hidden = true;
   const { username, password } = Object.fromEntries(new FormData(event.target));
   try {
     await login(username, password);
     event.target.reset();
     await refresh();
   } catch (error) {
-    complaint.textContent = error.message;
-    complaint.hidden = false;
+    errorLine.textContent = error.message;
+    errorLine.hidden = false;
   }
 });
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How one thing looks. All text goes in as text, never as markup: names and errors come from users and servers.
+// Elements of the page. Text is always inserted as text, never as markup: names and errors come from users and servers.
 
 function element(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -46,7 +46,7 @@ export function bytes(count) {
 export function systemVmCard(vm, busy) {
   const storage = vm.systemvmtype === "secondarystoragevm";
   const facts = [
-    ["does", storage ? "brings templates to secondary storage" : "shows consoles in browsers"],
+    ["role", storage ? "downloads templates to secondary storage" : "shows consoles in browsers"],
     ["control", vm.linklocalip], ["management", vm.privateip], ["public", vm.publicip], ["version", vm.version],
     ...(storage ? [] : [["sessions", String(vm.activeviewersessions ?? 0)]]),
   ].filter(([, value]) => value);
@@ -80,7 +80,7 @@ export function templateRow(template, busy) {
 
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 1 });
 
-/** How something came about: its events, the oldest first, each with how long after the first it was. */
+/** The events of one thing as list items, the oldest first, each with its time since the first. */
 export function steps(events) {
   const ordered = [...events].sort((a, b) => a.createdms - b.createdms);
   const began = ordered[0]?.createdms ?? 0;
