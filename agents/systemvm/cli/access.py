@@ -13,7 +13,7 @@ import click
 from systemvm.cli import output
 from systemvm.cli.completion import complete_copy, complete_system_vm
 from systemvm.cli.daemon_client import EXIT_SSH_FAILED, EXIT_USAGE, CommandFailedError, DaemonClient
-from systemvm.cli.ssh_login import SshLogin, print_command_line
+from systemvm.cli.ssh_login import SshCommandLine, print_command_line
 
 #: Levels as journalctl spells them.
 LEVELS = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
@@ -42,7 +42,7 @@ def ssh(daemon: DaemonClient, name: str, command: tuple[str, ...], only_print: b
       systemvm ssh s-1-VM
       systemvm ssh s-1-VM -- journalctl -u systemvm-agent -n 50
     """
-    line = SshLogin.of(daemon, name).ssh(*command)
+    line = SshCommandLine.of(daemon, name).ssh(*command)
     if only_print:
         click.echo(shlex.join(line))
         return
@@ -75,7 +75,7 @@ def copy(daemon: DaemonClient, source: str, destination: str, recursive: bool) -
             "write it as NAME:PATH, for example s-1-VM:/var/cache/cloud/cmd_line.json",
             EXIT_USAGE,
         )
-    login = SshLogin.of(daemon, _vm_of(remote[0]))
+    login = SshCommandLine.of(daemon, _vm_of(remote[0]))
     in_vm = f"{login.destination}:{remote[0].partition(':')[2]}"
     paths = [in_vm if path is remote[0] else path for path in (source, destination)]
     done = subprocess.run(login.scp(*paths, recursive=recursive), check=False)
@@ -125,7 +125,7 @@ def logs(
     journalctl += [f"--since={since}"] if since else [f"--lines={lines}"]
     journalctl += [f"--priority={level}"] if level else []
     journalctl += [f"--unit={unit}"] if unit else []
-    login = SshLogin.of(daemon, name)
+    login = SshCommandLine.of(daemon, name)
     try:
         code = subprocess.run(login.ssh(shlex.join(journalctl)), check=False).returncode
     except KeyboardInterrupt:

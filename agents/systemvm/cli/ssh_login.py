@@ -19,7 +19,7 @@ _CONNECT_TIMEOUT_S = 15
 
 
 @frozen
-class SshLogin:
+class SshCommandLine:
     """What ssh and scp need to log in to one system VM.
 
     `HostKeyAlias` ties the host key to the VM's name and not to its link-local address, which another VM
@@ -35,7 +35,7 @@ class SshLogin:
     prefix: tuple[str, ...]
 
     @classmethod
-    def of(cls, daemon: DaemonClient, name: str) -> SshLogin:
+    def of(cls, daemon: DaemonClient, name: str) -> SshCommandLine:
         """Get what is needed from the daemon.
 
         Raises: CommandFailedError when the VM does not run, or its host keys are not known.
