@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows of accounts, users and domains as the API answers them, in a few queries for a whole list."""
+"""Answers of accounts, users and domains from their rows, in a few queries for a whole list."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NO_ROLE = ("Unknown", "Unknown")
 
 @frozen
 class _Counts:
-    """Things of each account, by its number."""
+    """How many things each account has, by the account's number."""
 
     machines: Mapping[int, int]
     running: Mapping[int, int]

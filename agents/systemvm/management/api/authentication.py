@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Users as the API meets them: by password, by API key, by session, or as the operator of the host."""
+"""Authentication of API calls: by password, by API key, or as an operator of the host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from systemvm.management.state.rows import NotFoundError
 
 
 class Authenticator:
-    """Tells who a caller is. A wrong password costs as much time as a name that nobody has."""
+    """Finds the user of a call. A wrong password takes as long as an unknown user name."""
 
     def __init__(self, database: Database, seal: Seal, hasher: argon2.PasswordHasher | None = None) -> None:
         self._database = database
@@ -24,29 +24,32 @@ class Authenticator:
     async def by_password(
         self, username: str, password: str, domain_path: str, *, source: str = "", trusted: bool = False
     ) -> Principal | None:
-        """Who has this password; ApiError 503 when too many passwords of `source`, or of all, wait."""
+        """Return the user with this name and password, or None.
+
+        Raises: ApiError 503 when too many passwords, of `source` or of all, wait to be verified.
+        """
         principal = await self._database.read(_by_username, username, domain_path)
         stored = principal.user.password_hash if principal else None
         right = await self.passwords.verify(stored, password, source=source, trusted=trusted)
         return principal if right else None
 
     async def domain_path(self, uuid: str) -> str:
-        """The path of a domain; the UUID itself when there is none, which no domain has for its path."""
+        """Return the path of a domain; for an unknown one its UUID, which is not the path of any domain."""
         try:
             return (await self._database.read(accounts.domain_by_uuid, uuid)).path
         except NotFoundError:
             return uuid
 
     async def trusts(self, username: str, domain_path: str, source: str) -> bool:
-        """Whether that user gave the right password from this source before."""
+        """Return whether this user has logged in from this source before."""
         return await self._database.read(_trusts, username, domain_path, source)
 
     async def trust(self, principal: Principal, source: str) -> None:
-        """This user has just given the right password from this source."""
+        """Record that this user has logged in from this source."""
         await self._database.run(login_sources.remember, principal.user.id, source)
 
     async def by_api_key(self, api_key: str) -> tuple[Principal, str] | None:
-        """The key's user, and the secret that signatures are checked with."""
+        """Return the key's user, and the secret that verifies signatures; None for an unknown key."""
         found = await self._database.read(_by_api_key, api_key)
         if found is None:
             return None
@@ -54,15 +57,18 @@ class Authenticator:
         return principal, self._seal.open(sealed)
 
     async def operator(self) -> Principal:
-        """Who a member of the host's operators acts as: the first administrator with a login."""
+        """Return the user that the host's operators act as: the first administrator with a password.
+
+        Raises: LookupError when there is none.
+        """
         principal = await self._database.read(_first_administrator)
         if principal is None:
-            raise LookupError("the database holds no administrator")
+            raise LookupError("there is no administrator in the database")
         return principal
 
 
 def principal_of(connection: Connection, user: accounts.User) -> Principal | None:
-    """A user with account and domain, unless one of them is disabled."""
+    """Return a user with account and domain; None when user or account is disabled."""
     if not accounts.is_enabled(connection, user):
         return None
     account = accounts.account_by_id(connection, user.account_id)

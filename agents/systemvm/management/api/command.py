@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A command of the API as data, and the table of all of them.
 
-HTTP, JSON-RPC and listApis are three readings of this one table; nothing about a command is said
-anywhere else.
+HTTP, JSON-RPC and listApis all read this table. Nothing about a command is declared anywhere else.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from systemvm.management.state.status import AccountType
 
 
 class ResponseShape(enum.Enum):
-    """How a command's result is laid out in its answer."""
+    """The layout of a command's result in its response."""
 
     LIST = "list"  # {"count": n, "<object>": [...]}
     OBJECT = "object"  # {"<object>": {...}}
@@ -32,7 +31,7 @@ class ResponseShape(enum.Enum):
 
 @frozen
 class ApiCall:
-    """One call of one command: who, with what, from where."""
+    """One call of a command: its user, its arguments, the client's address and the request id."""
 
     principal: Principal
     arguments: Arguments
@@ -42,10 +41,10 @@ class ApiCall:
 
 @frozen
 class StartedJob:
-    """What an asynchronous command answers at once."""
+    """The response of an asynchronous command."""
 
     jobid: str
-    id: str | None = None  # of the thing being made, for commands that create one
+    id: str | None = None  # of the object that is being created, if the command creates one
 
 
 @frozen
@@ -61,7 +60,7 @@ Handler = Callable[[ApiCall], Awaitable[Any]]
 
 @frozen
 class Command:
-    """A command: `handler` answers a Page, an answer object or Started, as `shape` says."""
+    """A command. Its `handler` returns a ResultPage, an answer object or a StartedJob, as `shape` says."""
 
     name: str
     handler: Handler = field(repr=False)
@@ -71,7 +70,7 @@ class Command:
     shape: ResponseShape = ResponseShape.OBJECT
     parameters: tuple[Parameter, ...] = ()
     roles: frozenset[AccountType] = ANY_ACCOUNT
-    paged: bool = True  # of lists: whether callers may ask for a page and search by keyword
+    paged: bool = True  # of lists: whether they take page, pagesize and keyword
     related: tuple[str, ...] = ()
     deadline_s: float = 60.0
 
@@ -92,7 +91,10 @@ class Command:
     async def run(
         self, principal: Principal, raw: Mapping[str, Any], client_address: str, request_id: str
     ) -> Any:
-        """Check the role, type the parameters, and call the handler; ApiError for what is refused."""
+        """Check the role, parse the parameters and call the handler.
+
+        Raises: ApiError when the role or a parameter is rejected, and whatever the handler raises.
+        """
         if principal.account_type not in self.roles:
             raise ApiError(
                 ErrorCode.UNSUPPORTED,
@@ -123,21 +125,24 @@ class CommandTable:
         return name in self._commands
 
     def find(self, name: str) -> Command:
-        """The command of that name; ApiError 432 with the right spelling when only the case differs."""
+        """Return the command with this name.
+
+        Raises: ApiError 432 when there is none; its hint has the right spelling if only the case differs.
+        """
         command = self._commands.get(name)
         if command is not None:
             return command
         for known in self._commands:
             if known.lower() == name.lower():
-                hint = f"command names are case-sensitive: {known}"
+                hint = f"write {known}: command names are case-sensitive"
                 break
         else:
-            hint = "listApis names the commands of this release"
+            hint = "call listApis for the commands of this release"
         raise ApiError(ErrorCode.UNSUPPORTED, f"Unknown API command: {name[:64]}", hint)
 
 
 def paged(select: Callable[[ApiCall], Awaitable[Sequence[Any]]]) -> Handler:
-    """A handler of a list command from one that answers all rows: applies page and pagesize."""
+    """Return a handler that applies page and pagesize to one that returns all rows."""
 
     @functools.wraps(select)
     async def handler(call: ApiCall) -> ResultPage:
@@ -149,6 +154,6 @@ def paged(select: Callable[[ApiCall], Awaitable[Sequence[Any]]]) -> Handler:
 
 
 def matches_keyword(arguments: Arguments, *texts: str | None) -> bool:
-    """CloudStack's keyword: a part of the name, whatever the case."""
+    """Return whether one of the texts contains the call's `keyword`, whatever its case."""
     keyword = arguments.text("keyword")
     return keyword is None or any(text is not None and keyword.lower() in text.lower() for text in texts)

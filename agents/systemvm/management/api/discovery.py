@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`listApis`: the table of commands, told by itself."""
+"""`listApis`: a description of the table of commands."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TYPE_NAMES = {
     dict: "map",
     list: "list",
 }
-_JOB_ID = ApiFieldAnswer(name="jobid", description="the job that does it", type="string")
+_JOB_ID = ApiFieldAnswer(name="jobid", description="UUID of the job", type="string")
 
 
 def describe(command: Command) -> ApiAnswer:
@@ -64,7 +64,7 @@ def _describe_field(attribute: Any, hint: Any) -> ApiFieldAnswer:
 
 
 def _kind(hint: Any) -> tuple[Any, Any]:
-    """The outer type and the type of what is in it: `list[NicAnswer] | None` is (list, NicAnswer)."""
+    """Return the outer and the inner type: `list[NicAnswer] | None` is (list, NicAnswer)."""
     if isinstance(hint, types.UnionType):
         [hint] = [option for option in typing.get_args(hint) if option is not types.NoneType]
     origin = typing.get_origin(hint)
@@ -74,7 +74,7 @@ def _kind(hint: Any) -> tuple[Any, Any]:
 
 
 def discovery_command(table: CommandTable) -> Command:
-    """The command that lists all commands which its caller may use."""
+    """Return the command that lists all commands that its caller is allowed to use."""
 
     @paged
     async def list_apis(call: ApiCall) -> list[ApiAnswer]:
@@ -90,9 +90,9 @@ def discovery_command(table: CommandTable) -> Command:
     return Command(
         "listApis",
         list_apis,
-        "Lists the commands of this API that the caller may use.",
+        "Lists the commands of this API that the caller is allowed to use.",
         ApiAnswer,
         "api",
         ResponseShape.LIST,
-        (optional("name", ParameterType.STRING, "only this command"),),
+        (optional("name", ParameterType.STRING, "list only the command with this name"),),
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lay out results and errors as CloudStack does, as JSON or XML (reference 5.2, 5.3)."""
+"""The layout of results and errors, as JSON or XML, as CloudStack writes it (reference 5.2, 5.3)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _XML_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ff
 
 
 def plain(value: Any) -> Any:
-    """An answer as plain JSON values: keys without a value are left out, times are CloudStack's."""
+    """Return an answer as JSON values: keys without a value are left out, times have CloudStack's format."""
     if attrs.has(type(value)):
         pairs = ((a.metadata.get("key", a.name), getattr(value, a.name)) for a in attrs.fields(type(value)))
         return {key: plain(item) for key, item in pairs if item is not None}
@@ -35,7 +35,7 @@ def plain(value: Any) -> Any:
 
 
 def result_body(command: Command, result: Any) -> dict[str, Any]:
-    """What goes under `<command>response`; an empty list is `{}`, as CloudStack's clients expect."""
+    """Return what is under `<command>response`; an empty list is `{}`, as CloudStack's clients expect."""
     match command.shape:
         case ResponseShape.LIST:
             page = result if isinstance(result, ResultPage) else ResultPage(result, len(result))
@@ -54,13 +54,13 @@ def answer(command: Command, result: Any) -> dict[str, Any]:
 
 
 def error_answer(command_name: str | None, error: ApiError) -> dict[str, Any]:
-    """Errors of known commands go under the command's own name, all others under `errorresponse`."""
+    """Return an error under the command's own name, or under `errorresponse` for an unknown command."""
     name = f"{command_name.lower()}response" if command_name else "errorresponse"
     return {name: error.body}
 
 
 def write(document: dict[str, Any], form: str) -> bytes:
-    """The document as bytes in the form that the client asked for."""
+    """Serialize a document as JSON or XML."""
     if form == "json":
         return msgspec.json.encode(document)
     [(name, body)] = document.items()
@@ -68,7 +68,7 @@ def write(document: dict[str, Any], form: str) -> bytes:
 
 
 def _element(name: str, value: Any) -> str:
-    """A list repeats its element, as CloudStack's serializer does; names come from our own tables only."""
+    """Return an XML element; a list repeats it, as in CloudStack. Names come from our own tables only."""
     if isinstance(value, list):
         return "".join(_element(name, item) for item in value)
     if isinstance(value, dict):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an API call may answer instead of a result: CloudStack's error codes, with a hint where one helps."""
+"""Errors of API calls: CloudStack's error codes, with a hint where one helps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from systemvm.service.errors import SystemVmError
 
 
 class ErrorCode(enum.IntEnum):
-    """`errorcode` of an answer, which is its HTTP status too (ApiErrorCode.java)."""
+    """`errorcode` of a response, which is also its HTTP status (ApiErrorCode.java)."""
 
     MALFORMED_REQUEST = 400
     UNAUTHORIZED = 401
@@ -33,7 +33,7 @@ class ErrorCode(enum.IntEnum):
         return self.name.replace("_", " ").title()
 
 
-#: CloudStack's numbers for the exception behind an error (CSExceptionErrorCode.java); 9999: none of them.
+#: CloudStack's numbers for the exception behind an error (CSExceptionErrorCode.java); 9999 for all others.
 CS_ERROR_CODES = {
     ErrorCode.PARAMETER: 4350,  # InvalidParameterValueException
     ErrorCode.UNAUTHORIZED: 4365,  # PermissionDeniedException
@@ -46,7 +46,7 @@ CS_ERROR_CODES = {
 
 
 class ApiError(SystemVmError):
-    """A call refused, or failed: `message` says why, `hint` what the caller can do about it."""
+    """A call that was rejected, or failed."""
 
     def __init__(
         self, code: ErrorCode, text: str, hint: str = "", *, retry_after_s: float | None = None
@@ -69,10 +69,10 @@ class ApiError(SystemVmError):
 
 
 def parameter_error(text: str, hint: str = "") -> ApiError:
-    """431: the call names a thing that does not exist, or gives a value that cannot be."""
+    """Return an error 431: the call names an object that does not exist, or has an invalid value."""
     return ApiError(ErrorCode.PARAMETER, text, hint)
 
 
 def unauthorized(text: str = "unable to verify user credentials and/or request signature") -> ApiError:
-    """401, with CloudStack's text, which tells a stranger nothing about which part was wrong."""
+    """Return an error 401, with CloudStack's text, which does not reveal which part was wrong."""
     return ApiError(ErrorCode.UNAUTHORIZED, text)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts the API together from the daemon's services."""
+"""Creates the API from the daemon's services."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from systemvm.management.virtual_machines.service import VirtualMachines
 
 @frozen
 class ApiServices:
-    """What the commands call."""
+    """The services that commands call."""
 
     database: Database
     jobs: JobRunner
@@ -52,7 +52,7 @@ class ApiServices:
     virtual_machines: VirtualMachines
     consoles: ConsoleEndpointCreator
     diagnostics: DiagnosticsRunner
-    diagnostics_url: str  # where their zips are fetched from
+    diagnostics_url: str  # the base of the URLs of diagnostics zips
     guest_bridge: Callable[[str], str | None]  # by zone name
     networks_of: NetworksOf
     primary: Path  # the directory of primary storage
@@ -63,7 +63,7 @@ class ApiServices:
 
 
 def command_table(services: ApiServices) -> CommandTable:
-    """All commands; their jobs get their handlers, so this comes before `JobRunner.resume_pending`."""
+    """Create all commands and register their jobs' handlers. Call it before `JobRunner.resume_pending`."""
     database, jobs = services.database, services.jobs
     table = CommandTable((LOGIN, LOGOUT))
     table.add(
@@ -103,7 +103,7 @@ def client_resource(
     front: PublicAddress,
     consoles: LoginConsoles,
 ) -> ClientResource:
-    """`/client`, to be put beneath the root of the page; `front` is where browsers find that page."""
+    """Create `/client`, a child of the page's root; `front` is the page's address as browsers see it."""
     sessions = Sessions(database)
     login = LoginService(directory, sessions, clock, consoles)
     return ClientResource(ApiResource(table, directory, sessions, login, front=front))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every exception a command may raise, told in the API's words."""
+"""Maps the exceptions that a command can raise to errors of the API."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from systemvm.service.errors import FailureCode, SystemVmError
 
 log = Logger()
 
-#: A code that is missing here has no meaning to the caller of a command: it is answered as an internal error.
+#: A code that is missing here means nothing to the caller of a command, and becomes an internal error.
 _API_CODES: dict[FailureCode, ErrorCode] = {
     FailureCode.INVALID: ErrorCode.PARAMETER,
     FailureCode.NOT_FOUND: ErrorCode.PARAMETER,
@@ -26,7 +26,7 @@ _API_CODES: dict[FailureCode, ErrorCode] = {
 
 
 def as_api_error(error: Exception, request_id: str) -> ApiError:
-    """The error to answer with; what nobody foresaw is logged and answered with its request id alone."""
+    """Return the error to respond with; an unexpected exception is logged under its request id."""
     match error:
         case ApiError():
             return error
@@ -39,10 +39,10 @@ def as_api_error(error: Exception, request_id: str) -> ApiError:
     log.failure("API call {request_id} failed", failure=Failure(error), request_id=request_id)
     trouble = host_errors.explain(error)
     if trouble is not None:
-        text = f"The host cannot do it: {trouble.message}"
+        text = f"host cannot do this: {trouble.message}"
         return ApiError(ErrorCode.RESOURCE_UNAVAILABLE, text, trouble.hint)
     return ApiError(
         ErrorCode.INTERNAL,
-        f"Internal error; the daemon's log tells more under {request_id}",
-        "journalctl -u systemvm-managementd",
+        f"internal error: see request {request_id} in the daemon's log",
+        f'run "journalctl -u systemvm-managementd" on the host and look for {request_id}',
     )

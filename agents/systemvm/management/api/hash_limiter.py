@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many passwords are hashed at once: Argon2 takes 64 MiB and a core for each, whoever sends them."""
+"""Limits how many passwords are hashed at the same time: Argon2 needs 64 MiB and a core for each."""
 
 from __future__ import annotations
 
@@ -20,21 +20,24 @@ T = TypeVar("T")
 
 
 class HashLimiter:
-    """Runs hashes in threads, a few at a time; trusted sources go first, all others in turn."""
+    """Runs hashes in threads, a few at a time; trusted sources first, then all others in a fair order."""
 
     def __init__(self, in_thread: Callable[..., Deferred[Any]] = deferToThread) -> None:
         self._in_thread = in_thread
         self._running = 0
-        # two queues, for a crowd of strangers must not fill that of those who were right before
+        # two queues, so that many untrusted sources cannot fill the queue of trusted ones
         self._trusted: FairQueue[Deferred[None]] = FairQueue(MAX_WAITING, MAX_WAITING_OF_SOURCE)
-        self._strangers: FairQueue[Deferred[None]] = FairQueue(MAX_WAITING, MAX_WAITING_OF_SOURCE)
+        self._untrusted: FairQueue[Deferred[None]] = FairQueue(MAX_WAITING, MAX_WAITING_OF_SOURCE)
 
     async def run(self, source: str, trusted: bool, function: Callable[..., T], *arguments: object) -> T:
-        """The function's result; ApiError 503 when too many wait already."""
+        """Run the function in a thread and return its result.
+
+        Raises: ApiError 503 when too many wait already.
+        """
         if self._running < MAX_RUNNING:
             self._running += 1
         else:
-            await self._wait(source, self._trusted if trusted else self._strangers)
+            await self._wait(source, self._trusted if trusted else self._untrusted)
         try:
             result: T = await self._in_thread(function, *arguments)
             return result
@@ -47,14 +50,14 @@ class HashLimiter:
         if without_room is not None:
             without_room.errback(
                 ApiError(
-                    ErrorCode.BUSY, "Too many logins are waiting", "try again in a moment", retry_after_s=1.0
+                    ErrorCode.BUSY, "too many logins are waiting", "try again in a moment", retry_after_s=1.0
                 )
             )
         await turn
 
     def _pass_on(self) -> None:
-        """Give the place of a hash that is done to the next that waits."""
-        for queue in (self._trusted, self._strangers):
+        """Let the next one that waits run in the place of one that has ended."""
+        for queue in (self._trusted, self._untrusted):
             if len(queue):
                 queue.pop().callback(None)
                 return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`/client/api` over HTTP: parameters in, who is calling, the command, and its answer as JSON or XML."""
+"""`/client/api` over HTTP: read the parameters, authenticate, run the command, respond in JSON or XML."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ _HEADERS = {
 
 @frozen
 class PublicAddress:
-    """How browsers reach this API: what the advertised page address says, not what it is bound to."""
+    """The address at which browsers reach this API: the advertised one, not the one that it listens at."""
 
-    secure: bool = False  # the page is on https: its cookie must not travel in clear
+    secure: bool = False  # the page has https, so its cookie must not be sent in clear text
     cookie_path: str = "/client"
-    origins: frozenset[str] = field(factory=frozenset)  # empty: any origin that the browser calls the same
-    proxies: Sequence[Network] = ()  # from these alone X-Forwarded-For counts
+    origins: frozenset[str] = field(factory=frozenset)  # empty: any same-origin request
+    proxies: Sequence[Network] = ()  # X-Forwarded-For is believed only from these
 
     @classmethod
     def of(cls, endpoint: PublicEndpoint, proxies: Sequence[Network] = ()) -> PublicAddress:
-        """Of the page's advertised endpoint."""
+        """Return the address of the page's advertised endpoint."""
         return cls(
             secure=endpoint.scheme == "https",
             cookie_path=f"{endpoint.path}/client",
@@ -61,7 +61,7 @@ class PublicAddress:
 
 
 class ApiResource(Resource):
-    """The API's one resource. Whatever goes wrong, the answer is an error object in the form asked for."""
+    """The API's one resource. Every failure becomes an error object in the requested format."""
 
     isLeaf = True
     log = Logger()
@@ -86,7 +86,7 @@ class ApiResource(Resource):
 
     def render(self, request: Request) -> int:
         Deferred.fromCoroutine(self._serve(request)).addErrback(
-            lambda failure: self.log.failure("an API answer could not be sent", failure=failure)
+            lambda failure: self.log.failure("cannot send an API response", failure=failure)
         )
         return NOT_DONE_YET
 
@@ -96,7 +96,9 @@ class ApiResource(Resource):
         exchange = ApiRequest(request, uuid.uuid4().hex, self._front.proxies)
         try:
             if request.method not in (b"GET", b"POST"):
-                raise ApiError(ErrorCode.METHOD_NOT_ALLOWED, "the API takes GET and POST")
+                raise ApiError(
+                    ErrorCode.METHOD_NOT_ALLOWED, "method is not allowed: the API takes GET and POST only"
+                )
             exchange.read()
             document = await self._answer(exchange)
             status = 200
@@ -136,7 +138,10 @@ class ApiResource(Resource):
         return envelope.answer(command, result)
 
     async def _authenticate(self, exchange: ApiRequest) -> Principal:
-        """By API key and signature, or by session cookie and session key; ApiError 401."""
+        """Authenticate by API key and signature, or by session cookie and session key.
+
+        Raises: ApiError 401 when neither is valid.
+        """
         api_key = exchange.named("apikey")
         if api_key is not None:
             found = await self._directory.by_api_key(api_key)
@@ -155,17 +160,19 @@ class ApiResource(Resource):
     async def _log_in(self, exchange: ApiRequest) -> dict[str, Any]:
         if exchange.request.method != b"POST":
             raise ApiError(
-                ErrorCode.METHOD_NOT_ALLOWED, "login is POST only", "a password in a URL ends up in logs"
+                ErrorCode.METHOD_NOT_ALLOWED,
+                "login must be sent by POST",
+                "send the parameters in the body: a password in a URL ends up in logs",
             )
         self._check_origin(exchange)
         if any(name.lower() == "password" for name in exchange.in_query):
-            raise ApiError(ErrorCode.MALFORMED_REQUEST, "the password belongs in the body, not in the URL")
+            raise ApiError(ErrorCode.MALFORMED_REQUEST, "password must be in the body, not in the URL")
         answer, opened = await self._login.login(exchange.parameters, exchange.client_address)
         self._set_cookie(exchange.request, opened.cookie.encode(), max_age=None)
         return envelope.answer(LOGIN, answer)
 
     async def _log_out(self, exchange: ApiRequest) -> dict[str, Any]:
-        """Needs the session key too, so that no other page can log a user out."""
+        """End the session. The session key is required, so that no other site can log a user out."""
         await self._authenticate(exchange)
         answer = await self._login.logout(exchange.cookie)
         self._set_cookie(exchange.request, b"", max_age=b"0")
@@ -183,7 +190,7 @@ class ApiResource(Resource):
         )
 
     def _check_origin(self, exchange: ApiRequest) -> None:
-        """Calls that carry a cookie come from our own page, or from a program that is no browser."""
+        """Check that a call with a cookie comes from our page, or from a program that is not a browser."""
         origin = exchange.request.getHeader(b"origin")
         site = exchange.request.getHeader(b"sec-fetch-site")
         foreign = site is not None and site not in (b"same-origin", b"none")
@@ -192,13 +199,13 @@ class ApiResource(Resource):
         if foreign:
             raise ApiError(
                 ErrorCode.UNAUTHORIZED,
-                "another site's page may not use a session of this one",
+                "session cannot be used from another site's page",
                 "open the page at its advertised address, or sign the call with an API key",
             )
 
 
 class ApiRequest:
-    """One request, read step by step so that an error at any step still answers in the form asked for."""
+    """One request, read step by step, so that an error at any step is sent in the requested format."""
 
     def __init__(self, request: Request, request_id: str, proxies: Sequence[Network] = ()) -> None:
         self.request = request
@@ -210,25 +217,30 @@ class ApiRequest:
         self.in_query = [name.decode("latin-1") for name in parse_qs(_query(request), keep_blank_values=True)]
 
     def read(self) -> None:
-        """Decode the parameters; ApiError 430, 431 or 400 for what cannot be used."""
+        """Decode the parameters.
+
+        Raises: ApiError 430, 431 or 400 for what cannot be used.
+        """
         arguments: dict[bytes, list[bytes]] = request_arguments(self.request)
         self._choose_form(arguments)
         self.parameters = read_parameters(arguments)
         self.command = self.named("command") or ""
         if not self.command:
             raise ApiError(
-                ErrorCode.MALFORMED_REQUEST, "the parameter command is missing", "try command=listApis"
+                ErrorCode.MALFORMED_REQUEST,
+                "parameter command is missing",
+                "send command=listApis for the commands",
             )
 
     def _choose_form(self, arguments: dict[bytes, list[bytes]]) -> None:
         [asked] = arguments.get(b"response", [b"xml"])[:1]
         form = asked.decode("latin-1").lower()
         if form not in envelope.CONTENT_TYPES:
-            raise ApiError(ErrorCode.PARAMETER, "Invalid value for parameter response", "json or xml")
+            raise ApiError(ErrorCode.PARAMETER, "Invalid value for parameter response", "send json or xml")
         self.form = form
 
     def named(self, name: str) -> str | None:
-        """A parameter whatever the case of its name: clients write apiKey, apikey and apiKEY."""
+        """Return a parameter, whatever the case of its name: clients write apiKey, apikey and apiKEY."""
         for key, value in self.parameters.items():
             if key.lower() == name:
                 return value
@@ -252,9 +264,9 @@ def _query(request: Request) -> bytes:
 
 
 def request_arguments(request: Request) -> dict[bytes, list[bytes]]:
-    """The query's and the form's together: in Twisted's own a form silently replaces the query's values.
+    """Return the parameters of query and form. Twisted's own lets a form silently replace the query's values.
 
-    ApiError 400 for a form of another encoding than CloudStack's clients use.
+    Raises: ApiError 400 for a form with another encoding than CloudStack's clients use.
     """
     arguments: dict[bytes, list[bytes]] = parse_qs(_query(request), keep_blank_values=True)
     if request.method != b"POST" or request.content is None:
@@ -265,7 +277,7 @@ def request_arguments(request: Request) -> dict[bytes, list[bytes]]:
     if encoding.startswith(b"multipart/"):
         raise ApiError(
             ErrorCode.MALFORMED_REQUEST,
-            "the API takes no multipart form",
+            "multipart forms are not supported",
             "send the parameters as application/x-www-form-urlencoded",
         )
     if encoding == _FORM:
@@ -275,7 +287,7 @@ def request_arguments(request: Request) -> dict[bytes, list[bytes]]:
 
 
 class ClientResource(Resource):
-    """`/client`, under which the API is, as in CloudStack."""
+    """`/client`, the parent of the API, as in CloudStack."""
 
     def __init__(self, api: ApiResource) -> None:
         super().__init__()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starting the job of an asynchronous command, and telling what became of it."""
+"""Starts the job of an asynchronous command, and describes why one failed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def start_job(
     uuid: str,
     creates: bool = False,
 ) -> StartedJob:
-    """Submit the job for the caller; `about` and `uuid` name the thing it changes or makes."""
+    """Submit the job for the caller; `about` and `uuid` are type and id of the object that it is about."""
     job = await jobs.submit(
         command,
         arguments,
@@ -36,7 +36,7 @@ async def start_job(
 
 
 def describe_job_error(error: Exception, job: Job) -> tuple[int, dict[str, Any]]:
-    """The result code and jobresult of a job that raised: what `JobRunner` asks for."""
+    """Return the result code and the jobresult of a job that raised `error`."""
     problem = as_api_error(error, job.request_id)
     result: dict[str, Any] = {"errorcode": int(problem.code), "errortext": problem.message}
     if problem.hint:

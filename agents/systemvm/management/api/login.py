@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`login` and `logout`: the two commands that are about the HTTP session itself."""
+"""`login` and `logout`: the two commands of the HTTP session itself."""
 
 from __future__ import annotations
 
@@ -22,33 +22,41 @@ from systemvm.service.connection_limits import source_of_address
 
 
 async def _over_http_only(call: ApiCall) -> Any:
-    raise ApiError(ErrorCode.UNSUPPORTED, "this command exists over HTTP only", "sockets need no login")
+    raise ApiError(
+        ErrorCode.UNSUPPORTED,
+        "login and logout exist over HTTP only",
+        "leave it out: a socket needs no login",
+    )
 
 
 LOGIN = Command(
     "login",
     _over_http_only,
-    "Opens a session: a cookie, and a session key to send with every later call. POST only.",
+    "Opens a session: returns a cookie, and a session key to send with every later call. POST only.",
     LoginAnswer,
     shape=ResponseShape.BARE,
     parameters=(
-        required("username", ParameterType.STRING, "the user's name"),
-        required("password", ParameterType.STRING, "the password, in clear; use HTTPS away from the host"),
-        optional("domain", ParameterType.STRING, "path of the user's domain; the root without it"),
-        optional("domainid", ParameterType.UUID, "UUID of the user's domain, in place of its path"),
+        required("username", ParameterType.STRING, "name of the user"),
+        required(
+            "password",
+            ParameterType.STRING,
+            "the password in clear text; use HTTPS except on the host itself",
+        ),
+        optional("domain", ParameterType.STRING, "path of the user's domain; the root domain by default"),
+        optional("domainid", ParameterType.UUID, "UUID of the user's domain, instead of its path"),
     ),
 )
 LOGOUT = Command("logout", _over_http_only, "Ends the session.", LogoutAnswer, shape=ResponseShape.BARE)
 
 
 class Consoles(Protocol):
-    """Who ends the consoles of a login."""
+    """Ends the consoles of a login."""
 
     async def of_login(self, login_uuid: str) -> None: ...
 
 
 class LoginService:
-    """Opens sessions for passwords, at a limited rate, and ends them."""
+    """Opens sessions for users with the right password, at a limited rate, and ends them."""
 
     log = Logger()
 
@@ -91,7 +99,7 @@ class LoginService:
         return _answer(principal, opened), opened
 
     async def logout(self, cookie: str) -> LogoutAnswer:
-        """End the session, and the consoles that were opened in it."""
+        """End the session and the consoles that were opened in it."""
         login_uuid = await self._sessions.end(cookie)
         if login_uuid is not None:
             await self._consoles.of_login(login_uuid)
@@ -99,7 +107,7 @@ class LoginService:
 
 
 def _account_key(username: str, domain: str) -> str:
-    """One text for one user, however the domain's path is written."""
+    """Return the same key for a user however the domain's path is written."""
     path = domain.strip("/").lower()
     return f"{'' if path == 'root' else path}/{username.lower()}"
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How often a password may be guessed: by source, and by account from all sources that are strangers to it.
+"""Limits password guesses, by source, and by account for all sources that have not logged in to it before.
 
-A source that logged in to an account before is no stranger to it: it is slowed down by its own failures
-alone, and never refused, so that nobody's guessing elsewhere keeps a user out of where they work.
+A source that has logged in to an account before is trusted: only its own failures slow it down, and it is
+never rejected, so that guesses from elsewhere do not lock a user out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_DELAY_S = 5.0
 
 @frozen
 class Attempt:
-    """Who tries a password; `trusted` when this source was right for this account before."""
+    """The source and account of a login; `trusted` when this source has logged in to the account before."""
 
     source: str
     account: str
@@ -28,18 +28,17 @@ class Attempt:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """What the attempt counts for."""
+        """The keys that the attempt counts for."""
         if self.trusted:
             return (f"trusted {self.source} {self.account}",)
         return (f"source {self.source}", f"account {self.account}")
 
 
 class LoginLimit:
-    """Refuses strangers for a while after too many attempts, and delays trusted sources; a success takes its
-    own attempt back.
+    """Rejects untrusted sources for a while after too many attempts, and delays trusted ones.
 
-    Attempts of a key leak away, one every `window_s / allowed` seconds, so that nobody is locked out for long
-    by another's guessing, and memory is bounded whatever sources a guesser uses.
+    It is a leaky bucket for each key, which loses one attempt every `window_s / allowed` seconds. A
+    successful login takes its own attempt back. Memory is bounded whatever sources are used.
     """
 
     def __init__(self, seconds: Callable[[], float], allowed: int = 5, window_s: float = 60.0) -> None:
@@ -49,17 +48,19 @@ class LoginLimit:
         self._attempts: OrderedDict[str, tuple[float, float]] = OrderedDict()  # key → (level, when)
 
     def admit(self, attempt: Attempt) -> float:
-        """Count an attempt, and answer how many seconds it must wait before its password is looked at.
+        """Count an attempt and return how many seconds to wait before its password is verified.
 
-        ApiError 429 with the time to wait, for strangers alone, and without saying whether the user exists.
-        It counts before the password is looked at: guesses sent side by side must not all pass.
+        It counts before the password is verified, so that guesses sent at the same time do not all pass.
+
+        Raises: ApiError 429 with the time to wait, for untrusted sources only, whether or not the user
+        exists.
         """
         wait_s = max(self._wait_s(key) for key in attempt.keys)
         if wait_s > 0 and not attempt.trusted:
             raise ApiError(
                 ErrorCode.RATE_LIMITED,
-                "Too many failed logins",
-                f"try again in {int(wait_s) + 1} s, log in from where you did before, or use an API key",
+                "too many failed logins",
+                f"try again in {int(wait_s) + 1} s, log in from an address used before, or use an API key",
                 retry_after_s=wait_s,
             )
         for key in attempt.keys:
@@ -69,8 +70,10 @@ class LoginLimit:
         return min(wait_s, MAX_DELAY_S)
 
     def succeeded(self, attempt: Attempt) -> None:
-        """Forgets the account's attempts, but only this one of the source: an account of one's own must not
-        buy guesses at others'."""
+        """Forget all attempts of the account, but only this one of the source.
+
+        Otherwise a login to the own account would permit more guesses at other accounts.
+        """
         if attempt.trusted:
             self._attempts.pop(attempt.keys[0], None)
             return

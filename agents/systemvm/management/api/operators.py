@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same commands as JSON-RPC methods for the host's operators, who act as the administrator.
+"""The commands as JSON-RPC methods for the host's operators, who act as the administrator.
 
-A method is named like its command and takes the same parameters, as JSON values or as the text that the query
-API takes; its result is what stands under `<command>response` there.
+A method has the name and the parameters of its command. Its result is what is under `<command>response` in
+the query API. Parameters are JSON values, or text as in the query API.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _RPC_CODES = {
 
 
 class Operators(Protocol):
-    """Who operators act as."""
+    """Returns the user that operators act as."""
 
     async def operator(self) -> Principal: ...
 
 
 def add_methods(methods: MethodTable, table: CommandTable, operators: Operators) -> None:
-    """Give a method table one method for each command; sessions have no meaning on a socket."""
+    """Add a method for each command to a table, except login and logout, which a socket does not need."""
     for command in table:
         if command.name in (LOGIN.name, LOGOUT.name):
             continue
@@ -56,7 +56,7 @@ def add_methods(methods: MethodTable, table: CommandTable, operators: Operators)
 
 
 def params_type(command: Command) -> type[msgspec.Struct]:
-    """The command's parameters as a type, from which `rpc.discover` makes a schema."""
+    """Return a type for the command's parameters, from which `rpc.discover` creates a schema."""
     fields = [_field(parameter) for parameter in command.all_parameters]
     return msgspec.defstruct(
         f"{command.name[0].upper()}{command.name[1:]}Params",
@@ -88,7 +88,7 @@ def _handler(command: Command, operators: Operators) -> Handler:
 
 
 def as_rpc_error(error: ApiError) -> RpcError:
-    """The API's error on the socket: CloudStack's code goes along in the data."""
+    """Return the API's error as a JSON-RPC error, with CloudStack's code in its data."""
     data: dict[str, Any] = {"errorcode": int(error.code), "reason": error.code.name.lower()}
     if error.hint:
         data["hint"] = error.hint

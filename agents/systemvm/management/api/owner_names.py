@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accounts, domains and zones by number, for answers that name them."""
+"""Accounts, domains, zones, hosts and stores by number, for answers that contain their names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from systemvm.management.state.zones import Host, ImageStore, Zone
 
 @frozen
 class OwnerNames:
-    """What numbers in rows mean to people."""
+    """Rows by number."""
 
     accounts: Mapping[int, Account]
     domains: Mapping[int, Domain]
@@ -31,7 +31,7 @@ class OwnerNames:
 
 
 def read_names(connection: Connection) -> OwnerNames:
-    """All of them: there are few, and lists need most."""
+    """Read all of them: there are few, and a list needs most."""
     return OwnerNames(
         accounts={row.id: row for row in accounts.all_accounts(connection)},
         domains={row.id: row for row in accounts.all_domains(connection)},

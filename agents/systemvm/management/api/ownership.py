@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`account`, `domainid`, `listall`, `isrecursive`: for whom something is made, and whose things are listed.
+"""`account`, `domainid`, `listall`, `isrecursive`: the owner of a new object, and whose objects are listed.
 
-The rules are CloudStack's (AccountManagerImpl.finalizeOwner and buildACLSearchParameters). What it leaves out
-silently, such as a domain without an account for a new thing, is refused.
+The rules are CloudStack's (AccountManagerImpl.finalizeOwner and buildACLSearchParameters). What it ignores
+silently, such as a domain without an account for a new object, is rejected.
 """
 
 from __future__ import annotations
@@ -17,23 +17,27 @@ from systemvm.management.state import accounts
 from systemvm.management.state.accounts import Account, Domain
 from systemvm.management.state.database import Connection
 
-#: Of commands that make something.
+#: Parameters of commands that create something.
 OWNER = (
-    optional("account", ParameterType.STRING, "the account to make it for; needs domainid"),
+    optional("account", ParameterType.STRING, "the account that will own it; requires domainid"),
     optional("domainid", ParameterType.UUID, "the domain of that account"),
 )
-#: Of commands that list accounts' things.
+#: Parameters of commands that list objects of accounts.
 OWNERS = (
-    optional("account", ParameterType.STRING, "only those of this account, of domainid or of the caller's"),
-    optional("domainid", ParameterType.UUID, "only those of this domain"),
-    optional("isrecursive", ParameterType.BOOLEAN, "with domainid: those of its subdomains too"),
-    optional("listall", ParameterType.BOOLEAN, "those of all accounts that the caller may see"),
+    optional(
+        "account",
+        ParameterType.STRING,
+        "list only those of this account, in domainid or in the caller's domain",
+    ),
+    optional("domainid", ParameterType.UUID, "list only those of this domain"),
+    optional("isrecursive", ParameterType.BOOLEAN, "with domainid: include its subdomains"),
+    optional("listall", ParameterType.BOOLEAN, "list those of all accounts that the caller has access to"),
 )
 
 
 @frozen
 class OwnerFilter:
-    """The accounts whose things are listed; None for all."""
+    """The accounts whose objects are listed; None for all."""
 
     account_ids: frozenset[int] | None
 
@@ -42,9 +46,9 @@ class OwnerFilter:
 
 
 def owner_of(connection: Connection, call: ApiCall) -> Account:
-    """Whose a new thing is: the caller's, or the account's that an administrator names.
+    """Return the owner of a new object: the caller's account, or the one that an administrator names.
 
-    ApiError 431 for an account that there is not, 401 for one that is not the caller's to act for.
+    Raises: ApiError 431 for an unknown account, 401 for one that the caller must not act for.
     """
     name, domain_uuid = call.arguments.text("account"), call.arguments.text("domainid")
     principal = call.principal
@@ -53,7 +57,9 @@ def owner_of(connection: Connection, call: ApiCall) -> Account:
     if name is None:
         if domain_uuid == principal.domain.uuid:
             return principal.account
-        raise parameter_error("domainid without account names no owner", "give account and domainid together")
+        raise parameter_error(
+            "account is missing: domainid alone does not name an owner", "give account and domainid together"
+        )
     if domain_uuid is None:
         raise parameter_error("Account name and domainid must be specified together")
     account = _account(connection, name, _domain(connection, domain_uuid))
@@ -61,11 +67,12 @@ def owner_of(connection: Connection, call: ApiCall) -> Account:
     return account
 
 
-def owners_of(connection: Connection, call: ApiCall, *, everyones_by_default: bool = False) -> OwnerFilter:
-    """Whose things a list shows: the caller's own unless the call says otherwise.
+def owners_of(connection: Connection, call: ApiCall, *, all_by_default: bool = False) -> OwnerFilter:
+    """Return whose objects a list contains: the caller's unless the call names others.
 
-    `everyones_by_default`: administrators see all without `listall`. ApiError 431 for an account or a domain
-    that there is not, 401 for what is not the caller's to see.
+    With `all_by_default` administrators get all without `listall`.
+
+    Raises: ApiError 431 for an unknown account or domain, 401 for one that the caller has no access to.
     """
     arguments, principal = call.arguments, call.principal
     name, domain_uuid = arguments.text("account"), arguments.text("domainid")
@@ -79,11 +86,11 @@ def owners_of(connection: Connection, call: ApiCall, *, everyones_by_default: bo
         if not principal.is_admin:
             if domain.id != principal.domain.id:
                 raise unauthorized(
-                    f"{principal.account.name} may not list things of domain {domain.pretty_path}"
+                    f"account {principal.account.name} must not list objects of domain {domain.pretty_path}"
                 )
             return OwnerFilter(frozenset({principal.account.id}))
         return OwnerFilter(_accounts_in(connection, domain, recursive=_is_recursive(arguments)))
-    if principal.is_admin and (everyones_by_default or arguments.flag("listall")):
+    if principal.is_admin and (all_by_default or arguments.flag("listall")):
         return OwnerFilter(None)
     return OwnerFilter(frozenset({principal.account.id}))
 
@@ -106,7 +113,7 @@ def _account(connection: Connection, name: str, domain: Domain) -> Account:
 def _check_may_act_for(principal: Principal, account: Account) -> None:
     if not principal.may_use(account.id):
         raise unauthorized(
-            f"{principal.account.name} may not create or list resources for account {account.name}"
+            f"account {principal.account.name} must not create or list objects of account {account.name}"
         )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pages of lists: which rows `page` and `pagesize` name (BaseListCmd.java)."""
+"""Pages of lists: the rows that `page` and `pagesize` select (BaseListCmd.java)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ MAX_PAGE_SIZE = 500
 
 #: Every list command takes these.
 PAGING = (
-    optional("keyword", ParameterType.STRING, "keep rows whose name contains this text"),
-    optional("page", ParameterType.INTEGER, "the page to answer, from 1; needs pagesize"),
-    optional("pagesize", ParameterType.INTEGER, f"rows a page, at most {MAX_PAGE_SIZE}; -1 for all rows"),
+    optional("keyword", ParameterType.STRING, "list only rows whose name contains this text"),
+    optional("page", ParameterType.INTEGER, "number of the page, from 1; requires pagesize"),
+    optional("pagesize", ParameterType.INTEGER, f"rows on a page, at most {MAX_PAGE_SIZE}; -1 for all rows"),
 )
 
 
 def page_window(arguments: Arguments) -> slice:
-    """The rows to answer; ApiError 431 unless both or none are given, except pagesize=-1, which means all.
+    """Return the slice of rows on the page that the call asks for; pagesize=-1 means all.
 
     Page 0 is the first page, as in CloudStack: clients that count from 0 rely on it.
+
+    Raises: ApiError 431 when only one of the two is given, or a value is out of range.
     """
     page, size = arguments.get("page"), arguments.get("pagesize")
     if size == -1 and page is None:
@@ -29,8 +31,10 @@ def page_window(arguments: Arguments) -> slice:
     if page is None or size is None:
         raise parameter_error("page and pagesize must be given together")
     if page < 0:
-        raise parameter_error(f"Invalid value for parameter page: {page}; pages count from 1")
+        raise parameter_error(f"Invalid value for parameter page: {page}; the first page is 1")
     if not 1 <= size <= MAX_PAGE_SIZE:
-        raise parameter_error(f"Invalid value for parameter pagesize: {size}; 1 to {MAX_PAGE_SIZE}")
+        raise parameter_error(
+            f"Invalid value for parameter pagesize: {size}; it must be 1 to {MAX_PAGE_SIZE}"
+        )
     first = max(page - 1, 0) * size
     return slice(first, first + size)

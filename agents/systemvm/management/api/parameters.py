@@ -17,15 +17,15 @@ from systemvm.management.api.errors import ApiError, ErrorCode
 
 MAX_TEXT_LENGTH = 4096
 MAX_MAP_ENTRIES = 100
-EVERY_ZONE = "-1"  # CloudStack's zoneid of what is in all zones
+EVERY_ZONE = "-1"  # CloudStack's zoneid for all zones
 
-#: What clients add to whatever they call: how to answer, and who signs. No other name is ignored.
+#: Names that clients add to every call, for its format and its signature. No other name is ignored.
 ADDED_BY_CLIENTS = frozenset({"command", "response", "apikey", "expires", "sessionkey", "_"})
 PREFIXES_ADDED_BY_CLIENTS = ("signature", "ctx")  # signatureVersion, signatureMethod; ctxUserId
 
-#: `details[0].key`, as CloudStack's clients write maps; the number only keeps entries apart.
+#: `details[0].key`, as CloudStack's clients write maps; the number only distinguishes entries.
 _MAP_NAME = re.compile(r"(?P<name>[A-Za-z0-9_]+)\[(?P<index>\d{1,4})\]\.(?P<key>.+)")
-MIN_YEAR, MAX_YEAR = 1970, 9998  # a day more, in any time zone, can still be reckoned with
+MIN_YEAR, MAX_YEAR = 1970, 9998  # one day more is still a valid date in every time zone
 _DATE_IS = "a date such as 2027-01-31 or 2027-01-31 23:59:59"
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
@@ -57,7 +57,7 @@ def _uuid(value: Any) -> str:
 
 def _text(value: Any) -> str:
     if not isinstance(value, (str, int, float)) or isinstance(value, bool):
-        raise ValueError("a text")
+        raise ValueError("a string")
     text = str(value)
     if len(text) > MAX_TEXT_LENGTH:
         raise ValueError(f"at most {MAX_TEXT_LENGTH} characters long")
@@ -72,7 +72,7 @@ def _list(value: Any) -> list[str]:
 
 
 def _date(value: Any) -> date | datetime:
-    """A day, or a moment, which is UTC unless it names a time zone, as all times of this API are."""
+    """Read a day, or a time, which is in UTC unless it has a time zone."""
     text = _text(value)
     try:
         when = date.fromisoformat(text) if _DAY.fullmatch(text) else datetime.fromisoformat(text)
@@ -86,7 +86,7 @@ def _date(value: Any) -> date | datetime:
 
 
 def _map(value: Any) -> dict[str, str]:
-    """One object, or several whose keys are put together; texts and numbers are values."""
+    """Read one object, or several that are merged; values are strings and numbers."""
     parts = value if isinstance(value, list) else [value]
     merged: dict[str, str] = {}
     for part in parts:
@@ -94,7 +94,7 @@ def _map(value: Any) -> dict[str, str]:
             raise ValueError("a map, written as name[0].key=value")
         for key, item in part.items():
             if key in merged:
-                raise ValueError(f"a map that has the key {key} once")
+                raise ValueError(f"a map without a duplicate of the key {key}")
             merged[key] = str(item).lower() if isinstance(item, bool) else _text(item)
     if len(merged) > MAX_MAP_ENTRIES:
         raise ValueError(f"a map of at most {MAX_MAP_ENTRIES} entries")
@@ -102,7 +102,7 @@ def _map(value: Any) -> dict[str, str]:
 
 
 class ParameterType(enum.Enum):
-    """CloudStack's types of parameters, with how each is read and which Python type JSON-RPC shows for it."""
+    """CloudStack's types of parameters, each with its parser and its Python type for JSON-RPC's schema."""
 
     STRING = "string"
     UUID = "uuid"
@@ -143,7 +143,7 @@ _PYTHON_TYPES: dict[ParameterType, Any] = {
 
 @frozen
 class Parameter:
-    """One named input of a command."""
+    """A parameter of a command."""
 
     name: str
     type: ParameterType
@@ -151,10 +151,13 @@ class Parameter:
     required: bool = False
     choices: tuple[str, ...] = ()  # compared without case; the value becomes the spelling given here
     literals: tuple[str, ...] = ()  # values that are taken as they are, whatever the type says
-    only: tuple[Any, ...] = ()  # values that say what happens anyway; any other is refused by name
+    only: tuple[Any, ...] = ()  # the values that are supported; any other is rejected
 
     def read(self, value: Any) -> Any:
-        """The typed value; ApiError 430 or 431 that names the parameter and what it should have been."""
+        """Parse a value.
+
+        Raises: ApiError 431 that names the parameter and what it must be.
+        """
         if str(value) in self.literals:
             return str(value)
         try:
@@ -163,12 +166,12 @@ class Parameter:
             raise ApiError(
                 ErrorCode.PARAMETER, f"Invalid value for parameter {self.name}: it must be {error}"
             ) from None
-        if self.only and _shown(typed).lower() not in [_shown(value).lower() for value in self.only]:
-            served = " or ".join(_shown(value) for value in self.only)
+        if self.only and _to_text(typed).lower() not in [_to_text(value).lower() for value in self.only]:
+            served = " or ".join(_to_text(value) for value in self.only)
             raise ApiError(
                 ErrorCode.PARAMETER,
-                f"{self.name}={_shown(typed)} is not supported in this release: only {served} is",
-                f"leave {self.name} out, or send {self.name}={served}",
+                f"{self.name}={_to_text(typed)} is not supported in this release, only {served}",
+                f"omit {self.name}, or send {self.name}={served}",
             )
         if not self.choices:
             return typed
@@ -183,7 +186,7 @@ class Parameter:
         raise ApiError(
             ErrorCode.PARAMETER,
             f"Invalid value for parameter {self.name}: {typed!r}",
-            f"one of {', '.join(self.choices)}",
+            f"choose one of {', '.join(self.choices)}",
         )
 
 
@@ -210,16 +213,16 @@ def optional(
 
 
 def only(name: str, type: ParameterType, description: str, *values: Any) -> Parameter:
-    """A parameter whose given value must be what happens anyway, because clients send their defaults."""
-    return Parameter(name, type, f"{description}: only {_shown(values[0])} is supported", only=values)
+    """Declare a parameter that must have one of these values, if a client sends it: clients send defaults."""
+    return Parameter(name, type, f"{description}: only {_to_text(values[0])} is supported", only=values)
 
 
-def _shown(value: Any) -> str:
+def _to_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)[:64]
 
 
 class Arguments:
-    """The parsed parameters of one call; names without case, as CloudStack takes them."""
+    """The parsed parameters of one call, by declared name."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = dict(values)
@@ -243,10 +246,12 @@ class Arguments:
 def read_arguments(
     declared: Iterable[Parameter], raw: Mapping[str, Any], command_name: str = "this command"
 ) -> Arguments:
-    """Type what was sent. An empty value counts as not sent, as in CloudStack.
+    """Parse the parameters of a call. An empty value counts as missing, as in CloudStack.
 
-    ApiError 431 for a name that nobody declared, unless every client adds it: CloudStack ignores such names,
-    and then does another thing than was asked for.
+    An undeclared name is an error, unless clients add it to every call. CloudStack ignores such names, and
+    so does something else than the caller asked for.
+
+    Raises: ApiError 431 for an undeclared name, a missing parameter or an invalid value.
     """
     by_name = {parameter.name.lower(): parameter for parameter in declared}
     sent = _sent(raw, by_name, command_name)
@@ -265,7 +270,7 @@ def read_arguments(
 
 
 def _sent(raw: Mapping[str, Any], by_name: Mapping[str, Parameter], command_name: str) -> dict[str, Any]:
-    """What was sent by lower-case name, the entries of each map in one list."""
+    """Return what was sent, by lower-case name, with the entries of each map in one list."""
     sent: dict[str, Any] = {}
     maps: dict[str, dict[int, dict[str, Any]]] = {}
     for name, value in raw.items():
@@ -280,8 +285,8 @@ def _sent(raw: Mapping[str, Any], by_name: Mapping[str, Parameter], command_name
     for name in sent.keys() & maps.keys():
         raise ApiError(
             ErrorCode.PARAMETER,
-            f"Parameter {name} is given as a whole and by its entries",
-            f"send {name}, or {name}[0].key, and not both",
+            f"parameter {name} is given twice: as a whole and by its entries",
+            f"send either {name} or {name}[0].key",
         )
     return sent | {name: [entries[index] for index in sorted(entries)] for name, entries in maps.items()}
 
@@ -292,9 +297,9 @@ def _is_map(parameter: Parameter | None) -> bool:
 
 def _unknown(name: str, by_name: Mapping[str, Parameter], command_name: str) -> ApiError:
     near = difflib.get_close_matches(name.lower(), by_name, 1, 0.8)
-    hint = f"did you mean {by_name[near[0]].name}?" if near else "leave it out"
+    hint = f"use {by_name[near[0]].name}" if near else "omit it"
     return ApiError(
         ErrorCode.PARAMETER,
         f"{command_name} does not support the parameter {name[:64]} in this release",
-        f"{hint}; listApis name={command_name} lists what it supports",
+        f"{hint}, or call listApis with name={command_name} for the supported parameters",
     )

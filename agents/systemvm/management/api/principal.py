@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who makes an API call, and what that lets them do."""
+"""The authenticated user of an API call, and what that user has access to."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Principal:
     user: User
     account: Account
     domain: Domain
-    login_uuid: str | None = None  # of the session that this call came in; none for keys and operators
+    login_uuid: str | None = None  # of the session of this call; None for API keys and operators
 
     @property
     def account_type(self) -> AccountType:
@@ -30,5 +30,5 @@ class Principal:
         return self.account.is_admin
 
     def may_use(self, account_id: int) -> bool:
-        """Whether things of that account are this caller's to see and change."""
+        """Return whether this user has access to the account's objects."""
         return self.is_admin or account_id == self.account.id

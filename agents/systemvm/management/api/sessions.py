@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Login sessions: rows that hold hashes only, so that a copied database opens no session."""
+"""Login sessions, whose rows contain only hashes, so that a copied database does not open a session."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from systemvm.management.state.database import Connection, Database
 
 IDLE_LIMIT = timedelta(minutes=30)  # CloudStack's session timeout
 TOTAL_LIMIT = timedelta(hours=12)
-#: How much of the idle limit may go by before a call writes it anew: not every read becomes a write.
+#: How long after its last update a session's expiry is extended, so that not every call writes.
 EXTEND_EVERY = timedelta(seconds=60)
 
 
 @frozen
 class OpenedSession:
-    """What a login hands out, the only time that these two secrets exist in clear."""
+    """The two secrets of a new session, which exist in clear text only here."""
 
     cookie: str = field(repr=False)
     session_key: str = field(repr=False)
@@ -41,13 +41,13 @@ class Sessions:
         self._database = database
 
     async def open(self, principal: Principal, client_address: str) -> OpenedSession | None:
-        """A session for who has just given the right password; None when that has been changed since."""
+        """Open a session for a user whose password was verified; None when it was changed meanwhile."""
         opened = OpenedSession(secrets.token_urlsafe(32), secrets.token_urlsafe(32))
         is_open = await self._database.run(_open, opened, principal, client_address)
         return opened if is_open else None
 
     async def find(self, cookie: str, session_key: str) -> Principal | None:
-        """The user of a live session, when both secrets are right."""
+        """Return the user of a session; None unless both secrets are right and it has not expired."""
         session = await self._database.read(sessions.by_cookie_hash, digest(cookie))
         if session is None or not hmac.compare_digest(session.session_key_hash, digest(session_key)):
             return None
@@ -60,12 +60,12 @@ class Sessions:
         return principal and evolve(principal, login_uuid=session.uuid)
 
     async def end(self, cookie: str) -> str | None:
-        """The UUID of the session that ends now; None when it had ended."""
+        """End a session and return its UUID; None when it had already ended."""
         return await self._database.run(_end, digest(cookie))
 
 
 def _open(connection: Connection, opened: OpenedSession, principal: Principal, client_address: str) -> bool:
-    """A hash takes its time and its turn: what ended the user's other logins meanwhile ends this one too."""
+    """Open a session unless the user changed while the password was verified, which can take long."""
     present = _principal(connection, principal.user.id)
     if present is None or present.user.password_hash != principal.user.password_hash:
         return False

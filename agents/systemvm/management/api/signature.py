@@ -16,13 +16,13 @@ EXPIRES_FORMAT = "%Y-%m-%dT%H:%M:%S%z"  # Java's yyyy-MM-dd'T'HH:mm:ssZ
 
 
 def canonical(parameters: Mapping[str, str]) -> str:
-    """The text that is signed: every parameter but the signature, sorted by name as sent."""
+    """Return the text that is signed: every parameter but the signature, sorted by name as sent."""
     pairs = sorted((name, value) for name, value in parameters.items() if name.lower() != "signature")
     return "&".join(f"{name}={quote(value, safe='*')}" for name, value in pairs).lower()
 
 
 def _java_spelling(text: str) -> str:
-    """As Java's URLEncoder writes it: clients in Java encode the tilde, those in Python do not."""
+    """Return the text as Java's URLEncoder writes it: it encodes the tilde, as Python's quote does not."""
     return text.replace("~", "%7e")
 
 
@@ -36,7 +36,10 @@ def _hmac_sha1(text: str, secret_key: str) -> str:
 
 
 def verify(parameters: Mapping[str, str], secret_key: str, now: datetime) -> None:
-    """Raise ApiError 401 unless `signature` is right and, with signatureVersion 3, `expires` lies ahead."""
+    """Verify the signature and, with signatureVersion 3, that `expires` is in the future.
+
+    Raises: ApiError 401 when either is wrong.
+    """
     named = {name.lower(): value for name, value in parameters.items()}
     given = named.get("signature", "").encode()
     text = canonical(parameters)
@@ -53,7 +56,7 @@ def _check_expiry(expires: str | None, now: datetime) -> None:
     if not expires:
         raise ApiError(
             ErrorCode.UNAUTHORIZED,
-            "signatureVersion=3 needs the parameter expires",
+            "parameter expires is missing: signatureVersion=3 requires it",
             f"send expires as {now.astimezone(UTC):{EXPIRES_FORMAT}}",
         )
     try:
@@ -61,12 +64,12 @@ def _check_expiry(expires: str | None, now: datetime) -> None:
     except ValueError:
         raise ApiError(
             ErrorCode.UNAUTHORIZED,
-            f"expires is not a time of the form yyyy-MM-dd'T'HH:mm:ssZ: {expires!r}",
-            f"for example {now.astimezone(UTC):{EXPIRES_FORMAT}}",
+            f"invalid time in parameter expires: {expires!r}",
+            f"write it as yyyy-MM-dd'T'HH:mm:ssZ, for example {now.astimezone(UTC):{EXPIRES_FORMAT}}",
         ) from None
     if deadline <= now:
         raise ApiError(
             ErrorCode.UNAUTHORIZED,
-            "the signature has expired",
-            "sign the request anew; if it was fresh, compare the clocks of client and daemon",
+            "signature has expired",
+            "sign the request again; if it was new, compare the clocks of client and daemon",
         )

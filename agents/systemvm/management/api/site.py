@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon's HTTP site: requests of a bounded size, and an access log without secrets."""
+"""The daemon's HTTP site: a limit on the size of requests, and an access log without secrets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class _BoundedRequest(BoundedRequest):
 
 
 class ManagementSite(server.Site):
-    """Logs method, path, status and size. Never the query: signatures, session keys and tokens are in it."""
+    """Logs method, path, status and size, but not the query, which contains signatures and session keys."""
 
     log_source = Logger()
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parts of a zone that have an id in CloudStack and that a zone file implies: pod, cluster, pool, networks.
+"""Parts of a zone that a zone file implies and that have an id in CloudStack: pod, cluster, pool, networks.
 
-A zone file describes one pod with one cluster of KVM hosts. Their ids follow from the zone's UUID and what
-the part is, so that they are the same after every restart, as those of offerings are.
+A zone file describes one pod with one cluster of KVM hosts. Their ids are derived from the zone's UUID and
+the kind of the part, so that they are the same after every restart, as those of offerings are.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from systemvm.host.zone import NetworkConfig, NetworksConfig
 from systemvm.management.api.command import ApiCall, matches_keyword
 from systemvm.management.state.zones import Host, Zone
 
-#: A zone's networks, by the zone's name.
+#: Returns a zone's networks by the zone's name.
 NetworksOf = Callable[[str], NetworksConfig]
 
 
@@ -38,12 +38,12 @@ def cluster_of(zone: Zone) -> ZonePart:
 
 
 def pool_of(host: Host) -> ZonePart:
-    """The directory of a host that holds the disks of its machines."""
+    """Return the pool of a host: the directory with the disks of its VMs."""
     return ZonePart(_id_of(host.uuid, "pool"), f"{host.name}-primary")
 
 
 def physical_network_of(zone: Zone, network: NetworkConfig) -> ZonePart:
-    """The bridge that carries a network."""
+    """Return the physical network of a network: its bridge."""
     return ZonePart(_id_of(zone.uuid, f"physical network {network.bridge}"), network.bridge)
 
 
@@ -64,7 +64,7 @@ def _id_of(owner: str, part: str) -> str:
 
 
 def matching(call: ApiCall, answers: Iterable[Any], *names: str) -> list[Any]:
-    """Those whose keys `names` have the values that the call gives for them, whatever the case of texts."""
+    """Return the answers whose keys `names` have the values that the call gives, whatever their case."""
     return [answer for answer in answers if _matches(call, answer, names)]
 
 

@@ -138,7 +138,7 @@ async def test_an_agent_that_cannot_renew_says_why(cloud: SmallCloud) -> None:
 @pytest_twisted.ensureDeferred
 async def test_only_system_vms_are_provisioned(cloud: SmallCloud) -> None:
     machine = cloud.add_system_vm(InstanceType.USER)
-    with pytest.raises(ApiError, match="is no system VM"):
+    with pytest.raises(ApiError, match="is not a system VM"):
         await cloud.call("provisionCertificate", hostid=machine.uuid)
     with pytest.raises(LookupError):
         await cloud.call("provisionCertificate", hostid=NOWHERE)

@@ -193,7 +193,7 @@ async def test_a_destroyed_system_vm_is_its_jobs_result(cloud: SmallCloud) -> No
 @pytest_twisted.ensureDeferred
 async def test_a_users_vm_is_no_system_vm(cloud: SmallCloud) -> None:
     user_vm = cloud.add_system_vm(InstanceType.USER)
-    with pytest.raises(ApiError, match="is no system VM"):
+    with pytest.raises(ApiError, match="is not a system VM"):
         await cloud.call("stopSystemVm", id=user_vm.uuid)
 
 

@@ -20,7 +20,7 @@ def test_a_full_disk_is_no_internal_error() -> None:
     full = OSError(errno.ENOSPC, "No space left on device", "/var/lib/systemvm/primary/volumes/x.qcow2")
     answer = as_api_error(full, "request-1")
     assert answer.code is ErrorCode.RESOURCE_UNAVAILABLE
-    assert answer.message == "The host cannot do it: the disk of /var/lib/systemvm/primary/volumes is full"
+    assert answer.message == "host cannot do this: the disk of /var/lib/systemvm/primary/volumes is full"
     assert "df -h" in answer.hint
 
 
@@ -31,7 +31,7 @@ def test_a_full_database_is_no_internal_error(tmp_path: Path) -> None:
         connection.exec_driver_sql("PRAGMA max_page_count = 3")
         connection.exec_driver_sql("INSERT INTO t VALUES (zeroblob(100000))")
     answer = as_api_error(full.value, "request-1")
-    assert answer.message == "The host cannot do it: the disk of the database is full"
+    assert answer.message == "host cannot do this: the disk of the database is full"
     assert "zeroblob" not in answer.message, "no SQL reaches a caller"
 
 

@@ -194,7 +194,7 @@ async def test_an_unknown_command_is_432_with_the_right_spelling(browser: Browse
     answer = await browser.call("listzones")
     assert answer.status == 432
     assert list(answer.json) == ["errorresponse"]
-    assert error(answer)["hint"] == "command names are case-sensitive: listZones"
+    assert error(answer)["hint"] == "write listZones: command names are case-sensitive"
 
 
 @pytest_twisted.ensureDeferred
@@ -243,7 +243,7 @@ async def test_xml_is_the_form_without_response_and_escapes_what_users_wrote(
         ("response=json&command=a&command=b", 430, "more than once"),
         ("response=json&command=a&x=%ff", 430, "not UTF-8"),
         ("response=yaml&command=a", 431, "response"),
-        ("response=json&" + "&".join(f"p{n}=1" for n in range(201)), 430, "more than 200"),
+        ("response=json&" + "&".join(f"p{n}=1" for n in range(201)), 430, "maximum is 200"),
     ],
 )
 async def test_what_cannot_be_read_is_refused_with_its_reason(

@@ -97,9 +97,9 @@ def test_a_time_ahead_in_any_zone_is_accepted(offset: str) -> None:
 @pytest.mark.parametrize(
     ("expires", "says"),
     [
-        (None, "needs the parameter expires"),
-        ("tomorrow", "is not a time"),
-        ("2026-11-21T12:00:01", "is not a time"),
+        (None, "signatureVersion=3 requires it"),
+        ("tomorrow", "invalid time"),
+        ("2026-11-21T12:00:01", "invalid time"),
         ("2026-11-21T12:00:00+0000", "has expired"),
         ("2026-11-21T13:00:00+0200", "has expired"),
     ],

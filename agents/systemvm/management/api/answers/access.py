@@ -24,7 +24,7 @@ class LoginAnswer:
     timezone: str = required_key("UTC")
     timezoneoffset: str = required_key("0.0")
     registered: str = required_key("always false")
-    sessionkey: str = required_key("to be sent with every later call; shown once")
+    sessionkey: str = required_key("session key, to be sent with every later call")
     is2faenabled: str = required_key("always false")
     is2faverified: str = required_key("always true")
 
@@ -36,13 +36,13 @@ class LogoutAnswer:
 
 @frozen(kw_only=True)
 class WebSocketAnswer:
-    """For clients that speak RFB over WebSocket themselves."""
+    """For clients that use RFB over WebSocket themselves."""
 
-    token: str = required_key("spent by the first connection")
+    token: str = required_key("token, which the first connection spends")
     host: str = required_key("host to connect to")
     port: str = required_key("port to connect to")
     path: str = required_key("path of the WebSocket")
-    extra: str | None = optional_key("a further secret, when one was given")
+    extra: str | None = optional_key("the additional secret, if one was given")
 
 
 @frozen(kw_only=True)
@@ -50,7 +50,7 @@ class ConsoleEndpointAnswer:
     success: bool = required_key("whether there is a console")
     details: str | None = optional_key("why there is none")
     hint: str | None = optional_key("what to do about it; an addition to CloudStack's keys")
-    url: str | None = optional_key("for a browser, once, within a minute")
+    url: str | None = optional_key("URL for a browser; it works once, within a minute")
     websocket: WebSocketAnswer | None = optional_key("the same console for other clients")
 
 
@@ -65,21 +65,21 @@ class JobAnswer:
     jobresultcode: int = required_key("0, or the error's code")
     jobresulttype: str | None = optional_key("object, once there is a result")
     jobresult: dict[str, Any] | None = optional_key("the result, or errorcode and errortext")
-    jobinstancetype: str | None = optional_key("kind of the thing it is about")
-    jobinstanceid: str | None = optional_key("UUID of the thing it is about")
-    accountid: str | None = optional_key("UUID of the account it is done for")
-    account: str | None = optional_key("name of the account it is done for")
-    userid: str | None = optional_key("UUID of the user it is done for")
+    jobinstancetype: str | None = optional_key("type of the object of the job")
+    jobinstanceid: str | None = optional_key("UUID of the object of the job")
+    accountid: str | None = optional_key("UUID of the account that started it")
+    account: str | None = optional_key("name of the account that started it")
+    userid: str | None = optional_key("UUID of the user who started it")
     created: datetime = required_key("when it began")
     completed: datetime | None = optional_key("when it ended")
 
 
 @frozen(kw_only=True)
 class SuccessAnswer:
-    """What commands answer that leave nothing to show."""
+    """The answer of commands without an object to return."""
 
     success: bool = required_key("true")
-    displaytext: str | None = optional_key("a word on it")
+    displaytext: str | None = optional_key("further information")
 
 
 @frozen(kw_only=True)
@@ -87,9 +87,9 @@ class ApiParameterAnswer:
     name: str = required_key("the name")
     description: str = required_key("what it means")
     type: str = required_key("string, uuid, boolean, integer, list, date or map")
-    length: int = required_key("longest text accepted")
-    required: bool = required_key("whether the command needs it")
-    related: str | None = optional_key("commands whose answers hold such an id")
+    length: int = required_key("maximum length in characters")
+    required: bool = required_key("whether it is required")
+    related: str | None = optional_key("commands whose answers contain such an id")
 
 
 @frozen(kw_only=True)
@@ -97,7 +97,7 @@ class ApiFieldAnswer:
     name: str = required_key("the key")
     description: str = required_key("what it means")
     type: str = required_key("type of its value")
-    response: list[ApiFieldAnswer] | None = optional_key("keys of the object in it")
+    response: list[ApiFieldAnswer] | None = optional_key("keys of the object")
 
 
 @frozen(kw_only=True)
@@ -106,9 +106,9 @@ class ApiAnswer:
 
     name: str = required_key("the name")
     description: str = required_key("what it does")
-    since: str | None = optional_key("release that brought it")
+    since: str | None = optional_key("release that introduced it")
     isasync: bool = required_key("whether its result comes with queryAsyncJobResult")
-    related: str = required_key("commands about the same things")
-    params: list[ApiParameterAnswer] = required_key("what it takes")
-    response: list[ApiFieldAnswer] = required_key("what it answers")
+    related: str = required_key("commands for the same objects")
+    params: list[ApiParameterAnswer] = required_key("its parameters")
+    response: list[ApiFieldAnswer] = required_key("keys of its response")
     type: str | None = optional_key("unused")

@@ -13,10 +13,10 @@ from systemvm.management.api.answers.keys import optional_key, required_key
 @frozen(kw_only=True)
 class UserAnswer:
     id: str = required_key("the UUID")
-    username: str = required_key("the name to log in by")
+    username: str = required_key("name that the user logs in with")
     firstname: str = required_key("first name")
     lastname: str = required_key("last name")
-    email: str = required_key("mail address")
+    email: str = required_key("email address")
     created: datetime = required_key("when the user was created")
     state: str = required_key("enabled or disabled")
     account: str = required_key("name of the account")
@@ -26,7 +26,7 @@ class UserAnswer:
     rolename: str = required_key("User or Root Admin")
     domainid: str = required_key("UUID of the domain")
     domain: str = required_key("name of the domain")
-    isdefault: bool = required_key("always false: no user is kept from being deleted")
+    isdefault: bool = required_key("always false: every user can be deleted")
     iscallerchilddomain: bool = required_key("always false: there is one domain")
 
 
@@ -42,7 +42,7 @@ class AccountAnswer:
     domainpath: str = required_key("path of the domain")
     state: str = required_key("enabled, disabled or locked")
     created: datetime = required_key("when it was created")
-    isdefault: bool = required_key("always false: no account is kept from being deleted")
+    isdefault: bool = required_key("always false: every account can be deleted")
     vmtotal: int = required_key("how many virtual machines it has")
     vmrunning: int = required_key("how many of them run")
     vmstopped: int = required_key("how many of them do not run")
@@ -56,13 +56,13 @@ class DomainAnswer:
     name: str = required_key("the name")
     path: str = required_key("the path")
     level: int = required_key("0 for the root")
-    haschild: bool = required_key("whether there are domains beneath it")
-    parentdomainid: str | None = optional_key("UUID of the domain above")
-    parentdomainname: str | None = optional_key("name of the domain above")
+    haschild: bool = required_key("whether it has subdomains")
+    parentdomainid: str | None = optional_key("UUID of the parent domain")
+    parentdomainname: str | None = optional_key("name of the parent domain")
     state: str = required_key("Active")
 
 
 @frozen(kw_only=True)
 class UserKeysAnswer:
     apikey: str | None = field(default=None, repr=False, metadata={"description": "the API key"})
-    secretkey: str | None = field(default=None, repr=False, metadata={"description": "its secret"})
+    secretkey: str | None = field(default=None, repr=False, metadata={"description": "the secret key"})

@@ -10,15 +10,15 @@ from systemvm.management.api.answers.keys import required_key
 
 @frozen(kw_only=True)
 class DiagnosisAnswer:
-    """What a program said in a system VM."""
+    """The output of a program in a system VM."""
 
     stdout: str = required_key("its standard output")
     stderr: str = required_key("its standard error, or why it could not be run")
-    exitcode: str = required_key("its exit code, as a string; -1 when the system VM could not be asked")
+    exitcode: str = required_key("its exit code, as a string; -1 when the system VM cannot be reached")
 
 
 @frozen(kw_only=True)
 class DiagnosticsDataAnswer:
-    """Where a zip of diagnostics is."""
+    """The URL of a zip of diagnostics."""
 
-    url: str = required_key("of the zip; it is there for a day")
+    url: str = required_key("URL of the zip, which exists for a day")

@@ -15,16 +15,16 @@ class EventAnswer:
     """Something that happened."""
 
     id: str = required_key("the UUID")
-    type: str = required_key("what kind of thing, TEMPLATE.DOWNLOAD.FAILED for one")
+    type: str = required_key("type of the event, for example TEMPLATE.DOWNLOAD.FAILED")
     level: str = required_key("INFO, WARN or ERROR")
-    state: str = required_key("Completed: an event is written when the thing has happened")
-    description: str = required_key("what happened, in words")
-    account: str | None = optional_key("whose it is")
-    username: str | None = optional_key("who did it")
-    resourceid: str | None = optional_key("UUID of what it is about")
+    state: str = required_key("always Completed: an event is recorded afterwards")
+    description: str = required_key("description of what happened")
+    account: str | None = optional_key("name of the account")
+    username: str | None = optional_key("name of the user who caused it")
+    resourceid: str | None = optional_key("UUID of the resource")
     resourcetype: str | None = optional_key("Template, Iso, VirtualMachine, SystemVm or ConsoleSession")
     requestid: str | None = optional_key(
-        "the call it came of, as in every log; an addition to CloudStack's keys"
+        "request id of the call that caused it; an addition to CloudStack's keys"
     )
     created: datetime = required_key("when")
     createdms: int = required_key("when, in milliseconds since 1970; an addition to CloudStack's keys")

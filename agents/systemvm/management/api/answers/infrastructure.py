@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a zone is made of: `pod`, `cluster`, `storagepool`, `physicalnetwork`, `imagestore` and others."""
+"""Parts of a zone: `pod`, `cluster`, `storagepool`, `physicalnetwork`, `imagestore` and others."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class ImageStoreAnswer:
     protocol: str = required_key("nfs")
     providername: str = required_key("NFS")
     scope: str = required_key("ZONE")
-    readonly: bool = required_key("whether new templates are kept off it")
+    readonly: bool = required_key("whether new templates must not be stored on it")
     disksizetotal: int | None = optional_key("capacity in bytes, as its SSVM last measured it")
     disksizeused: int | None = optional_key("bytes in use, as its SSVM last measured it")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How an attribute of an answer is declared: a description, and the key where Python's naming differs."""
+"""Declares an attribute of an answer: its description, and its key if that is not a Python name."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import attrs
 
 
 def optional_key(description: str, *, key: str | None = None) -> Any:
-    """An optional key: left out of the answer while it has no value."""
+    """Declare a key that is omitted while it has no value."""
     metadata = {"description": description} | ({"key": key} if key else {})
     return attrs.field(default=None, metadata=metadata)
 
 
 def required_key(description: str, *, key: str | None = None) -> Any:
-    """A key that is in every answer."""
+    """Declare a key that every answer has."""
     metadata = {"description": description} | ({"key": key} if key else {})
     return attrs.field(metadata=metadata)

@@ -15,7 +15,7 @@ class DownloadDetail:
     """Where one copy of a template stands, per image store."""
 
     datastore: str = required_key("name of the image store")
-    download_percent: str = required_key("how much has arrived", key="downloadPercent")
+    download_percent: str = required_key("percentage that is downloaded", key="downloadPercent")
     download_state: str = required_key("state of the copy", key="downloadState")
 
 
@@ -28,9 +28,9 @@ class TemplateAnswer:
     displaytext: str = required_key("a description for people")
     format: str = required_key("QCOW2, RAW or ISO")
     isready: bool = required_key("true once VMs can be made from it")
-    status: str = required_key("progress, result or error, in words")
+    status: str = required_key("progress, result or error, as text for people")
     hint: str | None = optional_key("what to do about an error; an addition to CloudStack's keys")
-    url: str | None = optional_key("where it is downloaded from, without user and password")
+    url: str | None = optional_key("URL that it is downloaded from, without user and password")
     checksum: str | None = optional_key(
         "the digest of the file as downloaded, in hexadecimal without its algorithm"
     )
@@ -38,9 +38,9 @@ class TemplateAnswer:
     physicalsize: int | None = optional_key("size on secondary storage in bytes")
     downloaddetails: list[DownloadDetail] = required_key("state per image store")
     bootable: bool = required_key("whether it can be booted from")
-    ispublic: bool = required_key("whether other accounts may use it")
+    ispublic: bool = required_key("whether other accounts can use it")
     isfeatured: bool = required_key("whether it is featured")
-    isextractable: bool = required_key("whether it may be downloaded from the cloud")
+    isextractable: bool = required_key("whether it can be downloaded from the cloud")
     passwordenabled: bool = required_key("whether guests take passwords from the cloud")
     sshkeyenabled: bool = required_key("always false: guests take no SSH keys from the cloud")
     isdynamicallyscalable: bool = required_key("always false")
@@ -51,7 +51,7 @@ class TemplateAnswer:
     deployasis: bool = required_key("always false")
     forcks: bool = required_key("always false")
     templatetype: str = required_key("USER, SYSTEM or BUILTIN")
-    hypervisor: str | None = optional_key("for which hypervisor")
+    hypervisor: str | None = optional_key("the hypervisor")
     ostypeid: str | None = optional_key("UUID of its operating system; see listOsTypes")
     ostypename: str = required_key("its operating system")
     arch: str | None = optional_key("processor architecture")

@@ -38,28 +38,28 @@ STRING, UUID, BOOLEAN, INTEGER = (
     ParameterType.INTEGER,
 )
 
-#: Of a user that is made; createAccount and createUser take the same.
+#: Parameters of a new user, for createAccount and createUser.
 NEW_USER = (
-    required("username", STRING, "the name to log in by"),
-    required("password", STRING, "the password, in clear; use HTTPS away from the host"),
+    required("username", STRING, "name that the user logs in with"),
+    required("password", STRING, "password in clear text; use HTTPS except on the host itself"),
     required("firstname", STRING, "first name"),
     required("lastname", STRING, "last name"),
-    required("email", STRING, "mail address"),
+    required("email", STRING, "email address"),
     only("timezone", STRING, "time zone of the user", "UTC", "Etc/UTC", "GMT"),
 )
 _WHICH = (
-    optional("id", UUID, "the account; or account and domainid"),
-    optional("account", STRING, "its name, instead of id"),
-    optional("domainid", UUID, "its domain, with account; the root without it"),
+    optional("id", UUID, "UUID of the account; or give account and domainid"),
+    optional("account", STRING, "name of the account, instead of id"),
+    optional("domainid", UUID, "UUID of the domain of account; the root domain by default"),
 )
 _LIST = (
-    optional("id", UUID, "only this one"),
-    optional("name", STRING, "only the one of this name"),
-    optional("accounttype", INTEGER, "only those of this type"),
-    optional("state", STRING, "only those in this state"),
-    optional("domainid", UUID, "only those of this domain"),
-    optional("listall", BOOLEAN, "accepted and not needed: administrators see all"),
-    optional("isrecursive", BOOLEAN, "accepted and not needed: there is one domain"),
+    optional("id", UUID, "list only the one with this id"),
+    optional("name", STRING, "list only the one with this name"),
+    optional("accounttype", INTEGER, "list only those of this type"),
+    optional("state", STRING, "list only those in this state"),
+    optional("domainid", UUID, "list only those of this domain"),
+    optional("listall", BOOLEAN, "accepted, but without effect: administrators always get all"),
+    optional("isrecursive", BOOLEAN, "accepted, but without effect: there is one domain"),
 )
 
 
@@ -78,13 +78,13 @@ class AccountCommands:
         jobs.register("deleteAccount", self._run_delete, resumes=True)
 
     def commands(self) -> tuple[Command, ...]:
-        name = optional("account", STRING, "name of the account; the user's without it")
-        kind = optional("accounttype", INTEGER, "0 for users, 1 for root administrators; 0 without it")
-        domain = optional("domainid", UUID, "the domain; the root without it")
-        lock = required("lock", BOOLEAN, "true: its machines go on running; false: they are stopped")
+        name = optional("account", STRING, "name of the account; the user's name by default")
+        kind = optional("accounttype", INTEGER, "0 for users, 1 for root administrators; 0 by default")
+        domain = optional("domainid", UUID, "UUID of the domain; the root domain by default")
+        lock = required("lock", BOOLEAN, "true: keep its VMs running; false: stop them")
         return (
             self._command(
-                "createAccount", self._create, "Makes an account with its first user.",
+                "createAccount", self._create, "Creates an account with its first user.",
                 *NEW_USER, name, kind, domain,
             ),
             self._command(
@@ -95,7 +95,7 @@ class AccountCommands:
             Command(
                 "disableAccount",
                 self._disable,
-                "Disables or locks an account: its logins, keys and consoles end.",
+                "Disables or locks an account and ends its logins, keys and consoles.",
                 AccountAnswer,
                 "account",
                 ResponseShape.ASYNC,
@@ -114,7 +114,7 @@ class AccountCommands:
             Command(
                 "listAccounts",
                 paged(self._list),
-                "Lists accounts with their users; users see their own.",
+                "Lists accounts with their users; a user gets only the own account.",
                 AccountAnswer,
                 "account",
                 ResponseShape.LIST,
@@ -128,10 +128,10 @@ class AccountCommands:
                 "domain",
                 ResponseShape.LIST,
                 (
-                    optional("id", UUID, "only this one"),
-                    optional("name", STRING, "only the one of this name"),
-                    optional("level", INTEGER, "only those of this level"),
-                    optional("listall", BOOLEAN, "accepted and not needed: there is one domain"),
+                    optional("id", UUID, "list only the one with this id"),
+                    optional("name", STRING, "list only the one with this name"),
+                    optional("level", INTEGER, "list only those of this level"),
+                    optional("listall", BOOLEAN, "accepted, but without effect: there is one domain"),
                 ),
             ),
         )  # fmt: skip
@@ -147,7 +147,7 @@ class AccountCommands:
         if account_type not in (AccountType.USER, AccountType.ADMIN):
             raise parameter_error(
                 f"accounttype={account_type} is not supported in this release",
-                "0 for users, 1 for root administrators",
+                "send 0 for users or 1 for root administrators",
             )
         domain_id = await self._domain_id(arguments)
         user = new_user(arguments)
@@ -230,7 +230,11 @@ def _answers(connection: Connection) -> list[AccountAnswer]:
 
 
 def _find(connection: Connection, uuid: str | None, name: str | None, domain_id: int) -> Account:
-    """By id, or by name and domain; the system account is nobody's to change."""
+    """Return an account by id, or by name and domain.
+
+    Raises: NotFoundError when there is none, AccountError for the system account, ApiError 431 without
+    either.
+    """
     if uuid is not None:
         found = accounts.account_by_uuid(connection, uuid)
     elif name is not None:
@@ -239,5 +243,5 @@ def _find(connection: Connection, uuid: str | None, name: str | None, domain_id:
             raise NotFoundError(f"there is no account named {name}")
         found = by_name
     else:
-        raise parameter_error("which account? id, or account and domainid, is missing")
+        raise parameter_error("parameter id is missing", "send id, or account and domainid")
     return records.require_account(connection, found.id)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """listCAProviders, listCaCertificate, provisionCertificate, revokeCertificate.
 
-The shapes are CloudStack's (test/integration/smoke/test_certauthority_root.py). issueCertificate is not here:
-the control CA signs for agents of its own VMs and for daemons, and for nobody who asks by an API.
+The shapes are CloudStack's (test/integration/smoke/test_certauthority_root.py). issueCertificate is not
+implemented: the control CA signs only for the agents of its own VMs and for daemons, not for API clients.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PROVIDER = "root"
 
 
 class CertificateControl(Protocol):
-    """The part of the control channel that these commands reach."""
+    """The part of the control channel that these commands use."""
 
     @property
     def ca_pem(self) -> str: ...
@@ -46,22 +46,22 @@ class CertificateCommands:
 
     def commands(self) -> tuple[Command, ...]:
         text = ParameterType.STRING
-        provider = optional("provider", text, "the CA's provider: root", choices=(PROVIDER,))
+        provider = optional("provider", text, "provider of the CA: root", choices=(PROVIDER,))
         return (
             Command(
                 "listCAProviders",
                 paged(self._providers),
-                "Lists who signs for the control channel.",
+                "Lists the certificate authorities of the control channel.",
                 CaProviderAnswer,
                 "caprovider",
                 ResponseShape.LIST,
-                (optional("name", text, "only the one of this name"),),
+                (optional("name", text, "list only the one with this name"),),
                 roles=ADMIN_ONLY,
             ),
             Command(
                 "listCaCertificate",
                 self._certificate,
-                "Shows the roots that agents and daemons trust.",
+                "Returns the root certificates that agents and daemons trust.",
                 CaCertificateAnswer,
                 "cacertificates",
                 parameters=(provider,),
@@ -69,15 +69,19 @@ class CertificateCommands:
             Command(
                 "provisionCertificate",
                 self._provision,
-                "Has a system VM's agent make a new key and gets it signed.",
+                "Lets a system VM's agent create a new key, and signs a certificate for it.",
                 SuccessAnswer,
                 "success",
                 ResponseShape.ASYNC,
                 (
                     required(
-                        "hostid", ParameterType.UUID, "the system VM, as listHosts or listSystemVms has it"
+                        "hostid", ParameterType.UUID, "UUID of the system VM, from listHosts or listSystemVms"
                     ),
-                    optional("reconnect", ParameterType.BOOLEAN, "also dial again with it and be Up"),
+                    optional(
+                        "reconnect",
+                        ParameterType.BOOLEAN,
+                        "reconnect the agent with the new certificate, too",
+                    ),
                     provider,
                 ),
                 ADMIN_ONLY,
@@ -86,13 +90,13 @@ class CertificateCommands:
             Command(
                 "revokeCertificate",
                 self._revoke,
-                "Refuses a certificate from now on, and ends the connection it is used on.",
+                "Revokes a certificate and closes the connection that uses it.",
                 SuccessAnswer,
                 "success",
                 ResponseShape.ASYNC,
                 (
-                    required("serial", text, "the certificate's serial number, hexadecimal"),
-                    optional("cn", text, "the name in it, for the record"),
+                    required("serial", text, "serial number of the certificate in hexadecimal"),
+                    optional("cn", text, "name in the certificate, for the record"),
                     provider,
                 ),
                 ADMIN_ONLY,
@@ -110,7 +114,7 @@ class CertificateCommands:
     async def _provision(self, call: ApiCall) -> StartedJob:
         vm = await self._database.read(instances.by_uuid, call.arguments["hostid"])
         if not vm.type.is_system:
-            raise parameter_error(f"{vm.name} is no system VM", "listSystemVms shows them")
+            raise parameter_error(f"{vm.name} is not a system VM", "call listSystemVms for system VMs")
         arguments = {"name": vm.instance_name, "reconnect": call.arguments.flag("reconnect")}
         return await start_job(
             self._jobs, call, "provisionCertificate", arguments, about="Host", uuid=vm.uuid

@@ -14,13 +14,13 @@ from systemvm.management.consoles.endpoint import ConsoleEndpoint, ConsoleUnavai
 
 
 class ConsoleEndpointCreator(Protocol):
-    """Who makes console sessions."""
+    """Creates console sessions."""
 
     async def create(self, vm_uuid: str, console_user: ConsoleUser) -> ConsoleEndpoint: ...
 
 
 class ConsoleCommands:
-    """Never an error for want of permission or of a console: success=false, as CloudStack answers."""
+    """A missing permission or console is not an error but success=false, as in CloudStack."""
 
     log = Logger()
 
@@ -32,12 +32,14 @@ class ConsoleCommands:
             Command(
                 "createConsoleEndpoint",
                 self._create,
-                "Makes a URL that shows a VM's screen, once, within a minute.",
+                "Creates a URL that opens a VM's console once, within a minute.",
                 ConsoleEndpointAnswer,
                 "consoleendpoint",
                 parameters=(
                     required("virtualmachineid", ParameterType.UUID, "the virtual machine"),
-                    optional("token", ParameterType.STRING, "a further secret; not in this release"),
+                    optional(
+                        "token", ParameterType.STRING, "an additional secret; not supported in this release"
+                    ),
                 ),
                 related=("listVirtualMachines", "listSystemVms"),
             ),
@@ -45,11 +47,11 @@ class ConsoleCommands:
 
     async def _create(self, call: ApiCall) -> ConsoleEndpointAnswer:
         if "token" in call.arguments:
-            # To accept and not to check it would be worse than to say so.
+            # An accepted but unchecked secret would be a false promise.
             return ConsoleEndpointAnswer(
                 success=False,
                 details="The parameter token is not supported in this release.",
-                hint="Leave it out: the console's own token works once and for a minute.",
+                hint="omit token: the console's own token works once, within a minute",
             )
         principal = call.principal
         console_user = ConsoleUser(

@@ -23,18 +23,18 @@ from systemvm.wire.diagnostics import TYPES, DiagnosisError, check
 
 
 class DiagnosticsRunner(Protocol):
-    """Who asks system VMs."""
+    """Runs diagnostics in system VMs."""
 
     async def run(self, vm_uuid: str, kind: str, address: str, params: str) -> DiagnosticsResult: ...
     async def collect(self, vm_uuid: str, files: Sequence[str]) -> Path: ...
 
 
 class DiagnosticsCommands:
-    """Both are jobs; `base_url` is the advertised address of the shelf that zips are fetched from."""
+    """Both commands are jobs; `base_url` is the advertised URL below which zips are served."""
 
-    def __init__(self, database: Database, asker: DiagnosticsRunner, jobs: JobRunner, base_url: str) -> None:
+    def __init__(self, database: Database, runner: DiagnosticsRunner, jobs: JobRunner, base_url: str) -> None:
         self._database = database
-        self._asker = asker
+        self._runner = runner
         self._jobs = jobs
         self._base_url = base_url
         jobs.register("runDiagnostics", self._run)
@@ -57,7 +57,7 @@ class DiagnosticsCommands:
                     optional(
                         "params",
                         ParameterType.STRING,
-                        "further words, such as -I eth2; else -c 4 or -m 20",
+                        "further arguments, for example -I eth2; -c 4 or -m 20 by default",
                     ),
                 ),
                 ADMIN_ONLY,
@@ -66,13 +66,15 @@ class DiagnosticsCommands:
             Command(
                 "getDiagnosticsData",
                 self._start_collect,
-                "Collects logs and facts of a system VM in a zip, without secrets.",
+                "Collects logs and states of a system VM in a zip, without secrets.",
                 DiagnosticsDataAnswer,
                 "diagnostics",
                 ResponseShape.ASYNC,
                 (
                     target,
-                    optional("files", ParameterType.STRING, "names or paths, with commas; all without it"),
+                    optional(
+                        "files", ParameterType.STRING, "names or paths, separated by commas; all by default"
+                    ),
                 ),
                 ADMIN_ONLY,
                 related=("listSystemVms",),
@@ -98,10 +100,12 @@ class DiagnosticsCommands:
         )
 
     async def _run(self, running: RunningJob) -> dict[str, Any]:
-        asked = running.job.arguments
-        diagnosis = await self._asker.run(asked["id"], asked["type"], asked["address"], asked["params"])
+        arguments = running.job.arguments
+        diagnosis = await self._runner.run(
+            arguments["id"], arguments["type"], arguments["address"], arguments["params"]
+        )
         return {"diagnostics": asdict(diagnosis)}
 
     async def _collect(self, running: RunningJob) -> dict[str, Any]:
-        path = await self._asker.collect(running.job.arguments["id"], running.job.arguments["files"])
+        path = await self._runner.collect(running.job.arguments["id"], running.job.arguments["files"])
         return {"diagnostics": {"url": f"{self._base_url}/{path.parent.name}/{path.name}"}}

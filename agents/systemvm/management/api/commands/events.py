@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""listEvents: what happened; with a resource it is the trace of a download or a console."""
+"""listEvents: events; those of one resource are the trace of a download or a console."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEVELS = ("INFO", "WARN", "ERROR")
 
 
 class EventCommands:
-    """Events of the caller's own account; administrators see all."""
+    """Events of the caller's account; administrators get those of all accounts."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -30,26 +30,40 @@ class EventCommands:
             Command(
                 "listEvents",
                 paged(self._list),
-                "Lists what happened, the newest first.",
+                "Lists events, the newest first.",
                 EventAnswer,
                 "event",
                 ResponseShape.LIST,
                 (
                     optional(
-                        "resourceid", ParameterType.UUID, "only those of this template, session or system VM"
+                        "resourceid",
+                        ParameterType.UUID,
+                        "list only those of this template, session or system VM",
                     ),
-                    optional("virtualmachineid", ParameterType.UUID, "only those of it and of its consoles"),
-                    optional("requestid", ParameterType.STRING, "only those that came of this call"),
-                    optional("type", ParameterType.STRING, "only those of this type"),
-                    optional("level", ParameterType.STRING, "only those of this level", choices=LEVELS),
-                    optional("id", ParameterType.UUID, "only this one"),
-                    optional("resourcetype", ParameterType.STRING, "only those about this kind of thing"),
                     optional(
-                        "startdate", ParameterType.DATE, "only those of this day, this moment, or later"
+                        "virtualmachineid",
+                        ParameterType.UUID,
+                        "list only those of this VM and of its consoles",
                     ),
-                    optional("enddate", ParameterType.DATE, "only those of this day, this moment, or before"),
-                    optional("state", ParameterType.STRING, "only those in this state: all are Completed"),
-                    only("archived", ParameterType.BOOLEAN, "those that were archived", False),
+                    optional(
+                        "requestid",
+                        ParameterType.STRING,
+                        "list only those caused by the API call with this request id",
+                    ),
+                    optional("type", ParameterType.STRING, "list only those of this type"),
+                    optional("level", ParameterType.STRING, "list only those of this level", choices=LEVELS),
+                    optional("id", ParameterType.UUID, "list only the one with this id"),
+                    optional(
+                        "resourcetype", ParameterType.STRING, "list only those of this type of resource"
+                    ),
+                    optional("startdate", ParameterType.DATE, "list only those at or after this day or time"),
+                    optional(
+                        "enddate", ParameterType.DATE, "list only those until the end of this day or time"
+                    ),
+                    optional(
+                        "state", ParameterType.STRING, "list only those in this state; all are Completed"
+                    ),
+                    only("archived", ParameterType.BOOLEAN, "list archived ones", False),
                     *OWNERS,
                 ),
             ),
@@ -57,7 +71,7 @@ class EventCommands:
 
     async def _list(self, call: ApiCall) -> list[EventAnswer]:
         arguments = call.arguments
-        owners = await self._database.read(partial(owners_of, call=call, everyones_by_default=True))
+        owners = await self._database.read(partial(owners_of, call=call, all_by_default=True))
         which = EventFilter(
             account_ids=owners.account_ids,
             uuid=arguments.text("id"),

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """listPods, listClusters, listStoragePools, listPhysicalNetworks, listVlanIpRanges, listImageStores,
-listHypervisors: what a zone is made of, for administrators."""
+listHypervisors: the parts of a zone, for administrators."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ from systemvm.management.state.database import Database
 
 UNTAGGED = "vlan://untagged"
 
-_ID = optional("id", ParameterType.UUID, "only this one")
-_NAME = optional("name", ParameterType.STRING, "only the one of this name")
-_ZONE = optional("zoneid", ParameterType.UUID, "only those of this zone")
-_POD = optional("podid", ParameterType.UUID, "only those of this pod")
-_CLUSTER = optional("clusterid", ParameterType.UUID, "only those of this cluster")
+_ID = optional("id", ParameterType.UUID, "list only the one with this id")
+_NAME = optional("name", ParameterType.STRING, "list only the one with this name")
+_ZONE = optional("zoneid", ParameterType.UUID, "list only those of this zone")
+_POD = optional("podid", ParameterType.UUID, "list only those of this pod")
+_CLUSTER = optional("clusterid", ParameterType.UUID, "list only those of this cluster")
 
 
 @frozen
 class DiskUsage:
-    """Of a file system, in bytes."""
+    """Size of a file system in bytes."""
 
     total_bytes: int
     used_bytes: int
 
 
 def disk_usage(directory: Path) -> DiskUsage | None:
-    """How full a directory's file system is; None when it cannot be read. Blocks."""
+    """Return the usage of a directory's file system; None when it cannot be read. It blocks."""
     try:
         usage = shutil.disk_usage(directory)
     except OSError:
@@ -61,7 +61,7 @@ def disk_usage(directory: Path) -> DiskUsage | None:
 
 
 class InfrastructureCommands:
-    """Lists derived from the zones' files and the rows of hosts and stores."""
+    """Lists from the zones' files and the rows of hosts and stores."""
 
     def __init__(self, database: Database, networks_of: NetworksOf, primary: Path) -> None:
         self._database = database
@@ -74,14 +74,14 @@ class InfrastructureCommands:
             _listing("listPods", self._pods, "Lists pods.", PodAnswer, "pod", _ID, _NAME, _ZONE),
             _listing(
                 "listClusters", self._clusters, "Lists clusters.", ClusterAnswer, "cluster",
-                _ID, _NAME, _ZONE, _POD, optional("hypervisor", text, "only those of this hypervisor"),
+                _ID, _NAME, _ZONE, _POD, optional("hypervisor", text, "list only those of this hypervisor"),
             ),
             _listing(
                 "listStoragePools", self._pools, "Lists primary storage pools.", StoragePoolAnswer,
                 "storagepool", _ID, _NAME, _ZONE, _POD, _CLUSTER,
-                optional("scope", text, "only those of this scope"),
-                optional("path", text, "only the one at this path"),
-                optional("ipaddress", text, "only those of this address"),
+                optional("scope", text, "list only those of this scope"),
+                optional("path", text, "list only the one at this path"),
+                optional("ipaddress", text, "list only those of this address"),
             ),
             _listing(
                 "listPhysicalNetworks", self._physical_networks, "Lists physical networks.",
@@ -90,16 +90,16 @@ class InfrastructureCommands:
             _listing(
                 "listVlanIpRanges", self._ranges, "Lists ranges of public addresses.",
                 VlanIpRangeAnswer, "vlaniprange", _ID, _ZONE,
-                optional("physicalnetworkid", ParameterType.UUID, "only those of this physical network"),
-                optional("forvirtualnetwork", ParameterType.BOOLEAN, "only public ones, or only others"),
-                optional("vlan", text, "only those of this VLAN"),
+                optional("physicalnetworkid", ParameterType.UUID, "list only those of this physical network"),
+                optional("forvirtualnetwork", ParameterType.BOOLEAN, "true: only public ones; false: others"),
+                optional("vlan", text, "list only those of this VLAN"),
             ),
             _listing(
                 "listImageStores", self._stores, "Lists secondary storage.", ImageStoreAnswer, "imagestore",
                 _ID, _NAME, _ZONE,
-                optional("protocol", text, "only those of this protocol"),
-                optional("provider", text, "only those of this provider"),
-                optional("readonly", ParameterType.BOOLEAN, "only read-only ones, or only others"),
+                optional("protocol", text, "list only those of this protocol"),
+                optional("provider", text, "list only those of this provider"),
+                optional("readonly", ParameterType.BOOLEAN, "true: only read-only ones; false: only others"),
             ),
             Command(
                 "listHypervisors", self._hypervisors, "Lists the hypervisors of a zone or of all zones.",

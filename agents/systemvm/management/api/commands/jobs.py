@@ -18,7 +18,7 @@ from systemvm.management.state.status import JobStatus
 
 
 class JobCommands:
-    """What became of asynchronous commands."""
+    """States and results of asynchronous commands."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -28,7 +28,7 @@ class JobCommands:
             Command(
                 "queryAsyncJobResult",
                 self._query,
-                "Tells how far an asynchronous command is, and its result.",
+                "Returns the progress and the result of an asynchronous command.",
                 JobAnswer,
                 shape=ResponseShape.BARE,
                 parameters=(required("jobid", ParameterType.UUID, "the job"),),
@@ -36,12 +36,14 @@ class JobCommands:
             Command(
                 "listAsyncJobs",
                 paged(self._list),
-                "Lists asynchronous commands that were started.",
+                "Lists the jobs of asynchronous commands.",
                 JobAnswer,
                 "asyncjobs",
                 ResponseShape.LIST,
                 (
-                    optional("startdate", ParameterType.DATE, "only those begun at this moment, or later"),
+                    optional(
+                        "startdate", ParameterType.DATE, "list only those that began at or after this time"
+                    ),
                     *OWNERS,
                 ),
             ),
@@ -58,7 +60,7 @@ class JobCommands:
 def _one(connection: Connection, uuid: str, principal: Principal) -> JobAnswer:
     job = jobs.by_uuid(connection, uuid)
     if not principal.may_use(job.account_id):
-        raise NotFoundError(f"there is no job with the id {uuid}")  # nor does a stranger learn that there is
+        raise NotFoundError(f"there is no job with the id {uuid}")  # also for another account's job
     return _answers(connection, [job])[0]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Users' VMs as the API shows them."""
+"""Answers of users' VMs from their rows."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _answer(
     account, domain = names.accounts[vm.account_id], names.domains[vm.domain_id]
     zone, host = names.zone(vm.zone_id), names.host(vm.host_id)
     template, iso = sources.get(vm.template_id or 0), sources.get(vm.iso_id or 0)
-    origin = template or iso  # CloudStack names the ISO as the template too
+    origin = template or iso  # CloudStack returns the ISO as the template, too
     offering = offering_of(vm)
     return VirtualMachineAnswer(
         id=vm.uuid,

@@ -25,12 +25,12 @@ from systemvm.management.api.zone_parts import (
 from systemvm.management.state import addresses, zones
 from systemvm.management.state.database import Database
 
-_ID = optional("id", ParameterType.UUID, "only this one")
-_ZONE = optional("zoneid", ParameterType.UUID, "only those of this zone")
+_ID = optional("id", ParameterType.UUID, "list only the one with this id")
+_ZONE = optional("zoneid", ParameterType.UUID, "list only those of this zone")
 
 
 class NetworkCommands:
-    """The shared guest network of each zone, and public addresses, which are system VMs' only."""
+    """The shared guest network of each zone, and public addresses, which only system VMs have."""
 
     def __init__(self, database: Database, networks_of: NetworksOf) -> None:
         self._database = database
@@ -44,29 +44,29 @@ class NetworkCommands:
                 ResponseShape.LIST,
                 (
                     _ID, _ZONE, *OWNERS,
-                    optional("type", text, "only those of this type"),
-                    optional("traffictype", text, "only those of this traffic type"),
-                    optional("physicalnetworkid", ParameterType.UUID, "only those of this physical network"),
-                    optional("acltype", text, "only those of this access rule"),
-                    optional("canusefordeploy", boolean, "only those that machines can be put on"),
-                    optional("issystem", boolean, "only system networks, or only others"),
+                    optional("type", text, "list only those of this type"),
+                    optional("traffictype", text, "list only those of this traffic type"),
+                    optional("physicalnetworkid", ParameterType.UUID, "list those of this physical network"),
+                    optional("acltype", text, "list only those of this access rule"),
+                    optional("canusefordeploy", boolean, "list only those that VMs can be deployed on"),
+                    optional("issystem", boolean, "true: list only system networks; false: only others"),
                 ),
             ),
             Command(
                 "listPublicIpAddresses", paged(self._public_addresses),
-                "Lists public addresses of the caller; with forsystemvms those of system VMs.",
+                "Lists the caller's public addresses; with forsystemvms those of system VMs.",
                 PublicIpAddressAnswer, "publicipaddress", ResponseShape.LIST,
                 (
                     _ID, _ZONE, *OWNERS,
-                    optional("ipaddress", text, "only this one"),
-                    optional("virtualmachineid", ParameterType.UUID, "only those of this machine"),
-                    optional("physicalnetworkid", ParameterType.UUID, "only those of this physical network"),
-                    optional("vlanid", ParameterType.UUID, "only those of this range"),
-                    optional("state", text, "only those in this state"),
-                    optional("issourcenat", boolean, "only source NAT addresses, or only others"),
-                    optional("isstaticnat", boolean, "only static NAT addresses, or only others"),
-                    optional("forvirtualnetwork", boolean, "only public ones, or only others"),
-                    optional("forsystemvms", boolean, "those of system VMs; administrators only"),
+                    optional("ipaddress", text, "list only this address"),
+                    optional("virtualmachineid", ParameterType.UUID, "list only those of this machine"),
+                    optional("physicalnetworkid", ParameterType.UUID, "list those of this physical network"),
+                    optional("vlanid", ParameterType.UUID, "list only those of this range"),
+                    optional("state", text, "list only those in this state"),
+                    optional("issourcenat", boolean, "true: only source NAT addresses; false: only others"),
+                    optional("isstaticnat", boolean, "true: only static NAT addresses; false: only others"),
+                    optional("forvirtualnetwork", boolean, "true: list only public ones; false: only others"),
+                    optional("forsystemvms", boolean, "list those of system VMs; for administrators only"),
                 ),
             ),
             Command(
@@ -80,7 +80,9 @@ class NetworkCommands:
         )  # fmt: skip
 
     async def _networks(self, call: ApiCall) -> list[NetworkAnswer]:
-        await self._database.read(owners_of, call)  # shared networks are everyone's, but not anyone may ask
+        await self._database.read(
+            owners_of, call
+        )  # networks are shared, but the parameters are still checked
         answers = []
         for zone in await self._database.read(zones.list_zones):
             guest = self._networks_of(zone.name).guest
@@ -118,7 +120,7 @@ class NetworkCommands:
     async def _public_addresses(self, call: ApiCall) -> list[PublicIpAddressAnswer]:
         await self._database.read(owners_of, call)
         if not (call.principal.is_admin and call.arguments.flag("forsystemvms")):
-            return []  # no account has any: machines are on the guest network only
+            return []  # no account has any: VMs are on the guest network only
         rows = {zone.id: zone for zone in await self._database.read(zones.list_zones)}
         answers = []
         for found in await self._database.read(addresses.of_system_vms, TrafficType.PUBLIC.value):
@@ -148,5 +150,5 @@ class NetworkCommands:
 
 
 async def _no_rules(call: ApiCall) -> Sequence[ForwardingRuleAnswer]:
-    """Guest networks here are bridged: none forwards ports or translates addresses."""
+    """Return no rule: guest networks are bridged, and do not forward ports or translate addresses."""
     return ()

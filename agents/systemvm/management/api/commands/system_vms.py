@@ -37,7 +37,7 @@ _TYPES = {
 
 
 class SystemVmControl(Protocol):
-    """What may be done to a system VM, by its UUID."""
+    """Operations on a system VM, by its UUID."""
 
     async def start(self, uuid: str) -> Instance: ...
     async def stop(self, uuid: str, *, forced: bool = False) -> Instance: ...
@@ -61,7 +61,7 @@ class SystemVmCommands:
 
     def commands(self) -> tuple[Command, ...]:
         identity = required("id", ParameterType.UUID, "the system VM")
-        forced = optional("forced", ParameterType.BOOLEAN, "pull the plug instead of pressing the button")
+        forced = optional("forced", ParameterType.BOOLEAN, "turn it off instead of asking the guest")
         return (
             Command(
                 "listSystemVms",
@@ -71,39 +71,41 @@ class SystemVmCommands:
                 "systemvm",
                 ResponseShape.LIST,
                 (
-                    optional("id", ParameterType.UUID, "only this one"),
-                    optional("name", ParameterType.STRING, "only the one of this name"),
-                    optional("state", ParameterType.STRING, "only those in this state"),
+                    optional("id", ParameterType.UUID, "list only the one with this id"),
+                    optional("name", ParameterType.STRING, "list only the one with this name"),
+                    optional("state", ParameterType.STRING, "list only those in this state"),
                     optional(
                         "systemvmtype",
                         ParameterType.STRING,
-                        "only those of this type",
+                        "list only those of this type",
                         choices=tuple(_TYPES.values()),
                     ),
-                    optional("zoneid", ParameterType.UUID, "only those of this zone"),
-                    optional("hostid", ParameterType.UUID, "only those on this host"),
-                    optional("arch", ParameterType.STRING, "only those of this architecture"),
+                    optional("zoneid", ParameterType.UUID, "list only those of this zone"),
+                    optional("hostid", ParameterType.UUID, "list only those on this host"),
+                    optional("arch", ParameterType.STRING, "list only those of this architecture"),
                 ),
                 roles=ADMIN_ONLY,
             ),
             self._asynchronous("startSystemVm", "Starts a system VM.", identity),
             self._asynchronous(
                 "stopSystemVm",
-                "Stops a system VM; its zone starts one again when it needs one.",
+                "Stops a system VM. The daemon starts one again when the zone needs it.",
                 identity,
                 forced,
             ),
             self._asynchronous(
-                "rebootSystemVm", "Reboots a system VM; it keeps its addresses.", identity, forced
+                "rebootSystemVm", "Reboots a system VM, which keeps its addresses.", identity, forced
             ),
             self._asynchronous(
-                "destroySystemVm", "Destroys a system VM; its zone makes another, of a new name.", identity
+                "destroySystemVm",
+                "Destroys a system VM. The daemon creates another one with a new name.",
+                identity,
             ),
             self._asynchronous(
                 "patchSystemVm",
-                "Gives a running system VM this daemon's agent; one that does not come Up is taken back.",
+                "Installs this daemon's agent in a running system VM, or restores the old one.",
                 identity,
-                optional("forced", ParameterType.BOOLEAN, "also when it runs that agent already"),
+                optional("forced", ParameterType.BOOLEAN, "even if it already runs that agent"),
                 answer=SuccessAnswer,
             ),
         )
@@ -160,22 +162,27 @@ class SystemVmCommands:
         return await self._result(await self._database.read(instances.by_id, vm.id))
 
     async def _run_patch(self, running: RunningJob) -> dict[str, Any]:
-        """CloudStack's SuccessResponse, not the system VM."""
+        """Return CloudStack's SuccessResponse, not the system VM."""
         arguments = running.job.arguments
         patched = await self._control.patch(arguments["id"], forced=arguments["forced"])
-        did = "runs" if patched.changed else "runs already"
-        said = SuccessAnswer(success=True, displaytext=f"The system VM {did} agent {patched.version}.")
-        return dict(plain(said))
+        verb = "runs" if patched.changed else "already runs"
+        answer = SuccessAnswer(success=True, displaytext=f"The system VM {verb} agent {patched.version}.")
+        return dict(plain(answer))
 
     async def _result(self, vm: Instance) -> dict[str, Any]:
         return {"systemvm": plain(await self._database.read(_answer_for, vm))}
 
 
 def system_vm(connection: Connection, uuid: str) -> Instance:
-    """The system VM of an `id` parameter; ApiError when it is a user's, or none."""
+    """Return the system VM with this id.
+
+    Raises: ApiError 431 when it is a user's VM, NotFoundError when there is none.
+    """
     vm = instances.by_uuid(connection, uuid)
     if not vm.type.is_system:
-        raise parameter_error(f"{vm.name} is no system VM", "listVirtualMachines shows users' VMs")
+        raise parameter_error(
+            f"{vm.name} is not a system VM", "call the commands of virtual machines for users' VMs"
+        )
     return vm
 
 

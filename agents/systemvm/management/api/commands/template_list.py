@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Templates and ISOs as listTemplates and listIsos answer them: which of them, and with which keys."""
+"""listTemplates and listIsos: which rows they return, and with which keys."""
 
 from __future__ import annotations
 
@@ -60,32 +60,39 @@ TEMPLATE = TemplateCategory("Template", "template", False, "templatefilter", Non
 ISO = TemplateCategory("Iso", "iso", True, "isofilter", "selfexecutable")
 
 _BOTH = (
-    optional("id", UUID, "only this one, whatever the filter and ready or not"),
-    optional("ids", LIST, "only these, whatever the filter and ready or not"),
-    optional("name", STRING, "only those of this name"),
-    optional("zoneid", UUID, "only those of this zone; -1 for all", literals=(EVERY_ZONE,)),
-    optional("isready", BOOLEAN, "true: only those that are ready; false: all, as in CloudStack"),
-    optional("hypervisor", STRING, "only those for this hypervisor"),
-    optional("arch", STRING, "only those for this architecture"),
-    optional("oscategoryid", UUID, "only those of this kind of operating system; see listOsCategories"),
+    optional("id", UUID, "list only this one, whatever the filter, even if not ready"),
+    optional("ids", LIST, "list only these, whatever the filter, even if not ready"),
+    optional("name", STRING, "list only those with this name"),
+    optional("zoneid", UUID, "list only those of this zone; -1 for all zones", literals=(EVERY_ZONE,)),
+    optional("isready", BOOLEAN, "true: list only those that are ready; false: all, as in CloudStack"),
+    optional("hypervisor", STRING, "list only those for this hypervisor"),
+    optional("arch", STRING, "list only those for this architecture"),
+    optional(
+        "oscategoryid", UUID, "list only those of this category of operating systems; see listOsCategories"
+    ),
     *OWNERS,
-    only("showremoved", BOOLEAN, "deleted ones too", False),
-    only("showunique", BOOLEAN, "one row for all zones", False),
-    only("showicon", BOOLEAN, "icons too", False),
+    only("showremoved", BOOLEAN, "include deleted ones", False),
+    only("showunique", BOOLEAN, "return one row for all zones", False),
+    only("showicon", BOOLEAN, "include icons", False),
 )
 _TEMPLATES = (
-    required("templatefilter", STRING, "which templates", choices=FILTERS),
+    required("templatefilter", STRING, "filter of templates", choices=FILTERS),
     *_BOTH,
-    optional("details", LIST, "all or min: every answer has all keys", choices=("all", "min", "resource")),
-    optional("templatetype", STRING, "only those of this type"),
-    only("isvnf", BOOLEAN, "only network functions", False),
-    only("forcks", BOOLEAN, "only those for Kubernetes", False),
+    optional(
+        "details",
+        LIST,
+        "accepted, but without effect: rows have all keys",
+        choices=("all", "min", "resource"),
+    ),
+    optional("templatetype", STRING, "list only those of this type"),
+    only("isvnf", BOOLEAN, "list only network functions", False),
+    only("forcks", BOOLEAN, "list only those for Kubernetes", False),
 )
 _ISOS = (
-    optional("isofilter", STRING, "which ISOs; selfexecutable without it", choices=FILTERS),
+    optional("isofilter", STRING, "filter of ISOs; selfexecutable by default", choices=FILTERS),
     *_BOTH,
-    optional("bootable", BOOLEAN, "only those that machines boot from, or only others"),
-    optional("ispublic", BOOLEAN, "only public ones, or only others"),
+    optional("bootable", BOOLEAN, "true: list only bootable ones; false: only others"),
+    optional("ispublic", BOOLEAN, "true: list only public ones; false: only others"),
 )
 
 
@@ -94,7 +101,10 @@ def list_parameters(kind: TemplateCategory) -> tuple[Parameter, ...]:
 
 
 def select(connection: Connection, call: ApiCall, kind: TemplateCategory) -> list[TemplateAnswer]:
-    """The rows of a list; ApiError 431 for a filter that is not the caller's."""
+    """Return the rows of a list.
+
+    Raises: ApiError 431 for a filter that the caller must not use.
+    """
     arguments, principal = call.arguments, call.principal
     wanted = arguments.get(kind.filter_name, kind.default_filter)
     if wanted == "all" and not principal.is_admin:
@@ -121,7 +131,7 @@ def select(connection: Connection, call: ApiCall, kind: TemplateCategory) -> lis
 
 
 def answers_of(connection: Connection, rows: list[Template], principal: Principal) -> list[TemplateAnswer]:
-    """One row for each zone that a template is in, as this caller may see it."""
+    """Return one row for each zone that a template is in, with what this caller has access to."""
     names = read_names(connection)
     return [_answer(copy, names, principal) for copy in _copies(connection, rows, names)]
 
@@ -155,7 +165,7 @@ def _may_see(template: Template, principal: Principal) -> bool:
 
 
 def _passes(copy: _Copy, wanted: str, owners: OwnerFilter, is_admin: bool) -> bool:
-    """CloudStack's templatefilter and isofilter."""
+    """Apply CloudStack's templatefilter or isofilter."""
     template, ready = copy.template, copy.ready
     own = template.account_id in owners
     match wanted:
@@ -171,7 +181,9 @@ def _passes(copy: _Copy, wanted: str, owners: OwnerFilter, is_admin: bool) -> bo
             return own and ready
         case "executable":
             return (own or template.public) and ready
-    return False  # shared and sharedexecutable: nothing is shared with single accounts in this release
+    return (
+        False  # shared and sharedexecutable: templates cannot be shared with single accounts in this release
+    )
 
 
 def _fits(template: Template, arguments: Arguments) -> bool:
@@ -203,7 +215,7 @@ def _answer(copy: _Copy, names: OwnerNames, principal: Principal) -> TemplateAns
         isready=copy.ready,
         status=status_text(ref, is_iso=template.is_iso),
         hint=None if ref is None or copy.ready else ref.error_hint,
-        url=_shown_url(template, principal),
+        url=_url_for(template, principal),
         checksum=_bare((ref.checksum if ref else None) or template.checksum),
         size=ref.virtual_size_bytes if ref else None,
         physicalsize=ref.physical_size_bytes if ref else None,
@@ -239,8 +251,8 @@ def _answer(copy: _Copy, names: OwnerNames, principal: Principal) -> TemplateAns
     )
 
 
-def _shown_url(template: Template, principal: Principal) -> str | None:
-    """Whole for its owner and administrators: a query may hold a signature that opens the whole bucket."""
+def _url_for(template: Template, principal: Principal) -> str | None:
+    """Return the URL, redacted except for owner and administrators: its query can contain a signature."""
     if template.url is None or principal.may_use(template.account_id):
         return template.url
     return redact_url(template.url)

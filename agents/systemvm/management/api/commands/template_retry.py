@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""retryTemplate and retryIso: download once more what failed, without registering it anew.
+"""retryTemplate and retryIso: repeat a failed download without registering the template again.
 
-CloudStack has no such command; the template keeps its id, name and place in every script that knows it.
+CloudStack has no such commands. The template keeps its id, so scripts that use it continue to work.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.templates import Template
 from systemvm.management.templates.service import TemplateService
 
-_ID = (required("id", ParameterType.UUID, "the one whose download failed"),)
+_ID = (required("id", ParameterType.UUID, "UUID of one whose download failed"),)
 
 
 class TemplateRetryCommands:
-    """Both commands over the same service."""
+    """Handlers of both commands."""
 
     def __init__(self, database: Database, service: TemplateService) -> None:
         self._database = database
@@ -38,7 +38,7 @@ class TemplateRetryCommands:
         return Command(
             f"retry{kind.noun}",
             retry,
-            f"Downloads {'an ISO' if kind.is_iso else 'a template'} once more whose download failed.",
+            f"Repeats the failed download of {'an ISO' if kind.is_iso else 'a template'}.",
             TemplateAnswer,
             kind.object_name,
             ResponseShape.LIST,
@@ -54,5 +54,5 @@ def _to_retry(connection: Connection, call: ApiCall, kind: TemplateCategory) -> 
     if not kind.owns(template) or template.removed is not None:
         raise parameter_error(f"{uuid} is not {'an ISO' if kind.is_iso else 'a template'}")
     if not principal.may_use(template.account_id):
-        raise unauthorized(f"{principal.account.name} may not retry {template.name}")
+        raise unauthorized(f"account {principal.account.name} must not retry {template.name}")
     return template

@@ -34,32 +34,32 @@ STRING, UUID, BOOLEAN, INTEGER, *_ = ParameterType  # in the order of their decl
 
 _REGISTER = (
     required("name", STRING, "the name"),
-    required("url", STRING, "where an SSVM downloads it from: http or https"),
+    required("url", STRING, "URL that an SSVM downloads it from: http or https"),
     *OWNER,
-    optional("displaytext", STRING, "a description for people; the name without it"),
-    optional("checksum", STRING, "{ALG}hex over the file as downloaded; its length tells a missing {ALG}"),
-    optional("ispublic", BOOLEAN, "other accounts may use it"),
-    optional("isfeatured", BOOLEAN, "show it first; administrators only"),
-    optional("isextractable", BOOLEAN, "it may be downloaded from the cloud"),
+    optional("displaytext", STRING, "description for people; the name by default"),
+    optional("checksum", STRING, "digest of the file at url as {ALG}hex; without {ALG} its length decides"),
+    optional("ispublic", BOOLEAN, "let other accounts use it"),
+    optional("isfeatured", BOOLEAN, "feature it; for administrators only"),
+    optional("isextractable", BOOLEAN, "permit its download from the cloud"),
     only("passwordenabled", BOOLEAN, "guests take passwords from the cloud", False),
     optional("ostypeid", UUID, "the guest's operating system; see listOsTypes"),
-    optional("arch", STRING, "the processor architecture; the zone's without it"),
-    only("isdynamicallyscalable", BOOLEAN, "sizes of running machines change", False),
+    optional("arch", STRING, "processor architecture; the zone's by default"),
+    only("isdynamicallyscalable", BOOLEAN, "change the size of running VMs", False),
     only("directdownload", BOOLEAN, "hosts download it themselves", False),
 )
-_EVERY_ZONE_TOO = "the UUID of a zone, or -1 for every zone, which administrators may give"
+_EVERY_ZONE_TOO = "UUID of a zone; administrators can send -1 for all zones"
 _REGISTER_TEMPLATE = (
     *_REGISTER,
-    optional("zoneid", UUID, f"{_EVERY_ZONE_TOO}; the only one without it", literals=(EVERY_ZONE,)),
+    optional("zoneid", UUID, f"{_EVERY_ZONE_TOO}; the only zone by default", literals=(EVERY_ZONE,)),
     required("format", STRING, "QCOW2 or RAW"),
     required("hypervisor", STRING, "KVM", choices=("KVM",)),
     optional("requireshvm", BOOLEAN, "it needs hardware virtualization"),
     only("bits", INTEGER, "32 or 64", 64),
     only("sshkeyenabled", BOOLEAN, "guests take SSH keys from the cloud", False),
-    only("isrouting", BOOLEAN, "routers are made of it", False),
-    only("deployasis", BOOLEAN, "machines take settings from an OVA", False),
-    only("forcks", BOOLEAN, "Kubernetes clusters are made of it", False),
-    only("templatetype", STRING, "the kind of template", "USER"),
+    only("isrouting", BOOLEAN, "use it for virtual routers", False),
+    only("deployasis", BOOLEAN, "take the settings of VMs from an OVA", False),
+    only("forcks", BOOLEAN, "use it for Kubernetes clusters", False),
+    only("templatetype", STRING, "type of the template", "USER"),
 )
 _REGISTER_ISO = (
     *_REGISTER,
@@ -67,12 +67,12 @@ _REGISTER_ISO = (
     optional("bootable", BOOLEAN, "VMs can boot from it"),
 )
 _DELETE = (
-    required("id", UUID, "which one"),
-    optional("zoneid", UUID, "the zone that it is in; one of every zone is deleted in all"),
+    required("id", UUID, "UUID of the template or ISO"),
+    optional("zoneid", UUID, "UUID of its zone; one that is in all zones is deleted in all"),
 )
 _DELETE_TEMPLATE = (
     *_DELETE,
-    optional("forced", BOOLEAN, "also when machines use it; they keep their disks"),
+    optional("forced", BOOLEAN, "delete it even if VMs use it; they keep their disks"),
     only("issystem", BOOLEAN, "it is a system template", False),
 )
 
@@ -169,28 +169,35 @@ class TemplateCommands:
     async def _run_delete(self, running: RunningJob) -> dict[str, Any]:
         arguments = running.job.arguments
         complete = await self._service.delete(arguments["id"], forced=arguments.get("forced", False))
-        text = None if complete else "Its files are removed as soon as a secondary storage VM is Up."
+        text = None if complete else "Its files will be deleted when a secondary storage VM is Up."
         answer = plain(SuccessAnswer(success=True, displaytext=text))
         return dict(answer)
 
 
 def named_or_only_zone(connection: Connection, uuid: str | None) -> zones.Zone:
-    """The zone that was named, or the only one there is."""
+    """Return the zone with this UUID, or the only zone.
+
+    Raises: ApiError 431 when no zone is named and there are several, NotFoundError for an unknown one.
+    """
     if uuid is not None:
         return zones.zone_by_uuid(connection, uuid)
     present = zones.list_zones(connection)
     if len(present) != 1:
-        raise parameter_error("zoneid is needed: there is not exactly one zone", "listZones names them")
+        raise parameter_error(
+            f"parameter zoneid is missing: there are {len(present)} zones", "send zoneid; see listZones"
+        )
     return present[0]
 
 
 def _wanted_zone(connection: Connection, call: ApiCall) -> zones.Zone | None:
-    """The zone of a registration; None for every zone."""
+    """Return the zone of a registration; None for all zones."""
     uuid = call.arguments.text("zoneid")
     if uuid != EVERY_ZONE:
         return named_or_only_zone(connection, uuid)
     if not call.principal.is_admin:
-        raise parameter_error("Only admins can create templates in all zones", "name a zone; see listZones")
+        raise parameter_error(
+            "Only admins can create templates in all zones", "send the zoneid of one zone; see listZones"
+        )
     return None
 
 
@@ -198,10 +205,10 @@ def _registration(call: ApiCall, kind: TemplateCategory, zone_arch: str) -> Regi
     arguments = call.arguments
     featured = arguments.flag("isfeatured")
     if featured and not call.principal.is_admin:
-        raise parameter_error("Parameter isfeatured=true can be passed by Admin only", "leave isfeatured out")
+        raise parameter_error("Parameter isfeatured=true can be passed by Admin only", "omit isfeatured")
     os_type = arguments.text("ostypeid")
     if os_type is not None and os_types.find(os_type) is None:
-        raise parameter_error(f"there is no OS type with the id {os_type}", "see listOsTypes")
+        raise parameter_error(f"there is no OS type with the id {os_type}", "call listOsTypes")
     return Registration.of(
         format_name=ImageFormat.ISO.value if kind.is_iso else _template_format(arguments["format"]),
         checksum_text=arguments.text("checksum"),
@@ -221,7 +228,7 @@ def _registration(call: ApiCall, kind: TemplateCategory, zone_arch: str) -> Regi
 
 def _template_format(text: str) -> str:
     if text.upper() == ImageFormat.ISO.value:
-        raise RegistrationError("format", "an ISO is registered with registerIso")
+        raise RegistrationError("format", "ISO is not a format of templates; call registerIso")
     return text
 
 
@@ -231,9 +238,9 @@ def _to_delete(connection: Connection, call: ApiCall, kind: TemplateCategory) ->
     if not kind.owns(template):
         raise parameter_error(f"{uuid} is not {'an ISO' if kind.is_iso else 'a template'}")
     if not principal.may_use(template.account_id):
-        raise unauthorized(f"{principal.account.name} may not delete {template.name}")
+        raise unauthorized(f"account {principal.account.name} must not delete {template.name}")
     if "zoneid" in call.arguments:
         zone = zones.zone_by_uuid(connection, call.arguments["zoneid"])
         if template.zone_id not in (None, zone.id):
-            raise parameter_error(f"{template.name} is not in zone {zone.name}", "leave zoneid out")
+            raise parameter_error(f"{template.name} is not in zone {zone.name}", "omit zoneid")
     return template

@@ -31,12 +31,12 @@ from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.rows import NotFoundError
 
 _ID = required("id", UUID, "the user")
-#: Parameters of updateUser that change a column as they are.
+#: Parameters of updateUser and the columns that they change.
 _COLUMNS = {"username": "username", "firstname": "first_name", "lastname": "last_name", "email": "email"}
 
 
 class UserCommands:
-    """Handlers of these commands. Users change themselves; administrators change everybody."""
+    """Handlers of these commands. Users can change themselves, administrators everyone."""
 
     def __init__(self, database: Database, service: AccountService, jobs: JobRunner) -> None:
         self._database = database
@@ -45,30 +45,34 @@ class UserCommands:
         jobs.register("disableUser", self._run_disable, resumes=True)
 
     def commands(self) -> tuple[Command, ...]:
-        account = required("account", STRING, "name of the account that the user becomes part of")
-        domain = optional("domainid", UUID, "the account's domain; the root without it")
+        account = required("account", STRING, "name of the account of the new user")
+        domain = optional("domainid", UUID, "UUID of the account's domain; the root domain by default")
         update = (
             _ID,
-            optional("username", STRING, "another name; administrators only"),
+            optional("username", STRING, "new name; for administrators only"),
             optional("firstname", STRING, "first name"),
             optional("lastname", STRING, "last name"),
-            optional("email", STRING, "mail address"),
-            optional("password", STRING, "a new password"),
-            optional("currentpassword", STRING, "the present one, for a new one of one's own"),
+            optional("email", STRING, "email address"),
+            optional("password", STRING, "new password"),
+            optional("currentpassword", STRING, "current password, required to change the own password"),
             only("timezone", STRING, "time zone of the user", "UTC", "Etc/UTC", "GMT"),
         )
         return (
             self._command(
-                "createUser", self._create, "Makes a user of an account.", *NEW_USER, account, domain
+                "createUser", self._create, "Creates a user of an account.", *NEW_USER, account, domain
             ),
             self._command(
-                "updateUser", self._update, "Changes a user, the password too.", *update, everyone=True
+                "updateUser",
+                self._update,
+                "Changes a user, for example the password.",
+                *update,
+                everyone=True,
             ),
             self._command("enableUser", self._enable, "Enables a user.", _ID),
             Command(
                 "disableUser",
                 self._disable,
-                "Disables a user: logins, keys and consoles end.",
+                "Disables a user and ends the user's logins, keys and consoles.",
                 UserAnswer,
                 "user",
                 ResponseShape.ASYNC,
@@ -90,25 +94,25 @@ class UserCommands:
             Command(
                 "listUsers",
                 paged(self._list),
-                "Lists users; those of the own account, or of all accounts to administrators.",
+                "Lists users: those of the caller's account, or of all accounts for administrators.",
                 UserAnswer,
                 "user",
                 ResponseShape.LIST,
                 (
-                    optional("id", UUID, "only this one"),
-                    optional("username", STRING, "only the one of this name"),
-                    optional("account", STRING, "only those of this account"),
-                    optional("accounttype", INTEGER, "only those of accounts of this type"),
-                    optional("state", STRING, "only those in this state"),
-                    optional("domainid", UUID, "only those of this domain"),
-                    optional("listall", BOOLEAN, "those of all accounts; administrators only"),
-                    optional("isrecursive", BOOLEAN, "accepted and not needed: there is one domain"),
+                    optional("id", UUID, "list only the one with this id"),
+                    optional("username", STRING, "list only the one with this name"),
+                    optional("account", STRING, "list only those of this account"),
+                    optional("accounttype", INTEGER, "list only those of accounts of this type"),
+                    optional("state", STRING, "list only those in this state"),
+                    optional("domainid", UUID, "list only those of this domain"),
+                    optional("listall", BOOLEAN, "list those of all accounts; for administrators only"),
+                    optional("isrecursive", BOOLEAN, "accepted, but without effect: there is one domain"),
                 ),
             ),
             Command(
                 "getUserKeys",
                 self._get_keys,
-                "Tells a user's API key and secret.",
+                "Returns a user's API key and secret key.",
                 UserKeysAnswer,
                 "userkeys",
                 parameters=(_ID,),
@@ -116,7 +120,7 @@ class UserCommands:
             Command(
                 "registerUserKeys",
                 self._register_keys,
-                "Gives a user a new API key and secret; the ones before end at once.",
+                "Creates a new API key and secret key for a user; the old ones end at once.",
                 UserKeysAnswer,
                 "userkeys",
                 parameters=(_ID,),
@@ -129,7 +133,7 @@ class UserCommands:
         roles = ANY_ACCOUNT if everyone else ADMIN_ONLY
         return Command(name, handler, description, UserAnswer, "user", parameters=parameters, roles=roles)
 
-    # --- administrators
+    # --- for administrators
 
     async def _create(self, call: ApiCall) -> UserAnswer:
         arguments = call.arguments
@@ -157,7 +161,7 @@ class UserCommands:
     async def _get(self, call: ApiCall) -> UserAnswer:
         return await self._answer(await self._database.read(_by_api_key, call.arguments["userapikey"]))
 
-    # --- everybody
+    # --- for all users
 
     async def _list(self, call: ApiCall) -> list[UserAnswer]:
         arguments, principal = call.arguments, call.principal
@@ -180,7 +184,7 @@ class UserCommands:
         arguments, principal = call.arguments, call.principal
         user = await self._own_or_administered(call)
         if "username" in arguments and not principal.is_admin:
-            raise unauthorized("only an administrator may change a username")
+            raise unauthorized("only administrators can change a user name")
         if "password" in arguments:
             await self._check_current_password(call, user)
         columns = {column: arguments[name] for name, column in _COLUMNS.items() if name in arguments}
@@ -192,8 +196,13 @@ class UserCommands:
         return await self._answer(user)
 
     async def _check_current_password(self, call: ApiCall, user: User) -> None:
-        """CloudStack's rule, and stricter in one point: an administrator's own password too needs the present
-        one when the call came in a login session, so that an unattended page cannot take the account over."""
+        """Check whether the current password is required, and right.
+
+        This is CloudStack's rule, but stricter: in a login session an administrator's own password requires
+        the current one, too, so that an unattended page cannot be used to take the account over.
+
+        Raises: ApiError 431 without it, AccountError when it is wrong.
+        """
         principal = call.principal
         own_session = user.id == principal.user.id and principal.login_uuid is not None
         if principal.is_admin and not own_session:
@@ -216,10 +225,10 @@ class UserCommands:
         return UserKeysAnswer(apikey=keys.api_key, secretkey=keys.secret_key)
 
     async def _own_or_administered(self, call: ApiCall) -> User:
-        """Not another user of the same account: a password or a secret is one person's."""
+        """Return a user that the caller can change: the own one, not another one of the same account."""
         user = await self._database.read(_user, call.arguments["id"])
         if not _may_administer(call.principal, user):
-            raise unauthorized(f"{call.principal.user.username} may not change this user")
+            raise unauthorized(f"user {call.principal.user.username} must not change this user")
         return user
 
     async def _answer(self, user: User) -> UserAnswer:

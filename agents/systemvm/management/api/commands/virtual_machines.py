@@ -72,7 +72,7 @@ class VirtualMachineCommands:
             Command(
                 "deployVirtualMachine",
                 self._deploy,
-                "Makes a VM from a Ready template, or an empty one that boots a Ready ISO, and starts it.",
+                "Creates a VM from a template, or with an empty disk from an ISO, and starts it.",
                 VirtualMachineAnswer,
                 "virtualmachine",
                 ResponseShape.ASYNC,
@@ -83,38 +83,40 @@ class VirtualMachineCommands:
                 "startVirtualMachine",
                 "Starts a VM.",
                 _IDENTITY,
-                only("considerlasthost", ParameterType.BOOLEAN, "it starts where it ran last", True),
-                only("bootintosetup", ParameterType.BOOLEAN, "it boots into its firmware's setup", False),
+                only(
+                    "considerlasthost", ParameterType.BOOLEAN, "start it on the host where it ran last", True
+                ),
+                only("bootintosetup", ParameterType.BOOLEAN, "boot into the firmware's setup", False),
             ),
             self._asynchronous(
                 "stopVirtualMachine",
-                "Stops a VM by its power button.",
+                "Stops a VM by asking the guest to shut down.",
                 _IDENTITY,
-                optional("forced", ParameterType.BOOLEAN, "pull the plug instead"),
+                optional("forced", ParameterType.BOOLEAN, "turn it off instead"),
             ),
             self._asynchronous(
                 "rebootVirtualMachine",
                 "Stops and starts a running VM.",
                 _IDENTITY,
-                optional("forced", ParameterType.BOOLEAN, "pull the plug instead of pressing the button"),
+                optional("forced", ParameterType.BOOLEAN, "turn it off instead of asking the guest"),
             ),
             self._asynchronous(
                 "destroyVirtualMachine",
-                "Destroys a VM; until it is expunged it can be recovered.",
+                "Destroys a VM, which can be recovered until it is expunged.",
                 _IDENTITY,
-                optional("expunge", ParameterType.BOOLEAN, "delete its disk at once and for good"),
+                optional("expunge", ParameterType.BOOLEAN, "delete its disk at once and permanently"),
             ),
             Command(
                 "recoverVirtualMachine",
                 self._recover,
-                "Recovers a Destroyed VM; it is Stopped then.",
+                "Recovers a Destroyed VM, which is Stopped afterwards.",
                 VirtualMachineAnswer,
                 "virtualmachine",
                 parameters=(_IDENTITY,),
             ),
             self._asynchronous(
                 "expungeVirtualMachine",
-                "Deletes the disk of a Destroyed VM at once and for good.",
+                "Deletes the disk of a Destroyed VM at once and permanently.",
                 _IDENTITY,
                 answer=SuccessAnswer,
             ),
@@ -126,30 +128,34 @@ class VirtualMachineCommands:
                 "virtualmachine",
                 ResponseShape.LIST,
                 (
-                    optional("id", ParameterType.UUID, "only this one"),
-                    optional("ids", ParameterType.LIST, "only these"),
-                    optional("name", ParameterType.STRING, "only the one of this name"),
+                    optional("id", ParameterType.UUID, "list only the one with this id"),
+                    optional("ids", ParameterType.LIST, "list only those with these ids"),
+                    optional("name", ParameterType.STRING, "list only the one with this name"),
                     optional(
-                        "state", ParameterType.STRING, "only those in this state; Present: not destroyed"
+                        "state",
+                        ParameterType.STRING,
+                        "list only those in this state; Present: those that are not destroyed",
                     ),
-                    optional("zoneid", ParameterType.UUID, "only those of this zone"),
-                    optional("templateid", ParameterType.UUID, "only those made from this template"),
-                    optional("isoid", ParameterType.UUID, "only those with this ISO"),
-                    optional("hypervisor", ParameterType.STRING, "only those of this hypervisor"),
-                    optional("hostid", ParameterType.UUID, "only those that run on this host"),
-                    optional("serviceofferingid", ParameterType.UUID, "only those of this size"),
-                    optional("arch", ParameterType.STRING, "only those of this architecture"),
-                    optional("networkid", ParameterType.UUID, "only those on this network; see listNetworks"),
+                    optional("zoneid", ParameterType.UUID, "list only those of this zone"),
+                    optional("templateid", ParameterType.UUID, "list only those made from this template"),
+                    optional("isoid", ParameterType.UUID, "list only those with this ISO"),
+                    optional("hypervisor", ParameterType.STRING, "list only those of this hypervisor"),
+                    optional("hostid", ParameterType.UUID, "list only those that run on this host"),
+                    optional("serviceofferingid", ParameterType.UUID, "list only those of this size"),
+                    optional("arch", ParameterType.STRING, "list only those of this architecture"),
+                    optional(
+                        "networkid", ParameterType.UUID, "list only those on this network; see listNetworks"
+                    ),
                     optional(
                         "details",
                         ParameterType.LIST,
-                        "all, min, …: every answer has all keys",
+                        "accepted, but without effect: rows have all keys",
                         choices=_DETAILS,
                     ),
-                    only("displayvm", ParameterType.BOOLEAN, "those that their users see", True),
-                    only("haenable", ParameterType.BOOLEAN, "those that start elsewhere", False),
-                    only("isvnf", ParameterType.BOOLEAN, "network functions", False),
-                    only("showicon", ParameterType.BOOLEAN, "icons too", False),
+                    only("displayvm", ParameterType.BOOLEAN, "list those that their users see", True),
+                    only("haenable", ParameterType.BOOLEAN, "list those with high availability", False),
+                    only("isvnf", ParameterType.BOOLEAN, "list network functions", False),
+                    only("showicon", ParameterType.BOOLEAN, "include icons", False),
                     *OWNERS,
                 ),
             ),
@@ -195,7 +201,7 @@ class VirtualMachineCommands:
         bridge = self._guest_bridge(request.zone.name)
         if bridge is None:
             raise parameter_error(
-                f"zone {request.zone.name} has no guest network", "describe networks.guest in the zone's file"
+                f"zone {request.zone.name} has no guest network", "add networks.guest to the zone's file"
             )
         start = call.arguments.flag("startvm", True)
         vm = await self._machines.deploy(
@@ -254,7 +260,7 @@ class VirtualMachineCommands:
     async def _run_deploy(self, running: RunningJob) -> dict[str, Any]:
         vm_id = running.job.arguments["id"]
         if running.job.arguments["start"]:
-            running.progress(10, "Making its disk and starting it")
+            running.progress(10, "Creating its disk and starting it")
             return await self._result(await self._machines.start(vm_id))
         return await self._result(await self._database.read(instances.by_id, vm_id))
 
@@ -283,17 +289,22 @@ class VirtualMachineCommands:
 
 
 def _has_state(state: InstanceState, wanted: str | None) -> bool:
-    """CloudStack's filter: a state's name, or Present for all that are neither Destroyed nor Expunging."""
+    """Apply CloudStack's filter: a state's name, or Present for all that are not Destroyed or Expunging."""
     if wanted is None:
         return True
     return not state.is_gone if wanted.lower() == "present" else state.value.lower() == wanted.lower()
 
 
 def own_machine(connection: Connection, uuid: str, principal: Principal) -> Instance:
-    """A user's VM that the caller may change."""
+    """Return a user's VM that the caller has access to.
+
+    Raises: ApiError 431 for a system VM, 401 for another account's, NotFoundError when there is none.
+    """
     vm = instances.by_uuid(connection, uuid)
     if vm.type.is_system:
-        raise parameter_error(f"{vm.name} is a system VM", "use startSystemVm, stopSystemVm, …")
+        raise parameter_error(
+            f"{vm.name} is a system VM", "call startSystemVm, stopSystemVm, rebootSystemVm or destroySystemVm"
+        )
     if not principal.may_use(vm.account_id):
-        raise unauthorized(f"{principal.account.name} may not operate this virtual machine")
+        raise unauthorized(f"account {principal.account.name} must not operate this virtual machine")
     return vm

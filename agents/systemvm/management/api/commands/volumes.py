@@ -16,12 +16,12 @@ from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.status import VolumeState
 from systemvm.management.state.volumes import VolumeInUse
 
-_ID = optional("id", ParameterType.UUID, "only this one")
-_NAME = optional("name", ParameterType.STRING, "only the one of this name")
+_ID = optional("id", ParameterType.UUID, "list only the one with this id")
+_NAME = optional("name", ParameterType.STRING, "list only the one with this name")
 
 
 class VolumeCommands:
-    """The root disks of machines; this release has no others."""
+    """The root disks of VMs; this release has no other volumes."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -34,17 +34,17 @@ class VolumeCommands:
                 VolumeAnswer, "volume", ResponseShape.LIST,
                 (
                     _ID, _NAME,
-                    optional("ids", ParameterType.LIST, "only these"),
-                    optional("type", text, "only those of this type"),
-                    optional("state", text, "only those in this state"),
-                    optional("virtualmachineid", identity, "only those of this machine"),
-                    optional("zoneid", identity, "only those of this zone"),
-                    optional("storageid", identity, "only those in this pool; administrators only"),
+                    optional("ids", ParameterType.LIST, "list only those with these ids"),
+                    optional("type", text, "list only those of this type"),
+                    optional("state", text, "list only those in this state"),
+                    optional("virtualmachineid", identity, "list only those of this machine"),
+                    optional("zoneid", identity, "list only those of this zone"),
+                    optional("storageid", identity, "list only those in this pool; for administrators only"),
                     *OWNERS,
                 ),
             ),
             Command(
-                "listDiskOfferings", paged(_no_offerings), "Lists sizes of data disks: there are none yet.",
+                "listDiskOfferings", paged(_no_offerings), "Lists disk offerings: there are none yet.",
                 DiskOfferingAnswer, "diskoffering", ResponseShape.LIST, (_ID, _NAME),
             ),
         )  # fmt: skip
@@ -103,5 +103,5 @@ def _answer(found: VolumeInUse, names: OwnerNames, for_admin: bool) -> VolumeAns
 
 
 async def _no_offerings(call: ApiCall) -> Sequence[DiskOfferingAnswer]:
-    """A machine has its root disk only, whose size `rootdisksize` or its template gives."""
+    """Return no offering: a VM has only its root disk."""
     return ()

@@ -24,7 +24,7 @@ from systemvm.management.state.host_state import explanation_of, host_state
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceType
 
-#: The CloudStack release whose API this one follows.
+#: The CloudStack release whose API is implemented.
 CLOUDSTACK_VERSION = "4.22.0.0"
 CPU_MHZ = 500
 
@@ -35,7 +35,7 @@ _OFFERINGS_NAMESPACE = uuid.UUID("6f4f3a5e-5d0e-4c52-9a8e-0f1f4f7f2a10")
 
 @frozen
 class Offering:
-    """A size of VM. The id follows from the name, so that it is the same in every installation."""
+    """A service offering. Its id is derived from its name, so that it is the same in every installation."""
 
     name: str
     vcpus: int
@@ -60,7 +60,7 @@ OFFERINGS = (
 
 
 def offering_of(vm: Instance) -> Offering:
-    """The offering a VM's size is of, or one that describes it."""
+    """Return the offering with a VM's size, or a new one that describes the size."""
     for offering in OFFERINGS:
         if not vm.type.is_system and (offering.vcpus, offering.memory_mib) == (vm.vcpus, vm.memory_mib):
             return offering
@@ -73,7 +73,7 @@ def offering_of(vm: Instance) -> Offering:
 
 
 class ZoneCommands:
-    """What a cloud consists of."""
+    """Zones, hosts, offerings and capabilities."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -89,13 +89,13 @@ class ZoneCommands:
                 "zone",
                 ResponseShape.LIST,
                 (
-                    optional("id", identity, "only this one"),
-                    optional("name", text, "only the one of this name"),
-                    optional("ids", ParameterType.LIST, "only these"),
-                    optional("networktype", text, "only those of this type"),
-                    optional("available", boolean, "accepted: all zones that are listed can be used"),
-                    only("showcapacities", boolean, "capacities too", False),
-                    only("showicon", boolean, "icons too", False),
+                    optional("id", identity, "list only the one with this id"),
+                    optional("name", text, "list only the one with this name"),
+                    optional("ids", ParameterType.LIST, "list only those with these ids"),
+                    optional("networktype", text, "list only those of this type"),
+                    optional("available", boolean, "accepted, but without effect: all zones can be used"),
+                    only("showcapacities", boolean, "include capacities", False),
+                    only("showicon", boolean, "include icons", False),
                 ),
             ),
             Command(
@@ -106,18 +106,22 @@ class ZoneCommands:
                 "host",
                 ResponseShape.LIST,
                 (
-                    optional("id", identity, "only this one"),
-                    optional("name", text, "only the one of this name"),
-                    optional("type", text, "Routing, SecondaryStorageVM or ConsoleProxy"),
-                    optional("state", text, "only those in this state"),
-                    optional("zoneid", identity, "only those of this zone"),
-                    optional("hypervisor", text, "only those with this hypervisor"),
-                    optional("resourcestate", text, "only those in this state of use"),
-                    optional("arch", text, "only those of this architecture"),
+                    optional("id", identity, "list only the one with this id"),
+                    optional("name", text, "list only the one with this name"),
+                    optional(
+                        "type",
+                        text,
+                        "list only those of this type: Routing, SecondaryStorageVM or ConsoleProxy",
+                    ),
+                    optional("state", text, "list only those in this state"),
+                    optional("zoneid", identity, "list only those of this zone"),
+                    optional("hypervisor", text, "list only those with this hypervisor"),
+                    optional("resourcestate", text, "list only those in this resource state"),
+                    optional("arch", text, "list only those of this architecture"),
                     optional(
                         "details",
                         ParameterType.LIST,
-                        "all or min: every answer has all keys",
+                        "accepted, but without effect: rows have all keys",
                         choices=_DETAILS,
                     ),
                 ),
@@ -126,24 +130,28 @@ class ZoneCommands:
             Command(
                 "listServiceOfferings",
                 paged(self._offerings),
-                "Lists sizes of VMs.",
+                "Lists service offerings.",
                 ServiceOfferingAnswer,
                 "serviceoffering",
                 ResponseShape.LIST,
                 (
-                    optional("id", identity, "only this one"),
-                    optional("name", text, "only the one of this name"),
-                    optional("issystem", boolean, "those of system VMs: none can be chosen"),
-                    optional("zoneid", identity, "only those of this zone: all are in every zone"),
-                    optional("isrecursive", boolean, "accepted: sizes are every domain's"),
-                    optional("listall", boolean, "accepted: sizes are every account's"),
+                    optional("id", identity, "list only the one with this id"),
+                    optional("name", text, "list only the one with this name"),
+                    optional("issystem", boolean, "list those of system VMs: there are none to choose from"),
+                    optional("zoneid", identity, "accepted, but without effect: every zone has all of them"),
+                    optional(
+                        "isrecursive", boolean, "accepted, but without effect: every domain has all of them"
+                    ),
+                    optional(
+                        "listall", boolean, "accepted, but without effect: every account has all of them"
+                    ),
                 ),
                 related=("deployVirtualMachine",),
             ),
             Command(
                 "listCapabilities",
                 self._capabilities,
-                "Tells what this cloud can do.",
+                "Lists the capabilities of this cloud.",
                 CapabilityAnswer,
                 "capability",
             ),
@@ -241,7 +249,7 @@ def _offering_answer(offering: Offering) -> ServiceOfferingAnswer:
 
 
 def _hosts_and_agents(connection: Connection) -> list[HostAnswer]:
-    """CloudStack shows the agent of a system VM as a host of the VM's name."""
+    """Return the agent of a system VM as a host with the VM's name, as CloudStack does."""
     names = read_names(connection)
     hosts = []
     for host in zones.list_hosts(connection):
