@@ -23,7 +23,7 @@ from systemvm.management.state.columns import now
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState
-from systemvm.management.system_vms.secure_shell import SshAccess, SshLogin
+from systemvm.management.system_vms.secure_shell import SshAccess, VmSshLogin
 from systemvm.service.slowness import TimeoutScale, unscaled
 
 PROGRAM = "/opt/systemvm/current/bin/systemvm-diagnose"
@@ -106,7 +106,7 @@ class Diagnostics:
         path = self._directory / token / name
         return path if path.is_file() else None
 
-    async def _login(self, vm_uuid: str) -> SshLogin:
+    async def _login(self, vm_uuid: str) -> VmSshLogin:
         vm: Instance = await self._database.read(instances.by_uuid, vm_uuid)
         if vm.state is not InstanceState.RUNNING:
             raise HypervisorError(
@@ -115,7 +115,7 @@ class Diagnostics:
             )
         return await self._ssh.login(vm)
 
-    async def _run(self, login: SshLogin, argv: list[str], timeout_s: float) -> bytes:
+    async def _run(self, login: VmSshLogin, argv: list[str], timeout_s: float) -> bytes:
         with login.command_line(shlex.join(argv)) as ssh:
             return await run(ssh, timeout_s=timeout_s * self._timeout_scale())
 

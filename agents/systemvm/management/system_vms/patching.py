@@ -30,7 +30,7 @@ from systemvm.management.state.instances import Instance
 from systemvm.management.system_vms import patch_bundle
 from systemvm.management.system_vms.boot_arguments import ROLES
 from systemvm.management.system_vms.patch_bundle import BundleError, PatchBundle
-from systemvm.management.system_vms.secure_shell import SshAccess, SshLogin
+from systemvm.management.system_vms.secure_shell import SshAccess, VmSshLogin
 from systemvm.service.scaled_timer import add_scaled_timeout
 from systemvm.service.slowness import TimeoutScale, unscaled
 
@@ -111,7 +111,7 @@ class AgentPatching:
 
     # ---- in the guest: asyncio's side
 
-    async def _install(self, login: SshLogin, bundle: PatchBundle, verify: Verify) -> None:
+    async def _install(self, login: VmSshLogin, bundle: PatchBundle, verify: Verify) -> None:
         guest = _PatchSession(login.name, self._timeout_scale)
         remote = _REMOTE.format(size=len(bundle.archive))
         async with guest.running(login, remote):
@@ -169,7 +169,7 @@ class _PatchSession:
         self._timeout_scale = timeout_scale
 
     @contextlib.asynccontextmanager
-    async def running(self, login: SshLogin, command: str) -> AsyncIterator[None]:
+    async def running(self, login: VmSshLogin, command: str) -> AsyncIterator[None]:
         """Run a command; its end makes the guest roll back, unless it was told to commit."""
         with login.command_line(command) as argv:
             process = await asyncio.create_subprocess_exec(

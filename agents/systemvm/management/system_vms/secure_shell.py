@@ -28,7 +28,7 @@ READ_KEY_S = 8.0
 
 
 @frozen
-class SshLogin:
+class VmSshLogin:
     """Address and keys of one system VM; no host key except `host_keys` is accepted."""
 
     name: str
@@ -80,7 +80,7 @@ class SshAccess:
         self._hypervisor = hypervisor
         self._key_file = key_file
 
-    async def login(self, vm: Instance) -> SshLogin:
+    async def login(self, vm: Instance) -> VmSshLogin:
         """Return how to log in to a system VM.
 
         Raises: HypervisorError when its host keys are unknown, so that its identity cannot be verified.
@@ -94,7 +94,7 @@ class SshAccess:
                 f"{name} has no known ssh host keys",
                 f"wait for its agent or its guest agent; see systemvm system-vm why {name}",
             )
-        return SshLogin(name, control.address or "", self._key_file, keys)
+        return VmSshLogin(name, control.address or "", self._key_file, keys)
 
     async def _host_keys(self, vm: Instance) -> Sequence[str]:
         agent = self._directory.agent(vm.instance_name)
