@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""createConsoleEndpoint: who may see which screen, through which CPVM, and the URL that opens it once."""
+"""createConsoleEndpoint: checks the permission, chooses a CPVM and creates a one-time URL."""
 
 from __future__ import annotations
 
@@ -30,36 +30,36 @@ from systemvm.wire.vm_name import VmName
 
 #: CloudStack's consoleproxy.session.max.
 MAX_SESSIONS = 50
-#: A CPVM says every 5 s what is looked at: a token spent longer ago is in its numbers.
+#: A CPVM reports its sessions every 5 s: a token that was spent longer ago is in its report.
 LOAD_REPORTED_WITHIN = timedelta(seconds=10)
 WEBSOCKET_PATH = "websockify"
 
 
 class ConsoleUnavailableError(SystemVmError):
-    """No console, for a reason that its user can read; CloudStack answers it as success=false."""
+    """A console that cannot be opened; CloudStack answers this as success=false."""
 
     code = FailureCode.UNAVAILABLE
 
 
 @frozen
 class ConsoleUser:
-    """Who asks for a console."""
+    """The caller of createConsoleEndpoint."""
 
     user_id: int
     account_id: int
     is_admin: bool
     address: str
     request_id: str | None = None
-    login_uuid: str | None = None  # none: by API key, or as the host's operator
+    login_uuid: str | None = None  # None with an API key or as the host's operator
 
-    def may_see(self, vm: Instance) -> bool:
-        """Administrators see every screen, system VMs' too; everybody else those of their own VMs."""
+    def can_open(self, vm: Instance) -> bool:
+        """Return whether the user can open a VM: administrators all VMs, others their own."""
         return self.is_admin or (vm.type is InstanceType.USER and vm.account_id == self.account_id)
 
 
 @frozen
 class ConsoleEndpoint:
-    """Where a console is, once, until the token expires."""
+    """The one-time address of a console."""
 
     url: str = field(repr=False)
     token: str = field(repr=False)
@@ -69,7 +69,7 @@ class ConsoleEndpoint:
 
     @classmethod
     def of(cls, endpoint: PublicEndpoint, token: str) -> ConsoleEndpoint:
-        """Everything follows from the advertised endpoint; the token needs no encoding in a URL."""
+        """Derive everything from the advertised endpoint; the token needs no encoding in a URL."""
         return cls(
             url=f"{endpoint.url}/console?cmd=auth&token={token}",
             token=token,
@@ -80,7 +80,7 @@ class ConsoleEndpoint:
 
 
 class ConsoleEndpoints:
-    """Makes console sessions that wait for their token to be spent."""
+    """Creates console sessions that wait until their token is spent."""
 
     def __init__(
         self, database: Database, agents: ConnectedAgents, endpoint_of: Callable[[int, str], PublicEndpoint]
@@ -90,7 +90,10 @@ class ConsoleEndpoints:
         self._endpoint_of = endpoint_of  # by zone id and the CPVM's public address
 
     async def create(self, vm_uuid: str, console_user: ConsoleUser) -> ConsoleEndpoint:
-        """A URL for one browser; ConsoleUnavailableError in CloudStack's words otherwise."""
+        """Return a URL for one browser.
+
+        Raises: ConsoleUnavailableError with CloudStack's message when there is no console.
+        """
         up = {VmName(name) for name in self._agents.up(Role.CPVM)}
         token = new_token()
         zone_id, public_address = await self._database.run(
@@ -102,7 +105,7 @@ class ConsoleEndpoints:
 def _create(
     connection: Connection, vm_uuid: str, console_user: ConsoleUser, up: set[VmName], hashed_token: str
 ) -> tuple[int, str]:
-    """The session's row; the answer is its zone, and the public address of the CPVM that will show it."""
+    """Create the session's row; return its zone and the public address of its CPVM."""
     console_sessions.expire(connection)
     vm = _visible(connection, vm_uuid, console_user)
     if vm.state is not InstanceState.RUNNING:
@@ -110,7 +113,9 @@ def _create(
             f"VM {vm.name} must be running to connect console, it is {vm.state.value}", vm.reason or ""
         )
     if vm.vnc_port is None or vm.vnc_address is None:
-        raise ConsoleUnavailableError(f"VM {vm.name} has no screen", f"its log: systemvm serial {vm.name}")
+        raise ConsoleUnavailableError(
+            f"VM {vm.name} has no VNC server", f"see its log: systemvm serial {vm.name}"
+        )
     proxy = _least_loaded(connection, vm.zone_id, up)
     console_sessions.replace_unspent(
         connection,
@@ -143,7 +148,7 @@ def _public_address(connection: Connection, proxy: Instance) -> str:
         if nic.traffic_type == TrafficType.PUBLIC.value and nic.address:
             return nic.address
     raise ConsoleUnavailableError(
-        f"{proxy.instance_name} has no public address", "Destroy it: another is made."
+        f"{proxy.instance_name} has no public address", "Destroy it: another one is created."
     )
 
 
@@ -152,17 +157,16 @@ def _visible(connection: Connection, vm_uuid: str, console_user: ConsoleUser) ->
         vm = instances.by_uuid(connection, vm_uuid)
     except NotFoundError:
         raise ConsoleUnavailableError(f"Cannot find VM with ID {vm_uuid}") from None
-    if not console_user.may_see(vm):
+    if not console_user.can_open(vm):
         raise ConsoleUnavailableError("Permission denied")
     return vm
 
 
 def _least_loaded(connection: Connection, zone_id: int, up: set[VmName]) -> Instance:
-    """The running CPVM with the fewest sessions, unspent tokens among them.
+    """Return the running CPVM with the fewest sessions, unspent tokens included.
 
-    Only open sessions fill one: a token costs nothing to ask for, and nobody may take all places with links
-    that are never opened. A browser may come back to a session for hours after it was closed: such ones are
-    no load.
+    Only open sessions count against the limit: a token costs nothing, and links that are never opened must
+    not fill a CPVM. A closed session that a browser can resume for hours is no load.
     """
     proxies = [
         vm
@@ -174,7 +178,7 @@ def _least_loaded(connection: Connection, zone_id: int, up: set[VmName]) -> Inst
     if not proxies:
         raise ConsoleUnavailableError(
             "Console access will be ready in a few minutes. Please try it again later.",
-            "No console proxy VM of the zone is Up; `systemvm system-vm list` tells why.",
+            'No console proxy VM of the zone is Up; see "systemvm system-vm list" for the reason.',
         )
     pending = console_sessions.pending_by_proxy(connection, now() - LOAD_REPORTED_WITHIN)
     none = console_sessions.PendingSessions()
@@ -183,6 +187,6 @@ def _least_loaded(connection: Connection, zone_id: int, up: set[VmName]) -> Inst
     if not with_room:
         raise ConsoleUnavailableError(
             f"All console proxy VMs of the zone have {MAX_SESSIONS} sessions",
-            "Close consoles that nobody looks at.",
+            "Close unused consoles.",
         )
     return min(with_room, key=lambda vm: (open_sessions[vm.id] + pending.get(vm.id, none).unspent, vm.id))

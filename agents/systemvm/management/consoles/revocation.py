@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ends consoles whose right has ended: at a logout, with a user or account, with a machine."""
+"""Ends consoles after a logout, and with their user, account or machine."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ K = TypeVar("K")
 
 
 class ConsoleRevocation:
-    """Ends rows first, which nobody can open from then on, then tells the CPVMs that carry them.
+    """Ends the rows first, so that no session can be opened again, then calls the CPVMs that carry them.
 
-    A CPVM that is not told, for it is away or this daemon is killed in between, is told when the two compare
-    their sessions: at its next connection, and every two minutes.
+    A CPVM that this call does not reach is called when the sessions are reconciled: at its next connection
+    and every two minutes.
     """
 
     log = Logger()
@@ -45,10 +45,10 @@ class ConsoleRevocation:
     ) -> None:
         opened = await self._database.run(revoke, key, why.value)
         for name, session_ids in opened.items():
-            # not awaited: a CPVM that hangs must not hold up a logout
-            Deferred.fromCoroutine(self._tell(name, session_ids, why))
+            # not awaited: a CPVM that hangs must not delay a logout
+            Deferred.fromCoroutine(self._end_sessions(name, session_ids, why))
 
-    async def _tell(self, name: str, session_ids: list[str], why: ConsoleRefusal) -> None:
+    async def _end_sessions(self, name: str, session_ids: list[str], why: ConsoleRefusal) -> None:
         peer = self._agents.peer(name)
         if peer is None:
             return
@@ -57,4 +57,4 @@ class ConsoleRevocation:
         except RpcError as error:
             self.log.warn("{name} did not end consoles: {error}", name=name, error=str(error))  # noqa: G010
         except Exception:
-            self.log.failure("{name} could not be told which consoles end", name=name)
+            self.log.failure("cannot end consoles of {name}", name=name)

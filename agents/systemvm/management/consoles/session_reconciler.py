@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Console sessions of a CPVM: those it lost are ended here, those that ended here are ended there."""
+"""Reconciles the console sessions of a CPVM with the rows, both ways."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection, Database
 from systemvm.wire.console import CONSOLE_END, CONSOLE_LIST, ConsoleEnd, ConsoleRefusal, ConsoleSessions
 
-#: A token that was spent this lately may be on its way: its CPVM need not keep the session yet.
+#: The CPVM might not have the session of a token yet that was spent within this time.
 GRACE = timedelta(seconds=30)
-LOST = "the console proxy knows it no more"
+LOST = "the console proxy lost it"
 ENDED = "this console session has ended"
 
 
 class ConsoleSessionReconciler:
-    """A step of the reconciliation."""
+    """The step of AgentReconciler for CPVMs."""
 
     log = Logger()
 
@@ -30,7 +30,10 @@ class ConsoleSessionReconciler:
         self._directory = directory
 
     async def reconcile(self, agent: Agent) -> None:
-        """RpcError when the CPVM does not tell which sessions it keeps; nothing is ended then."""
+        """End lost sessions in the rows, and ended sessions at the CPVM.
+
+        Raises: RpcError when the CPVM cannot list its sessions; nothing is ended then.
+        """
         before = now() - GRACE
         if agent.new_process_at is not None:
             before = max(before, agent.new_process_at)
@@ -47,7 +50,7 @@ class ConsoleSessionReconciler:
 
 
 def _by_code(connection: Connection, session_ids: list[str]) -> dict[str, list[str]]:
-    """Sessions by why they ended."""
+    """Group sessions by the reason for which they ended."""
     reasons = console_sessions.close_reasons(connection, session_ids)
     codes = {refusal.value for refusal in ConsoleRefusal}
     grouped: dict[str, list[str]] = {}
@@ -61,7 +64,7 @@ def _by_code(connection: Connection, session_ids: list[str]) -> dict[str, list[s
 def _release(
     connection: Connection, proxy_name: str, kept: set[str], before: datetime
 ) -> tuple[int, set[str]]:
-    """End rows of spent tokens that the CPVM does not keep; how many, and which sessions live."""
+    """End rows of spent tokens that the CPVM does not have; return how many, and the sessions that live."""
     proxy = instances.by_instance_name(connection, proxy_name)
     living, released = set(), 0
     for session in console_sessions.active(connection, proxy.id):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one-time secret of a console URL: random, URL-safe, stored as its hash only."""
+"""The one-time secret of a console URL: random, URL-safe, and stored only as its hash."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from datetime import timedelta
 TOKEN_BYTES = 32  # 256 bits, 43 characters
 #: From the answer of createConsoleEndpoint to the browser's first connection.
 TOKEN_LIFETIME = timedelta(seconds=60)
-#: Unspent tokens that the users of one account may hold for one VM, a token each, and for all VMs. One more
-#: voids the oldest: whoever asks gets a link that works, and nobody fills the table.
+#: The maximum numbers of unspent tokens of one account for one VM and for all VMs. One more replaces the
+#: oldest, so that the newest link always works and the table is bounded.
 MAX_UNSPENT_OF_VM = 10
 MAX_UNSPENT_OF_ACCOUNT = 50
-#: How long the browser's cookie may open new connections after the token was spent.
+#: How long the browser's cookie opens new connections after the token was spent.
 SESSION_LIFETIME = timedelta(hours=4)
 
 

@@ -133,7 +133,7 @@ async def test_only_running_vms_have_a_console(cloud: SmallCloud, state: Instanc
 @pytest_twisted.ensureDeferred
 async def test_a_vm_without_a_screen_has_none(cloud: SmallCloud) -> None:
     vm = add_vm(cloud, cloud.user, vnc_port=None)
-    assert "has no screen" in (await endpoint(cloud, vm.uuid))["details"]
+    assert "has no VNC server" in (await endpoint(cloud, vm.uuid))["details"]
 
 
 @pytest_twisted.ensureDeferred

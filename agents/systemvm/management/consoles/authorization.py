@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The checks behind console connections, and the rows that they change. Functions over a connection."""
+
+from __future__ import annotations
+
+from systemvm.management.consoles.token import SESSION_LIFETIME
+from systemvm.management.state import accounts, console_sessions, instances
+from systemvm.management.state.columns import now
+from systemvm.management.state.console_sessions import ConsoleSessionRow
+from systemvm.management.state.database import Connection
+from systemvm.management.state.instances import Instance
+from systemvm.management.state.rows import NotFoundError
+from systemvm.management.state.status import InstanceState
+from systemvm.rpc.core.errors import REFUSED, RpcError
+from systemvm.service.errors import SystemVmError
+from systemvm.wire.console import ConsoleAuthorize, ConsoleClosed, ConsoleRefusal, ConsoleTargetRequest
+
+MAX_REPORTED_SESSIONS = 10_000
+MAX_REASON_LENGTH = 255
+
+TEXTS = {
+    ConsoleRefusal.TOKEN_UNKNOWN: ("This console link is not valid.", "Open the console again."),
+    ConsoleRefusal.TOKEN_USED: ("This console link was used before.", "Open the console again."),
+    ConsoleRefusal.TOKEN_EXPIRED: ("This console link has expired.", "Open the console again."),
+    ConsoleRefusal.TOKEN_REPLACED: (
+        "A newer link to this console replaced this one.",
+        "Use the newest one, or open the console again.",
+    ),
+    ConsoleRefusal.SESSION_ENDED: ("This console session has ended.", "Open the console again."),
+    ConsoleRefusal.MACHINE_STOPPED: (
+        "The virtual machine is not running.",
+        "Start it, then open its console.",
+    ),
+    ConsoleRefusal.MACHINE_STOPPING: ("The virtual machine is being stopped.", "Wait until it runs again."),
+    ConsoleRefusal.MACHINE_STARTING: ("The virtual machine is being started.", "Wait until it runs."),
+    ConsoleRefusal.MACHINE_GONE: ("The virtual machine was destroyed.", ""),
+    ConsoleRefusal.LOGGED_OUT: ("The user logged out.", "Log in and open the console again."),
+    ConsoleRefusal.ACCESS_REVOKED: ("The user or account may not use the cloud any more.", ""),
+}
+
+
+#: The refusals for machines that do not run yet; their sessions wait.
+_NOT_RUNNING = {
+    InstanceState.STARTING: ConsoleRefusal.MACHINE_STARTING,
+    InstanceState.STOPPING: ConsoleRefusal.MACHINE_STOPPING,
+}
+#: The reasons for which the daemon ends sessions, by `close_reason`; any other end is SESSION_ENDED.
+_ENDINGS = {
+    why.value: why
+    for why in (
+        ConsoleRefusal.TOKEN_REPLACED,
+        ConsoleRefusal.MACHINE_GONE,
+        ConsoleRefusal.LOGGED_OUT,
+        ConsoleRefusal.ACCESS_REVOKED,
+    )
+}
+
+
+class ConsoleRefusedError(SystemVmError):
+    """A refusal, raised inside a transaction, which it rolls back."""
+
+    def __init__(self, why: ConsoleRefusal) -> None:
+        super().__init__(why.value, code=why)
+        self.why = why
+
+    def to_rpc(self) -> RpcError:
+        message, hint = TEXTS[self.why]
+        data = {"reason": self.why.fallback.value, "code": self.why.value, "hint": hint}
+        return RpcError(REFUSED, message, data)
+
+
+def owns_token(connection: Connection, proxy_name: str, hashed_token: str) -> bool:
+    session = console_sessions.by_token_hash(connection, hashed_token)
+    return session is None or session.proxy_id == instances.by_instance_name(connection, proxy_name).id
+
+
+def owns_sessions(connection: Connection, proxy_name: str, session_ids: list[str]) -> bool:
+    """Return whether no session belongs to another CPVM; unknown sessions belong to none."""
+    proxy = instances.by_instance_name(connection, proxy_name)
+    named = session_ids[:MAX_REPORTED_SESSIONS]
+    return not console_sessions.of_others(connection, proxy.id, named)
+
+
+def spend_token(
+    connection: Connection, proxy_name: str, hashed_token: str, client_address: str, request_id: str
+) -> tuple[ConsoleSessionRow, Instance]:
+    """Spend a token; the VM is checked first, so that a machine that does not run spends no token."""
+    proxy = instances.by_instance_name(connection, proxy_name)
+    session = console_sessions.by_token_hash(connection, hashed_token)
+    if session is None or session.proxy_id != proxy.id:
+        raise ConsoleRefusedError(ConsoleRefusal.TOKEN_UNKNOWN)
+    if session.acquired is not None:
+        raise ConsoleRefusedError(ConsoleRefusal.TOKEN_USED)
+    if session.close_reason in _ENDINGS:
+        raise ConsoleRefusedError(_ENDINGS[session.close_reason])
+    if not accounts.is_enabled(connection, accounts.user_by_id(connection, session.user_id)):
+        # the link was created while the consoles of the user were being ended
+        raise ConsoleRefusedError(ConsoleRefusal.ACCESS_REVOKED)
+    vm = _running(connection, session)
+    spent = console_sessions.spend(
+        connection,
+        hashed_token,
+        proxy_id=proxy.id,
+        client_address=client_address[:64],
+        session_expires=now() + SESSION_LIFETIME,
+    )
+    if spent is None:
+        raise ConsoleRefusedError(ConsoleRefusal.TOKEN_EXPIRED)
+    console_sessions.record(
+        connection,
+        spent,
+        "OPEN",
+        f"is opened by {client_address} through {proxy_name}",
+        request_id=request_id,
+    )
+    return spent, vm
+
+
+def record_refusal(
+    connection: Connection, hashed_token: str, why: ConsoleRefusal, request: ConsoleAuthorize
+) -> None:
+    session = console_sessions.by_token_hash(connection, hashed_token)
+    if session is not None:
+        message, hint = TEXTS[why]
+        text = f"is refused to {request.client_address}: {message} {hint}".rstrip()
+        console_sessions.record(
+            connection, session, "REFUSE", text, level="ERROR", request_id=request.request_id
+        )
+
+
+def record_target(connection: Connection, vm: Instance, request: ConsoleTargetRequest) -> None:
+    session = console_sessions.by_uuid(connection, request.session_id)
+    text = f"connects to {vm.shown_name} at {vm.vnc_address}:{vm.vnc_port}"
+    console_sessions.record(connection, session, "SCREEN", text, request_id=request.request_id)
+
+
+def machine_of(connection: Connection, proxy_name: str, session_id: str) -> Instance:
+    proxy = instances.by_instance_name(connection, proxy_name)
+    try:
+        session = console_sessions.by_uuid(connection, session_id)
+    except NotFoundError:
+        raise ConsoleRefusedError(_ending_of(connection, proxy, session_id)) from None
+    expired = session.session_expires is None or session.session_expires <= now()
+    if session.proxy_id != proxy.id or session.acquired is None or expired:
+        raise ConsoleRefusedError(ConsoleRefusal.SESSION_ENDED)
+    return _running(connection, session)
+
+
+def _ending_of(connection: Connection, proxy: Instance, session_id: str) -> ConsoleRefusal:
+    """Return the reason for which the daemon ended a session of this CPVM."""
+    row = console_sessions.find_any(connection, session_id)
+    if row is None or row.proxy_id != proxy.id:
+        return ConsoleRefusal.SESSION_ENDED
+    return _ENDINGS.get(row.close_reason or "", ConsoleRefusal.SESSION_ENDED)
+
+
+def _running(connection: Connection, session: ConsoleSessionRow) -> Instance:
+    vm = instances.by_id(connection, session.vm_id)
+    if vm.removed is not None or vm.state.is_gone:
+        raise ConsoleRefusedError(ConsoleRefusal.MACHINE_GONE)
+    if vm.state is not InstanceState.RUNNING or vm.vnc_port is None or vm.vnc_address is None:
+        raise ConsoleRefusedError(_NOT_RUNNING.get(vm.state, ConsoleRefusal.MACHINE_STOPPED))
+    return vm
+
+
+def close_session(connection: Connection, proxy_name: str, closed: ConsoleClosed) -> None:
+    """End a session of this CPVM; one that has ended stays as it is."""
+    proxy = instances.by_instance_name(connection, proxy_name)
+    row = console_sessions.find_any(connection, closed.session_id)
+    if row is not None and row.proxy_id == proxy.id:
+        console_sessions.close(connection, row.uuid, closed.reason[:MAX_REASON_LENGTH])
+
+
+def set_load(connection: Connection, proxy_name: str, count: int) -> None:
+    proxy = instances.by_instance_name(connection, proxy_name)
+    if proxy.console_sessions != count:
+        instances.update(connection, proxy.id, console_sessions=count)
