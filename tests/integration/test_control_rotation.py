@@ -148,7 +148,7 @@ async def test_a_connection_ends_with_its_certificate_and_goes_on_with_the_renew
     monkeypatch.setattr(pki_control, "ISSUED_LIFETIME", timedelta(days=60))
     await world.renew()
     monkeypatch.setattr(world.certificates, "_clock", lambda: short.not_after_s + 1)
-    world.certificates.look()
+    world.certificates.check_all()
     await until(lambda: world.is_up_with(lambda shown: shown.serial != short.serial))
     assert world.shown().not_after_s > short.not_after_s
 

@@ -103,7 +103,7 @@ async def test_an_agent_of_the_first_release_comes_up_and_is_worked_with(world: 
 @pytest.mark.parametrize(
     ("version", "reason", "hint"),
     [
-        (protocol.PREVIOUS - 1, "has an image too old", "systemvm system-vm patch s-1-VM"),
+        (protocol.PREVIOUS - 1, "is too old", "systemvm system-vm patch s-1-VM"),
         (protocol.CURRENT + 1, "is newer than this daemon", "upgrade the management daemon"),
     ],
 )

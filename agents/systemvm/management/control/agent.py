@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One agent as the daemon knows it, connected or not."""
+"""The daemon's state of one agent, connected or not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from systemvm.wire.slowness import MachineLoad
 
 @frozen
 class AgentStatus:
-    """What `agentstate` says, and why, for people."""
+    """The value of `agentstate`, with a reason and a hint for people."""
 
     state: AgentState
     reason: str = ""
@@ -26,7 +26,7 @@ class AgentStatus:
 
 
 class NotReadyError(SystemVmError):
-    """Raised by a preparation that knows exactly why the agent is not Up."""
+    """A preparation that failed for a known reason, which becomes the agent's status."""
 
     code = FailureCode.UNAVAILABLE
 
@@ -37,7 +37,7 @@ class NotReadyError(SystemVmError):
 
 @frozen
 class Remark:
-    """Something that people should know of an agent that is Up all the same."""
+    """A problem of an agent that is Up all the same."""
 
     reason: str
     hint: str = ""
@@ -56,17 +56,17 @@ class Agent:
         #: When its process was found to be another than before; what the older one carried ended with it.
         self.new_process_at: datetime | None = None
         self.refused_s: float | None = None  # when its newest connection was refused, on the reactor's clock
-        self.heard_s = 0.0  # on the reactor's clock
-        self.remarks: dict[str, Remark] = {}  # by whose they are
-        self.trusts = ""  # the id of the bundle of CAs that it was last given over the channel
+        self.heard_s = 0.0  # when its last message arrived, on the reactor's clock
+        self.remarks: dict[str, Remark] = {}  # by the name of the part that made them
+        self.trusts = ""  # the id of the bundle of CAs that it last received over the channel
         self.certified_until_s: float | None = None  # UNIX time: the end of its newest certificate
 
-    def remark(self, whose: str, remark: Remark | None) -> None:
-        """Say this beside `Up` from the next change of state on; None: nothing any more."""
+    def remark(self, source: str, remark: Remark | None) -> None:
+        """Show a remark beside `Up` from the next change of state on; None removes it."""
         if remark is None:
-            self.remarks.pop(whose, None)
+            self.remarks.pop(source, None)
         else:
-            self.remarks[whose] = remark
+            self.remarks[source] = remark
 
     def up_status(self) -> AgentStatus:
         remarks = list(self.remarks.values())
@@ -78,18 +78,18 @@ class Agent:
 
     @property
     def load(self) -> MachineLoad:
-        """How slow its machine is, as far as it has told."""
-        told = None if self.health is None else self.health.load
-        return told or MachineLoad()
+        """The load of its machine, as far as reported."""
+        reported = None if self.health is None else self.health.load
+        return reported or MachineLoad()
 
     @property
     def fit(self) -> Fit:
-        """Whether it speaks a version of the protocol that this daemon speaks; GOOD until it said hello."""
+        """Whether its protocol version is compatible with this daemon; GOOD before its hello."""
         return Fit.GOOD if self.hello is None else Fit.of(self.hello.protocol_version)
 
     @property
     def has_listings(self) -> bool:
-        """Whether it can be asked what it has (protocol 2)."""
+        """Whether it can list what it has (since protocol 2)."""
         return self.hello is not None and self.hello.protocol_version >= LISTINGS_SINCE
 
     @property

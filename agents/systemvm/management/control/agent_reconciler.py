@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares what agents have with what the database says, when they connect and every few minutes.
+"""Reconciles agents with the database, when they connect and every few minutes.
 
-An agent that cannot tell what it has answers an error, and then nothing is changed: a listing that failed is
-not an empty one.
+An agent that cannot list what it has answers an error, and then nothing is changed: a failed listing is not
+an empty one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ Step = Callable[[Agent], Awaitable[None]]
 
 
 class AgentReconciler:
-    """Runs each role's steps, one agent's one after the other; agents of protocol 1 have no listings."""
+    """Runs the steps of each role, one after another for each agent; agents of protocol 1 have no
+    listings.
+    """
 
     _log = Logger()
 
@@ -39,14 +41,14 @@ class AgentReconciler:
         self._backoff = KeyedBackoff[str](
             clock.seconds, first_s=RECONCILE_EVERY_S, last_s=8 * RECONCILE_EVERY_S, jitter=0.2
         )
-        self._loop = Periodic(clock, self._all, RECONCILE_EVERY_S, what="reconciling with agents")
+        self._loop = Periodic(clock, self._reconcile_all, RECONCILE_EVERY_S, what="reconcile with agents")
 
     def subscribe(self) -> None:
         """Reconcile with every agent that comes up."""
         self._directory.on_up(self._came_up)
 
     def add(self, role: Role, step: Step) -> None:
-        """Await `step(agent)` for each agent of the role that is Up; an RpcError of it is logged."""
+        """Add a step for each agent of the role that is Up; an RpcError of it is logged."""
         self._steps.append((role, step))
 
     def start(self) -> None:
@@ -56,40 +58,40 @@ class AgentReconciler:
         self._loop.stop()
 
     async def reconcile(self, agent: Agent) -> None:
-        """Both ways, now; nothing for an agent that is being reconciled already."""
+        """Reconcile both ways now; does nothing while that is in progress for the agent."""
         if agent.has_listings and agent.name not in self._running:
             await self._running.run(agent.name, partial(self._reconcile, agent))
 
     async def _reconcile(self, agent: Agent) -> None:
         steps = [step for role, step in self._steps if role is agent.role]
-        done = [await self._take(agent, step) for step in steps if agent.is_up]
+        done = [await self._run_step(agent, step) for step in steps if agent.is_up]
         if all(done):
             self._backoff.succeeded(agent.name)
         else:
             self._backoff.failed(agent.name)
 
-    async def _take(self, agent: Agent, step: Step) -> bool:
-        """Whether the step was done."""
+    async def _run_step(self, agent: Agent, step: Step) -> bool:
+        """Run a step and return whether it succeeded."""
         try:
             await step(agent)
         except RpcError as error:
             self._log.warn(
-                "what {name} has is not known, and nothing is changed: {error}",
+                "cannot reconcile with {name}, nothing is changed: {error}",
                 name=agent.name,
                 error=str(error),
             )
         except Exception:
-            self._log.failure("reconciling with {name} failed", name=agent.name)
+            self._log.failure("cannot reconcile with {name}", name=agent.name)
         else:
             return True
         return False
 
     async def _came_up(self, agent: Agent) -> None:
-        # Not awaited: a store that hangs must not keep the next service from hearing of the agent.
+        # Not awaited: a store that hangs must not delay the next receiver.
         Deferred.fromCoroutine(self.reconcile(agent))
 
-    async def _all(self) -> None:
-        """Agents side by side; one that could not tell the last time has a longer wait."""
+    async def _reconcile_all(self) -> None:
+        """Reconcile with all agents concurrently, except those in backoff."""
         for agent in self._directory.agents():
             if agent.is_up and not self._backoff.due_in_s(agent.name):
                 Deferred.fromCoroutine(self.reconcile(agent))

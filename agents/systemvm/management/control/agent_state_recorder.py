@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes what becomes of agents to their VMs' rows, which API answers are made from."""
+"""Writes the states of agents to the rows of their VMs, from which API answers are made."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from systemvm.management.state.status import AgentState
 
 
 class AgentStateRecorder:
-    """The database's view of the directory; one writer thread keeps the changes in order.
+    """Copies the directory to the database; one writer thread keeps the changes in order.
 
-    Changes that come while others wait to be written go with them in one transaction: after a start of the
-    daemon all of its agents change their state several times at once.
+    Changes that arrive while others wait to be written join their transaction: after a start of the daemon
+    all of its agents change their state several times at once.
     """
 
     _log = Logger()
@@ -34,7 +34,7 @@ class AgentStateRecorder:
     def __init__(
         self, database: Database, directory: AgentDirectory, seconds: Callable[[], float] = time.monotonic
     ) -> None:
-        self._news = LogRateLimiter(seconds)
+        self._limiter = LogRateLimiter(seconds)
         self._database = database
         self._lock = Lock()
         self._waiting: dict[str, dict[str, Any]] = {}
@@ -46,7 +46,7 @@ class AgentStateRecorder:
         self._directory.on_up(self._written)
 
     async def _written(self, agent: Agent) -> None:
-        """Come back when the row says Up: services that hear of it next look there."""
+        """Wait until the row is Up: the next receivers read it."""
         await self._database.run(_nothing)
 
     def _changed(self, agent: Agent) -> None:
@@ -65,32 +65,32 @@ class AgentStateRecorder:
                 "host_keys": list(agent.hello.host_keys),
             }
         with self._lock:
-            is_asked = bool(self._waiting)
+            is_scheduled = bool(self._waiting)
             self._waiting.setdefault(agent.name, {}).update(changes)
-        if is_asked:
-            return  # the transaction that has not begun yet takes it along
+        if is_scheduled:
+            return  # the transaction that has not begun includes it
         writing = Deferred.fromCoroutine(self._database.run(self._write_waiting))
         writing.addErrback(
-            lambda failure: self._log.failure("agents' states are not written", failure=failure)
+            lambda failure: self._log.failure("cannot write the states of agents", failure=failure)
         )
 
     def _write_waiting(self, connection: Connection) -> None:
-        """On the writer's thread."""
+        """Write all waiting changes; runs on the writer's thread."""
         with self._lock:
             taken, self._waiting = self._waiting, {}
         for name, changes in taken.items():
             try:
                 vm = instances.by_instance_name(connection, name)
             except NotFoundError:
-                continue  # it was destroyed while the news was on its way
+                continue  # it was destroyed in the meantime
             _write(connection, vm, changes)
             reason = changes["agent_reason"] or ""
-            if changes["agent_state"] is AgentState.ALERT and self._news.allows(name, reason):
+            if changes["agent_state"] is AgentState.ALERT and self._limiter.allows(name, reason):
                 _record_alert(connection, vm, reason)
 
 
 def _record_alert(connection: Connection, vm: Instance, reason: str) -> None:
-    """For who asks later why it was not Up."""
+    """Record an event, so that the reason can be found later."""
     events.record(
         connection,
         "AGENT.ALERT",
@@ -103,7 +103,7 @@ def _record_alert(connection: Connection, vm: Instance, reason: str) -> None:
 
 
 def _nothing(connection: Connection) -> None:
-    """One writer thread: when this runs, what was asked for before is written."""
+    """Do nothing: there is one writer thread, so everything submitted before is written by now."""
 
 
 def _write(connection: Connection, vm: Instance, changes: dict[str, Any]) -> None:

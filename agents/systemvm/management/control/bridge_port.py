@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which port of the control bridge a connection comes in by: the one thing that a guest cannot choose.
+"""Finds the port of the control bridge that a connection uses, which a guest cannot choose.
 
-A guest may take any address and any MAC of its link. The bridge's forwarding table says behind which port,
-that is which machine's tap, a MAC was seen last. Where that cannot be known the MAC counts, else the address.
+A guest can use any address and any MAC of its link. The bridge's forwarding table has the port, that is the
+machine's tap, behind which a MAC was seen last. Without an entry the MAC counts, else the address.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _FDB_ENTRY = struct.Struct("=6sBBIBBH")
 
 @frozen
 class BridgePortSource:
-    """Tells the source of an address that is a neighbour on one of `bridges`; reads /proc and /sys anew."""
+    """Identifies the source of an address on one of `bridges`; every call reads /proc and /sys."""
 
     bridges: Collection[str]
     root: Path = Path("/")
 
     def __call__(self, address: str) -> str:
-        """A text for `ConnectionLimits.admit`; never fails: what cannot be read is not known."""
+        """Return the source for `ConnectionLimits.admit`; never fails, unreadable files count as unknown."""
         by_address = source_of_address(address)
         try:
             arp = (self.root / "proc/self/net/arp").read_text("ascii")
@@ -46,7 +46,7 @@ class BridgePortSource:
 
 
 def find_neighbour(arp: str, address: str) -> tuple[str, str] | None:
-    """MAC and device of an IPv4 address in the text of /proc/net/arp (proc_net(5))."""
+    """Return MAC and device of an IPv4 address from the text of /proc/net/arp (proc_net(5)), or None."""
     for line in arp.splitlines()[1:]:
         columns = line.split()
         if len(columns) == 6 and columns[0] == address and columns[3] != "00:00:00:00:00:00":
@@ -55,10 +55,10 @@ def find_neighbour(arp: str, address: str) -> tuple[str, str] | None:
 
 
 def find_port(forwarding: bytes, mac: str) -> int | None:
-    """The number of the port behind which a MAC is, in the bytes of a bridge's `brforward` file."""
-    wanted = bytes.fromhex(mac.replace(":", ""))
+    """Return the port of a MAC from the bytes of a bridge's `brforward` file, or None."""
+    packed = bytes.fromhex(mac.replace(":", ""))
     whole = len(forwarding) - len(forwarding) % _FDB_ENTRY.size
     for seen, low, is_local, _, high, _, _ in _FDB_ENTRY.iter_unpack(forwarding[:whole]):
-        if seen == wanted and not is_local:
+        if seen == packed and not is_local:
             return int(high) << 8 | int(low)
     return None

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replaces the control CA while everything runs: both are trusted until every agent has gone over.
+"""Replaces the control CA at run time: both roots are trusted until every agent has changed over.
 
-Three rounds, each over when no running agent is behind: the next root is made known, it signs, the previous
-one is dropped. An agent is asked to renew (`identity.renew`); the answer to its signing request carries all
-roots that are trusted then. A VM that starts meanwhile gets them with its credentials.
+There are three rounds, each of which ends when all running agents have followed: the next root is introduced,
+it signs, the previous one is removed. The daemon calls `identity.renew`; the answer to the agent's signing
+request carries all roots that are trusted then. A VM that starts meanwhile gets them with its credentials.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ RENEW_DEADLINE_S = 90.0
 
 @frozen
 class Progress:
-    """How far a replacement is, and whom it waits for."""
+    """The phase of a replacement, and the agents that it waits for."""
 
     phase: str
     text: str
-    waits_for: list[str]  # `name: why`
+    waits_for: list[str]  # `name: reason`
 
 
 class CaRotation:
-    """Steps on at an interval and whenever an agent came up, until one root is trusted again."""
+    """Advances at an interval and whenever an agent comes up, until only one root is trusted."""
 
     _log = Logger()
 
@@ -53,7 +53,7 @@ class CaRotation:
         self._authority = authority
         self._is_running = is_running
         self._on_dropped = on_dropped
-        self._turn = DeferredLock()
+        self._lock = DeferredLock()
         self._waits_for: list[str] = []
         self._stopped = False
         self._loop = LoopingCall(self.wake)
@@ -64,7 +64,7 @@ class CaRotation:
         self._directory.on_up(self._came_up)
 
     def start(self) -> None:
-        """Also goes on with what an earlier daemon began."""
+        """Start, and continue a replacement that an earlier daemon began."""
         self._loop.start(STEP_S)
 
     def stop(self) -> None:
@@ -73,9 +73,9 @@ class CaRotation:
             self._loop.stop()
 
     def begin(self) -> Progress:
-        """Make the next root and start telling agents; nothing when that is under way."""
+        """Make the next root and begin to renew agents; does nothing when that is in progress."""
         self._authority.roots.introduce()
-        self._log.warn("the control CA is being replaced")
+        self._log.warn("replacing the control CA")
         self.wake()
         return self.progress()
 
@@ -87,12 +87,12 @@ class CaRotation:
     def wake(self) -> None:
         if not self._stopped:
             Deferred.fromCoroutine(self.step()).addErrback(
-                lambda failure: self._log.failure("replacing the control CA", failure=failure)
+                lambda failure: self._log.failure("cannot replace the control CA", failure=failure)
             )
 
     async def step(self) -> None:
-        """As many rounds as can be ended now."""
-        await self._turn.acquire()
+        """Complete as many rounds as possible now."""
+        await self._lock.acquire()
         try:
             while not self._stopped:
                 self._waits_for = await self._bring_up_to_date()
@@ -100,7 +100,7 @@ class CaRotation:
                     return
                 self._advance()
         finally:
-            self._turn.release()
+            self._lock.release()
 
     def _advance(self) -> None:
         roots = self._authority.roots
@@ -112,12 +112,12 @@ class CaRotation:
         self._log.warn("control CA: {text}", text=roots.phase.description)
 
     async def _bring_up_to_date(self) -> list[str]:
-        """Have every agent that is behind renew; who still is, and why."""
-        steady, wanted = self._authority.phase is Phase.STEADY, self._authority.roots.bundle_id
+        """Have outdated agents renew; return those that are still outdated, with the reason."""
+        is_steady, bundle_id = self._authority.phase is Phase.STEADY, self._authority.roots.bundle_id
         behind = []
         for agent in self._directory.agents():
-            if agent.trusts == wanted or (steady and not agent.trusts):
-                continue  # in steady times only those whom a replacement left with a root too many
+            if agent.trusts == bundle_id or (is_steady and not agent.trusts):
+                continue  # in the steady phase only agents that still trust a removed root
             if agent.peer is None:
                 if self._is_running(agent.name):
                     behind.append(f"{agent.name}: it is not connected")
@@ -127,12 +127,12 @@ class CaRotation:
             except RpcError as error:
                 behind.append(f"{agent.name}: {error.message}")
                 continue
-            if agent.trusts != wanted:
-                behind.append(f"{agent.name}: it did not ask for a certificate")
+            if agent.trusts != bundle_id:
+                behind.append(f"{agent.name}: it did not request a certificate")
         return behind
 
     async def _came_up(self, agent: Agent) -> None:
-        # after the last step too: that ended its connection, and it still trusts a root too many
+        # also after the last round, which closed its connection: it still trusts the removed root
         if self._authority.phase is not Phase.STEADY or agent.trusts not in (
             "",
             self._authority.roots.bundle_id,
@@ -141,5 +141,8 @@ class CaRotation:
 
 
 async def renew(directory: AgentDirectory, agent: Agent) -> None:
-    """Have an agent make a new key and get it signed; RpcError when it did not."""
+    """Have an agent make a new key and get it signed.
+
+    Raises: RpcError when it did not.
+    """
     await directory.call(agent.name, RENEW, deadline_s=RENEW_DEADLINE_S)

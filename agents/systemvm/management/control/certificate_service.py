@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What operators and the API may do with certificates of the control CA, and with the CA itself."""
+"""The operations on certificates of the control CA and on the CA itself, for operators and the API."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from systemvm.rpc.core.errors import NOT_CONNECTED, RpcError
 from systemvm.rpc.core.method import Call, MethodTable
 from systemvm.rpc.stream.peer_credentials import OPERATORS
 
-#: How long a provisioned agent may take to come back.
+#: The time for a provisioned agent to connect again.
 RECONNECT_S = 60.0
-_LOOK_S = 0.25
+_POLL_S = 0.25
 
 
 @frozen
-class WhichCertificates:
+class CertificateFilter:
     name: str = ""  # of a VM; empty: all
 
 
@@ -52,7 +52,7 @@ class CertificateList:
 
 
 class CertificateService:
-    """The methods `certificate.*` and `ca.*`, and what CloudStack's commands for certificates call."""
+    """The methods `certificate.*` and `ca.*`, and the service behind CloudStack's certificate commands."""
 
     def __init__(
         self,
@@ -73,13 +73,19 @@ class CertificateService:
             (
                 "certificate.list",
                 self._list,
-                WhichCertificates,
+                CertificateFilter,
                 CertificateList,
-                "Certificates of the channel",
+                "List the certificates of the channel",
             ),
-            ("certificate.revoke", self._revoke, Revocation, CertificateLine, "Refuse a certificate at once"),
+            ("certificate.revoke", self._revoke, Revocation, CertificateLine, "Revoke a certificate at once"),
             ("ca.rotate_control", self._rotate, None, Progress, "Replace the control CA"),
-            ("ca.control", self._progress, None, Progress, "How far a replacement of the control CA is"),
+            (
+                "ca.control",
+                self._progress,
+                None,
+                Progress,
+                "Return the progress of a replacement of the control CA",
+            ),
         ):
             table.add(name, handler, params=params, result=result, roles=OPERATORS, summary=summary)
 
@@ -88,11 +94,17 @@ class CertificateService:
         return self._authority.ca_pem.decode()
 
     async def revoke(self, serial: str, reason: str) -> Certificate:
-        """NotFoundError when there is no such certificate."""
+        """Revoke a certificate.
+
+        Raises: NotFoundError when there is no such certificate.
+        """
         return await self._certificates.revoke(serial, reason)
 
     async def provision(self, name: str, *, reconnect: bool) -> None:
-        """Have an agent renew now; with `reconnect` also dial again with it, and be Up. RpcError."""
+        """Have an agent renew now; with `reconnect` wait until it is Up with the new certificate.
+
+        Raises: RpcError when it does not renew or does not connect again.
+        """
         agent = self._directory.agent(name)
         if agent is None:
             raise RpcError(NOT_CONNECTED, f"there is no system VM named {name}")
@@ -100,18 +112,18 @@ class CertificateService:
         if not reconnect or agent.peer is None:
             return
         old = agent.peer
-        old.close("it was given a new certificate and asked to dial again")
+        old.close("the agent connects again with its new certificate")
         give_up_s = self._clock.seconds() + RECONNECT_S
         while agent.peer is old or not agent.is_up:
             if self._clock.seconds() > give_up_s:
                 raise RpcError(
                     NOT_CONNECTED,
-                    f"{name} has a new certificate and did not come back in {RECONNECT_S:.0f} s",
-                    {"hint": agent.status.hint or f"systemvm logs {name} tells more"},
+                    f"{name} has a new certificate, but did not connect again within {RECONNECT_S:.0f} s",
+                    {"hint": agent.status.hint or f"see systemvm logs {name}"},
                 )
-            await deferLater(self._clock, _LOOK_S)
+            await deferLater(self._clock, _POLL_S)
 
-    async def _list(self, call: Call, which: WhichCertificates) -> CertificateList:
+    async def _list(self, call: Call, which: CertificateFilter) -> CertificateList:
         return CertificateList([_line(row) for row in await self._certificates.newest(which.name or None)])
 
     async def _revoke(self, call: Call, revocation: Revocation) -> CertificateLine:
@@ -119,7 +131,7 @@ class CertificateService:
             return _line(await self.revoke(revocation.serial, revocation.reason))
         except NotFoundError as error:
             raise RpcError.refused(
-                "not-found", str(error), "systemvm certificate list shows the serials"
+                "not-found", str(error), "see systemvm certificate list for the serials"
             ) from error
 
     async def _rotate(self, call: Call, params: None) -> Progress:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which certificates of the control CA count now: on record, not expired, not revoked, of a CA in use."""
+"""Checks certificates of the control CA: recorded, not expired, not revoked, of a trusted CA."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from systemvm.rpc.core.method import Caller
 from systemvm.rpc.tls.refusal import hint_for
 from systemvm.wire.control_failure import ControlFailure
 
-#: An agent renews at a third of its certificate's life left; later than this, something keeps it from that.
+#: An agent renews when a third of its certificate's life is left; later than this, renewals fail.
 LATE_DAYS_LEFT = 7.0
-#: A start's certificate is a day's, and the agent has its own in a moment: only what lasts is late.
+#: The certificate of a start is valid for a day and soon replaced: only a lasting one is late.
 LATE_AFTER_S = 600.0
 REMARK = "certificate"
-#: How often the certificates of live connections are looked at again.
-LOOK_S = 10.0
+#: The interval between checks of the certificates of live connections.
+CHECK_INTERVAL_S = 10.0
 _DAY_S = 86400.0
 
 
 class AgentCertificates:
-    """Guards the directory: what is refused here does not come in, and a live connection of it ends."""
+    """Guards the directory: a certificate that is refused here opens no connection and keeps none."""
 
     _log = Logger()
 
@@ -57,7 +57,7 @@ class AgentCertificates:
         self._revoked = database.run_now(certificates.revoked_serials)
         self._on_record = database.run_now(certificates.live_serials)
         self._recheck: Callable[[], None] = lambda: None
-        self._loop = LoopingCall(self.look)
+        self._loop = LoopingCall(self.check_all)
         self._loop.clock = reactor
 
     def subscribe(self) -> None:
@@ -66,23 +66,26 @@ class AgentCertificates:
         self._directory.guard(self.check)
 
     def start(self, recheck: Callable[[], None]) -> None:
-        """`recheck` hangs up on whom `check` refuses: at an interval, and at once after a revocation."""
+        """Check live connections with `recheck`, at an interval and at once after a revocation."""
         self._recheck = recheck
-        self._loop.start(LOOK_S, now=False)
+        self._loop.start(CHECK_INTERVAL_S, now=False)
 
     def stop(self) -> None:
         if self._loop.running:
             self._loop.stop()
 
-    def look(self) -> None:
-        """End what is no longer good, and say which agents are late to renew."""
+    def check_all(self) -> None:
+        """Close connections with invalid certificates, and add remarks to agents that are late to renew."""
         self._recheck()
         for agent in self._directory.agents():
             if agent.peer is not None:
                 self._remark_on_age(agent)
 
     def check(self, caller: Caller) -> None:
-        """RpcError when the certificate that `caller` showed is worth nothing (any more)."""
+        """Check the certificate of a caller.
+
+        Raises: RpcError when it is revoked, expired, unknown or of a replaced CA.
+        """
         shown = caller.certificate
         if shown is None:
             return
@@ -90,7 +93,7 @@ class AgentCertificates:
             raise RpcError.refused(
                 "revoked",
                 f"its certificate {shown.serial} was revoked",
-                f"systemvm system-vm reboot {caller.name} gives it a fresh one",
+                f"run systemvm system-vm reboot {caller.name} to give it a fresh one",
             )
         if shown.not_after_s < self._clock():
             raise RpcError.refused("expired", "its certificate expired; it dials again with a newer one")
@@ -99,17 +102,23 @@ class AgentCertificates:
         if shown.serial not in self._on_record:
             check = ControlFailure.OFF_RECORD
             raise RpcError.refused(
-                check.value, f"its certificate {shown.serial} was not given out here", hint_for(check)
+                check.value, f"its certificate {shown.serial} was not issued here", hint_for(check)
             )
 
     async def recorded(self, certificate: x509.Certificate) -> None:
-        """Until a certificate that was just signed is on record; RpcError when it could not be written."""
-        # behind the write itself: the database has one writer
+        """Wait until a newly signed certificate is recorded.
+
+        Raises: RpcError when it could not be written.
+        """
+        # after the write itself: the database has one writer
         if not await self._database.run(certificates.is_on_record, _serial(certificate)):
-            raise RpcError.refused("not-recorded", "the certificate could not be put on record")
+            raise RpcError.refused("not-recorded", "certificate could not be recorded")
 
     async def revoke(self, serial: str, reason: str) -> Certificate:
-        """From this moment nobody comes in with it, and who is in with it is out; NotFoundError."""
+        """Revoke a certificate and close its connections.
+
+        Raises: NotFoundError when there is no such certificate.
+        """
         revoked = await self._database.run(certificates.revoke, serial, reason)
         self._revoked.add(revoked.serial)
         self._log.warn("revoked {serial} of {name}", serial=revoked.serial, name=revoked.name)
@@ -126,7 +135,7 @@ class AgentCertificates:
         return await self._database.read(certificates.newest, name=name)
 
     def _remark_on_age(self, agent: Agent) -> None:
-        """Say so when an agent's newest certificate ends soon: it should have been renewed long before."""
+        """Add a remark when an agent's newest certificate expires soon: its renewals fail."""
         until_s = agent.certified_until_s
         left_days = None if until_s is None else (until_s - self._clock()) / _DAY_S
         remark, now_s = None, self._reactor.seconds()
@@ -134,8 +143,8 @@ class AgentCertificates:
             self._late_since_s.pop(agent.name, None)
         elif now_s - self._late_since_s.setdefault(agent.name, now_s) >= LATE_AFTER_S:
             remark = Remark(
-                f"has not renewed its certificate, which ends in {max(0.0, left_days):.1f} days",
-                f"systemvm logs {agent.name} tells why; a reboot gives it a fresh one",
+                f"has not renewed its certificate, which expires in {max(0.0, left_days):.1f} days",
+                f"see systemvm logs {agent.name} for the reason; a reboot gives it a fresh one",
             )
         agent.remark(REMARK, remark)
         if agent.status.state is AgentState.UP:
@@ -158,8 +167,8 @@ class AgentCertificates:
         )
 
         def failed(failure: Failure) -> None:
-            self._on_record.discard(serial)  # it is worth nothing, now as after a restart
-            self._log.failure("a certificate is not on record", failure=failure)
+            self._on_record.discard(serial)  # it is invalid, now as after a restart
+            self._log.failure("cannot record a certificate", failure=failure)
 
         writing.addErrback(failed)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What agents may call on any daemon: hello, ping, and the signature on a key of their own."""
+"""The control channel: its listener, and the methods that every agent calls: hello, ping and sign."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ SSVM_ONLY = frozenset({Role.SSVM.value})
 CPVM_ONLY = frozenset({Role.CPVM.value})
 ANY_AGENT = SSVM_ONLY | CPVM_ONLY
 
-#: A connection that has not said hello by then is no agent of ours.
+#: A connection without a hello by then is closed.
 HELLO_DEADLINE_S = 30.0
 
 
 class ControlChannel:
-    """Listens for agents, greets them, and prepares them for work."""
+    """Listens for agents, answers their hello, and prepares them for work."""
 
     _log = Logger()
 
@@ -83,7 +83,7 @@ class ControlChannel:
         self._on_refused = on_refused
         self._peers: set[Peer] = set()
         self._ports: list[IListeningPort] = []
-        self._limits = ConnectionLimits(BOUNDS)  # one for all listeners: their room is one
+        self._limits = ConnectionLimits(BOUNDS)  # shared by all listeners
         self._source_of = source_of
         methods.guard = self._guard
         methods.add(
@@ -92,10 +92,12 @@ class ControlChannel:
             params=Hello,
             result=Welcome,
             roles=ANY_AGENT,
-            summary="An agent introduces itself",
+            summary="Introduce an agent",
             objects=ObjectAccess("the name and role of its certificate", _speaks_for_itself, "not-you"),
         )
-        methods.add(PING, self._ping, params=Ping, result=Pong, roles=ANY_AGENT, summary="A sign of life")
+        methods.add(
+            PING, self._ping, params=Ping, result=Pong, roles=ANY_AGENT, summary="Report that the agent lives"
+        )
         methods.add(
             SIGN,
             self._sign,
@@ -106,7 +108,7 @@ class ControlChannel:
         )
 
     async def listen(self, identity: Callable[[], Identity], interface: str, port: int) -> int:
-        """Open a listener; returns its port. It may be called again for another address."""
+        """Open a listener and return its port; call it again for another address."""
         listening = await listen(
             self._reactor,
             identity,
@@ -121,25 +123,25 @@ class ControlChannel:
             source_of=self._source_of,
         )
         self._ports.append(listening)
-        number: int = listening.getHost().port  # type: ignore[attr-defined]
-        self._log.info("agents are awaited on {interface}:{port}", interface=interface, port=number)
-        return number
+        bound_port: int = listening.getHost().port  # type: ignore[attr-defined]
+        self._log.info("listening for agents on {interface}:{port}", interface=interface, port=bound_port)
+        return bound_port
 
     async def close(self) -> None:
-        """Stop listening and hang up; agents dial until a daemon answers again."""
+        """Close listeners and connections; agents dial until a daemon answers again."""
         ports, self._ports = self._ports, []
         for port in ports:
             await maybeDeferred(port.stopListening)
         ends = [peer.when_closed() for peer in self._peers]
         for agent in self._directory.agents():
             if agent.peer is not None:
-                self._directory.disconnected(agent.name, "was let go: the management daemon stopped")
+                self._directory.disconnected(agent.name, "was disconnected: the management daemon stopped")
         for peer in list(self._peers):
             peer.close("the management daemon stops")
         await gatherResults(ends, consumeErrors=True)
 
     def recheck(self) -> None:
-        """Hang up on those whose certificate expired or was revoked since they came in."""
+        """Close connections whose certificate has expired or was revoked since they were opened."""
         for peer in list(self._peers):
             try:
                 self._directory.recheck(peer.caller)
@@ -156,7 +158,7 @@ class ControlChannel:
 
     def _silent(self, peer: Peer, waited_s: float) -> None:
         if self._directory.peer(peer.caller.name) is not peer:
-            peer.close(f"no hello in {waited_s:.0f} s")
+            peer.close(f"no hello within {waited_s:.0f} s")
 
     def _lost(self, peer: Peer, why: str) -> None:
         self._peers.discard(peer)
@@ -172,7 +174,7 @@ class ControlChannel:
         if describe_certificate is not None:
             agent.certified_until_s = max(agent.certified_until_s or 0.0, describe_certificate.not_after_s)
         self._directory.connected(agent, peer, hello)
-        # After the answer: what prepares an agent calls it, and it takes no calls before it is welcome.
+        # After the answer: preparations call the agent, which accepts no call before its welcome.
         self._reactor.callLater(0, lambda: Deferred.fromCoroutine(self._prepare(agent, peer)))
         return Welcome(
             protocol_version=spoken_with(hello.protocol_version),
@@ -182,9 +184,9 @@ class ControlChannel:
         )
 
     async def _prepare(self, agent: Agent, peer: Connection) -> None:
-        """Run the preparations until all succeeded or the connection is lost, then the agent is Up.
+        """Run the preparations until all succeed or the connection is lost; then the agent is Up.
 
-        An agent of another protocol is prepared for nothing: it stays connected, to be patched or replaced.
+        An agent of an incompatible protocol is not prepared: it stays connected, to be patched or replaced.
         """
         if agent.fit is not Fit.GOOD:
             if agent.peer is peer:
@@ -200,9 +202,9 @@ class ControlChannel:
             except RpcError as error:
                 status = AgentStatus(AgentState.ALERT, f"could not be set up: {error.message}", error.hint)
             except Exception as error:
-                self._log.failure("preparing {name}", name=agent.name)
+                self._log.failure("cannot prepare {name}", name=agent.name)
                 status = AgentStatus(
-                    AgentState.ALERT, f"could not be set up: {error}", "the daemon's log tells more"
+                    AgentState.ALERT, f"could not be set up: {error}", "see the log of the management daemon"
                 )
             else:
                 if agent.peer is peer:
@@ -226,7 +228,7 @@ class ControlChannel:
             certificate = self._authority.sign(request.csr_pem, agent.name, agent.role)
         except SigningRefusedError as error:
             raise RpcError.refused("signing-refused", str(error)) from error
-        # first: a daemon that is killed here must know afterwards what it gave out
+        # first: a daemon that is killed here must know its certificates afterwards
         await self._authority.recorded(certificate.encode())
         self._log.info("signed a certificate for {name}", name=agent.name)
         agent.trusts = self._authority.roots.bundle_id
@@ -234,7 +236,7 @@ class ControlChannel:
         return SignedCertificate(certificate, self._authority.ca_pem.decode())
 
     def _guard(self, call: Call, method: Method) -> None:
-        """An agent of another protocol is heard on what keeps it alive, and on nothing else."""
+        """Refuse calls of an agent of an incompatible protocol, except those that keep it alive."""
         agent = self._directory.agent(call.caller.name)
         if agent is not None and agent.fit is not Fit.GOOD and method.name not in LIFELINE:
             status = _unfit(agent)
@@ -243,7 +245,7 @@ class ControlChannel:
     def _agent_of(self, call: Call) -> Agent:
         agent = self._directory.agent(call.caller.name)
         if agent is None:
-            raise RpcError(FORBIDDEN, f"there is no system VM named {call.caller.name} any more")
+            raise RpcError(FORBIDDEN, f"system VM {call.caller.name} no longer exists")
         return agent
 
 
@@ -252,12 +254,12 @@ async def _speaks_for_itself(call: Call, hello: Hello) -> bool:
 
 
 def _unfit(agent: Agent) -> AgentStatus:
-    """Why an agent of another protocol is not Up, and what to do about it."""
+    """Return the status of an agent of an incompatible protocol."""
     version = agent.hello.protocol_version if agent.hello is not None else 0
-    here = f"protocol version {version}, this daemon speaks {PREVIOUS} to {CURRENT}"
-    replace = f"systemvm system-vm destroy {agent.name} makes one of this daemon's own image"
+    versions = f"protocol version {version}, this daemon supports {PREVIOUS} to {CURRENT}"
+    replace = f"run systemvm system-vm destroy {agent.name} to replace it by one of this daemon's image"
     if agent.fit is Fit.TOO_NEW:
         reason, first = "is newer than this daemon", "upgrade the management daemon"
     else:
-        reason, first = "has an image too old", f"systemvm system-vm patch {agent.name} renews its agent"
-    return AgentStatus(AgentState.ALERT, f"{reason}: {here}", f"{first}; or {replace}")
+        reason, first = "is too old", f"run systemvm system-vm patch {agent.name} to update it"
+    return AgentStatus(AgentState.ALERT, f"{reason}: {versions}", f"{first}; or {replace}")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far the clocks of agents are off, who is told, and putting them right.
+"""Measures, reports and corrects the clocks of agents.
 
-A guest is given the time with its boot arguments and sets its clock before its first TLS handshake, so that a
-wrong RTC never keeps it from connecting. What goes wrong later is seen here: in `hello` and in each ping.
+A guest gets the time with its boot arguments and sets its clock before its first TLS handshake, so that a
+wrong RTC does not prevent a connection. Later errors are detected here, in `hello` and in each ping.
 """
 
 from __future__ import annotations
@@ -23,20 +23,22 @@ from systemvm.wire.role import Role
 SHOWN_S = 5.0
 ALERT_S = 60.0
 PING_DEADLINE_S = 15.0
-#: How often at most the clock of a guest is set that takes the daemon's certificate for bad.
-DOUBTED_AGAIN_S = 60.0
+#: The minimum interval between settings of the clock of a guest that rejects the daemon's certificate.
+CORRECT_AGAIN_S = 60.0
 REMARK = "clock"
 
-#: Sets a guest's clock to this UNIX time, past the channel (qemu-guest-agent); any exception: it could not.
+#: Sets a guest's clock to a UNIX time without the channel (qemu-guest-agent); any exception is a failure.
 SetClock = Callable[[str, float], Awaitable[None]]
 
 
 async def _cannot(name: str, unix_s: float) -> None:
-    raise LookupError("nothing here can set the clock of a guest")
+    raise LookupError("no way to set the clock of a guest")
 
 
 class ClockMonitor:
-    """Measures by a round trip whenever a clock looks wrong; over a minute is an Alert until it is right."""
+    """Measures a suspect clock by a round trip; an error of over a minute is an Alert until it is
+    corrected.
+    """
 
     _log = Logger()
 
@@ -48,11 +50,11 @@ class ClockMonitor:
         seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self._seconds = seconds
-        self._doubted_s: dict[str, float] = {}
+        self._corrected_s: dict[str, float] = {}
         self._directory = directory
         self._set_clock = set_clock
         self._clock = clock
-        self._looking: set[str] = set()
+        self._measuring: set[str] = set()
 
     def subscribe(self) -> None:
         """Have the directory run `prepare` for agents of both roles."""
@@ -60,7 +62,10 @@ class ClockMonitor:
             self._directory.prepare(role, self.prepare)
 
     async def prepare(self, agent: Agent) -> None:
-        """The first thing after hello: NotReadyError while the clock is more than a minute off."""
+        """Check the clock after hello.
+
+        Raises: NotReadyError while the clock is wrong by more than a minute.
+        """
         hello = agent.hello
         skew_s = hello.clock_unix_s - self._clock() if hello is not None else 0.0
         if abs(skew_s) > SHOWN_S:
@@ -70,36 +75,40 @@ class ClockMonitor:
             raise NotReadyError(_alert(skew_s, agent.name))
 
     def heard(self, agent: Agent, clock_unix_s: float) -> None:
-        """A ping told the agent's time: look closer when it is off, and end what was said when it is not."""
+        """Handle the agent's time from a ping: measure a suspect clock, and remove the remark of a correct
+        one.
+        """
         off = abs(clock_unix_s - self._clock()) > SHOWN_S
-        if (off or REMARK in agent.remarks) and agent.name not in self._looking:
-            self._looking.add(agent.name)
-            Deferred.fromCoroutine(self._look(agent)).addErrback(
-                lambda failure: self._log.failure("comparing clocks", failure=failure)
+        if (off or REMARK in agent.remarks) and agent.name not in self._measuring:
+            self._measuring.add(agent.name)
+            Deferred.fromCoroutine(self._recheck(agent)).addErrback(
+                lambda failure: self._log.failure("cannot compare clocks", failure=failure)
             )
 
     async def doubted(self, agent: Agent) -> None:
-        """It takes the daemon's certificate for bad: its clock may be why, and TLS cannot tell that."""
+        """Set the clock of an agent that rejects the daemon's certificate: a wrong clock might be the
+        cause.
+        """
         now_s = self._seconds()
-        last_s = self._doubted_s.get(agent.name)
-        if last_s is not None and now_s - last_s < DOUBTED_AGAIN_S:
+        last_s = self._corrected_s.get(agent.name)
+        if last_s is not None and now_s - last_s < CORRECT_AGAIN_S:
             return
-        self._doubted_s[agent.name] = now_s
+        self._corrected_s[agent.name] = now_s
         try:
             await self._set_clock(agent.name, self._clock())
         except Exception as error:
-            self._log.info("the clock of {name} is not set: {error}", name=agent.name, error=str(error))
+            self._log.info("cannot set the clock of {name}: {error}", name=agent.name, error=str(error))
         else:
-            self._log.warn("set the clock of {name}: it refuses our certificate", name=agent.name)
+            self._log.warn("set the clock of {name}, which rejects our certificate", name=agent.name)
 
-    async def _look(self, agent: Agent) -> None:
+    async def _recheck(self, agent: Agent) -> None:
         try:
             skew_s = await self._measured_and_corrected(agent, None)
         except RpcError as error:
-            self._log.info("no time of {name}: {error}", name=agent.name, error=str(error))
+            self._log.info("cannot read the clock of {name}: {error}", name=agent.name, error=str(error))
             return
         finally:
-            self._looking.discard(agent.name)
+            self._measuring.discard(agent.name)
         alarmed = agent.status.state is AgentState.ALERT and REMARK in agent.remarks
         agent.remark(REMARK, remark_on(skew_s))
         if agent.peer is None or not (agent.status.state is AgentState.UP or alarmed):
@@ -112,20 +121,22 @@ class ClockMonitor:
             self._directory.set_status(agent, agent.up_status())
 
     async def _measured_and_corrected(self, agent: Agent, fallback_s: float | None) -> float:
-        """Seconds that the agent is ahead, after an attempt to put it right if that is needed."""
+        """Return by how many seconds the agent is ahead, after a correction if necessary."""
         skew_s = await self._measure(agent, fallback_s)
         if abs(skew_s) <= SHOWN_S:
             return skew_s
         try:
             await self._set_clock(agent.name, self._clock())
         except Exception as error:
-            self._log.info("the clock of {name} is not set: {error}", name=agent.name, error=str(error))
+            self._log.info("cannot set the clock of {name}: {error}", name=agent.name, error=str(error))
         else:
-            self._log.warn("set the clock of {name}, {skew_s:.1f} s off", name=agent.name, skew_s=skew_s)
+            self._log.warn(
+                "set the clock of {name}, which was wrong by {skew_s:.1f} s", name=agent.name, skew_s=skew_s
+            )
         return await self._measure(agent, skew_s)
 
     async def _measure(self, agent: Agent, fallback_s: float | None) -> float:
-        """By the middle of a round trip; `fallback_s` for an agent that cannot be asked."""
+        """Measure at the middle of a round trip; return `fallback_s` when the agent does not answer."""
         sent_s = self._clock()
         try:
             pong = await self._directory.call(
@@ -139,22 +150,22 @@ class ClockMonitor:
 
 
 def remark_on(skew_s: float) -> Remark | None:
-    """What is said of a clock that is off by more than a few seconds."""
+    """Return the remark for a clock that is wrong by more than a few seconds, or None."""
     if abs(skew_s) <= SHOWN_S:
         return None
-    return Remark(f"has a clock that is {off_by(skew_s)}", "is the host's own clock right? (timedatectl)")
+    return Remark(f"has a clock that is {off_by(skew_s)}", "check the host's own clock with timedatectl")
 
 
 def _alert(skew_s: float, name: str) -> AgentStatus:
     return AgentStatus(
         AgentState.ALERT,
         f"has a clock that is {off_by(skew_s)}",
-        f"is the host's own clock right (timedatectl)? if so: systemvm system-vm reboot {name}",
+        f"check the host's own clock with timedatectl, then run systemvm system-vm reboot {name}",
     )
 
 
 def off_by(skew_s: float) -> str:
-    """How far a clock is off, in words."""
+    """Return the error of a clock as text: 90 s ahead, 3 days behind."""
     size_s, way = abs(skew_s), "ahead" if skew_s > 0 else "behind"
     for unit_s, unit in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
         if size_s >= 2 * unit_s:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agents of this host: who is expected, who is there, and how to call one."""
+"""The agents of this host: which exist, which are connected, and how to call them."""
 
 from __future__ import annotations
 
@@ -23,34 +23,36 @@ from systemvm.wire.slowness import MachineLoad
 from systemvm.wire.vm_name import VmName
 
 T = TypeVar("T")
-#: What an agent that said hello waits for, and what to do when it waits for long.
+#: Reason and hint while an agent is prepared after its hello.
 _SET_UP = {
     Role.SSVM: (
         "is being set up: it mounts secondary storage",
-        "this lasts some seconds; over a minute, and the NFS server does not answer: systemvm check shows it",
+        "wait some seconds; after a minute run systemvm check: the NFS server might not answer",
     ),
-    Role.CPVM: ("is being set up: it gets its certificate", "nothing: this lasts some seconds"),
+    Role.CPVM: ("is being set up: it gets its certificate", "wait some seconds"),
 }
 
-#: Brings an agent from Connecting to Up: mounts a store, hands over a certificate; tried again if it fails.
+#: Brings an agent from Connecting to Up: mounts a store, sends a certificate; retried when it fails.
 Preparation = Callable[[Agent], Awaitable[None]]
 UpCallback = Callable[[Agent], Awaitable[None]]
 DownCallback = Callable[[Agent, str], None]
 StatusCallback = Callable[[Agent], None]
-#: RpcError when the certificate of a caller is worth nothing.
+#: Raises RpcError when the certificate of a caller is not valid.
 Guard = Callable[[Caller], None]
 
 
 class AgentDirectory:
-    """Agents by the name of their VM. Only VMs that were announced by `expect`, and live, may connect."""
+    """Agents by the name of their VM. Only agents of VMs that `expect` announced and that run are
+    admitted.
+    """
 
     _log = Logger()
 
     def __init__(
         self, has_process: Callable[[str], bool], timeout_scale: TimeoutScale = slowness.timeout_scale
     ) -> None:
-        """`timeout_scale` is what waits for any guest of this host are multiplied by."""
-        #: By a VM's name, as its hypervisor sees it: rows lag behind, and after a restart they may be wrong.
+        """`timeout_scale` multiplies timeouts that wait for a guest of this host."""
+        #: By a VM's name, from its hypervisor: rows lag behind and can be wrong after a restart.
         self._has_process = has_process
         self._timeout_scale = timeout_scale
         self._agents: dict[VmName, Agent] = {}
@@ -60,10 +62,10 @@ class AgentDirectory:
         self._status: list[StatusCallback] = []
         self._guards: list[Guard] = []
 
-    # --- who is expected
+    # --- which agents exist
 
     def expect(self, name: str, role: Role, status: AgentStatus | None = None) -> Agent:
-        """A VM of this name exists: its agent may connect. Announcing it again changes nothing."""
+        """Announce a VM, so that its agent can connect; repeating it has no effect."""
         agent = self._agents.get(VmName(name))
         if agent is None:
             agent = Agent(name, role, status or AgentStatus(AgentState.DISCONNECTED, "has not started yet"))
@@ -71,39 +73,45 @@ class AgentDirectory:
         return agent
 
     def forget(self, name: str, why: str) -> None:
-        """The VM is gone, and its certificate is worth nothing from here on."""
+        """Remove a destroyed VM and close its connection; its certificate is not valid from now on."""
         agent = self._agents.pop(VmName(name), None)
         if agent is not None and agent.peer is not None:
             agent.peer.close(why)
 
     def admit(self, caller: Caller) -> None:
-        """RpcError unless `caller` is the agent of a VM that there is, and that lives."""
+        """Check that a caller is the agent of a VM that exists and runs.
+
+        Raises: RpcError when it is not, or its certificate is not valid.
+        """
         agent = self._agents.get(VmName(caller.name))
         if agent is None or agent.role.value != caller.role:
             raise RpcError(
                 FORBIDDEN,
-                f"there is no system VM {caller.name} of role {caller.role} here",
-                {"hint": "the VM was destroyed, or belongs to another host"},
+                f"host has no system VM {caller.name} of role {caller.role}",
+                {"hint": "connect to the host of the VM, unless it was destroyed"},
             )
         if not self._has_process(agent.name):
-            # Its certificate is good for a day, and a VM that ended cannot be who shows it.
+            # Its certificate is valid for a day, but a VM that has ended cannot use it.
             raise RpcError(
                 FORBIDDEN,
-                f"the system VM {agent.name} does not run: this is not its agent",
-                {"hint": "an agent is let in from the moment that its virtual machine is started"},
+                f"system VM {agent.name} does not run: this is not its agent",
+                {"hint": "start the virtual machine first"},
             )
         self.recheck(caller)
 
     def guard(self, guard: Guard) -> None:
-        """Ask `guard` of every caller that wants to come in, and of every one that is in."""
+        """Check every caller with `guard`, at its connection and at each recheck."""
         self._guards.append(guard)
 
     def recheck(self, caller: Caller) -> None:
-        """RpcError when a caller's certificate is not, or no longer, good enough to be connected."""
+        """Check the certificate of a caller.
+
+        Raises: RpcError when it is not valid, or no longer.
+        """
         for guard in self._guards:
             guard(caller)
 
-    # --- who is there
+    # --- which agents are connected
 
     def agent(self, name: str) -> Agent | None:
         return self._agents.get(VmName(name))
@@ -112,21 +120,23 @@ class AgentDirectory:
         return [agent for agent in self._agents.values() if role in (None, agent.role)]
 
     def peer(self, name: str) -> Connection | None:
-        """The connection to an agent, if it is there."""
+        """Return the connection to an agent, or None."""
         agent = self.agent(name)
         return None if agent is None else agent.peer
 
     def up(self, role: Role) -> list[str]:
-        """Names of the VMs of a role whose agents are Up."""
+        """Return the names of the VMs of a role whose agents are Up."""
         return [agent.name for agent in self.agents(role) if agent.is_up]
 
     def timeout_scale(self, name: str) -> float:
-        """What waits for an agent are multiplied by: the slower of this host's guests and its own report."""
+        """Return the factor for timeouts of an agent: the maximum of this host's guests and its own
+        report.
+        """
         agent = self.agent(name)
         return max(self._timeout_scale(), 1.0 if agent is None else agent.load.timeout_scale)
 
     def load(self, name: str) -> MachineLoad:
-        """How busy an agent's machine is: the busier of what it reported and what this host measures."""
+        """Return the load of an agent's machine: the higher of its own report and this host's."""
         agent = self.agent(name)
         host = to_load(slowness.METER.snapshot())
         return host if agent is None else max(host, agent.load, key=lambda load: load.slowdown)
@@ -163,7 +173,10 @@ class AgentDirectory:
         deadline_s: float = 30.0,
         request_id: str | None = None,
     ) -> Any:
-        """Call an agent's method; RpcError NOT_CONNECTED, with its state, when it is not there."""
+        """Call a method of an agent.
+
+        Raises: RpcError, NOT_CONNECTED with its state when the agent is not connected.
+        """
         agent = self.agent(name)
         if agent is None:
             raise RpcError(NOT_CONNECTED, f"there is no system VM named {name}")
@@ -171,30 +184,30 @@ class AgentDirectory:
             why = f": {agent.status.reason}" if agent.status.reason else ""
             raise RpcError(
                 NOT_CONNECTED,
-                f"the agent of {name} is {agent.status.state.value}{why}",
-                {"hint": agent.status.hint or f"systemvm check {name} tells more"},
+                f"agent of {name} is {agent.status.state.value}{why}",
+                {"hint": agent.status.hint or f"run systemvm check {name}"},
             )
         if agent.fit is not Fit.GOOD and method not in LIFELINE and not method.startswith("rpc."):
             raise RpcError(
                 NOT_CONNECTED,
-                f"the agent of {name} {agent.status.reason}",
+                f"agent of {name} {agent.status.reason}",
                 {"hint": agent.status.hint},
             )
         return await agent.peer.call(
             method, params, result=result, deadline_s=deadline_s, request_id=request_id
         )
 
-    # --- what services hang on to
+    # --- subscriptions of services
 
     def prepare(self, role: Role, preparation: Preparation) -> None:
-        """Run this whenever an agent of the role has said hello, before it counts as Up."""
+        """Run `preparation(agent)` after each hello of an agent of the role, before it is Up."""
         self._preparations.append((role, preparation))
 
     def preparations(self, role: Role) -> list[Preparation]:
-        return [preparation for wanted, preparation in self._preparations if wanted is role]
+        return [preparation for each, preparation in self._preparations if each is role]
 
     def on_up(self, callback: UpCallback) -> None:
-        """Await `callback(agent)` each time that an agent becomes Up: resume what it worked on."""
+        """Await `callback(agent)` each time that an agent becomes Up."""
         self._up.append(callback)
 
     def on_down(self, callback: DownCallback) -> None:
@@ -205,43 +218,43 @@ class AgentDirectory:
         """Call `callback(agent)` at every change of an agent's state or reason."""
         self._status.append(callback)
 
-    # --- what the sessions report
+    # --- events of connections
 
     def connected(self, agent: Agent, peer: Connection, hello: Hello) -> None:
-        """An agent said hello: it is Connecting, and an older connection of its name ends."""
+        """Handle a hello: the agent is Connecting, and an older connection of its name is closed."""
         if agent.hello is not None and hello.instance not in ("", agent.hello.instance):
             agent.new_process_at = now()
         older, agent.peer, agent.hello = agent.peer, peer, hello
         agent.remarks.clear()
         agent.refused_s = None
         if older is not None and older is not peer:
-            older.close("a newer connection of the same agent took over")
+            older.close("a newer connection of the same agent replaced this one")
         self.set_status(agent, AgentStatus(AgentState.CONNECTING, *_SET_UP[agent.role]))
 
     async def came_up(self, agent: Agent) -> None:
-        """An agent is ready for work: tell everybody, one after the other."""
+        """Handle an agent that is ready for work: call the receivers one after another."""
         self.set_status(agent, agent.up_status())
         for callback in self._up:
             try:
                 await callback(agent)
             except Exception:
-                self._log.failure("a service did not take note that {name} is up", name=agent.name)
+                self._log.failure("a receiver failed when {name} came up", name=agent.name)
 
     def lost(self, peer: Connection, why: str) -> None:
-        """A connection ended; nothing happens if it was not the agent's newest."""
+        """Handle the end of a connection; does nothing unless it is the agent's newest."""
         agent = self.agent(peer.caller.name)
         if agent is None or agent.peer is not peer:
             return
         if agent.status.state is not AgentState.DISCONNECTED:
-            hint = f"it dials again by itself; if this lasts: systemvm system-vm why {agent.name}"
+            hint = f"wait until it dials again; if this lasts, run systemvm system-vm why {agent.name}"
             self.set_status(agent, AgentStatus(AgentState.ALERT, f"lost its connection: {why}", hint))
-        self._let_go(agent, why)
+        self._release(agent, why)
 
     def disconnected(self, name: str, reason: str) -> None:
-        """Its VM is being stopped, by us or by itself: what follows is no alert.
+        """Handle the stop of a VM, which is not an alert.
 
-        The connection is not the agent's any more at once: the other end of one to a machine that lost its
-        power never says goodbye, and its end may come when the next start is under way.
+        The connection is released at once: a machine that lost its power never closes it, and its end might
+        be detected during the next start.
         """
         agent = self.agent(name)
         if agent is None:
@@ -249,10 +262,10 @@ class AgentDirectory:
         self.set_status(agent, AgentStatus(AgentState.DISCONNECTED, reason))
         peer = agent.peer
         if peer is not None:
-            self._let_go(agent, reason)
+            self._release(agent, reason)
             peer.close(reason)
 
-    def _let_go(self, agent: Agent, why: str) -> None:
+    def _release(self, agent: Agent, why: str) -> None:
         agent.peer = None
         agent.health = None
         for callback in self._down:

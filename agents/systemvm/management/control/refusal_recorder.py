@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What becomes of a refused connection: its VM says why it is not Up, and operators find an event."""
+"""Records refused connections: as the status of the agent, and as an event for operators."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from systemvm.management.state.status import AgentState, InstanceState
 from systemvm.rpc.tls.refusal import Refusal
 from systemvm.wire.control_failure import ControlFailure
 
-#: Refusals whose rows are looked for at once; an agent that was not noted now dials again.
-MAX_BEING_NOTED = 16
+#: The maximum number of refusals that are recorded at a time; an agent that is missed dials again.
+MAX_CONCURRENT = 16
 
 
 class RefusalRecorder:
-    """Called with the address and the reason of each connection that the listener turned away."""
+    """The listener's callback for refused connections, by address and reason."""
 
     _log = Logger()
 
@@ -39,24 +39,24 @@ class RefusalRecorder:
         self._database = database
         self._directory = directory
         self._seconds = seconds
-        self._news = LogRateLimiter(seconds)
-        self._being_noted: set[str] = set()
+        self._limiter = LogRateLimiter(seconds)
+        self._in_progress: set[str] = set()
 
     def __call__(self, address: str, refusal: Refusal) -> None:
-        """Note it, unless one of this address is being noted: whoever dials on and on costs no more."""
-        if address in self._being_noted or len(self._being_noted) >= MAX_BEING_NOTED:
+        """Record a refusal, unless one of this address is being recorded: repeated dialling costs no more."""
+        if address in self._in_progress or len(self._in_progress) >= MAX_CONCURRENT:
             return
-        self._being_noted.add(address)
+        self._in_progress.add(address)
         noting = Deferred.fromCoroutine(self.note(address, refusal))
-        noting.addErrback(lambda failure: self._log.failure("noting a refusal", failure=failure))
-        noting.addBoth(lambda _: self._being_noted.discard(address))
+        noting.addErrback(lambda failure: self._log.failure("cannot record a refusal", failure=failure))
+        noting.addBoth(lambda _: self._in_progress.discard(address))
 
     async def note(self, address: str, refusal: Refusal) -> None:
         vm = await self._database.read(_system_vm_at, address)
         agent = self._directory.agent(vm.instance_name) if vm is not None else None
         live = vm is not None and vm.state in (InstanceState.RUNNING, InstanceState.STARTING)
-        # Beside a live connection this is somebody else in that guest: an event, and no word on the agent.
-        # One that hung up failed no check: it may be a diagnosis that tried the port from inside.
+        # Beside a live connection this is another program in that guest: an event, not a status of the agent.
+        # A connection that was closed failed no check: it can be a diagnosis that tests the port from inside.
         if refusal.check is ControlFailure.HUNG_UP and live:
             return
         if agent is not None and live and agent.peer is None:
@@ -71,7 +71,7 @@ class RefusalRecorder:
             )
             if refusal.check is ControlFailure.OUR_CERTIFICATE and self._on_clock_in_doubt is not None:
                 await self._on_clock_in_doubt(agent)
-        if self._news.allows(address, refusal.check.value):
+        if self._limiter.allows(address, refusal.check.value):
             who = f"{vm.instance_name} ({address})" if vm is not None else address
             await self._database.run(
                 events.record,
@@ -84,7 +84,7 @@ class RefusalRecorder:
 
 
 def _system_vm_at(connection: Connection, address: str) -> Instance | None:
-    """The system VM whose control NIC has this address."""
+    """Return the system VM whose control NIC has this address, or None."""
     found = instances.list_system(connection)
     nics = instances.nics_by_vm(connection, [vm.id for vm in found])
     return next(

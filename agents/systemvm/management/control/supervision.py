@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks agents for a sign of life, and says so when one has fallen silent."""
+"""Polls the health of agents, and sets Alert for those that do not answer."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from systemvm.service.single_flight import SingleFlight
 from systemvm.wire.agent import HEALTH, Health
 from systemvm.wire.slowness import Delay
 
-LOAD = "load"  # whose remark it is
+LOAD = "load"  # the source of the remark
 
 
 class AgentSupervisor:
-    """Every interval `agent.health` of every agent; after `missed_pings` intervals of silence it is in Alert.
+    """Calls `agent.health` of every agent at an interval; after `missed_pings` intervals of silence: Alert.
 
     The silence scales with how much slower than at its best guest or host is; emulation delays no answer.
     A silent agent keeps its connection, until the channel itself gives that up: one that answers again is Up.
@@ -36,10 +36,10 @@ class AgentSupervisor:
         self._clock = clock
         self._directory = directory
         self._silence_s = interval_s * missed_pings
-        self._was_busy: set[str] = set()  # by the report before
+        self._was_busy: set[str] = set()  # in the previous report
         self._silent: dict[str, AgentStatus] = {}  # what was set here, by the agent's name
-        self._asking = SingleFlight[str]()  # by the agent's name
-        self._loop = Periodic(clock, self._ask_all, interval_s, what="asking agents for a sign of life")
+        self._polling = SingleFlight[str]()  # by the agent's name
+        self._loop = Periodic(clock, self._poll_all, interval_s, what="poll the health of agents")
 
     def start(self) -> None:
         self._loop.start(now=False)
@@ -47,7 +47,7 @@ class AgentSupervisor:
     def stop(self) -> None:
         self._loop.stop()
 
-    async def _ask_all(self) -> None:
+    async def _poll_all(self) -> None:
         for agent in self._directory.agents():
             if agent.peer is None:
                 continue
@@ -57,13 +57,13 @@ class AgentSupervisor:
                 silent = AgentStatus(
                     AgentState.ALERT,
                     f"has not answered for {silent_s:.0f} s",
-                    f"systemvm system-vm why {agent.name} looks inside; reboot it if this lasts",
+                    f"run systemvm system-vm why {agent.name}; reboot it if this lasts",
                 )
                 self._silent[agent.name] = silent
                 self._directory.set_status(agent, silent)
-            self._asking.start(agent.name, partial(self._ask, agent))
+            self._polling.start(agent.name, partial(self._poll, agent))
 
-    async def _ask(self, agent: Agent) -> None:
+    async def _poll(self, agent: Agent) -> None:
         try:
             agent.health = await self._directory.call(
                 agent.name, HEALTH, result=Health, deadline_s=self._silence_s
@@ -77,8 +77,8 @@ class AgentSupervisor:
             await self._directory.came_up(agent)
 
     def _remark_load(self, agent: Agent) -> None:
-        """Say beside `Up` that it is busy, once that lasts: what waits for it is explained by that."""
-        was_told = LOAD in agent.remarks
+        """Show beside `Up` that it is busy in two reports, which explains why calls wait."""
+        had_remark = LOAD in agent.remarks
         lasts = agent.load.is_busy and agent.name in self._was_busy
         remark = Remark(*explain(Delay.BUSY, agent.load)) if lasts else None
         if agent.load.is_busy:
@@ -86,5 +86,5 @@ class AgentSupervisor:
         else:
             self._was_busy.discard(agent.name)
         agent.remark(LOAD, remark)
-        if agent.is_up and (remark is not None or was_told):
+        if agent.is_up and (remark is not None or had_remark):
             self._directory.set_status(agent, agent.up_status())

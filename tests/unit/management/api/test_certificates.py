@@ -119,7 +119,7 @@ async def test_a_host_that_does_not_come_back_fails_the_job(cloud: SmallCloud) -
     started = await cloud.call("provisionCertificate", hostid=cloud.ssvm.uuid, reconnect="true")
     job = await ended(cloud, started)
     assert job.result is not None
-    assert job.result["errortext"] == "s-1-VM has a new certificate and did not come back in 60 s"
+    assert job.result["errortext"] == "s-1-VM has a new certificate, but did not connect again within 60 s"
     assert job.result["hint"] == "look at its log"
 
 

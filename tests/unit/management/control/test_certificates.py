@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 from systemvm.management.control.agent import Agent, AgentStatus
 from systemvm.management.control.certificates import LATE_AFTER_S, AgentCertificates
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.control.refusal_recorder import MAX_BEING_NOTED, RefusalRecorder
+from systemvm.management.control.refusal_recorder import MAX_CONCURRENT, RefusalRecorder
 from systemvm.management.first_start import make_first_accounts
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.management.pki.seal import Seal
@@ -133,7 +133,7 @@ async def test_one_that_the_ca_signed_off_record_is_refused(world: World, tmp_pa
     await settled(world)
     for certificates in (world.certificates, world.another()):
         certificates.check(known)
-        with pytest.raises(RpcError, match="was not given out here") as refused:
+        with pytest.raises(RpcError, match="was not issued here") as refused:
             certificates.check(Caller("s-1-VM", "ssvm", forged))
         assert Refusal.of_application(refused.value).check is ControlFailure.OFF_RECORD
 
@@ -150,9 +150,9 @@ async def test_one_that_could_not_be_recorded_is_given_to_nobody(
 
     monkeypatch.setattr(rows, "record", disk_full)
     identity = world.authority.bootstrap("s-1-VM", Role.SSVM)
-    with pytest.raises(RpcError, match="could not be put on record"):
+    with pytest.raises(RpcError, match="could not be recorded"):
         await world.authority.recorded(identity.certificate_pem)
-    with pytest.raises(RpcError, match="was not given out here"):
+    with pytest.raises(RpcError, match="was not issued here"):
         world.certificates.check(Caller("s-1-VM", "ssvm", describe_certificate_pem(identity.certificate_pem)))
 
 
@@ -187,20 +187,20 @@ def test_an_agent_that_does_not_renew_is_up_and_says_so(world: World) -> None:
     world.agent.status = AgentStatus(AgentState.UP)
     world.agent.certified_until_s = 30 * DAY_S
     world.now_s = 22 * DAY_S
-    world.certificates.look()
+    world.certificates.check_all()
     assert world.agent.status == AgentStatus(AgentState.UP)
     world.now_s = 24 * DAY_S
-    world.certificates.look()
+    world.certificates.check_all()
     assert world.agent.status == AgentStatus(AgentState.UP), "at first: its own may be on the way"
     world.reactor.advance(LATE_AFTER_S)
-    world.certificates.look()
+    world.certificates.check_all()
     assert world.agent.status.state is AgentState.UP
-    assert world.agent.status.reason == "has not renewed its certificate, which ends in 6.0 days"
+    assert world.agent.status.reason == "has not renewed its certificate, which expires in 6.0 days"
     world.agent.certified_until_s = 54 * DAY_S
-    world.certificates.look()
+    world.certificates.check_all()
     assert world.agent.status == AgentStatus(AgentState.UP)
     world.agent.certified_until_s = 25 * DAY_S  # it was started again, with a start's certificate
-    world.certificates.look()
+    world.certificates.check_all()
     assert world.agent.status == AgentStatus(AgentState.UP)
 
 
@@ -268,11 +268,11 @@ async def test_who_is_refused_over_and_over_is_looked_up_once_at_a_time(
     assert len(waiting) == 1
     for number in range(100):
         refusals(f"198.51.100.{number}", plain)
-    assert len(waiting) == MAX_BEING_NOTED
+    assert len(waiting) == MAX_CONCURRENT
     for one in list(waiting):
         one.callback(None)
     refusals("192.0.2.7", plain)
-    assert len(waiting) == MAX_BEING_NOTED + 1
+    assert len(waiting) == MAX_CONCURRENT + 1
     waiting[-1].callback(None)
 
 
@@ -290,5 +290,5 @@ async def test_certificates_that_expired_long_ago_are_forgotten(world: World) ->
 
 def test_a_caller_without_a_certificate_is_nobodys_business_here(world: World) -> None:
     world.certificates.check(Caller("uid:0", "operator"))
-    with pytest.raises(RpcError, match="was not given out here"):
+    with pytest.raises(RpcError, match="was not issued here"):
         world.certificates.check(Caller("s-1-VM", "ssvm", PeerCertificate("1", 1.0)))
