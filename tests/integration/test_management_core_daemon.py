@@ -371,8 +371,8 @@ def test_a_fresh_host_is_left_samples_that_the_next_start_runs_with(host: Host) 
 
     checked = run("--check-config")
     assert checked.returncode == 0
-    assert f"{host.layout.config_file} is not there" in checked.stdout
-    assert "no zone is described" in checked.stdout
+    assert f"{host.layout.config_file} does not exist" in checked.stdout
+    assert "there is no zone" in checked.stdout
     assert not host.layout.etc.exists()
     subprocess.run([*host.root_command, "--prepare"], check=True, timeout=60)
     first = run()
@@ -389,7 +389,7 @@ def test_a_fresh_host_is_left_samples_that_the_next_start_runs_with(host: Host) 
 def test_root_is_told_who_runs_it(host: Host) -> None:
     done = subprocess.run(host.root_command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
-    assert "does not run as root" in done.stderr
+    assert "must not run as root" in done.stderr
 
 
 def test_a_host_without_images_says_so_in_the_list(host: Host) -> None:

@@ -119,14 +119,14 @@ async def test_a_template_that_leads_to_another_file_is_refused(
         qemu_img("create", "-q", "-f", "qcow2", "-b", "/etc/passwd", "-F", "raw", source)
     else:
         qemu_img("create", "-q", "-f", "qcow2", "-o", f"data_file={tmp_path / 'data'}", source, "1M")
-    with pytest.raises(PrimaryStorageError, match="leads to another file"):
+    with pytest.raises(PrimaryStorageError, match="depends on another file"):
         await primary.ensure_template(TEMPLATE, source, "qcow2")
     assert list((tmp_path / "primary/templates").iterdir()) == []
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_lost_store_is_an_error_with_a_hint(primary: PrimaryStorage, tmp_path: Path) -> None:
-    with pytest.raises(PrimaryStorageError, match="is the store mounted"):
+    with pytest.raises(PrimaryStorageError, match="check that the store is mounted"):
         await primary.ensure_template(TEMPLATE, tmp_path / "gone.iso", "iso")
 
 

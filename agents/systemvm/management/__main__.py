@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`systemvm-managementd`: reads its files, then runs until it is told to stop."""
+"""`systemvm-managementd`: the management daemon. It reads its configuration and runs until it is stopped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from twisted.internet import asyncioreactor
 
-# qemu.qmp and pyroute2 are asyncio's: the reactor has to be too, and it is chosen by the first import of one.
+# qemu.qmp and pyroute2 need asyncio's reactor, which must be installed before any other is imported.
 asyncioreactor.install()
 
 from twisted.internet import reactor  # noqa: E402
@@ -35,16 +35,16 @@ from systemvm.service.systemd_notifier import SystemdNotifier, feed_watchdog  # 
 
 IDENTIFIER = "systemvm-managementd"
 
-_USERS_HINT = "`systemd-sysusers systemvm-host.conf` makes them"
+_USERS_HINT = 'run "systemd-sysusers systemvm-host.conf"'
 
-#: Errors whose text says all: a traceback would only hide it.
+#: Errors that are logged without a traceback.
 EXPECTED = (ConfigError, KeystoreError, NetworkError, HypervisorError, CannotListenError, OSError)
 
 log = Logger(namespace="systemvm.management")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code 0 after a stop that was asked for, 1 after a failure, 2 for wrong files or arguments."""
+    """Return exit code 0 after a requested stop, 1 after a failure, 2 for wrong files or arguments."""
     options = _parse(arguments)
     layout = Layout(options.root.resolve())
     try:
@@ -54,13 +54,13 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         configuration = config.read(layout)
     except LookupError as error:
-        sys.stderr.write(f"{IDENTIFIER}: a user is missing: {error}; {_USERS_HINT}\n")
+        sys.stderr.write(f"{IDENTIFIER}: user is missing: {error}; {_USERS_HINT}\n")
         return 2
     except (ConfigError, OSError) as error:
         sys.stderr.write(f"{IDENTIFIER}: {error}\n")
         if options.check_config:
             sys.stderr.write(
-                "the daemon would not start with these files; one that runs keeps what it has read\n"
+                "the daemon cannot start with these files; a running daemon keeps its configuration\n"
             )
         return 2
     if options.check_config:
@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if os.geteuid() == 0:
         sys.stderr.write(
-            f"{IDENTIFIER}: this does not run as root; its unit, and `make run`, start it as {DAEMON_USER}\n"
+            f"{IDENTIFIER}: must not run as root; start its unit, or `make run`, which use {DAEMON_USER}\n"
         )
         return 2
     begin_logging(IDENTIFIER, os.environ)
@@ -102,7 +102,7 @@ def _run(configuration: config.Configuration) -> int:
         Deferred.fromCoroutine(daemon.start()).addErrback(failed)
 
     reactor.callWhenRunning(start)
-    # SIGTERM and SIGINT stop the reactor; it waits for this before it ends.
+    # SIGTERM and SIGINT stop the reactor, which waits for this.
     reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(daemon.stop()))
     restore_sigint()
     reactor.run()
@@ -110,17 +110,19 @@ def _run(configuration: config.Configuration) -> int:
 
 
 def _summary(layout: Layout, configuration: config.Configuration) -> str:
-    """What `--check-config` says of files without an error, and of those that there are not."""
-    lines = [f"{layout.etc}: no error in {len(configuration.zones)} zone file(s) and what is beside them"]
+    """Return the output of `--check-config` for files without errors and for missing files."""
+    lines = [f"{layout.etc}: no errors in {len(configuration.zones)} zone file(s) and the other files"]
     if not layout.config_file.exists():
-        lines.append(f"{layout.config_file} is not there: defaults hold; `{IDENTIFIER} --prepare` leaves one")
+        lines.append(
+            f"{layout.config_file} does not exist: using defaults; run `{IDENTIFIER} --prepare` to create it"
+        )
     if not configuration.zones:
         lines.append(
-            f"no zone is described, and the daemon needs one: begin with {layout.zones}/zone.yaml.sample, "
-            f"which `{IDENTIFIER} --prepare` leaves there"
+            f"there is no zone, and the daemon needs one: copy {layout.zones}/zone.yaml.sample, "
+            f"which `{IDENTIFIER} --prepare` creates"
         )
     else:
-        lines.append("the daemon would start with these files")
+        lines.append("the daemon can start with these files")
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -128,29 +130,29 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=IDENTIFIER,
         description=__doc__,
-        epilog="exit codes: 0 done; 1 a failure; 2 files or arguments that are wrong",
+        epilog="exit codes: 0 success; 1 failure; 2 invalid files or arguments",
     )
     parser.add_argument(
         "--root",
         type=Path,
         default=Path("/"),
         metavar="DIR",
-        help="keep all files beneath DIR (default: /; `make run` has build/run)",
+        help="use files below DIR (default: /; `make run` uses build/run)",
     )
     parser.add_argument(
         "--check-config",
         action="store_true",
-        help="read the configuration, say what is wrong with it, and end",
+        help="check the configuration, print its errors, and exit",
     )
     parser.add_argument(
         "--show-config",
         action="store_true",
-        help="print every value, and the line that it comes from, and end",
+        help="print every value with the line that sets it, and exit",
     )
     parser.add_argument(
         "--prepare",
         action="store_true",
-        help="as root: make the directories, with samples of missing files, for the daemon's user, and end",
+        help="as root: create the directories and samples of missing files for the daemon's user, and exit",
     )
     return parser.parse_args(arguments)
 

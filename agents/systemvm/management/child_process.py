@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Short-lived programs: a fixed argv, a deadline, limits, and an error that quotes what the program said."""
+"""Runs short-lived programs with a fixed argv, a deadline and limits; errors quote the program's stderr."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from systemvm.management.asyncio_bridge import in_asyncio
 from systemvm.service.errors import SystemVmError
 from systemvm.service.slowness import scaled_s
 
-_SAID_BYTES = 2000
+_STDERR_BYTES = 2000
 
 
 class CommandError(SystemVmError):
@@ -25,41 +25,44 @@ async def run(
     timeout_s: float = 30.0,
     address_space_bytes: int | None = None,
 ) -> bytes:
-    """The standard output of a program; CommandError when it fails. Awaits a Deferred."""
-    words = [str(word) for word in argv]
+    """Run a program and return its standard output; awaits a Deferred.
+
+    Raises: CommandError when it fails or exceeds its deadline.
+    """
+    command = [str(argument) for argument in argv]
     if address_space_bytes is not None:
-        # a parser of strangers' files gets a ceiling, so that a lying header cannot take the host's memory
-        words = ["prlimit", f"--as={address_space_bytes}", "--core=0", *words]
-    return await in_asyncio(_run(words, stdin, timeout_s))
+        # a parser of untrusted files gets a limit, so that a forged header cannot exhaust the host's memory
+        command = ["prlimit", f"--as={address_space_bytes}", "--core=0", *command]
+    return await in_asyncio(_run(command, stdin, timeout_s))
 
 
-async def _run(words: list[str], stdin: bytes, timeout_s: float) -> bytes:
+async def _run(command: list[str], stdin: bytes, timeout_s: float) -> bytes:
     try:
         process = await asyncio.create_subprocess_exec(
-            *words,
+            *command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
     except FileNotFoundError as e:
-        raise CommandError(f"{words[0]} is not installed") from e
+        raise CommandError(f"{command[0]} is not installed") from e
     timeout_s = scaled_s(timeout_s)
     try:
         stdout, stderr = await asyncio.wait_for(process.communicate(stdin), timeout_s)
     except TimeoutError as e:
-        raise CommandError(f"{_title(words)} took longer than {timeout_s:g} s") from e
+        raise CommandError(f"{_title(command)} took longer than {timeout_s:g} s") from e
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     if process.returncode != 0:
-        said = stderr[-_SAID_BYTES:].decode(errors="replace").strip()
-        raise CommandError(f"{_title(words)} failed ({process.returncode}): {said or 'it said nothing'}")
+        text = stderr[-_STDERR_BYTES:].decode(errors="replace").strip()
+        raise CommandError(f"{_title(command)} failed ({process.returncode}): {text or 'no output'}")
     return stdout
 
 
-def _title(words: list[str]) -> str:
-    """`qemu-img create`, without the many arguments."""
+def _title(command: list[str]) -> str:
+    """Return the name of a command without its arguments: `qemu-img create`."""
     return " ".join(
-        word for word in words[:5] if not word.startswith("-") and "/" not in word and word != "prlimit"
+        word for word in command[:5] if not word.startswith("-") and "/" not in word and word != "prlimit"
     )

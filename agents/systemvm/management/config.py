@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`managementd.yaml`: the daemon itself. Every key has a default; an empty file is a fine one."""
+"""`managementd.yaml`: the daemon's configuration. Every key has a default; an empty file is valid."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from systemvm.web.forwarded import networks
 from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.role import CONTROL_PORT
 
-#: The network helper opens no other port for anybody.
+#: The network helper opens no other ports.
 _UnprivilegedPort = Annotated[int, Meta(ge=1024, le=65_535)]
 
 
 def parse_listener(text: str, default_port: int) -> tuple[str, int]:
-    """Address and port of `127.0.0.1`, `127.0.0.1:8250`, `[::1]` or `[::1]:8250`; ValueError for others.
+    """Parse address and port of `127.0.0.1`, `127.0.0.1:8250`, `[::1]` or `[::1]:8250`.
 
-    A wildcard is refused: the channel must not answer on networks that nobody thought of.
+    A wildcard is rejected: the channel must not listen on unintended networks.
+    Raises: ValueError when the text is anything else.
     """
     hint = "write ADDRESS or ADDRESS:PORT, an IPv6 address in brackets"
     try:
@@ -35,54 +36,56 @@ def parse_listener(text: str, default_port: int) -> tuple[str, int]:
     except ValueError as error:
         raise ValueError(f"control.extra_listeners: {text!r} cannot be used: {error}; {hint}") from None
     if parts.netloc != text or "@" in text:
-        raise ValueError(f"control.extra_listeners: {text!r} is no address; {hint}")
+        raise ValueError(f"control.extra_listeners: {text!r} is not an address; {hint}")
     if address.is_unspecified or address.is_multicast:
-        raise ValueError(f"control.extra_listeners: {text!r} is not one host's address; name each address")
+        raise ValueError(
+            f"control.extra_listeners: {text!r} is not the address of one host; list each address"
+        )
     if not 1024 <= port <= 65_535:
         raise ValueError(f"control.extra_listeners: {text!r}: the port must be from 1024 to 65535")
     return str(address), port
 
 
 class ControlConfig(ConfigSection, frozen=True):
-    """The listener for agents, and when one that is silent is given up."""
+    """The listener for agents, and the limit of their silence."""
 
     address: IPv4Address = field(default_factory=lambda: IPv4Address("169.254.0.1"))
     port: _UnprivilegedPort = CONTROL_PORT
     ping_interval_s: float = 30.0
-    missed_pings: float = 2.5  # CloudStack's ping.timeout: so many intervals of silence are an Alert
-    #: More addresses, `ADDRESS` or `ADDRESS:PORT` (IPv6 in brackets), where the same channel answers:
-    #: for tools that look for it at CloudStack's 127.0.0.1:8250 or at the API's address.
+    missed_pings: float = 2.5  # CloudStack's ping.timeout: intervals of silence until an Alert
+    #: More addresses of the same channel, `ADDRESS` or `ADDRESS:PORT` (IPv6 in brackets), for tools that
+    #: connect to CloudStack's 127.0.0.1:8250 or to the API's address.
     extra_listeners: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if len(set(self.listeners)) != len(self.listeners):
-            raise ValueError("control.extra_listeners names an address twice, or the control address itself")
+            raise ValueError("control.extra_listeners contains a duplicate or the control address itself")
 
     @property
     def listeners(self) -> list[tuple[str, int]]:
-        """Every address and port, the control network's first."""
+        """Return every address and port, the control network's first."""
         extra = [parse_listener(text, self.port) for text in self.extra_listeners]
         return [(str(self.address), self.port), *extra]
 
 
 class PageConfig(ConfigSection, frozen=True):
-    """The page and `/client/api`: where to listen, and apart from it how browsers reach it."""
+    """The page and `/client/api`: the listener and, separately, the origin that browsers use."""
 
-    #: A Twisted endpoint; `systemd:domain=INET:name=page` is the socket that systemd or the lab hands over.
+    #: A Twisted endpoint; `systemd:domain=INET:name=page` is the socket that systemd or the lab passes.
     listen: str = "systemd:domain=INET:name=page"
-    #: https: the daemon ends TLS itself, by the public CA or the files below; unless `tls` is false.
+    #: https: the daemon terminates TLS with the public CA or the files below, unless `tls` is false.
     origin: str = "http://127.0.0.1:8080"
-    tls: bool = True  # false where a proxy ends it
+    tls: bool = True  # false when a proxy terminates it
     certificate_file: Path | None = None  # the operator's own chain, leaf first
     key_file: Path | None = None
-    #: Addresses or networks of the proxies in front; from these alone X-Forwarded-For counts.
+    #: Addresses or networks of reverse proxies; X-Forwarded-For counts only from these.
     trusted_proxies: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.endpoint.is_wildcard:
-            raise ValueError("page.origin names one host: there is one page")
+            raise ValueError("page.origin must not have a wildcard: there is one page")
         if (self.certificate_file is None) != (self.key_file is None):
-            raise ValueError("page.certificate_file and page.key_file come together")
+            raise ValueError("page.certificate_file and page.key_file must be set together")
         networks(self.trusted_proxies)
 
     @property
@@ -102,7 +105,7 @@ class HypervisorConfig(ConfigSection, frozen=True):
 
 
 class SupervisionConfig(ConfigSection, frozen=True):
-    """How system VMs are kept."""
+    """The intervals of the reconciler of system VMs."""
 
     scan_interval_s: float = 30.0
     agent_deadline_s: float = 120.0  # from start to agent Up; multiplied by how slow guests are here
@@ -111,11 +114,11 @@ class SupervisionConfig(ConfigSection, frozen=True):
 
 
 class ExpungeConfig(ConfigSection, frozen=True):
-    """CloudStack's expunge.delay and expunge.interval, and what users may do (allow.user.… there)."""
+    """CloudStack's expunge.delay, expunge.interval and allow.user.…"""
 
     delay: Annotated[float, Meta(ge=0)] = 86_400.0  # seconds a destroyed VM can be recovered
-    interval: Annotated[float, Meta(ge=1)] = 86_400.0  # seconds between two passes over what is due
-    allow_user_expunge_recover_vm: bool = False  # false: administrators alone recover and expunge
+    interval: Annotated[float, Meta(ge=1)] = 86_400.0  # seconds between two passes over machines that are due
+    allow_user_expunge_recover_vm: bool = False  # false: only administrators recover and expunge
     allow_user_view_destroyed_vm: bool = False  # false: users do not see what they have destroyed
 
 
@@ -127,7 +130,7 @@ class ManagementConfig(ConfigSection, frozen=True):
     page: PageConfig = field(default_factory=PageConfig)
     hypervisor: HypervisorConfig = field(default_factory=HypervisorConfig)
     supervision: SupervisionConfig = field(default_factory=SupervisionConfig)
-    operators_group: str = "systemvm"  # who may use the UNIX socket, besides root
+    operators_group: str = "systemvm"  # can use the UNIX socket, as root can
     image_source: Path = Path("/usr/lib/systemvm/images")  # where built images are imported from
     job_expiry_minutes: int = 1440
     expunge: ExpungeConfig = field(default_factory=ExpungeConfig)
@@ -135,22 +138,28 @@ class ManagementConfig(ConfigSection, frozen=True):
 
 @frozen
 class Configuration:
-    """Everything that was read at start."""
+    """All files that were read at start."""
 
     layout: Layout
     management: ManagementConfig
     zones: list[ZoneConfig]
 
     def zone(self, name: str) -> ZoneConfig:
-        """LookupError when no file describes it (any more)."""
+        """Return the configuration of a zone.
+
+        Raises: LookupError when no file describes it.
+        """
         for zone in self.zones:
             if zone.name == name:
                 return zone
-        raise LookupError(f"no file in {self.layout.zones} describes the zone {name}")
+        raise LookupError(f"no file in {self.layout.zones} describes zone {name}")
 
 
 def read(layout: Layout) -> Configuration:
-    """Read all files below a root; ConfigError names the file and key that is wrong."""
+    """Read all files below a root.
+
+    Raises: ConfigError with file and key when a value is wrong.
+    """
     path = layout.config_file
     management = load(path, ManagementConfig) if path.exists() else ManagementConfig()
     zones = load_zones(layout.zones)
@@ -158,6 +167,6 @@ def read(layout: Layout) -> Configuration:
     if zones and addresses != {management.control.address}:
         raise ConfigError(
             f"{layout.zones}: networks.control.host_address must be {management.control.address}, "
-            f"control.address of {path}: agents are told to call there"
+            f"as control.address of {path}: agents connect to it"
         )
     return Configuration(layout, management, zones)

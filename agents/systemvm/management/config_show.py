@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`--show-config`: each value that holds, and where it comes from."""
+"""`--show-config`: every effective value with its source."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from systemvm.management.config import Configuration
 
 
 def show(layout: Layout, configuration: Configuration) -> str:
-    """One line a value: its key, the value, and `default` or `FILE:LINE`."""
+    """Return one line for each value: its key, the value, and `default` or `FILE:LINE`."""
     lines: list[str] = []
     sources: list[tuple[str, Any, Path]] = [("managementd", configuration.management, layout.config_file)]
     for path in sorted(layout.zones.glob("*.yaml")):
@@ -25,12 +25,12 @@ def show(layout: Layout, configuration: Configuration) -> str:
             sources.append((f"zone {zone.name}", zone, path))
     for title, value, path in sources:
         document = read(path) if path.exists() else None
-        lines.append(f"# {title}: {path}{'' if document else ' (is not there)'}")
+        lines.append(f"# {title}: {path}{'' if document else ' (does not exist)'}")
         rows = [
-            (format_key_path(way), _shown(leaf), _source(document, way)) for way, leaf in _leaves(value, ())
+            (format_key_path(way), _format(leaf), _source(document, way)) for way, leaf in _leaves(value, ())
         ]
-        width = max(len(f"{key}: {shown}") for key, shown, _ in rows)
-        lines += [f"{f'{key}: {shown}':{min(width, 70)}}  # {source}" for key, shown, source in rows]
+        width = max(len(f"{key}: {text}") for key, text, _ in rows)
+        lines += [f"{f'{key}: {text}':{min(width, 70)}}  # {source}" for key, text, source in rows]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -45,7 +45,7 @@ def _leaves(value: Any, way: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
         yield way, value
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     if value is None:
         return "null"
     if isinstance(value, bool):

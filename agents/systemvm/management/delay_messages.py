@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sentences for the codes that say why something takes long; programs compare the codes alone."""
+"""Texts for the codes of delays; programs compare only the codes."""
 
 from __future__ import annotations
 
@@ -18,31 +18,30 @@ class DelayText(NamedTuple):
 
 
 def delay_of(error: RpcError, load: MachineLoad) -> Delay | None:
-    """The code behind a failed call to a machine with this load; None when the failure is no delay.
+    """Return the code of a failed call to a machine with this load; None when the failure is not a delay.
 
-    An answer that did not come is the fault of a machine that is measurably busy, and of nobody else: it
-    says nothing of an NFS server.
+    A missed deadline is attributed to a busy machine only; it proves nothing about an NFS server.
     """
-    told = Delay.of(error.reason)
-    if told is not None:
-        return told
+    reported = Delay.of(error.reason)
+    if reported is not None:
+        return reported
     if error.code == BUSY or (error.code == DEADLINE and load.is_busy):
         return Delay.BUSY
     return None
 
 
 def explain(delay: Delay, load: MachineLoad, server: str = "its NFS server") -> DelayText:
-    """The sentence of a code, with the figures that belong to it."""
+    """Return the text of a code with its figures."""
     match delay:
         case Delay.BUSY:
             return DelayText(
                 f"is busy: {figures(load)}",
-                "nothing is lost, and it goes on by itself; give the host or the VM more CPU if this lasts",
+                "wait, nothing is lost; give the host or the VM more CPU if this lasts",
             )
         case Delay.STORE_HANGS:
             return DelayText(
-                f"waits for its store: {server} takes connections and does not answer",
-                "look at the NFS server's own log and disks, or restart it",
+                f"waits for its store: {server} accepts connections and does not answer",
+                "check the log and the disks of the NFS server, or restart it",
             )
         case Delay.STORE_REFUSES:
             return DelayText(
@@ -57,7 +56,7 @@ def explain(delay: Delay, load: MachineLoad, server: str = "its NFS server") -> 
 
 
 def figures(load: MachineLoad) -> str:
-    """What was measured, in words.
+    """Return the measured values as text.
 
     >>> figures(MachineLoad(slowdown=5.0, load_1min=7.25, steal=0.2, waiting=12))
     'load 7.2, 5 times slower than at its best, 20 % of its CPU time stolen, 12 calls wait'
@@ -75,7 +74,7 @@ def figures(load: MachineLoad) -> str:
 
 
 def to_load(measured: Slowness, waiting: int = 0) -> MachineLoad:
-    """This process's own measurement in the shape in which agents report theirs."""
+    """Convert this process's own measurement to the type in which agents report theirs."""
     return MachineLoad(
         timeout_scale=measured.timeout_scale,
         slowdown=measured.slowdown,

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The first start: the accounts that must be there, and a password that nobody chose.
+"""The first start: creates the accounts and a random password.
 
-The password and the API key are shown once, by the start that made them, on the daemon's standard error: a
-terminal, or the journal, which root and the group `systemd-journal` read. `first-login.json` (0600) holds the
-same for programs, until one takes it, as `make run` does. The database keeps a hash and a sealed secret.
+The start that creates them shows password and API key once on the daemon's standard error: a terminal, or the
+journal, which root and the group `systemd-journal` can read. `first-login.json` (0600) contains them for
+programs until one takes the file, as `make run` does. The database keeps a hash and a sealed secret.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ADMIN = "admin"
 
 @frozen
 class FirstLogin:
-    """What `first-login.json` holds."""
+    """The content of `first-login.json`."""
 
     username: str
     password: str = field(repr=False)
@@ -38,7 +38,7 @@ class FirstLogin:
 
     @classmethod
     def take(cls, path: Path) -> FirstLogin | None:
-        """Read the file and delete it; None when it was taken before."""
+        """Read the file and delete it; return None when it was taken before."""
         try:
             found = msgspec.json.decode(path.read_bytes(), type=cls)
         except FileNotFoundError:
@@ -48,7 +48,7 @@ class FirstLogin:
 
 
 def make_first_accounts(database: Database, seal: Seal, path: Path) -> FirstLogin | None:
-    """On an empty database make the system account (1) and the administrator (2); None on any later start."""
+    """Create the system account (1) and the administrator (2) in an empty database; None otherwise."""
     if not database.run_now(accounts.is_empty):
         return None
     login = FirstLogin(
@@ -57,7 +57,7 @@ def make_first_accounts(database: Database, seal: Seal, path: Path) -> FirstLogi
         api_key=secrets.token_urlsafe(48),
         secret_key=secrets.token_urlsafe(48),
     )
-    # The file first: should the database fail, the next start makes both anew, and no password is lost.
+    # The file first: if the database fails, the next start creates both again, and no password is lost.
     write_secret(path, json.dumps(asdict(login)).encode() + b"\n")
     password_hash = argon2.PasswordHasher().hash(login.password)
     database.run_now(_insert, login, password_hash, seal.close(login.secret_key))
@@ -65,22 +65,22 @@ def make_first_accounts(database: Database, seal: Seal, path: Path) -> FirstLogi
 
 
 def announce(login: FirstLogin, origin: str, path: Path, environment: Mapping[str, str]) -> None:
-    """Show a person the login, once: on a terminal, or in the journal, which root reads.
+    """Show the login once, on a terminal or in the journal, which root can read.
 
-    A plain file is neither: there it is said where the login is, and whoever started the daemon shows it.
+    A plain file gets only the path of the login, and the program that started the daemon shows it.
     """
-    shown = sys.stderr.isatty() or "JOURNAL_STREAM" in environment
-    lines = ["First start. The login is random; there is no other."]
-    if shown:
+    is_private = sys.stderr.isatty() or "JOURNAL_STREAM" in environment
+    lines = ["First start. The login is random; there is no other one."]
+    if is_private:
         lines += [
             f"  page        {origin}",
             f"  login       {login.username} / {login.password}",
             f"  API key     {login.api_key}",
             f"  secret key  {login.secret_key}",
-            f"It is shown this once. Keep it, and delete {path}, which holds it for programs.",
+            f"It is shown only once. Store it, and delete {path}, which contains it for programs.",
         ]
     else:
-        lines.append(f"It is in {path}; delete that when you have it.")
+        lines.append(f"It is in {path}; delete that file when you have stored the login.")
     sys.stderr.write("".join(f"{line}\n" for line in lines))
     sys.stderr.flush()
 

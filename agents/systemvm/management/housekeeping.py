@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What has to be done now and then: forget what expired, clear primary storage, keep what ages fresh."""
+"""Periodic work: deletes expired rows and files, measures stores, renews public certificates."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from systemvm.service.periodic import Periodic
 from systemvm.service.single_flight import SingleFlight
 from systemvm.wire.role import Role
 
-FORGET_EVERY_S = 600.0
-MEASURE_EVERY_S = 60.0
-CLEAR_EVERY_S = 300.0
-#: A public certificate lives 90 days; an operator's own files are read as often, and may be newer.
-RENEW_EVERY_S = 86400.0
+EXPIRE_INTERVAL_S = 600.0
+MEASURE_INTERVAL_S = 60.0
+CLEAR_INTERVAL_S = 300.0
+#: A public certificate is valid for 90 days; an operator's files are read again as often.
+RENEW_INTERVAL_S = 86400.0
 
 
 class Housekeeping:
-    """Four loops, none on top of itself; a round that fails is logged, and the next one comes later."""
+    """Four loops, none of which overlaps itself; a failed round is logged, and the next one follows."""
 
     _log = Logger()
 
@@ -56,10 +56,10 @@ class Housekeeping:
         self._diagnostics = diagnostics
         self._measuring = SingleFlight[str]()  # by the SSVM's name
         self._loops = [
-            Periodic(clock, self.forget, FORGET_EVERY_S, what="forgetting what expired"),
-            Periodic(clock, self.measure_stores, MEASURE_EVERY_S, what="measuring stores"),
-            Periodic(clock, copies.remove_unused, CLEAR_EVERY_S, what="clearing primary storage"),
-            Periodic(clock, self.renew_certificates, RENEW_EVERY_S, what="renewing public certificates"),
+            Periodic(clock, self.forget, EXPIRE_INTERVAL_S, what="delete expired rows and files"),
+            Periodic(clock, self.measure_stores, MEASURE_INTERVAL_S, what="measure stores"),
+            Periodic(clock, copies.remove_unused, CLEAR_INTERVAL_S, what="clear primary storage"),
+            Periodic(clock, self.renew_certificates, RENEW_INTERVAL_S, what="renew public certificates"),
         ]
 
     def start(self) -> None:
@@ -71,7 +71,7 @@ class Housekeeping:
             loop.stop()
 
     async def forget(self) -> None:
-        """Old job results, zips of diagnostics, logins and console links that nobody used."""
+        """Delete old job results, zips of diagnostics, logins and unused console links."""
         if self._diagnostics is not None:
             await deferToThread(self._diagnostics.forget_old)
         await self._database.run(jobs.delete_older, now() - self._job_expiry)
@@ -79,9 +79,8 @@ class Housekeeping:
         await self._database.run(console_sessions.expire)
 
     async def measure_stores(self) -> None:
-        """Every SSVM that is Up says how full its stores are, or is said to have none that answers.
-
-        They are asked side by side, and one that has not answered the last time is not asked again.
+        """Measure the stores of every SSVM that is Up, concurrently; skip those whose last call still
+        runs.
         """
         agents = (self._directory.agent(name) for name in self._directory.up(Role.SSVM))
         for agent in agents:
@@ -89,7 +88,7 @@ class Housekeeping:
                 self._measuring.start(agent.name, partial(self._measure, agent))
 
     async def measured(self) -> None:
-        """Wait for the answers to what was asked so far."""
+        """Wait for the measurements in progress."""
         for name in self._measuring.running():
             await self._measuring.wait_until_ended(name)
 
@@ -97,12 +96,12 @@ class Housekeeping:
         try:
             await self._preparations.measure_stores(agent)
         except RpcError as error:
-            self._log.info("how full the stores of {name} are: {error}", name=agent.name, error=error)
+            self._log.info("cannot measure the stores of {name}: {error}", name=agent.name, error=error)
         except Exception:
-            self._log.failure("measuring the stores of {name} failed", name=agent.name)
+            self._log.failure("cannot measure the stores of {name}", name=agent.name)
 
     async def renew_certificates(self) -> None:
-        """Fresh public certificates for the page and for CPVMs that stay up for long; open consoles go on."""
+        """Renew the public certificates of the page and of CPVMs; open consoles continue."""
         if self._page_certificate is not None:
             self._page_certificate.renew()
         for name in self._directory.up(Role.CPVM):
@@ -112,4 +111,4 @@ class Housekeeping:
             try:
                 await self._preparations.set_up_console(agent)
             except RpcError as error:
-                self._log.info("{name} has its old certificate: {error}", name=name, error=error)
+                self._log.info("cannot renew the certificate of {name}: {error}", name=name, error=error)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows for what the configuration files describe: zones, this host, image stores."""
+"""Writes the configured zones, image stores and this host to the database."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from systemvm.wire.storage import Store
 
 
 def write_inventory(connection: Connection, configuration: Configuration) -> Host:
-    """Bring the rows up to date with the files; returns this host's."""
+    """Bring the rows up to date with the files and return this host.
+
+    Raises: ConfigError when no file describes a zone, or an architecture is unknown.
+    """
     host: Host | None = None
     for config in configuration.zones:
         try:
@@ -44,7 +47,7 @@ def write_inventory(connection: Connection, configuration: Configuration) -> Hos
                 nfs_version=store.nfs_version,
                 read_only=store.read_only,
             )
-        # A host is in one zone; with several files it is in the first, as their names sort.
+        # A host is in one zone: the first by file name.
         if host is None:
             host = zones.put_host(
                 connection,
@@ -62,7 +65,7 @@ def write_inventory(connection: Connection, configuration: Configuration) -> Hos
 
 
 class ZoneSettings:
-    """What services ask of zone files, by the names that rows have."""
+    """The settings of zones for services, by the names in the rows."""
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
@@ -80,10 +83,10 @@ class ZoneSettings:
         for store in self._configuration.zone(zone_name).image_stores:
             if store.name == store_name:
                 return store.store
-        raise LookupError(f"the zone {zone_name} has no image store {store_name} any more")
+        raise LookupError(f"zone {zone_name} no longer has an image store {store_name}")
 
-    def screen_address(self, zone_name: str) -> str:
-        """Where VMs' screens are: this host's address on the management network, open to CPVMs alone."""
+    def vnc_address(self, zone_name: str) -> str:
+        """Return the address of VNC servers: this host's on the management network, open only to CPVMs."""
         return str(self._configuration.zone(zone_name).networks.management.host_address)
 
     def networks(self, zone_name: str) -> NetworksConfig:
@@ -94,5 +97,5 @@ class ZoneSettings:
         return None if guest is None else guest.bridge
 
     def console_endpoint(self, zone_name: str, public_address: str) -> PublicEndpoint:
-        """How browsers reach the CPVM that has this public address."""
+        """Return how browsers reach the CPVM with this public address."""
         return self._configuration.zone(zone_name).console.endpoint.at(ip_address(public_address))

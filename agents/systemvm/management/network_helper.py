@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon's side of the host's networks: it asks `systemvm.nethelper`, which alone may change them."""
+"""The driver of the host's networks: it calls `systemvm.nethelper`, which has the privileges."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _TIMEOUT_S = 40.0
 
 
 class NetworkError(SystemVmError):
-    """Something that the host's network could not be made to do."""
+    """A change of the host's network that failed."""
 
     code = FailureCode.UNAVAILABLE
 
 
 class NetworkDriver:
-    """Bridges, addresses, taps and firewall; every call may be repeated."""
+    """Bridges, addresses, taps and firewall; every call is idempotent."""
 
     def __init__(
         self, helper: Path, *, vnc_ports: tuple[int, int] = (5900, 6100), control_port: int = CONTROL_PORT
@@ -36,8 +36,8 @@ class NetworkDriver:
         self._consoles: set[IPv4Address | IPv6Address] = set()
 
     async def ensure(self) -> None:
-        """The firewall, and the zones' bridges with the host's addresses on them."""
-        await self._ask(
+        """Set up the firewall and the zones' bridges with the host's addresses."""
+        await self._call(
             do="ensure",
             vnc_ports=self._vnc_ports,
             control_port=self._control_port,
@@ -45,29 +45,31 @@ class NetworkDriver:
         )
 
     async def admit_consoles(self, addresses: Iterable[IPv4Address | IPv6Address]) -> None:
-        """The management addresses from which VNC may be reached, from now on."""
-        wanted = set(addresses)
-        if wanted != self._consoles:
-            await self._ask(do="admit-consoles", addresses=sorted(map(str, wanted)))
-            self._consoles = wanted
+        """Open VNC servers to these management addresses only."""
+        admitted = set(addresses)
+        if admitted != self._consoles:
+            await self._call(do="admit-consoles", addresses=sorted(map(str, admitted)))
+            self._consoles = admitted
 
     async def create_tap(self, name: str, bridge: str, *, isolated: bool) -> int:
-        """A tap's descriptor, the caller's to hand on and to close; the tap goes with its last copy."""
-        [descriptor] = await self._ask(do="make-tap", name=name, bridge=bridge, isolated=isolated)
+        """Create a tap and return its descriptor, which the caller closes; the tap ends with its last
+        copy.
+        """
+        [descriptor] = await self._call(do="make-tap", name=name, bridge=bridge, isolated=isolated)
         return descriptor
 
     async def remove_tap(self, name: str) -> None:
-        """Fine when it is not there."""
-        await self._ask(do="remove-tap", name=name)
+        """Remove a tap; does nothing when there is none."""
+        await self._call(do="remove-tap", name=name)
 
-    async def _ask(self, **request: Any) -> list[int]:
+    async def _call(self, **request: Any) -> list[int]:
         try:
             _, descriptors = await deferToThread(call, self._helper, request, timeout_s=scaled_s(_TIMEOUT_S))
         except RefusedError as error:
             raise NetworkError(error.message, error.hint) from error
         except OSError as error:
             raise NetworkError(
-                f"the network helper cannot be asked at {self._helper}: {error.strerror or error}",
-                "is systemvm-nethelper.socket active?",
+                f"network helper does not answer at {self._helper}: {error.strerror or error}",
+                "check that systemvm-nethelper.socket is active",
             ) from error
         return list(descriptors)

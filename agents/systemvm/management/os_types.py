@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Guest operating systems by CloudStack's names (guest_os and guest_os_category of its schema, 4.22).
 
-CloudStack makes their UUIDs anew in each installation; here they follow from the names, so that they are the
-same everywhere and after every restart. A machine runs alike whatever its type is.
+CloudStack creates their UUIDs in each installation; here they are derived from the names, so that they are
+the same everywhere. The type of a machine has no effect on how it runs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class OsCategory:
 
 @frozen
 class OsType:
-    """One operating system; `name` is what CloudStack calls its description."""
+    """One operating system; `name` is CloudStack's description."""
 
     name: str
     category: OsCategory
@@ -84,7 +84,7 @@ OS_TYPES = tuple(
 _BY_ID = {one.id: one for one in OS_TYPES}
 _BY_NAME = {one.name: one for one in OS_TYPES}
 
-#: What a template is taken for that names none.
+#: The type of templates that name none.
 DEFAULT = _BY_NAME["Other (64-bit)"]
 
 
@@ -93,7 +93,7 @@ def find(uuid: str) -> OsType | None:
 
 
 def of_row(stored: str | None) -> OsType | None:
-    """The type of a template's row: its UUID, or a name from before types had ids; None for other text."""
+    """Return the type of a template's row: by its UUID, or by its name in old rows; None for other text."""
     if stored is None:
         return DEFAULT
     return _BY_ID.get(stored) or _BY_NAME.get(stored)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""This cloud's own addresses where its users' downloads go out: no image comes from there.
+"""Collects this cloud's own public addresses, from which no image is downloaded.
 
-Management, storage and control networks are a guest's to know, from its boot arguments. What shares the
-public network with image servers is no network of its own, and only the configuration can tell it apart: the
-hosts' addresses there, those that system VMs get, and those at which the daemon listens or is advertised.
+A guest knows management, storage and control networks from its boot arguments. Addresses that share the
+public network with image servers are known only from the configuration: those of hosts, of system VMs, and of
+the daemon's listeners and origins.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from systemvm.wire.denied_networks import Network
 
 
 def own_networks(configuration: Configuration) -> list[str]:
-    """CIDRs of all zones' public and guest networks' own addresses, and of the daemon's, each once."""
+    """Return the CIDRs of the cloud's own addresses on public and guest networks and of the daemon, each
+    once.
+    """
     found: list[Network] = []
     for zone in configuration.zones:
         for network in (zone.networks.public, zone.networks.guest):
@@ -33,7 +35,7 @@ def own_networks(configuration: Configuration) -> list[str]:
 
 
 def _of_network(network: NetworkConfig) -> Iterator[Network]:
-    """The host's address and the pool of system VMs, with the IPv6 addresses beside them."""
+    """Yield the host's address and the pool of system VMs, with their IPv6 addresses."""
     ranges = []
     if network.host_address is not None:
         ranges.append((network.host_address, network.host_address))
@@ -47,7 +49,7 @@ def _of_network(network: NetworkConfig) -> Iterator[Network]:
 
 
 def _literal(host: str) -> list[Network]:
-    """The network of one address; a name is for DNS to say, and its address is one of those above."""
+    """Return the network of a literal address; a name resolves to one of the addresses above."""
     try:
         return [ip_network(host.strip("[]"))]
     except ValueError:

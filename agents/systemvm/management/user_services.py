@@ -181,7 +181,7 @@ def _make_virtual_machines(
 ) -> VirtualMachines:
     configuration, database, host_id = foundation.configuration, foundation.database, foundation.host.id
     builder = UserVmBuilder(
-        database, drivers.primary, configuration.layout.logs, settings.screen_address, host_id=host_id
+        database, drivers.primary, configuration.layout.logs, settings.vnc_address, host_id=host_id
     )
     return VirtualMachines(
         database,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Virtual machines taken in turns: whoever does something to one waits for who is at it."""
+"""Locks for virtual machines: one operation at a time on each."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ K = TypeVar("K", bound=Hashable)
 
 
 class PerVmLock(Generic[K]):
-    """One turn at a time for each VM, by the key that `read` finds its row with.
+    """A lock for each VM, by the key with which `read` finds its row.
 
-    `check` raises when the row is none for the service whose turns these are.
+    `check` raises when the row does not belong to the service.
     """
 
     def __init__(
@@ -34,12 +34,12 @@ class PerVmLock(Generic[K]):
 
     @asynccontextmanager
     async def acquire(self, key: K) -> AsyncIterator[Instance]:
-        """The VM's row, read when nothing else is being done to it."""
+        """Hold the lock of a VM and yield its row, read under the lock."""
         async with self._locks.setdefault(key, DeferredLock()):
             vm = await self._database.read(self._read, key)
             self._check(vm)
             yield vm
 
     def forget(self, key: K) -> None:
-        """The VM is gone; who waits for it still gets a turn."""
+        """Drop the lock of a removed VM; operations that wait for it still get it."""
         self._locks.pop(key, None)

@@ -56,7 +56,7 @@ _ENDINGS = {
 }
 
 
-class ConsoleRefusedError(SystemVmError):
+class ConsoleDeniedError(SystemVmError):
     """A refusal, raised inside a transaction, which it rolls back."""
 
     def __init__(self, why: ConsoleRefusal) -> None:
@@ -88,14 +88,14 @@ def spend_token(
     proxy = instances.by_instance_name(connection, proxy_name)
     session = console_sessions.by_token_hash(connection, hashed_token)
     if session is None or session.proxy_id != proxy.id:
-        raise ConsoleRefusedError(ConsoleRefusal.TOKEN_UNKNOWN)
+        raise ConsoleDeniedError(ConsoleRefusal.TOKEN_UNKNOWN)
     if session.acquired is not None:
-        raise ConsoleRefusedError(ConsoleRefusal.TOKEN_USED)
+        raise ConsoleDeniedError(ConsoleRefusal.TOKEN_USED)
     if session.close_reason in _ENDINGS:
-        raise ConsoleRefusedError(_ENDINGS[session.close_reason])
+        raise ConsoleDeniedError(_ENDINGS[session.close_reason])
     if not accounts.is_enabled(connection, accounts.user_by_id(connection, session.user_id)):
         # the link was created while the consoles of the user were being ended
-        raise ConsoleRefusedError(ConsoleRefusal.ACCESS_REVOKED)
+        raise ConsoleDeniedError(ConsoleRefusal.ACCESS_REVOKED)
     vm = _running(connection, session)
     spent = console_sessions.spend(
         connection,
@@ -105,7 +105,7 @@ def spend_token(
         session_expires=now() + SESSION_LIFETIME,
     )
     if spent is None:
-        raise ConsoleRefusedError(ConsoleRefusal.TOKEN_EXPIRED)
+        raise ConsoleDeniedError(ConsoleRefusal.TOKEN_EXPIRED)
     console_sessions.record(
         connection,
         spent,
@@ -139,10 +139,10 @@ def machine_of(connection: Connection, proxy_name: str, session_id: str) -> Inst
     try:
         session = console_sessions.by_uuid(connection, session_id)
     except NotFoundError:
-        raise ConsoleRefusedError(_ending_of(connection, proxy, session_id)) from None
+        raise ConsoleDeniedError(_ending_of(connection, proxy, session_id)) from None
     expired = session.session_expires is None or session.session_expires <= now()
     if session.proxy_id != proxy.id or session.acquired is None or expired:
-        raise ConsoleRefusedError(ConsoleRefusal.SESSION_ENDED)
+        raise ConsoleDeniedError(ConsoleRefusal.SESSION_ENDED)
     return _running(connection, session)
 
 
@@ -157,9 +157,9 @@ def _ending_of(connection: Connection, proxy: Instance, session_id: str) -> Cons
 def _running(connection: Connection, session: ConsoleSessionRow) -> Instance:
     vm = instances.by_id(connection, session.vm_id)
     if vm.removed is not None or vm.state.is_gone:
-        raise ConsoleRefusedError(ConsoleRefusal.MACHINE_GONE)
+        raise ConsoleDeniedError(ConsoleRefusal.MACHINE_GONE)
     if vm.state is not InstanceState.RUNNING or vm.vnc_port is None or vm.vnc_address is None:
-        raise ConsoleRefusedError(_NOT_RUNNING.get(vm.state, ConsoleRefusal.MACHINE_STOPPED))
+        raise ConsoleDeniedError(_NOT_RUNNING.get(vm.state, ConsoleRefusal.MACHINE_STOPPED))
     return vm
 
 

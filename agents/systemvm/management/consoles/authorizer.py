@@ -10,7 +10,7 @@ from __future__ import annotations
 from twisted.logger import Logger
 
 from systemvm.management.consoles import authorization
-from systemvm.management.consoles.authorization import MAX_REPORTED_SESSIONS, ConsoleRefusedError
+from systemvm.management.consoles.authorization import MAX_REPORTED_SESSIONS, ConsoleDeniedError
 from systemvm.management.consoles.token import SESSION_LIFETIME, token_hash
 from systemvm.management.pki.seal import Seal
 from systemvm.management.state.database import Database
@@ -102,7 +102,7 @@ class ConsoleAuthorizer:
                 request.client_address,
                 request.request_id,
             )
-        except ConsoleRefusedError as refused:
+        except ConsoleDeniedError as refused:
             await self._database.run(
                 authorization.record_refusal, token_hash(request.token), refused.why, request
             )
@@ -133,7 +133,7 @@ class ConsoleAuthorizer:
         try:
             vm = await self._database.read(authorization.machine_of, call.caller.name, request.session_id)
             await self._database.run(authorization.record_target, vm, request)
-        except ConsoleRefusedError as refused:
+        except ConsoleDeniedError as refused:
             raise refused.to_rpc() from None
         sealed = vm.sealed_vnc_password
         return ConsoleTarget(

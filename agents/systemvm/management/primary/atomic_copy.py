@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Copies of files that are whole or not there: temporary name, fsync, read-only, rename. For threads."""
+"""Atomic copies of files: temporary name, fsync, read-only, rename. Blocking, for threads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 def copy(source: Path, target: Path) -> str:
-    """Copy into the target's directory, mode 0444; the sha256 of what was copied."""
+    """Copy a file with mode 0444 and return its sha256."""
     digest = hashlib.sha256()
     temporary = target.with_name(f".{target.name}.{os.getpid()}.new")
     try:
@@ -30,7 +30,7 @@ def copy(source: Path, target: Path) -> str:
 
 
 def sync_directory(directory: Path) -> None:
-    """A rename is on the disk when its directory is."""
+    """Write a directory to the disk, which completes a rename in it."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -39,13 +39,13 @@ def sync_directory(directory: Path) -> None:
 
 
 def remove_leftovers(directory: Path) -> None:
-    """What a killed daemon was copying."""
+    """Remove the incomplete copies of a killed daemon."""
     for path in directory.glob(".*.new"):
         path.unlink(missing_ok=True)
 
 
 def _write_sparse(descriptor: int, chunk: bytes) -> None:
-    """Holes for zeros, which raw disks are full of."""
+    """Write a chunk, as a hole if it contains only zeros, as most of a raw disk does."""
     if chunk.count(0) == len(chunk):
         os.lseek(descriptor, len(chunk), os.SEEK_CUR)
         return

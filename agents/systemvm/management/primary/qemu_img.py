@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""qemu-img with fixed arguments, a deadline and a ceiling on its memory: it parses strangers' files."""
+"""Runs qemu-img with fixed arguments, a deadline and a memory limit, because it parses untrusted files."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _TIMEOUT_S = 60.0
 
 
 class PrimaryStorageError(SystemVmError):
-    """Something that primary storage could not do; `message` says what, `hint` what to do about it."""
+    """An operation that primary storage did not perform."""
 
     code = FailureCode.UNAVAILABLE
 
 
 @frozen
 class DiskInfo:
-    """What a disk image says about itself."""
+    """The properties of a disk image."""
 
     format: str
     virtual_size_bytes: int
@@ -38,15 +38,18 @@ class QemuImg:
     def __init__(self, binary: str = "qemu-img") -> None:
         self._binary = binary
 
-    async def facts(self, path: Path, disk_format: DiskFormat) -> DiskInfo:
-        """The format is named, never guessed: a raw disk that begins as a qcow2 could name any host file."""
-        said = await self._run("info", "--output=json", "-U", "-f", disk_format, path)
-        info = msgspec.json.decode(said)
-        specific = info.get("format-specific", {}).get("data", {})
+    async def info(self, path: Path, disk_format: DiskFormat) -> DiskInfo:
+        """Return the properties of an image of a given format.
+
+        The format is never detected: a raw disk that begins like a qcow2 could name any file of the host.
+        """
+        output = await self._run("info", "--output=json", "-U", "-f", disk_format, path)
+        described = msgspec.json.decode(output)
+        specific = described.get("format-specific", {}).get("data", {})
         return DiskInfo(
-            format=info["format"],
-            virtual_size_bytes=info["virtual-size"],
-            backing_file=info.get("full-backing-filename") or info.get("backing-filename"),
+            format=described["format"],
+            virtual_size_bytes=described["virtual-size"],
+            backing_file=described.get("full-backing-filename") or described.get("backing-filename"),
             data_file=specific.get("data-file"),
         )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Local primary storage: templates and ISOs copied from secondary storage once, and linked clones of them."""
+"""Local primary storage: templates and ISOs that are copied once, and linked clones of them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from systemvm.management.primary import atomic_copy
 from systemvm.management.primary.qemu_img import DiskFormat, PrimaryStorageError, QemuImg
 from systemvm.service import host_errors
 
-#: What a template is on primary storage; an ISO is attached as it is.
+#: The formats of templates on primary storage; an ISO is attached unchanged.
 TemplateFormat = Literal["qcow2", "raw", "iso"]
 
 
-#: A machine's disk: the daemon makes it, and QEMU writes to it, whose group the directory's is.
+#: The mode of disks: the daemon creates them, and QEMU writes to them through the directory's group.
 DISK_MODE = 0o660
 
 
 class PrimaryStorage:
-    """The directories `templates/` (read-only files) and `volumes/` (one qcow2 a machine)."""
+    """The directories `templates/` (read-only files) and `volumes/` (one qcow2 for each machine)."""
 
     _log = Logger()
 
@@ -45,7 +45,7 @@ class PrimaryStorage:
     async def ensure_template(
         self, template_uuid: str, source: Path, template_format: TemplateFormat
     ) -> Path:
-        """The template's path here, copied at its first use; later callers wait for that."""
+        """Return the path of a template; the first caller copies it, later ones wait for that."""
         path = self._template_path(template_uuid, template_format)
         lock = self._locks.setdefault(template_uuid, DeferredLock())
         await lock.acquire()
@@ -57,7 +57,7 @@ class PrimaryStorage:
         return path
 
     async def delete_template(self, template_uuid: str) -> None:
-        """For a template without clones; waits for a copy that is under way; fine when it is not here."""
+        """Delete a template without clones; waits for a copy in progress, does nothing when there is none."""
         lock = self._locks.setdefault(template_uuid, DeferredLock())
         await lock.acquire()
         try:
@@ -71,22 +71,24 @@ class PrimaryStorage:
 
     async def _copy_template(self, source: Path, path: Path, template_format: TemplateFormat) -> None:
         if template_format == "qcow2":
-            # it was inspected when it was downloaded; a look more costs nothing, and the store is shared
-            facts = await self._qemu_img.facts(source, "qcow2")
-            if facts.backing_file or facts.data_file:
+            # it was inspected when it was downloaded, but other hosts can write to the store
+            info = await self._qemu_img.info(source, "qcow2")
+            if info.backing_file or info.data_file:
                 raise PrimaryStorageError(
-                    f"{source.name} leads to another file ({facts.backing_file or facts.data_file})",
-                    "only images that stand alone can be templates",
+                    f"{source.name} depends on another file: {info.backing_file or info.data_file}",
+                    "convert it to an image without a backing or data file, and register that",
                 )
         try:
             await deferToThread(atomic_copy.copy, source, path)
         except OSError as error:
-            what = f"{source} could not be copied to primary storage"
+            what = f"{source} cannot be copied to primary storage"
             full = host_errors.explain(error, str(self._templates))
             if full is not None:
                 raise PrimaryStorageError(f"{what}: {full.message}", full.hint) from error
-            raise PrimaryStorageError(f"{what}: {error.strerror}", "is the store mounted?") from error
-        self._log.info("{source} copied to {path}", source=source, path=path)
+            raise PrimaryStorageError(
+                f"{what}: {error.strerror}", "check that the store is mounted"
+            ) from error
+        self._log.info("copied {source} to {path}", source=source, path=path)
 
     def _template_path(self, template_uuid: str, template_format: str) -> Path:
         return self._templates / f"{uuid.UUID(template_uuid)}.{template_format}"
@@ -99,21 +101,21 @@ class PrimaryStorage:
     async def create_clone(
         self, volume_uuid: str, backing: Path, backing_format: DiskFormat, size_bytes: int | None = None
     ) -> Path:
-        """A thin disk on top of `backing`, never smaller than it; made anew when it is there already."""
+        """Create a linked clone of `backing`, never smaller than it; replaces an existing one."""
         if size_bytes is not None:
-            facts = await self._qemu_img.facts(backing, backing_format)
-            size_bytes = max(size_bytes, facts.virtual_size_bytes)
+            info = await self._qemu_img.info(backing, backing_format)
+            size_bytes = max(size_bytes, info.virtual_size_bytes)
         return await self._create(
             volume_uuid,
             lambda path: self._qemu_img.create_clone(path, backing, backing_format, size_bytes),
         )
 
     async def create_empty(self, volume_uuid: str, size_bytes: int) -> Path:
-        """A thin disk with nothing on it, for a machine that is installed from an ISO."""
+        """Create an empty thin disk for a machine that is installed from an ISO."""
         return await self._create(volume_uuid, lambda path: self._qemu_img.create_empty(path, size_bytes))
 
     async def _create(self, volume_uuid: str, create: Callable[[Path], Awaitable[None]]) -> Path:
-        """Made under another name, then given its own: whole or not there."""
+        """Create a disk under a temporary name and rename it, so that it is complete or missing."""
         path = self.volume_path(volume_uuid)
         temporary = path.with_name(f".{path.name}.new")
         try:
@@ -122,16 +124,16 @@ class PrimaryStorage:
             temporary.replace(path)
             await deferToThread(atomic_copy.sync_directory, self._volumes)
         except (OSError, PrimaryStorageError) as error:
-            # qemu-img says what failed in words alone; whether the disk is full can be seen
+            # qemu-img reports a full disk only as text; the file system is checked instead
             trouble = host_errors.explain(error, str(self._volumes))
             trouble = trouble or host_errors.explain_full_disk(self._volumes)
             if trouble is None:
                 raise
-            raise PrimaryStorageError(f"no disk could be made: {trouble.message}", trouble.hint) from error
+            raise PrimaryStorageError(f"disk cannot be created: {trouble.message}", trouble.hint) from error
         finally:
             temporary.unlink(missing_ok=True)
         return path
 
     async def delete_volume(self, volume_uuid: str) -> None:
-        """Fine when it is not there."""
+        """Delete a disk; does nothing when there is none."""
         await deferToThread(self.volume_path(volume_uuid).unlink, True)

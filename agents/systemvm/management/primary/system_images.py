@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""System VM images: a read-only directory each, named by hash: an old disk never meets a new kernel."""
+"""System VM images: one read-only directory each, named by hash, so that a disk always has its kernel."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @frozen
-class Manifest:
+class ImageManifest:
     """`{role}.manifest.json` as the image build writes it; file names are relative to it."""
 
     role: str
@@ -39,8 +39,8 @@ class Manifest:
 class SystemImage:
     """An imported image."""
 
-    sha256: str  # of the manifest, which names the sha256 of every file
-    manifest: Manifest
+    sha256: str  # of the manifest, which contains the sha256 of every file
+    manifest: ImageManifest
     directory: Path = field(repr=False)
 
     @property
@@ -69,7 +69,7 @@ class SystemImage:
 
 
 class SystemImages:
-    """The directory `images/<sha256>/` and what is in it."""
+    """The directories `images/<sha256>/`."""
 
     _log = Logger()
 
@@ -77,13 +77,16 @@ class SystemImages:
         self._directory = directory
 
     async def import_image(self, manifest_path: Path) -> SystemImage:
-        """Copy an image in, verified; nothing is copied when it is there already."""
+        """Copy and verify an image, unless it exists already.
+
+        Raises: PrimaryStorageError when a file is missing or differs from its manifest.
+        """
         image: SystemImage = await deferToThread(self._import, manifest_path)
         return image
 
     def get(self, sha256: str) -> SystemImage:
         if not _SHA256.fullmatch(sha256):
-            raise PrimaryStorageError(f"{sha256!r} is no name of an image")
+            raise PrimaryStorageError(f"{sha256!r} is not the name of an image")
         directory = self._directory / sha256
         try:
             return SystemImage(sha256, _manifest((directory / "manifest.json").read_bytes()), directory)
@@ -96,7 +99,7 @@ class SystemImages:
         ]
 
     def remove(self, sha256: str) -> None:
-        """For an image that no disk is based on any more."""
+        """Remove an image that no disk is based on any more."""
         image = self.get(sha256)
         image.directory.chmod(0o755)
         shutil.rmtree(image.directory)
@@ -105,7 +108,7 @@ class SystemImages:
         try:
             raw = manifest_path.read_bytes()
         except FileNotFoundError as e:
-            raise PrimaryStorageError(f"{manifest_path} does not exist", "`make images` builds it") from e
+            raise PrimaryStorageError(f"{manifest_path} does not exist", 'run "make images"') from e
         manifest = _manifest(raw)
         sha256 = hashlib.sha256(raw).hexdigest()
         target = self._directory / sha256
@@ -138,28 +141,27 @@ class SystemImages:
         return SystemImage(sha256, manifest, target)
 
     @staticmethod
-    def _copy_verified(manifest: Manifest, source: Path, target: Path) -> None:
-        wanted = manifest.sha256.get(source.name)
-        if wanted is None:
-            raise PrimaryStorageError(
-                f"the manifest names no sha256 of {source.name}", "`make images` builds it again"
-            )
+    def _copy_verified(manifest: ImageManifest, source: Path, target: Path) -> None:
+        expected = manifest.sha256.get(source.name)
+        if expected is None:
+            raise PrimaryStorageError(f"manifest has no sha256 of {source.name}", 'run "make images" again')
         try:
             got = atomic_copy.copy(source, target)
         except FileNotFoundError as e:
-            raise PrimaryStorageError(f"{source} does not exist", "`make images` builds it") from e
-        if got != wanted:
+            raise PrimaryStorageError(f"{source} does not exist", 'run "make images"') from e
+        if got != expected:
             raise PrimaryStorageError(
-                f"{source} has sha256 {got}, its manifest says {wanted}", "`make images` builds it again"
+                f"{source} does not match its manifest: sha256 {got}, expected {expected}",
+                'run "make images" again',
             )
 
 
-def _manifest(raw: bytes) -> Manifest:
+def _manifest(raw: bytes) -> ImageManifest:
     try:
-        manifest = msgspec.convert(msgspec.json.decode(raw), type=Manifest, strict=True)
+        manifest = msgspec.convert(msgspec.json.decode(raw), type=ImageManifest, strict=True)
     except msgspec.MsgspecError as e:
-        raise PrimaryStorageError(f"an image's manifest is not understood: {e}") from e
+        raise PrimaryStorageError(f"manifest of an image is invalid: {e}") from e
     for name in (manifest.disk, manifest.kernel, manifest.initrd):
         if Path(name).name != name or not name:
-            raise PrimaryStorageError(f"an image's manifest names {name!r}, which is no plain file name")
+            raise PrimaryStorageError(f"manifest of an image is invalid: {name!r} is not a plain file name")
     return manifest

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configuration files to learn from; the first start leaves them where theirs would be."""
+"""Sample configuration files, which `--prepare` writes beside missing ones."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from systemvm.host.layout import Layout
 
 
 def read_sample(name: str) -> str:
-    """`managementd.yaml` or `zone.yaml`."""
+    """Return the text of `managementd.yaml` or `zone.yaml`."""
     return files(__package__).joinpath(name).read_text("utf-8")
 
 
 def leave_samples(layout: Layout) -> None:
-    """Write what is missing: the daemon's file, and a zone under a name that is not read."""
+    """Write missing files: the daemon's, and a zone under a name that the daemon does not read."""
     for path, name in (
         (layout.config_file, "managementd.yaml"),
         (layout.zones / "zone.yaml.sample", "zone.yaml"),

@@ -202,15 +202,15 @@ def test_the_control_channel_answers_at_more_addresses_where_that_is_asked_for(
 @pytest.mark.parametrize(
     ("texts", "says"),
     [
-        (["0.0.0.0"], "not one host's address"),
-        (["[::]:8250"], "not one host's address"),
+        (["0.0.0.0"], "not the address of one host"),
+        (["[::]:8250"], "not the address of one host"),
         (["localhost:8250"], "ADDRESS:PORT"),
         (["127.0.0.1:80"], "1024 to 65535"),
         (["127.0.0.1:99999"], "cannot be used"),
-        (["127.0.0.1/x"], "is no address"),
-        (["user@127.0.0.1"], "is no address"),
-        (["127.0.0.1", "127.0.0.1:8250"], "twice"),
-        (["169.254.0.1:8250"], "twice"),
+        (["127.0.0.1/x"], "is not an address"),
+        (["user@127.0.0.1"], "is not an address"),
+        (["127.0.0.1", "127.0.0.1:8250"], "contains a duplicate"),
+        (["169.254.0.1:8250"], "contains a duplicate"),
     ],
 )
 def test_an_extra_address_that_cannot_be_used_is_named(tmp_path: Path, texts: list[str], says: str) -> None:

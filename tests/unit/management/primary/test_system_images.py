@@ -79,7 +79,7 @@ async def test_a_wrong_hash_leaves_nothing(tmp_path: Path) -> None:
     manifest = build(tmp_path / "build")
     (tmp_path / "build/ssvm.initrd").write_bytes(b"tampered")
     images = SystemImages(tmp_path / "images")
-    with pytest.raises(PrimaryStorageError, match=r"ssvm\.initrd has sha256 .* its manifest says"):
+    with pytest.raises(PrimaryStorageError, match=r"ssvm\.initrd does not match its manifest"):
         await images.import_image(manifest)
     assert list((tmp_path / "images").iterdir()) == []
 
@@ -87,24 +87,24 @@ async def test_a_wrong_hash_leaves_nothing(tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_manifest_cannot_name_files_elsewhere(tmp_path: Path) -> None:
     manifest = build(tmp_path / "build", kernel="../../etc/shadow")
-    with pytest.raises(PrimaryStorageError, match="no plain file name"):
+    with pytest.raises(PrimaryStorageError, match="not a plain file name"):
         await SystemImages(tmp_path / "images").import_image(manifest)
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_file_without_a_hash_is_refused(tmp_path: Path) -> None:
     manifest = build(tmp_path / "build", sha256={})
-    with pytest.raises(PrimaryStorageError, match=r"names no sha256 of ssvm\.qcow2"):
+    with pytest.raises(PrimaryStorageError, match=r"has no sha256 of ssvm\.qcow2"):
         await SystemImages(tmp_path / "images").import_image(manifest)
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_missing_build_says_what_builds_it(tmp_path: Path) -> None:
-    with pytest.raises(PrimaryStorageError, match="`make images` builds it"):
+    with pytest.raises(PrimaryStorageError, match='run "make images"'):
         await SystemImages(tmp_path / "images").import_image(tmp_path / "no.manifest.json")
 
 
 @pytest.mark.parametrize("name", ["", "..", "a" * 63, "../" + "a" * 61])
 def test_an_image_is_asked_for_by_its_hash_alone(tmp_path: Path, name: str) -> None:
-    with pytest.raises(PrimaryStorageError, match="no name of an image"):
+    with pytest.raises(PrimaryStorageError, match="not the name of an image"):
         SystemImages(tmp_path).get(name)

@@ -21,7 +21,7 @@ from systemvm.management.hypervisors.base import (
 from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.hypervisors.guest_agent import GuestAgent
 from systemvm.management.hypervisors.guest_agent_session import GuestAgentSilentError
-from systemvm.management.primary.system_images import Manifest, SystemImage
+from systemvm.management.primary.system_images import ImageManifest, SystemImage
 from systemvm.wire.role import Role
 
 
@@ -117,7 +117,7 @@ class FakeImages:
         self._digit = "b"
 
     async def current(self, role: Role, arch: Architecture = Architecture.AMD64) -> SystemImage:
-        manifest = Manifest(
+        manifest = ImageManifest(
             role.value, "0.1.0", "amd64", "d.qcow2", "vmlinuz", "initrd", "root=LABEL=root", {}
         )
         return SystemImage(self._digit * 64, manifest, Path("/images") / self._digit)
