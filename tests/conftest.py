@@ -58,9 +58,9 @@ def cloud() -> Iterator[BootedCloud]:
     from booted_cloud import BootedCloud
     from systemvm.lab import guest_image
     from systemvm.lab.cloud import Cloud, reset
-    from systemvm.lab.plan import Plan
+    from systemvm.lab.plan import LabPlan
 
-    plan = Plan(
+    plan = LabPlan(
         root=TOP / "build/test-cloud", build=TOP / "build", page_port=_free_port(), console_port=_free_port()
     )
     _unmount(plan.secondary)

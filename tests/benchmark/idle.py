@@ -116,12 +116,13 @@ def measure(
 
     A download costs what the SSVM's QEMU process and the daemon use, less what they use at rest.
     """
-    from systemvm.lab.cloud import Cloud, reset
-    from systemvm.lab.plan import Plan
+    from systemvm.lab.cloud import Cloud
+    from systemvm.lab.plan import LabPlan
+    from systemvm.lab.teardown import reset
 
     with socket.create_server(("127.0.0.1", 0)) as page, socket.create_server(("127.0.0.1", 0)) as console:
         ports = page.getsockname()[1], console.getsockname()[1]
-    plan = Plan(root=ROOT, build=TOP / "build", page_port=ports[0], console_port=ports[1])
+    plan = LabPlan(root=ROOT, build=TOP / "build", page_port=ports[0], console_port=ports[1])
     if plan.root.exists():
         reset(plan)
     plan.source_pages.mkdir(parents=True)

@@ -110,12 +110,13 @@ class Watch:
 
 def measure(rounds: int, say: Callable[[str], None]) -> tuple[dict[str, list[float]], float, float]:
     from soak.victims import CPVM, Victims
-    from systemvm.lab.cloud import Cloud, reset
-    from systemvm.lab.plan import Plan
+    from systemvm.lab.cloud import Cloud
+    from systemvm.lab.plan import LabPlan
+    from systemvm.lab.teardown import reset
 
     with socket.create_server(("127.0.0.1", 0)) as page, socket.create_server(("127.0.0.1", 0)) as console:
         ports = page.getsockname()[1], console.getsockname()[1]
-    plan = Plan(root=ROOT, build=TOP / "build", page_port=ports[0], console_port=ports[1])
+    plan = LabPlan(root=ROOT, build=TOP / "build", page_port=ports[0], console_port=ports[1])
     if plan.root.exists():
         reset(plan)
     measured: dict[str, list[float]] = {"agent": [], "daemon": [], "boot": [], "machine": []}

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from systemvm.lab import cloud as clouds
-from systemvm.lab import namespaces, showcase
-from systemvm.lab.cloud import CONSOLE_NAME, Cloud
+from systemvm.lab import namespaces, samples, teardown
+from systemvm.lab.cloud import Cloud
 from systemvm.lab.commands import run
+from systemvm.lab.console_forwarder import CONSOLE_NAME
 from systemvm.lab.errors import LabError
-from systemvm.lab.plan import SOURCE, SOURCE_NAME, STORAGE, Plan
-from systemvm.lab.reporting import Quiet
+from systemvm.lab.plan import SOURCE, SOURCE_NAME, STORAGE, LabPlan
+from systemvm.lab.reporting import NullReporter
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(120)]
 
@@ -35,15 +35,15 @@ def free_ports() -> tuple[int, int]:
         return one.getsockname()[1], two.getsockname()[1]
 
 
-def plan_in(directory: Path) -> Plan:
-    return Plan(directory / "root", TOP / "build", *free_ports())
+def plan_in(directory: Path) -> LabPlan:
+    return LabPlan(directory / "root", TOP / "build", *free_ports())
 
 
 def host_links() -> str:
     return subprocess.run(["ip", "-br", "link"], capture_output=True, text=True, check=True).stdout
 
 
-def traces(plan: Plan) -> list[str]:
+def traces(plan: LabPlan) -> list[str]:
     """Whatever of a lab is outside of its root."""
     found = [name for name in plan.namespaces if namespaces.exists(name)]
     for process in Path("/proc").glob("[0-9]*/cmdline"):
@@ -146,7 +146,7 @@ def test_the_login_is_readable_by_its_owner_alone(cloud: Cloud) -> None:
     assert cloud.login.password not in said and cloud.login.secret_key not in said
 
 
-class Told(Quiet):
+class Told(NullReporter):
     def __init__(self) -> None:
         self.words: list[str] = []
 
@@ -156,25 +156,25 @@ class Told(Quiet):
 
 def test_samples_that_do_not_come_leave_the_cloud_up_and_are_reported_when_they_do(cloud: Cloud) -> None:
     """Nobody downloads here; for the machine it is as in a zone whose SSVM is slow."""
-    for medium in (showcase.TINY, showcase.IPXE):
+    for medium in (samples.TINY, samples.IPXE):
         (cloud.plan.source_pages / medium.file).write_bytes(b"an image")
     told = Told()
-    samples = showcase.Showcase(cloud, told, late_s=2.0)
-    samples.present()
-    assert list(samples.missing) == ["iso ipxe", "template tiny", "machine hello (a linked clone)"]
-    assert "no progress for" in samples.missing["iso ipxe"]
-    assert "template tiny is not Ready" in samples.missing["machine hello (a linked clone)"]
+    sample_set = samples.SampleSet(cloud, told, late_s=2.0)
+    sample_set.create_all()
+    assert list(sample_set.missing) == ["iso ipxe", "template tiny", "VM hello (a linked clone)"]
+    assert "no progress for" in sample_set.missing["iso ipxe"]
+    assert "template tiny is not Ready" in sample_set.missing["VM hello (a linked clone)"]
     url = f"{cloud.plan.source_url}/tiny.qcow2"
-    assert samples.retry["template tiny"] == f"template register tiny {url}"
+    assert sample_set.retry["template tiny"] == f"template register tiny {url}"
     assert cloud.api.items("listTemplates", "template", templatefilter="self", name="tiny")
-    samples.look_again()
-    assert (told.words, len(samples.missing)) == ([], 3)
+    sample_set.check_missing()
+    assert (told.words, len(sample_set.missing)) == ([], 3)
 
     with sqlite3.connect(cloud.plan.layout.database) as database:  # as the daemon does when it is Ready
         database.execute("UPDATE template_store_refs SET state = 'DOWNLOADED', percent = 100")
-    samples.look_again()
-    assert told.words == ["iso ipxe has come", "template tiny has come"]
-    assert list(samples.missing) == ["machine hello (a linked clone)"]
+    sample_set.check_missing()
+    assert told.words == ["iso ipxe is available now", "template tiny is available now"]
+    assert list(sample_set.missing) == ["VM hello (a linked clone)"]
 
 
 # ---- what happens to it ---------------------------------------------------------------------------------
@@ -182,9 +182,9 @@ def test_samples_that_do_not_come_leave_the_cloud_up_and_are_reported_when_they_
 
 def test_a_killed_daemon_is_started_again_on_the_same_port(cloud: Cloud) -> None:
     before = cloud.daemon_pid
-    assert not cloud.revive()
+    assert not cloud.restart_ended_daemon()
     cloud.stop_daemon(kill=True)
-    assert cloud.revive()
+    assert cloud.restart_ended_daemon()
     assert cloud.daemon_pid != before
     assert cloud.api.items("listZones", "zone")
 
@@ -234,7 +234,7 @@ def test_a_second_start_keeps_the_login_and_reset_forgets_it(tmp_path: Path) -> 
     with Cloud(plan, system_vms=False) as cloud:
         assert cloud.login == first
         assert cloud.api.items("listZones", "zone")
-    clouds.reset(plan)
+    teardown.reset(plan)
     assert not plan.root.exists()
 
 
@@ -242,9 +242,9 @@ LAB = """
 import sys
 from pathlib import Path
 from systemvm.lab.cloud import Cloud
-from systemvm.lab.plan import Plan
+from systemvm.lab.plan import LabPlan
 root, build, page, console = sys.argv[1:]
-Cloud(Plan(Path(root), Path(build), int(page), int(console)), system_vms=False).start()
+Cloud(LabPlan(Path(root), Path(build), int(page), int(console)), system_vms=False).start()
 print("up", flush=True)
 sys.stdin.read()
 """
@@ -266,11 +266,11 @@ def test_what_a_killed_lab_leaves_is_cleaned_by_down(tmp_path: Path) -> None:
     lab.send_signal(signal.SIGKILL)
     lab.wait()
     assert traces(plan), "its children live on, or this test shows nothing"
-    clouds.down(plan)
+    teardown.down(plan)
     assert traces(plan) == []
     for port in (plan.page_port, plan.console_port):
         socket.create_server(("127.0.0.1", port)).close()
-    clouds.down(plan)
+    teardown.down(plan)
 
 
 def test_down_ends_a_cloud_that_another_process_keeps_up(tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_down_ends_a_cloud_that_another_process_keeps_up(tmp_path: Path) -> None
     lab = subprocess.Popen(words, stdout=subprocess.PIPE)
     assert lab.stdout and lab.stdout.readline() == b"up\n"
     began = time.monotonic()
-    clouds.down(plan)
+    teardown.down(plan)
     assert time.monotonic() - began < 60
     assert lab.wait(10) == 0
     assert traces(plan) == []

@@ -17,7 +17,7 @@ import pytest
 
 from systemvm.host.layout import DAEMON_USER, QEMU_USER, Layout
 from systemvm.lab import children
-from systemvm.lab.children import Child
+from systemvm.lab.children import ChildProcess
 from systemvm.lab.host_programs import HostProgram, helper_sockets
 from systemvm.launcher.arguments import SANDBOX
 
@@ -37,8 +37,8 @@ class Host:
         self.namespace = namespace
         self.launcher = self.start()
 
-    def start(self) -> Child:
-        words = HostProgram.LAUNCHER.words(self.layout)
+    def start(self) -> ChildProcess:
+        words = HostProgram.LAUNCHER.argv(self.layout)
         listener = helper_sockets(self.layout)[HostProgram.LAUNCHER]
         log = self.layout.root / "launcher.log"
         with listener:

@@ -26,10 +26,10 @@ from attrs import define, field
 
 from systemvm.host.layout import Layout
 from systemvm.lab import children, namespaces
-from systemvm.lab.children import Child
+from systemvm.lab.children import ChildProcess
 from systemvm.lab.host_programs import HostProgram, helper_sockets
-from systemvm.lab.readiness import Readiness
-from systemvm.lab.reporting import Silent
+from systemvm.lab.notify_socket import NotifySocket
+from systemvm.lab.reporting import NullStep
 from systemvm.management.first_start import FirstLogin
 from systemvm.management.samples import read_sample
 from systemvm.management.system_vms.secure_shell import READ_KEY_S
@@ -91,8 +91,8 @@ class Host:
     layout: Layout
     listener: socket.socket
     process: subprocess.Popen[bytes] | None = None
-    helpers: list[Child] = field(factory=list)
-    child: Child = field(init=False)
+    helpers: list[ChildProcess] = field(factory=list)
+    child: ChildProcess = field(init=False)
     log: Path = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -108,12 +108,12 @@ class Host:
 
     def command(self, *words: str) -> list[str]:
         """The daemon as its own user, without anything handed over."""
-        program = HostProgram.DAEMON.words(self.layout)
+        program = HostProgram.DAEMON.argv(self.layout)
         return ["ip", "netns", "exec", self.namespace, *map(str, program), *words]
 
     def start(self) -> None:
         """Hand over the page's socket as systemd does, enter the namespace, and wait for READY=1."""
-        notify = namespaces.inside(self.namespace, Readiness)
+        notify = namespaces.inside(self.namespace, NotifySocket)
         if not self.helpers:
             for program, listener in helper_sockets(self.layout).items():
                 self.helpers.append(self._child(program, {"helper": listener}))
@@ -122,7 +122,7 @@ class Host:
                 HostProgram.DAEMON, {"page": self.listener}, {"NOTIFY_SOCKET": notify.address}
             )
             self.process = self.child.process
-            notify.wait(self.child, Silent())
+            notify.wait(self.child, NullStep())
         finally:
             notify.close()
 
@@ -131,8 +131,8 @@ class Host:
         program: HostProgram,
         sockets: dict[str, socket.socket],
         environment: dict[str, str] | None = None,
-    ) -> Child:
-        words = program.words(self.layout)
+    ) -> ChildProcess:
+        words = program.argv(self.layout)
         return children.start(
             program.name, self.namespace, words, self.log, sockets=sockets, environment=environment
         )

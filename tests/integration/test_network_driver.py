@@ -18,7 +18,7 @@ import pytest
 
 from systemvm.host.layout import DAEMON_USER, NETWORK_USER, QEMU_USER, Layout
 from systemvm.lab import children
-from systemvm.lab.children import Child
+from systemvm.lab.children import ChildProcess
 from systemvm.lab.host_programs import HostProgram, helper_sockets
 from systemvm.management.samples import read_sample
 from systemvm.service.unix_calls import RefusedError, call
@@ -104,11 +104,11 @@ class Host:
         self.layout = layout
         self.neighbours = {bridge: f"{tag}-{bridge}" for bridge in BRIDGES}
 
-    def start_helper(self) -> Child:
+    def start_helper(self) -> ChildProcess:
         """As its unit does: its own user, one capability, a socket for the daemon's user."""
         program = HostProgram.NETWORK_HELPER
         listener = helper_sockets(self.layout)[program]
-        words = program.words(self.layout)
+        words = program.argv(self.layout)
         return children.start(
             "helper", self.name, words, self.layout.root / "helper.log", sockets={"helper": listener}
         )

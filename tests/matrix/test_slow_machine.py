@@ -12,7 +12,7 @@ import pytest
 from soak.cpu_limit import every_machine_limited
 from soak.slow_machine import CORES, MAX_LOAD, REGISTRATIONS, SlowMachineRun
 from systemvm.lab.cloud import Cloud
-from systemvm.lab.plan import Plan
+from systemvm.lab.plan import LabPlan
 
 _log = logging.getLogger(__name__)
 TOP = Path(__file__).resolve().parents[2]
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.image, pytest.mark.netns, pytest.mark.timeout(7200)]
 def test_twenty_registrations_on_a_fifth_of_a_core(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as page, socket.create_server(("127.0.0.1", 0)) as console:
         ports = page.getsockname()[1], console.getsockname()[1]
-    plan = Plan(root=tmp_path / "cloud", build=TOP / "build", page_port=ports[0], console_port=ports[1])
+    plan = LabPlan(root=tmp_path / "cloud", build=TOP / "build", page_port=ports[0], console_port=ports[1])
     plan.source_pages.mkdir(parents=True)
     with Cloud(plan) as lab, every_machine_limited(plan.layout.run / "qemu", CORES) as limiter:
         _log.warning("limited by %s", limiter.name)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole cloud on one machine, in network namespaces of its own: for `make run` and the system tests."""
+"""A whole cloud on one machine, in its own network namespaces, for `make run` and the system tests."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`systemvm-lab up | down | reset | status`: a cloud for a person to click."""
+"""`systemvm-lab up | down | reset | status`: a cloud on this machine to try out."""
 
 from __future__ import annotations
 
@@ -16,34 +16,33 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from systemvm.lab import cloud as clouds
-from systemvm.lab import namespaces, preflight, showcase
+from systemvm.lab import namespaces, preflight, samples, teardown
 from systemvm.lab.cloud import Cloud
 from systemvm.lab.errors import LabError
-from systemvm.lab.ownership import Ownership
-from systemvm.lab.plan import Plan
-from systemvm.lab.reporting import Terminal
-from systemvm.lab.showcase import Showcase
+from systemvm.lab.lab_lock import LabLock
+from systemvm.lab.plan import LabPlan
+from systemvm.lab.reporting import TerminalReporter
+from systemvm.lab.samples import SampleSet
 from systemvm.service.errors import FailureCode, SystemVmError
 
 _WATCH_S = 1.0
 
 
 class _EndedError(SystemVmError):
-    """Somebody asked for the end: Ctrl-C, SIGTERM, or a terminal that went away."""
+    """The user stops the cloud: Ctrl-C, SIGTERM, or SIGHUP of the terminal."""
 
 
 def _options(function: Callable[..., None]) -> Callable[..., None]:
     for option in (
-        click.option("--console-port", default=8443, show_default=True, help="The consoles, on 127.0.0.1."),
-        click.option("--page-port", default=8080, show_default=True, help="The page, on 127.0.0.1."),
+        click.option("--console-port", default=8443, show_default=True, help="Port of the consoles."),
+        click.option("--page-port", default=8080, show_default=True, help="Port of the page."),
         click.option(
             "--build", default="build", type=click.Path(path_type=Path, file_okay=False), show_default=True,
-            help="Where `make images` leaves the images.",
+            help="Directory in which `make images` built the images.",
         ),
         click.option(
             "--root", default="build/run", type=click.Path(path_type=Path, file_okay=False),
-            show_default=True, help="Where the cloud keeps everything.",
+            show_default=True, help="Directory of the cloud's files.",
         ),
     ):  # fmt: skip
         function = option(function)
@@ -52,59 +51,59 @@ def _options(function: Callable[..., None]) -> Callable[..., None]:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
-    """A whole cloud on this machine, in network namespaces of its own."""
+    """Run a whole cloud on this machine, in its own network namespaces."""
 
 
 @cli.command()
 @_options
 def up(root: Path, build: Path, page_port: int, console_port: int) -> None:
-    """Bring a cloud up, show it at work, and keep it up until Ctrl-C."""
-    plan = Plan(root, build, page_port, console_port)
-    reporter = Terminal()
+    """Start a cloud with samples and run it until Ctrl-C."""
+    plan = LabPlan(root, build, page_port, console_port)
+    reporter = TerminalReporter()
     _check(plan)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, _end)
     cloud = Cloud(plan, reporter, hang_s=None)
-    samples = Showcase(cloud, reporter)
+    sample_set = SampleSet(cloud, reporter)
     try:
-        showcase.publish(plan)
+        samples.publish(plan)
         cloud.start()
-        samples.present()
-        _tell(cloud, samples, reporter)
+        sample_set.create_all()
+        _print_summary(cloud, sample_set, reporter)
         while True:
             time.sleep(_WATCH_S)
-            samples.look_again()
-            if cloud.revive():
+            sample_set.check_missing()
+            if cloud.restart_ended_daemon():
                 reporter.say(
-                    "the management daemon had ended and was started again; machines went on running"
+                    "the management daemon ended and was started again; the VMs were not interrupted"
                 )
     except _EndedError:
         reporter.say("")
     finally:
         cloud.stop()
-    reporter.say(f"ended; templates and machines' disks are kept in {root} (`make reset` forgets them)")
+    reporter.say(f'stopped; templates and disks remain in {root} ("make reset" deletes them)')
 
 
 @cli.command()
 @_options
 def down(root: Path, build: Path, page_port: int, console_port: int) -> None:
-    """End a cloud, and clean up what a killed one left behind."""
-    clouds.down(Plan(root, build, page_port, console_port))
+    """Stop a cloud, and clean up after a killed one."""
+    teardown.down(LabPlan(root, build, page_port, console_port))
 
 
 @cli.command()
 @_options
 def reset(root: Path, build: Path, page_port: int, console_port: int) -> None:
-    """End a cloud and forget its database, templates and machines."""
-    clouds.reset(Plan(root, build, page_port, console_port))
+    """Stop a cloud and delete its database, templates and VMs."""
+    teardown.reset(LabPlan(root, build, page_port, console_port))
 
 
 @cli.command()
 @_options
 def status(root: Path, build: Path, page_port: int, console_port: int) -> None:
-    """Who runs this root's cloud, and what is left of it; exit code 3 when nothing is."""
-    plan = Plan(root, build, page_port, console_port)
-    holder = Ownership(plan.lab / "lock").holder()
+    """Show whether a cloud runs and which namespaces exist; exit code 3 when there are none."""
+    plan = LabPlan(root, build, page_port, console_port)
+    holder = LabLock(plan.lab / "lock").holder()
     table = Table("namespace", "processes", box=None)
     left = [name for name in plan.namespaces if namespaces.exists(name)]
     for name in left:
@@ -117,39 +116,42 @@ def status(root: Path, build: Path, page_port: int, console_port: int) -> None:
         sys.exit(3)
 
 
-def _check(plan: Plan) -> None:
-    """Say at once all that is missing."""
+def _check(plan: LabPlan) -> None:
+    """Check everything that the lab needs.
+
+    Raises: LabError that lists everything that is missing.
+    """
     ports = [plan.page_port, plan.console_port]
-    if Ownership(plan.lab / "lock").holder() is not None:
-        ports = []  # that this root's cloud is up already is said by its lock
+    if LabLock(plan.lab / "lock").holder() is not None:
+        ports = []  # a running cloud of this root uses them, and is reported by its lock
     elif os.geteuid() == 0 and shutil.which("ip", path=preflight.SEARCH):
-        namespaces.remove(plan)  # what a killed one left holds the ports
+        namespaces.remove(plan)  # the processes of a killed cloud use the ports
     lines = preflight.missing(plan.root, ports)
     lines += [
-        f"{plan.images / name}: `make images` builds it"
+        f'{plan.images / name}: run "make images"'
         for name in ("ssvm.manifest.json", "cpvm.manifest.json")
         if not (plan.images / name).exists()
     ]
     if lines:
-        raise LabError("this machine is not ready:\n" + "\n".join(f"  missing  {line}" for line in lines))
+        raise LabError("requirements are missing:\n" + "\n".join(f"  missing  {line}" for line in lines))
 
 
-def _tell(cloud: Cloud, samples: Showcase, reporter: Terminal) -> None:
-    """What is there, what is missing, and what to type."""
+def _print_summary(cloud: Cloud, sample_set: SampleSet, reporter: TerminalReporter) -> None:
+    """Print the addresses, the login, commands to try, and missing samples."""
     plan, login = cloud.plan, cloud.login
     names = {vm["systemvmtype"]: vm["name"] for vm in cloud.system_vms()}
     ssvm, cpvm = names.get("secondarystoragevm", "SSVM"), names.get("consoleproxy", "CPVM")
     command = _command(plan)
-    reporter.console.rule("systemvm is up; Ctrl-C ends it")
+    reporter.console.rule("systemvm is up; press Ctrl-C to stop it")
     missing = [
         line
-        for title, why in samples.missing.items()
+        for title, why in sample_set.missing.items()
         for line in (
             ("Missing", f"{title}: {why}"),
-            ("", f"if it does not come by itself: {command} {samples.retry[title]}"),
+            ("", f"if it does not appear by itself, run: {command} {sample_set.retry[title]}"),
         )
     ]
-    # lines and not a table: whatever the terminal's width, a command can be copied whole
+    # lines instead of a table: a command can be copied completely at any terminal width
     for title, text in (
         ("Page", plan.page_url),
         ("Log in", f"{login.username} / {login.password}"),
@@ -158,22 +160,22 @@ def _tell(cloud: Cloud, samples: Showcase, reporter: Terminal) -> None:
         ("", ""),
         ("Try", f"{command} system-vm list"),
         ("", f"{command} check {ssvm}"),
-        ("", f"{command} template register again {plan.source_url}/{showcase.TINY.file}"),
-        ("", f"{command} console {showcase.MACHINE_NAME}"),
+        ("", f"{command} template register again {plan.source_url}/{samples.TINY.file}"),
+        ("", f"{command} console {samples.MACHINE_NAME}"),
         ("", f"{command} ssh {cpvm}"),
         *missing,
     ):
         reporter.console.print(f"{title:9}{text}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _command(plan: Plan) -> str:
-    """The operator's command, as it is typed from here."""
+def _command(plan: LabPlan) -> str:
+    """Return the operator's command for the current directory."""
     root = "" if plan.root == Path.cwd() / "build/run" else f" --root {_shown(plan.root)}"
     return f"{_shown(Path(sys.executable).with_name('systemvm'))}{root}"
 
 
 def _shown(path: Path) -> Path:
-    """Relative to here when it is beneath."""
+    """Return the path relative to the current directory if it is below."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
@@ -183,7 +185,7 @@ def _end(_number: int, _frame: FrameType | None) -> None:
 
 
 def main() -> None:
-    """Exit code 1 for what went wrong, with a hint."""
+    """Run the command line; exit code 1 for a LabError, which is printed with its hint."""
     try:
         cli(standalone_mode=False)
     except click.exceptions.Abort:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signs that a program is at work, seen from outside: what it has written, and its CPU time."""
+"""Signs that a program is working: the size of its log and its CPU time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def written_bytes(log: Path) -> int:
-    """The size of a log; 0 while there is none."""
+    """Return the size of a log, 0 if it does not exist."""
     try:
         return log.stat().st_size
     except OSError:
@@ -15,17 +15,17 @@ def written_bytes(log: Path) -> int:
 
 
 def cpu_ticks(pid: int, proc: Path = Path("/proc")) -> int:
-    """User and system time of all threads of a process (proc(5)); 0 when there is no such process."""
+    """Return user and system time of a process in clock ticks (proc(5)), 0 if it does not exist."""
     try:
-        # the name in parentheses may hold blanks
-        words = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        # the name in parentheses can contain blanks
+        fields = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0
-    return int(words[11]) + int(words[12])
+    return int(fields[11]) + int(fields[12])
 
 
 def cpu_ticks_by_file(pid_file: Path) -> int:
-    """The same, of the process whose number a file holds."""
+    """Return `cpu_ticks` of the process whose id is in a file."""
     try:
         return cpu_ticks(int(pid_file.read_text()))
     except (OSError, ValueError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cloud's query API as the lab uses it: signed with the first login's key, as any client does."""
+"""A client of the cloud's query API; requests are signed with the first login's key."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from systemvm.lab.errors import LabError
-from systemvm.lab.reporting import Silent
-from systemvm.lab.waiting import HANG_S, Look, wait_for
+from systemvm.lab.reporting import NullStep
+from systemvm.lab.waiting import HANG_S, Observation, wait_for
 
 _REQUEST_S = 30.0
 _POLL_S = 0.5
 
 
 class ApiRefusedError(LabError):
-    """The cloud answered with an error."""
+    """The API returned an error."""
 
     def __init__(self, command: str, code: int, text: str) -> None:
         super().__init__(f"{command}: {text} ({code})")
@@ -37,7 +37,11 @@ class ApiClient:
         self._secret_key = secret_key
 
     def call(self, command: str, /, **parameters: object) -> dict[str, Any]:
-        """The answer's content; ApiRefusedError for the cloud's errors, OSError when nobody answers."""
+        """Call a command and return the content of its answer.
+
+        Raises: ApiRefusedError when the API returns an error, OSError when it cannot be reached, LabError
+        when the answer cannot be parsed.
+        """
         query = {
             **{name: _text(value) for name, value in parameters.items()},
             "command": command,
@@ -58,14 +62,14 @@ class ApiClient:
         try:
             [content] = json.loads(body).values()
         except (ValueError, AttributeError) as error:
-            raise LabError(f"{command}: the answer is not understood: {body[:200]!r}") from error
+            raise LabError(f"{command}: invalid answer: {body[:200]!r}") from error
         if "errorcode" in content:
             raise ApiRefusedError(command, int(content["errorcode"]), str(content["errortext"]))
         result: dict[str, Any] = content
         return result
 
     def items(self, command: str, kind: str, /, **parameters: object) -> list[dict[str, Any]]:
-        """A list command's objects."""
+        """Return the objects of a list command."""
         found: list[dict[str, Any]] = self.call(command, **parameters).get(kind, [])
         return found
 
@@ -75,17 +79,23 @@ class ApiClient:
         /,
         **parameters: object,
     ) -> dict[str, Any]:
-        """An asynchronous command, waited for; its job's result. ApiRefusedError, StalledError."""
+        """Call an asynchronous command, wait for its job and return the result.
+
+        Raises: ApiRefusedError when the job fails, StalledError when it does not end.
+        """
         job = self.call(command, **parameters)["jobid"]
 
-        def look() -> Look[dict[str, Any]]:
-            return Look(f"the job of {command}", result=self.job_result(command, job))
+        def look() -> Observation[dict[str, Any]]:
+            return Observation(f"the job of {command}", result=self.job_result(command, job))
 
-        # the query API has no events; asking is its way
-        return wait_for(look, Silent(), lambda: "", hang_s=HANG_S, every_s=_POLL_S)
+        # the query API has no events, so the job is polled
+        return wait_for(look, NullStep(), lambda: "", hang_s=HANG_S, every_s=_POLL_S)
 
     def job_result(self, command: str, job: str) -> dict[str, Any] | None:
-        """What a job ended with, None while it runs; ApiRefusedError when it failed."""
+        """Return the result of a job, None while it runs.
+
+        Raises: ApiRefusedError when it failed.
+        """
         answer = self.call("queryAsyncJobResult", jobid=job)
         result: dict[str, Any] = answer.get("jobresult") or {}
         if answer["jobstatus"] == 2:

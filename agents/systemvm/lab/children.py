@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lab's programs: each in its namespace and session, with a log, watched while it starts."""
+"""The lab's programs, each in its namespace and session and with a log."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pathlib import Path
 
 from systemvm.lab import activity
 from systemvm.lab.reporting import Step
-from systemvm.lab.waiting import EndedError, Look, wait_for
+from systemvm.lab.waiting import EndedError, Observation, wait_for
 
 POLL_S = 0.1
 
 
-class Child:
+class ChildProcess:
     """One running program."""
 
     def __init__(self, title: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -36,24 +36,27 @@ class Child:
         return "\n".join(f"  | {line}" for line in lines[-count:])
 
     def wait_until(self, what: str, holds: Callable[[], bool], step: Step, *, hang_s: float | None) -> None:
-        """EndedError with the program's last words when it ends; StalledError when it does nothing."""
+        """Wait until `holds` returns True.
 
-        def look() -> Look[bool]:
+        Raises: EndedError with the end of the log when the program ends, StalledError when it does nothing.
+        """
+
+        def look() -> Observation[bool]:
             if holds():
-                return Look("", result=True)
+                return Observation("", result=True)
             if not self.running:
                 raise EndedError(
                     f"{self.title} ended ({self.process.returncode}) before {what}\n{self.last_lines()}",
-                    f"its log is {self.log}",
+                    f"see {self.log}",
                 )
             log_bytes = activity.written_bytes(self.log)
-            return Look(f"{self.title}: {what}", progress=log_bytes, activity=self.cpu_ticks())
+            return Observation(f"{self.title}: {what}", progress=log_bytes, activity=self.cpu_ticks())
 
-        # there is no event for a port that opens in another namespace
+        # no event reports a port that opens in another namespace
         wait_for(look, step, self.last_lines, hang_s=hang_s, every_s=POLL_S)
 
     def cpu_ticks(self) -> int:
-        """What it has used so far; the programs before it in its process (`ip netns exec`) included."""
+        """Return its CPU time, including programs that ran before in the same process (`ip netns exec`)."""
         return activity.cpu_ticks(self.process.pid)
 
     def stop(self, *, grace_s: float = 10.0) -> None:
@@ -67,7 +70,7 @@ class Child:
 
     @contextmanager
     def hung(self) -> Iterator[None]:
-        """Meanwhile it does nothing, and its sockets stay open: a service that hangs."""
+        """Stop the process (SIGSTOP) in the block, with its sockets open, like a service that hangs."""
         self.process.send_signal(signal.SIGSTOP)
         try:
             yield
@@ -87,8 +90,8 @@ def start(
     *,
     sockets: dict[str, socket.socket] | None = None,
     environment: dict[str, str] | None = None,
-) -> Child:
-    """Start a program in a namespace, with listening sockets if it wants any."""
+) -> ChildProcess:
+    """Start a program in a namespace, optionally with inherited listening sockets."""
     argv = [str(word) for word in words]
     descriptors: list[int] = []
     if sockets:
@@ -103,11 +106,11 @@ def start(
             stdout=output,
             stderr=output,
             pass_fds=descriptors,
-            start_new_session=True,  # Ctrl-C is the lab's, which ends things in their order
+            start_new_session=True,  # Ctrl-C goes only to the lab, which stops programs in order
             env={
                 **os.environ,
                 "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin",
                 **(environment or {}),
             },
         )
-    return Child(title, process, log)
+    return ChildProcess(title, process, log)

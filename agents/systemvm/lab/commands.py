@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands that the lab is made with, each to its end."""
+"""Runs the commands that make the lab."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def run(
     timeout_s: float = 60.0,
     environment: Mapping[str, str] | None = None,
 ) -> str:
-    """A command's output; LabError with its own words when it fails.
+    """Run a command until it ends and return its output; `timeout_s` is scaled on slow machines.
 
-    `timeout_s` guards against a hang, on a quiet machine; a slow one has as many times more.
+    Raises: LabError with the command's error output when it fails.
     """
     try:
         done = subprocess.run(
@@ -34,7 +34,7 @@ def run(
     except FileNotFoundError as error:
         raise LabError(f"{words[0]} is not installed") from error
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise LabError(f"{words[0]}: {error}") from error
+        raise LabError(f"cannot run {words[0]}: {error}") from error
     if done.returncode != 0:
         raise LabError(f"{' '.join(map(str, words))}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout

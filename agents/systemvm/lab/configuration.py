@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon's files for a lab, written as an operator would write them."""
+"""Writes the daemon's configuration files for a lab."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from systemvm.host.zone import (
     SystemVmsConfig,
     ZoneConfig,
 )
-from systemvm.lab.plan import EXPORT_PATH, NETWORKS, SOURCE, STORAGE, ZONE_NAME, Network, Plan
+from systemvm.lab.plan import EXPORT_PATH, NETWORKS, SOURCE, STORAGE, ZONE_NAME, LabNetwork, LabPlan
 from systemvm.lab.source_ca import SourceCertificates
 from systemvm.management.config import HypervisorConfig, ManagementConfig, PageConfig
 
 
 def write(
-    plan: Plan, certificates: SourceCertificates, *, accelerator: str = "auto", system_vms: bool = True
+    plan: LabPlan, certificates: SourceCertificates, *, accelerator: str = "auto", system_vms: bool = True
 ) -> None:
-    """`managementd.yaml` and one zone; written at every start, because they follow from the plan alone."""
+    """Write `managementd.yaml` and one zone, at every start, because they follow from the plan."""
     layout = plan.layout
     layout.prepare()
     management = ManagementConfig(
@@ -38,12 +38,12 @@ def write(
     )
 
 
-def zone(plan: Plan, certificates: SourceCertificates, *, system_vms: bool = True) -> ZoneConfig:
+def zone(plan: LabPlan, certificates: SourceCertificates, *, system_vms: bool = True) -> ZoneConfig:
     networks = {network.traffic_type: _network(network) for network in NETWORKS}
     store = ImageStoreConfig(
         name="secondary",
         url=f"nfs://{STORAGE.address.ip}{EXPORT_PATH}",
-        # the kernel of a development machine may have no NFS client; it is the same directory
+        # a development machine's kernel can lack an NFS client; this is the exported directory
         host_path=plan.secondary,
     )
     return ZoneConfig(
@@ -61,7 +61,7 @@ def zone(plan: Plan, certificates: SourceCertificates, *, system_vms: bool = Tru
     )
 
 
-def _network(network: Network) -> NetworkConfig:
+def _network(network: LabNetwork) -> NetworkConfig:
     return NetworkConfig(
         bridge=network.bridge,
         cidr=network.host.network,

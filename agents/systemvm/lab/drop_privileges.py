@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Becomes a program of another user with no privilege but those named, as its unit would have it on a host.
+"""Runs a program as another user with only the named capabilities, as its unit does on a host.
 
-`python -m systemvm.lab.drop_privileges --user NAME [--capability net_admin] [--tun] --see DIR -- PROGRAM …`,
-as root in a mount namespace of its own (`ip netns exec` makes one). A checkout may lie where its owner alone
-gets to, in /root or in a home: the directories of `--see` are made reachable there, for this program alone.
+`python -m systemvm.lab.drop_privileges --user NAME [--capability net_admin] [--tun] --see DIR -- PROGRAM …`
+runs as root in its own mount namespace (`ip netns exec` makes one). A checkout can be in a directory that
+only its owner can enter, for example /root: the directories of `--see` become reachable for this program.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TUN_DEVICE = os.makedev(10, 200)
 
 
 def blocked(path: Path) -> Path | None:
-    """The topmost directory above `path` that others may not pass."""
+    """Return the topmost directory above `path` that other users cannot enter, None if there is none."""
     for directory in reversed(path.parents):
         if not directory.stat().st_mode & stat.S_IXOTH:
             return directory
@@ -29,7 +29,7 @@ def blocked(path: Path) -> Path | None:
 
 
 def open_passage(paths: list[Path]) -> None:
-    """Each directory that bars the way gives way to an empty one, in which the paths are mounted again."""
+    """Replace each directory that others cannot enter by an empty one, and mount the paths in it again."""
     barred: dict[Path, dict[Path, int]] = {}
     for path in paths:
         barrier = blocked(path)
@@ -38,14 +38,14 @@ def open_passage(paths: list[Path]) -> None:
     for barrier, inside in barred.items():
         _mount("none", barrier, "tmpfs", 0, "mode=755,size=1m")
         for path in sorted(inside):
-            if not path.exists():  # it may lie in one that was mounted just now
+            if not path.exists():  # it can be in a directory that was just mounted
                 path.mkdir(parents=True)
-                # the file system's own name: the old path leads to the empty directory by now
+                # by descriptor: the path now leads into the empty directory
                 _mount(f"/proc/self/fd/{inside[path]}", path, None, _MS_BIND | _MS_REC)
 
 
 def open_tun() -> None:
-    """On Debian everybody may open it; where only root may, this program gets a node of its own."""
+    """Make /dev/net/tun accessible: where only root can open it, replace it by a node of our own."""
     if _TUN.exists() and not _TUN.stat().st_mode & stat.S_IWOTH:
         _mount("none", _TUN.parent, "tmpfs", 0, "mode=755,size=16k")
         os.mknod(_TUN, 0o666 | stat.S_IFCHR, _TUN_DEVICE)
@@ -61,7 +61,7 @@ def _mount(source: str, target: Path, kind: str | None, flags: int, options: str
 
 
 def setpriv(user: str, capabilities: list[str]) -> list[str]:
-    """util-linux's command: the user with its groups, these capabilities, and no way to more."""
+    """Return util-linux's command for the user, its groups and these capabilities, without more."""
     kept = "".join(f",+{name}" for name in capabilities)
     return [
         "setpriv", "--reuid", user, "--regid", user, "--init-groups", "--no-new-privs",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes wrong in a lab, for people."""
+"""The base class of the lab's errors."""
 
 from __future__ import annotations
 

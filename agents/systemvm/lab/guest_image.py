@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small real machine to register and deploy: Debian's kernel and busybox, by BIOS and GRUB, in seconds.
+"""Builds a small VM image to register and deploy: Debian's kernel and busybox, booted by BIOS and GRUB.
 
-Its screen is blue until somebody types `screen green`, so that whoever looks at a console sees at once that
-picture and keyboard work.
+Its screen is blue until someone types `screen green`, which shows that display and keyboard work.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from systemvm.lab.errors import LabError
 from systemvm.lab.initramfs import Entry, archive
 
 GRUB_MODULES = ("biosdisk", "part_msdos", "ext2", "normal", "linux", "echo")
-#: In the order of loading: the network card, then what hears the power button.
+#: In the order of loading: the network card, then the power button.
 KERNEL_MODULES = ("failover", "net_failover", "virtio_net", "evdev", "button")
 BUSYBOX = Path("/bin/busybox")
 GRUB = Path("/usr/lib/grub/i386-pc")
@@ -29,7 +28,7 @@ _SECTOR_BYTES = 512
 _PARTITION_START = 2048
 _SIZE_BYTES = 48 << 20
 
-#: File system tools are in sbin, which not every user's path has.
+#: File system tools are in sbin, which is not in every user's PATH.
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 
 _INIT = """\
@@ -79,7 +78,7 @@ _MOTD = r"""
   |___/\__, |___/\__\___|_| |_| |_|\_/ |_| |_| |_|        \__|_|_| |_|\__, |
        |___/                                                          |___/
 
-  A small real machine: Debian's kernel and busybox.
+  A small virtual machine with Debian's kernel and busybox.
   You see its VGA screen through QEMU's VNC, the CPVM and your browser.
 
   Type here. Try:  screen green     uname -a     free     poweroff
@@ -88,12 +87,15 @@ _MOTD = r"""
 
 
 def build(build_directory: Path) -> Path:
-    """`build/lab/tiny.qcow2`; made anew when anything that it is made of changed."""
+    """Return `build/lab/tiny.qcow2`, which is built again when one of its inputs has changed.
+
+    Raises: LabError when an input is missing or a tool fails.
+    """
     kernel = build_directory / "images" / "ssvm.vmlinuz"
     root_tar = build_directory / "base" / "ssvm.tar"
     for needed in (kernel, BUSYBOX, GRUB / "boot.img"):
         if not needed.exists():
-            raise LabError(f"{needed} is missing; `make images` installs and builds what is needed")
+            raise LabError(f"{needed} is missing", 'run "make images"')
     output = build_directory / "lab" / "tiny.qcow2"
     stamp = output.with_suffix(".stamp.json")
     inputs = {str(p.name): _sha256(p) for p in (kernel, BUSYBOX, GRUB / "kernel.img", Path(__file__))}
@@ -128,10 +130,10 @@ def _build(work: Path, kernel: Path, modules: dict[str, bytes], output: Path) ->
     _run("mke2fs", "-q", "-F", "-t", "ext2", "-L", "tiny", "-m", "0", "-d", work / "tree",
          "-E", f"offset={_PARTITION_START * _SECTOR_BYTES}", disk, f"{partition_kib}k")  # fmt: skip
     with disk.open("r+b") as file:
-        # GRUB's first sector around the partition table, its core in the gap behind it
+        # GRUB's first sector around the partition table, its core image in the gap after it
         core = core_image.read_bytes()
         if len(core) > (_PARTITION_START - 1) * _SECTOR_BYTES:
-            raise LabError("GRUB's core does not fit before the first partition")
+            raise LabError(f"GRUB's core image is too large: {len(core)} bytes before the first partition")
         file.write((GRUB / "boot.img").read_bytes()[:440])
         file.seek(_SECTOR_BYTES)
         file.write(core)
@@ -166,7 +168,7 @@ def _entries(modules: dict[str, bytes]) -> list[Entry]:
         Entry.file("etc/acpi/PWRF/00000080", power_off, 0o755),
         Entry.file("bin/console", _CONSOLE.encode(), 0o755),
         Entry.file("bin/screen", _SCREEN.encode(), 0o755),
-        # numbered, because they need one another in this order
+        # numbered in the order in which they must be loaded
         *(
             Entry.file(f"lib/modules/{number}-{name}.ko", modules[name])
             for number, name in enumerate(KERNEL_MODULES)
@@ -176,7 +178,7 @@ def _entries(modules: dict[str, bytes]) -> list[Entry]:
 
 
 def _kernel_modules(root_tar: Path, kernel: Path) -> dict[str, bytes]:
-    """From the root file system that the kernel came with; else what is built in must do."""
+    """Return the modules from the root file system of the kernel; empty when it does not exist."""
     found: dict[str, bytes] = {}
     if not root_tar.exists():
         return found
@@ -191,7 +193,7 @@ def _kernel_modules(root_tar: Path, kernel: Path) -> dict[str, bytes]:
 
 
 def _release(kernel: Path) -> bytes:
-    """The version that modules must be of; at the offset that the boot protocol names."""
+    """Return the kernel's version, at the offset given by the x86 boot protocol."""
     image = kernel.read_bytes()
     offset = int.from_bytes(image[0x20E:0x210], "little") + 0x200
     return image[offset : offset + 128].split(b" ", 1)[0]

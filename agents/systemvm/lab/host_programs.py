@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host's three programs as their units start them: who each one is, and what it may do."""
+"""The host's three programs with users and capabilities as in their units."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class HostProgram(enum.Enum):
     def user(self) -> str:
         return self.value[1]
 
-    def words(self, layout: Layout, see: Sequence[Path] = ()) -> list[str | Path]:
-        """Its command line, for root in a network namespace; `see` is what it must be able to reach."""
+    def argv(self, layout: Layout, see: Sequence[Path] = ()) -> list[str | Path]:
+        """Return the command line for root in a network namespace; the program can reach the paths `see`."""
         options: list[str | Path] = ["--user", self.user]
         arguments: list[str | Path] = []
         if self is HostProgram.NETWORK_HELPER:
@@ -49,7 +49,10 @@ class HostProgram(enum.Enum):
 
 
 def require_users() -> None:
-    """LabError when the host's users are not there yet."""
+    """Check that the host's users exist.
+
+    Raises: LabError when one is missing.
+    """
     missing = []
     for program in HostProgram:
         try:
@@ -57,13 +60,11 @@ def require_users() -> None:
         except KeyError:
             missing.append(program.user)
     if missing:
-        raise LabError(
-            f"there is no user {', '.join(missing)}", "`make setup` makes them (packer/host-setup.sh)"
-        )
+        raise LabError(f"user is missing: {', '.join(missing)}", 'run "make setup" (packer/host-setup.sh)')
 
 
 def helper_sockets(layout: Layout) -> dict[HostProgram, socket.socket]:
-    """What the .socket units listen on: the daemon's user alone may connect."""
+    """Listen on the sockets of the .socket units; only the daemon's user may connect."""
     account = pwd.getpwnam(DAEMON_USER)
     sockets = {}
     for program, path in (
@@ -76,7 +77,7 @@ def helper_sockets(layout: Layout) -> dict[HostProgram, socket.socket]:
 
 
 def _of_python() -> list[Path]:
-    """Where this Python, its packages and our own are."""
+    """Return the directories of this Python, its packages and our package."""
     found = importlib.util.find_spec("systemvm")
     ours = [Path(place).parent for place in (found.submodule_search_locations or [])] if found else []
     return [Path(sys.prefix), Path(sys.base_prefix), *ours]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cpio archive (newc) as the kernel unpacks it, written without root and the same every time."""
+"""Writes a cpio archive (newc) for the kernel, without root and reproducibly."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Entry:
 
 
 def archive(entries: list[Entry]) -> bytes:
-    """Compressed; parents must come before what is in them."""
+    """Return the compressed archive; a directory must come before its entries."""
     out = bytearray()
     for inode, entry in enumerate([*entries, Entry(_TRAILER, 0)], start=1):
         name = entry.name.encode() + b"\0"

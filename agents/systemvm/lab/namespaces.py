@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lab's network namespaces: made, entered, and taken away with every process in them."""
+"""Makes, enters and removes the lab's network namespaces with all processes in them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from systemvm.lab.commands import run
 from systemvm.lab.errors import LabError
-from systemvm.lab.plan import NEIGHBOURS, NETWORKS, Plan
+from systemvm.lab.plan import EXTERNAL_SERVERS, NETWORKS, LabPlan
 from systemvm.service.slowness import scaled_s
 
 T = TypeVar("T")
@@ -27,10 +27,13 @@ RUN = Path("/run/netns")
 _CLONE_NEWNET = 0x40000000
 
 
-def make(plan: Plan) -> None:
-    """All namespaces, the host's bridges, and a veth from each neighbour to its bridge."""
+def make(plan: LabPlan) -> None:
+    """Make all namespaces, the host's bridges, and a veth from each external server to its bridge.
+
+    Raises: LabError when a command fails.
+    """
     if not RUN.exists():
-        # iproute2 makes it, and a mount on it, at its first use; who came first takes it away again
+        # iproute2 makes it, and a mount on it, at its first use; the lab that caused that removes it again
         plan.netns_marker.parent.mkdir(parents=True, exist_ok=True)
         plan.netns_marker.touch()
     for name in plan.namespaces:
@@ -40,12 +43,12 @@ def make(plan: Plan) -> None:
     for network in NETWORKS:
         run("ip", "-n", host, "link", "add", network.bridge, "type", "bridge")
         run("ip", "-n", host, "link", "set", network.bridge, "up")
-    for neighbour in NEIGHBOURS:
-        theirs = plan.namespace_of(neighbour)
-        port = f"{neighbour.name}0"
+    for server in EXTERNAL_SERVERS:
+        theirs = plan.namespace_of(server)
+        port = f"{server.name}0"
         run("ip", "-n", host, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", theirs)
-        run("ip", "-n", host, "link", "set", port, "master", neighbour.bridge, "up")
-        run("ip", "-n", theirs, "addr", "add", str(neighbour.address), "dev", "eth0")
+        run("ip", "-n", host, "link", "set", port, "master", server.bridge, "up")
+        run("ip", "-n", theirs, "addr", "add", str(server.address), "dev", "eth0")
         run("ip", "-n", theirs, "link", "set", "eth0", "up")
 
 
@@ -54,20 +57,23 @@ def exists(name: str) -> bool:
 
 
 def processes(name: str) -> list[int]:
-    """Every process in a namespace: all of a lab's children are in one of its own, so none is ever missed."""
+    """Return every process in a namespace; all programs of a lab are in one of its namespaces."""
     if not exists(name):
         return []
-    return [int(word) for word in run("ip", "netns", "pids", name).split()]
+    return [int(pid) for pid in run("ip", "netns", "pids", name).split()]
 
 
-def remove(plan: Plan) -> None:
-    """End what is left in the namespaces, and the namespaces with it. Fine when there is nothing."""
+def remove(plan: LabPlan) -> None:
+    """End the processes in the namespaces and delete the namespaces; do nothing if there are none.
+
+    Raises: LabError when a process cannot be ended.
+    """
     for name in plan.namespaces:
         if exists(name):
             end(lambda name=name: processes(name), grace_s=5.0)  # type: ignore[misc]
             run("ip", "netns", "del", name)
     if plan.netns_marker.exists():
-        # both refuse while somebody else has a namespace there
+        # both fail while another program has a namespace there
         if RUN.exists() and not any(RUN.iterdir()) and _succeeds("umount", str(RUN)):
             RUN.rmdir()
         plan.netns_marker.unlink()
@@ -78,7 +84,10 @@ def _succeeds(*words: str) -> bool:
 
 
 def end(pids: Callable[[], Iterable[int]], *, grace_s: float) -> None:
-    """SIGTERM, then SIGKILL to whoever is still there after `grace_s`; comes back when all are gone."""
+    """Send SIGTERM, after `grace_s` SIGKILL, and wait until all processes have ended.
+
+    Raises: LabError when one does not end.
+    """
     for signal_number, timeout_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, scaled_s(30.0))):
         descriptors = _signalled(pids(), signal_number)
         try:
@@ -88,7 +97,7 @@ def end(pids: Callable[[], Iterable[int]], *, grace_s: float) -> None:
                 os.close(descriptor)
         if not left and not list(pids()):
             return
-    raise LabError(f"processes {list(pids())} cannot be ended")
+    raise LabError(f"cannot end processes {list(pids())}")
 
 
 def _signalled(pids: Iterable[int], signal_number: signal.Signals) -> list[int]:
@@ -102,7 +111,7 @@ def _signalled(pids: Iterable[int], signal_number: signal.Signals) -> list[int]:
 
 
 def _wait(descriptors: list[int], timeout_s: float) -> bool:
-    """Whether any of the processes is left."""
+    """Wait for the processes and return whether one is left."""
     waiting = select.poll()
     for descriptor in descriptors:
         waiting.register(descriptor, select.POLLIN)
@@ -116,7 +125,7 @@ def _wait(descriptors: list[int], timeout_s: float) -> bool:
 
 
 def inside(name: str, function: Callable[[], T]) -> T:
-    """Call a function in a namespace: in a thread that enters it, because a namespace is a thread's own."""
+    """Call a function in a namespace, in a new thread, because a namespace belongs to a thread."""
     results: list[T] = []
     errors: list[BaseException] = []
 
@@ -139,7 +148,7 @@ def inside(name: str, function: Callable[[], T]) -> T:
 
 
 def listens(name: str, address: str, port: int) -> bool:
-    """Whether somebody accepts connections there, asked from inside the namespace."""
+    """Return whether a program in the namespace accepts connections at the address."""
 
     def connect() -> bool:
         try:

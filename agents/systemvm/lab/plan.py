@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lab's plan: its addresses, and the names and paths that follow from its root."""
+"""The lab's plan: its addresses, and the names and paths derived from its root."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from attrs import field, frozen
 
 from systemvm.host.layout import Layout
 
-#: What templates are downloaded from; the zone's name server knows it.
+#: The host from which templates are downloaded; the zone's name server resolves it.
 SOURCE_NAME = "images.example.test"
 ZONE_NAME = "zone1"
 
 
 @frozen
-class Network:
-    """A bridge in the host's namespace, and where the addresses of system VMs begin and end."""
+class LabNetwork:
+    """A bridge in the host's namespace, and the address range of system VMs."""
 
     traffic_type: str
     bridge: str
@@ -26,14 +26,14 @@ class Network:
     pool: tuple[IPv4Address, IPv4Address] | None = None
 
 
-def _network(traffic_type: str, bridge: str, host: str) -> Network:
+def _network(traffic_type: str, bridge: str, host: str) -> LabNetwork:
     interface = IPv4Interface(host)
     first = interface.network.network_address
-    return Network(traffic_type, bridge, interface, (first + 100, first + 199))
+    return LabNetwork(traffic_type, bridge, interface, (first + 100, first + 199))
 
 
 NETWORKS = (
-    Network(
+    LabNetwork(
         "control",
         "cloud0",
         IPv4Interface("169.254.0.1/16"),
@@ -42,22 +42,22 @@ NETWORKS = (
     _network("management", "cloudbr1", "10.11.0.1/24"),
     _network("public", "cloudbr0", "203.0.113.1/24"),
     _network("storage", "cloudbr2", "10.12.0.1/24"),
-    Network("guest", "cloudbr3", IPv4Interface("10.13.0.1/24")),
+    LabNetwork("guest", "cloudbr3", IPv4Interface("10.13.0.1/24")),
 )
 
 
 @frozen
-class Neighbour:
-    """A namespace of its own with one foot on one of the bridges."""
+class ExternalServer:
+    """A server in its own namespace, connected to one of the bridges."""
 
     name: str
     bridge: str
     address: IPv4Interface
 
 
-SOURCE = Neighbour("source", "cloudbr0", IPv4Interface("203.0.113.10/24"))
-STORAGE = Neighbour("nfs", "cloudbr2", IPv4Interface("10.12.0.2/24"))
-NEIGHBOURS = (SOURCE, STORAGE)
+SOURCE = ExternalServer("source", "cloudbr0", IPv4Interface("203.0.113.10/24"))
+STORAGE = ExternalServer("nfs", "cloudbr2", IPv4Interface("10.12.0.2/24"))
+EXTERNAL_SERVERS = (SOURCE, STORAGE)
 EXPORT_PATH = "/export/secondary"
 
 
@@ -66,8 +66,8 @@ def _resolved(path: Path) -> Path:
 
 
 @frozen
-class Plan:
-    """Everything about one lab that follows from its root and ports; several labs may be up at once."""
+class LabPlan:
+    """What follows from a lab's root and ports; several labs can run at once."""
 
     root: Path = field(converter=_resolved)
     build: Path = field(converter=_resolved)
@@ -86,16 +86,16 @@ class Plan:
     def host_namespace(self) -> str:
         return f"{self.tag}-host"
 
-    def namespace_of(self, neighbour: Neighbour) -> str:
-        return f"{self.tag}-{neighbour.name}"
+    def namespace_of(self, server: ExternalServer) -> str:
+        return f"{self.tag}-{server.name}"
 
     @property
     def namespaces(self) -> list[str]:
-        return [self.host_namespace, *(self.namespace_of(neighbour) for neighbour in NEIGHBOURS)]
+        return [self.host_namespace, *(self.namespace_of(server) for server in EXTERNAL_SERVERS)]
 
     @property
     def lab(self) -> Path:
-        """The lab's own files: logs, the source's pages and keys, the login."""
+        """The lab's own files: logs, the download source's files and keys, the login."""
         return self.root / "lab"
 
     @property
@@ -104,17 +104,17 @@ class Plan:
 
     @property
     def secondary(self) -> Path:
-        """What is exported by NFS, and what the daemon reads on the host's side."""
+        """The directory that is exported by NFS, and that the daemon reads on the host."""
         return self.root / "secondary"
 
     @property
     def source_pages(self) -> Path:
-        """What the web server serves; tests put files there."""
+        """The web server's root; tests put files there."""
         return self.lab / "source"
 
     @property
     def netns_marker(self) -> Path:
-        """There while /run/netns is this lab's own doing."""
+        """Exists while this lab is the one that made /run/netns."""
         return self.lab / "made-run-netns"
 
     @property

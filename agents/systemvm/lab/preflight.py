@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a machine needs before anything is begun; everything that is missing is said at once.
+"""Checks what a machine needs before the start, and reports everything that is missing at once.
 
-This file needs nothing but Python's own library, so that it runs before anything is installed:
+This file needs only Python's standard library, so that it runs before anything is installed:
 `python3 agents/systemvm/lab/preflight.py`.
 """
 
@@ -39,7 +39,7 @@ SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/us
 
 
 def missing(directory: Path, ports: list[int], *, installed: bool = True) -> list[str]:
-    """One line for each thing that is missing; `installed` asks for programs too."""
+    """Return one line for each missing requirement; with `installed` also for missing programs."""
     found = [
         *_privileges(),
         *_memory(),
@@ -52,9 +52,9 @@ def missing(directory: Path, ports: list[int], *, installed: bool = True) -> lis
 def _privileges() -> list[str]:
     lines = []
     if os.geteuid() != 0:
-        lines.append("root: network namespaces and bridges need it; run this with sudo")
+        lines.append("root: network namespaces and bridges require it; run the command with sudo")
     elif not Path("/dev/net/tun").exists():
-        lines.append("/dev/net/tun: machines get their network through it; try `modprobe tun`")
+        lines.append('/dev/net/tun: VMs require it for their network; run "modprobe tun"')
     return lines
 
 
@@ -63,10 +63,7 @@ def _memory(meminfo: Path = Path("/proc/meminfo")) -> list[str]:
     available = int(values["MemAvailable"].split()[0]) * 1024
     if available >= MEMORY_BYTES:
         return []
-    return [
-        f"memory: {available >> 20} MiB are available, {MEMORY_BYTES >> 20} MiB are needed; "
-        "end other programs"
-    ]
+    return [f"memory: {available >> 20} MiB available, {MEMORY_BYTES >> 20} MiB required; end other programs"]
 
 
 def _disk(directory: Path) -> list[str]:
@@ -75,7 +72,7 @@ def _disk(directory: Path) -> list[str]:
     free = shutil.disk_usage(directory).free
     if free >= DISK_BYTES:
         return []
-    return [f"disk: {free >> 30} GiB are free at {directory}, {DISK_BYTES >> 30} GiB are needed"]
+    return [f"disk: {free >> 30} GiB free in {directory}, {DISK_BYTES >> 30} GiB required; delete files"]
 
 
 def _port(port: int) -> list[str]:
@@ -85,7 +82,8 @@ def _port(port: int) -> list[str]:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             return [
-                f"port {port} on 127.0.0.1: {error.strerror}; end what uses it (`ss -ltnp`), or take another"
+                f"port {port} on 127.0.0.1: {error.strerror}; end the program that uses it "
+                '(see "ss -ltnp"), or choose another port'
             ]
     return []
 
@@ -102,7 +100,7 @@ def _programs() -> list[str]:
 
 
 def main() -> int:
-    """Before installation: what no package can bring. Arguments: a directory, then ports."""
+    """Check, before installation, what no package provides; the arguments are a directory and ports."""
     directory = Path(sys.argv[1] if len(sys.argv) > 1 else "build")
     lines = missing(directory, [int(port) for port in sys.argv[2:]], installed=False)
     for line in lines:

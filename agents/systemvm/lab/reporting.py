@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a lab says while it works: one line a step, and on a terminal what each wait is for."""
+"""Progress output of a lab: one line for each step, and on a terminal what it waits for."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 
 class Step(Protocol):
-    """A piece of work that somebody waits for."""
+    """A step of the start or stop."""
 
     def waits_for(self, text: str, percent: float | None = None) -> None:
-        """Say what it waits for now."""
+        """Show what the step waits for now."""
 
     def explain(self, text: str) -> None:
-        """Say, in lines that stay, why it takes so long."""
+        """Print permanently why the step takes so long."""
 
 
 class Reporter(Protocol):
@@ -28,8 +28,8 @@ class Reporter(Protocol):
     def say(self, text: str) -> None: ...
 
 
-class Silent:
-    """Nobody reads it."""
+class NullStep:
+    """A step without output."""
 
     def waits_for(self, text: str, percent: float | None = None) -> None:
         pass
@@ -38,19 +38,19 @@ class Silent:
         pass
 
 
-class Quiet:
-    """For tests: nothing is said, errors say enough."""
+class NullReporter:
+    """A reporter without output, for tests."""
 
     @contextmanager
     def step(self, title: str) -> Iterator[Step]:
-        yield Silent()
+        yield NullStep()
 
     def say(self, text: str) -> None:
         pass
 
 
-class _Shown:
-    """On a terminal a moving line, elsewhere a line whenever the text changes."""
+class _TerminalStep:
+    """A progress line on a terminal, else a new line whenever the text changes."""
 
     def __init__(self, console: Console, progress: Progress | None, title: str) -> None:
         self._console = console
@@ -73,8 +73,8 @@ class _Shown:
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-class Terminal:
-    """For people."""
+class TerminalReporter:
+    """A reporter that prints for people."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console()
@@ -92,9 +92,9 @@ class Terminal:
                     TextColumn("[dim]{task.fields[detail]}"),
                 )
                 with Progress(*columns, console=self.console, transient=True) as progress:
-                    yield _Shown(self.console, progress, title)
+                    yield _TerminalStep(self.console, progress, title)
             else:
-                yield _Shown(self.console, None, title)
+                yield _TerminalStep(self.console, None, title)
         except BaseException:
             self.console.print(f"[red]✗[/red] {title}", highlight=False)
             raise

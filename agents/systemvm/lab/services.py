@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cloud's surroundings, each a real server in a namespace of its own: web, names, NFS."""
+"""The servers around the cloud, each in its own namespace: web, DNS and NFS."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from systemvm.guest.check import RESOLVED_NAME
 from systemvm.lab import children, namespaces
-from systemvm.lab.children import Child
-from systemvm.lab.plan import EXPORT_PATH, SOURCE, SOURCE_NAME, STORAGE, Plan
+from systemvm.lab.children import ChildProcess
+from systemvm.lab.plan import EXPORT_PATH, SOURCE, SOURCE_NAME, STORAGE, LabPlan
 from systemvm.lab.reporting import Step
 from systemvm.lab.source_ca import SourceCertificates
 
@@ -37,7 +37,7 @@ http {{
         ssl_protocols TLSv1.2 TLSv1.3;
         root {pages};
         autoindex on;
-        # the same files, as over a line that takes its time
+        # the same files over a slow line
         location /slow/ {{ alias {pages}/; limit_rate 2m; }}
     }}
 }}
@@ -55,8 +55,8 @@ EXPORT {{
 LOG {{ Default_Log_Level = EVENT; }}
 """
 
-#: ganesha keeps its state beneath /run and /var/lib/nfs: a private mount namespace keeps the machine clean.
-#: What it must know of its clients after a restart is in a directory of the lab's.
+#: ganesha stores its state in /run and /var/lib/nfs, so it gets a private mount namespace.
+#: Its clients' state, which it needs after a restart, is in a directory of the lab.
 _PRIVATE_RUN = """\
 set -e
 mount -t tmpfs tmpfs /run
@@ -67,8 +67,11 @@ exec "$@"
 """
 
 
-def start_source(plan: Plan, step: Step, hang_s: float | None) -> list[Child]:
-    """A web server with TLS and a name server, at 203.0.113.10 on the public network."""
+def start_source(plan: LabPlan, step: Step, hang_s: float | None) -> list[ChildProcess]:
+    """Start a web server with TLS and a name server at 203.0.113.10 on the public network.
+
+    Raises: LabError when one does not start.
+    """
     namespace = plan.namespace_of(SOURCE)
     address = str(SOURCE.address.ip)
     work = plan.lab / "nginx"
@@ -98,7 +101,7 @@ def start_source(plan: Plan, step: Step, hang_s: float | None) -> list[Child]:
             "--user=root",
             f"--listen-address={address}", "--bind-interfaces", "--log-facility=-", "--pid-file=",
             f"--address=/{SOURCE_NAME}/{address}",
-            f"--host-record={RESOLVED_NAME},{address}",  # `systemvm check` asks for it
+            f"--host-record={RESOLVED_NAME},{address}",  # resolved by `systemvm check`
         ],
         plan.logs / "dnsmasq.log",
     )  # fmt: skip
@@ -112,12 +115,15 @@ def start_source(plan: Plan, step: Step, hang_s: float | None) -> list[Child]:
     return [nginx, dnsmasq]
 
 
-def source_certificates(plan: Plan) -> SourceCertificates:
+def source_certificates(plan: LabPlan) -> SourceCertificates:
     return SourceCertificates.make(plan.lab / "source-tls", SOURCE_NAME)
 
 
-def start_storage(plan: Plan, step: Step, hang_s: float | None) -> Child:
-    """An NFS 4.2 server in user space, at 10.12.0.2 on the storage network."""
+def start_storage(plan: LabPlan, step: Step, hang_s: float | None) -> ChildProcess:
+    """Start an NFS 4.2 server in user space at 10.12.0.2 on the storage network.
+
+    Raises: LabError when it does not start.
+    """
     namespace = plan.namespace_of(STORAGE)
     address = str(STORAGE.address.ip)
     plan.secondary.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a program with listening sockets as systemd would hand them over: descriptors from 3 on, LISTEN_*.
+"""Runs a program with listening sockets as systemd passes them: descriptors from 3 on, and LISTEN_*.
 
-`python -m systemvm.lab.socket_activation NAME=FD … -- PROGRAM ARGUMENT …`: the process becomes the program.
+`python -m systemvm.lab.socket_activation NAME=FD … -- PROGRAM ARGUMENT …` executes the program.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ FIRST = 3
 def main(words: list[str]) -> None:
     split = words.index("--")
     given = [word.rpartition("=") for word in words[:split]]
-    # first out of the way of the numbers that they are to get
+    # first moved to descriptors that do not collide with the final numbers
     parked = [os.dup(int(number)) for _, _, number in given]
     while any(FIRST <= descriptor < FIRST + len(parked) for descriptor in parked):
         parked = [os.dup(descriptor) for descriptor in parked]

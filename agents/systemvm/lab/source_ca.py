@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The download source's own CA, as a site that is not on the Internet has one."""
+"""The download source's private CA, like that of a site inside a company."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class SourceCertificates:
 
     @classmethod
     def make(cls, directory: Path, name: str) -> SourceCertificates:
-        """Kept for as long as the lab's root is: a registered URL goes on working."""
+        """Return the files in `directory`, made at the first call: registered URLs remain valid."""
         files = cls(directory / "ca.pem", directory / "server.pem", directory / "server.key")
         if not all(path.exists() for path in (files.ca, files.chain, files.key)):
             directory.mkdir(parents=True, exist_ok=True)

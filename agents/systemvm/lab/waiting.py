@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waits that end by their result, by a real end, or not at all: slowness alone is no failure.
+"""Waits that end with a result or a definite failure; slowness is not a failure.
 
-Each look at what is waited for tells how far it is. After `EXPLAIN_AFTER_S` without progress the wait says
-why and goes on. It is given up only where that is asked for: as late, after so long without progress, or as
-hung, after so long without any activity either.
+Each observation contains the progress so far. After `EXPLAIN_AFTER_S` without progress the wait prints the
+reason and continues. It gives up only when the caller sets a limit: `late_s` without progress, or `hang_s`
+without any activity.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from systemvm.lab.reporting import Step
 
 T = TypeVar("T")
 
-#: Without progress, before the reason is looked for; then ever more rarely, up to the longest.
+#: Time without progress until the reason is printed; it doubles up to the longest.
 EXPLAIN_AFTER_S = 60.0
 EXPLAIN_AT_MOST_EVERY_S = 600.0
-#: For tests: a wait without progress or activity for so long is a hang, however slow the machine is.
+#: For tests: without progress or activity for so long it is a hang, however slow the machine is.
 HANG_S = 900.0
 
 
 class StalledError(LabError):
-    """It is late, or hung, and whoever waits does not want to wait longer."""
+    """The wait reached its limit without progress or activity."""
 
 
 class EndedError(LabError):
-    """What was waited for cannot come any more: the program that would bring it has ended."""
+    """The awaited result is impossible, because the program that would produce it has ended."""
 
 
 @frozen
-class Look(Generic[T]):
-    """What one look found."""
+class Observation(Generic[T]):
+    """The result of one check of a wait."""
 
-    detail: str  # what is waited for now
-    result: T | None = None  # that which was waited for, once it is there
+    detail: str  # what is awaited now
+    result: T | None = None  # the awaited result
     percent: float | None = None
-    #: Changes with every step that a person would call progress.
+    #: Changes with every step of progress.
     progress: Hashable = None
-    #: Changes while anything works at all, as CPU time does: it is not hung then, though it may be late.
+    #: Changes while anything works, for example with CPU time: then it is not hung, but it can be late.
     activity: Hashable = None
 
 
@@ -62,7 +62,7 @@ class _SystemClock:
 
 
 def wait_for(
-    look: Callable[[], Look[T]],
+    look: Callable[[], Observation[T]],
     step: Step,
     explain: Callable[[], str],
     *,
@@ -71,9 +71,11 @@ def wait_for(
     every_s: float = 1.0,
     clock: Clock | None = None,
 ) -> T:
-    """Look until there is a result, and return it; StalledError after `late_s` or `hang_s`, None for never.
+    """Call `look` until it has a result, and return it.
 
-    A look that raises OSError found an API that does not answer now; any other exception ends the wait.
+    OSError of `look` means that the API does not answer now; any other exception ends the wait.
+
+    Raises: StalledError after `late_s` without progress or `hang_s` without activity; None means no limit.
     """
     clock = clock or _SystemClock()
     progress: Hashable = object()
@@ -84,7 +86,7 @@ def wait_for(
         try:
             found = look()
         except OSError as error:
-            found = Look(f"an answer of the API ({error})", progress=progress, activity=activity)
+            found = Observation(f"an answer of the API ({error})", progress=progress, activity=activity)
         if found.result is not None:
             return found.result
         now_s = clock.seconds()

@@ -9,33 +9,33 @@ import pytest
 
 from systemvm.host.layout import Layout
 from systemvm.lab import configuration
-from systemvm.lab.plan import NEIGHBOURS, NETWORKS, SOURCE_NAME, Plan
+from systemvm.lab.plan import EXTERNAL_SERVERS, NETWORKS, SOURCE_NAME, LabPlan
 from systemvm.lab.source_ca import SourceCertificates
 from systemvm.management import config
 
 
 def test_two_roots_never_share_a_name(tmp_path: Path) -> None:
-    one, two = (Plan(tmp_path / name, tmp_path) for name in ("one", "two"))
+    one, two = (LabPlan(tmp_path / name, tmp_path) for name in ("one", "two"))
     assert not set(one.namespaces) & set(two.namespaces)
-    assert Plan(tmp_path / "x/../one", tmp_path).namespaces == one.namespaces
+    assert LabPlan(tmp_path / "x/../one", tmp_path).namespaces == one.namespaces
 
 
 def test_names_of_interfaces_fit_the_kernel() -> None:
     assert all(len(network.bridge) <= 15 for network in NETWORKS)
-    assert all(len(f"{neighbour.name}0") <= 15 for neighbour in NEIGHBOURS)
+    assert all(len(f"{server.name}0") <= 15 for server in EXTERNAL_SERVERS)
 
 
 def test_neighbours_are_on_their_bridges_and_outside_of_the_pools() -> None:
     networks = {network.bridge: network for network in NETWORKS}
-    for neighbour in NEIGHBOURS:
-        network = networks[neighbour.bridge]
-        assert neighbour.address.network == network.host.network
-        assert network.pool and not network.pool[0] <= neighbour.address.ip <= network.pool[1]
+    for server in EXTERNAL_SERVERS:
+        network = networks[server.bridge]
+        assert server.address.network == network.host.network
+        assert network.pool and not network.pool[0] <= server.address.ip <= network.pool[1]
 
 
 def test_the_daemon_reads_what_the_lab_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Layout, "prepare", Layout.make)  # owners need root and the daemon's user
-    plan = Plan(tmp_path / "root", tmp_path / "build", 18080, 18443)
+    plan = LabPlan(tmp_path / "root", tmp_path / "build", 18080, 18443)
     certificates = SourceCertificates.make(plan.lab / "source-tls", SOURCE_NAME)
     configuration.write(plan, certificates, accelerator="tcg")
     read = config.read(Layout(plan.root))

@@ -13,7 +13,7 @@ from systemvm.lab.waiting import (
     EXPLAIN_AFTER_S,
     EXPLAIN_AT_MOST_EVERY_S,
     EndedError,
-    Look,
+    Observation,
     StalledError,
     wait_for,
 )
@@ -54,16 +54,16 @@ class World:
     def elapsed_s(self) -> float:
         return self.time.now_s - 1000.0
 
-    def wait(self, look: Callable[[], Look[str]], **limits: float) -> Any:
+    def wait(self, look: Callable[[], Observation[str]], **limits: float) -> Any:
         return wait_for(look, self.shown, lambda: "the NFS server hangs", clock=self.time, **limits)
 
 
 def test_progress_keeps_it_waiting_for_hours_without_a_word() -> None:
     world = World()
 
-    def look() -> Look[str]:
+    def look() -> Observation[str]:
         minute = world.elapsed_s // 50
-        return Look(f"minute {minute}", result="done" if minute > 200 else None, progress=minute)
+        return Observation(f"minute {minute}", result="done" if minute > 200 else None, progress=minute)
 
     assert world.wait(look, late_s=60, hang_s=60) == "done"
     assert world.elapsed_s > 10_000
@@ -72,7 +72,7 @@ def test_progress_keeps_it_waiting_for_hours_without_a_word() -> None:
 
 def test_a_minute_without_progress_is_explained_and_the_wait_goes_on() -> None:
     world = World()
-    look = lambda: Look("its SSVM", result="done" if world.elapsed_s > 4000 else None)  # noqa: E731
+    look = lambda: Observation("its SSVM", result="done" if world.elapsed_s > 4000 else None)  # noqa: E731
     assert world.wait(look) == "done"
     times = [when_s for when_s, _ in world.shown.explained]
     assert times[0] == EXPLAIN_AFTER_S
@@ -83,7 +83,11 @@ def test_a_minute_without_progress_is_explained_and_the_wait_goes_on() -> None:
 
 def test_progress_starts_the_minute_anew() -> None:
     world = World()
-    look = lambda: Look("x", result="y" if world.elapsed_s > 130 else None, progress=world.elapsed_s > 30)  # noqa: E731
+
+    def look() -> Observation[str]:
+        result = "y" if world.elapsed_s > 130 else None
+        return Observation("x", result=result, progress=world.elapsed_s > 30)
+
     world.wait(look)
     assert [when_s for when_s, _ in world.shown.explained] == [31 + EXPLAIN_AFTER_S]
 
@@ -91,15 +95,15 @@ def test_progress_starts_the_minute_anew() -> None:
 def test_work_without_progress_is_late_and_not_hung() -> None:
     world = World()
     with pytest.raises(StalledError, match="no progress for 120 s: x\nhint: the NFS server hangs"):
-        world.wait(lambda: Look("x", activity=world.elapsed_s), late_s=120, hang_s=60)
+        world.wait(lambda: Observation("x", activity=world.elapsed_s), late_s=120, hang_s=60)
     with pytest.raises(StalledError, match="no progress for 60 s"):
-        world.wait(lambda: Look("x"), late_s=120, hang_s=60)
+        world.wait(lambda: Observation("x"), late_s=120, hang_s=60)
 
 
 def test_an_api_that_does_not_answer_is_waited_for_and_a_real_end_is_one() -> None:
     world = World()
 
-    def look() -> Look[str]:
+    def look() -> Observation[str]:
         if world.elapsed_s < 30:
             raise TimeoutError("timed out")
         raise EndedError("the daemon ended")

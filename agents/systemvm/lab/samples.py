@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `make run` shows: real media served, registered and Ready, and a machine with a screen."""
+"""The samples of `make run`: a template and an ISO that are registered and downloaded, and a running VM."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from typing import Any, Protocol
 
 from attrs import frozen
 
-from systemvm.lab import explanation, guest_image
+from systemvm.lab import diagnosis, guest_image
 from systemvm.lab.api_client import ApiClient
 from systemvm.lab.cloud import Cloud
 from systemvm.lab.errors import LabError
-from systemvm.lab.plan import Plan
+from systemvm.lab.plan import LabPlan
 from systemvm.lab.reporting import Reporter
-from systemvm.lab.waiting import EndedError, Look
+from systemvm.lab.waiting import EndedError, Observation
 
 IPXE_ISO = Path("/usr/lib/ipxe/ipxe.iso")
 MACHINE_NAME = "hello"
 
-#: A sample that shows no progress for so long is left for later: the cloud is of use without it.
+#: Without progress for so long a sample is no longer waited for: the cloud is usable without it.
 LATE_S = 180.0
 _GONE = ("Destroyed", "Expunging", "Error")
 
 
 @frozen
-class Medium:
-    """Something to register."""
+class Media:
+    """A template or ISO to register."""
 
     noun: str  # Template | Iso
     name: str
@@ -45,12 +45,15 @@ class Medium:
         return {f"{self.object_name}filter": "self"}
 
 
-TINY = Medium("Template", "tiny", "Debian's kernel and busybox, with a shell on its screen", "tiny.qcow2")
-IPXE = Medium("Iso", "ipxe", "the iPXE boot firmware", "ipxe.iso")
+TINY = Media("Template", "tiny", "Debian's kernel and busybox, with a shell on its screen", "tiny.qcow2")
+IPXE = Media("Iso", "ipxe", "the iPXE boot firmware", "ipxe.iso")
 
 
-def publish(plan: Plan) -> None:
-    """Put the media where the web server finds them, under the names that they are registered by."""
+def publish(plan: LabPlan) -> None:
+    """Copy the media into the web server's root.
+
+    Raises: LabError when the template's image cannot be built.
+    """
     plan.source_pages.mkdir(parents=True, exist_ok=True)
     for source, name in ((guest_image.build(plan.build), TINY.file), (IPXE_ISO, IPXE.file)):
         target = plan.source_pages / name
@@ -59,26 +62,29 @@ def publish(plan: Plan) -> None:
 
 
 class SampleError(LabError):
-    """A sample's download, or its deployment, has failed."""
+    """The download or deployment of a sample failed."""
 
 
 class Sample(Protocol):
-    """Something that the cloud shows; each look goes on with its making where the last one left it."""
+    """A sample; each `look` checks it and takes the next step."""
 
     title: str
-    #: How an operator gets it when it has failed: arguments of `systemvm`.
+    #: The arguments of `systemvm` by which an operator creates it after a failure.
     retry: str
 
-    def look(self) -> Look[dict[str, Any]]:
-        """SampleError or ApiRefusedError when it has failed; OSError when the API does not answer."""
+    def look(self) -> Observation[dict[str, Any]]:
+        """Check the sample and take its next step.
+
+        Raises: SampleError or ApiRefusedError when it failed, OSError when the API does not answer.
+        """
 
     def explain(self) -> str: ...
 
 
-class MediumSample:
-    """A medium that is registered, unless an earlier run did that, until it is Ready."""
+class MediaSample:
+    """A medium that is registered, unless an earlier run did so, until it is Ready."""
 
-    def __init__(self, cloud: Cloud, medium: Medium) -> None:
+    def __init__(self, cloud: Cloud, medium: Media) -> None:
         self._cloud = cloud
         self._medium = medium
         self._begun = False
@@ -86,7 +92,7 @@ class MediumSample:
         self.title = f"{medium.noun.lower()} {medium.name}"
         self.retry = f"{medium.object_name} register {medium.name} {cloud.plan.source_url}/{medium.file}"
 
-    def look(self) -> Look[dict[str, Any]]:
+    def look(self) -> Observation[dict[str, Any]]:
         api, medium = self._cloud.api, self._medium
         found = _find(api, medium)
         if not self._begun and found is not None and _failed(found):
@@ -100,7 +106,7 @@ class MediumSample:
         self._found = found
         if _failed(found):
             raise SampleError(f"{medium.name}: {found.get('status')}", str(found.get("hint") or ""))
-        return Look(
+        return Observation(
             str(found.get("hint") or found["status"]),
             result=found if found["isready"] else None,
             percent=_percent(found),
@@ -108,35 +114,35 @@ class MediumSample:
         )
 
     def explain(self) -> str:
-        lines = list(explanation.of_template(self._found)) if self._found else []
+        lines = list(diagnosis.of_template(self._found)) if self._found else []
         return "\n".join([*lines, self._cloud.why("secondarystoragevm")])
 
 
-class MachineSample:
-    """A machine made from a template that is Ready, or an earlier run's started again."""
+class VmSample:
+    """A VM that is deployed from a Ready template, or started if an earlier run deployed it."""
 
-    title = f"machine {MACHINE_NAME} (a linked clone)"
+    title = f"VM {MACHINE_NAME} (a linked clone)"
     retry = f"vm deploy {MACHINE_NAME} --template {TINY.name}"
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
         self._job: tuple[str, str] | None = None  # command, id
-        self._said = ""
+        self._status = ""
 
-    def look(self) -> Look[dict[str, Any]]:
+    def look(self) -> Observation[dict[str, Any]]:
         api = self._cloud.api
         template = _find(api, TINY)
         machines = api.items("listVirtualMachines", "virtualmachine", name=MACHINE_NAME)
         machine = next((each for each in machines if each["state"] not in _GONE), None)
-        state = str(machine["state"]) if machine is not None else "none yet"
-        self._said = f"{MACHINE_NAME} is {state}"
+        state = str(machine["state"]) if machine is not None else "not deployed"
+        self._status = f"{MACHINE_NAME} is {state}"
         if machine is not None and state == "Running":
-            return Look("", result=machine)
+            return Observation("", result=machine)
         if self._job is not None:
             api.job_result(*self._job)
         elif template is None or not template["isready"]:
-            self._said = f"template {TINY.name} is not Ready"
-            return Look(f"template {TINY.name}")
+            self._status = f"template {TINY.name} is not Ready"
+            return Observation(f"template {TINY.name}")
         elif machine is None:
             [offering] = api.items("listServiceOfferings", "serviceoffering", name="tiny")
             self._begin(
@@ -145,52 +151,55 @@ class MachineSample:
             )  # fmt: skip
         elif state == "Stopped":
             self._begin("startVirtualMachine", id=machine["id"])
-        return Look("its disk and its start", progress=state)
+        return Observation("its disk and its start", progress=state)
 
     def _begin(self, command: str, **parameters: object) -> None:
         self._job = command, str(self._cloud.api.call(command, **parameters)["jobid"])
 
     def explain(self) -> str:
-        return f"{self._said}; see {self._cloud.daemon_log}"
+        return f"{self._status}; see {self._cloud.daemon_log}"
 
 
-class Showcase:
-    """The samples of one cloud: those that have come, and those that are missing and may come later."""
+class SampleSet:
+    """The samples of one cloud; missing ones can appear later."""
 
     def __init__(self, cloud: Cloud, reporter: Reporter, late_s: float = LATE_S) -> None:
         self._cloud = cloud
         self._reporter = reporter
         self._late_s = late_s
         self._samples: list[Sample] = [
-            MediumSample(cloud, IPXE), MediumSample(cloud, TINY), MachineSample(cloud)
+            MediaSample(cloud, IPXE), MediaSample(cloud, TINY), VmSample(cloud)
         ]  # fmt: skip
         self.missing: dict[str, str] = {}  # title: why
         self.retry: dict[str, str] = {sample.title: sample.retry for sample in self._samples}
 
-    def present(self) -> None:
-        """Make each in turn; one that fails, or does not move for so long, is left for later."""
+    def create_all(self) -> None:
+        """Create one after another; one that fails or makes no progress is put into `missing`.
+
+        Raises: EndedError when the daemon ends.
+        """
         for sample in self._samples:
             try:
                 with self._reporter.step(sample.title) as shown:
                     self._cloud.wait(sample.look, sample.explain, shown, late_s=self._late_s)
             except EndedError:
-                raise  # the daemon: nothing can come any more
+                raise  # the daemon ended: no sample can be created
             except LabError as error:
                 self.missing[sample.title] = str(error)
 
-    def look_again(self) -> None:
-        """Report what was missing and has come since."""
+    def check_missing(self) -> None:
+        """Report missing samples that are now available."""
         for sample in self._samples:
             if sample.title not in self.missing:
                 continue
-            # what has failed has been told; the daemon may be busy, or on its way back
+            # the failure was already reported; the daemon can be busy or restarting
             with suppress(LabError, OSError):
                 if sample.look().result is not None:
                     del self.missing[sample.title]
-                    self._reporter.say(f"{sample.title} has come")
+                    self._reporter.say(f"{sample.title} is available now")
 
 
-def _register(cloud: Cloud, api: ApiClient, medium: Medium) -> dict[str, Any]:
+def _register(cloud: Cloud, api: ApiClient, medium: Media) -> dict[str, Any]:
     [zone] = api.items("listZones", "zone")
     more = {"format": "QCOW2", "hypervisor": "KVM"} if medium is TINY else {"bootable": True}
     answer = api.call(
@@ -206,9 +215,9 @@ def _register(cloud: Cloud, api: ApiClient, medium: Medium) -> dict[str, Any]:
     return found
 
 
-def _find(api: ApiClient, medium: Medium) -> dict[str, Any] | None:
+def _find(api: ApiClient, medium: Media) -> dict[str, Any] | None:
     found = api.items(f"list{medium.noun}s", medium.object_name, name=medium.name, **medium.filter)
-    # a second try under the same name is as good as the first
+    # a second attempt under the same name counts, too
     return min(found, key=lambda each: not each["isready"], default=None)
 
 

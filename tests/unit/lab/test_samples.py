@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from systemvm.lab.api_client import ApiRefusedError
-from systemvm.lab.reporting import Quiet
-from systemvm.lab.showcase import MachineSample, Showcase
-from systemvm.lab.waiting import EndedError, Look
+from systemvm.lab.reporting import NullReporter
+from systemvm.lab.samples import SampleSet, VmSample
+from systemvm.lab.waiting import EndedError, Observation
 
 READY = {"id": "t", "name": "tiny", "zoneid": "z", "isready": True, "status": "Download Complete"}
 
@@ -55,7 +55,7 @@ class FakeCloud:
         self.daemon_ended = False
 
     def wait(
-        self, look: Callable[[], Look[Any]], explain: Callable[[], str], step: Any, *, late_s: float
+        self, look: Callable[[], Observation[Any]], explain: Callable[[], str], step: Any, *, late_s: float
     ) -> Any:
         """Three looks, and whatever the last one raises."""
         for _ in range(3):
@@ -71,7 +71,7 @@ def cloud() -> Any:
 
 
 def test_it_waits_for_its_template_and_is_deployed_once(cloud: Any) -> None:
-    sample = MachineSample(cloud)
+    sample = VmSample(cloud)
     assert sample.look().detail == "template tiny"
     cloud.api.templates = [READY | {"isready": False}]
     assert sample.look().result is None
@@ -92,27 +92,27 @@ def test_it_waits_for_its_template_and_is_deployed_once(cloud: Any) -> None:
 def test_an_earlier_runs_machine(cloud: Any, state: str, command: list[str]) -> None:
     cloud.api.templates = [READY]
     cloud.api.machines = [{"id": "m", "name": "hello", "state": state}]
-    assert MachineSample(cloud).look().result is None
+    assert VmSample(cloud).look().result is None
     assert cloud.api.commands == command
 
 
 def test_what_failed_is_told_with_its_reason_and_not_tried_again_by_itself(cloud: Any) -> None:
     cloud.api.templates = [READY]
     cloud.api.job_error = "no memory is left"
-    told = Quiet()
-    samples = Showcase(cloud, told)
-    samples.present()
-    assert list(samples.missing) == ["machine hello (a linked clone)"]
-    assert "no memory is left" in samples.missing["machine hello (a linked clone)"]
+    told = NullReporter()
+    samples = SampleSet(cloud, told)
+    samples.create_all()
+    assert list(samples.missing) == ["VM hello (a linked clone)"]
+    assert "no memory is left" in samples.missing["VM hello (a linked clone)"]
     for _ in range(3):
-        samples.look_again()
+        samples.check_missing()
     assert cloud.api.commands == ["deployVirtualMachine"]
     cloud.api.machines = [{"id": "m", "name": "hello", "state": "Running"}]  # the operator's
-    samples.look_again()
+    samples.check_missing()
     assert samples.missing == {}
 
 
 def test_the_daemons_end_is_an_error(cloud: Any) -> None:
     cloud.daemon_ended = True
     with pytest.raises(EndedError):
-        Showcase(cloud, Quiet()).present()
+        SampleSet(cloud, NullReporter()).create_all()

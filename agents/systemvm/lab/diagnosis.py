@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why a lab's system VM or template is not there yet, in the daemon's own words."""
+"""Why a lab's system VM or template is not ready, as the daemon reports it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.http.unix_client import unix_call
 
-#: The daemon looks into the machine, by deadlines of its own; a first word is there long before.
+#: The daemon's diagnosis has its own deadlines and returns first results earlier.
 WHY_S = 30.0
 _LINES = 6
 
 
 def why(socket: Path, name: str) -> str:
-    """What `systemvm system-vm why NAME` says, cut to what a wait has room for."""
+    """Return the output of `systemvm system-vm why NAME`, shortened."""
     try:
         answer: dict[str, Any] = unix_call(socket, "system_vm.why", {"name": name}, timeout_s=WHY_S)
     except RpcError as error:
-        return f"{name}: {error.message}; `systemvm system-vm why {name}` asks again"
+        return f'{name}: {error.message}; run "systemvm system-vm why {name}"'
     lines = [f"{name} is {answer['state']}, its agent {answer['agentstate']}"]
     if answer.get("reason"):
         lines.append(f"reason: {answer['reason']}")
@@ -30,12 +30,12 @@ def why(socket: Path, name: str) -> str:
         said = str(look["said"]).splitlines()[-_LINES:]
         lines += [f"{look['what']}: {said[0]}" if said else look["what"], *(f"  {line}" for line in said[1:])]
     if answer.get("pending"):
-        lines.append(f"still looking at {answer['pending']}")
+        lines.append(f"still checking {answer['pending']}")
     return "\n".join(lines)
 
 
 def of_template(found: dict[str, Any]) -> Iterable[str]:
-    """A template's status and hint, as the API lists them."""
-    yield f"{found['name']}: {found.get('status') or 'no SSVM has begun its download'}"
+    """Yield a template's status and hint from the API's answer."""
+    yield f"{found['name']}: {found.get('status') or 'the download has not started'}"
     if found.get("hint"):
         yield f"hint: {found['hint']}"

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from systemvm.lab.errors import LabError
-from systemvm.lab.ownership import Ownership
+from systemvm.lab.lab_lock import LabLock
 
 HOLD = """
 import sys, signal
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 from pathlib import Path
-from systemvm.lab.ownership import Ownership
-ownership = Ownership(Path(sys.argv[1]))
-ownership.take()
+from systemvm.lab.lab_lock import LabLock
+ownership = LabLock(Path(sys.argv[1]))
+ownership.acquire()
 print("held", flush=True)
 signal.sigwait({signal.SIGTERM})
 """
@@ -31,20 +31,20 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_the_second_is_told_who_is_first(path: Path) -> None:
-    first, second = Ownership(path), Ownership(path)
-    first.take()
-    with pytest.raises(LabError, match=rf"up already \(pid {os.getpid()}\)"):
-        second.take()
-    assert not second.held
-    first.drop()
-    second.take()
-    second.drop()
-    assert Ownership(path).holder() is None
+    first, second = LabLock(path), LabLock(path)
+    first.acquire()
+    with pytest.raises(LabError, match=rf"\(pid {os.getpid()}\)"):
+        second.acquire()
+    assert not second.is_held
+    first.release()
+    second.acquire()
+    second.release()
+    assert LabLock(path).holder() is None
 
 
 def test_nobody_holds_what_was_never_taken(path: Path) -> None:
-    assert Ownership(path).holder() is None
-    Ownership(path).ask_to_end(1.0)
+    assert LabLock(path).holder() is None
+    LabLock(path).terminate_holder(1.0)
 
 
 def test_a_holder_is_asked_to_end_and_waited_for(path: Path) -> None:
@@ -55,10 +55,10 @@ def test_a_holder_is_asked_to_end_and_waited_for(path: Path) -> None:
     )  # fmt: skip
     try:
         assert holder.stdout and holder.stdout.readline() == b"held\n"
-        assert Ownership(path).holder() == holder.pid
-        Ownership(path).ask_to_end(20.0)
+        assert LabLock(path).holder() == holder.pid
+        LabLock(path).terminate_holder(20.0)
         assert holder.wait(10) == 0
-        assert Ownership(path).holder() is None
+        assert LabLock(path).holder() is None
     finally:
         holder.kill()
         holder.wait()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from systemvm.lab import explanation
+from systemvm.lab import diagnosis
 from systemvm.rpc.core.errors import DEADLINE, RpcError
 
 SOCKET = Path("managementd.sock")
@@ -32,14 +32,14 @@ def test_reason_hint_and_the_end_of_what_was_looked_at(monkeypatch: pytest.Monke
         asked.append(words)
         return ANSWER
 
-    monkeypatch.setattr(explanation, "unix_call", answer)
-    assert explanation.why(SOCKET, "s-1-VM").splitlines() == [
+    monkeypatch.setattr(diagnosis, "unix_call", answer)
+    assert diagnosis.why(SOCKET, "s-1-VM").splitlines() == [
         "s-1-VM is Running, its agent Alert",
         "reason: the NFS server 10.12.0.2 does not answer",
         "hint: is it running?",
         "hypervisor: running",
         *("journal: 3", "  4", "  5", "  6", "  7", "  8"),
-        "still looking at inside the machine",
+        "still checking inside the machine",
     ]
     assert asked == [(SOCKET, "system_vm.why", {"name": "s-1-VM"})]
 
@@ -48,15 +48,15 @@ def test_a_daemon_that_is_too_busy_to_answer_is_no_error(monkeypatch: pytest.Mon
     def late(*words: Any, **named: Any) -> None:
         raise RpcError(DEADLINE, "no answer within 30 s")
 
-    monkeypatch.setattr(explanation, "unix_call", late)
-    said = explanation.why(SOCKET, "s-1-VM")
-    assert said == "s-1-VM: no answer within 30 s; `systemvm system-vm why s-1-VM` asks again"
+    monkeypatch.setattr(diagnosis, "unix_call", late)
+    said = diagnosis.why(SOCKET, "s-1-VM")
+    assert said == 's-1-VM: no answer within 30 s; run "systemvm system-vm why s-1-VM"'
 
 
-def test_a_template_with_and_without_a_word() -> None:
-    assert list(explanation.of_template({"name": "tiny", "status": "", "hint": "busy"})) == [
-        "tiny: no SSVM has begun its download", "hint: busy",
+def test_a_template_with_and_without_a_status() -> None:
+    assert list(diagnosis.of_template({"name": "tiny", "status": "", "hint": "busy"})) == [
+        "tiny: the download has not started", "hint: busy",
     ]  # fmt: skip
-    assert list(explanation.of_template({"name": "tiny", "status": "50% Downloaded"})) == [
+    assert list(diagnosis.of_template({"name": "tiny", "status": "50% Downloaded"})) == [
         "tiny: 50% Downloaded"
     ]

@@ -1,45 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The service manager's end of sd_notify: when a program is ready, and what it is busy with until then."""
+"""The service manager's end of sd_notify(3): receives readiness and status of a program."""
 
 from __future__ import annotations
 
 import socket
 
 from systemvm.lab import activity
-from systemvm.lab.children import Child
+from systemvm.lab.children import ChildProcess
 from systemvm.lab.reporting import Step
-from systemvm.lab.waiting import HANG_S, EndedError, Look, wait_for
+from systemvm.lab.waiting import HANG_S, EndedError, Observation, wait_for
 
 _POLL_S = 0.5
 
 
-class Readiness:
+class NotifySocket:
     """A datagram socket for one program's NOTIFY_SOCKET, made in the network namespace that it runs in."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        # a name that the kernel chooses, in no directory: whatever user is told it can reach it, in this
-        # network namespace and in no other
+        # an abstract name chosen by the kernel: any user can reach it, but only in this network namespace
         self._socket.bind("")
         self.address = "@" + self._socket.getsockname()[1:].decode()
         self._socket.settimeout(_POLL_S)
         self.is_ready = False
-        self.status = ""  # what the program said last that it is busy with
+        self.status = ""  # the program's last STATUS=
 
-    def wait(self, child: Child, step: Step, *, hang_s: float | None = HANG_S) -> None:
-        """Until the program says that it is ready; EndedError when it ends, StalledError when it hangs."""
+    def wait(self, child: ChildProcess, step: Step, *, hang_s: float | None = HANG_S) -> None:
+        """Wait until the program notifies READY=1.
 
-        def look() -> Look[bool]:
-            running = child.running  # before its last message is read
+        Raises: EndedError when it ends, StalledError when it hangs.
+        """
+
+        def look() -> Observation[bool]:
+            running = child.running  # checked before its last message is read
             self._receive()
             if self.is_ready:
-                return Look("", result=True)
+                return Observation("", result=True)
             if not running:
                 raise EndedError(
-                    f"{child.title} ended at its start\n{child.last_lines()}", f"its log is {child.log}"
+                    f"{child.title} ended during its start\n{child.last_lines()}", f"see {child.log}"
                 )
-            return Look(
-                self.status or "its first words",
+            return Observation(
+                self.status or "its first status",
                 progress=(self.status, activity.written_bytes(child.log)),
                 activity=child.cpu_ticks(),
             )
@@ -47,7 +49,7 @@ class Readiness:
         wait_for(look, step, child.last_lines, hang_s=hang_s, every_s=0.0)
 
     def _receive(self) -> None:
-        """Take one message, for which it waits a moment."""
+        """Receive one message, waiting for at most _POLL_S."""
         try:
             message = self._socket.recv(4096).decode(errors="replace")
         except TimeoutError:
