@@ -191,7 +191,7 @@ def test_a_killed_daemon_is_started_again_on_the_same_port(cloud: Cloud) -> None
 
 def test_another_of_the_same_root_is_refused_and_does_no_harm(cloud: Cloud) -> None:
     second = Cloud(cloud.plan, system_vms=False)
-    with pytest.raises(LabError, match="is up already"):
+    with pytest.raises(LabError, match="a cloud already runs"):
         second.start()
     second.stop()
     assert cloud.api.items("listZones", "zone")
@@ -208,7 +208,7 @@ def test_another_root_is_another_cloud(cloud: Cloud, tmp_path: Path) -> None:
 def test_a_taken_port_is_named_and_nothing_is_left(tmp_path: Path) -> None:
     plan = plan_in(tmp_path)
     with socket.create_server(("127.0.0.1", plan.console_port)):
-        with pytest.raises(LabError, match=f"port {plan.console_port} on 127.0.0.1"):
+        with pytest.raises(LabError, match=f"127.0.0.1:{plan.console_port}"):
             Cloud(plan, system_vms=False).start()
     assert traces(plan) == []
 
@@ -221,7 +221,7 @@ def test_a_daemon_that_cannot_start_is_quoted_and_nothing_is_left(
         "systemvm.lab.configuration.write",
         lambda plan, *_, **__: (plan.layout.prepare(), plan.layout.config_file.write_text("nonsense: 1\n")),
     )
-    with pytest.raises(LabError, match=r"ended at its start\n(.*\n)*.*nonsense: unknown key"):
+    with pytest.raises(LabError, match=r"ended during its start\n(.*\n)*.*nonsense: unknown key"):
         Cloud(plan, system_vms=False).start()
     assert traces(plan) == []
 
@@ -280,7 +280,7 @@ def test_down_ends_a_cloud_that_another_process_keeps_up(tmp_path: Path) -> None
         "import signal\n"
         "def end(*_): raise SystemExit(0)\n"
         "signal.signal(signal.SIGTERM, end)\n"
-        + script.replace("Cloud(Plan", "cloud = Cloud(Plan").replace(".start()\n", "\ncloud.start()\n")
+        + script.replace("Cloud(LabPlan", "cloud = Cloud(LabPlan").replace(".start()\n", "\ncloud.start()\n")
         + "try:\n    signal.pause()\nfinally:\n    cloud.stop()\n"
     )
     words = [

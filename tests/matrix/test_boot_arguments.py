@@ -198,4 +198,4 @@ def take_the_steps_of_cloudstacks_host(guest: TappedGuest, work: Path) -> None:
     assert guest.tell("systemctl is-active cloud").strip() == "active"
     refused = guest.ssh("/opt/cloud/bin/keystore-setup /a /b password 365 /c")
     assert refused.returncode == 1
-    assert "no Java keystore" in refused.stderr
+    assert "Java keystores are not supported" in refused.stderr

@@ -1,4 +1,4 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# CloudStack's host asks by this, after a start, whether its scripts are there: it lists what it is told to.
+# CloudStack's host runs this after a start to check that its scripts exist: it lists its arguments.
 exec ls -lhd "$@"

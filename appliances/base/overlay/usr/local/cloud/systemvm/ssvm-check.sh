@@ -1,4 +1,4 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Where CloudStack's operators and tests look for the checks of a system VM.
+# CloudStack's operators and tests run the checks of a system VM at this path.
 exec /opt/systemvm/current/bin/systemvm-check "$@"
