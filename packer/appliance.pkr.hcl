@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-# Boots an appliance's base disk, lays its own files over it, and leaves a compressed image.
-# Read by Debian's Packer 1.6.6 and by current releases; the latter also need plugins.pkr.hcl, which
-# run-packer.sh makes from plugins.pkr.hcl.in, because 1.6 refuses to parse it.
+# Boots an appliance's base disk, installs its files, and makes a compressed image.
+# Works with Debian's Packer 1.6.6 and current releases. The latter also need plugins.pkr.hcl, which run-packer.sh
+# makes from plugins.pkr.hcl.in, because 1.6 cannot parse it.
 
 source "qemu" "appliance" {
   iso_url          = var.base_disk
@@ -26,13 +26,13 @@ source "qemu" "appliance" {
 
   ssh_username         = "root"
   ssh_private_key_file = var.build_key
-  # for a busy host without KVM; a kernel that crashed ends its machine at once
+  # for a busy host without KVM; a kernel panic ends the VM at once
   ssh_timeout          = "60m"
   shutdown_command     = "systemctl poweroff"
   shutdown_timeout     = "30m"
 
   qemuargs = [
-    # a kernel that crashed ends its machine, and Packer's wait for it
+    # a kernel panic ends the VM, and with it Packer's wait
     ["-no-reboot"],
     ["-machine", var.board],
     ["-bios", var.firmware],
@@ -57,7 +57,7 @@ build {
   }
 
   provisioner "shell" {
-    # a file system in memory: what is not installed leaves no trace on the disk
+    # a file system in memory, so that temporary files leave no trace on the disk
     environment_vars = ["PAYLOAD=/run/payload"]
     scripts = [
       "${path.root}/provision/10-overlay.sh",

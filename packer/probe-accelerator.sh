@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Prints kvm or tcg: kvm only if a real guest gets as far as its first program under it within 15 seconds.
-# /dev/kvm may open, and even make a virtual machine, where every stock kernel then hangs.
+# Prints kvm or tcg: kvm only if a guest starts its first program with it within 15 seconds.
+# On some hosts /dev/kvm can be opened and makes a VM, but every stock kernel hangs in it.
 # usage: probe-accelerator.sh KERNEL INITRD
 set -euo pipefail
 
@@ -13,8 +13,8 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 marker=systemvm-probe-$$
-# a second archive behind the first: one more program in the initial file system. The kernel takes an archive
-# that is not compressed only where its offset is a multiple of four (init/initramfs.c, unpack_to_rootfs).
+# a second archive after the first adds a program to the initial file system. The kernel accepts an uncompressed
+# archive only at an offset that is a multiple of four (init/initramfs.c, unpack_to_rootfs).
 printf '#!/bin/busybox sh\necho %s\n/bin/busybox poweroff -f\n' "$marker" > "$work/probe"
 chmod 755 "$work/probe"
 cp "$initrd" "$work/initrd"

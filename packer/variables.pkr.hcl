@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-# What packer/build.py fills in; nothing here has a default that could hide a forgotten one.
+# Variables that packer/build.py sets; they have no defaults, so that a missing one is an error.
 
 variable "name" {
   type        = string
-  description = "What the image's file is called, without its ending: the appliance, and another architecture."
+  description = "The image's file name without extension: the appliance, with the architecture if it is not amd64."
 }
 
 variable "qemu" {
   type        = string
-  description = "The architecture's QEMU."
+  description = "The QEMU program of the architecture."
 }
 
 variable "board" {
@@ -23,7 +23,7 @@ variable "firmware" {
 
 variable "accelerator" {
   type        = string
-  description = "kvm or tcg, as probed with a real guest: Packer's own detection believes any /dev/kvm that opens."
+  description = "kvm or tcg, probed by booting a guest: Packer's detection accepts any /dev/kvm that can be opened."
 }
 
 variable "accelerator_options" {
@@ -38,7 +38,7 @@ variable "cpu" {
 
 variable "base_disk" {
   type        = string
-  description = "The disk that mmdebstrap's root file system was put on."
+  description = "The base disk with mmdebstrap's root file system."
 }
 
 variable "kernel" {
@@ -56,17 +56,17 @@ variable "append" {
 
 variable "payload" {
   type        = string
-  description = "A tar of overlay, wheels and lists."
+  description = "A tar with overlay, wheels and lists."
 }
 
 variable "credentials" {
   type        = string
-  description = "SMBIOS strings: the build's own ssh key and network, which never touch the disk."
+  description = "SMBIOS strings with the build's ssh key and network, which are never written to the disk."
 }
 
 variable "build_key" {
   type        = string
-  description = "The private half of that key."
+  description = "The private part of that key."
 }
 
 variable "output" {

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Makes the initial file system: one program (the appliance's own busybox), our init, a handful of modules.
+# Makes the initial file system: the appliance's busybox, our init, and a few kernel modules.
 # usage: initrd.sh ROOT MODULE_LIST OUTPUT
-# Debian's own takes six seconds of an emulated start (udev, dozens of scripts); this one takes half a second.
+# Debian's takes six seconds of an emulated boot (udev, dozens of scripts), this one half a second.
 set -euo pipefail
 
 root=$1 list=$2 output=$3
@@ -16,7 +16,7 @@ cp "$root/usr/bin/busybox" "$work/bin/busybox"
 install -m 755 "$here/init" "$work/init"
 
 number=10
-# add DIRECTORY MODULE: the module and what it needs, uncompressed, numbered in the order to load them
+# add DIRECTORY MODULE: adds the module and its dependencies, uncompressed, numbered in the order of loading
 add() {
     local path name
     while read -r kind path _; do

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Lays the appliance's own files over Debian's: configuration, units, policy, firewall.
+# Copies the appliance's files over Debian's: configuration, units, policy, firewall.
 set -eu
 mkdir -p "$PAYLOAD"
 tar -C "$PAYLOAD" -xf /tmp/payload.tar

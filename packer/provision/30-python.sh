@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# The agents and the packages they need, from wheels whose hashes were checked; compiled once, here.
+# Installs the agents and their packages from wheels with checked hashes, and compiles them.
 set -eu
 version=$(cat "$PAYLOAD/version")
 home=/opt/systemvm/$version
@@ -9,10 +9,10 @@ mkdir -p "$lib" "$home/bin"
 for wheel in "$PAYLOAD"/wheels/*.whl; do
     python3 -I -m zipfile -e "$wheel" "$lib"
 done
-# a wheel's scripts and headers are for developers
+# scripts and headers of wheels are not needed
 rm -rf "$lib"/*.data
 while read -r part; do
-    # shellcheck disable=SC2086 # patterns are meant
+    # shellcheck disable=SC2086 # patterns are intended
     [ -z "$part" ] || rm -rf "${lib:?}"/$part
 done < "$PAYLOAD/python-prune"
 find "$lib" -type d \( -name test -o -name tests \) -prune -exec rm -rf {} +
@@ -33,5 +33,5 @@ PROGRAM
 done < "$PAYLOAD/programs"
 ln -sfn "$version" /opt/systemvm/current
 
-# unchecked: neither the source's time nor its content is looked at when a program starts
+# unchecked: a program starts without checking the source's time or content
 python3 -I -m compileall -q -f --invalidation-mode unchecked-hash "$lib"

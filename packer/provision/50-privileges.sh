@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Root alone logs in, and systemd starts every service as the user that it is to be: no program needs to give its
-# caller another user, group or capability. What is not there cannot help a service that was taken over.
+# Only root logs in, and systemd starts every service as its user: no program needs to give its caller another user,
+# group or capability. A compromised service cannot use programs that are not there.
 set -eu
 find / -xdev -type f -perm /6000 -exec chmod ug-s {} +
 find /usr /opt -xdev -type f -perm /111 -print0 | python3 -IS -c '

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# The build ends here if anything is in the image that must not be, or is not that must.
+# Fails the build if the image contains something forbidden, or lacks something required.
 set -eu
 fail() {
     echo "error: $*" >&2
@@ -28,7 +28,7 @@ while read -r user; do
     id "$user" > /dev/null 2>&1 || fail "user $user was not made"
 done < "$PAYLOAD/users"
 
-# every module of ours can be imported: all that it needs from other packages is here
+# every module of ours can be imported: all its dependencies are installed
 python3 -IS - "$lib" "$PAYLOAD/programs" <<'PYTHON' || fail "a module is missing or incomplete"
 import importlib, pathlib, sys
 
@@ -41,7 +41,7 @@ for path in sorted((lib / "systemvm").rglob("*.py")):
 for line in pathlib.Path(sys.argv[2]).read_text().split():
     importlib.import_module(line.partition(":")[2]).main
 PYTHON
-# and every one is compiled
+# every module is compiled
 [ -z "$(find "$lib" -name '*.py' -size +0 | while read -r source; do
     directory=${source%/*} name=${source##*/}
     set -- "$directory/__pycache__/${name%.py}".cpython-*.pyc
