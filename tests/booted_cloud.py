@@ -15,7 +15,7 @@ from typing import Any
 from cs import CloudStack
 
 from systemvm.lab.cloud import Cloud
-from systemvm.lab.waiting import Observation
+from systemvm.lab.waiting import WaitState
 from systemvm.service.slowness import scaled_s
 
 TOP = Path(__file__).resolve().parents[1]
@@ -99,11 +99,11 @@ class BootedCloud:
     def wait_up(self, kind: str) -> dict[str, Any]:
         """The zone's system VM of a kind, once it is Up; StalledError, and why, when nothing works on it."""
 
-        def look() -> Observation[dict[str, Any]]:
+        def look() -> WaitState[dict[str, Any]]:
             rows = self.api.listSystemVms(systemvmtype=kind).get("systemvm", [])
             up = [row for row in rows if row.get("agentstate") == "Up" and row["state"] == "Running"]
             states = [(row["name"], row["state"], row.get("agentstate"), row.get("reason")) for row in rows]
-            return Observation(f"a {kind} that is Up: {states}", next(iter(up), None), progress=tuple(states))
+            return WaitState(f"a {kind} that is Up: {states}", next(iter(up), None), progress=tuple(states))
 
         return self.lab.wait(look, lambda: self.lab.why(kind))
 
@@ -114,9 +114,9 @@ class BootedCloud:
     def job(self, jobid: str) -> dict[str, Any]:
         """A job's result; fails with its error text, or when nothing works on it."""
 
-        def look() -> Observation[dict[str, Any]]:
+        def look() -> WaitState[dict[str, Any]]:
             answer = self.api.queryAsyncJobResult(jobid=jobid)
-            return Observation(f"job {jobid}", answer if answer["jobstatus"] != 0 else None)
+            return WaitState(f"job {jobid}", answer if answer["jobstatus"] != 0 else None)
 
         answer = self.lab.wait(look, lambda: f"see {self.lab.daemon_log}")
         assert answer["jobstatus"] == 1, answer["jobresult"]
@@ -145,14 +145,14 @@ class BootedCloud:
     def wait_settled(self, template_id: str) -> dict[str, Any]:
         """The template once it is Ready or has failed; StalledError when nothing works on it."""
 
-        def look() -> Observation[dict[str, Any]]:
+        def look() -> WaitState[dict[str, Any]]:
             row = self.template(template_id)
             assert row is not None
             status = row.get("status") or ""
             states = {detail["downloadState"] for detail in row.get("downloaddetails", [])}
             settled = row["isready"] or "DOWNLOAD_ERROR" in states
             progress = (status, row.get("hint"))
-            return Observation(f"{row['name']}: {status}", row if settled else None, progress=progress)
+            return WaitState(f"{row['name']}: {status}", row if settled else None, progress=progress)
 
         return self.lab.wait(look, lambda: self.lab.why("secondarystoragevm"))
 

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 
 from systemvm.lab.errors import LabError
 from systemvm.lab.reporting import NullStep
-from systemvm.lab.waiting import HANG_S, Observation, wait_for
+from systemvm.lab.waiting import HANG_S, WaitState, wait_for
 
 _REQUEST_S = 30.0
 _POLL_S = 0.5
@@ -85,8 +85,8 @@ class ApiClient:
         """
         job = self.call(command, **parameters)["jobid"]
 
-        def look() -> Observation[dict[str, Any]]:
-            return Observation(f"the job of {command}", result=self.job_result(command, job))
+        def look() -> WaitState[dict[str, Any]]:
+            return WaitState(f"the job of {command}", result=self.job_result(command, job))
 
         # the query API has no events, so the job is polled
         return wait_for(look, NullStep(), lambda: "", hang_s=HANG_S, every_s=_POLL_S)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from systemvm.lab import activity
 from systemvm.lab.reporting import Step
-from systemvm.lab.waiting import EndedError, Observation, wait_for
+from systemvm.lab.waiting import EndedError, WaitState, wait_for
 
 POLL_S = 0.1
 
@@ -41,16 +41,16 @@ class ChildProcess:
         Raises: EndedError with the end of the log when the program ends, StalledError when it does nothing.
         """
 
-        def look() -> Observation[bool]:
+        def look() -> WaitState[bool]:
             if holds():
-                return Observation("", result=True)
+                return WaitState("", result=True)
             if not self.running:
                 raise EndedError(
                     f"{self.title} ended ({self.process.returncode}) before {what}\n{self.last_lines()}",
                     f"see {self.log}",
                 )
             log_bytes = activity.written_bytes(self.log)
-            return Observation(f"{self.title}: {what}", progress=log_bytes, activity=self.cpu_ticks())
+            return WaitState(f"{self.title}: {what}", progress=log_bytes, activity=self.cpu_ticks())
 
         # no event reports a port that opens in another namespace
         wait_for(look, step, self.last_lines, hang_s=hang_s, every_s=POLL_S)

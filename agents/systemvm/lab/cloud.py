@@ -28,7 +28,7 @@ from systemvm.lab.plan import LabPlan
 from systemvm.lab.reporting import NullReporter, NullStep, Reporter, Step
 from systemvm.lab.system_vm_status import REQUIRED_TYPES, describe, types_up
 from systemvm.lab.teardown import remove_sockets
-from systemvm.lab.waiting import HANG_S, EndedError, Observation, wait_for
+from systemvm.lab.waiting import HANG_S, EndedError, WaitState, wait_for
 from systemvm.management.first_start import FirstLogin
 from systemvm.service.slowness import scaled_s
 
@@ -222,7 +222,7 @@ class Cloud:
 
     def wait(
         self,
-        look: Callable[[], Observation[T]],
+        look: Callable[[], WaitState[T]],
         explain: Callable[[], str],
         step: Step | None = None,
         *,
@@ -233,7 +233,7 @@ class Cloud:
         Raises: EndedError when the daemon ends, StalledError when it takes too long.
         """
 
-        def look_at_both() -> Observation[T]:
+        def look_at_both() -> WaitState[T]:
             if self._daemon is not None and not self._daemon.running:
                 raise EndedError(f"the daemon ended\n{self._daemon.last_lines()}", f"see {self.daemon_log}")
             found = look()
@@ -246,10 +246,10 @@ class Cloud:
         ticks = sum(activity.cpu_ticks_by_file(path) for path in self.plan.layout.machines.glob("*.pid"))
         return ticks // (60 * os.sysconf("SC_CLK_TCK"))
 
-    def _look_at_system_vms(self) -> Observation[list[dict[str, Any]]]:
+    def _look_at_system_vms(self) -> WaitState[list[dict[str, Any]]]:
         machines = self.api.items("listSystemVms", "systemvm")
         said = [activity.written_bytes(self.plan.layout.logs / f"{vm['name']}.log") for vm in machines]
-        return Observation(
+        return WaitState(
             describe(machines) or "the first of them",
             result=machines if types_up(machines) >= REQUIRED_TYPES else None,
             progress=(describe(machines), *(vm.get("reason") for vm in machines), *said),

@@ -8,7 +8,7 @@ import socket
 from systemvm.lab import activity
 from systemvm.lab.children import ChildProcess
 from systemvm.lab.reporting import Step
-from systemvm.lab.waiting import HANG_S, EndedError, Observation, wait_for
+from systemvm.lab.waiting import HANG_S, EndedError, WaitState, wait_for
 
 _POLL_S = 0.5
 
@@ -31,16 +31,16 @@ class NotifySocket:
         Raises: EndedError when it ends, StalledError when it hangs.
         """
 
-        def look() -> Observation[bool]:
+        def look() -> WaitState[bool]:
             running = child.running  # checked before its last message is read
             self._receive()
             if self.is_ready:
-                return Observation("", result=True)
+                return WaitState("", result=True)
             if not running:
                 raise EndedError(
                     f"{child.title} ended during its start\n{child.last_lines()}", f"see {child.log}"
                 )
-            return Observation(
+            return WaitState(
                 self.status or "its first status",
                 progress=(self.status, activity.written_bytes(child.log)),
                 activity=child.cpu_ticks(),

@@ -17,7 +17,7 @@ from systemvm.lab.cloud import Cloud
 from systemvm.lab.errors import LabError
 from systemvm.lab.plan import LabPlan
 from systemvm.lab.reporting import Reporter
-from systemvm.lab.waiting import EndedError, Observation
+from systemvm.lab.waiting import EndedError, WaitState
 
 IPXE_ISO = Path("/usr/lib/ipxe/ipxe.iso")
 MACHINE_NAME = "hello"
@@ -72,7 +72,7 @@ class Sample(Protocol):
     #: The arguments of `systemvm` by which an operator creates it after a failure.
     retry: str
 
-    def look(self) -> Observation[dict[str, Any]]:
+    def look(self) -> WaitState[dict[str, Any]]:
         """Check the sample and take its next step.
 
         Raises: SampleError or ApiRefusedError when it failed, OSError when the API does not answer.
@@ -92,7 +92,7 @@ class MediaSample:
         self.title = f"{medium.noun.lower()} {medium.name}"
         self.retry = f"{medium.object_name} register {medium.name} {cloud.plan.source_url}/{medium.file}"
 
-    def look(self) -> Observation[dict[str, Any]]:
+    def look(self) -> WaitState[dict[str, Any]]:
         api, medium = self._cloud.api, self._medium
         found = _find(api, medium)
         if not self._begun and found is not None and _failed(found):
@@ -106,7 +106,7 @@ class MediaSample:
         self._found = found
         if _failed(found):
             raise SampleError(f"{medium.name}: {found.get('status')}", str(found.get("hint") or ""))
-        return Observation(
+        return WaitState(
             str(found.get("hint") or found["status"]),
             result=found if found["isready"] else None,
             percent=_percent(found),
@@ -129,7 +129,7 @@ class VmSample:
         self._job: tuple[str, str] | None = None  # command, id
         self._status = ""
 
-    def look(self) -> Observation[dict[str, Any]]:
+    def look(self) -> WaitState[dict[str, Any]]:
         api = self._cloud.api
         template = _find(api, TINY)
         machines = api.items("listVirtualMachines", "virtualmachine", name=MACHINE_NAME)
@@ -137,12 +137,12 @@ class VmSample:
         state = str(machine["state"]) if machine is not None else "not deployed"
         self._status = f"{MACHINE_NAME} is {state}"
         if machine is not None and state == "Running":
-            return Observation("", result=machine)
+            return WaitState("", result=machine)
         if self._job is not None:
             api.job_result(*self._job)
         elif template is None or not template["isready"]:
             self._status = f"template {TINY.name} is not Ready"
-            return Observation(f"template {TINY.name}")
+            return WaitState(f"template {TINY.name}")
         elif machine is None:
             [offering] = api.items("listServiceOfferings", "serviceoffering", name="tiny")
             self._begin(
@@ -151,7 +151,7 @@ class VmSample:
             )  # fmt: skip
         elif state == "Stopped":
             self._begin("startVirtualMachine", id=machine["id"])
-        return Observation("its disk and its start", progress=state)
+        return WaitState("its disk and its start", progress=state)
 
     def _begin(self, command: str, **parameters: object) -> None:
         self._job = command, str(self._cloud.api.call(command, **parameters)["jobid"])

@@ -35,7 +35,7 @@ class EndedError(LabError):
 
 
 @frozen
-class Observation(Generic[T]):
+class WaitState(Generic[T]):
     """The result of one check of a wait."""
 
     detail: str  # what is awaited now
@@ -62,7 +62,7 @@ class _SystemClock:
 
 
 def wait_for(
-    look: Callable[[], Observation[T]],
+    look: Callable[[], WaitState[T]],
     step: Step,
     explain: Callable[[], str],
     *,
@@ -86,7 +86,7 @@ def wait_for(
         try:
             found = look()
         except OSError as error:
-            found = Observation(f"an answer of the API ({error})", progress=progress, activity=activity)
+            found = WaitState(f"an answer of the API ({error})", progress=progress, activity=activity)
         if found.result is not None:
             return found.result
         now_s = clock.seconds()

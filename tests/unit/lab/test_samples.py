@@ -12,7 +12,7 @@ import pytest
 from systemvm.lab.api_client import ApiRefusedError
 from systemvm.lab.reporting import NullReporter
 from systemvm.lab.samples import SampleSet, VmSample
-from systemvm.lab.waiting import EndedError, Observation
+from systemvm.lab.waiting import EndedError, WaitState
 
 READY = {"id": "t", "name": "tiny", "zoneid": "z", "isready": True, "status": "Download Complete"}
 
@@ -55,7 +55,7 @@ class FakeCloud:
         self.daemon_ended = False
 
     def wait(
-        self, look: Callable[[], Observation[Any]], explain: Callable[[], str], step: Any, *, late_s: float
+        self, look: Callable[[], WaitState[Any]], explain: Callable[[], str], step: Any, *, late_s: float
     ) -> Any:
         """Three looks, and whatever the last one raises."""
         for _ in range(3):

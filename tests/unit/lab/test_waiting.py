@@ -13,8 +13,8 @@ from systemvm.lab.waiting import (
     EXPLAIN_AFTER_S,
     EXPLAIN_AT_MOST_EVERY_S,
     EndedError,
-    Observation,
     StalledError,
+    WaitState,
     wait_for,
 )
 
@@ -54,16 +54,16 @@ class World:
     def elapsed_s(self) -> float:
         return self.time.now_s - 1000.0
 
-    def wait(self, look: Callable[[], Observation[str]], **limits: float) -> Any:
+    def wait(self, look: Callable[[], WaitState[str]], **limits: float) -> Any:
         return wait_for(look, self.shown, lambda: "the NFS server hangs", clock=self.time, **limits)
 
 
 def test_progress_keeps_it_waiting_for_hours_without_a_word() -> None:
     world = World()
 
-    def look() -> Observation[str]:
+    def look() -> WaitState[str]:
         minute = world.elapsed_s // 50
-        return Observation(f"minute {minute}", result="done" if minute > 200 else None, progress=minute)
+        return WaitState(f"minute {minute}", result="done" if minute > 200 else None, progress=minute)
 
     assert world.wait(look, late_s=60, hang_s=60) == "done"
     assert world.elapsed_s > 10_000
@@ -72,7 +72,7 @@ def test_progress_keeps_it_waiting_for_hours_without_a_word() -> None:
 
 def test_a_minute_without_progress_is_explained_and_the_wait_goes_on() -> None:
     world = World()
-    look = lambda: Observation("its SSVM", result="done" if world.elapsed_s > 4000 else None)  # noqa: E731
+    look = lambda: WaitState("its SSVM", result="done" if world.elapsed_s > 4000 else None)  # noqa: E731
     assert world.wait(look) == "done"
     times = [when_s for when_s, _ in world.shown.explained]
     assert times[0] == EXPLAIN_AFTER_S
@@ -84,9 +84,9 @@ def test_a_minute_without_progress_is_explained_and_the_wait_goes_on() -> None:
 def test_progress_starts_the_minute_anew() -> None:
     world = World()
 
-    def look() -> Observation[str]:
+    def look() -> WaitState[str]:
         result = "y" if world.elapsed_s > 130 else None
-        return Observation("x", result=result, progress=world.elapsed_s > 30)
+        return WaitState("x", result=result, progress=world.elapsed_s > 30)
 
     world.wait(look)
     assert [when_s for when_s, _ in world.shown.explained] == [31 + EXPLAIN_AFTER_S]
@@ -95,15 +95,15 @@ def test_progress_starts_the_minute_anew() -> None:
 def test_work_without_progress_is_late_and_not_hung() -> None:
     world = World()
     with pytest.raises(StalledError, match="no progress for 120 s: x\nhint: the NFS server hangs"):
-        world.wait(lambda: Observation("x", activity=world.elapsed_s), late_s=120, hang_s=60)
+        world.wait(lambda: WaitState("x", activity=world.elapsed_s), late_s=120, hang_s=60)
     with pytest.raises(StalledError, match="no progress for 60 s"):
-        world.wait(lambda: Observation("x"), late_s=120, hang_s=60)
+        world.wait(lambda: WaitState("x"), late_s=120, hang_s=60)
 
 
 def test_an_api_that_does_not_answer_is_waited_for_and_a_real_end_is_one() -> None:
     world = World()
 
-    def look() -> Observation[str]:
+    def look() -> WaitState[str]:
         if world.elapsed_s < 30:
             raise TimeoutError("timed out")
         raise EndedError("the daemon ended")
