@@ -245,7 +245,7 @@ async def test_the_daemon_refuses_tls_1_2(listener: Listener, directory: Path) -
 async def test_the_daemon_gives_up_on_half_a_handshake(
     listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(secure_transport, "HANDSHAKE_S", 0.3)
+    monkeypatch.setattr(secure_transport, "HANDSHAKE_TIMEOUT_S", 0.3)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     half = context.wrap_bio(incoming, outgoing, server_hostname="x")
@@ -413,7 +413,7 @@ async def test_an_agent_refuses_tls_1_2_plain_text_and_garbage(directory: Path) 
 
 @pytest_twisted.ensureDeferred
 async def test_an_agent_gives_up_on_a_silent_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(secure_transport, "HANDSHAKE_S", 0.3)
+    monkeypatch.setattr(secure_transport, "HANDSHAKE_TIMEOUT_S", 0.3)
     states, received = await said_of(lambda connection: b"".join(iter(lambda: connection.recv(65536), b"")))
     assert b"jsonrpc" not in received
     assert any("handshake-timeout" in state for state in states), states

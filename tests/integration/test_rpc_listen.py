@@ -207,7 +207,7 @@ async def test_plain_bytes_are_refused(daemon: Daemon, garbage: bytes) -> None:
 async def test_a_client_that_never_begins_its_handshake_is_cut_off(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(secure_transport, "HANDSHAKE_S", 0.2)
+    monkeypatch.setattr(secure_transport, "HANDSHAKE_TIMEOUT_S", 0.2)
 
     def wait() -> bytes:
         with socket.create_connection(daemon.address, timeout=20) as plain:
@@ -344,7 +344,7 @@ def crowd(address: tuple[str, int], count: int) -> Iterator[None]:
 async def test_a_silent_crowd_keeps_no_agent_out(
     daemon: Daemon, directory: Path, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
-    monkeypatch.setattr(secure_transport, "HANDSHAKE_S", 600.0)  # nothing is mended by waiting
+    monkeypatch.setattr(secure_transport, "HANDSHAKE_TIMEOUT_S", 600.0)  # nothing is mended by waiting
     context = client_context(directory, AUTHORITY.agent("s-7-VM"))
 
     def dial() -> bytes:

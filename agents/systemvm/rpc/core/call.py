@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every part of the channel speaks of: a caller, a call, the connection it came by, a method."""
+"""The types that all of the channel uses: a caller, a call, its connection, and a method."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def new_request_id() -> str:
 
 @frozen
 class PeerCertificate:
-    """The certificate that a connection was opened with."""
+    """The certificate of the other end of a connection."""
 
     serial: str  # hexadecimal, lower case
     not_after_s: float  # UNIX time
@@ -36,7 +36,7 @@ class PeerCertificate:
 
 @frozen
 class Caller:
-    """Who is at the other end: from its certificate, or from the kernel on a UNIX socket.
+    """The identity of the other end: from its certificate, or from the kernel on a UNIX socket.
 
     >>> Caller("s-1-VM", "ssvm"), Caller("uid:0", "operator")  # doctest: +ELLIPSIS
     (Caller(name='s-1-VM', role='ssvm'), Caller(name='uid:0', role='operator'))
@@ -48,7 +48,7 @@ class Caller:
 
 
 class Connection(Protocol):
-    """The other end, for who wants to call it back; `peer.Peer` is the one there is."""
+    """The other end, for handlers that call it back; implemented by `peer.Peer`."""
 
     caller: Caller
 
@@ -74,7 +74,7 @@ class Connection(Protocol):
 
 @frozen
 class Call:
-    """What a handler knows of the call besides its parameters; `peer` is None over HTTP."""
+    """A call without its parameters; `peer` is None over HTTP."""
 
     caller: Caller
     request_id: str
@@ -82,23 +82,23 @@ class Call:
     deadline: Deadline | None = field(default=None, eq=False, repr=False)
 
     def remaining_s(self, at_most_s: float) -> float:
-        """How long there is to wait for what the handler itself calls: its caller's time, and no more."""
+        """Return how long a handler can wait for its own calls: at most until its caller's deadline."""
         return at_most_s if self.deadline is None else min(at_most_s, self.deadline.remaining_s)
 
 
 Handler = Callable[[Call, Any], Awaitable[Any]]
 
 #: Gets the call and the `job` of the query (None without one), yields values that msgspec can encode, and
-#: returns when the job has ended; an RpcError refuses. It is closed when the reader hangs up.
+#: returns when the job has ended; it raises an RpcError to refuse. It is closed when the reader disconnects.
 EventSource = Callable[[Call, str | None], AsyncIterator[Any]]
 
 
 @frozen
 class ObjectAccess:
-    """Which objects a caller may name in a method's parameters, besides having the role for it.
+    """Which objects a caller can name in the parameters of a method that its role may call.
 
-    `owns(call, params)` answers whether what the parameters name is the caller's; what does not exist is
-    nobody's, and left to the handler: answer True for it. `text` says the rule for people (`rpc.discover`).
+    `owns(call, params)` returns whether the caller owns them; it returns True for objects that do not exist,
+    which the handler reports. `text` describes the rule for people (`rpc.discover`).
     `reason` is the stable code in the data of the FORBIDDEN error.
     """
 
@@ -107,7 +107,7 @@ class ObjectAccess:
     reason: str = "not-yours"
 
     async def require(self, call: Call, name: str, params: Any) -> None:
-        """RpcError FORBIDDEN unless the caller may name these objects."""
+        """Raises: RpcError FORBIDDEN unless the caller owns the objects."""
         if not await self.owns(call, params):
             data = {"reason": self.reason, "hint": f"open to {call.caller.role}: {self.text}"}
             raise RpcError(FORBIDDEN, f"{call.caller.name} may not call {name} on that object", data)
@@ -115,7 +115,7 @@ class ObjectAccess:
 
 @frozen
 class Method:
-    """One entry of a table; `roles` None means anybody who got as far as connecting."""
+    """One entry of a method table; without `roles` any connected caller may call it."""
 
     name: str
     handler: Handler
@@ -124,11 +124,14 @@ class Method:
     roles: frozenset[str] | None
     summary: str
     deadline_s: float
-    objects: ObjectAccess | None = None  # None: the method names no object, or any is open to its roles
-    cancel_on_disconnect: bool = False  # it changes nothing, or what it began goes on by itself
+    objects: ObjectAccess | None = None  # None: it names no object, or its roles may name all
+    cancel_on_disconnect: bool = False  # it changes nothing, or its work continues without it
 
     def read_params(self, raw: object) -> Any:
-        """Convert what the wire brought to the declared type; RpcError -32602 says what does not fit."""
+        """Convert the parameters of a message to the declared type.
+
+        Raises: RpcError INVALID_PARAMS with the reason.
+        """
         if isinstance(raw, list):
             raise self._bad_params("parameters go by name, in an object")
         if self.params is None:
@@ -141,7 +144,7 @@ class Method:
             raise self._bad_params(str(error)) from None
 
     async def run(self, call: Call, params: Any) -> Any:
-        """Ask for the right to these objects, then do it."""
+        """Check the right to the objects, then run the handler."""
         if self.objects is not None:
             await self.objects.require(call, self.name, params)
         return await self.handler(call, params)

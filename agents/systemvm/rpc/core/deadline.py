@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Until when a caller waits: on this end's clock, from when its request was read."""
+"""The time until which a caller waits, on this end's clock, counted from when its request was read."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from attrs import frozen
 
 @frozen
 class Deadline:
-    """A moment on the clock that `seconds` reads, after which nobody waits for the answer any more.
+    """A time on the clock `seconds`, after which the caller does not wait any more.
 
-    Time that a request spent in the caller's or the kernel's buffers is not known and not counted.
+    The time that a request spent in buffers of the caller or the kernel is unknown and not counted.
     """
 
     seconds: Callable[[], float]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one exception that crosses the wire, and the codes it carries."""
+"""The exception that crosses the wire, and its codes."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ METHOD_NOT_FOUND = -32601
 INVALID_PARAMS = -32602
 INTERNAL = -32603
 
-# Ours, from the range that the specification leaves to servers.
-FORBIDDEN = -32001  # the caller's role may not call this method
-NOT_CONNECTED = -32002  # there is no connection, or it ended before the answer came
-DEADLINE = -32003  # no answer in time, or the caller gave up
+# From the range that the specification leaves to servers.
+FORBIDDEN = -32001  # the role of the caller must not call this method
+NOT_CONNECTED = -32002  # there is no connection, or it was lost before the response
+DEADLINE = -32003  # no response in time, or the caller cancelled
 BUSY = -32004  # too many calls in flight
-REFUSED = -32010  # the application said no; data holds {"reason": stable code, "hint": text}
+REFUSED = -32010  # the application refused; data has {"reason": stable code, "hint": text}
 
 
 class RpcError(SystemVmError):
-    """A call that failed; raise it in a handler to answer with exactly this error.
+    """A call that failed; raise it in a handler to send exactly this error.
 
-    `data` may hold {"hint": what to do}. Any other exception of a handler reaches the caller as `INTERNAL`
-    with an incident id, and its text stays in the log.
+    `data` can have {"hint": what to do}. Any other exception of a handler reaches the caller as `INTERNAL`
+    with an incident id, and its text is only logged.
     """
 
     def __init__(self, code: int, message: str, data: Any = None) -> None:
@@ -44,11 +44,11 @@ class RpcError(SystemVmError):
 
     @classmethod
     def refused(cls, reason: str, message: str, hint: str = "") -> RpcError:
-        """The application's no: `reason` is a stable code that programs compare."""
+        """Return the refusal of an application; `reason` is a stable code that programs compare."""
         return cls(REFUSED, message, {"reason": reason, "hint": hint})
 
     def to_wire(self) -> dict[str, Any]:
-        """The `error` member of an answer."""
+        """Return the `error` member of a response."""
         wire: dict[str, Any] = {"code": self.code, "message": self.message}
         if self.data is not None:
             wire["data"] = self.data
@@ -56,7 +56,10 @@ class RpcError(SystemVmError):
 
     @classmethod
     def from_wire(cls, wire: object) -> RpcError:
-        """Read the `error` member of an answer; ValueError when it is none."""
+        """Parse the `error` member of a response.
+
+        Raises: ValueError when it is not an error.
+        """
         if not isinstance(wire, dict):
             raise ValueError("error is not an object")
         code, message = wire.get("code"), wire.get("message")

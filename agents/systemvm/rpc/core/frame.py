@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames: one message is one line of UTF-8 JSON, LF at its end, at most 1 MiB long and 32 levels deep.
+"""Frames: one message is one line of UTF-8 JSON that ends with LF, at most 1 MiB long and 32 levels deep.
 
-Nothing here waits or does I/O. Limits are checked before a decoder sees a byte.
+Sans-IO. Limits are checked before the decoder runs.
 """
 
 from __future__ import annotations
@@ -24,24 +24,27 @@ _AS_SQUARE = bytes.maketrans(b"{}", b"[]")
 
 
 class LineTooLong(SystemVmError):  # noqa: N818
-    """A line passed the limit; where the next one begins is unknown, so the connection has to close."""
+    """A line exceeds the limit; where the next one begins is unknown, so the connection must be closed."""
 
     code = FailureCode.PROTOCOL
 
 
 class LineSplitter:
-    """Cuts a stream into lines and never holds more than one line of the longest kind."""
+    """Cuts a stream into lines, and never holds more than one line of maximum length."""
 
     def __init__(self, limit_bytes: int = MAX_LINE_BYTES) -> None:
         self._limit_bytes = limit_bytes
         self._begun = bytearray()
 
     def __len__(self) -> int:
-        """Bytes held of a line that has not ended."""
+        """Bytes of the incomplete line."""
         return len(self._begun)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield each line that `data` ends, without its LF; LineTooLong as soon as one is too long."""
+        """Yield each line that `data` completes, without its LF.
+
+        Raises: LineTooLong as soon as a line is too long.
+        """
         start = 0
         while (end := data.find(b"\n", start)) >= 0:
             self._admit(end - start)
@@ -65,11 +68,11 @@ class LineSplitter:
 def within_depth(line: bytes, limit: int = MAX_DEPTH) -> bool:
     """Whether the arrays and objects of a JSON text nest no deeper than `limit`.
 
-    Text that is no JSON may get either answer; the decoder refuses it anyway.
+    The result for a text that is not JSON is undefined; the decoder rejects it anyway.
     """
     if line.count(b"[") + line.count(b"{") <= limit:
         return True
-    # Only the brackets, all of one kind; each pass then peels the innermost pairs, at the speed of C.
+    # only the brackets, all of one kind; each pass then removes the innermost pairs, at the speed of C
     brackets = _STRING.sub(b"", line).translate(_AS_SQUARE, _NOT_BRACKETS)
     for _ in range(limit):
         if not brackets:
@@ -79,9 +82,12 @@ def within_depth(line: bytes, limit: int = MAX_DEPTH) -> bool:
 
 
 def decode(line: bytes) -> Any:
-    """Decode one line; RpcError -32700 says what is wrong with it."""
+    """Decode one line.
+
+    Raises: RpcError PARSE_ERROR with the reason.
+    """
     try:
-        line.decode("utf-8")  # the decoder alone would not look inside what it skips
+        line.decode("utf-8")  # the decoder does not check the texts that it skips
     except UnicodeDecodeError as error:
         raise _parse_error(f"not UTF-8 at byte {error.start}") from None
     if not within_depth(line):
@@ -96,7 +102,10 @@ def decode(line: bytes) -> Any:
 
 
 def encode(message: object) -> bytes:
-    """One message as a line with its LF; ValueError when the other end would have to refuse it."""
+    """Encode a message as a line with its LF.
+
+    Raises: ValueError when the other end would reject it.
+    """
     line = msgspec.json.encode(message)
     if len(line) > MAX_LINE_BYTES:
         raise ValueError(f"message of {len(line)} bytes is longer than {MAX_LINE_BYTES}; page it")
@@ -106,12 +115,12 @@ def encode(message: object) -> bytes:
 
 
 def _members_are_unique(line: bytes, decoded: object) -> bool:
-    """Whether the decoder kept every member that the text has: of two of one name it keeps the last.
+    """Whether the decoder kept every member of the text: of two with one name it keeps the last.
 
-    Two ends that each believe another one of them would not speak of the same thing (RFC 8259, section 4).
+    Two programs could otherwise use different ones of them (RFC 8259, section 4).
     """
     kept = _count_members(decoded)
-    # Each member has one colon outside of texts; most messages have none inside of them either.
+    # each member has one colon outside of texts; most messages have no others
     return line.count(b":") == kept or _STRING.sub(b"", line).count(b":") == kept
 
 

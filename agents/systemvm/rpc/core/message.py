@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON-RPC 2.0 messages: requests, notifications and answers, told apart and checked.
+"""JSON-RPC 2.0 messages: requests, notifications and responses, distinguished and checked.
 
-A request carries two members more than the specification's: `request_id`, the same text from the API to a
-worker's log line, and `deadline_ms`, how long its caller waits from when it is sent. Older ends ignore both.
+A request has two members that are not in the specification: `request_id`, the same from the API to the log of
+a worker, and `deadline_ms`, how long its caller waits after sending it. Older versions ignore both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from systemvm.service.errors import FailureCode, SystemVmError
 
 MessageId = str | int
 MAX_ID_CHARACTERS = 128
-MAX_ID_NUMBER = 2**53 - 1  # what every JSON reader keeps exactly (RFC 8259, section 6)
+MAX_ID_NUMBER = 2**53 - 1  # every JSON parser keeps it exactly (RFC 8259, section 6)
 MAX_METHOD_CHARACTERS = 256
 
 
@@ -28,7 +28,7 @@ class Request:
     params: Any
     id: MessageId | None
     request_id: str | None
-    deadline_ms: int | None = None  # None: the caller did not say
+    deadline_ms: int | None = None  # None: the caller sent none
 
     def to_wire(self) -> dict[str, Any]:
         wire: dict[str, Any] = {"jsonrpc": "2.0", "method": self.method}
@@ -45,7 +45,7 @@ class Request:
 
 @frozen
 class Response:
-    """What came of a call: `error`, or else `result`. Its id is None when the call's could not be read."""
+    """The outcome of a call: `error` or `result`. Its id is None when that of the call could not be read."""
 
     id: MessageId | None
     result: Any = None
@@ -58,7 +58,7 @@ class Response:
 
 
 class InvalidMessage(SystemVmError):  # noqa: N818
-    """JSON that is no JSON-RPC 2.0; `answer` is what its sender gets, None when it gets nothing."""
+    """JSON that is not JSON-RPC 2.0; `answer` is the response to send, None for none."""
 
     code = FailureCode.PROTOCOL
 
@@ -68,7 +68,10 @@ class InvalidMessage(SystemVmError):  # noqa: N818
 
 
 def read(message: object) -> Request | Response:
-    """Tell a decoded message apart; InvalidMessage when it is none."""
+    """Return the message as its type.
+
+    Raises: InvalidMessage when it is not a message.
+    """
     if not isinstance(message, dict):
         hint = "a batch is for HTTP" if isinstance(message, list) else "a message is an object"
         raise _invalid(hint, None)
@@ -107,7 +110,7 @@ def _is_count(value: object) -> bool:
 
 
 def _read_answer(message: dict[str, Any]) -> Response:
-    # A bad answer is never answered: two ends that disagree would otherwise send errors for ever.
+    # a bad response is never responded to: two ends that disagree would send errors for ever
     if message.get("jsonrpc") != "2.0":
         raise InvalidMessage('answer: jsonrpc must be "2.0"', None)
     if "result" in message and "error" in message:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which methods an end answers, and who may call them on what."""
+"""The methods of one end, and which roles may call them on which objects."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ __all__ = [
 ]
 
 DISCOVER = "rpc.discover"
-PING = "rpc.ping"  # the channel's own sign of life, apart from the application's `ping`
+PING = "rpc.ping"  # keeps the channel alive; `ping` is the application's
 
-MAX_DEADLINE_S = 3600.0  # nothing on the channel may wait longer than an hour
+MAX_DEADLINE_S = 3600.0  # no call on the channel waits longer than an hour
 
-#: Asked of every call whose role may make it, before its parameters are looked at; an RpcError refuses.
+#: Called for every permitted call before its parameters are parsed; raises an RpcError to refuse it.
 Guard = Callable[[Call, Method], None]
 
 
 class MethodTable:
-    """The methods of one end; `rpc.discover` and `rpc.ping` are always there."""
+    """The methods of one end, `rpc.discover` and `rpc.ping` among them."""
 
     def __init__(self, title: str, version: str) -> None:
         self.title = title
@@ -61,18 +61,18 @@ class MethodTable:
         objects: ObjectAccess | None = None,
         cancel_on_disconnect: bool = False,
     ) -> None:
-        """Answer `name` with `await handler(call, params)`; notifications come to the same handlers.
+        """Register `await handler(call, params)` for calls and notifications of `name`.
 
-        `roles` says who may call, `objects` on what; the handler never runs for who may not. With
+        `roles` may call it, on `objects`; the handler never runs for others. With
         `cancel_on_disconnect` it is cancelled when its caller's connection ends, as it is when the caller
         cancels or its deadline passes; without, it continues, so that no work is left half done.
         """
         if name in self._methods:
-            raise ValueError(f"method {name!r} is there already")
+            raise ValueError(f"method {name!r} is registered already")
         if name.startswith("rpc."):
-            raise ValueError(f"method {name!r}: JSON-RPC keeps names that begin with rpc. to itself")
+            raise ValueError(f"method {name!r}: names that begin with rpc. are reserved for JSON-RPC")
         if not 0 < deadline_s <= MAX_DEADLINE_S:
-            raise ValueError(f"method {name!r}: a deadline is above 0 and at most {MAX_DEADLINE_S:g} s")
+            raise ValueError(f"method {name!r}: deadline must be above 0 and at most {MAX_DEADLINE_S:g} s")
         self._methods[name] = Method(
             name,
             handler,
@@ -86,7 +86,10 @@ class MethodTable:
         )
 
     def lookup(self, call: Call, name: str) -> Method:
-        """The method that the caller may call by this name; RpcError -32601, FORBIDDEN, or the guard's."""
+        """Return the method of this name.
+
+        Raises: RpcError METHOD_NOT_FOUND, FORBIDDEN, or that of the guard.
+        """
         caller = call.caller
         method = self._methods.get(name)
         if method is None:
@@ -104,16 +107,16 @@ class MethodTable:
         return method is not None and method.cancel_on_disconnect
 
     async def dispatch(self, call: Call, name: str, raw_params: object) -> Any:
-        """Check, convert, and run the handler; whatever it raises comes through."""
+        """Check the call, convert its parameters, and run the handler, whose exceptions are not caught."""
         method = self.lookup(call, name)
         return await method.run(call, method.read_params(raw_params))
 
     def discover(self) -> dict[str, Any]:
-        """The OpenRPC document of this table."""
+        """Return the OpenRPC document of this table."""
         return document(self.title, self.version, list(self._methods.values()))
 
     def copy(self) -> MethodTable:
-        """A table with the same entries that can be extended apart from this one."""
+        """Return a table with the same entries that can be extended independently."""
         table = MethodTable(self.title, self.version)
         table.guard = self.guard
         for method in self._methods.values():

@@ -44,7 +44,7 @@ def _describe(method: Method) -> dict[str, Any]:
 
 
 def _parameters(params: Any) -> list[dict[str, Any]]:
-    """One content descriptor a field; a type that has no fields is described as a whole."""
+    """Return one content descriptor per field; a type without fields is described as a whole."""
     schema = _schema(params)
     if not (isinstance(params, type) and (attrs.has(params) or issubclass(params, msgspec.Struct))):
         return [{"name": "params", "schema": schema}]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run one call of the other end: with its method's deadline, and with every failure made an `RpcError`."""
+"""Runs one call of the other end with a deadline, and turns every failure into an `RpcError`."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _audit = Logger(namespace="systemvm.rpc.audit")
 def perform(
     clock: IReactorTime, methods: MethodTable, call: Call, name: str, raw_params: object
 ) -> Deferred[Any]:
-    """Start the handler; the Deferred fires with its result, or an RpcError, at the deadline at the latest.
+    """Start the handler; the Deferred fires with its result or an RpcError, at the deadline at the latest.
 
-    That is the method's, or the caller's in `call` if it is sooner; when it has passed already nothing
-    begins. Cancelling the Deferred cancels the handler: its caller gave up.
+    The deadline is that of the method, or that of the caller in `call` if it is sooner; when it has passed,
+    the handler is not started. Cancelling the Deferred cancels the handler.
     """
     try:
         method = methods.lookup(call, name)
@@ -42,9 +42,9 @@ def perform(
         return _failed(error)
 
     if call.deadline is not None and call.deadline.has_passed:
-        return _failed(RpcError(DEADLINE, f"{name} was not begun: its caller's deadline has passed"))
+        return _failed(RpcError(DEADLINE, f"{name} was not begun: the deadline of its caller has passed"))
     deadline_s = call.remaining_s(method.deadline_s)
-    # the caller's is scaled already, by the caller
+    # the caller has scaled its own deadline already
     call = evolve(call, deadline=Deadline.after(clock.seconds, call.remaining_s(scaled_s(method.deadline_s))))
     overdue = False
     running: Deferred[Any] = Deferred.fromCoroutine(method.run(call, params))
@@ -64,7 +64,7 @@ def perform(
             _note_refusal(call, name, result.value)
             return result
         if result.check(CancelledError) is not None:
-            why = f"{name} did not finish in {timer.waited_s:g} s" if overdue else f"{name} was given up"
+            why = f"{name} did not finish in {timer.waited_s:g} s" if overdue else f"{name} was cancelled"
             return Failure(RpcError(DEADLINE, why))
         return Failure(report_incident(call, name, result))
 
@@ -72,7 +72,7 @@ def perform(
 
 
 def _note_refusal(call: Call, name: str, error: RpcError) -> None:
-    """Who tried what it has no right to: a line that an auditor finds by its name space."""
+    """Log a forbidden call in the namespace of the audit log."""
     if error.code == FORBIDDEN:
         _audit.warn(
             "forbidden: {caller} ({role}) called {method}: {error} (request {request_id})",
@@ -85,7 +85,7 @@ def _note_refusal(call: Call, name: str, error: RpcError) -> None:
 
 
 def report_incident(call: Call, name: str, failure: Failure) -> RpcError:
-    """Log what a handler raised, and make of it the error that its caller may see."""
+    """Log the exception of a handler, and return the error that its caller can see."""
     incident_id = os.urandom(6).hex()
     _log.failure(
         "Incident {incident}: {method} for {caller} failed, request {request_id}",
@@ -102,7 +102,7 @@ def report_incident(call: Call, name: str, failure: Failure) -> RpcError:
     return RpcError(
         INTERNAL,
         f"internal error, incident {incident_id}",
-        {"incident": incident_id, "hint": f"the log of the other end tells more under {incident_id}"},
+        {"incident": incident_id, "hint": f"search the log of the other end for {incident_id}"},
     )
 
 

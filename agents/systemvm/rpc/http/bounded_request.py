@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An HTTP request whose body cannot fill the disk: twisted.web alone would take any length."""
+"""An HTTP request whose body cannot fill the disk: twisted.web itself accepts any length."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Le
 
 
 class BoundedRequest(Request):
-    """Refuses a long body before it is read, whether its length was announced or comes in chunks."""
+    """Rejects a body that is too long before it is read, with an announced length or in chunks."""
 
     max_body_bytes: ClassVar[int]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`GET /events?job=ID` on the control socket: a text/event-stream, no faster than its reader takes it."""
+"""`GET /events?job=ID` on the control socket: a text/event-stream, no faster than its reader reads."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from systemvm.rpc.http.unix_resource import AuthorizedResource, write_json
 from systemvm.rpc.stream.peer_credentials import Authorize
 from systemvm.rpc.stream.transport import Reactor
 
-COMMENT_S = 15.0  # between signs of life on a quiet event stream
+COMMENT_S = 15.0  # between comments on an idle event stream
 
 _log = Logger()
 
 
 class EventsResource(AuthorizedResource):
-    """One `data:` a value, an `error` event when it fails, and its end when the job has ended."""
+    """One `data:` per value, an `error` event on failure, and its end when the job has ended."""
 
     def __init__(self, reactor: Reactor, events: EventSource, authorize: Authorize) -> None:
         super().__init__(authorize)
@@ -68,20 +68,20 @@ class EventsResource(AuthorizedResource):
                 stream.fail(report_incident(call, "events", result))
 
         feeding = Deferred.fromCoroutine(feed())
-        stream.on_hang_up(feeding.cancel)
+        stream.on_disconnect(feeding.cancel)
         feeding.addBoth(ended).addErrback(report)
         return NOT_DONE_YET
 
 
 @implementer(IPushProducer)
 class _EventStream:
-    """Writes events no faster than the reader takes them."""
+    """Writes events no faster than the reader reads them."""
 
     def __init__(self, reactor: Reactor, request: Request) -> None:
         self._request = request
         self._begun = False
         self._open = True
-        self._hang_up: Callable[[], None] = lambda: None
+        self._disconnected: Callable[[], None] = lambda: None
         self._room: Deferred[None] | None = None
         self._comments = LoopingCall(self._comment)
         self._comments.clock = reactor
@@ -89,8 +89,8 @@ class _EventStream:
         request.notifyFinish().addErrback(self._lost)
         request.registerProducer(self, True)
 
-    def on_hang_up(self, hang_up: Callable[[], None]) -> None:
-        self._hang_up = hang_up
+    def on_disconnect(self, disconnected: Callable[[], None]) -> None:
+        self._disconnected = disconnected
 
     async def write(self, value: object) -> None:
         if self._open:
@@ -126,7 +126,7 @@ class _EventStream:
             room.callback(None)
 
     def stopProducing(self) -> None:
-        """The reader hung up; `notifyFinish` tells."""
+        """The reader has disconnected; `notifyFinish` reports it."""
 
     def _comment(self) -> None:
         if self._room is None:
@@ -156,10 +156,10 @@ class _EventStream:
         if self._open:
             self._open = False
             self._comments.stop()
-            self._hang_up()
+            self._disconnected()
             self.resumeProducing()
 
 
 def report(failure: Failure) -> None:
-    """The last errback of an answer being written."""
-    _log.failure("Answering at the control socket failed", failure=failure)
+    """Log a failure to write a response."""
+    _log.failure("Writing a response to the control socket failed", failure=failure)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """JSON-RPC over HTTP/1.1 on a UNIX socket, for people: the command line, and plain `curl --unix-socket`.
 
-Each half is imported when it is asked for: the command line only calls, without twisted.web.
+Each half is imported on first use: the command line only calls, without twisted.web.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The client's half too, when it is asked for: an agent only serves, without http.client."""
+    """Import the client on first use: an agent only serves, without http.client."""
     if name not in ("unix_call", "unix_events"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from systemvm.rpc.http import unix_client
@@ -49,7 +49,9 @@ def listen_unix(
 ) -> IListeningPort:
     """Serve `POST /rpc` and, with `events`, `GET /events?job=ID` at `path`, or on an inherited descriptor.
 
-    A socket that a killed predecessor left behind is replaced; one that still answers is an OSError.
+    A socket that a killed predecessor has left is replaced.
+
+    Raises: OSError when another process listens there.
     """
     from systemvm.rpc.http.unix_server import serve
 

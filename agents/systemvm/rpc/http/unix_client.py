@@ -19,7 +19,7 @@ MAX_EVENT_BYTES = 1024 * 1024
 
 
 class UnreachableError(RpcError):
-    """Nobody could be asked: there is no listener, or this user may not open its socket."""
+    """There is no listener, or this user is not allowed to open its socket."""
 
 
 def unix_call(
@@ -31,7 +31,10 @@ def unix_call(
     result: Any = None,
     request_id: str | None = None,
 ) -> Any:
-    """Call `method` of whoever listens at `path` and return its answer; RpcError for anything else."""
+    """Call `method` of the listener at `path` and return its result.
+
+    Raises: RpcError: that of the listener, UnreachableError, or DEADLINE.
+    """
     message: dict[str, Any] = {"jsonrpc": "2.0", "id": 1, "method": method}
     if params is not None:
         message["params"] = params
@@ -54,16 +57,16 @@ def unix_call(
     try:
         return msgspec.convert(value, type=result, strict=True)
     except msgspec.ValidationError as error:
-        text = f"{path} answered {method} with something of another shape"
+        text = f"result of {method} from {path} has an unexpected type"
         raise RpcError(INTERNAL, text, {"hint": str(error)}) from None
 
 
 def unix_events(
     path: str | Path, job: str | None = None, timeout_s: float = 60.0
 ) -> Iterator[dict[str, Any]]:
-    """Yield what the server tells of a job until it ends; `timeout_s` is the longest silence, comments count.
+    """Yield the events of a job until it ends; `timeout_s` limits the time between two events or comments.
 
-    Close the iterator to hang up early.
+    Close the iterator to disconnect early.
     """
     connection = _UnixConnection(path, timeout_s)
     try:
@@ -75,7 +78,7 @@ def unix_events(
             raise RpcError(INTERNAL, f"{path} answered {response.status} to {target}")
         yield from _events(response)
     except TimeoutError:
-        raise RpcError(DEADLINE, f"{path} was silent for {timeout_s:g} s") from None
+        raise RpcError(DEADLINE, f"{path} sent nothing for {timeout_s:g} s") from None
     except (OSError, http.client.HTTPException) as error:
         raise _unreachable(path, error) from None
     finally:
@@ -116,7 +119,7 @@ def _read_json(path: str | Path, response: http.client.HTTPResponse) -> Any:
         return msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeError):
         text = f"{path} answered {response.status} {response.reason} instead of JSON-RPC"
-        raise RpcError(INTERNAL, text, {"hint": "is it a socket of systemvm?"}) from None
+        raise RpcError(INTERNAL, text, {"hint": "check that it is a socket of systemvm"}) from None
 
 
 def _result(path: str | Path, answer: Any) -> Any:
@@ -124,16 +127,16 @@ def _result(path: str | Path, answer: Any) -> Any:
         try:
             raise RpcError.from_wire(answer["error"])
         except ValueError:
-            raise RpcError(INTERNAL, f"{path} answered with an error of another shape") from None
+            raise RpcError(INTERNAL, f"error from {path} has an unexpected type") from None
     if not isinstance(answer, dict) or "result" not in answer:
-        raise RpcError(INTERNAL, f"{path} answered with something that is no JSON-RPC")
+        raise RpcError(INTERNAL, f"response from {path} is not JSON-RPC")
     return answer["result"]
 
 
 def _unreachable(path: str | Path, error: Exception) -> UnreachableError:
     if isinstance(error, PermissionError):
-        hint = {"hint": "be root or a member of the group systemvm"}
-        return UnreachableError(FORBIDDEN, f"{path} may not be opened by you", hint)
+        hint = {"hint": "run this as root or as a member of the group systemvm"}
+        return UnreachableError(FORBIDDEN, f"you are not allowed to open {path}", hint)
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    hint = {"hint": "is the service running? systemctl status systemvm-managementd"}
+    hint = {"hint": 'start the service: run "systemctl status systemvm-managementd"'}
     return UnreachableError(NOT_CONNECTED, f"nothing answers at {path}: {reason}", hint)

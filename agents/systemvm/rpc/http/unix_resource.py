@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the resources of the control socket share: who asks, and how a JSON answer is written."""
+"""Shared by the resources of the control socket: authorization, and writing a JSON response."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ class AuthorizedResource(Resource):
         self._authorize = authorize
 
     def caller(self, request: Request) -> Caller | None:
-        """Who asks; None when the answer (a refusal) is written already."""
+        """Return the caller; None when it was refused, which is written already."""
         transport: Any = request.channel.transport
         uid, gid, pid = credentials(transport.getHandle())
         caller = self._authorize(uid, gid, pid)
         if caller is None:
             _log.warn("Refused uid {uid} (pid {pid}) at the control socket", uid=uid, pid=pid)
-            hint = {"hint": "root and the members of the socket's group are"}
+            hint = {"hint": "run this as root or as a member of the group of the socket"}
             error = RpcError(FORBIDDEN, f"uid {uid} is not allowed here", hint)
             write_json(request, Response(None, error=error).to_wire(), http.FORBIDDEN)
         return caller
 
 
 def write_json(request: Request, value: object, status: int | None = None) -> None:
-    """Finish `request` with `value`; None has no body."""
+    """Write `value` as the response; None has no body."""
     if value is None:
         request.setResponseCode(http.NO_CONTENT)
         request.finish()
@@ -48,8 +48,8 @@ def write_json(request: Request, value: object, status: int | None = None) -> No
     try:
         body = msgspec.json.encode(value) + b"\n"
     except (TypeError, msgspec.MsgspecError) as error:
-        _log.error("An answer cannot be sent: {error}", error=str(error))
-        unsendable = RpcError(INTERNAL, "the answer cannot be sent", {"hint": str(error)})
+        _log.error("Cannot send a response: {error}", error=str(error))
+        unsendable = RpcError(INTERNAL, "response cannot be sent", {"hint": str(error)})
         body = msgspec.json.encode(Response(None, error=unsendable).to_wire()) + b"\n"
     if status is not None:
         request.setResponseCode(status)

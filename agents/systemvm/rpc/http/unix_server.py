@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The serving half of `unix`: twisted.web resources for `POST /rpc` and `GET /events`."""
+"""The server of `unix`: twisted.web resources for `POST /rpc` and `GET /events`."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def serve(
 
 class _Root(Resource):
     def getChild(self, path: bytes, request: Request) -> Resource:
-        return _NothingHere()
+        return _NotFound()
 
 
-class _NothingHere(Resource):
+class _NotFound(Resource):
     isLeaf = True
 
     def render(self, request: Request) -> int:
@@ -68,7 +68,7 @@ class _NothingHere(Resource):
 
 class _Site(Site):
     def log(self, request: Any) -> None:
-        """No access log in Apache's form: calls log themselves."""
+        """Write no access log: calls are logged where they are handled."""
 
 
 class _BoundedRequest(BoundedRequest):
@@ -76,7 +76,7 @@ class _BoundedRequest(BoundedRequest):
 
 
 class _RpcResource(AuthorizedResource):
-    """One message or a batch; the HTTP status is 200 whatever the messages come to."""
+    """One message or a batch; the HTTP status is 200 whatever the outcome of the messages."""
 
     def __init__(self, reactor: Reactor, methods: MethodTable, authorize: Authorize) -> None:
         super().__init__(authorize)
@@ -95,33 +95,37 @@ class _RpcResource(AuthorizedResource):
             write_json(request, Response(None, error=error).to_wire(), http.NOT_ALLOWED)
             return NOT_DONE_YET
         body: Any = request.content
-        open_ = _Open(request)
-        self._respond(caller, body.read()).addCallback(open_.write_json).addErrback(_report)
+        pending = _PendingResponse(request)
+        self._respond(caller, body.read()).addCallback(pending.write_json).addErrback(_report)
         return NOT_DONE_YET
 
     def _respond(self, caller: Caller, body: bytes) -> Deferred[Any]:
-        """Fires with what to write: an answer, a list of them, or None."""
+        """Return a Deferred with the value to write: a response, a list of them, or None."""
         try:
             decoded = frame.decode(body)
         except RpcError as error:
-            return _now(Response(None, error=error).to_wire())
+            return _succeed(Response(None, error=error).to_wire())
         if not isinstance(decoded, list):
             return self._one(caller, decoded)
         if not 0 < len(decoded) <= MAX_BATCH:
             hint = {"hint": f"a batch holds 1 to {MAX_BATCH} messages"}
-            return _now(Response(None, error=RpcError(INVALID_REQUEST, "invalid request", hint)).to_wire())
+            return _succeed(
+                Response(None, error=RpcError(INVALID_REQUEST, "invalid request", hint)).to_wire()
+            )
         answers = gatherResults([self._one(caller, each) for each in decoded])
         return answers.addCallback(lambda all_: [each for each in all_ if each is not None] or None)
 
     def _one(self, caller: Caller, decoded: object) -> Deferred[Any]:
-        """Fires with the answer to one message, None for a notification."""
+        """Return a Deferred with the response to one message, None for a notification."""
         try:
             read = message.read(decoded)
         except InvalidMessage as invalid:
-            return _now(None if invalid.answer is None else invalid.answer.to_wire())
+            return _succeed(None if invalid.answer is None else invalid.answer.to_wire())
         if isinstance(read, Response):
-            hint = {"hint": "an answer where a request belongs"}
-            return _now(Response(read.id, error=RpcError(INVALID_REQUEST, "invalid request", hint)).to_wire())
+            hint = {"hint": "send a request, not a response"}
+            return _succeed(
+                Response(read.id, error=RpcError(INVALID_REQUEST, "invalid request", hint)).to_wire()
+            )
         call = Call(caller, read.request_id or new_request_id(), None)
         call_id = read.id
 
@@ -137,8 +141,8 @@ class _RpcResource(AuthorizedResource):
         return perform(self._reactor, self._methods, call, read.method, read.params).addBoth(answered)
 
 
-class _Open:
-    """A request that may hang up before its answer is ready."""
+class _PendingResponse:
+    """A request whose client can disconnect before the response is ready."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
@@ -153,7 +157,7 @@ class _Open:
         self._is_open = False
 
 
-def _now(value: Any) -> Deferred[Any]:
+def _succeed(value: Any) -> Deferred[Any]:
     deferred: Deferred[Any] = Deferred()
     deferred.callback(value)
     return deferred

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps an agent connected to a daemon: dial, say hello, and dial again when the line is lost."""
+"""Keeps an agent connected to a daemon: dials, calls hello, and redials when the connection is lost."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ from systemvm.service.backoff import Backoff
 from systemvm.service.slowness import scaled_s
 from systemvm.wire.control_failure import ChannelState, ControlFailure
 
-CONNECT_S = 15.0
-#: Where nobody listens the kernel itself says no: a daemon that is started anew has its agents soon after.
-REFUSED_S = 2.0
+CONNECT_TIMEOUT_S = 15.0
+#: The longest wait after a refused connection: the agents of a restarted daemon are back soon after its
+#: start.
+REFUSED_RETRY_S = 2.0
 
 
 class Dialer:
-    """`peer` is the daemon once it answered hello, None before and after.
+    """`peer` is the daemon once it has answered hello, None before and after.
 
-    A daemon that refuses our certificate lets the TLS 1.3 handshake end first, so only the return of
-    `on_connected`, which says hello, counts as connected and begins the backoff anew. `identity_source` is
-    asked at every attempt.
+    A daemon that refuses our certificate completes the TLS 1.3 handshake first, so the agent counts as
+    connected, and the backoff is reset, only when `on_connected`, which calls hello, returns.
+    `identity_source` is called at every attempt.
     """
 
     def __init__(
@@ -66,12 +67,12 @@ class Dialer:
         self.connections = 0  # how often hello was answered
 
     def start(self) -> None:
-        """Begin to dial; nothing more when it runs already."""
+        """Begin to dial, unless it runs already."""
         if self._running is None:
             self._running = Deferred.fromCoroutine(self._run())
 
     def stop(self) -> Deferred[None]:
-        """Hang up and dial no more; fires when the connection is gone."""
+        """Disconnect and dial no more; the Deferred fires when the connection is closed."""
         running, self._running = self._running, None
         stopped: Deferred[None] = Deferred()
         if running is None:
@@ -84,7 +85,7 @@ class Dialer:
             stopped.callback(None)
 
         running.addBoth(ended)
-        # Not at once: who stops us may run inside `on_connected`, which cannot be cancelled from within.
+        # later, because the caller can run inside `on_connected`, which cannot be cancelled from within
         self._reactor.callLater(0, running.cancel)
         return stopped
 
@@ -94,15 +95,15 @@ class Dialer:
             host, port = self._hosts[attempt % len(self._hosts)]
             attempt += 1
             try:
-                loss = await self._converse_once(host, port)
+                loss = await self._connect_once(host, port)
             except CancelledError:
                 raise
             except Exception:
-                # Whatever it is: an agent that stops dialing is lost for good.
+                # any exception: an agent that stops dialing is lost for good
                 self._log.failure("An attempt to connect failed")
                 loss = _Loss(ControlFailure.INTERNAL, "internal error, see the log")
             refused = loss.reason is ControlFailure.CONNECTION_REFUSED
-            wait_s = self._backoff.next_s(REFUSED_S if refused else None)
+            wait_s = self._backoff.next_s(REFUSED_RETRY_S if refused else None)
             self._log.info(
                 "Control channel: not connected to {host}:{port}: {why}; next attempt in {wait_s:.1f} s",
                 channel=ChannelState.NOT_CONNECTED.value,
@@ -115,8 +116,8 @@ class Dialer:
             self._on_state(f"not connected to {host}:{port}: {loss.why}; next attempt in {wait_s:.1f} s")
             await deferLater(self._reactor, wait_s)
 
-    async def _converse_once(self, host: str, port: int) -> _Loss:
-        """Dial, say hello, stay until the line is lost; return why it was."""
+    async def _connect_once(self, host: str, port: int) -> _Loss:
+        """Dial, call hello, wait until the connection is lost, and return the reason."""
         self._state(ChannelState.DIALING, f"dialing {host}:{port}")
         try:
             options = agent_options(self._identity_source())
@@ -124,13 +125,13 @@ class Dialer:
             return _Loss(ControlFailure.OWN_IDENTITY, str(error))
         attempt = _Attempt(self._reactor, self._methods, options)
         connector: IConnector = self._reactor.connectTCP(
-            host, port, TLSMemoryBIOFactory(options, True, attempt), timeout=scaled_s(CONNECT_S)
+            host, port, TLSMemoryBIOFactory(options, True, attempt), timeout=scaled_s(CONNECT_TIMEOUT_S)
         )
         try:
             peer = await attempt.outcome
             if peer is None:
                 return attempt.loss
-            await self._greet(peer)
+            await self._call_on_connected(peer)
             if peer.closed:
                 return _Loss(ControlFailure.LOST, await peer.when_closed())
             self.peer = peer
@@ -144,19 +145,19 @@ class Dialer:
         finally:
             self.peer = None
             if attempt.peer is not None:
-                attempt.peer.close("hung up")
+                attempt.peer.close("disconnected")
             else:
                 connector.disconnect()
             await attempt.gone
 
-    async def _greet(self, peer: Peer) -> None:
+    async def _call_on_connected(self, peer: Peer) -> None:
         try:
             await self._on_connected(peer)
         except (RpcError, CancelledError):
             raise
         except Exception:
-            self._log.failure("Greeting {name} failed", name=peer.caller.name)
-            raise RpcError(INTERNAL, "the greeting failed", {"hint": "see this end's log"}) from None
+            self._log.failure("Calling hello of {name} failed", name=peer.caller.name)
+            raise RpcError(INTERNAL, "hello failed", {"hint": "read the log of this end"}) from None
 
     def _state(self, state: ChannelState, text: str) -> None:
         self._log.info("Control channel: {text}", text=text, channel=state.value)
@@ -171,7 +172,7 @@ class _Loss(NamedTuple):
 
 
 class _Attempt(ClientFactory):
-    """One connection: its peer when the daemon's certificate was accepted, and its end."""
+    """One connection: its peer once the daemon's certificate is accepted, and its end."""
 
     noisy = False
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where agents come in: a TLS listener that turns each accepted certificate into a `Peer`."""
+"""The TLS listener for agents: each accepted certificate becomes a `Peer`."""
 
 from __future__ import annotations
 
@@ -24,16 +24,14 @@ from systemvm.rpc.tls.refusal import Refusal
 from systemvm.service.connection_limits import Bounds, ConnectionLimits, source_of_address
 from systemvm.wire.control_failure import ControlFailure
 
-#: Connections of nobody known yet: many, for the agents of a host may all come by one address when a daemon
-#: was started anew. An agent needs one connection, and a second while it dials anew.
+#: Many pending connections, because all agents of a host can come from one address after a restart of the
+#: daemon. An agent needs one connection, and a second one while it redials.
 BOUNDS = Bounds(pending=1024, pending_of_source=256, of_owner=4)
-#: A crowd is reported this often, and not at every connection that makes room.
-REPORT_CROWD_EVERY_S = 60.0
-BACKLOG = 1024  # all agents of a host dial at once when its daemon was started anew
+#: Evicted connections are reported this often, and not each of them.
+CROWD_REPORT_INTERVAL_S = 60.0
+BACKLOG = 1024  # all agents of a host dial at once after a restart of its daemon
 
-_CROWDED = Refusal(
-    ControlFailure.CROWDED, "its source holds too many connections, and others need their place"
-)
+_CROWDED = Refusal(ControlFailure.CROWDED, "its source has too many connections")
 
 _log = Logger()
 
@@ -52,16 +50,16 @@ def listen(
     limits: ConnectionLimits | None = None,
     source_of: Callable[[str], str] = source_of_address,
 ) -> Deferred[IListeningPort]:
-    """Listen for agents. `identity_source` is asked at every connection, so a renewed identity takes effect.
+    """Listen for agents. `identity_source` is called at every connection, so a renewed identity takes effect.
 
-    `known` raises RpcError to refuse an agent whose certificate is good. `on_connected` comes before any
-    frame of the peer is read, `on_lost` once for each peer, `on_refused(IP address, why)` for each connection
-    that never became one, but for those that made room: of these once a while. `limits` may be shared by
-    several listeners; `source_of` tells for whom an IP address counts there.
+    `known` raises an RpcError to refuse an agent with a valid certificate. `on_connected` is called before
+    any frame of the peer is read, `on_lost` once for each peer, `on_refused(IP address, why)` for each
+    connection without a peer, except that evicted ones are reported once a minute. `limits` can be shared by
+    several listeners; `source_of` maps an IP address to its source there.
     """
 
     def start() -> IListeningPort:
-        source = _LastGood(identity_source)
+        source = _CurrentIdentity(identity_source)
         source.options()  # a listener without a usable identity must not start
         factory = _AgentFactory(
             reactor,
@@ -83,8 +81,8 @@ def listen(
 
 
 @implementer(IOpenSSLServerConnectionCreator)
-class _LastGood:
-    """The newest usable identity: a bad one is logged, and the last good one stays."""
+class _CurrentIdentity:
+    """The newest usable identity: a bad one is logged, and the last good one is kept."""
 
     def __init__(self, source: Callable[[], Identity]) -> None:
         self._source = source
@@ -111,7 +109,7 @@ class _AgentFactory(Factory):
     def __init__(
         self,
         reactor: Reactor,
-        source: _LastGood,
+        source: _CurrentIdentity,
         methods: MethodTable,
         known: Callable[[Caller], None],
         on_connected: Callable[[Peer], None],
@@ -161,11 +159,11 @@ class _AgentFactory(Factory):
     def _report_crowd(self, address: str, verdict: Refusal) -> None:
         self._crowded += 1
         now_s = self._reactor.seconds()
-        if self._crowd_reported_s is not None and now_s - self._crowd_reported_s < REPORT_CROWD_EVERY_S:
+        if self._crowd_reported_s is not None and now_s - self._crowd_reported_s < CROWD_REPORT_INTERVAL_S:
             return
         self._crowd_reported_s = now_s
         _log.warn(
-            "Closed {count} control connections that made room for others, the last one of {address}",
+            "Closed {count} control connections to make room for others, the last one of {address}",
             count=self._crowded,
             address=address,
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is at the other end of a UNIX socket: the kernel says (SO_PEERCRED), a rule decides."""
+"""Identifies the other end of a UNIX socket by its credentials (SO_PEERCRED), and authorizes it."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from collections.abc import Callable
 from systemvm.rpc.core.method import Caller
 
 OPERATOR = "operator"
-#: `roles` of a method that is theirs alone.
+#: `roles` of a method that only operators may call.
 OPERATORS = frozenset({OPERATOR})
 
-#: Gets uid, gid and pid of the other end, and says who that is; None is a no.
+#: Gets uid, gid and pid of the other end; returns the caller, or None to refuse it.
 Authorize = Callable[[int, int, int], Caller | None]
 
 _UCRED = struct.Struct("iII")  # pid, uid, gid
 
 
 def credentials(handle: socket.socket) -> tuple[int, int, int]:
-    """The (uid, gid, pid) that connected."""
+    """Return (uid, gid, pid) of the process that connected."""
     pid, uid, gid = _UCRED.unpack(handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     return uid, gid, pid
 
 
 def root_only(uid: int, gid: int, pid: int) -> Caller | None:
-    """The rule inside guests."""
+    """Authorize root: the rule in guests."""
     return Caller("uid:0", OPERATOR) if uid == 0 else None
 
 
 def root_and_group(group: str) -> Authorize:
-    """The rule on hosts: root, this program's own user, and the members of `group`, which need not exist."""
+    """Return the rule on hosts: root, the user of this program, and the members of `group`, if it exists."""
 
     def authorize(uid: int, gid: int, pid: int) -> Caller | None:
         if uid in (0, os.geteuid()) or _is_member(uid, gid, group):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A `StreamProtocol` over TLS: certificates are checked after the handshake, then frames are read."""
+"""A `StreamProtocol` over TLS: the certificate is checked after the handshake, then frames are read."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ from systemvm.rpc.tls.refusal import Refusal, of_lost_handshake
 from systemvm.service.scaled_timer import ScaledTimer
 from systemvm.wire.control_failure import ControlFailure
 
-HANDSHAKE_S = 15.0
+HANDSHAKE_TIMEOUT_S = 15.0
 
 
 @implementer(IHandshakeListener)
 class SecureStreamProtocol(StreamProtocol):
-    """`known` may refuse, with an RpcError, whom the certificate names; `verdict` then tells why."""
+    """`known` can raise an RpcError to refuse the end that the certificate names.
+
+    `verdict` has the reason.
+    """
 
     def __init__(
         self,
@@ -40,21 +43,21 @@ class SecureStreamProtocol(StreamProtocol):
         self._options = options
         self._known = known
         self._handshake: ScaledTimer | None = None
-        self._shaken = False
+        self._is_handshake_complete = False
         self.verdict: Refusal | None = None  # why there is no peer, once the connection is lost
 
     def connectionMade(self) -> None:
-        set_keepalive(self.transport.transport)  # of TCP, below TLS
-        self._handshake = ScaledTimer(self._clock, HANDSHAKE_S, self._too_slow)
+        set_keepalive(self.transport.transport)  # on TCP, below TLS
+        self._handshake = ScaledTimer(self._clock, HANDSHAKE_TIMEOUT_S, self._handshake_timed_out)
 
     def handshakeCompleted(self) -> None:
         if self.refusal is not None:
             return
-        self._shaken = True
+        self._is_handshake_complete = True
         self._stop_handshake_timer()
         certificate = self.transport.getPeerCertificate()
         if certificate is None:
-            self.reject(Refusal(ControlFailure.NO_CERTIFICATE, "it showed no certificate"))
+            self.reject(Refusal(ControlFailure.NO_CERTIFICATE, "it sent no certificate"))
             return
         try:
             caller = self._options.check(certificate.to_cryptography())
@@ -67,23 +70,23 @@ class SecureStreamProtocol(StreamProtocol):
             return
         except Exception:
             self._log.failure("Checking a certificate failed")
-            self.reject(Refusal(ControlFailure.CHAIN, "its certificate cannot be read"))
+            self.reject(Refusal(ControlFailure.CHAIN, "its certificate cannot be parsed"))
             return
         self.start_peer(caller)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._stop_handshake_timer()
-        if self.verdict is None and not self._shaken:
+        if self.verdict is None and not self._is_handshake_complete:
             self.verdict = of_lost_handshake(reason, self.transport.getHandle())
             self.refusal = f"{self.verdict.check.value}: {self.verdict.text}"
         super().connectionLost(reason)
 
-    def _too_slow(self) -> None:
-        waited_s = HANDSHAKE_S if self._handshake is None else self._handshake.waited_s
+    def _handshake_timed_out(self) -> None:
+        waited_s = HANDSHAKE_TIMEOUT_S if self._handshake is None else self._handshake.waited_s
         self.reject(Refusal(ControlFailure.TIMEOUT, f"no TLS handshake in {waited_s:.0f} s"))
 
     def reject(self, verdict: Refusal) -> None:
-        """Close the connection; the verdict stays readable."""
+        """Close the connection with a verdict."""
         self.verdict = verdict
         self.refuse(f"{verdict.check.value}: {verdict.text}")
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Carries a peer's frames over a Twisted stream, in bounded memory.
+"""Carries the frames of a peer over a Twisted stream, in bounded memory.
 
-When the other end does not read, frames wait here: notifications may be replaced or dropped, and past
-`PAUSE_BYTES` this end stops reading too, so that a flood of calls cannot turn into a heap of answers. An end
-that does not read for `STALL_S` is cut off, and so is one for which more than `MAX_UNSENT_BYTES` wait.
+When the other end does not read, frames wait here: notifications can be replaced or dropped, and above
+`PAUSE_BYTES` this end stops reading, too, so that a flood of calls cannot become a heap of responses. An end
+that does not read for `STALL_S`, or for which more than `MAX_UNSENT_BYTES` wait, is disconnected.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from systemvm.rpc.core.peer import Peer
 from systemvm.service import slowness
 from systemvm.service.scaled_timer import ScaledTimer
 
-#: IReactorTime with IReactorTCP or IReactorUNIX; mypy knows no intersection of interfaces.
+#: IReactorTime with IReactorTCP or IReactorUNIX; mypy has no intersection of interfaces.
 Reactor = Any
 
-PAUSE_BYTES = 2 * 1024 * 1024  # two frames of the longest kind: both ends may send one at once and still read
-MAX_UNSENT_BYTES = 8 * 1024 * 1024  # what may wait for an end that does not read, whatever its kind
+PAUSE_BYTES = 2 * 1024 * 1024  # two frames of maximum length: both ends can send one at once and still read
+MAX_UNSENT_BYTES = 8 * 1024 * 1024  # of all kinds, for an end that does not read
 STALL_S = 30.0
-CLOSE_TIMEOUT_S = 5.0  # how long what was written before a close may take to leave
+CLOSE_TIMEOUT_S = 5.0  # for sending what was written before a close
 
 
 @implementer(IPushProducer)
 class StreamProtocol(Protocol):
-    """One connection; subclasses say when the other end is known and call `start_peer`."""
+    """One connection; a subclass calls `start_peer` when the other end is known."""
 
-    transport: Any  # of the kinds this is used on, each has more than ITransport says
+    transport: Any  # all transports used here have more than ITransport declares
 
     def __init__(
         self,
@@ -57,20 +57,20 @@ class StreamProtocol(Protocol):
         self._stalled = False
         self._reading_paused = False
         self._stall: ScaledTimer | None = None
-        self._goodbye: IDelayedCall | None = None
-        self._gone = False
+        self._close_timer: IDelayedCall | None = None
+        self._is_lost = False
 
     def start_peer(self, caller: Caller) -> None:
-        """The other end is known: from here on its frames are read."""
-        self.peer = Peer(caller, self._methods, self._clock, self, self._in_a_later_turn)
+        """Begin to read frames: the other end is known."""
+        self.peer = Peer(caller, self._methods, self._clock, self, self._call_later)
         self.transport.registerProducer(self, True)
         self._on_peer(self.peer)
 
-    def _in_a_later_turn(self, begin: Callable[[], None]) -> None:
+    def _call_later(self, begin: Callable[[], None]) -> None:
         self._clock.callLater(0, begin)
 
     def refuse(self, why: str) -> None:
-        """The other end is not who it should be: not one of its bytes is parsed."""
+        """Abort the connection of an end that is not admitted; none of its bytes is parsed."""
         self.refusal = why
         self.transport.abortConnection()
 
@@ -79,8 +79,8 @@ class StreamProtocol(Protocol):
             self.peer.data_received(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._gone = True
-        for timer in (self._stall, self._goodbye):
+        self._is_lost = True
+        for timer in (self._stall, self._close_timer):
             if timer is not None and timer.active():
                 timer.cancel()
         self._unsent.clear()
@@ -89,10 +89,10 @@ class StreamProtocol(Protocol):
             self.peer.connection_lost(why)
         self._on_lost(self.peer, why)
 
-    # Channel, for the peer.
+    # ---- Channel, for the peer -----------------------------------------------------------------------------
 
     def send(self, line: bytes, *, replaces: str | None = None, may_drop: bool = False) -> None:
-        if self._gone or self._goodbye is not None:
+        if self._is_lost or self._close_timer is not None:
             return
         if not self._stalled:
             self.transport.write(line)
@@ -110,21 +110,21 @@ class StreamProtocol(Protocol):
         self._pause_or_resume_reading()
 
     def disconnect(self, why: str) -> None:
-        if self._gone or self._goodbye is not None:
+        if self._is_lost or self._close_timer is not None:
             return
         self.refusal = why
-        self._goodbye = self._clock.callLater(CLOSE_TIMEOUT_S, self.transport.abortConnection)
+        self._close_timer = self._clock.callLater(CLOSE_TIMEOUT_S, self.transport.abortConnection)
         self._unsent.clear()
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
-    # IPushProducer, for the transport below.
+    # ---- IPushProducer, for the transport below ------------------------------------------------------------
 
     def pauseProducing(self) -> None:
         self._stalled = True
         if self._stall is None:
             scale = slowness.timeout_scale if self.peer is None else self.peer.timeout_scale
-            self._stall = ScaledTimer(self._clock, STALL_S, self._cut_off, scale)
+            self._stall = ScaledTimer(self._clock, STALL_S, self._abort_stalled, scale)
 
     def resumeProducing(self) -> None:
         self._stalled = False
@@ -134,7 +134,7 @@ class StreamProtocol(Protocol):
         while self._unsent and not self._stalled:
             line = self._unsent.pop(next(iter(self._unsent)))
             self._unsent_bytes -= len(line)
-            self.transport.write(line)  # may pause us again
+            self.transport.write(line)  # can pause us again
         self._pause_or_resume_reading()
 
     def stopProducing(self) -> None:
@@ -149,20 +149,20 @@ class StreamProtocol(Protocol):
             self._reading_paused = False
             self.transport.resumeProducing()
 
-    def _cut_off(self) -> None:
+    def _abort_stalled(self) -> None:
         waited_s = STALL_S if self._stall is None else self._stall.waited_s
         self._stall = None
         self._abort(f"the other end has not read for {waited_s:.0f} s")
 
     def _abort(self, why: str) -> None:
-        """What waits for this end would wait for ever: no goodbye."""
+        """Close without sending what waits, which would wait for ever."""
         if self.refusal is None:
             self.refusal = why
         self.transport.abortConnection()
 
 
 def describe_failure(reason: Failure) -> str:
-    """One line on why a connection ended; OpenSSL's lists of errors become words."""
+    """Return one line on why a connection ended; of a list of OpenSSL errors, the last."""
     error = reason.value
     details = error.args[0] if error is not None and error.args else ""
     if isinstance(details, list) and details and isinstance(details[-1], tuple):
@@ -171,7 +171,7 @@ def describe_failure(reason: Failure) -> str:
 
 
 def set_keepalive(transport: Any) -> None:
-    """Let the kernel notice a host that is gone, whichever way the next byte would go."""
+    """Have the kernel detect a dead host, in whichever direction the next byte would go."""
     transport.setTcpNoDelay(True)
     transport.setTcpKeepAlive(True)
     handle: socket.socket = transport.getHandle()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a UNIX socket is to listen: at a path that a dead predecessor may have left behind, or inherited."""
+"""Listens on a UNIX socket: at a path, where a dead predecessor can have left one, or inherited."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IListeningPort
 
 
 def listen_at(reactor: Any, where: str | Path | int, factory: Any, mode: int) -> IListeningPort:
-    """Listen at a path, or on a listening descriptor, which the caller may close afterwards."""
+    """Listen at a path, or on a listening descriptor, which the caller can close afterwards."""
     listening: IListeningPort
     if isinstance(where, int):
         os.set_blocking(where, False)  # systemd passes it blocking; Twisted accepts until it would block
@@ -32,13 +32,16 @@ def listen_at(reactor: Any, where: str | Path | int, factory: Any, mode: int) ->
 
 
 def remove_stale(path: Path) -> None:
-    """Remove a socket at which nobody listens; OSError when somebody does, or when it is something else."""
+    """Remove a socket without a listener.
+
+    Raises: OSError when it has one, or when the path is not a socket.
+    """
     try:
         kind = path.lstat().st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(kind):
-        raise FileExistsError(errno.EEXIST, "not a socket; move it out of the way", os.fspath(path))
+        raise FileExistsError(errno.EEXIST, "not a socket; move it away", os.fspath(path))
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
@@ -49,5 +52,5 @@ def remove_stale(path: Path) -> None:
         except FileNotFoundError:
             return
         except BlockingIOError:
-            pass  # its queue is full: somebody does listen
+            pass  # its queue is full: it has a listener
     raise OSError(errno.EADDRINUSE, "another process listens here; stop it first", os.fspath(path))

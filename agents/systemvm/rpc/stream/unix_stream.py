@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same peer between two processes of one machine: a UNIX stream socket, without TLS (agent and fetch)."""
+"""The same peer between two processes of a machine: a UNIX stream socket without TLS (agent and fetch)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from systemvm.rpc.stream.peer_credentials import Authorize, credentials
 from systemvm.rpc.stream.transport import Reactor, StreamProtocol, describe_failure
 from systemvm.rpc.stream.unix_path import listen_at
 
-CONNECT_S = 15.0
+CONNECT_TIMEOUT_S = 15.0
 
 _log = Logger()
 
@@ -34,21 +34,26 @@ def listen_unix_stream(
     on_lost: Callable[[Peer, str], None] = lambda peer, why: None,
     mode: int = 0o660,
 ) -> IListeningPort:
-    """Listen at a path, or on an inherited descriptor; `authorize` names the other end by its credentials."""
-    return listen_at(reactor, where, _LocalFactory(reactor, methods, authorize, on_connected, on_lost), mode)
+    """Listen at a path or on an inherited descriptor; `authorize` identifies the other end."""
+    return listen_at(reactor, where, _UnixFactory(reactor, methods, authorize, on_connected, on_lost), mode)
 
 
 def connect_unix_stream(
-    reactor: Reactor, path: str | Path, methods: MethodTable, *, remote: Caller, timeout_s: float = CONNECT_S
+    reactor: Reactor,
+    path: str | Path,
+    methods: MethodTable,
+    *,
+    remote: Caller,
+    timeout_s: float = CONNECT_TIMEOUT_S,
 ) -> Deferred[Peer]:
-    """Connect to whoever listens at `path`: the file's permissions vouch for it, `remote` names it."""
-    attempt = _LocalAttempt(reactor, methods, remote)
+    """Connect to the listener at `path`, which is `remote`: the permissions of the file prove it."""
+    attempt = _UnixAttempt(reactor, methods, remote)
     connector: IConnector = reactor.connectUNIX(str(path), attempt, timeout=timeout_s)
     attempt.connected = Deferred(lambda deferred: connector.disconnect())
     return attempt.connected
 
 
-class _LocalProtocol(StreamProtocol):
+class _UnixProtocol(StreamProtocol):
     def __init__(
         self,
         clock: IReactorTime,
@@ -69,7 +74,7 @@ class _LocalProtocol(StreamProtocol):
             self.start_peer(caller)
 
 
-class _LocalFactory(Factory):
+class _UnixFactory(Factory):
     noisy = False
 
     def __init__(
@@ -86,8 +91,8 @@ class _LocalFactory(Factory):
         self._on_connected = on_connected
         self._on_lost = on_lost
 
-    def buildProtocol(self, addr: IAddress | None) -> _LocalProtocol:
-        return _LocalProtocol(self._reactor, self._methods, self._on_connected, self._lost, self._authorize)
+    def buildProtocol(self, addr: IAddress | None) -> _UnixProtocol:
+        return _UnixProtocol(self._reactor, self._methods, self._on_connected, self._lost, self._authorize)
 
     def _lost(self, peer: Peer | None, why: str) -> None:
         if peer is None:
@@ -96,7 +101,7 @@ class _LocalFactory(Factory):
             self._on_lost(peer, why)
 
 
-class _LocalAttempt(ClientFactory):
+class _UnixAttempt(ClientFactory):
     noisy = False
 
     def __init__(self, reactor: Reactor, methods: MethodTable, remote: Caller) -> None:
@@ -105,8 +110,8 @@ class _LocalAttempt(ClientFactory):
         self._remote = remote
         self.connected: Deferred[Peer] = Deferred()
 
-    def buildProtocol(self, addr: IAddress | None) -> _LocalProtocol:
-        return _LocalProtocol(
+    def buildProtocol(self, addr: IAddress | None) -> _UnixProtocol:
+        return _UnixProtocol(
             self._reactor, self._methods, self._made, self._lost, lambda uid, gid, pid: self._remote
         )
 

@@ -29,7 +29,7 @@ class TlsOptions:
 
     def __init__(self, identity: Identity, check: Callable[[x509.Certificate], Caller]) -> None:
         self.identity = identity
-        self.check = check  # who is at the other end; IdentityRefused
+        self.check = check  # returns the identity of the other end, or raises IdentityRefused
         self._context = _context(identity)
 
     def clientConnectionForTLS(self, tlsProtocol: object) -> SSL.Connection:
@@ -40,12 +40,12 @@ class TlsOptions:
 
 
 def agent_options(identity: Identity) -> TlsOptions:
-    """What an agent dials with: the other end must be a daemon."""
+    """Return the options of an agent: the other end must be a daemon."""
     return TlsOptions(identity, check_daemon)
 
 
 def daemon_options(identity: Identity) -> TlsOptions:
-    """What a daemon listens with: the other end must be an agent."""
+    """Return the options of a daemon: the other end must be an agent."""
     return TlsOptions(identity, check_agent)
 
 
@@ -57,7 +57,7 @@ def _context(identity: Identity) -> SSL.Context:
     context.set_session_id(os.urandom(16))
     context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION)
     try:
-        # Any: the installed stubs are older than pyOpenSSL, which wants cryptography's own objects.
+        # Any: the installed stubs are older than pyOpenSSL, which needs objects of cryptography
         private_key: Any = load_pem_private_key(identity.private_key_pem, None)
         certificate: Any = x509.load_pem_x509_certificate(identity.certificate_pem)
         context.use_privatekey(private_key)
@@ -68,8 +68,8 @@ def _context(identity: Identity) -> SSL.Context:
         for pem in authorities:
             store.add_cert(crypto.load_certificate(crypto.FILETYPE_PEM, pem))
     except (SSL.Error, crypto.Error, ValueError, TypeError) as error:
-        text = f"identity is unusable ({type(error).__name__}): key, certificate and CA must fit"
+        text = f"identity is unusable ({type(error).__name__}): key, certificate and CA must match"
         raise ValueError(text) from None
     if not authorities:
-        raise ValueError("identity is unusable: it trusts no CA")
+        raise ValueError("identity is unusable: it has no CA")
     return context

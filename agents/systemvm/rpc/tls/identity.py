@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An end's private key, certificate and trusted control CA; no OpenSSL here, so reading one costs nothing."""
+"""Private key, certificate and trusted control CA of one end; without OpenSSL, whose import is slow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\r?\n.*?-----END \1-----\r?\n
 
 @frozen
 class Identity:
-    """PEM texts; `ca_pem` may hold two CAs while the control CA is being replaced."""
+    """PEM texts; `ca_pem` can contain two CAs while the control CA is being replaced."""
 
     private_key_pem: bytes = field(repr=False)
     certificate_pem: bytes
@@ -20,9 +20,9 @@ class Identity:
 
     @classmethod
     def from_pem_bundle(cls, bundle: bytes) -> Identity:
-        """Read one private key, the certificate, then its CAs, as the identity credential holds them.
+        """Parse one private key, the certificate, then its CAs, as in the identity credential.
 
-        ValueError names what is missing, and never quotes the bundle.
+        Raises: ValueError that names the missing part and never quotes the bundle.
         """
         keys: list[bytes] = []
         certificates: list[bytes] = []
@@ -40,10 +40,10 @@ class Identity:
         return cls(keys[0], certificates[0], b"".join(certificates[1:]))
 
     def to_pem_bundle(self) -> bytes:
-        """The text that `from_pem_bundle` reads."""
+        """Return the text that `from_pem_bundle` parses."""
         parts = (self.private_key_pem, self.certificate_pem, self.ca_pem)
         return b"".join(pem.rstrip(b"\n") + b"\n" for pem in parts)
 
     def ca_certificates_pem(self) -> list[bytes]:
-        """Each trusted CA by itself."""
+        """Return the trusted CAs one by one."""
         return [block.group(0) for block in _BLOCK.finditer(self.ca_pem) if block.group(1) == b"CERTIFICATE"]

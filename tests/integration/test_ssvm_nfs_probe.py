@@ -64,9 +64,7 @@ def test_one_that_takes_connections_and_does_not_answer() -> None:
         with pytest.raises(TransferError) as refused:
             require_server("127.0.0.1", "4.2", port=port, timeout_s=0.3)
     assert refused.value.code is TransferFailure.STORE_HANGS
-    assert refused.value.message == (
-        "NFS server 127.0.0.1 takes connections and does not answer: its NFS service hangs"
-    )
+    assert refused.value.message == "NFS server 127.0.0.1 hangs: it accepts connections and does not answer"
     assert "restart it" in refused.value.hint
 
 
