@@ -49,21 +49,19 @@ class TransferError(SystemVmError):
 
 
 def of_this_vm(error: BaseException | None) -> TransferError:
-    """What nobody foresaw: the SSVM's own trouble where it is known, and else a word about where to look."""
+    """Return the error for an unexpected exception: the fault of this machine if there is one."""
     trouble = host_errors.explain(error)
     if trouble is not None:
-        return TransferError(
-            TransferFailure.INTERNAL, f"the SSVM cannot do it: {trouble.message}", trouble.hint
-        )
+        return TransferError(TransferFailure.INTERNAL, f"SSVM failed: {trouble.message}", trouble.hint)
     return TransferError(
         TransferFailure.INTERNAL,
-        "a program of the SSVM broke down",
-        "the SSVM's journal says more; retry the template",
+        "a program of the SSVM failed unexpectedly",
+        "retry the template; read the journal of the SSVM for the cause",
     )
 
 
 def of_store(error: OSError, doing: str) -> TransferError:
-    """What a file operation on a store that failed means to the person who registered a template."""
+    """Return the error for a failed file operation on a store."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         quota = " by its quota" if error.errno == errno.EDQUOT else ""
         return TransferError(
@@ -74,15 +72,15 @@ def of_store(error: OSError, doing: str) -> TransferError:
     if error.errno in (errno.ENOMEM, errno.EMFILE, errno.ENFILE):
         return of_this_vm(error)
     if error.errno == errno.EFBIG:
-        return TransferError(TransferFailure.TOO_LARGE, f"the image grew past its size limit: {doing}")
+        return TransferError(TransferFailure.TOO_LARGE, f"image is larger than its size limit: {doing}")
     why = error.strerror or type(error).__name__
     hints = {
-        errno.EROFS: "the export is read-only; export it rw",
-        errno.EACCES: "the export refuses root's writes; export it rw,no_root_squash",
-        errno.EPERM: "the export refuses root's writes; export it rw,no_root_squash",
-        errno.ESTALE: "the server forgot the export; mount the store again",
-        errno.EIO: "the NFS server does not answer; check it and the storage network",
-        errno.ETIMEDOUT: "the NFS server does not answer; check it and the storage network",
+        errno.EROFS: "export it rw: the export is read-only",
+        errno.EACCES: "export it rw,no_root_squash: the export refuses writes of root",
+        errno.EPERM: "export it rw,no_root_squash: the export refuses writes of root",
+        errno.ESTALE: "mount the store again: the server has lost the export",
+        errno.EIO: "check the NFS server and the storage network: it does not answer",
+        errno.ETIMEDOUT: "check the NFS server and the storage network: it does not answer",
     }
     return TransferError(
         TransferFailure.STORE_FAILED,

@@ -146,7 +146,7 @@ class Peer:
             self._close_with_error(str(error))
 
     def connection_lost(self, why: str) -> None:
-        """The transport is gone: queued calls are dropped, and those that permit it are cancelled.
+        """Handle a lost transport: queued calls are dropped, and those that permit it are cancelled.
 
         Other handlers continue until their deadlines: no work is left half done.
         """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a certificate says about the other end: name, role and extended key usage.
+"""The identity in a certificate of the other end: name, role and extended key usage.
 
 OpenSSL has verified the chain before these checks; they run after the handshake and before any frame.
 """
@@ -74,7 +74,7 @@ def _require_usage(certificate: x509.Certificate, usage: x509.ObjectIdentifier, 
     except (x509.ExtensionNotFound, ValueError):
         usages = []
     if usages != [usage]:
-        raise IdentityRefused(ControlFailure.USAGE, f"is not for {name} alone (extended key usage)")
+        raise IdentityRefused(ControlFailure.USAGE, f"is not only for {name} (extended key usage)")
 
 
 def _dns_names(certificate: x509.Certificate) -> list[str]:

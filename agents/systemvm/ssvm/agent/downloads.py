@@ -227,7 +227,7 @@ class DownloadManager:
                 is_wanted=is_wanted,
             )
         except RpcError as error:
-            if is_wanted():  # otherwise the next connection repeats it, or nobody needs it
+            if is_wanted():  # otherwise the next connection repeats it, or it is not needed
                 self._fail(download, TransferError.from_rpc(error))
 
     async def _fetch(self) -> Peer:

@@ -49,7 +49,7 @@ class Publisher:
         """Publish; the job's directory is removed when that fails.
 
         A store that is late or busy is called again for as long as `is_wanted`, `on_wait` before each time.
-        Such a call asks first whether an earlier one has succeeded.
+        Such a call checks first whether an earlier one has succeeded.
 
         Raises: RpcError of the store's helper.
         """

@@ -68,10 +68,11 @@ async def resolve(
     for address in addresses:
         why = policy.why_denied(address)
         if why is not None:
-            shown = "" if literal is not None else f" ({url.host} is {address})"
+            what = "resolves to" if literal is None else "has"
+            shown = f"{url.host} is {address} ({why})" if literal is None else why
             raise TransferError(
                 TransferFailure.URL_DENIED,
-                f"{url.subject} leads to {why}{shown}, where no image may come from",
-                "put the image on a server outside of this cloud's own networks",
+                f"{url.subject} {what} a forbidden address: {shown}",
+                "use a server outside of this cloud's own networks",
             )
     return addresses[:MAX_ADDRESSES]

@@ -47,7 +47,7 @@ def test_a_stale_handle_is_the_stores_failure_and_no_internal_one(
     ("broken", "message"),
     [
         (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "too many files open"),
-        (ValueError("hunter2"), "a program of the SSVM broke down"),
+        (ValueError("hunter2"), "a program of the SSVM failed unexpectedly"),
     ],
 )
 def test_its_own_trouble_is_not_blamed_on_the_store_and_shows_no_exception(
