@@ -224,7 +224,7 @@ async def test_the_daemon_refuses_a_bad_agent_and_names_the_check(
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_the_daemon_refuses_what_is_no_tls(listener: Listener, data: bytes, check: str) -> None:
+async def test_the_daemon_refuses_data_that_is_not_tls(listener: Listener, data: bytes, check: str) -> None:
     answer = await deferToThread(shout, listener.address, data)
     assert b"jsonrpc" not in answer
     await until(lambda: bool(listener.refused))
@@ -242,7 +242,7 @@ async def test_the_daemon_refuses_tls_1_2(listener: Listener, directory: Path) -
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_daemon_gives_up_on_half_a_handshake(
+async def test_the_daemon_times_out_an_incomplete_handshake(
     listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(secure_transport, "HANDSHAKE_TIMEOUT_S", 0.3)
@@ -412,7 +412,7 @@ async def test_an_agent_refuses_tls_1_2_plain_text_and_garbage(directory: Path) 
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_agent_gives_up_on_a_silent_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_agent_times_out_a_silent_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(secure_transport, "HANDSHAKE_TIMEOUT_S", 0.3)
     states, received = await said_of(lambda connection: b"".join(iter(lambda: connection.recv(65536), b"")))
     assert b"jsonrpc" not in received

@@ -281,7 +281,7 @@ async def test_an_agent_the_daemon_does_not_know_never_counts_as_connected(daemo
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_agent_comes_back_after_a_restart_and_begins_its_waits_anew(daemon: Daemon) -> None:
+async def test_the_agent_reconnects_after_a_restart_and_resets_its_backoff(daemon: Daemon) -> None:
     agent = Agent(daemon.port_number)
     agent.dialer.start()
     await until(lambda: agent.dialer.connections == 1)
@@ -398,7 +398,7 @@ class Cable:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_half_open_connection_is_noticed_at_both_ends(
+async def test_a_half_open_connection_is_detected_at_both_ends(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody sends FIN and nobody has anything to say: the probes find out, and the agent dials again."""
@@ -420,7 +420,7 @@ async def test_a_half_open_connection_is_noticed_at_both_ends(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_daemon_that_never_answers_hello_is_left(daemon: Daemon) -> None:
+async def test_an_agent_leaves_a_daemon_that_does_not_answer_hello(daemon: Daemon) -> None:
     with impostor(AUTHORITY.daemon()) as server:
         agent = Agent(server.port, hello_deadline_s=0.1)
         await agent.run_until(lambda: len(agent.waits_s) >= 3)

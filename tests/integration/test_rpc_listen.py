@@ -204,7 +204,7 @@ async def test_plain_bytes_are_refused(daemon: Daemon, garbage: bytes) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_client_that_never_begins_its_handshake_is_cut_off(
+async def test_a_client_without_a_handshake_is_disconnected(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(secure_transport, "HANDSHAKE_TIMEOUT_S", 0.2)
@@ -267,7 +267,7 @@ async def test_bad_frames_are_answered_and_huge_ones_close(daemon: Daemon, direc
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_flood_without_reading_is_held_back(daemon: Daemon, directory: Path) -> None:
+async def test_a_flood_from_a_client_that_does_not_read_is_throttled(daemon: Daemon, directory: Path) -> None:
     """The client sends calls and reads nothing: the daemon stops reading, and does not pile answers up."""
     context = client_context(directory, AUTHORITY.agent())
     call = b'{"jsonrpc":"2.0","id":"' + b"i" * 100 + b'","method":"' + b"m" * 90 + b'"}\n'
@@ -341,7 +341,7 @@ def crowd(address: tuple[str, int], count: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("source", ["127.0.0.1", "127.0.0.2"])
 @pytest_twisted.ensureDeferred
-async def test_a_silent_crowd_keeps_no_agent_out(
+async def test_silent_connections_do_not_block_an_agent(
     daemon: Daemon, directory: Path, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
     monkeypatch.setattr(secure_transport, "HANDSHAKE_TIMEOUT_S", 600.0)  # nothing is mended by waiting
@@ -356,7 +356,9 @@ async def test_a_silent_crowd_keeps_no_agent_out(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_crowd_hangs_up_on_no_agent_and_is_reported_once(daemon: Daemon, directory: Path) -> None:
+async def test_silent_connections_disconnect_no_agent_and_are_reported_once(
+    daemon: Daemon, directory: Path
+) -> None:
     context = client_context(directory, AUTHORITY.agent("s-7-VM"))
 
     def stay() -> bytes:

@@ -66,7 +66,7 @@ async def test_both_ends_call_and_notify(path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_whom_the_rule_refuses_is_not_read(path: Path) -> None:
+async def test_a_refused_caller_is_not_read(path: Path) -> None:
     seen: list[Call] = []
     peers: list[Peer] = []
     port: Any = listen_unix_stream(
@@ -85,7 +85,7 @@ async def test_whom_the_rule_refuses_is_not_read(path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_nobody_there_is_said_at_once(path: Path) -> None:
+async def test_an_absent_listener_is_reported_at_once(path: Path) -> None:
     with pytest.raises(RpcError) as caught:
         await connect_unix_stream(reactor, path, MethodTable("t", "1"), remote=FETCH)
     assert caught.value.code == -32002

@@ -252,7 +252,7 @@ async def test_a_chunked_body_too_long_is_refused_as_it_grows(server: Server) ->
 
 
 @pytest_twisted.ensureDeferred
-async def test_whom_the_rule_refuses_gets_403_everywhere(server: Server) -> None:
+async def test_a_refused_caller_gets_403_everywhere(server: Server) -> None:
     server.allows = False
     with pytest.raises(RpcError) as caught:
         await deferToThread(unix_call, server.path, "ping", Ping(1.0))
@@ -266,7 +266,7 @@ async def test_whom_the_rule_refuses_gets_403_everywhere(server: Server) -> None
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
 @pytest_twisted.ensureDeferred
-async def test_the_kernel_says_who_calls(directory: Path) -> None:
+async def test_the_caller_is_identified_by_the_kernel(directory: Path) -> None:
     """A real process of another user, at a socket whose file would let it in."""
     path = directory / "open.sock"
     methods = MethodTable("t", "1")
@@ -316,7 +316,7 @@ async def test_a_job_that_is_not_there_is_refused(server: Server) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_source_that_breaks_shows_an_incident(server: Server) -> None:
+async def test_a_failing_source_shows_an_incident(server: Server) -> None:
     def read() -> tuple[int, RpcError]:
         count = 0
         try:
@@ -332,7 +332,7 @@ async def test_a_source_that_breaks_shows_an_incident(server: Server) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_hanging_up_ends_the_source(server: Server) -> None:
+async def test_disconnecting_ends_the_source(server: Server) -> None:
     def read_one() -> Any:
         events = cast(Generator[Any, None, None], unix_events(server.path, "endless"))
         first = next(events)
@@ -368,7 +368,9 @@ async def test_idle_connections_are_closed_and_waiting_ones_are_not(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_dead_predecessors_socket_is_replaced_and_a_live_ones_is_not(directory: Path) -> None:
+async def test_the_socket_of_a_dead_process_is_replaced_and_that_of_a_live_one_is_not(
+    directory: Path,
+) -> None:
     path = directory / "s.sock"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
         dead.bind(str(path))
@@ -400,7 +402,7 @@ async def test_an_inherited_descriptor_is_served(directory: Path) -> None:
         await port.stopListening()
 
 
-def test_a_socket_where_nobody_listens_says_so(directory: Path) -> None:
+def test_a_socket_without_a_listener_is_reported(directory: Path) -> None:
     with pytest.raises(RpcError) as caught:
         unix_call(directory / "none.sock", "ping")
     assert caught.value.code == -32002 and "running" in caught.value.hint

@@ -161,7 +161,9 @@ async def test_raw_bytes_in_a_location_lead_to_the_file(world: World, daemon: Da
 
 
 @pytest_twisted.ensureDeferred
-async def test_content_encoding_unasked_is_hashed_as_sent_and_unpacked(world: World, daemon: Daemon) -> None:
+async def test_an_unrequested_content_encoding_is_hashed_as_sent_and_decompressed(
+    world: World, daemon: Daemon
+) -> None:
     sent = gzip.compress(BODY, mtime=0)
     checksum = f"{{SHA-256}}{hashlib.sha256(sent).hexdigest()}"
     status = await daemon.download(request(world, f"{BAD}/encoded", checksum=checksum))
@@ -255,7 +257,7 @@ DENIED = [
 @pytest.mark.parametrize("by_redirect", [False, True], ids=["at first", "by redirect"])
 @pytest.mark.parametrize("url", DENIED)
 @pytest_twisted.ensureDeferred
-async def test_denied_address_gets_no_packet(
+async def test_a_denied_address_receives_no_packet(
     world: World, daemon: Daemon, url: str, by_redirect: bool
 ) -> None:
     status = await daemon.download(request(world, f"{BAD}/redirect?to={url}" if by_redirect else url))
@@ -266,7 +268,7 @@ async def test_denied_address_gets_no_packet(
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_clouds_own_public_addresses_are_denied_and_tell_no_open_port_from_a_closed_one(
+async def test_the_clouds_own_public_addresses_are_denied_whether_a_port_is_open_or_not(
     world: World, daemon: Daemon
 ) -> None:
     """A hypervisor may share its network with image servers: the daemon names its address with the job."""
@@ -286,7 +288,9 @@ async def test_the_clouds_own_public_addresses_are_denied_and_tell_no_open_port_
 
 
 @pytest_twisted.ensureDeferred
-async def test_name_that_flips_is_asked_once_and_pinned(world: World, daemon: Daemon) -> None:
+async def test_a_name_with_changing_addresses_is_resolved_once_and_pinned(
+    world: World, daemon: Daemon
+) -> None:
     """DNS rebinding: probe and transfer both go where the one look-up led; the next job sees loopback."""
     url = "http://a.flip.example.test:8000/good"
     published(world, await daemon.download(request(world, url)))
@@ -361,7 +365,7 @@ async def test_abort_stops_at_once_and_leaves_nothing(world: World, daemon: Daem
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_killed_mover_is_started_again_once(world: World, daemon: Daemon) -> None:
+async def test_a_killed_mover_is_restarted_once(world: World, daemon: Daemon) -> None:
     order = request(world, f"{BAD}/slow")
     ended = daemon.end_of(order.job_id)
     await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
@@ -371,7 +375,7 @@ async def test_a_killed_mover_is_started_again_once(world: World, daemon: Daemon
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_mover_killed_twice_fails_its_job_alone(world: World, daemon: Daemon) -> None:
+async def test_a_mover_killed_twice_fails_only_its_job(world: World, daemon: Daemon) -> None:
     order = request(world, f"{BAD}/slow")
     ended = daemon.end_of(order.job_id)
     await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
@@ -428,7 +432,7 @@ async def test_a_killed_fork_server_is_replaced_and_its_jobs_go_on(world: World,
 
 
 @pytest_twisted.ensureDeferred
-async def test_killed_fetch_is_started_again_once(world: World, daemon: Daemon) -> None:
+async def test_jobs_of_a_killed_fetch_are_restarted_once(world: World, daemon: Daemon) -> None:
     order = request(world, f"{BAD}/slow")
     ended = daemon.end_of(order.job_id)
     await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
@@ -490,7 +494,7 @@ async def test_setup_stats_and_delete(world: World, daemon: Daemon) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_published_job_is_found_by_an_agent_that_forgot(world: World, daemon: Daemon) -> None:
+async def test_a_published_job_is_found_by_a_restarted_agent(world: World, daemon: Daemon) -> None:
     order = request(world, f"{BAD}/good")
     done = await daemon.download(order)
     with tempfile.TemporaryDirectory(prefix="ssvmd") as directory:
@@ -561,7 +565,7 @@ async def test_one_request_id_is_in_the_log_of_every_process(world: World, daemo
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_store_is_listed_and_one_that_is_away_is_an_error(world: World, daemon: Daemon) -> None:
+async def test_a_store_is_listed_and_an_absent_one_is_an_error(world: World, daemon: Daemon) -> None:
     wanted = request(world, f"{BAD}/good")
     published(world, await daemon.download(wanted))
     ask = TemplateListRequest(STORE)

@@ -77,7 +77,7 @@ async def refusal_of(fetch: FetchService, job_id: str, store: Store) -> RpcError
 
 
 @pytest_twisted.ensureDeferred
-async def test_jobs_that_wait_for_a_store_leave_their_places_to_others_up_to_a_bound(
+async def test_jobs_that_wait_for_a_store_leave_their_places_to_others(
     fetch: FetchService,
 ) -> None:
     hung = [f"hung-{number}" for number in range(LIMITS.max_active_jobs)]

@@ -151,7 +151,7 @@ async def error_of(awaitable: Any) -> RpcError:
 
 
 @pytest_twisted.ensureDeferred
-async def test_each_call_has_a_child_with_nothing_of_its_parents(helper: Helper) -> None:
+async def test_a_child_inherits_nothing_of_its_parent(helper: Helper) -> None:
     first, second = await helper.call("pid"), await helper.call("pid")
     assert first["pid"] != second["pid"]
     assert first["parent"] == second["parent"] == helper.process.pid
@@ -171,9 +171,7 @@ async def test_descriptors_arrive_and_none_is_left_in_the_helper(helper: Helper)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_hung_store_leaves_another_working_and_says_busy_for_itself(
-    helper: Helper, tmp_path: Path
-) -> None:
+async def test_a_hung_store_is_busy_and_does_not_block_another(helper: Helper, tmp_path: Path) -> None:
     hung = [await hanging(helper, tmp_path / f"hung{number}", "hung") for number in range(2)]
     queued = [Deferred.fromCoroutine(helper.call("pid", store="hung", timeout_s=3600.0)) for _ in range(4)]
     assert (await error_of(helper.call("pid", store="hung"))).reason == "busy"
@@ -185,7 +183,7 @@ async def test_a_hung_store_leaves_another_working_and_says_busy_for_itself(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_caller_that_hangs_up_ends_what_can_be_ended(helper: Helper, tmp_path: Path) -> None:
+async def test_a_cancellable_call_ends_with_its_connection(helper: Helper, tmp_path: Path) -> None:
     running = await hanging(helper, tmp_path / "hung", "one")
     child = int((tmp_path / "hung").read_text())
     assert helper.children() == [child]
@@ -197,7 +195,7 @@ async def test_a_caller_that_hangs_up_ends_what_can_be_ended(helper: Helper, tmp
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_change_is_finished_though_its_caller_hung_up(helper: Helper, tmp_path: Path) -> None:
+async def test_a_change_is_completed_without_its_caller(helper: Helper, tmp_path: Path) -> None:
     path = tmp_path / "change"
     running: Deferred[Any] = Deferred.fromCoroutine(helper.call("write", path=str(path)))
     await until(path.exists, "the change to begin")
@@ -208,7 +206,7 @@ async def test_a_change_is_finished_though_its_caller_hung_up(helper: Helper, tm
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_waits_past_its_deadline_never_begins(helper: Helper, tmp_path: Path) -> None:
+async def test_a_queued_call_past_its_deadline_is_not_begun(helper: Helper, tmp_path: Path) -> None:
     hung = [await hanging(helper, tmp_path / f"hung{number}", "one") for number in range(2)]
     late = tmp_path / "late"
     error = await error_of(helper.call("write", path=str(late), timeout_s=0.3))
@@ -221,16 +219,14 @@ async def test_what_waits_past_its_deadline_never_begins(helper: Helper, tmp_pat
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_began_and_does_not_end_in_time_is_a_store_that_hangs(
-    helper: Helper, tmp_path: Path
-) -> None:
+async def test_a_call_that_began_and_times_out_is_a_hung_store(helper: Helper, tmp_path: Path) -> None:
     error = await error_of(helper.call("hang", path=str(tmp_path / "hung"), timeout_s=1.0))
     assert error.reason == "store_hangs"
     await until(lambda: helper.children() == [], "the child to be killed and reaped")
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_call_whose_helper_dies_is_made_again(helper: Helper, tmp_path: Path) -> None:
+async def test_a_call_whose_helper_dies_is_repeated(helper: Helper, tmp_path: Path) -> None:
     path = tmp_path / "change"
     running: Deferred[Any] = Deferred.fromCoroutine(helper.call("write", path=str(path)))
     await until(path.exists, "the change to begin")
@@ -289,7 +285,7 @@ async def test_two_hundred_calls_side_by_side(helper: Helper) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_it_ends_politely_on_sigterm(helper: Helper, tmp_path: Path) -> None:
+async def test_sigterm_ends_it_after_its_last_child(helper: Helper, tmp_path: Path) -> None:
     path = tmp_path / "change"
     running: Deferred[Any] = Deferred.fromCoroutine(helper.call("write", path=str(path)))
     await until(path.exists, "the change to begin")
@@ -301,12 +297,12 @@ async def test_it_ends_politely_on_sigterm(helper: Helper, tmp_path: Path) -> No
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_may_not_is_refused_without_a_child(helper: Helper) -> None:
+async def test_a_forbidden_call_is_refused_without_a_child(helper: Helper) -> None:
     assert (await error_of(helper.call("forbidden"))).code == FORBIDDEN
 
 
 @pytest.mark.parametrize("line", [b"nonsense\n", b"{}\n", b"[]\n", b"\xff\xfe\n", b"[" * 99 + b"\n"])
-def test_malformed_lines_are_answered_and_harm_nothing(helper: Helper, line: bytes) -> None:
+def test_malformed_lines_get_an_error_response(helper: Helper, line: bytes) -> None:
     for sent in (line, b'{"jsonrpc":"2.0","id":1,"method":"pid","params":{}}\n'):
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(60)
@@ -331,7 +327,7 @@ def test_a_line_without_an_end_is_refused(helper: Helper) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_helper_is_said_with_what_to_look_at(tmp_path: Path) -> None:
+async def test_an_absent_helper_is_reported_with_a_hint(tmp_path: Path) -> None:
     error = await error_of(helper_client.call(reactor, tmp_path / "store.sock", "pid", {}, dict, 5.0))
     assert error.code == NOT_CONNECTED
     assert "systemvm-store" in error.hint

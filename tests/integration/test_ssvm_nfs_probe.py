@@ -41,7 +41,7 @@ def test_the_call_is_what_rfc_5531_says() -> None:
     assert struct.unpack("!10I", call[4:]) == (0x01020304, 0, 2, 100003, 3, 0, 0, 0, 0, 0)
 
 
-def test_one_that_answers() -> None:
+def test_a_server_that_answers_is_accepted() -> None:
     said = bytearray()
 
     def serve(channel: socket.socket) -> None:
@@ -53,12 +53,12 @@ def test_one_that_answers() -> None:
     assert said[16:24] == struct.pack("!2I", 100003, 4)
 
 
-def test_one_that_hangs_up_is_left_to_mount() -> None:
+def test_a_server_that_closes_the_connection_is_left_to_mount() -> None:
     with listener(lambda channel: None) as port:
         require_server("127.0.0.1", "3", port=port, timeout_s=5.0)
 
 
-def test_one_that_takes_connections_and_does_not_answer() -> None:
+def test_a_server_that_accepts_connections_and_does_not_answer_hangs() -> None:
     with socket.create_server(("127.0.0.1", 0)) as hanging:
         port = hanging.getsockname()[1]
         with pytest.raises(TransferError) as refused:
@@ -68,7 +68,7 @@ def test_one_that_takes_connections_and_does_not_answer() -> None:
     assert "restart it" in refused.value.hint
 
 
-def test_one_without_an_nfs_service() -> None:
+def test_a_server_without_an_nfs_service_is_unreachable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     with pytest.raises(TransferError, match=r"NFS server 127\.0\.0\.1 refuses the connection"):

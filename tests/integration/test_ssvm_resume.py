@@ -61,7 +61,7 @@ def steps(status: DownloadStatus) -> str:
 
 @pytest.mark.parametrize("by", ["etag", "date"])
 @pytest_twisted.ensureDeferred
-async def test_goes_on_where_it_broke_off(world: World, daemon: Daemon, by: str) -> None:
+async def test_a_download_resumes_where_it_broke_off(world: World, daemon: Daemon, by: str) -> None:
     wanted = str(uuid.uuid4())
     checksum = f"{{SHA-256}}{hashlib.sha256(BODY).hexdigest()}"
     status = await daemon.download(request(world, f"{BAD}/drops?id={wanted}&by={by}", checksum=checksum))
@@ -75,7 +75,7 @@ async def test_goes_on_where_it_broke_off(world: World, daemon: Daemon, by: str)
 
 
 @pytest_twisted.ensureDeferred
-async def test_begins_again_where_nothing_identifies_the_rest(world: World, daemon: Daemon) -> None:
+async def test_a_download_without_a_validator_restarts(world: World, daemon: Daemon) -> None:
     wanted = str(uuid.uuid4())
     status = await daemon.download(request(world, f"{BAD}/drops_once?id={wanted}"))
     assert content(world, status) == BODY
@@ -85,7 +85,7 @@ async def test_begins_again_where_nothing_identifies_the_rest(world: World, daem
 
 @pytest.mark.parametrize("how", ["200", "etag"])
 @pytest_twisted.ensureDeferred
-async def test_a_file_that_changed_meanwhile_is_brought_anew_and_never_mixed(
+async def test_a_file_that_changed_is_downloaded_again_and_never_mixed(
     world: World, daemon: Daemon, how: str
 ) -> None:
     wanted = str(uuid.uuid4())
@@ -96,14 +96,14 @@ async def test_a_file_that_changed_meanwhile_is_brought_anew_and_never_mixed(
 
 @pytest.mark.parametrize("how", ["range", "size"])
 @pytest_twisted.ensureDeferred
-async def test_another_part_than_the_rest_is_not_taken_for_it(world: World, daemon: Daemon, how: str) -> None:
+async def test_a_different_part_is_not_used_as_the_rest(world: World, daemon: Daemon, how: str) -> None:
     wanted = str(uuid.uuid4())
     status = await daemon.download(request(world, f"{BAD}/drops_and_changes?id={wanted}&how={how}"))
     assert content(world, status) == bytes(reversed(BODY))
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_a_trickle_brought_is_used_once(world: World, daemon: Daemon) -> None:
+async def test_bytes_of_a_slow_response_are_used_once(world: World, daemon: Daemon) -> None:
     """No checksum is given: a byte that is left out or repeated shows in the file alone."""
     wanted = str(uuid.uuid4())
     status = await daemon.download(request(world, f"{BAD}/trickles_then_goes_on?id={wanted}"))
@@ -112,7 +112,7 @@ async def test_what_a_trickle_brought_is_used_once(world: World, daemon: Daemon)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_busy_server_is_waited_for(world: World, daemon: Daemon) -> None:
+async def test_a_busy_server_is_retried(world: World, daemon: Daemon) -> None:
     wanted = str(uuid.uuid4())
     status = await daemon.download(request(world, f"{BAD}/drops_then_busy?id={wanted}"))
     assert content(world, status) == BODY
@@ -120,7 +120,7 @@ async def test_a_busy_server_is_waited_for(world: World, daemon: Daemon) -> None
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_expired_redirect_is_asked_for_anew(world: World, daemon: Daemon) -> None:
+async def test_an_expired_redirect_is_requested_again(world: World, daemon: Daemon) -> None:
     wanted = str(uuid.uuid4())
     status = await daemon.download(request(world, f"{BAD}/moves?id={wanted}"))
     assert content(world, status) == BODY
@@ -128,7 +128,7 @@ async def test_an_expired_redirect_is_asked_for_anew(world: World, daemon: Daemo
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_source_that_always_breaks_at_the_same_byte_ends_by_its_budget(
+async def test_a_source_that_always_breaks_at_the_same_byte_exhausts_its_budget(
     world: World, daemon: Daemon
 ) -> None:
     status = await daemon.download(request(world, f"{BAD}/truncated"))
@@ -163,7 +163,7 @@ async def test_a_web_server_that_is_restarted_loses_no_byte(
 
 
 @pytest_twisted.ensureDeferred
-async def test_abort_while_it_waits_for_its_source(world: World, daemon: Daemon) -> None:
+async def test_abort_during_a_wait_for_the_source(world: World, daemon: Daemon) -> None:
     (world.files / "large.raw").write_bytes(os.urandom(8 << 20))
     order = request(world, f"http://{NAME}/paced/large.raw")
     await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)

@@ -16,7 +16,7 @@ PRIORITY_ERROR, PRIORITY_NOTICE = 3, 5
 
 
 def encode(entry: Mapping[str, str]) -> bytes:
-    """Encode by the journal's native protocol: KEY=value lines, and a length before a value with a newline."""
+    """Encode by the journal's protocol: KEY=value lines, and a length before a value with a newline."""
     parts: list[bytes] = []
     for key, value in entry.items():
         data = value.encode("utf-8", "replace")

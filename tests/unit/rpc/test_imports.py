@@ -28,13 +28,13 @@ def _loaded(module: str) -> set[str]:
 @pytest.mark.parametrize(
     "module", ["stream.dialer", "stream.listener", "stream.unix_stream", "core.peer", "stream.transport"]
 )
-def test_the_channel_needs_no_web_server(module: str) -> None:
+def test_the_channel_does_not_import_a_web_server(module: str) -> None:
     assert _loaded(f"systemvm.rpc.{module}").isdisjoint(HEAVY)
 
 
 @pytest.mark.parametrize(
     "module", ["http.unix", "http.unix_client", "core.method", "core.frame", "tls.identity"]
 )
-def test_the_command_lines_half_needs_no_twisted(module: str) -> None:
+def test_the_client_of_the_command_line_does_not_import_twisted(module: str) -> None:
     loaded = _loaded(f"systemvm.rpc.{module}")
     assert not {name for name in loaded if name.startswith(("twisted", "OpenSSL", "cryptography"))}

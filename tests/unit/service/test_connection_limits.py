@@ -39,7 +39,7 @@ def test_an_address_counts_for_its_source(address: str, source: str) -> None:
     assert source_of_address(address) == source
 
 
-def test_a_silent_crowd_loses_its_own_oldest_and_nobody_elses() -> None:
+def test_a_silent_source_loses_only_its_own_oldest_connection() -> None:
     listener = Listener()
     listener.admit("b", "browser")
     for number in range(100):
@@ -49,7 +49,7 @@ def test_a_silent_crowd_loses_its_own_oldest_and_nobody_elses() -> None:
     assert listener.limits.pending_of("b") == 1
 
 
-def test_when_all_room_is_taken_the_heaviest_source_makes_some() -> None:
+def test_without_room_the_source_with_the_most_connections_loses_one() -> None:
     listener = Listener(Bounds(pending=5, pending_of_source=4, of_owner=2))
     for source, count in (("a", 2), ("b", 3)):
         for number in range(count):
@@ -58,7 +58,7 @@ def test_when_all_room_is_taken_the_heaviest_source_makes_some() -> None:
     assert listener.evicted == ["b0"]
 
 
-def test_those_in_their_handshake_go_before_idle_ones_and_these_by_their_last_word() -> None:
+def test_handshakes_are_evicted_before_idle_connections() -> None:
     listener = Listener()
     slots = [listener.admit("a", f"a{number}") for number in range(4)]
     for slot in slots[:3]:
@@ -87,7 +87,7 @@ def test_an_owner_has_a_bounded_number_of_connections() -> None:
     assert listener.evicted == ["c0", "c1", "c2"]
 
 
-def test_a_proxy_is_bounded_by_all_room_alone() -> None:
+def test_a_proxy_is_limited_only_by_the_total() -> None:
     listener = Listener(shared=("proxy",))
     for number in range(10):
         listener.admit("proxy", f"p{number}")
@@ -96,7 +96,7 @@ def test_a_proxy_is_bounded_by_all_room_alone() -> None:
     assert listener.evicted == ["p0"]
 
 
-def test_what_was_evicted_may_still_report_its_end() -> None:
+def test_an_evicted_connection_can_still_report_its_end() -> None:
     listener = Listener(Bounds(pending=1, pending_of_source=1, of_owner=1))
     first = listener.admit("a", "first")
     second = listener.admit("a", "second")

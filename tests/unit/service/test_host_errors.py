@@ -78,7 +78,7 @@ def test_a_database_that_is_read_only(tmp_path: Path) -> None:
         sqlite3.OperationalError("full"),
     ],
 )
-def test_other_errors_are_not_the_machines(error: Exception | None) -> None:
+def test_other_errors_are_not_faults_of_the_machine(error: Exception | None) -> None:
     assert explain(error) is None
 
 

@@ -38,7 +38,7 @@ def test_plain_values_become_fields() -> None:
     }
 
 
-def test_a_failure_brings_its_traceback_and_a_long_one_its_end() -> None:
+def test_a_failure_has_its_traceback_and_a_long_one_its_end() -> None:
     try:
         raise RuntimeError("x" * 40_000 + "END")
     except RuntimeError:

@@ -15,7 +15,7 @@ from systemvm.service.monotonic_clock import use_monotonic_clock
 AGENTS = Path(__file__).resolve().parents[3] / "agents"
 
 
-def test_timers_follow_the_steady_clock_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timers_follow_only_the_monotonic_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     reactor, now_s, fired = EPollReactor(), [100.0], list[str]()
     use_monotonic_clock(reactor, lambda: now_s[0])
     reactor.callLater(10, fired.append, "later")
@@ -34,7 +34,7 @@ def test_timers_follow_the_steady_clock_alone(monkeypatch: pytest.MonkeyPatch) -
     loop.stop()
 
 
-def test_what_is_scheduled_already_would_never_come() -> None:
+def test_calls_that_are_scheduled_before_are_rejected() -> None:
     reactor = EPollReactor()
     call = reactor.callLater(10, list)
     with pytest.raises(ValueError, match="scheduled"):
@@ -44,7 +44,7 @@ def test_what_is_scheduled_already_would_never_come() -> None:
     assert reactor.seconds is time.monotonic
 
 
-def test_every_program_with_a_reactor_has_steady_timers() -> None:
+def test_every_program_with_a_reactor_uses_the_monotonic_clock() -> None:
     programs = [path for path in AGENTS.rglob("*.py") if "reactor.run()" in path.read_text()]
     assert len(programs) >= 3
     for program in programs:

@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from systemvm.service.scaled_timer import ScaledTimer, add_scaled_timeout
 
 
-def test_on_ordinary_hardware_it_fires_when_it_says() -> None:
+def test_on_ordinary_hardware_it_fires_on_time() -> None:
     clock, fired = Clock(), []
     timer = ScaledTimer(clock, 10.0, lambda: fired.append(clock.seconds()), lambda: 1.0)
     clock.advance(9.9)
@@ -41,7 +41,7 @@ def test_a_machine_that_became_quiet_again_fires_at_the_end_it_had() -> None:
     assert fired == [30.0]
 
 
-def test_cancelled_it_never_fires() -> None:
+def test_a_cancelled_timer_does_not_fire() -> None:
     clock, fired = Clock(), []
     timer = ScaledTimer(clock, 10.0, lambda: fired.append(True), lambda: 1.0)
     timer.cancel()

@@ -25,7 +25,7 @@ def joined(flight: SingleFlight[str], work: Callable[[], Any], count: int) -> li
     return [Deferred.fromCoroutine(flight.run("key", work)) for _ in range(count)]
 
 
-def test_who_waits_for_the_end_and_gives_up_goes_no_further() -> None:
+def test_a_cancelled_wait_for_the_end_does_not_continue() -> None:
     flight = SingleFlight[str]()
     running: Deferred[int] = Deferred()
     went_on: list[str] = []
@@ -45,7 +45,7 @@ def test_who_waits_for_the_end_and_gives_up_goes_no_further() -> None:
     assert went_on == []
 
 
-def test_all_who_ask_get_the_answer_of_one() -> None:
+def test_all_callers_get_the_result_of_one_run() -> None:
     flight, begun = SingleFlight[str](), []
     running: Deferred[int] = Deferred()
 
@@ -59,7 +59,7 @@ def test_all_who_ask_get_the_answer_of_one() -> None:
     assert (found, "key" in flight) == ([7] * 5, False)
 
 
-def test_all_who_ask_get_the_failure_of_one_and_the_next_begins_anew() -> None:
+def test_all_callers_get_the_failure_and_the_next_one_starts_again() -> None:
     flight, running = SingleFlight[str](), [Deferred[int](), Deferred[int]()]
     begun: list[int] = []
 
@@ -86,7 +86,7 @@ def test_work_that_raises_before_it_waits_is_a_failure_too() -> None:
     assert "key" not in flight
 
 
-def test_one_that_is_cancelled_leaves_alone() -> None:
+def test_a_cancelled_caller_does_not_end_the_work() -> None:
     flight = SingleFlight[str]()
     running: Deferred[int] = Deferred()
 
@@ -102,7 +102,7 @@ def test_one_that_is_cancelled_leaves_alone() -> None:
     assert found[1:] == [3]
 
 
-def test_start_is_refused_while_it_runs_and_its_end_can_be_waited_for() -> None:
+def test_start_is_refused_during_a_run_whose_end_can_be_awaited() -> None:
     flight = SingleFlight[str]()
     running: Deferred[None] = Deferred()
 
@@ -116,7 +116,7 @@ def test_start_is_refused_while_it_runs_and_its_end_can_be_waited_for() -> None:
     assert ended.called
 
 
-def test_a_failure_that_nobody_waits_for_is_logged() -> None:
+def test_a_failure_without_a_caller_is_logged() -> None:
     flight = SingleFlight[str]()
     running: Deferred[None] = Deferred()
 
@@ -142,7 +142,7 @@ def periodic(clock: Clock, work: Work) -> Periodic:
     return Periodic(clock, work.run, 10.0, what="the work", uniform=lambda low, high: high)
 
 
-def test_a_run_that_is_late_is_not_begun_again() -> None:
+def test_a_late_run_is_not_started_again() -> None:
     clock, work = Clock(), Work()
     every = periodic(clock, work)
     every.start(now=True)
@@ -164,7 +164,7 @@ def test_a_run_that_is_late_is_not_begun_again() -> None:
     assert clock.getDelayedCalls() == []
 
 
-def test_failures_make_it_rarer_until_it_works() -> None:
+def test_failures_lengthen_the_interval_until_a_success() -> None:
     clock, work = Clock(), Work()
     every = periodic(clock, work)
     every.start(now=False)

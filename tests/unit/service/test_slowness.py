@@ -118,11 +118,11 @@ def test_the_kernels_files_are_read(tmp_path: Path) -> None:
     assert (found.runnable, found.load_1min) == (7, 3.5)
 
 
-def test_files_that_a_sandbox_hides_count_for_nothing(tmp_path: Path) -> None:
+def test_files_that_a_sandbox_hides_count_as_zero(tmp_path: Path) -> None:
     assert read_counters(tmp_path) == KernelCounters()
 
 
-def test_this_very_machine_counts() -> None:
+def test_this_machine_can_be_measured() -> None:
     before = read_counters()
     slowness.run_reference_task()
     now = read_counters()

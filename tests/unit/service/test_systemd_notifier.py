@@ -44,11 +44,11 @@ def test_abstract_addresses() -> None:
 
 
 @pytest.mark.parametrize("address", [None, "", "/nonexistent/notify"])
-def test_a_manager_that_is_not_there_is_no_error(address: str | None) -> None:
+def test_an_absent_service_manager_is_not_an_error(address: str | None) -> None:
     SystemdNotifier(address).ready()
 
 
-def test_signs_of_life_come_twice_a_period(manager: socket.socket) -> None:
+def test_the_watchdog_is_fed_twice_a_period(manager: socket.socket) -> None:
     clock = Clock()
     environment = {"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": str(os.getpid())}
     loop = feed_watchdog(clock, SystemdNotifier(manager.getsockname()), environment)

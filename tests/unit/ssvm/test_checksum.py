@@ -19,21 +19,21 @@ def test_every_algorithm_computes_a_digest_of_its_length(algorithm: ChecksumAlgo
     assert len(Verification(algorithm).start().hexdigest()) == algorithm.hex_digits
 
 
-def test_the_length_tells_the_algorithm_and_without_a_text_nothing_is_verified() -> None:
+def test_the_length_selects_the_algorithm_and_no_text_verifies_nothing() -> None:
     assert checksum.parse("0" * 32).algorithm is ChecksumAlgorithm.MD5
     assert checksum.parse("1" * 128).algorithm is ChecksumAlgorithm.SHA_512
     for nothing in (None, "", "  "):
         assert checksum.parse(nothing) == Verification(ChecksumAlgorithm.SHA_512)
 
 
-def test_what_is_no_checksum_has_its_code() -> None:
+def test_an_invalid_checksum_has_its_code() -> None:
     with pytest.raises(TransferError) as refused:
         checksum.parse("{SHA-256}xyz")
     assert refused.value.code is TransferFailure.CHECKSUM_INVALID
     assert "not hexadecimal" in refused.value.message
 
 
-def test_verify_speaks_as_cloudstack_does() -> None:
+def test_a_mismatch_is_reported_in_cloudstacks_words() -> None:
     computed = hashlib.md5(b"x").hexdigest()
     assert checksum.parse(computed.upper()).verify(computed) == f"{{MD5}}{computed}"
     assert Verification(ChecksumAlgorithm.SHA_512).verify("ab") == "{SHA-512}ab"
@@ -43,7 +43,7 @@ def test_verify_speaks_as_cloudstack_does() -> None:
     assert (refused.value.code, refused.value.message) == (TransferFailure.CHECKSUM_MISMATCH, wanted)
 
 
-def test_a_mismatch_over_encoded_bytes_says_so() -> None:
+def test_a_mismatch_of_encoded_bytes_has_a_hint() -> None:
     with pytest.raises(TransferError) as refused:
         checksum.parse("0" * 32).verify("1" * 32, "gzip")
     assert refused.value.hint == "give the checksum of the bytes as the server sends them, encoded as gzip"

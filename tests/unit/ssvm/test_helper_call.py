@@ -95,11 +95,11 @@ def test_refuses(method: str, params: Any, code: int, reason: str | None) -> Non
     ("line", "code"),
     [(b"nonsense", -32700), (b"[]", -32600), (b"{}", -32600), (b"[" * 99, -32700)],
 )
-def test_what_is_no_call(line: bytes, code: int) -> None:
+def test_an_invalid_line_is_refused(line: bytes, code: int) -> None:
     assert send_line(line)["error"]["code"] == code
 
 
-def test_the_callers_deadline_and_store_are_read() -> None:
+def test_deadline_and_store_of_a_call_are_parsed() -> None:
     operation = Operation(Number, twice, lambda uid: True, lambda params: f"store {params.number}")
     line = {"jsonrpc": "2.0", "id": 1, "method": "twice", "params": {"number": 3}, EXPIRES: 12.5}
     made = read_call({"twice": operation}, 7, json.dumps(line).encode())
@@ -108,7 +108,7 @@ def test_the_callers_deadline_and_store_are_read() -> None:
         read_call({"twice": operation}, 7, json.dumps({**line, EXPIRES: "soon"}).encode())
 
 
-def test_descriptors_go_with_the_answer_and_are_closed() -> None:
+def test_descriptors_are_sent_with_the_response_and_closed() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         directory = os.open("/", os.O_RDONLY)
@@ -120,7 +120,7 @@ def test_descriptors_go_with_the_answer_and_are_closed() -> None:
         os.close(received)
 
 
-def test_descriptors_of_a_caller_that_hung_up_are_closed() -> None:
+def test_descriptors_of_a_disconnected_caller_are_closed() -> None:
     ours, theirs = socket.socketpair()
     ours.close()
     with theirs:

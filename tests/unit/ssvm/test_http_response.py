@@ -48,9 +48,7 @@ def test_reads_a_body(headers: dict[str, list[str]], body: Body) -> None:
         ),
     ],
 )
-def test_refuses_what_two_readers_could_read_differently(
-    headers: dict[str, list[str]], code: TransferFailure
-) -> None:
+def test_ambiguous_headers_are_rejected(headers: dict[str, list[str]], code: TransferFailure) -> None:
     with pytest.raises(TransferError) as refused:
         http_response.read_body(headers)
     assert refused.value.code is code
@@ -150,13 +148,13 @@ def test_the_rest_of_a_file() -> None:
         (206, {"content-encoding": ["gzip"]}),
     ],
 )  # fmt: skip
-def test_what_is_not_the_rest_is_another_file(status: int, changes: dict[str, list[str]]) -> None:
+def test_a_response_that_is_not_the_rest_is_another_file(status: int, changes: dict[str, list[str]]) -> None:
     with pytest.raises(TransferError) as refused:
         http_response.require_rest(status, REST | changes, POINT)
     assert refused.value.code is TransferFailure.SOURCE_CHANGED
 
 
-def test_a_part_of_a_file_whose_size_was_not_announced_is_called_a_part() -> None:
+def test_a_partial_response_of_unknown_size_is_reported_as_a_part() -> None:
     unknown = ResumePoint(100, OLD, None, None)
     with pytest.raises(TransferError, match="a different part"):
         http_response.require_rest(206, REST | {"content-range": ["bytes 100-298/300"]}, unknown)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from systemvm.ssvm.limits import DEFAULT
 
 
-def test_waits_for_a_source_scale_and_bounds_of_content_do_not() -> None:
+def test_timeouts_for_a_source_scale_and_limits_of_content_do_not() -> None:
     slow = DEFAULT.scaled(5.0)
     assert slow.stall_timeout_s == 5 * DEFAULT.stall_timeout_s
     assert slow.slow_window_s == 5 * DEFAULT.slow_window_s

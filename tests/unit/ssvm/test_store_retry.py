@@ -55,11 +55,11 @@ class Store:
         (RpcError(INTERNAL, "it broke down"), False),
     ],
 )
-def test_what_is_only_late(error: RpcError, passes: bool) -> None:
+def test_transient_errors(error: RpcError, passes: bool) -> None:
     assert is_transient(error) is passes
 
 
-def test_it_is_asked_ever_less_often_until_it_answers() -> None:
+def test_the_waits_grow_until_a_success() -> None:
     late = RpcError(DEADLINE, "late")
     store = Store(*[late] * 12, "made")
     found = store.begin()
@@ -73,14 +73,14 @@ def test_it_is_asked_ever_less_often_until_it_answers() -> None:
     assert store.waits == [late] * 12
 
 
-def test_a_refusal_comes_through_at_once() -> None:
+def test_a_refusal_is_raised_at_once() -> None:
     store = Store(RpcError(DEADLINE, "late"), RpcError.refused("store_full", "no space"))
     found = store.begin()
     store.clock.advance(LAST_S)
     assert found[0].value.reason == "store_full"
 
 
-def test_nobody_waits_for_what_is_not_wanted_any_more() -> None:
+def test_an_unwanted_call_is_not_repeated() -> None:
     store = Store(RpcError(DEADLINE, "late"), "made for nobody")
     found = store.begin()
     store.wanted = False
@@ -89,7 +89,7 @@ def test_nobody_waits_for_what_is_not_wanted_any_more() -> None:
     assert store.answers == ["made for nobody"]
 
 
-def test_who_cancels_ends_the_wait() -> None:
+def test_cancelling_ends_the_wait() -> None:
     store = Store(RpcError(DEADLINE, "late"))
     found = store.begin()
     store.asking.cancel()

@@ -80,7 +80,7 @@ def end(monkeypatch: pytest.MonkeyPatch) -> End:
     return End()
 
 
-def test_a_call_says_how_long_its_caller_waits() -> None:
+def test_a_call_carries_its_deadline() -> None:
     wire, clock = Wire(), Clock()
     peer = Peer(AGENT, MethodTable("t", "1"), clock, wire)
     failed: list[Any] = []
@@ -92,7 +92,7 @@ def test_a_call_says_how_long_its_caller_waits() -> None:
     peer.close("the test is over")
 
 
-def test_what_waited_past_its_deadline_is_dropped_unbegun(end: End) -> None:
+def test_a_call_whose_deadline_has_passed_is_not_begun(end: End) -> None:
     end.hear(
         {"id": 1, "method": "work", "deadline_ms": 5000},
         {"id": 2, "method": "work", "deadline_ms": 30000},
@@ -106,14 +106,14 @@ def test_what_waited_past_its_deadline_is_dropped_unbegun(end: End) -> None:
     assert end.begun[1].remaining_s(60.0) == 60.0
 
 
-def test_a_handler_ends_with_its_callers_deadline_if_that_is_sooner(end: End) -> None:
+def test_a_handler_ends_at_its_callers_deadline_if_that_is_sooner(end: End) -> None:
     end.hear({"id": 1, "method": "work", "deadline_ms": 5000, "request_id": "r-1"})
     end.turn()
     end.clock.advance(200)
     assert (end.cancelled, end.errors()) == (["r-1"], [(1, DEADLINE)])
 
 
-def test_and_with_its_methods_if_that_is_sooner(end: End) -> None:
+def test_a_handler_ends_at_its_methods_deadline_if_that_is_sooner(end: End) -> None:
     end.hear({"id": 1, "method": "work", "deadline_ms": 3_600_000, "request_id": "r-1"})
     end.turn()
     assert end.begun[0].remaining_s(1000.0) == 60.0
@@ -121,7 +121,7 @@ def test_and_with_its_methods_if_that_is_sooner(end: End) -> None:
     assert end.cancelled == ["r-1"]
 
 
-def test_what_a_handler_has_left_is_as_long_as_it_may_run_on_a_slow_machine(
+def test_the_remaining_time_of_a_handler_scales_with_the_machine(
     end: End, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_slowness(monkeypatch, 10.0)
@@ -132,7 +132,7 @@ def test_what_a_handler_has_left_is_as_long_as_it_may_run_on_a_slow_machine(
     assert end.begun[0].remaining_s(1000.0) == 500.0
 
 
-def test_a_call_that_was_given_up_in_the_same_breath_is_not_begun(end: End) -> None:
+def test_a_call_that_is_cancelled_in_the_same_turn_is_not_begun(end: End) -> None:
     """An end that was too busy to read finds the call and its end together."""
     end.hear({"id": 1, "method": "work"}, {"method": "rpc.cancel", "params": {"id": 1}})
     end.hear({"id": 2, "method": "work"})
@@ -141,7 +141,7 @@ def test_a_call_that_was_given_up_in_the_same_breath_is_not_begun(end: End) -> N
     assert end.errors() == [(1, DEADLINE)]
 
 
-def test_a_connection_that_ends_takes_what_has_not_begun_along(end: End) -> None:
+def test_queued_calls_are_dropped_with_their_connection(end: End) -> None:
     end.hear(
         {"id": 1, "method": "work", "request_id": "r-1"}, {"id": 2, "method": "look", "request_id": "r-2"}
     )
@@ -153,7 +153,7 @@ def test_a_connection_that_ends_takes_what_has_not_begun_along(end: End) -> None
     assert end.cancelled == ["r-2"], "what may be left half done is not"
 
 
-def test_a_hang_up_ends_all_that_waits_though_one_calls_end_ends_another(end: End) -> None:
+def test_a_lost_connection_ends_all_calls_even_if_one_ends_another(end: End) -> None:
     shared: Deferred[None] = Deferred()
     methods = MethodTable("an end", "1")
 
@@ -177,7 +177,7 @@ def test_a_hang_up_ends_all_that_waits_though_one_calls_end_ends_another(end: En
     assert closed.called
 
 
-def test_calls_that_wait_for_their_turn_count_as_in_flight(end: End) -> None:
+def test_queued_calls_count_as_in_flight(end: End) -> None:
     end.hear(*({"id": number, "method": "work"} for number in range(MAX_IN_FLIGHT + 1)))
     assert end.errors() == [(MAX_IN_FLIGHT, BUSY)]
     end.hear({"id": 0, "method": "work"})
@@ -185,7 +185,7 @@ def test_calls_that_wait_for_their_turn_count_as_in_flight(end: End) -> None:
 
 
 @pytest.mark.parametrize("wrong", [-1, 1.5, "5", True, 2**60, [1]])
-def test_a_deadline_that_is_none_is_refused(end: End, wrong: object) -> None:
+def test_an_invalid_deadline_is_refused(end: End, wrong: object) -> None:
     end.hear({"id": 1, "method": "work", "deadline_ms": wrong})
     end.turn()
     assert end.begun == []

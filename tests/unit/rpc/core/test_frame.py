@@ -23,7 +23,7 @@ JSON = st.recursive(
 
 
 @given(LINES, st.binary(max_size=20).filter(lambda tail: b"\n" not in tail), st.data())
-def test_lines_do_not_depend_on_how_the_stream_is_cut(
+def test_lines_do_not_depend_on_the_pieces_of_the_stream(
     lines: list[bytes], tail: bytes, data: st.DataObject
 ) -> None:
     stream = b"".join(line + b"\n" for line in lines) + tail
@@ -115,7 +115,7 @@ def test_many_brackets_side_by_side_or_inside_strings_are_not_deep() -> None:
         b"]" * 40,
     ],
 )
-def test_what_is_no_json_is_a_parse_error(line: bytes) -> None:
+def test_text_that_is_not_json_is_a_parse_error(line: bytes) -> None:
     with pytest.raises(RpcError) as caught:
         frame.decode(line)
     assert caught.value.code == PARSE_ERROR
@@ -130,7 +130,7 @@ def test_any_bytes_decode_or_are_a_parse_error(line: bytes) -> None:
         assert error.code == PARSE_ERROR
 
 
-def test_messages_the_other_end_would_refuse_are_not_encoded() -> None:
+def test_messages_that_the_other_end_would_reject_are_not_encoded() -> None:
     with pytest.raises(ValueError, match="page it"):
         frame.encode("x" * frame.MAX_LINE_BYTES)
     deep: list[object] = []

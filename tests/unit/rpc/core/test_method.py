@@ -69,14 +69,14 @@ def test_an_unknown_method_is_not_found() -> None:
     assert caught.value.code == METHOD_NOT_FOUND
 
 
-def test_a_role_that_is_not_named_may_not_call() -> None:
+def test_a_role_without_permission_is_refused() -> None:
     with pytest.raises(RpcError) as caught:
         _dispatch("add", {"left": 1}, role="cpvm")
     assert caught.value.code == FORBIDDEN
     assert "ssvm" in caught.value.hint
 
 
-def test_a_name_is_given_once_and_never_from_json_rpcs_own() -> None:
+def test_a_method_name_is_unique_and_not_reserved() -> None:
     table = _table()
     with pytest.raises(ValueError, match="registered already"):
         table.add("add", _add, params=Sum, result=int, roles=frozenset())
@@ -84,7 +84,7 @@ def test_a_name_is_given_once_and_never_from_json_rpcs_own() -> None:
         table.add("rpc.mine", _add, params=Sum, result=int, roles=frozenset())
 
 
-def test_a_copy_grows_apart() -> None:
+def test_a_copy_is_extended_independently() -> None:
     table = _table()
     copy = table.copy()
     copy.add("more", _who, params=None, result=str, roles=frozenset())

@@ -184,7 +184,7 @@ def test_parameters_that_cannot_be_sent_fail_here(world: World) -> None:
     assert world.pair.agent_wire.sent == []
 
 
-def test_an_answer_of_another_shape_is_an_error_here(world: World) -> None:
+def test_a_result_of_an_unexpected_type_is_an_error_here(world: World) -> None:
     failed = begin(world.daemon.call("ping", Ping(1.0), result=Slept))
     world.carry()
     _fails(failed, INTERNAL)
@@ -214,7 +214,7 @@ def test_the_65th_call_is_refused_by_the_other_end_too(world: World) -> None:
     assert alive["result"] == {}
 
 
-def test_an_id_that_waits_is_not_taken_twice(world: World) -> None:
+def test_an_id_in_flight_is_not_accepted_twice(world: World) -> None:
     assert world.call(id=1, method="sleep") == []
     (answer,) = world.call(id=1, method="sleep")
     assert answer["error"]["code"] == INVALID_REQUEST
@@ -264,7 +264,7 @@ def test_a_late_answer_is_ignored(world: World) -> None:
     assert not world.daemon.closed
 
 
-def test_a_cancelled_call_is_given_up_at_the_other_end(world: World) -> None:
+def test_a_cancelled_call_is_cancelled_at_the_other_end(world: World) -> None:
     call = begin(world.daemon.call("sleep"))
     world.carry()
     call.cancel()
@@ -286,7 +286,7 @@ def test_a_handler_that_takes_too_long_is_cancelled_by_its_own_end(world: World)
 
 
 @pytest.mark.parametrize("params", [None, [], {}, {"id": None}, {"id": [1]}, {"id": 99}, {"id": {}}])
-def test_cancelling_what_does_not_run_does_nothing(world: World, params: object) -> None:
+def test_cancelling_an_unknown_call_does_nothing(world: World, params: object) -> None:
     message = {"jsonrpc": "2.0", "method": "rpc.cancel"} | ({} if params is None else {"params": params})
     assert world.raw(message) == []
 
@@ -330,7 +330,7 @@ def test_a_lost_connection_fails_every_call_once(world: World) -> None:
     _fails(begin(world.daemon.call("ping", Ping(1.0))), NOT_CONNECTED)
 
 
-def test_a_handler_goes_on_after_the_line_is_lost_and_answers_nobody(world: World) -> None:
+def test_a_handler_continues_after_the_connection_is_lost_without_a_response(world: World) -> None:
     world.call(id=1, method="sleep")
     world.agent.connection_lost("gone")
     world.at_daemon.waiting[0].callback(None)

@@ -91,7 +91,7 @@ def _codes(wire: Wire) -> list[int | None]:
         (b'{"jsonrpc":"2.0","id":1,"method":"m"}', METHOD_NOT_FOUND),
     ],
 )
-def test_what_is_wrong_gets_its_error_and_the_next_frame_is_read(line: bytes, code: int) -> None:
+def test_a_bad_frame_gets_its_error_and_the_next_frame_is_read(line: bytes, code: int) -> None:
     peer, wire, _ = _peer()
     peer.data_received(line + b"\n" + GOOD)
     assert _codes(wire) == [code, None]
@@ -108,7 +108,7 @@ def test_what_is_wrong_gets_its_error_and_the_next_frame_is_read(line: bytes, co
         b'{"jsonrpc":"2.0","id":99,"error":[]}',
     ],
 )
-def test_an_answer_to_nothing_is_never_answered(line: bytes) -> None:
+def test_a_response_without_a_call_is_not_responded_to(line: bytes) -> None:
     peer, wire, _ = _peer()
     waiting = begin(peer.call("m", request_id="r"))
     wire.take()
@@ -118,7 +118,7 @@ def test_an_answer_to_nothing_is_never_answered(line: bytes) -> None:
     assert outcome(waiting) == 7
 
 
-def test_a_line_without_end_is_answered_and_hung_up_on() -> None:
+def test_a_line_without_end_gets_an_error_and_the_connection_is_closed() -> None:
     peer, wire, _ = _peer()
     for _ in range(17):
         peer.data_received(b" " * 65536)
@@ -129,7 +129,7 @@ def test_a_line_without_end_is_answered_and_hung_up_on() -> None:
     assert wire.take() == []
 
 
-def test_who_sends_nothing_but_bad_frames_is_hung_up_on() -> None:
+def test_a_peer_that_sends_only_bad_frames_is_disconnected() -> None:
     peer, wire, _ = _peer()
     peer.data_received(b"x\n" * (MAX_BAD_FRAMES - 1) + GOOD)
     assert not peer.closed, "a good frame between them begins the count anew"
@@ -138,7 +138,7 @@ def test_who_sends_nothing_but_bad_frames_is_hung_up_on() -> None:
     assert len(wire.sent) <= 2 * MAX_BAD_FRAMES + 2
 
 
-def test_a_byte_now_and_then_is_no_sign_of_life() -> None:
+def test_single_bytes_do_not_keep_a_connection_open() -> None:
     peer, wire, clock = _peer()
     while clock.seconds() <= SILENT_AFTER_S + PROBE_AFTER_S and not peer.closed:
         peer.data_received(b" ")
@@ -185,7 +185,7 @@ def test_a_flood_of_notifications_is_dropped_past_the_limit() -> None:
     assert len(running) == MAX_IN_FLIGHT + 1
 
 
-def test_this_end_sends_no_flood_either_and_every_call_ends_with_the_line() -> None:
+def test_outgoing_calls_are_limited_and_end_with_the_connection() -> None:
     peer, _, _ = _peer()
     calls = [begin(peer.call("m")) for _ in range(MAX_IN_FLIGHT + 1)]
     with pytest.raises(RpcError) as busy:
@@ -198,7 +198,7 @@ def test_this_end_sends_no_flood_either_and_every_call_ends_with_the_line() -> N
         assert lost.value.code == NOT_CONNECTED
 
 
-def test_an_end_that_does_not_read_holds_a_bounded_heap() -> None:
+def test_frames_for_an_end_that_does_not_read_are_bounded() -> None:
     """Answers past the pause still come from handlers under way; past the second limit it is cut off."""
     lost: list[str] = []
     protocol = StreamProtocol(
@@ -277,7 +277,7 @@ def test_no_conversation_ends_in_an_exception_and_each_answer_is_one_frame(
 
 
 @pytest.mark.parametrize("deadline_s", [0.0, -1.0, float("inf"), float("nan"), 3601.0])
-def test_there_is_no_method_without_a_deadline(deadline_s: float) -> None:
+def test_every_method_needs_a_deadline(deadline_s: float) -> None:
     async def nothing(call: Call, params: None) -> None:
         """Never called."""
 

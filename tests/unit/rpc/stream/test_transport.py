@@ -50,7 +50,7 @@ def test_frames_go_straight_out_while_there_is_room(line: Line) -> None:
     assert line.transport.value() == b"1\n2\n"
 
 
-def test_stalled_frames_keep_their_order_and_a_newer_one_replaces_its_elder(line: Line) -> None:
+def test_stalled_frames_keep_their_order_and_newer_ones_replace_older_ones(line: Line) -> None:
     line.protocol.pauseProducing()
     line.protocol.send(b"old\n", replaces="job 1", may_drop=True)
     line.protocol.send(b"call\n")
@@ -90,7 +90,7 @@ def test_a_transport_that_fills_again_keeps_the_rest_waiting(line: Line) -> None
     assert written == [b"1", b"2"]
 
 
-def test_an_end_that_does_not_read_is_cut_off(line: Line) -> None:
+def test_an_end_that_does_not_read_is_disconnected(line: Line) -> None:
     line.protocol.pauseProducing()
     line.clock.advance(STALL_S - 1)
     line.protocol.resumeProducing()
@@ -101,7 +101,7 @@ def test_an_end_that_does_not_read_is_cut_off(line: Line) -> None:
     assert line.transport.disconnected
 
 
-def test_close_gives_what_was_written_a_moment_and_then_hangs_up(line: Line) -> None:
+def test_close_sends_what_was_written_for_a_limited_time(line: Line) -> None:
     assert line.protocol.peer is not None
     line.protocol.peer.close("over")
     assert line.transport.disconnecting and line.transport.producer is None
@@ -120,7 +120,7 @@ def test_bytes_before_the_other_end_is_known_are_not_parsed() -> None:
     assert transport.value() == b"" and seen == []
 
 
-def test_the_end_is_told_once_with_its_reason_and_leaves_no_timer(line: Line) -> None:
+def test_a_lost_connection_is_reported_once_and_leaves_no_timer(line: Line) -> None:
     line.protocol.pauseProducing()
     line.protocol.connectionLost(Failure(ConnectionDone()))
     ((peer, why),) = line.lost
@@ -128,7 +128,7 @@ def test_the_end_is_told_once_with_its_reason_and_leaves_no_timer(line: Line) ->
     assert line.clock.getDelayedCalls() == []
 
 
-def test_openssls_errors_become_words() -> None:
+def test_openssl_errors_become_text() -> None:
     errors = [("SSL routines", "", "certificate verify failed")]
     assert describe_failure(Failure(RuntimeError(errors))) == "TLS: certificate verify failed"
     assert describe_failure(Failure(OSError("no route"))) == "no route"

@@ -29,7 +29,7 @@ def _certificate(names: list[str], usages: list[x509.ObjectIdentifier]) -> x509.
         ("other.cpvm.systemvm", Caller("other", "cpvm")),
     ],
 )
-def test_an_agent_is_who_its_name_says_whatever_the_case(name: str, caller: Caller) -> None:
+def test_an_agent_is_identified_by_its_name_without_case(name: str, caller: Caller) -> None:
     assert check_agent(_certificate([name], [CLIENT])) == caller
 
 
@@ -51,18 +51,18 @@ def test_an_agent_is_who_its_name_says_whatever_the_case(name: str, caller: Call
         ["s-1-vm.ssvm.systemvm\x00.example"],
     ],
 )
-def test_other_names_make_no_agent(names: list[str]) -> None:
+def test_other_names_do_not_identify_an_agent(names: list[str]) -> None:
     with pytest.raises(IdentityRefused, match="names"):
         check_agent(_certificate(names, [CLIENT]))
 
 
 @pytest.mark.parametrize("usages", [[], [SERVER], [CLIENT, SERVER], [x509.ObjectIdentifier("2.5.29.37.0")]])
-def test_an_agents_key_is_for_clients_alone(usages: list[x509.ObjectIdentifier]) -> None:
+def test_the_key_of_an_agent_is_only_for_clients(usages: list[x509.ObjectIdentifier]) -> None:
     with pytest.raises(IdentityRefused, match="clientAuth"):
         check_agent(_certificate(["s-1-vm.ssvm.systemvm"], usages))
 
 
-def test_a_daemon_of_any_host_will_do() -> None:
+def test_a_daemon_of_any_host_is_accepted() -> None:
     assert check_daemon(_certificate(MANAGEMENT, [SERVER])) == Caller("host-1", "management")
     assert check_daemon(_certificate(["Management.SystemVM"], [SERVER])) == Caller("management", "management")
 
@@ -70,18 +70,18 @@ def test_a_daemon_of_any_host_will_do() -> None:
 @pytest.mark.parametrize(
     "names", [[], ["host-1.management.systemvm"], ["s-1-vm.ssvm.systemvm"], ["management.systemvm.example"]]
 )
-def test_a_daemon_has_the_name_agents_ask_for(names: list[str]) -> None:
+def test_a_daemon_must_have_the_management_name(names: list[str]) -> None:
     with pytest.raises(IdentityRefused, match=r"without management\.systemvm"):
         check_daemon(_certificate(names, [SERVER]))
 
 
 @pytest.mark.parametrize("usages", [[], [CLIENT], [SERVER, CLIENT]])
-def test_a_daemons_key_is_for_servers_alone(usages: list[x509.ObjectIdentifier]) -> None:
+def test_the_key_of_a_daemon_is_only_for_servers(usages: list[x509.ObjectIdentifier]) -> None:
     with pytest.raises(IdentityRefused, match="serverAuth"):
         check_daemon(_certificate(MANAGEMENT, usages))
 
 
-def test_an_identity_that_does_not_fit_is_refused_before_it_is_used() -> None:
+def test_an_identity_whose_parts_do_not_match_is_rejected() -> None:
     one, two = AUTHORITY.agent(), AUTHORITY.agent()
     for bad in (
         Identity(one.private_key_pem, two.certificate_pem, one.ca_pem),

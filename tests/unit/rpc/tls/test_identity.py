@@ -18,7 +18,7 @@ def test_a_bundle_round_trips_with_two_authorities() -> None:
     assert Identity.from_pem_bundle(both.to_pem_bundle().replace(b"\n", b"\r\n")) == both
 
 
-def test_what_is_missing_is_named_and_the_key_never_shown() -> None:
+def test_a_missing_part_is_named_and_the_key_is_not_shown() -> None:
     agent = TestAuthority().agent()
     for bundle in (
         b"",

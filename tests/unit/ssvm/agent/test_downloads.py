@@ -157,7 +157,7 @@ def error_of(deferred: Deferred[Any]) -> RpcError:
     return failure.value
 
 
-def test_two_who_ask_for_one_job_are_one_find_and_one_start(world: World) -> None:
+def test_two_calls_for_one_job_find_and_start_it_once(world: World) -> None:
     first, second = world.call(), world.call()
     assert world.stores.names() == [store_messages.FIND]
     world.stores.answer(store_messages.FIND, FindResult())
@@ -188,7 +188,7 @@ def test_a_find_that_fails_lets_the_next_one_begin(world: World) -> None:
     assert state_of(again) is PROGRESS
 
 
-def test_who_hangs_up_leaves_the_start_to_who_asks_next(world: World) -> None:
+def test_the_next_call_joins_the_start_of_a_disconnected_caller(world: World) -> None:
     first = world.call()
     first.addErrback(lambda _: None)
     first.cancel()
@@ -209,7 +209,7 @@ def test_an_abort_while_it_starts_leaves_nothing_running(world: World) -> None:
     assert (world.fetch.names(), world.downloads.statuses()) == ([], [])
 
 
-def test_an_abort_after_fetch_was_told_stops_it_there(world: World) -> None:
+def test_an_abort_after_the_start_stops_the_job_at_fetch(world: World) -> None:
     world.call()
     world.stores.answer(store_messages.FIND, FindResult())
     aborted = Deferred.fromCoroutine(world.downloads.abort("job-1"))
@@ -219,7 +219,7 @@ def test_an_abort_after_fetch_was_told_stops_it_there(world: World) -> None:
     assert world.downloads.statuses() == []
 
 
-def test_fetch_that_is_late_has_the_job_and_is_asked_on(world: World) -> None:
+def test_a_late_fetch_has_the_job_and_is_called_again(world: World) -> None:
     asked = world.call()
     world.stores.answer(store_messages.FIND, FindResult())
     world.fetch.answer(START, RpcError(DEADLINE, "fetch did not answer"))
@@ -235,7 +235,7 @@ def test_fetch_that_is_late_has_the_job_and_is_asked_on(world: World) -> None:
     assert [status.state for status in world.downloads.statuses()] == [PROGRESS]
 
 
-def test_more_than_may_start_are_told_that_it_is_busy_and_with_what(world: World) -> None:
+def test_downloads_beyond_the_limit_are_refused_as_busy_with_a_reason(world: World) -> None:
     for number in range(MAX_STARTING):
         world.call(f"job-{number}")
     refused = error_of(world.call("one-more"))
@@ -252,7 +252,7 @@ def test_more_than_may_start_are_told_that_it_is_busy_and_with_what(world: World
         RpcError.refused("store_hangs", "the NFS server does not answer"),
     ],
 )
-def test_a_store_that_is_late_to_publish_is_asked_until_it_has(world: World, late: RpcError) -> None:
+def test_publishing_is_repeated_while_the_store_is_late(world: World, late: RpcError) -> None:
     world.begin()
     result = MoverResult("{SHA-256}0", 10, 10, 10)
     world.downloads._apply(FetchStatus(DownloadStatus("job-1", PROGRESS), result))
@@ -269,7 +269,7 @@ def test_a_store_that_is_late_to_publish_is_asked_until_it_has(world: World, lat
     assert store_messages.DISCARD not in world.stores.names()
 
 
-def test_a_job_whose_store_is_late_to_publish_is_said_to_wait_for_it(world: World) -> None:
+def test_a_job_whose_store_is_late_is_reported_as_waiting(world: World) -> None:
     world.begin()
     result = MoverResult("{SHA-256}0", 10, 10, 10)
     world.downloads._apply(FetchStatus(DownloadStatus("job-1", PROGRESS), result))
@@ -282,12 +282,12 @@ def test_a_job_whose_store_is_late_to_publish_is_said_to_wait_for_it(world: Worl
     assert (status.state, status.waits_for_store) == (DownloadState.DOWNLOADED, False)
 
 
-def test_a_store_that_hangs_is_named_before_its_caller_takes_the_ssvm_for_slow(world: World) -> None:
+def test_a_hung_store_is_reported_before_the_daemons_deadline(world: World) -> None:
     world.call()
     assert world.stores.timeouts_s[0] < CALL_DEADLINE_S
 
 
-def test_a_store_that_others_wait_for_is_not_asked_for_more(world: World) -> None:
+def test_a_store_that_downloads_wait_for_gets_no_further_calls(world: World) -> None:
     world.begin()
     world.downloads._apply(FetchStatus(DownloadStatus("job-1", PROGRESS, waits_for_store=True)))
     before = len(world.stores.calls)
@@ -298,7 +298,7 @@ def test_a_store_that_others_wait_for_is_not_asked_for_more(world: World) -> Non
     assert len(world.stores.calls) == before + 1
 
 
-def test_a_new_fetch_gets_those_first_that_do_not_wait_for_their_store(world: World) -> None:
+def test_a_new_fetch_gets_jobs_that_wait_for_their_store_last(world: World) -> None:
     world.begin("hung")
     world.begin("well")
     hangs = FetchStatus(DownloadStatus("hung", PROGRESS, waits_for_store=True))
@@ -321,7 +321,7 @@ def test_a_store_that_refuses_to_publish_ends_the_job(world: World) -> None:
     assert status.error.code == "store_full"
 
 
-def test_sweeps_join_and_spare_what_is_being_started(world: World) -> None:
+def test_sweeps_join_and_spare_jobs_that_are_being_started(world: World) -> None:
     world.begin("old")
     world.call("new")
     sweeps = [Deferred.fromCoroutine(world.downloads.sweep(STORE)) for _ in range(3)]

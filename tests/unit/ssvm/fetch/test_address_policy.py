@@ -38,7 +38,7 @@ ZONE = AddressPolicy.of_zone((str(network), what) for network, what in denied_ne
         ("64:ff9b::a0b:1", "the management network"),
     ],
 )  # fmt: skip
-def test_denies_the_zones_own(address: str, what: str) -> None:
+def test_networks_of_the_zone_are_denied(address: str, what: str) -> None:
     assert ZONE.why_denied(ip_address(address)) == what
 
 
@@ -46,7 +46,7 @@ def test_denies_the_zones_own(address: str, what: str) -> None:
     "address",
     ["203.0.113.10", "10.13.0.1", "192.168.7.7", "8.8.8.8", "2001:db8::1", "fd00::1", "64:ff9b::808:808"],
 )
-def test_allows_the_rest(address: str) -> None:
+def test_other_addresses_are_allowed(address: str) -> None:
     assert ZONE.why_denied(ip_address(address)) is None
 
 
@@ -63,11 +63,11 @@ def test_allows_the_rest(address: str) -> None:
         "fe80::1%eth0",
     ],
 )
-def test_denies_disguises(address: str) -> None:
+def test_embedded_addresses_are_denied(address: str) -> None:
     assert AddressPolicy().why_denied(ip_address(address)) is not None
 
 
-def test_an_unreadable_rule_opens_nothing() -> None:
+def test_an_invalid_rule_allows_nothing() -> None:
     with pytest.raises(ValueError, match="does not appear to be"):
         AddressPolicy.of_zone([("10.0.0.0/33", "x")])
 

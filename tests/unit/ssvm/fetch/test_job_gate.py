@@ -31,7 +31,7 @@ class Machine:
         self.clock.advance(OBSERVE_INTERVAL_S)
 
 
-def test_a_quick_machine_soon_does_all_it_may() -> None:
+def test_a_quick_machine_reaches_the_maximum() -> None:
     machine = Machine()
     for number in range(10):
         machine.enter(number)
@@ -43,7 +43,7 @@ def test_a_quick_machine_soon_does_all_it_may() -> None:
     assert machine.entered == list(range(9))
 
 
-def test_a_busy_machine_does_one_at_a_time_and_all_in_the_end() -> None:
+def test_a_busy_machine_runs_one_at_a_time_and_all_in_the_end() -> None:
     machine = Machine()
     machine.slowdown = 9.0
     for number in range(6):
@@ -57,7 +57,7 @@ def test_a_busy_machine_does_one_at_a_time_and_all_in_the_end() -> None:
     assert machine.entered == list(range(6))
 
 
-def test_a_source_that_trickles_does_not_hold_up_the_others() -> None:
+def test_a_slow_source_does_not_block_the_others() -> None:
     machine = Machine()
     machine.slowdown = 9.0
     for number in range(3):
@@ -70,7 +70,7 @@ def test_a_source_that_trickles_does_not_hold_up_the_others() -> None:
     assert machine.entered == [0, 1, 2]
 
 
-def test_a_machine_that_becomes_busy_begins_no_more() -> None:
+def test_a_machine_that_becomes_busy_starts_no_more() -> None:
     machine = Machine()
     for number in range(12):
         machine.enter(number)
@@ -84,7 +84,7 @@ def test_a_machine_that_becomes_busy_begins_no_more() -> None:
     assert len(machine.entered) == 5
 
 
-def test_one_that_gives_up_leaves_the_queue() -> None:
+def test_a_cancelled_job_leaves_the_queue() -> None:
     machine = Machine()
     running = [machine.enter(number) for number in range(4)]
     failed: list[type[BaseException] | None] = []

@@ -82,7 +82,7 @@ def test_a_mover_without_progress_is_killed_after_limits_that_are_scaled_once(re
     assert code_of(running) is TransferFailure.STALLED
 
 
-def test_nobody_waits_for_the_end_of_a_mover_that_was_never_started(reactor: Any) -> None:
+def test_a_mover_that_was_not_started_has_ended(reactor: Any) -> None:
     mover = make_mover(reactor, NoChildren())
     assert code_of(run(mover)) is TransferFailure.WORKER_DIED
     assert mover.when_ended().called

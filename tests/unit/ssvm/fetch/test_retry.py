@@ -68,7 +68,7 @@ def test_time_without_progress_ends_it_and_progress_renews_it() -> None:
     assert retries.next_delay_s() is None
 
 
-def test_restarts_that_come_no_further_are_few() -> None:
+def test_restarts_without_progress_are_limited() -> None:
     retries = budget(Clock())
     for received, more in ((5000, True), (5000, True), (4000, False)):
         retries.note_progress(received)
@@ -79,7 +79,7 @@ def test_restarts_that_come_no_further_are_few() -> None:
         assert further.restart(), "it came further than ever"
 
 
-def test_restarts_that_bring_no_byte_count_by_their_time_alone() -> None:
+def test_restarts_without_a_byte_use_up_only_time() -> None:
     retries = budget(Clock())
     assert all(retries.restart() for _ in range(20))
 
@@ -94,7 +94,7 @@ def test_restarts_that_bring_no_byte_count_by_their_time_alone() -> None:
         TransferFailure.NAME_NOT_FOUND,
     ],
 )
-def test_the_networks_and_the_servers_faults_are_retryable(code: TransferFailure) -> None:
+def test_faults_of_network_and_server_are_retryable(code: TransferFailure) -> None:
     assert code.is_retryable
 
 
@@ -113,11 +113,11 @@ def test_the_networks_and_the_servers_faults_are_retryable(code: TransferFailure
         TransferFailure.TLS_FAILED,
     ],
 )
-def test_the_images_the_stores_and_the_users_faults_are_not(code: TransferFailure) -> None:
+def test_faults_of_image_store_and_user_are_not_retryable(code: TransferFailure) -> None:
     assert not code.is_retryable
 
 
-def test_pace_counts_only_what_was_waited_for_the_source() -> None:
+def test_the_minimum_rate_counts_only_waits_for_the_source() -> None:
     limits = evolve(DEFAULT, slow_window_s=10.0, slow_window_bytes=64 * KIB)
     pace = MinimumRate(limits)
     for _ in range(100):

@@ -50,7 +50,7 @@ def test_members_one_after_another(name: str, piece_bytes: int) -> None:
 
 
 @pytest.mark.parametrize("name", PACK)
-def test_cut_off_and_damaged(name: str) -> None:
+def test_truncated_and_damaged_files_are_rejected(name: str) -> None:
     packed = PACK[name](DATA)
     assert refusal(packed[:-5]) is TransferFailure.DECOMPRESSION
     assert refusal(packed + b"trailing garbage") is TransferFailure.DECOMPRESSION
@@ -63,7 +63,7 @@ def test_cut_off_and_damaged(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["gzip", "bzip2", "xz"])
-def test_padding_behind_is_usual(name: str) -> None:
+def test_trailing_padding_is_accepted(name: str) -> None:
     assert unpack(PACK[name](DATA) + bytes(512)) == DATA
 
 
@@ -87,7 +87,7 @@ def test_stops_at_the_ratio() -> None:
 
 
 @pytest.mark.parametrize("head", [b"PK\x03\x04", b"7z\xbc\xaf\x27\x1c", b"\x89LZO\x00\r\n\x1a\n"])
-def test_what_is_not_supported_is_said(head: bytes) -> None:
+def test_an_unsupported_compression_is_reported(head: bytes) -> None:
     assert refusal(head + bytes(100)) is TransferFailure.DECOMPRESSION
 
 
@@ -139,7 +139,7 @@ def test_skippable_frames_in_front_between_and_behind(piece_bytes: int) -> None:
 @pytest.mark.parametrize(
     "packed", [skippable(b"nothing else in the file"), skippable(b"cut off here")[:-3], skippable(b"")]
 )
-def test_skippable_frames_alone_are_no_file(packed: bytes) -> None:
+def test_skippable_frames_without_content_are_rejected(packed: bytes) -> None:
     assert refusal(packed) is TransferFailure.DECOMPRESSION
 
 

@@ -37,9 +37,7 @@ def read_until_it_breaks(source: HttpSource) -> tuple[bytes, TransferError]:
     [(IMPATIENT, TransferFailure.STALLED), (DEFAULT, TransferFailure.TRUNCATED)],
     ids=["too slow", "broken off"],
 )
-def test_it_can_go_on_exactly_behind_what_was_handed_out(
-    limits: TransferLimits, code: TransferFailure
-) -> None:
+def test_it_resumes_exactly_behind_the_returned_bytes(limits: TransferLimits, code: TransferFailure) -> None:
     """A byte that was read but not handed out would be left out of the file."""
     server, client = socket.socketpair()
     with server:
@@ -54,7 +52,7 @@ def test_it_can_go_on_exactly_behind_what_was_handed_out(
         source.close()
 
 
-def test_the_rest_is_asked_for_and_counted_from_where_it_begins() -> None:
+def test_the_rest_is_requested_and_counted_from_its_first_byte() -> None:
     server, client = socket.socketpair()
     with server:
         server.sendall(b'HTTP/1.1 206 Part\r\nContent-Range: bytes 990-999/1000\r\nETag: "one"\r\n')
@@ -71,7 +69,7 @@ def test_the_rest_is_asked_for_and_counted_from_where_it_begins() -> None:
         source.close()
 
 
-def test_nothing_identifies_the_rest_without_a_validator_or_a_byte() -> None:
+def test_without_a_validator_or_a_byte_it_cannot_resume() -> None:
     for answer in (HEAD, HEAD.replace(b"ETag", b"X-Tag") + b"some"):
         server, client = socket.socketpair()
         with server:

@@ -19,9 +19,7 @@ from systemvm.wire.transfer_failure import TransferFailure
 JOB = MoverJob("job-1", "images.example.test", "images.example.test", "/a", False, ImageFormat.QCOW2, 1 << 30)
 
 
-def test_a_stale_handle_is_the_stores_failure_and_no_internal_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stale_handle_is_a_failure_of_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when the NFS server comes back and knows the directory no more."""
 
     def stale(descriptor: int) -> None:
@@ -40,7 +38,7 @@ def test_a_stale_handle_is_the_stores_failure_and_no_internal_one(
     assert failure is not None
     assert failure.code == TransferFailure.STORE_FAILED.value
     assert "Stale file handle" in failure.message
-    assert failure.hint == "the server forgot the export; mount the store again"
+    assert failure.hint == "mount the store again: the server has lost the export"
 
 
 @pytest.mark.parametrize(
@@ -50,7 +48,7 @@ def test_a_stale_handle_is_the_stores_failure_and_no_internal_one(
         (ValueError("hunter2"), "a program of the SSVM failed unexpectedly"),
     ],
 )
-def test_its_own_trouble_is_not_blamed_on_the_store_and_shows_no_exception(
+def test_a_fault_of_the_ssvm_is_not_reported_as_one_of_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: Exception, message: str
 ) -> None:
     def fail(*_: object) -> None:

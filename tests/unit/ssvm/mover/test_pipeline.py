@@ -37,7 +37,7 @@ class BreaksOff:
         raise TransferError(TransferFailure.CONNECTION_LOST, "the connection broke")
 
 
-def test_an_image_that_is_none_is_not_blamed_on_a_connection_that_broke_meanwhile(tmp_path: Path) -> None:
+def test_a_bad_image_is_reported_before_a_lost_connection(tmp_path: Path) -> None:
     source = BreaksOff()
     descriptor = os.open(tmp_path / "image", os.O_WRONLY | os.O_CREAT)
     try:

@@ -23,7 +23,7 @@ def ready(queue: CallQueue[str]) -> list[str]:
     return [call.payload for call in queue.take_ready()]
 
 
-def test_a_hung_group_leaves_slots_to_others() -> None:
+def test_a_hung_group_does_not_block_others() -> None:
     queue = queue_of(*[("hung", f"h{number}") for number in range(4)], ("works", "w0"), ("works", "w1"))
     running = list(queue.take_ready())
     assert [call.payload for call in running] == ["h0", "h1", "w0"]
@@ -33,7 +33,7 @@ def test_a_hung_group_leaves_slots_to_others() -> None:
     assert queue.counts_of("hung") == (2, 2)
 
 
-def test_a_full_group_does_not_keep_others_from_the_queue() -> None:
+def test_a_full_group_does_not_block_the_queue() -> None:
     queue = queue_of(*[("hung", f"h{number}") for number in range(4)])
     assert queue.admit(QueuedCall("hung", None, "one too many")) is None
     assert queue.admit(QueuedCall("works", None, "w")) is not None
@@ -44,7 +44,7 @@ def test_the_whole_queue_is_bounded() -> None:
     assert queue.admit(QueuedCall("another", None, "")) is None
 
 
-def test_what_is_past_its_deadline_is_dropped_unbegun() -> None:
+def test_an_expired_call_is_dropped() -> None:
     queue: CallQueue[str] = CallQueue(LIMITS)
     for name, expires_s in (("late", 5.0), ("in time", 9.0), ("patient", None)):
         queue.admit(QueuedCall("g", expires_s, name))
@@ -65,7 +65,7 @@ def test_a_withdrawn_call_does_not_run() -> None:
     assert queue.counts_of("g") == (1, 0)
 
 
-def test_changes_of_one_thing_keep_their_order_and_never_run_side_by_side() -> None:
+def test_changes_of_one_thing_run_in_order_and_never_together() -> None:
     queue: CallQueue[str] = CallQueue(QueueLimits(max_running=9, max_running_per_group=9))
     for group, name, keys in (
         ("fetch", "make", {"job 1"}), ("agent", "publish", {"job 1", "template 1"}),

@@ -37,7 +37,7 @@ def test_command() -> None:
      Store("10.0.0.1", "/a/../b"),
      Store("10.0.0.1", "/a\n"), Store("10.0.0.1", "/x", "5"), Store("10.0.0.1", "/x", "4.2,exec")],
 )  # fmt: skip
-def test_what_is_no_store(store: Store) -> None:
+def test_an_invalid_store_is_rejected(store: Store) -> None:
     with pytest.raises(TransferError) as refused:
         mount.require_store(store)
     assert refused.value.code is TransferFailure.REQUEST_INVALID
@@ -58,7 +58,7 @@ def test_what_is_no_store(store: Store) -> None:
         ("mount: /mnt/x: unknown filesystem type 'nfs'.", "use a kernel with an NFS client"),
     ],
 )
-def test_mounts_words_are_explained(tmp_path: Path, said: str, hint: str) -> None:
+def test_errors_of_mount_have_hints(tmp_path: Path, said: str, hint: str) -> None:
     program = tmp_path / "mount"
     program.write_text(f'#!/bin/sh\necho "{said}" >&2\nexit 32\n')
     program.chmod(0o755)
@@ -85,13 +85,13 @@ def test_finds_a_mount() -> None:
 
 
 @pytest.mark.parametrize("text", ["", ".", "..", "a/b", "-x", "a\0", "ä", "a" * 65, "a b", "a\n"])
-def test_no_name_is_a_path(text: str) -> None:
+def test_a_path_is_not_a_name(text: str) -> None:
     for check in (require_name, require_mount_id):
         with pytest.raises(TransferError):
             check(text)
 
 
 @pytest.mark.parametrize("number", [0, -1, 2**63])
-def test_no_id(number: int) -> None:
+def test_an_invalid_id_is_rejected(number: int) -> None:
     with pytest.raises(TransferError):
         require_number(number)

@@ -57,7 +57,7 @@ def test_publishing_twice_answers_the_same_and_keeps_the_image(tmp_path: Path) -
     assert helper.find(0, FindRequest(MOUNT_ID, "job-2", 2, 204)).result.published is None
 
 
-def test_what_changes_the_same_thing_excludes_each_other() -> None:
+def test_changes_of_the_same_thing_exclude_each_other() -> None:
     operations = StoreHelper(Path("/nowhere")).operations()
     publish, discard = operations[messages.PUBLISH], operations[messages.DISCARD]
     delete, find = operations[messages.DELETE], operations[messages.FIND]

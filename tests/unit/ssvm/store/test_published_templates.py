@@ -39,7 +39,7 @@ def listing(helper: StoreHelper, after: str = "") -> TemplateListing:
     return value
 
 
-def test_pages_follow_each_other_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_are_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     places = [(1, 2), (1, 10), (2, 1), (10, 7)]
     for account, template in places:
         (tmp_path / f"template/tmpl/{account}/{template}").mkdir(parents=True)
@@ -52,7 +52,7 @@ def test_pages_follow_each_other_in_order(tmp_path: Path, monkeypatch: pytest.Mo
     assert (first.next, second.next) == ("2/1", "")
 
 
-def test_a_store_that_never_had_any_is_empty(tmp_path: Path) -> None:
+def test_a_store_without_templates_is_empty(tmp_path: Path) -> None:
     assert listing(MountResult(tmp_path)) == TemplateListing([])
 
 
@@ -66,7 +66,7 @@ def test_a_store_that_is_not_mounted_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [5, 116, 13])  # EIO, ESTALE, EACCES
-def test_what_cannot_be_read_fails_the_whole_listing(
+def test_an_unreadable_template_fails_the_listing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     for account in ("1", "2"):

@@ -36,7 +36,7 @@ def test_no_value_makes_a_second_line() -> None:
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=20), st.text(max_size=40), max_size=6))
-def test_what_is_written_is_read(values: dict[str, str]) -> None:
+def test_written_values_are_parsed_again(values: dict[str, str]) -> None:
     values = {key: value for key, value in values.items() if not _lone(key + value)}
     assert java_properties.parse(java_properties.render(values)) == values
 
@@ -53,6 +53,6 @@ def test_reads_what_java_writes() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "id=1\n", TEMPLATE.to_text().replace("size=4", "size=x")])
-def test_what_is_no_template(text: str) -> None:
+def test_an_invalid_file_is_rejected(text: str) -> None:
     with pytest.raises(TransferError):
         TemplateProperties.from_text(text)
