@@ -405,4 +405,4 @@ async def test_an_inherited_descriptor_is_served(directory: Path) -> None:
 def test_a_socket_without_a_listener_is_reported(directory: Path) -> None:
     with pytest.raises(RpcError) as caught:
         unix_call(directory / "none.sock", "ping")
-    assert caught.value.code == -32002 and "running" in caught.value.hint
+    assert caught.value.code == -32002 and "start the service" in caught.value.hint

@@ -13,18 +13,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from systemvm.ssvm.paths import Paths
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run until SIGTERM or SIGINT."""
-    from systemvm.ssvm.paths import Paths
 
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
     usual = Paths()
     parser = argparse.ArgumentParser(
         prog="systemvm-fetch", description="Download images, each with a mover process of its own."
     )
     parser.add_argument("--store-socket", type=Path, default=usual.store_socket, help="default: %(default)s")
     parser.add_argument("--limits", default="{}", help="JSON that overrides limits, for tests")
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until SIGTERM or SIGINT."""
+    options = _parse(arguments)
 
     from systemvm.guest.inherited_sockets import take_sockets
 

@@ -11,7 +11,7 @@ from queue import SimpleQueue
 
 from systemvm.ssvm import checksum
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.mover.decompress import BoundedDecoder
+from systemvm.ssvm.mover.bounded_decoder import BoundedDecoder
 from systemvm.ssvm.mover.formats import inspector
 from systemvm.ssvm.mover.resuming_source import ResumingSource
 from systemvm.ssvm.mover.sparse import SparseWriter

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.limits import DEFAULT, MIB
-from systemvm.ssvm.mover.decompress import PIECE_BYTES, BoundedDecoder
+from systemvm.ssvm.mover.bounded_decoder import BoundedDecoder
+from systemvm.ssvm.mover.decompress import PIECE_BYTES
 from systemvm.wire.transfer_failure import TransferFailure
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
