@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waiting for what comes in its own time, with an end to it."""
+"""Waits for conditions, with a timeout."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ async def test_the_control_ca_is_replaced_while_the_agent_is_up(world: World) ->
     new = world.authority.authority.key_id
     assert new != old
     await until(lambda: world.is_up_with(lambda shown: shown.authority_key_id == new))
-    # in the end the agent, too, trusts the new one alone
+    # in the end the agent trusts only the new one, too
     await until(lambda: world.identity.current().ca_pem == world.authority.ca_pem)
     assert world.rotation.progress().waits_for == []
 

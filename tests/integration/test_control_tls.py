@@ -159,7 +159,7 @@ def context_of(identity: Identity | None, directory: Path, *, server: bool = Fal
 
 
 def speak(address: tuple[str, int], context: ssl.SSLContext) -> bytes:
-    """All that the daemon says to a TLS client that wants something of it."""
+    """All that the daemon sends to a TLS client that makes a call."""
     with contextlib.suppress(OSError):
         with socket.create_connection(address, timeout=20) as plain, context.wrap_socket(plain) as secure:
             secure.sendall(HELLO)
@@ -168,7 +168,7 @@ def speak(address: tuple[str, int], context: ssl.SSLContext) -> bytes:
 
 
 def shout(address: tuple[str, int], data: bytes) -> bytes:
-    """All that the daemon says to plain bytes."""
+    """All that the daemon sends in response to plain bytes."""
     received = b""
     with contextlib.suppress(OSError):
         with socket.create_connection(address, timeout=20) as plain:
@@ -345,7 +345,7 @@ def over_tls(context: ssl.SSLContext) -> Callable[[socket.socket], bytes]:
 
 
 async def said_of(serve: Callable[[socket.socket], bytes]) -> tuple[list[str], bytes]:
-    """What an agent says of a daemon at its first attempt, and what that could read of it."""
+    """What an agent reports on a daemon at its first attempt, and what the daemon could read."""
     impostor = Impostor(serve)
     states: list[str] = []
 

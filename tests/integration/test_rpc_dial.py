@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent's dialer against real servers on loopback: ours, and each that must be refused.
 
-The bad servers are the standard library's `ssl`: they take any client and write down what it says.
+The bad servers are the standard library's `ssl`: they accept any client and record what it sends.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MANAGEMENT = ["host-1.management.systemvm", "management.systemvm"]
 
 
 class Agent:
-    """A dialer that says hello with a ping, and remembers what happened."""
+    """A dialer that calls ping as its hello, and records what happened."""
 
     def __init__(self, port: int, *, identity: Identity = AGENT, hello_deadline_s: float = 30.0) -> None:
         self.identity = identity
@@ -187,7 +187,7 @@ def impostor(identity: Identity | None, **options: Any) -> Iterator[Impostor]:
 
 
 async def is_refused(server: Impostor) -> Agent:
-    """The agent tries more than once, sends not one byte of a frame, and never says hello."""
+    """The agent dials more than once, sends no byte of a frame, and never calls hello."""
     agent = Agent(server.port)
     await agent.run_until(lambda: server.attempts >= 3)
     assert agent.greeted == [] and server.received == []
@@ -401,7 +401,7 @@ class Cable:
 async def test_a_half_open_connection_is_detected_at_both_ends(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody sends FIN and nobody has anything to say: the probes find out, and the agent dials again."""
+    """Neither end sends FIN or a frame: the probes detect it, and the agent redials."""
     monkeypatch.setattr(peer_module, "PROBE_AFTER_S", 0.2)
     monkeypatch.setattr(peer_module, "SILENT_AFTER_S", 0.6)
     cable = Cable(daemon.port_number)

@@ -113,7 +113,7 @@ def client_context(directory: Path, identity: Identity | None) -> ssl.SSLContext
 def converse(
     address: tuple[str, int], context: ssl.SSLContext, data: bytes, source: str = "127.0.0.1"
 ) -> bytes:
-    """Send and read until the server hangs up; OSError (ssl.SSLError too) when it refuses."""
+    """Send and read until the server closes the connection; OSError (or ssl.SSLError) when it refuses."""
     with socket.create_connection(address, timeout=20, source_address=(source, 0)) as plain:
         with context.wrap_socket(plain) as secure:
             secure.sendall(data)
@@ -124,7 +124,7 @@ def converse(
 
 
 async def refused(daemon: Daemon, context: ssl.SSLContext) -> None:
-    """The client gets no answer, and the daemon never sees a peer, let alone a call."""
+    """The client gets no response, and the daemon sees neither a peer nor a call."""
     try:
         received = await deferToThread(converse, daemon.address, context, PING)
     except OSError:
@@ -261,7 +261,7 @@ async def test_bad_frames_are_answered_and_huge_ones_close(daemon: Daemon, direc
         None,
     ]
     assert [answer["id"] for answer in answers] == [None, None, None, None, 1]
-    assert rest == b"" or json.loads(rest)["error"]["code"] == -32700  # said, if it can still be heard
+    assert rest == b"" or json.loads(rest)["error"]["code"] == -32700  # sent, if it still arrives
     await until(lambda: bool(daemon.lost))
     assert "longer than 1048576" in daemon.lost[0]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operators' socket: our blocking client, plain curl, batches, events, limits, and who may not."""
+"""The operators' socket: the blocking client, curl, batches, events, limits, and refused callers."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ async def test_other_methods_and_paths(server: Server) -> None:
 
 
 def _send_endlessly(path: Path, head: bytes, chunk: bytes) -> tuple[bytes, int]:
-    """Send until the server hangs up; what it said, and how much it took."""
+    """Send until the server closes the connection; return its response and how many bytes it took."""
     sent = 0
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as plain:
         plain.settimeout(20)

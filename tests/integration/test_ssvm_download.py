@@ -172,7 +172,7 @@ async def test_an_unrequested_content_encoding_is_hashed_as_sent_and_decompresse
 
 
 FAILURES: list[tuple[str, str, dict[str, Any], str]] = [
-    # URL, code, more of the request, words of the message
+    # URL, code, more of the request, part of the message
     (f"{GOOD}/image.raw", "checksum_mismatch", {"checksum": "{SHA-256}" + "0" * 64}, "match the given value"),
     (f"{GOOD}/image.raw", "checksum_invalid", {"checksum": "{SHA-256}12g"}, "is not hexadecimal"),
     (f"{GOOD}/absent", "http_status", {}, "HTTP Server returned 404 (expected 200 OK)"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A resident root helper as a real process: children that hang, are killed, or whose callers hang up."""
+"""A resident root helper as a real process: children that hang, are killed, or lose their callers."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which NFS servers are there: one that answers, one that hangs, one that hangs up, and none."""
+"""NFS servers that answer, hang, close the connection, or are absent."""
 
 from __future__ import annotations
 

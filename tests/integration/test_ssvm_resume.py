@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Downloads that break off: they go on where they were, or begin again, and never mix two files."""
+"""Downloads that break off: they resume or restart, and never mix two files."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ async def test_a_different_part_is_not_used_as_the_rest(world: World, daemon: Da
 
 @pytest_twisted.ensureDeferred
 async def test_bytes_of_a_slow_response_are_used_once(world: World, daemon: Daemon) -> None:
-    """No checksum is given: a byte that is left out or repeated shows in the file alone."""
+    """Without a checksum, a byte that is left out or repeated shows only in the file."""
     wanted = str(uuid.uuid4())
     status = await daemon.download(request(world, f"{BAD}/trickles_then_goes_on?id={wanted}"))
     assert content(world, status) == BODY

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A web server that misbehaves on demand: the path says how. Run as a program in a namespace of its own.
+"""A web server that misbehaves as the path requests. Run as a program in a namespace of its own.
 
 Arguments: the file to note connections in, then ADDRESS:PORT to serve on, then ADDRESS:PORT of listeners that
-nobody may reach: each connection to one of those is a line in the file.
+no program may reach: each connection to one of those is a line in the file.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def drops_once(request: Request) -> None:
 
 
 def drops_and_changes(request: Request) -> None:
-    """Breaks off, and is another file of the same size when the rest of it is asked for; `how` it shows."""
+    """Breaks off, and is another file of the same size when the rest is requested; `how` this shows."""
     other = bytes(reversed(BODY))
     if request.is_probe:
         ok(request, BODY, ETag='"one"')
@@ -135,7 +135,7 @@ def drops_and_changes(request: Request) -> None:
 
 
 def drops_then_busy(request: Request) -> None:
-    """Breaks off, is overloaded three times, then goes on."""
+    """Breaks off, is overloaded three times, then sends the rest."""
     if request.is_probe:
         ok(request, BODY, ETag='"one"')
         return
@@ -261,7 +261,7 @@ def error_page(request: Request) -> None:
 
 
 def redirect_bytes(request: Request) -> None:
-    """`to` as it is, whatever RFC 9110 says of the bytes in a Location."""
+    """`to` unchanged, even bytes that RFC 9110 forbids in a Location."""
     location = unquote_to_bytes(request.query_text)
     request.connection.sendall(
         b"HTTP/1.1 302 Moved\r\nLocation: " + location + b"\r\nContent-Length: 0\r\n\r\n"

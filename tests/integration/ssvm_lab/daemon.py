@@ -27,7 +27,7 @@ from systemvm.wire.storage import DownloadRequest, DownloadStatus, ImageFormat
 
 
 class Daemon:
-    """Hears progress and ends; `download` asks for one and waits for its end."""
+    """Receives progress and ends; `download` starts one and waits for its end."""
 
     def __init__(self, directory: Path, world: World) -> None:
         self._path = directory / "daemon.sock"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is let in, and who must go for it: the heaviest source's silent ones first, sessions never."""
+"""Which connections are admitted and evicted: silent ones of the largest source first, sessions never."""
 
 from __future__ import annotations
 

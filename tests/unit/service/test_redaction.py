@@ -22,7 +22,7 @@ PEM = f"-----BEGIN PRIVATE KEY-----\n{CANARY}\n-----END PRIVATE KEY-----\n"
     "text",
     [
         PEM,
-        f"-----BEGIN EC PRIVATE KEY-----\n{CANARY}",  # the log was cut off
+        f"-----BEGIN EC PRIVATE KEY-----\n{CANARY}",  # the log was truncated
         f"-----BEGIN OPENSSH PRIVATE KEY-----\n{CANARY}\n-----END OPENSSH PRIVATE KEY-----",
         f"type=secstorage keystore_password={CANARY} zone=1",
         f"vmpassword={CANARY}",

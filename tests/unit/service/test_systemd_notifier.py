@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the service manager hears."""
+"""The messages to the service manager."""
 
 from __future__ import annotations
 

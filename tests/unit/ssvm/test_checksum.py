@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is computed over a download, and what is said when it is another's."""
+"""The checksum of a download, and the error for a mismatch."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A call of a root helper: who may make it, what is refused, and what of a failure its caller sees."""
+"""A call of a root helper: permitted callers, refusals, and the part of a failure that its caller sees."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A caller's deadline travels with its call; what nobody waits for any more is not begun."""
+"""The deadline of a caller is sent with its call; a call past its deadline is not begun."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages are told apart, and what is none gets the right answer, or none at all."""
+"""Messages are distinguished, and anything else gets the right response, or none."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The method table: who may call what, with which parameters."""
+"""The method table: which roles may call which methods, with which parameters."""
 
 from __future__ import annotations
 

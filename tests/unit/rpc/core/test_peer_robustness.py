@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Peers that are broken or mean harm: the right error, bounded memory, and nobody is stuck."""
+"""Broken and hostile peers: the right error, bounded memory, and no call that never ends."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from systemvm.rpc.core.peer import MAX_BAD_FRAMES, MAX_IN_FLIGHT, PROBE_AFTER_S,
 from systemvm.rpc.stream.transport import MAX_UNSENT_BYTES, PAUSE_BYTES, StreamProtocol
 from unit.rpc.wire_pair import Wire, begin, outcome
 
-#: `make fuzz-rpc` asks for many more.
+#: `make fuzz-rpc` runs many more.
 EXAMPLES = int(os.environ.get("RPC_FUZZ_EXAMPLES", "200"))
 AGENT = Caller("s-1-VM", "ssvm")
 GOOD = b'{"jsonrpc":"2.0","id":1,"method":"rpc.ping"}\n'
@@ -148,7 +148,7 @@ def test_single_bytes_do_not_keep_a_connection_open() -> None:
 
 
 def _sleepy() -> tuple[MethodTable, list[Deferred[None]]]:
-    """A table with a method that ends when the test says so."""
+    """A table with a method that ends when the test decides."""
     running: list[Deferred[None]] = []
 
     async def sleep(call: Call, params: None) -> None:
@@ -199,7 +199,7 @@ def test_outgoing_calls_are_limited_and_end_with_the_connection() -> None:
 
 
 def test_frames_for_an_end_that_does_not_read_are_bounded() -> None:
-    """Answers past the pause still come from handlers under way; past the second limit it is cut off."""
+    """Running handlers still respond above the pause; above the second limit the peer is disconnected."""
     lost: list[str] = []
     protocol = StreamProtocol(
         Clock(), MethodTable("t", "1"), lambda peer: None, lambda peer, why: lost.append(why)

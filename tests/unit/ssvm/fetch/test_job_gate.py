@@ -63,7 +63,7 @@ def test_a_slow_source_does_not_block_the_others() -> None:
     for number in range(3):
         machine.enter(number)
     machine.observe()
-    machine.gate.leave()  # the other one goes on, and takes no time of the machine
+    machine.gate.leave()  # the other one continues, and uses no CPU time
     assert machine.entered == [0, 1]
     machine.slowdown = 1.0
     machine.observe()

@@ -26,7 +26,7 @@ LIMITS = DEFAULT.scaled(SCALE)
 
 
 class SilentChildren:
-    """Starts nothing: a mover that never says a word."""
+    """Starts nothing: a mover that never sends a report."""
 
     def start(
         self, control: socket.socket, source: socket.socket, directory: int, on_end: Callable[[str], None]
@@ -40,7 +40,7 @@ def reactor() -> Any:
 
 
 class NoChildren:
-    """There is no process to be had."""
+    """Cannot start a process."""
 
     def start(self, *arguments: Any) -> Callable[[], None]:
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a mover says when the store fails where nothing else looks."""
+"""The report of a mover when the store or the SSVM fails."""
 
 from __future__ import annotations
 
