@@ -16,6 +16,7 @@ import attrs
 from systemvm.guest import boot_argument_source, check, probes
 from systemvm.guest.boot_argument_error import BootError
 from systemvm.guest.paths import GuestPaths
+from systemvm.guest.root_option import split_root
 from systemvm.service.slowness import scaled_s
 
 AGENT_TIMEOUT_S = 5.0
@@ -46,9 +47,12 @@ def situation(paths: GuestPaths) -> check.CheckInput:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the report; return 0, CloudStack's 2 (DNS), 3 (agent) or 4 (management server), 1 on failure."""
-    argv = list(sys.argv[1:] if arguments is None else arguments)
-    as_json = "--json" in argv
-    root = argv[argv.index("--root") + 1] if "--root" in argv[:-1] else "/"
+    try:
+        root, options = split_root(sys.argv[1:] if arguments is None else arguments)
+    except ValueError as error:
+        sys.stderr.write(f"systemvm-check: {error}\n")
+        return 1
+    as_json = "--json" in options
     paths = GuestPaths.from_environment(root, os.environ)
     try:
         report = check.run(situation(paths), real_probes(paths))

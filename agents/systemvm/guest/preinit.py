@@ -31,6 +31,7 @@ from systemvm.guest import (
 )
 from systemvm.guest.boot_argument_error import BootError
 from systemvm.guest.paths import GuestPaths
+from systemvm.guest.root_option import split_root
 from systemvm.service import journal_entry
 from systemvm.service.slowness import scaled_s
 from systemvm.wire import boot_argument_keys, boot_arguments
@@ -160,11 +161,14 @@ def _make_run_directory(paths: GuestPaths) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Prepare this machine, with `--root DIR` writing the files there; exit codes are BootFailure's."""
-    words = sys.argv[1:] if arguments is None else arguments
-    if words and (len(words) != 2 or words[0] != "--root"):
+    try:
+        root, others = split_root(sys.argv[1:] if arguments is None else arguments)
+    except ValueError:
+        others = ["--root"]
+    if others:
         sys.stderr.write("usage: systemvm-preinit [--root DIR]\n")
         return 2
-    paths = GuestPaths.from_environment(words[1] if words else "/", os.environ)
+    paths = GuestPaths.from_environment(root, os.environ)
     try:
         summary = prepare(paths)
     except BootError as error:

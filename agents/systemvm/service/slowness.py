@@ -66,7 +66,7 @@ def read_counters(proc: Path = Path("/proc")) -> KernelCounters:
     """Read the counters of the kernel; files that a sandbox hides count as 0."""
     tick_s = 1.0 / os.sysconf("SC_CLK_TCK")
     cpu = _read_fields(proc / "stat")[1:9]  # user nice system idle iowait irq softirq steal
-    ticks = [int(word) for word in cpu] if len(cpu) == 8 else [0] * 8
+    ticks = [int(field) for field in cpu] if len(cpu) == 8 else [0] * 8
     run = _read_fields(proc / "self/schedstat")
     run_ns, wait_ns = (int(run[0]), int(run[1])) if len(run) >= 2 else (0, 0)
     load = _read_fields(proc / "loadavg")

@@ -70,7 +70,7 @@ def _answer(connection: socket.socket, handler: Handler) -> str | None:
         connection, PACKET_BYTES, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
     )
     to_send: list[int] = []
-    trouble: str | None = None
+    refusal: str | None = None
     try:
         try:
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
@@ -80,16 +80,16 @@ def _answer(connection: socket.socket, handler: Handler) -> str | None:
                 raise RefusedError("request is not a JSON object")
             answer, to_send = handler(request, received)
         except RefusedError as error:
-            trouble = error.message
+            refusal = error.message
             answer = {"refused": error.message, "hint": error.hint}
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            trouble = f"invalid request: {type(error).__name__}: {error}"
-            answer = {"refused": trouble, "hint": ""}
+            refusal = f"invalid request: {type(error).__name__}: {error}"
+            answer = {"refused": refusal, "hint": ""}
         socket.send_fds(connection, [json.dumps(answer).encode()], to_send)
     finally:
         for descriptor in (*received, *to_send):
             os.close(descriptor)
-    return trouble
+    return refusal
 
 
 def call(

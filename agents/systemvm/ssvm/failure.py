@@ -50,9 +50,9 @@ class TransferError(SystemVmError):
 
 def of_this_vm(error: BaseException | None) -> TransferError:
     """Return the error for an unexpected exception: the fault of this machine if there is one."""
-    trouble = host_errors.explain(error)
-    if trouble is not None:
-        return TransferError(TransferFailure.INTERNAL, f"SSVM failed: {trouble.message}", trouble.hint)
+    described = host_errors.explain(error)
+    if described is not None:
+        return TransferError(TransferFailure.INTERNAL, f"SSVM failed: {described.message}", described.hint)
     return TransferError(
         TransferFailure.INTERNAL,
         "a program of the SSVM failed unexpectedly",

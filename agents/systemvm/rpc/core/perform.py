@@ -95,10 +95,10 @@ def report_incident(call: Call, name: str, failure: Failure) -> RpcError:
         caller=call.caller.name,
         request_id=call.request_id,
     )
-    trouble = host_errors.explain(failure.value)
-    if trouble is not None:
-        data = {"incident": incident_id, "reason": trouble.fault.value, "hint": trouble.hint}
-        return RpcError(INTERNAL, trouble.message, data)
+    described = host_errors.explain(failure.value)
+    if described is not None:
+        data = {"incident": incident_id, "reason": described.fault.value, "hint": described.hint}
+        return RpcError(INTERNAL, described.message, data)
     return RpcError(
         INTERNAL,
         f"internal error, incident {incident_id}",

@@ -148,7 +148,7 @@ class Dialer:
                 attempt.peer.close("disconnected")
             else:
                 connector.disconnect()
-            await attempt.gone
+            await attempt.closed
 
     async def _call_on_connected(self, peer: Peer) -> None:
         try:
@@ -181,7 +181,7 @@ class _Attempt(ClientFactory):
         self._methods = methods
         self._options = options
         self.outcome: Deferred[Peer | None] = Deferred()  # None when there is no peer, and then `loss`
-        self.gone: Deferred[None] = Deferred()
+        self.closed: Deferred[None] = Deferred()
         self.peer: Peer | None = None
         self.loss = _Loss(ControlFailure.LOST, "")
         self._protocol: SecureStreamProtocol | None = None
@@ -208,7 +208,7 @@ class _Attempt(ClientFactory):
         self.loss = loss
         if not self.outcome.called:
             self.outcome.callback(None)
-        self.gone.callback(None)
+        self.closed.callback(None)
 
 
 def _reason_of(failure: Failure) -> ControlFailure:

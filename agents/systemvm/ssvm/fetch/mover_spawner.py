@@ -79,11 +79,11 @@ class _ForkServerProcess(ProcessProtocol):
         self._last_id = 0
         self.has_ended = False
         self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        devnull = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
             self._connection.setblocking(False)
             command = [sys.executable, "-I", "-S", "-c", _PROGRAM, *sys.path]
-            descriptors = {0: nothing, 1: nothing, 2: 2, FORK_SERVER_FD: theirs.fileno()}
+            descriptors = {0: devnull, 1: devnull, 2: 2, FORK_SERVER_FD: theirs.fileno()}
             reactor.spawnProcess(
                 self, sys.executable, command, env={"LC_ALL": "C.UTF-8"}, childFDs=descriptors
             )
@@ -92,7 +92,7 @@ class _ForkServerProcess(ProcessProtocol):
             raise
         finally:
             theirs.close()
-            os.close(nothing)
+            os.close(devnull)
         reactor.addReader(self)
 
     def start_mover(self, descriptors: tuple[int, ...], on_end: Callable[[str], None]) -> Callable[[], None]:

@@ -55,10 +55,10 @@ async def resolve(
     if literal is not None:
         addresses = [literal]
     else:
-        asked = deferToThreadPool(reactor, reactor.getThreadPool(), lookup, url.host, url.port)
-        asked.addTimeout(limits.lookup_timeout_s, reactor)
+        pending = deferToThreadPool(reactor, reactor.getThreadPool(), lookup, url.host, url.port)
+        pending.addTimeout(limits.lookup_timeout_s, reactor)
         try:
-            addresses = await asked
+            addresses = await pending
         except DeferredTimeout:
             raise TransferError(
                 TransferFailure.NAME_NOT_FOUND,

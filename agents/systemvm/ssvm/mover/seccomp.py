@@ -95,8 +95,8 @@ def filter_program(machine: str) -> bytes:
 
 
 def _prctl(libc: ctypes.CDLL, option: int, *arguments: object) -> None:
-    words = [*arguments, *[0] * (4 - len(arguments))]
-    passed = [ctypes.c_ulong(word) if isinstance(word, int) else word for word in words]
+    values = [*arguments, *[0] * (4 - len(arguments))]
+    passed = [ctypes.c_ulong(value) if isinstance(value, int) else value for value in values]
     if libc.prctl(ctypes.c_int(option), *passed) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"prctl({option}): {os.strerror(number)}")

@@ -21,14 +21,14 @@ def render(values: Mapping[str, str]) -> str:
 def parse(text: str) -> dict[str, str]:
     """Return the keys and values of a text with comments, continued lines and escapes."""
     values: dict[str, str] = {}
-    begun = ""
+    continued = ""
     for raw in text.splitlines():
-        line = begun + raw.lstrip(" \t\f")
-        begun = ""
+        line = continued + raw.lstrip(" \t\f")
+        continued = ""
         if not line or line[0] in "#!":
             continue
         if (len(line) - len(line.rstrip("\\"))) % 2:
-            begun = line[:-1]
+            continued = line[:-1]
             continue
         key, value = _split(line)
         values[_unescape(key)] = _unescape(value)

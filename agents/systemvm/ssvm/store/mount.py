@@ -139,17 +139,17 @@ def run_mount(command: list[str]) -> None:
     except OSError as error:
         raise TransferError(TransferFailure.MOUNT_FAILED, f"cannot run mount: {error.strerror}") from None
     if done.returncode:
-        said = done.stderr.strip() or f"mount exited with status {done.returncode}"
-        code = TransferFailure.STORE_REFUSES if _is_refusal(said) else TransferFailure.MOUNT_FAILED
-        raise TransferError(code, f"{command[-2]} cannot be mounted: {said[:500]}", _hint(said))
+        output = done.stderr.strip() or f"mount exited with status {done.returncode}"
+        code = TransferFailure.STORE_REFUSES if _is_refusal(output) else TransferFailure.MOUNT_FAILED
+        raise TransferError(code, f"{command[-2]} cannot be mounted: {output[:500]}", _hint(output))
 
 
-def _is_refusal(said: str) -> bool:
+def _is_refusal(output: str) -> bool:
     """Whether the server refuses: mount.nfs has one exit code for all errors, so its text must be read."""
-    return "access denied" in said or "Operation not permitted" in said
+    return "access denied" in output or "Operation not permitted" in output
 
 
-def _hint(said: str) -> str:
+def _hint(output: str) -> str:
     hints = {
         "access denied": "export it rw,no_root_squash to the storage address of this SSVM",
         "Operation not permitted": "export it rw,no_root_squash to the storage address of this SSVM",
@@ -162,7 +162,7 @@ def _hint(said: str) -> str:
         "unknown filesystem type": "use a kernel with an NFS client",
         "No such device": "use a kernel with an NFS client",
     }
-    return next((hint for words, hint in hints.items() if words.lower() in said.lower()), "")
+    return next((hint for words, hint in hints.items() if words.lower() in output.lower()), "")
 
 
 def _host(server: str) -> str:

@@ -140,12 +140,12 @@ class StoreHelper:
             except FileNotFoundError:
                 return Reply(Acknowledgement())
             with opened(parent):
-                gone = f"deleted-{account}-{template}"
-                remove(jobs, gone)
+                removed = f"deleted-{account}-{template}"
+                remove(jobs, removed)
                 with suppress(FileNotFoundError):
-                    os.rename(template, gone, src_dir_fd=parent, dst_dir_fd=jobs)
+                    os.rename(template, removed, src_dir_fd=parent, dst_dir_fd=jobs)
                     os.fsync(parent)
-                remove(jobs, gone)
+                remove(jobs, removed)
             with suppress(OSError), opened(open_directory(mount, TEMPLATES)) as templates:
                 os.rmdir(account, dir_fd=templates)  # fails, as intended, when the account has others
         return Reply(Acknowledgement())
