@@ -33,6 +33,7 @@ from systemvm.rpc.http.unix import unix_call
 from systemvm.rpc.stream.listener import listen
 from systemvm.wire import agent as wire
 from systemvm.wire import boot_arguments, protocol
+from systemvm.wire.boot_failure import BootFailure
 from systemvm.wire.role import Role
 
 pytestmark = pytest.mark.timeout(60)
@@ -439,12 +440,12 @@ async def test_says_what_it_lacks_and_ends(scene: Scene) -> None:
     _, machine = scene
     (machine.credentials / boot_arguments.IDENTITY_CREDENTIAL).unlink()
     agent = machine.start()
-    assert await soon(agent.ended, "end") == 1
+    assert await soon(agent.ended, "end") == BootFailure.AGENT_CANNOT_START.exit_code
     assert "identity is missing: neither the systemd credential systemvm.identity" in agent.output.decode()
 
     machine.paths.cmd_line_json.unlink()
     agent = machine.start()
-    assert await soon(agent.ended, "end") == 1
+    assert await soon(agent.ended, "end") == BootFailure.NO_BOOT_ARGUMENTS.exit_code
     assert "cmd_line.json is missing" in agent.output.decode()
     assert "systemctl status systemvm-preinit" in agent.output.decode()
 

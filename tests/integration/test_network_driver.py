@@ -403,7 +403,7 @@ def test_nobody_but_the_daemon_can_even_connect(host: Host, user: str) -> None:
 
 def test_root_is_not_the_daemon(host: Host) -> None:
     """The socket's mode keeps no root out: the kernel's word on who asks does."""
-    with pytest.raises(RefusedError, match="serves the management daemon's user alone"):
+    with pytest.raises(RefusedError, match="the only one it serves"):
         call(host.layout.network_socket, {"do": "state"})
     assert "'ports'" in host.ask(do="state")
 
