@@ -85,7 +85,10 @@ class TextObserver:
 
 
 def write_text(entry: Mapping[str, str], stream: TextIO) -> None:
+    """Write an entry as a line, and its hint as a second one: a terminal shows no journal fields."""
     stream.write(f"<{entry['PRIORITY']}>[{entry['LOGGER']}] {entry['MESSAGE']}\n")
+    if hint := entry.get("HINT"):
+        stream.write(f"hint:  {hint}\n")
     stream.flush()
 
 
