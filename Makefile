@@ -64,6 +64,10 @@ lock: ## resolve the dependencies again and write the locks (hashes, no addresse
 	    --no-header --group clients -o agents/locks/clients.txt
 	@for arch in amd64 arm64; do $(MAKE) --no-print-directory lock-debs ARCH=$$arch; done
 
+.PHONY: messages
+messages: ## write docs/reference/messages.md from the source
+	@python3 docs/generate_messages.py
+
 # ---- running ----------------------------------------------------------------------------------------------
 # Said before anything is installed; a cloud that was here already holds its own ports, and looks at them itself.
 .PHONY: preflight
