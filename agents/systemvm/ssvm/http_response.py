@@ -37,9 +37,9 @@ Headers = Mapping[str, Sequence[str]]  # names in lower case, all values of each
 
 
 def require_status(status: int, subject: str = USER_URL) -> None:
-    """Raises: TransferError, in CloudStack's words, unless the response is the whole file.
+    """Check the status of a response for a whole file; `subject` is the URL in hints.
 
-    `subject` led to it.
+    Raises: TransferError, in CloudStack's words, unless the response is the whole file.
     """
     if status != 200:
         hints = {
@@ -176,7 +176,10 @@ def total_of_probe(status: int, headers: Headers) -> int | None:
 
 
 def require_size(size_bytes: int | None, max_size_bytes: int) -> None:
-    """Raises: TransferError when the announced size is 0 or too large."""
+    """Check the announced size of the file.
+
+    Raises: TransferError when the announced size is 0 or too large.
+    """
     if size_bytes == 0:
         raise TransferError(TransferFailure.LENGTH_WRONG, "the file is empty", "check the URL")
     if size_bytes is not None and size_bytes > max_size_bytes:

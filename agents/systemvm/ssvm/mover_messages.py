@@ -93,7 +93,10 @@ def decode_job(line: bytes) -> MoverJob:
 
 
 def decode_report(line: bytes) -> MoverReport:
-    """Raises: ValueError (as msgspec's are) for anything else: a mover reads hostile data."""
+    """Parse a line from a mover.
+
+    Raises: ValueError (as msgspec's are) for anything else: a mover reads hostile data.
+    """
     return msgspec.convert(msgspec.json.decode(line), type=MoverReport)
 
 

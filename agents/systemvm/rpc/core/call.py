@@ -107,7 +107,10 @@ class ObjectAccess:
     reason: str = "not-yours"
 
     async def require(self, call: Call, name: str, params: Any) -> None:
-        """Raises: RpcError FORBIDDEN unless the caller owns the objects."""
+        """Check the right of a caller to the objects of a call.
+
+        Raises: RpcError FORBIDDEN unless the caller owns the objects.
+        """
         if not await self.owns(call, params):
             data = {"reason": self.reason, "hint": f"open to {call.caller.role}: {self.text}"}
             raise RpcError(FORBIDDEN, f"{call.caller.name} may not call {name} on that object", data)

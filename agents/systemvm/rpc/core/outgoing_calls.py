@@ -25,7 +25,10 @@ UNENCODABLE = (ValueError, TypeError, OverflowError, RecursionError, msgspec.Msg
 
 
 def encode_request(request: Request) -> bytes:
-    """Raises: RpcError INVALID_PARAMS when the parameters cannot be sent."""
+    """Encode a request as a line.
+
+    Raises: RpcError INVALID_PARAMS when the parameters cannot be sent.
+    """
     try:
         return frame.encode(request.to_wire())
     except UNENCODABLE as error:

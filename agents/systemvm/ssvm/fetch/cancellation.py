@@ -47,6 +47,9 @@ class Cancellation:
         self.is_aborted = True
 
     def check_not_aborted(self) -> None:
-        """Raises: TransferError `aborted` when the job was aborted."""
+        """Check that the job was not aborted.
+
+        Raises: TransferError `aborted` when the job was aborted.
+        """
         if self.is_aborted:
             raise aborted_error()

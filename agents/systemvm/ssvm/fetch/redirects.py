@@ -67,7 +67,10 @@ async def find_source(
 
 
 def require_secure_hop(here: SourceUrl, target: SourceUrl, has_checksum: bool) -> None:
-    """Raises: TransferError when a redirect leaves TLS and no checksum would reveal a forged image."""
+    """Check that a redirect keeps the image protected.
+
+    Raises: TransferError when a redirect leaves TLS and no checksum would reveal a forged image.
+    """
     if here.is_tls and not target.is_tls and not has_checksum:
         raise TransferError(
             TransferFailure.REDIRECTS,

@@ -133,7 +133,10 @@ class FetchService:
             self._jobs[job_id].abort()
 
     def _check_capacity(self) -> None:
-        """Raises: RpcError `busy`; jobs that wait for their store do not count as active."""
+        """Check that there is a place for another job.
+
+        Raises: RpcError `busy`; jobs that wait for their store do not count as active.
+        """
         waiting = sum(self._jobs[job_id].state.status.waits_for_store for job_id in self._running)
         active = len(self._running) - waiting
         if active >= self._limits.max_active_jobs or len(self._running) >= self._limits.max_jobs:

@@ -26,7 +26,10 @@ class Decoder(Protocol):
     def decode(self, data: bytes) -> Iterator[bytes]: ...
 
     def finish(self) -> None:
-        """Raises: TransferError when the stream is truncated."""
+        """Check the end of the stream.
+
+        Raises: TransferError when the stream is truncated.
+        """
 
 
 class PassthroughDecoder:

@@ -132,9 +132,9 @@ class Mover:
             os.close(descriptor)
 
     def _require_room(self, total_bytes: int | None) -> None:
-        """Raises: TransferError when the file is larger than the free space.
+        """Check the free space before the file is received; a raw disk can fit by its holes.
 
-        A raw disk can fit by its holes.
+        Raises: TransferError when the file is larger than the free space.
         """
         if total_bytes is None or self._job.format is ImageFormat.RAW:
             return

@@ -86,7 +86,10 @@ class MountHelper:
 
 
 def require_store(store: Store) -> None:
-    """Raises: TransferError for values that a command line would interpret differently."""
+    """Check a store before its values are put on a command line.
+
+    Raises: TransferError for values that a command line would interpret differently.
+    """
     try:
         ip_address(store.server)
     except ValueError:

@@ -36,7 +36,10 @@ def find_published(mount: int, account_id: int, template_id: int, job_id: str) -
 
 
 def parse_place(text: str) -> Place:
-    """Raises: TransferError unless `text` is ACCOUNT/TEMPLATE."""
+    """Parse the start of a page.
+
+    Raises: TransferError unless `text` is ACCOUNT/TEMPLATE.
+    """
     account, _, template = text.partition("/")
     if not (account.isdecimal() and template.isdecimal()):
         raise TransferError(

@@ -28,7 +28,10 @@ class Head:
 
 
 def refuse_other_format(head: bytes, claimed: ImageFormat) -> None:
-    """Raises: TransferError when a stream of a format without a magic number begins like another format."""
+    """Check a head of a format that has no magic number.
+
+    Raises: TransferError when a stream of a format without a magic number begins like another format.
+    """
     found = signatures.disk_format(head)
     if found is None and (packed := signatures.compression(head)):
         found = f"{packed} file inside another compressed file"

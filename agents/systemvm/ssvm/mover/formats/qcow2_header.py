@@ -83,7 +83,10 @@ class Qcow2Header:
         return -(-self.size // covered)
 
     def check(self, max_virtual_size_bytes: int) -> None:
-        """Raises: TransferError when QEMU would not open it, or when it refers to another file."""
+        """Check the header as QEMU does.
+
+        Raises: TransferError when QEMU would not open it, or when it refers to another file.
+        """
         self._require_standalone()
         self._require_layout()
         if self.size > max_virtual_size_bytes:
@@ -156,7 +159,10 @@ class Qcow2Header:
                 damaged(f"its {what} overlaps its header")
 
     def require_within(self, file_bytes: int) -> None:
-        """Raises: TransferError when a table is not within a file of this size."""
+        """Check that the tables are within the file.
+
+        Raises: TransferError when a table is not within a file of this size.
+        """
         refcount_bytes = self.refcount_table_clusters << self.cluster_bits
         for what, end in (
             ("L1 table", self.l1_table_offset + 8 * self.l1_size),
