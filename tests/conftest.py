@@ -57,8 +57,9 @@ def cloud() -> Iterator[BootedCloud]:
     # imported here: unit tests must not pay for it
     from booted_cloud import BootedCloud
     from systemvm.lab import guest_image
-    from systemvm.lab.cloud import Cloud, reset
+    from systemvm.lab.cloud import Cloud
     from systemvm.lab.plan import LabPlan
+    from systemvm.lab.teardown import reset
 
     plan = LabPlan(
         root=TOP / "build/test-cloud", build=TOP / "build", page_port=_free_port(), console_port=_free_port()
