@@ -61,7 +61,7 @@ class BenchAgent:
 
     async def _greet(self, peer: Peer) -> None:
         hello = wire.Hello(
-            protocol.PREVIOUS, self._name, self._role, "0.1.0", "0.1.0", "0" * 64, "boot", time.time(),
+            protocol.OLDEST, self._name, self._role, "0.1.0", "0.1.0", "0" * 64, "boot", time.time(),
             ["ssh-ed25519 " + "A" * 68],
         )  # fmt: skip
         welcome: wire.Welcome = await peer.call(wire.HELLO, hello, result=wire.Welcome)

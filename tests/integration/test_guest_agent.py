@@ -85,6 +85,7 @@ class Daemon:
         self.peers: list[Peer] = []
         self.port_number = 0
         self.refuses = ""  # why nothing is signed
+        self.speaks = protocol.CURRENT  # the newest version that it knows
         self._listening: Any = None
         self._identity = authority.daemon_identity("test")
         self.methods = MethodTable("daemon", "0")
@@ -119,7 +120,7 @@ class Daemon:
     async def _hello(self, call: Call, hello: wire.Hello) -> wire.Welcome:
         assert call.peer is not None
         self.hellos.put((cast(Peer, call.peer), hello))
-        return wire.Welcome(protocol.CURRENT, "host-1", time.time(), 1.0)
+        return wire.Welcome(min(self.speaks, hello.protocol_version), "host-1", time.time(), 1.0)
 
     async def _ping(self, call: Call, ping: wire.Ping) -> wire.Pong:
         self.pings.put(ping.sent_unix_s)
@@ -251,6 +252,18 @@ async def test_hello_names_the_machine_and_the_unit_is_ready(scene: Scene) -> No
     assert hello.host_keys == ["ssh-ed25519 AAAA"]
     assert hello.boot_id == BOOT_ID
     assert abs(hello.clock_unix_s - time.time()) < 5
+    await machine.notices.until(lambda text: text.startswith("STATUS=Up"), "STATUS=Up")
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_older_daemon_gets_hello_again_in_its_version(scene: Scene) -> None:
+    daemon, machine = scene
+    daemon.speaks = 2
+    machine.start()
+    first = await soon(daemon.hellos.get(), "hello")
+    second = await soon(daemon.hellos.get(), "hello again")
+    assert first[0] is second[0], "by the same connection"
+    assert [hello.protocol_version for _, hello in (first, second)] == [protocol.CURRENT, 2]
     await machine.notices.until(lambda text: text.startswith("STATUS=Up"), "STATUS=Up")
     await machine.notices.until(lambda text: text.startswith("WATCHDOG=1"), "sign of life")
     await soon(daemon.pings.get(), "ping")
@@ -441,6 +454,7 @@ async def test_says_what_it_lacks_and_ends(scene: Scene) -> None:
     (machine.credentials / boot_arguments.IDENTITY_CREDENTIAL).unlink()
     agent = machine.start()
     assert await soon(agent.ended, "end") == BootFailure.AGENT_CANNOT_START.exit_code
+    assert f"REASON={BootFailure.AGENT_CANNOT_START.value}" in agent.output.decode()
     assert "identity is missing: neither the systemd credential systemvm.identity" in agent.output.decode()
 
     machine.paths.cmd_line_json.unlink()

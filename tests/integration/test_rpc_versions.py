@@ -68,7 +68,7 @@ def _holds(sent: Any, golden: Any) -> bool:
 
 @pytest_twisted.ensureDeferred
 async def test_an_agent_of_the_first_release_comes_up_and_is_worked_with(world: World) -> None:  # noqa: F811
-    assert protocol.PREVIOUS == 1, "these frames are version 1's"
+    assert protocol.OLDEST == 1, "these frames are version 1's"
     agent = await deferToThread(OldAgent, world.port, world.authority)
     try:
         (_, hello), (_, welcome) = frames("rpc_hello.frames")
@@ -100,10 +100,47 @@ async def test_an_agent_of_the_first_release_comes_up_and_is_worked_with(world: 
         agent.hang_up()
 
 
+@pytest_twisted.ensureDeferred
+async def test_an_agent_of_protocol_2_comes_up(world: World) -> None:  # noqa: F811
+    agent = await deferToThread(OldAgent, world.port, world.authority)
+    try:
+        (_, hello), (_, welcome) = frames("rpc_hello_v2.frames")
+        agent.say(hello)
+        answer = await deferToThread(agent.hear)
+        assert _holds(answer, msgspec.json.decode(welcome))
+        assert answer["result"]["protocol_version"] == 2
+        await until(lambda: world.known.is_up)
+        assert world.known.has_listings
+    finally:
+        agent.hang_up()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_daemon_of_protocol_2_takes_a_newer_agent_that_says_hello_again(
+    world: World,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(protocol, "CURRENT", 2)
+    agent = await deferToThread(OldAgent, world.port, world.authority)
+    try:
+        for mark, line in frames("rpc_hello_again_v3.frames"):
+            if mark == ">":
+                agent.say(line)
+                continue
+            answer = await deferToThread(agent.hear)
+            assert _holds(answer, msgspec.json.decode(line))
+            assert answer["result"]["protocol_version"] == 2
+        await until(lambda: world.known.is_up)
+        assert world.known.hello is not None
+        assert world.known.hello.protocol_version == 2
+    finally:
+        agent.hang_up()
+
+
 @pytest.mark.parametrize(
     ("version", "reason", "hint"),
     [
-        (protocol.PREVIOUS - 1, "is too old", "systemvm system-vm patch s-1-VM"),
+        (protocol.OLDEST - 1, "is too old", "systemvm system-vm patch s-1-VM"),
         (protocol.CURRENT + 1, "is newer than this daemon", "upgrade the management daemon"),
     ],
 )

@@ -57,7 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
         code = error.code if isinstance(error, BootError) else BootFailure.AGENT_CANNOT_START
         message = error.message if isinstance(error, BootError) else str(error) or type(error).__name__
         hint = error.hint if isinstance(error, BootError) else ""
-        log.error("REASON={reason} {why}", reason=code.value, why=message, hint=hint)
+        text = f"{message} ({hint})" if hint else message
+        log.error("REASON={reason} {text}", reason=code.value, text=text, why=message, hint=hint)
         return code.exit_code
 
     def cannot_start(failure: Failure) -> None:

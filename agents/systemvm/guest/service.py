@@ -77,9 +77,9 @@ class AgentSettings:
             role_module=role_module or ROLE_MODULES[role],
         )
 
-    def hello(self) -> Hello:
+    def hello(self, protocol_version: int) -> Hello:
         return Hello(
-            protocol_version=protocol.CURRENT,
+            protocol_version=protocol_version,
             name=self.name,
             role=self.role.value,
             agent_version=VERSION,
@@ -177,12 +177,18 @@ class AgentService:
 
     # ---- the connection ------------------------------------------------------------------------------
     async def _greet(self, peer: Peer) -> None:
-        welcome: Welcome = await peer.call(
-            HELLO, self._settings.hello(), result=Welcome, deadline_s=HELLO_DEADLINE_S
-        )
+        welcome = await self._say_hello(peer, protocol.CURRENT)
+        if protocol.OLDEST <= welcome.protocol_version < protocol.CURRENT:
+            # an older daemon takes a version that it does not know for "too new"
+            welcome = await self._say_hello(peer, welcome.protocol_version)
         skew_s = time.time() - welcome.clock_unix_s
         self._log.info("Up: {host}, clocks differ by {skew_s:.1f} s", host=welcome.host_uuid, skew_s=skew_s)
         self._reactor.callLater(0, self._up, peer, welcome)  # the dialer sets its peer after this
+
+    async def _say_hello(self, peer: Peer, protocol_version: int) -> Welcome:
+        hello = self._settings.hello(protocol_version)
+        welcome: Welcome = await peer.call(HELLO, hello, result=Welcome, deadline_s=HELLO_DEADLINE_S)
+        return welcome
 
     def _up(self, peer: Peer, welcome: Welcome) -> None:
         if peer.closed:

@@ -5,6 +5,10 @@
 |---|---|
 | 1 | `hello`, `ping`, `identity.sign`, stores, downloads, consoles: what the first release speaks |
 | 2 | listings (`storage.jobs`, `template.list`, `console.list`), `console.end`, `hello.instance` |
+| 3 | a reason in the data of every error, and in a guest's journal, exit codes and serial console |
+
+A newer agent says hello again in the version of an older daemon's welcome, so that the older daemon finds a
+version that it speaks.
 
 Within a version members are added with defaults, which raises nothing. Golden frames of every version stay in
 tests/contract for ever.
@@ -14,8 +18,8 @@ from __future__ import annotations
 
 import enum
 
-CURRENT = 2
-PREVIOUS = 1
+CURRENT = 3
+OLDEST = 1
 
 #: Since when an agent answers listings; a daemon asks no older one.
 LISTINGS_SINCE = 2
@@ -31,18 +35,18 @@ class Fit(enum.Enum):
     @classmethod
     def of(cls, version: int) -> Fit:
         """
-        >>> [Fit.of(version).value for version in (0, PREVIOUS, CURRENT, 3)]
+        >>> [Fit.of(version).value for version in (0, OLDEST, CURRENT, 4)]
         ['too old', 'good', 'good', 'too new']
         """
-        if version < PREVIOUS:
+        if version < OLDEST:
             return cls.TOO_OLD
         return cls.GOOD if version <= CURRENT else cls.TOO_NEW
 
 
-def spoken_with(version: int) -> int:
-    """The version to speak with an agent of this one: the lower of both, and never one we do not know.
+def negotiate(version: int) -> int:
+    """Return the version to speak with an agent of this one: the lower of both, and one that we know.
 
-    >>> [spoken_with(version) for version in (0, 1, 2, 3)]
-    [1, 1, 2, 2]
+    >>> [negotiate(version) for version in (0, 1, 2, 3, 4)]
+    [1, 1, 2, 3, 3]
     """
-    return min(max(version, PREVIOUS), CURRENT)
+    return min(max(version, OLDEST), CURRENT)

@@ -40,7 +40,7 @@ from systemvm.wire.agent import (
     SigningRequest,
     Welcome,
 )
-from systemvm.wire.protocol import CURRENT, PREVIOUS, Fit, spoken_with
+from systemvm.wire.protocol import CURRENT, OLDEST, Fit, negotiate
 from systemvm.wire.role import Role
 from systemvm.wire.vm_name import VmName
 
@@ -177,7 +177,7 @@ class ControlChannel:
         # After the answer: preparations call the agent, which accepts no call before its welcome.
         self._reactor.callLater(0, lambda: Deferred.fromCoroutine(self._prepare(agent, peer)))
         return Welcome(
-            protocol_version=spoken_with(hello.protocol_version),
+            protocol_version=negotiate(hello.protocol_version),
             host_uuid=self._host_uuid,
             clock_unix_s=self._clock(),
             ping_interval_s=self._ping_interval_s,
@@ -256,7 +256,7 @@ async def _speaks_for_itself(call: Call, hello: Hello) -> bool:
 def _unfit(agent: Agent) -> AgentStatus:
     """Return the status of an agent of an incompatible protocol."""
     version = agent.hello.protocol_version if agent.hello is not None else 0
-    versions = f"protocol version {version}, this daemon supports {PREVIOUS} to {CURRENT}"
+    versions = f"protocol version {version}, this daemon supports {OLDEST} to {CURRENT}"
     replace = f"run systemvm system-vm destroy {agent.name} to replace it by one of this daemon's image"
     if agent.fit is Fit.TOO_NEW:
         reason, first = "is newer than this daemon", "upgrade the management daemon"

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from systemvm.service.errors import SystemVmError
+from systemvm.wire.call_failure import CallFailure
 
 # JSON-RPC 2.0's own codes.
 PARSE_ERROR = -32700
@@ -20,6 +21,18 @@ NOT_CONNECTED = -32002  # there is no connection, or it was lost before the resp
 DEADLINE = -32003  # no response in time, or the caller cancelled
 BUSY = -32004  # too many calls in flight
 REFUSED = -32010  # the application refused; data has {"reason": stable code, "hint": text}
+
+_REASONS = {
+    PARSE_ERROR: CallFailure.PARSE_ERROR,
+    INVALID_REQUEST: CallFailure.INVALID_REQUEST,
+    METHOD_NOT_FOUND: CallFailure.UNKNOWN_METHOD,
+    INVALID_PARAMS: CallFailure.INVALID_PARAMETERS,
+    INTERNAL: CallFailure.INTERNAL,
+    FORBIDDEN: CallFailure.FORBIDDEN,
+    NOT_CONNECTED: CallFailure.NOT_CONNECTED,
+    DEADLINE: CallFailure.DEADLINE,
+    BUSY: CallFailure.BUSY,
+}
 
 
 class RpcError(SystemVmError):
@@ -39,7 +52,7 @@ class RpcError(SystemVmError):
 
     @property
     def reason(self) -> str:
-        """The stable code of a refusal; empty for other errors."""
+        """The stable code; empty when the other end sent none: before protocol 3 only a refusal has one."""
         return _text_member(self.data, "reason")
 
     @classmethod
@@ -48,10 +61,13 @@ class RpcError(SystemVmError):
         return cls(REFUSED, message, {"reason": reason, "hint": hint})
 
     def to_wire(self) -> dict[str, Any]:
-        """Return the `error` member of a response."""
+        """Return the `error` member of a response; since protocol 3 its data has a reason for every code."""
         wire: dict[str, Any] = {"code": self.code, "message": self.message}
-        if self.data is not None:
-            wire["data"] = self.data
+        data, reason = self.data, _REASONS.get(self.code)
+        if reason is not None and (data is None or isinstance(data, dict)):
+            data = {"reason": reason.value, **(data or {})}
+        if data is not None:
+            wire["data"] = data
         return wire
 
     @classmethod
