@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Two commands matter: `make run` leaves a cloud you can click, `make test` proves it. `make help` lists the rest.
+# `make run` starts a cloud, `make check` checks a change, `make test` tests everything; `make help` lists the rest.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -15,7 +15,7 @@ JOBS   ?= $(shell nproc)
 PYTEST_PARALLEL := $(PYTEST) -n $(JOBS) --dist worksteal
 # Integration tests mostly wait for other programs. Each process names its namespaces by its own id.
 PYTEST_WAITING  := $(PYTEST) -n $$(( $(JOBS) + 1 )) --dist worksteal --durations=12
-# What drives a booted cloud and a browser is ordinary blocking code: Playwright refuses to run beside a reactor.
+# Tests of a booted cloud and a browser are blocking code: Playwright refuses to run beside a reactor.
 PYTEST_BLOCKING := $(PYTEST) -p no:twisted -o addopts="-ra --strict-markers -p no:cacheprovider --import-mode=importlib --durations=12"
 ROOT   ?= build/run
 
@@ -45,7 +45,7 @@ $(VENV)/stamp: agents/locks/host.txt pyproject.toml
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# Clients of CloudStack as their users install them; they are large, so only the tests that run them make it.
+# CloudStack clients as their users install them. They are large, so only the tests that run them need them.
 CLIENTS := build/clients
 $(CLIENTS)/stamp: agents/locks/clients.txt
 	@echo "clients: making $(CLIENTS) from agents/locks/clients.txt (about two minutes)"
@@ -69,22 +69,22 @@ messages: ## write docs/reference/messages.md from the source
 	@python3 docs/generate_messages.py
 
 # ---- running ----------------------------------------------------------------------------------------------
-# Said before anything is installed; a cloud that was here already holds its own ports, and looks at them itself.
+# Runs before anything is installed. A cloud that exists already holds its own ports, and checks them itself.
 .PHONY: preflight
 preflight:
 	@if command -v python3 >/dev/null; then \
 	    python3 agents/systemvm/lab/preflight.py $(ROOT) $$([ -d $(ROOT)/lab ] || echo 8080 8443); fi
 
 .PHONY: run
-run: preflight setup images ## set everything up, build the images, leave a working cloud you can click (Ctrl-C ends it)
+run: preflight setup images ## set everything up, build the images, start a cloud to use in a browser (Ctrl-C ends it)
 	@exec $(PYTHON) -m systemvm.lab up --root $(ROOT)
 
 .PHONY: stop
-stop: ## end a cloud and clean what a killed one left behind
+stop: ## end a cloud, and clean up after one that was killed
 	@if [ -x $(PYTHON) ]; then exec $(PYTHON) -m systemvm.lab down --root $(ROOT); fi
 
 .PHONY: reset
-reset: stop ## forget the cloud's database, templates and machines
+reset: stop ## delete the cloud's database, templates and machines
 	@if [ -x $(PYTHON) ]; then exec $(PYTHON) -m systemvm.lab reset --root $(ROOT); fi
 
 # ---- proving ----------------------------------------------------------------------------------------------
@@ -97,11 +97,11 @@ test-integration: setup ## components against real peers, in namespaces
 	@$(PYTEST_WAITING) tests/integration
 
 .PHONY: test-image
-test-image: setup images ## what is in the images
+test-image: setup images ## the content of the images
 	@$(PYTEST_BLOCKING) tests/image
 
 .PHONY: test-system
-test-system: setup images ## both flows on booted machines, with a browser
+test-system: setup images ## downloads and consoles on booted machines, with a browser
 	@$(PYTEST_BLOCKING) tests/image tests/system
 
 # A stage of `make test`: its duration goes to build/stages.txt, which ends the output, also after a failure.
@@ -135,11 +135,11 @@ soak-busy: setup images ## an hour of downloads and kills on system VMs with a f
 	@$(PYTHON) tests/benchmark/soak_busy.py
 
 .PHONY: bench-recovery
-bench-recovery: setup images ## agent, daemon and machine killed: how long until all is Up again
+bench-recovery: setup images ## time until all is Up again after agent, daemon or machine was killed
 	@$(PYTHON) tests/benchmark/recovery.py
 
 .PHONY: bench-helper
-bench-helper: setup ## CPU of a call of the store's helper, beside starting an interpreter for it
+bench-helper: setup ## CPU of a call of the store's helper, compared with starting an interpreter for it
 	@$(PYTHON) tests/benchmark/helper_call.py
 
 .PHONY: bench-idle
@@ -151,13 +151,13 @@ bench-download-pass: $(VENV)/stamp ## queries and milliseconds of an idle pass o
 	@$(PYTHON) tests/benchmark/download_pass.py
 
 .PHONY: bench-control
-bench-control: setup ## one daemon, 1,000 agents on real sockets; a call beside the same call over HTTPS
+bench-control: setup ## one daemon with 1,000 agents on real sockets; a call compared with the same call over HTTPS
 	@$(PYTHON) tests/benchmark/control.py
 
 .PHONY: fuzz-rpc
-fuzz-rpc: $(VENV)/stamp ## some hundred thousand wrong frames and conversations for the parsers of the control channel
+fuzz-rpc: $(VENV)/stamp ## feed 100,000 invalid frames and conversations to the parsers of the control channel
 	@RPC_FUZZ_EXAMPLES=100000 $(PYTEST) tests/unit/rpc/core/test_peer_robustness.py tests/unit/rpc/core/test_frame.py
 
 .PHONY: clean
-clean: stop ## remove all that was built
+clean: stop ## remove everything that was built
 	@rm -rf build $(VENV)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one booted cloud that image and system tests share, and the clients a user has of it."""
+"""The booted cloud that image and system tests share, and the clients that reach it as a user does."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TOP = Path(__file__).resolve().parents[1]
 
 
 def wait_for(what: str, ready: Callable[[], Any], timeout_s: float = 240.0, every_s: float = 0.5) -> Any:
-    """Ask until the answer is true; the failure names what was waited for and the last answer.
+    """Poll until the answer is true; the failure names the condition and the last answer.
 
     `timeout_s` is on a quiet machine, without a change of the answer; a slow machine has as many times more.
     """
@@ -62,7 +62,7 @@ class BootedCloud:
     # ---- the command line ----
     @property
     def command_line(self) -> list[str]:
-        """How `systemvm` is run for this cloud."""
+        """Return the command line of `systemvm` for this cloud."""
         return [str(Path(sys.executable).with_name("systemvm")), "--root", str(self.lab.root)]
 
     def cli(
@@ -85,19 +85,22 @@ class BootedCloud:
         return json.loads(self.cli("--json", *words).stdout)
 
     def ssh(self, name: str, command: str, timeout_s: float = 120.0) -> str:
-        """What `command` prints in the guest, as root over port 3922."""
+        """Return what `command` prints in the guest, as root over port 3922."""
         return self.cli("ssh", name, "--", command, timeout_s=timeout_s).stdout
 
     # ---- the API ----
     def system_vm(self, kind: str) -> dict[str, Any]:
-        """The zone's one system VM of a kind: `secondarystoragevm` or `consoleproxy`."""
+        """Return the zone's one system VM of a kind: `secondarystoragevm` or `consoleproxy`."""
         rows = self.api.listSystemVms(systemvmtype=kind).get("systemvm", [])
         assert rows, f"the zone has no {kind}"
         found: dict[str, Any] = rows[0]
         return found
 
     def wait_up(self, kind: str) -> dict[str, Any]:
-        """The zone's system VM of a kind, once it is Up; StalledError, and why, when nothing works on it."""
+        """Wait until the zone's system VM of a kind is Up, and return it.
+
+        Raises: StalledError, with the cause, when it makes no progress.
+        """
 
         def look() -> WaitState[dict[str, Any]]:
             rows = self.api.listSystemVms(systemvmtype=kind).get("systemvm", [])
@@ -112,7 +115,10 @@ class BootedCloud:
         return found
 
     def job(self, jobid: str) -> dict[str, Any]:
-        """A job's result; fails with its error text, or when nothing works on it."""
+        """Wait for a job and return its result.
+
+        Raises: AssertionError when it failed; StalledError when it makes no progress.
+        """
 
         def look() -> WaitState[dict[str, Any]]:
             answer = self.api.queryAsyncJobResult(jobid=jobid)
@@ -137,13 +143,13 @@ class BootedCloud:
         return rows[0] if rows else None
 
     def templates(self) -> dict[str, bool]:
-        """The ids of all templates and ISOs; True for an ISO."""
+        """Return the ids of all templates and ISOs, True for an ISO."""
         rows = self.api.listTemplates(templatefilter="all").get("template", [])
         isos = self.api.listIsos(isofilter="all").get("iso", [])
         return {row["id"]: False for row in rows} | {row["id"]: True for row in isos}
 
     def wait_settled(self, template_id: str) -> dict[str, Any]:
-        """The template once it is Ready or has failed; StalledError when nothing works on it."""
+        """Wait until the template is Ready or has failed; StalledError when it makes no progress."""
 
         def look() -> WaitState[dict[str, Any]]:
             row = self.template(template_id)
@@ -160,8 +166,8 @@ class BootedCloud:
         delete = self.api.deleteIso if iso else self.api.deleteTemplate
         self.job(delete(id=template_id)["jobid"])
 
-    # ---- what lies on secondary storage ----
+    # ---- secondary storage ----
     def store_files(self) -> set[str]:
-        """Every file below the export, hidden ones too, as paths relative to it."""
+        """Return every file below the export, with hidden ones, as paths relative to it."""
         store = self.plan.secondary
         return {str(path.relative_to(store)) for path in store.rglob("*") if path.is_file()}

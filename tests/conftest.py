@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every test relies on."""
+"""Fixtures and collection rules for all tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
-# A busy machine is no failure of what is tested.
+# A slow example on a busy machine is not a defect of the tested code.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
@@ -26,14 +26,14 @@ TOP = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TOP / "agents"))
 
 
-#: A booted cloud's waits notice a hang themselves, by lack of any work; pytest's timeout is behind them, and
-#: must not end a test whose machines are only slow.
+#: Waits on a booted cloud detect a hang by missing progress. pytest's timeout is a second net, and must not
+#: end a test whose machines are only slow.
 BOOTED_TIMEOUT_SCALE = 6
 _TIMEOUT_S = 300.0  # pyproject.toml
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say at once, and by name, what a machine lacks for a test, instead of failing half way through it."""
+    """Scale timeouts of the booted cloud, and skip tests of namespaces where they cannot be made."""
     for item in items:
         if item.get_closest_marker("cloud"):
             given = item.get_closest_marker("timeout")
@@ -50,11 +50,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def cloud() -> Iterator[BootedCloud]:
-    """One cloud for the whole run: both system VMs booted, a source to download from, a small store.
+    """Start one cloud for the whole run: both system VMs, a source to download from, a small store.
 
-    Its root stays in build/ for who wants to see why a test failed; the next run forgets it.
+    Its root stays in build/ so that a failure can be examined; the next run removes it.
     """
-    # imported here: unit tests must not pay for it
+    # imported here, because unit tests do not need it
     from booted_cloud import BootedCloud
     from systemvm.lab import guest_image
     from systemvm.lab.cloud import Cloud
@@ -81,7 +81,7 @@ def cloud() -> Iterator[BootedCloud]:
 
 
 def _free_port() -> int:
-    """A port of loopback that nothing listens on, so that two checkouts may be tested at once."""
+    """Return a free port of loopback, so that two checkouts can be tested at the same time."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port

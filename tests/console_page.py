@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A browser that looks at the page and at consoles: what is on a guest's screen, in pixels."""
+"""A browser on the page and on consoles, and the pixels of a guest's screen."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ CHROMIUM: dict[str, Any] = {
 
 
 def screen(page: Page) -> np.ndarray:
-    """The pixels of noVNC's canvas, as height x width x RGB."""
+    """Return the pixels of noVNC's canvas, as height x width x RGB."""
     picture = page.locator("#screen canvas").screenshot()
     return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
 
 
 def share(pixels: np.ndarray, colour: str) -> float:
-    """How much of the screen is mostly of one colour: tiny's screen is blue until it is told otherwise."""
+    """Return the share of the screen that is mostly one colour; the screen of `tiny` is blue at first."""
     channel = {"red": 0, "green": 1, "blue": 2}[colour]
     others = np.delete(pixels, channel, axis=2).max(axis=2)
     return float((pixels[:, :, channel].astype(int) > others.astype(int) + 60).mean())
 
 
 def lit(pixels: np.ndarray) -> int:
-    """How many pixels are bright: text on a dark console."""
+    """Count the bright pixels: text on a dark console."""
     return int((pixels.max(axis=2) > 120).sum())
 
 
 def wait_screen(page: Page) -> None:
-    """Until the page says Connected and the guest's screen shows text."""
+    """Wait until the page shows Connected and the guest's screen shows text."""
     page.wait_for_selector("body[data-state=connected]", timeout=60_000)
     wait_for("text on the guest's screen", lambda: lit(screen(page)) > 300, 120)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What operators are told of a system VM that is not Up, on the booted cloud, and a fault to tell of."""
+"""Reasons of a system VM that is not Up, on the booted cloud, and a network fault that causes one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TABLE = "explained"
 
 
 def wait_for_reason(cloud: BootedCloud, kind: str, words: str) -> dict[str, Any]:
-    """The VM's row once its reason has these words, the same in both lists of the API."""
+    """Wait until the VM's reason contains the text in both lists of the API, and return the row."""
 
     def row() -> dict[str, Any] | None:
         vm = cloud.system_vm(kind)
@@ -32,7 +32,7 @@ def wait_for_reason(cloud: BootedCloud, kind: str, words: str) -> dict[str, Any]
 
 @contextmanager
 def filtered(cloud: BootedCloud, address: str, port: int, verdict: str) -> Iterator[None]:
-    """What comes from this address to the host's port meets nftables' `verdict`."""
+    """Apply nftables' `verdict` to packets from this address to the host's port."""
     inside = ["ip", "netns", "exec", cloud.plan.host_namespace, "nft"]
     rules = f"""table inet {TABLE} {{ chain input {{
         type filter hook input priority -300;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A web server that lies, on the cloud's public network: what nginx cannot be made to serve.
+"""A misbehaving web server on the cloud's public network, for what nginx cannot be made to serve.
 
 It runs as a process of its own inside the source's namespace, so that the SSVM reaches it as any server.
 """
@@ -25,7 +25,7 @@ MIB = 1024 * 1024
 
 
 def qcow2(backing: bytes = b"", virtual_bytes: int = 64 * MIB) -> bytes:
-    """A version 3 header (docs/interop/qcow2.txt of QEMU) with clusters behind it, enough to be believed."""
+    """Return a valid version 3 header (docs/interop/qcow2.txt of QEMU) with clusters behind it."""
     offset = 104 if backing else 0
     header = struct.pack(
         ">4sIQIIQIIQQIIQQQQII", b"QFI\xfb", 3, offset, len(backing), 16, virtual_bytes, 0, 1, 196608, 65536,
@@ -63,7 +63,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.close_connection = True
 
     def get_longer(self) -> None:
-        """Says more than it has, and then stays silent with the connection half closed."""
+        """Announce more than it sends, then keep the connection half closed."""
         data = qcow2()
         self.body(data, length=len(data) + 7)
         self.wfile.flush()
@@ -77,7 +77,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.body(b"<!doctype html><title>Log in</title>" + b" " * 4096)
 
     def get_huge(self) -> None:
-        """More than the store holds, and nothing that could be left out as zeros."""
+        """Send more than the store can hold, without zeros that could be left out."""
         size = 400 * MIB
         self.send_response(200)
         self.send_header("Content-Length", str(size))
@@ -94,7 +94,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         for _ in range(size // (256 * 1024)):
             self.wfile.write(b"\x5a" * 256 * 1024)
             if Handler.slow:
-                time.sleep(0.4)  # a slow link is what this serves
+                time.sleep(0.4)  # this path serves a slow link
 
     def get_fast(self) -> None:
         Handler.slow = False
@@ -107,11 +107,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.redirect("http://10.12.0.2:2049/x.qcow2")
 
     def log_message(self, *_: object) -> None:
-        """Quiet: the test prints what matters."""
+        """Log nothing: the test prints what matters."""
 
 
 class HostileServer:
-    """The server as a context: started in the source's namespace, ended with the block."""
+    """Run the server in the source's namespace for the length of a block."""
 
     def __init__(self, lab: Cloud) -> None:
         self.address = str(SOURCE.address.ip)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTP without a socket: bytes into a site's own protocol, and its whole answer back."""
+"""HTTP without a socket: feed bytes to a site's protocol and return the whole response."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class HttpAnswer:
 
 
 class _Transport(StringTransport):
-    """Fires when the server hangs up, which `Connection: close` makes it do after its answer."""
+    """Fire when the server closes, which `Connection: close` makes it do after its response."""
 
     def __init__(self, client: str) -> None:
         super().__init__(peerAddress=IPv4Address("TCP", client, 40000))
@@ -43,7 +43,7 @@ class _Transport(StringTransport):
 
 
 async def send(site: Site, raw: bytes, client: str = "192.0.2.7") -> HttpAnswer:
-    """Send one request as it is, and read its answer."""
+    """Send one raw request and read the response."""
     transport = _Transport(client)
     protocol = site.buildProtocol(IPv4Address("TCP", client, 40000))
     protocol.makeConnection(transport)

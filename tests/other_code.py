@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other code than the daemon's own, for patches of running system VMs, and what a patch may not touch."""
+"""Changed agent code for patches of running system VMs, and what a patch must not touch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINK = "readlink /opt/systemvm/current"
 
 @contextmanager
 def other_code(cloud: BootedCloud) -> Iterator[Path]:
-    """A copy of the agents' code that a test may change; the daemon patches with it meanwhile."""
+    """Give the daemon a copy of the agents' code that a test can change, to patch with."""
     place = cloud.plan.layout.agent_code
     shutil.copytree(TOP / "agents/systemvm", place / "systemvm", ignore=shutil.ignore_patterns("__pycache__"))
     try:
@@ -32,7 +32,7 @@ def changed(code: Path, version: str, crash: str = "") -> None:
 
 
 def agent_version(cloud: BootedCloud, name: str) -> str:
-    """What runs, by the word of the process itself."""
+    """Return what runs, as the process itself reports it."""
     answer: dict[str, Any] = cloud.cli_json("rpc", "call", name, "rpc.discover")
     return str(answer["info"]["version"])
 

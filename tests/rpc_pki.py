@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small certificate authority for tests of the control channel: it also issues what must be refused."""
+"""A certificate authority for tests of the control channel, which also issues what must be refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOUR = datetime.timedelta(hours=1)
 
 
 class TestAuthority:
-    """Each instance is a CA of its own, which no other trusts."""
+    """A CA that no other instance trusts."""
 
     __test__ = False
 
@@ -47,7 +47,7 @@ class TestAuthority:
         ends: datetime.timedelta = DAY,
         trusts: TestAuthority | None = None,
     ) -> Identity:
-        """An identity with these DNS names and key usages, valid from `begins` to `ends` from now."""
+        """Issue an identity with these DNS names and key usages, valid from `begins` to `ends` from now."""
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.now(datetime.UTC)
         builder = self._builder(x509.Name([]), key.public_key(), now + begins, now + ends)

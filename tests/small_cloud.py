@@ -84,12 +84,12 @@ STORE = Store("10.12.0.2", "/export/secondary")
 ADMIN_PASSWORD, USER_PASSWORD = "correct horse", "battery staple"
 API_KEY, SECRET_KEY = "an-api-key", "a-secret-key"
 
-#: Weak on purpose: what is tested is not argon2.
+#: Weak on purpose: the tests are not about argon2.
 HASHER = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
 class FakePeer:
-    """An agent's connection: answers from a table of functions, and remembers what it was asked."""
+    """An agent's connection that answers from a table of functions and records the calls."""
 
     def __init__(self) -> None:
         self.answers: dict[str, Callable[[Any], Any]] = {}
@@ -117,7 +117,7 @@ class FakePeer:
 
 
 class FakeAgents:
-    """Who is connected, by name."""
+    """The connected agents, by name."""
 
     def __init__(self) -> None:
         self.peers: dict[str, tuple[Role, FakePeer]] = {}
@@ -139,7 +139,7 @@ class FakeAgents:
 
 
 class FakeHypervisor:
-    """Machines that are only remembered."""
+    """A hypervisor that only records its machines."""
 
     def __init__(self) -> None:
         self.specs: dict[str, DomainSpec] = {}
@@ -175,7 +175,7 @@ class FakeHypervisor:
         self._callbacks.append(callback)
 
     def exit(self, name: str, reason: ExitReason) -> None:
-        """A machine ends by itself."""
+        """End a machine as if by itself."""
         before = self.statuses[name]
         self.statuses[name] = DomainStatus(name, before.uuid, DomainState.EXITED, exit_reason=reason)
         for callback in self._callbacks:
@@ -183,7 +183,7 @@ class FakeHypervisor:
 
 
 class FakePrimary:
-    """Primary storage that makes empty files where real ones would be."""
+    """Primary storage that makes empty files in the place of images."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -225,7 +225,7 @@ class FakePrimary:
 
 
 class FakeDiagnostics:
-    """Answers as a system VM would over ssh."""
+    """Diagnostics that answer as a system VM does over ssh."""
 
     def __init__(self, directory: Path) -> None:
         self.asked: list[tuple[str, ...]] = []
@@ -241,7 +241,7 @@ class FakeDiagnostics:
 
 
 class FakeSystemVms:
-    """The system VMs' lifecycle, which only says what it was asked."""
+    """A lifecycle of system VMs that only records its calls."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -266,7 +266,7 @@ class FakeSystemVms:
 
 
 class FakeZoneFacts:
-    """One zone's configuration."""
+    """The configuration of one zone."""
 
     def source_ca_pem(self, zone_name: str) -> str | None:
         return "-----BEGIN CERTIFICATE-----"
@@ -291,7 +291,7 @@ if TYPE_CHECKING:
 
 @define
 class SmallCloud:
-    """The services, put together as the daemon does."""
+    """The services, connected as in the daemon."""
 
     database: Database
     seal: Seal
@@ -385,7 +385,7 @@ class SmallCloud:
         self.table = command_table(services)
 
     def client(self) -> ClientResource:
-        """`/client` as the daemon serves it."""
+        """Return `/client` as the daemon serves it."""
         directory = Authenticator(self.database, self.seal, HASHER)
         return client_resource(
             self.table,
@@ -397,20 +397,20 @@ class SmallCloud:
         )
 
     async def call(self, command: str, as_user: Principal | None = None, /, **parameters: Any) -> Any:
-        """What stands under `<command>response`."""
+        """Call a command and return what stands under `<command>response`."""
         found = self.table.find(command)
         result = await found.run(as_user or self.admin, parameters, "192.0.2.1", "request-1")
         return envelope.result_body(found, result)
 
     async def job(self, command: str, as_user: Principal | None = None, /, **parameters: Any) -> EndedJob:
-        """Start an asynchronous command and wait for its end."""
+        """Start an asynchronous command, and return its job once it has ended."""
         started = await self.call(command, as_user, **parameters)
         ended = await self.jobs.wait(started["jobid"])
         assert ended.result is not None
         return cast("EndedJob", ended)
 
     async def from_agent(self, vm: Instance, method: str, params: Any) -> Any:
-        """A call from a system VM's agent, checked and converted as on the wire."""
+        """Make a call of a system VM's agent, checked and converted as on the wire."""
         role = Role.SSVM if vm.type is InstanceType.SECONDARY_STORAGE else Role.CPVM
         call = Call(Caller(vm.instance_name, role.value), "request-2", None)
         return await perform(Clock(), self.agent_methods, call, method, params)
@@ -422,7 +422,7 @@ class SmallCloud:
         owner: Principal | None = None,
         **columns: Any,
     ) -> tuple[Template, StoreRef]:
-        """A template that is there already."""
+        """Add a template that exists already."""
         return self.database.run_now(_add_template, self, state, owner or self.admin, columns)
 
     def add_system_vm(self, kind: InstanceType) -> Instance:
@@ -436,7 +436,7 @@ class SmallCloud:
 
 
 def make(directory: Path, pristine: Path) -> SmallCloud:
-    """A cloud in `directory`, from a database file that was filled once."""
+    """Return a cloud in `directory`, on a copy of a filled database file."""
     shutil.copy(pristine, directory / "systemvm.sqlite")
     shutil.copy(pristine.with_name("seal.key"), directory / "seal.key")
     secondary = directory / "secondary"
@@ -459,7 +459,7 @@ def make(directory: Path, pristine: Path) -> SmallCloud:
 
 
 def fill(directory: Path) -> Path:
-    """A database file with the schema and the rows of a small cloud; for `make` to copy."""
+    """Write the database file of a small cloud, which `make` copies."""
     path = directory / "systemvm.sqlite"
     database = Database.open(path)
     database.run_now(_fill, Seal.open_key(directory))

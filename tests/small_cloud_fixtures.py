@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small cloud for each test, from a database that is filled once; a module that imports them has them."""
+"""Fixtures: a small cloud for each test, on a copy of a database that is filled once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cloud(tmp_path: Path, pristine: Path) -> Iterator[SmallCloud]:
 
 @pytest_twisted.async_yield_fixture
 async def url(cloud: SmallCloud) -> AsyncIterator[str]:
-    """The address of the cloud's query API, served on a real port of loopback."""
+    """Serve the cloud's query API on a port of loopback, and yield its URL."""
     from twisted.internet import reactor
 
     root = Resource()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the boot arguments of an SSVM say about its NICs, with addresses of the lab's networks."""
+"""Boot arguments of an SSVM for its NICs, with addresses of the lab's networks."""
 
 from __future__ import annotations
 
