@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a host is: its zone and host files, directories, bridges, firewall, architecture and accelerator.
+"""A host: zone files, directories, bridges, firewall, architecture and accelerator.
 
-The management daemon, the network helper and Packer's steps share it, so nothing here imports the daemon."""
+The management daemon, the network helper and the image build share this package: it never imports
+`management`.
+"""

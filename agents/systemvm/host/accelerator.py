@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which accelerator QEMU gets; always named, because QEMU's own detection believes any /dev/kvm."""
+"""Which accelerator QEMU uses; always given explicitly, because QEMU accepts any /dev/kvm."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ class Accelerator(enum.Enum):
     TCG = "tcg"
 
     def arguments_for(self, architecture: Architecture) -> list[str]:
-        """KVM runs the host's own architecture alone; another one's machines are emulated."""
+        """Return QEMU's arguments; KVM runs only the host's own architecture, others are emulated."""
         if self is Accelerator.KVM and architecture.is_this_hosts:
             return ["-accel", "kvm", "-cpu", "host"]
-        # by QEMU's default the translation cache makes a guest cost 1.2 GB; with 128 MiB it boots as fast
+        # with QEMU's default translation cache a guest needs 1.2 GB; with 128 MiB it boots as fast
         return ["-accel", "tcg,tb-size=128", "-cpu", architecture.emulated_cpu]
 
     @property
     def timeout_scale(self) -> float:
-        """By how much waits for a guest are longer than on real virtualization."""
+        """The factor by which waits for a guest are longer than with KVM."""
         return 1.0 if self is Accelerator.KVM else 4.0
 
     @classmethod
     def from_config(cls, name: str, opens_kvm: Callable[[], bool]) -> Accelerator:
-        """`kvm`, `tcg`, or `auto` for what this machine can do."""
+        """Return the accelerator for `kvm`, `tcg`, or `auto`, which probes the host."""
         return probe(opens_kvm) if name == "auto" else cls(name)
 
 
 class GuestTimeoutScale:
-    """What waits for guests of this host are multiplied by: emulation, and how slow the host itself is."""
+    """The factor for waits for guests of this host, by its accelerator and its own slowness."""
 
     def __init__(self, accelerator: Accelerator, host: TimeoutScale = slowness.timeout_scale) -> None:
         self._accelerator = accelerator
@@ -47,9 +47,12 @@ class GuestTimeoutScale:
 
 
 def probe(opens_kvm: Callable[[], bool], cpuinfo: Path = Path("/proc/cpuinfo")) -> Accelerator:
-    """KVM if the CPU says it can and QEMU's user may; nested hosts offer a device that hangs every guest."""
-    words = cpuinfo.read_text().split()
-    # ARM's cpuinfo has no word for it: there the kernel offers the device only where it can
-    if platform.machine() == "x86_64" and not {"vmx", "svm"} & set(words):
+    """Return KVM if the CPU supports it and QEMU's user can open it.
+
+    The CPU is checked because some nested hosts have a /dev/kvm in which every guest hangs.
+    """
+    flags = cpuinfo.read_text().split()
+    # ARM's cpuinfo has no such flag: there the device exists only if it works
+    if platform.machine() == "x86_64" and not {"vmx", "svm"} & set(flags):
         return Accelerator.TCG
     return Accelerator.KVM if opens_kvm() else Accelerator.TCG

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a processor architecture changes about a machine: QEMU's program, board, firmware and devices.
+"""What depends on a VM's processor architecture: QEMU's program, board, firmware and devices.
 
-The names are Debian's. CloudStack's API says `x86_64` and `aarch64` (com.cloud.cpu.CPU.CPUArch), and both are
-understood wherever an architecture is read.
+The names are Debian's. CloudStack's API uses `x86_64` and `aarch64` (com.cloud.cpu.CPU.CPUArch); both are
+accepted wherever an architecture is read.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from pathlib import Path
 
 
 class Architecture(enum.Enum):
-    """Of a machine, and of the images that run on it."""
+    """The architecture of a VM and its images."""
 
     AMD64 = "amd64"
     ARM64 = "arm64"
 
     @classmethod
     def of(cls, name: str | None) -> Architecture:
-        """By Debian's or by CloudStack's name, without case; amd64 without one. ValueError for others.
+        """Return the architecture with Debian's or CloudStack's name, without case; amd64 for no name.
+
+        Raises: ValueError when the name is unknown.
 
         >>> Architecture.of("aarch64")
         <Architecture.ARM64: 'arm64'>
@@ -30,16 +32,16 @@ class Architecture(enum.Enum):
             if wanted in (architecture.value, architecture.machine_name):
                 return architecture
         known = ", ".join(f"{item.value} ({item.machine_name})" for item in cls)
-        raise ValueError(f"{name!r} is no architecture that machines can have: {known}")
+        raise ValueError(f"unknown architecture: {name!r}; known ones: {known}")
 
     @property
     def machine_name(self) -> str:
-        """As `uname -m` and CloudStack's API say it."""
+        """The name that `uname -m` and CloudStack's API use."""
         return {self.AMD64: "x86_64", self.ARM64: "aarch64"}[self]
 
     @property
     def is_this_hosts(self) -> bool:
-        """Whether this host's processor runs it; every other one is emulated."""
+        """Whether it is this host's architecture; others are emulated."""
         return platform.machine() == self.machine_name
 
     @property
@@ -48,7 +50,7 @@ class Architecture(enum.Enum):
 
     @property
     def debian_package(self) -> str:
-        """What brings `qemu`, for hints."""
+        """The Debian package of `qemu`, for hints."""
         return {self.AMD64: "qemu-system-x86", self.ARM64: "qemu-system-arm and qemu-efi-aarch64"}[self]
 
     @property
@@ -58,7 +60,7 @@ class Architecture(enum.Enum):
 
     @property
     def emulated_cpu(self) -> str:
-        """QEMU's -cpu where the processor is emulated: `max` of ARM spends its time signing pointers."""
+        """QEMU's -cpu for emulation; ARM's `max` would spend its time on pointer authentication."""
         return {self.AMD64: "max", self.ARM64: "cortex-a72"}[self]
 
     @property
@@ -71,9 +73,7 @@ class Architecture(enum.Enum):
 
     @property
     def firmware_arguments(self) -> list[str]:
-        """A PC has QEMU's own BIOS. ARM's boards have nothing, and without UEFI a guest hears of no SMBIOS
-        either, by which its credentials come.
-        """
+        """QEMU's own BIOS for a PC; UEFI for ARM, which also provides SMBIOS with the credentials."""
         return [] if self is Architecture.AMD64 else ["-bios", str(self.uefi)]
 
     @property
@@ -90,14 +90,14 @@ class Architecture(enum.Enum):
 
     @property
     def screen_devices(self) -> list[str]:
-        """An absolute pointer keeps the browser's mouse and the guest's in one place."""
+        """The display, and an absolute pointer, so that the browser's and the guest's pointer match."""
         tablet = ["-device", "qemu-xhci,id=usb", "-device", "usb-tablet,bus=usb.0"]
         if self is Architecture.AMD64:
-            return ["-device", "VGA", *tablet]  # PS/2 is there besides
+            return ["-device", "VGA", *tablet]  # the board has a PS/2 keyboard
         return ["-device", "virtio-gpu-pci", *tablet, "-device", "usb-kbd,bus=usb.0"]
 
     def image_name(self, role: str) -> str:
-        """What the files of a role's image begin with: amd64 is not named, since it is the default.
+        """Return the base name of a role's image files; the default amd64 is not part of it.
 
         >>> Architecture.AMD64.image_name("ssvm"), Architecture.ARM64.image_name("ssvm")
         ('ssvm', 'ssvm-arm64')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The zone's networks as the host sees them: traffic types, a bridge by its label, addresses on it."""
+"""A network of the host: a bridge, the traffic types that it carries, and its addresses."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 CONTROL_TRAFFIC = "control"
 MANAGEMENT_TRAFFIC = "management"
 
-#: IFNAMSIZ less its NUL; nft and paths under /proc see these names as they are.
+#: IFNAMSIZ without its NUL; these names occur unquoted in nft's input and in paths below /proc.
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,14}")
 
 
 def _is_label(_instance: object, _attribute: object, value: str) -> None:
     if not _LABEL.fullmatch(value):
-        raise ValueError(f"{value!r} is no name for a bridge: letters, digits, - and _, at most 15")
+        raise ValueError(f"{value!r} is not a bridge name: use at most 15 letters, digits, - and _")
 
 
 @frozen
 class HostNetwork:
-    """One bridge of this host and the traffic that it carries."""
+    """One bridge of this host and its traffic types."""
 
     bridge: str = field(validator=_is_label)
     traffic_types: tuple[str, ...]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host's nftables: which of its addresses each bridge may reach.
+"""The host's nftables rules: which of its addresses each bridge reaches.
 
-Linux answers on any interface for any of its addresses, and would route between bridges if asked to. So an
-address is reached through its own bridge alone, and nothing goes from one bridge to another.
+Linux answers on any interface for any of its addresses, and can route between bridges. So an address is
+reachable only through its own bridge, and nothing is forwarded from one bridge to another.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Address = IPv4Address | IPv6Address
 
 
 def removal() -> str:
-    """Delete the table whether it is there or not."""
+    """Return nft input that deletes the table, whether it exists or not."""
     return f"table inet {TABLE}\ndelete table inet {TABLE}\n"
 
 
@@ -31,7 +31,7 @@ def ruleset(
     vnc_ports: tuple[int, int] = (5900, 6100),
     control_port: int = CONTROL_PORT,
 ) -> str:
-    """The whole table, replaced in one transaction."""
+    """Return nft input that replaces the whole table in one transaction."""
     lines = [
         removal() + f"table inet {TABLE} {{",
         '    set consoles4 { type ipv4_addr; comment "console proxies\' management addresses"; }',
@@ -54,7 +54,7 @@ def ruleset(
 
 
 def admit_consoles(addresses: Iterable[Address]) -> str:
-    """Replace the console proxies that may reach VNC, without touching anything else."""
+    """Return nft input that replaces the console proxies that may reach VNC, and nothing else."""
     lines = [f"flush set inet {TABLE} consoles4", f"flush set inet {TABLE} consoles6"]
     for version, group in itertools.groupby(sorted(set(addresses), key=_order), key=lambda a: a.version):
         elements = ", ".join(map(str, group))
@@ -71,10 +71,10 @@ def _input_rules(networks: Sequence[HostNetwork], vnc_ports: str, control_port: 
     for network in networks:
         for interface in network.addresses:
             family = _family(interface.ip)
-            # the weak host model, and a guest that pretends to be its host
+            # against the weak host model, and against guests that use the host's address
             rules.append(f'iifname != "{network.bridge}" {family} daddr {interface.ip} drop')
             rules.append(f'iifname "{network.bridge}" {family} saddr {interface.ip} drop')
-            # an address of this network that comes in by another one of ours
+            # against addresses of this network on another bridge
             others = [other.bridge for other in networks if other is not network]
             if others:
                 rules.append(f"iifname {_names(others)} {family} saddr {interface.network} drop")
@@ -88,7 +88,7 @@ def _input_rules(networks: Sequence[HostNetwork], vnc_ports: str, control_port: 
                 f'iifname "{network.bridge}" {family} daddr {interface.ip} {family} saddr @consoles{version} '
                 f"tcp dport {vnc_ports} accept"
             )
-    # before established traffic, so that a proxy that was removed loses what it had
+    # before established traffic, so that a removed proxy loses its connections
     rules += [f"iifname {bridges} tcp dport {vnc_ports} drop"] if networks else []
     for network in networks:
         if not network.is_control:
@@ -109,7 +109,7 @@ def _forward_rules(networks: Sequence[HostNetwork]) -> list[str]:
     for network in networks:
         others = [other.bridge for other in networks if other is not network]
         if network.is_control:
-            # from one port to another of the same bridge is the bridge's own matter (isolated ports)
+            # traffic between ports of the same bridge is prevented by isolated ports
             rules.append(f'iifname "{network.bridge}" oifname != "{network.bridge}" drop')
             rules.append(f'iifname != "{network.bridge}" oifname "{network.bridge}" drop')
         elif others:

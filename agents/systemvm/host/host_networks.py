@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the zones' files to what the network driver makes on this host."""
+"""The host's networks that follow from the zone files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from systemvm.host.zone import ZoneConfig
 
 
 def host_networks(zones: Iterable[ZoneConfig]) -> list[HostNetwork]:
-    """One entry a bridge; zones and traffic types may share one."""
+    """Return one network for each bridge; zones and traffic types can share a bridge."""
     kinds: dict[str, dict[str, None]] = {}
     addresses: dict[str, dict[Interface, None]] = {}
     uplinks: dict[str, str] = {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the daemon's files are; `--root DIR` moves all of them."""
+"""Where the daemon's files are; `--root DIR` is the parent of all of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-#: The daemon's user and group; the group is the operators' too.
+#: The daemon's user and group; operators are members of the group.
 DAEMON_USER = "systemvm"
 #: QEMU's user and group; the daemon is a member of the group.
 QEMU_USER = "systemvm-qemu"
@@ -22,7 +22,7 @@ NETWORK_USER = "systemvm-net"
 
 @frozen
 class Layout:
-    """The paths of one daemon: configuration, state, sockets."""
+    """The paths of one daemon: configuration, state and sockets."""
 
     root: Path = Path("/")
 
@@ -48,37 +48,37 @@ class Layout:
 
     @property
     def lock(self) -> Path:
-        """Held by the daemon that these files are of."""
+        """The lock that the running daemon holds."""
         return self.state / "managementd.lock"
 
     @property
     def pki(self) -> Path:
-        """Keys, 0700: the CAs, the seal of the database's secrets, the zone's ssh key."""
+        """Keys, 0700: the CAs, the encryption key of the database's secrets, the zone's ssh key."""
         return self.state / "pki"
 
     @property
     def images(self) -> Path:
-        """System VM images, one directory each, named by hash."""
+        """System VM images, one directory for each, named by hash."""
         return self.state / "images"
 
     @property
     def primary(self) -> Path:
-        """Primary storage: copies of templates, and the disks that are clones of them."""
+        """Primary storage: copies of templates, and disks cloned from them."""
         return self.state / "primary"
 
     @property
     def agent_code(self) -> Path:
-        """A package `systemvm` below it goes to patched system VMs instead of the daemon's own code."""
+        """A package `systemvm` in this directory is used to patch system VMs instead of the daemon's code."""
         return self.state / "agent"
 
     @property
     def first_login(self) -> Path:
-        """The first start's password and API key, 0600, until somebody has read and deleted it."""
+        """The first start's password and API key, 0600, until an operator deletes it."""
         return self.state / "first-login.json"
 
     @property
     def diagnostics(self) -> Path:
-        """Zips of system VMs' diagnostics, for a day."""
+        """Zips of system VMs' diagnostics, kept for a day."""
         return self.state / "diagnostics"
 
     @property
@@ -92,17 +92,17 @@ class Layout:
 
     @property
     def machines(self) -> Path:
-        """What belongs to running machines: their monitors, and boot arguments until QEMU has read them."""
+        """Files of running VMs: QMP sockets, and boot arguments until QEMU has read them."""
         return self.run / "qemu"
 
     @property
     def network_socket(self) -> Path:
-        """`systemvm-nethelper` serves the daemon here."""
+        """The socket of `systemvm-nethelper`."""
         return self.run / "network.sock"
 
     @property
     def launcher_socket(self) -> Path:
-        """`systemvm-launcher` serves the daemon here."""
+        """The socket of `systemvm-launcher`."""
         return self.run / "launcher.sock"
 
     @property
@@ -111,18 +111,20 @@ class Layout:
         return self.state / "log"
 
     def make(self) -> None:
-        """Make the directories that are missing, no wider open than they must be."""
+        """Make missing directories, and set their modes."""
         for directory, mode, _ in self._directories():
             directory.mkdir(parents=True, exist_ok=True)
             status = directory.stat()
-            # under RestrictSUIDSGID= the daemon may not even say again what `prepare` has set
+            # under RestrictSUIDSGID= the daemon cannot set again the mode that `prepare` has set
             if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) != mode:
                 directory.chmod(mode)
 
     def prepare(self) -> None:
-        """`make`, by root, for the daemon's user: what is its own, and what QEMU's group may enter.
+        """Make the directories as root, with the owners and groups of the daemon and QEMU.
 
-        State of a daemon that ran as another user becomes this one's. LookupError when a user is missing.
+        State of a daemon that ran as another user gets this one's owner.
+
+        Raises: LookupError when a user is missing.
         """
         daemon, qemu = pwd.getpwnam(DAEMON_USER), grp.getgrnam(QEMU_USER)
         for directory in (self.state, self.run):
@@ -153,7 +155,7 @@ class Layout:
             (self.state, 0o755, _Owner.DAEMON),
             (self.pki, 0o700, _Owner.DAEMON),
             (self.images, 0o755, _Owner.DAEMON),
-            # what the daemon makes here gets the directory's group, and so is QEMU's to open
+            # files of the daemon in it get the directory's group, so that QEMU can open them
             (self.primary, 0o2750, _Owner.SHARED),
             (self.diagnostics, 0o700, _Owner.DAEMON),
             (self.logs, 0o750, _Owner.DAEMON),
@@ -163,6 +165,6 @@ class Layout:
 
 
 class _Owner(enum.Enum):
-    ROOT = "root"  # the daemon reads it
+    ROOT = "root"  # readable for the daemon
     DAEMON = "daemon"
-    SHARED = "shared"  # the daemon's, and of QEMU's group
+    SHARED = "shared"  # owner is the daemon, group is QEMU's

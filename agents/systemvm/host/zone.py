@@ -28,30 +28,30 @@ class TrafficType(enum.Enum):
 
 
 class AddressRange(ConfigSection, frozen=True):
-    """Both ends are part of it."""
+    """A range of addresses that includes both ends."""
 
     first: IPv4Address
     last: IPv4Address
 
     def __post_init__(self) -> None:
         if self.first > self.last:
-            raise ValueError(f"the range {self.first}–{self.last} is empty")
+            raise ValueError(f"address range is empty: {self.first}–{self.last}")
 
     def __str__(self) -> str:
         return f"{self.first}–{self.last}"
 
 
 class NetworkConfig(ConfigSection, frozen=True):
-    """One network of a zone: a bridge of the host, and who has which address on it."""
+    """One network of a zone: a bridge of the host, and the addresses on it."""
 
     bridge: str
     cidr: IPv4Network
-    #: The host's own: on `control` the daemon listens there, on `management` are the screens of its VMs.
+    #: The host's address: the daemon listens on it on `control`, VNC servers of VMs on `management`.
     host_address: IPv4Address | None = None
-    gateway: IPv4Address | None = None  # none: the host's address
-    pool: AddressRange | None = None  # what system VMs get; none where the daemon gives no addresses (guest)
-    uplink: str | None = None  # an interface to enslave to the bridge
-    #: IPv6 beside it: each address of the pool has its like here, with the IPv4 address as its last 32 bits.
+    gateway: IPv4Address | None = None  # default: the host's address
+    pool: AddressRange | None = None  # for system VMs; none on networks where the daemon assigns none (guest)
+    uplink: str | None = None  # an interface that becomes a port of the bridge
+    #: IPv6 in addition: each address of the pool has one here, with the IPv4 address as the last 32 bits.
     cidr6: IPv6Network | None = None
     gateway6: IPv6Address | None = None
 
@@ -63,7 +63,7 @@ class NetworkConfig(ConfigSection, frozen=True):
             or self.bridge.split() != [self.bridge]
         ):
             raise ValueError(
-                f"{self.bridge!r} is no name for a bridge: at most 15 characters, no blank, no slash"
+                f"{self.bridge!r} is not a bridge name: use at most 15 characters without blank or slash"
             )
         inside = [self.host_address, self.gateway]
         if self.pool is not None:
@@ -72,15 +72,13 @@ class NetworkConfig(ConfigSection, frozen=True):
             if address is not None and address not in self.cidr:
                 raise ValueError(f"{address} of bridge {self.bridge} is outside of its network {self.cidr}")
         if self.cidr6 is not None and self.cidr6.prefixlen > 96:
-            raise ValueError(
-                f"{self.cidr6} of bridge {self.bridge} has no 32 bits for IPv4 addresses: /96 at most"
-            )
+            raise ValueError(f"{self.cidr6} of bridge {self.bridge} is too small: the longest prefix is /96")
         if self.gateway6 is not None and not self._reaches(self.gateway6):
             raise ValueError(
                 f"{self.gateway6} of bridge {self.bridge} is outside of its network {self.cidr6}"
             )
         if self.pool and self.host_address and self.pool.first <= self.host_address <= self.pool.last:
-            raise ValueError(f"the pool {self.pool} of bridge {self.bridge} holds the host's own address")
+            raise ValueError(f"pool {self.pool} of bridge {self.bridge} contains the host's own address")
 
     @property
     def router(self) -> IPv4Address | None:
@@ -90,7 +88,7 @@ class NetworkConfig(ConfigSection, frozen=True):
         return self.cidr6 is not None and (address.is_link_local or address in self.cidr6)
 
     def address6(self, address: IPv4Address) -> IPv6Interface | None:
-        """The IPv6 address that goes with an address of the pool; None where the network has no IPv6."""
+        """Return the IPv6 address for an address of the pool; None when the network has no IPv6."""
         if self.cidr6 is None:
             return None
         own = IPv6Address(int(self.cidr6.network_address) + int(address))
@@ -111,12 +109,12 @@ class NetworksConfig(ConfigSection, frozen=True):
     guest: NetworkConfig | None = None
 
     def by_type(self) -> dict[TrafficType, NetworkConfig]:
-        """Those that there are, in the order of a system VM's NICs."""
+        """Return the configured networks in the order of a system VM's NICs."""
         found = {kind: getattr(self, kind.value) for kind in TrafficType}
         return {kind: network for kind, network in found.items() if network is not None}
 
     def of_system_vm(self, role: Role) -> list[tuple[TrafficType, NetworkConfig]]:
-        """What eth0, eth1, … of a system VM are on (reference 1.2)."""
+        """Return the networks of a system VM's eth0, eth1, … (reference 1.2)."""
         wanted = [TrafficType.CONTROL, TrafficType.MANAGEMENT, TrafficType.PUBLIC]
         if role is Role.SSVM:
             wanted.append(TrafficType.STORAGE)
@@ -136,20 +134,18 @@ class ImageStoreConfig(ConfigSection, frozen=True):
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
         if parts.scheme != "nfs" or not parts.hostname or not parts.path.strip("/"):
-            raise ValueError(
-                f"the image store {self.name} needs a URL such as nfs://10.12.0.2/export/secondary"
-            )
-        IPv4Address(parts.hostname)  # an agent mounts by address: a name would make storage wait for DNS
+            raise ValueError(f"URL of image store {self.name} must be nfs://ADDRESS/PATH: {self.url!r}")
+        IPv4Address(parts.hostname)  # raises for a name: mounting must not depend on DNS
 
     @property
     def store(self) -> Store:
-        """As agents are told of it."""
+        """The store as it is sent to agents."""
         parts = urlsplit(self.url)
         return Store(server=parts.hostname or "", path=parts.path.rstrip("/"), nfs_version=self.nfs_version)
 
 
 class ConsoleConfig(ConfigSection, frozen=True):
-    """How browsers reach the zone's CPVMs: every URL and every check of a name comes from `origin`.
+    """How browsers reach the zone's CPVMs: every URL and every check of a host uses `origin`.
 
     `https://HOST[:PORT][/PATH]`. A star stands for each CPVM's own public address: `https://*:8443`, or with
     dashes as a name, `https://*.console.example.test` (CloudStack's consoleproxy.url.domain).
@@ -159,17 +155,17 @@ class ConsoleConfig(ConfigSection, frozen=True):
     #: The operator's own chain (leaf first) and key, in place of the public CA's.
     certificate_file: Path | None = None
     key_file: Path | None = None
-    #: Addresses or networks of the proxies in front; from these alone X-Forwarded-For counts.
+    #: Addresses or networks of the proxies in front; X-Forwarded-For is used only from these.
     trusted_proxies: list[str] = field(default_factory=list)
-    #: A browser that comes back to a console must have the address (IPv6: the /64) that opened it. Behind
-    #: a proxy this needs `trusted_proxies`; browsers that change networks must open the console again.
+    #: A browser that reconnects must have the address (IPv6: the /64) that opened the console. Behind a proxy
+    #: this needs `trusted_proxies`; browsers that change networks must open the console again.
     bind_address: bool = False
 
     def __post_init__(self) -> None:
         if self.endpoint.scheme != "https":
-            raise ValueError(f"console.origin must be https://HOST[:PORT][/PATH], not {self.origin!r}")
+            raise ValueError(f"console.origin must be https://HOST[:PORT][/PATH]: {self.origin!r}")
         if (self.certificate_file is None) != (self.key_file is None):
-            raise ValueError("console.certificate_file and console.key_file come together")
+            raise ValueError("console.certificate_file and console.key_file must both be set")
         networks(self.trusted_proxies)
 
     @property
@@ -187,7 +183,7 @@ class SystemVmConfig(ConfigSection, frozen=True):
 
 class SystemVmsConfig(ConfigSection, frozen=True):
     ssvm: SystemVmConfig = field(default_factory=SystemVmConfig)
-    # Less than CloudStack's 1024 MB: it needs no Java.
+    # less than CloudStack's 1024 MB, because it has no Java
     cpvm: SystemVmConfig = field(default_factory=lambda: SystemVmConfig(memory_mib=256))
 
     def of(self, role: Role) -> SystemVmConfig:
@@ -195,36 +191,39 @@ class SystemVmsConfig(ConfigSection, frozen=True):
 
 
 class ZoneConfig(ConfigSection, frozen=True):
-    """One file of `zones/`."""
+    """A zone, from one file of `zones/`."""
 
     name: str
     networks: NetworksConfig
     dns: list[IPv4Address]
     internal_dns: list[IPv4Address] = field(default_factory=list)
     dns6: list[IPv6Address] = field(default_factory=list)
-    #: Names or addresses; without them system VMs keep their hosts' time.
+    #: Names or addresses; without them system VMs use their host's time.
     ntp_servers: list[str] = field(default_factory=list)
     image_stores: list[ImageStoreConfig] = field(default_factory=list)
     arch: str = "amd64"
     description: str = ""
-    domain: str | None = None  # the public CA signs for names beneath it
+    domain: str | None = None  # the public CA signs for names below it
     console: ConsoleConfig = field(default_factory=ConsoleConfig)
-    source_ca_file: Path | None = None  # trusted besides the public roots when templates are downloaded
+    source_ca_file: Path | None = None  # trusted in addition to the public roots for downloads
     max_template_size_bytes: int = 50 * 1024**3
     system_vms: SystemVmsConfig = field(default_factory=SystemVmsConfig)
 
     @property
     def source_ca_pem(self) -> str | None:
-        """Read anew each time: a source may get a new CA while the daemon runs."""
+        """The file's content, read at each call: the CA can change while the daemon runs."""
         return None if self.source_ca_file is None else self.source_ca_file.read_text()
 
 
 def load_zones(directory: Path) -> list[ZoneConfig]:
-    """Every zone, by file name; ConfigError for a file that is wrong or a name that comes twice."""
+    """Return every zone in the order of the file names.
+
+    Raises: ConfigError when a file is wrong, or two files describe the same zone.
+    """
     zones: dict[str, ZoneConfig] = {}
     for path in sorted(directory.glob("*.yaml")):
         zone = load(path, ZoneConfig)
         if zone.name in zones:
-            raise ConfigError(f"{path}: the zone {zone.name} is described by another file too")
+            raise ConfigError(f"{path}: zone {zone.name} is also described by another file")
         zones[zone.name] = zone
     return list(zones.values())

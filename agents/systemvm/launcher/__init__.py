@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starts QEMU for the management daemon, as a user of its own and without any capability.
+"""Starts QEMU for the management daemon, as a separate user without capabilities.
 
-It needs Python's own library alone.
+It imports only Python's standard library.
 """

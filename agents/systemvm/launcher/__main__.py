@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`systemvm-launcher`: starts, finds and kills QEMU processes of its own user, for the daemon alone.
+"""`systemvm-launcher`: starts, finds and kills QEMU processes of its own user, only for the daemon.
 
-Machines outlive it, as they outlive the daemon: a new one finds them by their UUID.
+VMs continue to run when it or the daemon stops: a new one finds them by their UUID.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Launcher:
     def __call__(self, request: dict[str, Any], descriptors: list[int]) -> Answer:
         match request.get("do"):
             case "start" if descriptors:
-                # the first is where QEMU's own words go
+                # the first is QEMU's standard error
                 pid = self.processes.start(check(request["argv"]), descriptors[0], descriptors[1:])
                 return {"pid": pid}, [os.pidfd_open(pid)]
             case "find":
@@ -45,7 +45,7 @@ class Launcher:
                 return {"code": self.processes.exit_code(int(request["pid"]))}, []
             case "kvm":
                 return {"opens": _opens("/dev/kvm")}, []
-        raise RefusedError(f"no such operation: {str(request.get('do'))[:40]!r}")
+        raise RefusedError(f"unknown operation: {str(request.get('do'))[:40]!r}")
 
 
 def _uuid(request: dict[str, Any]) -> str:
@@ -61,13 +61,17 @@ def _opens(device: str) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs until it is ended; exit code 2 when it was started wrongly."""
-    parser = argparse.ArgumentParser(prog="systemvm-launcher", description=__doc__)
-    parser.add_argument("--for-user", default="systemvm", metavar="NAME", help="serve this user alone")
+    """Serve until stopped; return 2 when it runs as root, the user is missing or no socket is inherited."""
+    parser = argparse.ArgumentParser(
+        prog="systemvm-launcher", description="Start, find and kill QEMU processes for the daemon."
+    )
+    parser.add_argument("--for-user", default="systemvm", metavar="NAME", help="serve only this user")
     options = parser.parse_args(arguments)
     try:
         if os.geteuid() == 0:
-            raise RefusedError("QEMU is not run as root", "the unit runs this as systemvm-qemu")
+            raise RefusedError(
+                "the launcher must not run as root", "run it as systemvm-qemu, as its unit does"
+            )
         uid = pwd.getpwnam(options.for_user).pw_uid
         listener = inherited_socket()
     except (KeyError, RefusedError) as error:
@@ -83,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _serve(listener: Any, uid: int, launcher: Launcher) -> None:
-    """Requests one at a time, and the ends of machines as they come: no zombie waits for the next request."""
+    """Serve requests one after another, and reap QEMU processes when they end."""
     poll = select.poll()
     poll.register(listener, select.POLLIN)
     watched: dict[int, int] = {}  # pidfd: pid
@@ -99,9 +103,9 @@ def _serve(listener: Any, uid: int, launcher: Launcher) -> None:
                 del watched[descriptor]
                 launcher.processes.reap()
                 continue
-            trouble = serve_one(listener, uid, launcher)
-            if trouble is not None:
-                sys.stderr.write(f"<4>refused: {trouble}\n")
+            refusal = serve_one(listener, uid, launcher)
+            if refusal is not None:
+                sys.stderr.write(f"<4>request refused: {refusal}\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The only shape of a QEMU command line that is started.
+"""Checks a QEMU command line: only known options, with the seccomp sandbox.
 
-Known options, the seccomp sandbox on, nothing that runs another program or makes a network of its own.
+No option may run another program or make a network.
 """
 
 from __future__ import annotations
@@ -32,39 +32,42 @@ _VALUED = frozenset(
         *("-name", "-netdev", "-object", "-rtc", "-sandbox", "-serial", "-smbios", "-smp", "-uuid", "-vnc"),
     }
 )
-#: Values that could otherwise reach out of the process.
-_SHAPES = {
+#: The forms of values that could otherwise affect more than the process.
+_VALUE_FORMS = {
     "-netdev": re.compile(r"tap,id=\w+,fd=\d+"),
     "-chardev": re.compile(r"(socket,id=\w+,fd=\d+|file,id=\w+),.*"),
     "-sandbox": re.compile(re.escape(SANDBOX)),
     "-mon": re.compile(r"chardev=\w+,mode=control"),
     "-serial": re.compile(r"chardev:\w+"),
 }
-_MOST_WORDS = 400
+_MAX_ARGUMENTS = 400
 
 
 def check(argv: Sequence[object]) -> list[str]:
-    """The same words; RefusedError for anything but a machine in the sandbox."""
-    words = [word for word in argv if isinstance(word, str) and "\0" not in word]
-    if not words or len(words) != len(argv) or len(words) > _MOST_WORDS:
-        raise RefusedError("a command line is a list of words")
-    if not _BINARY.fullmatch(words[0]):
-        raise RefusedError(f"{words[0][:60]!r} is not QEMU")
+    """Return the arguments unchanged.
+
+    Raises: RefusedError when they are not an allowed QEMU command line.
+    """
+    arguments = [argument for argument in argv if isinstance(argument, str) and "\0" not in argument]
+    if not arguments or len(arguments) != len(argv) or len(arguments) > _MAX_ARGUMENTS:
+        raise RefusedError(f"argv must be a list of at most {_MAX_ARGUMENTS} strings")
+    if not _BINARY.fullmatch(arguments[0]):
+        raise RefusedError(f"{arguments[0][:60]!r} is not QEMU")
     seen: set[str] = set()
-    rest = iter(words[1:])
-    for word in rest:
-        if word in _FLAGS:
+    rest = iter(arguments[1:])
+    for option in rest:
+        if option in _FLAGS:
             continue
-        if word not in _VALUED:
-            raise RefusedError(f"{word[:60]!r} is no option that is passed on to QEMU")
+        if option not in _VALUED:
+            raise RefusedError(f"QEMU option is not allowed: {option[:60]!r}")
         value = next(rest, None)
         if value is None:
-            raise RefusedError(f"{word} needs a value")
-        shape = _SHAPES.get(word)
-        if shape is not None and not shape.fullmatch(value):
-            raise RefusedError(f"{word} {value[:60]!r} is not passed on to QEMU")
-        seen.add(word)
+            raise RefusedError(f"QEMU option {option} has no value")
+        form = _VALUE_FORMS.get(option)
+        if form is not None and not form.fullmatch(value):
+            raise RefusedError(f"value of QEMU option is not allowed: {option} {value[:60]!r}")
+        seen.add(option)
     for needed in ("-sandbox", "-uuid"):
         if needed not in seen:
-            raise RefusedError(f"a machine is not started without {needed}")
-    return words
+            raise RefusedError(f"QEMU option is missing: {needed}")
+    return arguments

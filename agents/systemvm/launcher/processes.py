@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The processes of one user: started in sessions of their own, found again, ended, and reaped."""
+"""Starts, finds, kills and reaps the QEMU processes of one user, each in its own session."""
 
 from __future__ import annotations
 
@@ -21,20 +21,23 @@ _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
 
 class Processes:
-    """Knows exit codes of those it started while it lives; finds and ends any of its user's."""
+    """Has the exit codes of the processes that it started; finds and kills any process of its user."""
 
     def __init__(self) -> None:
         self._children: set[int] = set()
         self._codes: dict[int, int] = {}
 
     def start(self, argv: list[str], stderr: int, descriptors: Sequence[int]) -> int:
-        """The new process's number; `descriptors` become 3, 4, … there. RefusedError if it cannot run."""
+        """Start a process and return its id; `descriptors` become 3, 4, … in it.
+
+        Raises: RefusedError when the program is not installed or cannot be started.
+        """
         self.reap()
         program = shutil.which(argv[0], path=_ENVIRONMENT["PATH"])
         if program is None:
             raise RefusedError(f"{argv[0]} is not installed", "install Debian's qemu-system-x86")
         last = FIRST_DESCRIPTOR + len(descriptors)
-        # first out of the way of the numbers that they are to get
+        # first moved to descriptors that do not collide with the final numbers
         parked = [
             fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, last) for descriptor in (stderr, *descriptors)
         ]
@@ -57,7 +60,7 @@ class Processes:
                 setsigmask=[],
             )
         except OSError as error:
-            raise RefusedError(f"{program} could not be started: {error.strerror}") from error
+            raise RefusedError(f"cannot start {program}: {error.strerror}") from error
         finally:
             for descriptor in parked:
                 os.close(descriptor)
@@ -66,14 +69,17 @@ class Processes:
         return pid
 
     def find(self, uuid: str) -> int | None:
-        """The process of this user that runs the machine `uuid`."""
+        """Return the process of this user that runs the VM `uuid`, None if there is none."""
         for directory in Path("/proc").glob("[0-9]*"):
             if self._runs(directory, uuid):
                 return int(directory.name)
         return None
 
     def kill(self, pid: int, uuid: str) -> None:
-        """SIGKILL, for that machine's own process and no other; fine when it is gone."""
+        """Send SIGKILL to the process of this VM; do nothing when it has ended.
+
+        Raises: RefusedError when the process is not that VM's.
+        """
         try:
             descriptor = os.pidfd_open(pid)
         except OSError as error:
@@ -81,16 +87,16 @@ class Processes:
                 return
             raise
         try:
-            # the number cannot become another's while the descriptor is held
+            # the process id is not reused while the descriptor is open
             if self._runs(Path(f"/proc/{pid}"), uuid) is False:
-                raise RefusedError(f"process {pid} is not machine {uuid}")
+                raise RefusedError(f"process {pid} is not VM {uuid}")
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(descriptor, signal.SIGKILL)
         finally:
             os.close(descriptor)
 
     def exit_code(self, pid: int) -> int | None:
-        """Negative for a signal; None for one that runs, or that somebody else started."""
+        """Return the exit code, negative for a signal; None while it runs, or if it is not a child."""
         self.reap()
         return self._codes.pop(pid, None)
 
@@ -113,11 +119,11 @@ class Processes:
 
     @staticmethod
     def _runs(directory: Path, uuid: str) -> bool | None:
-        """None for one that is gone, of which a zombie is left at most."""
+        """Return whether the process runs the VM; None when it has ended or is a zombie."""
         try:
-            words = (directory / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            arguments = (directory / "cmdline").read_bytes().decode(errors="replace").split("\0")
             if directory.stat().st_uid != os.geteuid():
                 return False
         except (FileNotFoundError, ProcessLookupError):
             return None
-        return ("-uuid", uuid) in itertools.pairwise(words) if words != [""] else None
+        return ("-uuid", uuid) in itertools.pairwise(arguments) if arguments != [""] else None

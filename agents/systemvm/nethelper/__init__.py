@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one program with CAP_NET_ADMIN: it knows a few operations, and the bridges of the zones' files."""
+"""The only program with CAP_NET_ADMIN: a few operations on the bridges of the zone files."""

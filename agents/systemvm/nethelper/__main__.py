@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`systemvm-nethelper`: serves the daemon on the socket that it was started with, a request at a time."""
+"""`systemvm-nethelper`: serves the daemon's requests on an inherited socket, one after another."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from systemvm.service.unix_calls import RefusedError, inherited_socket, serve_on
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs until it is ended; exit code 2 when it was started wrongly."""
-    parser = argparse.ArgumentParser(prog="systemvm-nethelper", description=__doc__)
+    """Serve until stopped; return 2 when the user does not exist or no socket is inherited."""
+    parser = argparse.ArgumentParser(
+        prog="systemvm-nethelper", description="Make taps, bridges and firewall rules for the daemon."
+    )
     parser.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="read DIR/etc/systemvm")
-    parser.add_argument("--for-user", default=DAEMON_USER, metavar="NAME", help="serve this user alone")
+    parser.add_argument("--for-user", default=DAEMON_USER, metavar="NAME", help="serve only this user")
     options = parser.parse_args(arguments)
-    # nft lies there, and a daemon's user need not have it on its way
+    # nft is in sbin, which a system user's PATH can lack
     os.environ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"
     try:
         uid = pwd.getpwnam(options.for_user).pw_uid
@@ -34,9 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
     operations = Operations(Layout(options.root.resolve()))
     with contextlib.suppress(KeyboardInterrupt):
         while True:
-            trouble = serve_one(listener, uid, operations)
-            if trouble is not None:
-                sys.stderr.write(f"<4>refused: {trouble}\n")
+            refusal = serve_one(listener, uid, operations)
+            if refusal is not None:
+                sys.stderr.write(f"<4>request refused: {refusal}\n")
     return 0
 
 

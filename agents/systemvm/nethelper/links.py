@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bridges and taps by netlink and TUNSETIFF; nothing here decides what is allowed."""
+"""Makes bridges and taps by netlink and TUNSETIFF; `operations` decides what is allowed."""
 
 from __future__ import annotations
 
@@ -36,16 +36,19 @@ def _netlink(what: str) -> Iterator[IPRoute]:
 
 
 def ensure_bridge(network: HostNetwork) -> None:
-    """The bridge, up, with the host's addresses; RefusedError when another kind of link has its name."""
+    """Make the bridge with the host's addresses and set it up.
+
+    Raises: RefusedError when a link of another kind has its name, or netlink fails.
+    """
     name = network.bridge
-    with _netlink(f"bridge {name} could not be made") as netlink:
+    with _netlink(f"cannot make bridge {name}") as netlink:
         index = _index(netlink, name)
         if index is None:
             netlink.link("add", ifname=name, kind="bridge")
             index = _index(netlink, name)
         if index is None or kind(netlink, index) != "bridge":
-            raise RefusedError(f"{name} is no bridge", "rename that interface, or the zone's bridge")
-        # an address of its own: by default a bridge takes its ports' lowest, and changes it with them
+            raise RefusedError(f"{name} is not a bridge", "rename that interface, or the zone's bridge")
+        # a fixed MAC: by default a bridge has the lowest of its ports' and changes with them
         netlink.link("set", index=index, address=_mac(name), state="up")
         for interface in network.addresses:
             try:
@@ -58,24 +61,29 @@ def ensure_bridge(network: HostNetwork) -> None:
         if network.uplink is not None:
             uplink = _index(netlink, network.uplink)
             if uplink is None:
-                raise RefusedError(f"there is no interface {network.uplink} for bridge {name}")
+                raise RefusedError(f"uplink {network.uplink} of bridge {name} does not exist")
             netlink.link("set", index=uplink, master=index, state="up")
-    # strict about the bridge's own addresses in ARP too; whoever administers the network may write these
+    # strict about the bridge's own addresses in ARP, too; CAP_NET_ADMIN allows to write these
     for key, value in (("arp_ignore", "1"), ("arp_announce", "2"), ("rp_filter", "1")):
         (PROC / "ipv4" / "conf" / name / key).write_text(value)
 
 
 def make_tap(name: str, bridge: str, *, isolated: bool) -> int:
-    """A tap that is a port of `bridge`, up; it is there as long as somebody has the descriptor open."""
-    with _netlink(f"tap {name} on {bridge} could not be made") as netlink:
+    """Make a tap as a port of `bridge`, set it up, and return its descriptor; it exists while that is open.
+
+    Raises: RefusedError when the bridge does not exist, or the tap cannot be made.
+    """
+    with _netlink(f"cannot make tap {name} on {bridge}") as netlink:
         master = _index(netlink, bridge)
         if master is None:
-            raise RefusedError(f"there is no bridge {bridge} for tap {name}", "check the zone's labels")
+            raise RefusedError(
+                f"bridge {bridge} for tap {name} does not exist", "check the bridges in the zone's file"
+            )
         _remove(netlink, name)
         try:
             descriptor = os.open(TUN, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
-            raise RefusedError(f"{TUN}: {error.strerror}", "try `modprobe tun`") from error
+            raise RefusedError(f"cannot open {TUN}: {error.strerror}", 'run "modprobe tun"') from error
         try:
             fcntl.ioctl(
                 descriptor, _TUNSETIFF, _IFREQ.pack(name.encode(), _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR)
@@ -84,11 +92,11 @@ def make_tap(name: str, bridge: str, *, isolated: bool) -> int:
             netlink.link("set", index=index, master=master)
             if isolated:
                 netlink.brport("set", index=index, isolated=1)
-            # up last: not a frame passes before the port is isolated
+            # set up last, so that no frame passes before the port is isolated
             netlink.link("set", index=index, state="up")
         except OSError as error:
             os.close(descriptor)
-            raise RefusedError(f"tap {name} could not be made: {error}") from error
+            raise RefusedError(f"cannot make tap {name}: {error}") from error
         except BaseException:
             os.close(descriptor)
             raise
@@ -96,14 +104,17 @@ def make_tap(name: str, bridge: str, *, isolated: bool) -> int:
 
 
 def remove_tap(name: str) -> None:
-    """Fine when it is not there; RefusedError for a link that is no tap."""
-    with _netlink(f"tap {name} could not be removed") as netlink:
+    """Remove a tap; do nothing when it does not exist.
+
+    Raises: RefusedError when the link is not a tap.
+    """
+    with _netlink(f"cannot remove tap {name}") as netlink:
         _remove(netlink, name)
 
 
 def ports() -> dict[str, dict[str, object]]:
-    """Every port of a bridge: its bridge's name and whether it is isolated."""
-    with _netlink("links could not be listed") as netlink:
+    """Return every port of a bridge, with the bridge's name and whether the port is isolated."""
+    with _netlink("cannot list links") as netlink:
         names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in netlink.get_links()}
         found: dict[str, dict[str, object]] = {}
         for link in netlink.get_links():
@@ -117,7 +128,7 @@ def ports() -> dict[str, dict[str, object]]:
 
 
 def kind(netlink: IPRoute, index: int) -> str | None:
-    """`bridge`, `tun`, `veth`, …; None for a device of hardware."""
+    """Return `bridge`, `tun`, `veth`, …; None for a hardware device."""
     [link] = netlink.get_links(index)
     found: str | None = link.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND")
     return found
@@ -128,7 +139,7 @@ def _remove(netlink: IPRoute, name: str) -> None:
     if index is None:
         return
     if kind(netlink, index) != "tun":
-        raise RefusedError(f"{name} is no tap, and is left alone")
+        raise RefusedError(f"{name} is not a tap")
     with contextlib.suppress(NetlinkError):
         netlink.link("del", index=index)
 
@@ -139,6 +150,6 @@ def _index(netlink: IPRoute, name: str) -> int | None:
 
 
 def _mac(bridge: str) -> str:
-    """A locally administered address that is always the same for a bridge of this name."""
+    """Return a locally administered MAC that depends only on the bridge's name."""
     digest = hashlib.sha256(bridge.encode()).digest()
     return "0a:" + digest[:5].hex(":")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may be asked. Bridges, addresses and uplinks come from root's files, never from a request."""
+"""The allowed operations. Bridges, addresses and uplinks come from root's files, never from a request."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from systemvm.nethelper import links
 from systemvm.service.slowness import scaled_s
 from systemvm.service.unix_calls import RefusedError
 
-#: The daemon's own taps: ten digits of a machine's UUID and the card's number. Nothing else can be named.
+#: The daemon's taps: ten digits of a VM's UUID and the NIC's number. No other name is accepted.
 TAP_NAME = re.compile(r"t[0-9a-f]{10}-[0-9]{1,2}")
 _NFT_S = 20.0
-_MOST_ADDRESSES = 4096
+_MAX_ADDRESSES = 4096
 
 Answer = tuple[dict[str, Any], list[int]]
 
@@ -43,11 +43,11 @@ class Operations:
     def __call__(self, request: dict[str, Any], descriptors: list[int]) -> Answer:
         operation = self._known.get(str(request.get("do")))
         if operation is None or descriptors:
-            raise RefusedError(f"no such operation: {str(request.get('do'))[:40]!r}")
+            raise RefusedError(f"unknown operation: {str(request.get('do'))[:40]!r}")
         return operation(request)
 
     def _ensure(self, request: dict[str, Any]) -> Answer:
-        """Firewall first, so that no bridge is ever open; then bridges and the host's addresses on them."""
+        """Set the firewall first, so that no bridge is unprotected; then make bridges with addresses."""
         first, last = (_port(value) for value in request["vnc_ports"])
         control_port = _port(request["control_port"])
         networks = self._networks()
@@ -66,10 +66,10 @@ class Operations:
         network = next((network for network in self._networks() if network.bridge == bridge), None)
         if network is None:
             raise RefusedError(
-                f"there is no bridge {bridge[:40]} for tap {name}",
-                "no zone's file names it: check its labels",
+                f"bridge {bridge[:40]} for tap {name} is not in a zone's file",
+                "check the bridges in the zones' files",
             )
-        # ports of the control network are isolated whatever is asked
+        # ports of the control network are always isolated
         isolated = network.is_control or request["isolated"] is True
         return {}, [links.make_tap(name, network.bridge, isolated=isolated)]
 
@@ -83,7 +83,7 @@ class Operations:
         return {"ports": ports}, []
 
     def _networks(self) -> list[HostNetwork]:
-        """Read anew each time: an edited file holds without a restart of this program."""
+        """Read the zone files at each request, so that a change needs no restart."""
         try:
             return host_networks(load_zones(self._layout.zones))
         except ConfigError as error:
@@ -92,23 +92,23 @@ class Operations:
 
 def _tap(name: object) -> str:
     if not isinstance(name, str) or not TAP_NAME.fullmatch(name):
-        raise RefusedError(f"{str(name)[:40]!r} is no name of a machine's tap")
+        raise RefusedError(f"{str(name)[:40]!r} is not the name of a VM's tap")
     return name
 
 
 def _port(value: object) -> int:
     if not isinstance(value, int) or not 1024 <= value <= 65_535:
-        raise RefusedError(f"{str(value)[:40]!r} is no port for screens or agents", "from 1024 to 65535")
+        raise RefusedError(f"{str(value)[:40]!r} is not an allowed port", "choose one from 1024 to 65535")
     return value
 
 
 def _addresses(values: list[str]) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
-    """Parsed and printed anew, so that nothing but addresses gets into a script."""
-    if not isinstance(values, list) or len(values) > _MOST_ADDRESSES:
-        raise RefusedError("a list of addresses is wanted")
+    """Parse the addresses: only parsed values get into nft's input."""
+    if not isinstance(values, list) or len(values) > _MAX_ADDRESSES:
+        raise RefusedError(f"addresses must be a list of at most {_MAX_ADDRESSES}")
     addresses = [ipaddress.ip_address(str(value)) for value in values]
     if any(getattr(address, "scope_id", None) for address in addresses):
-        raise RefusedError("an address with a scope is no console proxy's")
+        raise RefusedError("addresses must not have a scope")
     return addresses
 
 
@@ -125,6 +125,6 @@ def _nft(script: str) -> None:
     except FileNotFoundError as error:
         raise RefusedError("nft is not installed", "install Debian's nftables") from error
     except subprocess.TimeoutExpired as error:
-        raise RefusedError(f"nft took longer than {_NFT_S:g} s") from error
+        raise RefusedError(f"nft did not end within {scaled_s(_NFT_S):.0f} s") from error
     if done.returncode != 0:
-        raise RefusedError(f"the firewall could not be set: {done.stderr.strip()[-500:]}")
+        raise RefusedError(f"cannot set the firewall: {done.stderr.strip()[-500:]}")

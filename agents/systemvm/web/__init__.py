@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Addresses as browsers see them: public endpoints, and the forwarded headers of proxies."""
+"""HTTP rules that the page and the console share: public endpoints and X-Forwarded-For."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who a request is from when proxies stand between: only those that were configured are believed."""
+"""The client's address behind proxies; only configured proxies are trusted."""
 
 from __future__ import annotations
 
@@ -10,29 +10,32 @@ Network = IPv4Network | IPv6Network
 
 
 def client_address(peer: str, forwarded_for: Sequence[str], proxies: Sequence[Network]) -> str:
-    """The last address that no trusted proxy has, of `X-Forwarded-For` read from its end.
+    """Return the last address in `X-Forwarded-For` that is not a trusted proxy.
 
-    `peer` is who the connection is from, `forwarded_for` the values of that header. Anybody may send it: it
-    counts from a configured proxy alone, and in it only what such proxies have added.
+    `peer` is the address of the connection, `forwarded_for` the values of the header. Any client can send the
+    header: it is used only from a configured proxy, and only the part that such proxies have added.
     """
-    chain = [word.strip() for value in forwarded_for for word in value.split(",")]
-    known = _address(peer)  # IPv4 that came in IPv6's clothes is shown without them
+    chain = [item.strip() for value in forwarded_for for item in value.split(",")]
+    known = _address(peer)  # an IPv4 address embedded in IPv6 becomes IPv4
     current = peer if known is None else str(known)
     while chain and _is_proxy(current, proxies):
-        said = _address(chain.pop())
-        if said is None:
-            break  # a proxy that writes no address is not asked further
-        current = str(said)
+        forwarded = _address(chain.pop())
+        if forwarded is None:
+            break  # not an address: earlier entries are not trusted
+        current = str(forwarded)
     return current
 
 
 def networks(texts: Sequence[str]) -> list[Network]:
-    """Addresses and networks as they stand in a configuration; ValueError names what is neither."""
+    """Parse the addresses and networks of a configuration.
+
+    Raises: ValueError when one is neither.
+    """
     return [ip_network(text) for text in texts]
 
 
 def holds_proxy(source: str, proxies: Sequence[Network]) -> bool:
-    """Whether a source of connections, an address or a network, holds a configured proxy."""
+    """Return whether a source of connections (an address or a network) contains a configured proxy."""
     try:
         network = ip_network(source)
     except ValueError:

@@ -83,5 +83,5 @@ def test_one_lonely_network_needs_no_others() -> None:
 
 @pytest.mark.parametrize("name", ["", "br0; flush ruleset", 'br"', "sixteen-letters-", "../../etc", "-br0"])
 def test_a_label_that_is_no_name_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="no name for a bridge"):
+    with pytest.raises(ValueError, match="not a bridge name"):
         HostNetwork.of(name, ["public"])

@@ -70,13 +70,13 @@ def test_what_is_written_is_read_back_equal(layout: Layout, zone: ZoneConfig) ->
         ("domain: example.test", "nonsense: 1", "nonsense: unknown key; known keys: name"),
         ("dns: [203.0.113.10]", "dns: [203.0.113.300]", "dns"),
         ("dns: [203.0.113.10]", "dns: 1", r"Expected `array`.*\$\.dns"),
-        ("first: 10.11.0.100", "first: 10.99.0.100", "is empty"),
+        ("first: 10.11.0.100", "first: 10.99.0.100", "range is empty"),
         ("cidr: 10.12.0.0/24", "cidr: 10.99.0.0/24", "outside of its network"),
-        ("first: 203.0.113.100", "first: 203.0.113.1", "holds the host's own address"),
-        ("nfs://10.12.0.2/export/secondary", "http://10.12.0.2/x", "needs a URL such as nfs://"),
+        ("first: 203.0.113.100", "first: 203.0.113.1", "contains the host's own address"),
+        ("nfs://10.12.0.2/export/secondary", "http://10.12.0.2/x", "must be nfs://"),
         ("nfs://10.12.0.2/export/secondary", "nfs://store/x", "image_stores"),
         ("https://127.0.0.1:8443", "http://127.0.0.1:8443", r"console\.origin must be https"),
-        ("bridge: cloudbr1", "bridge: a-bridge-with-a-long-name", "no name for a bridge"),
+        ("bridge: cloudbr1", "bridge: a-bridge-with-a-long-name", "not a bridge name"),
         ("name: zone1", "name: [", "is not YAML"),
         ("networks:", "networks: 3\nx:", "Expected `object`"),
     ],
@@ -133,7 +133,7 @@ def test_every_value_is_shown_with_its_source(layout: Layout) -> None:
 
 def test_two_files_cannot_describe_one_zone(layout: Layout, zone_text: str) -> None:
     (layout.zones / "zone2.yaml").write_text(zone_text)
-    with pytest.raises(ConfigError, match=r"zone2\.yaml.*another file too"):
+    with pytest.raises(ConfigError, match=r"zone2\.yaml.*also described by another file"):
         config.read(layout)
 
 
