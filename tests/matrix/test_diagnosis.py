@@ -35,7 +35,7 @@ CASES = {
     "init that is not there": (
         {"root=LABEL=root": "init=/nowhere root=LABEL=root"},
         "did not boot: the kernel panicked: Attempted to kill init!",
-        f"systemvm serial {NAME} shows its console",
+        f"see systemvm serial {NAME} for its console",
     ),
 }
 

@@ -26,7 +26,7 @@ def test_a_masked_agent(cloud: BootedCloud) -> None:
     name = cloud.wait_up(CPVM)["name"]
     cloud.ssh(name, "systemctl mask --runtime --now systemvm-agent")
     vm = wait_for_reason(cloud, CPVM, "is masked")
-    assert vm["reason"] == "Its agent is masked: its unit may not start"
+    assert vm["reason"] == "Its agent is masked: its unit cannot start"
     unmask = f"systemvm ssh {name} -- systemctl unmask --runtime systemvm-agent"
     assert vm["hint"] == f"{unmask}; then start it"
     cloud.ssh(name, "systemctl unmask --runtime systemvm-agent && systemctl start systemvm-agent")
@@ -39,7 +39,7 @@ def test_a_port_that_is_closed(cloud: BootedCloud) -> None:
         cloud.ssh(vm["name"], "systemctl --no-block restart systemvm-agent")
         vm = wait_for_reason(cloud, CPVM, "refuses the connection")
         assert vm["reason"] == (
-            "Its agent finds the daemon's port 8250 closed: 169.254.0.1:8250 refuses the connection"
+            "Its agent cannot reach the daemon's port 8250: 169.254.0.1:8250 refused the connection"
         )
         assert vm["hint"].startswith("does the daemon listen there?")
     assert cloud.wait_up(CPVM).get("reason") is None
@@ -51,7 +51,7 @@ def test_a_control_nic_that_is_down(cloud: BootedCloud) -> None:
     cloud.ssh(name, "systemd-run --quiet --on-active=2 ip link set eth0 down")
     vm = wait_for_reason(cloud, CPVM, "has no route to")
     assert vm["reason"] == "Its agent has no route to 169.254.0.1: its control NIC eth0 is down"
-    assert vm["hint"] == f"systemvm system-vm reboot {name} sets up its network anew"
+    assert vm["hint"] == f"run systemvm system-vm reboot {name} to set up its network again"
     reboot(cloud, name)
 
 

@@ -15,7 +15,7 @@ def test_a_stopped_agent_is_named_and_its_vm_can_be_entered_all_the_same(cloud: 
     name = cloud.wait_up(CPVM)["name"]
     cloud.ssh(name, "systemctl stop systemvm-agent")
     vm = wait_for_reason(cloud, CPVM, "is stopped")
-    assert vm["reason"] == "Its agent is stopped: somebody ended its unit"
+    assert vm["reason"] == "Its agent is stopped: its unit was ended"
     assert vm["hint"] == f"systemvm ssh {name} -- systemctl start systemvm-agent"
     why = cloud.cli_json("system-vm", "why", name)
     assert (why["reason"], why["hint"]) == (vm["reason"], vm["hint"])

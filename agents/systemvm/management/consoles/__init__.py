@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Consoles: one-time tokens for browsers, and the answers that CPVMs ask for before they show a screen."""
+"""Consoles: one-time tokens for browsers, and the authorization of CPVMs."""

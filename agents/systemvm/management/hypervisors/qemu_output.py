@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What QEMU writes on its standard error when it does not start; it has no codes for it."""
+"""Parses QEMU's standard error after a failed start, for which QEMU has no codes."""
 
 from __future__ import annotations
 
 
 def is_port_taken(text: str) -> bool:
-    """Whether QEMU did not start because another program has the port of its screen."""
+    """Return whether QEMU did not start because another program has bound its VNC port."""
     return "Address already in use" in text

@@ -35,33 +35,33 @@ from systemvm.service.slowness import TimeoutScale, unscaled
 from systemvm.wire.slowness import Delay, MachineLoad
 
 PASS_INTERVAL_S = 5.0
-#: After its start, and after its channel was lost, before anybody is asked; times the timeout scale.
+#: The delay before a diagnosis after a start and after a lost channel; times the timeout scale.
 BOOT_GRACE_S = 45.0
 LOSS_GRACE_S = 6.0
 RETRY_FIRST_S = 20.0
 RETRY_LAST_S = 120.0
-#: A refusal at the listener names the very check that failed: for so long nothing else is said.
+#: A refusal by the listener is the most precise reason, and is not replaced for this time.
 REFUSED_FOR_S = 120.0
 PING_S = 8.0
 SCRIPT_S = 60.0
-#: Every step above has a deadline; this only bounds one turn of waiting for them.
+#: Bounds one wait; every step above has a deadline of its own.
 _LONGEST_S = 60.0
 
 
 @define
 class _MissingAgent:
-    """A VM without its agent."""
+    """A running VM whose agent is not connected."""
 
     since_s: float
-    start: object  # which start of it
+    start: object  # identifies the start of the VM
     next_s: float
     pause_s: float = RETRY_FIRST_S
     is_running: bool = False
-    told: AgentStatus | None = None
+    reported: AgentStatus | None = None
 
 
 class Diagnosis:
-    """Looks at every system VM that runs and has no agent, each at its own slow pace."""
+    """Diagnoses every running system VM without an agent, each with a backoff of its own."""
 
     _log = Logger()
 
@@ -91,7 +91,7 @@ class Diagnosis:
         self._unix_clock = unix_clock
         self._cases: dict[str, _MissingAgent] = {}
         self.runner = DiagnosisRunner(clock)
-        self._loop = LoopingCall(self._turn)
+        self._loop = LoopingCall(self._pass)
         self._loop.clock = clock
 
     def start(self) -> None:
@@ -148,16 +148,16 @@ class Diagnosis:
 
     # --- the turns
 
-    def _turn(self) -> Deferred[None]:
+    def _pass(self) -> Deferred[None]:
         turn = Deferred.fromCoroutine(self.probe())
-        turn.addErrback(lambda failure: self._log.failure("looking for agents", failure=failure))
+        turn.addErrback(lambda failure: self._log.failure("pass over missing agents failed", failure=failure))
         return turn
 
     async def probe(self) -> None:
         """Check all system VMs once; long diagnoses continue in the background."""
         if all(agent.peer is not None for agent in self._directory.agents()):
             self._cases.clear()
-            return  # nobody is missing, and nothing need be read
+            return  # no agent is missing, so no row need be read
         missing: set[str] = set()
         for vm in await self._database.read(instances.list_system):
             agent = self._directory.agent(vm.instance_name)
@@ -171,9 +171,9 @@ class Diagnosis:
                 continue
             if self._clock.seconds() >= case.next_s:
                 case.is_running = True
-                looking = Deferred.fromCoroutine(self._diagnose(vm, agent, case))
-                looking.addErrback(lambda failure: self._log.failure("a diagnosis failed", failure=failure))
-            elif agent.hello is None and case.told is None:
+                diagnosing = Deferred.fromCoroutine(self._diagnose(vm, agent, case))
+                diagnosing.addErrback(lambda failure: self._log.failure("diagnosis failed", failure=failure))
+            elif agent.hello is None and case.reported is None:
                 await self._check_console(vm, agent, case)
         for gone in self._cases.keys() - missing:
             del self._cases[gone]
@@ -188,7 +188,7 @@ class Diagnosis:
         return case
 
     async def _check_console(self, vm: Instance, agent: Agent, case: _MissingAgent) -> None:
-        """A machine that says itself that nothing will come of it need not be waited for."""
+        """Report an error on the console that is final, without waiting for the grace period."""
         before = agent.status
         text = await deferToThread(serial_log.read_tail, self._path(vm.instance_name))
         found = serial_log.find_error(text, vm.instance_name)
@@ -205,25 +205,27 @@ class Diagnosis:
             case.pause_s = min(case.pause_s * 2, RETRY_LAST_S)
         if finding.status is not None:
             self._report(agent, case, before, finding.status)
-        elif case.told is not None and agent.status == case.told:
-            text = "is not connected; what was wrong with it is not any more"
-            self._report(agent, case, before, AgentStatus(AgentState.ALERT, text, "it dials again by itself"))
+        elif case.reported is not None and agent.status == case.reported:
+            text = "is not connected; its last fault has disappeared"
+            self._report(
+                agent, case, before, AgentStatus(AgentState.ALERT, text, "wait until it dials again")
+            )
 
     def _report(self, agent: Agent, case: _MissingAgent, before: AgentStatus, status: AgentStatus) -> None:
         if self._directory.agent(agent.name) is not agent or agent.peer is not None:
             return
         if agent.status != before:
-            return  # something happened meanwhile, and that is newer
+            return  # the status has changed since the diagnosis began
         refused_s = agent.refused_s
         if refused_s is not None and self._clock.seconds() - refused_s < REFUSED_FOR_S:
             return
-        case.told = status
+        case.reported = status
         self._directory.set_status(agent, status)
 
-    # --- who is asked
+    # --- sources
 
     async def _probe_guest(self, name: str, run: DiagnosisRun) -> guest_probe.GuestProbe | None:
-        """None when the guest agent does not answer."""
+        """Probe the guest; return None when its guest agent does not answer."""
         try:
             guest = self._hypervisor.guest_agent(name)
             await guest.ping(timeout_s=PING_S)
@@ -232,7 +234,7 @@ class Diagnosis:
             )
             run.note("load inside", loadavg.decode("ascii", "replace").strip())
             run.pending = "its units, journal, network and firewall from inside"
-            asked_s = self._unix_clock()
+            began_s = self._unix_clock()
             done = await guest.run(
                 ["/bin/sh", "-c", guest_probe.script(self._address, self._port, self._timeout_scale())],
                 timeout_s=SCRIPT_S,
@@ -240,10 +242,10 @@ class Diagnosis:
         except HypervisorError as error:
             run.note("guest agent", error.message)
             return None
-        seen = guest_probe.parse(done.stdout.decode("utf-8", "replace"), asked_s, loadavg)
-        for part, answer in seen.parts.items():
+        probe = guest_probe.parse(done.stdout.decode("utf-8", "replace"), began_s, loadavg)
+        for part, answer in probe.parts.items():
             run.note(f"inside: {part}", answer.text or "nothing")
-        return seen if seen.parts else None
+        return probe if probe.parts else None
 
     def _path(self, name: str) -> Path:
         return self._logs / f"{name}.log"
@@ -257,24 +259,24 @@ def _of_condition(condition: str, name: str) -> AgentStatus | None:
             return AgentStatus(
                 AgentState.ALERT,
                 "is halted with its VM: a write to its disk failed: the host's disk is full or broken",
-                f"make room where primary storage is (df), then: systemvm system-vm reboot --forced {name}",
+                f"free space on primary storage, then run systemvm system-vm reboot --forced {name}",
             )
         case "guest-panicked":
             return AgentStatus(
                 AgentState.ALERT,
                 "is gone: its VM's kernel panicked",
-                f"systemvm serial {name} shows why; systemvm system-vm reboot --forced {name}",
+                f"see systemvm serial {name}, then run systemvm system-vm reboot --forced {name}",
             )
         case "internal-error":
             return AgentStatus(
                 AgentState.ALERT,
                 "is halted with its VM: the processor's emulation failed (internal-error)",
-                f"dmesg of the host tells more; systemvm system-vm reboot --forced {name}",
+                f"see dmesg of the host, then run systemvm system-vm reboot --forced {name}",
             )
     return AgentStatus(
         AgentState.ALERT,
         f"is halted with its VM, which is {condition} and not running",
-        f"systemvm system-vm reboot --forced {name}",
+        f"run systemvm system-vm reboot --forced {name}",
     )
 
 
@@ -283,7 +285,7 @@ def _slowdown(load: MachineLoad) -> float:
 
 
 def _of_load(load: MachineLoad) -> AgentStatus | None:
-    """Nothing is wrong, but slow."""
+    """Return the status of a machine without a fault that is busy, or None."""
     if not load.is_busy:
         return None
     text = explain(Delay.BUSY, load)
@@ -298,13 +300,14 @@ def _of_console(text: str, name: str, load: MachineLoad) -> AgentStatus:
         return AgentStatus(
             AgentState.ALERT,
             "did not boot: its VM has not written a byte to its serial console",
-            "is the kernel of the image right for this machine? `make images`, then destroy it for a new one",
+            "run `make images`, then destroy the VM: the image's kernel might not fit this machine",
         )
     if load.is_busy:
-        words = explain(Delay.BUSY, load)
-        return AgentStatus(AgentState.ALERT, f"{words.reason}; its guest agent has not answered", words.hint)
+        delay = explain(Delay.BUSY, load)
+        reason = f"{delay.reason}; its guest agent has not answered"
+        return AgentStatus(AgentState.ALERT, reason, delay.hint)
     return AgentStatus(
         AgentState.ALERT,
-        "is silent, and so is its VM: its guest agent does not answer and its console says nothing",
-        f"it hangs; systemvm system-vm reboot --forced {name}",
+        "does not answer, nor does its VM: no answer of its guest agent and no output on its console",
+        f"run systemvm system-vm reboot --forced {name}",
     )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Entries of a guest's journal as `journalctl -o json` gives them: fields are read, messages are shown.
+"""Parses entries of a guest's journal from `journalctl -o json`: programs read fields and quote messages.
 
-A guest of before protocol 3 has no REASON: what it wrote last is shown, as it is.
+A guest before protocol 3 has no REASON: its last message is quoted.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ Entry = Mapping[str, str]
 
 
 def read_entries(output: str) -> list[Entry]:
-    """The entries in their order; a line that is none is left out, as is a field that is not text.
+    """Return the entries in order, without invalid lines and fields that are not text.
 
     >>> read_entries('{"MESSAGE": "no NIC", "REASON": "nic_absent", "N": [1]}\\nHint: you are not root')
     [{'MESSAGE': 'no NIC', 'REASON': 'nic_absent'}]
@@ -30,10 +30,10 @@ def read_entries(output: str) -> list[Entry]:
 
 
 def last_with(entries: Sequence[Entry], field: str) -> Entry | None:
-    """The newest entry that has a field."""
+    """Return the newest entry that has a field, or None."""
     return next((entry for entry in reversed(entries) if entry.get(field)), None)
 
 
 def last_message(entries: Sequence[Entry]) -> str:
-    """The newest message; empty when there is none."""
+    """Return the newest message, or an empty text."""
     return next((entry["MESSAGE"] for entry in reversed(entries) if entry.get("MESSAGE", "").strip()), "")

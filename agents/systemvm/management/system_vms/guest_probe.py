@@ -58,7 +58,7 @@ class ProgramOutput:
 
     @property
     def fields(self) -> dict[str, str]:
-        """Of `systemctl show`."""
+        """The output of `systemctl show` as a mapping."""
         return linux_commands.properties(self.text)
 
     @property
@@ -84,7 +84,7 @@ class GuestProbe:
 
 
 def script(address: str, port: int, timeout_scale: float) -> str:
-    """For `/bin/sh -c`; changes nothing, and ends by itself."""
+    """Return the script for `/bin/sh -c`; it only reads and ends by itself."""
     return _SCRIPT.format(
         preinit=PREINIT,
         agent=AGENT,
@@ -96,34 +96,34 @@ def script(address: str, port: int, timeout_scale: float) -> str:
 
 
 def load_of(loadavg: bytes) -> MachineLoad:
-    """Of /proc/loadavg (proc(5)): system VMs have one CPU, so each runnable task more makes it slower.
+    """Return the load from /proc/loadavg (proc(5)): with one CPU, each runnable task slows the others.
 
     >>> load_of(b"9.20 8.00 7.00 6/120 4000").slowdown, load_of(b"0.10 0 0 1/90 400").is_busy
     (6.0, False)
     """
-    words = loadavg.split()
-    runnable = words[3].partition(b"/")[0] if len(words) > 3 else b""
+    fields = loadavg.split()
+    runnable = fields[3].partition(b"/")[0] if len(fields) > 3 else b""
     if not runnable.isdigit():
         return MachineLoad()
     slowdown = float(max(1, int(runnable)))
-    return MachineLoad(slowdown=slowdown, load_1min=float(words[0]), is_busy=slowdown >= BUSY_SLOWDOWN)
+    return MachineLoad(slowdown=slowdown, load_1min=float(fields[0]), is_busy=slowdown >= BUSY_SLOWDOWN)
 
 
 def parse(output: str, host_unix_s: float, loadavg: bytes = b"") -> GuestProbe:
-    """The script's output; `host_unix_s` is the host's time when the script was in its beginning."""
+    """Parse the script's output; `host_unix_s` is the host's time at its beginning."""
     parts: dict[str, ProgramOutput] = {}
     for piece in re.split(r"^=== ", output, flags=re.M)[1:]:
         name, _, body = piece.partition("\n")
         text, dashes, code = body.rpartition("--- ")
         if not dashes or not code.strip().isdigit():
-            text, code = body, "-1"  # cut off in its middle
+            text, code = body, "-1"  # truncated
         parts[name.strip()] = ProgramOutput(text.strip(), int(code))
     clock = parts.get("clock", _NO_OUTPUT).text
     return GuestProbe(parts, int(clock) - host_unix_s if clock.isdigit() else None, load_of(loadavg))
 
 
 def explain(probe: GuestProbe, name: str, address: str, port: int) -> AgentStatus | None:
-    """Why the agent is not connected; None when nothing that was looked at is wrong."""
+    """Return why the agent is not connected; None when the probe shows no fault."""
     for check in (_of_preinit, _of_agent, _of_route, _of_port, _of_clock, _of_channel):
         found = check(probe, name, address, port)
         if found is not None:
@@ -146,15 +146,15 @@ def _of_preinit(probe: GuestProbe, name: str, address: str, port: int) -> Proble
                 reason = by_exit_code.value
             message = guest_journal.last_message(entries) if report is None else report.get("MESSAGE", "")
             hint = "" if report is None else report.get("HINT", "")
-            fresh = f"systemvm system-vm reboot {name} starts it with new ones"
+            fresh = f"run systemvm system-vm reboot {name} to start it with fresh ones"
             return boot_failure_messages.describe(reason, message), hint or fresh
         case "activating":
             if reason == BootFailure.AWAITING_BOOT_ARGUMENTS.value:
                 return (
                     boot_failure_messages.describe(reason, ""),
-                    f"no credential came with the machine: systemvm system-vm reboot {name} brings new ones",
+                    f"run systemvm system-vm reboot {name}: the machine got no credential at its start",
                 )
-            return "is still being prepared", "nothing: this lasts some seconds"
+            return "is still being prepared", "wait some seconds"
     return None
 
 
@@ -165,15 +165,15 @@ def _of_agent(probe: GuestProbe, name: str, address: str, port: int) -> Problem:
     if state == "active":
         return None
     if linux_commands.is_masked(unit):
-        unmask = f"{inside_it} unmask --runtime systemvm-agent; then start it"
-        return "is masked: its unit may not start", unmask
+        unmask = f"{inside_it} unmask --runtime systemvm-agent, then start it"
+        return "is masked: its unit cannot start", unmask
     if state == "inactive" and result in ("", "success"):
-        return "is stopped: somebody ended its unit", f"{inside_it} start systemvm-agent"
+        return "is stopped: its unit was ended", f"{inside_it} start systemvm-agent"
     if result == "oom-kill":
-        return "was killed for want of memory", "give it more memory (system_vms in its zone's file)"
+        return "was killed because of a lack of memory", "give it more memory (system_vms in its zone's file)"
     if result == "watchdog":
         return (
-            "hung, and its watchdog ended it",
+            "hung and was ended by its watchdog",
             f"systemvm support-bundle, then {inside_it} restart systemvm-agent",
         )
     if state == "failed" or sub == "auto-restart":
@@ -183,15 +183,15 @@ def _of_agent(probe: GuestProbe, name: str, address: str, port: int) -> Problem:
             f"cannot start: {why}"
             if why
             else f"ended with exit code {unit.get('ExecMainStatus', '?')}, {tries} times",
-            f"systemvm ssh {name} -- journalctl -u systemvm-agent tells more; a reboot brings new keys",
+            f"see systemvm ssh {name} -- journalctl -u systemvm-agent; a reboot gives it fresh keys",
         )
     if state in ("activating", "reloading"):
-        return "is starting", "nothing: this lasts some seconds"
+        return "is starting", "wait some seconds"
     return None
 
 
 def _why_not_started(entries: list[guest_journal.Entry]) -> str:
-    """The agent's own reason; else the last that it wrote, which is a traceback's last line."""
+    """Return the agent's own reason, else its last message, which is the last line of a traceback."""
     for entry in reversed(entries):
         if BootFailure.of(entry.get("REASON", "")) is not None:
             return entry.get("WHY", "")
@@ -200,7 +200,7 @@ def _why_not_started(entries: list[guest_journal.Entry]) -> str:
 
 def _of_route(probe: GuestProbe, name: str, address: str, port: int) -> Problem:
     links = linux_commands.link_states(probe["addresses"].text)
-    reboot = f"systemvm system-vm reboot {name} sets up its network anew"
+    reboot = f"run systemvm system-vm reboot {name} to set up its network again"
     if links and "eth0" not in links:
         return "has no control NIC: there is no eth0", reboot
     if links and links["eth0"] == "DOWN":
@@ -209,7 +209,7 @@ def _of_route(probe: GuestProbe, name: str, address: str, port: int) -> Problem:
     if route.code == 0:
         device = linux_commands.route_device(route.text)
         if device not in (None, "eth0", "lo"):
-            return f"has no route to {address} by its control NIC: {device} leads elsewhere", reboot
+            return f"has no route to {address} by its control NIC: the route uses {device}", reboot
         return None
     return (f"has no route to {address}", reboot) if linux_commands.has_no_route(route.text) else None
 
@@ -222,19 +222,19 @@ def _of_port(probe: GuestProbe, name: str, address: str, port: int) -> Problem:
     match linux_commands.dial_result(dial.text, dial.code):
         case DialResult.REFUSED:
             return (
-                f"finds the daemon's port {port} closed: {where} refuses the connection",
-                "does the daemon listen there? control.address and control.port of managementd.yaml; a "
-                "firewall that rejects it is in `nft list ruleset`",
+                f"cannot reach the daemon's port {port}: {where} refused the connection",
+                "check control.address and control.port of managementd.yaml, and `nft list ruleset` for a "
+                "firewall that rejects the port",
             )
         case DialResult.UNREACHABLE:
             return (
-                f"cannot reach {address}: nobody has that address on its control network",
-                "is the bridge cloud0 up, with that address? `ip address show cloud0`; the daemon makes it",
+                f"cannot reach {address}: no host has that address on its control network",
+                "check with `ip address show cloud0` that the bridge is up and has that address",
             )
         case DialResult.NO_ANSWER:
             return (
                 f"cannot reach the daemon's port {port}: {where} does not answer",
-                "a firewall on the host drops it: look in its `nft list ruleset` for rules about "
+                "check `nft list ruleset` of the host for a firewall that drops "
                 f"port {port} or the bridge cloud0",
             )
     return None
@@ -245,26 +245,26 @@ def _of_clock(probe: GuestProbe, name: str, address: str, port: int) -> Problem:
         return None
     return (
         f"has a clock that is {off_by(probe.skew_s)}",
-        f"is the host's own clock right (timedatectl)? if so: systemvm system-vm reboot {name}",
+        f"check the host's own clock with timedatectl, then run systemvm system-vm reboot {name}",
     )
 
 
 def _of_channel(probe: GuestProbe, name: str, address: str, port: int) -> Problem:
-    """By what the agent itself reports of its control connection."""
-    logs = f"systemvm logs {name} tells more; it dials again by itself"
+    """Check the agent's own report of its control connection."""
+    logs = f"see systemvm logs {name}; the agent dials again automatically"
     entry = guest_journal.last_with(probe["agent-journal"].entries, "CHANNEL")
-    if entry is None:  # an agent of before protocol 3: its text is shown
+    if entry is None:  # an agent before protocol 3: its text is quoted
         text = probe["agent"].fields.get("StatusText", "")
         return (f"is not connected, for an unknown reason; it reports: {text}", logs) if text else None
     if entry["CHANNEL"] != ChannelState.NOT_CONNECTED.value:
         return None
     failure, why = ControlFailure.of(entry.get("REASON", "")), entry.get("WHY", "")
     if failure is not None and failure.is_of_network:
-        return None  # it was so, and the port answers by now
+        return None  # an old failure: the port answers now
     if failure is not None and failure.is_of_tls:
         return (
-            f"and the daemon do not agree on TLS: {why}",
-            f"systemvm system-vm reboot {name} starts it with fresh credentials and the CA of today",
+            f"cannot establish TLS with the daemon: {why}",
+            f"run systemvm system-vm reboot {name} to start it with fresh credentials and the current CA",
         )
     return f"is not connected: {why}", logs
 

@@ -35,7 +35,7 @@ from systemvm.wire.control_failure import ControlFailure
 
 NAME, ADDRESS, PORT = "s-1-VM", "169.254.0.1", 8250
 NOW_S = 1_700_000_000.0
-AGAIN = f"systemvm serial {NAME} shows its console"
+AGAIN = f"see systemvm serial {NAME} for its console"
 REBOOT = f"systemvm system-vm reboot {NAME}"
 SSH = f"systemvm ssh {NAME} -- systemctl"
 RESET = "\x1b[!p\x1b]104\x07\x1b[?7h"
@@ -95,7 +95,7 @@ FROM_INSIDE: dict[str, tuple[dict[str, Any], str, str]] = {
             "preinit_journal": entry("no credential came", REASON="awaiting_boot_arguments", WAIT_S="180"),
         },
         "has no boot arguments: it waits for them by qemu-guest-agent",
-        f"no credential came with the machine: {REBOOT} brings new ones",
+        f"run {REBOOT}: the machine got no credential at its start",
     ),
     "bad boot arguments": (
         {
@@ -103,22 +103,22 @@ FROM_INSIDE: dict[str, tuple[dict[str, Any], str, str]] = {
             "preinit_journal": entry("eth0ip=x is no address", REASON="bad_boot_arguments", HINT=""),
         },
         "has invalid boot arguments: eth0ip=x is no address",
-        f"{REBOOT} starts it with new ones",
+        f"run {REBOOT} to start it with fresh ones",
     ),
     "NIC absent": (
         {"preinit": unit(**FAILED, ExecMainStatus="12"), "preinit_journal": ""},
-        "has not the NICs of its boot arguments",
-        f"{REBOOT} starts it with new ones",
+        "does not have the NICs of its boot arguments",
+        f"run {REBOOT} to start it with fresh ones",
     ),
     "agent stopped": (
         {"agent": unit(ActiveState="inactive", Result="success")},
-        "is stopped: somebody ended its unit",
+        "is stopped: its unit was ended",
         f"{SSH} start systemvm-agent",
     ),
     "agent masked": (
         {"agent": "LoadState=masked\nUnitFileState=masked-runtime\nActiveState=inactive"},
-        "is masked: its unit may not start",
-        f"{SSH} unmask --runtime systemvm-agent; then start it",
+        "is masked: its unit cannot start",
+        f"{SSH} unmask --runtime systemvm-agent, then start it",
     ),
     "agent cannot start": (
         {
@@ -128,72 +128,71 @@ FROM_INSIDE: dict[str, tuple[dict[str, Any], str, str]] = {
             "agent_journal": entry("x", REASON="agent_cannot_start", WHY="the identity holds no key"),
         },
         "cannot start: the identity holds no key",
-        f"systemvm ssh {NAME} -- journalctl -u systemvm-agent tells more; a reboot brings new keys",
+        f"see systemvm ssh {NAME} -- journalctl -u systemvm-agent; a reboot gives it fresh keys",
     ),
     "agent killed for memory": (
         {"agent": unit(ActiveState="failed", Result="oom-kill")},
-        "was killed for want of memory",
+        "was killed because of a lack of memory",
         MORE_MEMORY,
     ),
     "no route": (
         {"route": ("RTNETLINK answers: Network is unreachable", 2)},
         "has no route to 169.254.0.1",
-        f"{REBOOT} sets up its network anew",
+        f"run {REBOOT} to set up its network again",
     ),
     "route by another NIC": (
         {"route": "169.254.0.1 via 203.0.113.1 dev eth2 src 203.0.113.9 uid 0"},
-        "has no route to 169.254.0.1 by its control NIC: eth2 leads elsewhere",
-        f"{REBOOT} sets up its network anew",
+        "has no route to 169.254.0.1 by its control NIC: the route uses eth2",
+        f"run {REBOOT} to set up its network again",
     ),
     "control NIC down": (
         {"addresses": "lo UNKNOWN 127.0.0.1/8\neth0 DOWN"},
         "has no route to 169.254.0.1: its control NIC eth0 is down",
-        f"{REBOOT} sets up its network anew",
+        f"run {REBOOT} to set up its network again",
     ),
     "port refused": (
         {"dial": ("bash: connect: Connection refused", 1)},
-        "finds the daemon's port 8250 closed: 169.254.0.1:8250 refuses the connection",
-        "does the daemon listen there? control.address and control.port of managementd.yaml; a firewall "
-        "that rejects it is in `nft list ruleset`",
+        "cannot reach the daemon's port 8250: 169.254.0.1:8250 refused the connection",
+        "check control.address and control.port of managementd.yaml, and `nft list ruleset` for a firewall "
+        "that rejects the port",
     ),
     "port dropped": (
         {"dial": ("", 124)},
         "cannot reach the daemon's port 8250: 169.254.0.1:8250 does not answer",
-        "a firewall on the host drops it: look in its `nft list ruleset` "
-        "for rules about port 8250 or the bridge cloud0",
+        "check `nft list ruleset` of the host for a firewall that drops port 8250 or the bridge cloud0",
     ),
     "nobody there": (
         {"dial": ("bash: connect: No route to host", 1)},
-        "cannot reach 169.254.0.1: nobody has that address on its control network",
-        "is the bridge cloud0 up, with that address? `ip address show cloud0`; the daemon makes it",
+        "cannot reach 169.254.0.1: no host has that address on its control network",
+        "check with `ip address show cloud0` that the bridge is up and has that address",
     ),
     "clock behind": (
         {"clock": f"{NOW_S - 2 * 86400:.0f}"},
         "has a clock that is 2 days behind",
-        f"is the host's own clock right (timedatectl)? if so: {REBOOT}",
+        f"check the host's own clock with timedatectl, then run {REBOOT}",
     ),
     "another CA": (
         {"agent_journal": not_connected("wrong-ca", "TLS: certificate verify failed")},
-        "and the daemon do not agree on TLS: TLS: certificate verify failed",
-        f"{REBOOT} starts it with fresh credentials and the CA of today",
+        "cannot establish TLS with the daemon: TLS: certificate verify failed",
+        f"run {REBOOT} to start it with fresh credentials and the current CA",
     ),
     "hello failed": (
         {"agent_journal": not_connected("hello-failed", "internal error")},
         "is not connected: internal error",
-        f"systemvm logs {NAME} tells more; it dials again by itself",
+        f"see systemvm logs {NAME}; the agent dials again automatically",
     ),
     "a reason of a later release": (
         {"agent_journal": not_connected("sunspots", "the sun")},
         "is not connected: the sun",
-        f"systemvm logs {NAME} tells more; it dials again by itself",
+        f"see systemvm logs {NAME}; the agent dials again automatically",
     ),
     "a guest of before protocol 3 that cannot be prepared": (
         {
             "preinit": unit(**FAILED, ExecMainStatus="1"),
             "preinit_journal": entry("systemvm-preinit: no boot arguments: TLS"),
         },
-        "could not be prepared, for an unknown reason: systemvm-preinit: no boot arguments: TLS",
-        f"{REBOOT} starts it with new ones",
+        "cannot be prepared, for an unknown reason: systemvm-preinit: no boot arguments: TLS",
+        f"run {REBOOT} to start it with fresh ones",
     ),
     "a guest of before protocol 3 whose agent cannot start": (
         {
@@ -201,12 +200,12 @@ FROM_INSIDE: dict[str, tuple[dict[str, Any], str, str]] = {
             "agent_journal": entry("Traceback") + "\n" + entry("ValueError: x"),
         },
         "cannot start: ValueError: x",
-        f"systemvm ssh {NAME} -- journalctl -u systemvm-agent tells more; a reboot brings new keys",
+        f"see systemvm ssh {NAME} -- journalctl -u systemvm-agent; a reboot gives it fresh keys",
     ),
     "a guest of before protocol 3 that is not connected": (
         {"agent": unit(ActiveState="active", StatusText="TLS: no"), "agent_journal": entry("TLS: no")},
         "is not connected, for an unknown reason; it reports: TLS: no",
-        f"systemvm logs {NAME} tells more; it dials again by itself",
+        f"see systemvm logs {NAME}; the agent dials again automatically",
     ),
 }
 
@@ -243,13 +242,13 @@ CONSOLES: dict[str, tuple[str, str, str]] = {
         "initrd: HINT=give QEMU the image as its first disk\r\n"
         "[   13.02] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100\r\n",
         "did not boot: no root file system on LABEL=root",
-        "its disk is not the image's: destroy it, and another is made; if that fails too, make images",
+        "destroy it, so that it gets a new disk; if that fails, too, run make images",
     ),
     "no initrd": (
         '[    2.1] VFS: Cannot open root device "LABEL=root" or unknown-block(0,0): error -6\r\n'
         "[    2.2] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)\r\n",
         "did not boot: the kernel found no root file system on LABEL=root",
-        "kernel, initial file system and disk must be of one image: import it again (make images)",
+        "run make images: kernel, initial file system and disk must be of one image",
     ),
     "kernel panic": (
         "[    5.123456] Kernel panic - not syncing: Fatal exception in interrupt\r\n[    5.2] CPU: 0\r\n",
@@ -270,23 +269,23 @@ CONSOLES: dict[str, tuple[str, str, str]] = {
     "waits for boot arguments": (
         f"{RESET}systemvm-preinit: REASON=awaiting_boot_arguments no credential came\r\n",
         "has no boot arguments: it waits for them by qemu-guest-agent",
-        "no credential came with the machine: reboot it, and it is started with new ones",
+        "reboot it: the machine got no credential at its start",
     ),
     "NIC absent": (
         f"{RESET}systemvm-preinit: REASON=nic_absent there is no NIC eth3\r\n"
         "systemvm-preinit: HINT=it has eth0, eth1\r\n[  9.1] more\r\n",
-        "has not the NICs of its boot arguments: there is no NIC eth3",
+        "does not have the NICs of its boot arguments: there is no NIC eth3",
         "it has eth0, eth1",
     ),
     "an image of before protocol 3": (
         f"{RESET}systemvm-preinit: no boot arguments: none came\r\n  hint: give QEMU a file\r\n",
-        "could not be prepared, for an unknown reason: no boot arguments: none came",
+        "cannot be prepared, for an unknown reason: no boot arguments: none came",
         AGAIN,
     ),
     "emergency mode": (
         f"{RESET}[FAILED] Failed to mount srv.mount - /srv.\r\nYou are in emergency mode. After that\r\n",
         "did not boot: systemd is in emergency mode because srv.mount failed",
-        f"{AGAIN}; destroy it for a new disk",
+        f"{AGAIN}; destroy the VM for a new disk",
     ),
     "out of memory": (
         f"{RESET}[   60.1] Out of memory: Killed process 212 (python3) total-vm:1kB\r\n",
@@ -296,7 +295,7 @@ CONSOLES: dict[str, tuple[str, str, str]] = {
     "broken disk": (
         f"{RESET}[   60.1] I/O error, dev vda, sector 5 op 0x1:(WRITE) flags 0x800\r\n",
         "cannot use its disk: errors on vda",
-        "look at the host's disk (dmesg, df); destroy it for a new one",
+        "check the host's disk with dmesg and df; destroy the VM for a new disk",
     ),
     "agent": (
         f"{RESET}systemvm-agent[91]: REASON=agent_cannot_start bad key\r\n",
@@ -460,25 +459,25 @@ HYPERVISOR: dict[str, tuple[FakeMachines, str, str, str]] = {
         FakeMachines(guest(), "io-error"),
         "",
         "is halted with its VM: a write to its disk failed: the host's disk is full or broken",
-        f"make room where primary storage is (df), then: systemvm system-vm reboot --forced {NAME}",
+        f"free space on primary storage, then run systemvm system-vm reboot --forced {NAME}",
     ),
     "paused": (
         FakeMachines(guest(), "paused"),
         "",
         "is halted with its VM, which is paused and not running",
-        f"systemvm system-vm reboot --forced {NAME}",
+        f"run systemvm system-vm reboot --forced {NAME}",
     ),
     "no byte": (
         FakeMachines(None),
         "",
         "did not boot: its VM has not written a byte to its serial console",
-        "is the kernel of the image right for this machine? `make images`, then destroy it for a new one",
+        "run `make images`, then destroy the VM: the image's kernel might not fit this machine",
     ),
     "silent": (
         FakeMachines(None, ""),
         RESET,
-        "is silent, and so is its VM: its guest agent does not answer and its console says nothing",
-        f"it hangs; systemvm system-vm reboot --forced {NAME}",
+        "does not answer, nor does its VM: no answer of its guest agent and no output on its console",
+        f"run systemvm system-vm reboot --forced {NAME}",
     ),
     "console": (
         FakeMachines(None),
