@@ -68,7 +68,7 @@ def _session(cloud: SmallCloud, proxy: Instance) -> str:
 @pytest.mark.parametrize(
     "method", [console.CONSOLE_TARGET, console.CONSOLE_CLOSED, console.CONSOLE_LOAD], ids=str
 )
-async def test_a_cpvm_asks_only_about_its_own_sessions(
+async def test_cpvm_accesses_only_its_own_sessions(
     cloud: SmallCloud, audit: list[dict[str, Any]], method: str
 ) -> None:
     session_id = _session(cloud, cloud.cpvm)
@@ -109,7 +109,7 @@ async def test_an_ssvm_reports_only_its_own_jobs(
     )
 
 
-def test_every_method_that_names_an_object_says_whose(cloud: SmallCloud) -> None:
+def test_every_method_with_an_object_declares_its_owner(cloud: SmallCloud) -> None:
     of_agents = {Role.SSVM.value, Role.CPVM.value}
     methods = [method for method in cloud.agent_methods if method.roles is not None]
     assert methods

@@ -35,14 +35,14 @@ def test_the_code_of_a_failed_call(error: RpcError, load: MachineLoad, delay: De
 
 
 @pytest.mark.parametrize("delay", Delay)
-def test_every_code_has_a_sentence_and_a_hint(delay: Delay) -> None:
+def test_every_delay_has_a_text_and_a_hint(delay: Delay) -> None:
     text = explain(delay, _SLOW)
     assert text.reason
     assert text.hint
     assert ("NFS" in text.reason) is (delay is not Delay.BUSY)
 
 
-def test_busy_says_what_was_measured() -> None:
+def test_text_of_busy_has_the_measured_values() -> None:
     measured = to_load(Slowness(20.0, 5.0, load_1min=8.0, steal=0.25, run_queue_delay=0.5), waiting=3)
     assert measured.is_busy
     assert explain(Delay.BUSY, measured).reason == (

@@ -41,13 +41,11 @@ def holds(found: list[str], address: str) -> bool:
         ("198.51.100.7", False),
     ],
 )
-def test_hosts_and_system_vms_are_own_and_their_neighbours_are_not(
-    tmp_path: Path, address: str, own: bool
-) -> None:
+def test_addresses_of_hosts_and_system_vms_are_own(tmp_path: Path, address: str, own: bool) -> None:
     assert holds(networks(tmp_path, read_sample("zone.yaml")), address) is own
 
 
-def test_so_are_their_ipv6_addresses(tmp_path: Path) -> None:
+def test_ipv6_addresses_of_hosts_and_system_vms_are_own(tmp_path: Path) -> None:
     zone = read_sample("zone.yaml")
     assert PUBLIC in zone
     found = networks(tmp_path, zone.replace(PUBLIC, PUBLIC + "    cidr6: 2001:db8:7::/64\n"))
@@ -56,7 +54,7 @@ def test_so_are_their_ipv6_addresses(tmp_path: Path) -> None:
     assert not holds(found, "2001:db8:7::cb00:710a")
 
 
-def test_so_is_where_the_daemon_listens_and_is_advertised(tmp_path: Path) -> None:
+def test_listeners_and_origins_of_the_daemon_are_own(tmp_path: Path) -> None:
     management = "page: {origin: 'https://198.51.100.5'}\n"
     management += "control: {extra_listeners: ['198.51.100.6', '[2001:db8::6]']}\n"
     zone = read_sample("zone.yaml").replace("https://127.0.0.1:8443", "https://198.51.100.4:8443")
@@ -66,6 +64,6 @@ def test_so_is_where_the_daemon_listens_and_is_advertised(tmp_path: Path) -> Non
     assert not holds(found, "198.51.100.7")
 
 
-def test_each_is_named_once(tmp_path: Path) -> None:
+def test_each_own_network_is_listed_once(tmp_path: Path) -> None:
     found = networks(tmp_path, read_sample("zone.yaml"))
     assert len(found) == len(set(found)) < 20

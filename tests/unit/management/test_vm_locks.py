@@ -36,7 +36,7 @@ async def work(lock: PerVmLock[str], key: str, until: Deferred[None], seen: list
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_at_a_time_for_each_machine() -> None:
+async def test_one_operation_at_a_time_for_each_machine() -> None:
     one = lock()
     seen: list[str] = []
     gates: list[Deferred[None]] = [Deferred() for _ in range(3)]
@@ -54,7 +54,7 @@ async def test_one_at_a_time_for_each_machine() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_refused_row_or_a_failure_gives_the_turn_back() -> None:
+async def test_rejected_row_or_failure_releases_the_lock() -> None:
     one = lock()
     for _ in range(2):
         with pytest.raises(ValueError, match="router"):

@@ -89,7 +89,7 @@ def change_session(cloud: SmallCloud, token: str, **changes: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_token_opens_the_session_of_its_machine(cloud: SmallCloud, vm: Instance) -> None:
+async def test_token_opens_the_session_of_its_machine(cloud: SmallCloud, vm: Instance) -> None:
     session = await authorize(cloud, await new_token(cloud, vm))
     assert (session.virtual_machine_id, session.display_name) == (vm.uuid, "one")
     assert session.lifetime_s > 60
@@ -106,7 +106,7 @@ async def test_a_token_is_spent_once(cloud: SmallCloud, vm: Instance) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_of_many_that_race_for_a_token_one_gets_it(cloud: SmallCloud, vm: Instance) -> None:
+async def test_only_one_of_concurrent_callers_spends_a_token(cloud: SmallCloud, vm: Instance) -> None:
     token = await new_token(cloud, vm)
     racing = [Deferred.fromCoroutine(authorize(cloud, token)) for _ in range(20)]
     results: list[tuple[bool, Any]] = await DeferredList(racing, consumeErrors=True)
@@ -116,23 +116,21 @@ async def test_of_many_that_race_for_a_token_one_gets_it(cloud: SmallCloud, vm: 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_token_that_a_newer_one_replaced_is_refused_as_such(cloud: SmallCloud, vm: Instance) -> None:
+async def test_replaced_token_is_refused_as_replaced(cloud: SmallCloud, vm: Instance) -> None:
     first, second = await new_token(cloud, vm), await new_token(cloud, vm)
     assert await refusal(authorize(cloud, first)) is ConsoleRefusal.TOKEN_REPLACED
     assert (await authorize(cloud, second)).virtual_machine_id == vm.uuid
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_late_token_is_refused(cloud: SmallCloud, vm: Instance) -> None:
+async def test_expired_token_is_refused(cloud: SmallCloud, vm: Instance) -> None:
     token = await new_token(cloud, vm)
     change_session(cloud, token, token_expires=now() - timedelta(seconds=1))
     assert await refusal(authorize(cloud, token)) is ConsoleRefusal.TOKEN_EXPIRED
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_token_that_expired_unused_stays_refused_when_rows_are_tidied(
-    cloud: SmallCloud, vm: Instance
-) -> None:
+async def test_expired_token_stays_refused_after_cleanup(cloud: SmallCloud, vm: Instance) -> None:
     token = await new_token(cloud, vm)
     change_session(cloud, token, token_expires=now() - timedelta(seconds=1))
     cloud.database.run_now(console_sessions.expire)
@@ -141,13 +139,13 @@ async def test_a_token_that_expired_unused_stays_refused_when_rows_are_tidied(
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("token", ["", "x", "A" * 43, "' OR 1=1 --", "ü" * 100])
-async def test_a_made_up_token_is_refused(cloud: SmallCloud, vm: Instance, token: str) -> None:
+async def test_unknown_token_is_refused(cloud: SmallCloud, vm: Instance, token: str) -> None:
     await new_token(cloud, vm)
     assert await refusal(authorize(cloud, token)) is ConsoleRefusal.TOKEN_UNKNOWN
 
 
 @pytest_twisted.ensureDeferred
-async def test_another_cpvm_learns_nothing_of_a_token_and_cannot_burn_it(
+async def test_other_cpvm_cannot_examine_or_spend_a_token(
     cloud: SmallCloud, vm: Instance, other_proxy: Instance
 ) -> None:
     token = await new_token(cloud, vm)
@@ -157,7 +155,7 @@ async def test_another_cpvm_learns_nothing_of_a_token_and_cannot_burn_it(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_machine_that_does_not_run_costs_no_token(cloud: SmallCloud, vm: Instance) -> None:
+async def test_stopped_machine_spends_no_token(cloud: SmallCloud, vm: Instance) -> None:
     token = await new_token(cloud, vm)
     cloud.update_instance(vm, state=InstanceState.STOPPING)
     assert await refusal(authorize(cloud, token)) is ConsoleRefusal.MACHINE_STOPPING
@@ -184,7 +182,7 @@ async def test_tokens_of_two_machines_never_mix(cloud: SmallCloud, vm: Instance)
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_ssvm_may_not_ask(cloud: SmallCloud, vm: Instance) -> None:
+async def test_ssvm_cannot_authorize_consoles(cloud: SmallCloud, vm: Instance) -> None:
     token = await new_token(cloud, vm)
     with pytest.raises(RpcError) as refused:
         await authorize(cloud, token, cloud.ssvm)
@@ -193,7 +191,7 @@ async def test_an_ssvm_may_not_ask(cloud: SmallCloud, vm: Instance) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_question_without_a_token_is_no_question(cloud: SmallCloud) -> None:
+async def test_authorization_without_a_token_is_invalid(cloud: SmallCloud) -> None:
     with pytest.raises(RpcError) as refused:
         await cloud.from_agent(cloud.cpvm, console.CONSOLE_AUTHORIZE, {"client_address": "x"})
     assert refused.value.code == INVALID_PARAMS
@@ -203,7 +201,7 @@ async def test_a_question_without_a_token_is_no_question(cloud: SmallCloud) -> N
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_target_is_where_the_machine_is_now(cloud: SmallCloud, vm: Instance) -> None:
+async def test_target_is_the_current_vnc_server(cloud: SmallCloud, vm: Instance) -> None:
     session = await authorize(cloud, await new_token(cloud, vm))
     first = await target(cloud, session.session_id)
     assert (first.host, first.port, first.password) == ("10.11.0.1", 5901, "pw-5901")
@@ -220,7 +218,7 @@ async def test_a_session_belongs_to_its_cpvm(cloud: SmallCloud, vm: Instance, ot
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_session_whose_token_was_not_spent_is_none(cloud: SmallCloud, vm: Instance) -> None:
+async def test_session_with_an_unspent_token_is_refused(cloud: SmallCloud, vm: Instance) -> None:
     await new_token(cloud, vm)
     [row] = cloud.database.run_now(console_sessions.list_all)
     assert await refusal(target(cloud, row.uuid)) is ConsoleRefusal.SESSION_ENDED
@@ -258,7 +256,7 @@ async def test_a_stop_ends_no_session(cloud: SmallCloud, vm: Instance) -> None:
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("session_id", ["", "x", "00000000-0000-4000-8000-000000000000"])
-async def test_a_session_that_there_is_not_has_ended(cloud: SmallCloud, session_id: str) -> None:
+async def test_unknown_session_has_ended(cloud: SmallCloud, session_id: str) -> None:
     assert await refusal(target(cloud, session_id)) is ConsoleRefusal.SESSION_ENDED
 
 
@@ -266,7 +264,7 @@ async def test_a_session_that_there_is_not_has_ended(cloud: SmallCloud, session_
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_cpvm_ends_its_own_sessions_and_may_say_so_twice(
+async def test_cpvm_reports_ends_of_its_own_sessions_repeatedly(
     cloud: SmallCloud, vm: Instance, other_proxy: Instance
 ) -> None:
     session = await authorize(cloud, await new_token(cloud, vm))
@@ -281,7 +279,7 @@ async def test_a_cpvm_ends_its_own_sessions_and_may_say_so_twice(
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_load_is_shown_with_the_cpvm(cloud: SmallCloud) -> None:
+async def test_load_is_stored_with_the_cpvm(cloud: SmallCloud) -> None:
     await cloud.from_agent(cloud.cpvm, console.CONSOLE_LOAD, {"session_ids": ["a", "b", "b"]})
     [row] = (await cloud.call("listSystemVms", systemvmtype="consoleproxy"))["systemvm"]
     assert row["activeviewersessions"] == 2

@@ -86,9 +86,7 @@ async def test_a_token_is_long_random_url_safe_and_stored_as_its_hash_only(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_session_says_who_may_see_what_through_which_cpvm_until_when(
-    cloud: SmallCloud, vm: Instance
-) -> None:
+async def test_session_row_has_user_vm_cpvm_and_expiry(cloud: SmallCloud, vm: Instance) -> None:
     await endpoint(cloud, vm.uuid, cloud.user)
     [session] = sessions(cloud)
     assert (session.vm_id, session.user_id, session.proxy_id) == (vm.id, cloud.user.user.id, cloud.cpvm.id)
@@ -98,14 +96,14 @@ async def test_a_session_says_who_may_see_what_through_which_cpvm_until_when(
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_administrator_sees_every_screen(cloud: SmallCloud, vm: Instance) -> None:
+async def test_administrator_can_open_every_console(cloud: SmallCloud, vm: Instance) -> None:
     assert (await endpoint(cloud, vm.uuid))["success"]
     cloud.update_instance(cloud.ssvm, vnc_address="10.11.0.1", vnc_port=5950)
     assert (await endpoint(cloud, cloud.ssvm.uuid))["success"]
 
 
 @pytest_twisted.ensureDeferred
-async def test_everybody_else_sees_their_own_only(cloud: SmallCloud) -> None:
+async def test_users_can_open_only_their_own_consoles(cloud: SmallCloud) -> None:
     admins = add_vm(cloud, cloud.admin)
     for uuid in (admins.uuid, cloud.ssvm.uuid, cloud.cpvm.uuid):
         answer = await endpoint(cloud, uuid, cloud.user)
@@ -116,7 +114,7 @@ async def test_everybody_else_sees_their_own_only(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_vm_that_is_not_there_is_said(cloud: SmallCloud) -> None:
+async def test_unknown_vm_is_reported(cloud: SmallCloud) -> None:
     answer = await endpoint(cloud, NOWHERE)
     assert answer == {"success": False, "details": f"Cannot find VM with ID {NOWHERE}"}
 
@@ -131,14 +129,14 @@ async def test_only_running_vms_have_a_console(cloud: SmallCloud, state: Instanc
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_vm_without_a_screen_has_none(cloud: SmallCloud) -> None:
+async def test_vm_without_a_vnc_server_has_no_console(cloud: SmallCloud) -> None:
     vm = add_vm(cloud, cloud.user, vnc_port=None)
     assert "has no VNC server" in (await endpoint(cloud, vm.uuid))["details"]
 
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("missing", ["agent", "machine"])
-async def test_without_a_cpvm_it_says_try_again(cloud: SmallCloud, vm: Instance, missing: str) -> None:
+async def test_missing_cpvm_is_reported_as_temporary(cloud: SmallCloud, vm: Instance, missing: str) -> None:
     if missing == "agent":
         cloud.agents.disconnect(cloud.cpvm.instance_name)
     else:
@@ -149,7 +147,7 @@ async def test_without_a_cpvm_it_says_try_again(cloud: SmallCloud, vm: Instance,
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_least_loaded_cpvm_is_taken(cloud: SmallCloud) -> None:
+async def test_least_loaded_cpvm_is_chosen(cloud: SmallCloud) -> None:
     other = add_proxy(cloud)
     cloud.update_instance(cloud.cpvm, console_sessions=3)
     chosen = []
@@ -160,13 +158,13 @@ async def test_the_least_loaded_cpvm_is_taken(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_cpvm_that_is_full_takes_no_more(cloud: SmallCloud, vm: Instance) -> None:
+async def test_full_cpvm_is_not_chosen(cloud: SmallCloud, vm: Instance) -> None:
     cloud.update_instance(cloud.cpvm, console_sessions=MAX_SESSIONS)
     assert f"have {MAX_SESSIONS} sessions" in (await endpoint(cloud, vm.uuid))["details"]
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_extra_token_is_refused_and_not_ignored(cloud: SmallCloud, vm: Instance) -> None:
+async def test_extra_token_parameter_is_refused(cloud: SmallCloud, vm: Instance) -> None:
     answer = await endpoint(cloud, vm.uuid, token="my own")
     assert (answer["success"], "not supported" in answer["details"]) == (False, True)
     assert sessions(cloud) == []
@@ -189,7 +187,7 @@ def test_everything_follows_from_the_advertised_origin(origin: str, host: str, p
 
 
 @pytest_twisted.ensureDeferred
-async def test_consoles_that_were_closed_fill_nothing(cloud: SmallCloud, vm: Instance) -> None:
+async def test_closed_consoles_do_not_count_as_load(cloud: SmallCloud, vm: Instance) -> None:
     """Their browsers may come back for hours: they keep their sessions, and no place."""
     await endpoint(cloud, vm.uuid)
     [session] = sessions(cloud)
@@ -204,9 +202,7 @@ async def test_consoles_that_were_closed_fill_nothing(cloud: SmallCloud, vm: Ins
 
 
 @pytest_twisted.ensureDeferred
-async def test_consoles_that_have_just_opened_count_until_the_cpvm_tells(
-    cloud: SmallCloud, vm: Instance
-) -> None:
+async def test_new_consoles_count_until_the_cpvm_reports_them(cloud: SmallCloud, vm: Instance) -> None:
     other = add_proxy(cloud)
     await endpoint(cloud, vm.uuid)
     [session] = sessions(cloud)
@@ -217,7 +213,7 @@ async def test_consoles_that_have_just_opened_count_until_the_cpvm_tells(
 
 
 @pytest_twisted.ensureDeferred
-async def test_links_that_nobody_opens_take_no_console_from_others(cloud: SmallCloud, vm: Instance) -> None:
+async def test_unopened_links_do_not_fill_a_cpvm(cloud: SmallCloud, vm: Instance) -> None:
     """The attack: as many calls as a CPVM has sessions, for one VM and for many, and none is opened."""
     many = [add_vm(cloud, cloud.user) for _ in range(MAX_SESSIONS)]
     for target in [*[vm] * MAX_SESSIONS, *many]:

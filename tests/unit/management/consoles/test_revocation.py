@@ -67,7 +67,7 @@ def target(cloud: SmallCloud, session_id: str) -> Any:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_logout_ends_the_consoles_of_this_login_alone(
+async def test_logout_ends_only_the_consoles_of_its_login(
     cloud: SmallCloud, cpvm: FakePeer, vm: Instance
 ) -> None:
     mine = evolve(cloud.user, login_uuid=LOGIN)
@@ -86,7 +86,7 @@ async def test_a_logout_ends_the_consoles_of_this_login_alone(
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_lost_the_right_loses_the_consoles(cloud: SmallCloud, cpvm: FakePeer, vm: Instance) -> None:
+async def test_lost_permission_ends_the_consoles(cloud: SmallCloud, cpvm: FakePeer, vm: Instance) -> None:
     opened = await spend(cloud, await token_for(cloud, vm, cloud.user))
     admins = await spend(cloud, await token_for(cloud, vm, cloud.admin))
     await cloud.revocation.of_users([cloud.user.user.id])
@@ -96,9 +96,7 @@ async def test_who_lost_the_right_loses_the_consoles(cloud: SmallCloud, cpvm: Fa
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_destroyed_machine_takes_its_consoles_along(
-    cloud: SmallCloud, cpvm: FakePeer, vm: Instance
-) -> None:
+async def test_destroyed_machine_ends_its_consoles(cloud: SmallCloud, cpvm: FakePeer, vm: Instance) -> None:
     opened = await spend(cloud, await token_for(cloud, vm, cloud.user))
     unspent = await token_for(cloud, vm, cloud.admin)
     await cloud.job("destroyVirtualMachine", cloud.user, id=vm.uuid)
@@ -110,7 +108,7 @@ async def test_a_destroyed_machine_takes_its_consoles_along(
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("away", [True, False])
-async def test_a_proxy_that_cannot_be_told_holds_up_nothing(
+async def test_unreachable_cpvm_delays_no_logout(
     cloud: SmallCloud, cpvm: FakePeer, vm: Instance, away: bool
 ) -> None:
     opened = await spend(cloud, await token_for(cloud, vm, cloud.user))
@@ -127,7 +125,7 @@ async def test_a_proxy_that_cannot_be_told_holds_up_nothing(
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("table", [schema.users, schema.accounts])
 @pytest.mark.parametrize("changes", [{"state": "disabled"}, {"state": "locked"}, {"removed": now()}])
-async def test_a_link_that_was_made_while_its_user_was_disabled_opens_nothing(
+async def test_link_created_while_its_user_was_disabled_opens_nothing(
     cloud: SmallCloud, vm: Instance, table: Any, changes: dict[str, Any]
 ) -> None:
     token = await token_for(cloud, vm, cloud.user)

@@ -73,9 +73,7 @@ def ssvm(cloud: SmallCloud) -> Ssvm:
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_is_on_the_store_stays_and_what_is_gone_is_downloaded_again(
-    cloud: SmallCloud, ssvm: Ssvm
-) -> None:
+async def test_missing_template_is_downloaded_again(cloud: SmallCloud, ssvm: Ssvm) -> None:
     kept, kept_ref = cloud.add_template()
     _, gone_ref = cloud.add_template()
     ssvm.has((kept.account_id, kept.id), (9, 999))  # and one that nobody knows, which is left alone
@@ -119,7 +117,7 @@ async def test_all_pages_of_a_listing_count(cloud: SmallCloud, ssvm: Ssvm) -> No
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_becomes_ready_while_the_store_is_listed_is_not_lost(
+async def test_template_that_becomes_ready_during_a_listing_is_not_lost(
     cloud: SmallCloud, ssvm: Ssvm
 ) -> None:
     added: list[StoreRef] = []
@@ -134,7 +132,7 @@ async def test_what_becomes_ready_while_the_store_is_listed_is_not_lost(
 
 
 @pytest_twisted.ensureDeferred
-async def test_missed_ends_are_taken_and_work_in_vain_is_stopped(cloud: SmallCloud, ssvm: Ssvm) -> None:
+async def test_lost_ends_are_applied_and_unexpected_jobs_aborted(cloud: SmallCloud, ssvm: Ssvm) -> None:
     ssvm.has()
     _, ref = cloud.add_template(state=DownloadState.DOWNLOAD_IN_PROGRESS)
     cloud.database.run_now(templates.update_store_ref, ref.id, agent_name=cloud.ssvm.instance_name)
@@ -197,7 +195,7 @@ def cpvm(cloud: SmallCloud) -> Cpvm:
 
 
 @pytest_twisted.ensureDeferred
-async def test_sessions_that_a_cpvm_lost_end_and_others_stay(cpvm: Cpvm) -> None:
+async def test_lost_sessions_of_a_cpvm_end(cpvm: Cpvm) -> None:
     kept = cpvm.session("kept", spent_s_ago=100)
     lost = cpvm.session("lost", spent_s_ago=100)
     on_its_way = cpvm.session("on its way", spent_s_ago=1)
@@ -209,7 +207,7 @@ async def test_sessions_that_a_cpvm_lost_end_and_others_stay(cpvm: Cpvm) -> None
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_cpvms_new_process_releases_the_old_ones_sessions_at_once(cpvm: Cpvm) -> None:
+async def test_new_process_of_a_cpvm_releases_old_sessions_at_once(cpvm: Cpvm) -> None:
     young = cpvm.session("young", spent_s_ago=1)
     waiting = cpvm.session("waiting", spent_s_ago=None)
     fake: Any = cpvm.peer
@@ -222,7 +220,7 @@ async def test_a_cpvms_new_process_releases_the_old_ones_sessions_at_once(cpvm: 
 
 
 @pytest_twisted.ensureDeferred
-async def test_sessions_that_ended_here_are_ended_there(cpvm: Cpvm) -> None:
+async def test_ended_sessions_are_ended_at_the_cpvm(cpvm: Cpvm) -> None:
     kept = cpvm.session("kept", spent_s_ago=100)
     logged_out = cpvm.session("logged-out", spent_s_ago=100)
     cpvm.cloud.database.run_now(console_sessions.close, logged_out, "logged_out")
@@ -237,7 +235,7 @@ async def test_sessions_that_ended_here_are_ended_there(cpvm: Cpvm) -> None:
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("failure", FAILURES[:2], ids=lambda failure: str(failure.code))
-async def test_a_cpvm_that_cannot_tell_loses_no_session(cpvm: Cpvm, failure: RpcError) -> None:
+async def test_failed_listing_of_a_cpvm_ends_no_session(cpvm: Cpvm, failure: RpcError) -> None:
     session = cpvm.session("old", spent_s_ago=100)
     cpvm.peer.answers[console.CONSOLE_LIST] = lambda params: failure
     with pytest.raises(RpcError):
@@ -249,7 +247,7 @@ async def test_a_cpvm_that_cannot_tell_loses_no_session(cpvm: Cpvm, failure: Rpc
 
 
 @pytest_twisted.ensureDeferred
-async def test_it_happens_at_each_connection_and_every_few_minutes_for_agents_that_can_tell() -> None:
+async def test_agents_with_listings_are_reconciled_at_connection_and_periodically() -> None:
     directory, agent, _ = connected("s-1-VM", Role.SSVM)
     clock, seen = Clock(), []
     reconciliation = AgentReconciler(clock, directory)
@@ -272,7 +270,7 @@ async def test_it_happens_at_each_connection_and_every_few_minutes_for_agents_th
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_that_cannot_tell_is_asked_less_often_and_one_that_hangs_not_again() -> None:
+async def test_failed_reconciliation_backs_off_and_a_hung_one_is_not_repeated() -> None:
     directory, _, _ = connected("s-1-VM", Role.SSVM)
     clock, asked_at_s = Clock(), []
     reconciliation = AgentReconciler(clock, directory)

@@ -33,27 +33,27 @@ def source(root: Path, forwarding: bytes | None) -> BridgePortSource:
     return BridgePortSource({"cloud0"}, root)
 
 
-def test_the_port_counts_whatever_address_and_mac_a_guest_takes(tmp_path: Path) -> None:
+def test_source_is_the_port_whatever_address_and_mac_a_guest_uses(tmp_path: Path) -> None:
     table = entry("0e:00:00:00:00:77", 2) + entry(MAC, 300)
     assert source(tmp_path, table)("169.254.1.5") == "cloud0 port 300"
 
 
 @pytest.mark.parametrize("table", [None, b"", b"short", entry(MAC, 1, is_local=1)])
-def test_without_a_port_the_mac_counts(tmp_path: Path, table: bytes | None) -> None:
+def test_source_is_the_mac_without_a_port(tmp_path: Path, table: bytes | None) -> None:
     assert source(tmp_path, table)("169.254.1.5") == f"cloud0 {MAC}"
 
 
 @pytest.mark.parametrize("address", ["169.254.1.6", "169.254.1.7", "10.11.0.9", "127.0.0.1", "nonsense"])
-def test_elsewhere_the_address_counts(tmp_path: Path, address: str) -> None:
+def test_source_is_the_address_elsewhere(tmp_path: Path, address: str) -> None:
     """Behind the router of another network are many: its MAC is nobody's own."""
     assert source(tmp_path, entry(MAC, 1))(address) == address
 
 
-def test_what_cannot_be_read_is_not_known(tmp_path: Path) -> None:
+def test_unreadable_tables_count_as_unknown(tmp_path: Path) -> None:
     assert BridgePortSource({"cloud0"}, tmp_path)("2001:db8::7") == "2001:db8::/64"
 
 
-def test_the_tables_are_read_as_the_kernel_writes_them() -> None:
+def test_tables_are_parsed_as_the_kernel_writes_them() -> None:
     assert find_neighbour(ARP, "169.254.1.5") == (MAC, "cloud0")
     assert find_neighbour("", "169.254.1.5") is None
     assert find_port(entry(MAC, 3) + b"torn", MAC) == 3

@@ -86,7 +86,7 @@ async def settled(world: World) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_is_signed_is_on_record(world: World) -> None:
+async def test_signed_certificate_is_recorded(world: World) -> None:
     caller = world.caller()
     await settled(world)
     (row,) = await world.certificates.newest("s-1-vm")
@@ -100,7 +100,7 @@ async def test_what_is_signed_is_on_record(world: World) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_revoked_certificate_is_refused_at_once_and_for_good(world: World) -> None:
+async def test_revoked_certificate_is_refused_at_once_and_permanently(world: World) -> None:
     caller, other = world.caller(), world.caller()
     looked: list[str] = []
     world.certificates.start(lambda: looked.append("again"))
@@ -125,7 +125,7 @@ async def test_a_revoked_certificate_is_refused_at_once_and_for_good(world: Worl
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_that_the_ca_signed_off_record_is_refused(world: World, tmp_path: Path) -> None:
+async def test_unrecorded_certificate_is_refused(world: World, tmp_path: Path) -> None:
     """The key of the CA, in other hands, makes certificates that every check of TLS takes for good."""
     known = world.caller()
     elsewhere = ControlAuthority.open(tmp_path)  # the same key, and nobody keeps a record
@@ -139,7 +139,7 @@ async def test_one_that_the_ca_signed_off_record_is_refused(world: World, tmp_pa
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_that_could_not_be_recorded_is_given_to_nobody(
+async def test_certificate_is_not_issued_unless_recorded(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     identity = world.authority.bootstrap("s-1-VM", Role.SSVM)
@@ -156,7 +156,7 @@ async def test_one_that_could_not_be_recorded_is_given_to_nobody(
         world.certificates.check(Caller("s-1-VM", "ssvm", describe_certificate_pem(identity.certificate_pem)))
 
 
-def test_an_expired_one_and_one_of_a_dropped_ca_end(world: World) -> None:
+def test_expired_certificate_and_one_of_a_removed_ca_are_refused(world: World) -> None:
     caller = world.caller()
     world.directory.recheck(caller)
     assert caller.certificate is not None
@@ -173,7 +173,7 @@ def test_an_expired_one_and_one_of_a_dropped_ca_end(world: World) -> None:
     world.directory.recheck(world.caller())
 
 
-def test_live_connections_are_looked_at_at_an_interval(world: World) -> None:
+def test_live_connections_are_checked_periodically(world: World) -> None:
     looked: list[float] = []
     world.certificates.start(lambda: looked.append(world.reactor.seconds()))
     world.reactor.pump([10.0, 10.0])
@@ -181,7 +181,7 @@ def test_live_connections_are_looked_at_at_an_interval(world: World) -> None:
     assert looked == [10.0, 20.0]
 
 
-def test_an_agent_that_does_not_renew_is_up_and_says_so(world: World) -> None:
+def test_agent_that_does_not_renew_is_up_with_a_remark(world: World) -> None:
     peer: Any = object()
     world.agent.peer = peer
     world.agent.status = AgentStatus(AgentState.UP)
@@ -205,7 +205,7 @@ def test_an_agent_that_does_not_renew_is_up_and_says_so(world: World) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_that_takes_our_certificate_for_bad_has_its_clock_looked_at(world: World) -> None:
+async def test_clock_of_an_agent_that_rejects_our_certificate_is_set(world: World) -> None:
     doubted: list[str] = []
 
     async def doubt(agent: Agent) -> None:
@@ -224,7 +224,7 @@ async def test_one_that_takes_our_certificate_for_bad_has_its_clock_looked_at(wo
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_refusal_is_told_by_the_vm_of_that_address(world: World) -> None:
+async def test_refusal_becomes_the_status_of_the_vm_at_that_address(world: World) -> None:
     refusals = RefusalRecorder(world.database, world.directory, world.reactor.seconds)
     expired = Refusal(ControlFailure.EXPIRED, "its certificate has expired")
     await refusals.note("169.254.10.2", expired)
@@ -242,7 +242,7 @@ async def test_a_refusal_is_told_by_the_vm_of_that_address(world: World) -> None
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_refusal_beside_a_live_connection_is_no_alert(world: World) -> None:
+async def test_refusal_beside_a_live_connection_is_no_alert(world: World) -> None:
     peer: Any = object()
     world.agent.peer, world.agent.status = peer, AgentStatus(AgentState.UP)
     refusals = RefusalRecorder(world.database, world.directory, world.reactor.seconds)
@@ -251,7 +251,7 @@ async def test_a_refusal_beside_a_live_connection_is_no_alert(world: World) -> N
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_is_refused_over_and_over_is_looked_up_once_at_a_time(
+async def test_repeated_refusals_are_recorded_one_at_a_time(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refusals = RefusalRecorder(world.database, world.directory, world.reactor.seconds)
@@ -277,7 +277,7 @@ async def test_who_is_refused_over_and_over_is_looked_up_once_at_a_time(
 
 
 @pytest_twisted.ensureDeferred
-async def test_certificates_that_expired_long_ago_are_forgotten(world: World) -> None:
+async def test_long_expired_certificates_are_deleted(world: World) -> None:
     from datetime import timedelta
 
     from systemvm.management.state.columns import now
@@ -288,7 +288,7 @@ async def test_certificates_that_expired_long_ago_are_forgotten(world: World) ->
     assert [row.serial for row in await world.certificates.newest()] == ["3", "2"]
 
 
-def test_a_caller_without_a_certificate_is_nobodys_business_here(world: World) -> None:
+def test_caller_without_a_certificate_is_not_checked(world: World) -> None:
     world.certificates.check(Caller("uid:0", "operator"))
     with pytest.raises(RpcError, match="was not issued here"):
         world.certificates.check(Caller("s-1-VM", "ssvm", PeerCertificate("1", 1.0)))

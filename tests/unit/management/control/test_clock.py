@@ -73,14 +73,14 @@ def finish(work: Any) -> None:
 
 
 @pytest.mark.parametrize("skew_s", [0.0, 4.0, -4.9])
-def test_a_few_seconds_are_nothing(skew_s: float) -> None:
+def test_few_seconds_of_skew_are_ignored(skew_s: float) -> None:
     world = World(skew_s)
     world.up()
     assert world.agent.status == AgentStatus(AgentState.UP)
 
 
 @pytest.mark.parametrize(("skew_s", "words"), [(7.0, "7 s ahead"), (-59.0, "59 s behind")])
-def test_more_than_five_seconds_are_shown_and_it_is_up(skew_s: float, words: str) -> None:
+def test_skew_of_over_five_seconds_is_a_remark(skew_s: float, words: str) -> None:
     world = World(skew_s)
     world.up()
     assert world.agent.status.state is AgentState.UP
@@ -94,7 +94,7 @@ def test_more_than_five_seconds_are_shown_and_it_is_up(skew_s: float, words: str
 @pytest.mark.parametrize(
     ("skew_s", "words"), [(61.0, "61 s ahead"), (-7300.0, "2 h behind"), (-86400.0 * 3, "3 days behind")]
 )
-def test_more_than_a_minute_keeps_it_from_being_up(skew_s: float, words: str) -> None:
+def test_skew_of_over_a_minute_is_an_alert(skew_s: float, words: str) -> None:
     world = World(skew_s)
     with pytest.raises(NotReadyError) as caught:
         world.up()
@@ -106,7 +106,7 @@ def test_more_than_a_minute_keeps_it_from_being_up(skew_s: float, words: str) ->
     assert world.agent.status == AgentStatus(AgentState.UP)
 
 
-def test_a_clock_that_goes_wrong_later_is_an_alert_and_ends_by_itself() -> None:
+def test_later_skew_is_an_alert_until_it_is_corrected() -> None:
     world = World(0.0)
     world.up()
     world.peer.skew_s = 3600.0
@@ -119,7 +119,7 @@ def test_a_clock_that_goes_wrong_later_is_an_alert_and_ends_by_itself() -> None:
     assert world.came == ["s-1-VM", "s-1-VM"]  # whoever waits for it hears of it
 
 
-def test_the_daemon_sets_it_right_when_the_guest_agent_answers() -> None:
+def test_clock_is_set_through_the_guest_agent() -> None:
     world = World(-86400.0)
     world.peer.settable = True
     world.up()
@@ -129,7 +129,7 @@ def test_the_daemon_sets_it_right_when_the_guest_agent_answers() -> None:
     assert (world.peer.skew_s, world.agent.status) == (0.0, AgentStatus(AgentState.UP))
 
 
-def test_another_alert_is_not_ended_by_a_right_clock() -> None:
+def test_correct_clock_does_not_end_another_alert() -> None:
     world = World(0.0)
     world.up()
     other = AgentStatus(AgentState.ALERT, "has not answered for 90 s")
@@ -138,14 +138,14 @@ def test_another_alert_is_not_ended_by_a_right_clock() -> None:
     assert world.agent.status == other
 
 
-def test_an_agent_that_cannot_be_asked_is_believed_at_hello() -> None:
+def test_hello_decides_for_an_agent_that_does_not_answer() -> None:
     world = World(90.0)
     world.peer.mute = True
     with pytest.raises(NotReadyError, match="90 s ahead"):
         world.up()
 
 
-def test_a_clock_that_keeps_tls_from_working_is_set_past_it_and_not_at_every_attempt() -> None:
+def test_clock_that_breaks_tls_is_set_without_the_channel_at_an_interval() -> None:
     world = World(-7200.0)
     world.agent.peer, seconds = None, [100.0]
     asked: list[float] = []

@@ -52,9 +52,7 @@ def agent_and_peer(clock: Clock) -> tuple[Agent, FakePeer]:
     return agent, peer
 
 
-def test_a_busy_machine_is_up_and_says_why_it_is_slow(
-    clock: Clock, agent_and_peer: tuple[Agent, FakePeer]
-) -> None:
+def test_busy_machine_is_up_with_a_remark(clock: Clock, agent_and_peer: tuple[Agent, FakePeer]) -> None:
     agent, peer = agent_and_peer
     clock.advance(10)
     assert agent.status == AgentStatus(AgentState.UP)
@@ -69,9 +67,7 @@ def test_a_busy_machine_is_up_and_says_why_it_is_slow(
     assert agent.status == AgentStatus(AgentState.UP)
 
 
-def test_an_agent_from_before_says_nothing_of_its_load(
-    clock: Clock, agent_and_peer: tuple[Agent, FakePeer]
-) -> None:
+def test_older_agent_reports_no_load(clock: Clock, agent_and_peer: tuple[Agent, FakePeer]) -> None:
     agent, peer = agent_and_peer
     peer.load = None
     clock.advance(10)
@@ -80,7 +76,7 @@ def test_an_agent_from_before_says_nothing_of_its_load(
 
 
 @pytest.mark.parametrize(("load", "alert_after_s"), [(QUIET, 30), (BUSY, 130)])
-def test_silence_is_an_alert_later_on_a_slow_machine(
+def test_slow_machine_gets_a_later_alert_for_silence(
     clock: Clock, agent_and_peer: tuple[Agent, FakePeer], load: MachineLoad, alert_after_s: int
 ) -> None:
     agent, peer = agent_and_peer

@@ -114,7 +114,7 @@ def agent(double: QemuGaDouble) -> GuestAgent:
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_an_earlier_client_left_is_skipped() -> None:
+async def test_unread_data_of_an_earlier_client_is_skipped() -> None:
     double = QemuGaDouble()
     double.say(b'{"return": {"half an answer')
     double.say(b'": 1}\n\xff{"return": 7}\n\xffno json\n')
@@ -123,13 +123,13 @@ async def test_what_an_earlier_client_left_is_skipped() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_guest_that_says_nothing_is_named_as_silent() -> None:
+async def test_silent_guest_agent_is_reported() -> None:
     with pytest.raises(GuestAgentSilentError, match="guest agent did not answer"):
         await agent(QemuGaDouble(guest_sync_delimited=lambda _: None)).ping(timeout_s=0.05)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_command_that_does_not_end_is_named() -> None:
+async def test_command_that_does_not_end_is_named() -> None:
     double = QemuGaDouble(guest_get_osinfo=lambda _: None)
     with pytest.raises(GuestAgentSilentError, match="did not finish guest-get-osinfo"):
         await agent(double).os_info(timeout_s=0.05)
@@ -137,7 +137,7 @@ async def test_a_command_that_does_not_end_is_named() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_machine_without_the_channel_and_one_that_ends() -> None:
+async def test_missing_channel_and_ended_machine_are_reported() -> None:
     async def refused() -> Streams:
         raise FileNotFoundError("agent")
 
@@ -180,7 +180,7 @@ async def test_files_go_both_ways_in_pieces_and_are_closed() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_refusal_is_quoted_and_what_was_sent_is_not() -> None:
+async def test_rejection_is_quoted_without_the_arguments() -> None:
     full = {"error": {"class": "GenericError", "desc": "failed to write to file: No space left on device"}}
     double = QemuGaDouble(guest_file_write=lambda _: full)
     with pytest.raises(GuestAgentError, match="No space left") as raised:
@@ -194,7 +194,7 @@ async def test_a_refusal_is_quoted_and_what_was_sent_is_not() -> None:
 
 @pytest.mark.parametrize("answer", [[], {"return": {}}, {"return": {"pid": 1}, "x": 1}, {"error": "odd"}])
 @pytest_twisted.ensureDeferred
-async def test_an_answer_that_is_none_is_an_error(answer: object) -> None:
+async def test_invalid_answer_is_an_error(answer: object) -> None:
     double = QemuGaDouble(guest_exec=lambda _: answer, guest_exec_status=lambda _: {"return": 5})
     with pytest.raises(GuestAgentError):
         await agent(double).run(["/bin/true"])
@@ -244,7 +244,7 @@ class _CountedConnections:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_held_connection_serves_every_conversation_and_stays_open() -> None:
+async def test_held_connection_serves_every_session() -> None:
     double = QemuGaDouble()
     connections = _CountedConnections(double)
     agent = GuestAgent("s-1-VM", connections.connect)
@@ -259,7 +259,7 @@ async def test_a_held_connection_serves_every_conversation_and_stays_open() -> N
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_conversation_that_failed_gets_a_new_connection_that_is_held_again() -> None:
+async def test_failed_session_gets_a_new_held_connection() -> None:
     mute = QemuGaDouble(guest_sync_delimited=lambda arguments: None)
     well = QemuGaDouble()
     connections = _CountedConnections(mute, well)
@@ -274,7 +274,7 @@ async def test_a_conversation_that_failed_gets_a_new_connection_that_is_held_aga
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_machine_without_a_channel_cannot_be_held_and_that_is_no_error() -> None:
+async def test_holding_a_missing_channel_is_no_error() -> None:
     async def nobody() -> Streams:
         raise FileNotFoundError
 
@@ -285,7 +285,7 @@ async def test_a_machine_without_a_channel_cannot_be_held_and_that_is_no_error()
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_slow_guest_is_given_more_time() -> None:
+async def test_timeouts_scale_with_a_slow_guest() -> None:
     mute = QemuGaDouble(guest_sync_delimited=lambda arguments: None)
     slow = GuestAgent("s-1-VM", mute.connect, lambda: 5.0)
     began_s = time.monotonic()

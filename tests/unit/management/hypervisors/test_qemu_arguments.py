@@ -56,7 +56,7 @@ def after(words: list[str], option: str) -> list[str]:
     return [words[index + 1] for index, word in enumerate(words) if word == option]
 
 
-def test_nothing_secret_is_in_it(spec: DomainSpec) -> None:
+def test_command_line_has_no_secret(spec: DomainSpec) -> None:
     text = " ".join(line(spec))
     for secret in ("PRIVATE", "hunter2", "s3cr3t!!"):
         assert secret not in text
@@ -106,13 +106,13 @@ def test_an_iso_boots_before_the_disk_and_is_read_only(spec: DomainSpec) -> None
     assert "-kernel" not in words
 
 
-def test_without_a_screen_there_is_none(spec: DomainSpec) -> None:
+def test_no_display_without_vnc(spec: DomainSpec) -> None:
     words = line(evolve(spec, vnc=None), evolve(CHANNELS, vnc_port=None))
     assert after(words, "-display") == ["none"]
     assert "-vnc" not in words
 
 
-def test_an_ipv6_screen_is_bracketed(spec: DomainSpec) -> None:
+def test_ipv6_address_of_vnc_is_bracketed(spec: DomainSpec) -> None:
     words = line(evolve(spec, vnc=VncSpec("fd00::1", 0, "x")))
     assert after(words, "-vnc")[0].startswith("[fd00::1]:23,")
 
@@ -133,7 +133,7 @@ def test_taps_are_short_and_follow_the_uuid(spec: DomainSpec) -> None:
         ({"vnc": VncSpec("10.11.0.1", 0, "ninechars")}, "the maximum is 8 bytes"),
     ],
 )
-def test_what_qemu_would_misread_is_refused_first(
+def test_values_that_qemu_would_misread_are_rejected(
     spec: DomainSpec, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(HypervisorError, match=message):

@@ -20,7 +20,7 @@ def test_values_are_base64_whatever_is_in_them() -> None:
     assert base64.b64decode(encoded, validate=True) == value
 
 
-def test_too_much_is_refused_with_what_to_do() -> None:
+def test_too_large_credentials_are_rejected_with_a_hint() -> None:
     with pytest.raises(HypervisorError, match=r"64511.*P-256"):
         smbios.credential_strings({"systemvm.identity": b"x" * 50_000})
     assert smbios.credential_strings({"systemvm.identity": b"x" * 48_000})

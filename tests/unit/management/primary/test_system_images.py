@@ -99,12 +99,12 @@ async def test_a_file_without_a_hash_is_refused(tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_missing_build_says_what_builds_it(tmp_path: Path) -> None:
+async def test_missing_build_has_a_hint(tmp_path: Path) -> None:
     with pytest.raises(PrimaryStorageError, match='run "make images"'):
         await SystemImages(tmp_path / "images").import_image(tmp_path / "no.manifest.json")
 
 
 @pytest.mark.parametrize("name", ["", "..", "a" * 63, "../" + "a" * 61])
-def test_an_image_is_asked_for_by_its_hash_alone(tmp_path: Path, name: str) -> None:
+def test_image_is_found_only_by_its_hash(tmp_path: Path, name: str) -> None:
     with pytest.raises(PrimaryStorageError, match="not the name of an image"):
         SystemImages(tmp_path).get(name)

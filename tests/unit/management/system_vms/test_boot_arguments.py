@@ -24,7 +24,7 @@ from systemvm.wire import boot_arguments
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_ssvm_is_told_all_of_reference_1_3(world: Any) -> None:
+async def test_ssvm_gets_all_arguments_of_reference_1_3(world: Any) -> None:
     await world.reconciler.scan()
     spec = world.hypervisor.specs["s-1-VM"]
     text = spec.credentials[boot_arguments.CMDLINE_CREDENTIAL].decode()
@@ -63,7 +63,7 @@ async def test_an_ssvm_is_told_all_of_reference_1_3(world: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_cpvm_is_told_all_of_reference_1_4(world: Any) -> None:
+async def test_cpvm_gets_all_arguments_of_reference_1_4(world: Any) -> None:
     await world.reconciler.scan()
     spec = world.hypervisor.specs["v-2-VM"]
     arguments = boot_arguments.parse(spec.credentials[boot_arguments.CMDLINE_CREDENTIAL].decode())
@@ -82,7 +82,7 @@ async def test_a_cpvm_is_told_all_of_reference_1_4(world: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_rows_say_what_the_guest_is_told(world: Any) -> None:
+async def test_rows_match_the_boot_arguments(world: Any) -> None:
     await world.reconciler.scan()
     vm = await world.database.read(instances.by_instance_name, "s-1-VM")
     nics = await world.database.read(instances.nics_of, vm.id)
@@ -97,7 +97,7 @@ async def test_rows_say_what_the_guest_is_told(world: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_guest_understands_its_network(world: Any) -> None:
+async def test_guest_parses_its_network(world: Any) -> None:
     """Both ends of the same text: the guest's own reader plans four NICs and a default route."""
     from systemvm.guest.network import make_plan
 
@@ -108,7 +108,7 @@ async def test_the_guest_understands_its_network(world: Any) -> None:
     assert [str(route.gateway) for route in planned.routes] == ["203.0.113.1"]
 
 
-def test_ipv6_goes_with_each_address_of_a_network_that_has_it(zone: ZoneConfig, tmp_path: Path) -> None:
+def test_each_nic_on_an_ipv6_network_has_an_ipv6_address(zone: ZoneConfig, tmp_path: Path) -> None:
     public = msgspec.structs.replace(
         zone.networks.public, cidr6=IPv6Network("2001:db8:2::/64"), gateway6=IPv6Address("fe80::1")
     )
@@ -154,7 +154,9 @@ def nic(traffic: str, device: int, address: str) -> Nic:
     ("cidr6", "gateway6", "why"),
     [("2001:db8::/112", None, "/96 at most"), ("2001:db8::/64", "2001:db9::1", "outside of its network")],
 )
-def test_an_ipv6_network_that_cannot_be(zone: ZoneConfig, cidr6: str, gateway6: str | None, why: str) -> None:
+def test_invalid_ipv6_network_is_rejected(
+    zone: ZoneConfig, cidr6: str, gateway6: str | None, why: str
+) -> None:
     gateway = IPv6Address(gateway6) if gateway6 else None
     with pytest.raises(ValueError, match=why):
         msgspec.structs.replace(zone.networks.public, cidr6=IPv6Network(cidr6), gateway6=gateway)

@@ -211,13 +211,13 @@ FROM_INSIDE: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize("case", FROM_INSIDE)
-def test_a_guest_that_is_asked_tells_what_is_wrong(case: str) -> None:
+def test_probe_explains_the_fault(case: str) -> None:
     changes, reason, hint = FROM_INSIDE[case]
     seen = guest_probe.parse(guest(**changes), NOW_S)
     assert guest_probe.explain(seen, NAME, ADDRESS, PORT) == AgentStatus(AgentState.ALERT, reason, hint)
 
 
-def test_a_guest_that_is_well_has_no_reason() -> None:
+def test_probe_of_a_healthy_guest_has_no_reason() -> None:
     assert guest_probe.explain(guest_probe.parse(guest(), NOW_S + 3), NAME, ADDRESS, PORT) is None
 
 
@@ -225,11 +225,11 @@ def test_a_guest_that_is_well_has_no_reason() -> None:
     "output",
     ["", "=== clock\n", "=== dial\nx\n--- ", "\x00" * 100, "=== preinit\nActiveState=failed\n--- 0\n"],
 )
-def test_half_an_answer_is_no_error(output: str) -> None:
+def test_truncated_output_is_parsed(output: str) -> None:
     guest_probe.explain(guest_probe.parse(output, NOW_S), NAME, ADDRESS, PORT)
 
 
-def test_reasons_of_a_boot_have_sentences() -> None:
+def test_every_boot_failure_has_a_text() -> None:
     codes = [code for code in range(2, 256) if BootFailure.of_exit_code(code) is not None]
     of_preinit = [BootFailure.of_exit_code(code) for code in codes]
     assert len(of_preinit) == 5
@@ -306,7 +306,7 @@ CONSOLES: dict[str, tuple[str, str, str]] = {
 
 
 @pytest.mark.parametrize("case", CONSOLES)
-def test_a_console_tells_what_is_wrong(case: str) -> None:
+def test_serial_log_explains_the_fault(case: str) -> None:
     written, reason, hint = CONSOLES[case]
     earlier = "Kernel panic - not syncing: of an earlier start\n"
     found = serial_log.find_error(earlier + serial_log.start_marker("2026-11-21").decode() + written, NAME)
@@ -314,7 +314,7 @@ def test_a_console_tells_what_is_wrong(case: str) -> None:
     assert (found.reason, found.hint) == (reason, hint)
 
 
-def test_a_console_of_a_good_start_complains_of_nothing() -> None:
+def test_serial_log_of_a_good_start_has_no_error() -> None:
     panic = "Kernel panic - not syncing: earlier\n" + serial_log.start_marker("2026-11-21").decode()
     assert serial_log.find_error(panic + RESET, NAME) is None
     assert not serial_log.is_empty(panic + RESET)
@@ -382,7 +382,7 @@ async def rounds(world: Any, diagnosis: Diagnosis, advance_s: float = 0.0) -> Ag
 
 
 @pytest_twisted.ensureDeferred
-async def test_it_asks_inside_after_a_while_and_says_what_it_found_where_everybody_looks(world: Any) -> None:
+async def test_diagnosis_sets_the_status_after_its_grace_period(world: Any) -> None:
     await world.reconciler.scan()
     machines = FakeMachines(guest(dial=("", 124)))
     diagnosis = diagnosis_of(world, machines)
@@ -397,7 +397,7 @@ async def test_it_asks_inside_after_a_while_and_says_what_it_found_where_everybo
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_guest_that_is_only_slow_is_called_busy(world: Any) -> None:
+async def test_slow_guest_is_reported_as_busy(world: Any) -> None:
     await world.reconciler.scan()
     machines = FakeMachines(guest())
     machines.guest.files[guest_probe.LOADAVG] = b"9.25 8.00 7.00 6/120 4000\n"
@@ -413,7 +413,7 @@ async def test_a_guest_that_is_only_slow_is_called_busy(world: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_definite_fault_is_the_better_reason_than_a_busy_guest(world: Any) -> None:
+async def test_fault_takes_precedence_over_a_busy_guest(world: Any) -> None:
     await world.reconciler.scan()
     machines = FakeMachines(guest(agent=unit(ActiveState="inactive", Result="success")))
     machines.guest.files[guest_probe.LOADAVG] = b"9.25 8.00 7.00 6/120 4000\n"
@@ -490,7 +490,7 @@ HYPERVISOR: dict[str, tuple[FakeMachines, str, str, str]] = {
 
 @pytest.mark.parametrize("case", HYPERVISOR)
 @pytest_twisted.ensureDeferred
-async def test_without_an_answer_from_inside_console_and_hypervisor_are_asked(world: Any, case: str) -> None:
+async def test_console_and_hypervisor_are_examined_without_a_guest_agent(world: Any, case: str) -> None:
     machines, console, reason, hint = HYPERVISOR[case]
     await world.reconciler.scan()
     console_of(world, console)
@@ -500,7 +500,7 @@ async def test_without_an_answer_from_inside_console_and_hypervisor_are_asked(wo
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_console_that_says_the_end_is_believed_at_once(world: Any) -> None:
+async def test_final_error_on_the_console_is_reported_at_once(world: Any) -> None:
     await world.reconciler.scan()
     console_of(world, CONSOLES["no boot arguments"][0])
     status = await rounds(world, diagnosis_of(world, FakeMachines(None)))
@@ -512,7 +512,7 @@ async def test_a_console_that_says_the_end_is_believed_at_once(world: Any) -> No
     [ControlFailure.WRONG_CA, ControlFailure.EXPIRED, ControlFailure.NOT_YET_VALID, ControlFailure.REVOKED],
 )
 @pytest_twisted.ensureDeferred
-async def test_a_refusal_is_the_better_reason(world: Any, check: ControlFailure) -> None:
+async def test_refusal_takes_precedence_over_a_diagnosis(world: Any, check: ControlFailure) -> None:
     await world.reconciler.scan()
     vm = await world.database.read(instances.by_instance_name, NAME)
     nics = await world.database.read(instances.nics_of, vm.id)
@@ -528,7 +528,7 @@ async def test_a_refusal_is_the_better_reason(world: Any, check: ControlFailure)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_machine_that_ended_before_its_agent_came_says_why_by_its_console(world: Any) -> None:
+async def test_end_before_the_agent_connected_is_explained_by_the_console(world: Any) -> None:
     world.reconciler._last_serial_error = diagnosis_of(world, FakeMachines(None)).last_serial_error
     await world.reconciler.scan()
     console_of(world, CONSOLES["kernel panic"][0])
@@ -545,7 +545,7 @@ async def test_a_machine_that_ended_before_its_agent_came_says_why_by_its_consol
 
 
 @pytest_twisted.ensureDeferred
-async def test_host_keys_of_this_start_come_by_the_guest_agent_before_the_agent(
+async def test_host_keys_are_read_through_the_guest_agent_before_hello(
     world: Any,
 ) -> None:
     await world.reconciler.scan()
@@ -584,7 +584,9 @@ async def test_host_keys_of_this_start_come_by_the_guest_agent_before_the_agent(
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_states_are_cloudstacks(world: Any, state: Any, agent: Any, reason: Any, word: Any) -> None:
+async def test_states_are_those_of_cloudstack(
+    world: Any, state: Any, agent: Any, reason: Any, word: Any
+) -> None:
     await world.reconciler.scan()
     vm = await world.database.read(instances.by_instance_name, NAME)
     row = await world.database.run(instances.update, vm.id, state=state, agent_state=agent, reason=reason)
@@ -592,6 +594,6 @@ async def test_states_are_cloudstacks(world: Any, state: Any, agent: Any, reason
     await world.database.drain()
 
 
-def test_every_state_is_one_of_cloudstacks() -> None:
+def test_every_state_exists_in_cloudstack() -> None:
     words = "Creating Connecting Up Down Disconnected Alert Removed Error"
     assert {state.value for state in HostState} == set(words.split())

@@ -26,7 +26,7 @@ def diagnostics(tmp_path: Path) -> Diagnostics:
     return Diagnostics(None, None, tmp_path / "shelf")  # type: ignore[arg-type]  # asks no row here
 
 
-def test_a_zip_has_an_address_of_its_own(diagnostics: Diagnostics) -> None:
+def test_each_zip_has_its_own_address(diagnostics: Diagnostics) -> None:
     first, second = (diagnostics._keep("s-1-VM", zipped()) for _ in range(2))
     assert first.parent.name != second.parent.name
     assert len(first.parent.name) == 32
@@ -45,7 +45,7 @@ def test_a_zip_has_an_address_of_its_own(diagnostics: Diagnostics) -> None:
         ("{token}", ""),
     ],
 )
-def test_no_other_address_leads_anywhere(
+def test_unknown_address_finds_no_zip(
     diagnostics: Diagnostics, tmp_path: Path, token: str, name: str
 ) -> None:
     (tmp_path / "key").write_text("canary")
@@ -54,13 +54,13 @@ def test_no_other_address_leads_anywhere(
 
 
 @pytest.mark.parametrize("data", [b"", b"no zip", zipped()[:-10]])
-def test_what_is_no_zip_is_not_kept(diagnostics: Diagnostics, tmp_path: Path, data: bytes) -> None:
+def test_invalid_zip_is_rejected(diagnostics: Diagnostics, tmp_path: Path, data: bytes) -> None:
     with pytest.raises(HypervisorError, match="sent an invalid zip"):
         diagnostics._keep("s-1-VM", data)
     assert not (tmp_path / "shelf").exists()
 
 
-def test_old_ones_go(diagnostics: Diagnostics) -> None:
+def test_old_zips_are_deleted(diagnostics: Diagnostics) -> None:
     old, new = (diagnostics._keep("s-1-VM", zipped()) for _ in range(2))
     os.utime(old.parent, (0, 0))
     diagnostics.forget_old()

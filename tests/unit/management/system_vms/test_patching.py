@@ -82,7 +82,7 @@ async def begun(
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_agent_that_comes_up_with_the_new_version_is_kept(
+async def test_patch_is_kept_when_the_agent_comes_up(
     world: Any, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     guest = Guest([TRIAL, MANAGED_ROLES])
@@ -105,7 +105,9 @@ async def test_an_agent_that_comes_up_with_the_new_version_is_kept(
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_that_never_comes_up_is_taken_back(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_patch_is_rolled_back_when_the_agent_does_not_come_up(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     guest = Guest([TRIAL, UNDONE])
     patched = await begun(world, monkeypatch, guest)
     await settled(world.database)
@@ -117,7 +119,7 @@ async def test_one_that_never_comes_up_is_taken_back(world: Any, monkeypatch: py
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_was_cut_off_is_cleared_away(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_interrupted_patch_is_recovered(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     guest = Guest([SILENCE, SILENCE])
     patched = await begun(world, monkeypatch, guest)
     with pytest.raises(HypervisorError, match="patch was interrupted: ssh ended: killed"):
@@ -126,7 +128,7 @@ async def test_what_was_cut_off_is_cleared_away(world: Any, monkeypatch: pytest.
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_that_runs_it_already_is_left_alone_unless_forced(
+async def test_current_agent_is_patched_only_when_forced(
     world: Any, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     guest = Guest([TRIAL, MANAGED_ROLES])
@@ -138,9 +140,7 @@ async def test_one_that_runs_it_already_is_left_alone_unless_forced(
 
 
 @pytest_twisted.ensureDeferred
-async def test_nobody_is_logged_in_to_whose_host_key_is_unknown(
-    world: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_unknown_host_key_prevents_a_login(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     guest = Guest([])
     patched = await begun(world, monkeypatch, guest, host_keys=[])
     with pytest.raises(HypervisorError, match="has no known ssh host keys"):

@@ -65,7 +65,7 @@ async def connected(world: Any, name: str) -> tuple[Agent, FakePeer]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_ssvm_mounts_the_zones_stores(world: Any, preparations: AgentPreparation) -> None:
+async def test_ssvm_mounts_the_stores_of_its_zone(world: Any, preparations: AgentPreparation) -> None:
     await world.reconciler.scan()
     agent, peer = await connected(world, "s-1-VM")
     assert world.directory.preparations(Role.SSVM) == [preparations.mount_stores]
@@ -79,9 +79,7 @@ async def test_an_ssvm_mounts_the_zones_stores(world: Any, preparations: AgentPr
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_store_that_stops_answering_is_said_beside_up(
-    world: Any, preparations: AgentPreparation
-) -> None:
+async def test_unresponsive_store_is_shown_beside_up(world: Any, preparations: AgentPreparation) -> None:
     await world.reconciler.scan()
     agent, peer = await connected(world, "s-1-VM")
     hangs = "NFS server 10.12.0.2 takes connections and does not answer"
@@ -100,7 +98,7 @@ async def test_a_store_that_stops_answering_is_said_beside_up(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_store_says_nothing_of_an_agent_that_is_gone(
+async def test_store_does_not_change_the_status_of_a_lost_agent(
     world: Any, preparations: AgentPreparation
 ) -> None:
     await world.reconciler.scan()
@@ -112,7 +110,7 @@ async def test_a_store_says_nothing_of_an_agent_that_is_gone(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_cpvm_gets_a_certificate_of_the_advertised_origin(
+async def test_cpvm_gets_a_certificate_for_the_advertised_origin(
     world: Any, preparations: AgentPreparation
 ) -> None:
     await world.reconciler.scan()
@@ -130,7 +128,7 @@ async def test_a_cpvm_gets_a_certificate_of_the_advertised_origin(
 
 
 @pytest_twisted.ensureDeferred
-async def test_housekeeping_measures_renews_and_forgets(world: Any, preparations: AgentPreparation) -> None:
+async def test_housekeeping_measures_renews_and_expires(world: Any, preparations: AgentPreparation) -> None:
     await world.reconciler.scan()
     _, ssvm = await connected(world, "s-1-VM")
     _, cpvm = await connected(world, "v-2-VM")
@@ -156,7 +154,7 @@ async def test_housekeeping_measures_renews_and_forgets(world: Any, preparations
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_busy_guest_is_called_busy_and_its_nfs_server_is_not_blamed(
+async def test_busy_guest_is_reported_instead_of_its_nfs_server(
     world: Any, preparations: AgentPreparation
 ) -> None:
     await world.reconciler.scan()

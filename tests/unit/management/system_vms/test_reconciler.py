@@ -30,7 +30,7 @@ async def vm_of(world: Any, name: str) -> instances.Instance:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_zone_gets_one_of_each_and_no_more(world: Any) -> None:
+async def test_zone_gets_one_system_vm_of_each_role(world: Any) -> None:
     await world.reconciler.scan()
     await world.reconciler.scan()
     assert [spec.name for spec in world.hypervisor.started] == ["s-1-VM", "v-2-VM"]
@@ -42,7 +42,7 @@ async def test_a_zone_gets_one_of_each_and_no_more(world: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_machine_is_a_clone_with_credentials_of_its_own(world: Any) -> None:
+async def test_machine_is_a_clone_with_its_own_credentials(world: Any) -> None:
     await world.reconciler.scan()
     spec = world.hypervisor.specs["s-1-VM"]
     assert spec.is_system
@@ -56,7 +56,7 @@ async def test_the_machine_is_a_clone_with_credentials_of_its_own(world: Any) ->
 
 
 @pytest_twisted.ensureDeferred
-async def test_only_agents_of_vms_that_there_are_may_come_in(world: Any) -> None:
+async def test_only_agents_of_existing_vms_are_admitted(world: Any) -> None:
     await world.reconciler.scan()
     world.directory.admit(Caller("s-1-VM", "ssvm"))
     for stranger in (Caller("s-9-VM", "ssvm"), Caller("s-1-VM", "cpvm")):
@@ -65,7 +65,7 @@ async def test_only_agents_of_vms_that_there_are_may_come_in(world: Any) -> None
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_agent_comes_in_while_its_machine_lives_and_not_without_it(world: Any) -> None:
+async def test_agent_is_admitted_only_while_its_machine_runs(world: Any) -> None:
     agent = Caller("S-1-vm", "ssvm")  # names know no case
     launch, end = world.hypervisor.start, world.hypervisor.stop
     admitted: list[InstanceState] = []
@@ -103,7 +103,7 @@ async def test_an_agent_comes_in_while_its_machine_lives_and_not_without_it(worl
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_guest_that_resets_itself_starts_again_with_fresh_credentials(world: Any) -> None:
+async def test_reset_in_the_guest_restarts_it_with_fresh_credentials(world: Any) -> None:
     await world.reconciler.scan()
     before = world.hypervisor.specs["s-1-VM"]
     world.directory.agent("s-1-VM").hello = object()  # it had come up
@@ -130,7 +130,7 @@ async def test_a_guest_that_resets_itself_starts_again_with_fresh_credentials(wo
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_failing_start_says_why_and_is_tried_again_ever_later(world: Any) -> None:
+async def test_failed_start_has_a_reason_and_a_growing_backoff(world: Any) -> None:
     world.hypervisor.failing = HypervisorError("no memory is left", "stop a machine")
     await world.reconciler.scan()
     ssvm = await vm_of(world, "s-1-VM")
@@ -146,7 +146,7 @@ async def test_a_failing_start_says_why_and_is_tried_again_ever_later(world: Any
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_that_dies_before_its_agents_first_word_waits(world: Any) -> None:
+async def test_end_before_hello_is_restarted_with_a_backoff(world: Any) -> None:
     await world.reconciler.scan()
     world.hypervisor.end("s-1-VM", ExitReason.GUEST_PANIC)
     await settled(world.database)
@@ -159,7 +159,7 @@ async def test_one_that_dies_before_its_agents_first_word_waits(world: Any) -> N
 
 
 @pytest_twisted.ensureDeferred
-async def test_stop_is_followed_by_a_start_with_the_same_name_and_addresses(world: Any) -> None:
+async def test_stopped_system_vm_starts_again_with_its_name_and_addresses(world: Any) -> None:
     await world.reconciler.scan()
     vm = await vm_of(world, "s-1-VM")
     had = await world.database.read(addresses.of_vm, vm.id)
@@ -173,7 +173,7 @@ async def test_stop_is_followed_by_a_start_with_the_same_name_and_addresses(worl
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_that_cannot_be_stopped_is_running_and_says_why(world: Any) -> None:
+async def test_failed_stop_leaves_it_running_with_a_reason(world: Any) -> None:
     await world.reconciler.scan()
     vm = await vm_of(world, "s-1-VM")
 
@@ -202,7 +202,7 @@ async def test_reboot_keeps_the_public_address_and_can_be_forced(world: Any) -> 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_cpvm_that_starts_anew_has_no_sessions(world: Any) -> None:
+async def test_restarted_cpvm_has_no_sessions(world: Any) -> None:
     await world.reconciler.scan()
     ssvm, cpvm = await vm_of(world, "s-1-VM"), await vm_of(world, "v-2-VM")
     await world.database.run(instances.update, cpvm.id, console_sessions=1)
@@ -226,7 +226,7 @@ async def test_a_cpvm_that_starts_anew_has_no_sessions(world: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_destroy_makes_room_for_one_of_a_new_name(world: Any) -> None:
+async def test_destroyed_system_vm_is_replaced_under_a_new_name(world: Any) -> None:
     await world.reconciler.scan()
     vm = await vm_of(world, "v-2-VM")
     await world.lifecycle.destroy(vm.uuid)
@@ -242,7 +242,7 @@ async def test_destroy_makes_room_for_one_of_a_new_name(world: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_newer_image_is_a_new_disk_at_the_next_start(world: Any) -> None:
+async def test_newer_image_gives_a_new_disk_at_the_next_start(world: Any) -> None:
     await world.reconciler.scan()
     vm = await vm_of(world, "s-1-VM")
     world.images.rebuild()
@@ -253,7 +253,7 @@ async def test_a_newer_image_is_a_new_disk_at_the_next_start(world: Any) -> None
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_restarted_daemon_adopts_what_runs_and_starts_what_does_not(world: Any) -> None:
+async def test_restarted_daemon_adopts_running_and_starts_other_system_vms(world: Any) -> None:
     await world.reconciler.scan()
     del world.hypervisor.specs["v-2-VM"]  # it died while no daemon looked
     again = world.restarted()
@@ -270,7 +270,7 @@ async def test_a_restarted_daemon_adopts_what_runs_and_starts_what_does_not(worl
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_whose_agent_never_calls_is_started_again(world: Any) -> None:
+async def test_system_vm_without_an_agent_is_restarted(world: Any) -> None:
     await world.reconciler.scan()
     await world.reconciler.scan()  # from here on it is watched
     world.clock.advance(world.configuration.management.supervision.agent_deadline_s + 1)
@@ -280,14 +280,14 @@ async def test_one_whose_agent_never_calls_is_started_again(world: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_zone_without_a_store_gets_no_ssvm(world: Any) -> None:
+async def test_zone_without_a_store_gets_no_ssvm(world: Any) -> None:
     world.configuration.zones[0].image_stores.clear()
     await world.reconciler.scan()
     assert list(world.hypervisor.specs) == ["v-1-VM"]
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_user_vm_is_none_of_this(world: Any) -> None:
+async def test_user_vm_is_not_a_system_vm(world: Any) -> None:
     from systemvm.management.state.status import InstanceType
 
     user = await world.database.run(instances.create, InstanceType.USER, account_id=2, zone_id=1)
@@ -296,7 +296,7 @@ async def test_a_user_vm_is_none_of_this(world: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_stop_waits_for_the_start_that_is_under_way(world: Any) -> None:
+async def test_stop_waits_for_the_start_in_progress(world: Any) -> None:
     from twisted.internet.defer import Deferred
 
     gate: Deferred[None] = Deferred()
@@ -336,7 +336,7 @@ class SlowGoodbye:
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_late_end_of_a_dead_machines_connection_alerts_nobody(world: Any) -> None:
+async def test_late_end_of_an_old_connection_is_no_alert(world: Any) -> None:
     await world.reconciler.scan()
     agent, connection = world.directory.agent("s-1-VM"), SlowGoodbye()
     agent.peer = connection

@@ -91,7 +91,7 @@ async def test_a_template_that_is_not_deleted_keeps_its_copy(
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_iso_goes_as_a_template_does_and_takes_nobody_along(
+async def test_copy_of_a_deleted_iso_is_removed_like_a_templates(
     cloud: SmallCloud, copies: TemplateCopies
 ) -> None:
     iso, _ = cloud.add_template(format=ImageFormat.ISO)
@@ -149,7 +149,7 @@ async def test_a_start_that_is_copying_meanwhile_finds_its_copy(
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_cannot_be_deleted_is_tried_again(cloud: SmallCloud, copies: TemplateCopies) -> None:
+async def test_failed_deletion_of_a_copy_is_retried(cloud: SmallCloud, copies: TemplateCopies) -> None:
     template, _ = cloud.add_template()
     vm = await deployed(cloud, template)
     await cloud.machines.destroy(vm.id, expunge=True)
@@ -164,7 +164,7 @@ async def test_what_cannot_be_deleted_is_tried_again(cloud: SmallCloud, copies: 
 
 
 @pytest_twisted.ensureDeferred
-async def test_copies_of_another_host_are_not_ours(cloud: SmallCloud) -> None:
+async def test_copies_of_another_host_stay(cloud: SmallCloud) -> None:
     template, _ = cloud.add_template()
     vm = await deployed(cloud, template)
     await cloud.machines.destroy(vm.id, expunge=True)

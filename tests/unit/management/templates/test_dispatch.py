@@ -72,7 +72,7 @@ async def say(cloud: SmallCloud, method: str, status: DownloadStatus, by: Any = 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_registered_template_goes_to_an_ssvm_at_once(cloud: SmallCloud) -> None:
+async def test_registered_template_is_assigned_at_once(cloud: SmallCloud) -> None:
     cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = started
     answer = await cloud.call(
         "registerTemplate",
@@ -101,7 +101,7 @@ async def test_a_registered_template_goes_to_an_ssvm_at_once(cloud: SmallCloud) 
 
 
 @pytest_twisted.ensureDeferred
-async def test_without_an_ssvm_it_waits_and_says_for_what(cloud: SmallCloud, ref: StoreRef) -> None:
+async def test_download_without_an_ssvm_waits_with_a_hint(cloud: SmallCloud, ref: StoreRef) -> None:
     cloud.agents.disconnect("s-1-VM")
     await cloud.dispatch.reconcile()
     row = await status_of(cloud)
@@ -116,7 +116,7 @@ async def test_without_an_ssvm_it_waits_and_says_for_what(cloud: SmallCloud, ref
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_is_silent_is_asked_again_with_the_same_job(cloud: SmallCloud, ref: StoreRef) -> None:
+async def test_silent_ssvm_is_called_again_with_the_same_job(cloud: SmallCloud, ref: StoreRef) -> None:
     cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = started
     await cloud.dispatch.reconcile()
     cloud.clock.advance(STATUS_VALID_S - 1)
@@ -131,7 +131,7 @@ async def test_who_is_silent_is_asked_again_with_the_same_job(cloud: SmallCloud,
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_end_that_was_lost_is_learned_by_asking(cloud: SmallCloud, ref: StoreRef) -> None:
+async def test_lost_end_is_found_by_a_later_call(cloud: SmallCloud, ref: StoreRef) -> None:
     cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = lambda request: DownloadStatus(
         request.job_id, DONE, install_path="template/tmpl/2/1/x.qcow2", virtual_size_bytes=7
     )
@@ -142,7 +142,7 @@ async def test_an_end_that_was_lost_is_learned_by_asking(cloud: SmallCloud, ref:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_download_stays_with_its_ssvm_while_that_is_up(cloud: SmallCloud, ref: StoreRef) -> None:
+async def test_download_stays_with_its_ssvm_while_it_is_up(cloud: SmallCloud, ref: StoreRef) -> None:
     cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = started
     await cloud.dispatch.reconcile()
     other_vm = cloud.add_system_vm(InstanceType.SECONDARY_STORAGE)
@@ -157,7 +157,7 @@ async def test_a_download_stays_with_its_ssvm_while_that_is_up(cloud: SmallCloud
 
 
 @pytest_twisted.ensureDeferred
-async def test_new_downloads_go_where_least_is_done(cloud: SmallCloud) -> None:
+async def test_new_downloads_go_to_the_least_loaded_ssvm(cloud: SmallCloud) -> None:
     other_vm = cloud.add_system_vm(InstanceType.SECONDARY_STORAGE)
     other = cloud.agents.connect(other_vm.instance_name, Role.SSVM)
     for peer in (other, cloud.ssvm_peer):
@@ -178,7 +178,9 @@ async def test_new_downloads_go_where_least_is_done(cloud: SmallCloud) -> None:
         RpcError.refused("mount_failed", "the store does not answer", "check it"),
     ],
 )
-async def test_what_may_pass_keeps_it_waiting(cloud: SmallCloud, ref: StoreRef, error: RpcError) -> None:
+async def test_temporary_error_keeps_a_download_waiting(
+    cloud: SmallCloud, ref: StoreRef, error: RpcError
+) -> None:
     cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = lambda _: error
     await cloud.dispatch.reconcile()
     row = await status_of(cloud)
@@ -188,7 +190,7 @@ async def test_what_may_pass_keeps_it_waiting(cloud: SmallCloud, ref: StoreRef, 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_final_refusal_is_the_templates_error(cloud: SmallCloud, ref: StoreRef) -> None:
+async def test_final_rejection_is_the_templates_error(cloud: SmallCloud, ref: StoreRef) -> None:
     refusal = RpcError.refused("url_denied", "the URL leads to 127.0.0.1", "use a public address")
     cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = lambda _: refusal
     await cloud.dispatch.reconcile()
@@ -201,7 +203,7 @@ async def test_a_final_refusal_is_the_templates_error(cloud: SmallCloud, ref: St
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_that_fails_does_not_hold_up_the_others(cloud: SmallCloud) -> None:
+async def test_failed_call_does_not_delay_others(cloud: SmallCloud) -> None:
     cloud.add_template(state=WAITING, name="bad", url="http://bad.test/")
     cloud.add_template(state=WAITING, name="good")
 
@@ -279,9 +281,7 @@ async def test_a_failed_download_is_retried_under_a_new_job(cloud: SmallCloud, r
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_has_not_failed_is_not_retried_nor_what_is_anothers(
-    cloud: SmallCloud, ref: StoreRef
-) -> None:
+async def test_only_own_failed_downloads_are_retried(cloud: SmallCloud, ref: StoreRef) -> None:
     template = cloud.database.run_now(templates.by_id, ref.template_id)
     with pytest.raises(TemplateStateError, match="has not failed"):
         await cloud.call("retryTemplate", id=template.uuid)
@@ -293,7 +293,7 @@ async def test_what_has_not_failed_is_not_retried_nor_what_is_anothers(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_checksum_that_no_file_can_have_ends_the_template_at_once(cloud: SmallCloud) -> None:
+async def test_impossible_checksum_ends_the_template_at_once(cloud: SmallCloud) -> None:
     """CloudStack registers it, and its clients wait for a failed download; no SSVM is needed to know."""
     ssvm = cloud.agents.connect("s-1-VM", Role.SSVM)
     await cloud.call(
@@ -312,7 +312,7 @@ async def test_a_checksum_that_no_file_can_have_ends_the_template_at_once(cloud:
 
 
 @pytest_twisted.ensureDeferred
-async def test_isos_have_texts_of_their_own(cloud: SmallCloud) -> None:
+async def test_isos_have_their_own_status_texts(cloud: SmallCloud) -> None:
     _, ref = cloud.add_template(state=WAITING, format=ImageFormat.ISO, name="boot")
     await begin(cloud)
     await say(cloud, storage.TEMPLATE_PROGRESS, DownloadStatus(ref.job_id, PROGRESS, 10, 10))
@@ -337,7 +337,7 @@ async def test_a_failure_is_the_status_and_its_hint(cloud: SmallCloud, ref: Stor
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_end_is_final_and_may_be_said_twice(cloud: SmallCloud, ref: StoreRef) -> None:
+async def test_end_is_final_and_can_be_repeated(cloud: SmallCloud, ref: StoreRef) -> None:
     await begin(cloud)
     end = DownloadStatus(ref.job_id, DONE, 10, 10)
     for _ in range(2):
@@ -355,7 +355,7 @@ async def test_an_end_is_final_and_may_be_said_twice(cloud: SmallCloud, ref: Sto
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_ssvm_speaks_of_its_own_jobs_only(cloud: SmallCloud, ref: StoreRef) -> None:
+async def test_ssvm_reports_only_its_own_jobs(cloud: SmallCloud, ref: StoreRef) -> None:
     await begin(cloud)
     other = cloud.add_system_vm(InstanceType.SECONDARY_STORAGE)
     end = DownloadStatus(ref.job_id, DONE, 10, 10)
@@ -367,14 +367,16 @@ async def test_an_ssvm_speaks_of_its_own_jobs_only(cloud: SmallCloud, ref: Store
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_cpvm_may_not_speak_of_downloads(cloud: SmallCloud, ref: StoreRef) -> None:
+async def test_cpvm_cannot_report_downloads(cloud: SmallCloud, ref: StoreRef) -> None:
     with pytest.raises(RpcError) as refused:
         await say(cloud, storage.TEMPLATE_FINISHED, DownloadStatus(ref.job_id, DONE), by=cloud.cpvm)
     assert refused.value.code == FORBIDDEN
 
 
 @pytest_twisted.ensureDeferred
-async def test_progress_cannot_end_a_download_nor_an_end_be_no_end(cloud: SmallCloud, ref: StoreRef) -> None:
+async def test_progress_cannot_end_a_download_and_an_end_must_be_one(
+    cloud: SmallCloud, ref: StoreRef
+) -> None:
     await begin(cloud)
     await say(cloud, storage.TEMPLATE_PROGRESS, DownloadStatus(ref.job_id, DONE, 10, 10))
     assert now_of(cloud, ref).state is PROGRESS
@@ -384,7 +386,7 @@ async def test_progress_cannot_end_a_download_nor_an_end_be_no_end(cloud: SmallC
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_job_that_nobody_knows_is_acknowledged(cloud: SmallCloud) -> None:
+async def test_unknown_job_is_acknowledged(cloud: SmallCloud) -> None:
     assert (
         await say(cloud, storage.TEMPLATE_FINISHED, DownloadStatus("no-such-job", DONE)) == Acknowledgement()
     )
@@ -394,7 +396,7 @@ async def test_a_job_that_nobody_knows_is_acknowledged(cloud: SmallCloud) -> Non
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_deleted_template_is_gone_at_once_and_its_files_with_it(cloud: SmallCloud) -> None:
+async def test_deleted_template_is_removed_with_its_files_at_once(cloud: SmallCloud) -> None:
     template, ref = cloud.add_template()
     cloud.ssvm_peer.answers[storage.TEMPLATE_DELETE] = lambda _: Acknowledgement()
     job = await cloud.job("deleteTemplate", id=template.uuid)
@@ -406,7 +408,7 @@ async def test_a_deleted_template_is_gone_at_once_and_its_files_with_it(cloud: S
 
 
 @pytest_twisted.ensureDeferred
-async def test_files_go_later_when_no_ssvm_is_up(cloud: SmallCloud) -> None:
+async def test_files_are_deleted_later_when_no_ssvm_is_up(cloud: SmallCloud) -> None:
     template, ref = cloud.add_template()
     cloud.agents.disconnect("s-1-VM")
     job = await cloud.job("deleteTemplate", id=template.uuid)
@@ -440,7 +442,7 @@ async def test_deleting_during_a_download_aborts_it(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_deletion_waits_for_what_is_being_said_about_its_download(cloud: SmallCloud) -> None:
+async def test_deletion_waits_for_the_call_about_its_download(cloud: SmallCloud) -> None:
     template, _ = cloud.add_template(state=WAITING)
     asked: Deferred[DownloadRequest] = Deferred()
     release: Deferred[None] = Deferred()
@@ -476,7 +478,7 @@ async def test_a_deletion_waits_for_what_is_being_said_about_its_download(cloud:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_new_daemon_goes_on_where_the_old_one_was(cloud: SmallCloud, ref: StoreRef) -> None:
+async def test_new_daemon_continues_downloads(cloud: SmallCloud, ref: StoreRef) -> None:
     await begin(cloud)
     agents = FakeAgents()
     peer = agents.connect("s-1-VM", Role.SSVM)

@@ -176,7 +176,7 @@ async def test_an_idle_pass_reads_no_ready_row(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_work_that_waits_for_its_turn_costs_no_query_each(cloud: SmallCloud) -> None:
+async def test_waiting_tasks_cost_no_query_each(cloud: SmallCloud) -> None:
     cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = started
     register(cloud, cloud.admin.account.id, 200)
     await cloud.dispatch.reconcile()
@@ -201,7 +201,7 @@ async def test_reconciling_a_store_reads_its_templates_at_once(cloud: SmallCloud
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_hung_ssvm_keeps_no_other_from_its_work(cloud: SmallCloud) -> None:
+async def test_hung_ssvm_does_not_block_others(cloud: SmallCloud) -> None:
     hung, quick = HangingPeer(), FakePeer()
     hung.answers[storage.TEMPLATE_DOWNLOAD] = started
     quick.answers[storage.TEMPLATE_DOWNLOAD] = started
@@ -244,7 +244,7 @@ async def test_a_call_that_still_runs_is_never_repeated(cloud: SmallCloud) -> No
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_waits_for_its_call_follows_without_the_next_pass(cloud: SmallCloud) -> None:
+async def test_waiting_call_starts_without_the_next_pass(cloud: SmallCloud) -> None:
     cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = started
     register(cloud, cloud.admin.account.id, MAX_ACTIVE_DOWNLOADS)
     assert Lane.DOWNLOAD.max_calls < MAX_ACTIVE_DOWNLOADS
@@ -270,7 +270,7 @@ async def test_what_waits_for_its_call_follows_without_the_next_pass(cloud: Smal
         (RpcError(DEADLINE, "s-1-VM did not answer template.download in 30 s"), WaitReason.SLOW),
     ],
 )
-async def test_who_is_busy_or_late_is_left_alone_longer_each_time(
+async def test_busy_or_late_ssvm_has_a_growing_backoff(
     cloud: SmallCloud, error: RpcError, code: WaitReason
 ) -> None:
     cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = lambda _: error
@@ -297,7 +297,7 @@ async def test_who_is_busy_or_late_is_left_alone_longer_each_time(
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_ssvm_that_connects_anew_is_asked_at_once(cloud: SmallCloud) -> None:
+async def test_reconnected_ssvm_is_called_at_once(cloud: SmallCloud) -> None:
     cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = lambda _: RpcError(DEADLINE, "late")
     register(cloud, cloud.admin.account.id, 1)
     await cloud.dispatch.reconcile()
@@ -310,7 +310,7 @@ async def test_an_ssvm_that_connects_anew_is_asked_at_once(cloud: SmallCloud) ->
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_busy_ssvm_is_asked_again_when_one_of_its_downloads_ends(cloud: SmallCloud) -> None:
+async def test_busy_ssvm_is_called_when_one_of_its_downloads_ends(cloud: SmallCloud) -> None:
     cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = started
     register(cloud, cloud.admin.account.id, 1)
     await cloud.dispatch.reconcile()
@@ -350,7 +350,7 @@ async def say_how_it_is(cloud: SmallCloud, ref: templates.StoreRef, *, waits_for
 
 
 @pytest_twisted.ensureDeferred
-async def test_downloads_that_wait_for_a_store_leave_their_places_to_those_of_another(
+async def test_downloads_that_wait_for_a_store_release_their_slots(
     cloud: SmallCloud,
 ) -> None:
     cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = started
@@ -386,7 +386,7 @@ async def test_downloads_that_wait_for_a_store_are_bounded_too(cloud: SmallCloud
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_account_takes_all_places(cloud: SmallCloud) -> None:
+async def test_no_account_gets_all_slots(cloud: SmallCloud) -> None:
     cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = started
     many, few = add_account(cloud, "many"), add_account(cloud, "few")
     register(cloud, many, 500)
@@ -398,7 +398,7 @@ async def test_no_account_takes_all_places(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_place_that_becomes_free_goes_to_who_has_least(cloud: SmallCloud) -> None:
+async def test_free_slot_goes_to_the_account_with_fewest_downloads(cloud: SmallCloud) -> None:
     cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = started
     many, late = add_account(cloud, "many"), add_account(cloud, "late")
     register(cloud, many, 50)
@@ -419,7 +419,7 @@ async def test_a_place_that_becomes_free_goes_to_who_has_least(cloud: SmallCloud
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_zone_without_an_ssvm_hides_nothing_of_another(cloud: SmallCloud) -> None:
+async def test_zone_without_an_ssvm_does_not_affect_another(cloud: SmallCloud) -> None:
     def add(connection: sa.Connection) -> int:
         zone = zones.put_zone(connection, "dark", arch="amd64", description="", dns=[], internal_dns=[])
         return zones.put_store(
@@ -448,7 +448,7 @@ def owners_of_given(cloud: SmallCloud) -> list[int]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_store_is_asked_before_it_is_said_to_be_full(cloud: SmallCloud) -> None:
+async def test_full_store_is_measured_before_it_is_rejected(cloud: SmallCloud) -> None:
     cloud.database.run_now(zones.set_store_usage, cloud.store.id, 100, 95)
     used = [95, 20]
     cloud.ssvm_peer.answers[storage.STORAGE_STATS] = lambda _: storage.StoreStats(100, used.pop(0))
@@ -461,7 +461,7 @@ async def test_a_store_is_asked_before_it_is_said_to_be_full(cloud: SmallCloud) 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_stores_figures_follow_a_deletion_and_an_end(cloud: SmallCloud) -> None:
+async def test_store_usage_is_measured_after_deletions_and_downloads(cloud: SmallCloud) -> None:
     used = iter([70, 30])
     cloud.ssvm_peer.answers[storage.STORAGE_STATS] = lambda _: storage.StoreStats(100, next(used))
     cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = ended
@@ -476,7 +476,7 @@ async def test_a_stores_figures_follow_a_deletion_and_an_end(cloud: SmallCloud) 
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_measurement_answers_all_who_wait_for_it(cloud: SmallCloud) -> None:
+async def test_one_measurement_serves_all_waiting_requests(cloud: SmallCloud) -> None:
     cloud.database.run_now(zones.set_store_usage, cloud.store.id, 100, 95)
 
     class SlowStats(FakePeer):

@@ -64,7 +64,7 @@ async def test_the_same_holds_for_isos(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_neither_status_nor_events_repeat_what_a_source_answered_with(cloud: SmallCloud) -> None:
+async def test_status_and_events_do_not_quote_a_source_answer(cloud: SmallCloud) -> None:
     template, ref = cloud.add_template(
         owner=cloud.user, public=True, url=URL, state=DownloadState.DOWNLOAD_IN_PROGRESS
     )

@@ -106,7 +106,7 @@ async def test_a_destroyed_machine_is_recoverable_for_a_day(cloud: SmallCloud) -
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_is_destroyed_neither_starts_nor_stops(cloud: SmallCloud) -> None:
+async def test_destroyed_machine_neither_starts_nor_stops(cloud: SmallCloud) -> None:
     vm = await deployed(cloud)
     await cloud.machines.destroy(vm.id)
     for act in (cloud.machines.start, cloud.machines.stop):
@@ -147,7 +147,7 @@ async def test_one_that_is_being_expunged_is_not_recovered(cloud: SmallCloud) ->
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_sees_destroyed_machines(cloud: SmallCloud) -> None:
+async def test_visibility_of_destroyed_machines(cloud: SmallCloud) -> None:
     vm = await deployed(cloud, cloud.user)
     await cloud.machines.destroy(vm.id)
 
@@ -197,7 +197,7 @@ async def test_a_strangers_machine_is_neither_recovered_nor_expunged(cloud: Smal
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_is_due_is_expunged_and_nothing_else(cloud: SmallCloud) -> None:
+async def test_only_due_machines_are_expunged(cloud: SmallCloud) -> None:
     due, early, living = [await deployed(cloud) for _ in range(3)]
     paths = [disk_of(cloud, vm) for vm in (due, early, living)]
     for vm in (due, early):
@@ -225,9 +225,7 @@ async def test_one_recovered_since_it_was_listed_stays(cloud: SmallCloud) -> Non
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("disk_is_gone", [False, True])
-async def test_what_a_killed_daemon_was_expunging_is_expunged_by_the_next(
-    cloud: SmallCloud, disk_is_gone: bool
-) -> None:
+async def test_next_daemon_completes_an_expunge(cloud: SmallCloud, disk_is_gone: bool) -> None:
     vm = await deployed(cloud)
     path = disk_of(cloud, vm)
     await cloud.machines.destroy(vm.id)
@@ -251,7 +249,7 @@ async def test_a_restart_leaves_destroyed_machines_as_they_are(cloud: SmallCloud
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_that_fails_is_tried_again_and_holds_up_no_other(cloud: SmallCloud) -> None:
+async def test_failed_expunge_is_retried_and_delays_no_other(cloud: SmallCloud) -> None:
     first, second = await deployed(cloud), await deployed(cloud)
     paths = [disk_of(cloud, vm) for vm in (first, second)]
     for vm in (first, second):

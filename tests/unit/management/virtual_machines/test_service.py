@@ -54,7 +54,7 @@ async def settled(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_display_name_is_what_people_see(cloud: SmallCloud) -> None:
+async def test_display_name_is_shown(cloud: SmallCloud) -> None:
     await deployed(cloud, name="one", displayname="Ulla's first machine")
     await deployed(cloud, name="two")
     listed = (await cloud.call("listVirtualMachines"))["virtualmachine"]
@@ -92,7 +92,7 @@ async def test_a_vm_is_a_linked_clone_of_its_template(cloud: SmallCloud) -> None
 
 
 @pytest_twisted.ensureDeferred
-async def test_its_screen_is_on_the_hosts_management_address_behind_a_random_password(
+async def test_vnc_is_on_the_management_address_with_a_random_password(
     cloud: SmallCloud,
 ) -> None:
     vm = await deployed(cloud)
@@ -158,9 +158,7 @@ async def test_it_may_stay_stopped(cloud: SmallCloud) -> None:
         ({"hypervisor": "XenServer"}, "hypervisor"),
     ],
 )
-async def test_what_cannot_be_deployed_leaves_nothing(
-    cloud: SmallCloud, values: dict[str, Any], says: str
-) -> None:
+async def test_failed_deployment_leaves_nothing(cloud: SmallCloud, values: dict[str, Any], says: str) -> None:
     with pytest.raises((ApiError, LookupError, NotDeployableError), match=says):
         await cloud.call("deployVirtualMachine", **(await parameters(cloud) | values))
     assert await cloud.call("listVirtualMachines") == {}
@@ -185,7 +183,7 @@ async def test_an_iso_must_be_bootable(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_name_is_given_once_an_account(cloud: SmallCloud) -> None:
+async def test_name_is_unique_in_an_account(cloud: SmallCloud) -> None:
     await deployed(cloud, name="one")
     with pytest.raises(NotDeployableError, match="exists already"):
         await cloud.call("deployVirtualMachine", **await parameters(cloud, name="ONE"))
@@ -232,7 +230,7 @@ async def test_a_start_that_fails_leaves_it_stopped_with_the_reason(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_store_that_this_host_cannot_read_is_said(cloud: SmallCloud) -> None:
+async def test_unreadable_store_is_reported(cloud: SmallCloud) -> None:
     cloud.database.run_now(zones.store_rows.update, cloud.store.id, host_path=None)
     job = await cloud.job("deployVirtualMachine", **await parameters(cloud))
     assert "cannot be read on this host" in job.result["errortext"]
@@ -277,7 +275,7 @@ async def test_stop_and_start(cloud: SmallCloud, forced: bool) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_each_may_be_asked_twice(cloud: SmallCloud) -> None:
+async def test_each_operation_can_be_repeated(cloud: SmallCloud) -> None:
     vm = await deployed(cloud)
     for command, state in [
         ("startVirtualMachine", "Running"),
@@ -305,7 +303,7 @@ async def test_an_expunged_vm_leaves_no_disk_and_no_row_to_see(cloud: SmallCloud
 
 
 @pytest_twisted.ensureDeferred
-async def test_two_things_at_once_happen_one_after_the_other(cloud: SmallCloud) -> None:
+async def test_concurrent_operations_run_one_after_another(cloud: SmallCloud) -> None:
     vm = await deployed(cloud)
     stopping = await cloud.call("stopVirtualMachine", id=vm.uuid)
     starting = await cloud.call("startVirtualMachine", id=vm.uuid)
@@ -316,7 +314,7 @@ async def test_two_things_at_once_happen_one_after_the_other(cloud: SmallCloud) 
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("command", ["startVirtualMachine", "stopVirtualMachine", "destroyVirtualMachine"])
-async def test_a_strangers_vm_is_out_of_reach(cloud: SmallCloud, command: str) -> None:
+async def test_vm_of_another_account_cannot_be_operated(cloud: SmallCloud, command: str) -> None:
     vm = await deployed(cloud)
     with pytest.raises(ApiError) as refused:
         await cloud.call(command, cloud.user, id=vm.uuid)
@@ -337,7 +335,7 @@ async def test_a_system_vm_is_not_operated_as_a_users(cloud: SmallCloud) -> None
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("reason", list(ExitReason))
-async def test_a_vm_that_ended_is_stopped_and_says_why(cloud: SmallCloud, reason: ExitReason) -> None:
+async def test_ended_vm_is_stopped_with_a_reason(cloud: SmallCloud, reason: ExitReason) -> None:
     vm = await deployed(cloud)
     cloud.hypervisor.exit(vm.instance_name, reason)
     await settled(cloud)
@@ -347,7 +345,7 @@ async def test_a_vm_that_ended_is_stopped_and_says_why(cloud: SmallCloud, reason
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_end_of_a_system_vm_is_not_ours(cloud: SmallCloud) -> None:
+async def test_end_of_a_system_vm_is_ignored(cloud: SmallCloud) -> None:
     cloud.hypervisor.statuses["s-1-VM"] = DomainStatus("s-1-VM", "u", DomainState.RUNNING)
     cloud.hypervisor.exit("s-1-VM", ExitReason.GUEST_SHUTDOWN)
     await settled(cloud)
@@ -355,7 +353,7 @@ async def test_the_end_of_a_system_vm_is_not_ours(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_runs_on_is_adopted_with_its_screen(cloud: SmallCloud) -> None:
+async def test_running_vm_is_adopted_with_its_vnc_server(cloud: SmallCloud) -> None:
     vm = await deployed(cloud)
     status = DomainStatus(
         vm.instance_name, vm.uuid, DomainState.RUNNING, vnc_address="10.11.0.1", vnc_port=5999
@@ -369,7 +367,7 @@ async def test_what_runs_on_is_adopted_with_its_screen(cloud: SmallCloud) -> Non
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_ended_meanwhile_is_stopped(cloud: SmallCloud) -> None:
+async def test_vm_that_ended_meanwhile_is_stopped(cloud: SmallCloud) -> None:
     vm = await deployed(cloud)
     await cloud.machines.adopt({})
     after = cloud.instance(vm.id)
@@ -379,9 +377,7 @@ async def test_what_ended_meanwhile_is_stopped(cloud: SmallCloud) -> None:
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("state", [InstanceState.STARTING, InstanceState.STOPPED])
-async def test_a_start_that_a_restart_interrupted_is_begun_again(
-    cloud: SmallCloud, state: InstanceState
-) -> None:
+async def test_interrupted_start_is_repeated(cloud: SmallCloud, state: InstanceState) -> None:
     vm = await deployed(cloud, startvm="false")
     cloud.update_instance(vm, state=state)
     started = await cloud.machines.start(vm.id)
@@ -418,7 +414,7 @@ async def test_only_a_running_one_is_rebooted(cloud: SmallCloud) -> None:
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("state", [InstanceState.STOPPING, InstanceState.STOPPED, InstanceState.STARTING])
-async def test_a_reboot_that_a_restart_interrupted_goes_on(cloud: SmallCloud, state: InstanceState) -> None:
+async def test_interrupted_reboot_is_completed(cloud: SmallCloud, state: InstanceState) -> None:
     vm = await deployed(cloud)
     await cloud.hypervisor.stop(vm.instance_name)
     cloud.update_instance(vm, state=state, wanted=True)
