@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An appliance as appliances/ describes it: the base's facts and lists, and the role's added to them."""
+"""An appliance as defined in appliances/: the base's values and lists, with the role's added."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _known_architecture(name: str) -> str:
 
 @attrs.frozen
 class Appliance:
-    """One role; the lists hold the base's entries first."""
+    """One role; in lists the base's entries come first."""
 
     role: str
     suite: str
@@ -51,7 +51,7 @@ class Appliance:
 
     @property
     def name(self) -> str:
-        """What its files begin with."""
+        """The base name of its files."""
         return self.machine.image_name(self.role)
 
     @property
@@ -67,18 +67,18 @@ class Appliance:
 
     @property
     def definition(self) -> list[Path]:
-        """The files and directories that say what this appliance is."""
+        """The files and directories that define this appliance."""
         return [TOP / "appliances/base", TOP / "appliances" / self.role]
 
 
 def words(path: Path) -> list[str]:
-    """The lines of a list, without comments and blanks."""
+    """Return the lines of a list, without comments and blank lines."""
     lines = (line.partition("#")[0].strip() for line in path.read_text().splitlines())
     return [line for line in lines if line]
 
 
 def load(role: str, architecture: str | None = None) -> Appliance:
-    """The appliance of a role, for the base's architecture or another.
+    """Return the appliance of a role, for the base's architecture or another one.
 
     A key that is missing or unknown is an error that names the file.
     """

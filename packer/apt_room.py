@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""apt in a room of its own: it resolves and downloads for another system, and installs nothing."""
+"""Runs apt with its own state: it resolves and downloads for another system, and installs nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MINBASE = ("?essential", "?priority(required)", "apt")
 
 
 class CannotResolveError(Exception):
-    """apt found no set of packages; the text is its own."""
+    """apt found no set of packages; the message is apt's."""
 
 
 @frozen
@@ -30,7 +30,10 @@ class AptRoom:
     architecture: str
 
     def update(self) -> None:
-        """Load the mirrors' indexes; raises SystemExit with apt's own words when one cannot be had."""
+        """Load the mirrors' indexes.
+
+        Raises: SystemExit with apt's output when one cannot be loaded.
+        """
         for name in ("state/lists/partial", "cache/archives/partial"):
             (self.directory / name).mkdir(parents=True, exist_ok=True)
         (self.directory / "status").write_text("")
@@ -63,14 +66,14 @@ class AptRoom:
         return sorted(_printed(line) for line in done.stdout.splitlines() if line.startswith("'"))
 
     def download(self, debs: list[Deb], destination: Path) -> None:
-        """Leave the packages' files below `destination`; each was checked against the signed index."""
+        """Download the packages to `destination`; each is checked against the signed index."""
         destination.mkdir(parents=True, exist_ok=True)
         (self.directory / "preferences").write_text("")
         done = self._apt(
             "download", "--quiet=2", *(f"{deb.name}={deb.version}" for deb in debs), directory=destination
         )
         if done.returncode != 0:
-            raise SystemExit(f"{done.stderr.strip()}\nerror: not all Debian packages could be downloaded")
+            raise SystemExit(f"{done.stderr.strip()}\nerror: cannot download all Debian packages")
 
     def _apt(self, *words: str, directory: Path | None = None) -> subprocess.CompletedProcess[str]:
         room = self.directory.resolve()
@@ -91,7 +94,7 @@ class AptRoom:
 
 
 def _printed(line: str) -> Deb:
-    """One line of --print-uris: 'URI' name_version_architecture.deb bytes SHA256:hash."""
+    """Parse a line of --print-uris: 'URI' name_version_architecture.deb bytes SHA256:hash."""
     _, file_name, size, sha256 = line.split()
     name, version, architecture = file_name.removesuffix(".deb").split("_")
     return Deb(name, unquote(version), architecture, int(size), sha256.removeprefix("SHA256:"))

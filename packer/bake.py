@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a base disk and a payload to build/images: Packer's run, and what is published beside the image."""
+"""Runs Packer on a base disk and a payload, and publishes the image with its files in build/images."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def run(
     show: Callable[[str], None] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> None:
-    """Run one step with its output in a file; a failure shows the end of it and where the rest is.
+    """Run one step with its output in a log; a failure prints the end of the log.
 
     With `show`, which is for Packer alone, its own steps are shown as they begin.
     """
@@ -61,7 +61,7 @@ def run(
             )  # fmt: skip
             code = done.returncode
     if code != 0:
-        raise SystemExit(f"{tail(log)}\nerror: {Path(words[0]).name} failed\nhint:  the whole log is {log}")
+        raise SystemExit(f"{tail(log)}\nerror: {Path(words[0]).name} failed\nhint:  see {log}")
 
 
 def bake(appliance: Appliance, prefix: Path, bundle: Path, work: Path, accelerator: str) -> Path:
@@ -71,7 +71,7 @@ def bake(appliance: Appliance, prefix: Path, bundle: Path, work: Path, accelerat
     def binary(name: str, content: str) -> str:
         return f"io.systemd.credential.binary:{name}={base64.b64encode(content.encode()).decode()}"
 
-    # The build's way in goes by SMBIOS strings, so that none of it is ever on the disk.
+    # The build's key and network are passed by SMBIOS strings, so that the disk never contains them.
     credentials = {
         "ssh.authorized_keys.root": key.with_suffix(".pub").read_text(),
         "systemd.extra-unit.build-network.service": BUILD_NETWORK_UNIT,
@@ -89,7 +89,7 @@ def bake(appliance: Appliance, prefix: Path, bundle: Path, work: Path, accelerat
         "name": appliance.name,
         "qemu": architecture.qemu,
         "board": architecture.board,
-        # QEMU looks for its own BIOS by name
+        # QEMU finds its own BIOS by name
         "firmware": str(architecture.uefi) if architecture.firmware_arguments else "bios-256k.bin",
         "accelerator": "kvm" if options["-accel"] == "kvm" else "tcg",
         "accelerator_options": options["-accel"],
@@ -97,7 +97,7 @@ def bake(appliance: Appliance, prefix: Path, bundle: Path, work: Path, accelerat
         "base_disk": str(prefix.with_suffix(".raw")),
         "kernel": str(prefix.with_suffix(".vmlinuz")),
         "initrd": str(prefix.with_suffix(".initrd")),
-        "append": f"{appliance.kernel_arguments} rw",  # the later word holds: this start writes the disk
+        "append": f"{appliance.kernel_arguments} rw",  # the last one applies: this boot writes the disk
         "payload": str(bundle),
         "credentials": str(work / "credential"),
         "build_key": str(key),
@@ -113,7 +113,7 @@ def bake(appliance: Appliance, prefix: Path, bundle: Path, work: Path, accelerat
 
 
 def run_packer(work: Path, log: Path, show: Callable[[str], None]) -> None:
-    """Packer's run; once more when its machine's kernel crashed, as emulators sometimes make one do."""
+    """Run Packer, and once more when the VM's kernel crashed, which happens under emulation."""
     words = (PACKER / "run-packer.sh", "build", work, work / "variables.json")
     try:
         run(*words, log=log, show=show)
@@ -139,7 +139,7 @@ def publish(
     facts: dict[str, str],
     lock: deb_lock.DebLock,
 ) -> None:
-    """Put the image and what belongs to it into build/images, each file whole from one moment to the next."""
+    """Publish the image and its files in build/images, each file atomically."""
     name = appliance.name
     IMAGES.mkdir(exist_ok=True)
     debs = lock.of_role(appliance.role)
@@ -180,13 +180,13 @@ def publish(
     for file, path in new.items():
         path.chmod(0o644)
         path.replace(IMAGES / file)
-    for suffix in (".vhd", ".ova"):  # of the image before this one
+    for suffix in (".vhd", ".ova"):  # exports of the previous image
         (IMAGES / f"{name}{suffix}").unlink(missing_ok=True)
     write_sums()
 
 
 def write_sums() -> None:
-    """SHA256SUMS of all that is published, exports and other architectures among it."""
-    with _SUMS:  # images are published side by side, and the last sees them all
+    """Write SHA256SUMS of everything that is published, with exports and other architectures."""
+    with _SUMS:  # images are published in parallel, and the last one lists them all
         sums = "".join(f"{sha256_of(path)}  {path.name}\n" for path in sorted(IMAGES.glob("[a-z]*.*")))
         (IMAGES / "SHA256SUMS").write_text(sums)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the appliances' images: root file systems by mmdebstrap, then Packer, then what goes beside them.
+"""Builds the appliances' images: root file systems by mmdebstrap, then Packer, then the published files.
 
 usage: python packer/build.py [base|images|exports|status] [--arch ARCH] [ROLE…]
 
-It takes everything from the cache that packer/fetch.py filled; make runs it without a network.
-Each stage is skipped when its inputs have the content that its results were made from. Results: build/images.
+All inputs come from the cache that packer/fetch.py filled; make runs it without a network.
+A stage is skipped when the content of its inputs has not changed. The results are in build/images.
 """
 
 from __future__ import annotations
@@ -51,14 +51,17 @@ def say(text: str) -> None:
 
 
 def check_host(machine: Architecture) -> None:
-    """Say all that is missing at once."""
+    """Check programs, privileges and disk space.
+
+    Raises: SystemExit when something is missing.
+    """
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
     os.environ["PATH"] = path
     needed = {**NEEDED, **({} if machine.is_this_hosts else foreign.needed(machine))}
     missing = sorted({package for program, package in needed.items() if not shutil.which(program, path=path)})
     if missing:
         raise SystemExit(
-            f"error: building images needs {', '.join(missing)}\nhint:  `make setup` installs them"
+            f"error: programs for building images are missing: {', '.join(missing)}\nhint:  run `make setup`"
         )
     if os.geteuid() != 0:
         raise SystemExit(
@@ -66,18 +69,21 @@ def check_host(machine: Architecture) -> None:
         )
     free = shutil.disk_usage(TOP).free
     if free < 6 << 30:
-        raise SystemExit(f"error: building images needs 6 GiB of disk, {free >> 30} GiB are free below {TOP}")
+        raise SystemExit(
+            f"error: not enough disk space in {TOP}: {free >> 30} GiB free, 6 GiB required\n"
+            "hint:  delete files"
+        )
 
 
 @contextmanager
 def only_one() -> Iterator[None]:
-    """Two builds in one tree would overwrite each other's parts."""
+    """Hold a lock in the block: two builds in one tree would overwrite each other's files."""
     BUILD.mkdir(exist_ok=True)
     with (BUILD / "images.lock").open("w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("another build is at work in this tree; waiting for it")
+            say("waiting for another build in this tree")
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
@@ -87,13 +93,16 @@ def rootfs_tar(appliance: Appliance) -> Path:
 
 
 def lock_of(appliance: Appliance) -> DebLock:
-    """The Debian packages to build from; raises SystemExit when the lock does not know what the lists ask."""
+    """Return the Debian packages to build from.
+
+    Raises: SystemExit when a package of the lists is not locked.
+    """
     lock = Cache.of(appliance.architecture).lock()
     unknown = set(appliance.debian_packages) - {deb.name for deb in lock.of_role(appliance.role)}
     if unknown:
         raise SystemExit(
             f"error: Debian packages of {appliance.role} are not locked: {', '.join(sorted(unknown))}\n"
-            f"hint:  `make lock-debs ARCH={appliance.architecture}` locks them"
+            f"hint:  run `make lock-debs ARCH={appliance.architecture}`"
         )
     return lock
 
@@ -133,15 +142,15 @@ def build_rootfs(appliance: Appliance) -> None:
     if different:
         lines = "\n".join(f"       {line}" for line in different)
         raise SystemExit(
-            f"error: {appliance.role}'s packages are not the locked ones:\n{lines}\n"
-            f"hint:  `make lock-debs ARCH={appliance.architecture}` locks what the lists ask for now"
+            f"error: packages of {appliance.role} do not match the lock:\n{lines}\n"
+            f"hint:  run `make lock-debs ARCH={appliance.architecture}`"
         )
     new.replace(tar)
     stamp.set(inputs)
 
 
 def disk_stage(appliance: Appliance) -> tuple[Stamp, str]:
-    """Of a root file system that is there."""
+    """Return stamp and inputs of the base disk; the root file system must exist."""
     prefix = BASE / appliance.name
     outputs = [prefix.with_suffix(suffix) for suffix in (".raw", ".vmlinuz", ".initrd", ".dpkg-status")]
     lists = TOP / "appliances/base"
@@ -154,7 +163,7 @@ def disk_stage(appliance: Appliance) -> tuple[Stamp, str]:
 
 
 def build_disk(appliance: Appliance) -> Path:
-    """The base disk, with kernel and initial file system beside it; the answer is their common prefix."""
+    """Build the base disk, kernel and initial file system; return their common prefix."""
     build_rootfs(appliance)
     prefix = BASE / appliance.name
     stamp, inputs = disk_stage(appliance)
@@ -179,7 +188,7 @@ def unpack_novnc(cache: Cache) -> None:
 
 
 def choose_accelerator(prefix: Path) -> str:
-    """kvm or tcg, asked of a real guest once per build directory and kernel."""
+    """Return kvm or tcg, probed with a guest once for each build directory and boot of the host."""
     answer = BUILD / "accelerator"
     stamp = Stamp(STAMPS / "accelerator.json", [answer])
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text()
@@ -196,7 +205,7 @@ def choose_accelerator(prefix: Path) -> str:
 
 
 def image_stage(appliance: Appliance) -> tuple[Stamp, str]:
-    """Of a base disk that is there."""
+    """Return stamp and inputs of the image; the base disk must exist."""
     role, name = appliance.role, appliance.name
     names = [f"{name}.{kind}" for kind in ("qcow2", "vmlinuz", "initrd", "manifest.json", "spdx.json")]
     inputs = digest(
@@ -213,8 +222,8 @@ def image_stage(appliance: Appliance) -> tuple[Stamp, str]:
 
 
 def is_current(appliance: Appliance) -> bool:
-    """Whether a build would do nothing."""
-    # each stage's inputs are the results of the one before
+    """Return whether a build would do nothing."""
+    # the inputs of each stage are the results of the previous one
     return all(stamp.holds(inputs) for stamp, inputs in _stages(appliance))
 
 
@@ -225,7 +234,7 @@ def _stages(appliance: Appliance) -> Iterator[tuple[Stamp, str]]:
 
 
 def build_image(appliance: Appliance, accelerator: str) -> None:
-    """Of a base disk, wheels and noVNC that are there."""
+    """Build the image; base disk, wheels and noVNC must exist."""
     role = appliance.role
     name = appliance.name
     prefix = BASE / name
@@ -245,13 +254,13 @@ def build_image(appliance: Appliance, accelerator: str) -> None:
     work = BUILD / "packer" / name
     own = payload.build_own_wheel(appliance, BUILD / "packer" / f"{name}-wheel")
     bundle = payload.stage(appliance, work, [*wheels, own], novnc, facts)
-    say(f"{name}: Packer boots it, installs the agents, and makes it boot by itself (two minutes, if quiet)")
+    say(f"{name}: Packer boots it, installs the agents, and makes it bootable (about two minutes)")
     started = time.monotonic()
     image = bake(appliance, prefix, bundle, work, accelerator)
     size = image.stat().st_size
     if size > appliance.image_max_bytes:
         raise SystemExit(
-            f"error: {image} has {size} bytes, more than the {appliance.image_max_bytes} it may have"
+            f"error: {image} is too large: {size} bytes, the maximum is {appliance.image_max_bytes}"
         )
     publish(appliance, prefix, image, [*wheels, own], novnc, facts, lock_of(appliance))
     stamp.set(inputs)
@@ -260,7 +269,7 @@ def build_image(appliance: Appliance, accelerator: str) -> None:
 
 
 def build_exports(appliance: Appliance) -> None:
-    """Of an image that is there; made again when it is another."""
+    """Export an image, which must exist; exports of the same image are not made again."""
     image = IMAGES / f"{appliance.name}.qcow2"
     outputs = [image.with_suffix(suffix) for suffix in (".vhd", ".ova")]
     stamp, inputs = (
@@ -295,9 +304,9 @@ def main(arguments: list[str]) -> int:
     if not all(is_current(appliance) for appliance in appliances):
         lock = cache.lock()
         if lock.instead_of:
-            say("not all Debian packages are the locked ones; the manifests name those that are not")
+            say("some Debian packages are not the locked ones; the manifests list them")
         cache.demand(lock)
-    # side by side, a core each: unpacking packages and emulating a guest use one
+    # in parallel: unpacking packages and emulating a guest each use one core
     with only_one(), ThreadPoolExecutor(len(appliances)) as pool:
         prefixes = list(pool.map(build_disk, appliances))
         if goal in ("images", "exports"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""build/cache, the one place that builds take their inputs from: whole, each file against its locked hash."""
+"""build/cache: all inputs of builds, each file checked against its locked hash."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Cache:
 
     @classmethod
     def of(cls, architecture: str) -> Cache:
-        """Where CACHE says, else build/cache."""
+        """Return the cache in the directory CACHE, by default build/cache."""
         return cls(Path(os.environ.get("CACHE") or TOP / "build/cache").resolve(), architecture)
 
     @property
@@ -43,13 +43,13 @@ class Cache:
 
     @property
     def deviating_lock(self) -> Path:
-        """The set that was there instead of the locked one, if the mirror had moved on."""
+        """The set that replaces the locked one, if the mirror no longer has that."""
         return self.top / f"debs.{self.architecture}.txt"
 
     def lock(self) -> DebLock:
-        """The set to build from: the committed lock, or what stands in for it.
+        """Return the set to build from: the committed lock, or its replacement.
 
-        Raises SystemExit when there is a stand-in and LOCKED forbids one.
+        Raises: SystemExit when there is a replacement and LOCKED forbids it.
         """
         lock = deb_lock.committed(self.architecture)
         if self.deviating_lock.exists():
@@ -71,11 +71,11 @@ class Cache:
         return [deb for deb in lock.debs if not self.holds(deb)]
 
     def wheel_of(self, hashes: set[str]) -> Path | None:
-        """The wheel with one of these hashes."""
+        """Return the wheel with one of these hashes."""
         return next((path for path in sorted(self.wheels.glob("*.whl")) if sha256_of(path) in hashes), None)
 
     def locked_wheels(self) -> dict[str, Path | None]:
-        """The agents' packages, `name==version`, each with its wheel if that is here."""
+        """Return the agents' packages, `name==version`, each with its wheel if it is in the cache."""
         here = {sha256_of(path): path for path in sorted(self.wheels.glob("*.whl"))}
         found: dict[str, Path | None] = {}
         for requirement, hashes in wheel_hashes(GUEST_LOCK).items():
@@ -91,7 +91,7 @@ class Cache:
         return self.novnc.is_file() and matches(self.novnc, novnc_facts()["integrity"])
 
     def missing(self, lock: DebLock) -> list[str]:
-        """Everything that a build would look for in vain."""
+        """Return everything that a build needs and the cache lacks."""
         debs = [
             f"Debian package {deb.name} {deb.version} {deb.architecture}" for deb in self.missing_debs(lock)
         ]
@@ -99,7 +99,10 @@ class Cache:
         return debs + wheels + ([] if self.holds_novnc else [f"noVNC {novnc_facts()['version']}"])
 
     def demand(self, lock: DebLock) -> None:
-        """Raises SystemExit that names all that is missing."""
+        """Check that nothing is missing.
+
+        Raises: SystemExit that names everything that is missing.
+        """
         missing = self.missing(lock)
         if missing:
             lines = "\n".join(f"       {item}" for item in missing)
@@ -110,7 +113,7 @@ class Cache:
 
 
 def wheel_hashes(lock: Path) -> dict[str, set[str]]:
-    """`name==version` and the hashes that it may have, of a lock that uv or pip-compile wrote."""
+    """Return `name==version` with its allowed hashes, from a lock written by uv or pip-compile."""
     found: dict[str, set[str]] = {}
     requirement = ""
     for line in lock.read_text().splitlines():
@@ -124,13 +127,13 @@ def wheel_hashes(lock: Path) -> dict[str, set[str]]:
 
 
 def novnc_facts() -> dict[str, Any]:
-    """Version and integrity of the stock noVNC, as npm's lock says them."""
+    """Return version and integrity of stock noVNC from npm's lock."""
     facts: dict[str, Any] = json.loads(NOVNC_LOCK.read_text())["packages"][NOVNC_KEY]
     return facts
 
 
 def matches(path: Path, integrity: str) -> bool:
-    """Whether a file has an npm integrity: `sha512-` and base64."""
+    """Return whether a file has an npm integrity: `sha512-` and base64."""
     algorithm, _, expected = integrity.partition("-")
     with path.open("rb") as stream:
         return base64.b64encode(hashlib.file_digest(stream, algorithm).digest()).decode() == expected

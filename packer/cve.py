@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Known vulnerabilities of what is in the images: Debian's packages by debsecan, the wheels by pip-audit.
+"""Lists known vulnerabilities of the images: of Debian's packages by debsecan, of wheels by pip-audit.
 
 usage: python packer/cve.py [ROLE…]
 
@@ -28,19 +28,19 @@ REPORTS = BUILD / "cve"
 
 
 class CannotExamineError(Exception):
-    """Why a part was not examined, and what to do."""
+    """A part cannot be examined."""
 
 
 @frozen
 class Findings:
-    """One part's vulnerabilities, a line each."""
+    """The vulnerabilities of one part, one line for each."""
 
     part: str
     lines: list[str]
 
 
 def debian(role: str, status: Path, suite: str, data: Path | None) -> Findings:
-    """What debsecan knows of the packages in a dpkg status file.
+    """Return debsecan's findings for the packages in a dpkg status file.
 
     Raises CannotExamineError when it is not installed, has no data, or there is no such file.
     """
@@ -70,7 +70,10 @@ def debian(role: str, status: Path, suite: str, data: Path | None) -> Findings:
 
 
 def python(lock: Path) -> Findings:
-    """What pip-audit knows of the locked wheels; raises CannotExamineError when it cannot be asked."""
+    """Return pip-audit's findings for the locked wheels.
+
+    Raises: CannotExamineError when pip-audit fails.
+    """
     beside = Path(sys.executable).with_name("pip-audit")
     program = str(beside) if beside.exists() else shutil.which("pip-audit")
     if program is None:
@@ -121,7 +124,7 @@ def main(arguments: list[str]) -> int:
         try:
             findings = examine()
         except CannotExamineError as error:
-            print(f"error: {name} was not examined: {error}", file=sys.stderr)
+            print(f"error: cannot examine {name}: {error}", file=sys.stderr)
             code = 2
             continue
         report.write_text("".join(f"{line}\n" for line in findings.lines))

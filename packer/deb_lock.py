@@ -16,7 +16,7 @@ _TITLE = "# Debian packages of the appliances: name version architecture bytes s
 
 @frozen(order=True)
 class Deb:
-    """One binary package; `roles` are the appliances that hold it."""
+    """One binary package; `roles` are the appliances that contain it."""
 
     name: str
     version: str
@@ -27,7 +27,7 @@ class Deb:
 
     @property
     def file_name(self) -> str:
-        """As in Debian's own pool: without the version's epoch."""
+        """The file name as in Debian's pool, without the version's epoch."""
         return f"{self.name}_{self.version.rpartition(':')[2]}_{self.architecture}.deb"
 
     @property
@@ -42,7 +42,7 @@ class Deb:
 
 @frozen
 class DebLock:
-    """A set of packages; `instead_of` is the digest of the lock that this set had to deviate from."""
+    """A set of packages; `instead_of` is the digest of the lock that this set replaces."""
 
     debs: tuple[Deb, ...]
     instead_of: str = ""
@@ -58,7 +58,10 @@ class DebLock:
 
     @classmethod
     def read(cls, path: Path) -> DebLock:
-        """Raises SystemExit that names file and line when one is malformed."""
+        """Read a lock.
+
+        Raises: SystemExit with file and line when one is malformed.
+        """
         debs, instead_of = [], ""
         for number, line in enumerate(path.read_text().splitlines(), 1):
             if line.startswith("# instead of "):
@@ -93,7 +96,10 @@ def lock_path(architecture: str) -> Path:
 
 
 def committed(architecture: str) -> DebLock:
-    """The lock in the repository; raises SystemExit when the architecture has none."""
+    """Return the lock in the repository.
+
+    Raises: SystemExit when the architecture has none.
+    """
     path = lock_path(architecture)
     if not path.exists():
         raise SystemExit(
@@ -104,7 +110,7 @@ def committed(architecture: str) -> DebLock:
 
 
 def deviations(locked: Iterable[Deb], used: Iterable[Deb]) -> list[str]:
-    """What differs, a sentence each: `name: locked → used`."""
+    """Return the differences, one line for each: `name: locked → used`."""
     before = {(deb.name, deb.architecture): deb for deb in locked}
     after = {(deb.name, deb.architecture): deb for deb in used}
     lines = []

@@ -24,7 +24,7 @@ BOOT_AREA = "<before the root partition>"
 
 @frozen
 class Difference:
-    """One path that differs, and why that is expected; no reason, not expected."""
+    """One path that differs, and why that is expected; without a reason it is not expected."""
 
     path: str
     what: str
@@ -32,16 +32,21 @@ class Difference:
 
 
 def explained(path: Path = LIST) -> dict[str, str]:
-    """Patterns of paths that may differ, each with its reason; raises SystemExit when one has none."""
+    """Return patterns of paths that may differ, each with its reason.
+
+    Raises: SystemExit when one has no reason.
+    """
     listed = yaml.safe_load(path.read_text()) or {}
     for pattern, reason in listed.items():
         if not isinstance(reason, str) or not reason.strip():
-            raise SystemExit(f"error: {path}: {pattern} has no reason\nhint:  say why it cannot be equal")
+            raise SystemExit(
+                f"error: {path}: {pattern} has no reason\nhint:  add the reason why it cannot be equal"
+            )
     return dict(listed)
 
 
 def differences(a: dict[str, Entry], b: dict[str, Entry], reasons: dict[str, str]) -> list[Difference]:
-    """What differs, by path."""
+    """Return the differences by path."""
     found = []
     for path in sorted(a.keys() | b.keys()):
         old, new = a.get(path), b.get(path)
@@ -59,7 +64,7 @@ def _what(old: Entry | None, new: Entry | None) -> str:
 
 
 def compare(first: Path, second: Path, scratch: Path) -> list[Difference]:
-    """Unpack two images below `scratch`, and compare them."""
+    """Unpack two images in `scratch` and compare them."""
     trees = []
     for name, image in (("first", first), ("second", second)):
         boot = unpack(image, scratch / name)

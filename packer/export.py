@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The images as other hypervisors take them: VHD for XenServer, OVA for VMware and VirtualBox.
+"""Exports the images for other hypervisors: VHD for XenServer, OVA for VMware and VirtualBox.
 
 OVF 1.1 (DMTF DSP0243) and its packing: one ustar archive of the descriptor, the sums, and the disk
 as a stream-optimized VMDK, in this order.
@@ -47,7 +47,7 @@ class Item:
     units: str | None = None
 
     def fields(self, number: int) -> dict[str, str]:
-        """By the names that the specification gives them; it wants them in the order of the alphabet."""
+        """The elements by the specification's names, in the required alphabetical order."""
         values = {
             "Address": self.address, "AddressOnParent": self.on_parent, "AllocationUnits": self.units,
             "AutomaticAllocation": None if self.connection is None else "true", "Connection": self.connection,
@@ -59,10 +59,10 @@ class Item:
 
 
 def export(appliance: Appliance) -> list[Path]:
-    """Write both files beside the qcow2, each whole from one moment to the next."""
+    """Write both files to the qcow2's directory, each atomically."""
     image = IMAGES / f"{appliance.name}.qcow2"
     vhd, ova = image.with_suffix(".vhd"), image.with_suffix(".ova")
-    # without force_size the size is rounded to what the CHS geometry of 1990 can say
+    # without force_size the size is rounded to a CHS geometry
     _convert(image, IMAGES / f".{vhd.name}", "vpc", "subformat=dynamic,force_size=on")
     (IMAGES / f".{vhd.name}").replace(vhd)
     _write_ova(appliance, image, ova)
@@ -106,7 +106,7 @@ def _write_ova(appliance: Appliance, image: Path, ova: Path) -> None:
 
 
 def hardware(appliance: Appliance) -> list[Item]:
-    """The devices, each with its place in the list plus one as InstanceID."""
+    """Return the devices; the InstanceID is the position in the list plus one."""
     memory_mib = int(appliance.budget["memory_mib"])
     items = [
         Item(3, "1 virtual CPU", quantity=1, units="hertz * 10^6"),
@@ -120,7 +120,7 @@ def hardware(appliance: Appliance) -> list[Item]:
 
 
 def descriptor(appliance: Appliance, file_bytes: int, capacity_bytes: int) -> bytes:
-    """The OVF envelope of one virtual machine."""
+    """Return the OVF envelope of one VM."""
     for prefix, address in (("ovf", OVF), ("rasd", RASD), ("vssd", VSSD)):
         Xml.register_namespace(prefix, address)
     name = appliance.name

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fills build/cache with every locked input of the images; the only step of a build that leaves this host.
+"""Fills build/cache with every locked input of the images; the only step of a build that uses the network.
 
 usage: python packer/fetch.py [fetch|lock] [--arch ARCH] [--for-images]
 
@@ -41,7 +41,7 @@ def _room(appliance: Appliance) -> AptRoom:
 
 
 def resolve(room: AptRoom, appliances: list[Appliance], lock: DebLock | None = None) -> DebLock:
-    """What the mirror offers to the appliances' lists; as near to `lock` as it can be, if one is given."""
+    """Return the mirror's packages for the appliances' lists, as close to `lock` as possible."""
     pins = lock.debs if lock else ()
     instead_of = lock.digest if lock else ""
     try:
@@ -51,16 +51,16 @@ def resolve(room: AptRoom, appliances: list[Appliance], lock: DebLock | None = N
         )
     except CannotResolveError as error:
         if lock is None:
-            raise SystemExit(f"{error}\nerror: apt finds no set of packages for the appliances") from error
-    # locked and new versions do not go together: all new ones do
+            raise SystemExit(f"{error}\nerror: apt cannot resolve the appliances' packages") from error
+    # locked and new versions conflict: use only new ones
     new = resolve(room, appliances)
     return DebLock(new.debs, instead_of)
 
 
 def fetch_debs(appliances: list[Appliance], cache: Cache) -> None:
-    """Download what the lock names; where the mirror no longer has it, what stands in for it.
+    """Download the locked packages; when the mirror no longer has one, its replacement.
 
-    Raises SystemExit instead of the latter with LOCKED set, and when a locked version has other content.
+    Raises: SystemExit when LOCKED forbids a replacement, or a locked version has other content.
     """
     lock = deb_lock.committed(cache.architecture)
     wanted = lock if os.environ.get("LOCKED") else cache.lock()
@@ -90,7 +90,10 @@ def fetch_debs(appliances: list[Appliance], cache: Cache) -> None:
 
 
 def _same_content(lock: DebLock, offered: DebLock) -> None:
-    """A version is published once: raises SystemExit when the mirror has a locked one with other content."""
+    """Check that the mirror has locked versions with the locked content: a version is published once.
+
+    Raises: SystemExit when the content differs.
+    """
     hashes = {deb.key: deb.sha256 for deb in lock.debs}
     for deb in offered.debs:
         if hashes.get(deb.key, deb.sha256) != deb.sha256:
@@ -106,7 +109,7 @@ def _keep(debs: list[deb_lock.Deb], scratch: Path, cache: Cache) -> None:
         # apt writes a version's colon as %3a
         found = next(iter(scratch.glob(f"{deb.name}_*_{deb.architecture}.deb")), None)
         if found is None or sha256_of(found) != deb.sha256:
-            raise SystemExit(f"error: {deb.name} {deb.version} did not arrive whole\nhint:  try again")
+            raise SystemExit(f"error: {deb.name} {deb.version} is incomplete\nhint:  run the command again")
         shutil.move(found, cache.path(deb))
 
 
@@ -122,7 +125,7 @@ def warn(differences: list[str]) -> None:
 
 def fetch_wheels(cache: Cache) -> None:
     if any(path is None for path in cache.locked_wheels().values()):
-        say("the agents' Python packages, each against its hash")
+        say("the agents' Python packages")
         payload.fetch_wheels(GUEST_LOCK, cache.wheels, Architecture.of(cache.architecture).machine_name)
 
 
@@ -140,14 +143,14 @@ def fetch_novnc(cache: Cache) -> None:
         )  # fmt: skip
         found = next(iter(Path(scratch).glob("*.tgz")), None)
         if done.returncode != 0 or found is None:
-            raise SystemExit(f"{done.stderr.strip()}\nerror: npm could not download {package}")
+            raise SystemExit(f"{done.stderr.strip()}\nerror: npm cannot download {package}")
         if not matches(found, facts["integrity"]):
-            raise SystemExit(f"error: {package} from the registry is not the locked one: its hash differs")
+            raise SystemExit(f"error: {package} from the registry does not have the locked hash")
         shutil.move(found, cache.novnc)
 
 
 def fetch_plugins(cache: Cache) -> None:
-    """Nothing for Debian's Packer, which has its plugins built in."""
+    """Download Packer's plugin; nothing for Debian's Packer, which has its plugins built in."""
     with tempfile.TemporaryDirectory(dir=BUILD) as scratch:
         run(
             PACKER / "run-packer.sh", "init", scratch, "-", log=BUILD / "logs/packer-init.log",

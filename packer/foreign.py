@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Another architecture's packages are set up by its own programs, which QEMU runs: binfmt_misc finds it."""
+"""Lets the kernel run programs of another architecture by QEMU (binfmt_misc), to configure its packages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _RULES = Path("/usr/lib/binfmt.d")
 
 
 def needed(architecture: Architecture) -> dict[str, str]:
-    """Programs and the Debian packages that bring them, beside those that every build needs."""
+    """Return programs and their Debian packages that such a build needs in addition."""
     return {
         "arch-test": "arch-test",
         f"qemu-{architecture.machine_name}-static": "qemu-user-static",
@@ -22,7 +22,7 @@ def needed(architecture: Architecture) -> dict[str, str]:
 
 
 def enable(architecture: Architecture) -> None:
-    """Tell the kernel of Debian's rule, where no init system did; it holds until the host's next start."""
+    """Register Debian's rule with the kernel, where no init system did; it lasts until the host's reboot."""
     name = f"qemu-{architecture.machine_name}"
     if (_MISC / name).exists():
         return

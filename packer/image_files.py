@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is in an image, without mounting it: its root file system as debugfs reads it, and its boot area."""
+"""Reads an image without mounting it: its root file system by debugfs, and its boot area."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MAGIC = b"\x53\xef"
 
 @frozen
 class Entry:
-    """One file, as far as it can differ; `content` is a hash, a link's target or a device's number."""
+    """The comparable properties of a file; `content` is a hash, a link's target or a device's number."""
 
     kind: str
     mode: int
@@ -40,19 +40,22 @@ def unpack(image: Path, root: Path) -> str:
     root.mkdir(parents=True)
     with _raw(image, root.with_suffix(".raw")) as raw:
         offset = root_offset_bytes(raw)
-        # a symbolic link's owner cannot be set by debugfs, and it says so for each: no matter
+        # debugfs warns that it cannot set the owners of symbolic links, which does not matter
         subprocess.run(
             ["/usr/sbin/debugfs", "-R", f"rdump / {root}", f"{raw}?offset={offset}"],
             check=True, capture_output=True,
         )  # fmt: skip
-        # debugfs leaves devices out, and no program runs well without this one
+        # debugfs skips devices, and programs need this one
         os.mknod(root / "dev/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
         with raw.open("rb") as stream:
             return hashlib.sha256(stream.read(offset)).hexdigest()
 
 
 def root_offset_bytes(raw: Path) -> int:
-    """Where the root partition begins: the last one that holds ext4; raises ValueError when none does."""
+    """Return the begin of the root partition, the last one with ext4.
+
+    Raises: ValueError when there is none.
+    """
     shown = subprocess.run(
         ["/usr/sbin/sfdisk", "--json", raw], capture_output=True, text=True, check=True
     )  # fmt: skip
@@ -66,7 +69,7 @@ def root_offset_bytes(raw: Path) -> int:
 
 
 def entries(root: Path) -> dict[str, Entry]:
-    """Every file below `root` by its path there; times do not count."""
+    """Return every file below `root` by its path; times are not compared."""
     found = {}
     for directory, names, files in os.walk(root):
         for name in [*names, *files]:
@@ -78,7 +81,7 @@ def entries(root: Path) -> dict[str, Entry]:
 def _entry(path: Path) -> Entry:
     about = path.lstat()
     if stat.S_ISLNK(about.st_mode):
-        # the unpacking cannot keep their owners and modes
+        # their owners and modes are lost by unpacking
         return Entry("link", 0, (0, 0), str(path.readlink()))
     content = ""
     if stat.S_ISREG(about.st_mode):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where what a build needs comes from, and by which way: mirrors of Debian, proxies, certificate authorities.
+"""The sources of a build's inputs: Debian's mirrors, proxies and certificate authorities.
 
 The host's own apt decides, unless the environment (or make's command line) says otherwise:
 
@@ -21,7 +21,7 @@ _FORMAT = "$(ORIGIN)|$(LABEL)|$(COMPONENT)|$(REPO_URI)"
 
 
 def source_lines(suite: str) -> list[str]:
-    """apt's source lines of `suite`, its updates and its security fixes."""
+    """Return apt's source lines of `suite`, its updates and its security fixes."""
     main, security = _chosen()
     if not main:
         raise SystemExit(
@@ -33,7 +33,7 @@ def source_lines(suite: str) -> list[str]:
 
 
 def signed_source_lines(suite: str) -> list[str]:
-    """The same, each with the keys that its index must be signed with."""
+    """Return the same lines, each with the keys that must have signed its index."""
     keys = os.environ.get("MIRROR_KEYRING") or DEBIANS_KEYS
     if not Path(keys).exists():
         raise SystemExit(
@@ -44,23 +44,26 @@ def signed_source_lines(suite: str) -> list[str]:
 
 
 def apt_options() -> list[str]:
-    """What apt must be told of this host's way out; proxies it finds by itself."""
+    """Return apt's options for CA_BUNDLE; apt finds proxies by itself."""
     bundle = ca_bundle()
     return ["-o", f"Acquire::https::CaInfo={bundle}"] if bundle else []
 
 
 def environment() -> dict[str, str]:
-    """The environment for pip, npm and Packer."""
+    """Return the environment for pip, npm and Packer."""
     bundle = ca_bundle()
     names = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "npm_config_cafile")
     return {**os.environ, **(dict.fromkeys(names, bundle) if bundle else {})}
 
 
 def ca_bundle() -> str:
-    """CA_BUNDLE, or nothing; raises SystemExit when it names no file."""
+    """Return CA_BUNDLE, None if it is not set.
+
+    Raises: SystemExit when it is not a file.
+    """
     bundle = os.environ.get("CA_BUNDLE", "")
     if bundle and not Path(bundle).is_file():
-        raise SystemExit(f"error: CA_BUNDLE={bundle} is no file\nhint:  give the path of a PEM file")
+        raise SystemExit(f"error: CA_BUNDLE={bundle} is not a file\nhint:  give the path of a PEM file")
     return bundle
 
 
@@ -72,7 +75,7 @@ def _chosen() -> tuple[str, str]:
 
 
 def _hosts() -> tuple[str, str]:
-    """The first mirror, and the first of security fixes, that the host's apt knows."""
+    """Return the first mirror, and the first one for security fixes, of the host's apt."""
     listing = subprocess.run(
         ["apt-get", "indextargets", "--format", _FORMAT, "Created-By: Packages"],
         capture_output=True, text=True, check=False,

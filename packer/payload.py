@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Packer carries into the guest: one tar of overlay, wheels and lists, with a hash of each."""
+"""Makes the tar that Packer copies into the guest: overlay, wheels and lists, with their hashes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOVNC_HOME = "opt/systemvm/novnc"
 
 
 def fetch_wheels(lock: Path, destination: Path, machine: str) -> None:
-    """Download what the lock names, each checked against its hash; wheels for the guest's Python alone.
+    """Download the locked wheels for the guest's Python, each checked against its hash.
 
     `machine` is the processor as wheels name it: x86_64 or aarch64.
     """
@@ -39,7 +39,7 @@ def fetch_wheels(lock: Path, destination: Path, machine: str) -> None:
 
 
 def build_own_wheel(appliance: Appliance, destination: Path) -> Path:
-    """A wheel of the packages that one appliance has, from a copy, so that nothing is left in the tree."""
+    """Build a wheel of one appliance's packages from a copy, so that the source tree is unchanged."""
     source = destination / "source"
     shutil.rmtree(destination, ignore_errors=True)
     for name in appliance.packages_of_ours:
@@ -50,7 +50,7 @@ def build_own_wheel(appliance: Appliance, destination: Path) -> Path:
         )
     for name in WHEEL_FILES:
         shutil.copy(TOP / name, source / name)
-    # a checkout's modes are its umask's, and a wheel keeps them
+    # file modes of a checkout depend on the umask, and a wheel contains them
     for path in source.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     os.environ["SOURCE_DATE_EPOCH"] = str(appliance.source_date_epoch)
@@ -89,7 +89,7 @@ def _pip(*arguments: str) -> None:
 def stage(
     appliance: Appliance, work: Path, wheels: list[Path], novnc: Path | None, facts: dict[str, str]
 ) -> Path:
-    """Lay everything out below `work` and pack it; equal inputs give equal bytes but for `facts`."""
+    """Copy everything to `work` and pack it; equal inputs and `facts` give equal bytes."""
     payload, overlay = work / "payload", work / "overlay"
     shutil.rmtree(work, ignore_errors=True)
     payload.mkdir(parents=True)

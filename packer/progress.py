@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shows how far Packer is, from the words of its own log; the build itself does not depend on them."""
+"""Prints Packer's progress from its log; the build does not depend on it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STILL_EVERY_S = 60.0
 
 
 class Steps:
-    """From the lines of Packer's log to lines for people; `seconds` is a clock that only counts up."""
+    """Converts lines of Packer's log to progress lines; `seconds` is a monotonic clock."""
 
     def __init__(self, seconds: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
@@ -37,7 +37,7 @@ class Steps:
         self._shown_s = self._began_s
 
     def read(self, line: str) -> str | None:
-        """The step that this line begins, with the time since the start; None when it begins none."""
+        """Return the step that this line begins, with the time since the start; None if it begins none."""
         said = _SAID.search(line)
         if said is None:
             return None
@@ -49,7 +49,7 @@ class Steps:
         return None
 
     def still(self) -> str | None:
-        """The present step again, when it has not been shown for `STILL_EVERY_S`."""
+        """Return the current step again when it was not printed for `STILL_EVERY_S`."""
         if not self._step or self._seconds() - self._shown_s < STILL_EVERY_S:
             return None
         return self._show(f"still {self._step}")
@@ -62,7 +62,7 @@ class Steps:
 def run_shown(
     command: Sequence[str], log: IO[bytes], environment: Mapping[str, str], show: Callable[[str], None]
 ) -> int:
-    """Run a command with its output in `log`, and show its steps meanwhile; its exit code."""
+    """Run a command with its output in `log`, print its steps, and return its exit code."""
     steps = Steps()
     unfinished = b""
     receiving, sending = os.pipe()
@@ -92,5 +92,5 @@ def run_shown(
 
 
 def tail(log: Path, lines: int = 25) -> str:
-    """The end of a log, for an error."""
+    """Return the end of a log, for an error message."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])

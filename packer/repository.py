@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A repository of Debian packages on disk, of exactly the locked ones: all that mmdebstrap gets to see."""
+"""Makes a local repository of exactly the locked Debian packages, the only source of mmdebstrap."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deb_lock import Deb
 
 
 def make(directory: Path, suite: str, architecture: str, debs: Iterable[tuple[Deb, Path]]) -> str:
-    """Lay it out below `directory`, made anew; the answer is apt's source line.
+    """Make the repository in `directory` and return apt's source line.
 
     The packages' hashes were checked when they came out of the cache, so the index needs no signature.
     """
@@ -45,7 +45,7 @@ def make(directory: Path, suite: str, architecture: str, debs: Iterable[tuple[De
 
 
 def installed_otherwise(root_tar: Path, debs: Iterable[Deb]) -> list[str]:
-    """What a root file system's dpkg has and is not locked, or has not and is; a sentence each."""
+    """Return the differences between the packages of a root file system and the lock, a line for each."""
     with tarfile.open(root_tar) as tar:
         status = tar.extractfile("./var/lib/dpkg/status")
         text = status.read().decode() if status is not None else ""

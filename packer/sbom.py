@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A software bill of materials (SPDX 2.3, JSON) from dpkg's own record and the wheels' own metadata."""
+"""Makes a software bill of materials (SPDX 2.3, JSON) from dpkg's status and the wheels' metadata."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deb_lock import Deb
 
 
 def debian_packages(status: str) -> Iterator[dict[str, str]]:
-    """Installed packages of a dpkg status file."""
+    """Return the installed packages in a dpkg status file."""
     for block in status.split("\n\n"):
         fields = email.parser.HeaderParser().parsestr(block)
         if fields.get("Status", "").endswith(" installed"):
@@ -28,7 +28,7 @@ def debian_packages(status: str) -> Iterator[dict[str, str]]:
 
 
 def wheel_metadata(wheel: Path) -> dict[str, str]:
-    """Name, version and licence of a wheel."""
+    """Return name, version and licence of a wheel."""
     with zipfile.ZipFile(wheel) as archive:
         name = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
         fields = email.parser.HeaderParser().parsestr(archive.read(name).decode())
@@ -51,7 +51,7 @@ def document(
     novnc: Path | None,
     epoch: int,
 ) -> dict[str, Any]:
-    """The whole document; `epoch` and content alone decide it, so that equal images have equal bills.
+    """Return the document, which depends only on `epoch` and content, so that equal images have equal bills.
 
     Each binary package is GENERATED_FROM its source package; name and version suffice to get that.
     `deviations` are the packages that are not as locked, for the document's comment.
@@ -151,7 +151,7 @@ def _source(package: dict[str, str], suite: str) -> dict[str, Any]:
 
 
 def source_of(package: dict[str, str]) -> tuple[str, str]:
-    """Name and version of the source package: dpkg writes `Source: NAME (VERSION)` where they differ."""
+    """Return name and version of the source package; dpkg writes `Source: NAME (VERSION)` if they differ."""
     name, _, version = package["Source"].partition(" ")
     return name or package["Package"], version.strip("()") or package["Version"]
 

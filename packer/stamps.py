@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which results are still those of their inputs, by content: a fresh checkout's times mean nothing."""
+"""Decides by content whether results belong to their inputs, because times of a new checkout mean nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def digest(*inputs: Path | str | bytes) -> str:
-    """A hash over texts, and over files with their names, content, and whether they can be run."""
+    """Return a hash over texts, and over files with their names, content and executable bits."""
     total = hashlib.sha256()
     for item in inputs:
         if isinstance(item, Path):
@@ -37,14 +37,14 @@ def _files(item: Path) -> Iterable[Path]:
 
 
 class Stamp:
-    """Says of a set of results from which inputs they were made."""
+    """Records from which inputs a set of results was made."""
 
     def __init__(self, path: Path, outputs: list[Path]) -> None:
         self._path = path
         self._outputs = outputs
 
     def holds(self, inputs: str) -> bool:
-        """Whether all results are there, whole, and of these inputs."""
+        """Return whether all results exist, are complete, and were made from these inputs."""
         try:
             known = json.loads(self._path.read_text())
             return bool(known == {"inputs": inputs, "outputs": self._sizes()})

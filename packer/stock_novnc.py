@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stock noVNC out of the package that npm's lock pins: its ES modules and licence, nothing else."""
+"""Unpacks stock noVNC from the package pinned by npm's lock: only its ES modules and licence."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ KEPT = ("core/", "vendor/", "LICENSE.txt", "AUTHORS", "package.json")
 
 
 def unpack(package: Path, destination: Path) -> None:
-    """Make `destination` anew from npm's tar.
+    """Unpack npm's tar to `destination`, which is replaced.
 
-    Raises SystemExit when it holds other than plain files: the console's front serves those alone.
+    Raises: SystemExit when it contains anything but plain files, because the console serves only these.
     """
     shutil.rmtree(destination, ignore_errors=True)
     with tarfile.open(package) as tar:

@@ -108,5 +108,5 @@ def test_the_command_names_each_part_that_it_could_not_examine(tmp_path: Path) -
         env={"PATH": "/nowhere", "CVE_DATA": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 2
-    assert "error: cpvm was not examined: debsecan is not installed" in done.stderr
+    assert "error: cannot examine cpvm: debsecan is not installed" in done.stderr
     assert "hint:" in done.stderr

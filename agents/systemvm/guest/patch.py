@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""New code for a running appliance, without a new image: run as root over ssh, from a bundle that brings it.
+"""Installs new code in a running appliance without a new image: run as root over ssh, from a bundle.
 
-The daemon sends this file with every bundle, so that even an image too old to be talked to can be patched:
-the standard library alone, and nothing of ours.
+The daemon sends this file with every bundle, so that even an image whose agent is too old can be patched. It
+imports only the standard library and none of our modules.
 
-The new version gets a directory of its own beside the old one, and is first tried by a bind mount over the
-old one's, which a power loss undoes. Only when the daemon has said `keep` is the link `current` replaced, by
-one rename. In every other case, the daemon's death among them, the mount goes away and the old code runs
-again.
+The new version gets its own directory and is first tried by a bind mount over the old one's directory, which
+a power loss undoes. Only when the daemon has sent `keep`, one rename replaces the link `current`. In every
+other case, also when the daemon ends, the mount is removed and the old code runs again.
 
-On standard output one JSON object a line: {"step": "trial"}, then {"step": "kept"} or {"step": "undone"}.
+It prints one JSON object on each line: {"step": "trial"}, then {"step": "kept"} or {"step": "undone"}.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ HOME = "opt/systemvm"
 KEEP = "keep"
 _LABEL = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_-]{0,63}")
 _PART = re.compile(r"systemvm(/[A-Za-z0-9_.-]+)+")
-#: What is read of an agent that did not start.
+#: Log lines that are read of an agent that did not start.
 _JOURNAL_LINES = 12
 
 Run = Callable[[list[str], float], str]
 
 
 class PatchError(Exception):
-    """Why the new version is not used."""
+    """The new version cannot be used."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -46,7 +45,7 @@ class PatchError(Exception):
 
 
 class BundleManifest(NamedTuple):
-    """What a bundle holds, as its `manifest.json` says."""
+    """The content of a bundle's `manifest.json`."""
 
     version: str
     role: str
@@ -57,29 +56,32 @@ class BundleManifest(NamedTuple):
 
     @classmethod
     def read(cls, stage: Path) -> BundleManifest:
-        """PatchError unless every file is there, is whole, and nothing else is."""
+        """Read the manifest and check every file.
+
+        Raises: PatchError when a file is missing, damaged, or not in the manifest.
+        """
         try:
             manifest = cls(**json.loads((stage / "manifest.json").read_text()))
         except (OSError, ValueError, TypeError) as error:
-            raise PatchError(f"the bundle has no manifest that can be read: {error}") from error
+            raise PatchError(f"cannot read the bundle's manifest: {error}") from error
         if not _LABEL.fullmatch(manifest.version):
-            raise PatchError(f"{manifest.version!r} is no version that a directory may be named by")
+            raise PatchError(f"version is not allowed as a directory name: {manifest.version!r}")
         lib = stage / "lib"
         there = {str(path.relative_to(lib)) for path in lib.rglob("*") if not path.is_dir()}
         if there != set(manifest.sha256):
             odd = sorted(there ^ set(manifest.sha256))[0]
-            raise PatchError(f"the bundle and its manifest disagree about {odd}")
+            raise PatchError(f"bundle does not match its manifest: {odd}")
         for name, expected in manifest.sha256.items():
             path = lib / name
             if not _PART.fullmatch(name) or "/.." in name or path.is_symlink():
-                raise PatchError(f"{name} is no file of ours")
+                raise PatchError(f"bundle contains a file that is not allowed: {name}")
             if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
-                raise PatchError(f"{name} is damaged: its sha256 is another", "try again")
+                raise PatchError(f"bundle is damaged: sha256 of {name} differs", "run the command again")
         return manifest
 
 
 class Patch:
-    """One bundle's way into the appliance below `root`."""
+    """Installs one bundle in the appliance below `root`."""
 
     def __init__(self, root: Path, stage: Path, run: Run) -> None:
         self._root = root
@@ -94,14 +96,17 @@ class Patch:
 
     @property
     def current(self) -> Path:
-        """The version that the next boot begins with."""
+        """The directory of the version that the next boot uses."""
         return self._home / (self._home / "current").readlink()
 
     def check(self) -> None:
-        """PatchError when this is not the appliance that the bundle was made for."""
+        """Check that the bundle was made for this appliance.
+
+        Raises: PatchError when the role differs, or the image lacks a package.
+        """
         role = json.loads((self._root / "etc/systemvm/image.json").read_text()).get("role")
         if role not in (None, self.manifest.role):
-            raise PatchError(f"the bundle is for a {self.manifest.role}, this is a {role}")
+            raise PatchError(f"bundle is for role {self.manifest.role}, this appliance has role {role}")
         have = {_normal(path.name.split("-")[0]) for path in (self.current / "lib").glob("*.dist-info")}
         missing = sorted(name for name in self.manifest.requires if _normal(name) not in have)
         if missing and have:
@@ -111,7 +116,7 @@ class Patch:
             )
 
     def clear(self) -> bool:
-        """Take away what a patch that was cut off has left; whether its code may be running."""
+        """Remove what an interrupted patch has left; return whether its code can be running."""
         mounts = _mounts_below(self._root, self._home)
         for mount in mounts:
             self._run(["umount", "--lazy", str(mount)], 30)
@@ -123,18 +128,21 @@ class Patch:
         return bool(mounts)
 
     def recover(self) -> None:
-        """The old version again, when the one that tried another was killed."""
+        """Restore the old version after the program was killed during a trial."""
         if self.clear():
             self._restart()
 
     def install(self) -> None:
-        """Write the new version's directory, whole under its name or not at all; nobody uses it yet."""
+        """Write the new version's directory, which appears under its name only when complete.
+
+        Raises: PatchError when it cannot be written.
+        """
         if self._target == self.current:
-            return  # written and kept before: it is only started anew
+            return  # already installed: it is only restarted
         old = self.current
         with self._writable():
             if self._target.exists():
-                shutil.rmtree(self._target)  # it was given up before
+                shutil.rmtree(self._target)  # left by an earlier attempt
             building = self._home / f".new-{self.manifest.version}"
             try:
                 _link_tree(old / "lib", building / "lib", without="systemvm")
@@ -145,11 +153,14 @@ class Patch:
                 building.rename(self._target)
             except OSError as error:
                 shutil.rmtree(building, ignore_errors=True)
-                raise PatchError(f"the new version cannot be written: {error}") from error
+                raise PatchError(f"cannot write the new version: {error}") from error
         self._fresh = self._target
 
     def begin_trial(self) -> None:
-        """Every program that starts from now on is the new one; PatchError when the agent does not start."""
+        """Mount the new version over the old one and restart the units.
+
+        Raises: PatchError when the agent does not start.
+        """
         old = self.current
         if self._target != old:
             self._run(["mount", "--bind", str(self._target), str(old)], 30)
@@ -158,7 +169,7 @@ class Patch:
         self._restart()
 
     def keep(self) -> None:
-        """From now on this is the version of every boot; the one before it is kept, older ones go."""
+        """Make this the version of every boot; keep the previous version and remove older ones."""
         old = self.current
         if self._target != old:
             link = self._home / ".current-new"
@@ -176,7 +187,7 @@ class Patch:
                         shutil.rmtree(path, ignore_errors=True)
 
     def undo(self) -> None:
-        """The old version again, in the directory and in the processes."""
+        """Restore the old version, in the directory and in the processes."""
         self._unmount()
         if self._restarted:
             self._restart()
@@ -188,7 +199,7 @@ class Patch:
     # ---- steps
     def _unmount(self) -> None:
         if self._mounted is not None:
-            # lazy: nobody has a file of it open for longer than it takes to read it
+            # lazy: files are open only while they are read
             self._run(["umount", "--lazy", str(self._mounted)], 30)
             self._mounted = None
 
@@ -198,14 +209,16 @@ class Patch:
             self._run(["systemctl", "restart", agent], self.manifest.start_timeout_s)
         except PatchError as error:
             with contextlib.suppress(PatchError):
-                self._run(["systemctl", "stop", "--no-block", agent], 30)  # it would try again and again
+                self._run(
+                    ["systemctl", "stop", "--no-block", agent], 30
+                )  # otherwise systemd restarts it again and again
             said = self._last_error_line(agent)
             raise PatchError(f"the agent does not start: {said or error}") from error
         if others:
             self._run(["systemctl", "try-restart", *others], self.manifest.start_timeout_s)
 
     def _last_error_line(self, unit: str) -> str:
-        """The line that tells most of why a unit did not start."""
+        """Return the log line that best explains why a unit did not start."""
         with contextlib.suppress(PatchError):
             show = ["journalctl", "--no-pager", "-o", "cat", "-n", str(_JOURNAL_LINES)]
             lines = self._run([*show, f"_SYSTEMD_UNIT={unit}"], 30).splitlines()
@@ -215,7 +228,7 @@ class Patch:
         return ""
 
     def _write_programs(self, old: Path, new: Path) -> None:
-        """The image's programs, with the new library; what else there is needs a unit, and that an image."""
+        """Write the image's programs with the path of the new library; new programs need a new image."""
         (new / "bin").mkdir()
         before, after = f"/{HOME}/{old.name}/lib", f"/{HOME}/{self._target.name}/lib"
         for program in (old / "bin").iterdir():
@@ -224,13 +237,13 @@ class Patch:
             path.chmod(0o755)
 
     def _compile(self, package: Path) -> None:
-        """As the image's own was: nobody looks at the source when a program starts."""
+        """Compile the package as in the image: programs start without checking the source."""
         command = [sys.executable, "-I", "-m", "compileall", "-q", "-f"]
         self._run([*command, "--invalidation-mode", "unchecked-hash", str(package)], 300)
 
     @contextlib.contextmanager
     def _writable(self) -> Iterator[None]:
-        """The root file system is read-only but for this moment; one that is writable stays so."""
+        """Make a read-only root file system writable in the block."""
         if not os.statvfs(self._home).f_flag & os.ST_RDONLY:
             yield
             return
@@ -247,7 +260,7 @@ def _normal(name: str) -> str:
 
 
 def _link_tree(source: Path, target: Path, *, without: str) -> None:
-    """Hard links: the packages of others are the image's own, and cost no space."""
+    """Copy a tree by hard links, so that packages of the image need no space."""
 
     def ignored(directory: str, names: list[str]) -> list[str]:
         return [name for name in names if name == without and Path(directory) == source]
@@ -270,7 +283,10 @@ def _sync_directory(path: Path) -> None:
 
 
 def run(command: list[str], timeout_s: float) -> str:
-    """A command's output; PatchError with its own words when it fails."""
+    """Run a command and return its output.
+
+    Raises: PatchError with its error output when it fails.
+    """
     try:
         done = subprocess.run(
             command,
@@ -288,20 +304,20 @@ def run(command: list[str], timeout_s: float) -> str:
 
 
 def converse(patch: Patch, verdicts: TextIO, say: Callable[[dict[str, Any]], None]) -> int:
-    """The whole way; whatever is not a `keep` is the way back. 0 when the new version is kept."""
+    """Install, try and keep the new version; anything but `keep` restores the old one. Return 0 if kept."""
     try:
         patch.check()
         patch.clear()
         patch.install()
         patch.begin_trial()
         say({"step": "trial"})
-        # the daemon's time limit is the limit: it ends this by a word, or by its own end
+        # the daemon decides how long the trial lasts: by its verdict, or by closing the connection
         if verdicts.readline().strip() != KEEP:
-            raise PatchError("the daemon did not say to keep it")
+            raise PatchError("the daemon did not confirm the new version")
         patch.keep()
         say({"step": "kept"})
     except BaseException as error:
-        # whatever it is: half of a patch must not stay
+        # after any failure nothing of the patch must remain
         patch.undo()
         say(
             {
@@ -315,17 +331,17 @@ def converse(patch: Patch, verdicts: TextIO, say: Callable[[dict[str, Any]], Non
 
 
 def _tell(fact: dict[str, Any]) -> None:
-    with contextlib.suppress(BrokenPipeError):  # nobody hears it; the way back is gone all the same
+    with contextlib.suppress(BrokenPipeError):  # the daemon is gone; the old version is restored nevertheless
         sys.stdout.write(json.dumps(fact) + "\n")
         sys.stdout.flush()
 
 
 def _end(number: int, frame: object) -> None:
-    raise PatchError(f"it was ended by signal {number}")
+    raise PatchError(f"interrupted by signal {number}")
 
 
 def main() -> int:
-    """`patch.py STAGE`: the verdict comes on standard input. `patch.py STAGE recover`: after a kill."""
+    """Run `patch.py STAGE`, with the verdict on standard input, or `patch.py STAGE recover` after a kill."""
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, _end)
     try:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`systemvm-preinit`: turns boot arguments into a named, addressed, firewalled machine, once, as root.
+"""`systemvm-preinit`: configures name, network, firewall and keys from the boot arguments, once, as root.
 
-Runs before the network and everything that listens. Python starts twenty times slower under emulation, so
-this imports the standard library alone and starts three programs: nft, ip and ssh-keygen.
+It runs before the network and everything that listens. Python starts twenty times slower under emulation, so
+this imports only the standard library and starts three programs: nft, ip and ssh-keygen.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _NETWORK_CLASS = Path("/sys/class/net")
 
 
 class SystemCalls(NamedTuple):
-    """What preinit does to the machine itself and not to files below the root; tests give their own."""
+    """The operations on the VM itself, in contrast to files below the root; tests replace them."""
 
     run: Callable[[list[str], str], None]
     devices: Callable[[], Mapping[str, str]]
@@ -52,7 +52,10 @@ class SystemCalls(NamedTuple):
 
 
 def run(command: list[str], text: str = "") -> None:
-    """Run one program to its end; its own words become the error."""
+    """Run a program until it ends.
+
+    Raises: BootError with the program's error output when it fails.
+    """
     try:
         done = subprocess.run(
             command,
@@ -65,12 +68,12 @@ def run(command: list[str], text: str = "") -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BootError(BootFailure.COMMAND_FAILED, f"cannot run {command[0]}: {error}") from error
     if done.returncode != 0:
-        words = done.stderr.strip() or f"exit code {done.returncode}"
-        raise BootError(BootFailure.COMMAND_FAILED, f"{' '.join(command[:3])} failed: {words}", text.strip())
+        why = done.stderr.strip() or f"exit code {done.returncode}"
+        raise BootError(BootFailure.COMMAND_FAILED, f"{' '.join(command[:3])} failed: {why}", text.strip())
 
 
 def devices() -> dict[str, str]:
-    """The NICs that are here, each with its MAC."""
+    """Return the MAC of each NIC by its name."""
     return {entry.name: (entry / "address").read_text().strip() for entry in _NETWORK_CLASS.iterdir()}
 
 
@@ -82,7 +85,11 @@ REAL = SystemCalls(run, devices, set_host_name)
 
 
 def prepare(paths: GuestPaths, machine: SystemCalls = REAL) -> str:
-    """Do all of it; the answer is one line for the journal."""
+    """Configure the VM and return a summary of one line for the journal.
+
+    Raises: BootError when a boot argument is missing or wrong, a NIC is absent, or a command fails; OSError
+    when a file cannot be written.
+    """
     paths.boot_up_done.unlink(missing_ok=True)
     text = _receive(paths, machine)
     arguments = boot_arguments.parse(text)
@@ -91,13 +98,13 @@ def prepare(paths: GuestPaths, machine: SystemCalls = REAL) -> str:
     plan = network.make_plan(arguments)
     identity = boot_argument_source.identity_bundle(arguments)
     timekeeping.servers(arguments)
-    set_right = _set_clock(arguments, paths, machine)
+    clock_note = _set_clock(arguments, paths, machine)
     firewall_script = firewall.script(paths.nftables, plan, arguments)
 
     present = machine.devices()
     if any(nic.device not in present for nic in plan.interfaces):
-        # udev may not have come to the driver yet; modprobe returns when its NICs are there: no wait
-        with suppress(BootError):  # no such module: what is absent is the better message
+        # udev can be late to load the driver; modprobe returns when its NICs exist
+        with suppress(BootError):  # without the module, the absent NIC is the better message
             machine.run(["modprobe", "--quiet", "--use-blacklist", "virtio_net"], "")
         present = machine.devices()
     renaming = plan.renaming(present)
@@ -121,9 +128,9 @@ def prepare(paths: GuestPaths, machine: SystemCalls = REAL) -> str:
     bootstrap.deliver(identity, paths, machine.run)
     files.write(paths.boot_up_done, strftime("%a %b %e %H:%M:%S UTC %Y\n", gmtime()))
     nics = ", ".join(f"{nic.device} {addr}" for nic in plan.interfaces for addr in nic.addresses)
-    odd = boot_argument_keys.unknown(arguments)
-    ignored = f"; unknown keys, ignored: {', '.join(odd)[:200]}" if odd else ""
-    return f"{name} is a {role.value}: {nics}{ignored}{set_right}"
+    unknown = boot_argument_keys.unknown(arguments)
+    ignored = f"; ignored unknown keys: {', '.join(unknown)[:200]}" if unknown else ""
+    return f"{name} is a {role.value}: {nics}{ignored}{clock_note}"
 
 
 def _receive(paths: GuestPaths, machine: SystemCalls) -> str:
@@ -136,31 +143,31 @@ def _receive(paths: GuestPaths, machine: SystemCalls) -> str:
 
 
 def _set_clock(arguments: Mapping[str, str], paths: GuestPaths, machine: SystemCalls) -> str:
-    """By what the host said at this very start; the file that is kept of it says nothing of the time."""
+    """Correct the clock by this boot's arguments; the stored file does not contain the time."""
     now_s = time()
     if paths.credential(boot_arguments.CMDLINE_CREDENTIAL) is not None:
         since_s = clock.uptime_s()
     else:
         since_s = max(0.0, now_s - paths.cmdline.stat().st_mtime)
-    right_s = clock.corrected_time(arguments, now_s, since_s)
-    if right_s is None:
+    correct_s = clock.corrected_time(arguments, now_s, since_s)
+    if correct_s is None:
         return ""
     try:
-        machine.set_clock(right_s)
+        machine.set_clock(correct_s)
     except OSError as error:
-        # Maybe TLS fails now, maybe not; without this line nobody would know why.
-        return f"; its clock is {now_s - right_s:+.0f} s off and cannot be set: {error}"
-    return f"; its clock was {now_s - right_s:+.0f} s off and is set"
+        # TLS can fail later, and this line gives the reason
+        return f"; its clock is wrong by {now_s - correct_s:+.0f} s and cannot be set: {error}"
+    return f"; its clock was wrong by {now_s - correct_s:+.0f} s and is corrected"
 
 
 def _make_run_directory(paths: GuestPaths) -> None:
-    """Where the agent makes its own socket; systemd may have made it before, as root, for others' sockets."""
+    """Make the directory of the agent's socket; systemd can already have made it, as root."""
     paths.run.mkdir(mode=0o755, parents=True, exist_ok=True)
     bootstrap.give_to_agent(paths.run, paths)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prepare this machine, with `--root DIR` writing the files there; exit codes are BootFailure's."""
+    """Configure this VM, with `--root DIR` as the parent of all files; return a BootFailure's exit code."""
     try:
         root, others = split_root(sys.argv[1:] if arguments is None else arguments)
     except ValueError:
@@ -182,7 +189,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _report(reason: BootFailure, message: str, hint: str, paths: GuestPaths, **figures: str) -> None:
-    """To the journal, with fields, and to the console, where someone without ssh looks first."""
+    """Report to the journal, with fields, and to the console, for operators without ssh."""
     text = "".join(line + "\n" for line in SerialReport(PREINIT, reason.value, message, hint).lines())
     is_machine = paths.root == Path("/")
     if not (is_machine and _send_to_journal(reason, message, hint, figures)):
@@ -192,7 +199,7 @@ def _report(reason: BootFailure, message: str, hint: str, paths: GuestPaths, **f
             with Path("/dev/console").open("w") as console:
                 console.write(text.replace("\n", "\r\n"))
         except OSError:
-            sys.stderr.write("systemvm-preinit: the console cannot be written\n")
+            sys.stderr.write("systemvm-preinit: cannot write to the console\n")
 
 
 def _send_to_journal(reason: BootFailure, message: str, hint: str, figures: Mapping[str, str]) -> bool:

@@ -212,7 +212,12 @@ def climb(guest: Guest) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "text"), [(damage, "damaged"), (add, "disagree about systemvm/more.py"), (climb, "no version")]
+    ("harm", "text"),
+    [
+        (damage, "damaged"),
+        (add, "does not match its manifest: systemvm/more.py"),
+        (climb, "not allowed as a directory name"),
+    ],
 )
 def test_an_incomplete_bundle_changes_nothing(guest: Guest, harm: Any, text: str) -> None:
     guest.receive()
@@ -225,7 +230,7 @@ def test_an_incomplete_bundle_changes_nothing(guest: Guest, harm: Any, text: str
 def test_a_bundle_of_the_other_role_is_refused(guest: Guest) -> None:
     guest.receive(role=Role.CPVM)
     assert guest.patch() == 1
-    assert "for a cpvm, this is a ssvm" in guest.said[-1]["error"]
+    assert "for role cpvm, this appliance has role ssvm" in guest.said[-1]["error"]
     assert guest.restarts == 0
 
 
@@ -254,7 +259,7 @@ def test_equal_code_makes_an_equal_bundle(tmp_path: Path) -> None:
 
 
 def test_a_directory_without_the_code_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="does not hold"):
+    with pytest.raises(BundleError, match="does not contain"):
         patch_bundle.build(Role.SSVM, tmp_path, start_timeout_s=1)
 
 
