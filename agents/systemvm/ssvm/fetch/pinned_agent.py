@@ -3,7 +3,7 @@
 
 treq normalizes URLs, requests gzip and decodes it, and keeps cookies; Twisted's client accepts 16 MB of
 headers. A probe must send exactly the request that the mover sends later, and must judge exactly what the
-server sent. So this agent sends the URL as `source_url.parse` returned it, never asks for an encoding, limits
+server sent. So this agent sends the URL as `source_url.parse` returned it, requests no encoding, limits
 the size of a response, and copies status, headers and length before a layer above can change them.
 """
 
