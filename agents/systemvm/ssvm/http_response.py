@@ -21,6 +21,7 @@ UNAVAILABLE = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CONTENT_RANGE = re.compile(r"bytes +(\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 _UNPACKED_ENCODINGS = frozenset({"gzip", "x-gzip", "zstd"})
 _STRONG_TAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')
+_SERVER_HINT = "fix the server or the proxy in front of it"
 _DIGITS = re.compile(r"\d{1,19}")
 
 
@@ -67,16 +68,24 @@ def read_body(headers: Headers) -> Body:
     lengths = {value.strip() for value in headers.get("content-length", ())}
     if codings and codings != ["chunked"]:
         raise TransferError(
-            TransferFailure.HTTP_INVALID, f"unknown Transfer-Encoding: {', '.join(codings)[:60]}"
+            TransferFailure.HTTP_INVALID,
+            f"unknown Transfer-Encoding: {', '.join(codings)[:60]}",
+            _SERVER_HINT,
         )
     if codings and lengths:
         raise TransferError(
-            TransferFailure.HTTP_INVALID, "response has both Transfer-Encoding and Content-Length"
+            TransferFailure.HTTP_INVALID,
+            "response has both Transfer-Encoding and Content-Length",
+            _SERVER_HINT,
         )
     if len(lengths) > 1 or not all(_DIGITS.fullmatch(length) for length in lengths):
-        raise TransferError(TransferFailure.HTTP_INVALID, "Content-Length of the response is not a number")
+        raise TransferError(
+            TransferFailure.HTTP_INVALID, "Content-Length of the response is not a number", _SERVER_HINT
+        )
     if "multipart/byteranges" in "".join(headers.get("content-type", ())).lower():
-        raise TransferError(TransferFailure.HTTP_INVALID, "the server sent parts that were not requested")
+        raise TransferError(
+            TransferFailure.HTTP_INVALID, "the server sent parts that were not requested", _SERVER_HINT
+        )
     return Body(int(lengths.pop()) if lengths else None, bool(codings), encoding)
 
 
@@ -169,7 +178,9 @@ def total_of_probe(status: int, headers: Headers) -> int | None:
         match = _CONTENT_RANGE.fullmatch(ranges[0].strip()) if len(ranges) == 1 else None
         if match is None or match[1] != "0":
             raise TransferError(
-                TransferFailure.HTTP_INVALID, "Content-Range of the response is not the requested one"
+                TransferFailure.HTTP_INVALID,
+                "Content-Range of the response is not the requested one",
+                _SERVER_HINT,
             )
         return None if match[3] == "*" else int(match[3])
     return read_body(headers).length_bytes

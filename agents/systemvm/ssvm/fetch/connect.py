@@ -26,7 +26,11 @@ def open_connection(address: Address, port: int, timeout_s: float) -> socket.soc
         connection.settimeout(timeout_s)
         connection.connect((str(address), port))
         if ip_address(connection.getpeername()[0]) != address:
-            raise TransferError(TransferFailure.URL_DENIED, f"connection to {address} has a different peer")
+            raise TransferError(
+                TransferFailure.URL_DENIED,
+                f"connection to {address} has a different peer",
+                "check the public network of this SSVM",
+            )
         connection.settimeout(None)
     except ConnectionRefusedError:
         connection.close()
@@ -39,7 +43,9 @@ def open_connection(address: Address, port: int, timeout_s: float) -> socket.soc
         connection.close()
         why = "no answer" if isinstance(error, TimeoutError) else error.strerror
         raise TransferError(
-            TransferFailure.CONNECTION_FAILED, f"{address} port {port} cannot be reached: {why}"
+            TransferFailure.CONNECTION_FAILED,
+            f"{address} port {port} cannot be reached: {why}",
+            "check the server, and the routes of the public network",
         ) from None
     except BaseException:
         connection.close()

@@ -35,7 +35,9 @@ def explain_failure(error: Exception, url: SourceUrl, address: Address) -> Trans
             TransferFailure.CONNECTION_FAILED, f"{where} does not answer", "check the URL and the network"
         )
     if isinstance(cause, DeferredTimeout | CancelledError):
-        return TransferError(TransferFailure.STALLED, f"{where} did not answer the request in time")
+        return TransferError(
+            TransferFailure.STALLED, f"{where} did not answer the request in time", "retry the template later"
+        )
     if isinstance(cause, VerificationError):
         return TransferError(
             TransferFailure.TLS_FAILED,
@@ -54,10 +56,14 @@ def explain_failure(error: Exception, url: SourceUrl, address: Address) -> Trans
         )
     if isinstance(cause, network.ConnectionDone | network.ConnectionLost | network.ConnectionAborted):
         return TransferError(
-            TransferFailure.CONNECTION_LOST, f"{where} closed the connection without an answer"
+            TransferFailure.CONNECTION_LOST,
+            f"{where} closed the connection without an answer",
+            "check that a web server runs there",
         )
     return TransferError(
-        TransferFailure.HTTP_INVALID, f"response of {where} is not HTTP: {type(cause).__name__}"
+        TransferFailure.HTTP_INVALID,
+        f"response of {where} is not HTTP: {type(cause).__name__}",
+        "check that a web server runs there",
     )
 
 
@@ -76,4 +82,8 @@ def _tls_failure(error: SSL.Error, where: str) -> TransferError:
             f"certificate of {where} cannot be verified: expired, or issued by an untrusted CA",
             "add its CA to the zone as a source CA if it is your own",
         )
-    return TransferError(TransferFailure.TLS_FAILED, f"TLS with {where} failed: {reasons[:200]}")
+    return TransferError(
+        TransferFailure.TLS_FAILED,
+        f"TLS with {where} failed: {reasons[:200]}",
+        "check the TLS configuration of the server",
+    )

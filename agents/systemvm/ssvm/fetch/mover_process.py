@@ -173,7 +173,11 @@ class MoverProcess:
             return
         if self._progress is None:
             self.kill(
-                TransferError(TransferFailure.STALLED, f"{self._job.host} did not answer in {still_s:.0f} s")
+                TransferError(
+                    TransferFailure.STALLED,
+                    f"{self._job.host} did not answer in {still_s:.0f} s",
+                    "retry the template later",
+                )
             )
             return
         self.kill(

@@ -120,16 +120,21 @@ class HttpSource:
             ) from None
         except TimeoutError:
             raise TransferError(
-                TransferFailure.STALLED, f"{job.host} did not finish the TLS handshake in time"
+                TransferFailure.STALLED,
+                f"{job.host} did not finish the TLS handshake in time",
+                "retry the template later",
             ) from None
         except (ssl.SSLEOFError, ConnectionError) as error:
             raise TransferError(
                 TransferFailure.CONNECTION_LOST,
                 f"{job.host} closed the connection during the TLS handshake: {_reason(error)}",
+                "check the TLS configuration of the server",
             ) from None
         except (OSError, ValueError) as error:
             raise TransferError(
-                TransferFailure.TLS_FAILED, f"TLS with {job.host} failed: {_reason(error)}"
+                TransferFailure.TLS_FAILED,
+                f"TLS with {job.host} failed: {_reason(error)}",
+                "check the TLS configuration of the server",
             ) from None
 
     def _request(self, job: MoverJob, resume: ResumePoint | None) -> http.client.HTTPResponse:
@@ -147,11 +152,15 @@ class HttpSource:
             return client.getresponse()
         except http.client.RemoteDisconnected:
             raise TransferError(
-                TransferFailure.CONNECTION_LOST, "the server closed the connection without an answer"
+                TransferFailure.CONNECTION_LOST,
+                "the server closed the connection without an answer",
+                "retry the template",
             ) from None
         except http.client.HTTPException as error:
             raise TransferError(
-                TransferFailure.HTTP_INVALID, f"response is not HTTP: {type(error).__name__}"
+                TransferFailure.HTTP_INVALID,
+                f"response is not HTTP: {type(error).__name__}",
+                "fix the server or the proxy in front of it",
             ) from None
         except TimeoutError:
             raise TransferError(
@@ -159,7 +168,7 @@ class HttpSource:
             ) from None
         except OSError as error:
             raise TransferError(
-                TransferFailure.CONNECTION_LOST, f"connection lost: {_reason(error)}"
+                TransferFailure.CONNECTION_LOST, f"connection lost: {_reason(error)}", "retry the template"
             ) from None
 
     def _check_length(self, job: MoverJob) -> None:
@@ -202,7 +211,9 @@ class HttpSource:
             raise self._truncated() from None
         except http.client.HTTPException as error:
             raise TransferError(
-                TransferFailure.HTTP_INVALID, f"body is not HTTP: {type(error).__name__}"
+                TransferFailure.HTTP_INVALID,
+                f"body is not HTTP: {type(error).__name__}",
+                "fix the server or the proxy in front of it",
             ) from None
         except TimeoutError:
             raise TransferError(
@@ -216,11 +227,14 @@ class HttpSource:
         ) as error:  # a chunk length that is not a number is a ValueError in Python 3.11
             if isinstance(error, ValueError):
                 raise TransferError(
-                    TransferFailure.HTTP_INVALID, "chunks of the body cannot be parsed"
+                    TransferFailure.HTTP_INVALID,
+                    "chunks of the body cannot be parsed",
+                    "fix the server or the proxy in front of it",
                 ) from None
             raise TransferError(
                 TransferFailure.CONNECTION_LOST,
                 f"connection lost after {self.received_bytes} bytes: {_reason(error)}",
+                "retry the template",
             ) from None
 
     def _require_end(self) -> None:
