@@ -250,3 +250,32 @@ def test_codes_in_a_page_are_no_prose() -> None:
     assert not list(
         js_matches("if ([409, 503].includes(answer.status)) retry();\nif (code === 4409) wait();")
     )
+
+
+def literal_reasons(source: str) -> Iterator[tuple[int, str]]:
+    """Each reason of a refusal that is typed as text instead of taken from an enum of `wire/`."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Call(func=ast.Attribute(attr="refused"), args=[first, *_]):
+                pass
+            case ast.Call(func=ast.Name(id="ObjectAccess"), args=[_, _, first]):
+                pass
+            case _:
+                continue
+        if _literal(first) is not None:
+            yield node.lineno, ast.unparse(node)
+
+
+def test_reasons_of_refusals_are_members_of_an_enum() -> None:
+    found = [
+        f"{path.relative_to(PACKAGE)}:{number}: {text}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for number, text in literal_reasons(path.read_text("utf-8"))
+    ]
+    assert not found, "take the reason from an enum of wire/:\n" + "\n".join(found)
+
+
+def test_a_typed_reason_is_found() -> None:
+    assert list(literal_reasons('raise RpcError.refused("busy", "it is busy")'))
+    assert list(literal_reasons('ObjectAccess("its own", owns, "not-yours")'))
+    assert not list(literal_reasons('raise RpcError.refused(TransferFailure.BUSY, "it is busy")'))

@@ -22,6 +22,7 @@ from systemvm.rpc.core.errors import INVALID_PARAMS, RpcError
 from systemvm.rpc.core.method import Call
 from systemvm.service.connection_limits import ConnectionLimits
 from systemvm.wire.acknowledgement import Acknowledgement
+from systemvm.wire.call_refusal import CallRefusal
 from systemvm.wire.console import (
     CONSOLE_CLOSED,
     CONSOLE_END,
@@ -121,7 +122,7 @@ class ConsoleRole:
             port.startListening()
         except CannotListenError as refused:
             hint = f"end the program that uses port {PORT}"
-            raise RpcError.refused("cannot_listen", f"{refused}", hint) from None
+            raise RpcError.refused(CallRefusal.CANNOT_LISTEN, f"{refused}", hint) from None
         self._port = port
 
     def _tick(self) -> None:

@@ -21,6 +21,7 @@ from systemvm.rpc.core.method import Call, MethodTable
 from systemvm.rpc.stream.peer_credentials import OPERATOR, OPERATORS
 from systemvm.service.single_flight import SingleFlight
 from systemvm.wire.agent import CHECK, HEALTH, PING, CheckReport, Health, Ping, Pong
+from systemvm.wire.call_refusal import CallRefusal
 from systemvm.wire.role import Role
 
 STATE = "agent.state"  # only for operators; `systemvm-check` calls it
@@ -117,7 +118,7 @@ class AgentMethods:
             await connectProtocol(endpoint, answer)
         except Exception as error:
             raise RpcError.refused(
-                "CHECK_UNAVAILABLE",
+                CallRefusal.CHECK_UNAVAILABLE,
                 f"cannot connect to the check helper: {error}",
                 'run "systemctl status systemvm-check.socket" in the VM',
             ) from error

@@ -14,6 +14,7 @@ from systemvm.rpc.core.call import Connection
 from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.core.method import Call
 from systemvm.service.backoff import Backoff
+from systemvm.wire.call_refusal import CallRefusal
 
 CHECK_INTERVAL_S = 3600.0
 #: The first and the longest delay between attempts after a failure.
@@ -74,12 +75,12 @@ class Renewal:
         """
         if call.peer is None:
             raise RpcError.refused(
-                "no-connection", "cannot renew a certificate without a connection to the daemon"
+                CallRefusal.NO_CONNECTION, "cannot renew a certificate without a connection to the daemon"
             )
         try:
             await self._identity.renew(call.peer)
         except ValueError as error:
-            raise RpcError.refused("not-renewed", str(error)) from error
+            raise RpcError.refused(CallRefusal.NOT_RENEWED, str(error)) from error
         self._succeeded()
 
     async def _renew(self, peer: Connection) -> None:

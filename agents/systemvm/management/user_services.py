@@ -47,6 +47,7 @@ from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.core.method import Call, MethodTable
 from systemvm.rpc.stream.transport import Reactor
 from systemvm.web.forwarded import networks
+from systemvm.wire.call_refusal import CallRefusal
 from systemvm.wire.role import Role
 
 
@@ -100,13 +101,13 @@ class UserServices:
         """
         if not job:
             raise RpcError.refused(
-                "no-job", "job is missing", "use GET /events?job=ID with a command's job id"
+                CallRefusal.NO_JOB, "job is missing", "use GET /events?job=ID with a command's job id"
             )
         try:
             async for progress in self.jobs.follow(job):
                 yield progress
         except NotFoundError as error:
-            raise RpcError.refused("not-found", str(error)) from error
+            raise RpcError.refused(CallRefusal.NOT_FOUND, str(error)) from error
 
     async def _agent_up(self, agent: Agent) -> None:
         if agent.role is Role.SSVM:

@@ -27,7 +27,7 @@ class TransferError(SystemVmError):
         return DownloadError(self.code.value, self.message, self.hint)
 
     def to_rpc(self) -> RpcError:
-        return RpcError.refused(self.code.value, self.message, self.hint)
+        return RpcError.refused(self.code, self.message, self.hint)
 
     @classmethod
     def from_parts(cls, code: str, message: str, hint: str = "") -> TransferError:

@@ -51,7 +51,7 @@ async def call(
         return await _call_once(reactor, path, method, params, result, expires_s)
     except _DisconnectedError:
         raise RpcError.refused(
-            TransferFailure.WORKER_DIED.value,
+            TransferFailure.WORKER_DIED,
             f"the process of {method} ended twice without a response",
             f'run "journalctl -u systemvm-{path.stem}" in the SSVM',
         ) from None
@@ -124,12 +124,12 @@ class _CallProtocol(Protocol):
         """Return the error of a deadline that has passed."""
         if self._has_begun:
             return RpcError.refused(
-                TransferFailure.STORE_HANGS.value,
+                TransferFailure.STORE_HANGS,
                 f"secondary storage did not answer {method} in time",
                 "check the NFS server and the storage network; work continues once it answers",
             )
         return RpcError.refused(
-            TransferFailure.BUSY.value,
+            TransferFailure.BUSY,
             f"the {helper} helper did not begin {method} in time",
             "retry later",
         )

@@ -76,16 +76,16 @@ def test_answers() -> None:
 @pytest.mark.parametrize(
     ("method", "params", "code", "reason"),
     [
-        ("twice", {"number": "4"}, -32602, None),
-        ("twice", {}, -32602, None),
-        ("absent", {}, -32601, None),
-        ("closed", {"number": 1}, -32001, None),
+        ("twice", {"number": "4"}, -32602, "invalid-parameters"),
+        ("twice", {}, -32602, "invalid-parameters"),
+        ("absent", {}, -32601, "unknown-method"),
+        ("closed", {"number": 1}, -32001, "forbidden"),
         ("refuse", {"number": 1}, -32010, "store_not_mounted"),
         ("fail", {"number": 1}, -32010, "store_full"),
-        ("break", {"number": 1}, -32603, None),
+        ("break", {"number": 1}, -32603, "internal"),
     ],
 )
-def test_refuses(method: str, params: Any, code: int, reason: str | None) -> None:
+def test_refuses(method: str, params: Any, code: int, reason: str) -> None:
     error = call(method, params)["error"]
     assert (error["code"], error.get("data", {}).get("reason")) == (code, reason)
     assert "secret" not in str(error)

@@ -42,7 +42,7 @@ class ConsoleAuthorizer:
     def add_methods(self, table: MethodTable) -> None:
         cpvms = frozenset({Role.CPVM.value})
         sessions = "sessions that are assigned to it"
-        own_session = ObjectAccess(sessions, self._is_its_session, ConsoleRefusal.SESSION_ENDED.value)
+        own_session = ObjectAccess(sessions, self._is_its_session, ConsoleRefusal.SESSION_ENDED)
         table.add(
             console.CONSOLE_AUTHORIZE,
             self._authorize,
@@ -51,7 +51,7 @@ class ConsoleAuthorizer:
             roles=cpvms,
             summary="Spend a one-time console token",
             objects=ObjectAccess(
-                "tokens that are issued for it", self._is_its_token, ConsoleRefusal.TOKEN_UNKNOWN.value
+                "tokens that are issued for it", self._is_its_token, ConsoleRefusal.TOKEN_UNKNOWN
             ),
         )
         table.add(

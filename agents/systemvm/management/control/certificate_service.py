@@ -16,6 +16,7 @@ from systemvm.management.state.rows import NotFoundError
 from systemvm.rpc.core.errors import NOT_CONNECTED, RpcError
 from systemvm.rpc.core.method import Call, MethodTable
 from systemvm.rpc.stream.peer_credentials import OPERATORS
+from systemvm.wire.call_refusal import CallRefusal
 
 #: The time for a provisioned agent to connect again.
 RECONNECT_S = 60.0
@@ -131,7 +132,7 @@ class CertificateService:
             return _line(await self.revoke(revocation.serial, revocation.reason))
         except NotFoundError as error:
             raise RpcError.refused(
-                "not-found", str(error), "see systemvm certificate list for the serials"
+                CallRefusal.NOT_FOUND, str(error), "see systemvm certificate list for the serials"
             ) from error
 
     async def _rotate(self, call: Call, params: None) -> Progress:

@@ -23,6 +23,7 @@ from systemvm.management.state.status import AgentState
 from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.core.method import Caller
 from systemvm.rpc.tls.refusal import hint_for
+from systemvm.wire.call_refusal import CallRefusal
 from systemvm.wire.control_failure import ControlFailure
 
 #: An agent renews when a third of its certificate's life is left; later than this, renewals fail.
@@ -91,18 +92,22 @@ class AgentCertificates:
             return
         if shown.serial in self._revoked:
             raise RpcError.refused(
-                "revoked",
+                ControlFailure.REVOKED,
                 f"its certificate {shown.serial} was revoked",
                 f"run systemvm system-vm reboot {caller.name} to give it a fresh one",
             )
         if shown.not_after_s < self._clock():
-            raise RpcError.refused("expired", "its certificate expired; it dials again with a newer one")
+            raise RpcError.refused(
+                ControlFailure.EXPIRED, "its certificate expired; it dials again with a newer one"
+            )
         if shown.authority_key_id and shown.authority_key_id not in self._authority.roots.trusted_key_ids:
-            raise RpcError.refused("wrong-ca", "the CA of its certificate was replaced; it dials again")
+            raise RpcError.refused(
+                ControlFailure.WRONG_CA, "the CA of its certificate was replaced; it dials again"
+            )
         if shown.serial not in self._on_record:
             check = ControlFailure.OFF_RECORD
             raise RpcError.refused(
-                check.value, f"its certificate {shown.serial} was not issued here", hint_for(check)
+                check, f"its certificate {shown.serial} was not issued here", hint_for(check)
             )
 
     async def recorded(self, certificate: x509.Certificate) -> None:
@@ -112,7 +117,7 @@ class AgentCertificates:
         """
         # after the write itself: the database has one writer
         if not await self._database.run(certificates.is_on_record, _serial(certificate)):
-            raise RpcError.refused("not-recorded", "certificate could not be recorded")
+            raise RpcError.refused(CallRefusal.NOT_RECORDED, "certificate could not be recorded")
 
     async def revoke(self, serial: str, reason: str) -> Certificate:
         """Revoke a certificate and close its connections.

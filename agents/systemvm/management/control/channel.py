@@ -40,6 +40,7 @@ from systemvm.wire.agent import (
     SigningRequest,
     Welcome,
 )
+from systemvm.wire.call_refusal import CallRefusal
 from systemvm.wire.protocol import CURRENT, OLDEST, Fit, negotiate
 from systemvm.wire.role import Role
 from systemvm.wire.vm_name import VmName
@@ -93,7 +94,9 @@ class ControlChannel:
             result=Welcome,
             roles=ANY_AGENT,
             summary="Introduce an agent",
-            objects=ObjectAccess("the name and role of its certificate", _speaks_for_itself, "not-you"),
+            objects=ObjectAccess(
+                "the name and role of its certificate", _speaks_for_itself, CallRefusal.NOT_YOU
+            ),
         )
         methods.add(
             PING, self._ping, params=Ping, result=Pong, roles=ANY_AGENT, summary="Report that the agent lives"
@@ -227,7 +230,7 @@ class ControlChannel:
         try:
             certificate = self._authority.sign(request.csr_pem, agent.name, agent.role)
         except SigningRefusedError as error:
-            raise RpcError.refused("signing-refused", str(error)) from error
+            raise RpcError.refused(CallRefusal.SIGNING_REFUSED, str(error)) from error
         # first: a daemon that is killed here must know its certificates afterwards
         await self._authority.recorded(certificate.encode())
         self._log.info("signed a certificate for {name}", name=agent.name)
@@ -240,7 +243,7 @@ class ControlChannel:
         agent = self._directory.agent(call.caller.name)
         if agent is not None and agent.fit is not Fit.GOOD and method.name not in LIFELINE:
             status = _unfit(agent)
-            raise RpcError.refused("protocol-version", f"this agent {status.reason}", status.hint)
+            raise RpcError.refused(CallRefusal.PROTOCOL_VERSION, f"this agent {status.reason}", status.hint)
 
     def _agent_of(self, call: Call) -> Agent:
         agent = self._directory.agent(call.caller.name)

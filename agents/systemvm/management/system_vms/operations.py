@@ -29,6 +29,7 @@ from systemvm.rpc.core.errors import NOT_CONNECTED, RpcError
 from systemvm.rpc.core.method import Call, MethodTable
 from systemvm.rpc.stream.peer_credentials import OPERATORS
 from systemvm.wire.agent import CHECK, CheckReport
+from systemvm.wire.call_refusal import CallRefusal
 from systemvm.wire.role import Role
 from systemvm.wire.slowness import Delay, MachineLoad
 
@@ -250,7 +251,7 @@ class SystemVmOperations:
         except FileNotFoundError:
             hint = vm.reason or "start it first"
             message = f"{vm.instance_name} has no serial log"
-            raise RpcError.refused("no-log", message, hint) from None
+            raise RpcError.refused(CallRefusal.NO_LOG, message, hint) from None
 
     async def _find(self, name: str) -> Instance:
         try:
@@ -259,7 +260,7 @@ class SystemVmOperations:
             vm = None
         if vm is None or not vm.type.is_system:
             raise RpcError.refused(
-                "not-found",
+                CallRefusal.NOT_FOUND,
                 f"there is no system VM named {name}",
                 "see systemvm system-vm list for their names",
             )

@@ -33,6 +33,7 @@ from systemvm.rpc.core.method import MethodTable
 from systemvm.service.periodic import Periodic
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
+from systemvm.wire.call_refusal import CallRefusal
 from systemvm.wire.role import Role
 from systemvm.wire.storage import DownloadStatus
 from systemvm.wire.vm_name import VmName
@@ -237,7 +238,9 @@ class DownloadDispatcher:
 
     async def _finished(self, call: Call, status: DownloadStatus) -> Acknowledgement:
         if not status.state.ended:
-            raise RpcError.refused("not_ended", f"job {status.job_id} has not ended: {status.state.value}")
+            raise RpcError.refused(
+                CallRefusal.NOT_ENDED, f"job {status.job_id} has not ended: {status.state.value}"
+            )
         ref = await self._database.run(downloads.apply_status, call.caller.name, status)
         if ref is None:
             # Acknowledged all the same: the agent would repeat a rejected report for ever.

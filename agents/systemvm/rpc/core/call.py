@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import enum
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,7 +12,8 @@ import msgspec
 from attrs import field, frozen
 
 from systemvm.rpc.core.deadline import Deadline
-from systemvm.rpc.core.errors import FORBIDDEN, INVALID_PARAMS, RpcError
+from systemvm.rpc.core.errors import FORBIDDEN, INVALID_PARAMS, RpcError, reason_text
+from systemvm.wire.call_refusal import CallRefusal
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -104,7 +106,7 @@ class ObjectAccess:
 
     text: str
     owns: Callable[[Call, Any], Awaitable[bool]]
-    reason: str = "not-yours"
+    reason: enum.Enum = CallRefusal.NOT_YOURS
 
     async def require(self, call: Call, name: str, params: Any) -> None:
         """Check the right of a caller to the objects of a call.
@@ -112,7 +114,7 @@ class ObjectAccess:
         Raises: RpcError FORBIDDEN unless the caller owns the objects.
         """
         if not await self.owns(call, params):
-            data = {"reason": self.reason, "hint": f"open to {call.caller.role}: {self.text}"}
+            data = {"reason": reason_text(self.reason), "hint": f"open to {call.caller.role}: {self.text}"}
             raise RpcError(FORBIDDEN, f"{call.caller.name} may not call {name} on that object", data)
 
 

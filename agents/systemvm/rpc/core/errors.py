@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Any
 
 from systemvm.service.errors import SystemVmError
@@ -56,9 +57,9 @@ class RpcError(SystemVmError):
         return _text_member(self.data, "reason")
 
     @classmethod
-    def refused(cls, reason: str, message: str, hint: str = "") -> RpcError:
+    def refused(cls, reason: enum.Enum | str, message: str, hint: str = "") -> RpcError:
         """Return the refusal of an application; `reason` is a stable code that programs compare."""
-        return cls(REFUSED, message, {"reason": reason, "hint": hint})
+        return cls(REFUSED, message, {"reason": reason_text(reason), "hint": hint})
 
     def to_wire(self) -> dict[str, Any]:
         """Return the `error` member of a response; since protocol 3 its data has a reason for every code."""
@@ -88,3 +89,8 @@ def _text_member(data: object, name: str) -> str:
     """A text of an error's data; empty when the other end sent none."""
     value = data.get(name) if isinstance(data, dict) else None
     return value if isinstance(value, str) else ""
+
+
+def reason_text(reason: enum.Enum | str) -> str:
+    """Return the text of a reason as it travels."""
+    return str(reason.value) if isinstance(reason, enum.Enum) else reason

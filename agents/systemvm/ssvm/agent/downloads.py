@@ -97,7 +97,7 @@ class DownloadManager:
             return self._known[job_id].status
         if job_id not in self._starting and len(self._starting) >= MAX_STARTING:
             hint = f"wait: {len(self._starting)} downloads are being started before it"
-            raise RpcError.refused(TransferFailure.BUSY.value, "this SSVM is busy", hint)
+            raise RpcError.refused(TransferFailure.BUSY, "this SSVM is busy", hint)
         status: DownloadStatus = await self._starting.run(job_id, lambda: self._find_or_start(request))
         return status
 
@@ -235,7 +235,7 @@ class DownloadManager:
             return await self._connection.peer()
         except RpcError as error:
             raise RpcError.refused(
-                TransferFailure.BUSY.value,
+                TransferFailure.BUSY,
                 f"fetch does not answer: {error.message}",
                 'run "systemctl status systemvm-fetch" in the SSVM',
             ) from None
@@ -323,7 +323,7 @@ class DownloadManager:
 
     def _check_not_aborting(self, job_id: str) -> None:
         if job_id in self._aborting:
-            raise RpcError.refused(TransferFailure.ABORTED.value, "the download was aborted before it began")
+            raise RpcError.refused(TransferFailure.ABORTED, "the download was aborted before it began")
 
     def _check_store_not_blocked(self, store: Store) -> None:
         """No further calls for a store that others wait for: theirs show when it answers again."""
@@ -332,7 +332,7 @@ class DownloadManager:
         )
         if waiting:
             raise RpcError.refused(
-                TransferFailure.STORE_HANGS.value,
+                TransferFailure.STORE_HANGS,
                 f"{store.server}:{store.path} is busy or does not answer: {waiting} downloads wait for it",
                 "check the NFS server and the storage network; downloads continue once it answers",
             )

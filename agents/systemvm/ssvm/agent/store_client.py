@@ -55,7 +55,7 @@ class StoreClient:
             await mounted
         except DeferredTimeout:
             raise RpcError.refused(
-                TransferFailure.MOUNT_FAILED.value,
+                TransferFailure.MOUNT_FAILED,
                 f"{store.server}:{store.path} is still being mounted",
                 "retry soon",
             ) from None

@@ -106,7 +106,7 @@ class FetchService:
             raise error.to_rpc() from None
         except ValueError as error:
             raise RpcError.refused(
-                TransferFailure.REQUEST_INVALID.value, f"a denied network is not a CIDR: {error}"
+                TransferFailure.REQUEST_INVALID, f"a denied network is not a CIDR: {error}"
             ) from None
         self._forget_oldest()
         self._jobs[job_id] = transfer
@@ -141,7 +141,7 @@ class FetchService:
         active = len(self._running) - waiting
         if active >= self._limits.max_active_jobs or len(self._running) >= self._limits.max_jobs:
             hint = f"wait: {active} downloads run and {waiting} wait for their store"
-            raise RpcError.refused(TransferFailure.BUSY.value, "this SSVM is busy", hint)
+            raise RpcError.refused(TransferFailure.BUSY, "this SSVM is busy", hint)
 
     def _ended(self, outcome: object, job_id: str) -> None:
         self._running.pop(job_id, None)

@@ -262,7 +262,7 @@ class HelperServer:
 
 
 def _busy(what: str) -> RpcError:
-    return RpcError.refused(TransferFailure.BUSY.value, f"store helper is busy: {what}", "retry later")
+    return RpcError.refused(TransferFailure.BUSY, f"store helper is busy: {what}", "retry later")
 
 
 def serve_inherited_socket(operations: Mapping[str, Operation]) -> int:
