@@ -197,4 +197,5 @@ def require_size(size_bytes: int | None, max_size_bytes: int) -> None:
         raise TransferError(
             TransferFailure.TOO_LARGE,
             f"Download file size is too large: {size_bytes} bytes, the limit is {max_size_bytes}",
+            "use a smaller image, or raise max_template_size_bytes of the zone",
         )

@@ -55,6 +55,7 @@ class BoundedDecoder:
                 raise TransferError(
                     TransferFailure.TOO_LARGE,
                     f"the image decompresses to more than {self._max_size_bytes} bytes, which is the limit",
+                    "use a smaller image, or raise max_template_size_bytes of the zone",
                 )
             if (
                 self.produced_bytes > self._limits.ratio_free_bytes

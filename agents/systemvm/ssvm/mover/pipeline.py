@@ -87,6 +87,7 @@ class Pipeline:
                     raise TransferError(
                         TransferFailure.TOO_LARGE,
                         f"Download file size is too large: more than {self._job.max_size_bytes} bytes",
+                        "use a smaller image, or raise max_template_size_bytes of the zone",
                     )
             if filled:
                 self._full.put((buffer, filled))
