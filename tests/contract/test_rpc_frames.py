@@ -200,7 +200,7 @@ def _begin(results: list[Any], coroutine: Any) -> None:
     Deferred.fromCoroutine(coroutine).addBoth(results.append)
 
 
-def test_an_agent_says_hello_as_agents_always_did() -> None:
+def test_agent_sends_hello_of_protocol_1() -> None:
     peer, channel = ends(_agent_table(), Caller("host-1", "management"))
     results: list[Any] = []
     replay(
@@ -215,7 +215,7 @@ def test_an_agent_says_hello_as_agents_always_did() -> None:
     assert results == [WELCOME]
 
 
-def test_a_daemon_welcomes_an_agent_as_daemons_always_did() -> None:
+def test_daemon_answers_hello_of_protocol_1() -> None:
     seen: list[Any] = []
     peer, channel = ends(_daemon_table(seen), Caller("s-1-VM", "ssvm"))
     replay("rpc_hello.frames", DAEMON, peer, channel, lambda place: None)
@@ -243,7 +243,7 @@ def test_pings_both_ways() -> None:
     assert results == [agent.Pong(1760000001.0, 1760000002.0)] * 2
 
 
-def test_a_download_as_the_agent_tells_it() -> None:
+def test_download_status_is_the_agents() -> None:
     peer, channel = ends(_agent_table(), Caller("host-1", "management"))
     results: list[Any] = []
 
@@ -259,7 +259,7 @@ def test_a_download_as_the_agent_tells_it() -> None:
     assert results == [Acknowledgement(), Acknowledgement()]
 
 
-def test_a_download_as_the_daemon_hears_it() -> None:
+def test_daemon_reads_the_download_status() -> None:
     seen: list[Any] = []
     peer, channel = ends(_daemon_table(seen), Caller("s-1-VM", "ssvm"))
     results: list[Any] = []
@@ -276,7 +276,7 @@ def test_a_download_as_the_daemon_hears_it() -> None:
     assert seen == [HALF, FINISHED, FAILED]
 
 
-def test_errors_are_answered_as_ever() -> None:
+def test_errors_have_their_recorded_shape() -> None:
     """Texts for people may change; codes, ids and members that programs read may not."""
     peer, channel = ends(_daemon_table([]), Caller("s-1-VM", "ssvm"))
     for mark, line in lines("rpc_errors.frames"):
@@ -293,7 +293,7 @@ def test_errors_are_answered_as_ever() -> None:
     assert channel.sent == []
 
 
-def test_a_later_versions_extra_members_are_passed_over() -> None:
+def test_unknown_members_of_a_later_version_are_ignored() -> None:
     peer, channel = ends(_daemon_table([]), Caller("s-1-VM", "ssvm"))
     (_, line), _ = lines("rpc_hello.frames")
     message = msgspec.json.decode(line)

@@ -27,7 +27,7 @@ TYPES: dict[str, tuple[Any, Any]] = {
 
 
 @pytest.mark.parametrize("name", ["rpc_hello_v2.frames", "rpc_listings_v2.frames", "rpc_consoles_v2.frames"])
-def test_both_ends_read_and_say_what_protocol_2_recorded(name: str) -> None:
+def test_both_ends_read_and_write_recorded_frames_of_protocol_2(name: str) -> None:
     asked: dict[tuple[str, Any], str] = {}
     for mark, line in lines(name):
         message = read(frame.decode(line))

@@ -50,7 +50,7 @@ def test_every_error_has_its_reason() -> None:
         (RpcError(BUSY, "a reason of its own", {"reason": "store_hangs"}), "store_hangs"),
     ],
 )
-def test_a_reason_reads_back(error: RpcError, reason: str) -> None:
+def test_reason_survives_encoding(error: RpcError, reason: str) -> None:
     read = RpcError.from_wire(error.to_wire())
     assert (read.code, read.message, read.hint, read.reason) == (
         error.code,
@@ -65,7 +65,7 @@ def test_an_error_of_before_protocol_3_has_no_reason_and_is_read_all_the_same() 
     assert (read.code, read.reason, read.hint) == (BUSY, "", "wait")
 
 
-def test_an_agent_of_protocol_3_says_hello() -> None:
+def test_agent_sends_hello_of_protocol_3() -> None:
     peer, channel = ends(MethodTable("agent", "1"), Caller("host-1", "management"))
     results: list[Any] = []
 
@@ -77,7 +77,7 @@ def test_an_agent_of_protocol_3_says_hello() -> None:
     assert results == [WELCOME_3]
 
 
-def test_an_agent_says_hello_again_to_a_daemon_of_protocol_2() -> None:
+def test_agent_sends_hello_again_to_a_daemon_of_protocol_2() -> None:
     peer, channel = ends(MethodTable("agent", "1"), Caller("host-1", "management"))
     results: list[Any] = []
 
@@ -91,7 +91,7 @@ def test_an_agent_says_hello_again_to_a_daemon_of_protocol_2() -> None:
     assert [welcome.protocol_version for welcome in results] == [2, 2]
 
 
-def test_a_daemon_reads_hello_of_protocol_3() -> None:
+def test_daemon_reads_hello_of_protocol_3() -> None:
     seen: list[Any] = []
     peer, channel = end_of_daemon(seen)
     (_, hello), (_, welcome) = lines("rpc_hello_v3.frames")

@@ -91,7 +91,7 @@ def class_source(api: dict[str, Any]) -> str:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_client_can_be_generated_of_every_command(cloud: SmallCloud) -> None:
+async def test_client_can_be_generated_from_every_command(cloud: SmallCloud) -> None:
     apis = await discovered(cloud)
     assert len(apis) == len(list(cloud.table))
     for api in apis:

@@ -174,7 +174,7 @@ def test_every_key_of_a_list_is_described(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_xml_says_the_same(cloud: SmallCloud) -> None:
+async def test_xml_has_the_same_content(cloud: SmallCloud) -> None:
     cloud.add_system_vm(InstanceType.CONSOLE_PROXY)
     document = await answer(cloud, "listSystemVms", systemvmtype="consoleproxy")
     text = envelope.write(document, "xml").decode()

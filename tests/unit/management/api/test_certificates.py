@@ -68,7 +68,7 @@ async def ended(cloud: SmallCloud, started: dict[str, Any]) -> Job:
 
 
 @pytest_twisted.ensureDeferred
-async def test_there_is_one_provider_and_it_is_root(cloud: SmallCloud) -> None:
+async def test_only_provider_is_root(cloud: SmallCloud) -> None:
     assert await cloud.call("listCAProviders") == {
         "count": 1,
         "caprovider": [{"name": "root", "description": "the control CA of this installation"}],
@@ -93,7 +93,7 @@ async def test_the_roots_are_for_everyone_to_see(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_provisioning_has_the_agent_renew_and_leaves_its_connection(cloud: SmallCloud) -> None:
+async def test_provisioning_renews_the_certificate_and_keeps_the_connection(cloud: SmallCloud) -> None:
     peer = connect(cloud)
     job = await cloud.job("provisionCertificate", hostid=await host_id(cloud, "s-1-VM"))
     assert job.result == {"success": True, "displaytext": "the agent has a new certificate"}
@@ -114,7 +114,7 @@ async def test_provisioning_with_a_reconnect_ends_when_the_host_is_up_again(clou
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_host_that_does_not_come_back_fails_the_job(cloud: SmallCloud) -> None:
+async def test_job_fails_when_the_agent_does_not_reconnect(cloud: SmallCloud) -> None:
     connect(cloud).comes_back = False
     started = await cloud.call("provisionCertificate", hostid=cloud.ssvm.uuid, reconnect="true")
     job = await ended(cloud, started)
@@ -124,7 +124,7 @@ async def test_a_host_that_does_not_come_back_fails_the_job(cloud: SmallCloud) -
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_agent_that_cannot_renew_says_why(cloud: SmallCloud) -> None:
+async def test_failed_renewal_of_an_agent_is_reported(cloud: SmallCloud) -> None:
     job = await cloud.job("provisionCertificate", hostid=cloud.cpvm.uuid)
     assert job.result is not None
     assert "no system VM named v-2-VM" in job.result["errortext"]
@@ -145,7 +145,7 @@ async def test_only_system_vms_are_provisioned(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_revoked_certificate_is_refused_and_on_record(cloud: SmallCloud) -> None:
+async def test_revoked_certificate_is_rejected_and_recorded(cloud: SmallCloud) -> None:
     pem = cloud.authority.bootstrap("s-1-VM", Role.SSVM).certificate_pem
     caller = Caller("s-1-VM", "ssvm", describe_certificate_pem(pem))
     cloud.certificates.check(caller)
@@ -162,7 +162,7 @@ async def test_a_revoked_certificate_is_refused_and_on_record(cloud: SmallCloud)
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_was_never_signed_cannot_be_revoked(cloud: SmallCloud) -> None:
+async def test_unknown_certificate_cannot_be_revoked(cloud: SmallCloud) -> None:
     job = await cloud.job("revokeCertificate", serial="abcdef")
     assert job.result is not None
     assert "no certificate with the serial abcdef" in job.result["errortext"]
@@ -177,7 +177,9 @@ async def test_what_was_never_signed_cannot_be_revoked(cloud: SmallCloud) -> Non
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_users_may_not(cloud: SmallCloud, command: str, parameters: dict[str, str]) -> None:
+async def test_users_cannot_call_administrators_commands(
+    cloud: SmallCloud, command: str, parameters: dict[str, str]
+) -> None:
     with pytest.raises(ApiError):
         await cloud.call(command, cloud.user, **parameters)
 

@@ -72,7 +72,7 @@ def test_a_command_cannot_be_in_the_table_twice(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_list_apis_tells_each_what_they_may_use(cloud: SmallCloud) -> None:
+async def test_list_apis_lists_what_the_caller_can_use(cloud: SmallCloud) -> None:
     for_admin = await cloud.call("listApis")
     for_user = await cloud.call("listApis", cloud.user)
     assert {api["name"] for api in for_admin["api"]} == EXPECTED
@@ -156,7 +156,7 @@ async def test_a_system_vm_has_the_keys_that_the_smoke_tests_ask_for(cloud: Smal
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_system_vm_that_is_not_up_says_why(cloud: SmallCloud) -> None:
+async def test_system_vm_that_is_not_up_has_a_reason(cloud: SmallCloud) -> None:
     cloud.update_instance(
         cloud.ssvm, agent_state=AgentState.ALERT, agent_reason="has not answered for 60 s", agent_hint="look"
     )
@@ -175,7 +175,7 @@ async def test_a_system_vm_that_is_not_up_says_why(cloud: SmallCloud) -> None:
         ("rebootSystemVm", ("reboot", True), {"forced": "true"}),
     ],
 )
-async def test_what_is_done_to_a_system_vm_is_a_job(
+async def test_operations_on_system_vms_are_jobs(
     cloud: SmallCloud, command: str, asked: tuple[str, bool], parameters: dict[str, str]
 ) -> None:
     job = await cloud.job(command, id=cloud.ssvm.uuid, **parameters)
@@ -191,7 +191,7 @@ async def test_a_destroyed_system_vm_is_its_jobs_result(cloud: SmallCloud) -> No
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_users_vm_is_no_system_vm(cloud: SmallCloud) -> None:
+async def test_users_vm_is_not_a_system_vm(cloud: SmallCloud) -> None:
     user_vm = cloud.add_system_vm(InstanceType.USER)
     with pytest.raises(ApiError, match="is not a system VM"):
         await cloud.call("stopSystemVm", id=user_vm.uuid)
@@ -201,7 +201,7 @@ async def test_a_users_vm_is_no_system_vm(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_job_tells_of_itself_to_its_owner_only(cloud: SmallCloud) -> None:
+async def test_job_is_visible_to_its_owner_only(cloud: SmallCloud) -> None:
     job = await cloud.job("stopSystemVm", id=cloud.ssvm.uuid)
     told = await cloud.call("queryAsyncJobResult", jobid=job.uuid)
     assert (told["jobstatus"], told["jobresultcode"], told["jobresulttype"]) == (1, 0, "object")
@@ -216,7 +216,7 @@ async def test_a_job_tells_of_itself_to_its_owner_only(cloud: SmallCloud) -> Non
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_job_that_failed_says_why(cloud: SmallCloud) -> None:
+async def test_failed_job_has_its_error(cloud: SmallCloud) -> None:
     template, _ = cloud.add_template()
     cloud.hypervisor.fails_with = HypervisorError("no memory left", "stop another VM")
     small = (await cloud.call("listServiceOfferings", name="small"))["serviceoffering"][0]["id"]
@@ -268,7 +268,7 @@ async def test_operators_parameters_are_checked_by_type(cloud: SmallCloud, param
 
 
 @pytest_twisted.ensureDeferred
-async def test_agents_may_not_call_operators_methods_nor_anyone_a_login(cloud: SmallCloud) -> None:
+async def test_agents_cannot_call_operators_methods_and_no_one_login(cloud: SmallCloud) -> None:
     methods = operator_methods(cloud)
     with pytest.raises(RpcError) as refused:
         await methods.dispatch(Call(Caller("s-1-VM", "ssvm"), "r", None), "listZones", {})
@@ -313,7 +313,7 @@ async def test_diagnostics_are_jobs_with_a_string_for_an_exit_code(cloud: SmallC
     [{"ipaddress": "-f"}, {"ipaddress": "a;b"}, {"type": "nmap"}, {"params": "$(id)"}, {"params": "-c 1|id"}],
 )
 @pytest_twisted.ensureDeferred
-async def test_a_diagnosis_that_is_none_is_refused_before_any_guest_hears_of_it(
+async def test_invalid_diagnosis_is_rejected_before_a_guest_is_called(
     cloud: SmallCloud, wrong: dict[str, str]
 ) -> None:
     given = {"targetid": cloud.cpvm.uuid, "ipaddress": "192.0.2.2", "type": "ping", **wrong}

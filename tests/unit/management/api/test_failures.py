@@ -16,7 +16,7 @@ from systemvm.rpc.core.errors import BUSY, DEADLINE, RpcError
 from systemvm.service.errors import FailureCode, SystemVmError
 
 
-def test_a_full_disk_is_no_internal_error() -> None:
+def test_full_disk_is_not_an_internal_error() -> None:
     full = OSError(errno.ENOSPC, "No space left on device", "/var/lib/systemvm/primary/volumes/x.qcow2")
     answer = as_api_error(full, "request-1")
     assert answer.code is ErrorCode.RESOURCE_UNAVAILABLE
@@ -24,7 +24,7 @@ def test_a_full_disk_is_no_internal_error() -> None:
     assert "df -h" in answer.hint
 
 
-def test_a_full_database_is_no_internal_error(tmp_path: Path) -> None:
+def test_full_database_is_not_an_internal_error(tmp_path: Path) -> None:
     engine = sa.create_engine(f"sqlite:///{tmp_path / 'db'}")
     with engine.connect() as connection, pytest.raises(sa.exc.OperationalError) as full:
         connection.exec_driver_sql("CREATE TABLE t (x BLOB)")
@@ -35,7 +35,7 @@ def test_a_full_database_is_no_internal_error(tmp_path: Path) -> None:
     assert "zeroblob" not in answer.message, "no SQL reaches a caller"
 
 
-def test_what_nobody_foresaw_keeps_its_text_in_the_log() -> None:
+def test_text_of_an_unexpected_error_is_only_logged() -> None:
     answer = as_api_error(ValueError("a secret"), "request-1")
     assert answer.code is ErrorCode.INTERNAL
     assert "request-1" in answer.message
@@ -69,7 +69,7 @@ def test_the_code_of_an_error_decides_the_answer(error: SystemVmError, code: Err
 
 
 @pytest.mark.parametrize("code", [FailureCode.CONFIGURATION, FailureCode.PROTOCOL, FailureCode.INTERNAL])
-def test_an_error_that_is_no_business_of_a_caller_stays_in_the_log(code: FailureCode) -> None:
+def test_internal_code_is_logged_and_not_sent(code: FailureCode) -> None:
     answer = as_api_error(SystemVmError("a secret", code=code), "request-1")
     assert answer.code is ErrorCode.INTERNAL
     assert "secret" not in answer.message + answer.hint

@@ -65,7 +65,7 @@ def error(answer: HttpAnswer) -> dict[str, Any]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_domain_may_be_named_by_its_id(cloud: SmallCloud, browser: Browser) -> None:
+async def test_domain_can_be_named_by_its_id(cloud: SmallCloud, browser: Browser) -> None:
     """As Marvin logs in."""
     words = {"command": "login", "username": "admin", "password": ADMIN_PASSWORD}
     domain_id = cloud.admin.domain.uuid
@@ -110,7 +110,7 @@ async def test_logout_ends_the_session_and_needs_its_key(browser: Browser) -> No
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_foreign_page_cannot_use_a_session_that_it_knows_everything_of(browser: Browser) -> None:
+async def test_another_sites_page_cannot_use_a_session_even_with_its_secrets(browser: Browser) -> None:
     await browser.login()
     for header in ({"Origin": "https://evil.test"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}):
         browser.headers |= header
@@ -122,7 +122,7 @@ async def test_a_foreign_page_cannot_use_a_session_that_it_knows_everything_of(b
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize(("name", "password"), [("admin", "wrong"), ("nobody", "wrong"), ("system", "")])
-async def test_a_wrong_login_says_the_same_whoever_it_names(
+async def test_wrong_login_has_the_same_error_for_unknown_users(
     browser: Browser, name: str, password: str
 ) -> None:
     answer = await browser.login(name, password or "x")
@@ -132,13 +132,13 @@ async def test_a_wrong_login_says_the_same_whoever_it_names(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_login_by_get_is_refused(browser: Browser) -> None:
+async def test_login_by_get_is_rejected(browser: Browser) -> None:
     answer = await browser.get(command="login", username="admin", password=ADMIN_PASSWORD)
     assert answer.status == 405
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_password_in_the_url_of_a_post_is_refused(browser: Browser) -> None:
+async def test_password_in_the_url_of_a_post_is_rejected(browser: Browser) -> None:
     target = "/client/api?response=json&command=login&username=admin&password=x"
     assert (await request(browser.site, "POST", target, {"a": "b"})).status == 400
 
@@ -173,14 +173,14 @@ async def test_a_signed_call_works_by_get_and_by_post(browser: Browser) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_wrong_signature_and_an_unknown_key_sound_the_same(browser: Browser) -> None:
+async def test_wrong_signature_and_unknown_key_have_the_same_error(browser: Browser) -> None:
     wrong = await browser.get(**(signed(command="listZones") | {"signature": "x"}))
     unknown = await browser.get(**(signed(command="listZones") | {"apiKey": "x"}))
     assert error(wrong)["errortext"] == error(unknown)["errortext"] == UNAUTHORIZED
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_signed_call_needs_no_page_of_ours(browser: Browser) -> None:
+async def test_signed_call_needs_no_origin(browser: Browser) -> None:
     browser.headers = {"Origin": "https://tool.test"}
     assert (await browser.post(**signed(command="listZones"))).status == 200
 
@@ -198,7 +198,7 @@ async def test_an_unknown_command_is_432_with_the_right_spelling(browser: Browse
 
 
 @pytest_twisted.ensureDeferred
-async def test_strangers_do_not_learn_which_commands_there_are(browser: Browser) -> None:
+async def test_unauthenticated_callers_do_not_learn_the_commands(browser: Browser) -> None:
     assert (await browser.post(command="noSuchThing")).status == 401
 
 
@@ -209,7 +209,7 @@ async def test_a_users_call_of_an_administrators_command_is_432(browser: Browser
 
 
 @pytest_twisted.ensureDeferred
-async def test_errors_of_a_command_stand_under_its_name(browser: Browser) -> None:
+async def test_errors_of_a_command_are_under_its_name(browser: Browser) -> None:
     await browser.login()
     answer = await browser.call("listTemplates")
     assert answer.json == {
@@ -246,7 +246,7 @@ async def test_xml_is_the_form_without_response_and_escapes_what_users_wrote(
         ("response=json&" + "&".join(f"p{n}=1" for n in range(201)), 430, "maximum is 200"),
     ],
 )
-async def test_what_cannot_be_read_is_refused_with_its_reason(
+async def test_unreadable_request_is_rejected_with_its_reason(
     browser: Browser, query: str, status: int, says: str
 ) -> None:
     answer = await request(browser.site, "GET", f"/client/api?{query}")
@@ -255,7 +255,7 @@ async def test_what_cannot_be_read_is_refused_with_its_reason(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_long_body_is_refused_before_it_is_read(browser: Browser) -> None:
+async def test_long_body_is_rejected_before_it_is_read(browser: Browser) -> None:
     answer = await request(browser.site, "POST", "/client/api", b"a" * (MAX_BODY_BYTES + 1))
     assert answer.status == 413
 
@@ -267,7 +267,7 @@ async def test_other_methods_and_paths_have_no_answer(browser: Browser) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_answers_are_not_stored_nor_framed_nor_guessed(browser: Browser) -> None:
+async def test_answers_have_security_headers(browser: Browser) -> None:
     answer = await browser.post(command="listZones")
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
@@ -275,7 +275,7 @@ async def test_answers_are_not_stored_nor_framed_nor_guessed(browser: Browser) -
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_error_that_nobody_foresaw_is_530_and_keeps_its_text_in_the_log(
+async def test_unexpected_error_is_530_and_its_text_is_only_logged(
     browser: Browser, cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*_: object) -> None:

@@ -45,7 +45,7 @@ async def finish(cloud: SmallCloud, awaitable: Coroutine[Any, Any, Any]) -> Any:
 
 
 @pytest_twisted.ensureDeferred
-async def test_guesses_from_changing_addresses_keep_nobody_out_of_where_they_were(cloud: SmallCloud) -> None:
+async def test_guesses_from_other_addresses_do_not_lock_out_trusted_sources(cloud: SmallCloud) -> None:
     """The attack: wrong logins for the administrator, each from another address."""
     api = Api(cloud)
     assert (await api.login(OFFICE, ADMIN_PASSWORD)).status == 200
@@ -56,7 +56,7 @@ async def test_guesses_from_changing_addresses_keep_nobody_out_of_where_they_wer
 
 
 @pytest_twisted.ensureDeferred
-async def test_where_somebody_was_right_wrong_passwords_are_slow_and_the_right_one_still_passes(
+async def test_trusted_source_is_delayed_and_never_rejected(
     cloud: SmallCloud,
 ) -> None:
     api = Api(cloud)
@@ -69,7 +69,7 @@ async def test_where_somebody_was_right_wrong_passwords_are_slow_and_the_right_o
 
 
 @pytest_twisted.ensureDeferred
-async def test_being_right_once_is_trusted_for_that_account_from_that_source_alone(cloud: SmallCloud) -> None:
+async def test_login_makes_its_source_trusted_for_that_account_only(cloud: SmallCloud) -> None:
     api = Api(cloud)
     await api.login(OFFICE, USER_PASSWORD, "ulla")
     for number in range(6):
@@ -79,7 +79,7 @@ async def test_being_right_once_is_trusted_for_that_account_from_that_source_alo
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_ipv6_customer_is_one_source(cloud: SmallCloud) -> None:
+async def test_ipv6_network_is_one_source(cloud: SmallCloud) -> None:
     api = Api(cloud)
     assert (await api.login("2001:db8:0:1::a", ADMIN_PASSWORD)).status == 200
     for number in range(6):
@@ -91,7 +91,7 @@ async def test_an_ipv6_customer_is_one_source(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_new_daemon_still_knows_who_was_right(cloud: SmallCloud) -> None:
+async def test_trusted_sources_survive_a_restart(cloud: SmallCloud) -> None:
     await Api(cloud).login(OFFICE, ADMIN_PASSWORD)
     api = Api(cloud)
     for number in range(10):
@@ -114,7 +114,7 @@ async def test_api_keys_and_the_hosts_socket_are_never_locked_out(cloud: SmallCl
 # --- what is remembered
 
 
-def test_a_user_has_a_bounded_number_of_sources_and_the_oldest_is_forgotten(cloud: SmallCloud) -> None:
+def test_oldest_sources_of_a_user_are_deleted_beyond_the_limit(cloud: SmallCloud) -> None:
     user = cloud.admin.user.id
     for number in range(login_sources.MAX_SOURCES_OF_USER + 2):
         cloud.database.run_now(login_sources.remember, user, f"s{number}")
@@ -129,7 +129,7 @@ def test_a_user_has_a_bounded_number_of_sources_and_the_oldest_is_forgotten(clou
     assert not known("s3")
 
 
-def test_a_source_is_forgotten_after_a_while(cloud: SmallCloud) -> None:
+def test_trusted_source_expires(cloud: SmallCloud) -> None:
     user = cloud.admin.user.id
     cloud.database.run_now(login_sources.remember, user, OFFICE)
     long_ago = now() - login_sources.REMEMBERED_FOR - timedelta(seconds=1)
@@ -147,7 +147,7 @@ def limit() -> tuple[LoginLimit, Clock]:
     return LoginLimit(clock.seconds), clock
 
 
-def test_a_success_takes_back_its_own_attempt_only() -> None:
+def test_success_takes_back_only_its_own_attempt() -> None:
     limited, _ = limit()
     for account in ("victim",) * 4 + ("own",):
         limited.admit(Attempt("a", account))
@@ -170,7 +170,7 @@ def test_attempts_leak_away_one_by_one() -> None:
         limited.admit(Attempt("a", "u"))
 
 
-def test_memory_is_bounded_whatever_is_tried() -> None:
+def test_memory_of_attempts_is_bounded() -> None:
     limited, _ = limit()
     for number in range(MAX_TRACKED):
         limited.admit(Attempt(f"address {number}", f"user {number}"))
@@ -208,7 +208,7 @@ def start(gate: HashLimiter, source: str, name: str, *, trusted: bool = False) -
     return Deferred.fromCoroutine(gate.run(source, trusted, str, name))
 
 
-def test_few_passwords_are_hashed_at_once_and_sources_take_turns() -> None:
+def test_few_passwords_are_hashed_at_once_in_a_fair_order() -> None:
     threads = Threads()
     gate = HashLimiter(threads)
     for number in range(6):
@@ -220,7 +220,7 @@ def test_few_passwords_are_hashed_at_once_and_sources_take_turns() -> None:
     assert threads.most == MAX_RUNNING
 
 
-def test_what_waits_is_bounded_by_source_and_in_all() -> None:
+def test_waiting_passwords_are_bounded_by_source_and_in_total() -> None:
     threads = Threads()
     gate = HashLimiter(threads)
     logins = [start(gate, f"s{number % 20}", f"{number}") for number in range(500)]
@@ -242,7 +242,7 @@ def test_what_waits_is_bounded_by_source_and_in_all() -> None:
     threads.end_all()
 
 
-def test_a_hash_that_fails_gives_its_place_back() -> None:
+def test_failed_hash_releases_its_place() -> None:
     threads = Threads()
     gate = HashLimiter(threads)
     logins = [start(gate, "a", f"{number}") for number in range(3)]

@@ -49,7 +49,7 @@ def read(kind: ParameterType, value: Any, **more: Any) -> Any:
         (ParameterType.BOOLEAN, None, None),
     ],
 )
-def test_what_a_value_becomes(kind: ParameterType, value: Any, expected: Any) -> None:
+def test_values_are_parsed_by_type(kind: ParameterType, value: Any, expected: Any) -> None:
     assert read(kind, value) == expected
 
 
@@ -71,7 +71,7 @@ def test_what_a_value_becomes(kind: ParameterType, value: Any, expected: Any) ->
         (ParameterType.MAP, [{"a": "1"}, {"a": "2"}], "a duplicate of the key a"),
     ],
 )
-def test_what_is_refused(kind: ParameterType, value: Any, says: str) -> None:
+def test_invalid_values_are_rejected(kind: ParameterType, value: Any, says: str) -> None:
     with pytest.raises(ApiError, match=says) as refused:
         read(kind, value)
     assert refused.value.code == 431
@@ -88,7 +88,7 @@ def test_an_empty_value_is_a_missing_one() -> None:
 
 
 @pytest.mark.parametrize("name", ["other", "projectid", "details[0].x", "account[0].x", "signatur", ""])
-def test_what_nobody_declared_is_refused_by_name(name: str) -> None:
+def test_undeclared_parameter_is_rejected_by_name(name: str) -> None:
     declared = [optional("account", ParameterType.STRING, "")]
     with pytest.raises(ApiError) as refused:
         read_arguments(declared, {name: "1"}, "listZones")
@@ -97,13 +97,13 @@ def test_what_nobody_declared_is_refused_by_name(name: str) -> None:
     assert "name=listZones" in refused.value.hint
 
 
-def test_a_misspelt_name_is_recognised() -> None:
+def test_misspelt_name_gets_a_suggestion() -> None:
     with pytest.raises(ApiError) as refused:
         read_arguments([optional("zoneid", ParameterType.UUID, "")], {"zone_id": "1"})
     assert refused.value.hint.startswith("use zoneid")
 
 
-def test_what_every_client_adds_is_no_parameter_of_a_command() -> None:
+def test_parameters_that_clients_add_are_ignored() -> None:
     added = {
         "command": "listZones",
         "response": "json",
@@ -118,26 +118,26 @@ def test_what_every_client_adds_is_no_parameter_of_a_command() -> None:
     assert read_arguments([], added).get("command") is None
 
 
-def test_a_map_comes_as_indexed_names() -> None:
+def test_map_is_read_from_indexed_names() -> None:
     declared = [optional("details", ParameterType.MAP, "")]
     sent = {"Details[1].b": "2", "details[0].rootdisksize": "5"}
     assert read_arguments(declared, sent)["details"] == {"rootdisksize": "5", "b": "2"}
 
 
-def test_a_map_given_twice_is_refused() -> None:
+def test_map_given_twice_is_rejected() -> None:
     declared = [optional("details", ParameterType.MAP, "")]
     with pytest.raises(ApiError, match="details is given twice: as a whole and by its entries"):
         read_arguments(declared, {"details": "x", "details[0].rootdisksize": "5"})
 
 
-def test_of_a_value_that_is_only_accepted_any_other_is_refused_by_name() -> None:
+def test_unsupported_value_is_rejected_by_name() -> None:
     declared = [only("isrouting", ParameterType.BOOLEAN, "", False)]
     assert read_arguments(declared, {"isrouting": "FALSE"})["isrouting"] is False
     with pytest.raises(ApiError, match="isrouting=true is not supported in this release, only false"):
         read_arguments(declared, {"isrouting": "true"})
 
 
-def test_a_literal_is_taken_whatever_the_type() -> None:
+def test_literal_is_accepted_whatever_the_type() -> None:
     assert read(ParameterType.UUID, "-1", literals=("-1",)) == "-1"
     with pytest.raises(ApiError, match="a UUID"):
         read(ParameterType.UUID, "-2", literals=("-1",))
@@ -149,7 +149,7 @@ def test_each_word_of_a_list_is_a_choice() -> None:
         read(ParameterType.LIST, "all,most", choices=("all", "min"))
 
 
-def test_a_choice_takes_the_spelling_of_the_table() -> None:
+def test_choice_gets_the_declared_spelling() -> None:
     assert read(ParameterType.STRING, "kvm", choices=("KVM",)) == "KVM"
     with pytest.raises(ApiError) as refused:
         read(ParameterType.STRING, "xen", choices=("KVM",))
@@ -181,7 +181,7 @@ def test_pages(values: dict[str, int], window: slice) -> None:
         {"page": 1, "pagesize": -1},
     ],
 )
-def test_pages_that_cannot_be(values: dict[str, int]) -> None:
+def test_invalid_pages_are_rejected(values: dict[str, int]) -> None:
     with pytest.raises(ApiError) as refused:
         page_window(Arguments(values))
     assert refused.value.code == 431

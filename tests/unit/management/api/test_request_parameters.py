@@ -61,7 +61,7 @@ async def test_an_expired_signature_stays_expired_when_a_name_swallows_other_par
         ("c%6fmmand=listZones&command=listUsers", None),
     ],
 )
-async def test_a_parameter_that_comes_twice_is_refused_before_the_caller_is_known(
+async def test_duplicate_parameter_is_rejected_before_authentication(
     cloud: SmallCloud, query: str, body: bytes | None
 ) -> None:
     answer = await send(cloud, query, body)
@@ -70,7 +70,7 @@ async def test_a_parameter_that_comes_twice_is_refused_before_the_caller_is_know
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_form_of_several_parts_is_refused(cloud: SmallCloud) -> None:
+async def test_multipart_form_is_rejected(cloud: SmallCloud) -> None:
     part = b'--x\r\nContent-Disposition: form-data; name="command"\r\n\r\nlistZones\r\n--x--\r\n'
     headers = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": str(len(part))}
     lines = ["POST /api HTTP/1.1", "Host: h", "Connection: close", *(f"{n}: {v}" for n, v in headers.items())]
@@ -80,7 +80,7 @@ async def test_a_form_of_several_parts_is_refused(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_password_in_the_query_is_refused_however_its_name_is_encoded(cloud: SmallCloud) -> None:
+async def test_password_in_the_query_is_rejected_however_its_name_is_encoded(cloud: SmallCloud) -> None:
     answer = await send(cloud, "p%61ssword=x", b"command=login&username=admin&response=json")
     assert answer.status == 400
     assert b"must be in the body" in answer.body
@@ -107,7 +107,7 @@ def test_names_of_no_parameter_are_refused(name: bytes) -> None:
 
 
 @given(data=st.data())
-def test_no_way_to_cut_the_signed_text_makes_an_expired_signature_pass(data: st.DataObject) -> None:
+def test_expired_signature_stays_expired_however_the_text_is_split(data: st.DataObject) -> None:
     """An attacker may read the signed text `n=v&n=v` as any names and values that give it again."""
     text = canonical(EXPIRED) if data.draw(st.booleans()) else _as_sent(EXPIRED)
     pairs = text.split("&")
@@ -137,7 +137,7 @@ def _as_sent(parameters: dict[str, str]) -> str:
 
 
 @given(names=st.lists(st.from_regex(r"[A-Za-z0-9_.\[\]-]{1,20}", fullmatch=True), unique_by=str.lower))
-def test_what_passes_is_signed_as_distinct_pairs(names: list[str]) -> None:
+def test_accepted_parameters_are_signed_as_distinct_pairs(names: list[str]) -> None:
     assume(not any(name.lower() == "signature" for name in names))
     parameters = read_parameters({name.encode(): [f"{n}&x=y".encode()] for n, name in enumerate(names)})
     assert canonical(parameters).count("=") == len(names)

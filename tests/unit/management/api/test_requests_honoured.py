@@ -105,7 +105,7 @@ def test_no_command_declares_what_every_client_adds(cloud: SmallCloud) -> None:
         ("zoneids", NOWHERE),
     ],
 )
-async def test_a_registration_is_refused_by_the_name_of_what_is_not_served(
+async def test_unsupported_parameters_of_a_registration_are_rejected_by_name(
     cloud: SmallCloud, name: str, value: str
 ) -> None:
     error = await refusal(cloud, "registerTemplate", **registration(cloud, **{name: value}))
@@ -114,7 +114,7 @@ async def test_a_registration_is_refused_by_the_name_of_what_is_not_served(
 
 
 @pytest_twisted.ensureDeferred
-async def test_values_that_say_what_happens_anyway_are_taken(cloud: SmallCloud) -> None:
+async def test_supported_values_are_accepted(cloud: SmallCloud) -> None:
     """Ansible, Terraform and go-cloudstack send their defaults."""
     defaults = {
         "bits": "64",
@@ -131,7 +131,7 @@ async def test_values_that_say_what_happens_anyway_are_taken(cloud: SmallCloud) 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_user_may_not_feature_and_is_told_so(cloud: SmallCloud) -> None:
+async def test_user_cannot_feature_a_template(cloud: SmallCloud) -> None:
     asked = registration(cloud, isfeatured="true")
     assert "isfeatured" in (await refusal(cloud, "registerTemplate", cloud.user, **asked)).message
     [row] = (await cloud.call("registerTemplate", **asked))["template"]
@@ -150,7 +150,7 @@ def other_account(cloud: SmallCloud) -> tuple[Domain, Account]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_an_administrator_makes_for_an_account_is_that_accounts(cloud: SmallCloud) -> None:
+async def test_administrator_creates_objects_for_another_account(cloud: SmallCloud) -> None:
     domain, account = other_account(cloud)
     owner = {"account": account.name, "domainid": domain.uuid}
     [row] = (await cloud.call("registerTemplate", **registration(cloud, **owner)))["template"]
@@ -178,9 +178,7 @@ async def test_what_an_administrator_makes_for_an_account_is_that_accounts(cloud
         ({"account": "users", "domainid": NOWHERE}, 431),
     ],
 )
-async def test_an_owner_that_there_is_not_is_refused(
-    cloud: SmallCloud, owner: dict[str, str | None], code: int
-) -> None:
+async def test_unknown_owner_is_rejected(cloud: SmallCloud, owner: dict[str, str | None], code: int) -> None:
     owner = {name: value or cloud.admin.domain.uuid for name, value in owner.items()}
     with pytest.raises((ApiError, LookupError)):
         await cloud.call("registerTemplate", **registration(cloud, **owner))
@@ -188,7 +186,7 @@ async def test_an_owner_that_there_is_not_is_refused(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_user_acts_for_and_sees_their_own_account_alone(cloud: SmallCloud) -> None:
+async def test_user_has_access_to_the_own_account_only(cloud: SmallCloud) -> None:
     domain = cloud.user.domain.uuid
     own = registration(cloud, account="users", domainid=domain)
     assert (await cloud.call("registerTemplate", cloud.user, **own))["template"][0]["account"] == "users"
@@ -209,7 +207,7 @@ async def test_a_user_acts_for_and_sees_their_own_account_alone(cloud: SmallClou
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("name", ["rootdisksize", "details[0].rootdisksize", "details[3].RootDiskSize"])
-async def test_a_disk_is_never_smaller_than_its_template(cloud: SmallCloud, name: str) -> None:
+async def test_disk_is_never_smaller_than_its_template(cloud: SmallCloud, name: str) -> None:
     values = await deployment(cloud)
     set_virtual_size(cloud, values["templateid"], 3 * GIB)
     with pytest.raises(Exception, match=r"\(1 GiB\) is smaller than template size \(3.00 GiB\)"):
@@ -221,7 +219,7 @@ async def test_a_disk_is_never_smaller_than_its_template(cloud: SmallCloud, name
 
 
 @pytest_twisted.ensureDeferred
-async def test_details_win_over_the_parameter_as_in_cloudstack(cloud: SmallCloud) -> None:
+async def test_details_precede_the_parameter_as_in_cloudstack(cloud: SmallCloud) -> None:
     values = await deployment(cloud)
     await cloud.job("deployVirtualMachine", **values, **{"rootdisksize": "2", "details[0].rootdisksize": "5"})
     [(_, _, size_bytes)] = cloud.primary.clones.values()
@@ -252,7 +250,7 @@ async def test_details_win_over_the_parameter_as_in_cloudstack(cloud: SmallCloud
         ("projectid", NOWHERE),
     ],
 )
-async def test_a_machine_is_refused_by_the_name_of_what_is_not_served(
+async def test_unsupported_parameters_of_a_deployment_are_rejected_by_name(
     cloud: SmallCloud, name: str, value: str
 ) -> None:
     error = await refusal(cloud, "deployVirtualMachine", **await deployment(cloud), **{name: value})
@@ -262,7 +260,7 @@ async def test_a_machine_is_refused_by_the_name_of_what_is_not_served(
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_guest_network_may_be_named(cloud: SmallCloud) -> None:
+async def test_guest_network_can_be_named(cloud: SmallCloud) -> None:
     network = guest_network_of(cloud.zone).id
     await cloud.job("deployVirtualMachine", **await deployment(cloud), networkids=network)
     assert (await cloud.call("listVirtualMachines", networkid=network))["count"] == 1
@@ -300,7 +298,7 @@ async def test_a_template_of_every_zone_is_in_each(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_of_a_template_of_every_zone_the_copy_of_the_machines_zone_counts(cloud: SmallCloud) -> None:
+async def test_copy_in_the_machines_zone_counts_for_a_template_of_all_zones(cloud: SmallCloud) -> None:
     second_zone(cloud)
     rows = (await cloud.call("registerTemplate", **registration(cloud, zoneid="-1")))["template"]
     values = await deployment(cloud) | {"templateid": rows[0]["id"]}
@@ -335,7 +333,7 @@ async def test_os_types_have_cloudstacks_names_and_ids_that_stay(cloud: SmallClo
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_os_type_that_there_is_not_is_refused(cloud: SmallCloud) -> None:
+async def test_unknown_os_type_is_rejected(cloud: SmallCloud) -> None:
     error = await refusal(cloud, "registerTemplate", **registration(cloud, ostypeid=NOWHERE))
     assert NOWHERE in error.message
     assert "listOsTypes" in error.hint
@@ -356,7 +354,7 @@ async def test_every_template_has_an_os_type_and_a_status(cloud: SmallCloud) -> 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_template_that_is_asked_for_by_id_is_shown_before_it_is_ready(cloud: SmallCloud) -> None:
+async def test_template_is_found_by_id_before_it_is_ready(cloud: SmallCloud) -> None:
     """Terraform polls with the filter executable until isready is true."""
     template, _ = cloud.add_template(state=DownloadState.DOWNLOAD_IN_PROGRESS)
     assert await cloud.call("listTemplates", templatefilter="executable") == {}
@@ -367,7 +365,7 @@ async def test_a_template_that_is_asked_for_by_id_is_shown_before_it_is_ready(cl
 
 
 @pytest_twisted.ensureDeferred
-async def test_isready_false_asks_for_all_as_in_cloudstack(cloud: SmallCloud) -> None:
+async def test_isready_false_lists_all_as_in_cloudstack(cloud: SmallCloud) -> None:
     """Ansible's iso module sends isready=false and would register a ready ISO again in each run."""
     cloud.add_template(format=ImageFormat.ISO, name="ready")
     cloud.add_template(format=ImageFormat.ISO, name="not yet", state=DownloadState.NOT_DOWNLOADED)
@@ -420,7 +418,7 @@ async def test_jobs_are_those_since_the_day_asked_for(cloud: SmallCloud) -> None
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_long_list_names_no_more_ids_than_a_database_takes(
+async def test_long_list_of_ids_stays_within_the_databases_limit(
     cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(templates, "MAX_NAMED_IDS", 2)

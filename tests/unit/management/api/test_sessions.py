@@ -42,7 +42,7 @@ async def test_a_session_is_found_by_both_secrets_only(cloud: SmallCloud) -> Non
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_copied_database_opens_no_session(cloud: SmallCloud) -> None:
+async def test_copied_database_does_not_open_a_session(cloud: SmallCloud) -> None:
     opened = await opened_by(Sessions(cloud.database), cloud.user)
     files = b"".join(path.read_bytes() for path in cloud.primary.directory.glob("systemvm.sqlite*"))
     assert opened.cookie.encode() not in files
@@ -52,7 +52,7 @@ async def test_a_copied_database_opens_no_session(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_idle_session_ends_and_a_used_one_goes_on(cloud: SmallCloud) -> None:
+async def test_idle_session_ends_and_a_used_one_continues(cloud: SmallCloud) -> None:
     store = Sessions(cloud.database)
     opened = await opened_by(store, cloud.user)
     change_session(cloud, last_used=now() - timedelta(minutes=5), expires=now() + timedelta(seconds=5))
@@ -64,7 +64,7 @@ async def test_an_idle_session_ends_and_a_used_one_goes_on(cloud: SmallCloud) ->
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_session_lasts_for_ever(cloud: SmallCloud) -> None:
+async def test_session_has_a_total_limit(cloud: SmallCloud) -> None:
     store = Sessions(cloud.database)
     opened = await opened_by(store, cloud.user)
     change_session(cloud, created=now() - TOTAL_LIMIT - timedelta(seconds=1))
@@ -73,7 +73,7 @@ async def test_no_session_lasts_for_ever(cloud: SmallCloud) -> None:
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("table", [schema.users, schema.accounts])
-async def test_who_is_disabled_is_out_at_once(cloud: SmallCloud, table: Any) -> None:
+async def test_disabled_user_loses_access_at_once(cloud: SmallCloud, table: Any) -> None:
     store, directory = Sessions(cloud.database), Authenticator(cloud.database, cloud.seal, HASHER)
     opened = await opened_by(store, cloud.admin)
     cloud.database.run_now(lambda connection: connection.execute(table.update().values(state="disabled")))

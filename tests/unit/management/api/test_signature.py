@@ -40,7 +40,7 @@ def test_names_sort_as_sent_and_not_without_case() -> None:
 
 
 @pytest.mark.parametrize("value", ["a~b", "*", "ä ö", "a+b=c&d", "", "100%"])
-def test_what_the_client_cs_signs_is_accepted(value: str) -> None:
+def test_signature_of_the_client_cs_is_accepted(value: str) -> None:
     from cs import CloudStack
 
     client = CloudStack("http://127.0.0.1/", key="k", secret=SECRET)
@@ -49,7 +49,7 @@ def test_what_the_client_cs_signs_is_accepted(value: str) -> None:
     signature.verify(parameters, SECRET, NOW)
 
 
-def test_a_tilde_may_be_encoded_as_java_does() -> None:
+def test_tilde_can_be_encoded_as_in_java() -> None:
     parameters = {"command": "listZones", "name": "a~b"}
     as_java = signature._hmac_sha1("command=listzones&name=a%7eb", SECRET)
     signature.verify(parameters | {"signature": as_java}, SECRET, NOW)
@@ -72,12 +72,12 @@ def test_any_change_spoils_a_signature(spoiled: dict[str, str]) -> None:
     assert refused.value.code == 401
 
 
-def test_a_missing_signature_is_refused() -> None:
+def test_missing_signature_is_rejected() -> None:
     with pytest.raises(ApiError):
         signature.verify({"command": "listZones"}, SECRET, NOW)
 
 
-def test_another_secret_is_refused() -> None:
+def test_another_secret_is_rejected() -> None:
     with pytest.raises(ApiError):
         signature.verify(signed({"command": "listZones"}, "another"), SECRET, NOW)
 
@@ -88,7 +88,7 @@ def expiring(expires: str | None) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("offset", ["+0000", "+0200", "-0530"])
-def test_a_time_ahead_in_any_zone_is_accepted(offset: str) -> None:
+def test_future_time_in_any_zone_is_accepted(offset: str) -> None:
     hours, minutes = int(offset[:3]), int(offset[0] + offset[3:])
     local = NOW + timedelta(hours=hours, minutes=minutes, seconds=1)
     signature.verify(expiring(f"{local:%Y-%m-%dT%H:%M:%S}{offset}"), SECRET, NOW)

@@ -38,7 +38,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_result_is_kept(database: Database) -> None:
+async def test_result_is_stored(database: Database) -> None:
     async def handler(running: RunningJob) -> dict[str, Any]:
         return {"systemvm": {"id": running.job.arguments["id"]}}
 
@@ -52,7 +52,7 @@ async def test_a_result_is_kept(database: Database) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_error_is_a_result_too(database: Database) -> None:
+async def test_error_is_stored_as_a_result(database: Database) -> None:
     async def handler(running: RunningJob) -> dict[str, Any]:
         raise RuntimeError("the disk is full")
 
@@ -91,7 +91,7 @@ async def test_progress_is_followed_to_the_end(database: Database) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_restart_resumes_what_can_be_and_ends_the_rest_in_words(database: Database) -> None:
+async def test_restart_resumes_some_jobs_and_fails_the_others(database: Database) -> None:
     runs: list[str] = []
 
     def started(never_ends: bool) -> JobRunner:
@@ -164,7 +164,7 @@ async def test_result_is_written_once_a_full_disk_has_room_again(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_command_without_handler_is_no_job(database: Database) -> None:
+async def test_command_without_handler_cannot_be_submitted(database: Database) -> None:
     with pytest.raises(ValueError, match="have no handler"):
         await JobRunner(database, Clock()).submit("unknown", {}, account_id=1)
     assert await database.read(rows.pending) == []

@@ -69,7 +69,7 @@ def control(tmp_path: Path) -> ControlAuthority:
     return ControlAuthority.open(tmp_path)
 
 
-def test_a_bootstrap_identity_is_one_agents_for_a_day(control: ControlAuthority) -> None:
+def test_bootstrap_identity_is_for_one_agent_and_one_day(control: ControlAuthority) -> None:
     identity = control.bootstrap("s-1-VM", Role.SSVM)
     assert verify_client(identity.certificate_pem, identity.ca_pem) == ["s-1-vm.ssvm.systemvm"]
     certificate = x509.load_pem_x509_certificate(identity.certificate_pem)
@@ -83,7 +83,7 @@ def test_a_bootstrap_identity_is_one_agents_for_a_day(control: ControlAuthority)
     assert len(identity.to_pem_bundle()) < 4096
 
 
-def test_agents_and_daemons_cannot_stand_in_for_each_other(control: ControlAuthority) -> None:
+def test_agents_and_daemons_cannot_impersonate_each_other(control: ControlAuthority) -> None:
     agent, daemon = control.bootstrap("v-2-VM", Role.CPVM), control.daemon_identity("Host_1")
     verify_server(daemon.certificate_pem, daemon.ca_pem, MANAGEMENT_SAN)
     verify_server(daemon.certificate_pem, daemon.ca_pem, f"host-1.{MANAGEMENT_SAN}")
@@ -122,7 +122,7 @@ def test_no_other_name_is_signed(control: ControlAuthority, names: list[str]) ->
         control.sign(request(key, *names), "s-1-VM", Role.SSVM)
 
 
-def test_what_is_no_request_or_no_key_of_ours_is_refused(control: ControlAuthority) -> None:
+def test_invalid_signing_request_is_rejected(control: ControlAuthority) -> None:
     with pytest.raises(SigningRefusedError, match="not a PKCS #10 request"):
         control.sign("nothing", "s-1-VM", Role.SSVM)
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -130,7 +130,7 @@ def test_what_is_no_request_or_no_key_of_ours_is_refused(control: ControlAuthori
         control.sign(request(key, "s-1-vm.ssvm.systemvm"), "s-1-VM", Role.SSVM)
 
 
-def test_a_request_changes_nothing_but_the_key(control: ControlAuthority) -> None:
+def test_certificate_takes_only_the_key_from_a_request(control: ControlAuthority) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     csr = (
         x509.CertificateSigningRequestBuilder()
@@ -158,7 +158,7 @@ def test_roots_are_kept_and_keys_are_their_owners_alone(tmp_path: Path) -> None:
         ControlAuthority.open(tmp_path)
 
 
-def test_the_public_root_signs_within_its_zones_alone(tmp_path: Path, zone: ZoneConfig) -> None:
+def test_public_root_signs_within_its_zones_only(tmp_path: Path, zone: ZoneConfig) -> None:
     public = PublicAuthority.open(tmp_path, [zone], PAGE)
     issued = public.issue("127.0.0.1")
     leaf = x509.load_pem_x509_certificates(issued.certificate_pem.encode())[0]
@@ -179,7 +179,7 @@ def test_the_public_root_signs_within_its_zones_alone(tmp_path: Path, zone: Zone
             public.issue(outside)
 
 
-def test_a_verifier_holds_the_public_root_to_its_constraints(tmp_path: Path, zone: ZoneConfig) -> None:
+def test_verifier_applies_the_public_roots_constraints(tmp_path: Path, zone: ZoneConfig) -> None:
     public = PublicAuthority.open(tmp_path, [zone], PAGE)
     key = ec.generate_private_key(ec.SECP256R1())
     for host in ("example.com", "198.51.100.1"):
@@ -194,7 +194,7 @@ def test_a_verifier_holds_the_public_root_to_its_constraints(tmp_path: Path, zon
             verify_server(stolen.public_bytes(serialization.Encoding.PEM), public.ca_pem, host)
 
 
-def test_the_cas_do_not_vouch_for_each_other(tmp_path: Path, zone: ZoneConfig) -> None:
+def test_cas_do_not_sign_for_each_other(tmp_path: Path, zone: ZoneConfig) -> None:
     control, public = ControlAuthority.open(tmp_path), PublicAuthority.open(tmp_path, [zone], PAGE)
     issued = public.issue("127.0.0.1").certificate_pem.encode()
     with pytest.raises(VerificationError):
@@ -211,12 +211,12 @@ def test_a_zone_of_other_names_gets_another_public_root(tmp_path: Path, zone: Zo
     assert PublicAuthority.open(tmp_path, [replace(zone, domain="other.test")], PAGE).ca_pem != first
 
 
-def test_the_daemons_identity_is_kept_while_it_is_young(control: ControlAuthority) -> None:
+def test_daemons_identity_is_kept_for_two_thirds_of_its_life(control: ControlAuthority) -> None:
     source = DaemonIdentity(control, "h")
     assert source() is source()
 
 
-def test_a_seal_opens_only_with_its_own_key(tmp_path: Path) -> None:
+def test_secret_is_decrypted_with_its_own_key_only(tmp_path: Path) -> None:
     seal = Seal.open_key(tmp_path)
     sealed = seal.close("secret")
     assert b"secret" not in sealed
@@ -227,7 +227,7 @@ def test_a_seal_opens_only_with_its_own_key(tmp_path: Path) -> None:
         Seal.open_key(tmp_path).open(sealed)
 
 
-def test_a_wildcard_is_certified_as_one_and_own_files_are_taken(tmp_path: Path, zone: ZoneConfig) -> None:
+def test_wildcard_gets_one_certificate_and_own_files_are_used(tmp_path: Path, zone: ZoneConfig) -> None:
     public = PublicAuthority.open(tmp_path, [zone], PAGE)
     advertised = PublicEndpoint.parse("https://*.consoles.example.test")
     endpoint = advertised.at(ip_address("203.0.113.100"))

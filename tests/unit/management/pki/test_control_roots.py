@@ -35,7 +35,7 @@ def certificate(identity: Identity) -> x509.Certificate:
     return x509.load_pem_x509_certificate(identity.certificate_pem)
 
 
-def test_certificates_are_backdated_an_hour_and_live_as_long_as_is_said(tmp_path: Path) -> None:
+def test_certificates_are_backdated_by_an_hour_and_have_the_given_lifetime(tmp_path: Path) -> None:
     clock = Clock()
     authority = ControlAuthority.open(tmp_path, clock)
     clock.now = START + timedelta(days=2)
@@ -103,7 +103,7 @@ def new_pem(directory: Path) -> bytes:
     return (directory / "control-ca.crt").read_bytes()
 
 
-def test_a_restarted_daemon_is_where_it_was(tmp_path: Path) -> None:
+def test_restarted_daemon_keeps_its_phase(tmp_path: Path) -> None:
     roots = ControlRoots.open(tmp_path)
     for step, phase in ((roots.introduce, Phase.INTRODUCED), (roots.switch, Phase.SWITCHED)):
         step()
@@ -115,9 +115,7 @@ def test_a_restarted_daemon_is_where_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", range(4))
-def test_a_switch_that_was_cut_off_leaves_a_root_whose_key_and_certificate_fit(
-    tmp_path: Path, cut: int
-) -> None:
+def test_interrupted_switch_leaves_a_matching_key_and_certificate(tmp_path: Path, cut: int) -> None:
     roots = ControlRoots.open(tmp_path)
     roots.introduce()
     steps = [
@@ -133,7 +131,7 @@ def test_a_switch_that_was_cut_off_leaves_a_root_whose_key_and_certificate_fit(
     assert roots.current.certificate in found.trusted
 
 
-def test_a_root_of_which_only_the_certificate_was_written_is_forgotten(tmp_path: Path) -> None:
+def test_root_without_its_key_is_discarded(tmp_path: Path) -> None:
     ControlRoots.open(tmp_path)
     other = tmp_path / "other"
     other.mkdir()

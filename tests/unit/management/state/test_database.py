@@ -46,7 +46,7 @@ async def test_a_reader_does_not_wait_for_the_writer(database: Database) -> None
 
 
 @pytest_twisted.ensureDeferred
-async def test_many_writers_take_their_turn(database: Database) -> None:
+async def test_writers_run_one_after_another(database: Database) -> None:
     def add(connection: sa.Connection, number: int) -> None:
         zones.put_zone(connection, f"more{number}", arch="amd64")
 
@@ -54,7 +54,7 @@ async def test_many_writers_take_their_turn(database: Database) -> None:
     assert len(await database.read(zones.list_zones)) == 51
 
 
-def test_a_time_without_a_zone_is_refused() -> None:
+def test_time_without_a_zone_is_rejected() -> None:
     from datetime import datetime
 
     naive = datetime(2026, 1, 1)  # noqa: DTZ001  what is tested
@@ -77,7 +77,7 @@ async def test_draining_waits_for_all_the_transactions_of_a_request(database: Da
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_comes_after_the_end_is_told_so(database: Database) -> None:
+async def test_closed_database_raises_its_own_error(database: Database) -> None:
     await database.drain()
     database.close()
     for late in (database.run, database.read):

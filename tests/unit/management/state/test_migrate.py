@@ -27,20 +27,20 @@ def test_migrations_make_the_schema_that_the_code_declares(database: Database) -
     assert database.run_now(differences) == []
 
 
-def test_every_user_visible_table_says_whose_where_and_since_when(database: Database) -> None:
+def test_every_user_visible_table_has_owner_zone_and_times(database: Database) -> None:
     wanted = {"id", "uuid", "account_id", "domain_id", "zone_id", "arch", "created", "removed"}
     for name in USER_VISIBLE:
         assert wanted <= set(metadata.tables[name].c.keys()), name
 
 
-def test_a_migration_can_be_taken_back_and_made_again(database: Database) -> None:
+def test_migration_can_be_reverted_and_repeated(database: Database) -> None:
     downgrade(database.engine, "base")
     assert database.run_now(lambda c: sa.inspect(c).get_table_names()) == ["alembic_version"]
     upgrade(database.engine)
     assert set(metadata.tables) <= set(database.run_now(lambda c: sa.inspect(c).get_table_names()))
 
 
-def test_later_migrations_can_be_taken_back_with_rows_in_the_tables(database: Database) -> None:
+def test_later_migrations_can_be_reverted_with_rows_in_the_tables(database: Database) -> None:
     vm = database.run_now(
         instances.create, InstanceType.USER, account_id=1, domain_id=1, zone_id=1, name="one"
     )
@@ -51,7 +51,7 @@ def test_later_migrations_can_be_taken_back_with_rows_in_the_tables(database: Da
     assert [nic.mac for nic in database.run_now(instances.nics_of, vm.id)] == ["m"]
 
 
-def test_opening_again_keeps_what_is_there(database: Database, tmp_path: Path) -> None:
+def test_reopening_keeps_the_rows(database: Database, tmp_path: Path) -> None:
     again = Database.open(tmp_path / "systemvm.sqlite")
     found = again.run_now(lambda c: c.execute(sa.text("SELECT name FROM zones")).scalars().all())
     again.close()
@@ -59,7 +59,7 @@ def test_opening_again_keeps_what_is_there(database: Database, tmp_path: Path) -
     assert (tmp_path / "systemvm.sqlite").stat().st_mode & 0o777 == 0o600
 
 
-def test_files_of_templates_that_an_earlier_release_deleted_are_due_to_go(database: Database) -> None:
+def test_files_of_templates_deleted_by_an_earlier_release_are_due_for_deletion(database: Database) -> None:
     """Revision 0009 reads it from the templates; a release before knew no other sign."""
     zone = database.run_now(zones.list_zones)[0]
     store = database.run_now(

@@ -64,14 +64,14 @@ def test_a_vm_is_found_by_name_whatever_its_case_until_it_is_removed(database: D
     assert database.run_now(instances.by_id, vm.id).state is InstanceState.EXPUNGING
 
 
-def test_a_state_changes_only_from_those_expected(database: Database) -> None:
+def test_state_changes_only_from_expected_ones(database: Database) -> None:
     vm = database.run_now(make_vm)
     stopped, starting = InstanceState.STOPPED, InstanceState.STARTING
     assert present(database.run_now(instances.change_state, vm.id, [stopped], starting)).state is starting
     assert database.run_now(instances.change_state, vm.id, [stopped], starting) is None
 
 
-def test_addresses_are_given_once_and_come_back_with_their_vm(database: Database) -> None:
+def test_addresses_are_allocated_once_and_released_with_their_vm(database: Database) -> None:
     def take(connection: sa.Connection, /, vm_id: Any, **options: Any) -> Any:
         return addresses.allocate(
             connection,
@@ -95,7 +95,7 @@ def test_addresses_are_given_once_and_come_back_with_their_vm(database: Database
     assert database.run_now(addresses.of_vm, two.id) == {"public": "203.0.113.101"}
 
 
-def test_the_same_address_cannot_be_written_twice(database: Database) -> None:
+def test_address_is_unique_in_its_zone(database: Database) -> None:
     def write(connection: sa.Connection) -> None:
         table = schema.ip_addresses
         row = {"zone_id": 1, "traffic_type": "public", "address": "203.0.113.100", "vm_id": 1}
@@ -145,7 +145,7 @@ def test_a_template_and_its_download(database: Database) -> None:
     assert database.run_now(templates.store_ref_of, template.id) is None
 
 
-def test_configured_rows_are_brought_up_to_date_and_not_doubled(database: Database) -> None:
+def test_configured_rows_are_updated_and_not_duplicated(database: Database) -> None:
     values: dict[str, Any] = {
         "zone_id": 1,
         "url": "nfs://10.12.0.2/x",
@@ -273,5 +273,5 @@ def test_newest_events_come_first(database: Database) -> None:
 
 
 @pytest.mark.parametrize(("path", "shown"), [("/", "ROOT"), ("/sales", "ROOT/sales"), ("/a/b", "ROOT/a/b")])
-def test_a_domains_path_is_shown_as_in_cloudstack(path: str, shown: str) -> None:
+def test_domain_path_is_as_in_cloudstack(path: str, shown: str) -> None:
     assert accounts.Domain(1, "u", "n", path, None).pretty_path == shown

@@ -79,7 +79,7 @@ async def refused(awaitable: Any) -> ApiError:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_second_person_uses_the_cloud(cloud: SmallCloud) -> None:
+async def test_second_account_uses_the_cloud(cloud: SmallCloud) -> None:
     ada = await new_account(cloud)
     assert (ada.account.name, ada.is_admin) == ("ada", False)
     [row] = (await cloud.call("listUsers", ada))["user"]
@@ -100,7 +100,7 @@ async def test_a_second_person_uses_the_cloud(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_account_may_have_several_users_with_own_passwords(cloud: SmallCloud) -> None:
+async def test_account_can_have_several_users_with_own_passwords(cloud: SmallCloud) -> None:
     await new_account(cloud)
     await cloud.call("createUser", username="eve", account="ada", **PERSON | {"password": "eve's own"})
     eve = await logs_in(cloud, "eve", "eve's own")
@@ -121,7 +121,7 @@ async def test_another_administrator(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_names_are_given_once(cloud: SmallCloud) -> None:
+async def test_names_are_unique(cloud: SmallCloud) -> None:
     await new_account(cloud)
     for command, values, says in [
         ("createAccount", {"username": "other", "account": "ada"}, "account: ada already exists"),
@@ -159,14 +159,14 @@ async def test_names_are_given_once(cloud: SmallCloud) -> None:
         "updateAccount",
     ],
 )
-async def test_users_administer_nobody(cloud: SmallCloud, command: str) -> None:
+async def test_users_cannot_administer_users(cloud: SmallCloud, command: str) -> None:
     error = await refused(cloud.call(command, cloud.user, id=cloud.user.user.uuid, **PERSON))
     assert (error.code, "not available for user" in error.message) == (432, True)
 
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("command", ["updateUser", "getUserKeys", "registerUserKeys"])
-async def test_another_persons_password_and_keys_are_out_of_reach(cloud: SmallCloud, command: str) -> None:
+async def test_user_cannot_change_another_users_password_or_keys(cloud: SmallCloud, command: str) -> None:
     ada = await new_account(cloud)
     await cloud.call("createUser", username="eve", account="ada", **PERSON)
     eve = await logs_in(cloud, "eve", PASSWORD)
@@ -177,7 +177,7 @@ async def test_another_persons_password_and_keys_are_out_of_reach(cloud: SmallCl
 
 
 @pytest_twisted.ensureDeferred
-async def test_users_see_their_own_account_alone(cloud: SmallCloud) -> None:
+async def test_users_see_only_their_own_account(cloud: SmallCloud) -> None:
     await new_account(cloud)
     for listall in ("true", "false"):
         rows = (await cloud.call("listUsers", cloud.user, listall=listall))["user"]
@@ -201,7 +201,7 @@ async def test_the_root_domain_is_listed(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_ones_own_new_password_needs_the_present_one(cloud: SmallCloud) -> None:
+async def test_own_new_password_needs_the_current_one(cloud: SmallCloud) -> None:
     mine = cloud.user.user.uuid
     error = await refused(cloud.call("updateUser", cloud.user, id=mine, password="next"))
     assert "the current password must be provided" in error.message
@@ -214,7 +214,7 @@ async def test_ones_own_new_password_needs_the_present_one(cloud: SmallCloud) ->
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_administrator_resets_others_and_proves_to_be_there_for_the_own(cloud: SmallCloud) -> None:
+async def test_administrator_needs_the_current_password_for_the_own_one_only(cloud: SmallCloud) -> None:
     await cloud.call("updateUser", id=cloud.user.user.uuid, password="reset")
     assert await logs_in(cloud, "ulla", "reset")
     in_session = evolve(cloud.admin, login_uuid="login-1")
@@ -238,9 +238,7 @@ async def test_a_new_password_ends_other_logins(cloud: SmallCloud) -> None:
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("what", ["password", "disabled", "deleted"])
-async def test_a_login_whose_password_is_being_compared_ends_with_the_others(
-    cloud: SmallCloud, what: str
-) -> None:
+async def test_login_during_a_password_change_ends_with_the_others(cloud: SmallCloud, what: str) -> None:
     ada = await new_account(cloud)
     compared = await logs_in(cloud, "ada", PASSWORD)  # and its session is not open yet
     assert compared is not None
@@ -291,7 +289,7 @@ async def test_keys_are_rotated_and_the_old_ones_end(cloud: SmallCloud) -> None:
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("what", ["disableUser", "disableAccount", "lock", "deleteUser"])
-async def test_who_is_disabled_is_out_at_once(cloud: SmallCloud, what: str) -> None:
+async def test_disabled_user_loses_access_at_once(cloud: SmallCloud, what: str) -> None:
     ada = await new_account(cloud)
     keys = (await cloud.call("registerUserKeys", ada, id=ada.user.uuid))["userkeys"]
     session = await open_session(cloud, ada)
@@ -329,7 +327,7 @@ async def test_who_is_disabled_is_out_at_once(cloud: SmallCloud, what: str) -> N
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_machine_of_a_disabled_account_is_made_or_started(cloud: SmallCloud) -> None:
+async def test_machines_of_a_disabled_account_cannot_be_created_or_started(cloud: SmallCloud) -> None:
     """Nor by the job of a call that was let in before, nor by an administrator."""
     ada = await new_account(cloud)
     running, stopped = await deployed(cloud, ada), await deployed(cloud, ada)
@@ -346,7 +344,7 @@ async def test_no_machine_of_a_disabled_account_is_made_or_started(cloud: SmallC
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_last_administrator_stays(cloud: SmallCloud) -> None:
+async def test_last_administrator_cannot_be_removed(cloud: SmallCloud) -> None:
     admin = cloud.admin
     with pytest.raises(AccountError, match="last root administrator"):
         await cloud.call("deleteUser", id=admin.user.uuid)
@@ -366,7 +364,7 @@ async def test_the_last_administrator_stays(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_deleted_account_leaves_nothing_but_history(cloud: SmallCloud) -> None:
+async def test_deleted_account_leaves_only_history(cloud: SmallCloud) -> None:
     ada = await new_account(cloud)
     template, _ = cloud.add_template(owner=ada, public=True)
     mine, others = await deployed(cloud, ada, template), await deployed(cloud, cloud.user, template)
@@ -387,7 +385,7 @@ async def test_a_deleted_account_leaves_nothing_but_history(cloud: SmallCloud) -
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_deletion_that_a_restart_interrupted_goes_on(cloud: SmallCloud) -> None:
+async def test_interrupted_deletion_continues_after_a_restart(cloud: SmallCloud) -> None:
     ada = await new_account(cloud)
     vm = await deployed(cloud, ada)
     await cloud.account_service.disable_account(ada.account.id, lock=True)
@@ -412,7 +410,7 @@ async def test_an_iso_in_anothers_drive_outlives_its_account(cloud: SmallCloud) 
 
 
 @pytest_twisted.ensureDeferred
-async def test_machines_made_while_an_account_is_deleted_go_too(cloud: SmallCloud) -> None:
+async def test_machines_created_during_an_accounts_deletion_are_deleted(cloud: SmallCloud) -> None:
     ada = await new_account(cloud)
     first = await deployed(cloud, ada)
     destroy = cloud.machines.destroy
