@@ -64,7 +64,7 @@ def test_the_agent_runs_under_cloudstacks_name_too(guest: Host) -> None:
     assert guest.check_output("systemctl show -P NRestarts systemvm-agent") == "0"
 
 
-def test_nothing_listens_that_is_not_promised(guest: Host, facts: dict[str, Any]) -> None:
+def test_only_the_listed_ports_listen(guest: Host, facts: dict[str, Any]) -> None:
     promised = {(rule["protocol"], rule["interface"], rule["port"]) for rule in facts["ports"]}
     found = set()
     for line in guest.check_output("ss -H -lntu").splitlines():
@@ -92,7 +92,7 @@ def test_names_and_files_are_cloudstacks(guest: Host, role: str) -> None:
     assert guest.file("/etc/systemvm/image.json").content_string.count(f'"{role}"') == 1
 
 
-def test_nics_are_where_they_belong(guest: Host, role: str) -> None:
+def test_nics_are_on_their_networks(guest: Host, role: str) -> None:
     shown = json.loads(guest.check_output("ip -json -4 address show"))
     addresses = {nic["ifname"]: nic["addr_info"][0]["local"] for nic in shown if nic["ifname"] != "lo"}
     arguments = json.loads(guest.file("/var/cache/cloud/cmd_line.json").content_string)["cmd_line"]
@@ -114,7 +114,7 @@ def settings() -> dict[str, str]:
     return {name.strip(): value.strip() for name, equals, value in lines if equals}
 
 
-def test_every_kernel_setting_is_made(guest: Host) -> None:
+def test_every_kernel_setting_is_applied(guest: Host) -> None:
     promised = settings()
     arguments = json.loads(guest.file("/var/cache/cloud/cmd_line.json").content_string)["cmd_line"]
     if arguments.get("disable_rp_filter") == "true":
@@ -136,7 +136,7 @@ def test_the_kernels_settings_are_those_of_a_hardened_machine() -> None:
     assert wanted.items() <= settings().items()
 
 
-def test_nothing_is_carried_between_networks(guest: Host) -> None:
+def test_nothing_is_forwarded_between_networks(guest: Host) -> None:
     assert guest.sysctl("net.ipv4.ip_forward") == 0
     assert guest.sysctl("net.ipv6.conf.all.forwarding") == 0
 
@@ -166,7 +166,7 @@ def test_the_root_is_read_only_and_what_changes_is_in_memory(guest: Host) -> Non
     )
 
 
-def test_a_full_state_starves_nobody(guest: Host) -> None:
+def test_a_full_var_does_not_affect_the_agent(guest: Host) -> None:
     """It ends at its limit, and the agent and new ssh sessions do not notice."""
     try:
         for place in ("/var", "/tmp"):
@@ -196,7 +196,7 @@ def test_each_appliance_has_host_keys_of_its_own(ssvm_ssh: Host, cpvm_ssh: Host)
     assert machine_ids[0] != machine_ids[1]
 
 
-def test_ssh_takes_keys_alone(guest: Host) -> None:
+def test_ssh_accepts_only_keys(guest: Host) -> None:
     settings = guest.check_output("/usr/sbin/sshd -T").splitlines()
     for line in (
         "authenticationmethods publickey", "passwordauthentication no", "kbdinteractiveauthentication no",
@@ -211,13 +211,13 @@ def chains(guest: Host) -> dict[str, dict[str, Any]]:
     return {item["chain"]["name"]: item["chain"] for item in objects if "chain" in item}
 
 
-def test_everything_is_dropped_that_no_rule_names(guest: Host) -> None:
+def test_everything_without_a_rule_is_dropped(guest: Host) -> None:
     found = chains(guest)
     for hook in ("input", "forward", "output"):
         assert (found[hook]["hook"], found[hook]["policy"]) == (hook, "drop")
 
 
-def test_sets_hold_this_clouds_networks(guest: Host, role: str) -> None:
+def test_sets_contain_this_clouds_networks(guest: Host, role: str) -> None:
     of_role = {
         "ssvm": ["storage_cidr", "nfs_servers", "fetch_denied", "fetch_denied6"],
         "cpvm": ["management_cidr"],
@@ -265,12 +265,12 @@ def test_fetch_reaches_the_public_network(ssvm_ssh: Host) -> None:
     assert connect_as(ssvm_ssh, "systemvm-fetch", "203.0.113.10", 443) == "connected"
 
 
-def test_the_agent_reaches_the_daemon_and_not_the_world(guest: Host) -> None:
+def test_the_agent_reaches_only_the_daemon(guest: Host) -> None:
     assert connect_as(guest, "systemvm-agent", "169.254.0.1", 8250) == "connected"
     assert connect_as(guest, "systemvm-agent", "203.0.113.10", 443) != "connected"
 
 
-def test_a_stranger_reaches_nothing(guest: Host) -> None:
+def test_other_users_reach_nothing(guest: Host) -> None:
     said = guest.check_output(
         "setpriv --reuid=nobody --regid=nogroup --clear-groups python3 -ISc %s 203.0.113.10 443", CONNECT
     )
@@ -298,7 +298,7 @@ def test_the_agents_user_cannot_read_secrets(guest: Host) -> None:
         assert done.rc != 0, path
 
 
-def test_the_starts_key_is_gone_when_the_agent_has_its_own(guest: Host) -> None:
+def test_the_bootstrap_identity_is_erased_when_the_agent_has_its_own(guest: Host) -> None:
     """In /run are the agent's key and ssh's host key, and in no credential of systemd's is another."""
     found = guest.check_output("grep -rlsa --exclude-dir=udev -e '-----BEGIN .*PRIVATE KEY' /run").split()
     assert set(found) == {
@@ -308,11 +308,11 @@ def test_the_starts_key_is_gone_when_the_agent_has_its_own(guest: Host) -> None:
 
 
 # ---- memory ----
-def test_the_agent_is_small(guest: Host, facts: dict[str, Any]) -> None:
+def test_the_agents_memory_is_within_its_limit(guest: Host, facts: dict[str, Any]) -> None:
     assert resident_bytes(guest, main_pid(guest, "systemvm-agent")) <= facts["budget"]["agent_rss_bytes"]
 
 
-def test_the_machine_runs_within_its_memory(guest: Host, facts: dict[str, Any]) -> None:
+def test_the_vm_runs_within_its_memory(guest: Host, facts: dict[str, Any]) -> None:
     """Booted with what appliance.yaml promises, and with a quarter of it left."""
     meminfo = dict(
         re.findall(r"^(\w+):\s+(\d+) kB", guest.file("/proc/meminfo").content_string, re.MULTILINE)

@@ -20,7 +20,7 @@ from stamps import Stamp, digest  # isort: skip
 PACKER = TOP / "packer"
 
 
-def test_content_and_the_executable_bit_count_and_times_do_not(tmp_path: Path) -> None:
+def test_digests_depend_on_content_and_executable_bits_and_not_on_times(tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_text("one")
     first = digest(script)
@@ -33,7 +33,7 @@ def test_content_and_the_executable_bit_count_and_times_do_not(tmp_path: Path) -
     assert digest(script) not in (first, executable)
 
 
-def test_names_in_a_directory_count(tmp_path: Path) -> None:
+def test_digests_depend_on_names_in_a_directory(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d/a").write_text("x")
     first = digest(tmp_path / "d")
@@ -41,11 +41,11 @@ def test_names_in_a_directory_count(tmp_path: Path) -> None:
     assert digest(tmp_path / "d") != first
 
 
-def test_neighbouring_texts_do_not_run_together() -> None:
+def test_digests_separate_adjacent_texts() -> None:
     assert digest("ab", "c") != digest("a", "bc")
 
 
-def test_a_stamp_holds_for_its_inputs_and_whole_results_alone(tmp_path: Path) -> None:
+def test_a_stamp_is_valid_only_for_its_inputs_and_complete_results(tmp_path: Path) -> None:
     result = tmp_path / "result"
     stamp = Stamp(tmp_path / "stamps/result.json", [result])
     assert not stamp.holds("inputs")
@@ -59,7 +59,7 @@ def test_a_stamp_holds_for_its_inputs_and_whole_results_alone(tmp_path: Path) ->
     assert not stamp.holds("inputs")
 
 
-def test_mirrors_are_the_hosts_own() -> None:
+def test_mirrors_are_those_of_the_host() -> None:
     lines = mirror.source_lines("trixie")
     assert lines[0].split()[0::2] == ["deb", "trixie"]
     assert all(line.split()[1].startswith(("http", "file:", "copy:", "mirror")) for line in lines)
@@ -78,7 +78,7 @@ def test_a_fresh_checkout_builds_nothing_again() -> None:
     assert done.stdout.splitlines() == ["images: ssvm: up to date", "images: cpvm: up to date"]
 
 
-def test_kvm_is_not_believed_for_opening(tmp_path: Path) -> None:
+def test_kvm_is_not_chosen_only_because_it_opens(tmp_path: Path) -> None:
     """The probe starts a real guest; where the CPU has no virtualization it does not even try."""
     if {"vmx", "svm"} & set(Path("/proc/cpuinfo").read_text().split()):
         pytest.skip("this CPU offers virtualization: the probe asks a real guest")

@@ -28,7 +28,7 @@ def test_the_console_proxy_has_no_nfs(image: BuiltImage) -> None:
     assert image.host.package("nfs-common").is_installed == (image.role == "ssvm")
 
 
-def test_users(image: BuiltImage) -> None:
+def test_users_have_their_ids_and_no_login(image: BuiltImage) -> None:
     agent = image.host.user("systemvm-agent")
     assert (agent.uid, agent.gid, agent.shell) == (980, 979, "/usr/sbin/nologin")
     fetch = image.host.user("systemvm-fetch")
@@ -36,7 +36,7 @@ def test_users(image: BuiltImage) -> None:
     assert (fetch.uid, fetch.shell) == (981, "/usr/sbin/nologin")
 
 
-def test_firewall_names_users_by_their_numbers(image: BuiltImage) -> None:
+def test_firewall_uses_the_users_ids(image: BuiltImage) -> None:
     rules = (image.root / "etc/systemvm/nftables.conf").read_text()
     for user in re.findall(r"^define (\w+) = \d+", rules, re.MULTILINE):
         assert f"define {user} = {image.host.user(f'systemvm-{user}').uid}" in rules
@@ -99,12 +99,12 @@ def test_programs_start(image: BuiltImage) -> None:
     assert shown.rc == 0, shown.stderr
 
 
-def test_an_appliance_holds_its_own_role_and_neither_the_other_nor_the_daemon(image: BuiltImage) -> None:
+def test_an_appliance_contains_only_its_own_role(image: BuiltImage) -> None:
     present = {path.name for path in (image.lib / "systemvm").iterdir() if path.is_dir()} - {"__pycache__"}
     assert present == {"wire", "web", "rpc", "service", "guest", image.role}
 
 
-def test_every_python_file_is_compiled_and_never_looked_at_again(image: BuiltImage) -> None:
+def test_every_python_file_is_compiled_unchecked(image: BuiltImage) -> None:
     standard = next((image.root / "usr/lib").glob("python3.*"))
     checked = 0
     for top in (image.lib, standard):
@@ -125,7 +125,7 @@ def test_no_tests_and_no_build_tools(image: BuiltImage) -> None:
         assert not (image.root / "usr/bin" / name).exists()
 
 
-def test_the_lock_and_nothing_else_is_installed(image: BuiltImage) -> None:
+def test_only_locked_packages_are_installed(image: BuiltImage) -> None:
     locked = set(
         re.findall(r"^([a-z0-9-]+)==(\S+)", (TOP / "agents/locks/guest.txt").read_text(), re.MULTILINE)
     )
@@ -138,18 +138,18 @@ def test_the_lock_and_nothing_else_is_installed(image: BuiltImage) -> None:
     assert installed - {("systemvm", image.manifest["version"])} == locked
 
 
-def test_stock_novnc_is_in_the_console_proxy_alone(image: BuiltImage) -> None:
+def test_stock_novnc_is_only_in_the_console_proxy(image: BuiltImage) -> None:
     novnc: Path = image.root / "opt/systemvm/novnc/core/rfb.js"
     assert novnc.exists() == (image.role == "cpvm")
 
 
-def test_journal_lives_in_memory(image: BuiltImage) -> None:
+def test_journal_is_in_memory(image: BuiltImage) -> None:
     text = (image.root / "etc/systemd/journald.conf.d/systemvm.conf").read_text()
     assert "Storage=volatile" in text
     assert not (image.root / "var/log/journal").exists()
 
 
-def test_sshd_takes_keys_alone(image: BuiltImage) -> None:
+def test_sshd_accepts_only_keys(image: BuiltImage) -> None:
     this_start = image.root / "run/systemvm-preinit"
     try:
         # sshd tells its settings only if it has a host key, which the image's links lead to

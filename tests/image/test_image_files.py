@@ -14,14 +14,14 @@ from image.built_image import IMAGES, BuiltImage
 pytestmark = pytest.mark.image
 
 
-def test_size(image: BuiltImage) -> None:
+def test_size_is_within_its_limit(image: BuiltImage) -> None:
     """Within appliance.yaml's budget, and the build refuses to make a larger one."""
     import appliance
 
     assert image.file("qcow2").stat().st_size <= appliance.load(image.role).image_max_bytes <= 150_000_000
 
 
-def test_qcow2_is_compressed_whole_and_alone(image: BuiltImage) -> None:
+def test_qcow2_is_compressed_consistent_and_without_a_backing_file(image: BuiltImage) -> None:
     shown = subprocess.run(
         ["qemu-img", "info", "--output=json", image.file("qcow2")], capture_output=True, check=True
     )
@@ -44,7 +44,7 @@ def test_manifest_names_every_file_with_its_hash(image: BuiltImage) -> None:
     assert {image.manifest[key] for key in ("disk", "kernel", "initrd")} < set(image.manifest["sha256"])
 
 
-def test_sums_hold() -> None:
+def test_checksums_match() -> None:
     subprocess.run(["sha256sum", "--quiet", "--check", "SHA256SUMS"], cwd=IMAGES, check=True)
 
 
@@ -56,7 +56,7 @@ def test_exported_kernel_and_initrd_are_those_of_the_disk(image: BuiltImage) -> 
     assert f"linux /boot/vmlinuz {image.manifest['append']}" in menu
 
 
-def test_image_says_what_it_is(image: BuiltImage) -> None:
+def test_image_json_matches_the_manifest(image: BuiltImage) -> None:
     facts = json.loads((image.root / "etc/systemvm/image.json").read_text())
     assert facts["role"] == image.role
     assert facts["version"] == image.manifest["version"]

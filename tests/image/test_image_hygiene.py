@@ -35,7 +35,7 @@ def test_no_ssh_host_keys(image: BuiltImage) -> None:
     assert not list((image.root / "run").glob("systemvm*"))
 
 
-def test_nobody_may_log_in_yet(image: BuiltImage) -> None:
+def test_no_user_can_log_in(image: BuiltImage) -> None:
     assert str((image.root / "root/.ssh").readlink()) == "/run/systemvm-preinit/root-ssh"
     assert not list((image.root / "home").iterdir())
 
@@ -51,7 +51,7 @@ def test_no_password(image: BuiltImage) -> None:
         assert secret.startswith(("*", "!")), user
 
 
-def test_names_are_left_to_each_start(image: BuiltImage) -> None:
+def test_names_are_set_at_each_boot(image: BuiltImage) -> None:
     assert (image.root / "etc/machine-id").read_text() == ""
     for name in ("hostname", "hosts", "resolv.conf"):
         assert str((image.root / "etc" / name).readlink()) == f"/run/systemvm-preinit/{name}"
@@ -62,7 +62,7 @@ def test_names_are_left_to_each_start(image: BuiltImage) -> None:
     ["var/lib/dbus/machine-id", "var/lib/systemd/random-seed", "var/lib/systemd/credential.secret",
      "root/.bash_history", "var/cache/cloud/cmdline"],
 )  # fmt: skip
-def test_nothing_of_the_build_is_left(image: BuiltImage, name: str) -> None:
+def test_nothing_of_the_build_remains(image: BuiltImage, name: str) -> None:
     assert not (image.root / name).exists()
 
 
@@ -71,14 +71,14 @@ def test_caches_and_logs_are_empty(image: BuiltImage, name: str) -> None:
     assert not list(files(image.root / name))
 
 
-def test_apt_names_no_mirror(image: BuiltImage) -> None:
+def test_apt_has_no_mirror(image: BuiltImage) -> None:
     apt = image.root / "etc/apt"
     assert not [path for path in files(apt) if path.suffix in (".list", ".sources")]
     for path in files(apt):
         assert b"://" not in path.read_bytes().replace(b"http://apt.invalid", b""), path
 
 
-def test_no_address_that_the_build_used(image: BuiltImage) -> None:
+def test_no_address_of_the_build_is_in_the_image(image: BuiltImage) -> None:
     """The host's mirrors, its proxy and its package index: in no file that is not a Debian package's own."""
     import mirror
 
@@ -122,6 +122,6 @@ def test_nothing_of_ours_can_be_written_by_others(image: BuiltImage) -> None:
             assert not about.st_mode & (stat.S_IWGRP | stat.S_IWOTH), path
 
 
-def test_licences_stay_and_manuals_go(image: BuiltImage) -> None:
+def test_licences_are_kept_and_manuals_removed(image: BuiltImage) -> None:
     assert (image.root / "usr/share/doc/systemd/copyright").exists()
     assert not list(files(image.root / "usr/share/man"))

@@ -30,7 +30,7 @@ def purls(bill: dict[str, Any], kind: str) -> set[str]:
     return {unquote(purl.split("?")[0]) for purl in wanted}
 
 
-def test_it_is_spdx(bill: dict[str, Any]) -> None:
+def test_document_is_valid_spdx(bill: dict[str, Any]) -> None:
     assert bill["spdxVersion"] == "SPDX-2.3"
     assert bill["dataLicense"] == "CC0-1.0"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", bill["creationInfo"]["created"])
@@ -67,7 +67,7 @@ def test_every_python_package_is_named_with_its_version_and_wheel(
     assert all(len(package["checksums"][0]["checksumValue"]) == 64 for package in wheels)
 
 
-def test_debian_packages_are_those_of_the_lock_or_named_as_others(
+def test_debian_packages_match_the_lock_or_are_listed_as_deviations(
     image: BuiltImage, bill: dict[str, Any]
 ) -> None:
     """Hashes are the lock's; where the mirror had moved on, manifest and bill say the same."""
@@ -102,5 +102,5 @@ def test_every_debian_package_keeps_its_copyright_file(image: BuiltImage) -> Non
     assert without == []
 
 
-def test_novnc_is_named_where_it_is(image: BuiltImage, bill: dict[str, Any]) -> None:
+def test_novnc_is_listed_where_it_is_installed(image: BuiltImage, bill: dict[str, Any]) -> None:
     assert bool(purls(bill, "npm")) == (image.root / "opt/systemvm/novnc").exists()

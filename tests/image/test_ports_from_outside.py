@@ -43,7 +43,7 @@ def scan(cloud: BootedCloud, source: str, target: str) -> dict[str, dict[str, li
 @pytest.mark.parametrize(
     ("role", "nic"), [(role, nic) for role, nics in NICS.items() for nic in nics], ids=lambda word: word
 )
-def test_each_interface_answers_what_is_promised(
+def test_each_interface_answers_only_on_the_listed_ports(
     cloud: BootedCloud, role: str, nic: str, request: pytest.FixtureRequest
 ) -> None:
     guest: Host = request.getfixturevalue(f"{role}_ssh")
@@ -64,7 +64,7 @@ def test_each_interface_answers_what_is_promised(
     assert found["udp"] == {"answered": sorted(promised["udp"]), "refused": []}
 
 
-def test_the_scan_finds_what_is_there(cloud: BootedCloud) -> None:
+def test_the_scan_finds_listening_ports(cloud: BootedCloud) -> None:
     """On a machine that is no appliance: a scan that finds nothing anywhere proves nothing."""
     found = scan(cloud, "203.0.113.1", "203.0.113.10")
     assert {80, 443} & set(found["tcp"]["open"])

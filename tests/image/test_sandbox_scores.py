@@ -50,14 +50,14 @@ def test_every_waiver_is_needed_and_has_its_reason(image: BuiltImage) -> None:
         assert all(len(reason) > 10 for reason in rule["waivers"].values()), unit
 
 
-def test_every_service_of_ours_is_judged(image: BuiltImage) -> None:
+def test_every_service_of_ours_has_a_limit(image: BuiltImage) -> None:
     import appliance
 
     ours = {unit for unit in appliance.load(image.role).units if unit.endswith(".service")}
     assert ours | {"qemu-guest-agent.service"} == set(rules_of(image))
 
 
-def test_only_what_gives_others_root_has_no_sandbox() -> None:
+def test_only_services_that_give_root_have_no_sandbox() -> None:
     """A limit above systemd's "OK" (5) is for those whose very purpose is to let somebody do anything."""
     wide = {unit for unit, rule in RULES.items() if rule.get("score_max", 0) > 5}
     assert wide == {"systemvm-ssh@.service", "qemu-guest-agent.service", "systemvm-preinit.service"}

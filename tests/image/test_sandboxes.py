@@ -102,7 +102,7 @@ def guest(role: str, request: pytest.FixtureRequest) -> Host:
     return request.getfixturevalue(f"{role}_ssh")
 
 
-def test_the_agent_and_its_consoles(guest: Host) -> None:
+def test_the_agents_sandbox_refuses_everything_else(guest: Host) -> None:
     """Consoles are carried by the CPVM's agent: one process, one sandbox."""
     found = probe(
         guest,
@@ -117,7 +117,7 @@ def test_the_agent_and_its_consoles(guest: Host) -> None:
     assert allowed == {f"connect {DAEMON}", "write /run/systemvm-agent", "write /run/systemvm"}
 
 
-def test_fetch(ssvm_ssh: Host) -> None:
+def test_fetchs_sandbox_refuses_everything_else(ssvm_ssh: Host) -> None:
     found = probe(
         ssvm_ssh,
         "systemvm-fetch.service",
@@ -131,7 +131,7 @@ def test_fetch(ssvm_ssh: Host) -> None:
     assert allowed == {f"connect {STRANGER}", "write /run/systemvm-fetch", "writable and executable memory"}
 
 
-def test_the_stores_helper_is_root_on_the_store_alone(ssvm_ssh: Host) -> None:
+def test_the_store_helper_is_root_only_on_the_store(ssvm_ssh: Host) -> None:
     found = probe(ssvm_ssh, "systemvm-store.service", (DAEMON, STRANGER, STORE, SELF))
     assert (
         refused(found, NEVER | {"raw socket", "mount", "write /var", "write /run", "write /var/cache/cloud"})
@@ -141,7 +141,7 @@ def test_the_stores_helper_is_root_on_the_store_alone(ssvm_ssh: Host) -> None:
     assert refused(found, {f"connect {address}" for address in (DAEMON, STRANGER, STORE, SELF)}) == {}
 
 
-def test_the_mounts_helper_mounts_and_little_else(ssvm_ssh: Host) -> None:
+def test_the_mount_helper_mounts_and_little_else(ssvm_ssh: Host) -> None:
     """It may mount anything, by its capability; it may neither trace, nor load, nor listen to the wire."""
     found = probe(ssvm_ssh, "systemvm-mount.service")
     names = {
@@ -157,7 +157,7 @@ def test_the_mounts_helper_mounts_and_little_else(ssvm_ssh: Host) -> None:
     )
 
 
-def test_every_daemon_on_a_network_is_judged(guest: Host, role: str) -> None:
+def test_every_daemon_on_a_network_is_listed(guest: Host, role: str) -> None:
     """What has a socket of a network family, or is started by one, stands in sandbox.yaml."""
     judged = {unit for unit, rule in RULES.items() if role in rule.get("roles", ["ssvm", "cpvm"])}
     listening = guest.check_output("ss -H -lntup; ss -H -ntp state established")

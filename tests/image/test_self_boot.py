@@ -22,7 +22,7 @@ MARKER = "systemvm-preinit: REASON=no_boot_arguments"
     [("ssvm", "if=virtio"), ("cpvm", "if=ide")],
     ids=["ssvm-virtio", "cpvm-ide"],
 )
-def test_boots_from_its_own_disk(role: str, drive: str, tmp_path: Path) -> None:
+def test_an_image_boots_from_its_own_disk(role: str, drive: str, tmp_path: Path) -> None:
     accelerator = (TOP / "build/accelerator").read_text().strip().replace("tcg", "tcg,tb-size=128")
     serial = tmp_path / "serial.log"
     # a namespace of its own: plain QEMU brings a user network along

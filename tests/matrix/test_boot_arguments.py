@@ -67,7 +67,7 @@ def assert_nothing_secret_is_seen(guest: TappedGuest) -> None:
         assert "Permission denied" in read.stderr
 
 
-def test_smbios_and_the_way_in_by_the_guest_agent(tmp_path: Path) -> None:
+def test_smbios_credentials_and_the_guest_agent_work(tmp_path: Path) -> None:
     guest = TappedGuest(Role.SSVM, tmp_path, "smbios", {"disable_rp_filter": "true"})
     with guest.running():
         guest.wait_for(f"up {guest.name}")
@@ -119,7 +119,7 @@ def use_the_guest_agent(guest: TappedGuest) -> None:
         loop.close()
 
 
-def test_fw_cfg_and_a_public_nic_of_ipv6_alone(tmp_path: Path) -> None:
+def test_fw_cfg_credentials_and_a_public_nic_with_only_ipv6_work(tmp_path: Path) -> None:
     public = {
         "eth2ip": "0.0.0.0",
         "eth2mask": "0.0.0.0",
@@ -150,7 +150,7 @@ def test_fw_cfg_and_a_public_nic_of_ipv6_alone(tmp_path: Path) -> None:
         assert_nothing_secret_is_seen(guest)
 
 
-def test_cloudstacks_own_way_and_its_host_steps(tmp_path: Path) -> None:
+def test_cloudstacks_delivery_and_its_host_steps_work(tmp_path: Path) -> None:
     guest = TappedGuest(Role.SSVM, tmp_path, "agent", {"ntpserverlist": "10.11.0.1"})
     guest.extra = ["-rtc", "base=2026-01-02T03:04:05"]
     key, certificate, *authority = re.findall(

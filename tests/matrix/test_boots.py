@@ -58,7 +58,7 @@ def _skip_unbuilt(role: Role, hardware: Hardware) -> None:
 
 
 @pytest.mark.parametrize(("role", "hardware"), WITH_CREDENTIALS, ids=_name)
-def test_comes_up_with_ssh(role: Role, hardware: Hardware, tmp_path: Path) -> None:
+def test_a_guest_boots_with_ssh(role: Role, hardware: Hardware, tmp_path: Path) -> None:
     """The operator's key is let in on port 3922, and the machine is the one that was asked for."""
     _skip_unbuilt(role, hardware)
     authority = ControlAuthority.open(tmp_path)
@@ -77,7 +77,9 @@ def test_comes_up_with_ssh(role: Role, hardware: Hardware, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("role", "hardware"), WITHOUT, ids=_name)
-def test_plain_qemu_says_what_is_missing(role: Role, hardware: Hardware, tmp_path: Path) -> None:
+def test_a_guest_without_boot_arguments_reports_what_is_missing(
+    role: Role, hardware: Hardware, tmp_path: Path
+) -> None:
     """No kernel, no credentials, no network: the console has the reason, and it reaches multi-user.
 
     The second can only be asked through the guest agent, whose port makes the machine wait for arguments that

@@ -44,7 +44,7 @@ def make(tree: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_an_offline_build_without_a_cache_says_all_that_is_missing(other_tree: Path) -> None:
+def test_an_offline_build_without_a_cache_reports_everything_missing(other_tree: Path) -> None:
     done = make(other_tree, "images", "OFFLINE=1", f"CACHE={other_tree}/nothing")
     assert done.returncode != 0
     for named in ("Debian package systemd ", "wheel twisted==", "noVNC "):
@@ -74,7 +74,7 @@ def test_an_offline_build_gives_the_same_root_kernel_and_initial_file_system(sec
     assert sha256_of(second_build / f"base/{ROLE}.tar") == manifests[1]["root_sha256"]
 
 
-def test_two_builds_differ_in_nothing_but_what_is_listed(second_build: Path, tmp_path: Path) -> None:
+def test_two_builds_differ_only_in_listed_paths(second_build: Path, tmp_path: Path) -> None:
     name = f"{ROLE}.qcow2"
     found = difference.compare(IMAGES / name, second_build / "images" / name, tmp_path)
     assert [item for item in found if not item.reason] == []

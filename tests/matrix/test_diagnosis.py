@@ -55,7 +55,7 @@ def command(changes: dict[str, str], log: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_console_of_a_machine_that_did_not_boot_is_understood(case: str, tmp_path: Path) -> None:
+def test_the_console_of_a_vm_that_did_not_boot_is_diagnosed(case: str, tmp_path: Path) -> None:
     changes, reason, hint = CASES[case]
     log = tmp_path / "serial.log"
     with started(command(changes, log), log) as machine:

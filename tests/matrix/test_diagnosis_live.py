@@ -22,7 +22,7 @@ def reboot(cloud: BootedCloud, name: str) -> None:
     assert cloud.wait_up(CPVM).get("reason") is None
 
 
-def test_a_masked_agent(cloud: BootedCloud) -> None:
+def test_a_masked_agent_is_diagnosed(cloud: BootedCloud) -> None:
     name = cloud.wait_up(CPVM)["name"]
     cloud.ssh(name, "systemctl mask --runtime --now systemvm-agent")
     vm = wait_for_reason(cloud, CPVM, "is masked")
@@ -33,7 +33,7 @@ def test_a_masked_agent(cloud: BootedCloud) -> None:
     assert cloud.wait_up(CPVM).get("reason") is None
 
 
-def test_a_port_that_is_closed(cloud: BootedCloud) -> None:
+def test_a_closed_port_is_diagnosed(cloud: BootedCloud) -> None:
     vm = cloud.wait_up(CPVM)
     with filtered(cloud, vm["linklocalip"], 8250, "reject with tcp reset"):
         cloud.ssh(vm["name"], "systemctl --no-block restart systemvm-agent")
@@ -45,7 +45,7 @@ def test_a_port_that_is_closed(cloud: BootedCloud) -> None:
     assert cloud.wait_up(CPVM).get("reason") is None
 
 
-def test_a_control_nic_that_is_down(cloud: BootedCloud) -> None:
+def test_a_control_nic_that_is_down_is_diagnosed(cloud: BootedCloud) -> None:
     name = cloud.wait_up(CPVM)["name"]
     # a moment later: this login comes over that NIC
     cloud.ssh(name, "systemd-run --quiet --on-active=2 ip link set eth0 down")
@@ -55,7 +55,7 @@ def test_a_control_nic_that_is_down(cloud: BootedCloud) -> None:
     reboot(cloud, name)
 
 
-def test_a_daemon_that_the_agent_does_not_trust(cloud: BootedCloud) -> None:
+def test_an_untrusted_daemon_is_diagnosed(cloud: BootedCloud) -> None:
     name = cloud.wait_up(CPVM)["name"]
     own = cloud.ssh(name, f"cat {IDENTITY}")
     # its key and certificate, and another's CA
@@ -74,7 +74,7 @@ def test_a_daemon_that_the_agent_does_not_trust(cloud: BootedCloud) -> None:
 HANGS = "NFS server 10.12.0.2 takes connections and does not answer: its NFS service hangs"
 
 
-def test_a_store_that_hangs_under_an_ssvm_that_is_up(cloud: BootedCloud) -> None:
+def test_a_hung_store_of_a_running_ssvm_is_diagnosed(cloud: BootedCloud) -> None:
     """It stays Up, for what it does without the store goes on; who asks why is told at once."""
     name = cloud.wait_up(SSVM)["name"]
     with cloud.lab.hung_storage():
@@ -86,7 +86,7 @@ def test_a_store_that_hangs_under_an_ssvm_that_is_up(cloud: BootedCloud) -> None
     assert not cloud.cli_json("system-vm", "why", name)["reason"]
 
 
-def test_a_store_that_hangs_while_an_ssvm_is_set_up(cloud: BootedCloud) -> None:
+def test_a_hung_store_during_the_setup_of_an_ssvm_is_diagnosed(cloud: BootedCloud) -> None:
     name = cloud.wait_up(SSVM)["name"]
     with cloud.lab.hung_storage():
         cloud.ssh(name, "systemctl --no-block restart systemvm-agent")
@@ -95,7 +95,7 @@ def test_a_store_that_hangs_while_an_ssvm_is_set_up(cloud: BootedCloud) -> None:
     assert cloud.wait_up(SSVM).get("reason") is None
 
 
-def test_a_guest_agent_says_no_line_for_each_question(cloud: BootedCloud) -> None:
+def test_the_guest_agent_does_not_log_each_poll(cloud: BootedCloud) -> None:
     name = cloud.wait_up(CPVM)["name"]
     cloud.ssh(name, "systemctl stop systemvm-agent")
     cloud.cli("system-vm", "why", name)

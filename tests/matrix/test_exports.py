@@ -52,13 +52,13 @@ def _same_disk(one: Path, form: str, image: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_vhd_holds_the_images_disk(role: str) -> None:
+def test_vhd_contains_the_images_disk(role: str) -> None:
     vhd = IMAGES / f"{role}.vhd"
     assert vhd.read_bytes()[:8] == b"conectix"
     _same_disk(vhd, "vpc", IMAGES / f"{role}.qcow2")
 
 
-def test_ova_is_whole_and_holds_the_images_disk(role: str, unpacked: Path) -> None:
+def test_ova_is_complete_and_contains_the_images_disk(role: str, unpacked: Path) -> None:
     sums = dict(line.rstrip().split("= ") for line in (unpacked / f"{role}.mf").open())
     assert len(sums) == 2
     for kind in ("ovf", "vmdk"):
@@ -67,7 +67,7 @@ def test_ova_is_whole_and_holds_the_images_disk(role: str, unpacked: Path) -> No
     _same_disk(unpacked / f"{role}.vmdk", "vmdk", IMAGES / f"{role}.qcow2")
 
 
-def test_descriptor_names_what_is_there(role: str, unpacked: Path) -> None:
+def test_every_reference_of_the_descriptor_exists(role: str, unpacked: Path) -> None:
     """Every reference in the OVF leads to something, and each device is told apart."""
     envelope = Xml.parse(unpacked / f"{role}.ovf").getroot()
     ovf = "{" + NAMESPACES["ovf"] + "}"
@@ -102,7 +102,7 @@ def test_descriptor_names_what_is_there(role: str, unpacked: Path) -> None:
     assert cards[:3] == ["control", "management", "public"]
 
 
-def test_sums_name_the_exports(role: str) -> None:
+def test_checksums_include_the_exports(role: str) -> None:
     sums = (IMAGES / "SHA256SUMS").read_text()
     for kind in ("vhd", "ova"):
         assert f"  {role}.{kind}\n" in sums
@@ -119,7 +119,7 @@ def test_sums_name_the_exports(role: str) -> None:
     ids=["vhd-pc-bios", "vmdk-q35-uefi"],
     indirect=["role"],
 )  # fmt: skip
-def test_export_boots(role: str, form: str, hardware: list[str], tmp_path: Path) -> None:
+def test_an_exported_disk_boots(role: str, form: str, hardware: list[str], tmp_path: Path) -> None:
     """On the controllers that its descriptor or XenServer's emulation offer: PIIX IDE, and AHCI."""
     disk = IMAGES / f"{role}.{form}"
     if form == "vmdk":

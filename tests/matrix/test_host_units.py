@@ -145,7 +145,7 @@ def test_units_are_active_and_none_failed(seen: dict[str, Any]) -> None:
     assert seen["page"] == 200
 
 
-def test_each_program_is_its_own_user_with_no_more_than_it_needs(seen: dict[str, Any]) -> None:
+def test_each_program_has_its_own_user_and_minimal_capabilities(seen: dict[str, Any]) -> None:
     assert seen["users"] == {
         "systemvm-managementd.service": "systemvm",
         "systemvm-nethelper.service": "systemvm-net",
@@ -168,7 +168,7 @@ def test_qemu_runs_as_its_own_user_in_its_sandbox(seen: dict[str, Any]) -> None:
         assert (owner, int(capabilities, 16), no_new_privileges, seccomp) == ("systemvm-qemu", 0, "1", "2")
 
 
-def test_files_and_sockets_are_whose_they_should_be(seen: dict[str, Any]) -> None:
+def test_files_and_sockets_have_their_owners(seen: dict[str, Any]) -> None:
     assert seen["modes"] == {
         "/run/systemvm/network.sock": "srw------- systemvm systemvm",
         "/run/systemvm/launcher.sock": "srw------- systemvm systemvm",
@@ -182,14 +182,14 @@ def test_files_and_sockets_are_whose_they_should_be(seen: dict[str, Any]) -> Non
     }
 
 
-def test_qemus_user_gets_to_disks_and_not_to_keys_database_or_networks(seen: dict[str, Any]) -> None:
+def test_qemus_user_reaches_only_disks(seen: dict[str, Any]) -> None:
     tried = seen["as_qemu"]
     for what in ("keys", "database", "network"):
         assert "Permission denied" in tried[what], tried
     assert ".qcow2" in tried["disks"]
 
 
-def test_the_daemons_user_changes_neither_networks_nor_the_allow_list(seen: dict[str, Any]) -> None:
+def test_the_daemons_user_cannot_change_networks_or_the_allow_list(seen: dict[str, Any]) -> None:
     assert "Operation not permitted" in seen["as_daemon"]["link"]
     assert "Permission denied" in seen["as_daemon"]["etc"]
 
@@ -210,7 +210,7 @@ def test_the_first_login_is_in_the_journal_once(seen: dict[str, Any]) -> None:
     assert seen["journal_again"].count("  login       admin / ") == 1
 
 
-def test_machines_outlive_daemon_launcher_and_network_helper(seen: dict[str, Any]) -> None:
+def test_vms_survive_daemon_launcher_and_network_helper(seen: dict[str, Any]) -> None:
     before, after = seen["survived"]
     assert len(before) == 2
     assert before == after
@@ -218,7 +218,7 @@ def test_machines_outlive_daemon_launcher_and_network_helper(seen: dict[str, Any
     assert "adopted, pid" in seen["journal_again"]
 
 
-def test_systemd_calls_each_service_well_protected(seen: dict[str, Any]) -> None:
+def test_systemd_rates_each_service_well_protected(seen: dict[str, Any]) -> None:
     exposure = {unit: float(line.split(": ")[1].split()[0]) for unit, line in seen["security"].items()}
     assert exposure["systemvm-managementd.service"] <= 2.0
     assert (

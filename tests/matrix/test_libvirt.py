@@ -134,7 +134,7 @@ def _guest_exec(libvirt: Libvirt, name: str, *words: str) -> dict[str, object]:
     raise AssertionError(f"{words} did not end within 60 s")
 
 
-def test_the_documented_domain_boots_and_answers(tmp_path: Path) -> None:
+def test_the_documented_domain_boots(tmp_path: Path) -> None:
     """fw_cfg credentials by file, ssh, the guest agent; a reboot from inside ends the domain."""
     os.chmod(tmp_path, 0o755)  # noqa: PTH101 - QEMU's own user may look in
     disk = tmp_path / "disk.qcow2"

@@ -21,7 +21,7 @@ TOP = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.image, pytest.mark.netns, pytest.mark.timeout(7200)]
 
 
-def test_twenty_registrations_on_a_fifth_of_a_core(tmp_path: Path) -> None:
+def test_twenty_registrations_become_ready_on_a_fifth_of_a_core(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as page, socket.create_server(("127.0.0.1", 0)) as console:
         ports = page.getsockname()[1], console.getsockname()[1]
     plan = LabPlan(root=tmp_path / "cloud", build=TOP / "build", page_port=ports[0], console_port=ports[1])

@@ -31,13 +31,13 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("which", ["behind", "ahead"])
-def test_an_rtc_a_day_off_does_not_keep_it_from_being_up(seen: dict[str, Any], which: str) -> None:
+def test_an_rtc_wrong_by_a_day_does_not_prevent_up(seen: dict[str, Any], which: str) -> None:
     """`ahead` is also the start after it reset itself, when all that it had before is worth nothing."""
     assert abs(seen[which]["skew_s"]) < 60
     assert seen[which]["says"][0] == "Up"
 
 
-def test_a_clock_moved_by_three_hours_is_an_alert_and_it_is_up_when_it_is_right(seen: dict[str, Any]) -> None:
+def test_a_clock_moved_by_three_hours_is_an_alert_until_it_is_corrected(seen: dict[str, Any]) -> None:
     state, reason, hint = seen["moved"]["alert"]
     assert (state, reason) == ("Alert", "has a clock that is 3 h ahead")
     assert "systemvm system-vm reboot v-2-VM" in hint
@@ -54,7 +54,7 @@ def test_an_agent_follows_a_replaced_control_ca(seen: dict[str, Any]) -> None:
     assert seen["rotated"]["says"][0] == "Up"
 
 
-def test_a_revoked_certificate_is_cut_off_at_once_and_stays_out(seen: dict[str, Any]) -> None:
+def test_a_revoked_certificate_is_disconnected_at_once_and_refused(seen: dict[str, Any]) -> None:
     assert seen["revoked"]["cut_at_once"] is True
     state, reason, hint = seen["revoked"]["says"]
     assert state == "Alert"
@@ -62,11 +62,13 @@ def test_a_revoked_certificate_is_cut_off_at_once_and_stays_out(seen: dict[str, 
     assert "reboot starts it with fresh credentials" in hint
 
 
-def test_one_that_resets_itself_when_its_first_certificate_is_over_comes_back(seen: dict[str, Any]) -> None:
+def test_a_reset_after_the_first_certificate_expired_reaches_up(seen: dict[str, Any]) -> None:
     assert list(seen).index("ahead") > list(seen).index("revoked")
     assert seen["ahead"]["says"][0] == "Up"
 
 
-def test_a_certificate_that_expired_while_powered_off_is_replaced_at_the_start(seen: dict[str, Any]) -> None:
+def test_a_certificate_that_expired_while_powered_off_is_replaced_at_the_next_boot(
+    seen: dict[str, Any],
+) -> None:
     assert seen["expired"]["says"][0] == "Up"
     assert seen["expired"]["another"] is True

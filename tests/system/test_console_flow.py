@@ -67,7 +67,7 @@ def test_view_console_shows_the_screen_and_takes_keys(
     wait_colour(console, "green")
 
 
-def test_the_page_follows_without_a_reload(cloud: BootedCloud, context: BrowserContext) -> None:
+def test_the_page_updates_without_a_reload(cloud: BootedCloud, context: BrowserContext) -> None:
     page = context.new_page()
     log_in(page, cloud.plan.page_url, cloud.lab.login)
     page.click("#open-register")
@@ -79,7 +79,7 @@ def test_the_page_follows_without_a_reload(cloud: BootedCloud, context: BrowserC
     assert "Download Complete" in row.inner_text()
 
 
-def test_a_second_use_is_refused_with_words(
+def test_a_second_use_of_a_token_is_refused_with_a_message(
     cloud: BootedCloud, machine: dict[str, Any], browser: Browser, context: BrowserContext
 ) -> None:
     url = console_url(cloud, machine)
@@ -110,7 +110,9 @@ def test_a_preview_does_not_spend_the_token(
     wait_screen(page)
 
 
-def test_tokens_are_in_no_log(cloud: BootedCloud, machine: dict[str, Any], context: BrowserContext) -> None:
+def test_no_log_contains_a_token(
+    cloud: BootedCloud, machine: dict[str, Any], context: BrowserContext
+) -> None:
     url = console_url(cloud, machine)
     token = url.partition("token=")[2].partition("&")[0]
     assert len(token) >= 43
@@ -126,7 +128,7 @@ def test_tokens_are_in_no_log(cloud: BootedCloud, machine: dict[str, Any], conte
         assert token.encode() not in file.read_bytes()
 
 
-def test_an_iso_boots_and_is_seen(cloud: BootedCloud, context: BrowserContext) -> None:
+def test_an_iso_boots_and_its_screen_is_shown(cloud: BootedCloud, context: BrowserContext) -> None:
     row = cloud.register("console-iso", f"{cloud.plan.source_url}/ipxe.iso", "ISO")
     assert cloud.wait_settled(row["id"])["isready"]
     cloud.cli("vm", "deploy", "from-iso", "--iso", "console-iso")

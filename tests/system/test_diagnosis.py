@@ -11,7 +11,7 @@ from explaining import CPVM, SSVM, filtered, wait_for_reason
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900)]
 
 
-def test_a_stopped_agent_is_named_and_its_vm_can_be_entered_all_the_same(cloud: BootedCloud) -> None:
+def test_a_stopped_agent_is_diagnosed_and_ssh_still_works(cloud: BootedCloud) -> None:
     name = cloud.wait_up(CPVM)["name"]
     cloud.ssh(name, "systemctl stop systemvm-agent")
     vm = wait_for_reason(cloud, CPVM, "is stopped")
@@ -28,7 +28,7 @@ def test_a_stopped_agent_is_named_and_its_vm_can_be_entered_all_the_same(cloud: 
     assert cloud.wait_up(CPVM).get("reason") is None
 
 
-def test_a_port_that_a_firewall_drops_is_named(cloud: BootedCloud) -> None:
+def test_a_port_dropped_by_a_firewall_is_diagnosed(cloud: BootedCloud) -> None:
     vm = cloud.wait_up(CPVM)
     with filtered(cloud, vm["linklocalip"], 8250, "drop"):
         cloud.ssh(vm["name"], "systemctl --no-block restart systemvm-agent")
@@ -40,7 +40,7 @@ def test_a_port_that_a_firewall_drops_is_named(cloud: BootedCloud) -> None:
     assert cloud.wait_up(CPVM).get("reason") is None
 
 
-def test_a_store_that_cannot_be_mounted_is_named(cloud: BootedCloud) -> None:
+def test_a_store_that_cannot_be_mounted_is_diagnosed(cloud: BootedCloud) -> None:
     name = cloud.wait_up(SSVM)["name"]
     # while the server answers: a path on a dead one can only be waited for
     cloud.ssh(name, "umount --lazy --all --types nfs,nfs4")

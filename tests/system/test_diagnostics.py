@@ -36,7 +36,7 @@ def collect(cloud: BootedCloud, kind: str, files: str = "") -> dict[str, str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_pings_and_traces_from_inside(cloud: BootedCloud, kind: str) -> None:
+def test_ping_and_traceroute_run_in_the_guest(cloud: BootedCloud, kind: str) -> None:
     gateway = cloud.system_vm(kind)["gateway"]
     there = run(cloud, kind, "ping", gateway)
     assert there["exitcode"] == "0", there
@@ -46,7 +46,7 @@ def test_pings_and_traces_from_inside(cloud: BootedCloud, kind: str) -> None:
     assert run(cloud, kind, "traceroute", gateway, "-m 5")["exitcode"] == "0"
 
 
-def test_the_command_line_diagnoses(cloud: BootedCloud) -> None:
+def test_the_command_line_runs_diagnostics(cloud: BootedCloud) -> None:
     vm = cloud.system_vm("consoleproxy")
     done = cloud.cli("diagnose", vm["name"], "ping", vm["gateway"], "-c", "1")
     assert "1 packets transmitted, 1 received" in done.stdout
@@ -57,7 +57,7 @@ def test_the_command_line_diagnoses(cloud: BootedCloud) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_zip_tells_much_and_no_secret(cloud: BootedCloud, kind: str) -> None:
+def test_a_zip_contains_diagnostics_and_no_secret(cloud: BootedCloud, kind: str) -> None:
     name = cloud.system_vm(kind)["name"]
     cloud.ssh(name, "logger -t systemvm-canary 'password=canary-journal token: canary-journal'")
     files = collect(cloud, kind)
@@ -80,7 +80,7 @@ def test_a_zip_tells_much_and_no_secret(cloud: BootedCloud, kind: str) -> None:
             assert secret not in text, f"{secret[:20]} is in {where}"
 
 
-def test_only_what_is_asked_for_and_nothing_that_is_closed(cloud: BootedCloud) -> None:
+def test_only_requested_and_allowed_files_are_returned(cloud: BootedCloud) -> None:
     files = collect(cloud, "secondarystoragevm", "/var/log/cloud.log,/etc/shadow,iprule")
     assert set(files) == {"var/log/cloud.log", "iprule", "fileinfo.txt"}
     assert "etc/shadow" in files["fileinfo.txt"].partition("File Not Found!!:")[2]

@@ -72,7 +72,7 @@ def test_a_registered_url_becomes_a_ready_template(cloud: BootedCloud) -> None:
     assert mine["place"].startswith("template/tmpl/")
 
 
-def test_a_registered_iso_says_cloudstacks_words(cloud: BootedCloud) -> None:
+def test_a_registered_iso_has_cloudstacks_status_texts(cloud: BootedCloud) -> None:
     row = cloud.register("flow-iso", f"{cloud.plan.source_url}/ipxe.iso", "ISO")
     done = cloud.wait_settled(row["id"])
     assert done["isready"]
@@ -107,7 +107,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("case", "url", "checksum", "text"), BAD, ids=[case[0] for case in BAD])
-def test_a_bad_source_is_a_clear_error_and_nothing_else(
+def test_an_unusable_source_is_an_error_and_leaves_nothing(
     cloud: BootedCloud, hostile: HostileServer, case: str, url: str, checksum: str | None, text: str
 ) -> None:
     before = cloud.store_files()
@@ -129,7 +129,7 @@ def test_a_bad_source_is_a_clear_error_and_nothing_else(
     cloud.delete_template(row["id"])
 
 
-def test_a_full_store_is_a_clear_error_and_leaves_nothing(cloud: BootedCloud, hostile: HostileServer) -> None:
+def test_a_full_store_is_an_error_and_leaves_nothing(cloud: BootedCloud, hostile: HostileServer) -> None:
     before = cloud.store_files()
     row = cloud.register("bad full disk", f"{hostile.url}/huge.raw", "RAW")
     done = cloud.wait_settled(row["id"])
@@ -140,7 +140,7 @@ def test_a_full_store_is_a_clear_error_and_leaves_nothing(cloud: BootedCloud, ho
     cloud.delete_template(row["id"])
 
 
-def test_killed_workers_end_the_job_and_not_the_agent(cloud: BootedCloud, hostile: HostileServer) -> None:
+def test_killed_movers_end_the_job_and_not_the_agent(cloud: BootedCloud, hostile: HostileServer) -> None:
     """kill -9 of fetch and its movers in the guest: the template settles, and the next download works."""
     name = cloud.system_vm("secondarystoragevm")["name"]
     row = cloud.register("slow", f"{hostile.url}/slow.raw", "RAW")

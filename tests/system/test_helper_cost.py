@@ -52,7 +52,7 @@ print(json.dumps({"call_s": call_s, "start_s": start_s}))
 """
 
 
-def test_a_store_call_costs_a_fork_and_no_interpreter(cloud: BootedCloud) -> None:
+def test_a_store_call_costs_a_fork_and_not_an_interpreter(cloud: BootedCloud) -> None:
     """The bar of a quiet machine is 150 ms; on a busy one the start of an interpreter is the measure."""
     name = cloud.wait_up("secondarystoragevm")["name"]
     command = f"python3 -IS - /opt/systemvm/current/lib <<'MEASURE'\n{MEASURE}\nMEASURE"

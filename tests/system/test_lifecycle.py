@@ -66,9 +66,7 @@ def code(cloud: BootedCloud) -> Iterator[Path]:
         yield place
 
 
-def test_a_patch_brings_a_new_agent_and_touches_neither_identity_nor_machine(
-    cloud: BootedCloud, code: Path
-) -> None:
+def test_a_patch_replaces_the_agent_and_keeps_identity_and_vm(cloud: BootedCloud, code: Path) -> None:
     vm = cloud.wait_up(CPVM)
     name = vm["name"]
     before = identity(cloud, name), boot_id(cloud, vm)
@@ -105,7 +103,7 @@ def test_a_forced_reboot_keeps_the_public_address_and_the_patch(cloud: BootedClo
     its_inside_is_right(cloud, after)
 
 
-def test_a_destroyed_one_is_replaced_under_another_name(cloud: BootedCloud) -> None:
+def test_a_destroyed_system_vm_is_replaced_under_another_name(cloud: BootedCloud) -> None:
     before = everything_is_there(cloud, CPVM)
     cloud.cli("system-vm", "destroy", before["name"], "--yes")
 
@@ -131,7 +129,7 @@ def test_a_reboot_keeps_the_public_address(cloud: BootedCloud) -> None:
     assert boot_id(cloud, after) != was
 
 
-def test_a_guest_that_resets_itself_comes_back_with_fresh_credentials(cloud: BootedCloud) -> None:
+def test_a_guest_that_resets_itself_starts_with_new_credentials(cloud: BootedCloud) -> None:
     """QEMU ends instead of resetting, and the daemon starts the machine with another key and certificate."""
     before = everything_is_there(cloud, CPVM)
     key = "sha256sum < /run/credentials/systemvm-agent.service/systemvm.identity"
@@ -146,7 +144,7 @@ def test_a_guest_that_resets_itself_comes_back_with_fresh_credentials(cloud: Boo
     assert cloud.ssh(after["name"], key) != credential
 
 
-def test_a_stopped_one_is_started_again_with_what_its_zone_says_by_then(cloud: BootedCloud) -> None:
+def test_a_stopped_system_vm_starts_with_its_zones_current_configuration(cloud: BootedCloud) -> None:
     """SMOKE 05 and 13: the NFS version of an image store holds from the next start on."""
     zone_file = next(cloud.plan.layout.zones.glob("*.yaml"))
     kept = zone_file.read_text()

@@ -26,7 +26,7 @@ def test_ssh_reaches_the_system_vm_with_its_own_host_key(cloud: BootedCloud, kin
     assert f"eth0ip={vm['linklocalip']}" in cmdline
 
 
-def test_an_impostor_is_refused_and_a_reused_address_never_warns(cloud: BootedCloud) -> None:
+def test_another_host_key_is_refused_and_a_reused_address_does_not_warn(cloud: BootedCloud) -> None:
     """The other VM's key stands for an impostor at the address; a stranger's old key at it is no warning."""
     ssvm, cpvm = (cloud.system_vm(kind)["name"] for kind in KINDS)
     line = shlex.split(cloud.cli("ssh", "--print", ssvm).stdout)
@@ -48,7 +48,7 @@ def test_an_impostor_is_refused_and_a_reused_address_never_warns(cloud: BootedCl
     assert cloud.ssh(ssvm, "hostname").strip() == ssvm  # the daemon's word is taken anew each time
 
 
-def test_files_go_in_and_out(cloud: BootedCloud, tmp_path: Path) -> None:
+def test_files_are_copied_in_both_directions(cloud: BootedCloud, tmp_path: Path) -> None:
     name = cloud.system_vm("secondarystoragevm")["name"]
     (tmp_path / "there").write_text("and back again\n")
     cloud.cli("cp", str(tmp_path / "there"), f"{name}:/tmp/there")
@@ -57,7 +57,7 @@ def test_files_go_in_and_out(cloud: BootedCloud, tmp_path: Path) -> None:
     assert cloud.cli("cp", f"{name}:/no/such/file", str(tmp_path), check=False).returncode == 1
 
 
-def test_logs_are_the_journal_and_serial_the_console(cloud: BootedCloud) -> None:
+def test_logs_shows_the_journal_and_serial_the_console(cloud: BootedCloud) -> None:
     name = cloud.system_vm("secondarystoragevm")["name"]
     assert "systemvm-agent" in cloud.cli("logs", name, "-u", "systemvm-agent", "--since", "1 day ago").stdout
     following = subprocess.Popen(
@@ -77,12 +77,12 @@ def test_logs_are_the_journal_and_serial_the_console(cloud: BootedCloud) -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_check_finds_everything_good(cloud: BootedCloud, kind: str) -> None:
+def test_check_reports_everything_good(cloud: BootedCloud, kind: str) -> None:
     done = cloud.cli("check", cloud.system_vm(kind)["name"])
     assert "ERROR" not in done.stdout
 
 
-def test_cloudstacks_own_check_script(cloud: BootedCloud) -> None:
+def test_cloudstacks_check_script_works(cloud: BootedCloud) -> None:
     """CloudStack's smoke test counts exactly one ERROR and one WARNING: the summary line."""
     name = cloud.system_vm("secondarystoragevm")["name"]
     printed = cloud.ssh(name, "/usr/local/cloud/systemvm/ssvm-check.sh | grep -e ERROR -e WARNING -e FAIL")
@@ -108,7 +108,7 @@ def test_curl_on_the_unix_socket(cloud: BootedCloud) -> None:
     assert {vm["systemvmtype"] for vm in json.loads(done.stdout)["result"]["systemvm"]} == set(KINDS)
 
 
-def test_the_memory_of_the_guests(cloud: BootedCloud) -> None:
+def test_guests_have_the_configured_memory(cloud: BootedCloud) -> None:
     """The lab boots them with the least they must work with: 512 MB and 256 MB."""
     for kind, memory_mib in (("secondarystoragevm", 512), ("consoleproxy", 256)):
         health = cloud.cli_json("rpc", "call", cloud.system_vm(kind)["name"], "agent.health")

@@ -120,7 +120,7 @@ def root_of(cloud: BootedCloud) -> str:
     return cloud.cli("ca", "show").stdout
 
 
-def test_by_dns_name_and_not_without_the_root(
+def test_a_dns_name_works_only_with_the_root_certificate(
     cloud: BootedCloud, machine: str, advertise: Advertise, tmp_path: Path
 ) -> None:
     page_url = f"https://cloud.example.test:{cloud.plan.page_port}"
@@ -140,7 +140,9 @@ def test_by_dns_name_and_not_without_the_root(
             page.goto(page_url)
 
 
-def test_by_wildcard_name(cloud: BootedCloud, machine: str, advertise: Advertise, tmp_path: Path) -> None:
+def test_a_wildcard_name_works(
+    cloud: BootedCloud, machine: str, advertise: Advertise, tmp_path: Path
+) -> None:
     port = cloud.plan.console_port
     advertise({}, {"origin": f"https://*.consoles.example.test:{port}"})
     cpvm = cloud.system_vm("consoleproxy")
@@ -150,7 +152,9 @@ def test_by_wildcard_name(cloud: BootedCloud, machine: str, advertise: Advertise
     assert address == f"https://{host}:{port}/console"
 
 
-def test_by_bare_address(cloud: BootedCloud, machine: str, advertise: Advertise, tmp_path: Path) -> None:
+def test_a_plain_address_works(
+    cloud: BootedCloud, machine: str, advertise: Advertise, tmp_path: Path
+) -> None:
     page_url = f"https://127.0.0.1:{cloud.plan.page_port}"
     advertise({"origin": page_url}, {})
     with chromium(tmp_path, root_of(cloud)) as context:
@@ -158,7 +162,7 @@ def test_by_bare_address(cloud: BootedCloud, machine: str, advertise: Advertise,
     assert address == f"{cloud.plan.console_origin}/console"
 
 
-def test_behind_an_nginx_that_ends_tls(
+def test_a_path_behind_an_nginx_with_tls_works(
     cloud: BootedCloud, machine: str, advertise: Advertise, tmp_path: Path
 ) -> None:
     """Both below one name, each at a path of its own."""

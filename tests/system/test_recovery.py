@@ -10,7 +10,7 @@ from booted_cloud import BootedCloud
 pytestmark = pytest.mark.cloud
 
 
-def test_machines_and_downloads_survive_a_killed_daemon(cloud: BootedCloud) -> None:
+def test_vms_and_downloads_survive_a_killed_daemon(cloud: BootedCloud) -> None:
     before = {kind: cloud.wait_up(kind) for kind in ("secondarystoragevm", "consoleproxy")}
     boot_ids = {
         vm["name"]: cloud.ssh(vm["name"], "cat /proc/sys/kernel/random/boot_id") for vm in before.values()

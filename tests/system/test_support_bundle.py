@@ -28,7 +28,7 @@ def secrets_of(cloud: BootedCloud) -> list[str]:
     return [secret for secret in found if len(secret) > 8]
 
 
-def test_a_bundle_tells_everything_but_secrets(cloud: BootedCloud, tmp_path: Path) -> None:
+def test_a_bundle_contains_everything_but_secrets(cloud: BootedCloud, tmp_path: Path) -> None:
     path = tmp_path / "bundle.zip"
     done = cloud.cli("support-bundle", "-o", str(path))
     assert "0 could not be collected" in done.stdout, unpack(path)["MANIFEST.txt"]
@@ -46,7 +46,7 @@ def test_a_bundle_tells_everything_but_secrets(cloud: BootedCloud, tmp_path: Pat
             assert secret not in text, f"a secret is in {name}"
 
 
-def test_without_a_daemon_there_is_a_bundle_too(tmp_path: Path, cloud: BootedCloud) -> None:
+def test_a_bundle_is_made_without_a_daemon(tmp_path: Path, cloud: BootedCloud) -> None:
 
     path = tmp_path / "bundle.zip"
     program = cloud.command_line[0]

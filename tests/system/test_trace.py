@@ -12,7 +12,7 @@ from console_page import CHROMIUM, log_in, wait_screen
 pytestmark = pytest.mark.cloud
 
 
-def test_a_download_tells_its_steps_in_order(cloud: BootedCloud) -> None:
+def test_a_trace_of_a_download_has_its_steps_in_order(cloud: BootedCloud) -> None:
     row = cloud.register("traced", f"{cloud.plan.source_url}/tiny.qcow2")
     assert cloud.wait_settled(row["id"])["isready"]
     events = cloud.cli_json("trace", "traced")
@@ -33,7 +33,7 @@ def test_a_download_tells_its_steps_in_order(cloud: BootedCloud) -> None:
     assert request_id in cloud.ssh(ssvm, "journalctl --no-pager -u systemvm-fetch -o cat")
 
 
-def test_a_failed_download_shows_where(cloud: BootedCloud) -> None:
+def test_a_trace_of_a_failed_download_shows_where_it_failed(cloud: BootedCloud) -> None:
     row = cloud.register("traced-none", f"{cloud.plan.source_url}/no-such-file.qcow2")
     assert not cloud.wait_settled(row["id"])["isready"]
     shown = cloud.cli("trace", "traced-none").stdout
@@ -44,7 +44,7 @@ def test_a_failed_download_shows_where(cloud: BootedCloud) -> None:
     assert cloud.cli("trace", "no-such-thing", check=False).returncode == 1
 
 
-def test_a_console_and_the_page(cloud: BootedCloud) -> None:
+def test_a_trace_of_a_console_is_shown_on_the_page(cloud: BootedCloud) -> None:
     row = cloud.register("traced-screen", f"{cloud.plan.source_url}/tiny.qcow2")
     assert cloud.wait_settled(row["id"])["isready"]
     cloud.cli("vm", "deploy", "traced-vm", "--template", "traced-screen")

@@ -20,12 +20,14 @@ from systemvm.service.slowness import MAX_SCALE
         ("fpu vmx", False, Accelerator.TCG),
     ],
 )
-def test_probe(tmp_path: Path, flags: str, device_opens: bool, expected: Accelerator) -> None:
+def test_kvm_needs_a_capable_cpu_and_an_openable_device(
+    tmp_path: Path, flags: str, device_opens: bool, expected: Accelerator
+) -> None:
     (tmp_path / "cpuinfo").write_text(f"flags\t\t: {flags}\n")
     assert probe(lambda: device_opens, tmp_path / "cpuinfo") is expected
 
 
-def test_a_name_is_taken_as_it_is() -> None:
+def test_a_configured_accelerator_is_not_probed() -> None:
     assert Accelerator.from_config("tcg", lambda: True) is Accelerator.TCG
     with pytest.raises(ValueError, match="hax"):
         Accelerator.from_config("hax", lambda: True)
@@ -41,7 +43,7 @@ def test_a_name_is_taken_as_it_is() -> None:
         (Accelerator.TCG, 30.0, MAX_SCALE),
     ],
 )
-def test_waits_for_guests_grow_with_emulation_and_with_the_hosts_own_slowness(
+def test_waits_for_guests_scale_with_emulation_and_slowness(
     accelerator: Accelerator, host: float, scale: float
 ) -> None:
     assert GuestTimeoutScale(accelerator, lambda: host)() == scale

@@ -19,16 +19,16 @@ from systemvm.management.templates.registration import Registration, Registratio
     ("name", "architecture"),
     [("amd64", "AMD64"), ("x86_64", "AMD64"), ("ARM64", "ARM64"), ("aarch64", "ARM64"), (None, "AMD64")],
 )
-def test_debians_and_cloudstacks_names(name: str | None, architecture: str) -> None:
+def test_debians_and_cloudstacks_names_are_accepted(name: str | None, architecture: str) -> None:
     assert Architecture.of(name) is Architecture[architecture]
 
 
-def test_an_unknown_one_is_named_with_those_that_are_known() -> None:
+def test_an_unknown_architecture_is_an_error_that_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"'vax'.*amd64 \(x86_64\), arm64 \(aarch64\)"):
         Architecture.of("vax")
 
 
-def test_kvm_is_for_the_hosts_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kvm_is_used_only_for_the_hosts_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     assert Accelerator.KVM.arguments_for(Architecture.AMD64) == ["-accel", "kvm", "-cpu", "host"]
     assert Accelerator.KVM.arguments_for(Architecture.ARM64)[:2] == ["-accel", "tcg,tb-size=128"]
@@ -36,7 +36,7 @@ def test_kvm_is_for_the_hosts_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Accelerator.KVM.arguments_for(Architecture.ARM64) == ["-accel", "kvm", "-cpu", "host"]
 
 
-def test_an_arm_machine_has_its_board_firmware_and_devices(tmp_path: Path) -> None:
+def test_an_arm_vm_has_its_board_firmware_and_devices(tmp_path: Path) -> None:
     spec = DomainSpec(
         name="i-2-3-VM", uuid="8a3f1c52-3e0f-4b5e-9c1d-000000000001", memory_mib=512, vcpus=1, nics=[],
         serial_log=tmp_path / "log", disk=Disk(tmp_path / "d"), cdrom=tmp_path / "iso",
@@ -53,7 +53,7 @@ def test_an_arm_machine_has_its_board_firmware_and_devices(tmp_path: Path) -> No
     assert "ide" not in text.replace("side", "")
 
 
-def test_images_of_another_architecture_have_names_of_their_own() -> None:
+def test_images_of_another_architecture_have_other_names() -> None:
     assert Architecture.AMD64.image_name("ssvm") == "ssvm"
     assert Architecture.ARM64.image_name("ssvm") == "ssvm-arm64"
 

@@ -22,14 +22,14 @@ def rules(text: str, chain: str) -> list[str]:
     return [line.strip() for line in body.splitlines() if line.strip()]
 
 
-def test_an_address_is_reached_through_its_own_bridge_alone() -> None:
+def test_an_address_is_reached_only_through_its_own_bridge() -> None:
     lines = rules(firewall.ruleset(NETWORKS), "input")
     assert 'iifname != "cloud0" ip daddr 169.254.0.1 drop' in lines
     assert 'iifname != "cloudbr1" ip daddr 10.11.0.1 drop' in lines
     assert 'iifname != "cloudbr0" ip6 daddr 2001:db8::1 drop' in lines
 
 
-def test_a_guest_cannot_pretend_to_be_its_host_or_another_network() -> None:
+def test_a_guest_cannot_use_addresses_of_its_host_or_another_network() -> None:
     lines = rules(firewall.ruleset(NETWORKS), "input")
     assert 'iifname "cloudbr0" ip saddr 203.0.113.1 drop' in lines
     assert 'iifname { "cloudbr1", "cloudbr0" } ip saddr 169.254.0.0/16 drop' in lines
@@ -54,7 +54,7 @@ def test_vnc_is_dropped_before_established_traffic_is_accepted() -> None:
     assert drop < established
 
 
-def test_every_pair_of_bridges_is_apart() -> None:
+def test_nothing_is_forwarded_between_bridges() -> None:
     lines = rules(firewall.ruleset(NETWORKS), "forward")
     assert 'iifname "cloudbr1" oifname { "cloud0", "cloudbr0" } drop' in lines
     assert 'iifname "cloudbr0" oifname { "cloud0", "cloudbr1" } drop' in lines
@@ -71,17 +71,17 @@ def test_consoles_are_replaced_and_sorted_by_family() -> None:
     ]
 
 
-def test_no_consoles_leaves_empty_sets() -> None:
+def test_without_consoles_the_sets_are_empty() -> None:
     assert "add element" not in firewall.admit_consoles([])
 
 
-def test_one_lonely_network_needs_no_others() -> None:
+def test_a_single_network_has_valid_rules() -> None:
     text = firewall.ruleset([HostNetwork.of("cloudbr0", ["public"], "203.0.113.1/24")])
     assert "{  }" not in text
     assert "chain forward" in text
 
 
 @pytest.mark.parametrize("name", ["", "br0; flush ruleset", 'br"', "sixteen-letters-", "../../etc", "-br0"])
-def test_a_label_that_is_no_name_is_refused(name: str) -> None:
+def test_a_malformed_bridge_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="not a bridge name"):
         HostNetwork.of(name, ["public"])

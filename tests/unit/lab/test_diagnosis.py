@@ -25,7 +25,7 @@ ANSWER = {
 }  # fmt: skip
 
 
-def test_reason_hint_and_the_end_of_what_was_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reason_hint_and_the_end_of_each_finding_are_returned(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
     def answer(*words: Any, **named: Any) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def test_reason_hint_and_the_end_of_what_was_looked_at(monkeypatch: pytest.Monke
     assert asked == [(SOCKET, "system_vm.why", {"name": "s-1-VM"})]
 
 
-def test_a_daemon_that_is_too_busy_to_answer_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_daemon_is_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def late(*words: Any, **named: Any) -> None:
         raise RpcError(DEADLINE, "no answer within 30 s")
 

@@ -14,5 +14,5 @@ ENTRIES = [
 ]
 
 
-def test_it_is_the_same_every_time() -> None:
+def test_equal_entries_give_equal_bytes() -> None:
     assert archive(ENTRIES) == archive(ENTRIES)

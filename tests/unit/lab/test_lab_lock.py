@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "lab" / "lock"
 
 
-def test_the_second_is_told_who_is_first(path: Path) -> None:
+def test_the_second_process_learns_the_id_of_the_first(path: Path) -> None:
     first, second = LabLock(path), LabLock(path)
     first.acquire()
     with pytest.raises(LabError, match=rf"\(pid {os.getpid()}\)"):
@@ -42,12 +42,12 @@ def test_the_second_is_told_who_is_first(path: Path) -> None:
     assert LabLock(path).holder() is None
 
 
-def test_nobody_holds_what_was_never_taken(path: Path) -> None:
+def test_a_lock_that_was_never_acquired_has_no_holder(path: Path) -> None:
     assert LabLock(path).holder() is None
     LabLock(path).terminate_holder(1.0)
 
 
-def test_a_holder_is_asked_to_end_and_waited_for(path: Path) -> None:
+def test_the_holder_is_terminated_and_awaited(path: Path) -> None:
     agents = Path(__file__).resolve().parents[3] / "agents"
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(path)],

@@ -25,7 +25,7 @@ def test_names_of_interfaces_fit_the_kernel() -> None:
     assert all(len(f"{server.name}0") <= 15 for server in EXTERNAL_SERVERS)
 
 
-def test_neighbours_are_on_their_bridges_and_outside_of_the_pools() -> None:
+def test_external_servers_are_on_their_bridges_and_outside_of_the_pools() -> None:
     networks = {network.bridge: network for network in NETWORKS}
     for server in EXTERNAL_SERVERS:
         network = networks[server.bridge]
@@ -47,7 +47,7 @@ def test_the_daemon_reads_what_the_lab_writes(tmp_path: Path, monkeypatch: pytes
     assert zone.image_stores[0].host_path == plan.secondary
 
 
-def test_the_source_keeps_its_certificates(tmp_path: Path) -> None:
+def test_the_download_source_keeps_its_certificates(tmp_path: Path) -> None:
     first = SourceCertificates.make(tmp_path, SOURCE_NAME).ca.read_bytes()
     again = SourceCertificates.make(tmp_path, SOURCE_NAME)
     assert again.ca.read_bytes() == first

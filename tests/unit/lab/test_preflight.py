@@ -12,7 +12,9 @@ import pytest
 from systemvm.lab import preflight
 
 
-def test_all_complaints_come_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_missing_requirements_are_reported_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(preflight, "MEMORY_BYTES", 1 << 60)
     monkeypatch.setattr(preflight, "DISK_BYTES", 1 << 60)
     monkeypatch.setattr(preflight, "COMMANDS", {"no-such-program": "no-such-package"})
@@ -29,7 +31,7 @@ def test_all_complaints_come_together(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "install Debian's no-such-package" in lines[3]
 
 
-def test_programs_are_not_asked_for_before_they_are_installed(
+def test_programs_are_not_required_before_the_installation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preflight, "COMMANDS", {"no-such-program": "no-such-package"})

@@ -89,14 +89,14 @@ def test_it_waits_for_its_template_and_is_deployed_once(cloud: Any) -> None:
     ("state", "command"),
     [("Stopped", ["startVirtualMachine"]), ("Starting", []), ("Destroyed", ["deployVirtualMachine"])],
 )
-def test_an_earlier_runs_machine(cloud: Any, state: str, command: list[str]) -> None:
+def test_a_vm_of_an_earlier_run_is_started(cloud: Any, state: str, command: list[str]) -> None:
     cloud.api.templates = [READY]
     cloud.api.machines = [{"id": "m", "name": "hello", "state": state}]
     assert VmSample(cloud).look().result is None
     assert cloud.api.commands == command
 
 
-def test_what_failed_is_told_with_its_reason_and_not_tried_again_by_itself(cloud: Any) -> None:
+def test_a_failure_is_reported_once_with_its_reason(cloud: Any) -> None:
     cloud.api.templates = [READY]
     cloud.api.job_error = "no memory is left"
     told = NullReporter()

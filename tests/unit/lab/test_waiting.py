@@ -58,7 +58,7 @@ class World:
         return wait_for(look, self.shown, lambda: "the NFS server hangs", clock=self.time, **limits)
 
 
-def test_progress_keeps_it_waiting_for_hours_without_a_word() -> None:
+def test_a_wait_with_progress_continues_without_output() -> None:
     world = World()
 
     def look() -> WaitState[str]:
@@ -70,7 +70,7 @@ def test_progress_keeps_it_waiting_for_hours_without_a_word() -> None:
     assert world.shown.explained == []
 
 
-def test_a_minute_without_progress_is_explained_and_the_wait_goes_on() -> None:
+def test_a_minute_without_progress_is_explained_and_the_wait_continues() -> None:
     world = World()
     look = lambda: WaitState("its SSVM", result="done" if world.elapsed_s > 4000 else None)  # noqa: E731
     assert world.wait(look) == "done"
@@ -81,7 +81,7 @@ def test_a_minute_without_progress_is_explained_and_the_wait_goes_on() -> None:
     assert world.shown.explained[0][1] == "no progress for 60 s\nthe NFS server hangs"
 
 
-def test_progress_starts_the_minute_anew() -> None:
+def test_progress_restarts_the_minute() -> None:
     world = World()
 
     def look() -> WaitState[str]:
@@ -100,7 +100,7 @@ def test_work_without_progress_is_late_and_not_hung() -> None:
         world.wait(lambda: WaitState("x"), late_s=120, hang_s=60)
 
 
-def test_an_api_that_does_not_answer_is_waited_for_and_a_real_end_is_one() -> None:
+def test_an_unreachable_api_is_waited_for_and_an_ended_program_is_not() -> None:
     world = World()
 
     def look() -> WaitState[str]:

@@ -15,7 +15,7 @@ MACHINE = [
 ]
 
 
-def test_a_machine_is_passed_on_as_it_is() -> None:
+def test_an_allowed_command_line_is_returned_unchanged() -> None:
     assert check(MACHINE) == MACHINE
 
 

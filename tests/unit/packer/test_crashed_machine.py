@@ -35,7 +35,7 @@ class Packer:
     ("failures", "says", "runs", "built"),
     [(0, b"", 1, True), (1, CRASH, 2, True), (2, CRASH, 2, False), (1, b"login:", 1, False)],
 )
-def test_once_more_after_a_crash_of_the_kernel_alone(
+def test_packer_is_repeated_only_after_a_kernel_panic(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int, says: bytes, runs: int, built: bool
 ) -> None:
     packer = Packer(tmp_path, failures, says)
@@ -50,6 +50,6 @@ def test_once_more_after_a_crash_of_the_kernel_alone(
     assert (tmp_path / "ssvm-packer.crashed.log").exists() == (says == CRASH)
 
 
-def test_the_serial_log_is_where_packer_is_told_to_write_it() -> None:
+def test_packer_writes_the_serial_log_where_it_is_read() -> None:
     assert "${var.credentials}.serial.log" in (TOP / "packer/appliance.pkr.hcl").read_text()
     assert bake.SERIAL_LOG == "credential.serial.log"

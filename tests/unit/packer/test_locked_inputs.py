@@ -30,13 +30,13 @@ B = Deb("b", "2.0", "all", 20, "bb", ("ssvm",))
 
 @pytest.mark.parametrize("architecture", ["amd64", "arm64"])
 @pytest.mark.parametrize("role", ROLES)
-def test_all_that_the_lists_name_is_locked(role: str, architecture: str) -> None:
+def test_every_listed_package_is_locked(role: str, architecture: str) -> None:
     lock = deb_lock.committed(architecture).of_role(role)
     assert set(load(role, architecture).debian_packages) <= {deb.name for deb in lock}
     assert all(len(deb.sha256) == 64 and deb.size_bytes > 0 for deb in lock)
 
 
-def test_locks_hold_hashes_and_no_addresses() -> None:
+def test_locks_contain_hashes_and_no_addresses() -> None:
     for path in (deb_lock.lock_path("amd64"), deb_lock.lock_path("arm64"), GUEST_LOCK):
         assert "://" not in path.read_text()
     assert all(wheel_hashes(GUEST_LOCK).values())
@@ -47,7 +47,7 @@ def test_a_file_is_named_without_the_epoch() -> None:
     assert A.file_name == "a_1.0-1_amd64.deb"
 
 
-def test_roles_are_merged_and_taken_apart_again(tmp_path: Path) -> None:
+def test_roles_are_merged_and_separated_again(tmp_path: Path) -> None:
     lock = DebLock.of(
         {"cpvm": [evolve(A, roles=())], "ssvm": [evolve(A, roles=()), evolve(B, roles=())]}, "x"
     )
@@ -57,13 +57,13 @@ def test_roles_are_merged_and_taken_apart_again(tmp_path: Path) -> None:
     assert lock.of_role("cpvm") == [A]
 
 
-def test_a_broken_lock_is_said_with_its_line(tmp_path: Path) -> None:
+def test_a_malformed_lock_is_an_error_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "lock.txt").write_text(f"# title\n{A.line}\nb 2.0 all many bb ssvm\n")
     with pytest.raises(SystemExit, match=r"lock\.txt:3: not a locked package\nhint: .*lock-debs"):
         DebLock.read(tmp_path / "lock.txt")
 
 
-def test_an_architecture_without_a_lock_is_said() -> None:
+def test_an_architecture_without_a_lock_is_an_error() -> None:
     with pytest.raises(SystemExit, match=r"no Debian packages are locked for vax.*\nhint: .*ARCH=vax"):
         deb_lock.committed("vax")
 
@@ -74,7 +74,7 @@ def test_deviations_name_both_versions() -> None:
     assert deb_lock.deviations([A, B], [B, A]) == []
 
 
-def test_a_bill_of_materials_does_not_depend_on_where_its_wheels_lie(tmp_path: Path) -> None:
+def test_a_bill_of_materials_does_not_depend_on_the_wheels_directory(tmp_path: Path) -> None:
     (tmp_path / "status").write_text("")
 
     def bill(*places: str) -> dict[str, Any]:

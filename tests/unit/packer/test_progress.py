@@ -39,7 +39,7 @@ SHOWN = [
 ]
 
 
-def test_steps_are_shown_with_the_time_since_the_start() -> None:
+def test_steps_are_printed_with_the_time_since_the_start() -> None:
     times = iter(range(1000))
     steps = progress.Steps(lambda: float(next(times)))
     shown = [text for text in map(steps.read, LOG.splitlines()) if text is not None]
@@ -47,7 +47,7 @@ def test_steps_are_shown_with_the_time_since_the_start() -> None:
     assert [int(text.partition(" s ")[0]) for text in shown] == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_a_step_that_takes_long_is_named_again() -> None:
+def test_a_long_step_is_printed_again() -> None:
     now_s = 0.0
     steps = progress.Steps(lambda: now_s)
     now_s = 300.0
@@ -60,7 +60,7 @@ def test_a_step_that_takes_long_is_named_again() -> None:
     assert steps.still() is None
 
 
-def test_they_are_shown_while_it_runs_and_all_of_it_is_in_the_log(tmp_path: Path) -> None:
+def test_steps_are_printed_during_the_run_and_all_output_is_in_the_log(tmp_path: Path) -> None:
     log, told = tmp_path / "log", list[str]()
     (tmp_path / "said").write_text(LOG)
     bake.run("sh", "-c", f"cat {tmp_path / 'said'}; printf 'no newline'", log=log, show=told.append)
@@ -68,6 +68,6 @@ def test_they_are_shown_while_it_runs_and_all_of_it_is_in_the_log(tmp_path: Path
     assert log.read_text() == LOG + "no newline"
 
 
-def test_its_failure_is_one_and_shows_the_end_of_the_log(tmp_path: Path) -> None:
+def test_a_failure_prints_the_end_of_the_log(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=rf"ssh gave up\nerror: sh failed\nhint:  .*{os.sep}log"):
         bake.run("sh", "-c", "echo ssh gave up >&2; exit 3", log=tmp_path / "log", show=print)

@@ -23,7 +23,7 @@ from systemvm.web.public_endpoint import PublicEndpoint
         ("http://127.0.0.1:8080", "http://127.0.0.1:8080", "127.0.0.1:8080"),
     ],
 )
-def test_forms(text: str, origin: str, authority: str) -> None:
+def test_valid_forms_are_parsed(text: str, origin: str, authority: str) -> None:
     endpoint = PublicEndpoint.parse(text)
     assert (endpoint.origin, endpoint.url, endpoint.authority) == (origin, origin, authority)
     assert endpoint.websocket_origin == origin.replace("http", "ws")
@@ -37,7 +37,7 @@ def test_forms(text: str, origin: str, authority: str) -> None:
     ["", "null", "ftp://a", "https://", "https://a?b", "https://a#b", "https://u@a", "https://a:x", "https://a:99999",
      "wss://a", "//a", "a", "https://a//b", "https://a/../b", "https://a.*.b", "https://*a", "https://**"],
 )  # fmt: skip
-def test_what_is_none(text: str) -> None:
+def test_invalid_forms_are_refused(text: str) -> None:
     with pytest.raises(ValueError):
         PublicEndpoint.parse(text)
 
@@ -48,7 +48,7 @@ def test_what_is_none(text: str) -> None:
      ["https://a:8443, https://a:8443"], ["https://evil.example"], ["null"], [""], ["https://a:8443/"],
      ["https://a:8443/x"]],
 )  # fmt: skip
-def test_other_origins(headers: list[str]) -> None:
+def test_other_origins_do_not_match(headers: list[str]) -> None:
     assert not PublicEndpoint.parse("https://a:8443/x").is_origin(headers)
 
 
@@ -59,7 +59,7 @@ def test_no_text_crashes_it(text: str) -> None:
     assert endpoint.is_host([text]) in (True, False)
 
 
-def test_a_path_is_in_urls_and_in_no_origin() -> None:
+def test_a_path_is_part_of_urls_but_not_of_origins() -> None:
     endpoint = PublicEndpoint.parse("https://cloud.example/a/b/")
     assert endpoint.url == "https://cloud.example/a/b"
     assert endpoint.origin == "https://cloud.example"
@@ -79,7 +79,7 @@ def test_a_path_is_in_urls_and_in_no_origin() -> None:
         ("https://console.example", "203.0.113.5", "console.example"),
     ],
 )
-def test_a_star_is_a_system_vms_own_address(advertised: str, address: str, host: str) -> None:
+def test_a_star_stands_for_a_system_vms_address(advertised: str, address: str, host: str) -> None:
     assert PublicEndpoint.parse(advertised).at(ip_address(address)).host == host
 
 
@@ -103,7 +103,7 @@ PROXIES = networks(["10.0.0.1", "192.0.2.0/24", "fd00::/8"])
         ("unknown", ["198.51.100.1"], "unknown"),
     ],
 )
-def test_only_configured_proxies_are_believed(peer: str, forwarded: list[str], client: str) -> None:
+def test_only_configured_proxies_are_trusted(peer: str, forwarded: list[str], client: str) -> None:
     assert client_address(peer, forwarded, PROXIES) == client
 
 
