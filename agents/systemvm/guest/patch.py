@@ -8,7 +8,8 @@ The new version gets its own directory and is first tried by a bind mount over t
 a power loss undoes. Only when the daemon has sent `keep`, one rename replaces the link `current`. In every
 other case, also when the daemon ends, the mount is removed and the old code runs again.
 
-It prints one JSON object on each line: {"step": "trial"}, then {"step": "kept"} or {"step": "undone"}.
+It prints one JSON object on each line: {"step": "trial"}, then {"step": "kept"} or {"step": "undone"} with a
+reason, an error and a hint.
 """
 
 from __future__ import annotations
@@ -37,10 +38,11 @@ Run = Callable[[list[str], float], str]
 
 
 class PatchError(Exception):
-    """The new version cannot be used."""
+    """The new version cannot be used; `reason` is a value of PatchFailure in wire/patch_failure.py."""
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, reason: str, message: str, hint: str = "") -> None:
         super().__init__(message)
+        self.reason = reason
         self.hint = hint
 
 
@@ -63,20 +65,24 @@ class BundleManifest(NamedTuple):
         try:
             manifest = cls(**json.loads((stage / "manifest.json").read_text()))
         except (OSError, ValueError, TypeError) as error:
-            raise PatchError(f"cannot read the bundle's manifest: {error}") from error
+            raise PatchError("bad-bundle", f"cannot read the bundle's manifest: {error}") from error
         if not _LABEL.fullmatch(manifest.version):
-            raise PatchError(f"version is not allowed as a directory name: {manifest.version!r}")
+            raise PatchError(
+                "bad-bundle", f"version is not allowed as a directory name: {manifest.version!r}"
+            )
         lib = stage / "lib"
         there = {str(path.relative_to(lib)) for path in lib.rglob("*") if not path.is_dir()}
         if there != set(manifest.sha256):
             odd = sorted(there ^ set(manifest.sha256))[0]
-            raise PatchError(f"bundle does not match its manifest: {odd}")
+            raise PatchError("bad-bundle", f"bundle does not match its manifest: {odd}")
         for name, expected in manifest.sha256.items():
             path = lib / name
             if not _PART.fullmatch(name) or "/.." in name or path.is_symlink():
-                raise PatchError(f"bundle contains a file that is not allowed: {name}")
+                raise PatchError("bad-bundle", f"bundle contains a file that is not allowed: {name}")
             if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
-                raise PatchError(f"bundle is damaged: sha256 of {name} differs", "run the command again")
+                raise PatchError(
+                    "bad-bundle", f"bundle is damaged: sha256 of {name} differs", "run the command again"
+                )
         return manifest
 
 
@@ -106,11 +112,14 @@ class Patch:
         """
         role = json.loads((self._root / "etc/systemvm/image.json").read_text()).get("role")
         if role not in (None, self.manifest.role):
-            raise PatchError(f"bundle is for role {self.manifest.role}, this appliance has role {role}")
+            raise PatchError(
+                "wrong-role", f"bundle is for role {self.manifest.role}, this appliance has role {role}"
+            )
         have = {_normal(path.name.split("-")[0]) for path in (self.current / "lib").glob("*.dist-info")}
         missing = sorted(name for name in self.manifest.requires if _normal(name) not in have)
         if missing and have:
             raise PatchError(
+                "image-too-old",
                 f"the new agent needs {', '.join(missing)}, which the image does not have",
                 "destroy the system VM instead: another is made from the newest image",
             )
@@ -153,7 +162,7 @@ class Patch:
                 building.rename(self._target)
             except OSError as error:
                 shutil.rmtree(building, ignore_errors=True)
-                raise PatchError(f"cannot write the new version: {error}") from error
+                raise PatchError("cannot-write", f"cannot write the new version: {error}") from error
         self._fresh = self._target
 
     def begin_trial(self) -> None:
@@ -213,18 +222,19 @@ class Patch:
                     ["systemctl", "stop", "--no-block", agent], 30
                 )  # otherwise systemd restarts it again and again
             said = self._last_error_line(agent)
-            raise PatchError(f"the agent does not start: {said or error}") from error
+            raise PatchError("agent-does-not-start", f"the agent does not start: {said or error}") from error
         if others:
             self._run(["systemctl", "try-restart", *others], self.manifest.start_timeout_s)
 
     def _last_error_line(self, unit: str) -> str:
-        """Return the log line that best explains why a unit did not start."""
+        """Return the reason that a unit logged for not starting, else the last line that it wrote."""
         with contextlib.suppress(PatchError):
-            show = ["journalctl", "--no-pager", "-o", "cat", "-n", str(_JOURNAL_LINES)]
-            lines = self._run([*show, f"_SYSTEMD_UNIT={unit}"], 30).splitlines()
-            said = [line.strip() for line in lines if line.strip()]
-            errors = [line for line in said if re.match(r"\w*(Error|Exception|Cannot start)\b.*", line)]
-            return (errors or said or [""])[-1][:300]
+            show = ["journalctl", "--no-pager", "-o", "json", "--output-fields=MESSAGE,REASON,WHY"]
+            output = self._run([*show, "-n", str(_JOURNAL_LINES), f"_SYSTEMD_UNIT={unit}"], 30)
+            entries = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+            texts = [entry["WHY"] for entry in entries if "REASON" in entry and "WHY" in entry]
+            texts = texts or [entry.get("MESSAGE", "") for entry in entries]
+            return str(texts[-1])[:300] if texts else ""
         return ""
 
     def _write_programs(self, old: Path, new: Path) -> None:
@@ -297,9 +307,11 @@ def run(command: list[str], timeout_s: float) -> str:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise PatchError(str(error)) from error
+        raise PatchError("command-failed", str(error)) from error
     if done.returncode != 0:
-        raise PatchError(f"{' '.join(command[:3])}: {done.stderr.strip() or done.returncode}")
+        raise PatchError(
+            "command-failed", f"{' '.join(command[:3])}: {done.stderr.strip() or done.returncode}"
+        )
     return done.stdout
 
 
@@ -313,7 +325,7 @@ def converse(patch: Patch, verdicts: TextIO, say: Callable[[dict[str, Any]], Non
         say({"step": "trial"})
         # the daemon decides how long the trial lasts: by its verdict, or by closing the connection
         if verdicts.readline().strip() != KEEP:
-            raise PatchError("the daemon did not confirm the new version")
+            raise PatchError("not-confirmed", "the daemon did not confirm the new version")
         patch.keep()
         say({"step": "kept"})
     except BaseException as error:
@@ -322,6 +334,7 @@ def converse(patch: Patch, verdicts: TextIO, say: Callable[[dict[str, Any]], Non
         say(
             {
                 "step": "undone",
+                "reason": getattr(error, "reason", "internal"),
                 "error": str(error) or type(error).__name__,
                 "hint": getattr(error, "hint", ""),
             }
@@ -337,7 +350,7 @@ def _tell(fact: dict[str, Any]) -> None:
 
 
 def _end(number: int, frame: object) -> None:
-    raise PatchError(f"interrupted by signal {number}")
+    raise PatchError("interrupted", f"interrupted by signal {number}")
 
 
 def main() -> int:
@@ -350,7 +363,7 @@ def main() -> int:
             patch.recover()
             return 0
     except PatchError as error:
-        _tell({"step": "undone", "error": str(error), "hint": error.hint})
+        _tell({"step": "undone", "reason": error.reason, "error": str(error), "hint": error.hint})
         return 1
     return converse(patch, sys.stdin, _tell)
 

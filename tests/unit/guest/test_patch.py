@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from typing import Any
 import pytest
 import yaml
 
+from systemvm.guest import patch
 from systemvm.guest.patch import Patch, PatchError, converse
 from systemvm.guest.paths import GuestPaths
 from systemvm.management.system_vms import patch_bundle
 from systemvm.management.system_vms.patch_bundle import BundleError
+from systemvm.wire.patch_failure import PatchFailure
 from systemvm.wire.role import Role
 
 TOP = Path(__file__).resolve().parents[3]
@@ -63,8 +66,10 @@ class Guest:
         self.show_mounts()
         if self.failing and self.failing in line:
             self.failing = ""
-            raise PatchError("Job for systemvm-agent.service failed.")
-        return "Traceback\nImportError: no module named nothing\n" if command[0] == "journalctl" else ""
+            raise PatchError("command-failed", "Job for systemvm-agent.service failed.")
+        if command[0] != "journalctl":
+            return ""
+        return '{"MESSAGE": "Traceback"}\n{"MESSAGE": "ImportError: no module named nothing"}\n'
 
     def receive(self, source: Path | None = None, role: Role = Role.SSVM) -> patch_bundle.PatchBundle:
         bundle = patch_bundle.build(role, source or patch_bundle.own_code(), start_timeout_s=10)
@@ -145,6 +150,7 @@ def test_an_agent_that_does_not_start_is_reported_and_undone(guest: Guest) -> No
     assert guest.patch() == 1
     [said] = guest.said
     assert said["step"] == "undone"
+    assert said["reason"] == PatchFailure.AGENT_DOES_NOT_START.value
     assert said["error"] == "the agent does not start: ImportError: no module named nothing"
     assert guest.mounts == []
     assert guest.versions() == ["0.1.0", "current", "novnc"]
@@ -285,3 +291,9 @@ def test_an_update_of_the_agent_keeps_its_identity(guest: Guest, verdict: str) -
     guest.receive()
     assert guest.patch(verdict) == (0 if verdict == "keep\n" else 1)
     assert who() == before
+
+
+def test_reasons_in_the_file_are_those_of_the_enum() -> None:
+    source = Path(patch.__file__).read_text("utf-8")
+    raised = set(re.findall(r'PatchError\(\s*"([a-z-]+)"', source)) | {"internal"}
+    assert raised == {reason.value for reason in PatchFailure}

@@ -33,6 +33,7 @@ from systemvm.management.system_vms.patch_bundle import BundleError, PatchBundle
 from systemvm.management.system_vms.secure_shell import SshAccess, VmSshLogin
 from systemvm.service.scaled_timer import add_scaled_timeout
 from systemvm.service.slowness import TimeoutScale, unscaled
+from systemvm.wire.patch_failure import PatchFailure
 
 #: Deadlines before the timeout scale.
 INSTALL_S = 120.0  # login, unpacking, compilation, start of the agent
@@ -130,6 +131,12 @@ class AgentPatching:
                 async with guest.running(login, _RECOVER):
                     await guest.send(b"", SETTLE_S)
                 why_not = f"patch was interrupted: {answer['error']}"
+        self._log.warn(
+            "{name} was not patched: {why}",
+            name=login.name,
+            why=why_not,
+            reason=str(answer.get("reason") or PatchFailure.INTERRUPTED.value),
+        )
         raise HypervisorError(
             f"{login.name} was not patched and continues with its old agent: {why_not}",
             answer.get("hint", ""),
