@@ -320,7 +320,7 @@ def test_certificates_and_the_control_ca_over_the_socket_and_the_api(host: Host)
     failed = until(
         lambda: (told := host.call("queryAsyncJobResult", jobid=job))["jobstatus"] == 2 and told, "end"
     )
-    assert "the agent of s-1-VM is Connecting" in failed["jobresult"]["errortext"]
+    assert "agent of s-1-VM is Connecting" in failed["jobresult"]["errortext"]
 
     assert host.call("ca.rotate_control")["phase"] == "introduced"
     waits = ["s-1-VM: it is not connected", "v-2-VM: it is not connected"]

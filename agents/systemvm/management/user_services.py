@@ -33,7 +33,6 @@ from systemvm.management.inventory import ZoneSettings
 from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.page.diagnostics_download import DiagnosticsResource
 from systemvm.management.page.resource import PageResource
-from systemvm.management.state.database import Database
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.system_vm_services import SystemVmServices
 from systemvm.management.templates.dispatch import DownloadDispatcher
@@ -47,6 +46,7 @@ from systemvm.rpc.core.errors import RpcError
 from systemvm.rpc.core.method import Call, MethodTable
 from systemvm.rpc.stream.transport import Reactor
 from systemvm.web.forwarded import networks
+from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.call_refusal import CallRefusal
 from systemvm.wire.role import Role
 
@@ -141,11 +141,7 @@ def make_user_services(
             templates=templates,
             system_vms=system_vms.lifecycle,
             virtual_machines=virtual_machines,
-            consoles=ConsoleEndpoints(
-                database,
-                directory,
-                lambda zone_id, address: settings.console_endpoint(foundation.zone_names[zone_id], address),
-            ),
+            consoles=_make_console_endpoints(foundation, directory, settings),
             diagnostics=system_vms.diagnostics,
             diagnostics_url=f"{configuration.management.page.endpoint.url}/diagnostics",
             guest_bridge=settings.guest_bridge,
@@ -170,7 +166,7 @@ def make_user_services(
             host_id=foundation.host.id,
             interval_s=configuration.management.expunge.interval,
         ),
-        agent_reconciler=_make_agent_reconciler(reactor, database, directory, settings, dispatcher),
+        agent_reconciler=_make_agent_reconciler(reactor, foundation, directory, settings, dispatcher),
         authorizer=ConsoleAuthorizer(database, foundation.seal),
         commands=commands,
         operators=users,
@@ -196,13 +192,23 @@ def _make_virtual_machines(
     )
 
 
+def _make_console_endpoints(
+    foundation: Foundation, directory: AgentDirectory, settings: ZoneSettings
+) -> ConsoleEndpoints:
+    def endpoint_of(zone_id: int, public_address: str) -> PublicEndpoint:
+        return settings.console_endpoint(foundation.zone_names[zone_id], public_address)
+
+    return ConsoleEndpoints(foundation.database, directory, endpoint_of)
+
+
 def _make_agent_reconciler(
     reactor: Reactor,
-    database: Database,
+    foundation: Foundation,
     directory: AgentDirectory,
     settings: ZoneSettings,
     dispatcher: DownloadDispatcher,
 ) -> AgentReconciler:
+    database = foundation.database
     templates = TemplateReconciler(database, directory, settings, dispatcher.wake)
     consoles = ConsoleSessionReconciler(database, directory)
     reconciler = AgentReconciler(reactor, directory)

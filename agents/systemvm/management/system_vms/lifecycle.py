@@ -165,13 +165,7 @@ class SystemVmLifecycle:
                 f"{vm.instance_name} cannot be started: it is {vm.state.value}", "wait until it is Stopped"
             )
         await self._database.run(console_sessions.end_of_proxy, vm.id, "the console proxy was started again")
-        agent = self._directory.expect(vm.instance_name, ROLES[vm.type])
-        agent.hello = None
-        agent.refused_s = None
-        agent.trusts, agent.certified_until_s = "", None
-        self._directory.set_status(
-            agent, AgentStatus(AgentState.CONNECTING, "waits for the virtual machine to boot")
-        )
+        self._expect_agent(vm)
         try:
             nics = await self._database.read(instances.nics_of, vm.id)
             built = await self._builder.build(moved, nics, self._boot_facts(moved))
@@ -180,16 +174,7 @@ class SystemVmLifecycle:
             await self._hypervisor.start(built.spec)
         except Exception as error:
             failure = _as_hypervisor_error(error)
-            await self._database.run(
-                instances.update,
-                vm.id,
-                state=InstanceState.STOPPED,
-                reason=f"could not be started: {failure.message}",
-                hint=failure.hint or None,
-            )
-            self._directory.disconnected(
-                vm.instance_name, "is gone: the virtual machine could not be started"
-            )
+            await self._record_failed_start(vm, failure)
             if failure is error:
                 raise
             raise failure from error
@@ -211,6 +196,26 @@ class SystemVmLifecycle:
             )
         await self._event(running, "START", "started")
         return running
+
+    def _expect_agent(self, vm: Instance) -> None:
+        """Forget what is known of the agent of an earlier start."""
+        agent = self._directory.expect(vm.instance_name, ROLES[vm.type])
+        agent.hello = None
+        agent.refused_s = None
+        agent.trusts, agent.certified_until_s = "", None
+        self._directory.set_status(
+            agent, AgentStatus(AgentState.CONNECTING, "waits for the virtual machine to boot")
+        )
+
+    async def _record_failed_start(self, vm: Instance, failure: HypervisorError) -> None:
+        await self._database.run(
+            instances.update,
+            vm.id,
+            state=InstanceState.STOPPED,
+            reason=f"could not be started: {failure.message}",
+            hint=failure.hint or None,
+        )
+        self._directory.disconnected(vm.instance_name, "is gone: the virtual machine could not be started")
 
     async def _stop(self, vm: Instance, forced: bool, why: str) -> Instance:
         if vm.state in STARTABLE:
