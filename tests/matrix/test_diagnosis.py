@@ -25,12 +25,12 @@ CASES = {
     "wrong root": (
         {"root=LABEL=root": "root=LABEL=nowhere"},
         "did not boot: no root file system on LABEL=nowhere",
-        "its disk is not the image's: destroy it, and another is made",
+        "destroy it, so that it gets a new disk",
     ),
     "no initial file system": (
         {"-initrd": ""},
         "did not boot: the kernel found no root file system on ",
-        "kernel, initial file system and disk must be of one image",
+        "run make images: kernel, initial file system and disk",
     ),
     "init that is not there": (
         {"root=LABEL=root": "init=/nowhere root=LABEL=root"},

@@ -28,7 +28,7 @@ def test_a_masked_agent_is_diagnosed(cloud: BootedCloud) -> None:
     vm = wait_for_reason(cloud, CPVM, "is masked")
     assert vm["reason"] == "Its agent is masked: its unit cannot start"
     unmask = f"systemvm ssh {name} -- systemctl unmask --runtime systemvm-agent"
-    assert vm["hint"] == f"{unmask}; then start it"
+    assert vm["hint"] == f"{unmask}, then start it"
     cloud.ssh(name, "systemctl unmask --runtime systemvm-agent && systemctl start systemvm-agent")
     assert cloud.wait_up(CPVM).get("reason") is None
 
@@ -37,11 +37,11 @@ def test_a_closed_port_is_diagnosed(cloud: BootedCloud) -> None:
     vm = cloud.wait_up(CPVM)
     with filtered(cloud, vm["linklocalip"], 8250, "reject with tcp reset"):
         cloud.ssh(vm["name"], "systemctl --no-block restart systemvm-agent")
-        vm = wait_for_reason(cloud, CPVM, "refuses the connection")
+        vm = wait_for_reason(cloud, CPVM, "refused the connection")
         assert vm["reason"] == (
             "Its agent cannot reach the daemon's port 8250: 169.254.0.1:8250 refused the connection"
         )
-        assert vm["hint"].startswith("does the daemon listen there?")
+        assert vm["hint"].startswith("check control.address and control.port")
     assert cloud.wait_up(CPVM).get("reason") is None
 
 

@@ -119,5 +119,5 @@ def test_every_method_with_an_object_declares_its_owner(cloud: SmallCloud) -> No
         if method.name not in NAMELESS:
             assert method.objects is not None, f"{method.name} does not say on which objects"
     described = {each["name"]: each for each in cloud.agent_methods.discover()["methods"]}
-    assert described["console.target"]["x-objects"] == "sessions that are assigned to it"
-    assert described["template.finished"]["x-objects"] == "downloads that are assigned to it"
+    assert described["console.target"]["x-objects"] == "sessions that were given to it"
+    assert described["template.finished"]["x-objects"] == "downloads that were given to it"

@@ -41,7 +41,7 @@ class ConsoleAuthorizer:
 
     def add_methods(self, table: MethodTable) -> None:
         cpvms = frozenset({Role.CPVM.value})
-        sessions = "sessions that are assigned to it"
+        sessions = "sessions that were given to it"
         own_session = ObjectAccess(sessions, self._is_its_session, ConsoleRefusal.SESSION_ENDED)
         table.add(
             console.CONSOLE_AUTHORIZE,
@@ -51,7 +51,7 @@ class ConsoleAuthorizer:
             roles=cpvms,
             summary="Spend a one-time console token",
             objects=ObjectAccess(
-                "tokens that are issued for it", self._is_its_token, ConsoleRefusal.TOKEN_UNKNOWN
+                "tokens that were made for it", self._is_its_token, ConsoleRefusal.TOKEN_UNKNOWN
             ),
         )
         table.add(

@@ -204,7 +204,7 @@ class DownloadDispatcher:
     def add_methods(self, table: MethodTable) -> None:
         """Add the methods that SSVMs call."""
         ssvms = frozenset({Role.SSVM.value})
-        own = ObjectAccess("downloads that are assigned to it", self._is_its_job)
+        own = ObjectAccess("downloads that were given to it", self._is_its_job)
         table.add(
             storage.TEMPLATE_PROGRESS,
             self._progress,
