@@ -34,13 +34,13 @@ INSIDE = "SYSTEMVM_BENCH_NAMESPACE"
 
 
 def bar(role: str) -> float:
-    """The promised ratio, of the role's appliance.yaml."""
+    """Return the limit of the ratio in the role's appliance.yaml."""
     document = yaml.safe_load((TOP / "appliances" / role / "appliance.yaml").read_text())
     return float(document["budget"]["boot_ratio_max"])
 
 
 def wait_for_banner(process: subprocess.Popen[bytes], started_s: float) -> float:
-    """Seconds until sshd speaks. QEMU accepts for a guest that is not there yet, and then hangs up."""
+    """Return the seconds until sshd answers; QEMU accepts connections before the guest, and closes them."""
     while time.monotonic() - started_s < BOOT_TIMEOUT_S and process.poll() is None:
         try:
             with socket.create_connection(("127.0.0.1", SSH_PORT), timeout=1.0) as connection:
@@ -69,7 +69,7 @@ def boot_stock(work: Path) -> float:
 
 
 class Appliances:
-    """Boots them one at a time against one tiny daemon, on a reactor of its own thread."""
+    """Boots appliances one after another with a minimal daemon, whose reactor runs in its own thread."""
 
     def __init__(self, work: Path) -> None:
         import queue
@@ -92,7 +92,7 @@ class Appliances:
             raise SystemExit("error: the tiny daemon cannot listen on 127.0.0.1:8250")
 
     def boot(self, role_name: str, chain: bool) -> tuple[float, str]:
-        """Seconds until Up; with `chain` also the guest's own critical chain."""
+        """Return the seconds until Up; with `chain` also systemd's critical chain."""
         import queue
 
         from benchmark.lone_guest import LoneGuest
@@ -159,8 +159,12 @@ def main() -> int:
     from systemvm.service.sigint import restore_sigint
 
     restore_sigint()
-    parser = argparse.ArgumentParser(description="Boot time of the appliances against a stock Debian's.")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser = argparse.ArgumentParser(
+        description="Measure the boot time of the appliances, relative to a stock Debian's."
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=2, metavar="N", help="boots of each (default: %(default)d)"
+    )
     options = parser.parse_args()
 
     if not os.environ.get(INSIDE):

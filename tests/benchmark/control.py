@@ -63,7 +63,7 @@ image_stores:
 
 
 class Child:
-    """A process that tells news on stdout, one JSON object a line."""
+    """A process that prints events on stdout, one JSON object on each line."""
 
     def __init__(self, script: str, *arguments: str, log: Path) -> None:
         environment = {**os.environ, "PYTHONPATH": str(TOP / "agents")}
@@ -80,7 +80,10 @@ class Child:
         self.process.stdin.flush()
 
     def news(self, *keys: str) -> dict[str, Any]:
-        """The next news that has these keys; SystemExit when it does not come."""
+        """Return the next event with these keys.
+
+        Raises: SystemExit when there is none in time.
+        """
         alarm = signal.signal(signal.SIGALRM, self._late)
         signal.alarm(int(NEWS_TIMEOUT_S))
         try:
@@ -137,7 +140,7 @@ def write_identity(path: Path, identity: Identity) -> None:
 
 
 def hand_out(root: Path, names: list[str], work: Path) -> list[Path]:
-    """An identity each, spread over the agents' processes."""
+    """Make an identity for each agent, distributed over the processes."""
     authority = ControlAuthority.open(root / "var/lib/systemvm/pki")
     directories = [work / f"agents-{number}" for number in range(PROCESSES)]
     for directory in directories:
@@ -235,7 +238,9 @@ def rows(measured: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="The daemon and its control channel with many agents.")
+    parser = argparse.ArgumentParser(
+        description="Measure the daemon and its control channel with many agents."
+    )
     parser.add_argument("--agents", type=int, default=1000)
     parser.add_argument("--calls", type=int, default=3000)
     options = parser.parse_args()

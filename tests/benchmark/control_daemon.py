@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run as a child: the real daemon with its database and control channel, over make-believe machines.
+"""Run as a child: the daemon with its database and control channel, and simulated VMs.
 
 usage: control_daemon.py ROOT AGENTS      one JSON object a line: orders on stdin, news on stdout
 """
@@ -51,7 +51,7 @@ WARM_UP_CALLS = 100
 
 
 class MakeBelieveHost:
-    """Hypervisor and networks in one: every machine that has a row runs."""
+    """Hypervisor and networks in one: every VM in the database runs."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -67,16 +67,16 @@ class MakeBelieveHost:
         return DomainStatus(name, name, DomainState.RUNNING, pid=1)
 
     def on_exit(self, callback: Any) -> None:
-        """None ever ends."""
+        """Do nothing: no VM ends."""
 
     async def ensure(self) -> None:
-        """No network is touched."""
+        """Do nothing: there is no network."""
 
     async def admit_consoles(self, addresses: Iterable[IPv4Address]) -> None:
-        """No rule is made."""
+        """Do nothing: there is no firewall."""
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no resource is used."""
 
 
 @implementer(IPolicyForHTTPS)
@@ -118,7 +118,7 @@ class Orders(LineOnlyReceiver):
 
 
 async def measure(daemon: Daemon, order: dict[str, Any]) -> None:
-    """The same call both ways by turns: a fresh `agent.health` of some agent, one at a time."""
+    """Call `agent.health` of one agent after another, alternately in both ways."""
     pool = HTTPConnectionPool(reactor, persistent=True)
     https = treq.client.HTTPClient(HttpAgent(reactor, OneIdentity(_identity(order["identity"])), pool=pool))
     names = daemon.directory.up(Role.SSVM) + daemon.directory.up(Role.CPVM)

@@ -30,7 +30,7 @@ GROWTH_BAR, NOISE_MS = 2.0, 5.0
 
 
 def rows(measured: dict[int, tuple[int, float]]) -> list[dict[str, Any]]:
-    """One row a count of templates; `measured` has queries and the median of milliseconds."""
+    """Return one row for each count of templates; `measured` has queries and the median in milliseconds."""
     fewest_ms = measured[min(measured)][1]
     bar_ms = round(GROWTH_BAR * fewest_ms + NOISE_MS, 1)
     return [
@@ -47,7 +47,7 @@ def rows(measured: dict[int, tuple[int, float]]) -> list[dict[str, Any]]:
 
 
 async def measure(count: int, rounds: int) -> tuple[int, float]:
-    """Queries of one idle pass, and the median of the milliseconds that `rounds` of them take."""
+    """Return the queries of one idle pass, and the median duration in milliseconds."""
     import sqlalchemy as sa
 
     from small_cloud import fill, make
@@ -95,7 +95,9 @@ async def measure(count: int, rounds: int) -> tuple[int, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Cost of a pass over downloads while nothing is due.")
+    parser = argparse.ArgumentParser(
+        description="Measure the cost of a pass over downloads when nothing is due."
+    )
     parser.add_argument("--rounds", type=int, default=9, help="passes for each count (default: %(default)d)")
     options = parser.parse_args()
 

@@ -44,7 +44,7 @@ StoreHelper(Path(sys.argv[1])).find(0, FindRequest(**{FIND!r}))
 
 
 def private_mounts(mount_root: Path) -> None:
-    """A store of this process alone; it goes with its mount namespace."""
+    """Mount a store in this process's mount namespace."""
     libc = ctypes.CDLL(None, use_errno=True)
     store = mount_root / MOUNT_ID
     store.mkdir(parents=True)
@@ -60,7 +60,7 @@ def private_mounts(mount_root: Path) -> None:
 
 
 def start_helper(path: Path, mount_root: Path) -> int:
-    """The helper's process id, once it answers."""
+    """Return the helper's process id when it answers."""
     process = subprocess.Popen(
         ["systemd-socket-activate", "-E", "PYTHONPATH", "-l", str(path),
          sys.executable, "-m", "systemvm.ssvm.store.operations", "--mount-root", str(mount_root)],
@@ -77,7 +77,7 @@ def start_helper(path: Path, mount_root: Path) -> int:
 
 
 def call(path: Path) -> None:
-    """One store.find, from the connection to the answer."""
+    """Do one store.find, from the connection to the answer."""
     line = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "store.find", "params": FIND}) + "\n"
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(START_TIMEOUT_S)
@@ -95,7 +95,7 @@ def cpu_s(pid: int) -> float:
 
 
 def peer(mount_root: Path) -> float:
-    """CPU seconds of an interpreter that is started for one call."""
+    """Return the CPU seconds of an interpreter that is started for one call."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = {**os.environ, "PYTHONPATH": str(TOP / "agents")}
     subprocess.run([sys.executable, "-c", PEER, str(mount_root)], check=True, env=environment)
@@ -104,7 +104,7 @@ def peer(mount_root: Path) -> float:
 
 
 def measure(calls: int, starts: int) -> dict[str, float]:
-    """Milliseconds a call: ours, the peer's, and ours on the clock."""
+    """Return milliseconds for each call: our CPU, the peer's CPU, and our wall time."""
     with tempfile.TemporaryDirectory(prefix="bench-helper") as directory:
         mount_root, path = Path(directory, "mnt"), Path(directory, "store.sock")
         private_mounts(mount_root)
@@ -140,9 +140,11 @@ def rows(found: dict[str, float]) -> list[dict[str, Any]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="CPU of a call of the store's helper.")
-    parser.add_argument("--calls", type=int, default=1000, help="of the helper; default: %(default)s")
-    parser.add_argument("--starts", type=int, default=10, help="of an interpreter; default: %(default)s")
+    parser = argparse.ArgumentParser(description="Measure the CPU time of a call of the store helper.")
+    parser.add_argument("--calls", type=int, default=1000, help="calls of the helper (default: %(default)s)")
+    parser.add_argument(
+        "--starts", type=int, default=10, help="starts of an interpreter (default: %(default)s)"
+    )
     options = parser.parse_args()
     found = measure(options.calls, options.starts)
     table = rows(found)

@@ -51,12 +51,12 @@ def rows(idle_percent: Mapping[str, float], download_s: float) -> list[dict[str,
 
 
 def _row(metric: str, ours: float, bar: float | None) -> dict[str, Any]:
-    """What has no bar is shown for comparison."""
+    """A metric without a limit is printed for comparison."""
     return {"metric": metric, "ours": round(ours, 2), "bar": bar, "holds": bar is None or ours <= bar}
 
 
 class Processes:
-    """CPU time of the processes that are measured."""
+    """The CPU time of the measured processes."""
 
     def __init__(self, pids: Mapping[str, int]) -> None:
         self._pids = dict(pids)
@@ -65,7 +65,7 @@ class Processes:
         return {who: cpu_s(Path(f"/proc/{pid}/stat").read_text()) for who, pid in self._pids.items()}
 
     def during(self, action: Callable[[], None]) -> tuple[dict[str, float], float]:
-        """CPU seconds of each during `action`, and how many seconds that took."""
+        """Return the CPU seconds of each during `action`, and its duration in seconds."""
         before, began_s = self.cpu_s(), time.monotonic()
         action()
         took_s = time.monotonic() - began_s
@@ -73,7 +73,7 @@ class Processes:
 
 
 def processes(lab: Any) -> Processes:
-    """Of a running lab cloud: the QEMU processes of both system VMs, and the daemon."""
+    """Return the QEMU processes of both system VMs and the daemon of a lab cloud."""
     run = lab.plan.layout.run / "qemu"
     pids = {DAEMON: lab.daemon_pid}
     for vm in lab.api.items("listSystemVms", "systemvm"):
@@ -83,7 +83,7 @@ def processes(lab: Any) -> Processes:
 
 
 def download(lab: Any, count: int) -> None:
-    """Register ISOs one after the other; come back when each was Ready."""
+    """Register ISOs one after another, each when the previous one is Ready."""
     [zone] = lab.api.items("listZones", "zone")
     for number in range(count):
         name = f"idle-{number}"
@@ -99,7 +99,7 @@ def download(lab: Any, count: int) -> None:
 
 
 def write_iso(path: Path, seed: str) -> None:
-    """The least that passes for an ISO 9660 image: its primary volume descriptor (ECMA-119, 8.4)."""
+    """Return a minimal ISO 9660 image: its primary volume descriptor (ECMA-119, 8.4)."""
     data = bytearray(ISO_BYTES)
     data[0x8000:0x8006] = b"\x01CD001"
     data[0x8006] = 1
@@ -144,10 +144,19 @@ def main() -> int:
     from systemvm.service.sigint import restore_sigint
 
     restore_sigint()
-    parser = argparse.ArgumentParser(description="CPU of an idle cloud, and of one small download.")
-    parser.add_argument("--quiet-s", type=float, default=90.0, help="before measuring (default: %(default)g)")
-    parser.add_argument("--minutes", type=float, default=1.0, help="of measuring (default: %(default)g)")
-    parser.add_argument("--isos", type=int, default=3, help="to download (default: %(default)d)")
+    parser = argparse.ArgumentParser(
+        description="Measure the CPU time of an idle cloud, and of one small download."
+    )
+    parser.add_argument(
+        "--quiet-s",
+        type=float,
+        default=90.0,
+        help="seconds of idling before the measurement (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=1.0, help="minutes of the measurement (default: %(default)g)"
+    )
+    parser.add_argument("--isos", type=int, default=3, help="ISOs to download (default: %(default)d)")
     options = parser.parse_args()
     idle, download_s = measure(
         options.quiet_s,

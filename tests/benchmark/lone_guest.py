@@ -28,14 +28,14 @@ NETWORKS = ("169.254", "10.11.0", "203.0.113", "10.12.0")
 
 
 def accelerator(architecture: Architecture = Architecture.AMD64) -> list[str]:
-    """As the images were built: what the probe found."""
+    """Return the accelerator with which the images were built."""
     found = Accelerator((TOP / "build/accelerator").read_text().strip())
     return found.arguments_for(architecture)
 
 
 @frozen
 class Hardware:
-    """What an image is put into: a board, what loads the kernel, the disk's bus, how credentials come."""
+    """The hardware of a guest: board, kernel loader, disk bus, delivery of credentials."""
 
     architecture: Architecture = Architecture.AMD64
     board: str = "q35"
@@ -44,7 +44,7 @@ class Hardware:
     credentials: Literal["smbios", "fw_cfg", "none"] = "smbios"
 
     def arguments(self, role: str) -> list[str]:
-        """QEMU's, with the image as a disk that is thrown away."""
+        """Return QEMU's arguments; changes of the image's disk are discarded."""
         manifest = json.loads((IMAGES / f"{self.architecture.image_name(role)}.manifest.json").read_text())
         words = [self.architecture.qemu, *accelerator(self.architecture), "-machine", self.board]
         words += ["-bios", str(self.architecture.uefi)] if self.loader == "uefi" else []
@@ -70,7 +70,7 @@ class Hardware:
 
 
 class LoneGuest:
-    """A guest of a built image; its disk is thrown away at the end."""
+    """A guest of a built image; changes of its disk are discarded."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class LoneGuest:
         return boot_arguments.format(arguments)
 
     def command(self) -> list[str]:
-        """QEMU's command line; the credentials lie in files that only it is told of."""
+        """Return QEMU's command line; the credentials are in files."""
         identity = self._authority.bootstrap(self.name, self.role)
         credentials = {
             boot_arguments.CMDLINE_CREDENTIAL: self.boot_arguments().encode(),

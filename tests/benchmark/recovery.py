@@ -83,7 +83,7 @@ def _row(
 
 
 class Watch:
-    """Sees the moment at which an agent is Up in the daemon's own log: nothing is asked, nothing delayed."""
+    """Finds the time at which an agent is Up in the daemon's log, without calls."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
@@ -104,7 +104,7 @@ class Watch:
             time.sleep(0.02)
 
     def wait_up(self, names: set[str]) -> float:
-        """The moment when the last of them had come Up."""
+        """Return the time when the last of them was Up."""
         return self.wait_for(*(f"agent of {name} is Up" for name in names))
 
 
@@ -171,7 +171,7 @@ def main() -> int:
     from systemvm.service.sigint import restore_sigint
 
     restore_sigint()
-    parser = argparse.ArgumentParser(description="Recovery of agent, daemon and machine.")
+    parser = argparse.ArgumentParser(description="Measure the recovery of agent, daemon and VM.")
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
     measured, restart_s, activation_s = measure(

@@ -36,7 +36,10 @@ def say(text: str) -> None:
 
 
 def soak(minutes: float, seed: int) -> dict[str, Any]:
-    """A cloud of its own with limited machines; AssertionError when something did not hold."""
+    """Run a cloud with limited VMs.
+
+    Raises: AssertionError when a check failed.
+    """
     from soak.cpu_limit import every_machine_limited
     from soak.downloads import Downloads
     from soak.slow_machine import CORES, MAX_LOAD, REGISTRATIONS, SIZE_BYTES, SlowMachineRun
@@ -114,9 +117,13 @@ def main() -> int:
     from systemvm.service.sigint import restore_sigint
 
     restore_sigint()
-    parser = argparse.ArgumentParser(description="Downloads and kills on machines with a fifth of a core.")
-    parser.add_argument("--minutes", type=float, default=60.0, help="default: %(default)g")
-    parser.add_argument("--seed", type=int, default=1, help="the same seed makes the same kills")
+    parser = argparse.ArgumentParser(description="Run downloads and kills on VMs with a fifth of a core.")
+    parser.add_argument(
+        "--minutes", type=float, default=60.0, help="duration in minutes (default: %(default)g)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, help="the same seed gives the same kills (default: %(default)d)"
+    )
     options = parser.parse_args()
     try:
         result = soak(options.minutes, options.seed)

@@ -27,13 +27,13 @@ ROOT = TOP / "build/soak-cloud"
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The value that `share` of them do not exceed (nearest rank)."""
+    """Return the value that `share` of them do not exceed (nearest rank)."""
     ordered = sorted(values)
     return ordered[max(0, -(-len(ordered) * round(share * 100) // 100) - 1)]
 
 
 def table(kills: list[Any]) -> list[dict[str, Any]]:
-    """Recovery by kind, all kinds last."""
+    """Return recovery times by kind, and of all kinds."""
     rows = []
     kinds = {kill.kind.title for kill in kills}
     for title in [*sorted(kinds), "all"]:
@@ -55,7 +55,10 @@ def say(text: str) -> None:
 
 
 def soak(count: int, seed: int) -> dict[str, Any]:
-    """A cloud of its own, the kills, the account; AssertionError when something did not hold."""
+    """Run a cloud, the kills and the account.
+
+    Raises: AssertionError when a check failed.
+    """
     import socket
 
     from soak.downloads import Downloads, machines_of
@@ -106,7 +109,7 @@ def main() -> int:
     from systemvm.service.sigint import restore_sigint
 
     restore_sigint()
-    parser = argparse.ArgumentParser(description="Random kills while downloads go on.")
+    parser = argparse.ArgumentParser(description="Kill parts of a cloud at random during downloads.")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()

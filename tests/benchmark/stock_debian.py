@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The peer: a minimal Debian 13 as its packages leave it, with Debian's kernel, initrd, units and sshd.
+"""The peer: a minimal, unchanged Debian 13 with its kernel, initrd, units and sshd.
 
 Nothing is masked and nothing is tuned. What is added is what any image needs: a root disk's label, DHCP by
 systemd-networkd, and the host keys that openssh-server's own installation makes.
@@ -28,7 +28,7 @@ NETWORK = "[Match]\nName=eth0\n[Network]\nDHCP=yes\n"
 
 
 def build() -> None:
-    """Make the image once; about a minute and a half."""
+    """Make the image once, in about 90 s."""
     stamp = Stamp(HOME / "stamp.json", [DISK, KERNEL, INITRD])
     inputs = digest(Path(__file__))
     if stamp.holds(inputs):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The judgement of `make bench-boot`: medians, ratios, and which bars hold."""
+"""The evaluation of `make bench-boot`: medians, ratios and limits."""
 
 from __future__ import annotations
 

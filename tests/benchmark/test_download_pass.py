@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The judgement of `make bench-download-pass`."""
+"""The evaluation of `make bench-download-pass`."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The judgement of `make bench-idle`, and how it reads CPU time."""
+"""The evaluation of `make bench-idle`, and how it reads CPU time."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The judgement of `make bench-recovery`."""
+"""The evaluation of `make bench-recovery`."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `make soak-control` draws and counts."""
+"""The random choices and counts of `make soak-control`."""
 
 from __future__ import annotations
 

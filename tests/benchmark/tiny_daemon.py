@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The least that an agent takes for a daemon: it greets, and it signs. For measuring, never for real."""
+"""A minimal daemon for measurements: it answers hello and signs certificates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AGENTS = frozenset({Role.SSVM.value, Role.CPVM.value})
 
 
 class TinyDaemon:
-    """Calls `on_up(name)` when it has answered an agent's hello."""
+    """Calls `on_up(name)` after the answer to an agent's hello."""
 
     def __init__(self, reactor: Any, authority: ControlAuthority, on_up: Callable[[str], None]) -> None:
         self._reactor = reactor

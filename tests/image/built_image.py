@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A built image unpacked without mounting: its partition as debugfs reads it, owners and modes included."""
+"""Unpacks a built image without mounting it: its partition by debugfs, with owners and modes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from image_files import unpack  # noqa: E402
 
 @frozen
 class BuiltImage:
-    """One role's files below build/images, and what is in them."""
+    """One role's files in build/images, and the image's content."""
 
     role: str
     root: Path
@@ -60,7 +60,7 @@ class BuiltImage:
 
 
 def _unpack(image: Path, root: Path, sha256: str) -> None:
-    """A second or two; kept until the image is another."""
+    """Unpack the image, in about two seconds; the result is kept until the image changes."""
     mark = root.with_suffix(".sha256")
     if mark.exists() and mark.read_text() == sha256:
         return

@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", params=["ssvm", "cpvm"])
 def image(request: pytest.FixtureRequest) -> BuiltImage:
-    """Each image in turn, its root file system unpacked from the final qcow2."""
+    """Each image, with its root file system unpacked from the qcow2."""
     return BuiltImage.open(request.param)
 
 

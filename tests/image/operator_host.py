@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Testinfra over the operator's own way in: the line that `systemvm ssh NAME --print` shows."""
+"""Testinfra over the operator's ssh command, as printed by `systemvm ssh NAME --print`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class OperatorBackend(base.BaseBackend):  # type: ignore[misc]
-    """One ssh connection, held open, since each new one costs the guest a second under emulation."""
+    """One ssh connection that stays open, because each new one costs the guest a second under emulation."""
 
     NAME = "operator"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which ports of an address answer: every TCP port by a bare SYN, and the UDP ports that services like.
+"""Scans an address: every TCP port by a SYN, and the UDP ports of common services.
 
 usage: port_scan.py SOURCE TARGET       prints JSON; runs in the network namespace of a neighbour, as root
 
@@ -89,7 +89,7 @@ def _listen(
 
 
 def udp(source: str, target: str) -> dict[str, list[int]]:
-    """Ports that answer, and ports that the machine itself calls closed (ICMP port unreachable)."""
+    """Return the ports that answer, and those reported closed (ICMP port unreachable)."""
     found: dict[str, set[int]] = {"answered": set(), "refused": set()}
     with ExitStack() as open_channels, selectors.DefaultSelector() as selector:
         for port in UDP_PORTS:

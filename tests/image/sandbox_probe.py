@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tries, from within a unit's sandbox, what it must not be able to do; runs in a guest, with its Python.
+"""Tries forbidden operations inside a unit's sandbox; runs in a guest, with its Python.
 
 usage: sandbox_probe.py WRITABLE… -- HOST:PORT…
 Prints JSON: what was tried, and "allowed" or the error's name.
@@ -32,7 +32,7 @@ def told(action: Callable[[], object]) -> str:
 
 
 def called(*arguments: object) -> Callable[[], None]:
-    """A C library's function by name, whose failure becomes an OSError."""
+    """Return a C library function whose failure raises OSError."""
 
     def call() -> None:
         name, *rest = arguments
@@ -69,7 +69,7 @@ def executable_memory() -> None:
 
 
 def others() -> str:
-    """How many processes of others it sees."""
+    """Return how many processes of other users are visible."""
     seen = [entry.name for entry in Path("/proc").iterdir() if entry.name.isdigit()]
     return str(len(set(seen) - {str(os.getpid())}))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The booted appliances as their operator finds them: units, ports, firewall, sandbox, memory."""
+"""The booted appliances over ssh: units, ports, firewall, sandbox, memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def guest(role: str, request: pytest.FixtureRequest) -> Host:
 
 @pytest.fixture
 def facts(role: str) -> dict[str, Any]:
-    """The role's appliance.yaml: what is promised."""
+    """The role's appliance.yaml."""
     found: dict[str, Any] = yaml.safe_load((TOP / "appliances" / role / "appliance.yaml").read_text())
     return found
 
@@ -109,7 +109,7 @@ SETTINGS = TOP / "appliances/base/overlay/etc/sysctl.d/60-systemvm.conf"
 
 
 def settings() -> dict[str, str]:
-    """The kernel settings that are promised, by name."""
+    """Return the kernel settings of sysctl.d by name."""
     lines = (line.partition("=") for line in SETTINGS.read_text().splitlines() if not line.startswith("#"))
     return {name.strip(): value.strip() for name, equals, value in lines if equals}
 
@@ -143,7 +143,7 @@ def test_nothing_is_forwarded_between_networks(guest: Host) -> None:
 
 # ---- the root file system ----
 def mounts(guest: Host) -> dict[str, tuple[str, set[str]]]:
-    """Each mount point's type and options; of several on one place the last holds."""
+    """Return type and options by mount point; of several mounts the last one counts."""
     lines = [line.split() for line in guest.check_output("cat /proc/self/mounts").splitlines()]
     return {point: (kind, set(options.split(","))) for _, point, kind, options, *_ in lines}
 
@@ -167,7 +167,7 @@ def test_the_root_is_read_only_and_what_changes_is_in_memory(guest: Host) -> Non
 
 
 def test_a_full_var_does_not_affect_the_agent(guest: Host) -> None:
-    """It ends at its limit, and the agent and new ssh sessions do not notice."""
+    """Writing fails at the limit, and the agent and new ssh sessions still work."""
     try:
         for place in ("/var", "/tmp"):
             filled = guest.run("dd if=/dev/zero of=%s/fill bs=1M count=100", place)
@@ -255,7 +255,7 @@ def connect_as(guest: Host, user: str, address: str, port: int) -> str:
     ],
 )  # fmt: skip
 def test_fetch_reaches_none_of_our_networks(ssvm_ssh: Host, address: str, port: int) -> None:
-    """At once, not after a timeout: a user's URL that leads there must fail while they look."""
+    """It fails at once instead of after a timeout, so that users see the error of such a URL."""
     said = connect_as(ssvm_ssh, "systemvm-fetch", address, port)
     assert said != "connected"
     assert not said.startswith("TimeoutError"), said
@@ -299,7 +299,7 @@ def test_the_agents_user_cannot_read_secrets(guest: Host) -> None:
 
 
 def test_the_bootstrap_identity_is_erased_when_the_agent_has_its_own(guest: Host) -> None:
-    """In /run are the agent's key and ssh's host key, and in no credential of systemd's is another."""
+    """Only the agent's key and the ssh host key are in /run, and no systemd credential has one."""
     found = guest.check_output("grep -rlsa --exclude-dir=udev -e '-----BEGIN .*PRIVATE KEY' /run").split()
     assert set(found) == {
         "/run/systemvm-agent/identity.pem", "/run/systemvm-preinit/ssh_host_ed25519_key"
@@ -313,7 +313,7 @@ def test_the_agents_memory_is_within_its_limit(guest: Host, facts: dict[str, Any
 
 
 def test_the_vm_runs_within_its_memory(guest: Host, facts: dict[str, Any]) -> None:
-    """Booted with what appliance.yaml promises, and with a quarter of it left."""
+    """It is booted with the memory of appliance.yaml, and a quarter is free."""
     meminfo = dict(
         re.findall(r"^(\w+):\s+(\d+) kB", guest.file("/proc/meminfo").content_string, re.MULTILINE)
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How images are built: what makes one stale, which accelerator is believed, that Packer reads the HCL."""
+"""The build of images: when one is out of date, which accelerator is used, and that the HCL is valid."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_mirrors_are_those_of_the_host() -> None:
 
 @pytest.mark.image
 def test_a_fresh_checkout_builds_nothing_again() -> None:
-    """Every input gets the time of now, as a clone's files have; `status` says what a build would do."""
+    """Every input gets the current time, as in a new clone; `status` reports what a build would do."""
     for directory in ("appliances", "packer", "systemd", "agents/systemvm/guest"):
         for path in (TOP / directory).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
@@ -79,7 +79,7 @@ def test_a_fresh_checkout_builds_nothing_again() -> None:
 
 
 def test_kvm_is_not_chosen_only_because_it_opens(tmp_path: Path) -> None:
-    """The probe starts a real guest; where the CPU has no virtualization it does not even try."""
+    """The probe starts a guest, but only if the CPU has virtualization."""
     if {"vmx", "svm"} & set(Path("/proc/cpuinfo").read_text().split()):
         pytest.skip("this CPU offers virtualization: the probe asks a real guest")
     done = subprocess.run(

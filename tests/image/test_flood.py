@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A unit that logs without end takes neither the agent, nor ssh, nor the machine's memory with it."""
+"""A unit that logs continuously affects neither the agent, nor ssh, nor the VM's memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def journal_bytes(guest: Host) -> int:
 
 
 def test_a_unit_that_logs_for_a_minute_does_not_affect_the_vm(cloud: BootedCloud, cpvm_ssh: Host) -> None:
-    """On the smaller of the two, with one processor that it shares."""
+    """On the smaller VM, with one processor."""
     name = cloud.system_vm("consoleproxy")["name"]
     started = cpvm_ssh.check_output("systemctl show -P ActiveEnterTimestampMonotonic systemvm-agent")
     boot_id = cpvm_ssh.file("/proc/sys/kernel/random/boot_id").content_string

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must be in an image: packages, users, units, programs, and compiled Python."""
+"""The required content of an image: packages, users, units, programs, and compiled Python."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_units_of_the_other_role_are_not(image: BuiltImage) -> None:
 
 
 def test_units_verify_in_the_image(image: BuiltImage) -> None:
-    """By the guest's own systemd, with its own programs."""
+    """Verified by the guest's own systemd."""
     import appliance
 
     units = [unit for unit in appliance.load(image.role).units if "@" not in unit]

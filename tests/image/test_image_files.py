@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `make images` leaves in build/images, and that its parts fit together."""
+"""The files of `make images` in build/images, and that they belong together."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_checksums_match() -> None:
 
 
 def test_exported_kernel_and_initrd_are_those_of_the_disk(image: BuiltImage) -> None:
-    """Direct boot and GRUB start the same thing."""
+    """Direct boot and GRUB start the same kernel."""
     for exported, inside in (("vmlinuz", "boot/vmlinuz"), ("initrd", "boot/initrd.img")):
         assert image.file(exported).read_bytes() == (image.root / inside).read_bytes()
     menu = (image.root / "boot/grub/grub.cfg").read_text()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must not be in an image: it becomes many machines, in the hands of many people."""
+"""What an image must not contain, because many VMs of many owners are made of it."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_apt_has_no_mirror(image: BuiltImage) -> None:
 
 
 def test_no_address_of_the_build_is_in_the_image(image: BuiltImage) -> None:
-    """The host's mirrors, its proxy and its package index: in no file that is not a Debian package's own."""
+    """No file except those of Debian packages contains the host's mirrors, proxy or package index."""
     import mirror
 
     words = [urlsplit(line.split()[1]).hostname for line in mirror.source_lines("trixie")]
@@ -109,7 +109,7 @@ def _packaged(root: Path) -> set[str]:
 
 
 def test_no_program_gives_its_caller_another_user_or_group(image: BuiltImage) -> None:
-    """Root alone logs in, and no service becomes another user by a program: nobody needs these bits."""
+    """Only root logs in, and no service changes its user by a program: set-uid bits are not needed."""
     found = [path for path in files(image.root) if path.lstat().st_mode & (stat.S_ISUID | stat.S_ISGID)]
     assert found == []
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bill of materials names all that is in the image, in both directions."""
+"""The bill of materials and the image contain the same packages."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_every_python_package_is_named_with_its_version_and_wheel(
 def test_debian_packages_match_the_lock_or_are_listed_as_deviations(
     image: BuiltImage, bill: dict[str, Any]
 ) -> None:
-    """Hashes are the lock's; where the mirror had moved on, manifest and bill say the same."""
+    """Hashes are those of the lock; for deviations manifest and bill agree."""
     locked = {(deb.name, deb.version): deb.sha256 for deb in committed("amd64").of_role(image.role)}
     debs = [package for package in bill["packages"] if package["SPDXID"].startswith("SPDXRef-deb-")]
     held = {(deb["name"], deb["versionInfo"]): deb["checksums"][0]["checksumValue"] for deb in debs}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What answers on each network of the booted appliances: what appliance.yaml says, and nothing else."""
+"""On each network of the booted appliances only the ports of appliance.yaml answer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NICS = {"ssvm": ("eth0", "eth1", "eth2", "eth3"), "cpvm": ("eth0", "eth1", "eth2
 
 
 def scan(cloud: BootedCloud, source: str, target: str) -> dict[str, dict[str, list[int]]]:
-    """From the hypervisor host's own foot on that network: nobody stands nearer."""
+    """The scan runs from the hypervisor host's address on that network."""
     inside = ["ip", "netns", "exec", cloud.plan.host_namespace]
     done = subprocess.run(
         [*inside, sys.executable, SCAN, source, target],
@@ -65,7 +65,7 @@ def test_each_interface_answers_only_on_the_listed_ports(
 
 
 def test_the_scan_finds_listening_ports(cloud: BootedCloud) -> None:
-    """On a machine that is no appliance: a scan that finds nothing anywhere proves nothing."""
+    """The scan of another machine finds its ports; otherwise an empty result would prove nothing."""
     found = scan(cloud, "203.0.113.1", "203.0.113.10")
     assert {80, 443} & set(found["tcp"]["open"])
     assert len(found["tcp"]["reset"]) > 60000

@@ -17,7 +17,7 @@ RULES: dict[str, dict[str, Any]] = yaml.safe_load((TOP / "appliances/base/sandbo
 
 
 def exposure(image: BuiltImage, unit: str) -> tuple[float, set[str]]:
-    """The score, and the checks that take points."""
+    """Return the score, and the failed checks."""
     command = "systemd-analyze security --offline=true --no-pager %s %s"
     lines = json.loads(image.host.check_output(command, "--json=short", unit))
     points = {line["json_field"] for line in lines if float(line["exposure"] or 0) > 0}
@@ -58,6 +58,6 @@ def test_every_service_of_ours_has_a_limit(image: BuiltImage) -> None:
 
 
 def test_only_services_that_give_root_have_no_sandbox() -> None:
-    """A limit above systemd's "OK" (5) is for those whose very purpose is to let somebody do anything."""
+    """Only services that give full access may have a limit above systemd's "OK" (5)."""
     wide = {unit for unit, rule in RULES.items() if rule.get("score_max", 0) > 5}
     assert wide == {"systemvm-ssh@.service", "qemu-guest-agent.service", "systemvm-preinit.service"}

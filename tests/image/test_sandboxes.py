@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sandboxes of the appliances' units, tried from within: a copy of each, with a probe as its program.
+"""The sandboxes of the appliances' units, tested from inside: a copy of each unit runs a probe.
 
 A list of settings says what was asked for; the probe says what the kernel then refuses. What a unit needs
 for its work is tried too, since a probe that may do nothing at all would prove nothing.
@@ -60,7 +60,7 @@ NEVER_OF_USERS = NEVER | {
 def probe(
     guest: Host, unit: str, connect: tuple[str, ...] = (), write: tuple[str, ...] = ()
 ) -> dict[str, str]:
-    """What the probe says from within `unit`'s sandbox."""
+    """Return the probe's result inside the sandbox of `unit`."""
     copy = "systemvm-probe-" + unit.replace("@", "")
     words = " ".join([*WRITTEN, *write, "--", *connect])
     steps = [
@@ -86,7 +86,7 @@ def probe(
 
 
 def refused(found: dict[str, str], names: set[str]) -> dict[str, str]:
-    """Those of `names` that were not refused, which should be none."""
+    """Return the operations of `names` that were not refused."""
     assert names <= set(found)
     return {name: found[name] for name in sorted(names) if found[name] == "allowed"}
 
@@ -103,7 +103,7 @@ def guest(role: str, request: pytest.FixtureRequest) -> Host:
 
 
 def test_the_agents_sandbox_refuses_everything_else(guest: Host) -> None:
-    """Consoles are carried by the CPVM's agent: one process, one sandbox."""
+    """The CPVM's agent also relays consoles: one process, one sandbox."""
     found = probe(
         guest,
         "systemvm-agent.service",
@@ -142,7 +142,7 @@ def test_the_store_helper_is_root_only_on_the_store(ssvm_ssh: Host) -> None:
 
 
 def test_the_mount_helper_mounts_and_little_else(ssvm_ssh: Host) -> None:
-    """It may mount anything, by its capability; it may neither trace, nor load, nor listen to the wire."""
+    """It may mount anything; it cannot trace, load modules or capture packets."""
     found = probe(ssvm_ssh, "systemvm-mount.service")
     names = {
         "raw socket",
@@ -158,7 +158,7 @@ def test_the_mount_helper_mounts_and_little_else(ssvm_ssh: Host) -> None:
 
 
 def test_every_daemon_on_a_network_is_listed(guest: Host, role: str) -> None:
-    """What has a socket of a network family, or is started by one, stands in sandbox.yaml."""
+    """Every service with a network socket, or started by one, is listed in sandbox.yaml."""
     judged = {unit for unit, rule in RULES.items() if role in rule.get("roles", ["ssvm", "cpvm"])}
     listening = guest.check_output("ss -H -lntup; ss -H -ntp state established")
     pids = {word.split(",")[0] for word in listening.split("pid=")[1:]} - {"1"}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An image boots by itself, by BIOS and GRUB, on plain QEMU: no kernel, no firmware and no option given."""
+"""An image boots by itself, by BIOS and GRUB, on plain QEMU without kernel, firmware or options."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A double of CloudStack's KVM host (scripts/vm/hypervisor/kvm/patch.sh): how it gives boot arguments."""
+"""A double of CloudStack's KVM host (scripts/vm/hypervisor/kvm/patch.sh), which delivers boot arguments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SYNC_ID = 1234567890
 
 
 class CloudStackHostDouble:
-    """Speaks with qemu-guest-agent as `virsh qemu-agent-command` does."""
+    """Calls qemu-guest-agent as `virsh qemu-agent-command` does."""
 
     def __init__(self, channel: Path, timeout_s: float) -> None:
         self._deadline = time.monotonic() + timeout_s

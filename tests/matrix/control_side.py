@@ -32,7 +32,7 @@ def tell(*words: str) -> None:
 
 
 class DaemonDouble(TinyDaemon):
-    """Greets, signs, and gives a CPVM a certificate."""
+    """Answers hello, signs certificates, and sets up a CPVM's console."""
 
     origin = ""
 
@@ -56,7 +56,7 @@ class DaemonDouble(TinyDaemon):
 
 
 class NtpDouble(DatagramProtocol):
-    """A server of stratum 2 (RFC 5905) that has this machine's time."""
+    """A server of stratum 2 (RFC 5905) with this machine's time."""
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         now = int((time.time() + _TO_1900_S) * 2**32).to_bytes(8, "big")

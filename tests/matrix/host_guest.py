@@ -62,7 +62,7 @@ WantedBy=multi-user.target
 
 
 def build_base() -> None:
-    """The Debian without the project, once."""
+    """Build the Debian without the project, once."""
     stamp = Stamp(HOME / "stamp.json", [TAR, KERNEL, INITRD])
     inputs = digest(Path(__file__))
     if stamp.holds(inputs):
@@ -95,7 +95,7 @@ def build_base() -> None:
 
 
 def install(root: Path, prove: str, zone: str) -> None:
-    """The project, its users and units, and one zone, as on a host."""
+    """Install the project with its users, units and one zone, as on a host."""
     prefix = root / PREFIX
     # compiled files come along: in the guest nobody who runs these could write them
     leave = shutil.ignore_patterns("tests", "playwright", "numpy*", "mypy*", "pip")

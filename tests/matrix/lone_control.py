@@ -82,7 +82,7 @@ class Guest(LoneGuest):
         self.process = subprocess.Popen(self.command())
 
     async def on(self, command: str) -> str:
-        """What a program in the guest said, by ssh."""
+        """Return the output of a program in the guest, by ssh."""
         for _ in range(SSH_ATTEMPTS):
             done = await deferToThread(self.ssh, command)
             if done.returncode != SSH_FAILED:
@@ -174,7 +174,7 @@ class World:
         return self.agent.hello.clock_unix_s - time.time()
 
     def shown(self) -> PeerCertificate | None:
-        """What the agent is in with now."""
+        """Return the certificate of the agent's connection."""
         peer = self.agent.peer
         return peer.caller.certificate if peer is not None else None
 
@@ -182,7 +182,7 @@ class World:
         return [self.agent.status.state.value, self.agent.status.reason, self.agent.status.hint]
 
     async def newest(self) -> Certificate:
-        """The last one that the agent had signed."""
+        """Return the last certificate that the agent had signed."""
         await self.database.run(lambda connection: None)  # the one writer has written it
         return next(row for row in await self.certificates.newest(NAME) if row.kind == "agent")
 

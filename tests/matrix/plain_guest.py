@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One guest on plain QEMU in a network namespace of its own, and what can be asked of it from outside."""
+"""One guest on plain QEMU in its own network namespace, and its access from outside."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Started:
 
     @property
     def said(self) -> str:
-        """What came over the serial line so far."""
+        """Return the output on the serial line so far."""
         return self.serial_log.read_text(errors="replace") if self.serial_log.exists() else ""
 
     def wait(self, what: str, holds: Callable[[], bool]) -> None:
-        """Until it holds; a QEMU that ended or a slow guest fails with the console's last words."""
+        """Wait until it holds; fail with the end of the console's output when QEMU ends or time is over."""
         deadline = time.monotonic() + BOOT_TIMEOUT_S
         while not holds():
             assert self.process.poll() is None, f"QEMU ended before {what}: {self.said[-2000:]}"
@@ -55,7 +55,7 @@ def started(command: list[str], serial_log: Path) -> Iterator[Started]:
 
 
 def guest_agent_arguments(path: Path) -> list[str]:
-    """QEMU's: the channel that a hypervisor speaks to qemu-guest-agent by."""
+    """Return QEMU's arguments for the channel of qemu-guest-agent."""
     return [
         "-chardev", f"socket,id=agent,path={path},server=on,wait=off", "-device", "virtio-serial",
         "-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0",
@@ -69,7 +69,10 @@ class GuestAgent:
         self._path = path
 
     def ask(self, command: str, **arguments: Any) -> Any:
-        """One question; OSError or ValueError while nobody answers."""
+        """Call the agent once.
+
+        Raises: OSError or ValueError while it does not answer.
+        """
         with socket.socket(socket.AF_UNIX) as channel:
             channel.settimeout(20)
             channel.connect(str(self._path))
@@ -83,7 +86,7 @@ class GuestAgent:
         raise OSError("the agent hung up")
 
     def run(self, *words: str) -> str:
-        """A program's output."""
+        """Return a program's output."""
         started = self.ask("guest-exec", path=words[0], arg=words[1:], **{"capture-output": True})
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
@@ -94,7 +97,7 @@ class GuestAgent:
         raise AssertionError(f"{words} did not end within 60 s")
 
     def says(self, words: list[str], wanted: str) -> bool:
-        """Whether the program's output is that; False too while the agent does not answer."""
+        """Return whether the program has this output; False while the agent does not answer."""
         try:
             return self.run(*words).strip() == wanted
         except (OSError, ValueError):

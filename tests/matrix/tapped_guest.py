@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A lone guest on taps in a namespace of its own, by QEMU directly, with a guest agent's channel."""
+"""A guest on taps in its own namespace, started by QEMU directly, with a guest agent's channel."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class TappedGuest(LoneGuest):
         return words
 
     def inside(self, *command: str, timeout_s: float = 90) -> subprocess.CompletedProcess[str]:
-        """Run a program of the host in the namespace, where the guest's networks are."""
+        """Run a program of the host in the namespace of the guest's networks."""
         return subprocess.run(
             ["ip", "netns", "exec", self.namespace, *command],
             capture_output=True, text=True, timeout=timeout_s, check=False,
@@ -113,13 +113,13 @@ class TappedGuest(LoneGuest):
         return [*words, "-i", str(self._key), port, "3922"]
 
     def tell(self, *command: str, timeout_s: float = 90) -> str:
-        """What a command in the guest says; it must succeed."""
+        """Return the output of a command in the guest, which must succeed."""
         done = self.ssh(*command, timeout_s=timeout_s)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout
 
     def wait_for(self, line: str) -> None:
-        """Until the control side says so."""
+        """Wait until the control side reports it."""
         seen: list[str] = []
         deadline = time.monotonic() + UP_S
         while line not in seen:
@@ -131,7 +131,7 @@ class TappedGuest(LoneGuest):
 
     @contextmanager
     def running(self) -> Iterator[subprocess.Popen[bytes]]:
-        """Namespace, control side and guest; all gone afterwards."""
+        """Start namespace, control side and guest; remove all of them afterwards."""
         subprocess.run(["ip", "netns", "add", self.namespace], check=True)
         processes: list[subprocess.Popen[bytes]] = []
         try:

@@ -29,7 +29,7 @@ _RECAP = re.compile(r"ok=(\d+)\s+changed=(\d+)\s+unreachable=\d+\s+failed=(\d+)"
 
 @frozen
 class Run:
-    """How a playbook ended."""
+    """The result of a playbook."""
 
     ok: int
     changed: int
@@ -39,7 +39,7 @@ class Run:
 
 @frozen
 class Operator:
-    """Somebody with an API key and Ansible."""
+    """A user with an API key and Ansible."""
 
     url: str
     login: FirstLogin

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boot arguments in three ways, on booted machines: SMBIOS, fw_cfg, and CloudStack's by qemu-guest-agent.
+"""Three deliveries of boot arguments on booted VMs: SMBIOS, fw_cfg, and CloudStack's by qemu-guest-agent.
 
 Each machine comes Up, and nothing secret is in any argv or log. Beside that one of them has a public NIC of
 IPv6 alone, one is treated as CloudStack's host treats a system VM, and one starts with a clock months behind.
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 def secrets_of(guest: TappedGuest) -> list[str]:
-    """Parts of each secret that no encoding on the way changes."""
+    """Return parts of each secret that no encoding changes."""
     pem = guest.bundle.decode()
     key = pem[pem.index("-----BEGIN") : pem.index("-----END")].splitlines()[1]
     return [PASSWORD, key, in_cloudstacks_form(pem.encode())[40:100]]

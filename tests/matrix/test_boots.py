@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One image, every way to start it: firmware, board, disk, way of the credentials.
+"""One image, booted in every way: firmware, board, disk, delivery of credentials.
 
 Not the full product: a covering set, each boot ending in what only a machine that is up can answer.
 """
@@ -59,7 +59,7 @@ def _skip_unbuilt(role: Role, hardware: Hardware) -> None:
 
 @pytest.mark.parametrize(("role", "hardware"), WITH_CREDENTIALS, ids=_name)
 def test_a_guest_boots_with_ssh(role: Role, hardware: Hardware, tmp_path: Path) -> None:
-    """The operator's key is let in on port 3922, and the machine is the one that was asked for."""
+    """The operator's key is accepted on port 3922, and the VM has the requested name."""
     _skip_unbuilt(role, hardware)
     authority = ControlAuthority.open(tmp_path)
     guest = LoneGuest(role, tmp_path, authority, SSH_PORT, MEMORY_MIB[role], hardware)

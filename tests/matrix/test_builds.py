@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same tree, built again without a network, gives the same image but for what is listed."""
+"""The same tree, built again offline, gives the same image except for listed paths."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def tracked_files() -> list[str]:
 
 @pytest.fixture(scope="module")
 def other_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the working tree with nothing built in it."""
+    """A copy of the working tree without built files."""
     top = tmp_path_factory.mktemp("tree")
     for name in tracked_files():
         (top / name).parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def other_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make(tree: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """In a namespace without a route from the start: what make itself does is no part of the proof."""
+    """It runs in a namespace without a route from the start."""
     return subprocess.run(
         ["unshare", "--net", "--", "make", "-C", tree, *words],
         capture_output=True, text=True, check=False, env={**os.environ, "LOCKED": ""},
@@ -55,7 +55,7 @@ def test_an_offline_build_without_a_cache_reports_everything_missing(other_tree:
 
 @pytest.fixture(scope="module")
 def second_build(other_tree: Path) -> Path:
-    """One role's files below build/ of the copy, made from this tree's cache alone."""
+    """One role's files in build/ of the copy, made only from this tree's cache."""
     done = make(other_tree, "images", "OFFLINE=1", f"ROLES={ROLE}", f"CACHE={TOP / 'build/cache'}")
     assert done.returncode == 0, done.stdout + done.stderr
     return other_tree / "build"

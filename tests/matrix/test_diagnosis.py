@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Machines that cannot boot, and what their real consoles are understood to say."""
+"""VMs that cannot boot, and the diagnosis of their consoles."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CASES = {
 
 
 def command(changes: dict[str, str], log: Path) -> list[str]:
-    """Direct boot of the CPVM's image without credentials, changed as told."""
+    """Boot the CPVM's image directly without credentials, with changes."""
     append = json.loads((IMAGES / "cpvm.manifest.json").read_text())["append"]
     for old, new in changes.items():
         append = append.replace(old, new)

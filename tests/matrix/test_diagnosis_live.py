@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""More faults on booted machines, each with its reason, its hint and its end."""
+"""More faults on booted VMs, each with its reason, its hint and its end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IDENTITY = "/run/systemvm-agent/identity.pem"
 
 
 def reboot(cloud: BootedCloud, name: str) -> None:
-    """What most hints say."""
+    """The hint of most reasons."""
     cloud.cli("system-vm", "reboot", name)
     assert cloud.wait_up(CPVM).get("reason") is None
 
@@ -75,7 +75,7 @@ HANGS = "NFS server 10.12.0.2 takes connections and does not answer: its NFS ser
 
 
 def test_a_hung_store_of_a_running_ssvm_is_diagnosed(cloud: BootedCloud) -> None:
-    """It stays Up, for what it does without the store goes on; who asks why is told at once."""
+    """It stays Up, because work without the store continues; the diagnosis is immediate."""
     name = cloud.wait_up(SSVM)["name"]
     with cloud.lab.hung_storage():
         why = cloud.cli_json("system-vm", "why", name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `make exports` leaves beside the qcow2: the same disk, packed as XenServer and VMware take it."""
+"""The files of `make exports`: the same disk for XenServer and VMware."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NICS = {"ssvm": 4, "cpvm": 3}
 
 @pytest.fixture(scope="module", params=["ssvm", "cpvm"])
 def role(request: pytest.FixtureRequest) -> str:
-    """Each image, its exports made if they are not there or of another."""
+    """Each image, with its exports, which are made if they are missing or out of date."""
     subprocess.run(
         [sys.executable, TOP / "packer/build.py", "exports", request.param], check=True, capture_output=True
     )
@@ -68,7 +68,7 @@ def test_ova_is_complete_and_contains_the_images_disk(role: str, unpacked: Path)
 
 
 def test_every_reference_of_the_descriptor_exists(role: str, unpacked: Path) -> None:
-    """Every reference in the OVF leads to something, and each device is told apart."""
+    """Every reference in the OVF exists, and each device has its own id."""
     envelope = Xml.parse(unpacked / f"{role}.ovf").getroot()
     ovf = "{" + NAMESPACES["ovf"] + "}"
     assert envelope.tag == f"{ovf}Envelope"

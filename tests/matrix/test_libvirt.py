@@ -65,7 +65,7 @@ exec libvirtd
 
 
 class Libvirt:
-    """A libvirtd in namespaces of its own."""
+    """A libvirtd in its own namespaces."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
@@ -183,7 +183,7 @@ def test_the_documented_domain_boots(tmp_path: Path) -> None:
 
 
 def _argv(name: str) -> str:
-    """Of the one QEMU that has this name and our image."""
+    """Return the process id of the QEMU with this name and our image."""
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = path.read_bytes().decode(errors="replace").replace("\0", " ")

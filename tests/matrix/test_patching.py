@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Patches that fail on a booted SSVM: its old agent goes on."""
+"""Patches that fail on a booted SSVM: its old agent continues."""
 
 from __future__ import annotations
 

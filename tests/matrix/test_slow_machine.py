@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each system VM gets a fifth of a core: twenty registrations at once become Ready, and no work piles up."""
+"""Each system VM gets a fifth of a core: twenty registrations become Ready, and no work accumulates."""
 
 from __future__ import annotations
 

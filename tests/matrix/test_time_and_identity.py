@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Wrong clocks, another CA, revoked and expired certificates on a booted CPVM: it comes back, or says why."""
+"""Wrong clocks, another CA, revoked and expired certificates: a booted CPVM recovers or reports why not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.image, pytest.mark.netns, pytest.mark.timeout(1200)]
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """The chapters of `lone_control.py`: three boots against a real control channel."""
+    """The parts of `lone_control.py`: three boots with a control channel."""
     script = Path(__file__).with_name("lone_control.py")
     work = tmp_path_factory.mktemp("control")
     done = subprocess.run(

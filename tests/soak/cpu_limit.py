@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Limits processes to a part of a core: by cgroup v2, by cgroup v1, else by stopping and continuing them.
+"""Limits processes to a part of a core: by cgroup v2, by cgroup v1, or by SIGSTOP and SIGCONT.
 
 Sources: the kernel's Documentation/admin-guide/cgroup-v2.rst (`cpu.max`) and scheduler/sched-bwc.rst (v1).
 """
@@ -20,12 +20,15 @@ PERIOD_US = 100_000
 
 
 class CpuLimiter(Protocol):
-    """Limits one process after another, each to the same part of a core of its own."""
+    """Limits each process to the same part of a core."""
 
     name: str
 
     def add(self, pid: int) -> None:
-        """Limit a process and its threads; OSError if it cannot be limited, fine if it is gone."""
+        """Limit a process and its threads; do nothing if it has ended.
+
+        Raises: OSError when it cannot be limited.
+        """
 
     def close(self) -> None:
         """Lift every limit."""
@@ -61,7 +64,7 @@ class CgroupLimiter:
 
 
 class DutyCycleLimiter:
-    """SIGSTOP and SIGCONT in turn: coarser than a cgroup, and works wherever signals do."""
+    """SIGSTOP and SIGCONT alternately: coarser than a cgroup, but always available."""
 
     name = "stop-and-continue duty cycle"
 
@@ -95,7 +98,7 @@ class DutyCycleLimiter:
 
 
 def make_limiter(cores: float) -> CpuLimiter:
-    """The best limiter of this machine; `cores` is the part of one core, 0 to 1."""
+    """Return the best limiter of this machine; `cores` is the part of one core, 0 to 1."""
     quota_us = int(PERIOD_US * cores)
     controllers = V2_ROOT / "cgroup.subtree_control"
     if controllers.exists() and "cpu" in controllers.read_text().split() and os.access(V2_ROOT, os.W_OK):
@@ -108,7 +111,7 @@ def make_limiter(cores: float) -> CpuLimiter:
 
 @contextlib.contextmanager
 def every_machine_limited(pid_files: Path, cores: float) -> Iterator[CpuLimiter]:
-    """Meanwhile each process named by a `*.pid` file in `pid_files` is limited, those that come later too."""
+    """Limit, in the block, each process of a `*.pid` file in `pid_files`, also later ones."""
     limiter = make_limiter(cores)
     ended = threading.Event()
     limited: set[int] = set()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Downloads that go on through a soak, and the account of them at its end: none lost, none done twice."""
+"""Downloads during a soak, and their account at its end: none lost, none done twice."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Template:
 
 
 class Downloads:
-    """Registers one template after another in a thread of its own, until it is told to end."""
+    """Registers one template after another in its own thread, until it is stopped."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Downloads:
         self._sha256 = ""
 
     def start(self) -> None:
-        """Put the source's file there and begin."""
+        """Copy the file to the download source and start."""
         image = self._lab.plan.source_pages / f"{self._tag}.qcow2"
         raw = image.with_suffix(".raw")
         raw.write_bytes(os.urandom(self._size_mib * MIB))
@@ -107,7 +107,7 @@ class Downloads:
         self._thread.start()
 
     def wait_until_some_move(self, timeout_s: float = 30.0) -> None:
-        """Come back when bytes flow; also when none do for long, which a kill may well find."""
+        """Wait until bytes are transferred, or for a limited time."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             with self._lock:
@@ -116,7 +116,7 @@ class Downloads:
             time.sleep(0.2)
 
     def stop(self) -> None:
-        """No more of them; those that were begun go on."""
+        """Register no more; downloads that were begun continue."""
         self._ending.set()
         self._thread.join(self._settle_s)
         if self._error is not None:
@@ -124,13 +124,13 @@ class Downloads:
 
     @property
     def ready_after_s(self) -> list[float]:
-        """How long each template that is or was Ready took from its registration, in seconds."""
+        """Return the seconds from registration to Ready of each template."""
         with self._lock:
             return [each.ready_after_s for each in self._templates if each.ready_after_s is not None]
 
     @property
     def waiting(self) -> int:
-        """How many have not ended."""
+        """Return how many have not ended."""
         with self._lock:
             return sum(not each.settled for each in self._templates)
 
@@ -198,7 +198,10 @@ class Downloads:
 
     # ---- the account
     def settle(self, say: Callable[[str], None]) -> None:
-        """Until all have ended and what was deleted is gone; AssertionError names what has not."""
+        """Wait until all have ended and deleted ones are removed.
+
+        Raises: AssertionError that names the others.
+        """
         say("waiting for the last downloads")
         deadline = time.monotonic() + self._settle_s
         while True:
@@ -213,7 +216,7 @@ class Downloads:
             time.sleep(POLL_S)
 
     def _left_on_the_store(self) -> list[str]:
-        """Files that are nobody's: of jobs, of failed and of deleted templates."""
+        """Return files without an owner: of jobs, and of failed and deleted templates."""
         store = self._lab.plan.secondary
         wanted = {str(Path(path).parent) for path in self._install_paths()}
         return [
@@ -236,7 +239,10 @@ class Downloads:
             connection.close()
 
     def account(self, killed: set[str]) -> dict[str, Any]:
-        """What came of all of them; AssertionError when one was lost, done twice, or failed without cause."""
+        """Return the results of all downloads.
+
+        Raises: AssertionError when one was lost, done twice, or failed without a cause.
+        """
         with self._database() as database:
             refs = database.execute(_REFS, (f"{self._tag}-%",)).fetchall()
             ends = Counter(
@@ -276,7 +282,7 @@ class Downloads:
         assert found == self._sha256, f"{template.name} on the store is not what the source serves"
 
     def delete_all(self) -> None:
-        """For who goes on with the same cloud."""
+        """Remove everything, so that the cloud can be used again."""
         for template in self._templates:
             if not template.deleted:
                 with contextlib.suppress(LabError):

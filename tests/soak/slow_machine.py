@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many registrations on an SSVM that gets a fifth of a core: every one must become Ready, however late.
+"""Many registrations on an SSVM with a fifth of a core: each must become Ready, however late.
 
 No wait here has a fixed end: it fails when nothing has changed for `STALL_S`, which is many times what one
 download takes on such a machine.
@@ -33,7 +33,7 @@ HEALTH_EVERY_S = 20.0
 
 @define
 class Observation:
-    """What was seen of one run; times are seconds since the first registration."""
+    """The figures of one run; times are seconds since the first registration."""
 
     registered: int = 0
     ready_s: list[float] = field(factory=list)
@@ -58,7 +58,7 @@ class Observation:
 
 
 class StalledError(AssertionError):
-    """Nothing changed for too long."""
+    """There was no progress for too long."""
 
 
 class SlowMachineRun:
@@ -153,7 +153,7 @@ class SlowMachineRun:
 
 
 def _write_iso(path: Path, name: str) -> None:
-    """A small ISO whose bytes are its own: an ISO 9660 file system around noise."""
+    """Return a small, unique ISO: an ISO 9660 file system with random content."""
     noise = path.with_suffix(".noise")
     noise.mkdir(exist_ok=True)
     (noise / "noise.bin").write_bytes(os.urandom(SIZE_BYTES - (512 << 10)))

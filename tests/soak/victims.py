@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the soak kills, how, and how it sees that all is well again; every wait has its end."""
+"""What the soak kills, how, and how it detects the recovery; every wait has a timeout."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ POLL_S = 0.5
 
 
 class Kind(enum.Enum):
-    """What is killed; the weight is how often, so that 200 kills take less than three quarters of an hour."""
+    """The kinds of victims; weights make 200 kills take less than 45 minutes."""
 
     AGENT = ("agent", 28)
     WORKER = ("worker", 34)
@@ -42,7 +42,7 @@ class Kind(enum.Enum):
 
 @frozen
 class Kill:
-    """One of them, and how long it took until all was Up."""
+    """One kill, and the time until everything was Up."""
 
     kind: Kind
     victim: str
@@ -51,7 +51,7 @@ class Kill:
 
 
 class NotUpError(AssertionError):
-    """Something did not come back."""
+    """Something did not recover."""
 
 
 #: By which the guest itself waits for a unit's next process; seldom, because asking costs it time as well.
@@ -97,7 +97,10 @@ class Victims:
         self._say = say
 
     def kill(self, kind: Kind) -> str:
-        """Kill one of a kind and come back when all is Up; who it was. NotUpError when it does not."""
+        """Kill one of a kind, wait until everything is Up, and return the victim.
+
+        Raises: NotUpError when it does not recover.
+        """
         match kind:
             case Kind.AGENT:
                 victim = self._kill_agent()
@@ -125,7 +128,7 @@ class Victims:
         return f"agent of {vm['name']}"
 
     def _kill_worker(self) -> str:
-        """A mover if one moves, and fetch otherwise or by chance."""
+        """Return a mover if one runs; otherwise, or by chance, fetch."""
         vm = self.up(SSVM)
         if self._chance.random() < 0.5 and "killed" in self.ssh(vm, _KILL_A_MOVER):
             return "mover"
@@ -160,11 +163,11 @@ class Victims:
 
     # ---- what is so
     def up(self, kind: str) -> dict[str, Any]:
-        """The zone's VM of a kind; all were Up a moment ago."""
+        """Return the zone's VM of a kind."""
         return next(row for row in self._rows() if row["systemvmtype"] == kind)
 
     def wait_all_up(self) -> None:
-        """One of each kind, Running and Up."""
+        """Wait until one of each kind is Running and Up."""
 
         def all_up() -> bool:
             rows = self._rows()
@@ -174,7 +177,7 @@ class Victims:
         self._wait("both system VMs to be Up", all_up, self._rows)
 
     def store_works(self) -> None:
-        """The SSVM can write to its store: the kernel's client has found its server again."""
+        """Wait until the SSVM can write to its store again."""
         vm = self.up(SSVM)
         self.ssh(vm, _STORE_WORKS.format(seconds=int(self._ssh_s)), timeout_s=self._recovery_s)
 
@@ -221,7 +224,7 @@ def _is_up(row: dict[str, Any]) -> bool:
 def kills(
     victims: Victims, order: list[Kind], before: Callable[[], None], say: Callable[[str], None]
 ) -> list[Kill]:
-    """Kill in this order; `before` waits for a moment that is worth it."""
+    """Kill in this order; `before` waits for a suitable moment."""
     done: list[Kill] = []
     began_s = time.monotonic()
     for number, kind in enumerate(order, 1):

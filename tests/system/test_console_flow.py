@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The second flow, whole: a click on View Console, and the guest's screen in a real browser."""
+"""The console flow: a click on View Console shows the guest's screen in a browser."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 @pytest.fixture(scope="module")
 def machine(cloud: BootedCloud) -> dict[str, Any]:
-    """A running machine, deployed as a linked clone of a Ready template."""
+    """A running VM, deployed as a linked clone of a Ready template."""
     row = cloud.register("console-tiny", f"{cloud.plan.source_url}/tiny.qcow2")
     assert cloud.wait_settled(row["id"])["isready"]
     cloud.cli("vm", "deploy", "screen", "--template", "console-tiny")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Three faults on booted machines, each with the reason and the hint that operators read, and its end."""
+"""Three faults on booted VMs, each with its reason and hint, and its end."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CloudStack's SMOKE/test_diagnostics.py on both system VMs, and canaries that must be in no zip."""
+"""CloudStack's SMOKE/test_diagnostics.py on both system VMs, and secrets that no zip must contain."""
 
 from __future__ import annotations
 

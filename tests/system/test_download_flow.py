@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The first flow, whole: a URL becomes a Ready template on NFS, or a clear error and nothing else."""
+"""The download flow: a URL becomes a Ready template on NFS, or an error that leaves nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def hostile(cloud: BootedCloud) -> Iterator[HostileServer]:
 
 @pytest.fixture(autouse=True)
 def no_leavings(cloud: BootedCloud) -> Iterator[None]:
-    """Each test finds the store as the first one did, however the one before it ended."""
+    """Each test starts with the same state of the store."""
     before = cloud.templates()
     yield
     for template_id, is_iso in cloud.templates().items():

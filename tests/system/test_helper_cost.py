@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a call of the store's helper costs inside the appliance, beside a start of Python there."""
+"""The cost of a call of the store helper in the appliance, compared with a start of Python."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ print(json.dumps({"call_s": call_s, "start_s": start_s}))
 
 
 def test_a_store_call_costs_a_fork_and_not_an_interpreter(cloud: BootedCloud) -> None:
-    """The bar of a quiet machine is 150 ms; on a busy one the start of an interpreter is the measure."""
+    """The limit is 150 ms on an idle machine, and the start of an interpreter on a busy one."""
     name = cloud.wait_up("secondarystoragevm")["name"]
     command = f"python3 -IS - /opt/systemvm/current/lib <<'MEASURE'\n{MEASURE}\nMEASURE"
     cost = json.loads(cloud.ssh(name, command, timeout_s=600.0).splitlines()[-1])

@@ -45,7 +45,7 @@ def everything_is_there(cloud: BootedCloud, kind: str) -> dict[str, Any]:
 
 
 def its_inside_is_right(cloud: BootedCloud, vm: dict[str, Any]) -> None:
-    """SMOKE 03 and 04: the service that they ask for, and the boot arguments' address."""
+    """SMOKE 03 and 04: the service that they check, and the boot arguments' address."""
     name = vm["name"]
     said = cloud.ssh(
         name, "systemctl is-active cloud; tr ' ' '\\n' < /var/cache/cloud/cmdline | grep ^eth0ip="
@@ -130,7 +130,7 @@ def test_a_reboot_keeps_the_public_address(cloud: BootedCloud) -> None:
 
 
 def test_a_guest_that_resets_itself_starts_with_new_credentials(cloud: BootedCloud) -> None:
-    """QEMU ends instead of resetting, and the daemon starts the machine with another key and certificate."""
+    """QEMU ends instead of resetting, and the daemon starts the VM with a new key and certificate."""
     before = everything_is_there(cloud, CPVM)
     key = "sha256sum < /run/credentials/systemvm-agent.service/systemvm.identity"
     was, credential = boot_id(cloud, before), cloud.ssh(before["name"], key)
@@ -145,7 +145,7 @@ def test_a_guest_that_resets_itself_starts_with_new_credentials(cloud: BootedClo
 
 
 def test_a_stopped_system_vm_starts_with_its_zones_current_configuration(cloud: BootedCloud) -> None:
-    """SMOKE 05 and 13: the NFS version of an image store holds from the next start on."""
+    """SMOKE 05 and 13: the NFS version of an image store applies from the next start."""
     zone_file = next(cloud.plan.layout.zones.glob("*.yaml"))
     kept = zone_file.read_text()
     before = everything_is_there(cloud, SSVM)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operator's ways in: the command line, ssh on 3922, JSON-RPC, and plain curl on the UNIX socket."""
+"""The operator's access: the command line, ssh on 3922, JSON-RPC, and curl on the UNIX socket."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_ssh_reaches_the_system_vm_with_its_own_host_key(cloud: BootedCloud, kin
 
 
 def test_another_host_key_is_refused_and_a_reused_address_does_not_warn(cloud: BootedCloud) -> None:
-    """The other VM's key stands for an impostor at the address; a stranger's old key at it is no warning."""
+    """The other VM's key represents an impostor; an old key of a reused address causes no warning."""
     ssvm, cpvm = (cloud.system_vm(kind)["name"] for kind in KINDS)
     line = shlex.split(cloud.cli("ssh", "--print", ssvm).stdout)
     known_hosts = Path(next(word for word in line if "UserKnownHostsFile" in word).partition("=")[2])
@@ -109,7 +109,7 @@ def test_curl_on_the_unix_socket(cloud: BootedCloud) -> None:
 
 
 def test_guests_have_the_configured_memory(cloud: BootedCloud) -> None:
-    """The lab boots them with the least they must work with: 512 MB and 256 MB."""
+    """The lab boots them with their minimum: 512 MB and 256 MB."""
     for kind, memory_mib in (("secondarystoragevm", 512), ("consoleproxy", 256)):
         health = cloud.cli_json("rpc", "call", cloud.system_vm(kind)["name"], "agent.health")
         assert health["memory_total_bytes"] < memory_mib * 2**20

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page and a console as they are advertised: by name, by wildcard, by address, and behind an nginx.
+"""Page and console at advertised addresses: by name, by wildcard, by address, and behind an nginx.
 
 Chromium has the public root in its store and no flag about certificates. The daemon is restarted with each
 variant's configuration, and at the end with its own again.
@@ -41,7 +41,7 @@ def machine(cloud: BootedCloud) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def own_files(cloud: BootedCloud) -> Iterator[dict[Path, str]]:
-    """The cloud's own configuration, which it has again at the end."""
+    """The cloud's configuration, which is restored at the end."""
     layout = cloud.plan.layout
     [zone] = layout.zones.glob("*.yaml")
     files = {path: path.read_text() for path in (layout.config_file, zone)}
@@ -80,7 +80,7 @@ def restart(cloud: BootedCloud) -> None:
 
 @contextmanager
 def chromium(home: Path, *roots: str) -> Iterator[BrowserContext]:
-    """A browser whose store trusts these roots (PEM) besides its own."""
+    """A browser that also trusts these roots (PEM)."""
     store = home / ".pki/nssdb"
     store.mkdir(parents=True, exist_ok=True)
     run: list[str | Path] = ["certutil", "-d", f"sql:{store}"]
@@ -191,7 +191,7 @@ def test_a_path_behind_an_nginx_with_tls_works(
 def nginx(
     cloud: BootedCloud, folder: Path, port: int, certificate: trustme.LeafCert, root: str
 ) -> Iterator[None]:
-    """What an operator would write; the second leg is TLS again, and checked."""
+    """The configuration of an operator; nginx connects by verified TLS."""
     (folder / "chain.pem").write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
     (folder / "key.pem").write_bytes(certificate.private_key_pem.bytes())
     (folder / "root.pem").write_text(root)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A killed daemon: machines and downloads go on, and the next one adopts them."""
+"""A killed daemon: VMs and downloads continue, and the next daemon adopts them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One kill of each kind while downloads go on; `make soak-control` is the same two hundred times."""
+"""One kill of each kind during downloads; `make soak-control` does two hundred."""
 
 from __future__ import annotations
 

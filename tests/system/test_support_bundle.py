@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is in a bundle, and that no secret of the cloud is; also when the daemon is gone."""
+"""The content of a support bundle, without secrets, with and without a daemon."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def unpack(path: Path) -> dict[str, str]:
 
 
 def secrets_of(cloud: BootedCloud) -> list[str]:
-    """The middle of every key, and the words that open the cloud."""
+    """Return the middle of every key, and the passwords."""
     login = cloud.lab.login
     found = [login.password, login.secret_key]
     for key in (*cloud.plan.layout.pki.glob("*.key"), cloud.plan.layout.pki / "ssh_key"):
