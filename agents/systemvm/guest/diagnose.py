@@ -16,7 +16,7 @@ import subprocess
 import sys
 
 from systemvm.service.slowness import scaled_s
-from systemvm.wire.diagnostics import DiagnosisError, check
+from systemvm.wire.diagnostics import DiagnosticsRequestError, check
 
 RUN_TIMEOUT_S = 90.0
 _OUTPUT_MAX = 64 * 1024
@@ -41,19 +41,19 @@ class DiagnosisProgram(enum.Enum):
     def of(cls, label: str) -> DiagnosisProgram:
         """Return the program of a type, compared without case.
 
-        Raises: DiagnosisError when the type is unknown.
+        Raises: DiagnosticsRequestError when the type is unknown.
         """
         for kind in cls:
             if kind.label == label.lower():
                 return kind
         known = ", ".join(kind.label for kind in cls)
-        raise DiagnosisError(f"unknown type of diagnosis: {label!r}; known types: {known}")
+        raise DiagnosticsRequestError(f"unknown type of diagnosis: {label!r}; known types: {known}")
 
 
 def command(kind: DiagnosisProgram, address: str, params: str = "") -> list[str]:
     """Return the argv; the limiting option is added unless the parameters contain it, as in CloudStack.
 
-    Raises: DiagnosisError when the address or a parameter is not allowed.
+    Raises: DiagnosticsRequestError when the address or a parameter is not allowed.
     """
     check(address, params)
     options = params.split()
@@ -97,7 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
 
             sys.stdout.buffer.write(diagnostics_bundle.archive(argv[1:]))
             return 0
-    except DiagnosisError as error:
+    except DiagnosticsRequestError as error:
         sys.stderr.write(f"systemvm-diagnose: {error}\n")
         return EXIT_USAGE
     sys.stderr.write(

@@ -16,7 +16,7 @@ from pathlib import Path
 from systemvm.guest.boot_argument_error import BootError, boot_argument_error
 from systemvm.guest.network_plan import Interface, Network, NetworkPlan
 from systemvm.wire.boot_failure import BootFailure
-from systemvm.wire.denied_networks import RESERVED, of_zone, through_nat64
+from systemvm.wire.denied_networks import RESERVED, nat64_network, zone_networks
 from systemvm.wire.role import Role
 
 #: The port of systemvm-console.socket.
@@ -40,10 +40,10 @@ def sets(plan: NetworkPlan, arguments: Mapping[str, str]) -> dict[str, list[Netw
 
 def fetch_denied(arguments: Mapping[str, str]) -> Iterator[Network]:
     """Yield where fetch must not connect: the networks of its policy, and those reached through NAT64."""
-    for network in (*(network for network, _ in RESERVED), *of_zone(arguments)):
+    for network in (*(network for network, _ in RESERVED), *zone_networks(arguments)):
         yield network
         if isinstance(network, IPv4Network):
-            yield through_nat64(network)
+            yield nat64_network(network)
 
 
 def script(rules: Path, plan: NetworkPlan, arguments: Mapping[str, str]) -> str:

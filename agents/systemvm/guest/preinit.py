@@ -128,7 +128,7 @@ def prepare(paths: GuestPaths, machine: SystemCalls = REAL) -> str:
     bootstrap.deliver(identity, paths, machine.run)
     files.write(paths.boot_up_done, strftime("%a %b %e %H:%M:%S UTC %Y\n", gmtime()))
     nics = ", ".join(f"{nic.device} {addr}" for nic in plan.interfaces for addr in nic.addresses)
-    unknown = boot_argument_keys.unknown(arguments)
+    unknown = boot_argument_keys.unknown_keys(arguments)
     ignored = f"; ignored unknown keys: {', '.join(unknown)[:200]}" if unknown else ""
     return f"{name} is a {role.value}: {nics}{ignored}{clock_note}"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages that every agent speaks: `hello`, `ping`, `agent.health`, `identity.sign`."""
+"""Messages of every agent: `hello`, `ping`, `agent.health`, `identity.sign`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ SIGN = "identity.sign"  # agent → daemon
 RENEW = "identity.renew"  # daemon → agent: make a new key and have it signed now
 PATCH = "agent.patch"  # daemon → agent: new agent code into a running image
 
-#: What is spoken with an agent whatever its version, so that it can be seen, patched and replaced.
-LIFELINE = frozenset({HELLO, PING, HEALTH, CHECK, SIGN, RENEW, PATCH})
+#: Methods for agents of any version, so that they can be examined, patched and replaced.
+VERSION_INDEPENDENT_METHODS = frozenset({HELLO, PING, HEALTH, CHECK, SIGN, RENEW, PATCH})
 
 
 @frozen
 class Hello:
-    """Who is calling, and what it runs; `name` and `role` must be those of the certificate."""
+    """Name, role and versions of an agent; `name` and `role` must be those of its certificate."""
 
     protocol_version: int
     name: str
@@ -32,12 +32,12 @@ class Hello:
     boot_id: str
     clock_unix_s: float
     host_keys: list[str] = field(factory=list)  # public ssh host keys, OpenSSH text form
-    instance: str = ""  # of the agent's process: another one knows nothing of this one's sessions
+    instance: str = ""  # of the agent's process: a new process has none of the sessions of the old one
 
 
 @frozen
 class Welcome:
-    """The daemon's answer: the agent is Up from here on."""
+    """The daemon's answer, with the protocol version to speak."""
 
     protocol_version: int
     host_uuid: str
@@ -58,7 +58,7 @@ class Pong:
 
 @frozen
 class Health:
-    """A snapshot of the guest, cheap enough to ask for every few seconds."""
+    """A snapshot of the guest, cheap enough for a call every few seconds."""
 
     uptime_s: float
     load_1min: float
@@ -68,7 +68,7 @@ class Health:
     root_free_bytes: int
     failed_units: list[str]
     reconnects: int
-    load: MachineLoad | None = None  # None: its agent is older than this member
+    load: MachineLoad | None = None  # None: the agent is older than this member
 
 
 @frozen

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every key of CloudStack's boot arguments (reference 1.3 to 1.5): who takes it, or why nobody does."""
+"""Every key of CloudStack's boot arguments (reference 1.3 to 1.5): supported, or why it is ignored."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 
-#: Taken: by preinit, or later by the agent out of `cmd_line.json`.
-_TAKEN = """
+#: Read by preinit, or later by the agent from `cmd_line.json`.
+_SUPPORTED = """
 template type name host port zone pod guid authorized_key clock
 gateway ip6gateway defaultroute mgmtcidr localgw private.network.device public.network.device nic_macs
 mtu publicMtu privateMtu bootproto disable_rp_filter
@@ -16,40 +16,40 @@ internaldns1 internaldns2 dns1 dns2 ip6dns1 ip6dns2 domain dnssearchorder useext
 fetch_denied ntpserverlist vncport proxy_vm session_reconnection_window useHttpsToUpload sslcopy
 certificate cacertificate privatekey
 """
-UNDERSTOOD = frozenset(_TAKEN.split())
+SUPPORTED_KEYS = frozenset(_SUPPORTED.split())
 _NUMBERED = re.compile(r"eth\d+(ip|mask|ip6|ip6prelen)")
 
-#: Not taken, and why that is right.
-IGNORED = {
+#: Ignored, each with its reason.
+IGNORED_KEYS = {
     "workers": "threads of the Java agent",
     "resource": "a Java class",
     "instance": "a Java agent's name for its configuration",
-    "role": "what commands an SSVM gets is the daemon's choice at each",
-    "premium": "a build of the Java agent",
-    "vmpassword": "nobody logs in by password: the only way in is ssh with authorized_key",
-    "sshonguest": "ssh is on the control NIC and never elsewhere",
+    "role": "the daemon decides which commands an SSVM receives",
+    "premium": "an edition of the Java agent",
+    "vmpassword": "there is no login by password, only ssh with authorized_key",
+    "sshonguest": "ssh listens on the control NIC only",
     "keystore_password": "there is no Java keystore",
-    "validity": "the life of a certificate is its signer's choice",
-    "logrotatefrequency": "the journal is capped by size",
-    "userdata": "no cloud-init: an appliance is what its image says",
-    "extra_pubnics": "more public NICs are a router's; each ethNip is taken here, however many there are",
-    "vpccidr": "a router's",
-    "dhcprange": "a router's",
+    "validity": "the signer decides how long a certificate is valid",
+    "logrotatefrequency": "the size of the journal is limited",
+    "userdata": "there is no cloud-init",
+    "extra_pubnics": "only routers have extra public NICs; each ethNip is supported here",
+    "vpccidr": "only for routers",
+    "dhcprange": "only for routers",
 }
 _ROUTER = re.compile(r"(redundant_|guest|dhcp|vpc|router).*")
 
 
-def understood(key: str) -> bool:
-    return key in UNDERSTOOD or _NUMBERED.fullmatch(key) is not None
+def is_supported(key: str) -> bool:
+    return key in SUPPORTED_KEYS or _NUMBERED.fullmatch(key) is not None
 
 
-def why_ignored(key: str) -> str | None:
-    """None for a key that is taken or unknown."""
-    if understood(key):
+def reason_ignored(key: str) -> str | None:
+    """Return why a key is ignored; None for a key that is supported or unknown."""
+    if is_supported(key):
         return None
-    return IGNORED.get(key) or ("a router's" if _ROUTER.fullmatch(key) else None)
+    return IGNORED_KEYS.get(key) or ("only for routers" if _ROUTER.fullmatch(key) else None)
 
 
-def unknown(keys: Iterable[str]) -> list[str]:
-    """Those that neither this appliance nor CloudStack knows: most often a slip of the pen."""
-    return sorted(key for key in keys if not understood(key) and why_ignored(key) is None)
+def unknown_keys(keys: Iterable[str]) -> list[str]:
+    """Return the keys that neither this appliance nor CloudStack has: most often typing errors."""
+    return sorted(key for key in keys if not is_supported(key) and reason_ignored(key) is None)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CloudStack's boot arguments: `key=value` words separated by blanks.
+"""CloudStack's boot arguments: `key=value` pairs separated by blanks.
 
 Upstream cuts a value at its second `=` (base64 padding is lost) and finds the role by an unanchored pattern;
-here a word is split once, from the left, and keys are compared whole (reference 1.5).
+here a pair is split once, at its first `=`, and keys are compared whole (reference 1.5).
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ SECRET_KEYS = frozenset({*IDENTITY_KEYS, "keystore_password", "vmpassword"})
 
 
 def parse(text: str) -> dict[str, str]:
-    """Split a cmdline into its keys; a word without `=` is a flag, its value empty; the last of two wins."""
+    """Split a cmdline into keys and values.
+
+    A key without `=` has an empty value. The last of two equal keys wins.
+    """
     arguments: dict[str, str] = {}
     for word in text.split():
         key, _, value = word.partition("=")
@@ -33,10 +36,13 @@ def parse(text: str) -> dict[str, str]:
 
 
 def format(arguments: Mapping[str, object] | Iterable[tuple[str, object]]) -> str:
-    """Join keys and values as CloudStack does; ValueError for a value that holds a blank."""
+    """Join keys and values as CloudStack does.
+
+    Raises: ValueError when a value contains white space.
+    """
     pairs = arguments.items() if isinstance(arguments, Mapping) else arguments
     words = [f"{key}={value}" for key, value in pairs]
     for word in words:
         if word.split() != [word]:
-            raise ValueError(f"boot argument {word.partition('=')[0]!r} holds white space")
+            raise ValueError(f"boot argument {word.partition('=')[0]!r} contains white space")
     return " ".join(words)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checksums as CloudStack's users write them: `{ALG}hex`, or the hex digits alone (DigestHelper.java).
+"""Checksums as CloudStack's users write them: `{ALG}hex`, or only the hexadecimal digits (DigestHelper.java).
 
 The daemon and the SSVM read a checksum with this one rule. Without `{ALG}` CloudStack takes MD5; publishers
 print 64 or 128 digits without a name, and their length leaves only one algorithm that they can be of.
@@ -38,7 +38,10 @@ class ChecksumAlgorithm(enum.Enum):
 
     @classmethod
     def named(cls, text: str) -> ChecksumAlgorithm:
-        """By its name in any case, with or without the hyphen; ValueError for any other."""
+        """Return the algorithm of a name in any case, with or without the hyphen.
+
+        Raises: ValueError when the name is unknown.
+        """
         name = text.strip().upper().replace("-", "")
         for algorithm in cls:
             if algorithm.value.replace("-", "") == name:
@@ -60,7 +63,7 @@ _BY_LENGTH = {digits: algorithm for algorithm, digits in _HEX_DIGITS.items()}
 
 @frozen
 class Checksum:
-    """An algorithm and the digest that it must come to, in lower-case hexadecimal."""
+    """An algorithm and the expected digest, in lower-case hexadecimal."""
 
     algorithm: ChecksumAlgorithm
     hex: str
@@ -70,9 +73,12 @@ class Checksum:
 
 
 def parse(text: str) -> Checksum:
-    """Read what a user registered; ValueError says why it cannot be the digest of any file.
+    """Parse a checksum as a user registers it.
 
-    A named digest that is too short gets zeros in front, as in CloudStack: some tools drop them.
+    A digest with an algorithm that is too short is padded with zeros in front, as in CloudStack, because some
+    tools drop them.
+
+    Raises: ValueError when no file can have this checksum.
 
     >>> str(parse("{sha1}" + "A" * 40)) == "{SHA-1}" + "a" * 40
     True
@@ -81,7 +87,7 @@ def parse(text: str) -> Checksum:
     """
     match = _SYNTAX.fullmatch(text.strip())
     if match is None:
-        raise ValueError("the checksum cannot be read; write it as {ALGORITHM}hexadecimal")
+        raise ValueError("checksum is invalid; write it as {ALGORITHM}hexadecimal")
     digest = match["digest"].strip().lower()
     if not _HEX.fullmatch(digest):
         raise ValueError(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages about consoles, spoken with CPVMs."""
+"""Messages about consoles, between daemon and CPVMs."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from attrs import field, frozen
 
 CONSOLE_SETUP = "console.setup"  # daemon → agent: public certificate and advertised endpoint; idempotent
 CONSOLE_AUTHORIZE = "console.authorize"  # agent → daemon: spends a token, atomically
-CONSOLE_TARGET = "console.target"  # agent → daemon: where a session's VM is now, asked at every connection
+CONSOLE_TARGET = "console.target"  # agent → daemon: where a session's VM is now, for every connection
 CONSOLE_CLOSED = "console.closed"  # agent → daemon: a call, the session row ends with it
 CONSOLE_LOAD = "console.load"  # agent → daemon, notification
-CONSOLE_LIST = "console.list"  # daemon → agent: the sessions that it keeps (protocol 2)
-CONSOLE_END = "console.end"  # daemon → agent: sessions that there are no more (protocol 2)
+CONSOLE_LIST = "console.list"  # daemon → agent: the sessions that it has (protocol 2)
+CONSOLE_END = "console.end"  # daemon → agent: sessions that have ended (protocol 2)
 
 
 class ConsoleRefusal(enum.Enum):
-    """Why the daemon says no to `console.authorize` or `console.target`, or ends a session.
+    """Why the daemon refuses `console.authorize` or `console.target`, or ends a session.
 
     Sent as `{"reason": fallback value, "code": value}` in the data of a REFUSED error, and as `code` of
     `console.end`; the CPVM turns it into a page or a close code.
@@ -58,7 +58,7 @@ class ConsoleSetup:
     certificate_pem: str = field(repr=False)  # leaf first, then the chain
     private_key_pem: str = field(repr=False)
     trusted_proxies: list[str] = field(factory=list)  # networks whose X-Forwarded-For counts
-    bind_address: bool = False  # a browser's cookie works from where its token was spent, and nowhere else
+    bind_address: bool = False  # a browser's cookie only works from the address that spent its token
 
 
 @frozen

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where no image may come from: the one table for fetch's policy and for the guest's firewall.
+"""Networks that no image is fetched from: one table for fetch's policy and for the guest's firewall.
 
-An own table, because `ipaddress.is_global` lets NAT64 and 6to4 by. Sources: IANA's special-purpose address
-registries (RFC 6890). Python's own library alone: systemvm-preinit reads it at every start of a machine.
+`ipaddress.is_global` is not used, because it accepts NAT64 and 6to4. Sources: IANA's special-purpose address
+registries (RFC 6890). Only Python's own library is imported, because systemvm-preinit uses this at each boot.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 Network = IPv4Network | IPv6Network
 
-#: Nobody's image server is here, in any zone.
+#: Networks without image servers, in any zone.
 RESERVED: tuple[tuple[Network, str], ...] = tuple(
     (ip_network(network), why)
     for network, why in (
@@ -25,9 +25,9 @@ RESERVED: tuple[tuple[Network, str], ...] = tuple(
         ("240.0.0.0/4", "reserved"),
         ("::/128", "this host"),
         ("::1/128", "loopback"),
-        ("::ffff:0:0/96", "an IPv4 address in IPv6 clothes"),
-        ("::ffff:0:0:0/96", "an IPv4 address in IPv6 clothes"),
-        ("::/96", "an IPv4 address in IPv6 clothes"),
+        ("::ffff:0:0/96", "an IPv4 address embedded in IPv6"),
+        ("::ffff:0:0:0/96", "an IPv4 address embedded in IPv6"),
+        ("::/96", "an IPv4 address embedded in IPv6"),
         ("64:ff9b:1::/48", "local-use NAT64"),
         ("100::/64", "discard-only"),
         ("2001::/32", "Teredo"),
@@ -41,31 +41,31 @@ RESERVED: tuple[tuple[Network, str], ...] = tuple(
     )
 )
 
-#: RFC 6052's prefix, legitimate in networks without IPv4: what counts is where the translator goes.
+#: RFC 6052's prefix, legitimate in networks without IPv4: the embedded IPv4 address decides.
 NAT64 = IPv6Network("64:ff9b::/96")
 
-#: What a user is told of a hypervisor's and a system VM's public address alike.
+#: In messages to users, for public addresses of hypervisors and of system VMs.
 OWN_ADDRESS = "an address of this cloud's own"
 
 _NICS = range(8)
 
 
-def behind_nat64(address: IPv6Address) -> IPv4Address | None:
+def embedded_ipv4(address: IPv6Address) -> IPv4Address | None:
     """The IPv4 address that a NAT64 translator connects to for `address`; None outside its prefix."""
     return IPv4Address(int(address) & 0xFFFFFFFF) if address in NAT64 else None
 
 
-def through_nat64(network: IPv4Network) -> IPv6Network:
+def nat64_network(network: IPv4Network) -> IPv6Network:
     """The IPv6 addresses by which a NAT64 translator reaches `network`."""
     first = int(NAT64.network_address) | int(network.network_address)
     return IPv6Network((first, NAT64.prefixlen + network.prefixlen))
 
 
-def of_zone(boot: Mapping[str, str]) -> dict[Network, str]:
-    """What the zone keeps for itself, by the boot arguments: each network with what it is.
+def zone_networks(boot: Mapping[str, str]) -> dict[Network, str]:
+    """Return the zone's own networks from the boot arguments, each with a description.
 
-    Control, management and storage networks, the stores' servers, gateways, this VM's own public addresses,
-    and what `fetch_denied=` names: the cloud's own among public addresses.
+    These are the control, management and storage networks, the stores' servers, gateways, this VM's public
+    addresses, and those of `fetch_denied=`: the cloud's own public addresses.
     """
     found: dict[Network, str] = {}
     for cidr, what in _named(boot):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runDiagnostics may be asked: one rule for the API, which refuses early, and the guest, which runs."""
+"""The parameters of runDiagnostics: one rule for the API, which rejects early, and for the guest."""
 
 from __future__ import annotations
 
@@ -16,18 +16,23 @@ _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?"
 _HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*\.?")
 
 
-class DiagnosisError(SystemVmError):
-    """What was asked for cannot be run; the message says what is wrong with it."""
+class DiagnosticsRequestError(SystemVmError):
+    """The parameters of runDiagnostics are invalid."""
 
     code = FailureCode.INVALID
 
 
 def check(address: str, params: str) -> None:
-    """DiagnosisError for an address or parameters that could be something else: an option, a command."""
+    """Reject an address or parameters that could be an option or a command.
+
+    Raises: DiagnosticsRequestError when one of them is invalid.
+    """
     if not _PARAMS.fullmatch(params):
-        raise DiagnosisError("params may hold nothing but letters, digits, dashes, dots and blanks")
+        raise DiagnosticsRequestError("params must only contain letters, digits, dashes, dots and blanks")
     try:
         ip_address(address)
     except ValueError:
         if not _HOST.fullmatch(address):
-            raise DiagnosisError(f"{address!r} is neither an address nor a host name") from None
+            raise DiagnosticsRequestError(
+                f"address must be an IP address or a host name: {address!r}"
+            ) from None

@@ -25,7 +25,7 @@ OLDEST = 1
 LISTINGS_SINCE = 2
 
 
-class Fit(enum.Enum):
+class Compatibility(enum.Enum):
     """How an agent's version stands to this end's."""
 
     GOOD = "good"
@@ -33,9 +33,9 @@ class Fit(enum.Enum):
     TOO_NEW = "too new"
 
     @classmethod
-    def of(cls, version: int) -> Fit:
+    def of(cls, version: int) -> Compatibility:
         """
-        >>> [Fit.of(version).value for version in (0, OLDEST, CURRENT, 4)]
+        >>> [Compatibility.of(version).value for version in (0, OLDEST, CURRENT, 4)]
         ['too old', 'good', 'good', 'too new']
         """
         if version < OLDEST:

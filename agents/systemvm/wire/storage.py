@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages about secondary storage and templates, spoken with SSVMs."""
+"""Messages about secondary storage and templates, between daemon and SSVMs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 STORAGE_SETUP = "storage.setup"  # daemon → agent: mount a store; idempotent
 STORAGE_STATS = "storage.stats"  # daemon → agent
-STORAGE_JOBS = "storage.jobs"  # daemon → agent: the downloads that it knows (protocol 2)
+STORAGE_JOBS = "storage.jobs"  # daemon → agent: the downloads that it has (protocol 2)
 TEMPLATE_LIST = "template.list"  # daemon → agent: what is on a store, by pages (protocol 2)
 TEMPLATE_DOWNLOAD = "template.download"  # daemon → agent: get or start, idempotent by job_id
 TEMPLATE_ABORT = "template.abort"  # daemon → agent
@@ -66,7 +66,7 @@ class StoreStats:
 
 @frozen
 class DownloadRequest:
-    """All that an SSVM needs to bring one template or ISO from a URL to a store."""
+    """All that an SSVM needs to download one template or ISO to a store."""
 
     job_id: str
     request_id: str
@@ -96,7 +96,7 @@ class DownloadError:
 
 @frozen
 class DownloadStep:
-    """Where a download has come to, and when, by the SSVM's clock."""
+    """What a download did, and when by the SSVM's clock."""
 
     text: str
     at_unix_s: float
@@ -104,7 +104,7 @@ class DownloadStep:
 
 @frozen
 class DownloadStatus:
-    """A download as its SSVM sees it; sent as progress, as the final word, and as the answer to a request."""
+    """A download as its SSVM sees it; sent as progress, at the end, and as the answer to a request."""
 
     job_id: str
     state: DownloadState
@@ -116,7 +116,7 @@ class DownloadStatus:
     virtual_size_bytes: int | None = None
     checksum: str | None = None  # of the file as downloaded
     steps: list[DownloadStep] = field(factory=list)  # so far; `systemvm trace` shows them
-    waits_for_store: bool = False  # its store is busy or does not answer: it takes no one else's place
+    waits_for_store: bool = False  # for a store that is busy or does not answer: it does not count as active
 
     @property
     def percent(self) -> int:
@@ -142,7 +142,7 @@ class TemplateDelete:
 
 @frozen
 class JobListing:
-    """Every download that an SSVM knows, ended ones among them. One that cannot tell answers an error."""
+    """Every download that an SSVM has, also ended ones. An SSVM that cannot list them answers an error."""
 
     jobs: list[DownloadStatus]
 

@@ -81,7 +81,7 @@ def test_fetch_is_kept_from(address: str, fetch_denied: list[IPv4Network | IPv6N
     assert any(ip_address(address) in net for net in fetch_denied)
 
 
-NETWORKS = [*(net for net, _ in denied_networks.RESERVED), *denied_networks.of_zone(ARGUMENTS)]
+NETWORKS = [*(net for net, _ in denied_networks.RESERVED), *denied_networks.zone_networks(ARGUMENTS)]
 
 
 @st.composite
@@ -91,7 +91,7 @@ def addresses(draw: st.DrawFn) -> IPv4Address | IPv6Address:
         return draw(st.ip_addresses())
     net = draw(st.sampled_from(NETWORKS))
     if isinstance(net, IPv4Network) and draw(st.booleans()):
-        net = denied_networks.through_nat64(net)
+        net = denied_networks.nat64_network(net)
     number = draw(st.sampled_from([-1, 0, net.num_addresses - 1, net.num_addresses]))
     number += int(net.network_address)
     kind = type(net.network_address)
@@ -103,7 +103,7 @@ def test_the_firewall_and_fetchs_own_policy_agree(
     fetch_denied: list[IPv4Network | IPv6Network], address: IPv4Address | IPv6Address
 ) -> None:
     """The one table in two places: whoever takes fetch over is held by the second."""
-    of_zone = denied_networks.of_zone(ARGUMENTS)
+    of_zone = denied_networks.zone_networks(ARGUMENTS)
     policy = AddressPolicy.of_zone((str(net), what) for net, what in of_zone.items())
     denied = any(address in net for net in fetch_denied if net.version == address.version)
     assert denied == (policy.why_denied(address) is not None), address

@@ -11,7 +11,7 @@ from systemvm.management.state.status import AgentState
 from systemvm.rpc.core.call import Connection
 from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.wire.agent import Health, Hello
-from systemvm.wire.protocol import LISTINGS_SINCE, Fit
+from systemvm.wire.protocol import LISTINGS_SINCE, Compatibility
 from systemvm.wire.role import Role
 from systemvm.wire.slowness import MachineLoad
 
@@ -83,9 +83,9 @@ class Agent:
         return reported or MachineLoad()
 
     @property
-    def fit(self) -> Fit:
+    def fit(self) -> Compatibility:
         """Whether its protocol version is compatible with this daemon; GOOD before its hello."""
-        return Fit.GOOD if self.hello is None else Fit.of(self.hello.protocol_version)
+        return Compatibility.GOOD if self.hello is None else Compatibility.of(self.hello.protocol_version)
 
     @property
     def has_listings(self) -> bool:

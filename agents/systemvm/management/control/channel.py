@@ -30,9 +30,9 @@ from systemvm.service.connection_limits import ConnectionLimits, source_of_addre
 from systemvm.service.scaled_timer import ScaledTimer
 from systemvm.wire.agent import (
     HELLO,
-    LIFELINE,
     PING,
     SIGN,
+    VERSION_INDEPENDENT_METHODS,
     Hello,
     Ping,
     Pong,
@@ -41,7 +41,7 @@ from systemvm.wire.agent import (
     Welcome,
 )
 from systemvm.wire.call_refusal import CallRefusal
-from systemvm.wire.protocol import CURRENT, OLDEST, Fit, negotiate
+from systemvm.wire.protocol import CURRENT, OLDEST, Compatibility, negotiate
 from systemvm.wire.role import Role
 from systemvm.wire.vm_name import VmName
 
@@ -191,7 +191,7 @@ class ControlChannel:
 
         An agent of an incompatible protocol is not prepared: it stays connected, to be patched or replaced.
         """
-        if agent.fit is not Fit.GOOD:
+        if agent.fit is not Compatibility.GOOD:
             if agent.peer is peer:
                 self._directory.set_status(agent, _unfit(agent))
             return
@@ -241,7 +241,11 @@ class ControlChannel:
     def _guard(self, call: Call, method: Method) -> None:
         """Refuse calls of an agent of an incompatible protocol, except those that keep it alive."""
         agent = self._directory.agent(call.caller.name)
-        if agent is not None and agent.fit is not Fit.GOOD and method.name not in LIFELINE:
+        if (
+            agent is not None
+            and agent.fit is not Compatibility.GOOD
+            and method.name not in VERSION_INDEPENDENT_METHODS
+        ):
             status = _unfit(agent)
             raise RpcError.refused(CallRefusal.PROTOCOL_VERSION, f"this agent {status.reason}", status.hint)
 
@@ -261,7 +265,7 @@ def _unfit(agent: Agent) -> AgentStatus:
     version = agent.hello.protocol_version if agent.hello is not None else 0
     versions = f"protocol version {version}, this daemon supports {OLDEST} to {CURRENT}"
     replace = f"run systemvm system-vm destroy {agent.name} to replace it by one of this daemon's image"
-    if agent.fit is Fit.TOO_NEW:
+    if agent.fit is Compatibility.TOO_NEW:
         reason, first = "is newer than this daemon", "upgrade the management daemon"
     else:
         reason, first = "is too old", f"run systemvm system-vm patch {agent.name} to update it"

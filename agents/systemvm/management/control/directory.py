@@ -16,8 +16,8 @@ from systemvm.rpc.core.call import Caller, Connection
 from systemvm.rpc.core.errors import FORBIDDEN, NOT_CONNECTED, RpcError
 from systemvm.service import slowness
 from systemvm.service.slowness import TimeoutScale
-from systemvm.wire.agent import LIFELINE, Hello
-from systemvm.wire.protocol import Fit
+from systemvm.wire.agent import VERSION_INDEPENDENT_METHODS, Hello
+from systemvm.wire.protocol import Compatibility
 from systemvm.wire.role import Role
 from systemvm.wire.slowness import MachineLoad
 from systemvm.wire.vm_name import VmName
@@ -187,7 +187,11 @@ class AgentDirectory:
                 f"agent of {name} is {agent.status.state.value}{why}",
                 {"hint": agent.status.hint or f"run systemvm check {name}"},
             )
-        if agent.fit is not Fit.GOOD and method not in LIFELINE and not method.startswith("rpc."):
+        if (
+            agent.fit is not Compatibility.GOOD
+            and method not in VERSION_INDEPENDENT_METHODS
+            and not method.startswith("rpc.")
+        ):
             raise RpcError(
                 NOT_CONNECTED,
                 f"agent of {name} {agent.status.reason}",

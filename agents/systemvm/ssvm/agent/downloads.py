@@ -245,7 +245,7 @@ class DownloadManager:
         denied = [
             *(
                 DeniedNetwork(str(net), what)
-                for net, what in denied_networks.of_zone(self._context.boot).items()
+                for net, what in denied_networks.zone_networks(self._context.boot).items()
             ),
             DeniedNetwork(request.store.server, "a storage server"),
             *(DeniedNetwork(cidr, denied_networks.OWN_ADDRESS) for cidr in request.denied_networks),

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 
 from attrs import field, frozen
 
-from systemvm.wire.denied_networks import RESERVED, behind_nat64
+from systemvm.wire.denied_networks import RESERVED, embedded_ipv4
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -27,7 +27,7 @@ class AddressPolicy:
     def why_denied(self, address: Address) -> str | None:
         """Return the reason why an address is denied; None when it is allowed."""
         if isinstance(address, IPv6Address):
-            translated = behind_nat64(address)
+            translated = embedded_ipv4(address)
             if translated is not None:
                 return self.why_denied(translated)
             if address.scope_id is not None:

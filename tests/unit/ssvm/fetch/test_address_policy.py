@@ -23,7 +23,9 @@ BOOT = {
     "eth4ip": "0.0.0.0",
     "eth4mask": "0.0.0.0",
 }  # fmt: skip
-ZONE = AddressPolicy.of_zone((str(network), what) for network, what in denied_networks.of_zone(BOOT).items())
+ZONE = AddressPolicy.of_zone(
+    (str(network), what) for network, what in denied_networks.zone_networks(BOOT).items()
+)
 
 
 @pytest.mark.parametrize(

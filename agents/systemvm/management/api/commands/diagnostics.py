@@ -19,7 +19,7 @@ from systemvm.management.api.principal import ADMIN_ONLY
 from systemvm.management.jobs.runner import JobRunner, RunningJob
 from systemvm.management.state.database import Database
 from systemvm.management.system_vms.diagnostics import DiagnosticsResult
-from systemvm.wire.diagnostics import TYPES, DiagnosisError, check
+from systemvm.wire.diagnostics import TYPES, DiagnosticsRequestError, check
 
 
 class DiagnosticsRunner(Protocol):
@@ -86,7 +86,7 @@ class DiagnosticsCommands:
         address, params = call.arguments["ipaddress"], call.arguments.get("params", "")
         try:
             check(address, params)
-        except DiagnosisError as error:
+        except DiagnosticsRequestError as error:
             raise parameter_error(str(error)) from None
         arguments = {"id": vm.uuid, "type": call.arguments["type"], "address": address, "params": params}
         return await start_job(self._jobs, call, "runDiagnostics", arguments, about="SystemVm", uuid=vm.uuid)

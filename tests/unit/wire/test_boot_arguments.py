@@ -46,7 +46,7 @@ def test_pairs_keep_their_order() -> None:
 
 @pytest.mark.parametrize("value", ["two words", "new\nline", "tab\tbed", "end "])
 def test_white_space_is_refused_and_the_value_not_quoted(value: str) -> None:
-    with pytest.raises(ValueError, match="'vmpassword' holds white space") as refused:
+    with pytest.raises(ValueError, match="'vmpassword' contains white space") as refused:
         boot_arguments.format({"vmpassword": value})
     assert value not in str(refused.value)
 

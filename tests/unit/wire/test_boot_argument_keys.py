@@ -24,13 +24,13 @@ session_reconnection_window
 
 @pytest.mark.parametrize("key", CLOUDSTACKS.split())
 def test_every_key_of_cloudstack_is_taken_or_left_with_a_reason(key: str) -> None:
-    assert boot_argument_keys.understood(key) != bool(boot_argument_keys.why_ignored(key))
-    assert boot_argument_keys.unknown([key]) == []
+    assert boot_argument_keys.is_supported(key) != bool(boot_argument_keys.reason_ignored(key))
+    assert boot_argument_keys.unknown_keys([key]) == []
 
 
 def test_a_slip_of_the_pen_is_noticed() -> None:
-    assert boot_argument_keys.unknown(["gatway", "name", "eth2ip7", "vmpassword", "eth10ip"]) == [
+    assert boot_argument_keys.unknown_keys(["gatway", "name", "eth2ip7", "vmpassword", "eth10ip"]) == [
         "eth2ip7",
         "gatway",
     ]
-    assert boot_argument_keys.why_ignored("gatway") is None
+    assert boot_argument_keys.reason_ignored("gatway") is None
