@@ -62,7 +62,7 @@ class Appliance:
     def debian_packages(self) -> list[str]:
         base, own = TOP / "appliances/base", TOP / "appliances" / self.role
         files = [base / "packages", base / f"packages.{self.architecture}", own / "packages"]
-        names = [name for path in files if path.exists() for name in words(path)]
+        names = [name for path in files if path.exists() for name in read_list(path)]
         return [name.replace("@ARCH@", self.architecture) for name in names]
 
     @property
@@ -71,7 +71,7 @@ class Appliance:
         return [TOP / "appliances/base", TOP / "appliances" / self.role]
 
 
-def words(path: Path) -> list[str]:
+def read_list(path: Path) -> list[str]:
     """Return the lines of a list, without comments and blank lines."""
     lines = (line.partition("#")[0].strip() for line in path.read_text().splitlines())
     return [line for line in lines if line]

@@ -44,14 +44,14 @@ class AptRoom:
         if done.returncode != 0:
             raise SystemExit(
                 f"{done.stderr.strip()}\nerror: the mirror of Debian does not answer as it should\n"
-                "hint:  MIRROR=, CA_BUNDLE= and http_proxy choose another way; OFFLINE=1 asks nobody "
+                "hint:  MIRROR=, CA_BUNDLE= and http_proxy choose another source; OFFLINE=1 makes no request "
                 "(packer/README.md)"
             )
 
     def resolve(self, packages: Iterable[str], pins: Iterable[Deb] = ()) -> list[Deb]:
         """The set that apt would install on nothing; a pinned version is taken where the mirror has it.
 
-        Raises CannotResolveError with apt's own words.
+        Raises: CannotResolveError with apt's output.
         """
         preferences = "".join(
             f"Package: {deb.name}\nPin: version {deb.version}\nPin-Priority: 1001\n\n" for deb in pins
@@ -75,7 +75,7 @@ class AptRoom:
         if done.returncode != 0:
             raise SystemExit(f"{done.stderr.strip()}\nerror: cannot download all Debian packages")
 
-    def _apt(self, *words: str, directory: Path | None = None) -> subprocess.CompletedProcess[str]:
+    def _apt(self, *arguments: str, directory: Path | None = None) -> subprocess.CompletedProcess[str]:
         room = self.directory.resolve()
         settings = {
             "Dir::State": room / "state", "Dir::State::status": room / "status", "Dir::Cache": room / "cache",
@@ -85,9 +85,9 @@ class AptRoom:
             "APT::Install-Suggests": "false", "APT::Sandbox::User": "root", "Acquire::Languages": "none",
             "Acquire::Retries": "3", "Acquire::http::Timeout": "60", "Acquire::https::Timeout": "60",
         }  # fmt: skip
-        options = [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
+        options = [option for key, value in settings.items() for option in ("-o", f"{key}={value}")]
         return subprocess.run(
-            ["apt-get", *options, *mirror.apt_options(), *words],
+            ["apt-get", *options, *mirror.apt_options(), *arguments],
             capture_output=True, text=True, check=False, cwd=directory,
             env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"},
         )  # fmt: skip

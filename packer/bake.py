@@ -47,21 +47,21 @@ def run(
 ) -> None:
     """Run one step with its output in a log; a failure prints the end of the log.
 
-    With `show`, which is for Packer alone, its own steps are shown as they begin.
+    `show` prints Packer's steps as they begin.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    words, variables = [str(word) for word in command], {**os.environ, **(environment or {})}
+    argv, variables = [str(part) for part in command], {**os.environ, **(environment or {})}
     with log.open("wb") as stream:
         if show is not None:
-            code = run_shown(words, stream, variables, show)
+            code = run_shown(argv, stream, variables, show)
         else:
             done = subprocess.run(
-                words, input=stdin.encode(), stdout=stream, stderr=subprocess.STDOUT, env=variables,
+                argv, input=stdin.encode(), stdout=stream, stderr=subprocess.STDOUT, env=variables,
                 check=False,
             )  # fmt: skip
             code = done.returncode
     if code != 0:
-        raise SystemExit(f"{tail(log)}\nerror: {Path(words[0]).name} failed\nhint:  see {log}")
+        raise SystemExit(f"{tail(log)}\nerror: {Path(argv[0]).name} failed\nhint:  see {log}")
 
 
 def bake(appliance: Appliance, prefix: Path, bundle: Path, work: Path, accelerator: str) -> Path:
@@ -83,8 +83,8 @@ def bake(appliance: Appliance, prefix: Path, bundle: Path, work: Path, accelerat
         path.write_text(binary(name, content))
         smbios.append(path)
     architecture = appliance.machine
-    words = Accelerator(accelerator).arguments_for(architecture)
-    options = dict(zip(words[::2], words[1::2], strict=True))
+    argv = Accelerator(accelerator).arguments_for(architecture)
+    options = dict(zip(argv[::2], argv[1::2], strict=True))
     variables = {
         "name": appliance.name,
         "qemu": architecture.qemu,
@@ -114,9 +114,9 @@ def bake(appliance: Appliance, prefix: Path, bundle: Path, work: Path, accelerat
 
 def run_packer(work: Path, log: Path, show: Callable[[str], None]) -> None:
     """Run Packer, and once more when the VM's kernel crashed, which happens under emulation."""
-    words = (PACKER / "run-packer.sh", "build", work, work / "variables.json")
+    argv = (PACKER / "run-packer.sh", "build", work, work / "variables.json")
     try:
-        run(*words, log=log, show=show)
+        run(*argv, log=log, show=show)
     except SystemExit:
         console = work / SERIAL_LOG
         if not console.exists() or PANIC not in console.read_bytes():
@@ -127,7 +127,7 @@ def run_packer(work: Path, log: Path, show: Callable[[str], None]) -> None:
             f"images: {log.stem}: the kernel of Packer's machine crashed ({crashed}); once more", flush=True
         )
         shutil.rmtree(work / "output", ignore_errors=True)
-        run(*words, log=log, show=show)
+        run(*argv, log=log, show=show)
 
 
 def publish(

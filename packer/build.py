@@ -46,7 +46,7 @@ NEEDED = {
 }  # fmt: skip
 
 
-def say(text: str) -> None:
+def report(text: str) -> None:
     print(f"images: {text}", flush=True)
 
 
@@ -83,7 +83,7 @@ def only_one() -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("waiting for another build in this tree")
+            report("waiting for another build in this tree")
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
@@ -121,7 +121,7 @@ def build_rootfs(appliance: Appliance) -> None:
     if stamp.holds(inputs):
         return
     tar = rootfs_tar(appliance)
-    say(f"{appliance.name}: root file system from Debian's packages (about a minute)")
+    report(f"{appliance.name}: root file system from Debian's packages (about a minute)")
     BASE.mkdir(parents=True, exist_ok=True)
     new = tar.with_name(f"{appliance.name}.new.tar")
     cache = Cache.of(appliance.architecture)
@@ -168,7 +168,7 @@ def build_disk(appliance: Appliance) -> Path:
     prefix = BASE / appliance.name
     stamp, inputs = disk_stage(appliance)
     if not stamp.holds(inputs):
-        say(f"{appliance.name}: base disk, kernel and initial file system (a few seconds)")
+        report(f"{appliance.name}: base disk, kernel and initial file system (a few seconds)")
         run(
             PACKER / "base/disk.sh", rootfs_tar(appliance), TOP / "appliances/base",
             str(appliance.disk_bytes), prefix,
@@ -200,7 +200,7 @@ def choose_accelerator(prefix: Path) -> str:
         )  # fmt: skip
         answer.write_text(done.stdout)
         stamp.set(inputs)
-        say(f"accelerator: {done.stdout.strip()}")
+        report(f"accelerator: {done.stdout.strip()}")
     return answer.read_text().strip()
 
 
@@ -243,7 +243,7 @@ def build_image(appliance: Appliance, accelerator: str) -> None:
     novnc = NOVNC if role == "cpvm" else None
     stamp, inputs = image_stage(appliance)
     if stamp.holds(inputs):
-        say(f"{name}: up to date")
+        report(f"{name}: up to date")
         return
     root_sha256 = sha256_of(rootfs_tar(appliance))
     built = time.strftime("%Y-%m-%d", time.gmtime())
@@ -254,7 +254,7 @@ def build_image(appliance: Appliance, accelerator: str) -> None:
     work = BUILD / "packer" / name
     own = payload.build_own_wheel(appliance, BUILD / "packer" / f"{name}-wheel")
     bundle = payload.stage(appliance, work, [*wheels, own], novnc, facts)
-    say(f"{name}: Packer boots it, installs the agents, and makes it bootable (about two minutes)")
+    report(f"{name}: Packer boots it, installs the agents, and makes it bootable (about two minutes)")
     started = time.monotonic()
     image = bake(appliance, prefix, bundle, work, accelerator)
     size = image.stat().st_size
@@ -264,7 +264,7 @@ def build_image(appliance: Appliance, accelerator: str) -> None:
         )
     publish(appliance, prefix, image, [*wheels, own], novnc, facts, lock_of(appliance))
     stamp.set(inputs)
-    say(f"{name}: done in {time.monotonic() - started:.0f} s, {size / 2**20:.0f} MiB")
+    report(f"{name}: done in {time.monotonic() - started:.0f} s, {size / 2**20:.0f} MiB")
     shutil.rmtree(work)
 
 
@@ -277,17 +277,17 @@ def build_exports(appliance: Appliance) -> None:
         digest(sha256_of(image), PACKER / "export.py"),
     )
     if stamp.holds(inputs):
-        say(f"{appliance.name}: exports are up to date")
+        report(f"{appliance.name}: exports are up to date")
         return
-    say(f"{appliance.name}: VHD and OVA (half a minute)")
+    report(f"{appliance.name}: VHD and OVA (half a minute)")
     export.export(appliance)
     stamp.set(inputs)
 
 
 def main(arguments: list[str]) -> int:
-    goal, *words = arguments or ["images"]
-    arch = words[1] if words[:1] == ["--arch"] and len(words) > 1 else None
-    roles = words[2:] if arch is not None else words
+    goal, *rest = arguments or ["images"]
+    arch = rest[1] if rest[:1] == ["--arch"] and len(rest) > 1 else None
+    roles = rest[2:] if arch is not None else rest
     if goal not in ("base", "images", "exports", "status") or any(role not in ROLES for role in roles):
         print(__doc__, file=sys.stderr)
         return 64
@@ -295,7 +295,7 @@ def main(arguments: list[str]) -> int:
     machine = appliances[0].machine
     if goal == "status":
         for appliance in appliances:
-            say(f"{appliance.name}: {'up to date' if is_current(appliance) else 'to be built'}")
+            report(f"{appliance.name}: {'up to date' if is_current(appliance) else 'to be built'}")
         return 0
     check_host(machine)
     if not machine.is_this_hosts:
@@ -304,7 +304,7 @@ def main(arguments: list[str]) -> int:
     if not all(is_current(appliance) for appliance in appliances):
         lock = cache.lock()
         if lock.instead_of:
-            say("some Debian packages are not the locked ones; the manifests list them")
+            report("some Debian packages are not the locked ones; the manifests list them")
         cache.demand(lock)
     # in parallel: unpacking packages and emulating a guest each use one core
     with only_one(), ThreadPoolExecutor(len(appliances)) as pool:

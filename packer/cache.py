@@ -117,11 +117,11 @@ def wheel_hashes(lock: Path) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     requirement = ""
     for line in lock.read_text().splitlines():
-        word = line.strip().removesuffix("\\").strip()
-        if word.startswith("--hash=sha256:"):
-            found[requirement].add(word.removeprefix("--hash=sha256:"))
-        elif "==" in word and not word.startswith("#"):
-            requirement = word
+        token = line.strip().removesuffix("\\").strip()
+        if token.startswith("--hash=sha256:"):
+            found[requirement].add(token.removeprefix("--hash=sha256:"))
+        elif "==" in token and not token.startswith("#"):
+            requirement = token
             found[requirement] = set()
     return found
 

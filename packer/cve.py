@@ -3,9 +3,9 @@
 
 usage: python packer/cve.py [ROLE…]
 
-Both ask services on the Internet. CVE_DATA=DIR gives debsecan its data from the file DIR/SUITE instead, as
+Both use services on the Internet. CVE_DATA=DIR gives debsecan its data from the file DIR/SUITE instead, as
 Debian's security tracker serves it; pip-audit heeds PIP_AUDIT_OSV_URL and PIP_AUDIT_VULNERABILITY_SERVICE.
-Reports: build/cve. Exit: 0 nothing known, 1 something known, 2 a part could not be examined, which is said.
+Reports: build/cve. Exit code: 0 none known, 1 some known, 2 a part could not be examined, with a message.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from stamps import sha256_of
 from systemvm.host.architecture import Architecture
 
 
-def say(text: str) -> None:
+def report(text: str) -> None:
     print(f"fetch: {text}", flush=True)
 
 
@@ -78,7 +78,7 @@ def fetch_debs(appliances: list[Appliance], cache: Cache) -> None:
             wanted, missing = offered, cache.missing_debs(offered)
             if os.environ.get("LOCKED"):
                 raise SystemExit(refusal(deb_lock.deviations(lock.debs, offered.debs)))
-        say(f"{len(missing)} Debian packages, {sum(deb.size_bytes for deb in missing) >> 20} MiB")
+        report(f"{len(missing)} Debian packages, {sum(deb.size_bytes for deb in missing) >> 20} MiB")
         with tempfile.TemporaryDirectory(dir=BUILD) as scratch:
             room.download(missing, Path(scratch))
             _keep(missing, Path(scratch), cache)
@@ -125,7 +125,7 @@ def warn(differences: list[str]) -> None:
 
 def fetch_wheels(cache: Cache) -> None:
     if any(path is None for path in cache.locked_wheels().values()):
-        say("the agents' Python packages")
+        report("the agents' Python packages")
         payload.fetch_wheels(GUEST_LOCK, cache.wheels, Architecture.of(cache.architecture).machine_name)
 
 
@@ -133,7 +133,7 @@ def fetch_novnc(cache: Cache) -> None:
     if cache.holds_novnc:
         return
     facts = novnc_facts()
-    say(f"noVNC {facts['version']}")
+    report(f"noVNC {facts['version']}")
     cache.novnc.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=BUILD) as scratch:
         package = f"{NOVNC_KEY.removeprefix('node_modules/')}@{facts['version']}"
@@ -159,10 +159,10 @@ def fetch_plugins(cache: Cache) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    words = [word for word in arguments if word != "--for-images"]
-    goal = words.pop(0) if words and not words[0].startswith("-") else "fetch"
-    arch = words[1] if words[:1] == ["--arch"] and len(words) == 2 else None
-    if goal not in ("fetch", "lock") or (words and arch is None):
+    rest = [argument for argument in arguments if argument != "--for-images"]
+    goal = rest.pop(0) if rest and not rest[0].startswith("-") else "fetch"
+    arch = rest[1] if rest[:1] == ["--arch"] and len(rest) == 2 else None
+    if goal not in ("fetch", "lock") or (rest and arch is None):
         print(__doc__, file=sys.stderr)
         return 64
     BUILD.mkdir(exist_ok=True)
@@ -175,7 +175,9 @@ def main(arguments: list[str]) -> int:
         path = deb_lock.lock_path(architecture)
         old = DebLock.read(path).debs if path.exists() else new.debs
         new.write(path)
-        say("\n       ".join([f"{path.name}: {len(new.debs)} packages", *deb_lock.deviations(old, new.debs)]))
+        report(
+            "\n       ".join([f"{path.name}: {len(new.debs)} packages", *deb_lock.deviations(old, new.debs)])
+        )
         return 0
     cache = Cache.of(architecture)
     if "--for-images" in arguments and all(build.is_current(appliance) for appliance in appliances):

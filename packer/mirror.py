@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sources of a build's inputs: Debian's mirrors, proxies and certificate authorities.
 
-The host's own apt decides, unless the environment (or make's command line) says otherwise:
+The host's apt configuration applies, unless the environment (or make's command line) sets:
 
     MIRROR, MIRROR_SECURITY   another mirror of Debian, and of its security fixes (`none`: without them)
     MIRROR_KEYRING            the keys that mirror signs with, when they are not Debian's
     CA_BUNDLE                 a PEM file of all trusted certificate authorities, for apt, pip, npm and Packer
-    http_proxy, https_proxy, no_proxy   heard by each of them; apt's own settings are heard by apt
-    PIP_INDEX_URL, npm_config_registry  heard by pip and npm
+    http_proxy, https_proxy, no_proxy   used by each of them; apt also uses its own settings
+    PIP_INDEX_URL, npm_config_registry  used by pip and npm
 """
 
 from __future__ import annotations

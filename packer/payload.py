@@ -26,9 +26,9 @@ def fetch_wheels(lock: Path, destination: Path, machine: str) -> None:
     `machine` is the processor as wheels name it: x86_64 or aarch64.
     """
     platforms = [
-        word
+        option
         for tag in ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
-        for word in ("--platform", f"{tag}_{machine}")
+        for option in ("--platform", f"{tag}_{machine}")
     ]
     destination.mkdir(parents=True, exist_ok=True)
     _pip(

@@ -81,7 +81,7 @@ def test_units_verify_in_the_image(image: BuiltImage) -> None:
 def test_masked_units_are_masked(image: BuiltImage) -> None:
     import appliance
 
-    for unit in appliance.words(TOP / "appliances/base/masked-units"):
+    for unit in appliance.read_list(TOP / "appliances/base/masked-units"):
         assert image.host.file(f"/etc/systemd/system/{unit}").linked_to == "/dev/null", unit
 
 

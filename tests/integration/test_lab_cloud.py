@@ -150,7 +150,7 @@ class Told(NullReporter):
     def __init__(self) -> None:
         self.words: list[str] = []
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         self.words.append(text)
 
 

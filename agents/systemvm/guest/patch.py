@@ -221,8 +221,8 @@ class Patch:
                 self._run(
                     ["systemctl", "stop", "--no-block", agent], 30
                 )  # otherwise systemd restarts it again and again
-            said = self._last_error_line(agent)
-            raise PatchError("agent-does-not-start", f"the agent does not start: {said or error}") from error
+            line = self._last_error_line(agent)
+            raise PatchError("agent-does-not-start", f"the agent does not start: {line or error}") from error
         if others:
             self._run(["systemctl", "try-restart", *others], self.manifest.start_timeout_s)
 
@@ -315,23 +315,23 @@ def run(command: list[str], timeout_s: float) -> str:
     return done.stdout
 
 
-def converse(patch: Patch, verdicts: TextIO, say: Callable[[dict[str, Any]], None]) -> int:
+def run_trial(patch: Patch, verdicts: TextIO, report: Callable[[dict[str, Any]], None]) -> int:
     """Install, try and keep the new version; anything but `keep` restores the old one. Return 0 if kept."""
     try:
         patch.check()
         patch.clear()
         patch.install()
         patch.begin_trial()
-        say({"step": "trial"})
+        report({"step": "trial"})
         # the daemon decides how long the trial lasts: by its verdict, or by closing the connection
         if verdicts.readline().strip() != KEEP:
             raise PatchError("not-confirmed", "the daemon did not confirm the new version")
         patch.keep()
-        say({"step": "kept"})
+        report({"step": "kept"})
     except BaseException as error:
         # after any failure nothing of the patch must remain
         patch.undo()
-        say(
+        report(
             {
                 "step": "undone",
                 "reason": getattr(error, "reason", "internal"),
@@ -343,7 +343,7 @@ def converse(patch: Patch, verdicts: TextIO, say: Callable[[dict[str, Any]], Non
     return 0
 
 
-def _tell(fact: dict[str, Any]) -> None:
+def _print_report(fact: dict[str, Any]) -> None:
     with contextlib.suppress(BrokenPipeError):  # the daemon is gone; the old version is restored nevertheless
         sys.stdout.write(json.dumps(fact) + "\n")
         sys.stdout.flush()
@@ -363,9 +363,9 @@ def main() -> int:
             patch.recover()
             return 0
     except PatchError as error:
-        _tell({"step": "undone", "reason": error.reason, "error": str(error), "hint": error.hint})
+        _print_report({"step": "undone", "reason": error.reason, "error": str(error), "hint": error.hint})
         return 1
-    return converse(patch, sys.stdin, _tell)
+    return run_trial(patch, sys.stdin, _print_report)
 
 
 if __name__ == "__main__":

@@ -74,14 +74,14 @@ def up(root: Path, build: Path, page_port: int, console_port: int) -> None:
             time.sleep(_WATCH_S)
             sample_set.check_missing()
             if cloud.restart_ended_daemon():
-                reporter.say(
+                reporter.print_line(
                     "the management daemon ended and was started again; the VMs were not interrupted"
                 )
     except _EndedError:
-        reporter.say("")
+        reporter.print_line("")
     finally:
         cloud.stop()
-    reporter.say(f'stopped; templates and disks remain in {root} ("make reset" deletes them)')
+    reporter.print_line(f'stopped; templates and disks remain in {root} ("make reset" deletes them)')
 
 
 @cli.command()

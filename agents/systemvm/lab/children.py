@@ -85,14 +85,14 @@ class ChildProcess:
 def start(
     title: str,
     namespace: str,
-    words: list[str | Path],
+    command: list[str | Path],
     log: Path,
     *,
     sockets: dict[str, socket.socket] | None = None,
     environment: dict[str, str] | None = None,
 ) -> ChildProcess:
     """Start a program in a namespace, optionally with inherited listening sockets."""
-    argv = [str(word) for word in words]
+    argv = [str(argument) for argument in command]
     descriptors: list[int] = []
     if sockets:
         descriptors = [listener.fileno() for listener in sockets.values()]

@@ -248,11 +248,11 @@ class Cloud:
 
     def _look_at_system_vms(self) -> WaitState[list[dict[str, Any]]]:
         machines = self.api.items("listSystemVms", "systemvm")
-        said = [activity.written_bytes(self.plan.layout.logs / f"{vm['name']}.log") for vm in machines]
+        log_sizes = [activity.written_bytes(self.plan.layout.logs / f"{vm['name']}.log") for vm in machines]
         return WaitState(
             describe(machines) or "the first of them",
             result=machines if types_up(machines) >= REQUIRED_TYPES else None,
-            progress=(describe(machines), *(vm.get("reason") for vm in machines), *said),
+            progress=(describe(machines), *(vm.get("reason") for vm in machines), *log_sizes),
         )
 
     def why(self, *kinds: str) -> str:

@@ -12,7 +12,7 @@ from systemvm.service.slowness import scaled_s
 
 
 def run(
-    *words: str | Path,
+    *command: str | Path,
     stdin: str | None = None,
     timeout_s: float = 60.0,
     environment: Mapping[str, str] | None = None,
@@ -23,7 +23,7 @@ def run(
     """
     try:
         done = subprocess.run(
-            [str(word) for word in words],
+            [str(argument) for argument in command],
             input=stdin,
             capture_output=True,
             text=True,
@@ -32,9 +32,9 @@ def run(
             env=environment,
         )
     except FileNotFoundError as error:
-        raise LabError(f"{words[0]} is not installed") from error
+        raise LabError(f"{command[0]} is not installed") from error
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise LabError(f"cannot run {words[0]}: {error}") from error
+        raise LabError(f"cannot run {command[0]}: {error}") from error
     if done.returncode != 0:
-        raise LabError(f"{' '.join(map(str, words))}: {done.stderr.strip() or done.stdout.strip()}")
+        raise LabError(f"{' '.join(map(str, command))}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout

@@ -27,8 +27,11 @@ def why(socket: Path, name: str) -> str:
     if answer.get("hint"):
         lines.append(f"hint: {answer['hint']}")
     for look in answer.get("looked_at", []):
-        said = str(look["said"]).splitlines()[-_LINES:]
-        lines += [f"{look['what']}: {said[0]}" if said else look["what"], *(f"  {line}" for line in said[1:])]
+        output = str(look["said"]).splitlines()[-_LINES:]
+        lines += [
+            f"{look['what']}: {output[0]}" if output else look["what"],
+            *(f"  {line}" for line in output[1:]),
+        ]
     if answer.get("pending"):
         lines.append(f"still checking {answer['pending']}")
     return "\n".join(lines)

@@ -54,8 +54,8 @@ def open_tun() -> None:
 
 def _mount(source: str, target: Path, kind: str | None, flags: int, options: str = "") -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    words = [value.encode() if value is not None else None for value in (source, str(target), kind)]
-    if libc.mount(*words, ctypes.c_ulong(flags), options.encode()) != 0:
+    command = [value.encode() if value is not None else None for value in (source, str(target), kind)]
+    if libc.mount(*command, ctypes.c_ulong(flags), options.encode()) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"cannot mount {target}: {os.strerror(number)}")
 
@@ -69,19 +69,19 @@ def setpriv(user: str, capabilities: list[str]) -> list[str]:
     ]  # fmt: skip
 
 
-def main(words: list[str]) -> None:
-    split = words.index("--")
+def main(command: list[str]) -> None:
+    split = command.index("--")
     parser = argparse.ArgumentParser(prog="systemvm.lab.drop_privileges", description=__doc__)
     parser.add_argument("--user", required=True)
     parser.add_argument("--capability", action="append", default=[])
     parser.add_argument("--tun", action="store_true")
     parser.add_argument("--see", action="append", default=[], type=Path)
-    options = parser.parse_args(words[:split])
+    options = parser.parse_args(command[:split])
     open_passage([path.resolve() for path in options.see])
     if options.tun:
         open_tun()
     os.chdir("/")
-    argv = [*setpriv(options.user, options.capability), *words[split + 1 :]]
+    argv = [*setpriv(options.user, options.capability), *command[split + 1 :]]
     os.execvp(argv[0], argv)  # noqa: S606 - this is what it is for
 
 

@@ -7,7 +7,7 @@ from systemvm.service.errors import SystemVmError
 
 
 class LabError(SystemVmError):
-    """`message` says what was wrong, `hint` what to do about it."""
+    """An error of the lab, with a hint."""
 
     def __str__(self) -> str:
         return f"{self.message}\nhint: {self.hint}" if self.hint else self.message

@@ -199,8 +199,8 @@ def _release(kernel: Path) -> bytes:
     return image[offset : offset + 128].split(b" ", 1)[0]
 
 
-def _run(*words: str | Path, stdin: str | None = None) -> None:
-    run(*words, stdin=stdin, timeout_s=120.0, environment=_ENVIRONMENT)
+def _run(*command: str | Path, stdin: str | None = None) -> None:
+    run(*command, stdin=stdin, timeout_s=120.0, environment=_ENVIRONMENT)
 
 
 def _sha256(path: Path) -> str:

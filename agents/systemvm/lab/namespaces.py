@@ -79,8 +79,8 @@ def remove(plan: LabPlan) -> None:
         plan.netns_marker.unlink()
 
 
-def _succeeds(*words: str) -> bool:
-    return subprocess.run(words, capture_output=True, timeout=scaled_s(30.0), check=False).returncode == 0
+def _succeeds(*command: str) -> bool:
+    return subprocess.run(command, capture_output=True, timeout=scaled_s(30.0), check=False).returncode == 0
 
 
 def end(pids: Callable[[], Iterable[int]], *, grace_s: float) -> None:

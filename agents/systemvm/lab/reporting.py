@@ -25,7 +25,7 @@ class Step(Protocol):
 class Reporter(Protocol):
     def step(self, title: str) -> AbstractContextManager[Step]: ...
 
-    def say(self, text: str) -> None: ...
+    def print_line(self, text: str) -> None: ...
 
 
 class NullStep:
@@ -45,7 +45,7 @@ class NullReporter:
     def step(self, title: str) -> Iterator[Step]:
         yield NullStep()
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         pass
 
 
@@ -101,5 +101,5 @@ class TerminalReporter:
         took_s = time.monotonic() - began
         self.console.print(f"[green]✓[/green] {title} [dim]{took_s:.1f} s[/dim]", highlight=False)
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)

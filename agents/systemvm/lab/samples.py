@@ -196,7 +196,7 @@ class SampleSet:
             with suppress(LabError, OSError):
                 if sample.look().result is not None:
                     del self.missing[sample.title]
-                    self._reporter.say(f"{sample.title} is available now")
+                    self._reporter.print_line(f"{sample.title} is available now")
 
 
 def _register(cloud: Cloud, api: ApiClient, medium: Media) -> dict[str, Any]:

@@ -133,11 +133,11 @@ def start_storage(plan: LabPlan, step: Step, hang_s: float | None) -> ChildProce
         _GANESHA.format(port=NFS_PORT, address=address, path=plan.secondary, pseudo=EXPORT_PATH)
     )
     log = plan.logs / "ganesha.log"
-    words: list[str | Path] = [
+    command: list[str | Path] = [
         "sh", "-c", _PRIVATE_RUN, "ganesha", plan.lab / "nfs-state",
         "ganesha.nfsd", "-F", "-f", configuration, "-L", log, "-p", plan.lab / "ganesha.pid",
     ]  # fmt: skip
-    ganesha = children.start("ganesha", namespace, words, plan.logs / "ganesha.out")
+    ganesha = children.start("ganesha", namespace, command, plan.logs / "ganesha.out")
     ganesha.wait_until(
         f"port {NFS_PORT}",
         lambda: namespaces.listens(namespace, address, NFS_PORT),

@@ -12,9 +12,9 @@ import sys
 FIRST = 3
 
 
-def main(words: list[str]) -> None:
-    split = words.index("--")
-    given = [word.rpartition("=") for word in words[:split]]
+def main(command: list[str]) -> None:
+    split = command.index("--")
+    given = [argument.rpartition("=") for argument in command[:split]]
     # first moved to descriptors that do not collide with the final numbers
     parked = [os.dup(int(number)) for _, _, number in given]
     while any(FIRST <= descriptor < FIRST + len(parked) for descriptor in parked):
@@ -27,7 +27,7 @@ def main(words: list[str]) -> None:
         "LISTEN_PID": str(os.getpid()),
         "LISTEN_FDNAMES": ":".join(name for name, _, _ in given),
     }
-    program = words[split + 1 :]
+    program = command[split + 1 :]
     os.execvpe(program[0], program, environment)  # noqa: S606 - this is what it is for
 
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from systemvm.guest import patch
-from systemvm.guest.patch import Patch, PatchError, converse
+from systemvm.guest.patch import Patch, PatchError, run_trial
 from systemvm.guest.paths import GuestPaths
 from systemvm.management.system_vms import patch_bundle
 from systemvm.management.system_vms.patch_bundle import BundleError
@@ -78,7 +78,7 @@ class Guest:
         return bundle
 
     def patch(self, verdict: str = "keep\n") -> int:
-        return converse(Patch(self.root, self.stage, self.run), io.StringIO(verdict), self.said.append)
+        return run_trial(Patch(self.root, self.stage, self.run), io.StringIO(verdict), self.said.append)
 
     def versions(self) -> list[str]:
         return sorted(path.name for path in self.home.iterdir())
