@@ -25,7 +25,7 @@ async def _over_http_only(call: ApiCall) -> Any:
     raise ApiError(
         ErrorCode.UNSUPPORTED,
         "login and logout exist over HTTP only",
-        "leave it out: a socket needs no login",
+        "omit it: a socket needs no login",
     )
 
 

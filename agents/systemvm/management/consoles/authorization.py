@@ -35,7 +35,7 @@ TEXTS = {
     ConsoleRefusal.MACHINE_STARTING: ("The virtual machine is being started.", "Wait until it runs."),
     ConsoleRefusal.MACHINE_GONE: ("The virtual machine was destroyed.", ""),
     ConsoleRefusal.LOGGED_OUT: ("The user logged out.", "Log in and open the console again."),
-    ConsoleRefusal.ACCESS_REVOKED: ("The user or account may not use the cloud any more.", ""),
+    ConsoleRefusal.ACCESS_REVOKED: ("The user or account has no access to the cloud any more.", ""),
 }
 
 

@@ -115,7 +115,9 @@ class ObjectAccess:
         """
         if not await self.owns(call, params):
             data = {"reason": reason_text(self.reason), "hint": f"open to {call.caller.role}: {self.text}"}
-            raise RpcError(FORBIDDEN, f"{call.caller.name} may not call {name} on that object", data)
+            raise RpcError(
+                FORBIDDEN, f"{call.caller.name} is not allowed to call {name} on that object", data
+            )
 
 
 @frozen
@@ -155,4 +157,4 @@ class Method:
         return await self.handler(call, params)
 
     def _bad_params(self, hint: str) -> RpcError:
-        return RpcError(INVALID_PARAMS, f"bad parameters for {self.name}", {"hint": hint})
+        return RpcError(INVALID_PARAMS, f"invalid parameters of {self.name}", {"hint": hint})

@@ -97,7 +97,11 @@ class MethodTable:
             raise RpcError(METHOD_NOT_FOUND, f"no method {name[:100]}", {"hint": hint})
         if method.roles is not None and caller.role not in method.roles:
             may = ", ".join(sorted(method.roles)) or "nobody"
-            raise RpcError(FORBIDDEN, f"{caller.role} may not call {name}", {"hint": f"open to: {may}"})
+            raise RpcError(
+                FORBIDDEN,
+                f"{caller.role} is not allowed to call {name}",
+                {"hint": f"call it as one of: {may}"},
+            )
         if self.guard is not None and method.roles is not None:
             self.guard(call, method)
         return method
