@@ -191,10 +191,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _report(reason: BootFailure, message: str, hint: str, paths: GuestPaths, **figures: str) -> None:
     """Report to the journal, with fields, and to the console, for operators without ssh."""
     text = "".join(line + "\n" for line in SerialReport(PREINIT, reason.value, message, hint).lines())
-    is_machine = paths.root == Path("/")
-    if not (is_machine and _send_to_journal(reason, message, hint, figures)):
-        sys.stderr.write(text)
-    if is_machine:
+    # as text, too: journald can lose the unit of an entry whose sender has ended, but not of its output
+    sys.stderr.write(text)
+    if paths.root == Path("/"):
+        _send_to_journal(reason, message, hint, figures)
         try:
             with Path("/dev/console").open("w") as console:
                 console.write(text.replace("\n", "\r\n"))
@@ -202,7 +202,7 @@ def _report(reason: BootFailure, message: str, hint: str, paths: GuestPaths, **f
             sys.stderr.write("systemvm-preinit: cannot write to the console\n")
 
 
-def _send_to_journal(reason: BootFailure, message: str, hint: str, figures: Mapping[str, str]) -> bool:
+def _send_to_journal(reason: BootFailure, message: str, hint: str, figures: Mapping[str, str]) -> None:
     waits = reason is BootFailure.AWAITING_BOOT_ARGUMENTS
     entry = {
         "MESSAGE": message,
@@ -212,11 +212,8 @@ def _send_to_journal(reason: BootFailure, message: str, hint: str, figures: Mapp
         "HINT": hint,
         **{name.upper(): value for name, value in figures.items()},
     }
-    try:
+    with suppress(OSError):  # the text has the reason, too
         journal_entry.send(entry)
-    except OSError:
-        return False
-    return True
 
 
 if __name__ == "__main__":
