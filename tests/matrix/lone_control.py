@@ -266,7 +266,7 @@ async def a_day_behind(world: World) -> None:
             FIRST_DAY.total_seconds(),
         )
         await guest.on("nohup sh -c 'sleep 1; systemctl reboot -ff' > /dev/null 2>&1 &")
-        # QEMU ends and does not start the guest with what it had: the keeper sees that, and starts it anew
+        # QEMU ends and does not start the guest with what it had: the reconciler starts it again
         await until("QEMU to end by itself", lambda: guest.process.poll() is not None, 60.0)
 
 

@@ -178,7 +178,7 @@ def _least_loaded(connection: Connection, zone_id: int, up: set[VmName]) -> Inst
     if not proxies:
         raise ConsoleUnavailableError(
             "Console access will be ready in a few minutes. Please try it again later.",
-            "No console proxy VM of the zone is Up; `systemvm system-vm list` tells why.",
+            'No console proxy VM of the zone is Up; see "systemvm system-vm list" for the reason.',
         )
     pending = console_sessions.pending_by_proxy(connection, now() - LOAD_REPORTED_WITHIN)
     none = console_sessions.PendingSessions()
