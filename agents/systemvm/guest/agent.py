@@ -10,10 +10,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from twisted.logger import Logger
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run until SIGTERM or SIGINT; return the exit code of a BootFailure when the agent cannot start."""
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="systemvm-agent", description="Run the agent of a system VM.")
     parser.add_argument("--root", default="/", help="root of the VM's file system (default: %(default)s)")
     parser.add_argument(
@@ -21,7 +24,12 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="MODULE",
         help="Python module with install(context), instead of the role's own",
     )
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until SIGTERM or SIGINT; return the exit code of a BootFailure when the agent cannot start."""
+    options = _parse(arguments)
 
     from systemvm.guest import gc_pause
 
@@ -45,34 +53,24 @@ def main(arguments: list[str] | None = None) -> int:
     from systemvm.service.journal import begin_logging
     from systemvm.service.monotonic_clock import use_monotonic_clock
     from systemvm.service.sigint import restore_sigint
-    from systemvm.wire.boot_failure import BootFailure
 
     use_monotonic_clock(reactor)
     begin_logging("systemvm-agent", os.environ)
     log = Logger(namespace="systemvm.guest.agent")
     outcome = 0
 
-    def report(error: BaseException | None) -> int:
-        """Log why the agent cannot start, with fields; the exit code. The token is for serial consoles."""
-        code = error.code if isinstance(error, BootError) else BootFailure.AGENT_CANNOT_START
-        message = error.message if isinstance(error, BootError) else str(error) or type(error).__name__
-        hint = error.hint if isinstance(error, BootError) else ""
-        text = f"{message} ({hint})" if hint else message
-        log.error("REASON={reason} {text}", reason=code.value, text=text, why=message, hint=hint)
-        return code.exit_code
-
     def cannot_start(failure: Failure) -> None:
         nonlocal outcome
         if not failure.check(BootError, ValueError, OSError):
             log.failure("Starting failed", failure=failure)
-        outcome = report(failure.value)
+        outcome = _report(log, failure.value)
         reactor.stop()
 
     paths = GuestPaths.from_environment(options.root, os.environ)
     try:
         service = AgentService(reactor, AgentSettings.read(paths, options.role_module), sockets, os.environ)
     except BootError as error:
-        return report(error)
+        return _report(log, error)
 
     def begin() -> None:
         gc_pause.end()
@@ -83,6 +81,19 @@ def main(arguments: list[str] | None = None) -> int:
     restore_sigint()
     reactor.run()
     return outcome
+
+
+def _report(log: Logger, error: BaseException | None) -> int:
+    """Log why the agent cannot start, with fields, and return the exit code."""
+    from systemvm.guest.boot_argument_error import BootError
+    from systemvm.wire.boot_failure import BootFailure
+
+    code = error.code if isinstance(error, BootError) else BootFailure.AGENT_CANNOT_START
+    message = error.message if isinstance(error, BootError) else str(error) or type(error).__name__
+    hint = error.hint if isinstance(error, BootError) else ""
+    # the token REASON= is for serial consoles
+    log.error("REASON={reason} {why}", reason=code.value, why=message, hint=hint)
+    return code.exit_code
 
 
 if __name__ == "__main__":
