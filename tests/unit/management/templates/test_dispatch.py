@@ -412,7 +412,7 @@ async def test_files_are_deleted_later_when_no_ssvm_is_up(cloud: SmallCloud) -> 
     template, ref = cloud.add_template()
     cloud.agents.disconnect("s-1-VM")
     job = await cloud.job("deleteTemplate", id=template.uuid)
-    assert "as soon as" in job.result["displaytext"]
+    assert "when a secondary storage VM is Up" in job.result["displaytext"]
     assert await cloud.call("listTemplates", templatefilter="all") == {}
     peer = cloud.agents.connect("s-1-VM", Role.SSVM)
     peer.answers[storage.TEMPLATE_DELETE] = lambda _: RpcError.refused("store_failed", "not now")

@@ -189,7 +189,7 @@ async def test_a_strangers_machine_is_neither_recovered_nor_expunged(cloud: Smal
     vm = await deployed(cloud)
     await cloud.machines.destroy(vm.id)
     for command in ("recoverVirtualMachine", "expungeVirtualMachine", "destroyVirtualMachine"):
-        with pytest.raises(ApiError, match="may not operate"):
+        with pytest.raises(ApiError, match="must not operate"):
             await cloud.call(command, cloud.user, id=vm.uuid)
 
 

@@ -62,7 +62,7 @@ async def test_display_name_is_shown(cloud: SmallCloud) -> None:
         ("one", "Ulla's first machine"),
         ("two", "two"),
     ]
-    with pytest.raises(ApiError, match="displayname: at most 255"):
+    with pytest.raises(ApiError, match="displayname: it has 256 characters, the maximum is 255"):
         await cloud.call("deployVirtualMachine", **await parameters(cloud, displayname="x" * 256))
 
 
