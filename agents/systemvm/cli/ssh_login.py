@@ -58,16 +58,16 @@ class SshCommandLine:
 
     @property
     def _options(self) -> list[str]:
-        words = ["-i", self.key_file, "-o", f"HostKeyAlias={self.name}"]
-        words += [
+        options = ["-i", self.key_file, "-o", f"HostKeyAlias={self.name}"]
+        options += [
             "-o",
             f"UserKnownHostsFile={self.known_hosts}",
             "-o",
             f"ConnectTimeout={_CONNECT_TIMEOUT_S}",
         ]
         for option in _OPTIONS:
-            words += ["-o", option]
-        return words
+            options += ["-o", option]
+        return options
 
     @property
     def destination(self) -> str:

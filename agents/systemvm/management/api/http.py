@@ -254,8 +254,8 @@ class ApiRequest:
     @property
     def client_address(self) -> str:
         peer = str(getattr(self.request.getClientAddress(), "host", "local"))
-        said = self.request.requestHeaders.getRawHeaders("X-Forwarded-For", [])
-        return client_address(peer, said, self._proxies)
+        forwarded_for = self.request.requestHeaders.getRawHeaders("X-Forwarded-For", [])
+        return client_address(peer, forwarded_for, self._proxies)
 
 
 def _query(request: Request) -> bytes:

@@ -67,8 +67,8 @@ def _text(value: Any) -> str:
 
 
 def _list(value: Any) -> list[str]:
-    words = value if isinstance(value, list) else str(value).split(",")
-    return [_text(word).strip() for word in words if _text(word).strip()]
+    items = value if isinstance(value, list) else str(value).split(",")
+    return [_text(item).strip() for item in items if _text(item).strip()]
 
 
 def _date(value: Any) -> date | datetime:
@@ -150,7 +150,7 @@ class Parameter:
     description: str
     required: bool = False
     choices: tuple[str, ...] = ()  # compared without case; the value becomes the spelling given here
-    literals: tuple[str, ...] = ()  # values that are taken as they are, whatever the type says
+    literals: tuple[str, ...] = ()  # values that are accepted as they are, whatever the type
     only: tuple[Any, ...] = ()  # the values that are supported; any other is rejected
 
     def read(self, value: Any) -> Any:

@@ -19,7 +19,7 @@ from systemvm.wire.storage import DownloadState, ImageFormat
 
 @frozen
 class Template:
-    """A template, or an ISO (`format` says which), as its user registered it."""
+    """A template, or an ISO (depending on `format`), as its user registered it."""
 
     id: int
     uuid: str

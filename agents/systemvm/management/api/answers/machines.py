@@ -71,7 +71,7 @@ class VirtualMachineAnswer:
 
     id: str = required_key("the UUID")
     name: str = required_key("the name the user gave")
-    displayname: str = required_key("the name shown to people")
+    displayname: str = required_key("name for people")
     instancename: str | None = optional_key("i-<account>-<number>-VM, as the hypervisor knows it")
     state: str = required_key("state of the VM")
     reason: str | None = optional_key(

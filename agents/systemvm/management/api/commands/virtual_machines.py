@@ -187,7 +187,7 @@ class VirtualMachineCommands:
         )
 
     def _check_may_expunge(self, principal: Principal, refusal: str) -> None:
-        """CloudStack's rule and words (UserVmManagerImpl): 401 for users, unless configured otherwise."""
+        """CloudStack's rule and message (UserVmManagerImpl): 401 for users, unless configured otherwise."""
         if not (principal.is_admin or self._expunge.allow_user_expunge_recover_vm):
             raise unauthorized(f"{refusal}. Or when the allow.user.expunge.recover.vm key is set.")
 
