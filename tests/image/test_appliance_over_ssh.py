@@ -60,7 +60,10 @@ def test_the_agent_runs_under_cloudstacks_name_too(guest: Host) -> None:
     status = guest.check_output("systemctl show -P StatusText systemvm-agent")
     assert status.startswith("Up"), status
     shown = guest.check_output("systemctl show -P Type -P WatchdogUSec systemvm-agent")
-    assert shown.split() == ["notify", "1min"]
+    kind, watchdog = shown.splitlines()
+    assert kind == "notify"
+    # a minute, and more while the machine is slow: the agent sets it with each sign of life
+    assert re.match(r"[1-9][0-9]*min", watchdog), watchdog
     assert guest.check_output("systemctl show -P NRestarts systemvm-agent") == "0"
 
 
