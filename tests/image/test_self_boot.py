@@ -40,7 +40,7 @@ def test_an_image_boots_from_its_own_disk(role: str, drive: str, tmp_path: Path)
     finally:
         process.kill()
         process.wait()
-    assert "hint:" in _said(serial)
+    assert "systemvm-preinit: HINT=" in _said(serial)
 
 
 def _said(serial: Path) -> str:

@@ -60,12 +60,12 @@ def test_the_console_of_a_vm_that_did_not_boot_is_diagnosed(case: str, tmp_path:
     log = tmp_path / "serial.log"
     with started(command(changes, log), log) as machine:
         machine.wait("a complaint", lambda: serial_log.find_error(machine.said, NAME) is not None)
-        wanted = hint or "hint:"
+        wanted = hint or "HINT="
         machine.wait(
             f"{reason}; {wanted}",
             lambda: (
                 (found := serial_log.find_error(machine.said, NAME)) is not None
                 and found.reason.startswith(reason)
-                and (found.hint.startswith(hint) if hint else "hint:" in machine.said and bool(found.hint))
+                and (found.hint.startswith(hint) if hint else "HINT=" in machine.said and bool(found.hint))
             ),
         )
