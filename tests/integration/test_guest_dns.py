@@ -82,5 +82,5 @@ def test_an_answer_to_another_question_is_not_believed() -> None:
         port = int(server.getsockname()[1])
         with pytest.raises(TimeoutError) as silent:
             ask_dns(LOOPBACK, "known.example.test", timeout_s=0.5, port=port)
-        assert silent.value.strerror == "no answer in 0.5 s"
+        assert silent.value.strerror == "no answer within 0.5 s"
         assert ask_dns(LOOPBACK, "known.example.test", port=port) == DnsAnswer(2, 0)
