@@ -67,7 +67,7 @@ def test_an_untrusted_daemon_is_diagnosed(cloud: BootedCloud) -> None:
     assert vm["reason"] == (
         "Its agent was refused (refuses-our-certificate): it does not trust the CA of our certificate"
     )
-    assert vm["hint"].endswith("systemvm system-vm reboot starts it with fresh credentials")
+    assert vm["hint"].endswith('run "systemvm system-vm reboot", which issues new credentials')
     reboot(cloud, name)
 
 

@@ -59,7 +59,7 @@ def test_a_revoked_certificate_is_disconnected_at_once_and_refused(seen: dict[st
     state, reason, hint = seen["revoked"]["says"]
     assert state == "Alert"
     assert reason.startswith("was refused (revoked): its certificate ")
-    assert "reboot starts it with fresh credentials" in hint
+    assert "which issues new credentials" in hint
 
 
 def test_a_reset_after_the_first_certificate_expired_reaches_up(seen: dict[str, Any]) -> None:

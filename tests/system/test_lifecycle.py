@@ -85,7 +85,7 @@ def test_a_patch_replaces_the_agent_and_keeps_identity_and_vm(cloud: BootedCloud
     # the same again is nothing to do, for the API too
     job = cloud.job(cloud.api.patchSystemVm(id=vm["id"])["jobid"])
     assert job["success"] is True
-    assert "runs already" in job["displaytext"]
+    assert "already runs" in job["displaytext"]
 
 
 # ---- starts, one a test --------------------------------------------------------------------------------
