@@ -3,6 +3,7 @@
 
 Payload is passed on as it arrives, so a frame's declared length costs no memory; it is bounded nevertheless.
 No extension is accepted: RFB data is already compressed, and a compressor costs 256 KiB for each session.
+`systemvm.cpvm.relay` turns VNC bytes into frames.
 """
 
 from __future__ import annotations

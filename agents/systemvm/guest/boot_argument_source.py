@@ -2,7 +2,8 @@
 """Where the boot arguments come from, which are required, and the files that store them for other programs.
 
 There are two sources: systemd's credential `systemvm.cmdline` (by SMBIOS or fw_cfg), and CloudStack's
-`/var/cache/cloud/cmdline`, which a hypervisor host writes through qemu-guest-agent.
+`/var/cache/cloud/cmdline`, which a hypervisor host writes through qemu-guest-agent. The parser is
+`systemvm.wire.boot_arguments`.
 """
 
 from __future__ import annotations
