@@ -148,10 +148,18 @@ def _changes(status: DownloadStatus) -> dict[str, Any]:
 
 
 def _record_end(connection: Connection, ref: StoreRef, steps: Sequence[DownloadStep] = ()) -> None:
-    """Record the steps of the guest and the end; times of the guest's clock are limited to plausible ones."""
+    """Record the steps of the guest and the end.
+
+    The guest's clock can be wrong: a step is not earlier than what was recorded before it, nor in the future.
+    """
+    template = templates.by_id(connection, ref.template_id)
+    before = events.newest(
+        connection, 1, events.EventFilter(resource_uuid=template.uuid, request_id=ref.request_id)
+    )
+    earliest = before[0].created if before else ref.created
     for step in steps:
-        at = max(ref.created, min(datetime.fromtimestamp(step.at_unix_s, UTC), now()))
-        _record(connection, ref, "STEP", f"{ref.agent_name} {step.text}", created=at)
+        earliest = max(earliest, min(datetime.fromtimestamp(step.at_unix_s, UTC), now()))
+        _record(connection, ref, "STEP", f"{ref.agent_name} {step.text}", created=earliest)
     if ref.state is DownloadState.DOWNLOADED:
         _record(connection, ref, "SUCCESS", "is downloaded and Ready")
     else:

@@ -131,6 +131,24 @@ async def test_silent_ssvm_is_called_again_with_the_same_job(cloud: SmallCloud, 
 
 
 @pytest_twisted.ensureDeferred
+async def test_steps_by_a_clock_that_is_behind_follow_the_assignment(
+    cloud: SmallCloud, ref: StoreRef
+) -> None:
+    cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = lambda request: DownloadStatus(
+        request.job_id,
+        DONE,
+        install_path="template/tmpl/2/1/x.qcow2",
+        virtual_size_bytes=7,
+        steps=[storage.DownloadStep("connects", 1.0), storage.DownloadStep("publishes", 2.0)],
+    )
+    await cloud.dispatch.reconcile()
+    listed = cloud.database.run_now(events.newest, 4)
+    kinds = [event.type.removeprefix("TEMPLATE.DOWNLOAD.") for event in reversed(listed)]
+    assert kinds == ["ASSIGN", "STEP", "STEP", "SUCCESS"]
+    assert "connects" in listed[2].description
+
+
+@pytest_twisted.ensureDeferred
 async def test_lost_end_is_found_by_a_later_call(cloud: SmallCloud, ref: StoreRef) -> None:
     cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = lambda request: DownloadStatus(
         request.job_id, DONE, install_path="template/tmpl/2/1/x.qcow2", virtual_size_bytes=7
