@@ -71,7 +71,7 @@ def test_an_untrusted_daemon_is_diagnosed(cloud: BootedCloud) -> None:
     reboot(cloud, name)
 
 
-HANGS = "NFS server 10.12.0.2 takes connections and does not answer: its NFS service hangs"
+HANGS = "NFS server 10.12.0.2 hangs: it accepts connections and does not answer"
 
 
 def test_a_hung_store_of_a_running_ssvm_is_diagnosed(cloud: BootedCloud) -> None:
