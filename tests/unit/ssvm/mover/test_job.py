@@ -12,11 +12,25 @@ from types import SimpleNamespace
 import pytest
 
 from systemvm.ssvm.mover import job
-from systemvm.ssvm.mover_messages import MoverJob, decode_report
+from systemvm.ssvm.mover_messages import MoverFailure, MoverJob, decode_report
 from systemvm.wire.storage import ImageFormat
 from systemvm.wire.transfer_failure import TransferFailure
 
 JOB = MoverJob("job-1", "images.example.test", "images.example.test", "/a", False, ImageFormat.QCOW2, 1 << 30)
+
+
+def failure_of_run(directory: Path) -> MoverFailure:
+    """Run the job in this process, and return the failure that it reports."""
+    ours, theirs = socket.socketpair()
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        with ours, theirs:
+            job.Mover(theirs, theirs, descriptor, JOB).run()
+            failure = decode_report(ours.recv(65536)).failure
+    finally:
+        os.close(descriptor)
+    assert failure is not None
+    return failure
 
 
 def test_a_stale_handle_is_a_failure_of_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,15 +41,7 @@ def test_a_stale_handle_is_a_failure_of_the_store(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(job, "ResumingSource", lambda *_: SimpleNamespace(total_bytes=1))
     monkeypatch.setattr(os, "fstatvfs", stale)
-    ours, theirs = socket.socketpair()
-    directory = os.open(tmp_path, os.O_RDONLY)
-    try:
-        with ours, theirs:
-            job.Mover(theirs, theirs, directory, JOB).run()
-            failure = decode_report(ours.recv(65536)).failure
-    finally:
-        os.close(directory)
-    assert failure is not None
+    failure = failure_of_run(tmp_path)
     assert failure.code == TransferFailure.STORE_FAILED.value
     assert "Stale file handle" in failure.message
     assert failure.hint == "mount the store again: the server has lost the export"
@@ -55,15 +61,7 @@ def test_a_fault_of_the_ssvm_is_not_reported_as_one_of_the_store(
         raise broken
 
     monkeypatch.setattr(job, "ResumingSource", fail)
-    ours, theirs = socket.socketpair()
-    directory = os.open(tmp_path, os.O_RDONLY)
-    try:
-        with ours, theirs:
-            job.Mover(theirs, theirs, directory, JOB).run()
-            failure = decode_report(ours.recv(65536)).failure
-    finally:
-        os.close(directory)
-    assert failure is not None
+    failure = failure_of_run(tmp_path)
     assert failure.code == TransferFailure.INTERNAL.value
     assert message in failure.message
     assert "hunter2" not in failure.message + failure.hint
