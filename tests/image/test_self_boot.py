@@ -11,7 +11,7 @@ import pytest
 
 from image.built_image import IMAGES, TOP
 
-pytestmark = [pytest.mark.image, pytest.mark.netns, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.image, pytest.mark.netns, pytest.mark.timeout(1200)]
 
 # Without boot arguments an appliance can only say so; it has then got as far as its own first program.
 MARKER = "systemvm-preinit: REASON=no_boot_arguments"
@@ -32,10 +32,13 @@ def test_an_image_boots_from_its_own_disk(role: str, drive: str, tmp_path: Path)
          "-drive", f"file={IMAGES / f'{role}.qcow2'},{drive},snapshot=on,file.locking=off"],
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 180
-        while MARKER not in _said(serial):
-            assert process.poll() is None, f"QEMU ended: {_said(serial)[-2000:]}"
-            assert time.monotonic() < deadline, f"not up after 180 s: {_said(serial)[-2000:]}"
+        # a busy host is no failure: only a console that stays silent for this long is
+        seen, deadline = "", time.monotonic() + 180
+        while MARKER not in (said := _said(serial)):
+            assert process.poll() is None, f"QEMU ended: {said[-2000:]}"
+            if said != seen:
+                seen, deadline = said, time.monotonic() + 180
+            assert time.monotonic() < deadline, f"silent for 180 s: {said[-2000:]}"
             time.sleep(0.2)  # a file that grows has no event that QEMU would send
     finally:
         process.kill()
