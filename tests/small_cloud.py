@@ -8,20 +8,27 @@ user who owns nothing yet.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import argon2
-import sqlalchemy as sa
 from attrs import define, field
 from twisted.internet.task import Clock
 
+from small_cloud_fakes import (
+    FakeAgents,
+    FakeDiagnostics,
+    FakeHypervisor,
+    FakePeer,
+    FakePrimary,
+    FakeSystemVms,
+    FakeZoneFacts,
+)
+from small_cloud_rows import HASHER, add_system_vm, add_template, principal
 from systemvm.host.zone import AddressRange, NetworkConfig, NetworksConfig
 from systemvm.management.accounts.service import AccountService
 from systemvm.management.api import envelope
-from systemvm.management.api.authentication import Authenticator, principal_of
+from systemvm.management.api.authentication import Authenticator
 from systemvm.management.api.command import CommandTable
 from systemvm.management.api.commands.system_vms import SystemVmControl
 from systemvm.management.api.factory import ApiServices, client_resource, command_table
@@ -37,35 +44,29 @@ from systemvm.management.control.certificate_service import CertificateService
 from systemvm.management.control.certificates import AgentCertificates
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.hypervisors.base import (
-    DomainSpec,
-    DomainState,
-    DomainStatus,
-    ExitCallback,
-    ExitReason,
     Hypervisor,
 )
 from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.pki.authority import CertificateAuthority
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.management.pki.seal import Seal
-from systemvm.management.state import accounts, instances, templates, zones
+from systemvm.management.state import instances, zones
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.jobs import Job
-from systemvm.management.state.status import AccountType, AgentState, InstanceState, InstanceType
+from systemvm.management.state.status import InstanceType
 from systemvm.management.state.templates import StoreRef, Template
-from systemvm.management.system_vms.diagnostics import DiagnosticsResult
 from systemvm.management.templates.dispatch import DownloadDispatcher
 from systemvm.management.templates.service import TemplateService
 from systemvm.management.templates.store_usage import StoreUsage
 from systemvm.management.virtual_machines.machine import UserVmBuilder
 from systemvm.management.virtual_machines.service import VirtualMachines
-from systemvm.rpc.core.errors import METHOD_NOT_FOUND, NOT_CONNECTED, RpcError
+from systemvm.rpc.core.errors import NOT_CONNECTED, RpcError
 from systemvm.rpc.core.method import Call, Caller, MethodTable
 from systemvm.rpc.core.perform import perform
 from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.role import Role
-from systemvm.wire.storage import DownloadState, ImageFormat, Store
+from systemvm.wire.storage import DownloadState
 
 ORIGIN = "http://127.0.0.1:8080"
 CONSOLE_ORIGIN = "https://cpvm.example.test:8443"
@@ -80,205 +81,6 @@ NETWORKS = NetworksConfig(
     ),
     guest=NetworkConfig("cloudbr3", IPv4Network("10.13.0.0/24"), IPv4Address("10.13.0.1")),
 )
-STORE = Store("10.12.0.2", "/export/secondary")
-ADMIN_PASSWORD, USER_PASSWORD = "correct horse", "battery staple"
-API_KEY, SECRET_KEY = "an-api-key", "a-secret-key"
-
-#: Weak on purpose: the tests are not about argon2.
-HASHER = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-
-
-class FakePeer:
-    """An agent's connection that answers from a table of functions and records the calls."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, Callable[[Any], Any]] = {}
-        self.calls: list[tuple[str, Any]] = []
-
-    async def call(
-        self,
-        method: str,
-        params: Any = None,
-        *,
-        result: Any = None,
-        deadline_s: float = 30,
-        request_id: str | None = None,
-    ) -> Any:
-        self.calls.append((method, params))
-        if method not in self.answers:
-            raise RpcError(METHOD_NOT_FOUND, f"no method {method}")
-        answer = self.answers[method](params)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def asked(self, method: str) -> list[Any]:
-        return [params for name, params in self.calls if name == method]
-
-
-class FakeAgents:
-    """The connected agents, by name."""
-
-    def __init__(self) -> None:
-        self.peers: dict[str, tuple[Role, FakePeer]] = {}
-
-    def connect(self, name: str, role: Role) -> FakePeer:
-        peer = FakePeer()
-        self.peers[name] = (role, peer)
-        return peer
-
-    def disconnect(self, name: str) -> None:
-        self.peers.pop(name, None)
-
-    def peer(self, name: str) -> FakePeer | None:
-        found = self.peers.get(name)
-        return found[1] if found else None
-
-    def up(self, role: Role) -> list[str]:
-        return [name for name, (of, _) in self.peers.items() if of is role]
-
-
-class FakeHypervisor:
-    """A hypervisor that only records its machines."""
-
-    def __init__(self) -> None:
-        self.specs: dict[str, DomainSpec] = {}
-        self.statuses: dict[str, DomainStatus] = {}
-        self.stops: list[tuple[str, bool]] = []
-        self.fails_with: Exception | None = None
-        self._callbacks: list[ExitCallback] = []
-
-    async def start(self, spec: DomainSpec) -> DomainStatus:
-        if self.fails_with is not None:
-            raise self.fails_with
-        self.specs[spec.name] = spec
-        status = DomainStatus(
-            spec.name,
-            spec.uuid,
-            DomainState.RUNNING,
-            vnc_address=spec.vnc.address if spec.vnc else None,
-            vnc_port=5900 + len(self.specs) if spec.vnc else None,
-        )
-        self.statuses[spec.name] = status
-        return status
-
-    async def stop(self, name: str, *, forced: bool = False, timeout_s: float = 60.0) -> None:
-        if self.fails_with is not None:
-            raise self.fails_with
-        self.stops.append((name, forced))
-        self.exit(name, ExitReason.STOPPED)
-
-    def status(self, name: str) -> DomainStatus | None:
-        return self.statuses.get(name)
-
-    def on_exit(self, callback: ExitCallback) -> None:
-        self._callbacks.append(callback)
-
-    def exit(self, name: str, reason: ExitReason) -> None:
-        """End a machine as if by itself."""
-        before = self.statuses[name]
-        self.statuses[name] = DomainStatus(name, before.uuid, DomainState.EXITED, exit_reason=reason)
-        for callback in self._callbacks:
-            callback(name, reason)
-
-
-class FakePrimary:
-    """Primary storage that makes empty files in the place of images."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.copied: list[Path] = []
-        self.clones: dict[str, tuple[Path, str, int | None]] = {}
-        self.fails_with: Exception | None = None
-
-    async def ensure_template(self, template_uuid: str, source: Path, template_format: str) -> Path:
-        if self.fails_with is not None:
-            raise self.fails_with
-        self.copied.append(source)
-        return self._touch(f"{template_uuid}.{template_format}")
-
-    async def delete_template(self, template_uuid: str) -> None:
-        if self.fails_with is not None:
-            raise self.fails_with
-        for path in self.directory.glob(f"{template_uuid}.*"):
-            path.unlink()
-
-    def volume_path(self, volume_uuid: str) -> Path:
-        return self.directory / f"{volume_uuid}.qcow2"
-
-    async def create_clone(
-        self, volume_uuid: str, backing: Path, backing_format: str, size_bytes: int | None = None
-    ) -> Path:
-        self.clones[volume_uuid] = (backing, backing_format, size_bytes)
-        return self._touch(f"{volume_uuid}.qcow2")
-
-    async def create_empty(self, volume_uuid: str, size_bytes: int) -> Path:
-        return self._touch(f"{volume_uuid}.qcow2")
-
-    async def delete_volume(self, volume_uuid: str) -> None:
-        self.volume_path(volume_uuid).unlink(missing_ok=True)
-
-    def _touch(self, name: str) -> Path:
-        path = self.directory / name
-        path.touch()
-        return path
-
-
-class FakeDiagnostics:
-    """Diagnostics that answer as a system VM does over ssh."""
-
-    def __init__(self, directory: Path) -> None:
-        self.asked: list[tuple[str, ...]] = []
-        self._directory = directory
-
-    async def run(self, vm_uuid: str, kind: str, address: str, params: str) -> DiagnosticsResult:
-        self.asked.append((vm_uuid, kind, address, params))
-        return DiagnosticsResult("4 packets transmitted", "", "0")
-
-    async def collect(self, vm_uuid: str, files: Sequence[str]) -> Path:
-        self.asked.append((vm_uuid, *files))
-        return self._directory / "abc/data.zip"
-
-
-class FakeSystemVms:
-    """A lifecycle of system VMs that only records its calls."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self.asked: list[tuple[str, str, bool]] = []
-
-    async def start(self, uuid: str) -> Instance:
-        return await self._note("start", uuid, False)
-
-    async def stop(self, uuid: str, *, forced: bool = False) -> Instance:
-        return await self._note("stop", uuid, forced)
-
-    async def reboot(self, uuid: str, *, forced: bool = False) -> Instance:
-        return await self._note("reboot", uuid, forced)
-
-    async def destroy(self, uuid: str) -> None:
-        vm = await self._note("destroy", uuid, True)
-        await self._database.run(instances.remove, vm.id, InstanceState.EXPUNGING)
-
-    async def _note(self, what: str, uuid: str, forced: bool) -> Instance:
-        self.asked.append((what, uuid, forced))
-        return await self._database.read(instances.by_uuid, uuid)
-
-
-class FakeZoneFacts:
-    """The configuration of one zone."""
-
-    def source_ca_pem(self, zone_name: str) -> str | None:
-        return "-----BEGIN CERTIFICATE-----"
-
-    def max_template_size_bytes(self, zone_name: str) -> int:
-        return 1 << 30
-
-    def store(self, zone_name: str, store_name: str) -> Store:
-        return STORE
-
-    def own_networks(self) -> list[str]:
-        return ["203.0.113.1/32"]
 
 
 if TYPE_CHECKING:
@@ -423,10 +225,12 @@ class SmallCloud:
         **columns: Any,
     ) -> tuple[Template, StoreRef]:
         """Add a template that exists already."""
-        return self.database.run_now(_add_template, self, state, owner or self.admin, columns)
+        return self.database.run_now(
+            add_template, self.zone.id, self.store.id, state, owner or self.admin, columns
+        )
 
     def add_system_vm(self, kind: InstanceType) -> Instance:
-        return self.database.run_now(_add_system_vm, kind, self.zone.id, self.host.id)
+        return self.database.run_now(add_system_vm, kind, self.zone.id, self.host.id)
 
     def update_instance(self, vm: Instance, **changes: Any) -> Instance:
         return self.database.run_now(instances.update, vm.id, **changes)
@@ -453,109 +257,6 @@ def make(directory: Path, pristine: Path) -> SmallCloud:
         host=database.run_now(zones.list_hosts)[0],
         ssvm=ssvm,
         cpvm=cpvm,
-        admin=database.run_now(_principal, "admin"),
-        user=database.run_now(_principal, "ulla"),
+        admin=database.run_now(principal, "admin"),
+        user=database.run_now(principal, "ulla"),
     )
-
-
-def fill(directory: Path) -> Path:
-    """Write the database file of a small cloud, which `make` copies."""
-    path = directory / "systemvm.sqlite"
-    database = Database.open(path)
-    database.run_now(_fill, Seal.open_key(directory))
-    database.close()
-    return path
-
-
-def _fill(connection: sa.Connection, seal: Seal) -> None:
-    root = accounts.create_domain(connection, "ROOT", "/")
-    system = accounts.create_account(connection, "system", AccountType.ADMIN, root.id)
-    accounts.create_user(connection, "system", system, None)
-    admins = accounts.create_account(connection, "admin", AccountType.ADMIN, root.id)
-    admin = accounts.create_user(connection, "admin", admins, HASHER.hash(ADMIN_PASSWORD))
-    accounts.add_api_key(connection, admin.id, API_KEY, seal.close(SECRET_KEY))
-    users = accounts.create_account(connection, "users", AccountType.USER, root.id)
-    accounts.create_user(connection, "ulla", users, HASHER.hash(USER_PASSWORD))
-    zone = zones.put_zone(connection, "zone1", arch="amd64", dns=["203.0.113.10"], internal_dns=["10.11.0.2"])
-    host = zones.put_host(
-        connection, "host1", zone_id=zone.id, arch="amd64", address="10.11.0.1", version="0.1.0"
-    )
-    zones.put_store(
-        connection,
-        "secondary",
-        zone_id=zone.id,
-        url="nfs://10.12.0.2/export/secondary",
-        host_path="/nowhere",
-        nfs_version="4.2",
-    )
-    _add_system_vm(connection, InstanceType.SECONDARY_STORAGE, zone.id, host.id)
-    _add_system_vm(connection, InstanceType.CONSOLE_PROXY, zone.id, host.id)
-
-
-def _add_system_vm(connection: sa.Connection, kind: InstanceType, zone_id: int, host_id: int) -> Instance:
-    vm = instances.create(
-        connection,
-        kind,
-        account_id=1,
-        zone_id=zone_id,
-        host_id=host_id,
-        state=InstanceState.RUNNING,
-        agent_state=AgentState.UP,
-        image_version="0.1.0",
-        arch="amd64",
-    )
-    networks = [
-        ("control", "cloud0", f"169.254.0.{vm.id}", "255.255.0.0", None),
-        ("management", "cloudbr1", f"10.11.0.{100 + vm.id}", "255.255.255.0", "10.11.0.1"),
-        ("public", "cloudbr0", f"203.0.113.{100 + vm.id}", "255.255.255.0", "203.0.113.1"),
-    ]
-    for device, (traffic, bridge, address, netmask, gateway) in enumerate(networks):
-        instances.add_nic(
-            connection,
-            vm_id=vm.id,
-            device=device,
-            traffic_type=traffic,
-            bridge=bridge,
-            mac=f"0e:00:00:00:{device:02x}:{vm.id:02x}",
-            address=address,
-            netmask=netmask,
-            gateway=gateway,
-        )
-    return vm
-
-
-def _principal(connection: sa.Connection, username: str) -> Principal:
-    user = accounts.user_by_name(connection, username)
-    principal = principal_of(connection, user) if user else None
-    if principal is None:
-        raise LookupError(username)
-    return principal
-
-
-def _add_template(
-    connection: sa.Connection,
-    cloud: SmallCloud,
-    state: DownloadState,
-    owner: Principal,
-    columns: dict[str, Any],
-) -> tuple[Template, StoreRef]:
-    values: dict[str, Any] = {
-        "name": "tiny",
-        "format": ImageFormat.QCOW2,
-        "url": "https://images.example.test/tiny.qcow2",
-    }
-    template, ref = templates.register(
-        connection,
-        account_id=owner.account.id,
-        domain_id=owner.domain.id,
-        zone_id=cloud.zone.id,
-        store_id=cloud.store.id,
-        arch="amd64",
-        **(values | columns),
-    )
-    changes: dict[str, Any] = {"state": state}
-    if state is DownloadState.DOWNLOADED:
-        file_name = f"{template.uuid}.{template.format.extension}"
-        path = f"template/tmpl/{owner.account.id}/{template.id}/{file_name}"
-        changes |= {"percent": 100, "install_path": path, "virtual_size_bytes": 1 << 20}
-    return template, templates.update_store_ref(connection, ref.id, **changes)

@@ -11,7 +11,8 @@ import pytest
 import pytest_twisted
 from twisted.web.resource import Resource
 
-from small_cloud import SmallCloud, fill, make
+from small_cloud import SmallCloud, make
+from small_cloud_rows import fill
 from systemvm.management.api.site import ManagementSite
 
 

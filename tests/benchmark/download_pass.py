@@ -50,7 +50,8 @@ async def measure(count: int, rounds: int) -> tuple[int, float]:
     """Return the queries of one idle pass, and the median duration in milliseconds."""
     import sqlalchemy as sa
 
-    from small_cloud import fill, make
+    from small_cloud import make
+    from small_cloud_rows import fill
     from systemvm.management.state import schema
     from systemvm.management.state.columns import new_uuid
     from systemvm.wire.storage import DownloadState, ImageFormat

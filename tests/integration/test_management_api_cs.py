@@ -11,8 +11,9 @@ import requests
 from cs import CloudStack, CloudStackApiException
 from twisted.internet.threads import deferToThread
 
-from small_cloud import ADMIN_PASSWORD, API_KEY, CONSOLE_ORIGIN, SECRET_KEY, SmallCloud
+from small_cloud import CONSOLE_ORIGIN, SmallCloud
 from small_cloud_fixtures import cloud, pristine, url
+from small_cloud_rows import ADMIN_PASSWORD, API_KEY, SECRET_KEY
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.storage import DownloadRequest, DownloadState, DownloadStatus

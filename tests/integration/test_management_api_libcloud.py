@@ -10,8 +10,9 @@ from libcloud.compute.providers import get_driver
 from libcloud.compute.types import NodeState, Provider
 from twisted.internet.threads import deferToThread
 
-from small_cloud import API_KEY, SECRET_KEY, SmallCloud
+from small_cloud import SmallCloud
 from small_cloud_fixtures import cloud, pristine, url
+from small_cloud_rows import API_KEY, SECRET_KEY
 
 __all__ = ["cloud", "pristine", "url"]
 

@@ -10,7 +10,9 @@ import pytest_twisted
 from attrs import evolve
 
 from present import present
-from small_cloud import ADMIN_PASSWORD, HASHER, USER_PASSWORD, FakePeer, SmallCloud
+from small_cloud import SmallCloud
+from small_cloud_fakes import FakePeer
+from small_cloud_rows import ADMIN_PASSWORD, HASHER, USER_PASSWORD
 from systemvm.management.accounts.errors import AccountError
 from systemvm.management.api.authentication import Authenticator
 from systemvm.management.api.errors import ApiError
@@ -312,7 +314,7 @@ async def test_disabled_user_loses_access_at_once(cloud: SmallCloud, what: str) 
     assert await logs_in(cloud, "ada", PASSWORD) is None
     assert not await is_in(cloud, session)
     assert await Authenticator(cloud.database, cloud.seal, HASHER).by_api_key(keys["apikey"]) is None
-    [end] = cpvm.asked(console.CONSOLE_END)
+    [end] = cpvm.params_of(console.CONSOLE_END)
     assert (end.session_ids, end.code) == ([opened.session_id], "access_revoked")
     stopped = cloud.instance(vm.id).state is InstanceState.STOPPED
     assert stopped is (what == "disableAccount")

@@ -180,7 +180,7 @@ async def test_operations_on_system_vms_are_jobs(
 ) -> None:
     job = await cloud.job(command, id=cloud.ssvm.uuid, **parameters)
     assert job.result["systemvm"]["name"] == "s-1-VM"
-    assert cloud.system_vms.asked == [(asked[0], cloud.ssvm.uuid, asked[1])]
+    assert cloud.system_vms.calls == [(asked[0], cloud.ssvm.uuid, asked[1])]
 
 
 @pytest_twisted.ensureDeferred
@@ -300,12 +300,12 @@ async def test_diagnostics_are_jobs_with_a_string_for_an_exit_code(cloud: SmallC
         "runDiagnostics", targetid=cloud.cpvm.uuid, ipaddress="203.0.113.1", type="ARPING", params="-I eth2"
     )
     assert job.result == {"diagnostics": {"stdout": "4 packets transmitted", "stderr": "", "exitcode": "0"}}
-    assert cloud.diagnostics.asked == [(cloud.cpvm.uuid, "arping", "203.0.113.1", "-I eth2")]
+    assert cloud.diagnostics.calls == [(cloud.cpvm.uuid, "arping", "203.0.113.1", "-I eth2")]
     job = await cloud.job(
         "getDiagnosticsData", targetid=cloud.ssvm.uuid, files="iptables, /var/log/cloud.log"
     )
     assert job.result["diagnostics"]["url"].endswith("/diagnostics/abc/data.zip")
-    assert cloud.diagnostics.asked[-1] == (cloud.ssvm.uuid, "iptables", "/var/log/cloud.log")
+    assert cloud.diagnostics.calls[-1] == (cloud.ssvm.uuid, "iptables", "/var/log/cloud.log")
 
 
 @pytest.mark.parametrize(
@@ -320,4 +320,4 @@ async def test_invalid_diagnosis_is_rejected_before_a_guest_is_called(
     with pytest.raises(ApiError) as refused:
         await cloud.call("runDiagnostics", **given)
     assert refused.value.code is ErrorCode.PARAMETER
-    assert cloud.diagnostics.asked == []
+    assert cloud.diagnostics.calls == []

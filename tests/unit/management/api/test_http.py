@@ -13,7 +13,8 @@ from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.web.resource import Resource
 
 from in_memory_http import HttpAnswer, request
-from small_cloud import ADMIN_PASSWORD, API_KEY, ORIGIN, SECRET_KEY, USER_PASSWORD, SmallCloud
+from small_cloud import ORIGIN, SmallCloud
+from small_cloud_rows import ADMIN_PASSWORD, API_KEY, SECRET_KEY, USER_PASSWORD
 from systemvm.management.api.signature import sign
 from systemvm.management.api.site import MAX_BODY_BYTES, ManagementSite
 

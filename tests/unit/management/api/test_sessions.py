@@ -10,7 +10,8 @@ import pytest
 import pytest_twisted
 from attrs import evolve
 
-from small_cloud import ADMIN_PASSWORD, API_KEY, HASHER, SECRET_KEY, USER_PASSWORD, SmallCloud
+from small_cloud import SmallCloud
+from small_cloud_rows import ADMIN_PASSWORD, API_KEY, HASHER, SECRET_KEY, USER_PASSWORD
 from systemvm.management.api.authentication import Authenticator
 from systemvm.management.api.principal import Principal
 from systemvm.management.api.sessions import IDLE_LIMIT, TOTAL_LIMIT, OpenedSession, Sessions, digest

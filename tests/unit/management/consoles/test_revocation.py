@@ -9,7 +9,8 @@ import pytest
 import pytest_twisted
 from attrs import evolve
 
-from small_cloud import FakePeer, SmallCloud
+from small_cloud import SmallCloud
+from small_cloud_fakes import FakePeer
 from systemvm.management.state import console_sessions, instances, schema
 from systemvm.management.state.columns import now
 from systemvm.management.state.instances import Instance
@@ -78,7 +79,7 @@ async def test_logout_ends_only_the_consoles_of_its_login(
         for caller in (evolve(cloud.admin, login_uuid=OTHER_LOGIN), cloud.admin)
     ]
     await cloud.revocation.of_login(LOGIN)
-    assert cpvm.asked(console.CONSOLE_END) == [ConsoleEnd([opened], "logged_out", "logged_out")]
+    assert cpvm.params_of(console.CONSOLE_END) == [ConsoleEnd([opened], "logged_out", "logged_out")]
     assert await code_of(target(cloud, opened)) == "logged_out"
     assert await code_of(spend(cloud, unspent)) == "logged_out"
     for session_id in others:
@@ -91,7 +92,7 @@ async def test_lost_permission_ends_the_consoles(cloud: SmallCloud, cpvm: FakePe
     admins = await spend(cloud, await token_for(cloud, vm, cloud.admin))
     await cloud.revocation.of_users([cloud.user.user.id])
     assert await code_of(target(cloud, opened)) == "access_revoked"
-    assert [end.session_ids for end in cpvm.asked(console.CONSOLE_END)] == [[opened]]
+    assert [end.session_ids for end in cpvm.params_of(console.CONSOLE_END)] == [[opened]]
     assert await target(cloud, admins)
 
 
@@ -100,7 +101,7 @@ async def test_destroyed_machine_ends_its_consoles(cloud: SmallCloud, cpvm: Fake
     opened = await spend(cloud, await token_for(cloud, vm, cloud.user))
     unspent = await token_for(cloud, vm, cloud.admin)
     await cloud.job("destroyVirtualMachine", cloud.user, id=vm.uuid)
-    assert cpvm.asked(console.CONSOLE_END) == [ConsoleEnd([opened], "machine_gone", "machine_gone")]
+    assert cpvm.params_of(console.CONSOLE_END) == [ConsoleEnd([opened], "machine_gone", "machine_gone")]
     await cloud.call("recoverVirtualMachine", id=vm.uuid)
     assert await code_of(target(cloud, opened)) == "machine_gone", "a recovered machine needs a new link"
     assert await code_of(spend(cloud, unspent)) == "machine_gone"

@@ -14,7 +14,8 @@ from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from small_cloud import FakePeer, FakeZoneFacts, SmallCloud
+from small_cloud import SmallCloud
+from small_cloud_fakes import FakePeer, FakeZoneFacts
 from systemvm.management.consoles.session_reconciler import ENDED, LOST, ConsoleSessionReconciler
 from systemvm.management.control.agent import Agent, AgentStatus
 from systemvm.management.control.agent_reconciler import RECONCILE_EVERY_S, AgentReconciler
@@ -142,7 +143,7 @@ async def test_lost_ends_are_applied_and_unexpected_jobs_aborted(cloud: SmallClo
     ssvm.peer.answers[storage.TEMPLATE_ABORT] = lambda params: None
     await ssvm.step.reconcile(ssvm.agent)
     assert ssvm.ref(ref).state is DownloadState.DOWNLOAD_ERROR
-    assert ssvm.peer.asked(storage.TEMPLATE_ABORT) == [storage.DownloadAbort("a-job-of-old")]
+    assert ssvm.peer.params_of(storage.TEMPLATE_ABORT) == [storage.DownloadAbort("a-job-of-old")]
 
 
 # --- consoles
@@ -203,7 +204,7 @@ async def test_lost_sessions_of_a_cpvm_end(cpvm: Cpvm) -> None:
     cpvm.keeps(kept)
     await cpvm.step.reconcile(cpvm.agent)
     assert [cpvm.reason(each) for each in (kept, lost, on_its_way, unspent)] == [None, LOST, None, None]
-    assert cpvm.peer.asked(console.CONSOLE_END) == []
+    assert cpvm.peer.params_of(console.CONSOLE_END) == []
 
 
 @pytest_twisted.ensureDeferred
@@ -226,7 +227,7 @@ async def test_ended_sessions_are_ended_at_the_cpvm(cpvm: Cpvm) -> None:
     cpvm.cloud.database.run_now(console_sessions.close, logged_out, "logged_out")
     cpvm.keeps("ended-long-ago", kept, logged_out)
     await cpvm.step.reconcile(cpvm.agent)
-    told = {end.code: end for end in cpvm.peer.asked(console.CONSOLE_END)}
+    told = {end.code: end for end in cpvm.peer.params_of(console.CONSOLE_END)}
     assert told == {
         "session_ended": console.ConsoleEnd(["ended-long-ago"], ENDED, "session_ended"),
         "logged_out": console.ConsoleEnd([logged_out], ENDED, "logged_out"),

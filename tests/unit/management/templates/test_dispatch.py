@@ -11,7 +11,9 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from small_cloud import STORE, FakeAgents, FakePeer, FakeZoneFacts, SmallCloud
+from small_cloud import SmallCloud
+from small_cloud_fakes import FakeAgents, FakePeer, FakeZoneFacts
+from small_cloud_rows import STORE
 from systemvm.management.api.errors import ApiError
 from systemvm.management.state import events, templates
 from systemvm.management.state.status import InstanceType
@@ -84,7 +86,7 @@ async def test_registered_template_is_assigned_at_once(cloud: SmallCloud) -> Non
         displaytext="a tiny one",
     )
     await cloud.dispatch.reconcile()
-    [request] = cloud.ssvm_peer.asked(storage.TEMPLATE_DOWNLOAD)
+    [request] = cloud.ssvm_peer.params_of(storage.TEMPLATE_DOWNLOAD)
     [row] = answer["template"]
     assert (answer["count"], row["isready"], row["name"]) == (1, False, "tiny")
     assert request.url == "https://images.example.test/tiny.qcow2"
@@ -123,10 +125,10 @@ async def test_silent_ssvm_is_called_again_with_the_same_job(cloud: SmallCloud, 
     await say(cloud, storage.TEMPLATE_PROGRESS, DownloadStatus(ref.job_id, PROGRESS, 1, 1000))
     cloud.clock.advance(STATUS_VALID_S - 1)
     await cloud.dispatch.reconcile()
-    assert len(cloud.ssvm_peer.asked(storage.TEMPLATE_DOWNLOAD)) == 1, "it has just said how it is"
+    assert len(cloud.ssvm_peer.params_of(storage.TEMPLATE_DOWNLOAD)) == 1, "it has just said how it is"
     cloud.clock.advance(1)
     await cloud.dispatch.reconcile()
-    asked = cloud.ssvm_peer.asked(storage.TEMPLATE_DOWNLOAD)
+    asked = cloud.ssvm_peer.params_of(storage.TEMPLATE_DOWNLOAD)
     assert [request.job_id for request in asked] == [ref.job_id, ref.job_id]
 
 
@@ -156,7 +158,7 @@ async def test_lost_end_is_found_by_a_later_call(cloud: SmallCloud, ref: StoreRe
     await cloud.dispatch.reconcile()
     assert now_of(cloud, ref).is_ready
     await cloud.dispatch.reconcile()
-    assert len(cloud.ssvm_peer.asked(storage.TEMPLATE_DOWNLOAD)) == 1, "what has ended is not asked for"
+    assert len(cloud.ssvm_peer.params_of(storage.TEMPLATE_DOWNLOAD)) == 1, "what has ended is not asked for"
 
 
 @pytest_twisted.ensureDeferred
@@ -291,7 +293,7 @@ async def test_a_failed_download_is_retried_under_a_new_job(cloud: SmallCloud, r
     assert renewed.job_id != ref.job_id, "the SSVM remembers the end of the old one"
     assert (renewed.error_code, renewed.error_text, renewed.received_bytes) == (None, None, 0)
     await cloud.dispatch.reconcile()
-    assert cloud.ssvm_peer.asked(storage.TEMPLATE_DOWNLOAD)[-1].job_id == renewed.job_id
+    assert cloud.ssvm_peer.params_of(storage.TEMPLATE_DOWNLOAD)[-1].job_id == renewed.job_id
     await say(cloud, storage.TEMPLATE_FINISHED, DownloadStatus(renewed.job_id, DONE, 10, 10))
     assert (await status_of(cloud))["isready"] is True
     types = [event.type for event in cloud.database.run_now(events.newest, 10)]
@@ -326,7 +328,7 @@ async def test_impossible_checksum_ends_the_template_at_once(cloud: SmallCloud) 
         "someInvalidValue",
         "DOWNLOAD_ERROR",
     )
-    assert ssvm.asked(storage.TEMPLATE_DOWNLOAD) == []
+    assert ssvm.params_of(storage.TEMPLATE_DOWNLOAD) == []
 
 
 @pytest_twisted.ensureDeferred
@@ -419,7 +421,7 @@ async def test_deleted_template_is_removed_with_its_files_at_once(cloud: SmallCl
     cloud.ssvm_peer.answers[storage.TEMPLATE_DELETE] = lambda _: Acknowledgement()
     job = await cloud.job("deleteTemplate", id=template.uuid)
     assert job.result == {"success": True}
-    [order] = cloud.ssvm_peer.asked(storage.TEMPLATE_DELETE)
+    [order] = cloud.ssvm_peer.params_of(storage.TEMPLATE_DELETE)
     assert (order.account_id, order.template_id) == (template.account_id, template.id)
     assert await cloud.call("listTemplates", templatefilter="all") == {}
     assert now_of(cloud, ref).removed is not None
@@ -451,7 +453,7 @@ async def test_deleting_during_a_download_aborts_it(cloud: SmallCloud) -> None:
         storage.TEMPLATE_DELETE: lambda _: Acknowledgement(),
     }
     await cloud.job("deleteTemplate", id=template.uuid)
-    assert [order.job_id for order in cloud.ssvm_peer.asked(storage.TEMPLATE_ABORT)] == [ref.job_id]
+    assert [order.job_id for order in cloud.ssvm_peer.params_of(storage.TEMPLATE_ABORT)] == [ref.job_id]
     cloud.ssvm_peer.calls.clear()
     await say(cloud, storage.TEMPLATE_FINISHED, DownloadStatus(ref.job_id, DONE, 1, 1))
     await cloud.dispatch.reconcile()

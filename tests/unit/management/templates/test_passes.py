@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from twisted.internet.defer import Deferred
 
 from settling import settled
-from small_cloud import FakePeer, SmallCloud
+from small_cloud import SmallCloud
+from small_cloud_fakes import FakePeer
 from systemvm.management.state import accounts, schema, templates, zones
 from systemvm.management.state.columns import new_uuid
 from systemvm.management.state.status import AccountType, InstanceType
@@ -184,7 +185,7 @@ async def test_waiting_tasks_cost_no_query_each(cloud: SmallCloud) -> None:
     with counted(cloud) as statements:
         await cloud.dispatch.reconcile()
     assert len(sql_of(statements)) <= 6
-    assert len(cloud.ssvm_peer.asked(storage.TEMPLATE_DOWNLOAD)) == MAX_ACTIVE_DOWNLOADS
+    assert len(cloud.ssvm_peer.params_of(storage.TEMPLATE_DOWNLOAD)) == MAX_ACTIVE_DOWNLOADS
 
 
 @pytest_twisted.ensureDeferred
@@ -214,7 +215,7 @@ async def test_hung_ssvm_does_not_block_others(cloud: SmallCloud) -> None:
     register(cloud, cloud.user.account.id, 4)
     cloud.dispatch.wake()
     await settled(cloud.database)
-    assert len(quick.asked(storage.TEMPLATE_DOWNLOAD)) == 3
+    assert len(quick.params_of(storage.TEMPLATE_DOWNLOAD)) == 3
     assert hung.most <= Lane.DOWNLOAD.max_calls
     cloud.dispatch.stop()
     hung.release()
@@ -239,7 +240,7 @@ async def test_a_call_that_still_runs_is_never_repeated(cloud: SmallCloud) -> No
     cloud.dispatch.stop()
     hung.release()
     await settled(cloud.database)
-    jobs = [request.job_id for request in hung.asked(storage.TEMPLATE_DOWNLOAD)]
+    jobs = [request.job_id for request in hung.params_of(storage.TEMPLATE_DOWNLOAD)]
     assert len(jobs) == len(set(jobs)) == Lane.DOWNLOAD.max_calls
 
 
@@ -457,7 +458,7 @@ async def test_full_store_is_measured_before_it_is_rejected(cloud: SmallCloud) -
     with pytest.raises(Exception, match="90% full"):
         await cloud.call("registerTemplate", **arguments)
     assert (await cloud.call("registerTemplate", **arguments))["count"] == 1
-    assert len(cloud.ssvm_peer.asked(storage.STORAGE_STATS)) == 2
+    assert len(cloud.ssvm_peer.params_of(storage.STORAGE_STATS)) == 2
 
 
 @pytest_twisted.ensureDeferred
@@ -504,7 +505,7 @@ async def test_one_measurement_serves_all_waiting_requests(cloud: SmallCloud) ->
     peer.released.callback(None)
     for call in calls:
         assert (await call)["count"] == 1
-    assert len(peer.asked(storage.STORAGE_STATS)) <= 2
+    assert len(peer.params_of(storage.STORAGE_STATS)) <= 2
 
 
 def used_bytes(cloud: SmallCloud) -> int | None:

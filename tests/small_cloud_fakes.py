@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fakes around the services of SmallCloud: agents, hypervisor, storage, the lifecycle of system VMs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from small_cloud_rows import STORE
+from systemvm.management.hypervisors.base import (
+    DomainSpec,
+    DomainState,
+    DomainStatus,
+    ExitCallback,
+    ExitReason,
+)
+from systemvm.management.state import instances
+from systemvm.management.state.database import Database
+from systemvm.management.state.instances import Instance
+from systemvm.management.state.status import InstanceState
+from systemvm.management.system_vms.diagnostics import DiagnosticsResult
+from systemvm.rpc.core.errors import METHOD_NOT_FOUND, RpcError
+from systemvm.wire.role import Role
+from systemvm.wire.storage import Store
+
+
+class FakePeer:
+    """An agent's connection that answers from a table of functions and records the calls."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Callable[[Any], Any]] = {}
+        self.calls: list[tuple[str, Any]] = []
+
+    async def call(
+        self,
+        method: str,
+        params: Any = None,
+        *,
+        result: Any = None,
+        deadline_s: float = 30,
+        request_id: str | None = None,
+    ) -> Any:
+        self.calls.append((method, params))
+        if method not in self.answers:
+            raise RpcError(METHOD_NOT_FOUND, f"no method {method}")
+        answer = self.answers[method](params)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def params_of(self, method: str) -> list[Any]:
+        """Return the params of all calls of one method."""
+        return [params for name, params in self.calls if name == method]
+
+
+class FakeAgents:
+    """The connected agents, by name."""
+
+    def __init__(self) -> None:
+        self.peers: dict[str, tuple[Role, FakePeer]] = {}
+
+    def connect(self, name: str, role: Role) -> FakePeer:
+        peer = FakePeer()
+        self.peers[name] = (role, peer)
+        return peer
+
+    def disconnect(self, name: str) -> None:
+        self.peers.pop(name, None)
+
+    def peer(self, name: str) -> FakePeer | None:
+        found = self.peers.get(name)
+        return found[1] if found else None
+
+    def up(self, role: Role) -> list[str]:
+        return [name for name, (of, _) in self.peers.items() if of is role]
+
+
+class FakeHypervisor:
+    """A hypervisor that only records its machines."""
+
+    def __init__(self) -> None:
+        self.specs: dict[str, DomainSpec] = {}
+        self.statuses: dict[str, DomainStatus] = {}
+        self.stops: list[tuple[str, bool]] = []
+        self.fails_with: Exception | None = None
+        self._callbacks: list[ExitCallback] = []
+
+    async def start(self, spec: DomainSpec) -> DomainStatus:
+        if self.fails_with is not None:
+            raise self.fails_with
+        self.specs[spec.name] = spec
+        status = DomainStatus(
+            spec.name,
+            spec.uuid,
+            DomainState.RUNNING,
+            vnc_address=spec.vnc.address if spec.vnc else None,
+            vnc_port=5900 + len(self.specs) if spec.vnc else None,
+        )
+        self.statuses[spec.name] = status
+        return status
+
+    async def stop(self, name: str, *, forced: bool = False, timeout_s: float = 60.0) -> None:
+        if self.fails_with is not None:
+            raise self.fails_with
+        self.stops.append((name, forced))
+        self.exit(name, ExitReason.STOPPED)
+
+    def status(self, name: str) -> DomainStatus | None:
+        return self.statuses.get(name)
+
+    def on_exit(self, callback: ExitCallback) -> None:
+        self._callbacks.append(callback)
+
+    def exit(self, name: str, reason: ExitReason) -> None:
+        """End a machine as if by itself."""
+        before = self.statuses[name]
+        self.statuses[name] = DomainStatus(name, before.uuid, DomainState.EXITED, exit_reason=reason)
+        for callback in self._callbacks:
+            callback(name, reason)
+
+
+class FakePrimary:
+    """Primary storage that makes empty files in the place of images."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.copied: list[Path] = []
+        self.clones: dict[str, tuple[Path, str, int | None]] = {}
+        self.fails_with: Exception | None = None
+
+    async def ensure_template(self, template_uuid: str, source: Path, template_format: str) -> Path:
+        if self.fails_with is not None:
+            raise self.fails_with
+        self.copied.append(source)
+        return self._touch(f"{template_uuid}.{template_format}")
+
+    async def delete_template(self, template_uuid: str) -> None:
+        if self.fails_with is not None:
+            raise self.fails_with
+        for path in self.directory.glob(f"{template_uuid}.*"):
+            path.unlink()
+
+    def volume_path(self, volume_uuid: str) -> Path:
+        return self.directory / f"{volume_uuid}.qcow2"
+
+    async def create_clone(
+        self, volume_uuid: str, backing: Path, backing_format: str, size_bytes: int | None = None
+    ) -> Path:
+        self.clones[volume_uuid] = (backing, backing_format, size_bytes)
+        return self._touch(f"{volume_uuid}.qcow2")
+
+    async def create_empty(self, volume_uuid: str, size_bytes: int) -> Path:
+        return self._touch(f"{volume_uuid}.qcow2")
+
+    async def delete_volume(self, volume_uuid: str) -> None:
+        self.volume_path(volume_uuid).unlink(missing_ok=True)
+
+    def _touch(self, name: str) -> Path:
+        path = self.directory / name
+        path.touch()
+        return path
+
+
+class FakeDiagnostics:
+    """Diagnostics that answer as a system VM does over ssh."""
+
+    def __init__(self, directory: Path) -> None:
+        self.calls: list[tuple[str, ...]] = []
+        self._directory = directory
+
+    async def run(self, vm_uuid: str, kind: str, address: str, params: str) -> DiagnosticsResult:
+        self.calls.append((vm_uuid, kind, address, params))
+        return DiagnosticsResult("4 packets transmitted", "", "0")
+
+    async def collect(self, vm_uuid: str, files: Sequence[str]) -> Path:
+        self.calls.append((vm_uuid, *files))
+        return self._directory / "abc/data.zip"
+
+
+class FakeSystemVms:
+    """A lifecycle of system VMs that only records its calls."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.calls: list[tuple[str, str, bool]] = []
+
+    async def start(self, uuid: str) -> Instance:
+        return await self._note("start", uuid, False)
+
+    async def stop(self, uuid: str, *, forced: bool = False) -> Instance:
+        return await self._note("stop", uuid, forced)
+
+    async def reboot(self, uuid: str, *, forced: bool = False) -> Instance:
+        return await self._note("reboot", uuid, forced)
+
+    async def destroy(self, uuid: str) -> None:
+        vm = await self._note("destroy", uuid, True)
+        await self._database.run(instances.remove, vm.id, InstanceState.EXPUNGING)
+
+    async def _note(self, what: str, uuid: str, forced: bool) -> Instance:
+        self.calls.append((what, uuid, forced))
+        return await self._database.read(instances.by_uuid, uuid)
+
+
+class FakeZoneFacts:
+    """The configuration of one zone."""
+
+    def source_ca_pem(self, zone_name: str) -> str | None:
+        return "-----BEGIN CERTIFICATE-----"
+
+    def max_template_size_bytes(self, zone_name: str) -> int:
+        return 1 << 30
+
+    def store(self, zone_name: str, store_name: str) -> Store:
+        return STORE
+
+    def own_networks(self) -> list[str]:
+        return ["203.0.113.1/32"]
