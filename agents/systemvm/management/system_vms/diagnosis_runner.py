@@ -41,7 +41,7 @@ class DiagnosisRun:
         #: The source that is examined now, for people; empty at the end.
         self.pending = "what runs"
         self.finding: Finding | None = None
-        self.has_timed_out = False  # for a caller, who will call again
+        self.has_timed_out = False  # for a caller, which will call again
         self._waiters: list[Deferred[None]] = []
 
     def note(self, what: str, said: str) -> None:
@@ -63,6 +63,7 @@ class DiagnosisRun:
         """Wait until the end or for `timeout_s`, whichever comes first."""
         if self.finding is not None:
             return
+        self.has_timed_out = False  # the caller has called again, and gets the result here
         waiter: Deferred[None] = Deferred()
         self._waiters.append(waiter)
         timer = clock.callLater(timeout_s, waiter.callback, None)
@@ -87,7 +88,7 @@ class DiagnosisRunner:
     def start_or_join(self, key: str, diagnose: Callable[[DiagnosisRun], Awaitable[Finding]]) -> DiagnosisRun:
         """Return the run of this key; `diagnose` is called only when none exists.
 
-        A run that ended after a caller's timeout is returned once more.
+        A run that ended between a caller's timeout and its next call is returned once more.
         """
         running = self._running.get(key)
         if running is not None:

@@ -81,6 +81,19 @@ def test_result_without_a_waiting_caller_expires() -> None:
     assert slow.begun == 2
 
 
+def test_result_that_a_later_call_received_is_not_returned_again() -> None:
+    clock, slow = Clock(), _Slow()
+    runner = DiagnosisRunner(clock)
+    _wait(runner.start_or_join("s-1-VM", slow.start), clock, 6.0)
+    clock.advance(6.0)
+    received = _wait(runner.start_or_join("s-1-VM", slow.start), clock, 6.0)
+    slow.step.callback(None)
+    assert received
+    slow.step = Deferred()
+    assert runner.start_or_join("s-1-VM", slow.start).finding is None
+    assert slow.begun == 2
+
+
 def test_failed_run_ends_with_the_error_noted() -> None:
     clock = Clock()
     runner = DiagnosisRunner(clock)
