@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from integration.ssvm_lab import disk_images
 from systemvm.ssvm.failure import TransferError
+from systemvm.ssvm.formats.inspector import for_format
 from systemvm.ssvm.limits import TIB
-from systemvm.ssvm.mover.formats.inspector import for_format
 from systemvm.wire.storage import ImageFormat
 
 pytestmark = pytest.mark.timeout(300)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from systemvm.ssvm.failure import TransferError
+from systemvm.ssvm.formats import signatures
 from systemvm.ssvm.limits import TransferLimits
 from systemvm.ssvm.mover.decompress import (
     Decoder,
@@ -17,7 +18,6 @@ from systemvm.ssvm.mover.decompress import (
     StandardLibraryDecoder,
     ZstdDecoder,
 )
-from systemvm.ssvm.mover.formats import signatures
 from systemvm.wire.transfer_failure import TransferFailure
 
 

@@ -8,9 +8,9 @@ import lzma
 from collections.abc import Generator, Iterator
 from typing import Any, Protocol
 
+from systemvm.ssvm import zstd_frames
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.limits import MIB
-from systemvm.ssvm.mover import zstd_frames
 from systemvm.wire.transfer_failure import TransferFailure
 
 PIECE_BYTES = MIB  # of output at a time

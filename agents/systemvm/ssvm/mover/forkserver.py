@@ -41,9 +41,9 @@ _MOVER_FDS = (CONTROL_FD, SOURCE_FD, DIRECTORY_FD)
 _LATE_IMPORTS = (
     "encodings.idna",
     "isal.isal_zlib",
-    "systemvm.ssvm.mover.formats.iso",
-    "systemvm.ssvm.mover.formats.qcow2",
-    "systemvm.ssvm.mover.formats.raw",
+    "systemvm.ssvm.formats.iso",
+    "systemvm.ssvm.formats.qcow2",
+    "systemvm.ssvm.formats.raw",
     "zstandard",
 )
 

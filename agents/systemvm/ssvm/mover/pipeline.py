@@ -11,8 +11,8 @@ from queue import SimpleQueue
 
 from systemvm.ssvm import checksum
 from systemvm.ssvm.failure import TransferError
+from systemvm.ssvm.formats import inspector
 from systemvm.ssvm.mover.bounded_decoder import BoundedDecoder
-from systemvm.ssvm.mover.formats import inspector
 from systemvm.ssvm.mover.resuming_source import ResumingSource
 from systemvm.ssvm.mover.sparse import SparseWriter
 from systemvm.ssvm.mover_messages import MoverJob, MoverProgress, MoverResult

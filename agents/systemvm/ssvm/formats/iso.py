@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from systemvm.ssvm.mover.formats import signatures
-from systemvm.ssvm.mover.formats.head import Head, mismatch, refuse_other_format
+from systemvm.ssvm.formats import signatures
+from systemvm.ssvm.formats.head import Head, mismatch, refuse_other_format
 from systemvm.wire.storage import ImageFormat
 
 DESCRIPTOR_OFFSET = 16 * 2048

@@ -10,9 +10,9 @@ from __future__ import annotations
 import struct
 from typing import NoReturn
 
-from systemvm.ssvm.mover.formats import signatures
-from systemvm.ssvm.mover.formats.head import Head, mismatch, refuse_other_format
-from systemvm.ssvm.mover.formats.qcow2_header import (
+from systemvm.ssvm.formats import signatures
+from systemvm.ssvm.formats.head import Head, mismatch, refuse_other_format
+from systemvm.ssvm.formats.qcow2_header import (
     AUTOCLEAR_BITMAPS,
     COMPRESSION_HEADER_BYTES,
     MAGIC,

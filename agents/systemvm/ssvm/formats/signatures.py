@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from systemvm.ssvm.mover import zstd_frames
+from systemvm.ssvm import zstd_frames
 
 HEAD_BYTES = 4096  # enough for all formats below; QEMU itself probes the first 512
 

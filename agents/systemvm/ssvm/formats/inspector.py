@@ -21,13 +21,13 @@ class Inspector(Protocol):
 def for_format(image_format: ImageFormat, max_virtual_size_bytes: int) -> Inspector:
     """Return a new inspector; imports are late because a mover needs only one of them."""
     if image_format is ImageFormat.QCOW2:
-        from systemvm.ssvm.mover.formats.qcow2 import Qcow2Inspector
+        from systemvm.ssvm.formats.qcow2 import Qcow2Inspector
 
         return Qcow2Inspector(max_virtual_size_bytes)
     if image_format is ImageFormat.ISO:
-        from systemvm.ssvm.mover.formats.iso import IsoInspector
+        from systemvm.ssvm.formats.iso import IsoInspector
 
         return IsoInspector()
-    from systemvm.ssvm.mover.formats.raw import RawInspector
+    from systemvm.ssvm.formats.raw import RawInspector
 
     return RawInspector()

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.mover.formats import signatures
+from systemvm.ssvm.formats import signatures
 from systemvm.wire.storage import ImageFormat
 from systemvm.wire.transfer_failure import TransferFailure
 
