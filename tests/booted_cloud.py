@@ -66,23 +66,23 @@ class BootedCloud:
         return [str(Path(sys.executable).with_name("systemvm")), "--root", str(self.lab.root)]
 
     def cli(
-        self, *words: str, check: bool = True, timeout_s: float = 300.0
+        self, *arguments: str, check: bool = True, timeout_s: float = 300.0
     ) -> subprocess.CompletedProcess[str]:
-        """Run `systemvm WORDS…` as an operator does."""
+        """Run `systemvm ARGUMENTS…` as an operator does; `timeout_s` is on a quiet machine."""
         done = subprocess.run(
-            [*self.command_line, *words],
+            [*self.command_line, *arguments],
             capture_output=True,
             text=True,
-            timeout=timeout_s,
+            timeout=scaled_s(timeout_s),
             check=False,
             env={**os.environ, "COLUMNS": "200"},
         )
         if check:
-            assert done.returncode == 0, f"systemvm {' '.join(words)}: {done.stdout}{done.stderr}"
+            assert done.returncode == 0, f"systemvm {' '.join(arguments)}: {done.stdout}{done.stderr}"
         return done
 
-    def cli_json(self, *words: str) -> Any:
-        return json.loads(self.cli("--json", *words).stdout)
+    def cli_json(self, *arguments: str) -> Any:
+        return json.loads(self.cli("--json", *arguments).stdout)
 
     def ssh(self, name: str, command: str, timeout_s: float = 120.0) -> str:
         """Return what `command` prints in the guest, as root over port 3922."""

@@ -14,13 +14,13 @@ SYNC_ID = 1234567890
 
 
 class CloudStackHostDouble:
-    """Calls qemu-guest-agent as `virsh qemu-agent-command` does."""
+    """Send commands to qemu-guest-agent as `virsh qemu-agent-command` does."""
 
     def __init__(self, channel: Path, timeout_s: float) -> None:
         self._deadline = time.monotonic() + timeout_s
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(2)
-        self._rest = b""
+        self._buffer = b""
         while True:
             try:
                 self._socket.connect(str(channel))
@@ -29,40 +29,40 @@ class CloudStackHostDouble:
                 assert time.monotonic() < self._deadline, "QEMU did not make the channel"
                 time.sleep(0.1)  # patch.sh's own pace
 
-    def hand_over(self, cmdline: str) -> None:
-        """guest-ping until it answers, guest-sync, then open, write and close."""
-        while self._answer("guest-ping") is None:
+    def deliver(self, cmdline: str) -> None:
+        """Ping the agent until it answers, synchronize, then open, write and close the file."""
+        while self._request("guest-ping") is None:
             assert time.monotonic() < self._deadline, "the guest agent did not answer"
         self._send("guest-sync", {"id": SYNC_ID})
-        while self._line() != {"return": SYNC_ID}:
+        while self._read_line() != {"return": SYNC_ID}:
             assert time.monotonic() < self._deadline, "guest-sync was not answered"
-        handle = self._ask("guest-file-open", {"path": "/var/cache/cloud/cmdline", "mode": "w+"})
+        handle = self._call("guest-file-open", {"path": "/var/cache/cloud/cmdline", "mode": "w+"})
         buffer = base64.b64encode(cmdline.encode()).decode()
-        written = self._ask("guest-file-write", {"handle": handle, "buf-b64": buffer})
+        written = self._call("guest-file-write", {"handle": handle, "buf-b64": buffer})
         assert written["count"] == len(cmdline.encode())
-        self._ask("guest-file-close", {"handle": handle})
+        self._call("guest-file-close", {"handle": handle})
         self._socket.close()
 
-    def _ask(self, command: str, arguments: dict[str, Any]) -> Any:
-        answer = None
-        while answer is None:
-            answer = self._answer(command, arguments)
-        assert "return" in answer, answer
-        return answer["return"]
+    def _call(self, command: str, arguments: dict[str, Any]) -> Any:
+        reply = None
+        while reply is None:
+            reply = self._request(command, arguments)
+        assert "return" in reply, reply
+        return reply["return"]
 
-    def _answer(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
+    def _request(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
         self._send(command, arguments)
-        return self._line()
+        return self._read_line()
 
     def _send(self, command: str, arguments: dict[str, Any] | None) -> None:
         message = {"execute": command} | ({"arguments": arguments} if arguments else {})
         self._socket.sendall(json.dumps(message).encode() + b"\n")
 
-    def _line(self) -> Any:
+    def _read_line(self) -> Any:
         try:
-            while b"\n" not in self._rest:
-                self._rest += self._socket.recv(65536)
+            while b"\n" not in self._buffer:
+                self._buffer += self._socket.recv(65536)
         except TimeoutError:
             return None
-        line, _, self._rest = self._rest.partition(b"\n")
+        line, _, self._buffer = self._buffer.partition(b"\n")
         return json.loads(line)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The matrix requires built images and the permission to make namespaces."""
+"""Skips matrix tests without built images or the permission to make namespaces."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host's side of a lone guest, inside its network namespace: a daemon double and a time server.
+"""The host's side of a single guest, inside its network namespace: a daemon double and a time server.
 
-usage: control_side.py AUTHORITY_DIRECTORY CONSOLE_ORIGIN; one line of output for each thing that happened.
+usage: control_side.py AUTHORITY_DIRECTORY CONSOLE_ORIGIN
+
+Each event is one line of output: `up NAME`, `signed NAME`, `console ORIGIN`, `time ADDRESS`.
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ from systemvm.wire.role import Role
 _TO_1900_S = 2_208_988_800
 
 
-def tell(*words: str) -> None:
-    sys.stdout.write(" ".join(words) + "\n")
+def report(*fields: str) -> None:
+    sys.stdout.write(" ".join(fields) + "\n")
     sys.stdout.flush()
 
 
@@ -43,7 +45,7 @@ class DaemonDouble(TinyDaemon):
 
     async def _sign(self, call: Call, request: agent.SigningRequest) -> agent.SignedCertificate:
         signed = await super()._sign(call, request)
-        self._reactor.callLater(1, tell, "signed", call.caller.name)
+        self._reactor.callLater(1, report, "signed", call.caller.name)
         return signed
 
     async def _set_up(self, peer: Any) -> None:
@@ -52,7 +54,7 @@ class DaemonDouble(TinyDaemon):
         chain = "".join(blob.bytes().decode() for blob in leaf.cert_chain_pems)
         setup = ConsoleSetup(self.origin, chain, leaf.private_key_pem.bytes().decode())
         await peer.call(CONSOLE_SETUP, setup, deadline_s=60)
-        tell("console", self.origin)
+        report("console", self.origin)
 
 
 class NtpDouble(DatagramProtocol):
@@ -63,17 +65,17 @@ class NtpDouble(DatagramProtocol):
         head = bytes([0b00_100_100, 2, 6, 0xEC]) + bytes(8) + b"\xc0\x00\x02\x01"
         if self.transport is not None:
             self.transport.write(head + now + datagram[40:48] + now + now, addr)
-        tell("time", addr[0])
+        report("time", addr[0])
 
 
 def main() -> None:
     any_reactor: Any = reactor
     daemon = DaemonDouble(
-        any_reactor, ControlAuthority.open(Path(sys.argv[1])), lambda name: tell("up", name)
+        any_reactor, ControlAuthority.open(Path(sys.argv[1])), lambda name: report("up", name)
     )
     daemon.origin = sys.argv[2]
     any_reactor.listenUDP(123, NtpDouble(), interface="10.11.0.1")
-    daemon.start("169.254.0.1").addCallback(lambda _: tell("listening"))
+    daemon.start("169.254.0.1").addCallback(lambda _: report("listening"))
     any_reactor.run()
 
 

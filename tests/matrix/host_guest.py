@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Debian of this host's own release with the project installed, booted once under QEMU.
 
-Its systemd runs the units of systemd/host/ for real. A program in it collects what there is to see, writes it
-to the second serial port as JSON, and powers it off.
+Its systemd runs the units of systemd/host/. A program in the guest collects observations, writes them to the
+second serial port as JSON, and powers the guest off.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ UNITS = (
     "systemvm-launcher.socket",
     "systemvm-managementd.service",
 )
-BOOT_S = 900.0  # three minutes when nothing else runs
-#: Where the project is in the guest.
+BOOT_TIMEOUT_S = 900.0  # it takes three minutes on an idle machine
+#: The project's directory in the guest.
 PREFIX = Path("usr/lib/systemvm")
 _APPEND = (
     "root=LABEL=root rw console=ttyS0 systemd.default_device_timeout_sec=240 "
-    # an emulated KVM is none that QEMU in there should use
+    # QEMU in the guest must not use an emulated KVM
     "modprobe.blacklist=kvm_amd,kvm_intel systemd.journald.forward_to_console=1"
 )
 _ENTRY = "#!/usr/bin/python3\nimport sys\nsys.path[:0] = ['/{prefix}/agents', '/{prefix}/packages']\n" \
     "from {module}.__main__ import main\nsys.exit(main())\n"  # fmt: skip
-_PROVE_UNIT = """\
+_OBSERVE_UNIT = """\
 [Unit]
-Description=What there is to see
+Description=Collect observations
 After=multi-user.target
 [Service]
 Type=oneshot
-ExecStart=/usr/bin/python3 /usr/lib/systemvm/prove.py
+ExecStart=/usr/bin/python3 /usr/lib/systemvm/observe.py
 ExecStopPost=/usr/bin/systemctl poweroff --no-block
 StandardError=tty
 TTYPath=/dev/ttyS0
@@ -94,13 +94,13 @@ def build_base() -> None:
     stamp.set(inputs)
 
 
-def install(root: Path, prove: str, zone: str) -> None:
+def install(root: Path, observer: str, zone: str) -> None:
     """Install the project with its users, units and one zone, as on a host."""
     prefix = root / PREFIX
-    # compiled files come along: in the guest nobody who runs these could write them
-    leave = shutil.ignore_patterns("tests", "playwright", "numpy*", "mypy*", "pip")
-    shutil.copytree(TOP / "agents", prefix / "agents", ignore=leave)
-    shutil.copytree(sysconfig.get_paths()["purelib"], prefix / "packages", ignore=leave, symlinks=True)
+    # with compiled files: the users of these programs cannot write them in the guest
+    excluded = shutil.ignore_patterns("tests", "playwright", "numpy*", "mypy*", "pip")
+    shutil.copytree(TOP / "agents", prefix / "agents", ignore=excluded)
+    shutil.copytree(sysconfig.get_paths()["purelib"], prefix / "packages", ignore=excluded, symlinks=True)
     for name, module in (
         ("systemvm-managementd", "systemvm.management"),
         ("systemvm-nethelper", "systemvm.nethelper"),
@@ -117,20 +117,22 @@ def install(root: Path, prove: str, zone: str) -> None:
     zones = root / "etc/systemvm/zones"
     zones.mkdir(parents=True)
     (zones / "zone1.yaml").write_text(zone)
-    (prefix / "prove.py").write_text(prove)
-    (root / "usr/lib/systemd/system/prove.service").write_text(_PROVE_UNIT)
+    (prefix / "observe.py").write_text(observer)
+    (root / "usr/lib/systemd/system/observe.service").write_text(_OBSERVE_UNIT)
     subprocess.run(
-        ["systemctl", f"--root={root}", "--quiet", "enable", *UNITS, "prove.service"], check=True, timeout=60
+        ["systemctl", f"--root={root}", "--quiet", "enable", *UNITS, "observe.service"],
+        check=True,
+        timeout=60,
     )
 
 
-def boot(work: Path, prove: str, zone: str, add: Path) -> dict[str, Any]:
-    """What `prove` saw; `add` is a directory that is copied to /usr/lib/systemvm/images."""
+def boot(work: Path, observer: str, zone: str, add: Path) -> dict[str, Any]:
+    """Return the observations of `observer`; `add` is copied to /usr/lib/systemvm/images."""
     build_base()
     root = work / "root"
     root.mkdir()
     subprocess.run(["tar", "-C", root, "-xf", TAR], check=True, timeout=300)
-    install(root, prove, zone)
+    install(root, observer, zone)
     shutil.copytree(add, root / PREFIX / "images")
     disk = work / "disk.raw"
     with disk.open("wb") as file:
@@ -139,25 +141,26 @@ def boot(work: Path, prove: str, zone: str, add: Path) -> dict[str, Any]:
         ["mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", "-d", root, disk], check=True, timeout=300
     )
     shutil.rmtree(root)
-    seen, console = HOME / "seen.json", HOME / "console.log"  # kept: who wants to see why looks there
-    seen.unlink(missing_ok=True)
+    # both are kept, to examine a failure
+    observations, console = HOME / "observations.json", HOME / "console.log"
+    observations.unlink(missing_ok=True)
     console.unlink(missing_ok=True)
     subprocess.run(
         [
-            # without AVX: QEMU 7.2 emulates it, and a guest then met calls that failed for no reason
+            # without AVX, which QEMU 7.2 emulates incorrectly: calls in the guest failed at random
             *("qemu-system-x86_64", "-accel", "tcg,tb-size=256", "-cpu", "Nehalem", "-smp", "2"),
             *("-m", "1500M", "-machine", "q35", "-nodefaults", "-display", "none", "-no-reboot"),
-            *("-nic", "none", "-serial", f"file:{console}", "-serial", f"file:{seen}"),
+            *("-nic", "none", "-serial", f"file:{console}", "-serial", f"file:{observations}"),
             *("-kernel", str(KERNEL), "-initrd", str(INITRD)),
             *("-append", _APPEND),
             *("-drive", f"file={disk},format=raw,if=virtio,cache=unsafe"),
             *("-object", "rng-builtin,id=rng", "-device", "virtio-rng-pci,rng=rng"),
         ],
         check=True,
-        timeout=BOOT_S,
+        timeout=BOOT_TIMEOUT_S,
     )
     try:
-        answer: dict[str, Any] = json.loads(seen.read_text())
+        found: dict[str, Any] = json.loads(observations.read_text())
     except ValueError as error:
-        raise AssertionError(f"the guest said nothing\n{console.read_text()[-4000:]}") from error
-    return answer
+        raise AssertionError(f"the guest wrote no observations\n{console.read_text()[-4000:]}") from error
+    return found

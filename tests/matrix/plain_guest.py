@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One guest on plain QEMU in its own network namespace, and its access from outside."""
+"""Starts one guest on plain QEMU in its own network namespace, and observes it from outside."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-#: A guest under emulation on a machine that others use besides.
+#: A guest whose console is silent for so long has hung, also under emulation on a shared machine.
 BOOT_TIMEOUT_S = 420.0
 
-#: Without boot arguments an appliance can only say so; it has then got as far as its own first program.
+#: Printed by an appliance without boot arguments: it has then started its own first program.
 NO_BOOT_ARGUMENTS = "systemvm-preinit: REASON=no_boot_arguments"
 
 
-class Started:
+class StartedGuest:
     """A running QEMU."""
 
     def __init__(self, process: subprocess.Popen[bytes], serial_log: Path) -> None:
@@ -29,26 +29,31 @@ class Started:
         self.enter = ["nsenter", "--net", "--target", str(process.pid)]
 
     @property
-    def said(self) -> str:
-        """Return the output on the serial line so far."""
+    def console(self) -> str:
+        """Return the output of the serial console so far."""
         return self.serial_log.read_text(errors="replace") if self.serial_log.exists() else ""
 
     def wait(self, what: str, holds: Callable[[], bool]) -> None:
-        """Wait until it holds; fail with the end of the console's output when QEMU ends or time is over."""
-        deadline = time.monotonic() + BOOT_TIMEOUT_S
+        """Wait until it holds; fail with the end of the console's output when QEMU ends or is silent."""
+        seen, deadline = self.console, time.monotonic() + BOOT_TIMEOUT_S
         while not holds():
-            assert self.process.poll() is None, f"QEMU ended before {what}: {self.said[-2000:]}"
-            assert time.monotonic() < deadline, f"no {what} after {BOOT_TIMEOUT_S} s: {self.said[-2000:]}"
+            console = self.console
+            if console != seen:
+                seen, deadline = console, time.monotonic() + BOOT_TIMEOUT_S
+            assert self.process.poll() is None, f"QEMU ended before {what}: {console[-2000:]}"
+            assert time.monotonic() < deadline, (
+                f"no {what}, console silent for {BOOT_TIMEOUT_S:.0f} s: {console[-2000:]}"
+            )
             time.sleep(0.5)  # a file that grows and a port that opens have no event to wait for
 
 
 @contextmanager
-def started(command: list[str], serial_log: Path) -> Iterator[Started]:
-    """QEMU with loopback up, so that its forwarded ports can be reached from inside the namespace."""
+def started(command: list[str], serial_log: Path) -> Iterator[StartedGuest]:
+    """Run QEMU with loopback up, so that its forwarded ports can be reached from inside the namespace."""
     inside = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "qemu", *command]
     process = subprocess.Popen(inside)
     try:
-        yield Started(process, serial_log)
+        yield StartedGuest(process, serial_log)
     finally:
         process.kill()
         process.wait()
@@ -63,12 +68,12 @@ def guest_agent_arguments(path: Path) -> list[str]:
 
 
 class GuestAgent:
-    """qemu-guest-agent, asked from outside by its socket."""
+    """Calls qemu-guest-agent from outside by its socket."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def ask(self, command: str, **arguments: Any) -> Any:
+    def call(self, command: str, **arguments: Any) -> Any:
         """Call the agent once.
 
         Raises: OSError or ValueError while it does not answer.
@@ -77,29 +82,29 @@ class GuestAgent:
             channel.settimeout(20)
             channel.connect(str(self._path))
             number = time.monotonic_ns() & 0x7FFFFFFF
-            # what an earlier question left unread is passed over
+            # unread replies to earlier commands are skipped
             channel.sendall(_line("guest-sync", {"id": number}) + _line(command, arguments))
-            with channel.makefile("rb") as answers:
-                for line in answers:
+            with channel.makefile("rb") as replies:
+                for line in replies:
                     if json.loads(line) == {"return": number}:
-                        return json.loads(answers.readline())["return"]
-        raise OSError("the agent hung up")
+                        return json.loads(replies.readline())["return"]
+        raise OSError("the agent closed the connection")
 
-    def run(self, *words: str) -> str:
+    def run(self, *command: str) -> str:
         """Return a program's output."""
-        started = self.ask("guest-exec", path=words[0], arg=words[1:], **{"capture-output": True})
+        started = self.call("guest-exec", path=command[0], arg=command[1:], **{"capture-output": True})
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            status = self.ask("guest-exec-status", pid=started["pid"])
+            status = self.call("guest-exec-status", pid=started["pid"])
             if status["exited"]:
                 return base64.b64decode(status.get("out-data", "")).decode()
             time.sleep(0.2)  # the agent offers no way to wait for a program
-        raise AssertionError(f"{words} did not end within 60 s")
+        raise AssertionError(f"{command} did not end within 60 s")
 
-    def says(self, words: list[str], wanted: str) -> bool:
-        """Return whether the program has this output; False while the agent does not answer."""
+    def prints(self, command: list[str], expected: str) -> bool:
+        """Return whether the command has this output; False while the agent does not answer."""
         try:
-            return self.run(*words).strip() == wanted
+            return self.run(*command).strip() == expected
         except (OSError, ValueError):
             return False
 

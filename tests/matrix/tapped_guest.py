@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest on taps in its own namespace, started by QEMU directly, with a guest agent's channel."""
+"""A guest on tap devices in its own namespace, started by QEMU directly, with a guest agent's channel."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from benchmark.lone_guest import LoneGuest
 from systemvm.management.pki.control import ControlAuthority
+from systemvm.service.slowness import scaled_s
 from systemvm.wire import boot_arguments
 from systemvm.wire.role import Role
 
@@ -25,7 +26,7 @@ HOST = ("169.254.0.1/16", "10.11.0.1/24", "203.0.113.1/24", "10.12.0.1/24")
 HOST6 = "2001:db8:2::1/64"
 GUEST6 = "2001:db8:2::5"
 MACS = ("0e:00:a9:fe:0a:02", "02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:03")
-UP_S = 400.0
+UP_TIMEOUT_S = 400.0
 PASSWORD = "hunter2-is-a-secret"
 
 
@@ -51,7 +52,7 @@ class TappedGuest(LoneGuest):
         self.agent_socket = work / "agent.sock"
         self.bundle = self.authority.bootstrap(self.name, role).to_pem_bundle()
         self.extra: list[str] = []
-        self.said: queue.Queue[str] = queue.Queue()
+        self.events: queue.Queue[str] = queue.Queue()
 
     def boot_arguments(self) -> str:
         arguments = boot_arguments.parse(super().boot_arguments()) | {"vmpassword": PASSWORD}
@@ -61,10 +62,10 @@ class TappedGuest(LoneGuest):
         return boot_arguments.format({key: value for key, value in arguments.items() if value})
 
     def command(self) -> list[str]:
-        words = super().command()
-        while "-smbios" in words:
-            at = words.index("-smbios")
-            del words[at : at + 2]
+        arguments = super().command()
+        while "-smbios" in arguments:
+            at = arguments.index("-smbios")
+            del arguments[at : at + 2]
         files = {
             boot_arguments.CMDLINE_CREDENTIAL: self.boot_arguments().encode(),
             boot_arguments.IDENTITY_CREDENTIAL: self.bundle,
@@ -73,12 +74,12 @@ class TappedGuest(LoneGuest):
             path = self.work / name
             if self.delivery == "smbios":
                 path.write_bytes(f"io.systemd.credential.binary:{name}=".encode() + base64.b64encode(content))
-                words += ["-smbios", f"type=11,path={path}"]
+                arguments += ["-smbios", f"type=11,path={path}"]
             elif self.delivery == "fw_cfg":
                 path.write_bytes(content)
-                words += ["-fw_cfg", f"name=opt/io.systemd.credentials/{name},file={path}"]
+                arguments += ["-fw_cfg", f"name=opt/io.systemd.credentials/{name},file={path}"]
         return [
-            *words,
+            *arguments,
             "-chardev", f"socket,id=agent,path={self.agent_socket},server=on,wait=off",
             "-device", "virtio-serial-pci",
             "-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0",
@@ -86,11 +87,11 @@ class TappedGuest(LoneGuest):
         ]  # fmt: skip
 
     def _nics(self) -> list[str]:
-        words: list[str] = []
+        arguments: list[str] = []
         for number in self.order:
-            words += ["-netdev", f"tap,id=n{number},ifname=tap{number},script=no,downscript=no"]
-            words += ["-device", f"virtio-net-pci,netdev=n{number},mac={MACS[number]},romfile="]
-        return words
+            arguments += ["-netdev", f"tap,id=n{number},ifname=tap{number},script=no,downscript=no"]
+            arguments += ["-device", f"virtio-net-pci,netdev=n{number},mac={MACS[number]},romfile="]
+        return arguments
 
     def inside(self, *command: str, timeout_s: float = 90) -> subprocess.CompletedProcess[str]:
         """Run a program of the host in the namespace of the guest's networks."""
@@ -103,31 +104,31 @@ class TappedGuest(LoneGuest):
         return self.inside("ssh", *self.ssh_options("-p"), "root@169.254.10.2", *command, timeout_s=timeout_s)
 
     def ssh_options(self, port: str) -> list[str]:
-        options = (
+        settings = (
             "StrictHostKeyChecking=no",
             "UserKnownHostsFile=/dev/null",
             "LogLevel=ERROR",
             "BatchMode=yes",
         )
-        words = [word for option in options for word in ("-o", option)]
-        return [*words, "-i", str(self._key), port, "3922"]
+        options = [argument for setting in settings for argument in ("-o", setting)]
+        return [*options, "-i", str(self._key), port, "3922"]
 
-    def tell(self, *command: str, timeout_s: float = 90) -> str:
+    def run(self, *command: str, timeout_s: float = 90) -> str:
         """Return the output of a command in the guest, which must succeed."""
         done = self.ssh(*command, timeout_s=timeout_s)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout
 
     def wait_for(self, line: str) -> None:
-        """Wait until the control side reports it."""
+        """Wait until the control side reports this event."""
         seen: list[str] = []
-        deadline = time.monotonic() + UP_S
+        deadline = time.monotonic() + scaled_s(UP_TIMEOUT_S)
         while line not in seen:
             try:
-                seen.append(self.said.get(timeout=max(0.0, deadline - time.monotonic())))
+                seen.append(self.events.get(timeout=max(0.0, deadline - time.monotonic())))
             except queue.Empty:
                 tail = self.serial_log.read_text(errors="replace")[-2000:]
-                raise AssertionError(f"no {line!r} within {UP_S:.0f} s, but {seen}; serial: {tail}") from None
+                raise AssertionError(f"no {line!r} in time, but {seen}; serial: {tail}") from None
 
     @contextmanager
     def running(self) -> Iterator[subprocess.Popen[bytes]]:
@@ -142,7 +143,7 @@ class TappedGuest(LoneGuest):
                  str(self.work), origin], stdout=subprocess.PIPE, cwd=TOP / "tests",
             )  # fmt: skip
             processes.append(side)
-            threading.Thread(target=self._listen, args=(side,), daemon=True).start()
+            threading.Thread(target=self._read_events, args=(side,), daemon=True).start()
             self.wait_for("listening")
             guest = subprocess.Popen(["ip", "netns", "exec", self.namespace, *self.command()])
             processes.append(guest)
@@ -153,10 +154,10 @@ class TappedGuest(LoneGuest):
                 process.wait()
             subprocess.run(["ip", "netns", "delete", self.namespace], check=True)
 
-    def _listen(self, side: subprocess.Popen[bytes]) -> None:
+    def _read_events(self, side: subprocess.Popen[bytes]) -> None:
         assert side.stdout is not None
         for line in side.stdout:
-            self.said.put(line.decode().strip())
+            self.events.put(line.decode().strip())
 
     def _make_networks(self) -> None:
         lines = ["link set dev lo up"]

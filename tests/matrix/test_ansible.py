@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ansible's collection ngine_io.cloudstack, unchanged, against a daemon: a second run changes nothing."""
+"""Ansible's unchanged collection ngine_io.cloudstack with a daemon: a second run changes nothing."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Operator:
     home: Path
 
     def play(self, name: str) -> Run:
-        words: list[str | Path] = [
+        command: list[str | Path] = [
             ANSIBLE,
             "-i",
             "localhost,",
@@ -66,14 +66,14 @@ class Operator:
             "ANSIBLE_NOCOLOR": "true",
             "ANSIBLE_PYTHON_INTERPRETER": str(ANSIBLE.with_name("python3")),
         }
-        ended = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
-        recap = _RECAP.search(ended.stdout)
-        assert recap is not None, ended.stdout + ended.stderr
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        recap = _RECAP.search(done.stdout)
+        assert recap is not None, done.stdout + done.stderr
         ok, changed, failed = map(int, recap.groups())
-        return Run(ok, changed, failed, ended.stdout)
+        return Run(ok, changed, failed, done.stdout)
 
 
-def operator_of(host: Host, home: Path) -> tuple[Operator, CloudStack]:
+def make_operator(host: Host, home: Path) -> tuple[Operator, CloudStack]:
     login = FirstLogin.take(host.layout.first_login)
     assert login is not None
     url = f"{host.page}/client/api"
@@ -81,7 +81,7 @@ def operator_of(host: Host, home: Path) -> tuple[Operator, CloudStack]:
     return Operator(url, login, api.listZones()["zone"][0]["name"], home), api
 
 
-def listed(api: CloudStack) -> list[tuple[Any, ...]]:
+def list_media(api: CloudStack) -> list[tuple[Any, ...]]:
     rows = api.listTemplates(templatefilter="self").get("template", [])
     rows += api.listIsos(isofilter="self").get("iso", [])
     return sorted((row["name"], row["id"], row["ostypename"], row["crossZones"]) for row in rows)
@@ -91,11 +91,11 @@ def listed(api: CloudStack) -> list[tuple[Any, ...]]:
 def test_a_second_run_changes_nothing(host: Host, tmp_path: Path) -> None:
     host.start()
     host.both_running()
-    operator, api = operator_of(host, tmp_path)
+    operator, api = make_operator(host, tmp_path)
 
     first = operator.play("media.yml")
     assert (first.changed, first.failed) == (3, 0), first.output
-    media = listed(api)
+    media = list_media(api)
     assert [(name, os_type, everywhere) for name, _, os_type, everywhere in media] == [
         ("blank", "Debian GNU/Linux 12 (64-bit)", False),
         ("cd", "Other (64-bit)", False),
@@ -103,7 +103,7 @@ def test_a_second_run_changes_nothing(host: Host, tmp_path: Path) -> None:
     ]
     second = operator.play("media.yml")
     assert (second.ok, second.changed, second.failed) == (3, 0, 0), second.output
-    assert listed(api) == media, "nothing is registered again"
+    assert list_media(api) == media, "nothing is registered again"
 
     blank = next(identity for name, identity, *_ in media if name == "blank")
     make_ready(host, blank)
@@ -123,5 +123,5 @@ def test_a_second_run_changes_nothing(host: Host, tmp_path: Path) -> None:
     assert (first.changed, first.failed) == (4, 0), first.output
     second = operator.play("gone.yml")
     assert (second.changed, second.failed) == (0, 0), second.output
-    assert listed(api) == []
+    assert list_media(api) == []
     assert api.listVirtualMachines(listall=True) == {}

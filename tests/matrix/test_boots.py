@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One image, booted in every way: firmware, board, disk, delivery of credentials.
+"""One image on different hardware: firmware, board, disk, delivery of credentials.
 
-Not the full product: a covering set, each boot ending in what only a machine that is up can answer.
+A covering set instead of all combinations; each boot ends with a check that only a started machine passes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from systemvm.host.architecture import Architecture
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.wire.role import Role
 
-pytestmark = [pytest.mark.image, pytest.mark.netns, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.image, pytest.mark.netns, pytest.mark.timeout(1200)]
 
 SSH_PORT = 2222
 MEMORY_MIB = {Role.SSVM: 512, Role.CPVM: 256}
@@ -47,8 +47,8 @@ def _name(value: object) -> str:
     if isinstance(value, Role):
         return value.value
     assert isinstance(value, Hardware)
-    words = (value.architecture.value, value.board, value.loader, value.disk, value.credentials)
-    return "-".join(words)
+    parts = (value.architecture.value, value.board, value.loader, value.disk, value.credentials)
+    return "-".join(parts)
 
 
 def _skip_unbuilt(role: Role, hardware: Hardware) -> None:
@@ -80,10 +80,10 @@ def test_a_guest_boots_with_ssh(role: Role, hardware: Hardware, tmp_path: Path) 
 def test_a_guest_without_boot_arguments_reports_what_is_missing(
     role: Role, hardware: Hardware, tmp_path: Path
 ) -> None:
-    """No kernel, no credentials, no network: the console has the reason, and it reaches multi-user.
+    """Without kernel, credentials and network the console shows the reason, and the guest reaches multi-user.
 
-    The second can only be asked through the guest agent, whose port makes the machine wait for arguments that
-    might come by it: three minutes under emulation, so UEFI's case alone asks.
+    Only the guest agent can confirm multi-user, but its port makes the guest wait for boot arguments by it:
+    three minutes under emulation, so only the case with UEFI has that port.
     """
     _skip_unbuilt(role, hardware)
     serial_log = tmp_path / "serial.log"
@@ -92,13 +92,13 @@ def test_a_guest_without_boot_arguments_reports_what_is_missing(
         *hardware.arguments(role.value), "-m", "256", "-nodefaults", "-display", "none", "-no-reboot",
         "-serial", f"file:{serial_log}",
     ]  # fmt: skip
-    asks = hardware.loader == "uefi"
-    if asks:
+    has_guest_agent = hardware.loader == "uefi"
+    if has_guest_agent:
         command += guest_agent_arguments(tmp_path / "agent")
     with started(command, serial_log) as machine:
-        machine.wait("word on the boot arguments", lambda: NO_BOOT_ARGUMENTS in machine.said)
-        machine.wait("a hint", lambda: "HINT=" in machine.said)
-        if asks:
-            asked = ["systemctl", "is-active", "multi-user.target"]
-            machine.wait("multi-user.target", lambda: agent.says(asked, "active"))
-            assert agent.says(["ls", "-d", "/sys/firmware/efi"], "/sys/firmware/efi")
+        machine.wait("reason on the console", lambda: NO_BOOT_ARGUMENTS in machine.console)
+        machine.wait("hint on the console", lambda: "HINT=" in machine.console)
+        if has_guest_agent:
+            is_active = ["systemctl", "is-active", "multi-user.target"]
+            machine.wait("multi-user.target", lambda: agent.prints(is_active, "active"))
+            assert agent.prints(["ls", "-d", "/sys/firmware/efi"], "/sys/firmware/efi")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same tree, built again offline, gives the same image except for listed paths."""
+"""A second, offline build of the same tree gives the same image except for the listed paths."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def other_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return top
 
 
-def make(tree: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """It runs in a namespace without a route from the start."""
+def make(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run make in a network namespace without a route."""
     return subprocess.run(
-        ["unshare", "--net", "--", "make", "-C", tree, *words],
+        ["unshare", "--net", "--", "make", "-C", tree, *arguments],
         capture_output=True, text=True, check=False, env={**os.environ, "LOCKED": ""},
     )  # fmt: skip
 
@@ -47,15 +47,15 @@ def make(tree: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def test_an_offline_build_without_a_cache_reports_everything_missing(other_tree: Path) -> None:
     done = make(other_tree, "images", "OFFLINE=1", f"CACHE={other_tree}/nothing")
     assert done.returncode != 0
-    for named in ("Debian package systemd ", "wheel twisted==", "noVNC "):
-        assert named in done.stderr
+    for missing in ("Debian package systemd ", "wheel twisted==", "noVNC "):
+        assert missing in done.stderr
     assert "hint:  `make fetch`" in done.stderr
     assert not (other_tree / "build/base").exists()
 
 
 @pytest.fixture(scope="module")
 def second_build(other_tree: Path) -> Path:
-    """One role's files in build/ of the copy, made only from this tree's cache."""
+    """The build directory of the copy, with one role's image made only from this tree's cache."""
     done = make(other_tree, "images", "OFFLINE=1", f"ROLES={ROLE}", f"CACHE={TOP / 'build/cache'}")
     assert done.returncode == 0, done.stdout + done.stderr
     return other_tree / "build"

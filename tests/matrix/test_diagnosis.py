@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VMs that cannot boot, and the diagnosis of their consoles."""
+"""The diagnosis of the consoles of VMs that cannot boot."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from image.built_image import IMAGES
 from matrix.plain_guest import started
 from systemvm.management.hypervisors import serial_log
 
-pytestmark = [pytest.mark.image, pytest.mark.netns, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.image, pytest.mark.netns, pytest.mark.timeout(1200)]
 
 NAME = "v-9-VM"
-#: What is left out or replaced, the reason, and the hint (or its beginning).
+#: Replacements in the command line, the reason, and the beginning of the hint.
 CASES = {
     "no boot arguments": (
         {},
@@ -32,7 +32,7 @@ CASES = {
         "did not boot: the kernel found no root file system on ",
         "run make images: kernel, initial file system and disk",
     ),
-    "init that is not there": (
+    "missing init": (
         {"root=LABEL=root": "init=/nowhere root=LABEL=root"},
         "did not boot: the kernel panicked: Attempted to kill init!",
         f"see systemvm serial {NAME} for its console",
@@ -45,13 +45,13 @@ def command(changes: dict[str, str], log: Path) -> list[str]:
     append = json.loads((IMAGES / "cpvm.manifest.json").read_text())["append"]
     for old, new in changes.items():
         append = append.replace(old, new)
-    words = [
+    arguments = [
         "qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-machine", "q35", "-m", "256",
         "-nodefaults", "-display", "none", "-no-reboot", "-snapshot", "-serial", f"file:{log}",
         "-drive", f"file={IMAGES / 'cpvm.qcow2'},if=virtio,format=qcow2",
         "-kernel", str(IMAGES / "cpvm.vmlinuz"), "-append", append,
     ]  # fmt: skip
-    return words if "-initrd" in changes else [*words, "-initrd", str(IMAGES / "cpvm.initrd")]
+    return arguments if "-initrd" in changes else [*arguments, "-initrd", str(IMAGES / "cpvm.initrd")]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -59,13 +59,15 @@ def test_the_console_of_a_vm_that_did_not_boot_is_diagnosed(case: str, tmp_path:
     changes, reason, hint = CASES[case]
     log = tmp_path / "serial.log"
     with started(command(changes, log), log) as machine:
-        machine.wait("a complaint", lambda: serial_log.find_error(machine.said, NAME) is not None)
-        wanted = hint or "HINT="
         machine.wait(
-            f"{reason}; {wanted}",
+            "an error on the console", lambda: serial_log.find_error(machine.console, NAME) is not None
+        )
+        expected = hint or "HINT="
+        machine.wait(
+            f"{reason}; {expected}",
             lambda: (
-                (found := serial_log.find_error(machine.said, NAME)) is not None
+                (found := serial_log.find_error(machine.console, NAME)) is not None
                 and found.reason.startswith(reason)
-                and (found.hint.startswith(hint) if hint else "HINT=" in machine.said and bool(found.hint))
+                and (found.hint.startswith(hint) if hint else "HINT=" in machine.console and bool(found.hint))
             ),
         )

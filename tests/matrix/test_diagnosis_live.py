@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""More faults on booted VMs, each with its reason, its hint and its end."""
+"""More faults of booted VMs, each with its reason, its hint, and the recovery when it is repaired."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IDENTITY = "/run/systemvm-agent/identity.pem"
 
 
 def reboot(cloud: BootedCloud, name: str) -> None:
-    """The hint of most reasons."""
+    """Follow the hint of most reasons."""
     cloud.cli("system-vm", "reboot", name)
     assert cloud.wait_up(CPVM).get("reason") is None
 
@@ -47,7 +47,7 @@ def test_a_closed_port_is_diagnosed(cloud: BootedCloud) -> None:
 
 def test_a_control_nic_that_is_down_is_diagnosed(cloud: BootedCloud) -> None:
     name = cloud.wait_up(CPVM)["name"]
-    # a moment later: this login comes over that NIC
+    # delayed, because this ssh session uses that NIC
     cloud.ssh(name, "systemd-run --quiet --on-active=2 ip link set eth0 down")
     vm = wait_for_reason(cloud, CPVM, "has no route to")
     assert vm["reason"] == "Its agent has no route to 169.254.0.1: its control NIC eth0 is down"
@@ -58,9 +58,9 @@ def test_a_control_nic_that_is_down_is_diagnosed(cloud: BootedCloud) -> None:
 def test_an_untrusted_daemon_is_diagnosed(cloud: BootedCloud) -> None:
     name = cloud.wait_up(CPVM)["name"]
     own = cloud.ssh(name, f"cat {IDENTITY}")
-    # its key and certificate, and another's CA
-    kept = own.partition("-----END CERTIFICATE-----\n")
-    foreign = kept[0] + kept[1] + trustme.CA().cert_pem.bytes().decode()
+    # its own key and certificate with a foreign CA
+    key, end, _ = own.partition("-----END CERTIFICATE-----\n")
+    foreign = key + end + trustme.CA().cert_pem.bytes().decode()
     text = base64.b64encode(foreign.encode()).decode()
     cloud.ssh(name, f"echo {text} | base64 -d > {IDENTITY} && systemctl restart systemvm-agent --no-block")
     vm = wait_for_reason(cloud, CPVM, "does not trust")
@@ -71,19 +71,29 @@ def test_an_untrusted_daemon_is_diagnosed(cloud: BootedCloud) -> None:
     reboot(cloud, name)
 
 
+def reasons_of(why: dict[str, str]) -> list[str]:
+    """Return the reasons of an agent that is Up: a busy machine adds its load as another one."""
+    return why["reason"].removeprefix("Its agent ").split("; ")
+
+
+def faults_of_the_store(cloud: BootedCloud, name: str) -> list[str]:
+    return [reason for reason in reasons_of(cloud.cli_json("system-vm", "why", name)) if "store" in reason]
+
+
 HANGS = "NFS server 10.12.0.2 hangs: it accepts connections and does not answer"
 
 
 def test_a_hung_store_of_a_running_ssvm_is_diagnosed(cloud: BootedCloud) -> None:
-    """It stays Up, because work without the store continues; the diagnosis is immediate."""
+    """It stays Up, because work without the store continues; `why` examines the store at once."""
     name = cloud.wait_up(SSVM)["name"]
     with cloud.lab.hung_storage():
         why = cloud.cli_json("system-vm", "why", name)
         assert why["agentstate"] == "Up"
-        assert why["reason"] == f"Its agent has no store: {HANGS}"
+        assert f"has no store: {HANGS}" in reasons_of(why)
         assert "restart it" in why["hint"]
-        wait_for("the reason in the list", lambda: HANGS in cloud.system_vm(SSVM).get("reason", ""), 30)
-    assert not cloud.cli_json("system-vm", "why", name)["reason"]
+        wait_for("the reason in the list", lambda: HANGS in cloud.system_vm(SSVM).get("reason", ""))
+    # NFS clients retransmit: the first measurement of the store can still end without an answer
+    wait_for("an examination without a fault of the store", lambda: not faults_of_the_store(cloud, name))
 
 
 def test_a_hung_store_during_the_setup_of_an_ssvm_is_diagnosed(cloud: BootedCloud) -> None:
@@ -99,8 +109,8 @@ def test_the_guest_agent_does_not_log_each_poll(cloud: BootedCloud) -> None:
     name = cloud.wait_up(CPVM)["name"]
     cloud.ssh(name, "systemctl stop systemvm-agent")
     cloud.cli("system-vm", "why", name)
-    said = cloud.ssh(name, "journalctl -b -u qemu-guest-agent -o cat")
-    assert "guest-exec called" in said
-    assert "guest-exec-status" not in said
+    journal = cloud.ssh(name, "journalctl -b -u qemu-guest-agent -o cat")
+    assert "guest-exec called" in journal
+    assert "guest-exec-status" not in journal
     cloud.ssh(name, "systemctl start systemvm-agent")
     cloud.wait_up(CPVM)

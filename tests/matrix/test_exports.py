@@ -27,7 +27,7 @@ NICS = {"ssvm": 4, "cpvm": 3}
 
 @pytest.fixture(scope="module", params=["ssvm", "cpvm"])
 def role(request: pytest.FixtureRequest) -> str:
-    """Each image, with its exports, which are made if they are missing or out of date."""
+    """Make the exports of each image if they are missing or out of date, and return its role."""
     subprocess.run(
         [sys.executable, TOP / "packer/build.py", "exports", request.param], check=True, capture_output=True
     )
@@ -59,16 +59,16 @@ def test_vhd_contains_the_images_disk(role: str) -> None:
 
 
 def test_ova_is_complete_and_contains_the_images_disk(role: str, unpacked: Path) -> None:
-    sums = dict(line.rstrip().split("= ") for line in (unpacked / f"{role}.mf").open())
-    assert len(sums) == 2
+    checksums = dict(line.rstrip().split("= ") for line in (unpacked / f"{role}.mf").open())
+    assert len(checksums) == 2
     for kind in ("ovf", "vmdk"):
         found = hashlib.sha256((unpacked / f"{role}.{kind}").read_bytes()).hexdigest()
-        assert sums[f"SHA256({role}.{kind})"] == found
+        assert checksums[f"SHA256({role}.{kind})"] == found
     _same_disk(unpacked / f"{role}.vmdk", "vmdk", IMAGES / f"{role}.qcow2")
 
 
 def test_every_reference_of_the_descriptor_exists(role: str, unpacked: Path) -> None:
-    """Every reference in the OVF exists, and each device has its own id."""
+    """Also, each device has its own id."""
     envelope = Xml.parse(unpacked / f"{role}.ovf").getroot()
     ovf = "{" + NAMESPACES["ovf"] + "}"
     assert envelope.tag == f"{ovf}Envelope"
@@ -103,9 +103,9 @@ def test_every_reference_of_the_descriptor_exists(role: str, unpacked: Path) -> 
 
 
 def test_checksums_include_the_exports(role: str) -> None:
-    sums = (IMAGES / "SHA256SUMS").read_text()
+    checksums = (IMAGES / "SHA256SUMS").read_text()
     for kind in ("vhd", "ova"):
-        assert f"  {role}.{kind}\n" in sums
+        assert f"  {role}.{kind}\n" in checksums
     subprocess.run(["sha256sum", "--quiet", "--check", "SHA256SUMS"], cwd=IMAGES, check=True)
 
 
@@ -132,4 +132,4 @@ def test_an_exported_disk_boots(role: str, form: str, hardware: list[str], tmp_p
         "-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{serial_log}",
     ]  # fmt: skip
     with started(command, serial_log) as machine:
-        machine.wait("word on the boot arguments", lambda: NO_BOOT_ARGUMENTS in machine.said)
+        machine.wait("reason on the console", lambda: NO_BOOT_ARGUMENTS in machine.console)

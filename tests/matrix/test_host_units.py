@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The units of systemd/host/ under a systemd: users, sockets, sandboxes, first login, adoption."""
+"""The units of systemd/host/ on a booted Debian: users, sockets, sandboxes, first login, adoption."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from systemvm.management.samples import read_sample
 
 pytestmark = pytest.mark.timeout(1200)
 
-#: A multiboot kernel that halts for ever: a machine in a machine, without an accelerator, does no more.
+#: A multiboot kernel that only halts: a nested VM without an accelerator has no time for more.
 _FLAGS, _MAGIC, _AT = 0x10000, 0x1BADB002, 0x100000
-_WORDS = [_MAGIC, _FLAGS, (-_MAGIC - _FLAGS) & 0xFFFFFFFF, _AT, _AT, 0, 0, _AT + 0x20]
-IDLE_KERNEL = b"".join(word.to_bytes(4, "little") for word in _WORDS) + bytes.fromhex("f4 ebfd")
+_HEADER = [_MAGIC, _FLAGS, (-_MAGIC - _FLAGS) & 0xFFFFFFFF, _AT, _AT, 0, 0, _AT + 0x20]
+IDLE_KERNEL = b"".join(field.to_bytes(4, "little") for field in _HEADER) + bytes.fromhex("f4 ebfd")
 
-PROVE = r"""
+OBSERVE = r"""
 import glob, json, os, subprocess, time, urllib.request
 
-def run(*words):
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+def run(*command):
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     return (done.stdout + done.stderr).strip()
 
 def until(condition, seconds):
@@ -41,12 +41,12 @@ def machines():
     found = {}
     for path in glob.glob("/proc/[0-9]*/cmdline"):
         try:
-            words = open(path).read().split("\0")
-            if words[0].startswith("qemu-system") or "qemu-system" in words[0]:
+            argv = open(path).read().split("\0")
+            if argv[0].startswith("qemu-system") or "qemu-system" in argv[0]:
                 pid = path.split("/")[2]
                 owner = run("stat", "-c", "%U", f"/proc/{pid}")
                 status = dict(l.split(":\t", 1) for l in open(f"/proc/{pid}/status").read().splitlines())
-                name = words[words.index("-name") + 1].split(",")[0]
+                name = argv[argv.index("-name") + 1].split(",")[0]
                 found[name] = [int(pid), owner, status["CapEff"], status["NoNewPrivs"], status["Seccomp"]]
         except OSError:
             pass
@@ -54,48 +54,48 @@ def machines():
 
 def page():
     try:
-        with urllib.request.urlopen("http://127.0.0.1:8080/", timeout=20) as answer:
-            return answer.status
+        with urllib.request.urlopen("http://127.0.0.1:8080/", timeout=20) as response:
+            return response.status
     except OSError as error:
         return str(error)
 
-seen = {}
+observed = {}
 active = lambda: run("systemctl", "is-active", "systemvm-managementd.service") == "active"
 until(active, 300)
 units = ["systemvm-managementd.service", "systemvm-nethelper.service", "systemvm-launcher.service",
          "systemvm-managementd.socket", "systemvm-nethelper.socket", "systemvm-launcher.socket"]
-seen["machines"] = until(lambda: (found := machines()) and len(found) == 2 and found, 120)
-seen["active"] = {unit: run("systemctl", "is-active", unit) for unit in units}
-seen["page"] = page()
+observed["machines"] = until(lambda: (found := machines()) and len(found) == 2 and found, 120)
+observed["active"] = {unit: run("systemctl", "is-active", unit) for unit in units}
+observed["page"] = page()
 services = [unit for unit in units if unit.endswith(".service")]
 pids = {unit: run("systemctl", "show", "-P", "MainPID", unit) for unit in services}
-seen["status"] = {
+observed["status"] = {
     unit: dict(l.split(":\t", 1) for l in open(f"/proc/{pid}/status").read().splitlines() if ":\t" in l)
     if pid not in ("", "0") else {} for unit, pid in pids.items()
 }
-seen["users"] = {unit: run("ps", "-o", "user:32=", "-p", pid) for unit, pid in pids.items()}
+observed["users"] = {unit: run("ps", "-o", "user:32=", "-p", pid) for unit, pid in pids.items()}
 analyze = lambda unit: run("systemd-analyze", "security", "--no-pager", unit).splitlines()[-1]
-seen["security"] = {unit: analyze(unit) for unit in services}
-seen["journal"] = run("journalctl", "-o", "cat", "--no-pager", "-u", "systemvm-managementd.service")
-seen["other_journals"] = run("journalctl", "-o", "cat", "--no-pager", "-u", "systemvm-nethelper.service",
+observed["security"] = {unit: analyze(unit) for unit in services}
+observed["journal"] = run("journalctl", "-o", "cat", "--no-pager", "-u", "systemvm-managementd.service")
+observed["other_journals"] = run("journalctl", "-o", "cat", "--no-pager", "-u", "systemvm-nethelper.service",
                              "-u", "systemvm-launcher.service")
-seen["modes"] = {path: run("stat", "-c", "%A %U %G", path) for path in (
+observed["modes"] = {path: run("stat", "-c", "%A %U %G", path) for path in (
     "/run/systemvm/network.sock", "/run/systemvm/launcher.sock", "/run/systemvm/managementd.sock",
     "/var/lib/systemvm/pki", "/var/lib/systemvm/first-login.json", "/var/lib/systemvm/primary",
     "/etc/systemvm", "/etc/systemvm/managementd.yaml", "/run/systemvm/qemu")}
-as_user = lambda user, *words: run("runuser", "-u", user, "--", *words)
-seen["as_qemu"] = {
+as_user = lambda user, *command: run("runuser", "-u", user, "--", *command)
+observed["as_qemu"] = {
     "keys": as_user("systemvm-qemu", "ls", "/var/lib/systemvm/pki"),
     "database": as_user("systemvm-qemu", "cat", "/var/lib/systemvm/systemvm.sqlite"),
     "disks": as_user("systemvm-qemu", "ls", "/var/lib/systemvm/primary/volumes"),
     "network": as_user("systemvm-qemu", "python3", "-c",
         "from socket import *; socket(AF_UNIX, SOCK_SEQPACKET).connect('/run/systemvm/network.sock')"),
 }
-seen["as_daemon"] = {
+observed["as_daemon"] = {
     "link": as_user("systemvm", "ip", "link", "del", "cloud0"),
     "etc": as_user("systemvm", "touch", "/etc/systemvm/zones/mine.yaml"),
 }
-seen["ports"] = json.loads(run("ip", "-d", "-j", "link", "show", "type", "tun") or "[]")
+observed["ports"] = json.loads(run("ip", "-d", "-j", "link", "show", "type", "tun") or "[]")
 numbers = lambda: {name: found[0] for name, found in machines().items()}
 before = numbers()
 for unit in ("systemvm-launcher.service", "systemvm-nethelper.service"):
@@ -103,17 +103,17 @@ for unit in ("systemvm-launcher.service", "systemvm-nethelper.service"):
 run("systemctl", "kill", "-s", "KILL", "systemvm-managementd.service")
 until(lambda: not active(), 20)
 until(active, 300)
-seen["survived"] = [before, numbers()]
-seen["journal_again"] = run("journalctl", "-o", "cat", "--no-pager", "-u", "systemvm-managementd.service")
-seen["page_again"] = page()
-seen["failed"] = run("systemctl", "--failed", "--plain", "--no-legend")
+observed["survived"] = [before, numbers()]
+observed["journal_again"] = run("journalctl", "-o", "cat", "--no-pager", "-u", "systemvm-managementd.service")
+observed["page_again"] = page()
+observed["failed"] = run("systemctl", "--failed", "--plain", "--no-legend")
 with open("/dev/ttyS1", "w") as port:
-    port.write(json.dumps(seen))
+    port.write(json.dumps(observed))
 """
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def observed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     work = tmp_path_factory.mktemp("host")
     images = work / "images"
     images.mkdir()
@@ -136,40 +136,40 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         (images / f"{role}.manifest.json").write_text(json.dumps(manifest))
     zone = yaml.safe_load(read_sample("zone.yaml"))
     zone["system_vms"] = {role: {"memory_mib": 32} for role in ("ssvm", "cpvm")}
-    return host_guest.boot(work, PROVE, yaml.safe_dump(zone), images)
+    return host_guest.boot(work, OBSERVE, yaml.safe_dump(zone), images)
 
 
-def test_units_are_active_and_none_failed(seen: dict[str, Any]) -> None:
-    assert set(seen["active"].values()) == {"active"}, seen["active"]
-    assert seen["failed"] == ""
-    assert seen["page"] == 200
+def test_units_are_active_and_none_failed(observed: dict[str, Any]) -> None:
+    assert set(observed["active"].values()) == {"active"}, observed["active"]
+    assert observed["failed"] == ""
+    assert observed["page"] == 200
 
 
-def test_each_program_has_its_own_user_and_minimal_capabilities(seen: dict[str, Any]) -> None:
-    assert seen["users"] == {
+def test_each_program_has_its_own_user_and_minimal_capabilities(observed: dict[str, Any]) -> None:
+    assert observed["users"] == {
         "systemvm-managementd.service": "systemvm",
         "systemvm-nethelper.service": "systemvm-net",
         "systemvm-launcher.service": "systemvm-qemu",
     }
-    capabilities = {unit: int(status["CapBnd"], 16) for unit, status in seen["status"].items()}
+    capabilities = {unit: int(status["CapBnd"], 16) for unit, status in observed["status"].items()}
     assert capabilities == {
         "systemvm-managementd.service": 0,
         "systemvm-nethelper.service": 1 << 12,  # CAP_NET_ADMIN
         "systemvm-launcher.service": 0,
     }
-    for status in seen["status"].values():
+    for status in observed["status"].values():
         assert status["NoNewPrivs"] == "1"
         assert status["Seccomp"] == "2"
 
 
-def test_qemu_runs_as_its_own_user_in_its_sandbox(seen: dict[str, Any]) -> None:
-    assert sorted(seen["machines"]) == ["s-1-VM", "v-2-VM"]
-    for _, owner, capabilities, no_new_privileges, seccomp in seen["machines"].values():
+def test_qemu_runs_as_its_own_user_in_its_sandbox(observed: dict[str, Any]) -> None:
+    assert sorted(observed["machines"]) == ["s-1-VM", "v-2-VM"]
+    for _, owner, capabilities, no_new_privileges, seccomp in observed["machines"].values():
         assert (owner, int(capabilities, 16), no_new_privileges, seccomp) == ("systemvm-qemu", 0, "1", "2")
 
 
-def test_files_and_sockets_have_their_owners(seen: dict[str, Any]) -> None:
-    assert seen["modes"] == {
+def test_files_and_sockets_have_their_owners(observed: dict[str, Any]) -> None:
+    assert observed["modes"] == {
         "/run/systemvm/network.sock": "srw------- systemvm systemvm",
         "/run/systemvm/launcher.sock": "srw------- systemvm systemvm",
         "/run/systemvm/managementd.sock": "srw-rw---- systemvm systemvm",
@@ -182,48 +182,46 @@ def test_files_and_sockets_have_their_owners(seen: dict[str, Any]) -> None:
     }
 
 
-def test_qemus_user_reaches_only_disks(seen: dict[str, Any]) -> None:
-    tried = seen["as_qemu"]
-    for what in ("keys", "database", "network"):
-        assert "Permission denied" in tried[what], tried
-    assert ".qcow2" in tried["disks"]
+def test_qemus_user_reaches_only_disks(observed: dict[str, Any]) -> None:
+    attempts = observed["as_qemu"]
+    for resource in ("keys", "database", "network"):
+        assert "Permission denied" in attempts[resource], attempts
+    assert ".qcow2" in attempts["disks"]
 
 
-def test_the_daemons_user_cannot_change_networks_or_the_allow_list(seen: dict[str, Any]) -> None:
-    assert "Operation not permitted" in seen["as_daemon"]["link"]
-    assert "Permission denied" in seen["as_daemon"]["etc"]
+def test_the_daemons_user_cannot_change_networks_or_the_allow_list(observed: dict[str, Any]) -> None:
+    assert "Operation not permitted" in observed["as_daemon"]["link"]
+    assert "Permission denied" in observed["as_daemon"]["etc"]
 
 
-def test_control_ports_are_isolated(seen: dict[str, Any]) -> None:
+def test_control_ports_are_isolated(observed: dict[str, Any]) -> None:
     isolated = [
         link["linkinfo"]["info_slave_data"]["isolated"]
-        for link in seen["ports"]
+        for link in observed["ports"]
         if link["master"] == "cloud0"
     ]
     assert isolated == [True, True]
 
 
-def test_the_first_login_is_in_the_journal_once(seen: dict[str, Any]) -> None:
-    assert "  login       admin / " in seen["journal"]
-    assert "  API key     " in seen["journal"]
-    assert "http://127.0.0.1:8080" in seen["journal"]
-    assert seen["journal_again"].count("  login       admin / ") == 1
+def test_the_first_login_is_in_the_journal_once(observed: dict[str, Any]) -> None:
+    assert "  login       admin / " in observed["journal"]
+    assert "  API key     " in observed["journal"]
+    assert "http://127.0.0.1:8080" in observed["journal"]
+    assert observed["journal_again"].count("  login       admin / ") == 1
 
 
-def test_vms_survive_daemon_launcher_and_network_helper(seen: dict[str, Any]) -> None:
-    before, after = seen["survived"]
+def test_vms_survive_daemon_launcher_and_network_helper(observed: dict[str, Any]) -> None:
+    before, after = observed["survived"]
     assert len(before) == 2
     assert before == after
-    assert seen["page_again"] == 200
-    assert "adopted, pid" in seen["journal_again"]
+    assert observed["page_again"] == 200
+    assert "adopted, pid" in observed["journal_again"]
 
 
-def test_systemd_rates_each_service_well_protected(seen: dict[str, Any]) -> None:
-    exposure = {unit: float(line.split(": ")[1].split()[0]) for unit, line in seen["security"].items()}
+def test_systemd_rates_each_service_well_protected(observed: dict[str, Any]) -> None:
+    exposure = {unit: float(line.split(": ")[1].split()[0]) for unit, line in observed["security"].items()}
     assert exposure["systemvm-managementd.service"] <= 2.0
-    assert (
-        exposure["systemvm-nethelper.service"] <= 2.5
-    )  # CAP_NET_ADMIN, /proc/sys/net and netlink are its task
-    assert (
-        exposure["systemvm-launcher.service"] <= 2.5
-    )  # QEMU translates code: memory both written and executed
+    # it needs CAP_NET_ADMIN, /proc/sys/net and netlink
+    assert exposure["systemvm-nethelper.service"] <= 2.5
+    # QEMU translates code: memory that is written and executed
+    assert exposure["systemvm-launcher.service"] <= 2.5

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The documented libvirt domain under a real libvirtd: defined, booted by UEFI, answering."""
+"""The documented libvirt domain on a real libvirtd: it is defined, boots by UEFI and answers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = [
 ]
 
 TEMPLATE = TOP / "packer/libvirt-domain.xml"
-# Its own namespaces and, on file systems in memory, its own state: a libvirt of this host's is not touched.
+# Its own namespaces, and its own state on file systems in memory: the host's libvirt is not touched.
 PREPARE = """
 set -eu
 ip link set lo up
@@ -38,7 +38,7 @@ for directory in /etc/libvirt /var/lib/libvirt /var/log/libvirt /var/cache/libvi
     mkdir -p "$directory"
     mount -t tmpfs tmpfs "$directory"
 done
-# the user that Debian's libvirt-daemon-system would make; without a system there is none
+# the user that Debian's libvirt-daemon-system would make
 for list in passwd group; do
     cp /etc/$list /etc/libvirt/$list
 done
@@ -71,10 +71,10 @@ class Libvirt:
         self.process = process
         self.enter = ["nsenter", "--net", "--mount", "--target", str(process.pid)]
 
-    def virsh(self, *words: str, check: bool = True) -> str:
-        command = [*self.enter, "virsh", "--connect", "qemu:///system", *words]
+    def virsh(self, *arguments: str, check: bool = True) -> str:
+        command = [*self.enter, "virsh", "--connect", "qemu:///system", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        assert not check or done.returncode == 0, f"virsh {words}: {done.stderr}"
+        assert not check or done.returncode == 0, f"virsh {arguments}: {done.stderr}"
         return done.stdout if done.returncode == 0 else ""
 
     def state(self, name: str) -> str:
@@ -108,35 +108,35 @@ def _wait(what: str, holds: object, log: Path, timeout_s: float = BOOT_TIMEOUT_S
     assert callable(holds)
     deadline = time.monotonic() + timeout_s
     while not holds():
-        words = log.read_text(errors="replace")[-2000:] if log.exists() else ""
-        assert time.monotonic() < deadline, f"no {what} after {timeout_s} s: {words}"
-        time.sleep(0.5)  # asked of a daemon and a guest from outside; neither tells when it is ready
+        output = log.read_text(errors="replace")[-2000:] if log.exists() else ""
+        assert time.monotonic() < deadline, f"no {what} after {timeout_s} s: {output}"
+        time.sleep(0.5)  # daemon and guest are polled from outside: neither reports that it is ready
 
 
 def _domain_xml(values: dict[str, str]) -> str:
     text = TEMPLATE.read_text()
-    for word, value in values.items():
-        assert f"@{word}@" in text
-        text = text.replace(f"@{word}@", value)
+    for key, value in values.items():
+        assert f"@{key}@" in text
+        text = text.replace(f"@{key}@", value)
     return text
 
 
-def _guest_exec(libvirt: Libvirt, name: str, *words: str) -> dict[str, object]:
-    question = {"execute": "guest-exec", "arguments": {"path": words[0], "arg": list(words[1:])}}
-    answer = json.loads(libvirt.virsh("qemu-agent-command", name, json.dumps(question)))
-    status = {"execute": "guest-exec-status", "arguments": {"pid": answer["return"]["pid"]}}
+def _guest_exec(libvirt: Libvirt, name: str, *command: str) -> dict[str, object]:
+    request = {"execute": "guest-exec", "arguments": {"path": command[0], "arg": list(command[1:])}}
+    reply = json.loads(libvirt.virsh("qemu-agent-command", name, json.dumps(request)))
+    status = {"execute": "guest-exec-status", "arguments": {"pid": reply["return"]["pid"]}}
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         done = json.loads(libvirt.virsh("qemu-agent-command", name, json.dumps(status)))["return"]
         if done["exited"]:
             return dict(done)
         time.sleep(0.2)  # the agent offers no way to wait for a program
-    raise AssertionError(f"{words} did not end within 60 s")
+    raise AssertionError(f"{command} did not end within 60 s")
 
 
 def test_the_documented_domain_boots(tmp_path: Path) -> None:
-    """fw_cfg credentials by file, ssh, the guest agent; a reboot from inside ends the domain."""
-    os.chmod(tmp_path, 0o755)  # noqa: PTH101 - QEMU's own user may look in
+    """Credentials by fw_cfg files, ssh and the guest agent work; a reboot from inside ends the domain."""
+    os.chmod(tmp_path, 0o755)  # noqa: PTH101 - readable for QEMU's own user
     disk = tmp_path / "disk.qcow2"
     subprocess.run(
         ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", IMAGES / "cpvm.qcow2", disk],
@@ -164,7 +164,7 @@ def test_the_documented_domain_boots(tmp_path: Path) -> None:
         _wait("ssh on port 3922", lambda: guest.ssh("true").returncode == 0, guest.serial_log)
         about = guest.ssh("hostname; test -d /sys/firmware/efi && echo uefi; systemd-detect-virt").stdout
         assert about.split()[:2] == [guest.name, "uefi"]
-        # sshd is there before it, by its socket
+        # sshd, activated by its socket, answers earlier than the guest agent
         ping = ("qemu-agent-command", guest.name, '{"execute": "guest-ping"}')
         _wait("guest agent", lambda: bool(libvirt.virsh(*ping, check=False)), guest.serial_log)
         assert (
@@ -172,7 +172,7 @@ def test_the_documented_domain_boots(tmp_path: Path) -> None:
             == 0
         )
 
-        # of what the files hold, nothing stands where every user of the host may read
+        # argv, which every user of the host can read, contains nothing of the files
         identity = (credentials / "identity").read_text()
         for secret in (identity.splitlines()[1], guest.boot_arguments().split()[0], guest.boot_arguments()):
             assert secret not in argv
@@ -183,12 +183,12 @@ def test_the_documented_domain_boots(tmp_path: Path) -> None:
 
 
 def _argv(name: str) -> str:
-    """Return the process id of the QEMU with this name and our image."""
+    """Return the command line of the QEMU process with this name."""
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            words = path.read_bytes().decode(errors="replace").replace("\0", " ")
+            command = path.read_bytes().decode(errors="replace").replace("\0", " ")
         except OSError:
             continue
-        if f"guest={name}" in words and sys.executable not in words:
-            return words
+        if f"guest={name}" in command and sys.executable not in command:
+            return command
     raise AssertionError(f"no QEMU of {name}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Patches that fail on a booted SSVM: its old agent continues."""
+"""Failed patches of a booted SSVM: its old agent continues."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_patch_whose_helper_is_killed_leaves_the_old_agent(cloud: BootedCloud,
     service = code / "guest/service.py"
     service.write_text(service.read_text().replace("self._dialer.start()", "pass", 1))
     changed(code, "9.9.3")
-    patching = subprocess.Popen(  # beside this test
+    patching = subprocess.Popen(  # runs during this test
         [Path(sys.executable).with_name("systemvm"), "--root", cloud.lab.root, "system-vm", "patch", name],
         stderr=subprocess.PIPE,
         text=True,
@@ -56,17 +56,17 @@ def test_a_patch_whose_helper_is_killed_leaves_the_old_agent(cloud: BootedCloud,
     try:
         wait_for(
             "the trial",
-            # a guest that compiles has no time for a login
+            # polled seldom, and a failed login is not an error: a guest that compiles has little time for ssh
             lambda: "/opt/systemvm" in cloud.cli("ssh", name, "cat /proc/self/mountinfo", check=False).stdout,
             timeout_s=240,
             every_s=3,
         )
         cloud.ssh(name, KILL_THE_HELPER)
-        _, said = patching.communicate(timeout=400)
+        _, errors = patching.communicate(timeout=400)
     finally:
         patching.kill()
     assert patching.returncode == 1
-    assert "continues with its old agent" in said, said
+    assert "continues with its old agent" in errors, errors
     cloud.wait_up(SSVM)
     assert (agent_version(cloud, name), cloud.ssh(name, LINK)) == before
     assert "/opt/" not in cloud.ssh(name, "cat /proc/self/mountinfo")

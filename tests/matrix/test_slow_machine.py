@@ -17,7 +17,7 @@ from systemvm.lab.plan import LabPlan
 _log = logging.getLogger(__name__)
 TOP = Path(__file__).resolve().parents[2]
 
-# The run has no fixed end of its own: it fails when nothing changes for ten minutes.
+# The run has no fixed duration: it fails when nothing changes for ten minutes.
 pytestmark = [pytest.mark.image, pytest.mark.netns, pytest.mark.timeout(7200)]
 
 
@@ -28,9 +28,9 @@ def test_twenty_registrations_become_ready_on_a_fifth_of_a_core(tmp_path: Path) 
     plan.source_pages.mkdir(parents=True)
     with Cloud(plan) as lab, every_machine_limited(plan.layout.run / "qemu", CORES) as limiter:
         _log.warning("limited by %s", limiter.name)
-        seen = SlowMachineRun(lab, "slow", _log.warning).run()
-    _log.warning("%s", seen.to_row())
-    assert seen.failed == {}
-    assert len(seen.ready_s) == REGISTRATIONS
-    assert seen.loads, "the guest's load was never measured"
-    assert max(seen.loads) < MAX_LOAD
+        observed = SlowMachineRun(lab, "slow", _log.warning).run()
+    _log.warning("%s", observed.to_row())
+    assert observed.failed == {}
+    assert len(observed.ready_s) == REGISTRATIONS
+    assert observed.loads, "the guest's load was never measured"
+    assert max(observed.loads) < MAX_LOAD

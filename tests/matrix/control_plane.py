@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run as a child in a network namespace: the daemon's control channel, and one booted CPVM after the other.
+"""The daemon's control channel and one booted CPVM after another; runs in a network namespace.
 
-Each chapter prints one line of JSON: what was seen. `test_time_and_identity.py` judges.
+Each stage prints its observations as one line of JSON, which `test_time_and_identity.py` checks.
 """
 
 from __future__ import annotations
@@ -48,23 +48,24 @@ from systemvm.management.state.database import Database  # noqa: E402
 from systemvm.management.state.status import InstanceState, InstanceType  # noqa: E402
 from systemvm.rpc.core.call import PeerCertificate  # noqa: E402
 from systemvm.rpc.core.method import MethodTable  # noqa: E402
+from systemvm.service.slowness import scaled_s  # noqa: E402
 from systemvm.wire import boot_arguments  # noqa: E402
 from systemvm.wire.role import CONTROL_PORT, Role  # noqa: E402
 
 NAME = "v-2-VM"
-BOOT_S = 300.0
+BOOT_TIMEOUT_S = 300.0
 REACTOR: Any = reactor
-#: ssh's own exit code: on a crowded machine an emulated sshd may need longer than ssh waits.
+#: ssh's own exit code: on a busy machine an emulated sshd can need longer than ssh waits.
 SSH_FAILED, SSH_ATTEMPTS = 255, 4
-#: The first start's certificate ends while that machine runs, as a day's does on the second day.
-FIRST_DAY = timedelta(seconds=300)
-SHORT = timedelta(seconds=30)
+#: The certificate of the first start expires while that machine runs, like a real one on its second day.
+FIRST_LIFETIME = timedelta(seconds=300)
+SHORT_LIFETIME = timedelta(seconds=30)
 
 
 class Guest(LoneGuest):
-    """A CPVM whose RTC is off, told the time as the daemon tells it, with a guest agent's channel."""
+    """A CPVM with a wrong RTC, the host's time in its boot arguments, and a channel of the guest agent."""
 
-    rtc_off = timedelta(0)
+    rtc_offset = timedelta(0)
     process: subprocess.Popen[bytes]
 
     @property
@@ -75,36 +76,38 @@ class Guest(LoneGuest):
         return f"{super().boot_arguments()} {boot_arguments.CLOCK}={time.time():.0f}"
 
     def command(self) -> list[str]:
-        rtc = (datetime.now(UTC) + self.rtc_off).strftime("%Y-%m-%dT%H:%M:%S")
+        rtc = (datetime.now(UTC) + self.rtc_offset).strftime("%Y-%m-%dT%H:%M:%S")
         return [*super().command(), "-rtc", f"base={rtc}", *guest_agent_arguments(self.agent_socket)]
 
     def start(self) -> None:
         self.process = subprocess.Popen(self.command())
 
-    async def on(self, command: str) -> str:
-        """Return the output of a program in the guest, by ssh."""
+    async def run(self, command: str) -> str:
+        """Return the output of a command that runs in the guest, by ssh."""
         for _ in range(SSH_ATTEMPTS):
             done = await deferToThread(self.ssh, command)
             if done.returncode != SSH_FAILED:
                 break
         if done.returncode != 0:
             raise SystemExit(f"error: {command}: {done.stderr}")
-        said: str = done.stdout
-        return said
+        output: str = done.stdout
+        return output
 
     async def clock_ahead_s(self) -> float:
-        return float(await self.on("date +%s")) - time.time()
+        return float(await self.run("date +%s")) - time.time()
 
 
-class World:
+class ControlPlane:
+    """The parts of the daemon that control one guest, and that guest."""
+
     def __init__(self, work: Path) -> None:
         self.work = work
         self.database = Database.open(work / "db")
         make_first_accounts(self.database, Seal.open_key(work), work / "login")
         self.database.run_now(_fill)
         self.running = False
-        self.first_ends_s = 0.0  # UNIX time: the end of the certificate that this start was given
-        self.corrects = False
+        self.first_expiry_s = 0.0  # UNIX time: when the certificate of this start expires
+        self.may_set_clock = False
         self.corrected: list[str] = []
         self.authority = ControlAuthority.open(work)
         self.guest = Guest(Role.CPVM, work, self.authority, 2222, 256)
@@ -139,51 +142,51 @@ class World:
         await self.channel.close()
 
     async def _set_clock(self, name: str, unix_s: float) -> None:
-        """As the daemon does, in the chapter where it may."""
-        if not self.corrects:
-            raise LookupError("not in this chapter")
+        """Set the guest's clock like the daemon, in the stage that allows it."""
+        if not self.may_set_clock:
+            raise LookupError("not in this stage")
         await GuestAgent.on_socket(name, self.guest.agent_socket).set_time(unix_s)
         self.corrected.append(name)
 
     @asynccontextmanager
-    async def booted(self, rtc_off: timedelta) -> AsyncIterator[Guest]:
-        guest, begun_s = self.guest, time.monotonic()
-        guest.rtc_off = rtc_off
+    async def booted(self, rtc_offset: timedelta) -> AsyncIterator[Guest]:
+        guest, began_s = self.guest, time.monotonic()
+        guest.rtc_offset = rtc_offset
         self.agent.hello, self.agent.trusts = None, ""
-        self.first_ends_s = time.time() + pki_control.BOOTSTRAP_LIFETIME.total_seconds()
+        self.first_expiry_s = time.time() + pki_control.BOOTSTRAP_LIFETIME.total_seconds()
         guest.start()
         self.running = True
         try:
-            await until("Up", lambda: self.agent.is_up, BOOT_S)
-            # its own certificate too: the bootstrap one is for a start alone
-            await until("a certificate of its own", lambda: self.agent.trusts != "", 60.0)
-            sys.stderr.write(f"Up after {time.monotonic() - begun_s:.0f} s\n")
+            await until("Up", lambda: self.agent.is_up, BOOT_TIMEOUT_S)
+            # also with a renewed certificate: the bootstrap one is only for the start
+            await until("a renewed certificate", lambda: self.agent.trusts != "", 60.0)
+            sys.stderr.write(f"Up after {time.monotonic() - began_s:.0f} s\n")
             yield guest
         except BaseException:
             sys.stderr.write(guest.serial_log.read_text(errors="replace")[-4000:])
-            sys.stderr.write(f"{self.says()}\n")
+            sys.stderr.write(f"{self.status()}\n")
             raise
         finally:
             self.running = False
             guest.process.kill()
             guest.process.wait()
-            await until("its end to be seen", lambda: self.agent.peer is None, 90.0)
+            await until("its disconnection", lambda: self.agent.peer is None, 90.0)
 
     def skew_s(self) -> float:
         assert self.agent.hello is not None
         return self.agent.hello.clock_unix_s - time.time()
 
-    def shown(self) -> PeerCertificate | None:
-        """Return the certificate of the agent's connection."""
+    def presented(self) -> PeerCertificate | None:
+        """Return the certificate that the agent presented on its connection."""
         peer = self.agent.peer
         return peer.caller.certificate if peer is not None else None
 
-    def says(self) -> list[str]:
+    def status(self) -> list[str]:
         return [self.agent.status.state.value, self.agent.status.reason, self.agent.status.hint]
 
     async def newest(self) -> Certificate:
         """Return the last certificate that the agent had signed."""
-        await self.database.run(lambda connection: None)  # the one writer has written it
+        await self.database.run(lambda connection: None)  # after what the writer has queued
         return next(row for row in await self.certificates.newest(NAME) if row.kind == "agent")
 
 
@@ -192,7 +195,7 @@ def _fill(connection: Any) -> None:
     for kind in (InstanceType.SECONDARY_STORAGE, InstanceType.CONSOLE_PROXY):
         vm = instances.create(connection, kind, account_id=1, zone_id=zone.id)
         instances.update(connection, vm.id, state=InstanceState.RUNNING)
-    # QEMU's user network speaks for the guest from loopback
+    # QEMU's user network connects for the guest from loopback
     connection.execute(
         schema.nics.insert().values(
             vm_id=vm.id, device=0, traffic_type="control", bridge="cloud0", mac="0e:00:a9:fe:0a:02",
@@ -202,97 +205,101 @@ def _fill(connection: Any) -> None:
 
 
 async def until(what: str, condition: Callable[[], bool], timeout_s: float) -> None:
-    give_up_s = time.monotonic() + timeout_s
+    deadline_s = time.monotonic() + scaled_s(timeout_s)
     while not condition():
-        if time.monotonic() > give_up_s:
-            raise SystemExit(f"error: waited {timeout_s:.0f} s for {what}")
+        if time.monotonic() > deadline_s:
+            raise SystemExit(f"error: waited {scaled_s(timeout_s):.0f} s for {what}")
         await deferLater(REACTOR, 0.1)
 
 
-def tell(chapter: str, **seen: Any) -> None:
-    sys.stdout.write(json.dumps({"chapter": chapter, **seen}) + "\n")
+def report(stage: str, **observed: Any) -> None:
+    sys.stdout.write(json.dumps({"stage": stage, **observed}) + "\n")
     sys.stdout.flush()
 
 
-async def a_day_behind(world: World) -> None:
-    """A wrong RTC; a clock that goes wrong; another CA; a revocation; its own reset on its second day."""
-    pki_control.BOOTSTRAP_LIFETIME, usual = FIRST_DAY, pki_control.BOOTSTRAP_LIFETIME
-    async with world.booted(timedelta(days=-1)) as guest:
-        pki_control.BOOTSTRAP_LIFETIME = usual
-        tell("behind", skew_s=world.skew_s(), says=world.says())
+async def boot_a_day_behind(plane: ControlPlane) -> None:
+    """Boot with an RTC a day behind; move its clock, rotate the CA, revoke its keys, reset from inside."""
+    pki_control.BOOTSTRAP_LIFETIME, normal = FIRST_LIFETIME, pki_control.BOOTSTRAP_LIFETIME
+    async with plane.booted(timedelta(days=-1)) as guest:
+        pki_control.BOOTSTRAP_LIFETIME = normal
+        report("behind", skew_s=plane.skew_s(), status=plane.status())
 
         async def move_clock(by_s: float) -> None:
-            await guest.on(f"date -u -s @$(( $(date +%s) + {by_s:.0f} ))")
+            await guest.run(f"date -u -s @$(( $(date +%s) + {by_s:.0f} ))")
 
         await move_clock(10800)
-        await until("the alert", lambda: "h ahead" in world.agent.status.reason, 120.0)
-        alert = world.says()
+        await until("the alert", lambda: "h ahead" in plane.agent.status.reason, 120.0)
+        alert = plane.status()
         await move_clock(-10800)
-        await until("Up again", lambda: world.agent.is_up, 120.0)
-        tell("moved", alert=alert, after=world.says())
-        world.corrects = True
+        await until("Up again", lambda: plane.agent.is_up, 120.0)
+        report("moved", alert=alert, after=plane.status())
+        plane.may_set_clock = True
         await move_clock(-7200)
-        await until("its clock to be set", lambda: world.corrected != [], 120.0)
+        await until("the correction of its clock", lambda: plane.corrected != [], 120.0)
         ahead_s = await guest.clock_ahead_s()
-        await until("Up again", lambda: world.agent.is_up, 120.0)
-        tell("corrected", skew_s=ahead_s, says=world.says())
+        await until("Up again", lambda: plane.agent.is_up, 120.0)
+        report("corrected", skew_s=ahead_s, status=plane.status())
 
-        # the whole control CA is replaced under it
-        old = world.authority.authority.key_id
-        world.rotation.start()
-        world.rotation.begin()
-        await until("one CA again", lambda: world.authority.phase is Phase.STEADY, 180.0)
-        fresh = world.authority.authority.key_id
+        # the control CA is replaced during the connection
+        old = plane.authority.authority.key_id
+        plane.rotation.start()
+        plane.rotation.begin()
+        await until("the end of the CA rotation", lambda: plane.authority.phase is Phase.STEADY, 180.0)
+        fresh = plane.authority.authority.key_id
 
         def on_new_ca() -> bool:
-            shown = world.shown()
-            return world.agent.is_up and shown is not None and shown.authority_key_id == fresh
+            presented = plane.presented()
+            return plane.agent.is_up and presented is not None and presented.authority_key_id == fresh
 
         await until("a connection under the new CA", on_new_ca, 90.0)
-        tell("rotated", changed=old != fresh, says=world.says())
+        report("rotated", changed=old != fresh, status=plane.status())
 
-        # and what it has is taken back: the one that it is in with, and any newer one
-        peer, shown = world.agent.peer, world.shown()
-        assert peer is not None and shown is not None
-        await world.certificates.revoke(shown.serial, "lost")
-        cut = peer.closed
-        await world.certificates.revoke((await world.newest()).serial, "lost")
-        await until("a refusal", lambda: "was refused" in world.agent.status.reason, 90.0)
-        tell("revoked", cut_at_once=cut, says=world.says())
+        # its certificates are revoked: the one of its connection, and any newer one
+        peer, presented = plane.agent.peer, plane.presented()
+        assert peer is not None and presented is not None
+        await plane.certificates.revoke(presented.serial, "lost")
+        disconnected = peer.closed
+        await plane.certificates.revoke((await plane.newest()).serial, "lost")
+        await until("a refusal", lambda: "was refused" in plane.agent.status.reason, 90.0)
+        report("revoked", disconnected_at_once=disconnected, status=plane.status())
 
         await until(
-            "its first certificate to end",
-            lambda: time.time() > world.first_ends_s,
-            FIRST_DAY.total_seconds(),
+            "the expiry of its first certificate",
+            lambda: time.time() > plane.first_expiry_s,
+            FIRST_LIFETIME.total_seconds(),
         )
-        await guest.on("nohup sh -c 'sleep 1; systemctl reboot -ff' > /dev/null 2>&1 &")
-        # QEMU ends and does not start the guest with what it had: the reconciler starts it again
-        await until("QEMU to end by itself", lambda: guest.process.poll() is not None, 60.0)
+        await guest.run("nohup sh -c 'sleep 1; systemctl reboot -ff' > /dev/null 2>&1 &")
+        # QEMU ends instead of restarting the guest with its old credentials: the reconciler starts it
+        await until("the end of QEMU", lambda: guest.process.poll() is not None, 60.0)
 
 
-async def a_day_ahead(world: World) -> None:
-    """The start after that, and a power cut; the certificate of that start ends meanwhile."""
-    pki_control.ISSUED_LIFETIME, usual = SHORT, pki_control.ISSUED_LIFETIME
-    async with world.booted(timedelta(days=1)):
-        pki_control.ISSUED_LIFETIME = usual
-        tell("ahead", skew_s=world.skew_s(), says=world.says())
-    first = await world.newest()
-    ends_s = first.not_after.timestamp()
-    await until("it to expire", lambda: time.time() > ends_s, SHORT.total_seconds() + BOOT_S)
-    async with world.booted(timedelta(0)):
-        tell("expired", says=world.says(), another=(await world.newest()).serial != first.serial)
+async def boot_a_day_ahead(plane: ControlPlane) -> None:
+    """Boot with an RTC a day ahead; cut its power, let its certificate expire, and boot again."""
+    pki_control.ISSUED_LIFETIME, normal = SHORT_LIFETIME, pki_control.ISSUED_LIFETIME
+    async with plane.booted(timedelta(days=1)):
+        pki_control.ISSUED_LIFETIME = normal
+        report("ahead", skew_s=plane.skew_s(), status=plane.status())
+    first = await plane.newest()
+    expiry_s = first.not_after.timestamp()
+    await until(
+        "the expiry of its certificate",
+        lambda: time.time() > expiry_s,
+        SHORT_LIFETIME.total_seconds() + BOOT_TIMEOUT_S,
+    )
+    async with plane.booted(timedelta(0)):
+        report("expired", status=plane.status(), replaced=(await plane.newest()).serial != first.serial)
 
 
 async def main(_: Any) -> None:
-    await deferLater(REACTOR, 0.0)  # react() begins before asyncio's loop runs
-    world = World(Path(sys.argv[1]))
-    await world.start()
+    await deferLater(REACTOR, 0.0)  # react() calls this before asyncio's loop runs
+    plane = ControlPlane(Path(sys.argv[1]))
+    await plane.start()
     try:
-        await a_day_behind(world)
-        await a_day_ahead(world)
+        await boot_a_day_behind(plane)
+        await boot_a_day_ahead(plane)
     finally:
-        await world.stop()
-        world.database.close()
+        await plane.stop()
+        plane.database.close()
 
 
 if __name__ == "__main__":
