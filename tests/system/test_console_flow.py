@@ -26,7 +26,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    # the lab's public CA is not in the browser's store; names and chains have tests of their own
+    # the lab's public CA is not in the browser's store; test_public_endpoints.py tests certificates
     context = browser.new_context(ignore_https_errors=True, viewport={"width": 1280, "height": 900})
     yield context
     context.close()
@@ -42,10 +42,10 @@ def machine(cloud: BootedCloud) -> dict[str, Any]:
 
 
 def console_url(cloud: BootedCloud, machine: dict[str, Any]) -> str:
-    answer = cloud.api.createConsoleEndpoint(virtualmachineid=machine["id"])["consoleendpoint"]
-    assert answer["success"], answer
-    assert answer["websocket"]["path"] == "websockify"
-    found: str = answer["url"]
+    endpoint = cloud.api.createConsoleEndpoint(virtualmachineid=machine["id"])["consoleendpoint"]
+    assert endpoint["success"], endpoint
+    assert endpoint["websocket"]["path"] == "websockify"
+    found: str = endpoint["url"]
     return found
 
 
@@ -60,7 +60,7 @@ def test_view_console_shows_the_screen_and_takes_keys(
     console = opened.value
     wait_screen(console)
     wait_colour(console, "blue")
-    # the token left the address bar with its first use
+    # the token is removed from the address bar at its first use
     assert "token" not in console.url
     console.locator("#screen canvas").click()
     console.keyboard.type("screen green\n", delay=60)
@@ -86,25 +86,25 @@ def test_a_second_use_of_a_token_is_refused_with_a_message(
     first = context.new_page()
     first.goto(url)
     wait_screen(first)
-    # a reload by the same browser goes on: the cookie, not the token, is its right
+    # a reload by the same browser continues: the cookie, not the token, authorizes it
     first.reload()
     wait_screen(first)
-    stranger = browser.new_context(ignore_https_errors=True)
-    second = stranger.new_page()
+    other_browser = browser.new_context(ignore_https_errors=True)
+    second = other_browser.new_page()
     second.goto(url)
     expect(second.locator("body")).to_contain_text("already", timeout=30_000)
     assert second.locator("#screen canvas").count() == 0
-    stranger.close()
+    other_browser.close()
 
 
-def test_a_preview_does_not_spend_the_token(
+def test_a_link_preview_does_not_consume_the_token(
     cloud: BootedCloud, machine: dict[str, Any], context: BrowserContext
 ) -> None:
     url = console_url(cloud, machine)
     for method in ("get", "head"):
-        answer = getattr(context.request, method)(url)
-        assert answer.status == 200
-        assert answer.headers["cache-control"] == "no-store"
+        response = getattr(context.request, method)(url)
+        assert response.status == 200
+        assert response.headers["cache-control"] == "no-store"
     page = context.new_page()
     page.goto(url)
     wait_screen(page)
@@ -121,7 +121,7 @@ def test_no_log_contains_a_token(
     wait_screen(page)
     journal = cloud.ssh(cloud.system_vm("consoleproxy")["name"], "journalctl --no-pager -o cat")
     assert token not in journal
-    assert "console" in journal, "the journal tells of the session, without its secret"
+    assert "console" in journal, "the journal must record the session, without its secret"
     assert token not in cloud.lab.daemon_log.read_text(errors="replace")
     database = cloud.lab.root / "var/lib/systemvm/systemvm.sqlite"
     for file in database.parent.glob(database.name + "*"):
@@ -147,9 +147,9 @@ def test_a_stopped_machine_has_no_console(
     wait_screen(page)
     cloud.cli("vm", "stop", "screen", "--forced")
     expect(page.locator("body")).to_contain_text(re.compile("closed its screen|not running"), timeout=30_000)
-    answer = cloud.api.createConsoleEndpoint(virtualmachineid=machine["id"])["consoleendpoint"]
-    assert answer["success"] is False
-    assert "must be running" in answer["details"]
-    assert not answer.get("url")
+    endpoint = cloud.api.createConsoleEndpoint(virtualmachineid=machine["id"])["consoleendpoint"]
+    assert endpoint["success"] is False
+    assert "must be running" in endpoint["details"]
+    assert not endpoint.get("url")
     cloud.cli("vm", "start", "screen")
-    wait_screen(page)  # back by itself
+    wait_screen(page)  # it reconnects by itself

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Three faults on booted VMs, each with its reason and hint, and its end."""
+"""Three faults of booted VMs, each with its reason and hint, and the recovery when it is repaired."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def test_a_stopped_agent_is_diagnosed_and_ssh_still_works(cloud: BootedCloud) ->
     assert vm["hint"] == f"systemvm ssh {name} -- systemctl start systemvm-agent"
     why = cloud.cli_json("system-vm", "why", name)
     assert (why["reason"], why["hint"]) == (vm["reason"], vm["hint"])
-    looked_at = {look["what"]: look["said"] for look in why["looked_at"]}
-    assert looked_at["hypervisor"] == "running"
-    assert "ActiveState=inactive" in looked_at["inside: agent"]
-    assert "eth0" in looked_at["inside: addresses"]
-    # the hint, word for word
+    examined = {source["what"]: source["said"] for source in why["looked_at"]}
+    assert examined["hypervisor"] == "running"
+    assert "ActiveState=inactive" in examined["inside: agent"]
+    assert "eth0" in examined["inside: addresses"]
+    # exactly the command of the hint
     cloud.ssh(name, "systemctl start systemvm-agent")
     assert cloud.wait_up(CPVM).get("reason") is None
 
@@ -42,7 +42,7 @@ def test_a_port_dropped_by_a_firewall_is_diagnosed(cloud: BootedCloud) -> None:
 
 def test_a_store_that_cannot_be_mounted_is_diagnosed(cloud: BootedCloud) -> None:
     name = cloud.wait_up(SSVM)["name"]
-    # while the server answers: a path on a dead one can only be waited for
+    # before the server stops: afterwards each access to the mount would block
     cloud.ssh(name, "umount --lazy --all --types nfs,nfs4")
     cloud.lab.stop_storage()
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CloudStack's SMOKE/test_diagnostics.py on both system VMs, and secrets that no zip must contain."""
+"""CloudStack's SMOKE/test_diagnostics.py on both system VMs, and secrets that must be in no zip."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ KINDS = ["secondarystoragevm", "consoleproxy"]
 
 
 def run(cloud: BootedCloud, kind: str, type: str, address: str, params: str = "") -> dict[str, Any]:
-    asked = {"targetid": cloud.system_vm(kind)["id"], "type": type, "ipaddress": address}
+    request = {"targetid": cloud.system_vm(kind)["id"], "type": type, "ipaddress": address}
     if params:
-        asked["params"] = params
-    found: dict[str, Any] = cloud.job(cloud.api.runDiagnostics(**asked)["jobid"])["diagnostics"]
+        request["params"] = params
+    found: dict[str, Any] = cloud.job(cloud.api.runDiagnostics(**request)["jobid"])["diagnostics"]
     return found
 
 
 def collect(cloud: BootedCloud, kind: str, files: str = "") -> dict[str, str]:
-    asked = {"targetid": cloud.system_vm(kind)["id"]} | ({"files": files} if files else {})
-    url = cloud.job(cloud.api.getDiagnosticsData(**asked)["jobid"])["diagnostics"]["url"]
-    with urllib.request.urlopen(url, timeout=60) as answer:
-        assert answer.status == 200
-        data = answer.read()
+    request = {"targetid": cloud.system_vm(kind)["id"]} | ({"files": files} if files else {})
+    url = cloud.job(cloud.api.getDiagnosticsData(**request)["jobid"])["diagnostics"]["url"]
+    with urllib.request.urlopen(url, timeout=60) as response:
+        assert response.status == 200
+        data = response.read()
     with zipfile.ZipFile(io.BytesIO(data)) as zipped:
         return {name: zipped.read(name).decode() for name in zipped.namelist()}
 
@@ -38,9 +38,9 @@ def collect(cloud: BootedCloud, kind: str, files: str = "") -> dict[str, str]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_ping_and_traceroute_run_in_the_guest(cloud: BootedCloud, kind: str) -> None:
     gateway = cloud.system_vm(kind)["gateway"]
-    there = run(cloud, kind, "ping", gateway)
-    assert there["exitcode"] == "0", there
-    assert "4 packets transmitted" in there["stdout"]
+    ping = run(cloud, kind, "ping", gateway)
+    assert ping["exitcode"] == "0", ping
+    assert "4 packets transmitted" in ping["stdout"]
     assert run(cloud, kind, "ping", "192.0.2.2", "-c 1 -W 2")["exitcode"] != "0"
     assert run(cloud, kind, "arping", gateway, "-I eth2")["exitcode"] == "0"
     assert run(cloud, kind, "traceroute", gateway, "-m 5")["exitcode"] == "0"
@@ -66,7 +66,7 @@ def test_a_zip_contains_diagnostics_and_no_secret(cloud: BootedCloud, kind: str)
     assert "default" in files["iproute"]
     assert files["etc/cloudstack-release"].startswith("Cloudstack Release")
     assert "systemvm-agent" in files["var/log/cloud.log"]
-    assert "canary" in files["var/log/daemon.log"], "the line itself is there"
+    assert "canary" in files["var/log/daemon.log"], "the line without its secrets must be there"
     missing = files["fileinfo.txt"].partition("File Not Found!!:")[2].split()
     assert missing == []
     secrets = [

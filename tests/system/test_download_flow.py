@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The download flow: a URL becomes a Ready template on NFS, or an error that leaves nothing."""
+"""The download flow: a URL becomes a Ready template on NFS, or an error without leftover files."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def hostile(cloud: BootedCloud) -> Iterator[HostileServer]:
 
 
 @pytest.fixture(autouse=True)
-def no_leavings(cloud: BootedCloud) -> Iterator[None]:
-    """Each test starts with the same state of the store."""
+def no_leftover_templates(cloud: BootedCloud) -> Iterator[None]:
+    """Delete the templates that a test leaves, so that each test starts with the same store."""
     before = cloud.templates()
     yield
     for template_id, is_iso in cloud.templates().items():
@@ -44,15 +44,15 @@ def sha256(path: Path) -> str:
 
 def test_a_registered_url_becomes_a_ready_template(cloud: BootedCloud) -> None:
     source = cloud.tiny_image
-    given = f"{{SHA-256}}{sha256(source)}"
-    row = cloud.register("flow-qcow2", f"{cloud.plan.source_url}/tiny.qcow2", checksum=given)
+    checksum = f"{{SHA-256}}{sha256(source)}"
+    row = cloud.register("flow-qcow2", f"{cloud.plan.source_url}/tiny.qcow2", checksum=checksum)
     assert row["isready"] is False
-    seen = set()
+    statuses = set()
 
     def ready() -> bool:
         now = cloud.template(row["id"])
         assert now is not None
-        seen.add(now.get("status"))
+        statuses.add(now.get("status"))
         return bool(now["isready"])
 
     wait_for("the template to be Ready", ready, every_s=0.2)
@@ -63,8 +63,10 @@ def test_a_registered_url_becomes_a_ready_template(cloud: BootedCloud) -> None:
     assert done["checksum"] == sha256(source)
     assert done["physicalsize"] == source.stat().st_size
     places = [Path(name) for name in cloud.store_files() if name.endswith("template.properties")]
-    facts = [properties(cloud.plan.secondary / place) | {"place": str(place.parent)} for place in places]
-    mine = next(fact for fact in facts if fact["description"] == "flow-qcow2")
+    all_properties = [
+        properties(cloud.plan.secondary / place) | {"place": str(place.parent)} for place in places
+    ]
+    mine = next(each for each in all_properties if each["description"] == "flow-qcow2")
     stored = cloud.plan.secondary / mine["place"] / mine["filename"]
     assert sha256(stored) == sha256(source)
     assert mine["qcow2"] == "true"
@@ -79,7 +81,7 @@ def test_a_registered_iso_has_cloudstacks_status_texts(cloud: BootedCloud) -> No
     assert done["status"] == "Successfully Installed"
 
 
-def test_deleting_removes_it_from_the_store(cloud: BootedCloud) -> None:
+def test_deleting_a_template_removes_its_files(cloud: BootedCloud) -> None:
     before = cloud.store_files()
     row = cloud.register("flow-delete", f"{cloud.plan.source_url}/tiny.qcow2")
     assert cloud.wait_settled(row["id"])["isready"]
@@ -94,7 +96,7 @@ BAD = [
     ("404", "{source}/nothing-here.qcow2", None, r"404"),
     ("refused connection", "https://{source_host}:8444/tiny.qcow2", None, r"refused"),
     ("truncated body", "{hostile}/truncated.qcow2", None, r"(?i)truncat|ended|closed|fewer"),
-    ("lying length", "{hostile}/longer.qcow2", None, r"(?i)length|more|fewer|ended|truncat|closed"),
+    ("wrong length", "{hostile}/longer.qcow2", None, r"(?i)length|more|fewer|ended|truncat|closed"),
     ("backing file", "{hostile}/backing.qcow2", None, r"(?i)backing file"),
     ("not an image", "{hostile}/page.qcow2", None, r"(?i)qcow2"),
     ("loopback", "http://127.0.0.1:8080/x.qcow2", None, r"(?i)not allowed|refus|loopback|denied"),
@@ -107,29 +109,27 @@ BAD = [
 
 
 @pytest.mark.parametrize(("case", "url", "checksum", "text"), BAD, ids=[case[0] for case in BAD])
-def test_an_unusable_source_is_an_error_and_leaves_nothing(
+def test_an_unusable_source_is_an_error_without_leftover_files(
     cloud: BootedCloud, hostile: HostileServer, case: str, url: str, checksum: str | None, text: str
 ) -> None:
     before = cloud.store_files()
-    where = url.format(source=cloud.plan.source_url, source_host=SOURCE_NAME, hostile=hostile.url)
+    source = url.format(source=cloud.plan.source_url, source_host=SOURCE_NAME, hostile=hostile.url)
     more = {"checksum": checksum.replace("{{", "{").replace("}}", "}")} if checksum else {}
     try:
-        row = cloud.register(f"bad {case}", where, **more)
-    except (
-        Exception
-    ) as refusal:  # the API may refuse an address at once: cs raises with CloudStack's error body
-        assert re.search(text, str(refusal)), str(refusal)
-        assert "errortext" in str(refusal) or "HTTP" in str(refusal)
+        row = cloud.register(f"bad {case}", source, **more)
+    except Exception as rejection:  # the API can reject an address at once: cs raises CloudStack's error body
+        assert re.search(text, str(rejection)), str(rejection)
+        assert "errortext" in str(rejection) or "HTTP" in str(rejection)
         return
     done = cloud.wait_settled(row["id"])
     assert not done["isready"]
     assert re.search(text, done["status"]), done["status"]
-    assert cloud.store_files() == before, "something was left on the store"
+    assert cloud.store_files() == before, "files are left on the store"
     assert cloud.system_vm("secondarystoragevm")["agentstate"] == "Up"
     cloud.delete_template(row["id"])
 
 
-def test_a_full_store_is_an_error_and_leaves_nothing(cloud: BootedCloud, hostile: HostileServer) -> None:
+def test_a_full_store_is_an_error_without_leftover_files(cloud: BootedCloud, hostile: HostileServer) -> None:
     before = cloud.store_files()
     row = cloud.register("bad full disk", f"{hostile.url}/huge.raw", "RAW")
     done = cloud.wait_settled(row["id"])
@@ -140,12 +140,12 @@ def test_a_full_store_is_an_error_and_leaves_nothing(cloud: BootedCloud, hostile
     cloud.delete_template(row["id"])
 
 
-def test_killed_movers_end_the_job_and_not_the_agent(cloud: BootedCloud, hostile: HostileServer) -> None:
-    """kill -9 of fetch and its movers in the guest: the template settles, and the next download works."""
+def test_killed_movers_end_the_job_but_not_the_agent(cloud: BootedCloud, hostile: HostileServer) -> None:
+    """After kill -9 of fetch and its movers the template settles, and the next download works."""
     name = cloud.system_vm("secondarystoragevm")["name"]
     row = cloud.register("slow", f"{hostile.url}/slow.raw", "RAW")
     wait_for(
-        "the download to move",
+        "progress of the download",
         lambda: any(
             detail["downloadState"] == "DOWNLOAD_IN_PROGRESS"
             for detail in (cloud.template(row["id"]) or {}).get("downloaddetails", [])

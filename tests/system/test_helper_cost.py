@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cost of a call of the store helper in the appliance, compared with a start of Python."""
+"""The CPU time of a call of the store helper in the appliance, compared with a start of Python."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from booted_cloud import BootedCloud
 
 pytestmark = pytest.mark.cloud
 
-#: Runs in the guest, as root, which may call what the agent may. CPU comes from the unit's own cgroup.
+#: Runs in the guest, as root, which is permitted the agent's calls. The unit's cgroup has the CPU time.
 MEASURE = r"""
 import json, os, resource, socket, subprocess, sys
 from pathlib import Path

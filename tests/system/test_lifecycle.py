@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The life of system VMs, as CloudStack's smoke tests assert it (test_ssvm.py), and patches of running ones.
+"""The lifecycle of system VMs, with the assertions of CloudStack's test_ssvm.py, and patches of running ones.
 
-Starts of machines are dear, so each test asks of its one start all that there is to ask.
+A start of a VM takes long, so each test makes all its assertions with one start.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ import pytest
 
 from booted_cloud import BootedCloud, wait_for
 from other_code import LINK, agent_version, changed, identity, other_code
+from systemvm.lab.waiting import WaitState
 
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900)]
 
 SSVM, CPVM = "secondarystoragevm", "consoleproxy"
 
 
-def everything_is_there(cloud: BootedCloud, kind: str) -> dict[str, Any]:
-    """SMOKE test_ssvm.py 01 and 02: one Running VM of the type a zone, with all its keys."""
+def running_vm(cloud: BootedCloud, kind: str) -> dict[str, Any]:
+    """Return the VM of a kind; assert SMOKE 01 and 02: each zone has one Running, with all keys."""
     zone = cloud.api.listZones()["zone"][0]
     vms = [vm for vm in cloud.api.listSystemVms(systemvmtype=kind)["systemvm"] if vm["state"] == "Running"]
     assert len(vms) == cloud.api.listZones()["count"]
@@ -44,13 +45,13 @@ def everything_is_there(cloud: BootedCloud, kind: str) -> dict[str, Any]:
     return found
 
 
-def its_inside_is_right(cloud: BootedCloud, vm: dict[str, Any]) -> None:
-    """SMOKE 03 and 04: the service that they check, and the boot arguments' address."""
+def assert_guest_is_configured(cloud: BootedCloud, vm: dict[str, Any]) -> None:
+    """Assert SMOKE 03 and 04: their service is active, and the boot arguments have the VM's address."""
     name = vm["name"]
-    said = cloud.ssh(
+    output = cloud.ssh(
         name, "systemctl is-active cloud; tr ' ' '\\n' < /var/cache/cloud/cmdline | grep ^eth0ip="
     )
-    assert said.split() == ["active", f"eth0ip={vm['linklocalip']}"]
+    assert output.split() == ["active", f"eth0ip={vm['linklocalip']}"]
 
 
 def boot_id(cloud: BootedCloud, vm: dict[str, Any]) -> str:
@@ -58,12 +59,12 @@ def boot_id(cloud: BootedCloud, vm: dict[str, Any]) -> str:
 
 
 def bootstrap_serials(cloud: BootedCloud, name: str) -> set[str]:
-    """Return the serials of the certificates that starts of this VM were given."""
+    """Return the serials of the certificates that were issued for starts of this VM."""
     rows = cloud.cli_json("certificate", "list", name)
     return {row["serial"] for row in rows if row["kind"] == "bootstrap"}
 
 
-# ---- a patch, which starts no machine; those that fail are in tests/matrix -------------------------------
+# ---- a patch, which starts no VM; patches that fail are in tests/matrix -------------------------------
 
 
 @pytest.fixture
@@ -78,39 +79,39 @@ def test_a_patch_replaces_the_agent_and_keeps_identity_and_vm(cloud: BootedCloud
     before = identity(cloud, name), boot_id(cloud, vm)
     options = cloud.ssh(name, "findmnt -no OPTIONS /").split(",")[0]
     changed(code, "9.9.1")
-    said = cloud.cli("system-vm", "patch", name).stdout
-    label = re.search(r"9\.9\.1\+[0-9a-f]{8}", said)
-    assert label, said
+    output = cloud.cli("system-vm", "patch", name).stdout
+    label = re.search(r"9\.9\.1\+[0-9a-f]{8}", output)
+    assert label, output
     assert agent_version(cloud, name) == label[0]
     assert cloud.ssh(name, LINK).strip() == label[0]
     assert (identity(cloud, name), boot_id(cloud, vm)) == before
     assert cloud.system_vm(CPVM)["agentstate"] == "Up"
     assert cloud.ssh(name, "findmnt -no OPTIONS /").split(",")[0] == options
     assert "/opt/" not in cloud.ssh(name, "cat /proc/self/mountinfo")
-    its_inside_is_right(cloud, vm)
-    # the same again is nothing to do, for the API too
+    assert_guest_is_configured(cloud, vm)
+    # a second patch with the same code does nothing, also by the API
     job = cloud.job(cloud.api.patchSystemVm(id=vm["id"])["jobid"])
     assert job["success"] is True
     assert "already runs" in job["displaytext"]
 
 
-# ---- starts, one a test --------------------------------------------------------------------------------
+# ---- one start in each test --------------------------------------------------------------------------------
 
 
 def test_a_forced_reboot_keeps_the_public_address_and_the_patch(cloud: BootedCloud) -> None:
-    before = everything_is_there(cloud, CPVM)
-    was, link = boot_id(cloud, before), cloud.ssh(before["name"], LINK)
+    before = running_vm(cloud, CPVM)
+    old_boot_id, link = boot_id(cloud, before), cloud.ssh(before["name"], LINK)
     cloud.cli("system-vm", "reboot", before["name"], "--forced")
     cloud.wait_up(CPVM)
-    after = everything_is_there(cloud, CPVM)
+    after = running_vm(cloud, CPVM)
     assert (after["name"], after["publicip"]) == (before["name"], before["publicip"])
-    assert boot_id(cloud, after) != was
+    assert boot_id(cloud, after) != old_boot_id
     assert cloud.ssh(after["name"], LINK) == link
-    its_inside_is_right(cloud, after)
+    assert_guest_is_configured(cloud, after)
 
 
 def test_a_destroyed_system_vm_is_replaced_under_another_name(cloud: BootedCloud) -> None:
-    before = everything_is_there(cloud, CPVM)
+    before = running_vm(cloud, CPVM)
     cloud.cli("system-vm", "destroy", before["name"], "--yes")
 
     def another() -> bool:
@@ -119,60 +120,78 @@ def test_a_destroyed_system_vm_is_replaced_under_another_name(cloud: BootedCloud
 
     wait_for("another console proxy", another)
     cloud.wait_up(CPVM)
-    after = everything_is_there(cloud, CPVM)
-    its_inside_is_right(cloud, after)
+    after = running_vm(cloud, CPVM)
+    assert_guest_is_configured(cloud, after)
     hosts = cloud.api.listHosts()
     assert before["name"] not in json.dumps(hosts)
 
 
 def test_a_reboot_keeps_the_public_address(cloud: BootedCloud) -> None:
-    before = everything_is_there(cloud, CPVM)
-    was = boot_id(cloud, before)
+    before = running_vm(cloud, CPVM)
+    old_boot_id = boot_id(cloud, before)
     cloud.cli("system-vm", "reboot", before["name"])
     cloud.wait_up(CPVM)
-    after = everything_is_there(cloud, CPVM)
+    after = running_vm(cloud, CPVM)
     assert (after["name"], after["publicip"]) == (before["name"], before["publicip"])
-    assert boot_id(cloud, after) != was
+    assert boot_id(cloud, after) != old_boot_id
 
 
 def test_a_guest_that_resets_itself_starts_with_new_credentials(cloud: BootedCloud) -> None:
     """QEMU ends instead of resetting, and the daemon starts the VM with a new key and certificate."""
-    before = everything_is_there(cloud, CPVM)
+    before = running_vm(cloud, CPVM)
     name = before["name"]
-    was, own, bootstrap = boot_id(cloud, before), identity(cloud, name), bootstrap_serials(cloud, name)
-    # a moment later: a machine that is gone says no goodbye to ssh
+    old_boot_id, own, bootstrap = (
+        boot_id(cloud, before),
+        identity(cloud, name),
+        bootstrap_serials(cloud, name),
+    )
+    # delayed, so that this ssh session ends before the reset
     cloud.ssh(name, "nohup sh -c 'sleep 1; systemctl reboot -ff' > /dev/null 2>&1 &")
-    wait_for("its agent to be lost", lambda: cloud.system_vm(CPVM).get("agentstate") != "Up", 60, 0.2)
+    wait_for_next_start(cloud, CPVM, name, bootstrap)
     cloud.wait_up(CPVM)
-    after = everything_is_there(cloud, CPVM)
+    after = running_vm(cloud, CPVM)
     assert (after["name"], after["publicip"]) == (name, before["publicip"])
-    assert boot_id(cloud, after) != was
-    # the guest erases its bootstrap key once it has a certificate; the daemon's record shows a new one
-    assert bootstrap_serials(cloud, name) - bootstrap
+    assert boot_id(cloud, after) != old_boot_id
     assert identity(cloud, name) != own
 
 
 def test_a_stopped_system_vm_starts_with_its_zones_current_configuration(cloud: BootedCloud) -> None:
     """SMOKE 05 and 13: the NFS version of an image store applies from the next start."""
     zone_file = next(cloud.plan.layout.zones.glob("*.yaml"))
-    kept = zone_file.read_text()
-    before = everything_is_there(cloud, SSVM)
+    original = zone_file.read_text()
+    before = running_vm(cloud, SSVM)
     assert mounted_version(cloud, before) == "4.2"
     try:
-        with_version(zone_file, "4.1")
+        set_nfs_version(zone_file, "4.1")
         cloud.lab.stop_daemon()
         cloud.lab.start_daemon()
         cloud.wait_up(SSVM)
+        earlier = bootstrap_serials(cloud, before["name"])
         cloud.cli("system-vm", "stop", before["name"])
-        wait_for("it to leave Up", lambda: cloud.system_vm(SSVM).get("agentstate") != "Up", 60, 0.2)
+        wait_for_next_start(cloud, SSVM, before["name"], earlier)
         cloud.wait_up(SSVM)
-        after = everything_is_there(cloud, SSVM)
+        after = running_vm(cloud, SSVM)
         assert after["name"] == before["name"]
         assert after["publicip"] == before["publicip"]
-        its_inside_is_right(cloud, after)
+        assert_guest_is_configured(cloud, after)
         assert mounted_version(cloud, after) == "4.1"
     finally:
-        zone_file.write_text(kept)
+        zone_file.write_text(original)
+
+
+def wait_for_next_start(cloud: BootedCloud, kind: str, name: str, earlier: set[str]) -> None:
+    """Wait until the daemon has issued a bootstrap certificate that is not in `earlier`: for another start.
+
+    The guest erases the key of that certificate once it has its own, but the daemon keeps the record.
+    """
+
+    def look() -> WaitState[bool]:
+        vm = cloud.system_vm(kind)
+        states = (vm["state"], vm.get("agentstate"), vm.get("reason"))
+        has_started = bool(bootstrap_serials(cloud, name) - earlier)
+        return WaitState(f"another start of {name}: {states}", has_started or None, progress=states)
+
+    cloud.lab.wait(look, lambda: cloud.lab.why(kind))
 
 
 def mounted_version(cloud: BootedCloud, vm: dict[str, Any]) -> str:
@@ -182,7 +201,7 @@ def mounted_version(cloud: BootedCloud, vm: dict[str, Any]) -> str:
     return result
 
 
-def with_version(zone_file: Path, version: str) -> None:
+def set_nfs_version(zone_file: Path, version: str) -> None:
     import yaml
 
     zone = yaml.safe_load(zone_file.read_text())

@@ -30,14 +30,16 @@ def test_another_host_key_is_refused_and_a_reused_address_does_not_warn(cloud: B
     """The other VM's key represents an impostor; an old key of a reused address causes no warning."""
     ssvm, cpvm = (cloud.system_vm(kind)["name"] for kind in KINDS)
     line = shlex.split(cloud.cli("ssh", "--print", ssvm).stdout)
-    known_hosts = Path(next(word for word in line if "UserKnownHostsFile" in word).partition("=")[2])
+    known_hosts = Path(next(option for option in line if "UserKnownHostsFile" in option).partition("=")[2])
     other = shlex.split(cloud.cli("ssh", "--print", cpvm).stdout)
-    strange_key = Path(next(word for word in other if "UserKnownHostsFile" in word).partition("=")[2])
-    key = strange_key.read_text().split(" ", 1)[1]
-    address = next(word for word in line if word.startswith("root@")).partition("@")[2]
+    other_known_hosts = Path(
+        next(option for option in other if "UserKnownHostsFile" in option).partition("=")[2]
+    )
+    key = other_known_hosts.read_text().split(" ", 1)[1]
+    address = next(argument for argument in line if argument.startswith("root@")).partition("@")[2]
 
-    right = known_hosts.read_text()
-    known_hosts.write_text(f"[{address}]:3922 {key}{right}")
+    original = known_hosts.read_text()
+    known_hosts.write_text(f"[{address}]:3922 {key}{original}")
     good = subprocess.run([*line, "hostname"], capture_output=True, text=True, timeout=60, check=False)
     assert (good.stdout.strip(), good.stderr, good.returncode) == (ssvm, "", 0)
 
@@ -45,7 +47,7 @@ def test_another_host_key_is_refused_and_a_reused_address_does_not_warn(cloud: B
     refused = subprocess.run([*line, "hostname"], capture_output=True, text=True, timeout=60, check=False)
     assert refused.returncode == 255
     assert "Host key verification failed" in refused.stderr
-    assert cloud.ssh(ssvm, "hostname").strip() == ssvm  # the daemon's word is taken anew each time
+    assert cloud.ssh(ssvm, "hostname").strip() == ssvm  # each call gets the host key from the daemon again
 
 
 def test_files_are_copied_in_both_directions(cloud: BootedCloud, tmp_path: Path) -> None:
@@ -57,7 +59,7 @@ def test_files_are_copied_in_both_directions(cloud: BootedCloud, tmp_path: Path)
     assert cloud.cli("cp", f"{name}:/no/such/file", str(tmp_path), check=False).returncode == 1
 
 
-def test_logs_shows_the_journal_and_serial_the_console(cloud: BootedCloud) -> None:
+def test_logs_prints_the_journal_and_serial_the_console(cloud: BootedCloud) -> None:
     name = cloud.system_vm("secondarystoragevm")["name"]
     assert "systemvm-agent" in cloud.cli("logs", name, "-u", "systemvm-agent", "--since", "1 day ago").stdout
     following = subprocess.Popen(
@@ -65,11 +67,12 @@ def test_logs_shows_the_journal_and_serial_the_console(cloud: BootedCloud) -> No
     )
     try:
         cloud.ssh(
-            name, "logger -p user.warning 'a word of warning'; logger -p user.info 'a word of no import'"
+            name,
+            "logger -p user.info 'canary of level info'; logger -p user.warning 'canary of level warning'",
         )
         assert following.stdout is not None
-        seen = next(line for line in following.stdout if "a word of" in line)
-        assert "a word of warning" in seen
+        first = next(line for line in following.stdout if "canary of level" in line)
+        assert "canary of level warning" in first
     finally:
         following.terminate()
         following.wait(timeout=20)
@@ -77,17 +80,17 @@ def test_logs_shows_the_journal_and_serial_the_console(cloud: BootedCloud) -> No
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_check_reports_everything_good(cloud: BootedCloud, kind: str) -> None:
+def test_check_reports_no_error(cloud: BootedCloud, kind: str) -> None:
     done = cloud.cli("check", cloud.system_vm(kind)["name"])
     assert "ERROR" not in done.stdout
 
 
 def test_cloudstacks_check_script_works(cloud: BootedCloud) -> None:
-    """CloudStack's smoke test counts exactly one ERROR and one WARNING: the summary line."""
+    """CloudStack's smoke test expects exactly one ERROR and one WARNING: in the summary line."""
     name = cloud.system_vm("secondarystoragevm")["name"]
-    printed = cloud.ssh(name, "/usr/local/cloud/systemvm/ssvm-check.sh | grep -e ERROR -e WARNING -e FAIL")
-    assert printed.count("ERROR") == 1
-    assert printed.count("WARNING") == 1
+    output = cloud.ssh(name, "/usr/local/cloud/systemvm/ssvm-check.sh | grep -e ERROR -e WARNING -e FAIL")
+    assert output.count("ERROR") == 1
+    assert output.count("WARNING") == 1
 
 
 def test_rpc_call_reaches_the_agent(cloud: BootedCloud) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Page and console at advertised addresses: by name, by wildcard, by address, and behind an nginx.
+"""Page and console at advertised origins: a name, a wildcard, an address, and behind an nginx.
 
-Chromium has the public root in its store and no flag about certificates. The daemon is restarted with each
-variant's configuration, and at the end with its own again.
+Chromium has the public root in its store, and no option that relaxes checks of certificates. The daemon is
+restarted with the configuration of each variant, and finally with its original one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from console_page import CHROMIUM, log_in, wait_screen
 pytestmark = pytest.mark.cloud
 
 Advertise = Callable[[dict[str, Any], dict[str, Any]], None]
-#: Names that lead to this machine; no word about certificates.
+#: Host names that Chromium resolves to this machine.
 NAMES = "MAP *.example.test 127.0.0.1"
 
 
@@ -40,7 +40,7 @@ def machine(cloud: BootedCloud) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def own_files(cloud: BootedCloud) -> Iterator[dict[Path, str]]:
+def original_files(cloud: BootedCloud) -> Iterator[dict[Path, str]]:
     """The cloud's configuration, which is restored at the end."""
     layout = cloud.plan.layout
     [zone] = layout.zones.glob("*.yaml")
@@ -52,14 +52,14 @@ def own_files(cloud: BootedCloud) -> Iterator[dict[Path, str]]:
 
 
 @pytest.fixture
-def advertise(cloud: BootedCloud, own_files: dict[Path, str]) -> Advertise:
-    """Restarts the daemon with these keys of `page` and `console` instead of its own."""
+def advertise(cloud: BootedCloud, original_files: dict[Path, str]) -> Advertise:
+    """Restart the daemon with these keys of `page` and `console` instead of the original ones."""
 
     def with_keys(page: dict[str, Any], console: dict[str, Any]) -> None:
-        for (path, own), key, changes in zip(
-            own_files.items(), ("page", "console"), (page, console), strict=True
+        for (path, original), key, changes in zip(
+            original_files.items(), ("page", "console"), (page, console), strict=True
         ):
-            text = yaml.safe_load(own)
+            text = yaml.safe_load(original)
             text[key] |= changes
             path.write_text(yaml.safe_dump(text))
         restart(cloud)
@@ -75,12 +75,12 @@ def restart(cloud: BootedCloud) -> None:
         rows = cloud.cli_json("system-vm", "list")
         return bool(rows) and all(row.get("agentstate") == "Up" for row in rows)
 
-    wait_for("both agents Up after the restart", is_up, 120)
+    wait_for("both agents Up after the restart", is_up)
 
 
 @contextmanager
 def chromium(home: Path, *roots: str) -> Iterator[BrowserContext]:
-    """A browser that also trusts these roots (PEM)."""
+    """Run a browser that also trusts these roots (PEM)."""
     store = home / ".pki/nssdb"
     store.mkdir(parents=True, exist_ok=True)
     run: list[str | Path] = ["certutil", "-d", f"sql:{store}"]
@@ -91,7 +91,7 @@ def chromium(home: Path, *roots: str) -> Iterator[BrowserContext]:
         add = [*run, "-A", "-t", "C,,", "-n", name, "-i", home / name]
         subprocess.run(add, check=True, timeout=60)
     arguments = [*CHROMIUM["args"], f"--host-resolver-rules={NAMES}"]
-    assert not [word for word in arguments if "certificate" in word]
+    assert not [argument for argument in arguments if "certificate" in argument]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             **{**CHROMIUM, "args": arguments}, env={**os.environ, "HOME": str(home)}
@@ -101,8 +101,8 @@ def chromium(home: Path, *roots: str) -> Iterator[BrowserContext]:
         browser.close()
 
 
-def opens_page_and_console(cloud: BootedCloud, context: BrowserContext, page_url: str, machine: str) -> str:
-    """Log in at the page, click View Console, see the screen; the answer is the console's address."""
+def open_page_and_console(cloud: BootedCloud, context: BrowserContext, page_url: str, machine: str) -> str:
+    """Log in at the page, click View Console, wait for the screen; return the URL of the console."""
     page = context.new_page()
     log_in(page, page_url, cloud.lab.login)
     row = page.locator("#vms .row", has_text=machine)
@@ -126,15 +126,15 @@ def test_a_dns_name_works_only_with_the_root_certificate(
     page_url = f"https://cloud.example.test:{cloud.plan.page_port}"
     console = f"https://console.example.test:{cloud.plan.console_port}"
     advertise({"origin": page_url}, {"origin": console})
-    with chromium(tmp_path / "trusting", root_of(cloud)) as context:
-        assert opens_page_and_console(cloud, context, page_url, machine) == f"{console}/console"
-        foreign = context.new_page()
-        answer = foreign.goto(page_url)
-        assert answer is not None
-        assert answer.headers["strict-transport-security"]
+    with chromium(tmp_path / "with-root", root_of(cloud)) as context:
+        assert open_page_and_console(cloud, context, page_url, machine) == f"{console}/console"
+        second = context.new_page()
+        response = second.goto(page_url)
+        assert response is not None
+        assert response.headers["strict-transport-security"]
         with pytest.raises(Error, match="ERR_CERT_COMMON_NAME_INVALID"):
-            foreign.goto(page_url.replace("cloud.", "other."))
-    with chromium(tmp_path / "strange") as context:
+            second.goto(page_url.replace("cloud.", "other."))
+    with chromium(tmp_path / "without-root") as context:
         page = context.new_page()
         with pytest.raises(Error, match="ERR_CERT_AUTHORITY_INVALID"):
             page.goto(page_url)
@@ -148,7 +148,7 @@ def test_a_wildcard_name_works(
     cpvm = cloud.system_vm("consoleproxy")
     host = cpvm["publicip"].replace(".", "-") + ".consoles.example.test"
     with chromium(tmp_path, root_of(cloud)) as context:
-        address = opens_page_and_console(cloud, context, cloud.plan.page_url, machine)
+        address = open_page_and_console(cloud, context, cloud.plan.page_url, machine)
     assert address == f"https://{host}:{port}/console"
 
 
@@ -158,14 +158,14 @@ def test_a_plain_address_works(
     page_url = f"https://127.0.0.1:{cloud.plan.page_port}"
     advertise({"origin": page_url}, {})
     with chromium(tmp_path, root_of(cloud)) as context:
-        address = opens_page_and_console(cloud, context, page_url, machine)
+        address = open_page_and_console(cloud, context, page_url, machine)
     assert address == f"{cloud.plan.console_origin}/console"
 
 
 def test_a_path_behind_an_nginx_with_tls_works(
     cloud: BootedCloud, machine: str, advertise: Advertise, tmp_path: Path
 ) -> None:
-    """Both below one name, each at a path of its own."""
+    """Both have the same host name, each with its own path."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     origin = f"https://cloud.example.test:{port}"
@@ -176,12 +176,12 @@ def test_a_path_behind_an_nginx_with_tls_works(
     root = root_of(cloud)
     with nginx(cloud, tmp_path, port, own.issue_cert("cloud.example.test"), root):
         with chromium(tmp_path / "home", own.cert_pem.bytes().decode()) as context:
-            address = opens_page_and_console(cloud, context, f"{origin}/cloud", machine)
+            address = open_page_and_console(cloud, context, f"{origin}/cloud", machine)
             assert address == f"{origin}/screens/console"
             refused = context.new_page()
             refused.goto(f"{origin}/screens/console?cmd=auth&token=none")
             expect(refused.locator("body")).to_contain_text("not", timeout=30_000)
-            # neither is anywhere but below its path
+            # neither answers outside of its path
             nothing = refused.goto(f"{origin}/screens")
             assert nothing is not None
             assert nothing.status == 404
@@ -191,7 +191,7 @@ def test_a_path_behind_an_nginx_with_tls_works(
 def nginx(
     cloud: BootedCloud, folder: Path, port: int, certificate: trustme.LeafCert, root: str
 ) -> Iterator[None]:
-    """The configuration of an operator; nginx connects by verified TLS."""
+    """Run nginx with an operator's configuration; it connects to the consoles by verified TLS."""
     (folder / "chain.pem").write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
     (folder / "key.pem").write_bytes(certificate.private_key_pem.bytes())
     (folder / "root.pem").write_text(root)

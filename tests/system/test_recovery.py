@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A killed daemon: VMs and downloads continue, and the next daemon adopts them."""
+"""VMs and downloads continue when the daemon is killed, and the next daemon adopts them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ def test_vms_and_downloads_survive_a_killed_daemon(cloud: BootedCloud) -> None:
     for kind, vm in before.items():
         assert cloud.wait_up(kind)["name"] == vm["name"]
     for name, boot_id in boot_ids.items():
-        assert cloud.ssh(name, "cat /proc/sys/kernel/random/boot_id") == boot_id, f"{name} was booted anew"
+        assert cloud.ssh(name, "cat /proc/sys/kernel/random/boot_id") == boot_id, f"{name} was rebooted"
     assert cloud.wait_settled(row["id"])["isready"]
     cloud.delete_template(row["id"])

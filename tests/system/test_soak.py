@@ -14,7 +14,7 @@ from soak.victims import SSVM, Kind, Victims, kills, one_of_each
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(1500)]
 
 
-def test_five_kills_lose_no_download_and_do_none_twice(cloud: BootedCloud) -> None:
+def test_five_kills_neither_lose_nor_repeat_a_download(cloud: BootedCloud) -> None:
     chance = random.Random(5)
     victims = Victims(cloud.lab, chance)
     victims.wait_all_up()
@@ -24,11 +24,11 @@ def test_five_kills_lose_no_download_and_do_none_twice(cloud: BootedCloud) -> No
         done = kills(victims, one_of_each(chance), downloads.wait_until_some_move, print)
         downloads.stop()
         downloads.settle(print)
-        account = downloads.account({kill.kind.title for kill in done})
+        summary = downloads.account({kill.kind.title for kill in done})
     finally:
         downloads.stop()
     assert {kill.kind for kill in done} == set(Kind)
-    assert account["ready"] >= 1
+    assert summary["ready"] >= 1
     assert len(machines_of(cloud.lab)) == len(set(machines_of(cloud.lab)))
     victims.wait_all_up()
     assert victims.up(SSVM)["agentstate"] == "Up"

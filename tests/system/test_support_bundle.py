@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The content of a support bundle, without secrets, with and without a daemon."""
+"""A support bundle is complete and without secrets, with and without a daemon."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def unpack(path: Path) -> dict[str, str]:
 
 
 def secrets_of(cloud: BootedCloud) -> list[str]:
-    """Return the middle of every key, and the passwords."""
+    """Return the first lines of every key, and the passwords."""
     login = cloud.lab.login
     found = [login.password, login.secret_key]
     for key in (*cloud.plan.layout.pki.glob("*.key"), cloud.plan.layout.pki / "ssh_key"):
@@ -47,7 +47,6 @@ def test_a_bundle_contains_everything_but_secrets(cloud: BootedCloud, tmp_path: 
 
 
 def test_a_bundle_is_made_without_a_daemon(tmp_path: Path, cloud: BootedCloud) -> None:
-
     path = tmp_path / "bundle.zip"
     program = cloud.command_line[0]
     done = subprocess.run(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each step of a download and of a console, with its time and where it failed: API, command line and page."""
+"""Traces show each step of a download or a console, its time and its failure: API, command line and page."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def test_a_trace_of_a_download_has_its_steps_in_order(cloud: BootedCloud) -> Non
     assert kinds[-1] == "TEMPLATE.DOWNLOAD.SUCCESS"
     assert "TEMPLATE.DOWNLOAD.ASSIGN" in kinds
     assert kinds.count("TEMPLATE.DOWNLOAD.STEP") >= 4
-    told = " ".join(event["description"] for event in events)
-    for word in ("the store", "from https://images.example.test", "203.0.113.10", "publishing"):
-        assert word in told
+    descriptions = " ".join(event["description"] for event in events)
+    for part in ("the store", "from https://images.example.test", "203.0.113.10", "publishing"):
+        assert part in descriptions
     times = [event["createdms"] for event in events]
     assert times == sorted(times)
-    # one request id leads from the API's call to the worker's log
+    # the request id of the API call is also in the worker's log
     [request_id] = {event["requestid"] for event in events}
     assert cloud.cli_json("trace", request_id) == events
     ssvm = cloud.system_vm("secondarystoragevm")["name"]
@@ -55,9 +55,9 @@ def test_a_trace_of_a_console_is_shown_on_the_page(cloud: BootedCloud) -> None:
         console = context.new_page()
         console.goto(url)
         wait_screen(console)
-        stranger = browser.new_context(ignore_https_errors=True).new_page()
-        stranger.goto(url)
-        expect(stranger.locator("body")).to_contain_text("already", timeout=30_000)
+        other_browser_page = browser.new_context(ignore_https_errors=True).new_page()
+        other_browser_page.goto(url)
+        expect(other_browser_page.locator("body")).to_contain_text("already", timeout=30_000)
         page = context.new_page()
         log_in(page, cloud.plan.page_url, cloud.lab.login)
         page.locator("#templates .row", has_text="traced-screen").get_by_role("button", name="Steps").click()
