@@ -16,12 +16,12 @@ from systemvm.cli.__main__ import main
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Runs `systemvm` with the given words; the first argument answers the calls to the daemon."""
+    """Return a function that runs `systemvm`; its first argument replaces the client of the daemon."""
 
-    def invoke(daemon: Callable[..., Any], *words: str, standard_input: str = "") -> Result:
+    def invoke(daemon: Callable[..., Any], *arguments: str, standard_input: str = "") -> Result:
         monkeypatch.setattr(daemon_client, "unix_call", daemon)
         monkeypatch.setattr(time, "sleep", lambda _: None)
         runner = CliRunner(env={"COLUMNS": "200"})
-        return runner.invoke(main, ["--root", "/nowhere", *words], input=standard_input)
+        return runner.invoke(main, ["--root", "/nowhere", *arguments], input=standard_input)
 
     return invoke

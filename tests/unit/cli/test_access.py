@@ -24,7 +24,7 @@ TARGET = {
 
 
 class Sandbox:
-    """Runs the command with the daemon and the programs that it starts replaced."""
+    """The command line with a fake daemon, and without starting any program."""
 
     def __init__(self, exit_code: int = 0) -> None:
         self.answers: dict[str, Any] = {"system_vm.ssh": TARGET}
@@ -39,33 +39,33 @@ class Sandbox:
         answer = self.answers[method]
         return answer.pop(0) if isinstance(answer, list) else answer
 
-    def start(self, line: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+    def start(self, command: list[str], check: bool) -> subprocess.CompletedProcess[str]:
         assert not check
-        self.started.append(line)
-        return subprocess.CompletedProcess(line, self.exit_code)
+        self.started.append(command)
+        return subprocess.CompletedProcess(command, self.exit_code)
 
-    def run(self, *words: str) -> Result:
-        return CliRunner().invoke(main, ["--root", "/nowhere", *words])
+    def run(self, *arguments: str) -> Result:
+        return CliRunner().invoke(main, ["--root", "/nowhere", *arguments])
 
 
 def become_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This machine takes ten times as long as slow hardware for the reference task."""
+    """Measure ten times the duration of the reference task."""
     meter = SlownessMeter(counters=lambda: KernelCounters(), reference_task=lambda: 0.025)
     monkeypatch.setattr(slowness, "METER", meter)
 
 
 @pytest.fixture
 def sandbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Sandbox:
-    found = Sandbox()
+    sandbox = Sandbox()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(daemon_client, "unix_call", found.answer)
+    monkeypatch.setattr(daemon_client, "unix_call", sandbox.answer)
     monkeypatch.setattr(daemon_client.DaemonClient, "namespace_prefix", lambda self: ["nsenter", "--net=/ns"])
-    monkeypatch.setattr(subprocess, "run", found.start)
-    return found
+    monkeypatch.setattr(subprocess, "run", sandbox.start)
+    return sandbox
 
 
-def kept(cache: Path) -> dict[str, str]:
-    """The host keys that are kept of one cloud, by VM."""
+def stored_host_keys(cache: Path) -> dict[str, str]:
+    """Return the stored host keys of the only cloud, by VM."""
     [cloud] = (cache / "systemvm/known_hosts").iterdir()
     return {path.name: path.read_text() for path in cloud.iterdir()}
 
@@ -77,17 +77,17 @@ def test_ssh_trusts_only_the_reported_key(sandbox: Sandbox, tmp_path: Path) -> N
     assert line[:2] == ["nsenter", "--net=/ns"]
     assert line[-2:] == ["root@169.254.3.4", "uptime"]
     assert {"StrictHostKeyChecking=yes", "HostKeyAlias=s-1-VM", "BatchMode=yes"} <= set(line)
-    assert kept(tmp_path) == {"s-1-VM": "s-1-VM ssh-ed25519 AAAAkey\n"}
+    assert stored_host_keys(tmp_path) == {"s-1-VM": "s-1-VM ssh-ed25519 AAAAkey\n"}
 
 
 def test_new_host_key_replaces_the_old_one(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.run("ssh", "s-1-VM", "true")
     sandbox.answers["system_vm.ssh"] = {**TARGET, "host_keys": ["ssh-ed25519 AAAAnew"]}
     sandbox.run("ssh", "s-1-VM", "true")
-    assert kept(tmp_path) == {"s-1-VM": "s-1-VM ssh-ed25519 AAAAnew\n"}
+    assert stored_host_keys(tmp_path) == {"s-1-VM": "s-1-VM ssh-ed25519 AAAAnew\n"}
 
 
-def test_host_keys_of_two_clouds_are_kept_apart(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_host_keys_of_two_clouds_are_stored_separately(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.run("ssh", "s-1-VM", "true")
     sandbox.answers["system_vm.ssh"] = {**TARGET, "host_keys": ["ssh-ed25519 AAAAother"]}
     CliRunner().invoke(main, ["--root", "/elsewhere", "ssh", "s-1-VM", "true"])
@@ -117,21 +117,21 @@ def test_ssh_fails_without_a_reported_host_key(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "paths"),
+    ("arguments", "paths"),
     [
         (("s-1-VM:/etc/hosts", "."), ["root@169.254.3.4:/etc/hosts", "."]),
         (("./a:b", "s-1-VM:/tmp/"), ["./a:b", "root@169.254.3.4:/tmp/"]),
     ],
 )
-def test_cp_copies_in_and_out(sandbox: Sandbox, words: tuple[str, str], paths: list[str]) -> None:
-    assert sandbox.run("cp", *words).exit_code == 0
+def test_cp_copies_in_and_out(sandbox: Sandbox, arguments: tuple[str, str], paths: list[str]) -> None:
+    assert sandbox.run("cp", *arguments).exit_code == 0
     assert sandbox.started[0][-2:] == paths
     assert sandbox.started[0][2:5] == ["scp", "-P", "3922"]
 
 
-@pytest.mark.parametrize("words", [("a", "b"), ("s-1-VM:/a", "v-2-VM:/b"), ("./s-1-VM:/a", "b")])
-def test_cp_needs_one_path_in_a_vm(sandbox: Sandbox, words: tuple[str, str]) -> None:
-    result = sandbox.run("cp", *words)
+@pytest.mark.parametrize("arguments", [("a", "b"), ("s-1-VM:/a", "v-2-VM:/b"), ("./s-1-VM:/a", "b")])
+def test_cp_needs_one_path_in_a_vm(sandbox: Sandbox, arguments: tuple[str, str]) -> None:
+    result = sandbox.run("cp", *arguments)
     assert result.exit_code == 2
     assert "NAME:PATH" in result.stderr
 
@@ -159,7 +159,7 @@ def test_logs_of_an_unreachable_vm_suggests_serial(sandbox: Sandbox) -> None:
     assert "systemvm serial s-1-VM" in result.stderr
 
 
-def test_serial_follows_until_it_is_interrupted(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_serial_follows_until_interrupted(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     sandbox.answers["system_vm.serial"] = [
         {"path": "/log", "text": "one\n", "next_offset": 4},
         {"path": "/log", "text": "two\n", "next_offset": 8},
@@ -183,15 +183,19 @@ def test_serial_prints_json(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "answer", "timeout_s"),
+    ("arguments", "answer", "timeout_s"),
     [(("ssh", "s-1-VM"), TARGET, 60.0), (("check", "s-1-VM"), {"steps": []}, 120.0)],
 )
 def test_timeout_is_scaled_on_a_slow_machine(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], answer: Any, timeout_s: float
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    answer: Any,
+    timeout_s: float,
 ) -> None:
-    """The daemon waits longer for a guest on a slow machine, so the command must wait longer, too."""
-    sandbox.answers[f"system_vm.{words[0]}"] = answer
-    sandbox.run(*words)
+    """The daemon waits longer for a guest on a slow machine, and the command waits for the daemon."""
+    sandbox.answers[f"system_vm.{arguments[0]}"] = answer
+    sandbox.run(*arguments)
     become_slow(monkeypatch)
-    sandbox.run(*words)
+    sandbox.run(*arguments)
     assert sandbox.timeouts_s == pytest.approx([timeout_s, timeout_s * 10])

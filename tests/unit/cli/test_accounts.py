@@ -45,18 +45,18 @@ def daemon() -> FakeDaemon:
 def test_password_of_a_new_account_is_read_from_standard_input_only(
     run: Callable[..., Result], daemon: FakeDaemon
 ) -> None:
-    made = run(daemon, "account", "create", "ada", standard_input="s3cret word\n")
-    assert made.output == "account ada is created; ada can log in.\n"
+    created = run(daemon, "account", "create", "ada", standard_input="s3cret phrase\n")
+    assert created.output == "account ada is created; ada can log in.\n"
     [(command, params)] = daemon.calls
-    assert (command, params["password"], params["accounttype"]) == ("createAccount", "s3cret word", "0")
+    assert (command, params["password"], params["accounttype"]) == ("createAccount", "s3cret phrase", "0")
     assert run(daemon, "account", "create", "ada", "--password", "x").exit_code == 2
-    nothing = run(daemon, "account", "create", "ada")
-    assert nothing.exit_code == 1
-    assert "password is missing" in nothing.output
+    without_input = run(daemon, "account", "create", "ada")
+    assert without_input.exit_code == 1
+    assert "password is missing" in without_input.output
 
 
 @pytest.mark.parametrize(
-    ("words", "command", "params", "text"),
+    ("arguments", "command", "params", "text"),
     [
         (("account", "disable", "ada"), "disableAccount", {"id": "a-1", "lock": "false"}, "is disabled"),
         (("account", "disable", "--lock", "ada"), "disableAccount", {"id": "a-1", "lock": "true"}, "locked"),
@@ -72,12 +72,12 @@ def test_password_of_a_new_account_is_read_from_standard_input_only(
 def test_each_command_calls_its_api_command(
     run: Callable[..., Result],
     daemon: FakeDaemon,
-    words: tuple[str, ...],
+    arguments: tuple[str, ...],
     command: str,
     params: dict[str, str],
     text: str,
 ) -> None:
-    result = run(daemon, *words, standard_input="next\n")
+    result = run(daemon, *arguments, standard_input="next\n")
     assert result.exit_code == 0, result.output
     assert text in result.output
     assert (command, params) in daemon.calls

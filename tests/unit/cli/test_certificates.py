@@ -34,7 +34,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each look at the clock is 100 s after the one before."""
+    """Advance the clock by 100 s at each reading."""
     seconds = itertools.count(0.0, 100.0)
     monkeypatch.setattr(time, "monotonic", lambda: next(seconds))
 
@@ -43,16 +43,16 @@ def test_list_shows_serials_names_and_revocations(run: Run) -> None:
     daemon = FakeDaemon(certificate__list={"certificates": [ROW, REVOKED]})
     result = run(daemon, "certificate", "list")
     assert result.exit_code == 0
-    words = result.output.split()
+    cells = result.output.split()
     for row in (ROW, REVOKED):
-        assert {row["serial"], row["name"], row["kind"]} <= set(words)
-    assert "lost" in words
+        assert {row["serial"], row["name"], row["kind"]} <= set(cells)
+    assert "lost" in cells
     assert daemon.calls == [("certificate.list", {})]
     assert run(daemon, "certificate", "list", "s-1-VM").exit_code == 0
     assert daemon.calls[-1] == ("certificate.list", {"name": "s-1-VM"})
 
 
-def test_json_list_is_the_daemons_rows(run: Run) -> None:
+def test_json_list_is_the_rows_of_the_daemon(run: Run) -> None:
     daemon = FakeDaemon(certificate__list={"certificates": [REVOKED]})
     assert json.loads(run(daemon, "--json", "certificate", "list").output) == [REVOKED]
 
@@ -62,7 +62,7 @@ def test_empty_list_is_one_line(run: Run) -> None:
     assert (result.exit_code, result.output) == (0, "The control CA has not signed a certificate yet.\n")
 
 
-def test_revoke_passes_the_reason_on(run: Run) -> None:
+def test_revoke_sends_the_reason(run: Run) -> None:
     daemon = FakeDaemon(certificate__revoke=REVOKED)
     result = run(daemon, "certificate", "revoke", "77aa", "--reason", "lost")
     assert (result.exit_code, result.output) == (0, "certificate 77aa of s-1-VM is revoked.\n")

@@ -20,10 +20,10 @@ def test_completion_is_a_script_for_the_shell(shell: str) -> None:
     assert "_SYSTEMVM_COMPLETE" in result.stdout
 
 
-def _completed(monkeypatch: pytest.MonkeyPatch, words: str) -> str:
-    """The completions of the last of `words`, as the script for bash receives them."""
-    monkeypatch.setenv("COMP_WORDS", words)
-    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+def _completed(monkeypatch: pytest.MonkeyPatch, line: str) -> str:
+    """Return the completions of the last argument of `line`, as the script for bash receives them."""
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(len(line.split()) - 1))
     monkeypatch.setenv("_SYSTEMVM_COMPLETE", "bash_complete")
     return CliRunner().invoke(main, [], prog_name="systemvm").stdout
 

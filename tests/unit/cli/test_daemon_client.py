@@ -14,7 +14,7 @@ SYSTEM_VMS = {"systemvm": [{"id": "u-1", "name": "s-1-VM"}]}
 
 
 def test_missing_daemon_has_an_exit_code_of_its_own(run: Callable[..., Result]) -> None:
-    # the real client, and no daemon that listens
+    # the real client: no daemon listens on the socket
     result = run(unix_call, "system-vm", "list")
     assert result.exit_code == 3
     assert "nothing answers at /nowhere/run/systemvm/managementd.sock" in result.output

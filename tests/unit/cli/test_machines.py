@@ -34,8 +34,8 @@ def test_machines_of_all_users_are_listed_and_found(run: Callable[..., Result]) 
     assert run(fake, "vm", "expunge", "--yes", "web").output == "web is expunged.\n"
     assert "expunged" in run(fake, "vm", "destroy", "--yes", "--expunge", "web").output
     assert run(fake, "vm", "reboot", "web").output == "web is Running.\n"
-    acted = [call for call in fake.calls if call[0] not in ("listVirtualMachines", "queryAsyncJobResult")]
-    assert acted[1:] == [
+    changes = [call for call in fake.calls if call[0] not in ("listVirtualMachines", "queryAsyncJobResult")]
+    assert changes[1:] == [
         ("recoverVirtualMachine", {"id": "m-1"}),
         ("expungeVirtualMachine", {"id": "m-1"}),
         ("destroyVirtualMachine", {"id": "m-1", "expunge": "true"}),

@@ -13,21 +13,21 @@ from systemvm.cli.__main__ import main
 
 
 def commands(command: click.Command = main, *path: str) -> Iterator[tuple[str, ...]]:
-    """The words of every command and sub-command."""
+    """Yield the path of every command and sub-command."""
     yield path
     if isinstance(command, click.Group):
         for name, member in command.commands.items():
             yield from commands(member, *path, name)
 
 
-@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
-def test_help_has_an_example_that_begins_with_the_command(words: tuple[str, ...]) -> None:
-    result = CliRunner().invoke(main, [*words, "--help"])
+@pytest.mark.parametrize("arguments", list(commands()), ids=" ".join)
+def test_help_has_an_example_that_begins_with_the_command(arguments: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(main, [*arguments, "--help"])
     assert result.exit_code == 0
-    assert f"\n    systemvm {' '.join(words)}".rstrip() in result.output
+    assert f"\n    systemvm {' '.join(arguments)}".rstrip() in result.output
 
 
-@pytest.mark.parametrize("words", [words for words in commands() if len(words) < 2])
-def test_lists_of_commands_are_not_cut(words: tuple[str, ...]) -> None:
-    result = CliRunner(env={"COLUMNS": "80"}).invoke(main, [*words, "--help"])
+@pytest.mark.parametrize("arguments", [arguments for arguments in commands() if len(arguments) < 2])
+def test_lists_of_commands_are_not_cut(arguments: tuple[str, ...]) -> None:
+    result = CliRunner(env={"COLUMNS": "80"}).invoke(main, [*arguments, "--help"])
     assert "..." not in result.output.partition("Commands:")[2]

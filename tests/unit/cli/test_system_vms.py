@@ -105,11 +105,11 @@ def test_error_of_the_daemon_is_printed_with_its_hint(run: Callable[..., Result]
     assert "hint:  There is s-1-VM." in result.output
 
 
-@pytest.mark.parametrize("words", [("call", "s-1-VM", "ping"), ("daemon", "listZones")])
+@pytest.mark.parametrize("arguments", [("call", "s-1-VM", "ping"), ("daemon", "listZones")])
 @pytest.mark.parametrize(("params", "message"), [("{nope", "not JSON"), ("[1]", "not a JSON object")])
 def test_rpc_params_must_be_a_json_object(
-    run: Callable[..., Result], words: tuple[str, ...], params: str, message: str
+    run: Callable[..., Result], arguments: tuple[str, ...], params: str, message: str
 ) -> None:
-    result = run(FakeDaemon(), "rpc", *words, params)
+    result = run(FakeDaemon(), "rpc", *arguments, params)
     assert result.exit_code == 2
     assert message in result.output

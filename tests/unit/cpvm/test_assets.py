@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is served is plain files, named beforehand."""
+"""The static files of the console page."""
 
 from __future__ import annotations
 

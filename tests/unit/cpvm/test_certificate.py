@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Certificates are checked before they replace one that works."""
+"""Checks of a console certificate before it replaces the current one."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One connection's life on a clock: pings, silence, stalls, closing, and leaving early."""
+"""One console connection: pings, silence, backpressure, close and early disconnects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GREETING = b"\x82\x0cRFB 003.008\n"
 
 
 class FakeReactor(Clock):
-    """A clock that remembers which descriptors are watched."""
+    """A clock that records the watched descriptors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class FakeReactor(Clock):
 
 
 class FakeBrowser:
-    """Stands for the TLS transport: what was sent, and whether it takes more."""
+    """A TLS transport that records what was sent and can be blocked."""
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []
@@ -62,11 +62,11 @@ class FakeBrowser:
         self.paused = False
 
 
-class Lab:
+class Harness:
     def __init__(self) -> None:
         self.reactor = FakeReactor()
         self.browser = FakeBrowser()
-        self.reaching: Deferred[OpenedTarget] = Deferred()
+        self.opening: Deferred[OpenedTarget] = Deferred()
         self.ended: list[str] = []
         self.screen, self.far_screen = socket.socketpair()
         self.screen.setblocking(False)
@@ -74,20 +74,20 @@ class Lab:
         self.connection = ConsoleConnection(
             self.reactor,
             cast(TlsTransport, self.browser),
-            lambda _: self.reaching,
+            lambda _: self.opening,
             lambda _, reason: self.ended.append(reason),
             "203.0.113.7",
         )
         self.connection.start()
 
-    def reach(self, early: bytes = b"") -> None:
+    def connect_target(self, early: bytes = b"") -> None:
         dialed = VncConnection(self.screen, ServerInit(1, 1, bytes(16), "x"), early)
-        self.reaching.callback(OpenedTarget("web", dialed))
+        self.opening.callback(OpenedTarget("web", dialed))
 
-    def flow(self) -> None:
-        self.reach()
-        for said in (b"RFB 003.008\n", b"\x01", b"\x01"):
-            self.connection.received(masked(0x82, said))
+    def complete_handshakes(self) -> None:
+        self.connect_target()
+        for message in (b"RFB 003.008\n", b"\x01", b"\x01"):
+            self.connection.received(masked(0x82, message))
         self.browser.sent.clear()
 
     def tick(self, seconds: int) -> None:
@@ -97,134 +97,134 @@ class Lab:
 
 
 @pytest.fixture
-def lab() -> Iterator[Lab]:
-    lab = Lab()
-    yield lab
-    lab.screen.close()
-    lab.far_screen.close()
+def harness() -> Iterator[Harness]:
+    harness = Harness()
+    yield harness
+    harness.screen.close()
+    harness.far_screen.close()
 
 
 def masked(first: int, payload: bytes = b"") -> bytes:
     return bytes([first, 0x80 | len(payload)]) + bytes(4) + payload
 
 
-def test_the_rfb_handshake_begins_when_the_target_is_connected(lab: Lab) -> None:
-    assert lab.browser.sent == []
-    lab.reach()
-    assert lab.browser.sent == [GREETING]
-    assert not lab.reactor.readers  # pictures wait for the browser's handshake
-    lab.connection.received(masked(0x82, b"RFB 003.008\n\x01\x01\x05rest"))
-    assert lab.reactor.readers
-    assert lab.far_screen.recv(10) == b"\x05rest"
+def test_the_rfb_handshake_begins_when_the_target_is_connected(harness: Harness) -> None:
+    assert harness.browser.sent == []
+    harness.connect_target()
+    assert harness.browser.sent == [GREETING]
+    assert not harness.reactor.readers  # no pictures before the browser's handshake
+    harness.connection.received(masked(0x82, b"RFB 003.008\n\x01\x01\x05rest"))
+    assert harness.reactor.readers
+    assert harness.far_screen.recv(10) == b"\x05rest"
 
 
-def test_early_bytes_of_the_target_follow_its_server_init(lab: Lab) -> None:
-    lab.reach(early=b"early")
-    lab.connection.received(masked(0x82, b"RFB 003.008\n\x01\x01"))
-    assert lab.browser.sent[-1].endswith(b"webearly")
+def test_early_bytes_of_the_target_follow_its_server_init(harness: Harness) -> None:
+    harness.connect_target(early=b"early")
+    harness.connection.received(masked(0x82, b"RFB 003.008\n\x01\x01"))
+    assert harness.browser.sent[-1].endswith(b"webearly")
 
 
-def test_an_idle_connection_is_kept_alive(lab: Lab) -> None:
-    lab.flow()
-    lab.tick(30)
-    assert lab.browser.sent == []
-    lab.tick(10)
-    assert lab.browser.sent == [b"\x89\x00"]
-    lab.connection.received(masked(0x8A))
-    lab.tick(90)
-    assert not lab.browser.ended
+def test_an_idle_connection_is_kept_alive(harness: Harness) -> None:
+    harness.complete_handshakes()
+    harness.tick(30)
+    assert harness.browser.sent == []
+    harness.tick(10)
+    assert harness.browser.sent == [b"\x89\x00"]
+    harness.connection.received(masked(0x8A))
+    harness.tick(90)
+    assert not harness.browser.ended
 
 
-def test_a_silent_browser_is_disconnected(lab: Lab) -> None:
-    lab.flow()
-    lab.tick(90)
-    assert not lab.browser.ended
-    lab.tick(5)
-    assert lab.browser.ended == "aborted"
-    lab.connection.lost(Failure(Exception()))
-    assert lab.ended == ["the browser does not respond"]
+def test_a_silent_browser_is_disconnected(harness: Harness) -> None:
+    harness.complete_handshakes()
+    harness.tick(90)
+    assert not harness.browser.ended
+    harness.tick(5)
+    assert harness.browser.ended == "aborted"
+    harness.connection.lost(Failure(Exception()))
+    assert harness.ended == ["the browser does not respond"]
 
 
-def test_an_active_browser_is_not_pinged(lab: Lab) -> None:
-    lab.flow()
+def test_an_active_browser_is_not_pinged(harness: Harness) -> None:
+    harness.complete_handshakes()
     for _ in range(20):
-        lab.tick(20)
-        lab.connection.received(masked(0x82, b"k"))
-    assert lab.browser.sent == []
+        harness.tick(20)
+        harness.connection.received(masked(0x82, b"k"))
+    assert harness.browser.sent == []
 
 
-def test_only_the_last_ping_is_answered_after_a_blocked_write(lab: Lab) -> None:
-    lab.flow()
-    lab.browser.is_blocked = True
+def test_only_the_last_ping_is_answered_after_a_blocked_write(harness: Harness) -> None:
+    harness.complete_handshakes()
+    harness.browser.is_blocked = True
     for number in range(50):
-        lab.connection.received(masked(0x89, b"%02d" % number))
-    lab.tick(60)
-    assert lab.browser.sent == []
-    lab.browser.is_blocked = False
-    lab.connection.drained()
-    assert lab.browser.sent == [b"\x8a\x0249"]
+        harness.connection.received(masked(0x89, b"%02d" % number))
+    harness.tick(60)
+    assert harness.browser.sent == []
+    harness.browser.is_blocked = False
+    harness.connection.drained()
+    assert harness.browser.sent == [b"\x8a\x0249"]
 
 
-def test_the_target_is_not_read_while_the_browser_is_blocked(lab: Lab) -> None:
-    lab.flow()
-    [relay] = lab.reactor.readers
-    lab.far_screen.send(b"picture")
-    lab.browser.is_blocked = True
+def test_the_target_is_not_read_while_the_browser_is_blocked(harness: Harness) -> None:
+    harness.complete_handshakes()
+    [relay] = harness.reactor.readers
+    harness.far_screen.send(b"picture")
+    harness.browser.is_blocked = True
     relay.doRead()
-    assert not lab.reactor.readers
-    assert lab.browser.sent == []
-    lab.browser.is_blocked = False
-    lab.connection.drained()
-    assert lab.reactor.readers == {relay}
+    assert not harness.reactor.readers
+    assert harness.browser.sent == []
+    harness.browser.is_blocked = False
+    harness.connection.drained()
+    assert harness.reactor.readers == {relay}
     relay.doRead()
-    assert lab.browser.sent == [b"\x82\x07picture"]
+    assert harness.browser.sent == [b"\x82\x07picture"]
 
 
-def test_a_closed_target_closes_the_browsers_side(lab: Lab) -> None:
-    lab.flow()
-    [relay] = lab.reactor.readers
-    lab.far_screen.close()
+def test_a_closed_target_closes_the_browsers_side(harness: Harness) -> None:
+    harness.complete_handshakes()
+    [relay] = harness.reactor.readers
+    harness.far_screen.close()
     relay.doRead()
     gone = BrowserRefusal.SCREEN_CLOSED
-    assert lab.browser.sent == [close_frame(gone.close_code, gone.title)]
-    assert not lab.browser.ended
-    lab.connection.received(masked(0x88, gone.close_code.to_bytes(2, "big")))
-    assert lab.browser.ended == "lost"
-    assert not lab.reactor.readers
+    assert harness.browser.sent == [close_frame(gone.close_code, gone.title)]
+    assert not harness.browser.ended
+    harness.connection.received(masked(0x88, gone.close_code.to_bytes(2, "big")))
+    assert harness.browser.ended == "lost"
+    assert not harness.reactor.readers
 
 
 @pytest.mark.parametrize(("is_blocked", "end"), [(False, "lost"), (True, "aborted")])
 def test_a_browser_without_a_close_frame_is_disconnected_at_the_deadline(
-    lab: Lab, is_blocked: bool, end: str
+    harness: Harness, is_blocked: bool, end: str
 ) -> None:
-    lab.flow()
-    lab.browser.is_blocked = is_blocked
-    lab.connection.close(1001, "restart")
-    lab.reactor.advance(CLOSE_DEADLINE_S - 0.1)
-    assert not lab.browser.ended
-    lab.reactor.advance(0.2)
-    assert lab.browser.ended == end
+    harness.complete_handshakes()
+    harness.browser.is_blocked = is_blocked
+    harness.connection.close(1001, "restart")
+    harness.reactor.advance(CLOSE_DEADLINE_S - 0.1)
+    assert not harness.browser.ended
+    harness.reactor.advance(0.2)
+    assert harness.browser.ended == end
 
 
-def test_leaving_cancels_the_connection_to_the_target(lab: Lab) -> None:
+def test_a_disconnect_cancels_the_connection_to_the_target(harness: Harness) -> None:
     cancelled: list[bool] = []
-    lab.reaching._canceller = lambda _: cancelled.append(True)
-    lab.connection.lost(Failure(Exception()))
+    harness.opening._canceller = lambda _: cancelled.append(True)
+    harness.connection.lost(Failure(Exception()))
     assert cancelled == [True]
-    assert lab.ended == ["the browser left"]
-    assert lab.browser.sent == []
-    assert not lab.reactor.getDelayedCalls()
+    assert harness.ended == ["the browser left"]
+    assert harness.browser.sent == []
+    assert not harness.reactor.getDelayedCalls()
 
 
-def test_a_refusal_is_sent_as_a_close_frame(lab: Lab) -> None:
-    lab.reaching.errback(ConsoleRefusedError(BrowserRefusal.MACHINE_STOPPED))
-    assert lab.browser.sent == [close_frame(4409, "The virtual machine is not running")]
+def test_a_refusal_is_sent_as_a_close_frame(harness: Harness) -> None:
+    harness.opening.errback(ConsoleRefusedError(BrowserRefusal.MACHINE_STOPPED))
+    assert harness.browser.sent == [close_frame(4409, "The virtual machine is not running")]
 
 
-def test_data_before_the_rfb_handshake_is_a_protocol_error(lab: Lab) -> None:
-    lab.connection.received(masked(0x89, b"hi"))
-    assert lab.browser.sent == [b"\x8a\x02hi"]
-    lab.connection.received(masked(0x82, b"RFB"))
-    assert lab.browser.sent[-1] == close_frame(1002, "data before the server's RFB version")
-    lab.connection.received(masked(0x89, b"hi"))
-    assert len(lab.browser.sent) == 2
+def test_data_before_the_rfb_handshake_is_a_protocol_error(harness: Harness) -> None:
+    harness.connection.received(masked(0x89, b"hi"))
+    assert harness.browser.sent == [b"\x8a\x02hi"]
+    harness.connection.received(masked(0x82, b"RFB"))
+    assert harness.browser.sent[-1] == close_frame(1002, "data before the server's RFB version")
+    harness.connection.received(masked(0x89, b"hi"))
+    assert len(harness.browser.sent) == 2

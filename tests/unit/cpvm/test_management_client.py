@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nobody is let in without the daemon's word."""
+"""Authorization of console connections by the daemon."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ SESSION = ConsoleSession("s", "vm", "web", 60)
 class FakePeer:
     def __init__(self, answer: Any) -> None:
         self.answer = answer
-        self.asked: list[tuple[str, Any]] = []
+        self.calls: list[tuple[str, Any]] = []
 
     async def call(self, method: str, params: Any, **options: Any) -> Any:
-        self.asked.append((method, params))
+        self.calls.append((method, params))
         assert options["deadline_s"] <= 10
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
 
 
-def authority(peer: FakePeer | None) -> ManagementClient:
+def client_of(peer: FakePeer | None) -> ManagementClient:
     return ManagementClient(lambda: cast(Peer, peer) if peer is not None else None)
 
 
@@ -41,7 +41,7 @@ def outcome(coroutine: Any) -> Any:
 
 
 def authorize(peer: FakePeer | None, token: str = "t0ken") -> Any:
-    return outcome(authority(peer).authorize(ConsoleAuthorize(token, "203.0.113.7", "r")))
+    return outcome(client_of(peer).authorize(ConsoleAuthorize(token, "203.0.113.7", "r")))
 
 
 def refusal(result: Any) -> BrowserRefusal:
@@ -52,29 +52,29 @@ def refusal(result: Any) -> BrowserRefusal:
 def test_an_authorized_token_returns_its_session() -> None:
     peer = FakePeer(SESSION)
     assert authorize(peer) == SESSION
-    assert [method for method, _ in peer.asked] == ["console.authorize"]
+    assert [method for method, _ in peer.calls] == ["console.authorize"]
 
 
 def test_a_target_is_returned_without_its_password_in_logs() -> None:
     target = ConsoleTarget("10.11.0.1", 5901, "12345678")
-    result = outcome(authority(FakePeer(target)).target(ConsoleTargetRequest("s", "r")))
+    result = outcome(client_of(FakePeer(target)).target(ConsoleTargetRequest("s", "r")))
     assert result == target
     assert "12345678" not in repr(target)
 
 
 def test_forbidden_with_a_reason_is_final() -> None:
-    """FORBIDDEN with a reason: the token was not made for this CPVM, the session is not its."""
+    """The token or the session belongs to another CPVM."""
     unknown = RpcError(FORBIDDEN, "not yours", {"reason": "token_unknown"})
     assert refusal(authorize(FakePeer(unknown))) is BrowserRefusal.TOKEN_UNKNOWN
     ended = RpcError(FORBIDDEN, "not yours", {"reason": "session_ended"})
-    asked = authority(FakePeer(ended)).target(ConsoleTargetRequest("s", "r"))
-    assert refusal(outcome(asked)) is BrowserRefusal.SESSION_ENDED
+    request = client_of(FakePeer(ended)).target(ConsoleTargetRequest("s", "r"))
+    assert refusal(outcome(request)) is BrowserRefusal.SESSION_ENDED
 
 
 def test_without_a_connection_everything_is_refused() -> None:
     assert refusal(authorize(None)) is BrowserRefusal.DAEMON_AWAY
     assert (
-        refusal(outcome(authority(None).target(ConsoleTargetRequest("s", "r")))) is BrowserRefusal.DAEMON_AWAY
+        refusal(outcome(client_of(None).target(ConsoleTargetRequest("s", "r")))) is BrowserRefusal.DAEMON_AWAY
     )
 
 
@@ -102,4 +102,4 @@ def test_an_answer_of_another_shape_refuses(answer: Any) -> None:
 def test_a_malformed_token_is_refused_without_a_call(token: str) -> None:
     peer = FakePeer(SESSION)
     assert refusal(authorize(peer, token)) is BrowserRefusal.TOKEN_UNKNOWN
-    assert not peer.asked
+    assert not peer.calls

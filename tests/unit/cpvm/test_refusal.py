@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Words and numbers of refusals."""
+"""Titles, hints and codes of refusals."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_page_reconnects_after_transient_refusals() -> None:
 
 
 @pytest.mark.parametrize("reason", ConsoleRefusal)
-def test_each_reason_has_a_fallback_that_the_first_release_knows(reason: ConsoleRefusal) -> None:
+def test_each_reason_has_a_fallback_of_the_first_release(reason: ConsoleRefusal) -> None:
     first = {
         "token_unknown",
         "token_used",
@@ -52,5 +52,5 @@ def test_each_reason_has_a_fallback_that_the_first_release_knows(reason: Console
 
 
 @pytest.mark.parametrize("reason", ["", "of the future", None, 3])
-def test_unknown_reasons_refuse(reason: object) -> None:
+def test_unknown_reasons_are_refusals(reason: object) -> None:
     assert BrowserRefusal.from_daemon(reason) is BrowserRefusal.TOKEN_UNKNOWN

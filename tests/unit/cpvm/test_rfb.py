@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The RFB handshakes: all versions, every truncation and split, and servers that lie."""
+"""The RFB handshakes: all versions, every truncation and split, and invalid servers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHALLENGE = bytes(range(16))
 RESPONSE = rfb.vnc_auth_response(CHALLENGE, "s3cr3t8x")
 OK = bytes(4)
 
-# (what the server says, password, what it must hear)
+# (what the server sends, password, what it must receive)
 DIALOGUES = {
     "3.8 none": (b"RFB 003.008\n" + b"\x01\x01" + OK + SCREEN, None, b"RFB 003.008\n\x01\x01"),
     "3.8 password": (
@@ -46,7 +46,7 @@ DIALOGUES = {
         b"RFB 003.003\n" + RESPONSE + b"\x01",
     ),
     "3.889, Apple's": (b"RFB 003.889\n" + b"\x01\x01" + OK + SCREEN, None, b"RFB 003.008\n\x01\x01"),
-    "3.5, nobody's": (b"RFB 003.005\n" + b"\0\0\0\x01" + SCREEN, None, b"RFB 003.003\n\x01"),
+    "3.5, not standard": (b"RFB 003.005\n" + b"\0\0\0\x01" + SCREEN, None, b"RFB 003.003\n\x01"),
     "4.1": (b"RFB 004.001\n" + b"\x01\x01" + OK + SCREEN, None, b"RFB 003.008\n\x01\x01"),
 }
 
@@ -57,24 +57,24 @@ def dialogue(request: pytest.FixtureRequest) -> tuple[bytes, str | None, bytes]:
     return found
 
 
-def test_each_version(dialogue: tuple[bytes, str | None, bytes]) -> None:
-    server, password, heard = dialogue
+def test_each_version_is_spoken(dialogue: tuple[bytes, str | None, bytes]) -> None:
+    server, password, reply = dialogue
     handshake = ServerHandshake(password)
-    assert handshake.receive(server) == heard
+    assert handshake.receive(server) == reply
     assert handshake.done
     assert handshake.server_init == ServerInit(640, 480, PIXEL_FORMAT, "QEMU")
     assert handshake.rest() == b""
 
 
-def test_every_split(dialogue: tuple[bytes, str | None, bytes]) -> None:
-    server, password, heard = dialogue
+def test_a_handshake_can_be_split_anywhere(dialogue: tuple[bytes, str | None, bytes]) -> None:
+    server, password, reply = dialogue
     for at in range(len(server) + 1):
         handshake = ServerHandshake(password)
-        assert handshake.receive(server[:at]) + handshake.receive(server[at:]) == heard
+        assert handshake.receive(server[:at]) + handshake.receive(server[at:]) == reply
         assert handshake.done
 
 
-def test_every_truncation_waits(dialogue: tuple[bytes, str | None, bytes]) -> None:
+def test_a_truncated_handshake_is_not_done(dialogue: tuple[bytes, str | None, bytes]) -> None:
     server, password, _ = dialogue
     for at in range(len(server)):
         handshake = ServerHandshake(password)
@@ -91,14 +91,14 @@ def test_bytes_after_the_handshake_are_returned() -> None:
 
 
 @given(st.binary(max_size=400), st.sampled_from([None, "12345678"]))
-def test_no_bytes_crash_it(noise: bytes, password: str | None) -> None:
+def test_any_bytes_are_parsed_or_refused(noise: bytes, password: str | None) -> None:
     for start in (b"", b"RFB 003.008\n", b"RFB 003.003\n", b"RFB 003.008\n\x01\x01\0\0\0\0"):
         with suppress(RfbError):
             ServerHandshake(password).receive(start + noise)
 
 
 @pytest.mark.parametrize(
-    ("server", "password", "error", "words"),
+    ("server", "password", "error", "message"),
     [
         (b"RFB 003.008\n\x01\x01", "12345678", PasswordUnusedError, "does not require the password"),
         (b"RFB 003.003\n\0\0\0\x01", "12345678", PasswordUnusedError, "does not require the password"),
@@ -118,15 +118,15 @@ def test_no_bytes_crash_it(noise: bytes, password: str | None) -> None:
     ],
 )  # fmt: skip
 def test_unusable_servers_are_errors(
-    server: bytes, password: str | None, error: type[RfbError], words: str
+    server: bytes, password: str | None, error: type[RfbError], message: str
 ) -> None:
-    with pytest.raises(error, match=words) as raised:
+    with pytest.raises(error, match=message) as raised:
         ServerHandshake(password).receive(server)
     assert type(raised.value) is error
     assert "12345678" not in str(raised.value)
 
 
-def test_a_reason_is_cleaned() -> None:
+def test_a_reason_of_the_server_is_made_printable() -> None:
     with pytest.raises(RfbError) as raised:
         ServerHandshake(None).receive(b"RFB 003.008\n\x00\0\0\0\x0b\x1b[2J\r\nbad\xff\0")
     assert str(raised.value).isprintable()
@@ -142,39 +142,39 @@ def test_a_reason_is_cleaned() -> None:
         ("pä", "33f6b2e7f5689670d9a020d419291b72"),
     ],
 )
-def test_vnc_auth(password: str, response: str) -> None:
+def test_vnc_auth_response_is_that_of_novnc(password: str, response: str) -> None:
     assert rfb.vnc_auth_response(CHALLENGE, password).hex() == response
 
 
-class TestBrowser:
+class TestBrowserHandshake:
     INIT = ServerInit(640, 480, PIXEL_FORMAT, "evil").encode("web-1")
 
     @pytest.mark.parametrize(
-        ("heard", "said"),
+        ("received", "sent"),
         [
             (b"RFB 003.008\n\x01\x01", b"\x01\x01" + OK + INIT),
             (b"RFB 003.007\n\x01\x00", b"\x01\x01" + INIT),
             (b"RFB 003.003\n\x01", b"\0\0\0\x01" + INIT),
         ],
     )
-    def test_each_version_is_offered_only_none(self, heard: bytes, said: bytes) -> None:
-        for at in range(len(heard) + 1):
+    def test_each_version_is_offered_only_none(self, received: bytes, sent: bytes) -> None:
+        for at in range(len(received) + 1):
             handshake = BrowserHandshake(self.INIT)
-            assert handshake.receive(heard[:at]) + handshake.receive(heard[at:]) == said
+            assert handshake.receive(received[:at]) + handshake.receive(received[at:]) == sent
             assert handshake.done
         handshake = BrowserHandshake(self.INIT)
-        handshake.receive(heard + b"\x00set pixel format")
+        handshake.receive(received + b"\x00set pixel format")
         assert handshake.rest() == b"\x00set pixel format"
 
     @pytest.mark.parametrize(
-        "heard", [b"RFB 003.008\n\x02", b"RFB 003.008\n\x00", b"GET / HTTP/1", b"\xff" * 12]
+        "received", [b"RFB 003.008\n\x02", b"RFB 003.008\n\x00", b"GET / HTTP/1", b"\xff" * 12]
     )
-    def test_anything_else_is_refused(self, heard: bytes) -> None:
+    def test_anything_else_is_refused(self, received: bytes) -> None:
         with pytest.raises(RfbError):
-            BrowserHandshake(self.INIT).receive(heard)
+            BrowserHandshake(self.INIT).receive(received)
 
     @given(st.binary(max_size=60))
-    def test_no_bytes_crash_it(self, noise: bytes) -> None:
+    def test_any_bytes_are_parsed_or_refused(self, noise: bytes) -> None:
         with suppress(RfbError):
             BrowserHandshake(self.INIT).receive(noise)
 
@@ -192,9 +192,9 @@ class TestBrowser:
         ("büro", "büro"),
     ],
 )
-def test_display_name(text: str, shown: str) -> None:
+def test_display_name_is_printable_and_short(text: str, shown: str) -> None:
     assert rfb.display_name(text) == shown
 
 
-def test_another_name_keeps_the_rest() -> None:
+def test_server_init_is_encoded_as_received() -> None:
     assert ServerInit(640, 480, PIXEL_FORMAT, "QEMU").encode("QEMU") == SCREEN

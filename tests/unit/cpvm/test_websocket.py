@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""WebSocket frames: against wsproto as the other end, in every split, and broken in every way."""
+"""WebSocket frames: with wsproto as the peer, in every split, and malformed."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def frame(first: int, payload: bytes = b"", *, mask: bytes = MASK) -> bytes:
     return bytes([first]) + length + mask + masked
 
 
-def told(parser: FrameParser, pieces: list[bytes]) -> list[websocket.Event]:
-    """Events, with adjacent data joined: how it is cut means nothing."""
+def events_of(parser: FrameParser, pieces: list[bytes]) -> list[websocket.Event]:
+    """Return the events with adjacent data joined, because where data is cut has no meaning."""
     events: list[websocket.Event] = []
     for piece in pieces:
         for event in parser.feed(piece):
@@ -57,18 +57,18 @@ SAMPLE_EVENTS = [
 ]
 
 
-def test_every_split_in_two() -> None:
+def test_frames_can_be_split_anywhere() -> None:
     for at in range(len(SAMPLE) + 1):
-        assert told(FrameParser(), [SAMPLE[:at], SAMPLE[at:]]) == SAMPLE_EVENTS
+        assert events_of(FrameParser(), [SAMPLE[:at], SAMPLE[at:]]) == SAMPLE_EVENTS
 
 
-def test_byte_by_byte() -> None:
-    assert told(FrameParser(), [SAMPLE[at : at + 1] for at in range(len(SAMPLE))]) == SAMPLE_EVENTS
+def test_frames_can_arrive_byte_by_byte() -> None:
+    assert events_of(FrameParser(), [SAMPLE[at : at + 1] for at in range(len(SAMPLE))]) == SAMPLE_EVENTS
 
 
-def test_every_truncation_waits() -> None:
+def test_a_truncated_frame_is_not_an_event() -> None:
     for at in range(len(SAMPLE)):
-        events = told(FrameParser(), [SAMPLE[:at]])
+        events = events_of(FrameParser(), [SAMPLE[:at]])
         assert not any(isinstance(event, websocket.CloseFrame) for event in events)
 
 
@@ -78,12 +78,14 @@ def test_frames_of_wsproto_are_parsed(messages: list[bytes], data: st.DataObject
     wire = b"".join(client.send(BytesMessage(message)) for message in messages)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=6)))
     pieces = [wire[start:end] for start, end in zip([0, *cuts], [*cuts, len(wire)], strict=True)]
-    joined = b"".join(event.payload for event in told(FrameParser(), pieces) if isinstance(event, DataFrame))
+    joined = b"".join(
+        event.payload for event in events_of(FrameParser(), pieces) if isinstance(event, DataFrame)
+    )
     assert joined == b"".join(messages)
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_crash_it(noise: bytes) -> None:
+def test_any_bytes_are_parsed_or_refused(noise: bytes) -> None:
     try:
         FrameParser().feed(noise)
     except WebSocketError as broken:
@@ -91,7 +93,7 @@ def test_no_bytes_crash_it(noise: bytes) -> None:
 
 
 @given(st.integers(0, 70_000))
-def test_wsproto_reads_our_frames(size: int) -> None:
+def test_wsproto_parses_our_frames(size: int) -> None:
     payload = bytes(size)
     client = Connection(ConnectionType.CLIENT)
     client.receive_data(
@@ -139,13 +141,13 @@ def test_broken_frames_are_errors(wire: bytes, code: CloseCode) -> None:
     assert broken.value.code is code
 
 
-def test_fragments_count_together() -> None:
+def test_fragments_of_a_message_are_limited_together() -> None:
     parser = FrameParser(max_message_bytes=10)
     parser.feed(frame(0x02, b"12345") + frame(0x00, b"12345"))
     with pytest.raises(WebSocketError, match="the maximum is 10"):
         parser.feed(frame(0x80, b"1"))
     fresh = FrameParser(max_message_bytes=10)
-    for _ in range(5):  # whole messages do not
+    for _ in range(5):  # whole messages are limited one by one
         fresh.feed(frame(0x82, b"1234567890"))
 
 
@@ -159,22 +161,22 @@ def test_a_false_length_costs_no_memory() -> None:
 
 
 def test_nothing_is_parsed_after_close() -> None:
-    assert told(FrameParser(), [frame(0x88) + frame(0x82, b"late"), frame(0x82, b"later")]) == [
+    assert events_of(FrameParser(), [frame(0x88) + frame(0x82, b"late"), frame(0x82, b"later")]) == [
         websocket.CloseFrame(None, "")
     ]
 
 
-def test_the_key_of_the_rfc() -> None:
+def test_accept_key_is_that_of_the_rfc() -> None:
     assert websocket.accept_key("dGhlIHNhbXBsZSBub25jZQ==") == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
 @pytest.mark.parametrize("key", ["", "short", "dGhlIHNhbXBsZSBub25jZQ", "é" * 24, "AAAAAAAAAAAAAAAAAAAAAAA="])
-def test_malformed_keys_have_no_answer(key: str) -> None:
+def test_malformed_keys_are_not_accepted(key: str) -> None:
     assert websocket.accept_key(key) is None
 
 
 @given(st.binary(max_size=300), st.binary(min_size=4, max_size=4))
-def test_unmask(payload: bytes, mask: bytes) -> None:
+def test_unmask_is_xor_with_the_mask(payload: bytes, mask: bytes) -> None:
     assert websocket.unmask(payload, mask) == bytes(b ^ mask[at % 4] for at, b in enumerate(payload))
 
 
