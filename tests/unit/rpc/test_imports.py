@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is not imported: under emulation an import costs twenty times what it costs here, at every boot."""
+"""Modules that must not be imported, because imports slow every emulated boot."""
 
 from __future__ import annotations
 

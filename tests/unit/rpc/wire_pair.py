@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two peers joined by nothing but lists of bytes, with one clock that tests move."""
+"""Two peers connected in memory, with a clock that tests advance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from systemvm.rpc.core.peer import Peer
 
 
 class Wire:
-    """What one peer sent; its Channel."""
+    """A channel that records what its peer sends."""
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []
@@ -28,13 +28,13 @@ class Wire:
         self.closed = why
 
     def take(self) -> list[Any]:
-        """Everything sent since the last time, decoded."""
+        """Return the decoded messages sent since the last call."""
         sent, self.sent = self.sent, []
         return [frame.decode(line[:-1]) for line in sent]
 
 
 class Pair:
-    """A daemon's view of an agent, and that agent's view of the daemon."""
+    """The daemon's peer of an agent, and the agent's peer of the daemon."""
 
     def __init__(self, daemon_methods: MethodTable, agent_methods: MethodTable) -> None:
         self.clock = Clock()
@@ -42,8 +42,8 @@ class Pair:
         self.agent = Peer(Caller("s-1-VM", "ssvm"), daemon_methods, self.clock, self.daemon_wire)
         self.daemon = Peer(Caller("host-1", "management"), agent_methods, self.clock, self.agent_wire)
 
-    def carry(self) -> None:
-        """Deliver until both are quiet."""
+    def deliver(self) -> None:
+        """Deliver messages until neither end sends."""
         while self.daemon_wire.sent or self.agent_wire.sent:
             for wire, receiver in ((self.daemon_wire, self.daemon), (self.agent_wire, self.agent)):
                 sent, wire.sent = wire.sent, []
@@ -55,7 +55,10 @@ def begin(coroutine: Any) -> Deferred[Any]:
 
 
 def outcome(deferred: Deferred[Any]) -> Any:
-    """What a Deferred came to, raised if it failed; AssertionError while it waits."""
+    """Return the result of a Deferred, or raise its failure.
+
+    Raises: AssertionError when it has not fired.
+    """
     results: list[Any] = []
     deferred.addBoth(results.append)
     assert results, "still waiting"

@@ -19,7 +19,7 @@ def test_every_algorithm_computes_a_digest_of_its_length(algorithm: ChecksumAlgo
     assert len(Verification(algorithm).start().hexdigest()) == algorithm.hex_digits
 
 
-def test_the_length_selects_the_algorithm_and_no_text_verifies_nothing() -> None:
+def test_the_length_selects_the_algorithm_and_an_empty_checksum_is_not_verified() -> None:
     assert checksum.parse("0" * 32).algorithm is ChecksumAlgorithm.MD5
     assert checksum.parse("1" * 128).algorithm is ChecksumAlgorithm.SHA_512
     for nothing in (None, "", "  "):
@@ -33,7 +33,7 @@ def test_an_invalid_checksum_has_its_code() -> None:
     assert "not hexadecimal" in refused.value.message
 
 
-def test_a_mismatch_is_reported_in_cloudstacks_words() -> None:
+def test_a_mismatch_has_the_message_of_cloudstack() -> None:
     computed = hashlib.md5(b"x").hexdigest()
     assert checksum.parse(computed.upper()).verify(computed) == f"{{MD5}}{computed}"
     assert Verification(ChecksumAlgorithm.SHA_512).verify("ab") == "{SHA-512}ab"

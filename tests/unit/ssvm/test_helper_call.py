@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A call of a root helper: permitted callers, refusals, and the part of a failure that its caller sees."""
+"""Calls of a root helper: permitted callers, refusals and failures."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ OPERATIONS = {
 
 
 def send_line(line: bytes) -> Any:
-    """What a helper answers to a line: read, performed and sent over a socket pair."""
+    """Return the response of a helper to a line, over a socket pair."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         try:
-            made = read_call(OPERATIONS, os.getuid(), line)
+            request = read_call(OPERATIONS, os.getuid(), line)
         except RefusedCall as refused:
             send_answer(theirs, refused.id, refused.error)
         else:
             try:
-                send_answer(theirs, made.id, made.perform())
+                send_answer(theirs, request.id, request.perform())
             except RpcError as error:
-                send_answer(theirs, made.id, error)
+                send_answer(theirs, request.id, error)
         theirs.close()
         return json.loads(b"".join(iter(lambda: ours.recv(65536), b"")))
 
@@ -69,7 +69,7 @@ def call(method: str, params: Any) -> Any:
     return send_line(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode())
 
 
-def test_answers() -> None:
+def test_a_call_returns_its_result() -> None:
     assert call("twice", {"number": 4}) == {"jsonrpc": "2.0", "id": 1, "result": {"number": 8}}
 
 
@@ -85,7 +85,7 @@ def test_answers() -> None:
         ("break", {"number": 1}, -32603, "internal"),
     ],
 )
-def test_refuses(method: str, params: Any, code: int, reason: str) -> None:
+def test_a_failure_has_its_code_and_reason(method: str, params: Any, code: int, reason: str) -> None:
     error = call(method, params)["error"]
     assert (error["code"], error.get("data", {}).get("reason")) == (code, reason)
     assert "secret" not in str(error)
@@ -102,8 +102,8 @@ def test_an_invalid_line_is_refused(line: bytes, code: int) -> None:
 def test_deadline_and_store_of_a_call_are_parsed() -> None:
     operation = Operation(Number, twice, lambda uid: True, lambda params: f"store {params.number}")
     line = {"jsonrpc": "2.0", "id": 1, "method": "twice", "params": {"number": 3}, EXPIRES: 12.5}
-    made = read_call({"twice": operation}, 7, json.dumps(line).encode())
-    assert (made.expires_s, made.group) == (12.5, "7:store 3")
+    request = read_call({"twice": operation}, 7, json.dumps(line).encode())
+    assert (request.expires_s, request.group) == (12.5, "7:store 3")
     with pytest.raises(RefusedCall):
         read_call({"twice": operation}, 7, json.dumps({**line, EXPIRES: "soon"}).encode())
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an HTTP answer must look like before a byte of it is believed."""
+"""Validation of HTTP responses: status, body, size, validators and ranges."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from systemvm.wire.transfer_failure import TransferFailure
         ({"content-encoding": ["zstd"]}, Body(None, False, "zstd")),
     ],
 )
-def test_reads_a_body(headers: dict[str, list[str]], body: Body) -> None:
+def test_the_body_is_described_by_its_headers(headers: dict[str, list[str]], body: Body) -> None:
     assert http_response.read_body(headers) == body
 
 
@@ -54,15 +54,15 @@ def test_ambiguous_headers_are_rejected(headers: dict[str, list[str]], code: Tra
     assert refused.value.code is code
 
 
-def test_status_in_cloudstacks_words() -> None:
+def test_an_unexpected_status_has_the_message_of_cloudstack() -> None:
     http_response.require_status(200)
     for status in (204, 206, 301, 401, 403, 404, 408, 429, 500, 501, 503):
         with pytest.raises(TransferError) as refused:
             http_response.require_status(status)
         assert refused.value.message == f"HTTP Server returned {status} (expected 200 OK)"
-        passes = status in (408, 429, 500, 503)
+        is_retryable = status in (408, 429, 500, 503)
         assert refused.value.code is (
-            TransferFailure.HTTP_UNAVAILABLE if passes else TransferFailure.HTTP_STATUS
+            TransferFailure.HTTP_UNAVAILABLE if is_retryable else TransferFailure.HTTP_STATUS
         )
 
 
@@ -75,19 +75,21 @@ def test_status_in_cloudstacks_words() -> None:
         (200, {"transfer-encoding": ["chunked"]}, None),
     ],
 )
-def test_total_of_a_probe(status: int, headers: dict[str, list[str]], total: int | None) -> None:
+def test_the_total_size_is_read_from_a_probe(
+    status: int, headers: dict[str, list[str]], total: int | None
+) -> None:
     assert http_response.total_of_probe(status, headers) == total
 
 
 @pytest.mark.parametrize(
     "value", ["bytes 1-1/9", "bytes 0-0/", "items 0-0/9", "bytes 0-0/9, bytes 1-1/9", ""]
 )
-def test_wrong_content_range(value: str) -> None:
+def test_an_invalid_content_range_is_rejected(value: str) -> None:
     with pytest.raises(TransferError):
         http_response.total_of_probe(206, {"content-range": [value]})
 
 
-def test_size() -> None:
+def test_an_empty_or_too_large_source_is_rejected() -> None:
     http_response.require_size(None, 10)
     http_response.require_size(10, 10)
     for size, code in ((0, TransferFailure.LENGTH_WRONG), (11, TransferFailure.TOO_LARGE)):
@@ -108,7 +110,7 @@ OLD, NEW = "Sat, 01 Nov 2025 10:00:00 GMT", "Sat, 28 Nov 2026 10:00:00 GMT"
         ({"etag": ["one"]}, None),
         ({"etag": ['"one"', '"two"']}, None),
         ({"last-modified": [OLD]}, None),
-        ({"last-modified": [NEW], "date": [NEW]}, None),  # it may change again in this very second
+        ({"last-modified": [NEW], "date": [NEW]}, None),  # it can change again within this second
         ({"last-modified": ["yesterday"], "date": [NEW]}, None),
         ({}, None),
     ],
@@ -123,7 +125,7 @@ POINT = ResumePoint(100, '"one"', 300, None)
 REST = {"content-range": ["bytes 100-299/300"], "content-length": ["200"], "etag": ['"one"']}
 
 
-def test_the_rest_of_a_file() -> None:
+def test_the_rest_of_a_file_is_accepted() -> None:
     assert http_response.require_rest(206, REST, POINT) == Body(200, False)
     chunked = {name: REST[name] for name in ("content-range", "etag")} | {"transfer-encoding": ["chunked"]}
     assert http_response.require_rest(206, chunked, POINT) == Body(None, True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each process of the SSVM must not import: it costs seconds of boot time, or shows a wrong boundary."""
+"""Modules that a process of the SSVM must not import, for boot time and for process boundaries."""
 
 from __future__ import annotations
 

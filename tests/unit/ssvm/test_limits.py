@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A slow machine's own delay is not the fault of a source."""
+"""Transfer limits, scaled for a slow machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def test_timeouts_for_a_source_scale_and_limits_of_content_do_not() -> None:
     assert slow.connect_timeout_s == 5 * DEFAULT.connect_timeout_s
     assert slow.retry_budget_s == 5 * DEFAULT.retry_budget_s
     assert slow.lookup_timeout_s == 5 * DEFAULT.lookup_timeout_s
-    # how much may come does not depend on how fast
+    # limits of content do not depend on speed
     assert slow.slow_window_bytes == DEFAULT.slow_window_bytes
     assert slow.max_virtual_size_bytes == DEFAULT.max_virtual_size_bytes
     assert slow.max_ratio == DEFAULT.max_ratio

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Host and Origin against the advertised address, and whose address a request's is."""
+"""The advertised endpoint: Host and Origin checks, and the client address behind proxies."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_other_origins_do_not_match(headers: list[str]) -> None:
 
 
 @given(st.text(max_size=40))
-def test_no_text_crashes_it(text: str) -> None:
+def test_any_text_is_compared(text: str) -> None:
     endpoint = PublicEndpoint.parse("https://a:8443")
     assert endpoint.is_origin([text]) in (True, False)
     assert endpoint.is_host([text]) in (True, False)
@@ -79,7 +79,7 @@ def test_a_path_is_part_of_urls_but_not_of_origins() -> None:
         ("https://console.example", "203.0.113.5", "console.example"),
     ],
 )
-def test_a_star_stands_for_a_system_vms_address(advertised: str, address: str, host: str) -> None:
+def test_a_wildcard_is_replaced_by_an_address(advertised: str, address: str, host: str) -> None:
     assert PublicEndpoint.parse(advertised).at(ip_address(address)).host == host
 
 
@@ -90,10 +90,10 @@ PROXIES = networks(["10.0.0.1", "192.0.2.0/24", "fd00::/8"])
     ("peer", "forwarded", "client"),
     [
         ("203.0.113.9", [], "203.0.113.9"),
-        ("203.0.113.9", ["198.51.100.1"], "203.0.113.9"),  # anybody may send the header
+        ("203.0.113.9", ["198.51.100.1"], "203.0.113.9"),  # any client can send the header
         ("10.0.0.1", [], "10.0.0.1"),
         ("10.0.0.1", ["198.51.100.1"], "198.51.100.1"),
-        ("10.0.0.1", ["6.6.6.6, 198.51.100.1"], "198.51.100.1"),  # what the client wrote itself
+        ("10.0.0.1", ["6.6.6.6, 198.51.100.1"], "198.51.100.1"),  # the first entry is sent by the client
         ("10.0.0.1", ["6.6.6.6", "198.51.100.1, 192.0.2.7"], "198.51.100.1"),
         ("10.0.0.1", ["192.0.2.7, 192.0.2.8"], "192.0.2.7"),
         ("10.0.0.1", ["nonsense"], "10.0.0.1"),
@@ -108,5 +108,5 @@ def test_only_configured_proxies_are_trusted(peer: str, forwarded: list[str], cl
 
 
 @given(st.text(max_size=20), st.lists(st.text(max_size=40), max_size=3))
-def test_no_header_crashes_it(peer: str, forwarded: list[str]) -> None:
+def test_any_header_is_parsed(peer: str, forwarded: list[str]) -> None:
     assert isinstance(client_address(peer, forwarded, PROXIES), str)

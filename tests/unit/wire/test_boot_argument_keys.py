@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every key that CloudStack's guest understands is taken here, or left with a reason."""
+"""CloudStack's boot argument keys: each is supported, or ignored for a stated reason."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from systemvm.wire import boot_argument_keys
 
-#: As setup/common.sh and cs_cmdline.py of CloudStack 4.22 read them, and what its managers send besides.
+#: Keys that setup/common.sh and cs_cmdline.py of CloudStack 4.22 read, and that its managers send.
 CLOUDSTACKS = """
 eth0ip eth0mask eth1ip eth1mask eth2ip eth2mask eth0ip6 eth0ip6prelen eth2ip6 eth2ip6prelen gateway ip6gateway
 internaldns1 internaldns2 dns1 dns2 ip6dns1 ip6dns2 domain dnssearchorder useextdns mgmtcidr localgw bootproto
@@ -23,12 +23,12 @@ session_reconnection_window
 
 
 @pytest.mark.parametrize("key", CLOUDSTACKS.split())
-def test_every_key_of_cloudstack_is_taken_or_left_with_a_reason(key: str) -> None:
+def test_every_key_of_cloudstack_is_supported_or_ignored_with_a_reason(key: str) -> None:
     assert boot_argument_keys.is_supported(key) != bool(boot_argument_keys.reason_ignored(key))
     assert boot_argument_keys.unknown_keys([key]) == []
 
 
-def test_a_slip_of_the_pen_is_noticed() -> None:
+def test_misspelled_keys_are_unknown() -> None:
     assert boot_argument_keys.unknown_keys(["gatway", "name", "eth2ip7", "vmpassword", "eth10ip"]) == [
         "eth2ip7",
         "gatway",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one rule by which daemon and SSVM read a checksum."""
+"""Parsing of checksums, shared by daemon and SSVM."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from systemvm.wire.checksum import Checksum, ChecksumAlgorithm
 
 
 @pytest.mark.parametrize("algorithm", ChecksumAlgorithm)
-def test_every_algorithm_is_known_by_its_name_and_by_the_length_of_its_digest(
+def test_an_algorithm_is_recognized_by_name_and_by_digest_length(
     algorithm: ChecksumAlgorithm,
 ) -> None:
     digest = "a" * algorithm.hex_digits
@@ -22,12 +22,12 @@ def test_every_algorithm_is_known_by_its_name_and_by_the_length_of_its_digest(
     assert checksum.parse(str(wanted)) == wanted
 
 
-def test_a_named_digest_gets_its_zeros_back() -> None:
+def test_a_named_digest_is_padded_with_zeros() -> None:
     assert str(checksum.parse("{SHA-1}abc")) == "{SHA-1}" + "0" * 37 + "abc"
 
 
 @pytest.mark.parametrize(
-    ("text", "why"),
+    ("text", "message"),
     [
         ("{sha-1}someInvalidValue", "'someinvalidvalue' is not hexadecimal"),
         ("{SHA-256}{MD5}" + "0" * 32, "is not hexadecimal"),
@@ -41,12 +41,12 @@ def test_a_named_digest_gets_its_zeros_back() -> None:
         ("abc", "no checksum algorithm has 3 hex digits"),
     ],
 )
-def test_what_no_file_can_have_is_refused_with_the_reason(text: str, why: str) -> None:
+def test_an_impossible_checksum_is_refused_with_the_reason(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=r"checksum|hex digits") as refused:
         checksum.parse(text)
-    assert why in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize("text", ["{SHA-256}ab", "ab", " {md5}ab "])
-def test_answers_hold_the_bare_digest(text: str) -> None:
+def test_the_bare_digest_has_no_algorithm(text: str) -> None:
     assert checksum.bare_digest(text) == "ab"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which spellings of a source URL are accepted, and how they are parsed."""
+"""Source URLs: accepted and refused spellings, and redirects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ POLICY = AddressPolicy.of_zone(
     [("10.11.0.0/24", "the management network"), ("10.12.0.2", "a storage server")]
 )
 
-READ = {
+ALLOWED = {
     "http://images.example.test/a.iso": "http://images.example.test/a.iso",
     "HTTPS://Images.Example.TEST:443/a": "https://images.example.test/a",
     "http://images.example.test./a": "http://images.example.test/a",
@@ -32,7 +32,7 @@ READ = {
 }
 
 REFUSED = [
-    # loopback by every name it has
+    # loopback in every spelling
     "http://127.0.0.1/", "http://127.0.0.1:8080/", "http://127.1/", "http://127.0.1/", "http://2130706433/",
     "http://0x7f000001/", "http://0x7f.0.0.1/", "http://0X7F.1/", "http://0177.0.0.1/", "http://017700000001/",
     "http://127.000.000.001/", "http://00000177.0.0.1/", "http://127.0.0.1./", "http://localhost/",
@@ -42,13 +42,13 @@ REFUSED = [
     "http://[::ffff:127.0.0.1]/", "http://[::ffff:7f00:1]/", "http://[::ffff:0:127.0.0.1]/",
     "http://[64:ff9b::127.0.0.1]/", "http://[64:ff9b:1::7f00:1]/", "http://[2002:7f00:1::]/",
     "http://[2001:0:7f00:1::]/", "http://[::1%25lo]/", "http://[fe80::1%eth0]/", "http://[fe80::1]/",
-    # other places that no image comes from
+    # networks that cannot hold a source
     "http://169.254.169.254/latest/", "http://169.254.0.1:8250/", "http://2852039166/", "http://0xa9fea9fe/",
     "http://[::ffff:a9fe:a9fe]/", "http://[fec0::1]/", "http://[ff02::1]/", "http://224.0.0.1/",
     "http://255.255.255.255/", "http://240.0.0.1/", "http://192.0.0.8/", "http://192.88.99.1/",
     "http://10.11.0.1/", "http://10.11.0.255/", "http://[::ffff:10.11.0.1]/", "http://[64:ff9b::a0b:1]/",
     "http://10.12.0.2/", "http://168492545/",
-    # what programs read differently
+    # URLs that parsers interpret differently
     "http://ok.example@127.0.0.1/", "http://user:secret@images.example.test/", "http://@127.0.0.1/",
     "http://127.0.0.1\\@images.example.test/", "http://images.example.test\\.evil/", "http:///etc/passwd",
     "http://", "http:/images.example.test/", "//images.example.test/", "images.example.test/a", "",
@@ -57,7 +57,7 @@ REFUSED = [
     "http://-a.example/", "http://a..example/", "http://" + "a" * 64 + ".example/", "http://a.example:99999/",
     "http://a.example:x/", "http://a.example:0/", "http://a.example:22/", "http://a.example:25/",
     "http://a.example/" + "a" * 5000,
-    # what is not HTTP
+    # schemes other than HTTP
     "file:///etc/passwd", "file://127.0.0.1/etc/passwd", "ftp://images.example.test/a", "gopher://a.example:70/",
     "nfs://10.12.0.2/export", "scp://a.example/x", "data:text/plain,x", "dict://a.example:11211/", "jar:http://a!/b",
 ]  # fmt: skip
@@ -73,20 +73,20 @@ def why_refused(text: str) -> str | None:
     return POLICY.why_denied(url.address) if url.address is not None else None
 
 
-@pytest.mark.parametrize(("text", "read"), READ.items())
-def test_reads(text: str, read: str) -> None:
-    assert parse(text).text == read
+@pytest.mark.parametrize(("text", "normalized"), ALLOWED.items())
+def test_an_allowed_url_is_normalized(text: str, normalized: str) -> None:
+    assert parse(text).text == normalized
     assert why_refused(text) is None
 
 
 @pytest.mark.parametrize("text", REFUSED)
-def test_refuses(text: str) -> None:
+def test_a_disallowed_url_is_refused(text: str) -> None:
     error = why_refused(text)
     assert error, parse(text)
     assert "secret" not in error
 
 
-def test_there_are_enough_spellings() -> None:
+def test_at_least_60_spellings_are_refused() -> None:
     assert len(set(REFUSED)) >= 60
 
 
@@ -100,22 +100,22 @@ def test_there_are_enough_spellings() -> None:
         ("?q", "https://a.example:8443/dir/file?q"),
     ],
 )
-def test_follows_a_redirect(location: str, leads_to: str) -> None:
+def test_a_redirect_is_resolved(location: str, leads_to: str) -> None:
     assert parse("https://a.example:8443/dir/file?sig=1").follow(location.encode()).text == leads_to
 
 
 @pytest.mark.parametrize("location", ["", "file:///etc/passwd", "http://127.1/", "\\\\evil\\x", "a" * 5000])
-def test_refuses_a_redirect(location: str) -> None:
+def test_a_disallowed_redirect_is_refused(location: str) -> None:
     with pytest.raises(SourceUrlError):
         parse("https://a.example/").follow(location.encode())
 
 
-def test_origin_shows_no_query() -> None:
+def test_origin_has_no_query() -> None:
     assert parse("https://a.example/x?signature=secret").origin == "https://a.example"
 
 
 @given(st.text(max_size=60))
-def test_any_text_is_read_or_refused(text: str) -> None:
+def test_any_text_is_normalized_or_refused(text: str) -> None:
     try:
         url = parse("http://" + text)
     except SourceUrlError:
@@ -134,18 +134,18 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         (b" /x \t", "/x"),
     ],
 )
-def test_raw_bytes_of_a_location_are_encoded_as_they_are(location: bytes, target: str) -> None:
+def test_raw_bytes_of_a_location_are_percent_encoded(location: bytes, target: str) -> None:
     assert parse("https://a.example/").follow(location).target == target
 
 
-def test_an_international_host_of_a_location_is_read_as_utf_8() -> None:
+def test_the_host_of_a_location_is_decoded_as_utf_8() -> None:
     assert parse("https://a.example/").follow("http://bücher.example/ä".encode()).text == (
         "http://xn--bcher-kva.example/%C3%A4"
     )
 
 
 @pytest.mark.parametrize(
-    ("location", "words"),
+    ("location", "message"),
     [
         (b"ftp://b.example/x", "redirect has an unsupported scheme: ftp"),
         (b"http://b.example:22/", "redirect has a port that is not allowed: 22"),
@@ -159,8 +159,8 @@ def test_an_international_host_of_a_location_is_read_as_utf_8() -> None:
         (b"", "redirect has no target"),
     ],
 )
-def test_error_in_a_redirect_names_the_redirect(location: bytes, words: str) -> None:
+def test_error_in_a_redirect_names_the_redirect(location: bytes, message: str) -> None:
     with pytest.raises(SourceUrlError) as refused:
         parse("https://a.example/").follow(location)
-    assert words in refused.value.message
+    assert message in refused.value.message
     assert refused.value.hint == "register the final URL instead; https://a.example sends this redirect"

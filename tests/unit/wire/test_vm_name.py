@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of virtual machines are compared without case."""
+"""Names of virtual machines, compared without case."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The deadline of a caller is sent with its call; a call past its deadline is not begun."""
+"""Deadlines: sent with each call, enforced by the callee, and scaled for slow machines."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ AGENT = Caller("s-1-VM", "ssvm")
 ROLES = frozenset({AGENT.role})
 
 
-class End:
-    """An end whose calls begin when the test turns its reactor, one a turn."""
+class PeerEnd:
+    """A peer whose queued calls begin when the test runs them."""
 
     def __init__(self) -> None:
         self.clock = Clock()
         self.wire = Wire()
         self.begun: list[Call] = []
         self.cancelled: list[str] = []
-        self.turns: deque[Callable[[], None]] = deque()
+        self.queued: deque[Callable[[], None]] = deque()
         table = MethodTable("an end", "1")
         table.add("work", self.work, params=None, result=None, roles=ROLES, deadline_s=60.0)
         table.add(
@@ -44,7 +44,7 @@ class End:
             deadline_s=60.0,
             cancel_on_disconnect=True,
         )
-        self.peer = Peer(AGENT, table, self.clock, self.wire, self.turns.append)
+        self.peer = Peer(AGENT, table, self.clock, self.wire, self.queued.append)
 
     async def work(self, call: Call, params: None) -> None:
         self.begun.append(call)
@@ -54,30 +54,30 @@ class End:
             self.cancelled.append(call.request_id)
             raise
 
-    def hear(self, *messages: dict[str, Any]) -> None:
-        lines = [json.dumps({"jsonrpc": "2.0", **each}).encode() + b"\n" for each in messages]
+    def receive(self, *messages: dict[str, Any]) -> None:
+        lines = [json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n" for message in messages]
         self.peer.data_received(b"".join(lines))
 
-    def turn(self) -> None:
-        turns, self.turns = self.turns, deque()
-        for each in turns:
-            each()
+    def run_queued(self) -> None:
+        queued, self.queued = self.queued, deque()
+        for begin in queued:
+            begin()
 
     def errors(self) -> list[tuple[Any, int]]:
         return [(answer["id"], answer["error"]["code"]) for answer in self.wire.take() if "error" in answer]
 
 
 def set_slowness(monkeypatch: pytest.MonkeyPatch, scale: float) -> None:
-    """This machine takes so many times as long as slow hardware for the reference task."""
+    """Make the reference task take `scale` times its nominal duration."""
     reference_s = scale * slowness.REFERENCE_NOMINAL_S
     meter = SlownessMeter(counters=lambda: KernelCounters(), reference_task=lambda: reference_s)
     monkeypatch.setattr(slowness, "METER", meter)
 
 
 @pytest.fixture
-def end(monkeypatch: pytest.MonkeyPatch) -> End:
+def peer_end(monkeypatch: pytest.MonkeyPatch) -> PeerEnd:
     set_slowness(monkeypatch, 1.0)
-    return End()
+    return PeerEnd()
 
 
 def test_a_call_carries_its_deadline() -> None:
@@ -85,75 +85,75 @@ def test_a_call_carries_its_deadline() -> None:
     peer = Peer(AGENT, MethodTable("t", "1"), clock, wire)
     failed: list[Any] = []
     Deferred.fromCoroutine(peer.call("work", deadline_s=12.5)).addErrback(failed.append)
-    peer.notify("news")
-    call, news = wire.take()
-    assert call["deadline_ms"] >= 12500, "scaled up where the machine is slow"
-    assert "deadline_ms" not in news
-    peer.close("the test is over")
+    peer.notify("event")
+    call, event = wire.take()
+    assert call["deadline_ms"] >= 12500, "scaled up on a slow machine"
+    assert "deadline_ms" not in event
+    peer.close("test ended")
 
 
-def test_a_call_whose_deadline_has_passed_is_not_begun(end: End) -> None:
-    end.hear(
+def test_a_call_whose_deadline_has_passed_is_not_begun(peer_end: PeerEnd) -> None:
+    peer_end.receive(
         {"id": 1, "method": "work", "deadline_ms": 5000},
         {"id": 2, "method": "work", "deadline_ms": 30000},
         {"id": 3, "method": "work"},
     )
-    end.clock.advance(10)
-    end.turn()
-    assert len(end.begun) == 2
-    assert end.errors() == [(1, DEADLINE)]
-    assert end.begun[0].remaining_s(60.0) == 20.0
-    assert end.begun[1].remaining_s(60.0) == 60.0
+    peer_end.clock.advance(10)
+    peer_end.run_queued()
+    assert len(peer_end.begun) == 2
+    assert peer_end.errors() == [(1, DEADLINE)]
+    assert peer_end.begun[0].remaining_s(60.0) == 20.0
+    assert peer_end.begun[1].remaining_s(60.0) == 60.0
 
 
-def test_a_handler_ends_at_its_callers_deadline_if_that_is_sooner(end: End) -> None:
-    end.hear({"id": 1, "method": "work", "deadline_ms": 5000, "request_id": "r-1"})
-    end.turn()
-    end.clock.advance(200)
-    assert (end.cancelled, end.errors()) == (["r-1"], [(1, DEADLINE)])
+def test_a_handler_ends_at_its_callers_deadline_if_that_is_sooner(peer_end: PeerEnd) -> None:
+    peer_end.receive({"id": 1, "method": "work", "deadline_ms": 5000, "request_id": "r-1"})
+    peer_end.run_queued()
+    peer_end.clock.advance(200)
+    assert (peer_end.cancelled, peer_end.errors()) == (["r-1"], [(1, DEADLINE)])
 
 
-def test_a_handler_ends_at_its_methods_deadline_if_that_is_sooner(end: End) -> None:
-    end.hear({"id": 1, "method": "work", "deadline_ms": 3_600_000, "request_id": "r-1"})
-    end.turn()
-    assert end.begun[0].remaining_s(1000.0) == 60.0
-    end.clock.advance(2000)
-    assert end.cancelled == ["r-1"]
+def test_a_handler_ends_at_its_methods_deadline_if_that_is_sooner(peer_end: PeerEnd) -> None:
+    peer_end.receive({"id": 1, "method": "work", "deadline_ms": 3_600_000, "request_id": "r-1"})
+    peer_end.run_queued()
+    assert peer_end.begun[0].remaining_s(1000.0) == 60.0
+    peer_end.clock.advance(2000)
+    assert peer_end.cancelled == ["r-1"]
 
 
 def test_the_remaining_time_of_a_handler_scales_with_the_machine(
-    end: End, monkeypatch: pytest.MonkeyPatch
+    peer_end: PeerEnd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_slowness(monkeypatch, 10.0)
-    end.hear({"id": 1, "method": "work", "deadline_ms": 3_600_000})
-    end.turn()
-    end.clock.advance(100)
-    assert end.cancelled == []
-    assert end.begun[0].remaining_s(1000.0) == 500.0
+    peer_end.receive({"id": 1, "method": "work", "deadline_ms": 3_600_000})
+    peer_end.run_queued()
+    peer_end.clock.advance(100)
+    assert peer_end.cancelled == []
+    assert peer_end.begun[0].remaining_s(1000.0) == 500.0
 
 
-def test_a_call_that_is_cancelled_in_the_same_turn_is_not_begun(end: End) -> None:
-    """An end that was too busy to read finds the call and its end together."""
-    end.hear({"id": 1, "method": "work"}, {"method": "rpc.cancel", "params": {"id": 1}})
-    end.hear({"id": 2, "method": "work"})
-    end.turn()
-    assert len(end.begun) == 1
-    assert end.errors() == [(1, DEADLINE)]
+def test_a_call_that_is_cancelled_in_the_same_turn_is_not_begun(peer_end: PeerEnd) -> None:
+    """A busy peer can receive a call and its cancellation together."""
+    peer_end.receive({"id": 1, "method": "work"}, {"method": "rpc.cancel", "params": {"id": 1}})
+    peer_end.receive({"id": 2, "method": "work"})
+    peer_end.run_queued()
+    assert len(peer_end.begun) == 1
+    assert peer_end.errors() == [(1, DEADLINE)]
 
 
-def test_queued_calls_are_dropped_with_their_connection(end: End) -> None:
-    end.hear(
+def test_queued_calls_are_dropped_with_their_connection(peer_end: PeerEnd) -> None:
+    peer_end.receive(
         {"id": 1, "method": "work", "request_id": "r-1"}, {"id": 2, "method": "look", "request_id": "r-2"}
     )
-    end.turn()
-    end.hear({"id": 3, "method": "work"})
-    end.peer.connection_lost("it hung up")
-    end.turn()
-    assert [call.request_id for call in end.begun] == ["r-1", "r-2"]
-    assert end.cancelled == ["r-2"], "what may be left half done is not"
+    peer_end.run_queued()
+    peer_end.receive({"id": 3, "method": "work"})
+    peer_end.peer.connection_lost("disconnected")
+    peer_end.run_queued()
+    assert [call.request_id for call in peer_end.begun] == ["r-1", "r-2"]
+    assert peer_end.cancelled == ["r-2"], "only calls that allow it are cancelled"
 
 
-def test_a_lost_connection_ends_all_calls_even_if_one_ends_another(end: End) -> None:
+def test_a_lost_connection_ends_calls_that_depend_on_each_other(peer_end: PeerEnd) -> None:
     shared: Deferred[None] = Deferred()
     methods = MethodTable("an end", "1")
 
@@ -168,28 +168,28 @@ def test_a_lost_connection_ends_all_calls_even_if_one_ends_another(end: End) -> 
 
     for name, handler in (("first", first), ("second", second)):
         methods.add(name, handler, params=None, result=None, roles=ROLES, cancel_on_disconnect=True)
-    peer = Peer(AGENT, methods, end.clock, end.wire)
-    for number, name in ((0, "first"), (1, "second")):  # a set of small numbers is gone through in order
+    peer = Peer(AGENT, methods, peer_end.clock, peer_end.wire)
+    for number, name in ((0, "first"), (1, "second")):  # a set of small numbers is iterated in order
         line = {"jsonrpc": "2.0", "id": number, "method": name}
         peer.data_received(json.dumps(line).encode() + b"\n")
     closed = peer.when_closed()
-    peer.connection_lost("it hung up")
+    peer.connection_lost("disconnected")
     assert closed.called
 
 
-def test_queued_calls_count_as_in_flight(end: End) -> None:
-    end.hear(*({"id": number, "method": "work"} for number in range(MAX_IN_FLIGHT + 1)))
-    assert end.errors() == [(MAX_IN_FLIGHT, BUSY)]
-    end.hear({"id": 0, "method": "work"})
-    assert end.errors() == [(0, INVALID_REQUEST)], "the id waits for its answer already"
+def test_queued_calls_count_as_in_flight(peer_end: PeerEnd) -> None:
+    peer_end.receive(*({"id": number, "method": "work"} for number in range(MAX_IN_FLIGHT + 1)))
+    assert peer_end.errors() == [(MAX_IN_FLIGHT, BUSY)]
+    peer_end.receive({"id": 0, "method": "work"})
+    assert peer_end.errors() == [(0, INVALID_REQUEST)], "the id is in flight"
 
 
 @pytest.mark.parametrize("wrong", [-1, 1.5, "5", True, 2**60, [1]])
-def test_an_invalid_deadline_is_refused(end: End, wrong: object) -> None:
-    end.hear({"id": 1, "method": "work", "deadline_ms": wrong})
-    end.turn()
-    assert end.begun == []
-    assert end.errors() == [(1, INVALID_REQUEST)]
+def test_an_invalid_deadline_is_refused(peer_end: PeerEnd, wrong: object) -> None:
+    peer_end.receive({"id": 1, "method": "work", "deadline_ms": wrong})
+    peer_end.run_queued()
+    assert peer_end.begun == []
+    assert peer_end.errors() == [(1, INVALID_REQUEST)]
 
 
 def test_a_deadline_counts_down() -> None:

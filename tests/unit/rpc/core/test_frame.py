@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames: lines are cut the same however they arrive, and limits hold before anything is decoded."""
+"""Frames: splitting of a stream into lines, limits, and JSON decoding."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def test_lines_do_not_depend_on_the_pieces_of_the_stream(
 ) -> None:
     stream = b"".join(line + b"\n" for line in lines) + tail
     splitter = frame.LineSplitter(limit_bytes=64)
-    got: list[bytes] = []
+    received: list[bytes] = []
     while stream:
         size = data.draw(st.integers(1, len(stream)))
-        got += splitter.feed(stream[:size])
+        received += splitter.feed(stream[:size])
         stream = stream[size:]
-    assert got == lines
+    assert received == lines
     assert len(splitter) == len(tail)
 
 
 @given(st.integers(1, 50), st.integers(1, 200))
-def test_no_more_than_the_limit_is_ever_held(limit: int, chunk: int) -> None:
+def test_the_buffer_never_exceeds_the_limit(limit: int, chunk: int) -> None:
     splitter = frame.LineSplitter(limit_bytes=limit)
     with pytest.raises(frame.LineTooLong):
         for _ in range(limit // chunk + 2):
@@ -47,7 +47,7 @@ def test_no_more_than_the_limit_is_ever_held(limit: int, chunk: int) -> None:
     assert len(splitter) == 0
 
 
-def test_a_line_of_just_the_limit_passes_and_one_byte_more_does_not() -> None:
+def test_a_line_of_the_maximum_length_is_accepted_and_a_longer_one_refused() -> None:
     assert list(frame.LineSplitter(8).feed(b"12345678\n")) == [b"12345678"]
     with pytest.raises(frame.LineTooLong):
         list(frame.LineSplitter(8).feed(b"123456789\n"))
@@ -55,16 +55,16 @@ def test_a_line_of_just_the_limit_passes_and_one_byte_more_does_not() -> None:
 
 def test_lines_before_the_long_one_are_delivered() -> None:
     splitter = frame.LineSplitter(4)
-    got = []
+    received = []
     with pytest.raises(frame.LineTooLong):
         for line in splitter.feed(b"ok\n" + b"x" * 9):
-            got.append(line)
-    assert got == [b"ok"]
+            received.append(line)
+    assert received == [b"ok"]
 
 
 @given(JSON)
 @settings(max_examples=200)
-def test_what_is_encoded_decodes_to_the_same(value: object) -> None:
+def test_encode_and_decode_are_inverse(value: object) -> None:
     line = frame.encode(value)
     assert line.endswith(b"\n") and line.count(b"\n") == 1
     assert frame.decode(line[:-1]) == value
@@ -80,12 +80,12 @@ def _depth(value: object) -> int:
 
 @given(JSON, st.integers(0, 6))
 @settings(max_examples=300)
-def test_depth_is_counted_as_a_parser_would(value: object, limit: int) -> None:
+def test_depth_is_that_of_the_parsed_value(value: object, limit: int) -> None:
     assert frame.within_depth(json.dumps(value).encode(), limit) == (_depth(value) <= limit)
 
 
 @pytest.mark.parametrize("opening,closing", [("[", "]"), ('{"a":', "}")])
-def test_nesting_of_32_passes_and_33_does_not(opening: str, closing: str) -> None:
+def test_nesting_of_32_is_accepted_and_33_refused(opening: str, closing: str) -> None:
     frame.decode((opening * 32 + "1" + closing * 32).encode())
     with pytest.raises(RpcError, match="parse error"):
         frame.decode((opening * 33 + "1" + closing * 33).encode())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages are distinguished, and anything else gets the right response, or none."""
+"""Classification of messages, and responses to invalid ones."""
 
 from __future__ import annotations
 
@@ -75,13 +75,13 @@ def test_invalid_requests_are_answered(message: object, answered_id: object) -> 
         {"id": 1, "result": 1},
     ],
 )
-def test_a_bad_answer_is_never_answered(message: object) -> None:
+def test_an_invalid_response_is_not_answered(message: object) -> None:
     with pytest.raises(InvalidMessage) as caught:
         read(message)
     assert caught.value.answer is None
 
 
-def test_answers_round_trip() -> None:
+def test_responses_survive_encoding() -> None:
     for answer in (Response(1, result={"a": None}), Response("x", result=None)):
         assert read(answer.to_wire()) == answer
     failed = read(Response(2, error=RpcError(-5, "no", {"hint": "do"})).to_wire())

@@ -25,14 +25,14 @@ async def _add(call: Call, params: Sum) -> int:
     return params.left + params.right
 
 
-async def _who(call: Call, params: None) -> str:
+async def _caller(call: Call, params: None) -> str:
     return f"{call.caller.name} {call.request_id}"
 
 
 def _table() -> MethodTable:
     table = MethodTable("a test", "1")
     table.add("add", _add, params=Sum, result=int, roles=frozenset({"ssvm"}), summary="Add two numbers")
-    table.add("who", _who, params=None, result=str, roles=frozenset({"ssvm", "cpvm"}), deadline_s=5)
+    table.add("caller", _caller, params=None, result=str, roles=frozenset({"ssvm", "cpvm"}), deadline_s=5)
     return table
 
 
@@ -45,18 +45,25 @@ def _dispatch(name: str, params: object = None, role: str = "ssvm") -> Any:
     return results[0]
 
 
-def test_parameters_come_typed_and_defaults_hold() -> None:
+def test_parameters_are_converted_and_defaults_applied() -> None:
     assert _dispatch("add", {"left": 1, "right": 2}) == 3
     assert _dispatch("add", {"left": 1, "a later version's": True}) == 1
-    assert _dispatch("who") == "s-1-VM r-1"
-    assert _dispatch("who", {}) == "s-1-VM r-1"
+    assert _dispatch("caller") == "s-1-VM r-1"
+    assert _dispatch("caller", {}) == "s-1-VM r-1"
 
 
 @pytest.mark.parametrize(
     "name,params",
-    [("add", None), ("add", {"left": "1"}), ("add", [1, 2]), ("add", []), ("who", {"x": 1}), ("who", [1])],
+    [
+        ("add", None),
+        ("add", {"left": "1"}),
+        ("add", [1, 2]),
+        ("add", []),
+        ("caller", {"x": 1}),
+        ("caller", [1]),
+    ],
 )
-def test_parameters_that_do_not_fit_are_named(name: str, params: object) -> None:
+def test_invalid_parameters_are_refused_with_a_hint(name: str, params: object) -> None:
     with pytest.raises(RpcError) as caught:
         _dispatch(name, params)
     assert caught.value.code == INVALID_PARAMS
@@ -87,7 +94,7 @@ def test_a_method_name_is_unique_and_not_reserved() -> None:
 def test_a_copy_is_extended_independently() -> None:
     table = _table()
     copy = table.copy()
-    copy.add("more", _who, params=None, result=str, roles=frozenset())
+    copy.add("more", _caller, params=None, result=str, roles=frozenset())
     assert {method.name for method in copy} - {method.name for method in table} == {"more"}
 
 
@@ -95,13 +102,13 @@ def test_discover_describes_types_roles_and_deadlines() -> None:
     document = _dispatch("rpc.discover", role="cpvm")
     assert document["openrpc"].startswith("1.")
     methods = {method["name"]: method for method in document["methods"]}
-    assert list(methods) == ["add", "rpc.discover", "rpc.ping", "who"]
+    assert list(methods) == ["add", "caller", "rpc.discover", "rpc.ping"]
     assert methods["add"]["params"] == [
         {"name": "left", "required": True, "schema": {"type": "integer"}},
         {"name": "right", "required": False, "schema": {"type": "integer", "default": 0}},
     ]
     assert methods["add"]["x-roles"] == ["ssvm"]
-    assert methods["who"]["x-deadline-s"] == 5
+    assert methods["caller"]["x-deadline-s"] == 5
 
 
 def test_discover_shares_schemas_of_nested_messages() -> None:

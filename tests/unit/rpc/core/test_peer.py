@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The peer without a socket: calls both ways, limits, deadlines, cancelling, and what bad peers send."""
+"""The peer without a socket: calls in both directions, limits, deadlines, cancellation and invalid frames."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from systemvm.rpc.core.peer import MAX_IN_FLIGHT
 from systemvm.wire.agent import Ping, Pong
 from unit.rpc.wire_pair import Pair, begin, outcome
 
-EVERYBODY = frozenset({"ssvm", "management"})
+ALL_ROLES = frozenset({"ssvm", "management"})
 
 
 @frozen
@@ -38,14 +38,14 @@ class Slept:
     request_id: str
 
 
-class End:
-    """Methods whose handlers wait for the test, and keep what they saw."""
+class Methods:
+    """Methods whose handlers are completed by the test and record their calls."""
 
     def __init__(self) -> None:
         self.waiting: list[Deferred[None]] = []
         self.calls: list[Call] = []
         self.cancelled = 0
-        self.table = MethodTable("an end", "1")
+        self.table = MethodTable("test", "1")
         for name, handler, params in (
             ("ping", self.ping, Ping),
             ("sleep", self.sleep, None),
@@ -54,7 +54,7 @@ class End:
             ("large", self.large, None),
             ("odd", self.odd, None),
         ):
-            self.table.add(name, handler, params=params, result=None, roles=EVERYBODY)
+            self.table.add(name, handler, params=params, result=None, roles=ALL_ROLES)
 
     async def ping(self, call: Call, params: Ping) -> Pong:
         self.calls.append(call)
@@ -83,15 +83,15 @@ class End:
         return object()
 
 
-class World:
+class Harness:
     def __init__(self) -> None:
-        self.at_daemon, self.at_agent = End(), End()
+        self.at_daemon, self.at_agent = Methods(), Methods()
         self.pair = Pair(self.at_daemon.table, self.at_agent.table)
-        self.clock, self.carry = self.pair.clock, self.pair.carry
+        self.clock, self.deliver = self.pair.clock, self.pair.deliver
         self.agent, self.daemon = self.pair.agent, self.pair.daemon
 
     def raw(self, line: bytes | dict[str, Any]) -> list[Any]:
-        """What the daemon's end answers to bytes from the agent."""
+        """Return the responses of the daemon's end to bytes from the agent."""
         data = line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n"
         self.agent.data_received(data)
         return self.pair.daemon_wire.take()
@@ -101,8 +101,8 @@ class World:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def harness() -> Harness:
+    return Harness()
 
 
 @pytest.fixture
@@ -121,48 +121,48 @@ def _fails(deferred: Deferred[Any], code: int) -> RpcError:
     return caught.value
 
 
-def test_both_ends_call(world: World) -> None:
-    up = begin(world.daemon.call("ping", Ping(1.0), result=Pong, request_id="r-1"))
-    down = begin(world.agent.call("ping", {"sent_unix_s": 3.0}))
-    world.carry()
+def test_both_ends_can_call(harness: Harness) -> None:
+    up = begin(harness.daemon.call("ping", Ping(1.0), result=Pong, request_id="r-1"))
+    down = begin(harness.agent.call("ping", {"sent_unix_s": 3.0}))
+    harness.deliver()
     assert outcome(up) == Pong(1.0, 2.0)
     assert outcome(down) == {"sent_unix_s": 3.0, "clock_unix_s": 2.0}
-    (call,) = world.at_daemon.calls
-    assert (call.caller.name, call.request_id, call.peer) == ("s-1-VM", "r-1", world.agent)
+    (call,) = harness.at_daemon.calls
+    assert (call.caller.name, call.request_id, call.peer) == ("s-1-VM", "r-1", harness.agent)
 
 
-def test_answers_may_come_in_any_order(world: World) -> None:
-    calls = [begin(world.daemon.call("sleep", request_id=f"r-{n}", result=Slept)) for n in range(3)]
-    world.carry()
+def test_responses_can_arrive_in_any_order(harness: Harness) -> None:
+    calls = [begin(harness.daemon.call("sleep", request_id=f"r-{n}", result=Slept)) for n in range(3)]
+    harness.deliver()
     for n in (2, 0, 1):
-        world.at_daemon.waiting[n].callback(None)
-    world.carry()
+        harness.at_daemon.waiting[n].callback(None)
+    harness.deliver()
     assert [outcome(call).request_id for call in calls] == ["r-0", "r-1", "r-2"]
 
 
-def test_a_call_without_a_request_id_gets_one(world: World) -> None:
-    begin(world.daemon.call("ping", Ping(1.0)))
-    begin(world.daemon.call("ping", Ping(1.0)))
-    world.carry()
-    one, two = (call.request_id for call in world.at_daemon.calls)
+def test_a_call_without_a_request_id_gets_one(harness: Harness) -> None:
+    begin(harness.daemon.call("ping", Ping(1.0)))
+    begin(harness.daemon.call("ping", Ping(1.0)))
+    harness.deliver()
+    one, two = (call.request_id for call in harness.at_daemon.calls)
     assert one and two and one != two
 
 
-def test_errors_of_handlers(world: World) -> None:
-    refused = begin(world.daemon.call("refuse"))
-    unknown = begin(world.daemon.call("nothing"))
-    bad = begin(world.daemon.call("ping", {"sent_unix_s": "now"}))
-    world.carry()
+def test_errors_of_handlers_reach_the_caller(harness: Harness) -> None:
+    refused = begin(harness.daemon.call("refuse"))
+    unknown = begin(harness.daemon.call("nothing"))
+    bad = begin(harness.daemon.call("ping", {"sent_unix_s": "now"}))
+    harness.deliver()
     error = _fails(refused, -32010)
     assert (error.reason, error.hint) == ("no_room", "delete something")
     _fails(unknown, METHOD_NOT_FOUND)
     _fails(bad, INVALID_PARAMS)
 
 
-def test_an_unexpected_exception_shows_an_incident_and_nothing_else(world: World, log: list[Any]) -> None:
-    failed = begin(world.daemon.call("boom", request_id="r-7"))
-    assert b"hunter2" not in b"".join(world.pair.daemon_wire.sent)
-    world.carry()
+def test_an_unexpected_exception_shows_an_incident_and_nothing_else(harness: Harness, log: list[Any]) -> None:
+    failed = begin(harness.daemon.call("boom", request_id="r-7"))
+    assert b"hunter2" not in b"".join(harness.pair.daemon_wire.sent)
+    harness.deliver()
     error = _fails(failed, INTERNAL)
     incident = error.data["incident"]
     assert incident in error.message and "hunter2" not in str(error.to_wire())
@@ -172,177 +172,177 @@ def test_an_unexpected_exception_shows_an_incident_and_nothing_else(world: World
 
 
 @pytest.mark.parametrize("method", ["large", "odd"])
-def test_an_answer_that_cannot_be_sent_is_an_error(world: World, method: str) -> None:
-    failed = begin(world.daemon.call(method))
-    world.carry()
+def test_an_answer_that_cannot_be_sent_is_an_error(harness: Harness, method: str) -> None:
+    failed = begin(harness.daemon.call(method))
+    harness.deliver()
     _fails(failed, INTERNAL)
 
 
-def test_parameters_that_cannot_be_sent_fail_here(world: World) -> None:
-    _fails(begin(world.daemon.call("ping", {"x": "y" * frame.MAX_LINE_BYTES})), INVALID_PARAMS)
-    _fails(begin(world.daemon.call("ping", {"x": object()})), INVALID_PARAMS)
-    assert world.pair.agent_wire.sent == []
+def test_parameters_that_cannot_be_sent_fail_at_the_caller(harness: Harness) -> None:
+    _fails(begin(harness.daemon.call("ping", {"x": "y" * frame.MAX_LINE_BYTES})), INVALID_PARAMS)
+    _fails(begin(harness.daemon.call("ping", {"x": object()})), INVALID_PARAMS)
+    assert harness.pair.agent_wire.sent == []
 
 
-def test_a_result_of_an_unexpected_type_is_an_error_here(world: World) -> None:
-    failed = begin(world.daemon.call("ping", Ping(1.0), result=Slept))
-    world.carry()
+def test_a_result_of_an_unexpected_type_fails_at_the_caller(harness: Harness) -> None:
+    failed = begin(harness.daemon.call("ping", Ping(1.0), result=Slept))
+    harness.deliver()
     _fails(failed, INTERNAL)
 
 
 # Limits.
 
 
-def test_the_65th_call_is_refused_on_this_end(world: World) -> None:
-    calls = [begin(world.daemon.call("sleep")) for _ in range(MAX_IN_FLIGHT)]
-    _fails(begin(world.daemon.call("sleep")), BUSY)
-    world.carry()
-    world.at_daemon.waiting[0].callback(None)
-    world.carry()
+def test_the_65th_call_is_refused_on_this_end(harness: Harness) -> None:
+    calls = [begin(harness.daemon.call("sleep")) for _ in range(MAX_IN_FLIGHT)]
+    _fails(begin(harness.daemon.call("sleep")), BUSY)
+    harness.deliver()
+    harness.at_daemon.waiting[0].callback(None)
+    harness.deliver()
     outcome(calls[0])
-    again = begin(world.daemon.call("ping", Ping(1.0)))
-    world.carry()
+    again = begin(harness.daemon.call("ping", Ping(1.0)))
+    harness.deliver()
     outcome(again)
 
 
-def test_the_65th_call_is_refused_by_the_other_end_too(world: World) -> None:
+def test_the_65th_call_is_refused_by_the_other_end_too(harness: Harness) -> None:
     for n in range(MAX_IN_FLIGHT):
-        assert world.call(id=n, method="sleep") == []
-    (answer,) = world.call(id="one more", method="ping", params={"sent_unix_s": 1})
+        assert harness.call(id=n, method="sleep") == []
+    (answer,) = harness.call(id="one more", method="ping", params={"sent_unix_s": 1})
     assert (answer["id"], answer["error"]["code"]) == ("one more", BUSY)
-    (alive,) = world.call(id="p", method="rpc.ping")
+    (alive,) = harness.call(id="p", method="rpc.ping")
     assert alive["result"] == {}
 
 
-def test_an_id_in_flight_is_not_accepted_twice(world: World) -> None:
-    assert world.call(id=1, method="sleep") == []
-    (answer,) = world.call(id=1, method="sleep")
+def test_an_id_in_flight_is_not_accepted_twice(harness: Harness) -> None:
+    assert harness.call(id=1, method="sleep") == []
+    (answer,) = harness.call(id=1, method="sleep")
     assert answer["error"]["code"] == INVALID_REQUEST
-    assert len(world.at_daemon.waiting) == 1
+    assert len(harness.at_daemon.waiting) == 1
 
 
-def test_notifications_are_handled_64_at_a_time_and_never_answered(world: World) -> None:
+def test_notifications_are_handled_64_at_a_time_and_never_answered(harness: Harness) -> None:
     for _ in range(MAX_IN_FLIGHT + 20):
-        assert world.call(method="sleep") == []
-    assert len(world.at_daemon.waiting) == MAX_IN_FLIGHT
-    for waiting in list(world.at_daemon.waiting):
+        assert harness.call(method="sleep") == []
+    assert len(harness.at_daemon.waiting) == MAX_IN_FLIGHT
+    for waiting in list(harness.at_daemon.waiting):
         waiting.callback(None)
     for method in ("nothing", "boom", "refuse", "sleep"):
-        assert world.call(method=method) == []
-    assert len(world.at_daemon.waiting) == MAX_IN_FLIGHT + 1
+        assert harness.call(method=method) == []
+    assert len(harness.at_daemon.waiting) == MAX_IN_FLIGHT + 1
 
 
-def test_notify_reaches_the_handler_and_is_silent_when_closed(world: World) -> None:
-    world.daemon.notify("ping", Ping(1.0))
-    world.carry()
-    assert len(world.at_daemon.calls) == 1
-    world.daemon.close("over")
-    world.daemon.notify("ping", Ping(1.0))
+def test_notify_calls_the_handler_and_is_ignored_when_closed(harness: Harness) -> None:
+    harness.daemon.notify("ping", Ping(1.0))
+    harness.deliver()
+    assert len(harness.at_daemon.calls) == 1
+    harness.daemon.close("over")
+    harness.daemon.notify("ping", Ping(1.0))
 
 
-# Time.
+# Deadlines and keepalive.
 
 
-def test_a_call_ends_at_its_deadline_and_the_other_end_stops_work(world: World) -> None:
-    call = begin(world.daemon.call("sleep", deadline_s=5))
-    world.carry()
-    world.clock.advance(5)
+def test_a_call_ends_at_its_deadline_and_the_other_end_stops_work(harness: Harness) -> None:
+    call = begin(harness.daemon.call("sleep", deadline_s=5))
+    harness.deliver()
+    harness.clock.advance(5)
     _fails(call, DEADLINE)
-    world.carry()
-    assert world.at_daemon.cancelled == 1
-    assert world.clock.getDelayedCalls() and not world.daemon.closed
+    harness.deliver()
+    assert harness.at_daemon.cancelled == 1
+    assert harness.clock.getDelayedCalls() and not harness.daemon.closed
 
 
-def test_a_late_answer_is_ignored(world: World) -> None:
-    call = begin(world.daemon.call("sleep", deadline_s=5))
-    (request,) = world.pair.agent_wire.take()
-    world.clock.advance(5)
+def test_a_late_answer_is_ignored(harness: Harness) -> None:
+    call = begin(harness.daemon.call("sleep", deadline_s=5))
+    (request,) = harness.pair.agent_wire.take()
+    harness.clock.advance(5)
     _fails(call, DEADLINE)
-    world.daemon.data_received(
+    harness.daemon.data_received(
         json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": 1}).encode() + b"\n"
     )
-    assert not world.daemon.closed
+    assert not harness.daemon.closed
 
 
-def test_a_cancelled_call_is_cancelled_at_the_other_end(world: World) -> None:
-    call = begin(world.daemon.call("sleep"))
-    world.carry()
+def test_a_cancelled_call_is_cancelled_at_the_callee(harness: Harness) -> None:
+    call = begin(harness.daemon.call("sleep"))
+    harness.deliver()
     call.cancel()
     with pytest.raises(CancelledError):
         outcome(call)
-    world.carry()
-    assert world.at_daemon.cancelled == 1
+    harness.deliver()
+    assert harness.at_daemon.cancelled == 1
 
 
-def test_a_handler_that_takes_too_long_is_cancelled_by_its_own_end(world: World) -> None:
-    world.call(id=1, method="sleep")
-    world.clock.advance(29.9)
-    assert world.at_daemon.cancelled == 0
-    world.pair.daemon_wire.take()
-    world.clock.advance(0.2)
-    assert world.at_daemon.cancelled == 1
-    (answer,) = world.pair.daemon_wire.take()
+def test_a_handler_that_takes_too_long_is_cancelled_by_its_own_end(harness: Harness) -> None:
+    harness.call(id=1, method="sleep")
+    harness.clock.advance(29.9)
+    assert harness.at_daemon.cancelled == 0
+    harness.pair.daemon_wire.take()
+    harness.clock.advance(0.2)
+    assert harness.at_daemon.cancelled == 1
+    (answer,) = harness.pair.daemon_wire.take()
     assert answer["error"]["code"] == DEADLINE
 
 
 @pytest.mark.parametrize("params", [None, [], {}, {"id": None}, {"id": [1]}, {"id": 99}, {"id": {}}])
-def test_cancelling_an_unknown_call_does_nothing(world: World, params: object) -> None:
+def test_cancelling_an_unknown_call_does_nothing(harness: Harness, params: object) -> None:
     message = {"jsonrpc": "2.0", "method": "rpc.cancel"} | ({} if params is None else {"params": params})
-    assert world.raw(message) == []
+    assert harness.raw(message) == []
 
 
-def test_a_finished_call_leaves_no_timer(world: World) -> None:
-    call = begin(world.daemon.call("ping", Ping(1.0)))
-    world.carry()
+def test_a_finished_call_leaves_no_timer(harness: Harness) -> None:
+    call = begin(harness.daemon.call("ping", Ping(1.0)))
+    harness.deliver()
     outcome(call)
-    assert len(world.clock.getDelayedCalls()) == 2  # each peer's watch over silence
+    assert len(harness.clock.getDelayedCalls()) == 2  # the keepalive timer of each peer
 
 
-def test_silence_is_probed_and_a_live_peer_stays(world: World) -> None:
+def test_a_silent_peer_that_answers_probes_is_kept(harness: Harness) -> None:
     for _ in range(40):
-        world.clock.advance(10)
-        world.carry()
-    assert not world.agent.closed and not world.daemon.closed
+        harness.clock.advance(10)
+        harness.deliver()
+    assert not harness.agent.closed and not harness.daemon.closed
 
 
-def test_a_silent_peer_is_closed(world: World) -> None:
-    waiting = begin(world.daemon.call("sleep", deadline_s=1000))
+def test_a_silent_peer_is_closed(harness: Harness) -> None:
+    waiting = begin(harness.daemon.call("sleep", deadline_s=1000))
     for _ in range(6):
-        assert not world.daemon.closed
-        world.clock.advance(10)
-    assert world.daemon.closed
-    assert "silent" in (world.pair.agent_wire.closed or "")
+        assert not harness.daemon.closed
+        harness.clock.advance(10)
+    assert harness.daemon.closed
+    assert "silent" in (harness.pair.agent_wire.closed or "")
     _fails(waiting, NOT_CONNECTED)
 
 
-# Ends.
+# Disconnects.
 
 
-def test_a_lost_connection_fails_every_call_once(world: World) -> None:
-    calls = [begin(world.daemon.call("sleep")) for _ in range(3)]
-    closed = world.daemon.when_closed()
-    world.daemon.connection_lost("cable pulled")
-    world.daemon.connection_lost("again")
+def test_a_lost_connection_fails_every_call_once(harness: Harness) -> None:
+    calls = [begin(harness.daemon.call("sleep")) for _ in range(3)]
+    closed = harness.daemon.when_closed()
+    harness.daemon.connection_lost("cable pulled")
+    harness.daemon.connection_lost("again")
     for call in calls:
         assert "cable pulled" in _fails(call, NOT_CONNECTED).message
     assert outcome(closed) == "cable pulled"
-    assert outcome(world.daemon.when_closed()) == "cable pulled"
-    _fails(begin(world.daemon.call("ping", Ping(1.0))), NOT_CONNECTED)
+    assert outcome(harness.daemon.when_closed()) == "cable pulled"
+    _fails(begin(harness.daemon.call("ping", Ping(1.0))), NOT_CONNECTED)
 
 
-def test_a_handler_continues_after_the_connection_is_lost_without_a_response(world: World) -> None:
-    world.call(id=1, method="sleep")
-    world.agent.connection_lost("gone")
-    world.at_daemon.waiting[0].callback(None)
-    assert world.at_daemon.cancelled == 0
-    assert world.pair.daemon_wire.sent == []
+def test_a_handler_continues_after_the_connection_is_lost_without_a_response(harness: Harness) -> None:
+    harness.call(id=1, method="sleep")
+    harness.agent.connection_lost("gone")
+    harness.at_daemon.waiting[0].callback(None)
+    assert harness.at_daemon.cancelled == 0
+    assert harness.pair.daemon_wire.sent == []
 
 
-def test_nothing_is_read_after_close(world: World) -> None:
-    world.agent.close("enough")
+def test_nothing_is_read_after_close(harness: Harness) -> None:
+    harness.agent.close("enough")
     line = b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"sent_unix_s":1}}\n'
-    assert world.raw(line * 3) == []
-    assert world.at_daemon.calls == []
+    assert harness.raw(line * 3) == []
+    assert harness.at_daemon.calls == []
 
 
 # Bad frames.
@@ -361,35 +361,35 @@ def test_nothing_is_read_after_close(world: World) -> None:
         (b"1\n", INVALID_REQUEST),
     ],
 )
-def test_a_bad_frame_is_answered_with_id_null_and_the_stream_goes_on(
-    world: World, line: bytes, code: int
+def test_a_bad_frame_is_answered_with_id_null_and_the_next_one_is_read(
+    harness: Harness, line: bytes, code: int
 ) -> None:
-    (answer,) = world.raw(line)
+    (answer,) = harness.raw(line)
     assert (answer["id"], answer["error"]["code"]) == (None, code)
-    (pong,) = world.call(id=1, method="ping", params={"sent_unix_s": 1.5})
+    (pong,) = harness.call(id=1, method="ping", params={"sent_unix_s": 1.5})
     assert pong["result"]["sent_unix_s"] == 1.5
 
 
-def test_a_line_too_long_closes_with_a_logged_reason(world: World, log: list[Any]) -> None:
+def test_a_line_too_long_closes_with_a_logged_reason(harness: Harness, log: list[Any]) -> None:
     for _ in range(17):
-        world.agent.data_received(b"x" * 65536)
-    assert world.agent.closed
-    assert "longer than 1048576" in (world.pair.daemon_wire.closed or "")
+        harness.agent.data_received(b"x" * 65536)
+    assert harness.agent.closed
+    assert "longer than 1048576" in (harness.pair.daemon_wire.closed or "")
     assert any("longer than" in str(event.get("why")) for event in log)
 
 
-def test_errors_about_our_frames_are_not_answered(world: World) -> None:
-    assert world.call(id=None, error={"code": -32700, "message": "parse error"}) == []
-    assert world.call(id=12345, result="to nobody") == []
-    assert world.call(id=1, result=1, error=1) == []
+def test_error_responses_are_not_answered(harness: Harness) -> None:
+    assert harness.call(id=None, error={"code": -32700, "message": "parse error"}) == []
+    assert harness.call(id=12345, result="unexpected") == []
+    assert harness.call(id=1, result=1, error=1) == []
 
 
 @given(st.lists(st.binary(max_size=200), max_size=5))
 def test_any_bytes_leave_a_peer_that_works_or_is_closed(chunks: list[bytes]) -> None:
-    world = World()
+    harness = Harness()
     for chunk in chunks:
-        world.agent.data_received(chunk)
-    world.agent.data_received(b"\n")
-    world.pair.daemon_wire.take()
-    (pong,) = world.call(id=1, method="ping", params={"sent_unix_s": 1.0})
+        harness.agent.data_received(chunk)
+    harness.agent.data_received(b"\n")
+    harness.pair.daemon_wire.take()
+    (pong,) = harness.call(id=1, method="ping", params={"sent_unix_s": 1.0})
     assert pong["result"]["sent_unix_s"] == 1.0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Broken and hostile peers: the right error, bounded memory, and no call that never ends."""
+"""Broken and hostile peers: errors, bounded memory, and calls that always end."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_a_line_without_end_gets_an_error_and_the_connection_is_closed() -> None
 def test_a_peer_that_sends_only_bad_frames_is_disconnected() -> None:
     peer, wire, _ = _peer()
     peer.data_received(b"x\n" * (MAX_BAD_FRAMES - 1) + GOOD)
-    assert not peer.closed, "a good frame between them begins the count anew"
+    assert not peer.closed, "a valid frame resets the count"
     peer.data_received(b"x\n" * (MAX_BAD_FRAMES + 1000))
     assert peer.closed
     assert len(wire.sent) <= 2 * MAX_BAD_FRAMES + 2
@@ -147,8 +147,8 @@ def test_single_bytes_do_not_keep_a_connection_open() -> None:
     assert wire.closed.startswith("silent")
 
 
-def _sleepy() -> tuple[MethodTable, list[Deferred[None]]]:
-    """A table with a method that ends when the test decides."""
+def _table_with_sleep() -> tuple[MethodTable, list[Deferred[None]]]:
+    """Return a table with the method `sleep`, and its running calls."""
     running: list[Deferred[None]] = []
 
     async def sleep(call: Call, params: None) -> None:
@@ -162,20 +162,20 @@ def _sleepy() -> tuple[MethodTable, list[Deferred[None]]]:
 
 
 def test_a_flood_of_calls_is_busy_and_costs_no_more_than_the_limit() -> None:
-    table, running = _sleepy()
+    table, running = _table_with_sleep()
     peer, wire, clock = _peer(table)
     for number in range(1000):
         peer.data_received(b'{"jsonrpc":"2.0","id":%d,"method":"sleep"}\n' % number)
     assert len(running) == MAX_IN_FLIGHT
     assert _codes(wire) == [BUSY] * (1000 - MAX_IN_FLIGHT)
-    clock.advance(6.0)  # their deadlines make room again
+    clock.advance(6.0)  # all calls reach their deadline
     wire.take()
     peer.data_received(GOOD)
     assert _codes(wire) == [None]
 
 
 def test_a_flood_of_notifications_is_dropped_past_the_limit() -> None:
-    table, running = _sleepy()
+    table, running = _table_with_sleep()
     peer, wire, clock = _peer(table)
     peer.data_received(b'{"jsonrpc":"2.0","method":"sleep"}\n' * 5000)
     assert len(running) == MAX_IN_FLIGHT
@@ -198,11 +198,11 @@ def test_outgoing_calls_are_limited_and_end_with_the_connection() -> None:
         assert lost.value.code == NOT_CONNECTED
 
 
-def test_frames_for_an_end_that_does_not_read_are_bounded() -> None:
-    """Running handlers still respond above the pause; above the second limit the peer is disconnected."""
+def test_unsent_frames_for_a_peer_that_does_not_read_are_bounded() -> None:
+    """Reading pauses above the first limit; above the second one the peer is disconnected."""
     lost: list[str] = []
     protocol = StreamProtocol(
-        Clock(), MethodTable("t", "1"), lambda peer: None, lambda peer, why: lost.append(why)
+        Clock(), MethodTable("t", "1"), lambda peer: None, lambda peer, reason: lost.append(reason)
     )
     transport: Any = StringTransport()
     protocol.makeConnection(transport)
@@ -218,7 +218,7 @@ def test_frames_for_an_end_that_does_not_read_are_bounded() -> None:
     assert "does not read" in (protocol.refusal or "")
 
 
-# --- any bytes at all
+# --- fuzzing
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
@@ -243,7 +243,7 @@ def test_any_json_is_a_message_or_refused(value: object) -> None:
 
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(JSON)
-def test_what_was_decoded_is_what_was_sent(value: object) -> None:
+def test_decoded_json_is_encoded_to_the_same_text(value: object) -> None:
     text = msgspec.json.encode(value)
     if frame.within_depth(text):
         decoded = frame.decode(text)
@@ -261,12 +261,10 @@ def _cut(data: bytes, at: list[int]) -> Iterator[bytes]:
     st.lists(st.binary(max_size=60) | JSON.map(msgspec.json.encode), max_size=8),
     st.lists(st.integers(0, 10_000), max_size=8),
 )
-def test_no_conversation_ends_in_an_exception_and_each_answer_is_one_frame(
-    said: list[bytes], at: list[int]
-) -> None:
-    table, _ = _sleepy()
+def test_any_input_is_handled_and_each_response_is_one_frame(sent: list[bytes], at: list[int]) -> None:
+    table, _ = _table_with_sleep()
     peer, wire, clock = _peer(table)
-    for data in _cut(b"".join(line + b"\n" for line in said), at):
+    for data in _cut(b"".join(line + b"\n" for line in sent), at):
         peer.data_received(data)
     clock.advance(10.0)
     if not peer.closed:
@@ -287,7 +285,7 @@ def test_every_method_needs_a_deadline(deadline_s: float) -> None:
         )
 
 
-def test_a_handler_ends_with_its_deadline_and_when_its_caller_gives_up() -> None:
+def test_a_handler_ends_at_its_deadline_or_when_its_caller_cancels() -> None:
     ended: list[str] = []
 
     async def sleep(call: Call, params: None) -> None:

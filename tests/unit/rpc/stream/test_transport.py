@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Carrying frames when the other end does not read: memory stays bounded, order is kept, and it ends."""
+"""The transport when the other end does not read: bounded memory, order and disconnect."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from systemvm.rpc.stream.transport import (
 )
 
 
-class Line:
-    """A protocol on a transport that never sends anything by itself."""
+class Connection:
+    """A protocol on an in-memory transport."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -40,78 +40,78 @@ class Line:
 
 
 @pytest.fixture
-def line() -> Line:
-    return Line()
+def connection() -> Connection:
+    return Connection()
 
 
-def test_frames_go_straight_out_while_there_is_room(line: Line) -> None:
-    line.protocol.send(b"1\n")
-    line.protocol.send(b"2\n")
-    assert line.transport.value() == b"1\n2\n"
+def test_frames_are_written_at_once_while_there_is_room(connection: Connection) -> None:
+    connection.protocol.send(b"1\n")
+    connection.protocol.send(b"2\n")
+    assert connection.transport.value() == b"1\n2\n"
 
 
-def test_stalled_frames_keep_their_order_and_newer_ones_replace_older_ones(line: Line) -> None:
-    line.protocol.pauseProducing()
-    line.protocol.send(b"old\n", replaces="job 1", may_drop=True)
-    line.protocol.send(b"call\n")
-    line.protocol.send(b"other\n", replaces="job 2", may_drop=True)
-    line.protocol.send(b"new\n", replaces="job 1", may_drop=True)
-    assert line.transport.value() == b""
-    line.protocol.resumeProducing()
-    assert line.transport.value() == b"call\nother\nnew\n"
+def test_stalled_frames_keep_their_order_and_newer_ones_replace_older_ones(connection: Connection) -> None:
+    connection.protocol.pauseProducing()
+    connection.protocol.send(b"old\n", replaces="job 1", may_drop=True)
+    connection.protocol.send(b"call\n")
+    connection.protocol.send(b"other\n", replaces="job 2", may_drop=True)
+    connection.protocol.send(b"new\n", replaces="job 1", may_drop=True)
+    assert connection.transport.value() == b""
+    connection.protocol.resumeProducing()
+    assert connection.transport.value() == b"call\nother\nnew\n"
 
 
-def test_notifications_are_dropped_past_the_limit_and_answers_pause_reading(line: Line) -> None:
-    line.protocol.pauseProducing()
+def test_notifications_are_dropped_past_the_limit_and_responses_pause_reading(connection: Connection) -> None:
+    connection.protocol.pauseProducing()
     megabyte = b"x" * (PAUSE_BYTES // 2)
     for _ in range(9):
-        line.protocol.send(megabyte, may_drop=True)
-    assert line.transport.producerState == "producing"
-    line.protocol.send(megabyte)
-    assert line.transport.producerState == "paused"
-    line.protocol.resumeProducing()
-    assert len(line.transport.value()) == 3 * len(megabyte)
-    assert line.transport.producerState == "producing"
+        connection.protocol.send(megabyte, may_drop=True)
+    assert connection.transport.producerState == "producing"
+    connection.protocol.send(megabyte)
+    assert connection.transport.producerState == "paused"
+    connection.protocol.resumeProducing()
+    assert len(connection.transport.value()) == 3 * len(megabyte)
+    assert connection.transport.producerState == "producing"
 
 
-def test_a_transport_that_fills_again_keeps_the_rest_waiting(line: Line) -> None:
+def test_a_transport_that_fills_again_queues_the_rest(connection: Connection) -> None:
     written: list[bytes] = []
 
     def write(data: bytes) -> None:
         written.append(data)
-        line.protocol.pauseProducing()
+        connection.protocol.pauseProducing()
 
-    line.transport.write = write
-    line.protocol.send(b"1")
-    line.protocol.send(b"2")
-    line.protocol.send(b"3")
+    connection.transport.write = write
+    connection.protocol.send(b"1")
+    connection.protocol.send(b"2")
+    connection.protocol.send(b"3")
     assert written == [b"1"]
-    line.protocol.resumeProducing()
+    connection.protocol.resumeProducing()
     assert written == [b"1", b"2"]
 
 
-def test_an_end_that_does_not_read_is_disconnected(line: Line) -> None:
-    line.protocol.pauseProducing()
-    line.clock.advance(STALL_S - 1)
-    line.protocol.resumeProducing()
-    line.clock.advance(STALL_S)
-    assert not line.transport.disconnected
-    line.protocol.pauseProducing()
-    line.clock.advance(STALL_S)
-    assert line.transport.disconnected
+def test_a_peer_that_does_not_read_is_disconnected(connection: Connection) -> None:
+    connection.protocol.pauseProducing()
+    connection.clock.advance(STALL_S - 1)
+    connection.protocol.resumeProducing()
+    connection.clock.advance(STALL_S)
+    assert not connection.transport.disconnected
+    connection.protocol.pauseProducing()
+    connection.clock.advance(STALL_S)
+    assert connection.transport.disconnected
 
 
-def test_close_sends_what_was_written_for_a_limited_time(line: Line) -> None:
-    assert line.protocol.peer is not None
-    line.protocol.peer.close("over")
-    assert line.transport.disconnecting and line.transport.producer is None
-    line.protocol.send(b"late\n")
-    assert line.transport.value() == b""
-    line.clock.advance(CLOSE_TIMEOUT_S)
-    assert line.transport.disconnected
+def test_close_flushes_written_frames_until_a_deadline(connection: Connection) -> None:
+    assert connection.protocol.peer is not None
+    connection.protocol.peer.close("over")
+    assert connection.transport.disconnecting and connection.transport.producer is None
+    connection.protocol.send(b"late\n")
+    assert connection.transport.value() == b""
+    connection.clock.advance(CLOSE_TIMEOUT_S)
+    assert connection.transport.disconnected
 
 
-def test_bytes_before_the_other_end_is_known_are_not_parsed() -> None:
+def test_bytes_before_authentication_are_not_parsed() -> None:
     seen: list[Peer] = []
     protocol = StreamProtocol(Clock(), MethodTable("t", "1"), seen.append, lambda peer, why: None)
     transport: Any = StringTransport()
@@ -120,12 +120,12 @@ def test_bytes_before_the_other_end_is_known_are_not_parsed() -> None:
     assert transport.value() == b"" and seen == []
 
 
-def test_a_lost_connection_is_reported_once_and_leaves_no_timer(line: Line) -> None:
-    line.protocol.pauseProducing()
-    line.protocol.connectionLost(Failure(ConnectionDone()))
-    ((peer, why),) = line.lost
-    assert peer is line.protocol.peer and "cleanly" in why
-    assert line.clock.getDelayedCalls() == []
+def test_a_lost_connection_is_reported_once_and_leaves_no_timer(connection: Connection) -> None:
+    connection.protocol.pauseProducing()
+    connection.protocol.connectionLost(Failure(ConnectionDone()))
+    ((peer, why),) = connection.lost
+    assert peer is connection.protocol.peer and "cleanly" in why
+    assert connection.clock.getDelayedCalls() == []
 
 
 def test_openssl_errors_become_text() -> None:

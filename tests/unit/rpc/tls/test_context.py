@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who a certificate of a good chain speaks for; the chain itself is tested with real handshakes."""
+"""Names and key usages of peer certificates; integration tests verify chains in real handshakes."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Get or start: one job is one job however many ask for it, however late its parts are."""
+"""Downloads of the agent: a job is started once, with late stores, late fetch and aborts."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ STORE = Store("10.12.0.2", "/export/secondary")
 Answer = Callable[[Any], Any]
 
 
-class Waiting:
-    """Calls of a fake peer: each waits until the test answers it."""
+class PendingCalls:
+    """Calls that wait until the test answers them."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any, Deferred[Any]]] = []
@@ -54,14 +54,14 @@ class Waiting:
         return [method for method, _, _ in self.calls]
 
     def answer(self, method: str, value: Any) -> None:
-        """The oldest call of this method that waits."""
+        """Answer the oldest pending call of this method."""
         waits = (deferred for name, _, deferred in self.calls if name == method and not deferred.called)
         deferred = next(waits)
         deferred.errback(value) if isinstance(value, Exception) else deferred.callback(value)
 
 
-class FakeStores(Waiting):
-    """Root's helpers."""
+class FakeStores(PendingCalls):
+    """The root helpers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class FakeStores(Waiting):
         return await self.wait(method, params)
 
 
-class FakeFetch(Waiting):
+class FakeFetch(PendingCalls):
     """A connection to fetch."""
 
     closed = False
@@ -88,7 +88,7 @@ class FakeFetch(Waiting):
 
 
 class FakeLink:
-    """The agent's end of it."""
+    """The agent's connection to fetch."""
 
     def __init__(self, reactor: Any, path: Any, methods: MethodTable, *callbacks: Any) -> None:
         self.fetch = FakeFetch()
@@ -99,8 +99,8 @@ class FakeLink:
         return self.fetch
 
 
-class World:
-    """The agent's part, between a fake store and a fake fetch."""
+class Harness:
+    """A DownloadManager with a fake store and a fake fetch."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -122,15 +122,15 @@ class World:
         return Deferred.fromCoroutine(self.downloads.get_or_start(request(job_id)))
 
     def begin(self, job_id: str = "job-1") -> None:
-        """A job that fetch has."""
+        """Start a job that fetch accepts."""
         self.call(job_id)
         self.stores.answer(store_messages.FIND, FindResult())
         self.fetch.answer(START, in_progress(job_id))
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def harness() -> Harness:
+    return Harness()
 
 
 def request(job_id: str) -> DownloadRequest:
@@ -157,91 +157,91 @@ def error_of(deferred: Deferred[Any]) -> RpcError:
     return failure.value
 
 
-def test_two_calls_for_one_job_find_and_start_it_once(world: World) -> None:
-    first, second = world.call(), world.call()
-    assert world.stores.names() == [store_messages.FIND]
-    world.stores.answer(store_messages.FIND, FindResult())
-    third = world.call()
-    assert world.fetch.names() == [START]
-    world.fetch.answer(START, in_progress())
+def test_two_calls_for_one_job_find_and_start_it_once(harness: Harness) -> None:
+    first, second = harness.call(), harness.call()
+    assert harness.stores.names() == [store_messages.FIND]
+    harness.stores.answer(store_messages.FIND, FindResult())
+    third = harness.call()
+    assert harness.fetch.names() == [START]
+    harness.fetch.answer(START, in_progress())
     assert [state_of(each) for each in (first, second, third)] == [PROGRESS] * 3
-    assert (world.stores.names(), world.fetch.names()) == ([store_messages.FIND], [START])
+    assert (harness.stores.names(), harness.fetch.names()) == ([store_messages.FIND], [START])
 
 
-def test_a_failed_start_lets_the_next_one_begin(world: World) -> None:
-    first, second = world.call(), world.call()
+def test_a_failed_start_lets_the_next_one_begin(harness: Harness) -> None:
+    first, second = harness.call(), harness.call()
     refusal = RpcError.refused("busy", "this SSVM is busy")
-    world.stores.answer(store_messages.FIND, FindResult())
-    world.fetch.answer(START, refusal)
+    harness.stores.answer(store_messages.FIND, FindResult())
+    harness.fetch.answer(START, refusal)
     assert [error_of(each).reason for each in (first, second)] == ["busy", "busy"]
-    world.begin()
-    assert [status.state for status in world.downloads.statuses()] == [PROGRESS]
+    harness.begin()
+    assert [status.state for status in harness.downloads.statuses()] == [PROGRESS]
 
 
-def test_a_find_that_fails_lets_the_next_one_begin(world: World) -> None:
-    first = world.call()
-    world.stores.answer(store_messages.FIND, RpcError(DEADLINE, "store.sock did not answer"))
+def test_a_find_that_fails_lets_the_next_one_begin(harness: Harness) -> None:
+    first = harness.call()
+    harness.stores.answer(store_messages.FIND, RpcError(DEADLINE, "store.sock did not answer"))
     assert error_of(first).code == DEADLINE
-    again = world.call()
-    world.stores.answer(store_messages.FIND, FindResult())
-    world.fetch.answer(START, in_progress())
+    again = harness.call()
+    harness.stores.answer(store_messages.FIND, FindResult())
+    harness.fetch.answer(START, in_progress())
     assert state_of(again) is PROGRESS
 
 
-def test_the_next_call_joins_the_start_of_a_disconnected_caller(world: World) -> None:
-    first = world.call()
+def test_the_next_call_joins_the_start_of_a_disconnected_caller(harness: Harness) -> None:
+    first = harness.call()
     first.addErrback(lambda _: None)
     first.cancel()
-    second = world.call()
-    assert world.stores.names() == [store_messages.FIND]
-    world.stores.answer(store_messages.FIND, FindResult())
-    world.fetch.answer(START, in_progress())
+    second = harness.call()
+    assert harness.stores.names() == [store_messages.FIND]
+    harness.stores.answer(store_messages.FIND, FindResult())
+    harness.fetch.answer(START, in_progress())
     assert state_of(second) is PROGRESS
 
 
-def test_an_abort_while_it_starts_leaves_nothing_running(world: World) -> None:
-    asked = world.call()
-    aborted = Deferred.fromCoroutine(world.downloads.abort("job-1"))
+def test_an_abort_while_it_starts_leaves_nothing_running(harness: Harness) -> None:
+    started = harness.call()
+    aborted = Deferred.fromCoroutine(harness.downloads.abort("job-1"))
     assert not aborted.called
-    world.stores.answer(store_messages.FIND, FindResult())
-    assert error_of(asked).reason == "aborted"
+    harness.stores.answer(store_messages.FIND, FindResult())
+    assert error_of(started).reason == "aborted"
     assert aborted.called
-    assert (world.fetch.names(), world.downloads.statuses()) == ([], [])
+    assert (harness.fetch.names(), harness.downloads.statuses()) == ([], [])
 
 
-def test_an_abort_after_the_start_stops_the_job_at_fetch(world: World) -> None:
-    world.call()
-    world.stores.answer(store_messages.FIND, FindResult())
-    aborted = Deferred.fromCoroutine(world.downloads.abort("job-1"))
-    world.fetch.answer(START, in_progress())
-    world.fetch.answer(STOP, Acknowledgement())
+def test_an_abort_after_the_start_stops_the_job_at_fetch(harness: Harness) -> None:
+    harness.call()
+    harness.stores.answer(store_messages.FIND, FindResult())
+    aborted = Deferred.fromCoroutine(harness.downloads.abort("job-1"))
+    harness.fetch.answer(START, in_progress())
+    harness.fetch.answer(STOP, Acknowledgement())
     assert aborted.called
-    assert world.downloads.statuses() == []
+    assert harness.downloads.statuses() == []
 
 
-def test_a_late_fetch_has_the_job_and_is_called_again(world: World) -> None:
-    asked = world.call()
-    world.stores.answer(store_messages.FIND, FindResult())
-    world.fetch.answer(START, RpcError(DEADLINE, "fetch did not answer"))
-    assert state_of(asked) is PROGRESS, "late is not refused"
+def test_a_late_fetch_has_the_job_and_is_called_again(harness: Harness) -> None:
+    started = harness.call()
+    harness.stores.answer(store_messages.FIND, FindResult())
+    harness.fetch.answer(START, RpcError(DEADLINE, "fetch did not answer"))
+    assert state_of(started) is PROGRESS, "a late response is not a refusal"
     for _ in range(5):
-        world.clock.advance(LAST_S)
-        waits = [deferred for name, _, deferred in world.fetch.calls if not deferred.called]
-        assert len(waits) <= 1, "never two at a time"
+        harness.clock.advance(LAST_S)
+        waits = [deferred for name, _, deferred in harness.fetch.calls if not deferred.called]
+        assert len(waits) <= 1, "at most one call is pending"
         if waits:
             waits[0].errback(RpcError(DEADLINE, "fetch did not answer"))
-    world.clock.advance(LAST_S)
-    world.fetch.answer(START, in_progress())
-    assert [status.state for status in world.downloads.statuses()] == [PROGRESS]
+    harness.clock.advance(LAST_S)
+    harness.fetch.answer(START, in_progress())
+    assert [status.state for status in harness.downloads.statuses()] == [PROGRESS]
 
 
-def test_downloads_beyond_the_limit_are_refused_as_busy_with_a_reason(world: World) -> None:
+def test_downloads_beyond_the_limit_are_refused_as_busy_with_a_reason(harness: Harness) -> None:
     for number in range(MAX_STARTING):
-        world.call(f"job-{number}")
-    refused = error_of(world.call("one-more"))
+        harness.call(f"job-{number}")
+    refused = error_of(harness.call("one-more"))
     assert (refused.reason, str(MAX_STARTING) in refused.hint) == ("busy", True)
-    assert not world.call("job-0").called, "but to join what starts costs nothing"
-    assert len(world.stores.calls) == MAX_STARTING
+    assert not harness.call("job-0").called, "joining a pending start is allowed"
+    assert len(harness.stores.calls) == MAX_STARTING
 
 
 @pytest.mark.parametrize(
@@ -252,83 +252,83 @@ def test_downloads_beyond_the_limit_are_refused_as_busy_with_a_reason(world: Wor
         RpcError.refused("store_hangs", "the NFS server does not answer"),
     ],
 )
-def test_publishing_is_repeated_while_the_store_is_late(world: World, late: RpcError) -> None:
-    world.begin()
+def test_publishing_is_repeated_while_the_store_is_late(harness: Harness, late: RpcError) -> None:
+    harness.begin()
     result = MoverResult("{SHA-256}0", 10, 10, 10)
-    world.downloads._apply(FetchStatus(DownloadStatus("job-1", PROGRESS), result))
+    harness.downloads._apply(FetchStatus(DownloadStatus("job-1", PROGRESS), result))
     for _ in range(3):
-        world.stores.answer(store_messages.PUBLISH, late)
-        world.clock.advance(LAST_S)
-        world.stores.answer(store_messages.FIND, FindResult())
-    world.stores.answer(store_messages.PUBLISH, late)
-    world.clock.advance(LAST_S)
+        harness.stores.answer(store_messages.PUBLISH, late)
+        harness.clock.advance(LAST_S)
+        harness.stores.answer(store_messages.FIND, FindResult())
+    harness.stores.answer(store_messages.PUBLISH, late)
+    harness.clock.advance(LAST_S)
     published = PublishedTemplate("template/tmpl/2/1/a.raw", 10, 10, "{SHA-256}0")
-    world.stores.answer(store_messages.FIND, FindResult(published))
-    [status] = world.downloads.statuses()
+    harness.stores.answer(store_messages.FIND, FindResult(published))
+    [status] = harness.downloads.statuses()
     assert (status.state, status.install_path) == (DownloadState.DOWNLOADED, published.install_path)
-    assert store_messages.DISCARD not in world.stores.names()
+    assert store_messages.DISCARD not in harness.stores.names()
 
 
-def test_a_job_whose_store_is_late_is_reported_as_waiting(world: World) -> None:
-    world.begin()
+def test_a_job_whose_store_is_late_is_reported_as_waiting(harness: Harness) -> None:
+    harness.begin()
     result = MoverResult("{SHA-256}0", 10, 10, 10)
-    world.downloads._apply(FetchStatus(DownloadStatus("job-1", PROGRESS), result))
-    world.stores.answer(store_messages.PUBLISH, RpcError.refused("store_hangs", "no answer"))
-    [status] = world.downloads.statuses()
+    harness.downloads._apply(FetchStatus(DownloadStatus("job-1", PROGRESS), result))
+    harness.stores.answer(store_messages.PUBLISH, RpcError.refused("store_hangs", "no answer"))
+    [status] = harness.downloads.statuses()
     assert status.waits_for_store
-    world.clock.advance(LAST_S)
-    world.stores.answer(store_messages.FIND, FindResult(PublishedTemplate("a.raw", 10, 10, "{SHA-256}0")))
-    [status] = world.downloads.statuses()
+    harness.clock.advance(LAST_S)
+    harness.stores.answer(store_messages.FIND, FindResult(PublishedTemplate("a.raw", 10, 10, "{SHA-256}0")))
+    [status] = harness.downloads.statuses()
     assert (status.state, status.waits_for_store) == (DownloadState.DOWNLOADED, False)
 
 
-def test_a_hung_store_is_reported_before_the_daemons_deadline(world: World) -> None:
-    world.call()
-    assert world.stores.timeouts_s[0] < CALL_DEADLINE_S
+def test_a_hung_store_is_reported_before_the_daemons_deadline(harness: Harness) -> None:
+    harness.call()
+    assert harness.stores.timeouts_s[0] < CALL_DEADLINE_S
 
 
-def test_a_store_that_downloads_wait_for_gets_no_further_calls(world: World) -> None:
-    world.begin()
-    world.downloads._apply(FetchStatus(DownloadStatus("job-1", PROGRESS, waits_for_store=True)))
-    before = len(world.stores.calls)
-    assert error_of(world.call("job-2")).reason == "store_hangs"
-    assert len(world.stores.calls) == before
-    world.downloads._apply(in_progress())
-    assert not world.call("job-2").called
-    assert len(world.stores.calls) == before + 1
+def test_a_store_that_downloads_wait_for_gets_no_further_calls(harness: Harness) -> None:
+    harness.begin()
+    harness.downloads._apply(FetchStatus(DownloadStatus("job-1", PROGRESS, waits_for_store=True)))
+    before = len(harness.stores.calls)
+    assert error_of(harness.call("job-2")).reason == "store_hangs"
+    assert len(harness.stores.calls) == before
+    harness.downloads._apply(in_progress())
+    assert not harness.call("job-2").called
+    assert len(harness.stores.calls) == before + 1
 
 
-def test_a_new_fetch_gets_jobs_that_wait_for_their_store_last(world: World) -> None:
-    world.begin("hung")
-    world.begin("well")
+def test_a_new_fetch_gets_jobs_that_wait_for_their_store_last(harness: Harness) -> None:
+    harness.begin("hung")
+    harness.begin("well")
     hangs = FetchStatus(DownloadStatus("hung", PROGRESS, waits_for_store=True))
-    world.downloads._apply(hangs)
+    harness.downloads._apply(hangs)
     again: Any = FakeFetch()
-    Deferred.fromCoroutine(world.downloads._resume_all(again, "second"))
+    Deferred.fromCoroutine(harness.downloads._resume_all(again, "second"))
     again.answer(START, in_progress("well"))
     assert [start.download.job_id for _, start, _ in again.calls] == ["well", "hung"]
 
 
-def test_a_store_that_refuses_to_publish_ends_the_job(world: World) -> None:
-    world.begin()
-    world.downloads._apply(
+def test_a_store_that_refuses_to_publish_ends_the_job(harness: Harness) -> None:
+    harness.begin()
+    harness.downloads._apply(
         FetchStatus(DownloadStatus("job-1", PROGRESS), MoverResult("{SHA-256}0", 10, 10, 10))
     )
-    world.stores.answer(store_messages.PUBLISH, RpcError.refused("store_full", "secondary storage is full"))
-    world.stores.answer(store_messages.DISCARD, Acknowledgement())
-    [status] = world.downloads.statuses()
+    harness.stores.answer(store_messages.PUBLISH, RpcError.refused("store_full", "secondary storage is full"))
+    harness.stores.answer(store_messages.DISCARD, Acknowledgement())
+    [status] = harness.downloads.statuses()
     assert status.error is not None
     assert status.error.code == "store_full"
 
 
-def test_sweeps_join_and_spare_jobs_that_are_being_started(world: World) -> None:
-    world.begin("old")
-    world.call("new")
-    sweeps = [Deferred.fromCoroutine(world.downloads.sweep(STORE)) for _ in range(3)]
-    [order] = [params for name, params, _ in world.stores.calls if name == store_messages.SWEEP]
+def test_sweeps_are_joined_and_keep_starting_jobs(harness: Harness) -> None:
+    harness.begin("old")
+    harness.call("new")
+    sweeps = [Deferred.fromCoroutine(harness.downloads.sweep(STORE)) for _ in range(3)]
+    [order] = [params for name, params, _ in harness.stores.calls if name == store_messages.SWEEP]
     assert order.keep_job_ids == ["new", "old"]
-    world.stores.answer(store_messages.FIND, FindResult())
-    assert world.fetch.names() == [START], "what is started now waits for the sweep, which may not know it"
-    world.stores.answer(store_messages.SWEEP, StoreStats(100, 1))
+    harness.stores.answer(store_messages.FIND, FindResult())
+    assert harness.fetch.names() == [START], "a new job starts after the sweep, which does not list it"
+    harness.stores.answer(store_messages.SWEEP, StoreStats(100, 1))
     assert [sweep.result for sweep in sweeps] == [StoreStats(100, 1)] * 3
-    assert world.fetch.names() == [START, START]
+    assert harness.fetch.names() == [START, START]

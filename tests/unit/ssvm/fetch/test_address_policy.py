@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which addresses an image may come from."""
+"""The address policy of fetch: denied and allowed sources."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Aborting a job that waits for a step."""
+"""Aborting a job during a step."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Downloads at work follow what the machine has time for."""
+"""The limit of concurrent downloads, which follows the load of the machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from systemvm.ssvm.fetch.job_gate import MIN_LIMIT, OBSERVE_INTERVAL_S, JobGate
 
 
 class Machine:
-    """A gate, how slow its machine is, and who got in."""
+    """A gate with a settable slowdown that records admitted jobs."""
 
     def __init__(self, maximum: int = 8) -> None:
         self.clock = Clock()
@@ -43,7 +43,7 @@ def test_a_quick_machine_reaches_the_maximum() -> None:
     assert machine.entered == list(range(9))
 
 
-def test_a_busy_machine_runs_one_at_a_time_and_all_in_the_end() -> None:
+def test_a_busy_machine_runs_all_jobs_one_after_another() -> None:
     machine = Machine()
     machine.slowdown = 9.0
     for number in range(6):
@@ -63,7 +63,7 @@ def test_a_slow_source_does_not_block_the_others() -> None:
     for number in range(3):
         machine.enter(number)
     machine.observe()
-    machine.gate.leave()  # the other one continues, and uses no CPU time
+    machine.gate.leave()  # the other job continues without CPU time
     assert machine.entered == [0, 1]
     machine.slowdown = 1.0
     machine.observe()
@@ -99,7 +99,7 @@ def test_a_cancelled_job_leaves_the_queue() -> None:
     assert machine.entered == [0, 1, 3]
 
 
-def test_nothing_is_measured_while_nobody_waits() -> None:
+def test_nothing_is_measured_without_a_queue() -> None:
     machine = Machine()
     machine.enter(0)
     assert machine.clock.getDelayedCalls() == []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long fetch lets a mover be without progress: scaled for a slow machine once, not twice."""
+"""The watchdog of fetch over a mover, and failures to start one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LIMITS = DEFAULT.scaled(SCALE)
 
 
 class SilentChildren:
-    """Starts nothing: a mover that never sends a report."""
+    """Children that start nothing, so no report is sent."""
 
     def start(
         self, control: socket.socket, source: socket.socket, directory: int, on_end: Callable[[str], None]
@@ -39,8 +39,8 @@ def reactor() -> Any:
     return MemoryReactorClock()
 
 
-class NoChildren:
-    """Cannot start a process."""
+class FailingChildren:
+    """Children that cannot start a process."""
 
     def start(self, *arguments: Any) -> Callable[[], None]:
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
@@ -73,7 +73,7 @@ def advance(reactor: Any, seconds: float) -> None:
     reactor.pump([WATCH_INTERVAL_S] * int(seconds / WATCH_INTERVAL_S))
 
 
-def test_a_mover_without_progress_is_killed_after_limits_that_are_scaled_once(reactor: Any) -> None:
+def test_a_mover_without_progress_is_killed_after_a_limit_scaled_once(reactor: Any) -> None:
     running = run(make_mover(reactor, SilentChildren()))
     allowed_s = SCALE * (DEFAULT.stall_timeout_s + DEFAULT.store_timeout_s)
     advance(reactor, allowed_s - WATCH_INTERVAL_S)
@@ -83,6 +83,6 @@ def test_a_mover_without_progress_is_killed_after_limits_that_are_scaled_once(re
 
 
 def test_a_mover_that_was_not_started_has_ended(reactor: Any) -> None:
-    mover = make_mover(reactor, NoChildren())
+    mover = make_mover(reactor, FailingChildren())
     assert code_of(run(mover)) is TransferFailure.WORKER_DIED
     assert mover.when_ended().called

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The probe over treq sends exactly its request, and judges exactly what the server sent."""
+"""The probe over treq: the exact request, and the exact bytes of the response."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from systemvm.ssvm.fetch.pinned_agent import MAX_RESPONSE_BYTES, PinnedAgent, Re
 from systemvm.ssvm.fetch.probe import request_head
 from systemvm.wire import source_url
 
-#: treq's own parser would write the escapes and the empty segment otherwise.
+#: treq's parser would change the escapes and the empty segment.
 URL = source_url.parse("http://images.example.test:8080/a//%7Eb/../%c3%a4?x=%2F&y")
 
 
 @implementer(IStreamClientEndpoint)
 class Endpoint:
-    """Connects at once, in memory."""
+    """An endpoint that connects at once, in memory."""
 
     def __init__(self) -> None:
         self.transport = StringTransport()
@@ -72,7 +72,7 @@ def test_a_redirect_is_not_followed_and_its_bytes_are_kept(status: int) -> None:
     assert (head.status, head.location()) == (status, b"/\xc3\xa4 b")
 
 
-def test_an_encoding_that_was_not_requested_is_seen_with_its_length() -> None:
+def test_an_unrequested_encoding_is_returned_with_its_length() -> None:
     head = Probe().receive(b"HTTP/1.1 200 OK", b"Content-Encoding: gzip", b"Content-Length: 4711")
     assert isinstance(head, ResponseHead)
     assert (head.headers["content-encoding"], head.headers["content-length"]) == (["gzip"], ["4711"])
@@ -101,7 +101,7 @@ def test_a_response_of_unlimited_length_is_aborted() -> None:
     assert isinstance(probe.outcome[0].value, ResponseFailed)
 
 
-def test_a_server_that_does_not_answer_is_given_up() -> None:
+def test_a_server_that_does_not_answer_is_a_timeout() -> None:
     probe = Probe()
     probe.clock.advance(30.0)
     assert isinstance(probe.outcome[0], Failure)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Following redirects: every hop is checked, and there is an end."""
+"""Redirects: each hop is checked, and their number is limited."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from systemvm.wire.transfer_failure import TransferFailure
 def find(
     monkeypatch: pytest.MonkeyPatch, hops: dict[str, str], first: str, *, checksum: bool = False
 ) -> tuple[Any, list[str]]:
-    """The outcome, and the URLs that were probed; `hops` are redirects, all else is a file of 7 bytes."""
+    """Return the outcome and the probed URLs; `hops` are redirects, any other URL is a file of 7 bytes."""
     probed: list[str] = []
 
     async def probe(reactor: Any, url: SourceUrl, addresses: list[Address], *rest: Any) -> ProbeResult:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How often and how long a broken transfer is tried again."""
+"""Retries of a broken transfer: delays, budget and minimum rate."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ LIMITS = evolve(
 )  # fmt: skip
 
 
-class Clock:
+class FakeClock:
     now_s = 0.0
 
     def __call__(self) -> float:
         return self.now_s
 
 
-def budget(clock: Clock) -> RetryBudget:
+def budget(clock: FakeClock) -> RetryBudget:
     return RetryBudget(LIMITS, clock, lambda high: high)
 
 
-def test_delays_grow_up_to_their_maximum_and_fall_back_with_progress() -> None:
-    retries = budget(Clock())
+def test_delays_grow_up_to_their_maximum_and_are_reset_by_progress() -> None:
+    retries = budget(FakeClock())
     assert [retries.next_delay_s() for _ in range(6)] == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
     retries.note_progress(999)
-    assert retries.next_delay_s() == 10.0, "a trickle is no progress"
+    assert retries.next_delay_s() == 10.0, "999 bytes are below the threshold"
     retries.note_progress(1000)
     assert retries.next_delay_s() == 1.0
 
@@ -45,19 +45,19 @@ def test_jitter_is_full() -> None:
         highs.append(high)
         return 0.25 * high
 
-    retries = RetryBudget(LIMITS, Clock(), jitter)
+    retries = RetryBudget(LIMITS, FakeClock(), jitter)
     assert [retries.next_delay_s() for _ in range(3)] == [0.25, 0.5, 1.0]
     assert highs == [1.0, 2.0, 4.0]
-    drawn = [RetryBudget(LIMITS, Clock()).next_delay_s() for _ in range(50)]
+    drawn = [RetryBudget(LIMITS, FakeClock()).next_delay_s() for _ in range(50)]
     assert all(delay is not None and 0 <= delay <= 1 for delay in drawn)
     assert len(set(drawn)) > 1
 
 
-def test_time_without_progress_ends_it_and_progress_renews_it() -> None:
-    clock = Clock()
+def test_the_budget_ends_without_progress_and_is_renewed_by_progress() -> None:
+    clock = FakeClock()
     retries = budget(clock)
     clock.now_s = 1000.0
-    assert retries.next_delay_s() is not None, "time before the first failure is not the source's"
+    assert retries.next_delay_s() is not None, "time before the first failure is not counted"
     clock.now_s = 1099.5
     assert retries.next_delay_s() == 0.5, "the last attempt is within the budget"
     clock.now_s = 1100.0
@@ -69,18 +69,18 @@ def test_time_without_progress_ends_it_and_progress_renews_it() -> None:
 
 
 def test_restarts_without_progress_are_limited() -> None:
-    retries = budget(Clock())
-    for received, more in ((5000, True), (5000, True), (4000, False)):
+    retries = budget(FakeClock())
+    for received, is_allowed in ((5000, True), (5000, True), (4000, False)):
         retries.note_progress(received)
-        assert retries.restart() is more
-    further = budget(Clock())
+        assert retries.restart() is is_allowed
+    further = budget(FakeClock())
     for received in range(5000, 50_000, 5000):
         further.note_progress(received)
-        assert further.restart(), "it came further than ever"
+        assert further.restart(), "each attempt got further"
 
 
-def test_restarts_without_a_byte_use_up_only_time() -> None:
-    retries = budget(Clock())
+def test_restarts_without_a_byte_are_limited_only_by_time() -> None:
+    retries = budget(FakeClock())
     assert all(retries.restart() for _ in range(20))
 
 
@@ -119,13 +119,13 @@ def test_faults_of_image_store_and_user_are_not_retryable(code: TransferFailure)
 
 def test_the_minimum_rate_counts_only_waits_for_the_source() -> None:
     limits = evolve(DEFAULT, slow_window_s=10.0, slow_window_bytes=64 * KIB)
-    pace = MinimumRate(limits)
+    rate = MinimumRate(limits)
     for _ in range(100):
-        pace.note(0.0, 1)  # a store that takes its time between reads costs the source nothing
-        pace.check()
-    pace.note(10.0, 1)
+        rate.note(0.0, 1)  # time that the store takes is not counted
+        rate.check()
+    rate.note(10.0, 1)
     with pytest.raises(TransferError) as slow:
-        pace.check()
+        rate.check()
     assert slow.value.code is TransferFailure.STALLED
     quick = MinimumRate(limits)
     for _ in range(10):

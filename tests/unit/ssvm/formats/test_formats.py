@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Inspectors: what is let through, what is refused, and that neither depends on how the stream is cut."""
+"""Image inspectors: accepted and refused images, in pieces of any size."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def code_of(image_format: ImageFormat, data: bytes, piece_bytes: int = 65536) ->
 GOOD = {
     "v3": (QCOW2, qcow2()),
     "v2": (QCOW2, qcow2(version=2)),
-    "v2 with a word where v3 has feature bits": (
+    "v2 with data where v3 has feature bits": (
         QCOW2,
         qcow2(version=2, extensions=extension(0x6803F857, b"x" * 48)),
     ),
@@ -68,7 +68,7 @@ BAD: dict[str, tuple[ImageFormat, bytes, TransferFailure]] = {
     "backing format": (QCOW2, qcow2(extensions=extension(0xE2792ACA, b"raw")), TransferFailure.FORMAT_UNSAFE),
     "data file bit": (QCOW2, qcow2(incompatible=4), TransferFailure.FORMAT_UNSAFE),
     "raw data file": (QCOW2, qcow2(autoclear=2), TransferFailure.FORMAT_UNSAFE),
-    "data file by extension alone": (QCOW2, qcow2(extensions=DATA_FILE), TransferFailure.FORMAT_UNSAFE),
+    "data file by extension only": (QCOW2, qcow2(extensions=DATA_FILE), TransferFailure.FORMAT_UNSAFE),
     "data file by extension in v2": (
         QCOW2,
         qcow2(version=2, extensions=DATA_FILE),
@@ -167,7 +167,11 @@ BAD: dict[str, tuple[ImageFormat, bytes, TransferFailure]] = {
         qcow2(snapshots_offset=511),
         TransferFailure.FORMAT_DAMAGED,
     ),
-    "table of no snapshots nowhere": (QCOW2, qcow2(snapshots_offset=1 << 63), TransferFailure.FORMAT_DAMAGED),
+    "table of no snapshots at an invalid offset": (
+        QCOW2,
+        qcow2(snapshots_offset=1 << 63),
+        TransferFailure.FORMAT_DAMAGED,
+    ),
     "snapshot table off its cluster": (
         QCOW2,
         qcow2(snapshots=1, snapshots_offset=40),
@@ -226,7 +230,7 @@ BAD: dict[str, tuple[ImageFormat, bytes, TransferFailure]] = {
         b"  \r\n#x\ry\n\n \nversion=3\r\n".ljust(1024),
         TransferFailure.FORMAT_MISMATCH,
     ),
-    "vmdk descriptor alone": (RAW, b"version=2\n".ljust(512), TransferFailure.FORMAT_MISMATCH),
+    "vmdk descriptor only": (RAW, b"version=2\n".ljust(512), TransferFailure.FORMAT_MISMATCH),
     "vmdk descriptor as iso": (
         ISO,
         b"#\nversion=1\n".ljust(32768) + disk_images.iso()[32768:],
@@ -268,19 +272,19 @@ BAD: dict[str, tuple[ImageFormat, bytes, TransferFailure]] = {
 
 @pytest.mark.parametrize("name", GOOD)
 @pytest.mark.parametrize("piece_bytes", [1 << 20, 65536, 513])
-def test_good(name: str, piece_bytes: int) -> None:
+def test_a_valid_image_is_accepted_with_its_size(name: str, piece_bytes: int) -> None:
     image_format, data = GOOD[name]
     assert inspect(image_format, data, piece_bytes) == (1 << 30 if image_format is QCOW2 else len(data))
 
 
 @pytest.mark.parametrize("name", BAD)
 @pytest.mark.parametrize("piece_bytes", [1 << 20, 65536, 101])
-def test_bad(name: str, piece_bytes: int) -> None:
+def test_an_invalid_image_is_refused_with_its_code(name: str, piece_bytes: int) -> None:
     image_format, data, code = BAD[name]
     assert code_of(image_format, data, piece_bytes) is code
 
 
-def test_a_bad_header_is_known_before_the_rest_comes() -> None:
+def test_an_unsafe_header_is_refused_before_the_rest_arrives() -> None:
     inspector = for_format(QCOW2, TIB)
     with pytest.raises(TransferError):
         inspector.feed(qcow2(backing="/etc/passwd")[:512])
@@ -298,7 +302,7 @@ def test_a_bad_header_is_known_before_the_rest_comes() -> None:
     ),
     st.integers(1, 300),
 )
-def test_any_bytes_end_in_a_size_or_a_clear_refusal(
+def test_any_bytes_have_the_same_outcome_in_any_pieces(
     image_format: ImageFormat, data: bytes, piece: int
 ) -> None:
     def outcome(piece_bytes: int) -> int | TransferFailure:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decompression: several members, damage, and files that would become endless."""
+"""Decompression: several members, damage, and limits of size, ratio and memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from systemvm.ssvm.mover.bounded_decoder import BoundedDecoder
 from systemvm.ssvm.mover.decompress import PIECE_BYTES
 from systemvm.wire.transfer_failure import TransferFailure
 
-PACK: dict[str, Callable[[bytes], bytes]] = {
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress, "zstd": zstandard.compress,
 }  # fmt: skip
 DATA = bytes(range(256)) * 3000 + bytes(900_000)
@@ -42,17 +42,17 @@ def refusal(data: bytes, **more: int) -> TransferFailure:
     return refused.value.code
 
 
-@pytest.mark.parametrize("name", PACK)
+@pytest.mark.parametrize("name", COMPRESS)
 @pytest.mark.parametrize("piece_bytes", [7, 4096, 1 << 20])
-def test_members_one_after_another(name: str, piece_bytes: int) -> None:
-    packed = PACK[name](DATA[:1000]) + PACK[name](b"") + PACK[name](DATA[1000:20_000])
+def test_concatenated_members_are_unpacked(name: str, piece_bytes: int) -> None:
+    packed = COMPRESS[name](DATA[:1000]) + COMPRESS[name](b"") + COMPRESS[name](DATA[1000:20_000])
     assert unpack(packed, piece_bytes) == DATA[:20_000]
-    assert unpack(PACK[name](DATA)) == DATA
+    assert unpack(COMPRESS[name](DATA)) == DATA
 
 
-@pytest.mark.parametrize("name", PACK)
+@pytest.mark.parametrize("name", COMPRESS)
 def test_truncated_and_damaged_files_are_rejected(name: str) -> None:
-    packed = PACK[name](DATA)
+    packed = COMPRESS[name](DATA)
     assert refusal(packed[:-5]) is TransferFailure.DECOMPRESSION
     assert refusal(packed + b"trailing garbage") is TransferFailure.DECOMPRESSION
     damaged = bytearray(packed)
@@ -65,12 +65,12 @@ def test_truncated_and_damaged_files_are_rejected(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["gzip", "bzip2", "xz"])
 def test_trailing_padding_is_accepted(name: str) -> None:
-    assert unpack(PACK[name](DATA) + bytes(512)) == DATA
+    assert unpack(COMPRESS[name](DATA) + bytes(512)) == DATA
 
 
-@pytest.mark.parametrize("name", PACK)
-def test_stops_at_the_limit(name: str) -> None:
-    bomb = PACK[name](bytes(64 * MIB))
+@pytest.mark.parametrize("name", COMPRESS)
+def test_decompression_stops_at_the_size_limit(name: str) -> None:
+    bomb = COMPRESS[name](bytes(64 * MIB))
     decoder = BoundedDecoder(4 * MIB, DEFAULT)
     with pytest.raises(TransferError) as refused:
         for _ in decoder.decode(bomb):
@@ -79,7 +79,7 @@ def test_stops_at_the_limit(name: str) -> None:
     assert decoder.produced_bytes <= 5 * MIB
 
 
-def test_stops_at_the_ratio() -> None:
+def test_decompression_stops_at_the_ratio_limit() -> None:
     limits = evolve(DEFAULT, ratio_free_bytes=MIB, max_ratio=100)
     decoder = BoundedDecoder(1 << 40, limits)
     with pytest.raises(TransferError, match=r"more than 100 times"):
@@ -105,7 +105,7 @@ def test_a_large_dictionary_needs_more_memory_than_the_limit() -> None:
 @pytest.mark.parametrize("piece_bytes", [1, 65536])
 def test_a_large_window_needs_more_memory_than_the_limit(window_log: int, piece_bytes: int) -> None:
     parameters = zstandard.ZstdCompressionParameters(window_log=window_log, enable_ldm=True)
-    stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()  # the size is not known
+    stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()  # without a content size
     with pytest.raises(TransferError) as refused:
         unpack(stream.compress(DATA) + stream.flush(), piece_bytes)
     assert refused.value.code is TransferFailure.MEMORY_LIMIT
@@ -127,8 +127,8 @@ def skippable(content: bytes, number: int = 0) -> bytes:
 
 
 @pytest.mark.parametrize("piece_bytes", [1, 3, 17, 65536])
-def test_skippable_frames_in_front_between_and_behind(piece_bytes: int) -> None:
-    """pzstd puts one before every frame of content."""
+def test_skippable_frames_are_skipped(piece_bytes: int) -> None:
+    """pzstd writes one before every frame of content."""
     packed = (
         skippable(b"size") + zstandard.compress(DATA[:5000]) + skippable(b"", 15) + skippable(bytes(3000), 7)
         + zstandard.compress(DATA[5000:9000]) + skippable(b"end")
@@ -138,14 +138,14 @@ def test_skippable_frames_in_front_between_and_behind(piece_bytes: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "packed", [skippable(b"nothing else in the file"), skippable(b"cut off here")[:-3], skippable(b"")]
+    "packed", [skippable(b"nothing else in the file"), skippable(b"truncated")[:-3], skippable(b"")]
 )
 def test_skippable_frames_without_content_are_rejected(packed: bytes) -> None:
     assert refusal(packed) is TransferFailure.DECOMPRESSION
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.binary(max_size=5000), st.sampled_from([None, *PACK]), st.integers(1, 200))
-def test_any_content_any_cut(content: bytes, name: str | None, piece_bytes: int) -> None:
+@given(st.binary(max_size=5000), st.sampled_from([None, *COMPRESS]), st.integers(1, 200))
+def test_any_content_is_unpacked_from_any_pieces(content: bytes, name: str | None, piece_bytes: int) -> None:
     content = b"plain" + content
-    assert unpack(PACK[name](content) if name else content, piece_bytes) == content
+    assert unpack(COMPRESS[name](content) if name else content, piece_bytes) == content

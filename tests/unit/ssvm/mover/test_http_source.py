@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One answer over a socket: what was read counts, and what counts was read."""
+"""One HTTP response over a socket, and the point where it can be resumed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from systemvm.ssvm.mover_messages import MoverJob
 from systemvm.wire.storage import ImageFormat
 from systemvm.wire.transfer_failure import TransferFailure
 
-#: Any read at all is too slow.
+#: Limits that make any read too slow.
 IMPATIENT = evolve(DEFAULT, slow_window_s=1e-9, slow_window_bytes=1 << 40)
 JOB = MoverJob("job-1", "images.example.test", "images.example.test", "/a", False, ImageFormat.RAW, 1 << 30)
 HEAD = b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\nETag: "one"\r\n\r\n'
 
 
-def read_until_it_breaks(source: HttpSource) -> tuple[bytes, TransferError]:
+def read_until_error(source: HttpSource) -> tuple[bytes, TransferError]:
     taken, buffer = b"", bytearray(64)
     while True:
         try:
@@ -35,16 +35,16 @@ def read_until_it_breaks(source: HttpSource) -> tuple[bytes, TransferError]:
 @pytest.mark.parametrize(
     ("limits", "code"),
     [(IMPATIENT, TransferFailure.STALLED), (DEFAULT, TransferFailure.TRUNCATED)],
-    ids=["too slow", "broken off"],
+    ids=["too slow", "truncated"],
 )
-def test_it_resumes_exactly_behind_the_returned_bytes(limits: TransferLimits, code: TransferFailure) -> None:
-    """A byte that was read but not handed out would be left out of the file."""
+def test_the_resume_point_follows_the_returned_bytes(limits: TransferLimits, code: TransferFailure) -> None:
+    """A byte that was read but not returned would be missing in the file."""
     server, client = socket.socketpair()
     with server:
         server.sendall(HEAD + bytes(range(200)))
         server.shutdown(socket.SHUT_WR)
         source = HttpSource(client, evolve(JOB, limits=limits))
-        taken, error = read_until_it_breaks(source)
+        taken, error = read_until_error(source)
         assert error.code is code
         assert taken
         assert source.resume_point() == ResumePoint(len(taken), '"one"', 1000, None)
@@ -52,16 +52,16 @@ def test_it_resumes_exactly_behind_the_returned_bytes(limits: TransferLimits, co
         source.close()
 
 
-def test_the_rest_is_requested_and_counted_from_its_first_byte() -> None:
+def test_a_resumed_response_is_counted_from_its_first_byte() -> None:
     server, client = socket.socketpair()
     with server:
         server.sendall(b'HTTP/1.1 206 Part\r\nContent-Range: bytes 990-999/1000\r\nETag: "one"\r\n')
         server.sendall(b"Content-Length: 10\r\n\r\n0123456789")
         server.shutdown(socket.SHUT_WR)
         source = HttpSource(client, JOB, ResumePoint(990, '"one"', 1000, None))
-        asked = server.recv(65536).decode()
-        assert "Range: bytes=990-\r\n" in asked
-        assert 'If-Range: "one"\r\n' in asked
+        request = server.recv(65536).decode()
+        assert "Range: bytes=990-\r\n" in request
+        assert 'If-Range: "one"\r\n' in request
         buffer, taken = bytearray(64), b""
         while count := source.read_into(memoryview(buffer)):
             taken += buffer[:count]
@@ -69,13 +69,13 @@ def test_the_rest_is_requested_and_counted_from_its_first_byte() -> None:
         source.close()
 
 
-def test_without_a_validator_or_a_byte_it_cannot_resume() -> None:
+def test_a_response_without_a_validator_or_data_cannot_be_resumed() -> None:
     for answer in (HEAD, HEAD.replace(b"ETag", b"X-Tag") + b"some"):
         server, client = socket.socketpair()
         with server:
             server.sendall(answer)
             server.shutdown(socket.SHUT_WR)
             source = HttpSource(client, JOB)
-            read_until_it_breaks(source)
+            read_until_error(source)
             assert source.resume_point() is None
             source.close()

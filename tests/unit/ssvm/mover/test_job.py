@@ -34,7 +34,7 @@ def failure_of_run(directory: Path) -> MoverFailure:
 
 
 def test_a_stale_handle_is_a_failure_of_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when the NFS server comes back and knows the directory no more."""
+    """ESTALE occurs when a restarted NFS server has lost the directory."""
 
     def stale(descriptor: int) -> None:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))

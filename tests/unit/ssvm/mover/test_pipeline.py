@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of the two threads' failures is the job's."""
+"""The failure that a job reports when both threads fail."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from systemvm.wire.transfer_failure import TransferFailure
 JOB = MoverJob("job-1", "images.example.test", "images.example.test", "/a", False, ImageFormat.QCOW2, 1 << 30)
 
 
-class BreaksOff:
-    """A source that sends one buffer of no image, and breaks off once the writer has looked at it."""
+class FailingSource:
+    """A source that returns one invalid buffer and fails after the writer has rejected it."""
 
     total_bytes: int | None = None
     content_encoding: str | None = None
@@ -38,7 +38,7 @@ class BreaksOff:
 
 
 def test_a_bad_image_is_reported_before_a_lost_connection(tmp_path: Path) -> None:
-    source = BreaksOff()
+    source = FailingSource()
     descriptor = os.open(tmp_path / "image", os.O_WRONLY | os.O_CREAT)
     try:
         source.pipeline = Pipeline(source, descriptor, JOB)  # type: ignore[arg-type]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The queue of a root helper: bounded, in order, and one group cannot take what another needs."""
+"""The queue of a root helper: bounds, order, and fairness between groups."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def test_a_withdrawn_call_does_not_run() -> None:
     queue.admit(QueuedCall("g", None, "stays"))
     assert ticket is not None
     queue.withdraw(ticket)
-    queue.withdraw(ticket)  # twice is as good as once
+    queue.withdraw(ticket)  # idempotent
     assert ready(queue) == ["stays"]
     assert queue.counts_of("g") == (1, 0)
 
 
-def test_changes_of_one_thing_run_in_order_and_never_together() -> None:
+def test_calls_with_a_common_key_run_in_order_and_exclusively() -> None:
     queue: CallQueue[str] = CallQueue(QueueLimits(max_running=9, max_running_per_group=9))
     for group, name, keys in (
         ("fetch", "make", {"job 1"}), ("agent", "publish", {"job 1", "template 1"}),
@@ -73,7 +73,7 @@ def test_changes_of_one_thing_run_in_order_and_never_together() -> None:
     ):  # fmt: skip
         queue.admit(QueuedCall(group, None, name, frozenset(keys)))
     first = list(queue.take_ready())
-    # delete does not overtake publish, which it excludes
+    # delete waits for publish, which shares its key
     assert [call.payload for call in first] == ["make", "other", "read"]
     queue.ended(first[0])
     [publish] = queue.take_ready()
@@ -84,7 +84,7 @@ def test_changes_of_one_thing_run_in_order_and_never_together() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["admit", "ready", "end"])), max_size=60))
-def test_bounds_hold_whatever_happens(events: list[tuple[str, str]]) -> None:
+def test_bounds_hold_for_any_order_of_events(events: list[tuple[str, str]]) -> None:
     queue: CallQueue[str] = CallQueue(LIMITS)
     running: list[QueuedCall[str]] = []
     for group, event in events:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a store is mounted, with what options, and what its errors mean."""
+"""Mounting a store: mount point, options and errors."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from systemvm.wire.transfer_failure import TransferFailure
 STORE = Store("10.12.0.2", "/export/secondary")
 
 
-def test_mount_point_is_cloudstacks() -> None:
+def test_mount_point_is_that_of_cloudstack() -> None:
     # java.util.UUID.nameUUIDFromBytes("10.12.0.2:/export/secondary".getBytes())
     assert mount_id(STORE) == "cc8c7489-e361-34c4-8600-2d40a247f645"
 
 
-def test_command() -> None:
+def test_mount_command_has_the_options_of_a_store() -> None:
     command = mount.mount_command(STORE, Path("/mnt/SecStorage/x"))
     assert command[:4] == ["mount", "-t", "nfs", "-o"]
     assert command[5:] == ["--", "10.12.0.2:/export/secondary", "/mnt/SecStorage/x"]
@@ -44,7 +44,7 @@ def test_an_invalid_store_is_rejected(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "hint"),
+    ("output", "hint"),
     [
         ("mount.nfs: access denied by server while mounting 10.12.0.2:/x", "no_root_squash"),
         (
@@ -58,16 +58,16 @@ def test_an_invalid_store_is_rejected(store: Store) -> None:
         ("mount: /mnt/x: unknown filesystem type 'nfs'.", "use a kernel with an NFS client"),
     ],
 )
-def test_errors_of_mount_have_hints(tmp_path: Path, said: str, hint: str) -> None:
+def test_errors_of_mount_have_hints(tmp_path: Path, output: str, hint: str) -> None:
     program = tmp_path / "mount"
-    program.write_text(f'#!/bin/sh\necho "{said}" >&2\nexit 32\n')
+    program.write_text(f'#!/bin/sh\necho "{output}" >&2\nexit 32\n')
     program.chmod(0o755)
     with pytest.raises(TransferError) as refused:
         mount.run_mount([str(program), "10.12.0.2:/x", "/mnt/x"])
     assert refused.value.code is (
-        TransferFailure.STORE_REFUSES if "access denied" in said else TransferFailure.MOUNT_FAILED
+        TransferFailure.STORE_REFUSES if "access denied" in output else TransferFailure.MOUNT_FAILED
     )
-    assert said in refused.value.message
+    assert output in refused.value.message
     assert hint in refused.value.hint
 
 
@@ -77,7 +77,7 @@ MOUNTINFO = """22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
 """
 
 
-def test_finds_a_mount() -> None:
+def test_a_mount_is_found_by_its_directory() -> None:
     found = find_mount(MOUNTINFO, Path("/mnt/SecStorage/a"))
     assert found == MountPoint("10.12.0.2:/export/secondary", "nfs4", "rw,vers=4.2,soft")
     assert find_mount(MOUNTINFO, Path("/mnt/with blank")) == MountPoint("tmp fs", "tmpfs", "rw")

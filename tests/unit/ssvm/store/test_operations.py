@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publishing: a call whose answer was lost is made again, and changes nothing then."""
+"""Operations of the store helper: idempotent publishing, and exclusive keys."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ PUBLISH = PublishRequest(
 )
 
 
-class MountResult(StoreHelper):
-    """A store in a directory: what is a mount and what is not is another test's."""
+class HelperWithoutMount(StoreHelper):
+    """A store in a plain directory instead of a mount."""
 
     @contextmanager
     def _mounted(self, mount_id: str) -> Iterator[int]:
@@ -41,9 +41,9 @@ class MountResult(StoreHelper):
             os.close(descriptor)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="what is published becomes root's")
+@pytest.mark.skipif(os.getuid() != 0, reason="publishing changes the owner to root")
 def test_publishing_twice_answers_the_same_and_keeps_the_image(tmp_path: Path) -> None:
-    helper = MountResult(tmp_path)
+    helper = HelperWithoutMount(tmp_path)
     (directory,) = helper.make(0, JOB).descriptors
     Path(f"/proc/self/fd/{directory}/image").write_bytes(bytes(512))
     os.close(directory)
@@ -57,7 +57,7 @@ def test_publishing_twice_answers_the_same_and_keeps_the_image(tmp_path: Path) -
     assert helper.find(0, FindRequest(MOUNT_ID, "job-2", 2, 204)).result.published is None
 
 
-def test_changes_of_the_same_thing_exclude_each_other() -> None:
+def test_changes_of_one_template_exclude_each_other() -> None:
     operations = StoreHelper(Path("/nowhere")).operations()
     publish, discard = operations[messages.PUBLISH], operations[messages.DISCARD]
     delete, find = operations[messages.DELETE], operations[messages.FIND]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Listing a store: all of it in pages, and an error whenever a part cannot be read."""
+"""Listing the templates of a store: pages, and errors of unreadable parts."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from systemvm.wire.transfer_failure import TransferFailure
 MOUNT_ID = "6f4b3c2a-1111-3222-8333-444455556666"
 
 
-class MountResult(StoreHelper):
-    """A store in a directory: what is a mount and what is not is another test's."""
+class HelperWithoutMount(StoreHelper):
+    """A store in a plain directory instead of a mount."""
 
     @contextmanager
     def _mounted(self, mount_id: str) -> Iterator[int]:
@@ -45,15 +45,15 @@ def test_pages_are_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         (tmp_path / f"template/tmpl/{account}/{template}").mkdir(parents=True)
     (tmp_path / "template/tmpl/1/.hidden").mkdir()
     monkeypatch.setattr(store_module, "LIST_PAGE", 3)
-    first = listing(MountResult(tmp_path))
-    second = listing(MountResult(tmp_path), first.next)
+    first = listing(HelperWithoutMount(tmp_path))
+    second = listing(HelperWithoutMount(tmp_path), first.next)
     found = [(one.account_id, one.template_id) for one in [*first.templates, *second.templates]]
-    assert found == places, "also those without readable properties: they are there"
+    assert found == places, "templates without properties are listed, too"
     assert (first.next, second.next) == ("2/1", "")
 
 
 def test_a_store_without_templates_is_empty(tmp_path: Path) -> None:
-    assert listing(MountResult(tmp_path)) == TemplateListing([])
+    assert listing(HelperWithoutMount(tmp_path)) == TemplateListing([])
 
 
 def test_a_store_that_is_not_mounted_is_an_error(tmp_path: Path) -> None:
@@ -82,4 +82,4 @@ def test_an_unreadable_template_fails_the_listing(
 
     monkeypatch.setattr(published_templates, "list_names", failing)
     with pytest.raises(TransferError):
-        listing(MountResult(tmp_path))
+        listing(HelperWithoutMount(tmp_path))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""template.properties as Java reads and writes it."""
+"""template.properties in the format of Java."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TEMPLATE = TemplateProperties(
 )  # fmt: skip
 
 
-def test_has_cloudstacks_keys() -> None:
+def test_a_template_has_the_keys_of_cloudstack() -> None:
     values = java_properties.parse(TEMPLATE.to_text())
     assert values == {
         "filename": "3f9c.qcow2", "description": " CentOS = 7 #1\nnö 💾", "hvm": "true", "size": "459276288",
@@ -31,21 +31,21 @@ def test_has_cloudstacks_keys() -> None:
     assert TemplateProperties.from_text(TEMPLATE.to_text()) == TEMPLATE
 
 
-def test_no_value_makes_a_second_line() -> None:
+def test_each_value_is_one_line() -> None:
     assert len(TEMPLATE.to_text().splitlines()) == 15
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=20), st.text(max_size=40), max_size=6))
 def test_written_values_are_parsed_again(values: dict[str, str]) -> None:
-    values = {key: value for key, value in values.items() if not _lone(key + value)}
+    values = {key: value for key, value in values.items() if not _has_surrogate(key + value)}
     assert java_properties.parse(java_properties.render(values)) == values
 
 
-def _lone(text: str) -> bool:
+def _has_surrogate(text: str) -> bool:
     return any(0xD800 <= ord(character) < 0xE000 for character in text)
 
 
-def test_reads_what_java_writes() -> None:
+def test_properties_of_java_are_parsed() -> None:
     text = "#comment\n! another\n\nfilename=a.iso\nid : 7\nsize 12\nlong=one\\\n   two\n"
     text += "path\\ name=c\\:\\\\x\nn=\\u00F6\n"
     wanted = {"filename": "a.iso", "id": "7", "size": "12", "long": "onetwo", "path name": "c:\\x", "n": "ö"}
