@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Golden frames: what agents and daemons of this protocol version say to each other.
+"""Golden frames between agents and daemons, from protocol 1 on.
 
-Each line of golden/*.frames is a frame: `>` marks what the agent sends, `<` what the daemon sends. A guest
-image of last month meets a daemon of today, so each end still has to read these lines and to send every
-member that they hold; members may be added, never changed or removed.
+Each line of golden/*.frames is a frame: `>` marks a frame of the agent, `<` one of the daemon. An older guest
+image can connect to a newer daemon, so both must parse these lines and send every member in them. A new
+version can add members; it must not change or remove any.
 """
 
 from __future__ import annotations
@@ -82,24 +82,24 @@ Params = dict[str, Any]
 
 
 def lines(name: str) -> list[tuple[str, bytes]]:
-    """The frames of one file, each with the mark of its sender."""
+    """Return the frames of one file, each with the mark of its sender."""
     read_lines = (GOLDEN / name).read_bytes().splitlines()
     return [(line[:2].decode(), line[2:]) for line in read_lines if not line.startswith(b"#")]
 
 
-def holds(sent: Any, golden: Any) -> bool:
-    """Whether `sent` says all that `golden` says; an object may say more."""
+def contains(sent: Any, golden: Any) -> bool:
+    """Return whether `sent` has all that `golden` has; an object can have more members."""
     if isinstance(golden, dict):
         return isinstance(sent, dict) and all(
-            name in sent and holds(sent[name], value) for name, value in golden.items()
+            name in sent and contains(sent[name], value) for name, value in golden.items()
         )
     if isinstance(sent, list) and isinstance(golden, list):
-        return len(sent) == len(golden) and all(map(holds, sent, golden))
+        return len(sent) == len(golden) and all(map(contains, sent, golden))
     return type(sent) is type(golden) and bool(sent == golden)
 
 
 class Channel:
-    """Keeps what a peer sends."""
+    """A channel that records what a peer sends."""
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []
@@ -112,14 +112,16 @@ class Channel:
 
 
 def replay(name: str, sender: str, peer: Peer, channel: Channel, act: Callable[[int], None]) -> None:
-    """Play one end of a conversation: feed it the other's frames, and compare each it sends.
+    """Play one end of a conversation: feed it the frames of the other end, and compare each frame it sends.
 
-    `act` is called before each frame of this end, with its place in the file, so that it can begin a call.
+    `act` is called before each frame of this end, with its index in the file, so that it can begin a call.
     """
     for place, (mark, line) in enumerate(lines(name)):
         if mark == sender:
             act(place)
-            assert holds(frame.decode(channel.sent.pop(0)), frame.decode(line)), f"{name}, frame {place + 1}"
+            assert contains(frame.decode(channel.sent.pop(0)), frame.decode(line)), (
+                f"{name}, frame {place + 1}"
+            )
         else:
             assert channel.sent == [], f"{name}: more was sent before frame {place + 1}"
             peer.data_received(line + b"\n")
@@ -132,12 +134,12 @@ def ends(methods: MethodTable, remote: Caller) -> tuple[Peer, Channel]:
 
 
 def end_of_daemon(seen: list[Any]) -> tuple[Peer, Channel]:
-    """A daemon's end of a connection to an SSVM; what it is told goes to `seen`."""
+    """Return the daemon's end of a connection to an SSVM; parameters of calls are appended to `seen`."""
     return ends(_daemon_table(seen), Caller("s-1-VM", "ssvm"))
 
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("rpc_*.frames")), ids=lambda path: path.name)
-def test_every_golden_frame_is_readable_and_within_the_limits(path: Path) -> None:
+def test_every_golden_frame_is_parsed_within_the_limits(path: Path) -> None:
     marked = lines(path.name)
     assert marked
     for mark, line in marked:
@@ -155,14 +157,14 @@ def _agent_table() -> MethodTable:
         return STARTED
 
     table = MethodTable("agent", "1")
-    may = frozenset({role.Role.MANAGEMENT.value})
-    table.add(agent.PING, ping, params=agent.Ping, result=agent.Pong, roles=may)
+    callers = frozenset({role.Role.MANAGEMENT.value})
+    table.add(agent.PING, ping, params=agent.Ping, result=agent.Pong, roles=callers)
     table.add(
         storage.TEMPLATE_DOWNLOAD,
         download,
         params=storage.DownloadRequest,
         result=storage.DownloadStatus,
-        roles=may,
+        roles=callers,
     )
     return table
 
@@ -186,12 +188,12 @@ def _daemon_table(seen: list[Any]) -> MethodTable:
         raise AssertionError("never called")
 
     table = MethodTable("daemon", "1")
-    may = frozenset({role.Role.SSVM.value})
-    table.add(agent.HELLO, hello, params=agent.Hello, result=agent.Welcome, roles=may)
-    table.add(agent.PING, ping, params=agent.Ping, result=agent.Pong, roles=may)
+    callers = frozenset({role.Role.SSVM.value})
+    table.add(agent.HELLO, hello, params=agent.Hello, result=agent.Welcome, roles=callers)
+    table.add(agent.PING, ping, params=agent.Ping, result=agent.Pong, roles=callers)
     for name in (storage.TEMPLATE_PROGRESS, storage.TEMPLATE_FINISHED):
-        table.add(name, status, params=storage.DownloadStatus, result=Acknowledgement, roles=may)
-    table.add("refuse", refuse, params=None, result=None, roles=may)
+        table.add(name, status, params=storage.DownloadStatus, result=Acknowledgement, roles=callers)
+    table.add("refuse", refuse, params=None, result=None, roles=callers)
     table.add("cpvm.only", closed, params=None, result=None, roles=frozenset({role.Role.CPVM.value}))
     return table
 
@@ -222,7 +224,7 @@ def test_daemon_answers_hello_of_protocol_1() -> None:
     assert seen == [HELLO]
 
 
-def test_pings_both_ways() -> None:
+def test_both_ends_send_and_answer_pings() -> None:
     results: list[Any] = []
     for sender, methods in ((AGENT, _agent_table()), (DAEMON, _daemon_table([]))):
         peer, channel = ends(methods, Caller("x", "management" if sender == AGENT else "ssvm"))
@@ -243,7 +245,7 @@ def test_pings_both_ways() -> None:
     assert results == [agent.Pong(1760000001.0, 1760000002.0)] * 2
 
 
-def test_download_status_is_the_agents() -> None:
+def test_agent_sends_the_download_status() -> None:
     peer, channel = ends(_agent_table(), Caller("host-1", "management"))
     results: list[Any] = []
 
@@ -277,7 +279,7 @@ def test_daemon_reads_the_download_status() -> None:
 
 
 def test_errors_have_their_recorded_shape() -> None:
-    """Texts for people may change; codes, ids and members that programs read may not."""
+    """Messages can change; codes, ids and members must not."""
     peer, channel = ends(_daemon_table([]), Caller("s-1-VM", "ssvm"))
     for mark, line in lines("rpc_errors.frames"):
         if mark == AGENT:
@@ -288,7 +290,7 @@ def test_errors_have_their_recorded_shape() -> None:
         assert list(got) == list(wanted)
         assert (got["id"], got["error"]["code"]) == (wanted["id"], wanted["error"]["code"])
         reason = wanted["error"].get("data", {}).get("reason")
-        # protocol 3 gives every error a reason: a member more, which older ends ignore
+        # protocol 3 adds a reason to every error, which older ends ignore
         assert reason in (None, got["error"].get("data", {}).get("reason"))
     assert channel.sent == []
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Golden frames of protocol 2: each end still reads them, and still says every member that they hold."""
+"""Golden frames of protocol 2: both ends parse them and send every member in them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from contract.test_rpc_frames import holds, lines
+from contract.test_rpc_frames import contains, lines
 from systemvm.rpc.core import frame
 from systemvm.rpc.core.message import Request, Response, read
 from systemvm.wire import agent, console, storage
@@ -28,26 +28,26 @@ TYPES: dict[str, tuple[Any, Any]] = {
 
 @pytest.mark.parametrize("name", ["rpc_hello_v2.frames", "rpc_listings_v2.frames", "rpc_consoles_v2.frames"])
 def test_both_ends_read_and_write_recorded_frames_of_protocol_2(name: str) -> None:
-    asked: dict[tuple[str, Any], str] = {}
+    open_calls: dict[tuple[str, Any], str] = {}
     for mark, line in lines(name):
         message = read(frame.decode(line))
         if isinstance(message, Request):
             params, _ = TYPES[message.method]
-            asked[mark, message.id] = message.method
+            open_calls[mark, message.id] = message.method
             if params is None:
                 assert message.params is None
                 continue
             value = msgspec.convert(message.params, params, strict=True)
-            assert holds(msgspec.to_builtins(value), message.params)
-            assert holds(message.to_wire(), msgspec.json.decode(line))
+            assert contains(msgspec.to_builtins(value), message.params)
+            assert contains(message.to_wire(), msgspec.json.decode(line))
             continue
         assert isinstance(message, Response)
         other = "< " if mark == "> " else "> "
-        method = asked.pop((other, message.id))
+        method = open_calls.pop((other, message.id))
         if message.error is not None:
             assert message.error.reason
-            assert holds(message.error.to_wire(), msgspec.json.decode(line)["error"])
+            assert contains(message.error.to_wire(), msgspec.json.decode(line)["error"])
             continue
         value = msgspec.convert(message.result, TYPES[method][1], strict=True)
-        assert holds(msgspec.to_builtins(value), message.result)
-    assert asked == {}, "every call is answered"
+        assert contains(msgspec.to_builtins(value), message.result)
+    assert open_calls == {}, "every call is answered"

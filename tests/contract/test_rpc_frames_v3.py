@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Golden frames of protocol 3: a reason in every error, and an agent that meets an older daemon."""
+"""Golden frames of protocol 3: a reason in every error, and an agent with an older daemon."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_reason_survives_encoding(error: RpcError, reason: str) -> None:
     )
 
 
-def test_an_error_of_before_protocol_3_has_no_reason_and_is_read_all_the_same() -> None:
+def test_an_error_of_protocol_2_is_parsed_without_a_reason() -> None:
     read = RpcError.from_wire({"code": BUSY, "message": "too many calls", "data": {"hint": "wait"}})
     assert (read.code, read.reason, read.hint) == (BUSY, "", "wait")
 

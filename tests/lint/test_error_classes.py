@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every exception class of the package has the one base: a code, a message and a hint."""
+"""Every exception class of the package derives from one base with a code, a message and a hint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "agents/systemvm"
 BASE = "SystemVmError"
-#: Bases of others with a message, a hint and an exit code of their own; `message` is final in click's.
+#: Other bases with a message, a hint and an exit code; `message` is final in click's class.
 OTHER_BASES = {"ClickException"}
 #: Classes that cannot have the base, each with the reason.
 EXCEPTED = {
@@ -19,7 +19,7 @@ EXCEPTED = {
 
 
 def exception_classes(source: str) -> Iterator[tuple[str, list[str]]]:
-    """Each class whose bases name it an exception, with those bases."""
+    """Yield each exception class by the names of its bases, with these bases."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ClassDef):
             bases = [ast.unparse(base).rpartition(".")[2] for base in node.bases]
@@ -28,7 +28,7 @@ def exception_classes(source: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def without_base(package: Path) -> list[str]:
-    """The classes below `package` that do not come from the base, as `path:name`."""
+    """Return the exception classes below `package` that do not derive from the base, as `path:name`."""
     bases: dict[str, list[str]] = {}
     places: dict[str, str] = {}
     for path in sorted(package.rglob("*.py")):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run every static check of the project, so that `make check` is the one place to look.
+"""Every static check of the project, for `make check`.
 
-Each needs only the virtual environment. Checks by Debian's programs are in
+Each needs only the virtual environment. Checks with Debian's programs are in
 tests/integration/test_configuration_files.py.
 """
 
@@ -19,7 +19,7 @@ TOP = Path(__file__).resolve().parents[2]
 
 def run(*command: str | Path) -> None:
     done = subprocess.run(
-        [str(word) for word in command], cwd=TOP, capture_output=True, text=True, check=False
+        [str(argument) for argument in command], cwd=TOP, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}"
 
@@ -66,7 +66,7 @@ def test_shellcheck() -> None:
 
 
 def test_no_addresses_of_registries_or_machines() -> None:
-    """A registry's host or a machine's path in a committed file would tie everyone to it."""
+    """A committed file must not depend on one registry or machine."""
     bad = re.compile(
         rb"py" rb"pi\.org|python" rb"hosted|registry\.npm" rb"js|(?:deb|security|snapshot)\.debian" rb"\.org"
         rb"|(?:^|[^a-zA-Z.])/wo" rb"rk/|\bTO" rb"DO\b|\bFIX" rb"ME\b"
@@ -79,8 +79,8 @@ def test_no_addresses_of_registries_or_machines() -> None:
     assert not hits, "\n".join(hits)
 
 
-def test_unit_tests_wait_for_no_clock() -> None:
-    """A sleep is too short on a busy machine and too long on any other: see tests/settling.py."""
+def test_unit_tests_do_not_sleep() -> None:
+    """A sleep is too short on a busy machine and too long on others; use tests/settling.py instead."""
     sleeps = {"time.sleep", "asyncio.sleep", "sleep", "deferLater", "task.deferLater"}
     found = [
         f"{path.relative_to(TOP)}:{call.lineno}: {ast.unparse(call)}"
@@ -91,8 +91,8 @@ def test_unit_tests_wait_for_no_clock() -> None:
     assert not found, "\n".join(found)
 
 
-def test_programs_in_strings_import_what_exists() -> None:
-    """mypy checks no program that a test writes for another process, so a rename can miss it."""
+def test_programs_in_strings_import_existing_names() -> None:
+    """mypy does not check programs in strings, so a rename can miss them."""
     missing = []
     for path in tracked("tests/*.py"):
         for module, names in re.findall(r"from (systemvm[\w.]*) import ([\w, ]+)", path.read_text()):
@@ -101,7 +101,7 @@ def test_programs_in_strings_import_what_exists() -> None:
             text = file.read_text() if file.exists() else ""
             missing += [
                 f"{path.relative_to(TOP)}: {module} has no {name}"
-                for name in (words.split(" as ")[0].strip() for words in names.split(","))
+                for name in (part.split(" as ")[0].strip() for part in names.split(","))
                 if name
                 and not re.search(rf"\b{name}\b", text)
                 and not (folder / f"{name}.py").exists()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/reference/messages.md is what its generator writes."""
+"""docs/reference/messages.md is the output of its generator."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A public class name occurs once in the package, so that a reader who finds it has found it."""
+"""A public class name occurs once in the package."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parents[2]
 PACKAGE = TOP / "agents" / "systemvm"
 
-#: Names that are the same thing in every module that has them: name → what it is.
+#: Names that mean the same in every module that defines them: name → meaning.
 SAME_THING: dict[str, str] = {}
 
-#: Names that still stand for several things. Whoever renames one deletes it here; add none.
+#: Names that still have several meanings. Delete an entry after its rename; never add one.
 TO_BE_RENAMED: dict[str, str] = {}
 
 
 def public_classes() -> dict[str, list[str]]:
-    """The modules that define each public class at their top level."""
+    """Return the modules that define each public class at their top level."""
     found: dict[str, list[str]] = defaultdict(list)
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.parse(path.read_text()).body:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No program matches the sentences of another: daemon, command line and pages read codes and fields.
+"""No program matches prose of another program: daemon, command line and pages read codes and fields.
 
-A match is a regular expression with a word in it, or a comparison of a message with a literal. It is found in
-the syntax tree, so that it does not matter how it is spelled. What is allowed is listed with its reason.
+A match is a regular expression that contains an English term, or a comparison of a message with a literal.
+Matches are found in the syntax tree, so their formatting does not matter. Each allowed match is listed
+with its reason.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ PACKAGE = Path(__file__).parents[2] / "agents/systemvm"
 READERS = ("management", "cli")
 PAGES = ("management/page/static", "cpvm/page")
 
-#: Modules for the texts of foreign programs, which have no codes.
+#: Modules that parse the output of other projects' programs, which have no codes.
 FOREIGN = {
     "management/hypervisors/linux_console.py": "the kernel and systemd on a serial console",
     "management/hypervisors/qemu_output.py": "QEMU on its standard error",
     "management/system_vms/linux_commands.py": "systemctl, ip and bash in a guest",
 }
-#: What else is compared, by file and source: not the text of another program of ours.
+#: Other comparisons, by file and source, that do not match prose of this project's programs.
 ALLOWED: dict[tuple[str, str], str] = {
     (
         "management/hypervisors/serial_log.py",
@@ -82,7 +83,7 @@ _TEXT_METHODS = frozenset(
     }
 )
 _UNCHANGED = frozenset({"casefold", "decode", "lower", "lstrip", "rstrip", "strip", "upper"})
-_WORD = re.compile(r"[A-Za-z]{3,}")
+_TERM = re.compile(r"[A-Za-z]{3,}")
 _SYNTAX = re.compile(r"\[(?:\\.|[^\]\\])*\]|\(\?P?<\w+>|\(\?P=\w+\)|\(\?[a-z]+[:)]|\\.|\{[\d,]+\}")
 _PROSE = re.compile(r"[A-Za-z]{2,}:? [A-Za-z]{2,}|%")
 _JS_MATCH = re.compile(
@@ -92,7 +93,7 @@ _JS_MATCH = re.compile(
 
 
 def _is_message(node: ast.expr) -> bool:
-    """Whether an expression names a text for people."""
+    """Return whether an expression is a message for people, by its name."""
     match node:
         case ast.Attribute(attr=name) | ast.Name(id=name):
             return name.lower().lstrip("_") in _MESSAGES
@@ -121,7 +122,7 @@ def _literal(node: ast.expr) -> str | None:
 
 
 def _compares(literal: str | None, subject: ast.expr) -> bool:
-    """Whether a text is looked for in another one for what it means to people."""
+    """Return whether a literal is searched in a message."""
     if literal is None:
         return _is_message(subject)
     if _PROSE.search(literal):
@@ -130,12 +131,12 @@ def _compares(literal: str | None, subject: ast.expr) -> bool:
 
 
 def matches(source: str) -> Iterator[tuple[int, str]]:
-    """Each match of prose in a Python file: its line and its source."""
+    """Yield the line and the source of each match of prose in a Python file."""
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Call(func=ast.Attribute(value=ast.Name(id="re")), args=[first, *_]):
                 pattern = _literal(first)
-                found = pattern is not None and _WORD.search(_SYNTAX.sub(" ", pattern)) is not None
+                found = pattern is not None and _TERM.search(_SYNTAX.sub(" ", pattern)) is not None
             case ast.Call(func=ast.Attribute(value=subject, attr=method), args=[first, *_]):
                 arguments = first.elts if isinstance(first, ast.Tuple) else [first]
                 found = method in _TEXT_METHODS and any(
@@ -155,7 +156,7 @@ def matches(source: str) -> Iterator[tuple[int, str]]:
 
 
 def js_matches(source: str) -> Iterator[tuple[int, str]]:
-    """Each match of a text in a page's script: its line and its source."""
+    """Yield the line and the source of each match of prose in a script of a page."""
     for number, line in enumerate(source.splitlines(), 1):
         if not line.lstrip().startswith("//") and _JS_MATCH.search(line):
             yield number, line.strip()
@@ -178,7 +179,7 @@ def test_daemon_and_command_line_match_no_prose() -> None:
     ]
     assert not new, "read a code or a field instead (see wire/):\n" + "\n".join(new)
     gone = [place for place in ALLOWED if place not in found]
-    assert not gone, f"nothing of this kind is there any more: {gone}"
+    assert not gone, f"delete from ALLOWED: {gone}"
 
 
 def test_pages_match_no_prose() -> None:
@@ -191,7 +192,7 @@ def test_pages_match_no_prose() -> None:
     assert not found, "read a code or a field of the answer instead:\n" + "\n".join(found)
 
 
-def test_modules_of_foreign_text_are_there() -> None:
+def test_modules_of_foreign_text_exist() -> None:
     assert all((PACKAGE / name).is_file() for name in FOREIGN)
 
 
@@ -227,7 +228,7 @@ def test_a_match_of_prose_is_found(source: str) -> None:
         'if state in ("Running", "Up"): pass',
     ],
 )
-def test_codes_and_formats_are_no_prose(source: str) -> None:
+def test_codes_and_formats_are_not_prose(source: str) -> None:
     assert not list(matches(source)), source
 
 
@@ -246,14 +247,14 @@ def test_a_match_of_prose_in_a_page_is_found(source: str) -> None:
     assert list(js_matches(source)), source
 
 
-def test_codes_in_a_page_are_no_prose() -> None:
+def test_codes_in_a_page_are_not_prose() -> None:
     assert not list(
         js_matches("if ([409, 503].includes(answer.status)) retry();\nif (code === 4409) wait();")
     )
 
 
 def literal_reasons(source: str) -> Iterator[tuple[int, str]]:
-    """Each reason of a refusal that is typed as text instead of taken from an enum of `wire/`."""
+    """Yield each reason of a refusal that is a literal and not a member of an enum of `wire/`."""
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Call(func=ast.Attribute(attr="refused"), args=[first, *_]):
@@ -275,7 +276,7 @@ def test_reasons_of_refusals_are_members_of_an_enum() -> None:
     assert not found, "take the reason from an enum of wire/:\n" + "\n".join(found)
 
 
-def test_a_typed_reason_is_found() -> None:
+def test_a_literal_reason_is_found() -> None:
     assert list(literal_reasons('raise RpcError.refused("busy", "it is busy")'))
     assert list(literal_reasons('ObjectAccess("its own", owns, "not-yours")'))
     assert not list(literal_reasons('raise RpcError.refused(TransferFailure.BUSY, "it is busy")'))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Resolve each citation, such as `(reference 1.16)` or "decision 5", and each link between documents."""
+"""Citations such as `(reference 1.16)` or "decision 5", links and file names in documents."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_link_without_its_file_is_found() -> None:
     assert broken_links(TOP / "README.md", text) == ["docs/GONE.md#part", "gone.svg"]
 
 
-#: Files in backticks, with a test if one is named.
+#: A file in backticks, optionally with a test.
 NAMED_FILE = re.compile(r"`((?:[^`\s]+/)?[\w.@-]+\.(?:py|js|sh|svg|service|socket|mk|hcl|toml))(?:::(\w+))?`")
 
 

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""listApis as CloudStack's Marvin reads it: its code generator (tools/marvin/marvin/codegenerator.py) makes a
-class of each command, and its test library reads parameters of these classes that it has not set itself."""
+"""listApis for CloudStack's Marvin.
+
+Its code generator (tools/marvin/marvin/codegenerator.py) makes a class of each command, and its
+test library reads parameters of these classes without setting them first.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ import pytest_twisted
 from small_cloud import SmallCloud
 from systemvm.management.api import envelope
 
-#: Parameters and answer keys that CloudStack 4.22's smoke tests and Marvin's base.py use, of what is served.
-READ: dict[str, tuple[set[str], set[str]]] = {
+#: Parameters and response keys that CloudStack 4.22's smoke tests and Marvin's base.py use.
+USED_BY_MARVIN: dict[str, tuple[set[str], set[str]]] = {
     "deployVirtualMachine": (
         {
             "account",
@@ -64,7 +67,7 @@ async def discovered(cloud: SmallCloud) -> list[dict[str, Any]]:
     table = cloud.table.find("listApis")
     document = envelope.answer(table, await table.run(cloud.admin, {}, "192.0.2.1", "request-1"))
     text = envelope.write(document, "json").decode()
-    assert "\n" not in text, "Marvin reads one line"
+    assert "\n" not in text, "Marvin parses one line"
     body = json.loads(text)["listapisresponse"]
     assert body["count"] == len(body["api"])
     found: list[dict[str, Any]] = body["api"]
@@ -72,7 +75,7 @@ async def discovered(cloud: SmallCloud) -> list[dict[str, Any]]:
 
 
 def class_source(api: dict[str, Any]) -> str:
-    """A class as the generator writes it: descriptions in triple quotes, names as attributes."""
+    """Return the class that the generator writes: descriptions in triple quotes, names as attributes."""
     lines = [f'"""{api["description"]}"""', f"class {api['name']}Cmd:", "    def __init__(self):"]
     lines.append(f'        self.isAsync = "{str(api["isasync"]).lower()}"')
     for param in api["params"]:
@@ -100,16 +103,16 @@ async def test_client_can_be_generated_from_every_command(cloud: SmallCloud) -> 
 
 
 @pytest_twisted.ensureDeferred
-@pytest.mark.parametrize("command", sorted(READ))
-async def test_what_its_tests_read_is_declared(cloud: SmallCloud, command: str) -> None:
-    parameters, keys = READ[command]
+@pytest.mark.parametrize("command", sorted(USED_BY_MARVIN))
+async def test_keys_that_marvin_reads_are_declared(cloud: SmallCloud, command: str) -> None:
+    parameters, keys = USED_BY_MARVIN[command]
     [api] = [one for one in await discovered(cloud) if one["name"] == command]
     assert parameters <= {param["name"] for param in api["params"]}
     assert keys <= {key["name"] for key in api["response"]}
 
 
 @pytest_twisted.ensureDeferred
-async def test_types_are_cloudstacks(cloud: SmallCloud) -> None:
+async def test_parameter_types_are_those_of_cloudstack(cloud: SmallCloud) -> None:
     """Marvin joins lists with commas and numbers the entries of maps by these types."""
     known = {"string", "uuid", "boolean", "integer", "long", "date", "list", "map"}
     apis = await discovered(cloud)

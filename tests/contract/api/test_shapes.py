@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shapes of answers, compared with files: a key that changes is a promise broken to CloudStack's clients.
+"""Shapes of API responses, compared with golden files, because CloudStack's clients depend on every key.
 
-`UPDATE_GOLDENS=1 pytest tests/contract/api` writes the files anew; the difference is for a reviewer.
+`UPDATE_GOLDENS=1 pytest tests/contract/api` writes the files; review the difference.
 """
 
 from __future__ import annotations
@@ -31,26 +31,27 @@ _CHANGING = [
 ]
 
 
-def normal(value: Any) -> Any:
-    """What differs from run to run, named instead."""
+def normalize(value: Any) -> Any:
+    """Replace values that differ between runs with a placeholder."""
     if isinstance(value, dict):
-        return {key: normal(item) for key, item in value.items()}
+        return {key: normalize(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [normal(item) for item in value]
+        return [normalize(item) for item in value]
     if isinstance(value, str):
         for pattern, name in _CHANGING:
             value = pattern.sub(name, value)
     return value
 
 
-def agrees(name: str, document: dict[str, Any]) -> None:
+def check_golden(name: str, document: dict[str, Any]) -> None:
     path = GOLDENS / f"{name}.json"
     text = (
-        json.dumps(normal(json.loads(envelope.write(document, "json"))), indent=2, ensure_ascii=False) + "\n"
+        json.dumps(normalize(json.loads(envelope.write(document, "json"))), indent=2, ensure_ascii=False)
+        + "\n"
     )
     if os.environ.get("UPDATE_GOLDENS"):
         path.write_text(text)
-    assert text == path.read_text(), f"{path.name} differs; is that meant?"
+    assert text == path.read_text(), f"{path.name} differs from the response"
 
 
 async def answer(cloud: SmallCloud, command: str, **parameters: Any) -> dict[str, Any]:
@@ -83,12 +84,12 @@ async def machine(cloud: SmallCloud) -> dict[str, Any]:
         ("listApis", {"name": "createConsoleEndpoint"}),
     ],
 )
-async def test_lists(cloud: SmallCloud, command: str, parameters: dict[str, str]) -> None:
-    agrees("-".join([command, *parameters.values()]), await answer(cloud, command, **parameters))
+async def test_list_responses_match(cloud: SmallCloud, command: str, parameters: dict[str, str]) -> None:
+    check_golden("-".join([command, *parameters.values()]), await answer(cloud, command, **parameters))
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_registration(cloud: SmallCloud) -> None:
+async def test_registration_matches(cloud: SmallCloud) -> None:
     registered = await answer(
         cloud,
         "registerTemplate",
@@ -98,54 +99,58 @@ async def test_a_registration(cloud: SmallCloud) -> None:
         hypervisor="KVM",
         zoneid=cloud.zone.uuid,
     )
-    agrees("registerTemplate", registered)
+    check_golden("registerTemplate", registered)
 
 
 @pytest_twisted.ensureDeferred
-async def test_templates_and_isos_in_every_state(cloud: SmallCloud) -> None:
+async def test_templates_and_isos_in_every_state_match(cloud: SmallCloud) -> None:
     for state in DownloadState:
         cloud.add_template(state=state, name=f"template {state.value}")
         cloud.add_template(state=state, name=f"ISO {state.value}", format=ImageFormat.ISO)
-    agrees("listTemplates", await answer(cloud, "listTemplates", templatefilter="all"))
-    agrees("listIsos", await answer(cloud, "listIsos", isofilter="all"))
+    check_golden("listTemplates", await answer(cloud, "listTemplates", templatefilter="all"))
+    check_golden("listIsos", await answer(cloud, "listIsos", isofilter="all"))
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_deployment_its_job_its_machine_and_its_console(cloud: SmallCloud) -> None:
+async def test_deployment_job_vm_and_console_match(cloud: SmallCloud) -> None:
     started = await answer(cloud, "deployVirtualMachine", **await machine(cloud))
-    agrees("deployVirtualMachine", started)
+    check_golden("deployVirtualMachine", started)
     body = started["deployvirtualmachineresponse"]
     await cloud.jobs.wait(body["jobid"])
-    agrees("queryAsyncJobResult", await answer(cloud, "queryAsyncJobResult", jobid=body["jobid"]))
-    agrees("listVirtualMachines-one", await answer(cloud, "listVirtualMachines"))
-    agrees("createConsoleEndpoint", await answer(cloud, "createConsoleEndpoint", virtualmachineid=body["id"]))
+    check_golden("queryAsyncJobResult", await answer(cloud, "queryAsyncJobResult", jobid=body["jobid"]))
+    check_golden("listVirtualMachines-one", await answer(cloud, "listVirtualMachines"))
+    check_golden(
+        "createConsoleEndpoint", await answer(cloud, "createConsoleEndpoint", virtualmachineid=body["id"])
+    )
     cloud.agents.disconnect(cloud.cpvm.instance_name)
-    agrees(
+    check_golden(
         "createConsoleEndpoint-none",
         await answer(cloud, "createConsoleEndpoint", virtualmachineid=body["id"]),
     )
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_job_that_failed(cloud: SmallCloud) -> None:
+async def test_failed_job_matches(cloud: SmallCloud) -> None:
     cloud.primary.fails_with = OSError("x")
     values = await machine(cloud)
     cloud.agents.disconnect("s-1-VM")
     job = await cloud.job("stopSystemVm", id=cloud.ssvm.uuid, forced="true")
-    agrees("queryAsyncJobResult-stopSystemVm", await answer(cloud, "queryAsyncJobResult", jobid=job.uuid))
+    check_golden(
+        "queryAsyncJobResult-stopSystemVm", await answer(cloud, "queryAsyncJobResult", jobid=job.uuid)
+    )
     job = await cloud.job("deployVirtualMachine", **values)
     failed = await answer(cloud, "queryAsyncJobResult", jobid=job.uuid)
     failed["queryasyncjobresultresponse"]["jobresult"]["errortext"] = "…"
-    agrees("queryAsyncJobResult-failed", failed)
+    check_golden("queryAsyncJobResult-failed", failed)
 
 
-def test_errors_of_known_commands_and_of_none() -> None:
+def test_errors_of_known_and_unknown_commands_match() -> None:
     error = ApiError(ErrorCode.PARAMETER, "the text", "what to do")
-    agrees("error", envelope.error_answer("listZones", error))
-    agrees("error-unknown", envelope.error_answer(None, error))
+    check_golden("error", envelope.error_answer("listZones", error))
+    check_golden("error-unknown", envelope.error_answer(None, error))
 
 
-def test_the_codes_are_cloudstacks() -> None:
+def test_error_codes_are_those_of_cloudstack() -> None:
     assert {code.name: int(code) for code in ErrorCode} == {
         "MALFORMED_REQUEST": 400,
         "UNAUTHORIZED": 401,
@@ -166,7 +171,7 @@ def test_the_codes_are_cloudstacks() -> None:
 
 
 def test_every_key_of_a_list_is_described(cloud: SmallCloud) -> None:
-    """What listApis says and what lists answer come from one place; every key has a word on it."""
+    """listApis and the responses are generated from the same table."""
     for command in cloud.table:
         described = describe(command)
         assert all(key.description for key in described.response), command.name
