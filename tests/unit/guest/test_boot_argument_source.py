@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where boot arguments come from, and what is said when they do not."""
+"""Sources of the boot arguments, and errors when there are none."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def cloudstack_form(pem: str) -> str:
     return base64.b64encode(pem.replace("\n", "^").replace(" ", "~").encode()).decode()
 
 
-def test_identity_in_cloudstacks_keys() -> None:
+def test_an_identity_is_read_from_cloudstacks_keys() -> None:
     key, certificate, authority = (
         f"-----BEGIN {label}-----\nAA==\n-----END {label}-----\n"
         for label in ("PRIVATE KEY", "CERTIFICATE", "CERTIFICATE")
@@ -124,7 +124,7 @@ def test_identity_in_cloudstacks_keys() -> None:
     arguments = {
         "certificate": cloudstack_form(certificate),
         "cacertificate": cloudstack_form(authority),
-        "privatekey": cloudstack_form(key).rstrip("="),  # as upstream's parser leaves it
+        "privatekey": cloudstack_form(key).rstrip("="),  # CloudStack's parser strips the padding
     }
     assert boot_argument_source.identity_bundle(arguments) == (key + certificate + authority).encode()
     assert boot_argument_source.identity_bundle({}) is None

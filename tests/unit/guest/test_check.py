@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The staged checks: CloudStack's wording, order and exit codes."""
+"""The staged checks: CloudStack's texts, order and exit codes."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ RESOLVES, EMPTY = DnsAnswer(0, 1), DnsAnswer(0, 0)
 SERVFAIL, NXDOMAIN, REFUSED = DnsAnswer(2, 0), DnsAnswer(3, 0), DnsAnswer(5, 0)
 
 
-class World:
-    """Answers as it is told to."""
+class FakeProbes:
+    """Probes that fail for the given targets."""
 
     def __init__(
         self,
@@ -68,17 +68,17 @@ class World:
         return Probes(self.ping, self.dns, self.connect, lambda point: self.wrong, self.agent_state)
 
 
-def situation(
+def check_input(
     boot: dict[str, str] = BOOT, resolv_conf: str = RESOLV_CONF, mounts: str = MOUNTS
 ) -> CheckInput:
     return CheckInput(boot, resolv_conf, mounts)
 
 
 def test_all_good_counts_one_error_and_one_warning() -> None:
-    report = check.run(situation(), World().probes())
+    report = check.run(check_input(), FakeProbes().probes())
     text = check.text(report)
     assert check.exit_code(report) == 0
-    assert (text.count("ERROR"), text.count("WARNING")) == (1, 1)  # of the last line, as Marvin counts
+    assert (text.count("ERROR"), text.count("WARNING")) == (1, 1)  # in the last line; Marvin counts them
     assert text.splitlines()[-1] == "Tests Complete. Look for ERROR or WARNING above."
     assert "Good: Can ping DNS server 203.0.113.10" in text
     assert "Good: DNS resolves cloudstack.apache.org" in text
@@ -89,35 +89,35 @@ def test_all_good_counts_one_error_and_one_warning() -> None:
 
 
 @pytest.mark.parametrize(
-    ("world", "code", "words"),
+    ("fake", "code", "message"),
     [
-        (World(down=("ping 203.0.113.10",)), 0, "WARNING: cannot ping DNS server"),
-        (World(down=("dns 203.0.113.10",)), 0, "Good: DNS resolves"),
-        (World(down=("dns 203.0.113.10", "dns 203.0.113.11")), 2, "ERROR: DNS not resolving"),
-        (World(down=("connect 169.254.0.9",)), 4, "ERROR: Cannot connect to 169.254.0.9 port 8250"),
-        (World(agent=""), 3, "ERROR: Agent process not running"),
+        (FakeProbes(down=("ping 203.0.113.10",)), 0, "WARNING: cannot ping DNS server"),
+        (FakeProbes(down=("dns 203.0.113.10",)), 0, "Good: DNS resolves"),
+        (FakeProbes(down=("dns 203.0.113.10", "dns 203.0.113.11")), 2, "ERROR: DNS not resolving"),
+        (FakeProbes(down=("connect 169.254.0.9",)), 4, "ERROR: Cannot connect to 169.254.0.9 port 8250"),
+        (FakeProbes(agent=""), 3, "ERROR: Agent process not running"),
         (
-            World(agent="Enrolling, dialing"),
+            FakeProbes(agent="Enrolling, dialing"),
             3,
             "ERROR: Agent process is running, but not connected: Enrolling",
         ),
-        (World(wrong="Permission denied"), 0, "You need to export with norootsquash"),
+        (FakeProbes(wrong="Permission denied"), 0, "You need to export with norootsquash"),
         (
-            World(wrong="no answer in 10 s"),
+            FakeProbes(wrong="no answer in 10 s"),
             0,
             "ERROR: Cannot write to mount point /mnt/a b: no answer in 10 s",
         ),
         (
-            World(down=("dns 203.0.113.10", "dns 203.0.113.11"), agent=""),
+            FakeProbes(down=("dns 203.0.113.10", "dns 203.0.113.11"), agent=""),
             2,
             "ERROR: Agent process not running",
         ),
     ],
 )
-def test_each_fault_has_its_exit_code_and_message(world: World, code: int, words: str) -> None:
-    report = check.run(situation(), world.probes())
+def test_each_fault_has_its_exit_code_and_message(fake: FakeProbes, code: int, message: str) -> None:
+    report = check.run(check_input(), fake.probes())
     assert check.exit_code(report) == code
-    assert words in check.text(report)
+    assert message in check.text(report)
 
 
 def dns_lines(report: CheckReport) -> list[tuple[str, str]]:
@@ -125,7 +125,7 @@ def dns_lines(report: CheckReport) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("answer", "why"),
+    ("answer", "reason"),
     [
         (REFUSED, "REFUSED: the server refuses queries of this VM"),
         (SERVFAIL, "SERVFAIL: the server could not resolve the name"),
@@ -134,19 +134,19 @@ def dns_lines(report: CheckReport) -> list[tuple[str, str]]:
         (DnsAnswer(9, 0), "response code 9"),
     ],
 )
-def test_an_answer_of_the_server_does_not_mean_that_the_name_resolves(answer: DnsAnswer, why: str) -> None:
+def test_an_answer_of_the_server_does_not_mean_that_the_name_resolves(answer: DnsAnswer, reason: str) -> None:
     report = check.run(
-        situation(resolv_conf="nameserver 203.0.113.10\n"), World(dns=(answer, answer)).probes()
+        check_input(resolv_conf="nameserver 203.0.113.10\n"), FakeProbes(dns=(answer, answer)).probes()
     )
     assert dns_lines(report) == [
         ("good", "DNS server 203.0.113.10 answers"),
-        ("error", f"DNS not resolving cloudstack.apache.org: 203.0.113.10 answers {why}"),
+        ("error", f"DNS not resolving cloudstack.apache.org: 203.0.113.10 answers {reason}"),
     ]
     assert check.exit_code(report) == 2
 
 
 def test_silent_name_servers_are_errors() -> None:
-    report = check.run(situation(), World(down=tuple(f"dns {one}" for one in SERVERS)).probes())
+    report = check.run(check_input(), FakeProbes(down=tuple(f"dns {one}" for one in SERVERS)).probes())
     assert dns_lines(report) == [
         ("error", "DNS server 203.0.113.10 does not answer: no answer in 3 s"),
         ("error", "DNS server 203.0.113.11 does not answer: no answer in 3 s"),
@@ -155,20 +155,20 @@ def test_silent_name_servers_are_errors() -> None:
 
 
 def test_the_next_server_is_queried_by_a_resolvers_rules() -> None:
-    """A refusal or a failure is not believed; that there is no such name is."""
+    """NXDOMAIN is final; REFUSED and SERVFAIL are not."""
     for first in (REFUSED, SERVFAIL):
-        report = check.run(situation(), World(dns=(first, RESOLVES)).probes())
+        report = check.run(check_input(), FakeProbes(dns=(first, RESOLVES)).probes())
         assert dns_lines(report)[-1] == ("good", "DNS resolves cloudstack.apache.org")
         assert check.exit_code(report) == 0
-    report = check.run(situation(), World(dns=(NXDOMAIN, RESOLVES)).probes())
+    report = check.run(check_input(), FakeProbes(dns=(NXDOMAIN, RESOLVES)).probes())
     assert "203.0.113.10 answers NXDOMAIN" in dns_lines(report)[-1][1]
     assert check.exit_code(report) == 2
-    slow = check.run(situation(), World(down=("dns 203.0.113.10",)).probes())
+    slow = check.run(check_input(), FakeProbes(down=("dns 203.0.113.10",)).probes())
     assert [status for status, _ in dns_lines(slow)] == ["warning", "good", "good"]
 
 
 def test_a_store_that_is_not_mounted_is_an_error() -> None:
-    report = check.run(situation(mounts=""), World(down=("ping 10.12.0.2",)).probes())
+    report = check.run(check_input(mounts=""), FakeProbes(down=("ping 10.12.0.2",)).probes())
     text = check.text(report)
     assert "ERROR: Storage nfs is not currently mounted" in text
     assert "WARNING: cannot ping storage server 10.12.0.2" in text
@@ -190,20 +190,20 @@ def test_a_store_that_is_not_mounted_is_an_error() -> None:
     ],
 )
 def test_a_store_that_cannot_be_written_has_a_hint(wrong: str, hint: str) -> None:
-    report = check.run(situation(), World(wrong=wrong).probes())
+    report = check.run(check_input(), FakeProbes(wrong=wrong).probes())
     [first, _] = [step for step in report.steps if step.name == "storage"]
     assert first.text.endswith(f": {wrong}")
     assert hint in first.hint
 
 
 def test_a_console_proxy_has_no_store() -> None:
-    report = check.run(situation(BOOT | {"type": "consoleproxy"}, mounts=""), World().probes())
+    report = check.run(check_input(BOOT | {"type": "consoleproxy"}, mounts=""), FakeProbes().probes())
     names = [step.name for step in report.steps]
     assert names == ["ping", "dns", "resolve", "management", "management", "agent"]
 
 
 def test_missing_name_servers_and_hosts_are_errors() -> None:
-    report = check.run(CheckInput({"type": "consoleproxy"}, "", ""), World().probes())
+    report = check.run(CheckInput({"type": "consoleproxy"}, "", ""), FakeProbes().probes())
     assert [(step.name, step.status) for step in report.steps] == [
         ("resolve", "error"),
         ("management", "error"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The clock at boot, by what the boot arguments say."""
+"""The clock at boot, from the boot arguments."""
 
 from __future__ import annotations
 

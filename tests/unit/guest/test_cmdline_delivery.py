@@ -17,7 +17,7 @@ from systemvm.wire.boot_failure import BootFailure
 
 @pytest.fixture
 def paths(tmp_path: Path) -> GuestPaths:
-    """A machine with the guest agent's port, as the kernel and udev show it."""
+    """Return the files of a machine whose guest agent has its port."""
     paths = GuestPaths(tmp_path)
     port = paths.root / "sys/class/virtio-ports/vport1p1"
     port.mkdir(parents=True)
@@ -27,12 +27,12 @@ def paths(tmp_path: Path) -> GuestPaths:
     return paths
 
 
-def test_the_file_is_created_only_for_root_before_it_is_written(paths: GuestPaths) -> None:
+def test_the_file_is_created_with_mode_0600_before_it_is_written(paths: GuestPaths) -> None:
     modes: list[int] = []
     waits_s: list[float] = []
 
     def host_writes() -> None:
-        # as qemu-ga does: the file that it finds, opened, written and closed
+        # like qemu-ga, which opens, writes and closes the existing file
         with paths.cmdline.open("w") as file:
             modes.append(stat.S_IMODE(paths.cmdline.stat().st_mode))
             file.write("type=secstorage name=s-1-VM")
@@ -66,7 +66,7 @@ def test_an_empty_write_is_ignored(paths: GuestPaths) -> None:
         cmdline_delivery.receive(paths, write_nothing, lambda *_: None, timeout_s=0.01)
 
 
-def test_without_the_port_it_fails_at_once(tmp_path: Path) -> None:
+def test_a_machine_without_the_port_does_not_wait(tmp_path: Path) -> None:
     waits_s: list[float] = []
     with pytest.raises(BootError, match="neither the systemd credential"):
         cmdline_delivery.receive(

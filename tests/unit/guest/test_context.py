@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls to the daemon that wait for it, and are repeated until answered."""
+"""Calls to the daemon: they wait for a connection and are repeated until answered."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from systemvm.wire.role import Role
 class FakePeer:
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
-        self.told: list[tuple[str, Any]] = []
+        self.notifications: list[tuple[str, Any]] = []
 
     async def call(self, method: str, params: Any, **options: Any) -> Any:
         answer = self.answers.pop(0)
@@ -29,10 +29,10 @@ class FakePeer:
         return answer
 
     def notify(self, method: str, params: Any = None, *, replaces: str | None = None) -> None:
-        self.told.append((method, params))
+        self.notifications.append((method, params))
 
 
-class Scene:
+class Harness:
     def __init__(self) -> None:
         self.clock = Clock()
         self.peer: Any = None
@@ -55,43 +55,43 @@ class Scene:
 
 
 def test_a_call_waits_for_the_connection() -> None:
-    scene = Scene()
-    _, results = scene.call()
+    harness = Harness()
+    _, results = harness.call()
     assert results == []
-    scene.peer = FakePeer("answer")
-    scene.context.connected()
+    harness.peer = FakePeer("answer")
+    harness.context.connected()
     assert results == ["answer"]
 
 
 @pytest.mark.parametrize("code", [NOT_CONNECTED, DEADLINE])
 def test_a_call_is_repeated_until_answered(code: int) -> None:
-    scene = Scene()
-    scene.peer = FakePeer(RpcError(code, "no answer"), "answer")
-    _, results = scene.call()
+    harness = Harness()
+    harness.peer = FakePeer(RpcError(code, "no answer"), "answer")
+    _, results = harness.call()
     assert results == []
-    scene.clock.advance(1)
+    harness.clock.advance(1)
     assert results == ["answer"]
 
 
 def test_a_refusal_is_an_answer() -> None:
-    scene = Scene()
-    scene.peer = FakePeer(RpcError(REFUSED, "no"))
-    _, results = scene.call()
+    harness = Harness()
+    harness.peer = FakePeer(RpcError(REFUSED, "no"))
+    _, results = harness.call()
     assert results[0].value.code == REFUSED
 
 
 def test_a_waiting_call_can_be_cancelled() -> None:
-    scene = Scene()
-    waiting, results = scene.call()
+    harness = Harness()
+    waiting, results = harness.call()
     waiting.cancel()
     assert results[0].check(CancelledError)
-    scene.peer = FakePeer()
-    scene.context.connected()
+    harness.peer = FakePeer()
+    harness.context.connected()
 
 
 def test_notifications_need_no_daemon() -> None:
-    scene = Scene()
-    scene.context.notify_daemon("n", 1)
-    scene.peer = FakePeer()
-    scene.context.notify_daemon("n", 2)
-    assert scene.peer.told == [("n", 2)]
+    harness = Harness()
+    harness.context.notify_daemon("n", 1)
+    harness.peer = FakePeer()
+    harness.context.notify_daemon("n", 2)
+    assert harness.peer.notifications == [("n", 2)]

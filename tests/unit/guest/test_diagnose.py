@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Command lines of runDiagnostics, and what a zip of diagnostics may hold."""
+"""Command lines of runDiagnostics, and the content of a diagnostics archive."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOP = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.parametrize(
-    ("kind", "params", "words"),
+    ("kind", "params", "arguments"),
     [
         ("ping", "", ["ping", "-4", "-c", "4", "--", "192.0.2.2"]),
         ("PING6", "-c 1", ["ping", "-6", "-c", "1", "--", "192.0.2.2"]),
@@ -27,8 +27,10 @@ TOP = Path(__file__).resolve().parents[3]
         ("traceroute6", "-m5", ["traceroute", "-6", "-m5", "--", "192.0.2.2"]),
     ],
 )
-def test_the_limiting_option_is_added_unless_it_is_given(kind: str, params: str, words: list[str]) -> None:
-    assert command(DiagnosisProgram.of(kind), "192.0.2.2", params) == words
+def test_the_limiting_option_is_added_unless_it_is_given(
+    kind: str, params: str, arguments: list[str]
+) -> None:
+    assert command(DiagnosisProgram.of(kind), "192.0.2.2", params) == arguments
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,7 @@ def test_an_unknown_type_lists_the_known_ones() -> None:
         DiagnosisProgram.of("nmap")
 
 
-def test_exit_codes_are_strings_and_every_run_ends() -> None:
+def test_exit_codes_are_strings_and_a_timeout_is_124() -> None:
     assert diagnose.run(["true"])["exitcode"] == "0"
     assert diagnose.run(["false"])["exitcode"] == "1"
     assert diagnose.run(["/no/such/program"])["exitcode"] == "127"
@@ -58,7 +60,7 @@ def test_exit_codes_are_strings_and_every_run_ends() -> None:
     assert (late["exitcode"], late["stdout"]) == ("124", "")
 
 
-def test_wrong_usage_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_usage_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert diagnose.main(["run", "ping", "-f"]) == 2
     assert diagnose.main([]) == 2
     assert "usage" in capsys.readouterr().err
@@ -86,15 +88,15 @@ def root(tmp_path: Path) -> Path:
 
 ENTRIES = [
     BundleEntry("file", "etc/cloudstack-release", ("/etc/cloudstack-release",)),
-    BundleEntry("exec", "words", ("echo", "secret=canary-exec", "hello")),
+    BundleEntry("exec", "greeting", ("echo", "secret=canary-exec", "hello")),
     BundleEntry("exec", "nothing", ("/no/such/program",)),
 ]
 
 
-def test_the_whole_list_with_its_manifest(root: Path) -> None:
+def test_an_archive_has_all_entries_and_a_manifest(root: Path) -> None:
     files = unpack(diagnostics_bundle.archive([], ENTRIES, root))
-    assert set(files) == {"etc/cloudstack-release", "words", "fileinfo.txt"}
-    assert files["words"] == "secret=[redacted] hello\n"
+    assert set(files) == {"etc/cloudstack-release", "greeting", "fileinfo.txt"}
+    assert files["greeting"] == "secret=[redacted] hello\n"
     found, _, missing = files["fileinfo.txt"].partition("File Not Found!!:")
     assert "etc/cloudstack-release" in found
     assert "nothing" in missing

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sets of the appliance's firewall, from boot arguments."""
+"""Sets of the appliance's firewall, from the boot arguments."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_sets_contain_merged_networks() -> None:
             "10.96.0.0/16",
         ],  # the NIC's own /24 is inside; nft refuses overlaps
         "storage_cidr": ["10.12.0.0/24"],
-        "nfs_servers": ["10.12.0.2/32", "2001:db8:1::2/128"],  # a name is no address: closed
+        "nfs_servers": ["10.12.0.2/32", "2001:db8:1::2/128"],  # a name has no address, so it stays closed
         "ntp_servers": [],
         "dns_servers": ["203.0.113.10/32", "2001:db8::53/128"],
     }
@@ -65,7 +65,7 @@ def test_sets_contain_merged_networks() -> None:
 
 @pytest.fixture(scope="module")
 def fetch_denied() -> list[IPv4Network | IPv6Network]:
-    """What the firewall keeps the user that fetches from."""
+    """Return the networks that the firewall denies to the user of fetch."""
     return firewall.sets(network.make_plan(ARGUMENTS), ARGUMENTS)["fetch_denied"]
 
 
@@ -77,7 +77,7 @@ def fetch_denied() -> list[IPv4Network | IPv6Network]:
         "203.0.113.101", "2001:db8::5", "2001:db8:1::2",
     ],
 )  # fmt: skip
-def test_fetch_is_kept_from(address: str, fetch_denied: list[IPv4Network | IPv6Network]) -> None:
+def test_fetch_cannot_reach(address: str, fetch_denied: list[IPv4Network | IPv6Network]) -> None:
     assert any(ip_address(address) in net for net in fetch_denied)
 
 
@@ -86,7 +86,7 @@ NETWORKS = [*(net for net, _ in denied_networks.RESERVED), *denied_networks.zone
 
 @st.composite
 def addresses(draw: st.DrawFn) -> IPv4Address | IPv6Address:
-    """Any address, and often one at the edge of a denied network or its form behind NAT64."""
+    """Draw any address, often one at the edge of a denied network or of its NAT64 form."""
     if draw(st.booleans()):
         return draw(st.ip_addresses())
     net = draw(st.sampled_from(NETWORKS))
@@ -99,10 +99,10 @@ def addresses(draw: st.DrawFn) -> IPv4Address | IPv6Address:
 
 
 @given(addresses())
-def test_the_firewall_and_fetchs_own_policy_agree(
+def test_the_firewall_and_the_policy_of_fetch_agree(
     fetch_denied: list[IPv4Network | IPv6Network], address: IPv4Address | IPv6Address
 ) -> None:
-    """The one table in two places: whoever takes fetch over is held by the second."""
+    """Both use one table, and the firewall also holds when fetch is compromised."""
     of_zone = denied_networks.zone_networks(ARGUMENTS)
     policy = AddressPolicy.of_zone((str(net), what) for net, what in of_zone.items())
     denied = any(address in net for net in fetch_denied if net.version == address.version)
@@ -139,7 +139,7 @@ def test_the_appliances_declare_sets_that_are_filled(role: str, wanted: set[str]
     declared = firewall.declared_sets((APPLIANCES / role / "nftables.conf").read_text())
     assert wanted <= set(declared)
     known = set(firewall.sets(network.make_plan(ARGUMENTS), ARGUMENTS))
-    assert {name.removesuffix("6") for name in declared} <= known, "a set that nobody fills"
+    assert {name.removesuffix("6") for name in declared} <= known, "a set that is never filled"
 
 
 def test_another_console_port_is_redirected_to_ours(tmp_path: Path) -> None:

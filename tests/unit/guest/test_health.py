@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading /proc."""
+"""The health report, from /proc and systemctl."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def test_failed_units_are_cached(tmp_path: Path) -> None:
     (tmp_path / "meminfo").write_text(MEMINFO)
     (tmp_path / "loadavg").write_text("0.10 0 0 1/1 1\n")
     (tmp_path / "self/statm").write_text("9000 1200 300 1 0 500 0\n")
-    asked: list[float] = []
+    queried_at_s: list[float] = []
     now_s = [100.0]
 
     def failed_units() -> list[str]:
-        asked.append(now_s[0])
+        queried_at_s.append(now_s[0])
         return ["x.service"]
 
     source = health.HealthSource(proc=tmp_path, failed_units=failed_units, monotonic_s=lambda: now_s[0])
@@ -44,10 +44,10 @@ def test_failed_units_are_cached(tmp_path: Path) -> None:
     source.snapshot(0)
     now_s[0] += 1
     source.snapshot(0)
-    assert asked == [100.0, 701.0]
+    assert queried_at_s == [100.0, 701.0]
 
 
-def test_the_machines_slowness_is_part_of_it(tmp_path: Path) -> None:
+def test_the_report_contains_the_slowness_of_the_machine(tmp_path: Path) -> None:
     (tmp_path / "self").mkdir()
     (tmp_path / "meminfo").write_text(MEMINFO)
     (tmp_path / "loadavg").write_text("9.10 0 0 1/1 1\n")
@@ -58,6 +58,6 @@ def test_the_machines_slowness_is_part_of_it(tmp_path: Path) -> None:
     assert load == MachineLoad(20.0, 5.0, load_1min=9.1, steal=0.25, run_queue_delay=0.5, is_busy=True)
 
 
-def test_a_failing_systemctl_is_reported(monkeypatch: object) -> None:
+def test_failed_units_are_listed_by_name() -> None:
     units = health.list_failed_units()
     assert all(isinstance(unit, str) for unit in units)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which identity is used when, and what a signed certificate must be."""
+"""The identity of an agent: bootstrap, renewal, and checks of a signed certificate."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def certificate(key: Any, san: str, start: datetime = START, life: timedelta = L
 
 
 class SigningPeer:
-    """A daemon that signs what it is asked, or something else."""
+    """A daemon that signs requests, for another name, key or time if set."""
 
     def __init__(
         self, san: str = "s-1-vm.ssvm.systemvm", other_key: bool = False, start: datetime = START
@@ -73,7 +73,7 @@ def paths(tmp_path: Path) -> GuestPaths:
     return GuestPaths(tmp_path / "root", tmp_path)
 
 
-class Time:
+class FakeTime:
     def __init__(self) -> None:
         self.now = START + timedelta(hours=1)
 
@@ -89,7 +89,7 @@ def renew(identity: AgentIdentity, peer: SigningPeer) -> None:
 
 
 def test_the_bootstrap_identity_is_replaced_by_its_own(paths: GuestPaths) -> None:
-    now = Time()
+    now = FakeTime()
     identity = AgentIdentity(paths, "s-1-VM", Role.SSVM, now)
     bootstrap = identity.current()
     assert identity.due()
@@ -106,13 +106,15 @@ def test_the_bootstrap_identity_is_replaced_by_its_own(paths: GuestPaths) -> Non
     assert stat.S_IMODE(paths.own_identity.stat().st_mode) == 0o600
     assert not paths.bootstrap_identity.exists()
 
-    again = AgentIdentity(paths, "s-1-VM", Role.SSVM, now)  # the program, restarted
+    again = AgentIdentity(paths, "s-1-VM", Role.SSVM, now)  # after a restart
     assert again.current() == own
-    assert AgentIdentity(paths, "s-2-VM", Role.SSVM, now).current() == bootstrap  # another's is not used
+    assert (
+        AgentIdentity(paths, "s-2-VM", Role.SSVM, now).current() == bootstrap
+    )  # an identity of another name is not used
 
 
-def test_it_is_renewed_at_a_third_left_and_never_replaced_by_an_older_one(paths: GuestPaths) -> None:
-    now = Time()
+def test_an_identity_is_renewed_when_a_third_of_its_life_is_left(paths: GuestPaths) -> None:
+    now = FakeTime()
     identity = AgentIdentity(paths, "s-1-VM", Role.SSVM, now)
     bootstrap = identity.current()
     renew(identity, SigningPeer())
@@ -122,7 +124,7 @@ def test_it_is_renewed_at_a_third_left_and_never_replaced_by_an_older_one(paths:
     now.now = START + timedelta(days=20, minutes=1)
     assert identity.due()
     assert identity.current() == own
-    # A clock that says that all is over may be wrong; the daemon knows, so what is good longest is shown.
+    # the local clock can be wrong, so the longest valid identity is still presented to the daemon
     now.now = START + timedelta(days=31)
     assert identity.current() == own
     assert own != bootstrap
@@ -138,7 +140,7 @@ def test_it_is_renewed_at_a_third_left_and_never_replaced_by_an_older_one(paths:
     ],
 )
 def test_a_wrong_certificate_is_refused(paths: GuestPaths, peer: SigningPeer, message: str) -> None:
-    identity = AgentIdentity(paths, "s-1-VM", Role.SSVM, Time())
+    identity = AgentIdentity(paths, "s-1-VM", Role.SSVM, FakeTime())
     bootstrap = identity.current()
     with pytest.raises(ValueError, match=message):
         renew(identity, peer)
@@ -150,7 +152,7 @@ def test_an_identity_in_cloudstacks_keys_is_used(paths: GuestPaths) -> None:
     assert paths.identity_credential is not None
     bundle = paths.identity_credential.read_bytes()
     paths.identity_credential.unlink()
-    identity = AgentIdentity(paths, "s-1-VM", Role.SSVM, Time())
+    identity = AgentIdentity(paths, "s-1-VM", Role.SSVM, FakeTime())
     with pytest.raises(ValueError, match="identity is missing"):
         identity.current()
     paths.bootstrap_identity.parent.mkdir(parents=True)
@@ -163,10 +165,10 @@ def test_the_bootstrap_identity_is_erased_after_the_first_renewal(paths: GuestPa
     bundle = paths.identity_credential.read_bytes()
     paths.bootstrap_identity.parent.mkdir(parents=True)
     paths.bootstrap_identity.write_bytes(bundle)
-    identity = AgentIdentity(paths, "s-1-VM", Role.SSVM, Time())
+    identity = AgentIdentity(paths, "s-1-VM", Role.SSVM, FakeTime())
     with pytest.raises(ValueError, match="is for"):
         renew(identity, SigningPeer(san="s-9-vm.ssvm.systemvm"))
-    assert paths.bootstrap_identity.exists(), "without one of its own it is still needed"
+    assert paths.bootstrap_identity.exists(), "it is needed until a renewal succeeds"
     renew(identity, SigningPeer())
     assert not paths.bootstrap_identity.exists()
 
@@ -174,4 +176,4 @@ def test_the_bootstrap_identity_is_erased_after_the_first_renewal(paths: GuestPa
 def test_a_damaged_file_is_ignored(paths: GuestPaths) -> None:
     paths.own_identity.parent.mkdir(parents=True)
     paths.own_identity.write_text("-----BEGIN CERTIFICATE-----\nnothing\n")
-    assert AgentIdentity(paths, "s-1-VM", Role.SSVM, Time()).due()
+    assert AgentIdentity(paths, "s-1-VM", Role.SSVM, FakeTime()).due()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernel settings of each NIC: nobody on a network gives this machine addresses."""
+"""Kernel settings of each NIC."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_router_advertisements_are_ignored_on_every_nic(tmp_path: Path) -> None:
     for device in ("eth0", "eth2"):
         for name in ("accept_ra", "autoconf", "accept_redirects"):
             assert (paths.root / f"proc/sys/net/ipv6/conf/{device}/{name}").read_text() == "0"
-        # a kernel without a setting is left alone
+        # a setting that the kernel lacks is skipped
         assert not (paths.root / f"proc/sys/net/ipv4/conf/{device}/accept_redirects").exists()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""hosts and resolv.conf."""
+"""The files /etc/hosts and /etc/resolv.conf."""
 
 from __future__ import annotations
 

@@ -161,8 +161,8 @@ def test_a_wrong_mac_is_an_error() -> None:
 
 
 @given(st.ip_addresses(v=4), st.integers(1, 30), st.text(max_size=8))
-def test_every_line_is_one_command(address: IPv4Address, length: int, noise: str) -> None:
-    """Nothing of a value reaches `ip` unless it was read as an address first."""
+def test_invalid_values_cannot_add_commands(address: IPv4Address, length: int, noise: str) -> None:
+    """A value that is not an address never reaches `ip`."""
     arguments = {
         "eth0ip": str(address),
         "eth0mask": str(length),
@@ -214,9 +214,14 @@ def test_nics_are_renamed_into_the_order_of_nic_macs() -> None:
         "link set dev was-eth1 name eth0",
         "link set dev was-eth5 name eth2",
     ]  # fmt: skip
-    # a stranger that has a name of ours gets one that falls free
-    stranger = {"eth0": macs["eth0"], "eth1": macs["eth1"], "eth2": "02:00:00:00:00:99", "eth7": macs["eth2"]}
-    assert plan.renaming(stranger).splitlines() == [
+    # an unknown NIC that has one of these names gets a free one
+    unknown_nic = {
+        "eth0": macs["eth0"],
+        "eth1": macs["eth1"],
+        "eth2": "02:00:00:00:00:99",
+        "eth7": macs["eth2"],
+    }
+    assert plan.renaming(unknown_nic).splitlines() == [
         "link set dev eth7 name was-eth7", "link set dev eth2 name was-eth2",
         "link set dev was-eth7 name eth2", "link set dev was-eth2 name eth7",
     ]  # fmt: skip
@@ -224,7 +229,7 @@ def test_nics_are_renamed_into_the_order_of_nic_macs() -> None:
         plan.check_devices(macs | {"eth2": "02:00:00:00:00:77"})
 
 
-def test_dhcp_is_refused_where_it_would_be_needed() -> None:
+def test_dhcp_is_refused_for_a_nic_without_an_address() -> None:
     network.make_plan(SSVM | {"bootproto": "dhcp"})
     with pytest.raises(BootError, match="bootproto=dhcp is not supported: eth2 has no address"):
         network.make_plan(SSVM | {"bootproto": "dhcp", "eth2ip": "0.0.0.0", "eth2mask": "0.0.0.0"})
@@ -248,7 +253,7 @@ def test_stores_daemons_and_name_servers_behind_a_router_have_routes() -> None:
     }
 
 
-def test_defaultroute_and_useextdns() -> None:
+def test_defaultroute_and_useextdns_are_obeyed() -> None:
     plan = network.make_plan(SSVM | {"defaultroute": "false", "useextdns": "true"})
     assert not [route for route in plan.routes if route.destination is None]
     assert plan.name_servers == (ip_address("203.0.113.10"), ip_address("10.11.0.53"))

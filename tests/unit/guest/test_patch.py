@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A patch in a guest: what it writes, in which order, and that every way out but `keep` leads back."""
+"""A patch of the agent in a guest: install, trial, confirmation and rollback."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PROGRAM = '#!/usr/bin/python3 -IS\nimport sys\nsys.path.append("/opt/systemvm/0.
 
 
 class Guest:
-    """A root directory as the image has it, and the commands that were run in it."""
+    """A root directory like that of the image; commands are recorded."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -36,7 +36,7 @@ class Guest:
         self.commands: list[str] = []
         self.mounts: list[Path] = []
         self.failing = ""
-        self.said: list[dict[str, Any]] = []
+        self.reports: list[dict[str, Any]] = []
         lib = self.home / "0.1.0/lib"
         for name in ("systemvm/guest/old.py", "twisted/__init__.py"):
             (lib / name).parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ class Guest:
         return bundle
 
     def patch(self, verdict: str = "keep\n") -> int:
-        return run_trial(Patch(self.root, self.stage, self.run), io.StringIO(verdict), self.said.append)
+        return run_trial(Patch(self.root, self.stage, self.run), io.StringIO(verdict), self.reports.append)
 
     def versions(self) -> list[str]:
         return sorted(path.name for path in self.home.iterdir())
@@ -94,7 +94,7 @@ def guest(tmp_path: Path) -> Guest:
 
 
 def other_code(tmp_path: Path, text: str) -> Path:
-    """The same package with another word in it."""
+    """Return a copy of the package with one more module."""
     source = tmp_path / text
     for name, content in patch_bundle._files(Role.SSVM, patch_bundle.own_code()):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +106,7 @@ def other_code(tmp_path: Path, text: str) -> Path:
 def test_a_version_is_tried_before_it_is_installed(guest: Guest) -> None:
     bundle = guest.receive()
     assert guest.patch() == 0
-    assert [fact["step"] for fact in guest.said] == ["trial", "kept"]
+    assert [report["step"] for report in guest.reports] == ["trial", "kept"]
     assert (guest.home / "current").readlink() == Path(bundle.version)
     assert guest.versions() == ["0.1.0", bundle.version, "current", "novnc"]
     version = (guest.home / bundle.version / "lib/systemvm/guest/version.py").read_text()
@@ -116,7 +116,7 @@ def test_a_version_is_tried_before_it_is_installed(guest: Guest) -> None:
     assert f'"/opt/systemvm/{bundle.version}/lib"' in program.read_text()
     assert os.access(program, os.X_OK)
     theirs = [guest.home / name / "lib/twisted/__init__.py" for name in ("0.1.0", bundle.version)]
-    assert theirs[0].samefile(theirs[1]), "the packages of others take no second place"
+    assert theirs[0].samefile(theirs[1]), "packages of others are hard links"
     steps = [line for line in guest.commands if "compileall" not in line]
     assert steps == [
         f"mount --bind /opt/systemvm/{bundle.version} /opt/systemvm/0.1.0",
@@ -137,7 +137,7 @@ def test_every_resident_service_of_a_role_gets_the_new_code(role: Role) -> None:
 def test_without_the_daemons_confirmation_the_old_version_is_restored(guest: Guest, verdict: str) -> None:
     guest.receive()
     assert guest.patch(verdict) == 1
-    assert guest.said[-1]["step"] == "undone"
+    assert guest.reports[-1]["step"] == "undone"
     assert (guest.home / "current").readlink() == Path("0.1.0")
     assert guest.versions() == ["0.1.0", "current", "novnc"]
     assert guest.mounts == []
@@ -148,10 +148,10 @@ def test_an_agent_that_does_not_start_is_reported_and_undone(guest: Guest) -> No
     guest.receive()
     guest.failing = "restart systemvm-agent"
     assert guest.patch() == 1
-    [said] = guest.said
-    assert said["step"] == "undone"
-    assert said["reason"] == PatchFailure.AGENT_DOES_NOT_START.value
-    assert said["error"] == "the agent does not start: ImportError: no module named nothing"
+    [report] = guest.reports
+    assert report["step"] == "undone"
+    assert report["reason"] == PatchFailure.AGENT_DOES_NOT_START.value
+    assert report["error"] == "the agent does not start: ImportError: no module named nothing"
     assert guest.mounts == []
     assert guest.versions() == ["0.1.0", "current", "novnc"]
 
@@ -167,7 +167,7 @@ def test_a_patch_that_was_killed_in_its_trial_is_recovered(guest: Guest) -> None
     assert guest.restarts == 2
     assert (guest.home / "current").readlink() == Path("0.1.0")
     assert not (guest.home / ".new-0.2").exists()
-    assert guest.patch() == 0, "and another attempt finds its way"
+    assert guest.patch() == 0, "another attempt succeeds"
 
 
 def test_the_previous_version_is_kept_and_older_ones_are_removed(guest: Guest, tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_read_only_root_is_writable_only_during_writes(
     remounts = [line.split()[2] for line in guest.commands if "remount" in line]
     assert remounts == ["remount,rw", "remount,ro"] * 2
     first_ro = next(at for at, line in enumerate(guest.commands) if "remount,ro" in line)
-    assert "mount --bind" in guest.commands[first_ro + 1], "nothing is written while the new agent is tried"
+    assert "mount --bind" in guest.commands[first_ro + 1], "the root is read-only during the trial"
 
 
 def damage(guest: Guest) -> None:
@@ -236,7 +236,7 @@ def test_an_incomplete_bundle_changes_nothing(guest: Guest, harm: Any, text: str
 def test_a_bundle_of_the_other_role_is_refused(guest: Guest) -> None:
     guest.receive(role=Role.CPVM)
     assert guest.patch() == 1
-    assert "for role cpvm, this appliance has role ssvm" in guest.said[-1]["error"]
+    assert "for role cpvm, this appliance has role ssvm" in guest.reports[-1]["error"]
     assert guest.restarts == 0
 
 
@@ -245,7 +245,7 @@ def test_code_with_a_missing_dependency_is_refused(guest: Guest) -> None:
     for path in (guest.home / "0.1.0/lib").glob("[mM]sgspec*"):
         path.rmdir()
     assert guest.patch() == 1
-    assert "needs msgspec" in guest.said[-1]["error"]
+    assert "needs msgspec" in guest.reports[-1]["error"]
     assert guest.versions() == ["0.1.0", "current", "novnc"]
 
 
@@ -274,11 +274,11 @@ def test_an_update_of_the_agent_keeps_its_identity(guest: Guest, verdict: str) -
     paths = GuestPaths(guest.root)
     for path in (paths.own_identity, paths.bootstrap_identity, paths.ssh_host_key, paths.authorized_keys):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"whose {path.name}")
+        path.write_text(f"content of {path.name}")
         path.chmod(0o600)
 
-    def who() -> dict[str, Any]:
-        """Everything below /run but the bundle, and below /etc and /var."""
+    def files_of_guest() -> dict[str, Any]:
+        """Return the files below /run (without the bundle), /etc and /var."""
         files = [path for top in ("run", "etc", "var") for path in (guest.root / top).rglob("*")]
         return {
             str(path): (path.read_bytes(), path.stat().st_ino, path.stat().st_mtime_ns, path.stat().st_mode)
@@ -286,11 +286,11 @@ def test_an_update_of_the_agent_keeps_its_identity(guest: Guest, verdict: str) -
             if path.is_file() and guest.stage not in path.parents
         }
 
-    before = who()
+    before = files_of_guest()
     assert str(paths.own_identity) in before
     guest.receive()
     assert guest.patch(verdict) == (0 if verdict == "keep\n" else 1)
-    assert who() == before
+    assert files_of_guest() == before
 
 
 def test_reasons_in_the_file_are_those_of_the_enum() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The order of preinit's work, and its errors, with a machine that only remembers."""
+"""The steps of preinit and its errors, with system calls that are only recorded."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CMDLINE = (
 RULES = "table inet systemvm {\n set control_cidr { type ipv4_addr; flags interval; }\n}\n"
 
 
-class Remembered:
+class RecordedCalls:
     def __init__(self, *present: str) -> None:
         self.present = list(present)
         self.commands: list[tuple[str, str]] = []
@@ -47,7 +47,7 @@ class Remembered:
     def set_host_name(self, name: str) -> None:
         self.host_name = name
 
-    def machine(self) -> preinit.SystemCalls:
+    def system_calls(self) -> preinit.SystemCalls:
         return preinit.SystemCalls(self.run, self.devices, self.set_host_name, self.clock_set.append)
 
 
@@ -61,13 +61,13 @@ def paths(tmp_path: Path) -> GuestPaths:
 
 
 def test_the_firewall_is_up_before_any_address(paths: GuestPaths) -> None:
-    seen = Remembered("eth0", "eth2")
-    summary = preinit.prepare(paths, seen.machine())
-    assert [name for name, _ in seen.commands] == ["nft", "ip", "ssh-keygen"]
-    assert "control_cidr { 169.254.0.0/16 }" in seen.commands[0][1]
-    assert "address replace 203.0.113.101/24" in seen.commands[1][1]
+    calls = RecordedCalls("eth0", "eth2")
+    summary = preinit.prepare(paths, calls.system_calls())
+    assert [name for name, _ in calls.commands] == ["nft", "ip", "ssh-keygen"]
+    assert "control_cidr { 169.254.0.0/16 }" in calls.commands[0][1]
+    assert "address replace 203.0.113.101/24" in calls.commands[1][1]
     assert summary == "s-1-VM is a ssvm: eth0 169.254.3.4/16, eth2 203.0.113.101/24"
-    assert seen.host_name == paths.hostname.read_text().strip() == "s-1-VM"
+    assert calls.host_name == paths.hostname.read_text().strip() == "s-1-VM"
     assert paths.boot_up_done.read_text().strip()
     assert "hunter2" not in paths.cmd_line_json.read_text()
     assert not paths.bootstrap_identity.exists()
@@ -77,37 +77,37 @@ def test_the_identity_is_stored_only_for_the_agent(paths: GuestPaths) -> None:
     credential = paths.system_identity
     credential.parent.mkdir(parents=True)
     credential.write_bytes(b"KEY")
-    preinit.prepare(paths, Remembered("eth0", "eth2").machine())
+    preinit.prepare(paths, RecordedCalls("eth0", "eth2").system_calls())
     assert paths.bootstrap_identity.read_bytes() == b"KEY"
     assert stat.S_IMODE(paths.bootstrap_identity.stat().st_mode) == 0o600
     assert not credential.exists()
-    paths.bootstrap_identity.unlink()  # as the agent does when it has its own
-    preinit.prepare(paths, Remembered("eth0", "eth2").machine())
+    paths.bootstrap_identity.unlink()  # the agent does this after its first renewal
+    preinit.prepare(paths, RecordedCalls("eth0", "eth2").system_calls())
     assert not paths.bootstrap_identity.exists()
 
 
 def test_an_absent_nic_changes_nothing(paths: GuestPaths) -> None:
-    seen = Remembered("eth0")
+    calls = RecordedCalls("eth0")
     with pytest.raises(BootError, match="eth2") as error:
-        preinit.prepare(paths, seen.machine())
+        preinit.prepare(paths, calls.system_calls())
     assert error.value.code is BootFailure.NIC_ABSENT
-    assert [name for name, _ in seen.commands] == ["modprobe"]
+    assert [name for name, _ in calls.commands] == ["modprobe"]
     assert not paths.cmdline.exists()
     assert not paths.boot_up_done.exists()
 
 
 def test_a_missing_driver_is_loaded(paths: GuestPaths) -> None:
-    seen = Remembered("eth0")
-    seen.appears_after_modprobe = ["eth2"]
-    preinit.prepare(paths, seen.machine())
-    assert [name for name, _ in seen.commands] == ["modprobe", "nft", "ip", "ssh-keygen"]
+    calls = RecordedCalls("eth0")
+    calls.appears_after_modprobe = ["eth2"]
+    preinit.prepare(paths, calls.system_calls())
+    assert [name for name, _ in calls.commands] == ["modprobe", "nft", "ip", "ssh-keygen"]
 
 
 def test_the_mark_of_an_earlier_boot_is_removed(paths: GuestPaths) -> None:
     paths.cache.mkdir(parents=True)
     paths.boot_up_done.write_text("yesterday")
     with pytest.raises(BootError):
-        preinit.prepare(paths, Remembered().machine())
+        preinit.prepare(paths, RecordedCalls().system_calls())
     assert not paths.boot_up_done.exists()
 
 
@@ -140,18 +140,18 @@ def test_exit_codes_are_those_of_the_reason(
     assert capsys.readouterr().err.startswith("systemvm-preinit: ")
 
 
-def test_wrong_usage() -> None:
+def test_invalid_usage_exits_with_2() -> None:
     assert preinit.main(["--help"]) == 2
 
 
-def test_only_a_few_modules_are_imported() -> None:
-    """Each costs tens of milliseconds of every emulated boot."""
+def test_preinit_does_not_import_large_modules() -> None:
+    """Each import costs tens of milliseconds of an emulated boot."""
     program = "import sys, systemvm.guest.preinit; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30
     )
     loaded = set(done.stdout.split())
-    dear = {
+    expensive = {
         "attr",
         "attrs",
         "msgspec",
@@ -163,7 +163,7 @@ def test_only_a_few_modules_are_imported() -> None:
         "dataclasses",
         "inspect",
     }
-    assert not loaded & dear
+    assert not loaded & expensive
 
 
 def test_nics_are_renamed_first_and_unknown_keys_are_reported(paths: GuestPaths) -> None:
@@ -172,53 +172,53 @@ def test_nics_are_renamed_first_and_unknown_keys_are_reported(paths: GuestPaths)
     (paths.credentials / boot_arguments.CMDLINE_CREDENTIAL).write_text(
         f"{CMDLINE} nic_macs={macs} gatway=203.0.113.1"
     )
-    seen = Remembered("eth0", "eth2")
+    calls = RecordedCalls("eth0", "eth2")
     order = [{"eth0": "02:00:00:00:00:02", "eth2": "02:00:00:00:00:00"}]
     order.append({"eth2": "02:00:00:00:00:02", "eth0": "02:00:00:00:00:00"})
-    machine = seen.machine()._replace(devices=lambda: order.pop(0))
+    machine = calls.system_calls()._replace(devices=lambda: order.pop(0))
     summary = preinit.prepare(paths, machine)
-    assert seen.commands[0] == ("ip", (
+    assert calls.commands[0] == ("ip", (
         "link set dev eth2 name was-eth2\nlink set dev eth0 name was-eth0\n"
         "link set dev was-eth2 name eth0\nlink set dev was-eth0 name eth2\n"
     ))  # fmt: skip
     assert summary.endswith("; ignored unknown keys: gatway")
 
 
-def test_it_waits_for_a_host_that_writes_the_file(
+def test_preinit_waits_for_a_host_that_writes_the_file(
     paths: GuestPaths, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = GuestPaths(paths.root)  # no credential
-    port = given.root / "sys/class/virtio-ports/vport1p1"
+    without_credential = GuestPaths(paths.root)
+    port = without_credential.root / "sys/class/virtio-ports/vport1p1"
     port.mkdir(parents=True)
     (port / "name").write_text(cmdline_delivery.PORT)
-    (given.root / "dev/virtio-ports").mkdir(parents=True)
-    (given.root / "dev/virtio-ports" / cmdline_delivery.PORT).touch()
-    seen = Remembered("eth0", "eth2")
+    (without_credential.root / "dev/virtio-ports").mkdir(parents=True)
+    (without_credential.root / "dev/virtio-ports" / cmdline_delivery.PORT).touch()
+    calls = RecordedCalls("eth0", "eth2")
 
     def run(command: list[str], text: str) -> None:
-        seen.run(command, text)
+        calls.run(command, text)
         if command[0] == "systemctl":
-            given.cmdline.write_text(CMDLINE)
+            without_credential.cmdline.write_text(CMDLINE)
 
-    preinit.prepare(given, seen.machine()._replace(run=run))
-    assert [name for name, _ in seen.commands] == ["systemctl", "nft", "ip", "ssh-keygen"]
+    preinit.prepare(without_credential, calls.system_calls()._replace(run=run))
+    assert [name for name, _ in calls.commands] == ["systemctl", "nft", "ip", "ssh-keygen"]
     assert f"REASON={BootFailure.AWAITING_BOOT_ARGUMENTS.value}" in capsys.readouterr().err
 
 
 def test_the_time_in_a_file_counts_from_its_modification(paths: GuestPaths) -> None:
-    given = GuestPaths(paths.root)  # no credential
-    given.cache.mkdir(parents=True)
+    without_credential = GuestPaths(paths.root)
+    without_credential.cache.mkdir(parents=True)
     true_s = time.time() + 86400
-    given.cmdline.write_text(f"{CMDLINE} clock={true_s:.0f}")
-    os.utime(given.cmdline, (time.time() - 30, time.time() - 30))
-    seen = Remembered("eth0", "eth2")
-    assert "its clock was wrong by -864" in preinit.prepare(given, seen.machine())
-    [set_to_s] = seen.clock_set
+    without_credential.cmdline.write_text(f"{CMDLINE} clock={true_s:.0f}")
+    os.utime(without_credential.cmdline, (time.time() - 30, time.time() - 30))
+    calls = RecordedCalls("eth0", "eth2")
+    assert "its clock was wrong by -864" in preinit.prepare(without_credential, calls.system_calls())
+    [set_to_s] = calls.clock_set
     assert true_s + 29 < set_to_s < true_s + 630
-    # run again, it finds arguments without a time, and leaves the clock alone
-    assert "clock=" not in given.cmdline.read_text()
-    preinit.prepare(given, seen.machine())
-    assert seen.clock_set == [set_to_s]
+    # the stored arguments have no time, so a second run does not set the clock
+    assert "clock=" not in without_credential.cmdline.read_text()
+    preinit.prepare(without_credential, calls.system_calls())
+    assert calls.clock_set == [set_to_s]
 
 
 def test_a_clock_that_cannot_be_set_is_reported(paths: GuestPaths) -> None:
@@ -228,5 +228,5 @@ def test_a_clock_that_cannot_be_set_is_reported(paths: GuestPaths) -> None:
     def refuse(unix_s: float) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    summary = preinit.prepare(paths, Remembered("eth0", "eth2").machine()._replace(set_clock=refuse))
+    summary = preinit.prepare(paths, RecordedCalls("eth0", "eth2").system_calls()._replace(set_clock=refuse))
     assert "s and cannot be set: [Errno 1] Operation not permitted" in summary

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Probes end in time."""
+"""The write probe of a mount point."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_writable_directory_is_unchanged(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_error_is_returned(tmp_path: Path) -> None:
+def test_the_error_of_the_write_is_returned(tmp_path: Path) -> None:
     assert probes.write_file(tmp_path / "absent") == os.strerror(errno.ENOENT)
 
 

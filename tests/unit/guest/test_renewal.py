@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When a certificate is renewed, and how often it is tried when that fails."""
+"""Renewal of the certificate, and its retries."""
 
 from __future__ import annotations
 
@@ -15,102 +15,102 @@ from systemvm.rpc.core.method import Call, Caller
 from systemvm.service.backoff import Backoff
 
 
-class Identity:
-    """Due until it was renewed; fails as long as `fails_with` says so."""
+class FakeIdentity:
+    """An identity that is due until renewed; `fails_with` is raised."""
 
     def __init__(self) -> None:
         self.is_due = True
         self.fails_with: Exception | None = None
-        self.asked: list[Any] = []
+        self.peers: list[Any] = []
 
     def due(self) -> bool:
         return self.is_due
 
     async def renew(self, peer: Any) -> None:
-        self.asked.append(peer)
+        self.peers.append(peer)
         if self.fails_with is not None:
             raise self.fails_with
         self.is_due = False
 
 
-class World:
+class Harness:
     def __init__(self) -> None:
         self.clock = Clock()
-        self.identity = Identity()
+        self.identity = FakeIdentity()
         self.peer: Any = "the daemon"
-        self.told: list[str] = []
-        # the longest of each range of waits
+        self.problems: list[str] = []
+        # without jitter: the longest wait of each range
         backoff = Backoff(first_s=RETRY_FIRST_S, last_s=RETRY_LAST_S, uniform=lambda low, high: high)
-        self.renewal = Renewal(self.clock, self.identity, lambda: self.peer, self.tell, backoff)
+        self.renewal = Renewal(self.clock, self.identity, lambda: self.peer, self.report, backoff)
         self.renewal.start()
 
-    def tell(self) -> None:
-        self.told.append(self.renewal.problem)
+    def report(self) -> None:
+        self.problems.append(self.renewal.problem)
 
     def waits_s(self) -> list[float]:
-        """Of what is scheduled beside the hourly look."""
+        """Return the waits of all timers but the hourly check."""
         calls = sorted(call.getTime() - self.clock.seconds() for call in self.clock.getDelayedCalls())
         return calls[:-1]
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def harness() -> Harness:
+    return Harness()
 
 
-def test_nothing_is_requested_before_it_is_due_or_without_a_connection(world: World) -> None:
-    world.identity.is_due = False
-    world.renewal.check()
-    world.identity.is_due, world.peer = True, None
-    world.clock.advance(CHECK_INTERVAL_S)
-    assert world.identity.asked == []
-    world.peer = "the daemon"
-    world.clock.advance(CHECK_INTERVAL_S)
-    assert world.identity.asked == ["the daemon"]
-    assert world.told == [""]
+def test_nothing_is_requested_before_it_is_due_or_without_a_connection(harness: Harness) -> None:
+    harness.identity.is_due = False
+    harness.renewal.check()
+    harness.identity.is_due, harness.peer = True, None
+    harness.clock.advance(CHECK_INTERVAL_S)
+    assert harness.identity.peers == []
+    harness.peer = "the daemon"
+    harness.clock.advance(CHECK_INTERVAL_S)
+    assert harness.identity.peers == ["the daemon"]
+    assert harness.problems == [""]
 
 
 @pytest.mark.parametrize("error", [RpcError(REFUSED, "not for this key"), ValueError("not for this key")])
-def test_a_failure_is_reported_and_retried_with_backoff(world: World, error: Exception) -> None:
-    world.identity.fails_with = error
-    world.renewal.check()
-    assert world.told == ["cannot renew the certificate: not for this key; next attempt in 60 s"]
+def test_a_failure_is_reported_and_retried_with_backoff(harness: Harness, error: Exception) -> None:
+    harness.identity.fails_with = error
+    harness.renewal.check()
+    assert harness.problems == ["cannot renew the certificate: not for this key; next attempt in 60 s"]
     waits = []
     for _ in range(8):
-        [wait_s] = world.waits_s()
+        [wait_s] = harness.waits_s()
         waits.append(wait_s)
-        before = len(world.identity.asked)
-        world.clock.advance(wait_s)
-        assert len(world.identity.asked) > before
+        before = len(harness.identity.peers)
+        harness.clock.advance(wait_s)
+        assert len(harness.identity.peers) > before
     assert waits[:5] == [60, 120, 240, 480, 960]
     assert max(waits) <= RETRY_LAST_S
-    world.identity.fails_with = None
-    world.renewal.check()
-    assert world.renewal.problem == world.told[-1] == ""
-    assert world.waits_s() == []
-    world.identity.is_due, world.identity.fails_with = True, error
-    world.renewal.check()
-    assert world.waits_s() == [60], "it begins with the shortest wait again"
+    harness.identity.fails_with = None
+    harness.renewal.check()
+    assert harness.renewal.problem == harness.problems[-1] == ""
+    assert harness.waits_s() == []
+    harness.identity.is_due, harness.identity.fails_with = True, error
+    harness.renewal.check()
+    assert harness.waits_s() == [60], "the backoff was reset"
 
 
-def test_a_renewal_on_request_clears_the_problem(world: World) -> None:
-    world.identity.fails_with = ValueError("it is for another key")
-    world.renewal.check()
+def test_a_renewal_on_request_clears_the_problem(harness: Harness) -> None:
+    harness.identity.fails_with = ValueError("it is for another key")
+    harness.renewal.check()
     peer: Any = object()
     call = Call(Caller("host", "management"), "r", peer)
     refused: list[Any] = []
-    Deferred.fromCoroutine(world.renewal.on_request(call, None)).addErrback(refused.append)
+    Deferred.fromCoroutine(harness.renewal.on_request(call, None)).addErrback(refused.append)
     assert refused[0].value.reason == "not-renewed"
-    assert world.renewal.problem, "it is still tried again"
-    world.identity.fails_with, world.identity.is_due = None, False
-    Deferred.fromCoroutine(world.renewal.on_request(call, None))
-    assert world.identity.asked[-1] is peer
-    assert world.renewal.problem == ""
-    assert world.waits_s() == []
+    assert harness.renewal.problem, "it is still retried"
+    harness.identity.fails_with, harness.identity.is_due = None, False
+    Deferred.fromCoroutine(harness.renewal.on_request(call, None))
+    assert harness.identity.peers[-1] is peer
+    assert harness.renewal.problem == ""
+    assert harness.waits_s() == []
 
 
-def test_a_stop_cancels_everything(world: World) -> None:
-    world.identity.fails_with = ValueError("no")
-    world.renewal.check()
-    world.renewal.stop()
-    assert world.clock.getDelayedCalls() == []
+def test_stop_cancels_all_timers(harness: Harness) -> None:
+    harness.identity.fails_with = ValueError("no")
+    harness.renewal.check()
+    harness.renewal.stop()
+    assert harness.clock.getDelayedCalls() == []

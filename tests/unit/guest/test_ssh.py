@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operators' ssh: whose key, which address, which host key."""
+"""SSH for operators: authorized key, listen address and host key."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_sshd_listens_on_management_without_a_control_address() -> None:
         ssh.listen_conf(network.make_plan({"eth0ip": "0.0.0.0"}))
 
 
-def test_a_host_key_is_made_once(tmp_path: Path) -> None:
+def test_a_host_key_is_generated_once(tmp_path: Path) -> None:
     paths = GuestPaths(tmp_path)
     commands: list[list[str]] = []
 
@@ -74,7 +74,7 @@ def test_a_host_key_is_made_once(tmp_path: Path) -> None:
     ]
 
 
-def test_half_a_host_key_is_replaced(tmp_path: Path) -> None:
+def test_an_incomplete_host_key_is_replaced(tmp_path: Path) -> None:
     paths = GuestPaths(tmp_path)
     paths.ssh_host_key.parent.mkdir(parents=True)
     paths.ssh_host_key.write_text("")

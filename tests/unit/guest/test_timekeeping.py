@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose time a system VM keeps."""
+"""NTP servers of a system VM."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_servers_by_name_and_by_address_of_both_families(tmp_path: Path) -> None
     timekeeping.install({"ntpserverlist": "0.pool.example,192.0.2.1,2001:db8::123"}, paths)
     assert "NTP=0.pool.example 192.0.2.1 2001:db8::123\n" in paths.time_servers.read_text()
     timekeeping.install({}, paths)
-    assert not paths.time_servers.exists(), "the unit starts only where this file is"
+    assert not paths.time_servers.exists(), "the unit starts only if the file exists"
 
 
 @pytest.mark.parametrize("value", ["a b", "-x", "pool;reboot", "[Time]"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An accelerator is believed only when the CPU can do it too."""
+"""The choice of an accelerator, and timeouts that scale with it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from systemvm.service.slowness import MAX_SCALE
     [
         ("fpu vmx sse", True, Accelerator.KVM),
         ("fpu svm sse", True, Accelerator.KVM),
-        ("fpu sse", True, Accelerator.TCG),  # a device that opens and hangs every guest
+        ("fpu sse", True, Accelerator.TCG),  # /dev/kvm opens, but every guest would hang
         ("fpu vmx", False, Accelerator.TCG),
     ],
 )
@@ -43,7 +43,7 @@ def test_a_configured_accelerator_is_not_probed() -> None:
         (Accelerator.TCG, 30.0, MAX_SCALE),
     ],
 )
-def test_waits_for_guests_scale_with_emulation_and_slowness(
+def test_guest_timeouts_scale_with_emulation_and_slowness(
     accelerator: Accelerator, host: float, scale: float
 ) -> None:
     assert GuestTimeoutScale(accelerator, lambda: host)() == scale

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Architectures: their names, and what another one changes of QEMU's command line."""
+"""Architectures: their names, and QEMU's command line for each."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def test_an_arm_vm_has_its_board_firmware_and_devices(tmp_path: Path) -> None:
         vnc=VncSpec("10.11.0.1", 0, "x"), arch=Architecture.ARM64,
     )  # fmt: skip
     channels = qemu_arguments.InheritedDescriptors(3, None, [], 4, [], 5901)
-    words = qemu_arguments.command_line(spec, spec.arch.qemu, Accelerator.TCG, channels)
-    assert words[0] == "qemu-system-aarch64"
-    assert words[words.index("-machine") + 1] == "virt"
-    assert words[words.index("-bios") + 1].endswith("QEMU_EFI.fd")
-    text = " ".join(words)
+    arguments = qemu_arguments.command_line(spec, spec.arch.qemu, Accelerator.TCG, channels)
+    assert arguments[0] == "qemu-system-aarch64"
+    assert arguments[arguments.index("-machine") + 1] == "virt"
+    assert arguments[arguments.index("-bios") + 1].endswith("QEMU_EFI.fd")
+    text = " ".join(arguments)
     assert "scsi-cd,bus=scsi0.0,drive=cd0" in text
     assert "usb-kbd" in text  # a board without PS/2
     assert "ide" not in text.replace("side", "")

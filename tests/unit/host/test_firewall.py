@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The firewall's text; what it does to packets is an integration test's matter."""
+"""The text of the host's ruleset; integration tests check its effect on packets."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_guest_cannot_use_addresses_of_its_host_or_another_network() -> None:
     assert 'iifname { "cloudbr1", "cloudbr0" } ip saddr 169.254.0.0/16 drop' in lines
 
 
-def test_control_ends_with_a_drop_after_its_one_port() -> None:
+def test_the_control_network_reaches_only_the_control_port() -> None:
     lines = [
         line for line in rules(firewall.ruleset(NETWORKS), "input") if line.startswith('iifname "cloud0"')
     ]

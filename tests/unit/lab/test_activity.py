@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signs that a program is at work."""
+"""Measures of a program's activity: CPU time and bytes written."""
 
 from __future__ import annotations
 

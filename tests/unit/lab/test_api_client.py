@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lab's client signs as the daemon verifies."""
+"""Request signatures of the lab's API client."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from systemvm.lab.api_client import ApiClient
 from systemvm.management.api import signature
 
 
-def test_the_signature_is_cloudstacks() -> None:
+def test_the_signature_is_accepted_by_the_daemon() -> None:
     query = {
         "command": "registerTemplate",
         "url": "https://images.example.test/tiny image~1.qcow2?a=b&c=*",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands: what they say comes back, and what goes wrong is said in their words."""
+"""External commands: output, errors and timeouts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from systemvm.lab.commands import run
 from systemvm.lab.errors import LabError
 
 
-def test_output_input_and_environment() -> None:
+def test_a_command_receives_input_and_environment() -> None:
     assert run("cat", stdin="a\nb\n") == "a\nb\n"
     assert run("/usr/bin/env", environment={"ONLY": "this"}) == "ONLY=this\n"
 

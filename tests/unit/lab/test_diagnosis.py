@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a wait of the lab prints of the daemon's explanation."""
+"""The daemon's explanation, as the lab prints it during a wait."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ ANSWER = {
 
 
 def test_reason_hint_and_the_end_of_each_finding_are_returned(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
+    calls: list[Any] = []
 
-    def answer(*words: Any, **named: Any) -> dict[str, Any]:
-        asked.append(words)
+    def answer(*arguments: Any, **named: Any) -> dict[str, Any]:
+        calls.append(arguments)
         return ANSWER
 
     monkeypatch.setattr(diagnosis, "unix_call", answer)
@@ -41,19 +41,19 @@ def test_reason_hint_and_the_end_of_each_finding_are_returned(monkeypatch: pytes
         *("journal: 3", "  4", "  5", "  6", "  7", "  8"),
         "still checking inside the machine",
     ]
-    assert asked == [(SOCKET, "system_vm.why", {"name": "s-1-VM"})]
+    assert calls == [(SOCKET, "system_vm.why", {"name": "s-1-VM"})]
 
 
 def test_a_busy_daemon_is_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def late(*words: Any, **named: Any) -> None:
+    def late(*arguments: Any, **named: Any) -> None:
         raise RpcError(DEADLINE, "no answer within 30 s")
 
     monkeypatch.setattr(diagnosis, "unix_call", late)
-    said = diagnosis.why(SOCKET, "s-1-VM")
-    assert said == 's-1-VM: no answer within 30 s; run "systemvm system-vm why s-1-VM"'
+    text = diagnosis.why(SOCKET, "s-1-VM")
+    assert text == 's-1-VM: no answer within 30 s; run "systemvm system-vm why s-1-VM"'
 
 
-def test_a_template_with_and_without_a_status() -> None:
+def test_a_template_is_described_with_and_without_a_status() -> None:
     assert list(diagnosis.of_template({"name": "tiny", "status": "", "hint": "busy"})) == [
         "tiny: the download has not started", "hint: busy",
     ]  # fmt: skip

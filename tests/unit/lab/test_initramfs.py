@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The initramfs archive; tests/integration/test_lab_initramfs.py reads it by cpio."""
+"""The initramfs archive; tests/integration/test_lab_initramfs.py unpacks it with cpio."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One lab a root."""
+"""The lock that allows one lab per root directory."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import sys, signal
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 from pathlib import Path
 from systemvm.lab.lab_lock import LabLock
-ownership = LabLock(Path(sys.argv[1]))
-ownership.acquire()
+lock = LabLock(Path(sys.argv[1]))
+lock.acquire()
 print("held", flush=True)
 signal.sigwait({signal.SIGTERM})
 """
@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "lab" / "lock"
 
 
-def test_the_second_process_learns_the_id_of_the_first(path: Path) -> None:
+def test_the_second_process_is_refused_with_the_pid_of_the_first(path: Path) -> None:
     first, second = LabLock(path), LabLock(path)
     first.acquire()
     with pytest.raises(LabError, match=rf"\(pid {os.getpid()}\)"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that is missing is said at once."""
+"""Requirements of the lab that are missing on this machine."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def test_programs_are_not_required_before_the_installation(
     assert not any("no-such-program" in line for line in preflight.missing(tmp_path, [], installed=False))
 
 
-def test_it_runs_without_anything_installed(tmp_path: Path) -> None:
-    """As `make run` may call it before there is a virtual environment: isolated, by path."""
+def test_preflight_runs_with_the_standard_library_only(tmp_path: Path) -> None:
+    """`make run` calls it by path before a virtual environment exists."""
     done = subprocess.run(
         [sys.executable, "-I", "-S", preflight.__file__, str(tmp_path)],
         capture_output=True, text=True, timeout=30, check=False,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sample machine: deployed once its template is Ready, and left to the operator when that failed."""
+"""The sample VM: deployed once its template is Ready, and not again after a failure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ READY = {"id": "t", "name": "tiny", "zoneid": "z", "isready": True, "status": "D
 
 
 class FakeApi:
-    """Answers from lists that a test fills, and remembers what it was told to do."""
+    """An API that returns the lists of a test and records the commands."""
 
     def __init__(self) -> None:
         self.templates: list[dict[str, Any]] = []
@@ -57,7 +57,7 @@ class FakeCloud:
     def wait(
         self, look: Callable[[], WaitState[Any]], explain: Callable[[], str], step: Any, *, late_s: float
     ) -> Any:
-        """Three looks, and whatever the last one raises."""
+        """Look three times."""
         for _ in range(3):
             if self.daemon_ended:
                 raise EndedError("the daemon ended")
@@ -70,7 +70,7 @@ def cloud() -> Any:
     return FakeCloud()
 
 
-def test_it_waits_for_its_template_and_is_deployed_once(cloud: Any) -> None:
+def test_a_sample_waits_for_its_template_and_is_deployed_once(cloud: Any) -> None:
     sample = VmSample(cloud)
     assert sample.look().detail == "template tiny"
     cloud.api.templates = [READY | {"isready": False}]
@@ -99,8 +99,7 @@ def test_a_vm_of_an_earlier_run_is_started(cloud: Any, state: str, command: list
 def test_a_failure_is_reported_once_with_its_reason(cloud: Any) -> None:
     cloud.api.templates = [READY]
     cloud.api.job_error = "no memory is left"
-    told = NullReporter()
-    samples = SampleSet(cloud, told)
+    samples = SampleSet(cloud, NullReporter())
     samples.create_all()
     assert list(samples.missing) == ["VM hello (a linked clone)"]
     assert "no memory is left" in samples.missing["VM hello (a linked clone)"]

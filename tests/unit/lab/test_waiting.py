@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When a lab's wait explains itself, when it goes on, and when it ends."""
+"""Waits of the lab: explanations, progress, hangs and ends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from systemvm.lab.waiting import (
 )
 
 
-class Time:
+class FakeTime:
     def __init__(self) -> None:
         self.now_s = 1000.0
 
@@ -30,10 +30,10 @@ class Time:
         self.now_s += duration_s
 
 
-class Shown:
-    """A step that remembers what it was told, and when."""
+class FakeStep:
+    """A step that records details and explanations with their times."""
 
-    def __init__(self, time: Time) -> None:
+    def __init__(self, time: FakeTime) -> None:
         self._time = time
         self.details: list[str] = []
         self.explained: list[tuple[float, str]] = []
@@ -45,69 +45,69 @@ class Shown:
         self.explained.append((self._time.now_s - 1000.0, text))
 
 
-class World:
+class Harness:
     def __init__(self) -> None:
-        self.time = Time()
-        self.shown = Shown(self.time)
+        self.time = FakeTime()
+        self.step = FakeStep(self.time)
 
     @property
     def elapsed_s(self) -> float:
         return self.time.now_s - 1000.0
 
     def wait(self, look: Callable[[], WaitState[str]], **limits: float) -> Any:
-        return wait_for(look, self.shown, lambda: "the NFS server hangs", clock=self.time, **limits)
+        return wait_for(look, self.step, lambda: "the NFS server hangs", clock=self.time, **limits)
 
 
 def test_a_wait_with_progress_continues_without_output() -> None:
-    world = World()
+    harness = Harness()
 
-    def look() -> WaitState[str]:
-        minute = world.elapsed_s // 50
+    def poll() -> WaitState[str]:
+        minute = harness.elapsed_s // 50
         return WaitState(f"minute {minute}", result="done" if minute > 200 else None, progress=minute)
 
-    assert world.wait(look, late_s=60, hang_s=60) == "done"
-    assert world.elapsed_s > 10_000
-    assert world.shown.explained == []
+    assert harness.wait(poll, late_s=60, hang_s=60) == "done"
+    assert harness.elapsed_s > 10_000
+    assert harness.step.explained == []
 
 
 def test_a_minute_without_progress_is_explained_and_the_wait_continues() -> None:
-    world = World()
-    look = lambda: WaitState("its SSVM", result="done" if world.elapsed_s > 4000 else None)  # noqa: E731
-    assert world.wait(look) == "done"
-    times = [when_s for when_s, _ in world.shown.explained]
+    harness = Harness()
+    poll = lambda: WaitState("its SSVM", result="done" if harness.elapsed_s > 4000 else None)  # noqa: E731
+    assert harness.wait(poll) == "done"
+    times = [when_s for when_s, _ in harness.step.explained]
     assert times[0] == EXPLAIN_AFTER_S
     gaps = [after - before for before, after in pairwise(times)]
     assert gaps == sorted(gaps) and gaps[-1] == EXPLAIN_AT_MOST_EVERY_S
-    assert world.shown.explained[0][1] == "no progress for 60 s\nthe NFS server hangs"
+    assert harness.step.explained[0][1] == "no progress for 60 s\nthe NFS server hangs"
 
 
 def test_progress_restarts_the_minute() -> None:
-    world = World()
+    harness = Harness()
 
-    def look() -> WaitState[str]:
-        result = "y" if world.elapsed_s > 130 else None
-        return WaitState("x", result=result, progress=world.elapsed_s > 30)
+    def poll() -> WaitState[str]:
+        result = "y" if harness.elapsed_s > 130 else None
+        return WaitState("x", result=result, progress=harness.elapsed_s > 30)
 
-    world.wait(look)
-    assert [when_s for when_s, _ in world.shown.explained] == [31 + EXPLAIN_AFTER_S]
+    harness.wait(poll)
+    assert [when_s for when_s, _ in harness.step.explained] == [31 + EXPLAIN_AFTER_S]
 
 
 def test_work_without_progress_is_late_and_not_hung() -> None:
-    world = World()
+    harness = Harness()
     with pytest.raises(StalledError, match="no progress for 120 s: x\nhint: the NFS server hangs"):
-        world.wait(lambda: WaitState("x", activity=world.elapsed_s), late_s=120, hang_s=60)
+        harness.wait(lambda: WaitState("x", activity=harness.elapsed_s), late_s=120, hang_s=60)
     with pytest.raises(StalledError, match="no progress for 60 s"):
-        world.wait(lambda: WaitState("x"), late_s=120, hang_s=60)
+        harness.wait(lambda: WaitState("x"), late_s=120, hang_s=60)
 
 
 def test_an_unreachable_api_is_waited_for_and_an_ended_program_is_not() -> None:
-    world = World()
+    harness = Harness()
 
-    def look() -> WaitState[str]:
-        if world.elapsed_s < 30:
+    def poll() -> WaitState[str]:
+        if harness.elapsed_s < 30:
             raise TimeoutError("timed out")
         raise EndedError("the daemon ended")
 
     with pytest.raises(EndedError, match="the daemon ended"):
-        world.wait(look)
-    assert world.shown.details[0] == "an answer of the API (timed out)"
+        harness.wait(poll)
+    assert harness.step.details[0] == "an answer of the API (timed out)"

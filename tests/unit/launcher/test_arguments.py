@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is started as QEMU's user: a machine in the sandbox, and nothing else."""
+"""The command lines that the launcher starts as QEMU's user: only QEMU in its sandbox."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def test_an_allowed_command_line_is_returned_unchanged() -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "why"),
+    ("argv", "message"),
     [
         ([], "list of at most 400 strings"),
         (["/bin/sh", "-c", "id"], "is not QEMU"),
         (["/usr/bin/qemu-system-x86_64", *MACHINE[1:]], "is not QEMU"),
-        ([word for word in MACHINE if word not in ("-sandbox", SANDBOX)], "is missing: -sandbox"),
+        ([argument for argument in MACHINE if argument not in ("-sandbox", SANDBOX)], "is missing: -sandbox"),
         ([MACHINE[0], "-uuid", "x", "-sandbox", "off"], "not allowed: -sandbox 'off'"),
         ([MACHINE[0], *MACHINE[3:]], "is missing: -uuid"),
         ([*MACHINE, "-sandbox", "on,spawn=allow"], "is not allowed"),
@@ -41,6 +41,6 @@ def test_an_allowed_command_line_is_returned_unchanged() -> None:
         ([*MACHINE, *("-append", "x") * 300], "list of at most 400 strings"),
     ],
 )
-def test_anything_else_is_refused(argv: list[object], why: str) -> None:
-    with pytest.raises(RefusedError, match=why):
+def test_anything_else_is_refused(argv: list[object], message: str) -> None:
+    with pytest.raises(RefusedError, match=message):
         check(argv)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A build whose machine's kernel crashed under an emulator is begun once more; any other failure is one."""
+"""A build is repeated once after a kernel panic of its VM, and after no other failure."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ import bake  # noqa: E402
 CRASH = b"[  143.6] Oops: double fault\n[  143.7] Kernel panic - not syncing: Fatal exception in interrupt\n"
 
 
-class Packer:
-    """Fails as often as it is told to; `says` is what its machine writes to its serial console."""
+class FakePacker:
+    """A Packer that fails `failures` times after its VM wrote `console` to the serial log."""
 
-    def __init__(self, work: Path, failures: int, says: bytes) -> None:
-        self.work, self.failures, self.says = work, failures, says
+    def __init__(self, work: Path, failures: int, console: bytes) -> None:
+        self.work, self.failures, self.console = work, failures, console
         self.runs = 0
 
-    def __call__(self, *words: Any, log: Path, show: Any) -> None:
+    def __call__(self, *arguments: Any, log: Path, show: Any) -> None:
         self.runs += 1
         if self.runs <= self.failures:
-            (self.work / bake.SERIAL_LOG).write_bytes(self.says)
+            (self.work / bake.SERIAL_LOG).write_bytes(self.console)
             raise SystemExit("Disconnect while removing temporary script")
 
 
 @pytest.mark.parametrize(
-    ("failures", "says", "runs", "built"),
+    ("failures", "console", "runs", "built"),
     [(0, b"", 1, True), (1, CRASH, 2, True), (2, CRASH, 2, False), (1, b"login:", 1, False)],
 )
 def test_packer_is_repeated_only_after_a_kernel_panic(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int, says: bytes, runs: int, built: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int, console: bytes, runs: int, built: bool
 ) -> None:
-    packer = Packer(tmp_path, failures, says)
+    packer = FakePacker(tmp_path, failures, console)
     monkeypatch.setattr(bake, "run", packer)
     log = tmp_path / "ssvm-packer.log"
     if built:
@@ -47,7 +47,7 @@ def test_packer_is_repeated_only_after_a_kernel_panic(
         with pytest.raises(SystemExit, match="Disconnect"):
             bake.run_packer(tmp_path, log, print)
     assert packer.runs == runs
-    assert (tmp_path / "ssvm-packer.crashed.log").exists() == (says == CRASH)
+    assert (tmp_path / "ssvm-packer.crashed.log").exists() == (console == CRASH)
 
 
 def test_packer_writes_the_serial_log_where_it_is_read() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The committed lock of Debian packages, deviations from it, and what two images may differ in."""
+"""The committed lock of Debian packages, deviations from it, and allowed differences of two images."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a build shows of Packer's run."""
+"""Progress of a build, from the output of Packer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ sys.path.insert(0, str(TOP / "packer"))
 import bake  # noqa: E402
 import progress  # noqa: E402
 
-#: Lines of Packer 1.6.6, as it wrote them.
+#: Output of Packer 1.6.6.
 LOG = """\
 qemu.appliance: output will be in this color.
 2026-11-28T15:58:00Z: ==> qemu.appliance: Copying hard drive...
@@ -51,7 +51,7 @@ def test_a_long_step_is_printed_again() -> None:
     now_s = 0.0
     steps = progress.Steps(lambda: now_s)
     now_s = 300.0
-    assert steps.still() is None, "nothing has begun"
+    assert steps.still() is None, "no step has begun"
     steps.read(LOG.splitlines()[3])
     now_s += progress.STILL_EVERY_S - 1
     assert steps.still() is None
@@ -61,10 +61,10 @@ def test_a_long_step_is_printed_again() -> None:
 
 
 def test_steps_are_printed_during_the_run_and_all_output_is_in_the_log(tmp_path: Path) -> None:
-    log, told = tmp_path / "log", list[str]()
-    (tmp_path / "said").write_text(LOG)
-    bake.run("sh", "-c", f"cat {tmp_path / 'said'}; printf 'no newline'", log=log, show=told.append)
-    assert [text.partition(" s  ")[2] for text in told] == SHOWN
+    log, printed = tmp_path / "log", list[str]()
+    (tmp_path / "output").write_text(LOG)
+    bake.run("sh", "-c", f"cat {tmp_path / 'output'}; printf 'no newline'", log=log, show=printed.append)
+    assert [text.partition(" s  ")[2] for text in printed] == SHOWN
     assert log.read_text() == LOG + "no newline"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waits grow to eight seconds, differ between agents, and begin anew after success."""
+"""Backoff: growth, jitter, bounds and resets."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def test_a_bound_stops_the_growth_until_it_is_lifted() -> None:
     assert [backoff.next_s() for _ in range(2)] == [4.0, 8.0]
 
 
-def test_a_key_that_fails_for_days_waits_the_longest() -> None:
+def test_2000_failures_of_a_key_wait_the_longest() -> None:
     backoff = KeyedBackoff[str](Clock().seconds, first_s=1.0, last_s=60.0)
     assert [backoff.failed("key") for _ in range(2000)][-1] == 60.0
 
 
-def test_waits_of_a_key_double_up_to_the_longest_and_are_forgotten() -> None:
+def test_waits_of_a_key_double_up_to_the_longest_and_expire() -> None:
     clock = Clock()
     backoff = KeyedBackoff[str](
         clock.seconds, first_s=10, last_s=60, jitter=0.5, uniform=lambda low, high: low

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which connections are admitted and evicted: silent ones of the largest source first, sessions never."""
+"""Admission and eviction of connections: idle ones of the largest source first, sessions never."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BOUNDS = Bounds(pending=10, pending_of_source=4, of_owner=2)
 
 
 class Listener:
-    """Admits connections by name, and notes which were evicted."""
+    """A listener that records evicted connections by name."""
 
     def __init__(self, bounds: Bounds = BOUNDS, shared: tuple[str, ...] = ()) -> None:
         self.limits = ConnectionLimits(bounds, lambda source: source in shared)
@@ -65,9 +65,9 @@ def test_handshakes_are_evicted_before_idle_connections() -> None:
         slot.complete_handshake()
     slots[0].touch()
     listener.admit("a", "new").complete_handshake()
-    assert listener.evicted == ["a3"], "the one whose handshake is not done"
+    assert listener.evicted == ["a3"], "its handshake is not complete"
     listener.admit("a", "newer")
-    assert listener.evicted == ["a3", "a1"], "a0 has spoken since"
+    assert listener.evicted == ["a3", "a1"], "a0 was active since"
 
 
 def test_connections_with_an_owner_take_no_room_and_are_not_evicted_for_others() -> None:
@@ -118,18 +118,18 @@ def test_an_evicted_connection_can_still_report_its_end() -> None:
         max_size=200,
     )
 )
-def test_no_order_of_events_breaks_the_bounds(steps: list[tuple[str, int, int]]) -> None:
+def test_bounds_hold_for_any_order_of_events(steps: list[tuple[str, int, int]]) -> None:
     limits = ConnectionLimits(BOUNDS)
     slots: list[Slot] = []
     gone: set[int] = set()
-    for what, who, which in steps:
-        if what == "admit":
+    for operation, party, which in steps:
+        if operation == "admit":
             number = len(slots)
-            slots.append(limits.admit(f"source {who}", partial(gone.add, number)))
+            slots.append(limits.admit(f"source {party}", partial(gone.add, number)))
         elif slots:
             slot = slots[which % len(slots)]
-            slot.own(f"owner {who}") if what == "own" else getattr(slot, what)()
-            if what == "release":
+            slot.own(f"owner {party}") if operation == "own" else getattr(slot, operation)()
+            if operation == "release":
                 gone.add(which % len(slots))
         assert limits.pending <= BOUNDS.pending
         assert all(limits.pending_of(f"source {n}") <= BOUNDS.pending_of_source for n in range(6))

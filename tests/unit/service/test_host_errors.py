@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A machine's own faults are known by their numbers, wherever in a chain of exceptions they are."""
+"""Faults of the host, recognized by errno anywhere in a chain of exceptions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from systemvm.service.host_errors import HostFault, explain, explain_full_disk
         (errno.ENFILE, HostFault.TOO_MANY_FILES, "this machine has too many files open"),
     ],
 )
-def test_an_error_of_the_operating_system(number: int, fault: HostFault, message: str) -> None:
+def test_an_errno_is_mapped_to_its_fault(number: int, fault: HostFault, message: str) -> None:
     error = OSError(number, os.strerror(number), "/var/lib/systemvm/primary/x.qcow2")
     found = explain(error)
     assert found is not None
@@ -35,20 +35,20 @@ def test_an_error_of_the_operating_system(number: int, fault: HostFault, message
     assert found.hint
 
 
-def test_a_full_disk_behind_other_exceptions() -> None:
+def test_the_cause_of_an_exception_is_examined() -> None:
     try:
         try:
             raise OSError(errno.ENOSPC, "No space left on device")
         except OSError as error:
-            raise RuntimeError("the clone was not made") from error
+            raise RuntimeError("the clone failed") from error
     except RuntimeError as error:
         found = explain(error, "primary storage")
     assert found is not None
     assert found.message == "the disk of primary storage is full"
 
 
-def test_a_database_that_is_full(tmp_path: Path) -> None:
-    """A real SQLITE_FULL, by way of SQLAlchemy: the file may not grow."""
+def test_a_full_database_is_a_full_disk(tmp_path: Path) -> None:
+    """SQLite itself raises SQLITE_FULL here, because the file cannot grow."""
     engine = sa.create_engine(f"sqlite:///{tmp_path / 'db'}")
     with engine.connect() as connection, pytest.raises(sa.exc.OperationalError) as full:
         connection.exec_driver_sql("CREATE TABLE t (x BLOB)")
@@ -59,7 +59,7 @@ def test_a_database_that_is_full(tmp_path: Path) -> None:
     assert (found.fault, found.message) == (HostFault.DISK_FULL, "the disk of the database is full")
 
 
-def test_a_database_that_is_read_only(tmp_path: Path) -> None:
+def test_a_read_only_database_is_a_read_only_file_system(tmp_path: Path) -> None:
     path = tmp_path / "db"
     sqlite3.connect(path).close()
     with pytest.raises(sqlite3.OperationalError) as refused:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Log events become journal entries with fields."""
+"""Journal entries from log events."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_plain_values_become_fields() -> None:
     }
 
 
-def test_a_failure_has_its_traceback_and_a_long_one_its_end() -> None:
+def test_a_long_traceback_is_cut_at_its_beginning() -> None:
     try:
         raise RuntimeError("x" * 40_000 + "END")
     except RuntimeError:
@@ -54,7 +54,7 @@ def test_a_newline_cannot_forge_a_field() -> None:
     assert data == b"MESSAGE\n" + struct.pack("<Q", 12) + b"a\nPRIORITY=0\nLOGGER=x\n"
 
 
-def test_entries_arrive_and_debug_does_not(tmp_path: Path) -> None:
+def test_debug_events_are_not_sent(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journald:
         journald.bind(str(tmp_path / "socket"))
         journald.settimeout(5)
@@ -64,11 +64,11 @@ def test_entries_arrive_and_debug_does_not(tmp_path: Path) -> None:
         assert b"MESSAGE=loud x\n" in journald.recv(10_000)
 
 
-def test_without_a_journal_it_goes_to_the_stream(tmp_path: Path) -> None:
+def test_without_a_journal_events_go_to_the_stream(tmp_path: Path) -> None:
     stream = io.StringIO()
-    Logger(namespace="n", observer=JournalObserver("agent", tmp_path / "absent", stream)).info("still said")
+    Logger(namespace="n", observer=JournalObserver("agent", tmp_path / "absent", stream)).info("still logged")
     Logger(namespace="n", observer=TextObserver("agent", stream)).error("and this")
-    assert stream.getvalue() == "<6>[n] still said\n<3>[n] and this\n"
+    assert stream.getvalue() == "<6>[n] still logged\n<3>[n] and this\n"
 
 
 def test_an_entry_is_sent_without_twisted(tmp_path: Path) -> None:
@@ -78,4 +78,4 @@ def test_an_entry_is_sent_without_twisted(tmp_path: Path) -> None:
         journal_entry.send(entry, tmp_path / "socket")
         assert journald.recv(4096) == encode(entry)
     with pytest.raises(OSError):
-        journal_entry.send({"MESSAGE": "x"}, tmp_path / "nobody")
+        journal_entry.send({"MESSAGE": "x"}, tmp_path / "absent")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A reactor's timers beside a clock that jumps."""
+"""Timers of a reactor when the wall clock jumps."""
 
 from __future__ import annotations
 

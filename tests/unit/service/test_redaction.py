@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Canaries in every form in which a secret has been seen in a log or a file."""
+"""Redaction of secrets in every form that logs and files contain."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_no_secret_survives(text: str) -> None:
     assert "[redacted]" in redact(text)
 
 
-def test_the_first_login_of_a_journal_stays_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_first_login_is_redacted_from_a_journal(capsys: pytest.CaptureFixture[str]) -> None:
     login = FirstLogin(username="admin", password=CANARY, api_key=CANARY + "a", secret_key=CANARY + "s")
     announce(login, "http://127.0.0.1:8080", Path("/first-login.json"), {"JOURNAL_STREAM": "1:2"})
     shown = capsys.readouterr().err
@@ -70,7 +70,7 @@ def test_text_without_secrets_is_unchanged() -> None:
 
 
 @given(st.text(max_size=300))
-def test_any_text_is_accepted(text: str) -> None:
+def test_redaction_is_idempotent(text: str) -> None:
     assert isinstance(redact(text), str)
     assert redact(redact(text)) == redact(text)
 
@@ -95,7 +95,7 @@ def test_any_text_is_accepted(text: str) -> None:
 )
 def test_a_url_is_shown_without_user_query_and_fragment(url: str, shown: str) -> None:
     assert redact_url(url) == shown
-    assert redact_url(shown) == shown, "twice is like once"
+    assert redact_url(shown) == shown, "redaction is idempotent"
 
 
 @given(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A wait against a hang is longer on a slow machine, and one that has become slow during the wait."""
+"""Timeouts that grow with the slowness of the machine, also during the wait."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from systemvm.service.scaled_timer import ScaledTimer, add_scaled_timeout
 
 
-def test_on_ordinary_hardware_it_fires_on_time() -> None:
+def test_a_timer_fires_on_time_on_ordinary_hardware() -> None:
     clock, fired = Clock(), []
     timer = ScaledTimer(clock, 10.0, lambda: fired.append(clock.seconds()), lambda: 1.0)
     clock.advance(9.9)
@@ -22,7 +22,7 @@ def test_on_ordinary_hardware_it_fires_on_time() -> None:
     assert not timer.active()
 
 
-def test_a_machine_that_slows_down_during_the_wait_gets_more_time() -> None:
+def test_a_timer_is_extended_when_the_machine_slows_down() -> None:
     clock, fired, scale = Clock(), [], 1.0
     ScaledTimer(clock, 10.0, lambda: fired.append(clock.seconds()), lambda: scale)
     clock.advance(5)
@@ -33,7 +33,7 @@ def test_a_machine_that_slows_down_during_the_wait_gets_more_time() -> None:
     assert fired == [30.0]
 
 
-def test_a_machine_that_became_quiet_again_fires_at_the_end_it_had() -> None:
+def test_a_timer_is_not_shortened_when_the_machine_recovers() -> None:
     clock, fired, scale = Clock(), [], 3.0
     ScaledTimer(clock, 10.0, lambda: fired.append(clock.seconds()), lambda: scale)
     scale = 1.0
@@ -64,16 +64,16 @@ def test_a_deferred_that_is_late_is_cancelled_with_timeout_error() -> None:
         failures[0].raiseException()
 
 
-def test_a_deferred_that_was_in_time_or_cancelled_by_others_keeps_its_result() -> None:
+def test_a_deferred_that_fired_in_time_keeps_its_result() -> None:
     clock = Clock()
     done: Deferred[int] = Deferred()
     add_scaled_timeout(done, 2.0, clock, lambda: 1.0)
     done.callback(7)
-    given_up: Deferred[int] = Deferred()
-    add_scaled_timeout(given_up, 2.0, clock, lambda: 1.0)
-    given_up.cancel()
+    cancelled: Deferred[int] = Deferred()
+    add_scaled_timeout(cancelled, 2.0, clock, lambda: 1.0)
+    cancelled.cancel()
     results: list[object] = []
     done.addCallback(results.append)
-    given_up.addErrback(lambda failure: results.append(failure.type))
+    cancelled.addErrback(lambda failure: results.append(failure.type))
     assert results == [7, CancelledError]
     assert not clock.getDelayedCalls()

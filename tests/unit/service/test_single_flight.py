@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Work that is joined, work that repeats, and waits that grow."""
+"""Single-flight runs and periodic work."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def joined(flight: SingleFlight[str], work: Callable[[], Any], count: int) -> li
 def test_a_cancelled_wait_for_the_end_does_not_continue() -> None:
     flight = SingleFlight[str]()
     running: Deferred[int] = Deferred()
-    went_on: list[str] = []
+    continued: list[str] = []
 
-    async def wait_and_go_on() -> None:
+    async def wait_and_continue() -> None:
         await flight.wait_until_ended("key")
-        went_on.append("gave up")
+        continued.append("ended")
 
     [work] = joined(flight, lambda: running, 1)
-    waits = Deferred.fromCoroutine(wait_and_go_on())
+    waits = Deferred.fromCoroutine(wait_and_continue())
     waits.cancel()
-    [given_up] = outcomes([waits])
-    assert isinstance(given_up.value, CancelledError)
+    [cancelled] = outcomes([waits])
+    assert isinstance(cancelled.value, CancelledError)
     running.errback(RuntimeError("failed"))
     [failed] = outcomes([work])
     assert isinstance(failed.value, RuntimeError)
-    assert went_on == []
+    assert continued == []
 
 
 def test_all_callers_get_the_result_of_one_run() -> None:
@@ -112,7 +112,7 @@ def test_start_is_refused_during_a_run_whose_end_can_be_awaited() -> None:
     assert [flight.start("key", work) for _ in range(2)] == [True, False]
     ended = Deferred.fromCoroutine(flight.wait_until_ended("key"))
     assert not ended.called
-    running.errback(ValueError("it was waited for"))
+    running.errback(ValueError("awaited"))
     assert ended.called
 
 
@@ -125,8 +125,8 @@ def test_a_failure_without_a_caller_is_logged() -> None:
 
     with capturedLogs() as logged:
         flight.start("key", work)
-        running.errback(ValueError("unheard"))
-    assert [event["log_failure"].value.args for event in logged] == [("unheard",)]
+        running.errback(ValueError("no caller"))
+    assert [event["log_failure"].value.args for event in logged] == [("no caller",)]
 
 
 class Work:
@@ -151,7 +151,7 @@ def test_a_late_run_is_not_started_again() -> None:
     for _ in range(5):
         every.run_soon()
     work.runs[0].callback(None)
-    assert len(work.runs) == 2, "one more for all who asked meanwhile"
+    assert len(work.runs) == 2, "one more run for all requests meanwhile"
     work.runs[1].callback(None)
     clock.advance(9.9)
     assert len(work.runs) == 2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A machine knows that it is slow, by what its kernel counts and by a task whose duration it knows."""
+"""The slowness of a machine, from kernel counters and a reference task."""
 
 from __future__ import annotations
 
@@ -132,25 +132,25 @@ def test_this_machine_can_be_measured() -> None:
 
 
 def test_competing_threads_make_it_slower() -> None:
-    """The only test by a real clock: the interpreter's lock is a queue that any machine has."""
-    alone_s = min(slowness.run_reference_task() for _ in range(5))
+    """The threads compete for the GIL, which slows the reference task on any machine."""
+    uncontended_s = min(slowness.run_reference_task() for _ in range(5))
     stop = threading.Event()
 
     def spin() -> None:
         while not stop.is_set():
             sum(range(1000))
 
-    rivals = [threading.Thread(target=spin) for _ in range(4)]
-    for rival in rivals:
-        rival.start()
+    threads = [threading.Thread(target=spin) for _ in range(4)]
+    for thread in threads:
+        thread.start()
     try:
         deadline_s = time.monotonic() + 60
-        while max(slowness.run_reference_task() for _ in range(5)) < 2 * alone_s:
-            assert time.monotonic() < deadline_s, "four rivals for the interpreter and no slowness seen"
+        while max(slowness.run_reference_task() for _ in range(5)) < 2 * uncontended_s:
+            assert time.monotonic() < deadline_s, "no slowness measured with four competing threads"
     finally:
         stop.set()
-        for rival in rivals:
-            rival.join()
+        for thread in threads:
+            thread.join()
 
 
 def test_a_queue_that_stretches_the_reference_task_counts_once() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The messages to the service manager."""
+"""Notifications to the service manager."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_ready_carries_the_status(manager: socket.socket) -> None:
     assert manager.recv(1000) == b"STOPPING=1"
 
 
-def test_abstract_addresses() -> None:
+def test_an_abstract_address_is_supported() -> None:
     name = f"systemvm-test-{os.getpid()}-{os.urandom(4).hex()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.bind("\0" + name)
@@ -86,5 +86,7 @@ def test_a_slow_machine_is_given_more_time(manager: socket.socket) -> None:
         ({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "8"}, None),
     ],
 )
-def test_interval(environment: dict[str, str], interval_s: float | None) -> None:
+def test_watchdog_interval_is_half_the_period_of_this_process(
+    environment: dict[str, str], interval_s: float | None
+) -> None:
     assert watchdog_interval_s(environment, 7) == interval_s
