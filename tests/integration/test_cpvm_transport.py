@@ -10,13 +10,13 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
 
 from integration.cpvm_lab.console_process import ConsoleProcess
+from integration.cpvm_lab.fixtures import console
 from integration.cpvm_lab.vnc_server import FakeVncServer, exactly, greet_and_wait, shake_hands
 from integration.cpvm_lab.wire import Connection, open_console
 
@@ -24,14 +24,7 @@ pytestmark = pytest.mark.timeout(120)
 
 MIB = 1 << 20
 
-
-@pytest.fixture(scope="module")
-def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleProcess]:
-    console = ConsoleProcess(tmp_path_factory.mktemp("console"))
-    yield console
-    log = console.log()
-    console.close()
-    assert "Traceback" not in log, log
+__all__ = ["console"]  # a fixture
 
 
 def pattern(seed: int, block: int) -> bytes:

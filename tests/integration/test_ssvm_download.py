@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Downloads through the SSVM's real processes: what must work, and that all that must not leaves nothing."""
+"""Downloads through the SSVM's real processes: each format and each failure of a source."""
 
 from __future__ import annotations
 
@@ -7,45 +7,28 @@ import bz2
 import gzip
 import hashlib
 import lzma
-import os
-import shutil
-import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import pytest_twisted
 import zstandard
-from twisted.logger import ILogObserver, formatEvent, globalLogPublisher
 
 from integration.ssvm_lab import disk_images
 from integration.ssvm_lab.bad_server import BODY
 from integration.ssvm_lab.daemon import Daemon, request
-from integration.ssvm_lab.world import NAME, SERVER, STORE, VM, Builder, World
-from rpc_wait import until
-from systemvm.rpc.core.errors import RpcError
-from systemvm.ssvm.store import java_properties
-from systemvm.wire import storage
-from systemvm.wire.acknowledgement import Acknowledgement
+from integration.ssvm_lab.fixtures import BAD, GOOD, daemon, published
+from integration.ssvm_lab.world import NAME, SERVER, Builder, World
 from systemvm.wire.storage import (
-    DownloadAbort,
     DownloadState,
-    DownloadStatus,
     ImageFormat,
-    JobListing,
-    ListedTemplate,
-    Store,
-    StoreStats,
-    TemplateDelete,
-    TemplateListing,
-    TemplateListRequest,
 )
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(300)]
-BAD = f"http://{SERVER}:8000"
-GOOD = f"https://{NAME}"
+
+__all__ = ["daemon"]  # a fixture
 
 
 @pytest.fixture(scope="module")
@@ -73,37 +56,6 @@ def world() -> Iterator[World]:
             for _ in range(600):
                 bomb.write(bytes(1 << 20))
         yield built
-
-
-@pytest_twisted.async_yield_fixture
-async def daemon(world: World) -> Any:
-    world.journal.write_text("")
-    with tempfile.TemporaryDirectory(prefix="ssvmd") as directory:
-        started = await Daemon(Path(directory), world).start()
-        yield started
-        await started.close()
-    for path in world.store.iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def published(world: World, status: DownloadStatus) -> Path:
-    """The image's path after everything a published template must be has been looked at."""
-    assert status.state is DownloadState.DOWNLOADED, status
-    assert status.install_path is not None
-    image = world.store / status.install_path
-    assert image.parent == world.store / "template/tmpl/2/204"
-    assert sorted(path.name for path in image.parent.iterdir()) == sorted([image.name, "template.properties"])
-    assert image.stat().st_size == status.physical_size_bytes
-    assert (image.stat().st_uid, image.stat().st_mode & 0o777) == (0, 0o644)
-    assert world.job_directories() == []
-    values = java_properties.parse((image.parent / "template.properties").read_text())
-    assert values["filename"] == image.name
-    assert values["size"] == str(image.stat().st_size)
-    assert values["virtualsize"] == str(status.virtual_size_bytes)
-    assert values["uniquename"] == "204-2-test"
-    assert values["description"] == "A tést = image"
-    assert values["checksum"] == status.checksum
-    return image
 
 
 FORMATS = {
@@ -244,336 +196,3 @@ async def test_failure_is_clear_and_leaves_nothing(
     assert world.job_directories() == []
     assert world.forbidden_connections() == []
     assert world.mover_pids() == []
-
-
-DENIED = [
-    "http://127.0.0.1/", "http://localhost/", "http://169.254.0.1/", "http://10.11.0.1/", "http://10.12.0.2/",
-    f"http://{VM}/", "http://loop.example.test/", "http://mixed.example.test/", "http://management.example.test/",
-    "http://[::1]/", "http://[::ffff:127.0.0.1]/", "http://[::ffff:a0b:1]/", "http://0.0.0.0/", "http://[::]/",
-    "http://[64:ff9b::7f00:1]/", "http://2130706433/", "http://0x7f.1/", "http://127.1/", "http://0177.0.0.1/",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("by_redirect", [False, True], ids=["at first", "by redirect"])
-@pytest.mark.parametrize("url", DENIED)
-@pytest_twisted.ensureDeferred
-async def test_a_denied_address_receives_no_packet(
-    world: World, daemon: Daemon, url: str, by_redirect: bool
-) -> None:
-    status = await daemon.download(request(world, f"{BAD}/redirect?to={url}" if by_redirect else url))
-    assert status.error is not None
-    assert status.error.code in ("url_denied", "url_invalid")
-    assert world.forbidden_connections() == []
-    assert world.leftovers() == []
-
-
-@pytest_twisted.ensureDeferred
-async def test_the_clouds_own_public_addresses_are_denied_whether_a_port_is_open_or_not(
-    world: World, daemon: Daemon
-) -> None:
-    """A hypervisor may share its network with image servers: the daemon names its address with the job."""
-    closed_port = 8099
-    urls = (f"http://{SERVER}/image.raw", f"http://{SERVER}:{closed_port}/image.raw", f"https://{SERVER}/x")
-    errors = {
-        (status.error.code, status.error.message, status.error.hint)
-        for status in [
-            await daemon.download(request(world, url, denied_networks=[f"{SERVER}/32"])) for url in urls
-        ]
-        if status.error is not None
-    }
-    [(code, message, _)] = errors
-    assert code == "url_denied"
-    assert "an address of this cloud's own" in message
-    assert str(SERVER) not in message
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_name_with_changing_addresses_is_resolved_once_and_pinned(
-    world: World, daemon: Daemon
-) -> None:
-    """DNS rebinding: probe and transfer both go where the one look-up led; the next job sees loopback."""
-    url = "http://a.flip.example.test:8000/good"
-    published(world, await daemon.download(request(world, url)))
-    assert world.questions.read_text() == "1"
-    shutil.rmtree(world.store / "template")
-    refused = await daemon.download(request(world, url))
-    assert refused.error is not None
-    assert refused.error.code == "url_denied"
-    # a redirect to itself is a look-up of its own, and judged
-    again = f"http://b.flip.example.test:8000/redirect?to={url.replace('a.flip', 'b.flip')}"
-    hopped = await daemon.download(request(world, again))
-    assert hopped.error is not None
-    assert hopped.error.code == "url_denied"
-    assert (world.forbidden_connections(), world.leftovers()) == ([], [])
-
-
-@pytest_twisted.ensureDeferred
-async def test_full_store(world: World, daemon: Daemon) -> None:
-    filler = world.store / "filler"
-    free = shutil.disk_usage(world.store).free
-    filler.write_bytes(bytes(free - (2 << 20)))
-    known = await daemon.download(request(world, f"{BAD}/good", ImageFormat.RAW))
-    published(world, known)
-    shutil.rmtree(world.store / "template")
-    # raw is not refused beforehand, because its holes may fit: it fails while it is written
-    status = (
-        await daemon.download(request(world, f"http://{SERVER}/random.raw"), 30) if _random(world) else known
-    )
-    assert status.error is not None
-    assert status.error.code == "store_full"
-    assert "secondary storage is full" in status.error.message
-    early = await daemon.download(request(world, f"http://{SERVER}/random.raw", ImageFormat.ISO))
-    assert early.error is not None
-    assert early.error.code == "store_full"
-    assert world.leftovers() == ["filler"]
-
-
-def _random(world: World) -> bool:
-    return bool((world.files / "random.raw").write_bytes(os.urandom(4 << 20)))
-
-
-@pytest_twisted.ensureDeferred
-async def test_progress_flows_and_a_repeated_order_answers_it(world: World, daemon: Daemon) -> None:
-    order = request(world, f"{BAD}/slow")
-    ended = daemon.end_of(order.job_id)
-    first = await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
-    assert first.state is DownloadState.DOWNLOAD_IN_PROGRESS
-    await until(lambda: len(daemon.progress) >= 4, 30)
-    again = await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
-    assert again.state is DownloadState.DOWNLOAD_IN_PROGRESS
-    assert again.total_bytes == len(BODY)
-    received = [status.received_bytes for status in daemon.progress]
-    assert received == sorted(received)
-    # the connection to the daemon may go and come: the end is repeated until it is answered
-    daemon.cut_off()
-    await until(lambda: world.mover_pids() == [], 30)
-    await daemon.connect_agent()
-    published(world, await ended)
-    known = await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
-    assert known.state is DownloadState.DOWNLOADED
-
-
-@pytest_twisted.ensureDeferred
-async def test_abort_stops_at_once_and_leaves_nothing(world: World, daemon: Daemon) -> None:
-    order = request(world, f"{BAD}/slow")
-    await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
-    await until(lambda: bool(world.mover_pids()) and bool(daemon.progress), 30)
-    assert len(world.job_directories()) == 1
-    await daemon.call(storage.TEMPLATE_ABORT, DownloadAbort(order.job_id), Acknowledgement)
-    assert world.mover_pids() == []
-    assert (world.leftovers(), world.job_directories()) == ([], [])
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_killed_mover_is_restarted_once(world: World, daemon: Daemon) -> None:
-    order = request(world, f"{BAD}/slow")
-    ended = daemon.end_of(order.job_id)
-    await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
-    await until(lambda: bool(world.mover_pids()) and bool(daemon.progress), 30)
-    _kill(world.mover_pids())
-    published(world, await ended)
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_mover_killed_twice_fails_only_its_job(world: World, daemon: Daemon) -> None:
-    order = request(world, f"{BAD}/slow")
-    ended = daemon.end_of(order.job_id)
-    await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
-    seen: set[int] = set()
-    for _ in range(2):
-        await until(lambda: bool(set(world.mover_pids()) - seen), 30)
-        fresh = set(world.mover_pids()) - seen
-        seen.update(fresh)
-        _kill(list(fresh))
-    status = await ended
-    assert status.error is not None
-    assert (status.error.code, "signal 9" in status.error.message) == ("worker_died", True)
-    assert (world.leftovers(), world.job_directories()) == ([], [])
-    published(world, await daemon.download(request(world, f"{BAD}/good")))
-
-
-@pytest_twisted.ensureDeferred
-async def test_movers_are_forked_from_one_warm_process(world: World, daemon: Daemon) -> None:
-    """No interpreter starts for an image; and a mover has nothing but what it is given."""
-    await daemon.download(request(world, f"{BAD}/good", template_id=205))
-    servers = world.fork_server_pids()
-    assert len(servers) == 1
-    order = request(world, f"{BAD}/slow")
-    ended = daemon.end_of(order.job_id)
-    await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
-    await until(lambda: bool(world.mover_pids()) and bool(daemon.progress), 30)
-    (mover,) = (Path(f"/proc/{pid}") for pid in world.mover_pids())
-    opened = {int(path.name): str(path.readlink()) for path in (mover / "fd").iterdir()}
-    # standard input and output are nothing; then control, source, directory; then its own eventfd and image
-    assert (opened[0], opened[1]) == ("/dev/null", "/dev/null")
-    kinds = [opened[number].partition(":")[0] for number in sorted(opened) if number >= 3]
-    assert kinds[:2] == ["socket", "socket"]
-    assert kinds[2].startswith(str(world.store))
-    assert sorted(kinds[3:]) in (["anon_inode"], sorted(["anon_inode", f"{kinds[2]}/image"])), opened
-    assert (mover / "environ").read_bytes() == b"LC_ALL=C.UTF-8\0"
-    status = (mover / "status").read_text()
-    assert "\nNoNewPrivs:\t1\n" in status
-    assert "\nSeccomp:\t2\n" in status
-    published(world, await ended)
-    assert world.fork_server_pids() == servers
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_killed_fork_server_is_replaced_and_its_jobs_go_on(world: World, daemon: Daemon) -> None:
-    order = request(world, f"{BAD}/slow")
-    ended = daemon.end_of(order.job_id)
-    await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
-    await until(lambda: bool(world.mover_pids()) and bool(daemon.progress), 30)
-    movers, servers = set(world.mover_pids()), world.fork_server_pids()
-    _kill(servers)
-    await until(lambda: not movers & set(world.mover_pids()), 10)  # no mover outlives the server
-    published(world, await ended)
-    assert set(world.fork_server_pids()).isdisjoint(servers)
-
-
-@pytest_twisted.ensureDeferred
-async def test_jobs_of_a_killed_fetch_are_restarted_once(world: World, daemon: Daemon) -> None:
-    order = request(world, f"{BAD}/slow")
-    ended = daemon.end_of(order.job_id)
-    await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
-    await until(lambda: bool(world.mover_pids()) and bool(daemon.progress), 30)
-    movers = set(world.mover_pids())
-    _kill(world.fetch_pids())
-    await until(lambda: not movers & set(world.mover_pids()), 10)  # no mover outlives its fetch
-    published(world, await ended)
-
-
-@pytest_twisted.ensureDeferred
-async def test_fetch_killed_twice_ends_the_job(world: World, daemon: Daemon) -> None:
-    order = request(world, f"{BAD}/slow")
-    ended = daemon.end_of(order.job_id)
-    await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
-    seen: set[int] = set()
-    for _ in range(2):
-        await until(lambda: bool(set(world.mover_pids()) - seen) and bool(world.fetch_pids()), 30)
-        seen.update(world.mover_pids())
-        _kill(world.fetch_pids())
-    status = await ended
-    assert status.error is not None
-    assert status.error.code == "worker_died"
-    # what the last mover left is removed when the store is set up, and the agent lives
-    await daemon.call(storage.STORAGE_SETUP, STORE, StoreStats)
-    assert (world.leftovers(), world.job_directories()) == ([], [])
-
-
-def _kill(pids: list[int]) -> None:
-    assert pids
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
-
-
-@pytest_twisted.ensureDeferred
-async def test_setup_stats_and_delete(world: World, daemon: Daemon) -> None:
-    left = world.store / ".systemvm-jobs/s-1-VM/forgotten"
-    foreign = world.store / ".systemvm-jobs/s-9-VM/busy"
-    for path in (left, foreign):
-        path.mkdir(parents=True)
-        (path / "image").write_bytes(b"part")
-    stats = await daemon.call(storage.STORAGE_SETUP, STORE, StoreStats)
-    assert stats.capacity_bytes == 96 << 20
-    assert not left.exists()
-    assert foreign.exists(), "another SSVM's job was swept away"
-    assert {path.name for path in world.store.iterdir()} >= {"template", "snapshots", "volumes"}
-    order = request(world, f"{BAD}/good")
-    published_path = None
-    status = await daemon.download(order)
-    published_path = world.store / str(status.install_path)
-    assert published_path.exists()
-    assert (await daemon.call(storage.STORAGE_STATS, STORE, StoreStats)).used_bytes >= 1 << 20
-    for _ in range(2):
-        await daemon.call(
-            storage.TEMPLATE_DELETE, TemplateDelete(order.job_id, STORE, 2, 204), Acknowledgement
-        )
-        assert not published_path.parent.exists()
-    assert world.leftovers() == [".systemvm-jobs/s-9-VM/busy/image"]
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_published_job_is_found_by_a_restarted_agent(world: World, daemon: Daemon) -> None:
-    order = request(world, f"{BAD}/good")
-    done = await daemon.download(order)
-    with tempfile.TemporaryDirectory(prefix="ssvmd") as directory:
-        other = await Daemon(Path(directory), world).start()
-        try:
-            found = await other.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
-        finally:
-            await other.close()
-    assert (found.state, found.install_path) == (DownloadState.DOWNLOADED, done.install_path)
-
-
-@pytest_twisted.ensureDeferred
-async def test_planted_links_are_not_followed(world: World, daemon: Daemon, tmp_path: Path) -> None:
-    """Another client of the store may put anything in the way."""
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "keep").write_text("keep")
-    (world.store / "template/tmpl").mkdir(parents=True)
-    (world.store / "template/tmpl/2").symlink_to(outside)
-    with pytest.raises(RpcError) as refused:
-        await daemon.download(request(world, f"{BAD}/good"))
-    assert refused.value.reason == "store_failed"
-    with pytest.raises(RpcError):
-        await daemon.call(storage.TEMPLATE_DELETE, TemplateDelete("x", STORE, 2, 204), Acknowledgement)
-    assert [path.name for path in outside.iterdir()] == ["keep"]
-
-
-@pytest.mark.parametrize(
-    ("store", "reason"),
-    [
-        (Store("127.0.0.1", "/export"), "store_unreachable"),
-        (Store("storage.example.test", "/export"), "request_invalid"),
-        (Store("10.12.0.2", "relative"), "request_invalid"),
-        (Store("10.12.0.2", "/a/../b"), "request_invalid"),
-        (Store("10.12.0.2", "/export", "9"), "request_invalid"),
-    ],
-)
-@pytest_twisted.ensureDeferred
-async def test_store_that_cannot_be_mounted(world: World, daemon: Daemon, store: Store, reason: str) -> None:
-    for call in (
-        lambda: daemon.call(storage.STORAGE_SETUP, store, StoreStats),
-        lambda: daemon.call(
-            storage.TEMPLATE_DOWNLOAD, request(world, f"{BAD}/good", store=store), DownloadStatus
-        ),
-    ):
-        with pytest.raises(RpcError) as refused:
-            await call()
-        assert refused.value.reason == reason
-        assert refused.value.message
-
-
-@pytest_twisted.ensureDeferred
-async def test_one_request_id_is_in_the_log_of_every_process(world: World, daemon: Daemon) -> None:
-    told: list[str] = []
-
-    def observe(event: dict[str, Any]) -> None:
-        told.append(formatEvent(event))
-
-    globalLogPublisher.addObserver(cast(ILogObserver, observe))
-    try:
-        published(world, await daemon.download(request(world, f"{BAD}/good", request_id="req-4711")))
-    finally:
-        globalLogPublisher.removeObserver(cast(ILogObserver, observe))
-    assert [line for line in told if "req-4711" in line], "the agent, which runs in this process"
-    fetch = [line for line in world.said("fetch").splitlines() if "req-4711" in line]
-    assert [line for line in fetch if "begins, template" in line], "fetch"
-    assert [line for line in fetch if "mover of job" in line], "its mover"
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_store_is_listed_and_an_absent_one_is_an_error(world: World, daemon: Daemon) -> None:
-    wanted = request(world, f"{BAD}/good")
-    published(world, await daemon.download(wanted))
-    ask = TemplateListRequest(STORE)
-    listing: TemplateListing = await daemon.call(storage.TEMPLATE_LIST, ask, TemplateListing)
-    assert listing == TemplateListing([ListedTemplate(2, 204, wanted.job_id)])
-    jobs: JobListing = await daemon.call(storage.STORAGE_JOBS, None, JobListing)
-    assert [job.job_id for job in jobs.jobs if job.job_id == wanted.job_id] == [wanted.job_id]
-    with pytest.raises(RpcError) as refused:
-        away = TemplateListRequest(Store(STORE.server, "/no/such/export"))
-        await daemon.call(storage.TEMPLATE_LIST, away, TemplateListing)
-    assert refused.value.reason, "an error with a code of its own, never an empty page"

@@ -5,42 +5,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import tempfile
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_twisted
 
 from integration.ssvm_lab.bad_server import BODY
 from integration.ssvm_lab.daemon import Daemon, request
-from integration.ssvm_lab.world import NAME, SERVER, Builder, World
+from integration.ssvm_lab.fixtures import BAD, daemon, world
+from integration.ssvm_lab.world import NAME, World
 from rpc_wait import until
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.storage import DownloadAbort, DownloadState, DownloadStatus
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(300)]
-BAD = f"http://{SERVER}:8000"
 
-
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with tempfile.TemporaryDirectory(prefix="ssvm") as directory, Builder(Path(directory)) as built:
-        yield built
-
-
-@pytest_twisted.async_yield_fixture
-async def daemon(world: World) -> Any:
-    with tempfile.TemporaryDirectory(prefix="ssvmd") as directory:
-        started = await Daemon(Path(directory), world).start()
-        yield started
-        await started.close()
-    for path in world.store.iterdir():
-        shutil.rmtree(path)
+__all__ = ["daemon", "world"]  # fixtures
 
 
 def content(world: World, status: DownloadStatus) -> bytes:

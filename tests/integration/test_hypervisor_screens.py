@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Screens of real QEMU machines: VNC passwords, ports and screenshots."""
+
+from __future__ import annotations
+
+import io
+import socket
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from PIL import Image
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+
+from integration.qemu_lab import (
+    WHITE,
+    files,
+    hypervisor,
+    machine,
+    rfb_accepts,
+    run_directory,
+)
+from systemvm.management.hypervisors.base import VncSpec
+from systemvm.management.hypervisors.errors import DomainNotFoundError
+from systemvm.management.hypervisors.qemu import QemuHypervisor
+
+pytestmark = pytest.mark.timeout(120)
+
+__all__ = ["hypervisor", "run_directory"]  # fixtures
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_screen_needs_its_password(hypervisor: QemuHypervisor, tmp_path: Path) -> None:
+    status = await hypervisor.start(machine(tmp_path, vnc=VncSpec("127.0.0.1", 0, "goodpass")))
+    port = status.vnc_port
+    assert port and 5900 <= port <= 6100
+    assert await deferToThread(rfb_accepts, port, "goodpass")
+    assert not await deferToThread(rfb_accepts, port, "badpass!")
+    assert not await deferToThread(rfb_accepts, port, "")
+    assert not await deferToThread(rfb_accepts, port, None)
+    await hypervisor.set_vnc_password("i-2-3-VM", "newpass!")
+    assert not await deferToThread(rfb_accepts, port, "goodpass")
+    assert await deferToThread(rfb_accepts, port, "newpass!")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_port_that_somebody_took_meanwhile_is_passed_over(
+    hypervisor: QemuHypervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from systemvm.management.hypervisors import qemu, qemu_program
+
+    real = qemu_program.free_vnc_port
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        busy = taken.getsockname()[1]
+        answers = iter([busy])
+        monkeypatch.setattr(qemu, "free_vnc_port", lambda vnc, ports: next(answers, None) or real(vnc, ports))
+        status = await hypervisor.start(machine(tmp_path, vnc=VncSpec("127.0.0.1", 0, "x")))
+    assert status.vnc_port and status.vnc_port != busy
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_screenshot_shows_what_the_guest_drew(
+    hypervisor: QemuHypervisor, tmp_path: Path, run_directory: Path
+) -> None:
+    await hypervisor.start(machine(tmp_path, WHITE, vnc=VncSpec("127.0.0.1", 0, "x")))
+    for _ in range(60):
+        image = Image.open(io.BytesIO(await hypervisor.screenshot("i-2-3-VM")))
+        white = sum(image.convert("L").histogram()[250:])
+        if white > 0.95 * image.width * image.height:
+            break
+        await deferLater(reactor, 0.5, lambda: None)
+    else:
+        raise AssertionError("the screen did not turn white")
+    assert image.format == "PNG"
+    assert files(run_directory, "*.png") == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_commands_to_a_machine_that_does_not_run(hypervisor: QemuHypervisor) -> None:
+    for command in (
+        hypervisor.screenshot("no"),
+        hypervisor.reset("no"),
+        hypervisor.set_vnc_password("no", "x"),
+    ):
+        with pytest.raises(DomainNotFoundError, match="no does not run"):
+            await command
