@@ -26,8 +26,8 @@ TOP = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TOP / "agents"))
 
 
-#: Waits on a booted cloud detect a hang by missing progress. pytest's timeout is a second net, and must not
-#: end a test whose machines are only slow.
+#: Waits on a booted cloud detect a hang by missing progress. pytest's timeout only guards against a hang of
+#: the test itself, and must not end a test whose machines are slow.
 BOOTED_TIMEOUT_SCALE = 6
 _TIMEOUT_S = 300.0  # pyproject.toml
 
@@ -50,7 +50,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def cloud() -> Iterator[BootedCloud]:
-    """Start one cloud for the whole run: both system VMs, a source to download from, a small store.
+    """Start one cloud for the test run: both system VMs, a source to download from, a small store.
 
     Its root stays in build/ so that a failure can be examined; the next run removes it.
     """

@@ -14,19 +14,19 @@ SSVM, CPVM = "secondarystoragevm", "consoleproxy"
 TABLE = "explained"
 
 
-def wait_for_reason(cloud: BootedCloud, kind: str, words: str) -> dict[str, Any]:
+def wait_for_reason(cloud: BootedCloud, kind: str, reason: str) -> dict[str, Any]:
     """Wait until the VM's reason contains the text in both lists of the API, and return the row."""
 
     def row() -> dict[str, Any] | None:
         vm = cloud.system_vm(kind)
-        return vm if words in vm.get("reason", "") else None
+        return vm if reason in vm.get("reason", "") else None
 
-    vm: dict[str, Any] = wait_for(f"{words!r} of {cloud.system_vm(kind)}", row, 300)
+    vm: dict[str, Any] = wait_for(f"{reason!r} of {cloud.system_vm(kind)}", row, 300)
     [host] = cloud.api.listHosts(name=vm["name"])["host"]
     assert (host["state"], host["reason"], host["hint"]) == (vm["agentstate"], vm["reason"], vm["hint"])
     assert (vm["state"], vm["agentstate"]) == ("Running", "Alert")
     shown = " ".join(cloud.cli("system-vm", "list").stdout.split())
-    assert words in shown
+    assert reason in shown
     return vm
 
 

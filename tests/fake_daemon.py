@@ -7,9 +7,9 @@ from typing import Any
 
 
 class FakeDaemon:
-    """Returns prepared results by method; `__` in a keyword stands for the dot of a method's name.
+    """Return prepared results by method; `__` in a keyword stands for the dot of a method's name.
 
-    The results of a list are returned one after another, the last one for ever; an exception is raised.
+    The results of a list are returned one after another, the last one repeatedly; an exception is raised.
     """
 
     def __init__(self, **results: Any) -> None:

@@ -16,7 +16,7 @@ MORE_MEMORY = "give it more memory (system_vms in its zone's file)"
 
 
 def guest(**changes: Any) -> str:
-    """The script's output in a guest that is well, but for `changes`: text, or text and exit code."""
+    """Return the script's output in a healthy guest but for `changes`: text, or text and exit code."""
     parts: dict[str, Any] = {
         "clock": f"{NOW_S:.0f}",
         "preinit": "LoadState=loaded\nActiveState=active\nResult=success\nExecMainStatus=0",
@@ -33,8 +33,8 @@ def guest(**changes: Any) -> str:
         parts[name.replace("_", "-")] = value
     text = ""
     for name, value in parts.items():
-        said, code = value if isinstance(value, tuple) else (value, 0)
-        text += f"=== {name}\n{said}\n--- {code}\n"
+        output, code = value if isinstance(value, tuple) else (value, 0)
+        text += f"=== {name}\n{output}\n--- {code}\n"
     return text
 
 
@@ -43,7 +43,7 @@ def unit(**fields: str) -> str:
 
 
 def entry(message: str, **fields: str) -> str:
-    """A line of `journalctl -o json`, which has fields besides those that were asked for."""
+    """Return a line of `journalctl -o json`, which has more fields than were requested."""
     return json.dumps({"__CURSOR": "s=1", "MESSAGE": message, **fields})
 
 

@@ -25,7 +25,7 @@ MIB = 1024 * 1024
 
 
 def qcow2(backing: bytes = b"", virtual_bytes: int = 64 * MIB) -> bytes:
-    """Return a valid version 3 header (docs/interop/qcow2.txt of QEMU) with clusters behind it."""
+    """Return a valid version 3 header (docs/interop/qcow2.txt of QEMU), followed by clusters."""
     offset = 104 if backing else 0
     header = struct.pack(
         ">4sIQIIQIIQQIIQQQQII", b"QFI\xfb", 3, offset, len(backing), 16, virtual_bytes, 0, 1, 196608, 65536,
@@ -39,11 +39,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
     slow = True
 
     def do_GET(self) -> None:
-        answer = getattr(self, "get_" + self.path.lstrip("/").split(".")[0].replace("-", "_"), None)
-        if answer is None:
+        handler = getattr(self, "get_" + self.path.lstrip("/").split(".")[0].replace("-", "_"), None)
+        if handler is None:
             self.send_error(404)
         else:
-            answer()
+            handler()
 
     def body(self, data: bytes, length: int | None = None, status: int = 200) -> None:
         self.send_response(status)
@@ -51,9 +51,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def redirect(self, where: str) -> None:
+    def redirect(self, location: str) -> None:
         self.send_response(302)
-        self.send_header("Location", where)
+        self.send_header("Location", location)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -77,7 +77,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.body(b"<!doctype html><title>Log in</title>" + b" " * 4096)
 
     def get_huge(self) -> None:
-        """Send more than the store can hold, without zeros that could be left out."""
+        """Send more than the store can hold, without zeros, which would become holes."""
         size = 400 * MIB
         self.send_response(200)
         self.send_header("Content-Length", str(size))

@@ -18,21 +18,23 @@ LINK = "readlink /opt/systemvm/current"
 @contextmanager
 def other_code(cloud: BootedCloud) -> Iterator[Path]:
     """Give the daemon a copy of the agents' code that a test can change, to patch with."""
-    place = cloud.plan.layout.agent_code
-    shutil.copytree(TOP / "agents/systemvm", place / "systemvm", ignore=shutil.ignore_patterns("__pycache__"))
+    directory = cloud.plan.layout.agent_code
+    shutil.copytree(
+        TOP / "agents/systemvm", directory / "systemvm", ignore=shutil.ignore_patterns("__pycache__")
+    )
     try:
-        yield place / "systemvm"
+        yield directory / "systemvm"
     finally:
-        shutil.rmtree(place)
+        shutil.rmtree(directory)
 
 
-def changed(code: Path, version: str, crash: str = "") -> None:
+def change_version(code: Path, version: str, crash: str = "") -> None:
     file = code / "guest/version.py"
     file.write_text(re.sub('VERSION = ".*"', f'VERSION = "{version}"', file.read_text()) + f"\n{crash}\n")
 
 
 def agent_version(cloud: BootedCloud, name: str) -> str:
-    """Return what runs, as the process itself reports it."""
+    """Return the version that the running process reports."""
     answer: dict[str, Any] = cloud.cli_json("rpc", "call", name, "rpc.discover")
     return str(answer["info"]["version"])
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read what can be missing, in a test where it must be there."""
+"""Narrow an optional value in a test where it must be there."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from systemvm.management.state.database import Database
 
 
 class _ThreadPoolWork:
-    """Count what the reactor's thread pool has under way, callbacks included."""
+    """Count the work of the reactor's thread pool, callbacks included."""
 
     def __init__(self) -> None:
         pool = reactor.getThreadPool()  # type: ignore[attr-defined]
@@ -56,9 +56,9 @@ _POOL = _ThreadPoolWork()
 
 
 async def settled(database: Database) -> None:
-    """Return when all work of the database and of the reactor's threads is done, and what it led to.
+    """Return when all work of the database and of the reactor's threads is done, and its callbacks too.
 
-    What remains then waits for a clock or for a fake that the test itself moves on.
+    What remains then waits for a clock or a fake that the test itself advances.
     """
     while True:
         await database.drain()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cloud for tests of the daemon's services: a real database; agents, hypervisor and storage are fakes.
+"""The daemon's services for tests, with a real database; agents, hypervisor and storage are fakes.
 
 One zone with an image store, an SSVM and a CPVM whose agents are Up, and two logins: the administrator, and a
 user who owns nothing yet.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small mirror of Debian, a package index and an npm registry, of a private CA; and a proxy.
+"""A small mirror of Debian, a package index and an npm registry with a private CA; and a proxy.
 
-The mirror is called mirror.test, a name that only the proxy knows: what gets through came by way of it.
+The mirror's name is mirror.test, which only the proxy resolves: a request that succeeds went through it.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ SUITE = "trixie"
 
 @frozen
 class Mirror:
-    """The files below `top`, served on `port`; `asked` holds the proxy's log of hosts."""
+    """The files below `top`, served on `port`; `requested_hosts` is the proxy's log."""
 
     top: Path
     keyring: Path
     ca: Path
     port: int
     proxy_port: int
-    asked: list[str] = field(factory=list)
+    requested_hosts: list[str] = field(factory=list)
 
     @property
     def url(self) -> str:
@@ -50,7 +50,7 @@ class Mirror:
 
     @property
     def environment(self) -> dict[str, str]:
-        """All that an operator with such a mirror would set."""
+        """Return all variables that an operator with such a mirror sets."""
         proxy = f"http://127.0.0.1:{self.proxy_port}"
         return {
             "MIRROR": f"{self.url}/debian", "MIRROR_SECURITY": "none", "MIRROR_KEYRING": str(self.keyring),
@@ -61,7 +61,7 @@ class Mirror:
         }  # fmt: skip
 
     def publish_debs(self, *packages: dict[str, str]) -> None:
-        """Replace what the mirror has by these, and sign it."""
+        """Replace the mirror's packages by these, and sign the index."""
         debian = self.top / "debian"
         pool = debian / "pool"
         for old in pool.glob("*.deb"):
@@ -83,12 +83,12 @@ class Mirror:
                 ["gpg", "--homedir", self.top / "gpg", "--batch", "--yes", "--clearsign", "-o",
                  signed], input=release.encode(), check=True, capture_output=True,
             )  # fmt: skip
-            # HTTP dates have whole seconds: apt would take what was published within one for unchanged
+            # HTTP dates have whole seconds: apt would regard a change within one as no change
             changed_s = max(time.time(), before_s + 1.0)
             os.utime(signed, (changed_s, changed_s))
 
     def publish_wheel(self, name: str, version: str) -> str:
-        """The answer is the wheel's hash."""
+        """Publish a wheel and return its SHA-256 hash."""
         content = io.BytesIO()
         with zipfile.ZipFile(content, "w") as wheel:
             about = f"{name}-{version}.dist-info"
@@ -103,7 +103,7 @@ class Mirror:
         return hashlib.sha256(content.getvalue()).hexdigest()
 
     def publish_npm(self, name: str, version: str, files: dict[str, str]) -> str:
-        """The answer is the package's integrity, as npm's locks hold it."""
+        """Publish a package and return its integrity, as npm's locks hold it."""
         raw = io.BytesIO()
         with gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) as packed, tarfile.open(None, "w", packed) as tar:
             about = json.dumps({"name": name, "version": version, "license": "MPL-2.0"})
@@ -125,7 +125,7 @@ class Mirror:
 
 
 def _deb(pool: Path, control: dict[str, str]) -> str:
-    """Build one; the answer is its block of the index."""
+    """Build a package and return its block of the index."""
     fields = {
         "Architecture": "all",
         "Maintainer": "nobody <nobody@mirror.test>",
@@ -147,7 +147,7 @@ def _deb(pool: Path, control: dict[str, str]) -> str:
 
 
 def signing_key(home: Path, keyring: Path) -> None:
-    """A key without a passphrase in `home`, its public half in `keyring`."""
+    """Create a key without a passphrase in `home`, its public half in `keyring`."""
     home.mkdir(mode=0o700)
     gpg: list[str | Path] = ["gpg", "--homedir", home, "--batch", "--quiet"]
     subprocess.run(
@@ -160,17 +160,17 @@ def signing_key(home: Path, keyring: Path) -> None:
 
 @contextmanager
 def small_mirror(top: Path) -> Iterator[Mirror]:
-    """Serve on loopback until the end of the block."""
+    """Serve a mirror and its proxy on loopback until the end of the block."""
     ca = trustme.CA()
     ca.cert_pem.write_to_path(top / "ca.pem")
     signing_key(top / "gpg", top / "keyring.gpg")
-    asked: list[str] = []
+    requested_hosts: list[str] = []
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     ca.issue_cert(NAME).configure_cert(context)
-    with _serving(_files_of(top)) as server, _serving(_proxy_to(asked)) as proxy:
+    with _serving(_files_of(top)) as server, _serving(_proxy_to(requested_hosts)) as proxy:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         port, proxy_port = server.server_address[1], proxy.server_address[1]
-        yield Mirror(top, top / "keyring.gpg", top / "ca.pem", port, proxy_port, asked)
+        yield Mirror(top, top / "keyring.gpg", top / "ca.pem", port, proxy_port, requested_hosts)
     subprocess.run(["gpgconf", "--homedir", top / "gpg", "--kill", "gpg-agent"], check=True)
 
 
@@ -194,7 +194,7 @@ def _files_of(top: Path) -> type[BaseHTTPRequestHandler]:
             super().__init__(*arguments, directory=str(top))
 
         def translate_path(self, path: str) -> str:
-            # npm asks for @scope%2fname, and that is what the file is called
+            # npm requests @scope%2fname, and the file has that name
             if path.startswith("/npm/@"):
                 return str(top / "npm" / path.removeprefix("/npm/").replace("%2F", "%2f"))
             return super().translate_path(path)
@@ -205,11 +205,11 @@ def _files_of(top: Path) -> type[BaseHTTPRequestHandler]:
     return Files
 
 
-def _proxy_to(asked: list[str]) -> type[BaseHTTPRequestHandler]:
+def _proxy_to(requested_hosts: list[str]) -> type[BaseHTTPRequestHandler]:
     class Proxy(BaseHTTPRequestHandler):
         def do_CONNECT(self) -> None:
             host, port = self.path.split(":")
-            asked.append(host)
+            requested_hosts.append(host)
             if host != NAME:
                 self.send_error(502)
                 return

@@ -20,31 +20,30 @@ from systemvm.host.accelerator import Accelerator
 from systemvm.management.hypervisors.base import Disk, DomainSpec, ExitReason
 from systemvm.management.hypervisors.qemu import QemuHypervisor
 
-#: 16-bit code for q35: what a guest does that this driver has to notice.
+#: 16-bit code for q35: events of a guest that the driver must notice.
 POWER_OFF = bytes.fromhex("ba0406 b80020 ef f4 ebfd")  # out 0x604, 0x2000: S5
 RESET = bytes.fromhex("b0fe e664 f4 ebfd")  # the keyboard controller's reset line
 IDLE = bytes.fromhex("f4 ebfd")
-DEAF = bytes.fromhex("fa f4 ebfd")  # halts with interrupts off: no button reaches it
+INTERRUPTS_OFF = bytes.fromhex("fa f4 ebfd")  # halts: no power button reaches it
 #: enable the power button, wait for it, power off
-OBEDIENT = bytes.fromhex("ba0206 b80001 ef ba0006 ed f6c401 74fa") + POWER_OFF
+HANDLES_BUTTON = bytes.fromhex("ba0206 b80001 ef ba0006 ed f6c401 74fa") + POWER_OFF
 #: 320 by 200 pixels, all of them white
 WHITE = bytes.fromhex("b81300 cd10 b800a0 8ec0 31ff b900fa b00f f3aa") + IDLE
 
 
 class NoTaps:
-    """These guests have no network."""
+    """A network driver that refuses: these guests have no network."""
 
     async def create_tap(self, name: str, bridge: str, *, isolated: bool) -> int:
-        raise AssertionError("nobody asked for a tap")
+        raise AssertionError("a tap was requested")
 
     async def remove_tap(self, name: str) -> None:
         raise AssertionError("there is no tap")
 
 
 def boot_sector(path: Path, code: bytes) -> Disk:
-    path.write_bytes(
-        code.ljust(510, b"\0") + b"\x55\xaa" + bytes(2 << 20)
-    )  # a BIOS wants a cylinder at least
+    # SeaBIOS boots no disk of less than one cylinder
+    path.write_bytes(code.ljust(510, b"\0") + b"\x55\xaa" + bytes(2 << 20))
     return Disk(path, "raw")
 
 
@@ -62,7 +61,7 @@ def machine(tmp_path: Path, code: bytes = IDLE, **changes: Any) -> DomainSpec:
 
 
 class Exits:
-    """Exits as they are told, to be waited for."""
+    """Reported exits of machines, which a test can wait for."""
 
     def __init__(self, hypervisor: QemuHypervisor) -> None:
         self.seen: list[tuple[str, ExitReason]] = []
@@ -85,7 +84,7 @@ class Exits:
 
 @pytest.fixture
 def run_directory(tmp_path: Path) -> Path:
-    return tmp_path / "a-rather-long-name-of-a-directory-as-people-have-them" / ("x" * 60) / "qmp"
+    return tmp_path / "a-path-that-is-too-long-for-a-unix-socket" / ("x" * 60) / "qmp"
 
 
 @pytest_twisted.async_yield_fixture
@@ -101,7 +100,7 @@ def files(run_directory: Path, pattern: str = "*") -> list[str]:
 
 
 def rfb_accepts(port: int, password: str | None) -> bool:
-    """A VNC client's handshake up to the server's verdict."""
+    """Return whether a VNC server accepts a password; None offers no authentication."""
     with socket.create_connection(("127.0.0.1", port), 10) as connection:
         connection.settimeout(20)
         stream = connection.makefile("rwb", buffering=0)

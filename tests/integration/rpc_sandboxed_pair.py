@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run as a child: agent and daemon on one epoll reactor, in a process that cannot make memory executable."""
+"""A child process: agent and daemon on one epoll reactor, without executable memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from systemvm.rpc.stream.listener import listen  # noqa: E402
 from systemvm.rpc.tls.identity import Identity  # noqa: E402
 from systemvm.wire.agent import Ping, Pong  # noqa: E402
 
-PR_SET_MDWE = 65  # what MemoryDenyWriteExecute= asks of the kernel, since Linux 6.3
+PR_SET_MDWE = 65  # what MemoryDenyWriteExecute= sets, since Linux 6.3
 MDWE_UNSUPPORTED = 77
 IDENTITIES = [Identity.from_pem_bundle(Path(path).read_bytes()) for path in sys.argv[1:3]]
 
@@ -65,7 +65,7 @@ if __name__ == "__main__":
         sys.exit(MDWE_UNSUPPORTED)
     try:
         mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
-        sys.exit("memory that is writable and executable could be had")
+        sys.exit("memory that is writable and executable was not refused")
     except PermissionError:
         sys.stdout.write(f"{type(default_reactor).__name__}\n")
     react(main)

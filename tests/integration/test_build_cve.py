@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Known vulnerabilities, with data made by hand: found, not found and not examined are told apart."""
+"""Search for known vulnerabilities in crafted data: found, not found, or not examined."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ Source: zlib
 Version: 1:1.3-1
 
 """
-#: As the security tracker serves it: names, then package, name's number, flags, where it is mended.
+#: As the security tracker serves it: names, then package, name's number, flags, the fixed version.
 TRACKER = """VERSION 1
-CVE-2099-0001,,a hole in OpenSSL
-CVE-2099-0002,,a hole that this version has no more
+CVE-2099-0001,,a vulnerability of OpenSSL
+CVE-2099-0002,,a vulnerability that this version does not have
 
 openssl,0,SHRF,3.5.2-1,
 zlib,1,SLRF,1:1.2-1,
@@ -58,18 +58,18 @@ def data(tmp_path: Path) -> Path:
 
 
 @needs_debsecan
-def test_a_vulnerable_package_is_named_and_a_mended_one_is_not(status: Path, data: Path) -> None:
+def test_a_vulnerable_package_is_reported_and_a_fixed_one_is_not(status: Path, data: Path) -> None:
     assert cve.debian("cpvm", status, "trixie", data).lines == ["CVE-2099-0001 libssl3t64"]
 
 
 @needs_debsecan
-def test_a_mended_package_leaves_nothing_to_report(status: Path, data: Path) -> None:
+def test_a_fixed_package_is_not_reported(status: Path, data: Path) -> None:
     status.write_text(STATUS.replace("3.5.1-1", "3.5.2-1"))
     assert cve.debian("cpvm", status, "trixie", data).lines == []
 
 
 @needs_debsecan
-def test_without_data_it_is_said_and_not_taken_for_nothing_known(status: Path, tmp_path: Path) -> None:
+def test_missing_data_is_an_error_and_not_an_empty_result(status: Path, tmp_path: Path) -> None:
     with pytest.raises(cve.CannotExamineError, match=r"(?s)CVE_DATA has no file .*trixie.*hint:"):
         cve.debian("cpvm", status, "trixie", tmp_path)
     (tmp_path / "trixie").write_bytes(b"no tracker's data")
@@ -77,10 +77,10 @@ def test_without_data_it_is_said_and_not_taken_for_nothing_known(status: Path, t
         cve.debian("cpvm", status, "trixie", tmp_path)
 
 
-def pip_audit(directory: Path, monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
-    """A pip-audit that answers so, found before any other."""
+def pip_audit(directory: Path, monkeypatch: pytest.MonkeyPatch, output: str) -> None:
+    """Install a pip-audit with this output, found before any other."""
     program = directory / "pip-audit"
-    program.write_text(f"#!/bin/sh\ncat <<'ANSWER'\n{answer}\nANSWER\nexit 1\n")
+    program.write_text(f"#!/bin/sh\ncat <<'OUTPUT'\n{output}\nOUTPUT\nexit 1\n")
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(directory / "python"))
 
@@ -92,17 +92,15 @@ def test_vulnerable_wheels_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert cve.python(tmp_path / "lock").lines == ["PYSEC-2099-1 twisted 1.0"]
 
 
-@pytest.mark.parametrize("answer", ["", "[]", '{"dependencies": [{"name": "x", "skip_reason": "unknown"}]}'])
-def test_wheels_that_were_not_looked_at_are_not_clean(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
-) -> None:
-    pip_audit(tmp_path, monkeypatch, answer)
+@pytest.mark.parametrize("output", ["", "[]", '{"dependencies": [{"name": "x", "skip_reason": "unknown"}]}'])
+def test_unexamined_wheels_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str) -> None:
+    pip_audit(tmp_path, monkeypatch, output)
     with pytest.raises(cve.CannotExamineError, match="hint:"):
         cve.python(tmp_path / "lock")
 
 
 def test_the_command_names_each_part_that_it_could_not_examine(tmp_path: Path) -> None:
-    """Neither debsecan's data nor a pip-audit are here, whatever this host has installed."""
+    """PATH hides what this host has installed: there is neither debsecan nor pip-audit."""
     done = subprocess.run(
         [sys.executable, cve.__file__, "cpvm"], capture_output=True, text=True, check=False, timeout=120,
         env={"PATH": "/nowhere", "CVE_DATA": str(tmp_path)},

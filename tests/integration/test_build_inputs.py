@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The images' inputs come by the operator's way, from whom he trusts, and as locked or it is said."""
+"""The images' inputs are fetched through the operator's proxy, verified, and compared with the lock."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NEWER_LIBRARY = {"Package": "library2", "Version": "1.1-1"}
 
 @frozen
 class SmallAppliance:
-    """What of an appliance says which packages it needs."""
+    """The part of an appliance that selects its packages."""
 
     role: str = "cpvm"
     suite: str = SUITE
@@ -49,7 +49,7 @@ def small_appliance() -> Appliance:
 
 @pytest.fixture
 def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
-    """A mirror, and an environment that names it."""
+    """Serve a mirror, and set the environment that names it."""
     place = tmp_path / "mirror"
     place.mkdir()
     with small_mirror(place) as served:
@@ -73,7 +73,7 @@ def cache(tmp_path: Path) -> Cache:
 
 @pytest.fixture
 def lock(mirror: Mirror, room: AptRoom) -> DebLock:
-    """What the mirror has at first, locked."""
+    """Lock the mirror's first packages."""
     room.update()
     made = fetch.resolve(room, [small_appliance()])
     made.write(deb_lock.lock_path("amd64"))
@@ -92,16 +92,16 @@ def test_a_lock_names_what_would_be_installed_and_no_address(lock: DebLock) -> N
     assert DebLock.read(deb_lock.lock_path("amd64")) == lock
 
 
-def test_packages_come_by_the_proxy_from_the_private_ca_s_mirror(
+def test_packages_are_fetched_by_the_proxy_from_a_mirror_with_a_private_ca(
     mirror: Mirror, lock: DebLock, cache: Cache
 ) -> None:
     fetch.fetch_debs([small_appliance()], cache)
-    assert set(mirror.asked) == {NAME}
+    assert set(mirror.requested_hosts) == {NAME}
     assert cache.missing_debs(lock) == []
     assert cache.lock() == lock
 
 
-def test_wheels_and_novnc_come_the_same_way(
+def test_wheels_and_novnc_are_fetched_by_the_proxy(
     mirror: Mirror, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wheels = tmp_path / "guest.txt"
@@ -114,10 +114,10 @@ def test_wheels_and_novnc_come_the_same_way(
     monkeypatch.setattr(cache_module, "NOVNC_LOCK", tmp_path / "package-lock.json")
     assert cache.missing(DebLock(())) == ["wheel small==1.0", "noVNC 9.9.9"]
     fetch.fetch_wheels(cache)
-    by_pip = len(mirror.asked)
+    by_pip = len(mirror.requested_hosts)
     fetch.fetch_novnc(cache)
-    assert 0 < by_pip < len(mirror.asked)
-    assert set(mirror.asked) == {NAME}
+    assert 0 < by_pip < len(mirror.requested_hosts)
+    assert set(mirror.requested_hosts) == {NAME}
     assert cache.missing(DebLock(())) == []
 
 
@@ -138,7 +138,7 @@ def test_a_mirror_of_an_unknown_ca_is_refused(
         room.update()
 
 
-def test_an_index_that_others_signed_is_refused(
+def test_an_index_signed_by_another_key_is_refused(
     mirror: Mirror, room: AptRoom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     signing_key(tmp_path / "other", tmp_path / "other.gpg")
@@ -147,16 +147,16 @@ def test_an_index_that_others_signed_is_refused(
         room.update()
 
 
-def test_a_whole_cache_asks_nobody(mirror: Mirror, lock: DebLock, cache: Cache) -> None:
+def test_a_complete_cache_sends_no_request(mirror: Mirror, lock: DebLock, cache: Cache) -> None:
     fetch.fetch_debs([small_appliance()], cache)
     mirror.publish_debs(BASE, APT, NEWER, NEWER_LIBRARY)
-    before = len(mirror.asked)
+    before = len(mirror.requested_hosts)
     fetch.fetch_debs([small_appliance()], cache)
-    assert len(mirror.asked) == before
+    assert len(mirror.requested_hosts) == before
     assert cache.lock() == lock
 
 
-def test_a_mirror_that_moved_on_is_followed_and_it_is_said(
+def test_newer_packages_of_the_mirror_are_used_and_reported(
     mirror: Mirror, lock: DebLock, cache: Cache, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mirror.publish_debs(BASE, APT, NEWER, NEWER_LIBRARY)
@@ -164,22 +164,22 @@ def test_a_mirror_that_moved_on_is_followed_and_it_is_said(
     used = cache.lock()
     assert versions(used) == {"apt": "3.0", "base": "1:2.0", "library2": "1.1-1", "wanted": "1.1-1"}
     assert cache.missing_debs(used) == []
-    said = [
+    changes = [
         "library1: 1.0-1 → none",
         "library2: not locked → 1.1-1",
         "wanted: 1.0-1 → 1.1-1",
     ]
-    assert deb_lock.deviations(lock.debs, used.debs) == said
+    assert deb_lock.deviations(lock.debs, used.debs) == changes
     warning = capsys.readouterr().err
     assert warning.startswith("warning: 3 Debian packages")
-    assert all(line in warning for line in said)
+    assert all(line in warning for line in changes)
     assert "make lock-debs" in warning
 
 
-def test_what_is_locked_comes_back_when_the_mirror_has_it_again(
+def test_locked_versions_are_used_again_when_the_mirror_has_them(
     mirror: Mirror, lock: DebLock, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As with MIRROR= a snapshot of the archive, on the day after."""
+    """As with MIRROR= set to a snapshot of the archive, the day after."""
     mirror.publish_debs(BASE, APT, NEWER, NEWER_LIBRARY)
     fetch.fetch_debs([small_appliance()], cache)
     mirror.publish_debs(BASE, APT, WANTED, LIBRARY, NEWER_LIBRARY)
@@ -205,7 +205,7 @@ def test_locked_refuses_and_names_what_is_gone(
 def test_the_locked_version_with_other_content_is_refused(
     mirror: Mirror, lock: DebLock, cache: Cache
 ) -> None:
-    """A signed index does not help: the lock's hash decides."""
+    """The index is signed, but the lock's hash decides."""
     mirror.publish_debs(BASE, APT, {**WANTED, "Description": "another"}, LIBRARY)
     with pytest.raises(SystemExit, match=r"wanted 1\.0-1 from the mirror is not the locked one"):
         fetch.fetch_debs([small_appliance()], cache)
@@ -230,6 +230,6 @@ def test_an_incomplete_cache_names_what_is_missing_and_what_is_broken(
     assert "make fetch" in text
 
 
-def test_a_role_that_the_lock_does_not_know_has_no_packages(lock: DebLock) -> None:
+def test_a_role_that_is_not_in_the_lock_has_no_packages(lock: DebLock) -> None:
     assert lock.of_role("ssvm") == []
     assert evolve(lock, instead_of="x").digest == lock.digest

@@ -17,9 +17,9 @@ UNITS = sorted(
 
 
 def test_units_verify(tmp_path: Path) -> None:
-    """Verify all units at once, so that they find one another.
+    """Verify all units at once, because they refer to one another.
 
-    The programs are in the images or on an operator's host and not here, so each is replaced by /bin/true.
+    The programs are in the images or on an operator's host, so each is replaced by /bin/true.
     """
     assert UNITS
     search = tmp_path / "units"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Page, daemon and CPVM together: Chromium, a real daemon, the real agent, QEMU machines without a boot."""
+"""Page, daemon and CPVM together: Chromium, a real daemon, a real agent, QEMU machines without a guest."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["host"]  # the fixture
 
 
 @frozen
-class Whole:
+class RunningCloud:
     """A daemon whose CPVM is Up, and one machine."""
 
     host: Host
@@ -67,7 +67,7 @@ def expect_state(page: Page, state: str) -> None:
 
 
 @pytest.fixture
-def whole(host: Host, tmp_path: Path) -> Iterator[Whole]:
+def cloud(host: Host, tmp_path: Path) -> Iterator[RunningCloud]:
     listening = socket.create_server(("127.0.0.1", 0))
     zone_file = host.layout.zones / "zone1.yaml"
     zone = yaml.safe_load(zone_file.read_text())
@@ -86,43 +86,42 @@ def whole(host: Host, tmp_path: Path) -> Iterator[Whole]:
     chromium = Chromium()
     try:
         until(lambda: host.machines()[cpvm].get("agentstate") == "Up", f"CPVM that is Up: {agent.log}")
-        whole = Whole(host, login, agent, "", chromium)
-        api = whole.api
+        api = RunningCloud(host, login, agent, "", chromium).api
         vm = api.deployVirtualMachine(name="one", **deployment(host, api))["virtualmachine"]
-        yield Whole(host, login, agent, vm["id"], chromium)
+        yield RunningCloud(host, login, agent, vm["id"], chromium)
     finally:
         chromium.close()
         agent.close()
 
 
-def test_a_console_follows_its_machine_and_ends_with_the_right_to_it(whole: Whole) -> None:
-    api = whole.api
+def test_a_console_follows_its_machine_and_ends_with_the_access_to_it(cloud: RunningCloud) -> None:
+    api = cloud.api
 
-    def story(page: Page) -> None:
-        whole.log_in(page)
-        console = whole.view_console(page)
+    def steps(page: Page) -> None:
+        cloud.log_in(page)
+        console = cloud.view_console(page)
         title = console.locator("#notice-title")
 
         # stop and start
-        api.stopVirtualMachine(id=whole.vm_id, forced=True)
+        api.stopVirtualMachine(id=cloud.vm_id, forced=True)
         expect(title).to_have_text("The virtual machine is not running", timeout=60_000)
         expect_state(console, "waiting")
-        api.startVirtualMachine(id=whole.vm_id)
+        api.startVirtualMachine(id=cloud.vm_id)
         expect_state(console, "connected")
         wait_for_picture(console)
 
         # reboot
-        api.rebootVirtualMachine(id=whole.vm_id, forced=True)
+        api.rebootVirtualMachine(id=cloud.vm_id, forced=True)
         expect_state(console, "connected")
         wait_for_picture(console)
 
         # the daemon is killed and comes back: an open console goes on, and follows its machine as before
-        whole.host.end(signal.SIGKILL)
+        cloud.host.end(signal.SIGKILL)
         wait_for_picture(console)
-        whole.host.start()
-        api.stopVirtualMachine(id=whole.vm_id, forced=True)
+        cloud.host.start()
+        api.stopVirtualMachine(id=cloud.vm_id, forced=True)
         expect_state(console, "waiting")
-        api.startVirtualMachine(id=whole.vm_id)
+        api.startVirtualMachine(id=cloud.vm_id)
         expect_state(console, "connected")
 
         # logging out ends it, and it does not come back by itself
@@ -134,8 +133,8 @@ def test_a_console_follows_its_machine_and_ends_with_the_right_to_it(whole: Whol
         expect(title).to_have_text("You logged out, and this console ended with it", timeout=60_000)
 
         # destroying the machine ends the next one
-        whole.log_in(page)
-        console = whole.view_console(page)
+        cloud.log_in(page)
+        console = cloud.view_console(page)
         page.get_by_role("button", name="Destroy").click()
         page.locator("#confirm button.danger").click()
         expect(console.locator("#notice-title")).to_have_text(
@@ -146,4 +145,4 @@ def test_a_console_follows_its_machine_and_ends_with_the_right_to_it(whole: Whol
         row.get_by_role("button", name="Recover").click()
         expect(row.locator(".state")).to_have_text("Stopped", timeout=60_000)
 
-    whole.chromium.tell(story)
+    cloud.chromium.run(steps)

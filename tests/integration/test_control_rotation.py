@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real agent's identity against the real channel over TLS: short lives, a replaced CA, a revocation."""
+"""A real agent's identity on the real channel: expiry, a replaced CA, a revocation."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NAME = "s-1-VM"
 
 
 class World:
-    """The daemon's side as it is, and an agent with the guest's own identity code."""
+    """The daemon's real control channel, and an agent with the guest's own identity code."""
 
     def __init__(self, work: Path) -> None:
         self.database = Database.open(work / "db")
@@ -111,13 +111,13 @@ class World:
         assert self.dialer.peer is not None
         await self.identity.renew(self.dialer.peer)
 
-    def shown(self) -> PeerCertificate:
-        """The certificate of the connection that is open now."""
+    def presented(self) -> PeerCertificate:
+        """Return the certificate of the open connection."""
         assert self.agent.peer is not None and self.agent.peer.caller.certificate is not None
         return self.agent.peer.caller.certificate
 
-    def is_up_with(self, fits: Callable[[PeerCertificate], bool]) -> bool:
-        return self.agent.peer is not None and self.agent.is_up and fits(self.shown())
+    def is_up_with(self, matches: Callable[[PeerCertificate], bool]) -> bool:
+        return self.agent.peer is not None and self.agent.is_up and matches(self.presented())
 
 
 def _now_s() -> float:
@@ -135,41 +135,41 @@ async def world(tmp_path: Path) -> Any:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_connection_ends_with_its_certificate_and_goes_on_with_the_renewed_one(
+async def test_a_connection_ends_with_its_certificate_and_the_agent_reconnects_with_the_renewed_one(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await world.renew()
     assert world.agent.peer is not None
     world.agent.peer.close("use the new one")
-    first = world.shown().serial
-    await until(lambda: world.is_up_with(lambda shown: shown.serial != first))
-    short = world.shown()
-    # the daemon's day on which that one has just expired, and a newer one is at hand
+    first = world.presented().serial
+    await until(lambda: world.is_up_with(lambda certificate: certificate.serial != first))
+    short = world.presented()
+    # the daemon's clock is past the end of that one, and a newer one was issued
     monkeypatch.setattr(pki_control, "ISSUED_LIFETIME", timedelta(days=60))
     await world.renew()
     monkeypatch.setattr(world.certificates, "_clock", lambda: short.not_after_s + 1)
     world.certificates.check_all()
-    await until(lambda: world.is_up_with(lambda shown: shown.serial != short.serial))
-    assert world.shown().not_after_s > short.not_after_s
+    await until(lambda: world.is_up_with(lambda certificate: certificate.serial != short.serial))
+    assert world.presented().not_after_s > short.not_after_s
 
 
 @pytest_twisted.ensureDeferred
 async def test_the_control_ca_is_replaced_while_the_agent_is_up(world: World) -> None:
     old = world.authority.authority.key_id
-    assert world.shown().authority_key_id == old
+    assert world.presented().authority_key_id == old
     world.rotation.start()
     world.rotation.begin()
     await until(lambda: world.authority.phase is Phase.STEADY)
     new = world.authority.authority.key_id
     assert new != old
-    await until(lambda: world.is_up_with(lambda shown: shown.authority_key_id == new))
-    # in the end the agent trusts only the new one, too
+    await until(lambda: world.is_up_with(lambda certificate: certificate.authority_key_id == new))
+    # in the end the agent, too, trusts only the new one
     await until(lambda: world.identity.current().ca_pem == world.authority.ca_pem)
     assert world.rotation.progress().waits_for == []
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_replacement_waits_for_a_running_agent_that_is_away(world: World) -> None:
+async def test_a_replacement_waits_for_a_running_agent_that_is_disconnected(world: World) -> None:
     world.directory.expect("v-2-VM", Role.CPVM)
     world.rotation.begin()
     await until(lambda: bool(world.rotation.progress().waits_for))
@@ -181,11 +181,11 @@ async def test_a_replacement_waits_for_a_running_agent_that_is_away(world: World
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_revoked_certificate_is_cut_off_at_once_and_refused_after(world: World) -> None:
+async def test_a_revoked_certificate_is_disconnected_at_once_and_refused_after(world: World) -> None:
     peer = world.agent.peer
     assert peer is not None
-    await world.database.run(lambda connection: None)  # it is on record
-    await world.certificates.revoke(world.shown().serial, "stolen")
+    await world.database.run(lambda connection: None)  # until the certificate is on record
+    await world.certificates.revoke(world.presented().serial, "stolen")
     assert peer.closed
     await until(lambda: bool(world.refused))
     assert world.refused[0].check.value == "revoked"
@@ -193,24 +193,24 @@ async def test_a_revoked_certificate_is_cut_off_at_once_and_refused_after(world:
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_agent_that_the_ca_signed_for_off_record_does_not_come_in(world: World) -> None:
-    """As a thief of the control CA's key makes one: good for every check of TLS."""
+async def test_a_certificate_that_is_not_on_record_is_refused(world: World) -> None:
+    """A stolen key of the control CA signs certificates that pass every check of TLS."""
     assert world.dialer is not None and world.agent.peer is not None
-    known = world.agent.peer
-    thief = ControlAuthority.open(world.work).bootstrap(NAME, Role.SSVM)
-    forged = Dialer(
+    genuine = world.agent.peer
+    forged = ControlAuthority.open(world.work).bootstrap(NAME, Role.SSVM)
+    dialer = Dialer(
         REACTOR,
-        lambda: thief,
+        lambda: forged,
         MethodTable("agent", "1"),
         [("127.0.0.1", world.port)],
         world._greet,
         backoff=Backoff(first_s=0.1, last_s=0.2),
     )
-    forged.start()
+    dialer.start()
     try:
         await until(lambda: bool(world.refused))
         assert world.refused[0].check is ControlFailure.OFF_RECORD
-        assert forged.peer is None
-        assert world.agent.peer is known and not known.closed
+        assert dialer.peer is None
+        assert world.agent.peer is genuine and not genuine.closed
     finally:
-        await forged.stop()
+        await dialer.stop()

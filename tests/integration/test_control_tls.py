@@ -40,7 +40,7 @@ from systemvm.service.backoff import Backoff
 pytestmark = pytest.mark.timeout(90)
 
 AUTHORITY = TestAuthority()
-STRANGER = TestAuthority()
+OTHER_CA = TestAuthority()
 MINUTE = datetime.timedelta(minutes=1)
 AGENT_NAME = ["s-1-vm.ssvm.systemvm"]
 DAEMON_NAMES = ["host-1.management.systemvm", "management.systemvm"]
@@ -181,7 +181,7 @@ def shout(address: tuple[str, int], data: bytes) -> bytes:
 
 BAD_CLIENTS: dict[str, tuple[Identity | None, str]] = {
     "no certificate": (None, "no-certificate"),
-    "wrong CA": (STRANGER.agent(), "wrong-ca"),
+    "wrong CA": (OTHER_CA.agent(), "wrong-ca"),
     "public CA": (of_public_ca(AGENT_NAME, CLIENT), "wrong-ca"),
     "self-signed": (self_signed(AGENT_NAME, CLIENT), "self-signed"),
     "expired": (AUTHORITY.issue(AGENT_NAME, [CLIENT], begins=-2 * HOUR, ends=-MINUTE), "expired"),
@@ -266,7 +266,7 @@ async def test_the_daemon_times_out_an_incomplete_handshake(
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_ticket_is_honoured_and_nothing_is_renegotiated(listener: Listener, directory: Path) -> None:
+async def test_no_session_is_resumed_or_renegotiated(listener: Listener, directory: Path) -> None:
     identity = AUTHORITY.agent()
     context = context_of(identity, directory)
 
@@ -371,7 +371,7 @@ async def said_of(serve: Callable[[socket.socket], bytes]) -> tuple[list[str], b
 
 
 BAD_SERVERS: dict[str, tuple[Identity, str]] = {
-    "wrong CA": (STRANGER.daemon(), "wrong-ca"),
+    "wrong CA": (OTHER_CA.daemon(), "wrong-ca"),
     "public CA": (of_public_ca(DAEMON_NAMES, SERVER), "wrong-ca"),
     "self-signed": (self_signed(DAEMON_NAMES, SERVER), "self-signed"),
     "expired": (AUTHORITY.issue(DAEMON_NAMES, [SERVER], begins=-2 * HOUR, ends=-MINUTE), "expired"),

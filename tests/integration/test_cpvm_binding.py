@@ -47,7 +47,7 @@ def come_back(console: ConsoleProcess, session: str, cookie: str, source: str, *
     return int.from_bytes(payload[:2], "big") if opcode == 8 else 0
 
 
-def test_a_stolen_cookie_is_refused_elsewhere_where_the_zone_says_so(
+def test_a_stolen_cookie_is_refused_from_another_address_when_the_zone_binds_it(
     console: ConsoleProcess, screen: FakeVncServer
 ) -> None:
     console.set_up(bind_address=True)
@@ -56,7 +56,7 @@ def test_a_stolen_cookie_is_refused_elsewhere_where_the_zone_says_so(
     assert come_back(console, session, cookie, HOME) == 0, "its own browser goes on"
 
 
-def test_an_address_that_anybody_can_claim_does_not_count(
+def test_a_forwarded_address_of_an_untrusted_peer_is_ignored(
     console: ConsoleProcess, screen: FakeVncServer
 ) -> None:
     console.set_up(bind_address=True)
@@ -65,7 +65,7 @@ def test_an_address_that_anybody_can_claim_does_not_count(
     assert refused == BrowserRefusal.OTHER_ADDRESS.close_code
 
 
-def test_behind_a_configured_proxy_the_browsers_own_address_counts(
+def test_behind_a_trusted_proxy_the_forwarded_address_is_bound(
     console: ConsoleProcess, screen: FakeVncServer
 ) -> None:
     console.set_up(bind_address=True, trusted_proxies=[PROXY])
@@ -75,7 +75,7 @@ def test_behind_a_configured_proxy_the_browsers_own_address_counts(
     assert come_back(console, session, cookie, PROXY, X_Forwarded_For="198.51.100.7") == 0
 
 
-def test_without_the_setting_a_browser_may_change_networks(
+def test_without_the_setting_a_browser_can_change_networks(
     console: ConsoleProcess, screen: FakeVncServer
 ) -> None:
     console.set_up(bind_address=False)

@@ -49,7 +49,7 @@ def expect_state(page: Page, state: str) -> None:
 def test_picture_and_keys(console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium) -> None:
     token, _ = console.issue(screen.port, PASSWORD, name="web-1")
 
-    def story(page: Page) -> None:
+    def steps(page: Page) -> None:
         visit(page, console, token)
         expect_state(page, "connected")
         assert page.url == f"{console.origin}/console"
@@ -63,17 +63,17 @@ def test_picture_and_keys(console: ConsoleProcess, screen: QemuVncServer, chromi
         page.click("#keys")  # Ctrl-Alt-Del starts the machine again: the menu goes away
         wait_for_picture(page, after)
 
-    chromium.tell(story)
+    chromium.run(steps)
     for secret in (token, PASSWORD, "__Host-console="):
         assert secret not in console.log()
 
 
-def test_cloudstacks_own_address_opens_it_too(
+def test_cloudstacks_own_console_url_opens_it(
     console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium
 ) -> None:
     token, _ = console.issue(screen.port, PASSWORD, name="web-2")
 
-    def story(page: Page) -> None:
+    def steps(page: Page) -> None:
         visit(
             page, console, token, "/resource/noVNC/vnc.html?autoconnect=true&show_dot=true&port=8443&token="
         )
@@ -81,15 +81,15 @@ def test_cloudstacks_own_address_opens_it_too(
         assert page.url == f"{console.origin}/console"
         wait_for_picture(page)
 
-    chromium.tell(story)
+    chromium.run(steps)
 
 
-def test_reload_and_reconnect_go_on_without_a_token(
+def test_reload_and_reconnect_need_no_token(
     console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium
 ) -> None:
     token, _ = console.issue(screen.port, PASSWORD)
 
-    def story(page: Page) -> None:
+    def steps(page: Page) -> None:
         visit(page, console, token)
         expect_state(page, "connected")
         page.reload()
@@ -101,8 +101,8 @@ def test_reload_and_reconnect_go_on_without_a_token(
         [cookie] = page.context.cookies()
         assert (cookie["name"], cookie["secure"], cookie["sameSite"]) == ("__Host-console", True, "Strict")
 
-    chromium.tell(story)
-    assert len(console.heard("console.authorize")) >= 1
+    chromium.run(steps)
+    assert len(console.calls_of("console.authorize")) >= 1
 
 
 def test_the_token_is_not_in_the_history(
@@ -110,7 +110,7 @@ def test_the_token_is_not_in_the_history(
 ) -> None:
     token, _ = console.issue(screen.port, PASSWORD)
 
-    def story(page: Page) -> None:
+    def steps(page: Page) -> None:
         asked: list[str] = []
         page.on(
             "request", lambda request: asked.append(f"{request.url} {request.headers.get('referer', '')}")
@@ -124,19 +124,19 @@ def test_the_token_is_not_in_the_history(
         assert token not in page.url
         expect_state(page, "connected")
 
-    chromium.tell(story)
+    chromium.run(steps)
 
 
-def test_a_used_link_says_so(console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium) -> None:
+def test_a_used_link_is_reported(console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium) -> None:
     token, _ = console.issue(screen.port, PASSWORD)
 
     def first_visit(page: Page) -> None:
         visit(page, console, token)
         expect_state(page, "connected")
 
-    chromium.tell(first_visit)
+    chromium.run(first_visit)
 
-    def story(page: Page) -> None:
+    def steps(page: Page) -> None:
         visit(page, console, token)
         expect_state(page, "closed")
         expect(page.locator("#notice-title")).to_have_text("This console link has already been used")
@@ -144,27 +144,29 @@ def test_a_used_link_says_so(console: ConsoleProcess, screen: QemuVncServer, chr
         expect(page.locator("#notice-again")).to_be_hidden()
         assert token not in page.url
 
-    chromium.tell(story)
+    chromium.run(steps)
 
 
-def test_a_wrong_password_says_so(console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium) -> None:
+def test_a_wrong_vnc_password_is_reported(
+    console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium
+) -> None:
     token, _ = console.issue(screen.port, "wr0ngpwd")
 
-    def story(page: Page) -> None:
+    def steps(page: Page) -> None:
         visit(page, console, token)
         expect_state(page, "closed")
         expect(page.locator("#notice-title")).to_contain_text("rejected the console's password")
 
-    chromium.tell(story)
+    chromium.run(steps)
     assert "wr0ngpwd" not in console.log()
 
 
-def test_the_machine_stops_and_comes_back(console: ConsoleProcess, chromium: Chromium) -> None:
+def test_a_console_reconnects_after_its_machine_stopped(console: ConsoleProcess, chromium: Chromium) -> None:
     port = free_vnc_port()
     first = QemuVncServer(PASSWORD, port)
     token, session_id = console.issue(port, PASSWORD)
 
-    def story(page: Page) -> None:
+    def steps(page: Page) -> None:
         visit(page, console, token)
         expect_state(page, "connected")
         console.order("target", session_id=session_id, target={"refuse": "machine_stopping"})
@@ -188,16 +190,16 @@ def test_the_machine_stops_and_comes_back(console: ConsoleProcess, chromium: Chr
         wait_for_picture(page)
         second.close()
 
-    chromium.tell(story)
+    chromium.run(steps)
 
 
-def test_the_daemon_is_away_for_a_while(
+def test_a_console_opens_when_the_daemon_is_back(
     console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium
 ) -> None:
     token, _ = console.issue(screen.port, PASSWORD)
     console.order("away", away=True)
 
-    def story(page: Page) -> None:
+    def steps(page: Page) -> None:
         visit(page, console, token)
         expect_state(page, "waiting")
         expect(page.locator("#notice-title")).to_have_text("The cloud cannot check this link now")
@@ -205,7 +207,7 @@ def test_the_daemon_is_away_for_a_while(
         expect_state(page, "connected")  # nothing was spent
 
     try:
-        chromium.tell(story)
+        chromium.run(steps)
     finally:
         console.order("away", away=False)
 
@@ -224,29 +226,29 @@ def test_a_console_that_the_daemon_ends_stays_ended(
 ) -> None:
     token, session_id = console.issue(screen.port, PASSWORD)
 
-    def story(page: Page) -> None:
+    def steps(page: Page) -> None:
         visit(page, console, token)
         expect_state(page, "connected")
         console.order("end", session_ids=[session_id], reason="it ended", code=code)
         expect_state(page, "closed")
         expect(page.locator("#notice-title")).to_contain_text(words)
         expect(page.locator("#notice-again")).to_be_hidden()
-        asked = len(console.heard("console.target"))
+        asked = len(console.calls_of("console.target"))
         page.wait_for_timeout(2000)  # several of the first retries' delays
         expect_state(page, "closed")
-        assert len(console.heard("console.target")) == asked
+        assert len(console.calls_of("console.target")) == asked
         page.reload()
         expect(page.locator("#notice-title")).to_contain_text(words)
 
-    chromium.tell(story)
+    chromium.run(steps)
 
 
-def test_another_site_may_not_frame_or_open_it(
+def test_another_site_cannot_open_a_console(
     console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium
 ) -> None:
     token, session_id = console.issue(screen.port, PASSWORD)
 
-    def story(page: Page) -> None:
+    def steps(page: Page) -> None:
         visit(page, console, token)
         expect_state(page, "connected")
         page.route(
@@ -263,13 +265,13 @@ def test_another_site_may_not_frame_or_open_it(
         )
         assert opened == "refused"
 
-    chromium.tell(story)
+    chromium.run(steps)
 
 
 def test_mouse_and_scale(console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium) -> None:
     token, _ = console.issue(screen.port, PASSWORD)
 
-    def story(page: Page) -> None:
+    def steps(page: Page) -> None:
         visit(page, console, token)
         expect_state(page, "connected")
         wait_for_picture(page)
@@ -284,4 +286,4 @@ def test_mouse_and_scale(console: ConsoleProcess, screen: QemuVncServer, chromiu
         canvas.click(position={"x": 20, "y": 20})
         expect_state(page, "connected")
 
-    chromium.tell(story, dark=True)
+    chromium.run(steps, dark=True)

@@ -70,23 +70,23 @@ def crowd(
             one.close()
 
 
-def test_a_silent_crowd_keeps_no_browser_of_another_address_out(console: ConsoleProcess) -> None:
+def test_silent_connections_do_not_block_a_browser_of_another_address(console: ConsoleProcess) -> None:
     with crowd(console, silent):
         page = Connection(console, source=OTHER_ADDRESS).request("GET", "/console")
         assert (page.status, b"<html" in page.body) == (200, True)
 
 
-def test_nor_one_of_its_own_address(console: ConsoleProcess) -> None:
+def test_silent_connections_do_not_block_a_browser_of_the_same_address(console: ConsoleProcess) -> None:
     with crowd(console, silent):
         assert Connection(console).request("GET", "/console").status == 200
 
 
-def test_a_crowd_that_shook_hands_keeps_no_browser_out_either(console: ConsoleProcess) -> None:
+def test_idle_tls_connections_do_not_block_a_browser(console: ConsoleProcess) -> None:
     with crowd(console, silent_after_its_handshake, 300):
         assert Connection(console, source=OTHER_ADDRESS).request("GET", "/console").status == 200
 
 
-def test_a_console_that_is_open_stays_open_beside_a_crowd_of_its_own_address(console: ConsoleProcess) -> None:
+def test_silent_connections_do_not_close_an_open_console_of_the_same_address(console: ConsoleProcess) -> None:
     screen = FakeVncServer(echo)
     viewer = open_console(console, console.issue(screen.port)[0])
     viewer.greet()
@@ -97,7 +97,7 @@ def test_a_console_that_is_open_stays_open_beside_a_crowd_of_its_own_address(con
     screen.close()
 
 
-def test_a_crowd_with_links_that_are_none_does_not_fill_the_viewers(console: ConsoleProcess) -> None:
+def test_websockets_with_invalid_tokens_do_not_use_up_the_viewers(console: ConsoleProcess) -> None:
     """WebSockets are let in before their token is known: until then they are worth no more than silence."""
     screen = FakeVncServer(echo)
     held = []

@@ -41,10 +41,10 @@ def test_post_then_websocket(console: ConsoleProcess, screen: FakeVncServer) -> 
     connection.close()
 
 
-def test_looking_spends_nothing(console: ConsoleProcess, screen: FakeVncServer) -> None:
+def test_loading_the_page_uses_no_token(console: ConsoleProcess, screen: FakeVncServer) -> None:
     token, _ = console.issue(screen.port)
     connection = Connection(console)
-    asked = len(console.heard("console.authorize"))
+    asked = len(console.calls_of("console.authorize"))
     for path in (
         f"/console?cmd=auth&token={token}",
         f"/resource/noVNC/vnc.html?autoconnect=true&token={token}",
@@ -56,7 +56,7 @@ def test_looking_spends_nothing(console: ConsoleProcess, screen: FakeVncServer) 
             assert "set-cookie" not in answer.headers
             assert token.encode() not in answer.body
             assert b"<script>" not in answer.body
-    assert len(console.heard("console.authorize")) == asked
+    assert len(console.calls_of("console.authorize")) == asked
     assert connection.spend(token).status == 200
 
 
@@ -72,7 +72,7 @@ def test_a_token_works_once(console: ConsoleProcess, screen: FakeVncServer) -> N
     assert connection.closing() == (4402, "This console link has already been used")
 
 
-def test_two_posts_at_once_and_one_wins(console: ConsoleProcess, screen: FakeVncServer) -> None:
+def test_only_one_of_concurrent_posts_uses_the_token(console: ConsoleProcess, screen: FakeVncServer) -> None:
     token, _ = console.issue(screen.port)
     connections = [Connection(console) for _ in range(4)]
     together = threading.Barrier(len(connections))
@@ -99,7 +99,7 @@ def test_two_posts_at_once_and_one_wins(console: ConsoleProcess, screen: FakeVnc
         ("what is this", 403, "This console link is not valid"),
     ],
 )
-def test_the_daemons_no_is_told_in_words(
+def test_a_refusal_of_the_daemon_has_a_status_and_a_title(
     console: ConsoleProcess, screen: FakeVncServer, reason: str, status: int, title: str
 ) -> None:
     token, _ = console.issue(screen.port, refuse=reason)
@@ -113,13 +113,13 @@ def test_the_daemons_no_is_told_in_words(
 
 
 @pytest.mark.parametrize("token", ["", "x" * 600, "../../etc", "a b", "%00", "<script>"])
-def test_no_token_in_form_reaches_the_daemon(console: ConsoleProcess, token: str) -> None:
-    asked = len(console.heard("console.authorize"))
+def test_an_invalid_token_does_not_reach_the_daemon(console: ConsoleProcess, token: str) -> None:
+    asked = len(console.calls_of("console.authorize"))
     assert Connection(console).spend(token).status in (400, 403)
-    assert len(console.heard("console.authorize")) == asked
+    assert len(console.calls_of("console.authorize")) == asked
 
 
-def test_a_program_may_use_its_token_at_the_websocket(console: ConsoleProcess, screen: FakeVncServer) -> None:
+def test_a_program_can_use_its_token_at_the_websocket(console: ConsoleProcess, screen: FakeVncServer) -> None:
     token, session_id = console.issue(screen.port)
     connection = Connection(console)
     assert connection.upgrade(f"token={token}", Origin=None).status == 101
@@ -128,7 +128,7 @@ def test_a_program_may_use_its_token_at_the_websocket(console: ConsoleProcess, s
     assert connection.frame()[0] == 8
     assert connection.tls.recv(1) == b""
     # No cookie can open it again, so the daemon hears of its end at once.
-    assert [closed["session"] for closed in console.heard("console.closed")][-1] == session_id
+    assert [closed["session"] for closed in console.calls_of("console.closed")][-1] == session_id
 
 
 def test_another_machines_session_is_refused(console: ConsoleProcess, screen: FakeVncServer) -> None:
@@ -141,7 +141,7 @@ def test_another_machines_session_is_refused(console: ConsoleProcess, screen: Fa
     assert connection.closing() == (4405, "This browser has no access to that virtual machine")
 
 
-def test_one_browser_may_hold_two_consoles(console: ConsoleProcess, screen: FakeVncServer) -> None:
+def test_one_browser_can_hold_two_consoles(console: ConsoleProcess, screen: FakeVncServer) -> None:
     first, first_session = console.issue(screen.port)
     second, second_session = console.issue(screen.port)
     connection = Connection(console)
@@ -154,7 +154,7 @@ def test_one_browser_may_hold_two_consoles(console: ConsoleProcess, screen: Fake
         other.close()
 
 
-def test_a_session_has_so_many_windows_and_no_more(console: ConsoleProcess, screen: FakeVncServer) -> None:
+def test_a_session_has_a_bounded_number_of_windows(console: ConsoleProcess, screen: FakeVncServer) -> None:
     token, session_id = console.issue(screen.port)
     first = Connection(console)
     cookie = first.spend(token).cookie
@@ -191,13 +191,11 @@ def test_a_session_ends_with_its_lifetime(console: ConsoleProcess, screen: FakeV
     assert connection.closing() == (4407, "This console session has ended")
 
 
-def test_connecting_again_asks_where_the_machine_is_now(
-    console: ConsoleProcess, screen: FakeVncServer
-) -> None:
+def test_reconnecting_requests_the_target_again(console: ConsoleProcess, screen: FakeVncServer) -> None:
     token, session_id = console.issue(screen.port)
     connection = Connection(console)
     cookie = connection.spend(token).cookie
-    asked = len(console.heard("console.target"))
+    asked = len(console.calls_of("console.target"))
     moved = FakeVncServer(echo)
     console.order(
         "target", session_id=session_id, target={"host": "127.0.0.1", "port": moved.port, "password": None}
@@ -212,10 +210,10 @@ def test_connecting_again_asks_where_the_machine_is_now(
     again = Connection(console)
     assert again.upgrade(f"session={session_id}", Cookie=cookie).status == 101
     assert again.closing() == (4409, "The virtual machine is not running")
-    assert len(console.heard("console.target")) == asked + 2
+    assert len(console.calls_of("console.target")) == asked + 2
 
 
-def test_without_the_daemon_nobody_is_let_in(console: ConsoleProcess, screen: FakeVncServer) -> None:
+def test_without_the_daemon_no_console_opens(console: ConsoleProcess, screen: FakeVncServer) -> None:
     kept, kept_session = console.issue(screen.port)
     connection = Connection(console)
     cookie = connection.spend(kept).cookie

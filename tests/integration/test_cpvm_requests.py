@@ -18,7 +18,7 @@ __all__ = ["console", "screen"]  # fixtures
 @pytest.mark.parametrize(
     "origin", ["https://evil.example", "null", None, "https://127.0.0.1", "http://127.0.0.1:{port}", ""]
 )
-def test_a_foreign_origin_spends_nothing(
+def test_a_foreign_origin_is_refused_and_uses_no_token(
     console: ConsoleProcess, screen: FakeVncServer, origin: str | None
 ) -> None:
     token, session_id = console.issue(screen.port)
@@ -35,7 +35,7 @@ def test_a_foreign_origin_spends_nothing(
     assert connection.upgrade(f"session={session_id}", Origin=said, Cookie=spent.cookie).status == 403
 
 
-def test_a_cross_site_fetch_is_refused_whatever_its_origin_says(
+def test_a_cross_site_fetch_is_refused_with_any_origin(
     console: ConsoleProcess, screen: FakeVncServer
 ) -> None:
     token, _ = console.issue(screen.port)
@@ -46,7 +46,7 @@ def test_a_cross_site_fetch_is_refused_whatever_its_origin_says(
 @pytest.mark.parametrize(
     "host", ["evil.example", "127.0.0.1", "127.0.0.1:1", "localhost:{port}", "a@127.0.0.1:{port}"]
 )
-def test_a_wrong_host_gets_a_page(console: ConsoleProcess, host: str) -> None:
+def test_a_wrong_host_header_is_misdirected(console: ConsoleProcess, host: str) -> None:
     connection = Connection(console)
     answer = connection.request("GET", "/console", host=host.format(port=console.port))
     assert answer.status == 421
@@ -55,7 +55,7 @@ def test_a_wrong_host_gets_a_page(console: ConsoleProcess, host: str) -> None:
     assert connection.spend("x", Origin="https://evil.example").status == 403
 
 
-def test_two_origins_are_none(console: ConsoleProcess, screen: FakeVncServer) -> None:
+def test_two_origins_are_refused(console: ConsoleProcess, screen: FakeVncServer) -> None:
     token, _ = console.issue(screen.port)
     connection = Connection(console)
     answer = connection.request(
@@ -84,7 +84,7 @@ def test_secrets_stay_out_of_the_log(console: ConsoleProcess, screen: FakeVncSer
     assert "PRIVATE KEY" not in log
 
 
-def test_every_answer_has_its_headers(console: ConsoleProcess) -> None:
+def test_every_response_has_security_headers(console: ConsoleProcess) -> None:
     connection = Connection(console)
     for path in ("/console", "/console.js", "/novnc/core/rfb.js", "/nothing", "/websockify", "/"):
         answer = connection.request("GET", path)
@@ -119,13 +119,13 @@ def test_every_answer_has_its_headers(console: ConsoleProcess) -> None:
         "/" + "a" * 4000,
     ],
 )
-def test_nothing_but_the_files_themselves(console: ConsoleProcess, path: str) -> None:
+def test_only_known_paths_are_served(console: ConsoleProcess, path: str) -> None:
     answer = Connection(console).request("GET", path)
     assert answer.status == 404
     assert "location" not in answer.headers
 
 
-def test_files_are_not_sent_twice(console: ConsoleProcess) -> None:
+def test_an_unchanged_file_is_not_sent_again(console: ConsoleProcess) -> None:
     connection = Connection(console)
     first = connection.request("GET", "/novnc/core/rfb.js")
     assert first.headers["content-type"] == ["text/javascript; charset=utf-8"]
@@ -144,16 +144,16 @@ def test_files_are_not_sent_twice(console: ConsoleProcess) -> None:
         ({"Sec-WebSocket-Protocol": "\xff\xfe"}, 101),
     ],
 )
-def test_a_wrong_upgrade(
+def test_an_invalid_upgrade_is_refused(
     console: ConsoleProcess, screen: FakeVncServer, change: dict[str, str | None], status: int
 ) -> None:
     token, _ = console.issue(screen.port)
-    asked = len(console.heard("console.authorize"))
+    asked = len(console.calls_of("console.authorize"))
     answer = Connection(console).upgrade(f"token={token}", **change)
     assert answer.status == status
     assert "sec-websocket-protocol" not in answer.headers
     if status != 101:
-        assert len(console.heard("console.authorize")) == asked
+        assert len(console.calls_of("console.authorize")) == asked
 
 
 def test_bytes_behind_an_upgrade_are_refused(console: ConsoleProcess, screen: FakeVncServer) -> None:
@@ -174,7 +174,7 @@ def test_bytes_behind_an_upgrade_are_refused(console: ConsoleProcess, screen: Fa
 
 
 @pytest.mark.parametrize("length", ["8193", "999999999999", "-1", "x"])
-def test_a_large_body_is_not_taken(console: ConsoleProcess, length: str) -> None:
+def test_a_large_body_is_refused(console: ConsoleProcess, length: str) -> None:
     connection = Connection(console)
     connection.send(
         f"POST /console HTTP/1.1\r\nHost: 127.0.0.1:{console.port}\r\n"
@@ -184,7 +184,7 @@ def test_a_large_body_is_not_taken(console: ConsoleProcess, length: str) -> None
     assert connection.tls.recv(1) == b""
 
 
-def test_a_chunked_body_spends_nothing(console: ConsoleProcess, screen: FakeVncServer) -> None:
+def test_a_chunked_body_uses_no_token(console: ConsoleProcess, screen: FakeVncServer) -> None:
     token, _ = console.issue(screen.port)
     body = f"token={token}".encode()
     connection = Connection(console)
@@ -197,7 +197,7 @@ def test_a_chunked_body_spends_nothing(console: ConsoleProcess, screen: FakeVncS
     assert Connection(console).spend(token).status == 200
 
 
-def test_each_byte_of_a_request_alone(console: ConsoleProcess, screen: FakeVncServer) -> None:
+def test_a_request_can_arrive_byte_by_byte(console: ConsoleProcess, screen: FakeVncServer) -> None:
     token, _ = console.issue(screen.port)
     connection = Connection(console)
     body = f"cmd=auth&token={token}"

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(60)
 __all__ = ["console", "screen"]  # fixtures
 
 
-def test_nobody_listens_at_the_target(console: ConsoleProcess) -> None:
+def test_a_target_without_a_listener_is_reported(console: ConsoleProcess) -> None:
     token, _ = console.issue(1)
     assert open_console(console, token).closing() == (4502, "The virtual machine's screen cannot be reached")
 
@@ -48,7 +48,7 @@ def vnc_auth(screen: socket.socket, result: bytes) -> None:
         (lambda s: None, None, 4502),
     ],
 )  # fmt: skip
-def test_a_screen_that_will_not(
+def test_a_screen_that_fails_has_a_close_code(
     console: ConsoleProcess, serve: object, password: str | None, code: int
 ) -> None:
     def run(screen: socket.socket) -> None:
@@ -66,12 +66,12 @@ def test_a_screen_that_will_not(
     assert len(words) > 20
 
 
-def test_load_names_who_is_watched(console: ConsoleProcess, screen: FakeVncServer) -> None:
+def test_load_lists_open_sessions(console: ConsoleProcess, screen: FakeVncServer) -> None:
     token, session_id = console.issue(screen.port)
     watching = open_console(console, token)
     watching.greet()
     for _ in range(150):
-        if any(session_id in load["sessions"] for load in console.heard("console.load")):
+        if any(session_id in load["sessions"] for load in console.calls_of("console.load")):
             break
         threading.Event().wait(0.1)
     else:

@@ -74,7 +74,7 @@ class FloodReader:
             self._block += 1
 
 
-def test_a_stalled_and_b_flooded_and_every_byte_in_its_place(console: ConsoleProcess) -> None:
+def test_stalled_and_flooded_viewers_receive_every_byte(console: ConsoleProcess) -> None:
     stalled_screens = [flood(seed, 96) for seed in (1, 2, 3)]
     stalled = []
     for screen in stalled_screens:
@@ -130,7 +130,7 @@ def test_readers_that_never_read_cost_one_frame_each(console: ConsoleProcess) ->
     assert grown_kib < 10 * 600, grown_kib
 
 
-def test_a_screen_that_does_not_read_holds_the_browser_back(console: ConsoleProcess) -> None:
+def test_a_screen_that_does_not_read_throttles_the_browser(console: ConsoleProcess) -> None:
     go_on = threading.Event()
     digest = hashlib.sha256()
     total = 24 * MIB
@@ -226,7 +226,7 @@ def test_tls_1_2_and_1_3(console: ConsoleProcess, version: ssl.TLSVersion) -> No
     screen.close()
 
 
-def test_1_3_is_preferred(console: ConsoleProcess) -> None:
+def test_tls_1_3_is_preferred(console: ConsoleProcess) -> None:
     assert Connection(console).tls.version() == "TLSv1.3"
 
 
@@ -312,7 +312,7 @@ def test_garbage_instead_of_a_greeting(console: ConsoleProcess, said: bytes) -> 
     screen.close()
 
 
-def test_who_speaks_before_the_greeting_is_closed(console: ConsoleProcess) -> None:
+def test_data_before_the_greeting_closes_the_websocket(console: ConsoleProcess) -> None:
     hold = threading.Event()
     screen = FakeVncServer(lambda peer: (hold.wait(20), None)[1])
     connection = open_console(console, console.issue(screen.port)[0])
@@ -322,7 +322,7 @@ def test_who_speaks_before_the_greeting_is_closed(console: ConsoleProcess) -> No
     screen.close()
 
 
-def test_a_screen_that_dies_is_told_clearly(console: ConsoleProcess) -> None:
+def test_a_screen_that_closes_is_reported(console: ConsoleProcess) -> None:
     screen = FakeVncServer(greet_and_wait)
     connection = open_console(console, console.issue(screen.port)[0])
     connection.greet()
@@ -331,7 +331,7 @@ def test_a_screen_that_dies_is_told_clearly(console: ConsoleProcess) -> None:
     assert connection.tls.recv(1) == b""
 
 
-def test_a_screen_that_never_answers_is_given_up(console: ConsoleProcess) -> None:
+def test_a_screen_that_never_answers_times_out(console: ConsoleProcess) -> None:
     hold = threading.Event()
     screen = FakeVncServer(lambda peer: (hold.wait(30), None)[1])
     connection = open_console(console, console.issue(screen.port)[0])
@@ -340,7 +340,7 @@ def test_a_screen_that_never_answers_is_given_up(console: ConsoleProcess) -> Non
     screen.close()
 
 
-def test_a_browser_that_leaves_frees_the_screen(console: ConsoleProcess) -> None:
+def test_a_browser_that_disconnects_closes_the_vnc_connection(console: ConsoleProcess) -> None:
     ended = threading.Event()
 
     def serve(screen: socket.socket) -> None:
@@ -358,7 +358,7 @@ def test_a_browser_that_leaves_frees_the_screen(console: ConsoleProcess) -> None
     screen.close()
 
 
-def test_a_dripping_request_holds_no_connection(console: ConsoleProcess) -> None:
+def test_a_slow_request_is_disconnected(console: ConsoleProcess) -> None:
     connection = Connection(console)
     started = time.monotonic()
     with pytest.raises((OSError, EOFError)):
@@ -369,7 +369,7 @@ def test_a_dripping_request_holds_no_connection(console: ConsoleProcess) -> None
     assert 6 < time.monotonic() - started < 24
 
 
-def test_keep_alive_loses_nothing(console: ConsoleProcess) -> None:
+def test_keep_alive_serves_many_requests(console: ConsoleProcess) -> None:
     connection = Connection(console)
     for _ in range(60):
         page = connection.request("GET", "/novnc/core/input/keysymdef.js")
@@ -403,7 +403,7 @@ def test_a_new_certificate_serves_the_next_handshake(console: ConsoleProcess) ->
     screen.close()
 
 
-def test_nothing_is_left_behind(console: ConsoleProcess) -> None:
+def test_closed_consoles_leave_no_descriptor(console: ConsoleProcess) -> None:
     deadline = time.monotonic() + 20
     screen = flood(3, 1)
     before = None

@@ -270,7 +270,7 @@ async def test_an_older_daemon_gets_hello_again_in_its_version(scene: Scene) -> 
 
 
 @pytest_twisted.ensureDeferred
-async def test_answers_ping_health_and_its_roles_methods(scene: Scene) -> None:
+async def test_ping_health_and_methods_of_the_role_are_answered(scene: Scene) -> None:
     daemon, machine = scene
     agent = machine.start()
     peer, _ = await soon(daemon.hellos.get(), "hello")
@@ -320,7 +320,7 @@ async def test_a_lost_daemon_is_dialled_again_with_the_agents_own_key(scene: Sce
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_certificate_that_is_not_signed_is_told_and_the_agent_goes_on(scene: Scene) -> None:
+async def test_a_refused_signing_request_is_reported_and_the_agent_stays_up(scene: Scene) -> None:
     daemon, machine = scene
     daemon.refuses = "not today"
     machine.start()
@@ -336,7 +336,7 @@ async def test_a_certificate_that_is_not_signed_is_told_and_the_agent_goes_on(sc
 
 
 @pytest_twisted.ensureDeferred
-async def test_ready_without_a_daemon_and_patient(scene: Scene) -> None:
+async def test_the_unit_is_ready_without_a_daemon_and_retries(scene: Scene) -> None:
     daemon, machine = scene
     await daemon.stop()
     agent = machine.start()
@@ -388,7 +388,7 @@ async def test_a_signal_stops_it_cleanly(scene: Scene, number: str) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_local_socket_tells_root_how_it_stands(scene: Scene) -> None:
+async def test_local_socket_reports_the_agents_state_to_root(scene: Scene) -> None:
     daemon, machine = scene
     machine.start()
     await machine.notices.until(lambda text: "STATUS=Up" in text, "STATUS=Up")
@@ -449,7 +449,7 @@ class CheckHelper(Factory):
 
 
 @pytest_twisted.ensureDeferred
-async def test_says_what_it_lacks_and_ends(scene: Scene) -> None:
+async def test_an_agent_without_identity_or_boot_arguments_exits_with_the_reason(scene: Scene) -> None:
     _, machine = scene
     (machine.credentials / boot_arguments.IDENTITY_CREDENTIAL).unlink()
     agent = machine.start()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The question that `systemvm check` puts to a name server, against a real one and against a liar."""
+"""DNS queries of `systemvm check` to a real server, to none, and to one that forges replies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def dnsmasq() -> Iterator[int]:
-    """A real server that knows one name, denies another, has no address of a third, and refuses the rest."""
+    """Run a server that resolves one name, denies a second, has no IPv4 address of a third."""
     port = free_port()
     process = subprocess.Popen(
         ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts",
@@ -57,18 +57,18 @@ def dnsmasq() -> Iterator[int]:
         ("elsewhere.example.org", "REFUSED"),
     ],
 )
-def test_what_a_real_server_answers(dnsmasq: int, name: str, failure: str) -> None:
+def test_replies_of_a_real_server(dnsmasq: int, name: str, failure: str) -> None:
     answer = ask_dns(LOOPBACK, name, port=dnsmasq)
     assert failure in answer.failure
     assert bool(answer.failure) == bool(failure)
 
 
-def test_nobody_there_is_an_error() -> None:
+def test_a_missing_name_server_is_an_error() -> None:
     with pytest.raises(ConnectionRefusedError):
         ask_dns(LOOPBACK, "known.example.test", port=free_port())
 
 
-def test_an_answer_to_another_question_is_not_believed() -> None:
+def test_a_reply_to_another_query_is_ignored() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind((LOOPBACK, 0))
 

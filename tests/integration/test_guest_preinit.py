@@ -252,7 +252,7 @@ def test_without_a_firewall_no_address_comes_up(tmp_path: Path) -> None:
     assert all(result.addresses(f"eth{n}") == set() for n in range(4))
 
 
-def test_a_console_proxy_of_ipv6_alone_whose_nics_came_in_another_order(tmp_path: Path) -> None:
+def test_an_ipv6_only_console_proxy_vm_with_nics_in_another_order(tmp_path: Path) -> None:
     arguments = CPVM | {
         "eth2ip": "0.0.0.0",
         "eth2mask": "0.0.0.0",

@@ -48,7 +48,7 @@ def runs(pid: int) -> bool:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_new_driver_finds_the_machine_and_hears_its_end(
+async def test_a_new_driver_finds_the_machine_and_is_notified_of_its_end(
     hypervisor: QemuHypervisor, tmp_path: Path, run_directory: Path
 ) -> None:
     first = QemuHypervisor(run_directory, NoTaps(), Accelerator.TCG)
@@ -163,7 +163,7 @@ async def test_a_running_machine_is_adopted_without_its_pid_file(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_machine_that_ended_meanwhile_is_reported_and_forgotten(
+async def test_a_machine_that_ended_meanwhile_is_reported_once(
     hypervisor: QemuHypervisor, tmp_path: Path, run_directory: Path
 ) -> None:
     first = QemuHypervisor(run_directory, NoTaps(), Accelerator.TCG)
@@ -178,7 +178,7 @@ async def test_a_machine_that_ended_meanwhile_is_reported_and_forgotten(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_stranger_with_the_old_number_is_left_alone(
+async def test_another_process_with_the_same_pid_is_not_ended(
     hypervisor: QemuHypervisor, tmp_path: Path, run_directory: Path
 ) -> None:
     first = QemuHypervisor(run_directory, NoTaps(), Accelerator.TCG)
@@ -192,7 +192,7 @@ async def test_a_stranger_with_the_old_number_is_left_alone(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_start_that_was_never_finished_is_ended(
+async def test_an_unfinished_start_is_ended(
     hypervisor: QemuHypervisor, tmp_path: Path, run_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The daemon died before it set the screen's password; nobody may use such a machine."""

@@ -17,8 +17,8 @@ from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
 from integration.qemu_lab import (
-    DEAF,
-    OBEDIENT,
+    HANDLES_BUTTON,
+    INTERRUPTS_OFF,
     POWER_OFF,
     RESET,
     Exits,
@@ -102,7 +102,7 @@ async def test_credentials_are_in_a_private_file_until_qemu_greets_and_never_in_
 
 
 @pytest_twisted.ensureDeferred
-async def test_qemus_own_words_are_in_the_error_and_the_end_is_told_to_the_caller_alone(
+async def test_qemus_message_is_in_the_error_and_only_the_caller_is_notified(
     hypervisor: QemuHypervisor, tmp_path: Path, run_directory: Path
 ) -> None:
     exits = Exits(hypervisor)
@@ -150,7 +150,7 @@ async def test_a_guest_that_ends_itself(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_killed_process_is_told_apart(hypervisor: QemuHypervisor, tmp_path: Path) -> None:
+async def test_a_killed_process_has_its_own_exit_reason(hypervisor: QemuHypervisor, tmp_path: Path) -> None:
     exits = Exits(hypervisor)
     status = await hypervisor.start(machine(tmp_path))
     assert status.pid
@@ -160,7 +160,7 @@ async def test_a_killed_process_is_told_apart(hypervisor: QemuHypervisor, tmp_pa
 
 @pytest_twisted.ensureDeferred
 async def test_the_power_button_is_pressed_first(hypervisor: QemuHypervisor, tmp_path: Path) -> None:
-    await hypervisor.start(machine(tmp_path, OBEDIENT))
+    await hypervisor.start(machine(tmp_path, HANDLES_BUTTON))
     # the BIOS must have given way to the guest, which says nothing; a stop that came too early would time out
     await deferLater(reactor, 4, lambda: None)
     began = reactor.seconds()
@@ -171,7 +171,7 @@ async def test_the_power_button_is_pressed_first(hypervisor: QemuHypervisor, tmp
 @pytest_twisted.ensureDeferred
 async def test_a_guest_that_ignores_the_button_is_ended(hypervisor: QemuHypervisor, tmp_path: Path) -> None:
     exits = Exits(hypervisor)
-    await hypervisor.start(machine(tmp_path, DEAF))
+    await hypervisor.start(machine(tmp_path, INTERRUPTS_OFF))
     await hypervisor.stop("i-2-3-VM", timeout_s=1)
     assert await exits.next() == ("i-2-3-VM", ExitReason.STOPPED)
 

@@ -46,7 +46,7 @@ async def test_a_screen_needs_its_password(hypervisor: QemuHypervisor, tmp_path:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_port_that_somebody_took_meanwhile_is_passed_over(
+async def test_a_vnc_port_that_was_taken_meanwhile_is_skipped(
     hypervisor: QemuHypervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from systemvm.management.hypervisors import qemu, qemu_program

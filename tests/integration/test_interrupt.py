@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SIGINT ends each of our programs, started as a script starts a background job: with SIGINT ignored."""
+"""SIGINT ends each program, even when it was started as a script's background job, with SIGINT ignored."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SERVED = [
 
 @pytest.fixture
 def listener(tmp_path: Path) -> Iterator[socket.socket]:
-    """A socket that nobody answers on, unless the program does that it is handed to."""
+    """Return a listening socket that only the started program serves."""
     path = socket_path(tmp_path)
     path.parent.mkdir(parents=True)
     with socket.socket(socket.AF_UNIX) as made:
@@ -44,26 +44,26 @@ def listener(tmp_path: Path) -> Iterator[socket.socket]:
 
 
 def command(program: str, root: Path, listener: socket.socket) -> list[str]:
-    words = [sys.executable, "-m", program]
+    argv = [sys.executable, "-m", program]
     if program == "systemvm.cli":
-        return [*words, "--root", str(root), "system-vm", "list"]
+        return [*argv, "--root", str(root), "system-vm", "list"]
     if program == "systemvm.nethelper":
-        words += ["--root", str(root)]
+        argv += ["--root", str(root)]
     if program == "systemvm.launcher":
-        words = ["setpriv", "--reuid", QEMU_USER, "--regid", QEMU_USER, "--clear-groups", *words]
+        argv = ["setpriv", "--reuid", QEMU_USER, "--regid", QEMU_USER, "--clear-groups", *argv]
     handover = [sys.executable, "-m", "systemvm.lab.socket_activation", f"helper={listener.fileno()}", "--"]
-    return [*handover, *words]
+    return [*handover, *argv]
 
 
 def catches_interrupts(pid: int) -> bool:
-    """By the kernel's own record: the program is past the start that it has in common with every other."""
+    """Return whether the process has its handler of SIGINT, by the kernel's record."""
     status = Path(f"/proc/{pid}/status").read_text()
     caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
     return bool(int(caught, 16) & 1 << (signal.SIGINT - 1))
 
 
 @pytest.mark.parametrize("program", [*SERVED, "systemvm.cli"])
-def test_it_ends_though_it_was_started_with_sigint_ignored(
+def test_sigint_ends_a_program_that_was_started_with_sigint_ignored(
     program: str, tmp_path: Path, listener: socket.socket
 ) -> None:
     Layout(tmp_path).prepare()
@@ -80,7 +80,7 @@ def test_it_ends_though_it_was_started_with_sigint_ignored(
         deadline_s = time.monotonic() + 20
         while not catches_interrupts(process.pid):
             assert process.poll() is None
-            assert time.monotonic() < deadline_s, "it goes on ignoring SIGINT"
+            assert time.monotonic() < deadline_s, "it still ignores SIGINT"
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=20)

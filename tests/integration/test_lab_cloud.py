@@ -78,7 +78,7 @@ def test_the_daemon_is_in_the_namespace_and_the_host_has_nothing_new(cloud: Clou
         assert f"{name} " not in host_links()
 
 
-def test_the_source_serves_https_by_its_own_ca_and_is_known_by_name(cloud: Cloud) -> None:
+def test_the_source_serves_https_with_its_own_ca(cloud: Cloud) -> None:
     (cloud.plan.source_pages / "hello.txt").write_text("hello")
     context = ssl.create_default_context(cafile=str(cloud.plan.lab / "source-tls" / "ca.pem"))
 
@@ -92,7 +92,7 @@ def test_the_source_serves_https_by_its_own_ca_and_is_known_by_name(cloud: Cloud
     assert answer.startswith(b"HTTP/1.1 200") and answer.endswith(b"hello")
 
 
-def test_names_are_answered(cloud: Cloud) -> None:
+def test_dns_resolves_the_source(cloud: Cloud) -> None:
     question = b"".join(bytes([len(label)]) + label.encode() for label in SOURCE_NAME.split(".")) + b"\0"
     query = struct.pack(">6H", 7, 0x0100, 1, 0, 0, 0) + question + struct.pack(">2H", 1, 1)
 
@@ -137,7 +137,7 @@ def test_the_console_port_leads_to_the_console_proxys_address_of_the_moment(clou
                 assert accepted.recv(5) == b"knock"
 
 
-def test_the_login_is_readable_by_its_owner_alone(cloud: Cloud) -> None:
+def test_only_its_owner_can_read_the_login(cloud: Cloud) -> None:
     kept = cloud.plan.lab / "login.json"
     assert kept.stat().st_mode & 0o777 == 0o600
     assert not cloud.plan.layout.first_login.exists()
@@ -154,7 +154,7 @@ class Told(NullReporter):
         self.words.append(text)
 
 
-def test_samples_that_do_not_come_leave_the_cloud_up_and_are_reported_when_they_do(cloud: Cloud) -> None:
+def test_missing_samples_do_not_stop_the_cloud_and_are_reported_when_available(cloud: Cloud) -> None:
     """Nobody downloads here; for the machine it is as in a zone whose SSVM is slow."""
     for medium in (samples.TINY, samples.IPXE):
         (cloud.plan.source_pages / medium.file).write_bytes(b"an image")
@@ -189,7 +189,7 @@ def test_a_killed_daemon_is_started_again_on_the_same_port(cloud: Cloud) -> None
     assert cloud.api.items("listZones", "zone")
 
 
-def test_another_of_the_same_root_is_refused_and_does_no_harm(cloud: Cloud) -> None:
+def test_a_second_cloud_with_the_same_root_is_refused_and_does_no_harm(cloud: Cloud) -> None:
     second = Cloud(cloud.plan, system_vms=False)
     with pytest.raises(LabError, match="a cloud already runs"):
         second.start()
@@ -213,7 +213,7 @@ def test_a_taken_port_is_named_and_nothing_is_left(tmp_path: Path) -> None:
     assert traces(plan) == []
 
 
-def test_a_daemon_that_cannot_start_is_quoted_and_nothing_is_left(
+def test_output_of_a_daemon_that_cannot_start_is_shown_and_nothing_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = plan_in(tmp_path)
@@ -226,7 +226,7 @@ def test_a_daemon_that_cannot_start_is_quoted_and_nothing_is_left(
     assert traces(plan) == []
 
 
-def test_a_second_start_keeps_the_login_and_reset_forgets_it(tmp_path: Path) -> None:
+def test_a_second_start_keeps_the_login_and_reset_removes_it(tmp_path: Path) -> None:
     plan = plan_in(tmp_path)
     with Cloud(plan, system_vms=False) as cloud:
         first = cloud.login
@@ -250,7 +250,7 @@ sys.stdin.read()
 """
 
 
-def test_what_a_killed_lab_leaves_is_cleaned_by_down(tmp_path: Path) -> None:
+def test_down_cleans_up_after_a_killed_lab(tmp_path: Path) -> None:
     plan = plan_in(tmp_path)
     words = [
         sys.executable,
@@ -273,7 +273,7 @@ def test_what_a_killed_lab_leaves_is_cleaned_by_down(tmp_path: Path) -> None:
     teardown.down(plan)
 
 
-def test_down_ends_a_cloud_that_another_process_keeps_up(tmp_path: Path) -> None:
+def test_down_ends_a_cloud_of_another_process(tmp_path: Path) -> None:
     plan = plan_in(tmp_path)
     script = LAB.replace("sys.stdin.read()", "")
     reconciler = (
@@ -301,7 +301,7 @@ def test_down_ends_a_cloud_that_another_process_keeps_up(tmp_path: Path) -> None
     assert traces(plan) == []
 
 
-def test_nothing_is_left_in_the_machines_own_directories(cloud: Cloud) -> None:
+def test_nothing_is_left_in_the_hosts_own_directories(cloud: Cloud) -> None:
     for path in ("/run/ganesha", "/var/lib/nfs/ganesha/v4recov", "/etc/netns"):
         assert not Path(path).exists() or not any(Path(path).iterdir()), path
     assert cloud.plan.secondary.exists()

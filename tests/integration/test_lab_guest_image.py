@@ -73,7 +73,9 @@ async def press(hypervisor: QemuHypervisor, *keys: str) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_it_boots_shows_takes_keys_and_powers_off(hypervisor: QemuHypervisor, tmp_path: Path) -> None:
+async def test_it_boots_shows_its_screen_accepts_keys_and_powers_off(
+    hypervisor: QemuHypervisor, tmp_path: Path
+) -> None:
     image = guest_image.build(TOP / "build")
     assert image.stat().st_size < 40 << 20
     clone = tmp_path / "clone.qcow2"
@@ -102,6 +104,6 @@ async def test_it_boots_shows_takes_keys_and_powers_off(hypervisor: QemuHypervis
     assert exits == [("tiny", ExitReason.STOPPED)]
 
 
-def test_it_is_not_built_again_without_a_change() -> None:
+def test_an_unchanged_image_is_not_built_again() -> None:
     first = guest_image.build(TOP / "build").stat().st_mtime_ns
     assert guest_image.build(TOP / "build").stat().st_mtime_ns == first

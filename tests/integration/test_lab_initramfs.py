@@ -17,7 +17,7 @@ ENTRIES = [
 ]
 
 
-def test_cpio_lists_it() -> None:
+def test_cpio_lists_the_archive() -> None:
     listing = subprocess.run(
         ["cpio", "-itv", "--quiet"], input=gzip.decompress(archive(ENTRIES)), capture_output=True, check=True
     ).stdout.decode()

@@ -118,7 +118,7 @@ def test_a_machine_is_qemus_users_and_outlives_the_launcher(host: Host) -> None:
     assert host.ask(do="find", uuid=ID) == "{'pid': None}"
 
 
-def test_an_end_is_told_to_who_asks(host: Host) -> None:
+def test_the_exit_code_of_a_killed_machine_is_reported(host: Host) -> None:
     pid = host.pid()
     descriptor = os.pidfd_open(pid)
     os.kill(pid, signal.SIGKILL)
@@ -127,7 +127,7 @@ def test_an_end_is_told_to_who_asks(host: Host) -> None:
     assert host.ask(do="exit-code", pid=pid) == "{'code': -9}"
 
 
-def test_what_is_no_machine_is_not_killed(host: Host) -> None:
+def test_a_process_that_is_not_a_machine_is_not_killed(host: Host) -> None:
     assert "is not VM" in host.ask(do="kill", pid=host.launcher.process.pid, uuid=ID)
     assert "is not VM" in host.ask(do="kill", pid=1, uuid=ID)
     assert host.ask(do="kill", pid=2**22 - 1, uuid=ID) == "{}"
@@ -141,7 +141,7 @@ def test_another_program_is_not_started(host: Host) -> None:
 
 
 @pytest.mark.parametrize("user", ["daemon", QEMU_USER])
-def test_nobody_but_the_daemon_can_even_connect(host: Host, user: str) -> None:
+def test_only_the_daemons_user_can_connect(host: Host, user: str) -> None:
     assert host.ask(user, do="find", uuid=ID).startswith("PermissionError")
 
 

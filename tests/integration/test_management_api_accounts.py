@@ -42,7 +42,7 @@ def cli(host: Host, *words: str, password: str = "") -> str:
     return done.stdout
 
 
-def test_a_second_person_comes_and_goes(host: Host) -> None:
+def test_a_second_account_is_created_disabled_and_deleted(host: Host) -> None:
     host.start()
     host.both_running()
     admin = api_of(host)
@@ -94,7 +94,7 @@ def test_a_second_person_comes_and_goes(host: Host) -> None:
         assert secret not in log
 
 
-def test_the_page_serves_a_user_and_changes_the_password(host: Host) -> None:
+def test_a_user_changes_the_password_on_the_page(host: Host) -> None:
     host.start()
     host.both_running()
     admin = api_of(host)()
@@ -114,7 +114,7 @@ def test_the_page_serves_a_user_and_changes_the_password(host: Host) -> None:
         page.fill("#password [name=again]", again)
         page.click("#password button.primary")
 
-    def story(page: Page) -> None:
+    def steps(page: Page) -> None:
         log_in(page, "first word")
         expect(page.locator("#live")).to_have_text("live")
         expect(page.locator("#templates")).to_contain_text("There is no template or ISO yet")
@@ -137,6 +137,6 @@ def test_the_page_serves_a_user_and_changes_the_password(host: Host) -> None:
         assert status_of_login(host, "ada", "first word") == 531
 
     try:
-        chromium.tell(story)
+        chromium.run(steps)
     finally:
         chromium.close()

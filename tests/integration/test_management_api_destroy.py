@@ -30,7 +30,7 @@ def deployed_disk(host: Host, api: CloudStack, name: str, values: dict[str, str]
     return vm["id"], disk
 
 
-def test_a_destroyed_machine_outlives_kills_of_the_daemon_until_it_is_due(host: Host) -> None:
+def test_a_destroyed_machine_outlives_kills_of_the_daemon_until_its_expunge_time(host: Host) -> None:
     configure(host, delay=3600.0, interval=1.0)
     host.start()
     host.both_running()

@@ -24,7 +24,7 @@ def driver(url: str) -> Any:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_node_from_image_to_its_end(cloud: SmallCloud, url: str) -> None:
+async def test_a_node_is_created_and_destroyed(cloud: SmallCloud, url: str) -> None:
     """list_locations, list_images, list_sizes, create_node, list_nodes, reboot_node, destroy_node."""
     template, _ = cloud.add_template(name="tiny")
 
@@ -52,7 +52,7 @@ async def test_a_node_from_image_to_its_end(cloud: SmallCloud, url: str) -> None
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_has_none_here_is_listed_as_empty(cloud: SmallCloud, url: str) -> None:
+async def test_unsupported_resources_are_listed_as_empty(cloud: SmallCloud, url: str) -> None:
     def use() -> None:
         api = driver(url)
         assert api.ex_list_disk_offerings() == []

@@ -170,7 +170,7 @@ async def world(tmp_path: Path):  # type: ignore[no-untyped-def]
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_agent_says_hello_and_is_up(world: World) -> None:
+async def test_an_agent_sends_hello_and_is_up(world: World) -> None:
     came: list[str] = []
 
     async def up(agent: Agent) -> None:
@@ -194,7 +194,7 @@ async def test_an_agent_says_hello_and_is_up(world: World) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_channel_answers_alike_at_every_address_it_listens_at(world: World) -> None:
+async def test_the_channel_applies_the_same_checks_at_every_address(world: World) -> None:
     identity = DaemonIdentity(world.authority, "host1")
     other_port = await world.channel.listen(identity, "127.0.0.1", 0)
     assert other_port != world.port
@@ -243,7 +243,9 @@ async def test_its_own_key_is_signed_over_the_channel(world: World) -> None:
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_a_hello_that_does_not_fit_is_refused(world: World, changes: dict[str, Any], code: int) -> None:
+async def test_a_hello_that_does_not_match_the_certificate_is_refused(
+    world: World, changes: dict[str, Any], code: int
+) -> None:
     agent = world.agent(**changes)
     await until(lambda: agent.refusal is not None)
     assert agent.refusal is not None
@@ -253,7 +255,7 @@ async def test_a_hello_that_does_not_fit_is_refused(world: World, changes: dict[
 
 
 @pytest_twisted.ensureDeferred
-async def test_strangers_do_not_come_in(
+async def test_invalid_certificates_are_refused(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "other").mkdir()
@@ -292,7 +294,7 @@ async def test_a_lost_connection_is_an_alert_and_the_agent_comes_back(world: Wor
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_newest_connection_of_an_agent_is_the_one(world: World) -> None:
+async def test_a_newer_connection_replaces_an_older_one(world: World) -> None:
     first = world.agent()
     await until(lambda: world.known.is_up)
     old = world.known.peer
@@ -340,7 +342,7 @@ async def test_a_silent_agent_is_an_alert_until_it_answers(world: World) -> None
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_forgotten_agent_is_cut_off_and_stays_out(world: World) -> None:
+async def test_a_removed_agent_is_disconnected_and_refused(world: World) -> None:
     agent = world.agent()
     await agent.connected()
     world.directory.forget("s-1-VM", "the system VM was destroyed")
@@ -351,7 +353,7 @@ async def test_a_forgotten_agent_is_cut_off_and_stays_out(world: World) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_alert_is_an_event_once_in_a_while(world: World) -> None:
+async def test_repeated_alerts_are_one_event(world: World) -> None:
     silent = AgentStatus(AgentState.ALERT, "has not answered for 60 s", "look")
     for status in (silent, AgentStatus(AgentState.UP), silent):
         world.directory.set_status(world.known, status)

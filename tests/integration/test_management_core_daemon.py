@@ -237,7 +237,7 @@ def test_a_killed_machine_is_started_again(host: Host) -> None:
     assert host.both_running()["v-2-VM"] == before["v-2-VM"]
 
 
-def test_stop_reboot_and_destroy_by_their_commands(host: Host) -> None:
+def test_stop_reboot_and_destroy_commands(host: Host) -> None:
     host.start()
     before = host.both_running()
     ssvm, cpvm = host.machines()["s-1-VM"], host.machines()["v-2-VM"]
@@ -332,7 +332,7 @@ def test_certificates_and_the_control_ca_over_the_socket_and_the_api(host: Host)
     assert listed("s-1-VM")[-1]["revoked"] == of_ssvm["revoked"]
 
 
-def test_what_is_wrong_is_said_before_anything_runs(host: Host) -> None:
+def test_configuration_errors_are_reported_before_anything_runs(host: Host) -> None:
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             host.command(*words),
@@ -356,7 +356,7 @@ def test_what_is_wrong_is_said_before_anything_runs(host: Host) -> None:
         assert "Traceback" not in wrong.stderr
 
 
-def test_a_fresh_host_is_left_samples_that_the_next_start_runs_with(host: Host) -> None:
+def test_a_fresh_host_gets_samples_that_the_next_start_runs_with(host: Host) -> None:
     shutil.rmtree(host.layout.etc)
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -386,13 +386,13 @@ def test_a_fresh_host_is_left_samples_that_the_next_start_runs_with(host: Host) 
     assert "Traceback" not in host.log.read_text()
 
 
-def test_root_is_told_who_runs_it(host: Host) -> None:
+def test_root_is_refused(host: Host) -> None:
     done = subprocess.run(host.root_command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "must not run as root" in done.stderr
 
 
-def test_a_host_without_images_says_so_in_the_list(host: Host) -> None:
+def test_a_host_without_images_is_reported_in_the_list(host: Host) -> None:
     for manifest in (host.layout.root / "images").glob("*.json"):
         manifest.unlink()
     host.start()
@@ -402,7 +402,7 @@ def test_a_host_without_images_says_so_in_the_list(host: Host) -> None:
     assert "make images" in vm["hint"]
 
 
-def test_a_stop_in_the_middle_of_a_start_is_orderly(host: Host) -> None:
+def test_a_stop_during_a_start_is_orderly(host: Host) -> None:
     host.start()
     assert host.end(signal.SIGTERM) == 0  # READY is told before any machine runs
     assert "Traceback" not in host.log.read_text()

@@ -229,7 +229,7 @@ def test_nothing_is_forwarded_between_bridges_even_when_the_host_routes(host: Ho
     assert host.reached(bridge, others) == [False] * len(others)
 
 
-def test_vnc_is_open_for_an_admitted_console_proxy_alone(host: Host) -> None:
+def test_vnc_is_open_only_for_an_admitted_console_proxy(host: Host) -> None:
     proxy = ip(BRIDGES["cloudbr1"][2])
     target: list[tuple[str, int, str | None]] = [("10.11.0.1", 5907, None)]
     sh("ip", "-n", host.neighbours["cloudbr1"], "addr", "add", "10.11.0.66/24", "dev", "eth0")
@@ -376,15 +376,13 @@ def test_a_tap_on_a_bridge_that_no_file_names_is_refused(host: Host) -> None:
         {},
     ],
 )
-def test_what_is_not_the_daemons_business_is_refused_and_changes_nothing(
-    host: Host, request_: dict[str, object]
-) -> None:
+def test_an_invalid_request_is_refused_and_changes_nothing(host: Host, request_: dict[str, object]) -> None:
     before = links_of(host).keys(), sh("ip", "netns", "exec", host.name, "nft", "list", "ruleset")
     assert host.ask(**request_).startswith("RefusedError")
     assert (links_of(host).keys(), sh("ip", "netns", "exec", host.name, "nft", "list", "ruleset")) == before
 
 
-def test_an_interface_of_somebody_else_is_left_alone_even_under_a_taps_name(host: Host) -> None:
+def test_a_foreign_interface_with_a_taps_name_is_not_changed(host: Host) -> None:
     name = "t0000000009-0"
     sh("ip", "-n", host.name, "link", "add", name, "type", "bridge")
     for request in (
@@ -397,7 +395,7 @@ def test_an_interface_of_somebody_else_is_left_alone_even_under_a_taps_name(host
 
 
 @pytest.mark.parametrize("user", ["daemon", NETWORK_USER, QEMU_USER])
-def test_nobody_but_the_daemon_can_even_connect(host: Host, user: str) -> None:
+def test_only_the_daemons_user_can_connect(host: Host, user: str) -> None:
     assert host.ask(user, do="state").startswith("PermissionError")
 
 

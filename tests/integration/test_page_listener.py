@@ -58,7 +58,7 @@ def get(port: int, source: str, context: ssl.SSLContext | None) -> bytes:
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest_twisted.ensureDeferred
-async def test_a_silent_crowd_is_let_go_and_keeps_nobody_from_the_page(tmp_path: Path, scheme: str) -> None:
+async def test_silent_connections_are_closed_and_do_not_block_the_page(tmp_path: Path, scheme: str) -> None:
     page = PageConfig(listen="tcp:0:interface=127.0.0.1", origin=f"{scheme}://127.0.0.1:8080")
     public = PublicAuthority.open(tmp_path, [], page.endpoint)
     certificate = PageCertificate(page, public) if page.ends_tls else None

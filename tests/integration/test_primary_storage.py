@@ -50,7 +50,7 @@ def template(tmp_path: Path) -> Path:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_clone_reads_its_template_and_leaves_it_alone(
+async def test_a_clone_reads_its_template_and_does_not_change_it(
     primary: PrimaryStorage, template: Path
 ) -> None:
     copy = await primary.ensure_template(TEMPLATE, template, "qcow2")
@@ -82,7 +82,7 @@ async def test_a_raw_template_stays_raw_for_its_clones(primary: PrimaryStorage, 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_clone_may_be_larger_and_is_never_smaller(primary: PrimaryStorage, template: Path) -> None:
+async def test_a_clone_can_be_larger_and_is_never_smaller(primary: PrimaryStorage, template: Path) -> None:
     copy = await primary.ensure_template(TEMPLATE, template, "qcow2")
     for asked, given in ((1 << 20, 64 << 20), (128 << 20, 128 << 20)):
         clone = await primary.create_clone(VOLUME, copy, "qcow2", asked)
@@ -90,7 +90,7 @@ async def test_a_clone_may_be_larger_and_is_never_smaller(primary: PrimaryStorag
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_template_is_copied_once_however_many_ask(
+async def test_concurrent_requests_copy_a_template_once(
     primary: PrimaryStorage, template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copies: list[Path] = []
@@ -131,7 +131,7 @@ async def test_a_lost_store_is_an_error_with_a_hint(primary: PrimaryStorage, tmp
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_iso_is_copied_as_it_is(primary: PrimaryStorage, tmp_path: Path) -> None:
+async def test_an_iso_is_copied_unchanged(primary: PrimaryStorage, tmp_path: Path) -> None:
     source = tmp_path / "boot.iso"
     source.write_bytes(os.urandom(3 << 20))
     copy = await primary.ensure_template(TEMPLATE, source, "iso")
@@ -141,14 +141,14 @@ async def test_an_iso_is_copied_as_it_is(primary: PrimaryStorage, tmp_path: Path
 
 
 @pytest_twisted.ensureDeferred
-async def test_qemu_imgs_own_words_are_in_the_error(primary: PrimaryStorage, tmp_path: Path) -> None:
+async def test_qemu_imgs_message_is_in_the_error(primary: PrimaryStorage, tmp_path: Path) -> None:
     source = tmp_path / "no.qcow2"
     source.write_bytes(b"not an image at all")
     with pytest.raises(PrimaryStorageError, match="not in qcow2 format"):
         await primary.ensure_template(TEMPLATE, source, "qcow2")
 
 
-def test_what_a_killed_daemon_was_copying_is_removed(tmp_path: Path) -> None:
+def test_an_unfinished_copy_of_a_killed_daemon_is_removed(tmp_path: Path) -> None:
     storage = PrimaryStorage(tmp_path)
     storage.open()
     leftover = tmp_path / "templates" / f".{TEMPLATE}.qcow2.4711.new"
@@ -180,9 +180,7 @@ def small_primary(tmp_path: Path) -> Iterator[PrimaryStorage]:
 
 @pytest.mark.netns
 @pytest_twisted.ensureDeferred
-async def test_a_full_disk_is_said_to_be_full(
-    small_primary: PrimaryStorage, template: Path, tmp_path: Path
-) -> None:
+async def test_a_full_disk_is_reported(small_primary: PrimaryStorage, template: Path, tmp_path: Path) -> None:
     """By the copy of a template and by qemu-img, which only says it in words."""
     for attempt in (
         lambda: small_primary.ensure_template(TEMPLATE, template, "qcow2"),

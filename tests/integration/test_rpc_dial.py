@@ -35,7 +35,7 @@ from systemvm.service.backoff import Backoff
 from systemvm.wire.agent import Ping, Pong
 
 AUTHORITY = TestAuthority()
-STRANGER = TestAuthority()
+OTHER_CA = TestAuthority()
 AGENT = AUTHORITY.agent()
 REACTOR: Any = reactor
 MANAGEMENT = ["host-1.management.systemvm", "management.systemvm"]
@@ -210,7 +210,7 @@ async def test_agent_and_daemon_call_each_other(daemon: Daemon) -> None:
 
 
 BAD_DAEMONS = {
-    "another CA": STRANGER.daemon(),
+    "another CA": OTHER_CA.daemon(),
     "expired": AUTHORITY.issue(MANAGEMENT, [SERVER], begins=-2 * HOUR, ends=-datetime.timedelta(minutes=1)),
     "not yet valid": AUTHORITY.issue(MANAGEMENT, [SERVER], begins=HOUR, ends=2 * HOUR),
     "wrong name": AUTHORITY.issue(["host-1.management.systemvm"], [SERVER]),
@@ -255,7 +255,7 @@ async def test_a_server_without_tls_is_refused(greeting: bytes) -> None:
 @pytest.mark.parametrize(
     "identity",
     [
-        STRANGER.issue(["s-1-vm.ssvm.systemvm"], [CLIENT], trusts=AUTHORITY),
+        OTHER_CA.issue(["s-1-vm.ssvm.systemvm"], [CLIENT], trusts=AUTHORITY),
         AUTHORITY.issue(["s-1-vm.ssvm.systemvm"], [CLIENT], begins=-2 * HOUR, ends=-HOUR),
         AUTHORITY.daemon(),
     ],
@@ -273,7 +273,7 @@ async def test_an_agent_the_daemon_refuses_never_counts_as_connected(
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_agent_the_daemon_does_not_know_never_counts_as_connected(daemon: Daemon) -> None:
+async def test_an_agent_that_is_unknown_to_the_daemon_never_counts_as_connected(daemon: Daemon) -> None:
     daemon.refuses = True
     agent = Agent(daemon.port_number)
     await agent.run_until(lambda: len(agent.waits_s) >= 4)
@@ -316,7 +316,7 @@ async def test_a_call_in_flight_fails_when_the_daemon_dies(daemon: Daemon) -> No
 
 @pytest_twisted.ensureDeferred
 async def test_a_renewed_identity_is_used_at_the_next_attempt(daemon: Daemon) -> None:
-    agent = Agent(daemon.port_number, identity=STRANGER.agent())
+    agent = Agent(daemon.port_number, identity=OTHER_CA.agent())
     agent.dialer.start()
     await until(lambda: len(agent.waits_s) >= 2)
     agent.identity = Identity(b"", b"", b"")
@@ -420,7 +420,7 @@ async def test_a_half_open_connection_is_detected_at_both_ends(
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_agent_leaves_a_daemon_that_does_not_answer_hello(daemon: Daemon) -> None:
+async def test_an_agent_disconnects_from_a_daemon_that_does_not_answer_hello(daemon: Daemon) -> None:
     with impostor(AUTHORITY.daemon()) as server:
         agent = Agent(server.port, hello_deadline_s=0.1)
         await agent.run_until(lambda: len(agent.waits_s) >= 3)

@@ -34,7 +34,7 @@ from systemvm.wire.agent import Ping, Pong
 from systemvm.wire.control_failure import ControlFailure
 
 AUTHORITY = TestAuthority()
-STRANGER = TestAuthority()
+OTHER_CA = TestAuthority()
 PING = b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"sent_unix_s":1.0}}\n'
 
 
@@ -148,7 +148,7 @@ async def test_a_client_without_a_certificate_is_refused(daemon: Daemon, directo
 
 
 BAD_AGENTS = {
-    "another CA": STRANGER.agent(),
+    "another CA": OTHER_CA.agent(),
     "expired": AUTHORITY.issue(
         ["s-1-vm.ssvm.systemvm"], [CLIENT], begins=-2 * HOUR, ends=-datetime.timedelta(minutes=1)
     ),
@@ -298,7 +298,7 @@ async def test_a_flood_from_a_client_that_does_not_read_is_throttled(daemon: Dae
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_renewed_identity_serves_the_next_connection_and_a_bad_one_is_kept_out(
+async def test_a_renewed_identity_serves_the_next_connection_and_a_bad_one_is_not_used(
     daemon: Daemon, directory: Path
 ) -> None:
     context = client_context(directory, AUTHORITY.agent())

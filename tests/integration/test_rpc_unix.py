@@ -130,7 +130,9 @@ async def test_the_blocking_client_calls(server: Server) -> None:
     "method,code", [("refuse", -32010), ("boom", -32603), ("agents_only", -32001), ("nothing", -32601)]
 )
 @pytest_twisted.ensureDeferred
-async def test_the_blocking_client_raises_what_was_answered(server: Server, method: str, code: int) -> None:
+async def test_the_blocking_client_raises_the_error_of_the_response(
+    server: Server, method: str, code: int
+) -> None:
     with pytest.raises(RpcError) as caught:
         await deferToThread(unix_call, server.path, method)
     assert caught.value.code == code
@@ -309,7 +311,7 @@ async def test_events_come_one_by_one_and_end_with_the_job(server: Server) -> No
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_job_that_is_not_there_is_refused(server: Server) -> None:
+async def test_an_unknown_job_is_refused(server: Server) -> None:
     with pytest.raises(RpcError) as caught:
         await deferToThread(lambda: list(unix_events(server.path, "unknown")))
     assert caught.value.reason == "unknown_job"

@@ -67,7 +67,7 @@ def _holds(sent: Any, golden: Any) -> bool:
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_agent_of_the_first_release_comes_up_and_is_worked_with(world: World) -> None:  # noqa: F811
+async def test_an_agent_of_the_first_release_comes_up_and_downloads(world: World) -> None:  # noqa: F811
     assert protocol.OLDEST == 1, "these frames are version 1's"
     agent = await deferToThread(OldAgent, world.port, world.authority)
     try:
@@ -116,7 +116,7 @@ async def test_an_agent_of_protocol_2_comes_up(world: World) -> None:  # noqa: F
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_daemon_of_protocol_2_takes_a_newer_agent_that_says_hello_again(
+async def test_a_daemon_of_protocol_2_accepts_a_newer_agent_that_repeats_hello(
     world: World,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -145,7 +145,7 @@ async def test_a_daemon_of_protocol_2_takes_a_newer_agent_that_says_hello_again(
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_another_version_is_an_alert_and_its_channel_stays_open(
+async def test_an_unsupported_version_is_an_alert_and_its_channel_stays_open(
     world: World,  # noqa: F811
     version: int,
     reason: str,

@@ -86,7 +86,7 @@ async def test_image_is_published(world: World, daemon: Daemon, name: str) -> No
     "path", ["good", "chunked", "a/chain?n=4", "redirect?to=good", "redirect?code=308&to=good"]
 )
 @pytest_twisted.ensureDeferred
-async def test_ways_to_a_good_file(world: World, daemon: Daemon, path: str) -> None:
+async def test_redirects_and_chunks_lead_to_the_file(world: World, daemon: Daemon, path: str) -> None:
     status = await daemon.download(request(world, f"{BAD}/{path}"))
     assert published(world, status).read_bytes() == BODY
     assert status.checksum == f"{{SHA-512}}{hashlib.sha512(BODY).hexdigest()}"
@@ -136,7 +136,7 @@ FAILURES: list[tuple[str, str, dict[str, Any], str]] = [
     (f"{GOOD}/empty", "length_wrong", {}, "empty"),
     (f"{BAD}/truncated", "truncated", {}, "after 524288 of 1048576 bytes"),
     (f"{BAD}/reset", "", {}, ""),
-    (f"{BAD}/says_less", "length_wrong", {}, "sends more"),
+    (f"{BAD}/length_too_small", "length_wrong", {}, "sends more"),
     (f"{BAD}/changes", "length_wrong", {}, "announced 1048576 bytes first"),
     (f"{BAD}/chunked_truncated", "truncated", {}, "the connection ended"),
     (f"{BAD}/chunked_broken", "", {}, ""),
@@ -182,7 +182,7 @@ FAILURES: list[tuple[str, str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("url", "code", "more", "words"), FAILURES, ids=lambda value: str(value)[:48])
 @pytest_twisted.ensureDeferred
-async def test_failure_is_clear_and_leaves_nothing(
+async def test_failure_has_a_code_and_leaves_nothing(
     world: World, daemon: Daemon, url: str, code: str, more: dict[str, Any], words: str
 ) -> None:
     status = await daemon.download(request(world, url, **more))

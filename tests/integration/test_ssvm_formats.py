@@ -33,12 +33,12 @@ def code_of(data: bytes) -> TransferFailure | None:
                                      ("-o", "cluster_size=512"),
                                      ("-o", "compression_type=zstd"), ("-o", "extended_l2=on"),
                                      ("-o", "preallocation=metadata")], ids=str)  # fmt: skip
-def test_what_qemu_img_makes_is_good(tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_images_of_qemu_img_are_accepted(tmp_path: Path, options: tuple[str, ...]) -> None:
     data = disk_images.real_qcow2(tmp_path / "image.qcow2", *options)
     assert inspect(data) == 64 << 20
 
 
-def test_what_qemu_img_makes_with_others_is_not(tmp_path: Path) -> None:
+def test_images_of_qemu_img_that_use_other_files_are_refused(tmp_path: Path) -> None:
     disk_images.real_qcow2(tmp_path / "base.qcow2")
     backed = disk_images.real_qcow2(tmp_path / "b.qcow2", "-b", str(tmp_path / "base.qcow2"), "-F", "qcow2")
     external = disk_images.real_qcow2(

@@ -268,7 +268,7 @@ async def test_a_killed_helper_is_replaced_and_answers(helper: Helper) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_two_hundred_calls_side_by_side(helper: Helper) -> None:
+async def test_two_hundred_concurrent_calls_end_or_are_busy(helper: Helper) -> None:
     """Each store's queue takes what it can and refuses the rest as busy; none is lost."""
 
     async def one(number: int) -> str:
@@ -314,7 +314,7 @@ def test_malformed_lines_get_an_error_response(helper: Helper, line: bytes) -> N
     assert answer["result"]["parent"] == helper.process.pid
 
 
-def test_a_line_without_an_end_is_refused(helper: Helper) -> None:
+def test_a_line_without_a_newline_is_refused(helper: Helper) -> None:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(60)
         connection.connect(os.fspath(helper.path))

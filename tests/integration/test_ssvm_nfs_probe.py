@@ -33,7 +33,7 @@ def listener(serve: Callable[[socket.socket], None]) -> Iterator[int]:
         assert not thread.is_alive()
 
 
-def test_the_call_is_what_rfc_5531_says() -> None:
+def test_the_null_call_follows_rfc_5531() -> None:
     call = null_call(b"\1\2\3\4", 3)
     (mark,) = struct.unpack("!I", call[:4])
     assert mark == 0x80000000 | (len(call) - 4)

@@ -65,7 +65,7 @@ async def test_a_name_with_changing_addresses_is_resolved_once_and_pinned(
     """DNS rebinding: probe and transfer both go where the one look-up led; the next job sees loopback."""
     url = "http://a.flip.example.test:8000/good"
     published(world, await daemon.download(request(world, url)))
-    assert world.questions.read_text() == "1"
+    assert world.dns_queries.read_text() == "1"
     shutil.rmtree(world.store / "template")
     refused = await daemon.download(request(world, url))
     assert refused.error is not None

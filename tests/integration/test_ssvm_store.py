@@ -154,7 +154,7 @@ async def test_one_request_id_is_in_the_log_of_every_process(world: World, daemo
     finally:
         globalLogPublisher.removeObserver(cast(ILogObserver, observe))
     assert [line for line in told if "req-4711" in line], "the agent, which runs in this process"
-    fetch = [line for line in world.said("fetch").splitlines() if "req-4711" in line]
+    fetch = [line for line in world.log_of("fetch").splitlines() if "req-4711" in line]
     assert [line for line in fetch if "begins, template" in line], "fetch"
     assert [line for line in fetch if "mover of job" in line], "its mover"
 

@@ -12,7 +12,7 @@ import pytest
 
 from booted_cloud import BootedCloud, wait_for
 from explaining import SSVM
-from other_code import LINK, agent_version, changed, identity, other_code
+from other_code import LINK, agent_version, change_version, identity, other_code
 
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900)]
 
@@ -30,7 +30,7 @@ def code(cloud: BootedCloud) -> Iterator[Path]:
 def test_an_agent_that_does_not_start_is_undone_with_its_reason(cloud: BootedCloud, code: Path) -> None:
     name = cloud.wait_up(SSVM)["name"]
     before = agent_version(cloud, name), cloud.ssh(name, LINK), identity(cloud, name)
-    changed(code, "9.9.2", crash='raise RuntimeError("this version is broken")')
+    change_version(code, "9.9.2", crash='raise RuntimeError("this version is broken")')
     failed = cloud.cli("system-vm", "patch", name, check=False)
     assert failed.returncode == 1
     assert "continues with its old agent" in failed.stderr
@@ -47,7 +47,7 @@ def test_a_patch_whose_helper_is_killed_leaves_the_old_agent(cloud: BootedCloud,
     # an agent that never comes Up keeps its trial open for as long as the test needs
     service = code / "guest/service.py"
     service.write_text(service.read_text().replace("self._dialer.start()", "pass", 1))
-    changed(code, "9.9.3")
+    change_version(code, "9.9.3")
     patching = subprocess.Popen(  # runs during this test
         [Path(sys.executable).with_name("systemvm"), "--root", cloud.lab.root, "system-vm", "patch", name],
         stderr=subprocess.PIPE,

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from booted_cloud import BootedCloud, wait_for
-from other_code import LINK, agent_version, changed, identity, other_code
+from other_code import LINK, agent_version, change_version, identity, other_code
 from systemvm.lab.waiting import WaitState
 
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900)]
@@ -78,7 +78,7 @@ def test_a_patch_replaces_the_agent_and_keeps_identity_and_vm(cloud: BootedCloud
     name = vm["name"]
     before = identity(cloud, name), boot_id(cloud, vm)
     options = cloud.ssh(name, "findmnt -no OPTIONS /").split(",")[0]
-    changed(code, "9.9.1")
+    change_version(code, "9.9.1")
     output = cloud.cli("system-vm", "patch", name).stdout
     label = re.search(r"9\.9\.1\+[0-9a-f]{8}", output)
     assert label, output

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the console's tests stand on: a console in its own process, screens, a browser of sockets."""
+"""Lab of the console tests: a console in its own process, VNC servers, a browser made of sockets."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The real CPVM agent as a process beside a real daemon, in the place of an idle machine's guest."""
+"""The real CPVM agent as a process beside a real daemon, in place of the guest of an idle machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from systemvm.wire.role import Role
 
 
 def bootstrap(host: Host, name: str) -> bytes:
-    """A certificate on record, as the start of the machine gave one; for a host whose daemon is ended."""
+    """Issue and record the certificate that a start of the machine issues; the daemon must not run."""
     authority = ControlAuthority.open(host.layout.pki)
     identity = authority.bootstrap(name, Role.CPVM)
     leaf = x509.load_pem_x509_certificate(identity.certificate_pem)
@@ -43,7 +43,7 @@ def bootstrap(host: Host, name: str) -> bytes:
 
 
 class CpvmAgent:
-    """Its files below a root of its own, its console's listening socket outside of the namespace."""
+    """An agent with its own root directory; its console listens outside of the namespace."""
 
     def __init__(
         self, top: Path, host: Host, name: str, identity_pem: bytes, listening: socket.socket

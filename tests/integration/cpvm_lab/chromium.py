@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Debian's Chromium, headless, in a thread of its own: its loop and the tests' reactor are two."""
+"""Debian's Chromium, headless, in its own thread, because its event loop is not the tests' reactor."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
 from console_page import CHROMIUM
 
-STORY_S = 100.0
+RUN_S = 100.0
 
 _T = TypeVar("_T")
 
 
 class Chromium:
-    """One browser; each story gets a window of its own, without anyone's cookies."""
+    """One browser; each run gets a new window without cookies."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "chromium")
@@ -30,11 +30,11 @@ class Chromium:
         playwright = sync_playwright().start()
         return playwright, playwright.chromium.launch(**CHROMIUM)
 
-    def tell(self, story: Callable[[Page], _T], *, dark: bool = False) -> _T:
-        """Run `story` with a page; fails when the page reported an error that the story did not expect."""
-        return self._thread.submit(self._tell, story, dark).result(STORY_S)
+    def run(self, steps: Callable[[Page], _T], *, dark: bool = False) -> _T:
+        """Run `steps` with a new page; fail when the page reports an error."""
+        return self._thread.submit(self._run, steps, dark).result(RUN_S)
 
-    def _tell(self, story: Callable[[Page], _T], dark: bool) -> _T:
+    def _run(self, steps: Callable[[Page], _T], dark: bool) -> _T:
         window = self._browser.new_context(
             ignore_https_errors=True,
             viewport={"width": 1000, "height": 700},
@@ -42,18 +42,18 @@ class Chromium:
         )
         page = window.new_page()
         page.set_default_timeout(30_000)
-        broken: list[str] = []
-        page.on("pageerror", lambda error: broken.append(str(error)))
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
         page.on(
             "console",
-            lambda said: broken.append(said.text) if "Content Security Policy" in said.text else None,
+            lambda entry: errors.append(entry.text) if "Content Security Policy" in entry.text else None,
         )
         try:
-            told = story(page)
+            result = steps(page)
         finally:
             window.close()
-        assert not broken, broken
-        return told
+        assert not errors, errors
+        return result
 
     def close(self) -> None:
         def end() -> None:
@@ -65,17 +65,17 @@ class Chromium:
 
 
 def pixels(page: Page) -> bytes:
-    """The guest's screen, as the canvas holds it: three bytes a pixel."""
+    """Return the pixels of the page's canvas, three bytes each."""
     url = page.evaluate("document.querySelector('#screen canvas').toDataURL('image/png')")
     image = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
     return image.convert("RGB").tobytes()
 
 
 def wait_for_picture(page: Page, other_than: bytes = b"") -> bytes:
-    """A screen with more than one colour on it, which is not the one given."""
+    """Wait for a screen of more than one colour that differs from `other_than`, and return its pixels."""
     for _ in range(150):
         seen = pixels(page)
         if len(set(zip(seen[::3], seen[1::3], seen[2::3], strict=True))) > 1 and seen != other_than:
             return seen
         page.wait_for_timeout(200)
-    raise AssertionError("the screen stayed blank, or as it was")
+    raise AssertionError("the screen stayed blank or did not change")

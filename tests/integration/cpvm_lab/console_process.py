@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A console console in a child process, and orders to the fake daemon behind it."""
+"""A console in a child process, with commands for the fake daemon behind it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def novnc() -> Path:
 
 
 class ConsoleProcess:
-    """Starts, is set up with a certificate of its own CA, and issues tokens for screens."""
+    """Start a console, set it up with a certificate of a new CA, and issue tokens for screens."""
 
     def __init__(self, folder: Path, *, set_up: bool = True) -> None:
         self.ca = trustme.CA()
@@ -99,7 +99,7 @@ class ConsoleProcess:
         name: str = "web-1",
         refuse: str | None = None,
     ) -> tuple[str, str]:
-        """A fresh token and its session, for the screen at a port of loopback."""
+        """Return a new token and its session id, for the screen at a port of loopback."""
         token, session_id = secrets.token_urlsafe(24), secrets.token_hex(8)
         self.order(
             "issue",
@@ -115,8 +115,9 @@ class ConsoleProcess:
         )
         return token, session_id
 
-    def heard(self, method: str) -> list[dict[str, Any]]:
-        return [message for message in self.order("heard") if message["method"] == method]
+    def calls_of(self, method: str) -> list[dict[str, Any]]:
+        """Return the calls and notifications of one method that the fake daemon received."""
+        return [message for message in self.order("calls") if message["method"] == method]
 
     def client_context(self) -> ssl.SSLContext:
         context = ssl.create_default_context()
@@ -127,7 +128,7 @@ class ConsoleProcess:
         return self.log_path.read_text(encoding="utf-8")
 
     def close(self) -> None:
-        """Stop as the agent does; the log must be free of anything unexpected."""
+        """Stop the console as the agent does."""
         if self.process.poll() is None:
             self.order("stop")
             self.process.wait(timeout=15)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The console's role on the epoll reactor, as the agent runs it, a fake daemon behind its context.
+"""The console's role on the epoll reactor, as the agent runs it, with a fake daemon.
 
 Started by `console_process.ConsoleProcess` with a folder that holds `opt/systemvm/novnc`, an inherited
-listening socket, and orders as JSON lines on its standard input; each is answered by one line.
+listening socket, and orders as JSON lines on its standard input; the reply to each is one line.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from systemvm.wire.role import Role  # noqa: E402
 
 
 class FakeDaemon:
-    """Stands for the daemon at the other end of the control channel."""
+    """The daemon's end of the control channel."""
 
     def __init__(self) -> None:
         self.away = False
         self.tokens: dict[str, dict[str, Any]] = {}
         self.targets: dict[str, dict[str, Any]] = {}
-        self.heard: list[dict[str, Any]] = []
+        self.calls: list[dict[str, Any]] = []
 
     async def call(self, method: str, params: Any = None, **options: Any) -> Any:
         return getattr(self, method.replace(".", "_"))(params)
 
     def notify(self, method: str, params: Any = None, *, replaces: str | None = None) -> None:
         assert isinstance(params, ConsoleLoad)
-        self.heard.append({"method": method, "sessions": params.session_ids})
+        self.calls.append({"method": method, "sessions": params.session_ids})
 
     def console_authorize(self, params: Any) -> ConsoleSession:
-        self.heard.append({"method": "console.authorize", "client": params.client_address})
+        self.calls.append({"method": "console.authorize", "client": params.client_address})
         token = self.tokens.get(params.token)
         if token is None:
             raise RpcError.refused("token_unknown", "unknown")
@@ -61,17 +61,17 @@ class FakeDaemon:
         return ConsoleSession(**token["session"])
 
     def console_target(self, params: Any) -> ConsoleTarget:
-        self.heard.append({"method": "console.target", "session": params.session_id})
+        self.calls.append({"method": "console.target", "session": params.session_id})
         target = self.targets[params.session_id]
         if "refuse" in target:
             raise RpcError(REFUSED, "refused", {"reason": target["refuse"]})
         return ConsoleTarget(**target)
 
     def console_closed(self, params: ConsoleClosed) -> None:
-        self.heard.append({"method": "console.closed", "session": params.session_id, "reason": params.reason})
+        self.calls.append({"method": "console.closed", "session": params.session_id, "reason": params.reason})
 
 
-def say_line(message: dict[str, Any]) -> None:
+def write_line(message: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
 
@@ -104,7 +104,7 @@ def main() -> None:
     def open_descriptors() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
 
-    async def obey(order: dict[str, Any]) -> Any:
+    async def execute(order: dict[str, Any]) -> Any:
         match order.pop("do"):
             case "setup":
                 call = Call(Caller("management", Role.MANAGEMENT.value), "lab", None)
@@ -128,8 +128,8 @@ def main() -> None:
                 [port] = [one for one in reactor.getReaders() if isinstance(one, tls_port.TlsPort)]
                 port.handshake_deadline_s = cast(Any, port.factory).timeOut = order["seconds"]
                 return True
-            case "heard":
-                return daemon.heard
+            case "calls":
+                return daemon.calls
             case "rss":
                 return resident_kib()
             case "descriptors":
@@ -142,22 +142,22 @@ def main() -> None:
             case unknown:
                 raise AssertionError(unknown)
 
-    def answer(line: str) -> None:
-        def say(result: Any) -> None:
-            say_line({"ok": result})
+    def reply_to(line: str) -> None:
+        def succeed(result: Any) -> None:
+            write_line({"ok": result})
 
         def fail(failure: Any) -> None:
-            say_line({"error": failure.getErrorMessage()})
+            write_line({"error": failure.getErrorMessage()})
 
-        Deferred.fromCoroutine(obey(json.loads(line))).addCallbacks(say, fail)
+        Deferred.fromCoroutine(execute(json.loads(line))).addCallbacks(succeed, fail)
 
-    def listen_to_orders() -> None:
+    def read_orders() -> None:
         for line in sys.stdin:
-            cast(Any, reactor).callFromThread(answer, line)
+            cast(Any, reactor).callFromThread(reply_to, line)
         cast(Any, reactor).callFromThread(reactor.stop)
 
-    threading.Thread(target=listen_to_orders, daemon=True).start()
-    say_line({"ok": "ready"})
+    threading.Thread(target=read_orders, daemon=True).start()
+    write_line({"ok": "ready"})
     reactor.run()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VNC servers: a fake one that does as it is told, and QEMU's own."""
+"""VNC servers: a fake one with a given behaviour, and QEMU's own."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLIENT_BYTES = 12 + 1 + 1
 
 
 def shake_hands(screen: socket.socket) -> None:
-    """RFB 3.8 with security type None, from the server's side."""
+    """Perform the server's side of RFB 3.8 with security type None."""
     screen.sendall(b"RFB 003.008\n")
     exactly(screen, 12)
     screen.sendall(b"\x01\x01")
@@ -40,6 +40,7 @@ def greet_and_wait(screen: socket.socket) -> None:
 
 
 def exactly(peer: socket.socket, count: int) -> bytes:
+    """Return `count` bytes of the peer; EOFError when it sends fewer."""
     got = b""
     while len(got) < count:
         data = peer.recv(count - len(got))
@@ -50,7 +51,7 @@ def exactly(peer: socket.socket, count: int) -> bytes:
 
 
 class FakeVncServer:
-    """Serves each connection in a thread by `serve`, and ends them all when it is closed."""
+    """Serve each connection with `serve` in a thread, and end all of them on close."""
 
     def __init__(self, serve: Callable[[socket.socket], None]) -> None:
         self._serve = serve
@@ -139,7 +140,7 @@ class QemuVncServer:
 
 
 def free_vnc_port() -> int:
-    """QEMU counts displays from port 5900; pids keep parallel runs apart."""
+    """Return a free port of a VNC display; the search begins by pid, so that parallel runs differ."""
     start = os.getpid() % 40
     for display in range(100 + start, 200):
         with socket.socket() as probe:

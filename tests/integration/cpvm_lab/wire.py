@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A browser made of plain sockets: HTTP requests byte by byte, and WebSocket frames that may be wrong."""
+"""A browser made of sockets, which can send partial HTTP requests and invalid WebSocket frames."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import numpy
 
 from integration.cpvm_lab.console_process import ConsoleProcess
 
-#: Deadlines of the console grow with the machine's load, so a read of a test waits longer than any of them.
+#: Longer than any deadline of the console, which grows with the machine's load.
 TIMEOUT_S = 120.0
 
 
 def masked_by_numpy(payload: bytes, mask: bytes) -> bytes:
-    """RFC 6455 5.3, written in another way than the console's."""
+    """Mask by RFC 6455, 5.3, independently of the console's implementation."""
     keys = numpy.resize(numpy.frombuffer(mask, numpy.uint8), len(payload))
     return (numpy.frombuffer(payload, numpy.uint8) ^ keys).tobytes()
 
 
-class Answer:
+class Response:
     def __init__(self, head: bytes, body: bytes) -> None:
         lines = head.decode("latin-1").split("\r\n")
         self.status = int(lines[0].split()[1])
@@ -39,7 +39,7 @@ class Answer:
 
     @property
     def cookie(self) -> str:
-        """The cookie as a browser sends it back."""
+        """Return the cookie as a browser sends it back."""
         return self.headers["set-cookie"][0].partition(";")[0]
 
 
@@ -62,7 +62,7 @@ class Connection:
         raw.connect(("127.0.0.1", console.port))
         self.tls = (context or console.client_context()).wrap_socket(raw, server_hostname="127.0.0.1")
         self.buffer = b""
-        self.early: list[tuple[int, bytes]] = []  # what a frame held behind the message that was asked for
+        self.early: list[tuple[int, bytes]] = []  # rests of frames that held more than the requested message
 
     def send(self, data: bytes) -> None:
         self.tls.sendall(data)
@@ -87,33 +87,33 @@ class Connection:
         *,
         host: str | None = None,
         **headers: str | None,
-    ) -> Answer:
-        said: dict[str, str | None] = {"Host": host or f"127.0.0.1:{self.console.port}"}
+    ) -> Response:
+        fields: dict[str, str | None] = {"Host": host or f"127.0.0.1:{self.console.port}"}
         if body:
-            said["Content-Length"] = str(len(body))
-        said.update({name.replace("_", "-"): value for name, value in headers.items()})
+            fields["Content-Length"] = str(len(body))
+        fields.update({name.replace("_", "-"): value for name, value in headers.items()})
         lines = [f"{method} {target} HTTP/1.1"]
-        lines += [f"{name}: {value}" for name, value in said.items() if value is not None]
+        lines += [f"{name}: {value}" for name, value in fields.items() if value is not None]
         self.send("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
         return self.answer(method)
 
-    def answer(self, method: str = "GET") -> Answer:
+    def answer(self, method: str = "GET") -> Response:
         while b"\r\n\r\n" not in self.buffer:
             if not self.more():
                 raise EOFError(self.buffer)
         head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
-        answer = Answer(head, b"")
+        answer = Response(head, b"")
         if method != "HEAD" and "content-length" in answer.headers:
             answer.body = self.take(int(answer.headers["content-length"][0]))
         return answer
 
-    def spend(self, token: str, **headers: str | None) -> Answer:
+    def spend(self, token: str, **headers: str | None) -> Response:
         headers = {"Origin": self.console.origin, "Accept": "application/json", **headers}
         body = f"cmd=auth&token={token}".encode()
         return self.request("POST", "/console", body, host=None, **headers)
 
-    def upgrade(self, query: str, **headers: str | None) -> Answer:
-        said = {
+    def upgrade(self, query: str, **headers: str | None) -> Response:
+        fields = {
             "Origin": self.console.origin,
             "Upgrade": "websocket",
             "Connection": "Upgrade",
@@ -122,7 +122,7 @@ class Connection:
             "Sec-WebSocket-Protocol": "binary",
             **{name.replace("_", "-"): value for name, value in headers.items()},
         }
-        return self.request("GET", f"/websockify?{query}", b"", host=None, **said)
+        return self.request("GET", f"/websockify?{query}", b"", host=None, **fields)
 
     def close(self) -> None:
         self.tls.close()
@@ -145,8 +145,8 @@ class Connection:
         if self.early:
             return self.early.pop(0)
         first, second = self.take(2)
-        assert first & 0xF0 == 0x80, "every frame of ours is whole and without reserved bits"
-        assert not second & 0x80, "a server masks nothing"
+        assert first & 0xF0 == 0x80, "the console sends unfragmented frames without reserved bits"
+        assert not second & 0x80, "a server does not mask"
         length = second
         if length == 126:
             length = int.from_bytes(self.take(2), "big")
@@ -155,17 +155,17 @@ class Connection:
         return first & 0x0F, self.take(length)
 
     def data(self, count: int) -> bytes:
-        """That many bytes of binary frames, of which the last must end there."""
+        """Return `count` bytes of binary frames; the last frame must end there."""
         got = b""
         while len(got) < count:
             opcode, payload = self.frame()
             assert opcode == 2, (opcode, payload)
             got += payload
-        assert len(got) == count, "the test reads by whole messages"
+        assert len(got) == count, "the test must read whole frames"
         return got
 
     def closing(self) -> tuple[int, str]:
-        """The code and words of the close frame, whatever comes before it."""
+        """Return the code and the reason of the close frame, and skip the frames before it."""
         while True:
             opcode, payload = self.frame()
             if opcode == 8:
@@ -173,23 +173,23 @@ class Connection:
                 return int.from_bytes(payload[:2], "big"), payload[2:].decode()
 
     def greet(self) -> bytes:
-        """RFB up to the server's ServerInit, as noVNC does it; answers ServerInit."""
+        """Perform the RFB handshake as noVNC does, and return ServerInit."""
         assert self.frame() == (2, b"RFB 003.008\n")
         self.send_frame(2, b"RFB 003.008\n")
         assert self.frame() == (2, b"\x01\x01")
         self.send_frame(2, b"\x01")
         assert self.frame() == (2, bytes(4))
         self.send_frame(2, b"\x01")
-        opcode, said = self.frame()
+        opcode, message = self.frame()
         assert opcode == 2
-        end = 24 + int.from_bytes(said[20:24], "big")
-        if said[end:]:
-            self.early.append((2, said[end:]))
-        return said[:end]
+        end = 24 + int.from_bytes(message[20:24], "big")
+        if message[end:]:
+            self.early.append((2, message[end:]))
+        return message[:end]
 
 
 def open_console(console: ConsoleProcess, token: str, **options: Any) -> Connection:
-    """A connection whose token is spent by POST and whose WebSocket is open."""
+    """Return a connection whose token was used by POST and whose WebSocket is open."""
     connection = Connection(console, **options)
     spent = connection.spend(token)
     assert spent.status == 200, spent.body

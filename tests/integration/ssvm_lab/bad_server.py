@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 
-REQUESTS: dict[str, list[int]] = {}  # by the id in a target: from which byte it was asked for, each time
+REQUESTS: dict[str, list[int]] = {}  # the first byte of each request, by the id in its target
 SIGNED: dict[str, int] = {}
 BODY = bytes(range(256)) * 4096  # 1 MiB, whole sectors
 
@@ -79,7 +79,7 @@ def _range_of(request: Request, body: bytes, answer: dict[str, str]) -> None:
 
 
 def drops(request: Request) -> None:
-    """Breaks off every 300,000 bytes, by a reset or an end, and serves ranges; `by` names the validator."""
+    """Break off every 300,000 bytes, by RST or FIN, and serve ranges; `by` names the validator."""
     wanted = request.query["id"]
     validator = {
         "etag": {"ETag": '"one"'},
@@ -91,7 +91,7 @@ def drops(request: Request) -> None:
     note_request(request, wanted)
     start = request.range_start
     if start and request.if_range not in {value.lower() for value in validator.values()}:
-        ok(request, b"not what was asked for")
+        ok(request, b"a range without the validator")
         return
     if start == 0:
         _breaks_off(request, validator, BODY, 300_000)
@@ -104,7 +104,7 @@ def drops(request: Request) -> None:
 
 
 def drops_once(request: Request) -> None:
-    """Breaks off once in the middle, without a validator: only a new beginning can bring it."""
+    """Break off once in the middle, without a validator: the download must restart."""
     if request.is_probe:
         ok(request, BODY)
         return
@@ -114,7 +114,7 @@ def drops_once(request: Request) -> None:
 
 
 def drops_and_changes(request: Request) -> None:
-    """Breaks off, and is another file of the same size when the rest is requested; `how` this shows."""
+    """Break off, then serve another file of the same size; `how` names what shows the change."""
     other = bytes(reversed(BODY))
     if request.is_probe:
         ok(request, BODY, ETag='"one"')
@@ -126,7 +126,7 @@ def drops_and_changes(request: Request) -> None:
         ok(request, other, ETag='"two"')
     elif request.query["how"] == "etag":
         _range_of(request, other, {"ETag": '"two"'})
-    elif request.query["how"] == "range":  # from another place than was asked for
+    elif request.query["how"] == "range":  # another range than was requested
         headers = {"Content-Range": f"bytes 0-{len(BODY) - 1}/{len(BODY)}", "Content-Length": str(len(BODY))}
         request.send("206 Partial Content", headers, BODY)
     else:
@@ -135,7 +135,7 @@ def drops_and_changes(request: Request) -> None:
 
 
 def drops_then_busy(request: Request) -> None:
-    """Breaks off, is overloaded three times, then sends the rest."""
+    """Break off, reply three times with 503, then send the rest."""
     if request.is_probe:
         ok(request, BODY, ETag='"one"')
         return
@@ -149,21 +149,21 @@ def drops_then_busy(request: Request) -> None:
 
 
 def trickles_then_goes_on(request: Request) -> None:
-    """The first answer is far too slow; the rest of it comes at once."""
+    """Send the first response far too slowly, then its rest at once."""
     if request.is_probe:
         ok(request, BODY, ETag='"one"')
     elif len(note_request(request, request.query["id"])) > 1:
         _range_of(request, BODY, {"ETag": '"one"'})
     else:
         request.send("200 OK", {"Content-Length": str(len(BODY)), "ETag": '"one"'})
-        # until the connection is closed; so slowly that no scale of the window makes it fast enough
+        # until the connection is closed; too slowly for any scaled window
         for start in range(len(BODY)):
             request.connection.sendall(BODY[start : start + 1])
             time.sleep(0.1)  # a slow link is what this serves
 
 
 def moves(request: Request) -> None:
-    """A redirect to a target that differs each time, as signed ones do: only the newest one answers."""
+    """Redirect to a target that differs each time, as signed URLs do: only the newest is valid."""
     SIGNED[request.query["id"]] = SIGNED.get(request.query["id"], 0) + 1
     location = f"/signed?id={request.query['id']}&n={SIGNED[request.query['id']]}"
     request.send("302 Moved", {"Location": location, "Content-Length": "0"})
@@ -177,7 +177,7 @@ def signed(request: Request) -> None:
 
 
 def requests_of(request: Request) -> None:
-    """How often a file was asked for, and from which byte each time."""
+    """Send the first byte of each request for a file."""
     ok(request, ",".join(str(start) for start in REQUESTS.get(request.query["id"], [])).encode())
 
 
@@ -186,7 +186,7 @@ def note_request(request: Request, wanted: str) -> list[int]:
     return REQUESTS[wanted]
 
 
-def says_less(request: Request) -> None:
+def length_too_small(request: Request) -> None:
     request.send("200 OK", {"Content-Length": str(len(BODY) - 512), "Connection": "close"}, BODY)
 
 
@@ -261,7 +261,7 @@ def error_page(request: Request) -> None:
 
 
 def redirect_bytes(request: Request) -> None:
-    """`to` unchanged, even bytes that RFC 9110 forbids in a Location."""
+    """Redirect to `to` unchanged, even with bytes that RFC 9110 forbids in a Location."""
     location = unquote_to_bytes(request.query_text)
     request.connection.sendall(
         b"HTTP/1.1 302 Moved\r\nLocation: " + location + b"\r\nContent-Length: 0\r\n\r\n"
@@ -269,7 +269,7 @@ def redirect_bytes(request: Request) -> None:
 
 
 def wanted_name(request: Request) -> None:
-    """Only the one target that the raw Locations of the tests spell."""
+    """Serve only the target that the raw Locations of the tests encode."""
     if request.target.endswith("/wanted_name?mit%20Leerzeichen%20%C3%BC"):
         good(request)
     else:
@@ -324,7 +324,7 @@ def hang_up(request: Request) -> None:
 
 
 def slow(request: Request) -> None:
-    """1 MiB in about ten seconds, every part on time."""
+    """Send 1 MiB in about 10 s, steadily."""
     request.send("200 OK", {"Content-Length": str(len(BODY))})
     if request.is_probe:
         return
@@ -334,7 +334,7 @@ def slow(request: Request) -> None:
 
 
 def turns(request: Request) -> None:
-    """A file for the probe, a redirect for the transfer."""
+    """Serve a file to the probe and a redirect to the transfer."""
     if request.is_probe:
         good(request)
     else:
@@ -344,12 +344,11 @@ def turns(request: Request) -> None:
 BEHAVIOURS = {
     function.__name__: function
     for function in (
-        good, truncated, reset, says_less, changes, no_length, chunked, chunked_truncated, chunked_broken,
-        chunked_endless, both_lengths, two_lengths, encoded, stall, silent, trickle, part, error_page, status,
-        redirect, chain, loop, nowhere, long_location, many_headers, not_http, hang_up, slow, turns,
-        drops, drops_once, drops_and_changes, drops_then_busy, trickles_then_goes_on,
-        moves, signed, requests_of,
-        redirect_bytes, wanted_name, brotli,
+        good, truncated, reset, length_too_small, changes, no_length, chunked, chunked_truncated,
+        chunked_broken, chunked_endless, both_lengths, two_lengths, encoded, stall, silent, trickle, part,
+        error_page, status, redirect, chain, loop, nowhere, long_location, many_headers, not_http, hang_up,
+        slow, turns, drops, drops_once, drops_and_changes, drops_then_busy, trickles_then_goes_on, moves,
+        signed, requests_of, redirect_bytes, wanted_name, brotli,
     )
 }  # fmt: skip
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon's side of a download, and the agent's role joined to it over a real peer."""
+"""The daemon's side of a download, connected to the agent's role by a real peer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from systemvm.wire.storage import DownloadRequest, DownloadStatus, ImageFormat
 
 
 class Daemon:
-    """Receives progress and ends; `download` starts one and waits for its end."""
+    """Record progress and ends of downloads; `download` starts one and waits for its end."""
 
     def __init__(self, directory: Path, world: World) -> None:
         self._path = directory / "daemon.sock"
@@ -70,7 +70,7 @@ class Daemon:
         return self
 
     async def connect_agent(self) -> None:
-        """As the agent's dialer does: connect, then the hooks."""
+        """Connect the agent and run its hooks, as its dialer does."""
         assert self.context is not None
         remote = Caller("management", Role.MANAGEMENT.value)
         self._agents_peer = await connect_unix_stream(
@@ -82,7 +82,7 @@ class Daemon:
         self.context.connected()
 
     def cut_off(self) -> None:
-        """The connection between agent and daemon is lost."""
+        """Close the connection between agent and daemon."""
         assert self._agents_peer is not None
         self._agents_peer.close("cut")
         self._agents_peer = self.agent = None
@@ -101,16 +101,15 @@ class Daemon:
         return await self.agent.call(method, params, result=result, deadline_s=120)
 
     async def download(self, request: DownloadRequest, timeout_s: float = 60) -> DownloadStatus:
-        """Ask for a download and wait for its end."""
+        """Request a download and wait for its end."""
         ended = self.end_of(request.job_id, timeout_s)
         status: DownloadStatus = await self.call(storage.TEMPLATE_DOWNLOAD, request, DownloadStatus)
         return status if status.state.ended else await ended
 
     def end_of(self, job_id: str, timeout_s: float = 60) -> Deferred[DownloadStatus]:
         waiter: Deferred[DownloadStatus] = Deferred()
-        add_scaled_timeout(
-            waiter, timeout_s, reactor
-        )  # what it waits for waits longer on a busy machine, too
+        # deadlines of the download itself are longer on a busy machine, too
+        add_scaled_timeout(waiter, timeout_s, reactor)
         self._ends.setdefault(job_id, []).append(waiter)
         return waiter
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Crafted images: headers that are right but for one thing."""
+"""Crafted disk images whose headers are valid but for one field."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def qcow2_header(
     refcount_order: int = 4,
     compression_type: int = 0,
 ) -> bytes:
-    """A header with its extensions, without padding."""
+    """Return a header with its extensions, without padding."""
     fixed_length = header_length if version == 3 else 72
     after = fixed_length + len(extensions) + 8
     name = (backing or "").encode()
@@ -49,7 +49,7 @@ def qcow2_header(
 
 
 def qcow2(**fields: object) -> bytes:
-    """A whole file of four clusters with that header: tables lie inside of it."""
+    """Return a file of four clusters with that header, which contains the tables."""
     return qcow2_header(**fields).ljust(4 << 16, b"\0")  # type: ignore[arg-type]
 
 
@@ -65,13 +65,13 @@ def iso(size: int = 64 * 1024) -> bytes:
 
 
 def raw(size: int = 4 << 20) -> bytes:
-    """A raw disk with data, a hole, and data."""
+    """Return a raw disk with data, a hole, and data."""
     part = bytes(range(1, 256)) * 257
     return (part.ljust(128 * 1024, b"\1") + bytes(size - 256 * 1024) + part.ljust(128 * 1024, b"\2"))[:size]
 
 
 def real_qcow2(path: Path, *options: str, size: str = "64M") -> bytes:
-    """One that qemu-img made."""
+    """Return an image that qemu-img created at `path`."""
     subprocess.run(
         ["qemu-img", "create", "-q", "-f", "qcow2", *options, str(path), size], check=True, timeout=30
     )

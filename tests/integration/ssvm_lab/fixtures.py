@@ -42,7 +42,7 @@ async def daemon(world: World) -> Any:
 
 
 def published(world: World, status: DownloadStatus) -> Path:
-    """The image's path after everything a published template must be has been looked at."""
+    """Assert everything that a published template must be, and return the image's path."""
     assert status.state is DownloadState.DOWNLOADED, status
     assert status.install_path is not None
     image = world.store / status.install_path

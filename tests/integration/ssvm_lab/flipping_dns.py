@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A name server that changes its mind: the first question for an address gets one answer, later ones another.
+"""A name server that returns one address to the first query for a name, and another to later ones.
 
-Arguments: ADDRESS:PORT to answer on, the first address, the address from then on, the file for the count of
-questions.
+Arguments: ADDRESS:PORT to serve, the first address, the later address, the file for the number of queries.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ TYPE_A = 1
 
 
 def answer(query: bytes, address: str | None) -> bytes:
-    """The question again, and an A record with a lifetime of nothing if there is an address."""
+    """Return a reply with an A record of lifetime 0, or without a record when there is no address."""
     end = query.index(b"\0", 12) + 5
     head = query[:2] + struct.pack("!HHHHH", 0x8180, 1, 1 if address else 0, 0, 0)
     record = struct.pack("!HHHIH", 0xC00C, TYPE_A, 1, 0, 4) + socket.inet_aton(address) if address else b""
@@ -26,7 +25,7 @@ def answer(query: bytes, address: str | None) -> bytes:
 def main() -> None:
     where, first, then, count_file = sys.argv[1:]
     host, _, port = where.rpartition(":")
-    asked: dict[bytes, int] = {}
+    queries: dict[bytes, int] = {}
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
         channel.bind((host, int(port)))
         while True:
@@ -36,9 +35,9 @@ def main() -> None:
             if kind != TYPE_A:
                 channel.sendto(answer(query, None), sender)
                 continue
-            asked[name] = asked.get(name, 0) + 1
-            Path(count_file).write_text(str(sum(asked.values())))
-            channel.sendto(answer(query, first if asked[name] == 1 else then), sender)
+            queries[name] = queries.get(name, 0) + 1
+            Path(count_file).write_text(str(sum(queries.values())))
+            channel.sendto(answer(query, first if queries[name] == 1 else then), sender)
 
 
 if __name__ == "__main__":

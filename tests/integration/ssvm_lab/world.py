@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starts it: `vm` is where fetch runs, `world` has the servers, a veth joins them, a tmpfs is the store.
+"""The SSVM's real processes in one network namespace, servers in another, and a tmpfs as the store.
 
-The SSVM's processes are the real ones, activated as systemd does it (systemd-socket-activate); the agent's
-role runs in the test, with a peer at the other end of a UNIX socket as its daemon.
+The processes are socket-activated, as systemd does it (systemd-socket-activate); the agent's role runs in the
+test, and its daemon is a peer on a UNIX socket.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def run(*command: str) -> None:
 
 
 class Nginx:
-    """The good server, which may be away for a while."""
+    """The well-behaved server, which a test can stop and start."""
 
     def __init__(self, start: Callable[[], subprocess.Popen[bytes]]) -> None:
         self._start = start
@@ -65,20 +65,20 @@ class Nginx:
 
 @frozen
 class World:
-    """What a test needs of it."""
+    """Paths, processes and logs of the SSVM under test."""
 
     paths: Paths
     store: Path
     files: Path  # what nginx serves
-    journal: Path  # connections that should not have been
+    journal: Path  # connections to listeners that nothing may reach
     logs: Path
     ca_pem: str
     nginx: Nginx
     vm_namespace: str
-    questions: Path  # how often the name server that flips was asked for an address
+    dns_queries: Path  # the number of address queries to flipping_dns.py
 
     def leftovers(self) -> list[str]:
-        """Every file on the store."""
+        """Return every file on the store."""
         return sorted(
             str(path.relative_to(self.store)) for path in self.store.rglob("*") if not path.is_dir()
         )
@@ -103,12 +103,12 @@ class World:
         entered = ["nsenter", f"--net=/run/netns/{self.vm_namespace}", *command]
         return subprocess.run(entered, capture_output=True, text=True, timeout=30, check=True).stdout
 
-    def said(self, name: str) -> str:
+    def log_of(self, name: str) -> str:
         return (self.logs / name).read_text(errors="replace")
 
 
 class Builder:
-    """Builds a world and takes it down again, in reverse."""
+    """Build a World, and remove it in reverse order."""
 
     def __init__(self, directory: Path, store_size: str = "96m") -> None:
         self._directory = directory
@@ -151,7 +151,7 @@ class Builder:
         journal.touch()
         nginx = self._servers(authority, files, logs, journal)
         self._helpers(paths, logs)
-        return World(paths, store, files, journal, logs, ca_pem, nginx, self._vm, directory / "questions")
+        return World(paths, store, files, journal, logs, ca_pem, nginx, self._vm, directory / "dns-queries")
 
     def _network(self) -> None:
         for name in (self._vm, self._world):
@@ -185,14 +185,14 @@ class Builder:
         for label, names in (("good", (NAME, SERVER)), ("other", ("other.example.test",))):
             certificate = authority.issue_cert(*names)
             certificate.private_key_and_cert_chain_pem.write_to_path(str(directory / f"{label}.pem"))
-        stranger = trustme.CA().issue_cert(NAME)
-        stranger.private_key_and_cert_chain_pem.write_to_path(str(directory / "stranger.pem"))
+        untrusted = trustme.CA().issue_cert(NAME)
+        untrusted.private_key_and_cert_chain_pem.write_to_path(str(directory / "untrusted.pem"))
         tls = "".join(
             f"server {{ listen {SERVER}:{port} ssl; ssl_certificate {directory}/{label}.pem; "
             f"ssl_certificate_key {directory}/{label}.pem; "
             f"location /paced/ {{ alias {files}/; limit_rate 2m; }} "
             f"location /down/ {{ return 302 http://{NAME}/image.raw; }} location / {{ root {files}; }} }}\n"
-            for port, label in ((443, "good"), (8443, "other"), (9443, "stranger"))
+            for port, label in ((443, "good"), (8443, "other"), (9443, "untrusted"))
         )
         (directory / "nginx.conf").write_text(
             f"user root; daemon off; worker_processes 1;\n"
@@ -230,7 +230,7 @@ class Builder:
                  "management.example.test": ["10.11.0.1"], "other.example.test": [SERVER]}  # fmt: skip
         self._start(
             "flipping-dns", self._world, sys.executable, str(LAB / "flipping_dns.py"),
-            f"{SERVER}:5354", SERVER, "127.0.0.1", str(directory / "questions"),
+            f"{SERVER}:5354", SERVER, "127.0.0.1", str(directory / "dns-queries"),
         )  # fmt: skip
         records = [f"--host-record={name},{address}" for name, found in hosts.items() for address in found]
         self._start(
@@ -259,7 +259,7 @@ class Builder:
             "--limits",
             json.dumps(QUICK),
         ]
-        # systemd starts it again at the next connection; so does this loop around an activator
+        # systemd starts fetch again at the next connection, and so does this loop
         script = (
             f"mount --bind {resolv_conf} /etc/resolv.conf; "
             'while :; do rm -f "$0"; "$@"; [ $? = 0 ] && exit; done'
@@ -288,21 +288,21 @@ class Builder:
     def _wait_for(self, address: str, port: int) -> None:
         deadline_s = time.monotonic() + 20
         while True:
-            asked = subprocess.run(
+            connected = subprocess.run(
                 ["nsenter", f"--net=/run/netns/{self._vm}", sys.executable, "-c", _CONNECT,
                  address, str(port)],
                 capture_output=True, timeout=20, check=False,
             )  # fmt: skip
-            if asked.returncode == 0:
+            if connected.returncode == 0:
                 return
-            assert time.monotonic() < deadline_s, f"nobody listens at {address}:{port}"
+            assert time.monotonic() < deadline_s, f"no server listens on {address}:{port}"
             time.sleep(0.05)
 
     @staticmethod
     def _wait_for_path(path: Path) -> None:
         deadline_s = time.monotonic() + 20
         while not path.exists():
-            assert time.monotonic() < deadline_s, f"{path} does not come"
+            assert time.monotonic() < deadline_s, f"{path} was not created"
             time.sleep(0.02)
 
 
@@ -310,7 +310,7 @@ _CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.a
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """The whole session that it leads: what it started goes with it."""
+    """End the session that the process leads, and with it all of its children."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
@@ -320,14 +320,14 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _pids(module: str) -> list[int]:
-    """Processes whose arguments name a module; only those that live below this test's own process."""
+    """Return the processes below this one whose arguments name a module."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            words = path.read_bytes().split(b"\0")
+            argv = path.read_bytes().split(b"\0")
         except OSError:
             continue
-        if any(module.encode() in word for word in words) and words[0].endswith(b"python"):
+        if any(module.encode() in argument for argument in argv) and argv[0].endswith(b"python"):
             found.append(int(path.parent.name))
     return [pid for pid in found if _descends(pid, os.getpid())]
 
