@@ -150,6 +150,11 @@ bench-idle: setup images ## CPU of idle system VMs and daemon, and of one small 
 bench-download-pass: $(VENV)/stamp ## queries and milliseconds of an idle pass over 100, 1,000 and 10,000 Ready templates
 	@$(PYTHON) tests/benchmark/download_pass.py
 
+.PHONY: bench-download
+bench-download: setup ## URLs to Ready templates, compared with curl, aria2, openssl, igzip and qemu-img
+	@packer/host-setup.sh aria2 isal
+	@$(PYTHON) tests/benchmark/download.py
+
 .PHONY: bench-control
 bench-control: setup ## one daemon with 1,000 agents on real sockets; a call compared with the same call over HTTPS
 	@$(PYTHON) tests/benchmark/control.py

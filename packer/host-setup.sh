@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Installs the Debian packages for building, running and testing; does nothing when all are installed.
+# Installs the Debian packages for building, running and testing, and those in its arguments; does nothing when
+# all are installed.
 set -euo pipefail
 
 # Only the installation needs root. Everything that is missing is reported at once.
@@ -19,6 +20,7 @@ packages=(
     ca-certificates gpg
     # known vulnerabilities of the images
     debsecan
+    "$@"
 )
 
 missing=()

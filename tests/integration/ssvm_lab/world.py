@@ -99,6 +99,9 @@ class World:
     def fork_server_pids(self) -> list[int]:
         return [pid for pid in _pids("systemvm.ssvm.mover.forkserver") if _comm(pid) == "mover-server"]
 
+    def helper_pids(self) -> list[int]:
+        return _pids("systemvm.ssvm.store.operations")
+
     def in_vm(self, *command: str) -> str:
         entered = ["nsenter", f"--net=/run/netns/{self.vm_namespace}", *command]
         return subprocess.run(entered, capture_output=True, text=True, timeout=30, check=True).stdout
@@ -197,7 +200,8 @@ class Builder:
         (directory / "nginx.conf").write_text(
             f"user root; daemon off; worker_processes 1;\n"
             f"pid {directory}/nginx.pid; error_log {logs}/nginx.log;\n"
-            "events {} http { access_log off; types {} default_type application/octet-stream;\n"
+            "events {} http { access_log off; sendfile on; tcp_nopush on;\n"
+            "types {} default_type application/octet-stream;\n"
             f"server {{ listen {SERVER}:80; location /slow/ {{ alias {files}/; limit_rate 400k; }}"
             f" location /paced/ {{ alias {files}/; limit_rate 2m; }}"
             f" location / {{ root {files}; }} }}\n{tls}}}\n"
