@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A zone as the lab has it, and a small cloud in one."""
+"""Fixtures: a zone as in the lab, and a small cloud of one zone."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may call what on which objects: an agent is refused what is another's, and the audit log has it."""
+"""Authorization of agents: calls about another agent's objects are refused and recorded in the audit log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from systemvm.wire import console, storage
 from systemvm.wire.role import Role
 
 CPVM, SSVM = InstanceType.CONSOLE_PROXY, InstanceType.SECONDARY_STORAGE
-#: Methods in which an agent names nothing that could be another's.
+#: Methods whose parameters name no object.
 NAMELESS = {"ping", "identity.sign"}
 
 
@@ -72,7 +72,7 @@ async def test_cpvm_accesses_only_its_own_sessions(
     cloud: SmallCloud, audit: list[dict[str, Any]], method: str
 ) -> None:
     session_id = _session(cloud, cloud.cpvm)
-    thief = cloud.add_system_vm(CPVM)
+    other = cloud.add_system_vm(CPVM)
     params_of: dict[str, dict[str, Any]] = {
         console.CONSOLE_TARGET: {"session_id": session_id, "request_id": "r"},
         console.CONSOLE_CLOSED: {"session_id": session_id, "reason": "mine now"},
@@ -80,11 +80,11 @@ async def test_cpvm_accesses_only_its_own_sessions(
     }
     params = params_of[method]
     with pytest.raises(RpcError) as refused:
-        await cloud.from_agent(thief, method, params)
+        await cloud.from_agent(other, method, params)
     assert refused.value.code == FORBIDDEN
     [line] = audit
     assert (line["caller"], line["method"], line["request_id"]) == (
-        thief.instance_name,
+        other.instance_name,
         method,
         "request-2",
     )
@@ -98,11 +98,11 @@ async def test_an_ssvm_reports_only_its_own_jobs(
 ) -> None:
     _, ref = cloud.add_template(state=storage.DownloadState.DOWNLOAD_IN_PROGRESS)
     cloud.database.run_now(templates.update_store_ref, ref.id, agent_name=cloud.ssvm.instance_name)
-    thief = cloud.add_system_vm(SSVM)
+    other = cloud.add_system_vm(SSVM)
     with pytest.raises(RpcError) as refused:
-        await cloud.from_agent(thief, method, {"job_id": ref.job_id, "state": "DOWNLOADED"})
+        await cloud.from_agent(other, method, {"job_id": ref.job_id, "state": "DOWNLOADED"})
     assert refused.value.code == FORBIDDEN
-    assert [line["caller"] for line in audit] == [thief.instance_name]
+    assert [line["caller"] for line in audit] == [other.instance_name]
     assert (
         present(cloud.database.run_now(templates.store_ref_of_job, ref.job_id)).state
         is storage.DownloadState.DOWNLOAD_IN_PROGRESS
@@ -117,7 +117,7 @@ def test_every_method_with_an_object_declares_its_owner(cloud: SmallCloud) -> No
         assert method.roles, f"{method.name} names no role"
         assert method.roles <= of_agents, f"{method.name} is open to others than agents"
         if method.name not in NAMELESS:
-            assert method.objects is not None, f"{method.name} does not say on which objects"
+            assert method.objects is not None, f"{method.name} does not declare its objects"
     described = {each["name"]: each for each in cloud.agent_methods.discover()["methods"]}
     assert described["console.target"]["x-objects"] == "sessions that were given to it"
     assert described["template.finished"]["x-objects"] == "downloads that were given to it"

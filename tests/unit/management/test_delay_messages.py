@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What takes long has a code, and each code its sentence."""
+"""Delays of calls have codes, and each code has a text and a hint."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _SLOW = MachineLoad(timeout_scale=20, slowdown=5, load_1min=8, is_busy=True)
         (RpcError(DEADLINE, "no answer"), _SLOW, Delay.BUSY),
         (RpcError(DEADLINE, "no answer"), _QUIET, None),
         (RpcError(NOT_CONNECTED, "gone"), _SLOW, None),
-        (RpcError(INTERNAL, "store_hangs"), _SLOW, None),  # words are not codes
+        (RpcError(INTERNAL, "store_hangs"), _SLOW, None),  # a message is not a code
         (RpcError.refused("mount_failed", "no"), _SLOW, None),
     ],
 )
-def test_the_code_of_a_failed_call(error: RpcError, load: MachineLoad, delay: Delay | None) -> None:
+def test_failed_call_has_a_delay_code(error: RpcError, load: MachineLoad, delay: Delay | None) -> None:
     assert delay_of(error, load) is delay
 
 

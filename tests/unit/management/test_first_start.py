@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The first login is made once, shown once, and nowhere in clear in the database."""
+"""The first login is made once, shown once, and never stored in clear."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_login_is_shown_in_the_journal_and_never_in_a_plain_file(
 ) -> None:
     login = FirstLogin("admin", "pass-word", "key-key", "secret-secret")
     announce(login, "http://127.0.0.1:8080", tmp_path / "first-login.json", {"JOURNAL_STREAM": "8:1"})
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     for text in (
         "admin / pass-word",
         "key-key",
@@ -50,8 +50,8 @@ def test_the_login_is_shown_in_the_journal_and_never_in_a_plain_file(
         "http://127.0.0.1:8080",
         "first-login.json",
     ):
-        assert text in said
+        assert text in output
     announce(login, "http://127.0.0.1:8080", tmp_path / "first-login.json", {})
-    said = capsys.readouterr().err
-    assert "first-login.json" in said
-    assert "pass-word" not in said and "secret-secret" not in said
+    output = capsys.readouterr().err
+    assert "first-login.json" in output
+    assert "pass-word" not in output and "secret-secret" not in output

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hypervisors' and system VMs' public addresses are this cloud's own, in every zone and family."""
+"""The cloud's own networks are the addresses of its hosts, system VMs, listeners and origins."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def holds(found: list[str], address: str) -> bool:
     ("address", "own"),
     [
         ("203.0.113.1", True),  # the hypervisor
-        ("203.0.113.100", True),  # the first and the last that a system VM may get
+        ("203.0.113.100", True),  # first and last address of the system VMs' pool
         ("203.0.113.199", True),
-        ("203.0.113.10", False),  # an image server beside them
+        ("203.0.113.10", False),  # an image server in the same network
         ("203.0.113.99", False),
         ("203.0.113.200", False),
         ("198.51.100.7", False),

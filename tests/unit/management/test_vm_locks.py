@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turns: one at a time for each VM, and a refusal keeps nobody waiting."""
+"""One operation at a time for each VM; a rejected or failed one releases the lock."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from twisted.internet.defer import Deferred
 from systemvm.management.vm_locks import PerVmLock
 
 
-class Rows:
-    """A database whose every row is its key."""
+class FakeDatabase:
+    """A database that returns each key as its row."""
 
     async def read(self, _query: Any, key: str) -> Any:
         return key
@@ -25,7 +25,7 @@ def check(vm: Any) -> None:
 
 
 def lock() -> PerVmLock[str]:
-    return PerVmLock(Rows(), None, check)  # type: ignore[arg-type]
+    return PerVmLock(FakeDatabase(), None, check)  # type: ignore[arg-type]
 
 
 async def work(lock: PerVmLock[str], key: str, until: Deferred[None], seen: list[str]) -> None:
@@ -59,7 +59,7 @@ async def test_rejected_row_or_failure_releases_the_lock() -> None:
     for _ in range(2):
         with pytest.raises(ValueError, match="router"):
             async with one.acquire("router"):
-                pytest.fail("a row that is none of ours")
+                pytest.fail("the row was not rejected")
     for _ in range(2):
         with pytest.raises(KeyError):
             async with one.acquire("a"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accounts and users through their commands: who may do what, and what ends with them."""
+"""Commands about accounts and users: permissions, passwords, keys, disabling and deletion."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from systemvm.wire import console
 from systemvm.wire.role import Role
 from systemvm.wire.storage import ImageFormat
 
-PASSWORD = "a new person's"
+PASSWORD = "the first password"
 PERSON = {"firstname": "Ada", "lastname": "L", "email": "ada@example.test", "password": PASSWORD}
 
 
-async def logs_in(cloud: SmallCloud, username: str, password: str) -> Principal | None:
+async def log_in(cloud: SmallCloud, username: str, password: str) -> Principal | None:
     return await Authenticator(cloud.database, cloud.seal, HASHER).by_password(username, password, "/")
 
 
 async def new_account(cloud: SmallCloud, name: str = "ada", **more: Any) -> Principal:
     answer = await cloud.call("createAccount", username=name, **PERSON, **more)
     assert answer["account"]["user"][0]["username"] == name
-    principal = await logs_in(cloud, name, PASSWORD)
+    principal = await log_in(cloud, name, PASSWORD)
     assert principal is not None
     return principal
 
@@ -61,17 +61,17 @@ async def deployed(cloud: SmallCloud, owner: Principal, template: Any = None) ->
     return await cloud.machines.start(vm.id)
 
 
-async def open_session(cloud: SmallCloud, who: Principal) -> OpenedSession:
-    opened = await Sessions(cloud.database).open(who, "192.0.2.1")
+async def open_session(cloud: SmallCloud, principal: Principal) -> OpenedSession:
+    opened = await Sessions(cloud.database).open(principal, "192.0.2.1")
     assert opened is not None
     return opened
 
 
-async def is_in(cloud: SmallCloud, session: OpenedSession) -> bool:
+async def session_is_open(cloud: SmallCloud, session: OpenedSession) -> bool:
     return await Sessions(cloud.database).find(session.cookie, session.session_key) is not None
 
 
-async def refused(awaitable: Any) -> ApiError:
+async def error_of(awaitable: Any) -> ApiError:
     with pytest.raises(ApiError) as error:
         await awaitable
     return error.value
@@ -81,7 +81,7 @@ async def refused(awaitable: Any) -> ApiError:
 
 
 @pytest_twisted.ensureDeferred
-async def test_second_account_uses_the_cloud(cloud: SmallCloud) -> None:
+async def test_user_of_a_new_account_can_deploy(cloud: SmallCloud) -> None:
     ada = await new_account(cloud)
     assert (ada.account.name, ada.is_admin) == ("ada", False)
     [row] = (await cloud.call("listUsers", ada))["user"]
@@ -105,14 +105,14 @@ async def test_second_account_uses_the_cloud(cloud: SmallCloud) -> None:
 async def test_account_can_have_several_users_with_own_passwords(cloud: SmallCloud) -> None:
     await new_account(cloud)
     await cloud.call("createUser", username="eve", account="ada", **PERSON | {"password": "eve's own"})
-    eve = await logs_in(cloud, "eve", "eve's own")
+    eve = await log_in(cloud, "eve", "eve's own")
     assert eve is not None
     assert eve.account.name == "ada"
-    assert await logs_in(cloud, "eve", PASSWORD) is None
+    assert await log_in(cloud, "eve", PASSWORD) is None
 
 
 @pytest_twisted.ensureDeferred
-async def test_another_administrator(cloud: SmallCloud) -> None:
+async def test_second_administrator_lists_all_accounts(cloud: SmallCloud) -> None:
     root = await new_account(cloud, "root2", accounttype=1)
     assert root.is_admin
     assert {row["name"] for row in (await cloud.call("listAccounts", root))["account"]} == {
@@ -125,15 +125,15 @@ async def test_another_administrator(cloud: SmallCloud) -> None:
 @pytest_twisted.ensureDeferred
 async def test_names_are_unique(cloud: SmallCloud) -> None:
     await new_account(cloud)
-    for command, values, says in [
+    for command, values, message in [
         ("createAccount", {"username": "other", "account": "ada"}, "account: ada already exists"),
         ("createAccount", {"username": "ada", "account": "other"}, "user ada already exists"),
         ("createUser", {"username": "admin", "account": "ada"}, "user admin already exists"),
     ]:
-        with pytest.raises(AccountError, match=says):
+        with pytest.raises(AccountError, match=message):
             await cloud.call(command, **PERSON, **values)
     names = {row["name"] for row in (await cloud.call("listAccounts"))["account"]}
-    assert "other" not in names, "an account whose user cannot be made is not made"
+    assert "other" not in names, "the account is not created without its user"
     with pytest.raises(NotFoundError, match="no account named"):
         await cloud.call("createUser", username="x", account="nobody", **PERSON)
     with pytest.raises(AccountError, match="system account"):
@@ -162,7 +162,7 @@ async def test_names_are_unique(cloud: SmallCloud) -> None:
     ],
 )
 async def test_users_cannot_administer_users(cloud: SmallCloud, command: str) -> None:
-    error = await refused(cloud.call(command, cloud.user, id=cloud.user.user.uuid, **PERSON))
+    error = await error_of(cloud.call(command, cloud.user, id=cloud.user.user.uuid, **PERSON))
     assert (error.code, "not available for user" in error.message) == (432, True)
 
 
@@ -171,10 +171,10 @@ async def test_users_cannot_administer_users(cloud: SmallCloud, command: str) ->
 async def test_user_cannot_change_another_users_password_or_keys(cloud: SmallCloud, command: str) -> None:
     ada = await new_account(cloud)
     await cloud.call("createUser", username="eve", account="ada", **PERSON)
-    eve = await logs_in(cloud, "eve", PASSWORD)
+    eve = await log_in(cloud, "eve", PASSWORD)
     assert eve is not None
-    for caller in (cloud.user, eve):  # a stranger, and another user of the same account
-        error = await refused(cloud.call(command, caller, id=ada.user.uuid))
+    for caller in (cloud.user, eve):  # of another account, and of the same one
+        error = await error_of(cloud.call(command, caller, id=ada.user.uuid))
         assert error.code == 401
 
 
@@ -205,28 +205,28 @@ async def test_the_root_domain_is_listed(cloud: SmallCloud) -> None:
 @pytest_twisted.ensureDeferred
 async def test_own_new_password_needs_the_current_one(cloud: SmallCloud) -> None:
     mine = cloud.user.user.uuid
-    error = await refused(cloud.call("updateUser", cloud.user, id=mine, password="next"))
+    error = await error_of(cloud.call("updateUser", cloud.user, id=mine, password="next"))
     assert "the current password must be provided" in error.message
     with pytest.raises(AccountError, match="Current password is incorrect"):
         await cloud.call("updateUser", cloud.user, id=mine, password="next", currentpassword="guess")
-    assert await logs_in(cloud, "ulla", USER_PASSWORD)
+    assert await log_in(cloud, "ulla", USER_PASSWORD)
     await cloud.call("updateUser", cloud.user, id=mine, password="next", currentpassword=USER_PASSWORD)
-    assert await logs_in(cloud, "ulla", USER_PASSWORD) is None
-    assert await logs_in(cloud, "ulla", "next")
+    assert await log_in(cloud, "ulla", USER_PASSWORD) is None
+    assert await log_in(cloud, "ulla", "next")
 
 
 @pytest_twisted.ensureDeferred
 async def test_administrator_needs_the_current_password_for_the_own_one_only(cloud: SmallCloud) -> None:
     await cloud.call("updateUser", id=cloud.user.user.uuid, password="reset")
-    assert await logs_in(cloud, "ulla", "reset")
+    assert await log_in(cloud, "ulla", "reset")
     in_session = evolve(cloud.admin, login_uuid="login-1")
     mine = cloud.admin.user.uuid
-    error = await refused(cloud.call("updateUser", in_session, id=mine, password="next"))
+    error = await error_of(cloud.call("updateUser", in_session, id=mine, password="next"))
     assert "current password" in error.message
     await cloud.call("updateUser", in_session, id=mine, password="next", currentpassword=ADMIN_PASSWORD)
-    assert await logs_in(cloud, "admin", "next")
+    assert await log_in(cloud, "admin", "next")
     await cloud.call("updateUser", cloud.admin, id=mine, password="by the operator")
-    assert await logs_in(cloud, "admin", "by the operator")
+    assert await log_in(cloud, "admin", "by the operator")
 
 
 @pytest_twisted.ensureDeferred
@@ -235,22 +235,22 @@ async def test_a_new_password_ends_other_logins(cloud: SmallCloud) -> None:
     principal = await Sessions(cloud.database).find(mine.cookie, mine.session_key)
     values = {"id": cloud.user.user.uuid, "password": "next", "currentpassword": USER_PASSWORD}
     await cloud.call("updateUser", principal, **values)
-    assert (await is_in(cloud, mine), await is_in(cloud, other)) == (True, False)
+    assert (await session_is_open(cloud, mine), await session_is_open(cloud, other)) == (True, False)
 
 
 @pytest_twisted.ensureDeferred
-@pytest.mark.parametrize("what", ["password", "disabled", "deleted"])
-async def test_login_during_a_password_change_ends_with_the_others(cloud: SmallCloud, what: str) -> None:
+@pytest.mark.parametrize("change", ["password", "disabled", "deleted"])
+async def test_login_during_a_password_change_ends_with_the_others(cloud: SmallCloud, change: str) -> None:
     ada = await new_account(cloud)
-    compared = await logs_in(cloud, "ada", PASSWORD)  # and its session is not open yet
-    assert compared is not None
-    if what == "password":
+    authenticated = await log_in(cloud, "ada", PASSWORD)  # its session is not open yet
+    assert authenticated is not None
+    if change == "password":
         await cloud.call("updateUser", id=ada.user.uuid, password="next")
-    elif what == "disabled":
+    elif change == "disabled":
         await cloud.job("disableUser", id=ada.user.uuid)
     else:
         await cloud.call("deleteUser", id=ada.user.uuid)
-    assert await Sessions(cloud.database).open(compared, "192.0.2.1") is None
+    assert await Sessions(cloud.database).open(authenticated, "192.0.2.1") is None
 
 
 @pytest_twisted.ensureDeferred
@@ -258,10 +258,10 @@ async def test_a_user_changes_names_but_not_the_username(cloud: SmallCloud) -> N
     mine = cloud.user.user.uuid
     changed = await cloud.call("updateUser", cloud.user, id=mine, firstname="U", email="u@example.test")
     assert (changed["user"]["firstname"], changed["user"]["email"]) == ("U", "u@example.test")
-    error = await refused(cloud.call("updateUser", cloud.user, id=mine, username="root"))
+    error = await error_of(cloud.call("updateUser", cloud.user, id=mine, username="root"))
     assert error.code == 401
     await cloud.call("updateUser", id=mine, username="renamed")
-    assert await logs_in(cloud, "renamed", USER_PASSWORD)
+    assert await log_in(cloud, "renamed", USER_PASSWORD)
 
 
 # --- keys
@@ -290,8 +290,8 @@ async def test_keys_are_rotated_and_the_old_ones_end(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-@pytest.mark.parametrize("what", ["disableUser", "disableAccount", "lock", "deleteUser"])
-async def test_disabled_user_loses_access_at_once(cloud: SmallCloud, what: str) -> None:
+@pytest.mark.parametrize("command", ["disableUser", "disableAccount", "lock", "deleteUser"])
+async def test_disabled_user_loses_access_at_once(cloud: SmallCloud, command: str) -> None:
     ada = await new_account(cloud)
     keys = (await cloud.call("registerUserKeys", ada, id=ada.user.uuid))["userkeys"]
     session = await open_session(cloud, ada)
@@ -303,34 +303,35 @@ async def test_disabled_user_loses_access_at_once(cloud: SmallCloud, what: str) 
     params = {"token": endpoint["websocket"]["token"], "client_address": "198.51.100.9", "request_id": "r"}
     opened = await cloud.from_agent(cloud.cpvm, console.CONSOLE_AUTHORIZE, params)
 
-    if what == "deleteUser":
+    if command == "deleteUser":
         assert (await cloud.call("deleteUser", id=ada.user.uuid))["success"]
-    elif what == "disableUser":
+    elif command == "disableUser":
         job = await cloud.job("disableUser", id=ada.user.uuid)
         assert job.result["user"]["state"] == "disabled"
     else:
-        job = await cloud.job("disableAccount", id=ada.account.uuid, lock=str(what == "lock").lower())
-        assert job.result["account"]["state"] == ("locked" if what == "lock" else "disabled")
-    assert await logs_in(cloud, "ada", PASSWORD) is None
-    assert not await is_in(cloud, session)
+        job = await cloud.job("disableAccount", id=ada.account.uuid, lock=str(command == "lock").lower())
+        assert job.result["account"]["state"] == ("locked" if command == "lock" else "disabled")
+    assert await log_in(cloud, "ada", PASSWORD) is None
+    assert not await session_is_open(cloud, session)
     assert await Authenticator(cloud.database, cloud.seal, HASHER).by_api_key(keys["apikey"]) is None
     [end] = cpvm.params_of(console.CONSOLE_END)
     assert (end.session_ids, end.code) == ([opened.session_id], "access_revoked")
     stopped = cloud.instance(vm.id).state is InstanceState.STOPPED
-    assert stopped is (what == "disableAccount")
+    assert stopped is (command == "disableAccount")
 
-    if what == "deleteUser":
+    if command == "deleteUser":
         return
-    await cloud.call("enableAccount", account="ada") if "User" not in what else await cloud.call(
-        "enableUser", id=ada.user.uuid
-    )
-    assert await logs_in(cloud, "ada", PASSWORD)
-    assert not await is_in(cloud, session), "an ended login does not come back"
+    if command == "disableUser":
+        await cloud.call("enableUser", id=ada.user.uuid)
+    else:
+        await cloud.call("enableAccount", account="ada")
+    assert await log_in(cloud, "ada", PASSWORD)
+    assert not await session_is_open(cloud, session), "a session that ended stays ended"
 
 
 @pytest_twisted.ensureDeferred
 async def test_machines_of_a_disabled_account_cannot_be_created_or_started(cloud: SmallCloud) -> None:
-    """Nor by the job of a call that was let in before, nor by an administrator."""
+    """Neither by a job that was accepted before, nor by an administrator."""
     ada = await new_account(cloud)
     running, stopped = await deployed(cloud, ada), await deployed(cloud, ada)
     await cloud.machines.stop(stopped.id)
@@ -342,7 +343,7 @@ async def test_machines_of_a_disabled_account_cannot_be_created_or_started(cloud
     with pytest.raises(NotDeployableError, match="The owner of vm to deploy is disabled: ada"):
         await deployed(cloud, ada)
     await cloud.account_service.disable_account(ada.account.id, lock=True)
-    assert (await cloud.machines.start(stopped.id)).state is InstanceState.RUNNING, "locked ones go on"
+    assert (await cloud.machines.start(stopped.id)).state is InstanceState.RUNNING, "not for a locked account"
 
 
 @pytest_twisted.ensureDeferred
@@ -350,14 +351,14 @@ async def test_last_administrator_cannot_be_removed(cloud: SmallCloud) -> None:
     admin = cloud.admin
     with pytest.raises(AccountError, match="last root administrator"):
         await cloud.call("deleteUser", id=admin.user.uuid)
-    for command, which, more in [
+    for command, uuid, more in [
         ("disableUser", admin.user.uuid, {}),
         ("disableAccount", admin.account.uuid, {"lock": "true"}),
         ("deleteAccount", admin.account.uuid, {}),
     ]:
-        job = await cloud.job(command, id=which, **more)
+        job = await cloud.job(command, id=uuid, **more)
         assert (job.result_code, "last root administrator" in job.result["errortext"]) == (431, True)
-    assert await logs_in(cloud, "admin", ADMIN_PASSWORD)
+    assert await log_in(cloud, "admin", ADMIN_PASSWORD)
     root2 = await new_account(cloud, "root2", accounttype=1)
     assert (await cloud.job("disableUser", root2, id=admin.user.uuid)).result_code == 0
 
@@ -383,7 +384,7 @@ async def test_deleted_account_leaves_only_history(cloud: SmallCloud) -> None:
     with pytest.raises(NotFoundError):
         await cloud.call("enableAccount", id=ada.account.uuid)
     again = await new_account(cloud)
-    assert again.account.id != ada.account.id, "its name is free, its number is not"
+    assert again.account.id != ada.account.id, "the name can be used again, the id cannot"
 
 
 @pytest_twisted.ensureDeferred
@@ -395,11 +396,11 @@ async def test_interrupted_deletion_continues_after_a_restart(cloud: SmallCloud)
     await cloud.account_service.delete_account(ada.account.id)
     assert cloud.instance(vm.id).removed is not None
     assert cloud.database.run_now(accounts.account_by_id, ada.account.id).removed is not None
-    await cloud.account_service.delete_account(ada.account.id)  # and once more changes nothing
+    await cloud.account_service.delete_account(ada.account.id)  # a repetition changes nothing
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_iso_in_anothers_drive_outlives_its_account(cloud: SmallCloud) -> None:
+async def test_iso_in_use_by_another_account_outlives_its_account(cloud: SmallCloud) -> None:
     ada = await new_account(cloud)
     iso, _ = cloud.add_template(owner=ada, public=True, format=ImageFormat.ISO)
     vm = await deployed(cloud, cloud.user, iso)

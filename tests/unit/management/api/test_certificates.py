@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands for certificates, as in CloudStack (test/integration/smoke/test_certauthority_root.py)."""
+"""Commands about certificates, as in CloudStack's test/integration/smoke/test_certauthority_root.py."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from systemvm.wire.role import Role
 NOWHERE = "00000000-0000-4000-8000-000000000000"
 
 
-class Connected:
-    """An agent's connection: it renews when it is asked, and may come back when it is hung up on."""
+class FakeConnection:
+    """An agent's connection that renews on request and, by default, reconnects when it is closed."""
 
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
         self.renewed = 0
         self.fails_with: RpcError | None = None
-        self.comes_back = True
+        self.reconnects = True
         agent.peer = self  # type: ignore[assignment]
         agent.status = AgentStatus(AgentState.UP)
 
@@ -43,23 +43,22 @@ class Connected:
     def close(self, why: str) -> None:
         self.agent.peer = None
         self.agent.status = AgentStatus(AgentState.ALERT, why, "look at its log")
-        if self.comes_back:
-            Connected(self.agent)
+        if self.reconnects:
+            FakeConnection(self.agent)
 
 
-def connect(cloud: SmallCloud) -> Connected:
-    return Connected(cloud.control.expect(cloud.ssvm.instance_name, Role.SSVM))
+def connect(cloud: SmallCloud) -> FakeConnection:
+    return FakeConnection(cloud.control.expect(cloud.ssvm.instance_name, Role.SSVM))
 
 
 async def host_id(cloud: SmallCloud, name: str) -> str:
-    """As a caller of the API finds it."""
     [found] = [host for host in (await cloud.call("listHosts"))["host"] if host["name"] == name]
     uuid: str = found["id"]
     return uuid
 
 
 async def ended(cloud: SmallCloud, started: dict[str, Any]) -> Job:
-    """The job's end, with time going by for it."""
+    """Return the job when it has ended; the clock advances meanwhile."""
     waiting = cloud.jobs.wait(started["jobid"])
     for _ in range(400):
         cloud.clock.advance(0.25)
@@ -78,7 +77,7 @@ async def test_only_provider_is_root(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_roots_are_for_everyone_to_see(cloud: SmallCloud) -> None:
+async def test_every_user_can_list_the_ca_certificates(cloud: SmallCloud) -> None:
     for caller in (cloud.admin, cloud.user):
         answer = await cloud.call("listCaCertificate", caller, provider="root")
         assert list(answer) == ["cacertificates"]
@@ -99,8 +98,12 @@ async def test_provisioning_renews_the_certificate_and_keeps_the_connection(clou
     assert job.result == {"success": True, "displaytext": "the agent has a new certificate"}
     assert peer.renewed == 1
     assert peer.agent.peer is peer
-    told = await cloud.call("queryAsyncJobResult", jobid=job.uuid)
-    assert (told["jobstatus"], told["jobinstancetype"], told["jobinstanceid"]) == (1, "Host", cloud.ssvm.uuid)
+    reply = await cloud.call("queryAsyncJobResult", jobid=job.uuid)
+    assert (reply["jobstatus"], reply["jobinstancetype"], reply["jobinstanceid"]) == (
+        1,
+        "Host",
+        cloud.ssvm.uuid,
+    )
 
 
 @pytest_twisted.ensureDeferred
@@ -115,7 +118,7 @@ async def test_provisioning_with_a_reconnect_ends_when_the_host_is_up_again(clou
 
 @pytest_twisted.ensureDeferred
 async def test_job_fails_when_the_agent_does_not_reconnect(cloud: SmallCloud) -> None:
-    connect(cloud).comes_back = False
+    connect(cloud).reconnects = False
     started = await cloud.call("provisionCertificate", hostid=cloud.ssvm.uuid, reconnect="true")
     job = await ended(cloud, started)
     assert job.result is not None
@@ -129,10 +132,10 @@ async def test_failed_renewal_of_an_agent_is_reported(cloud: SmallCloud) -> None
     assert job.result is not None
     assert "no system VM named v-2-VM" in job.result["errortext"]
     peer = connect(cloud)
-    peer.fails_with = RpcError(NOT_CONNECTED, "it hung up")
+    peer.fails_with = RpcError(NOT_CONNECTED, "connection closed")
     job = await cloud.job("provisionCertificate", hostid=cloud.ssvm.uuid)
     assert job.result is not None
-    assert "it hung up" in job.result["errortext"]
+    assert "connection closed" in job.result["errortext"]
 
 
 @pytest_twisted.ensureDeferred
@@ -195,7 +198,7 @@ async def test_users_cannot_call_administrators_commands(
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_wrong_parameters_are_refused(
+async def test_invalid_parameters_are_rejected(
     cloud: SmallCloud, command: str, parameters: dict[str, str]
 ) -> None:
     with pytest.raises(ApiError):

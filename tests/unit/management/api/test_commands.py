@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command table: what its commands answer, to whom."""
+"""The command table: its commands, their replies and who can call them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from systemvm.management.state.status import AgentState, InstanceState, Instance
 from systemvm.rpc.core.errors import FORBIDDEN, INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
 from systemvm.rpc.core.method import Call, Caller, MethodTable
 
-#: What the issue asks for, and what the page and the command line need.
+#: The commands that CloudStack's clients, the page and the CLI use.
 EXPECTED = {
     *("createConsoleEndpoint", "deleteIso", "deleteTemplate", "deployVirtualMachine", "destroySystemVm"),
     *("destroyVirtualMachine", "listApis", "listAsyncJobs", "listCapabilities", "listHosts", "listIsos"),
@@ -61,7 +61,7 @@ ADMINISTRATORS = {
 NOWHERE = "00000000-0000-4000-8000-000000000000"
 
 
-def test_the_table_holds_the_commands_of_this_release(cloud: SmallCloud) -> None:
+def test_the_table_has_the_commands_of_this_release(cloud: SmallCloud) -> None:
     assert {command.name for command in cloud.table} == EXPECTED
 
 
@@ -136,7 +136,7 @@ async def test_agents_of_system_vms_are_listed_as_hosts(cloud: SmallCloud) -> No
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_system_vm_has_the_keys_that_the_smoke_tests_ask_for(cloud: SmallCloud) -> None:
+async def test_a_system_vm_has_the_keys_that_the_smoke_tests_read(cloud: SmallCloud) -> None:
     [vm] = (await cloud.call("listSystemVms", systemvmtype="consoleproxy"))["systemvm"]
     assert {
         key: vm[key]
@@ -168,7 +168,7 @@ async def test_system_vm_that_is_not_up_has_a_reason(cloud: SmallCloud) -> None:
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize(
-    ("command", "asked", "parameters"),
+    ("command", "expected", "parameters"),
     [
         ("startSystemVm", ("start", False), {}),
         ("stopSystemVm", ("stop", True), {"forced": "true"}),
@@ -176,11 +176,11 @@ async def test_system_vm_that_is_not_up_has_a_reason(cloud: SmallCloud) -> None:
     ],
 )
 async def test_operations_on_system_vms_are_jobs(
-    cloud: SmallCloud, command: str, asked: tuple[str, bool], parameters: dict[str, str]
+    cloud: SmallCloud, command: str, expected: tuple[str, bool], parameters: dict[str, str]
 ) -> None:
     job = await cloud.job(command, id=cloud.ssvm.uuid, **parameters)
     assert job.result["systemvm"]["name"] == "s-1-VM"
-    assert cloud.system_vms.calls == [(asked[0], cloud.ssvm.uuid, asked[1])]
+    assert cloud.system_vms.calls == [(expected[0], cloud.ssvm.uuid, expected[1])]
 
 
 @pytest_twisted.ensureDeferred
@@ -203,9 +203,9 @@ async def test_users_vm_is_not_a_system_vm(cloud: SmallCloud) -> None:
 @pytest_twisted.ensureDeferred
 async def test_job_is_visible_to_its_owner_only(cloud: SmallCloud) -> None:
     job = await cloud.job("stopSystemVm", id=cloud.ssvm.uuid)
-    told = await cloud.call("queryAsyncJobResult", jobid=job.uuid)
-    assert (told["jobstatus"], told["jobresultcode"], told["jobresulttype"]) == (1, 0, "object")
-    assert (told["cmd"], told["account"], told["jobinstanceid"]) == (
+    reply = await cloud.call("queryAsyncJobResult", jobid=job.uuid)
+    assert (reply["jobstatus"], reply["jobresultcode"], reply["jobresulttype"]) == (1, 0, "object")
+    assert (reply["cmd"], reply["account"], reply["jobinstanceid"]) == (
         "stopSystemVm",
         "admin",
         cloud.ssvm.uuid,
@@ -223,9 +223,9 @@ async def test_failed_job_has_its_error(cloud: SmallCloud) -> None:
     job = await cloud.job(
         "deployVirtualMachine", zoneid=cloud.zone.uuid, templateid=template.uuid, serviceofferingid=small
     )
-    told = await cloud.call("queryAsyncJobResult", jobid=job.uuid)
-    assert (told["jobstatus"], told["jobresultcode"]) == (2, 534)
-    assert told["jobresult"] == {"errorcode": 534, "errortext": "no memory left", "hint": "stop another VM"}
+    reply = await cloud.call("queryAsyncJobResult", jobid=job.uuid)
+    assert (reply["jobstatus"], reply["jobresultcode"]) == (2, 534)
+    assert reply["jobresult"] == {"errorcode": 534, "errortext": "no memory left", "hint": "stop another VM"}
 
 
 # --- operators
@@ -268,7 +268,7 @@ async def test_operators_parameters_are_checked_by_type(cloud: SmallCloud, param
 
 
 @pytest_twisted.ensureDeferred
-async def test_agents_cannot_call_operators_methods_and_no_one_login(cloud: SmallCloud) -> None:
+async def test_agents_cannot_call_operator_methods_and_operators_cannot_log_in(cloud: SmallCloud) -> None:
     methods = operator_methods(cloud)
     with pytest.raises(RpcError) as refused:
         await methods.dispatch(Call(Caller("s-1-VM", "ssvm"), "r", None), "listZones", {})
@@ -287,7 +287,7 @@ def test_the_openrpc_document_describes_every_parameter(cloud: SmallCloud) -> No
     }
 
 
-def test_commands_are_values(cloud: SmallCloud) -> None:
+def test_commands_are_immutable(cloud: SmallCloud) -> None:
     command: Command = cloud.table.find("listZones")
     with pytest.raises(AttributeError):
         command.name = "other"  # type: ignore[misc]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a caller reads when a command fails: the cause where it is known, a request id where it is not."""
+"""Errors of commands: the cause when it has a code, otherwise only the request's id."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_full_database_is_not_an_internal_error(tmp_path: Path) -> None:
         connection.exec_driver_sql("INSERT INTO t VALUES (zeroblob(100000))")
     answer = as_api_error(full.value, "request-1")
     assert answer.message == "host cannot do this: the disk of the database is full"
-    assert "zeroblob" not in answer.message, "no SQL reaches a caller"
+    assert "zeroblob" not in answer.message, "SQL is not sent to a caller"
 
 
 def test_text_of_an_unexpected_error_is_only_logged() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`/client/api` over HTTP: logins, signatures, cookies, errors in the form asked for."""
+"""`/client/api` over HTTP: logins, signatures, cookies, and errors in JSON and XML."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNAUTHORIZED = "unable to verify user credentials and/or request signature"
 
 
 class Browser:
-    """A client that keeps its cookie and its session key."""
+    """An HTTP client that keeps its cookie and its session key."""
 
     def __init__(self, cloud: SmallCloud) -> None:
         root = Resource()
@@ -67,12 +67,12 @@ def error(answer: HttpAnswer) -> dict[str, Any]:
 
 @pytest_twisted.ensureDeferred
 async def test_domain_can_be_named_by_its_id(cloud: SmallCloud, browser: Browser) -> None:
-    """As Marvin logs in."""
-    words = {"command": "login", "username": "admin", "password": ADMIN_PASSWORD}
+    """Marvin logs in with the id."""
+    credentials = {"command": "login", "username": "admin", "password": ADMIN_PASSWORD}
     domain_id = cloud.admin.domain.uuid
     nowhere = "00000000-0000-4000-8000-000000000000"
-    assert (await browser.post(**words, domainId=domain_id)).status == 200
-    assert (await browser.post(**words, domainId=nowhere)).status == 531
+    assert (await browser.post(**credentials, domainId=domain_id)).status == 200
+    assert (await browser.post(**credentials, domainId=nowhere)).status == 531
 
 
 @pytest_twisted.ensureDeferred
@@ -84,7 +84,7 @@ async def test_a_login_opens_a_session_for_later_calls(browser: Browser) -> None
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(browser: Browser) -> None:
+async def test_the_cookie_is_hidden_from_scripts_and_other_sites(browser: Browser) -> None:
     answer = await browser.login()
     cookie = SimpleCookie(answer.headers["Set-Cookie"])["JSESSIONID"]
     assert cookie["httponly"] is True
@@ -94,7 +94,7 @@ async def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(browser: Br
 
 
 @pytest_twisted.ensureDeferred
-async def test_neither_cookie_nor_session_key_alone_is_enough(browser: Browser) -> None:
+async def test_session_needs_both_cookie_and_session_key(browser: Browser) -> None:
     await browser.login()
     assert (await browser.post(command="listZones")).status == 401
     assert (await browser.post(command="listZones", sessionkey="guess")).status == 401
@@ -111,7 +111,7 @@ async def test_logout_ends_the_session_and_needs_its_key(browser: Browser) -> No
 
 
 @pytest_twisted.ensureDeferred
-async def test_another_sites_page_cannot_use_a_session_even_with_its_secrets(browser: Browser) -> None:
+async def test_page_of_another_site_cannot_use_a_session_with_its_secrets(browser: Browser) -> None:
     await browser.login()
     for header in ({"Origin": "https://evil.test"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}):
         browser.headers |= header
@@ -145,7 +145,7 @@ async def test_password_in_the_url_of_a_post_is_rejected(browser: Browser) -> No
 
 
 @pytest_twisted.ensureDeferred
-async def test_guessing_is_slowed_down_by_address_and_by_user(browser: Browser, cloud: SmallCloud) -> None:
+async def test_failed_logins_are_limited_by_address_and_by_user(browser: Browser, cloud: SmallCloud) -> None:
     for _ in range(5):
         assert (await browser.login(password="wrong")).status == 531
     limited = await browser.login()
@@ -153,7 +153,7 @@ async def test_guessing_is_slowed_down_by_address_and_by_user(browser: Browser, 
     assert int(limited.headers["Retry-After"]) <= 13
     assert (await browser.login("ulla", USER_PASSWORD)).status == 429, "the address is limited too"
     browser.address = "192.0.2.8"
-    assert (await browser.login()).status == 429, "so is the user, from everywhere"
+    assert (await browser.login()).status == 429, "the user is limited from every address"
     assert (await browser.login("ulla", USER_PASSWORD)).status == 200
     cloud.clock.advance(13)
     assert (await browser.login()).status == 200
@@ -190,7 +190,7 @@ async def test_signed_call_needs_no_origin(browser: Browser) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_unknown_command_is_432_with_the_right_spelling(browser: Browser) -> None:
+async def test_unknown_command_is_432_with_a_suggestion(browser: Browser) -> None:
     await browser.login()
     answer = await browser.call("listzones")
     assert answer.status == 432
@@ -199,7 +199,7 @@ async def test_an_unknown_command_is_432_with_the_right_spelling(browser: Browse
 
 
 @pytest_twisted.ensureDeferred
-async def test_unauthenticated_callers_do_not_learn_the_commands(browser: Browser) -> None:
+async def test_unauthenticated_caller_cannot_probe_for_commands(browser: Browser) -> None:
     assert (await browser.post(command="noSuchThing")).status == 401
 
 
@@ -224,9 +224,7 @@ async def test_errors_of_a_command_are_under_its_name(browser: Browser) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_xml_is_the_form_without_response_and_escapes_what_users_wrote(
-    browser: Browser, cloud: SmallCloud
-) -> None:
+async def test_default_format_is_xml_with_escaped_values(browser: Browser, cloud: SmallCloud) -> None:
     cloud.add_template(name="<a> & b")
     await browser.login()
     answer = await browser.call("listTemplates", templatefilter="all", response="xml")
@@ -238,7 +236,7 @@ async def test_xml_is_the_form_without_response_and_escapes_what_users_wrote(
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize(
-    ("query", "status", "says"),
+    ("query", "status", "message"),
     [
         ("response=json", 400, "command is missing"),
         ("response=json&command=a&command=b", 430, "more than once"),
@@ -248,11 +246,11 @@ async def test_xml_is_the_form_without_response_and_escapes_what_users_wrote(
     ],
 )
 async def test_unreadable_request_is_rejected_with_its_reason(
-    browser: Browser, query: str, status: int, says: str
+    browser: Browser, query: str, status: int, message: str
 ) -> None:
     answer = await request(browser.site, "GET", f"/client/api?{query}")
     assert answer.status == status
-    assert says in answer.body.decode()
+    assert message in answer.body.decode()
 
 
 @pytest_twisted.ensureDeferred

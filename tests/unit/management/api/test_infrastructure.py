@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lists of what a zone is made of: true of its file and its rows, with ids that other lists name."""
+"""Lists of a zone's parts agree with its file and its rows, and with each other's ids."""
 
 from __future__ import annotations
 

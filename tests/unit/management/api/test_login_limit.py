@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guessing is slow, and locks nobody out of where they logged in before."""
+"""Password guessing is limited, and does not lock a user out of trusted sources."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Api:
 
 
 async def finish(cloud: SmallCloud, awaitable: Coroutine[Any, Any, Any]) -> Any:
-    """Of something that may wait on the cloud's clock."""
+    """Return the result of what might wait for the cloud's clock, which advances meanwhile."""
     result: Deferred[Any] = Deferred.fromCoroutine(awaitable)
     while not result.called:
         cloud.clock.advance(0.5)
@@ -47,11 +47,11 @@ async def finish(cloud: SmallCloud, awaitable: Coroutine[Any, Any, Any]) -> Any:
 
 @pytest_twisted.ensureDeferred
 async def test_guesses_from_other_addresses_do_not_lock_out_trusted_sources(cloud: SmallCloud) -> None:
-    """The attack: wrong logins for the administrator, each from another address."""
+    """Attack: wrong passwords for the administrator, each from another address."""
     api = Api(cloud)
     assert (await api.login(OFFICE, ADMIN_PASSWORD)).status == 200
     statuses = {(await api.login(f"198.51.100.{number}", "wrong")).status for number in range(40)}
-    assert statuses == {531, 429}, "and guessing is slow all the same"
+    assert statuses == {531, 429}, "guesses are limited nevertheless"
     assert (await api.login(OFFICE, ADMIN_PASSWORD)).status == 200
     assert (await api.login(OFFICE, ADMIN_PASSWORD, domain="/ROOT")).status == 200
 
@@ -109,10 +109,10 @@ async def test_api_keys_and_the_hosts_socket_are_never_locked_out(cloud: SmallCl
     parameters = {"command": "listZones", "response": "json", "apiKey": API_KEY}
     signed = parameters | {"signature": sign(parameters, SECRET_KEY)}
     assert (await request(api.site, "POST", "/api", signed, None, OFFICE)).status == 200
-    assert (await cloud.call("listZones"))["count"] == 1, "as the socket calls it"
+    assert (await cloud.call("listZones"))["count"] == 1, "the host's socket calls it without a login"
 
 
-# --- what is remembered
+# --- trusted sources
 
 
 def test_oldest_sources_of_a_user_are_deleted_beyond_the_limit(cloud: SmallCloud) -> None:
@@ -158,7 +158,7 @@ def test_success_takes_back_only_its_own_attempt() -> None:
         limited.admit(Attempt("a", "own"))
 
 
-def test_attempts_leak_away_one_by_one() -> None:
+def test_attempts_expire_one_by_one() -> None:
     limited, clock = limit()
     for _ in range(5):
         limited.admit(Attempt("a", "u"))
@@ -178,11 +178,11 @@ def test_memory_of_attempts_is_bounded() -> None:
     assert len(limited._attempts) == MAX_TRACKED
 
 
-# --- the cost
+# --- hashing
 
 
-class Threads:
-    """Stands for the thread pool: what runs ends when the test says so."""
+class FakeThreads:
+    """A thread pool whose work ends when the test ends it."""
 
     def __init__(self) -> None:
         self.running: list[tuple[str, Deferred[str]]] = []
@@ -200,7 +200,7 @@ class Threads:
         return name
 
     def end_all(self) -> None:
-        """End what runs and what follows it: a coroutine that still waits fails when it is collected."""
+        """End all work, because a coroutine that still waits fails when it is collected."""
         while self.running:
             self.end_one()
 
@@ -210,7 +210,7 @@ def start(gate: HashLimiter, source: str, name: str, *, trusted: bool = False) -
 
 
 def test_few_passwords_are_hashed_at_once_in_a_fair_order() -> None:
-    threads = Threads()
+    threads = FakeThreads()
     gate = HashLimiter(threads)
     for number in range(6):
         start(gate, "a", f"a{number}")
@@ -222,7 +222,7 @@ def test_few_passwords_are_hashed_at_once_in_a_fair_order() -> None:
 
 
 def test_waiting_passwords_are_bounded_by_source_and_in_total() -> None:
-    threads = Threads()
+    threads = FakeThreads()
     gate = HashLimiter(threads)
     logins = [start(gate, f"s{number % 20}", f"{number}") for number in range(500)]
     refused = [login for login in logins if login.called]
@@ -239,12 +239,12 @@ def test_waiting_passwords_are_bounded_by_source_and_in_total() -> None:
     trusted = start(gate, "known", "known", trusted=True)
     assert not newcomer.called and not trusted.called
     ended = [threads.end_one() for _ in range(MAX_RUNNING + 1)]
-    assert ended[-1] == "known", "strangers do not keep those waiting who were right before"
+    assert ended[-1] == "known", "a trusted source precedes unknown ones"
     threads.end_all()
 
 
 def test_failed_hash_releases_its_place() -> None:
-    threads = Threads()
+    threads = FakeThreads()
     gate = HashLimiter(threads)
     logins = [start(gate, "a", f"{number}") for number in range(3)]
     for number in range(3):

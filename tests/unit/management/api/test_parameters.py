@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parameters, from query text and from JSON."""
+"""Parameters are parsed alike from query strings and from JSON."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_values_are_parsed_by_type(kind: ParameterType, value: Any, expected: An
 
 
 @pytest.mark.parametrize(
-    ("kind", "value", "says"),
+    ("kind", "value", "message"),
     [
         (ParameterType.BOOLEAN, "yes", "true or false"),
         (ParameterType.INTEGER, "1.5", "a whole number"),
@@ -71,8 +71,8 @@ def test_values_are_parsed_by_type(kind: ParameterType, value: Any, expected: An
         (ParameterType.MAP, [{"a": "1"}, {"a": "2"}], "a duplicate of the key a"),
     ],
 )
-def test_invalid_values_are_rejected(kind: ParameterType, value: Any, says: str) -> None:
-    with pytest.raises(ApiError, match=says) as refused:
+def test_invalid_values_are_rejected(kind: ParameterType, value: Any, message: str) -> None:
+    with pytest.raises(ApiError, match=message) as refused:
         read(kind, value)
     assert refused.value.code == 431
 
@@ -82,7 +82,7 @@ def test_names_are_compared_without_case() -> None:
     assert read_arguments(declared, {"zoneId": "1"})["zoneid"] == "1"
 
 
-def test_an_empty_value_is_a_missing_one() -> None:
+def test_empty_value_counts_as_missing() -> None:
     with pytest.raises(ApiError, match="missing parameter zoneid"):
         read_arguments([required("zoneid", ParameterType.STRING, "")], {"zoneid": ""})
 
@@ -143,7 +143,7 @@ def test_literal_is_accepted_whatever_the_type() -> None:
         read(ParameterType.UUID, "-2", literals=("-1",))
 
 
-def test_each_word_of_a_list_is_a_choice() -> None:
+def test_each_item_of_a_list_must_be_a_choice() -> None:
     assert read(ParameterType.LIST, "ALL,min", choices=("all", "min")) == ["all", "min"]
     with pytest.raises(ApiError, match="'most'"):
         read(ParameterType.LIST, "all,most", choices=("all", "min"))

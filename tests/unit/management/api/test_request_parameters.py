@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was signed is what is read: no spelling of a request hides one parameter inside another's name."""
+"""The signed parameters are the ones read: no encoding hides a parameter in another's name."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ async def send(cloud: SmallCloud, query: str, body: bytes | None = None) -> Http
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_expired_signature_stays_expired_when_a_name_swallows_other_parameters(
+async def test_expired_signature_stays_expired_when_a_name_contains_other_parameters(
     cloud: SmallCloud,
 ) -> None:
-    """One name holds `response=json&signatureVersion`: the signed text is the same, the version is hidden."""
+    """The name `response=json&signatureVersion` gives the same signed text and hides the version."""
     visible = {name: EXPIRED[name] for name in ("apiKey", "command", "expires")}
     altered = visible | {"response=json&signatureVersion": "3", "signature": sign(EXPIRED, SECRET_KEY)}
     answer = await send(cloud, "&".join(f"{encode(name)}={encode(v)}" for name, v in altered.items()))
@@ -91,7 +91,7 @@ async def test_password_in_the_query_is_rejected_however_its_name_is_encoded(clo
     "name",
     ["details[0].key", "tags[1].value", "ctxUserId", "_", "nicnetworklist[0].nic", "details[0].a-b.c"],
 )
-def test_names_of_cloudstacks_own_kind_are_read(name: str) -> None:
+def test_names_as_cloudstacks_are_accepted(name: str) -> None:
     assert read_parameters({name.encode(): [b"v"]}) == {name: "v"}
 
 
@@ -99,8 +99,8 @@ def test_names_of_cloudstacks_own_kind_are_read(name: str) -> None:
     "name",
     [b"", b"a&b", b"a=b", b"a b", b"a%b", b"a;b", b"a+b", b"a\nb", b"a#b", "a\u212a".encode(), b"\xff"],
 )
-def test_names_of_no_parameter_are_refused(name: bytes) -> None:
-    """The Kelvin sign becomes a k in lower case: `api<Kelvin>ey` would be an API key beside the API key."""
+def test_invalid_names_are_rejected(name: bytes) -> None:
+    """The Kelvin sign is k in lower case, so `api<Kelvin>ey` would be a second API key."""
     with pytest.raises(ApiError) as refused:
         read_parameters({name: [b"v"]})
     assert refused.value.code is ErrorCode.MALFORMED_PARAMETER
@@ -109,7 +109,7 @@ def test_names_of_no_parameter_are_refused(name: bytes) -> None:
 
 @given(data=st.data())
 def test_expired_signature_stays_expired_however_the_text_is_split(data: st.DataObject) -> None:
-    """An attacker may read the signed text `n=v&n=v` as any names and values that give it again."""
+    """Attack: split the signed text `n=v&n=v` into any names and values that join to the same text."""
     text = canonical(EXPIRED) if data.draw(st.booleans()) else _as_sent(EXPIRED)
     pairs = text.split("&")
     cuts = data.draw(st.lists(st.booleans(), min_size=len(pairs) - 1, max_size=len(pairs) - 1))

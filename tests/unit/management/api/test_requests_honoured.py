@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a call asks for is done, or refused by its name: parameters of CloudStack's clients."""
+"""Parameters of CloudStack's clients are applied, or rejected by name."""
 
 from __future__ import annotations
 
@@ -132,9 +132,9 @@ async def test_supported_values_are_accepted(cloud: SmallCloud) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_user_cannot_feature_a_template(cloud: SmallCloud) -> None:
-    asked = registration(cloud, isfeatured="true")
-    assert "isfeatured" in (await refusal(cloud, "registerTemplate", cloud.user, **asked)).message
-    [row] = (await cloud.call("registerTemplate", **asked))["template"]
+    featured = registration(cloud, isfeatured="true")
+    assert "isfeatured" in (await refusal(cloud, "registerTemplate", cloud.user, **featured)).message
+    [row] = (await cloud.call("registerTemplate", **featured))["template"]
     assert row["isfeatured"]
 
 
@@ -160,9 +160,9 @@ async def test_administrator_creates_objects_for_another_account(cloud: SmallClo
     job = await cloud.job("deployVirtualMachine", **(await deployment(cloud) | owner))
     assert job.result["virtualmachine"]["account"] == "sellers"
     assert await cloud.call("listVirtualMachines") == {}
-    for asked in (owner, {"domainid": domain.uuid}, {"listall": "true"}):
-        assert (await cloud.call("listVirtualMachines", **asked))["count"] == 1, asked
-        assert (await cloud.call("listVolumes", **asked))["count"] == 1, asked
+    for scope in (owner, {"domainid": domain.uuid}, {"listall": "true"}):
+        assert (await cloud.call("listVirtualMachines", **scope))["count"] == 1, scope
+        assert (await cloud.call("listVolumes", **scope))["count"] == 1, scope
     assert (await cloud.call("listTemplates", templatefilter="self", **owner))["count"] == 1
     assert await cloud.call("listVirtualMachines", domainid=cloud.admin.domain.uuid) == {}
     root = {"domainid": cloud.admin.domain.uuid, "isrecursive": "true"}
@@ -195,10 +195,10 @@ async def test_user_has_access_to_the_own_account_only(cloud: SmallCloud) -> Non
     for command in ("listVirtualMachines", "listVolumes", "listEvents", "listAsyncJobs", "listNetworks"):
         assert (await refusal(cloud, command, cloud.user, **admins)).code == 401, command
     await cloud.job("deployVirtualMachine", **await deployment(cloud))
-    for asked in ({"listall": "true"}, {"domainid": domain}, {"domainid": domain, "isrecursive": "true"}):
-        assert await cloud.call("listVirtualMachines", cloud.user, **asked) == {}
-        assert await cloud.call("listAsyncJobs", cloud.user, **asked) == {}
-        rows = (await cloud.call("listEvents", cloud.user, **asked))["event"]
+    for scope in ({"listall": "true"}, {"domainid": domain}, {"domainid": domain, "isrecursive": "true"}):
+        assert await cloud.call("listVirtualMachines", cloud.user, **scope) == {}
+        assert await cloud.call("listAsyncJobs", cloud.user, **scope) == {}
+        rows = (await cloud.call("listEvents", cloud.user, **scope))["event"]
         assert {row["account"] for row in rows} == {"users"}
 
 
@@ -254,8 +254,8 @@ async def test_unsupported_parameters_of_a_deployment_are_rejected_by_name(
     cloud: SmallCloud, name: str, value: str
 ) -> None:
     error = await refusal(cloud, "deployVirtualMachine", **await deployment(cloud), **{name: value})
-    asked = "network" if name == "networkids" else name.partition("[")[0]
-    assert (error.code, asked in error.message) == (431, True), error.message
+    reported_name = "network" if name == "networkids" else name.partition("[")[0]
+    assert (error.code, reported_name in error.message) == (431, True), error.message
     assert await cloud.call("listVirtualMachines", listall="true") == {}
 
 
@@ -268,7 +268,7 @@ async def test_guest_network_can_be_named(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_disk_of_a_machine_that_boots_an_iso_has_the_size_asked_for(cloud: SmallCloud) -> None:
+async def test_disk_of_a_machine_that_boots_an_iso_has_the_requested_size(cloud: SmallCloud) -> None:
     values = await deployment(cloud, format=ImageFormat.ISO)
     await cloud.job("deployVirtualMachine", **values, size="2")
     [volume] = (await cloud.call("listVolumes"))["volume"]
@@ -283,7 +283,7 @@ async def test_the_disk_of_a_machine_that_boots_an_iso_has_the_size_asked_for(cl
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_template_of_every_zone_is_in_each(cloud: SmallCloud) -> None:
+async def test_cross_zone_template_is_in_every_zone(cloud: SmallCloud) -> None:
     other = second_zone(cloud)
     rows = (await cloud.call("registerTemplate", **registration(cloud, zoneid="-1")))["template"]
     assert [(row["zonename"], row["crossZones"]) for row in rows] == [("zone1", True), ("zone2", True)]
@@ -298,7 +298,7 @@ async def test_a_template_of_every_zone_is_in_each(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_copy_in_the_machines_zone_counts_for_a_template_of_all_zones(cloud: SmallCloud) -> None:
+async def test_cross_zone_template_must_be_ready_in_the_machines_zone(cloud: SmallCloud) -> None:
     second_zone(cloud)
     rows = (await cloud.call("registerTemplate", **registration(cloud, zoneid="-1")))["template"]
     values = await deployment(cloud) | {"templateid": rows[0]["id"]}
@@ -316,7 +316,7 @@ async def test_copy_in_the_machines_zone_counts_for_a_template_of_all_zones(clou
 
 
 @pytest_twisted.ensureDeferred
-async def test_os_types_have_cloudstacks_names_and_ids_that_stay(cloud: SmallCloud) -> None:
+async def test_os_types_have_cloudstacks_names_and_stable_ids(cloud: SmallCloud) -> None:
     [debian] = (await cloud.call("listOsTypes", description="Debian GNU/Linux 12 (64-bit)"))["ostype"]
     assert debian["id"] == "9df0ebe0-2164-5994-954b-adb1683a3af0"
     [category] = (await cloud.call("listOsCategories", name="Debian"))["oscategory"]
@@ -325,8 +325,8 @@ async def test_os_types_have_cloudstacks_names_and_ids_that_stay(cloud: SmallClo
     assert len({row["id"] for row in everything}) == len({row["description"] for row in everything})
     # what CloudStack's smoke tests look up
     assert {"CentOS 5.6 (64-bit)", "Other Linux (64-bit)"} <= {row["description"] for row in everything}
-    asked = registration(cloud, ostypeid=debian["id"])
-    [row] = (await cloud.call("registerTemplate", **asked))["template"]
+    of_debian = registration(cloud, ostypeid=debian["id"])
+    [row] = (await cloud.call("registerTemplate", **of_debian))["template"]
     assert (row["ostypeid"], row["ostypename"]) == (debian["id"], debian["description"])
     found = await cloud.call("listTemplates", templatefilter="self", oscategoryid=category["id"])
     assert found["count"] == 1
@@ -343,13 +343,13 @@ async def test_unknown_os_type_is_rejected(cloud: SmallCloud) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_every_template_has_an_os_type_and_a_status(cloud: SmallCloud) -> None:
-    """Libcloud and Marvin read the keys without asking whether they are there."""
-    cloud.add_template(os_type="what its user typed before types had ids")
+    """Libcloud and Marvin require both keys."""
+    cloud.add_template(os_type="typed before types had ids")
     for state in DownloadState:
         cloud.add_template(state=state, name=state.value)
     rows = (await cloud.call("listTemplates", templatefilter="all"))["template"]
     assert all(row["status"] and row["ostypename"] for row in rows)
-    assert rows[0]["ostypename"] == "what its user typed before types had ids"
+    assert rows[0]["ostypename"] == "typed before types had ids"
     assert rows[1]["ostypeid"] == os_types.DEFAULT.id
 
 
@@ -376,7 +376,7 @@ async def test_isready_false_lists_all_as_in_cloudstack(cloud: SmallCloud) -> No
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_template_is_deleted_in_the_zone_that_it_is_in(cloud: SmallCloud) -> None:
+async def test_template_is_deleted_only_in_its_zone(cloud: SmallCloud) -> None:
     other = second_zone(cloud)
     template, _ = cloud.add_template()
     error = await refusal(cloud, "deleteTemplate", id=template.uuid, zoneid=other.uuid)
@@ -387,7 +387,7 @@ async def test_a_template_is_deleted_in_the_zone_that_it_is_in(cloud: SmallCloud
 
 
 @pytest_twisted.ensureDeferred
-async def test_events_are_of_the_days_asked_for(cloud: SmallCloud) -> None:
+async def test_events_are_filtered_by_date(cloud: SmallCloud) -> None:
     def record(connection: Any, day: int, hour: int) -> None:
         event = events.record(connection, "TEST", f"{day} at {hour}")
         moment = datetime(2026, 3, day, hour, 30, tzinfo=UTC)
@@ -396,8 +396,8 @@ async def test_events_are_of_the_days_asked_for(cloud: SmallCloud) -> None:
     for day, hour in ((1, 0), (2, 0), (2, 23), (3, 0)):
         cloud.database.run_now(record, day, hour)
 
-    async def found(**asked: str) -> list[str]:
-        answer = await cloud.call("listEvents", type="TEST", **asked)
+    async def found(**dates: str) -> list[str]:
+        answer = await cloud.call("listEvents", type="TEST", **dates)
         return [row["description"] for row in reversed(answer.get("event", []))]
 
     assert await found(startdate="2027-01-01") == []
@@ -411,7 +411,7 @@ async def test_events_are_of_the_days_asked_for(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_jobs_are_those_since_the_day_asked_for(cloud: SmallCloud) -> None:
+async def test_jobs_are_filtered_by_start_date(cloud: SmallCloud) -> None:
     await cloud.job("deployVirtualMachine", **await deployment(cloud))
     assert (await cloud.call("listAsyncJobs", startdate="2020-01-01"))["count"] == 1
     assert await cloud.call("listAsyncJobs", startdate="9998-01-01") == {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sessions, users and the limit on logins."""
+"""Sessions of logged-in users: their secrets, limits and ends."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from systemvm.management.state import accounts, schema, sessions
 from systemvm.management.state.columns import now
 
 
-async def opened_by(store: Sessions, who: Principal) -> OpenedSession:
-    opened = await store.open(who, "192.0.2.1")
+async def open_session(store: Sessions, principal: Principal) -> OpenedSession:
+    opened = await store.open(principal, "192.0.2.1")
     assert opened is not None
     return opened
 
@@ -32,7 +32,7 @@ def change_session(cloud: SmallCloud, **changes: Any) -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_session_is_found_by_both_secrets_only(cloud: SmallCloud) -> None:
     store = Sessions(cloud.database)
-    opened = await opened_by(store, cloud.user)
+    opened = await open_session(store, cloud.user)
     found = await store.find(opened.cookie, opened.session_key)
     assert found is not None
     assert found.login_uuid is not None
@@ -44,7 +44,7 @@ async def test_a_session_is_found_by_both_secrets_only(cloud: SmallCloud) -> Non
 
 @pytest_twisted.ensureDeferred
 async def test_copied_database_does_not_open_a_session(cloud: SmallCloud) -> None:
-    opened = await opened_by(Sessions(cloud.database), cloud.user)
+    opened = await open_session(Sessions(cloud.database), cloud.user)
     files = b"".join(path.read_bytes() for path in cloud.primary.directory.glob("systemvm.sqlite*"))
     assert opened.cookie.encode() not in files
     assert opened.session_key.encode() not in files
@@ -55,7 +55,7 @@ async def test_copied_database_does_not_open_a_session(cloud: SmallCloud) -> Non
 @pytest_twisted.ensureDeferred
 async def test_idle_session_ends_and_a_used_one_continues(cloud: SmallCloud) -> None:
     store = Sessions(cloud.database)
-    opened = await opened_by(store, cloud.user)
+    opened = await open_session(store, cloud.user)
     change_session(cloud, last_used=now() - timedelta(minutes=5), expires=now() + timedelta(seconds=5))
     assert await store.find(opened.cookie, opened.session_key)
     [row] = cloud.database.run_now(sessions.rows.all)
@@ -67,7 +67,7 @@ async def test_idle_session_ends_and_a_used_one_continues(cloud: SmallCloud) -> 
 @pytest_twisted.ensureDeferred
 async def test_session_has_a_total_limit(cloud: SmallCloud) -> None:
     store = Sessions(cloud.database)
-    opened = await opened_by(store, cloud.user)
+    opened = await open_session(store, cloud.user)
     change_session(cloud, created=now() - TOTAL_LIMIT - timedelta(seconds=1))
     assert await store.find(opened.cookie, opened.session_key) is None
 
@@ -76,7 +76,7 @@ async def test_session_has_a_total_limit(cloud: SmallCloud) -> None:
 @pytest.mark.parametrize("table", [schema.users, schema.accounts])
 async def test_disabled_user_loses_access_at_once(cloud: SmallCloud, table: Any) -> None:
     store, directory = Sessions(cloud.database), Authenticator(cloud.database, cloud.seal, HASHER)
-    opened = await opened_by(store, cloud.admin)
+    opened = await open_session(store, cloud.admin)
     cloud.database.run_now(lambda connection: connection.execute(table.update().values(state="disabled")))
     assert await store.find(opened.cookie, opened.session_key) is None
     assert await directory.by_password("admin", ADMIN_PASSWORD, "/") is None
@@ -87,7 +87,7 @@ async def test_disabled_user_loses_access_at_once(cloud: SmallCloud, table: Any)
 @pytest.mark.parametrize(
     ("domain", "found"), [("/", True), ("ROOT", True), ("/ROOT", True), ("", True), ("/other", False)]
 )
-async def test_users_are_looked_for_in_their_domain(cloud: SmallCloud, domain: str, found: bool) -> None:
+async def test_user_is_looked_up_in_its_domain(cloud: SmallCloud, domain: str, found: bool) -> None:
     directory = Authenticator(cloud.database, cloud.seal, HASHER)
     assert bool(await directory.by_password("ulla", USER_PASSWORD, domain)) is found
 
@@ -102,6 +102,6 @@ async def test_a_new_api_key_ends_the_old_one(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_operators_are_the_first_administrator_who_can_log_in(cloud: SmallCloud) -> None:
+async def test_operator_is_the_first_administrator_with_a_password(cloud: SmallCloud) -> None:
     operator = await Authenticator(cloud.database, cloud.seal, HASHER).operator()
-    assert operator.user.username == "admin", "and not the system account, which has no password"
+    assert operator.user.username == "admin", "the system account has no password"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signatures, by vectors that other implementations agree on."""
+"""Signatures, by test vectors of CloudStack's guide and of other clients."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from systemvm.management.api.errors import ApiError
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 SECRET = "VDaACYb0LV9eNjTetIOElcVQkvJck_J_QljX_FcHRj87ZKiy0z0ty0ZsYBkoXkY9b7eq1EhwJaw7FF3akA3KBQ"
 
-#: From CloudStack's developer's guide: the request, and the signature it gives.
+#: A request of CloudStack's developer's guide.
 DOCUMENTED = {
     "apikey": "plgWJfZK4gyS3mOMTVmjUVg-X-jlWlnfaUJ9GAbBbf9EdM-kAYMmAiLqzzq1ElZLYq_u38zCm0bewzGUdP66mg",
     "command": "listUsers",
@@ -56,7 +56,7 @@ def test_tilde_can_be_encoded_as_in_java() -> None:
 
 
 @pytest.mark.parametrize(
-    "spoiled",
+    "change",
     [
         {"name": "other"},
         {"extra": "1"},
@@ -65,10 +65,10 @@ def test_tilde_can_be_encoded_as_in_java() -> None:
         {"signature": "AAAAAAAAAAAAAAAAAAAAAAAAAAA="},
     ],
 )
-def test_any_change_spoils_a_signature(spoiled: dict[str, str]) -> None:
+def test_any_change_invalidates_a_signature(change: dict[str, str]) -> None:
     parameters = signed({"command": "listZones", "name": "one"})
     with pytest.raises(ApiError) as refused:
-        signature.verify(parameters | spoiled, SECRET, NOW)
+        signature.verify(parameters | change, SECRET, NOW)
     assert refused.value.code == 401
 
 
@@ -95,7 +95,7 @@ def test_future_time_in_any_zone_is_accepted(offset: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("expires", "says"),
+    ("expires", "message"),
     [
         (None, "signatureVersion=3 requires it"),
         ("tomorrow", "invalid time"),
@@ -104,8 +104,8 @@ def test_future_time_in_any_zone_is_accepted(offset: str) -> None:
         ("2026-11-21T13:00:00+0200", "has expired"),
     ],
 )
-def test_version_3_needs_a_time_ahead(expires: str | None, says: str) -> None:
-    with pytest.raises(ApiError, match=says) as refused:
+def test_version_3_needs_an_expiry_in_the_future(expires: str | None, message: str) -> None:
+    with pytest.raises(ApiError, match=message) as refused:
         signature.verify(expiring(expires), SECRET, NOW)
     assert refused.value.code == 401
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configuration files: defaults, errors with their file and key, and what is written is read back equal."""
+"""Configuration files: defaults, errors with file, line and key, and samples."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read_zone(layout: Layout, text: str) -> ZoneConfig:
     return load(path, ZoneConfig)
 
 
-def test_no_managementd_yaml_means_every_default(layout: Layout) -> None:
+def test_defaults_apply_without_managementd_yaml(layout: Layout) -> None:
     read = config.read(layout)
     assert read.management.control.address == IPv4Address("169.254.0.1")
     assert read.management.page.listen == "systemd:domain=INET:name=page"
@@ -53,7 +53,7 @@ def test_relative_paths_are_relative_to_their_file(layout: Layout) -> None:
     assert config.read(layout).zones[0].image_stores[0].host_path == layout.zones / "export"
 
 
-def test_what_is_written_is_read_back_equal(layout: Layout, zone: ZoneConfig) -> None:
+def test_written_configuration_is_read_back_equal(layout: Layout, zone: ZoneConfig) -> None:
     assert read_zone(layout, to_yaml(zone)) == zone
     layout.config_file.write_text(to_yaml(ManagementConfig()))
     assert config.read(layout).management == ManagementConfig()
@@ -103,12 +103,12 @@ def test_errors_name_the_line(layout: Layout, zone_text: str, old: str, new: str
     line = next(number for number, text in enumerate(lines, 1) if old in text)
     with pytest.raises(ConfigError) as raised:
         read_zone(layout, zone_text.replace(old, new))
-    said = str(raised.value)
-    assert f"zone1.yaml:{line}: " in said
-    assert key in said
+    message = str(raised.value)
+    assert f"zone1.yaml:{line}: " in message
+    assert key in message
 
 
-def test_broken_yaml_and_a_key_that_is_said_twice_name_their_line(layout: Layout, zone_text: str) -> None:
+def test_errors_of_broken_yaml_and_duplicate_keys_name_the_line(layout: Layout, zone_text: str) -> None:
     with pytest.raises(ConfigError, match=r"zone1\.yaml:2: is not YAML"):
         read_zone(layout, "name: zone1\n}: 3\n")
     with pytest.raises(ConfigError, match=r"zone1\.yaml:3: name: duplicate key; first in line 1"):
@@ -137,7 +137,7 @@ def test_two_files_cannot_describe_one_zone(layout: Layout, zone_text: str) -> N
         config.read(layout)
 
 
-def test_agents_are_told_the_address_that_the_daemon_listens_on(layout: Layout) -> None:
+def test_control_networks_host_address_must_be_the_daemons(layout: Layout) -> None:
     layout.config_file.write_text("control: {address: 169.254.0.9}\n")
     with pytest.raises(ConfigError, match=r"host_address must be 169\.254\.0\.9"):
         config.read(layout)
@@ -154,12 +154,12 @@ def test_nics_of_a_system_vm_are_in_cloudstacks_order(zone: ZoneConfig) -> None:
     assert [kind for kind, _ in zone.networks.of_system_vm(Role.CPVM)] == kinds[:3]
 
 
-def test_a_store_is_told_to_agents_by_server_and_path(zone: ZoneConfig) -> None:
+def test_agents_receive_a_store_as_server_and_path(zone: ZoneConfig) -> None:
     store = zone.image_stores[0].store
     assert (store.server, store.path, store.nfs_version) == ("10.12.0.2", "/export/secondary", "4.2")
 
 
-def test_the_samples_are_read_and_say_every_default(tmp_path: Path) -> None:
+def test_samples_are_valid_and_show_every_default(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     layout.make()
     leave_samples(layout)
@@ -190,17 +190,17 @@ def load_bare(layout: Layout, zone: ZoneConfig) -> ZoneConfig:
         ("[2001:db8::5]:9000", ("2001:db8::5", 9000)),
     ],
 )
-def test_the_control_channel_answers_at_more_addresses_where_that_is_asked_for(
+def test_control_channel_can_have_extra_listeners(
     tmp_path: Path, text: str, listener: tuple[str, int]
 ) -> None:
     path = tmp_path / "managementd.yaml"
     path.write_text(f"control: {{extra_listeners: ['{text}']}}")
     assert load(path, ManagementConfig).control.listeners == [("169.254.0.1", 8250), listener]
-    assert ManagementConfig().control.listeners == [("169.254.0.1", 8250)], "and by default nowhere else"
+    assert ManagementConfig().control.listeners == [("169.254.0.1", 8250)], "the only default listener"
 
 
 @pytest.mark.parametrize(
-    ("texts", "says"),
+    ("texts", "message"),
     [
         (["0.0.0.0"], "not the address of one host"),
         (["[::]:8250"], "not the address of one host"),
@@ -213,8 +213,8 @@ def test_the_control_channel_answers_at_more_addresses_where_that_is_asked_for(
         (["169.254.0.1:8250"], "contains a duplicate"),
     ],
 )
-def test_an_extra_address_that_cannot_be_used_is_named(tmp_path: Path, texts: list[str], says: str) -> None:
+def test_invalid_extra_listener_is_rejected(tmp_path: Path, texts: list[str], message: str) -> None:
     path = tmp_path / "managementd.yaml"
     path.write_text(f"control: {{extra_listeners: {texts}}}")
-    with pytest.raises(ConfigError, match=says):
+    with pytest.raises(ConfigError, match=message):
         load(path, ManagementConfig)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokens are spent once, in time, by the right CPVM, for the right machine; everything else is a no."""
+"""A token is spent once, before it expires, by its CPVM and for its machine; all else is refused."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def other_proxy(cloud: SmallCloud) -> Instance:
 
 
 async def new_token(cloud: SmallCloud, vm: Instance) -> str:
-    cloud.agents.disconnect("v-4-VM")  # tokens of these tests are for the first CPVM
+    cloud.agents.disconnect("v-4-VM")  # so that the first CPVM gets the token
     answer = await cloud.call("createConsoleEndpoint", cloud.user, virtualmachineid=vm.uuid)
     return str(answer["consoleendpoint"]["websocket"]["token"])
 
@@ -171,7 +171,7 @@ async def test_a_token_of_a_destroyed_machine_is_refused(cloud: SmallCloud, vm: 
 
 
 @pytest_twisted.ensureDeferred
-async def test_tokens_of_two_machines_never_mix(cloud: SmallCloud, vm: Instance) -> None:
+async def test_each_token_opens_its_own_machine(cloud: SmallCloud, vm: Instance) -> None:
     other = add_vm(cloud, "two", 5902)
     first, second = await new_token(cloud, vm), await new_token(cloud, other)
     one, two = await authorize(cloud, first), await authorize(cloud, second)
@@ -247,7 +247,7 @@ async def test_a_session_waits_for_its_machine(cloud: SmallCloud, vm: Instance) 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_stop_ends_no_session(cloud: SmallCloud, vm: Instance) -> None:
+async def test_stop_does_not_end_a_session(cloud: SmallCloud, vm: Instance) -> None:
     session = await authorize(cloud, await new_token(cloud, vm))
     await cloud.machines.stop(vm.id)
     assert await refusal(target(cloud, session.session_id)) is ConsoleRefusal.MACHINE_STOPPED
@@ -296,7 +296,7 @@ async def test_no_token_and_no_password_reaches_the_log(cloud: SmallCloud, vm: I
         await target(cloud, session.session_id)
     finally:
         globalLogPublisher.removeObserver(cast(ILogObserver, events.append))
-    assert events, "who opened which console is logged"
+    assert events, "user and console are logged"
     assert token not in repr(events)
     assert "pw-5901" not in repr(events)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""createConsoleEndpoint: who gets which URL, and what is said to those who get none."""
+"""createConsoleEndpoint: permissions, URLs, the choice of a CPVM, and the limits on links."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ async def test_least_loaded_cpvm_is_chosen(cloud: SmallCloud) -> None:
     for _ in range(4):
         await endpoint(cloud, add_vm(cloud, cloud.user).uuid)
         chosen.append(sessions(cloud)[-1].proxy_id)
-    assert chosen == [other.id, other.id, other.id, cloud.cpvm.id], "those about to open count too"
+    assert chosen == [other.id, other.id, other.id, cloud.cpvm.id], "new consoles count too"
 
 
 @pytest_twisted.ensureDeferred
@@ -179,7 +179,7 @@ async def test_extra_token_parameter_is_refused(cloud: SmallCloud, vm: Instance)
         ("https://cloud.example.test/consoles", "cloud.example.test", 443, "consoles/websockify"),
     ],
 )
-def test_everything_follows_from_the_advertised_origin(origin: str, host: str, port: int, path: str) -> None:
+def test_url_is_derived_from_the_advertised_origin(origin: str, host: str, port: int, path: str) -> None:
     made = ConsoleEndpoint.of(PublicEndpoint.parse(origin), "t")
     assert (made.url, made.host, made.port) == (f"{origin}/console?cmd=auth&token=t", host, port)
     assert made.path == path
@@ -188,7 +188,7 @@ def test_everything_follows_from_the_advertised_origin(origin: str, host: str, p
 
 @pytest_twisted.ensureDeferred
 async def test_closed_consoles_do_not_count_as_load(cloud: SmallCloud, vm: Instance) -> None:
-    """Their browsers may come back for hours: they keep their sessions, and no place."""
+    """Their browsers can reconnect for hours, so they keep their sessions without using capacity."""
     await endpoint(cloud, vm.uuid)
     [session] = sessions(cloud)
     spent = {"acquired": now() - timedelta(minutes=1), "session_expires": now() + timedelta(hours=3)}
@@ -214,7 +214,7 @@ async def test_new_consoles_count_until_the_cpvm_reports_them(cloud: SmallCloud,
 
 @pytest_twisted.ensureDeferred
 async def test_unopened_links_do_not_fill_a_cpvm(cloud: SmallCloud, vm: Instance) -> None:
-    """The attack: as many calls as a CPVM has sessions, for one VM and for many, and none is opened."""
+    """Attack: as many calls as a CPVM has sessions, for one VM and for many, without opening a link."""
     many = [add_vm(cloud, cloud.user) for _ in range(MAX_SESSIONS)]
     for target in [*[vm] * MAX_SESSIONS, *many]:
         assert (await endpoint(cloud, target.uuid, cloud.user))["success"]
@@ -247,7 +247,7 @@ async def test_a_link_that_was_opened_is_not_replaced(cloud: SmallCloud, vm: Ins
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_account_holds_a_bounded_number_of_links_and_the_oldest_go_first(cloud: SmallCloud) -> None:
+async def test_links_of_an_account_are_bounded_and_the_oldest_end_first(cloud: SmallCloud) -> None:
     await endpoint(cloud, add_vm(cloud, cloud.admin).uuid)
     machines = [add_vm(cloud, cloud.user) for _ in range(MAX_UNSPENT_OF_ACCOUNT + 3)]
     for machine in machines:
@@ -258,9 +258,7 @@ async def test_an_account_holds_a_bounded_number_of_links_and_the_oldest_go_firs
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_users_of_an_account_hold_a_bounded_number_of_links_to_one_vm(
-    cloud: SmallCloud, vm: Instance
-) -> None:
+async def test_links_of_an_account_to_one_vm_are_bounded(cloud: SmallCloud, vm: Instance) -> None:
     users = [add_user(cloud, cloud.user, f"user-{number}") for number in range(MAX_UNSPENT_OF_VM + 2)]
     for user in users:
         await endpoint(cloud, vm.uuid, user)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Consoles end with the right to them: rows at once, CPVMs by console.end, unspent tokens with them."""
+"""Consoles end when access is revoked: rows at once, sessions by console.end, unspent tokens too."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ async def test_unreachable_cpvm_delays_no_logout(
     if away:
         cloud.agents.disconnect(cloud.cpvm.instance_name)
     else:
-        cpvm.answers[console.CONSOLE_END] = lambda _: RpcError(NOT_CONNECTED, "it went")
+        cpvm.answers[console.CONSOLE_END] = lambda _: RpcError(NOT_CONNECTED, "connection lost")
     await cloud.revocation.of_users([cloud.user.user.id])
     assert await code_of(target(cloud, opened)) == ConsoleRefusal.ACCESS_REVOKED.value
     reasons = cloud.database.run_now(console_sessions.close_reasons, [opened, "unknown"])
@@ -130,6 +130,6 @@ async def test_link_created_while_its_user_was_disabled_opens_nothing(
     cloud: SmallCloud, vm: Instance, table: Any, changes: dict[str, Any]
 ) -> None:
     token = await token_for(cloud, vm, cloud.user)
-    # the row alone: their consoles were ended before this link was there
+    # only the row: the user's consoles were ended before this link was created
     cloud.database.run_now(lambda connection: connection.execute(table.update().values(changes)))
     assert await code_of(spend(cloud, token)) == "access_revoked"

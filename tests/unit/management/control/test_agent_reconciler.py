@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Desired state down, actual state up; and a listing that failed is never an empty one."""
+"""Templates and console sessions are reconciled with agents' listings; a failed listing changes nothing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from systemvm.wire.storage import DownloadState, DownloadStatus, JobListing, Lis
 HELLO = Hello(protocol.CURRENT, "n", "r", "0", "0", "0", "boot", 0.0, [], "first")
 FAILURES = [
     RpcError(DEADLINE, "no answer in 100 s"),
-    RpcError(NOT_CONNECTED, "the line was lost"),
+    RpcError(NOT_CONNECTED, "the connection was lost"),
     RpcError.refused("store_not_mounted", "secondary storage is not mounted"),
     RpcError.refused("store_failed", "Input/output error"),
 ]
@@ -77,12 +77,12 @@ def ssvm(cloud: SmallCloud) -> Ssvm:
 async def test_missing_template_is_downloaded_again(cloud: SmallCloud, ssvm: Ssvm) -> None:
     kept, kept_ref = cloud.add_template()
     _, gone_ref = cloud.add_template()
-    ssvm.has((kept.account_id, kept.id), (9, 999))  # and one that nobody knows, which is left alone
+    ssvm.has((kept.account_id, kept.id), (9, 999))  # and an unknown one, which is kept
     await ssvm.step.reconcile(ssvm.agent)
     assert ssvm.ref(kept_ref) == kept_ref
     requeued = ssvm.ref(gone_ref)
     assert (requeued.state, requeued.agent_name) == (DownloadState.NOT_DOWNLOADED, None)
-    assert requeued.job_id != gone_ref.job_id, "the SSVM remembers the old job as done"
+    assert requeued.job_id != gone_ref.job_id, "for the SSVM the old job has ended"
     assert ssvm.woken == [True]
     assert {name for name, _ in ssvm.peer.calls} == {storage.STORAGE_JOBS, storage.TEMPLATE_LIST}
 
@@ -95,7 +95,7 @@ async def test_a_failed_listing_is_not_an_empty_one(cloud: SmallCloud, ssvm: Ssv
     ssvm.peer.answers[storage.TEMPLATE_LIST] = lambda params: pages.pop(0)()
     with pytest.raises(RpcError):
         await ssvm.step.reconcile(ssvm.agent)
-    assert pages == [], "a part of a listing is none either"
+    assert pages == [], "an incomplete listing does not count"
     assert ssvm.ref(ref) == ref
     ssvm.peer.answers[storage.STORAGE_JOBS] = lambda params: failure
     with pytest.raises(RpcError):
@@ -138,12 +138,12 @@ async def test_lost_ends_are_applied_and_unexpected_jobs_aborted(cloud: SmallClo
     _, ref = cloud.add_template(state=DownloadState.DOWNLOAD_IN_PROGRESS)
     cloud.database.run_now(templates.update_store_ref, ref.id, agent_name=cloud.ssvm.instance_name)
     done = DownloadStatus(ref.job_id, DownloadState.DOWNLOAD_ERROR, error=storage.DownloadError("x", "y"))
-    vain = DownloadStatus("a-job-of-old", DownloadState.DOWNLOAD_IN_PROGRESS)
-    ssvm.peer.answers[storage.STORAGE_JOBS] = lambda params: JobListing([done, vain])
+    unexpected = DownloadStatus("unexpected-job", DownloadState.DOWNLOAD_IN_PROGRESS)
+    ssvm.peer.answers[storage.STORAGE_JOBS] = lambda params: JobListing([done, unexpected])
     ssvm.peer.answers[storage.TEMPLATE_ABORT] = lambda params: None
     await ssvm.step.reconcile(ssvm.agent)
     assert ssvm.ref(ref).state is DownloadState.DOWNLOAD_ERROR
-    assert ssvm.peer.params_of(storage.TEMPLATE_ABORT) == [storage.DownloadAbort("a-job-of-old")]
+    assert ssvm.peer.params_of(storage.TEMPLATE_ABORT) == [storage.DownloadAbort("unexpected-job")]
 
 
 # --- consoles
@@ -217,7 +217,7 @@ async def test_new_process_of_a_cpvm_releases_old_sessions_at_once(cpvm: Cpvm) -
     cpvm.keeps()
     await cpvm.step.reconcile(cpvm.agent)
     assert cpvm.reason(young) == LOST
-    assert cpvm.reason(waiting) is None, "its token is still good"
+    assert cpvm.reason(waiting) is None, "its token is still valid"
 
 
 @pytest_twisted.ensureDeferred
@@ -227,8 +227,8 @@ async def test_ended_sessions_are_ended_at_the_cpvm(cpvm: Cpvm) -> None:
     cpvm.cloud.database.run_now(console_sessions.close, logged_out, "logged_out")
     cpvm.keeps("ended-long-ago", kept, logged_out)
     await cpvm.step.reconcile(cpvm.agent)
-    told = {end.code: end for end in cpvm.peer.params_of(console.CONSOLE_END)}
-    assert told == {
+    ended = {end.code: end for end in cpvm.peer.params_of(console.CONSOLE_END)}
+    assert ended == {
         "session_ended": console.ConsoleEnd(["ended-long-ago"], ENDED, "session_ended"),
         "logged_out": console.ConsoleEnd([logged_out], ENDED, "logged_out"),
     }
@@ -244,7 +244,7 @@ async def test_failed_listing_of_a_cpvm_ends_no_session(cpvm: Cpvm, failure: Rpc
     assert cpvm.reason(session) is None
 
 
-# --- when
+# --- schedule
 
 
 @pytest_twisted.ensureDeferred
@@ -266,21 +266,21 @@ async def test_agents_with_listings_are_reconciled_at_connection_and_periodicall
     assert seen == ["s-1-VM"] * 3
     agent.hello = evolve(HELLO, protocol_version=1)
     clock.advance(RECONCILE_EVERY_S)
-    assert seen == ["s-1-VM"] * 3, "an agent of protocol 1 knows no listings"
+    assert seen == ["s-1-VM"] * 3, "an agent of protocol 1 has no listings"
     reconciliation.stop()
 
 
 @pytest_twisted.ensureDeferred
 async def test_failed_reconciliation_backs_off_and_a_hung_one_is_not_repeated() -> None:
     directory, _, _ = connected("s-1-VM", Role.SSVM)
-    clock, asked_at_s = Clock(), []
+    clock, started_at_s = Clock(), []
     reconciliation = AgentReconciler(clock, directory)
     reconciliation.subscribe()
     hangs: list[Deferred[None]] = []
 
     async def step(agent: Agent) -> None:
-        asked_at_s.append(clock.seconds())
-        if len(asked_at_s) == 6:
+        started_at_s.append(clock.seconds())
+        if len(started_at_s) == 6:
             hangs.append(Deferred())
             await hangs[0]
         raise RpcError(DEADLINE, "a store is slow")
@@ -289,10 +289,10 @@ async def test_failed_reconciliation_backs_off_and_a_hung_one_is_not_repeated() 
     reconciliation.start()
     while not hangs:
         clock.advance(1)
-    gaps_s = [after - before for before, after in itertools.pairwise(asked_at_s)]
+    gaps_s = [after - before for before, after in itertools.pairwise(started_at_s)]
     assert gaps_s[-1] > 4 * RECONCILE_EVERY_S
     for _ in range(20):
         clock.advance(RECONCILE_EVERY_S)
-    assert len(asked_at_s) == 6
+    assert len(started_at_s) == 6
     reconciliation.stop()
     hangs[0].callback(None)

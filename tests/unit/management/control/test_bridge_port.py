@@ -45,7 +45,7 @@ def test_source_is_the_mac_without_a_port(tmp_path: Path, table: bytes | None) -
 
 @pytest.mark.parametrize("address", ["169.254.1.6", "169.254.1.7", "10.11.0.9", "127.0.0.1", "nonsense"])
 def test_source_is_the_address_elsewhere(tmp_path: Path, address: str) -> None:
-    """Behind the router of another network are many: its MAC is nobody's own."""
+    """Many hosts share the MAC of a router."""
     assert source(tmp_path, entry(MAC, 1))(address) == address
 
 

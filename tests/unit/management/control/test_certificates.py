@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Certificates on record: revoked ones are worth nothing at once, expired ones end, refusals an owner."""
+"""Recorded certificates: revoked, expired and unrecorded ones are refused, and refusals are reported."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from systemvm.wire.role import Role
 DAY_S = 86400.0
 
 
-class World:
+class ControlPlane:
     def __init__(self, directory: Path) -> None:
         self.database = Database.open(directory / "db")
         make_first_accounts(self.database, Seal.open_key(directory), directory / "login")
@@ -45,10 +45,10 @@ class World:
         self.directory = AgentDirectory(lambda name: True)
         self.agent = self.directory.expect("s-1-VM", Role.SSVM)
         self.authority = ControlAuthority.open(directory)
-        self.certificates = self.another()
+        self.certificates = self.restarted_certificates()
 
-    def another(self) -> AgentCertificates:
-        """As after a restart of the daemon."""
+    def restarted_certificates(self) -> AgentCertificates:
+        """Return what the daemon has after a restart."""
         made = AgentCertificates(
             self.database, self.directory, self.authority, self.reactor, lambda: self.now_s
         )
@@ -68,70 +68,70 @@ class World:
         )  # fmt: skip
 
     def caller(self) -> Caller:
-        """As the listener names who shows a fresh certificate."""
+        """Return the caller with a new bootstrap certificate."""
         identity = self.authority.bootstrap("s-1-VM", Role.SSVM)
         return Caller("s-1-VM", "ssvm", describe_certificate_pem(identity.certificate_pem))
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
+def plane(tmp_path: Path) -> Iterator[ControlPlane]:
+    made = ControlPlane(tmp_path)
     yield made
     made.database.close()
 
 
-async def settled(world: World) -> None:
-    """The one writer has written what was asked for before."""
-    await world.database.run(lambda connection: None)
+async def settled(plane: ControlPlane) -> None:
+    """Wait until the database has run the writes submitted before."""
+    await plane.database.run(lambda connection: None)
 
 
 @pytest_twisted.ensureDeferred
-async def test_signed_certificate_is_recorded(world: World) -> None:
-    caller = world.caller()
-    await settled(world)
-    (row,) = await world.certificates.newest("s-1-vm")
+async def test_signed_certificate_is_recorded(plane: ControlPlane) -> None:
+    caller = plane.caller()
+    await settled(plane)
+    (row,) = await plane.certificates.newest("s-1-vm")
     assert caller.certificate is not None
     assert (row.serial, row.name, row.kind) == (caller.certificate.serial, "s-1-VM", "bootstrap")
     assert row.not_after.timestamp() == caller.certificate.not_after_s
     assert row.revoked is None
-    world.authority.daemon_identity("host1")
-    await settled(world)
-    assert [found.kind for found in await world.certificates.newest()] == ["daemon", "bootstrap"]
+    plane.authority.daemon_identity("host1")
+    await settled(plane)
+    assert [found.kind for found in await plane.certificates.newest()] == ["daemon", "bootstrap"]
 
 
 @pytest_twisted.ensureDeferred
-async def test_revoked_certificate_is_refused_at_once_and_permanently(world: World) -> None:
-    caller, other = world.caller(), world.caller()
-    looked: list[str] = []
-    world.certificates.start(lambda: looked.append("again"))
-    await settled(world)
-    world.directory.admit(caller)
+async def test_revoked_certificate_is_refused_at_once_and_permanently(plane: ControlPlane) -> None:
+    caller, other = plane.caller(), plane.caller()
+    rechecks: list[str] = []
+    plane.certificates.start(lambda: rechecks.append("recheck"))
+    await settled(plane)
+    plane.directory.admit(caller)
     assert caller.certificate is not None
-    await world.certificates.revoke(caller.certificate.serial.upper(), "stolen")
-    assert looked == ["again"]  # live connections too
+    await plane.certificates.revoke(caller.certificate.serial.upper(), "stolen")
+    assert rechecks == ["recheck"]  # of live connections
     with pytest.raises(RpcError) as refused:
-        world.directory.admit(caller)
+        plane.directory.admit(caller)
     assert refused.value.reason == "revoked"
     assert Refusal.of_application(refused.value).check is ControlFailure.REVOKED
-    world.directory.admit(other)
-    restarted = world.another()
+    plane.directory.admit(other)
+    restarted = plane.restarted_certificates()
     with pytest.raises(RpcError, match="revoked"):
         restarted.check(caller)
-    (event,) = await world.database.read(events.newest, 1)
+    (event,) = await plane.database.read(events.newest, 1)
     assert "stolen" in event.description
     with pytest.raises(NotFoundError):
-        await world.certificates.revoke("abcdef", "never given out")
-    world.certificates.stop()
+        await plane.certificates.revoke("abcdef", "never issued")
+    plane.certificates.stop()
 
 
 @pytest_twisted.ensureDeferred
-async def test_unrecorded_certificate_is_refused(world: World, tmp_path: Path) -> None:
-    """The key of the CA, in other hands, makes certificates that every check of TLS takes for good."""
-    known = world.caller()
-    elsewhere = ControlAuthority.open(tmp_path)  # the same key, and nobody keeps a record
+async def test_unrecorded_certificate_is_refused(plane: ControlPlane, tmp_path: Path) -> None:
+    """Attack: a stolen key of the CA signs certificates that pass every check of TLS."""
+    known = plane.caller()
+    elsewhere = ControlAuthority.open(tmp_path)  # the same key, without records
     forged = describe_certificate_pem(elsewhere.bootstrap("s-1-VM", Role.SSVM).certificate_pem)
-    await settled(world)
-    for certificates in (world.certificates, world.another()):
+    await settled(plane)
+    for certificates in (plane.certificates, plane.restarted_certificates()):
         certificates.check(known)
         with pytest.raises(RpcError, match="was not issued here") as refused:
             certificates.check(Caller("s-1-VM", "ssvm", forged))
@@ -140,101 +140,101 @@ async def test_unrecorded_certificate_is_refused(world: World, tmp_path: Path) -
 
 @pytest_twisted.ensureDeferred
 async def test_certificate_is_not_issued_unless_recorded(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    identity = world.authority.bootstrap("s-1-VM", Role.SSVM)
-    await world.authority.recorded(identity.certificate_pem)
+    identity = plane.authority.bootstrap("s-1-VM", Role.SSVM)
+    await plane.authority.recorded(identity.certificate_pem)
 
     def disk_full(connection: sa.Connection, **values: Any) -> None:
         raise OSError("no space left on device")
 
     monkeypatch.setattr(rows, "record", disk_full)
-    identity = world.authority.bootstrap("s-1-VM", Role.SSVM)
+    identity = plane.authority.bootstrap("s-1-VM", Role.SSVM)
     with pytest.raises(RpcError, match="could not be recorded"):
-        await world.authority.recorded(identity.certificate_pem)
+        await plane.authority.recorded(identity.certificate_pem)
     with pytest.raises(RpcError, match="was not issued here"):
-        world.certificates.check(Caller("s-1-VM", "ssvm", describe_certificate_pem(identity.certificate_pem)))
+        plane.certificates.check(Caller("s-1-VM", "ssvm", describe_certificate_pem(identity.certificate_pem)))
 
 
-def test_expired_certificate_and_one_of_a_removed_ca_are_refused(world: World) -> None:
-    caller = world.caller()
-    world.directory.recheck(caller)
+def test_expired_certificate_and_one_of_a_removed_ca_are_refused(plane: ControlPlane) -> None:
+    caller = plane.caller()
+    plane.directory.recheck(caller)
     assert caller.certificate is not None
-    world.now_s = caller.certificate.not_after_s + 1
+    plane.now_s = caller.certificate.not_after_s + 1
     with pytest.raises(RpcError, match="expired"):
-        world.directory.recheck(caller)
-    world.now_s = 0.0
-    world.authority.roots.introduce()
-    world.authority.roots.switch()
-    world.directory.recheck(caller)
-    world.authority.roots.finish()
+        plane.directory.recheck(caller)
+    plane.now_s = 0.0
+    plane.authority.roots.introduce()
+    plane.authority.roots.switch()
+    plane.directory.recheck(caller)
+    plane.authority.roots.finish()
     with pytest.raises(RpcError, match="was replaced"):
-        world.directory.recheck(caller)
-    world.directory.recheck(world.caller())
+        plane.directory.recheck(caller)
+    plane.directory.recheck(plane.caller())
 
 
-def test_live_connections_are_checked_periodically(world: World) -> None:
-    looked: list[float] = []
-    world.certificates.start(lambda: looked.append(world.reactor.seconds()))
-    world.reactor.pump([10.0, 10.0])
-    world.certificates.stop()
-    assert looked == [10.0, 20.0]
+def test_live_connections_are_checked_periodically(plane: ControlPlane) -> None:
+    rechecks: list[float] = []
+    plane.certificates.start(lambda: rechecks.append(plane.reactor.seconds()))
+    plane.reactor.pump([10.0, 10.0])
+    plane.certificates.stop()
+    assert rechecks == [10.0, 20.0]
 
 
-def test_agent_that_does_not_renew_is_up_with_a_remark(world: World) -> None:
+def test_agent_that_does_not_renew_is_up_with_a_remark(plane: ControlPlane) -> None:
     peer: Any = object()
-    world.agent.peer = peer
-    world.agent.status = AgentStatus(AgentState.UP)
-    world.agent.certified_until_s = 30 * DAY_S
-    world.now_s = 22 * DAY_S
-    world.certificates.check_all()
-    assert world.agent.status == AgentStatus(AgentState.UP)
-    world.now_s = 24 * DAY_S
-    world.certificates.check_all()
-    assert world.agent.status == AgentStatus(AgentState.UP), "at first: its own may be on the way"
-    world.reactor.advance(LATE_AFTER_S)
-    world.certificates.check_all()
-    assert world.agent.status.state is AgentState.UP
-    assert world.agent.status.reason == "has not renewed its certificate, which expires in 6.0 days"
-    world.agent.certified_until_s = 54 * DAY_S
-    world.certificates.check_all()
-    assert world.agent.status == AgentStatus(AgentState.UP)
-    world.agent.certified_until_s = 25 * DAY_S  # it was started again, with a start's certificate
-    world.certificates.check_all()
-    assert world.agent.status == AgentStatus(AgentState.UP)
+    plane.agent.peer = peer
+    plane.agent.status = AgentStatus(AgentState.UP)
+    plane.agent.certified_until_s = 30 * DAY_S
+    plane.now_s = 22 * DAY_S
+    plane.certificates.check_all()
+    assert plane.agent.status == AgentStatus(AgentState.UP)
+    plane.now_s = 24 * DAY_S
+    plane.certificates.check_all()
+    assert plane.agent.status == AgentStatus(AgentState.UP), "its renewal might be on the way"
+    plane.reactor.advance(LATE_AFTER_S)
+    plane.certificates.check_all()
+    assert plane.agent.status.state is AgentState.UP
+    assert plane.agent.status.reason == "has not renewed its certificate, which expires in 6.0 days"
+    plane.agent.certified_until_s = 54 * DAY_S
+    plane.certificates.check_all()
+    assert plane.agent.status == AgentStatus(AgentState.UP)
+    plane.agent.certified_until_s = 25 * DAY_S  # it restarted, with a bootstrap certificate
+    plane.certificates.check_all()
+    assert plane.agent.status == AgentStatus(AgentState.UP)
 
 
 @pytest_twisted.ensureDeferred
-async def test_clock_of_an_agent_that_rejects_our_certificate_is_set(world: World) -> None:
-    doubted: list[str] = []
+async def test_clock_of_an_agent_that_rejects_the_daemons_certificate_is_set(plane: ControlPlane) -> None:
+    set_clocks: list[str] = []
 
-    async def doubt(agent: Agent) -> None:
-        doubted.append(agent.name)
+    async def set_clock(agent: Agent) -> None:
+        set_clocks.append(agent.name)
 
-    refusals = RefusalRecorder(world.database, world.directory, world.reactor.seconds, doubt)
+    refusals = RefusalRecorder(plane.database, plane.directory, plane.reactor.seconds, set_clock)
     await refusals.note("169.254.10.2", Refusal(ControlFailure.EXPIRED, "its certificate has expired"))
     await refusals.note(
-        "192.0.2.7", Refusal(ControlFailure.OUR_CERTIFICATE, "it takes our certificate for bad")
+        "192.0.2.7", Refusal(ControlFailure.OUR_CERTIFICATE, "the agent rejects the daemon's certificate")
     )
-    assert doubted == []
+    assert set_clocks == []
     await refusals.note(
-        "169.254.10.2", Refusal(ControlFailure.OUR_CERTIFICATE, "it takes our certificate for bad")
+        "169.254.10.2", Refusal(ControlFailure.OUR_CERTIFICATE, "the agent rejects the daemon's certificate")
     )
-    assert doubted == ["s-1-VM"]
+    assert set_clocks == ["s-1-VM"]
 
 
 @pytest_twisted.ensureDeferred
-async def test_refusal_becomes_the_status_of_the_vm_at_that_address(world: World) -> None:
-    refusals = RefusalRecorder(world.database, world.directory, world.reactor.seconds)
+async def test_refusal_becomes_the_status_of_the_vm_at_that_address(plane: ControlPlane) -> None:
+    refusals = RefusalRecorder(plane.database, plane.directory, plane.reactor.seconds)
     expired = Refusal(ControlFailure.EXPIRED, "its certificate has expired")
     await refusals.note("169.254.10.2", expired)
-    assert world.agent.status.state is AgentState.ALERT
-    assert world.agent.status.reason == "was refused (expired): its certificate has expired"
-    assert "reboot" in world.agent.status.hint
+    assert plane.agent.status.state is AgentState.ALERT
+    assert plane.agent.status.reason == "was refused (expired): its certificate has expired"
+    assert "reboot" in plane.agent.status.hint
     for _ in range(3):
         await refusals.note("169.254.10.2", expired)
     await refusals.note("192.0.2.7", Refusal(ControlFailure.PLAIN, "what it sends is not TLS"))
-    found = await world.database.read(events.newest, 10)
+    found = await plane.database.read(events.newest, 10)
     assert [event.description for event in found if event.type == "CONTROL.REFUSED"] == [
         "refused a control connection of 192.0.2.7: not-tls: what it sends is not TLS",
         "refused a control connection of s-1-VM (169.254.10.2): expired: its certificate has expired",
@@ -242,19 +242,19 @@ async def test_refusal_becomes_the_status_of_the_vm_at_that_address(world: World
 
 
 @pytest_twisted.ensureDeferred
-async def test_refusal_beside_a_live_connection_is_no_alert(world: World) -> None:
+async def test_refusal_during_a_live_connection_raises_no_alert(plane: ControlPlane) -> None:
     peer: Any = object()
-    world.agent.peer, world.agent.status = peer, AgentStatus(AgentState.UP)
-    refusals = RefusalRecorder(world.database, world.directory, world.reactor.seconds)
-    await refusals.note("169.254.10.2", Refusal(ControlFailure.NO_CERTIFICATE, "it showed no certificate"))
-    assert world.agent.status == AgentStatus(AgentState.UP)
+    plane.agent.peer, plane.agent.status = peer, AgentStatus(AgentState.UP)
+    refusals = RefusalRecorder(plane.database, plane.directory, plane.reactor.seconds)
+    await refusals.note("169.254.10.2", Refusal(ControlFailure.NO_CERTIFICATE, "no certificate was sent"))
+    assert plane.agent.status == AgentStatus(AgentState.UP)
 
 
 @pytest_twisted.ensureDeferred
 async def test_repeated_refusals_are_recorded_one_at_a_time(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refusals = RefusalRecorder(world.database, world.directory, world.reactor.seconds)
+    refusals = RefusalRecorder(plane.database, plane.directory, plane.reactor.seconds)
     waiting: list[Deferred[None]] = []
 
     async def note(address: str, refusal: Refusal) -> None:
@@ -277,18 +277,18 @@ async def test_repeated_refusals_are_recorded_one_at_a_time(
 
 
 @pytest_twisted.ensureDeferred
-async def test_long_expired_certificates_are_deleted(world: World) -> None:
+async def test_long_expired_certificates_are_deleted(plane: ControlPlane) -> None:
     from datetime import timedelta
 
     from systemvm.management.state.columns import now
 
     values = {"kind": "agent", "authority_key_id": "aa", "name": "s-1-VM", "not_before": now()}
     for serial, age in (("1", timedelta(days=31)), ("2", timedelta(days=29)), ("3", timedelta(0))):
-        await world.database.run(rows.record, serial=serial, not_after=now() - age, **values)
-    assert [row.serial for row in await world.certificates.newest()] == ["3", "2"]
+        await plane.database.run(rows.record, serial=serial, not_after=now() - age, **values)
+    assert [row.serial for row in await plane.certificates.newest()] == ["3", "2"]
 
 
-def test_caller_without_a_certificate_is_not_checked(world: World) -> None:
-    world.certificates.check(Caller("uid:0", "operator"))
+def test_caller_without_a_certificate_is_not_checked(plane: ControlPlane) -> None:
+    plane.certificates.check(Caller("uid:0", "operator"))
     with pytest.raises(RpcError, match="was not issued here"):
-        world.certificates.check(Caller("s-1-VM", "ssvm", PeerCertificate("1", 1.0)))
+        plane.certificates.check(Caller("s-1-VM", "ssvm", PeerCertificate("1", 1.0)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clocks of agents: five seconds are shown, a minute is an Alert, and a right clock ends both."""
+"""Clocks of agents: a skew over 5 s is shown, one over 60 s is an Alert, and a correct clock ends both."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ NOW_S = 1_800_000_000.0
 
 
 class FakePeer:
-    """An agent whose clock is off by `skew_s`; `settable` when its guest agent answers."""
+    """An agent whose clock is off by `skew_s`; `settable` while its guest agent answers."""
 
     def __init__(self, skew_s: float) -> None:
         self.skew_s = skew_s
         self.settable = False
-        self.mute = False
+        self.is_silent = False
 
     async def call(self, method: str, params: Any, **options: Any) -> Pong:
-        if self.mute:
+        if self.is_silent:
             raise RpcError(METHOD_NOT_FOUND, "no ping here")
         assert method == "ping"
         return Pong(params.sent_unix_s, NOW_S + self.skew_s)
@@ -39,33 +39,33 @@ class FakePeer:
         self.skew_s = unix_s - NOW_S
 
 
-class World:
+class ControlPlane:
     def __init__(self, skew_s: float) -> None:
         self.peer = FakePeer(skew_s)
         self.directory = AgentDirectory(lambda name: True)
-        self.watch = ClockMonitor(self.directory, self.peer.set_clock, lambda: NOW_S)
-        self.watch.subscribe()
+        self.monitor = ClockMonitor(self.directory, self.peer.set_clock, lambda: NOW_S)
+        self.monitor.subscribe()
         self.agent = self.directory.expect("s-1-VM", Role.SSVM)
         self.agent.peer = self.peer  # type: ignore[assignment]
         self.agent.hello = Hello(1, "s-1-VM", "ssvm", "1", "1", "a", "b", clock_unix_s=NOW_S + skew_s)
         self.agent.status = AgentStatus(AgentState.CONNECTING)
-        self.came: list[str] = []
+        self.reported_up: list[str] = []
 
         async def up(agent: Agent) -> None:
-            self.came.append(agent.name)
+            self.reported_up.append(agent.name)
 
         self.directory.on_up(up)
 
     def up(self) -> None:
-        finish(self.watch.prepare(self.agent))
+        finish(self.monitor.prepare(self.agent))
         finish(self.directory.came_up(self.agent))
 
     def ping(self) -> None:
-        self.watch.heard(self.agent, NOW_S + self.peer.skew_s)
+        self.monitor.heard(self.agent, NOW_S + self.peer.skew_s)
 
 
 def finish(work: Any) -> None:
-    """Run what never waits, and raise what it raises."""
+    """Run a coroutine that does not wait, and raise its error."""
     failures: list[Any] = []
     Deferred.fromCoroutine(work).addErrback(failures.append)
     if failures:
@@ -74,92 +74,92 @@ def finish(work: Any) -> None:
 
 @pytest.mark.parametrize("skew_s", [0.0, 4.0, -4.9])
 def test_few_seconds_of_skew_are_ignored(skew_s: float) -> None:
-    world = World(skew_s)
-    world.up()
-    assert world.agent.status == AgentStatus(AgentState.UP)
+    plane = ControlPlane(skew_s)
+    plane.up()
+    assert plane.agent.status == AgentStatus(AgentState.UP)
 
 
-@pytest.mark.parametrize(("skew_s", "words"), [(7.0, "7 s ahead"), (-59.0, "59 s behind")])
-def test_skew_of_over_five_seconds_is_a_remark(skew_s: float, words: str) -> None:
-    world = World(skew_s)
-    world.up()
-    assert world.agent.status.state is AgentState.UP
-    assert world.agent.status.reason == f"has a clock that is {words}"
-    assert world.agent.status.hint
-    world.peer.skew_s = 0.0
-    world.ping()
-    assert world.agent.status == AgentStatus(AgentState.UP)
+@pytest.mark.parametrize(("skew_s", "skew"), [(7.0, "7 s ahead"), (-59.0, "59 s behind")])
+def test_skew_of_over_five_seconds_is_a_remark(skew_s: float, skew: str) -> None:
+    plane = ControlPlane(skew_s)
+    plane.up()
+    assert plane.agent.status.state is AgentState.UP
+    assert plane.agent.status.reason == f"has a clock that is {skew}"
+    assert plane.agent.status.hint
+    plane.peer.skew_s = 0.0
+    plane.ping()
+    assert plane.agent.status == AgentStatus(AgentState.UP)
 
 
 @pytest.mark.parametrize(
-    ("skew_s", "words"), [(61.0, "61 s ahead"), (-7300.0, "2 h behind"), (-86400.0 * 3, "3 days behind")]
+    ("skew_s", "skew"), [(61.0, "61 s ahead"), (-7300.0, "2 h behind"), (-86400.0 * 3, "3 days behind")]
 )
-def test_skew_of_over_a_minute_is_an_alert(skew_s: float, words: str) -> None:
-    world = World(skew_s)
+def test_skew_of_over_a_minute_is_an_alert(skew_s: float, skew: str) -> None:
+    plane = ControlPlane(skew_s)
     with pytest.raises(NotReadyError) as caught:
-        world.up()
+        plane.up()
     assert caught.value.status.state is AgentState.ALERT
-    assert caught.value.status.reason == f"has a clock that is {words}"
+    assert caught.value.status.reason == f"has a clock that is {skew}"
     assert "systemvm system-vm reboot s-1-VM" in caught.value.status.hint
-    world.peer.skew_s = 0.0
-    world.up()  # as the next attempt to prepare it finds
-    assert world.agent.status == AgentStatus(AgentState.UP)
+    plane.peer.skew_s = 0.0
+    plane.up()  # the next attempt to prepare it
+    assert plane.agent.status == AgentStatus(AgentState.UP)
 
 
 def test_later_skew_is_an_alert_until_it_is_corrected() -> None:
-    world = World(0.0)
-    world.up()
-    world.peer.skew_s = 3600.0
-    world.ping()
-    assert world.agent.status.state is AgentState.ALERT
-    assert world.agent.status.reason == "has a clock that is 60 min ahead"
-    world.peer.skew_s = 1.0
-    world.ping()
-    assert world.agent.status == AgentStatus(AgentState.UP)
-    assert world.came == ["s-1-VM", "s-1-VM"]  # whoever waits for it hears of it
+    plane = ControlPlane(0.0)
+    plane.up()
+    plane.peer.skew_s = 3600.0
+    plane.ping()
+    assert plane.agent.status.state is AgentState.ALERT
+    assert plane.agent.status.reason == "has a clock that is 60 min ahead"
+    plane.peer.skew_s = 1.0
+    plane.ping()
+    assert plane.agent.status == AgentStatus(AgentState.UP)
+    assert plane.reported_up == ["s-1-VM", "s-1-VM"]  # its subscribers run again
 
 
 def test_clock_is_set_through_the_guest_agent() -> None:
-    world = World(-86400.0)
-    world.peer.settable = True
-    world.up()
-    assert world.agent.status == AgentStatus(AgentState.UP)
-    world.peer.skew_s = 30.0
-    world.ping()
-    assert (world.peer.skew_s, world.agent.status) == (0.0, AgentStatus(AgentState.UP))
+    plane = ControlPlane(-86400.0)
+    plane.peer.settable = True
+    plane.up()
+    assert plane.agent.status == AgentStatus(AgentState.UP)
+    plane.peer.skew_s = 30.0
+    plane.ping()
+    assert (plane.peer.skew_s, plane.agent.status) == (0.0, AgentStatus(AgentState.UP))
 
 
 def test_correct_clock_does_not_end_another_alert() -> None:
-    world = World(0.0)
-    world.up()
+    plane = ControlPlane(0.0)
+    plane.up()
     other = AgentStatus(AgentState.ALERT, "has not answered for 90 s")
-    world.directory.set_status(world.agent, other)
-    world.ping()
-    assert world.agent.status == other
+    plane.directory.set_status(plane.agent, other)
+    plane.ping()
+    assert plane.agent.status == other
 
 
-def test_hello_decides_for_an_agent_that_does_not_answer() -> None:
-    world = World(90.0)
-    world.peer.mute = True
+def test_hello_gives_the_clock_of_an_agent_that_does_not_answer() -> None:
+    plane = ControlPlane(90.0)
+    plane.peer.is_silent = True
     with pytest.raises(NotReadyError, match="90 s ahead"):
-        world.up()
+        plane.up()
 
 
 def test_clock_that_breaks_tls_is_set_without_the_channel_at_an_interval() -> None:
-    world = World(-7200.0)
-    world.agent.peer, seconds = None, [100.0]
-    asked: list[float] = []
+    plane = ControlPlane(-7200.0)
+    plane.agent.peer, seconds = None, [100.0]
+    set_to: list[float] = []
 
     async def set_clock(name: str, unix_s: float) -> None:
-        asked.append(unix_s)
-        await world.peer.set_clock(name, unix_s)
+        set_to.append(unix_s)
+        await plane.peer.set_clock(name, unix_s)
 
-    watch = ClockMonitor(world.directory, set_clock, lambda: NOW_S, lambda: seconds[0])
-    finish(watch.doubted(world.agent))  # nobody answers: a word in the log
-    world.peer.settable = True
-    finish(watch.doubted(world.agent))
-    assert asked == [NOW_S]
-    assert world.peer.skew_s == -7200.0
+    monitor = ClockMonitor(plane.directory, set_clock, lambda: NOW_S, lambda: seconds[0])
+    finish(monitor.doubted(plane.agent))  # the guest agent does not answer: only logged
+    plane.peer.settable = True
+    finish(monitor.doubted(plane.agent))
+    assert set_to == [NOW_S]
+    assert plane.peer.skew_s == -7200.0
     seconds[0] += 60.0
-    finish(watch.doubted(world.agent))
-    assert world.peer.skew_s == 0.0
+    finish(monitor.doubted(plane.agent))
+    assert plane.peer.skew_s == 0.0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What agents report of their machines' load is said beside Up, and stretches the wait for a silent one."""
+"""The load that an agent reports is shown beside Up, and extends the timeout of a silent agent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BUSY = MachineLoad(timeout_scale=4.0, slowdown=5.0, load_1min=8.0, is_busy=True)
 
 
 class FakePeer:
-    """The agent's end: answers with its health, or not at all."""
+    """An agent that answers with its health, or not at all."""
 
     def __init__(self) -> None:
         self.caller = Caller("s-1-VM", Role.SSVM.value)
@@ -58,7 +58,7 @@ def test_busy_machine_is_up_with_a_remark(clock: Clock, agent_and_peer: tuple[Ag
     assert agent.status == AgentStatus(AgentState.UP)
     peer.load = BUSY
     clock.advance(10)
-    assert agent.status == AgentStatus(AgentState.UP), "a moment's load, as after a boot, is no news"
+    assert agent.status == AgentStatus(AgentState.UP), "a short load is not reported"
     clock.advance(10)
     assert agent.status.state is AgentState.UP
     assert agent.status.reason == "is busy: load 8.0, 5 times slower than at its best"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The client of qemu-guest-agent, against a double written from the protocol's own document."""
+"""The client of qemu-guest-agent, against a double written from the protocol's specification."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Answer = Callable[[dict[str, Any]], object]
 
 
 class QemuGaDouble:
-    """What qemu-ga does with the bytes of its port; `answers` are more commands, or other answers."""
+    """Answer as qemu-ga does on its port; `answers` add commands or replace answers."""
 
     def __init__(self, **answers: Answer) -> None:
         self.reader = asyncio.StreamReader(limit=1024 * 1024)
         self.files: dict[str, bytes] = {}
-        self.asked: list[str] = []
+        self.commands: list[str] = []
         self.left_open: dict[int, tuple[str, str]] = {}
         self.closed = False
         self._answers = answers
@@ -36,7 +36,7 @@ class QemuGaDouble:
     async def connect(self) -> Streams:
         return self.reader, cast(asyncio.StreamWriter, self)
 
-    # ---- the writer's side: what the client sends
+    # --- StreamWriter, for the client
     def write(self, data: bytes) -> None:
         self._rest += data
         while b"\n" in self._rest:
@@ -49,26 +49,26 @@ class QemuGaDouble:
     def close(self) -> None:
         self.closed = True
 
-    # ---- the guest's side
-    def say(self, line: bytes) -> None:
+    # --- the guest
+    def send(self, line: bytes) -> None:
         self.reader.feed_data(line)
 
     def _take(self, message: dict[str, Any]) -> None:
         command, arguments = message["execute"], message.get("arguments", {})
-        self.asked.append(command)
+        self.commands.append(command)
         own = self._answers.get(command.replace("-", "_"))
         if own is not None:
             answer = own(arguments)
             if answer is not None:
-                self.say(json.dumps(answer).encode() + b"\n")
+                self.send(json.dumps(answer).encode() + b"\n")
             return
         if command == "guest-sync-delimited":
-            self.say(b"\xff" + json.dumps({"return": arguments["id"]}).encode() + b"\n")
+            self.send(b"\xff" + json.dumps({"return": arguments["id"]}).encode() + b"\n")
             return
         result = getattr(self, "_" + command.replace("-", "_"))(
             **{k.replace("-", "_"): v for k, v in arguments.items()}
         )
-        self.say(json.dumps(result if "error" in result else {"return": result}).encode() + b"\n")
+        self.send(json.dumps(result if "error" in result else {"return": result}).encode() + b"\n")
 
     def _guest_file_open(self, path: str, mode: str) -> Any:
         if mode == "r" and path not in self.files:
@@ -81,7 +81,7 @@ class QemuGaDouble:
         return _Number(handle)
 
     def _guest_file_write(self, handle: int, buf_b64: str) -> Any:
-        # as write(2) may: not all of it at once
+        # write(2) can write a part
         piece = base64.b64decode(buf_b64)[:30_000]
         self.files[self.left_open[handle][0]] += piece
         return {"count": len(piece), "eof": False}
@@ -103,7 +103,7 @@ class QemuGaDouble:
 
 
 class _Number(int):
-    """A handle: answered as a bare number."""
+    """A handle, which is answered as a plain number."""
 
     def __contains__(self, key: object) -> bool:
         return False
@@ -116,10 +116,10 @@ def agent(double: QemuGaDouble) -> GuestAgent:
 @pytest_twisted.ensureDeferred
 async def test_unread_data_of_an_earlier_client_is_skipped() -> None:
     double = QemuGaDouble()
-    double.say(b'{"return": {"half an answer')
-    double.say(b'": 1}\n\xff{"return": 7}\n\xffno json\n')
+    double.send(b'{"return": {"half an answer')
+    double.send(b'": 1}\n\xff{"return": 7}\n\xffno json\n')
     await agent(double).ping()
-    assert double.asked == ["guest-sync-delimited"]
+    assert double.commands == ["guest-sync-delimited"]
 
 
 @pytest_twisted.ensureDeferred
@@ -169,7 +169,7 @@ async def test_a_program_is_run_and_its_output_bounded() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_files_go_both_ways_in_pieces_and_are_closed() -> None:
+async def test_files_are_read_and_written_in_parts_and_closed() -> None:
     double = QemuGaDouble()
     content = bytes(range(256)) * 700
     await agent(double).write_file("/var/cache/cloud/cmdline", content)
@@ -187,7 +187,7 @@ async def test_rejection_is_quoted_without_the_arguments() -> None:
         await agent(double).write_file("/x", b"the secret")
     assert "the secret" not in str(raised.value)
     assert base64.b64encode(b"the secret").decode() not in str(raised.value)
-    assert not double.left_open, "the file is closed even then"
+    assert not double.left_open, "the file is closed after an error too"
     with pytest.raises(GuestAgentError, match="No such file"):
         await agent(double).read_file("/nowhere")
 
@@ -228,11 +228,11 @@ async def test_addresses_and_clock() -> None:
     assert set_to == [1_800_000_000_500_000_000]
 
 
-# ---- one connection for all conversations: qemu-ga polls while it has no client
+# --- one held connection, because qemu-ga polls while it has no client
 
 
 class _CountedConnections:
-    """Hands out the doubles in turn and counts."""
+    """Connect to one double after another, and count."""
 
     def __init__(self, *doubles: QemuGaDouble) -> None:
         self._doubles = list(doubles)
@@ -260,21 +260,21 @@ async def test_held_connection_serves_every_session() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_failed_session_gets_a_new_held_connection() -> None:
-    mute = QemuGaDouble(guest_sync_delimited=lambda arguments: None)
-    well = QemuGaDouble()
-    connections = _CountedConnections(mute, well)
+    silent = QemuGaDouble(guest_sync_delimited=lambda arguments: None)
+    working = QemuGaDouble()
+    connections = _CountedConnections(silent, working)
     agent = GuestAgent("s-1-VM", connections.connect)
     with pytest.raises(GuestAgentSilentError):
         await agent.ping(timeout_s=0.05)
-    assert mute.closed
+    assert silent.closed
     assert connections.made == 2
     await agent.ping()
     assert connections.made == 2
-    assert not well.closed
+    assert not working.closed
 
 
 @pytest_twisted.ensureDeferred
-async def test_holding_a_missing_channel_is_no_error() -> None:
+async def test_holding_a_missing_channel_is_not_an_error() -> None:
     async def nobody() -> Streams:
         raise FileNotFoundError
 
@@ -286,8 +286,8 @@ async def test_holding_a_missing_channel_is_no_error() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_timeouts_scale_with_a_slow_guest() -> None:
-    mute = QemuGaDouble(guest_sync_delimited=lambda arguments: None)
-    slow = GuestAgent("s-1-VM", mute.connect, lambda: 5.0)
+    silent = QemuGaDouble(guest_sync_delimited=lambda arguments: None)
+    slow = GuestAgent("s-1-VM", silent.connect, lambda: 5.0)
     began_s = time.monotonic()
     with pytest.raises(GuestAgentSilentError, match=r"did not answer within 0\.25 s"):
         await slow.ping(timeout_s=0.05)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""QEMU's command line: what must be in it, and what never."""
+"""QEMU's command line: its options, and no secrets."""
 
 from __future__ import annotations
 
@@ -48,73 +48,73 @@ def spec(tmp_path: Path) -> DomainSpec:
     )
 
 
-def line(spec: DomainSpec, channels: qemu_arguments.InheritedDescriptors = CHANNELS) -> list[str]:
+def command_line(spec: DomainSpec, channels: qemu_arguments.InheritedDescriptors = CHANNELS) -> list[str]:
     return qemu_arguments.command_line(spec, "qemu-system-x86_64", Accelerator.TCG, channels)
 
 
-def after(words: list[str], option: str) -> list[str]:
-    return [words[index + 1] for index, word in enumerate(words) if word == option]
+def after(arguments: list[str], option: str) -> list[str]:
+    return [arguments[index + 1] for index, arg in enumerate(arguments) if arg == option]
 
 
 def test_command_line_has_no_secret(spec: DomainSpec) -> None:
-    text = " ".join(line(spec))
+    text = " ".join(command_line(spec))
     for secret in ("PRIVATE", "hunter2", "s3cr3t!!"):
         assert secret not in text
         assert secret not in repr(spec)
 
 
 def test_the_machine_waits_for_its_password_before_it_runs(spec: DomainSpec) -> None:
-    words = line(spec)
-    assert "-S" in words
-    assert after(words, "-vnc") == ["10.11.0.1:23,password=on,share=force-shared"]
+    arguments = command_line(spec)
+    assert "-S" in arguments
+    assert after(arguments, "-vnc") == ["10.11.0.1:23,password=on,share=force-shared"]
 
 
 def test_network_cards_keep_their_order_and_have_no_boot_rom(spec: DomainSpec) -> None:
-    cards = [word for word in after(line(spec), "-device") if word.startswith("virtio-net-pci")]
+    cards = [arg for arg in after(command_line(spec), "-device") if arg.startswith("virtio-net-pci")]
     assert cards == [
         "virtio-net-pci,netdev=net0,mac=0e:00:a9:fe:03:07,romfile=",
         "virtio-net-pci,netdev=net1,mac=1e:00:00:00:00:01,romfile=",
     ]
-    assert after(line(spec), "-netdev")[0] == "tap,id=net0,fd=3"
+    assert after(command_line(spec), "-netdev")[0] == "tap,id=net0,fd=3"
 
 
 def test_a_system_vms_reboot_is_an_exit_and_it_has_a_guest_agent(spec: DomainSpec) -> None:
-    assert after(line(spec), "-action") == ["reboot=shutdown"]
-    assert any("org.qemu.guest_agent.0" in word for word in after(line(spec), "-device"))
-    user = line(evolve(spec, is_system=False), evolve(CHANNELS, agent_fd=None))
+    assert after(command_line(spec), "-action") == ["reboot=shutdown"]
+    assert any("org.qemu.guest_agent.0" in arg for arg in after(command_line(spec), "-device"))
+    user = command_line(evolve(spec, is_system=False), evolve(CHANNELS, agent_fd=None))
     assert "-action" not in user
     assert "guest_agent" not in " ".join(user)
 
 
 def test_emulation_has_a_small_cache_and_virtualization_is_named(spec: DomainSpec) -> None:
-    assert after(line(spec), "-accel") == ["tcg,tb-size=128"]
+    assert after(command_line(spec), "-accel") == ["tcg,tb-size=128"]
     kvm = qemu_arguments.command_line(spec, "q", Accelerator.KVM, CHANNELS)
     assert after(kvm, "-accel") == ["kvm"]
 
 
 def test_credentials_go_by_file(spec: DomainSpec) -> None:
     files = [Path("/run/a,b.smbios0"), Path("/run/c.smbios1")]
-    words = line(spec, evolve(CHANNELS, smbios_files=files))
-    assert after(words, "-smbios") == ["type=11,path=/run/a,,b.smbios0,path=/run/c.smbios1"]
+    arguments = command_line(spec, evolve(CHANNELS, smbios_files=files))
+    assert after(arguments, "-smbios") == ["type=11,path=/run/a,,b.smbios0,path=/run/c.smbios1"]
 
 
 def test_an_iso_boots_before_the_disk_and_is_read_only(spec: DomainSpec) -> None:
-    words = line(evolve(spec, cdrom=spec.serial_log.parent.parent / "boot.iso", kernel=None))
-    assert "ide-cd,bus=ide.0,drive=cd0,bootindex=1" in after(words, "-device")
-    cdrom = next(word for word in after(words, "-drive") if "media=cdrom" in word)
+    arguments = command_line(evolve(spec, cdrom=spec.serial_log.parent.parent / "boot.iso", kernel=None))
+    assert "ide-cd,bus=ide.0,drive=cd0,bootindex=1" in after(arguments, "-device")
+    cdrom = next(arg for arg in after(arguments, "-drive") if "media=cdrom" in arg)
     assert "readonly=on" in cdrom
-    assert "-kernel" not in words
+    assert "-kernel" not in arguments
 
 
 def test_no_display_without_vnc(spec: DomainSpec) -> None:
-    words = line(evolve(spec, vnc=None), evolve(CHANNELS, vnc_port=None))
-    assert after(words, "-display") == ["none"]
-    assert "-vnc" not in words
+    arguments = command_line(evolve(spec, vnc=None), evolve(CHANNELS, vnc_port=None))
+    assert after(arguments, "-display") == ["none"]
+    assert "-vnc" not in arguments
 
 
 def test_ipv6_address_of_vnc_is_bracketed(spec: DomainSpec) -> None:
-    words = line(evolve(spec, vnc=VncSpec("fd00::1", 0, "x")))
-    assert after(words, "-vnc")[0].startswith("[fd00::1]:23,")
+    arguments = command_line(evolve(spec, vnc=VncSpec("fd00::1", 0, "x")))
+    assert after(arguments, "-vnc")[0].startswith("[fd00::1]:23,")
 
 
 def test_taps_are_short_and_follow_the_uuid(spec: DomainSpec) -> None:

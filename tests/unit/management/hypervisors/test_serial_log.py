@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Provoked failures, each with its exact reason and hint: serial consoles."""
+"""Each known failure on a serial console gets its exact reason and hint."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Credentials in SMBIOS strings: by file, for the owner alone, and never more than fit."""
+"""Credentials in SMBIOS strings: encoding, maximum size and permissions of the files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from systemvm.management.hypervisors import smbios
 from systemvm.management.hypervisors.errors import HypervisorError
 
 
-def test_values_are_base64_whatever_is_in_them() -> None:
+def test_values_are_base64_encoded() -> None:
     value = b"type=secstorage\0name=s-1-VM\n"
     [string] = smbios.credential_strings({"systemvm.cmdline": value})
     name, _, encoded = string.partition(b"=")
@@ -27,7 +27,7 @@ def test_too_large_credentials_are_rejected_with_a_hint() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a=b", "a\nb", "../a"])
-def test_names_are_plain(name: str) -> None:
+def test_invalid_credential_name_is_rejected(name: str) -> None:
     with pytest.raises(HypervisorError, match="not a valid name of a credential"):
         smbios.credential_strings({name: b"x"})
 

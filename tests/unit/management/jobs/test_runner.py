@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Jobs: their results and errors in CloudStack's codes, their news, and what a restart means to them."""
+"""Jobs: results, errors with CloudStack's codes, progress, and restarts of the daemon."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ async def test_restart_resumes_some_jobs_and_fails_the_others(database: Database
 
 
 class SignallingClock(Clock):
-    """A clock that says when the first call on it was scheduled."""
+    """A clock whose `scheduled` fires when the first call is scheduled."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class SignallingClock(Clock):
 
 
 @pytest_twisted.ensureDeferred
-async def test_result_is_written_once_a_full_disk_has_room_again(
+async def test_result_is_written_when_a_full_disk_has_space_again(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finish = rows.finish
@@ -171,12 +171,12 @@ async def test_command_without_handler_cannot_be_submitted(database: Database) -
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_slow_reader_gets_the_newest() -> None:
+async def test_slow_subscriber_gets_the_newest_event() -> None:
     feed: EventFeed[int] = EventFeed()
-    with feed.subscribe("a") as news, feed.subscribe("b") as other:
+    with feed.subscribe("a") as subscriber, feed.subscribe("b") as other:
         for value in (1, 2, 3):
             feed.publish("a", value)
-        assert await news.next() == 3
+        assert await subscriber.next() == 3
         waiting = Deferred.fromCoroutine(other.next())
         feed.publish("a", 4)
         assert not waiting.called

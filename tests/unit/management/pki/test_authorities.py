@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the two CAs sign, checked by a verifier that is not ours."""
+"""Certificates of the two CAs, verified by `cryptography` and OpenSSL."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def verify_client(leaf_pem: bytes, ca_pem: bytes, at: datetime | None = None) ->
 
 
 def verify_with_openssl(leaf: x509.Certificate, ca_pem: bytes) -> None:
-    """What curl and most servers use; it has rules of its own about names and constraints."""
+    """OpenSSL, which curl and most servers use, has its own rules about names and constraints."""
     store = crypto.X509Store()
     store.add_cert(crypto.load_certificate(crypto.FILETYPE_PEM, ca_pem))
     crypto.X509StoreContext(store, crypto.X509.from_cryptography(leaf)).verify_certificate()
@@ -146,7 +146,7 @@ def test_certificate_takes_only_the_key_from_a_request(control: ControlAuthority
     assert list(usages) == [ExtendedKeyUsageOID.CLIENT_AUTH]
 
 
-def test_roots_are_kept_and_keys_are_their_owners_alone(tmp_path: Path) -> None:
+def test_roots_persist_and_only_the_owner_can_read_keys(tmp_path: Path) -> None:
     first, second = ControlAuthority.open(tmp_path), ControlAuthority.open(tmp_path)
     assert first.ca_pem == second.ca_pem
     Seal.open_key(tmp_path)
@@ -203,7 +203,7 @@ def test_cas_do_not_sign_for_each_other(tmp_path: Path, zone: ZoneConfig) -> Non
         verify_client(control.bootstrap("s-1-VM", Role.SSVM).certificate_pem, public.ca_pem)
 
 
-def test_a_zone_of_other_names_gets_another_public_root(tmp_path: Path, zone: ZoneConfig) -> None:
+def test_zone_with_another_domain_gets_another_public_root(tmp_path: Path, zone: ZoneConfig) -> None:
     from msgspec.structs import replace
 
     first = PublicAuthority.open(tmp_path, [zone], PAGE).ca_pem

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The control CA's roots: renewals by a moved clock, a replacement that may be cut off anywhere."""
+"""The control CA's roots: lifetimes, renewal, and a replacement that can be interrupted at any step."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_every_start_has_fresh_credentials_that_are_valid_on_that_day(tmp_path: 
     clock = Clock()
     authority = ControlAuthority.open(tmp_path, clock)
     first = certificate(authority.bootstrap("v-2-VM", Role.CPVM))
-    clock.now = START + timedelta(days=2)  # it resets itself on its second day
+    clock.now = START + timedelta(days=2)  # the VM restarts on its second day
     assert first.not_valid_after_utc < clock.now
     again = certificate(authority.bootstrap("v-2-VM", Role.CPVM))
     assert again.not_valid_before_utc < clock.now < again.not_valid_after_utc
@@ -87,7 +87,7 @@ def test_both_roots_are_trusted_until_the_last_step(tmp_path: Path) -> None:
     new = authority.authority.certificate
     assert authority.phase is Phase.SWITCHED and new != old
     assert authority.roots.trusted == [new, old]
-    certificate(daemon()).verify_directly_issued_by(new)  # the daemon's own moves by itself
+    certificate(daemon()).verify_directly_issued_by(new)  # the daemon's own certificate is reissued
     certificate(authority.bootstrap("s-1-VM", Role.SSVM)).verify_directly_issued_by(new)
     bundles.append(authority.ca_pem)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Templates on primary storage: a deletion waits for the copy that is under way."""
+"""Templates on primary storage: a deletion waits for the copy in progress."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TEMPLATE = "6e25e5a4-51ab-4d4c-9f10-6a8bb1c2a3d4"
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_deletion_and_a_copy_take_turns(tmp_path: Path) -> None:
+async def test_deletion_and_copy_run_one_after_another(tmp_path: Path) -> None:
     primary = PrimaryStorage(tmp_path / "primary")
     primary.open()
     source = tmp_path / "boot.iso"

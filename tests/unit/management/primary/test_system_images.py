@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Importing images: verified, read-only, whole or not at all."""
+"""Imports of system images: verified, read-only and atomic."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from systemvm.management.primary.system_images import SystemImages
 
 
 def build(directory: Path, **changes: object) -> Path:
-    """What the image build leaves, small."""
+    """Make the files of a small image build."""
     directory.mkdir(exist_ok=True)
     files = {
         "ssvm.qcow2": b"disk" * 1000 + bytes(3 << 20),
@@ -64,7 +64,7 @@ async def test_a_second_import_copies_nothing(tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_new_build_stands_beside_the_old_one(tmp_path: Path) -> None:
+async def test_new_build_is_stored_beside_the_old_one(tmp_path: Path) -> None:
     images = SystemImages(tmp_path / "images")
     old = await images.import_image(build(tmp_path / "build"))
     new = await images.import_image(build(tmp_path / "build", version="0.2.0"))

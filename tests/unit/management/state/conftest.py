@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real database in a file of its own."""
+"""Fixture: a database in a file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from systemvm.management.state.status import AccountType
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    """Migrated from empty, with the system account and one zone."""
+    """A migrated database with the system account and one zone."""
     opened = Database.open(tmp_path / "systemvm.sqlite")
 
     def fill(connection: sa.Connection) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transactions on threads: whole or not at all, and readable meanwhile."""
+"""Transactions in threads: atomic, and without blocking readers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_writers_run_one_after_another(database: Database) -> None:
 def test_time_without_a_zone_is_rejected() -> None:
     from datetime import datetime
 
-    naive = datetime(2026, 1, 1)  # noqa: DTZ001  what is tested
+    naive = datetime(2026, 1, 1)  # noqa: DTZ001  the fault under test
     with pytest.raises(ValueError, match="has no time zone"):
         UtcDateTime().process_bind_param(naive, sa.create_engine("sqlite://").dialect)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The schema comes from migrations alone, up from empty and down again."""
+"""Migrations make the declared schema, and can be reverted and repeated."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_reopening_keeps_the_rows(database: Database, tmp_path: Path) -> None:
 
 
 def test_files_of_templates_deleted_by_an_earlier_release_are_due_for_deletion(database: Database) -> None:
-    """Revision 0009 reads it from the templates; a release before knew no other sign."""
+    """Earlier releases recorded it only with the template, where revision 0009 reads it."""
     zone = database.run_now(zones.list_zones)[0]
     store = database.run_now(
         zones.put_store, "one", zone_id=zone.id, url="nfs://192.0.2.1/export", host_path=None, nfs_version="4"

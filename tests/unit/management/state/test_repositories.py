@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Repositories over a real database: names in one sequence, addresses, tokens and jobs each only once."""
+"""Repositories on a database: names, addresses, tokens, jobs, sessions, accounts, volumes and events."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def make_vm(connection: sa.Connection, kind: InstanceType = USER) -> instances.I
     return instances.create(connection, kind, account_id=1, zone_id=1)
 
 
-def test_names_of_all_vms_come_from_one_sequence_and_never_again(database: Database) -> None:
+def test_names_of_all_vms_come_from_one_sequence_and_are_not_reused(database: Database) -> None:
     def work(connection: sa.Connection) -> Any:
         first = [make_vm(connection, kind).instance_name for kind in (SSVM, CPVM, USER)]
         last = instances.by_instance_name(connection, "i-1-3-VM")
@@ -120,7 +120,7 @@ def test_nics_are_listed_by_device(database: Database) -> None:
     assert len(database.run_now(instances.nics_by_vm, [vm_id, 99])[vm_id]) == 3
 
 
-def test_a_template_and_its_download(database: Database) -> None:
+def test_template_is_ready_after_its_download(database: Database) -> None:
     store = database.run_now(
         zones.put_store, "s", zone_id=1, url="nfs://10.12.0.2/x", host_path=None, nfs_version="4.2"
     )
@@ -237,7 +237,7 @@ def test_sessions_end_and_expire(database: Database) -> None:
     assert database.run_now(sessions.delete_expired) == 2
 
 
-def test_accounts_users_and_keys(database: Database) -> None:
+def test_new_api_key_replaces_the_old_one(database: Database) -> None:
     def make(connection: sa.Connection) -> Any:
         account = accounts.create_account(connection, "user", AccountType.USER, 1)
         user = accounts.create_user(connection, "u", account, "hash")
@@ -255,7 +255,7 @@ def test_accounts_users_and_keys(database: Database) -> None:
     assert database.run_now(accounts.domain_by_path, "/elsewhere") is None
 
 
-def test_volumes_hold_their_template(database: Database) -> None:
+def test_root_volume_is_found_until_it_is_removed(database: Database) -> None:
     def make(connection: sa.Connection) -> Any:
         vm = make_vm(connection)
         return volumes.create(connection, name="ROOT-1", account_id=1, vm_id=vm.id, zone_id=1)

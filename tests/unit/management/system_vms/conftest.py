@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A reconciler with everything around it, on a real database and a clock that tests turn."""
+"""Fixture: a reconciler of system VMs with fakes of the host, on a database and a test clock."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from systemvm.management.system_vms.secure_shell import SshAccess
 
 
 def _fakes() -> ModuleType:
-    """Test modules are no package: this one is found by its path."""
+    """Import fakes.py by its path, because test modules are not a package."""
     spec = importlib.util.spec_from_file_location("system_vms_fakes", Path(__file__).with_name("fakes.py"))
     assert spec is not None
     assert spec.loader is not None
@@ -61,7 +61,7 @@ class World:
     host_id: int
 
     def restarted(self) -> World:
-        """The same host under a new daemon: a new directory and reconciler, the same rows and machines."""
+        """Return the host after a restart of the daemon, which keeps rows and machines."""
         return build(self.configuration, self.database, self.hypervisor, self.primary, self.images)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands in for the host: a hypervisor without processes, storage without disks, no nft."""
+"""Fakes of the host: hypervisor, primary storage, images and firewall."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from systemvm.wire.role import Role
 
 
 class FakeHypervisor:
-    """Keeps specs; a test ends machines and makes starts fail."""
+    """A hypervisor that only keeps specs; tests end its machines and make starts fail."""
 
     def __init__(self) -> None:
         self.specs: dict[str, DomainSpec] = {}
@@ -48,7 +48,7 @@ class FakeHypervisor:
             self._report(name, ExitReason.STOPPED)
 
     def end(self, name: str, reason: ExitReason) -> None:
-        """The machine ends by itself."""
+        """End the machine as if by itself."""
         del self.specs[name]
         self._report(name, reason)
 
@@ -79,7 +79,7 @@ class FakeHypervisor:
         raise GuestAgentSilentError(f"{name}: no guest agent in these tests")
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Release nothing."""
 
     @staticmethod
     def _status(spec: DomainSpec) -> DomainStatus:
@@ -87,7 +87,7 @@ class FakeHypervisor:
 
 
 class FakePrimary:
-    """Notes clones by touching their files."""
+    """Primary storage that records clones and makes empty files."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -108,7 +108,7 @@ class FakePrimary:
 
 
 class FakeImages:
-    """One image a role; `rebuild` makes a newer one."""
+    """One image per role; `rebuild` makes a newer one."""
 
     def __init__(self) -> None:
         self._digit = "a"
@@ -132,7 +132,7 @@ class FakeAdmission:
 
 
 def with_interval(configuration, **values):  # type: ignore[no-untyped-def]
-    """The same configuration with other supervision."""
+    """Return the configuration with other supervision intervals."""
     management = configuration.management
     supervision = replace(management.supervision, **values)
     return evolve(configuration, management=replace(management, supervision=supervision))

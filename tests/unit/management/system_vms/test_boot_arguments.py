@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boot arguments as CloudStack's: keys, order, and values that the guest reads back whole."""
+"""Boot arguments have CloudStack's keys and order, and the guest parses them."""
 
 from __future__ import annotations
 
@@ -98,7 +98,6 @@ async def test_rows_match_the_boot_arguments(world: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_guest_parses_its_network(world: Any) -> None:
-    """Both ends of the same text: the guest's own reader plans four NICs and a default route."""
     from systemvm.guest.network import make_plan
 
     await world.reconciler.scan()
@@ -151,12 +150,12 @@ def nic(traffic: str, device: int, address: str) -> Nic:
 
 
 @pytest.mark.parametrize(
-    ("cidr6", "gateway6", "why"),
+    ("cidr6", "gateway6", "message"),
     [("2001:db8::/112", None, "prefix is /96"), ("2001:db8::/64", "2001:db9::1", "outside of its network")],
 )
 def test_invalid_ipv6_network_is_rejected(
-    zone: ZoneConfig, cidr6: str, gateway6: str | None, why: str
+    zone: ZoneConfig, cidr6: str, gateway6: str | None, message: str
 ) -> None:
     gateway = IPv6Address(gateway6) if gateway6 else None
-    with pytest.raises(ValueError, match=why):
+    with pytest.raises(ValueError, match=message):
         msgspec.structs.replace(zone.networks.public, cidr6=IPv6Network(cidr6), gateway6=gateway)

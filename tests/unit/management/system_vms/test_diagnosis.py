@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Diagnoses of provoked failures, each with its exact reason and hint."""
+"""Diagnoses of known failures give exact reasons and hints."""
 
 from __future__ import annotations
 
@@ -42,21 +42,21 @@ from systemvm.rpc.stream.peer_credentials import OPERATOR
 from systemvm.rpc.tls.refusal import Refusal, hint_for
 from systemvm.wire.control_failure import ControlFailure
 
-# --- the diagnosis as a whole
+# --- the status of a VM
 
 
 class FakeGuest:
     def __init__(self, output: str | None) -> None:
         self.output = output
         self.files: dict[str, bytes] = {guest_probe.LOADAVG: b"0.10 0.05 0.01 1/90 400\n"}
-        self.asked = 0
+        self.runs = 0
 
     async def ping(self, *, timeout_s: float) -> None:
         if self.output is None:
             raise GuestAgentSilentError(f"{NAME}: the guest agent does not answer")
 
     async def run(self, argv: list[str], *, timeout_s: float) -> CommandResult:
-        self.asked += 1
+        self.runs += 1
         return CommandResult(0, None, (self.output or "").encode(), b"")
 
     async def read_file(self, path: str, *, limit_bytes: int, timeout_s: float) -> bytes:
@@ -108,13 +108,13 @@ async def test_diagnosis_sets_the_status_after_its_grace_period(world: Any) -> N
     machines = FakeMachines(guest(dial=("", 124)))
     diagnosis = diagnosis_of(world, machines)
     before = await rounds(world, diagnosis)
-    assert (before.state, machines.guest.asked) == (AgentState.CONNECTING, 0)
+    assert (before.state, machines.guest.runs) == (AgentState.CONNECTING, 0)
     found = await rounds(world, diagnosis, BOOT_GRACE_S + 1)
     assert found.reason == FROM_INSIDE["port dropped"][1]
     assert found.state is AgentState.ALERT
-    asked = machines.guest.asked
+    runs = machines.guest.runs
     await rounds(world, diagnosis, 1)
-    assert machines.guest.asked == asked, "it is asked at a slow pace"
+    assert machines.guest.runs == runs, "the guest is probed at an interval"
 
 
 @pytest_twisted.ensureDeferred
@@ -162,13 +162,13 @@ async def test_why_answers_in_time_while_the_hypervisor_does_not(world: Any) -> 
         method = table.lookup(call, "system_vm.why")
         return Deferred.fromCoroutine(method.run(call, method.read_params({"name": NAME})))
 
-    asked, joined = why(), why()
+    first_call, joined_call = why(), why()
     await settled(world.database)
     world.clock.advance(FIRST_ANSWER_S)
     assert FIRST_ANSWER_S < 10.0
-    first = await asked
+    first = await first_call
     assert (first.name, first.pending, first.looked_at) == (NAME, "its hypervisor", [])
-    assert (await joined).pending == "its hypervisor"
+    assert (await joined_call).pending == "its hypervisor"
     answer.callback("io-error")
     last = await why()
     assert last.pending == ""
@@ -242,10 +242,10 @@ async def test_refusal_takes_precedence_over_a_diagnosis(world: Any, check: Cont
     await rounds(world, diagnosis)
     world.clock.advance(BOOT_GRACE_S)
     await RefusalRecorder(world.database, world.directory, world.clock.seconds).note(
-        control, Refusal(check, "told")
+        control, Refusal(check, "the check failed")
     )
     status = await rounds(world, diagnosis, 1)
-    assert (status.reason, status.hint) == (f"was refused ({check.value}): told", hint_for(check))
+    assert (status.reason, status.hint) == (f"was refused ({check.value}): the check failed", hint_for(check))
 
 
 @pytest_twisted.ensureDeferred
@@ -262,7 +262,7 @@ async def test_end_before_the_agent_connected_is_explained_by_the_console(world:
     assert host_state(vm) is HostState.DOWN
 
 
-# --- ssh to a VM whose agent has said nothing
+# --- ssh before the first hello
 
 
 @pytest_twisted.ensureDeferred
@@ -283,11 +283,11 @@ async def test_host_keys_are_read_through_the_guest_agent_before_hello(
         await silent.login(never)
 
 
-# --- CloudStack's words
+# --- CloudStack's host states
 
 
 @pytest.mark.parametrize(
-    ("state", "agent", "reason", "word"),
+    ("state", "agent", "reason", "expected"),
     [
         (InstanceState.STARTING, None, None, HostState.CREATING),
         (InstanceState.STARTING, AgentState.CONNECTING, None, HostState.CONNECTING),
@@ -306,15 +306,15 @@ async def test_host_keys_are_read_through_the_guest_agent_before_hello(
 )
 @pytest_twisted.ensureDeferred
 async def test_states_are_those_of_cloudstack(
-    world: Any, state: Any, agent: Any, reason: Any, word: Any
+    world: Any, state: Any, agent: Any, reason: Any, expected: Any
 ) -> None:
     await world.reconciler.scan()
     vm = await world.database.read(instances.by_instance_name, NAME)
     row = await world.database.run(instances.update, vm.id, state=state, agent_state=agent, reason=reason)
-    assert host_state(row) is word
+    assert host_state(row) is expected
     await world.database.drain()
 
 
 def test_every_state_exists_in_cloudstack() -> None:
-    words = "Creating Connecting Up Down Disconnected Alert Removed Error"
-    assert {state.value for state in HostState} == set(words.split())
+    names = "Creating Connecting Up Down Disconnected Alert Removed Error"
+    assert {state.value for state in HostState} == set(names.split())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A diagnosis returns what it has while it runs, and there is one per VM."""
+"""A running diagnosis returns its first results, and each VM has at most one."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from systemvm.management.system_vms.diagnosis_runner import (
 BUSY = AgentStatus(AgentState.ALERT, "is busy")
 
 
-class _Slow:
-    """A diagnosis that continues when a test says so."""
+class _SlowDiagnosis:
+    """A diagnosis that waits for `step`."""
 
     def __init__(self) -> None:
         self.begun = 0
@@ -41,7 +41,7 @@ def _wait(run: DiagnosisRun, clock: Clock, timeout_s: float) -> list[bool]:
 
 
 def test_caller_gets_first_results_in_time_and_the_rest_with_the_next_call() -> None:
-    clock, slow = Clock(), _Slow()
+    clock, slow = Clock(), _SlowDiagnosis()
     runner = DiagnosisRunner(clock)
     first = runner.start_or_join("s-1-VM", slow.start)
     ended = _wait(first, clock, 6.0)
@@ -60,7 +60,7 @@ def test_caller_gets_first_results_in_time_and_the_rest_with_the_next_call() -> 
 
 
 def test_later_callers_join_and_all_get_the_result() -> None:
-    clock, slow = Clock(), _Slow()
+    clock, slow = Clock(), _SlowDiagnosis()
     runner = DiagnosisRunner(clock)
     ends = [_wait(runner.start_or_join("s-1-VM", slow.start), clock, 60.0) for _ in range(20)]
     assert slow.begun == 1
@@ -70,7 +70,7 @@ def test_later_callers_join_and_all_get_the_result() -> None:
 
 
 def test_result_without_a_waiting_caller_expires() -> None:
-    clock, slow = Clock(), _Slow()
+    clock, slow = Clock(), _SlowDiagnosis()
     runner = DiagnosisRunner(clock)
     _wait(runner.start_or_join("s-1-VM", slow.start), clock, 1.0)
     clock.advance(1.0)
@@ -82,7 +82,7 @@ def test_result_without_a_waiting_caller_expires() -> None:
 
 
 def test_result_that_a_later_call_received_is_not_returned_again() -> None:
-    clock, slow = Clock(), _Slow()
+    clock, slow = Clock(), _SlowDiagnosis()
     runner = DiagnosisRunner(clock)
     _wait(runner.start_or_join("s-1-VM", slow.start), clock, 6.0)
     clock.advance(6.0)
@@ -105,5 +105,5 @@ def test_failed_run_ends_with_the_error_noted() -> None:
     assert failed.finding is not None
     assert failed.finding.status is None
     assert "no such thing" in failed.finding.observations[-1].said
-    other = runner.start_or_join("s-1-VM", _Slow().start)
+    other = runner.start_or_join("s-1-VM", _SlowDiagnosis().start)
     assert other is not failed

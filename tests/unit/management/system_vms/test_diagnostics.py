@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shelf of zips: addresses that cannot be guessed or bent, and an end to what lies there."""
+"""Stored diagnostics: random addresses, no path traversal, and expiry."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def zipped(name: str = "fileinfo.txt") -> bytes:
 
 @pytest.fixture
 def diagnostics(tmp_path: Path) -> Diagnostics:
-    return Diagnostics(None, None, tmp_path / "shelf")  # type: ignore[arg-type]  # asks no row here
+    return Diagnostics(None, None, tmp_path / "diagnostics")  # type: ignore[arg-type]  # no test reads a row
 
 
 def test_each_zip_has_its_own_address(diagnostics: Diagnostics) -> None:
@@ -57,7 +57,7 @@ def test_unknown_address_finds_no_zip(
 def test_invalid_zip_is_rejected(diagnostics: Diagnostics, tmp_path: Path, data: bytes) -> None:
     with pytest.raises(HypervisorError, match="sent an invalid zip"):
         diagnostics._keep("s-1-VM", data)
-    assert not (tmp_path / "shelf").exists()
+    assert not (tmp_path / "diagnostics").exists()
 
 
 def test_old_zips_are_deleted(diagnostics: Diagnostics) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Provoked failures, each with its exact reason and hint: probes through guest agents."""
+"""Each known failure that a guest agent reports gets its exact reason and hint."""
 
 from __future__ import annotations
 

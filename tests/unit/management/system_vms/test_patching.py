@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon's half of a patch: when it says `keep`, when it does not, and what it does about silence."""
+"""The daemon's side of a patch: when it keeps, undoes or recovers one."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from systemvm.wire.agent import Hello
 from systemvm.wire.role import Role
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHostKeyOfTheGuest"
-TRIAL, MANAGED_ROLES, UNDONE = (
+TRIAL, KEPT, UNDONE = (
     {"step": "trial"},
     {"step": "kept"},
-    {"step": "undone", "error": "it said undo"},
+    {"step": "undone", "error": "undo was requested"},
 )
-SILENCE = {"error": "ssh ended: killed", "hint": "look"}
+SSH_FAILED = {"error": "ssh ended: killed", "hint": "look"}
 
 
 class Guest:
-    """The other end of ssh: answers as it was told to."""
+    """The guest's end of ssh, with prepared answers."""
 
     def __init__(self, answers: list[dict[str, Any]]) -> None:
         self.answers = answers
@@ -53,8 +53,8 @@ class Guest:
         return self.answers.pop(0)
 
 
-class Peer:
-    """A connection that is only there."""
+class FakePeer:
+    """A connection without calls."""
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def version() -> str:
 
 def up(world: Any, version: str) -> None:
     agent = world.directory.agent("s-1-VM")
-    agent.peer = Peer()
+    agent.peer = FakePeer()
     agent.hello = Hello(1, "s-1-VM", "ssvm", version, "0.1.0", "", "boot", 0.0)
     world.directory.set_status(agent, AgentStatus(AgentState.UP))
 
@@ -85,11 +85,11 @@ async def begun(
 async def test_patch_is_kept_when_the_agent_comes_up(
     world: Any, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
-    guest = Guest([TRIAL, MANAGED_ROLES])
+    guest = Guest([TRIAL, KEPT])
     patched = await begun(world, monkeypatch, guest)
     await settled(world.database)
     assert guest.sent
-    up(world, "0.0.1")  # the old one's last word is not the new one's first
+    up(world, "0.0.1")  # the old agent reconnects before it ends
     await settled(world.database)
     assert len(guest.sent) == 1
     up_again = evolve(world.directory.agent("s-1-VM").hello, agent_version=version)
@@ -120,7 +120,7 @@ async def test_patch_is_rolled_back_when_the_agent_does_not_come_up(
 
 @pytest_twisted.ensureDeferred
 async def test_interrupted_patch_is_recovered(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    guest = Guest([SILENCE, SILENCE])
+    guest = Guest([SSH_FAILED, SSH_FAILED])
     patched = await begun(world, monkeypatch, guest)
     with pytest.raises(HypervisorError, match="patch was interrupted: ssh ended: killed"):
         await patched
@@ -131,7 +131,7 @@ async def test_interrupted_patch_is_recovered(world: Any, monkeypatch: pytest.Mo
 async def test_current_agent_is_patched_only_when_forced(
     world: Any, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
-    guest = Guest([TRIAL, MANAGED_ROLES])
+    guest = Guest([TRIAL, KEPT])
     assert not (await (await begun(world, monkeypatch, guest, agent_version=version))).changed
     assert guest.commands == []
     up(world, version)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What agents are given before they are Up, and again while they stay up."""
+"""Stores and certificates are set up before an agent is Up, and checked while it is."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from systemvm.wire.storage import Store, StoreStats
 
 
 class FakePeer:
-    """Answers what an agent would."""
+    """An agent's connection with prepared answers."""
 
     def __init__(self, name: str) -> None:
         self.caller = Caller(name, "ssvm")
@@ -88,7 +88,7 @@ async def test_unresponsive_store_is_shown_beside_up(world: Any, preparations: A
     await preparations.measure_stores(agent)
     assert agent.is_up
     assert (agent.status.reason, agent.status.hint) == (f"has no store: {hangs}", "restart it")
-    # one that only had to be mounted again is no news
+    # a store that a second mount repairs is not reported
     peer.answers["storage.setup"] = StoreStats(1000, 20)
     await preparations.measure_stores(agent)
     assert agent.is_up
@@ -165,7 +165,7 @@ async def test_busy_guest_is_reported_instead_of_its_nfs_server(
     with pytest.raises(NotReadyError, match=r"is busy: load 9.0, 5 times slower") as busy_status:
         await preparations.mount_stores(agent)
     assert "NFS" not in busy_status.value.status.reason + busy_status.value.status.hint
-    # what the guest measured itself is believed, however busy it is
+    # the guest's own measurement takes precedence over its load
     hangs = "NFS server 10.12.0.2 takes connections and does not answer"
     peer.answers["storage.setup"] = RpcError.refused("store_hangs", hangs, "restart it")
     with pytest.raises(NotReadyError, match=f"has no store: {hangs}"):

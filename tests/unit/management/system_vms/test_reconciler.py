@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One SSVM and one CPVM, whatever happens to them."""
+"""Each zone keeps one SSVM and one CPVM through failures, restarts and new images."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def test_only_agents_of_existing_vms_are_admitted(world: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_agent_is_admitted_only_while_its_machine_runs(world: Any) -> None:
-    agent = Caller("S-1-vm", "ssvm")  # names know no case
+    agent = Caller("S-1-vm", "ssvm")  # names are compared without case
     launch, end = world.hypervisor.start, world.hypervisor.stop
     admitted: list[InstanceState] = []
 
@@ -78,7 +78,7 @@ async def test_agent_is_admitted_only_while_its_machine_runs(world: Any) -> None
         return status
 
     async def stop(name: str, **how: Any) -> None:
-        world.directory.admit(agent)  # it may dial until its last moment
+        world.directory.admit(agent)  # it can connect until it ends
         admitted.append((await vm_of(world, "s-1-VM")).state)
         await end(name, **how)
 
@@ -108,7 +108,7 @@ async def test_reset_in_the_guest_restarts_it_with_fresh_credentials(world: Any)
     before = world.hypervisor.specs["s-1-VM"]
     world.directory.agent("s-1-VM").hello = object()  # it had come up
     world.reconciler.start()
-    world.clock.advance(0)  # its first scan, whose timer is not the one that is waited for
+    world.clock.advance(0)  # the first scan, whose timer is not the awaited one
     world.hypervisor.end("s-1-VM", ExitReason.GUEST_RESET)
     await settled(world.database)
     assert any(call.getTime() < 2 for call in world.clock.getDelayedCalls())
@@ -139,10 +139,10 @@ async def test_failed_start_has_a_reason_and_a_growing_backoff(world: Any) -> No
     assert ssvm.hint == "stop a machine"
     world.hypervisor.failing = None
     await world.reconciler.scan()
-    assert world.hypervisor.started == []  # not before five seconds
+    assert world.hypervisor.started == []  # the backoff is 5 s
     world.clock.advance(5.1)
     await world.reconciler.scan()
-    assert [spec.name for spec in world.hypervisor.started] == ["s-1-VM", "v-2-VM"]  # the same numbers
+    assert [spec.name for spec in world.hypervisor.started] == ["s-1-VM", "v-2-VM"]  # with the same names
 
 
 @pytest_twisted.ensureDeferred
@@ -255,7 +255,7 @@ async def test_newer_image_gives_a_new_disk_at_the_next_start(world: Any) -> Non
 @pytest_twisted.ensureDeferred
 async def test_restarted_daemon_adopts_running_and_starts_other_system_vms(world: Any) -> None:
     await world.reconciler.scan()
-    del world.hypervisor.specs["v-2-VM"]  # it died while no daemon looked
+    del world.hypervisor.specs["v-2-VM"]  # it ended while the daemon was down
     again = world.restarted()
     await again.reconciler.adopt(await again.hypervisor.adopt())
     ssvm, cpvm = await vm_of(again, "s-1-VM"), await vm_of(again, "v-2-VM")
@@ -272,7 +272,7 @@ async def test_restarted_daemon_adopts_running_and_starts_other_system_vms(world
 @pytest_twisted.ensureDeferred
 async def test_system_vm_without_an_agent_is_restarted(world: Any) -> None:
     await world.reconciler.scan()
-    await world.reconciler.scan()  # from here on it is watched
+    await world.reconciler.scan()  # starts the deadline
     world.clock.advance(world.configuration.management.supervision.agent_deadline_s + 1)
     await world.reconciler.scan()
     assert sorted(world.hypervisor.stopped) == [("s-1-VM", True), ("v-2-VM", True)]
@@ -318,13 +318,13 @@ async def test_stop_waits_for_the_start_in_progress(world: Any) -> None:
     assert not stopping.called
     gate.callback(None)
     await stopping
-    assert list(world.hypervisor.specs) == ["s-1-VM"]  # and no other was begun
+    assert list(world.hypervisor.specs) == ["s-1-VM"]  # no second start
     assert (await vm_of(world, "s-1-VM")).state is InstanceState.RUNNING
     assert not world.clock.getDelayedCalls()
 
 
-class SlowGoodbye:
-    """A connection whose other end is gone: it is closed at once, and is lost much later."""
+class HalfOpenConnection:
+    """A connection whose peer is gone: its loss is reported long after it was closed."""
 
     caller = Caller("s-1-VM", "ssvm")
 
@@ -336,11 +336,11 @@ class SlowGoodbye:
 
 
 @pytest_twisted.ensureDeferred
-async def test_late_end_of_an_old_connection_is_no_alert(world: Any) -> None:
+async def test_late_end_of_an_old_connection_raises_no_alert(world: Any) -> None:
     await world.reconciler.scan()
-    agent, connection = world.directory.agent("s-1-VM"), SlowGoodbye()
+    agent, connection = world.directory.agent("s-1-VM"), HalfOpenConnection()
     agent.peer = connection
-    agent.hello = object()  # it had come up: its next start waits for nothing
+    agent.hello = object()  # it had been Up, so its next start has no backoff
     world.hypervisor.end("s-1-VM", ExitReason.KILLED)
     await settled(world.database)
     assert connection.closed_for

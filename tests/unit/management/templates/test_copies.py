@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Copies on primary storage: kept for machines that there are, removed once nobody needs them."""
+"""Copies of templates on primary storage are kept while a machine uses them, then removed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def copy_of(cloud: SmallCloud, template: Template) -> Path:
 
 
 def refs(cloud: SmallCloud, template: Template) -> list[Any]:
-    """Rows that say there is a copy."""
+    """Return the rows of existing copies."""
     table = schema.template_spool_refs.c
     return cloud.database.run_now(
         templates.spool_refs.all, table.template_id == template.id, table.removed.is_(None)
@@ -75,7 +75,7 @@ async def test_a_copy_outlives_its_template_until_its_last_machine(
     await copies.remove_unused()
     assert not copy_of(cloud, template).exists()
     assert refs(cloud, template) == []
-    await copies.remove_unused()  # and there is nothing left to do
+    await copies.remove_unused()  # nothing is left to remove
 
 
 @pytest_twisted.ensureDeferred
@@ -107,7 +107,7 @@ async def test_copy_of_a_deleted_iso_is_removed_like_a_templates(
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_iso_in_a_machines_drive_stays_whatever_its_row_says(
+async def test_iso_in_a_machines_drive_keeps_its_copy_after_removal(
     cloud: SmallCloud, copies: TemplateCopies
 ) -> None:
     iso, _ = cloud.add_template(format=ImageFormat.ISO)
@@ -118,9 +118,7 @@ async def test_an_iso_in_a_machines_drive_stays_whatever_its_row_says(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_start_that_is_copying_meanwhile_finds_its_copy(
-    cloud: SmallCloud, copies: TemplateCopies
-) -> None:
+async def test_copy_made_by_a_concurrent_start_is_kept(cloud: SmallCloud, copies: TemplateCopies) -> None:
     template, _ = cloud.add_template()
     vm = await rows_made(cloud, template)
     gate: Deferred[None] = Deferred()

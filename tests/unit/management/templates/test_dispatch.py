@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Downloads and deletions at SSVMs, through losses, restarts and refusals."""
+"""Downloads are assigned to SSVMs, retried and continued after losses and restarts."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ def wire(status: DownloadStatus) -> dict[str, Any]:
     return found
 
 
-async def say(cloud: SmallCloud, method: str, status: DownloadStatus, by: Any = None) -> Any:
+async def report(cloud: SmallCloud, method: str, status: DownloadStatus, by: Any = None) -> Any:
     return await cloud.from_agent(by or cloud.ssvm, method, wire(status))
 
 
-# --- sending
+# --- assigning
 
 
 @pytest_twisted.ensureDeferred
@@ -97,7 +97,7 @@ async def test_registered_template_is_assigned_at_once(cloud: SmallCloud) -> Non
     )
     assert request.account_id == cloud.admin.account.id
     assert request.source_ca_pem
-    assert request.denied_networks == ["203.0.113.1/32"], "fetch keeps away from the cloud's own addresses"
+    assert request.denied_networks == ["203.0.113.1/32"], "fetch cannot reach the cloud's own addresses"
     assert request.request_id == "request-1", "one id from the API to the worker's log"
     assert (await status_of(cloud))["status"] == "0% Downloaded"
 
@@ -122,14 +122,14 @@ async def test_silent_ssvm_is_called_again_with_the_same_job(cloud: SmallCloud, 
     cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = started
     await cloud.dispatch.reconcile()
     cloud.clock.advance(STATUS_VALID_S - 1)
-    await say(cloud, storage.TEMPLATE_PROGRESS, DownloadStatus(ref.job_id, PROGRESS, 1, 1000))
+    await report(cloud, storage.TEMPLATE_PROGRESS, DownloadStatus(ref.job_id, PROGRESS, 1, 1000))
     cloud.clock.advance(STATUS_VALID_S - 1)
     await cloud.dispatch.reconcile()
-    assert len(cloud.ssvm_peer.params_of(storage.TEMPLATE_DOWNLOAD)) == 1, "it has just said how it is"
+    assert len(cloud.ssvm_peer.params_of(storage.TEMPLATE_DOWNLOAD)) == 1, "its last report is still valid"
     cloud.clock.advance(1)
     await cloud.dispatch.reconcile()
-    asked = cloud.ssvm_peer.params_of(storage.TEMPLATE_DOWNLOAD)
-    assert [request.job_id for request in asked] == [ref.job_id, ref.job_id]
+    requests = cloud.ssvm_peer.params_of(storage.TEMPLATE_DOWNLOAD)
+    assert [request.job_id for request in requests] == [ref.job_id, ref.job_id]
 
 
 @pytest_twisted.ensureDeferred
@@ -151,14 +151,14 @@ async def test_steps_by_a_clock_that_is_behind_follow_the_assignment(
 
 
 @pytest_twisted.ensureDeferred
-async def test_lost_end_is_found_by_a_later_call(cloud: SmallCloud, ref: StoreRef) -> None:
+async def test_lost_final_report_is_recovered_by_a_later_call(cloud: SmallCloud, ref: StoreRef) -> None:
     cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = lambda request: DownloadStatus(
         request.job_id, DONE, install_path="template/tmpl/2/1/x.qcow2", virtual_size_bytes=7
     )
     await cloud.dispatch.reconcile()
     assert now_of(cloud, ref).is_ready
     await cloud.dispatch.reconcile()
-    assert len(cloud.ssvm_peer.params_of(storage.TEMPLATE_DOWNLOAD)) == 1, "what has ended is not asked for"
+    assert len(cloud.ssvm_peer.params_of(storage.TEMPLATE_DOWNLOAD)) == 1, "an ended download is not repeated"
 
 
 @pytest_twisted.ensureDeferred
@@ -236,7 +236,7 @@ async def test_failed_call_does_not_delay_others(cloud: SmallCloud) -> None:
     assert [ref.state for ref in states] == [WAITING, PROGRESS]
 
 
-# --- what SSVMs say
+# --- reports of SSVMs
 
 
 async def begin(cloud: SmallCloud) -> None:
@@ -249,7 +249,7 @@ async def test_the_texts_are_cloudstacks_from_first_byte_to_ready(cloud: SmallCl
     await begin(cloud)
     texts = []
     for received in (0, 424, 999, 1000):
-        await say(cloud, storage.TEMPLATE_PROGRESS, DownloadStatus(ref.job_id, PROGRESS, received, 1000))
+        await report(cloud, storage.TEMPLATE_PROGRESS, DownloadStatus(ref.job_id, PROGRESS, received, 1000))
         texts.append((await status_of(cloud))["status"])
     end = DownloadStatus(
         ref.job_id,
@@ -261,7 +261,7 @@ async def test_the_texts_are_cloudstacks_from_first_byte_to_ready(cloud: SmallCl
         virtual_size_bytes=5000,
         checksum="{SHA-1}ab",
     )
-    assert await say(cloud, storage.TEMPLATE_FINISHED, end) == Acknowledgement()
+    assert await report(cloud, storage.TEMPLATE_FINISHED, end) == Acknowledgement()
     row = await status_of(cloud)
     assert [*texts, row["status"]] == [
         "0% Downloaded",
@@ -285,16 +285,16 @@ async def test_the_texts_are_cloudstacks_from_first_byte_to_ready(cloud: SmallCl
 async def test_a_failed_download_is_retried_under_a_new_job(cloud: SmallCloud, ref: StoreRef) -> None:
     await begin(cloud)
     lost = DownloadError("truncated", "the connection ended after 5 bytes", "retry the template")
-    await say(cloud, storage.TEMPLATE_FINISHED, DownloadStatus(ref.job_id, FAILED, 5, 10, error=lost))
+    await report(cloud, storage.TEMPLATE_FINISHED, DownloadStatus(ref.job_id, FAILED, 5, 10, error=lost))
     template = cloud.database.run_now(templates.by_id, ref.template_id)
     [row] = (await cloud.call("retryTemplate", id=template.uuid))["template"]
     assert (row["id"], row["isready"]) == (template.uuid, False)
     renewed = now_of(cloud, ref)
-    assert renewed.job_id != ref.job_id, "the SSVM remembers the end of the old one"
+    assert renewed.job_id != ref.job_id, "the SSVM answers for the old job with its end"
     assert (renewed.error_code, renewed.error_text, renewed.received_bytes) == (None, None, 0)
     await cloud.dispatch.reconcile()
     assert cloud.ssvm_peer.params_of(storage.TEMPLATE_DOWNLOAD)[-1].job_id == renewed.job_id
-    await say(cloud, storage.TEMPLATE_FINISHED, DownloadStatus(renewed.job_id, DONE, 10, 10))
+    await report(cloud, storage.TEMPLATE_FINISHED, DownloadStatus(renewed.job_id, DONE, 10, 10))
     assert (await status_of(cloud))["isready"] is True
     types = [event.type for event in cloud.database.run_now(events.newest, 10)]
     assert "TEMPLATE.DOWNLOAD.RETRY" in types
@@ -313,8 +313,8 @@ async def test_only_own_failed_downloads_are_retried(cloud: SmallCloud, ref: Sto
 
 
 @pytest_twisted.ensureDeferred
-async def test_impossible_checksum_ends_the_template_at_once(cloud: SmallCloud) -> None:
-    """CloudStack registers it, and its clients wait for a failed download; no SSVM is needed to know."""
+async def test_invalid_checksum_fails_the_template_at_once(cloud: SmallCloud) -> None:
+    """CloudStack registers it too, and clients wait for the download to fail."""
     ssvm = cloud.agents.connect("s-1-VM", Role.SSVM)
     await cloud.call(
         "registerTemplate", name="tiny", url="http://images.example.test/tiny.qcow2", format="QCOW2",
@@ -335,17 +335,17 @@ async def test_impossible_checksum_ends_the_template_at_once(cloud: SmallCloud) 
 async def test_isos_have_their_own_status_texts(cloud: SmallCloud) -> None:
     _, ref = cloud.add_template(state=WAITING, format=ImageFormat.ISO, name="boot")
     await begin(cloud)
-    await say(cloud, storage.TEMPLATE_PROGRESS, DownloadStatus(ref.job_id, PROGRESS, 10, 10))
+    await report(cloud, storage.TEMPLATE_PROGRESS, DownloadStatus(ref.job_id, PROGRESS, 10, 10))
     assert (await status_of(cloud, "listIsos"))["status"] == "Installing ISO"
-    await say(cloud, storage.TEMPLATE_FINISHED, DownloadStatus(ref.job_id, DONE, 10, 10))
+    await report(cloud, storage.TEMPLATE_FINISHED, DownloadStatus(ref.job_id, DONE, 10, 10))
     assert (await status_of(cloud, "listIsos"))["status"] == "Successfully Installed"
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_failure_is_the_status_and_its_hint(cloud: SmallCloud, ref: StoreRef) -> None:
+async def test_failure_becomes_the_status_with_a_hint(cloud: SmallCloud, ref: StoreRef) -> None:
     await begin(cloud)
     why = DownloadError("checksum_mismatch", "checksum didn't match", "register it again")
-    await say(cloud, storage.TEMPLATE_FINISHED, DownloadStatus(ref.job_id, FAILED, error=why))
+    await report(cloud, storage.TEMPLATE_FINISHED, DownloadStatus(ref.job_id, FAILED, error=why))
     row = await status_of(cloud)
     assert (row["status"], row["hint"], row["isready"]) == (
         "checksum didn't match",
@@ -357,14 +357,14 @@ async def test_a_failure_is_the_status_and_its_hint(cloud: SmallCloud, ref: Stor
 
 
 @pytest_twisted.ensureDeferred
-async def test_end_is_final_and_can_be_repeated(cloud: SmallCloud, ref: StoreRef) -> None:
+async def test_final_report_can_be_repeated_and_is_not_overwritten(cloud: SmallCloud, ref: StoreRef) -> None:
     await begin(cloud)
     end = DownloadStatus(ref.job_id, DONE, 10, 10)
     for _ in range(2):
-        assert await say(cloud, storage.TEMPLATE_FINISHED, end) == Acknowledgement()
+        assert await report(cloud, storage.TEMPLATE_FINISHED, end) == Acknowledgement()
     late = DownloadStatus(ref.job_id, PROGRESS, 5, 10)
-    await say(cloud, storage.TEMPLATE_PROGRESS, late)
-    await say(
+    await report(cloud, storage.TEMPLATE_PROGRESS, late)
+    await report(
         cloud,
         storage.TEMPLATE_FINISHED,
         DownloadStatus(ref.job_id, FAILED, error=DownloadError("x", "late failure")),
@@ -381,7 +381,7 @@ async def test_ssvm_reports_only_its_own_jobs(cloud: SmallCloud, ref: StoreRef) 
     end = DownloadStatus(ref.job_id, DONE, 10, 10)
     for method in (storage.TEMPLATE_FINISHED, storage.TEMPLATE_PROGRESS):
         with pytest.raises(RpcError) as refused:
-            await say(cloud, method, end, by=other)
+            await report(cloud, method, end, by=other)
         assert refused.value.code == FORBIDDEN
     assert now_of(cloud, ref).state is PROGRESS
 
@@ -389,26 +389,25 @@ async def test_ssvm_reports_only_its_own_jobs(cloud: SmallCloud, ref: StoreRef) 
 @pytest_twisted.ensureDeferred
 async def test_cpvm_cannot_report_downloads(cloud: SmallCloud, ref: StoreRef) -> None:
     with pytest.raises(RpcError) as refused:
-        await say(cloud, storage.TEMPLATE_FINISHED, DownloadStatus(ref.job_id, DONE), by=cloud.cpvm)
+        await report(cloud, storage.TEMPLATE_FINISHED, DownloadStatus(ref.job_id, DONE), by=cloud.cpvm)
     assert refused.value.code == FORBIDDEN
 
 
 @pytest_twisted.ensureDeferred
-async def test_progress_cannot_end_a_download_and_an_end_must_be_one(
-    cloud: SmallCloud, ref: StoreRef
-) -> None:
+async def test_only_a_final_report_ends_a_download(cloud: SmallCloud, ref: StoreRef) -> None:
     await begin(cloud)
-    await say(cloud, storage.TEMPLATE_PROGRESS, DownloadStatus(ref.job_id, DONE, 10, 10))
+    await report(cloud, storage.TEMPLATE_PROGRESS, DownloadStatus(ref.job_id, DONE, 10, 10))
     assert now_of(cloud, ref).state is PROGRESS
     with pytest.raises(RpcError) as refused:
-        await say(cloud, storage.TEMPLATE_FINISHED, DownloadStatus(ref.job_id, PROGRESS, 10, 10))
+        await report(cloud, storage.TEMPLATE_FINISHED, DownloadStatus(ref.job_id, PROGRESS, 10, 10))
     assert refused.value.reason == "not_ended"
 
 
 @pytest_twisted.ensureDeferred
 async def test_unknown_job_is_acknowledged(cloud: SmallCloud) -> None:
     assert (
-        await say(cloud, storage.TEMPLATE_FINISHED, DownloadStatus("no-such-job", DONE)) == Acknowledgement()
+        await report(cloud, storage.TEMPLATE_FINISHED, DownloadStatus("no-such-job", DONE))
+        == Acknowledgement()
     )
 
 
@@ -455,22 +454,22 @@ async def test_deleting_during_a_download_aborts_it(cloud: SmallCloud) -> None:
     await cloud.job("deleteTemplate", id=template.uuid)
     assert [order.job_id for order in cloud.ssvm_peer.params_of(storage.TEMPLATE_ABORT)] == [ref.job_id]
     cloud.ssvm_peer.calls.clear()
-    await say(cloud, storage.TEMPLATE_FINISHED, DownloadStatus(ref.job_id, DONE, 1, 1))
+    await report(cloud, storage.TEMPLATE_FINISHED, DownloadStatus(ref.job_id, DONE, 1, 1))
     await cloud.dispatch.reconcile()
-    asked = {method for method, _ in cloud.ssvm_peer.calls}
-    assert asked <= {storage.STORAGE_STATS}, "it is neither downloaded nor deleted again"
+    methods = {method for method, _ in cloud.ssvm_peer.calls}
+    assert methods <= {storage.STORAGE_STATS}, "it is neither downloaded nor deleted again"
 
 
 @pytest_twisted.ensureDeferred
 async def test_deletion_waits_for_the_call_about_its_download(cloud: SmallCloud) -> None:
     template, _ = cloud.add_template(state=WAITING)
-    asked: Deferred[DownloadRequest] = Deferred()
+    entered: Deferred[DownloadRequest] = Deferred()
     release: Deferred[None] = Deferred()
 
     class SlowPeer(FakePeer):
         async def call(self, method: str, params: Any = None, **more: Any) -> Any:
-            if method == storage.TEMPLATE_DOWNLOAD and not asked.called:
-                asked.callback(params)
+            if method == storage.TEMPLATE_DOWNLOAD and not entered.called:
+                entered.callback(params)
                 await release
             return await super().call(method, params, **more)
 
@@ -482,10 +481,10 @@ async def test_deletion_waits_for_the_call_about_its_download(cloud: SmallCloud)
     }
     cloud.agents.peers["s-1-VM"] = (Role.SSVM, peer)
     scan = Deferred.fromCoroutine(cloud.dispatch.reconcile())
-    await asked
+    await entered
     other = Deferred.fromCoroutine(cloud.dispatch.reconcile())
     await other
-    assert peer.calls == [], "another pass does not talk about it too"
+    assert peer.calls == [], "another pass makes no second call"
     job = await cloud.call("deleteTemplate", id=template.uuid)
     release.callback(None)
     await scan

@@ -49,7 +49,7 @@ def ended(request: DownloadRequest) -> DownloadStatus:
 
 
 class HangingPeer(FakePeer):
-    """An agent that answers when the test says so; it counts how many calls wait, and the most that did."""
+    """An agent that answers on `release`; `most` is the highest number of waiting calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class HangingPeer(FakePeer):
 
 @contextmanager
 def counted(cloud: SmallCloud) -> Iterator[list[str]]:
-    """Every statement that is executed, without transactions' own."""
+    """Collect the statements that are executed."""
     statements: list[str] = []
 
     def note(_conn: Any, _cursor: Any, statement: str, *_more: Any) -> None:
@@ -91,7 +91,7 @@ def sql_of(statements: list[str]) -> list[str]:
 
 
 def add_ready(cloud: SmallCloud, count: int) -> None:
-    """Templates that are Ready, by the thousand."""
+    """Add many Ready templates in one transaction."""
 
     def fill(connection: sa.Connection) -> None:
         first = (connection.execute(sa.select(sa.func.max(schema.templates.c.id))).scalar() or 0) + 1
@@ -159,7 +159,7 @@ async def test_an_idle_pass_costs_the_same_whatever_is_ready(cloud: SmallCloud) 
 
 @pytest_twisted.ensureDeferred
 async def test_an_idle_pass_reads_no_ready_row(cloud: SmallCloud) -> None:
-    """The queries go by index: SQLite names what it would walk through."""
+    """SQLite's query plan names each table that is read without an index."""
     add_ready(cloud, 300)
     with counted(cloud) as statements:
         await cloud.dispatch.reconcile()
@@ -276,19 +276,19 @@ async def test_busy_or_late_ssvm_has_a_growing_backoff(
 ) -> None:
     cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = lambda _: error
     register(cloud, cloud.admin.account.id, 1)
-    asked_at_s: list[float] = []
+    called_at_s: list[float] = []
     for _ in range(700):
         before = len(cloud.ssvm_peer.calls)
         await cloud.dispatch.reconcile()
         if len(cloud.ssvm_peer.calls) > before:
-            asked_at_s.append(cloud.clock.seconds())
+            called_at_s.append(cloud.clock.seconds())
         cloud.clock.advance(1)
-    gaps_s = [after - before for before, after in itertools.pairwise(asked_at_s)]
+    gaps_s = [after - before for before, after in itertools.pairwise(called_at_s)]
     assert 5 <= gaps_s[0] <= 10
-    assert max(gaps_s) > 55, "it backs off"
+    assert max(gaps_s) > 55, "the backoff grows"
     assert max(gaps_s) <= RETRY_LAST_S
     [ref] = refs_of(cloud)
-    assert (ref.state, ref.error_code) == (WAITING, code.value), "late is no failure"
+    assert (ref.state, ref.error_code) == (WAITING, code.value), "a late answer is not a failure"
     assert ref.error_hint
     cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = started
     cloud.clock.advance(RETRY_LAST_S)
@@ -345,7 +345,7 @@ async def test_a_store_that_one_ssvm_cannot_mount_is_offered_to_another(cloud: S
 # --- a store that hangs
 
 
-async def say_how_it_is(cloud: SmallCloud, ref: templates.StoreRef, *, waits_for_store: bool) -> None:
+async def report_progress(cloud: SmallCloud, ref: templates.StoreRef, *, waits_for_store: bool) -> None:
     status = {"job_id": ref.job_id, "state": PROGRESS.value, "waits_for_store": waits_for_store}
     await cloud.from_agent(cloud.ssvm, storage.TEMPLATE_PROGRESS, status)
 
@@ -360,14 +360,14 @@ async def test_downloads_that_wait_for_a_store_release_their_slots(
     hung = refs_of(cloud)
     register(cloud, cloud.admin.account.id, 2, another_store(cloud))
     await cloud.dispatch.reconcile()
-    assert [ref.state for ref in refs_of(cloud)[-2:]] == [WAITING] * 2, "all places are taken"
+    assert [ref.state for ref in refs_of(cloud)[-2:]] == [WAITING] * 2, "all slots are in use"
     for ref in hung:
-        await say_how_it_is(cloud, ref, waits_for_store=True)
+        await report_progress(cloud, ref, waits_for_store=True)
     await cloud.dispatch.reconcile()
     assert [ref.state for ref in refs_of(cloud)[-2:]] == [PROGRESS] * 2
     assert {ref.error_code for ref in refs_of(cloud)[:-2]} == {WaitReason.STORE_HANGS.value}
     for ref in hung:
-        await say_how_it_is(cloud, ref, waits_for_store=False)
+        await report_progress(cloud, ref, waits_for_store=False)
     assert {(ref.error_code, ref.error_hint) for ref in refs_of(cloud)} == {(None, None)}
 
 
@@ -395,7 +395,7 @@ async def test_no_account_gets_all_slots(cloud: SmallCloud) -> None:
     await cloud.dispatch.reconcile()
     given = owners_of_given(cloud)
     assert len(given) == MAX_ACTIVE_DOWNLOADS
-    assert given.count(few) == 2, "who came last with little is not behind 500 of another's"
+    assert given.count(few) == 2, "two downloads do not wait for 500 of another account"
 
 
 @pytest_twisted.ensureDeferred

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Registrations: checksums, URLs, formats, names."""
+"""Registrations: checksums, URLs, formats and names."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ URL = "https://images.example.test/tiny.qcow2"
         ("  ", None, None),
     ],
 )
-def test_impossible_checksum_is_stored_with_its_error(
+def test_invalid_checksum_is_stored_with_its_error(
     text: str | None, stored: str | None, error: str | None
 ) -> None:
-    """CloudStack accepts it, too: its clients wait for the download to fail."""
+    """CloudStack accepts it too, and its clients wait for the download to fail."""
     made = Registration.of(name="tiny", url=URL, format_name="QCOW2", checksum_text=text)
     assert made.checksum == stored
     assert (made.checksum_error is None) == (error is None)
@@ -52,7 +52,7 @@ def test_valid_url_is_accepted(url: str, image_format: ImageFormat) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "says"),
+    ("url", "message"),
     [
         ("ftp://host/a.qcow2", "unsupported scheme"),
         ("file:///etc/passwd", "unsupported scheme"),
@@ -70,15 +70,15 @@ def test_valid_url_is_accepted(url: str, image_format: ImageFormat) -> None:
         ("http://host/a.raw", "QCOW2 given, .*raw is RAW"),
         ("http://host/a.vmdk", "vmdk are not supported"),
         ("http://host/" + "a" * 2048, "too long: 2060 characters, the maximum is 2048"),
-        # what the SSVM rejects is not registered
+        # rejected by the SSVM too
         ("http://host:22/a.qcow2", "port that is not allowed: 22"),
         ("http://localhost/a.qcow2", "is loopback"),
         ("http://127.1/a.qcow2", "unusual form"),
         ("http://host%2e/a.qcow2", "percent sign"),
     ],
 )
-def test_invalid_url_is_rejected(url: str, says: str) -> None:
-    with pytest.raises(RegistrationError, match=says) as refused:
+def test_invalid_url_is_rejected(url: str, message: str) -> None:
+    with pytest.raises(RegistrationError, match=message) as refused:
         Registration.of(name="tiny", url=url, format_name="QCOW2")
     assert refused.value.parameter == "url"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The query and user part of a source's URL are for its owner and administrators, wherever it is shown."""
+"""Only its owner and administrators see the query and the user part of a source's URL."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_others_see_a_public_templates_url_without_its_signature(
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_same_holds_for_isos(cloud: SmallCloud) -> None:
+async def test_others_see_a_public_isos_url_without_its_signature(cloud: SmallCloud) -> None:
     cloud.add_template(owner=cloud.user, public=True, url=URL, format=ImageFormat.ISO)
     assert await urls(cloud, stranger(cloud), "Iso", isofilter="community") == [SHOWN]
     assert await urls(cloud, cloud.user, "Iso", isofilter="community") == [URL]
@@ -73,21 +73,21 @@ async def test_status_and_events_do_not_quote_a_source_answer(cloud: SmallCloud)
     listed = await cloud.call("listTemplates", stranger(cloud), templatefilter="community", id=template.uuid)
     assert CANARY not in str(listed)
     assert SHOWN in listed["template"][0]["status"]
-    told = await cloud.call("listEvents", cloud.admin, resourceid=template.uuid)
-    assert SHOWN in str(told)
-    assert CANARY not in str(told)
+    listed_events = await cloud.call("listEvents", cloud.admin, resourceid=template.uuid)
+    assert SHOWN in str(listed_events)
+    assert CANARY not in str(listed_events)
 
 
 def test_an_event_holds_no_query(cloud: SmallCloud) -> None:
-    cloud.database.run_now(events.record, "TEST", f"asks {URL}, then https://u:{CANARY}@h.test/x")
+    cloud.database.run_now(events.record, "TEST", f"reads {URL}, then https://u:{CANARY}@h.test/x")
     [event] = cloud.database.run_now(events.newest, 1)
-    assert event.description == f"asks {SHOWN} then https://[redacted]@h.test/x"
+    assert event.description == f"reads {SHOWN} then https://[redacted]@h.test/x"
 
 
 def test_no_log_holds_a_query_in_its_text_or_fields() -> None:
     stream = io.StringIO()
     log = Logger(namespace="n", observer=TextObserver("t", stream))
-    log.error("asks {url}: {error}", url=URL, error=ValueError(URL))
+    log.error("reading {url}: {error}", url=URL, error=ValueError(URL))
     assert CANARY not in stream.getvalue()
     assert "images.example.test/a/tiny.qcow2" in stream.getvalue()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Destroyed machines: recoverable for expunge.delay, expunged afterwards, whatever happens to the daemon."""
+"""Destroyed machines can be recovered for expunge.delay and are expunged after it, also after restarts."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def reaper(cloud: SmallCloud, clock: Clock | None = None, *, host_id: int | None
 
 
 def use_rules(cloud: SmallCloud, rules: ExpungeConfig) -> None:
-    """Serve the commands about machines under another configuration."""
+    """Replace the commands about machines by those of another configuration."""
     others = VirtualMachineCommands(
         cloud.database,
         cloud.machines,
@@ -102,7 +102,7 @@ async def test_a_destroyed_machine_is_recoverable_for_a_day(cloud: SmallCloud) -
     clones = dict(cloud.primary.clones)
     started = await cloud.job("startVirtualMachine", id=vm.uuid)
     assert started.result["virtualmachine"]["state"] == "Running"
-    assert cloud.primary.clones == clones, "its disk is the one it had"
+    assert cloud.primary.clones == clones, "it keeps its disk"
 
 
 @pytest_twisted.ensureDeferred
@@ -121,7 +121,7 @@ async def test_destroyed_machine_neither_starts_nor_stops(cloud: SmallCloud) -> 
 
 
 @pytest_twisted.ensureDeferred
-async def test_only_what_is_destroyed_is_recovered_or_expunged(cloud: SmallCloud) -> None:
+async def test_only_destroyed_machines_can_be_recovered_or_expunged(cloud: SmallCloud) -> None:
     vm = await deployed(cloud)
     with pytest.raises(MachineStateError, match="not in the right state"):
         await cloud.call("recoverVirtualMachine", id=vm.uuid)
@@ -138,7 +138,7 @@ async def test_only_what_is_destroyed_is_recovered_or_expunged(cloud: SmallCloud
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_that_is_being_expunged_is_not_recovered(cloud: SmallCloud) -> None:
+async def test_machine_being_expunged_cannot_be_recovered(cloud: SmallCloud) -> None:
     vm = await deployed(cloud)
     await cloud.machines.destroy(vm.id)
     cloud.update_instance(vm, state=InstanceState.EXPUNGING)
@@ -184,7 +184,7 @@ async def test_users_destroy_and_administrators_expunge(cloud: SmallCloud) -> No
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_strangers_machine_is_neither_recovered_nor_expunged(cloud: SmallCloud) -> None:
+async def test_machine_of_another_account_cannot_be_recovered_or_expunged(cloud: SmallCloud) -> None:
     use_rules(cloud, ExpungeConfig(allow_user_expunge_recover_vm=True))
     vm = await deployed(cloud)
     await cloud.machines.destroy(vm.id)
@@ -193,7 +193,7 @@ async def test_a_strangers_machine_is_neither_recovered_nor_expunged(cloud: Smal
             await cloud.call(command, cloud.user, id=vm.uuid)
 
 
-# --- the reaper, and daemons that are killed
+# --- the reaper and restarts of the daemon
 
 
 @pytest_twisted.ensureDeferred
@@ -203,7 +203,7 @@ async def test_only_due_machines_are_expunged(cloud: SmallCloud) -> None:
     for vm in (due, early):
         await cloud.machines.destroy(vm.id)
     make_due(cloud, due)
-    assert await reaper(cloud, host_id=cloud.host.id + 1).expunge_due() == 0, "another host's"
+    assert await reaper(cloud, host_id=cloud.host.id + 1).expunge_due() == 0, "the machine is on another host"
     assert await reaper(cloud).expunge_due() == 1
     assert [path.exists() for path in paths] == [False, True, True]
     assert [cloud.instance(vm.id).removed is None for vm in (due, early, living)] == [False, True, True]
@@ -211,7 +211,7 @@ async def test_only_due_machines_are_expunged(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_recovered_since_it_was_listed_stays(cloud: SmallCloud) -> None:
+async def test_machine_recovered_after_listing_is_not_expunged(cloud: SmallCloud) -> None:
     vm = await deployed(cloud)
     await cloud.machines.destroy(vm.id)
     make_due(cloud, vm)
@@ -220,7 +220,7 @@ async def test_one_recovered_since_it_was_listed_stays(cloud: SmallCloud) -> Non
     assert not await cloud.machines.expunge_if_due(vm.id)
     assert disk_of(cloud, vm).exists()
     await cloud.machines.destroy(vm.id)
-    assert not await cloud.machines.expunge_if_due(vm.id), "it has a whole day again"
+    assert not await cloud.machines.expunge_if_due(vm.id), "its delay starts again"
 
 
 @pytest_twisted.ensureDeferred
@@ -271,7 +271,7 @@ async def test_failed_expunge_is_retried_and_delays_no_other(cloud: SmallCloud) 
 
 
 class SlowMachines:
-    """Stands for the service: expunging ends when the test says so."""
+    """The service of machines, whose expunging ends when the test ends it."""
 
     def __init__(self) -> None:
         self.begun: DeferredQueue[int] = DeferredQueue()
@@ -284,7 +284,7 @@ class SlowMachines:
 
 
 @pytest_twisted.ensureDeferred
-async def test_passes_never_overlap_and_one_that_fails_ends_nothing(cloud: SmallCloud) -> None:
+async def test_passes_never_overlap_and_continue_after_a_failure(cloud: SmallCloud) -> None:
     vm = await deployed(cloud)
     await cloud.machines.destroy(vm.id)
     make_due(cloud, vm)
@@ -292,7 +292,7 @@ async def test_passes_never_overlap_and_one_that_fails_ends_nothing(cloud: Small
     periodic = ExpungeReaper(clock, cloud.database, machines, host_id=cloud.host.id, interval_s=60.0)
     periodic.start()
     await machines.begun.get()
-    await cloud.database.read(instances.by_id, vm.id)  # let it go on to wait for its end
+    await cloud.database.read(instances.by_id, vm.id)  # let the reaper wait for the end
     clock.pump([60] * 3)
     machines.ends[0].errback(RuntimeError("no disk"))
     clock.advance(60)
@@ -318,7 +318,7 @@ async def test_a_template_in_use_is_deleted_by_force_only(cloud: SmallCloud) -> 
     assert cloud.database.run_now(templates.by_id, template.id).removed is None
     await cloud.machines.destroy(vm.id)
     job = await cloud.job("deleteTemplate", id=template.uuid)
-    assert job.result_code == 431, "a machine that can be recovered uses it too"
+    assert job.result_code == 431, "a recoverable machine uses it too"
     await cloud.machines.expunge(vm.id)
     assert (await cloud.job("deleteTemplate", id=template.uuid)).result_code == 0
 
@@ -336,19 +336,19 @@ async def test_clones_of_a_template_deleted_by_force_can_start(cloud: SmallCloud
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_disk_to_be_made_keeps_the_copy_of_its_template(cloud: SmallCloud) -> None:
+async def test_deleted_template_is_copied_for_machines_without_a_disk(cloud: SmallCloud) -> None:
     template, ref = cloud.add_template()
     vm = await deployed(cloud, template=template, start=False)
     assert cloud.primary.copied == []
     await cloud.templates.delete(template.id, forced=True)
-    assert len(cloud.primary.copied) == 1, "copied while its file is on the store"
+    assert len(cloud.primary.copied) == 1, "copied before its file is deleted from the store"
     cloud.database.run_now(templates.update_store_ref, ref.id, removed=now())
     assert (await cloud.machines.start(vm.id)).state is InstanceState.RUNNING
     assert len(cloud.primary.copied) == 1
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_template_that_cannot_be_copied_for_its_machines_stays(cloud: SmallCloud) -> None:
+async def test_template_is_kept_when_it_cannot_be_copied_for_its_machines(cloud: SmallCloud) -> None:
     template, _ = cloud.add_template()
     await deployed(cloud, template=template, start=False)
     cloud.primary.fails_with = OSError("no room")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Users' VMs: deployed, started, stopped, destroyed, adopted, and what is said when one ends by itself."""
+"""Users' VMs: deployment, start, stop, reboot, expunging, adoption and the reasons of an end."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def deployed(cloud: SmallCloud, **more: Any) -> Instance:
 
 
 async def settled(cloud: SmallCloud) -> None:
-    """What callbacks wrote is written: the writer takes one thing after the other."""
+    """Wait until the database has run the writes of callbacks."""
     await cloud.database.run(lambda connection: None)
 
 
@@ -109,7 +109,7 @@ async def test_vnc_is_on_the_management_address_with_a_random_password(
     assert present(cloud.hypervisor.specs[vm.instance_name].vnc).password != password
 
 
-def test_passwords_differ() -> None:
+def test_vnc_passwords_are_random() -> None:
     assert len({random_password() for _ in range(100)}) == 100
 
 
@@ -128,14 +128,14 @@ async def test_an_iso_is_booted_beside_an_empty_disk(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_its_disk_may_be_larger_than_the_template(cloud: SmallCloud) -> None:
+async def test_disk_can_be_larger_than_the_template(cloud: SmallCloud) -> None:
     vm = await deployed(cloud, rootdisksize=5)
     volume = cloud.database.run_now(volumes.root_of, vm.id)
     assert cloud.primary.clones[present(volume).uuid][2] == 5 * GIB
 
 
 @pytest_twisted.ensureDeferred
-async def test_it_may_stay_stopped(cloud: SmallCloud) -> None:
+async def test_vm_can_be_deployed_without_a_start(cloud: SmallCloud) -> None:
     vm = await deployed(cloud, startvm="false")
     assert (vm.state, cloud.hypervisor.specs) == (InstanceState.STOPPED, {})
     await cloud.job("startVirtualMachine", id=vm.uuid)
@@ -144,7 +144,7 @@ async def test_it_may_stay_stopped(cloud: SmallCloud) -> None:
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize(
-    ("values", "says"),
+    ("values", "message"),
     [
         ({"name": "not a host name"}, "Invalid name"),
         ({"name": "1st"}, "Invalid name"),
@@ -158,8 +158,10 @@ async def test_it_may_stay_stopped(cloud: SmallCloud) -> None:
         ({"hypervisor": "XenServer"}, "hypervisor"),
     ],
 )
-async def test_failed_deployment_leaves_nothing(cloud: SmallCloud, values: dict[str, Any], says: str) -> None:
-    with pytest.raises((ApiError, LookupError, NotDeployableError), match=says):
+async def test_failed_deployment_leaves_nothing(
+    cloud: SmallCloud, values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises((ApiError, LookupError, NotDeployableError), match=message):
         await cloud.call("deployVirtualMachine", **(await parameters(cloud) | values))
     assert await cloud.call("listVirtualMachines") == {}
 
@@ -207,22 +209,22 @@ async def test_a_user_deploys_from_own_and_public_templates_only(cloud: SmallClo
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize(
-    ("broken", "error", "says"),
+    ("broken", "error", "message"),
     [
         ("hypervisor", HypervisorError("QEMU did not start", "look at its log"), "QEMU did not start"),
         ("primary", PrimaryStorageError("no room", "free some"), "no room"),
         ("primary", OSError("disk on fire"), "disk on fire"),
     ],
 )
-async def test_a_start_that_fails_leaves_it_stopped_with_the_reason(
-    cloud: SmallCloud, broken: str, error: Exception, says: str
+async def test_failed_start_leaves_the_vm_stopped_with_the_reason(
+    cloud: SmallCloud, broken: str, error: Exception, message: str
 ) -> None:
     getattr(cloud, broken).fails_with = error
     job = await cloud.job("deployVirtualMachine", **await parameters(cloud))
     assert job.result_code in (530, 534)
     [row] = (await cloud.call("listVirtualMachines"))["virtualmachine"]
     assert row["state"] == "Stopped"
-    assert says in row["reason"]
+    assert message in row["reason"]
     getattr(cloud, broken).fails_with = None
     again = await cloud.job("startVirtualMachine", id=row["id"])
     assert again.result["virtualmachine"]["state"] == "Running"
@@ -247,7 +249,7 @@ async def test_a_path_that_leaves_the_store_is_refused(cloud: SmallCloud) -> Non
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_stop_that_fails_leaves_it_running(cloud: SmallCloud) -> None:
+async def test_failed_stop_leaves_the_vm_running(cloud: SmallCloud) -> None:
     vm = await deployed(cloud)
     cloud.hypervisor.fails_with = HypervisorError("it cannot be ended")
     job = await cloud.job("stopVirtualMachine", id=vm.uuid)
@@ -271,7 +273,7 @@ async def test_stop_and_start(cloud: SmallCloud, forced: bool) -> None:
     clones = dict(cloud.primary.clones)
     await cloud.job("startVirtualMachine", id=vm.uuid)
     assert cloud.instance(vm.id).wanted
-    assert cloud.primary.clones == clones, "its disk is kept"
+    assert cloud.primary.clones == clones, "it keeps its disk"
 
 
 @pytest_twisted.ensureDeferred
@@ -291,7 +293,7 @@ async def test_each_operation_can_be_repeated(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_expunged_vm_leaves_no_disk_and_no_row_to_see(cloud: SmallCloud) -> None:
+async def test_expunged_vm_leaves_no_disk_and_is_not_listed(cloud: SmallCloud) -> None:
     vm = await deployed(cloud)
     volume = cloud.database.run_now(volumes.root_of, vm.id)
     path = cloud.primary.volume_path(present(volume).uuid)
@@ -323,7 +325,7 @@ async def test_vm_of_another_account_cannot_be_operated(cloud: SmallCloud, comma
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_system_vm_is_not_operated_as_a_users(cloud: SmallCloud) -> None:
+async def test_system_vm_cannot_be_operated_as_a_users_vm(cloud: SmallCloud) -> None:
     with pytest.raises(ApiError, match="is a system VM"):
         await cloud.call("stopVirtualMachine", id=cloud.ssvm.uuid)
     with pytest.raises(MachineError, match="is a system VM"):
@@ -405,7 +407,7 @@ async def test_a_reboot_stops_and_starts(cloud: SmallCloud, forced: bool) -> Non
 
 
 @pytest_twisted.ensureDeferred
-async def test_only_a_running_one_is_rebooted(cloud: SmallCloud) -> None:
+async def test_only_a_running_vm_is_rebooted(cloud: SmallCloud) -> None:
     vm = await deployed(cloud)
     await cloud.job("stopVirtualMachine", id=vm.uuid)
     job = await cloud.job("rebootVirtualMachine", id=vm.uuid)
