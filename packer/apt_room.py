@@ -13,7 +13,7 @@ import mirror
 from attrs import frozen
 from deb_lock import Deb
 
-#: What mmdebstrap's minbase is: base/rootfs.sh installs the same.
+#: The packages of mmdebstrap's minbase variant, which base/rootfs.sh installs.
 MINBASE = ("?essential", "?priority(required)", "apt")
 
 
@@ -43,13 +43,12 @@ class AptRoom:
         done = self._apt("update", "--error-on=any")
         if done.returncode != 0:
             raise SystemExit(
-                f"{done.stderr.strip()}\nerror: the mirror of Debian does not answer as it should\n"
-                "hint:  MIRROR=, CA_BUNDLE= and http_proxy choose another source; OFFLINE=1 makes no request "
-                "(packer/README.md)"
+                f"{done.stderr.strip()}\nerror: indexes of the Debian mirror cannot be loaded\n"
+                "hint:  set MIRROR=, CA_BUNDLE= or http_proxy, or build with OFFLINE=1 (packer/README.md)"
             )
 
     def resolve(self, packages: Iterable[str], pins: Iterable[Deb] = ()) -> list[Deb]:
-        """The set that apt would install on nothing; a pinned version is taken where the mirror has it.
+        """Return what apt would install on an empty system, with pinned versions where the mirror has them.
 
         Raises: CannotResolveError with apt's output.
         """

@@ -305,7 +305,7 @@ def main(arguments: list[str]) -> int:
         lock = cache.lock()
         if lock.instead_of:
             report("some Debian packages are not the locked ones; the manifests list them")
-        cache.demand(lock)
+        cache.require_complete(lock)
     # in parallel: unpacking packages and emulating a guest each use one core
     with only_one(), ThreadPoolExecutor(len(appliances)) as pool:
         prefixes = list(pool.map(build_disk, appliances))

@@ -56,7 +56,7 @@ class Cache:
             instead = DebLock.read(self.deviating_lock)
             if instead.instead_of == lock.digest and self.missing_debs(lock):
                 if os.environ.get("LOCKED"):
-                    raise SystemExit(refusal(deb_lock.deviations(lock.debs, instead.debs)))
+                    raise SystemExit(rejection_message(deb_lock.deviations(lock.debs, instead.debs)))
                 return instead
         return lock
 
@@ -98,7 +98,7 @@ class Cache:
         wheels = [f"wheel {name}" for name, path in self.locked_wheels().items() if path is None]
         return debs + wheels + ([] if self.holds_novnc else [f"noVNC {novnc_facts()['version']}"])
 
-    def demand(self, lock: DebLock) -> None:
+    def require_complete(self, lock: DebLock) -> None:
         """Check that nothing is missing.
 
         Raises: SystemExit that names everything that is missing.
@@ -107,8 +107,8 @@ class Cache:
         if missing:
             lines = "\n".join(f"       {item}" for item in missing)
             raise SystemExit(
-                f"error: {len(missing)} of the locked inputs are not in {self.top}, or not whole:\n{lines}\n"
-                "hint:  `make fetch` on a host with a way out fills the cache; copy it, or name it: CACHE=DIR"
+                f"error: {len(missing)} locked inputs are missing or incomplete in {self.top}:\n{lines}\n"
+                "hint:  run `make fetch` on a host with a network, and copy its build/cache or set CACHE=DIR"
             )
 
 
@@ -139,10 +139,10 @@ def matches(path: Path, integrity: str) -> bool:
         return base64.b64encode(hashlib.file_digest(stream, algorithm).digest()).decode() == expected
 
 
-def refusal(differences: list[str]) -> str:
+def rejection_message(differences: list[str]) -> str:
     lines = "\n".join(f"       {line}" for line in differences)
     return (
-        f"error: {len(differences)} locked Debian packages cannot be had: the mirror has moved on\n{lines}\n"
-        "hint:  `make lock-debs` locks what the mirror has now; MIRROR= a snapshot of Debian's archive, or\n"
-        "       an earlier day's cache (CACHE=), still has the locked ones; without LOCKED=1 these are used"
+        f"error: {len(differences)} Debian packages of the mirror differ from the lock:\n{lines}\n"
+        "hint:  run `make lock-debs` to lock the mirror's versions; or set MIRROR= to a snapshot of the\n"
+        "       archive, or CACHE= to an older cache; or build without LOCKED=1"
     )

@@ -3,9 +3,9 @@
 
 usage: python packer/cve.py [ROLE…]
 
-Both use services on the Internet. CVE_DATA=DIR gives debsecan its data from the file DIR/SUITE instead, as
-Debian's security tracker serves it; pip-audit heeds PIP_AUDIT_OSV_URL and PIP_AUDIT_VULNERABILITY_SERVICE.
-Reports: build/cve. Exit code: 0 none known, 1 some known, 2 a part could not be examined, with a message.
+Both use services on the Internet. With CVE_DATA=DIR debsecan reads the file DIR/SUITE instead, in the format
+of Debian's security tracker. PIP_AUDIT_OSV_URL and PIP_AUDIT_VULNERABILITY_SERVICE select the service of
+pip-audit. Reports: build/cve. Exit code: 0 none known, 1 some known, 2 a part cannot be examined.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ class Findings:
 def debian(role: str, status: Path, suite: str, data: Path | None) -> Findings:
     """Return debsecan's findings for the packages in a dpkg status file.
 
-    Raises CannotExamineError when it is not installed, has no data, or there is no such file.
+    Raises: CannotExamineError when debsecan is not installed or fails, or its input is missing.
     """
     program = shutil.which("debsecan")
     if program is None:
-        raise CannotExamineError("debsecan is not installed\nhint:  apt-get install debsecan")
+        raise CannotExamineError("debsecan is not installed\nhint:  run apt-get install debsecan")
     if not status.exists():
-        raise CannotExamineError(f"{status} does not exist\nhint:  `make images` leaves it there")
+        raise CannotExamineError(f"{status} does not exist\nhint:  run `make images`")
     source = []
     if data is not None:
         if not (data / suite).is_file():
             raise CannotExamineError(
-                f"CVE_DATA has no file {data / suite}\n"
-                f"hint:  it is what Debian's security tracker serves as debsecan/release/1/{suite}"
+                f"{data / suite} (CVE_DATA) does not exist\n"
+                f"hint:  download it from Debian's security tracker: debsecan/release/1/{suite}"
             )
         source = ["--source", data.resolve().as_uri()]
     done = subprocess.run(
@@ -64,7 +64,7 @@ def debian(role: str, status: Path, suite: str, data: Path | None) -> Findings:
     if done.returncode != 0:
         raise CannotExamineError(
             f"debsecan: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'failed'}\n"
-            "hint:  it needs Debian's security tracker, or CVE_DATA=DIR with its data (packer/cve.py)"
+            "hint:  check the access to Debian's security tracker, or set CVE_DATA=DIR (packer/cve.py)"
         )
     return Findings(f"{role}'s Debian packages", sorted(set(done.stdout.splitlines())))
 
@@ -74,33 +74,31 @@ def python(lock: Path) -> Findings:
 
     Raises: CannotExamineError when pip-audit fails.
     """
-    beside = Path(sys.executable).with_name("pip-audit")
-    program = str(beside) if beside.exists() else shutil.which("pip-audit")
+    installed = Path(sys.executable).with_name("pip-audit")
+    program = str(installed) if installed.exists() else shutil.which("pip-audit")
     if program is None:
-        raise CannotExamineError(
-            "pip-audit is not installed\nhint:  `pipx install pip-audit`; the locked environment lacks it"
-        )
+        raise CannotExamineError("pip-audit is not installed\nhint:  run `pipx install pip-audit`")
     done = subprocess.run(
         [program, "--requirement", lock, "--require-hashes", "--disable-pip", "--progress-spinner", "off",
          "--format", "json"],
         capture_output=True, text=True, check=False, env=mirror.environment(), timeout=600,
     )  # fmt: skip
     try:
-        answered = json.loads(done.stdout)["dependencies"]
+        dependencies = json.loads(done.stdout)["dependencies"]
     except (ValueError, KeyError, TypeError):
-        last = done.stderr.strip().splitlines()[-1:] or ["no answer"]
+        last = done.stderr.strip().splitlines()[-1:] or ["no output"]
         raise CannotExamineError(
-            f"pip-audit: {last[0]}\nhint:  it needs a vulnerability service (docs/OPERATIONS.md)"
+            f"pip-audit: {last[0]}\nhint:  check the access to its vulnerability service (docs/OPERATIONS.md)"
         ) from None
-    skipped = [str(item["name"]) for item in answered if "skip_reason" in item]
+    skipped = [str(item["name"]) for item in dependencies if "skip_reason" in item]
     if skipped:
         raise CannotExamineError(
-            f"pip-audit's service does not know {', '.join(skipped)}\n"
-            "hint:  PIP_AUDIT_VULNERABILITY_SERVICE chooses another service"
+            f"pip-audit: packages are unknown to its service: {', '.join(skipped)}\n"
+            "hint:  set PIP_AUDIT_VULNERABILITY_SERVICE to another service"
         )
     lines = [
         f"{found['id']} {item['name']} {item['version']}"
-        for item in answered
+        for item in dependencies
         for found in item.get("vulns", [])
     ]
     return Findings("the agents' wheels", sorted(lines))

@@ -72,7 +72,7 @@ class DebLock:
                     debs.append(Deb(name, version, architecture, int(size), sha256, tuple(roles.split(","))))
                 except ValueError:
                     raise SystemExit(
-                        f"error: {path}:{number}: not a locked package\nhint:  `make lock-debs` writes it"
+                        f"error: {path}:{number}: not a locked package\nhint:  run `make lock-debs`"
                     ) from None
         return cls(tuple(debs), instead_of)
 
@@ -104,7 +104,7 @@ def committed(architecture: str) -> DebLock:
     if not path.exists():
         raise SystemExit(
             f"error: no Debian packages are locked for {architecture}: {path} does not exist\n"
-            f"hint:  `make lock-debs ARCH={architecture}` writes it"
+            f"hint:  run `make lock-debs ARCH={architecture}`"
         )
     return DebLock.read(path)
 

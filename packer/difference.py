@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares two images file by file (content, kind, mode, owner), and the boot loaders before them.
+"""Compares two images file by file (content, kind, mode, owner), and their boot loaders.
 
 usage: python packer/difference.py A.qcow2 B.qcow2
 
-Nothing may differ but what packer/differences.yaml lists with its reason. Exit: 0 none but those, 1 others.
+Only the paths in packer/differences.yaml may differ, each with its reason.
+Exit code: 0 no other path differs, 1 others differ.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ BOOT_AREA = "<before the root partition>"
 
 @frozen
 class Difference:
-    """One path that differs, and why that is expected; without a reason it is not expected."""
+    """One path that differs, and the reason when that is expected."""
 
     path: str
     what: str

@@ -25,7 +25,7 @@ import payload
 from appliance import ROLES, Appliance, load
 from apt_room import AptRoom, CannotResolveError
 from bake import BUILD, PACKER, run
-from cache import GUEST_LOCK, NOVNC_KEY, Cache, matches, novnc_facts, refusal
+from cache import GUEST_LOCK, NOVNC_KEY, Cache, matches, novnc_facts, rejection_message
 from deb_lock import DebLock
 from stamps import sha256_of
 
@@ -77,7 +77,7 @@ def fetch_debs(appliances: list[Appliance], cache: Cache) -> None:
         else:
             wanted, missing = offered, cache.missing_debs(offered)
             if os.environ.get("LOCKED"):
-                raise SystemExit(refusal(deb_lock.deviations(lock.debs, offered.debs)))
+                raise SystemExit(rejection_message(deb_lock.deviations(lock.debs, offered.debs)))
         report(f"{len(missing)} Debian packages, {sum(deb.size_bytes for deb in missing) >> 20} MiB")
         with tempfile.TemporaryDirectory(dir=BUILD) as scratch:
             room.download(missing, Path(scratch))
@@ -98,8 +98,8 @@ def _same_content(lock: DebLock, offered: DebLock) -> None:
     for deb in offered.debs:
         if hashes.get(deb.key, deb.sha256) != deb.sha256:
             raise SystemExit(
-                f"error: {deb.name} {deb.version} from the mirror is not the locked one: its hash differs\n"
-                "hint:  distrust that mirror; MIRROR= names another"
+                f"error: hash of {deb.name} {deb.version} from the mirror differs from the locked one\n"
+                "hint:  do not trust that mirror; set MIRROR= to another one"
             )
 
 
@@ -116,9 +116,9 @@ def _keep(debs: list[deb_lock.Deb], scratch: Path, cache: Cache) -> None:
 def warn(differences: list[str]) -> None:
     lines = "\n".join(f"         {line}" for line in differences)
     print(
-        f"warning: {len(differences)} Debian packages are not the locked: the mirror has moved on\n{lines}\n"
-        "hint:    manifests and bills of materials name them; `make lock-debs` locks what is there now,\n"
-        "         LOCKED=1 refuses to build from anything else",
+        f"warning: {len(differences)} Debian packages of the mirror differ from the lock:\n{lines}\n"
+        "hint:    run `make lock-debs` to lock the mirror's versions, or set LOCKED=1 to reject them;\n"
+        "         manifests and bills of materials list them",
         file=sys.stderr, flush=True,
     )  # fmt: skip
 
@@ -187,7 +187,7 @@ def main(arguments: list[str]) -> int:
         fetch_wheels(cache)
         fetch_novnc(cache)
         fetch_plugins(cache)
-    cache.demand(cache.lock())
+    cache.require_complete(cache.lock())
     return 0
 
 

@@ -34,6 +34,6 @@ def enable(architecture: Architecture) -> None:
             (_MISC / "register").write_text(rule)
     except OSError as error:
         raise SystemExit(
-            f"error: {architecture.value}'s programs cannot be run here: {error}\n"
-            "hint:  the kernel needs binfmt_misc, and a container the right to write its register file"
+            f"error: programs for {architecture.value} cannot be run here: {error}\n"
+            "hint:  load the kernel module binfmt_misc; in a container, permit writing its register file"
         ) from error

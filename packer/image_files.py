@@ -32,7 +32,7 @@ class Entry:
 
 
 def unpack(image: Path, root: Path) -> str:
-    """Make `root` anew from an image's root file system, owners and modes included; it needs root.
+    """Replace `root` by the image's root file system with owners and modes; needs root privileges.
 
     The answer is a hash of all that lies before the root partition: its table, boot loaders.
     """
@@ -52,7 +52,7 @@ def unpack(image: Path, root: Path) -> str:
 
 
 def root_offset_bytes(raw: Path) -> int:
-    """Return the begin of the root partition, the last one with ext4.
+    """Return the start of the root partition, the last one with ext4.
 
     Raises: ValueError when there is none.
     """

@@ -25,8 +25,8 @@ def source_lines(suite: str) -> list[str]:
     main, security = _chosen()
     if not main:
         raise SystemExit(
-            "error: this host's apt knows no mirror of Debian\n"
-            "hint:  see /etc/apt/sources.list.d, and run apt-get update once; or name one: MIRROR=https://…/debian"
+            "error: no mirror of Debian is configured in this host's apt\n"
+            "hint:  check /etc/apt/sources.list.d and run apt-get update, or set MIRROR=https://…/debian"
         )
     lines = [f"deb {main} {suite} main", f"deb {main} {suite}-updates main"]
     return lines + ([f"deb {security} {suite}-security main"] if security else [])
@@ -37,8 +37,8 @@ def signed_source_lines(suite: str) -> list[str]:
     keys = os.environ.get("MIRROR_KEYRING") or DEBIANS_KEYS
     if not Path(keys).exists():
         raise SystemExit(
-            f"error: the keyring {keys} does not exist\n"
-            "hint:  `make setup` installs Debian's; MIRROR_KEYRING names another mirror's"
+            f"error: keyring {keys} does not exist\n"
+            "hint:  run `make setup` for Debian's keys, or set MIRROR_KEYRING to those of another mirror"
         )
     return [line.replace("deb ", f"deb [signed-by={keys}] ", 1) for line in source_lines(suite)]
 
@@ -57,7 +57,7 @@ def environment() -> dict[str, str]:
 
 
 def ca_bundle() -> str:
-    """Return CA_BUNDLE, None if it is not set.
+    """Return CA_BUNDLE, empty if it is not set.
 
     Raises: SystemExit when it is not a file.
     """

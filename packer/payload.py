@@ -15,7 +15,7 @@ from pathlib import Path
 import mirror
 from appliance import TOP, Appliance
 
-#: Of our own wheel, beside its packages.
+#: Files of our own wheel, in addition to its packages.
 WHEEL_FILES = ("pyproject.toml", "LICENSE", "agents/systemvm/__init__.py")
 NOVNC_HOME = "opt/systemvm/novnc"
 
@@ -81,15 +81,15 @@ def _pip(*arguments: str) -> None:
     if done.returncode != 0:
         raise SystemExit(
             f"{done.stderr.strip()}\nerror: pip {arguments[0]} failed\n"
-            "hint:  `make setup` makes the Python environment that has pip and setuptools; downloads heed\n"
-            "       PIP_INDEX_URL, CA_BUNDLE and https_proxy"
+            "hint:  run `make setup` to make the Python environment; for downloads set PIP_INDEX_URL,\n"
+            "       CA_BUNDLE or https_proxy"
         )
 
 
 def stage(
     appliance: Appliance, work: Path, wheels: list[Path], novnc: Path | None, facts: dict[str, str]
 ) -> Path:
-    """Copy everything to `work` and pack it; equal inputs and `facts` give equal bytes."""
+    """Copy all files to `work` and pack them; equal inputs and `facts` give equal bytes."""
     payload, overlay = work / "payload", work / "overlay"
     shutil.rmtree(work, ignore_errors=True)
     payload.mkdir(parents=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-#: What Packer (1.6 to 1.15) says first of a step, and what that is to whoever waits.
+#: The prefix of the line with which Packer (1.6 to 1.15) begins a step, and the text that is printed for it.
 _STEPS = (
     ("Copying hard drive", "copying the base disk"),
     ("Starting VM", "starting the machine"),
@@ -22,8 +22,8 @@ _STEPS = (
     ("Gracefully halting", "shutting down"),
     ("Converting hard drive", "compressing the image"),
 )
-_SAID = re.compile(r"==> [\w.-]+: (.*)")
-#: A step that takes longer is named again, so that nobody takes a slow build for a hung one.
+_STEP_LINE = re.compile(r"==> [\w.-]+: (.*)")
+#: A longer step is printed again, so that a slow build does not look hung.
 STILL_EVERY_S = 60.0
 
 
@@ -38,12 +38,12 @@ class Steps:
 
     def read(self, line: str) -> str | None:
         """Return the step that this line begins, with the time since the start; None if it begins none."""
-        said = _SAID.search(line)
-        if said is None:
+        found = _STEP_LINE.search(line)
+        if found is None:
             return None
-        for words, step in _STEPS:
-            if said[1].startswith(words):
-                script = said[1].rpartition("/")[2] if words.startswith("Provisioning") else ""
+        for prefix, step in _STEPS:
+            if found[1].startswith(prefix):
+                script = found[1].rpartition("/")[2] if prefix.startswith("Provisioning") else ""
                 self._step = f"{step} {script}".rstrip()
                 return self._show(self._step)
         return None

@@ -25,7 +25,7 @@ def unpack(package: Path, destination: Path) -> None:
             stream = tar.extractfile(member) if member.isreg() else None
             if stream is None or not path.is_relative_to(destination.resolve()):
                 raise SystemExit(
-                    f"error: noVNC's package holds something that is no plain file: {member.name}"
+                    f"error: package of noVNC contains something other than a plain file: {member.name}"
                 )
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(stream.read())

@@ -31,11 +31,11 @@ add() {
         number=$((number + 1))
     done < <(chroot "$root" modprobe --set-version "$version" --show-depends "$2")
 }
-while read -r word module; do
-    case $word in
+while read -r name fallback; do
+    case $name in
         '' | '#'*) ;;
-        -) add fallback "$module" ;;
-        *) add modules "$word" ;;
+        -) add fallback "$fallback" ;;
+        *) add modules "$name" ;;
     esac
 done < "$list"
 

@@ -198,7 +198,7 @@ def test_locked_refuses_and_names_what_is_gone(
     monkeypatch.delenv("LOCKED")
     fetch.fetch_debs([small_appliance()], cache)
     monkeypatch.setenv("LOCKED", "1")
-    with pytest.raises(SystemExit, match="the mirror has moved on"):
+    with pytest.raises(SystemExit, match="Debian packages of the mirror differ from the lock"):
         cache.lock()
 
 
@@ -207,7 +207,9 @@ def test_the_locked_version_with_other_content_is_refused(
 ) -> None:
     """The index is signed, but the lock's hash decides."""
     mirror.publish_debs(BASE, APT, {**WANTED, "Description": "another"}, LIBRARY)
-    with pytest.raises(SystemExit, match=r"wanted 1\.0-1 from the mirror is not the locked one"):
+    with pytest.raises(
+        SystemExit, match=r"hash of wanted 1\.0-1 from the mirror differs from the locked one"
+    ):
         fetch.fetch_debs([small_appliance()], cache)
     assert cache.missing_debs(lock) == list(lock.debs)
 
@@ -222,7 +224,7 @@ def test_an_incomplete_cache_names_what_is_missing_and_what_is_broken(
     content[-1] ^= 1
     cache.path(wanted).write_bytes(content)
     with pytest.raises(SystemExit) as caught:
-        cache.demand(lock)
+        cache.require_complete(lock)
     text = str(caught.value)
     assert "Debian package library1 1.0-1 all" in text
     assert "Debian package wanted 1.0-1 all" in text

@@ -49,7 +49,7 @@ def test_an_offline_build_without_a_cache_reports_everything_missing(other_tree:
     assert done.returncode != 0
     for missing in ("Debian package systemd ", "wheel twisted==", "noVNC "):
         assert missing in done.stderr
-    assert "hint:  `make fetch`" in done.stderr
+    assert "hint:  run `make fetch`" in done.stderr
     assert not (other_tree / "build/base").exists()
 
 
