@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Unpacks a built image without mounting it: its partition by debugfs, with owners and modes."""
+"""Unpacks a built image by debugfs, without a mount, with owners and modes."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The built images, unpacked as they will be booted; and the shared cloud's two system VMs over ssh."""
+"""Fixtures: the unpacked images, and the two system VMs of the shared cloud over ssh."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", params=["ssvm", "cpvm"])
 def image(request: pytest.FixtureRequest) -> BuiltImage:
-    """Each image, with its root file system unpacked from the qcow2."""
+    """Each built image, with its root file system unpacked from the qcow2."""
     return BuiltImage.open(request.param)
 
 
 @pytest.fixture(scope="session")
 def ssvm_ssh(cloud: BootedCloud) -> Host:
-    """The booted SSVM, as its operator sees it."""
+    """The booted SSVM, over the operator's ssh."""
     from image.operator_host import operator_host
 
     return operator_host(cloud, "secondarystoragevm")
@@ -41,7 +41,7 @@ def ssvm_ssh(cloud: BootedCloud) -> Host:
 
 @pytest.fixture(scope="session")
 def cpvm_ssh(cloud: BootedCloud) -> Host:
-    """The booted CPVM, as its operator sees it."""
+    """The booted CPVM, over the operator's ssh."""
     from image.operator_host import operator_host
 
     return operator_host(cloud, "consoleproxy")

@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 
 class OperatorBackend(base.BaseBackend):  # type: ignore[misc]
-    """One ssh connection that stays open, because each new one costs the guest a second under emulation."""
+    """Runs commands over one persistent ssh connection: each new one costs an emulated guest a second."""
 
     NAME = "operator"
 
-    def __init__(self, line: list[str], **options: Any) -> None:
-        super().__init__(line[-1], **options)
+    def __init__(self, command: list[str], **options: Any) -> None:
+        super().__init__(command[-1], **options)
         control = Path(tempfile.mkdtemp(prefix="systemvm-ssh-")) / "control"
-        at = line.index("ssh") + 1
+        at = command.index("ssh") + 1
         shared = ["-o", "ControlMaster=auto", "-o", "ControlPersist=60", "-o", f"ControlPath={control}"]
-        self._line = shlex.join([*line[:at], *shared, *line[at:]])
+        self._command = shlex.join([*command[:at], *shared, *command[at:]])
 
     def run(self, command: str, *arguments: str, **options: Any) -> base.CommandResult:
         text = self.get_command(command, *arguments)
-        done = self.run_local(f"{self._line} %s", text)
+        done = self.run_local(f"{self._command} %s", text)
         done.command = self.encode(text)
         if done.rc == 255:
             raise RuntimeError(f"ssh: {done.stderr}")

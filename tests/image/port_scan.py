@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scans an address: every TCP port by a SYN, and the UDP ports of common services.
 
-usage: port_scan.py SOURCE TARGET       prints JSON; runs in the network namespace of a neighbour, as root
+usage: port_scan.py SOURCE TARGET       prints JSON; runs as root in a namespace on the target's network
 
-Raw sockets, because a connect() waits seconds for each port that a firewall drops. Each port is asked twice,
-in another order the second time, so that one lost packet hides nothing.
+It uses raw sockets, because connect() waits seconds for each port that a firewall drops. It probes each port
+twice, in different orders, so that a lost packet hides no port.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import sys
 import time
 from contextlib import ExitStack
 
-BURST = 128  # what a guest's receive queue holds without loss
+BURST = 128  # packets that fit into a guest's receive queue
 PAUSE_S = 0.015
-QUIET_S = 3.0  # answers later than this are of a guest that is gone
+QUIET_S = 3.0  # no reply is expected after this time
 SYN, SYN_ACK, RST = 0x02, 0x12, 0x04
-#: DNS, DHCP, TFTP, port mapper, NTP, NetBIOS, SNMP, IKE, syslog, NFS, mDNS, VXLAN …, and our own numbers.
+#: DNS, DHCP, TFTP, port mapper, NTP, NetBIOS, SNMP, IKE, syslog, NFS, mDNS, VXLAN and others, and our own.
 UDP_PORTS = (
     53, 67, 68, 69, 88, 111, 123, 137, 138, 161, 162, 177, 389, 427, 443, 500, 514, 520, 546, 547, 623, 631,
     853, 1194, 1645, 1701, 1812, 1900, 2049, 3478, 3922, 4500, 4789, 5060, 5353, 5355, 8250, 8443, 8472,
@@ -32,7 +32,7 @@ UDP_PORTS = (
 
 
 def checksum(data: bytes) -> int:
-    """The Internet checksum (RFC 1071)."""
+    """Return the Internet checksum (RFC 1071)."""
     if len(data) % 2:
         data += b"\0"
     total = sum(struct.unpack(f"!{len(data) // 2}H", data))
@@ -43,14 +43,14 @@ def checksum(data: bytes) -> int:
 
 
 def segment(source: str, target: str, from_port: int, port: int) -> bytes:
-    """A SYN with its checksum over the pseudo header (RFC 9293, 3.1)."""
+    """Return a SYN with its checksum over the pseudo header (RFC 9293, 3.1)."""
     head = struct.pack("!HHIIBBHHH", from_port, port, random.getrandbits(32), 0, 5 << 4, SYN, 1024, 0, 0)
     pseudo = socket.inet_aton(source) + socket.inet_aton(target) + struct.pack("!BBH", 0, 6, len(head))
     return head[:16] + struct.pack("!H", checksum(pseudo + head)) + head[18:]
 
 
 def tcp(source: str, target: str) -> dict[str, list[int]]:
-    """Ports that accept, and ports that answer with a reset."""
+    """Return the ports that accept, and those that answer with a reset."""
     found: dict[str, set[int]] = {"open": set(), "reset": set()}
     from_port = random.randrange(20000, 30000)
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as channel:
@@ -63,12 +63,12 @@ def tcp(source: str, target: str) -> dict[str, list[int]]:
             for start in range(0, len(ports), BURST):
                 for port in ports[start : start + BURST]:
                     channel.sendto(segment(source, target, from_port, port), (target, 0))
-                _listen(channel, target, from_port, found, PAUSE_S)
-            _listen(channel, target, from_port, found, QUIET_S)
+                _receive(channel, target, from_port, found, PAUSE_S)
+            _receive(channel, target, from_port, found, QUIET_S)
     return {kind: sorted(ports) for kind, ports in found.items()}
 
 
-def _listen(
+def _receive(
     channel: socket.socket, target: str, our_port: int, found: dict[str, set[int]], wait_s: float
 ) -> None:
     deadline = time.monotonic() + wait_s

@@ -2,7 +2,7 @@
 """Tries forbidden operations inside a unit's sandbox; runs in a guest, with its Python.
 
 usage: sandbox_probe.py WRITABLE… -- HOST:PORT…
-Prints JSON: what was tried, and "allowed" or the error's name.
+Prints JSON: "allowed" or the name of the error for each operation.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BPF_MAP_CREATE, BPF_SYSCALL = 0, 321  # x86-64
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def told(action: Callable[[], object]) -> str:
+def outcome(action: Callable[[], object]) -> str:
     try:
         action()
     except OSError as error:
@@ -31,8 +31,8 @@ def told(action: Callable[[], object]) -> str:
     return "allowed"
 
 
-def called(*arguments: object) -> Callable[[], None]:
-    """Return a C library function whose failure raises OSError."""
+def library_call(*arguments: object) -> Callable[[], None]:
+    """Return a call of a C library function that raises OSError when it fails."""
 
     def call() -> None:
         name, *rest = arguments
@@ -68,14 +68,14 @@ def executable_memory() -> None:
     mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC).close()
 
 
-def others() -> str:
-    """Return how many processes of other users are visible."""
+def visible_processes() -> str:
+    """Return how many processes besides this one are visible."""
     seen = [entry.name for entry in Path("/proc").iterdir() if entry.name.isdigit()]
     return str(len(set(seen) - {str(os.getpid())}))
 
 
-def main(words: list[str]) -> None:
-    at = words.index("--")
+def main(arguments: list[str]) -> None:
+    at = arguments.index("--")
     attempts: dict[str, Callable[[], object]] = {
         "read /etc/shadow": read("/etc/shadow"),
         "read /var/cache/cloud/cmdline": read("/var/cache/cloud/cmdline"),
@@ -88,24 +88,24 @@ def main(words: list[str]) -> None:
         "packet socket": lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0),
         "netlink socket": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0),
         "vsock": lambda: socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM),
-        "trace init": called("ptrace", PTRACE_SEIZE, 1, 0, 0),
-        "trace parent": called("ptrace", PTRACE_ATTACH, os.getppid(), 0, 0),
-        "new user namespace": called("unshare", CLONE_NEWUSER),
-        "new mount namespace": called("unshare", CLONE_NEWNS),
-        "mount": called("mount", b"none", b"/var/spool", b"tmpfs", 0, None),
-        "bpf": called("syscall", BPF_SYSCALL, BPF_MAP_CREATE, 0, 0),
-        "become root": called("setuid", 0),
-        "set clock": called("clock_settime", 0, ctypes.byref((ctypes.c_long * 2)(1, 0))),
-        "set host name": called("sethostname", b"x", 1),
+        "trace init": library_call("ptrace", PTRACE_SEIZE, 1, 0, 0),
+        "trace parent": library_call("ptrace", PTRACE_ATTACH, os.getppid(), 0, 0),
+        "new user namespace": library_call("unshare", CLONE_NEWUSER),
+        "new mount namespace": library_call("unshare", CLONE_NEWNS),
+        "mount": library_call("mount", b"none", b"/var/spool", b"tmpfs", 0, None),
+        "bpf": library_call("syscall", BPF_SYSCALL, BPF_MAP_CREATE, 0, 0),
+        "become root": library_call("setuid", 0),
+        "set clock": library_call("clock_settime", 0, ctypes.byref((ctypes.c_long * 2)(1, 0))),
+        "set host name": library_call("sethostname", b"x", 1),
         "kill init": lambda: os.kill(1, 0),
         "writable and executable memory": executable_memory,
         "set-uid file": lambda: Path("/tmp").chmod(0o4777),
         "write kernel setting": lambda: os.close(os.open("/proc/sys/kernel/hostname", os.O_WRONLY)),
     }
-    attempts |= {f"write {path}": write(path) for path in words[:at]}
-    attempts |= {f"connect {address}": connect(address) for address in words[at + 1 :]}
-    result = {name: told(attempt) for name, attempt in attempts.items()}
-    result["other processes"] = others()
+    attempts |= {f"write {path}": write(path) for path in arguments[:at]}
+    attempts |= {f"connect {address}": connect(address) for address in arguments[at + 1 :]}
+    result = {name: outcome(attempt) for name, attempt in attempts.items()}
+    result["other processes"] = visible_processes()
     sys.stdout.write(json.dumps(result) + "\n")
 
 

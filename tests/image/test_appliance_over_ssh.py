@@ -50,25 +50,25 @@ def resident_bytes(guest: Host, pid: str) -> int:
     return 1024 * int(found[1])
 
 
-# ---- what runs ----
+# ---- units, ports and files ----
 def test_no_unit_failed(guest: Host) -> None:
     assert guest.check_output("systemctl list-units --state=failed --plain --no-legend --no-pager") == ""
 
 
-def test_the_agent_runs_under_cloudstacks_name_too(guest: Host) -> None:
+def test_the_agent_also_runs_under_cloudstacks_name(guest: Host) -> None:
     assert guest.check_output("systemctl is-active cloud") == "active"
     status = guest.check_output("systemctl show -P StatusText systemvm-agent")
     assert status.startswith("Up"), status
     shown = guest.check_output("systemctl show -P Type -P WatchdogUSec systemvm-agent")
     kind, watchdog = shown.splitlines()
     assert kind == "notify"
-    # a minute, and more while the machine is slow: the agent sets it with each sign of life
+    # a minute, or more while the machine is slow: the agent adjusts it with each watchdog notification
     assert re.match(r"[1-9][0-9]*min", watchdog), watchdog
     assert guest.check_output("systemctl show -P NRestarts systemvm-agent") == "0"
 
 
 def test_only_the_listed_ports_listen(guest: Host, facts: dict[str, Any]) -> None:
-    promised = {(rule["protocol"], rule["interface"], rule["port"]) for rule in facts["ports"]}
+    expected = {(rule["protocol"], rule["interface"], rule["port"]) for rule in facts["ports"]}
     found = set()
     for line in guest.check_output("ss -H -lntu").splitlines():
         protocol, _, _, _, local = line.split()[:5]
@@ -76,10 +76,10 @@ def test_only_the_listed_ports_listen(guest: Host, facts: dict[str, Any]) -> Non
         if address.startswith("127.") or address == "[::1]":
             continue
         found.add((protocol, address.partition("%")[2], int(port)))
-    assert found == promised
+    assert found == expected
 
 
-def test_names_and_files_are_cloudstacks(guest: Host, role: str) -> None:
+def test_names_and_files_match_cloudstack(guest: Host, role: str) -> None:
     name = guest.check_output("hostname")
     assert re.fullmatch(r"[sv]-\d+-VM", name)
     assert guest.file("/var/cache/cloud/cmdline").mode == 0o600
@@ -118,17 +118,17 @@ def settings() -> dict[str, str]:
 
 
 def test_every_kernel_setting_is_applied(guest: Host) -> None:
-    promised = settings()
+    expected = settings()
     arguments = json.loads(guest.file("/var/cache/cloud/cmd_line.json").content_string)["cmd_line"]
     if arguments.get("disable_rp_filter") == "true":
-        promised |= {f"net.ipv4.conf.{nic}.rp_filter": "0" for nic in ("all", "default")}
-    shown = guest.check_output(f"sysctl {' '.join(sorted(promised))}")
+        expected |= {f"net.ipv4.conf.{nic}.rp_filter": "0" for nic in ("all", "default")}
+    shown = guest.check_output(f"sysctl {' '.join(sorted(expected))}")
     found = dict(line.split(" = ", 1) for line in shown.splitlines())
-    assert {name: " ".join(value.split()) for name, value in found.items()} == promised
+    assert {name: " ".join(value.split()) for name, value in found.items()} == expected
 
 
-def test_the_kernels_settings_are_those_of_a_hardened_machine() -> None:
-    wanted = {
+def test_the_kernel_settings_harden_the_machine() -> None:
+    expected = {
         "kernel.kptr_restrict": "2", "kernel.dmesg_restrict": "1", "kernel.unprivileged_bpf_disabled": "1",
         "kernel.yama.ptrace_scope": "2", "net.core.bpf_jit_harden": "2", "net.ipv4.conf.all.rp_filter": "1",
         "net.ipv4.conf.all.accept_redirects": "0", "net.ipv6.conf.all.accept_redirects": "0",
@@ -136,7 +136,7 @@ def test_the_kernels_settings_are_those_of_a_hardened_machine() -> None:
         "kernel.io_uring_disabled": "2", "kernel.unprivileged_userns_clone": "0",
         "kernel.kexec_load_disabled": "1",
     }  # fmt: skip
-    assert wanted.items() <= settings().items()
+    assert expected.items() <= settings().items()
 
 
 def test_nothing_is_forwarded_between_networks(guest: Host) -> None:
@@ -146,12 +146,12 @@ def test_nothing_is_forwarded_between_networks(guest: Host) -> None:
 
 # ---- the root file system ----
 def mounts(guest: Host) -> dict[str, tuple[str, set[str]]]:
-    """Return type and options by mount point; of several mounts the last one counts."""
+    """Return type and options by mount point; the last of several mounts counts."""
     lines = [line.split() for line in guest.check_output("cat /proc/self/mounts").splitlines()]
     return {point: (kind, set(options.split(","))) for _, point, kind, options, *_ in lines}
 
 
-def test_the_root_is_read_only_and_what_changes_is_in_memory(guest: Host) -> None:
+def test_the_root_is_read_only_and_changing_files_are_in_memory(guest: Host) -> None:
     found = mounts(guest)
     kind, options = found["/"]
     assert (kind, "ro" in options) == ("ext4", True)
@@ -161,7 +161,7 @@ def test_the_root_is_read_only_and_what_changes_is_in_memory(guest: Host) -> Non
         kind, options = found[place]
         assert kind == "tmpfs", place
         assert {"nosuid", "nodev"} <= options, place
-        assert [word for word in options if word.startswith("size=")], f"{place} has no limit"
+        assert [option for option in options if option.startswith("size=")], f"{place} has no limit"
     assert (
         int(guest.check_output("findmnt -bno SIZE /var"))
         == int(guest.check_output("findmnt -bno SIZE /tmp"))
@@ -187,7 +187,7 @@ def test_the_package_database_can_be_read(guest: Host) -> None:
 
 
 # ---- ssh ----
-def test_each_appliance_has_host_keys_of_its_own(ssvm_ssh: Host, cpvm_ssh: Host) -> None:
+def test_each_appliance_has_its_own_host_keys(ssvm_ssh: Host, cpvm_ssh: Host) -> None:
     keys = [host.file("/etc/ssh/ssh_host_ed25519_key.pub").content_string for host in (ssvm_ssh, cpvm_ssh)]
     assert keys[0] != keys[1]
     assert all(len(host.check_output("ls /etc/ssh/ssh_host_*").split()) == 2 for host in (ssvm_ssh, cpvm_ssh))
@@ -221,11 +221,11 @@ def test_everything_without_a_rule_is_dropped(guest: Host) -> None:
 
 
 def test_sets_contain_this_clouds_networks(guest: Host, role: str) -> None:
-    of_role = {
+    names_by_role = {
         "ssvm": ["storage_cidr", "nfs_servers", "fetch_denied", "fetch_denied6"],
         "cpvm": ["management_cidr"],
     }
-    names = ["control_cidr", *of_role[role]]
+    names = ["control_cidr", *names_by_role[role]]
     for name in names:
         shown = guest.check_output(f"nft list set inet systemvm {name}")
         assert "elements" in shown, shown
@@ -258,10 +258,10 @@ def connect_as(guest: Host, user: str, address: str, port: int) -> str:
     ],
 )  # fmt: skip
 def test_fetch_reaches_none_of_our_networks(ssvm_ssh: Host, address: str, port: int) -> None:
-    """It fails at once instead of after a timeout, so that users see the error of such a URL."""
-    said = connect_as(ssvm_ssh, "systemvm-fetch", address, port)
-    assert said != "connected"
-    assert not said.startswith("TimeoutError"), said
+    """The connection fails at once instead of after a timeout, so that users see an error for such a URL."""
+    result = connect_as(ssvm_ssh, "systemvm-fetch", address, port)
+    assert result != "connected"
+    assert not result.startswith("TimeoutError"), result
 
 
 def test_fetch_reaches_the_public_network(ssvm_ssh: Host) -> None:
@@ -274,20 +274,20 @@ def test_the_agent_reaches_only_the_daemon(guest: Host) -> None:
 
 
 def test_other_users_reach_nothing(guest: Host) -> None:
-    said = guest.check_output(
+    result = guest.check_output(
         "setpriv --reuid=nobody --regid=nogroup --clear-groups python3 -ISc %s 203.0.113.10 443", CONNECT
     )
-    assert said != "connected"
+    assert result != "connected"
 
 
 # ---- sandbox ----
 def test_the_agent_is_sandboxed(guest: Host) -> None:
-    wanted = {
+    expected = {
         "User": "systemvm-agent", "NoNewPrivileges": "yes", "ProtectSystem": "strict", "ProtectHome": "yes",
         "PrivateDevices": "yes", "PrivateUsers": "yes", "PrivateTmp": "yes", "RestrictNamespaces": "yes",
         "CapabilityBoundingSet": "", "MemoryDenyWriteExecute": "yes",
     }  # fmt: skip
-    for name, value in wanted.items():
+    for name, value in expected.items():
         assert guest.check_output("systemctl show -P %s systemvm-agent", name) == value, name
     status = guest.check_output(f"cat /proc/{main_pid(guest, 'systemvm-agent')}/status")
     assert re.search(r"^NoNewPrivs:\t1$", status, re.MULTILINE)
@@ -302,7 +302,7 @@ def test_the_agents_user_cannot_read_secrets(guest: Host) -> None:
 
 
 def test_the_bootstrap_identity_is_erased_when_the_agent_has_its_own(guest: Host) -> None:
-    """Only the agent's key and the ssh host key are in /run, and no systemd credential has one."""
+    """/run contains only the agent's key and the ssh host key, and no systemd credential contains a key."""
     found = guest.check_output("grep -rlsa --exclude-dir=udev -e '-----BEGIN .*PRIVATE KEY' /run").split()
     assert set(found) == {
         "/run/systemvm-agent/identity.pem", "/run/systemvm-preinit/ssh_host_ed25519_key"
@@ -316,14 +316,14 @@ def test_the_agents_memory_is_within_its_limit(guest: Host, facts: dict[str, Any
 
 
 def test_the_vm_runs_within_its_memory(guest: Host, facts: dict[str, Any]) -> None:
-    """It is booted with the memory of appliance.yaml, and a quarter is free."""
+    """The VM has at most the memory of appliance.yaml, and a quarter of it is available."""
     meminfo = dict(
         re.findall(r"^(\w+):\s+(\d+) kB", guest.file("/proc/meminfo").content_string, re.MULTILINE)
     )
     total, available = 1024 * int(meminfo["MemTotal"]), 1024 * int(meminfo["MemAvailable"])
-    promised = facts["budget"]["memory_mib"] * MIB
-    assert total <= promised
-    assert available >= promised / 4
+    expected = facts["budget"]["memory_mib"] * MIB
+    assert total <= expected
+    assert available >= expected / 4
     assert "Out of memory" not in guest.check_output("dmesg")
 
 

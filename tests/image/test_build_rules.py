@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The build of images: when one is out of date, which accelerator is used, and that the HCL is valid."""
+"""Rules of the image build: stamps, mirrors, the choice of the accelerator, and valid HCL."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_mirrors_are_those_of_the_host() -> None:
 
 @pytest.mark.image
 def test_a_fresh_checkout_builds_nothing_again() -> None:
-    """Every input gets the current time, as in a new clone; `status` reports what a build would do."""
+    """Every input gets the current time, as in a new clone; `status` prints what a build would do."""
     for directory in ("appliances", "packer", "systemd", "agents/systemvm/guest"):
         for path in (TOP / directory).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
@@ -78,10 +78,10 @@ def test_a_fresh_checkout_builds_nothing_again() -> None:
     assert done.stdout.splitlines() == ["images: ssvm: up to date", "images: cpvm: up to date"]
 
 
-def test_kvm_is_not_chosen_only_because_it_opens(tmp_path: Path) -> None:
-    """The probe starts a guest, but only if the CPU has virtualization."""
+def test_kvm_is_not_selected_without_virtualization(tmp_path: Path) -> None:
+    """Without virtualization in the CPU the probe starts no guest and prints tcg."""
     if {"vmx", "svm"} & set(Path("/proc/cpuinfo").read_text().split()):
-        pytest.skip("this CPU offers virtualization: the probe asks a real guest")
+        pytest.skip("this CPU has virtualization: the probe starts a guest")
     done = subprocess.run(
         [PACKER / "probe-accelerator.sh", tmp_path / "none", tmp_path / "none"],
         capture_output=True, text=True, check=True, timeout=20,
@@ -91,15 +91,15 @@ def test_kvm_is_not_chosen_only_because_it_opens(tmp_path: Path) -> None:
 
 @pytest.mark.image
 @pytest.mark.timeout(120)
-def test_the_probes_guest_answers(tmp_path: Path) -> None:
-    """The same guest as the probe's, on an accelerator that works everywhere."""
+def test_the_guest_of_the_probe_starts(tmp_path: Path) -> None:
+    """Run the probe's guest with an accelerator that works on every host."""
     script = (PACKER / "probe-accelerator.sh").read_text()
     assert script.count("-accel kvm -cpu host") == 1
     always = script.replace("-accel kvm -cpu host", "-accel tcg,tb-size=128 -cpu max").replace(
         "timeout 15", "timeout 90"
     )
     probe = tmp_path / "probe.sh"
-    # past the look at this machine's own CPU and device
+    # without the checks of this machine's CPU and device
     probe.write_text(always.replace("if ! grep", "if false && ! grep").replace("|| [ ! -w /dev/kvm ]", ""))
     done = subprocess.run(
         ["bash", probe, IMAGES / "cpvm.vmlinuz", IMAGES / "cpvm.initrd"],

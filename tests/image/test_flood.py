@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.image, pytest.mark.cloud, pytest.mark.netns, pytest.ma
 
 FLOOD_S = 60
 JOURNAL_MAX_BYTES = 16 << 20  # appliances/base/overlay/etc/systemd/journald.conf.d/systemvm.conf
-FLOOD = "exec yes 'a line of a unit that has lost its mind, as long as lines of programs are, more or less'"
+FLOOD = "exec yes 'a line of a unit that logs continuously, about as long as the lines of most programs are'"
 
 
 def journal_bytes(guest: Host) -> int:
@@ -24,29 +24,29 @@ def journal_bytes(guest: Host) -> int:
 
 
 def test_a_unit_that_logs_for_a_minute_does_not_affect_the_vm(cloud: BootedCloud, cpvm_ssh: Host) -> None:
-    """On the smaller VM, with one processor."""
+    """Run on the smaller VM, which has one processor."""
     name = cloud.system_vm("consoleproxy")["name"]
     started = cpvm_ssh.check_output("systemctl show -P ActiveEnterTimestampMonotonic systemvm-agent")
     boot_id = cpvm_ssh.file("/proc/sys/kernel/random/boot_id").content_string
-    begun = time.monotonic()
+    began_s = time.monotonic()
     cpvm_ssh.check_output(
         "systemd-run --quiet --unit=flood -p RuntimeMaxSec=%s -p StandardOutput=journal sh -c %s",
         str(FLOOD_S),
         FLOOD,
     )
     try:
-        asked = 0
-        while time.monotonic() - begun < FLOOD_S:
+        checks = 0
+        while time.monotonic() - began_s < FLOOD_S:
             assert cloud.system_vm("consoleproxy").get("agentstate") == "Up"
-            # a connection of its own, as an operator's is who comes to see what is wrong
+            # a new connection, like that of an operator who examines the fault
             assert cloud.ssh(name, "systemctl is-active systemvm-agent").strip() == "active"
-            asked += 1
-        assert asked >= 3
+            checks += 1
+        assert checks >= 3
     finally:
         cpvm_ssh.run("systemctl stop flood; systemctl reset-failed flood")
     assert journal_bytes(cpvm_ssh) <= JOURNAL_MAX_BYTES
-    said = cpvm_ssh.check_output("journalctl --no-pager -u systemd-journald -n 200")
-    assert "Suppressed" in said
+    journald = cpvm_ssh.check_output("journalctl --no-pager -u systemd-journald -n 200")
+    assert "Suppressed" in journald
     assert cpvm_ssh.check_output("systemctl show -P ActiveEnterTimestampMonotonic systemvm-agent") == started
     assert cpvm_ssh.file("/proc/sys/kernel/random/boot_id").content_string == boot_id
     assert "Out of memory" not in cpvm_ssh.check_output("dmesg")

@@ -54,7 +54,7 @@ def test_units_are_installed_and_enabled(image: BuiltImage) -> None:
     assert image.host.file("/etc/systemd/system/cloud.service").is_symlink
 
 
-def test_units_of_the_other_role_are_not(image: BuiltImage) -> None:
+def test_units_of_the_other_role_are_absent(image: BuiltImage) -> None:
     import appliance
 
     others = set(appliance.load(OTHER[image.role]).units) - set(appliance.load(image.role).units)
@@ -63,11 +63,11 @@ def test_units_of_the_other_role_are_not(image: BuiltImage) -> None:
 
 
 def test_units_verify_in_the_image(image: BuiltImage) -> None:
-    """Verified by the guest's own systemd."""
+    """The image's own systemd verifies them."""
     import appliance
 
     units = [unit for unit in appliance.load(image.role).units if "@" not in unit]
-    # with /proc: systemd looks there for IPv6, and takes a socket that has no other address for an empty one
+    # systemd detects IPv6 in /proc; without it a socket with only IPv6 addresses is reported as empty
     verify = "systemd-analyze verify --man=no --recursive-errors=no"
     script = f"""mount -t proc proc "$1/proc" && exec chroot "$1" {verify} "${{@:2}}" """
     done = subprocess.run(
@@ -85,7 +85,7 @@ def test_masked_units_are_masked(image: BuiltImage) -> None:
         assert image.host.file(f"/etc/systemd/system/{unit}").linked_to == "/dev/null", unit
 
 
-def test_python_is_of_the_version_that_the_wheels_are_for(image: BuiltImage) -> None:
+def test_python_has_the_version_of_the_wheels(image: BuiltImage) -> None:
     assert image.host.run("python3 --version").stdout.startswith("Python 3.13.")
 
 
@@ -113,7 +113,7 @@ def test_every_python_file_is_compiled_unchecked(image: BuiltImage) -> None:
                 continue
             compiled = source.parent / "__pycache__" / f"{source.stem}.cpython-313.pyc"
             assert compiled.exists(), source
-            # PEP 552: bit 0 says hash-based, bit 1 that the source is to be checked
+            # PEP 552: bit 0 is set for hash-based files, bit 1 for files whose source is checked
             assert compiled.read_bytes()[4:8] == b"\x01\0\0\0", compiled
             checked += 1
     assert checked > 500
@@ -150,14 +150,14 @@ def test_journal_is_in_memory(image: BuiltImage) -> None:
 
 
 def test_sshd_accepts_only_keys(image: BuiltImage) -> None:
-    this_start = image.root / "run/systemvm-preinit"
+    preinit_files = image.root / "run/systemvm-preinit"
     try:
-        # sshd tells its settings only if it has a host key, which the image's links lead to
+        # sshd prints its settings only with a host key, which the image's links point to
         image.host.run("mkdir -p /run/sshd /run/systemvm-preinit")
         image.host.run("ssh-keygen -q -t ed25519 -N '' -f /run/systemvm-preinit/ssh_host_ed25519_key")
         shown = image.host.run("/usr/sbin/sshd -T")
     finally:
-        shutil.rmtree(this_start, ignore_errors=True)
+        shutil.rmtree(preinit_files, ignore_errors=True)
         (image.root / "run/sshd").rmdir()
     assert shown.rc == 0, shown.stderr
     settings = dict(line.split(" ", 1) for line in shown.stdout.splitlines() if " " in line)

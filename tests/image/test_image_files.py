@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of `make images` in build/images, and that they belong together."""
+"""The files of `make images` in build/images are consistent with each other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.image
 
 
 def test_size_is_within_its_limit(image: BuiltImage) -> None:
-    """Within appliance.yaml's budget, and the build refuses to make a larger one."""
+    """The size is within the budget of appliance.yaml, which the build enforces, too."""
     import appliance
 
     assert image.file("qcow2").stat().st_size <= appliance.load(image.role).image_max_bytes <= 150_000_000
@@ -49,7 +49,7 @@ def test_checksums_match() -> None:
 
 
 def test_exported_kernel_and_initrd_are_those_of_the_disk(image: BuiltImage) -> None:
-    """Direct boot and GRUB start the same kernel."""
+    """Direct boot and GRUB start the same kernel with the same arguments."""
     for exported, inside in (("vmlinuz", "boot/vmlinuz"), ("initrd", "boot/initrd.img")):
         assert image.file(exported).read_bytes() == (image.root / inside).read_bytes()
     menu = (image.root / "boot/grub/grub.cfg").read_text()

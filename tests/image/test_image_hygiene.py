@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an image must not contain, because many VMs of many owners are made of it."""
+"""Content that an image must not have, because many VMs of different owners are made of it."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ def test_no_address_of_the_build_is_in_the_image(image: BuiltImage) -> None:
     """No file except those of Debian packages contains the host's mirrors, proxy or package index."""
     import mirror
 
-    words = [urlsplit(line.split()[1]).hostname for line in mirror.source_lines("trixie")]
-    words += [urlsplit(value).hostname for name, value in os.environ.items() if _is_address(name)]
-    hosts = {host.encode() for host in words if host and host not in ("localhost", "127.0.0.1")}
+    names = [urlsplit(line.split()[1]).hostname for line in mirror.source_lines("trixie")]
+    names += [urlsplit(value).hostname for name, value in os.environ.items() if _is_address(name)]
+    hosts = {host.encode() for host in names if host and host not in ("localhost", "127.0.0.1")}
     owned = _packaged(image.root)
     assert hosts
     for path in files(image.root):
@@ -108,13 +108,13 @@ def _packaged(root: Path) -> set[str]:
     return {line for path in lists for line in path.read_text().splitlines()}
 
 
-def test_no_program_gives_its_caller_another_user_or_group(image: BuiltImage) -> None:
-    """Only root logs in, and no service changes its user by a program: set-uid bits are not needed."""
+def test_no_file_has_a_set_uid_or_set_gid_bit(image: BuiltImage) -> None:
+    """Only root logs in, and systemd sets the user of each service, so no program needs these bits."""
     found = [path for path in files(image.root) if path.lstat().st_mode & (stat.S_ISUID | stat.S_ISGID)]
     assert found == []
 
 
-def test_nothing_of_ours_can_be_written_by_others(image: BuiltImage) -> None:
+def test_only_root_can_write_our_files(image: BuiltImage) -> None:
     for top in ("opt/systemvm", "etc/systemvm", "usr/lib/systemd/system"):
         for path in files(image.root / top):
             about = path.lstat()

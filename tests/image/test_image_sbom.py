@@ -24,10 +24,10 @@ def bill(image: BuiltImage) -> dict[str, Any]:
 
 
 def purls(bill: dict[str, Any], kind: str) -> set[str]:
-    """Names and versions of binary packages."""
+    """Return names and versions of the binary packages of a kind."""
     references = [package["externalRefs"][0]["referenceLocator"] for package in bill["packages"]]
-    wanted = (purl for purl in references if purl.startswith(f"pkg:{kind}/") and "arch=source" not in purl)
-    return {unquote(purl.split("?")[0]) for purl in wanted}
+    binaries = (purl for purl in references if purl.startswith(f"pkg:{kind}/") and "arch=source" not in purl)
+    return {unquote(purl.split("?")[0]) for purl in binaries}
 
 
 def test_document_is_valid_spdx(bill: dict[str, Any]) -> None:
@@ -70,11 +70,11 @@ def test_every_python_package_is_named_with_its_version_and_wheel(
 def test_debian_packages_match_the_lock_or_are_listed_as_deviations(
     image: BuiltImage, bill: dict[str, Any]
 ) -> None:
-    """Hashes are those of the lock; for deviations manifest and bill agree."""
+    """All other hashes are those of the lock; manifest and bill list the same deviations."""
     locked = {(deb.name, deb.version): deb.sha256 for deb in committed("amd64").of_role(image.role)}
     debs = [package for package in bill["packages"] if package["SPDXID"].startswith("SPDXRef-deb-")]
-    held = {(deb["name"], deb["versionInfo"]): deb["checksums"][0]["checksumValue"] for deb in debs}
-    differing = {name for name, _ in locked.items() ^ held.items()}
+    installed = {(deb["name"], deb["versionInfo"]): deb["checksums"][0]["checksumValue"] for deb in debs}
+    differing = {name for name, _ in locked.items() ^ installed.items()}
     deviations = image.manifest["inputs"]["deviations"]
     assert {line.split(":")[0] for line in deviations} == {name for name, _ in differing}
     assert all(line in bill["comment"] for line in deviations)

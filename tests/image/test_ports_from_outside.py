@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""On each network of the booted appliances only the ports of appliance.yaml answer."""
+"""On each network of a booted appliance only the ports of appliance.yaml answer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NICS = {"ssvm": ("eth0", "eth1", "eth2", "eth3"), "cpvm": ("eth0", "eth1", "eth2
 
 
 def scan(cloud: BootedCloud, source: str, target: str) -> dict[str, dict[str, list[int]]]:
-    """The scan runs from the hypervisor host's address on that network."""
+    """Scan from the address of the hypervisor host on the target's network."""
     inside = ["ip", "netns", "exec", cloud.plan.host_namespace]
     done = subprocess.run(
         [*inside, sys.executable, SCAN, source, target],
@@ -41,7 +41,7 @@ def scan(cloud: BootedCloud, source: str, target: str) -> dict[str, dict[str, li
 
 
 @pytest.mark.parametrize(
-    ("role", "nic"), [(role, nic) for role, nics in NICS.items() for nic in nics], ids=lambda word: word
+    ("role", "nic"), [(role, nic) for role, nics in NICS.items() for nic in nics], ids=str
 )
 def test_each_interface_answers_only_on_the_listed_ports(
     cloud: BootedCloud, role: str, nic: str, request: pytest.FixtureRequest
@@ -51,7 +51,7 @@ def test_each_interface_answers_only_on_the_listed_ports(
     target = shown[0]["addr_info"][0]["local"]
     source = next(str(net.host.ip) for net in NETWORKS if ip_address(target) in net.host.network)
     facts: dict[str, Any] = yaml.safe_load((TOP / "appliances" / role / "appliance.yaml").read_text())
-    promised = {
+    expected = {
         protocol: [
             rule["port"]
             for rule in facts["ports"]
@@ -60,12 +60,12 @@ def test_each_interface_answers_only_on_the_listed_ports(
         for protocol in ("tcp", "udp")
     }
     found = scan(cloud, source, target)
-    assert found["tcp"] == {"open": sorted(promised["tcp"]), "reset": []}
-    assert found["udp"] == {"answered": sorted(promised["udp"]), "refused": []}
+    assert found["tcp"] == {"open": sorted(expected["tcp"]), "reset": []}
+    assert found["udp"] == {"answered": sorted(expected["udp"]), "refused": []}
 
 
 def test_the_scan_finds_listening_ports(cloud: BootedCloud) -> None:
-    """The scan of another machine finds its ports; otherwise an empty result would prove nothing."""
+    """A scan of the download source finds its open ports: an empty result elsewhere is significant."""
     found = scan(cloud, "203.0.113.1", "203.0.113.10")
     assert {80, 443} & set(found["tcp"]["open"])
     assert len(found["tcp"]["reset"]) > 60000

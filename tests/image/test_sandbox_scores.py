@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""systemd's own judgement of each service of an image, against the rules and reasons of sandbox.yaml."""
+"""systemd-analyze's rating of each service in an image is within the limits of sandbox.yaml."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_every_service_is_within_its_limit(image: BuiltImage) -> None:
     assert over == {}
 
 
-def test_every_waiver_is_needed_and_has_its_reason(image: BuiltImage) -> None:
+def test_every_waiver_is_needed_and_has_a_reason(image: BuiltImage) -> None:
     for unit, rule in rules_of(image).items():
         if "score_max" in rule:
             assert len(rule["why"]) > 40, unit
@@ -57,7 +57,7 @@ def test_every_service_of_ours_has_a_limit(image: BuiltImage) -> None:
     assert ours | {"qemu-guest-agent.service"} == set(rules_of(image))
 
 
-def test_only_services_that_give_root_have_no_sandbox() -> None:
-    """Only services that give full access may have a limit above systemd's "OK" (5)."""
+def test_only_services_that_grant_root_access_have_no_sandbox() -> None:
+    """Only these have a limit above systemd's "OK" (5)."""
     wide = {unit for unit, rule in RULES.items() if rule.get("score_max", 0) > 5}
     assert wide == {"systemvm-ssh@.service", "qemu-guest-agent.service", "systemvm-preinit.service"}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sandboxes of the appliances' units, tested from inside: a copy of each unit runs a probe.
 
-A list of settings says what was asked for; the probe says what the kernel then refuses. What a unit needs
-for its work is tried too, since a probe that may do nothing at all would prove nothing.
+A unit file lists what is configured; the probe shows what the kernel rejects. It also tries the operations
+that the unit needs, because a probe whose every operation fails would prove nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.image, pytest.mark.cloud, pytest.mark.netns, pytest.ma
 PROBE = Path(__file__).with_name("sandbox_probe.py").read_text()
 RULES = yaml.safe_load((TOP / "appliances/base/sandbox.yaml").read_text())
 DIRECTORY = "/run/systemd/system"
-#: The unit stays what it is; only its program, and what ties it to its socket and its directory, is another.
+#: Replaces the unit's program and its dependencies on socket and directory; the sandbox is unchanged.
 DROP_IN = """[Service]
 Type=oneshot
 RemainAfterExit=no
@@ -32,23 +32,23 @@ StandardInput=null
 StandardOutput=truncate:/run/systemvm-probe.json
 ExecStartPre=
 ExecStart=
-ExecStart=/usr/bin/python3 -IS /run/systemvm-probe.py {words}
+ExecStart=/usr/bin/python3 -IS /run/systemvm-probe.py {arguments}
 """
 WRITTEN = (
     "/etc", "/usr", "/opt/systemvm", "/root", "/var", "/var/cache/cloud", "/run", "/run/systemvm-preinit",
     "/mnt/SecStorage", "/dev", "/boot",
 )  # fmt: skip
-DAEMON, STRANGER, PAGE, STORE, SELF = (
+DAEMON, INTERNET, PAGE, STORE, SELF = (
     "169.254.0.1:8250", "203.0.113.10:443", "10.11.0.1:443", "10.12.0.2:2049", "127.0.0.1:3922",
 )  # fmt: skip
 
-#: Nobody may do these, whatever the unit.
+#: No unit may do these.
 NEVER = {
     "read disk", "read memory", "packet socket", "vsock", "trace init", "new user namespace",
     "new mount namespace", "bpf", "set clock", "set host name", "write /etc", "write /usr",
     "write /opt/systemvm", "write /root", "write /boot",
 }  # fmt: skip
-#: And those who are not root.
+#: In addition, users other than root must not do these.
 NEVER_OF_USERS = NEVER | {
     "read /etc/shadow", "read /var/cache/cloud/cmdline", "read host key", "read authorized keys",
     "read kernel log", "raw socket", "netlink socket", "trace parent", "mount", "become root", "kill init",
@@ -62,13 +62,13 @@ def probe(
 ) -> dict[str, str]:
     """Return the probe's result inside the sandbox of `unit`."""
     copy = "systemvm-probe-" + unit.replace("@", "")
-    words = " ".join([*WRITTEN, *write, "--", *connect])
+    arguments = " ".join([*WRITTEN, *write, "--", *connect])
     steps = [
         f"cat > /run/systemvm-probe.py <<'PROBE'\n{PROBE}\nPROBE",
         "chmod 644 /run/systemvm-probe.py",
         f"cp /usr/lib/systemd/system/{unit} {DIRECTORY}/{copy}",
         f"mkdir -p {DIRECTORY}/{copy}.d",
-        f"cat > {DIRECTORY}/{copy}.d/probe.conf <<'DROPIN'\n{DROP_IN.format(words=words)}DROPIN",
+        f"cat > {DIRECTORY}/{copy}.d/probe.conf <<'DROPIN'\n{DROP_IN.format(arguments=arguments)}DROPIN",
         "systemctl daemon-reload",
         f"systemctl start {copy} || journalctl --no-pager -n 20 -u {copy}",
         "cat /run/systemvm-probe.json",
@@ -102,47 +102,47 @@ def guest(role: str, request: pytest.FixtureRequest) -> Host:
     return request.getfixturevalue(f"{role}_ssh")
 
 
-def test_the_agents_sandbox_refuses_everything_else(guest: Host) -> None:
-    """The CPVM's agent also relays consoles: one process, one sandbox."""
+def test_the_agents_sandbox_allows_only_what_it_needs(guest: Host) -> None:
+    """The CPVM's agent also relays consoles, in the same process and sandbox."""
     found = probe(
         guest,
         "systemvm-agent.service",
-        (DAEMON, STRANGER, PAGE, STORE, SELF),
+        (DAEMON, INTERNET, PAGE, STORE, SELF),
         ("/run/systemvm-agent", "/run/systemvm"),
     )
     assert refused(found, NEVER_OF_USERS | {"writable and executable memory"}) == {}
-    assert refused(found, {f"connect {address}" for address in (STRANGER, PAGE, STORE, SELF)}) == {}
+    assert refused(found, {f"connect {address}" for address in (INTERNET, PAGE, STORE, SELF)}) == {}
     assert found["other processes"] == "0"
-    allowed = {name for name, word in found.items() if word == "allowed"}
+    allowed = {name for name, outcome in found.items() if outcome == "allowed"}
     assert allowed == {f"connect {DAEMON}", "write /run/systemvm-agent", "write /run/systemvm"}
 
 
-def test_fetchs_sandbox_refuses_everything_else(ssvm_ssh: Host) -> None:
+def test_fetchs_sandbox_allows_only_what_it_needs(ssvm_ssh: Host) -> None:
     found = probe(
         ssvm_ssh,
         "systemvm-fetch.service",
-        (STRANGER, DAEMON, PAGE, STORE, SELF),
+        (INTERNET, DAEMON, PAGE, STORE, SELF),
         ("/run/systemvm-fetch", "/run/systemvm"),
     )
     assert refused(found, NEVER_OF_USERS | {"write /run/systemvm"}) == {}
     assert refused(found, {f"connect {address}" for address in (DAEMON, PAGE, STORE, SELF)}) == {}
     assert found["other processes"] == "0"
-    allowed = {name for name, word in found.items() if word == "allowed"}
-    assert allowed == {f"connect {STRANGER}", "write /run/systemvm-fetch", "writable and executable memory"}
+    allowed = {name for name, outcome in found.items() if outcome == "allowed"}
+    assert allowed == {f"connect {INTERNET}", "write /run/systemvm-fetch", "writable and executable memory"}
 
 
-def test_the_store_helper_is_root_only_on_the_store(ssvm_ssh: Host) -> None:
-    found = probe(ssvm_ssh, "systemvm-store.service", (DAEMON, STRANGER, STORE, SELF))
+def test_the_store_helpers_root_is_limited_to_the_store(ssvm_ssh: Host) -> None:
+    found = probe(ssvm_ssh, "systemvm-store.service", (DAEMON, INTERNET, STORE, SELF))
     assert (
         refused(found, NEVER | {"raw socket", "mount", "write /var", "write /run", "write /var/cache/cloud"})
         == {}
     )
     assert refused(found, {"netlink socket", "trace parent", "writable and executable memory"}) == {}
-    assert refused(found, {f"connect {address}" for address in (DAEMON, STRANGER, STORE, SELF)}) == {}
+    assert refused(found, {f"connect {address}" for address in (DAEMON, INTERNET, STORE, SELF)}) == {}
 
 
-def test_the_mount_helper_mounts_and_little_else(ssvm_ssh: Host) -> None:
-    """It may mount anything; it cannot trace, load modules or capture packets."""
+def test_the_mount_helpers_root_is_limited(ssvm_ssh: Host) -> None:
+    """It may mount; it cannot trace, make namespaces, capture packets or set the clock."""
     found = probe(ssvm_ssh, "systemvm-mount.service")
     names = {
         "raw socket",
@@ -159,9 +159,9 @@ def test_the_mount_helper_mounts_and_little_else(ssvm_ssh: Host) -> None:
 
 def test_every_daemon_on_a_network_is_listed(guest: Host, role: str) -> None:
     """Every service with a network socket, or started by one, is listed in sandbox.yaml."""
-    judged = {unit for unit, rule in RULES.items() if role in rule.get("roles", ["ssvm", "cpvm"])}
+    listed = {unit for unit, rule in RULES.items() if role in rule.get("roles", ["ssvm", "cpvm"])}
     listening = guest.check_output("ss -H -lntup; ss -H -ntp state established")
-    pids = {word.split(",")[0] for word in listening.split("pid=")[1:]} - {"1"}
+    pids = {part.split(",")[0] for part in listening.split("pid=")[1:]} - {"1"}
     owners = {guest.check_output("ps -o unit= -p %s", pid).strip() for pid in sorted(pids)}
     templates = {owner.split("@")[0] + "@.service" if "@" in owner else owner for owner in owners if owner}
-    assert templates - judged == set()
+    assert templates - listed == set()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An image boots by itself, by BIOS and GRUB, on plain QEMU without kernel, firmware or options."""
+"""An image boots from its disk by BIOS and GRUB on plain QEMU, without kernel, firmware or options."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from image.built_image import IMAGES, TOP
 
 pytestmark = [pytest.mark.image, pytest.mark.netns, pytest.mark.timeout(1200)]
 
-# Without boot arguments an appliance can only say so; it has then got as far as its own first program.
+# Printed by an appliance without boot arguments: it has then started its own first program.
 MARKER = "systemvm-preinit: REASON=no_boot_arguments"
 
 
@@ -25,26 +25,26 @@ MARKER = "systemvm-preinit: REASON=no_boot_arguments"
 def test_an_image_boots_from_its_own_disk(role: str, drive: str, tmp_path: Path) -> None:
     accelerator = (TOP / "build/accelerator").read_text().strip().replace("tcg", "tcg,tb-size=128")
     serial = tmp_path / "serial.log"
-    # a namespace of its own: plain QEMU brings a user network along
+    # in its own namespace, because plain QEMU includes a user network
     process = subprocess.Popen(
         ["unshare", "--net", "qemu-system-x86_64", "-accel", accelerator,
          "-m", "256", "-display", "none", "-no-reboot", "-serial", f"file:{serial}",
          "-drive", f"file={IMAGES / f'{role}.qcow2'},{drive},snapshot=on,file.locking=off"],
     )  # fmt: skip
     try:
-        # a busy host is no failure: only a console that stays silent for this long is
+        # a busy host is not a failure; a console that is silent for this long is
         seen, deadline = "", time.monotonic() + 180
-        while MARKER not in (said := _said(serial)):
-            assert process.poll() is None, f"QEMU ended: {said[-2000:]}"
-            if said != seen:
-                seen, deadline = said, time.monotonic() + 180
-            assert time.monotonic() < deadline, f"silent for 180 s: {said[-2000:]}"
-            time.sleep(0.2)  # a file that grows has no event that QEMU would send
+        while MARKER not in (console := _read(serial)):
+            assert process.poll() is None, f"QEMU ended: {console[-2000:]}"
+            if console != seen:
+                seen, deadline = console, time.monotonic() + 180
+            assert time.monotonic() < deadline, f"silent for 180 s: {console[-2000:]}"
+            time.sleep(0.2)  # QEMU sends no event when it writes to the file
     finally:
         process.kill()
         process.wait()
-    assert "systemvm-preinit: HINT=" in _said(serial)
+    assert "systemvm-preinit: HINT=" in _read(serial)
 
 
-def _said(serial: Path) -> str:
+def _read(serial: Path) -> str:
     return serial.read_text(errors="replace") if serial.exists() else ""
