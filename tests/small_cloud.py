@@ -106,6 +106,7 @@ class SmallCloud:
     user: Principal
     clock: Clock = field(factory=Clock)
     agents: FakeAgents = field(factory=FakeAgents)
+    settings: FakeZoneFacts = field(factory=FakeZoneFacts)
     hypervisor: FakeHypervisor = field(factory=FakeHypervisor)
 
     authority: ControlAuthority = field(init=False)
@@ -134,8 +135,8 @@ class SmallCloud:
         self.ssvm_peer.answers["template.download"] = lambda _: RpcError(NOT_CONNECTED, "not now")
         self.agents.connect(self.cpvm.instance_name, Role.CPVM)
         self.jobs = JobRunner(self.database, self.clock, describe_job_error)
-        usage = StoreUsage(self.database, self.agents, FakeZoneFacts())
-        self.dispatch = DownloadDispatcher(self.clock, self.database, self.agents, FakeZoneFacts(), usage)
+        usage = StoreUsage(self.database, self.agents)
+        self.dispatch = DownloadDispatcher(self.clock, self.database, self.agents, self.settings, usage)
         self.revocation = ConsoleRevocation(self.database, self.agents)
         builder = UserVmBuilder(
             self.database, self.primary, directory, lambda zone: "10.11.0.1", host_id=self.host.id
@@ -149,7 +150,7 @@ class SmallCloud:
             end_consoles=self.revocation.of_machine,
         )
         self.machines.subscribe()
-        self.templates = TemplateService(self.database, self.dispatch, self.machines, usage)
+        self.templates = TemplateService(self.database, self.dispatch, self.machines, usage, self.settings)
         self.account_service = AccountService(
             self.database, self.seal, PasswordService(HASHER), self.machines, self.templates, self.revocation
         )

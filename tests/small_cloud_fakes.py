@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from small_cloud_rows import STORE
+from systemvm.host.zone import SecondaryStorageConfig
 from systemvm.management.hypervisors.base import (
     DomainSpec,
     DomainState,
@@ -22,7 +22,6 @@ from systemvm.management.state.status import InstanceState
 from systemvm.management.system_vms.diagnostics import DiagnosticsResult
 from systemvm.rpc.core.errors import METHOD_NOT_FOUND, RpcError
 from systemvm.wire.role import Role
-from systemvm.wire.storage import Store
 
 
 class FakePeer:
@@ -212,8 +211,11 @@ class FakeZoneFacts:
     def max_template_size_bytes(self, zone_name: str) -> int:
         return 1 << 30
 
-    def store(self, zone_name: str, store_name: str) -> Store:
-        return STORE
+    def __init__(self) -> None:
+        self.storage = SecondaryStorageConfig()
+
+    def secondary_storage(self, zone_name: str) -> SecondaryStorageConfig:
+        return self.storage
 
     def own_networks(self) -> list[str]:
         return ["203.0.113.1/32"]

@@ -6,13 +6,15 @@ from __future__ import annotations
 import enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from msgspec import field
+from msgspec import Meta, field
 
 from systemvm.host.config_file import ConfigError, ConfigSection, load
 from systemvm.web.forwarded import networks
 from systemvm.web.public_endpoint import PublicEndpoint
+from systemvm.wire.mount_options import parse_mount_options
 from systemvm.wire.role import Role
 from systemvm.wire.storage import Store
 
@@ -129,9 +131,11 @@ class ImageStoreConfig(ConfigSection, frozen=True):
     url: str  # nfs://10.12.0.2/export/secondary
     host_path: Path | None = None
     nfs_version: str = "4.2"
-    read_only: bool = False
+    mount_options: str = ""  # of wire/mount_options.py, with commas
+    read_only: bool | None = None  # none: updateImageStore decides
 
     def __post_init__(self) -> None:
+        parse_mount_options(self.mount_options)
         parts = urlsplit(self.url)
         if parts.scheme != "nfs" or not parts.hostname or not parts.path.strip("/"):
             raise ValueError(f"URL of image store {self.name} must be nfs://ADDRESS/PATH: {self.url!r}")
@@ -141,7 +145,29 @@ class ImageStoreConfig(ConfigSection, frozen=True):
     def store(self) -> Store:
         """The store as it is sent to agents."""
         parts = urlsplit(self.url)
-        return Store(server=parts.hostname or "", path=parts.path.rstrip("/"), nfs_version=self.nfs_version)
+        return Store(
+            server=parts.hostname or "",
+            path=parts.path.rstrip("/"),
+            nfs_version=self.nfs_version,
+            mount_options=self.mount_options,
+            read_only=bool(self.read_only),
+        )
+
+
+_Ratio = Annotated[float, Meta(gt=0, le=1)]
+
+
+class SecondaryStorageConfig(ConfigSection, frozen=True):
+    """What holds for all image stores of a zone; the names beside are CloudStack's settings."""
+
+    #: On how many stores of the zone each template is: a number, or `all`.
+    replicas: Annotated[int, Meta(ge=1, le=1000)] | Literal["all"] = 1
+    #: A fuller store gets no new content (secondary.storage.capacity.threshold).
+    capacity_threshold: _Ratio = 0.90
+    #: A fuller store is reported (zone.secstorage.capacity.notificationthreshold).
+    notification_threshold: _Ratio = 0.75
+    #: Stores whose usage differs by less are in balance (image.store.imbalance.threshold).
+    imbalance_threshold: _Ratio = 0.30
 
 
 class ConsoleConfig(ConfigSection, frozen=True):
@@ -207,6 +233,7 @@ class ZoneConfig(ConfigSection, frozen=True):
     console: ConsoleConfig = field(default_factory=ConsoleConfig)
     source_ca_file: Path | None = None  # trusted in addition to the public roots for downloads
     max_template_size_bytes: int = 50 * 1024**3
+    secondary_storage: SecondaryStorageConfig = field(default_factory=SecondaryStorageConfig)
     system_vms: SystemVmsConfig = field(default_factory=SystemVmsConfig)
 
     @property

@@ -6,16 +6,19 @@ from __future__ import annotations
 from importlib.metadata import version
 from ipaddress import ip_address
 
+from twisted.logger import Logger
+
 from systemvm.host.architecture import Architecture
 from systemvm.host.config_file import ConfigError
-from systemvm.host.zone import NetworksConfig
+from systemvm.host.zone import NetworksConfig, SecondaryStorageConfig
 from systemvm.management.config import Configuration
 from systemvm.management.own_networks import own_networks
 from systemvm.management.state import zones
 from systemvm.management.state.database import Connection
 from systemvm.management.state.zones import Host
 from systemvm.web.public_endpoint import PublicEndpoint
-from systemvm.wire.storage import Store
+
+_log = Logger(namespace="systemvm.management.inventory")
 
 
 def write_inventory(connection: Connection, configuration: Configuration) -> Host:
@@ -45,7 +48,14 @@ def write_inventory(connection: Connection, configuration: Configuration) -> Hos
                 url=store.url,
                 host_path=None if store.host_path is None else str(store.host_path),
                 nfs_version=store.nfs_version,
+                mount_options=store.mount_options,
                 read_only=store.read_only,
+            )
+        for released in zones.release_stores(connection, zone.id, [one.name for one in config.image_stores]):
+            _log.info(
+                "image store {store} is not in the file of zone {zone} any more; deleteImageStore removes it",
+                store=released.name,
+                zone=zone.name,
             )
         # A host is in one zone: the first by file name.
         if host is None:
@@ -79,11 +89,8 @@ class ZoneSettings:
     def own_networks(self) -> list[str]:
         return own_networks(self._configuration)
 
-    def store(self, zone_name: str, store_name: str) -> Store:
-        for store in self._configuration.zone(zone_name).image_stores:
-            if store.name == store_name:
-                return store.store
-        raise LookupError(f"zone {zone_name} no longer has an image store {store_name}")
+    def secondary_storage(self, zone_name: str) -> SecondaryStorageConfig:
+        return self._configuration.zone(zone_name).secondary_storage
 
     def vnc_address(self, zone_name: str) -> str:
         """Return the address of VNC servers: this host's on the management network, open only to CPVMs."""

@@ -124,12 +124,12 @@ def make_user_services(
     """Make all parts; `subscribe` and `add_methods` connect them."""
     configuration, database, directory = foundation.configuration, foundation.database, control.directory
     settings = ZoneSettings(configuration)
-    usage = StoreUsage(database, directory, settings)
+    usage = StoreUsage(database, directory)
     jobs = JobRunner(database, reactor, describe_job_error)
     dispatcher = DownloadDispatcher(reactor, database, directory, settings, usage)
     revocation = ConsoleRevocation(database, directory)
     virtual_machines = _make_virtual_machines(foundation, drivers, settings, revocation)
-    templates = TemplateService(database, dispatcher, virtual_machines, usage)
+    templates = TemplateService(database, dispatcher, virtual_machines, usage, settings)
     users = Authenticator(database, foundation.seal)
     accounts = AccountService(
         database, foundation.seal, users.passwords, virtual_machines, templates, revocation
@@ -166,7 +166,7 @@ def make_user_services(
             host_id=foundation.host.id,
             interval_s=configuration.management.expunge.interval,
         ),
-        agent_reconciler=_make_agent_reconciler(reactor, foundation, directory, settings, dispatcher),
+        agent_reconciler=_make_agent_reconciler(reactor, foundation, directory, dispatcher),
         authorizer=ConsoleAuthorizer(database, foundation.seal),
         commands=commands,
         operators=users,
@@ -205,11 +205,10 @@ def _make_agent_reconciler(
     reactor: Reactor,
     foundation: Foundation,
     directory: AgentDirectory,
-    settings: ZoneSettings,
     dispatcher: DownloadDispatcher,
 ) -> AgentReconciler:
     database = foundation.database
-    templates = TemplateReconciler(database, directory, settings, dispatcher.wake)
+    templates = TemplateReconciler(database, directory, dispatcher.wake)
     consoles = ConsoleSessionReconciler(database, directory)
     reconciler = AgentReconciler(reactor, directory)
     reconciler.add(Role.SSVM, templates.reconcile)

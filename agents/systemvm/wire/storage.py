@@ -56,6 +56,8 @@ class Store:
     server: str  # an IP address
     path: str
     nfs_version: str = "4.2"
+    mount_options: str = ""  # further options, with commas: `nolock,nconnect=4`
+    read_only: bool = False  # nothing is written to it, not even a directory
 
 
 @frozen

@@ -128,6 +128,11 @@ image_stores = _table(
     sa.Column("read_only", sa.Boolean, nullable=False, default=False),
     sa.Column("capacity_bytes", sa.BigInteger),
     sa.Column("used_bytes", sa.BigInteger),
+    sa.Column("provider", sa.String(40), nullable=False, default="NFS", server_default="NFS"),
+    # What owns the row: "file" for the zone's file, "api" for addImageStore.
+    sa.Column("origin", sa.String(10), nullable=False, default="file", server_default="file"),
+    sa.Column("mount_options", sa.String(1024), nullable=False, default="", server_default=""),
+    sa.Column("retiring", UtcDateTime),  # since when its content moves to other stores
 )
 
 templates = _table(
@@ -178,6 +183,9 @@ template_store_refs = _table(
     sa.Column("physical_size_bytes", sa.BigInteger),
     sa.Column("virtual_size_bytes", sa.BigInteger),
     sa.Column("checksum", sa.String(255)),
+    sa.Column("image_checksum", sa.String(255)),  # of the file on the store; `checksum` is of the URL's file
+    sa.Column("source_ref_id", sa.Integer),  # the copy that it is copied from; NULL: from its URL
+    sa.Column("copy_failures", sa.Integer, nullable=False, default=0, server_default="0"),
     sa.Column("updated", UtcDateTime, nullable=False, default=now, onupdate=now),
     # The daemon looks for a few of many rows every few seconds: the index finds them without reading the
     # others.
@@ -194,6 +202,15 @@ template_store_refs = _table(
         sqlite_where=sa.text(TO_DELETE),
         postgresql_where=sa.text(TO_DELETE),
     ),
+)
+
+# CloudStack's launch permissions: accounts besides the owner that use a template that is not public.
+template_permissions = _table(
+    "template_permissions",
+    *numbered(),
+    sa.Column("template_id", sa.ForeignKey("templates.id"), nullable=False, index=True),
+    sa.Column("account_id", sa.ForeignKey("accounts.id"), nullable=False, index=True),
+    sa.UniqueConstraint("template_id", "account_id"),
 )
 
 template_spool_refs = _table(

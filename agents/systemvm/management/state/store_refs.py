@@ -74,6 +74,13 @@ def fail(connection: sa.Connection, ref_id: int, code: str, message: str, hint: 
     return bool(changed)
 
 
+def expected_bytes(connection: sa.Connection) -> dict[int, int]:
+    """Return how many bytes unfinished downloads and copies will still write, by the number of the store."""
+    left = sa.func.sum(_c.total_bytes - _c.received_bytes)
+    query = sa.select(_c.store_id, left).where(_UNFINISHED, *_WANTED).group_by(_c.store_id)
+    return {store_id: max(0, int(count or 0)) for store_id, count in connection.execute(query)}
+
+
 def failed_of_template(connection: sa.Connection, template_id: int) -> list[StoreRef]:
     """Return a template's failed downloads that are still wanted."""
     failed = _c.state == DownloadState.DOWNLOAD_ERROR

@@ -73,6 +73,9 @@ class StoreRef:
     physical_size_bytes: int | None
     virtual_size_bytes: int | None
     checksum: str | None
+    image_checksum: str | None
+    source_ref_id: int | None
+    copy_failures: int
     created: datetime
     updated: datetime
     delete_requested: datetime | None

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 from attrs import frozen
@@ -12,6 +14,7 @@ from attrs import frozen
 from systemvm.management.state import schema
 from systemvm.management.state.columns import now
 from systemvm.management.state.rows import Rows
+from systemvm.wire.storage import Store
 
 
 @frozen
@@ -56,9 +59,38 @@ class ImageStore:
     read_only: bool
     capacity_bytes: int | None
     used_bytes: int | None
+    provider: str
+    origin: str
+    mount_options: str
+    retiring: datetime | None
     created: datetime
     removed: datetime | None
 
+    @property
+    def wire(self) -> Store:
+        """The store as it is sent to agents."""
+        parts = urlsplit(self.url)
+        return Store(
+            server=parts.hostname or "",
+            path=parts.path.rstrip("/"),
+            nfs_version=self.nfs_version,
+            mount_options=self.mount_options,
+            read_only=self.read_only,
+        )
+
+    @property
+    def takes_content(self) -> bool:
+        """Whether new templates and copies can be placed on it."""
+        return not self.read_only and self.retiring is None
+
+    @property
+    def used_ratio(self) -> float:
+        """How full it is as far as known, from 0 to 1."""
+        return (self.used_bytes or 0) / self.capacity_bytes if self.capacity_bytes else 0.0
+
+
+#: What owns a store's row: the zone's file, or addImageStore.
+FROM_FILE, FROM_API = "file", "api"
 
 zone_rows = Rows(schema.zones, Zone, "zone")
 host_rows = Rows(schema.hosts, Host, "host")
@@ -156,14 +188,46 @@ def put_store(
     url: str,
     host_path: str | None,
     nfs_version: str,
-    read_only: bool = False,
+    mount_options: str = "",
+    read_only: bool | None = None,
 ) -> ImageStore:
+    """Create or update the row of a store of a zone's file; `read_only` None keeps what the API has set."""
     c = schema.image_stores.c
-    values = {"url": url, "host_path": host_path, "nfs_version": nfs_version, "read_only": read_only}
+    values: dict[str, Any] = {
+        "url": url,
+        "host_path": host_path,
+        "nfs_version": nfs_version,
+        "mount_options": mount_options,
+        "origin": FROM_FILE,
+    }
+    if read_only is not None:
+        values["read_only"] = read_only
     found = store_rows.one(connection, c.name == name, c.zone_id == zone_id, c.removed.is_(None))
     if found is None:
         return store_rows.insert(connection, name=name, zone_id=zone_id, **values)
     return store_rows.update(connection, found.id, **values)
+
+
+def release_stores(connection: sa.Connection, zone_id: int, names: Collection[str]) -> list[ImageStore]:
+    """Hand the stores that a zone's file no longer names over to the API; return them."""
+    c = schema.image_stores.c
+    gone = (c.zone_id == zone_id, c.origin == FROM_FILE, c.name.not_in(list(names)), c.removed.is_(None))
+    released = store_rows.all(connection, *gone)
+    store_rows.update_where(connection, *gone, origin=FROM_API)
+    return released
+
+
+def add_store(connection: sa.Connection, /, **columns: Any) -> ImageStore:
+    """Create the row of a store that the API adds."""
+    return store_rows.insert(connection, origin=FROM_API, **columns)
+
+
+def update_store(connection: sa.Connection, store_id: int, /, **changes: Any) -> ImageStore:
+    return store_rows.update(connection, store_id, **changes)
+
+
+def remove_store(connection: sa.Connection, store_id: int) -> None:
+    store_rows.update_where(connection, schema.image_stores.c.id == store_id, removed=now())
 
 
 def set_store_usage(

@@ -15,6 +15,7 @@ from systemvm.management.state.instances import Instance, Nic
 from systemvm.management.state.status import InstanceType
 from systemvm.wire import boot_arguments
 from systemvm.wire.role import Role
+from systemvm.wire.storage import Store
 
 MTU = 1500
 CONSOLE_PORT = 8443
@@ -34,6 +35,7 @@ class BootFacts:
     control: ControlConfig
     authorized_key: str  # a line of authorized_keys
     own_networks: Sequence[str] = ()  # CIDRs of this cloud among public addresses
+    stores: Sequence[Store] = ()  # of the zone; without any, those of its file
 
 
 def cmdline(vm: Instance, nics: Sequence[Nic], facts: BootFacts) -> str:
@@ -73,7 +75,7 @@ def cmdline(vm: Instance, nics: Sequence[Nic], facts: BootFacts) -> str:
         tail.append(("ntpserverlist", ",".join(facts.zone.ntp_servers)))
     if role is Role.SSVM and facts.own_networks:
         tail.append(("fetch_denied", ",".join(facts.own_networks)))
-    tail += _storage(facts.zone) if role is Role.SSVM else [("vncport", CONSOLE_PORT)]
+    tail += _storage(facts) if role is Role.SSVM else [("vncport", CONSOLE_PORT)]
     return boot_arguments.format([*head, *middle, *tail])
 
 
@@ -133,9 +135,9 @@ def _name_servers(zone: ZoneConfig) -> _Pairs:
     return pairs + [(f"ip6dns{n}", server) for n, server in enumerate(zone.dns6[:2], 1)]
 
 
-def _storage(zone: ZoneConfig) -> _Pairs:
-    stores = zone.image_stores
-    servers = dict.fromkeys(store.store.server for store in stores)
+def _storage(facts: BootFacts) -> _Pairs:
+    stores = facts.stores or [store.store for store in facts.zone.image_stores]
+    servers = dict.fromkeys(store.server for store in stores)
     return [
         ("nfsVersion", stores[0].nfs_version if stores else "null"),
         ("useHttpsToUpload", "true"),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Address
 from typing import Protocol
 
+from attrs import evolve
 from twisted.logger import Logger
 
 from systemvm.host.zone import TrafficType
@@ -17,7 +18,7 @@ from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.hypervisors.shutdown import stop_machine
 from systemvm.management.network_helper import NetworkError
 from systemvm.management.primary.qemu_img import PrimaryStorageError
-from systemvm.management.state import console_sessions, events, instances
+from systemvm.management.state import console_sessions, events, instances, zones
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.host_state import ENDED
@@ -168,7 +169,9 @@ class SystemVmLifecycle:
         self._expect_agent(vm)
         try:
             nics = await self._database.read(instances.nics_of, vm.id)
-            built = await self._builder.build(moved, nics, self._boot_facts(moved))
+            stores = await self._database.read(zones.list_stores, moved.zone_id)
+            facts = evolve(self._boot_facts(moved), stores=[store.wire for store in stores])
+            built = await self._builder.build(moved, nics, facts)
             await self.admit_consoles()
             await self._database.run(instances.update, vm.id, image_sha256=built.image.sha256)
             await self._hypervisor.start(built.spec)

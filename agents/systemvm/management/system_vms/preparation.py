@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import ip_address
+
+from attrs import frozen
+from twisted.internet.defer import Deferred, gatherResults
 
 from systemvm.host.zone import TrafficType, ZoneConfig
 from systemvm.management.config import Configuration
@@ -15,6 +19,7 @@ from systemvm.management.state import instances, zones
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import AgentState
+from systemvm.management.state.zones import ImageStore
 from systemvm.rpc.core.errors import RpcError
 from systemvm.wire.console import CONSOLE_SETUP, ConsoleSetup
 from systemvm.wire.role import Role
@@ -26,6 +31,25 @@ MOUNT_DEADLINE_S = 190.0
 #: A store that takes longer to report its size is unusable.
 STATS_DEADLINE_S = 20.0
 REMARK = "stores"
+
+
+_HINT = "check that the NFS server runs and exports the store to this SSVM"
+
+
+@frozen
+class _FailedStore:
+    """A store that an SSVM cannot use, and why."""
+
+    store: ImageStore
+    error: RpcError
+
+
+def _remark_of(failed: Sequence[_FailedStore]) -> Remark | None:
+    """Return what is shown beside `Up` of an SSVM that can use other stores."""
+    if not failed:
+        return None
+    texts = "; ".join(f"cannot use store {each.store.name}: {each.error.message}" for each in failed)
+    return Remark(texts, failed[0].error.hint or _HINT)
 
 
 class AgentPreparation:
@@ -51,14 +75,15 @@ class AgentPreparation:
     async def mount_stores(self, agent: Agent) -> None:
         """Mount every store of the zone and record its size.
 
-        Raises: NotReadyError when a store cannot be mounted.
+        Raises: NotReadyError when no store can be mounted; with some, the others are named beside `Up`.
         """
-        try:
-            await self._each_store(agent, STORAGE_SETUP, MOUNT_DEADLINE_S)
-        except RpcError as error:
-            if agent.peer is None:
-                raise
-            raise NotReadyError(self._without_store(agent, error)) from error
+        rows = await self._stores_of(agent)
+        failed = await self._each_store(agent, rows, STORAGE_SETUP, MOUNT_DEADLINE_S)
+        if failed and agent.peer is None:
+            raise failed[0].error
+        if failed and len(failed) == len(rows):
+            raise NotReadyError(self._without_store(agent, failed[0].error))
+        agent.remark(REMARK, _remark_of(failed))
 
     def _without_store(self, agent: Agent, error: RpcError) -> AgentStatus:
         """Return the status of an agent without a store: busy, or the fault of the NFS server."""
@@ -67,37 +92,47 @@ class AgentPreparation:
         if delay is Delay.BUSY:
             text = explain(delay, load)
             return AgentStatus(AgentState.ALERT, f"{text.reason}; its stores are not mounted yet", text.hint)
-        hint = error.hint or "check that the NFS server runs and exports the store to this SSVM"
-        return AgentStatus(AgentState.ALERT, f"has no store: {error.message}", hint)
+        return AgentStatus(AgentState.ALERT, f"has no store: {error.message}", error.hint or _HINT)
 
     async def measure_stores(self, agent: Agent) -> None:
         """Record the usage of its stores. A store that fails is mounted again, else named beside `Up`."""
-        remark = None
-        try:
-            await self._each_store(agent, STORAGE_STATS, STATS_DEADLINE_S)
-        except RpcError:
-            try:
-                await self.mount_stores(agent)
-            except NotReadyError as error:
-                remark = Remark(error.status.reason, error.status.hint)
-        if remark == agent.remarks.get(REMARK):
-            return
-        agent.remark(REMARK, remark)
-        if agent.is_up:
+        before = agent.remarks.get(REMARK)
+        rows = await self._stores_of(agent)
+        failed = await self._each_store(agent, rows, STORAGE_STATS, STATS_DEADLINE_S)
+        again = [each.store for each in failed]
+        failed = await self._each_store(agent, again, STORAGE_SETUP, MOUNT_DEADLINE_S)
+        if failed and agent.peer is None:
+            raise failed[0].error
+        if failed and len(failed) == len(rows):
+            status = self._without_store(agent, failed[0].error)
+            agent.remark(REMARK, Remark(status.reason, status.hint))
+        else:
+            agent.remark(REMARK, _remark_of(failed))
+        if agent.remarks.get(REMARK) != before and agent.is_up:
             self._directory.set_status(agent, agent.up_status())
 
-    async def _each_store(self, agent: Agent, method: str, deadline_s: float) -> None:
-        vm, config = await self._zone_of(agent)
-        rows = {row.name: row for row in await self._database.read(zones.list_stores, vm.zone_id)}
-        for store in config.image_stores:
+    async def _stores_of(self, agent: Agent) -> list[ImageStore]:
+        vm = await self._database.read(instances.by_instance_name, agent.name)
+        return await self._database.read(zones.list_stores, vm.zone_id)
+
+    async def _each_store(
+        self, agent: Agent, rows: Sequence[ImageStore], method: str, deadline_s: float
+    ) -> list[_FailedStore]:
+        """Call a method for the stores at the same time, so that one that hangs delays no other."""
+        calls = [Deferred.fromCoroutine(self._one_store(agent, row, method, deadline_s)) for row in rows]
+        return [failed for failed in await gatherResults(calls) if failed is not None]
+
+    async def _one_store(
+        self, agent: Agent, row: ImageStore, method: str, deadline_s: float
+    ) -> _FailedStore | None:
+        try:
             stats = await self._directory.call(
-                agent.name, method, store.store, result=StoreStats, deadline_s=deadline_s
+                agent.name, method, row.wire, result=StoreStats, deadline_s=deadline_s
             )
-            row = rows.get(store.name)
-            if row is not None:
-                await self._database.run(
-                    zones.set_store_usage, row.id, stats.capacity_bytes, stats.used_bytes
-                )
+        except RpcError as error:
+            return _FailedStore(row, error)
+        await self._database.run(zones.set_store_usage, row.id, stats.capacity_bytes, stats.used_bytes)
+        return None
 
     async def set_up_console(self, agent: Agent) -> None:
         """Send a fresh certificate for the advertised origin; the daemon does not store the key."""

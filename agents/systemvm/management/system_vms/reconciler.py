@@ -151,7 +151,7 @@ class SystemVmReconciler:
         key = f"{zone.name}/{role.value}"
         if self._backoff.due_in_s(key) > 0:
             return
-        if role is Role.SSVM and not config.image_stores:
+        if role is Role.SSVM and not await self._database.read(zones.list_stores, zone.id):
             return  # as in CloudStack: without a store it has no work
         try:
             vm = await self._find_or_make(zone, config, role)

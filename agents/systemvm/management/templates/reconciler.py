@@ -16,7 +16,6 @@ from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.state import instances, pending_work, zones
 from systemvm.management.state.database import Database
 from systemvm.management.templates import downloads
-from systemvm.management.templates.ssvm_calls import DownloadSettings
 from systemvm.rpc.core.errors import INTERNAL, RpcError
 from systemvm.wire import storage
 from systemvm.wire.storage import (
@@ -42,12 +41,10 @@ class TemplateReconciler:
         self,
         database: Database,
         directory: AgentDirectory,
-        zones_: DownloadSettings,
         wake: Callable[[], None],
     ) -> None:
         self._database = database
         self._directory = directory
-        self._zones = zones_
         self._wake = wake
 
     async def reconcile(self, agent: Agent) -> None:
@@ -57,9 +54,8 @@ class TemplateReconciler:
         """
         await self._jobs(agent)
         vm = await self._database.read(instances.by_instance_name, agent.name)
-        zone = await self._database.read(zones.zone_by_id, vm.zone_id)
-        for row in await self._database.read(zones.list_stores, zone.id):
-            await self._templates(agent, row.id, self._zones.store(zone.name, row.name))
+        for row in await self._database.read(zones.list_stores, vm.zone_id):
+            await self._templates(agent, row.id, row.wire)
 
     async def _jobs(self, agent: Agent) -> None:
         """Apply ends whose reports were lost, and abort jobs that no row expects."""

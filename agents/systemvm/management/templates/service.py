@@ -7,39 +7,25 @@ from typing import Protocol
 
 from attrs import frozen
 
-from systemvm.management.state import events, templates, zones
+from systemvm.management.state import events, store_refs, templates, zones
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.templates import Template
-from systemvm.management.state.zones import ImageStore
 from systemvm.management.templates import downloads
 from systemvm.management.templates.dispatch import DownloadDispatcher
 from systemvm.management.templates.registration import Registration
+from systemvm.management.templates.store_choice import (
+    NoStoreError,
+    StoreSettings,
+    StoresFullError,
+    choose_store,
+)
 from systemvm.management.templates.store_usage import StoreUsage
 from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.wire.storage import DownloadError
 from systemvm.wire.transfer_failure import TransferFailure
 
-#: A store fuller than this gets no new templates (CloudStack's secondary.storage.capacity.threshold).
-FULL_RATIO = 0.90
 #: The maximum number of machines that the error of a deletion names.
 MAX_NAMES = 20
-
-
-class NoStoreError(SystemVmError):
-    """A zone without a store for new templates."""
-
-    code = FailureCode.NO_STORE
-
-
-class StoresFullError(NoStoreError):
-    """All writable stores, `stores`, are full as far as known."""
-
-    def __init__(self, stores: list[ImageStore]) -> None:
-        super().__init__(
-            f"All image stores of the zone are more than {FULL_RATIO:.0%} full",
-            "delete templates, or add a store to the zone's file",
-        )
-        self.stores = stores
 
 
 class TemplateInUseError(SystemVmError):
@@ -73,12 +59,18 @@ class TemplateService:
     """Changes the rows of templates; `DownloadDispatcher` has SSVMs do the rest."""
 
     def __init__(
-        self, database: Database, dispatch: DownloadDispatcher, machines: TemplateCopier, usage: StoreUsage
+        self,
+        database: Database,
+        dispatch: DownloadDispatcher,
+        machines: TemplateCopier,
+        usage: StoreUsage,
+        settings: StoreSettings,
     ) -> None:
         self._database = database
         self._dispatch = dispatch
         self._machines = machines
         self._usage = usage
+        self._settings = settings
 
     async def register(
         self, registration: Registration, owner: Owner, zone_id: int | None, request_id: str
@@ -91,7 +83,9 @@ class TemplateService:
         refreshed: set[int] = set()
         while True:
             try:
-                template = await self._database.run(_register, registration, owner, zone_id, request_id)
+                template = await self._database.run(
+                    _register, registration, owner, zone_id, request_id, self._settings
+                )
                 break
             except StoresFullError as full:
                 ids = {store.id for store in full.stores}
@@ -133,9 +127,18 @@ def _register(
     owner: Owner,
     zone_id: int | None,
     request_id: str,
+    settings: StoreSettings,
 ) -> Template:
-    zone_ids = [zone.id for zone in zones.list_zones(connection)] if zone_id is None else [zone_id]
-    stores = [choose_store(zones.list_stores(connection, each)) for each in zone_ids]
+    wanted = zones.list_zones(connection) if zone_id is None else [zones.zone_by_id(connection, zone_id)]
+    expected = store_refs.expected_bytes(connection)
+    stores = [
+        choose_store(
+            zones.list_stores(connection, zone.id),
+            settings.secondary_storage(zone.name).capacity_threshold,
+            expected,
+        )
+        for zone in wanted
+    ]
     if not stores:
         raise NoStoreError("There is no zone", "add a zone file to the zones directory")
     template, ref = templates.register(
@@ -168,25 +171,6 @@ def _register(
                 connection, ref.id, DownloadError(TransferFailure.CHECKSUM_INVALID.value, wrong, hint)
             )
     return template
-
-
-def choose_store(stores: list[ImageStore]) -> ImageStore:
-    """Return the writable store with the lowest known usage (CloudStack's firstfitleastconsumed)."""
-    if not stores:
-        raise NoStoreError("The zone has no image store", "add one to image_stores in the zone's file")
-    writable = [store for store in stores if not store.read_only]
-    if not writable:
-        raise NoStoreError(
-            "All image stores of the zone are read-only", "make one writable in the zone's file"
-        )
-    roomy = [store for store in writable if _used_ratio(store) < FULL_RATIO]
-    if not roomy:
-        raise StoresFullError(writable)
-    return min(roomy, key=lambda store: (_used_ratio(store), store.id))
-
-
-def _used_ratio(store: ImageStore) -> float:
-    return (store.used_bytes or 0) / store.capacity_bytes if store.capacity_bytes else 0.0
 
 
 def _hide(connection: Connection, template_id: int, *, forced: bool) -> bool:

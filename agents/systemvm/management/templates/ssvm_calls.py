@@ -27,7 +27,6 @@ from systemvm.wire.storage import (
     DownloadError,
     DownloadRequest,
     DownloadStatus,
-    Store,
     TemplateDelete,
 )
 
@@ -44,7 +43,6 @@ class DownloadSettings(Protocol):
 
     def source_ca_pem(self, zone_name: str) -> str | None: ...
     def max_template_size_bytes(self, zone_name: str) -> int: ...
-    def store(self, zone_name: str, store_name: str) -> Store: ...
     def own_networks(self) -> list[str]: ...
 
 
@@ -222,7 +220,7 @@ class SsvmCalls:
             return
         order = TemplateDelete(
             job_id=task.ref.job_id,
-            store=self._zones.store(task.zone.name, task.store.name),
+            store=task.store.wire,
             account_id=task.template.account_id,
             template_id=task.template.id,
         )
@@ -280,7 +278,7 @@ class SsvmCalls:
             description=template.display_text,
             url=template.url or "",
             format=template.format,
-            store=self._zones.store(zone.name, task.store.name),
+            store=task.store.wire,
             max_size_bytes=self._zones.max_template_size_bytes(zone.name),
             checksum=template.checksum,
             source_ca_pem=self._zones.source_ca_pem(zone.name),

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
@@ -17,16 +16,10 @@ from systemvm.rpc.core.errors import RpcError
 from systemvm.service.single_flight import SingleFlight
 from systemvm.wire import storage
 from systemvm.wire.role import Role
-from systemvm.wire.storage import Store, StoreStats
+from systemvm.wire.storage import StoreStats
 
 #: The deadline of one measurement; a store that is slower keeps its last figures.
 MEASURE_DEADLINE_S = 10.0
-
-
-class StoreSettings(Protocol):
-    """Finds a store by the names of its zone and itself."""
-
-    def store(self, zone_name: str, store_name: str) -> Store: ...
 
 
 class StoreUsage:
@@ -34,10 +27,9 @@ class StoreUsage:
 
     _log = Logger()
 
-    def __init__(self, database: Database, agents: ConnectedAgents, stores: StoreSettings) -> None:
+    def __init__(self, database: Database, agents: ConnectedAgents) -> None:
         self._database = database
         self._agents = agents
-        self._stores = stores
         self._running = SingleFlight[int]()
         self._changed: set[int] = set()
 
@@ -67,24 +59,20 @@ class StoreUsage:
                 self._log.failure("measuring store {store} failed", store=store_id)
 
     async def _measure(self, store_id: int) -> None:
-        row, zone, ssvms = await self._database.read(_facts, store_id)
+        row, ssvms = await self._database.read(_facts, store_id)
         up = set(self._agents.up(Role.SSVM))
         peers = [self._agents.peer(name) for name in ssvms if name in up]
         if not peers or peers[0] is None:
             return
         stats: StoreStats = await peers[0].call(
             storage.STORAGE_STATS,
-            self._stores.store(zone.name, row.name),
+            row.wire,
             result=StoreStats,
             deadline_s=MEASURE_DEADLINE_S,
         )
         await self._database.run(zones.set_store_usage, store_id, stats.capacity_bytes, stats.used_bytes)
 
 
-def _facts(connection: Connection, store_id: int) -> tuple[zones.ImageStore, zones.Zone, list[str]]:
+def _facts(connection: Connection, store_id: int) -> tuple[zones.ImageStore, list[str]]:
     row = zones.store_by_id(connection, store_id)
-    return (
-        row,
-        zones.zone_by_id(connection, row.zone_id),
-        names_of_ssvms_by_zone(connection).get(row.zone_id, []),
-    )
+    return row, names_of_ssvms_by_zone(connection).get(row.zone_id, [])

@@ -18,6 +18,7 @@ from systemvm.ssvm.store.allowed_users import AGENT_USER, allow
 from systemvm.ssvm.store.helper_server import serve_inherited_socket
 from systemvm.ssvm.store.mountinfo import find_mount
 from systemvm.ssvm.store.nfs_probe import require_server
+from systemvm.wire.mount_options import option_name, parse_mount_options
 from systemvm.wire.storage import Store
 from systemvm.wire.transfer_failure import TransferFailure
 
@@ -80,8 +81,12 @@ class MountHelper:
                 TransferFailure.MOUNT_FAILED,
                 f"{store.server}:{store.path} cannot be mounted: {mounted.source} is mounted in its place",
             )
-        for name in DIRECTORIES:
-            (directory / name).mkdir(mode=0o755, exist_ok=True)
+        elif _is_read_only(mounted.options) is not store.read_only:
+            run_mount(remount_command(store, directory))
+            mounted = find_mount(self._mountinfo.read_text(), directory)
+        if not store.read_only:
+            for name in DIRECTORIES:
+                (directory / name).mkdir(mode=0o755, exist_ok=True)
         return Reply(messages.MountResult(mount_id, mounted.options if mounted else ""))
 
 
@@ -108,6 +113,10 @@ def require_store(store: Store) -> None:
             TransferFailure.REQUEST_INVALID,
             f"path of the store must be absolute, without .. and control characters: {store.path[:80]!r}",
         )
+    try:
+        parse_mount_options(store.mount_options)
+    except ValueError as error:
+        raise TransferError(TransferFailure.REQUEST_INVALID, str(error)) from None
     if store.nfs_version not in VERSIONS:
         raise TransferError(
             TransferFailure.REQUEST_INVALID,
@@ -117,9 +126,32 @@ def require_store(store: Store) -> None:
 
 
 def mount_command(store: Store, directory: Path) -> list[str]:
+    """Return the call of mount(8); the store's own options replace ours of the same name."""
+    own = parse_mount_options(store.mount_options)
+    names = {option_name(option) for option in own}
+    if names & {"soft", "softerr", "hard"}:
+        names |= {"soft"}
+    chosen = [option for option in OPTIONS if option_name(option) not in names]
+    if store.nfs_version == "3" and "lock" not in names:
+        # the appliance has no rpc.statd, and nothing here locks a file across machines
+        own = [option for option in own if option != "nolock"] + ["nolock"]
+    if store.read_only:
+        own.append("ro")
     # retry=0: mount.nfs would retry for two more minutes, but the caller of this helper retries
-    options = ",".join([*OPTIONS, f"vers={store.nfs_version}", "retry=0"])
+    options = ",".join([*chosen, *own, f"vers={store.nfs_version}", "retry=0"])
     return ["mount", "-t", "nfs", "-o", options, "--", f"{_host(store.server)}:{store.path}", str(directory)]
+
+
+def remount_command(store: Store, directory: Path) -> list[str]:
+    """Return the call that makes a mounted store read-only, or writable again.
+
+    mount.nfs sees no other option: a remount cannot change the version, and it compares the rest.
+    """
+    return ["mount", "-i", "-o", f"remount,{'ro' if store.read_only else 'rw'}", "--", str(directory)]
+
+
+def _is_read_only(options: str) -> bool:
+    return "ro" in options.split(",")
 
 
 def run_mount(command: list[str]) -> None:

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from small_cloud import SmallCloud
-from small_cloud_fakes import FakePeer, FakeZoneFacts
+from small_cloud_fakes import FakePeer
 from systemvm.management.consoles.session_reconciler import ENDED, LOST, ConsoleSessionReconciler
 from systemvm.management.control.agent import Agent, AgentStatus
 from systemvm.management.control.agent_reconciler import RECONCILE_EVERY_S, AgentReconciler
@@ -50,11 +50,11 @@ def connected(name: str, role: Role) -> tuple[AgentDirectory, Agent, FakePeer]:
 
 
 class Ssvm:
-    def __init__(self, cloud: SmallCloud, zones: Any) -> None:
+    def __init__(self, cloud: SmallCloud) -> None:
         self.directory, self.agent, self.peer = connected(cloud.ssvm.instance_name, Role.SSVM)
         self.peer.answers[storage.STORAGE_JOBS] = lambda params: JobListing([])
         self.woken: list[bool] = []
-        self.step = TemplateReconciler(cloud.database, self.directory, zones, lambda: self.woken.append(True))
+        self.step = TemplateReconciler(cloud.database, self.directory, lambda: self.woken.append(True))
         self.cloud = cloud
 
     def ref(self, ref: StoreRef) -> StoreRef:
@@ -67,7 +67,7 @@ class Ssvm:
 
 @pytest.fixture
 def ssvm(cloud: SmallCloud) -> Ssvm:
-    return Ssvm(cloud, FakeZoneFacts())
+    return Ssvm(cloud)
 
 
 # --- templates

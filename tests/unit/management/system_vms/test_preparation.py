@@ -40,6 +40,8 @@ class FakePeer:
     async def call(self, method: str, params: Any = None, **options: Any) -> Any:
         self.calls.append((method, params))
         answer = self.answers.get(method)
+        if callable(answer):
+            answer = answer(params)
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -95,6 +97,33 @@ async def test_unresponsive_store_is_shown_beside_up(world: Any, preparations: A
     assert agent.status.reason == ""
     [store] = await world.database.read(zones.list_stores)
     assert store.used_bytes == 20
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_ssvm_with_one_of_two_stores_is_up_and_names_the_other(
+    world: Any, preparations: AgentPreparation
+) -> None:
+    await world.reconciler.scan()
+    agent, peer = await connected(world, "s-1-VM")
+    [first] = await world.database.read(zones.list_stores)
+    await world.database.run(
+        zones.add_store, name="second", zone_id=first.zone_id, url="nfs://10.12.0.3/export", nfs_version="3"
+    )
+
+    def setup(store: Store) -> Any:
+        return (
+            StoreStats(1000, 10) if store.server == "10.12.0.2" else RpcError.refused("mount_failed", "gone")
+        )
+
+    peer.answers["storage.setup"] = setup
+    await preparations.mount_stores(agent)
+    assert agent.up_status().reason == "cannot use store second: gone"
+    peer.answers["storage.setup"] = StoreStats(1000, 10)
+    await preparations.measure_stores(agent)
+    assert agent.up_status().reason == ""
+    peer.answers["storage.setup"] = RpcError.refused("mount_failed", "no route to host")
+    with pytest.raises(NotReadyError, match="has no store: no route to host"):
+        await preparations.mount_stores(agent)
 
 
 @pytest_twisted.ensureDeferred

@@ -13,7 +13,7 @@ from cryptography import x509
 from settling import settled
 from systemvm.management.hypervisors.base import ExitReason
 from systemvm.management.hypervisors.errors import HypervisorError
-from systemvm.management.state import addresses, console_sessions, events, instances
+from systemvm.management.state import addresses, console_sessions, events, instances, zones
 from systemvm.management.state.columns import now
 from systemvm.management.state.rows import NotFoundError
 from systemvm.management.state.status import AgentState, InstanceState
@@ -281,7 +281,8 @@ async def test_system_vm_without_an_agent_is_restarted(world: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_zone_without_a_store_gets_no_ssvm(world: Any) -> None:
-    world.configuration.zones[0].image_stores.clear()
+    [store] = await world.database.read(zones.list_stores)
+    await world.database.run(zones.remove_store, store.id)
     await world.reconciler.scan()
     assert list(world.hypervisor.specs) == ["v-1-VM"]
 

@@ -31,11 +31,35 @@ def test_mount_command_has_the_options_of_a_store() -> None:
     assert "[fd00::2]:/x" in mount.mount_command(Store("fd00::2", "/x"), Path("/m"))
 
 
+def options_of(store: Store) -> list[str]:
+    return mount.mount_command(store, Path("/m"))[4].split(",")
+
+
+def test_a_stores_own_options_replace_ours_of_the_same_name() -> None:
+    options = options_of(Store("10.12.0.2", "/x", "4.1", "hard,timeo=600,nconnect=4"))
+    assert {"hard", "timeo=600", "nconnect=4", "vers=4.1"} <= set(options)
+    assert not {"soft", "timeo=150"} & set(options)
+
+
+def test_nfs_3_is_mounted_without_a_lock_daemon() -> None:
+    assert "nolock" in options_of(Store("10.12.0.2", "/x", "3"))
+    assert options_of(Store("10.12.0.2", "/x", "3", "nolock")).count("nolock") == 1
+    assert "nolock" not in options_of(Store("10.12.0.2", "/x", "3", "lock"))
+    assert "nolock" not in options_of(STORE)
+
+
+def test_a_read_only_store_is_mounted_read_only() -> None:
+    assert "ro" in options_of(Store("10.12.0.2", "/x", read_only=True))
+    assert "ro" not in options_of(STORE)
+
+
 @pytest.mark.parametrize(
     "store",
     [Store("nfs.example", "/x"), Store("10.0.0.1;rm", "/x"), Store("10.0.0.1", "x"),
      Store("10.0.0.1", "/a/../b"),
-     Store("10.0.0.1", "/a\n"), Store("10.0.0.1", "/x", "5"), Store("10.0.0.1", "/x", "4.2,exec")],
+     Store("10.0.0.1", "/a\n"), Store("10.0.0.1", "/x", "5"), Store("10.0.0.1", "/x", "4.2,exec"),
+     Store("10.0.0.1", "/x", mount_options="exec"), Store("10.0.0.1", "/x", mount_options="timeo=1;x"),
+     Store("10.0.0.1", "/x", mount_options="nolock=1")],
 )  # fmt: skip
 def test_an_invalid_store_is_rejected(store: Store) -> None:
     with pytest.raises(TransferError) as refused:

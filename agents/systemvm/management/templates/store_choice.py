@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Chooses the store for new content: the least full (CloudStack's firstfitleastconsumed)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from systemvm.host.zone import SecondaryStorageConfig
+from systemvm.management.state.zones import ImageStore
+from systemvm.service.errors import FailureCode, SystemVmError
+
+
+class StoreSettings(Protocol):
+    """What holds for all stores of a zone, read at the time of each choice."""
+
+    def secondary_storage(self, zone_name: str) -> SecondaryStorageConfig: ...
+
+
+class NoStoreError(SystemVmError):
+    """A zone without a store for new templates."""
+
+    code = FailureCode.NO_STORE
+
+
+class StoresFullError(NoStoreError):
+    """All stores that take content, `stores`, are full as far as known."""
+
+    def __init__(self, stores: list[ImageStore], threshold: float) -> None:
+        super().__init__(
+            f"All image stores of the zone are more than {threshold:.0%} full",
+            "delete templates, or add a store with addImageStore",
+        )
+        self.stores = stores
+
+
+def choose_store(
+    stores: Sequence[ImageStore],
+    threshold: float,
+    expected_bytes: Mapping[int, int] | None = None,
+    size_bytes: int = 0,
+) -> ImageStore:
+    """Return the store that is least full with what is on its way to it, `expected_bytes` by store.
+
+    `size_bytes` of new content must fit below the threshold, too.
+
+    Raises: NoStoreError when none of `stores` takes it.
+    """
+    if not stores:
+        raise NoStoreError("The zone has no image store", "add one with addImageStore or in the zone's file")
+    writable = [store for store in stores if not store.read_only]
+    if not writable:
+        raise NoStoreError(
+            "All image stores of the zone are read-only", "make one writable with updateImageStore"
+        )
+    taking = [store for store in writable if store.takes_content]
+    if not taking:
+        raise NoStoreError(
+            "All writable image stores of the zone are being retired", "add a store with addImageStore"
+        )
+    expected = expected_bytes or {}
+
+    def ratio(store: ImageStore, more_bytes: int) -> float:
+        """Return how full a store will be; one that was never measured counts as empty."""
+        if not store.capacity_bytes:
+            return 0.0
+        return ((store.used_bytes or 0) + expected.get(store.id, 0) + more_bytes) / store.capacity_bytes
+
+    roomy = [
+        store for store in taking if ratio(store, 0) < threshold and ratio(store, size_bytes) <= threshold
+    ]
+    if not roomy:
+        raise StoresFullError(taking, threshold)
+    return min(roomy, key=lambda store: (ratio(store, 0), store.id))
