@@ -134,7 +134,7 @@ FROM_INSIDE: dict[str, tuple[dict[str, Any], str, str]] = {
         "cannot reach the daemon's port 8250: 169.254.0.1:8250 does not answer",
         "check `nft list ruleset` of the host for a firewall that drops port 8250 or the bridge cloud0",
     ),
-    "nobody there": (
+    "no such host": (
         {"dial": ("bash: connect: No route to host", 1)},
         "cannot reach 169.254.0.1: no host has that address on its control network",
         "check with `ip address show cloud0` that the bridge is up and has that address",

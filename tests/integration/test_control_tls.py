@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The negative TLS suite: at the socket, against the daemon's listener and against the agent's dialer.
+"""Invalid TLS peers, at the socket, of the daemon's listener and of the agent's dialer.
 
-The bad ends are the standard library's `ssl`, OpenSSL's own connection, or plain sockets: nothing of
-ours helps them to behave. Every refusal must name the check that failed.
+The peers use the standard library's `ssl`, OpenSSL's own connection or plain sockets, and none of the
+project's code. Every refusal must name the check that failed.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ HELLO = b'{"jsonrpc":"2.0","id":1,"method":"hello","params":{}}\n'
 
 
 def self_signed(names: list[str], usage: Any) -> Identity:
-    """A certificate that is its own CA: what an attacker makes in a minute."""
+    """Return an identity whose certificate is its own CA."""
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -75,7 +75,7 @@ def self_signed(names: list[str], usage: Any) -> Identity:
 
 
 def of_public_ca(names: list[str], usage: Any) -> Identity:
-    """A good name under the CA that browsers are given."""
+    """Return an identity with valid names, issued by the CA for browsers."""
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -90,7 +90,7 @@ def of_public_ca(names: list[str], usage: Any) -> Identity:
 
 
 class Listener:
-    """The daemon's listener, and what it refused."""
+    """The daemon's listener, and a record of what it refused."""
 
     def __init__(self) -> None:
         self.refused: list[tuple[str, Refusal]] = []
@@ -107,11 +107,11 @@ class Listener:
             port=0,
             known=self._known,
             on_connected=self.connected.append,
-            on_lost=self._gone,
+            on_lost=self._lost,
             on_refused=lambda address, why: self.refused.append((address, why)),
         )
 
-    def _gone(self, peer: object, why: str) -> None:
+    def _lost(self, peer: object, why: str) -> None:
         self.lost += 1
 
     @staticmethod
@@ -158,8 +158,8 @@ def context_of(identity: Identity | None, directory: Path, *, server: bool = Fal
     return context
 
 
-def speak(address: tuple[str, int], context: ssl.SSLContext) -> bytes:
-    """All that the daemon sends to a TLS client that makes a call."""
+def call_over_tls(address: tuple[str, int], context: ssl.SSLContext) -> bytes:
+    """Call hello over TLS, and return all that the daemon sends."""
     with contextlib.suppress(OSError):
         with socket.create_connection(address, timeout=20) as plain, context.wrap_socket(plain) as secure:
             secure.sendall(HELLO)
@@ -167,8 +167,8 @@ def speak(address: tuple[str, int], context: ssl.SSLContext) -> bytes:
     return b""
 
 
-def shout(address: tuple[str, int], data: bytes) -> bytes:
-    """All that the daemon sends in response to plain bytes."""
+def send_plain(address: tuple[str, int], data: bytes) -> bytes:
+    """Send bytes without TLS, and return all that the daemon sends."""
     received = b""
     with contextlib.suppress(OSError):
         with socket.create_connection(address, timeout=20) as plain:
@@ -203,7 +203,7 @@ async def test_the_daemon_refuses_a_bad_agent_and_names_the_check(
     listener: Listener, directory: Path, what: str
 ) -> None:
     identity, check = BAD_CLIENTS[what]
-    answer = await deferToThread(speak, listener.address, context_of(identity, directory))
+    answer = await deferToThread(call_over_tls, listener.address, context_of(identity, directory))
     assert answer == b""
     await until(lambda: bool(listener.refused))
     ((address, refusal),) = listener.refused
@@ -225,7 +225,7 @@ async def test_the_daemon_refuses_a_bad_agent_and_names_the_check(
 )
 @pytest_twisted.ensureDeferred
 async def test_the_daemon_refuses_data_that_is_not_tls(listener: Listener, data: bytes, check: str) -> None:
-    answer = await deferToThread(shout, listener.address, data)
+    answer = await deferToThread(send_plain, listener.address, data)
     assert b"jsonrpc" not in answer
     await until(lambda: bool(listener.refused))
     assert listener.refused[0][1].check.value == check
@@ -236,7 +236,7 @@ async def test_the_daemon_refuses_data_that_is_not_tls(listener: Listener, data:
 async def test_the_daemon_refuses_tls_1_2(listener: Listener, directory: Path) -> None:
     context = context_of(AUTHORITY.agent(), directory)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
-    assert await deferToThread(speak, listener.address, context) == b""
+    assert await deferToThread(call_over_tls, listener.address, context) == b""
     await until(lambda: bool(listener.refused))
     assert listener.refused[0][1].check.value == "tls-version"
 
@@ -280,7 +280,7 @@ async def test_no_session_is_resumed_or_renegotiated(listener: Listener, directo
                     session, again = secure.session, secure.session_reused
         return again
 
-    assert await deferToThread(resumed) is False  # OpenSSL sends a ticket all the same; it leads nowhere
+    assert await deferToThread(resumed) is False  # OpenSSL sends a ticket, but the server does not accept it
 
     def renegotiated() -> bool:
         plain_context = SSL.Context(SSL.TLS_CLIENT_METHOD)
@@ -300,11 +300,11 @@ async def test_no_session_is_resumed_or_renegotiated(listener: Listener, directo
     assert await deferToThread(renegotiated) is False
 
 
-# ---- the other way: bad daemons, our agent ---------------------------------------------------------------
+# ---- invalid daemons, and the agent's dialer --------------------------------------------------------------
 
 
 class Impostor:
-    """A server that takes any client, and keeps what it could read."""
+    """A server that accepts any client, and records what it can read."""
 
     def __init__(self, serve: Callable[[socket.socket], bytes]) -> None:
         self.received = b""
@@ -344,8 +344,8 @@ def over_tls(context: ssl.SSLContext) -> Callable[[socket.socket], bytes]:
     return serve
 
 
-async def said_of(serve: Callable[[socket.socket], bytes]) -> tuple[list[str], bytes]:
-    """What an agent reports on a daemon at its first attempt, and what the daemon could read."""
+async def dial_impostor(serve: Callable[[socket.socket], bytes]) -> tuple[list[str], bytes]:
+    """Dial an impostor once; return the states that the agent reports, and what the impostor read."""
     impostor = Impostor(serve)
     states: list[str] = []
 
@@ -388,7 +388,7 @@ BAD_SERVERS: dict[str, tuple[Identity, str]] = {
 @pytest_twisted.ensureDeferred
 async def test_an_agent_refuses_a_bad_daemon_and_names_the_check(directory: Path, what: str) -> None:
     identity, check = BAD_SERVERS[what]
-    states, received = await said_of(over_tls(context_of(identity, directory, server=True)))
+    states, received = await dial_impostor(over_tls(context_of(identity, directory, server=True)))
     assert received == b"", "hello reached an impostor"
     assert any(f": {check}: " in state for state in states), states
 
@@ -397,16 +397,16 @@ async def test_an_agent_refuses_a_bad_daemon_and_names_the_check(directory: Path
 async def test_an_agent_refuses_tls_1_2_plain_text_and_garbage(directory: Path) -> None:
     old = context_of(AUTHORITY.daemon(), directory, server=True)
     old.maximum_version = ssl.TLSVersion.TLSv1_2
-    states, received = await said_of(over_tls(old))
+    states, received = await dial_impostor(over_tls(old))
     assert received == b"" and any("tls-version" in state for state in states), states
 
-    for words in (b"220 welcome\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", bytes(70_000)):
+    for greeting in (b"220 welcome\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", bytes(70_000)):
 
-        def talk(connection: socket.socket, words: bytes = words) -> bytes:
-            connection.sendall(words)
+        def send_greeting(connection: socket.socket, greeting: bytes = greeting) -> bytes:
+            connection.sendall(greeting)
             return b"".join(iter(lambda: connection.recv(65536), b""))
 
-        states, received = await said_of(talk)
+        states, received = await dial_impostor(send_greeting)
         assert b"jsonrpc" not in received
         assert any("not-tls" in state for state in states), states
 
@@ -414,6 +414,8 @@ async def test_an_agent_refuses_tls_1_2_plain_text_and_garbage(directory: Path) 
 @pytest_twisted.ensureDeferred
 async def test_an_agent_times_out_a_silent_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(secure_transport, "HANDSHAKE_TIMEOUT_S", 0.3)
-    states, received = await said_of(lambda connection: b"".join(iter(lambda: connection.recv(65536), b"")))
+    states, received = await dial_impostor(
+        lambda connection: b"".join(iter(lambda: connection.recv(65536), b""))
+    )
     assert b"jsonrpc" not in received
     assert any("handshake-timeout" in state for state in states), states

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent's own process as a CPVM: set up over mutual TLS, its socket inherited, a console shown."""
+"""The agent's process as a CPVM: set up over mutual TLS, with an inherited socket and a console."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ NAME = "v-2-VM"
 CPVM = frozenset({Role.CPVM.value})
 RSS_LIMIT_BYTES = 60 << 20
 
-#: Starts a program with a socket as systemd does: descriptor 3, and the pid that it is meant for.
+#: Starts a program with a socket as systemd does: descriptor 3, and the pid in LISTEN_PID.
 AS_SYSTEMD = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3)
@@ -55,7 +55,7 @@ class Daemon:
         self.authority = ControlAuthority(CertificateAuthority.create("test"))
         self.hellos: DeferredQueue[Peer] = DeferredQueue()
         self.closed: DeferredQueue[console.ConsoleClosed] = DeferredQueue()
-        self.spent: list[str] = []
+        self.used_tokens: list[str] = []
         self.screen_port = 0
         self.listening: Any = None
         self.methods = MethodTable("daemon", "0")
@@ -112,7 +112,7 @@ class Daemon:
         return agent.SignedCertificate(certificate_pem, self.authority.ca_pem.decode())
 
     async def _authorize(self, call: Call, request: console.ConsoleAuthorize) -> console.ConsoleSession:
-        self.spent.append(request.token)
+        self.used_tokens.append(request.token)
         return console.ConsoleSession("session-1", "vm-1", "web-1", 2.0)
 
     async def _target(self, call: Call, request: console.ConsoleTargetRequest) -> console.ConsoleTarget:
@@ -213,7 +213,7 @@ async def test_a_console_through_the_agent(scene: tuple[Daemon, Cpvm]) -> None:
         connection.greet()
         return connection
 
-    # What the daemon reconciles by: which sessions are kept here, and an end to those that there are no more.
+    # What the daemon reconciles: it lists the console's sessions, and ends those that it no longer has.
     held = await threads.deferToThread(hold)
     read_stored = await peer.call(console.CONSOLE_LIST, result=console.ConsoleSessions)
     assert read_stored.session_ids == ["session-1"]
@@ -231,8 +231,8 @@ async def test_a_console_through_the_agent(scene: tuple[Daemon, Cpvm]) -> None:
         connection.close()
 
     await threads.deferToThread(browse)
-    assert daemon.spent == ["f1rst", "t0ken"]
-    # Once its lifetime is over, the session's end is told by a call.
+    assert daemon.used_tokens == ["f1rst", "t0ken"]
+    # After its lifetime, the session's end is reported.
     closed = await daemon.closed.get().addTimeout(20, reactor)
     assert closed.session_id == "session-1"
     health = await peer.call(agent.HEALTH, result=agent.Health)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A console's cookie from another address, where the zone binds it to one and where it does not."""
+"""A console's cookie sent from another address, with and without the zone's setting that binds it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from systemvm.cpvm.refusal import BrowserRefusal
 
 pytestmark = pytest.mark.timeout(60)
 
-HOME, ELSEWHERE, PROXY = "127.0.0.1", "127.0.0.2", "127.0.0.3"
+HOME, OTHER, PROXY = "127.0.0.1", "127.0.0.2", "127.0.0.3"
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +32,15 @@ def screen() -> Iterator[FakeVncServer]:
 
 
 def open_at(console: ConsoleProcess, screen: FakeVncServer, **headers: str) -> tuple[str, str]:
-    """A session and its cookie, of a browser at HOME or behind the proxy."""
+    """Open a session from HOME or behind the proxy, and return its id and cookie."""
     connection = Connection(console, source=PROXY if headers else HOME)
     spent = connection.spend(console.issue(screen.port)[0], **headers)
     assert spent.status == 200, spent.body
     return spent.json()["session"], spent.cookie
 
 
-def come_back(console: ConsoleProcess, session: str, cookie: str, source: str, **headers: str) -> int:
-    """0 when the screen is shown, else the code of the refusal."""
+def reconnect(console: ConsoleProcess, session: str, cookie: str, source: str, **headers: str) -> int:
+    """Return 0 when the screen is shown, else the close code of the refusal."""
     connection = Connection(console, source=source)
     assert connection.upgrade(f"session={session}", Cookie=cookie, **headers).status == 101
     opcode, payload = connection.frame()
@@ -52,8 +52,8 @@ def test_a_stolen_cookie_is_refused_from_another_address_when_the_zone_binds_it(
 ) -> None:
     console.set_up(bind_address=True)
     session, cookie = open_at(console, screen)
-    assert come_back(console, session, cookie, ELSEWHERE) == BrowserRefusal.OTHER_ADDRESS.close_code
-    assert come_back(console, session, cookie, HOME) == 0, "its own browser goes on"
+    assert reconnect(console, session, cookie, OTHER) == BrowserRefusal.OTHER_ADDRESS.close_code
+    assert reconnect(console, session, cookie, HOME) == 0, "the cookie's own browser was refused"
 
 
 def test_a_forwarded_address_of_an_untrusted_peer_is_ignored(
@@ -61,7 +61,7 @@ def test_a_forwarded_address_of_an_untrusted_peer_is_ignored(
 ) -> None:
     console.set_up(bind_address=True)
     session, cookie = open_at(console, screen)
-    refused = come_back(console, session, cookie, ELSEWHERE, X_Forwarded_For=HOME)
+    refused = reconnect(console, session, cookie, OTHER, X_Forwarded_For=HOME)
     assert refused == BrowserRefusal.OTHER_ADDRESS.close_code
 
 
@@ -70,9 +70,9 @@ def test_behind_a_trusted_proxy_the_forwarded_address_is_bound(
 ) -> None:
     console.set_up(bind_address=True, trusted_proxies=[PROXY])
     session, cookie = open_at(console, screen, X_Forwarded_For="198.51.100.7")
-    stolen = come_back(console, session, cookie, PROXY, X_Forwarded_For="198.51.100.8")
+    stolen = reconnect(console, session, cookie, PROXY, X_Forwarded_For="198.51.100.8")
     assert stolen == BrowserRefusal.OTHER_ADDRESS.close_code
-    assert come_back(console, session, cookie, PROXY, X_Forwarded_For="198.51.100.7") == 0
+    assert reconnect(console, session, cookie, PROXY, X_Forwarded_For="198.51.100.7") == 0
 
 
 def test_without_the_setting_a_browser_can_change_networks(
@@ -80,4 +80,4 @@ def test_without_the_setting_a_browser_can_change_networks(
 ) -> None:
     console.set_up(bind_address=False)
     session, cookie = open_at(console, screen)
-    assert come_back(console, session, cookie, ELSEWHERE) == 0
+    assert reconnect(console, session, cookie, OTHER) == 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real browser, stock noVNC, and a real QEMU's screen behind the console's console."""
+"""A real browser with stock noVNC, and a console that shows a real QEMU's screen."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_picture_and_keys(console: ConsoleProcess, screen: QemuVncServer, chromi
         page.keyboard.press("Escape")  # SeaBIOS's boot menu
         after = wait_for_picture(page, before)
         page.keyboard.press("F8")
-        page.click("#keys")  # Ctrl-Alt-Del starts the machine again: the menu goes away
+        page.click("#keys")  # Ctrl-Alt-Del restarts the machine, which closes the menu
         wait_for_picture(page, after)
 
     chromium.run(steps)
@@ -111,14 +111,14 @@ def test_the_token_is_not_in_the_history(
     token, _ = console.issue(screen.port, PASSWORD)
 
     def steps(page: Page) -> None:
-        asked: list[str] = []
+        requests: list[str] = []
         page.on(
-            "request", lambda request: asked.append(f"{request.url} {request.headers.get('referer', '')}")
+            "request", lambda request: requests.append(f"{request.url} {request.headers.get('referer', '')}")
         )
         visit(page, console, token)
         expect_state(page, "connected")
-        assert token in asked[0]
-        assert not any(token in line for line in asked[1:])
+        assert token in requests[0]
+        assert not any(token in line for line in requests[1:])
         page.goto("about:blank")
         page.go_back()
         assert token not in page.url
@@ -173,12 +173,12 @@ def test_a_console_reconnects_after_its_machine_stopped(console: ConsoleProcess,
         first.close()
         title = page.locator("#notice-title")
         expect(title).to_have_text("The virtual machine is being stopped", timeout=30_000)
-        for reason, words in (
+        for reason, expected in (
             ("machine_stopped", "The virtual machine is not running"),
             ("machine_starting", "The virtual machine is being started"),
         ):
             console.order("target", session_id=session_id, target={"refuse": reason})
-            expect(title).to_have_text(words, timeout=30_000)
+            expect(title).to_have_text(expected, timeout=30_000)
             expect(page.locator("#notice-hint")).to_contain_text("reconnects")
         second = QemuVncServer("another8", port)
         console.order(
@@ -186,7 +186,7 @@ def test_a_console_reconnects_after_its_machine_stopped(console: ConsoleProcess,
             session_id=session_id,
             target={"host": "127.0.0.1", "port": port, "password": "another8"},
         )
-        expect_state(page, "connected")  # and nobody pressed anything
+        expect_state(page, "connected")  # without a click
         wait_for_picture(page)
         second.close()
 
@@ -204,7 +204,7 @@ def test_a_console_opens_when_the_daemon_is_back(
         expect_state(page, "waiting")
         expect(page.locator("#notice-title")).to_have_text("The cloud cannot check this link now")
         console.order("away", away=False)
-        expect_state(page, "connected")  # nothing was spent
+        expect_state(page, "connected")  # the token was not used
 
     try:
         chromium.run(steps)
@@ -213,7 +213,7 @@ def test_a_console_opens_when_the_daemon_is_back(
 
 
 @pytest.mark.parametrize(
-    ("code", "words"),
+    ("code", "title"),
     [
         ("logged_out", "You logged out"),
         ("access_revoked", "closed by the cloud's administrator"),
@@ -222,7 +222,7 @@ def test_a_console_opens_when_the_daemon_is_back(
     ],
 )
 def test_a_console_that_the_daemon_ends_stays_ended(
-    console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium, code: str, words: str
+    console: ConsoleProcess, screen: QemuVncServer, chromium: Chromium, code: str, title: str
 ) -> None:
     token, session_id = console.issue(screen.port, PASSWORD)
 
@@ -231,14 +231,14 @@ def test_a_console_that_the_daemon_ends_stays_ended(
         expect_state(page, "connected")
         console.order("end", session_ids=[session_id], reason="it ended", code=code)
         expect_state(page, "closed")
-        expect(page.locator("#notice-title")).to_contain_text(words)
+        expect(page.locator("#notice-title")).to_contain_text(title)
         expect(page.locator("#notice-again")).to_be_hidden()
-        asked = len(console.calls_of("console.target"))
+        requests = len(console.calls_of("console.target"))
         page.wait_for_timeout(2000)  # several of the first retries' delays
         expect_state(page, "closed")
-        assert len(console.calls_of("console.target")) == asked
+        assert len(console.calls_of("console.target")) == requests
         page.reload()
-        expect(page.locator("#notice-title")).to_contain_text(words)
+        expect(page.locator("#notice-title")).to_contain_text(title)
 
     chromium.run(steps)
 

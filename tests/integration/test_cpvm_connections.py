@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Connections that say nothing keep nobody from the consoles, of their own address or of another."""
+"""Silent connections do not block consoles of the same or another address."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from integration.cpvm_lab.wire import Connection, open_console
 
 pytestmark = pytest.mark.timeout(120)
 
-CROWD = 1200
+CONNECTIONS = 1200
 OTHER_ADDRESS = "127.0.0.2"
 
 
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleProcess]:
     console = ConsoleProcess(tmp_path_factory.mktemp("console"))
-    # Nothing is mended by waiting: only by who is let go.
+    # No deadline closes a connection during these tests: only the bounds do.
     console.order("deadlines", seconds=600)
     yield console
     log = console.log()
@@ -33,7 +33,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleProcess
 
 
 @pytest.fixture(autouse=True)
-def room_for_sockets() -> Iterator[None]:
+def raised_descriptor_limit() -> Iterator[None]:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], 4096), max(before[1], 4096)))
     yield
@@ -55,10 +55,10 @@ def echo(screen: socket.socket) -> None:
 
 
 @contextlib.contextmanager
-def crowd(
-    console: ConsoleProcess, dial: Callable[[ConsoleProcess], socket.socket], count: int = CROWD
+def connections(
+    console: ConsoleProcess, dial: Callable[[ConsoleProcess], socket.socket], count: int = CONNECTIONS
 ) -> Iterator[None]:
-    """So many connections of 127.0.0.1, or as many as the listener lets in."""
+    """Hold `count` connections of 127.0.0.1, or as many as the listener accepts."""
     held: list[socket.socket] = []
     try:
         with contextlib.suppress(TimeoutError):
@@ -71,18 +71,18 @@ def crowd(
 
 
 def test_silent_connections_do_not_block_a_browser_of_another_address(console: ConsoleProcess) -> None:
-    with crowd(console, silent):
+    with connections(console, silent):
         page = Connection(console, source=OTHER_ADDRESS).request("GET", "/console")
         assert (page.status, b"<html" in page.body) == (200, True)
 
 
 def test_silent_connections_do_not_block_a_browser_of_the_same_address(console: ConsoleProcess) -> None:
-    with crowd(console, silent):
+    with connections(console, silent):
         assert Connection(console).request("GET", "/console").status == 200
 
 
 def test_idle_tls_connections_do_not_block_a_browser(console: ConsoleProcess) -> None:
-    with crowd(console, silent_after_its_handshake, 300):
+    with connections(console, silent_after_its_handshake, 300):
         assert Connection(console, source=OTHER_ADDRESS).request("GET", "/console").status == 200
 
 
@@ -90,7 +90,7 @@ def test_silent_connections_do_not_close_an_open_console_of_the_same_address(con
     screen = FakeVncServer(echo)
     viewer = open_console(console, console.issue(screen.port)[0])
     viewer.greet()
-    with crowd(console, silent):
+    with connections(console, silent):
         viewer.send_frame(2, b"key")
         assert viewer.data(3) == b"key"
     viewer.close()
@@ -98,7 +98,7 @@ def test_silent_connections_do_not_close_an_open_console_of_the_same_address(con
 
 
 def test_websockets_with_invalid_tokens_do_not_use_up_the_viewers(console: ConsoleProcess) -> None:
-    """WebSockets are let in before their token is known: until then they are worth no more than silence."""
+    """A WebSocket opens before its token is checked; until then it counts as a silent connection."""
     screen = FakeVncServer(echo)
     held = []
     for number in range(150):

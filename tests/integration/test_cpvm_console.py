@@ -44,7 +44,7 @@ def test_post_then_websocket(console: ConsoleProcess, screen: FakeVncServer) -> 
 def test_loading_the_page_uses_no_token(console: ConsoleProcess, screen: FakeVncServer) -> None:
     token, _ = console.issue(screen.port)
     connection = Connection(console)
-    asked = len(console.calls_of("console.authorize"))
+    calls = len(console.calls_of("console.authorize"))
     for path in (
         f"/console?cmd=auth&token={token}",
         f"/resource/noVNC/vnc.html?autoconnect=true&token={token}",
@@ -56,7 +56,7 @@ def test_loading_the_page_uses_no_token(console: ConsoleProcess, screen: FakeVnc
             assert "set-cookie" not in answer.headers
             assert token.encode() not in answer.body
             assert b"<script>" not in answer.body
-    assert len(console.calls_of("console.authorize")) == asked
+    assert len(console.calls_of("console.authorize")) == calls
     assert connection.spend(token).status == 200
 
 
@@ -76,18 +76,18 @@ def test_only_one_of_concurrent_posts_uses_the_token(console: ConsoleProcess, sc
     token, _ = console.issue(screen.port)
     connections = [Connection(console) for _ in range(4)]
     together = threading.Barrier(len(connections))
-    seen: list[int] = []
+    statuses: list[int] = []
 
     def race(connection: Connection) -> None:
         together.wait()
-        seen.append(connection.spend(token).status)
+        statuses.append(connection.spend(token).status)
 
     racers = [threading.Thread(target=race, args=(connection,)) for connection in connections]
     for racer in racers:
         racer.start()
     for racer in racers:
         racer.join(15)
-    assert sorted(seen) == [200, 403, 403, 403]
+    assert sorted(statuses) == [200, 403, 403, 403]
 
 
 @pytest.mark.parametrize(
@@ -114,9 +114,9 @@ def test_a_refusal_of_the_daemon_has_a_status_and_a_title(
 
 @pytest.mark.parametrize("token", ["", "x" * 600, "../../etc", "a b", "%00", "<script>"])
 def test_an_invalid_token_does_not_reach_the_daemon(console: ConsoleProcess, token: str) -> None:
-    asked = len(console.calls_of("console.authorize"))
+    calls = len(console.calls_of("console.authorize"))
     assert Connection(console).spend(token).status in (400, 403)
-    assert len(console.calls_of("console.authorize")) == asked
+    assert len(console.calls_of("console.authorize")) == calls
 
 
 def test_a_program_can_use_its_token_at_the_websocket(console: ConsoleProcess, screen: FakeVncServer) -> None:
@@ -127,7 +127,7 @@ def test_a_program_can_use_its_token_at_the_websocket(console: ConsoleProcess, s
     connection.send_frame(8, (1000).to_bytes(2, "big"))
     assert connection.frame()[0] == 8
     assert connection.tls.recv(1) == b""
-    # No cookie can open it again, so the daemon hears of its end at once.
+    # No cookie can open it again, so its end is reported to the daemon at once.
     assert [closed["session"] for closed in console.calls_of("console.closed")][-1] == session_id
 
 
@@ -195,7 +195,7 @@ def test_reconnecting_requests_the_target_again(console: ConsoleProcess, screen:
     token, session_id = console.issue(screen.port)
     connection = Connection(console)
     cookie = connection.spend(token).cookie
-    asked = len(console.calls_of("console.target"))
+    calls = len(console.calls_of("console.target"))
     moved = FakeVncServer(echo)
     console.order(
         "target", session_id=session_id, target={"host": "127.0.0.1", "port": moved.port, "password": None}
@@ -210,7 +210,7 @@ def test_reconnecting_requests_the_target_again(console: ConsoleProcess, screen:
     again = Connection(console)
     assert again.upgrade(f"session={session_id}", Cookie=cookie).status == 101
     assert again.closing() == (4409, "The virtual machine is not running")
-    assert len(console.calls_of("console.target")) == asked + 2
+    assert len(console.calls_of("console.target")) == calls + 2
 
 
 def test_without_the_daemon_no_console_opens(console: ConsoleProcess, screen: FakeVncServer) -> None:
@@ -218,17 +218,17 @@ def test_without_the_daemon_no_console_opens(console: ConsoleProcess, screen: Fa
     connection = Connection(console)
     cookie = connection.spend(kept).cookie
     token, _ = console.issue(screen.port)
-    seeing = open_console(console, console.issue(screen.port)[0])
-    seeing.greet()
+    viewer = open_console(console, console.issue(screen.port)[0])
+    viewer.greet()
     console.order("away", away=True)
     try:
         refused = connection.spend(token)
         assert (refused.status, refused.json()["title"]) == (503, "The cloud cannot check this link now")
         assert connection.upgrade(f"session={kept_session}", Cookie=cookie).status == 101
         assert connection.closing() == (4503, "The cloud cannot check this link now")
-        # Who is in already goes on seeing.
-        seeing.send_frame(2, b"still here")
-        assert seeing.data(10) == b"still here"
+        # An open console stays open.
+        viewer.send_frame(2, b"still here")
+        assert viewer.data(10) == b"still here"
     finally:
         console.order("away", away=False)
     assert Connection(console).spend(token).status == 200

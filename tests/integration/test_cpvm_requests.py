@@ -22,17 +22,17 @@ def test_a_foreign_origin_is_refused_and_uses_no_token(
     console: ConsoleProcess, screen: FakeVncServer, origin: str | None
 ) -> None:
     token, session_id = console.issue(screen.port)
-    said = origin.format(port=console.port) if origin is not None else None
+    header = origin.format(port=console.port) if origin is not None else None
     connection = Connection(console)
-    refused = connection.spend(token, Origin=said)
+    refused = connection.spend(token, Origin=header)
     assert refused.status == 403
     assert refused.json()["title"] == "Another web site tried to open this console"
     if origin is not None:
-        assert Connection(console).upgrade(f"token={token}", Origin=said).status == 403
+        assert Connection(console).upgrade(f"token={token}", Origin=header).status == 403
     spent = connection.spend(token)
     assert spent.status == 200
-    # A cookie is a browser's, and a browser says where it comes from.
-    assert connection.upgrade(f"session={session_id}", Origin=said, Cookie=spent.cookie).status == 403
+    # Only a browser has a cookie, and a browser sends its origin.
+    assert connection.upgrade(f"session={session_id}", Origin=header, Cookie=spent.cookie).status == 403
 
 
 def test_a_cross_site_fetch_is_refused_with_any_origin(
@@ -51,7 +51,7 @@ def test_a_wrong_host_header_is_misdirected(console: ConsoleProcess, host: str) 
     answer = connection.request("GET", "/console", host=host.format(port=console.port))
     assert answer.status == 421
     assert b"served under another address" in answer.body
-    # And the claim taught the console nothing.
+    # The console did not learn an origin from the request.
     assert connection.spend("x", Origin="https://evil.example").status == 403
 
 
@@ -148,12 +148,12 @@ def test_an_invalid_upgrade_is_refused(
     console: ConsoleProcess, screen: FakeVncServer, change: dict[str, str | None], status: int
 ) -> None:
     token, _ = console.issue(screen.port)
-    asked = len(console.calls_of("console.authorize"))
+    calls = len(console.calls_of("console.authorize"))
     answer = Connection(console).upgrade(f"token={token}", **change)
     assert answer.status == status
     assert "sec-websocket-protocol" not in answer.headers
     if status != 101:
-        assert len(console.calls_of("console.authorize")) == asked
+        assert len(console.calls_of("console.authorize")) == calls
 
 
 def test_bytes_behind_an_upgrade_are_refused(console: ConsoleProcess, screen: FakeVncServer) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VNC servers that a console cannot show, and the report of those that it shows."""
+"""VNC servers that fail, and the report of open sessions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def vnc_auth(screen: socket.socket, result: bytes) -> None:
         (lambda s: vnc_auth(s, b"\0\0\0\1\0\0\0\5wrong"), "12345678", 4511),
         (lambda s: vnc_auth(s, b"\0\0\0\1\xff\xff\xff\xff"), "12345678", 4513),
         (lambda s: vnc_auth(s, b"\0\0\0\0"), "12345678", 4502),  # the end instead of ServerInit
-        (shake_hands, "12345678", 4512),  # it asks for no password although one is set
+        (shake_hands, "12345678", 4512),  # it needs no password although one is set
         (lambda s: vnc_auth(s, b""), None, 4511),
         (lambda s: s.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n"), None, 4513),
         (lambda s: s.sendall(b"RFB 003.008\n\x00\x7f\xff\xff\xff"), None, 4513),
@@ -60,10 +60,10 @@ def test_a_screen_that_fails_has_a_close_code(
 
     screen = FakeVncServer(run)
     token, _ = console.issue(screen.port, password)
-    seen, words = open_console(console, token).closing()
+    close_code, reason = open_console(console, token).closing()
     screen.close()
-    assert seen == code
-    assert len(words) > 20
+    assert close_code == code
+    assert len(reason) > 20
 
 
 def test_load_lists_open_sessions(console: ConsoleProcess, screen: FakeVncServer) -> None:

@@ -28,12 +28,12 @@ __all__ = ["console"]  # a fixture
 
 
 def pattern(seed: int, block: int) -> bytes:
-    """64 KiB that belong to one screen and one place in its stream, and to no other."""
+    """Return 64 KiB that are unique for a screen and a position in its stream."""
     return random.Random(f"{seed}/{block}").randbytes(1 << 16)
 
 
 def flood(seed: int, blocks: int) -> FakeVncServer:
-    """A screen that sends `blocks` blocks of its pattern as fast as it can, in pieces of all sizes."""
+    """Return a screen that sends `blocks` blocks of its pattern without pause, in pieces of all sizes."""
 
     def serve(screen: socket.socket) -> None:
         shake_hands(screen)
@@ -50,7 +50,7 @@ def flood(seed: int, blocks: int) -> FakeVncServer:
 
 
 class FloodReader:
-    """Compares every byte of a flood; pongs may come in between."""
+    """Compare every byte of a flood; pongs can come in between."""
 
     def __init__(self, connection: Connection, seed: int) -> None:
         self._connection = connection
@@ -97,7 +97,7 @@ def test_stalled_and_flooded_viewers_receive_every_byte(console: ConsoleProcess)
         for seed, connection in enumerate(stalled, 1):
             reader = FloodReader(connection, seed)
             reader.read_to(96)
-            # Of pings that waited behind the pictures only the last is answered.
+            # Only the last of the pings that waited behind the pictures is answered.
             assert (reader.pongs or [connection.frame()[1]])[-1] == b"099"
             assert len(reader.pongs) < 100
         rest.result(60)
@@ -121,7 +121,7 @@ def test_readers_that_never_read_cost_one_frame_each(console: ConsoleProcess) ->
         connections.append(connection)
     time.sleep(2)  # the time in which an unbounded relay would take all 640 MiB
     for connection in connections:
-        for _ in range(200):  # answers to these may not pile up either
+        for _ in range(200):  # the pongs must not accumulate either
             connection.send_frame(9, b"y" * 125)
     grown_kib = console.order("rss") - before_kib
     screen.close()
@@ -168,7 +168,7 @@ def test_a_screen_that_does_not_read_throttles_the_browser(console: ConsoleProce
         sent += len(payload)
     assert held_at is not None, "the browser was never held back"
     assert console.order("rss") - before_kib < 2048
-    connection.tls.close()  # what was cut in the middle of a frame is nobody's
+    connection.tls.close()  # the last frame is incomplete, so the connection is of no further use
     go_on.set()
     screen.close()
 
@@ -180,7 +180,7 @@ def test_all_that_a_browser_sends_reaches_a_slow_screen(console: ConsoleProcess)
 
     def serve(screen: socket.socket) -> None:
         shake_hands(screen)
-        time.sleep(1)  # until everything on the way is full
+        time.sleep(1)  # until all buffers in between are full
         while len(got) < total:
             data = screen.recv(30_000)
             if not data:
@@ -230,10 +230,10 @@ def test_tls_1_3_is_preferred(console: ConsoleProcess) -> None:
     assert Connection(console).tls.version() == "TLSv1.3"
 
 
-@pytest.mark.parametrize("said", [b"", b"\x16\x03\x01", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"])
-def test_a_slow_handshake_is_dropped(console: ConsoleProcess, said: bytes) -> None:
+@pytest.mark.parametrize("data", [b"", b"\x16\x03\x01", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"])
+def test_a_slow_handshake_is_dropped(console: ConsoleProcess, data: bytes) -> None:
     with socket.create_connection(("127.0.0.1", console.port), timeout=10) as raw:
-        raw.sendall(said)
+        raw.sendall(data)
         started = time.monotonic()
         with pytest.raises(ConnectionResetError):
             if not raw.recv(1):
@@ -241,10 +241,10 @@ def test_a_slow_handshake_is_dropped(console: ConsoleProcess, said: bytes) -> No
         assert time.monotonic() - started < 6
 
 
-@pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 64, os.urandom(512)])
-def test_garbage_instead_of_a_handshake(console: ConsoleProcess, said: bytes) -> None:
+@pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 64, os.urandom(512)])
+def test_garbage_instead_of_a_handshake(console: ConsoleProcess, data: bytes) -> None:
     with socket.create_connection(("127.0.0.1", console.port), timeout=10) as raw:
-        raw.sendall(said)
+        raw.sendall(data)
         with suppress(OSError):
             raw.shutdown(socket.SHUT_WR)
             while raw.recv(4096):
@@ -302,12 +302,12 @@ def test_garbage_instead_of_frames(console: ConsoleProcess, stage: str, frame: b
     screen.close()
 
 
-@pytest.mark.parametrize("said", [b"\x00" * 12, b"RFB 00x.008\n", b"GET / HTTP/1"])
-def test_garbage_instead_of_a_greeting(console: ConsoleProcess, said: bytes) -> None:
+@pytest.mark.parametrize("data", [b"\x00" * 12, b"RFB 00x.008\n", b"GET / HTTP/1"])
+def test_garbage_instead_of_a_greeting(console: ConsoleProcess, data: bytes) -> None:
     screen = flood(7, 1)
     connection = open_console(console, console.issue(screen.port)[0])
     connection.frame()
-    connection.send_frame(2, said)
+    connection.send_frame(2, data)
     assert connection.closing()[0] == 1002
     screen.close()
 
@@ -365,7 +365,7 @@ def test_a_slow_request_is_disconnected(console: ConsoleProcess) -> None:
         for byte in b"GET /console HTTP/1.1\r\nX-Drip: " + b"x" * 100:
             connection.send(bytes([byte]))
             time.sleep(0.2)
-    # before the whole request would have come
+    # before the last byte of the request
     assert 6 < time.monotonic() - started < 24
 
 
@@ -382,7 +382,7 @@ def test_pipelined_requests_are_all_answered(console: ConsoleProcess) -> None:
     connection = Connection(console)
     line = f"GET /novnc/core/rfb.js HTTP/1.1\r\nHost: 127.0.0.1:{console.port}\r\n\r\n".encode()
     connection.send(line * 50)
-    time.sleep(0.2)  # so that answers wait for a reader
+    time.sleep(0.2)  # so that responses are queued
     first = connection.answer()
     assert all(connection.answer().body == first.body for _ in range(49))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""preinit as a process in namespaces of its own: real NICs, addresses, routes and firewall sets."""
+"""preinit as a process in its own namespaces: real NICs, addresses, routes and firewall sets."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ CPVM = {
     key: value for key, value in SSVM.items() if not key.startswith(("eth3", "storage", "secondary", "mtu"))
 } | {"type": "consoleproxy", "name": "v-2-VM", "guid": "Proxy.2", "vncport": "8443"}
 
-#: Runs inside the namespaces: makes NICs, runs preinit (or twice), tells what the machine became.
+#: Runs inside the namespaces: creates NICs, runs preinit once or twice, prints the machine's state as JSON.
 INSIDE = """
 import json, os, socket, subprocess, sys
 
-def tell(*command):
+def output_of(*command):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 nics, runs, credentials, program = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4:]
@@ -71,9 +71,9 @@ for number in range(nics):
     subprocess.run(["ip", "link", "set", f"wire{number}", "up"], check=True)
 for _ in range(runs):
     done = subprocess.run(program, capture_output=True, text=True)
-links = {link["ifname"]: link for link in json.loads(tell("ip", "-json", "address"))}
-nft = json.loads(tell("nft", "-j", "list", "ruleset"))["nftables"]
-routes = json.loads(tell("ip", "-json", "-4", "route")) + json.loads(tell("ip", "-json", "-6", "route"))
+links = {link["ifname"]: link for link in json.loads(output_of("ip", "-json", "address"))}
+nft = json.loads(output_of("nft", "-j", "list", "ruleset"))["nftables"]
+routes = [route for family in ("-4", "-6") for route in json.loads(output_of("ip", "-json", family, "route"))]
 json.dump(
     {
         "code": done.returncode,
@@ -91,7 +91,7 @@ json.dump(
 
 
 class Result:
-    """What the machine became."""
+    """The state of the machine after preinit."""
 
     def __init__(self, facts: dict[str, Any]) -> None:
         self.code: int = facts["code"]
@@ -120,7 +120,7 @@ def _element(element: Any) -> str:
 def preinit(
     root: Path, arguments: dict[str, str], *, nics: int, role: str = "ssvm", runs: int = 1, rules: str = ""
 ) -> Result:
-    """Run preinit on a machine of `nics` NICs, its files below `root`."""
+    """Run preinit on a machine with `nics` NICs and its files below `root`, and return the result."""
     etc = root / "etc/systemvm"
     etc.mkdir(parents=True)
     (etc / "image.json").write_text(json.dumps({"role": role, "version": "1"}))
@@ -163,7 +163,7 @@ def test_a_secondary_storage_vm(tmp_path: Path, runs: int) -> None:
     assert "s-1-VM is a ssvm: eth0 169.254.3.4/16" in result.output
     assert result.host_name == "s-1-VM"
     assert socket.gethostname() == before
-    assert result.credentials == [], "the agent alone has this start's key"
+    assert result.credentials == [], "a credential is still there: only the agent may have this start's key"
     assert GuestPaths(tmp_path).bootstrap_identity.read_text() == "THE KEY"
     assert [result.addresses(f"eth{n}") for n in range(4)] == [
         {"169.254.3.4/16"},

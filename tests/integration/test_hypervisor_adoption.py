@@ -35,7 +35,7 @@ __all__ = ["hypervisor", "run_directory"]  # fixtures
 
 
 def kill_child(pid: int) -> None:
-    """End a child of this process and reap it, as a daemon's death would leave it to init."""
+    """End a child of this process and reap it, as init does after the daemon's end."""
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
 
@@ -130,7 +130,7 @@ os.posix_spawn = spawn
 async def test_a_machine_whose_daemon_was_killed_before_its_pid_file_is_found(
     hypervisor: QemuHypervisor, tmp_path: Path, run_directory: Path
 ) -> None:
-    """QEMU of that moment waits for its CPUs to be let go, which nobody will do: it is ended, not lost."""
+    """QEMU waits with stopped CPUs for a command that never comes, so it is ended."""
     script = KILLED_AT_THE_FORK + CHILD.format(
         path=[str(AGENTS), str(TESTS)], run=str(run_directory), tmp=str(tmp_path)
     )
@@ -195,7 +195,7 @@ async def test_another_process_with_the_same_pid_is_not_ended(
 async def test_an_unfinished_start_is_ended(
     hypervisor: QemuHypervisor, tmp_path: Path, run_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The daemon died before it set the screen's password; nobody may use such a machine."""
+    """The daemon was killed before it set the VNC password, so the machine must not be used."""
     from systemvm.management.hypervisors.qmp import QmpSession
 
     first = QemuHypervisor(run_directory, NoTaps(), Accelerator.TCG)

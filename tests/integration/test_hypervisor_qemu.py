@@ -56,7 +56,7 @@ async def test_start_stop_and_nothing_is_left(
     exits = Exits(hypervisor)
     status = await hypervisor.start(machine(tmp_path))
     assert status.state is DomainState.RUNNING
-    assert status.pid and os.getsid(status.pid) == status.pid, "a session of its own"
+    assert status.pid and os.getsid(status.pid) == status.pid, "QEMU is not in its own session"
     await hypervisor.stop("i-2-3-VM", forced=True)
     assert await exits.next() == ("i-2-3-VM", ExitReason.STOPPED)
     assert files(run_directory) == []
@@ -68,14 +68,14 @@ async def test_start_stop_and_nothing_is_left(
 async def test_credentials_are_in_a_private_file_until_qemu_greets_and_never_in_argv(
     hypervisor: QemuHypervisor, tmp_path: Path, run_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[tuple[str, int, bytes]] = []
+    credentials: list[tuple[str, int, bytes]] = []
     from systemvm.management.hypervisors import process
 
     real = process.DetachedProcess.start.__func__  # type: ignore[attr-defined]
 
     def look(cls: type[process.DetachedProcess], /, *arguments: Any, **rest: Any) -> Any:
         for path in run_directory.glob("*.smbios*"):
-            seen.append((path.name, path.stat().st_mode & 0o777, path.read_bytes()))
+            credentials.append((path.name, path.stat().st_mode & 0o777, path.read_bytes()))
         return real(cls, *arguments, **rest)
 
     monkeypatch.setattr(process.DetachedProcess, "start", classmethod(look))
@@ -87,7 +87,7 @@ async def test_credentials_are_in_a_private_file_until_qemu_greets_and_never_in_
             is_system=True,
         )
     )
-    assert sorted((name, mode) for name, mode, _ in seen) == [
+    assert sorted((name, mode) for name, mode, _ in credentials) == [
         ("i-2-3-VM.smbios0", 0o640),
         ("i-2-3-VM.smbios1", 0o640),
     ]
@@ -95,7 +95,7 @@ async def test_credentials_are_in_a_private_file_until_qemu_greets_and_never_in_
     assert status.pid
     argv = cmdline(status.pid)
     assert "type=11,path=" in argv
-    for _, _, content in seen:
+    for _, _, content in credentials:
         assert content.split(b"=", 1)[1].decode() not in argv
     assert "pass1234" not in argv
     assert b"pass1234" not in contents(run_directory)
@@ -161,7 +161,7 @@ async def test_a_killed_process_has_its_own_exit_reason(hypervisor: QemuHypervis
 @pytest_twisted.ensureDeferred
 async def test_the_power_button_is_pressed_first(hypervisor: QemuHypervisor, tmp_path: Path) -> None:
     await hypervisor.start(machine(tmp_path, HANDLES_BUTTON))
-    # the BIOS must have given way to the guest, which says nothing; a stop that came too early would time out
+    # until the BIOS has started the guest, which reports nothing; an earlier stop would time out
     await deferLater(reactor, 4, lambda: None)
     began = reactor.seconds()
     await hypervisor.stop("i-2-3-VM", timeout_s=40)
@@ -180,7 +180,7 @@ async def test_a_guest_that_ignores_the_button_is_ended(hypervisor: QemuHypervis
 async def test_a_stopped_process_is_killed(
     hypervisor: QemuHypervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A QEMU that answers nothing at all."""
+    """QEMU does not answer on its monitor."""
     monkeypatch.setattr("systemvm.management.hypervisors.qemu.QUIT_S", 1.0)
     status = await hypervisor.start(machine(tmp_path))
     assert status.pid

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gate and QEMU look at the same files: what QEMU refuses, or takes for another format, never passes."""
+"""The image inspectors accept no file that QEMU refuses or detects as another format."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from systemvm.ssvm.limits import TIB
 from systemvm.wire.storage import ImageFormat
 
 pytestmark = pytest.mark.timeout(300)
-#: Values at which fields of a header tip over.
+#: Boundary values of header fields.
 EDGES = [0, 1, 2, 3, 4, 6, 7, 8, 9, 21, 22, 63, 64, 103, 104, 105, 112, 511, 512, 65535, 65536, 1 << 31]
 
 
@@ -35,7 +35,7 @@ def passes(image_format: ImageFormat, data: bytes) -> bool:
 
 
 def qemu_refuses(path: Path) -> str:
-    """Why QEMU does not open a QCOW2 image; empty when it does, whatever a check finds to repair in it."""
+    """Return QEMU's reason for not opening a QCOW2 image; empty when it opens, even if it needs repair."""
     for command in ("info", "check"):  # the second opens it as a machine does: data file, bitmaps, snapshots
         done = subprocess.run(
             ["qemu-img", command, "-f", "qcow2", path],
@@ -61,7 +61,7 @@ def seeds(directory: Path) -> Iterator[bytes]:
 
 
 def mutations(data: bytes, number: int, count: int) -> Iterator[bytes]:
-    """The seed with one field, at any place of the header, at an edge or anything."""
+    """Yield the seed with one header field set to a boundary or random value."""
     chosen = random.Random(number)
     for _ in range(count):
         width = chosen.choice([1, 4, 8])
@@ -71,7 +71,7 @@ def mutations(data: bytes, number: int, count: int) -> Iterator[bytes]:
 
 
 def test_no_qcow2_passes_that_qemu_refuses(tmp_path: Path) -> None:
-    """Mutated headers of real images; one seed a version, so that each run looks at the same files."""
+    """Mutate headers of real images, with fixed random seeds so that each run checks the same files."""
     path = tmp_path / "image.qcow2"
     passed = refused = 0
     for number, seed in enumerate(seeds(tmp_path)):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A lab with everything but system VMs: real servers in namespaces, and nothing left of them."""
+"""A lab without system VMs: real servers in namespaces, which leave nothing behind."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ def host_links() -> str:
 
 
 def traces(plan: LabPlan) -> list[str]:
-    """Whatever of a lab is outside of its root."""
+    """Return namespaces, processes and mounts of a lab."""
     found = [name for name in plan.namespaces if namespaces.exists(name)]
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            words = process.read_bytes().split(b"\0")
+            argv = process.read_bytes().split(b"\0")
         except OSError:
             continue
-        if any(word.startswith(os.fsencode(plan.root) + b"/") for word in words):
-            found.append(b" ".join(words).decode())
+        if any(argument.startswith(os.fsencode(plan.root) + b"/") for argument in argv):
+            found.append(b" ".join(argv).decode())
     mounts = Path("/proc/self/mounts").read_text()
     return found + [line for line in mounts.splitlines() if str(plan.root) in line or plan.tag in line]
 
@@ -64,7 +64,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
         yield cloud
 
 
-# ---- what is there --------------------------------------------------------------------------------------
+# ---- a running lab --------------------------------------------------------------------------------------
 
 
 def test_the_page_and_the_api_answer_on_the_hosts_loopback(cloud: Cloud) -> None:
@@ -96,25 +96,25 @@ def test_dns_resolves_the_source(cloud: Cloud) -> None:
     question = b"".join(bytes([len(label)]) + label.encode() for label in SOURCE_NAME.split(".")) + b"\0"
     query = struct.pack(">6H", 7, 0x0100, 1, 0, 0, 0) + question + struct.pack(">2H", 1, 1)
 
-    def ask() -> bytes:
+    def exchange() -> bytes:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
             channel.settimeout(10)
             channel.sendto(query, (str(SOURCE.address.ip), 53))
             return channel.recv(512)
 
-    assert namespaces.inside(cloud.plan.host_namespace, ask).endswith(SOURCE.address.ip.packed)
+    assert namespaces.inside(cloud.plan.host_namespace, exchange).endswith(SOURCE.address.ip.packed)
 
 
 def test_nfs_answers_a_call_of_version_4(cloud: Cloud) -> None:
-    """The NULL procedure of program 100003; no kernel client is needed for that."""
+    """Call the NULL procedure of program 100003, which needs no kernel client."""
     call = struct.pack(">10I", 99, 0, 2, 100003, 4, 0, 0, 0, 0, 0)
 
-    def ask() -> bytes:
+    def exchange() -> bytes:
         with socket.create_connection((str(STORAGE.address.ip), 2049), 10) as connection:
             connection.sendall(struct.pack(">I", 0x80000000 | len(call)) + call)
             return connection.recv(4096)
 
-    reply = namespaces.inside(cloud.plan.host_namespace, ask)
+    reply = namespaces.inside(cloud.plan.host_namespace, exchange)
     _, xid, kind, accepted = struct.unpack(">4I", reply[:16])
     assert (xid, kind, accepted) == (99, 1, 0)
     assert struct.unpack(">I", reply[24:28]) == (0,), "SUCCESS"
@@ -141,25 +141,25 @@ def test_only_its_owner_can_read_the_login(cloud: Cloud) -> None:
     kept = cloud.plan.lab / "login.json"
     assert kept.stat().st_mode & 0o777 == 0o600
     assert not cloud.plan.layout.first_login.exists()
-    said = cloud.daemon_log.read_text()
-    assert "first-login.json" in said
-    assert cloud.login.password not in said and cloud.login.secret_key not in said
+    log = cloud.daemon_log.read_text()
+    assert "first-login.json" in log
+    assert cloud.login.password not in log and cloud.login.secret_key not in log
 
 
-class Told(NullReporter):
+class RecordingReporter(NullReporter):
     def __init__(self) -> None:
-        self.words: list[str] = []
+        self.lines: list[str] = []
 
     def print_line(self, text: str) -> None:
-        self.words.append(text)
+        self.lines.append(text)
 
 
 def test_missing_samples_do_not_stop_the_cloud_and_are_reported_when_available(cloud: Cloud) -> None:
-    """Nobody downloads here; for the machine it is as in a zone whose SSVM is slow."""
+    """No SSVM runs, so nothing is downloaded, as in a zone whose SSVM is slow."""
     for medium in (samples.TINY, samples.IPXE):
         (cloud.plan.source_pages / medium.file).write_bytes(b"an image")
-    told = Told()
-    sample_set = samples.SampleSet(cloud, told, late_s=2.0)
+    reporter = RecordingReporter()
+    sample_set = samples.SampleSet(cloud, reporter, late_s=2.0)
     sample_set.create_all()
     assert list(sample_set.missing) == ["iso ipxe", "template tiny", "VM hello (a linked clone)"]
     assert "no progress for" in sample_set.missing["iso ipxe"]
@@ -168,16 +168,16 @@ def test_missing_samples_do_not_stop_the_cloud_and_are_reported_when_available(c
     assert sample_set.retry["template tiny"] == f"template register tiny {url}"
     assert cloud.api.items("listTemplates", "template", templatefilter="self", name="tiny")
     sample_set.check_missing()
-    assert (told.words, len(sample_set.missing)) == ([], 3)
+    assert (reporter.lines, len(sample_set.missing)) == ([], 3)
 
     with sqlite3.connect(cloud.plan.layout.database) as database:  # as the daemon does when it is Ready
         database.execute("UPDATE template_store_refs SET state = 'DOWNLOADED', percent = 100")
     sample_set.check_missing()
-    assert told.words == ["iso ipxe is available now", "template tiny is available now"]
+    assert reporter.lines == ["iso ipxe is available now", "template tiny is available now"]
     assert list(sample_set.missing) == ["VM hello (a linked clone)"]
 
 
-# ---- what happens to it ---------------------------------------------------------------------------------
+# ---- restarts, conflicts and cleanup --------------------------------------------------------------------
 
 
 def test_a_killed_daemon_is_started_again_on_the_same_port(cloud: Cloud) -> None:
@@ -252,7 +252,7 @@ sys.stdin.read()
 
 def test_down_cleans_up_after_a_killed_lab(tmp_path: Path) -> None:
     plan = plan_in(tmp_path)
-    words = [
+    argv = [
         sys.executable,
         "-c",
         LAB,
@@ -261,11 +261,11 @@ def test_down_cleans_up_after_a_killed_lab(tmp_path: Path) -> None:
         str(plan.page_port),
         str(plan.console_port),
     ]
-    lab = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    lab = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert lab.stdout and lab.stdout.readline() == b"up\n"
     lab.send_signal(signal.SIGKILL)
     lab.wait()
-    assert traces(plan), "its children live on, or this test shows nothing"
+    assert traces(plan), "the lab's children must outlive it for this test"
     teardown.down(plan)
     assert traces(plan) == []
     for port in (plan.page_port, plan.console_port):
@@ -283,7 +283,7 @@ def test_down_ends_a_cloud_of_another_process(tmp_path: Path) -> None:
         + script.replace("Cloud(LabPlan", "cloud = Cloud(LabPlan").replace(".start()\n", "\ncloud.start()\n")
         + "try:\n    signal.pause()\nfinally:\n    cloud.stop()\n"
     )
-    words = [
+    argv = [
         sys.executable,
         "-c",
         reconciler,
@@ -292,7 +292,7 @@ def test_down_ends_a_cloud_of_another_process(tmp_path: Path) -> None:
         str(plan.page_port),
         str(plan.console_port),
     ]
-    lab = subprocess.Popen(words, stdout=subprocess.PIPE)
+    lab = subprocess.Popen(argv, stdout=subprocess.PIPE)
     assert lab.stdout and lab.stdout.readline() == b"up\n"
     began = time.monotonic()
     teardown.down(plan)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tiny guest boots by BIOS from a linked clone, shows its screen, takes keys, obeys the power button."""
+"""The tiny guest boots by BIOS from a linked clone, shows its screen, and reacts to keys and power button."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ BLUE, GREEN = (0, 0, 168), (0, 168, 0)  # as VGA's text mode has them
 
 
 class NoTaps:
-    """It has no network."""
+    """A network driver that refuses: the guest has no network."""
 
     async def create_tap(self, name: str, bridge: str, *, isolated: bool) -> int:
-        raise AssertionError("nobody asked for a tap")
+        raise AssertionError("a tap was requested")
 
     async def remove_tap(self, name: str) -> None:
         raise AssertionError("there is no tap")
@@ -99,7 +99,7 @@ async def test_it_boots_shows_its_screen_accepts_keys_and_powers_off(
     await screen_turns(hypervisor, GREEN, 30)
     began = reactor.seconds()
     await hypervisor.stop("tiny", timeout_s=60)
-    assert reactor.seconds() - began < 50, "the power button was not obeyed"
+    assert reactor.seconds() - began < 50, "the guest ignored the power button"
     assert "Power down" in (tmp_path / "serial.log").read_text(errors="replace")
     assert exits == [("tiny", ExitReason.STOPPED)]
 

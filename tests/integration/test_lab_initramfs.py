@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check the initramfs archive by cpio itself."""
+"""Check the initramfs archive with cpio."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The launcher as its unit runs it: real QEMU of its user, asked for by the daemon's user alone."""
+"""The launcher as its unit runs it: it starts real QEMU as another user, only for the daemon's user."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class Host:
         self.launcher = self.start()
 
     def start(self) -> ChildProcess:
-        words = HostProgram.LAUNCHER.argv(self.layout)
+        argv = HostProgram.LAUNCHER.argv(self.layout)
         listener = helper_sockets(self.layout)[HostProgram.LAUNCHER]
         log = self.layout.root / "launcher.log"
         with listener:
-            return children.start("launcher", self.namespace, words, log, sockets={"helper": listener})
+            return children.start("launcher", self.namespace, argv, log, sockets={"helper": listener})
 
     def run(self, user: str, script: str) -> str:
-        see = [word for path in (self.layout.root, AGENTS) for word in ("--see", str(path))]
+        see = [argument for path in (self.layout.root, AGENTS) for argument in ("--see", str(path))]
         done = subprocess.run(
             [
                 *("ip", "netns", "exec", self.namespace),
@@ -57,7 +57,7 @@ class Host:
         )  # fmt: skip
         return (done.stdout + done.stderr).strip()
 
-    def ask(self, user: str = DAEMON_USER, /, **request: object) -> str:
+    def send_request(self, user: str = DAEMON_USER, /, **request: object) -> str:
         return self.run(
             user,
             f"""
@@ -74,7 +74,7 @@ except (RefusedError, OSError) as error:
         )
 
     def pid(self) -> int:
-        answer = self.ask(do="start", argv=MACHINE)
+        answer = self.send_request(do="start", argv=MACHINE)
         assert answer.startswith("{'pid': "), answer
         return int(answer.split()[1].rstrip("}"))
 
@@ -108,14 +108,14 @@ def test_a_machine_is_qemus_users_and_outlives_the_launcher(host: Host) -> None:
     host.launcher.kill()
     assert Path(f"/proc/{pid}").exists()
     host.launcher = host.start()
-    assert host.ask(do="find", uuid=ID) == f"{{'pid': {pid}}}"
-    # the daemon itself may not signal it
+    assert host.send_request(do="find", uuid=ID) == f"{{'pid': {pid}}}"
+    # the daemon itself cannot signal it
     assert "PermissionError" in host.run(DAEMON_USER, f"import os; os.kill({pid}, 9)")
     descriptor = os.pidfd_open(pid)
-    assert host.ask(do="kill", pid=pid, uuid=ID) == "{}"
+    assert host.send_request(do="kill", pid=pid, uuid=ID) == "{}"
     assert select.select([descriptor], [], [], 10)[0]
     os.close(descriptor)
-    assert host.ask(do="find", uuid=ID) == "{'pid': None}"
+    assert host.send_request(do="find", uuid=ID) == "{'pid': None}"
 
 
 def test_the_exit_code_of_a_killed_machine_is_reported(host: Host) -> None:
@@ -124,25 +124,25 @@ def test_the_exit_code_of_a_killed_machine_is_reported(host: Host) -> None:
     os.kill(pid, signal.SIGKILL)
     assert select.select([descriptor], [], [], 10)[0]
     os.close(descriptor)
-    assert host.ask(do="exit-code", pid=pid) == "{'code': -9}"
+    assert host.send_request(do="exit-code", pid=pid) == "{'code': -9}"
 
 
 def test_a_process_that_is_not_a_machine_is_not_killed(host: Host) -> None:
-    assert "is not VM" in host.ask(do="kill", pid=host.launcher.process.pid, uuid=ID)
-    assert "is not VM" in host.ask(do="kill", pid=1, uuid=ID)
-    assert host.ask(do="kill", pid=2**22 - 1, uuid=ID) == "{}"
-    assert "RefusedError" in host.ask(do="kill", pid=1, uuid="x; reboot")
+    assert "is not VM" in host.send_request(do="kill", pid=host.launcher.process.pid, uuid=ID)
+    assert "is not VM" in host.send_request(do="kill", pid=1, uuid=ID)
+    assert host.send_request(do="kill", pid=2**22 - 1, uuid=ID) == "{}"
+    assert "RefusedError" in host.send_request(do="kill", pid=1, uuid="x; reboot")
     assert host.launcher.running
 
 
 def test_another_program_is_not_started(host: Host) -> None:
-    assert "is not QEMU" in host.ask(do="start", argv=["/bin/sh", "-c", "id"])
-    assert "unknown operation" in host.ask(do="setuid")
+    assert "is not QEMU" in host.send_request(do="start", argv=["/bin/sh", "-c", "id"])
+    assert "unknown operation" in host.send_request(do="setuid")
 
 
 @pytest.mark.parametrize("user", ["daemon", QEMU_USER])
 def test_only_the_daemons_user_can_connect(host: Host, user: str) -> None:
-    assert host.ask(user, do="find", uuid=ID).startswith("PermissionError")
+    assert host.send_request(user, do="find", uuid=ID).startswith("PermissionError")
 
 
 def test_garbage_ends_neither_the_launcher_nor_its_service(host: Host) -> None:
@@ -154,7 +154,7 @@ def test_garbage_ends_neither_the_launcher_nor_its_service(host: Host) -> None:
             try:
                 connection.send(data)
             except OSError:
-                continue  # root is hung up on before it is read
+                continue  # the launcher closes root's connection before it reads
     garbage = """
 import os, socket
 for data in (b"\\xff\\x00", b"[" * 5000, b"[]", b"x" * 70_000):
@@ -166,7 +166,7 @@ for data in (b"\\xff\\x00", b"[" * 5000, b"[]", b"x" * 70_000):
     path = f"/proc/self/fd/{{}}/{host.layout.launcher_socket.name}"
     script = f"import os\nPATH = {path!r}.format(os.open({str(host.layout.run)!r}, os.O_PATH))\n" + garbage
     assert host.run(DAEMON_USER, script).count('{"refused": ') == 4
-    assert host.ask(do="find", uuid=ID) == "{'pid': None}"
+    assert host.send_request(do="find", uuid=ID) == "{'pid': None}"
 
 
 def test_qemus_user_reads_no_key_and_no_database(host: Host) -> None:

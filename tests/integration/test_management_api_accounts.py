@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A second person at a real daemon: by password, by key, by CloudStack's client, disabled and deleted."""
+"""A second account of a real daemon: password, API key, disabled and deleted."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def status_of_login(host: Host, username: str, password: str) -> int:
         return refused.code
 
 
-def cli(host: Host, *words: str, password: str = "") -> str:
-    command = [sys.executable, "-m", "systemvm.cli", "--root", str(host.layout.root), *words]
+def cli(host: Host, *arguments: str, password: str = "") -> str:
+    command = [sys.executable, "-m", "systemvm.cli", "--root", str(host.layout.root), *arguments]
     done = subprocess.run(command, input=password, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -46,8 +46,8 @@ def test_a_second_account_is_created_disabled_and_deleted(host: Host) -> None:
     host.start()
     host.both_running()
     admin = api_of(host)
-    cli(host, "account", "create", "ada", password="first word\n")
-    assert status_of_login(host, "ada", "first word") == 200
+    cli(host, "account", "create", "ada", password="first password\n")
+    assert status_of_login(host, "ada", "first password") == 200
     assert status_of_login(host, "ada", "another") == 531
     keys = json.loads(cli(host, "--json", "user", "keys", "--rotate", "ada"))
     ada = CloudStack(
@@ -62,12 +62,12 @@ def test_a_second_account_is_created_disabled_and_deleted(host: Host) -> None:
     vm = ada.deployVirtualMachine(name="hers", **values)["virtualmachine"]
     assert (vm["account"], vm["state"]) == ("ada", "Running")
     with pytest.raises(CloudStackApiException):
-        ada.updateUser(id=me["id"], password="second word")
-    ada.updateUser(id=me["id"], password="second word", currentpassword="first word")
-    assert status_of_login(host, "ada", "first word") == 531
-    assert status_of_login(host, "ada", "second word") == 200
+        ada.updateUser(id=me["id"], password="second password")
+    ada.updateUser(id=me["id"], password="second password", currentpassword="first password")
+    assert status_of_login(host, "ada", "first password") == 531
+    assert status_of_login(host, "ada", "second password") == 200
 
-    # disabled by a daemon that is killed with the job under way
+    # the daemon is killed while it disables the account, and completes the job after its restart
     account = admin().listAccounts(name="ada")["account"][0]
     job = admin().disableAccount(id=account["id"], lock=False, fetch_result=False)["jobid"]
     host.end(signal.SIGKILL)
@@ -75,22 +75,22 @@ def test_a_second_account_is_created_disabled_and_deleted(host: Host) -> None:
     with pytest.raises(CloudStackApiException) as refused:
         ada.listUsers()
     assert refused.value.error["errorcode"] == 401
-    assert status_of_login(host, "ada", "second word") == 531
+    assert status_of_login(host, "ada", "second password") == 531
     until(lambda: machine(admin(), "hers")["state"] == "Stopping", "machine that is being stopped")
-    os.kill(host.pids()[vm["instancename"]], signal.SIGKILL)  # as a guest that obeys its power button ends
+    os.kill(host.pids()[vm["instancename"]], signal.SIGKILL)  # as if the guest reacted to its power button
     until(
         lambda: admin().queryAsyncJobResult(jobid=job, fetch_result=False)["jobstatus"] == 1, "end of the job"
     )
     assert machine(admin(), "hers")["state"] == "Stopped"
 
     assert "enabled" in cli(host, "account", "enable", "ada")
-    assert status_of_login(host, "ada", "second word") == 200
+    assert status_of_login(host, "ada", "second password") == 200
     assert ada.startVirtualMachine(id=vm["id"])["virtualmachine"]["state"] == "Running"
     cli(host, "account", "delete", "--yes", "ada")
     assert vm["instancename"] not in host.pids()
     assert "ada" not in cli(host, "account", "list")
     log = host.log.read_text()
-    for secret in ("first word", "second word", keys["secretkey"]):
+    for secret in ("first password", "second password", keys["secretkey"]):
         assert secret not in log
 
 
@@ -98,8 +98,8 @@ def test_a_user_changes_the_password_on_the_page(host: Host) -> None:
     host.start()
     host.both_running()
     admin = api_of(host)()
-    cli(host, "account", "create", "ada", password="first word\n")
-    deployment(host, admin)  # the administrator's template, which is nobody else's to see
+    cli(host, "account", "create", "ada", password="first password\n")
+    deployment(host, admin)  # the administrator's template, which no other account sees
     chromium = Chromium()
 
     def log_in(page: Page, password: str) -> None:
@@ -115,26 +115,26 @@ def test_a_user_changes_the_password_on_the_page(host: Host) -> None:
         page.click("#password button.primary")
 
     def steps(page: Page) -> None:
-        log_in(page, "first word")
+        log_in(page, "first password")
         expect(page.locator("#live")).to_have_text("live")
         expect(page.locator("#templates")).to_contain_text("There is no template or ISO yet")
         expect(page.locator("#system-section")).to_be_hidden()
         page.click("#open-password")
         complaint = page.locator("#password .error")
-        change(page, "first word", "second word", "second wrod")
+        change(page, "first password", "second password", "second passwrod")
         expect(complaint).to_have_text("new passwords differ: enter the same one twice")
-        change(page, "guess", "second word", "second word")
+        change(page, "guess", "second password", "second password")
         expect(complaint).to_have_text("Current password is incorrect.")
-        change(page, "first word", "second word", "second word")
+        change(page, "first password", "second password", "second password")
         expect(page.locator("#toasts")).to_contain_text("The password is changed")
         expect(page.locator("#live")).to_have_text("live")
         page.reload()
         expect(page.locator("#live")).to_have_text("live")
         page.click("#logout")
         expect(page.locator("#login")).to_be_visible()
-        log_in(page, "second word")
+        log_in(page, "second password")
         expect(page.locator("#live")).to_have_text("live")
-        assert status_of_login(host, "ada", "first word") == 531
+        assert status_of_login(host, "ada", "first password") == 531
 
     try:
         chromium.run(steps)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The public client `cs`, unchanged, against the API on a real port: by GET and POST, with jobs and pages."""
+"""The unchanged client `cs` against the API on a real port: GET and POST, jobs and pages."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def download(request: DownloadRequest) -> DownloadStatus:
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("method", ["get", "post"])
 async def test_from_a_url_to_a_console(cloud: SmallCloud, url: str, method: str) -> None:
-    """The whole of both flows as a script would write it."""
+    """Run both flows of docs/FLOWS.md as a script does."""
     cloud.ssvm_peer.answers |= {
         storage.TEMPLATE_DOWNLOAD: download,
         storage.TEMPLATE_DELETE: lambda _: Acknowledgement(),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Destroy, recover, expunge and forced deletion: a real daemon, real QEMU machines, `kill -9`."""
+"""Destroy, recover, expunge and forced deletion with a real daemon, real QEMU machines and SIGKILL."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def configure(host: Host, **expunge: float) -> None:
 
 def deployed_disk(host: Host, api: CloudStack, name: str, values: dict[str, str]) -> tuple[str, Path]:
     vm = api.deployVirtualMachine(name=name, **values)["virtualmachine"]
-    [disk] = [Path(word) for word in open_files(host.pids()[vm["instancename"]]) if "/volumes/" in word]
+    [disk] = [Path(path) for path in open_files(host.pids()[vm["instancename"]]) if "/volumes/" in path]
     return vm["id"], disk
 
 
@@ -40,7 +40,7 @@ def test_a_destroyed_machine_outlives_kills_of_the_daemon_until_its_expunge_time
     vm_id, disk = deployed_disk(host, api, "one", values)
     instance = machine(api, "one")["instancename"]
 
-    # the daemon is killed with the job under way: the next one goes on with it
+    # the daemon is killed during the job, and completes it after its restart
     api.destroyVirtualMachine(id=vm_id, fetch_result=False)
     host.end(signal.SIGKILL)
     host.start()
@@ -58,7 +58,7 @@ def test_a_destroyed_machine_outlives_kills_of_the_daemon_until_its_expunge_time
     assert api.startVirtualMachine(id=vm_id)["virtualmachine"]["state"] == "Running"
     assert api.destroyVirtualMachine(id=vm_id)["virtualmachine"]["state"] == "Destroyed"
 
-    # half expunged by a daemon that was killed between two steps, and due while none ran
+    # the daemon was killed between two steps of an expunge, whose time came while no daemon ran
     host.end(signal.SIGKILL)
     with sqlite3.connect(host.layout.database) as connection:
         connection.execute(
@@ -82,7 +82,7 @@ def test_clones_outlive_a_template_deleted_by_force(host: Host) -> None:
         api.deleteTemplate(id=values["templateid"])
     assert api.deleteTemplate(id=values["templateid"], forced=True)["success"]
     assert not api.listTemplates(templatefilter="all", id=values["templateid"])
-    # what an SSVM would have done
+    # as an SSVM does
     for path in (host.layout.root / "store").rglob("disk.qcow2"):
         path.unlink()
     api.stopVirtualMachine(id=vm_id, forced=True)

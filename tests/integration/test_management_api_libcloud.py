@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Apache Libcloud's CloudStack driver, unchanged, against the API on a real port."""
+"""The unchanged CloudStack driver of Apache Libcloud against the API on a real port."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def driver(url: str) -> Any:
 
 @pytest_twisted.ensureDeferred
 async def test_a_node_is_created_and_destroyed(cloud: SmallCloud, url: str) -> None:
-    """list_locations, list_images, list_sizes, create_node, list_nodes, reboot_node, destroy_node."""
+    """Call list_locations, list_images, list_sizes, create_node, list_nodes, reboot_node and destroy_node."""
     template, _ = cloud.add_template(name="tiny")
 
     def use() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Users' VMs through the API of a real daemon: real clones, real QEMU processes, a real `kill -9`."""
+"""Users' VMs through the API of a real daemon, with real clones, real QEMU processes and SIGKILL."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def api_of(host: Host) -> Callable[[], CloudStack]:
 
 
 def make_ready(host: Host, template_id: str) -> None:
-    """What an SSVM would have done: a file on the store, and the row that says so."""
+    """Write a template to the store and set its row to downloaded, as an SSVM and the daemon do."""
     with sqlite3.connect(host.layout.database) as connection:
         [(number, account)] = connection.execute(
             "SELECT id, account_id FROM templates WHERE uuid = ?", (template_id,)
@@ -87,7 +87,7 @@ def test_a_vm_is_a_real_clone_that_outlives_the_daemon(host: Host) -> None:
     vm = api.deployVirtualMachine(name="one", **values)["virtualmachine"]
     assert (vm["state"], vm["templatename"]) == ("Running", "blank")
     pid = host.pids()[vm["instancename"]]
-    [disk] = [Path(word) for word in open_files(pid) if "/volumes/" in word]
+    [disk] = [Path(path) for path in open_files(pid) if "/volumes/" in path]
     info = subprocess.run(
         ["qemu-img", "info", "-U", "--output=json", disk], check=True, capture_output=True, timeout=30
     )
@@ -108,7 +108,7 @@ def test_a_vm_is_a_real_clone_that_outlives_the_daemon(host: Host) -> None:
     assert host.pids()[vm["instancename"]] == pid
 
     os.kill(pid, signal.SIGKILL)
-    until(lambda: machine(client(), "one")["state"] == "Stopped", "note of the machine's end")
+    until(lambda: machine(client(), "one")["state"] == "Stopped", "record of the machine's end")
     assert machine(client(), "one")["reason"]
 
     api = client()
@@ -137,7 +137,7 @@ def test_jobs_and_waiting_templates_outlive_a_kill(host: Host) -> None:
     host.end(signal.SIGKILL)
     host.start()
     result = until(
-        lambda: (told := client().queryAsyncJobResult(jobid=job, fetch_result=False))["jobstatus"] and told,
+        lambda: (row := client().queryAsyncJobResult(jobid=job, fetch_result=False))["jobstatus"] and row,
         "end of the job",
     )
     assert (result["jobstatus"], result["jobresult"]["virtualmachine"]["state"]) == (1, "Running")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon's control listener with a real agent's dialer at its other end, over mutual TLS on loopback."""
+"""The daemon's control listener with a real agent's dialer, over mutual TLS on loopback."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ MANAGEMENT = frozenset({Role.MANAGEMENT.value})
 async def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, f"not so after {timeout_s:g} s"
+        assert time.monotonic() < deadline, f"the condition does not hold after {timeout_s:g} s"
         await task.deferLater(reactor, 0.01)
 
 
@@ -77,11 +77,11 @@ def hello(**changes: Any) -> Hello:
 
 @define
 class FakeAgent:
-    """A dialer with an agent's manners; what a guest would answer is up to the test."""
+    """A dialer that behaves like an agent; a test sets what it answers."""
 
     port: int
     identity: Identity
-    says: Hello = field(factory=hello)
+    hello: Hello = field(factory=hello)
     welcome: Welcome | None = None
     refusal: RpcError | None = None
     states: list[str] = field(factory=list)
@@ -103,14 +103,14 @@ class FakeAgent:
         return self
 
     async def connected(self) -> Peer:
-        """Once it is; a daemon that has said welcome may be a moment ahead of who reads it."""
+        """Return the peer when there is one; the daemon can be Up before the agent has read Welcome."""
         await until(lambda: self.dialer.peer is not None)
         assert self.dialer.peer is not None
         return self.dialer.peer
 
     async def _greet(self, peer: Peer) -> None:
         try:
-            self.welcome = await peer.call(HELLO, self.says, result=Welcome)
+            self.welcome = await peer.call(HELLO, self.hello, result=Welcome)
         except RpcError as error:
             self.refusal = error
             raise
@@ -131,13 +131,14 @@ class World:
     agents: list[FakeAgent] = field(factory=list)
 
     def agent(self, identity: Identity | None = None, **changes: Any) -> FakeAgent:
-        who = identity or self.authority.bootstrap("s-1-VM", Role.SSVM)
-        agent = FakeAgent(self.port, who, hello(**changes)).start()
+        credentials = identity or self.authority.bootstrap("s-1-VM", Role.SSVM)
+        agent = FakeAgent(self.port, credentials, hello(**changes)).start()
         self.agents.append(agent)
         return agent
 
     @property
-    def known(self) -> Agent:
+    def ssvm(self) -> Agent:
+        """Return the directory's entry of s-1-VM."""
         found = self.directory.agent("s-1-VM")
         assert found is not None
         return found
@@ -171,16 +172,16 @@ async def world(tmp_path: Path):  # type: ignore[no-untyped-def]
 
 @pytest_twisted.ensureDeferred
 async def test_an_agent_sends_hello_and_is_up(world: World) -> None:
-    came: list[str] = []
+    up_agents: list[str] = []
 
     async def up(agent: Agent) -> None:
         row = await world.database.read(instances.by_instance_name, agent.name)
-        came.append(f"{agent.name} {row.agent_state}")
+        up_agents.append(f"{agent.name} {row.agent_state}")
 
     world.directory.on_up(up)
     agent = world.agent()
-    await until(lambda: bool(came))
-    assert came == ["s-1-VM AgentState.UP"]  # the row is written before anybody hears of it
+    await until(lambda: bool(up_agents))
+    assert up_agents == ["s-1-VM AgentState.UP"]  # the row is written before subscribers are called
     assert agent.welcome is not None
     assert (agent.welcome.host_uuid, agent.welcome.ping_interval_s) == ("host-uuid", 0.2)
     row = await world.database.read(instances.by_instance_name, "s-1-VM")
@@ -198,18 +199,18 @@ async def test_the_channel_applies_the_same_checks_at_every_address(world: World
     identity = DaemonIdentity(world.authority, "host1")
     other_port = await world.channel.listen(identity, "127.0.0.1", 0)
     assert other_port != world.port
-    stranger = FakeAgent(other_port, world.authority.bootstrap("s-1-VM", Role.CPVM), hello()).start()
+    unknown = FakeAgent(other_port, world.authority.bootstrap("s-1-VM", Role.CPVM), hello()).start()
     agent = FakeAgent(other_port, world.authority.bootstrap("s-1-VM", Role.SSVM), hello()).start()
-    world.agents += [stranger, agent]
-    await until(lambda: world.known.is_up and any("not connected" in text for text in stranger.states))
+    world.agents += [unknown, agent]
+    await until(lambda: world.ssvm.is_up and any("not connected" in text for text in unknown.states))
     assert agent.welcome is not None
-    assert stranger.welcome is None
+    assert unknown.welcome is None
 
 
 @pytest_twisted.ensureDeferred
 async def test_its_own_key_is_signed_over_the_channel(world: World) -> None:
     agent = world.agent()
-    await until(lambda: world.known.is_up)
+    await until(lambda: world.ssvm.is_up)
     key = ec.generate_private_key(ec.SECP256R1())
     csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
     pem = csr.public_bytes(serialization.Encoding.PEM).decode()
@@ -264,17 +265,17 @@ async def test_invalid_certificates_are_refused(
     monkeypatch.setattr(pki_control, "BOOTSTRAP_LIFETIME", timedelta(minutes=-59))
     expired = world.authority.bootstrap("s-1-VM", Role.SSVM)
     monkeypatch.undo()
-    strangers = [
+    invalid = [
         mixed,
         expired,
         world.authority.bootstrap("s-9-VM", Role.SSVM),
         world.authority.bootstrap("s-1-VM", Role.CPVM),
         world.authority.daemon_identity("s-1-vm"),
     ]
-    agents = [world.agent(stranger) for stranger in strangers]
+    agents = [world.agent(identity) for identity in invalid]
     await until(lambda: all(any("not connected" in text for text in agent.states) for agent in agents))
     assert [agent.welcome for agent in agents] == [None] * len(agents)
-    assert world.known.peer is None
+    assert world.ssvm.peer is None
 
 
 @pytest_twisted.ensureDeferred
@@ -282,27 +283,27 @@ async def test_a_lost_connection_is_an_alert_and_the_agent_comes_back(world: Wor
     downs: list[str] = []
     world.directory.on_down(lambda agent, why: downs.append(agent.name))
     agent = world.agent()
-    await until(lambda: world.known.is_up)
-    (await agent.connected()).close("a test pulls the cable")
+    await until(lambda: world.ssvm.is_up)
+    (await agent.connected()).close("the test closes it")
     await until(lambda: bool(downs))
-    assert world.known.status.state is AgentState.ALERT
-    assert "lost its connection" in world.known.status.reason
+    assert world.ssvm.status.state is AgentState.ALERT
+    assert "lost its connection" in world.ssvm.status.reason
     with pytest.raises(RpcError, match="lost its connection"):
         await world.directory.call("s-1-VM", HEALTH)
-    await until(lambda: world.known.is_up)
+    await until(lambda: world.ssvm.is_up)
     await until(lambda: agent.dialer.connections == 2)
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_newer_connection_replaces_an_older_one(world: World) -> None:
     first = world.agent()
-    await until(lambda: world.known.is_up)
-    old = world.known.peer
+    await until(lambda: world.ssvm.is_up)
+    old = world.ssvm.peer
     await until(lambda: first.dialer.peer is not None)
     second = world.agent()
-    await until(lambda: second.welcome is not None and world.known.peer is not old)
+    await until(lambda: second.welcome is not None and world.ssvm.peer is not old)
     await first.dialer.stop()
-    await until(lambda: world.known.is_up)
+    await until(lambda: world.ssvm.is_up)
 
 
 @pytest_twisted.ensureDeferred
@@ -316,11 +317,11 @@ async def test_an_agent_is_up_when_its_preparation_is_done(world: World) -> None
 
     world.directory.prepare(Role.SSVM, mount)
     world.agent()
-    await until(lambda: world.known.status.state is AgentState.ALERT)
-    assert world.known.status.reason == "could not be set up: the NFS server does not answer"
-    assert world.known.status.hint == "is it running?"
+    await until(lambda: world.ssvm.status.state is AgentState.ALERT)
+    assert world.ssvm.status.reason == "could not be set up: the NFS server does not answer"
+    assert world.ssvm.status.hint == "is it running?"
     assert world.directory.up(Role.SSVM) == []
-    await until(lambda: world.known.is_up)
+    await until(lambda: world.ssvm.is_up)
     assert attempts == ["Connecting", "Alert"]
 
 
@@ -328,15 +329,15 @@ async def test_an_agent_is_up_when_its_preparation_is_done(world: World) -> None
 async def test_a_silent_agent_is_an_alert_until_it_answers(world: World) -> None:
     supervision = AgentSupervisor(reactor, world.directory, interval_s=0.1, missed_pings=2.5)
     agent = world.agent()
-    await until(lambda: world.known.is_up)
+    await until(lambda: world.ssvm.is_up)
     supervision.start()
     try:
-        await until(lambda: world.known.health is not None)
+        await until(lambda: world.ssvm.health is not None)
         agent.healthy = False
-        await until(lambda: world.known.status.state is AgentState.ALERT)
-        assert "has not answered for" in world.known.status.reason
+        await until(lambda: world.ssvm.status.state is AgentState.ALERT)
+        assert "has not answered for" in world.ssvm.status.reason
         agent.healthy = True
-        await until(lambda: world.known.is_up)
+        await until(lambda: world.ssvm.is_up)
     finally:
         supervision.stop()
 
@@ -356,11 +357,11 @@ async def test_a_removed_agent_is_disconnected_and_refused(world: World) -> None
 async def test_repeated_alerts_are_one_event(world: World) -> None:
     silent = AgentStatus(AgentState.ALERT, "has not answered for 60 s", "look")
     for status in (silent, AgentStatus(AgentState.UP), silent):
-        world.directory.set_status(world.known, status)
-        await world.database.run(lambda connection: None)  # one writer: what was asked for before is written
+        world.directory.set_status(world.ssvm, status)
+        await world.database.run(lambda connection: None)  # there is one writer: all before this is written
     found = await world.database.read(events.newest, 10)
-    told = [event.description for event in found if event.type == "AGENT.ALERT"]
-    assert told == ["the agent of s-1-VM has not answered for 60 s"]
+    alerts = [event.description for event in found if event.type == "AGENT.ALERT"]
+    assert alerts == ["the agent of s-1-VM has not answered for 60 s"]
     row = await world.database.read(instances.by_instance_name, "s-1-VM")
     [alert] = [event for event in found if event.type == "AGENT.ALERT"]
     assert alert.resource_uuid == row.uuid

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`systemvm-managementd` as a process in a network namespace of its own, with real machines of a few bytes.
+"""`systemvm-managementd` as a process in its own network namespace, with real machines that only halt.
 
-Its system VM images hold a kernel that only halts: enough to see that machines outlive the daemon.
+The system VM images have a kernel of a few bytes, which is enough to test that machines outlive the daemon.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from systemvm.service.slowness import MAX_SCALE
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(180)]
 
 CALL_S = 90.0
-#: A guest agent that never answers is waited for the longer, the slower this machine is.
+#: The longest time for which the daemon waits for a guest agent that never answers, on a slow machine.
 LONGEST_READ_S = READ_KEY_S * MAX_SCALE
 
 #: A multiboot kernel (flags: addresses are in the header) that halts for ever at 0x100020.
 _FLAGS, _MAGIC, _AT = 0x10000, 0x1BADB002, 0x100000
-_WORDS = [_MAGIC, _FLAGS, (-_MAGIC - _FLAGS) & 0xFFFFFFFF, _AT, _AT, 0, 0, _AT + 0x20]
-IDLE_KERNEL = b"".join(word.to_bytes(4, "little") for word in _WORDS) + bytes.fromhex("f4 ebfd")
+_FIELDS = [_MAGIC, _FLAGS, (-_MAGIC - _FLAGS) & 0xFFFFFFFF, _AT, _AT, 0, 0, _AT + 0x20]
+IDLE_KERNEL = b"".join(number.to_bytes(4, "little") for number in _FIELDS) + bytes.fromhex("f4 ebfd")
 
 
 def until(condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
@@ -106,13 +106,13 @@ class Host:
     def root_command(self) -> list[str]:
         return [sys.executable, "-m", "systemvm.management", "--root", str(self.layout.root)]
 
-    def command(self, *words: str) -> list[str]:
-        """The daemon as its own user, without anything handed over."""
+    def command(self, *arguments: str) -> list[str]:
+        """Return the command line of the daemon as its own user, without inherited sockets."""
         program = HostProgram.DAEMON.argv(self.layout)
-        return ["ip", "netns", "exec", self.namespace, *map(str, program), *words]
+        return ["ip", "netns", "exec", self.namespace, *map(str, program), *arguments]
 
     def start(self) -> None:
-        """Hand over the page's socket as systemd does, enter the namespace, and wait for READY=1."""
+        """Start the daemon in the namespace with the page's socket, as systemd does; wait for READY=1."""
         notify = namespaces.inside(self.namespace, NotifySocket)
         if not self.helpers:
             for program, listener in helper_sockets(self.layout).items():
@@ -132,9 +132,9 @@ class Host:
         sockets: dict[str, socket.socket],
         environment: dict[str, str] | None = None,
     ) -> ChildProcess:
-        words = program.argv(self.layout)
+        argv = program.argv(self.layout)
         return children.start(
-            program.name, self.namespace, words, self.log, sockets=sockets, environment=environment
+            program.name, self.namespace, argv, self.log, sockets=sockets, environment=environment
         )
 
     def end(self, how: signal.Signals) -> int:
@@ -151,7 +151,7 @@ class Host:
         return {vm["name"]: vm for vm in self.call("listSystemVms").get("systemvm", [])}
 
     def pids(self) -> dict[str, int]:
-        """Machines by their processes, whatever a daemon thinks."""
+        """Return the pids of running machines, independently of the daemon."""
         found = {}
         for path in (self.layout.run / "qemu").glob("*.pid"):
             pid = int(path.read_text())
@@ -206,7 +206,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 
 def test_machines_outlive_the_daemon_however_it_ends(host: Host) -> None:
-    # as `nohup make test &` in a script does, whose children inherit it; SIGINT must end a daemon even so
+    # a script that runs `make test &` passes an ignored SIGINT on; SIGINT must end a daemon nevertheless
     before_this = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         _machines_outlive(host)
@@ -282,7 +282,7 @@ def test_the_page_and_the_first_login(host: Host) -> None:
 def test_operators_methods(host: Host) -> None:
     host.start()
     host.both_running()
-    # nobody has told a host key: neither an agent nor, when it is asked, the machine's guest agent
+    # no host key is known: the machine has neither an agent nor a guest agent
     with pytest.raises(RpcError, match="s-1-VM has no known ssh host keys"):
         unix_call(
             str(host.layout.socket), "system_vm.ssh", {"name": "s-1-vm"}, timeout_s=CALL_S + LONGEST_READ_S
@@ -318,24 +318,24 @@ def test_certificates_and_the_control_ca_over_the_socket_and_the_api(host: Host)
     ssvm = host.machines()["s-1-VM"]
     job = host.call("provisionCertificate", hostid=ssvm["id"])["jobid"]
     failed = until(
-        lambda: (told := host.call("queryAsyncJobResult", jobid=job))["jobstatus"] == 2 and told, "end"
+        lambda: (row := host.call("queryAsyncJobResult", jobid=job))["jobstatus"] == 2 and row, "end"
     )
     assert "agent of s-1-VM is Connecting" in failed["jobresult"]["errortext"]
 
     assert host.call("ca.rotate_control")["phase"] == "introduced"
     waits = ["s-1-VM: it is not connected", "v-2-VM: it is not connected"]
-    until(lambda: host.call("ca.control")["waits_for"] == waits, "those that it waits for")
+    until(lambda: host.call("ca.control")["waits_for"] == waits, "rotation that waits for both agents")
     host.end(signal.SIGKILL)
     host.start()
-    assert host.call("ca.control")["phase"] == "introduced", "a restarted daemon goes on with it"
+    assert host.call("ca.control")["phase"] == "introduced", "the rotation did not outlive a restart"
     assert host.call("listCaCertificate")["cacertificates"]["certificate"].count("BEGIN") == 2
     assert listed("s-1-VM")[-1]["revoked"] == of_ssvm["revoked"]
 
 
 def test_configuration_errors_are_reported_before_anything_runs(host: Host) -> None:
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            host.command(*words),
+            host.command(*arguments),
             capture_output=True,
             text=True,
             timeout=60,
@@ -349,8 +349,8 @@ def test_configuration_errors_are_reported_before_anything_runs(host: Host) -> N
     assert "another management daemon runs with this root" in second.stderr
     host.end(signal.SIGTERM)
     host.layout.config_file.write_text("pgae: {}\n")
-    for words in ((), ("--check-config",)):
-        wrong = run(*words)
+    for arguments in ((), ("--check-config",)):
+        wrong = run(*arguments)
         assert wrong.returncode == 2
         assert "managementd.yaml:1: pgae: unknown key; did you mean page?" in wrong.stderr
         assert "Traceback" not in wrong.stderr
@@ -359,9 +359,9 @@ def test_configuration_errors_are_reported_before_anything_runs(host: Host) -> N
 def test_a_fresh_host_gets_samples_that_the_next_start_runs_with(host: Host) -> None:
     shutil.rmtree(host.layout.etc)
 
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            host.command(*words),
+            host.command(*arguments),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -376,7 +376,7 @@ def test_a_fresh_host_gets_samples_that_the_next_start_runs_with(host: Host) -> 
     assert not host.layout.etc.exists()
     subprocess.run([*host.root_command, "--prepare"], check=True, timeout=60)
     first = run()
-    assert first.returncode == 2  # which the unit does not try again
+    assert first.returncode == 2  # the unit does not restart after this exit code
     assert "begin with a copy of zone.yaml.sample" in first.stdout
     assert "Traceback" not in first.stdout
     assert host.layout.config_file.exists()
@@ -404,7 +404,7 @@ def test_a_host_without_images_is_reported_in_the_list(host: Host) -> None:
 
 def test_a_stop_during_a_start_is_orderly(host: Host) -> None:
     host.start()
-    assert host.end(signal.SIGTERM) == 0  # READY is told before any machine runs
+    assert host.end(signal.SIGTERM) == 0  # READY=1 is sent before any machine runs
     assert "Traceback" not in host.log.read_text()
     host.start()
     assert sorted(host.both_running()) == ["s-1-VM", "v-2-VM"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network driver in a namespace of its own, probed with real TCP from a neighbour on every bridge."""
+"""The network driver in its own namespace, probed with real TCP from a neighbour on every bridge."""
 
 from __future__ import annotations
 
@@ -90,9 +90,9 @@ with ThreadPoolExecutor(32) as pool:
 """
 
 
-def sh(*words: str, stdin: str | None = None) -> str:
-    done = subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, f"{' '.join(words[:6])}: {done.stdout}{done.stderr}"
+def sh(*argv: str, stdin: str | None = None) -> str:
+    done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, f"{' '.join(argv[:6])}: {done.stdout}{done.stderr}"
     return done.stdout
 
 
@@ -105,17 +105,17 @@ class Host:
         self.neighbours = {bridge: f"{tag}-{bridge}" for bridge in BRIDGES}
 
     def start_helper(self) -> ChildProcess:
-        """As its unit does: its own user, one capability, a socket for the daemon's user."""
+        """Start the helper as its unit does: as its own user, with one capability and an inherited socket."""
         program = HostProgram.NETWORK_HELPER
         listener = helper_sockets(self.layout)[program]
-        words = program.argv(self.layout)
+        argv = program.argv(self.layout)
         return children.start(
-            "helper", self.name, words, self.layout.root / "helper.log", sockets={"helper": listener}
+            "helper", self.name, argv, self.layout.root / "helper.log", sockets={"helper": listener}
         )
 
     def run_as(self, user: str, script: str) -> subprocess.CompletedProcess[str]:
-        """Python of ours in the host's namespace, without any capability."""
-        see = [word for path in (self.layout.root, AGENTS) for word in ("--see", str(path))]
+        """Run a Python script in the host's namespace, without any capability."""
+        see = [argument for path in (self.layout.root, AGENTS) for argument in ("--see", str(path))]
         return subprocess.run(
             [
                 *("ip", "netns", "exec", self.name, sys.executable, "-m", "systemvm.lab.drop_privileges"),
@@ -129,14 +129,14 @@ class Host:
         )
 
     def drive(self, work: str) -> str:
-        """What the daemon does, as the daemon's user."""
+        """Run statements with a `driver`, as the daemon's user, and return their output."""
         work = textwrap.indent(textwrap.dedent(work), "    ")
         done = self.run_as(DAEMON_USER, DRIVE.format(socket=str(self.layout.network_socket), work=work))
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def ask(self, user: str = DAEMON_USER, /, **request: object) -> str:
-        """One request as it is, by whoever: the answer, or the error."""
+    def send_request(self, user: str = DAEMON_USER, /, **request: object) -> str:
+        """Send a request unchecked, as any user, and return the result or the error."""
         script = f"""
 from pathlib import Path
 from systemvm.service.unix_calls import call
@@ -148,8 +148,8 @@ except Exception as error:
         return self.run_as(user, script).stdout
 
     def reached(self, bridge: str, targets: list[tuple[str, int, str | None]]) -> list[bool]:
-        words = ("ip", "netns", "exec", self.neighbours[bridge], sys.executable, "-c", PROBE)
-        answer = sh(*words, stdin=json.dumps(targets))
+        argv = ("ip", "netns", "exec", self.neighbours[bridge], sys.executable, "-c", PROBE)
+        answer = sh(*argv, stdin=json.dumps(targets))
         result: list[bool] = json.loads(answer)
         return result
 
@@ -165,7 +165,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
             sh("ip", "netns", "add", name)
             stack.callback(subprocess.run, ["ip", "netns", "del", name], check=False)
             sh("ip", "-n", name, "link", "set", "lo", "up")
-        # a host that routes is the worst case: nothing may cross even then
+        # a host that routes is the worst case: packets must not cross even then
         sh("ip", "netns", "exec", host.name, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
         stack.callback(host.start_helper().stop)
         host.drive("await driver.ensure()\nawait driver.ensure()")
@@ -191,8 +191,8 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
             sh("ip", "-n", neighbour, "route", "add", "default", "via", gateway.split("/")[0])
         listeners = []
         for name in [host.name, *host.neighbours.values()]:
-            words = ["ip", "netns", "exec", name, sys.executable, "-c", LISTEN.format(ports=PORTS)]
-            listener = subprocess.Popen(words, stdout=subprocess.PIPE)
+            argv = ["ip", "netns", "exec", name, sys.executable, "-c", LISTEN.format(ports=PORTS)]
+            listener = subprocess.Popen(argv, stdout=subprocess.PIPE)
             stack.callback(listener.wait)
             stack.callback(listener.kill)
             listeners.append(listener)
@@ -251,7 +251,7 @@ def test_vnc_is_open_only_for_an_admitted_console_proxy(host: Host) -> None:
 
 
 def test_two_control_ports_cannot_reach_each_other_but_the_host(host: Host) -> None:
-    """Taps of system VMs are isolated ports; here veths, isolated in the same way, stand for two of them."""
+    """Veths that are isolated in the same way stand for two taps of system VMs."""
     second = f"{host.name}-2nd"
     sh("ip", "netns", "add", second)
     try:
@@ -293,7 +293,7 @@ def links_of(host: Host) -> dict[str, dict[str, Any]]:
 
 
 def test_a_tap_is_a_port_of_its_bridge_and_goes_with_its_descriptor(host: Host) -> None:
-    said = host.drive(
+    output = host.drive(
         """
         import json, subprocess
         kept = [
@@ -301,11 +301,11 @@ def test_a_tap_is_a_port_of_its_bridge_and_goes_with_its_descriptor(host: Host) 
             await driver.create_tap("tabcdef0123-1", "cloudbr0", isolated=False),
         ]
         os.close(await driver.create_tap("tabcdef0123-2", "cloudbr0", isolated=False))
-        await driver.ensure()  # the helper has closed its own of the last call when it answers the next
+        await driver.ensure()  # the helper closes its descriptor of a call before it answers the next one
         print(subprocess.run(["ip", "-d", "-j", "link"], capture_output=True, text=True).stdout)
         """
     )
-    links = {link["ifname"]: link for link in json.loads(said)}
+    links = {link["ifname"]: link for link in json.loads(output)}
     assert links["tabcdef0123-0"]["master"] == "cloud0"
     assert links["tabcdef0123-0"]["linkinfo"]["info_slave_data"]["isolated"] is True
     assert links["tabcdef0123-1"]["linkinfo"]["info_slave_data"]["isolated"] is False
@@ -318,32 +318,32 @@ TWO_MACHINES = """
 import ipaddress, select, struct
 
 def frame(source, target, address):
-    who = ipaddress.ip_address(address).packed
+    target_address = ipaddress.ip_address(address).packed
     # an ARP request for `address`; ten bytes of virtio header come first
     arp = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + source + ipaddress.ip_address("169.254.5.5").packed
-    return bytes(10) + target + source + b"\\x08\\x06" + arp + bytes(6) + who
+    return bytes(10) + target + source + b"\\x08\\x06" + arp + bytes(6) + target_address
 
-one = await driver.create_tap("t0000000001-0", "cloud0", isolated=False)  # whatever is asked
+one = await driver.create_tap("t0000000001-0", "cloud0", isolated=False)  # the helper isolates it anyway
 two = await driver.create_tap("t0000000002-0", "cloud0", isolated=True)
 mine, other = bytes.fromhex("0e00a9fe0505"), bytes.fromhex("0e00a9fe0606")
 os.write(two, frame(other, b"\\xff" * 6, "169.254.0.1"))  # the bridge learns where `other` is
 for target in (b"\\xff" * 6, other):
     os.write(one, frame(mine, target, "169.254.0.1"))
 
-def heard(tap):
+def received(tap):
     frames = []
     while select.select([tap], [], [], 1)[0]:
         frames.append(os.read(tap, 4096)[10:])
     return frames
 
-answers = [frame for frame in heard(one) if frame[12:14] == b"\\x08\\x06" and frame[20:22] == b"\\0\\2"]
-strays = [frame for frame in heard(two) if frame[6:12] == mine]
+answers = [frame for frame in received(one) if frame[12:14] == b"\\x08\\x06" and frame[20:22] == b"\\0\\2"]
+strays = [frame for frame in received(two) if frame[6:12] == mine]
 print(len(answers), len(strays))
 """
 
 
 def test_two_system_vms_reach_the_host_and_not_each_other_by_frames_on_their_taps(host: Host) -> None:
-    """Even when the daemon forgets to ask: broadcast and unicast of one never come out of the other's tap."""
+    """Frames of one VM never reach the other's tap, even when the daemon does not request isolation."""
     answers, strays = map(int, host.drive(TWO_MACHINES).split())
     assert answers >= 1, "the host did not answer"
     assert strays == 0
@@ -352,7 +352,7 @@ def test_two_system_vms_reach_the_host_and_not_each_other_by_frames_on_their_tap
 def test_a_tap_on_a_bridge_that_no_file_names_is_refused(host: Host) -> None:
     sh("ip", "-n", host.name, "link", "add", "br-other", "type", "bridge")
     for bridge in ("cloudbr9", "br-other", "lo", "cloud0; reboot"):
-        answer = host.ask(do="make-tap", name="t0000000001-0", bridge=bridge, isolated=False)
+        answer = host.send_request(do="make-tap", name="t0000000001-0", bridge=bridge, isolated=False)
         assert f"bridge {bridge} for tap" in answer
     sh("ip", "-n", host.name, "link", "del", "br-other")
 
@@ -378,7 +378,7 @@ def test_a_tap_on_a_bridge_that_no_file_names_is_refused(host: Host) -> None:
 )
 def test_an_invalid_request_is_refused_and_changes_nothing(host: Host, request_: dict[str, object]) -> None:
     before = links_of(host).keys(), sh("ip", "netns", "exec", host.name, "nft", "list", "ruleset")
-    assert host.ask(**request_).startswith("RefusedError")
+    assert host.send_request(**request_).startswith("RefusedError")
     assert (links_of(host).keys(), sh("ip", "netns", "exec", host.name, "nft", "list", "ruleset")) == before
 
 
@@ -389,21 +389,21 @@ def test_a_foreign_interface_with_a_taps_name_is_not_changed(host: Host) -> None
         {"do": "remove-tap", "name": name},
         {"do": "make-tap", "name": name, "bridge": "cloud0", "isolated": True},
     ):
-        assert "is not a tap" in host.ask(**request)
+        assert "is not a tap" in host.send_request(**request)
     assert name in links_of(host)
     sh("ip", "-n", host.name, "link", "del", name)
 
 
 @pytest.mark.parametrize("user", ["daemon", NETWORK_USER, QEMU_USER])
 def test_only_the_daemons_user_can_connect(host: Host, user: str) -> None:
-    assert host.ask(user, do="state").startswith("PermissionError")
+    assert host.send_request(user, do="state").startswith("PermissionError")
 
 
 def test_root_is_not_the_daemon(host: Host) -> None:
-    """The socket's mode keeps no root out: the kernel's word on who asks does."""
+    """The socket's mode does not exclude root; the caller's uid, which the kernel reports, does."""
     with pytest.raises(RefusedError, match="the only one it serves"):
         call(host.layout.network_socket, {"do": "state"})
-    assert "'ports'" in host.ask(do="state")
+    assert "'ports'" in host.send_request(do="state")
 
 
 def test_the_daemons_user_can_change_nothing_itself(host: Host) -> None:

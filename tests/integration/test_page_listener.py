@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page's listener beside connections that say nothing, in clear and with TLS."""
+"""The page's listener with silent connections, in clear and with TLS."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EXTRA = 50
 
 
 @contextlib.contextmanager
-def crowd(port: int) -> Iterator[list[socket.socket]]:
+def connections(port: int) -> Iterator[list[socket.socket]]:
     held = [
         socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(BOUNDS.pending_of_source)
     ]
@@ -69,7 +69,7 @@ async def test_silent_connections_are_closed_and_do_not_block_the_page(tmp_path:
     port = listening.getHost().port  # type: ignore[attr-defined]
 
     def attack() -> tuple[list[bytes], int]:
-        with crowd(port) as held:
+        with connections(port) as held:
             answers = [get(port, source, context) for source in ("127.0.0.1", "127.0.0.2")]
             return answers, sum(is_closed(one) for one in held[:EXTRA])
 

@@ -24,8 +24,10 @@ TEMPLATE = str(uuid.UUID(int=1))
 VOLUME = str(uuid.UUID(int=2))
 
 
-def qemu_img(*words: str | Path) -> str:
-    return subprocess.run(["qemu-img", *map(str, words)], check=True, capture_output=True, text=True).stdout
+def qemu_img(*arguments: str | Path) -> str:
+    return subprocess.run(
+        ["qemu-img", *map(str, arguments)], check=True, capture_output=True, text=True
+    ).stdout
 
 
 def qemu_io(path: Path, command: str) -> str:
@@ -84,9 +86,9 @@ async def test_a_raw_template_stays_raw_for_its_clones(primary: PrimaryStorage, 
 @pytest_twisted.ensureDeferred
 async def test_a_clone_can_be_larger_and_is_never_smaller(primary: PrimaryStorage, template: Path) -> None:
     copy = await primary.ensure_template(TEMPLATE, template, "qcow2")
-    for asked, given in ((1 << 20, 64 << 20), (128 << 20, 128 << 20)):
-        clone = await primary.create_clone(VOLUME, copy, "qcow2", asked)
-        assert json.loads(qemu_img("info", "--output=json", clone))["virtual-size"] == given
+    for requested, expected in ((1 << 20, 64 << 20), (128 << 20, 128 << 20)):
+        clone = await primary.create_clone(VOLUME, copy, "qcow2", requested)
+        assert json.loads(qemu_img("info", "--output=json", clone))["virtual-size"] == expected
 
 
 @pytest_twisted.ensureDeferred
@@ -101,8 +103,8 @@ async def test_concurrent_requests_copy_a_template_once(
         return real(source, target)
 
     monkeypatch.setattr(atomic_copy, "copy", counting)
-    asked = [Deferred.fromCoroutine(primary.ensure_template(TEMPLATE, template, "qcow2")) for _ in range(5)]
-    paths = await gatherResults(asked)
+    waiting = [Deferred.fromCoroutine(primary.ensure_template(TEMPLATE, template, "qcow2")) for _ in range(5)]
+    paths = await gatherResults(waiting)
     assert len(set(paths)) == 1
     assert len(copies) == 1
     gone = template.with_name("gone")
@@ -165,7 +167,7 @@ def test_names_are_uuids(primary: PrimaryStorage, name: str) -> None:
 
 @pytest.fixture
 def small_primary(tmp_path: Path) -> Iterator[PrimaryStorage]:
-    """Primary storage on a disk of 4 MiB, of which 128 KiB are left."""
+    """Return primary storage on a disk of 4 MiB with 128 KiB free."""
     directory = tmp_path / "small"
     directory.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "small", directory], check=True)
@@ -181,7 +183,7 @@ def small_primary(tmp_path: Path) -> Iterator[PrimaryStorage]:
 @pytest.mark.netns
 @pytest_twisted.ensureDeferred
 async def test_a_full_disk_is_reported(small_primary: PrimaryStorage, template: Path, tmp_path: Path) -> None:
-    """By the copy of a template and by qemu-img, which only says it in words."""
+    """Both a copied template and qemu-img fail; qemu-img reports the cause only as text."""
     for attempt in (
         lambda: small_primary.ensure_template(TEMPLATE, template, "qcow2"),
         lambda: small_primary.create_clone(VOLUME, template, "qcow2"),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent's dialer against real servers on loopback: ours, and each that must be refused.
+"""The agent's dialer against real servers on loopback: the daemon's listener, and servers to refuse.
 
-The bad servers are the standard library's `ssl`: they accept any client and record what it sends.
+The servers to refuse use the standard library's `ssl`: they accept any client and record what it sends.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Agent:
 
 
 class Daemon:
-    """Our listener, which can be restarted at its port."""
+    """The daemon's listener, which can be restarted on its port."""
 
     def __init__(self, identity: Identity | None = None) -> None:
         self.identity = identity or AUTHORITY.daemon()
@@ -133,7 +133,7 @@ async def daemon() -> Any:
 
 
 class Impostor:
-    """A TLS server of the standard library: it takes anybody and keeps every byte that it can read."""
+    """A TLS server of the standard library: it accepts any client and records every byte that it can read."""
 
     def __init__(self, identity: Identity | None, *, tls_1_2: bool = False, greeting: bytes = b"") -> None:
         self.received: list[bytes] = []
@@ -187,7 +187,7 @@ def impostor(identity: Identity | None, **options: Any) -> Iterator[Impostor]:
 
 
 async def is_refused(server: Impostor) -> Agent:
-    """The agent dials more than once, sends no byte of a frame, and never calls hello."""
+    """Assert that the agent dials again, sends no byte of a frame and never calls hello."""
     agent = Agent(server.port)
     await agent.run_until(lambda: server.attempts >= 3)
     assert agent.greeted == [] and server.received == []
@@ -232,7 +232,7 @@ async def test_a_server_with_a_bad_certificate_is_refused(what: str) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_the_same_server_with_a_good_certificate_is_greeted() -> None:
-    """The control of the tests above: it is the certificate that they refuse."""
+    """Control for the tests above: the certificate is their only difference."""
     with impostor(AUTHORITY.daemon()) as server:
         agent = Agent(server.port, hello_deadline_s=0.3)
         await agent.run_until(lambda: bool(server.received))
@@ -265,7 +265,7 @@ async def test_a_server_without_tls_is_refused(greeting: bytes) -> None:
 async def test_an_agent_the_daemon_refuses_never_counts_as_connected(
     daemon: Daemon, identity: Identity
 ) -> None:
-    """TLS 1.3 lets the agent's handshake end before the refusal comes: hello fails, waits keep growing."""
+    """In TLS 1.3 the agent's handshake ends before the refusal comes: hello fails, and waits grow."""
     agent = Agent(daemon.port_number, identity=identity)
     await agent.run_until(lambda: len(agent.waits_s) >= 5)
     assert agent.waits_s[:5] == [0.02, 0.04, 0.08, 0.08, 0.08]
@@ -343,12 +343,12 @@ async def test_a_dialer_stops_in_any_state(daemon: Daemon) -> None:
     assert agent.dialer.peer is None
 
 
-class _Hole(Protocol):
-    """One leg of a forwarder that a test can make swallow everything, as a pulled cable does."""
+class _Leg(Protocol):
+    """One side of a forwarder, which discards all data when the cable is pulled."""
 
     def __init__(self, cable: Cable) -> None:
         self.cable = cable
-        self.other: _Hole | None = None
+        self.other: _Leg | None = None
         self.waiting: list[bytes] = []
 
     def connectionMade(self) -> None:
@@ -364,18 +364,18 @@ class _Hole(Protocol):
 
 
 class Cable:
-    """A TCP forwarder between agent and daemon."""
+    """A TCP forwarder between agent and daemon, which a test can interrupt without FIN or RST."""
 
     def __init__(self, target_port: int) -> None:
         self.pulled = False
-        self.legs: list[_Hole] = []
+        self.legs: list[_Leg] = []
         self._target_port = target_port
         factory: Any = Factory.forProtocol(self._near)
         self._port: Any = REACTOR.listenTCP(0, factory, interface="127.0.0.1")
         self.port = self._port.getHost().port
 
-    def _near(self) -> _Hole:
-        near, far = _Hole(self), _Hole(self)
+    def _near(self) -> _Leg:
+        near, far = _Leg(self), _Leg(self)
         near.other, far.other = far, near
         made = far.connectionMade
 
@@ -411,7 +411,7 @@ async def test_a_half_open_connection_is_detected_at_both_ends(
     cable.pulled = True
     await until(lambda: agent.dialer.peer is None and len(daemon.lost) == len(daemon.peers))
     assert "silent" in daemon.lost[0]
-    # a slow machine's probes are late by as much, and then the dialer's own word comes a moment later
+    # on a slow machine the dialer reports its state later than the daemon
     await until(lambda: any("silent" in state for state in agent.states))
     cable.pulled = False
     await until(lambda: agent.dialer.connections == 2)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon's listener against real clients on loopback: the good one, and each that must be refused.
+"""The daemon's listener against real clients on loopback: a valid one, and clients to refuse.
 
-The bad clients are the standard library's `ssl`, so that nothing of ours helps them to behave.
+The clients to refuse use the standard library's `ssl`, and none of the project's code.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PING = b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"sent_unix_s":1.0}}\n
 
 
 class Daemon:
-    """A listener and what became known of its clients."""
+    """A listener, and a record of its clients."""
 
     def __init__(self) -> None:
         self.identity = AUTHORITY.daemon()
@@ -99,7 +99,7 @@ def directory() -> Iterator[Path]:
 
 
 def client_context(directory: Path, identity: Identity | None) -> ssl.SSLContext:
-    """A client that takes any server, and shows `identity` if it has one."""
+    """Return the context of a client that accepts any server, and presents `identity` if there is one."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -110,10 +110,13 @@ def client_context(directory: Path, identity: Identity | None) -> ssl.SSLContext
     return context
 
 
-def converse(
+def exchange(
     address: tuple[str, int], context: ssl.SSLContext, data: bytes, source: str = "127.0.0.1"
 ) -> bytes:
-    """Send and read until the server closes the connection; OSError (or ssl.SSLError) when it refuses."""
+    """Send, and return a line or what comes before the end.
+
+    Raises: OSError, also as ssl.SSLError, when the server refuses.
+    """
     with socket.create_connection(address, timeout=20, source_address=(source, 0)) as plain:
         with context.wrap_socket(plain) as secure:
             secure.sendall(data)
@@ -124,9 +127,9 @@ def converse(
 
 
 async def refused(daemon: Daemon, context: ssl.SSLContext) -> None:
-    """The client gets no response, and the daemon sees neither a peer nor a call."""
+    """Assert that the client gets no response, and that the daemon has neither a peer nor a call."""
     try:
-        received = await deferToThread(converse, daemon.address, context, PING)
+        received = await deferToThread(exchange, daemon.address, context, PING)
     except OSError:
         received = b""
     assert received == b""
@@ -136,7 +139,7 @@ async def refused(daemon: Daemon, context: ssl.SSLContext) -> None:
 @pytest_twisted.ensureDeferred
 async def test_an_agent_is_known_by_its_certificate_and_answered(daemon: Daemon, directory: Path) -> None:
     context = client_context(directory, AUTHORITY.agent("s-7-VM"))
-    answer = json.loads(await deferToThread(converse, daemon.address, context, PING))
+    answer = json.loads(await deferToThread(exchange, daemon.address, context, PING))
     assert answer["result"] == {"sent_unix_s": 1.0, "clock_unix_s": 2.0}
     assert daemon.connected[0].caller == Caller("s-7-VM", "ssvm")
     await until(lambda: bool(daemon.lost))
@@ -177,7 +180,7 @@ async def test_tls_1_2_is_refused(daemon: Daemon, directory: Path) -> None:
     context = client_context(directory, AUTHORITY.agent())
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with pytest.raises(OSError):
-        await deferToThread(converse, daemon.address, context, PING)
+        await deferToThread(exchange, daemon.address, context, PING)
     assert daemon.connected == []
 
 
@@ -186,7 +189,7 @@ async def test_tls_1_2_is_refused(daemon: Daemon, directory: Path) -> None:
 )
 @pytest_twisted.ensureDeferred
 async def test_plain_bytes_are_refused(daemon: Daemon, garbage: bytes) -> None:
-    def shout() -> bytes:
+    def send_plain() -> bytes:
         with socket.create_connection(daemon.address, timeout=20) as plain:
             received = b""
             try:
@@ -198,7 +201,7 @@ async def test_plain_bytes_are_refused(daemon: Daemon, garbage: bytes) -> None:
                 pass
             return received
 
-    received = await deferToThread(shout)
+    received = await deferToThread(send_plain)
     assert b"jsonrpc" not in received
     assert daemon.connected == [] and daemon.handled == 0
 
@@ -268,7 +271,7 @@ async def test_bad_frames_are_answered_and_huge_ones_close(daemon: Daemon, direc
 
 @pytest_twisted.ensureDeferred
 async def test_a_flood_from_a_client_that_does_not_read_is_throttled(daemon: Daemon, directory: Path) -> None:
-    """The client sends calls and reads nothing: the daemon stops reading, and does not pile answers up."""
+    """The client sends calls and reads nothing: the daemon stops reading, and its queue is bounded."""
     context = client_context(directory, AUTHORITY.agent())
     call = b'{"jsonrpc":"2.0","id":"' + b"i" * 100 + b'","method":"' + b"m" * 90 + b'"}\n'
     plain = socket.create_connection(daemon.address, timeout=20)
@@ -287,7 +290,7 @@ async def test_a_flood_from_a_client_that_does_not_read_is_throttled(daemon: Dae
 
     try:
         sent = await deferToThread(flood)
-        assert sent < 64 * 1024 * 1024, "the daemon read on and on"
+        assert sent < 64 * 1024 * 1024, "the daemon did not stop reading"
         (peer,) = daemon.connected
         channel: Any = peer._channel
         assert channel._unsent_bytes < 4 * 1024 * 1024
@@ -329,8 +332,8 @@ async def test_a_listener_without_a_usable_identity_does_not_start() -> None:
 
 
 @contextlib.contextmanager
-def crowd(address: tuple[str, int], count: int) -> Iterator[None]:
-    """So many connections of 127.0.0.1 that never say a word."""
+def silent_connections(address: tuple[str, int], count: int) -> Iterator[None]:
+    """Hold `count` connections of 127.0.0.1 that send nothing."""
     held = [socket.create_connection(address, timeout=20) for _ in range(count)]
     try:
         yield
@@ -344,12 +347,12 @@ def crowd(address: tuple[str, int], count: int) -> Iterator[None]:
 async def test_silent_connections_do_not_block_an_agent(
     daemon: Daemon, directory: Path, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
-    monkeypatch.setattr(secure_transport, "HANDSHAKE_TIMEOUT_S", 600.0)  # nothing is mended by waiting
+    monkeypatch.setattr(secure_transport, "HANDSHAKE_TIMEOUT_S", 600.0)  # so that no deadline closes them
     context = client_context(directory, AUTHORITY.agent("s-7-VM"))
 
     def dial() -> bytes:
-        with crowd(daemon.address, 500):
-            return converse(daemon.address, context, PING, source)
+        with silent_connections(daemon.address, 500):
+            return exchange(daemon.address, context, PING, source)
 
     assert b"result" in await deferToThread(dial)
     assert [peer.caller.name for peer in daemon.connected] == ["s-7-VM"]
@@ -366,7 +369,7 @@ async def test_silent_connections_disconnect_no_agent_and_are_reported_once(
             with context.wrap_socket(plain) as secure:
                 secure.sendall(PING)
                 secure.recv(65536)
-                with crowd(daemon.address, 500):
+                with silent_connections(daemon.address, 500):
                     secure.sendall(PING)
                     return secure.recv(65536)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two processes of one guest: the stream peer on a UNIX socket."""
+"""The stream peer on a UNIX socket, as between two processes of a guest."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _methods(role: str, seen: list[Call]) -> MethodTable:
         seen.append(call)
         return Pong(params.sent_unix_s, 2.0)
 
-    methods = MethodTable("an end", "1")
+    methods = MethodTable("test", "1")
     methods.add("ping", ping, params=Ping, result=Pong, roles=frozenset({role}))
     return methods
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The control channel under `MemoryDenyWriteExecute=yes` and on epoll, as the agents' units run it."""
+"""The control channel with `MemoryDenyWriteExecute=yes` and epoll, as the agents' units run it."""
 
 from __future__ import annotations
 

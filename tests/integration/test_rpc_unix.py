@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operators' socket: the blocking client, curl, batches, events, limits, and refused callers."""
+"""The operators' socket: blocking client, curl, batches, events, limits and refused callers."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ OPERATOR = frozenset({"operator"})
 
 
 class Server:
-    """A control socket with a ping, an event source, and a rule that a test can tighten."""
+    """A control socket with methods, an event source, and an authorization that a test can revoke."""
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "managementd.sock"
         self.allows = True
         self.seen: list[Call] = []
-        self.hung_up = 0
+        self.cancelled = 0
         self.more: Deferred[None] = Deferred()
         self.methods = MethodTable("daemon", "1")
         self.methods.add("ping", self._ping, params=Ping, result=Pong, roles=OPERATOR)
@@ -79,14 +79,14 @@ class Server:
             if job == "endless":
                 await self.more
         except (CancelledError, GeneratorExit):
-            self.hung_up += 1
+            self.cancelled += 1
             raise
 
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o755)  # a test has a process of another user connect
+        Path(name).chmod(0o755)  # a process of another user connects in a test
         yield Path(name)
 
 
@@ -220,7 +220,7 @@ async def test_other_methods_and_paths(server: Server) -> None:
 
 
 def _send_endlessly(path: Path, head: bytes, chunk: bytes) -> tuple[bytes, int]:
-    """Send until the server closes the connection; return its response and how many bytes it took."""
+    """Send until the server closes the connection; return its response and the number of sent bytes."""
     sent = 0
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as plain:
         plain.settimeout(20)
@@ -266,10 +266,10 @@ async def test_a_refused_caller_gets_403_everywhere(server: Server) -> None:
     assert server.seen == []
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 @pytest_twisted.ensureDeferred
 async def test_the_caller_is_identified_by_the_kernel(directory: Path) -> None:
-    """A real process of another user, at a socket whose file would let it in."""
+    """A real process of another user connects to a socket whose file mode permits it."""
     path = directory / "open.sock"
     methods = MethodTable("t", "1")
     port: Any = listen_unix(reactor, path, methods, authorize=root_only, mode=0o666)
@@ -299,7 +299,7 @@ def test_rules_for_hosts_and_guests() -> None:
     assert root_and_group("daemon")(65534, 1, 1) == Caller("uid:65534", "operator")
 
 
-# Events.
+# ---- events ----
 
 
 @pytest_twisted.ensureDeferred
@@ -342,7 +342,7 @@ async def test_disconnecting_ends_the_source(server: Server) -> None:
         return first
 
     assert (await deferToThread(read_one))["number"] == 0
-    await until(lambda: server.hung_up == 1)
+    await until(lambda: server.cancelled == 1)
 
 
 @pytest_twisted.ensureDeferred
@@ -366,7 +366,7 @@ async def test_idle_connections_are_closed_and_waiting_ones_are_not(
     await server.port.stopListening()
 
 
-# The path.
+# ---- the socket's path ----
 
 
 @pytest_twisted.ensureDeferred

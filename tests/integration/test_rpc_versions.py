@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Agents of other versions at a real control channel: the previous one works, others are seen and kept."""
+"""Agents of other protocol versions on a real control channel: old ones work, unsupported ones are alerts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GOLDEN = Path(__file__).parents[1] / "contract" / "golden"
 
 
 class OldAgent:
-    """Speaks nothing but recorded frames, over a TLS socket of the standard library."""
+    """A client that sends recorded frames over a TLS socket of the standard library."""
 
     def __init__(self, port: int, authority: ControlAuthority) -> None:
         identity = authority.bootstrap("s-1-VM", Role.SSVM)
@@ -43,14 +43,14 @@ class OldAgent:
         self._tls = context.wrap_socket(raw, server_hostname="management.systemvm")
         self._lines = self._tls.makefile("rb")
 
-    def say(self, line: bytes) -> None:
+    def send(self, line: bytes) -> None:
         self._tls.sendall(line + b"\n")
 
-    def hear(self) -> dict[str, Any]:
-        heard: dict[str, Any] = msgspec.json.decode(self._lines.readline())
-        return heard
+    def receive(self) -> dict[str, Any]:
+        message: dict[str, Any] = msgspec.json.decode(self._lines.readline())
+        return message
 
-    def hang_up(self) -> None:
+    def close(self) -> None:
         self._lines.close()
         self._tls.close()
 
@@ -59,25 +59,25 @@ def frames(name: str) -> list[tuple[str, bytes]]:
     return [(line[:1].decode(), line[2:]) for line in (GOLDEN / name).read_bytes().splitlines()]
 
 
-def _holds(sent: Any, golden: Any) -> bool:
-    """Every member of the golden frame is there, with a value of the same type."""
+def _matches(sent: Any, golden: Any) -> bool:
+    """Return whether the message has every member of the golden frame, with a value of the same type."""
     if isinstance(golden, dict):
-        return isinstance(sent, dict) and all(_holds(sent.get(name), golden[name]) for name in golden)
+        return isinstance(sent, dict) and all(_matches(sent.get(name), golden[name]) for name in golden)
     return type(sent) is type(golden)
 
 
 @pytest_twisted.ensureDeferred
 async def test_an_agent_of_the_first_release_comes_up_and_downloads(world: World) -> None:  # noqa: F811
-    assert protocol.OLDEST == 1, "these frames are version 1's"
+    assert protocol.OLDEST == 1, "the golden frames are of version 1"
     agent = await deferToThread(OldAgent, world.port, world.authority)
     try:
         (_, hello), (_, welcome) = frames("rpc_hello.frames")
-        agent.say(hello)
-        answer = await deferToThread(agent.hear)
-        assert _holds(answer, msgspec.json.decode(welcome))
+        agent.send(hello)
+        answer = await deferToThread(agent.receive)
+        assert _matches(answer, msgspec.json.decode(welcome))
         assert answer["result"]["protocol_version"] == 1
-        await until(lambda: world.known.is_up)
-        assert not world.known.has_listings, "what version 1 does not know, it is not asked"
+        await until(lambda: world.ssvm.is_up)
+        assert not world.ssvm.has_listings, "version 1 has no listings"
         conversation = frames("rpc_download.frames")
         order = msgspec.json.decode(conversation[0][1])
         request = msgspec.convert(order["params"], storage.DownloadRequest)
@@ -90,14 +90,14 @@ async def test_an_agent_of_the_first_release_comes_up_and_downloads(world: World
                 request_id="req-1",
             )
         )
-        asked = await deferToThread(agent.hear)
-        assert _holds(asked, order)
-        assert asked["params"]["job_id"] == order["params"]["job_id"]
+        sent = await deferToThread(agent.receive)
+        assert _matches(sent, order)
+        assert sent["params"]["job_id"] == order["params"]["job_id"]
         reply = msgspec.json.decode(conversation[1][1])
-        agent.say(msgspec.json.encode({**reply, "id": asked["id"]}))
+        agent.send(msgspec.json.encode({**reply, "id": sent["id"]}))
         assert (await calling).state is storage.DownloadState.DOWNLOAD_IN_PROGRESS
     finally:
-        agent.hang_up()
+        agent.close()
 
 
 @pytest_twisted.ensureDeferred
@@ -105,14 +105,14 @@ async def test_an_agent_of_protocol_2_comes_up(world: World) -> None:  # noqa: F
     agent = await deferToThread(OldAgent, world.port, world.authority)
     try:
         (_, hello), (_, welcome) = frames("rpc_hello_v2.frames")
-        agent.say(hello)
-        answer = await deferToThread(agent.hear)
-        assert _holds(answer, msgspec.json.decode(welcome))
+        agent.send(hello)
+        answer = await deferToThread(agent.receive)
+        assert _matches(answer, msgspec.json.decode(welcome))
         assert answer["result"]["protocol_version"] == 2
-        await until(lambda: world.known.is_up)
-        assert world.known.has_listings
+        await until(lambda: world.ssvm.is_up)
+        assert world.ssvm.has_listings
     finally:
-        agent.hang_up()
+        agent.close()
 
 
 @pytest_twisted.ensureDeferred
@@ -125,16 +125,16 @@ async def test_a_daemon_of_protocol_2_accepts_a_newer_agent_that_repeats_hello(
     try:
         for mark, line in frames("rpc_hello_again_v3.frames"):
             if mark == ">":
-                agent.say(line)
+                agent.send(line)
                 continue
-            answer = await deferToThread(agent.hear)
-            assert _holds(answer, msgspec.json.decode(line))
+            answer = await deferToThread(agent.receive)
+            assert _matches(answer, msgspec.json.decode(line))
             assert answer["result"]["protocol_version"] == 2
-        await until(lambda: world.known.is_up)
-        assert world.known.hello is not None
-        assert world.known.hello.protocol_version == 2
+        await until(lambda: world.ssvm.is_up)
+        assert world.ssvm.hello is not None
+        assert world.ssvm.hello.protocol_version == 2
     finally:
-        agent.hang_up()
+        agent.close()
 
 
 @pytest.mark.parametrize(
@@ -158,13 +158,13 @@ async def test_an_unsupported_version_is_an_alert_and_its_channel_stays_open(
 
     world.directory.prepare(Role.SSVM, prepare)
     agent = world.agent(protocol_version=version)
-    await until(lambda: world.known.status.state is AgentState.ALERT)
-    assert world.known.status.reason.startswith(reason)
-    assert hint in world.known.status.hint
-    assert "destroy s-1-VM" in world.known.status.hint
+    await until(lambda: world.ssvm.status.state is AgentState.ALERT)
+    assert world.ssvm.status.reason.startswith(reason)
+    assert hint in world.ssvm.status.hint
+    assert "destroy s-1-VM" in world.ssvm.status.hint
     assert prepared == []
     assert world.directory.up(Role.SSVM) == []
-    # what keeps it alive and lets it be patched goes both ways, and nothing else does
+    # only calls for supervision and patching are possible, in both directions
     assert (await world.directory.call("s-1-VM", HEALTH, result=Health)).uptime_s == 1.0
     with pytest.raises(RpcError) as kept:
         await world.directory.call("s-1-VM", storage.STORAGE_STATS, storage.Store("10.12.0.2", "/x"))

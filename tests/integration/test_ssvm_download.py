@@ -180,16 +180,16 @@ FAILURES: list[tuple[str, str, dict[str, Any], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("url", "code", "more", "words"), FAILURES, ids=lambda value: str(value)[:48])
+@pytest.mark.parametrize(("url", "code", "more", "message"), FAILURES, ids=lambda value: str(value)[:48])
 @pytest_twisted.ensureDeferred
 async def test_failure_has_a_code_and_leaves_nothing(
-    world: World, daemon: Daemon, url: str, code: str, more: dict[str, Any], words: str
+    world: World, daemon: Daemon, url: str, code: str, more: dict[str, Any], message: str
 ) -> None:
     status = await daemon.download(request(world, url, **more))
     assert status.state is DownloadState.DOWNLOAD_ERROR, status
     assert status.error is not None
     assert status.error.code == code or not code, status.error
-    assert words in status.error.message
+    assert message in status.error.message
     assert "secret" not in status.error.message
     assert status.error.code != "internal"
     assert world.leftovers() == []

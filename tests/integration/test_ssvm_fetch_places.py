@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Downloads of a store that hangs take none of the places of those of another store."""
+"""Downloads to a hung store do not use up the places of downloads to another store."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CALL = Call(Caller("agent", "agent"), "r", None)
 
 
 class FakeStoreHelper(LineOnlyReceiver):
-    """Refuses to make directories on the store that hangs; those of the other stay without an answer."""
+    """Refuse to create directories on the hung store, and never answer for the other store."""
 
     delimiter = b"\n"
     waiting: set[FakeStoreHelper] = set()  # of all connections

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check the image inspectors with what qemu-img makes."""
+"""Check the image inspectors with images of qemu-img."""
 
 from __future__ import annotations
 

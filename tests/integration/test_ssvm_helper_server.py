@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A resident root helper as a real process: children that hang, are killed, or lose their callers."""
+"""A resident root helper as a real process, whose children hang, are killed, or lose their callers."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ sys.exit(helper_server.serve_inherited_socket(OPERATIONS))
 
 
 class Helper:
-    """A helper process on a socket that stays while the process is replaced, as under systemd."""
+    """A helper process on a socket that outlives it, as with systemd's socket activation."""
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "helper.sock"
@@ -107,7 +107,7 @@ class Helper:
     def children(self) -> list[int]:
         pid = self.process.pid
         text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-        return [int(word) for word in text.split()]
+        return [int(number) for number in text.split()]
 
     async def call(self, method: str, timeout_s: float = 60.0, **params: Any) -> Any:
         answer, descriptors = await helper_client.call(reactor, self.path, method, params, dict, timeout_s)
@@ -124,7 +124,7 @@ def helper(tmp_path: Path) -> Iterator[Helper]:
 
 
 async def until(holds: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
-    """Wait for another process without blocking the reactor that talks to it."""
+    """Wait for another process without blocking the reactor."""
     end_s = time.monotonic() + timeout_s
     while not holds():
         assert time.monotonic() < end_s, f"waited {timeout_s:g} s for {what}"
@@ -134,7 +134,7 @@ async def until(holds: Callable[[], bool], what: str, timeout_s: float = 60.0) -
 
 
 async def hanging(helper: Helper, path: Path, store: str) -> Deferred[Any]:
-    """A call that runs and does not come back."""
+    """Return a call that has begun and does not end."""
     running: Deferred[Any] = Deferred.fromCoroutine(helper.call("hang", store=store, path=str(path)))
     await until(lambda: path.exists() and path.read_text() != "", f"{path} to be written")
     return running
@@ -167,7 +167,7 @@ async def test_descriptors_arrive_and_none_is_left_in_the_helper(helper: Helper)
     for _ in range(20):
         await helper.call("directory")
     await until(lambda: open_descriptors(helper.process.pid) <= before, "descriptors to be closed")
-    await until(lambda: open_descriptors() <= own, "our own to be closed")
+    await until(lambda: open_descriptors() <= own, "the client's descriptors to be closed")
 
 
 @pytest_twisted.ensureDeferred
@@ -191,7 +191,7 @@ async def test_a_cancellable_call_ends_with_its_connection(helper: Helper, tmp_p
     running.cancel()
     await until(lambda: helper.children() == [], "the child to be killed and reaped")
     await helper.call("pid")
-    assert "a child ended before" not in helper.log.read_text(), "that is as it should be"
+    assert "a child ended before" not in helper.log.read_text(), "an expected end was logged"
 
 
 @pytest_twisted.ensureDeferred
@@ -269,7 +269,7 @@ async def test_a_killed_helper_is_replaced_and_answers(helper: Helper) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_two_hundred_concurrent_calls_end_or_are_busy(helper: Helper) -> None:
-    """Each store's queue takes what it can and refuses the rest as busy; none is lost."""
+    """Each store's queue accepts what it can hold and refuses the rest as busy; no call is lost."""
 
     async def one(number: int) -> str:
         try:

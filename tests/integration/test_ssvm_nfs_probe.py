@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NFS servers that answer, hang, close the connection, or are absent."""
+"""The probe of NFS servers that answer, hang, close the connection, or are absent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from systemvm.wire.transfer_failure import TransferFailure
 
 @contextmanager
 def listener(serve: Callable[[socket.socket], None]) -> Iterator[int]:
-    """A port on which one connection is served."""
+    """Serve one connection, on the port that is yielded."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def run() -> None:
@@ -42,15 +42,17 @@ def test_the_null_call_follows_rfc_5531() -> None:
 
 
 def test_a_server_that_answers_is_accepted() -> None:
-    said = bytearray()
+    received = bytearray()
 
     def serve(channel: socket.socket) -> None:
-        said.extend(channel.recv(1024))
-        channel.sendall(struct.pack("!I", 0x80000018) + bytes(said[4:8]) + struct.pack("!5I", 1, 0, 0, 0, 0))
+        received.extend(channel.recv(1024))
+        channel.sendall(
+            struct.pack("!I", 0x80000018) + bytes(received[4:8]) + struct.pack("!5I", 1, 0, 0, 0, 0)
+        )
 
     with listener(serve) as port:
         require_server("127.0.0.1", "4.2", port=port, timeout_s=5.0)
-    assert said[16:24] == struct.pack("!2I", 100003, 4)
+    assert received[16:24] == struct.pack("!2I", 100003, 4)
 
 
 def test_a_server_that_closes_the_connection_is_left_to_mount() -> None:

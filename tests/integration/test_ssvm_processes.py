@@ -47,7 +47,7 @@ async def test_progress_flows_and_a_repeated_order_answers_it(world: World, daem
     assert again.total_bytes == len(BODY)
     received = [status.received_bytes for status in daemon.progress]
     assert received == sorted(received)
-    # the connection to the daemon may go and come: the end is repeated until it is answered
+    # the connection to the daemon is lost: the end is repeated until it is acknowledged
     daemon.cut_off()
     await until(lambda: world.mover_pids() == [], 30)
     await daemon.connect_agent()
@@ -97,7 +97,7 @@ async def test_a_mover_killed_twice_fails_only_its_job(world: World, daemon: Dae
 
 @pytest_twisted.ensureDeferred
 async def test_movers_are_forked_from_one_warm_process(world: World, daemon: Daemon) -> None:
-    """No interpreter starts for an image; and a mover has nothing but what it is given."""
+    """No interpreter starts for an image, and a mover has only the descriptors that it needs."""
     await daemon.download(request(world, f"{BAD}/good", template_id=205))
     servers = world.fork_server_pids()
     assert len(servers) == 1
@@ -107,7 +107,7 @@ async def test_movers_are_forked_from_one_warm_process(world: World, daemon: Dae
     await until(lambda: bool(world.mover_pids()) and bool(daemon.progress), 30)
     (mover,) = (Path(f"/proc/{pid}") for pid in world.mover_pids())
     opened = {int(path.name): str(path.readlink()) for path in (mover / "fd").iterdir()}
-    # standard input and output are nothing; then control, source, directory; then its own eventfd and image
+    # standard input and output are /dev/null; then control, source, directory; then an eventfd and the image
     assert (opened[0], opened[1]) == ("/dev/null", "/dev/null")
     kinds = [opened[number].partition(":")[0] for number in sorted(opened) if number >= 3]
     assert kinds[:2] == ["socket", "socket"]
@@ -159,6 +159,6 @@ async def test_fetch_killed_twice_ends_the_job(world: World, daemon: Daemon) -> 
     status = await ended
     assert status.error is not None
     assert status.error.code == "worker_died"
-    # what the last mover left is removed when the store is set up, and the agent lives
+    # the last mover's files are removed when the store is set up, and the agent still runs
     await daemon.call(storage.STORAGE_SETUP, STORE, StoreStats)
     assert (world.leftovers(), world.job_directories()) == ([], [])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Downloads that break off: they resume or restart, and never mix two files."""
+"""Downloads that break off resume or restart, and never mix two files."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def content(world: World, status: DownloadStatus) -> bytes:
 
 
 def requests_of(world: World, wanted: str) -> list[int]:
-    """From which byte the server was asked for a file, each time."""
+    """Return the first byte of each request for a file."""
     answer = world.in_vm("curl", "-sS", "--max-time", "10", f"{BAD}/requests_of?id={wanted}")
-    return [int(word) for word in answer.split(",") if word]
+    return [int(number) for number in answer.split(",") if number]
 
 
 def steps(status: DownloadStatus) -> str:
@@ -48,10 +48,10 @@ async def test_a_download_resumes_where_it_broke_off(world: World, daemon: Daemo
     status = await daemon.download(request(world, f"{BAD}/drops?id={wanted}&by={by}", checksum=checksum))
     assert content(world, status) == BODY
     assert (status.received_bytes, status.checksum) == (len(BODY), checksum)
-    asked_from = requests_of(world, wanted)
-    assert asked_from[0] == 0
-    assert asked_from[1:] == sorted(asked_from[1:])
-    assert min(asked_from[1:]) > 0, "it began again at the first byte"
+    starts = requests_of(world, wanted)
+    assert starts[0] == 0
+    assert starts[1:] == sorted(starts[1:])
+    assert min(starts[1:]) > 0, "it began again at the first byte"
     assert "resumes in" in steps(status)
 
 
@@ -124,7 +124,7 @@ async def test_a_source_that_always_breaks_at_the_same_byte_exhausts_its_budget(
 async def test_a_web_server_that_is_restarted_loses_no_byte(
     world: World, daemon: Daemon, scheme: str
 ) -> None:
-    """nginx dies in the middle of the transfer and comes back: If-Range with its own ETag."""
+    """nginx ends during the transfer and is restarted: the request has If-Range with its ETag."""
     data = os.urandom(8 << 20)
     (world.files / "large.raw").write_bytes(data)
     order = request(world, f"{scheme}://{NAME}/paced/large.raw")

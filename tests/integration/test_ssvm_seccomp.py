@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a mover can no longer do once it is confined, tried in a process of its own."""
+"""Operations that a mover cannot perform once it is confined, tried in a child process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 AGENTS = Path(__file__).resolve().parents[2] / "agents"
-TRIES = {
+OPERATIONS = {
     "a socket": "import socket; socket.socket()",
     "a UNIX socket": "import socket; socket.socket(socket.AF_UNIX)",
     "a socket pair": "import socket; socket.socketpair()",
@@ -20,7 +20,7 @@ TRIES = {
 }
 
 
-def confined(code: str, directory: Path) -> subprocess.CompletedProcess[str]:
+def run_confined(code: str, directory: Path) -> subprocess.CompletedProcess[str]:
     program = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from systemvm.ssvm.mover.seccomp import restrict_process\n"
@@ -35,16 +35,16 @@ def confined(code: str, directory: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="no system call numbers known")
-@pytest.mark.parametrize("what", TRIES)
+@pytest.mark.parametrize("what", OPERATIONS)
 def test_refused(what: str, tmp_path: Path) -> None:
-    done = confined(TRIES[what], tmp_path)
+    done = run_confined(OPERATIONS[what], tmp_path)
     assert done.stdout.startswith("refused"), done.stdout + done.stderr
 
 
 def test_memory_is_bounded(tmp_path: Path) -> None:
-    assert confined("bytearray(1 << 30)", tmp_path).stdout == "refused MemoryError\n"
+    assert run_confined("bytearray(1 << 30)", tmp_path).stdout == "refused MemoryError\n"
 
 
 def test_allowed_operations_work(tmp_path: Path) -> None:
     code = "import threading, hashlib; t = threading.Thread(target=hashlib.sha256); t.start(); t.join()"
-    assert confined(f"{code}; open(sys.argv[2], 'wb').write(bytes(1 << 20))", tmp_path).stdout == "done\n"
+    assert run_confined(f"{code}; open(sys.argv[2], 'wb').write(bytes(1 << 20))", tmp_path).stdout == "done\n"

@@ -42,7 +42,7 @@ async def test_a_denied_address_receives_no_packet(
 async def test_the_clouds_own_public_addresses_are_denied_whether_a_port_is_open_or_not(
     world: World, daemon: Daemon
 ) -> None:
-    """A hypervisor may share its network with image servers: the daemon names its address with the job."""
+    """A hypervisor can share its network with image servers, so the daemon sends its address with the job."""
     closed_port = 8099
     urls = (f"http://{SERVER}/image.raw", f"http://{SERVER}:{closed_port}/image.raw", f"https://{SERVER}/x")
     errors = {
@@ -62,7 +62,7 @@ async def test_the_clouds_own_public_addresses_are_denied_whether_a_port_is_open
 async def test_a_name_with_changing_addresses_is_resolved_once_and_pinned(
     world: World, daemon: Daemon
 ) -> None:
-    """DNS rebinding: probe and transfer both go where the one look-up led; the next job sees loopback."""
+    """DNS rebinding: probe and transfer use the address of one look-up; the next job resolves to loopback."""
     url = "http://a.flip.example.test:8000/good"
     published(world, await daemon.download(request(world, url)))
     assert world.dns_queries.read_text() == "1"
@@ -70,7 +70,7 @@ async def test_a_name_with_changing_addresses_is_resolved_once_and_pinned(
     refused = await daemon.download(request(world, url))
     assert refused.error is not None
     assert refused.error.code == "url_denied"
-    # a redirect to itself is a look-up of its own, and judged
+    # a redirect is resolved and checked again, even to the same name
     again = f"http://b.flip.example.test:8000/redirect?to={url.replace('a.flip', 'b.flip')}"
     hopped = await daemon.download(request(world, again))
     assert hopped.error is not None

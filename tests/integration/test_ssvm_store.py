@@ -45,7 +45,7 @@ async def test_full_store(world: World, daemon: Daemon) -> None:
     known = await daemon.download(request(world, f"{BAD}/good", ImageFormat.RAW))
     published(world, known)
     shutil.rmtree(world.store / "template")
-    # raw is not refused beforehand, because its holes may fit: it fails while it is written
+    # a raw image is not refused beforehand, because it can have holes: it fails while it is written
     status = (
         await daemon.download(request(world, f"http://{SERVER}/random.raw"), 30) if _random(world) else known
     )
@@ -72,7 +72,7 @@ async def test_setup_stats_and_delete(world: World, daemon: Daemon) -> None:
     stats = await daemon.call(storage.STORAGE_SETUP, STORE, StoreStats)
     assert stats.capacity_bytes == 96 << 20
     assert not left.exists()
-    assert foreign.exists(), "another SSVM's job was swept away"
+    assert foreign.exists(), "the job of another SSVM was removed"
     assert {path.name for path in world.store.iterdir()} >= {"template", "snapshots", "volumes"}
     order = request(world, f"{BAD}/good")
     published_path = None
@@ -103,7 +103,7 @@ async def test_a_published_job_is_found_by_a_restarted_agent(world: World, daemo
 
 @pytest_twisted.ensureDeferred
 async def test_planted_links_are_not_followed(world: World, daemon: Daemon, tmp_path: Path) -> None:
-    """Another client of the store may put anything in the way."""
+    """Another client of the store can create links there."""
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "keep").write_text("keep")
@@ -143,17 +143,17 @@ async def test_store_that_cannot_be_mounted(world: World, daemon: Daemon, store:
 
 @pytest_twisted.ensureDeferred
 async def test_one_request_id_is_in_the_log_of_every_process(world: World, daemon: Daemon) -> None:
-    told: list[str] = []
+    log: list[str] = []
 
     def observe(event: dict[str, Any]) -> None:
-        told.append(formatEvent(event))
+        log.append(formatEvent(event))
 
     globalLogPublisher.addObserver(cast(ILogObserver, observe))
     try:
         published(world, await daemon.download(request(world, f"{BAD}/good", request_id="req-4711")))
     finally:
         globalLogPublisher.removeObserver(cast(ILogObserver, observe))
-    assert [line for line in told if "req-4711" in line], "the agent, which runs in this process"
+    assert [line for line in log if "req-4711" in line], "the agent, which runs in this process"
     fetch = [line for line in world.log_of("fetch").splitlines() if "req-4711" in line]
     assert [line for line in fetch if "begins, template" in line], "fetch"
     assert [line for line in fetch if "mover of job" in line], "its mover"
@@ -163,12 +163,12 @@ async def test_one_request_id_is_in_the_log_of_every_process(world: World, daemo
 async def test_a_store_is_listed_and_an_absent_one_is_an_error(world: World, daemon: Daemon) -> None:
     wanted = request(world, f"{BAD}/good")
     published(world, await daemon.download(wanted))
-    ask = TemplateListRequest(STORE)
-    listing: TemplateListing = await daemon.call(storage.TEMPLATE_LIST, ask, TemplateListing)
+    first_page = TemplateListRequest(STORE)
+    listing: TemplateListing = await daemon.call(storage.TEMPLATE_LIST, first_page, TemplateListing)
     assert listing == TemplateListing([ListedTemplate(2, 204, wanted.job_id)])
     jobs: JobListing = await daemon.call(storage.STORAGE_JOBS, None, JobListing)
     assert [job.job_id for job in jobs.jobs if job.job_id == wanted.job_id] == [wanted.job_id]
     with pytest.raises(RpcError) as refused:
-        away = TemplateListRequest(Store(STORE.server, "/no/such/export"))
-        await daemon.call(storage.TEMPLATE_LIST, away, TemplateListing)
-    assert refused.value.reason, "an error with a code of its own, never an empty page"
+        absent = TemplateListRequest(Store(STORE.server, "/no/such/export"))
+        await daemon.call(storage.TEMPLATE_LIST, absent, TemplateListing)
+    assert refused.value.reason, "an absent store must be an error, not an empty page"
