@@ -1,21 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command table: its commands, their replies and who can call them."""
+"""The command table: its commands, their replies and their permissions."""
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 import pytest_twisted
 
+from api_requests import NOWHERE, refusal
 from small_cloud import SmallCloud
-from systemvm.management.api import operators
-from systemvm.management.api.authentication import Authenticator
 from systemvm.management.api.command import Command, CommandTable
 from systemvm.management.api.errors import ApiError, ErrorCode
+from systemvm.management.api.parameters import ADDED_BY_CLIENTS
 from systemvm.management.hypervisors.errors import HypervisorError
 from systemvm.management.state.status import AgentState, InstanceState, InstanceType
-from systemvm.rpc.core.errors import FORBIDDEN, INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
-from systemvm.rpc.core.method import Call, Caller, MethodTable
 
 #: The commands that CloudStack's clients, the page and the CLI use.
 EXPECTED = {
@@ -36,6 +33,8 @@ EXPECTED = {
     *("getUserKeys", "registerUserKeys", "listDomains"),
     *("listDiskOfferings", "listPortForwardingRules", "listIpForwardingRules"),
 }
+
+
 ADMINISTRATORS = {
     *("createAccount", "updateAccount", "disableAccount", "enableAccount", "deleteAccount"),
     *("createUser", "disableUser", "enableUser", "deleteUser", "getUser"),
@@ -58,7 +57,6 @@ ADMINISTRATORS = {
     "startSystemVm",
     "stopSystemVm",
 }
-NOWHERE = "00000000-0000-4000-8000-000000000000"
 
 
 def test_the_table_has_the_commands_of_this_release(cloud: SmallCloud) -> None:
@@ -69,6 +67,23 @@ def test_a_command_cannot_be_in_the_table_twice(cloud: SmallCloud) -> None:
     [first, *_] = cloud.table
     with pytest.raises(ValueError, match="twice"):
         CommandTable([first, first])
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_command_ignores_a_parameter(cloud: SmallCloud) -> None:
+    for command in cloud.table:
+        if command.name in ("login", "logout"):
+            continue
+        needed = {one.name: one.choices[0] if one.choices else NOWHERE for one in command.parameters}
+        error = await refusal(cloud, command.name, **needed, nosuchparameter="1")
+        assert "nosuchparameter" in error.message, command.name
+
+
+def test_no_command_declares_what_every_client_adds(cloud: SmallCloud) -> None:
+    for command in cloud.table:
+        names = [parameter.name.lower() for parameter in command.all_parameters]
+        assert len(names) == len(set(names)), command.name
+        assert not ADDED_BY_CLIENTS & set(names), command.name
 
 
 @pytest_twisted.ensureDeferred
@@ -130,9 +145,6 @@ async def test_agents_of_system_vms_are_listed_as_hosts(cloud: SmallCloud) -> No
         ("v-2-VM", "ConsoleProxy", "Up"),
     ]
     assert (await cloud.call("listHosts", type="consoleproxy"))["count"] == 1
-
-
-# --- system VMs
 
 
 @pytest_twisted.ensureDeferred
@@ -197,9 +209,6 @@ async def test_users_vm_is_not_a_system_vm(cloud: SmallCloud) -> None:
         await cloud.call("stopSystemVm", id=user_vm.uuid)
 
 
-# --- jobs
-
-
 @pytest_twisted.ensureDeferred
 async def test_job_is_visible_to_its_owner_only(cloud: SmallCloud) -> None:
     job = await cloud.job("stopSystemVm", id=cloud.ssvm.uuid)
@@ -226,65 +235,6 @@ async def test_failed_job_has_its_error(cloud: SmallCloud) -> None:
     reply = await cloud.call("queryAsyncJobResult", jobid=job.uuid)
     assert (reply["jobstatus"], reply["jobresultcode"]) == (2, 534)
     assert reply["jobresult"] == {"errorcode": 534, "errortext": "no memory left", "hint": "stop another VM"}
-
-
-# --- operators
-
-
-def operator_methods(cloud: SmallCloud) -> MethodTable:
-    methods = MethodTable("operators", "1")
-    operators.add_methods(methods, cloud.table, Authenticator(cloud.database, cloud.seal))
-    return methods
-
-
-OPERATOR = Call(Caller("uid:0", "operator"), "request-3", None)
-
-
-@pytest_twisted.ensureDeferred
-async def test_operators_call_the_same_commands_as_the_administrator(cloud: SmallCloud) -> None:
-    methods = operator_methods(cloud)
-    as_text = await methods.dispatch(OPERATOR, "listTemplates", {"templatefilter": "all", "isready": "true"})
-    as_json = await methods.dispatch(OPERATOR, "listTemplates", {"templatefilter": "all", "isready": True})
-    assert as_text == as_json == {}
-    assert (await methods.dispatch(OPERATOR, "listZones", None))["count"] == 1
-
-
-@pytest_twisted.ensureDeferred
-async def test_operators_errors_carry_code_and_hint(cloud: SmallCloud) -> None:
-    methods = operator_methods(cloud)
-    with pytest.raises(RpcError) as refused:
-        await methods.dispatch(OPERATOR, "listTemplates", {"templatefilter": "sideways"})
-    assert refused.value.code == INVALID_PARAMS
-    assert refused.value.data["errorcode"] == 431
-    assert "featured" in refused.value.hint
-
-
-@pytest_twisted.ensureDeferred
-@pytest.mark.parametrize("params", [{"nosuch": 1}, {"id": 5}, ["x"]])
-async def test_operators_parameters_are_checked_by_type(cloud: SmallCloud, params: object) -> None:
-    with pytest.raises(RpcError) as refused:
-        await operator_methods(cloud).dispatch(OPERATOR, "listSystemVms", params)
-    assert refused.value.code == INVALID_PARAMS
-
-
-@pytest_twisted.ensureDeferred
-async def test_agents_cannot_call_operator_methods_and_operators_cannot_log_in(cloud: SmallCloud) -> None:
-    methods = operator_methods(cloud)
-    with pytest.raises(RpcError) as refused:
-        await methods.dispatch(Call(Caller("s-1-VM", "ssvm"), "r", None), "listZones", {})
-    assert refused.value.code == FORBIDDEN
-    with pytest.raises(RpcError) as missing:
-        await methods.dispatch(OPERATOR, "login", {})
-    assert missing.value.code == METHOD_NOT_FOUND
-
-
-def test_the_openrpc_document_describes_every_parameter(cloud: SmallCloud) -> None:
-    document = operator_methods(cloud).discover()
-    assert msgspec.json.encode(document)
-    [deploy] = [method for method in document["methods"] if method["name"] == "deployVirtualMachine"]
-    assert {"zoneid", "templateid", "serviceofferingid", "name"} <= {
-        param["name"] for param in deploy["params"]
-    }
 
 
 def test_commands_are_immutable(cloud: SmallCloud) -> None:

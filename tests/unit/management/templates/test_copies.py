@@ -12,39 +12,17 @@ from twisted.internet.defer import Deferred
 
 from small_cloud import SmallCloud
 from systemvm.management.state import schema, templates
-from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState
 from systemvm.management.state.templates import Template
 from systemvm.management.templates.copies import TemplateCopies
-from systemvm.management.virtual_machines.deployment import Deployment
 from systemvm.management.virtual_machines.errors import NotDeployableError
 from systemvm.wire.storage import ImageFormat
+from user_vms import deploy_running, deploy_stopped
 
 
 @pytest.fixture
 def copies(cloud: SmallCloud) -> TemplateCopies:
     return TemplateCopies(cloud.database, cloud.primary, host_id=cloud.host.id)
-
-
-async def rows_made(cloud: SmallCloud, template: Template) -> Instance:
-    return await cloud.machines.deploy(
-        Deployment(
-            template_id=template.id,
-            zone_id=cloud.zone.id,
-            host_id=cloud.host.id,
-            account_id=cloud.admin.account.id,
-            domain_id=cloud.admin.domain.id,
-            user_id=cloud.admin.user.id,
-            vcpus=1,
-            memory_mib=64,
-            bridge="cloudbr3",
-        )
-    )
-
-
-async def deployed(cloud: SmallCloud, template: Template) -> Instance:
-    vm = await rows_made(cloud, template)
-    return await cloud.machines.start(vm.id)
 
 
 def copy_of(cloud: SmallCloud, template: Template) -> Path:
@@ -64,7 +42,10 @@ async def test_a_copy_outlives_its_template_until_its_last_machine(
     cloud: SmallCloud, copies: TemplateCopies
 ) -> None:
     template, _ = cloud.add_template()
-    first, second = await deployed(cloud, template), await deployed(cloud, template)
+    first, second = (
+        await deploy_running(cloud, template=template),
+        await deploy_running(cloud, template=template),
+    )
     await cloud.templates.delete(template.id, forced=True)
     await cloud.machines.stop(first.id)
     for vm in (first, second):
@@ -83,7 +64,7 @@ async def test_a_template_that_is_not_deleted_keeps_its_copy(
     cloud: SmallCloud, copies: TemplateCopies
 ) -> None:
     template, _ = cloud.add_template()
-    vm = await deployed(cloud, template)
+    vm = await deploy_running(cloud, template=template)
     await cloud.machines.destroy(vm.id, expunge=True)
     await copies.remove_unused()
     assert copy_of(cloud, template).exists()
@@ -96,8 +77,8 @@ async def test_copy_of_a_deleted_iso_is_removed_like_a_templates(
 ) -> None:
     iso, _ = cloud.add_template(format=ImageFormat.ISO)
     other, _ = cloud.add_template()
-    vm = await deployed(cloud, iso)
-    await deployed(cloud, other)
+    vm = await deploy_running(cloud, template=iso)
+    await deploy_running(cloud, template=other)
     await cloud.machines.destroy(vm.id, expunge=True)
     await cloud.templates.delete(iso.id)
     await copies.remove_unused()
@@ -111,7 +92,7 @@ async def test_iso_in_a_machines_drive_keeps_its_copy_after_removal(
     cloud: SmallCloud, copies: TemplateCopies
 ) -> None:
     iso, _ = cloud.add_template(format=ImageFormat.ISO)
-    await deployed(cloud, iso)
+    await deploy_running(cloud, template=iso)
     cloud.database.run_now(templates.remove, iso.id)
     await copies.remove_unused()
     assert copy_of(cloud, iso).exists()
@@ -120,7 +101,7 @@ async def test_iso_in_a_machines_drive_keeps_its_copy_after_removal(
 @pytest_twisted.ensureDeferred
 async def test_copy_made_by_a_concurrent_start_is_kept(cloud: SmallCloud, copies: TemplateCopies) -> None:
     template, _ = cloud.add_template()
-    vm = await rows_made(cloud, template)
+    vm = await deploy_stopped(cloud, template=template)
     gate: Deferred[None] = Deferred()
     entered: Deferred[None] = Deferred()
     ensure = cloud.primary.ensure_template
@@ -143,13 +124,13 @@ async def test_copy_made_by_a_concurrent_start_is_kept(cloud: SmallCloud, copies
     await copies.remove_unused()
     assert copy_of(cloud, template).exists()
     with pytest.raises(NotDeployableError, match="was deleted"):
-        await rows_made(cloud, template)
+        await deploy_stopped(cloud, template=template)
 
 
 @pytest_twisted.ensureDeferred
 async def test_failed_deletion_of_a_copy_is_retried(cloud: SmallCloud, copies: TemplateCopies) -> None:
     template, _ = cloud.add_template()
-    vm = await deployed(cloud, template)
+    vm = await deploy_running(cloud, template=template)
     await cloud.machines.destroy(vm.id, expunge=True)
     await cloud.templates.delete(template.id)
     cloud.primary.fails_with = PermissionError(1, "Operation not permitted")
@@ -164,7 +145,7 @@ async def test_failed_deletion_of_a_copy_is_retried(cloud: SmallCloud, copies: T
 @pytest_twisted.ensureDeferred
 async def test_copies_of_another_host_stay(cloud: SmallCloud) -> None:
     template, _ = cloud.add_template()
-    vm = await deployed(cloud, template)
+    vm = await deploy_running(cloud, template=template)
     await cloud.machines.destroy(vm.id, expunge=True)
     await cloud.templates.delete(template.id)
     await TemplateCopies(cloud.database, cloud.primary, host_id=cloud.host.id + 1).remove_unused()
