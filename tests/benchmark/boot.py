@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make bench-boot`: power-on to agent Up of both appliances, against a stock Debian's power-on to sshd.
+"""`make bench-boot`: power-on to agent Up of both appliances, relative to a stock Debian's power-on to sshd.
 
-One accelerator, one run, boots interleaved, medians compared. Up is the moment at which a daemon (a tiny one,
-of our own RPC code) has answered the agent's hello: certificates checked both ways, work could begin.
+It compares the medians of interleaved boots with one accelerator. Up is the moment when a minimal daemon with
+our RPC code has answered the agent's hello: both sides have verified certificates, and work can begin.
 
-usage: boot.py [--rounds N]      exit code 1 when a bar does not hold
+usage: boot.py [--rounds N]      exit code 1 when a limit is exceeded
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def wait_for_banner(process: subprocess.Popen[bytes], started_s: float) -> float
                     return time.monotonic() - started_s
         except OSError:
             pass
-        time.sleep(0.05)  # asked of a closed port: there is nothing that tells when it opens
-    raise SystemExit("error: the stock Debian's sshd did not answer")
+        time.sleep(0.05)  # a port is polled: nothing reports when it opens
+    raise SystemExit("error: sshd of the stock Debian did not answer")
 
 
 def boot_stock(work: Path) -> float:
@@ -89,7 +89,7 @@ class Appliances:
         self._reactor.callWhenRunning(lambda: daemon.start().addCallback(lambda _: started.set()))
         threading.Thread(target=lambda: self._reactor.run(installSignalHandlers=False), daemon=True).start()
         if not started.wait(20):
-            raise SystemExit("error: the tiny daemon cannot listen on 127.0.0.1:8250")
+            raise SystemExit("error: the minimal daemon cannot listen on 127.0.0.1:8250")
 
     def boot(self, role_name: str, chain: bool) -> tuple[float, str]:
         """Return the seconds until Up; with `chain` also systemd's critical chain."""
@@ -105,7 +105,7 @@ class Appliances:
         try:
             name, up_s = self._ups.get(timeout=BOOT_TIMEOUT_S)
             if name != guest.name:
-                raise SystemExit(f"error: {name} came up instead of {guest.name}")
+                raise SystemExit(f"error: {name} came Up instead of {guest.name}")
             text = ""
             if chain:
                 show = "systemd-analyze; systemd-analyze critical-chain --no-pager systemvm-agent.service"
@@ -171,7 +171,7 @@ def main() -> int:
         from benchmark import stock_debian
 
         stock_debian.build()
-        # a loopback of its own: port 8250 is free there, and nothing on this machine is reached
+        # a separate loopback interface: port 8250 is free, and no service of this machine is reachable
         os.environ[INSIDE] = "1"
         inner = ["sh", "-c", 'ip link set lo up && exec "$@"', "bench", sys.executable, *sys.argv]
         os.execvp("unshare", ["unshare", "--net", *inner])

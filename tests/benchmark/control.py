@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make bench-control`: one real daemon with 1,000 agents on real sockets with mutual TLS.
 
-Measured are its memory, its CPU while agents only ping, how long until all are Up when it was killed and
-started again, and a call's round trip beside the same call over HTTPS with a client certificate: kept-alive
-connections, Twisted at both ends, both by turns in one run.
+It measures memory, CPU while agents only ping, the time until all are Up after a kill and a restart, and a
+call's round trip relative to the same call over HTTPS with a client certificate: kept-alive connections,
+Twisted at both ends, alternately in one run.
 
-Bars, and why: a call is to cost no more than over plain HTTPS, or the channel would not be worth its code; an
-agent may cost 256 KiB, so that a small host's daemon holds 1,000 beside its VMs; pings and health of 1,000
-agents may take a quarter of one core; after a kill everything is Up in 45 s, though agents and daemon share
-this machine's cores, where on real hosts each guest brings its own.
+Limits: a call must cost no more than over plain HTTPS, otherwise the channel would not be worth its code.
+An agent may cost 256 KiB, so that the daemon of a small host has room for 1,000. Pings and health of 1,000
+agents may take a quarter of one core. After a kill everything must be Up in 45 s, although agents and daemon
+share this machine's cores.
 
-usage: control.py [--agents N] [--calls N]      exit code 1 when a bar does not hold
+usage: control.py [--agents N] [--calls N]      exit code 1 when a limit is exceeded
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ PROCESSES = 4
 PING_INTERVAL_S = 10.0
 IDLE_S = 30.0
 CALLS_S = 45.0
-NEWS_TIMEOUT_S = 120.0
+EVENT_TIMEOUT_S = 120.0
 BAR_AGENT_KIB = 256.0
 BAR_CPU = 0.25
 BAR_LISTENING_S = 20.0
 BAR_RECONCILE_S = 45.0
 BAR_P50 = 1.0
-BAR_P99 = 1.25  # of one run of a few thousand calls: what else this machine does is in the tail
+BAR_P99 = 1.25  # the tail of a few thousand calls contains other work of this machine
 
 ZONE = """
 name: bench
@@ -74,33 +74,33 @@ class Child:
             )  # fmt: skip
         self._log = log
 
-    def order(self, **what: Any) -> None:
+    def command(self, **fields: Any) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(what).encode() + b"\n")
+        self.process.stdin.write(json.dumps(fields).encode() + b"\n")
         self.process.stdin.flush()
 
-    def news(self, *keys: str) -> dict[str, Any]:
+    def wait_for(self, *keys: str) -> dict[str, Any]:
         """Return the next event with these keys.
 
         Raises: SystemExit when there is none in time.
         """
-        alarm = signal.signal(signal.SIGALRM, self._late)
-        signal.alarm(int(NEWS_TIMEOUT_S))
+        alarm = signal.signal(signal.SIGALRM, self._time_out)
+        signal.alarm(int(EVENT_TIMEOUT_S))
         try:
             assert self.process.stdout is not None
             for line in self.process.stdout:
-                told: dict[str, Any] = json.loads(line)
-                if "error" in told:
-                    raise SystemExit(f"error: {told['error']}")
-                if all(key in told for key in keys):
-                    return told
+                event: dict[str, Any] = json.loads(line)
+                if "error" in event:
+                    raise SystemExit(f"error: {event['error']}")
+                if all(key in event for key in keys):
+                    return event
         finally:
             signal.alarm(0)
             signal.signal(signal.SIGALRM, alarm)
         raise SystemExit(f"error: a child ended; see {self._log}:\n{self._log.read_text()[-3000:]}")
 
-    def _late(self, number: int, frame: object) -> None:
-        raise SystemExit(f"error: no news in {NEWS_TIMEOUT_S:.0f} s:\n{self._log.read_text()[-3000:]}")
+    def _time_out(self, number: int, frame: object) -> None:
+        raise SystemExit(f"error: no event within {EVENT_TIMEOUT_S:.0f} s:\n{self._log.read_text()[-3000:]}")
 
     def cpu_s(self) -> float:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
@@ -110,11 +110,11 @@ class Child:
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):
                 return int(line.split()[1])
-        raise SystemExit("error: the daemon has no memory")
+        raise SystemExit("error: /proc shows no memory of the daemon")
 
     def end(self, number: int = signal.SIGKILL) -> None:
         self.process.send_signal(number)
-        self.process.wait(NEWS_TIMEOUT_S)
+        self.process.wait(EVENT_TIMEOUT_S)
 
 
 def free_port() -> int:
@@ -139,7 +139,7 @@ def write_identity(path: Path, identity: Identity) -> None:
     path.write_bytes(identity.private_key_pem + identity.certificate_pem + identity.ca_pem)
 
 
-def hand_out(root: Path, names: list[str], work: Path) -> list[Path]:
+def make_identities(root: Path, names: list[str], work: Path) -> list[Path]:
     """Make an identity for each agent, distributed over the processes."""
     authority = ControlAuthority.open(root / "var/lib/systemvm/pki")
     directories = [work / f"agents-{number}" for number in range(PROCESSES)]
@@ -170,17 +170,17 @@ def measure(agents: int, calls: int, work: Path) -> dict[str, Any]:
 
     try:
         daemon = start_daemon()
-        names = daemon.news("names")["names"]
+        names = daemon.wait_for("names")["names"]
         empty_kib = daemon.rss_kib()
-        directories = hand_out(root, names, work)
-        begun_s = time.monotonic()
+        directories = make_identities(root, names, work)
+        began_s = time.monotonic()
         fleet = [Child("control_agents.py", str(port), str(path), log=log) for path in directories]
         children += fleet
-        https = [child.news("https")["https"] for child in fleet]
-        daemon.news("all_up_s")
-        first_s = time.monotonic() - begun_s
+        https = [child.wait_for("https")["https"] for child in fleet]
+        daemon.wait_for("all_up_s")
+        first_s = time.monotonic() - began_s
         print(f"bench: {agents} agents Up {first_s:.1f} s after they were started", flush=True)
-        time.sleep(PING_INTERVAL_S)  # what is measured is a time of rest: this is its length
+        time.sleep(PING_INTERVAL_S)  # until the agents only ping
         cpu_s = daemon.cpu_s()
         time.sleep(IDLE_S)
         cpu = (daemon.cpu_s() - cpu_s) / IDLE_S
@@ -188,18 +188,18 @@ def measure(agents: int, calls: int, work: Path) -> dict[str, Any]:
         print(f"bench: {full_kib} KiB, {cpu:.3f} of a core; now {calls} calls each way", flush=True)
         into = work / "took.json"
         caller = str(work / "caller.pem")
-        daemon.order(measure=calls, at_most_s=CALLS_S, https=https, identity=caller, into=str(into))
-        daemon.news("measured")
+        daemon.command(measure=calls, at_most_s=CALLS_S, https=https, identity=caller, into=str(into))
+        daemon.wait_for("measured")
         took = json.loads(into.read_text())
         daemon.end()
         killed_s = time.monotonic()
         daemon = start_daemon()
-        listening_s = daemon.news("names")["listening_s"]
-        again = daemon.news("all_up_s")
+        listening_s = daemon.wait_for("names")["listening_s"]
+        again = daemon.wait_for("all_up_s")
         reconcile_s = time.monotonic() - killed_s
-        asked_s = time.monotonic()
+        stopping_s = time.monotonic()
         daemon.end(signal.SIGTERM)
-        stop_s = time.monotonic() - asked_s
+        stop_s = time.monotonic() - stopping_s
     finally:
         for child in children:
             if child.process.poll() is None:
@@ -246,7 +246,7 @@ def main() -> int:
     options = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard < 2 * options.agents + 256:
-        raise SystemExit(f"error: at most {hard} files may be open here; raise it with ulimit -Hn")
+        raise SystemExit(f"error: at most {hard} files can be open here; raise the limit with ulimit -Hn")
     with tempfile.TemporaryDirectory(prefix="systemvm-bench-") as name:
         measured = measure(options.agents, options.calls, Path(name))
     table = rows(measured)

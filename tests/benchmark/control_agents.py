@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run as a child: many agents in one process, each with its own key and connection; and an HTTPS server.
+"""Many simulated agents in one child process, each with its own key and connection; and an HTTPS server.
 
-They dial, greet, ping and answer as the appliances' agent does; what a guest does behind that is left out.
+They dial, send hello and pings, and answer calls like the appliances' agent, but without a guest's work.
 
-usage: control_agents.py PORT DIRECTORY      DIRECTORY holds NAME.ROLE.pem of each, and https.pem
+usage: control_agents.py PORT DIRECTORY      DIRECTORY contains NAME.ROLE.pem of each agent, and https.pem
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ HEALTH = wire.Health(1.0, 0.1, 512 << 20, 256 << 20, 40 << 20, 1 << 30, [], 0)
 
 
 class BenchAgent:
-    """The agent's conversation with its daemon, without a guest."""
+    """The agent's side of the control channel, without a guest."""
 
     def __init__(self, port: int, path: Path) -> None:
         self._name, self._role = path.stem.rsplit(".", 1)
@@ -56,10 +56,10 @@ class BenchAgent:
             methods.add(name, self._store, params=Store, result=StoreStats, roles=DAEMON)
         methods.add(CONSOLE_SETUP, self._console, params=ConsoleSetup, result=Acknowledgement, roles=DAEMON)
         self._ping: LoopingCall | None = None
-        self._dialer = Dialer(reactor, lambda: identity, methods, [("127.0.0.1", port)], self._greet)
+        self._dialer = Dialer(reactor, lambda: identity, methods, [("127.0.0.1", port)], self._send_hello)
         self._dialer.start()
 
-    async def _greet(self, peer: Peer) -> None:
+    async def _send_hello(self, peer: Peer) -> None:
         hello = wire.Hello(
             protocol.OLDEST, self._name, self._role, "0.1.0", "0.1.0", "0" * 64, "boot", time.time(),
             ["ssh-ed25519 " + "A" * 68],
@@ -67,10 +67,10 @@ class BenchAgent:
         welcome: wire.Welcome = await peer.call(wire.HELLO, hello, result=wire.Welcome)
         if self._ping is not None and self._ping.running:
             self._ping.stop()
-        self._ping = LoopingCall(lambda: Deferred.fromCoroutine(self._say_ping(peer)))
+        self._ping = LoopingCall(lambda: Deferred.fromCoroutine(self._send_ping(peer)))
         self._ping.start(welcome.ping_interval_s, now=False)
 
-    async def _say_ping(self, peer: Peer) -> None:
+    async def _send_ping(self, peer: Peer) -> None:
         try:
             await peer.call(wire.PING, wire.Ping(time.time()), result=wire.Pong)
         except RpcError as error:
@@ -87,18 +87,18 @@ class BenchAgent:
 
 
 class HttpsRpc(Resource):
-    """The same answer to the same request, over HTTP."""
+    """Answers the same request over HTTP."""
 
     isLeaf = True
 
     def render_POST(self, request: Request) -> bytes:
         body: Any = request.content
-        asked = msgspec.json.decode(body.read())
-        if asked["method"] != wire.HEALTH:
+        request_body = msgspec.json.decode(body.read())
+        if request_body["method"] != wire.HEALTH:
             request.setResponseCode(404)
             return b""
         request.setHeader(b"content-type", b"application/json")
-        return msgspec.json.encode({"jsonrpc": "2.0", "id": asked["id"], "result": HEALTH})
+        return msgspec.json.encode({"jsonrpc": "2.0", "id": request_body["id"], "result": HEALTH})
 
 
 class MutualTls(ContextFactory):

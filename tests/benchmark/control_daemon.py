@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run as a child: the daemon with its database and control channel, and simulated VMs.
+"""The daemon with its database and control channel, and simulated VMs, in a child process.
 
-usage: control_daemon.py ROOT AGENTS      one JSON object a line: orders on stdin, news on stdout
+usage: control_daemon.py ROOT AGENTS      JSON objects, one on each line: commands on stdin, events on stdout
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ reactor: Any = default_reactor
 WARM_UP_CALLS = 100
 
 
-class MakeBelieveHost:
+class SimulatedHost:
     """Hypervisor and networks in one: every VM in the database runs."""
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class OneIdentity:
 implementer(IOpenSSLClientConnectionCreator)(OneIdentity)
 
 
-class Orders(LineOnlyReceiver):
+class Commands(LineOnlyReceiver):
     """`{"measure": calls, "at_most_s": seconds, "https": [ports], "identity": path, "into": path}`."""
 
     delimiter = b"\n"
@@ -112,38 +112,38 @@ class Orders(LineOnlyReceiver):
         self._daemon = daemon
 
     def lineReceived(self, line: bytes) -> None:
-        order = json.loads(line)
-        measuring = Deferred.fromCoroutine(measure(self._daemon, order))
-        measuring.addErrback(lambda failure: tell(error=failure.getTraceback()))
+        command = json.loads(line)
+        measuring = Deferred.fromCoroutine(measure(self._daemon, command))
+        measuring.addErrback(lambda failure: report(error=failure.getTraceback()))
 
 
-async def measure(daemon: Daemon, order: dict[str, Any]) -> None:
+async def measure(daemon: Daemon, command: dict[str, Any]) -> None:
     """Call `agent.health` of one agent after another, alternately in both ways."""
     pool = HTTPConnectionPool(reactor, persistent=True)
-    https = treq.client.HTTPClient(HttpAgent(reactor, OneIdentity(_identity(order["identity"])), pool=pool))
+    https = treq.client.HTTPClient(HttpAgent(reactor, OneIdentity(_identity(command["identity"])), pool=pool))
     names = daemon.directory.up(Role.SSVM) + daemon.directory.up(Role.CPVM)
-    urls = [f"https://127.0.0.1:{port}/rpc" for port in order["https"]]
+    urls = [f"https://127.0.0.1:{port}/rpc" for port in command["https"]]
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": HEALTH, "request_id": "r" * 16}).encode()
-    until_s = time.monotonic() + order["at_most_s"]
+    until_s = time.monotonic() + command["at_most_s"]
     took: dict[str, list[float]] = {"ours": [], "https": []}
-    for turn in range(order["measure"] + WARM_UP_CALLS):
+    for turn in range(command["measure"] + WARM_UP_CALLS):
         if time.monotonic() > until_s and took["ours"]:
             break
-        begun_s = time.perf_counter()
+        began_s = time.perf_counter()
         await daemon.directory.call(random.choice(names), HEALTH, result=Health)
         ours_s = time.perf_counter()
-        answer = await https.post(
+        response = await https.post(
             urls[turn % len(urls)], data=body, headers=Headers({"content-type": ["application/json"]})
         )
-        health = (await treq.json_content(answer))["result"]
+        health = (await treq.json_content(response))["result"]
         if health["uptime_s"] != 1.0:
-            raise ValueError("the HTTPS server answers something else")
+            raise ValueError("unexpected response of the HTTPS server")
         if turn >= WARM_UP_CALLS:
-            took["ours"].append(ours_s - begun_s)
+            took["ours"].append(ours_s - began_s)
             took["https"].append(time.perf_counter() - ours_s)
     await pool.closeCachedConnections()
-    _write(order["into"], took)  # too long a line for a pipe that must not block
-    tell(measured=len(took["ours"]))
+    _write(command["into"], took)  # too long for a pipe, whose reader must not block this process
+    report(measured=len(took["ours"]))
 
 
 def _identity(path: str) -> Identity:
@@ -154,15 +154,15 @@ def _write(path: str, took: dict[str, list[float]]) -> None:
     Path(path).write_text(json.dumps(took))
 
 
-def tell(**news: Any) -> None:
-    sys.stdout.write(json.dumps(news) + "\n")
+def report(**event: Any) -> None:
+    sys.stdout.write(json.dumps(event) + "\n")
     sys.stdout.flush()
 
 
 async def run(root: Path, agents: int) -> None:
-    begun_s = time.monotonic()
+    began_s = time.monotonic()
     configuration = config.read(Layout(root))
-    host = MakeBelieveHost()
+    host = SimulatedHost()
     fakes: dict[str, Any] = {"hypervisor": host, "networks": host}
     daemon = Daemon(reactor, configuration, SystemdNotifier(None), **fakes)
 
@@ -178,7 +178,7 @@ async def run(root: Path, agents: int) -> None:
                 host_id=daemon.host.id,
                 state=InstanceState.RUNNING,
             )
-            # a CPVM's certificate is for its public address
+            # the certificate of a CPVM contains its public address
             instances.add_nic(
                 connection,
                 vm_id=vm.id,
@@ -197,13 +197,13 @@ async def run(root: Path, agents: int) -> None:
     async def up(agent: Agent) -> None:
         ups.add(agent.name)
         if len(ups) == agents:
-            tell(all_up_s=time.monotonic() - begun_s, cpu_s=time.process_time())
+            report(all_up_s=time.monotonic() - began_s, cpu_s=time.process_time())
 
     daemon.directory.on_up(up)
     reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(daemon.stop()))
     await daemon.start()
-    stdio.StandardIO(Orders(daemon))
-    tell(names=host.names, listening_s=time.monotonic() - begun_s)
+    stdio.StandardIO(Commands(daemon))
+    report(names=host.names, listening_s=time.monotonic() - began_s)
 
 
 def main() -> None:
@@ -212,7 +212,7 @@ def main() -> None:
     root, agents = Path(sys.argv[1]), int(sys.argv[2])
 
     def failed(failure: Any) -> None:
-        tell(error=failure.getTraceback())
+        report(error=failure.getTraceback())
         reactor.stop()
 
     reactor.callLater(0, lambda: Deferred.fromCoroutine(run(root, agents)).addErrback(failed))

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make bench-download-pass`: what a pass over downloads costs while there is nothing to do.
+"""`make bench-download-pass`: the cost of a pass over downloads when none is due.
 
-The daemon makes one every ten seconds, so it has to cost what is due and not what there is: queries and
-milliseconds are measured with 100, 1,000 and 10,000 Ready templates in the database.
+The daemon makes a pass every ten seconds, so its cost must depend on the downloads that are due and not on
+all of them: queries and milliseconds are measured with 100, 1,000 and 10,000 Ready templates in the database.
 
-usage: download_pass.py [--rounds N]      exit code 1 when a bar does not hold
+usage: download_pass.py [--rounds N]      exit code 1 when a limit is exceeded
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
 RESULT = TOP / "build/bench/download_pass.json"
 COUNTS = (100, 1_000, 10_000)
 MAX_QUERIES = 5
-#: A pass over the most templates may take this many times what one over the fewest does, and some noise.
+#: The duration with the most templates, relative to that with the fewest, and an allowance for noise.
 GROWTH_BAR, NOISE_MS = 2.0, 5.0
 
 
@@ -77,13 +77,13 @@ async def measure(count: int, rounds: int) -> tuple[int, float]:
 
         statements = 0
 
-        def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        def count_statement(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
             nonlocal statements
             statements += not statement.startswith("BEGIN")
 
         try:
             cloud.database.run_now(add_ready)
-            sa.event.listen(cloud.database.engine, "after_cursor_execute", note)
+            sa.event.listen(cloud.database.engine, "after_cursor_execute", count_statement)
             took_ms = []
             for _ in range(rounds):
                 statements, began_s = 0, time.perf_counter()
@@ -110,14 +110,14 @@ def main() -> int:
     measured: dict[int, tuple[int, float]] = {}
 
     async def measure_all(reactor: Any) -> None:
-        await task.deferLater(reactor, 0)  # from here on asyncio's loop runs
+        await task.deferLater(reactor, 0)  # now asyncio's loop runs
         for count in COUNTS:
             measured[count] = await measure(count, options.rounds)
 
     with contextlib.suppress(SystemExit):
         task.react(lambda reactor: Deferred.fromCoroutine(measure_all(reactor)))
     if len(measured) < len(COUNTS):
-        return 1  # react has said why
+        return 1  # react has printed the reason
     table = rows(measured)
     print(f"{'metric':26}{'queries':>9}{'bar':>6}{'ms':>10}{'bar':>8}  holds")
     for row in table:

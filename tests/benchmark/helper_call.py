@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make bench-helper`: CPU of one call of the store's helper, beside starting an interpreter for it.
+"""`make bench-helper`: CPU time of a call of the store helper, relative to starting an interpreter for it.
 
-The helper is the real one, activated as systemd does it, on a tmpfs in a mount namespace of this process; the
-peer is what the first version did for each call: start Python, import the same module, look up the same
-template. Both by turns in one run. CPU is that of the helper and of the children that it has reaped, or that
-of the peer's process, from /proc and wait4(2).
+The helper is activated like by systemd, on a tmpfs in a mount namespace of this process. The peer does what
+the first version did for each call: start Python, import the same module, look up the same template. Both
+alternate in one run. CPU time is that of the helper with the children that it has reaped, or that of the
+peer's process, from /proc and wait4(2).
 
-The bar: 5 ms on a host. (In the appliance, where every instruction is emulated without KVM, it is 150 ms:
+The limit is 5 ms on a host. (In the appliance, which is emulated without KVM, it is 150 ms:
 tests/system/test_helper_cost.py.)
 
-usage: helper_call.py [--calls N] [--starts N]      needs root; exit code 1 when the bar does not hold
+usage: helper_call.py [--calls N] [--starts N]      needs root; exit code 1 when the limit is exceeded
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def private_mounts(mount_root: Path) -> None:
 
 
 def start_helper(path: Path, mount_root: Path) -> int:
-    """Return the helper's process id when it answers."""
+    """Start the helper, wait until it answers, and return its process id."""
     process = subprocess.Popen(
         ["systemd-socket-activate", "-E", "PYTHONPATH", "-l", str(path),
          sys.executable, "-m", "systemvm.ssvm.store.operations", "--mount-root", str(mount_root)],
@@ -77,19 +77,19 @@ def start_helper(path: Path, mount_root: Path) -> int:
 
 
 def call(path: Path) -> None:
-    """Do one store.find, from the connection to the answer."""
+    """Make one store.find call on a new connection."""
     line = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "store.find", "params": FIND}) + "\n"
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(START_TIMEOUT_S)
         connection.connect(str(path))
         connection.sendall(line.encode())
-        answer = b"".join(iter(lambda: connection.recv(65536), b"")).splitlines()[-1]
-    if "result" not in json.loads(answer):
-        raise SystemExit(f"error: the helper answers {answer.decode()}")
+        reply = b"".join(iter(lambda: connection.recv(65536), b"")).splitlines()[-1]
+    if "result" not in json.loads(reply):
+        raise SystemExit(f"error: the helper failed: {reply.decode()}")
 
 
 def cpu_s(pid: int) -> float:
-    """utime, stime, and those of children that were waited for (proc(5)); a tick is 10 ms."""
+    """Return utime and stime with those of reaped children (proc(5)); a tick is 10 ms."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")
 
@@ -152,7 +152,7 @@ def main() -> int:
     for row in table:
         holds = "holds" if row["holds"] else "does not hold"
         print(f"{row['metric']:28} {row['ours']:8} {row['peer']:20} {row['ratio']:7} {row['bar']:6}  {holds}")
-    print(f"on the clock: {found['clock']:.2f} ms a call")
+    print(f"wall time: {found['clock']:.2f} ms a call")
     RESULT.parent.mkdir(parents=True, exist_ok=True)
     RESULT.write_text(json.dumps({**found, "rows": table}, indent=1) + "\n")
     return 0 if all(row["holds"] for row in table) else 1

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make bench-idle`: what a cloud costs that has nothing to do, and what one small download costs.
+"""`make bench-idle`: the CPU time of an idle cloud, and of one small download.
 
-Boots the whole cloud, waits until it is quiet, and takes the CPU time of both system VMs' QEMU processes and
-of the daemon from /proc/PID/stat. The bars hold without KVM, where a guest's every instruction is emulated.
+It boots the whole cloud, waits until it is idle, and reads the CPU time of both system VMs' QEMU processes
+and of the daemon from /proc/PID/stat. The limits also apply without KVM, when guests are emulated.
 
-usage: idle.py [--quiet-s N] [--minutes N] [--isos N]      exit code 1 when a bar does not hold
+usage: idle.py [--quiet-s N] [--minutes N] [--isos N]      exit code 1 when a limit is exceeded
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ ROOT = TOP / "build/idle-cloud"
 ISO_BYTES = 1 << 20
 READY_S = 600.0
 POLL_S = 2.0
-#: Percent of one core while nothing is asked of the cloud.
+#: Percent of one core while the cloud gets no requests.
 SYSTEM_VM_BAR, DAEMON_BAR = 3.0, 0.5
 
 SSVM, CPVM, DAEMON = "SSVM", "CPVM", "daemon"
 
 
 def cpu_s(stat: str) -> float:
-    """CPU seconds of /proc/PID/stat's text, all threads: utime and stime (proc(5)), in clock ticks.
+    """Return the CPU seconds of all threads from the text of /proc/PID/stat: utime and stime (proc(5)).
 
     >>> cpu_s("7 (a b) c) S 1 1 1 0 -1 0 0 0 0 0 150 50 0 0 20") == 200 / os.sysconf("SC_CLK_TCK")
     True
@@ -44,14 +44,14 @@ def cpu_s(stat: str) -> float:
 
 
 def rows(idle_percent: Mapping[str, float], download_s: float) -> list[dict[str, Any]]:
-    """One row a metric: ours, the bar, and whether it holds."""
+    """Return one row for each metric: the result, the limit, and whether it holds."""
     bars = {SSVM: SYSTEM_VM_BAR, CPVM: SYSTEM_VM_BAR, DAEMON: DAEMON_BAR}
-    table = [_row(f"idle {who}, % of a core", idle_percent[who], bar) for who, bar in bars.items()]
+    table = [_row(f"idle {name}, % of a core", idle_percent[name], bar) for name, bar in bars.items()]
     return [*table, _row("download of a 1 MiB ISO, CPU s", download_s, None)]
 
 
 def _row(metric: str, ours: float, bar: float | None) -> dict[str, Any]:
-    """A metric without a limit is printed for comparison."""
+    """Return a row; a metric without a limit is only printed."""
     return {"metric": metric, "ours": round(ours, 2), "bar": bar, "holds": bar is None or ours <= bar}
 
 
@@ -62,14 +62,14 @@ class Processes:
         self._pids = dict(pids)
 
     def cpu_s(self) -> dict[str, float]:
-        return {who: cpu_s(Path(f"/proc/{pid}/stat").read_text()) for who, pid in self._pids.items()}
+        return {name: cpu_s(Path(f"/proc/{pid}/stat").read_text()) for name, pid in self._pids.items()}
 
     def during(self, action: Callable[[], None]) -> tuple[dict[str, float], float]:
         """Return the CPU seconds of each during `action`, and its duration in seconds."""
         before, began_s = self.cpu_s(), time.monotonic()
         action()
         took_s = time.monotonic() - began_s
-        return {who: after - before[who] for who, after in self.cpu_s().items()}, took_s
+        return {name: after - before[name] for name, after in self.cpu_s().items()}, took_s
 
 
 def processes(lab: Any) -> Processes:
@@ -77,8 +77,8 @@ def processes(lab: Any) -> Processes:
     run = lab.plan.layout.run / "qemu"
     pids = {DAEMON: lab.daemon_pid}
     for vm in lab.api.items("listSystemVms", "systemvm"):
-        who = SSVM if vm["systemvmtype"] == "secondarystoragevm" else CPVM
-        pids[who] = int((run / f"{vm['name']}.pid").read_text())
+        name = SSVM if vm["systemvmtype"] == "secondarystoragevm" else CPVM
+        pids[name] = int((run / f"{vm['name']}.pid").read_text())
     return Processes(pids)
 
 
@@ -99,7 +99,7 @@ def download(lab: Any, count: int) -> None:
 
 
 def write_iso(path: Path, seed: str) -> None:
-    """Return a minimal ISO 9660 image: its primary volume descriptor (ECMA-119, 8.4)."""
+    """Write a minimal ISO 9660 image: its primary volume descriptor (ECMA-119, 8.4)."""
     data = bytearray(ISO_BYTES)
     data[0x8000:0x8006] = b"\x01CD001"
     data[0x8006] = 1
@@ -110,11 +110,12 @@ def write_iso(path: Path, seed: str) -> None:
 
 
 def measure(
-    quiet_s: float, minutes: float, isos: int, say: Callable[[str], None], look: Callable[[Any], None]
+    quiet_s: float, minutes: float, isos: int, report: Callable[[str], None], inspect: Callable[[Any], None]
 ) -> tuple[dict[str, float], float]:
-    """Percent of a core of each while idle, and CPU seconds of a download; `look` sees the idle cloud.
+    """Return the percent of a core of each while idle, and the CPU seconds of a download.
 
-    A download costs what the SSVM's QEMU process and the daemon use, less what they use at rest.
+    The cost of a download is the CPU time of the SSVM's QEMU process and the daemon, less that of an idle
+    cloud in the same time. `inspect` is called with the idle cloud.
     """
     from systemvm.lab.cloud import Cloud
     from systemvm.lab.plan import LabPlan
@@ -128,15 +129,15 @@ def measure(
     plan.source_pages.mkdir(parents=True)
     with Cloud(plan) as lab:
         measured = processes(lab)
-        say(f"both system VMs are Up; {quiet_s:g} s for them to come to rest")
+        report(f"both system VMs are Up; waiting {quiet_s:g} s until they are idle")
         time.sleep(quiet_s)
         used, took_s = measured.during(lambda: time.sleep(60 * minutes))
-        idle = {who: 100 * seconds / took_s for who, seconds in used.items()}
-        say(", ".join(f"{who} {share:.2f} %" for who, share in sorted(idle.items())))
-        look(lab)
+        idle = {name: 100 * seconds / took_s for name, seconds in used.items()}
+        report(", ".join(f"{name} {share:.2f} %" for name, share in sorted(idle.items())))
+        inspect(lab)
         used, took_s = measured.during(lambda: download(lab, isos))
-        working_s = sum(max(0.0, used[who] - idle[who] / 100 * took_s) for who in (SSVM, DAEMON))
-        say(f"{isos} ISOs in {took_s:.0f} s")
+        working_s = sum(max(0.0, used[name] - idle[name] / 100 * took_s) for name in (SSVM, DAEMON))
+        report(f"{isos} ISOs in {took_s:.0f} s")
     return idle, working_s / isos
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One appliance on QEMU's own user networks: it boots, dials a daemon on loopback, and can be logged in to.
+"""One appliance on QEMU's user networks: it boots, connects to a daemon on loopback, and permits ssh.
 
-The host's end of each network is QEMU itself, so nothing of the machine's own is touched. Run it inside a
-network namespace: the daemon's port on loopback is CloudStack's fixed 8250.
+QEMU itself is the host's end of each network, so the machine's interfaces are not used. It must run in a
+network namespace, because the daemon's port on loopback is CloudStack's fixed 8250.
 """
 
 from __future__ import annotations
@@ -46,26 +46,28 @@ class Hardware:
     def arguments(self, role: str) -> list[str]:
         """Return QEMU's arguments; changes of the image's disk are discarded."""
         manifest = json.loads((IMAGES / f"{self.architecture.image_name(role)}.manifest.json").read_text())
-        words = [self.architecture.qemu, *accelerator(self.architecture), "-machine", self.board]
-        words += ["-bios", str(self.architecture.uefi)] if self.loader == "uefi" else []
+        arguments = [self.architecture.qemu, *accelerator(self.architecture), "-machine", self.board]
+        arguments += ["-bios", str(self.architecture.uefi)] if self.loader == "uefi" else []
         if self.loader == "kernel":
-            words += [
+            arguments += [
                 "-kernel",
                 str(IMAGES / manifest["kernel"]),
                 "-initrd",
                 str(IMAGES / manifest["initrd"]),
             ]
-            words += ["-append", manifest["append"]]
+            arguments += ["-append", manifest["append"]]
         drive = f"file={IMAGES / manifest['disk']},if={self.disk},snapshot=on,file.locking=off"
-        return [*words, "-drive", drive]
+        return [*arguments, "-drive", drive]
 
     def credential_arguments(self, files: dict[str, Path]) -> list[str]:
-        """Of files by credential name: each as systemd's SMBIOS string (base64), or plain for fw_cfg."""
+        """Return QEMU's arguments for credentials: systemd's SMBIOS strings or plain fw_cfg files."""
         if self.credentials == "smbios":
-            return [word for path in files.values() for word in ("-smbios", f"type=11,path={path}")]
+            return [option for path in files.values() for option in ("-smbios", f"type=11,path={path}")]
         prefix = "opt/io.systemd.credentials/"
         return [
-            word for name, path in files.items() for word in ("-fw_cfg", f"name={prefix}{name},file={path}")
+            option
+            for name, path in files.items()
+            for option in ("-fw_cfg", f"name={prefix}{name},file={path}")
         ]
 
 
@@ -86,7 +88,7 @@ class LoneGuest:
         self.name = NAMES[role]
         self.serial_log = work / f"{self.name}.serial.log"
         self.address = "127.0.0.1"  # QEMU forwards its ssh port from here
-        self.enter: list[str] = []  # before ssh: how to get into the namespace that QEMU is in
+        self.enter: list[str] = []  # command prefix of ssh that enters QEMU's network namespace
         self._work = work
         self._authority = authority
         self._ssh_port = ssh_port
@@ -140,7 +142,7 @@ class LoneGuest:
         ]  # fmt: skip
 
     def _nics(self) -> list[str]:
-        words: list[str] = []
+        arguments: list[str] = []
         for index in range(4 if self.role is Role.SSVM else 3):
             prefix = NETWORKS[index]
             if index == 0:
@@ -150,21 +152,21 @@ class LoneGuest:
             else:
                 net = f"net={prefix}.0/24,host={prefix}.1,dns={prefix}.3,dhcpstart={prefix}.15,restrict=on"
                 mac = f"02:00:00:00:00:0{index}"
-            words += ["-netdev", f"user,id=n{index},{net}"]
-            words += ["-device", f"virtio-net-pci,netdev=n{index},mac={mac},romfile="]
-        return words
+            arguments += ["-netdev", f"user,id=n{index},{net}"]
+            arguments += ["-device", f"virtio-net-pci,netdev=n{index},mac={mac},romfile="]
+        return arguments
 
     def ssh(self, *command: str, timeout_s: float = 180) -> subprocess.CompletedProcess[str]:
-        options = [
+        settings = [
             "StrictHostKeyChecking=no",
             "UserKnownHostsFile=/dev/null",
             "LogLevel=ERROR",
             "BatchMode=yes",
-            "ConnectTimeout=20",  # QEMU accepts for a guest that is not there yet
+            "ConnectTimeout=20",  # QEMU accepts connections before the guest does
         ]
-        words = [word for option in options for word in ("-o", option)]
-        words += ["-i", str(self._key), "-p", str(self._ssh_port), f"root@{self.address}"]
+        options = [argument for setting in settings for argument in ("-o", setting)]
+        options += ["-i", str(self._key), "-p", str(self._ssh_port), f"root@{self.address}"]
         return subprocess.run(
-            [*self.enter, "ssh", *words, *command],
+            [*self.enter, "ssh", *options, *command],
             capture_output=True, text=True, timeout=timeout_s, check=False,
         )  # fmt: skip

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make bench-recovery`: how long until all is Up again after an agent, the daemon, or a machine is gone.
+"""`make bench-recovery`: the time until everything is Up again after an agent, the daemon or a VM was killed.
 
-On one booted cloud, with the peers that its bars name measured in the same run: the agent's unit's own
-activation in the same boot, and a boot of the same machine alone.
+It runs on one booted cloud, and measures what it compares with in the same run: the activation time of the
+agent's unit in the same boot, and an ordinary boot of the same VM.
 
-usage: recovery.py [--rounds N]      exit code 1 when a bar does not hold
+usage: recovery.py [--rounds N]      exit code 1 when a limit is exceeded
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
 RESULT = TOP / "build/bench/recovery.json"
 ROOT = TOP / "build/recovery-cloud"
 LIMIT_S = 300.0
-#: Agent kill: RestartSec and this much of the unit's own activation time.
+#: Limit after a kill of the agent: RestartSec and this multiple of the unit's activation time.
 ACTIVATION_SHARE = 1.3
 DAEMON_BAR_S = 10.0
 BOOT_BAR = 1.2
@@ -42,7 +42,7 @@ _UNIT = "systemvm-agent.service"
 
 
 def seconds(text: str) -> float:
-    """systemd's way of writing a span of time.
+    """Parse a time span of systemd (systemd.time(7)).
 
     >>> seconds("1min 2.5s"), seconds("500ms")
     (62.5, 0.5)
@@ -52,7 +52,7 @@ def seconds(text: str) -> float:
 
 
 def rows(measured: dict[str, list[float]], restart_s: float, activation_s: float) -> list[dict[str, Any]]:
-    """One row a metric: ours, what it is compared with, the bar, and whether it holds."""
+    """Return one row for each metric: the result, its comparison, the limit, and whether it holds."""
     agent_s = statistics.median(measured["agent"])
     daemon_s = max(measured["daemon"])
     boot_s = statistics.median(measured["boot"])
@@ -68,7 +68,7 @@ def rows(measured: dict[str, list[float]], restart_s: float, activation_s: float
 
 
 def _row(
-    metric: str, ours: float, peer: str, peer_value: float | None, bar: float, judged: float
+    metric: str, ours: float, peer: str, peer_value: float | None, bar: float, compared: float
 ) -> dict[str, Any]:
     ratio = None if peer_value is None else round(ours / peer_value, 3)
     return {
@@ -78,7 +78,7 @@ def _row(
         "peer_value": None if peer_value is None else round(peer_value, 2),
         "ratio": ratio,
         "bar": round(bar, 2),
-        "holds": judged <= bar,
+        "holds": compared <= bar,
     }
 
 
@@ -90,13 +90,13 @@ class Watch:
         self._at = log.stat().st_size
 
     def wait_for(self, *texts: str) -> float:
-        """time.monotonic() of the moment when the log had said all of them since this was made."""
+        """Return the time.monotonic() at which the log contains all texts, since this object was made."""
         deadline = time.monotonic() + LIMIT_S
         while True:
             with self._log.open() as file:
                 file.seek(self._at)
-                said = file.read()
-            missing = [text for text in texts if text not in said]
+                content = file.read()
+            missing = [text for text in texts if text not in content]
             if not missing:
                 return time.monotonic()
             if time.monotonic() > deadline:
@@ -108,7 +108,7 @@ class Watch:
         return self.wait_for(*(f"agent of {name} is Up" for name in names))
 
 
-def measure(rounds: int, say: Callable[[str], None]) -> tuple[dict[str, list[float]], float, float]:
+def measure(rounds: int, report: Callable[[str], None]) -> tuple[dict[str, list[float]], float, float]:
     from soak.victims import CPVM, Victims
     from systemvm.lab.cloud import Cloud
     from systemvm.lab.plan import LabPlan
@@ -125,45 +125,45 @@ def measure(rounds: int, say: Callable[[str], None]) -> tuple[dict[str, list[flo
         cpvm = victims.up(CPVM)
         name = str(cpvm["name"])
         pid_file = plan.layout.run / "qemu" / f"{name}.pid"
-        everyone = {str(row["name"]) for row in lab.api.items("listSystemVms", "systemvm")}
+        all_names = {str(row["name"]) for row in lab.api.items("listSystemVms", "systemvm")}
         restart_s = activation_s = 0.0
 
-        def note(what: str, began_s: float, watch: Watch, names: set[str]) -> None:
+        def record(what: str, began_s: float, watch: Watch, names: set[str]) -> None:
             measured[what].append(watch.wait_up(names) - began_s)
-            say(f"{what}: {measured[what][-1]:.2f} s")
+            report(f"{what}: {measured[what][-1]:.2f} s")
 
         for _ in range(rounds):
-            # a boot of the machine alone: its power-on is what the daemon's word `started` is for
+            # an ordinary boot: the daemon logs `started` at power-on
             lab.api.run("stopSystemVm", id=cpvm["id"], forced=True)
             watch = Watch(lab.daemon_log)
             began_s = watch.wait_for(f"{name}: started, pid")
-            note("boot", began_s, watch, {name})
+            record("boot", began_s, watch, {name})
             lines = victims.ssh(victims.up(CPVM), f"{_ACTIVATION} {_UNIT}").splitlines()
             shown = dict(line.split("=", 1) for line in lines if "=" in line)
             restart_s = seconds(shown["RestartUSec"])
             entered_us = int(shown["ActiveEnterTimestampMonotonic"])
             activation_s = (entered_us - int(shown["ExecMainStartTimestampMonotonic"])) / 1e6
-            say(f"activation of {_UNIT} in this boot: {activation_s:.2f} s")
+            report(f"activation of {_UNIT} in this boot: {activation_s:.2f} s")
 
             watch = Watch(lab.daemon_log)
             kill = f"kill -9 $(systemctl show -P MainPID {_UNIT})"
             killing = threading.Thread(target=victims.ssh, args=(victims.up(CPVM), kill))
             killing.start()
-            # its kernel hangs up for it: that is the moment, and a login takes its time to end
+            # the guest's kernel closes the connection at the kill, earlier than the ssh command returns
             began_s = watch.wait_for(f"{name} disconnected")
-            note("agent", began_s, watch, {name})
+            record("agent", began_s, watch, {name})
             killing.join()
 
             watch = Watch(lab.daemon_log)
             began_s = time.monotonic()
             lab.stop_daemon(kill=True)
             lab.start_daemon()
-            note("daemon", began_s, watch, everyone)
+            record("daemon", began_s, watch, all_names)
 
             watch = Watch(lab.daemon_log)
             began_s = time.monotonic()
             os.kill(int(pid_file.read_text()), signal.SIGKILL)
-            note("machine", began_s, watch, {name})
+            record("machine", began_s, watch, {name})
     return measured, restart_s, activation_s
 
 

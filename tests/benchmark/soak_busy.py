@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make soak-busy`: an hour of downloads and kills on system VMs that get a fifth of a core each.
+"""`make soak-busy`: an hour of downloads and kills on system VMs with a fifth of a core each.
 
-Twenty registrations wait at any time. At the end no download is lost, none was done twice, each became Ready
-or failed for a reason that a kill gave, and the median of the guest's load average is below its bound.
+Twenty registrations are open at any time. At the end no download was lost or repeated, each became Ready or
+failed because of a kill, and the median of the guest's load average is below its limit.
 
-usage: soak_busy.py [--minutes N] [--seed S]      exit code 1 when something did not hold
+usage: soak_busy.py [--minutes N] [--seed S]      exit code 1 when a check failed
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ sys.path[:0] = [str(TOP / "tests"), str(TOP / "agents")]
 RESULT = TOP / "build/bench/soak-busy.json"
 ROOT = TOP / "build/soak-busy-cloud"
 HEALTH_EVERY_S = 30.0
-#: Between two kills, so that most of the time is work and not recovery.
+#: Between two kills, so that work takes most of the time, and not recovery.
 BETWEEN_KILLS_S = (60.0, 180.0)
 
 
-def say(text: str) -> None:
+def report(text: str) -> None:
     print(f"soak: {text}", flush=True)
 
 
@@ -55,17 +55,17 @@ def soak(minutes: float, seed: int) -> dict[str, Any]:
     if plan.root.exists():
         reset(plan)
     plan.source_pages.mkdir(parents=True)
-    say(f"{minutes:g} minutes, seed {seed}; booting")
+    report(f"{minutes:g} minutes, seed {seed}; booting")
     loads: list[float] = []
     waiting: list[int] = []
     ended = threading.Event()
     with Cloud(plan) as lab, every_machine_limited(plan.layout.run / "qemu", CORES) as limiter:
         scale = 1.0 / CORES
-        say(f"both system VMs are Up; {CORES:g} of a core each by {limiter.name}")
+        report(f"both system VMs are Up; {CORES:g} of a core each by {limiter.name}")
         downloads = Downloads(
             lab, f"busy-{seed}", at_once=REGISTRATIONS, size_mib=SIZE_BYTES >> 20, settle_s=3600.0
         )
-        observer = SlowMachineRun(lab, "unused", say)
+        observer = SlowMachineRun(lab, "unused", report)
 
         def sample() -> None:
             while not ended.wait(HEALTH_EVERY_S):
@@ -77,22 +77,22 @@ def soak(minutes: float, seed: int) -> dict[str, Any]:
                 if health is not None:
                     loads.append(float(health["load_1min"]))
                     ready = len(downloads.ready_after_s)
-                    say(f"guest load {loads[-1]:.1f}, {waiting[-1]} waiting, {ready} Ready")
+                    report(f"guest load {loads[-1]:.1f}, {waiting[-1]} waiting, {ready} Ready")
 
         sampler = threading.Thread(target=sample, name="load", daemon=True)
         downloads.start()
         sampler.start()
-        victims = Victims(lab, chance, say, timeout_scale=scale)
+        victims = Victims(lab, chance, report, timeout_scale=scale)
         done: list[Any] = []
         end_s = time.monotonic() + 60.0 * minutes
         while (left_s := end_s - time.monotonic()) > 0:
             time.sleep(min(left_s, chance.uniform(*BETWEEN_KILLS_S)))  # work between two kills
-            done += kills(victims, random_order(1, chance), lambda: None, say)
+            done += kills(victims, random_order(1, chance), lambda: None, report)
         downloads.stop()
-        downloads.settle(say)
+        downloads.settle(report)
         ended.set()
         sampler.join()
-        account = downloads.account({kill.kind.title for kill in done})
+        summary = downloads.summary({kill.kind.title for kill in done})
         victims.wait_all_up()
     shutil.rmtree(ROOT / "secondary", ignore_errors=True)
     took = sorted(downloads.ready_after_s)
@@ -101,15 +101,15 @@ def soak(minutes: float, seed: int) -> dict[str, Any]:
         "seed": seed,
         "limiter": limiter.name,
         "kills": [[kill.kind.title, kill.victim, round(kill.recovery_s, 1)] for kill in done],
-        "downloads": account,
+        "downloads": summary,
         "ready_after_s": {"p50": statistics.median(took), "max": took[-1]} if took else {},
         "guest_load": {"p50": statistics.median(loads), "max": max(loads)} if loads else {},
         "waiting_max": max(waiting, default=0),
     }
     assert took, "nothing became Ready"
     assert loads, "the guest's load was never measured"
-    # a machine that boots or an agent that starts again is a load of its own, for a minute or two
-    assert statistics.median(loads) < MAX_LOAD, f"the guest's load average does not stay below: {result}"
+    # the median: a boot or a restart of the agent raises the load for a minute or two
+    assert statistics.median(loads) < MAX_LOAD, f"the guest's load average is too high: {result}"
     return result
 
 
@@ -128,8 +128,8 @@ def main() -> int:
     try:
         result = soak(options.minutes, options.seed)
     except AssertionError as error:
-        say(f"did not hold: {error}")
-        say(f"logs: {ROOT}/lab/log and {ROOT}/var/lib/systemvm/log")
+        report(f"failed: {error}")
+        report(f"logs: {ROOT}/lab/log and {ROOT}/var/lib/systemvm/log")
         return 1
     RESULT.parent.mkdir(parents=True, exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=1) + "\n")

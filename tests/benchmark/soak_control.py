@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make soak-control`: random kills of agent, worker, daemon, VM and NFS server while downloads go on.
+"""`make soak-control`: random kills of agent, worker, daemon, VM and NFS server during downloads.
 
-After each, all must be Up again within a bound; at the end no download is lost, none was done twice, and
-nothing is left that is nobody's. The same seed makes the same kills.
+After each kill everything must be Up again in time. At the end no download was lost or repeated, and no file
+is left without an owner. The same seed makes the same kills.
 
-usage: soak_control.py [--kills N] [--seed S]      exit code 1 when something did not hold
+usage: soak_control.py [--kills N] [--seed S]      exit code 1 when a check failed
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ def table(kills: list[Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def say(text: str) -> None:
+def report(text: str) -> None:
     print(f"soak: {text}", flush=True)
 
 
 def soak(count: int, seed: int) -> dict[str, Any]:
-    """Run a cloud, the kills and the account.
+    """Run a cloud, the kills and the final check.
 
     Raises: AssertionError when a check failed.
     """
@@ -74,23 +74,23 @@ def soak(count: int, seed: int) -> dict[str, Any]:
     if plan.root.exists():
         reset(plan)
     plan.source_pages.mkdir(parents=True)
-    say(f"{count} kills, seed {seed}; booting")
+    report(f"{count} kills, seed {seed}; booting")
     with Cloud(plan) as lab:
         downloads = Downloads(lab, f"soak-{seed}")
         downloads.start()
         victims = Victims(lab, chance)
 
         def before() -> None:
-            downloads.wait_until_some_move()
+            downloads.wait_for_progress()
             time.sleep(chance.uniform(0.0, 2.0))  # any moment of a download
 
         order = [*one_of_each(chance), *random_order(max(0, count - len(Kind)), chance)][:count]
         began_s = time.monotonic()
-        done = kills(victims, order, before, say)
+        done = kills(victims, order, before, report)
         took_s = time.monotonic() - began_s
         downloads.stop()
-        downloads.settle(say)
-        account = downloads.account({kill.kind.title for kill in done})
+        downloads.settle(report)
+        summary = downloads.summary({kill.kind.title for kill in done})
         victims.wait_all_up()
         machines = machines_of(lab)
         assert len(machines) == len(set(machines)) == 2, f"machines that run: {machines}"
@@ -100,7 +100,7 @@ def soak(count: int, seed: int) -> dict[str, Any]:
         "kills": len(done),
         "took_s": round(took_s, 1),
         "rows": table(done),
-        "downloads": account,
+        "downloads": summary,
         "each": [[kill.kind.title, kill.victim, round(kill.recovery_s, 2)] for kill in done],
     }
 
@@ -116,8 +116,8 @@ def main() -> int:
     try:
         result = soak(options.kills, options.seed)
     except AssertionError as error:
-        say(f"did not hold: {error}")
-        say(f"logs: {ROOT}/lab/log and {ROOT}/var/lib/systemvm/log")
+        report(f"failed: {error}")
+        report(f"logs: {ROOT}/lab/log and {ROOT}/var/lib/systemvm/log")
         return 1
     print(f"\n{'killed':14}{'times':>6}{'p50, s':>9}{'p95, s':>9}{'max, s':>9}")
     for row in result["rows"]:
@@ -125,7 +125,7 @@ def main() -> int:
     downloads = result["downloads"]
     print(
         f"\n{result['kills']} kills in {result['took_s'] / 60:.0f} min; {downloads['registered']} downloads, "
-        f"{downloads['ready']} Ready, {len(downloads['failed'])} failed for a reason the kills gave"
+        f"{downloads['ready']} Ready, {len(downloads['failed'])} failed because of a kill"
     )
     for name, why in downloads["failed"].items():
         print(f"  {name}: {why}")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The peer: a minimal, unchanged Debian 13 with its kernel, initrd, units and sshd.
+"""The system that boot times are compared with: a minimal Debian 13 with its kernel, initrd, units and sshd.
 
-Nothing is masked and nothing is tuned. What is added is what any image needs: a root disk's label, DHCP by
-systemd-networkd, and the host keys that openssh-server's own installation makes.
+Nothing is masked or tuned. It gets only what any image needs: a label of the root file system, DHCP by
+systemd-networkd, and the host keys that the installation of openssh-server makes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def build() -> None:
     inputs = digest(Path(__file__))
     if stamp.holds(inputs):
         return
-    print("bench: making the stock Debian 13 to compare with (about a minute and a half)", flush=True)
+    print("bench: making the stock Debian 13 for comparison (about 90 s)", flush=True)
     HOME.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=HOME) as name:
         root = Path(name) / "root"

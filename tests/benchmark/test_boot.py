@@ -15,6 +15,6 @@ def test_medians_are_compared() -> None:
     assert all(row["holds"] for row in table)
 
 
-def test_a_bar_is_held_at_its_very_value_and_not_above() -> None:
+def test_a_limit_holds_at_its_exact_value_but_not_above() -> None:
     table = rows({"stock": [100.0], "ssvm": [100.0 * bar("ssvm")], "cpvm": [100.0 * bar("cpvm") + 0.1]})
     assert [row["holds"] for row in table] == [True, False]

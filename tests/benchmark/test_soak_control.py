@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The random choices and counts of `make soak-control`."""
+"""The random order and the evaluation of `make soak-control`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_the_same_seed_makes_the_same_kills_of_every_kind() -> None:
     assert sorted(kind.title for kind in one_of_each(random.Random(1))) == sorted(k.title for k in Kind)
 
 
-def test_recovery_is_told_by_kind_and_together() -> None:
+def test_recovery_is_evaluated_by_kind_and_in_total() -> None:
     kills = [Kill(Kind.AGENT, "a", 0, float(took)) for took in range(1, 21)]
     kills.append(Kill(Kind.VM, "v", 0, 60.0))
     assert table(kills) == [

@@ -19,7 +19,7 @@ AGENTS = frozenset({Role.SSVM.value, Role.CPVM.value})
 
 
 class TinyDaemon:
-    """Calls `on_up(name)` after the answer to an agent's hello."""
+    """Calls `on_up(name)` after its response to an agent's hello."""
 
     def __init__(self, reactor: Any, authority: ControlAuthority, on_up: Callable[[str], None]) -> None:
         self._reactor = reactor
@@ -40,7 +40,7 @@ class TinyDaemon:
         )  # fmt: skip
 
     async def _hello(self, call: Call, hello: agent.Hello) -> agent.Welcome:
-        # after this answer is written
+        # called after the response is written
         self._reactor.callLater(0, self._on_up, call.caller.name)
         return agent.Welcome(protocol.CURRENT, "bench", hello.clock_unix_s, 60.0)
 

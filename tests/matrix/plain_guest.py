@@ -33,16 +33,16 @@ class StartedGuest:
         """Return the output of the serial console so far."""
         return self.serial_log.read_text(errors="replace") if self.serial_log.exists() else ""
 
-    def wait(self, what: str, holds: Callable[[], bool]) -> None:
-        """Wait until it holds; fail with the end of the console's output when QEMU ends or is silent."""
-        seen, deadline = self.console, time.monotonic() + BOOT_TIMEOUT_S
+    def wait(self, what: str, holds: Callable[[], bool], silence_s: float = BOOT_TIMEOUT_S) -> None:
+        """Wait until it holds; fail when QEMU ends, or its console is silent for `silence_s`."""
+        seen, deadline = self.console, time.monotonic() + silence_s
         while not holds():
             console = self.console
             if console != seen:
-                seen, deadline = console, time.monotonic() + BOOT_TIMEOUT_S
+                seen, deadline = console, time.monotonic() + silence_s
             assert self.process.poll() is None, f"QEMU ended before {what}: {console[-2000:]}"
             assert time.monotonic() < deadline, (
-                f"no {what}, console silent for {BOOT_TIMEOUT_S:.0f} s: {console[-2000:]}"
+                f"no {what}, console silent for {silence_s:.0f} s: {console[-2000:]}"
             )
             time.sleep(0.5)  # a file that grows and a port that opens have no event to wait for
 

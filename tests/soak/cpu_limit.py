@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Limits processes to a part of a core: by cgroup v2, by cgroup v1, or by SIGSTOP and SIGCONT.
+"""Limits processes to a fraction of a core: by cgroup v2, by cgroup v1, or by SIGSTOP and SIGCONT.
 
 Sources: the kernel's Documentation/admin-guide/cgroup-v2.rst (`cpu.max`) and scheduler/sched-bwc.rst (v1).
 """
@@ -20,7 +20,7 @@ PERIOD_US = 100_000
 
 
 class CpuLimiter(Protocol):
-    """Limits each process to the same part of a core."""
+    """Limits each process to the same fraction of a core."""
 
     name: str
 
@@ -98,7 +98,7 @@ class DutyCycleLimiter:
 
 
 def make_limiter(cores: float) -> CpuLimiter:
-    """Return the best limiter of this machine; `cores` is the part of one core, 0 to 1."""
+    """Return the best limiter of this machine; `cores` is a fraction of one core, 0 to 1."""
     quota_us = int(PERIOD_US * cores)
     controllers = V2_ROOT / "cgroup.subtree_control"
     if controllers.exists() and "cpu" in controllers.read_text().split() and os.access(V2_ROOT, os.W_OK):

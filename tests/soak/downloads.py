@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Downloads during a soak, and their account at its end: none lost, none done twice."""
+"""Downloads during a soak test, and the final check that none was lost or repeated."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from systemvm.lab.errors import LabError
 
 MIB = 1 << 20
 SIZE_MIB = 24
-#: As many are on their way at any time.
+#: Downloads in progress at any time.
 AT_ONCE = 2
-#: As many Ready ones are left on the store; the oldest is deleted for each further one.
+#: Ready templates that stay on the store; the oldest is deleted for each further one.
 KEPT = 4
 POLL_S = 1.0
 SETTLE_S = 420.0
-#: How a download may end because of a kill, and what must have been killed for it.
+#: Failures that a kill can cause, with the kinds of victims that cause them.
 PROVOKED = {
     "worker_died": {"worker", "agent", "VM"},
-    # it begins again with a source that has waited, idle, for longer than its own timeout
+    # the download resumes at a source whose connection was idle for longer than the source's timeout
     "connection_lost": {"worker", "agent", "VM"},
     "store_failed": {"NFS server"},
     "store_not_mounted": {"NFS server", "VM"},
@@ -89,7 +89,7 @@ class Downloads:
         self._settle_s = settle_s
         self._templates: list[Template] = []
         self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._feed, name="downloads", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="downloads", daemon=True)
         self._lock = threading.Lock()
         self._error: BaseException | None = None
         self._url = ""
@@ -106,8 +106,8 @@ class Downloads:
         self._url = f"{self._lab.plan.source_url}/slow/{image.name}"
         self._thread.start()
 
-    def wait_until_some_move(self, timeout_s: float = 30.0) -> None:
-        """Wait until bytes are transferred, or for a limited time."""
+    def wait_for_progress(self, timeout_s: float = 30.0) -> None:
+        """Wait until any download transfers bytes, at most for `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             with self._lock:
@@ -116,7 +116,7 @@ class Downloads:
             time.sleep(0.2)
 
     def stop(self) -> None:
-        """Register no more; downloads that were begun continue."""
+        """Register no further downloads; running ones continue."""
         self._ending.set()
         self._thread.join(self._settle_s)
         if self._error is not None:
@@ -130,23 +130,23 @@ class Downloads:
 
     @property
     def waiting(self) -> int:
-        """Return how many have not ended."""
+        """Return how many downloads have not ended."""
         with self._lock:
             return sum(not each.settled for each in self._templates)
 
     # ---- the thread
-    def _feed(self) -> None:
+    def _run(self) -> None:
         try:
             while not self._ending.wait(POLL_S):
                 with contextlib.suppress(OSError):
-                    self._look()
-                    self._delete_some()
+                    self._update()
+                    self._delete_oldest()
                     if sum(not template.settled for template in self._templates) < self._at_once:
                         self._register()
         except BaseException as error:
             self._error = error
 
-    def _look(self) -> None:
+    def _update(self) -> None:
         rows = {row["id"]: row for row in self._rows()}
         with self._lock:
             for template in self._templates:
@@ -156,16 +156,16 @@ class Downloads:
                     if template.ready and template.ready_after_s is None:
                         template.ready_after_s = time.monotonic() - template.registered_s
                 elif not template.deleted:
-                    raise LabError(f"{template.name} is not listed any more")
+                    raise LabError(f"{template.name} is no longer listed")
 
     def _rows(self) -> list[dict[str, Any]]:
         return self._lab.api.items("listTemplates", "template", templatefilter="all", pagesize=500, page=1)
 
     def _register(self) -> None:
-        """Once for each name: one whose answer was cut off is looked for, and not asked for again."""
+        """Register a template; when the response is lost, look for the template, and do not call again."""
         name = f"{self._tag}-{len(self._templates)}"
         try:
-            answer = self._lab.api.call(
+            response = self._lab.api.call(
                 "registerTemplate",
                 name=name,
                 displaytext=name,
@@ -175,58 +175,58 @@ class Downloads:
                 zoneid=self._lab.api.items("listZones", "zone")[0]["id"],
                 checksum="{SHA-256}" + self._sha256,
             )["template"]
-            row = answer[0] if isinstance(answer, list) else answer
+            row = response[0] if isinstance(response, list) else response
         except OSError:
-            row = next((row for row in self._rows_when_there() if row["name"] == name), None)
+            row = next((row for row in self._rows_after_recovery() if row["name"] == name), None)
         if row is not None:
             with self._lock:
                 self._templates.append(Template(name, row["id"]))
 
-    def _rows_when_there(self) -> list[dict[str, Any]]:
+    def _rows_after_recovery(self) -> list[dict[str, Any]]:
         deadline = time.monotonic() + self._settle_s
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError):
                 return self._rows()
             time.sleep(POLL_S)
-        raise LabError("the daemon's API did not come back")
+        raise LabError("the daemon's API does not answer")
 
-    def _delete_some(self) -> None:
+    def _delete_oldest(self) -> None:
         kept = [template for template in self._templates if template.ready and not template.deleted]
         for template in kept[:-KEPT]:
             self._lab.api.call("deleteTemplate", id=template.uuid)
             template.deleted = True
 
-    # ---- the account
-    def settle(self, say: Callable[[str], None]) -> None:
-        """Wait until all have ended and deleted ones are removed.
+    # ---- the final check
+    def settle(self, report: Callable[[str], None]) -> None:
+        """Wait until all downloads have ended and deleted ones are removed.
 
-        Raises: AssertionError that names the others.
+        Raises: AssertionError that lists the others.
         """
-        say("waiting for the last downloads")
+        report("waiting for the last downloads")
         deadline = time.monotonic() + self._settle_s
         while True:
             with contextlib.suppress(OSError):
-                self._look()
-                open_ = [t for t in self._templates if not t.settled and not t.deleted]
-                left = self._left_on_the_store()
-                if not open_ and not left:
+                self._update()
+                unfinished = [t for t in self._templates if not t.settled and not t.deleted]
+                leftovers = self._leftover_files()
+                if not unfinished and not leftovers:
                     return
-                assert time.monotonic() < deadline, f"not ended: {open_}; left on the store: {left}"
-            assert time.monotonic() < deadline, "the daemon's API did not come back"
+                assert time.monotonic() < deadline, f"not ended: {unfinished}; left on the store: {leftovers}"
+            assert time.monotonic() < deadline, "the daemon's API does not answer"
             time.sleep(POLL_S)
 
-    def _left_on_the_store(self) -> list[str]:
-        """Return files without an owner: of jobs, and of failed and deleted templates."""
+    def _leftover_files(self) -> list[str]:
+        """Return files on the store that belong to no installed template."""
         store = self._lab.plan.secondary
-        wanted = {str(Path(path).parent) for path in self._install_paths()}
+        owned = {str(Path(path).parent) for path in self._install_paths()}
         return [
             str(path.relative_to(store))
             for path in store.rglob("*")
-            if path.is_file() and str(path.relative_to(store).parent) not in wanted
+            if path.is_file() and str(path.relative_to(store).parent) not in owned
         ]
 
     def _install_paths(self) -> list[str]:
-        """Of every template that is there, those of other tests too."""
+        """Return the paths of all installed templates, including those of other tests."""
         with self._database() as database:
             return [path for (path,) in database.execute(_INSTALLED)]
 
@@ -238,10 +238,10 @@ class Downloads:
         finally:
             connection.close()
 
-    def account(self, killed: set[str]) -> dict[str, Any]:
+    def summary(self, killed: set[str]) -> dict[str, Any]:
         """Return the results of all downloads.
 
-        Raises: AssertionError when one was lost, done twice, or failed without a cause.
+        Raises: AssertionError when one was lost, repeated, or failed without a kill that explains it.
         """
         with self._database() as database:
             refs = database.execute(_REFS, (f"{self._tag}-%",)).fetchall()
@@ -253,36 +253,40 @@ class Downloads:
             jobs = database.execute("select command, uuid from async_jobs where status = 0").fetchall()
         names = Counter(row[0] for row in refs)
         assert sorted(names) == sorted(t.name for t in self._templates), "a template was lost"
-        twice = [name for name, count in names.items() if count > 1]
-        assert not twice, f"there twice: {twice}"
+        repeated = [name for name, count in names.items() if count > 1]
+        assert not repeated, f"templates that exist twice: {repeated}"
         assert not jobs, f"jobs that never ended: {jobs}"
         failed: dict[str, str] = {}
         for name, uuid, _, code, text, path in refs:
             succeeded = ends[(uuid, "TEMPLATE.DOWNLOAD.SUCCESS")]
-            refused = ends[(uuid, "TEMPLATE.DOWNLOAD.FAILED")]
-            assert succeeded + refused == 1, f"{name} ended {succeeded} times well and {refused} times badly"
-            if refused:
+            failures = ends[(uuid, "TEMPLATE.DOWNLOAD.FAILED")]
+            assert succeeded + failures == 1, (
+                f"{name} succeeded {succeeded} times and failed {failures} times"
+            )
+            if failures:
                 failed[name] = f"{code}: {text}"
-                assert PROVOKED.get(code or "", set()) & killed, f"{name} failed without cause: {code} {text}"
+                assert PROVOKED.get(code or "", set()) & killed, (
+                    f"{name} failed without a cause: {code} {text}"
+                )
             else:
-                assert path, f"{name} is done, and nowhere"
+                assert path, f"{name} has no install path"
         for template in self._templates:
             if template.ready and not template.deleted:
-                self._is_whole(template)
+                self._check_content(template)
         return {
             "registered": len(names),
             "ready": len(names) - len(failed),
             "failed": failed,
         }
 
-    def _is_whole(self, template: Template) -> None:
+    def _check_content(self, template: Template) -> None:
         with self._database() as database:
             [(path,)] = database.execute(_PATH_OF, (template.uuid,)).fetchall()
         found = hashlib.sha256((self._lab.plan.secondary / path).read_bytes()).hexdigest()
-        assert found == self._sha256, f"{template.name} on the store is not what the source serves"
+        assert found == self._sha256, f"{template.name} on the store differs from the file of the source"
 
     def delete_all(self) -> None:
-        """Remove everything, so that the cloud can be used again."""
+        """Delete all templates, so that other tests can use the cloud."""
         for template in self._templates:
             if not template.deleted:
                 with contextlib.suppress(LabError):
@@ -291,15 +295,15 @@ class Downloads:
 
 
 def machines_of(lab: Cloud) -> list[str]:
-    """Names of the QEMU processes of this lab, by their command lines."""
+    """Return the names of this lab's QEMU processes, from their command lines."""
     mark = str(lab.plan.layout.run / "qemu")
     found = []
     for process in Path("/proc").iterdir():
         if process.name.isdecimal():
             with contextlib.suppress(OSError):
-                words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                if words[0].startswith("qemu-system") and any(mark in word for word in words):
-                    found.append(words[words.index("-name") + 1].split(",")[0])
+                argv = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                if argv[0].startswith("qemu-system") and any(mark in argument for argument in argv):
+                    found.append(argv[argv.index("-name") + 1].split(",")[0])
     return sorted(found)
 
 

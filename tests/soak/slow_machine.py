@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many registrations on an SSVM with a fifth of a core: each must become Ready, however late.
 
-No wait here has a fixed end: it fails when nothing has changed for `STALL_S`, which is many times what one
-download takes on such a machine.
+A wait fails only when nothing has changed for `STALL_S`, many times the duration of a download on such a
+machine.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Observation:
     ready_s: list[float] = field(factory=list)
     failed: dict[str, str] = field(factory=dict)
     loads: list[float] = field(factory=list)
-    unanswered: int = 0  # health calls without an answer
-    waiting: list[int] = field(factory=list)  # downloads not yet Ready, at each look
+    unanswered: int = 0  # health calls without a reply
+    waiting: list[int] = field(factory=list)  # downloads not yet Ready, at each poll
     hints: set[str] = field(factory=set)
 
     def to_row(self) -> dict[str, Any]:
@@ -62,18 +62,18 @@ class StalledError(AssertionError):
 
 
 class SlowMachineRun:
-    """Registers, watches and counts; `lab` is a running cloud whose machines others have limited."""
+    """Registers ISOs and observes them; `lab` is a running cloud whose VMs are limited by the caller."""
 
-    def __init__(self, lab: Cloud, tag: str, say: Callable[[str], None]) -> None:
+    def __init__(self, lab: Cloud, tag: str, report: Callable[[str], None]) -> None:
         self._lab = lab
         self._tag = tag
-        self._say = say
-        self.seen = Observation()
+        self._report = report
+        self.observed = Observation()
 
     def run(self, count: int = REGISTRATIONS, stall_s: float = STALL_S) -> Observation:
         """Register `count` ISOs at once and wait until each has ended; StalledError without progress."""
         ids = [self._register(number) for number in range(count)]
-        self.seen.registered = count
+        self.observed.registered = count
         began_s = changed_s = health_s = time.monotonic()
         before: dict[str, tuple[Any, ...]] = {}
         while True:
@@ -82,22 +82,22 @@ class SlowMachineRun:
             after = {row["id"]: (row["isready"], row.get("status"), _received(row)) for row in rows}
             for row in rows:
                 if row["isready"] and not before.get(row["id"], (False,))[0]:
-                    self.seen.ready_s.append(now_s - began_s)
-                    self._say(
-                        f"{len(self.seen.ready_s):2} of {count} Ready after {now_s - began_s:5.0f} s; "
-                        f"guest load {self.seen.loads[-1:] or 'unknown'}"
+                    self.observed.ready_s.append(now_s - began_s)
+                    self._report(
+                        f"{len(self.observed.ready_s):2} of {count} Ready after {now_s - began_s:5.0f} s; "
+                        f"guest load {self.observed.loads[-1:] or 'unknown'}"
                     )
                 if _has_failed(row):
-                    self.seen.failed[row["name"]] = str(row.get("status"))
-                self.seen.hints.update(filter(None, [row.get("hint")]))
+                    self.observed.failed[row["name"]] = str(row.get("status"))
+                self.observed.hints.update(filter(None, [row.get("hint")]))
             if after != before:
                 before, changed_s = after, now_s
-            self.seen.waiting.append(sum(not row["isready"] for row in rows))
+            self.observed.waiting.append(sum(not row["isready"] for row in rows))
             if all(row["isready"] or _has_failed(row) for row in rows):
-                return self.seen
+                return self.observed
             if now_s - changed_s > stall_s:
                 states = sorted({str(row.get("status")) for row in rows if not row["isready"]})
-                raise StalledError(f"nothing changed for {stall_s:.0f} s; {self.seen.to_row()}; {states}")
+                raise StalledError(f"nothing changed for {stall_s:.0f} s; {self.observed.to_row()}; {states}")
             if now_s - health_s >= HEALTH_EVERY_S:
                 health_s = now_s
                 self._sample_load()
@@ -108,7 +108,7 @@ class SlowMachineRun:
         source = self._lab.plan.source_pages / f"{name}.iso"
         _write_iso(source, name)
         zone = self._lab.api.items("listZones", "zone")[0]["id"]
-        answer = self._lab.api.call(
+        response = self._lab.api.call(
             "registerIso",
             name=name,
             displaytext=name,
@@ -116,7 +116,7 @@ class SlowMachineRun:
             bootable=False,
             zoneid=zone,
         )["iso"]
-        row = answer[0] if isinstance(answer, list) else answer
+        row = response[0] if isinstance(response, list) else response
         return str(row["id"])
 
     def _rows(self, ids: list[str]) -> list[dict[str, Any]]:
@@ -126,12 +126,12 @@ class SlowMachineRun:
     def _sample_load(self) -> None:
         health = self.health()
         if health is None:
-            self.seen.unanswered += 1
+            self.observed.unanswered += 1
         else:
-            self.seen.loads.append(float(health["load_1min"]))
+            self.observed.loads.append(float(health["load_1min"]))
 
     def health(self) -> dict[str, Any] | None:
-        """The SSVM agent's answer to `agent.health`; None without one."""
+        """Return the SSVM agent's reply to `agent.health`, None without a reply."""
         machines = self._lab.api.items("listSystemVms", "systemvm", systemvmtype="secondarystoragevm")
         if not machines:
             return None
@@ -146,14 +146,14 @@ class SlowMachineRun:
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         with contextlib.suppress(ValueError):
-            answer = json.loads(done.stdout)
-            if isinstance(answer, dict) and "load_1min" in answer:
-                return answer
+            reply = json.loads(done.stdout)
+            if isinstance(reply, dict) and "load_1min" in reply:
+                return reply
         return None
 
 
 def _write_iso(path: Path, name: str) -> None:
-    """Return a small, unique ISO: an ISO 9660 file system with random content."""
+    """Write a small, unique ISO: an ISO 9660 file system with random content."""
     noise = path.with_suffix(".noise")
     noise.mkdir(exist_ok=True)
     (noise / "noise.bin").write_bytes(os.urandom(SIZE_BYTES - (512 << 10)))

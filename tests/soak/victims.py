@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the soak kills, how, and how it detects the recovery; every wait has a timeout."""
+"""Kills parts of a cloud for a soak test, and waits for their recovery; every wait has a timeout."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from systemvm.lab.cloud import Cloud
 from systemvm.lab.errors import LabError
 
 SSVM, CPVM = "secondarystoragevm", "consoleproxy"
-#: Bounds, not expectations: a machine that does other things besides may be ten times as slow.
+#: Upper bounds: a machine with other work can be ten times as slow.
 RECOVERY_S = 480.0
 SSH_S = 180.0
 POLL_S = 0.5
@@ -54,7 +54,7 @@ class NotUpError(AssertionError):
     """Something did not recover."""
 
 
-#: By which the guest itself waits for a unit's next process; seldom, because asking costs it time as well.
+#: The guest itself waits for the unit's next process; it polls seldom, because a poll costs CPU time, too.
 _KILL_AND_WAIT = """
 unit={unit}; before=$(systemctl show -P MainPID $unit)
 kill -9 $before
@@ -63,7 +63,7 @@ for _ in $(seq {tries}); do
     shown=$(systemctl show -p MainPID -p StatusText $unit | tr '\\n' ' ')
     case $shown in
         *"MainPID=$before "* | *"MainPID=0 "*) ;;
-        *StatusText={wanted}) exit 0 ;;
+        *StatusText={status}) exit 0 ;;
     esac
 done
 systemctl status --no-pager $unit; exit 1
@@ -87,14 +87,14 @@ class Victims:
         self,
         lab: Cloud,
         chance: random.Random,
-        say: Callable[[str], None] = lambda text: None,
+        report: Callable[[str], None] = lambda text: None,
         timeout_scale: float = 1.0,
     ) -> None:
         self._lab = lab
         self._recovery_s = RECOVERY_S * timeout_scale
         self._ssh_s = SSH_S * timeout_scale
         self._chance = chance
-        self._say = say
+        self._report = report
 
     def kill(self, kind: Kind) -> str:
         """Kill one of a kind, wait until everything is Up, and return the victim.
@@ -115,13 +115,13 @@ class Victims:
                 self._lab.stop_storage(kill=self._chance.random() < 0.5)
                 time.sleep(self._chance.uniform(0.5, 6.0))  # the outage itself
                 self._lab.start_storage()
-                self.store_works()
+                self.wait_for_store()
             case Kind.VM:
                 victim = self._kill_machine()
         self.wait_all_up()
         return victim
 
-    # ---- each of them
+    # ---- kills of each kind
     def _kill_agent(self) -> str:
         vm = self.up(self._chance.choices([SSVM, CPVM], [3, 1])[0])
         self._kill_and_wait(vm, "systemvm-agent.service", "Up,*")
@@ -133,14 +133,14 @@ class Victims:
         if self._chance.random() < 0.5 and "killed" in self.ssh(vm, _KILL_A_MOVER):
             return "mover"
         if not self.ssh(vm, "systemctl show -P MainPID systemvm-fetch.service").strip().strip("0"):
-            return "fetch, which had nothing to do"
+            return "fetch, which was idle"
         self._kill_and_wait(vm, "systemvm-fetch.service", "*")
         return "fetch"
 
-    def _kill_and_wait(self, vm: dict[str, Any], unit: str, wanted: str) -> None:
+    def _kill_and_wait(self, vm: dict[str, Any], unit: str, status: str) -> None:
         tries = int(self._recovery_s / 2)
         self.ssh(
-            vm, _KILL_AND_WAIT.format(unit=unit, wanted=wanted, tries=tries), timeout_s=2 * self._recovery_s
+            vm, _KILL_AND_WAIT.format(unit=unit, status=status, tries=tries), timeout_s=2 * self._recovery_s
         )
 
     def _kill_machine(self) -> str:
@@ -149,19 +149,19 @@ class Victims:
         pid = int(pid_file.read_text())
         os.kill(pid, signal.SIGKILL)
 
-        def another_runs() -> bool:
+        def has_new_pid() -> bool:
             try:
                 return int(pid_file.read_text()) != pid
             except (OSError, ValueError):
                 return False
 
-        self._wait(f"another QEMU of {vm['name']}", another_runs, lambda: "its pid file is the old one")
+        self._wait(f"another QEMU of {vm['name']}", has_new_pid, lambda: "its pid file is unchanged")
         self._wait(
             f"{vm['name']} to boot", lambda: self._row(vm["name"]).get("agentstate") == "Up", self._rows
         )
         return str(vm["name"])
 
-    # ---- what is so
+    # ---- states
     def up(self, kind: str) -> dict[str, Any]:
         """Return the zone's VM of a kind."""
         return next(row for row in self._rows() if row["systemvmtype"] == kind)
@@ -176,7 +176,7 @@ class Victims:
 
         self._wait("both system VMs to be Up", all_up, self._rows)
 
-    def store_works(self) -> None:
+    def wait_for_store(self) -> None:
         """Wait until the SSVM can write to its store again."""
         vm = self.up(SSVM)
         self.ssh(vm, _STORE_WORKS.format(seconds=int(self._ssh_s)), timeout_s=self._recovery_s)
@@ -190,25 +190,30 @@ class Victims:
     def _row(self, name: str) -> dict[str, Any]:
         return next((row for row in self._rows() if row["name"] == name), {})
 
-    def _wait(self, what: str, holds: Callable[[], bool], seen: Callable[[], Any]) -> None:
+    def _wait(self, what: str, holds: Callable[[], bool], observe: Callable[[], Any]) -> None:
         deadline = time.monotonic() + self._recovery_s
         while not holds():
             if time.monotonic() > deadline:
-                shown = json.dumps(seen(), default=str)[:2000]
+                shown = json.dumps(observe(), default=str)[:2000]
                 raise NotUpError(f"waited {self._recovery_s:.0f} s for {what}; now: {shown}")
             time.sleep(POLL_S)
 
     def ssh(self, vm: dict[str, Any], script: str, timeout_s: float | None = None) -> str:
-        """A shell script's output, run as root in the guest; its host key is not what is looked at here."""
+        """Return the output of a shell script that runs as root in the guest; the host key is not checked."""
         plan = self._lab.plan
-        words: list[str | Path] = [
+        command: list[str | Path] = [
             *("ip", "netns", "exec", plan.host_namespace, "ssh", "-T", "-p", "3922"),
             *("-i", plan.layout.pki / "ssh_key", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"),
             *("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"),
             *("-o", "ConnectTimeout=120", f"root@{vm['linklocalip']}", "sh -s"),
         ]
         done = subprocess.run(
-            words, input=script, capture_output=True, text=True, timeout=timeout_s or self._ssh_s, check=False
+            command,
+            input=script,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s or self._ssh_s,
+            check=False,
         )
         if done.returncode != 0:
             raise NotUpError(
@@ -222,7 +227,7 @@ def _is_up(row: dict[str, Any]) -> bool:
 
 
 def kills(
-    victims: Victims, order: list[Kind], before: Callable[[], None], say: Callable[[str], None]
+    victims: Victims, order: list[Kind], before: Callable[[], None], report: Callable[[str], None]
 ) -> list[Kill]:
     """Kill in this order; `before` waits for a suitable moment."""
     done: list[Kill] = []
@@ -236,7 +241,7 @@ def kills(
             raise NotUpError(f"kill {number}, {kind.title}: {error}") from error
         took_s = time.monotonic() - at_s
         done.append(Kill(kind, victim, at_s - began_s, took_s))
-        say(f"{number:3} of {len(order)}: {kind.title:10} {victim:24} Up again after {took_s:5.1f} s")
+        report(f"{number:3} of {len(order)}: {kind.title:10} {victim:24} Up again after {took_s:5.1f} s")
     return done
 
 

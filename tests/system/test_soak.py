@@ -21,10 +21,10 @@ def test_five_kills_neither_lose_nor_repeat_a_download(cloud: BootedCloud) -> No
     downloads = Downloads(cloud.lab, "kills")
     downloads.start()
     try:
-        done = kills(victims, one_of_each(chance), downloads.wait_until_some_move, print)
+        done = kills(victims, one_of_each(chance), downloads.wait_for_progress, print)
         downloads.stop()
         downloads.settle(print)
-        summary = downloads.account({kill.kind.title for kill in done})
+        summary = downloads.summary({kill.kind.title for kill in done})
     finally:
         downloads.stop()
     assert {kill.kind for kill in done} == set(Kind)
