@@ -33,6 +33,26 @@ from systemvm.management.state.rows import NotFoundError
 _ID = required("id", UUID, "the user")
 #: Parameters of updateUser and the columns that they change.
 _COLUMNS = {"username": "username", "firstname": "first_name", "lastname": "last_name", "email": "email"}
+_UPDATE_PARAMETERS = (
+    _ID,
+    optional("username", STRING, "new name; for administrators only"),
+    optional("firstname", STRING, "first name"),
+    optional("lastname", STRING, "last name"),
+    optional("email", STRING, "email address"),
+    optional("password", STRING, "new password"),
+    optional("currentpassword", STRING, "current password, required to change the own password"),
+    only("timezone", STRING, "time zone of the user", "UTC", "Etc/UTC", "GMT"),
+)
+_LIST_PARAMETERS = (
+    optional("id", UUID, "list only the one with this id"),
+    optional("username", STRING, "list only the one with this name"),
+    optional("account", STRING, "list only those of this account"),
+    optional("accounttype", INTEGER, "list only those of accounts of this type"),
+    optional("state", STRING, "list only those in this state"),
+    optional("domainid", UUID, "list only those of this domain"),
+    optional("listall", BOOLEAN, "list those of all accounts; for administrators only"),
+    optional("isrecursive", BOOLEAN, "accepted, but without effect: there is one domain"),
+)
 
 
 class UserCommands:
@@ -45,18 +65,11 @@ class UserCommands:
         jobs.register("disableUser", self._run_disable, resumes=True)
 
     def commands(self) -> tuple[Command, ...]:
+        return (*self._changes(), *self._states(), *self._reads(), *self._keys())
+
+    def _changes(self) -> tuple[Command, ...]:
         account = required("account", STRING, "name of the account of the new user")
         domain = optional("domainid", UUID, "UUID of the account's domain; the root domain by default")
-        update = (
-            _ID,
-            optional("username", STRING, "new name; for administrators only"),
-            optional("firstname", STRING, "first name"),
-            optional("lastname", STRING, "last name"),
-            optional("email", STRING, "email address"),
-            optional("password", STRING, "new password"),
-            optional("currentpassword", STRING, "current password, required to change the own password"),
-            only("timezone", STRING, "time zone of the user", "UTC", "Etc/UTC", "GMT"),
-        )
         return (
             self._command(
                 "createUser", self._create, "Creates a user of an account.", *NEW_USER, account, domain
@@ -65,9 +78,13 @@ class UserCommands:
                 "updateUser",
                 self._update,
                 "Changes a user, for example the password.",
-                *update,
+                *_UPDATE_PARAMETERS,
                 everyone=True,
             ),
+        )
+
+    def _states(self) -> tuple[Command, ...]:
+        return (
             self._command("enableUser", self._enable, "Enables a user.", _ID),
             Command(
                 "disableUser",
@@ -88,6 +105,10 @@ class UserCommands:
                 parameters=(_ID,),
                 roles=ADMIN_ONLY,
             ),
+        )
+
+    def _reads(self) -> tuple[Command, ...]:
+        return (
             self._command(
                 "getUser", self._get, "Finds a user by API key.", required("userapikey", STRING, "the key")
             ),
@@ -98,17 +119,12 @@ class UserCommands:
                 UserAnswer,
                 "user",
                 ResponseShape.LIST,
-                (
-                    optional("id", UUID, "list only the one with this id"),
-                    optional("username", STRING, "list only the one with this name"),
-                    optional("account", STRING, "list only those of this account"),
-                    optional("accounttype", INTEGER, "list only those of accounts of this type"),
-                    optional("state", STRING, "list only those in this state"),
-                    optional("domainid", UUID, "list only those of this domain"),
-                    optional("listall", BOOLEAN, "list those of all accounts; for administrators only"),
-                    optional("isrecursive", BOOLEAN, "accepted, but without effect: there is one domain"),
-                ),
+                _LIST_PARAMETERS,
             ),
+        )
+
+    def _keys(self) -> tuple[Command, ...]:
+        return (
             Command(
                 "getUserKeys",
                 self._get_keys,

@@ -39,6 +39,35 @@ _DETAILS = (
     *("all", "min", "group", "nics", "stats", "secgrp", "tmpl", "servoff", "diskoff", "backoff", "iso"),
     *("volume", "affgrp"),
 )
+_LIST_PARAMETERS = (
+    optional("id", ParameterType.UUID, "list only the one with this id"),
+    optional("ids", ParameterType.LIST, "list only those with these ids"),
+    optional("name", ParameterType.STRING, "list only the one with this name"),
+    optional(
+        "state",
+        ParameterType.STRING,
+        "list only those in this state; Present: those that are not destroyed",
+    ),
+    optional("zoneid", ParameterType.UUID, "list only those of this zone"),
+    optional("templateid", ParameterType.UUID, "list only those made from this template"),
+    optional("isoid", ParameterType.UUID, "list only those with this ISO"),
+    optional("hypervisor", ParameterType.STRING, "list only those of this hypervisor"),
+    optional("hostid", ParameterType.UUID, "list only those that run on this host"),
+    optional("serviceofferingid", ParameterType.UUID, "list only those of this size"),
+    optional("arch", ParameterType.STRING, "list only those of this architecture"),
+    optional("networkid", ParameterType.UUID, "list only those on this network; see listNetworks"),
+    optional(
+        "details",
+        ParameterType.LIST,
+        "accepted, but without effect: rows have all keys",
+        choices=_DETAILS,
+    ),
+    only("displayvm", ParameterType.BOOLEAN, "list those that their users see", True),
+    only("haenable", ParameterType.BOOLEAN, "list those with high availability", False),
+    only("isvnf", ParameterType.BOOLEAN, "list network functions", False),
+    only("showicon", ParameterType.BOOLEAN, "include icons", False),
+    *OWNERS,
+)
 
 
 class VirtualMachineCommands:
@@ -68,6 +97,9 @@ class VirtualMachineCommands:
         jobs.register("expungeVirtualMachine", self._run_expunge, resumes=True)
 
     def commands(self) -> tuple[Command, ...]:
+        return (*self._deployment(), *self._power(), *self._removal(), *self._listing())
+
+    def _deployment(self) -> tuple[Command, ...]:
         return (
             Command(
                 "deployVirtualMachine",
@@ -79,6 +111,10 @@ class VirtualMachineCommands:
                 machine_deployment.PARAMETERS,
                 related=("listVirtualMachines", "listTemplates", "listServiceOfferings"),
             ),
+        )
+
+    def _power(self) -> tuple[Command, ...]:
+        return (
             self._asynchronous(
                 "startVirtualMachine",
                 "Starts a VM.",
@@ -100,6 +136,10 @@ class VirtualMachineCommands:
                 _IDENTITY,
                 optional("forced", ParameterType.BOOLEAN, "turn it off instead of asking the guest"),
             ),
+        )
+
+    def _removal(self) -> tuple[Command, ...]:
+        return (
             self._asynchronous(
                 "destroyVirtualMachine",
                 "Destroys a VM, which can be recovered until it is expunged.",
@@ -120,6 +160,10 @@ class VirtualMachineCommands:
                 _IDENTITY,
                 answer=SuccessAnswer,
             ),
+        )
+
+    def _listing(self) -> tuple[Command, ...]:
+        return (
             Command(
                 "listVirtualMachines",
                 paged(self._list),
@@ -127,37 +171,7 @@ class VirtualMachineCommands:
                 VirtualMachineAnswer,
                 "virtualmachine",
                 ResponseShape.LIST,
-                (
-                    optional("id", ParameterType.UUID, "list only the one with this id"),
-                    optional("ids", ParameterType.LIST, "list only those with these ids"),
-                    optional("name", ParameterType.STRING, "list only the one with this name"),
-                    optional(
-                        "state",
-                        ParameterType.STRING,
-                        "list only those in this state; Present: those that are not destroyed",
-                    ),
-                    optional("zoneid", ParameterType.UUID, "list only those of this zone"),
-                    optional("templateid", ParameterType.UUID, "list only those made from this template"),
-                    optional("isoid", ParameterType.UUID, "list only those with this ISO"),
-                    optional("hypervisor", ParameterType.STRING, "list only those of this hypervisor"),
-                    optional("hostid", ParameterType.UUID, "list only those that run on this host"),
-                    optional("serviceofferingid", ParameterType.UUID, "list only those of this size"),
-                    optional("arch", ParameterType.STRING, "list only those of this architecture"),
-                    optional(
-                        "networkid", ParameterType.UUID, "list only those on this network; see listNetworks"
-                    ),
-                    optional(
-                        "details",
-                        ParameterType.LIST,
-                        "accepted, but without effect: rows have all keys",
-                        choices=_DETAILS,
-                    ),
-                    only("displayvm", ParameterType.BOOLEAN, "list those that their users see", True),
-                    only("haenable", ParameterType.BOOLEAN, "list those with high availability", False),
-                    only("isvnf", ParameterType.BOOLEAN, "list network functions", False),
-                    only("showicon", ParameterType.BOOLEAN, "include icons", False),
-                    *OWNERS,
-                ),
+                _LIST_PARAMETERS,
             ),
         )
 

@@ -30,6 +30,46 @@ CPU_MHZ = 500
 
 _DETAILS = ("all", "capacity", "events", "stats", "min")
 
+_ZONE_PARAMETERS = (
+    optional("id", ParameterType.UUID, "list only the one with this id"),
+    optional("name", ParameterType.STRING, "list only the one with this name"),
+    optional("ids", ParameterType.LIST, "list only those with these ids"),
+    optional("networktype", ParameterType.STRING, "list only those of this type"),
+    optional("available", ParameterType.BOOLEAN, "accepted, but without effect: all zones can be used"),
+    only("showcapacities", ParameterType.BOOLEAN, "include capacities", False),
+    only("showicon", ParameterType.BOOLEAN, "include icons", False),
+)
+_HOST_PARAMETERS = (
+    optional("id", ParameterType.UUID, "list only the one with this id"),
+    optional("name", ParameterType.STRING, "list only the one with this name"),
+    optional(
+        "type",
+        ParameterType.STRING,
+        "list only those of this type: Routing, SecondaryStorageVM or ConsoleProxy",
+    ),
+    optional("state", ParameterType.STRING, "list only those in this state"),
+    optional("zoneid", ParameterType.UUID, "list only those of this zone"),
+    optional("hypervisor", ParameterType.STRING, "list only those with this hypervisor"),
+    optional("resourcestate", ParameterType.STRING, "list only those in this resource state"),
+    optional("arch", ParameterType.STRING, "list only those of this architecture"),
+    optional(
+        "details",
+        ParameterType.LIST,
+        "accepted, but without effect: rows have all keys",
+        choices=_DETAILS,
+    ),
+)
+_OFFERING_PARAMETERS = (
+    optional("id", ParameterType.UUID, "list only the one with this id"),
+    optional("name", ParameterType.STRING, "list only the one with this name"),
+    optional("issystem", ParameterType.BOOLEAN, "list those of system VMs: there are none to choose from"),
+    optional("zoneid", ParameterType.UUID, "accepted, but without effect: every zone has all of them"),
+    optional(
+        "isrecursive", ParameterType.BOOLEAN, "accepted, but without effect: every domain has all of them"
+    ),
+    optional("listall", ParameterType.BOOLEAN, "accepted, but without effect: every account has all of them"),
+)
+
 _OFFERINGS_NAMESPACE = uuid.UUID("6f4f3a5e-5d0e-4c52-9a8e-0f1f4f7f2a10")
 
 
@@ -79,7 +119,6 @@ class ZoneCommands:
         self._database = database
 
     def commands(self) -> tuple[Command, ...]:
-        text, boolean, identity = ParameterType.STRING, ParameterType.BOOLEAN, ParameterType.UUID
         return (
             Command(
                 "listZones",
@@ -88,15 +127,7 @@ class ZoneCommands:
                 ZoneAnswer,
                 "zone",
                 ResponseShape.LIST,
-                (
-                    optional("id", identity, "list only the one with this id"),
-                    optional("name", text, "list only the one with this name"),
-                    optional("ids", ParameterType.LIST, "list only those with these ids"),
-                    optional("networktype", text, "list only those of this type"),
-                    optional("available", boolean, "accepted, but without effect: all zones can be used"),
-                    only("showcapacities", boolean, "include capacities", False),
-                    only("showicon", boolean, "include icons", False),
-                ),
+                _ZONE_PARAMETERS,
             ),
             Command(
                 "listHosts",
@@ -105,26 +136,7 @@ class ZoneCommands:
                 HostAnswer,
                 "host",
                 ResponseShape.LIST,
-                (
-                    optional("id", identity, "list only the one with this id"),
-                    optional("name", text, "list only the one with this name"),
-                    optional(
-                        "type",
-                        text,
-                        "list only those of this type: Routing, SecondaryStorageVM or ConsoleProxy",
-                    ),
-                    optional("state", text, "list only those in this state"),
-                    optional("zoneid", identity, "list only those of this zone"),
-                    optional("hypervisor", text, "list only those with this hypervisor"),
-                    optional("resourcestate", text, "list only those in this resource state"),
-                    optional("arch", text, "list only those of this architecture"),
-                    optional(
-                        "details",
-                        ParameterType.LIST,
-                        "accepted, but without effect: rows have all keys",
-                        choices=_DETAILS,
-                    ),
-                ),
+                _HOST_PARAMETERS,
                 roles=ADMIN_ONLY,
             ),
             Command(
@@ -134,18 +146,7 @@ class ZoneCommands:
                 ServiceOfferingAnswer,
                 "serviceoffering",
                 ResponseShape.LIST,
-                (
-                    optional("id", identity, "list only the one with this id"),
-                    optional("name", text, "list only the one with this name"),
-                    optional("issystem", boolean, "list those of system VMs: there are none to choose from"),
-                    optional("zoneid", identity, "accepted, but without effect: every zone has all of them"),
-                    optional(
-                        "isrecursive", boolean, "accepted, but without effect: every domain has all of them"
-                    ),
-                    optional(
-                        "listall", boolean, "accepted, but without effect: every account has all of them"
-                    ),
-                ),
+                _OFFERING_PARAMETERS,
                 related=("deployVirtualMachine",),
             ),
             Command(
