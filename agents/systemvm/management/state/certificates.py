@@ -12,6 +12,7 @@ from attrs import frozen
 from systemvm.management.state import schema
 from systemvm.management.state.columns import now
 from systemvm.management.state.rows import NotFoundError, Rows
+from systemvm.wire.vm_name import VmName
 
 #: How long an expired certificate stays on record.
 KEPT_AFTER_EXPIRY = timedelta(days=30)
@@ -43,7 +44,7 @@ def record(connection: sa.Connection, /, **values: Any) -> Certificate:
 
 
 def newest(connection: sa.Connection, *, name: str | None = None, limit: int = 500) -> list[Certificate]:
-    where = [sa.func.lower(_c.name) == name.lower()] if name else []
+    where = [sa.func.lower(_c.name) == VmName(name).key] if name else []
     return rows.all(connection, *where, order_by=[_c.id.desc()], limit=limit)
 
 
