@@ -31,9 +31,6 @@ ALLOWED: dict[tuple[str, str], str] = {
         "management/hypervisors/serial_log.py",
         "text.rpartition(START_MARKER)",
     ): "the daemon's own marker in a log",
-    ("management/state/host_state.py", "(vm.reason or '').startswith(ENDED)"): (
-        "the daemon's own marker in a row, written and read by this constant"
-    ),
     ("management/pki/public.py", "text.endswith(f'.{tree.value}'.lower())"): "a domain name",
     ("management/system_vms/patch_bundle.py", 're.compile(\'^VERSION = "([^"]+)"$\', re.MULTILINE)'): (
         "source code of the package"

@@ -8,9 +8,6 @@ import enum
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import AgentState, InstanceState
 
-#: The prefix of a row's reason when its machine ended without a request.
-ENDED = "ended: "
-
 
 class HostState(enum.Enum):
     """`state` of listHosts and `agentstate` of listSystemVms.
@@ -44,7 +41,7 @@ def host_state(vm: Instance) -> HostState:
         case InstanceState.ERROR:
             return HostState.ERROR
         case InstanceState.STOPPED:
-            return HostState.DOWN if (vm.reason or "").startswith(ENDED) else HostState.DISCONNECTED
+            return HostState.DOWN if vm.ended_by_itself else HostState.DISCONNECTED
         case InstanceState.STOPPING:
             return HostState.DISCONNECTED
     if vm.agent_state is None:

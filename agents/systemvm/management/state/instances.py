@@ -33,6 +33,7 @@ class Instance:
     wanted: bool
     reason: str | None
     hint: str | None
+    ended_by_itself: bool
     host_id: int | None
     template_id: int | None
     iso_id: int | None

@@ -238,6 +238,8 @@ vm_instances = _table(
     sa.Column("wanted", sa.Boolean, nullable=False, default=True),
     sa.Column("reason", sa.Text),  # why it is not in the state that was asked for
     sa.Column("hint", sa.Text),
+    # Whether its machine ended without a request, and was not started again since.
+    sa.Column("ended_by_itself", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
     sa.Column("host_id", sa.ForeignKey("hosts.id")),
     sa.Column("template_id", sa.ForeignKey("templates.id")),
     sa.Column("iso_id", sa.ForeignKey("templates.id")),

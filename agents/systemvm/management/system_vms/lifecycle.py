@@ -21,7 +21,6 @@ from systemvm.management.primary.qemu_img import PrimaryStorageError
 from systemvm.management.state import console_sessions, events, instances, zones
 from systemvm.management.state.columns import now
 from systemvm.management.state.database import Connection, Database
-from systemvm.management.state.host_state import ENDED
 from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import AgentState, InstanceState, InstanceType
 from systemvm.management.system_vms.boot_arguments import ROLES, BootFacts
@@ -159,6 +158,7 @@ class SystemVmLifecycle:
             InstanceState.STARTING,
             reason=None,
             hint=None,
+            ended_by_itself=False,
             host_id=self._host_id,
         )
         if moved is None:
@@ -217,6 +217,7 @@ class SystemVmLifecycle:
             state=InstanceState.STOPPED,
             reason=f"could not be started: {failure.message}",
             hint=failure.hint or None,
+            ended_by_itself=False,
         )
         self._directory.disconnected(vm.instance_name, "is gone: the virtual machine could not be started")
 
@@ -232,7 +233,12 @@ class SystemVmLifecycle:
             timeout_s=POWER_OFF_S * self._timeout_scale(),
         )
         stopped = await self._database.run(
-            instances.update, vm.id, state=InstanceState.STOPPED, reason=f"it {why}", hint=None
+            instances.update,
+            vm.id,
+            state=InstanceState.STOPPED,
+            reason=f"it {why}",
+            hint=None,
+            ended_by_itself=False,
         )
         await self._event(stopped, "STOP", "stopped")
         return stopped
@@ -278,8 +284,9 @@ def _note_end(connection: Connection, name: str, reason: str, hint: str | None) 
         found.id,
         [InstanceState.RUNNING],
         InstanceState.STOPPED,
-        reason=f"{ENDED}{reason}",
+        reason=f"ended: {reason}",
         hint=hint,
+        ended_by_itself=True,
     )
 
 

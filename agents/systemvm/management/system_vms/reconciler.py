@@ -99,7 +99,13 @@ class SystemVmReconciler:
             agent = self._directory.expect(vm.instance_name, ROLES[vm.type])
             self._directory.set_status(agent, AgentStatus(AgentState.DISCONNECTED, reason))
             if alive and vm.state is not InstanceState.RUNNING:
-                await self._database.run(instances.update, vm.id, state=InstanceState.RUNNING, reason=None)
+                await self._database.run(
+                    instances.update,
+                    vm.id,
+                    state=InstanceState.RUNNING,
+                    reason=None,
+                    ended_by_itself=False,
+                )
             elif not alive and vm.state.has_process:
                 reason = "it ended while no management daemon was running"
                 await self._database.run(instances.update, vm.id, state=InstanceState.STOPPED, reason=reason)

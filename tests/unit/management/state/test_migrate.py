@@ -12,9 +12,10 @@ from alembic.migration import MigrationContext
 
 from systemvm.management.state import instances, templates, zones
 from systemvm.management.state.database import Database
+from systemvm.management.state.host_state import HostState, host_state
 from systemvm.management.state.migrate import downgrade, upgrade
 from systemvm.management.state.schema import metadata
-from systemvm.management.state.status import InstanceType
+from systemvm.management.state.status import InstanceState, InstanceType
 from systemvm.wire.storage import ImageFormat
 
 USER_VISIBLE = ["hosts", "image_stores", "templates", "vm_instances", "volumes", "async_jobs", "events"]
@@ -57,6 +58,26 @@ def test_reopening_keeps_the_rows(database: Database, tmp_path: Path) -> None:
     again.close()
     assert found == ["zone1"]
     assert (tmp_path / "systemvm.sqlite").stat().st_mode & 0o777 == 0o600
+
+
+def test_machines_that_ended_under_an_earlier_release_keep_their_state(database: Database) -> None:
+    """Before revision 0011, a prefix of the reason recorded it."""
+    ended, stopped = (
+        database.run_now(
+            instances.create,
+            InstanceType.CONSOLE_PROXY,
+            account_id=1,
+            domain_id=1,
+            zone_id=1,
+            state=InstanceState.STOPPED,
+            reason=reason,
+        )
+        for reason in ("ended: guest-panic", "it was stopped on request")
+    )
+    downgrade(database.engine, "0010")
+    upgrade(database.engine)
+    assert host_state(database.run_now(instances.by_id, ended.id)) is HostState.DOWN
+    assert host_state(database.run_now(instances.by_id, stopped.id)) is HostState.DISCONNECTED
 
 
 def test_files_of_templates_deleted_by_an_earlier_release_are_due_for_deletion(database: Database) -> None:

@@ -287,30 +287,32 @@ async def test_host_keys_are_read_through_the_guest_agent_before_hello(
 
 
 @pytest.mark.parametrize(
-    ("state", "agent", "reason", "expected"),
+    ("state", "agent", "ended_by_itself", "expected"),
     [
-        (InstanceState.STARTING, None, None, HostState.CREATING),
-        (InstanceState.STARTING, AgentState.CONNECTING, None, HostState.CONNECTING),
-        (InstanceState.RUNNING, None, None, HostState.CONNECTING),
-        (InstanceState.RUNNING, AgentState.CONNECTING, None, HostState.CONNECTING),
-        (InstanceState.RUNNING, AgentState.UP, None, HostState.UP),
-        (InstanceState.RUNNING, AgentState.ALERT, None, HostState.ALERT),
-        (InstanceState.RUNNING, AgentState.DISCONNECTED, None, HostState.DISCONNECTED),
-        (InstanceState.STOPPING, AgentState.UP, None, HostState.DISCONNECTED),
-        (InstanceState.STOPPED, AgentState.UP, "it was stopped on request", HostState.DISCONNECTED),
-        (InstanceState.STOPPED, AgentState.DISCONNECTED, "ended: guest-panic", HostState.DOWN),
-        (InstanceState.ERROR, AgentState.ALERT, None, HostState.ERROR),
-        (InstanceState.DESTROYED, AgentState.UP, None, HostState.REMOVED),
-        (InstanceState.EXPUNGING, AgentState.UP, None, HostState.REMOVED),
+        (InstanceState.STARTING, None, False, HostState.CREATING),
+        (InstanceState.STARTING, AgentState.CONNECTING, False, HostState.CONNECTING),
+        (InstanceState.RUNNING, None, False, HostState.CONNECTING),
+        (InstanceState.RUNNING, AgentState.CONNECTING, False, HostState.CONNECTING),
+        (InstanceState.RUNNING, AgentState.UP, False, HostState.UP),
+        (InstanceState.RUNNING, AgentState.ALERT, False, HostState.ALERT),
+        (InstanceState.RUNNING, AgentState.DISCONNECTED, False, HostState.DISCONNECTED),
+        (InstanceState.STOPPING, AgentState.UP, False, HostState.DISCONNECTED),
+        (InstanceState.STOPPED, AgentState.UP, False, HostState.DISCONNECTED),
+        (InstanceState.STOPPED, AgentState.DISCONNECTED, True, HostState.DOWN),
+        (InstanceState.ERROR, AgentState.ALERT, False, HostState.ERROR),
+        (InstanceState.DESTROYED, AgentState.UP, False, HostState.REMOVED),
+        (InstanceState.EXPUNGING, AgentState.UP, False, HostState.REMOVED),
     ],
 )
 @pytest_twisted.ensureDeferred
 async def test_states_are_those_of_cloudstack(
-    world: Any, state: Any, agent: Any, reason: Any, expected: Any
+    world: Any, state: Any, agent: Any, ended_by_itself: bool, expected: Any
 ) -> None:
     await world.reconciler.scan()
     vm = await world.database.read(instances.by_instance_name, NAME)
-    row = await world.database.run(instances.update, vm.id, state=state, agent_state=agent, reason=reason)
+    row = await world.database.run(
+        instances.update, vm.id, state=state, agent_state=agent, ended_by_itself=ended_by_itself
+    )
     assert host_state(row) is expected
     await world.database.drain()
 
