@@ -14,10 +14,10 @@ from attrs import frozen
 from cs import CloudStack
 from playwright.sync_api import Page, expect
 
+from integration.api_lab import deployment
 from integration.cpvm_lab.agent import CpvmAgent, bootstrap
 from integration.cpvm_lab.chromium import Chromium, wait_for_picture
-from integration.test_management_api_machines import deployment
-from integration.test_management_core_daemon import Host, host, until
+from integration.daemon_lab import Host, host, until
 from systemvm.management.first_start import FirstLogin
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(240)]

@@ -19,6 +19,7 @@ import trustme
 from twisted.internet import reactor, threads
 from twisted.internet.defer import Deferred, DeferredQueue
 
+from integration.cpvm_lab.agent import AS_SYSTEMD
 from integration.cpvm_lab.console_process import TOP, ConsoleProcess, novnc
 from integration.cpvm_lab.vnc_server import FakeVncServer, shake_hands
 from integration.cpvm_lab.wire import open_console
@@ -38,14 +39,6 @@ pytestmark = pytest.mark.timeout(60)
 NAME = "v-2-VM"
 CPVM = frozenset({Role.CPVM.value})
 RSS_LIMIT_BYTES = 60 << 20
-
-#: Starts a program with a socket as systemd does: descriptor 3, and the pid in LISTEN_PID.
-AS_SYSTEMD = """
-import os, sys
-os.dup2(int(sys.argv[1]), 3)
-os.environ["LISTEN_PID"] = str(os.getpid())
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 class Daemon:

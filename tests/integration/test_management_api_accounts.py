@@ -16,9 +16,9 @@ import pytest
 from cs import CloudStack, CloudStackApiException
 from playwright.sync_api import Page, expect
 
+from integration.api_lab import api_of, deployment, machine
 from integration.cpvm_lab.chromium import Chromium
-from integration.test_management_api_machines import api_of, deployment, machine
-from integration.test_management_core_daemon import Host, host, until
+from integration.daemon_lab import Host, host, until
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(180)]
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from cs import CloudStack, CloudStackApiException
 
-from integration.test_management_api_machines import api_of, deployment, machine, open_files
-from integration.test_management_core_daemon import Host, host, until
+from integration.api_lab import api_of, deployment, machine, open_files
+from integration.daemon_lab import Host, host, until
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(180)]
 

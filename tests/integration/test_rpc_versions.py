@@ -15,7 +15,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
-from integration.test_management_core_control import World, world  # noqa: F401  (a fixture)
+from integration.control_lab import World, world  # noqa: F401  (a fixture)
 from rpc_wait import until
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.management.state.status import AgentState

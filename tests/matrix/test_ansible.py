@@ -14,8 +14,8 @@ import pytest
 from attrs import frozen
 from cs import CloudStack
 
-from integration.test_management_api_machines import make_ready
-from integration.test_management_core_daemon import Host, host
+from integration.api_lab import make_ready
+from integration.daemon_lab import Host, host
 from systemvm.management.first_start import FirstLogin
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(600)]

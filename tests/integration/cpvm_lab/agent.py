@@ -12,8 +12,7 @@ from pathlib import Path
 from cryptography import x509
 
 from integration.cpvm_lab.console_process import TOP, novnc
-from integration.test_cpvm_agent import AS_SYSTEMD
-from integration.test_management_core_daemon import Host
+from integration.daemon_lab import Host
 from systemvm.guest.boot_argument_source import store
 from systemvm.guest.paths import GuestPaths
 from systemvm.management.pki.control import ControlAuthority
@@ -21,6 +20,14 @@ from systemvm.management.state import certificates
 from systemvm.management.state.database import Database
 from systemvm.wire import boot_arguments
 from systemvm.wire.role import Role
+
+#: Starts a program with a socket as systemd does: descriptor 3, and the pid in LISTEN_PID.
+AS_SYSTEMD = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 def bootstrap(host: Host, name: str) -> bytes:
