@@ -22,26 +22,26 @@ TOP = Path(__file__).resolve().parents[1]
 
 
 def wait_for(what: str, ready: Callable[[], Any], timeout_s: float = 240.0, every_s: float = 0.5) -> Any:
-    """Poll until the answer is true; the failure names the condition and the last answer.
+    """Poll until the result is true; the failure names the condition and the last result.
 
-    `timeout_s` is on a quiet machine, without a change of the answer; a slow machine has as many times more.
+    `timeout_s` counts from the last change of the result, and is scaled on a slow machine.
     """
     before: Any = object()
     changed_s = time.monotonic()
     while True:
-        answer = ready()
-        if answer:
-            return answer
-        if answer != before:
-            before, changed_s = answer, time.monotonic()
+        result = ready()
+        if result:
+            return result
+        if result != before:
+            before, changed_s = result, time.monotonic()
         waited_s = time.monotonic() - changed_s
         if waited_s > scaled_s(timeout_s):
-            raise AssertionError(f"waited {waited_s:.0f} s for {what}; last answer: {answer!r}")
+            raise AssertionError(f"waited {waited_s:.0f} s for {what}; last result: {result!r}")
         time.sleep(every_s)
 
 
 class BootedCloud:
-    """A running lab cloud and the public ways into it."""
+    """A running lab cloud, and the clients that reach it."""
 
     def __init__(self, lab: Cloud) -> None:
         self.lab = lab
@@ -68,7 +68,7 @@ class BootedCloud:
     def cli(
         self, *arguments: str, check: bool = True, timeout_s: float = 300.0
     ) -> subprocess.CompletedProcess[str]:
-        """Run `systemvm ARGUMENTS…` as an operator does; `timeout_s` is on a quiet machine."""
+        """Run `systemvm ARGUMENTS…` as an operator does; `timeout_s` is scaled on a slow machine."""
         done = subprocess.run(
             [*self.command_line, *arguments],
             capture_output=True,
