@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make bench-download`: from a URL to a Ready template, beside the command lines that people use for it.
+"""`make bench-download`: a download from a URL to a Ready template, compared with command lines for it.
 
 Ours is the SSVM's own processes in network namespaces on this host, without a VM: agent, fetch, mover and
 the store's helper, from the daemon's call to the published template. The peers run in the same namespace,
-download from the same nginx and write to the same tmpfs. All take turns in one run. A ratio is the median of
+download from the same nginx and write to the same tmpfs. They alternate in one run. A ratio is the median of
 peer divided by ours over the rounds, so 2 means that ours takes half the time. CPU seconds are those of the
 clients, without nginx.
 
-usage: download.py [--rounds N] [--only NAME]     needs root; exit code 1 when a bar does not hold
+usage: download.py [--rounds N] [--only NAME]     needs root; exit code 1 when a limit is not met
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def make_files(directory: Path) -> None:
 
 
 async def compare(bench: Any, scenario: Scenario, rounds: int) -> list[dict[str, Any]]:
-    """Let ours and each peer take turns; return a row for each peer."""
+    """Run ours and each peer alternately; return a row for each peer."""
     ours: list[Cost] = []
     peers: dict[str, list[Cost]] = {name: [] for name in scenario.bars}
     for number in range(rounds):
@@ -127,7 +127,7 @@ def ratio_row(metric: str, ours: list[Cost], name: str, peer: list[Cost], bar: f
 
 
 async def small_isos(bench: Any, rounds: int) -> list[dict[str, Any]]:
-    """Measure one ISO of 1 MiB beside its peer, then a thousand of them."""
+    """Measure single ISOs of 1 MiB alternately with the peer, then a thousand of them."""
     ours: list[Cost] = []
     peer: list[Cost] = []
     for _ in range(4 * rounds):

@@ -35,7 +35,7 @@ PEERS = {
 
 @frozen
 class Cost:
-    """Seconds on the clock, and of CPU in user and kernel mode."""
+    """Wall-clock seconds, and CPU seconds in user and kernel mode."""
 
     wall_s: float
     cpu_s: float
@@ -46,15 +46,15 @@ def run_peer(script: str, directory: Path, namespace: str, variables: dict[str, 
 
     Raises: SystemExit when the script fails.
     """
-    entered = ["nsenter", f"--net=/run/netns/{namespace}", "bash", "-euo", "pipefail", "-c", script]
-    begun_s = time.monotonic()
+    command = ["nsenter", f"--net=/run/netns/{namespace}", "bash", "-euo", "pipefail", "-c", script]
+    began_s = time.monotonic()
     process = subprocess.Popen(
-        entered, cwd=directory, env={**os.environ, **variables}, stderr=subprocess.PIPE
+        command, cwd=directory, env={**os.environ, **variables}, stderr=subprocess.PIPE
     )
     assert process.stderr is not None
     errors = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
-    wall_s = time.monotonic() - begun_s
+    wall_s = time.monotonic() - began_s
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise SystemExit(f"error: peer failed: {script}\n{errors.decode(errors='replace')}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where bench-download measures: one download of ours or of a peer, and what it cost."""
+"""Measures single downloads of ours and of peers for bench-download."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Room:
         await self._daemon.close()
 
     async def peer(self, script: str, scheme: str, file: str) -> Cost:
-        """Run a peer's script, and remove what it has left."""
+        """Run a peer's script, and remove its files."""
         directory = self._world.store / "peer"
         directory.mkdir()
         variables = {"url": f"{scheme}://{SERVER}/{file}", "ca": str(self._ca), "sum": self._sum(file)}

@@ -109,7 +109,7 @@ def test_the_guest_of_the_probe_starts(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("packer"), reason="packer is not installed")
-def test_packer_validates(tmp_path: Path) -> None:
+def test_packer_accepts_the_template(tmp_path: Path) -> None:
     names = ("payload", "credentials", "build_key", "base_disk", "kernel", "initrd")
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "build_key"], check=True)
     for name in names:

@@ -63,7 +63,7 @@ def test_units_of_the_other_role_are_absent(image: BuiltImage) -> None:
 
 
 def test_units_verify_in_the_image(image: BuiltImage) -> None:
-    """The image's own systemd verifies them."""
+    """With the image's systemd, because the host's can be another version."""
     import appliance
 
     units = [unit for unit in appliance.load(image.role).units if "@" not in unit]

@@ -88,7 +88,7 @@ def list_media(api: CloudStack) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.skipif(not ANSIBLE.exists(), reason="needs Ansible: `make build/clients/stamp`")
-def test_a_second_run_changes_nothing(host: Host, tmp_path: Path) -> None:
+def test_a_second_ansible_run_changes_nothing(host: Host, tmp_path: Path) -> None:
     host.start()
     host.both_running()
     operator, api = make_operator(host, tmp_path)

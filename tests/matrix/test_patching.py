@@ -27,7 +27,9 @@ def code(cloud: BootedCloud) -> Iterator[Path]:
         yield place
 
 
-def test_an_agent_that_does_not_start_is_undone_with_its_reason(cloud: BootedCloud, code: Path) -> None:
+def test_a_patch_whose_agent_does_not_start_is_reverted_with_its_reason(
+    cloud: BootedCloud, code: Path
+) -> None:
     name = cloud.wait_up(SSVM)["name"]
     before = agent_version(cloud, name), cloud.ssh(name, LINK), identity(cloud, name)
     change_version(code, "9.9.2", crash='raise RuntimeError("this version is broken")')

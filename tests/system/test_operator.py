@@ -102,7 +102,7 @@ def test_rpc_call_reaches_the_agent(cloud: BootedCloud) -> None:
     assert "template.download" in {method["name"] for method in document["methods"]}
 
 
-def test_curl_on_the_unix_socket(cloud: BootedCloud) -> None:
+def test_curl_calls_the_daemon_on_its_unix_socket(cloud: BootedCloud) -> None:
     done = subprocess.run(
         ["curl", "-sS", "--unix-socket", cloud.lab.root / "run/systemvm/managementd.sock", "http://localhost/rpc",
          "-d", '{"jsonrpc":"2.0","id":1,"method":"listSystemVms","params":{}}'],
