@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import subprocess
 import sys
 from ipaddress import ip_address
@@ -14,6 +15,7 @@ from systemvm.ssvm import store_messages as messages
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.helper_call import Operation, Reply
 from systemvm.ssvm.paths import Paths
+from systemvm.ssvm.store import mount_error
 from systemvm.ssvm.store.allowed_users import AGENT_USER, allow
 from systemvm.ssvm.store.helper_server import serve_inherited_socket
 from systemvm.ssvm.store.mountinfo import find_mount
@@ -25,6 +27,8 @@ from systemvm.wire.transfer_failure import TransferFailure
 MOUNT_TIMEOUT_S = 120.0  # a first mount loads kernel modules, which takes long without KVM
 VERSIONS = ("3", "4", "4.0", "4.1", "4.2")
 DIRECTORIES = ("template", "snapshots", "volumes")
+
+_log = logging.getLogger(__name__)
 
 #: CloudStack mounts soft with timeo=133 and 2,147,483,647 tries, so its soft mounts hang like hard ones. Here
 #: a server that is gone causes an error after about two minutes: every write is followed by an fsync that
@@ -157,7 +161,7 @@ def _is_read_only(options: str) -> bool:
 def run_mount(command: list[str]) -> None:
     """Run mount(8).
 
-    Raises: TransferError with a hint for the known messages of mount.nfs.
+    Raises: TransferError when it fails; its output is logged.
     """
     try:
         done = subprocess.run(
@@ -174,30 +178,8 @@ def run_mount(command: list[str]) -> None:
     except OSError as error:
         raise TransferError(TransferFailure.MOUNT_FAILED, f"cannot run mount: {error.strerror}") from None
     if done.returncode:
-        output = done.stderr.strip() or f"mount exited with status {done.returncode}"
-        code = TransferFailure.STORE_REFUSES if _is_refusal(output) else TransferFailure.MOUNT_FAILED
-        raise TransferError(code, f"{command[-2]} cannot be mounted: {output[:500]}", _hint(output))
-
-
-def _is_refusal(output: str) -> bool:
-    """Whether the server refuses: mount.nfs has one exit code for all errors, so its text must be read."""
-    return "access denied" in output or "Operation not permitted" in output
-
-
-def _hint(output: str) -> str:
-    hints = {
-        "access denied": "export it rw,no_root_squash to the storage address of this SSVM",
-        "Operation not permitted": "export it rw,no_root_squash to the storage address of this SSVM",
-        "No such file": "check the URL of the store: the server does not export this path",
-        "Connection refused": "start the NFS service of the server",
-        "No route to host": "check the storage network and eth3",
-        "timed out": "check the server, its firewall and the storage network",
-        "Protocol not supported": "set nfsversion of the store: the server does not support this version",
-        "requested NFS version": "set nfsversion of the store: the server does not support this version",
-        "unknown filesystem type": "use a kernel with an NFS client",
-        "No such device": "use a kernel with an NFS client",
-    }
-    return next((hint for words, hint in hints.items() if words.lower() in output.lower()), "")
+        _log.warning("mount exited with status %d: %s", done.returncode, done.stderr.strip()[:500])
+        raise mount_error.explain(command[-2], done.returncode, done.stderr)
 
 
 def _host(server: str) -> str:

@@ -68,21 +68,33 @@ def test_an_invalid_store_is_rejected(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("output", "hint"),
+    ("output", "message", "hint"),
     [
-        ("mount.nfs: access denied by server while mounting 10.12.0.2:/x", "no_root_squash"),
+        (
+            "mount.nfs: access denied by server while mounting 10.12.0.2:/x",
+            "refuses access",
+            "no_root_squash",
+        ),
         (
             "mount.nfs: mounting 10.12.0.2:/x failed, reason given by server: No such file or directory",
-            "export",
+            "does not export this path",
+            "URL of the store",
         ),
-        ("mount.nfs: Connection refused", "start the NFS service"),
-        ("mount.nfs: No route to host", "eth3"),
-        ("mount.nfs: Connection timed out", "firewall"),
-        ("mount.nfs: Protocol not supported", "nfsversion"),
-        ("mount: /mnt/x: unknown filesystem type 'nfs'.", "use a kernel with an NFS client"),
+        ("mount.nfs: Connection refused", "refuses the connection", "start the NFS service"),
+        ("mount.nfs: No route to host", "no route", "eth3"),
+        ("mount.nfs: Connection timed out", "does not answer", "firewall"),
+        ("mount.nfs: Protocol not supported", "does not support this NFS version", "nfsversion"),
+        ("mount: /mnt/x: unknown filesystem type 'nfs'.", "no NFS client", "use a kernel with an NFS client"),
+        (
+            "mount.nfs: an error of a later release",
+            "mount exited with status 32",
+            "journal of systemvm-mount",
+        ),
     ],
 )
-def test_errors_of_mount_have_hints(tmp_path: Path, output: str, hint: str) -> None:
+def test_an_error_of_mount_is_explained_and_only_logged_in_full(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, output: str, message: str, hint: str
+) -> None:
     program = tmp_path / "mount"
     program.write_text(f'#!/bin/sh\necho "{output}" >&2\nexit 32\n')
     program.chmod(0o755)
@@ -91,7 +103,10 @@ def test_errors_of_mount_have_hints(tmp_path: Path, output: str, hint: str) -> N
     assert refused.value.code is (
         TransferFailure.STORE_REFUSES if "access denied" in output else TransferFailure.MOUNT_FAILED
     )
-    assert output in refused.value.message
+    assert refused.value.message.startswith("10.12.0.2:/x cannot be mounted: ")
+    assert message in refused.value.message
+    assert output not in refused.value.message
+    assert output in caplog.text
     assert hint in refused.value.hint
 
 
