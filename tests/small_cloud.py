@@ -46,6 +46,7 @@ from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.hypervisors.base import (
     Hypervisor,
 )
+from systemvm.management.image_stores.service import ImageStores
 from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.pki.authority import CertificateAuthority
 from systemvm.management.pki.control import ControlAuthority
@@ -117,6 +118,7 @@ class SmallCloud:
     jobs: JobRunner = field(init=False)
     dispatch: DownloadDispatcher = field(init=False)
     templates: TemplateService = field(init=False)
+    image_stores: ImageStores = field(init=False)
     machines: VirtualMachines = field(init=False)
     consoles: ConsoleEndpoints = field(init=False)
     revocation: ConsoleRevocation = field(init=False)
@@ -135,7 +137,7 @@ class SmallCloud:
         self.ssvm_peer.answers["template.download"] = lambda _: RpcError(NOT_CONNECTED, "not now")
         self.agents.connect(self.cpvm.instance_name, Role.CPVM)
         self.jobs = JobRunner(self.database, self.clock, describe_job_error)
-        usage = StoreUsage(self.database, self.agents)
+        usage = StoreUsage(self.database, self.agents, self.settings)
         self.dispatch = DownloadDispatcher(self.clock, self.database, self.agents, self.settings, usage)
         self.revocation = ConsoleRevocation(self.database, self.agents)
         builder = UserVmBuilder(
@@ -151,6 +153,7 @@ class SmallCloud:
         )
         self.machines.subscribe()
         self.templates = TemplateService(self.database, self.dispatch, self.machines, usage, self.settings)
+        self.image_stores = ImageStores(self.database, self.agents, self.settings, self.dispatch.wake)
         self.account_service = AccountService(
             self.database, self.seal, PasswordService(HASHER), self.machines, self.templates, self.revocation
         )
@@ -171,6 +174,7 @@ class SmallCloud:
             database=self.database,
             jobs=self.jobs,
             templates=self.templates,
+            image_stores=self.image_stores,
             system_vms=cast(SystemVmControl, self.system_vms),
             virtual_machines=self.machines,
             consoles=self.consoles,

@@ -214,6 +214,9 @@ class FakeZoneFacts:
     def __init__(self) -> None:
         self.storage = SecondaryStorageConfig()
 
+    def file_decides_read_only(self, zone_name: str, store_name: str) -> bool:
+        return False
+
     def secondary_storage(self, zone_name: str) -> SecondaryStorageConfig:
         return self.storage
 

@@ -89,6 +89,11 @@ class ZoneSettings:
     def own_networks(self) -> list[str]:
         return own_networks(self._configuration)
 
+    def file_decides_read_only(self, zone_name: str, store_name: str) -> bool:
+        """Return whether the zone's file says if a store is read-only."""
+        stores = self._configuration.zone(zone_name).image_stores
+        return any(store.name == store_name and store.read_only is not None for store in stores)
+
     def secondary_storage(self, zone_name: str) -> SecondaryStorageConfig:
         return self._configuration.zone(zone_name).secondary_storage
 

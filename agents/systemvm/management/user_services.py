@@ -29,6 +29,7 @@ from systemvm.management.control_plane import ControlPlane
 from systemvm.management.foundation import Foundation
 from systemvm.management.host_drivers import HostDrivers
 from systemvm.management.hypervisors.base import DomainStatus
+from systemvm.management.image_stores.service import ImageStores
 from systemvm.management.inventory import ZoneSettings
 from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.page.diagnostics_download import DiagnosticsResource
@@ -124,7 +125,7 @@ def make_user_services(
     """Make all parts; `subscribe` and `add_methods` connect them."""
     configuration, database, directory = foundation.configuration, foundation.database, control.directory
     settings = ZoneSettings(configuration)
-    usage = StoreUsage(database, directory)
+    usage = StoreUsage(database, directory, settings)
     jobs = JobRunner(database, reactor, describe_job_error)
     dispatcher = DownloadDispatcher(reactor, database, directory, settings, usage)
     revocation = ConsoleRevocation(database, directory)
@@ -139,6 +140,7 @@ def make_user_services(
             database=database,
             jobs=jobs,
             templates=templates,
+            image_stores=ImageStores(database, directory, settings, dispatcher.wake),
             system_vms=system_vms.lifecycle,
             virtual_machines=virtual_machines,
             consoles=_make_console_endpoints(foundation, directory, settings),

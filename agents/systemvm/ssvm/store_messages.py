@@ -22,6 +22,7 @@ STATS = "store.stats"  # agent
 SWEEP = "store.sweep"  # agent
 LIST = "store.list"  # agent
 MOUNT = "mount.mount"  # agent
+UNMOUNT = "mount.unmount"  # agent
 
 MAX_ID = 2**63 - 1
 _MOUNT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

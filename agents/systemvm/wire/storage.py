@@ -17,6 +17,11 @@ TEMPLATE_DELETE = "template.delete"  # daemon → agent
 TEMPLATE_PROGRESS = "template.progress"  # agent → daemon, notification; a newer one replaces it
 TEMPLATE_FINISHED = "template.finished"  # agent → daemon, a call: repeated until answered
 
+STORAGE_RELEASE = "storage.release"  # daemon → agent: unmount a store that the zone has no more (protocol 3)
+
+#: Versions of NFS that a store can be mounted with.
+NFS_VERSIONS = ("3", "4", "4.0", "4.1", "4.2")
+
 #: How many downloads an SSVM runs at a time; it answers `busy` to another one. Those that wait for a store
 #: that does not answer are not among them.
 MAX_ACTIVE_DOWNLOADS = 8

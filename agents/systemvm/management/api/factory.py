@@ -17,6 +17,7 @@ from systemvm.management.api.commands.certificates import CertificateCommands, C
 from systemvm.management.api.commands.consoles import ConsoleCommands, ConsoleEndpointCreator
 from systemvm.management.api.commands.diagnostics import DiagnosticsCommands, DiagnosticsRunner
 from systemvm.management.api.commands.events import EventCommands
+from systemvm.management.api.commands.image_stores import ImageStoreCommands
 from systemvm.management.api.commands.infrastructure import InfrastructureCommands
 from systemvm.management.api.commands.jobs import JobCommands
 from systemvm.management.api.commands.networks import NetworkCommands
@@ -35,6 +36,7 @@ from systemvm.management.api.login import Consoles as LoginConsoles
 from systemvm.management.api.sessions import Sessions
 from systemvm.management.api.zone_parts import NetworksOf
 from systemvm.management.config import ExpungeConfig
+from systemvm.management.image_stores.service import ImageStores
 from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.state.database import Database
 from systemvm.management.templates.service import TemplateService
@@ -48,6 +50,7 @@ class ApiServices:
     database: Database
     jobs: JobRunner
     templates: TemplateService
+    image_stores: ImageStores
     system_vms: SystemVmControl
     virtual_machines: VirtualMachines
     consoles: ConsoleEndpointCreator
@@ -70,6 +73,7 @@ def command_table(services: ApiServices) -> CommandTable:
         discovery_command(table),
         *ZoneCommands(database).commands(),
         *InfrastructureCommands(database, services.networks_of, services.primary).commands(),
+        *ImageStoreCommands(database, services.image_stores).commands(),
         *NetworkCommands(database, services.networks_of).commands(),
         *VolumeCommands(database).commands(),
         *os_type_commands(),

@@ -37,7 +37,8 @@ _WANTED = (
     _r.delete_requested.is_(None),
     _r.state.in_([DownloadState.NOT_DOWNLOADED, DownloadState.DOWNLOAD_IN_PROGRESS]),
 )
-_TO_DELETE = (_r.removed.is_(None), _r.delete_requested.is_not(None))
+#: Files on a read-only store stay until it is writable again.
+_TO_DELETE = (_r.removed.is_(None), _r.delete_requested.is_not(None), _s.read_only.is_(False))
 
 
 @frozen

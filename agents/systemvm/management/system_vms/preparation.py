@@ -14,6 +14,7 @@ from systemvm.management.config import Configuration
 from systemvm.management.control.agent import Agent, AgentStatus, NotReadyError, Remark
 from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.delay_messages import delay_of, explain
+from systemvm.management.image_stores.capacity import record_usage
 from systemvm.management.pki.public import PublicAuthority
 from systemvm.management.state import instances, zones
 from systemvm.management.state.database import Database
@@ -131,7 +132,9 @@ class AgentPreparation:
             )
         except RpcError as error:
             return _FailedStore(row, error)
-        await self._database.run(zones.set_store_usage, row.id, stats.capacity_bytes, stats.used_bytes)
+        zone = await self._database.read(zones.zone_by_id, row.zone_id)
+        settings = self._configuration.zone(zone.name).secondary_storage
+        await self._database.run(record_usage, row.id, stats, settings.notification_threshold)
         return None
 
     async def set_up_console(self, agent: Agent) -> None:

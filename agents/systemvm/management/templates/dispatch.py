@@ -58,7 +58,7 @@ class DownloadDispatcher:
     ) -> None:
         self._database = database
         self._agents = agents
-        self._usage = usage or StoreUsage(database, agents)
+        self._usage = usage or StoreUsage(database, agents, zones)
         self._calls = SsvmCalls(reactor, database, agents, zones, self._ended, self.wake)
         self._passes = Periodic(reactor, self._begin, PASS_INTERVAL_S, what="dispatch downloads")
 

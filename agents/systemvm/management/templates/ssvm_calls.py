@@ -16,6 +16,7 @@ from systemvm.management.state.columns import new_uuid
 from systemvm.management.state.database import Database
 from systemvm.management.state.pending_work import DownloadTask
 from systemvm.management.templates import downloads
+from systemvm.management.templates.store_choice import StoreSettings
 from systemvm.management.templates.wait_reason import WaitReason, hint_for_refusal
 from systemvm.rpc.core.errors import RpcError
 from systemvm.service.backoff import KeyedBackoff
@@ -38,7 +39,7 @@ STATUS_VALID_S = 30.0
 RETRY_FIRST_S, RETRY_LAST_S, RETRY_JITTER = 10.0, 120.0, 0.5
 
 
-class DownloadSettings(Protocol):
+class DownloadSettings(StoreSettings, Protocol):
     """The settings of a zone for downloads, read at the time of each call."""
 
     def source_ca_pem(self, zone_name: str) -> str | None: ...

@@ -9,9 +9,11 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
 from systemvm.management.control.agent_calls import ConnectedAgents
+from systemvm.management.image_stores.capacity import record_usage
 from systemvm.management.state import zones
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.instances import names_of_ssvms_by_zone
+from systemvm.management.templates.store_choice import StoreSettings
 from systemvm.rpc.core.errors import RpcError
 from systemvm.service.single_flight import SingleFlight
 from systemvm.wire import storage
@@ -27,9 +29,10 @@ class StoreUsage:
 
     _log = Logger()
 
-    def __init__(self, database: Database, agents: ConnectedAgents) -> None:
+    def __init__(self, database: Database, agents: ConnectedAgents, settings: StoreSettings) -> None:
         self._database = database
         self._agents = agents
+        self._settings = settings
         self._running = SingleFlight[int]()
         self._changed: set[int] = set()
 
@@ -59,7 +62,7 @@ class StoreUsage:
                 self._log.failure("measuring store {store} failed", store=store_id)
 
     async def _measure(self, store_id: int) -> None:
-        row, ssvms = await self._database.read(_facts, store_id)
+        row, zone, ssvms = await self._database.read(_facts, store_id)
         up = set(self._agents.up(Role.SSVM))
         peers = [self._agents.peer(name) for name in ssvms if name in up]
         if not peers or peers[0] is None:
@@ -70,9 +73,11 @@ class StoreUsage:
             result=StoreStats,
             deadline_s=MEASURE_DEADLINE_S,
         )
-        await self._database.run(zones.set_store_usage, store_id, stats.capacity_bytes, stats.used_bytes)
+        threshold = self._settings.secondary_storage(zone.name).notification_threshold
+        await self._database.run(record_usage, store_id, stats, threshold)
 
 
-def _facts(connection: Connection, store_id: int) -> tuple[zones.ImageStore, list[str]]:
+def _facts(connection: Connection, store_id: int) -> tuple[zones.ImageStore, zones.Zone, list[str]]:
     row = zones.store_by_id(connection, store_id)
-    return row, names_of_ssvms_by_zone(connection).get(row.zone_id, [])
+    zone = zones.zone_by_id(connection, row.zone_id)
+    return row, zone, names_of_ssvms_by_zone(connection).get(row.zone_id, [])

@@ -66,6 +66,14 @@ class StorageRole:
                 180.0,
                 "Mount a store and return its size",
             ),
+            (
+                storage.STORAGE_RELEASE,
+                self.release,
+                Store,
+                Acknowledgement,
+                180.0,
+                "Unmount a store",
+            ),
             (storage.STORAGE_STATS, self.stats, Store, StoreStats, 60.0, "Return how full a store is"),
             (storage.STORAGE_JOBS, self.jobs, None, JobListing, 30.0, "List the downloads"),
             (
@@ -118,11 +126,18 @@ class StorageRole:
 
         async def mount_and_sweep() -> StoreStats:
             await self._stores.mount(store)
+            if store.read_only:
+                return await self.stats(call, store)
             return await self._downloads.sweep(store)
 
-        key = (storage.STORAGE_SETUP, store_messages.mount_id(store), store.nfs_version)
+        key = (storage.STORAGE_SETUP, store_messages.mount_id(store), repr(store))
         stats: StoreStats = await self._running.run(key, mount_and_sweep)
         return stats
+
+    async def release(self, call: Call, store: Store) -> Acknowledgement:
+        """Unmount a store; repeating it has no effect."""
+        await self._stores.unmount(store)
+        return Acknowledgement()
 
     async def stats(self, call: Call, store: Store) -> StoreStats:
         order = store_messages.StatsRequest(store_messages.mount_id(store))

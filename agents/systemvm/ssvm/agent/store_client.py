@@ -14,6 +14,7 @@ from systemvm.service.scaled_timer import add_scaled_timeout
 from systemvm.service.single_flight import SingleFlight
 from systemvm.ssvm import helper_client, store_messages
 from systemvm.ssvm.paths import Paths
+from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.storage import Store
 from systemvm.wire.transfer_failure import TransferFailure
 
@@ -60,6 +61,14 @@ class StoreClient:
                 "retry soon",
             ) from None
         return mount_id
+
+    async def unmount(self, store: Store) -> None:
+        """Unmount a store that the zone has no more."""
+        self.mark_unmounted(store)
+        order = store_messages.MountRequest(store)
+        await self._call(
+            self._paths.mount_socket, store_messages.UNMOUNT, order, Acknowledgement, MOUNT_TIMEOUT_S
+        )
 
     async def _run_mount(self, store: Store, mount_id: str) -> None:
         order = store_messages.MountRequest(store)

@@ -7,6 +7,7 @@ import argparse
 import logging
 import subprocess
 import sys
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -20,12 +21,12 @@ from systemvm.ssvm.store.allowed_users import AGENT_USER, allow
 from systemvm.ssvm.store.helper_server import serve_inherited_socket
 from systemvm.ssvm.store.mountinfo import find_mount
 from systemvm.ssvm.store.nfs_probe import require_server
+from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.mount_options import option_name, parse_mount_options
-from systemvm.wire.storage import Store
+from systemvm.wire.storage import NFS_VERSIONS, Store
 from systemvm.wire.transfer_failure import TransferFailure
 
 MOUNT_TIMEOUT_S = 120.0  # a first mount loads kernel modules, which takes long without KVM
-VERSIONS = ("3", "4", "4.0", "4.1", "4.2")
 DIRECTORIES = ("template", "snapshots", "volumes")
 
 _log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ OPTIONS = (
 
 
 class MountHelper:
-    """One operation: mount a store where CloudStack mounts it, and make its directories."""
+    """Mounts a store where CloudStack mounts it, and makes its directories; unmounts it."""
 
     def __init__(self, mount_root: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> None:
         self._mount_root = mount_root
@@ -65,7 +66,10 @@ class MountHelper:
         return {
             messages.MOUNT: Operation(
                 messages.MountRequest, self.mount, agent, store_of, False, one_at_a_time
-            )
+            ),
+            messages.UNMOUNT: Operation(
+                messages.MountRequest, self.unmount, agent, store_of, False, one_at_a_time
+            ),
         }
 
     def mount(self, uid: int, request: messages.MountRequest) -> Reply:
@@ -92,6 +96,15 @@ class MountHelper:
             for name in DIRECTORIES:
                 (directory / name).mkdir(mode=0o755, exist_ok=True)
         return Reply(messages.MountResult(mount_id, mounted.options if mounted else ""))
+
+    def unmount(self, uid: int, request: messages.MountRequest) -> Reply:
+        """Unmount a store; one in use disappears now, and is released when its last file is closed."""
+        directory = self._mount_root / messages.mount_id(request.store)
+        if find_mount(self._mountinfo.read_text(), directory) is not None:
+            run_mount(["umount", "-l", "--", str(directory)])
+        with suppress(OSError):  # it is not empty, or another call has just mounted it again
+            directory.rmdir()
+        return Reply(Acknowledgement())
 
 
 def require_store(store: Store) -> None:
@@ -121,11 +134,11 @@ def require_store(store: Store) -> None:
         parse_mount_options(store.mount_options)
     except ValueError as error:
         raise TransferError(TransferFailure.REQUEST_INVALID, str(error)) from None
-    if store.nfs_version not in VERSIONS:
+    if store.nfs_version not in NFS_VERSIONS:
         raise TransferError(
             TransferFailure.REQUEST_INVALID,
             f"unknown NFS version: {store.nfs_version[:8]!r}",
-            f"use one of {', '.join(VERSIONS)}",
+            f"use one of {', '.join(NFS_VERSIONS)}",
         )
 
 
@@ -159,7 +172,7 @@ def _is_read_only(options: str) -> bool:
 
 
 def run_mount(command: list[str]) -> None:
-    """Run mount(8).
+    """Run mount(8) or umount(8).
 
     Raises: TransferError when it fails; its output is logged.
     """

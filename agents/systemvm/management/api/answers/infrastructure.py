@@ -86,20 +86,5 @@ class VlanIpRangeAnswer:
 
 
 @frozen(kw_only=True)
-class ImageStoreAnswer:
-    id: str = required_key("the UUID")
-    name: str = required_key("the name")
-    zoneid: str = required_key("the zone's UUID")
-    zonename: str = required_key("the zone's name")
-    url: str = required_key("nfs://server/path")
-    protocol: str = required_key("nfs")
-    providername: str = required_key("NFS")
-    scope: str = required_key("ZONE")
-    readonly: bool = required_key("whether new templates must not be stored on it")
-    disksizetotal: int | None = optional_key("capacity in bytes, as its SSVM last measured it")
-    disksizeused: int | None = optional_key("bytes in use, as its SSVM last measured it")
-
-
-@frozen(kw_only=True)
 class HypervisorAnswer:
     name: str = required_key("the hypervisor's name")

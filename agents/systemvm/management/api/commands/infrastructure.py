@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""listPods, listClusters, listStoragePools, listPhysicalNetworks, listVlanIpRanges, listImageStores,
-listHypervisors: the parts of a zone, for administrators."""
+"""listPods, listClusters, listStoragePools, listPhysicalNetworks, listVlanIpRanges, listHypervisors: the
+parts of a zone, for administrators."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from twisted.internet.threads import deferToThread
 from systemvm.management.api.answers.infrastructure import (
     ClusterAnswer,
     HypervisorAnswer,
-    ImageStoreAnswer,
     PhysicalNetworkAnswer,
     PodAnswer,
     StoragePoolAnswer,
@@ -93,13 +92,6 @@ class InfrastructureCommands:
                 optional("physicalnetworkid", ParameterType.UUID, "list only those of this physical network"),
                 optional("forvirtualnetwork", ParameterType.BOOLEAN, "true: only public ones; false: others"),
                 optional("vlan", text, "list only those of this VLAN"),
-            ),
-            _listing(
-                "listImageStores", self._stores, "Lists secondary storage.", ImageStoreAnswer, "imagestore",
-                _ID, _NAME, _ZONE,
-                optional("protocol", text, "list only those of this protocol"),
-                optional("provider", text, "list only those of this provider"),
-                optional("readonly", ParameterType.BOOLEAN, "true: only read-only ones; false: only others"),
             ),
             Command(
                 "listHypervisors", self._hypervisors, "Lists the hypervisors of a zone or of all zones.",
@@ -222,29 +214,6 @@ class InfrastructureCommands:
                 )
             )
         return matching(call, answers, "id", "zoneid", "physicalnetworkid", "forvirtualnetwork", "vlan")
-
-    async def _stores(self, call: ApiCall) -> list[ImageStoreAnswer]:
-        rows = {zone.id: zone for zone in await self._database.read(zones.list_zones)}
-        answers = [
-            ImageStoreAnswer(
-                id=store.uuid,
-                name=store.name,
-                zoneid=rows[store.zone_id].uuid,
-                zonename=rows[store.zone_id].name,
-                url=store.url,
-                protocol="nfs",
-                providername="NFS",
-                scope="ZONE",
-                readonly=store.read_only,
-                disksizetotal=store.capacity_bytes,
-                disksizeused=store.used_bytes,
-            )
-            for store in await self._database.read(zones.list_stores)
-            if store.zone_id in rows
-        ]
-        wanted = call.arguments.get("provider", "NFS").lower()
-        found = [answer for answer in answers if answer.providername.lower() == wanted]
-        return matching(call, found, "id", "name", "zoneid", "protocol", "readonly")
 
     async def _hypervisors(self, call: ApiCall) -> list[HypervisorAnswer]:
         rows = {zone.id: zone.uuid for zone in await self._database.read(zones.list_zones)}

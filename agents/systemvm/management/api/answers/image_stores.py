@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`imagestore` objects."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from systemvm.management.api.answers.keys import optional_key, required_key
+
+
+@frozen(kw_only=True)
+class ImageStoreAnswer:
+    id: str = required_key("the UUID")
+    name: str = required_key("the name")
+    zoneid: str = required_key("the zone's UUID")
+    zonename: str = required_key("the zone's name")
+    url: str = required_key("nfs://server/path")
+    protocol: str = required_key("nfs")
+    providername: str = required_key("NFS")
+    scope: str = required_key("ZONE")
+    readonly: bool = required_key("whether nothing is written to it")
+    retiring: bool = required_key(
+        "whether its content moves to other stores; an addition to CloudStack's keys"
+    )
+    disksizetotal: int | None = optional_key("capacity in bytes, as its SSVM last measured it")
+    disksizeused: int | None = optional_key("bytes in use, as its SSVM last measured it")
+    hasannotations: bool = required_key("always false")

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""addImageStore, listImageStores, updateImageStore, deleteImageStore, for administrators."""
+
+from __future__ import annotations
+
+from systemvm.management.api.answers.access import SuccessAnswer
+from systemvm.management.api.answers.image_stores import ImageStoreAnswer
+from systemvm.management.api.command import ApiCall, Command, ResponseShape, paged
+from systemvm.management.api.commands.templates import named_or_only_zone
+from systemvm.management.api.errors import parameter_error
+from systemvm.management.api.parameters import ParameterType, optional, required
+from systemvm.management.api.principal import ADMIN_ONLY
+from systemvm.management.api.zone_parts import matching
+from systemvm.management.image_stores.service import ImageStores, StoreDefinition
+from systemvm.management.state import zones
+from systemvm.management.state.database import Database
+from systemvm.management.state.zones import ImageStore, Zone
+
+STRING, UUID, BOOLEAN = ParameterType.STRING, ParameterType.UUID, ParameterType.BOOLEAN
+NFS = "NFS"
+
+#: Keys of `details`, and the attribute of StoreDefinition that each sets. The first two are CloudStack's.
+DETAILS = {"nfs.version": "nfs_version", "nfsmountopts": "mount_options", "host.path": "host_path"}
+
+_ID = required("id", UUID, "UUID of the store; see listImageStores")
+_ADD = (
+    required("provider", STRING, "NFS", choices=(NFS,)),
+    required("url", STRING, "nfs://ADDRESS/PATH of an export"),
+    optional("name", STRING, "the name; the URL by default"),
+    optional("zoneid", UUID, "UUID of the zone; the only zone by default"),
+    optional("details", ParameterType.MAP, f"settings of the store: {', '.join(DETAILS)}"),
+)
+_LIST = (
+    optional("id", UUID, "list only the one with this id"),
+    optional("name", STRING, "list only the one with this name"),
+    optional("zoneid", UUID, "list only those of this zone"),
+    optional("protocol", STRING, "list only those of this protocol"),
+    optional("provider", STRING, "list only those of this provider"),
+    optional("readonly", BOOLEAN, "true: only read-only ones; false: only others"),
+)
+_UPDATE = (
+    _ID,
+    optional("name", STRING, "the new name"),
+    optional("readonly", BOOLEAN, "true: nothing is written to it; false: it takes content again"),
+)
+#: A mount waits for the NFS server.
+ADD_DEADLINE_S = 240.0
+
+
+class ImageStoreCommands:
+    """Handlers of the four commands."""
+
+    def __init__(self, database: Database, stores: ImageStores) -> None:
+        self._database = database
+        self._stores = stores
+
+    def commands(self) -> tuple[Command, ...]:
+        return (
+            Command(
+                "addImageStore", self._add, "Adds secondary storage to a zone.", ImageStoreAnswer,
+                "imagestore", ResponseShape.OBJECT, _ADD, ADMIN_ONLY, deadline_s=ADD_DEADLINE_S,
+                related=("listImageStores",),
+            ),
+            Command(
+                "listImageStores", paged(self._list), "Lists secondary storage.", ImageStoreAnswer,
+                "imagestore", ResponseShape.LIST, _LIST, ADMIN_ONLY, related=("updateImageStore",),
+            ),
+            Command(
+                "updateImageStore", self._update, "Renames a store, makes it read-only or writable.",
+                ImageStoreAnswer, "imagestore", ResponseShape.OBJECT, _UPDATE, ADMIN_ONLY,
+                deadline_s=ADD_DEADLINE_S, related=("listImageStores",),
+            ),
+            Command(
+                "deleteImageStore", self._delete, "Removes a store that holds no only copy; its files stay.",
+                SuccessAnswer, shape=ResponseShape.BARE, parameters=(_ID,), roles=ADMIN_ONLY,
+                deadline_s=ADD_DEADLINE_S, related=("listImageStores",),
+            ),
+        )  # fmt: skip
+
+    async def _add(self, call: ApiCall) -> ImageStoreAnswer:
+        arguments = call.arguments
+        zone = await self._database.read(named_or_only_zone, arguments.text("zoneid"))
+        url = arguments["url"]
+        details = {}
+        for key, value in arguments.get("details", {}).items():
+            if key not in DETAILS:
+                raise parameter_error(
+                    f"{key[:64]} is not a detail of an image store", f"use {', '.join(DETAILS)}"
+                )
+            details[DETAILS[key]] = value
+        store = await self._stores.add(zone.id, StoreDefinition(arguments.get("name", url), url, **details))
+        return store_answer(store, zone)
+
+    async def _list(self, call: ApiCall) -> list[ImageStoreAnswer]:
+        rows = {zone.id: zone for zone in await self._database.read(zones.list_zones)}
+        answers = [
+            store_answer(store, rows[store.zone_id])
+            for store in await self._database.read(zones.list_stores)
+            if store.zone_id in rows
+        ]
+        wanted = call.arguments.get("provider", NFS).lower()
+        found = [answer for answer in answers if answer.providername.lower() == wanted]
+        return matching(call, found, "id", "name", "zoneid", "protocol", "readonly")
+
+    async def _update(self, call: ApiCall) -> ImageStoreAnswer:
+        arguments = call.arguments
+        found = await self._database.read(zones.store_by_uuid, arguments["id"])
+        store = await self._stores.update(
+            found.id, name=arguments.text("name"), read_only=arguments.get("readonly")
+        )
+        return store_answer(store, await self._database.read(zones.zone_by_id, store.zone_id))
+
+    async def _delete(self, call: ApiCall) -> SuccessAnswer:
+        store = await self._database.read(zones.store_by_uuid, call.arguments["id"])
+        await self._stores.delete(store.id)
+        return SuccessAnswer(success=True)
+
+
+def store_answer(store: ImageStore, zone: Zone) -> ImageStoreAnswer:
+    """Return a store as the API shows it."""
+    return ImageStoreAnswer(
+        id=store.uuid,
+        name=store.name,
+        zoneid=zone.uuid,
+        zonename=zone.name,
+        url=store.url,
+        protocol="nfs",
+        providername=store.provider,
+        scope="ZONE",
+        readonly=store.read_only,
+        retiring=store.retiring is not None,
+        disksizetotal=store.capacity_bytes,
+        disksizeused=store.used_bytes,
+        hasannotations=False,
+    )

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Adds, changes and deletes image stores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from attrs import frozen
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.logger import Logger
+
+from systemvm.management.control.agent_calls import ConnectedAgents
+from systemvm.management.image_stores.capacity import record_usage
+from systemvm.management.state import events, store_contents, zones
+from systemvm.management.state.database import Connection, Database
+from systemvm.management.state.instances import names_of_ssvms_by_zone
+from systemvm.management.state.zones import FROM_FILE, ImageStore
+from systemvm.management.templates.store_choice import StoreSettings
+from systemvm.rpc.core.errors import RpcError
+from systemvm.service.errors import FailureCode, SystemVmError
+from systemvm.wire.mount_options import parse_mount_options
+from systemvm.wire.role import Role
+from systemvm.wire.storage import NFS_VERSIONS, STORAGE_RELEASE, STORAGE_SETUP, Store, StoreStats
+
+MAX_NAME_LENGTH = 255
+#: A mount waits for the NFS server; deadlines in the guest are shorter.
+MOUNT_DEADLINE_S = 190.0
+#: The maximum number of templates that an error names.
+MAX_NAMES = 10
+
+
+class StoreDefinitionError(SystemVmError):
+    """A store that cannot be added, or a change that it cannot get."""
+
+    code = FailureCode.INVALID
+
+
+class StoreInUseError(SystemVmError):
+    """A store that holds the only copy of something, or is to get one; the message is CloudStack's."""
+
+    code = FailureCode.IN_USE
+
+
+class StoreFileSettings(StoreSettings, Protocol):
+    """What a zone's file says of its stores."""
+
+    def file_decides_read_only(self, zone_name: str, store_name: str) -> bool: ...
+
+
+@frozen
+class StoreDefinition:
+    """A store as an administrator describes it.
+
+    Raises: StoreDefinitionError when a value is invalid.
+    """
+
+    name: str
+    url: str
+    nfs_version: str = "4.2"
+    mount_options: str = ""
+    host_path: str | None = None
+
+    def __attrs_post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        try:
+            ip_address(parts.hostname or "")
+            if (
+                parts.scheme != "nfs"
+                or not parts.path.strip("/")
+                or parts.query
+                or parts.username
+                or parts.port
+            ):
+                raise ValueError
+        except ValueError:
+            raise StoreDefinitionError(
+                f"URL of image store {self.name} is not nfs://ADDRESS/PATH: {self.url[:200]}",
+                "name the server by its address, so that storage does not depend on DNS",
+            ) from None
+        if not self.name.strip() or len(self.name) > MAX_NAME_LENGTH:
+            raise StoreDefinitionError(
+                f"name must have 1 to {MAX_NAME_LENGTH} characters: {self.name[:80]!r}"
+            )
+        if self.nfs_version not in NFS_VERSIONS:
+            raise StoreDefinitionError(
+                f"unknown NFS version: {self.nfs_version[:8]!r}", f"use one of {', '.join(NFS_VERSIONS)}"
+            )
+        if self.host_path is not None and not self.host_path.startswith("/"):
+            raise StoreDefinitionError(f"host_path is not an absolute path: {self.host_path[:200]}")
+        try:
+            parse_mount_options(self.mount_options)
+        except ValueError as error:
+            raise StoreDefinitionError(str(error)) from None
+
+
+class ImageStores:
+    """Changes the rows of stores, and has SSVMs mount or release them; `on_change()` follows each change."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        database: Database,
+        agents: ConnectedAgents,
+        settings: StoreFileSettings,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._agents = agents
+        self._settings = settings
+        self._on_change = on_change
+
+    async def add(self, zone_id: int, definition: StoreDefinition) -> ImageStore:
+        """Add a store to a zone. The SSVMs that are Up mount it first; without one it is mounted later.
+
+        Raises: StoreDefinitionError for a store that the cloud has, RpcError when an SSVM cannot mount it.
+        """
+        zone = await self._database.read(zones.zone_by_id, zone_id)
+        threshold = self._settings.secondary_storage(zone.name).notification_threshold
+        store = await self._database.run(_add, zone_id, definition)
+        try:
+            for stats in await self._of_every_ssvm(store, STORAGE_SETUP, store.wire, StoreStats):
+                store = await self._database.run(record_usage, store.id, stats, threshold)
+        except RpcError:
+            await self._database.run(zones.remove_store, store.id)
+            raise
+        await self._database.run(_record, store, "IMAGE.STORE.ADD", "is added")
+        self._on_change()
+        return store
+
+    async def update(
+        self, store_id: int, *, name: str | None = None, read_only: bool | None = None
+    ) -> ImageStore:
+        """Rename a store, make it read-only or writable.
+
+        Raises: StoreDefinitionError when the zone's file decides that.
+        """
+        store = await self._database.read(zones.store_by_id, store_id)
+        zone = await self._database.read(zones.zone_by_id, store.zone_id)
+        if read_only is not None and self._settings.file_decides_read_only(zone.name, store.name):
+            raise StoreDefinitionError(
+                f"read_only of image store {store.name} is set in the file of zone {zone.name}",
+                "change it there, or remove the line and restart the daemon",
+            )
+        changed = await self._database.run(_update, store_id, name, read_only)
+        if changed.read_only != store.read_only:
+            try:
+                await self._of_every_ssvm(changed, STORAGE_SETUP, changed.wire, StoreStats)
+            except RpcError as error:  # mounted as it was: the daemon sends it no changes all the same
+                self._log.info("{store} is not remounted yet: {error}", store=changed.name, error=error)
+            text = "is read-only" if changed.read_only else "is writable"
+            await self._database.run(_record, changed, "UPDATE.IMAGE.STORE.ACCESS.STATE", text)
+        self._on_change()
+        return changed
+
+    async def delete(self, store_id: int) -> None:
+        """Remove a store from the cloud; its files stay.
+
+        Raises: StoreInUseError while it holds the only copy of something, StoreDefinitionError while the
+            zone's file names it.
+        """
+        store = await self._database.run(_delete, store_id)
+        try:
+            await self._of_every_ssvm(store, STORAGE_RELEASE, store.wire, None)
+        except RpcError as error:  # an older agent, or one that still reads a file: its next start forgets it
+            self._log.info("{store} is not released yet: {error}", store=store.name, error=error)
+        self._on_change()
+
+    async def _of_every_ssvm(self, store: ImageStore, method: str, params: Store, result: Any) -> list[Any]:
+        """Call a method of each SSVM of the store's zone that is Up, at the same time.
+
+        Raises: RpcError of the first that fails.
+        """
+        ssvms = (await self._database.read(names_of_ssvms_by_zone)).get(store.zone_id, [])
+        peers = [self._agents.peer(name) for name in ssvms if name in self._agents.up(Role.SSVM)]
+        calls = [
+            Deferred.fromCoroutine(
+                _call(peer.call(method, params, result=result, deadline_s=MOUNT_DEADLINE_S))
+            )
+            for peer in peers
+            if peer is not None
+        ]
+        outcomes = await gatherResults(calls)
+        for outcome in outcomes:
+            if isinstance(outcome, RpcError):
+                raise outcome
+        return list(outcomes)
+
+
+async def _call(call: Any) -> Any:
+    """Return the result of a call, or its RpcError."""
+    try:
+        return await call
+    except RpcError as error:
+        return error
+
+
+def _add(connection: Connection, zone_id: int, definition: StoreDefinition) -> ImageStore:
+    for other in zones.list_stores(connection):
+        if other.url.rstrip("/") == definition.url.rstrip("/"):
+            raise StoreDefinitionError(f"There is already an image store with this URL: {other.name}")
+        if other.zone_id == zone_id and other.name == definition.name:
+            raise StoreDefinitionError(f"There is already an image store with this name: {other.name}")
+    return zones.add_store(
+        connection,
+        name=definition.name,
+        zone_id=zone_id,
+        url=definition.url.rstrip("/"),
+        host_path=definition.host_path,
+        nfs_version=definition.nfs_version,
+        mount_options=definition.mount_options,
+    )
+
+
+def _update(connection: Connection, store_id: int, name: str | None, read_only: bool | None) -> ImageStore:
+    store = zones.store_by_id(connection, store_id)
+    changes: dict[str, Any] = {}
+    if name is not None and name != store.name:
+        if store.origin == FROM_FILE:
+            raise StoreDefinitionError(
+                f"name of image store {store.name} is that of the zone's file", "rename it there"
+            )
+        if any(other.name == name for other in zones.list_stores(connection, store.zone_id)):
+            raise StoreDefinitionError(f"There is already an image store with this name: {name}")
+        changes["name"] = StoreDefinition(name, store.url).name
+    if read_only is not None:
+        changes["read_only"] = read_only
+    return zones.update_store(connection, store_id, **changes) if changes else store
+
+
+def _delete(connection: Connection, store_id: int) -> ImageStore:
+    store = zones.store_by_id(connection, store_id)
+    if store.origin == FROM_FILE:
+        raise StoreDefinitionError(
+            f"image store {store.name} is named in the zone's file",
+            "remove it from image_stores there and restart the daemon, then delete it",
+        )
+    retire = f'run "systemvm store retire {store.name}", which moves them to other stores'
+    if only := store_contents.only_copies(connection, store_id):
+        raise StoreInUseError(
+            f"Cannot delete image store with active templates/snapshots backup! It has the only copy of "
+            f"{_names(only)}",
+            retire,
+        )
+    if pending := store_contents.unfinished(connection, store_id):
+        raise StoreInUseError(f"image store {store.name} still gets {_names(pending)}", retire)
+    store_contents.forget_copies(connection, store_id)
+    zones.remove_store(connection, store_id)
+    _record(connection, store, "IMAGE.STORE.DELETE", "is deleted")
+    return store
+
+
+def _names(contents: list[store_contents.Content]) -> str:
+    names = [template.name for _, template in contents[:MAX_NAMES]]
+    return ", ".join(names) + (", …" if len(contents) > MAX_NAMES else "")
+
+
+def _record(connection: Connection, store: ImageStore, kind: str, text: str) -> None:
+    events.record(
+        connection,
+        kind,
+        f"Image store {store.name} {text}",
+        resource_type="ImageStore",
+        resource_uuid=store.uuid,
+        zone_id=store.zone_id,
+    )

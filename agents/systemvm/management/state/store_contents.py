@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is on an image store, and where else it is."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from systemvm.management.state import schema, templates
+from systemvm.management.state.columns import now
+from systemvm.management.state.templates import StoreRef, Template
+from systemvm.wire.storage import DownloadState
+
+_r, _t, _s = schema.template_store_refs.c, schema.templates.c, schema.image_stores.c
+_WANTED = (_r.removed.is_(None), _r.delete_requested.is_(None))
+_UNFINISHED = (DownloadState.NOT_DOWNLOADED, DownloadState.DOWNLOAD_IN_PROGRESS)
+
+#: A copy and its template.
+Content = tuple[StoreRef, Template]
+
+
+def contents(connection: sa.Connection, store_id: int) -> list[Content]:
+    """Return the wanted copies on a store, finished or not."""
+    return _select(connection, _r.store_id == store_id, *_WANTED)
+
+
+def unfinished(connection: sa.Connection, store_id: int) -> list[Content]:
+    """Return the copies that are still to be written to a store."""
+    return _select(connection, _r.store_id == store_id, _r.state.in_(_UNFINISHED), *_WANTED)
+
+
+def only_copies(connection: sa.Connection, store_id: int) -> list[Content]:
+    """Return the Ready copies on a store whose template is Ready on no other store of the same zone."""
+    other, place = schema.template_store_refs.alias(), schema.image_stores.alias()
+    zone_id = sa.select(_s.zone_id).where(_s.id == store_id).scalar_subquery()
+    elsewhere = sa.exists().where(
+        other.c.template_id == _r.template_id,
+        other.c.store_id != store_id,
+        other.c.store_id == place.c.id,
+        place.c.zone_id == zone_id,
+        place.c.removed.is_(None),
+        other.c.state == DownloadState.DOWNLOADED,
+        other.c.removed.is_(None),
+        other.c.delete_requested.is_(None),
+    )
+    ready = _r.state == DownloadState.DOWNLOADED
+    return _select(connection, _r.store_id == store_id, ready, *_WANTED, ~elsewhere)
+
+
+def forget_copies(connection: sa.Connection, store_id: int) -> None:
+    """Mark every copy on a store as removed; the files stay where they are."""
+    templates.store_refs.update_where(
+        connection, _r.store_id == store_id, _r.removed.is_(None), removed=now()
+    )
+
+
+def _select(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list[Content]:
+    query = (
+        sa.select(*templates.store_refs.labelled("ref"), *templates.rows.labelled("template"))
+        .select_from(schema.template_store_refs.join(schema.templates, _t.id == _r.template_id))
+        .where(*where)
+        .order_by(_r.id)
+    )
+    return [
+        (templates.store_refs.from_labelled(row, "ref"), templates.rows.from_labelled(row, "template"))
+        for row in connection.execute(query).mappings()
+    ]
