@@ -12,6 +12,7 @@ from playwright.sync_api import Page
 
 from booted_cloud import wait_for
 from systemvm.management.first_start import FirstLogin
+from systemvm.service.slowness import scaled_s
 
 CHROMIUM: dict[str, Any] = {
     "executable_path": "/usr/bin/chromium",
@@ -25,6 +26,11 @@ CHROMIUM: dict[str, Any] = {
         "--disable-sync",
     ],
 }
+
+
+def scaled_ms(timeout_s: float) -> float:
+    """Return a timeout for Playwright in milliseconds, scaled to the present speed of this machine."""
+    return 1000.0 * scaled_s(timeout_s)
 
 
 def screen(page: Page) -> np.ndarray:
@@ -47,7 +53,7 @@ def lit(pixels: np.ndarray) -> int:
 
 def wait_screen(page: Page) -> None:
     """Wait until the page shows Connected and the guest's screen shows text."""
-    page.wait_for_selector("body[data-state=connected]", timeout=60_000)
+    page.wait_for_selector("body[data-state=connected]", timeout=scaled_ms(60.0))
     wait_for("text on the guest's screen", lambda: lit(screen(page)) > 300, 120)
 
 

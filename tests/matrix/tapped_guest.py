@@ -94,10 +94,10 @@ class TappedGuest(LoneGuest):
         return arguments
 
     def inside(self, *command: str, timeout_s: float = 90) -> subprocess.CompletedProcess[str]:
-        """Run a program of the host in the namespace of the guest's networks."""
+        """Run a program of the host in the guest's network namespace; `timeout_s` is scaled."""
         return subprocess.run(
             ["ip", "netns", "exec", self.namespace, *command],
-            capture_output=True, text=True, timeout=timeout_s, check=False,
+            capture_output=True, text=True, timeout=scaled_s(timeout_s), check=False,
         )  # fmt: skip
 
     def ssh(self, *command: str, timeout_s: float = 90) -> subprocess.CompletedProcess[str]:

@@ -22,10 +22,11 @@ from matrix.tapped_guest import GUEST6, MACS, PASSWORD, TappedGuest
 from systemvm.management.asyncio_bridge import in_twisted
 from systemvm.management.hypervisors.guest_agent import GuestAgent
 from systemvm.management.hypervisors.guest_agent_session import GuestAgentError
+from systemvm.service.slowness import scaled_s
 from systemvm.wire import boot_arguments
 from systemvm.wire.role import Role
 
-pytestmark = [pytest.mark.image, pytest.mark.netns, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.image, pytest.mark.netns, pytest.mark.timeout(3600)]
 
 T = TypeVar("T")
 
@@ -159,7 +160,7 @@ def test_cloudstacks_delivery_and_its_host_steps_work(tmp_path: Path) -> None:
     identity = {"privatekey": key, "certificate": certificate, "cacertificate": b"".join(authority)}
     keys = " ".join(f"{name}={in_cloudstack_encoding(pem)}" for name, pem in identity.items())
     with guest.running():
-        CloudStackHostDouble(guest.agent_socket, 400).deliver(f" {guest.boot_arguments()} {keys}")
+        CloudStackHostDouble(guest.agent_socket, scaled_s(400.0)).deliver(f" {guest.boot_arguments()} {keys}")
         assert "REASON=awaiting_boot_arguments" in guest.serial_log.read_text(errors="replace")
         guest.wait_for(f"signed {guest.name}")
         # the clock was months behind: TLS works only after the time server has answered

@@ -13,6 +13,7 @@ import pytest
 from booted_cloud import BootedCloud, wait_for
 from explaining import SSVM
 from other_code import LINK, agent_version, change_version, identity, other_code
+from systemvm.service.slowness import scaled_s
 
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900)]
 
@@ -60,11 +61,10 @@ def test_a_patch_whose_helper_is_killed_leaves_the_old_agent(cloud: BootedCloud,
             "the trial",
             # polled seldom, and a failed login is not an error: a guest that compiles has little time for ssh
             lambda: "/opt/systemvm" in cloud.cli("ssh", name, "cat /proc/self/mountinfo", check=False).stdout,
-            timeout_s=240,
             every_s=3,
         )
         cloud.ssh(name, KILL_THE_HELPER)
-        _, errors = patching.communicate(timeout=400)
+        _, errors = patching.communicate(timeout=scaled_s(400.0))
     finally:
         patching.kill()
     assert patching.returncode == 1

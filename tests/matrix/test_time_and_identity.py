@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.image, pytest.mark.netns, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.image, pytest.mark.netns, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
     done = subprocess.run(
         # a separate loopback interface, where port 8250 is free
         ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "x", sys.executable, script, work],
-        capture_output=True, text=True, timeout=1140, check=False,
+        capture_output=True, text=True, timeout=3540, check=False,
     )  # fmt: skip
     sys.stderr.write(done.stderr)
     assert done.returncode == 0, done.stdout + done.stderr[-8000:]

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
 from booted_cloud import BootedCloud
-from console_page import CHROMIUM, log_in, wait_colour, wait_screen
+from console_page import CHROMIUM, log_in, scaled_ms, wait_colour, wait_screen
 
 pytestmark = pytest.mark.cloud
 
@@ -75,7 +75,7 @@ def test_the_page_updates_without_a_reload(cloud: BootedCloud, context: BrowserC
     page.fill("#register [name=url]", f"{cloud.plan.source_url}/tiny.qcow2")
     page.click("#register button.primary")
     row = page.locator("#templates .row", has_text="by hand")
-    expect(row.locator(".state")).to_have_text("Ready", timeout=120_000)
+    expect(row.locator(".state")).to_have_text("Ready", timeout=scaled_ms(120.0))
     assert "Download Complete" in row.inner_text()
 
 
@@ -92,7 +92,7 @@ def test_a_second_use_of_a_token_is_refused_with_a_message(
     other_browser = browser.new_context(ignore_https_errors=True)
     second = other_browser.new_page()
     second.goto(url)
-    expect(second.locator("body")).to_contain_text("already", timeout=30_000)
+    expect(second.locator("body")).to_contain_text("already", timeout=scaled_ms(30.0))
     assert second.locator("#screen canvas").count() == 0
     other_browser.close()
 
@@ -146,7 +146,9 @@ def test_a_stopped_machine_has_no_console(
     page.goto(console_url(cloud, machine))
     wait_screen(page)
     cloud.cli("vm", "stop", "screen", "--forced")
-    expect(page.locator("body")).to_contain_text(re.compile("closed its screen|not running"), timeout=30_000)
+    expect(page.locator("body")).to_contain_text(
+        re.compile("closed its screen|not running"), timeout=scaled_ms(30.0)
+    )
     endpoint = cloud.api.createConsoleEndpoint(virtualmachineid=machine["id"])["consoleendpoint"]
     assert endpoint["success"] is False
     assert "must be running" in endpoint["details"]

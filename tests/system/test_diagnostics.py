@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from booted_cloud import BootedCloud
+from systemvm.service.slowness import scaled_s
 
 pytestmark = pytest.mark.cloud
 
@@ -28,7 +29,7 @@ def run(cloud: BootedCloud, kind: str, type: str, address: str, params: str = ""
 def collect(cloud: BootedCloud, kind: str, files: str = "") -> dict[str, str]:
     request = {"targetid": cloud.system_vm(kind)["id"]} | ({"files": files} if files else {})
     url = cloud.job(cloud.api.getDiagnosticsData(**request)["jobid"])["diagnostics"]["url"]
-    with urllib.request.urlopen(url, timeout=60) as response:
+    with urllib.request.urlopen(url, timeout=scaled_s(60.0)) as response:
         assert response.status == 200
         data = response.read()
     with zipfile.ZipFile(io.BytesIO(data)) as zipped:

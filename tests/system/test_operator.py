@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from booted_cloud import BootedCloud
+from systemvm.service.slowness import scaled_s
 
 pytestmark = pytest.mark.cloud
 
@@ -40,14 +41,19 @@ def test_another_host_key_is_refused_and_a_reused_address_does_not_warn(cloud: B
 
     original = known_hosts.read_text()
     known_hosts.write_text(f"[{address}]:3922 {key}{original}")
-    good = subprocess.run([*line, "hostname"], capture_output=True, text=True, timeout=60, check=False)
+    good = run_hostname(line)
     assert (good.stdout.strip(), good.stderr, good.returncode) == (ssvm, "", 0)
 
     known_hosts.write_text(f"{ssvm} {key}")
-    refused = subprocess.run([*line, "hostname"], capture_output=True, text=True, timeout=60, check=False)
+    refused = run_hostname(line)
     assert refused.returncode == 255
     assert "Host key verification failed" in refused.stderr
     assert cloud.ssh(ssvm, "hostname").strip() == ssvm  # each call gets the host key from the daemon again
+
+
+def run_hostname(ssh: list[str]) -> subprocess.CompletedProcess[str]:
+    command = [*ssh, "hostname"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=scaled_s(60.0), check=False)
 
 
 def test_files_are_copied_in_both_directions(cloud: BootedCloud, tmp_path: Path) -> None:
@@ -75,7 +81,7 @@ def test_logs_prints_the_journal_and_serial_the_console(cloud: BootedCloud) -> N
         assert "canary of level warning" in first
     finally:
         following.terminate()
-        following.wait(timeout=20)
+        following.wait(timeout=scaled_s(20.0))
     assert cloud.cli("serial", name).stdout.strip()
 
 
@@ -106,7 +112,7 @@ def test_curl_calls_the_daemon_on_its_unix_socket(cloud: BootedCloud) -> None:
     done = subprocess.run(
         ["curl", "-sS", "--unix-socket", cloud.lab.root / "run/systemvm/managementd.sock", "http://localhost/rpc",
          "-d", '{"jsonrpc":"2.0","id":1,"method":"listSystemVms","params":{}}'],
-        capture_output=True, text=True, timeout=30, check=True,
+        capture_output=True, text=True, timeout=scaled_s(30.0), check=True,
     )  # fmt: skip
     assert {vm["systemvmtype"] for vm in json.loads(done.stdout)["result"]["systemvm"]} == set(KINDS)
 

@@ -21,7 +21,7 @@ import yaml
 from playwright.sync_api import BrowserContext, Error, expect, sync_playwright
 
 from booted_cloud import BootedCloud, wait_for
-from console_page import CHROMIUM, log_in, wait_screen
+from console_page import CHROMIUM, log_in, scaled_ms, wait_screen
 
 pytestmark = pytest.mark.cloud
 
@@ -180,7 +180,7 @@ def test_a_path_behind_an_nginx_with_tls_works(
             assert address == f"{origin}/screens/console"
             refused = context.new_page()
             refused.goto(f"{origin}/screens/console?cmd=auth&token=none")
-            expect(refused.locator("body")).to_contain_text("not", timeout=30_000)
+            expect(refused.locator("body")).to_contain_text("not", timeout=scaled_ms(30.0))
             # neither answers outside of its path
             nothing = refused.goto(f"{origin}/screens")
             assert nothing is not None
@@ -230,7 +230,7 @@ http {{
 """)
     server = subprocess.Popen(["nginx", "-c", folder / "nginx.conf"])
     try:
-        wait_for("nginx", _accepts(port), 30)
+        wait_for("nginx", _accepts(port))
         yield
     finally:
         server.terminate()

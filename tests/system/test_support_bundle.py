@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from booted_cloud import BootedCloud
+from systemvm.service.slowness import scaled_s
 
 pytestmark = pytest.mark.cloud
 
@@ -51,7 +52,7 @@ def test_a_bundle_is_made_without_a_daemon(tmp_path: Path, cloud: BootedCloud) -
     program = cloud.command_line[0]
     done = subprocess.run(
         [program, "--root", tmp_path / "nowhere", "support-bundle", "-o", path],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=scaled_s(120.0), check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     files = unpack(path)

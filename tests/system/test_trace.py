@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from booted_cloud import BootedCloud
-from console_page import CHROMIUM, log_in, wait_screen
+from console_page import CHROMIUM, log_in, scaled_ms, wait_screen
 
 pytestmark = pytest.mark.cloud
 
@@ -57,7 +57,7 @@ def test_a_trace_of_a_console_is_shown_on_the_page(cloud: BootedCloud) -> None:
         wait_screen(console)
         other_browser_page = browser.new_context(ignore_https_errors=True).new_page()
         other_browser_page.goto(url)
-        expect(other_browser_page.locator("body")).to_contain_text("already", timeout=30_000)
+        expect(other_browser_page.locator("body")).to_contain_text("already", timeout=scaled_ms(30.0))
         page = context.new_page()
         log_in(page, cloud.plan.page_url, cloud.lab.login)
         page.locator("#templates .row", has_text="traced-screen").get_by_role("button", name="Steps").click()
