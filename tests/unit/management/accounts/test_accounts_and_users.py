@@ -118,10 +118,10 @@ async def test_users_see_only_their_own_account(cloud: SmallCloud) -> None:
         rows = (await cloud.call("listAccounts", cloud.user, listall=listall))["account"]
         assert {row["name"] for row in rows} == {"users"}
     assert await cloud.call("listUsers", cloud.user, account="ada") == {}
-    everybody = (await cloud.call("listUsers", listall="true"))["user"]
-    assert "ada" in {row["username"] for row in everybody}
-    assert "system" not in {row["username"] for row in everybody}
-    assert not any("password" in key or "secret" in key for row in everybody for key in row)
+    users = (await cloud.call("listUsers", listall="true"))["user"]
+    assert "ada" in {row["username"] for row in users}
+    assert "system" not in {row["username"] for row in users}
+    assert not any("password" in key or "secret" in key for row in users for key in row)
 
 
 @pytest_twisted.ensureDeferred

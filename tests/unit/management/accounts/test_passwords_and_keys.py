@@ -29,7 +29,7 @@ async def test_own_new_password_needs_the_current_one(cloud: SmallCloud) -> None
 
 
 @pytest_twisted.ensureDeferred
-async def test_administrator_needs_the_current_password_for_the_own_one_only(cloud: SmallCloud) -> None:
+async def test_administrator_needs_the_current_password_only_for_the_own_one(cloud: SmallCloud) -> None:
     await cloud.call("updateUser", id=cloud.user.user.uuid, password="reset")
     assert await log_in(cloud, "ulla", "reset")
     in_session = evolve(cloud.admin, login_uuid="login-1")

@@ -58,7 +58,7 @@ async def host_id(cloud: SmallCloud, name: str) -> str:
 
 
 async def ended(cloud: SmallCloud, started: dict[str, Any]) -> Job:
-    """Return the job when it has ended; the clock advances meanwhile."""
+    """Advance the clock until the job ends."""
     waiting = cloud.jobs.wait(started["jobid"])
     for _ in range(400):
         cloud.clock.advance(0.25)

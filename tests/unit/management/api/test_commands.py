@@ -128,7 +128,7 @@ async def test_pages_keep_the_count_of_all(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_zones_offerings_and_capabilities(cloud: SmallCloud) -> None:
+async def test_zones_offerings_and_capabilities_are_listed(cloud: SmallCloud) -> None:
     [zone] = (await cloud.call("listZones"))["zone"]
     assert (zone["name"], zone["dns1"], zone["internaldns1"]) == ("zone1", "203.0.113.10", "10.11.0.2")
     assert await cloud.call("listZones", name="other") == {}
@@ -197,7 +197,7 @@ async def test_operations_on_system_vms_are_jobs(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_destroyed_system_vm_is_its_jobs_result(cloud: SmallCloud) -> None:
+async def test_result_of_a_destroy_job_is_the_system_vm(cloud: SmallCloud) -> None:
     job = await cloud.job("destroySystemVm", id=cloud.ssvm.uuid)
     assert job.result["systemvm"]["state"] == "Expunging"
     assert [vm["name"] for vm in (await cloud.call("listSystemVms"))["systemvm"]] == ["v-2-VM"]

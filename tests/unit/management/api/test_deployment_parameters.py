@@ -80,7 +80,7 @@ async def test_unsupported_parameters_of_a_deployment_are_rejected_by_name(
 
 
 @pytest_twisted.ensureDeferred
-async def test_guest_network_can_be_named(cloud: SmallCloud) -> None:
+async def test_guest_network_can_be_given_by_id(cloud: SmallCloud) -> None:
     network = guest_network_of(cloud.zone).id
     await cloud.job("deployVirtualMachine", **await deployment_parameters(cloud), networkids=network)
     assert (await cloud.call("listVirtualMachines", networkid=network))["count"] == 1

@@ -186,7 +186,7 @@ async def test_signed_call_needs_no_origin(browser: Browser) -> None:
     assert (await browser.post(**signed(command="listZones"))).status == 200
 
 
-# --- errors and forms
+# --- errors and formats
 
 
 @pytest_twisted.ensureDeferred
@@ -289,7 +289,7 @@ async def test_unexpected_error_is_530_and_its_text_is_only_logged(
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_secret_reaches_the_log(browser: Browser, cloud: SmallCloud) -> None:
+async def test_secrets_are_not_logged(browser: Browser, cloud: SmallCloud) -> None:
     events: list[dict[str, Any]] = []
     globalLogPublisher.addObserver(cast(ILogObserver, events.append))
     try:

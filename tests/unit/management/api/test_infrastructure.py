@@ -19,7 +19,7 @@ async def only(cloud: SmallCloud, command: str, kind: str, **parameters: Any) ->
 
 
 @pytest_twisted.ensureDeferred
-async def test_pod_cluster_and_pool_name_one_another_and_their_zone(cloud: SmallCloud) -> None:
+async def test_pod_cluster_and_pool_refer_to_one_another_and_their_zone(cloud: SmallCloud) -> None:
     pod = await only(cloud, "listPods", "pod")
     cluster = await only(cloud, "listClusters", "cluster", podid=pod["id"])
     pool = await only(cloud, "listStoragePools", "storagepool", clusterid=cluster["id"])
@@ -77,7 +77,7 @@ async def test_another_zones_id_finds_nothing(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_image_stores_and_hypervisors(cloud: SmallCloud) -> None:
+async def test_image_stores_and_hypervisors_are_listed(cloud: SmallCloud) -> None:
     store = await only(cloud, "listImageStores", "imagestore", provider="nfs")
     assert (store["id"], store["url"], store["readonly"]) == (cloud.store.uuid, cloud.store.url, False)
     assert (await cloud.call("listImageStores", readonly=True)).get("imagestore", []) == []

@@ -37,7 +37,7 @@ class Api:
 
 
 async def finish(cloud: SmallCloud, awaitable: Coroutine[Any, Any, Any]) -> Any:
-    """Return the result of what might wait for the cloud's clock, which advances meanwhile."""
+    """Advance the cloud's clock until `awaitable` has its result."""
     result: Deferred[Any] = Deferred.fromCoroutine(awaitable)
     while not result.called:
         cloud.clock.advance(0.5)
@@ -148,7 +148,7 @@ def limit() -> tuple[LoginLimit, Clock]:
     return LoginLimit(clock.seconds), clock
 
 
-def test_success_takes_back_only_its_own_attempt() -> None:
+def test_successful_login_removes_only_its_own_attempt() -> None:
     limited, _ = limit()
     for account in ("victim",) * 4 + ("own",):
         limited.admit(Attempt("a", account))
@@ -209,7 +209,7 @@ def start(gate: HashLimiter, source: str, name: str, *, trusted: bool = False) -
     return Deferred.fromCoroutine(gate.run(source, trusted, str, name))
 
 
-def test_few_passwords_are_hashed_at_once_in_a_fair_order() -> None:
+def test_concurrent_hashes_are_bounded_and_fair_among_sources() -> None:
     threads = FakeThreads()
     gate = HashLimiter(threads)
     for number in range(6):

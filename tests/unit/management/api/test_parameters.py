@@ -137,7 +137,7 @@ def test_unsupported_value_is_rejected_by_name() -> None:
         read_arguments(declared, {"isrouting": "true"})
 
 
-def test_literal_is_accepted_whatever_the_type() -> None:
+def test_literal_is_accepted_for_any_type() -> None:
     assert read(ParameterType.UUID, "-1", literals=("-1",)) == "-1"
     with pytest.raises(ApiError, match="a UUID"):
         read(ParameterType.UUID, "-2", literals=("-1",))
@@ -166,7 +166,7 @@ def test_choice_gets_the_declared_spelling() -> None:
         ({"page": 0, "pagesize": 10}, slice(0, 10)),
     ],
 )
-def test_pages(values: dict[str, int], window: slice) -> None:
+def test_page_window_follows_page_and_pagesize(values: dict[str, int], window: slice) -> None:
     assert page_window(Arguments(values)) == window
 
 

@@ -30,7 +30,7 @@ def change_session(cloud: SmallCloud, **changes: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_session_is_found_by_both_secrets_only(cloud: SmallCloud) -> None:
+async def test_session_is_found_only_by_both_secrets(cloud: SmallCloud) -> None:
     store = Sessions(cloud.database)
     opened = await open_session(store, cloud.user)
     found = await store.find(opened.cookie, opened.session_key)

@@ -286,7 +286,7 @@ async def test_load_is_stored_with_the_cpvm(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_token_and_no_password_reaches_the_log(cloud: SmallCloud, vm: Instance) -> None:
+async def test_tokens_and_passwords_are_not_logged(cloud: SmallCloud, vm: Instance) -> None:
     events: list[dict[str, Any]] = []
     globalLogPublisher.addObserver(cast(ILogObserver, events.append))
     try:

@@ -224,9 +224,7 @@ async def test_unopened_links_do_not_fill_a_cpvm(cloud: SmallCloud, vm: Instance
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_new_link_replaces_the_one_of_the_same_user_and_vm_only(
-    cloud: SmallCloud, vm: Instance
-) -> None:
+async def test_new_link_replaces_only_that_of_the_same_user_and_vm(cloud: SmallCloud, vm: Instance) -> None:
     other = add_vm(cloud, cloud.user)
     await endpoint(cloud, vm.uuid, cloud.admin)
     await endpoint(cloud, other.uuid, cloud.user)

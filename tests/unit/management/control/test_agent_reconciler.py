@@ -133,7 +133,7 @@ async def test_template_that_becomes_ready_during_a_listing_is_not_lost(
 
 
 @pytest_twisted.ensureDeferred
-async def test_lost_ends_are_applied_and_unexpected_jobs_aborted(cloud: SmallCloud, ssvm: Ssvm) -> None:
+async def test_lost_results_are_applied_and_unexpected_jobs_aborted(cloud: SmallCloud, ssvm: Ssvm) -> None:
     ssvm.has()
     _, ref = cloud.add_template(state=DownloadState.DOWNLOAD_IN_PROGRESS)
     cloud.database.run_now(templates.update_store_ref, ref.id, agent_name=cloud.ssvm.instance_name)

@@ -33,7 +33,7 @@ def source(root: Path, forwarding: bytes | None) -> BridgePortSource:
     return BridgePortSource({"cloud0"}, root)
 
 
-def test_source_is_the_port_whatever_address_and_mac_a_guest_uses(tmp_path: Path) -> None:
+def test_source_is_the_port_for_any_address_and_mac_of_a_guest(tmp_path: Path) -> None:
     table = entry("0e:00:00:00:00:77", 2) + entry(MAC, 300)
     assert source(tmp_path, table)("169.254.1.5") == "cloud0 port 300"
 

@@ -201,7 +201,7 @@ async def test_invalid_answer_is_an_error(answer: object) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_addresses_and_clock() -> None:
+async def test_addresses_and_clock_are_read_and_the_clock_is_set() -> None:
     nics = [
         {
             "name": "eth0",
@@ -275,10 +275,10 @@ async def test_failed_session_gets_a_new_held_connection() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_holding_a_missing_channel_is_not_an_error() -> None:
-    async def nobody() -> Streams:
+    async def missing_channel() -> Streams:
         raise FileNotFoundError
 
-    agent = GuestAgent("s-1-VM", nobody)
+    agent = GuestAgent("s-1-VM", missing_channel)
     await in_asyncio(agent.hold())
     with pytest.raises(GuestAgentSilentError):
         await agent.ping()

@@ -86,13 +86,13 @@ def test_a_system_vms_reboot_is_an_exit_and_it_has_a_guest_agent(spec: DomainSpe
     assert "guest_agent" not in " ".join(user)
 
 
-def test_emulation_has_a_small_cache_and_virtualization_is_named(spec: DomainSpec) -> None:
+def test_accelerator_is_named_and_emulation_has_a_small_cache(spec: DomainSpec) -> None:
     assert after(command_line(spec), "-accel") == ["tcg,tb-size=128"]
     kvm = qemu_arguments.command_line(spec, "q", Accelerator.KVM, CHANNELS)
     assert after(kvm, "-accel") == ["kvm"]
 
 
-def test_credentials_go_by_file(spec: DomainSpec) -> None:
+def test_credentials_are_passed_by_file(spec: DomainSpec) -> None:
     files = [Path("/run/a,b.smbios0"), Path("/run/c.smbios1")]
     arguments = command_line(spec, evolve(CHANNELS, smbios_files=files))
     assert after(arguments, "-smbios") == ["type=11,path=/run/a,,b.smbios0,path=/run/c.smbios1"]

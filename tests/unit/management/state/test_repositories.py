@@ -53,7 +53,7 @@ def test_names_of_all_vms_come_from_one_sequence_and_are_not_reused(database: Da
     assert database.run_now(work) == ["s-1-VM", "v-2-VM", "i-1-3-VM", "s-4-VM"]
 
 
-def test_a_vm_is_found_by_name_whatever_its_case_until_it_is_removed(database: Database) -> None:
+def test_vm_is_found_by_name_in_any_case_until_it_is_removed(database: Database) -> None:
     vm = database.run_now(make_vm, SSVM)
     assert database.run_now(instances.by_instance_name, "S-1-vm").id == vm.id
     database.run_now(instances.remove, vm.id, InstanceState.EXPUNGING)
@@ -159,7 +159,7 @@ def test_configured_rows_are_updated_and_not_duplicated(database: Database) -> N
     assert len(database.run_now(zones.list_zones)) == 1
 
 
-def test_a_renamed_host_keeps_its_row_and_so_its_machines(database: Database) -> None:
+def test_renamed_host_keeps_its_row_and_machines(database: Database) -> None:
     values: dict[str, Any] = {"zone_id": 1, "arch": "amd64", "address": "10.11.0.1", "version": "0"}
     before = database.run_now(zones.put_host, "old-name", **values)
     after = database.run_now(zones.put_host, "new-name", **values)

@@ -46,7 +46,7 @@ fakes = _fakes()
 
 
 @define
-class World:
+class Host:
     clock: Clock
     database: Database
     hypervisor: object
@@ -60,12 +60,12 @@ class World:
     configuration: Configuration
     host_id: int
 
-    def restarted(self) -> World:
+    def restarted(self) -> Host:
         """Return the host after a restart of the daemon, which keeps rows and machines."""
         return build(self.configuration, self.database, self.hypervisor, self.primary, self.images)
 
 
-def build(configuration: Configuration, database: Database, hypervisor, primary, images) -> World:  # type: ignore[no-untyped-def]
+def build(configuration: Configuration, database: Database, hypervisor, primary, images) -> Host:  # type: ignore[no-untyped-def]
     clock = Clock()
     host = database.run_now(write_inventory, configuration)
     authority = ControlAuthority.open(configuration.layout.pki)
@@ -98,7 +98,7 @@ def build(configuration: Configuration, database: Database, hypervisor, primary,
         clock, database, configuration, lifecycle, hypervisor, directory, host_id=host.id
     )
     reconciler.subscribe()
-    return World(
+    return Host(
         clock,
         database,
         hypervisor,
@@ -115,7 +115,7 @@ def build(configuration: Configuration, database: Database, hypervisor, primary,
 
 
 @pytest.fixture
-def world(tmp_path: Path, zone: ZoneConfig) -> Iterator[World]:
+def host(tmp_path: Path, zone: ZoneConfig) -> Iterator[Host]:
     layout = Layout(tmp_path)
     layout.make()
     database = Database.open(layout.database)

@@ -24,9 +24,9 @@ from systemvm.wire import boot_arguments
 
 
 @pytest_twisted.ensureDeferred
-async def test_ssvm_gets_all_arguments_of_reference_1_3(world: Any) -> None:
-    await world.reconciler.scan()
-    spec = world.hypervisor.specs["s-1-VM"]
+async def test_ssvm_gets_all_arguments_of_reference_1_3(host: Any) -> None:
+    await host.reconciler.scan()
+    spec = host.hypervisor.specs["s-1-VM"]
     text = spec.credentials[boot_arguments.CMDLINE_CREDENTIAL].decode()
     arguments = boot_arguments.parse(text)
     assert text.startswith(
@@ -63,9 +63,9 @@ async def test_ssvm_gets_all_arguments_of_reference_1_3(world: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_cpvm_gets_all_arguments_of_reference_1_4(world: Any) -> None:
-    await world.reconciler.scan()
-    spec = world.hypervisor.specs["v-2-VM"]
+async def test_cpvm_gets_all_arguments_of_reference_1_4(host: Any) -> None:
+    await host.reconciler.scan()
+    spec = host.hypervisor.specs["v-2-VM"]
     arguments = boot_arguments.parse(spec.credentials[boot_arguments.CMDLINE_CREDENTIAL].decode())
     expected = {
         "type": "consoleproxy",
@@ -82,10 +82,10 @@ async def test_cpvm_gets_all_arguments_of_reference_1_4(world: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_rows_match_the_boot_arguments(world: Any) -> None:
-    await world.reconciler.scan()
-    vm = await world.database.read(instances.by_instance_name, "s-1-VM")
-    nics = await world.database.read(instances.nics_of, vm.id)
+async def test_rows_match_the_boot_arguments(host: Any) -> None:
+    await host.reconciler.scan()
+    vm = await host.database.read(instances.by_instance_name, "s-1-VM")
+    nics = await host.database.read(instances.nics_of, vm.id)
     assert [(nic.device, nic.traffic_type, nic.bridge) for nic in nics] == [
         (0, "control", "cloud0"),
         (1, "management", "cloudbr1"),
@@ -97,11 +97,11 @@ async def test_rows_match_the_boot_arguments(world: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_guest_parses_its_network(world: Any) -> None:
+async def test_guest_parses_its_network(host: Any) -> None:
     from systemvm.guest.network import make_plan
 
-    await world.reconciler.scan()
-    text = world.hypervisor.specs["s-1-VM"].credentials[boot_arguments.CMDLINE_CREDENTIAL].decode()
+    await host.reconciler.scan()
+    text = host.hypervisor.specs["s-1-VM"].credentials[boot_arguments.CMDLINE_CREDENTIAL].decode()
     planned = make_plan(boot_arguments.parse(text))
     assert [nic.device for nic in planned.interfaces] == ["eth0", "eth1", "eth2", "eth3"]
     assert [str(route.gateway) for route in planned.routes] == ["203.0.113.1"]

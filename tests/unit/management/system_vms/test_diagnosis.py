@@ -81,78 +81,76 @@ class FakeMachines:
         return self.state
 
 
-def diagnosis_of(world: Any, machines: FakeMachines) -> Diagnosis:
+def diagnosis_of(host: Any, machines: FakeMachines) -> Diagnosis:
     return Diagnosis(
-        world.clock, world.database, world.directory, machines, world.configuration.layout.logs,  # type: ignore[arg-type]
-        host_id=world.host_id, address=ADDRESS, port=PORT, unix_clock=lambda: NOW_S,
+        host.clock, host.database, host.directory, machines, host.configuration.layout.logs,  # type: ignore[arg-type]
+        host_id=host.host_id, address=ADDRESS, port=PORT, unix_clock=lambda: NOW_S,
     )  # fmt: skip
 
 
-def console_of(world: Any, text: str) -> None:
-    path: Path = world.configuration.layout.logs / f"{NAME}.log"
+def console_of(host: Any, text: str) -> None:
+    path: Path = host.configuration.layout.logs / f"{NAME}.log"
     path.write_bytes(serial_log.start_marker("2026-11-21") + text.encode())
 
 
-async def rounds(world: Any, diagnosis: Diagnosis, advance_s: float = 0.0) -> AgentStatus:
+async def rounds(host: Any, diagnosis: Diagnosis, advance_s: float = 0.0) -> AgentStatus:
     await diagnosis.probe()
-    world.clock.advance(advance_s)
+    host.clock.advance(advance_s)
     await diagnosis.probe()
-    await settled(world.database)
-    status: AgentStatus = world.directory.agent(NAME).status
+    await settled(host.database)
+    status: AgentStatus = host.directory.agent(NAME).status
     return status
 
 
 @pytest_twisted.ensureDeferred
-async def test_diagnosis_sets_the_status_after_its_grace_period(world: Any) -> None:
-    await world.reconciler.scan()
+async def test_diagnosis_sets_the_status_after_its_grace_period(host: Any) -> None:
+    await host.reconciler.scan()
     machines = FakeMachines(guest(dial=("", 124)))
-    diagnosis = diagnosis_of(world, machines)
-    before = await rounds(world, diagnosis)
+    diagnosis = diagnosis_of(host, machines)
+    before = await rounds(host, diagnosis)
     assert (before.state, machines.guest.runs) == (AgentState.CONNECTING, 0)
-    found = await rounds(world, diagnosis, BOOT_GRACE_S + 1)
+    found = await rounds(host, diagnosis, BOOT_GRACE_S + 1)
     assert found.reason == FROM_INSIDE["port dropped"][1]
     assert found.state is AgentState.ALERT
     runs = machines.guest.runs
-    await rounds(world, diagnosis, 1)
+    await rounds(host, diagnosis, 1)
     assert machines.guest.runs == runs, "the guest is probed at an interval"
 
 
 @pytest_twisted.ensureDeferred
-async def test_slow_guest_is_reported_as_busy(world: Any) -> None:
-    await world.reconciler.scan()
+async def test_slow_guest_is_reported_as_busy(host: Any) -> None:
+    await host.reconciler.scan()
     machines = FakeMachines(guest())
     machines.guest.files[guest_probe.LOADAVG] = b"9.25 8.00 7.00 6/120 4000\n"
-    found = await rounds(world, diagnosis_of(world, machines), BOOT_GRACE_S + 1)
-    found = (
-        await rounds(world, diagnosis_of(world, machines), BOOT_GRACE_S + 1) if not found.reason else found
-    )
-    vm = await world.database.read(instances.by_instance_name, NAME)
-    finding = await diagnosis_of(world, machines).why(vm)
+    found = await rounds(host, diagnosis_of(host, machines), BOOT_GRACE_S + 1)
+    found = await rounds(host, diagnosis_of(host, machines), BOOT_GRACE_S + 1) if not found.reason else found
+    vm = await host.database.read(instances.by_instance_name, NAME)
+    finding = await diagnosis_of(host, machines).why(vm)
     assert finding.status is not None
     assert finding.status.reason == "is busy: load 9.2, 6 times slower than at its best"
     assert "NFS" not in finding.status.reason
 
 
 @pytest_twisted.ensureDeferred
-async def test_fault_takes_precedence_over_a_busy_guest(world: Any) -> None:
-    await world.reconciler.scan()
+async def test_fault_takes_precedence_over_a_busy_guest(host: Any) -> None:
+    await host.reconciler.scan()
     machines = FakeMachines(guest(agent=unit(ActiveState="inactive", Result="success")))
     machines.guest.files[guest_probe.LOADAVG] = b"9.25 8.00 7.00 6/120 4000\n"
-    vm = await world.database.read(instances.by_instance_name, NAME)
-    finding = await diagnosis_of(world, machines).why(vm)
+    vm = await host.database.read(instances.by_instance_name, NAME)
+    finding = await diagnosis_of(host, machines).why(vm)
     assert finding.status is not None
     assert finding.status.reason == FROM_INSIDE["agent stopped"][1]
 
 
 @pytest_twisted.ensureDeferred
-async def test_why_answers_in_time_while_the_hypervisor_does_not(world: Any) -> None:
-    await world.reconciler.scan()
+async def test_why_answers_in_time_while_the_hypervisor_does_not(host: Any) -> None:
+    await host.reconciler.scan()
     answer: Deferred[str] = Deferred()
     machines = FakeMachines(guest())
     machines.condition = lambda name: answer  # type: ignore[assignment,method-assign,return-value]
-    diagnosis = diagnosis_of(world, machines)
+    diagnosis = diagnosis_of(host, machines)
     operations = SystemVmOperations(
-        world.database, world.directory, None, diagnosis, None, world.configuration.layout.logs, world.clock,  # type: ignore[arg-type]
+        host.database, host.directory, None, diagnosis, None, host.configuration.layout.logs, host.clock,  # type: ignore[arg-type]
     )  # fmt: skip
     table = MethodTable("operators", "1")
     operations.add_methods(table)
@@ -163,8 +161,8 @@ async def test_why_answers_in_time_while_the_hypervisor_does_not(world: Any) -> 
         return Deferred.fromCoroutine(method.run(call, method.read_params({"name": NAME})))
 
     first_call, joined_call = why(), why()
-    await settled(world.database)
-    world.clock.advance(FIRST_ANSWER_S)
+    await settled(host.database)
+    host.clock.advance(FIRST_ANSWER_S)
     assert FIRST_ANSWER_S < 10.0
     first = await first_call
     assert (first.name, first.pending, first.looked_at) == (NAME, "its hypervisor", [])
@@ -211,20 +209,20 @@ HYPERVISOR: dict[str, tuple[FakeMachines, str, str, str]] = {
 
 @pytest.mark.parametrize("case", HYPERVISOR)
 @pytest_twisted.ensureDeferred
-async def test_console_and_hypervisor_are_examined_without_a_guest_agent(world: Any, case: str) -> None:
+async def test_console_and_hypervisor_are_examined_without_a_guest_agent(host: Any, case: str) -> None:
     machines, console, reason, hint = HYPERVISOR[case]
-    await world.reconciler.scan()
-    console_of(world, console)
-    diagnosis = diagnosis_of(world, machines)
-    await rounds(world, diagnosis)
-    assert await rounds(world, diagnosis, BOOT_GRACE_S + 1) == AgentStatus(AgentState.ALERT, reason, hint)
+    await host.reconciler.scan()
+    console_of(host, console)
+    diagnosis = diagnosis_of(host, machines)
+    await rounds(host, diagnosis)
+    assert await rounds(host, diagnosis, BOOT_GRACE_S + 1) == AgentStatus(AgentState.ALERT, reason, hint)
 
 
 @pytest_twisted.ensureDeferred
-async def test_final_error_on_the_console_is_reported_at_once(world: Any) -> None:
-    await world.reconciler.scan()
-    console_of(world, CONSOLES["no boot arguments"][0])
-    status = await rounds(world, diagnosis_of(world, FakeMachines(None)))
+async def test_final_error_on_the_console_is_reported_at_once(host: Any) -> None:
+    await host.reconciler.scan()
+    console_of(host, CONSOLES["no boot arguments"][0])
+    status = await rounds(host, diagnosis_of(host, FakeMachines(None)))
     assert status.reason == CONSOLES["no boot arguments"][1]
 
 
@@ -233,29 +231,29 @@ async def test_final_error_on_the_console_is_reported_at_once(world: Any) -> Non
     [ControlFailure.WRONG_CA, ControlFailure.EXPIRED, ControlFailure.NOT_YET_VALID, ControlFailure.REVOKED],
 )
 @pytest_twisted.ensureDeferred
-async def test_refusal_takes_precedence_over_a_diagnosis(world: Any, check: ControlFailure) -> None:
-    await world.reconciler.scan()
-    vm = await world.database.read(instances.by_instance_name, NAME)
-    nics = await world.database.read(instances.nics_of, vm.id)
+async def test_refusal_takes_precedence_over_a_diagnosis(host: Any, check: ControlFailure) -> None:
+    await host.reconciler.scan()
+    vm = await host.database.read(instances.by_instance_name, NAME)
+    nics = await host.database.read(instances.nics_of, vm.id)
     control = next(nic.address for nic in nics if nic.traffic_type == "control")
-    diagnosis = diagnosis_of(world, FakeMachines(guest(dial=("", 124))))
-    await rounds(world, diagnosis)
-    world.clock.advance(BOOT_GRACE_S)
-    await RefusalRecorder(world.database, world.directory, world.clock.seconds).note(
+    diagnosis = diagnosis_of(host, FakeMachines(guest(dial=("", 124))))
+    await rounds(host, diagnosis)
+    host.clock.advance(BOOT_GRACE_S)
+    await RefusalRecorder(host.database, host.directory, host.clock.seconds).note(
         control, Refusal(check, "the check failed")
     )
-    status = await rounds(world, diagnosis, 1)
+    status = await rounds(host, diagnosis, 1)
     assert (status.reason, status.hint) == (f"was refused ({check.value}): the check failed", hint_for(check))
 
 
 @pytest_twisted.ensureDeferred
-async def test_end_before_the_agent_connected_is_explained_by_the_console(world: Any) -> None:
-    world.reconciler._last_serial_error = diagnosis_of(world, FakeMachines(None)).last_serial_error
-    await world.reconciler.scan()
-    console_of(world, CONSOLES["kernel panic"][0])
-    world.hypervisor.end(NAME, ExitReason.GUEST_RESET)
-    await settled(world.database)
-    vm = await world.database.read(instances.by_instance_name, NAME)
+async def test_end_before_the_agent_connected_is_explained_by_the_console(host: Any) -> None:
+    host.reconciler._last_serial_error = diagnosis_of(host, FakeMachines(None)).last_serial_error
+    await host.reconciler.scan()
+    console_of(host, CONSOLES["kernel panic"][0])
+    host.hypervisor.end(NAME, ExitReason.GUEST_RESET)
+    await settled(host.database)
+    vm = await host.database.read(instances.by_instance_name, NAME)
     assert vm.state is InstanceState.STOPPED
     assert vm.reason == f"ended: guest-reset: it {CONSOLES['kernel panic'][1]}"
     assert vm.hint == AGAIN
@@ -267,18 +265,18 @@ async def test_end_before_the_agent_connected_is_explained_by_the_console(world:
 
 @pytest_twisted.ensureDeferred
 async def test_host_keys_are_read_through_the_guest_agent_before_hello(
-    world: Any,
+    host: Any,
 ) -> None:
-    await world.reconciler.scan()
-    vm = await world.database.read(instances.by_instance_name, NAME)
-    vm = await world.database.run(instances.update, vm.id, host_keys=["ssh-ed25519 OLD"])
+    await host.reconciler.scan()
+    vm = await host.database.read(instances.by_instance_name, NAME)
+    vm = await host.database.run(instances.update, vm.id, host_keys=["ssh-ed25519 OLD"])
     machines = FakeMachines(guest())
     machines.guest.files[HOST_KEY] = b"ssh-ed25519 NEW root@s-1-VM\n"
-    logins = SshAccess(world.database, world.directory, cast(Hypervisor, machines), Path("/key"))
+    logins = SshAccess(host.database, host.directory, cast(Hypervisor, machines), Path("/key"))
     assert list((await logins.login(vm)).host_keys) == ["ssh-ed25519 NEW"]
-    silent = SshAccess(world.database, world.directory, cast(Hypervisor, FakeMachines(None)), Path("/key"))
+    silent = SshAccess(host.database, host.directory, cast(Hypervisor, FakeMachines(None)), Path("/key"))
     assert list((await silent.login(vm)).host_keys) == ["ssh-ed25519 OLD"]
-    never = await world.database.run(instances.update, vm.id, host_keys=[])
+    never = await host.database.run(instances.update, vm.id, host_keys=[])
     with pytest.raises(HypervisorError, match="has no known ssh host keys"):
         await silent.login(never)
 
@@ -306,15 +304,15 @@ async def test_host_keys_are_read_through_the_guest_agent_before_hello(
 )
 @pytest_twisted.ensureDeferred
 async def test_states_are_those_of_cloudstack(
-    world: Any, state: Any, agent: Any, ended_by_itself: bool, expected: Any
+    host: Any, state: Any, agent: Any, ended_by_itself: bool, expected: Any
 ) -> None:
-    await world.reconciler.scan()
-    vm = await world.database.read(instances.by_instance_name, NAME)
-    row = await world.database.run(
+    await host.reconciler.scan()
+    vm = await host.database.read(instances.by_instance_name, NAME)
+    row = await host.database.run(
         instances.update, vm.id, state=state, agent_state=agent, ended_by_itself=ended_by_itself
     )
     assert host_state(row) is expected
-    await world.database.drain()
+    await host.database.drain()
 
 
 def test_every_state_exists_in_cloudstack() -> None:

@@ -62,66 +62,66 @@ def version() -> str:
     return patch_bundle.build(Role.SSVM, patch_bundle.own_code(), start_timeout_s=1).version
 
 
-def up(world: Any, version: str) -> None:
-    agent = world.directory.agent("s-1-VM")
+def up(host: Any, version: str) -> None:
+    agent = host.directory.agent("s-1-VM")
     agent.peer = FakePeer()
     agent.hello = Hello(1, "s-1-VM", "ssvm", version, "0.1.0", "", "boot", 0.0)
-    world.directory.set_status(agent, AgentStatus(AgentState.UP))
+    host.directory.set_status(agent, AgentStatus(AgentState.UP))
 
 
 async def begun(
-    world: Any, monkeypatch: pytest.MonkeyPatch, guest: Guest, *, forced: bool = False, **columns: Any
+    host: Any, monkeypatch: pytest.MonkeyPatch, guest: Guest, *, forced: bool = False, **columns: Any
 ) -> Deferred[Any]:
-    await world.reconciler.scan()
-    vm = await world.database.read(instances.by_instance_name, "s-1-VM")
-    await world.database.run(
+    await host.reconciler.scan()
+    vm = await host.database.read(instances.by_instance_name, "s-1-VM")
+    await host.database.run(
         instances.update, vm.id, **{"host_keys": [KEY], "agent_version": "0.0.1", **columns}
     )
     monkeypatch.setattr(patching, "_PatchSession", guest)
-    return Deferred.fromCoroutine(world.lifecycle.patch(vm.uuid, forced=forced))
+    return Deferred.fromCoroutine(host.lifecycle.patch(vm.uuid, forced=forced))
 
 
 @pytest_twisted.ensureDeferred
 async def test_patch_is_kept_when_the_agent_comes_up(
-    world: Any, monkeypatch: pytest.MonkeyPatch, version: str
+    host: Any, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     guest = Guest([TRIAL, KEPT])
-    patched = await begun(world, monkeypatch, guest)
-    await settled(world.database)
+    patched = await begun(host, monkeypatch, guest)
+    await settled(host.database)
     assert guest.sent
-    up(world, "0.0.1")  # the old agent reconnects before it ends
-    await settled(world.database)
+    up(host, "0.0.1")  # the old agent reconnects before it ends
+    await settled(host.database)
     assert len(guest.sent) == 1
-    up_again = evolve(world.directory.agent("s-1-VM").hello, agent_version=version)
-    world.directory.agent("s-1-VM").hello = up_again
-    world.directory.set_status(world.directory.agent("s-1-VM"), AgentStatus(AgentState.CONNECTING))
-    world.directory.set_status(world.directory.agent("s-1-VM"), AgentStatus(AgentState.UP))
+    up_again = evolve(host.directory.agent("s-1-VM").hello, agent_version=version)
+    host.directory.agent("s-1-VM").hello = up_again
+    host.directory.set_status(host.directory.agent("s-1-VM"), AgentStatus(AgentState.CONNECTING))
+    host.directory.set_status(host.directory.agent("s-1-VM"), AgentStatus(AgentState.UP))
     assert (await patched).version == version
     assert guest.sent[-1] == b"keep\n"
     [command] = guest.commands
     assert f"head -c {len(guest.sent[0])} " in command
-    [event] = await world.database.read(events.newest, 1)
+    [event] = await host.database.read(events.newest, 1)
     assert (event.type, event.description) == ("SSVM.PATCH", f"s-1-VM runs agent {version}")
 
 
 @pytest_twisted.ensureDeferred
 async def test_patch_is_rolled_back_when_the_agent_does_not_come_up(
-    world: Any, monkeypatch: pytest.MonkeyPatch
+    host: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guest = Guest([TRIAL, UNDONE])
-    patched = await begun(world, monkeypatch, guest)
-    await settled(world.database)
-    assert world.clock.getDelayedCalls()
-    world.clock.advance(patching.UP_S + 1)
+    patched = await begun(host, monkeypatch, guest)
+    await settled(host.database)
+    assert host.clock.getDelayedCalls()
+    host.clock.advance(patching.UP_S + 1)
     with pytest.raises(HypervisorError, match=r"continues with its old agent: .* was not Up within 60 s"):
         await patched
     assert guest.sent[-1] == b"undo\n"
 
 
 @pytest_twisted.ensureDeferred
-async def test_interrupted_patch_is_recovered(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_interrupted_patch_is_recovered(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     guest = Guest([SSH_FAILED, SSH_FAILED])
-    patched = await begun(world, monkeypatch, guest)
+    patched = await begun(host, monkeypatch, guest)
     with pytest.raises(HypervisorError, match="patch was interrupted: ssh ended: killed"):
         await patched
     assert [command.endswith("recover") for command in guest.commands] == [False, True]
@@ -129,20 +129,20 @@ async def test_interrupted_patch_is_recovered(world: Any, monkeypatch: pytest.Mo
 
 @pytest_twisted.ensureDeferred
 async def test_current_agent_is_patched_only_when_forced(
-    world: Any, monkeypatch: pytest.MonkeyPatch, version: str
+    host: Any, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     guest = Guest([TRIAL, KEPT])
-    assert not (await (await begun(world, monkeypatch, guest, agent_version=version))).changed
+    assert not (await (await begun(host, monkeypatch, guest, agent_version=version))).changed
     assert guest.commands == []
-    up(world, version)
-    patched = await begun(world, monkeypatch, guest, agent_version=version, forced=True)
+    up(host, version)
+    patched = await begun(host, monkeypatch, guest, agent_version=version, forced=True)
     assert (await patched).changed
 
 
 @pytest_twisted.ensureDeferred
-async def test_unknown_host_key_prevents_a_login(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unknown_host_key_prevents_a_login(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     guest = Guest([])
-    patched = await begun(world, monkeypatch, guest, host_keys=[])
+    patched = await begun(host, monkeypatch, guest, host_keys=[])
     with pytest.raises(HypervisorError, match="has no known ssh host keys"):
         await patched
     assert guest.commands == []

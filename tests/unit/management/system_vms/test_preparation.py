@@ -48,32 +48,32 @@ class FakePeer:
 
 
 @pytest.fixture
-def preparations(world: Any) -> AgentPreparation:
-    configuration = world.configuration
+def preparations(host: Any) -> AgentPreparation:
+    configuration = host.configuration
     page = configuration.management.page.endpoint
     public = PublicAuthority.open(configuration.layout.pki, configuration.zones, page)
-    made = AgentPreparation(world.database, world.configuration, world.directory, public)
+    made = AgentPreparation(host.database, host.configuration, host.directory, public)
     made.subscribe()
     return made
 
 
-async def connected(world: Any, name: str) -> tuple[Agent, FakePeer]:
-    agent = world.directory.agent(name)
+async def connected(host: Any, name: str) -> tuple[Agent, FakePeer]:
+    agent = host.directory.agent(name)
     peer = FakePeer(name)
     hello = Hello(1, name, agent.role.value, "0", "0", "0", "b", 0.0)
-    world.directory.connected(agent, peer, hello)
-    await world.directory.came_up(agent)
+    host.directory.connected(agent, peer, hello)
+    await host.directory.came_up(agent)
     return agent, peer
 
 
 @pytest_twisted.ensureDeferred
-async def test_ssvm_mounts_the_stores_of_its_zone(world: Any, preparations: AgentPreparation) -> None:
-    await world.reconciler.scan()
-    agent, peer = await connected(world, "s-1-VM")
-    assert world.directory.preparations(Role.SSVM) == [preparations.mount_stores]
+async def test_ssvm_mounts_the_stores_of_its_zone(host: Any, preparations: AgentPreparation) -> None:
+    await host.reconciler.scan()
+    agent, peer = await connected(host, "s-1-VM")
+    assert host.directory.preparations(Role.SSVM) == [preparations.mount_stores]
     await preparations.mount_stores(agent)
     assert peer.calls == [("storage.setup", Store("10.12.0.2", "/export/secondary", "4.2"))]
-    [store] = await world.database.read(zones.list_stores)
+    [store] = await host.database.read(zones.list_stores)
     assert (store.capacity_bytes, store.used_bytes) == (1000, 10)
     peer.answers["storage.setup"] = RpcError.refused("mount_failed", "no route to host")
     with pytest.raises(NotReadyError, match="has no store: no route to host"):
@@ -81,9 +81,9 @@ async def test_ssvm_mounts_the_stores_of_its_zone(world: Any, preparations: Agen
 
 
 @pytest_twisted.ensureDeferred
-async def test_unresponsive_store_is_shown_beside_up(world: Any, preparations: AgentPreparation) -> None:
-    await world.reconciler.scan()
-    agent, peer = await connected(world, "s-1-VM")
+async def test_unresponsive_store_is_shown_beside_up(host: Any, preparations: AgentPreparation) -> None:
+    await host.reconciler.scan()
+    agent, peer = await connected(host, "s-1-VM")
     hangs = "NFS server 10.12.0.2 takes connections and does not answer"
     peer.answers["storage.stats"] = RpcError(DEADLINE, "s-1-VM did not answer storage.stats in 20 s")
     peer.answers["storage.setup"] = RpcError.refused("mount_failed", hangs, "restart it")
@@ -95,18 +95,18 @@ async def test_unresponsive_store_is_shown_beside_up(world: Any, preparations: A
     await preparations.measure_stores(agent)
     assert agent.is_up
     assert agent.status.reason == ""
-    [store] = await world.database.read(zones.list_stores)
+    [store] = await host.database.read(zones.list_stores)
     assert store.used_bytes == 20
 
 
 @pytest_twisted.ensureDeferred
 async def test_an_ssvm_with_one_of_two_stores_is_up_and_names_the_other(
-    world: Any, preparations: AgentPreparation
+    host: Any, preparations: AgentPreparation
 ) -> None:
-    await world.reconciler.scan()
-    agent, peer = await connected(world, "s-1-VM")
-    [first] = await world.database.read(zones.list_stores)
-    await world.database.run(
+    await host.reconciler.scan()
+    agent, peer = await connected(host, "s-1-VM")
+    [first] = await host.database.read(zones.list_stores)
+    await host.database.run(
         zones.add_store, name="second", zone_id=first.zone_id, url="nfs://10.12.0.3/export", nfs_version="3"
     )
 
@@ -128,11 +128,11 @@ async def test_an_ssvm_with_one_of_two_stores_is_up_and_names_the_other(
 
 @pytest_twisted.ensureDeferred
 async def test_store_does_not_change_the_status_of_a_lost_agent(
-    world: Any, preparations: AgentPreparation
+    host: Any, preparations: AgentPreparation
 ) -> None:
-    await world.reconciler.scan()
-    agent, _ = await connected(world, "s-1-VM")
-    world.directory.lost(agent.peer, "gone")
+    await host.reconciler.scan()
+    agent, _ = await connected(host, "s-1-VM")
+    host.directory.lost(agent.peer, "gone")
     with pytest.raises(RpcError):
         await preparations.measure_stores(agent)
     assert "lost its connection" in agent.status.reason
@@ -140,10 +140,10 @@ async def test_store_does_not_change_the_status_of_a_lost_agent(
 
 @pytest_twisted.ensureDeferred
 async def test_cpvm_gets_a_certificate_for_the_advertised_origin(
-    world: Any, preparations: AgentPreparation
+    host: Any, preparations: AgentPreparation
 ) -> None:
-    await world.reconciler.scan()
-    agent, peer = await connected(world, "v-2-VM")
+    await host.reconciler.scan()
+    agent, peer = await connected(host, "v-2-VM")
     await preparations.set_up_console(agent)
     [(method, setup)] = peer.calls
     assert method == "console.setup"
@@ -157,37 +157,37 @@ async def test_cpvm_gets_a_certificate_for_the_advertised_origin(
 
 
 @pytest_twisted.ensureDeferred
-async def test_housekeeping_measures_renews_and_expires(world: Any, preparations: AgentPreparation) -> None:
-    await world.reconciler.scan()
-    _, ssvm = await connected(world, "s-1-VM")
-    _, cpvm = await connected(world, "v-2-VM")
-    assert world.directory.agent("s-1-VM").status.state is AgentState.UP
-    copies = TemplateCopies(world.database, world.primary, host_id=world.host_id)
+async def test_housekeeping_measures_renews_and_expires(host: Any, preparations: AgentPreparation) -> None:
+    await host.reconciler.scan()
+    _, ssvm = await connected(host, "s-1-VM")
+    _, cpvm = await connected(host, "v-2-VM")
+    assert host.directory.agent("s-1-VM").status.state is AgentState.UP
+    copies = TemplateCopies(host.database, host.primary, host_id=host.host_id)
     keeping = Housekeeping(
-        world.clock, world.database, world.directory, preparations, copies, job_expiry=timedelta(0)
+        host.clock, host.database, host.directory, preparations, copies, job_expiry=timedelta(0)
     )
     await keeping.measure_stores()
     await keeping.measured()
     await keeping.renew_certificates()
     assert [method for method, _ in ssvm.calls] == ["storage.stats"]
     assert [method for method, _ in cpvm.calls] == ["console.setup"]
-    [store] = await world.database.read(zones.list_stores)
+    [store] = await host.database.read(zones.list_stores)
     assert store.used_bytes == 500
 
-    old = await world.database.run(jobs.create, command="a", arguments={}, account_id=1)
-    waits = await world.database.run(jobs.create, command="b", arguments={}, account_id=1)
-    await world.database.run(jobs.finish, old.uuid, JobStatus.SUCCEEDED, 0, {})
+    old = await host.database.run(jobs.create, command="a", arguments={}, account_id=1)
+    waits = await host.database.run(jobs.create, command="b", arguments={}, account_id=1)
+    await host.database.run(jobs.finish, old.uuid, JobStatus.SUCCEEDED, 0, {})
     await keeping.forget()
-    left = await world.database.read(jobs.list_all)
+    left = await host.database.read(jobs.list_all)
     assert [job.uuid for job in left] == [waits.uuid]
 
 
 @pytest_twisted.ensureDeferred
 async def test_busy_guest_is_reported_instead_of_its_nfs_server(
-    world: Any, preparations: AgentPreparation
+    host: Any, preparations: AgentPreparation
 ) -> None:
-    await world.reconciler.scan()
-    agent, peer = await connected(world, "s-1-VM")
+    await host.reconciler.scan()
+    agent, peer = await connected(host, "s-1-VM")
     busy = MachineLoad(timeout_scale=20, slowdown=5, load_1min=9, is_busy=True)
     agent.health = Health(1.0, 9.0, 1, 1, 1, 1, [], 0, load=busy)
     peer.answers["storage.setup"] = RpcError(DEADLINE, "s-1-VM did not answer storage.setup in 190 s")

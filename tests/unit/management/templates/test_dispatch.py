@@ -97,7 +97,7 @@ async def test_silent_ssvm_is_called_again_with_the_same_job(cloud: SmallCloud, 
 
 
 @pytest_twisted.ensureDeferred
-async def test_steps_by_a_clock_that_is_behind_follow_the_assignment(
+async def test_steps_of_an_ssvm_with_a_late_clock_follow_the_assignment(
     cloud: SmallCloud, ref: StoreRef
 ) -> None:
     cloud.ssvm_peer.answers[storage.TEMPLATE_DOWNLOAD] = lambda request: DownloadStatus(

@@ -33,7 +33,9 @@ from template_downloads import (
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_texts_are_cloudstacks_from_first_byte_to_ready(cloud: SmallCloud, ref: StoreRef) -> None:
+async def test_status_texts_are_cloudstacks_from_first_byte_to_ready(
+    cloud: SmallCloud, ref: StoreRef
+) -> None:
     await begin(cloud)
     texts = []
     for received in (0, 424, 999, 1000):

@@ -62,7 +62,7 @@ def add_ready(cloud: SmallCloud, count: int) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_idle_pass_costs_the_same_whatever_is_ready(cloud: SmallCloud) -> None:
+async def test_cost_of_an_idle_pass_does_not_depend_on_ready_templates(cloud: SmallCloud) -> None:
     costs = []
     for count in (0, 3000):
         add_ready(cloud, count) if count else None

@@ -26,7 +26,7 @@ URL = f"https://images.example.test/a/tiny.qcow2?X-Amz-Credential={CANARY}&X-Amz
 SHOWN = "https://images.example.test/a/tiny.qcow2?[redacted]"
 
 
-def stranger(cloud: SmallCloud) -> Principal:
+def other_user(cloud: SmallCloud) -> Principal:
     """A user of another account than the template's."""
 
     def make(connection: Any) -> Principal:
@@ -51,7 +51,7 @@ async def test_others_see_a_public_templates_url_without_its_signature(
     template, _ = cloud.add_template(owner=cloud.user, public=True, url=URL)
     if "id" in arguments:
         arguments = {"id": template.uuid, "templatefilter": "community"}
-    assert await urls(cloud, stranger(cloud), "Template", **arguments) == [SHOWN]
+    assert await urls(cloud, other_user(cloud), "Template", **arguments) == [SHOWN]
     assert await urls(cloud, cloud.user, "Template", **arguments) == [URL]
     assert await urls(cloud, cloud.admin, "Template", **arguments) == [URL]
 
@@ -59,7 +59,7 @@ async def test_others_see_a_public_templates_url_without_its_signature(
 @pytest_twisted.ensureDeferred
 async def test_others_see_a_public_isos_url_without_its_signature(cloud: SmallCloud) -> None:
     cloud.add_template(owner=cloud.user, public=True, url=URL, format=ImageFormat.ISO)
-    assert await urls(cloud, stranger(cloud), "Iso", isofilter="community") == [SHOWN]
+    assert await urls(cloud, other_user(cloud), "Iso", isofilter="community") == [SHOWN]
     assert await urls(cloud, cloud.user, "Iso", isofilter="community") == [URL]
 
 
@@ -70,7 +70,9 @@ async def test_status_and_events_do_not_quote_a_source_answer(cloud: SmallCloud)
     )
     error = DownloadError("http_status", f"answered 403 for {URL}", f"look at {URL}")
     cloud.database.run_now(downloads.fail, ref.id, error)
-    listed = await cloud.call("listTemplates", stranger(cloud), templatefilter="community", id=template.uuid)
+    listed = await cloud.call(
+        "listTemplates", other_user(cloud), templatefilter="community", id=template.uuid
+    )
     assert CANARY not in str(listed)
     assert SHOWN in listed["template"][0]["status"]
     listed_events = await cloud.call("listEvents", cloud.admin, resourceid=template.uuid)
@@ -78,13 +80,13 @@ async def test_status_and_events_do_not_quote_a_source_answer(cloud: SmallCloud)
     assert CANARY not in str(listed_events)
 
 
-def test_an_event_holds_no_query(cloud: SmallCloud) -> None:
+def test_event_contains_no_query(cloud: SmallCloud) -> None:
     cloud.database.run_now(events.record, "TEST", f"reads {URL}, then https://u:{CANARY}@h.test/x")
     [event] = cloud.database.run_now(events.newest, 1)
     assert event.description == f"reads {SHOWN} then https://[redacted]@h.test/x"
 
 
-def test_no_log_holds_a_query_in_its_text_or_fields() -> None:
+def test_log_contains_no_query_in_text_or_fields() -> None:
     stream = io.StringIO()
     log = Logger(namespace="n", observer=TextObserver("t", stream))
     log.error("reading {url}: {error}", url=URL, error=ValueError(URL))
@@ -92,7 +94,7 @@ def test_no_log_holds_a_query_in_its_text_or_fields() -> None:
     assert "images.example.test/a/tiny.qcow2" in stream.getvalue()
 
 
-def test_no_value_that_holds_the_url_shows_its_query(cloud: SmallCloud) -> None:
+def test_repr_of_a_value_with_the_url_omits_its_query(cloud: SmallCloud) -> None:
     template, _ = cloud.add_template(url=URL)
     store = Store("10.12.0.2", "/x")
     request = DownloadRequest("j", "r", 1, 1, "n", "d", URL, ImageFormat.RAW, store, 1)

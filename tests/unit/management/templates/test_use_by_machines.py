@@ -13,7 +13,7 @@ from user_vms import deploy_running, deploy_stopped
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_template_in_use_is_deleted_by_force_only(cloud: SmallCloud) -> None:
+async def test_template_in_use_is_deleted_only_by_force(cloud: SmallCloud) -> None:
     template, _ = cloud.add_template()
     vm = await deploy_running(cloud, template=template)
     job = await cloud.job("deleteTemplate", id=template.uuid)

@@ -103,7 +103,7 @@ async def test_machine_being_expunged_cannot_be_recovered(cloud: SmallCloud) -> 
 
 
 @pytest_twisted.ensureDeferred
-async def test_visibility_of_destroyed_machines(cloud: SmallCloud) -> None:
+async def test_users_see_destroyed_machines_only_by_configuration(cloud: SmallCloud) -> None:
     vm = await deploy_running(cloud, cloud.user)
     await cloud.machines.destroy(vm.id)
 
@@ -122,7 +122,7 @@ async def test_visibility_of_destroyed_machines(cloud: SmallCloud) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_users_destroy_and_administrators_expunge(cloud: SmallCloud) -> None:
+async def test_users_can_destroy_and_only_administrators_expunge(cloud: SmallCloud) -> None:
     vm = await deploy_running(cloud, cloud.user)
     for command, more in [
         ("destroyVirtualMachine", {"expunge": "true"}),

@@ -33,7 +33,7 @@ async def test_failed_stop_leaves_the_vm_running(cloud: SmallCloud) -> None:
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("forced", [False, True])
-async def test_stop_and_start(cloud: SmallCloud, forced: bool) -> None:
+async def test_stopped_vm_starts_with_its_disk(cloud: SmallCloud, forced: bool) -> None:
     vm = await deploy_by_api(cloud)
     job = await cloud.job("stopVirtualMachine", id=vm.uuid, forced=forced)
     assert job.result["virtualmachine"]["state"] == "Stopped"
@@ -137,7 +137,7 @@ async def test_running_vm_is_adopted_with_its_vnc_server(cloud: SmallCloud) -> N
 
 
 @pytest_twisted.ensureDeferred
-async def test_vm_that_ended_meanwhile_is_stopped(cloud: SmallCloud) -> None:
+async def test_vm_that_ended_while_the_daemon_was_down_is_stopped(cloud: SmallCloud) -> None:
     vm = await deploy_by_api(cloud)
     await cloud.machines.adopt({})
     after = cloud.instance(vm.id)
