@@ -30,6 +30,15 @@ def wait_for_reason(cloud: BootedCloud, kind: str, reason: str) -> dict[str, Any
     return vm
 
 
+def reasons_of(vm: dict[str, Any]) -> list[str]:
+    """Return the reasons of a VM in an answer of the API or of `why`, without the load of a busy machine.
+
+    A busy host adds that load to the reasons of an agent that is Up; it is not a fault.
+    """
+    reasons = (vm.get("reason") or "").removeprefix("Its agent ").split("; ")
+    return [reason for reason in reasons if reason and not reason.startswith("is busy: ")]
+
+
 @contextmanager
 def filtered(cloud: BootedCloud, address: str, port: int, verdict: str) -> Iterator[None]:
     """Apply nftables' `verdict` to packets from this address to the host's port."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from booted_cloud import BootedCloud
-from explaining import CPVM, SSVM, filtered, wait_for_reason
+from explaining import CPVM, SSVM, filtered, reasons_of, wait_for_reason
 
 pytestmark = [pytest.mark.cloud, pytest.mark.timeout(900)]
 
@@ -25,7 +25,7 @@ def test_a_stopped_agent_is_diagnosed_and_ssh_still_works(cloud: BootedCloud) ->
     assert "eth0" in examined["inside: addresses"]
     # exactly the command of the hint
     cloud.ssh(name, "systemctl start systemvm-agent")
-    assert cloud.wait_up(CPVM).get("reason") is None
+    assert reasons_of(cloud.wait_up(CPVM)) == []
 
 
 def test_a_port_dropped_by_a_firewall_is_diagnosed(cloud: BootedCloud) -> None:
@@ -37,7 +37,7 @@ def test_a_port_dropped_by_a_firewall_is_diagnosed(cloud: BootedCloud) -> None:
             "Its agent cannot reach the daemon's port 8250: 169.254.0.1:8250 does not answer"
         )
         assert "nft list ruleset" in found["hint"]
-    assert cloud.wait_up(CPVM).get("reason") is None
+    assert reasons_of(cloud.wait_up(CPVM)) == []
 
 
 def test_a_store_that_cannot_be_mounted_is_diagnosed(cloud: BootedCloud) -> None:
@@ -52,4 +52,4 @@ def test_a_store_that_cannot_be_mounted_is_diagnosed(cloud: BootedCloud) -> None
         assert found["hint"]
     finally:
         cloud.lab.start_storage()
-    assert cloud.wait_up(SSVM).get("reason") is None
+    assert reasons_of(cloud.wait_up(SSVM)) == []
