@@ -23,10 +23,10 @@ import deb_lock
 import mirror
 import payload
 from appliance import ROLES, Appliance, load
-from apt_room import AptRoom, CannotResolveError
 from bake import BUILD, PACKER, run
 from cache import GUEST_LOCK, NOVNC_KEY, Cache, matches, novnc_facts, rejection_message
 from deb_lock import DebLock
+from isolated_apt import CannotResolveError, IsolatedApt
 from stamps import sha256_of
 
 from systemvm.host.architecture import Architecture
@@ -36,24 +36,24 @@ def report(text: str) -> None:
     print(f"fetch: {text}", flush=True)
 
 
-def _room(appliance: Appliance) -> AptRoom:
-    return AptRoom(BUILD / "apt" / appliance.architecture, appliance.suite, appliance.architecture)
+def _isolated_apt(appliance: Appliance) -> IsolatedApt:
+    return IsolatedApt(BUILD / "apt" / appliance.architecture, appliance.suite, appliance.architecture)
 
 
-def resolve(room: AptRoom, appliances: list[Appliance], lock: DebLock | None = None) -> DebLock:
+def resolve(apt: IsolatedApt, appliances: list[Appliance], lock: DebLock | None = None) -> DebLock:
     """Return the mirror's packages for the appliances' lists, as close to `lock` as possible."""
     pins = lock.debs if lock else ()
     instead_of = lock.digest if lock else ""
     try:
         return DebLock.of(
-            {appliance.role: room.resolve(appliance.debian_packages, pins) for appliance in appliances},
+            {appliance.role: apt.resolve(appliance.debian_packages, pins) for appliance in appliances},
             instead_of,
         )
     except CannotResolveError as error:
         if lock is None:
             raise SystemExit(f"{error}\nerror: apt cannot resolve the appliances' packages") from error
     # locked and new versions conflict: use only new ones
-    new = resolve(room, appliances)
+    new = resolve(apt, appliances)
     return DebLock(new.debs, instead_of)
 
 
@@ -66,9 +66,9 @@ def fetch_debs(appliances: list[Appliance], cache: Cache) -> None:
     wanted = lock if os.environ.get("LOCKED") else cache.lock()
     missing = cache.missing_debs(wanted)
     if missing:
-        room = _room(appliances[0])
-        room.update()
-        offered = resolve(room, appliances, lock)
+        apt = _isolated_apt(appliances[0])
+        apt.update()
+        offered = resolve(apt, appliances, lock)
         _same_content(lock, offered)
         here = {deb.key for deb in offered.debs}
         missing_of_lock = cache.missing_debs(lock)
@@ -80,7 +80,7 @@ def fetch_debs(appliances: list[Appliance], cache: Cache) -> None:
                 raise SystemExit(rejection_message(deb_lock.deviations(lock.debs, offered.debs)))
         report(f"{len(missing)} Debian packages, {sum(deb.size_bytes for deb in missing) >> 20} MiB")
         with tempfile.TemporaryDirectory(dir=BUILD) as scratch:
-            room.download(missing, Path(scratch))
+            apt.download(missing, Path(scratch))
             _keep(missing, Path(scratch), cache)
     if wanted.instead_of:
         wanted.write(cache.deviating_lock)
@@ -169,9 +169,9 @@ def main(arguments: list[str]) -> int:
     appliances = [load(role, arch) for role in ROLES]
     architecture = appliances[0].architecture
     if goal == "lock":
-        room = _room(appliances[0])
-        room.update()
-        new = resolve(room, appliances)
+        apt = _isolated_apt(appliances[0])
+        apt.update()
+        new = resolve(apt, appliances)
         path = deb_lock.lock_path(architecture)
         old = DebLock.read(path).debs if path.exists() else new.debs
         new.write(path)

@@ -54,10 +54,10 @@ def wait_for_banner(process: subprocess.Popen[bytes], started_s: float) -> float
 
 
 def boot_stock(work: Path) -> float:
-    from benchmark import lone_guest, stock_debian
+    from benchmark import single_guest, stock_debian
 
     command = stock_debian.command(
-        lone_guest.accelerator(), SSH_PORT, MEMORY_MIB["stock"], work / "stock.serial.log"
+        single_guest.accelerator(), SSH_PORT, MEMORY_MIB["stock"], work / "stock.serial.log"
     )
     started_s = time.monotonic()
     process = subprocess.Popen(command)
@@ -95,10 +95,10 @@ class Appliances:
         """Return the seconds until Up; with `chain` also systemd's critical chain."""
         import queue
 
-        from benchmark.lone_guest import LoneGuest
+        from benchmark.single_guest import SingleGuest
         from systemvm.wire.role import Role
 
-        guest = LoneGuest(Role(role_name), self._work, self._authority, SSH_PORT, MEMORY_MIB[role_name])
+        guest = SingleGuest(Role(role_name), self._work, self._authority, SSH_PORT, MEMORY_MIB[role_name])
         command = guest.command()
         started_s = time.monotonic()
         process = subprocess.Popen(command)
@@ -176,7 +176,7 @@ def main() -> int:
         inner = ["sh", "-c", 'ip link set lo up && exec "$@"', "bench", sys.executable, *sys.argv]
         os.execvp("unshare", ["unshare", "--net", *inner])
 
-    from benchmark.lone_guest import accelerator
+    from benchmark.single_guest import accelerator
 
     seconds, chains = measure(options.rounds)
     table = rows(seconds)

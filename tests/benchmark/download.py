@@ -162,25 +162,25 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 
 
 async def measure(reactor: Any, rounds: int, only: str) -> list[dict[str, Any]]:
-    from benchmark.download_room import Room
+    from benchmark.download_bench import DownloadBench
     from integration.ssvm_lab.world import Builder
 
     with tempfile.TemporaryDirectory(prefix="bench-download") as directory:
         with Builder(Path(directory), store_size=f"{STORE_MIB}m") as world:
             print("making the files to download", flush=True)
             make_files(world.files)
-            room = await Room(reactor, Path(directory), world, run_peer).start()
+            bench = await DownloadBench(reactor, Path(directory), world, run_peer).start()
             try:
                 rows: list[dict[str, Any]] = []
                 for scenario in SCENARIOS:
                     if only in scenario.name:
                         print(f"{scenario.name}: {rounds} rounds", flush=True)
-                        rows += await compare(room, scenario, rounds)
+                        rows += await compare(bench, scenario, rounds)
                 if only in "1 MiB ISO":
                     print(f"1 MiB ISO: one at a time, then {SMALL_ISOS}", flush=True)
-                    rows += await small_isos(room, rounds)
+                    rows += await small_isos(bench, rounds)
             finally:
-                await room.stop()
+                await bench.stop()
     return rows
 
 

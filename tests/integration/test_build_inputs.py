@@ -20,9 +20,9 @@ import deb_lock
 import fetch
 import payload
 from appliance import Appliance
-from apt_room import AptRoom
 from cache import Cache
 from deb_lock import DebLock
+from isolated_apt import IsolatedApt
 
 pytestmark = pytest.mark.timeout(120)
 BASE = {"Package": "base", "Version": "1:2.0", "Essential": "yes", "Priority": "required"}
@@ -62,8 +62,8 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
 
 
 @pytest.fixture
-def room(tmp_path: Path) -> AptRoom:
-    return AptRoom(tmp_path / "apt", SUITE, "amd64")
+def apt(tmp_path: Path) -> IsolatedApt:
+    return IsolatedApt(tmp_path / "apt", SUITE, "amd64")
 
 
 @pytest.fixture
@@ -72,10 +72,10 @@ def cache(tmp_path: Path) -> Cache:
 
 
 @pytest.fixture
-def lock(mirror: Mirror, room: AptRoom) -> DebLock:
+def lock(mirror: Mirror, apt: IsolatedApt) -> DebLock:
     """Lock the mirror's first packages."""
-    room.update()
-    made = fetch.resolve(room, [small_appliance()])
+    apt.update()
+    made = fetch.resolve(apt, [small_appliance()])
     made.write(deb_lock.lock_path("amd64"))
     return made
 
@@ -131,20 +131,20 @@ def test_a_wheel_with_another_hash_is_refused(mirror: Mirror, tmp_path: Path) ->
 
 
 def test_a_mirror_of_an_unknown_ca_is_refused(
-    mirror: Mirror, room: AptRoom, monkeypatch: pytest.MonkeyPatch
+    mirror: Mirror, apt: IsolatedApt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("CA_BUNDLE")
     with pytest.raises(SystemExit, match=r"(?s)certificate.*hint: .*CA_BUNDLE"):
-        room.update()
+        apt.update()
 
 
 def test_an_index_signed_by_another_key_is_refused(
-    mirror: Mirror, room: AptRoom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mirror: Mirror, apt: IsolatedApt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     signing_key(tmp_path / "other", tmp_path / "other.gpg")
     monkeypatch.setenv("MIRROR_KEYRING", str(tmp_path / "other.gpg"))
     with pytest.raises(SystemExit, match="NO_PUBKEY"):
-        room.update()
+        apt.update()
 
 
 def test_a_complete_cache_sends_no_request(mirror: Mirror, lock: DebLock, cache: Cache) -> None:

@@ -28,7 +28,7 @@ from twisted.internet.defer import Deferred  # noqa: E402
 from twisted.internet.task import deferLater, react  # noqa: E402
 from twisted.internet.threads import deferToThread  # noqa: E402
 
-from benchmark.lone_guest import LoneGuest  # noqa: E402
+from benchmark.single_guest import SingleGuest  # noqa: E402
 from matrix.plain_guest import guest_agent_arguments  # noqa: E402
 from systemvm.management.control.ca_rotation import CaRotation  # noqa: E402
 from systemvm.management.control.certificates import AgentCertificates  # noqa: E402
@@ -62,7 +62,7 @@ FIRST_LIFETIME = timedelta(seconds=300)
 SHORT_LIFETIME = timedelta(seconds=30)
 
 
-class Guest(LoneGuest):
+class Guest(SingleGuest):
     """A CPVM with a wrong RTC, the host's time in its boot arguments, and a channel of the guest agent."""
 
     rtc_offset = timedelta(0)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmark.lone_guest import LoneGuest
+from benchmark.single_guest import SingleGuest
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.service.slowness import scaled_s
 from systemvm.wire import boot_arguments
@@ -30,7 +30,7 @@ UP_TIMEOUT_S = 400.0
 PASSWORD = "hunter2-is-a-secret"
 
 
-class TappedGuest(LoneGuest):
+class TappedGuest(SingleGuest):
     """`delivery` is smbios, fw_cfg or agent; `order` is that of QEMU's NICs."""
 
     def __init__(

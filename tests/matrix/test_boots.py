@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.lone_guest import IMAGES, Hardware, LoneGuest
+from benchmark.single_guest import IMAGES, Hardware, SingleGuest
 from matrix.plain_guest import (
     BOOT_TIMEOUT_S,
     NO_BOOT_ARGUMENTS,
@@ -67,7 +67,7 @@ def test_a_guest_boots_with_ssh(role: Role, hardware: Hardware, tmp_path: Path) 
     """The operator's key is accepted on port 3922, and the VM has the requested name."""
     _skip_unbuilt(role, hardware)
     authority = ControlAuthority.open(tmp_path)
-    guest = LoneGuest(role, tmp_path, authority, SSH_PORT, MEMORY_MIB[role], hardware)
+    guest = SingleGuest(role, tmp_path, authority, SSH_PORT, MEMORY_MIB[role], hardware)
     with started(guest.command(), guest.serial_log) as machine:
         guest.enter = machine.enter
         machine.wait("ssh on port 3922", lambda: guest.ssh("true").returncode == 0)

@@ -12,7 +12,7 @@ from xml.etree import ElementTree as Xml
 
 import pytest
 
-from benchmark.lone_guest import IMAGES, TOP, accelerator
+from benchmark.single_guest import IMAGES, TOP, accelerator
 from matrix.plain_guest import NO_BOOT_ARGUMENTS, started
 from systemvm.host.architecture import Architecture
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.lone_guest import IMAGES, TOP, Hardware, LoneGuest, accelerator
+from benchmark.single_guest import IMAGES, TOP, Hardware, SingleGuest, accelerator
 from matrix.plain_guest import BOOT_TIMEOUT_S
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.wire import boot_arguments
@@ -143,7 +143,7 @@ def test_the_documented_domain_boots(tmp_path: Path) -> None:
         check=True,
     )
     authority = ControlAuthority.open(tmp_path)
-    guest = LoneGuest(Role.CPVM, tmp_path, authority, 3922, 256, Hardware(credentials="fw_cfg"))
+    guest = SingleGuest(Role.CPVM, tmp_path, authority, 3922, 256, Hardware(credentials="fw_cfg"))
     credentials = tmp_path / "credentials"
     credentials.mkdir(0o700)
     (credentials / "cmdline").write_text(guest.boot_arguments())

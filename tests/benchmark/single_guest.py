@@ -71,7 +71,7 @@ class Hardware:
         ]
 
 
-class LoneGuest:
+class SingleGuest:
     """A guest of a built image; changes of its disk are discarded."""
 
     def __init__(

@@ -22,7 +22,7 @@ class CannotResolveError(Exception):
 
 
 @frozen
-class AptRoom:
+class IsolatedApt:
     """apt's state for one suite and architecture below `directory`; indexes must be signed."""
 
     directory: Path
@@ -75,11 +75,11 @@ class AptRoom:
             raise SystemExit(f"{done.stderr.strip()}\nerror: cannot download all Debian packages")
 
     def _apt(self, *arguments: str, directory: Path | None = None) -> subprocess.CompletedProcess[str]:
-        room = self.directory.resolve()
+        home = self.directory.resolve()
         settings = {
-            "Dir::State": room / "state", "Dir::State::status": room / "status", "Dir::Cache": room / "cache",
-            "Dir::Etc::SourceList": room / "sources.list", "Dir::Etc::SourceParts": "/dev/null",
-            "Dir::Etc::Preferences": room / "preferences", "Dir::Etc::PreferencesParts": "/dev/null",
+            "Dir::State": home / "state", "Dir::State::status": home / "status", "Dir::Cache": home / "cache",
+            "Dir::Etc::SourceList": home / "sources.list", "Dir::Etc::SourceParts": "/dev/null",
+            "Dir::Etc::Preferences": home / "preferences", "Dir::Etc::PreferencesParts": "/dev/null",
             "APT::Architecture": self.architecture, "APT::Architectures": self.architecture,
             "APT::Install-Suggests": "false", "APT::Sandbox::User": "root", "Acquire::Languages": "none",
             "Acquire::Retries": "3", "Acquire::http::Timeout": "60", "Acquire::https::Timeout": "60",

@@ -25,7 +25,7 @@ DOWNLOAD_TIMEOUT_S = 600.0
 MAX_SIZE_BYTES = 4 << 30
 
 
-class Room:
+class DownloadBench:
     """The SSVM's processes, and a directory on the same file system for the peers."""
 
     def __init__(self, reactor: Any, directory: Path, world: World, run_peer: Callable[..., Cost]) -> None:
@@ -37,7 +37,7 @@ class Room:
         self._templates = 200
         self._ca = directory / "ca.pem"
 
-    async def start(self) -> Room:
+    async def start(self) -> DownloadBench:
         self._ca.write_text(self._world.ca_pem)
         await self._daemon.start()
         return self
