@@ -22,6 +22,7 @@ from systemvm.management.state.status import InstanceState
 from systemvm.management.system_vms.diagnostics import DiagnosticsResult
 from systemvm.rpc.core.errors import METHOD_NOT_FOUND, RpcError
 from systemvm.wire.role import Role
+from systemvm.wire.source_access import SourceAccess, SourceProxy
 
 
 class FakePeer:
@@ -207,6 +208,9 @@ class FakeZoneFacts:
 
     def source_ca_pem(self, zone_name: str) -> str | None:
         return "-----BEGIN CERTIFICATE-----"
+
+    def source_access(self, zone_name: str) -> SourceAccess:
+        return SourceAccess(proxy=SourceProxy("10.11.0.9"))
 
     def max_template_size_bytes(self, zone_name: str) -> int:
         return 1 << 30

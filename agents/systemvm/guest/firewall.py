@@ -16,7 +16,7 @@ from pathlib import Path
 from systemvm.guest.boot_argument_error import BootError, boot_argument_error
 from systemvm.guest.network_plan import Interface, Network, NetworkPlan
 from systemvm.wire.boot_failure import BootFailure
-from systemvm.wire.denied_networks import RESERVED, nat64_network, zone_networks
+from systemvm.wire.denied_networks import RESERVED, nat64_network, opened_networks, zone_networks
 from systemvm.wire.role import Role
 
 #: The port of systemvm-console.socket.
@@ -35,6 +35,7 @@ def sets(plan: NetworkPlan, arguments: Mapping[str, str]) -> dict[str, list[Netw
         "ntp_servers": _merged(_literal_addresses(arguments.get("ntpserverlist", ""))),
         "dns_servers": _merged(ip_network(address) for address in plan.name_servers),
         "fetch_denied": _merged(fetch_denied(arguments)),
+        "fetch_allowed": _merged(opened_networks(arguments)),
     }
 
 
@@ -64,8 +65,35 @@ def script(rules: Path, plan: NetworkPlan, arguments: Mapping[str, str]) -> str:
             table = declared.get(name + suffix)
             if elements and table:
                 lines.append(f"add element {table} {name}{suffix} {{ {', '.join(elements)} }}")
+    lines += _proxy(declared, arguments)
     lines += _console_port(plan, arguments)
     return "\n".join(lines) + "\n"
+
+
+def _proxy(declared: Mapping[str, str], arguments: Mapping[str, str]) -> list[str]:
+    """Open the port of the zone's proxy, even in one of the zone's own networks.
+
+    One that is given by name must be in the public network, as whatever the name resolves to stays blocked.
+    """
+    text = arguments.get("fetch_proxy", "")
+    if not text:
+        return []
+    # most zones have none, and the parser would cost boot time
+    from systemvm.wire.source_access import parse_proxy
+    from systemvm.wire.source_url import SourceUrlError
+
+    try:
+        proxy = parse_proxy(text)
+    except SourceUrlError as error:
+        raise boot_argument_error(f"fetch_proxy= is not a proxy: {error.message}") from None
+    try:
+        address = ip_address(proxy.host)
+    except ValueError:
+        return []
+    if any(address in network for network, _ in RESERVED if network.version == address.version):
+        raise boot_argument_error(f"fetch_proxy={proxy.authority} is a reserved address")
+    name = "fetch_proxy" if address.version == 4 else "fetch_proxy6"
+    return [f"add element {declared[name]} {name} {{ {address} . {proxy.port} }}"] if name in declared else []
 
 
 def _console_port(plan: NetworkPlan, arguments: Mapping[str, str]) -> list[str]:

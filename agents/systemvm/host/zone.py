@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import enum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -16,6 +16,7 @@ from systemvm.web.forwarded import networks
 from systemvm.web.public_endpoint import PublicEndpoint
 from systemvm.wire.mount_options import parse_mount_options
 from systemvm.wire.role import Role
+from systemvm.wire.source_access import SourceProxy, parse_proxy
 from systemvm.wire.storage import Store
 
 
@@ -232,9 +233,25 @@ class ZoneConfig(ConfigSection, frozen=True):
     domain: str | None = None  # the public CA signs for names below it
     console: ConsoleConfig = field(default_factory=ConsoleConfig)
     source_ca_file: Path | None = None  # trusted in addition to the public roots for downloads
+    secstorage_proxy: str | None = None  # http://user:password@host:3128: downloads go through it
+    #: Addresses and networks inside of the zone's own networks that images can be downloaded from.
+    allowed_internal_sites: list[str] = field(default_factory=list)
     max_template_size_bytes: int = 50 * 1024**3
     secondary_storage: SecondaryStorageConfig = field(default_factory=SecondaryStorageConfig)
     system_vms: SystemVmsConfig = field(default_factory=SystemVmsConfig)
+
+    def __post_init__(self) -> None:
+        if self.secstorage_proxy is not None:
+            parse_proxy(self.secstorage_proxy)
+        for site in self.allowed_internal_sites:
+            if not ip_network(site, strict=False).prefixlen:
+                raise ValueError(
+                    f"{site} in allowed_internal_sites is everything: name addresses or networks"
+                )
+
+    @property
+    def source_proxy(self) -> SourceProxy | None:
+        return None if self.secstorage_proxy is None else parse_proxy(self.secstorage_proxy)
 
     @property
     def source_ca_pem(self) -> str | None:

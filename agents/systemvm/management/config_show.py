@@ -12,6 +12,7 @@ import msgspec
 from systemvm.host.config_file import Document, KeyPath, format_key_path, read
 from systemvm.host.layout import Layout
 from systemvm.management.config import Configuration
+from systemvm.service.redaction import redact_url
 
 
 def show(layout: Layout, configuration: Configuration) -> str:
@@ -52,7 +53,8 @@ def _format(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return "[" + ", ".join(map(str, value)) + "]"
-    return str(value)
+    text = str(value)
+    return redact_url(text) if "@" in text else text
 
 
 def _source(document: Document | None, way: KeyPath) -> str:

@@ -17,6 +17,7 @@ from systemvm.management.state import zones
 from systemvm.management.state.database import Connection
 from systemvm.management.state.zones import Host
 from systemvm.web.public_endpoint import PublicEndpoint
+from systemvm.wire.source_access import SourceAccess
 
 _log = Logger(namespace="systemvm.management.inventory")
 
@@ -82,6 +83,10 @@ class ZoneSettings:
 
     def source_ca_pem(self, zone_name: str) -> str | None:
         return self._configuration.zone(zone_name).source_ca_pem
+
+    def source_access(self, zone_name: str) -> SourceAccess:
+        """Return how SSVMs of the zone reach sources."""
+        return SourceAccess(proxy=self._configuration.zone(zone_name).source_proxy)
 
     def max_template_size_bytes(self, zone_name: str) -> int:
         return self._configuration.zone(zone_name).max_template_size_bytes

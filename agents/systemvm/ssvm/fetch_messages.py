@@ -55,3 +55,4 @@ class StartRequest:
     owner: str
     download: DownloadRequest
     denied: list[DeniedNetwork] = field(factory=list)
+    opened: list[str] = field(factory=list)  # CIDRs of these that the operator permits

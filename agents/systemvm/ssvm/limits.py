@@ -16,6 +16,7 @@ class TransferLimits:
 
     connect_timeout_s: float = 10.0
     lookup_timeout_s: float = 15.0
+    proxied_lookup_timeout_s: float = 3.0  # of a name that the proxy resolves itself
     headers_timeout_s: float = 30.0
     stall_timeout_s: float = 60.0  # without a byte
     slow_window_s: float = 120.0  # fewer bytes than the next value in this window are a stall, too

@@ -33,6 +33,7 @@ class MoverJob:
     announced_bytes: int | None = None  # in the response to the probe
     limits: TransferLimits = DEFAULT
     request_id: str = ""
+    authorization: str | None = field(default=None, repr=False)  # the value of that header
 
 
 @frozen

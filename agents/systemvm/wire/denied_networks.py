@@ -7,7 +7,7 @@ registries (RFC 6890). Only Python's own library is imported, because systemvm-p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 Network = IPv4Network | IPv6Network
@@ -47,6 +47,13 @@ NAT64 = IPv6Network("64:ff9b::/96")
 #: In messages to users, for public addresses of hypervisors and of system VMs.
 OWN_ADDRESS = "an address of this cloud's own"
 
+CONTROL_NETWORK = "the control network"
+THIS_VM = "this VM itself"
+MANAGEMENT_SERVER = "a management server"
+STORAGE_SERVER = "a storage server"
+#: What no setting opens: these are this system's own parts, and none of them serves images.
+_NEVER_OPENED = frozenset({CONTROL_NETWORK, THIS_VM, MANAGEMENT_SERVER, STORAGE_SERVER})
+
 _NICS = range(8)
 
 
@@ -78,6 +85,40 @@ def zone_networks(boot: Mapping[str, str]) -> dict[Network, str]:
     return found
 
 
+def opened_networks(boot: Mapping[str, str]) -> list[Network]:
+    """Return exactly what `fetch_allowed=` opens for fetch in the zone's own networks.
+
+    These are CloudStack's `secstorage.allowed.internal.sites`, without reserved networks and without
+    this system's own parts. An invalid one opens nothing.
+    """
+    closed = [network for network, _ in RESERVED]
+    closed += [network for network, what in zone_networks(boot).items() if what in _NEVER_OPENED]
+    opened: list[Network] = []
+    for text in boot.get("fetch_allowed", "").split(","):
+        try:
+            network = ip_network(text.strip(), strict=False)
+        except ValueError:
+            continue
+        if network.prefixlen:
+            opened += _without(network, closed)
+    return opened
+
+
+def _without(network: Network, closed: Iterable[Network]) -> list[Network]:
+    left = [network]
+    for taken in closed:
+        left = [rest for part in left for rest in _difference(part, taken)]
+    return left
+
+
+def _difference(network: Network, taken: Network) -> list[Network]:
+    if network.version != taken.version or not network.overlaps(taken):
+        return [network]
+    if network.prefixlen >= taken.prefixlen:
+        return []
+    return [*network.address_exclude(taken)]  # type: ignore[arg-type]  # both are of one version
+
+
 def _named(boot: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     public = boot.get("public.network.device", "eth2")
     management = boot.get("private.network.device", "eth1")
@@ -89,9 +130,9 @@ def _named(boot: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         for address_key, length_key in (("ip", "mask"), ("ip6", "ip6prelen")):
             address, length = boot.get(device + address_key, ""), boot.get(device + length_key, "")
             if device == public:
-                yield address, "this VM itself"
+                yield address, THIS_VM
             elif number == 0:
-                yield f"{address}/{length}", "the control network"
+                yield f"{address}/{length}", CONTROL_NETWORK
             elif device == management:
                 yield f"{address}/{length}", "the management network"
             else:
@@ -99,8 +140,8 @@ def _named(boot: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for cidr in boot.get("fetch_denied", "").split(","):
         yield cidr.strip(), OWN_ADDRESS
     for key, what in (
-        ("host", "a management server"),
-        ("secondaryStorageServerAddress", "a storage server"),
+        ("host", MANAGEMENT_SERVER),
+        ("secondaryStorageServerAddress", STORAGE_SERVER),
         ("localgw", "the management network's gateway"),
         ("storagegateway", "the storage network's gateway"),
     ):

@@ -143,13 +143,13 @@ def parse(text: str, subject: str = USER_URL, *, max_characters: int = MAX_CHARA
             "use port 80, 443 or one from 1024 to 65535",
             TransferFailure.URL_DENIED,
         )
-    host = _parse_host(parts.hostname or "", parts.netloc.startswith("["), subject)
+    host = parse_host(parts.hostname or "", parts.netloc.startswith("["), subject)
     path = _quote(parts.path or "/")
     target = f"{path}?{_quote(parts.query)}" if parts.query else path
     return SourceUrl(parts.scheme, host, port, target, path, subject)
 
 
-def _parse_host(host: str, is_bracketed: bool, subject: str) -> str:
+def parse_host(host: str, is_bracketed: bool, subject: str) -> str:
     if not host:
         raise SourceUrlError(f"{subject} has no host", _FORM)
     if "%" in host:

@@ -7,6 +7,8 @@ import enum
 
 from attrs import field, frozen
 
+from systemvm.wire.source_access import SourceAccess
+
 STORAGE_SETUP = "storage.setup"  # daemon → agent: mount a store; idempotent
 STORAGE_STATS = "storage.stats"  # daemon → agent
 STORAGE_JOBS = "storage.jobs"  # daemon → agent: the downloads that it has (protocol 2)
@@ -90,6 +92,7 @@ class DownloadRequest:
     public: bool = False
     hvm: bool = True
     denied_networks: list[str] = field(factory=list)  # CIDRs of this cloud's own, besides the boot arguments'
+    access: SourceAccess = field(factory=SourceAccess)
 
 
 @frozen

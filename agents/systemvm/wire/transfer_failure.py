@@ -18,6 +18,7 @@ class TransferFailure(enum.Enum):
     CONNECTION_REFUSED = "connection_refused"
     CONNECTION_FAILED = "connection_failed"
     CONNECTION_LOST = "connection_lost"
+    PROXY_REFUSED = "proxy_refused"
     TLS_FAILED = "tls_failed"
     HTTP_STATUS = "http_status"
     HTTP_UNAVAILABLE = "http_unavailable"  # a status that means "not now"

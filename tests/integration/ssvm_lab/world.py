@@ -28,6 +28,7 @@ LAB = Path(__file__).resolve().parent
 AGENTS = LAB.parents[2] / "agents"
 NAME = "images.example.test"
 SERVER, VM = "203.0.113.10", "203.0.113.100"
+PROXY = ("203.0.113.11", 3128)
 DENIED = ("10.11.0.1", "10.12.0.2", "169.254.0.1")
 STORE = Store("10.12.0.2", "/export/secondary")
 BOOT = {
@@ -75,6 +76,7 @@ class World:
     ca_pem: str
     nginx: Nginx
     vm_namespace: str
+    proxied: Path  # what the proxy received
     dns_queries: Path  # the number of address queries to flipping_dns.py
 
     def leftovers(self) -> list[str]:
@@ -154,7 +156,8 @@ class Builder:
         journal.touch()
         nginx = self._servers(authority, files, logs, journal)
         self._helpers(paths, logs)
-        return World(paths, store, files, journal, logs, ca_pem, nginx, self._vm, directory / "dns-queries")
+        seen = [directory / name for name in ("proxied", "dns-queries")]
+        return World(paths, store, files, journal, logs, ca_pem, nginx, self._vm, *seen)
 
     def _network(self) -> None:
         for name in (self._vm, self._world):
@@ -177,7 +180,7 @@ class Builder:
             self._world,
         )
         mine = ("203.0.113.100/24", "10.11.0.100/24", "10.12.0.100/24", "169.254.10.2/16")
-        theirs = ("203.0.113.10/24", "10.11.0.1/24", "10.12.0.2/24", "169.254.0.1/16")
+        theirs = ("203.0.113.10/24", "203.0.113.11/24", "10.11.0.1/24", "10.12.0.2/24", "169.254.0.1/16")
         for name, device, addresses in ((self._vm, "eth2", mine), (self._world, "eth0", theirs)):
             for address in addresses:
                 run("ip", "-n", name, "addr", "add", address, "dev", device)
@@ -229,6 +232,11 @@ class Builder:
             f"{VM}:8000",
             *inside,
         )
+        (directory / "proxied").touch()
+        self._start(
+            "proxy", self._world, sys.executable, str(LAB / "connect_proxy.py"),
+            f"{PROXY[0]}:{PROXY[1]}", str(directory / "proxied"),
+        )  # fmt: skip
         hosts = {NAME: [SERVER], "loop.example.test": ["127.0.0.1"],
                  "mixed.example.test": [SERVER, "127.0.0.1"],
                  "management.example.test": ["10.11.0.1"], "other.example.test": [SERVER]}  # fmt: skip
@@ -243,7 +251,7 @@ class Builder:
             "--bind-interfaces", f"--listen-address={SERVER}", "--user=root", "--pid-file=",
             f"--server=/flip.example.test/{SERVER}#5354", *records,
         )  # fmt: skip
-        for address, port in ((SERVER, 80), (SERVER, 443), (SERVER, 8000), (SERVER, 53)):
+        for address, port in ((SERVER, 80), (SERVER, 443), (SERVER, 8000), (SERVER, 53), PROXY):
             self._wait_for(address, port)
         return nginx
 

@@ -56,6 +56,7 @@ def test_sets_contain_merged_networks() -> None:
             "10.11.0.0/16",
             "10.96.0.0/16",
         ],  # the NIC's own /24 is inside; nft refuses overlaps
+        "fetch_allowed": [],
         "storage_cidr": ["10.12.0.0/24"],
         "nfs_servers": ["10.12.0.2/32", "2001:db8:1::2/128"],  # a name has no address, so it stays closed
         "ntp_servers": [],
@@ -109,6 +110,49 @@ def test_the_firewall_and_the_policy_of_fetch_agree(
     assert denied == (policy.why_denied(address) is not None), address
 
 
+@pytest.mark.parametrize(
+    ("sites", "opened"),
+    [
+        ("10.11.0.50", ["10.11.0.50/32"]),
+        ("203.0.113.101,203.0.113.102", ["203.0.113.102/32"]),  # the first is this VM itself
+        ("10.96.4.1/24,10.96.4.7", ["10.96.4.0/24"]),
+        ("10.12.0.0/30", ["10.12.0.0/31", "10.12.0.3/32"]),  # without the NFS server
+        ("169.254.0.0/16,127.0.0.0/8,2001:db8:1::2", []),
+        ("0.0.0.0/0,nonsense,::/0,", []),
+    ],
+)
+def test_allowed_sites_open_exactly_what_they_name(sites: str, opened: list[str]) -> None:
+    """Invalid ones and everything are skipped, and so is the NFS server, as in CloudStack."""
+    arguments = {**ARGUMENTS, "fetch_allowed": sites}
+    found = firewall.sets(network.make_plan(arguments), arguments)["fetch_allowed"]
+    assert [str(net) for net in found] == opened
+
+
+@pytest.mark.parametrize(
+    ("proxy", "line"),
+    [
+        ("10.11.0.9:3128", "add element inet systemvm fetch_proxy { 10.11.0.9 . 3128 }"),
+        ("[2001:db8::9]:81", "add element inet systemvm fetch_proxy6 { 2001:db8::9 . 81 }"),
+        ("proxy.example.test:3128", None),
+    ],
+)
+def test_the_port_of_the_proxy_is_opened(proxy: str, line: str | None) -> None:
+    arguments = {**ARGUMENTS, "fetch_proxy": proxy}
+    rules = APPLIANCES / "ssvm" / "nftables.conf"
+    lines = firewall.script(rules, network.make_plan(ARGUMENTS), arguments).splitlines()
+    assert [each for each in lines if "fetch_proxy" in each] == ([line] if line else [])
+
+
+@pytest.mark.parametrize("proxy", ["127.0.0.1:3128", "169.254.0.1:80", "https://p"])
+def test_a_proxy_at_a_reserved_address_is_an_error(proxy: str) -> None:
+    with pytest.raises(BootError, match="fetch_proxy="):
+        firewall.script(
+            APPLIANCES / "ssvm" / "nftables.conf",
+            network.make_plan(ARGUMENTS),
+            {**ARGUMENTS, "fetch_proxy": proxy},
+        )
+
+
 def test_only_declared_sets_are_filled_each_in_its_table(tmp_path: Path) -> None:
     rules = tmp_path / "nftables.conf"
     rules.write_text(RULES)
@@ -130,7 +174,18 @@ def test_missing_rules_are_an_error(tmp_path: Path) -> None:
     [
         (
             "ssvm",
-            {"control_cidr", "storage_cidr", "nfs_servers", "dns_servers", "fetch_denied", "fetch_denied6"},
+            {
+                "control_cidr",
+                "storage_cidr",
+                "nfs_servers",
+                "dns_servers",
+                "fetch_denied",
+                "fetch_denied6",
+                "fetch_allowed",
+                "fetch_allowed6",
+                "fetch_proxy",
+                "fetch_proxy6",
+            },
         ),
         ("cpvm", {"control_cidr", "management_cidr"}),
     ],
@@ -138,7 +193,7 @@ def test_missing_rules_are_an_error(tmp_path: Path) -> None:
 def test_the_appliances_declare_sets_that_are_filled(role: str, wanted: set[str]) -> None:
     declared = firewall.declared_sets((APPLIANCES / role / "nftables.conf").read_text())
     assert wanted <= set(declared)
-    known = set(firewall.sets(network.make_plan(ARGUMENTS), ARGUMENTS))
+    known = {*firewall.sets(network.make_plan(ARGUMENTS), ARGUMENTS), "fetch_proxy"}  # it also has a port
     assert {name.removesuffix("6") for name in declared} <= known, "a set that is never filled"
 
 

@@ -75,6 +75,8 @@ def cmdline(vm: Instance, nics: Sequence[Nic], facts: BootFacts) -> str:
         tail.append(("ntpserverlist", ",".join(facts.zone.ntp_servers)))
     if role is Role.SSVM and facts.own_networks:
         tail.append(("fetch_denied", ",".join(facts.own_networks)))
+    if role is Role.SSVM:
+        tail += _sources(facts.zone)
     tail += _storage(facts) if role is Role.SSVM else [("vncport", CONSOLE_PORT)]
     return boot_arguments.format([*head, *middle, *tail])
 
@@ -133,6 +135,16 @@ def _name_servers(zone: ZoneConfig) -> _Pairs:
     pairs: _Pairs = [(f"internaldns{n}", server) for n, server in enumerate(internal[:2], 1)]
     pairs += [(f"dns{n}", server) for n, server in enumerate(zone.dns[:2], 1)]
     return pairs + [(f"ip6dns{n}", server) for n, server in enumerate(zone.dns6[:2], 1)]
+
+
+def _sources(zone: ZoneConfig) -> _Pairs:
+    """Return what the guest's firewall opens; the proxy's login comes with each download instead."""
+    pairs: _Pairs = []
+    if zone.allowed_internal_sites:
+        pairs.append(("fetch_allowed", ",".join(zone.allowed_internal_sites)))
+    if zone.source_proxy is not None:
+        pairs.append(("fetch_proxy", zone.source_proxy.authority))
+    return pairs
 
 
 def _storage(facts: BootFacts) -> _Pairs:

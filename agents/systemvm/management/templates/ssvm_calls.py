@@ -23,6 +23,7 @@ from systemvm.service.backoff import KeyedBackoff
 from systemvm.service.single_flight import SingleFlight
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
+from systemvm.wire.source_access import SourceAccess
 from systemvm.wire.storage import (
     DownloadAbort,
     DownloadError,
@@ -43,6 +44,7 @@ class DownloadSettings(StoreSettings, Protocol):
     """The settings of a zone for downloads, read at the time of each call."""
 
     def source_ca_pem(self, zone_name: str) -> str | None: ...
+    def source_access(self, zone_name: str) -> SourceAccess: ...
     def max_template_size_bytes(self, zone_name: str) -> int: ...
     def own_networks(self) -> list[str]: ...
 
@@ -286,4 +288,5 @@ class SsvmCalls:
             public=template.public,
             hvm=template.hvm,
             denied_networks=self._zones.own_networks(),
+            access=self._zones.source_access(zone.name),
         )

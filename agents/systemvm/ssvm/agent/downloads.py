@@ -24,6 +24,7 @@ from systemvm.ssvm import store_messages
 from systemvm.ssvm.agent.download import Download, downloaded, failed, fetch_died_twice
 from systemvm.ssvm.agent.fetch_connection import FETCH, FetchConnection
 from systemvm.ssvm.agent.publisher import Publisher
+from systemvm.ssvm.agent.source_proxy import with_proxy
 from systemvm.ssvm.agent.store_client import StoreClient
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch_messages import (
@@ -247,12 +248,13 @@ class DownloadManager:
                 DeniedNetwork(str(net), what)
                 for net, what in denied_networks.zone_networks(self._context.boot).items()
             ),
-            DeniedNetwork(request.store.server, "a storage server"),
+            DeniedNetwork(request.store.server, denied_networks.STORAGE_SERVER),
             *(DeniedNetwork(cidr, denied_networks.OWN_ADDRESS) for cidr in request.denied_networks),
         ]
+        opened = [str(network) for network in denied_networks.opened_networks(self._context.boot)]
         fetched: FetchStatus = await peer.call(
             START,
-            StartRequest(self._context.name, request, denied),
+            StartRequest(self._context.name, with_proxy(request, self._context.boot), denied, opened),
             result=FetchStatus,
             deadline_s=START_DEADLINE_S,
             request_id=request.request_id,

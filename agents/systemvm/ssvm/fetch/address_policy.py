@@ -20,9 +20,13 @@ Network = IPv4Network | IPv6Network
 
 @frozen
 class AddressPolicy:
-    """The addresses that fetch can connect to; `zone_denied` names the zone's own networks."""
+    """The addresses that fetch can connect to; `zone_denied` names the zone's own networks.
+
+    `opened` are the parts of those that the operator permits; nothing opens a reserved network.
+    """
 
     zone_denied: tuple[tuple[Network, str], ...] = field(factory=tuple)
+    opened: tuple[Network, ...] = field(factory=tuple)
 
     def why_denied(self, address: Address) -> str | None:
         """Return the reason why an address is denied; None when it is allowed."""
@@ -32,15 +36,23 @@ class AddressPolicy:
                 return self.why_denied(translated)
             if address.scope_id is not None:
                 return "an address with a zone id"
-        for network, why in (*RESERVED, *self.zone_denied):
-            if address.version == network.version and address in network:
+        is_opened = any(_contains(network, address) for network in self.opened)
+        for network, why in RESERVED if is_opened else (*RESERVED, *self.zone_denied):
+            if _contains(network, address):
                 return why
         return None
 
     @classmethod
-    def of_zone(cls, networks: Iterable[tuple[str, str]]) -> AddressPolicy:
-        """Make a policy of (CIDR, name) pairs.
+    def of_zone(cls, networks: Iterable[tuple[str, str]], opened: Iterable[str] = ()) -> AddressPolicy:
+        """Make a policy of (CIDR, name) pairs, and of the CIDRs that are opened.
 
         Raises: ValueError when one is not a CIDR: a rule that cannot be parsed must not allow anything.
         """
-        return cls(tuple((ip_network(cidr, strict=False), why) for cidr, why in networks))
+        return cls(
+            tuple((ip_network(cidr, strict=False), why) for cidr, why in networks),
+            tuple(ip_network(cidr) for cidr in opened),
+        )
+
+
+def _contains(network: Network, address: Address) -> bool:
+    return address.version == network.version and address in network

@@ -8,6 +8,9 @@ from ipaddress import ip_address
 
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch.address_policy import Address
+from systemvm.ssvm.fetch.proxy_connect import ConnectResponse, connect_request
+from systemvm.wire.source_access import SourceProxy
+from systemvm.wire.source_url import SourceUrl
 from systemvm.wire.transfer_failure import TransferFailure
 
 RECEIVE_BUFFER_BYTES = 1 << 20
@@ -47,6 +50,40 @@ def open_connection(address: Address, port: int, timeout_s: float) -> socket.soc
             f"{address} port {port} cannot be reached: {why}",
             "check the server, and the routes of the public network",
         ) from None
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_tunnel(
+    connection: socket.socket, url: SourceUrl, proxy: SourceProxy, timeout_s: float
+) -> socket.socket:
+    """Have the proxy at the other end connect to the server of `url`; return the same socket.
+
+    Raises: TransferError when the proxy refuses or does not answer; the socket is closed then.
+    """
+    response = ConnectResponse(url, proxy)
+    try:
+        connection.settimeout(timeout_s)
+        connection.sendall(connect_request(url, proxy))
+        while True:
+            data = connection.recv(4096)
+            if not data:
+                raise response.ended()
+            if response.feed(data):
+                break
+        connection.settimeout(None)
+    except TimeoutError:
+        connection.close()
+        raise TransferError(
+            TransferFailure.CONNECTION_FAILED,
+            f"proxy {proxy.authority} does not answer",
+            "check that an HTTP proxy runs there",
+        ) from None
+    except OSError:
+        connection.close()
+        raise response.ended() from None
     except BaseException:
         connection.close()
         raise

@@ -14,16 +14,20 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.web.client import ResponseFailed
 
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.fetch.address_policy import Address
+from systemvm.ssvm.fetch.route import SourceRoute
 from systemvm.wire.source_url import SourceUrl
 from systemvm.wire.transfer_failure import TransferFailure
 
 
-def explain_failure(error: Exception, url: SourceUrl, address: Address) -> TransferError:
+def explain_failure(error: Exception, url: SourceUrl, route: SourceRoute) -> TransferError:
     """Return the error that a user sees for an exception of Twisted, pyOpenSSL or service_identity."""
-    host = url.host if url.address is not None else f"{url.host} ({address})"
+    host = url.host if url.address is not None else f"{url.host} ({route.address})"
     where = f"{host} port {url.port}"
+    if route.proxy is not None:
+        where = f"{url.host} port {url.port} through proxy {route.proxy.authority}"
     cause = _root_cause(error)
+    if isinstance(cause, TransferError):  # the proxy's
+        return cause
     if isinstance(cause, network.ConnectionRefusedError):
         return TransferError(
             TransferFailure.CONNECTION_REFUSED,

@@ -22,7 +22,8 @@ from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResp
 from zope.interface import implementer
 
 from systemvm.ssvm.fetch import tls_trust
-from systemvm.ssvm.fetch.address_policy import Address
+from systemvm.ssvm.fetch.route import SourceRoute
+from systemvm.ssvm.fetch.tunnel_endpoint import TunnelEndpoint
 from systemvm.ssvm.limits import KIB, TransferLimits
 from systemvm.wire.source_url import SourceUrl
 
@@ -96,11 +97,15 @@ class PinnedAgent:
 
 
 def pinned_endpoint(
-    reactor: Any, url: SourceUrl, address: Address, source_ca_pem: str | None, limits: TransferLimits
+    reactor: Any, url: SourceUrl, route: SourceRoute, source_ca_pem: str | None, limits: TransferLimits
 ) -> IStreamClientEndpoint:
-    """Return an endpoint at `address`, whatever the URL's name resolves to; TLS is verified for that name."""
-    kind = TCP4ClientEndpoint if address.version == 4 else TCP6ClientEndpoint
-    endpoint: IStreamClientEndpoint = kind(reactor, str(address), url.port, timeout=limits.connect_timeout_s)
+    """Return an endpoint at the route's address, whatever names resolve to; TLS is verified for the URL's."""
+    kind = TCP4ClientEndpoint if route.address.version == 4 else TCP6ClientEndpoint
+    endpoint: IStreamClientEndpoint = kind(
+        reactor, str(route.address), route.port, timeout=limits.connect_timeout_s
+    )
+    if route.proxy is not None:
+        endpoint = TunnelEndpoint(endpoint, url, route.proxy)
     if url.is_tls:
         endpoint = wrapClientTLS(tls_trust.client_options(url.host, source_ca_pem), endpoint)
     return endpoint

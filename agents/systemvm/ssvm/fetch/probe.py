@@ -15,9 +15,9 @@ from twisted.web.http_headers import Headers
 
 from systemvm.ssvm import http_response
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.fetch.address_policy import Address
 from systemvm.ssvm.fetch.connection_failure import explain_failure
 from systemvm.ssvm.fetch.pinned_agent import PinnedAgent, ResponseHead, pinned_endpoint
+from systemvm.ssvm.fetch.route import SourceRoute
 from systemvm.ssvm.http_request import request_headers
 from systemvm.ssvm.limits import TransferLimits
 from systemvm.wire.source_url import SourceUrl, SourceUrlError
@@ -28,22 +28,27 @@ from systemvm.wire.transfer_failure import TransferFailure
 class ProbeResult:
     """Where the server redirects to, or how large the file is; None: the server does not announce it."""
 
-    address: Address
+    route: SourceRoute
     redirect: SourceUrl | None = None
     total_bytes: int | None = None
 
 
 async def probe(
-    reactor: Any, url: SourceUrl, addresses: list[Address], source_ca_pem: str | None, limits: TransferLimits
+    reactor: Any,
+    url: SourceUrl,
+    routes: list[SourceRoute],
+    source_ca_pem: str | None,
+    limits: TransferLimits,
+    authorization: str | None = None,
 ) -> ProbeResult:
-    """Probe the first of `addresses` that accepts the connection.
+    """Probe over the first of `routes` that accepts the connection.
 
     Raises: TransferError when none does, or when the response is neither a file nor a redirect.
     """
     failed: TransferError | None = None
-    for address in addresses:
+    for route in routes:
         try:
-            return await _probe_one(reactor, url, address, source_ca_pem, limits)
+            return await _probe_one(reactor, url, route, source_ca_pem, limits, authorization)
         except TransferError as error:
             if error.code not in (TransferFailure.CONNECTION_REFUSED, TransferFailure.CONNECTION_FAILED):
                 raise
@@ -52,21 +57,28 @@ async def probe(
 
 
 async def _probe_one(
-    reactor: Any, url: SourceUrl, address: Address, source_ca_pem: str | None, limits: TransferLimits
+    reactor: Any,
+    url: SourceUrl,
+    route: SourceRoute,
+    source_ca_pem: str | None,
+    limits: TransferLimits,
+    authorization: str | None,
 ) -> ProbeResult:
-    agent = PinnedAgent(reactor, url, pinned_endpoint(reactor, url, address, source_ca_pem, limits))
+    agent = PinnedAgent(reactor, url, pinned_endpoint(reactor, url, route, source_ca_pem, limits))
     try:
-        head = await request_head(reactor, agent, url, limits.headers_timeout_s)
+        head = await request_head(reactor, agent, url, limits.headers_timeout_s, authorization)
     except Exception as error:
-        raise explain_failure(error, url, address) from None
+        raise explain_failure(error, url, route) from None
     finally:
         agent.abort()  # neither a body nor another request follows on this connection
-    return _read_result(url, address, head)
+    return _read_result(url, route, head)
 
 
-async def request_head(reactor: Any, agent: PinnedAgent, url: SourceUrl, timeout_s: float) -> ResponseHead:
+async def request_head(
+    reactor: Any, agent: PinnedAgent, url: SourceUrl, timeout_s: float, authorization: str | None = None
+) -> ResponseHead:
     """Send the probe and return the head of its response; exceptions are Twisted's."""
-    headers = {**request_headers(url.authority), "Range": "bytes=0-0"}
+    headers = {**request_headers(url.authority, authorization), "Range": "bytes=0-0"}
     requested = HTTPClient(agent).request(
         "GET",
         url.text,
@@ -81,14 +93,14 @@ async def request_head(reactor: Any, agent: PinnedAgent, url: SourceUrl, timeout
     return agent.head
 
 
-def _read_result(url: SourceUrl, address: Address, head: ResponseHead) -> ProbeResult:
+def _read_result(url: SourceUrl, route: SourceRoute, head: ResponseHead) -> ProbeResult:
     if head.status in http_response.REDIRECTS:
         try:
-            return ProbeResult(address, redirect=url.follow(head.location()))
+            return ProbeResult(route, redirect=url.follow(head.location()))
         except SourceUrlError as error:
             raise TransferError.of_url(error) from None
     if head.status == 416:  # there is no byte 0
         http_response.require_size(0, 0)
     if head.status != 206:
         http_response.require_status(head.status, url.subject)
-    return ProbeResult(address, total_bytes=http_response.total_of_probe(head.status, head.headers))
+    return ProbeResult(route, total_bytes=http_response.total_of_probe(head.status, head.headers))

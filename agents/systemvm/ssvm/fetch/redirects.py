@@ -6,39 +6,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from attrs import frozen
-
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.fetch.address_policy import Address, AddressPolicy
 from systemvm.ssvm.fetch.probe import probe
-from systemvm.ssvm.fetch.resolve import resolve
+from systemvm.ssvm.fetch.route import find_routes
+from systemvm.ssvm.fetch.source import DownloadSource, SourcePolicy
 from systemvm.ssvm.limits import TransferLimits
 from systemvm.wire.source_url import SourceUrl
 from systemvm.wire.transfer_failure import TransferFailure
 
 
-@frozen
-class DownloadSource:
-    """Where the bytes are, after all redirects; `total_bytes` is None when it is not announced."""
-
-    url: SourceUrl
-    address: Address
-    total_bytes: int | None
-
-
-@frozen
-class RedirectPolicy:
-    """What one download permits: which addresses, which CA, and whether a checksum protects it over http."""
-
-    addresses: AddressPolicy
-    source_ca_pem: str | None
-    has_checksum: bool
-
-
 async def find_source(
     reactor: Any,
     first: SourceUrl,
-    policy: RedirectPolicy,
+    policy: SourcePolicy,
     limits: TransferLimits,
     on_probe: Callable[[SourceUrl], None],
     on_redirect: Callable[[SourceUrl, SourceUrl], None],
@@ -50,10 +30,11 @@ async def find_source(
     here = first
     for hops_left in range(limits.max_redirects, -1, -1):
         on_probe(here)
-        addresses = await resolve(reactor, here, policy.addresses, limits)
-        probed = await probe(reactor, here, addresses, policy.source_ca_pem, limits)
+        routes = await find_routes(reactor, here, policy.addresses, policy.access.proxy, limits)
+        authorization = policy.authorization(first, here)
+        probed = await probe(reactor, here, routes, policy.source_ca_pem, limits, authorization)
         if probed.redirect is None:
-            return DownloadSource(here, probed.address, probed.total_bytes)
+            return DownloadSource(here, probed.route, probed.total_bytes, authorization)
         if not hops_left:
             break
         require_secure_hop(here, probed.redirect, policy.has_checksum)

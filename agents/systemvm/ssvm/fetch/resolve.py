@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 
@@ -52,19 +53,7 @@ async def resolve(
     Raises: TransferError when an address is denied, or when there is none.
     """
     literal = url.address
-    if literal is not None:
-        addresses = [literal]
-    else:
-        pending = deferToThreadPool(reactor, reactor.getThreadPool(), lookup, url.host, url.port)
-        pending.addTimeout(limits.lookup_timeout_s, reactor)
-        try:
-            addresses = await pending
-        except DeferredTimeout:
-            raise TransferError(
-                TransferFailure.NAME_NOT_FOUND,
-                f"host name {url.host} cannot be resolved: no answer in {limits.lookup_timeout_s:g} s",
-                "check the DNS servers of the zone: they do not answer",
-            ) from None
+    addresses = await resolve_host(reactor, url.host, url.port, limits, lookup)
     for address in addresses:
         why = policy.why_denied(address)
         if why is not None:
@@ -76,3 +65,24 @@ async def resolve(
                 "use a server outside of this cloud's own networks",
             )
     return addresses[:MAX_ADDRESSES]
+
+
+async def resolve_host(
+    reactor: Any, host: str, port: int, limits: TransferLimits, lookup: Lookup = look_up
+) -> list[Address]:
+    """Return all addresses of a host, a literal one as it is; their use is the caller's to check.
+
+    Raises: TransferError when there is none, or no answer in time.
+    """
+    with suppress(ValueError):
+        return [ip_address(host)]
+    pending = deferToThreadPool(reactor, reactor.getThreadPool(), lookup, host, port)
+    pending.addTimeout(limits.lookup_timeout_s, reactor)
+    try:
+        return await pending
+    except DeferredTimeout:
+        raise TransferError(
+            TransferFailure.NAME_NOT_FOUND,
+            f"host name {host} cannot be resolved: no answer in {limits.lookup_timeout_s:g} s",
+            "check the DNS servers of the zone: they do not answer",
+        ) from None

@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -21,12 +19,12 @@ from systemvm.ssvm import checksum, helper_client, store_messages
 from systemvm.ssvm.failure import TransferError, of_this_vm
 from systemvm.ssvm.fetch.address_policy import AddressPolicy
 from systemvm.ssvm.fetch.cancellation import Cancellation, aborted_error
-from systemvm.ssvm.fetch.connect import open_connection
 from systemvm.ssvm.fetch.job_gate import JobGate
 from systemvm.ssvm.fetch.mover_process import MoverProcess
 from systemvm.ssvm.fetch.mover_spawner import MoverSpawner
-from systemvm.ssvm.fetch.redirects import DownloadSource, RedirectPolicy, find_source
+from systemvm.ssvm.fetch.redirects import find_source
 from systemvm.ssvm.fetch.retry import RetryBudget
+from systemvm.ssvm.fetch.source import DownloadSource, SourcePolicy
 from systemvm.ssvm.fetch.transfer_progress import TransferProgress
 from systemvm.ssvm.fetch_messages import MAX_CA_CHARACTERS, FetchStatus, StartRequest
 from systemvm.ssvm.limits import TransferLimits
@@ -61,10 +59,11 @@ class Transfer:
         self._spawner = spawner
         self._gate = gate
         self._request = start.download
-        self._policy = RedirectPolicy(
-            AddressPolicy.of_zone((denied.cidr, denied.what) for denied in start.denied),
+        self._policy = SourcePolicy(
+            AddressPolicy.of_zone(((denied.cidr, denied.what) for denied in start.denied), start.opened),
             start.download.source_ca_pem,
             bool(start.download.checksum),
+            start.download.access,
         )
         self._job = JobKey(store_messages.mount_id(start.download.store), start.owner, start.download.job_id)
         self._cancellation = Cancellation()
@@ -195,8 +194,10 @@ class Transfer:
     async def _move(self, first: SourceUrl, directory: int) -> MoverResult:
         source = await self._cancellation.run(self._find_source(first))
         size = "a file" if source.total_bytes is None else f"{source.total_bytes} bytes"
-        self._progress.add_step(f"receives and checks {size} from {source.url.origin} at {source.address}")
-        connection = await self._open(source)
+        self._progress.add_step(
+            f"receives and checks {size} from {source.url.origin} at {source.route.address}"
+        )
+        connection = await source.connect(self._reactor, self._limits)
         with connection:
             self._cancellation.check_not_aborted()
             mover = self._mover = MoverProcess(
@@ -235,7 +236,7 @@ class Transfer:
             await self._cancellation.run(deferLater(self._reactor, delay_s))
             try:
                 source = await self._cancellation.run(self._find_source(first))
-                connection = await self._open(source)
+                connection = await source.connect(self._reactor, self._limits)
             except TransferError as failed:
                 error = failed
                 continue
@@ -274,6 +275,7 @@ class Transfer:
             announced_bytes=source.total_bytes,
             limits=self._limits,
             request_id=request.request_id,
+            authorization=source.authorization,
         )
 
     def _progressed(self, progress: MoverProgress) -> None:
@@ -308,17 +310,6 @@ class Transfer:
             self._job,
             Acknowledgement,
             self._limits.store_timeout_s,
-        )
-
-    def _open(self, source: DownloadSource) -> Deferred[socket.socket]:
-        """Connect in a thread; not cancellable, because a socket that it opens must be closed."""
-        return deferToThreadPool(
-            self._reactor,
-            self._reactor.getThreadPool(),
-            open_connection,
-            source.address,
-            source.url.port,
-            self._limits.connect_timeout_s,
         )
 
     async def _wait_until_gone(self, mover: MoverProcess) -> None:

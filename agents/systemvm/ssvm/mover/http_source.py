@@ -138,7 +138,7 @@ class HttpSource:
             ) from None
 
     def _request(self, job: MoverJob, resume: ResumePoint | None) -> http.client.HTTPResponse:
-        headers = request_headers(job.authority)
+        headers = request_headers(job.authority, job.authorization)
         if resume is not None:
             headers |= {"Range": f"bytes={resume.received_bytes}-", "If-Range": resume.validator}
         client = http.client.HTTPConnection(job.host)

@@ -159,3 +159,33 @@ def test_invalid_ipv6_network_is_rejected(
     gateway = IPv6Address(gateway6) if gateway6 else None
     with pytest.raises(ValueError, match=message):
         msgspec.structs.replace(zone.networks.public, cidr6=IPv6Network(cidr6), gateway6=gateway)
+
+
+def test_what_is_opened_for_downloads_is_told_to_ssvms_without_a_login(zone: ZoneConfig) -> None:
+    opened = msgspec.structs.replace(
+        zone,
+        secstorage_proxy="http://me:secret@10.11.0.9",
+        allowed_internal_sites=["10.11.0.50", "10.11.4.0/24"],
+    )
+    nics = [
+        nic("control", 0, "169.254.1.2"),
+        nic("management", 1, "10.11.0.100"),
+        nic("public", 2, "203.0.113.100"),
+    ]
+    texts = {}
+    for kind, name in ((InstanceType.SECONDARY_STORAGE, "s-1-VM"), (InstanceType.CONSOLE_PROXY, "v-2-VM")):
+        vm = cast(Instance, SimpleNamespace(id=2, type=kind, instance_name=name))
+        texts[kind] = cmdline(vm, nics, BootFacts(opened, 1, ControlConfig(), "ssh-ed25519 AAAA"))
+    arguments = boot_arguments.parse(texts[InstanceType.SECONDARY_STORAGE])
+    assert arguments["fetch_allowed"] == "10.11.0.50,10.11.4.0/24"
+    assert arguments["fetch_proxy"] == "10.11.0.9:3128"
+    assert "secret" not in texts[InstanceType.SECONDARY_STORAGE]
+    assert "fetch_" not in texts[InstanceType.CONSOLE_PROXY]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"secstorage_proxy": "https://p"}, {"allowed_internal_sites": ["0.0.0.0/0"]}]
+)
+def test_what_would_open_everything_or_nothing_is_refused(zone: ZoneConfig, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"proxy|allowed_internal_sites"):
+        msgspec.structs.replace(zone, **wrong)

@@ -10,9 +10,11 @@ from twisted.internet.defer import Deferred
 
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch import redirects
-from systemvm.ssvm.fetch.address_policy import Address, AddressPolicy
+from systemvm.ssvm.fetch.address_policy import AddressPolicy
 from systemvm.ssvm.fetch.probe import ProbeResult
-from systemvm.ssvm.fetch.redirects import RedirectPolicy, find_source
+from systemvm.ssvm.fetch.redirects import find_source
+from systemvm.ssvm.fetch.route import SourceRoute
+from systemvm.ssvm.fetch.source import SourcePolicy
 from systemvm.ssvm.limits import DEFAULT
 from systemvm.wire import source_url
 from systemvm.wire.source_url import SourceUrl
@@ -25,18 +27,18 @@ def find(
     """Return the outcome and the probed URLs; `hops` are redirects, any other URL is a file of 7 bytes."""
     probed: list[str] = []
 
-    async def probe(reactor: Any, url: SourceUrl, addresses: list[Address], *rest: Any) -> ProbeResult:
+    async def probe(reactor: Any, url: SourceUrl, routes: list[SourceRoute], *rest: Any) -> ProbeResult:
         target = hops.get(url.text)
         if target is None:
-            return ProbeResult(addresses[0], total_bytes=7)
-        return ProbeResult(addresses[0], redirect=source_url.parse(target))
+            return ProbeResult(routes[0], total_bytes=7)
+        return ProbeResult(routes[0], redirect=source_url.parse(target))
 
     monkeypatch.setattr(redirects, "probe", probe)
     outcome: list[Any] = []
     finding = find_source(
         None,
         source_url.parse(first),
-        RedirectPolicy(AddressPolicy(), None, checksum),
+        SourcePolicy(AddressPolicy(), None, checksum),
         DEFAULT,
         on_probe=lambda url: probed.append(url.text),
         on_redirect=lambda here, target: None,

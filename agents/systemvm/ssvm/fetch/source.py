@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the bytes of a file are, and what a download permits on the way there."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from attrs import field, frozen
+from twisted.internet.defer import Deferred
+
+from systemvm.ssvm.fetch.address_policy import AddressPolicy
+from systemvm.ssvm.fetch.route import SourceRoute
+from systemvm.ssvm.http_request import basic_authorization
+from systemvm.ssvm.limits import TransferLimits
+from systemvm.wire.source_access import SourceAccess
+from systemvm.wire.source_url import SourceUrl
+
+
+@frozen
+class SourcePolicy:
+    """What one download permits: which addresses, which CA, and whether a checksum protects it over http."""
+
+    addresses: AddressPolicy
+    source_ca_pem: str | None
+    has_checksum: bool
+    access: SourceAccess = field(factory=SourceAccess)
+
+    def authorization(self, first: SourceUrl, here: SourceUrl) -> str | None:
+        """Return the login for a hop: that of the registered URL goes to no other origin."""
+        login = self.access.credentials
+        return None if login is None or here.origin != first.origin else basic_authorization(login)
+
+
+@frozen
+class DownloadSource:
+    """Where the bytes are, after all redirects; `total_bytes` is None when it is not announced."""
+
+    url: SourceUrl
+    route: SourceRoute
+    total_bytes: int | None
+    authorization: str | None = field(default=None, repr=False)
+
+    def connect(self, reactor: Any, limits: TransferLimits) -> Deferred[socket.socket]:
+        """Open another connection to this source, on the same route; not cancellable.
+
+        Raises: TransferError when it cannot be opened.
+        """
+        return self.route.connect(reactor, self.url, limits.connect_timeout_s)
