@@ -9,33 +9,18 @@ import pytest
 import pytest_twisted
 from attrs import evolve
 
+from console_tokens import authorize, target
 from small_cloud import SmallCloud
 from small_cloud_fakes import FakePeer
-from systemvm.management.state import console_sessions, instances, schema
+from systemvm.management.state import console_sessions, schema
 from systemvm.management.state.columns import now
 from systemvm.management.state.instances import Instance
-from systemvm.management.state.status import InstanceState, InstanceType
 from systemvm.rpc.core.errors import NOT_CONNECTED, RpcError
 from systemvm.wire import console
 from systemvm.wire.console import ConsoleEnd, ConsoleRefusal
 from systemvm.wire.role import Role
 
 LOGIN, OTHER_LOGIN = "login-1", "login-2"
-
-
-@pytest.fixture
-def vm(cloud: SmallCloud) -> Instance:
-    return cloud.database.run_now(
-        instances.create,
-        InstanceType.USER,
-        account_id=cloud.user.account.id,
-        zone_id=cloud.zone.id,
-        name="one",
-        state=InstanceState.RUNNING,
-        vnc_address="10.11.0.1",
-        vnc_port=5901,
-        sealed_vnc_password=cloud.seal.close("password"),
-    )
 
 
 @pytest.fixture
@@ -50,21 +35,10 @@ async def token_for(cloud: SmallCloud, vm: Instance, caller: Any) -> str:
     return str(answer["consoleendpoint"]["websocket"]["token"])
 
 
-async def spend(cloud: SmallCloud, token: str) -> str:
-    params = {"token": token, "client_address": "198.51.100.9", "request_id": "r"}
-    session = await cloud.from_agent(cloud.cpvm, console.CONSOLE_AUTHORIZE, params)
-    return str(session.session_id)
-
-
 async def code_of(awaitable: Any) -> str:
     with pytest.raises(RpcError) as refused:
         await awaitable
     return str(refused.value.data["code"])
-
-
-def target(cloud: SmallCloud, session_id: str) -> Any:
-    params = {"session_id": session_id, "request_id": "r"}
-    return cloud.from_agent(cloud.cpvm, console.CONSOLE_TARGET, params)
 
 
 @pytest_twisted.ensureDeferred
@@ -72,24 +46,24 @@ async def test_logout_ends_only_the_consoles_of_its_login(
     cloud: SmallCloud, cpvm: FakePeer, vm: Instance
 ) -> None:
     mine = evolve(cloud.user, login_uuid=LOGIN)
-    opened = await spend(cloud, await token_for(cloud, vm, mine))
+    opened = (await authorize(cloud, await token_for(cloud, vm, mine))).session_id
     unspent = await token_for(cloud, vm, mine)
     others = [
-        await spend(cloud, await token_for(cloud, vm, caller))
+        (await authorize(cloud, await token_for(cloud, vm, caller))).session_id
         for caller in (evolve(cloud.admin, login_uuid=OTHER_LOGIN), cloud.admin)
     ]
     await cloud.revocation.of_login(LOGIN)
     assert cpvm.params_of(console.CONSOLE_END) == [ConsoleEnd([opened], "logged_out", "logged_out")]
     assert await code_of(target(cloud, opened)) == "logged_out"
-    assert await code_of(spend(cloud, unspent)) == "logged_out"
+    assert await code_of(authorize(cloud, unspent)) == "logged_out"
     for session_id in others:
         assert (await target(cloud, session_id)).port == 5901
 
 
 @pytest_twisted.ensureDeferred
 async def test_lost_permission_ends_the_consoles(cloud: SmallCloud, cpvm: FakePeer, vm: Instance) -> None:
-    opened = await spend(cloud, await token_for(cloud, vm, cloud.user))
-    admins = await spend(cloud, await token_for(cloud, vm, cloud.admin))
+    opened = (await authorize(cloud, await token_for(cloud, vm, cloud.user))).session_id
+    admins = (await authorize(cloud, await token_for(cloud, vm, cloud.admin))).session_id
     await cloud.revocation.of_users([cloud.user.user.id])
     assert await code_of(target(cloud, opened)) == "access_revoked"
     assert [end.session_ids for end in cpvm.params_of(console.CONSOLE_END)] == [[opened]]
@@ -98,13 +72,13 @@ async def test_lost_permission_ends_the_consoles(cloud: SmallCloud, cpvm: FakePe
 
 @pytest_twisted.ensureDeferred
 async def test_destroyed_machine_ends_its_consoles(cloud: SmallCloud, cpvm: FakePeer, vm: Instance) -> None:
-    opened = await spend(cloud, await token_for(cloud, vm, cloud.user))
+    opened = (await authorize(cloud, await token_for(cloud, vm, cloud.user))).session_id
     unspent = await token_for(cloud, vm, cloud.admin)
     await cloud.job("destroyVirtualMachine", cloud.user, id=vm.uuid)
     assert cpvm.params_of(console.CONSOLE_END) == [ConsoleEnd([opened], "machine_gone", "machine_gone")]
     await cloud.call("recoverVirtualMachine", id=vm.uuid)
     assert await code_of(target(cloud, opened)) == "machine_gone", "a recovered machine needs a new link"
-    assert await code_of(spend(cloud, unspent)) == "machine_gone"
+    assert await code_of(authorize(cloud, unspent)) == "machine_gone"
 
 
 @pytest_twisted.ensureDeferred
@@ -112,7 +86,7 @@ async def test_destroyed_machine_ends_its_consoles(cloud: SmallCloud, cpvm: Fake
 async def test_unreachable_cpvm_delays_no_logout(
     cloud: SmallCloud, cpvm: FakePeer, vm: Instance, away: bool
 ) -> None:
-    opened = await spend(cloud, await token_for(cloud, vm, cloud.user))
+    opened = (await authorize(cloud, await token_for(cloud, vm, cloud.user))).session_id
     if away:
         cloud.agents.disconnect(cloud.cpvm.instance_name)
     else:
@@ -132,4 +106,4 @@ async def test_link_created_while_its_user_was_disabled_opens_nothing(
     token = await token_for(cloud, vm, cloud.user)
     # only the row: the user's consoles were ended before this link was created
     cloud.database.run_now(lambda connection: connection.execute(table.update().values(changes)))
-    assert await code_of(spend(cloud, token)) == "access_revoked"
+    assert await code_of(authorize(cloud, token)) == "access_revoked"

@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from attrs import define
 from twisted.internet.task import Clock
 
+from system_vm_fakes import FakeAdmission, FakeHypervisor, FakeImages, FakePrimary
 from systemvm.host.layout import Layout
 from systemvm.host.zone import ZoneConfig
 from systemvm.management.config import Configuration, ManagementConfig
@@ -21,6 +19,7 @@ from systemvm.management.first_start import make_first_accounts
 from systemvm.management.inventory import write_inventory
 from systemvm.management.pki.control import ControlAuthority
 from systemvm.management.pki.seal import Seal
+from systemvm.management.state import instances
 from systemvm.management.state.database import Database
 from systemvm.management.state.instances import Instance
 from systemvm.management.system_vms.boot_arguments import BootFacts
@@ -29,20 +28,6 @@ from systemvm.management.system_vms.machine import SystemVmBuilder
 from systemvm.management.system_vms.patching import AgentPatching
 from systemvm.management.system_vms.reconciler import SystemVmReconciler
 from systemvm.management.system_vms.secure_shell import SshAccess
-
-
-def _fakes() -> ModuleType:
-    """Import fakes.py by its path, because test modules are not a package."""
-    spec = importlib.util.spec_from_file_location("system_vms_fakes", Path(__file__).with_name("fakes.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["system_vms_fakes"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-fakes = _fakes()
 
 
 @define
@@ -60,6 +45,9 @@ class Host:
     configuration: Configuration
     host_id: int
 
+    async def vm(self, name: str) -> Instance:
+        return await self.database.read(instances.by_instance_name, name)
+
     def restarted(self) -> Host:
         """Return the host after a restart of the daemon, which keeps rows and machines."""
         return build(self.configuration, self.database, self.hypervisor, self.primary, self.images)
@@ -70,7 +58,7 @@ def build(configuration: Configuration, database: Database, hypervisor, primary,
     host = database.run_now(write_inventory, configuration)
     authority = ControlAuthority.open(configuration.layout.pki)
     directory = AgentDirectory(lambda name: hypervisor.status(name) is not None)
-    admission = fakes.FakeAdmission()
+    admission = FakeAdmission()
 
     def facts(vm: Instance) -> BootFacts:
         return BootFacts(
@@ -121,6 +109,6 @@ def host(tmp_path: Path, zone: ZoneConfig) -> Iterator[Host]:
     database = Database.open(layout.database)
     make_first_accounts(database, Seal.open_key(layout.pki), layout.first_login)
     configuration = Configuration(layout, ManagementConfig(host_name="host1"), [zone])
-    primary = fakes.FakePrimary(layout.primary)
-    yield build(configuration, database, fakes.FakeHypervisor(), primary, fakes.FakeImages())
+    primary = FakePrimary(layout.primary)
+    yield build(configuration, database, FakeHypervisor(), primary, FakeImages())
     database.close()

@@ -7,9 +7,6 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from attrs import evolve
-from msgspec.structs import replace
-
 from systemvm.host.architecture import Architecture
 from systemvm.management.hypervisors.base import (
     DomainSpec,
@@ -129,10 +126,3 @@ class FakeAdmission:
 
     async def admit_consoles(self, addresses: Iterable[IPv4Address]) -> None:
         self.addresses = set(addresses)
-
-
-def with_interval(configuration, **values):  # type: ignore[no-untyped-def]
-    """Return the configuration with other supervision intervals."""
-    management = configuration.management
-    supervision = replace(management.supervision, **values)
-    return evolve(configuration, management=replace(management, supervision=supervision))
