@@ -42,8 +42,6 @@ from systemvm.rpc.stream.peer_credentials import OPERATOR
 from systemvm.rpc.tls.refusal import Refusal, hint_for
 from systemvm.wire.control_failure import ControlFailure
 
-# --- the status of a VM
-
 
 class FakeGuest:
     def __init__(self, output: str | None) -> None:
@@ -260,9 +258,6 @@ async def test_end_before_the_agent_connected_is_explained_by_the_console(host: 
     assert host_state(vm) is HostState.DOWN
 
 
-# --- ssh before the first hello
-
-
 @pytest_twisted.ensureDeferred
 async def test_host_keys_are_read_through_the_guest_agent_before_hello(
     host: Any,
@@ -279,42 +274,3 @@ async def test_host_keys_are_read_through_the_guest_agent_before_hello(
     never = await host.database.run(instances.update, vm.id, host_keys=[])
     with pytest.raises(HypervisorError, match="has no known ssh host keys"):
         await silent.login(never)
-
-
-# --- CloudStack's host states
-
-
-@pytest.mark.parametrize(
-    ("state", "agent", "ended_by_itself", "expected"),
-    [
-        (InstanceState.STARTING, None, False, HostState.CREATING),
-        (InstanceState.STARTING, AgentState.CONNECTING, False, HostState.CONNECTING),
-        (InstanceState.RUNNING, None, False, HostState.CONNECTING),
-        (InstanceState.RUNNING, AgentState.CONNECTING, False, HostState.CONNECTING),
-        (InstanceState.RUNNING, AgentState.UP, False, HostState.UP),
-        (InstanceState.RUNNING, AgentState.ALERT, False, HostState.ALERT),
-        (InstanceState.RUNNING, AgentState.DISCONNECTED, False, HostState.DISCONNECTED),
-        (InstanceState.STOPPING, AgentState.UP, False, HostState.DISCONNECTED),
-        (InstanceState.STOPPED, AgentState.UP, False, HostState.DISCONNECTED),
-        (InstanceState.STOPPED, AgentState.DISCONNECTED, True, HostState.DOWN),
-        (InstanceState.ERROR, AgentState.ALERT, False, HostState.ERROR),
-        (InstanceState.DESTROYED, AgentState.UP, False, HostState.REMOVED),
-        (InstanceState.EXPUNGING, AgentState.UP, False, HostState.REMOVED),
-    ],
-)
-@pytest_twisted.ensureDeferred
-async def test_states_are_those_of_cloudstack(
-    host: Any, state: Any, agent: Any, ended_by_itself: bool, expected: Any
-) -> None:
-    await host.reconciler.scan()
-    vm = await host.database.read(instances.by_instance_name, NAME)
-    row = await host.database.run(
-        instances.update, vm.id, state=state, agent_state=agent, ended_by_itself=ended_by_itself
-    )
-    assert host_state(row) is expected
-    await host.database.drain()
-
-
-def test_every_state_exists_in_cloudstack() -> None:
-    names = "Creating Connecting Up Down Disconnected Alert Removed Error"
-    assert {state.value for state in HostState} == set(names.split())
