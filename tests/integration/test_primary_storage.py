@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tarfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from systemvm.management.primary import atomic_copy
 from systemvm.management.primary.qemu_img import PrimaryStorageError
-from systemvm.management.primary.storage import PrimaryStorage
+from systemvm.management.primary.storage import PrimaryStorage, TemplateFormat
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -126,6 +127,105 @@ async def test_a_template_that_leads_to_another_file_is_refused(
     assert list((tmp_path / "primary/templates").iterdir()) == []
 
 
+CONVERTED = {
+    "vhd": ("vpc", "subformat=dynamic,force_size=on"),
+    "fixed vhd": ("vpc", "subformat=fixed,force_size=on"),
+    "vhdx": ("vhdx", "subformat=dynamic"),
+    "vmdk": ("vmdk", "subformat=monolithicSparse"),
+    "stream vmdk": ("vmdk", "subformat=streamOptimized"),
+}
+
+
+def foreign_disk(tmp_path: Path, name: str) -> tuple[Path, Path]:
+    """Return a disk of 8 MiB in a format that clones cannot have as a backing file, and the same as raw."""
+    raw, disk = tmp_path / "disk.raw", tmp_path / f"a,b={name}"
+    raw.write_bytes(os.urandom(1 << 20))
+    os.truncate(raw, 8 << 20)
+    disk_format, options = CONVERTED[name]
+    qemu_img("convert", "-f", "raw", "-O", disk_format, "-o", options, raw, disk)
+    return disk, raw
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+@pytest_twisted.ensureDeferred
+async def test_a_disk_that_cannot_be_a_backing_file_is_converted_once(
+    primary: PrimaryStorage, tmp_path: Path, name: str
+) -> None:
+    disk, raw = foreign_disk(tmp_path, name)
+    template_format: TemplateFormat = "vhd" if "vhd" in name and name != "vhdx" else "vmdk"
+    if name == "vhdx":
+        template_format = "vhdx"
+    copy = await primary.ensure_template(TEMPLATE, disk, template_format)
+    disk.unlink()
+    assert await primary.ensure_template(TEMPLATE, disk, template_format) == copy
+    qemu_img("compare", "-f", "qcow2", "-F", "raw", copy, raw)
+    assert oct(copy.stat().st_mode & 0o777) == "0o444"
+    clone = await primary.create_clone(VOLUME, copy, "qcow2")
+    qemu_img("compare", "-f", "qcow2", "-F", "raw", clone, raw)
+    await primary.delete_template(TEMPLATE)
+    assert list((tmp_path / "primary/templates").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+@pytest_twisted.ensureDeferred
+async def test_the_disk_of_an_ova_is_converted_where_it_is(
+    primary: PrimaryStorage, tmp_path: Path, name: str
+) -> None:
+    disk, raw = foreign_disk(tmp_path, name)
+    archive = tmp_path / "a.ova"
+    with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as members:
+        members.add(raw, "first.nvram")
+        members.add(disk, f"disk.{name.split()[-1]}")
+    copy = await primary.ensure_template(TEMPLATE, archive, "ova")
+    qemu_img("compare", "-f", "qcow2", "-F", "raw", copy, raw)
+
+
+@pytest.mark.parametrize("names", [[], ["a.vmdk", "b.vhd"], ["a.vdi"]], ids=len)
+@pytest_twisted.ensureDeferred
+async def test_an_ova_with_other_than_one_disk_is_refused(
+    primary: PrimaryStorage, tmp_path: Path, names: list[str]
+) -> None:
+    archive = tmp_path / "a.ova"
+    with tarfile.open(archive, "w") as members:
+        for name in ["a.ovf", *names]:
+            members.addfile(tarfile.TarInfo(name))
+    with pytest.raises(PrimaryStorageError, match=r"has \d disks instead of one"):
+        await primary.ensure_template(TEMPLATE, archive, "ova")
+
+
+@pytest.mark.parametrize("kind", ["flat", "sparse"])
+@pytest_twisted.ensureDeferred
+async def test_a_vmdk_that_leads_to_another_file_is_never_converted(
+    primary: PrimaryStorage, tmp_path: Path, kind: str
+) -> None:
+    """One that was replaced on the store since the SSVM had inspected it."""
+    if kind == "flat":
+        extent = 'RW 2 FLAT "/etc/passwd" 0'
+    else:
+        qemu_img("create", "-q", "-f", "vmdk", tmp_path / "secret.vmdk", "1M")
+        extent = f'RW 2048 SPARSE "{tmp_path / "secret.vmdk"}"'
+    source = tmp_path / "evil.vmdk"
+    create_type = "monolithicFlat" if kind == "flat" else "twoGbMaxExtentSparse"
+    source.write_text(
+        f'# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\ncreateType="{create_type}"\n{extent}\n'
+    )
+    with pytest.raises(PrimaryStorageError, match="depends on another file"):
+        await primary.ensure_template(TEMPLATE, source, "vmdk")
+    assert list((tmp_path / "primary/templates").iterdir()) == []
+
+
+@pytest.mark.parametrize("template_format", ["vhd", "vhdx", "vmdk", "ova"])
+@pytest_twisted.ensureDeferred
+async def test_what_cannot_be_converted_leaves_nothing(
+    primary: PrimaryStorage, tmp_path: Path, template_format: TemplateFormat
+) -> None:
+    source = tmp_path / "damaged"
+    source.write_bytes(b"no image" * 1000)
+    with pytest.raises(PrimaryStorageError):
+        await primary.ensure_template(TEMPLATE, source, template_format)
+    assert list((tmp_path / "primary/templates").iterdir()) == []
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_lost_store_is_an_error_with_a_hint(primary: PrimaryStorage, tmp_path: Path) -> None:
     with pytest.raises(PrimaryStorageError, match="check that the store is mounted"):
@@ -184,8 +284,11 @@ def small_primary(tmp_path: Path) -> Iterator[PrimaryStorage]:
 @pytest_twisted.ensureDeferred
 async def test_a_full_disk_is_reported(small_primary: PrimaryStorage, template: Path, tmp_path: Path) -> None:
     """Both a copied template and qemu-img fail; qemu-img reports the cause only as text."""
+    vmdk = tmp_path / "template.vmdk"
+    qemu_img("convert", "-f", "qcow2", "-O", "vmdk", template, vmdk)
     for attempt in (
         lambda: small_primary.ensure_template(TEMPLATE, template, "qcow2"),
+        lambda: small_primary.ensure_template(TEMPLATE, vmdk, "vmdk"),
         lambda: small_primary.create_clone(VOLUME, template, "qcow2"),
         lambda: small_primary.create_empty(VOLUME, 1 << 30),
     ):

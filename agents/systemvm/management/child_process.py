@@ -7,11 +7,31 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+from attrs import frozen
+
 from systemvm.management.asyncio_bridge import in_asyncio
 from systemvm.service.errors import SystemVmError
 from systemvm.service.slowness import scaled_s
 
 _STDERR_BYTES = 2000
+
+
+@frozen
+class ProcessLimits:
+    """What the kernel limits a program to, so that a forged header exhausts neither memory nor disk."""
+
+    address_space_bytes: int
+    file_bytes: int | None = None
+    cpu_s: int | None = None
+    open_files: int | None = None
+
+    @property
+    def command(self) -> list[str]:
+        given = {
+            "as": self.address_space_bytes, "fsize": self.file_bytes, "cpu": self.cpu_s,
+            "nofile": self.open_files, "core": 0,
+        }  # fmt: skip
+        return ["prlimit", *(f"--{name}={value}" for name, value in given.items() if value is not None)]
 
 
 class CommandError(SystemVmError):
@@ -23,16 +43,15 @@ async def run(
     *,
     stdin: bytes = b"",
     timeout_s: float = 30.0,
-    address_space_bytes: int | None = None,
+    limits: ProcessLimits | None = None,
 ) -> bytes:
     """Run a program and return its standard output; awaits a Deferred.
 
     Raises: CommandError when it fails or exceeds its deadline.
     """
     command = [str(argument) for argument in argv]
-    if address_space_bytes is not None:
-        # a parser of untrusted files gets a limit, so that a forged header cannot exhaust the host's memory
-        command = ["prlimit", f"--as={address_space_bytes}", "--core=0", *command]
+    if limits is not None:
+        command = [*limits.command, *command]
     return await in_asyncio(_run(command, stdin, timeout_s))
 
 
@@ -64,5 +83,5 @@ async def _run(command: list[str], stdin: bytes, timeout_s: float) -> bytes:
 def _title(command: list[str]) -> str:
     """Return the name of a command without its arguments: `qemu-img create`."""
     return " ".join(
-        word for word in command[:5] if not word.startswith("-") and "/" not in word and word != "prlimit"
+        word for word in command[:8] if not word.startswith("-") and "/" not in word and word != "prlimit"
     )

@@ -29,6 +29,18 @@ def copy(source: Path, target: Path) -> str:
     return digest.hexdigest()
 
 
+def publish(temporary: Path, target: Path) -> None:
+    """Make a complete file durable and read-only, and give it its name."""
+    descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fchmod(descriptor, 0o444)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    temporary.replace(target)
+    sync_directory(target.parent)
+
+
 def sync_directory(directory: Path) -> None:
     """Write a directory to the disk, which completes a rename in it."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,13 +13,20 @@ from twisted.internet.defer import DeferredLock
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
-from systemvm.management.primary import atomic_copy
-from systemvm.management.primary.qemu_img import DiskFormat, PrimaryStorageError, QemuImg
+from systemvm.management.primary import archive, atomic_copy
+from systemvm.management.primary.qemu_img import (
+    DiskFormat,
+    DiskSource,
+    PrimaryStorageError,
+    QemuImg,
+    SourceFormat,
+)
 from systemvm.service import host_errors
 
-#: The formats of templates on primary storage; an ISO is attached unchanged.
-TemplateFormat = Literal["qcow2", "raw", "iso"]
-
+#: The formats of templates on image stores; an ISO is attached unchanged.
+TemplateFormat = Literal["qcow2", "raw", "iso", "vhd", "vhdx", "vmdk", "ova"]
+#: Formats that a linked clone cannot have as its backing file, so that the copy is a qcow2; QEMU's names.
+_CONVERTED: dict[TemplateFormat, SourceFormat] = {"vhd": "vpc", "vhdx": "vhdx", "vmdk": "vmdk"}
 
 #: The mode of disks: the daemon creates them, and QEMU writes to them through the directory's group.
 DISK_MODE = 0o660
@@ -45,13 +53,15 @@ class PrimaryStorage:
     async def ensure_template(
         self, template_uuid: str, source: Path, template_format: TemplateFormat
     ) -> Path:
-        """Return the path of a template; the first caller copies it, later ones wait for that."""
-        path = self._template_path(template_uuid, template_format)
+        """Return the path of a template; the first caller copies or converts it, later ones wait for that."""
+        converted = template_format == "ova" or template_format in _CONVERTED
+        path = self._template_path(template_uuid, "qcow2" if converted else template_format)
         lock = self._locks.setdefault(template_uuid, DeferredLock())
         await lock.acquire()
         try:
             if not path.exists():
-                await self._copy_template(source, path, template_format)
+                copy = self._convert_template if converted else self._copy_template
+                await copy(source, path, template_format)
         finally:
             lock.release()
         return path
@@ -81,14 +91,38 @@ class PrimaryStorage:
         try:
             await deferToThread(atomic_copy.copy, source, path)
         except OSError as error:
-            what = f"{source} cannot be copied to primary storage"
-            full = host_errors.explain(error, str(self._templates))
-            if full is not None:
-                raise PrimaryStorageError(f"{what}: {full.message}", full.hint) from error
-            raise PrimaryStorageError(
-                f"{what}: {error.strerror}", "check that the store is mounted"
-            ) from error
+            raise self._not_copied(source, error) from error
         self._log.info("copied {source} to {path}", source=source, path=path)
+
+    async def _convert_template(self, source: Path, path: Path, template_format: TemplateFormat) -> None:
+        """Write the copy as a qcow2: complete and read-only, or not at all."""
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+        try:
+            if template_format == "ova":
+                disk = await deferToThread(archive.find_disk, source)
+            else:
+                disk = DiskSource(source, _CONVERTED[template_format])
+            await self._qemu_img.convert(disk, temporary)
+            await deferToThread(atomic_copy.publish, temporary, path)
+        except OSError as error:
+            raise self._not_copied(source, error) from error
+        except PrimaryStorageError as error:
+            # qemu-img reports a full disk only as text; the file system is checked instead
+            full = host_errors.explain_full_disk(self._templates)
+            if full is None:
+                raise
+            message = f"{source} cannot be converted on primary storage: {full.message}"
+            raise PrimaryStorageError(message, full.hint) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+        self._log.info("converted {source} to {path}", source=source, path=path)
+
+    def _not_copied(self, source: Path, error: OSError) -> PrimaryStorageError:
+        what = f"{source} cannot be copied to primary storage"
+        full = host_errors.explain(error, str(self._templates))
+        if full is not None:
+            return PrimaryStorageError(f"{what}: {full.message}", full.hint)
+        return PrimaryStorageError(f"{what}: {error.strerror}", "check that the store is mounted")
 
     def _template_path(self, template_uuid: str, template_format: str) -> Path:
         return self._templates / f"{uuid.UUID(template_uuid)}.{template_format}"
