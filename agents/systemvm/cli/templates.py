@@ -102,7 +102,7 @@ def list_templates(daemon: DaemonClient) -> None:
 @click.option(
     "--format",
     "image_format",
-    type=click.Choice(["QCOW2", "RAW"]),
+    type=click.Choice(["QCOW2", "RAW", "VHD", "VHDX", "VMDK", "OVA", "TAR"]),
     default="QCOW2",
     show_default=True,
     help="Format of the image at URL.",

@@ -37,6 +37,11 @@ class ImageFormat(enum.Enum):
     QCOW2 = "QCOW2"
     RAW = "RAW"
     ISO = "ISO"
+    VHD = "VHD"
+    VHDX = "VHDX"
+    VMDK = "VMDK"
+    OVA = "OVA"
+    TAR = "TAR"
 
     @property
     def extension(self) -> str:

@@ -12,11 +12,11 @@ _FORMATS: dict[str, frozenset[ImageFormat]] = {
     ".img": frozenset({ImageFormat.QCOW2, ImageFormat.RAW}),
     ".raw": frozenset({ImageFormat.RAW}),
     ".iso": frozenset({ImageFormat.ISO}),
-    ".vhd": frozenset(),
-    ".vhdx": frozenset(),
-    ".ova": frozenset(),
-    ".vmdk": frozenset(),
-    ".tar": frozenset(),
+    ".vhd": frozenset({ImageFormat.VHD}),
+    ".vhdx": frozenset({ImageFormat.VHDX}),
+    ".ova": frozenset({ImageFormat.OVA}),
+    ".vmdk": frozenset({ImageFormat.VMDK}),
+    ".tar": frozenset({ImageFormat.TAR}),
     ".metalink": frozenset(),
 }
 

@@ -15,6 +15,7 @@ from systemvm.management.state.instances import Instance
 from systemvm.management.state.status import InstanceState, InstanceType
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.management.virtual_machines.errors import NotDeployableError
+from systemvm.wire.storage import ImageFormat
 
 GIB = 1024**3
 #: The empty disk of a machine that boots an ISO, unless its user wants another size.
@@ -115,6 +116,10 @@ def _check_ready(template: Template, ref: StoreRef | None) -> None:
     if ref is None or not ref.is_ready:
         raise NotDeployableError(
             f"{kind} {template.name} is not ready", "wait until its download is complete"
+        )
+    if template.format is ImageFormat.TAR:
+        raise NotDeployableError(
+            f"Template {template.name} is an archive and not a disk", "deploy from a template with a disk"
         )
     if template.is_iso and not template.bootable:
         raise NotDeployableError(f"ISO {template.name} is not bootable", "register it with bootable=true")

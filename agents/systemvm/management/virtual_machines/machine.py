@@ -28,8 +28,16 @@ from systemvm.wire.storage import ImageFormat
 #: RFB's VNC authentication uses the first eight characters of a password.
 VNC_PASSWORD_LENGTH = 8
 _PASSWORD_CHARACTERS = string.ascii_letters + string.digits
-#: Formats of secondary storage, as primary storage names them.
-_DISK_FORMATS: dict[ImageFormat, DiskFormat] = {ImageFormat.QCOW2: "qcow2", ImageFormat.RAW: "raw"}
+#: Formats of secondary storage, as primary storage names them; all but RAW become qcow2 there.
+_SOURCE_FORMATS: dict[ImageFormat, TemplateFormat] = {
+    ImageFormat.QCOW2: "qcow2",
+    ImageFormat.RAW: "raw",
+    ImageFormat.ISO: "iso",
+    ImageFormat.VHD: "vhd",
+    ImageFormat.VHDX: "vhdx",
+    ImageFormat.VMDK: "vmdk",
+    ImageFormat.OVA: "ova",
+}
 
 
 class DiskStorage(Protocol):
@@ -147,7 +155,7 @@ class UserVmBuilder:
         if parts.template is not None:
             backing = await self._on_primary(parts.template)
             path = await self._primary.create_clone(
-                volume.uuid, backing, _disk_format(parts.template), volume.size_bytes
+                volume.uuid, backing, _backing_format(parts.template), volume.size_bytes
             )
         else:
             path = await self._primary.create_empty(volume.uuid, volume.size_bytes or 0)
@@ -166,8 +174,7 @@ class UserVmBuilder:
             await self._database.run(templates.update_spool_ref, spool.id, state=SpoolState.COPYING)
         try:
             source = await self._database.read(_source, template, self._host_id)
-            template_format = "iso" if template.is_iso else _disk_format(template)
-            path = await self._primary.ensure_template(template.uuid, source.path, template_format)
+            path = await self._primary.ensure_template(template.uuid, source.path, _source_format(template))
         except Exception as error:
             await self._database.run(
                 templates.update_spool_ref, spool.id, state=SpoolState.ERROR, error_text=str(error)
@@ -206,12 +213,16 @@ def _present_copy(spool: SpoolRef) -> Path | None:
     return path if path is not None and path.exists() else None
 
 
-def _disk_format(template: Template) -> DiskFormat:
-    """Return the disk format of a template; an ISO has none."""
+def _source_format(template: Template) -> TemplateFormat:
     try:
-        return _DISK_FORMATS[template.format]
+        return _SOURCE_FORMATS[template.format]
     except KeyError:
         raise MachineError(f"{template.name} is not a disk image", "deploy from a template") from None
+
+
+def _backing_format(template: Template) -> DiskFormat:
+    """Return the format of a template's copy on primary storage."""
+    return "raw" if template.format is ImageFormat.RAW else "qcow2"
 
 
 def _source(connection: Connection, template: Template, host_id: int) -> TemplateFile:

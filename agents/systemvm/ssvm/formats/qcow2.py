@@ -11,7 +11,7 @@ import struct
 from typing import NoReturn
 
 from systemvm.ssvm.formats import signatures
-from systemvm.ssvm.formats.head import Head, mismatch, refuse_other_format
+from systemvm.ssvm.formats.mismatch import mismatch, refuse_other_format
 from systemvm.ssvm.formats.qcow2_header import (
     AUTOCLEAR_BITMAPS,
     COMPRESSION_HEADER_BYTES,
@@ -21,6 +21,7 @@ from systemvm.ssvm.formats.qcow2_header import (
     damaged,
     unsafe,
 )
+from systemvm.ssvm.formats.stream import Data, ImageStream
 from systemvm.wire.storage import ImageFormat
 
 EXTENSION_END = 0
@@ -31,6 +32,7 @@ EXTENSION_DATA_FILE = 0x44415441
 MAX_SNAPSHOT_TABLE_BYTES = 1 << 20  # QEMU reads 64 MiB; this is kept in memory, and has room for 10,000
 _SNAPSHOT_ENTRY = struct.Struct(">QIHHIIQII")
 _MAX_SNAPSHOT_EXTRA_BYTES = 1024
+_SECTOR_BYTES = 512  # the smallest cluster
 
 
 class Qcow2Inspector:
@@ -38,50 +40,53 @@ class Qcow2Inspector:
 
     def __init__(self, max_virtual_size_bytes: int) -> None:
         self._max_virtual_size_bytes = max_virtual_size_bytes
-        self._head = Head(COMPRESSION_HEADER_BYTES)
+        self.stream = ImageStream()
+        self.stream.want("its header", 0, _SECTOR_BYTES, self._take_header, partial=True)
         self._header: Qcow2Header | None = None
-        self._complete = False
-        self._snapshots = bytearray()
-        self._seen_bytes = 0
+        self._snapshots = b""
 
-    def feed(self, data: bytes | bytearray | memoryview) -> None:
-        if not self._complete and self._head.feed(data):
-            self._inspect_head(data)
-        self._keep_snapshots(data)
-        self._seen_bytes += len(data)
+    def feed(self, data: Data) -> None:
+        self.stream.feed(data)
 
     def finish(self) -> int:
-        head = bytes(self._head.data)
-        if not head.startswith(MAGIC):
-            raise mismatch(ImageFormat.QCOW2, signatures.disk_format(head))
+        within = self.stream.end()
         if self._header is None:
             damaged("the header is truncated")
-        self._header.require_within(self._seen_bytes)
-        if not self._complete:
-            damaged("its first cluster is truncated")
+        self._header.require_within(self.stream.position)
+        if within is not None:
+            damaged(f"{within} is truncated")
         self._check_snapshots(self._header)
         return self._header.size
 
-    def _inspect_head(self, data: bytes | bytearray | memoryview) -> None:
-        """Check a complete head: first the header only, then the whole first cluster."""
-        head = bytes(self._head.data)
-        if self._header is None:
-            if not head.startswith(MAGIC):
-                refuse_other_format(head, ImageFormat.QCOW2)
-                raise mismatch(ImageFormat.QCOW2, None)
-            header = Qcow2Header.read(head)
-            header.check(self._max_virtual_size_bytes)
-            self._header = header
-            known_bytes = len(head)
-            self._head.wanted_bytes = header.cluster_bytes
-            rest = memoryview(data)[known_bytes - self._seen_bytes :]
-            if not self._head.feed(rest):
-                return
-            head = bytes(self._head.data)
+    def _take_header(self, head: bytes) -> None:
+        """Check the header, before the rest of its cluster has come."""
+        if not head.startswith(MAGIC):
+            refuse_other_format(head, ImageFormat.QCOW2)
+            raise mismatch(ImageFormat.QCOW2, None)
+        if len(head) < COMPRESSION_HEADER_BYTES:
+            damaged("the header is truncated")
+        header = Qcow2Header.read(head)
+        header.check(self._max_virtual_size_bytes)
+        self._header = header
+
+        def take_cluster(rest: bytes) -> None:
+            self._check_cluster(header, head + rest)
+
+        rest_bytes = header.cluster_bytes - _SECTOR_BYTES
+        self.stream.want("its first cluster", _SECTOR_BYTES, rest_bytes, take_cluster)
+        if header.snapshot_count:
+            self.stream.want(
+                "its snapshot table", header.snapshots_offset, MAX_SNAPSHOT_TABLE_BYTES,
+                self._take_snapshots, partial=True,
+            )  # fmt: skip
+
+    def _take_snapshots(self, data: bytes) -> None:
+        self._snapshots = data
+
+    def _check_cluster(self, header: Qcow2Header, head: bytes) -> None:
         if others := signatures.other_disk_formats(head, "QCOW2"):
             unsafe(f"it also has the magic number of {others[0]}", STANDALONE_HINT)
-        self._check_extensions(self._header, head)
-        self._complete = True
+        self._check_extensions(header, head)
 
     @staticmethod
     def _check_extensions(header: Qcow2Header, head: bytes) -> None:
@@ -103,15 +108,6 @@ class Qcow2Inspector:
             position += 8 + (length + 7 & ~7)
         damaged("its header extensions do not end within the first cluster")
 
-    def _keep_snapshots(self, data: bytes | bytearray | memoryview) -> None:
-        header = self._header
-        if header is None or not header.snapshot_count:
-            return
-        start = header.snapshots_offset + len(self._snapshots) - self._seen_bytes
-        if 0 <= start < len(data):
-            room = MAX_SNAPSHOT_TABLE_BYTES - len(self._snapshots)
-            self._snapshots += memoryview(data)[start : start + room]
-
     def _check_snapshots(self, header: Qcow2Header) -> None:
         """As qcow2_do_read_snapshots of block/qcow2-snapshot.c; a truncated entry is read as zeros."""
         position = 0
@@ -120,7 +116,7 @@ class Qcow2Inspector:
                 self._refuse_snapshot_table(number)
             entry = _SNAPSHOT_ENTRY.unpack_from(self._snapshots, position)
             l1_offset, l1_size, id_bytes, name_bytes, extra_bytes = *entry[:4], entry[8]
-            if l1_offset % header.cluster_bytes or l1_offset + 8 * l1_size > self._seen_bytes:
+            if l1_offset % header.cluster_bytes or l1_offset + 8 * l1_size > self.stream.position:
                 damaged(f"the L1 table of snapshot {number} is not within the file")
             if extra_bytes > _MAX_SNAPSHOT_EXTRA_BYTES:
                 damaged(f"snapshot {number} claims {extra_bytes} bytes of extra data")

@@ -113,7 +113,8 @@ class Qcow2Header:
         if self.incompatible & CORRUPT:
             damaged("it is marked corrupt", "repair it with qemu-img check -r all")
         if self.crypt_method:
-            unsafe("it is encrypted", "publish it without encryption")
+            how = {1: "AES", 2: "LUKS"}.get(self.crypt_method, f"method {self.crypt_method}")
+            unsafe(f"it is encrypted ({how}), and its key is not here", "publish it without encryption")
 
     def _require_layout(self) -> None:
         if not MIN_CLUSTER_BITS <= self.cluster_bits <= MAX_CLUSTER_BITS:

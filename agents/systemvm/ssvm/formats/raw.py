@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.formats import signatures
-from systemvm.ssvm.formats.head import Head, mismatch, refuse_other_format
+from systemvm.ssvm.formats.mismatch import mismatch, refuse_other_format
+from systemvm.ssvm.formats.stream import Data, ImageStream
 from systemvm.wire.storage import ImageFormat
 from systemvm.wire.transfer_failure import TransferFailure
 
@@ -18,21 +19,15 @@ class RawInspector:
     """A raw disk: whole sectors, no header in front, no footer behind."""
 
     def __init__(self) -> None:
-        self._start = Head(signatures.HEAD_BYTES)
-        self._end = b""
+        self.stream = ImageStream(SECTOR_BYTES)
+        self.stream.want("its start", 0, signatures.HEAD_BYTES, self._start, partial=True)
 
-    def feed(self, data: bytes | bytearray | memoryview) -> None:
-        if self._start.feed(data):
-            refuse_other_format(bytes(self._start.data), ImageFormat.RAW)
-        if len(data) >= SECTOR_BYTES:
-            self._end = bytes(memoryview(data)[-SECTOR_BYTES:])
-        else:
-            self._end = (self._end + bytes(data))[-SECTOR_BYTES:]
+    def feed(self, data: Data) -> None:
+        self.stream.feed(data)
 
     def finish(self) -> int:
-        size_bytes = self._start.seen_bytes
-        if size_bytes < self._start.wanted_bytes:
-            refuse_other_format(bytes(self._start.data), ImageFormat.RAW)
+        self.stream.end()
+        size_bytes = self.stream.position
         if size_bytes == 0 or size_bytes % SECTOR_BYTES:
             raise TransferError(
                 TransferFailure.FORMAT_DAMAGED,
@@ -40,6 +35,10 @@ class RawInspector:
                 "check the file: it is truncated, or not a disk image",
             )
         for magic, name in _AT_END:
-            if self._end.startswith(magic):
+            if self.stream.tail.startswith(magic):
                 raise mismatch(ImageFormat.RAW, name)
         return size_bytes
+
+    @staticmethod
+    def _start(head: bytes) -> None:
+        refuse_other_format(head, ImageFormat.RAW)

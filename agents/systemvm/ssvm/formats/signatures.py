@@ -34,6 +34,7 @@ _COMPRESSED: tuple[tuple[bytes, str], ...] = (
 )
 _VDI_OFFSET, _VDI = 64, b"\x7f\x10\xda\xbe"
 _TAR_OFFSET, _TAR = 257, b"ustar"
+ARCHIVE = "TAR or OVA"
 
 
 def disk_format(head: bytes) -> str | None:
@@ -56,8 +57,8 @@ def _matches(head: bytes) -> Iterator[str]:
             yield name
     if head[_VDI_OFFSET : _VDI_OFFSET + len(_VDI)] == _VDI:
         yield "VDI"
-    if head[_TAR_OFFSET : _TAR_OFFSET + len(_TAR)] == _TAR:
-        yield "TAR or OVA"
+    if is_archive(head):
+        yield ARCHIVE
     if _is_vmdk_descriptor(head):
         yield "VMDK"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:64].lower()
@@ -65,6 +66,10 @@ def _matches(head: bytes) -> Iterator[str]:
         yield "web page"
     if text.startswith(b"<?xml"):
         yield "XML document"
+
+
+def is_archive(head: bytes) -> bool:
+    return head[_TAR_OFFSET : _TAR_OFFSET + len(_TAR)] == _TAR
 
 
 def _is_vmdk_descriptor(head: bytes) -> bool:

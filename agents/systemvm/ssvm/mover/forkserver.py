@@ -20,6 +20,7 @@ import traceback
 
 from attrs import define
 
+from systemvm.ssvm.formats import inspector
 from systemvm.ssvm.mover import job
 from systemvm.ssvm.mover.seccomp import die_with_parent, set_process_name
 from systemvm.ssvm.mover_messages import (
@@ -41,9 +42,7 @@ _MOVER_FDS = (CONTROL_FD, SOURCE_FD, DIRECTORY_FD)
 _LATE_IMPORTS = (
     "encodings.idna",
     "isal.isal_zlib",
-    "systemvm.ssvm.formats.iso",
-    "systemvm.ssvm.formats.qcow2",
-    "systemvm.ssvm.formats.raw",
+    *(f"systemvm.ssvm.formats.{name}" for name in inspector.MODULES),
     "zstandard",
 )
 

@@ -132,11 +132,11 @@ class Mover:
             os.close(descriptor)
 
     def _require_room(self, total_bytes: int | None) -> None:
-        """Check the free space before the file is received; a raw disk can fit by its holes.
+        """Check the free space before the file is received; raw disks and fixed VHDs can fit by holes.
 
         Raises: TransferError when the file is larger than the free space.
         """
-        if total_bytes is None or self._job.format is ImageFormat.RAW:
+        if total_bytes is None or self._job.format in (ImageFormat.RAW, ImageFormat.VHD):
             return
         state = os.fstatvfs(self._directory)
         free_bytes = state.f_bavail * state.f_frsize

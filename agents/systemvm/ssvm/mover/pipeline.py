@@ -11,7 +11,7 @@ from queue import SimpleQueue
 
 from systemvm.ssvm import checksum
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.formats import inspector
+from systemvm.ssvm.formats.gate import Admission
 from systemvm.ssvm.mover.bounded_decoder import BoundedDecoder
 from systemvm.ssvm.mover.resuming_source import ResumingSource
 from systemvm.ssvm.mover.sparse import SparseWriter
@@ -31,7 +31,7 @@ class Pipeline:
         self._verification = checksum.parse(job.checksum)
         self._hash = self._verification.start()
         self._decoder = BoundedDecoder(job.max_size_bytes, job.limits)
-        self._inspector = inspector.for_format(job.format, job.limits.max_virtual_size_bytes)
+        self._admission = Admission(job.format, job.limits.max_virtual_size_bytes)
         self._writer = SparseWriter(descriptor)
         self._free: SimpleQueue[bytearray] = SimpleQueue()
         self._full: SimpleQueue[tuple[bytearray, int] | None] = SimpleQueue()
@@ -109,7 +109,7 @@ class Pipeline:
             self._free.put(bytearray(BUFFER_BYTES))  # wakes a receiver that waits for a buffer
 
     def _take(self, piece: bytes) -> None:
-        self._inspector.feed(piece)  # before writing: an unsafe image is not written
+        self._admission.feed(piece)  # before writing: an unsafe image is not written
         self._writer.write(piece)
 
     def _complete(self) -> MoverResult:
@@ -117,6 +117,6 @@ class Pipeline:
             self._take(piece)
         # first, because it is of the received bytes: "wrong file" helps more than "damaged image"
         computed = self._verification.verify(self._hash.hexdigest(), self._source.content_encoding)
-        virtual_size_bytes = self._inspector.finish()
+        virtual_size_bytes = self._admission.verdict().virtual_size_bytes
         self._writer.finish()
         return MoverResult(computed, self._source.received_bytes, self._writer.size_bytes, virtual_size_bytes)

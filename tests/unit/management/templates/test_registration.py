@@ -44,6 +44,11 @@ def test_invalid_checksum_is_stored_with_its_error(
         ("http://host/a.bin", ImageFormat.ISO),
         ("http://[2001:db8::1]/a.iso", ImageFormat.ISO),
         ("http://host/v1.2/disk", ImageFormat.QCOW2),
+        ("http://host/a.vhd.bz2", ImageFormat.VHD),
+        ("http://host/a.vhdx", ImageFormat.VHDX),
+        ("http://host/a.vmdk", ImageFormat.VMDK),
+        ("http://host/a.ova", ImageFormat.OVA),
+        ("http://host/a.tar.gz", ImageFormat.TAR),
     ],
 )
 def test_valid_url_is_accepted(url: str, image_format: ImageFormat) -> None:
@@ -68,7 +73,11 @@ def test_valid_url_is_accepted(url: str, image_format: ImageFormat) -> None:
         ("http://host/a.iso", "QCOW2 given, .* is ISO"),
         ("http://host/a.iso.xz", "QCOW2 given, .* is ISO"),
         ("http://host/a.raw", "QCOW2 given, .*raw is RAW"),
-        ("http://host/a.vmdk", "vmdk are not supported"),
+        ("http://host/a.vmdk", "QCOW2 given, .*vmdk is VMDK"),
+        ("http://host/a.vhd.gz", "QCOW2 given, .*vhd is VHD"),
+        ("http://host/a.vhdx", "QCOW2 given, .*vhdx is VHDX"),
+        ("http://host/a.ova", "QCOW2 given, .*ova is OVA"),
+        ("http://host/a.tar", "QCOW2 given, .*tar is TAR"),
         ("http://host/" + "a" * 2048, "too long: 2060 characters, the maximum is 2048"),
         # rejected by the SSVM too
         ("http://host:22/a.qcow2", "port that is not allowed: 22"),
@@ -89,7 +98,7 @@ def test_invalid_url_is_rejected(url: str, message: str) -> None:
         ({"name": "  "}, "name"),
         ({"name": "n" * 256}, "name"),
         ({"url": "ftp://x"}, "url"),
-        ({"format_name": "VHD"}, "format"),
+        ({"format_name": "VDI"}, "format"),
         ({"checksum_text": "a" * 256}, "checksum"),
     ],
 )

@@ -26,7 +26,7 @@ class TemplateAnswer:
     id: str = required_key("the UUID")
     name: str = required_key("the name")
     displaytext: str = required_key("a description for people")
-    format: str = required_key("QCOW2, RAW or ISO")
+    format: str = required_key("QCOW2, RAW, VHD, VHDX, VMDK, OVA, TAR or ISO")
     isready: bool = required_key("true once VMs can be made from it")
     status: str = required_key("progress, result or error, as text for people")
     hint: str | None = optional_key("what to do about an error; an addition to CloudStack's keys")

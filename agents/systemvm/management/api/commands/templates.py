@@ -51,7 +51,7 @@ _EVERY_ZONE_TOO = "UUID of a zone; administrators can send -1 for all zones"
 _REGISTER_TEMPLATE = (
     *_REGISTER,
     optional("zoneid", UUID, f"{_EVERY_ZONE_TOO}; the only zone by default", literals=(EVERY_ZONE,)),
-    required("format", STRING, "QCOW2 or RAW"),
+    required("format", STRING, "QCOW2, RAW, VHD, VHDX, VMDK, OVA or TAR"),
     required("hypervisor", STRING, "KVM", choices=("KVM",)),
     optional("requireshvm", BOOLEAN, "it needs hardware virtualization"),
     only("bits", INTEGER, "32 or 64", 64),

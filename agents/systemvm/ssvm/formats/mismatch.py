@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The first bytes of an image, and the error when they belong to another format."""
+"""The error when the first bytes of an image belong to another format."""
 
 from __future__ import annotations
 
@@ -7,24 +7,6 @@ from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.formats import signatures
 from systemvm.wire.storage import ImageFormat
 from systemvm.wire.transfer_failure import TransferFailure
-
-
-class Head:
-    """Collects the first bytes of a stream, and counts all bytes."""
-
-    def __init__(self, wanted_bytes: int) -> None:
-        self.wanted_bytes = wanted_bytes
-        self.seen_bytes = 0
-        self.data = bytearray()
-
-    def feed(self, data: bytes | bytearray | memoryview) -> bool:
-        """Take the missing bytes; return whether this completes the head."""
-        self.seen_bytes += len(data)
-        missing = self.wanted_bytes - len(self.data)
-        if missing <= 0:
-            return False
-        self.data += memoryview(data)[:missing]
-        return len(self.data) >= self.wanted_bytes
 
 
 def refuse_other_format(head: bytes, claimed: ImageFormat) -> None:
