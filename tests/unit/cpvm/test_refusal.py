@@ -9,7 +9,7 @@ from importlib.resources import files
 import pytest
 
 from systemvm.cpvm.refusal import BrowserRefusal
-from systemvm.cpvm.websocket import MAX_REASON_BYTES, close_frame
+from systemvm.cpvm.websocket import MAX_REASON_BYTES, CloseCode, close_frame
 from systemvm.wire.console import ConsoleRefusal
 
 
@@ -31,11 +31,43 @@ def test_each_reason_of_the_daemon_has_its_own_refusal(reason: ConsoleRefusal) -
     assert BrowserRefusal.from_daemon(reason.value).name == reason.name
 
 
+SCRIPT = (files("systemvm.cpvm") / "page/console.js").read_text()
+#: Reported by browsers and never sent, so the Python enums do not have it.
+ABNORMAL_CLOSURE = 1006
+
+
+def table(name: str) -> str:
+    """Return the source of one object in the page's script."""
+    return SCRIPT[SCRIPT.index(f"const {name} = {{") :].partition("};")[0]
+
+
 def test_the_page_reconnects_after_transient_refusals() -> None:
-    script = (files("systemvm.cpvm") / "page/console.js").read_text()
-    transient = script[script.index("const TRANSIENT = {") :].partition("};")[0]
-    codes = {int(code) for code in re.findall(r"^  (4\d{3}):", transient, re.M)}
-    assert codes == {refusal.close_code for refusal in BrowserRefusal if refusal.is_transient}
+    names = re.findall(r"^  \[CloseCode\.(\w+)\]:", table("TRANSIENT"), re.M)
+    assert {name for name in names if name in BrowserRefusal.__members__} == {
+        refusal.name for refusal in BrowserRefusal if refusal.is_transient
+    }
+
+
+def test_the_page_has_the_close_codes_of_the_server() -> None:
+    codes = {name: int(code) for name, code in re.findall(r"^  (\w+): (\d+),$", table("CloseCode"), re.M)}
+    of_server = {refusal.name: refusal.close_code for refusal in BrowserRefusal} | {
+        code.name: int(code) for code in CloseCode
+    }
+    assert codes.pop("ABNORMAL_CLOSURE") == ABNORMAL_CLOSURE
+    assert codes.items() <= of_server.items()
+    assert {refusal.name for refusal in BrowserRefusal if refusal.is_transient} <= codes.keys()
+    used = set(re.findall(r"CloseCode\.(\w+)", SCRIPT))
+    assert used == {*codes, "ABNORMAL_CLOSURE"}
+
+
+def test_the_page_compares_codes_only_by_name() -> None:
+    numbers = re.findall(r"\b[14]\d{3}\b", SCRIPT.replace(table("CloseCode"), ""))
+    assert numbers == ["4000", "4500"], "FIRST_REFUSAL and FIRST_SERVER_FAULT"
+
+
+def test_close_codes_of_server_faults_begin_at_4500() -> None:
+    for refusal in BrowserRefusal:
+        assert (refusal.close_code >= 4500) == (refusal.http_status >= 500)
 
 
 @pytest.mark.parametrize("reason", ConsoleRefusal)

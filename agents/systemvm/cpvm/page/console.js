@@ -7,6 +7,25 @@ const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 10_000;
 // Attempts to reach a console proxy that does not respond: about ten minutes.
 const UNREACHABLE_RETRIES = 60;
+const HttpStatus = { CONFLICT: 409, SERVICE_UNAVAILABLE: 503 };
+// Close codes with a meaning of their own here. A test compares them with CloseCode and BrowserRefusal in Python;
+// a browser reports ABNORMAL_CLOSURE itself when a connection is lost (RFC 6455, section 7.4.1).
+const CloseCode = {
+  NORMAL: 1000,
+  GOING_AWAY: 1001,
+  ABNORMAL_CLOSURE: 1006,
+  MACHINE_STOPPED: 4409,
+  SCREEN_CLOSED: 4410,
+  MACHINE_STOPPING: 4411,
+  MACHINE_STARTING: 4412,
+  TOO_MANY: 4429,
+  SCREEN_UNREACHABLE: 4502,
+  DAEMON_AWAY: 4503,
+  SCREEN_SILENT: 4504,
+};
+// Codes from here on are the console's own refusals, and from the second one faults of the server.
+const FIRST_REFUSAL = 4000;
+const FIRST_SERVER_FAULT = 4500;
 
 // the path of this module, wherever the console is advertised
 const base = new URL(".", import.meta.url).pathname;
@@ -51,8 +70,9 @@ async function spend() {
   }
   const body = await answer.json().catch(() => ({}));
   if (!answer.ok) {
-    // 409 (VM not running) and 503 (daemon unreachable) do not spend the token: it stays valid until it expires.
-    if ([409, 503].includes(answer.status)) retry(body.title, body.hint);
+    // Without a running VM or a reachable daemon the token is not spent: it stays valid until it expires.
+    const { CONFLICT, SERVICE_UNAVAILABLE } = HttpStatus;
+    if (answer.status === CONFLICT || answer.status === SERVICE_UNAVAILABLE) retry(body.title, body.hint);
     else show("closed", "Refused", body.title ?? "The console was refused", body.hint ?? "");
     return false;
   }
@@ -111,39 +131,41 @@ async function connect() {
   });
 }
 
-// Close codes after which the page reconnects by itself, each time later; refusal.py lists the same from 4000 on.
+// Close codes after which the page reconnects by itself, each time later; refusal.py lists the same refusals.
 const RECONNECTS = "The console reconnects when the virtual machine runs.";
 const TRANSIENT = {
-  1001: "The console proxy is restarting. Reconnecting.",
-  1006: "The console proxy cannot be reached. Reconnecting.",
-  4409: `Start it on the cloud's page. ${RECONNECTS}`,
-  4410: `It might have stopped or restarted. ${RECONNECTS}`,
-  4411: RECONNECTS,
-  4412: RECONNECTS,
-  4502: "Reconnecting.",
-  4503: "Reconnecting.",
-  4504: "Reconnecting.",
+  [CloseCode.GOING_AWAY]: "The console proxy is restarting. Reconnecting.",
+  [CloseCode.ABNORMAL_CLOSURE]: "The console proxy cannot be reached. Reconnecting.",
+  [CloseCode.MACHINE_STOPPED]: `Start it on the cloud's page. ${RECONNECTS}`,
+  [CloseCode.SCREEN_CLOSED]: `It might have stopped or restarted. ${RECONNECTS}`,
+  [CloseCode.MACHINE_STOPPING]: RECONNECTS,
+  [CloseCode.MACHINE_STARTING]: RECONNECTS,
+  [CloseCode.SCREEN_UNREACHABLE]: "Reconnecting.",
+  [CloseCode.DAEMON_AWAY]: "Reconnecting.",
+  [CloseCode.SCREEN_SILENT]: "Reconnecting.",
 };
 const OPEN_AGAIN = "Open the console again from the cloud's page.";
 const HINTS = {
-  1000: "Press Reconnect to open the console again.",
-  1001: "Press Reconnect to try again.",
-  1006: "Check the network, then press Reconnect.",
-  4429: "Close one that you do not need, then press Reconnect.",
+  [CloseCode.NORMAL]: "Press Reconnect to open the console again.",
+  [CloseCode.GOING_AWAY]: "Press Reconnect to try again.",
+  [CloseCode.ABNORMAL_CLOSURE]: "Check the network, then press Reconnect.",
+  [CloseCode.TOO_MANY]: "Close one that you do not need, then press Reconnect.",
 };
 
 function ended(end) {
-  const code = end?.code ?? 1006;
-  const title = end?.reason || (code === 1006 ? "The connection was lost" : "The console was closed");
-  const unreachable = code === 1006 || code === 1001;
+  const code = end?.code ?? CloseCode.ABNORMAL_CLOSURE;
+  const isLost = code === CloseCode.ABNORMAL_CLOSURE;
+  const title = end?.reason || (isLost ? "The connection was lost" : "The console was closed");
+  const unreachable = isLost || code === CloseCode.GOING_AWAY;
   rfb = null;
   if (Object.hasOwn(TRANSIENT, code) && !(unreachable && retries >= UNREACHABLE_RETRIES)) {
     retry(title, TRANSIENT[code]);
     return;
   }
   const known = Object.hasOwn(HINTS, code);
-  const hint = known ? HINTS[code] : code >= 4500 ? "Wait a moment, then press Reconnect." : OPEN_AGAIN;
-  show("closed", "Closed", title, hint, known || code >= 4500 || code < 4000);
+  const isServerFault = code >= FIRST_SERVER_FAULT;
+  const hint = known ? HINTS[code] : isServerFault ? "Wait a moment, then press Reconnect." : OPEN_AGAIN;
+  show("closed", "Closed", title, hint, known || isServerFault || code < FIRST_REFUSAL);
 }
 
 function retry(title, hint) {
