@@ -167,7 +167,7 @@ class Cpvm:
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Iterator[tuple[Daemon, Cpvm]]:
+def daemon_and_cpvm(tmp_path: Path) -> Iterator[tuple[Daemon, Cpvm]]:
     daemon = Daemon()
     pytest_twisted.blockon(Deferred.fromCoroutine(daemon.start()))
     cpvm = Cpvm(tmp_path, daemon)
@@ -177,8 +177,8 @@ def scene(tmp_path: Path) -> Iterator[tuple[Daemon, Cpvm]]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_console_through_the_agent(scene: tuple[Daemon, Cpvm]) -> None:
-    daemon, cpvm = scene
+async def test_a_console_through_the_agent(daemon_and_cpvm: tuple[Daemon, Cpvm]) -> None:
+    daemon, cpvm = daemon_and_cpvm
     peer = await daemon.hellos.get().addTimeout(20, reactor)
     public = trustme.CA()
     issued = public.issue_cert("127.0.0.1")
