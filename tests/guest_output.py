@@ -73,9 +73,9 @@ FROM_INSIDE: dict[str, tuple[dict[str, Any], str, str]] = {
     "bad boot arguments": (
         {
             "preinit": unit(**FAILED, ExecMainStatus="11"),
-            "preinit_journal": entry("eth0ip=x is no address", REASON="bad_boot_arguments", HINT=""),
+            "preinit_journal": entry("eth0ip='x' is not an address", REASON="bad_boot_arguments", HINT=""),
         },
-        "has invalid boot arguments: eth0ip=x is no address",
+        "has invalid boot arguments: eth0ip='x' is not an address",
         f"run {REBOOT} to start it with fresh ones",
     ),
     "NIC absent": (

@@ -115,7 +115,7 @@ def test_a_console_follows_its_machine_and_ends_with_the_access_to_it(cloud: Run
         expect_state(console, "connected")
         wait_for_picture(console)
 
-        # the daemon is killed and comes back: an open console goes on, and follows its machine as before
+        # the daemon is killed and restarted: an open console stays open, and follows its machine as before
         cloud.host.end(signal.SIGKILL)
         wait_for_picture(console)
         cloud.host.start()
@@ -124,7 +124,7 @@ def test_a_console_follows_its_machine_and_ends_with_the_access_to_it(cloud: Run
         api.startVirtualMachine(id=cloud.vm_id)
         expect_state(console, "connected")
 
-        # logging out ends it, and it does not come back by itself
+        # logging out ends it, and it does not reconnect by itself
         page.click("#logout")
         expect(title).to_have_text("You logged out, and this console ended with it", timeout=60_000)
         expect_state(console, "closed")
