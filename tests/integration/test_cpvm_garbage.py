@@ -16,7 +16,7 @@ from integration.cpvm_lab.console_process import ConsoleProcess
 from integration.cpvm_lab.fixtures import console
 from integration.cpvm_lab.flood import flood
 from integration.cpvm_lab.vnc_server import FakeVncServer, exactly, greet_and_wait, shake_hands
-from integration.cpvm_lab.wire import Connection, open_console
+from integration.cpvm_lab.wire import TIMEOUT_S, Connection, open_console
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -124,9 +124,10 @@ def test_a_screen_that_closes_is_reported(console: ConsoleProcess) -> None:
     assert connection.tls.recv(1) == b""
 
 
+@pytest.mark.timeout(2 * TIMEOUT_S)
 def test_a_screen_that_never_answers_times_out(console: ConsoleProcess) -> None:
     hold = threading.Event()
-    screen = FakeVncServer(lambda peer: (hold.wait(30), None)[1])
+    screen = FakeVncServer(lambda peer: (hold.wait(TIMEOUT_S), None)[1])
     connection = open_console(console, console.issue(screen.port)[0])
     assert connection.closing() == (4504, "The virtual machine's screen does not answer")
     hold.set()

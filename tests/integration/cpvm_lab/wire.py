@@ -13,9 +13,10 @@ from typing import Any
 import numpy
 
 from integration.cpvm_lab.console_process import ConsoleProcess
+from systemvm.service.slowness import MAX_SCALE
 
-#: Longer than any deadline of the console, which grows with the machine's load.
-TIMEOUT_S = 120.0
+#: Longer than the console's deadline of 10 s for a screen, however far a slow machine scales it.
+TIMEOUT_S = 12.0 * MAX_SCALE
 
 
 def masked_by_numpy(payload: bytes, mask: bytes) -> bytes:
