@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Golden frames of protocol 2: both ends parse them and send every member in them."""
+"""Golden frames from protocol 2 on: both ends parse them and send every member in them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ TYPES: dict[str, tuple[Any, Any]] = {
     agent.HELLO: (agent.Hello, agent.Welcome),
     storage.STORAGE_JOBS: (None, storage.JobListing),
     storage.TEMPLATE_LIST: (storage.TemplateListRequest, storage.TemplateListing),
+    storage.STORAGE_SETUP: (storage.Store, storage.StoreStats),
+    storage.STORAGE_RELEASE: (storage.Store, Acknowledgement),
+    storage.TEMPLATE_COPY: (storage.CopyRequest, storage.DownloadStatus),
     console.CONSOLE_LIST: (None, console.ConsoleSessions),
     console.CONSOLE_END: (console.ConsoleEnd, Acknowledgement),
     console.CONSOLE_AUTHORIZE: (console.ConsoleAuthorize, console.ConsoleSession),
@@ -26,8 +29,11 @@ TYPES: dict[str, tuple[Any, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", ["rpc_hello_v2.frames", "rpc_listings_v2.frames", "rpc_consoles_v2.frames"])
-def test_both_ends_read_and_write_recorded_frames_of_protocol_2(name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    ["rpc_hello_v2.frames", "rpc_listings_v2.frames", "rpc_consoles_v2.frames", "rpc_stores_v3.frames"],
+)
+def test_both_ends_read_and_write_recorded_frames(name: str) -> None:
     open_calls: dict[tuple[str, Any], str] = {}
     for mark, line in lines(name):
         message = read(frame.decode(line))

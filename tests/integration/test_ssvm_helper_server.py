@@ -55,6 +55,12 @@ def pid(uid, params):
     descriptors = sorted(int(name) for name in os.listdir("/proc/self/fd"))
     return Reply({"pid": os.getpid(), "parent": os.getppid(), "descriptors": descriptors})
 
+def copy(uid, params, report):
+    for step in range(6):
+        report({"step": step})
+        time.sleep(0.5)
+    return Reply({"pid": os.getpid()})
+
 def own(params):
     return params.store
 
@@ -63,6 +69,7 @@ OPERATIONS = {
     "write": Operation(Params, write, store_of=own),
     "directory": Operation(Params, directory, store_of=own),
     "pid": Operation(Params, pid, store_of=own),
+    "copy": Operation(Params, copy, store_of=own, cancellable=True, reports=True),
     "forbidden": Operation(Params, pid, lambda uid: False, own),
     "crash": Operation(Params, lambda uid, params: os.kill(os.getpid(), signal.SIGSEGV), store_of=own),
 }
@@ -331,3 +338,14 @@ async def test_an_absent_helper_is_reported_with_a_hint(tmp_path: Path) -> None:
     error = await error_of(helper_client.call(reactor, tmp_path / "store.sock", "pid", {}, dict, 5.0))
     assert error.code == NOT_CONNECTED
     assert "systemvm-store" in error.hint
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_call_that_reports_progress_can_take_longer_than_its_timeout(helper: Helper) -> None:
+    await helper.call("pid")  # the helper is up
+    seen: list[Any] = []
+    began_s = time.monotonic()
+    answer, _ = await helper_client.call(reactor, helper.path, "copy", {}, dict, 1.5, seen.append)
+    assert time.monotonic() - began_s > 2.9
+    assert seen == [{"step": step} for step in range(6)]
+    assert answer["pid"]

@@ -34,6 +34,9 @@ EXPIRES = "expires_monotonic_s"
 #: Notification to a caller that its call has begun: a delay from then on is the store's.
 BEGUN_LINE = frame.encode(message.Request("helper.begun", None, None, None).to_wire())
 
+#: Notification of how far a call is, of operations that report it.
+PROGRESS_METHOD = "helper.progress"
+
 _log = logging.getLogger(__name__)
 
 
@@ -50,7 +53,7 @@ class Operation:
     """One method: `run` gets the uid of the caller and the parameters, and can block as long as a store."""
 
     params: Any
-    run: Callable[[int, Any], Reply]
+    run: Callable[..., Reply]
     may_call: Callable[[int], bool] = lambda uid: uid == 0
     #: The store of a call; calls for one store share its slots.
     store_of: Callable[[Any], str] = lambda params: ""
@@ -58,6 +61,8 @@ class Operation:
     cancellable: bool = False
     #: Keys of what it changes: calls with a key in common never run at the same time.
     exclusive: Callable[[Any], frozenset[str]] = lambda params: frozenset()
+    #: Whether `run` takes a third argument, a function that sends its argument to the caller as progress.
+    reports: bool = False
 
 
 @frozen
@@ -74,12 +79,14 @@ class HelperCall:
     def group(self) -> str:
         return f"{self.uid}:{self.operation.store_of(self.params)}"
 
-    def perform(self) -> Reply:
-        """Run the operation.
+    def perform(self, report: Callable[[Any], None] = lambda progress: None) -> Reply:
+        """Run the operation; `report` gets the progress of one that reports it.
 
         Raises: RpcError for every failure.
         """
         try:
+            if self.operation.reports:
+                return self.operation.run(self.uid, self.params, report)
             return self.operation.run(self.uid, self.params)
         except RpcError:
             raise
@@ -131,6 +138,13 @@ def read_call(operations: Mapping[str, Operation], uid: int, line: bytes) -> Hel
     except RpcError as refused:
         error = refused
     raise RefusedCall(call_id, error)
+
+
+def send_progress(connection: socket.socket, progress: Any) -> None:
+    """Send the progress of a call over a blocking socket; nothing happens when its caller is gone."""
+    note = message.Request(PROGRESS_METHOD, msgspec.to_builtins(progress), None, None)
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        connection.sendall(frame.encode(note.to_wire()))
 
 
 def send_answer(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,30 +26,39 @@ from systemvm.rpc.core import frame, message
 from systemvm.rpc.core.errors import INTERNAL, NOT_CONNECTED, RpcError
 from systemvm.service.errors import SystemVmError
 from systemvm.service.slowness import scaled_s
-from systemvm.ssvm.helper_call import BEGUN_LINE, EXPIRES
+from systemvm.ssvm.helper_call import BEGUN_LINE, EXPIRES, PROGRESS_METHOD
 from systemvm.wire.transfer_failure import TransferFailure
 
 MAX_DESCRIPTORS = 4
+#: Only lines with this are parsed twice.
+_PROGRESS_MARK = PROGRESS_METHOD.encode()
 
 
 async def call(
-    reactor: Any, path: Path, method: str, params: Any, result: Any, timeout_s: float
+    reactor: Any,
+    path: Path,
+    method: str,
+    params: Any,
+    result: Any,
+    timeout_s: float,
+    on_progress: Callable[[Any], None] | None = None,
 ) -> tuple[Any, list[int]]:
     """Call a helper; return its result as the type `result`, and descriptors that the caller must close.
 
     `timeout_s` is that of ordinary hardware; it is scaled when the call begins. A helper that dies is called
-    once more, as every operation can be repeated. Cancelling closes the connection.
+    once more, as every operation can be repeated. Cancelling closes the connection. `on_progress` gets the
+    parameters of each progress notification, and the timeout then begins anew.
 
     Raises: RpcError of the helper; NOT_CONNECTED when it cannot be reached; after the timeout `store_hangs`
         if the call had begun and `busy` otherwise; `worker_died` when the helper died twice.
     """
     expires_s = time.monotonic() + scaled_s(timeout_s)
     try:
-        return await _call_once(reactor, path, method, params, result, expires_s)
+        return await _call_once(reactor, path, method, params, result, expires_s, on_progress)
     except _DisconnectedError:
         pass
     try:
-        return await _call_once(reactor, path, method, params, result, expires_s)
+        return await _call_once(reactor, path, method, params, result, expires_s, on_progress)
     except _DisconnectedError:
         raise RpcError.refused(
             TransferFailure.WORKER_DIED,
@@ -58,12 +68,26 @@ async def call(
 
 
 async def _call_once(
-    reactor: Any, path: Path, method: str, params: Any, result: Any, expires_s: float
+    reactor: Any,
+    path: Path,
+    method: str,
+    params: Any,
+    result: Any,
+    expires_s: float,
+    on_progress: Callable[[Any], None] | None,
 ) -> tuple[Any, list[int]]:
     request = message.Request(method, msgspec.to_builtins(params), 1, None).to_wire()
     request[EXPIRES] = expires_s
-    protocol = _CallProtocol(frame.encode(request))
+    left_s = max(0.0, expires_s - time.monotonic())
     overdue = False
+
+    def progressed(progress: Any) -> None:
+        if timer.active():
+            timer.reset(left_s)
+        if on_progress is not None:
+            on_progress(progress)
+
+    protocol = _CallProtocol(frame.encode(request), progressed)
 
     def expire() -> None:
         nonlocal overdue
@@ -71,7 +95,7 @@ async def _call_once(
         running.cancel()
 
     running: Deferred[bytes] = Deferred.fromCoroutine(protocol.run(reactor, path))
-    timer = reactor.callLater(max(0.0, expires_s - time.monotonic()), expire)
+    timer = reactor.callLater(left_s, expire)
     try:
         line = await running
         answer = message.read(frame.decode(line))
@@ -102,8 +126,9 @@ class _DisconnectedError(SystemVmError):
 class _CallProtocol(Protocol):
     """One request and one response on a connection of their own."""
 
-    def __init__(self, request: bytes) -> None:
+    def __init__(self, request: bytes, on_progress: Callable[[Any], None] = lambda progress: None) -> None:
         self._request = request
+        self._on_progress = on_progress
         self._splitter = frame.LineSplitter()
         self._descriptors: list[int] = []
         self._ended = False
@@ -162,10 +187,20 @@ class _CallProtocol(Protocol):
             for line in self._splitter.feed(data):
                 if line == BEGUN_LINE.rstrip():
                     self._has_begun = True
+                elif _PROGRESS_MARK in line:
+                    self._progress(line)
                 else:
                     self._settle(line)
         except frame.LineTooLong as error:
             self._settle(Failure(RpcError(INTERNAL, f"response of the helper is too long: {error}")))
+
+    def _progress(self, line: bytes) -> None:
+        note = message.read(frame.decode(line))
+        if isinstance(note, message.Request) and note.method == PROGRESS_METHOD:
+            if not self._ended:
+                self._on_progress(note.params)
+        else:
+            self._settle(line)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._settle(Failure(_DisconnectedError("the connection ended without an answer")))

@@ -10,11 +10,12 @@ import uuid
 from attrs import field, frozen
 
 from systemvm.ssvm.failure import TransferError
-from systemvm.wire.storage import ImageFormat, Store
+from systemvm.wire.storage import ImageFormat, PublishedFile, Store
 from systemvm.wire.transfer_failure import TransferFailure
 
 MAKE = "store.make"  # fetch: a job's directory
 DISCARD = "store.discard"  # fetch or agent
+COPY = "store.copy"  # agent: the file of a published template to a job's directory
 FIND = "store.find"  # agent: was this job published?
 PUBLISH = "store.publish"  # agent
 DELETE = "store.delete"  # agent
@@ -53,6 +54,13 @@ def require_name(text: str) -> str:
     return text
 
 
+def require_file_name(text: str) -> str:
+    """Return the name of a file in a template's directory; CloudStack's can have blanks and umlauts."""
+    if not text or text in (".", "..") or "/" in text or "\0" in text or len(text.encode()) > 255:
+        raise _invalid(f"file name is not 1 to 255 bytes without /: {text[:80]!r}")
+    return text
+
+
 def require_number(number: int) -> str:
     if not 0 < number <= MAX_ID:
         raise _invalid(f"account or template id is out of range: {number}, the range is 1 to {MAX_ID}")
@@ -70,6 +78,28 @@ class JobKey:
     mount_id: str
     owner: str
     job_id: str
+
+
+@frozen
+class StoreCopyRequest:
+    """The file of a published template on another store becomes the image of a job."""
+
+    job: JobKey
+    source_mount_id: str
+    source: PublishedFile
+    checksum: str | None = None  # what the file has, if it is known
+
+
+@frozen
+class StoreCopyResult:
+    size_bytes: int
+    checksum: str  # of the file's bytes as they were read
+
+
+@frozen
+class CopyProgress:
+    copied_bytes: int
+    total_bytes: int
 
 
 @frozen
@@ -148,11 +178,15 @@ class MountResult:
     options: str
 
 
-def changes(request: JobKey | PublishRequest | DeleteRequest | SweepRequest) -> frozenset[str]:
+def changes(
+    request: JobKey | StoreCopyRequest | PublishRequest | DeleteRequest | SweepRequest,
+) -> frozenset[str]:
     """Return keys of what a call changes: two calls with a key in common must not run at the same time."""
     match request:
         case JobKey():
             return frozenset({f"job {request.mount_id} {request.job_id}"})
+        case StoreCopyRequest(job=job):
+            return frozenset({f"job {job.mount_id} {job.job_id}"})
         case PublishRequest(job=job):
             template = f"template {job.mount_id} {request.account_id}/{request.template_id}"
             return frozenset({f"job {job.mount_id} {job.job_id}", template})

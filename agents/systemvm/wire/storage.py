@@ -14,6 +14,7 @@ STORAGE_STATS = "storage.stats"  # daemon → agent
 STORAGE_JOBS = "storage.jobs"  # daemon → agent: the downloads that it has (protocol 2)
 TEMPLATE_LIST = "template.list"  # daemon → agent: what is on a store, by pages (protocol 2)
 TEMPLATE_DOWNLOAD = "template.download"  # daemon → agent: get or start, idempotent by job_id
+TEMPLATE_COPY = "template.copy"  # daemon → agent: get or start, idempotent by job_id (protocol 3)
 TEMPLATE_ABORT = "template.abort"  # daemon → agent
 TEMPLATE_DELETE = "template.delete"  # daemon → agent
 TEMPLATE_PROGRESS = "template.progress"  # agent → daemon, notification; a newer one replaces it
@@ -101,6 +102,39 @@ class DownloadRequest:
 
 
 @frozen
+class PublishedFile:
+    """Where a template's file is on a store: template/tmpl/ACCOUNT/TEMPLATE/NAME.
+
+    The numbers are those of the place, which an adopted template keeps.
+    """
+
+    account_id: int
+    template_id: int
+    name: str
+
+
+@frozen
+class CopyRequest:
+    """All that an SSVM needs to copy one template or ISO from one store to another."""
+
+    job_id: str
+    request_id: str
+    template_id: int
+    account_id: int
+    unique_name: str
+    description: str
+    format: ImageFormat
+    source: Store
+    source_file: PublishedFile
+    store: Store
+    virtual_size_bytes: int
+    source_checksum: str | None = None  # `{ALG}hex` of the source's file, if it is known
+    checksum: str | None = None  # of the URL's file; the copy's properties keep it
+    public: bool = False
+    hvm: bool = True
+
+
+@frozen
 class DownloadError:
     """Why a download ended: `code` is stable, `message` says what was wrong, `hint` what to do."""
 
@@ -130,6 +164,7 @@ class DownloadStatus:
     physical_size_bytes: int | None = None
     virtual_size_bytes: int | None = None
     checksum: str | None = None  # of the file as downloaded
+    image_checksum: str | None = None  # of the file on the store, if it was computed
     steps: list[DownloadStep] = field(factory=list)  # so far; `systemvm trace` shows them
     waits_for_store: bool = False  # for a store that is busy or does not answer: it does not count as active
 

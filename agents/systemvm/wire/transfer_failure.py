@@ -29,6 +29,7 @@ class TransferFailure(enum.Enum):
     LENGTH_WRONG = "length_wrong"
     TRUNCATED = "truncated"
     SOURCE_CHANGED = "source_changed"  # the rest cannot be fetched: the URL leads to another file by now
+    SOURCE_MISSING = "source_missing"  # the file that is to be copied is not on its store
     STALLED = "stalled"
     TOO_LARGE = "too_large"
     CHECKSUM_INVALID = "checksum_invalid"  # no file can have this checksum

@@ -8,7 +8,7 @@ jobs with it; each of them is restarted once, from the first byte.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
@@ -69,9 +69,11 @@ class DownloadManager:
         paths: Paths,
         stores: StoreClient,
         connection: Callable[..., FetchConnection] = FetchConnection,
+        other_jobs: Callable[[], Iterable[str]] = tuple,  # that have directories on stores, too
     ) -> None:
         self._context = context
         self._stores = stores
+        self._other_jobs = other_jobs
         self._publisher = Publisher(context.reactor, stores, context.name)
         self._known: dict[str, Download] = {}
         self._starting = SingleFlight[str]()
@@ -115,7 +117,7 @@ class DownloadManager:
         self._log.info("{job_id}: accepted (request {request_id})", job_id=job_id, request_id=request_id)
         peer = await self._fetch()
         # a sweep that began before this job was known would remove its directory as a leftover
-        await self._sweeps.wait_until_ended(store_messages.mount_id(request.store))
+        await self.sweep_ended(request.store)
         self._check_not_aborting(job_id)
         status = DownloadStatus(job_id, DownloadState.DOWNLOAD_IN_PROGRESS)
         download = self._known[job_id] = Download(request, status, self._connection.instance)
@@ -157,7 +159,12 @@ class DownloadManager:
             await self._connection.peer()
         except RpcError as error:
             self._log.info("fetch is not connected: {error}", error=str(error))
-        return sorted({*self._active(), *self._starting.running(), *self._connection.found_job_ids})
+        found = {*self._active(), *self._starting.running(), *self._connection.found_job_ids}
+        return sorted(found | set(self._other_jobs()))
+
+    async def sweep_ended(self, store: Store) -> None:
+        """Return when no sweep of a store runs: it would remove the directory of a job that began later."""
+        await self._sweeps.wait_until_ended(store_messages.mount_id(store))
 
     async def sweep(self, store: Store) -> StoreStats:
         """Remove what ended jobs have left on a store; return how full it is."""
@@ -170,6 +177,10 @@ class DownloadManager:
 
         stats: StoreStats = await self._sweeps.run(mount_id, sweep)
         return stats
+
+    def status_of(self, job_id: str) -> DownloadStatus | None:
+        known = self._known.get(job_id)
+        return None if known is None else known.status
 
     def statuses(self) -> list[DownloadStatus]:
         """Return the present status of every download that is remembered."""

@@ -14,6 +14,7 @@ from systemvm.rpc.core.peer import Peer
 from systemvm.service.single_flight import SingleFlight
 from systemvm.service.slowness import timeout_scale
 from systemvm.ssvm import store_messages
+from systemvm.ssvm.agent.copies import CopyManager
 from systemvm.ssvm.agent.downloads import DownloadManager
 from systemvm.ssvm.agent.store_client import StoreClient
 from systemvm.ssvm.paths import Paths
@@ -21,6 +22,7 @@ from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.role import Role
 from systemvm.wire.storage import (
+    CopyRequest,
     DownloadAbort,
     DownloadRequest,
     DownloadStatus,
@@ -51,7 +53,10 @@ class StorageRole:
     def __init__(self, context: AgentContext, paths: Paths) -> None:
         self._name = context.name
         self._stores = StoreClient(context.reactor, paths)
-        self._downloads = DownloadManager(context, paths, self._stores)
+        self._downloads = DownloadManager(
+            context, paths, self._stores, other_jobs=lambda: self._copies.active_job_ids()
+        )
+        self._copies = CopyManager(context, self._stores, self._downloads.sweep_ended)
         #: Work for a store, by method and store: calls that arrive while it runs join it.
         self._running = SingleFlight[tuple[str, ...]]()
 
@@ -91,6 +96,14 @@ class StorageRole:
                 DownloadStatus,
                 60.0,
                 "Start a download, or return its status",
+            ),
+            (
+                storage.TEMPLATE_COPY,
+                self.copy,
+                CopyRequest,
+                DownloadStatus,
+                60.0,
+                "Start a copy between two stores, or return its status",
             ),
             (
                 storage.TEMPLATE_ABORT,
@@ -148,7 +161,7 @@ class StorageRole:
         return stats
 
     async def jobs(self, call: Call, params: None) -> JobListing:
-        return JobListing(self._downloads.statuses())
+        return JobListing([*self._downloads.statuses(), *self._copies.statuses()])
 
     async def list_templates(self, call: Call, request: TemplateListRequest) -> TemplateListing:
         """List templates; a store that is not mounted or cannot be read is an RpcError, not an empty list."""
@@ -166,15 +179,24 @@ class StorageRole:
         return page
 
     async def download(self, call: Call, request: DownloadRequest) -> DownloadStatus:
-        return await self._downloads.get_or_start(request)
+        known = self._copies.status_of(request.job_id)  # a job that began as a copy stays one
+        return known or await self._downloads.get_or_start(request)
+
+    async def copy(self, call: Call, request: CopyRequest) -> DownloadStatus:
+        known = self._downloads.status_of(request.job_id)
+        return known or self._copies.get_or_start(request)
 
     async def abort(self, call: Call, abort: DownloadAbort) -> Acknowledgement:
-        await self._downloads.abort(abort.job_id)
+        await self._abort(abort.job_id)
         return Acknowledgement()
+
+    async def _abort(self, job_id: str) -> None:
+        await self._copies.abort(job_id)
+        await self._downloads.abort(job_id)
 
     async def delete(self, call: Call, order: TemplateDelete) -> Acknowledgement:
         """Stop the download of a template, if it runs, and remove the template from its store."""
-        await self._downloads.abort(order.job_id)
+        await self._abort(order.job_id)
         await self._stores.ensure_mounted(order.store)
         mount_id = store_messages.mount_id(order.store)
         delete = store_messages.DeleteRequest(mount_id, self._name, order.account_id, order.template_id)
@@ -185,6 +207,8 @@ class StorageRole:
 
     async def daemon_connected(self, peer: Peer) -> None:
         self._downloads.resend_statuses()
+        self._copies.resend_statuses()
 
     async def stop(self) -> None:
         self._downloads.stop()
+        self._copies.stop()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,16 @@ class StoreClient:
         self._mounting = SingleFlight[str]()  # by the mount's id
         self._mounted: set[str] = set()
 
-    async def call(self, method: str, params: Any, result: Any, timeout_s: float = STORE_TIMEOUT_S) -> Any:
-        """Run one operation of the store's helper."""
-        return await self._call(self._paths.store_socket, method, params, result, timeout_s)
+    async def call(
+        self,
+        method: str,
+        params: Any,
+        result: Any,
+        timeout_s: float = STORE_TIMEOUT_S,
+        on_progress: Callable[[Any], None] | None = None,
+    ) -> Any:
+        """Run one operation of the store's helper; each note of progress begins the timeout anew."""
+        return await self._call(self._paths.store_socket, method, params, result, timeout_s, on_progress)
 
     async def ensure_mounted(self, store: Store) -> None:
         """Mount a store unless this process has mounted it."""
@@ -85,6 +93,16 @@ class StoreClient:
             raise
         self._mounted.add(mount_id)
 
-    async def _call(self, path: Path, method: str, params: Any, result: Any, timeout_s: float) -> Any:
-        answer, _ = await helper_client.call(self._reactor, path, method, params, result, timeout_s)
+    async def _call(
+        self,
+        path: Path,
+        method: str,
+        params: Any,
+        result: Any,
+        timeout_s: float,
+        on_progress: Callable[[Any], None] | None = None,
+    ) -> Any:
+        answer, _ = await helper_client.call(
+            self._reactor, path, method, params, result, timeout_s, on_progress
+        )
         return answer

@@ -8,10 +8,11 @@ import logging
 import os
 import signal
 import socket
+from functools import partial
 from typing import NoReturn
 
 from systemvm.rpc.core.errors import RpcError
-from systemvm.ssvm.helper_call import HelperCall, send_answer
+from systemvm.ssvm.helper_call import HelperCall, send_answer, send_progress
 
 #: How long it can take to send a response: it is small, and its reader waits for it.
 SEND_TIMEOUT_S = 120.0
@@ -30,7 +31,7 @@ def run_child(connection: socket.socket, call: HelperCall) -> NoReturn:
         own = socket.socket(fileno=_keep_only(connection.fileno()))
         own.settimeout(SEND_TIMEOUT_S)
         try:
-            outcome = call.perform()
+            outcome = call.perform(partial(send_progress, own))
         except RpcError as error:
             send_answer(own, call.id, error)
         else:

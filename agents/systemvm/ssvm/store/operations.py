@@ -11,7 +11,7 @@ import argparse
 import os
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from systemvm.ssvm.helper_call import Operation, Reply
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.store import published_templates
 from systemvm.ssvm.store.allowed_users import AGENT_USER, FETCH_USER, allow
+from systemvm.ssvm.store.copy_image import copy_image
 from systemvm.ssvm.store.descriptors import list_names, opened, remove
 from systemvm.ssvm.store.helper_server import serve_inherited_socket
 from systemvm.ssvm.store.job_directory import (
@@ -61,6 +62,16 @@ class StoreHelper:
 
         return {
             messages.MAKE: Operation(messages.JobKey, self.make, fetch, of_store, True, changes),
+            # a group of its own: a copy takes long, and must leave the slots of its store to short calls
+            messages.COPY: Operation(
+                messages.StoreCopyRequest,
+                self.copy,
+                agent,
+                lambda params: f"copy to {params.job.mount_id}",
+                cancellable=True,
+                exclusive=changes,
+                reports=True,
+            ),
             messages.DISCARD: Operation(messages.JobKey, self.discard, both, of_store, False, changes),
             messages.FIND: Operation(messages.FindRequest, self.find, agent, of_store, cancellable=True),
             messages.PUBLISH: Operation(messages.PublishRequest, self.publish, agent, of_job, False, changes),
@@ -82,6 +93,19 @@ class StoreHelper:
             os.fchown(directory, uid, -1)
             return Reply(Acknowledgement(), (directory,))
 
+    def copy(self, uid: int, request: messages.StoreCopyRequest, report: Callable[[Any], None]) -> Reply:
+        """Copy the file of a published template to a new directory of a job, as its image."""
+        job_id = messages.require_name(request.job.job_id)
+        with (
+            self._mounted(request.source_mount_id) as source,
+            self._mounted(request.job.mount_id) as mount,
+            self._jobs(mount, request.job.owner) as jobs,
+        ):
+            remove(jobs, job_id)
+            os.mkdir(job_id, 0o700, dir_fd=jobs)
+            with opened(open_directory(jobs, job_id)) as directory:
+                return Reply(copy_image(source, request.source, directory, request.checksum, report))
+
     def find(self, uid: int, request: messages.FindRequest) -> Reply:
         """Find what this very job has published: a repeated order then has nothing to do."""
         with self._mounted(request.mount_id) as mount:
@@ -96,6 +120,9 @@ class StoreHelper:
             # published already: the response to an earlier call was lost
             if found := find_published(mount, request.account_id, request.template_id, job_id):
                 return Reply(found)
+            published_templates.require_free_place(
+                mount, request.account_id, request.template_id, request.unique_name
+            )
             with opened(open_directory(jobs, job_id)) as directory:
                 file_name = f"{uuid.uuid5(uuid.NAMESPACE_OID, job_id)}.{request.format.extension}"
                 size_bytes = take_over_image(directory, file_name)

@@ -35,6 +35,21 @@ def find_published(mount: int, account_id: int, template_id: int, job_id: str) -
     )
 
 
+def require_free_place(mount: int, account_id: int, template_id: int, unique_name: str) -> None:
+    """Check that no other template has the place of this one: a store can have come from another cloud.
+
+    Raises: TransferError when the place is taken.
+    """
+    account, template = (require_number(number) for number in (account_id, template_id))
+    properties = _read_properties(mount, f"{TEMPLATES}/{account}/{template}")
+    if properties is not None and properties.unique_name != unique_name:
+        raise TransferError(
+            TransferFailure.STORE_FAILED,
+            f"{TEMPLATES}/{account}/{template} belongs to another template: {properties.unique_name[:80]}",
+            "adopt the templates of this store, then register the template again",
+        )
+
+
 def parse_place(text: str) -> Place:
     """Parse the start of a page.
 
