@@ -59,6 +59,7 @@ from systemvm.management.state.status import InstanceType
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.management.templates.dispatch import DownloadDispatcher
 from systemvm.management.templates.service import TemplateService
+from systemvm.management.templates.sources import TemplateSources
 from systemvm.management.templates.store_usage import StoreUsage
 from systemvm.management.virtual_machines.machine import UserVmBuilder
 from systemvm.management.virtual_machines.service import VirtualMachines
@@ -137,8 +138,11 @@ class SmallCloud:
         self.ssvm_peer.answers["template.download"] = lambda _: RpcError(NOT_CONNECTED, "not now")
         self.agents.connect(self.cpvm.instance_name, Role.CPVM)
         self.jobs = JobRunner(self.database, self.clock, describe_job_error)
+        sources = TemplateSources(self.seal)
         usage = StoreUsage(self.database, self.agents, self.settings)
-        self.dispatch = DownloadDispatcher(self.clock, self.database, self.agents, self.settings, usage)
+        self.dispatch = DownloadDispatcher(
+            self.clock, self.database, self.agents, self.settings, sources, usage
+        )
         self.revocation = ConsoleRevocation(self.database, self.agents)
         builder = UserVmBuilder(
             self.database, self.primary, directory, lambda zone: "10.11.0.1", host_id=self.host.id
@@ -152,7 +156,9 @@ class SmallCloud:
             end_consoles=self.revocation.of_machine,
         )
         self.machines.subscribe()
-        self.templates = TemplateService(self.database, self.dispatch, self.machines, usage, self.settings)
+        self.templates = TemplateService(
+            self.database, self.dispatch, self.machines, usage, self.settings, sources
+        )
         self.image_stores = ImageStores(self.database, self.agents, self.settings, self.dispatch.wake)
         self.account_service = AccountService(
             self.database, self.seal, PasswordService(HASHER), self.machines, self.templates, self.revocation

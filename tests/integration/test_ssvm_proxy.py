@@ -8,7 +8,7 @@ import pytest_twisted
 
 from integration.ssvm_lab.bad_server import BODY
 from integration.ssvm_lab.daemon import Daemon, request
-from integration.ssvm_lab.fixtures import daemon, world
+from integration.ssvm_lab.fixtures import BAD, daemon, world
 from integration.ssvm_lab.world import NAME, PROXY, World
 from systemvm.wire.source_access import SourceAccess, SourceCredentials, SourceProxy
 from systemvm.wire.storage import DownloadState, DownloadStatus
@@ -50,6 +50,33 @@ async def test_an_image_comes_through_the_proxy(world: World, daemon: Daemon, ur
 async def test_a_transfer_that_breaks_off_resumes_through_the_proxy(world: World, daemon: Daemon) -> None:
     url = "http://proxied.example.test:8000/drops?id=proxied"
     assert content(world, await daemon.download(request(world, url, access=THROUGH))) == BODY
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        f"{BAD}/private",
+        f"{BAD}/redirect?to=/private",
+        f"{BAD}/redirect?to=http://{NAME}:8000/without_login",
+        f"{BAD}/redirect?to=http://{NAME}:8000/redirect%3Fto={BAD}/private",
+    ],
+)
+@pytest.mark.parametrize("proxy", [None, SourceProxy(*PROXY, SourceCredentials("me", "secret"))])
+@pytest_twisted.ensureDeferred
+async def test_the_login_of_a_source_goes_to_its_origin_only(
+    world: World, daemon: Daemon, target: str, proxy: SourceProxy | None
+) -> None:
+    access = SourceAccess(proxy=proxy, credentials=LOGIN)
+    assert content(world, await daemon.download(request(world, target, access=access))) == BODY
+    seen = world.proxied.read_bytes()
+    assert b"\r\nAuthorization" not in seen
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_source_that_wants_a_login_is_named(world: World, daemon: Daemon) -> None:
+    status = await daemon.download(request(world, f"{BAD}/private"))
+    assert status.error is not None
+    assert (status.error.code, "sourceusername" in status.error.hint) == ("http_status", True)
 
 
 @pytest.mark.parametrize(

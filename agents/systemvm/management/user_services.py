@@ -39,6 +39,7 @@ from systemvm.management.system_vm_services import SystemVmServices
 from systemvm.management.templates.dispatch import DownloadDispatcher
 from systemvm.management.templates.reconciler import TemplateReconciler
 from systemvm.management.templates.service import TemplateService
+from systemvm.management.templates.sources import TemplateSources
 from systemvm.management.templates.store_usage import StoreUsage
 from systemvm.management.virtual_machines.machine import UserVmBuilder
 from systemvm.management.virtual_machines.reaper import ExpungeReaper
@@ -126,11 +127,12 @@ def make_user_services(
     configuration, database, directory = foundation.configuration, foundation.database, control.directory
     settings = ZoneSettings(configuration)
     usage = StoreUsage(database, directory, settings)
+    sources = TemplateSources(foundation.seal)
     jobs = JobRunner(database, reactor, describe_job_error)
-    dispatcher = DownloadDispatcher(reactor, database, directory, settings, usage)
+    dispatcher = DownloadDispatcher(reactor, database, directory, settings, sources, usage)
     revocation = ConsoleRevocation(database, directory)
     virtual_machines = _make_virtual_machines(foundation, drivers, settings, revocation)
-    templates = TemplateService(database, dispatcher, virtual_machines, usage, settings)
+    templates = TemplateService(database, dispatcher, virtual_machines, usage, settings, sources)
     users = Authenticator(database, foundation.seal)
     accounts = AccountService(
         database, foundation.seal, users.passwords, virtual_machines, templates, revocation

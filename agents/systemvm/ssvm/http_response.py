@@ -44,7 +44,7 @@ def require_status(status: int, subject: str = USER_URL) -> None:
     """
     if status != 200:
         hints = {
-            401: "use a signed URL or one without a login",
+            401: "register it with sourceusername and sourcepassword, or with a signed URL",
             403: "check the permissions of the file; a signed URL can have expired",
             404: f"check the {subject}: the file does not exist",
             410: f"check the {subject}: the file was removed",

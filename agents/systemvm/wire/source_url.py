@@ -133,7 +133,7 @@ def parse(text: str, subject: str = USER_URL, *, max_characters: int = MAX_CHARA
         )
     if "@" in parts.netloc:
         raise SourceUrlError(
-            f"{subject} contains a user name or password", "use a signed URL or one without credentials"
+            f"{subject} contains a user name or password", "send them as sourceusername and sourcepassword"
         )
     if port is None:
         port = DEFAULT_PORTS[parts.scheme]

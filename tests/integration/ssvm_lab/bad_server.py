@@ -341,6 +341,22 @@ def turns(request: Request) -> None:
         request.send("302 Moved", {"Location": request.query["to"], "Content-Length": "0"})
 
 
+def private(request: Request) -> None:
+    """The file for me:secret."""
+    if "\r\nauthorization: basic bwu6c2vjcmv0\r\n" in request.headers:  # in lower case
+        good(request)
+    else:
+        request.send("401 Login", {"WWW-Authenticate": "Basic", "Content-Length": "0"})
+
+
+def without_login(request: Request) -> None:
+    """The file for a request that contains no login."""
+    if "authorization" in request.headers:
+        request.send("403 Forbidden", {"Content-Length": "0"})
+    else:
+        good(request)
+
+
 BEHAVIOURS = {
     function.__name__: function
     for function in (
@@ -348,7 +364,7 @@ BEHAVIOURS = {
         chunked_broken, chunked_endless, both_lengths, two_lengths, encoded, stall, silent, trickle, part,
         error_page, status, redirect, chain, loop, nowhere, long_location, many_headers, not_http, hang_up,
         slow, turns, drops, drops_once, drops_and_changes, drops_then_busy, trickles_then_goes_on, moves,
-        signed, requests_of, redirect_bytes, wanted_name, brotli,
+        signed, requests_of, redirect_bytes, wanted_name, brotli, private, without_login,
     )
 }  # fmt: skip
 

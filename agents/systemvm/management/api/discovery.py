@@ -37,7 +37,7 @@ def describe(command: Command) -> ApiAnswer:
             ApiParameterAnswer(
                 name=parameter.name,
                 description=parameter.description,
-                type=parameter.type.value,
+                type=parameter.type.api_name,
                 length=MAX_TEXT_LENGTH,
                 required=parameter.required,
             )

@@ -22,6 +22,7 @@ from systemvm.management.api.commands.infrastructure import InfrastructureComman
 from systemvm.management.api.commands.jobs import JobCommands
 from systemvm.management.api.commands.networks import NetworkCommands
 from systemvm.management.api.commands.os_types import os_type_commands
+from systemvm.management.api.commands.source_certificates import SourceCertificateCommands
 from systemvm.management.api.commands.system_vms import SystemVmCommands, SystemVmControl
 from systemvm.management.api.commands.template_retry import TemplateRetryCommands
 from systemvm.management.api.commands.templates import TemplateCommands
@@ -79,6 +80,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *os_type_commands(),
         *TemplateCommands(database, services.templates, jobs).commands(),
         *TemplateRetryCommands(database, services.templates).commands(),
+        *SourceCertificateCommands(database).commands(),
         *SystemVmCommands(database, services.system_vms, jobs).commands(),
         *VirtualMachineCommands(
             database,

@@ -16,6 +16,7 @@ from attrs import frozen
 from systemvm.management.api.errors import ApiError, ErrorCode
 
 MAX_TEXT_LENGTH = 4096
+MAX_PEM_LENGTH = 64 * 1024
 MAX_MAP_ENTRIES = 100
 EVERY_ZONE = "-1"  # CloudStack's zoneid for all zones
 
@@ -66,6 +67,13 @@ def _text(value: Any) -> str:
     return text
 
 
+def _pem(value: Any) -> str:
+    text = str(value)
+    if len(text) > MAX_PEM_LENGTH:
+        raise ValueError(f"PEM of at most {MAX_PEM_LENGTH} characters")
+    return text
+
+
 def _list(value: Any) -> list[str]:
     items = value if isinstance(value, list) else str(value).split(",")
     return [_text(item).strip() for item in items if _text(item).strip()]
@@ -111,6 +119,12 @@ class ParameterType(enum.Enum):
     LIST = "list"
     DATE = "date"
     MAP = "map"
+    PEM = "pem"
+
+    @property
+    def api_name(self) -> str:
+        """The name in listApis: CloudStack's clients know no PEM."""
+        return ParameterType.STRING.value if self is ParameterType.PEM else self.value
 
     @property
     def read(self) -> Callable[[Any], Any]:
@@ -129,6 +143,7 @@ _READERS: dict[ParameterType, Callable[[Any], Any]] = {
     ParameterType.LIST: _list,
     ParameterType.DATE: _date,
     ParameterType.MAP: _map,
+    ParameterType.PEM: _pem,
 }
 _PYTHON_TYPES: dict[ParameterType, Any] = {
     ParameterType.STRING: str,
@@ -138,6 +153,7 @@ _PYTHON_TYPES: dict[ParameterType, Any] = {
     ParameterType.LIST: list[str],
     ParameterType.DATE: str,
     ParameterType.MAP: dict[str, Any] | list[dict[str, Any]],
+    ParameterType.PEM: str,
 }
 
 

@@ -156,6 +156,27 @@ templates = _table(
     sa.Column("details", sa.JSON, nullable=False, default=dict),
 )
 
+# Apart from templates, so that no list of these reads a login.
+template_sources = _table(
+    "template_sources",
+    *numbered(),
+    sa.Column("template_id", sa.ForeignKey("templates.id"), nullable=False, unique=True),
+    sa.Column("username", sa.String(255)),
+    sa.Column("sealed_password", sa.LargeBinary),
+    sa.Column("signature_url", sa.String(2048)),
+)
+
+# CAs that downloads trust, in a zone or only for one template.
+source_certificates = _table(
+    "source_certificates",
+    *numbered(),
+    sa.Column("zone_id", sa.ForeignKey("zones.id"), nullable=False, index=True),
+    sa.Column("template_id", sa.ForeignKey("templates.id")),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("hypervisor", sa.String(20), nullable=False),
+    sa.Column("pem", sa.Text, nullable=False),
+)
+
 #: Conditions of partial indexes; migration 0009 has the same.
 WANTED = "removed IS NULL AND delete_requested IS NULL"
 TO_DELETE = "delete_requested IS NOT NULL AND removed IS NULL"

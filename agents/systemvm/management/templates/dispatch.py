@@ -24,6 +24,7 @@ from systemvm.management.state.database import Database
 from systemvm.management.state.pending_work import DownloadTask, PendingTasks
 from systemvm.management.templates import downloads
 from systemvm.management.templates.fair_share import FairShare
+from systemvm.management.templates.sources import TemplateSources
 from systemvm.management.templates.ssvm_calls import DownloadSettings, Lane, SsvmCalls
 from systemvm.management.templates.store_usage import StoreUsage
 from systemvm.management.templates.wait_reason import WaitReason, hint_for_zone
@@ -54,12 +55,13 @@ class DownloadDispatcher:
         database: Database,
         agents: ConnectedAgents,
         zones: DownloadSettings,
+        sources: TemplateSources,
         usage: StoreUsage | None = None,
     ) -> None:
         self._database = database
         self._agents = agents
         self._usage = usage or StoreUsage(database, agents, zones)
-        self._calls = SsvmCalls(reactor, database, agents, zones, self._ended, self.wake)
+        self._calls = SsvmCalls(reactor, database, agents, zones, self._ended, self.wake, sources)
         self._passes = Periodic(reactor, self._begin, PASS_INTERVAL_S, what="dispatch downloads")
 
     # -- life -----------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from attrs import field, frozen
 
 from systemvm.host.architecture import Architecture
 from systemvm.management.templates import file_extension
+from systemvm.management.templates.sources import RegisteredSource
 from systemvm.service.errors import FailureCode, SystemVmError
 from systemvm.wire import checksum, source_url
 from systemvm.wire.storage import ImageFormat
@@ -50,6 +51,7 @@ class Registration:
     hvm: bool = True
     password_enabled: bool = False
     details: dict[str, Any] = field(factory=dict)
+    source: RegisteredSource = field(factory=RegisteredSource)
 
     @classmethod
     def of(

@@ -13,6 +13,7 @@ from systemvm.management.state.templates import Template
 from systemvm.management.templates import downloads
 from systemvm.management.templates.dispatch import DownloadDispatcher
 from systemvm.management.templates.registration import Registration
+from systemvm.management.templates.sources import TemplateSources
 from systemvm.management.templates.store_choice import (
     NoStoreError,
     StoreSettings,
@@ -65,12 +66,14 @@ class TemplateService:
         machines: TemplateCopier,
         usage: StoreUsage,
         settings: StoreSettings,
+        sources: TemplateSources,
     ) -> None:
         self._database = database
         self._dispatch = dispatch
         self._machines = machines
         self._usage = usage
         self._settings = settings
+        self._sources = sources
 
     async def register(
         self, registration: Registration, owner: Owner, zone_id: int | None, request_id: str
@@ -84,7 +87,7 @@ class TemplateService:
         while True:
             try:
                 template = await self._database.run(
-                    _register, registration, owner, zone_id, request_id, self._settings
+                    _register, registration, owner, zone_id, request_id, self._settings, self._sources
                 )
                 break
             except StoresFullError as full:
@@ -128,6 +131,7 @@ def _register(
     zone_id: int | None,
     request_id: str,
     settings: StoreSettings,
+    sources: TemplateSources,
 ) -> Template:
     wanted = zones.list_zones(connection) if zone_id is None else [zones.zone_by_id(connection, zone_id)]
     expected = store_refs.expected_bytes(connection)
@@ -150,6 +154,7 @@ def _register(
         request_id=request_id,
         **registration.columns,
     )
+    sources.register(connection, template.id, registration.source)
     refs = [ref] + [
         templates.add_store_ref(connection, template.id, store.id, request_id) for store in stores[1:]
     ]

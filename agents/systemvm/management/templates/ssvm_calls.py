@@ -13,9 +13,10 @@ from twisted.logger import Logger
 
 from systemvm.management.control.agent_calls import AgentPeer, ConnectedAgents
 from systemvm.management.state.columns import new_uuid
-from systemvm.management.state.database import Database
+from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.pending_work import DownloadTask
 from systemvm.management.templates import downloads
+from systemvm.management.templates.sources import TemplateSources, trusted_pem
 from systemvm.management.templates.store_choice import StoreSettings
 from systemvm.management.templates.wait_reason import WaitReason, hint_for_refusal
 from systemvm.rpc.core.errors import RpcError
@@ -78,6 +79,7 @@ class SsvmCalls:
         zones: DownloadSettings,
         on_end: Callable[[DownloadTask], None],
         on_slot_free: Callable[[], None],
+        sources: TemplateSources,
     ) -> None:
         self._clock = clock
         self._database = database
@@ -85,6 +87,7 @@ class SsvmCalls:
         self._zones = zones
         self._on_end = on_end
         self._on_slot_free = on_slot_free
+        self._sources = sources
         self._running = SingleFlight[int]()  # by the copy's id
         self._lanes: dict[tuple[str, Lane], DeferredSemaphore] = {}
         #: By an SSVM's name, by its name and a store's id, or by a copy's id.
@@ -181,7 +184,7 @@ class SsvmCalls:
         peer = self._agents.peer(name)
         if peer is None:
             return
-        request = self._request(task)
+        request = await self._database.read(self._request, task)
         try:
             status = await peer.call(
                 storage.TEMPLATE_DOWNLOAD,
@@ -270,7 +273,7 @@ class SsvmCalls:
             self._backoff.succeeded((name, task.store.id))
         self._reasons.pop(name, None)
 
-    def _request(self, task: DownloadTask) -> DownloadRequest:
+    def _request(self, connection: Connection, task: DownloadTask) -> DownloadRequest:
         template, zone = task.template, task.zone
         return DownloadRequest(
             job_id=task.ref.job_id,
@@ -284,9 +287,9 @@ class SsvmCalls:
             store=task.store.wire,
             max_size_bytes=self._zones.max_template_size_bytes(zone.name),
             checksum=template.checksum,
-            source_ca_pem=self._zones.source_ca_pem(zone.name),
+            source_ca_pem=trusted_pem(connection, template.id, zone.id, self._zones.source_ca_pem(zone.name)),
             public=template.public,
             hvm=template.hvm,
             denied_networks=self._zones.own_networks(),
-            access=self._zones.source_access(zone.name),
+            access=self._sources.complete(connection, template.id, self._zones.source_access(zone.name)),
         )

@@ -28,6 +28,8 @@ EXPECTED = {
     *("addImageStore", "updateImageStore", "deleteImageStore"),
     *("listImageStores", "listHypervisors", "listNetworks", "listPublicIpAddresses", "listVolumes"),
     *("retryTemplate", "retryIso"),
+    *("uploadTemplateDirectDownloadCertificate", "revokeTemplateDirectDownloadCertificate"),
+    "listTemplateDirectDownloadCertificates",
     *("listOsTypes", "listOsCategories"),
     *("createAccount", "updateAccount", "disableAccount", "enableAccount", "deleteAccount", "listAccounts"),
     *("createUser", "updateUser", "disableUser", "enableUser", "deleteUser", "getUser", "listUsers"),
@@ -39,6 +41,8 @@ EXPECTED = {
 ADMINISTRATORS = {
     *("createAccount", "updateAccount", "disableAccount", "enableAccount", "deleteAccount"),
     *("createUser", "disableUser", "enableUser", "deleteUser", "getUser"),
+    *("uploadTemplateDirectDownloadCertificate", "revokeTemplateDirectDownloadCertificate"),
+    "listTemplateDirectDownloadCertificates",
     "getDiagnosticsData",
     "runDiagnostics",
     "patchSystemVm",

@@ -16,6 +16,7 @@ from systemvm.management.state import events, templates
 from systemvm.management.state.status import InstanceType
 from systemvm.management.state.templates import StoreRef
 from systemvm.management.templates.dispatch import DownloadDispatcher
+from systemvm.management.templates.sources import TemplateSources
 from systemvm.management.templates.ssvm_calls import STATUS_VALID_S
 from systemvm.rpc.core.errors import BUSY, INTERNAL, NOT_CONNECTED, RpcError
 from systemvm.wire import storage
@@ -225,5 +226,7 @@ async def test_new_daemon_continues_downloads(cloud: SmallCloud, ref: StoreRef) 
     agents = FakeAgents()
     peer = agents.connect("s-1-VM", Role.SSVM)
     peer.answers[storage.TEMPLATE_DOWNLOAD] = lambda request: DownloadStatus(request.job_id, DONE, 1, 1)
-    await DownloadDispatcher(Clock(), cloud.database, agents, FakeZoneFacts()).reconcile()
+    await DownloadDispatcher(
+        Clock(), cloud.database, agents, FakeZoneFacts(), TemplateSources(cloud.seal)
+    ).reconcile()
     assert now_of(cloud, ref).is_ready

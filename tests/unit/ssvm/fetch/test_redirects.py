@@ -17,6 +17,7 @@ from systemvm.ssvm.fetch.route import SourceRoute
 from systemvm.ssvm.fetch.source import SourcePolicy
 from systemvm.ssvm.limits import DEFAULT
 from systemvm.wire import source_url
+from systemvm.wire.source_access import SourceAccess, SourceCredentials
 from systemvm.wire.source_url import SourceUrl
 from systemvm.wire.transfer_failure import TransferFailure
 
@@ -77,3 +78,23 @@ def test_a_redirect_to_http_needs_a_checksum(monkeypatch: pytest.MonkeyPatch, ch
         assert outcome.url.text == "http://203.0.113.2/b"
     else:
         assert outcome.code is TransferFailure.REDIRECTS
+
+
+@pytest.mark.parametrize(
+    ("here", "is_sent"),
+    [
+        ("https://images.example.test/other?x", True),
+        ("https://images.example.test:443/a", True),
+        ("http://images.example.test/a", False),  # another scheme
+        ("https://images.example.test:8443/a", False),  # another port
+        ("https://cdn.images.example.test/a", False),
+        ("https://example.test/a", False),
+    ],
+)
+def test_a_login_is_of_one_origin(here: str, is_sent: bool) -> None:
+    access = SourceAccess(credentials=SourceCredentials("me", "secret"))
+    policy = SourcePolicy(AddressPolicy(), None, False, access)
+    first = source_url.parse("https://images.example.test/a")
+    found = policy.authorization(first, source_url.parse(here))
+    assert found == ("Basic bWU6c2VjcmV0" if is_sent else None)
+    assert "secret" not in repr(policy)

@@ -28,6 +28,9 @@ from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.templates import Template
 from systemvm.management.templates.registration import Registration, RegistrationError
 from systemvm.management.templates.service import Owner, TemplateService
+from systemvm.management.templates.sources import RegisteredSource
+from systemvm.wire.source_access import SourceCredentials, require_login
+from systemvm.wire.source_url import SourceUrlError
 from systemvm.wire.storage import ImageFormat
 
 STRING, UUID, BOOLEAN, INTEGER, *_ = ParameterType  # in the order of their declaration
@@ -38,6 +41,8 @@ _REGISTER = (
     *OWNER,
     optional("displaytext", STRING, "description for people; the name by default"),
     optional("checksum", STRING, "digest of the file at url as {ALG}hex; without {ALG} its length decides"),
+    optional("sourceusername", STRING, "user name for the server of url, by HTTP Basic authentication"),
+    optional("sourcepassword", STRING, "password for the server of url; it is stored encrypted"),
     optional("ispublic", BOOLEAN, "let other accounts use it"),
     optional("isfeatured", BOOLEAN, "feature it; for administrators only"),
     optional("isextractable", BOOLEAN, "permit its download from the cloud"),
@@ -223,7 +228,25 @@ def _registration(call: ApiCall, kind: TemplateCategory, zone_arch: str) -> Regi
         public=arguments.flag("ispublic"),
         extractable=arguments.flag("isextractable"),
         hvm=arguments.flag("requireshvm", True),
+        source=RegisteredSource(_credentials(call)),
     )
+
+
+def _credentials(call: ApiCall) -> SourceCredentials | None:
+    """Return the login of the source, which is in no URL: URLs are logged and listed."""
+    username, password = call.arguments.text("sourceusername"), call.arguments.text("sourcepassword")
+    if username is None:
+        if password is not None:
+            raise parameter_error("sourcepassword is given without sourceusername", "send both")
+        return None
+    login = SourceCredentials(username, password or "")
+    try:
+        require_login(login)
+    except SourceUrlError as error:
+        raise parameter_error(
+            f"Invalid value for parameter sourceusername: {error.message}", error.hint
+        ) from None
+    return login
 
 
 def _template_format(text: str) -> str:
