@@ -34,7 +34,7 @@ def session(session_id: str, lifetime_s: float = 60) -> ConsoleSession:
     return ConsoleSession(session_id, f"vm-{session_id}", "web", lifetime_s)
 
 
-def test_the_browser_that_used_the_token_may_connect_again(harness: Harness) -> None:
+def test_the_browser_that_used_the_token_can_connect_again(harness: Harness) -> None:
     cookie = harness.grants.admit(session("a"), None, HOME)
     assert len(cookie) >= 40
     for _ in range(3):
@@ -44,7 +44,7 @@ def test_the_browser_that_used_the_token_may_connect_again(harness: Harness) -> 
     assert harness.ended == []
 
 
-def test_other_browsers_may_not_connect(harness: Harness) -> None:
+def test_other_browsers_cannot_connect(harness: Harness) -> None:
     harness.grants.admit(session("a"), None, HOME)
     other = harness.grants.admit(session("b"), None, HOME)
     assert harness.refusal("a", other) is BrowserRefusal.OTHER_MACHINE
