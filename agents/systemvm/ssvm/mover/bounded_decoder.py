@@ -33,22 +33,27 @@ class BoundedDecoder:
         self.consumed_bytes = 0
         self.produced_bytes = 0
 
-    def decode(self, data: bytes) -> Iterator[bytes]:
+    def decode(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
+        """Decode the next part; what it yields must be used before `data` changes."""
         self.consumed_bytes += len(data)
         if self._decoder is None:
             self._begun += data
             if len(self._begun) < 16:
                 return
-            data, self._decoder = self._begun, self._choose(self._begun)
-        yield from self._counted(self._decoder.decode(data))
+            self._decoder = self._choose(self._begun)
+            data = self._begun
+        if isinstance(self._decoder, PassthroughDecoder):
+            yield from self._counted(iter((data,)))  # without a copy
+        else:
+            yield from self._counted(self._decoder.decode(bytes(data)))
 
-    def finish(self) -> Iterator[bytes]:
+    def finish(self) -> Iterator[bytes | memoryview]:
         if self._decoder is None:
             self._decoder = self._choose(self._begun)
             yield from self._counted(self._decoder.decode(self._begun))
         self._decoder.finish()
 
-    def _counted(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    def _counted(self, pieces: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
         for piece in pieces:
             self.produced_bytes += len(piece)
             if self.produced_bytes > self._max_size_bytes:

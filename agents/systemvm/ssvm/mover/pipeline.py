@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One pass over an image: receive | hash, decompress, inspect, write. Two threads share a pool of buffers.
+"""One pass over an image: receive | hash | decompress, inspect, write. Three threads share a pool of buffers.
 
 Hashing, decoding and system calls release the interpreter lock, so the threads run in parallel.
 """
@@ -35,6 +35,8 @@ class Pipeline:
         self._writer = SparseWriter(descriptor)
         self._free: SimpleQueue[bytearray] = SimpleQueue()
         self._full: SimpleQueue[tuple[bytearray, int] | None] = SimpleQueue()
+        self._to_hash: SimpleQueue[memoryview | None] = SimpleQueue()
+        self._hashed: SimpleQueue[None] = SimpleQueue()  # one for each buffer, in order
         self._stop = threading.Event()  # set by either thread: the other must end
         self._writer_error: BaseException | None = None
         self._result: MoverResult | None = None
@@ -55,7 +57,9 @@ class Pipeline:
         Raises: TransferError when the source, the image or the store is at fault.
         """
         writing = threading.Thread(target=self._write, name="writer", daemon=True)
+        hashing = threading.Thread(target=self._compute_hash, name="hash", daemon=True)
         writing.start()
+        hashing.start()
         try:
             self._receive()
         except BaseException:
@@ -63,7 +67,9 @@ class Pipeline:
                 self._stop.set()
                 raise
         finally:
+            self._to_hash.put(None)
             self._full.put(None)
+            hashing.join()
             writing.join()
         if self._writer_error is not None:
             raise self._writer_error
@@ -90,17 +96,22 @@ class Pipeline:
                         "use a smaller image, or raise max_template_size_bytes of the zone",
                     )
             if filled:
+                self._to_hash.put(view[:filled])
                 self._full.put((buffer, filled))
+
+    def _compute_hash(self) -> None:
+        while (data := self._to_hash.get()) is not None:
+            self._hash.update(data)
+            self._hashed.put(None)
 
     def _write(self) -> None:
         try:
             while (item := self._full.get()) is not None:
                 buffer, filled = item
-                data = bytes(memoryview(buffer)[:filled])
-                self._free.put(buffer)
-                self._hash.update(data)
-                for piece in self._decoder.decode(data):
+                for piece in self._decoder.decode(memoryview(buffer)[:filled]):
                     self._take(piece)
+                self._hashed.get()
+                self._free.put(buffer)
             if not self._stop.is_set():
                 self._result = self._complete()
         except BaseException as error:
@@ -108,7 +119,7 @@ class Pipeline:
             self._stop.set()
             self._free.put(bytearray(BUFFER_BYTES))  # wakes a receiver that waits for a buffer
 
-    def _take(self, piece: bytes) -> None:
+    def _take(self, piece: bytes | memoryview) -> None:
         self._admission.feed(piece)  # before writing: an unsafe image is not written
         self._writer.write(piece)
 

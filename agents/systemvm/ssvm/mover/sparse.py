@@ -12,6 +12,12 @@ SYNC_EVERY_BYTES = 64 * 1024 * 1024
 _ZEROS = bytes(BLOCK_BYTES)
 
 
+def _is_zero(data: memoryview, start: int) -> bool:
+    """Return whether a block is all zeros; the first byte of most others decides, without a copy of them."""
+    # comparing bytes with bytes is twice as fast as comparing a view
+    return not data[start] and bytes(data[start : start + BLOCK_BYTES]) == _ZEROS
+
+
 class SparseWriter:
     """Zeros become holes.
 
@@ -25,28 +31,27 @@ class SparseWriter:
         self.size_bytes = 0  # of the file, holes included
         self.written_bytes = 0
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Append `data`.
 
         Raises: TransferError when the store fails.
         """
         if self._tail:
             data, self._tail = self._tail + data, b""
-        whole = len(data) - len(data) % BLOCK_BYTES
         view = memoryview(data)
+        whole = len(view) - len(view) % BLOCK_BYTES
         start = 0
         while start < whole:
-            # comparing bytes with bytes is twice as fast as comparing a view
-            if data[start : start + BLOCK_BYTES] == _ZEROS:
+            if _is_zero(view, start):
                 start += BLOCK_BYTES
                 self.size_bytes += BLOCK_BYTES
                 continue
             end = start + BLOCK_BYTES
-            while end < whole and data[end : end + BLOCK_BYTES] != _ZEROS:
+            while end < whole and not _is_zero(view, end):
                 end += BLOCK_BYTES
             self._put(view[start:end])
             start = end
-        self._tail = data[whole:]
+        self._tail = bytes(view[whole:])
         if self.size_bytes - self._synced_bytes >= SYNC_EVERY_BYTES:
             self._write_back()
 
