@@ -6,6 +6,7 @@ from __future__ import annotations
 import socket
 import ssl
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ class Daemon:
         self.connected: list[Peer] = []
         self.lost: list[str] = []
         self.refused: list[Refusal] = []
+        self.has_refused = threading.Event()
         self.handled = 0
         self.methods = MethodTable("daemon", "1")
         self.methods.add("ping", self._ping, params=Ping, result=Pong, roles=frozenset({"ssvm"}))
@@ -52,7 +54,7 @@ class Daemon:
             known=self._known,
             on_connected=self.connected.append,
             on_lost=lambda peer, why: self.lost.append(why),
-            on_refused=lambda address, refusal: self.refused.append(refusal),
+            on_refused=self._record_refusal,
         )
 
     @property
@@ -64,6 +66,10 @@ class Daemon:
         for peer in self.connected:
             peer.close("the test is over")
         await until(lambda: len(self.lost) == len(self.connected))
+
+    def _record_refusal(self, address: str, refusal: Refusal) -> None:
+        self.refused.append(refusal)
+        self.has_refused.set()
 
     async def _ping(self, call: Call, params: Ping) -> Pong:
         self.handled += 1

@@ -133,6 +133,7 @@ async def test_silent_connections_disconnect_no_agent_and_are_reported_once(
                 secure.sendall(PING)
                 secure.recv(65536)
                 with silent_connections(daemon.address, 500):
+                    assert daemon.has_refused.wait(120), "no silent connection was closed"
                     secure.sendall(PING)
                     return secure.recv(65536)
 
