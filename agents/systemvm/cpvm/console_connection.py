@@ -20,7 +20,6 @@ from twisted.python.failure import Failure
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.cpvm.relay import Relay
 from systemvm.cpvm.rfb import BrowserHandshake, RfbError
-from systemvm.cpvm.tls_transport import TlsTransport
 from systemvm.cpvm.vnc_target import VncConnection
 from systemvm.cpvm.websocket import (
     CloseCode,
@@ -35,6 +34,7 @@ from systemvm.cpvm.websocket import (
     close_frame,
     control_frame,
 )
+from systemvm.web.tls_transport import TlsTransport
 from systemvm.wire.console import ConsoleSession
 
 PING_AFTER_S = 30.0

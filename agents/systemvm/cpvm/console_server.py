@@ -14,17 +14,17 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
 from systemvm.cpvm.assets import Assets
-from systemvm.cpvm.certificate import CertificateError, server_context
 from systemvm.cpvm.console_connection import ConsoleConnection, OpenedTarget
 from systemvm.cpvm.grants import Grants
 from systemvm.cpvm.management_client import ConsoleAuthority
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.cpvm.rfb import display_name
-from systemvm.cpvm.tls_transport import TlsTransport
 from systemvm.cpvm.vnc_target import VncDialer
 from systemvm.cpvm.websocket import CloseCode
+from systemvm.web.certificate import CertificateError, server_context
 from systemvm.web.forwarded import Network, holds_proxy, networks
 from systemvm.web.public_endpoint import PublicEndpoint
+from systemvm.web.tls_transport import TlsTransport
 from systemvm.wire.console import (
     ConsoleAuthorize,
     ConsoleClosed,

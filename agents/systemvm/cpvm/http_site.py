@@ -18,9 +18,9 @@ from twisted.web import http
 from twisted.web.iweb import INonQueuedRequestFactory
 from zope.interface import provider
 
-from systemvm.cpvm.tls_transport import TlsTransport
 from systemvm.web.forwarded import Network, client_address
 from systemvm.web.public_endpoint import PublicEndpoint
+from systemvm.web.tls_transport import TlsTransport
 
 #: A request must be complete this long after the connection was opened, or after the previous response.
 REQUEST_DEADLINE_S = 30

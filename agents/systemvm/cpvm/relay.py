@@ -18,8 +18,8 @@ from twisted.internet.interfaces import IReadWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from systemvm.cpvm.tls_transport import TlsTransport
 from systemvm.cpvm.websocket import HEADROOM_BYTES, write_binary_header
+from systemvm.web.tls_transport import TlsTransport
 
 PAYLOAD_BYTES = 256 * 1024
 

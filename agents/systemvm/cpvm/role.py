@@ -10,17 +10,17 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from systemvm.cpvm.assets import Assets
-from systemvm.cpvm.certificate import CertificateError
 from systemvm.cpvm.console_server import ConsoleServer
 from systemvm.cpvm.http_site import ConsoleSite
 from systemvm.cpvm.management_client import ManagementClient
 from systemvm.cpvm.refusal import BrowserRefusal
 from systemvm.cpvm.routes import Routes
-from systemvm.cpvm.tls_port import BOUNDS, TlsPort
 from systemvm.guest.context import AgentContext
 from systemvm.rpc.core.errors import INVALID_PARAMS, RpcError
 from systemvm.rpc.core.method import Call
 from systemvm.service.connection_limits import ConnectionLimits
+from systemvm.web.certificate import CertificateError
+from systemvm.web.tls_port import BOUNDS, TlsPort
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.call_refusal import CallRefusal
 from systemvm.wire.console import (

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTP rules that the page and the console share: public endpoints and X-Forwarded-For."""
+"""What public listeners share: endpoints, X-Forwarded-For, certificates, and a TLS port."""

@@ -15,9 +15,9 @@ from twisted.python.failure import Failure
 from systemvm.cpvm.console_connection import CLOSE_DEADLINE_S, ConsoleConnection, OpenedTarget
 from systemvm.cpvm.refusal import BrowserRefusal, ConsoleRefusedError
 from systemvm.cpvm.rfb import ServerInit
-from systemvm.cpvm.tls_transport import TlsTransport
 from systemvm.cpvm.vnc_target import VncConnection
 from systemvm.cpvm.websocket import close_frame
+from systemvm.web.tls_transport import TlsTransport
 
 GREETING = b"\x82\x0cRFB 003.008\n"
 

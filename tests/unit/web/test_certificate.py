@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import trustme
 
-from systemvm.cpvm.certificate import CertificateError, server_context
+from systemvm.web.certificate import CertificateError, server_context
 
 NOW = datetime.now(UTC)
 AUTHORITY = trustme.CA()

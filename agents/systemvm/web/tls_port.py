@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The console's listening port: every connection becomes a `TlsTransport` with the current TLS context."""
+"""A public listening port: every connection becomes a `TlsTransport` with the current TLS context."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any, cast
 from twisted.internet import error, tcp
 from twisted.internet.interfaces import IProtocolFactory
 
-from systemvm.cpvm.tls_transport import TlsTransport
 from systemvm.service.connection_limits import Bounds, ConnectionLimits
+from systemvm.web.tls_transport import TlsTransport
 
 HANDSHAKE_DEADLINE_S = 10.0
 #: A browser loads the page over up to six connections; a hundred leave room for an office behind one address.
