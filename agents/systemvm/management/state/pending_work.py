@@ -151,9 +151,9 @@ def waiting_without_reason(connection: sa.Connection, zone_id: int, reason: str,
 
 
 def ready_on(connection: sa.Connection, store_id: int) -> list[tuple[int, str, tuple[int, int]]]:
-    """Return what a store should have: each copy's number and job, with its account and template."""
+    """Return what a store should have: each copy's number and job, and the numbers of its directory."""
     query = (
-        sa.select(_r.id, _r.job_id, _t.account_id, _t.id)
+        sa.select(*templates.store_refs.labelled("ref"), *templates.rows.labelled("template"))
         .select_from(schema.template_store_refs.join(schema.templates, _t.id == _r.template_id))
         .where(
             _r.store_id == store_id,
@@ -163,7 +163,12 @@ def ready_on(connection: sa.Connection, store_id: int) -> list[tuple[int, str, t
         )
         .order_by(_r.id)
     )
-    return [(ref, job, (account, template)) for ref, job, account, template in connection.execute(query)]
+    found = []
+    for row in connection.execute(query).mappings():
+        ref = templates.store_refs.from_labelled(row, "ref")
+        place = templates.place_of(ref, templates.rows.from_labelled(row, "template"))
+        found.append((ref.id, ref.job_id, place))
+    return found
 
 
 def expected_jobs(connection: sa.Connection, agent_name: str) -> set[str]:

@@ -14,7 +14,7 @@ from systemvm.management.state import schema
 from systemvm.management.state.columns import new_uuid, now
 from systemvm.management.state.rows import Rows
 from systemvm.management.state.status import SpoolState, VolumeState
-from systemvm.wire.storage import DownloadState, ImageFormat
+from systemvm.wire.storage import DownloadState, ImageFormat, PublishedFile
 
 
 @frozen
@@ -104,6 +104,9 @@ class SpoolRef:
 rows = Rows(schema.templates, Template, "template")
 store_refs = Rows(schema.template_store_refs, StoreRef, "download")
 spool_refs = Rows(schema.template_spool_refs, SpoolRef, "copy of a template")
+    r"template/tmpl/(?P<account>[0-9]{1,18})/(?P<template>[0-9]{1,18})/(?P<name>[^/]+)"
+)
+_FAILED = DownloadState.DOWNLOAD_ERROR
 _t = schema.templates.c
 _s = schema.template_store_refs.c
 _p = schema.template_spool_refs.c
@@ -167,13 +170,38 @@ def add_store_ref(
     )
 
 
+def file_of(ref: StoreRef) -> PublishedFile | None:
+    """Return the place and the name of a copy's file on its store; None when it has none yet."""
+    parts = (ref.install_path or "").split("/")
+    if len(parts) != 5 or parts[:2] != ["template", "tmpl"] or not (parts[2] + parts[3]).isdecimal():
+        return None
+    return PublishedFile(int(parts[2]), int(parts[3]), parts[4])
+
+
+def place_of(ref: StoreRef, template: Template) -> tuple[int, int]:
+    """Return the numbers of a copy's directory; an adopted template keeps those of its cloud."""
+    file = file_of(ref)
+    return (template.account_id, template.id) if file is None else (file.account_id, file.template_id)
+
+
 def store_ref_of(connection: sa.Connection, template_id: int, zone_id: int | None = None) -> StoreRef | None:
-    """Return the newest copy of a template that is not removed, on a store of that zone or of any."""
+    """Return the best copy of a template that is not removed, on a store of that zone or of any.
+
+    A Ready one that stays is better than another; one that a host can read is better; then the newest.
+    """
     where = [_s.template_id == template_id, _s.removed.is_(None)]
     if zone_id is not None:
         of_zone = sa.select(schema.image_stores.c.id).where(schema.image_stores.c.zone_id == zone_id)
         where.append(_s.store_id.in_(of_zone))
-    found = store_refs.all(connection, *where, order_by=[_s.id.desc()], limit=1)
+    i = schema.image_stores.c
+    is_unreadable = sa.select(i.host_path.is_(None)).where(i.id == _s.store_id).scalar_subquery()
+    best = [
+        _s.delete_requested.is_not(None),
+        _s.state != DownloadState.DOWNLOADED,
+        is_unreadable,
+        _s.id.desc(),
+    ]
+    found = store_refs.all(connection, *where, order_by=best, limit=1)
     return found[0] if found else None
 
 
@@ -184,16 +212,20 @@ def is_on_a_store(connection: sa.Connection, template_id: int) -> bool:
 
 def store_refs_by_zone(
     connection: sa.Connection, template_ids: Sequence[int]
-) -> dict[tuple[int, int], StoreRef]:
-    """Return the copies of several templates by the numbers of template and zone, in two queries."""
+) -> dict[tuple[int, int], list[StoreRef]]:
+    """Return the wanted copies of several templates by template and zone, the best first, in two queries."""
     i = schema.image_stores.c
     zone_of = {row.id: row.zone_id for row in connection.execute(sa.select(i.id, i.zone_id))}
     wanted = set(template_ids)
-    where = [_s.removed.is_(None)]
+    where = [_s.removed.is_(None), _s.delete_requested.is_(None)]
     if len(wanted) <= MAX_NAMED_IDS:
         where.append(_s.template_id.in_(wanted))
     found = store_refs.all(connection, *where)
-    return {(ref.template_id, zone_of[ref.store_id]): ref for ref in found if ref.template_id in wanted}
+    copies: dict[tuple[int, int], list[StoreRef]] = {}
+    for ref in sorted(found, key=lambda ref: (not ref.is_ready, ref.state is _FAILED, -ref.id)):
+        if ref.template_id in wanted:
+            copies.setdefault((ref.template_id, zone_of[ref.store_id]), []).append(ref)
+    return copies
 
 
 def store_ref_of_job(connection: sa.Connection, job_id: str) -> StoreRef | None:

@@ -11,12 +11,24 @@ from systemvm.management.state import events, store_refs, templates
 from systemvm.management.state.columns import new_uuid, now
 from systemvm.management.state.database import Connection
 from systemvm.management.state.templates import StoreRef
+from systemvm.management.templates.copy_orders import MAX_COPY_FAILURES
 from systemvm.management.templates.wait_reason import WaitReason
 from systemvm.service.redaction import redact_urls
 from systemvm.wire.storage import DownloadError, DownloadState, DownloadStatus, DownloadStep
 from systemvm.wire.transfer_failure import TransferFailure
 from systemvm.wire.vm_name import VmName
 
+#: The columns of a download that begins anew.
+_RENEWED: dict[str, Any] = {
+    "state": DownloadState.NOT_DOWNLOADED,
+    "agent_name": None,
+    "percent": 0,
+    "received_bytes": 0,
+    "total_bytes": None,
+    "error_code": None,
+    "error_text": None,
+    "error_hint": None,
+}
 _STORE_WAIT = DownloadError(
     WaitReason.STORE_HANGS.value, "", "Waiting for its store, which is busy or does not answer."
 )
@@ -52,10 +64,44 @@ def apply_status(connection: Connection, agent_name: str, status: DownloadStatus
         return None
     if ref.state.ended or ref.removed is not None:
         return ref
+    if status.state is DownloadState.DOWNLOAD_ERROR and ref.source_ref_id is not None:
+        return _copy_failed(connection, ref, status)
     ref = templates.update_store_ref(connection, ref.id, **_changes(status))
     if ref.state.ended:
         _record_end(connection, ref, status.steps)
     return ref
+
+
+def note_source(connection: Connection, ref_id: int, source_ref_id: int | None) -> None:
+    """Record which copy a copy is made from; None for a download by URL."""
+    templates.update_store_ref(connection, ref_id, source_ref_id=source_ref_id)
+
+
+def begin_anew(connection: Connection, ref_id: int) -> StoreRef:
+    """Order a failed copy again, as a new job."""
+    return templates.update_store_ref(
+        connection, ref_id, **_RENEWED, job_id=new_uuid(), copy_failures=0, source_ref_id=None
+    )
+
+
+def give_up_copying(connection: Connection, ref_id: int, failures: int) -> None:
+    """Have the URL used from now on."""
+    templates.update_store_ref(connection, ref_id, copy_failures=failures, source_ref_id=None)
+
+
+def _copy_failed(connection: Connection, ref: StoreRef, status: DownloadStatus) -> StoreRef:
+    """Begin a failed copy anew, by its URL after some failures; without a URL it ends after one more."""
+    template = templates.by_id(connection, ref.template_id)
+    failures = ref.copy_failures + 1
+    if failures > MAX_COPY_FAILURES and not template.url:
+        ref = templates.update_store_ref(connection, ref.id, **_changes(status), copy_failures=failures)
+        _record_end(connection, ref, status.steps)
+        return ref
+    why = status.error.message if status.error else "unknown"
+    _record(connection, ref, "COPY.FAILED", f"cannot be copied: {why}", level="WARN")
+    return templates.update_store_ref(
+        connection, ref.id, **_RENEWED, job_id=new_uuid(), copy_failures=failures, source_ref_id=None
+    )
 
 
 def requeue(connection: Connection, ref_id: int, job_id: str) -> StoreRef | None:
@@ -103,16 +149,11 @@ def retry(connection: Connection, template_id: int, request_id: str) -> list[Sto
         renewed = templates.update_store_ref(
             connection,
             ref.id,
-            state=DownloadState.NOT_DOWNLOADED,
+            **_RENEWED,
             job_id=new_uuid(),
             request_id=request_id,
-            agent_name=None,
-            percent=0,
-            received_bytes=0,
-            total_bytes=None,
-            error_code=None,
-            error_text=None,
-            error_hint=None,
+            copy_failures=0,
+            source_ref_id=None,
         )
         _record(connection, renewed, "RETRY", f"is retried after: {ref.error_text}")
     return failed
@@ -144,7 +185,7 @@ def _changes(status: DownloadStatus) -> dict[str, Any]:
         "physical_size_bytes": status.physical_size_bytes,
         "virtual_size_bytes": status.virtual_size_bytes,
         "checksum": status.checksum,
-    }
+    } | ({"image_checksum": status.image_checksum} if status.image_checksum else {})
 
 
 def _record_end(connection: Connection, ref: StoreRef, steps: Sequence[DownloadStep] = ()) -> None:

@@ -7,25 +7,36 @@ import enum
 from collections.abc import Callable
 from typing import Protocol
 
+from attrs import evolve
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from systemvm.management.control.agent_calls import AgentPeer, ConnectedAgents
+from systemvm.management.state import templates
 from systemvm.management.state.columns import new_uuid
+from systemvm.management.state.copy_sources import choose_source
 from systemvm.management.state.database import Connection, Database
 from systemvm.management.state.pending_work import DownloadTask
 from systemvm.management.templates import downloads
+from systemvm.management.templates.copy_orders import (
+    MAX_COPY_FAILURES,
+    NoSourceLinks,
+    SourceLinks,
+    can_be_copied,
+    copy_request,
+)
 from systemvm.management.templates.sources import TemplateSources, trusted_pem
 from systemvm.management.templates.store_choice import StoreSettings
 from systemvm.management.templates.wait_reason import WaitReason, hint_for_refusal
-from systemvm.rpc.core.errors import RpcError
+from systemvm.rpc.core.errors import METHOD_NOT_FOUND, RpcError
 from systemvm.service.backoff import KeyedBackoff
 from systemvm.service.single_flight import SingleFlight
 from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.source_access import SourceAccess
 from systemvm.wire.storage import (
+    CopyRequest,
     DownloadAbort,
     DownloadError,
     DownloadRequest,
@@ -80,11 +91,13 @@ class SsvmCalls:
         on_end: Callable[[DownloadTask], None],
         on_slot_free: Callable[[], None],
         sources: TemplateSources,
+        links: SourceLinks | None = None,
     ) -> None:
         self._clock = clock
         self._database = database
         self._agents = agents
         self._zones = zones
+        self._links = links or NoSourceLinks()
         self._on_end = on_end
         self._on_slot_free = on_slot_free
         self._sources = sources
@@ -184,23 +197,54 @@ class SsvmCalls:
         peer = self._agents.peer(name)
         if peer is None:
             return
-        request = await self._database.read(self._request, task)
+        method, request = await self._order(task)
         try:
-            status = await peer.call(
-                storage.TEMPLATE_DOWNLOAD,
-                request,
-                result=DownloadStatus,
-                deadline_s=CALL_DEADLINE_S,
-                request_id=request.request_id,
-            )
+            status = await self._start(peer, method, request)
         except RpcError as error:
-            await self._rejected(task, name, error)
+            if error.code == METHOD_NOT_FOUND and method == storage.TEMPLATE_COPY:
+                await self._database.run(downloads.give_up_copying, task.ref.id, MAX_COPY_FAILURES)
+                self._on_slot_free()  # an older agent: it downloads by the URL in the next pass
+            else:
+                await self._rejected(task, name, error)
             return
         self._succeeded(task, name, is_store_usable=not status.waits_for_store)
         self.note_status(task.ref.id)
         await self._database.run(downloads.apply_status, name, status)
         if status.state.ended:
             self._on_end(task)
+
+    async def _start(
+        self, peer: AgentPeer, method: str, request: CopyRequest | DownloadRequest
+    ) -> DownloadStatus:
+        status: DownloadStatus = await peer.call(
+            method,
+            request,
+            result=DownloadStatus,
+            deadline_s=CALL_DEADLINE_S,
+            request_id=request.request_id,
+        )
+        return status
+
+    async def _order(self, task: DownloadTask) -> tuple[str, CopyRequest | DownloadRequest]:
+        """Return the call that gets the template onto its store; the row names the source of a copy first."""
+        source = None
+        if can_be_copied(task):
+            source = await self._database.read(choose_source, task.ref)
+        has_failed = task.ref.copy_failures >= MAX_COPY_FAILURES
+        link = await self._links.link(source) if source is not None and has_failed else None
+        if source is not None and link is None and has_failed and task.template.url:
+            source = None
+        source_id = source.ref.id if source else None
+        if source_id != task.ref.source_ref_id:
+            await self._database.run(downloads.note_source, task.ref.id, source_id)
+        request = await self._database.read(self._request, task)
+        if source is not None and link is not None:
+            ca_pem = link.ca_pem or request.source_ca_pem
+            linked = evolve(request, url=link.url, checksum=source.checksum, source_ca_pem=ca_pem)
+            return storage.TEMPLATE_DOWNLOAD, linked
+        if source is not None:
+            return storage.TEMPLATE_COPY, copy_request(task, source)
+        return storage.TEMPLATE_DOWNLOAD, request
 
     async def _rejected(self, task: DownloadTask, name: str, error: RpcError) -> None:
         self._log.info(
@@ -224,11 +268,12 @@ class SsvmCalls:
         peer = self._agents.peer(name)
         if peer is None:
             return
+        account_id, template_id = templates.place_of(task.ref, task.template)
         order = TemplateDelete(
             job_id=task.ref.job_id,
             store=task.store.wire,
-            account_id=task.template.account_id,
-            template_id=task.template.id,
+            account_id=account_id,
+            template_id=template_id,
         )
         try:
             if not task.ref.state.ended:

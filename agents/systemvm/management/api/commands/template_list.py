@@ -142,7 +142,11 @@ class _Copy:
 
     template: Template
     zone: zones.Zone | None
-    ref: StoreRef | None
+    refs: list[StoreRef]  # on the stores of that zone, the best first
+
+    @property
+    def ref(self) -> StoreRef | None:
+        return self.refs[0] if self.refs else None
 
     @property
     def ready(self) -> bool:
@@ -156,7 +160,7 @@ def _copies(connection: Connection, rows: list[Template], names: OwnerNames) -> 
     for template in rows:
         own_zone = names.zone(template.zone_id)
         for zone in [own_zone] if own_zone else present:
-            found.append(_Copy(template, zone, refs.get((template.id, zone.id))))
+            found.append(_Copy(template, zone, refs.get((template.id, zone.id), [])))
     return found
 
 
@@ -219,7 +223,7 @@ def _answer(copy: _Copy, names: OwnerNames, principal: Principal) -> TemplateAns
         checksum=_bare((ref.checksum if ref else None) or template.checksum),
         size=ref.virtual_size_bytes if ref else None,
         physicalsize=ref.physical_size_bytes if ref else None,
-        downloaddetails=[_detail(ref, names)] if ref else [],
+        downloaddetails=[_detail(each, names) for each in copy.refs],
         bootable=template.bootable,
         ispublic=template.public,
         isfeatured=template.featured,

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How an SSVM gets a template: copied from a store, by the link of another SSVM, or by its URL."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from attrs import frozen
+
+from systemvm.management.state.columns import new_uuid
+from systemvm.management.state.copy_sources import CopySource
+from systemvm.management.state.pending_work import DownloadTask
+from systemvm.wire.storage import CopyRequest, DownloadState
+
+#: After so many failed copies, a link or the URL is used.
+MAX_COPY_FAILURES = 2
+
+
+@frozen
+class SourceLink:
+    """A temporary URL of a file on a store, which the SSVM of its zone serves."""
+
+    url: str
+    ca_pem: str | None = None  # that its certificate is verified with
+
+
+class SourceLinks(Protocol):
+    """Makes links to files on stores that the SSVM of another zone cannot mount."""
+
+    async def link(self, source: CopySource) -> SourceLink | None:
+        """Return a link for the file; None when no SSVM of its zone can serve it."""
+
+
+class NoSourceLinks:
+    """For a cloud whose SSVMs serve no files."""
+
+    async def link(self, source: CopySource) -> SourceLink | None:
+        return None
+
+
+def can_be_copied(task: DownloadTask) -> bool:
+    """Return whether a job is or can become a copy: one that its SSVM downloads already stays a download."""
+    ref = task.ref
+    return ref.source_ref_id is not None or ref.state is DownloadState.NOT_DOWNLOADED
+
+
+def copy_request(task: DownloadTask, source: CopySource) -> CopyRequest:
+    template, ref = task.template, task.ref
+    return CopyRequest(
+        job_id=ref.job_id,
+        request_id=ref.request_id or new_uuid(),
+        template_id=template.id,
+        account_id=template.account_id,
+        unique_name=template.unique_name,
+        description=template.display_text,
+        format=template.format,
+        source=source.store.wire,
+        source_file=source.file,
+        store=task.store.wire,
+        virtual_size_bytes=source.ref.virtual_size_bytes or 0,
+        source_checksum=source.checksum,
+        checksum=source.ref.checksum,
+        public=template.public,
+        hvm=template.hvm,
+    )
