@@ -104,8 +104,6 @@ class SpoolRef:
 rows = Rows(schema.templates, Template, "template")
 store_refs = Rows(schema.template_store_refs, StoreRef, "download")
 spool_refs = Rows(schema.template_spool_refs, SpoolRef, "copy of a template")
-    r"template/tmpl/(?P<account>[0-9]{1,18})/(?P<template>[0-9]{1,18})/(?P<name>[^/]+)"
-)
 _FAILED = DownloadState.DOWNLOAD_ERROR
 _t = schema.templates.c
 _s = schema.template_store_refs.c
