@@ -132,7 +132,7 @@ FAILURES: list[tuple[str, str, dict[str, Any], str]] = [
     (f"{BAD}/status?code=416", "length_wrong", {}, "empty"),
     (f"http://{SERVER}:8001/", "connection_refused", {}, f"connection refused by {SERVER}"),
     ("http://203.0.113.77/", "connection_failed", {}, "203.0.113.77"),
-    ("http://absent.example.test/", "name_not_found", {}, "absent.example.test"),
+    ("http://absent.example.test/", "name_server_failed", {}, "absent.example.test"),
     (f"{GOOD}/empty", "length_wrong", {}, "empty"),
     (f"{BAD}/truncated", "truncated", {}, "after 524288 of 1048576 bytes"),
     (f"{BAD}/reset", "", {}, ""),

@@ -156,3 +156,18 @@ async def test_abort_during_a_wait_for_the_source(world: World, daemon: Daemon) 
         assert (world.leftovers(), world.job_directories(), world.mover_pids()) == ([], [], [])
     finally:
         world.nginx.start()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_is_away_before_the_first_byte_is_tried_again(
+    world: World, daemon: Daemon
+) -> None:
+    data = os.urandom(1 << 20)
+    (world.files / "late.raw").write_bytes(data)
+    order = request(world, f"http://{NAME}/late.raw")
+    ended = daemon.end_of(order.job_id)
+    world.nginx.stop()
+    await daemon.call(storage.TEMPLATE_DOWNLOAD, order, DownloadStatus)
+    await until(lambda: "connection refused" in "".join(steps(one) for one in daemon.progress), 10)
+    world.nginx.start()
+    assert content(world, await ended) == data

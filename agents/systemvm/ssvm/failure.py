@@ -19,6 +19,7 @@ class TransferError(SystemVmError):
     def __init__(self, code: TransferFailure, message: str, hint: str = "") -> None:
         super().__init__(message, hint, code=code)
         self.code: TransferFailure = code
+        self.retry_after_s: float | None = None  # the server's own demand (RFC 9110, 10.2.3)
 
     def __str__(self) -> str:
         return f"{self.message} ({self.code.value})"

@@ -37,8 +37,10 @@ class Body:
 Headers = Mapping[str, Sequence[str]]  # names in lower case, all values of each
 
 
-def require_status(status: int, subject: str = USER_URL) -> None:
+def require_status(status: int, subject: str = USER_URL, headers: Headers | None = None) -> None:
     """Check the status of a response for a whole file; `subject` is the URL in hints.
+
+    The error says when the server wants to be asked again, if it is in `headers`.
 
     Raises: TransferError, in CloudStack's words, unless the response is the whole file.
     """
@@ -55,7 +57,26 @@ def require_status(status: int, subject: str = USER_URL) -> None:
             status, "retry the template later: the server has a problem" if status >= 500 else ""
         )
         code = TransferFailure.HTTP_UNAVAILABLE if status in UNAVAILABLE else TransferFailure.HTTP_STATUS
-        raise TransferError(code, f"HTTP Server returned {status} (expected 200 OK)", hint)
+        error = TransferError(code, f"HTTP Server returned {status} (expected 200 OK)", hint)
+        error.retry_after_s = read_retry_after(headers or {})
+        raise error
+
+
+def read_retry_after(headers: Headers) -> float | None:
+    """Return how long the server wants to be left alone, in seconds (RFC 9110, 10.2.3)."""
+    values = headers.get("retry-after", ())
+    if len(values) != 1:
+        return None
+    text = values[0].strip()
+    if _DIGITS.fullmatch(text):
+        return float(text)
+    try:
+        date = parsedate_to_datetime(text)
+        # by its own clock, as ours can be wrong
+        sent = parsedate_to_datetime(headers.get("date", ("",))[0])
+        return max(0.0, (date - sent).total_seconds())
+    except (TypeError, ValueError, IndexError):
+        return None
 
 
 def read_body(headers: Headers) -> Body:
@@ -115,9 +136,15 @@ class ResumePoint:
     """Where a body broke off, and what identifies the rest of it."""
 
     received_bytes: int
-    validator: str  # for If-Range: a strong entity tag or a date
+    #: For If-Range: a strong entity tag or a date. None: a checksum and the size are all that identifies it.
+    validator: str | None
     total_bytes: int | None
     encoding: str | None
+    is_plain: bool = False  # without If-Range, which some servers do not honour: the tag is compared instead
+
+
+class IfRangeIgnoredError(TransferError):
+    """The server sends the whole of the same file: it honours Range perhaps, but no If-Range with a tag."""
 
 
 def read_validator(headers: Headers) -> str | None:
@@ -140,10 +167,18 @@ def require_rest(status: int, headers: Headers, point: ResumePoint, subject: str
 
     Raises: TransferError when it is not the rest of the same file.
     """
+    tags = [value.strip() for value in headers.get("etag", ())]
+    is_same = point.validator is not None and tags == [point.validator]
+    if status == HTTPStatus.OK and is_same and not point.is_plain:
+        raise IfRangeIgnoredError(
+            TransferFailure.CONNECTION_LOST,
+            "the server does not honour If-Range",
+            "retry the template",
+        )
     if status in (HTTPStatus.OK, HTTPStatus.PRECONDITION_FAILED, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):
         raise _changed("the server does not send the rest")
     if status != HTTPStatus.PARTIAL_CONTENT:
-        require_status(status, subject)
+        require_status(status, subject, headers)
     ranges = headers.get("content-range", ())
     match = _CONTENT_RANGE.fullmatch(ranges[0].strip()) if len(ranges) == 1 else None
     if match is None or int(match[1]) != point.received_bytes or match[3] == "*":
@@ -154,8 +189,7 @@ def require_rest(status: int, headers: Headers, point: ResumePoint, subject: str
     if point.total_bytes is not None and total != point.total_bytes:
         raise _changed(f"its size changed from {point.total_bytes} to {total} bytes")
     # RFC 9110, 15.3.7: a partial response has the entity tag of the whole
-    tags = [value.strip() for value in headers.get("etag", ())]
-    if point.validator.startswith('"') and tags != [point.validator]:
+    if point.validator is not None and point.validator.startswith('"') and not is_same:
         raise _changed("its entity tag changed")
     body = read_body(headers)
     if body.encoding != point.encoding or body.length_bytes not in (None, total - point.received_bytes):

@@ -24,6 +24,7 @@ class TransferLimits:
     store_timeout_s: float = 60.0  # one call of the store's helper
     trailing_timeout_s: float = 2.0  # how long to wait for bytes past the announced end
     retry_budget_s: float = 300.0  # without progress, until retries end
+    first_byte_budget_s: float = 120.0  # until retries of a source that has not sent a byte end
     retry_base_delay_s: float = 1.0
     retry_max_delay_s: float = 30.0
     retry_progress_bytes: int = 64 * KIB  # this many more bytes count as progress
@@ -47,6 +48,7 @@ class TransferLimits:
             stall_timeout_s=self.stall_timeout_s * factor,
             slow_window_s=self.slow_window_s * factor,
             retry_budget_s=self.retry_budget_s * factor,
+            first_byte_budget_s=self.first_byte_budget_s * factor,
         )
 
 

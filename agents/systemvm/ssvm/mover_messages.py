@@ -6,6 +6,7 @@ from __future__ import annotations
 import msgspec
 from attrs import field, frozen
 
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.limits import DEFAULT, TransferLimits
 from systemvm.wire.storage import ImageFormat
 
@@ -15,6 +16,8 @@ CONTROL_FD, SOURCE_FD, DIRECTORY_FD = 3, 4, 5
 FORK_SERVER_FD, MAX_PACKET_BYTES = 3, 4096
 #: What a mover writes into the job's directory; publishing gives it its final name.
 IMAGE_NAME = "image"
+#: Where the image continues after a crash; publishing removes it.
+JOURNAL_NAME = "journal"
 
 
 @frozen
@@ -34,6 +37,7 @@ class MoverJob:
     limits: TransferLimits = DEFAULT
     request_id: str = ""
     authorization: str | None = field(default=None, repr=False)  # the value of that header
+    source_id: str = ""  # of the URL and of what is made of it; empty: no journal is written
 
 
 @frozen
@@ -56,6 +60,17 @@ class MoverFailure:
     code: str
     message: str
     hint: str = ""
+    retry_after_s: float | None = None
+
+    @classmethod
+    def of(cls, error: TransferError) -> MoverFailure:
+        return cls(error.code.value, error.message, error.hint, error.retry_after_s)
+
+    def to_error(self) -> TransferError:
+        """Return the error; an unknown code is kept in its message."""
+        error = TransferError.from_parts(self.code, self.message, self.hint)
+        error.retry_after_s = self.retry_after_s
+        return error
 
 
 @frozen

@@ -157,6 +157,7 @@ class SweepRequest:
     mount_id: str
     owner: str
     keep_job_ids: list[str] = field(factory=list)
+    keep_resumable: bool = True  # jobs with a journal, too: nobody has said yet that they are not wanted
 
 
 @frozen

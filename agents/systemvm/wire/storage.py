@@ -12,6 +12,7 @@ from systemvm.wire.source_access import SourceAccess
 STORAGE_SETUP = "storage.setup"  # daemon → agent: mount a store; idempotent
 STORAGE_STATS = "storage.stats"  # daemon → agent
 STORAGE_JOBS = "storage.jobs"  # daemon → agent: the downloads that it has (protocol 2)
+STORAGE_SWEEP = "storage.sweep"  # daemon → agent: remove what other jobs have left (protocol 3)
 TEMPLATE_LIST = "template.list"  # daemon → agent: what is on a store, by pages (protocol 2)
 TEMPLATE_DOWNLOAD = "template.download"  # daemon → agent: get or start, idempotent by job_id
 TEMPLATE_COPY = "template.copy"  # daemon → agent: get or start, idempotent by job_id (protocol 3)
@@ -77,6 +78,14 @@ class Store:
 class StoreStats:
     capacity_bytes: int
     used_bytes: int
+
+
+@frozen
+class StorageSweep:
+    """The jobs that the daemon still wants of an SSVM on a store; it removes the files of all others."""
+
+    store: Store
+    wanted_job_ids: list[str]
 
 
 @frozen

@@ -15,6 +15,7 @@ class TransferFailure(enum.Enum):
     URL_INVALID = "url_invalid"
     URL_DENIED = "url_denied"  # leads, at first or by redirect, to an address that this VM must not reach
     NAME_NOT_FOUND = "name_not_found"
+    NAME_SERVER_FAILED = "name_server_failed"  # none answers, so the name can exist
     CONNECTION_REFUSED = "connection_refused"
     CONNECTION_FAILED = "connection_failed"
     CONNECTION_LOST = "connection_lost"
@@ -66,6 +67,7 @@ _RETRYABLE = frozenset(
         TransferFailure.CONNECTION_LOST,
         TransferFailure.HTTP_UNAVAILABLE,
         TransferFailure.NAME_NOT_FOUND,
+        TransferFailure.NAME_SERVER_FAILED,
         TransferFailure.STALLED,
         TransferFailure.TRUNCATED,
     }

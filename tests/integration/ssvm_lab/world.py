@@ -41,7 +41,7 @@ BOOT = {
 QUICK = {
     "connect_timeout_s": 3.0, "headers_timeout_s": 3.0, "stall_timeout_s": 2.0, "slow_window_s": 3.0,
     "slow_window_bytes": 1000, "store_timeout_s": 15.0, "trailing_timeout_s": 1.0,
-    "retry_budget_s": 4.0, "retry_base_delay_s": 0.05, "retry_max_delay_s": 0.2,
+    "retry_budget_s": 4.0, "first_byte_budget_s": 1.0, "retry_base_delay_s": 0.05, "retry_max_delay_s": 0.2,
 }  # fmt: skip
 
 
@@ -77,6 +77,7 @@ class World:
     nginx: Nginx
     vm_namespace: str
     proxied: Path  # what the proxy received
+    access_log: Path  # how many bytes nginx has sent of each request below /counted/
     dns_queries: Path  # the number of address queries to flipping_dns.py
 
     def leftovers(self) -> list[str]:
@@ -156,7 +157,7 @@ class Builder:
         journal.touch()
         nginx = self._servers(authority, files, logs, journal)
         self._helpers(paths, logs)
-        seen = [directory / name for name in ("proxied", "dns-queries")]
+        seen = [directory / name for name in ("proxied", "logs/access", "dns-queries")]
         return World(paths, store, files, journal, logs, ca_pem, nginx, self._vm, *seen)
 
     def _network(self) -> None:
@@ -203,10 +204,11 @@ class Builder:
         (directory / "nginx.conf").write_text(
             f"user root; daemon off; worker_processes 1;\n"
             f"pid {directory}/nginx.pid; error_log {logs}/nginx.log;\n"
-            "events {} http { access_log off; sendfile on; tcp_nopush on;\n"
+            "events {} http { access_log off; log_format sent $body_bytes_sent; sendfile on; tcp_nopush on;\n"
             "types {} default_type application/octet-stream;\n"
             f"server {{ listen {SERVER}:80; location /slow/ {{ alias {files}/; limit_rate 400k; }}"
             f" location /paced/ {{ alias {files}/; limit_rate 2m; }}"
+            f" location /counted/ {{ alias {files}/; limit_rate 20m; access_log {logs}/access sent; }}"
             f" location / {{ root {files}; }} }}\n{tls}}}\n"
         )
         command = ["nginx", "-c", str(directory / "nginx.conf"), "-e", str(logs / "nginx.log")]

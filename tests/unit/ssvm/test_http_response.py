@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 
 from systemvm.ssvm import http_response
 from systemvm.ssvm.failure import TransferError
@@ -136,7 +137,7 @@ def test_the_rest_of_a_file_is_accepted() -> None:
 @pytest.mark.parametrize(
     ("status", "changes"),
     [
-        (200, {}), (412, {}), (416, {}),
+        (200, {"etag": ['"two"']}), (412, {}), (416, {}),
         (206, {"content-range": ["bytes 99-299/300"]}),
         (206, {"content-range": ["bytes 100-298/300"]}),
         (206, {"content-range": ["bytes 100-299/301"]}),
@@ -169,3 +170,37 @@ def test_a_refusal_of_the_rest_keeps_its_reason(status: int, code: TransferFailu
     with pytest.raises(TransferError) as refused:
         http_response.require_rest(status, {}, POINT)
     assert refused.value.code is code
+
+
+def test_the_whole_of_the_same_file_means_that_if_range_is_not_honoured() -> None:
+    with pytest.raises(http_response.IfRangeIgnoredError):
+        http_response.require_rest(200, REST, POINT)
+    with pytest.raises(TransferError) as refused:
+        http_response.require_rest(200, REST, evolve(POINT, is_plain=True))
+    assert refused.value.code is TransferFailure.SOURCE_CHANGED
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": ["7"]}, 7.0),
+        ({"retry-after": ["soon"]}, None),
+        ({"retry-after": ["1", "2"]}, None),
+        ({"retry-after": ["Sat, 28 Nov 2026 10:01:00 GMT"]}, None),
+        (
+            {"retry-after": ["Sat, 28 Nov 2026 10:01:00 GMT"], "date": ["Sat, 28 Nov 2026 10:00:00 GMT"]},
+            60.0,
+        ),
+        (
+            {"retry-after": ["Sat, 28 Nov 2026 09:00:00 GMT"], "date": ["Sat, 28 Nov 2026 10:00:00 GMT"]},
+            0.0,
+        ),
+    ],
+)
+def test_reads_how_long_a_server_wants_to_be_left_alone(
+    headers: dict[str, list[str]], seconds: float | None
+) -> None:
+    with pytest.raises(TransferError) as busy:
+        http_response.require_status(503, headers=headers)
+    assert busy.value.retry_after_s == seconds

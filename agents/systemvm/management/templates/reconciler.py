@@ -16,13 +16,15 @@ from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.state import instances, pending_work, zones
 from systemvm.management.state.database import Database
 from systemvm.management.templates import downloads
-from systemvm.rpc.core.errors import INTERNAL, RpcError
+from systemvm.rpc.core.errors import INTERNAL, METHOD_NOT_FOUND, RpcError
 from systemvm.wire import storage
 from systemvm.wire.storage import (
     DownloadAbort,
     DownloadState,
     JobListing,
+    StorageSweep,
     Store,
+    StoreStats,
     TemplateListing,
     TemplateListRequest,
 )
@@ -56,6 +58,7 @@ class TemplateReconciler:
         vm = await self._database.read(instances.by_instance_name, agent.name)
         for row in await self._database.read(zones.list_stores, vm.zone_id):
             await self._templates(agent, row.id, row.wire)
+            await self._sweep(agent, row.wire)
 
     async def _jobs(self, agent: Agent) -> None:
         """Apply ends whose reports were lost, and abort jobs that no row expects."""
@@ -95,6 +98,21 @@ class TemplateReconciler:
                 )
         if lost:
             self._wake()
+
+    async def _sweep(self, agent: Agent, store: Store) -> None:
+        """Have parts of downloads removed that nobody wants any more; an older agent keeps none."""
+        expected = await self._database.read(pending_work.expected_jobs, agent.name)
+        try:
+            await self._directory.call(
+                agent.name,
+                storage.STORAGE_SWEEP,
+                StorageSweep(store, sorted(expected)),
+                result=StoreStats,
+                deadline_s=LIST_DEADLINE_S,
+            )
+        except RpcError as error:
+            if error.code != METHOD_NOT_FOUND:
+                raise
 
     async def _list(self, agent: Agent, store: Store) -> set[tuple[int, int]]:
         """Return the account and template ids of everything on a store, from all pages."""

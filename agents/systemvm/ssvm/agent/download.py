@@ -7,9 +7,13 @@ from attrs import define, evolve
 from twisted.internet.defer import Deferred
 
 from systemvm.ssvm.failure import TransferError
+from systemvm.ssvm.limits import KIB
 from systemvm.ssvm.store_messages import PublishedTemplate
 from systemvm.wire.storage import DownloadRequest, DownloadState, DownloadStatus
 from systemvm.wire.transfer_failure import TransferFailure
+
+#: This many more bytes between two deaths of fetch are progress.
+PROGRESS_BYTES = 64 * KIB
 
 
 @define
@@ -19,9 +23,19 @@ class Download:
     request: DownloadRequest
     status: DownloadStatus
     instance: str = ""  # of the fetch that runs it
-    restarts: int = 0
+    restarts: int = 0  # by a fetch that died, without new bytes since
+    best_bytes: int = 0  # received when the last fetch died
     publishing: Deferred[None] | None = None
     is_abandoned: bool = False  # it is to be aborted: nothing of it is retried
+
+    def restart(self, instance: str) -> bool:
+        """Note that another fetch takes the job; return False when two have died without new bytes."""
+        self.instance = instance
+        received_bytes = self.status.received_bytes
+        if received_bytes >= self.best_bytes + PROGRESS_BYTES:
+            self.best_bytes, self.restarts = received_bytes, 0
+        self.restarts += 1
+        return self.restarts <= 1
 
     @property
     def is_active(self) -> bool:

@@ -2,7 +2,7 @@
 """The downloads of this SSVM as its agent knows them: fetch transfers them, the agent has them published.
 
 The end of each is a call to the daemon that is repeated until it is answered. A fetch that dies takes its
-jobs with it; each of them is restarted once, from the first byte.
+jobs with it; the next one continues them from their journals on the store.
 """
 
 from __future__ import annotations
@@ -166,15 +166,21 @@ class DownloadManager:
         """Return when no sweep of a store runs: it would remove the directory of a job that began later."""
         await self._sweeps.wait_until_ended(store_messages.mount_id(store))
 
-    async def sweep(self, store: Store) -> StoreStats:
-        """Remove what ended jobs have left on a store; return how full it is."""
+    async def sweep(self, store: Store, wanted_job_ids: list[str] | None = None) -> StoreStats:
+        """Remove what ended jobs have left on a store; return how full it is.
+
+        Until the daemon has named the jobs that it wants, one that could continue is kept.
+        """
         mount_id = store_messages.mount_id(store)
 
         async def sweep() -> StoreStats:
-            order = SweepRequest(mount_id, self._context.name, await self.used_job_ids())
+            keep = [*await self.used_job_ids(), *(wanted_job_ids or [])]
+            order = SweepRequest(mount_id, self._context.name, keep, keep_resumable=wanted_job_ids is None)
             stats: StoreStats = await self._stores.call(store_messages.SWEEP, order, StoreStats)
             return stats
 
+        if wanted_job_ids is not None:  # one that runs could be another kind
+            await self._sweeps.wait_until_ended(mount_id)
         stats: StoreStats = await self._sweeps.run(mount_id, sweep)
         return stats
 
@@ -215,14 +221,11 @@ class DownloadManager:
             if not download.is_at_fetch:
                 continue
             if download.instance != instance:
-                download.instance = instance
-                download.restarts += 1
-                if download.restarts > 1:
+                if not download.restart(instance):
+                    await self._publisher.discard(download.request)
                     self._fail(download, fetch_died_twice())
                     continue
-                self._log.warn(
-                    "{job_id}: fetch died; restarting from the first byte", job_id=download.request.job_id
-                )
+                self._log.warn("{job_id}: fetch died; the next one continues", job_id=download.request.job_id)
             await self._resume(peer, download)
 
     async def _resume(self, peer: Peer, download: Download) -> None:

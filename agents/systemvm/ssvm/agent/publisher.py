@@ -53,7 +53,7 @@ class Publisher:
 
         Raises: RpcError of the store's helper.
         """
-        job = JobKey(store_messages.mount_id(request.store), self._owner, request.job_id)
+        job = self._key(request)
         order = PublishRequest(
             job=job,
             account_id=request.account_id,
@@ -94,10 +94,15 @@ class Publisher:
                 on_wait=late,
             )
         except RpcError:
-            await self._discard(job)
+            await self.discard(request)
             raise
 
-    async def _discard(self, job: JobKey) -> None:
+    def _key(self, request: DownloadRequest) -> JobKey:
+        return JobKey(store_messages.mount_id(request.store), self._owner, request.job_id)
+
+    async def discard(self, request: DownloadRequest) -> None:
+        """Remove the job's directory; a failure is logged, and the next sweep repeats it."""
+        job = self._key(request)
         try:
             await self._stores.call(store_messages.DISCARD, job, Acknowledgement)
         except RpcError as error:

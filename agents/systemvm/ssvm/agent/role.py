@@ -27,6 +27,7 @@ from systemvm.wire.storage import (
     DownloadRequest,
     DownloadStatus,
     JobListing,
+    StorageSweep,
     Store,
     StoreStats,
     TemplateDelete,
@@ -80,6 +81,14 @@ class StorageRole:
                 "Unmount a store",
             ),
             (storage.STORAGE_STATS, self.stats, Store, StoreStats, 60.0, "Return how full a store is"),
+            (
+                storage.STORAGE_SWEEP,
+                self.sweep,
+                StorageSweep,
+                StoreStats,
+                90.0,
+                "Remove what unwanted downloads have left on a store",
+            ),
             (storage.STORAGE_JOBS, self.jobs, None, JobListing, 30.0, "List the downloads"),
             (
                 storage.TEMPLATE_LIST,
@@ -151,6 +160,11 @@ class StorageRole:
         """Unmount a store; repeating it has no effect."""
         await self._stores.unmount(store)
         return Acknowledgement()
+
+    async def sweep(self, call: Call, order: StorageSweep) -> StoreStats:
+        """Remove the files of all jobs that are neither running nor wanted by the daemon."""
+        await self._stores.ensure_mounted(order.store)
+        return await self._downloads.sweep(order.store, order.wanted_job_ids)
 
     async def stats(self, call: Call, store: Store) -> StoreStats:
         order = store_messages.StatsRequest(store_messages.mount_id(store))

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Coroutine
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 
 from systemvm.ssvm.failure import TransferError
 from systemvm.wire.transfer_failure import TransferFailure
@@ -15,6 +17,24 @@ from systemvm.wire.transfer_failure import TransferFailure
 def aborted_error() -> TransferError:
     """Return the error that an aborted job ends with."""
     return TransferError(TransferFailure.ABORTED, "the download was aborted")
+
+
+def unless_cancelled(connecting: Deferred[socket.socket]) -> Deferred[socket.socket]:
+    """Return what `connecting` returns; it is closed when it comes after the returned one was cancelled."""
+    waiter: Deferred[socket.socket] = Deferred()
+
+    def opened(connection: socket.socket) -> None:
+        if waiter.called:
+            connection.close()
+        else:
+            waiter.callback(connection)
+
+    def failed(failure: Failure) -> None:
+        if not waiter.called:
+            waiter.errback(failure)
+
+    connecting.addCallbacks(opened, failed)
+    return waiter
 
 
 class Cancellation:

@@ -43,6 +43,7 @@ class MoverProcess:
         job: MoverJob,
         on_progress: Callable[[MoverProgress], None],
         on_broken: Callable[[TransferError], None],
+        on_store_stalled: Callable[[], None],
         scale: TimeoutScale = slowness.timeout_scale,
     ) -> None:
         self._scale = scale
@@ -52,6 +53,7 @@ class MoverProcess:
         self._job = job
         self._on_progress = on_progress
         self._on_broken = on_broken
+        self._on_store_stalled = on_store_stalled
         self._is_waiting = False  # for a connection to resume over
         self._log = Logger(namespace="systemvm.ssvm.mover.job")
         self._result: Deferred[MoverResult] = Deferred()
@@ -137,12 +139,10 @@ class MoverProcess:
         if report.result is not None:
             self._settle(report.result)
         elif report.failure is not None:
-            failure = report.failure
-            self._settle(Failure(TransferError.from_parts(failure.code, failure.message, failure.hint)))
+            self._settle(Failure(report.failure.to_error()))
         elif report.broken is not None:
             self._is_waiting = True
-            broken = report.broken
-            self._on_broken(TransferError.from_parts(broken.code, broken.message, broken.hint))
+            self._on_broken(report.broken.to_error())
         elif report.progress is not None and not self._result.called:
             if report.progress != self._progress:
                 self._last_progress_s = self._reactor.seconds()
@@ -160,7 +160,10 @@ class MoverProcess:
             self._result.callback(outcome)
 
     def _check_progress(self) -> None:
-        """Kill a mover that is stuck; it notices a stuck source itself, so the store is the cause."""
+        """Report a mover that is stuck; it notices a stuck source itself, so the store is the cause.
+
+        It is not killed then: when the store answers again, nothing is lost.
+        """
         if self._is_waiting:
             return
         limits = self._job.limits
@@ -180,13 +183,7 @@ class MoverProcess:
                 )
             )
             return
-        self.kill(
-            TransferError(
-                TransferFailure.STORE_FAILED,
-                f"secondary storage accepted no data for {still_s:.0f} s",
-                "check the NFS server and the storage network",
-            )
-        )
+        self._on_store_stalled()
 
 
 def _process_died(how: str) -> TransferError:

@@ -102,5 +102,5 @@ def _read_result(url: SourceUrl, route: SourceRoute, head: ResponseHead) -> Prob
     if head.status == 416:  # there is no byte 0
         http_response.require_size(0, 0)
     if head.status != 206:
-        http_response.require_status(head.status, url.subject)
+        http_response.require_status(head.status, url.subject, head.headers)
     return ProbeResult(route, total_bytes=http_response.total_of_probe(head.status, head.headers))

@@ -32,7 +32,7 @@ def look_up(host: str, port: int) -> list[Address]:
     except socket.gaierror as error:
         temporary = error.errno == socket.EAI_AGAIN
         raise TransferError(
-            TransferFailure.NAME_NOT_FOUND,
+            TransferFailure.NAME_SERVER_FAILED if temporary else TransferFailure.NAME_NOT_FOUND,
             f"host name {host} cannot be resolved: {error.strerror}",
             "check the DNS servers of the zone: they do not answer"
             if temporary
@@ -82,7 +82,7 @@ async def resolve_host(
         return await pending
     except DeferredTimeout:
         raise TransferError(
-            TransferFailure.NAME_NOT_FOUND,
+            TransferFailure.NAME_SERVER_FAILED,
             f"host name {host} cannot be resolved: no answer in {limits.lookup_timeout_s:g} s",
             "check the DNS servers of the zone: they do not answer",
         ) from None

@@ -11,7 +11,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.limits import TransferLimits
+from systemvm.wire.transfer_failure import TransferFailure
 
 
 class RetryBudget:
@@ -29,35 +31,58 @@ class RetryBudget:
         self._attempts = 0
         self._failing_since_s: float | None = None
         self._mark_bytes = 0
-        self._received_bytes = 0  # since the last restart
+        self._received_bytes = 0  # of the file, on this attempt
+        self._has_received = False
+        self._deaths = 0
         self._best_bytes = 0
         self._fruitless_restarts = 0
 
     def note_progress(self, received_bytes: int) -> None:
         """Record the number of received bytes; enough new ones renew the budget."""
         self._received_bytes = received_bytes
+        self._has_received = True
         if received_bytes >= self._mark_bytes + self._limits.retry_progress_bytes:
             self._mark_bytes = received_bytes
             self._attempts = 0
             self._failing_since_s = None
 
-    def next_delay_s(self) -> float | None:
+    def is_transient(self, error: TransferError) -> bool:
+        """Whether the same request can succeed later.
+
+        A name that does not exist, and a page in place of a file, can be a fault of a moment only for a
+        source that has sent a part of the file.
+        """
+        if not self._has_received and error.code is TransferFailure.NAME_NOT_FOUND:
+            return False
+        return error.code.is_retryable or error.code is TransferFailure.SOURCE_CHANGED
+
+    def next_delay_s(self, error: TransferError | None = None) -> float | None:
         """Return how long to wait before the next attempt; None when the budget is used up.
 
         Its time begins with the first failure since the last progress: an earlier wait for the store, or a
-        slow source, uses up none of it.
+        slow source, uses up none of it. A server that demands a longer wait gets it.
         """
         if self._failing_since_s is None:
             self._failing_since_s = self._seconds()
-        left_s = self._failing_since_s + self._limits.retry_budget_s - self._seconds()
-        if left_s <= 0:
+        budget_s = self._limits.retry_budget_s if self._has_received else self._limits.first_byte_budget_s
+        left_s = self._failing_since_s + budget_s - self._seconds()
+        at_least_s = (error.retry_after_s if error is not None else None) or 0.0
+        if left_s <= 0 or at_least_s > left_s:
             return None
         high_s = min(self._limits.retry_max_delay_s, self._limits.retry_base_delay_s * 2**self._attempts)
         self._attempts = min(self._attempts + 1, 16)  # 2**16 is beyond any maximum
-        return min(self._uniform(high_s), left_s)
+        return min(at_least_s + self._uniform(high_s), left_s)
+
+    def replace_worker(self) -> bool:
+        """Note that a mover has died; return False when another one would do no better."""
+        if self._received_bytes >= self._best_bytes + self._limits.retry_progress_bytes:
+            self._best_bytes, self._deaths = self._received_bytes, 0
+        self._deaths += 1
+        self._received_bytes = self._mark_bytes = 0
+        return self._deaths <= 1
 
     def restart(self) -> bool:
-        """Restart from the first byte; return False when too many restarts got no further than before."""
+        """Start another mover; return False when too many of them got no further than the ones before."""
         if self._received_bytes > self._best_bytes:
             self._best_bytes = self._received_bytes
             self._fruitless_restarts = 0

@@ -83,5 +83,5 @@ async def _check_target(
     try:
         await resolve(reactor, url, policy, short, lookup)
     except TransferError as error:
-        if error.code is not TransferFailure.NAME_NOT_FOUND:
+        if error.code not in (TransferFailure.NAME_NOT_FOUND, TransferFailure.NAME_SERVER_FAILED):
             raise

@@ -52,6 +52,7 @@ class FetchService:
         self._instance = str(uuid.uuid4())
         self._jobs: dict[str, Transfer] = {}
         self._running: dict[str, Deferred[None]] = {}
+        self._ending: dict[str, Transfer] = {}  # aborted, and not yet removed from a store that hangs
         self._peers: set[Peer] = set()
         self._log = Logger(namespace="systemvm.ssvm.fetch.main")
         self.methods = self._table()
@@ -94,6 +95,12 @@ class FetchService:
         known = self._jobs.get(job_id)
         if known is not None:
             return known.state
+        left = self._ending.get(job_id)
+        if left is not None and left.is_cleaning_up:
+            hint = "wait until its store answers again"
+            raise RpcError.refused(
+                TransferFailure.BUSY, "an earlier download of this job is being removed", hint
+            )
         self._check_capacity()
         try:
             store_messages.require_name(job_id)
@@ -117,7 +124,7 @@ class FetchService:
         return transfer.state
 
     async def stop(self, call: Call, abort: DownloadAbort) -> Acknowledgement:
-        """Stop a job and forget it; afterwards nothing of it is left on the store."""
+        """Stop a job and forget it; what is left on a store that hangs is removed once it answers."""
         transfer, running = self._jobs.get(abort.job_id), self._running.get(abort.job_id)
         if transfer is not None and running is not None:
             transfer.abort()
@@ -125,12 +132,15 @@ class FetchService:
             running.addCallback(lambda _: ended.callback(None))
             await ended
         self._jobs.pop(abort.job_id, None)
+        self._ending = {job_id: job for job_id, job in self._ending.items() if job.is_cleaning_up}
+        if transfer is not None and transfer.is_cleaning_up:
+            self._ending[abort.job_id] = transfer
         return Acknowledgement()
 
     async def close(self) -> None:
-        """Abort all jobs; the agent restarts them with the next fetch."""
+        """Stop all jobs; the agent has the next fetch continue them."""
         for job_id in list(self._running):
-            self._jobs[job_id].abort()
+            self._jobs[job_id].suspend()
 
     def _check_capacity(self) -> None:
         """Check that there is a place for another job.

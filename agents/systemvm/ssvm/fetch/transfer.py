@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -18,13 +20,14 @@ from systemvm.service.scaled_timer import add_scaled_timeout
 from systemvm.ssvm import checksum, helper_client, store_messages
 from systemvm.ssvm.failure import TransferError, of_this_vm
 from systemvm.ssvm.fetch.address_policy import AddressPolicy
-from systemvm.ssvm.fetch.cancellation import Cancellation, aborted_error
+from systemvm.ssvm.fetch.cancellation import Cancellation, aborted_error, unless_cancelled
 from systemvm.ssvm.fetch.job_gate import JobGate
 from systemvm.ssvm.fetch.mover_process import MoverProcess
 from systemvm.ssvm.fetch.mover_spawner import MoverSpawner
 from systemvm.ssvm.fetch.redirects import find_source
 from systemvm.ssvm.fetch.retry import RetryBudget
 from systemvm.ssvm.fetch.source import DownloadSource, SourcePolicy
+from systemvm.ssvm.fetch.source_id import source_id
 from systemvm.ssvm.fetch.transfer_progress import TransferProgress
 from systemvm.ssvm.fetch_messages import MAX_CA_CHARACTERS, FetchStatus, StartRequest
 from systemvm.ssvm.limits import TransferLimits
@@ -36,6 +39,9 @@ from systemvm.wire import source_url
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.source_url import SourceUrl, SourceUrlError
 from systemvm.wire.transfer_failure import TransferFailure
+
+#: How long an abort waits for the store: somebody waits for its answer.
+ABORT_WAIT_S = 0.5
 
 
 class Transfer:
@@ -70,13 +76,18 @@ class Transfer:
         self._progress = TransferProgress(start.download.job_id, on_change)
         self._mover: MoverProcess | None = None
         self._budget = RetryBudget(limits, reactor.seconds)
-        self._has_received = False  # at least one byte of a body, on any attempt
-        self._has_reconnected_early = False
-        self._worker_deaths = 0
+        self._last_progress: MoverProgress | None = None
+        self._is_suspended = False
+        self._cleaning: Deferred[None] | None = None
 
     @property
     def state(self) -> FetchStatus:
         return self._progress.state
+
+    @property
+    def is_cleaning_up(self) -> bool:
+        """Whether something of the job can still be on the store, after it has ended."""
+        return self._cleaning is not None
 
     async def run(self) -> None:
         """Download, and retry as the budget allows; the outcome is in `state`."""
@@ -108,6 +119,11 @@ class Transfer:
         else:
             self._cancellation.cancel()
 
+    def suspend(self) -> None:
+        """Stop without an outcome: what is on the store stays, and the next fetch continues there."""
+        self._is_suspended = True
+        self.abort()
+
     async def _download_with_retries(self) -> MoverResult:
         while True:
             try:
@@ -118,7 +134,7 @@ class Transfer:
                     raise
                 self._progress.add_step(f"restarts in {delay_s:.0f} s: {error.message}", notify=True)
                 self._log.warn(
-                    "{job_id}: restarts from the first byte: {error}",
+                    "{job_id}: restarts: {error}",
                     job_id=self._request.job_id,
                     error=str(error),
                 )
@@ -126,22 +142,14 @@ class Transfer:
             self._progress.restart()
 
     def _delay_before_restart(self, error: TransferError) -> float | None:
-        """Seconds until the job can start from the first byte; None when `error` is final."""
+        """Seconds until another mover can continue, or begin anew; None when `error` is final."""
         if self._cancellation.is_aborted:
             return None
         if error.code is TransferFailure.WORKER_DIED:
-            self._worker_deaths += 1
-            return 0.0 if self._worker_deaths <= 1 else None
-        if not self._has_received:
-            # once: the source did not wait for the request of a connection that was idle for too long
-            if error.code is not TransferFailure.CONNECTION_LOST or self._has_reconnected_early:
-                return None
-            self._has_reconnected_early = True
-            return 0.0
-        is_retryable = error.code.is_retryable or error.code is TransferFailure.SOURCE_CHANGED
-        if not is_retryable or not self._budget.restart():
+            return 0.0 if self._budget.replace_worker() else None
+        if not self._budget.is_transient(error) or not self._budget.restart():
             return None
-        return self._budget.next_delay_s()
+        return self._budget.next_delay_s(error)
 
     async def _download(self) -> MoverResult:
         first = self._check_request()
@@ -189,7 +197,17 @@ class Transfer:
             self._cancellation.check_not_aborted()
             return await self._move(first, directory)
         finally:
+            self._store_stalls(False)
             self._gate.leave()
+
+    def _store_stalls(self, stalls: bool) -> None:
+        """Give the place in the gate to others while the mover waits for its store."""
+        if stalls and not self._progress.state.status.waits_for_store:
+            self._gate.leave()
+            self._progress.wait_for_store()
+        elif not stalls and self._progress.state.status.waits_for_store:
+            self._gate.enter_at_once()
+            self._progress.stop_waiting_for_store()
 
     async def _move(self, first: SourceUrl, directory: int) -> MoverResult:
         source = await self._cancellation.run(self._find_source(first))
@@ -197,7 +215,7 @@ class Transfer:
         self._progress.add_step(
             f"receives and checks {size} from {source.url.origin} at {source.route.address}"
         )
-        connection = await source.connect(self._reactor, self._limits)
+        connection = await self._connect(source)
         with connection:
             self._cancellation.check_not_aborted()
             mover = self._mover = MoverProcess(
@@ -206,13 +224,15 @@ class Transfer:
                 self._mover_job(source),
                 self._progressed,
                 lambda error: self._connection_broke(mover, first, error),
+                lambda: self._store_stalls(True),
             )
             try:
                 return await mover.run(connection, directory)
             finally:
                 self._cancellation.cancel()  # a new connection is of no use any more
-                await self._wait_until_gone(mover)
-                self._mover = None
+                if not self._cancellation.is_aborted:
+                    await self._wait_until_gone(mover)
+                    self._mover = None
 
     def _connection_broke(self, mover: MoverProcess, first: SourceUrl, error: TransferError) -> None:
         """Give the mover another connection, or kill it."""
@@ -225,8 +245,8 @@ class Transfer:
     async def _reconnect(self, mover: MoverProcess, first: SourceUrl, error: TransferError) -> None:
         """Find the source again, as signed redirects expire and addresses fail, and resume the mover."""
         while True:
-            delay_s = self._budget.next_delay_s()
-            if delay_s is None or not error.code.is_retryable:
+            delay_s = self._budget.next_delay_s(error) if error.code.is_retryable else None
+            if delay_s is None:
                 raise error
             self._progress.add_step(f"resumes in {delay_s:.0f} s: {error.message}", notify=True)
             self._log.info(
@@ -236,7 +256,7 @@ class Transfer:
             await self._cancellation.run(deferLater(self._reactor, delay_s))
             try:
                 source = await self._cancellation.run(self._find_source(first))
-                connection = await source.connect(self._reactor, self._limits)
+                connection = await self._connect(source)
             except TransferError as failed:
                 error = failed
                 continue
@@ -276,31 +296,63 @@ class Transfer:
             limits=self._limits,
             request_id=request.request_id,
             authorization=source.authorization,
+            source_id=source_id(request),
         )
 
     def _progressed(self, progress: MoverProgress) -> None:
+        if progress != self._last_progress:
+            self._store_stalls(False)
+        self._last_progress = progress
         if progress.received_bytes:
-            self._has_received = True
             self._budget.note_progress(progress.received_bytes)
         self._progress.update(progress)
 
     async def _fail(self, error: TransferError) -> None:
+        if self._is_suspended:
+            return
         if self._cancellation.is_aborted:
             error = aborted_error()
         self._log.info(
             "{job_id}: failed, {code}: {message}",
             job_id=self._request.job_id, code=error.code.value, message=error.message,
         )  # fmt: skip
-        # before the failure is reported: whoever receives it relies on a store without leftovers
+        # before the failure is reported: whoever receives it relies on a store without leftovers; but who
+        # aborts does not wait for a store that hangs
+        await self._wait_for(self._clean_up(), ABORT_WAIT_S if self._cancellation.is_aborted else None)
+        self._progress.fail(error)
+
+    async def _clean_up(self) -> None:
+        """Remove the job's directory, however long the store takes."""
+        if self._mover is not None:
+            await self._mover.when_ended()
         try:
-            await self._call_store(store_messages.DISCARD)
+            await retry_transient_errors(
+                self._reactor,
+                lambda: self._call_store(store_messages.DISCARD),
+                what=f"{self._request.job_id}: store.discard",
+                is_wanted=lambda: not self._is_suspended,
+            )
         except RpcError as left:
             self._log.warn(
                 "{job_id}: its directory could not be removed: {error}",
                 job_id=self._request.job_id,
                 error=str(left),
             )
-        self._progress.fail(error)
+
+    async def _wait_for(self, cleaning: Coroutine[Any, Any, None], at_most_s: float | None) -> None:
+        waiter: Deferred[None] = Deferred()
+
+        def cleaned(_: object) -> None:
+            self._cleaning = None
+            if not waiter.called:
+                waiter.callback(None)
+
+        self._cleaning = Deferred.fromCoroutine(cleaning)
+        self._cleaning.addBoth(cleaned)
+        if at_most_s is not None:
+            add_scaled_timeout(waiter, at_most_s, self._reactor)
+        with suppress(DeferredTimeout):
+            await waiter
 
     async def _call_store(self, method: str) -> tuple[Acknowledgement, list[int]]:
         return await helper_client.call(
@@ -311,6 +363,11 @@ class Transfer:
             Acknowledgement,
             self._limits.store_timeout_s,
         )
+
+    async def _connect(self, source: DownloadSource) -> socket.socket:
+        connecting = source.connect(self._reactor, self._limits)
+        connection: socket.socket = await self._cancellation.run(unless_cancelled(connecting))
+        return connection
 
     async def _wait_until_gone(self, mover: MoverProcess) -> None:
         """Wait for the end of the process, but not for ever: it can hang in the kernel."""

@@ -14,9 +14,11 @@ from systemvm.ssvm.limits import TransferLimits
 from systemvm.ssvm.mover.decompress import (
     Decoder,
     GzipDecoder,
+    OnRestartPoint,
     PassthroughDecoder,
     StandardLibraryDecoder,
     ZstdDecoder,
+    ignore_restart_points,
 )
 from systemvm.wire.transfer_failure import TransferFailure
 
@@ -24,14 +26,29 @@ from systemvm.wire.transfer_failure import TransferFailure
 class BoundedDecoder:
     """Chooses the decoder by the first bytes, and limits the size of the output."""
 
-    def __init__(self, max_size_bytes: int, limits: TransferLimits) -> None:
+    def __init__(
+        self,
+        max_size_bytes: int,
+        limits: TransferLimits,
+        on_restart_point: OnRestartPoint = ignore_restart_points,
+    ) -> None:
         self._max_size_bytes = max_size_bytes
         self._limits = limits
+        self._on_restart_point = on_restart_point
         self._decoder: Decoder | None = None
         self._begun = b""
         self.name: str | None = None
         self.consumed_bytes = 0
         self.produced_bytes = 0
+
+    def resume(self, name: str | None, consumed_bytes: int, produced_bytes: int) -> None:
+        """Continue at a restart point of another decoder, which had chosen `name`.
+
+        Raises: TransferError when there is no decoder of this name.
+        """
+        self.consumed_bytes, self.produced_bytes = consumed_bytes, produced_bytes
+        self.name = name
+        self._decoder = self._new_decoder(resumes=True)
 
     def decode(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
         """Decode the next part; what it yields must be used before `data` changes."""
@@ -44,6 +61,7 @@ class BoundedDecoder:
             data = self._begun
         if isinstance(self._decoder, PassthroughDecoder):
             yield from self._counted(iter((data,)))  # without a copy
+            self._on_restart_point(0)  # it can be entered anywhere
         else:
             yield from self._counted(self._decoder.decode(bytes(data)))
 
@@ -75,14 +93,17 @@ class BoundedDecoder:
 
     def _choose(self, head: bytes) -> Decoder:
         self.name = signatures.compression(head)
+        return self._new_decoder(resumes=False)
+
+    def _new_decoder(self, *, resumes: bool) -> Decoder:
         if self.name is None:
             return PassthroughDecoder()
         if self.name == "gzip":
-            return GzipDecoder()
+            return GzipDecoder(self._on_restart_point, resumes=resumes)
         if self.name == "zstd":
-            return ZstdDecoder()
+            return ZstdDecoder(self._on_restart_point, resumes=resumes)
         if self.name in ("bzip2", "xz"):
-            return StandardLibraryDecoder(self.name)
+            return StandardLibraryDecoder(self.name, self._on_restart_point, resumes=resumes)
         raise TransferError(
             TransferFailure.DECOMPRESSION,
             f"{self.name} files are not supported",

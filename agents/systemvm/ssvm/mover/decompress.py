@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bz2
 import lzma
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Protocol
 
 from systemvm.ssvm import zstd_frames
@@ -20,8 +20,20 @@ _ZSTD_WINDOW_BYTES = 128 * MIB
 _XZ_MEMORY_ERROR = "Memory usage limit exceeded"
 
 
+#: Is called with the number of bytes of the input that are not decoded yet, at a point where a new decoder
+#: could go on without what came before; all output of what came before has been used by then.
+OnRestartPoint = Callable[[int], None]
+
+
+def ignore_restart_points(unread_bytes: int) -> None:
+    """Do nothing: the transfer is not journalled."""
+
+
 class Decoder(Protocol):
-    """One compressed stream; pieces come out no larger than `PIECE_BYTES`."""
+    """One compressed stream; pieces come out no larger than `PIECE_BYTES`.
+
+    One that `resumes` begins at a restart point of another, behind which nothing might follow.
+    """
 
     def decode(self, data: bytes) -> Iterator[bytes]: ...
 
@@ -45,13 +57,16 @@ class PassthroughDecoder:
 class GzipDecoder:
     """gzip by ISA-L, with several members one after another, as pigz and bgzf write them."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, on_restart_point: OnRestartPoint = ignore_restart_points, *, resumes: bool = False
+    ) -> None:
         from isal import isal_zlib
 
+        self._on_restart_point = on_restart_point
         self._new = lambda: isal_zlib.decompressobj(31)
         self._error: Any = isal_zlib.error  # its stubs declare it as an instance
         self._stream = self._new()
-        self._between = False  # a member has ended, and no other has begun
+        self._between = resumes  # a member has ended, and no other has begun
 
     def decode(self, data: bytes) -> Iterator[bytes]:
         while data:
@@ -68,6 +83,7 @@ class GzipDecoder:
                 yield piece
             if self._stream.eof:
                 data, self._between = self._stream.unused_data, True
+                self._on_restart_point(len(data))
             else:
                 data = self._stream.unconsumed_tail
 
@@ -79,10 +95,17 @@ class GzipDecoder:
 class StandardLibraryDecoder:
     """bzip2 and xz, whose decompressors in the standard library have one interface."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        on_restart_point: OnRestartPoint = ignore_restart_points,
+        *,
+        resumes: bool = False,
+    ) -> None:
         self._name = name
+        self._on_restart_point = on_restart_point
         self._stream = self._new()
-        self._between = False
+        self._between = resumes
 
     def _new(self) -> bz2.BZ2Decompressor | lzma.LZMADecompressor:
         if self._name == "bzip2":
@@ -110,6 +133,7 @@ class StandardLibraryDecoder:
                 yield piece
             if self._stream.eof:
                 data, self._between = self._stream.unused_data, True
+                self._on_restart_point(len(data))
             elif self._stream.needs_input:
                 return
             else:
@@ -129,15 +153,18 @@ class ZstdDecoder:
 
     _SLICE_BYTES = 1024
 
-    def __init__(self) -> None:
+    def __init__(
+        self, on_restart_point: OnRestartPoint = ignore_restart_points, *, resumes: bool = False
+    ) -> None:
         import zstandard
 
+        self._on_restart_point = on_restart_point
         self._new = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES).decompressobj
         self._error = zstandard.ZstdError
         self._stream: Any = None  # None between frames
         self._header = b""  # of a frame whose header is incomplete
         self._skip_bytes = 0
-        self._seen_frame = False
+        self._seen_frame = resumes
 
     def decode(self, data: bytes) -> Iterator[bytes]:
         while data:
@@ -188,6 +215,7 @@ class ZstdDecoder:
             if self._stream.eof:
                 behind = position + len(part) - len(self._stream.unused_data)
                 self._stream = None
+                self._on_restart_point(len(data) - behind)
                 return data[behind:]
         return b""
 

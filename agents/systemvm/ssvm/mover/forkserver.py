@@ -21,7 +21,7 @@ import traceback
 from attrs import define
 
 from systemvm.ssvm.formats import inspector
-from systemvm.ssvm.mover import job
+from systemvm.ssvm.mover import job, resumable_hash
 from systemvm.ssvm.mover.seccomp import die_with_parent, set_process_name
 from systemvm.ssvm.mover_messages import (
     CONTROL_FD,
@@ -141,6 +141,7 @@ def main() -> int:
     """Serve fetch, whose socket is `FORK_SERVER_FD`."""
     for name in _LATE_IMPORTS:
         importlib.import_module(name)
+    resumable_hash.load()
     set_process_name(SERVER_NAME)
     # a mover shares these pages until they are written to, which the collector would do
     gc.collect()

@@ -32,6 +32,7 @@ class HttpSource:
 
     def __init__(self, connection: socket.socket, job: MoverJob, resume: ResumePoint | None = None) -> None:
         self._limits = job.limits
+        self._has_checksum = job.checksum is not None
         self._pace = MinimumRate(job.limits)
         connection.settimeout(job.limits.headers_timeout_s)
         self._socket = self._wrap_tls(connection, job) if job.is_tls else connection
@@ -46,7 +47,7 @@ class HttpSource:
         for name, value in self._answer.getheaders():
             headers.setdefault(name.lower(), []).append(value)
         if resume is None:
-            http_response.require_status(self._answer.status)
+            http_response.require_status(self._answer.status, headers=headers)
             self._body = http_response.read_body(headers)
             self._check_length(job)
             self._validator = http_response.read_validator(headers)
@@ -62,9 +63,10 @@ class HttpSource:
     def resume_point(self) -> ResumePoint | None:
         """Return where another response can resume.
 
-        None when there is no byte yet, or no validator of the rest.
+        None when there is no byte yet, or nothing that identifies the rest.
         """
-        if not self.received_bytes or self._validator is None:
+        has_checksum = self._has_checksum and self.total_bytes is not None
+        if not self.received_bytes or (self._validator is None and not has_checksum):
             return None
         return ResumePoint(self.received_bytes, self._validator, self.total_bytes, self._body.encoding)
 
@@ -140,7 +142,9 @@ class HttpSource:
     def _request(self, job: MoverJob, resume: ResumePoint | None) -> http.client.HTTPResponse:
         headers = request_headers(job.authority, job.authorization)
         if resume is not None:
-            headers |= {"Range": f"bytes={resume.received_bytes}-", "If-Range": resume.validator}
+            headers["Range"] = f"bytes={resume.received_bytes}-"
+            if resume.validator is not None and not resume.is_plain:
+                headers["If-Range"] = resume.validator
         client = http.client.HTTPConnection(job.host)
         client.sock = self._socket
         client.auto_open = 0  # this process has one connection and cannot open another

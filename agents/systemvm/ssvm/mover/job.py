@@ -18,13 +18,13 @@ from queue import Empty, SimpleQueue
 from systemvm.ssvm.failure import TransferError, of_store, of_this_vm
 from systemvm.ssvm.limits import MIB
 from systemvm.ssvm.mover.decompress import needs_memory
+from systemvm.ssvm.mover.part_file import PartFile
 from systemvm.ssvm.mover.pipeline import Pipeline
 from systemvm.ssvm.mover.resuming_source import ResumingSource
 from systemvm.ssvm.mover.seccomp import MAX_DATA_BYTES, restrict_process
 from systemvm.ssvm.mover_messages import (
     CONTROL_FD,
     DIRECTORY_FD,
-    IMAGE_NAME,
     SOURCE_FD,
     MoverFailure,
     MoverJob,
@@ -80,7 +80,7 @@ class Mover:
     def _reconnect(self, error: TransferError) -> tuple[socket.socket, MoverJob]:
         """Request another connection from fetch, and wait for it; called in the working thread."""
         self._send_progress()
-        self._send(MoverReport(broken=MoverFailure(error.code.value, error.message, error.hint)))
+        self._send(MoverReport(broken=MoverFailure.of(error)))
         while self._pipeline is None or not self._pipeline.stopped:
             with suppress(Empty):
                 return self._connections.get(timeout=REPORT_INTERVAL_S)
@@ -118,18 +118,24 @@ class Mover:
         os.eventfd_write(self._ended, 1)
 
     def _move(self) -> MoverResult:
-        source = ResumingSource(self._connection, self._job, self._reconnect)
-        self._require_room(source.total_bytes)
+        part = PartFile(self._directory, self._job.source_id)
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(IMAGE_NAME, flags, 0o600, dir_fd=self._directory)
-        except OSError as error:
-            raise of_store(error, "creating the image file") from None
-        self._pipeline = Pipeline(source, descriptor, self._job)
-        try:
-            return self._pipeline.run()
+            return self._continue(part)
+        except TransferError as error:
+            if error.code is TransferFailure.SOURCE_CHANGED:
+                part.journal_file.remove()  # or the next mover would try the same again
+            raise
         finally:
-            os.close(descriptor)
+            part.close()
+
+    def _continue(self, part: PartFile) -> MoverResult:
+        start = part.journal.resume_point() if part.journal is not None else None
+        source = ResumingSource(self._connection, self._job, self._reconnect, start)
+        if part.journal is None:
+            self._require_room(source.total_bytes)
+            part.begin_anew()
+        self._pipeline = Pipeline(source, part, self._job)
+        return self._pipeline.run()
 
     def _require_room(self, total_bytes: int | None) -> None:
         """Check the free space before the file is received; raw disks and fixed VHDs can fit by holes.
@@ -149,7 +155,7 @@ class Mover:
 
 
 def _failure_report(error: TransferError) -> MoverReport:
-    return MoverReport(failure=MoverFailure(error.code.value, error.message, error.hint))
+    return MoverReport(failure=MoverFailure.of(error))
 
 
 def _sanitize(text: str) -> str:

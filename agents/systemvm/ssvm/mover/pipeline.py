@@ -12,7 +12,12 @@ from queue import SimpleQueue
 from systemvm.ssvm import checksum
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.formats.gate import Admission
+from systemvm.ssvm.mover import object_state
 from systemvm.ssvm.mover.bounded_decoder import BoundedDecoder
+from systemvm.ssvm.mover.checkpoints import Checkpoints
+from systemvm.ssvm.mover.journal import Journal
+from systemvm.ssvm.mover.part_file import PartFile
+from systemvm.ssvm.mover.resumable_hash import ResumableHash
 from systemvm.ssvm.mover.resuming_source import ResumingSource
 from systemvm.ssvm.mover.sparse import SparseWriter
 from systemvm.ssvm.mover_messages import MoverJob, MoverProgress, MoverResult
@@ -20,19 +25,29 @@ from systemvm.wire.transfer_failure import TransferFailure
 
 BUFFER_BYTES = 256 * 1024  # measured: larger ones cost page faults, smaller ones interpreter time
 BUFFERS = 16
+#: Where the classes of inspectors are.
+INSPECTORS = "systemvm.ssvm.formats."
 
 
 class Pipeline:
     """Moves one body into one file; `run` blocks, `progress` can be read from another thread."""
 
-    def __init__(self, source: ResumingSource, descriptor: int, job: MoverJob) -> None:
+    def __init__(self, source: ResumingSource, part: PartFile, job: MoverJob) -> None:
         self._source = source
         self._job = job
         self._verification = checksum.parse(job.checksum)
-        self._hash = self._verification.start()
-        self._decoder = BoundedDecoder(job.max_size_bytes, job.limits)
+        self._hash = ResumableHash(self._verification.algorithm.hashlib_name)
+        self._hashed_bytes = 0
+        self._hashing = threading.Lock()  # the digest belongs to exactly `_hashed_bytes`
+        self._is_hashed = True  # the buffer that is decoded now
+        self._decoder = BoundedDecoder(job.max_size_bytes, job.limits, self._restart_point)
         self._admission = Admission(job.format, job.limits.max_virtual_size_bytes)
-        self._writer = SparseWriter(descriptor)
+        self._checkpoints = Checkpoints(part.descriptor, part.journal_file)
+        self._is_resumed = part.journal is not None
+        if part.journal is not None:
+            self._resume(part.journal, part)
+        self._first_byte = self._decoder.consumed_bytes
+        self._writer = SparseWriter(part.descriptor, self._decoder.produced_bytes)
         self._free: SimpleQueue[bytearray] = SimpleQueue()
         self._full: SimpleQueue[tuple[bytearray, int] | None] = SimpleQueue()
         self._to_hash: SimpleQueue[memoryview | None] = SimpleQueue()
@@ -71,6 +86,7 @@ class Pipeline:
             self._full.put(None)
             hashing.join()
             writing.join()
+            self._checkpoints.close()
         if self._writer_error is not None:
             raise self._writer_error
         if self._result is None:
@@ -100,17 +116,24 @@ class Pipeline:
                 self._full.put((buffer, filled))
 
     def _compute_hash(self) -> None:
+        position = self._first_byte
         while (data := self._to_hash.get()) is not None:
-            self._hash.update(data)
+            # decoding can begin in front of what was hashed before the transfer was resumed
+            hashed = min(len(data), max(0, self._hashed_bytes - position))
+            position += len(data)
+            with self._hashing:
+                self._hash.update(data[hashed:])
+                self._hashed_bytes = max(self._hashed_bytes, position)
             self._hashed.put(None)
 
     def _write(self) -> None:
         try:
             while (item := self._full.get()) is not None:
                 buffer, filled = item
+                self._is_hashed = False
                 for piece in self._decoder.decode(memoryview(buffer)[:filled]):
                     self._take(piece)
-                self._hashed.get()
+                self._wait_until_hashed()
                 self._free.put(buffer)
             if not self._stop.is_set():
                 self._result = self._complete()
@@ -119,15 +142,85 @@ class Pipeline:
             self._stop.set()
             self._free.put(bytearray(BUFFER_BYTES))  # wakes a receiver that waits for a buffer
 
+    def _wait_until_hashed(self) -> None:
+        if not self._is_hashed:
+            self._hashed.get()
+            self._is_hashed = True
+
     def _take(self, piece: bytes | memoryview) -> None:
         self._admission.feed(piece)  # before writing: an unsafe image is not written
         self._writer.write(piece)
+        if self._checkpoints.is_overdue(self._writer.size_bytes):
+            self._checkpoints.take(None, self._writer.size_bytes, None)
 
     def _complete(self) -> MoverResult:
         for piece in self._decoder.finish():
             self._take(piece)
         # first, because it is of the received bytes: "wrong file" helps more than "damaged image"
-        computed = self._verification.verify(self._hash.hexdigest(), self._source.content_encoding)
+        computed = self._verify()
         virtual_size_bytes = self._admission.verdict().virtual_size_bytes
+        self._checkpoints.wait()
         self._writer.finish()
         return MoverResult(computed, self._source.received_bytes, self._writer.size_bytes, virtual_size_bytes)
+
+    def _verify(self) -> str:
+        try:
+            return self._verification.verify(self._hash.hexdigest(), self._source.content_encoding)
+        except TransferError as error:
+            if not self._is_resumed:
+                raise
+            raise TransferError(
+                TransferFailure.SOURCE_CHANGED,
+                f"what was resumed is not the file: {error.message}",
+                "retry the template",
+            ) from None
+
+    # ---- the journal ---------------------------------------------------------------------------------------
+
+    def _restart_point(self, unread_bytes: int) -> None:
+        """Write a journal of this point, if enough was received since the last one."""
+        decoded_bytes = self._decoder.consumed_bytes - unread_bytes
+        if not self._checkpoints.is_due(decoded_bytes, self._writer.size_bytes):
+            return
+        self._writer.flush()
+        journal = self._journal(decoded_bytes)
+        self._checkpoints.take(decoded_bytes, self._writer.size_bytes, journal)
+
+    def _journal(self, decoded_bytes: int) -> Journal | None:
+        point = self._source.resume_point()
+        if point is None or not self._job.source_id:
+            return None
+        try:
+            state = object_state.save(self._admission, INSPECTORS)
+        except object_state.UnsavableError:
+            return None
+        self._wait_until_hashed()
+        with self._hashing:
+            hashed_bytes, hash_state = self._hashed_bytes, self._hash.save()
+        return Journal(
+            source_id=self._job.source_id,
+            validator=point.validator,
+            total_bytes=point.total_bytes,
+            encoding=point.encoding,
+            hashed_bytes=hashed_bytes,
+            hash_state=hash_state,
+            decoder=self._decoder.name,
+            decoded_bytes=decoded_bytes,
+            file_bytes=self._writer.size_bytes,
+            inspector=state,
+        )
+
+    def _resume(self, journal: Journal, part: PartFile) -> None:
+        try:
+            restored = object_state.load(journal.inspector, INSPECTORS)
+            if not isinstance(restored, Admission) or restored.format is not self._job.format:
+                raise ValueError("the journal is of another format")
+            self._admission = restored
+            self._hash = part.restore_hash(journal, self._verification.algorithm.hashlib_name)
+        except ValueError as error:
+            raise TransferError(
+                TransferFailure.SOURCE_CHANGED, f"the transfer cannot continue: {error}", "retry the template"
+            ) from None
+        self._hashed_bytes = journal.hashed_bytes
+        self._decoder.resume(journal.decoder, journal.decoded_bytes, journal.file_bytes)
+        self._checkpoints.begin_at(journal.decoded_bytes, journal.file_bytes)

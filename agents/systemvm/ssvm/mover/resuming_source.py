@@ -10,7 +10,10 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
+from attrs import evolve
+
 from systemvm.ssvm.failure import TransferError
+from systemvm.ssvm.http_response import IfRangeIgnoredError, ResumePoint
 from systemvm.ssvm.mover.http_source import HttpSource
 from systemvm.ssvm.mover_messages import MoverJob
 
@@ -21,9 +24,18 @@ Reconnect = Callable[[TransferError], tuple[socket.socket, MoverJob]]
 class ResumingSource:
     """A body from its first byte to its last."""
 
-    def __init__(self, connection: socket.socket, job: MoverJob, reconnect: Reconnect) -> None:
-        self._answer = HttpSource(connection, job)
+    def __init__(
+        self,
+        connection: socket.socket,
+        job: MoverJob,
+        reconnect: Reconnect,
+        start: ResumePoint | None = None,
+    ) -> None:
         self._reconnect = reconnect
+        try:
+            self._answer = HttpSource(connection, job, start)
+        except IfRangeIgnoredError as error:
+            self._answer = self._resumed(error, start)
 
     @property
     def received_bytes(self) -> int:
@@ -37,6 +49,10 @@ class ResumingSource:
     def content_encoding(self) -> str | None:
         return self._answer.content_encoding
 
+    def resume_point(self) -> ResumePoint | None:
+        """Return where another response can resume; None when none can."""
+        return self._answer.resume_point()
+
     def read_into(self, buffer: memoryview) -> int:
         """Read once into `buffer`; return the number of bytes, 0 at the verified end of the body.
 
@@ -46,22 +62,22 @@ class ResumingSource:
             try:
                 return self._answer.read_into(buffer)
             except TransferError as error:
-                self._resume(error)
+                point = self._answer.resume_point()
+                self._answer.close()
+                self._answer = self._resumed(error, point)
 
-    def _resume(self, error: TransferError) -> None:
-        """Replace the broken response.
+    def _resumed(self, error: TransferError, point: ResumePoint | None) -> HttpSource:
+        """Return a response that continues at `point`.
 
         Raises: `error`, or a later one, when the file must be requested from its first byte.
         """
-        point = self._answer.resume_point()
-        self._answer.close()
         while point is not None and error.code.is_retryable:
+            if isinstance(error, IfRangeIgnoredError):
+                point = evolve(point, is_plain=True)
             connection, job = self._reconnect(error)
             try:
-                self._answer = HttpSource(connection, job, point)
+                return HttpSource(connection, job, point)
             except TransferError as failed:
                 connection.close()
                 error = failed
-            else:
-                return
         raise error

@@ -8,7 +8,6 @@ import os
 from systemvm.ssvm.failure import of_store
 
 BLOCK_BYTES = 64 * 1024
-SYNC_EVERY_BYTES = 64 * 1024 * 1024
 _ZEROS = bytes(BLOCK_BYTES)
 
 
@@ -19,16 +18,12 @@ def _is_zero(data: memoryview, start: int) -> bool:
 
 
 class SparseWriter:
-    """Zeros become holes.
+    """Zeros become holes. It continues a file at `size_bytes`, behind which it has only holes."""
 
-    Dirty pages are written back during the transfer, so that the last sync is short.
-    """
-
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, size_bytes: int = 0) -> None:
         self._descriptor = descriptor
         self._tail = b""
-        self._synced_bytes = 0
-        self.size_bytes = 0  # of the file, holes included
+        self.size_bytes = size_bytes  # of the file, holes included
         self.written_bytes = 0
 
     def write(self, data: bytes | memoryview) -> None:
@@ -38,6 +33,13 @@ class SparseWriter:
         """
         if self._tail:
             data, self._tail = self._tail + data, b""
+        unaligned = -self.size_bytes % BLOCK_BYTES
+        if unaligned and len(data) >= unaligned:  # once, behind a flush within a block
+            self._put_unless_zero(bytes(data[:unaligned]))
+            data = data[unaligned:]
+        elif unaligned:
+            self._tail = bytes(data)
+            return
         view = memoryview(data)
         whole = len(view) - len(view) % BLOCK_BYTES
         start = 0
@@ -52,21 +54,29 @@ class SparseWriter:
             self._put(view[start:end])
             start = end
         self._tail = bytes(view[whole:])
-        if self.size_bytes - self._synced_bytes >= SYNC_EVERY_BYTES:
-            self._write_back()
 
-    def finish(self) -> None:
-        """Write the rest, and make the whole file durable."""
-        if self._tail.strip(b"\0"):
-            self._put(memoryview(self._tail))
-        else:
-            self.size_bytes += len(self._tail)
+    def flush(self) -> None:
+        """Write all of `data` so far, and give the file its size; it is not durable yet."""
+        self._put_unless_zero(self._tail)
         self._tail = b""
         try:
             os.ftruncate(self._descriptor, self.size_bytes)
+        except OSError as error:
+            raise of_store(error, f"writing the image at byte {self.size_bytes}") from None
+
+    def finish(self) -> None:
+        """Write the rest, and make the whole file durable."""
+        self.flush()
+        try:
             os.fsync(self._descriptor)
         except OSError as error:
             raise of_store(error, "making the image durable") from None
+
+    def _put_unless_zero(self, data: bytes) -> None:
+        if data.strip(b"\0"):
+            self._put(memoryview(data))
+        else:
+            self.size_bytes += len(data)
 
     def _put(self, data: memoryview) -> None:
         try:
@@ -77,11 +87,3 @@ class SparseWriter:
                 data = data[count:]
         except OSError as error:
             raise of_store(error, f"writing the image at byte {self.size_bytes}") from None
-
-    def _write_back(self) -> None:
-        try:
-            os.fdatasync(self._descriptor)
-            os.posix_fadvise(self._descriptor, 0, self.size_bytes, os.POSIX_FADV_DONTNEED)
-        except OSError as error:
-            raise of_store(error, f"writing the image at byte {self.size_bytes}") from None
-        self._synced_bytes = self.size_bytes

@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
 from contextlib import suppress
 
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.mover_messages import IMAGE_NAME
+from systemvm.ssvm.mover_messages import IMAGE_NAME, JOURNAL_NAME
 from systemvm.ssvm.store.descriptors import list_names, opened, remove
-from systemvm.ssvm.store.openat2 import open_beneath
+from systemvm.ssvm.store.openat2 import open_beneath, open_directory
 from systemvm.ssvm.store.template_properties import FILE_NAME
 from systemvm.wire.transfer_failure import TransferFailure
 
@@ -62,6 +63,34 @@ def rename_into_place(jobs: int, job_id: str, parent: int, template: str) -> Non
         os.rename(template, old, src_dir_fd=parent, dst_dir_fd=jobs)
     os.rename(job_id, template, src_dir_fd=jobs, dst_dir_fd=parent)
     remove(jobs, old)
+
+
+def make_job_directory(jobs: int, job_id: str, uid: int) -> int:
+    """Return a descriptor of a job's directory, which belongs to `uid`; one that is there is kept."""
+    for _ in range(2):
+        with suppress(FileExistsError):
+            os.mkdir(job_id, 0o700, dir_fd=jobs)
+            os.fsync(jobs)  # its journal must be found after a power cut
+        try:
+            directory = open_directory(jobs, job_id)
+        except OSError as error:
+            if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                raise
+            remove(jobs, job_id)  # another client's: a job has nothing to continue there
+        else:
+            os.fchown(directory, uid, -1)
+            os.fchmod(directory, 0o700)
+            return directory
+    raise TransferError(TransferFailure.STORE_FAILED, f"{job_id} is not a directory")
+
+
+def is_resumable(jobs: int, job_id: str) -> bool:
+    """Whether a job can continue from its journal, which has changed within a day."""
+    try:
+        journal = os.stat(f"{job_id}/{JOURNAL_NAME}", dir_fd=jobs, follow_symlinks=False)
+    except OSError:
+        return False
+    return time.time() - journal.st_mtime <= ABANDONED_AFTER_S
 
 
 def is_abandoned(jobs: int, job_id: str) -> bool:

@@ -28,6 +28,8 @@ from systemvm.ssvm.store.helper_server import serve_inherited_socket
 from systemvm.ssvm.store.job_directory import (
     JOBS,
     is_abandoned,
+    is_resumable,
+    make_job_directory,
     rename_into_place,
     take_over_image,
     write_properties,
@@ -84,14 +86,10 @@ class StoreHelper:
         }
 
     def make(self, uid: int, job: messages.JobKey) -> Reply:
-        """Make an empty directory for a job, owned by the caller; return it as a descriptor."""
+        """Make the directory of a job, or find it with what it has; return it as a descriptor."""
         job_id = messages.require_name(job.job_id)
         with self._mounted(job.mount_id) as mount, self._jobs(mount, job.owner) as jobs:
-            remove(jobs, job_id)
-            os.mkdir(job_id, 0o700, dir_fd=jobs)
-            directory = open_directory(jobs, job_id)
-            os.fchown(directory, uid, -1)
-            return Reply(Acknowledgement(), (directory,))
+            return Reply(Acknowledgement(), (make_job_directory(jobs, job_id, uid),))
 
     def copy(self, uid: int, request: messages.StoreCopyRequest, report: Callable[[Any], None]) -> Reply:
         """Copy the file of a published template to a new directory of a job, as its image."""
@@ -191,10 +189,12 @@ class StoreHelper:
                     opened(open_directory(root, name)) as jobs,
                 ):
                     for job_id in list_names(jobs):
-                        if name == owner:
-                            is_leftover = job_id not in request.keep_job_ids
-                        else:
+                        if name != owner:
                             is_leftover = is_abandoned(jobs, job_id)
+                        elif job_id in request.keep_job_ids:
+                            is_leftover = False
+                        else:
+                            is_leftover = not (request.keep_resumable and is_resumable(jobs, job_id))
                         if is_leftover:
                             remove(jobs, job_id)
             return Reply(_stats(mount))

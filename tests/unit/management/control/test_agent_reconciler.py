@@ -25,7 +25,7 @@ from systemvm.management.state.columns import now
 from systemvm.management.state.status import AgentState, InstanceState, InstanceType
 from systemvm.management.state.templates import StoreRef
 from systemvm.management.templates.reconciler import TemplateReconciler
-from systemvm.rpc.core.errors import DEADLINE, NOT_CONNECTED, RpcError
+from systemvm.rpc.core.errors import DEADLINE, METHOD_NOT_FOUND, NOT_CONNECTED, RpcError
 from systemvm.wire import console, protocol, storage
 from systemvm.wire.agent import Hello
 from systemvm.wire.role import Role
@@ -84,7 +84,11 @@ async def test_missing_template_is_downloaded_again(cloud: SmallCloud, ssvm: Ssv
     assert (requeued.state, requeued.agent_name) == (DownloadState.NOT_DOWNLOADED, None)
     assert requeued.job_id != gone_ref.job_id, "for the SSVM the old job has ended"
     assert ssvm.woken == [True]
-    assert {name for name, _ in ssvm.peer.calls} == {storage.STORAGE_JOBS, storage.TEMPLATE_LIST}
+    assert {name for name, _ in ssvm.peer.calls} == {
+        storage.STORAGE_JOBS,
+        storage.TEMPLATE_LIST,
+        storage.STORAGE_SWEEP,
+    }
 
 
 @pytest_twisted.ensureDeferred
@@ -102,6 +106,27 @@ async def test_a_failed_listing_is_not_an_empty_one(cloud: SmallCloud, ssvm: Ssv
         await ssvm.step.reconcile(ssvm.agent)
     assert ssvm.ref(ref) == ref
     assert ssvm.woken == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_ssvm_is_told_which_parts_of_downloads_are_still_wanted(
+    cloud: SmallCloud, ssvm: Ssvm
+) -> None:
+    _, running = cloud.add_template(state=DownloadState.DOWNLOAD_IN_PROGRESS)
+    cloud.database.run_now(templates.update_store_ref, running.id, agent_name=cloud.ssvm.instance_name)
+    _, ready = cloud.add_template()
+    ssvm.has()
+    await ssvm.step.reconcile(ssvm.agent)
+    [order] = ssvm.peer.params_of(storage.STORAGE_SWEEP)
+    assert running.job_id in order.wanted_job_ids
+    assert ready.job_id not in order.wanted_job_ids
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_older_agent_that_sweeps_by_itself_is_accepted(cloud: SmallCloud, ssvm: Ssvm) -> None:
+    ssvm.has()
+    ssvm.peer.answers[storage.STORAGE_SWEEP] = lambda params: RpcError(METHOD_NOT_FOUND, "no such method")
+    await ssvm.step.reconcile(ssvm.agent)
 
 
 @pytest_twisted.ensureDeferred

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
 
 from systemvm.ssvm.failure import TransferError
-from systemvm.ssvm.fetch.cancellation import Cancellation
+from systemvm.ssvm.fetch.cancellation import Cancellation, unless_cancelled
 from systemvm.wire.transfer_failure import TransferFailure
 
 
@@ -39,3 +40,17 @@ def test_no_step_begins_after_an_abort() -> None:
     cancellation.abort()
     with pytest.raises(TransferError):
         cancellation.check_not_aborted()
+
+
+def test_a_socket_that_comes_after_an_abort_is_closed() -> None:
+    """A thread that connects cannot be cancelled; an abort does not wait for it."""
+    ours, theirs = socket.socketpair()
+    connecting: Deferred[socket.socket] = Deferred()
+    cancellation = Cancellation()
+    running = Deferred.fromCoroutine(cancellation.run(unless_cancelled(connecting)))
+    cancellation.cancel()
+    running.addErrback(lambda failure: failure.trap(TransferError))
+    assert running.called
+    connecting.callback(ours)
+    assert ours.fileno() == -1
+    theirs.close()

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch.mover_process import WATCH_INTERVAL_S, MoverProcess
 from systemvm.ssvm.limits import DEFAULT
-from systemvm.ssvm.mover_messages import MoverJob, MoverResult
+from systemvm.ssvm.mover_messages import MoverJob, MoverProgress, MoverReport, MoverResult, encode
 from systemvm.wire.storage import ImageFormat
 from systemvm.wire.transfer_failure import TransferFailure
 
@@ -46,13 +46,13 @@ class FailingChildren:
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
 
 
-def make_mover(reactor: Any, children: Any) -> MoverProcess:
+def make_mover(reactor: Any, children: Any, stalls: Callable[[], None] = lambda: None) -> MoverProcess:
     job = MoverJob(
         job_id="job-1", host="x.test", authority="x.test", target="/a.raw", is_tls=False,
         format=ImageFormat.RAW, max_size_bytes=1 << 20, checksum=None, source_ca_pem=None,
         announced_bytes=None, limits=LIMITS, request_id="r",
     )  # fmt: skip
-    return MoverProcess(reactor, children, job, lambda _: None, lambda _: None, scale=lambda: SCALE)
+    return MoverProcess(reactor, children, job, lambda _: None, lambda _: None, stalls, scale=lambda: SCALE)
 
 
 def run(mover: MoverProcess) -> Deferred[MoverResult]:
@@ -86,3 +86,34 @@ def test_a_mover_that_was_not_started_has_ended(reactor: Any) -> None:
     mover = make_mover(reactor, FailingChildren())
     assert code_of(run(mover)) is TransferFailure.WORKER_DIED
     assert mover.when_ended().called
+
+
+class OneReport:
+    """A mover that reports one progress, and then hangs in its store."""
+
+    control: socket.socket
+
+    def start(
+        self, control: socket.socket, source: socket.socket, directory: int, on_end: Callable[[str], None]
+    ) -> Callable[[], None]:
+        control.sendall(encode(MoverReport(progress=MoverProgress(1, 2, 0))))
+        self.control = control.dup()
+        return lambda: None
+
+
+def test_a_mover_that_hangs_in_its_store_is_reported_and_lives(reactor: Any) -> None:
+    """Killing it would lose what it has; the server can come back at any time."""
+    stalls: list[float] = []
+    children = OneReport()
+    mover = make_mover(reactor, children, lambda: stalls.append(reactor.seconds()))
+    running = run(mover)
+    [reader] = reactor.getReaders()
+    reader.doRead()
+    allowed_s = SCALE * (DEFAULT.stall_timeout_s + DEFAULT.store_timeout_s)
+    advance(reactor, allowed_s + 2 * WATCH_INTERVAL_S)
+    assert stalls
+    assert not running.called
+    children.control.sendall(encode(MoverReport(result=MoverResult("{MD5}00", 2, 2, 2))))
+    reader.doRead()
+    assert running.result == MoverResult("{MD5}00", 2, 2, 2)
+    children.control.close()

@@ -13,7 +13,8 @@ from systemvm.ssvm.mover.minimum_rate import MinimumRate
 from systemvm.wire.transfer_failure import TransferFailure
 
 LIMITS = evolve(
-    DEFAULT, retry_budget_s=100.0, retry_base_delay_s=1.0, retry_max_delay_s=10.0, retry_progress_bytes=1000,
+    DEFAULT, retry_budget_s=100.0, first_byte_budget_s=100.0,
+    retry_base_delay_s=1.0, retry_max_delay_s=10.0, retry_progress_bytes=1000,
     max_fruitless_restarts=2,
 )  # fmt: skip
 
@@ -131,3 +132,46 @@ def test_the_minimum_rate_counts_only_waits_for_the_source() -> None:
     for _ in range(10):
         quick.note(10.0, 64 * KIB)
         quick.check()
+
+
+def test_the_budget_before_the_first_byte_is_its_own() -> None:
+    clock = FakeClock()
+    limits = evolve(LIMITS, first_byte_budget_s=20.0)
+    retries = RetryBudget(limits, clock, lambda high: high)
+    assert retries.next_delay_s() is not None
+    clock.now_s = 20.0
+    assert retries.next_delay_s() is None
+    retries.note_progress(1)
+    assert retries.next_delay_s() is not None
+
+
+def test_a_server_that_names_its_wait_is_not_asked_before() -> None:
+    retries = budget(FakeClock())
+    busy = TransferError(TransferFailure.HTTP_UNAVAILABLE, "busy")
+    busy.retry_after_s = 30.0
+    assert retries.next_delay_s(busy) == 31.0
+    busy.retry_after_s = 101.0
+    assert retries.next_delay_s(busy) is None, "it is longer than the budget"
+
+
+def test_a_name_that_does_not_exist_ends_a_download_only_before_its_first_byte() -> None:
+    retries = budget(FakeClock())
+    absent = TransferError(TransferFailure.NAME_NOT_FOUND, "NXDOMAIN")
+    assert not retries.is_transient(absent)
+    assert retries.is_transient(TransferError(TransferFailure.NAME_SERVER_FAILED, "SERVFAIL"))
+    assert retries.is_transient(TransferError(TransferFailure.CONNECTION_REFUSED, "refused"))
+    assert not retries.is_transient(TransferError(TransferFailure.HTTP_STATUS, "404"))
+    retries.note_progress(1)
+    assert retries.is_transient(absent)
+
+
+def test_a_mover_that_died_is_replaced_once_and_again_after_progress() -> None:
+    retries = budget(FakeClock())
+    for received, is_replaced in ((500, True), (500, False)):
+        retries.note_progress(received)
+        assert retries.replace_worker() is is_replaced
+    further = budget(FakeClock())
+    for received in range(5000, 50_000, 5000):
+        further.note_progress(received)
+        assert further.replace_worker(), "each got further"
+    assert not further.replace_worker()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from systemvm.ssvm.failure import TransferError
+from systemvm.ssvm.mover.part_file import PartFile
 from systemvm.ssvm.mover.pipeline import BUFFER_BYTES, Pipeline
 from systemvm.ssvm.mover_messages import MoverJob
 from systemvm.wire.storage import ImageFormat
@@ -39,12 +40,15 @@ class FailingSource:
 
 def test_a_bad_image_is_reported_before_a_lost_connection(tmp_path: Path) -> None:
     source = FailingSource()
-    descriptor = os.open(tmp_path / "image", os.O_WRONLY | os.O_CREAT)
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    part = PartFile(descriptor, "")
     try:
-        source.pipeline = Pipeline(source, descriptor, JOB)  # type: ignore[arg-type]
+        part.begin_anew()
+        source.pipeline = Pipeline(source, part, JOB)  # type: ignore[arg-type]
         with pytest.raises(TransferError) as failed:
             source.pipeline.run()
     finally:
+        part.close()
         os.close(descriptor)
     assert failed.value.code is TransferFailure.FORMAT_MISMATCH
     assert source.received_bytes == BUFFER_BYTES
