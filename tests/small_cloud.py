@@ -46,6 +46,7 @@ from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.hypervisors.base import (
     Hypervisor,
 )
+from systemvm.management.image_stores.replicas import ReplicaKeeper
 from systemvm.management.image_stores.service import ImageStores
 from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.pki.authority import CertificateAuthority
@@ -120,6 +121,7 @@ class SmallCloud:
     dispatch: DownloadDispatcher = field(init=False)
     templates: TemplateService = field(init=False)
     image_stores: ImageStores = field(init=False)
+    replicas: ReplicaKeeper = field(init=False)
     machines: VirtualMachines = field(init=False)
     consoles: ConsoleEndpoints = field(init=False)
     revocation: ConsoleRevocation = field(init=False)
@@ -159,7 +161,8 @@ class SmallCloud:
         self.templates = TemplateService(
             self.database, self.dispatch, self.machines, usage, self.settings, sources
         )
-        self.image_stores = ImageStores(self.database, self.agents, self.settings, self.dispatch.wake)
+        self.replicas = ReplicaKeeper(self.clock, self.database, self.settings, self.dispatch.wake)
+        self.image_stores = ImageStores(self.database, self.agents, self.settings, self.replicas.changed)
         self.account_service = AccountService(
             self.database, self.seal, PasswordService(HASHER), self.machines, self.templates, self.revocation
         )

@@ -29,6 +29,7 @@ from systemvm.management.control_plane import ControlPlane
 from systemvm.management.foundation import Foundation
 from systemvm.management.host_drivers import HostDrivers
 from systemvm.management.hypervisors.base import DomainStatus
+from systemvm.management.image_stores.replicas import ReplicaKeeper
 from systemvm.management.image_stores.service import ImageStores
 from systemvm.management.inventory import ZoneSettings
 from systemvm.management.jobs.runner import JobRunner
@@ -61,6 +62,7 @@ class UserServices:
     site: Site
     directory: AgentDirectory
     dispatcher: DownloadDispatcher
+    replicas: ReplicaKeeper
     virtual_machines: VirtualMachines
     reaper: ExpungeReaper
     agent_reconciler: AgentReconciler
@@ -87,12 +89,14 @@ class UserServices:
         """Resume the jobs and downloads of an earlier daemon."""
         await self.jobs.resume_pending()
         self.dispatcher.start()
+        self.replicas.start()
         self.agent_reconciler.start()
         self.reaper.start()
 
     def stop(self) -> None:
         self.reaper.stop()
         self.agent_reconciler.stop()
+        self.replicas.stop()
         self.dispatcher.stop()
         self.jobs.stop()
 
@@ -130,6 +134,8 @@ def make_user_services(
     sources = TemplateSources(foundation.seal)
     jobs = JobRunner(database, reactor, describe_job_error)
     dispatcher = DownloadDispatcher(reactor, database, directory, settings, sources, usage)
+    keeper = ReplicaKeeper(reactor, database, settings, dispatcher.wake)
+    dispatcher.on_end(keeper.changed)
     revocation = ConsoleRevocation(database, directory)
     virtual_machines = _make_virtual_machines(foundation, drivers, settings, revocation)
     templates = TemplateService(database, dispatcher, virtual_machines, usage, settings, sources)
@@ -142,7 +148,7 @@ def make_user_services(
             database=database,
             jobs=jobs,
             templates=templates,
-            image_stores=ImageStores(database, directory, settings, dispatcher.wake),
+            image_stores=ImageStores(database, directory, settings, keeper.changed),
             system_vms=system_vms.lifecycle,
             virtual_machines=virtual_machines,
             consoles=_make_console_endpoints(foundation, directory, settings),
@@ -162,6 +168,7 @@ def make_user_services(
         site=_make_site(reactor, foundation, system_vms, commands, users, revocation),
         directory=directory,
         dispatcher=dispatcher,
+        replicas=keeper,
         virtual_machines=virtual_machines,
         reaper=ExpungeReaper(
             reactor,

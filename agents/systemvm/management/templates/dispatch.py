@@ -12,7 +12,7 @@ still runs is never repeated, and an SSVM that answers busy or late is not calle
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
@@ -62,6 +62,7 @@ class DownloadDispatcher:
         self._agents = agents
         self._usage = usage or StoreUsage(database, agents, zones)
         self._calls = SsvmCalls(reactor, database, agents, zones, self._ended, self.wake, sources)
+        self._callbacks: list[Callable[[], None]] = []
         self._passes = Periodic(reactor, self._begin, PASS_INTERVAL_S, what="dispatch downloads")
 
     # -- life -----------------------------------------------------------------------------------------------
@@ -81,10 +82,19 @@ class DownloadDispatcher:
         self._calls.forget(name)
         self.wake()
 
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """Call `callback` after the end of each download and deletion."""
+        self._callbacks.append(callback)
+
     def _ended(self, task: DownloadTask) -> None:
         """Run a pass after a download or a deletion: a slot is free, and the store's usage has changed."""
         self._usage.changed(task.store.id)
+        self._announce()
         self.wake()
+
+    def _announce(self) -> None:
+        for callback in self._callbacks:
+            callback()
 
     # -- a pass ---------------------------------------------------------------------------------------------
 
@@ -253,6 +263,7 @@ class DownloadDispatcher:
             )
         else:
             self._usage.changed(ref.store_id)
+            self._announce()
             self._calls.slot_freed(call.caller.name)
             self.wake()
         return Acknowledgement()
