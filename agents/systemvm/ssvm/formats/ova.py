@@ -160,8 +160,9 @@ class OvaInspector:
                     f"its disk {self._disk.file_name[:80]!r} has a format that is not supported",
                     f"use one of {', '.join(sorted(each[1:] for each in DISK_FORMATS))}",
                 )
-            if self._disk.capacity_bytes is not None:
-                require_virtual_size(ImageFormat.OVA, self._disk.capacity_bytes, self._max_virtual_size_bytes)
+            if self._disk.capacity_bytes is not None:  # often rounded: the disk itself decides
+                sectors = -(-self._disk.capacity_bytes // 512)
+                require_virtual_size(ImageFormat.OVA, sectors * 512, self._max_virtual_size_bytes)
         elif self._manifest is not None:
             unsafe(ImageFormat.OVA, "it has two manifests", "export it anew")
         else:

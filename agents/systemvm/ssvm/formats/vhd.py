@@ -17,6 +17,7 @@ from systemvm.wire.storage import ImageFormat
 
 DYNAMIC_HEADER_BYTES = 1024
 MAX_BLOCK_BYTES = 256 << 20
+MAX_TABLE_BYTES = 2 << 40  # that a table covers: XenServer makes room for disks that grow
 _UNUSED = 0xFFFFFFFF
 _PART_BYTES = 64 * 1024
 _DYNAMIC = struct.Struct(">8sQQIIII16s")
@@ -101,7 +102,7 @@ class VhdInspector:
         needed = -(-self._disk_bytes // block_bytes)
         if entries < needed:
             damaged(ImageFormat.VHD, f"its table has {entries} entries, its disk has {needed} blocks")
-        if entries > 2 * needed + 1024:
+        if entries > max(needed, MAX_TABLE_BYTES // block_bytes):
             damaged(ImageFormat.VHD, f"its table has {entries} entries for {needed} blocks")
         self._block_bytes = block_bytes
         if table_offset % 512 or table_offset < FOOTER_BYTES:
@@ -113,8 +114,8 @@ class VhdInspector:
         count = min(entries, _PART_BYTES // 4)
 
         def part(data: bytes) -> None:
-            used = [sector for sector in struct.unpack(f">{count}I", data) if sector != _UNUSED]
-            if used:
+            if data.count(0xFF) < len(data):
+                used = [sector for sector in struct.unpack(f">{count}I", data) if sector != _UNUSED]
                 self._last_sector = max(self._last_sector, max(used))
                 if min(used) < 1:
                     damaged(ImageFormat.VHD, "a block overlaps its header")

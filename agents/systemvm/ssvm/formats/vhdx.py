@@ -103,8 +103,14 @@ class VhdxInspector:
             damaged(ImageFormat.VHDX, f"its blocks have {block_bytes} bytes")
         if sector_bytes not in (512, 4096) or physical_bytes not in (512, 4096):
             damaged(ImageFormat.VHDX, f"its sectors have {sector_bytes} and {physical_bytes} bytes")
+        if sector_bytes != 512:
+            unsafe(
+                ImageFormat.VHDX,
+                f"its disk has sectors of {sector_bytes} bytes, which QEMU does not read",
+                "convert it to a disk with sectors of 512 bytes",
+            )
         require_virtual_size(ImageFormat.VHDX, disk_bytes, self._max_virtual_size_bytes)
-        if disk_bytes % sector_bytes or disk_bytes > tables.MAX_DISK_BYTES:
+        if disk_bytes > tables.MAX_DISK_BYTES:
             damaged(ImageFormat.VHDX, f"its disk has {disk_bytes} bytes")
         blocks = -(-disk_bytes // block_bytes)
         chunk_ratio = (sector_bytes << 23) // block_bytes

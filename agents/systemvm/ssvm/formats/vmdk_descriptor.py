@@ -73,7 +73,7 @@ def _check_values(values: dict[str, str]) -> None:
             f"use monolithicSparse or streamOptimized: {STANDALONE_HINT}",
         )
     try:
-        parent = int(values.get("parentcid", "ffffffff"), 16)
+        parent = int(values.get("parentcid", ""), 16)
     except ValueError:
         parent = 0
     if parent != _NO_PARENT:
@@ -87,7 +87,7 @@ def _check_extents(extents: list[tuple[int, str]], capacity_sectors: int) -> Non
         unsafe(ImageFormat.VMDK, f"it has {len(extents)} extents instead of one", STANDALONE_HINT)
     ((sectors, kind),) = extents
     if kind != "SPARSE":
-        unsafe(ImageFormat.VMDK, f"its extent is {kind[:20]}, which is another file", STANDALONE_HINT)
+        unsafe(ImageFormat.VMDK, f"its extent is {kind[:20]!r}, which is another file", STANDALONE_HINT)
     if sectors != capacity_sectors:
         damaged(
             ImageFormat.VMDK,
