@@ -53,6 +53,14 @@ $(CLIENTS)/stamp: agents/locks/clients.txt
 	@$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $<
 	@touch $@
 
+# Other parsers of disk images, each a program of its own: no dependency of theirs reaches the agents.
+ORACLES := build/oracles
+$(ORACLES)/stamp: agents/locks/oracles.txt
+	@echo "oracles: making $(ORACLES) from agents/locks/oracles.txt"
+	@rm -rf $(ORACLES) && $(BASE_PYTHON) -m venv $(ORACLES)
+	@$(ORACLES)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $<
+	@touch $@
+
 .PHONY: lock
 lock: ## resolve the dependencies again and write the locks (hashes, no addresses)
 	@$(PYTHON) -m uv --version >/dev/null 2>&1 || $(PYTHON) -m pip install --quiet uv
@@ -62,6 +70,8 @@ lock: ## resolve the dependencies again and write the locks (hashes, no addresse
 	    --only-binary :all: --generate-hashes --no-emit-index-url --no-header pyproject.toml -o agents/locks/guest.txt
 	@$(PYTHON) -m uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	    --no-header --group clients -o agents/locks/clients.txt
+	@$(PYTHON) -m uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --no-header --group oracles -o agents/locks/oracles.txt
 	@for arch in amd64 arm64; do $(MAKE) --no-print-directory lock-debs ARCH=$$arch; done
 
 .PHONY: messages
@@ -93,7 +103,7 @@ check: $(VENV)/stamp ## lint, types, unit and contract tests: under two minutes,
 	@$(PYTEST_PARALLEL) tests/lint tests/unit tests/contract tests/benchmark -q
 
 .PHONY: test-integration
-test-integration: setup ## components against real peers, in namespaces
+test-integration: setup $(ORACLES)/stamp ## components against real peers, in namespaces
 	@$(PYTEST_WAITING) tests/integration
 
 .PHONY: test-image
@@ -115,7 +125,7 @@ endef
 .PHONY: test
 test: ## everything, and how long each stage took
 	@mkdir -p build; : > $(STAGES)
-	$(call stage,setup,$(MAKE) --no-print-directory setup)
+	$(call stage,setup,$(MAKE) --no-print-directory setup $(ORACLES)/stamp)
 	$(call stage,check,$(MAKE) --no-print-directory check)
 	$(call stage,images,$(MAKE) --no-print-directory images)
 	$(call stage,integration,$(PYTEST_WAITING) tests/integration)
