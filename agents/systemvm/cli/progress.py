@@ -6,7 +6,15 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from systemvm.cli.daemon_client import CommandFailedError, DaemonClient
 from systemvm.cli.template_kind import TemplateKind
@@ -25,11 +33,14 @@ def wait_until_ready(daemon: DaemonClient, kind: TemplateKind, template_id: str,
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.fields[status]}"),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[status]}"),
     )
     with Progress(*columns, transient=False) as progress:
-        bar = progress.add_task(name, total=100, status="waiting for a secondary storage VM")
+        bar = progress.add_task(name, total=None, status="waiting for a secondary storage VM")
         while True:
             rows = kind.rows(daemon, id=template_id)
             if not rows:
@@ -38,7 +49,8 @@ def wait_until_ready(daemon: DaemonClient, kind: TemplateKind, template_id: str,
             failed = _has_failed(row)
             # While a download waits, its hint is what it waits for.
             status = row["status"] if failed or row["isready"] else row.get("hint") or row["status"]
-            progress.update(bar, completed=_percent(row), status=status)
+            received_bytes, total_bytes = _received(row)
+            progress.update(bar, completed=received_bytes, total=total_bytes, status=status)
             if row["isready"]:
                 return row
             if failed:
@@ -51,14 +63,15 @@ def _has_failed(row: dict[str, Any]) -> bool:
     return any(detail["downloadState"] == DownloadState.DOWNLOAD_ERROR.value for detail in _details(row))
 
 
-def _percent(row: dict[str, Any]) -> int:
-    return (
-        100
-        if row["isready"]
-        else max((int(detail["downloadPercent"]) for detail in _details(row)), default=0)
-    )
+def _received(row: dict[str, Any]) -> tuple[int, int | None]:
+    """Return the bytes that the furthest copy has received, and those that it will have, if known."""
+    received = [(int(each.get("receivedbytes") or 0), each.get("totalbytes")) for each in _details(row)]
+    received_bytes, total_bytes = max(received, key=lambda each: each[0], default=(0, None))
+    if row["isready"]:
+        return received_bytes, received_bytes
+    return received_bytes, total_bytes
 
 
-def _details(row: dict[str, Any]) -> list[dict[str, str]]:
-    details: list[dict[str, str]] = row.get("downloaddetails") or []
+def _details(row: dict[str, Any]) -> list[dict[str, Any]]:
+    details: list[dict[str, Any]] = row.get("downloaddetails") or []
     return details

@@ -22,6 +22,10 @@ FAILED = READY | {
     "isready": False, "status": "The server answered 404 Not Found.", "hint": "Check the URL.",
     "downloaddetails": [{"downloadState": "DOWNLOAD_ERROR", "downloadPercent": "0"}],
 }  # fmt: skip
+BROKEN_OFF = {
+    "downloadState": "DOWNLOAD_ERROR", "downloadPercent": "41",
+    "receivedbytes": 41 << 20, "totalbytes": 100 << 20,
+}  # fmt: skip
 WAITING = READY | {
     "isready": False, "status": "0% Downloaded", "hint": "Waiting for s-1-VM to connect again",
     "downloaddetails": [{"downloadState": "NOT_DOWNLOADED", "downloadPercent": "0"}],
@@ -41,6 +45,16 @@ def test_register_waits_until_ready(run: Callable[..., Result]) -> None:
         "name": "tiny", "displaytext": "tiny", "zoneid": "z-1", "format": "QCOW2", "hypervisor": "KVM",
         "url": "https://images.example.test/tiny.qcow2",
     }) in fake.calls  # fmt: skip
+
+
+def test_progress_is_shown_in_bytes(run: Callable[..., Result]) -> None:
+    fake = FakeDaemon(
+        listZones={"zone": [{"id": "z-1"}]},
+        registerTemplate={"template": [MOVING]},
+        listTemplates={"template": [MOVING | {"downloaddetails": [BROKEN_OFF]}]},
+    )
+    result = run(fake, "template", "register", "tiny", "https://images.example.test/tiny.qcow2")
+    assert "41.0/100.0 MiB" in result.output
 
 
 def test_failed_download_is_reported_with_status_and_hint(run: Callable[..., Result]) -> None:

@@ -17,6 +17,9 @@ class DownloadDetail:
     datastore: str = required_key("name of the image store")
     download_percent: str = required_key("percentage that is downloaded", key="downloadPercent")
     download_state: str = required_key("state of the copy", key="downloadState")
+    receivedbytes: int | None = optional_key("bytes received so far; an addition to CloudStack's keys")
+    totalbytes: int | None = optional_key("bytes in all, once known; an addition to CloudStack's keys")
+    systemvm: str | None = optional_key("the SSVM that downloads it; an addition to CloudStack's keys")
 
 
 @frozen(kw_only=True)

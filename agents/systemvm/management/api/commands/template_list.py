@@ -272,4 +272,7 @@ def _detail(ref: StoreRef, names: OwnerNames) -> DownloadDetail:
         datastore=store.name if store else str(ref.store_id),
         download_percent=str(ref.percent),
         download_state=ref.state.value,
+        receivedbytes=ref.received_bytes,
+        totalbytes=ref.total_bytes,
+        systemvm=ref.agent_name,
     )

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Elements of the page. Text is always inserted as text, never as markup: names and errors come from users and servers.
 
+import { duration, TransferRate } from "./transfer_rate.js";
+
+const rates = new TransferRate();
+
 function element(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -43,6 +47,26 @@ export function bytes(count) {
   return `${(count / 1024 ** step).toFixed(step ? 1 : 0)} ${units[step]}`;
 }
 
+// "1.2 GiB of 4.0 GiB · 35.2 MiB/s · 1 min 20 s left · from images.example.test to secondary by s-1-VM"
+function transferred(template) {
+  const copies = template.downloaddetails ?? [];
+  const moving = copies.filter((copy) => copy.downloadState === "DOWNLOAD_IN_PROGRESS" && copy.receivedbytes);
+  const copy = moving.sort((a, b) => b.receivedbytes - a.receivedbytes)[0];
+  if (!copy) {
+    rates.forget(template.id);
+    return null;
+  }
+  const rate = rates.note(template.id, copy.receivedbytes, performance.now());
+  const left = copy.totalbytes && rate ? duration((copy.totalbytes - copy.receivedbytes) / rate) : null;
+  const source = URL.canParse(template.url ?? "") ? `from ${new URL(template.url).host}` : "";
+  return [
+    bytes(copy.receivedbytes) + (copy.totalbytes ? ` of ${bytes(copy.totalbytes)}` : ""),
+    rate ? `${bytes(rate)}/s` : null,
+    left ? `${left} left` : null,
+    [source, `to ${copy.datastore}`, copy.systemvm ? `by ${copy.systemvm}` : ""].filter(Boolean).join(" "),
+  ].filter(Boolean).join(" · ");
+}
+
 export function systemVmCard(vm, busy) {
   const storage = vm.systemvmtype === "secondarystoragevm";
   const facts = [
@@ -64,6 +88,7 @@ export function systemVmCard(vm, busy) {
 
 export function templateRow(template, busy) {
   const { failed, percent, moving } = download(template);
+  const progress = moving ? transferred(template) : null;
   const about = [template.format, bytes(template.physicalsize || template.size)].filter(Boolean).join(" · ");
   return element("article", { className: "row" },
     element("div", {}, element("div", { className: "top" }, element("strong", {}, template.name)), element("small", {}, about)),
@@ -71,7 +96,7 @@ export function templateRow(template, busy) {
       moving ? element("div", { className: "bar", role: "progressbar", ariaValueNow: String(percent), ariaValueMax: "100" },
         element("i", { style: { width: `${percent}%` } })) : null,
       failed ? element("p", { className: "hint bad" }, template.status)
-        : element("small", {}, busy ?? (moving ? template.hint : null) ?? template.status)),
+        : element("small", {}, busy ?? (moving ? template.hint ?? progress : null) ?? template.status)),
     element("div", { className: "actions" }, template.isready ? badge("Ready") : null,
       action("trace", "Steps", template),
       failed ? action("template-retry", "Retry", template, { disabled: Boolean(busy) }) : null,
