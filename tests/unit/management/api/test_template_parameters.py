@@ -92,14 +92,14 @@ async def test_cross_zone_template_is_in_every_zone(cloud: SmallCloud) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_cross_zone_template_must_be_ready_in_the_machines_zone(cloud: SmallCloud) -> None:
-    second_zone(cloud)
+    other = second_zone(cloud)
     rows = (await cloud.call("registerTemplate", **registration(cloud, zoneid="-1")))["template"]
     values = await deployment_parameters(cloud) | {"templateid": rows[0]["id"]}
     template = cloud.database.run_now(templates.by_uuid, rows[0]["id"])
     here = present(cloud.database.run_now(templates.store_ref_of, template.id, cloud.zone.id))
-    newest = present(cloud.database.run_now(templates.store_ref_of, template.id))
-    assert here.id != newest.id
-    cloud.database.run_now(templates.update_store_ref, newest.id, state=DownloadState.DOWNLOADED)
+    there = present(cloud.database.run_now(templates.store_ref_of, template.id, other.id))
+    assert here.id != there.id
+    cloud.database.run_now(templates.update_store_ref, there.id, state=DownloadState.DOWNLOADED)
     with pytest.raises(Exception, match="is not ready"):
         await cloud.call("deployVirtualMachine", **values)
     ready: dict[str, Any] = {"state": DownloadState.DOWNLOADED, "install_path": "template/tmpl/2/1/x.qcow2"}
