@@ -23,6 +23,7 @@ from systemvm.management.api.commands.jobs import JobCommands
 from systemvm.management.api.commands.networks import NetworkCommands
 from systemvm.management.api.commands.os_types import os_type_commands
 from systemvm.management.api.commands.source_certificates import SourceCertificateCommands
+from systemvm.management.api.commands.store_migrations import StoreMigrationCommands
 from systemvm.management.api.commands.system_vms import SystemVmCommands, SystemVmControl
 from systemvm.management.api.commands.template_retry import TemplateRetryCommands
 from systemvm.management.api.commands.templates import TemplateCommands
@@ -37,6 +38,7 @@ from systemvm.management.api.login import Consoles as LoginConsoles
 from systemvm.management.api.sessions import Sessions
 from systemvm.management.api.zone_parts import NetworksOf
 from systemvm.management.config import ExpungeConfig
+from systemvm.management.image_stores.migration import StoreMigration
 from systemvm.management.image_stores.service import ImageStores
 from systemvm.management.jobs.runner import JobRunner
 from systemvm.management.state.database import Database
@@ -52,6 +54,7 @@ class ApiServices:
     jobs: JobRunner
     templates: TemplateService
     image_stores: ImageStores
+    migrations: StoreMigration
     system_vms: SystemVmControl
     virtual_machines: VirtualMachines
     consoles: ConsoleEndpointCreator
@@ -75,6 +78,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *ZoneCommands(database).commands(),
         *InfrastructureCommands(database, services.networks_of, services.primary).commands(),
         *ImageStoreCommands(database, services.image_stores).commands(),
+        *StoreMigrationCommands(database, services.migrations, jobs).commands(),
         *NetworkCommands(database, services.networks_of).commands(),
         *VolumeCommands(database).commands(),
         *os_type_commands(),

@@ -9,6 +9,13 @@ from systemvm.management.api.answers.keys import optional_key, required_key
 
 
 @frozen(kw_only=True)
+class MigrationAnswer:
+    message: str = required_key("what was moved")
+    migrationtype: str = required_key("complete or balance")
+    success: bool = required_key("whether everything was moved")
+
+
+@frozen(kw_only=True)
 class ImageStoreAnswer:
     id: str = required_key("the UUID")
     name: str = required_key("the name")
