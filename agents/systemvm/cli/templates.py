@@ -67,7 +67,7 @@ def _retry(daemon: DaemonClient, kind: TemplateKind, name: str, wait: bool) -> N
 
 checksum_option = click.option(
     "--checksum",
-    help="Digest of the file at URL: hexadecimal digits, or {ALGORITHM}digits such as {SHA-256}9f86…",
+    help="Digest of the file at URL as hexadecimal digits or {SHA-256}9f86…, or the URL of a checksum file.",
 )
 wait_option = click.option(
     "--wait/--no-wait", default=True, show_default=True, help="Wait until it is Ready."

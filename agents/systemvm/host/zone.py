@@ -233,6 +233,7 @@ class ZoneConfig(ConfigSection, frozen=True):
     domain: str | None = None  # the public CA signs for names below it
     console: ConsoleConfig = field(default_factory=ConsoleConfig)
     source_ca_file: Path | None = None  # trusted in addition to the public roots for downloads
+    source_keyring_file: Path | None = None  # OpenPGP keys, armored, that checksum files are signed with
     secstorage_proxy: str | None = None  # http://user:password@host:3128: downloads go through it
     #: Addresses and networks inside of the zone's own networks that images can be downloaded from.
     allowed_internal_sites: list[str] = field(default_factory=list)
@@ -252,6 +253,11 @@ class ZoneConfig(ConfigSection, frozen=True):
     @property
     def source_proxy(self) -> SourceProxy | None:
         return None if self.secstorage_proxy is None else parse_proxy(self.secstorage_proxy)
+
+    @property
+    def source_keyring(self) -> str | None:
+        """The file's content, read at each call."""
+        return None if self.source_keyring_file is None else self.source_keyring_file.read_text()
 
     @property
     def source_ca_pem(self) -> str | None:

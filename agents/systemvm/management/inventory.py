@@ -86,7 +86,8 @@ class ZoneSettings:
 
     def source_access(self, zone_name: str) -> SourceAccess:
         """Return how SSVMs of the zone reach sources."""
-        return SourceAccess(proxy=self._configuration.zone(zone_name).source_proxy)
+        zone = self._configuration.zone(zone_name)
+        return SourceAccess(proxy=zone.source_proxy, trusted_keys=zone.source_keyring)
 
     def max_template_size_bytes(self, zone_name: str) -> int:
         return self._configuration.zone(zone_name).max_template_size_bytes

@@ -38,6 +38,8 @@ class MoverJob:
     request_id: str = ""
     authorization: str | None = field(default=None, repr=False)  # the value of that header
     source_id: str = ""  # of the URL and of what is made of it; empty: no journal is written
+    member_directory: str | None = None  # the image is the file below it in a tar archive
+    ignores_validator: bool = False  # one of several servers: size and checksum identify the rest
 
 
 @frozen

@@ -109,6 +109,15 @@ def parse(text: str) -> Checksum:
     return Checksum(algorithm, digest.zfill(algorithm.hex_digits))
 
 
+def is_url(text: str) -> bool:
+    """Return whether the checksum is to be found in a file at this URL.
+
+    >>> is_url("https://images.example.test/SHA256SUMS"), is_url("{SHA-256}00")
+    (True, False)
+    """
+    return "://" in text
+
+
 def bare_digest(text: str) -> str:
     """The digest without `{ALG}`, as CloudStack's answers hold it; other text stays as it is."""
     match = _SYNTAX.fullmatch(text.strip())

@@ -24,6 +24,7 @@ MAX_CHARACTERS = 2048
 #: Servers put signed URLs into Location.
 MAX_REDIRECT_CHARACTERS = 4096
 USER_URL, REDIRECT = "URL", "redirect"
+CHECKSUM_URL, SIGNATURE_URL, METALINK_MIRROR = "checksum URL", "signature URL", "mirror URL"
 DEFAULT_PORTS = {"http": 80, "https": 443}
 _FORM = "write it as https://host/path"
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")

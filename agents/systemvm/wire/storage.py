@@ -108,6 +108,7 @@ class DownloadRequest:
     hvm: bool = True
     denied_networks: list[str] = field(factory=list)  # CIDRs of this cloud's own, besides the boot arguments'
     access: SourceAccess = field(factory=SourceAccess)
+    arch: str = "amd64"  # which image of a registry it is
 
 
 @frozen

@@ -34,6 +34,9 @@ class TransferFailure(enum.Enum):
     STALLED = "stalled"
     TOO_LARGE = "too_large"
     CHECKSUM_INVALID = "checksum_invalid"  # no file can have this checksum
+    SIGNATURE_INVALID = "signature_invalid"  # of a checksum file
+    METALINK_INVALID = "metalink_invalid"
+    MANIFEST_INVALID = "manifest_invalid"  # of an image in a registry
     CHECKSUM_MISMATCH = "checksum_mismatch"
     DECOMPRESSION = "decompression"
     MEMORY_LIMIT = "memory_limit"  # decompression needs more memory than a job may have

@@ -357,6 +357,19 @@ def without_login(request: Request) -> None:
         good(request)
 
 
+def serves_ranges(request: Request) -> None:
+    """Serves ranges with an entity tag of its own, and the whole file for any other tag in If-Range."""
+    tag = {"ETag": f'"{request.query["id"]}"'}
+    if request.is_probe:
+        ok(request, BODY, **tag)
+        return
+    note_request(request, request.query["id"])
+    if request.range_start and request.if_range in ("", tag["ETag"].lower()):
+        _range_of(request, BODY, tag)
+    else:
+        ok(request, BODY, **tag)
+
+
 BEHAVIOURS = {
     function.__name__: function
     for function in (
@@ -364,7 +377,7 @@ BEHAVIOURS = {
         chunked_broken, chunked_endless, both_lengths, two_lengths, encoded, stall, silent, trickle, part,
         error_page, status, redirect, chain, loop, nowhere, long_location, many_headers, not_http, hang_up,
         slow, turns, drops, drops_once, drops_and_changes, drops_then_busy, trickles_then_goes_on, moves,
-        signed, requests_of, redirect_bytes, wanted_name, brotli, private, without_login,
+        signed, requests_of, redirect_bytes, wanted_name, brotli, serves_ranges, private, without_login,
     )
 }  # fmt: skip
 

@@ -17,7 +17,6 @@ _FORMATS: dict[str, frozenset[ImageFormat]] = {
     ".ova": frozenset({ImageFormat.OVA}),
     ".vmdk": frozenset({ImageFormat.VMDK}),
     ".tar": frozenset({ImageFormat.TAR}),
-    ".metalink": frozenset(),
 }
 
 
@@ -33,7 +32,5 @@ def check(path: str, image_format: ImageFormat) -> None:
     formats = _FORMATS.get(name[dot:]) if dot >= 0 else None
     if formats is None or image_format in formats:
         return
-    if not formats:
-        raise ValueError(f"files named *{name[dot:]} are not supported in this release")
     expected = " or ".join(sorted(one.value for one in formats))
     raise ValueError(f"format does not fit the URL: {image_format.value} given, *{name[dot:]} is {expected}")

@@ -12,7 +12,7 @@ from systemvm.host.architecture import Architecture
 from systemvm.management.templates import file_extension
 from systemvm.management.templates.sources import RegisteredSource
 from systemvm.service.errors import FailureCode, SystemVmError
-from systemvm.wire import checksum, source_url
+from systemvm.wire import checksum, oci_reference, source_url
 from systemvm.wire.storage import ImageFormat
 
 MAX_NAME_LENGTH = 255
@@ -94,9 +94,18 @@ class Registration:
             message = f"name is too long: {len(self.name)} characters, the maximum is {MAX_NAME_LENGTH}"
             raise RegistrationError("name", message)
         try:
-            file_extension.check(source_url.parse(self.url).path, self.format)
+            if oci_reference.is_oci(self.url):
+                oci_reference.parse(self.url)
+            else:
+                file_extension.check(source_url.parse(self.url).path, self.format)
         except ValueError as error:
             raise RegistrationError("url", str(error)) from None
+        if self.checksum is not None and checksum.is_url(self.checksum):
+            _check_url("checksum", self.checksum, source_url.CHECKSUM_URL)
+        if self.source.signature_url is not None:
+            if self.checksum is None or not checksum.is_url(self.checksum):
+                raise RegistrationError("checksumsignature", "checksum must be the URL of the signed file")
+            _check_url("checksumsignature", self.source.signature_url, source_url.SIGNATURE_URL)
 
     @property
     def checksum_error(self) -> str | None:
@@ -105,7 +114,7 @@ class Registration:
         CloudStack registers such a template and fails its download, and its clients wait for that failure.
         """
         try:
-            if self.checksum is not None:
+            if self.checksum is not None and not checksum.is_url(self.checksum):
                 checksum.parse(self.checksum)
         except ValueError as error:
             return str(error)
@@ -131,3 +140,10 @@ class Registration:
             "password_enabled": self.password_enabled,
             "details": self.details,
         }
+
+
+def _check_url(parameter: str, url: str, subject: str) -> None:
+    try:
+        source_url.parse(url, subject)
+    except ValueError as error:
+        raise RegistrationError(parameter, str(error)) from None

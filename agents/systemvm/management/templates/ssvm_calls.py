@@ -336,5 +336,6 @@ class SsvmCalls:
             public=template.public,
             hvm=template.hvm,
             denied_networks=self._zones.own_networks(),
+            arch=template.arch or "amd64",
             access=self._sources.complete(connection, template.id, self._zones.source_access(zone.name)),
         )

@@ -64,9 +64,10 @@ class PinnedAgent:
         reactor: Any,
         url: SourceUrl,
         endpoint: IStreamClientEndpoint,
+        max_response_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
         self._url = url
-        self._endpoint = _SingleEndpoint(endpoint)
+        self._endpoint = _SingleEndpoint(endpoint, max_response_bytes)
         self._agent = Agent.usingEndpointFactory(reactor, self._endpoint)
         self.head: ResponseHead | None = None
 
@@ -115,10 +116,11 @@ class _SizeLimited(ProtocolWrapper):
     """Aborts the connection when a response is longer than that of a probe can be."""
 
     received_bytes = 0
+    max_bytes = MAX_RESPONSE_BYTES
 
     def dataReceived(self, data: bytes) -> None:
         self.received_bytes += len(data)
-        if self.received_bytes > MAX_RESPONSE_BYTES:
+        if self.received_bytes > self.max_bytes:
             transport: Any = self.transport
             transport.abortConnection()
         else:
@@ -129,8 +131,9 @@ class _SizeLimited(ProtocolWrapper):
 class _SingleEndpoint:
     """The same endpoint for every URI; keeps the connection so that it can be aborted."""
 
-    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
+    def __init__(self, endpoint: IStreamClientEndpoint, max_bytes: int) -> None:
         self._endpoint = endpoint
+        self._max_bytes = max_bytes
         self._connection: Any = None
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
@@ -147,6 +150,7 @@ class _SingleEndpoint:
             self._connection.abortConnection()
 
     def _connected(self, wrapper: Any) -> IProtocol:
+        wrapper.max_bytes = self._max_bytes
         self._connection = wrapper.transport
         inner: IProtocol = wrapper.wrappedProtocol
         return inner

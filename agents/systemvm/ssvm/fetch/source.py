@@ -25,9 +25,12 @@ class SourcePolicy:
     source_ca_pem: str | None
     has_checksum: bool
     access: SourceAccess = field(factory=SourceAccess)
+    token: str | None = field(default=None, repr=False)  # of a registry, in place of the login
 
     def authorization(self, first: SourceUrl, here: SourceUrl) -> str | None:
         """Return the login for a hop: that of the registered URL goes to no other origin."""
+        if self.token is not None:
+            return f"Bearer {self.token}" if here.origin == first.origin else None
         login = self.access.credentials
         return None if login is None or here.origin != first.origin else basic_authorization(login)
 
@@ -40,6 +43,10 @@ class DownloadSource:
     route: SourceRoute
     total_bytes: int | None
     authorization: str | None = field(default=None, repr=False)
+    ca_pem: str | None = field(default=None, repr=False)
+    checksum: str | None = None  # `{ALG}hex` of the bytes as they are sent
+    member_directory: str | None = None  # the disk is a file below it in a tar archive
+    ignores_validator: bool = False  # one of several servers with the file: size and checksum count
 
     def connect(self, reactor: Any, limits: TransferLimits) -> Deferred[socket.socket]:
         """Open another connection to this source, on the same route; not cancellable.

@@ -24,9 +24,10 @@ from systemvm.ssvm.fetch.cancellation import Cancellation, aborted_error, unless
 from systemvm.ssvm.fetch.job_gate import JobGate
 from systemvm.ssvm.fetch.mover_process import MoverProcess
 from systemvm.ssvm.fetch.mover_spawner import MoverSpawner
-from systemvm.ssvm.fetch.redirects import find_source
+from systemvm.ssvm.fetch.redirects import HopObserver
 from systemvm.ssvm.fetch.retry import RetryBudget
 from systemvm.ssvm.fetch.source import DownloadSource, SourcePolicy
+from systemvm.ssvm.fetch.source_finder import SourceFinder
 from systemvm.ssvm.fetch.source_id import source_id
 from systemvm.ssvm.fetch.transfer_progress import TransferProgress
 from systemvm.ssvm.fetch_messages import MAX_CA_CHARACTERS, FetchStatus, StartRequest
@@ -35,9 +36,9 @@ from systemvm.ssvm.mover_messages import MoverJob, MoverProgress, MoverResult
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.store_messages import JobKey
 from systemvm.ssvm.store_retry import retry_transient_errors
-from systemvm.wire import source_url
 from systemvm.wire.acknowledgement import Acknowledgement
-from systemvm.wire.source_url import SourceUrl, SourceUrlError
+from systemvm.wire.checksum import is_url
+from systemvm.wire.source_url import SourceUrl
 from systemvm.wire.transfer_failure import TransferFailure
 
 #: How long an abort waits for the store: somebody waits for its answer.
@@ -75,6 +76,7 @@ class Transfer:
         self._cancellation = Cancellation()
         self._progress = TransferProgress(start.download.job_id, on_change)
         self._mover: MoverProcess | None = None
+        self._finder: SourceFinder | None = None
         self._budget = RetryBudget(limits, reactor.seconds)
         self._last_progress: MoverProgress | None = None
         self._is_suspended = False
@@ -145,6 +147,10 @@ class Transfer:
         """Seconds until another mover can continue, or begin anew; None when `error` is final."""
         if self._cancellation.is_aborted:
             return None
+        if self._finder is not None:
+            self._finder.note(error)
+            if self._finder.can_replace(error):
+                return 0.0
         if error.code is TransferFailure.WORKER_DIED:
             return 0.0 if self._budget.replace_worker() else None
         if not self._budget.is_transient(error) or not self._budget.restart():
@@ -174,21 +180,22 @@ class Transfer:
             for descriptor in descriptors:
                 os.close(descriptor)
 
-    def _check_request(self) -> SourceUrl:
+    def _check_request(self) -> SourceFinder:
         request = self._request
-        checksum.parse(request.checksum)
+        if self._finder is not None:
+            return self._finder
+        if request.checksum is None or not is_url(request.checksum):
+            checksum.parse(request.checksum)
         if request.source_ca_pem and len(request.source_ca_pem) > MAX_CA_CHARACTERS:
             raise TransferError(
                 TransferFailure.REQUEST_INVALID,
                 f"source CA is too long: {len(request.source_ca_pem)} characters, the maximum is"
                 f" {MAX_CA_CHARACTERS}",
             )
-        try:
-            return source_url.parse(request.url)
-        except SourceUrlError as error:
-            raise TransferError.of_url(error) from None
+        self._finder = self._make_finder()
+        return self._finder
 
-    async def _move_when_admitted(self, first: SourceUrl, directory: int) -> MoverResult:
+    async def _move_when_admitted(self, first: SourceFinder, directory: int) -> MoverResult:
         """Wait until the gate admits another job; one that waits for its store has no place in the gate."""
         if self._gate.is_full:
             self._progress.add_step("is queued: other downloads use the capacity of this machine")
@@ -209,8 +216,8 @@ class Transfer:
             self._gate.enter_at_once()
             self._progress.stop_waiting_for_store()
 
-    async def _move(self, first: SourceUrl, directory: int) -> MoverResult:
-        source = await self._cancellation.run(self._find_source(first))
+    async def _move(self, first: SourceFinder, directory: int) -> MoverResult:
+        source = await self._cancellation.run(first.find())
         size = "a file" if source.total_bytes is None else f"{source.total_bytes} bytes"
         self._progress.add_step(
             f"receives and checks {size} from {source.url.origin} at {source.route.address}"
@@ -234,7 +241,7 @@ class Transfer:
                     await self._wait_until_gone(mover)
                     self._mover = None
 
-    def _connection_broke(self, mover: MoverProcess, first: SourceUrl, error: TransferError) -> None:
+    def _connection_broke(self, mover: MoverProcess, first: SourceFinder, error: TransferError) -> None:
         """Give the mover another connection, or kill it."""
 
         def failed(failure: Failure) -> None:
@@ -242,9 +249,10 @@ class Transfer:
 
         Deferred.fromCoroutine(self._reconnect(mover, first, error)).addErrback(failed)
 
-    async def _reconnect(self, mover: MoverProcess, first: SourceUrl, error: TransferError) -> None:
+    async def _reconnect(self, mover: MoverProcess, first: SourceFinder, error: TransferError) -> None:
         """Find the source again, as signed redirects expire and addresses fail, and resume the mover."""
         while True:
+            first.note(error)
             delay_s = self._budget.next_delay_s(error) if error.code.is_retryable else None
             if delay_s is None:
                 raise error
@@ -255,7 +263,7 @@ class Transfer:
             )  # fmt: skip
             await self._cancellation.run(deferLater(self._reactor, delay_s))
             try:
-                source = await self._cancellation.run(self._find_source(first))
+                source = await self._cancellation.run(first.find())
                 connection = await self._connect(source)
             except TransferError as failed:
                 error = failed
@@ -264,20 +272,22 @@ class Transfer:
                 mover.resume(self._mover_job(source), connection)
             return
 
-    async def _find_source(self, first: SourceUrl) -> DownloadSource:
+    def _make_finder(self) -> SourceFinder:
         def log_redirect(here: SourceUrl, target: SourceUrl) -> None:
             self._log.info(
                 "{job_id}: {origin} redirects to {target}",
                 job_id=self._request.job_id, origin=here.origin, target=target.origin,
             )  # fmt: skip
 
-        return await find_source(
+        return SourceFinder(
             self._reactor,
-            first,
+            self._request,
             self._policy,
             self._limits,
-            on_probe=lambda here: self._progress.add_step(f"requests the first byte from {here.origin}"),
-            on_redirect=log_redirect,
+            HopObserver(
+                lambda here: self._progress.add_step(f"requests the first byte from {here.origin}"),
+                log_redirect,
+            ),
         )
 
     def _mover_job(self, source: DownloadSource) -> MoverJob:
@@ -290,13 +300,15 @@ class Transfer:
             is_tls=source.url.is_tls,
             format=request.format,
             max_size_bytes=request.max_size_bytes,
-            checksum=request.checksum,
+            checksum=source.checksum,
             source_ca_pem=request.source_ca_pem,
             announced_bytes=source.total_bytes,
             limits=self._limits,
             request_id=request.request_id,
             authorization=source.authorization,
-            source_id=source_id(request),
+            member_directory=source.member_directory,
+            ignores_validator=source.ignores_validator,
+            source_id="" if source.member_directory else source_id(request),
         )
 
     def _progressed(self, progress: MoverProgress) -> None:

@@ -50,7 +50,8 @@ class HttpSource:
             http_response.require_status(self._answer.status, headers=headers)
             self._body = http_response.read_body(headers)
             self._check_length(job)
-            self._validator = http_response.read_validator(headers)
+            ignores_validator = job.ignores_validator and self._has_checksum
+            self._validator = None if ignores_validator else http_response.read_validator(headers)
             self.total_bytes = self._body.length_bytes
         else:
             self._body = http_response.require_rest(self._answer.status, headers, resume)

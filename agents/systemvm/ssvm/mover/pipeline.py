@@ -20,6 +20,7 @@ from systemvm.ssvm.mover.part_file import PartFile
 from systemvm.ssvm.mover.resumable_hash import ResumableHash
 from systemvm.ssvm.mover.resuming_source import ResumingSource
 from systemvm.ssvm.mover.sparse import SparseWriter
+from systemvm.ssvm.mover.tar_member import TarMember
 from systemvm.ssvm.mover_messages import MoverJob, MoverProgress, MoverResult
 from systemvm.wire.transfer_failure import TransferFailure
 
@@ -41,6 +42,7 @@ class Pipeline:
         self._hashing = threading.Lock()  # the digest belongs to exactly `_hashed_bytes`
         self._is_hashed = True  # the buffer that is decoded now
         self._decoder = BoundedDecoder(job.max_size_bytes, job.limits, self._restart_point)
+        self._member = None if job.member_directory is None else TarMember(job.member_directory)
         self._admission = Admission(job.format, job.limits.max_virtual_size_bytes)
         self._checkpoints = Checkpoints(part.descriptor, part.journal_file)
         self._is_resumed = part.journal is not None
@@ -148,6 +150,13 @@ class Pipeline:
             self._is_hashed = True
 
     def _take(self, piece: bytes | memoryview) -> None:
+        if self._member is None:
+            self._take_image(piece)
+            return
+        for part in self._member.feed(piece):
+            self._take_image(part)
+
+    def _take_image(self, piece: bytes | memoryview) -> None:
         self._admission.feed(piece)  # before writing: an unsafe image is not written
         self._writer.write(piece)
         if self._checkpoints.is_overdue(self._writer.size_bytes):
@@ -158,6 +167,8 @@ class Pipeline:
             self._take(piece)
         # first, because it is of the received bytes: "wrong file" helps more than "damaged image"
         computed = self._verify()
+        if self._member is not None:
+            self._member.finish()
         virtual_size_bytes = self._admission.verdict().virtual_size_bytes
         self._checkpoints.wait()
         self._writer.finish()

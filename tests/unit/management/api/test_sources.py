@@ -134,3 +134,50 @@ async def test_what_is_no_certificate_is_refused(
     with pytest.raises(ApiError) as refused:
         await cloud.call(f"{command}TemplateDirectDownloadCertificate", **{**defaults, **values})
     assert refused.value.code.value == 431
+
+
+SUMS = "https://images.example.test/SHA256SUMS"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_checksum_file_and_its_signature_reach_the_ssvm_and_no_list(cloud: SmallCloud) -> None:
+    signature = f"{SUMS}.gpg?token=secret"
+    answer = await cloud.call("registerTemplate", **TEMPLATE, checksum=SUMS, checksumsignature=signature)
+    assert "checksum" not in answer["template"][0]
+    request = await request_of(cloud)
+    assert (request.checksum, request.access.signature_url) == (SUMS, signature)
+    assert "secret" not in repr(request)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"checksum": "ftp://images.example.test/SUMS"},
+        {"checksum": "http://127.1/SUMS"},
+        {"checksum": "0" * 64, "checksumsignature": f"{SUMS}.gpg"},
+        {"checksumsignature": f"{SUMS}.gpg"},
+        {"checksum": SUMS, "checksumsignature": "file:///etc/passwd"},
+        {"url": "oci://registry.example.test/UPPER"},
+        {"url": "oci://me:pw@registry.example.test/a"},
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_what_no_ssvm_could_read_is_refused(cloud: SmallCloud, wrong: dict[str, str]) -> None:
+    with pytest.raises(ApiError) as refused:
+        await cloud.call("registerTemplate", **{**TEMPLATE, **wrong})
+    assert refused.value.code.value == 431
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "oci://registry.example.test/vm:1",
+        "https://images.example.test/a.qcow2.meta4",
+        "http://m.example.test/a.metalink",
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_registries_and_metalinks_are_registered_by_their_url(cloud: SmallCloud, url: str) -> None:
+    await cloud.call("registerTemplate", **{**TEMPLATE, "url": url})
+    request = await request_of(cloud)
+    assert (request.url, request.arch) == (url, "amd64")

@@ -12,7 +12,7 @@ from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch import redirects
 from systemvm.ssvm.fetch.address_policy import AddressPolicy
 from systemvm.ssvm.fetch.probe import ProbeResult
-from systemvm.ssvm.fetch.redirects import find_source
+from systemvm.ssvm.fetch.redirects import HopObserver, find_source
 from systemvm.ssvm.fetch.route import SourceRoute
 from systemvm.ssvm.fetch.source import SourcePolicy
 from systemvm.ssvm.limits import DEFAULT
@@ -41,8 +41,7 @@ def find(
         source_url.parse(first),
         SourcePolicy(AddressPolicy(), None, checksum),
         DEFAULT,
-        on_probe=lambda url: probed.append(url.text),
-        on_redirect=lambda here, target: None,
+        HopObserver(lambda url: probed.append(url.text)),
     )
     Deferred.fromCoroutine(finding).addErrback(lambda failure: failure.value).addCallback(outcome.append)
     return outcome[0], probed

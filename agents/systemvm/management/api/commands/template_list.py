@@ -26,7 +26,7 @@ from systemvm.management.state.database import Connection
 from systemvm.management.state.templates import StoreRef, Template
 from systemvm.management.templates.status_text import status_text
 from systemvm.service.redaction import redact_url
-from systemvm.wire.checksum import bare_digest
+from systemvm.wire.checksum import bare_digest, is_url
 
 STRING, UUID, BOOLEAN, INTEGER, LIST, *_ = ParameterType  # in the order of their declaration
 
@@ -263,7 +263,9 @@ def _url_for(template: Template, principal: Principal) -> str | None:
 
 
 def _bare(checksum: str | None) -> str | None:
-    return None if checksum is None else bare_digest(checksum)
+    if checksum is None or is_url(checksum):  # a URL can contain a signature
+        return None
+    return bare_digest(checksum)
 
 
 def _detail(ref: StoreRef, names: OwnerNames) -> DownloadDetail:

@@ -37,10 +37,15 @@ STRING, UUID, BOOLEAN, INTEGER, *_ = ParameterType  # in the order of their decl
 
 _REGISTER = (
     required("name", STRING, "the name"),
-    required("url", STRING, "URL that an SSVM downloads it from: http or https"),
+    required("url", STRING, "where an SSVM downloads it from: http, https, or oci; a Metalink names mirrors"),
     *OWNER,
     optional("displaytext", STRING, "description for people; the name by default"),
-    optional("checksum", STRING, "digest of the file at url as {ALG}hex; without {ALG} its length decides"),
+    optional(
+        "checksum",
+        STRING,
+        "digest of the file at url as {ALG}hex (without {ALG} its length decides), or URL of a checksum file",
+    ),
+    optional("checksumsignature", STRING, "URL of an OpenPGP signature of the checksum file"),
     optional("sourceusername", STRING, "user name for the server of url, by HTTP Basic authentication"),
     optional("sourcepassword", STRING, "password for the server of url; it is stored encrypted"),
     optional("ispublic", BOOLEAN, "let other accounts use it"),
@@ -228,7 +233,7 @@ def _registration(call: ApiCall, kind: TemplateCategory, zone_arch: str) -> Regi
         public=arguments.flag("ispublic"),
         extractable=arguments.flag("isextractable"),
         hvm=arguments.flag("requireshvm", True),
-        source=RegisteredSource(_credentials(call)),
+        source=RegisteredSource(_credentials(call), arguments.text("checksumsignature")),
     )
 
 
