@@ -56,14 +56,14 @@ def parse(block: bytes, extension: dict[str, str]) -> TarHeader | None:
     return TarHeader(extension.get("path", name), kind, size)
 
 
-def extend(extension: dict[str, str], header: TarHeader, data: bytes) -> None:
+def extend(extension: dict[str, str], kind: str, data: bytes) -> None:
     """Add what an extended header says about the next member.
 
     Raises: ValueError when it cannot be parsed.
     """
-    if header.kind == GNU_NAME:
+    if kind == GNU_NAME:
         extension["path"] = _text(data)
-    elif header.kind == PAX:
+    elif kind == PAX:
         extension.update(_pax_records(data))
         if not extension.get("size", "0").isdecimal() or len(extension.get("size", "0")) > 19:
             raise ValueError("the size in an extended header is not a number")

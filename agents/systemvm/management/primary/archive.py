@@ -67,7 +67,7 @@ def _members(descriptor: int, name: str) -> list[_Place]:
         if header.kind in tar_header.EXTENSIONS:
             if header.size_bytes > MAX_EXTENSION_BYTES:
                 raise _unusable(name, "it has a header that is too long")
-            tar_header.extend(extension, header, os.pread(descriptor, header.size_bytes, position))
+            tar_header.extend(extension, header.kind, os.pread(descriptor, header.size_bytes, position))
         else:
             if header.kind == REGULAR:
                 members.append(_Place(header, position))

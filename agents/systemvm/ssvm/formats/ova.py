@@ -6,15 +6,14 @@ The archive is never unpacked here. CloudStack unpacks it beside its template.pr
 
 from __future__ import annotations
 
-import hashlib
 import re
-from typing import Any
 
 from attrs import define, field
 
 from systemvm.service.tar_header import REGULAR, TarHeader
 from systemvm.ssvm.formats import ovf
 from systemvm.ssvm.formats.inspector import Inspector, for_format
+from systemvm.ssvm.formats.member_digest import MemberDigest
 from systemvm.ssvm.formats.ovf import Digest, OvfDisk
 from systemvm.ssvm.formats.refusal import damaged, require_virtual_size, unsafe
 from systemvm.ssvm.formats.stream import Data
@@ -46,7 +45,7 @@ class _Member:
     extension: str
     size_bytes: int
     kept: bytearray | None = None  # the content of a small text
-    hashes: dict[str, Any] = field(factory=dict)
+    hashes: dict[str, MemberDigest] = field(factory=dict)
     digests: dict[str, str] = field(factory=dict)
 
 
@@ -114,7 +113,7 @@ class OvaInspector:
         if self._manifest is not None:  # it came first, so only what it names is computed
             listed = self._manifest.get(member.name)
             algorithms = (listed.algorithm,) if listed else ()
-        member.hashes = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
+        member.hashes = {name: MemberDigest(name) for name in algorithms}
         if member.extension in DISK_FORMATS:
             if self._disk is None or member.name != self._disk.file_name:
                 unsafe(

@@ -68,12 +68,8 @@ class Qcow2Inspector:
         header = Qcow2Header.read(head)
         header.check(self._max_virtual_size_bytes)
         self._header = header
-
-        def take_cluster(rest: bytes) -> None:
-            self._check_cluster(header, head + rest)
-
         rest_bytes = header.cluster_bytes - _SECTOR_BYTES
-        self.stream.want("its first cluster", _SECTOR_BYTES, rest_bytes, take_cluster)
+        self.stream.want("its first cluster", _SECTOR_BYTES, rest_bytes, self._take_cluster, header, head)
         if header.snapshot_count:
             self.stream.want(
                 "its snapshot table", header.snapshots_offset, MAX_SNAPSHOT_TABLE_BYTES,
@@ -83,7 +79,8 @@ class Qcow2Inspector:
     def _take_snapshots(self, data: bytes) -> None:
         self._snapshots = data
 
-    def _check_cluster(self, header: Qcow2Header, head: bytes) -> None:
+    def _take_cluster(self, rest: bytes, header: Qcow2Header, start: bytes) -> None:
+        head = start + rest
         if others := signatures.other_disk_formats(head, "QCOW2"):
             unsafe(f"it also has the magic number of {others[0]}", STANDALONE_HINT)
         self._check_extensions(header, head)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from attrs import define, field
 
@@ -15,7 +16,8 @@ class _Range:
     what: str
     offset: int
     length: int
-    then: Callable[[bytes], None]
+    then: Callable[..., None]
+    arguments: tuple[Any, ...]
     partial: bool
     data: bytearray = field(factory=bytearray)
 
@@ -34,15 +36,22 @@ class ImageStream:
         self._ranges: list[_Range] = []
 
     def want(
-        self, what: str, offset: int, length: int, then: Callable[[bytes], None], *, partial: bool = False
+        self,
+        what: str,
+        offset: int,
+        length: int,
+        then: Callable[..., None],
+        *arguments: Any,
+        partial: bool = False,
     ) -> bool:
-        """Have `then` called with a range; return False when the range begins in what has passed already.
+        """Have `then` called with a range and `arguments`; return False when the range has passed already.
 
-        A partial range is delivered at the end of the stream as far as it came.
+        A partial range is delivered at the end of the stream as far as it came. `then` is a method or a
+        function of a module, so that an inspection can be saved and continued.
         """
         if offset < self.position:
             return False
-        self._ranges.append(_Range(what, offset, length, then, partial))
+        self._ranges.append(_Range(what, offset, length, then, arguments, partial))
         return True
 
     def feed(self, data: Data) -> None:
@@ -60,7 +69,7 @@ class ImageStream:
             if first.end > end:
                 break
             self._ranges.remove(first)
-            first.then(bytes(first.data))
+            first.then(bytes(first.data), *first.arguments)
         self.position = end
         if self.tail_bytes:
             size = self.tail_bytes
@@ -84,5 +93,5 @@ class ImageStream:
         ranges, self._ranges = self._ranges, []
         for each in ranges:
             if each.partial:
-                each.then(bytes(each.data))
+                each.then(bytes(each.data), *each.arguments)
         return next((each.what for each in ranges if not each.partial), None)

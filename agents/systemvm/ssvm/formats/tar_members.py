@@ -21,7 +21,7 @@ class TarMembers:
         self._format = image_format
         self._block = bytearray()
         self._data_bytes = self._padding_bytes = 0  # that are still to come
-        self._extension_header: TarHeader | None = None
+        self._extension_kind = ""  # of an extended header whose data are arriving
         self._extension_data = bytearray()
         self._extension: dict[str, str] = {}
         self.extensions: set[str] = set()  # the keys in front of the last header
@@ -32,7 +32,7 @@ class TarMembers:
     @property
     def in_member(self) -> bool:
         """Whether the end of the stream here would be in the middle of something."""
-        waits = bool(self._data_bytes or self._block or self._extension_header or self._extension)
+        waits = bool(self._data_bytes or self._block or self._extension_kind or self._extension)
         return not self.ended and waits
 
     @property
@@ -58,7 +58,7 @@ class TarMembers:
             if self._data_bytes:
                 piece, view = view[: self._data_bytes], view[self._data_bytes :]
                 self._data_bytes -= len(piece)
-                if self._extension_header is None:
+                if not self._extension_kind:
                     yield piece
                 else:
                     self._extension_data += piece
@@ -91,7 +91,7 @@ class TarMembers:
         if header.kind in tar_header.EXTENSIONS:
             if header.size_bytes > MAX_EXTENSION_BYTES:
                 damaged(self._format, f"an extended header of it claims {header.size_bytes} bytes")
-            self._extension_header = header
+            self._extension_kind = header.kind
             self._apply_extension()
             return None
         self.extensions = set(self._extension)
@@ -108,12 +108,11 @@ class TarMembers:
         self._begun = True
 
     def _apply_extension(self) -> None:
-        header = self._extension_header
-        if header is None or self._data_bytes:
+        if not self._extension_kind or self._data_bytes:
             return
         try:
-            tar_header.extend(self._extension, header, bytes(self._extension_data))
+            tar_header.extend(self._extension, self._extension_kind, bytes(self._extension_data))
         except ValueError as error:
             damaged(self._format, str(error))
-        self._extension_header = None
+        self._extension_kind = ""
         self._extension_data.clear()

@@ -111,19 +111,19 @@ class VhdInspector:
 
     def _read_table(self, offset: int, entries: int) -> None:
         """Read the table in parts; each asks for the next."""
-        count = min(entries, _PART_BYTES // 4)
-
-        def part(data: bytes) -> None:
-            if data.count(0xFF) < len(data):
-                used = [sector for sector in struct.unpack(f">{count}I", data) if sector != _UNUSED]
-                self._last_sector = max(self._last_sector, max(used))
-                if min(used) < 1:
-                    damaged(ImageFormat.VHD, "a block overlaps its header")
-            if entries > count:
-                self._read_table(offset + len(data), entries - count)
-
-        if not self.stream.want("its table", offset, 4 * count, part):
+        length = 4 * min(entries, _PART_BYTES // 4)
+        if not self.stream.want("its table", offset, length, self._take_table_part, offset, entries):
             damaged(ImageFormat.VHD, "its table lies before its header")
+
+    def _take_table_part(self, data: bytes, offset: int, entries: int) -> None:
+        count = len(data) // 4
+        if data.count(0xFF) < len(data):
+            used = [sector for sector in struct.unpack(f">{count}I", data) if sector != _UNUSED]
+            self._last_sector = max(self._last_sector, max(used))
+            if min(used) < 1:
+                damaged(ImageFormat.VHD, "a block overlaps its header")
+        if entries > count:
+            self._read_table(offset + len(data), entries - count)
 
     def _check_blocks(self, size_bytes: int) -> None:
         if not self._last_sector:

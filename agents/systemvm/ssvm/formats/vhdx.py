@@ -74,21 +74,20 @@ class VhdxInspector:
                 damaged(ImageFormat.VHDX, "a region overlaps its log")
             self._regions.append(region)
 
-        def take_table(table: bytes) -> None:
-            for name, where in tables.read_metadata_table(table, metadata).items():
-                self._want_item(name, where)
-
-        self.stream.want("its metadata", metadata.offset, tables.METADATA_BYTES, take_table)
+        self.stream.want(
+            "its metadata", metadata.offset, tables.METADATA_BYTES, self._take_metadata, metadata
+        )
         self._table_end = self._block_table.end  # until the metadata tell how much of it is used
         self._read_block_table(self._block_table.offset)
 
-    def _want_item(self, name: uuid.UUID, where: VhdxRange) -> None:
-        def take(data: bytes) -> None:
-            self._items[name] = data
-            if len(self._items) == len(tables.ITEMS):
-                self._check_items()
+    def _take_metadata(self, table: bytes, region: VhdxRange) -> None:
+        for name, where in tables.read_metadata_table(table, region).items():
+            self.stream.want("its metadata", where.offset, where.length, self._take_item, name)
 
-        self.stream.want("its metadata", where.offset, where.length, take)
+    def _take_item(self, data: bytes, name: uuid.UUID) -> None:
+        self._items[name] = data
+        if len(self._items) == len(tables.ITEMS):
+            self._check_items()
 
     def _check_items(self) -> None:
         items = self._items
@@ -122,15 +121,13 @@ class VhdxInspector:
 
     def _read_block_table(self, offset: int) -> None:
         """Read the table in parts, and no further than the disk goes once that is known."""
-        table = self._block_table
-        count = min(table.end - offset, _PART_BYTES)
+        length = min(self._block_table.end - offset, _PART_BYTES)
+        self.stream.want("its block table", offset, length, self._take_block_table_part, offset)
 
-        def part(data: bytes) -> None:
-            self._check_entries(data[: max(0, self._table_end - offset)])
-            if offset + count < self._table_end:
-                self._read_block_table(offset + count)
-
-        self.stream.want("its block table", offset, count, part)
+    def _take_block_table_part(self, data: bytes, offset: int) -> None:
+        self._check_entries(data[: max(0, self._table_end - offset)])
+        if offset + len(data) < self._table_end:
+            self._read_block_table(offset + len(data))
 
     def _check_entries(self, data: bytes) -> None:
         if data.count(0) == len(data):

@@ -57,15 +57,12 @@ class VmdkInspector:
         header = VmdkHeader.read(data)
         header.check(self._max_virtual_size_bytes)
         self._header = header
-
-        def check_descriptor(text: bytes) -> None:
-            vmdk_descriptor.check(text, header.capacity)
-
         self.stream.want(
             "its descriptor",
             header.descriptor_offset * SECTOR_BYTES,
             header.descriptor_size * SECTOR_BYTES,
-            check_descriptor,
+            vmdk_descriptor.check,
+            header.capacity,
         )
         self.stream.want(
             "its descriptor", SECTOR_BYTES, _QEMU_DESCRIPTOR_BYTES,
@@ -75,14 +72,15 @@ class VmdkInspector:
             self._read_directory(header.directory_offset * SECTOR_BYTES, header.directory_entries)
 
     def _read_directory(self, offset: int, entries: int) -> None:
-        count = min(entries, _PART_BYTES // 4)
+        """Read the directory in parts; each asks for the next."""
+        length = 4 * min(entries, _PART_BYTES // 4)
+        self.stream.want("its grain directory", offset, length, self._take_directory_part, offset, entries)
 
-        def part(data: bytes) -> None:
-            self._last_table = max(self._last_table, *struct.unpack(f"<{count}I", data))
-            if entries > count:
-                self._read_directory(offset + len(data), entries - count)
-
-        self.stream.want("its grain directory", offset, 4 * count, part)
+    def _take_directory_part(self, data: bytes, offset: int, entries: int) -> None:
+        count = len(data) // 4
+        self._last_table = max(self._last_table, *struct.unpack(f"<{count}I", data))
+        if entries > count:
+            self._read_directory(offset + len(data), entries - count)
 
     @staticmethod
     def _refuse_other(head: bytes) -> None:

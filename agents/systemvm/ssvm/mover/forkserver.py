@@ -20,8 +20,9 @@ import traceback
 
 from attrs import define
 
+from systemvm.ssvm import resumable_hash
 from systemvm.ssvm.formats import inspector
-from systemvm.ssvm.mover import job, resumable_hash
+from systemvm.ssvm.mover import job
 from systemvm.ssvm.mover.seccomp import die_with_parent, set_process_name
 from systemvm.ssvm.mover_messages import (
     CONTROL_FD,

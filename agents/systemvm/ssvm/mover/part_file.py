@@ -11,8 +11,8 @@ from systemvm.ssvm.failure import of_store
 from systemvm.ssvm.limits import MIB
 from systemvm.ssvm.mover.journal import Journal
 from systemvm.ssvm.mover.journal_file import JournalFile
-from systemvm.ssvm.mover.resumable_hash import ResumableHash
 from systemvm.ssvm.mover_messages import IMAGE_NAME
+from systemvm.ssvm.resumable_hash import ResumableHash
 
 _READ_BYTES = MIB
 

@@ -17,11 +17,11 @@ from systemvm.ssvm.mover.bounded_decoder import BoundedDecoder
 from systemvm.ssvm.mover.checkpoints import Checkpoints
 from systemvm.ssvm.mover.journal import Journal
 from systemvm.ssvm.mover.part_file import PartFile
-from systemvm.ssvm.mover.resumable_hash import ResumableHash
 from systemvm.ssvm.mover.resuming_source import ResumingSource
 from systemvm.ssvm.mover.sparse import SparseWriter
 from systemvm.ssvm.mover.tar_member import TarMember
 from systemvm.ssvm.mover_messages import MoverJob, MoverProgress, MoverResult
+from systemvm.ssvm.resumable_hash import ResumableHash
 from systemvm.wire.transfer_failure import TransferFailure
 
 BUFFER_BYTES = 256 * 1024  # measured: larger ones cost page faults, smaller ones interpreter time

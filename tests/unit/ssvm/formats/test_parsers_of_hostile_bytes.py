@@ -139,7 +139,7 @@ def test_any_tar_header_is_parsed_or_a_value_error(
 ) -> None:
     for parse in (
         lambda: tar_header.parse(block, extension),
-        lambda: tar_header.extend(dict(extension), tar_header.TarHeader("a", kind, len(data)), data),
+        lambda: tar_header.extend(dict(extension), kind, data),
     ):
         try:
             parse()

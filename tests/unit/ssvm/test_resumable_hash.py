@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from systemvm.ssvm.mover import resumable_hash
-from systemvm.ssvm.mover.resumable_hash import ResumableHash
+from systemvm.ssvm import resumable_hash
+from systemvm.ssvm.resumable_hash import ResumableHash
 from systemvm.wire.checksum import ChecksumAlgorithm
 
 NAMES = [each.hashlib_name for each in ChecksumAlgorithm]
