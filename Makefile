@@ -132,6 +132,11 @@ test: ## everything, and how long each stage took
 	$(call stage,image and system,$(PYTEST_BLOCKING) tests/image tests/system)
 	@echo "stages:"; cat $(STAGES)
 
+.PHONY: test-s3
+test-s3: setup ## image stores on a real S3 server, OpenStack Swift, whose packages this installs
+	@packer/host-setup.sh swift-proxy swift-account swift-container swift-object
+	@$(PYTEST) tests/s3
+
 .PHONY: test-matrix
 test-matrix: setup images $(CLIENTS)/stamp ## every way to boot, double and offline builds, provoked failures (up to 80 minutes)
 	@$(PYTEST_BLOCKING) tests/matrix

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
-import ssl
 import time
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.http_request import request_headers
 from systemvm.ssvm.http_response import ResumePoint
 from systemvm.ssvm.mover.minimum_rate import MinimumRate
+from systemvm.ssvm.mover.tls_client import reason_of, wrap_tls
 from systemvm.wire.transfer_failure import TransferFailure
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class HttpSource:
         self._has_checksum = job.checksum is not None
         self._pace = MinimumRate(job.limits)
         connection.settimeout(job.limits.headers_timeout_s)
-        self._socket = self._wrap_tls(connection, job) if job.is_tls else connection
+        self._socket = wrap_tls(connection, job.host, job.source_ca_pem) if job.is_tls else connection
         self._answer = self._request(job, resume)
         if self._answer.status in http_response.REDIRECTS:
             raise TransferError(
@@ -106,40 +106,6 @@ class HttpSource:
     def _stream(self) -> BufferedReader:
         return self._answer.fp
 
-    def _wrap_tls(self, connection: socket.socket, job: MoverJob) -> ssl.SSLSocket:
-        context = ssl.create_default_context()
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        # Python 3.13 requires of private CAs what browsers, curl and the probe do not
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        try:
-            if job.source_ca_pem:
-                context.load_verify_locations(cadata=job.source_ca_pem)
-            return context.wrap_socket(connection, server_hostname=job.host)
-        except ssl.SSLCertVerificationError as error:
-            raise TransferError(
-                TransferFailure.TLS_FAILED,
-                f"certificate of {job.host} cannot be verified: {error.verify_message}",
-                "add its CA to the zone as a source CA if it is your own",
-            ) from None
-        except TimeoutError:
-            raise TransferError(
-                TransferFailure.STALLED,
-                f"{job.host} did not finish the TLS handshake in time",
-                "retry the template later",
-            ) from None
-        except (ssl.SSLEOFError, ConnectionError) as error:
-            raise TransferError(
-                TransferFailure.CONNECTION_LOST,
-                f"{job.host} closed the connection during the TLS handshake: {_reason(error)}",
-                "check the TLS configuration of the server",
-            ) from None
-        except (OSError, ValueError) as error:
-            raise TransferError(
-                TransferFailure.TLS_FAILED,
-                f"TLS with {job.host} failed: {_reason(error)}",
-                "check the TLS configuration of the server",
-            ) from None
-
     def _request(self, job: MoverJob, resume: ResumePoint | None) -> http.client.HTTPResponse:
         headers = request_headers(job.authority, job.authorization)
         if resume is not None:
@@ -173,7 +139,7 @@ class HttpSource:
             ) from None
         except OSError as error:
             raise TransferError(
-                TransferFailure.CONNECTION_LOST, f"connection lost: {_reason(error)}", "retry the template"
+                TransferFailure.CONNECTION_LOST, f"connection lost: {reason_of(error)}", "retry the template"
             ) from None
 
     def _check_length(self, job: MoverJob) -> None:
@@ -238,7 +204,7 @@ class HttpSource:
                 ) from None
             raise TransferError(
                 TransferFailure.CONNECTION_LOST,
-                f"connection lost after {self.received_bytes} bytes: {_reason(error)}",
+                f"connection lost after {self.received_bytes} bytes: {reason_of(error)}",
                 "retry the template",
             ) from None
 
@@ -262,7 +228,3 @@ class HttpSource:
             f"the connection ended after {self.received_bytes}{of} bytes",
             "retry the template: the server or the network failed",
         )
-
-
-def _reason(error: OSError | ValueError) -> str:
-    return getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__

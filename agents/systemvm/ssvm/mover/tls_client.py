@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TLS over a connected socket, with the failures that a user can mend by their reasons."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+
+from systemvm.ssvm.failure import TransferError
+from systemvm.wire.transfer_failure import TransferFailure
+
+_TRUST_HINT = "add its CA to the zone as a source CA if it is your own"
+
+
+def wrap_tls(
+    connection: socket.socket, host: str, ca_pem: str | None, trust_hint: str = _TRUST_HINT
+) -> ssl.SSLSocket:
+    """Return the connection after the handshake; `ca_pem` is trusted besides the system's roots.
+
+    Raises: TransferError when the handshake fails.
+    """
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Python 3.13 requires of private CAs what browsers, curl and the probe do not
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    try:
+        if ca_pem:
+            context.load_verify_locations(cadata=ca_pem)
+        return context.wrap_socket(connection, server_hostname=host)
+    except ssl.SSLCertVerificationError as error:
+        raise TransferError(
+            TransferFailure.TLS_FAILED,
+            f"certificate of {host} cannot be verified: {error.verify_message}",
+            trust_hint,
+        ) from None
+    except TimeoutError:
+        raise TransferError(
+            TransferFailure.STALLED,
+            f"{host} did not finish the TLS handshake in time",
+            "retry the template later",
+        ) from None
+    except (ssl.SSLEOFError, ConnectionError) as error:
+        raise TransferError(
+            TransferFailure.CONNECTION_LOST,
+            f"{host} closed the connection during the TLS handshake: {reason_of(error)}",
+            "check the TLS configuration of the server",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise TransferError(
+            TransferFailure.TLS_FAILED,
+            f"TLS with {host} failed: {reason_of(error)}",
+            "check the TLS configuration of the server",
+        ) from None
+
+
+def reason_of(error: OSError | ValueError) -> str:
+    return getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
