@@ -71,3 +71,24 @@ def test_an_unsafe_header_is_refused_before_the_rest_arrives() -> None:
     admission = Admission(ImageFormat.QCOW2, TIB)
     with pytest.raises(TransferError):
         admission.feed(qcow2(backing="/etc/passwd")[:512])
+
+
+def known_late(name: str) -> bool:
+    """Whether only the end of a file, or a table behind its first MiB, decides."""
+    ends = ("fixed VHD ", "VHD of type", "footer behind", "raw as VHD", "VMDK for streams with", "dmg as raw")
+    return name.startswith(
+        ("nothing as", *ends, "fixed vhd as raw", "VHDX ", "OVA with a differencing VHD")
+    ) or (name.startswith("dynamic VHD") and name.endswith((" behind", "two sizes")))
+
+
+EARLY = [each for each in BAD.values() if each.code is not TransferFailure.FORMAT_DAMAGED]
+
+
+@pytest.mark.parametrize("name", [each.name for each in EARLY if not known_late(each.name)])
+def test_a_wrong_format_is_refused_within_the_first_mib(name: str) -> None:
+    case = BAD[name]
+    data = case.make()
+    admission = Admission(case.format, MAX)
+    with pytest.raises(TransferError) as refused:
+        admission.feed(data[: 1 << 20].ljust(1 << 20, b"\0"))
+    assert refused.value.code is case.code
