@@ -17,7 +17,7 @@ from twisted.web.http_headers import Headers
 from systemvm.ssvm import http_response
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch.connection_failure import explain_failure
-from systemvm.ssvm.fetch.pinned_agent import PinnedAgent, ResponseHead, pinned_endpoint
+from systemvm.ssvm.fetch.pinned_agent import TREQ_URL, PinnedAgent, ResponseHead, pinned_endpoint
 from systemvm.ssvm.fetch.redirects import Hop, HopObserver, follow
 from systemvm.ssvm.fetch.route import SourceRoute
 from systemvm.ssvm.fetch.source import SourcePolicy
@@ -117,7 +117,7 @@ async def _receive(
     headers = {**request_headers(hop.url.authority, hop.authorization), "Accept": accept}
     response = await HTTPClient(agent).request(
         "GET",
-        hop.url.text,
+        TREQ_URL,
         headers=Headers({name: [value] for name, value in headers.items()}),
         allow_redirects=False,
         unbuffered=True,

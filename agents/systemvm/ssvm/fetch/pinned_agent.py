@@ -28,6 +28,8 @@ from systemvm.ssvm.limits import KIB, TransferLimits
 from systemvm.wire.source_url import SourceUrl
 
 MAX_RESPONSE_BYTES = 256 * KIB  # headers and the beginning of a body
+#: For treq, which cannot parse an IPv6 address: the agent sends its own URL, whatever treq asks for.
+TREQ_URL = "http://pinned.invalid/"
 #: treq would act on these: it decodes the body, and it parses cookies.
 _HIDDEN_FROM_TREQ = (b"content-encoding", b"set-cookie", b"set-cookie2")
 

@@ -16,7 +16,7 @@ from twisted.web.http_headers import Headers
 from systemvm.ssvm import http_response
 from systemvm.ssvm.failure import TransferError
 from systemvm.ssvm.fetch.connection_failure import explain_failure
-from systemvm.ssvm.fetch.pinned_agent import PinnedAgent, ResponseHead, pinned_endpoint
+from systemvm.ssvm.fetch.pinned_agent import TREQ_URL, PinnedAgent, ResponseHead, pinned_endpoint
 from systemvm.ssvm.fetch.route import SourceRoute
 from systemvm.ssvm.http_request import request_headers
 from systemvm.ssvm.limits import TransferLimits
@@ -81,7 +81,7 @@ async def request_head(
     headers = {**request_headers(url.authority, authorization), "Range": "bytes=0-0"}
     requested = HTTPClient(agent).request(
         "GET",
-        url.text,
+        TREQ_URL,
         headers=Headers({name: [value] for name, value in headers.items()}),
         allow_redirects=False,
         unbuffered=True,  # the body is not read

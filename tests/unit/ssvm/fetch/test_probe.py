@@ -19,6 +19,7 @@ from zope.interface import implementer
 from systemvm.ssvm.fetch.pinned_agent import MAX_RESPONSE_BYTES, PinnedAgent, ResponseHead
 from systemvm.ssvm.fetch.probe import request_head
 from systemvm.wire import source_url
+from systemvm.wire.source_url import SourceUrl
 
 #: treq's parser would change the escapes and the empty segment.
 URL = source_url.parse("http://images.example.test:8080/a//%7Eb/../%c3%a4?x=%2F&y")
@@ -39,12 +40,12 @@ class Endpoint:
 
 
 class Probe:
-    def __init__(self) -> None:
+    def __init__(self, url: SourceUrl = URL) -> None:
         self.clock = Clock()
         self.endpoint = Endpoint()
-        self.agent = PinnedAgent(self.clock, URL, self.endpoint)
+        self.agent = PinnedAgent(self.clock, url, self.endpoint)
         self.outcome: list[Any] = []
-        probing = Deferred.fromCoroutine(request_head(self.clock, self.agent, URL, 30.0))
+        probing = Deferred.fromCoroutine(request_head(self.clock, self.agent, url, 30.0))
         probing.addBoth(self.outcome.append)
 
     def receive(self, *lines: bytes) -> Any:
@@ -64,6 +65,13 @@ def test_the_request_is_sent_as_it_was_checked() -> None:
         b"range: bytes=0-0",
         b"user-agent: systemvm-ssvm",
     ]
+
+
+def test_a_server_is_named_by_its_ipv6_address() -> None:
+    probe = Probe(source_url.parse("http://[2001:DB8::10]:8080/a"))
+    sent = probe.endpoint.transport.value().lower()
+    assert sent.startswith(b"get /a http/1.1\r\n")
+    assert b"\r\nhost: [2001:db8::10]:8080\r\n" in sent
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
