@@ -46,6 +46,7 @@ from systemvm.management.control.directory import AgentDirectory
 from systemvm.management.hypervisors.base import (
     Hypervisor,
 )
+from systemvm.management.image_stores.inspection import StoreInspection
 from systemvm.management.image_stores.migration import StoreMigration
 from systemvm.management.image_stores.replicas import ReplicaKeeper
 from systemvm.management.image_stores.service import ImageStores
@@ -184,6 +185,7 @@ class SmallCloud:
             database=self.database,
             jobs=self.jobs,
             templates=self.templates,
+            inspection=StoreInspection(self.database, self.agents),
             migrations=StoreMigration(self.clock, self.database, self.settings, self.dispatch.wake),
             image_stores=self.image_stores,
             system_vms=cast(SystemVmControl, self.system_vms),

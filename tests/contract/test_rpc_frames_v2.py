@@ -21,6 +21,8 @@ TYPES: dict[str, tuple[Any, Any]] = {
     storage.TEMPLATE_LIST: (storage.TemplateListRequest, storage.TemplateListing),
     storage.STORAGE_SETUP: (storage.Store, storage.StoreStats),
     storage.STORAGE_RELEASE: (storage.Store, Acknowledgement),
+    storage.STORAGE_BROWSE: (storage.BrowseRequest, storage.StoreObjects),
+    storage.TEMPLATE_QUARANTINE: (storage.TemplateQuarantine, Acknowledgement),
     storage.TEMPLATE_COPY: (storage.CopyRequest, storage.DownloadStatus),
     console.CONSOLE_LIST: (None, console.ConsoleSessions),
     console.CONSOLE_END: (console.ConsoleEnd, Acknowledgement),

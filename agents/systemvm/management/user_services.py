@@ -29,6 +29,7 @@ from systemvm.management.control_plane import ControlPlane
 from systemvm.management.foundation import Foundation
 from systemvm.management.host_drivers import HostDrivers
 from systemvm.management.hypervisors.base import DomainStatus
+from systemvm.management.image_stores.inspection import StoreInspection
 from systemvm.management.image_stores.migration import StoreMigration
 from systemvm.management.image_stores.replicas import ReplicaKeeper
 from systemvm.management.image_stores.service import ImageStores
@@ -149,6 +150,7 @@ def make_user_services(
             database=database,
             jobs=jobs,
             templates=templates,
+            inspection=StoreInspection(database, directory),
             migrations=StoreMigration(reactor, database, settings, dispatcher.wake),
             image_stores=ImageStores(database, directory, settings, keeper.changed),
             system_vms=system_vms.lifecycle,

@@ -22,6 +22,8 @@ DELETE = "store.delete"  # agent
 STATS = "store.stats"  # agent
 SWEEP = "store.sweep"  # agent
 LIST = "store.list"  # agent
+BROWSE = "store.browse"  # agent
+QUARANTINE = "store.quarantine"  # agent
 MOUNT = "mount.mount"  # agent
 UNMOUNT = "mount.unmount"  # agent
 
@@ -148,6 +150,23 @@ class DeleteRequest:
 
 
 @frozen
+class QuarantineRequest:
+    """Only what this job has published is moved: another template can have its place by now."""
+
+    mount_id: str
+    account_id: int
+    template_id: int
+    job_id: str
+
+
+@frozen
+class BrowseStoreRequest:
+    mount_id: str
+    path: str
+    after: str = ""
+
+
+@frozen
 class StatsRequest:
     mount_id: str
 
@@ -180,7 +199,7 @@ class MountResult:
 
 
 def changes(
-    request: JobKey | StoreCopyRequest | PublishRequest | DeleteRequest | SweepRequest,
+    request: JobKey | StoreCopyRequest | PublishRequest | DeleteRequest | QuarantineRequest | SweepRequest,
 ) -> frozenset[str]:
     """Return keys of what a call changes: two calls with a key in common must not run at the same time."""
     match request:
@@ -191,7 +210,7 @@ def changes(
         case PublishRequest(job=job):
             template = f"template {job.mount_id} {request.account_id}/{request.template_id}"
             return frozenset({f"job {job.mount_id} {job.job_id}", template})
-        case DeleteRequest():
+        case DeleteRequest() | QuarantineRequest():
             return frozenset({f"template {request.mount_id} {request.account_id}/{request.template_id}"})
         case SweepRequest():
             return frozenset({f"sweep {request.mount_id}"})

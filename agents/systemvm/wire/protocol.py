@@ -6,7 +6,7 @@
 | 1 | `hello`, `ping`, `identity.sign`, stores, downloads, consoles: what the first release speaks |
 | 2 | listings (`storage.jobs`, `template.list`, `console.list`), `console.end`, `hello.instance` |
 | 3 | a reason in the data of every error, and in a guest's journal, exit codes and serial console |
-| 3 | `storage.release`, `storage.sweep`, `template.copy` |
+| 3 | `storage.release`, `storage.sweep`, `template.copy`, `template.quarantine`, `storage.browse` |
 
 A newer agent says hello again in the version of an older daemon's welcome, so that the older daemon finds a
 version that it speaks.

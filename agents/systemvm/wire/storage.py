@@ -21,6 +21,8 @@ TEMPLATE_DELETE = "template.delete"  # daemon → agent
 TEMPLATE_PROGRESS = "template.progress"  # agent → daemon, notification; a newer one replaces it
 TEMPLATE_FINISHED = "template.finished"  # agent → daemon, a call: repeated until answered
 
+STORAGE_BROWSE = "storage.browse"  # daemon → agent: a directory of a store (protocol 3)
+TEMPLATE_QUARANTINE = "template.quarantine"  # daemon → agent: kept for a week out of sight (protocol 3)
 STORAGE_RELEASE = "storage.release"  # daemon → agent: unmount a store that the zone has no more (protocol 3)
 
 #: Versions of NFS that a store can be mounted with.
@@ -218,6 +220,51 @@ class ListedTemplate:
     account_id: int
     template_id: int
     job_id: str = ""  # that published it; empty when its properties cannot be read: it is there all the same
+    unique_name: str = ""
+    description: str = ""
+    format: ImageFormat | None = None
+    file_name: str = ""
+    size_bytes: int = 0
+    virtual_size_bytes: int = 0
+    checksum: str = ""
+    public: bool = False
+    hvm: bool = True
+    modified_unix_s: float = 0.0  # of its properties, by the server's clock
+    problem: str = ""  # why it cannot be used as it is; empty when it can
+    is_damaged: bool = False  # its properties are whole, and its file is missing or has another size
+
+
+@frozen
+class TemplateQuarantine:
+    """A template that a job published, and that nothing refers to any more."""
+
+    store: Store
+    account_id: int
+    template_id: int
+    job_id: str
+
+
+@frozen
+class BrowseRequest:
+    store: Store
+    path: str = ""  # relative to the store
+    after: str = ""  # the `next` of the page before
+
+
+@frozen
+class StoreObject:
+    name: str
+    is_directory: bool
+    size_bytes: int
+    modified_unix_s: float
+
+
+@frozen
+class StoreObjects:
+    """A page of the entries of a directory, in order of their names."""
+
+    objects: list[StoreObject]
+    next: str = ""  # empty at the end
 
 
 @frozen

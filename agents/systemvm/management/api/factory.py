@@ -24,6 +24,7 @@ from systemvm.management.api.commands.networks import NetworkCommands
 from systemvm.management.api.commands.os_types import os_type_commands
 from systemvm.management.api.commands.source_certificates import SourceCertificateCommands
 from systemvm.management.api.commands.store_migrations import StoreMigrationCommands
+from systemvm.management.api.commands.store_objects import StoreObjectCommands
 from systemvm.management.api.commands.system_vms import SystemVmCommands, SystemVmControl
 from systemvm.management.api.commands.template_retry import TemplateRetryCommands
 from systemvm.management.api.commands.templates import TemplateCommands
@@ -38,6 +39,7 @@ from systemvm.management.api.login import Consoles as LoginConsoles
 from systemvm.management.api.sessions import Sessions
 from systemvm.management.api.zone_parts import NetworksOf
 from systemvm.management.config import ExpungeConfig
+from systemvm.management.image_stores.inspection import StoreInspection
 from systemvm.management.image_stores.migration import StoreMigration
 from systemvm.management.image_stores.service import ImageStores
 from systemvm.management.jobs.runner import JobRunner
@@ -55,6 +57,7 @@ class ApiServices:
     templates: TemplateService
     image_stores: ImageStores
     migrations: StoreMigration
+    inspection: StoreInspection
     system_vms: SystemVmControl
     virtual_machines: VirtualMachines
     consoles: ConsoleEndpointCreator
@@ -78,6 +81,7 @@ def command_table(services: ApiServices) -> CommandTable:
         *ZoneCommands(database).commands(),
         *InfrastructureCommands(database, services.networks_of, services.primary).commands(),
         *ImageStoreCommands(database, services.image_stores).commands(),
+        *StoreObjectCommands(database, services.inspection, jobs).commands(),
         *StoreMigrationCommands(database, services.migrations, jobs).commands(),
         *NetworkCommands(database, services.networks_of).commands(),
         *VolumeCommands(database).commands(),

@@ -9,6 +9,7 @@ from typing import Any
 
 from systemvm.management.state import events, store_refs, templates
 from systemvm.management.state.columns import new_uuid, now
+from systemvm.management.state.copy_sources import choose_source
 from systemvm.management.state.database import Connection
 from systemvm.management.state.templates import StoreRef
 from systemvm.management.templates.copy_orders import MAX_COPY_FAILURES
@@ -120,8 +121,10 @@ def requeue(connection: Connection, ref_id: int, job_id: str) -> StoreRef | None
         "received_bytes": 0,
         "install_path": None,
         "error_hint": "It was missing on its store, and is downloaded again.",
+        "copy_failures": 0,
+        "source_ref_id": None,
     }
-    if not template.url:
+    if not template.url and choose_source(connection, ref) is None:
         changes = {
             "state": DownloadState.DOWNLOAD_ERROR,
             "error_code": TransferFailure.LOST.value,

@@ -8,30 +8,34 @@ store is downloaded again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from twisted.logger import Logger
 
 from systemvm.management.control.agent import Agent
 from systemvm.management.control.directory import AgentDirectory
-from systemvm.management.state import instances, pending_work, zones
+from systemvm.management.image_stores.inspection import list_templates
+from systemvm.management.state import adoption, instances, pending_work, zones
+from systemvm.management.state.columns import now
 from systemvm.management.state.database import Database
 from systemvm.management.templates import downloads
-from systemvm.rpc.core.errors import INTERNAL, METHOD_NOT_FOUND, RpcError
+from systemvm.rpc.core.errors import METHOD_NOT_FOUND, RpcError
 from systemvm.wire import storage
 from systemvm.wire.storage import (
     DownloadAbort,
     DownloadState,
     JobListing,
+    ListedTemplate,
     StorageSweep,
     Store,
     StoreStats,
-    TemplateListing,
-    TemplateListRequest,
+    TemplateQuarantine,
 )
 
 LIST_DEADLINE_S = 100.0
 ABORT_DEADLINE_S = 120.0
-MAX_PAGES = 1000  # a million templates; more pages are a loop
+#: What a removed row has published is put away only when it is older than this.
+LEFTOVER_AGE_S = 24 * 3600.0
 
 
 class TemplateReconciler:
@@ -56,9 +60,16 @@ class TemplateReconciler:
         """
         await self._jobs(agent)
         vm = await self._database.read(instances.by_instance_name, agent.name)
+        failed: RpcError | None = None
         for row in await self._database.read(zones.list_stores, vm.zone_id):
-            await self._templates(agent, row.id, row.wire)
-            await self._sweep(agent, row.wire)
+            try:
+                await self._templates(agent, row.id, row.wire)
+                if not row.read_only:
+                    await self._sweep(agent, row.wire)
+            except RpcError as error:
+                failed = failed or error  # the other stores are reconciled all the same
+        if failed is not None:
+            raise failed
 
     async def _jobs(self, agent: Agent) -> None:
         """Apply ends whose reports were lost, and abort jobs that no row expects."""
@@ -84,7 +95,8 @@ class TemplateReconciler:
     async def _templates(self, agent: Agent, store_id: int, store: Store) -> None:
         # The listing can lack what became Ready while it ran: only what was Ready before counts.
         ready = await self._database.read(pending_work.ready_on, store_id)
-        there = await self._list(agent, store)
+        listed = await list_templates(partial(self._directory.call, agent.name), store)
+        there = {(each.account_id, each.template_id) for each in listed if not each.is_damaged}
         lost = [(ref_id, job_id) for ref_id, job_id, place in ready if place not in there]
         for ref_id, job_id in lost:
             requeued = await self._database.run(downloads.requeue, ref_id, job_id)
@@ -98,6 +110,34 @@ class TemplateReconciler:
                 )
         if lost:
             self._wake()
+        if not store.read_only:
+            await self._put_away(agent, store_id, store, listed)
+
+    async def _put_away(
+        self, agent: Agent, store_id: int, store: Store, listed: list[ListedTemplate]
+    ) -> None:
+        """Have what this cloud has published and deleted long ago moved to the quarantine.
+
+        A deletion can be lost with a database that was restored. What another cloud has put there stays.
+        """
+        old = now().timestamp() - LEFTOVER_AGE_S
+        by_job = {each.job_id: each for each in listed if each.job_id and 0 < each.modified_unix_s < old}
+        if not by_job:
+            return
+        for job_id in await self._database.read(adoption.forgotten_jobs, store_id, set(by_job)):
+            place = by_job[job_id]
+            self._log.warn(
+                "template {account}/{template} of job {job} is deleted and still on its store: quarantined",
+                account=place.account_id,
+                template=place.template_id,
+                job=job_id,
+            )
+            order = TemplateQuarantine(store, place.account_id, place.template_id, job_id)
+            try:
+                await self._directory.call(agent.name, storage.TEMPLATE_QUARANTINE, order)
+            except RpcError as error:
+                if error.code != METHOD_NOT_FOUND:
+                    raise
 
     async def _sweep(self, agent: Agent, store: Store) -> None:
         """Have parts of downloads removed that nobody wants any more; an older agent keeps none."""
@@ -113,21 +153,3 @@ class TemplateReconciler:
         except RpcError as error:
             if error.code != METHOD_NOT_FOUND:
                 raise
-
-    async def _list(self, agent: Agent, store: Store) -> set[tuple[int, int]]:
-        """Return the account and template ids of everything on a store, from all pages."""
-        found: set[tuple[int, int]] = set()
-        after = ""
-        for _ in range(MAX_PAGES):
-            page = await self._directory.call(
-                agent.name,
-                storage.TEMPLATE_LIST,
-                TemplateListRequest(store, after),
-                result=TemplateListing,
-                deadline_s=LIST_DEADLINE_S,
-            )
-            found |= {(each.account_id, each.template_id) for each in page.templates}
-            if not page.next:
-                return found
-            after = page.next
-        raise RpcError(INTERNAL, f"listing of {agent.name} has more than {MAX_PAGES} pages")

@@ -22,6 +22,7 @@ from systemvm.wire import storage
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.role import Role
 from systemvm.wire.storage import (
+    BrowseRequest,
     CopyRequest,
     DownloadAbort,
     DownloadRequest,
@@ -29,10 +30,12 @@ from systemvm.wire.storage import (
     JobListing,
     StorageSweep,
     Store,
+    StoreObjects,
     StoreStats,
     TemplateDelete,
     TemplateListing,
     TemplateListRequest,
+    TemplateQuarantine,
 )
 from systemvm.wire.transfer_failure import TransferFailure
 
@@ -113,6 +116,22 @@ class StorageRole:
                 DownloadStatus,
                 60.0,
                 "Start a copy between two stores, or return its status",
+            ),
+            (
+                storage.TEMPLATE_QUARANTINE,
+                self.quarantine,
+                TemplateQuarantine,
+                Acknowledgement,
+                90.0,
+                "Move a template that nothing refers to out of sight",
+            ),
+            (
+                storage.STORAGE_BROWSE,
+                self.browse,
+                BrowseRequest,
+                StoreObjects,
+                60.0,
+                "List a directory of a store",
             ),
             (
                 storage.TEMPLATE_ABORT,
@@ -203,6 +222,20 @@ class StorageRole:
     async def abort(self, call: Call, abort: DownloadAbort) -> Acknowledgement:
         await self._abort(abort.job_id)
         return Acknowledgement()
+
+    async def quarantine(self, call: Call, order: TemplateQuarantine) -> Acknowledgement:
+        await self._stores.ensure_mounted(order.store)
+        mount_id = store_messages.mount_id(order.store)
+        move = store_messages.QuarantineRequest(mount_id, order.account_id, order.template_id, order.job_id)
+        await self._stores.call(store_messages.QUARANTINE, move, Acknowledgement)
+        return Acknowledgement()
+
+    async def browse(self, call: Call, request: BrowseRequest) -> StoreObjects:
+        await self._stores.ensure_mounted(request.store)
+        mount_id = store_messages.mount_id(request.store)
+        order = store_messages.BrowseStoreRequest(mount_id, request.path, request.after)
+        found: StoreObjects = await self._stores.call(store_messages.BROWSE, order, StoreObjects)
+        return found
 
     async def _abort(self, job_id: str) -> None:
         await self._copies.abort(job_id)

@@ -22,6 +22,7 @@ from systemvm.ssvm.helper_call import Operation, Reply
 from systemvm.ssvm.paths import Paths
 from systemvm.ssvm.store import published_templates
 from systemvm.ssvm.store.allowed_users import AGENT_USER, FETCH_USER, allow
+from systemvm.ssvm.store.browse import browse
 from systemvm.ssvm.store.copy_image import copy_image
 from systemvm.ssvm.store.descriptors import list_names, opened, remove
 from systemvm.ssvm.store.helper_server import serve_inherited_socket
@@ -36,12 +37,13 @@ from systemvm.ssvm.store.job_directory import (
 )
 from systemvm.ssvm.store.openat2 import make_directories, open_directory
 from systemvm.ssvm.store.published_templates import TEMPLATES, find_published
+from systemvm.ssvm.store.quarantine import move_to_quarantine, remove_expired
 from systemvm.ssvm.store.template_properties import TemplateProperties
 from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.storage import StoreStats, TemplateListing
 from systemvm.wire.transfer_failure import TransferFailure
 
-LIST_PAGE = 1000  # some 100 bytes each: far below the longest frame
+LIST_PAGE = 400  # at most 2,000 bytes each: below the longest frame
 
 
 class StoreHelper:
@@ -80,6 +82,12 @@ class StoreHelper:
             messages.DELETE: Operation(messages.DeleteRequest, self.delete, agent, of_store, False, changes),
             messages.STATS: Operation(messages.StatsRequest, self.stats, agent, of_store, cancellable=True),
             messages.SWEEP: Operation(messages.SweepRequest, self.sweep, agent, of_store, True, changes),
+            messages.BROWSE: Operation(
+                messages.BrowseStoreRequest, self.browse, agent, of_store, cancellable=True
+            ),
+            messages.QUARANTINE: Operation(
+                messages.QuarantineRequest, self.quarantine, agent, of_store, False, changes
+            ),
             messages.LIST: Operation(
                 messages.ListRequest, self.list_templates, agent, of_store, cancellable=True
             ),
@@ -142,6 +150,8 @@ class StoreHelper:
                 os.fchmod(directory, 0o755)
                 os.fsync(directory)
             with opened(make_directories(mount, f"{TEMPLATES}/{account}")) as parent:
+                if published_templates.is_unreadable(mount, request.account_id, request.template_id):
+                    move_to_quarantine(mount, parent, template, f"{account}-{template}")
                 rename_into_place(jobs, job_id, parent, template)
                 os.fsync(parent)
             os.fsync(jobs)
@@ -175,6 +185,20 @@ class StoreHelper:
                 os.rmdir(account, dir_fd=templates)  # fails, as intended, when the account has others
         return Reply(Acknowledgement())
 
+    def quarantine(self, uid: int, request: messages.QuarantineRequest) -> Reply:
+        """Move a template that this job published out of sight; it is deleted a week later."""
+        account, template = (messages.require_number(n) for n in (request.account_id, request.template_id))
+        job_id = messages.require_name(request.job_id)
+        with self._mounted(request.mount_id) as mount:
+            if find_published(mount, request.account_id, request.template_id, job_id):
+                with opened(open_directory(mount, f"{TEMPLATES}/{account}")) as parent:
+                    move_to_quarantine(mount, parent, template, f"{account}-{template}")
+        return Reply(Acknowledgement())
+
+    def browse(self, uid: int, request: messages.BrowseStoreRequest) -> Reply:
+        with self._mounted(request.mount_id) as mount:
+            return Reply(browse(mount, request.path, request.after))
+
     def stats(self, uid: int, request: messages.StatsRequest) -> Reply:
         with self._mounted(request.mount_id) as mount:
             return Reply(_stats(mount))
@@ -197,6 +221,7 @@ class StoreHelper:
                             is_leftover = not (request.keep_resumable and is_resumable(jobs, job_id))
                         if is_leftover:
                             remove(jobs, job_id)
+            remove_expired(mount)
             return Reply(_stats(mount))
 
     def list_templates(self, uid: int, request: messages.ListRequest) -> Reply:

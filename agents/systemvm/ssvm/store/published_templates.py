@@ -7,7 +7,9 @@ import os
 from contextlib import suppress
 
 from systemvm.ssvm.failure import TransferError
+from systemvm.ssvm.store import foreign_properties
 from systemvm.ssvm.store.descriptors import list_names, opened
+from systemvm.ssvm.store.foreign_properties import MISSING
 from systemvm.ssvm.store.openat2 import open_beneath, open_directory
 from systemvm.ssvm.store.template_properties import FILE_NAME, MAX_BYTES, TemplateProperties
 from systemvm.ssvm.store_messages import PublishedTemplate, require_number
@@ -40,14 +42,24 @@ def require_free_place(mount: int, account_id: int, template_id: int, unique_nam
 
     Raises: TransferError when the place is taken.
     """
-    account, template = (require_number(number) for number in (account_id, template_id))
-    properties = _read_properties(mount, f"{TEMPLATES}/{account}/{template}")
-    if properties is not None and properties.unique_name != unique_name:
+    found = _listed(mount, account_id, template_id)
+    if found.unique_name and found.unique_name != unique_name:
         raise TransferError(
             TransferFailure.STORE_FAILED,
-            f"{TEMPLATES}/{account}/{template} belongs to another template: {properties.unique_name[:80]}",
+            f"{TEMPLATES}/{account_id}/{template_id} belongs to another template: {found.unique_name[:80]}",
             "adopt the templates of this store, then register the template again",
         )
+
+
+def is_unreadable(mount: int, account_id: int, template_id: int) -> bool:
+    """Return whether the place of a template has something that cannot be read as one."""
+    found = _listed(mount, account_id, template_id)
+    return not found.unique_name and found.problem != MISSING
+
+
+def _listed(mount: int, account_id: int, template_id: int) -> ListedTemplate:
+    account, template = (require_number(number) for number in (account_id, template_id))
+    return foreign_properties.describe(mount, f"{TEMPLATES}/{account}/{template}", account_id, template_id)
 
 
 def parse_place(text: str) -> Place:
@@ -79,10 +91,9 @@ def list_places(mount: int) -> list[Place]:
 
 
 def describe(mount: int, place: Place) -> ListedTemplate:
-    """Return what the daemon compares: the place, and the job that published it."""
+    """Return what the daemon compares and adopts: the place, the job that published it, its properties."""
     account, template = place
-    properties = _read_properties(mount, f"{TEMPLATES}/{account}/{template}")
-    return ListedTemplate(account, template, "" if properties is None else properties.job_id)
+    return foreign_properties.describe(mount, f"{TEMPLATES}/{account}/{template}", account, template)
 
 
 def _read_properties(mount: int, install: str) -> TemplateProperties | None:

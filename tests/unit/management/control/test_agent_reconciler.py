@@ -27,6 +27,7 @@ from systemvm.management.state.templates import StoreRef
 from systemvm.management.templates.reconciler import TemplateReconciler
 from systemvm.rpc.core.errors import DEADLINE, METHOD_NOT_FOUND, NOT_CONNECTED, RpcError
 from systemvm.wire import console, protocol, storage
+from systemvm.wire.acknowledgement import Acknowledgement
 from systemvm.wire.agent import Hello
 from systemvm.wire.role import Role
 from systemvm.wire.storage import DownloadState, DownloadStatus, JobListing, ListedTemplate, TemplateListing
@@ -321,3 +322,36 @@ async def test_failed_reconciliation_backs_off_and_a_hung_one_is_not_repeated() 
     assert len(started_at_s) == 6
     reconciliation.stop()
     hangs[0].callback(None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_damaged_template_is_downloaded_again(cloud: SmallCloud, ssvm: Ssvm) -> None:
+    template, ref = cloud.add_template()
+    listed = ListedTemplate(
+        template.account_id, template.id, ref.job_id, problem="its file is missing", is_damaged=True
+    )
+    ssvm.peer.answers[storage.TEMPLATE_LIST] = lambda params: TemplateListing([listed])
+    await ssvm.step.reconcile(ssvm.agent)
+    assert ssvm.ref(ref).state is DownloadState.NOT_DOWNLOADED
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_deleted_long_ago_and_is_still_there_is_quarantined(
+    cloud: SmallCloud, ssvm: Ssvm
+) -> None:
+    (old, old_ref), (fresh, fresh_ref) = cloud.add_template(), cloud.add_template()
+    kept, kept_ref = cloud.add_template()
+    for template in (old, fresh):
+        cloud.database.run_now(templates.remove, template.id)
+    listed = [
+        ListedTemplate(old.account_id, old.id, old_ref.job_id, modified_unix_s=1.0),
+        ListedTemplate(fresh.account_id, fresh.id, fresh_ref.job_id, modified_unix_s=now().timestamp()),
+        ListedTemplate(kept.account_id, kept.id, kept_ref.job_id, modified_unix_s=1.0),
+        ListedTemplate(9, 999, "of another cloud", modified_unix_s=1.0),
+        ListedTemplate(9, 998, "", modified_unix_s=1.0),
+    ]
+    ssvm.peer.answers[storage.TEMPLATE_LIST] = lambda params: TemplateListing(listed)
+    ssvm.peer.answers[storage.TEMPLATE_QUARANTINE] = lambda params: Acknowledgement()
+    await ssvm.step.reconcile(ssvm.agent)
+    [order] = ssvm.peer.params_of(storage.TEMPLATE_QUARANTINE)
+    assert (order.template_id, order.job_id) == (old.id, old_ref.job_id)

@@ -4,23 +4,31 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from systemvm.ssvm import store_messages as messages
+from systemvm.ssvm.failure import TransferError
+from systemvm.ssvm.store import browse
 from systemvm.ssvm.store.operations import StoreHelper
+from systemvm.ssvm.store.quarantine import KEPT_S, QUARANTINE, remove_expired
 from systemvm.ssvm.store_messages import (
+    BrowseStoreRequest,
     DeleteRequest,
     FindRequest,
     JobKey,
     PublishedTemplate,
     PublishRequest,
+    QuarantineRequest,
     StatsRequest,
 )
-from systemvm.wire.storage import ImageFormat
+from systemvm.wire.storage import ImageFormat, StoreObjects
+from systemvm.wire.transfer_failure import TransferFailure
 
 MOUNT_ID = "6f4b3c2a-1111-3222-8333-444455556666"
 JOB = JobKey(MOUNT_ID, "s-1-VM", "job-1")
@@ -67,3 +75,95 @@ def test_changes_of_one_template_exclude_each_other() -> None:
     assert not published & delete.exclusive(DeleteRequest(MOUNT_ID, "s-1-VM", 2, 205))
     assert find.exclusive(FindRequest(MOUNT_ID, "job-1", 2, 204)) == frozenset()
     assert operations[messages.STATS].exclusive(StatsRequest(MOUNT_ID)) == frozenset()
+
+
+def published(
+    helper: StoreHelper, job_id: str = "job-1", unique_name: str = "204-2-test"
+) -> PublishedTemplate:
+    job = JobKey(MOUNT_ID, "s-1-VM", job_id)
+    (directory,) = helper.make(0, job).descriptors
+    Path(f"/proc/self/fd/{directory}/image").write_bytes(bytes(512))
+    os.close(directory)
+    result = helper.publish(0, evolve(PUBLISH, job=job, unique_name=unique_name)).result
+    assert isinstance(result, PublishedTemplate)
+    return result
+
+
+def tree(directory: Path) -> dict[str, bytes]:
+    """Return every file below the templates."""
+    top = directory / "template"
+    return {str(path.relative_to(top)): path.read_bytes() for path in top.rglob("*") if path.is_file()}
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="what is published becomes root's")
+def test_the_place_of_another_clouds_template_is_never_taken(tmp_path: Path) -> None:
+    helper = HelperWithoutMount(tmp_path)
+    published(helper, unique_name="204-2-foreign")
+    before = tree(tmp_path)
+    with pytest.raises(TransferError, match="belongs to another template: 204-2-foreign"):
+        published(helper, "job-2")
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="what is published becomes root's")
+def test_what_cannot_be_read_at_a_place_goes_to_the_quarantine_for_a_week(tmp_path: Path) -> None:
+    helper = HelperWithoutMount(tmp_path)
+    place = tmp_path / "template/tmpl/2/204"
+    place.mkdir(parents=True)
+    (place / "dnld123tmp_").write_bytes(b"a download of another cloud")
+    published(helper)
+    assert len(tree(tmp_path)) == 2
+    [kept] = (tmp_path / QUARANTINE).iterdir()
+    assert (kept / "dnld123tmp_").read_bytes() == b"a download of another cloud"
+    mount = os.open(tmp_path, os.O_RDONLY)
+    try:
+        assert remove_expired(mount) == 0
+        assert remove_expired(mount, lambda: time.time() + KEPT_S + 60) == 1
+    finally:
+        os.close(mount)
+    assert list((tmp_path / QUARANTINE).iterdir()) == []
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="what is published becomes root's")
+def test_only_what_a_job_has_published_is_quarantined(tmp_path: Path) -> None:
+    helper = HelperWithoutMount(tmp_path)
+    published(helper)
+    before = tree(tmp_path)
+    helper.quarantine(0, QuarantineRequest(MOUNT_ID, 2, 204, "job-2"))
+    assert tree(tmp_path) == before
+    helper.quarantine(0, QuarantineRequest(MOUNT_ID, 2, 204, "job-1"))
+    assert tree(tmp_path) == {}
+    helper.quarantine(0, QuarantineRequest(MOUNT_ID, 2, 204, "job-1"))  # repeated: nothing is left to do
+
+
+def test_a_directory_is_browsed_by_pages_and_no_path_leaves_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper = HelperWithoutMount(tmp_path)
+    (tmp_path / "template/tmpl").mkdir(parents=True)
+    for name in ("a", "b", "ü c"):
+        (tmp_path / "template" / name).write_bytes(b"12345")
+    monkeypatch.setattr(browse, "PAGE", 2)
+
+    def page(path: str, after: str = "") -> StoreObjects:
+        result = helper.browse(0, BrowseStoreRequest(MOUNT_ID, path, after)).result
+        assert isinstance(result, StoreObjects)
+        return result
+
+    first = page("/template/")
+    assert [(each.name, each.size_bytes) for each in first.objects] == [("a", 5), ("b", 5)]
+    second = page("template", first.next)
+    assert [(each.name, each.is_directory) for each in second.objects] == [("tmpl", True), ("ü c", False)]
+    assert second.next == ""
+    assert [each.name for each in page("template/a").objects] == ["a"]
+    (tmp_path / "link").symlink_to("/etc")
+    for path, code in (
+        ("..", TransferFailure.REQUEST_INVALID),
+        ("template/../..", TransferFailure.REQUEST_INVALID),
+        ("link/passwd", TransferFailure.STORE_FAILED),
+        ("template/none", TransferFailure.SOURCE_MISSING),
+        ("template/a/b", TransferFailure.SOURCE_MISSING),
+    ):
+        with pytest.raises(TransferError) as refused:
+            page(path)
+        assert refused.value.code is code, path

@@ -3,9 +3,29 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from attrs import frozen
 
 from systemvm.management.api.answers.keys import optional_key, required_key
+
+
+@frozen(kw_only=True)
+class StoreObjectAnswer:
+    name: str = required_key("name in its directory")
+    isdirectory: bool = required_key("whether it is a directory")
+    size: int = required_key("bytes of a file; 0 for a directory")
+    templateid: str | None = optional_key("UUID of the template or ISO that it belongs to")
+    templatename: str | None = optional_key("name of that template or ISO")
+    format: str | None = optional_key("format of that template or ISO")
+    lastupdated: datetime = required_key("when it was changed last, by the server's clock")
+
+
+@frozen(kw_only=True)
+class AdoptionAnswer:
+    adopted: list[str] = required_key("UUIDs of the templates and ISOs that were taken over")
+    known: int = required_key("how many were known already")
+    problems: list[str] = required_key("account/template: why one cannot be taken over")
 
 
 @frozen(kw_only=True)
