@@ -126,6 +126,7 @@ class FakePrimary:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.copied: list[Path] = []
+        self.formats: list[str] = []
         self.clones: dict[str, tuple[Path, str, int | None]] = {}
         self.fails_with: Exception | None = None
 
@@ -133,7 +134,9 @@ class FakePrimary:
         if self.fails_with is not None:
             raise self.fails_with
         self.copied.append(source)
-        return self._touch(f"{template_uuid}.{template_format}")
+        self.formats.append(template_format)
+        converted = template_format not in ("qcow2", "raw", "iso")
+        return self._touch(f"{template_uuid}.{'qcow2' if converted else template_format}")
 
     async def delete_template(self, template_uuid: str) -> None:
         if self.fails_with is not None:

@@ -110,5 +110,11 @@ def test_error_names_the_parameter(values: dict[str, str], parameter: str) -> No
     assert refused.value.parameter == parameter
 
 
+@pytest.mark.parametrize("name", ["qcow2", "Raw", "VHD", "vhdx", "VMDK", "ova", "TAR"])
+def test_each_format_of_cloudstack_is_registered_by_its_name(name: str) -> None:
+    made = Registration.of(name="tiny", url="http://host/download", format_name=name)
+    assert made.format is ImageFormat(name.upper())
+
+
 def test_display_text_defaults_to_the_name() -> None:
     assert Registration.of(name="tiny", url=URL, format_name="QCOW2").columns["display_text"] == "tiny"

@@ -62,6 +62,27 @@ async def test_a_vm_is_a_linked_clone_of_its_template(cloud: SmallCloud) -> None
     assert spool.state is SpoolState.READY
 
 
+@pytest.mark.parametrize("name", ["VHD", "VHDX", "VMDK", "OVA", "QCOW2", "RAW"])
+@pytest_twisted.ensureDeferred
+async def test_a_disk_of_any_format_gets_a_clone_of_a_copy_that_qemu_can_back(
+    cloud: SmallCloud, name: str
+) -> None:
+    template, _ = cloud.add_template(format=ImageFormat(name))
+    vm = await deploy_by_api(cloud, template=template)
+    volume = present(cloud.database.run_now(volumes.root_of, vm.id))
+    backing, backing_format, _ = cloud.primary.clones[volume.uuid]
+    expected = "raw" if name == "RAW" else "qcow2"
+    assert cloud.primary.formats == [name.lower()]
+    assert (backing.name, backing_format) == (f"{template.uuid}.{expected}", expected)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_archive_cannot_be_deployed(cloud: SmallCloud) -> None:
+    template, _ = cloud.add_template(format=ImageFormat.TAR)
+    with pytest.raises(NotDeployableError, match="is an archive and not a disk"):
+        await cloud.call("deployVirtualMachine", **await deployment_parameters(cloud, template=template))
+
+
 @pytest_twisted.ensureDeferred
 async def test_vnc_is_on_the_management_address_with_a_random_password(
     cloud: SmallCloud,

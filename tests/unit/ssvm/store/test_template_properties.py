@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,6 +30,17 @@ def test_a_template_has_the_keys_of_cloudstack() -> None:
     }  # fmt: skip
     assert TEMPLATE.to_text().isascii()
     assert TemplateProperties.from_text(TEMPLATE.to_text()) == TEMPLATE
+
+
+@pytest.mark.parametrize("image_format", ImageFormat)
+def test_each_format_has_its_own_keys(image_format: ImageFormat) -> None:
+    extension = image_format.extension
+    template = evolve(TEMPLATE, format=image_format, file_name=f"3f9c.{extension}")
+    values = java_properties.parse(template.to_text())
+    assert values[extension] == "true"
+    assert values[f"{extension}.filename"] == f"3f9c.{extension}"
+    assert (values[f"{extension}.size"], values[f"{extension}.virtualsize"]) == ("459276288", "8589934592")
+    assert TemplateProperties.from_text(template.to_text()) == template
 
 
 def test_each_value_is_one_line() -> None:
