@@ -10,6 +10,7 @@ import tarfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import pytest_twisted
@@ -209,7 +210,8 @@ async def test_a_vmdk_that_leads_to_another_file_is_never_converted(
     source.write_text(
         f'# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\ncreateType="{create_type}"\n{extent}\n'
     )
-    with pytest.raises(PrimaryStorageError, match="depends on another file"):
+    # the first where the kernel has no Landlock: there QEMU opens the other file before it is refused
+    with pytest.raises(PrimaryStorageError, match=r"depends on another file|Permission denied"):
         await primary.ensure_template(TEMPLATE, source, "vmdk")
     assert list((tmp_path / "primary/templates").iterdir()) == []
 
@@ -230,6 +232,10 @@ async def test_what_cannot_be_converted_leaves_nothing(
 async def test_a_lost_store_is_an_error_with_a_hint(primary: PrimaryStorage, tmp_path: Path) -> None:
     with pytest.raises(PrimaryStorageError, match="check that the store is mounted"):
         await primary.ensure_template(TEMPLATE, tmp_path / "gone.iso", "iso")
+    for template_format in get_args(TemplateFormat)[3:]:
+        with pytest.raises(PrimaryStorageError, match="check that the store is mounted"):
+            await primary.ensure_template(TEMPLATE, tmp_path / "gone", template_format)
+    assert list((tmp_path / "primary/templates").iterdir()) == []
 
 
 @pytest_twisted.ensureDeferred

@@ -44,18 +44,19 @@ async def run(
     stdin: bytes = b"",
     timeout_s: float = 30.0,
     limits: ProcessLimits | None = None,
+    within: Sequence[str] = (),
 ) -> bytes:
-    """Run a program and return its standard output; awaits a Deferred.
+    """Run a program and return its standard output; awaits a Deferred. `within` has words in front of it.
 
     Raises: CommandError when it fails or exceeds its deadline.
     """
     command = [str(argument) for argument in argv]
-    if limits is not None:
-        command = [*limits.command, *command]
-    return await in_asyncio(_run(command, stdin, timeout_s))
+    title = _title(command)
+    command = [*(limits.command if limits else ()), *within, *command]
+    return await in_asyncio(_run(command, title, stdin, timeout_s))
 
 
-async def _run(command: list[str], stdin: bytes, timeout_s: float) -> bytes:
+async def _run(command: list[str], title: str, stdin: bytes, timeout_s: float) -> bytes:
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -69,19 +70,17 @@ async def _run(command: list[str], stdin: bytes, timeout_s: float) -> bytes:
     try:
         stdout, stderr = await asyncio.wait_for(process.communicate(stdin), timeout_s)
     except TimeoutError as e:
-        raise CommandError(f"{_title(command)} took longer than {timeout_s:g} s") from e
+        raise CommandError(f"{title} took longer than {timeout_s:g} s") from e
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     if process.returncode != 0:
         text = stderr[-_STDERR_BYTES:].decode(errors="replace").strip()
-        raise CommandError(f"{_title(command)} failed ({process.returncode}): {text or 'no output'}")
+        raise CommandError(f"{title} failed ({process.returncode}): {text or 'no output'}")
     return stdout
 
 
 def _title(command: list[str]) -> str:
     """Return the name of a command without its arguments: `qemu-img create`."""
-    return " ".join(
-        word for word in command[:8] if not word.startswith("-") and "/" not in word and word != "prlimit"
-    )
+    return " ".join(word for word in command[:5] if not word.startswith("-") and "/" not in word)

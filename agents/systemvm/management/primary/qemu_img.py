@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 from attrs import evolve, frozen
 
+from systemvm.host import confine
 from systemvm.management import child_process
 from systemvm.management.child_process import ProcessLimits
 from systemvm.service.errors import FailureCode, SystemVmError
@@ -78,12 +80,14 @@ class QemuImg:
         return _read_info(await self._run("info", "--output=json", "-U", "-f", disk_format, path))
 
     async def convert(self, source: DiskSource, target: Path) -> None:
-        """Write a disk as a standalone qcow2.
+        """Write a disk as a standalone qcow2 into an existing file; QEMU can open the two files and no other.
 
         Raises: PrimaryStorageError when it cannot be read, or depends on another file.
         """
         options = source.image_options
-        info = _read_info(await self._run("info", "--output=json", "-U", "--image-opts", options))
+        within = confine.command([source.path], [target])
+        words: tuple[str | Path, ...] = ("info", "--output=json", "-U", "--image-opts", options)
+        info = _read_info(await self._run(*words, within=within))
         if dependency := info.backing_file or info.data_file or info.extent:
             raise PrimaryStorageError(
                 f"{source.path.name} depends on another file: {dependency}",
@@ -97,7 +101,7 @@ class QemuImg:
             cpu_s=round(seconds),
         )
         words = ("convert", "-q", "-U", "--image-opts", "-O", "qcow2", options, target)
-        await self._run(*words, timeout_s=seconds, limits=limits)
+        await self._run(*words, timeout_s=seconds, limits=limits, within=within)
 
     async def create_clone(
         self, path: Path, backing: Path, backing_format: DiskFormat, size_bytes: int | None
@@ -109,10 +113,16 @@ class QemuImg:
         await self._run("create", "-q", "-f", "qcow2", path, str(size_bytes))
 
     async def _run(
-        self, *words: str | Path, timeout_s: float = _TIMEOUT_S, limits: ProcessLimits = _LIMITS
+        self,
+        *words: str | Path,
+        timeout_s: float = _TIMEOUT_S,
+        limits: ProcessLimits = _LIMITS,
+        within: Sequence[str] = (),
     ) -> bytes:
         try:
-            return await child_process.run([self._binary, *words], timeout_s=timeout_s, limits=limits)
+            return await child_process.run(
+                [self._binary, *words], timeout_s=timeout_s, limits=limits, within=within
+            )
         except child_process.CommandError as e:
             raise PrimaryStorageError(str(e)) from e
 

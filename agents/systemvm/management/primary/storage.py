@@ -98,6 +98,8 @@ class PrimaryStorage:
         """Write the copy as a qcow2: complete and read-only, or not at all."""
         temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
         try:
+            await deferToThread(source.stat)  # its error names the store, and not a program
+            await deferToThread(temporary.touch, 0o600, False)
             if template_format == "ova":
                 disk = await deferToThread(archive.find_disk, source)
             else:
